@@ -1,0 +1,36 @@
+# Two commands set everything up: `make compare` and `make test`. Both build .venv first when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT ?= out/compare
+
+.PHONY: compare test test-all lint bench docs clean
+
+compare: $(READY)  ## compare the notebook's activations, and sigmoid, on scikit-learn's digits
+	$(BIN)/actlab compare relu tanh leaky_relu sigmoid --data digits --folds 3 --epochs 25 --seed 0 --jobs 2 --out $(OUT)
+
+test: $(READY)  ## the test suite without the tests marked slow
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## measure, each figure against a peer in the same run; writes docs/benchmarks/
+	$(BIN)/python -m benchmarks.functions
+
+docs: $(READY)  ## write the generated pages
+	$(BIN)/python docs/make_pages.py
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[hiplot,dev]"
+	touch $@
+
+clean:  ## remove what the commands above made
+	rm -rf $(VENV) out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,33 @@
+"""What goes wrong through a person's input, said in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """A person's mistake: one line that says what is wrong, with what value, and what would be right.
+
+    The command line prints it without a traceback and exits with status 2.
+    """
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string.
+
+    Args:
+        word: What the person wrote.
+        choices: What would have been right.
+
+    Returns:
+        A clause to append to an error message, empty when nothing is near.
+
+    Examples:
+        >>> did_you_mean("reluu", ["relu", "tanh"])
+        "; did you mean 'relu'?"
+        >>> did_you_mean("zzz", ["relu", "tanh"])
+        ''
+    """
+    near = difflib.get_close_matches(word.lower(), list(choices), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
