@@ -1,0 +1,1 @@
+"""The activation-function laboratory for PyTorch."""
