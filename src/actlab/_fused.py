@@ -1,0 +1,77 @@
+"""Fused mode: one compiled kernel for the value and one for the gradient.
+
+Compiling takes seconds the first time, so it happens only where it was asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from actlab._node import Nodes
+
+log = logging.getLogger("actlab")
+_on = False
+
+
+class fused:  # noqa: N801 - reads as torch.no_grad and torch.set_grad_enabled do
+    """Compute activations in single-pass kernels, compiled by Inductor.
+
+    Takes effect at once; as a context manager it restores the former mode on leaving.
+    The first use of each function compiles for a few seconds. Code under ``torch.compile`` is
+    fused anyway and does not need it.
+
+    Args:
+        on: Whether to fuse.
+
+    Examples:
+        >>> import torch, actlab
+        >>> with actlab.fused():
+        ...     y = actlab.functional.relu(torch.tensor([-1.0, 2.0]))  # doctest: +SKIP
+    """
+
+    def __init__(self, on: bool = True) -> None:
+        global _on
+        self._former = _on
+        _on = on
+
+    def __enter__(self) -> fused:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _on
+        _on = self._former
+
+
+def run_fused(nodes: Nodes, step: str, first: Tensor, *rest: Any) -> Tensor:
+    """Run one step of a node, as a compiled kernel in fused mode and as written otherwise."""
+    if not _on or torch._C._are_functorch_transforms_active() or first.is_meta:
+        return getattr(nodes, step)(first, *rest)  # type: ignore[no-any-return]
+    # The kernel never calls a definition's own one-pass kernel: Inductor fuses the formula better.
+    kernel = _compiled(nodes, "gradient" if step == "eager_gradient" else step)
+    flat = _flattened(first, rest)
+    return kernel(first, *rest) if flat is None else kernel(*flat).view(first.shape)
+
+
+def _flattened(first: Tensor, rest: tuple[Any, ...]) -> list[Any] | None:
+    """Return the arguments as one dimension, so that one kernel serves every shape."""
+    if not all(a.is_contiguous() and a.shape == first.shape for a in (first, *rest) if isinstance(a, Tensor)):
+        return None
+    return [a.view(-1) if isinstance(a, Tensor) else a for a in (first, *rest)]
+
+
+@functools.cache
+def _compiled(nodes: Nodes, step: str) -> Callable[..., Tensor]:
+    if not _compiled.cache_info().currsize:
+        log.info("fused mode: compiling the first kernel; each takes some seconds, once")
+    # One kernel per dtype and rank, not per size; constants are burnt in.
+    return torch.compile(getattr(nodes, step), dynamic=True, fullgraph=True)

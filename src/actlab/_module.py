@@ -1,0 +1,62 @@
+"""From an activation to its ``torch.nn.Module``."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from actlab.activation import Activation
+
+
+class ActivationModule(nn.Module):
+    """The module of one activation: its parameters as attributes, its function as ``forward``.
+
+    Args:
+        *args: The parameters of :attr:`activation`, in its order.
+        **kwargs: The same by name; ``inplace=True`` where torch.nn has it.
+
+    Raises:
+        TypeError: An argument is missing or unknown.
+    """
+
+    activation: ClassVar[Activation[...]]
+    inplace: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        values, self.inplace = self.activation.bind(args, kwargs)
+        self.activation.validate(values)
+        for name, value in zip(self.activation.parameters, values, strict=True):
+            setattr(self, name, value)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the activation to every element of ``input``; same shape, same dtype."""
+        activation = self.activation
+        return activation.apply(
+            input, tuple(getattr(self, name) for name in activation.parameters), self.inplace
+        )
+
+    def extra_repr(self) -> str:
+        """Return the arguments as torch.nn prints them."""
+        named = [f"{name}={getattr(self, name)!r}" for name in self.activation.parameters]
+        return ", ".join(named + ["inplace=True"] * self.inplace)
+
+
+def make_module(name: str, activation: Activation[...]) -> type[ActivationModule]:
+    """Make the module class of an activation, with its own signature for editors and ``help``."""
+    takes = [
+        inspect.Parameter(p, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
+        for p, default in activation.parameters.items()
+    ]
+    if activation.facts.inplace:
+        takes.append(inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False))
+    body = {
+        "__module__": "actlab.nn",
+        "__doc__": activation.__doc__,
+        "__signature__": inspect.Signature(takes),
+        "activation": activation,
+    }
+    return type(name, (ActivationModule,), body)

@@ -1,0 +1,275 @@
+"""The autograd nodes behind a definition: every capability from one set of formulas.
+
+An ``autograd.Function`` has forward mode, vmap and double backward when it is built as below.
+Dynamo refuses a Function with a ``jvp``, so compiled code gets the same node without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from actlab._fused import run_fused
+
+if TYPE_CHECKING:
+    from actlab.activation import Activation
+
+Formula = Callable[..., Tensor]
+_HALF = (torch.float16, torch.bfloat16)
+# Dynamo cannot follow a closure over an object into a Function, but a global and an index it can.
+_ALL: list[Nodes] = []
+
+
+def contract(name: str, input: torch.Size, output: torch.Size, grad: torch.Size) -> None:
+    """Enforce ``input.shape == output.shape == grad.shape``."""
+    if not input == output == grad:
+        shapes = f"input {tuple(input)}, output {tuple(output)}, gradient {tuple(grad)}"
+        raise ValueError(f"{name}: the shapes of input, output and gradient must be equal, got {shapes}")
+
+
+class Nodes:
+    """The autograd nodes of one activation, and the formulas as they see them."""
+
+    def __init__(self, activation: Activation[...]) -> None:
+        if activation.formulas.derivative is None:
+            raise TypeError(
+                f"{activation.name}: has no derivative; add one with @{activation.name}.derivative"
+            )
+        self.name = activation.name
+        self.widen = activation.facts.widen
+        self.saves = activation.facts.saves
+        self.parameters = tuple(activation.parameters)
+        self.formulas = activation.formulas
+        self.traced, self.eager, self.overwriting = _function_nodes(self)
+        self.slope = _slope_node(self)
+
+    def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
+        """Apply the function through the node that suits how it is called."""
+        result: Tensor
+        if torch.compiler.is_compiling():
+            result = self.traced.apply(x, *values)
+            return x.copy_(result) if inplace else result
+        if not inplace:
+            result = self.eager.apply(x, *values)
+        elif self.saved_kind(values) == "input":
+            # Backward needs what is about to be overwritten, so it keeps a copy, as torch does.
+            result = x.copy_(self.eager.apply(x.clone(), *values))
+        else:
+            result = self.overwriting.apply(x, *values)
+        return result
+
+    def saved_kind(self, values: Sequence[Any]) -> str:
+        """Return what is kept for backward with these parameters."""
+        return self.saves(*values) if callable(self.saves) else self.saves
+
+    def kept(self, x: Tensor, output: Tensor, values: Sequence[Any]) -> Tensor:
+        """Return the tensor that is kept for backward."""
+        kind = self.saved_kind(values)
+        if kind == "mask":
+            if self.formulas.mask is None:
+                raise TypeError(f"{self.name}: saves a mask but has none; add one with @{self.name}.mask")
+            return self.formulas.mask(x, *values)
+        return x if kind == "input" else output
+
+    def evaluate(self, formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
+        """Evaluate a formula, half precision in float32, and round once to ``dtype``."""
+        if self.widen and dtype in _HALF:
+            first, *rest = (_wide(value) for value in (first, *rest))
+        return formula(first, *rest).to(dtype)
+
+    def forward(self, x: Tensor, *values: Any) -> Tensor:
+        """Return the value, in the input's dtype."""
+        return self.evaluate(self.formulas.forward, x, *values, dtype=x.dtype)
+
+    def gradient(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
+        """Return gradient times derivative, rounded once."""
+        return self.evaluate(self._product, grad, saved, *values, dtype=grad.dtype)
+
+    def _product(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
+        return grad * self.formulas.derivative(saved, *values)
+
+    def eager_gradient(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
+        """Return the same by the definition's one-pass kernel where it has one."""
+        kernel = self.formulas.gradient_kernel
+        return self.gradient(grad, saved, *values) if kernel is None else kernel(grad, saved, *values)
+
+    def graph_derivative(self, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
+        """Return the derivative as a value that can itself be differentiated."""
+        if self.slope is not None and not any(isinstance(value, Tensor) for value in values):
+            return self.slope.apply(saved, *values)  # type: ignore[no-any-return]
+        return self.evaluate(self.formulas.derivative, saved, *values, dtype=dtype)
+
+    def partial(self, place: int, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
+        """Return the derivative with respect to the parameter at ``place``."""
+        formula = self.formulas.partials.get(self.parameters[place])
+        if formula is None:
+            raise NotImplementedError(
+                f"{self.name}: {self.parameters[place]!r} must be a number, not a tensor"
+            )
+        return self.evaluate(formula, saved, *values, dtype=dtype)
+
+    def parameter_gradients(
+        self, grad: Tensor, saved: Tensor, values: Sequence[Any], needed: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """Return the gradient of every parameter, summed over what it was broadcast to."""
+        gradients: list[Tensor | None] = []
+        for place, (value, wanted) in enumerate(zip(values, needed, strict=True)):
+            if not (wanted and isinstance(value, Tensor)):
+                gradients.append(None)
+                continue
+            # Half precision would lose a sum over a batch: the sum is taken in float32.
+            wide = torch.float32 if grad.dtype in _HALF else grad.dtype
+            term = _wide(grad) * self.partial(place, _wide(saved), [_wide(v) for v in values], wide)
+            gradients.append(term.sum_to_size(value.shape).to(value.dtype))
+        return gradients
+
+
+def _wide(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
+
+
+def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[Function]]:
+    """Build the node for compiled code, for eager code, and for eager code in place."""
+
+    place = len(_ALL)
+    _ALL.append(nodes)
+
+    class Traced(Function):
+        @staticmethod
+        def forward(x: Tensor, *values: Any) -> Tensor:
+            return _ALL[place].forward(x, *values)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            x, *values = inputs
+            tensors = [value for value in values if isinstance(value, Tensor)]
+            kept = (_ALL[place].kept(x, output, values), *tensors)
+            ctx.constants = [None if isinstance(value, Tensor) else value for value in values]
+            ctx.save_for_backward(*kept)
+            ctx.save_for_forward(*kept)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Any:
+            saved, values = _restore(ctx)
+            below = _ALL[place].gradient(grad, saved, *values) if ctx.needs_input_grad[0] else None
+            return below, *_ALL[place].parameter_gradients(grad, saved, values, ctx.needs_input_grad[1:])
+
+    class Eager(Traced):
+        @classmethod
+        def apply(cls, *args: Any, **kwargs: Any) -> Any:
+            # Function.apply binds the signature anew at every call, half its cost; only functorch needs that.
+            if torch._C._are_functorch_transforms_active():
+                return super().apply(*args, **kwargs)
+            return super(Function, cls).apply(*args, **kwargs)
+
+        @staticmethod
+        def forward(x: Tensor, *values: Any) -> Tensor:
+            y = run_fused(nodes, "forward", x, *values)
+            contract(nodes.name, x.shape, y.shape, y.shape)
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Any:
+            saved, values = _restore(ctx)
+            contract(nodes.name, saved.shape, saved.shape, grad.shape)
+            below = None
+            if ctx.needs_input_grad[0]:
+                if torch.is_grad_enabled():  # that is create_graph=True: the result is differentiated again
+                    below = grad * nodes.graph_derivative(saved, values, grad.dtype)
+                else:
+                    below = run_fused(nodes, "eager_gradient", grad, saved, *values)
+            if not any(ctx.needs_input_grad[1:]):
+                return below, *(None for _ in values)
+            return below, *nodes.parameter_gradients(grad, saved, values, ctx.needs_input_grad[1:])
+
+        @staticmethod
+        def jvp(ctx: Any, tangent: Tensor | None, *tangents: Any) -> Tensor:
+            saved, values = _restore(ctx)
+            terms = []
+            if tangent is not None:
+                terms.append(tangent * nodes.graph_derivative(saved, values, tangent.dtype))
+            for place, direction in enumerate(tangents):
+                if direction is not None:
+                    terms.append(direction * nodes.partial(place, saved, values, direction.dtype))
+            result = terms[0]
+            for term in terms[1:]:
+                result = result + term
+            return result
+
+        @classmethod
+        def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+            return cls.apply(*_batch_first(info.batch_size, in_dims, args)), 0
+
+    class Overwriting(Eager):
+        @staticmethod
+        def forward(x: Tensor, *values: Any) -> Tensor:
+            return x.copy_(Eager.forward(x, *values))
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            ctx.mark_dirty(inputs[0])
+            Eager.setup_context(ctx, inputs, output)
+
+    for node in (Traced, Eager, Overwriting):
+        node.__name__ = node.__qualname__ = f"{nodes.name}_{node.__name__}"
+    return Traced, Eager, Overwriting
+
+
+def _restore(ctx: Any) -> tuple[Tensor, list[Any]]:
+    saved, *tensors = ctx.saved_tensors
+    if not tensors:
+        return saved, ctx.constants
+    rest = iter(tensors)
+    return saved, [next(rest) if value is None else value for value in ctx.constants]
+
+
+def _batch_first(size: int, dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:
+    """Bring the batch dimension of every argument to the front, lined up for broadcasting."""
+    x = args[0].movedim(dims[0], 0) if dims[0] is not None else args[0].expand(size, *args[0].shape)
+    lined: list[Any] = [x]
+    for value, dim in zip(args[1:], dims[1:], strict=True):
+        if dim is not None:
+            value = value.movedim(dim, 0)
+            value = value.reshape(size, *(1,) * (x.ndim - value.ndim), *value.shape[1:])
+        lined.append(value)
+    return lined
+
+
+def _slope_node(nodes: Nodes) -> type[Function] | None:
+    """Build the derivative as a node of its own, so that it too is differentiated by its own formula."""
+    second = nodes.formulas.second
+    if second is None:
+        return None
+
+    class Slope(Function):
+        @staticmethod
+        def forward(saved: Tensor, *values: Any) -> Tensor:
+            return nodes.evaluate(nodes.formulas.derivative, saved, *values, dtype=saved.dtype)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            ctx.values = inputs[1:]
+            ctx.save_for_backward(inputs[0])
+            ctx.save_for_forward(inputs[0])
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Any:
+            (saved,) = ctx.saved_tensors
+            curvature = nodes.evaluate(second, saved, *ctx.values, dtype=grad.dtype)
+            return grad * curvature, *(None for _ in ctx.values)
+
+        @staticmethod
+        def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+            (saved,) = ctx.saved_tensors
+            return tangent * nodes.evaluate(second, saved, *ctx.values, dtype=tangent.dtype)
+
+        @staticmethod
+        def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int | None]:
+            return Slope.apply(*args), in_dims[0]
+
+    Slope.__name__ = Slope.__qualname__ = f"{nodes.name}_Slope"
+    return Slope

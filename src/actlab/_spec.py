@@ -1,0 +1,101 @@
+"""A spec, how a person names an activation, turned into a module. Nothing in it is evaluated but literals."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from typing import Any
+
+import torch
+
+from actlab._errors import UsageError, did_you_mean
+from actlab.activation import Activation
+from actlab.functions import catalogue
+
+
+def get(spec: str | torch.nn.Module) -> torch.nn.Module:
+    """Return the module that a spec names.
+
+    Args:
+        spec: A catalogue name (``"mish"``), a name with literal arguments
+            (``"leaky_relu(negative_slope=0.2)"``), ``"package.module:Name"`` with or without
+            arguments, or a module, which is returned as it is.
+
+    Returns:
+        A new module, or the module given.
+
+    Raises:
+        UsageError: The spec names nothing, or its arguments are no literals or do not fit.
+
+    Examples:
+        >>> get("leaky_relu(negative_slope=0.2)")
+        LeakyReLU(negative_slope=0.2)
+    """
+    if isinstance(spec, torch.nn.Module):
+        return spec
+    name, args, kwargs = parse(spec)
+    factory = _imported(name) if ":" in name else _catalogued(name)
+    try:
+        module = factory(*args, **kwargs)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise UsageError(f"activation {spec!r}: {error}") from error
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(f"activation {spec!r}: {name} makes a {type(module).__name__}, not an nn.Module")
+    return module
+
+
+def parse(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
+    """Split a spec into its name and its literal arguments.
+
+    Args:
+        spec: The spec as a person wrote it.
+
+    Returns:
+        The name, the positional and the named arguments.
+
+    Raises:
+        UsageError: The arguments are no literals.
+
+    Examples:
+        >>> parse("elu(alpha=0.5)")
+        ('elu', [], {'alpha': 0.5})
+    """
+    if not isinstance(spec, str):
+        raise UsageError(f"activation {spec!r}: must be a name or an nn.Module, not {type(spec).__name__}")
+    name, bracket, rest = spec.strip().partition("(")
+    if not bracket:
+        return name, [], {}
+    try:
+        call = ast.parse(f"f({rest}", mode="eval").body
+        if not isinstance(call, ast.Call):
+            raise ValueError
+        args = [ast.literal_eval(value) for value in call.args]
+        kwargs = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}
+        if len(kwargs) != len(call.keywords):
+            raise ValueError
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        hint = "arguments must be literals, as in 'leaky_relu(negative_slope=0.2)'"
+        raise UsageError(f"activation {spec!r}: {hint}") from error
+    return name.strip(), args, kwargs
+
+
+def _catalogued(name: str) -> Any:
+    if name not in catalogue:
+        suggestion = did_you_mean(name, catalogue) or f"; known are {', '.join(sorted(catalogue))}"
+        raise UsageError(f"unknown activation {name!r}{suggestion}")
+    return catalogue[name].module_class
+
+
+def _imported(name: str) -> Any:
+    package, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(package), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"cannot import activation {name!r}: {error}") from error
+    if isinstance(found, Activation):
+        found = found.module_class
+    if isinstance(found, torch.nn.Module):
+        return lambda: found
+    if not callable(found):
+        raise UsageError(f"activation {name!r}: a {type(found).__name__} cannot be called")
+    return found
