@@ -21,7 +21,7 @@ log = logging.getLogger("actlab")
 _on = False
 
 
-class fused:  # noqa: N801 - reads as torch.no_grad and torch.set_grad_enabled do
+class fused:
     """Compute activations in single-pass kernels, compiled by Inductor.
 
     Takes effect at once; as a context manager it restores the former mode on leaving.
@@ -55,7 +55,8 @@ class fused:  # noqa: N801 - reads as torch.no_grad and torch.set_grad_enabled d
 def run_fused(nodes: Nodes, step: str, first: Tensor, *rest: Any) -> Tensor:
     """Run one step of a node, as a compiled kernel in fused mode and as written otherwise."""
     if not _on or torch._C._are_functorch_transforms_active() or first.is_meta:
-        return getattr(nodes, step)(first, *rest)  # type: ignore[no-any-return]
+        eager: Tensor = getattr(nodes, step)(first, *rest)
+        return eager
     # The kernel never calls a definition's own one-pass kernel: Inductor fuses the formula better.
     kernel = _compiled(nodes, "gradient" if step == "eager_gradient" else step)
     flat = _flattened(first, rest)

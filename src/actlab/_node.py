@@ -69,17 +69,20 @@ class Nodes:
     def kept(self, x: Tensor, output: Tensor, values: Sequence[Any]) -> Tensor:
         """Return the tensor that is kept for backward."""
         kind = self.saved_kind(values)
-        if kind == "mask":
-            if self.formulas.mask is None:
-                raise TypeError(f"{self.name}: saves a mask but has none; add one with @{self.name}.mask")
-            return self.formulas.mask(x, *values)
-        return x if kind == "input" else output
+        if kind == "output":
+            return output
+        if kind == "input":
+            return x
+        if self.formulas.mask is None:
+            raise TypeError(f"{self.name}: saves a mask but has none; add one with @{self.name}.mask")
+        return self.formulas.mask(x, *values)
 
     def evaluate(self, formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
         """Evaluate a formula, half precision in float32, and round once to ``dtype``."""
         if self.widen and dtype in _HALF:
-            first, *rest = (_wide(value) for value in (first, *rest))
-        return formula(first, *rest).to(dtype)
+            return formula(_wide(first), *map(_wide, rest)).to(dtype)
+        result = formula(first, *rest)
+        return result if result.dtype is dtype else result.to(dtype)
 
     def forward(self, x: Tensor, *values: Any) -> Tensor:
         """Return the value, in the input's dtype."""
@@ -100,7 +103,8 @@ class Nodes:
     def graph_derivative(self, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         """Return the derivative as a value that can itself be differentiated."""
         if self.slope is not None and not any(isinstance(value, Tensor) for value in values):
-            return self.slope.apply(saved, *values)  # type: ignore[no-any-return]
+            slope: Tensor = self.slope.apply(saved, *values)
+            return slope
         return self.evaluate(self.formulas.derivative, saved, *values, dtype=dtype)
 
     def partial(self, place: int, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
@@ -134,29 +138,30 @@ def _wide(value: Any) -> Any:
 
 def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[Function]]:
     """Build the node for compiled code, for eager code, and for eager code in place."""
-
-    place = len(_ALL)
+    index = len(_ALL)
     _ALL.append(nodes)
 
     class Traced(Function):
         @staticmethod
         def forward(x: Tensor, *values: Any) -> Tensor:
-            return _ALL[place].forward(x, *values)
+            return _ALL[index].forward(x, *values)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
             x, *values = inputs
-            tensors = [value for value in values if isinstance(value, Tensor)]
-            kept = (_ALL[place].kept(x, output, values), *tensors)
-            ctx.constants = [None if isinstance(value, Tensor) else value for value in values]
+            kept = [_ALL[index].kept(x, output, values)]
+            ctx.constants = values
+            if any(isinstance(value, Tensor) for value in values):
+                kept += [value for value in values if isinstance(value, Tensor)]
+                ctx.constants = [None if isinstance(value, Tensor) else value for value in values]
             ctx.save_for_backward(*kept)
             ctx.save_for_forward(*kept)
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
             saved, values = _restore(ctx)
-            below = _ALL[place].gradient(grad, saved, *values) if ctx.needs_input_grad[0] else None
-            return below, *_ALL[place].parameter_gradients(grad, saved, values, ctx.needs_input_grad[1:])
+            below = _ALL[index].gradient(grad, saved, *values) if ctx.needs_input_grad[0] else None
+            return below, *_ALL[index].parameter_gradients(grad, saved, values, ctx.needs_input_grad[1:])
 
     class Eager(Traced):
         @classmethod
@@ -164,7 +169,7 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
             # Function.apply binds the signature anew at every call, half its cost; only functorch needs that.
             if torch._C._are_functorch_transforms_active():
                 return super().apply(*args, **kwargs)
-            return super(Function, cls).apply(*args, **kwargs)
+            return super(Function, cls).apply(*args, **kwargs)  # type: ignore[misc]
 
         @staticmethod
         def forward(x: Tensor, *values: Any) -> Tensor:
@@ -175,13 +180,13 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
             saved, values = _restore(ctx)
-            contract(nodes.name, saved.shape, saved.shape, grad.shape)
             below = None
             if ctx.needs_input_grad[0]:
                 if torch.is_grad_enabled():  # that is create_graph=True: the result is differentiated again
                     below = grad * nodes.graph_derivative(saved, values, grad.dtype)
                 else:
                     below = run_fused(nodes, "eager_gradient", grad, saved, *values)
+                contract(nodes.name, saved.shape, grad.shape, below.shape)
             if not any(ctx.needs_input_grad[1:]):
                 return below, *(None for _ in values)
             return below, *nodes.parameter_gradients(grad, saved, values, ctx.needs_input_grad[1:])
@@ -241,9 +246,9 @@ def _batch_first(size: int, dims: Sequence[int | None], args: Sequence[Any]) -> 
 
 def _slope_node(nodes: Nodes) -> type[Function] | None:
     """Build the derivative as a node of its own, so that it too is differentiated by its own formula."""
-    second = nodes.formulas.second
-    if second is None:
+    if nodes.formulas.second is None:
         return None
+    second: Formula = nodes.formulas.second
 
     class Slope(Function):
         @staticmethod

@@ -231,19 +231,23 @@ class Activation(Generic[P]):
 
     def limits(self, **parameters: Any) -> Pair:
         """Return the values at minus and plus infinity."""
-        return self._fact(self.facts.limits, parameters)
+        value: Pair = self._fact(self.facts.limits, parameters)
+        return value
 
     def slopes(self, **parameters: Any) -> Pair:
         """Return the derivatives at minus and plus infinity; NaN where there is no limit."""
-        return self._fact(self.facts.slopes, parameters)
+        value: Pair = self._fact(self.facts.slopes, parameters)
+        return value
 
     def range(self, **parameters: Any) -> Pair:
         """Return the infimum and the supremum of the values."""
-        return self._fact(self.facts.range, parameters)
+        value: Pair = self._fact(self.facts.range, parameters)
+        return value
 
     def kinks(self, **parameters: Any) -> Kinks:
         """Return where the derivative jumps, and the derivative chosen there."""
-        return self._fact(self.facts.kinks, parameters)
+        value: Kinks = self._fact(self.facts.kinks, parameters)
+        return value
 
     def _fact(self, fact: Any, parameters: Mapping[str, Any]) -> Any:
         return fact(**{**self.example, **parameters}) if callable(fact) else fact
