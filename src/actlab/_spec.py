@@ -67,7 +67,7 @@ def parse(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
         return name, [], {}
     try:
         call = ast.parse(f"f({rest}", mode="eval").body
-        if not isinstance(call, ast.Call):
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
             raise ValueError
         args = [ast.literal_eval(value) for value in call.args]
         kwargs = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}

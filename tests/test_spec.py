@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+import actlab
+from actlab._spec import parse
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ("relu", "ReLU()"),
+        (" relu ", "ReLU()"),
+        ("relu()", "ReLU()"),
+        ("relu(inplace=True)", "ReLU(inplace=True)"),
+        ("leaky_relu(0.2)", "LeakyReLU(negative_slope=0.2)"),
+        ("leaky_relu(negative_slope=-1e-3)", "LeakyReLU(negative_slope=-0.001)"),
+        ("torch.nn:ELU(alpha=0.5)", "ELU(alpha=0.5)"),
+        ("actlab.functional:tanh", "Tanh()"),
+    ],
+)
+def test_a_spec_names_a_module(spec, shown):
+    assert repr(actlab.get(spec)) == shown
+
+
+def test_a_module_is_returned_as_it_is():
+    module = torch.nn.Mish()
+    assert actlab.get(module) is module
+
+
+def test_every_spec_gives_a_new_module():
+    assert actlab.get("relu") is not actlab.get("relu")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("reluu", "unknown activation 'reluu'; did you mean 'relu'"),
+        ("qqq", "unknown activation 'qqq'; known are .*relu"),
+        ("", "unknown activation ''"),
+        ("leaky_relu(slope=0.2)", "argument 'slope' is unknown; it takes .'negative_slope', 'inplace'"),
+        ("leaky_relu(0.1, negative_slope=0.2)", "'negative_slope' is given twice"),
+        ("relu(1, 2)", "takes at most 1 argument"),
+        ("leaky_relu(__import__('os').getcwd())", "must be literals"),
+        ("leaky_relu(**{'negative_slope': 0.1})", "must be literals"),
+        ("leaky_relu(0.1", "must be literals"),
+        ("leaky_relu(0.1)(2)", "must be literals"),
+        ("leaky_relu(0.1); import os", "must be literals"),
+        ("no.such.package:Thing", "cannot import activation 'no.such.package:Thing': No module named 'no'"),
+        ("torch.nn:NoSuch", "has no attribute 'NoSuch'"),
+        ("torch:__version__", "cannot be called"),
+        ("torch.nn:ELU(alfa=1)", "unexpected keyword argument 'alfa'"),
+        ("builtins:dict", "makes a dict, not an nn.Module"),
+        (3, "must be a name or an nn.Module, not int"),
+    ],
+)
+def test_a_wrong_spec_is_one_clear_line(spec, message):
+    with pytest.raises(actlab.UsageError, match=message) as caught:
+        actlab.get(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_deep_nesting_is_refused_not_crashed_on():
+    with pytest.raises(actlab.UsageError, match="must be literals"):
+        parse("leaky_relu(" + "[" * 100_000 + "]" * 100_000 + ")")
