@@ -1,0 +1,214 @@
+"""Every activation against torch.nn, or against its plain formula: time, memory, passes, bandwidth.
+
+Run ``python -m benchmarks.functions``; it writes docs/benchmarks/functions.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import actlab
+from actlab._expression import to_sympy
+from benchmarks.measuring import interleaved, machine
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "functions.md"
+TRANSCENDENTAL = (
+    "acos asin atan atan2 celu cos cosh elu erf erfc erfcx erfinv exp exp2 expm1 gelu glu log log1p log2 "
+    "log_sigmoid logaddexp mish pow selu sigmoid silu sin sinh softplus tan tanh special_erfcx"
+).split()
+Function = Callable[[Tensor], Tensor]
+
+
+class _Counting(TorchDispatchMode):
+    """Counts the calls of kernels that evaluate a transcendental function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        stem = func.overloadpacket.__name__.rstrip("_").removesuffix("_backward").removesuffix("_forward")
+        self.calls += stem in TRANSCENDENTAL
+        return func(*args, **(kwargs or {}))
+
+
+def ours(name: str) -> Function:
+    activation = actlab.catalogue[name]
+    if activation.facts.gated:
+        return lambda x: activation(x)
+    arguments = activation.example
+    return lambda x: activation(x, **arguments)
+
+
+def peer(name: str) -> tuple[str, Function]:
+    """Return the torch.nn twin, or the textbook formula under autograd."""
+    activation = actlab.catalogue[name]
+    if activation.facts.twin:
+        module = getattr(torch.nn, activation.facts.twin)(
+            **({} if activation.facts.gated else _given(activation))
+        )
+        return f"nn.{activation.facts.twin}", module
+    expression = to_sympy(activation.facts.formula)
+    if activation.facts.gated:
+        both = sympy.lambdify(sympy.symbols("a b", real=True), expression, modules="torch")
+        return "formula", lambda x: both(*x.chunk(2, -1))
+    values = {
+        sympy.Symbol(k, real=True): v for k, v in activation.example.items() if isinstance(v, int | float)
+    }
+    return "formula", sympy.lambdify(sympy.Symbol("x", real=True), expression.subs(values), modules="torch")
+
+
+def _given(activation: actlab.Activation[Any]) -> dict[str, Any]:
+    """Return the arguments that the twin's module needs: those without a default."""
+    return dict(activation.facts.example) if activation.facts.twin != "PReLU" else {}
+
+
+def kept_bytes(function: Function) -> float:
+    """Return the bytes that backward keeps for each element of the input."""
+    x = torch.randn(64, 64, requires_grad=True)
+    storages: dict[int, int] = {}
+
+    def pack(saved: Tensor) -> Tensor:
+        if saved.numel() >= x.numel() // 2:
+            storages[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
+        return saved
+
+    with saved_tensors_hooks(pack, lambda saved: saved):
+        y = function(x)
+    del y
+    return sum(storages.values()) / x.numel()
+
+
+def calls(function: Function) -> int:
+    x = torch.randn(64, 64, requires_grad=True)
+    with _Counting() as counting:
+        function(x).sum().backward()
+    return counting.calls
+
+
+def trained(function: Function, shape: tuple[int, ...], device: str) -> Callable[[], None]:
+    """Return one forward and backward pass over a fixed input."""
+    generator = torch.Generator(device).manual_seed(0)
+    x = torch.randn(shape, generator=generator, device=device).mul_(2).requires_grad_()
+    grad = torch.randn_like(function(x).detach())
+
+    def step() -> None:
+        x.grad = None
+        function(x).backward(grad)
+
+    return step
+
+
+def fused(step: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        with actlab.fused():
+            step()
+
+    return run
+
+
+def row(name: str, device: str) -> dict[str, Any]:
+    label, theirs = peer(name)
+    result: dict[str, Any] = {"name": name, "peer": label}
+    for size, repeats in ((10**6, 21), (10**7, 7)):
+        shape = (size // 1000, 1000)
+        step = trained(ours(name), shape, device)
+        work = {"peer": trained(theirs, shape, device), "eager": step, "fused": fused(step)}
+        result[size] = interleaved(work, repeats)
+    small = {"peer": trained(theirs, (128, 128), device), "eager": trained(ours(name), (128, 128), device)}
+    result["small"] = interleaved(small, 41, inner=20)
+    result["bytes"] = (kept_bytes(ours(name)), kept_bytes(theirs))
+    result["calls"] = (calls(ours(name)), calls(theirs))
+    return result
+
+
+def floor(size: int, device: str) -> float:
+    """Return the seconds that forward and backward take if they only move their bytes: 2.5 copies."""
+    x = torch.randn(size // 1000, 1000, device=device)
+    return 2.5 * interleaved({"copy": x.clone}, 21)["copy"]
+
+
+def lines(rows: list[dict[str, Any]], device: str) -> list[str]:
+    floors = {size: floor(size, device) for size in (10**6, 10**7)}
+    best = {r["name"]: min(r[10**7]["eager"], r[10**7]["fused"]) / r[10**7]["peer"] for r in rows}
+    eager = {r["name"]: r["small"]["eager"] / r["small"]["peer"] for r in rows}
+    mean = math.exp(sum(map(math.log, best.values())) / len(best))
+    over = [f"{n} {v:.2f}" for n, v in best.items() if v > 1.2]
+    slow = [f"{n} {v:.2f}" for n, v in eager.items() if v > 1.5]
+    out = [
+        "# Every activation, measured",
+        "",
+        f"{machine(device)}. float32, forward and backward, medians of interleaved runs in one process.",
+        "Written by `python -m benchmarks.functions`. The peer is the `torch.nn` module of the same name, or",
+        "the textbook formula under autograd where torch has none. A ratio below 1 means actlab is faster.",
+        "*Floor* is the time of 2.5 copies of the input: what reading and writing alone would take.",
+        "*Calls* counts transcendental functions evaluated per element, forward and backward, in eager mode.",
+        "",
+        f"- Better of eager and fused at 10⁷ elements: geometric mean **{mean:.2f}** of the peer.",
+        f"- Above 1.2 there: {', '.join(over) or 'none'}.",
+        f"- Eager 128x128 above 1.5: {', '.join(slow) or 'none'}.",
+        f"- Copying 10⁷ elements: {floors[10**7] / 2.5 * 1e3:.1f} ms.",
+        "",
+        "| name | peer | 10⁶ peer µs | eager | fused | 10⁷ peer ms | eager | fused | best / floor "
+        "| 128x128 peer µs | eager | kept B/elem (peer) | calls (peer) |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for r in rows:
+        a, b, c, kept, called = r[10**6], r[10**7], r["small"], r["bytes"], r["calls"]
+        fastest = min(b["eager"], b["fused"])
+        out.append(
+            f"| {r['name']} | {r['peer']} | {a['peer'] * 1e6:.0f} | {a['eager'] / a['peer']:.2f} "
+            f"| {a['fused'] / a['peer']:.2f} | {b['peer'] * 1e3:.1f} | {b['eager'] / b['peer']:.2f} "
+            f"| {b['fused'] / b['peer']:.2f} | {fastest / floors[10**7]:.2f} | {c['peer'] * 1e6:.0f} "
+            f"| {c['eager'] / c['peer']:.2f} | {kept[0]:g} ({kept[1]:g}) | {called[0]} ({called[1]}) |"
+        )
+    return out
+
+
+def gelu_errors() -> list[str]:
+    """Print both errors beside both times where torch is fast because it is wrong."""
+    x = torch.linspace(-13, 5, 200_001, dtype=torch.float32)
+    true = torch.special.ndtr(x.double()) * x.double()
+    scale = torch.maximum(true.abs(), (x.double() * (torch.special.ndtr(x.double()) + 0)).abs())
+    scale = scale.clamp_min(1000 * torch.finfo(torch.float32).tiny)
+    errors = [
+        ((f(x).double() - true).abs() / scale).max().item()
+        for f in (actlab.functional.gelu, torch.nn.functional.gelu)
+    ]
+    return [
+        "",
+        "Exact GELU in float32, largest relative error on [-12, 5]: "
+        f"actlab {errors[0]:.1e}, torch {errors[1]:.1e} (its left tail is 0 below -6).",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these; then the table is printed, not written")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for name in arguments.names or sorted(actlab.catalogue):
+        rows.append(row(name, arguments.device))
+        print(name, flush=True)
+    page = lines(rows, arguments.device) + gelu_errors() * ("gelu" in {r["name"] for r in rows})
+    if arguments.names:
+        print("\n".join(page))
+        return
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text("\n".join(page) + "\n")
+
+
+if __name__ == "__main__":
+    main()
