@@ -59,6 +59,8 @@ class Facts:
         error_scale: ``"line"`` counts the derivative's error against its largest value on the line,
             which is what can be had from the output alone; ``"pointwise"`` against its value.
         example: Values for parameters without a default, used to draw and to test.
+        gated: The function takes a tensor in two halves, one of which gates the other; the formula is in
+            ``a`` and ``b``.
     """
 
     formula: str
@@ -74,6 +76,7 @@ class Facts:
     widen: bool = True
     error_scale: Literal["pointwise", "line"] = "pointwise"
     example: Mapping[str, Any] = field(default_factory=dict)
+    gated: bool = False
 
 
 class Activation(Generic[P]):
