@@ -1,0 +1,1 @@
+"""What came out, said in sentences, tables and pages."""
