@@ -1,0 +1,7 @@
+"""``python -m actlab`` is the command ``actlab``."""
+
+import sys
+
+from actlab.cli import main
+
+sys.exit(main())

@@ -1,0 +1,269 @@
+"""The verbs on the command line: it reads arguments, calls the library and says what came out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from actlab._errors import UsageError
+from actlab._version import __version__
+
+# Everything heavy is imported by the verb that needs it, so that --help answers at once.
+if TYPE_CHECKING:
+    from actlab.data import Dataset
+    from actlab.training import TrainSettings
+
+Verb = Callable[[argparse.Namespace], int]
+Report = dict[str, Any]
+
+_DONE, _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 0, 2, 130, 141
+_COLOUR = re.compile(r"\x1b\[\d*m")
+_SILENT = 1.0  # seconds before progress is shown
+_LOG_EVERY = 10.0  # seconds between its lines where they cannot be rewritten
+
+_ABOUT = "Train with an activation function, and find out whether another is really better."
+_EXAMPLES = """examples:
+  actlab train --activation tanh
+  actlab train --data mnist --data-dir ~/data --activation "leaky_relu(negative_slope=0.2)"
+  actlab compare relu tanh leaky_relu --folds 3 --epochs 25 --seed 0
+  actlab compare relu tanh --data measurements.csv --target species --jobs 2
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments after the program's name; those of the process when left out.
+
+    Returns:
+        The exit status: 0 done, 2 wrong usage or bad input, 130 interrupted, 141 nobody reads the output.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+        run: Verb = arguments.run
+        status = run(arguments)
+        sys.stdout.flush()
+    except UsageError as error:
+        return _complain("error: " + " ".join(str(error).split()), _WRONG_USAGE)
+    except KeyboardInterrupt:
+        return _complain("interrupted", _INTERRUPTED)
+    except BrokenPipeError:
+        # Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    return status
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"actlab: {text}", file=sys.stderr)
+    return status
+
+
+# -- arguments ------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:  # an option that does nothing when left out
+            return action.help
+        return super()._get_help_string(action)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        "actlab", description=_ABOUT, epilog=_EXAMPLES, formatter_class=_Help, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"actlab {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for add in (_add_train, _add_compare):
+        add(verbs)
+    return parser
+
+
+def _verb(verbs: Any, name: str, about: str, run: Verb) -> _Parser:
+    parser: _Parser = verbs.add_parser(
+        name, help=about, description=about, epilog=_EXAMPLES, formatter_class=_Help, allow_abbrev=False
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_train(verbs: Any) -> None:
+    parser = _verb(verbs, "train", "train the notebook's net and say how it went", _train)
+    parser.add_argument(
+        "--activation", default="relu", metavar="SPEC", help="activation of the hidden layers"
+    )
+    parser.add_argument(
+        "--num-units", type=int, default=128, metavar="N", help="width of the first hidden layer"
+    )
+    _add_common(parser, out="out/train")
+
+
+def _add_compare(verbs: Any) -> None:
+    parser = _verb(verbs, "compare", "cross-validate the notebook's net with each activation", _compare)
+    add = parser.add_argument
+    add("activations", nargs="+", metavar="NAME", help="an activation, such as relu")
+    add("--folds", type=int, default=3, metavar="N", help="parts the rows are split into")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that train")
+    _add_common(parser, out="out/compare")
+
+
+def _add_common(parser: _Parser, *, out: str) -> None:
+    add = parser.add_argument
+    add("--data", default="digits", metavar="NAME|FILE", help="a dataset's name, or an .npz or .csv file")
+    add("--data-dir", metavar="DIR", help="where the dataset's files are; downloaded when left out")
+    add("--target", metavar="COLUMN", help="the label column of a .csv file")
+    add("--epochs", type=int, default=25, metavar="N", help="passes over the training rows")
+    add("--batch-size", type=int, default=128, metavar="N", help="rows in a step")
+    add("--lr", type=float, default=0.01, metavar="X", help="learning rate")
+    add("--seed", type=int, default=0, metavar="N", help="where the initial weights come from")
+    add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
+    add("--out", type=Path, default=Path(out), metavar="DIR", help="folder for the files that are written")
+    add("--json", action="store_true", help="print one JSON object instead of text")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("--verbose", action="store_true", help="show what happens meanwhile, always")
+    loudness.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+# -- the verbs ------------------------------------------------------------------------------------
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from actlab._files import output_folder
+    from actlab.report.insights import history_insights
+    from actlab.report.tables import plain_rows, write_csv, write_json
+    from actlab.training import check_training, history_frame, train
+
+    settings = _settings(arguments, num_units=arguments.num_units)
+    dataset = _dataset(arguments)
+    check_training(dataset, arguments.activation, settings)
+    out = output_folder(arguments.out)
+    history = history_frame(train(dataset, arguments.activation, settings, sink=_table_sink(arguments)))
+    rows, insights = plain_rows(history), history_insights(history)
+    write_csv(history, out / "history.csv")
+    write_json(rows, out / "history.json")
+    files = ["history.csv", "history.json", *_hiplot_page(rows, out)]
+    found = {"activation": arguments.activation, "history": rows, "insights": insights}
+    return _say(arguments, dataset, found, insights, [out / file for file in files])
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from actlab._files import output_folder
+    from actlab.comparison import check_comparison, compare
+    from actlab.report.insights import comparison_insights
+    from actlab.report.tables import plain_rows, text_table, write_csv
+
+    settings = _settings(arguments)
+    dataset = _dataset(arguments)
+    names, how = arguments.activations, {"folds": arguments.folds, "jobs": arguments.jobs}
+    check_comparison(names, dataset, settings, **how)
+    out = output_folder(arguments.out)
+    with _progress(arguments) as progress:
+        comparison = compare(
+            arguments.activations, dataset, progress=progress, **how, **dataclasses.asdict(settings)
+        )
+    write_csv(comparison.results, out / "cv_results.csv")
+    scores = comparison.results.filter(regex="^param_|_score$")
+    files = ["cv_results.csv", *_hiplot_page(plain_rows(scores), out)]
+    insights = comparison_insights(comparison.ranking)
+    found = {"ranking": plain_rows(comparison.ranking), "insights": insights}
+    lines = [text_table(comparison.ranking), "", *insights]
+    return _say(arguments, dataset, found, lines, [out / file for file in files])
+
+
+def _settings(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
+    from actlab.training import TrainSettings
+
+    names = ("epochs", "batch_size", "lr", "seed", "device")
+    return TrainSettings(**{name: getattr(arguments, name) for name in names}, **more)
+
+
+def _dataset(arguments: argparse.Namespace) -> Dataset:
+    from actlab.data import load_data
+
+    return load_data(arguments.data, arguments.data_dir, target=arguments.target)
+
+
+# -- what is said ---------------------------------------------------------------------------------
+
+
+def _say(
+    arguments: argparse.Namespace, dataset: Dataset, found: Report, lines: list[str], files: list[Path]
+) -> int:
+    paths = [str(path) for path in files]
+    if arguments.json:
+        about = {"data": dataset.name, "fingerprint": dataset.fingerprint}
+        print(json.dumps({**about, **found, "files": paths}, allow_nan=False))
+    elif not arguments.quiet:
+        print("\n".join([*lines, "", f"Written: {', '.join(paths)}"]))
+    return _DONE
+
+
+def _table_sink(arguments: argparse.Namespace) -> Callable[[str], None] | None:
+    """Return what prints skorch's live table: to a person's standard output, else as progress."""
+    if arguments.quiet:
+        return None
+    terminal = sys.stdout.isatty()
+    live = (terminal or arguments.verbose) and not arguments.json
+    start, held = time.monotonic(), list[str]()
+
+    def show(line: str) -> None:
+        held.append(line if live and terminal else _COLOUR.sub("", line))
+        if live or time.monotonic() - start > _SILENT:
+            print("\n".join(held), file=sys.stdout if live else sys.stderr, flush=True)
+            held.clear()
+
+    return show
+
+
+@contextlib.contextmanager
+def _progress(arguments: argparse.Namespace) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield what shows how many nets are trained; on a terminal, one line that is rewritten in place."""
+    if arguments.quiet:
+        yield None
+        return
+    terminal = sys.stderr.isatty()
+    start = time.monotonic()
+    due = start + _SILENT
+
+    def show(done: int, total: int) -> None:
+        nonlocal due
+        if (now := time.monotonic()) > due:
+            due = now if terminal or arguments.verbose else now + _LOG_EVERY
+            line = f"actlab: {done} of {total} nets trained, {now - start:.0f} s"
+            print(
+                f"\r{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True
+            )
+
+    try:
+        yield show
+    finally:
+        if terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _hiplot_page(rows: list[Report], out: Path) -> list[str]:
+    """Write the page and return its name; without HiPlot say so, for everything else is there."""
+    from actlab.report.hiplot_page import write_hiplot
+
+    try:
+        write_hiplot(rows, out / "hiplot.html")
+    except ImportError as error:
+        print(f"actlab: {error}", file=sys.stderr)
+        return []
+    return ["hiplot.html"]
