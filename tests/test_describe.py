@@ -1,0 +1,106 @@
+import math
+
+import pytest
+import sympy
+import torch
+
+import actlab
+from actlab._expression import derivative_text, to_sympy
+from actlab.describe import curves, properties, table, terminal_plot, window
+
+x, a = sympy.symbols("x a", real=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x**2 + 1", x**2 + 1),
+        ("-x / 4", -x / 4),
+        ("0.1 * x", x / 10),
+        ("pi * x", sympy.pi * x),
+        ("softplus(x)", sympy.log(1 + sympy.exp(x))),
+        ("where(x > 0, x, a * (exp(x) - 1))", sympy.Piecewise((x, x > 0), (a * (sympy.exp(x) - 1), True))),
+        ("min(max(x, 0), 6)", sympy.Min(sympy.Max(x, 0), 6)),
+        ("where(-1 < x < 1, x, 0)", sympy.Piecewise((x, sympy.And(x > -1, x < 1)), (0, True))),
+        ("where(x < -1 or x > 1, x, 0)", sympy.Piecewise((x, sympy.Or(x < -1, x > 1)), (0, True))),
+    ],
+)
+def test_a_formula_is_read_exactly(text, expected):
+    assert to_sympy(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x.real", "'x.real' is not allowed"),
+        ("__import__('os')", "unknown function '__import__'"),
+        ("tanhh(x)", "unknown function 'tanhh'; did you mean 'tanh'"),
+        ("exp(x=1)", r"'exp\(x=1\)' is not allowed"),
+        ("[x]", "is not allowed"),
+        ("lambda: x", "is not allowed"),
+        ("x +", "is not an expression"),
+        ("", "is not an expression"),
+        ("True", "'True' is not allowed"),
+        ("'x'", "is not allowed"),
+        ("(" * 5000 + "x" + ")" * 5000, "is not an expression"),
+    ],
+)
+def test_what_is_no_formula_is_refused(text, message):
+    with pytest.raises(actlab.UsageError, match=message):
+        to_sympy(text)
+
+
+@pytest.mark.parametrize("text", ["where(x > 0, 2*x, a*exp(x))", "abs(x)", "where(x > 1 and x < 2, 1, 0)"])
+def test_derivatives_are_printed_in_the_grammar_that_is_read(text):
+    assert to_sympy(derivative_text(text)) is not None
+
+
+def test_curves_are_the_function_and_its_derivatives():
+    points = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    value, first, second = curves(actlab.catalogue["tanh"], points)
+    y = torch.tanh(points)
+    assert torch.allclose(value, y, rtol=1e-15)
+    assert torch.allclose(first, 1 - y**2, rtol=1e-14)
+    assert torch.allclose(second, -2 * y * (1 - y**2), rtol=1e-14)
+
+
+def test_the_table_holds_the_kinks_and_the_ends():
+    rows = table(actlab.catalogue["leaky_relu"], [-math.inf, 3.0])
+    assert rows == [("-inf", "-inf", "0.01", "0"), ("0", "0", "0.01", "0"), ("3", "3", "1", "0")]
+
+
+LINE = [name for name, activation in actlab.catalogue.items() if not activation.facts.gated]
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_every_definition_can_be_shown_in_eighty_columns(name):
+    activation = actlab.catalogue[name]
+    picture = terminal_plot(activation)
+    assert all(len(line) <= 80 for line in picture.splitlines())
+    assert {"#", "+"} <= set(picture)
+    low, high = window(activation)
+    assert all(low < kink < high for kink in activation.kinks())
+
+
+@pytest.mark.parametrize("name", actlab.catalogue)
+def test_every_definition_says_all_that_is_known(name):
+    activation = actlab.catalogue[name]
+    known = dict(properties(activation))
+    assert known["formula"] == activation.facts.formula
+    assert known["module"].startswith(f"actlab.nn.{activation.module_class.__name__}(")
+    assert activation.__doc__
+    assert activation.facts.paper != ""
+
+
+def test_a_figure_is_a_png_file_with_the_kink_marked(tmp_path):
+    from matplotlib.figure import Figure
+
+    from actlab.report.figures import plot_function, write_figure
+
+    axes = Figure().subplots()
+    assert plot_function(actlab.catalogue["relu"], axes) is axes
+    markers = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in markers] == [(0, 0)]
+    write_figure(actlab.catalogue["relu"], tmp_path / "relu.png")
+    assert (tmp_path / "relu.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["relu.png"]
