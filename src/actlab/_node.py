@@ -93,7 +93,7 @@ class Nodes:
         return self.evaluate(self._product, grad, saved, *values, dtype=grad.dtype)
 
     def _product(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
-        return grad * self.formulas.derivative(saved, *values)
+        return grad * self.formulas.derivative(_numeric(saved, grad.dtype), *values)
 
     def eager_gradient(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
         """Return the same by the definition's one-pass kernel where it has one."""
@@ -105,7 +105,7 @@ class Nodes:
         if self.slope is not None and not any(isinstance(value, Tensor) for value in values):
             slope: Tensor = self.slope.apply(saved, *values)
             return slope
-        return self.evaluate(self.formulas.derivative, saved, *values, dtype=dtype)
+        return self.evaluate(self.formulas.derivative, _numeric(saved, dtype), *values, dtype=dtype)
 
     def partial(self, place: int, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         """Return the derivative with respect to the parameter at ``place``."""
@@ -130,6 +130,11 @@ class Nodes:
             term = _wide(grad) * self.partial(place, _wide(saved), [_wide(v) for v in values], wide)
             gradients.append(term.sum_to_size(value.shape).to(value.dtype))
         return gradients
+
+
+def _numeric(saved: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask as zeros and ones of the gradient's dtype; anything else as it is."""
+    return saved if saved.is_floating_point() else saved.to(dtype)
 
 
 def _wide(value: Any) -> Any:

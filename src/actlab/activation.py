@@ -35,6 +35,7 @@ class Formulas:
     mask: Formula | None = None
     gradient_kernel: Formula | None = None
     requirement: Callable[..., None] | None = None
+    preparation: Callable[..., tuple[Any, ...]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,14 @@ class Activation(Generic[P]):
         self.formulas.requirement = check
         return check
 
+    def prepares(self, step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+        """Set a step from the input and the parameters to the values that the formulas get.
+
+        For a parameter that is lined up with the input's channels, or drawn at random at every call.
+        """
+        self.formulas.preparation = step
+        return step
+
     def module(self, name: str) -> type[ActivationModule]:
         """Make the ``torch.nn.Module`` of this activation, with torch.nn's argument names.
 
@@ -200,6 +209,8 @@ class Activation(Generic[P]):
             )
         if values:
             self.validate(values)
+        if self.formulas.preparation is not None:
+            values = self.formulas.preparation(input, *values)
         return self._nodes.apply(input, values, inplace)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], bool]:
