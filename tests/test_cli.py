@@ -1,0 +1,256 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from actlab.cli import main
+from actlab.training import HISTORY_COLUMNS
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Every test runs in an empty folder, where a file left behind is seen."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    path = tmp_path / "tiny.npz"
+    np.savez(path, X=rng.normal(size=(90, 4)) + np.eye(3, 4)[y], y=y)
+    return str(path)
+
+
+def actlab(*arguments, **how):
+    command = [sys.executable, "-m", "actlab", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **how)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def refused(capsys, *arguments):
+    """Run in this process, expect a refusal, return its line."""
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("actlab: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+# -- train ----------------------------------------------------------------------------------------
+
+
+def test_train_writes_the_history_and_says_what_it_shows(tmp_path):
+    done = actlab("train", "--epochs", "3", "--out", "run")
+    assert (done.returncode, done.stdout.count("Traceback")) == (0, 0)
+    assert "Best epoch: 3 of 3, with validation accuracy 0." in done.stdout
+    assert "Written: run/history.csv, run/history.json, run/hiplot.html" in done.stdout
+    assert names(tmp_path) == ["run"]
+    assert names(tmp_path / "run") == ["hiplot.html", "history.csv", "history.json"]
+
+
+def test_the_two_histories_hold_the_same(tmp_path, tiny):
+    assert main(["train", "--data", tiny, "--epochs", "2", "--out", "run", "--quiet"]) == 0
+    rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)
+    frame = pd.read_csv(tmp_path / "run/history.csv")
+    assert tuple(frame.columns) == HISTORY_COLUMNS
+    pd.testing.assert_frame_equal(pd.DataFrame(rows), frame, check_exact=True)
+
+
+def test_a_diverged_history_is_strict_json(tmp_path, tiny, capsys):
+    assert main(["train", "--data", tiny, "--epochs", "2", "--lr", "1e30", "--out", "run"]) == 0
+    rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)
+    assert rows[-1]["train_loss"] is None
+    assert "Training diverged at epoch" in capsys.readouterr().out
+
+
+def test_quiet_prints_nothing(tiny, capsys):
+    assert main(["train", "--data", tiny, "--epochs", "2", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_verbose_shows_the_table_without_colours_in_a_file(tiny, capsys):
+    assert main(["train", "--data", tiny, "--epochs", "2", "--verbose"]) == 0
+    out = capsys.readouterr().out
+    assert out.split()[:5] == ["epoch", "train_loss", "valid_acc", "valid_loss", "dur"]
+    assert "\x1b" not in out
+
+
+def test_json_is_all_there_is_on_standard_output(tiny, capsys):
+    assert main(["train", "--data", tiny, "--epochs", "2", "--json", "--activation", "tanh"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["activation"] == "tanh"
+    assert found["data"] == "tiny.npz"
+    assert len(found["history"]) == 2
+    assert len(found["insights"]) == 3
+    assert found["files"] == ["out/train/history.csv", "out/train/history.json", "out/train/hiplot.html"]
+
+
+def test_without_hiplot_one_line_says_so_and_the_rest_works(tmp_path, tiny, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hiplot", None)
+    assert main(["train", "--data", tiny, "--epochs", "2", "--out", "run"]) == 0
+    assert capsys.readouterr().err == 'actlab: no HiPlot page without HiPlot: pip install "actlab[hiplot]"\n'
+    assert names(tmp_path / "run") == ["history.csv", "history.json"]
+
+
+# -- compare --------------------------------------------------------------------------------------
+
+
+def test_compare_prints_the_same_table_twice_also_with_two_jobs(tmp_path, tiny, capsys):
+    call = ["compare", "relu", "tanh", "--data", tiny, "--epochs", "3", "--out", "a"]
+    first = actlab(*call)
+    assert first.returncode == 0
+    assert first.stdout.split()[:7] == ["rank", "activation", "mean", "std", "fold_1", "fold_2", "fold_3"]
+    assert "Best: " in first.stdout
+    assert "Written: a/cv_results.csv, a/hiplot.html" in first.stdout
+    assert names(tmp_path / "a") == ["cv_results.csv", "hiplot.html"]
+    assert main([*call, "--jobs", "2"]) == 0
+    assert capsys.readouterr().out == first.stdout
+
+
+def test_compare_writes_scikit_learns_results(tmp_path, tiny, capsys):
+    assert main(["compare", "relu", "tanh", "--data", tiny, "--epochs", "2", "--json", "--out", "a"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    results = pd.read_csv(tmp_path / "a/cv_results.csv").set_index("param_module__activation")
+    best = found["ranking"][0]
+    assert results.loc[best["activation"], "mean_test_score"] == best["mean"]
+    assert results.loc[best["activation"], "rank_test_score"] == 1
+    assert "split2_test_score" in (tmp_path / "a/hiplot.html").read_text()
+
+
+def test_a_csv_file_with_a_target(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=60), "b": rng.normal(size=60), "kind": ["x", "y"] * 30})
+    frame.to_csv("t.csv", index=False)
+    call = ["compare", "relu", "--data", "t.csv", "--epochs", "1", "--out", "a"]
+    assert main([*call, "--target", "kind"]) == 0
+    capsys.readouterr()
+    assert "kind" in refused(capsys, *call, "--target", "kin")
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("compare reluu", "unknown activation 'reluu'; did you mean 'relu'?"),
+        ("compare relu --folds 175", "smallest class of digits, 8, has 174 rows"),
+        ("train --out /proc/actlab", "cannot write to output folder '/proc/actlab'"),
+    ],
+)
+def test_a_process_that_refuses_says_one_line_and_leaves_nothing(tmp_path, arguments, message):
+    done = actlab(*arguments.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("actlab: error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "required: VERB"),
+        ("fly", "invalid choice: 'fly'"),
+        ("train --epochs 0", "epochs is 0"),
+        ("train --data nothing.csv --target a", "no such file: 'nothing.csv'"),
+        ("train --epochs many", "argument --epochs: invalid int value: 'many'"),
+        ("train --epoch 3", "unrecognized arguments: --epoch 3"),
+        ("train --verbose --quiet", "not allowed with argument"),
+        ("train --batch-size 0 --lr -1", "batch_size is 0, not a whole number of at least 1; lr is -1.0"),
+        ("train --num-units 1", "num_units is 1"),
+        ("train --seed -3", "seed is -3"),
+        ("train --device cuda:99", "device is 'cuda:99'"),
+        ("train --activation tahn", "did you mean 'tanh'?"),
+        ("train --data digts", "did you mean 'digits'?"),
+        ("train --data-dir somewhere", "data_dir 'somewhere' is not used with 'digits'"),
+        ("compare", "required: NAME"),
+        ("compare relu relu", "activation 'relu' is given twice"),
+        ("compare relu --folds 1", "folds is 1"),
+        ("compare relu --jobs 0", "jobs is 0"),
+        ("compare relu tahn --folds 175", "'tanh'?; folds is 175"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(tmp_path, capsys, arguments, message):
+    assert message in refused(capsys, *arguments.split())
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("verb", ["train", "compare relu"])
+def test_an_output_folder_below_a_file_is_refused_before_training(tmp_path, capsys, monkeypatch, verb):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr("actlab.training.SeededNet.fit", lambda *_: pytest.fail("trained"))
+    assert "'file/run'" in refused(capsys, *verb.split(), "--out", "file/run")
+    assert names(tmp_path) == ["file"]
+
+
+def test_bad_arrays_are_refused(tmp_path, capsys):
+    X, y = np.ones((20, 3)), np.arange(20) % 2
+    for name, (features, labels) in {
+        "nan.npz": (np.where(np.eye(20, 3) > 0, np.nan, X), y),
+        "constant.npz": (X, y),
+        "counts.npz": (X, y[:10]),
+    }.items():
+        np.savez(tmp_path / name, X=features, y=labels)
+        assert name in refused(capsys, "train", "--data", name)
+    assert names(tmp_path) == ["constant.npz", "counts.npz", "nan.npz"]
+
+
+def test_truncated_images_are_refused(tmp_path, capsys):
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(
+        bytes([0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0, 2, 1])
+    )
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 1, 7]))
+    assert "truncated" in refused(capsys, "train", "--data", "mnist", "--data-dir", ".")
+
+
+# -- the process ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", [[], ["train"], ["compare"]])
+def test_help_shows_defaults_and_examples(capsys, verb):
+    assert main([*verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "examples:\n  actlab train" in out
+    assert not verb or "(default: digits)" in " ".join(out.split())
+    assert "default: None" not in out
+
+
+def test_an_interruption_is_one_line(capsys, monkeypatch, tiny):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("actlab.training.SeededNet.fit", interrupt)
+    assert main(["train", "--data", tiny]) == 130
+    assert capsys.readouterr().err == "actlab: interrupted\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(tiny, capsys, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as broken:
+        monkeypatch.setattr("sys.stdout", broken)
+        assert main(["train", "--data", tiny, "--epochs", "1"]) == 141
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_progress_is_shown_on_standard_error_after_a_while(capsys, monkeypatch, tiny):
+    monkeypatch.setattr("actlab.cli._SILENT", -1.0)
+    monkeypatch.setattr("actlab.comparison._POLL", 0.01)
+    assert main(["compare", "relu", "--data", tiny, "--epochs", "5", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["compare", "relu", "--data", tiny, "--epochs", "5", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert " of 3 nets trained, 0 s\n" in err
+    json.loads(out)
+    assert main(["train", "--data", tiny, "--epochs", "2"]) == 0
+    assert "train_loss" in capsys.readouterr().err

@@ -1,0 +1,69 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from actlab import UsageError
+from actlab.nets import NeuralNet
+
+
+def test_the_layers_are_the_notebooks():
+    net = NeuralNet()
+    sizes = [tuple(layer.weight.shape) for layer in (net.fc1, net.fc2, net.fc3)]
+    assert sizes == [(128, 784), (64, 128), (10, 64)]
+
+
+def test_the_forward_pass_is_three_layers_with_an_activation_after_the_first_two():
+    net = NeuralNet(num_units=6, activation="tanh", num_features=5, num_classes=3)
+    x = torch.randn(4, 5)
+    expected = net.fc3(torch.tanh(net.fc2(torch.tanh(net.fc1(x)))))
+    torch.testing.assert_close(net(x), expected)
+
+
+@pytest.mark.parametrize(
+    "activation", ["relu", "leaky_relu(negative_slope=0.0)", nn.ReLU(), nn.ReLU, torch.relu]
+)
+def test_an_activation_may_be_a_name_a_spec_a_module_its_class_or_a_function(activation):
+    torch.manual_seed(0)
+    net = NeuralNet(num_units=6, activation=activation, num_features=5, num_classes=3)
+    torch.manual_seed(0)
+    twin = NeuralNet(num_units=6, activation="relu", num_features=5, num_classes=3)
+    x = torch.randn(4, 5)
+    assert torch.equal(net(x), twin(x))
+
+
+def test_each_layer_has_an_activation_of_its_own():
+    net = NeuralNet(num_units=6, activation=nn.PReLU(), num_features=5, num_classes=3)
+    assert net.activation1 is not net.activation2
+    assert net.activation1.weight is not net.activation2.weight
+
+
+def test_a_trained_instance_is_neither_used_nor_changed():
+    trained = nn.PReLU(init=0.1)
+    with torch.no_grad():
+        trained.weight.fill_(0.9)
+    before = copy.deepcopy(trained.state_dict())
+    net = NeuralNet(num_units=6, activation=nn.Sequential(trained), num_features=5, num_classes=3)
+    assert net.activation1[0].weight.item() == pytest.approx(0.1)
+    net(torch.randn(4, 5)).sum().backward()
+    assert trained.weight.grad is None
+    assert torch.equal(trained.weight, before["weight"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_units": 1}, "num_units is 1; it must be at least 2"),
+        ({"num_classes": 1}, "num_classes is 1; it must be at least 2"),
+        ({"num_features": 0}, "num_features is 0; it must be at least 1"),
+    ],
+)
+def test_a_size_that_is_too_small_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        NeuralNet(**arguments)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'relu'"):
+        NeuralNet(activation="reluu")

@@ -1,0 +1,222 @@
+import datetime
+import json
+import re
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from actlab import UsageError
+from actlab.report.hiplot_page import to_hiplot, write_hiplot
+from actlab.report.insights import comparison_insights, history_insights
+from actlab.report.tables import plain, plain_rows, text_table, write_csv, write_json
+
+# Some epochs of the notebook's own history.
+TRAIN = [0.475174, 0.156564, 0.101438, 0.072656, 0.056315, 0.043030, 0.034617, 0.028333, 0.023698, 0.020254]
+VALID = [0.188230, 0.127276, 0.113426, 0.103544, 0.093118, 0.100192, 0.106429, 0.127717, 0.124840, 0.112428]
+ACCURACY = [
+    0.941108,
+    0.962349,
+    0.966431,
+    0.969679,
+    0.974094,
+    0.971345,
+    0.970762,
+    0.969263,
+    0.969763,
+    0.973844,
+]
+NAN = float("nan")
+
+
+def history(train=TRAIN, valid=VALID, accuracy=ACCURACY):
+    columns = {"train_loss": train, "valid_loss": valid, "valid_acc": accuracy}
+    return pd.DataFrame({"epoch": range(1, len(train) + 1), **columns})
+
+
+def ranking(*rows):
+    columns = ["rank", "activation", "mean", "std", "fold_1", "fold_2", "fold_3"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+RELU = (2, "relu", 0.974533, 0.001921, 0.976905, 0.972199, 0.974496)
+TANH = (3, "tanh", 0.972050, 0.001259, 0.973205, 0.970299, 0.972646)
+LEAKY = (1, "leaky_relu", 0.974683, 0.001044, 0.975705, 0.973249, 0.975096)
+
+
+def test_the_notebooks_history_in_sentences():
+    assert history_insights(history()) == [
+        "Best epoch: 5 of 10, with validation accuracy 0.9741.",
+        "Overfitting starts after epoch 5: validation loss rises from its lowest, 0.09312, to 0.1124 "
+        "at the end (+20.7 %), while training loss falls from 0.05631 to 0.02025.",
+        "Accuracy stops improving after epoch 5: later epochs gain 0.0000.",
+    ]
+
+
+def test_a_history_that_still_improves():
+    assert history_insights(history([2.0, 1.0], [1.5, 0.5], [0.5, 0.75])) == [
+        "Best epoch: 2 of 2, with validation accuracy 0.7500.",
+        "No overfitting seen: validation loss is lowest, 0.5, in the last epoch.",
+        "Accuracy was still improving: the last epoch gained 0.2500.",
+    ]
+
+
+def test_gains_too_small_to_count_are_added_up():
+    sentence = history_insights(history([3, 2, 1], [3, 2, 1], [0.9, 0.9008, 0.9016]))[-1]
+    assert sentence == "Accuracy stops improving after epoch 1: later epochs gain 0.0016."
+
+
+def test_a_rise_of_both_losses_is_not_overfitting():
+    sentence = history_insights(history([0.2, 0.4], [0.3, 0.6], [0.9, 0.8]))[1]
+    assert sentence == (
+        "No overfitting seen: after epoch 1 validation loss rises from its lowest, 0.3, to 0.6 at the end "
+        "(+100.0 %), and training loss goes from 0.2 to 0.4: neither falls."
+    )
+
+
+def test_divergence_is_said_first_and_the_epochs_before_it_are_read():
+    assert history_insights(history([2.0, 1.0, NAN], [1.5, 1.2, NAN], [0.5, 0.6, 0.1])) == [
+        "Training diverged at epoch 3 of 3: the training loss is nan.",
+        "Best epoch: 2 of 2, with validation accuracy 0.6000.",
+        "No overfitting seen: validation loss is lowest, 1.2, in the last epoch.",
+        "Accuracy was still improving: the last epoch gained 0.1000.",
+    ]
+    first = history_insights(history([1.0, 1.0], [float("inf"), 1.0], [0.5, 0.6]))
+    assert first[0] == "Training diverged at epoch 1 of 2: the validation loss is inf."
+    assert first[1] == "No epoch with a finite loss: too few to say how training went."
+
+
+def test_one_epoch_says_only_that_it_is_one():
+    assert history_insights(history([1.0], [1.0], [0.5])) == [
+        "1 epoch with a finite loss: too few to say how training went."
+    ]
+
+
+def test_missing_columns_are_named():
+    assert history_insights(history().drop(columns=["valid_acc", "valid_loss"])) == [
+        "Nothing can be said about validation: the history has no valid_acc, valid_loss."
+    ]
+
+
+def test_the_notebooks_ranking_in_sentences():
+    assert comparison_insights(ranking(LEAKY, RELU, TANH)) == [
+        "Best: leaky_relu, mean accuracy 0.9747 over 3 folds.",
+        "It leads relu by 0.015 percentage points; the standard deviations over folds are 0.104 and 0.192.",
+        "Not told apart from leaky_relu: relu; "
+        "a gap within the deviation over folds does not establish an order.",
+    ]
+
+
+def test_a_clear_lead_is_called_no_proof():
+    assert comparison_insights(ranking(LEAKY, TANH))[1:] == [
+        "It leads tanh by 0.263 percentage points; the standard deviations over folds are 0.104 and 0.126.",
+        "The lead is larger than either; that alone is no proof of an order.",
+    ]
+
+
+def test_activations_that_diverged_are_named_with_their_folds():
+    lost = (2, "swish", NAN, NAN, 0.9, NAN, NAN)
+    assert comparison_insights(ranking(LEAKY, lost)) == [
+        "Best: leaky_relu, mean accuracy 0.9747 over 3 folds.",
+        "There is no other mean to compare it with.",
+        "swish diverged in 2 of 3 folds (2, 3): no mean.",
+    ]
+    assert comparison_insights(ranking(lost)) == [
+        "No activation has a mean accuracy.",
+        "swish diverged in 2 of 3 folds (2, 3): no mean.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float32(0.5), 0.5),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (NAN, None),
+        (float("-inf"), None),
+        (None, None),
+        (pd.NaT, None),
+        (pd.NA, None),
+        (dict, "dict"),
+        (pd.Timestamp("2024-05-06"), "2024-05-06T00:00:00"),
+        (datetime.date(2024, 5, 6), "2024-05-06"),
+        ("text", "text"),
+        ((1, 2), "(1, 2)"),
+    ],
+)
+def test_values_become_plain(value, expected):
+    result = plain(value)
+    assert result == expected
+    assert type(result) is type(expected)
+
+
+def test_csv_and_strict_json_hold_the_same(tmp_path):
+    frame = history([1.0, NAN], [1 / 3, 0.1], [0.5, 0.6])
+    write_csv(frame, tmp_path / "a.csv")
+    write_json(plain_rows(frame), tmp_path / "a.json")
+    rows = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    pd.testing.assert_frame_equal(pd.DataFrame(rows), pd.read_csv(tmp_path / "a.csv"), check_exact=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json"]
+
+
+def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.json"
+    write_json([{"a": 1}], path)
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json([{"a": NAN}], path)
+    assert json.loads(path.read_text()) == [{"a": 1}]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_fits_the_terminal_and_says_what_it_left_out():
+    frame = pd.DataFrame({"name": ["x" * 60], **{f"fold_{i}": [0.5] for i in range(1, 11)}})
+    lines = text_table(frame).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[2].startswith("x" * 39 + "…  0.5000")
+    assert lines[-1] == "(5 columns do not fit here)"
+
+
+def test_a_hiplot_page_keeps_values_out_of_the_markup(tmp_path):
+    write_hiplot(
+        [{"</script><script>a": "</script><img src=x>", "b": np.float32(1), "c": int}], tmp_path / "a.html"
+    )
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert page.count("</script>") == 2
+    assert "<img src=x>" not in page
+    values = re.search(r"hiplot\.render\(document\.getElementById\(\"plot\"\), (.*)\);</script>", page)
+    (point,) = json.loads(values[1])["experiment"]["datapoints"]
+    # An invisible character after "<" keeps HiPlot's table from reading a tag.
+    assert point["values"] == {
+        "<\u2060/script><\u2060script>a": "<\u2060/script><\u2060img src=x>",
+        "b": 1.0,
+        "c": "int",
+    }
+
+
+def test_a_hiplot_page_asks_the_network_for_nothing(tmp_path):
+    write_hiplot([{"a": 1}], tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    remote = r"(https?:)?//"
+    assert not re.search(rf"@import\s*(url\()?[\\\"']*{remote}", page)
+    assert not re.search(rf"url\([\\\"']*{remote}", page)
+    assert not re.search(rf"<(script|img|link|iframe)\b[^>]*\b(src|href)=[\\\"']*{remote}", page)
+    head = page.split("<script>")[0]
+    assert re.findall(r"<link\b[^>]*>", head) == ['<link rel="icon" href="data:,">']
+
+
+def test_a_hiplot_experiment_has_one_line_per_row():
+    points = to_hiplot([{"a": 1}, {"a": NAN}]).datapoints
+    assert [point.values for point in points] == [{"a": 1}, {"a": None}]
+
+
+def test_a_hiplot_page_needs_rows():
+    with pytest.raises(UsageError, match="at least one row"):
+        to_hiplot([])
+
+
+def test_without_hiplot_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hiplot", None)
+    with pytest.raises(ImportError, match=r'pip install "actlab\[hiplot\]"'):
+        to_hiplot([{"a": 1}])

@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from actlab import UsageError
+from actlab.data import Dataset
+from actlab.training import (
+    HISTORY_COLUMNS,
+    TrainSettings,
+    check_training,
+    history_frame,
+    make_net,
+    train,
+)
+
+SHORT = TrainSettings(epochs=3, batch_size=16, num_units=8)
+
+
+def make_dataset(rows=120, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.arange(rows) % classes
+    X = rng.normal(size=(rows, 4)) + np.eye(classes, 4)[y]
+    return Dataset(X.astype(np.float32), y.astype(np.int64), "made up", "0" * 16, tuple(range(classes)))
+
+
+def figures(net):
+    """The history without its times, which differ from run to run."""
+    return history_frame(net).drop(columns="dur")
+
+
+def test_the_defaults_are_the_notebooks():
+    settings = TrainSettings()
+    assert (settings.epochs, settings.batch_size, settings.lr, settings.momentum) == (25, 128, 0.01, 0.95)
+    net = make_net(make_dataset(), "relu", settings)
+    assert isinstance(net, NeuralNetClassifier)
+    assert net.optimizer is torch.optim.SGD
+    assert net.criterion is nn.CrossEntropyLoss
+    assert net.get_params()["optimizer__momentum"] == 0.95
+
+
+def test_batches_come_in_the_order_of_the_rows():
+    dataset = make_dataset()
+    net = make_net(dataset, "relu", SHORT).initialize()
+    batches = net.get_iterator(net.get_dataset(dataset.X, dataset.y), training=True)
+    assert torch.equal(torch.cat([x for x, _ in batches]), torch.from_numpy(dataset.X))
+
+
+def test_a_fifth_of_every_class_is_held_back():
+    dataset = make_dataset()
+    net = make_net(dataset, "relu", SHORT)
+    held_back = net.get_split_datasets(dataset.X, dataset.y)[1]
+    labels = [dataset.y[i] for i in held_back.indices]
+    assert np.bincount(labels).tolist() == [8, 8, 8]
+
+
+def test_the_history_has_skorchs_columns_and_counts_epochs_from_one():
+    history = history_frame(train(make_dataset(), "relu", SHORT))
+    assert tuple(history.columns) == HISTORY_COLUMNS
+    assert history["epoch"].to_list() == [1, 2, 3]
+
+
+def test_a_history_without_validation_leaves_those_columns_out():
+    dataset = make_dataset()
+    net = make_net(dataset, "relu", SHORT).set_params(train_split=None).fit(dataset.X, dataset.y)
+    assert list(history_frame(net)) == ["epoch", "train_loss", "train_loss_best", "dur"]
+
+
+def test_it_learns():
+    history = history_frame(train(make_dataset(600), "tanh", TrainSettings(epochs=20, batch_size=16)))
+    assert history["valid_acc"].max() > 0.6  # chance is a third
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+
+
+def test_the_same_seed_gives_the_same_history_whatever_ran_before():
+    dataset = make_dataset()
+    first = figures(train(dataset, "relu", SHORT))
+    torch.manual_seed(123)
+    train(dataset, "tanh", SHORT)
+    torch.rand(7)
+    assert figures(train(dataset, "relu", SHORT)).equals(first)
+
+
+def test_a_different_seed_gives_a_different_history():
+    dataset = make_dataset()
+    other = TrainSettings(epochs=3, batch_size=16, num_units=8, seed=1)
+    assert not figures(train(dataset, "relu", SHORT)).equals(figures(train(dataset, "relu", other)))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_random_state_and_threads_of_the_caller_are_left_alone(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(make_dataset(), "relu", SHORT).predict(make_dataset().X)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+
+
+def test_a_prelu_instance_is_not_carried_over_between_fits():
+    dataset, prelu = make_dataset(), nn.PReLU()
+    net = make_net(dataset, prelu, SHORT)
+    first = figures(net.fit(dataset.X, dataset.y))
+    learnt = net.module_.activation1.weight.item()
+    assert learnt != 0.25
+    assert prelu.weight.item() == 0.25
+    assert figures(net.fit(dataset.X, dataset.y)).equals(first)
+    assert figures(train(dataset, net.module_.activation1, SHORT)).equals(first)
+
+
+def test_the_live_table_goes_where_it_is_told(capsys):
+    lines = []
+    train(make_dataset(), "relu", SHORT, sink=lines.append)
+    assert len(lines) == 2 + 3
+    assert "train_loss" in lines[0]
+    assert capsys.readouterr().out == ""
+    train(make_dataset(), "relu", SHORT, sink=print)
+    assert "train_loss" in capsys.readouterr().out
+
+
+def test_nothing_is_printed_without_a_sink(capsys):
+    train(make_dataset(), "relu", SHORT)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_loss_that_is_not_finite_is_in_the_history():
+    history = history_frame(train(make_dataset(), "relu", TrainSettings(epochs=2, lr=1e30)))
+    assert not np.isfinite(history["train_loss"].iloc[-1])
+
+
+def test_a_class_with_few_rows_trains_without_a_warning():
+    dataset = make_dataset()
+    y = dataset.y.copy()
+    y[y == 2] = 1
+    y[:2] = 2
+    rare = Dataset(dataset.X, y, "rare", "0" * 16, dataset.classes)
+    assert len(history_frame(train(rare, "relu", SHORT))) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0, not a whole number of at least 1"),
+        ({"epochs": 2.5}, "epochs is 2.5, not a whole number"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"num_units": 1}, "num_units is 1, not a whole number of at least 2"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**64}, "seed is 18446744073709551616"),
+        ({"lr": 0.0}, "lr is 0.0, not above 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"momentum": 1.0}, "momentum is 1.0, not from 0 to below 1"),
+        ({"device": "gpu"}, "device is 'gpu', not cpu, cuda or cuda:N"),
+        ({"device": "cuda:x"}, "device is 'cuda:x', not cpu"),
+        ({"device": "cuda:99"}, "device is 'cuda:99', but PyTorch sees"),
+    ],
+)
+def test_an_impossible_setting_is_named_with_its_value(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        TrainSettings(**wrong)
+
+
+def test_all_impossible_settings_are_named_at_once():
+    with pytest.raises(UsageError, match=r"epochs is 0.*; lr is -1.*; device is 'tpu'"):
+        TrainSettings(epochs=0, lr=-1.0, device="tpu")
+
+
+class _Halves(nn.Module):
+    def forward(self, x):
+        return x[:, ::2]
+
+
+class _Fails(nn.Module):
+    def forward(self, x):
+        raise ZeroDivisionError("by zero\nand more")
+
+
+@pytest.mark.parametrize(
+    ("activation", "message"),
+    [
+        ("reluu", "did you mean 'relu'"),
+        (_Halves(), "fails in the net: mat1 and mat2 shapes cannot be multiplied"),
+        (_Fails(), "fails in the net: by zero$"),
+    ],
+)
+def test_an_activation_that_cannot_be_used_is_refused_before_training(activation, message):
+    with pytest.raises(UsageError, match=message):
+        check_training(make_dataset(), activation, SHORT)
+
+
+def test_data_too_small_to_hold_a_fifth_back_is_refused():
+    with pytest.raises(UsageError, match=r"one row in 5 is held back .* the largest class trains on 4 rows"):
+        train(make_dataset(rows=12), "relu", SHORT)
