@@ -49,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 2 wrong usage or bad input, 130 interrupted, 141 nobody reads the output.
     """
     try:
-        arguments = _parser().parse_args(argv)
-        run: Verb = arguments.run
-        status = run(arguments)
+        status = _run(argv)
         sys.stdout.flush()
     except UsageError as error:
         return _complain("error: " + " ".join(str(error).split()), _WRONG_USAGE)
@@ -62,6 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit:  # argparse printed the help or the version
+        return _DONE
+    run: Verb = arguments.run
+    return run(arguments)
 
 
 def _complain(text: str, status: int) -> int:

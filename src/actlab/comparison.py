@@ -28,7 +28,6 @@ from actlab.training import (
     activation_problem,
     holdback_problem,
     make_net,
-    one_thread,
     raise_problems,
     whole_number_problem,
 )
@@ -103,7 +102,7 @@ def compare(
     check_comparison(activations, dataset, settings, folds=folds, jobs=jobs)
     net = make_net(dataset, activations[0], settings)
     grid = {"module__activation": list(activations)}
-    with _counting(len(activations) * folds, progress) as scoring, one_thread(), warnings.catch_warnings():
+    with _counting(len(activations) * folds, progress) as scoring, warnings.catch_warnings():
         # A net that diverged has the score NaN; it is in the table for all to see.
         warnings.filterwarnings("ignore", message="One or more of the test scores are non-finite")
         search = GridSearchCV(

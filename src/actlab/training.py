@@ -117,7 +117,7 @@ class SeededNet(NeuralNetClassifier):  # type: ignore[misc]  # skorch is untyped
 
     def fit(self, X: Any, y: Any = None, **fit_params: Any) -> SeededNet:
         """Initialize and train; see :meth:`skorch.NeuralNetClassifier.fit`."""
-        with one_thread(), _seeded(self.seed, torch.device(self.device)), warnings.catch_warnings():
+        with _reproducible(self.seed, torch.device(self.device)), warnings.catch_warnings():
             # A class with fewer than five rows is spread as evenly as it can be, which is all we ask.
             warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
             super().fit(X, y, **fit_params)
@@ -125,33 +125,28 @@ class SeededNet(NeuralNetClassifier):  # type: ignore[misc]  # skorch is untyped
 
     def predict_proba(self, X: Any) -> Any:
         """Predict class probabilities; see :meth:`skorch.NeuralNetClassifier.predict_proba`."""
-        with one_thread():
+        with _reproducible(self.seed, torch.device(self.device)):  # a DataLoader draws a number per pass
             return super().predict_proba(X)
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let PyTorch compute in one thread: sums are then added in one order on every machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def _reproducible(seed: int, device: torch.device) -> Iterator[None]:
+    """Compute from a seeded generator and in one thread, so that sums are added in one order everywhere."""
     cuda = []
     if device.type == "cuda":
         cuda = [torch.cuda.current_device() if device.index is None else device.index]
+    threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=cuda):
         # torch.manual_seed would also seed the devices that fork_rng does not put back.
         torch.default_generator.manual_seed(seed)
         for index in cuda:
             with torch.cuda.device(index):
                 torch.cuda.manual_seed(seed)
-        yield
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def make_net(
