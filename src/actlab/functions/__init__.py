@@ -7,9 +7,9 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from actlab.activation import Activation
-from actlab.functions import rectifiers, sigmoids
+from actlab.functions import exponentials, rectifiers, shrinkage, sigmoids, trainable
 
-FAMILIES: tuple[ModuleType, ...] = (rectifiers, sigmoids)
+FAMILIES: tuple[ModuleType, ...] = (exponentials, rectifiers, shrinkage, sigmoids, trainable)
 
 
 def _collect() -> dict[str, Activation[Any]]:

@@ -1,0 +1,325 @@
+"""Exponentials: functions that bend from a constant, or from an exponential, to a line."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from actlab.activation import elementwise
+from actlab.functions.sigmoids import check_alpha, isru_slope
+
+inf = math.inf
+aten = torch.ops.aten
+
+
+@elementwise(
+    formula="where(x > 0, x, alpha * (exp(x) - 1))",
+    limits=lambda alpha: (-alpha, inf),
+    slopes=(0, 1),
+    range=lambda alpha: (min(-alpha, 0), inf),
+    monotonic=True,
+    paper="Clevert et al. 2016",
+    # With a negative alpha the output is positive on both sides.
+    saves=lambda alpha: "output" if alpha >= 0 else "input",
+    kinks=lambda alpha: {} if alpha == 1 else {0: alpha},
+    error_scale="line",
+    twin="ELU",
+    inplace=True,
+)
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """Exponential linear unit: ``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere.
+
+    Args:
+        x: The input.
+        alpha: Minus the value at minus infinity.
+    """
+    return aten.elu(x, alpha)
+
+
+@elu.derivative
+def _(saved: Tensor, alpha: float) -> Tensor:
+    below = saved + alpha if alpha >= 0 else alpha * torch.exp(saved.clamp_max(0))
+    return torch.where(saved > 0, 1.0, below)
+
+
+@elu.gradient
+def _(grad: Tensor, saved: Tensor, alpha: float) -> Tensor:
+    return aten.elu_backward(grad, alpha, 1, 1, alpha >= 0, saved)
+
+
+ELU = elu.module("ELU")
+
+
+@elementwise(
+    formula="max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0)",
+    limits=lambda alpha: (-alpha if alpha > 0 else -inf, inf),
+    slopes=lambda alpha: (0 if alpha > 0 else inf, 1),
+    range=lambda alpha: (-alpha if alpha > 0 else -inf, inf),
+    monotonic=True,
+    paper="Barron 2017",
+    saves="output",
+    error_scale="line",
+    twin="CELU",
+    inplace=True,
+)
+def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """Continuously differentiable exponential linear unit.
+
+    Args:
+        x: The input.
+        alpha: Minus the value at minus infinity, and the width of the bend; not 0.
+    """
+    return aten.elu(x, alpha, 1, 1 / alpha)
+
+
+@celu.derivative
+def _(y: Tensor, alpha: float) -> Tensor:
+    return torch.where(y > 0, 1.0, y / alpha + 1)
+
+
+@celu.gradient
+def _(grad: Tensor, y: Tensor, alpha: float) -> Tensor:
+    if alpha < 0:
+        return (grad * (y / alpha + 1)).where(y <= 0, grad)
+    return aten.elu_backward(grad, alpha, 1, 1 / alpha, True, y)
+
+
+@celu.requires
+def _(alpha: float) -> None:
+    if alpha == 0:
+        raise RuntimeError("celu: alpha must not be 0, got 0")
+
+
+CELU = celu.module("CELU")
+
+# Klambauer et al. 2017, the fixed point for mean 0 and variance 1.
+_SCALE = 1.0507009873554804934193349852946
+_ALPHA = 1.6732632423543772848170429916717
+
+
+@elementwise(
+    formula="1.0507009873554804934193349852946"
+    " * where(x > 0, x, 1.6732632423543772848170429916717 * (exp(x) - 1))",
+    limits=(-_SCALE * _ALPHA, inf),
+    slopes=(0, _SCALE),
+    range=(-_SCALE * _ALPHA, inf),
+    monotonic=True,
+    paper="Klambauer et al. 2017",
+    saves="output",
+    kinks={0: _SCALE * _ALPHA},
+    error_scale="line",
+    twin="SELU",
+    inplace=True,
+)
+def selu(x: Tensor) -> Tensor:
+    """Scaled exponential linear unit, with the constants that keep mean 0 and variance 1."""
+    return aten.elu(x, _ALPHA, _SCALE)
+
+
+@selu.derivative
+def _(y: Tensor) -> Tensor:
+    return torch.where(y > 0, _SCALE, y + _SCALE * _ALPHA)
+
+
+@selu.gradient
+def _(grad: Tensor, y: Tensor) -> Tensor:
+    return aten.elu_backward(grad, _ALPHA, _SCALE, 1, True, y)
+
+
+SELU = selu.module("SELU")
+
+
+@elementwise(
+    formula="log(1 + exp(beta * x)) / beta",
+    limits=lambda beta, threshold: (0, inf) if beta > 0 else (-inf, 0),
+    slopes=lambda beta, threshold: (0, 1) if beta > 0 else (1, 0),
+    range=lambda beta, threshold: (0, inf) if beta > 0 else (-inf, 0),
+    monotonic=True,
+    paper="Dugas et al. 2001",
+    # Another threshold makes a jump, and beside the jump the output does not know its side.
+    saves=lambda beta, threshold: "output" if threshold == 20 else "input",
+    error_scale="line",
+    twin="Softplus",
+)
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """Softplus: ``log(1 + exp(beta x)) / beta``, without overflow.
+
+    Args:
+        x: The input.
+        beta: The sharpness of the bend, not 0.
+        threshold: Where ``beta x`` is above it the result is ``x``. At the default this is done only
+            where nothing is lost (torch loses 2e-9 in float64); any other value is taken at its word.
+    """
+    return aten.softplus(x, beta, 40.0 if threshold == 20 else threshold)
+
+
+@softplus.derivative
+def _(saved: Tensor, beta: float, threshold: float) -> Tensor:
+    if threshold == 20:
+        return -torch.expm1(-beta * saved)
+    return torch.where(beta * saved > threshold, 1.0, torch.sigmoid(beta * saved))
+
+
+@softplus.requires
+def _(beta: float, threshold: float) -> None:
+    if beta == 0:
+        raise ValueError("softplus: beta must not be 0, got 0")
+
+
+Softplus = softplus.module("Softplus")
+
+
+@elementwise(
+    formula="(x + sqrt(x**2 + b)) / 2",
+    limits=(0, inf),
+    slopes=(0, 1),
+    range=(0, inf),
+    monotonic=True,
+    paper="Barron 2021",
+    saves="output",
+    error_scale="line",
+)
+def squareplus(x: Tensor, b: float = 4.0) -> Tensor:
+    """Squareplus: a softplus from a root, ``(x + sqrt(x^2 + b)) / 2``.
+
+    Args:
+        x: The input.
+        b: Four times the square of the value at 0, positive.
+    """
+    size = x.abs()
+    # The root is taken of what cannot overflow; beyond, it is the size itself.
+    root = torch.maximum((size.clamp_max(1e15).square() + b).sqrt(), size)
+    # max(x, 0) plus what is the whole value below 0: there is nothing to cancel.
+    return x.clamp_min(0) + (b / 2) / (size + root)
+
+
+@squareplus.derivative
+def _(y: Tensor, b: float) -> Tensor:
+    square = y.clamp_max(1e15).square()
+    return square / (square + b / 4)
+
+
+@squareplus.requires
+def _(b: float) -> None:
+    if not b > 0:
+        raise ValueError(f"squareplus: b must be positive, got {b}")
+
+
+Squareplus = squareplus.module("Squareplus")
+
+
+@elementwise(
+    formula="where(x <= -1, 0, where(x < 1, (x + 1)**2 / 4, x))",
+    limits=(0, inf),
+    slopes=(0, 1),
+    range=(0, inf),
+    monotonic=True,
+    paper="Martins & Astudillo 2016",
+    saves="output",
+    error_scale="line",
+)
+def sparse_plus(x: Tensor) -> Tensor:
+    """Sparse softplus: 0 below -1, ``x`` above 1, ``(x + 1)^2 / 4`` between."""
+    # The parabola touches the line from above, so the greater of the two is the right one.
+    return torch.maximum(((x + 1) * 0.5).clamp(0, 1).square(), x)
+
+
+@sparse_plus.derivative
+def _(y: Tensor) -> Tensor:
+    y = y.clamp_max(1)
+    return y * y.clamp_min(1e-35).rsqrt()  # its root; the root of zero has no derivative
+
+
+SparsePlus = sparse_plus.module("SparsePlus")
+
+
+@elementwise(
+    formula="exp(x)",
+    limits=(0, inf),
+    slopes=(0, inf),
+    range=(0, inf),
+    monotonic=True,
+    paper="-",
+    saves="output",
+)
+def exponential(x: Tensor) -> Tensor:
+    """Exponential: ``exp(x)``."""
+    return torch.exp(x)
+
+
+@exponential.derivative
+def _(y: Tensor) -> Tensor:
+    return y
+
+
+Exponential = exponential.module("Exponential")
+
+
+@elementwise(
+    formula="where(x < 0, x / sqrt(1 + alpha * x**2), x)",
+    limits=lambda alpha: (-1 / math.sqrt(alpha), inf),
+    slopes=(0, 1),
+    range=lambda alpha: (-1 / math.sqrt(alpha), inf),
+    monotonic=True,
+    paper="Carlile et al. 2017",
+    saves="output",
+    error_scale="line",
+)
+def isrlu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """Inverse square root linear unit: ``x`` where positive, ``x / sqrt(1 + alpha x^2)`` elsewhere.
+
+    Args:
+        x: The input.
+        alpha: Positive; the value at minus infinity is ``-1 / sqrt(alpha)``.
+    """
+    below = x.clamp(-1e9 / math.sqrt(alpha), 0)  # beyond, the function is constant, in float64 too
+    return x.clamp_min(0) + below * torch.rsqrt(alpha * below * below + 1)
+
+
+@isrlu.derivative
+def _(y: Tensor, alpha: float) -> Tensor:
+    return isru_slope(y.clamp_max(0), alpha)
+
+
+@isrlu.requires
+def _(alpha: float) -> None:
+    check_alpha("isrlu", alpha)
+
+
+ISRLU = isrlu.module("ISRLU")
+
+
+@elementwise(
+    formula="exp(-x**2)",
+    limits=(0, 0),
+    slopes=(0, 0),
+    range=(0, 1),
+    monotonic=False,
+    paper="Broomhead & Lowe 1988",
+)
+def gaussian(x: Tensor) -> Tensor:
+    """Gaussian bell: ``exp(-x^2)``."""
+    return torch.exp(-x * x)
+
+
+def _half_gaussian(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x, kept finite, and the root of the bell, which underflows later than the bell."""
+    x = x.clamp(-40, 40)
+    return x, torch.exp(-0.5 * x * x)
+
+
+@gaussian.derivative
+def _(x: Tensor) -> Tensor:
+    x, root = _half_gaussian(x)
+    return -2 * x * root * root
+
+
+@gaussian.second
+def _(x: Tensor) -> Tensor:
+    x, root = _half_gaussian(x)
+    return (4 * x * x - 2) * root * root
+
+
+Gaussian = gaussian.module("Gaussian")

@@ -1,0 +1,169 @@
+"""Shrinkage: functions that pull towards zero."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from actlab._module import ActivationModule
+from actlab.activation import elementwise
+
+inf = math.inf
+aten = torch.ops.aten
+
+
+def _check_lambd(name: str, lambd: float) -> None:
+    if not lambd >= 0:
+        raise RuntimeError(f"{name}: lambd must not be negative, got {lambd}")
+
+
+class _Shrink(ActivationModule):
+    lambd: float
+
+    def extra_repr(self) -> str:
+        """Return the argument as torch.nn prints it."""
+        return str(self.lambd)
+
+
+@elementwise(
+    formula="where(abs(x) > lambd, x, 0)",
+    limits=(-inf, inf),
+    slopes=(1, 1),
+    range=(-inf, inf),
+    monotonic=True,
+    paper="Donoho & Johnstone 1994",
+    # The output is zero exactly where the input is cut.
+    saves="output",
+    kinks=lambda lambd: {-lambd: 0, lambd: 0},
+    twin="Hardshrink",
+    widen=False,
+)
+def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
+    """Hard shrinkage: 0 within ``lambd`` of 0, ``x`` elsewhere. It jumps at both ends.
+
+    Args:
+        x: The input.
+        lambd: Half the width of the cut, not negative.
+    """
+    return aten.hardshrink(x, lambd)
+
+
+@hardshrink.derivative
+def _(y: Tensor, lambd: float) -> Tensor:
+    return (y != 0).to(y.dtype)
+
+
+@hardshrink.gradient
+def _(grad: Tensor, y: Tensor, lambd: float) -> Tensor:
+    return aten.hardshrink_backward(grad, y, 0)
+
+
+@hardshrink.requires
+def _(lambd: float) -> None:
+    _check_lambd("hardshrink", lambd)
+
+
+@hardshrink.trained_by
+class Hardshrink(_Shrink):
+    """Hard shrinkage: 0 within ``lambd`` of 0, ``x`` elsewhere.
+
+    Args:
+        lambd: Half the width of the cut, not negative.
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__(lambd)
+
+
+@elementwise(
+    formula="where(x > lambd, x - lambd, where(x < -lambd, x + lambd, 0))",
+    limits=(-inf, inf),
+    slopes=(1, 1),
+    range=(-inf, inf),
+    monotonic=True,
+    paper="Donoho & Johnstone 1994",
+    saves="output",
+    kinks=lambda lambd: {-lambd: 0, lambd: 0},
+    twin="Softshrink",
+)
+def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
+    """Soft shrinkage: ``x`` moved towards 0 by ``lambd``, and no further than 0.
+
+    Args:
+        x: The input.
+        lambd: How far to move, not negative.
+    """
+    return aten.softshrink(x, lambd)
+
+
+@softshrink.derivative
+def _(y: Tensor, lambd: float) -> Tensor:
+    return (y != 0).to(y.dtype)
+
+
+@softshrink.gradient
+def _(grad: Tensor, y: Tensor, lambd: float) -> Tensor:
+    return aten.softshrink_backward(grad, y, 0)
+
+
+@softshrink.requires
+def _(lambd: float) -> None:
+    _check_lambd("softshrink", lambd)
+
+
+@softshrink.trained_by
+class Softshrink(_Shrink):
+    """Soft shrinkage: ``x`` moved towards 0 by ``lambd``, and no further than 0.
+
+    Args:
+        lambd: How far to move, not negative.
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__(lambd)
+
+
+# Up to here x - tanh(x) is taken from a quotient that has no cancellation.
+_BEND = 0.75
+_TANH_BEND = math.tanh(_BEND)
+
+
+@elementwise(
+    formula="x - tanh(x)",
+    limits=(-inf, inf),
+    slopes=(1, 1),
+    range=(-inf, inf),
+    monotonic=True,
+    paper="-",
+    twin="Tanhshrink",
+)
+def tanhshrink(x: Tensor) -> Tensor:
+    """Tanh shrinkage: ``x - tanh(x)``, exact near 0, where the difference cancels."""
+    # f(x) = f(c) + (x - c) - (tanh x - tanh c), with c = x clipped to the bend: no branch.
+    c = x.clamp(-_BEND, _BEND)
+    beyond = x - c
+    z = c * c
+    # x - tanh x = x u / (1 + u) with u = z / (3 + z / (5 + z / (7 + ...))), Lambert's fraction, 8 terms.
+    top = ((44.0 * z + 12870.0) * z + 810810.0) * z + 11486475.0
+    bottom = (((45.0 * z + 13860.0) * z + 945945.0) * z + 16216200.0) * z + 34459425.0
+    # tanh x - tanh c = (1 - t^2) (1 - e) / ((1 + t) + (1 - t) e) with t = tanh c, e = exp(-2 (x - c)).
+    e = torch.exp(-2.0 * beyond.abs())
+    step = (1.0 - e) / ((1.0 - _TANH_BEND) * e + (1.0 + _TANH_BEND))
+    return c * (z * top / bottom - step * ((1.0 - _TANH_BEND**2) / _BEND)) + beyond
+
+
+@tanhshrink.derivative
+def _(x: Tensor) -> Tensor:
+    m = torch.expm1(-2.0 * x.abs())
+    return (m / (m + 2.0)).square()
+
+
+@tanhshrink.second
+def _(x: Tensor) -> Tensor:
+    e = torch.exp(-2.0 * x.abs())
+    return 8.0 * torch.tanh(x) * e / (1.0 + e).square()
+
+
+Tanhshrink = tanhshrink.module("Tanhshrink")
