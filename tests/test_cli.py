@@ -225,13 +225,17 @@ def test_help_shows_defaults_and_examples(capsys, verb):
     assert "default: None" not in out
 
 
-def test_an_interruption_is_one_line(capsys, monkeypatch, tiny):
+@pytest.mark.parametrize("verb", ["train", "compare relu tanh"])
+def test_an_interruption_is_one_line_and_nothing_half_trained_is_written(
+    tmp_path, capsys, monkeypatch, tiny, verb
+):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("actlab.training.SeededNet.fit", interrupt)
-    assert main(["train", "--data", tiny]) == 130
-    assert capsys.readouterr().err == "actlab: interrupted\n"
+    monkeypatch.setattr("torch.optim.SGD.step", interrupt)
+    assert main([*verb.split(), "--data", tiny, "--out", "run"]) == 130
+    assert capsys.readouterr() == ("", "actlab: interrupted\n")
+    assert names(tmp_path / "run") == []
 
 
 def test_a_reader_that_goes_away_is_no_error(tiny, capsys, monkeypatch):

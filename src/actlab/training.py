@@ -120,7 +120,20 @@ class SeededNet(NeuralNetClassifier):  # type: ignore[misc]  # skorch is untyped
         with _reproducible(self.seed, torch.device(self.device)), warnings.catch_warnings():
             # A class with fewer than five rows is spread as evenly as it can be, which is all we ask.
             warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
+            self.interrupted_ = False
             super().fit(X, y, **fit_params)
+        if self.interrupted_:
+            raise KeyboardInterrupt
+        return self
+
+    def fit_loop(self, *args: Any, **kwargs: Any) -> SeededNet:
+        """Run the epochs; see :meth:`skorch.NeuralNetClassifier.fit_loop`."""
+        try:
+            super().fit_loop(*args, **kwargs)
+        except KeyboardInterrupt:
+            # skorch swallows it, and the half-trained net would be scored as if it were finished.
+            self.interrupted_ = True
+            raise
         return self
 
     def predict_proba(self, X: Any) -> Any:
