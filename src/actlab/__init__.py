@@ -5,17 +5,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from actlab import functional, nn
 from actlab._errors import UsageError
-from actlab._fused import fused
-from actlab._spec import get
 from actlab._version import __version__
-from actlab.activation import Activation, elementwise
-from actlab.functions import catalogue
 
 if TYPE_CHECKING:
+    from actlab import functional, nn
+    from actlab._fused import fused
+    from actlab._spec import get
+    from actlab.activation import Activation, elementwise
     from actlab.comparison import Comparison, compare
     from actlab.data import Dataset, load_data
+    from actlab.functions import catalogue
     from actlab.nets import NeuralNet
 
 __all__ = [
@@ -35,19 +35,27 @@ __all__ = [
     "nn",
 ]
 
-# These need skorch, pandas or scikit-learn; the functions must not wait for them.
-_LAZY = {
+# Each name is fetched when it is first used: the functions do not wait for skorch and pandas, and
+# `actlab --help` does not wait for torch.
+_HOME = {
+    "Activation": "actlab.activation",
     "Comparison": "actlab.comparison",
     "Dataset": "actlab.data",
     "NeuralNet": "actlab.nets",
+    "catalogue": "actlab.functions",
     "compare": "actlab.comparison",
+    "elementwise": "actlab.activation",
+    "fused": "actlab._fused",
+    "get": "actlab._spec",
     "load_data": "actlab.data",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in ("functional", "nn"):
+        return importlib.import_module(f"actlab.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'actlab' has no attribute {name!r}")
 
 

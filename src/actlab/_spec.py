@@ -34,7 +34,9 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
     if isinstance(spec, torch.nn.Module):
         return spec
     name, args, kwargs = parse(spec)
-    factory = _imported(name) if ":" in name else _catalogued(name)
+    factory = _imported(name) if ":" in name else entry(name).module_class
+    if factory is None:
+        raise UsageError(f"activation {spec!r}: has no module; make one with its .module('Name')")
     try:
         module = factory(*args, **kwargs)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
@@ -79,11 +81,22 @@ def parse(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
     return name.strip(), args, kwargs
 
 
-def _catalogued(name: str) -> Any:
+def entry(name: str) -> Activation[Any]:
+    """Return the catalogue's definition of that name.
+
+    Args:
+        name: A name in the catalogue, without arguments.
+
+    Returns:
+        The definition.
+
+    Raises:
+        UsageError: There is none; the message names the nearest.
+    """
     if name not in catalogue:
         suggestion = did_you_mean(name, catalogue) or f"; known are {', '.join(sorted(catalogue))}"
         raise UsageError(f"unknown activation {name!r}{suggestion}")
-    return catalogue[name].module_class
+    return catalogue[name]
 
 
 def _imported(name: str) -> Any:

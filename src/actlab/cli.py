@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ Report = dict[str, Any]
 
 _DONE, _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 0, 2, 130, 141
 _COLOUR = re.compile(r"\x1b\[\d*m")
+_WIDTH = 80
 _SILENT = 1.0  # seconds before progress is shown
 _LOG_EVERY = 10.0  # seconds between its lines where they cannot be rewritten
 
@@ -35,6 +37,7 @@ _EXAMPLES = """examples:
   actlab train --activation tanh
   actlab train --data mnist --data-dir ~/data --activation "leaky_relu(negative_slope=0.2)"
   actlab compare relu tanh leaky_relu --folds 3 --epochs 25 --seed 0
+  actlab show leaky_relu --out out/pictures
   actlab compare relu tanh --data measurements.csv --target species --jobs 2
 """
 
@@ -97,7 +100,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"actlab {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for add in (_add_train, _add_compare):
+    for add in (_add_list, _add_show, _add_train, _add_compare):
         add(verbs)
     return parser
 
@@ -108,6 +111,19 @@ def _verb(verbs: Any, name: str, about: str, run: Verb) -> _Parser:
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_list(verbs: Any) -> None:
+    parser = _verb(verbs, "list", "list every activation of the catalogue", _list)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_show(verbs: Any) -> None:
+    parser = _verb(verbs, "show", "show what is known about one activation", _show)
+    add = parser.add_argument
+    add("name", metavar="NAME", help="a name that actlab list gives")
+    add("--out", type=Path, metavar="DIR", help="also write a picture, NAME.png, into this folder")
+    add("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def _add_train(verbs: Any) -> None:
@@ -148,6 +164,53 @@ def _add_common(parser: _Parser, *, out: str) -> None:
 
 
 # -- the verbs ------------------------------------------------------------------------------------
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from actlab.describe import module_call
+    from actlab.functions import catalogue
+
+    rows = {name: catalogue[name] for name in sorted(catalogue)}
+    if arguments.json:
+        found = {n: {"module": module_call(a), "formula": a.facts.formula} for n, a in rows.items()}
+        print(json.dumps(found))
+        return _DONE
+    for name, activation in rows.items():
+        line = f"{name:<15} {activation.facts.formula}"
+        print(line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}...")
+    print(f"\n{len(rows)} activations; actlab show NAME tells all about one.")
+    return _DONE
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from actlab._files import output_folder
+    from actlab._spec import entry
+    from actlab.describe import properties, summary, table, terminal_plot
+
+    activation = entry(arguments.name)
+    known = properties(activation)
+    values = [] if activation.facts.gated else table(activation)
+    picture = None
+    if arguments.out is not None:
+        from actlab.report.figures import write_figure
+
+        picture = output_folder(arguments.out) / f"{activation.name}.png"
+        write_figure(activation, picture)
+    if arguments.json:
+        about = {"name": activation.name, **dict(known), "values": values}
+        print(json.dumps({**about, "picture": picture and str(picture)}))
+        return _DONE
+    print(textwrap.fill(f"{activation.name}: {summary(activation)}", _WIDTH) + "\n")
+    for label, text in known:
+        print(textwrap.fill(text, _WIDTH, initial_indent=f"{label:<15}", subsequent_indent=" " * 15))
+    if values:
+        print()
+        for x, *columns in [("x", "f", "f'", "f''"), *values]:
+            print(f"{x:>10}" + "".join(f"{cell:>16}" for cell in columns))
+        print(f"\n{terminal_plot(activation)}")
+    if picture:
+        print(f"\nWritten: {picture}")
+    return _DONE
 
 
 def _train(arguments: argparse.Namespace) -> int:

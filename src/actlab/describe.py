@@ -40,6 +40,19 @@ def curves(activation: Activation[Any], x: Tensor) -> tuple[Tensor, Tensor, Tens
     return value.detach(), first.detach(), torch.zeros_like(x) if second is None else second
 
 
+def summary(activation: Activation[Any]) -> str:
+    """Return the first paragraph of the definition's docstring, on one line.
+
+    Args:
+        activation: The activation.
+
+    Returns:
+        The text, without mark-up for code.
+    """
+    first = inspect.cleandoc(activation.__doc__ or "").split("\n\n")[0]
+    return " ".join(first.replace("``", "").split())
+
+
 def properties(activation: Activation[Any]) -> list[tuple[str, str]]:
     """Return what is known about an activation as pairs of label and text.
 
@@ -57,7 +70,7 @@ def properties(activation: Activation[Any]) -> list[tuple[str, str]]:
     else:
         rows.append(("input", "two halves a, b of one tensor along dim"))
     rows.append(("saves", {"mask": "a mask: 1 byte per element"}.get(kept, f"the {kept}: the element size")))
-    rows.append(("module", repr_signature(activation)))
+    rows.append(("module", module_call(activation)))
     rows.append(("torch.nn twin", f"torch.nn.{facts.twin}" if facts.twin else "none"))
     rows.append(("source", facts.paper))
     return rows
@@ -75,7 +88,7 @@ def _line_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
     ]
 
 
-def repr_signature(activation: Activation[Any]) -> str:
+def module_call(activation: Activation[Any]) -> str:
     """Return the call of the module as a person writes it."""
     module = activation.module_class
     return f"actlab.nn.{module.__name__}{_signature(module)}" if module else "none"
