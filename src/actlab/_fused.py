@@ -58,7 +58,8 @@ def run_fused(nodes: Nodes, step: str, first: Tensor, *rest: Any) -> Tensor:
         eager: Tensor = getattr(nodes, step)(first, *rest)
         return eager
     # The kernel never calls a definition's own one-pass kernel: Inductor fuses the formula better.
-    kernel = _compiled(nodes, "gradient" if step == "eager_gradient" else step)
+    constants = tuple(value for value in rest if not isinstance(value, Tensor))
+    kernel = _compiled(nodes, "gradient" if step == "eager_gradient" else step, first.dtype, constants)
     flat = _flattened(first, rest)
     return kernel(first, *rest) if flat is None else kernel(*flat).view(first.shape)
 
@@ -71,8 +72,18 @@ def _flattened(first: Tensor, rest: tuple[Any, ...]) -> list[Any] | None:
 
 
 @functools.cache
-def _compiled(nodes: Nodes, step: str) -> Callable[..., Tensor]:
+def _compiled(
+    nodes: Nodes, step: str, dtype: torch.dtype, constants: tuple[Any, ...]
+) -> Callable[..., Tensor]:
+    """Return the kernel of a step, not of a size; dtype and constants are burnt in."""
     if not _compiled.cache_info().currsize:
         log.info("fused mode: compiling the first kernel; each takes some seconds, once")
-    # One kernel per dtype and rank, not per size; constants are burnt in.
-    return torch.compile(getattr(nodes, step), dynamic=True, fullgraph=True)
+    method = getattr(nodes, step)
+
+    def kernel(*args: Any) -> Tensor:
+        result: Tensor = method(*args)
+        return result
+
+    # Dynamo allows eight compilations of one piece of code: every kernel is a piece of its own.
+    kernel.__code__ = kernel.__code__.replace(co_name=f"{nodes.name}_{step}")
+    return torch.compile(kernel, dynamic=True, fullgraph=True)
