@@ -171,9 +171,17 @@ class RReLU(ActivationModule):
         return f"lower={self.lower}, upper={self.upper}" + ", inplace=True" * self.inplace
 
 
-def positive(x: Tensor) -> Tensor:
-    """Return the mask of what is positive; on a CPU twice as fast as a comparison."""
-    return x.clamp_min(0).to(torch.bool)
+def byte_mask(kernel: Any, x: Tensor, *bounds: float) -> Tensor:
+    """Return where a backward kernel lets the gradient pass, one byte an element.
+
+    On a CPU three times faster than a comparison, eager and compiled: neither vectorises booleans.
+    """
+    return kernel(x.new_ones(()).expand_as(x), x, *bounds).to(torch.int8)
+
+
+def _shows(threshold: float, value: float) -> bool:
+    """Whether the output shows what was cut, however it is rounded."""
+    return value <= 0 <= threshold
 
 
 @elementwise(
@@ -183,11 +191,10 @@ def positive(x: Tensor) -> Tensor:
     range=lambda threshold, value: (min(value, threshold), inf),
     monotonic=False,
     paper="-",
-    saves="mask",
+    saves=lambda threshold, value: "output" if _shows(threshold, value) else "mask",
     kinks=lambda threshold, value: {threshold: 0},
     twin="Threshold",
     inplace=True,
-    widen=False,
     example={"threshold": 0.5, "value": -0.25},
 )
 def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
@@ -203,12 +210,19 @@ def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
 
 @threshold.mask
 def _(x: Tensor, threshold: float, value: float) -> Tensor:
-    return positive(x - threshold)
+    return byte_mask(aten.threshold_backward, x, threshold)
 
 
 @threshold.derivative
-def _(mask: Tensor, threshold: float, value: float) -> Tensor:
-    return mask
+def _(saved: Tensor, threshold: float, value: float) -> Tensor:
+    return (saved > threshold).to(saved.dtype) if _shows(threshold, value) else saved
+
+
+@threshold.gradient
+def _(grad: Tensor, saved: Tensor, threshold: float, value: float) -> Tensor:
+    if _shows(threshold, value):
+        return aten.threshold_backward(grad, saved, threshold)
+    return grad * saved
 
 
 Threshold = threshold.module("Threshold")
@@ -307,7 +321,7 @@ BReLU = clipped_relu.module("BReLU")
 def hardswish(x: Tensor) -> Tensor:
     """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3."""
     # The factor reaches 1 before it is multiplied: 6 * x would overflow, and 0 * -inf is no number.
-    return x.clamp_min(-3) * aten.hardsigmoid(x)
+    return x.clamp_min(-3).mul_(aten.hardsigmoid(x))
 
 
 @hardswish.derivative

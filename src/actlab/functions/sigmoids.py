@@ -9,7 +9,7 @@ from torch import Tensor
 
 from actlab._module import ActivationModule
 from actlab.activation import elementwise
-from actlab.functions.rectifiers import clipped_gradient, positive
+from actlab.functions.rectifiers import byte_mask, clipped_gradient
 
 inf = math.inf
 aten = torch.ops.aten
@@ -175,12 +175,17 @@ def hardsigmoid(x: Tensor) -> Tensor:
 
 @hardsigmoid.mask
 def _(x: Tensor) -> Tensor:
-    return positive(3 - x.abs())
+    return byte_mask(aten.hardtanh_backward, x, -3, 3)
 
 
 @hardsigmoid.derivative
 def _(mask: Tensor) -> Tensor:
     return mask / 6
+
+
+@hardsigmoid.gradient
+def _(grad: Tensor, mask: Tensor) -> Tensor:
+    return (grad * mask).div_(6)
 
 
 @hardsigmoid.trained_by
@@ -216,12 +221,17 @@ def sparse_sigmoid(x: Tensor) -> Tensor:
 
 @sparse_sigmoid.mask
 def _(x: Tensor) -> Tensor:
-    return positive(1 - x.abs())
+    return byte_mask(aten.hardtanh_backward, x, -1, 1)
 
 
 @sparse_sigmoid.derivative
 def _(mask: Tensor) -> Tensor:
     return mask * 0.5
+
+
+@sparse_sigmoid.gradient
+def _(grad: Tensor, mask: Tensor) -> Tensor:
+    return (grad * mask).mul_(0.5)
 
 
 SparseSigmoid = sparse_sigmoid.module("SparseSigmoid")
