@@ -166,14 +166,17 @@ class Activation(Generic[P]):
         Returns:
             The module class, at home in ``actlab.nn``.
         """
-        self.module_class = make_module(name, self)
-        return self.module_class
+        return self._complete(make_module(name, self))
 
     def trained_by(self, module: type[ActivationModule]) -> type[ActivationModule]:
         """Take a written-out class as the module of this activation: one that trains a parameter."""
         module.activation = self
         module.__module__ = "actlab.nn"
+        return self._complete(module)
+
+    def _complete(self, module: type[ActivationModule]) -> type[ActivationModule]:
         self.module_class = module
+        _ = self._nodes  # built now: code under torch.compile cannot build them
         return module
 
     # -- what follows from it ---------------------------------------------------------------------

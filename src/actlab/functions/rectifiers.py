@@ -356,7 +356,7 @@ class Hardswish(ActivationModule):
 
 
 @elementwise(
-    formula="max(x, 0)**2",
+    formula="where(x > 0, x**2, 0)",
     limits=(0, inf),
     slopes=(0, inf),
     range=(0, inf),

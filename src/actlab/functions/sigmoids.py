@@ -256,7 +256,8 @@ def softsign(x: Tensor) -> Tensor:
 
 @softsign.derivative
 def _(y: Tensor) -> Tensor:
-    return (1 - y.abs()).square()
+    size = 2 * y.clamp_min(0) - y  # its abs, which at 0 has the slope of its right side, as in the formula
+    return (1 - size).square()
 
 
 Softsign = softsign.module("Softsign")

@@ -93,7 +93,7 @@ class PReLU(ActivationModule):
 
 
 @elementwise(
-    formula="scale * max(x, 0)**2 + bias",
+    formula="where(x > 0, scale * x**2, 0) + bias",
     limits=lambda scale, bias: (bias, math.copysign(inf, scale)),
     slopes=lambda scale, bias: (0, math.copysign(inf, scale)),
     range=lambda scale, bias: (bias, inf) if scale > 0 else (-inf, bias),
