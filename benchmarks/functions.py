@@ -11,15 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import sympy
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import actlab
-from actlab._expression import to_sympy
 from benchmarks.measuring import interleaved, machine
+from benchmarks.textbook import textbook
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "functions.md"
 TRANSCENDENTAL = (
@@ -43,10 +42,11 @@ class _Counting(TorchDispatchMode):
 
 
 def ours(name: str) -> Function:
+    """Return the module where torch.nn has one too, so that both pay for theirs; the function otherwise."""
     activation = actlab.catalogue[name]
-    if activation.facts.gated:
-        return lambda x: activation(x)
-    arguments = activation.example
+    if activation.facts.twin and activation.module_class:
+        return activation.module_class(**_given(activation))
+    arguments = {} if activation.facts.gated else activation.example
     return lambda x: activation(x, **arguments)
 
 
@@ -54,23 +54,15 @@ def peer(name: str) -> tuple[str, Function]:
     """Return the torch.nn twin, or the textbook formula under autograd."""
     activation = actlab.catalogue[name]
     if activation.facts.twin:
-        module = getattr(torch.nn, activation.facts.twin)(
-            **({} if activation.facts.gated else _given(activation))
-        )
-        return f"nn.{activation.facts.twin}", module
-    expression = to_sympy(activation.facts.formula)
-    if activation.facts.gated:
-        both = sympy.lambdify(sympy.symbols("a b", real=True), expression, modules="torch")
-        return "formula", lambda x: both(*x.chunk(2, -1))
-    values = {
-        sympy.Symbol(k, real=True): v for k, v in activation.example.items() if isinstance(v, int | float)
-    }
-    return "formula", sympy.lambdify(sympy.Symbol("x", real=True), expression.subs(values), modules="torch")
+        return f"nn.{activation.facts.twin}", getattr(torch.nn, activation.facts.twin)(**_given(activation))
+    parameters = {k: v for k, v in activation.example.items() if isinstance(v, int | float)}
+    formula = textbook(activation.facts.formula, **parameters)
+    return "formula", (lambda x: formula(*x.chunk(2, -1))) if activation.facts.gated else formula
 
 
 def _given(activation: actlab.Activation[Any]) -> dict[str, Any]:
-    """Return the arguments that the twin's module needs: those without a default."""
-    return dict(activation.facts.example) if activation.facts.twin != "PReLU" else {}
+    """Return the arguments that the twin's module needs: those of a threshold have no default."""
+    return dict(activation.facts.example) if activation.facts.twin == "Threshold" else {}
 
 
 def kept_bytes(function: Function) -> float:
@@ -202,7 +194,7 @@ def main() -> None:
     for name in arguments.names or sorted(actlab.catalogue):
         rows.append(row(name, arguments.device))
         print(name, flush=True)
-    page = lines(rows, arguments.device) + gelu_errors() * ("gelu" in {r["name"] for r in rows})
+    page = lines(rows, arguments.device) + (gelu_errors() if "gelu" in {r["name"] for r in rows} else [])
     if arguments.names:
         print("\n".join(page))
         return

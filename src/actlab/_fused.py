@@ -52,14 +52,17 @@ class fused:
         _on = self._former
 
 
+def fusing(x: Tensor) -> bool:
+    """Whether fused mode is on, and can work on this tensor."""
+    return _on and not (
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or x.is_meta
+    )
+
+
 def run_fused(nodes: Nodes, step: str, first: Tensor, *rest: Any) -> Tensor:
-    """Run one step of a node, as a compiled kernel in fused mode and as written otherwise."""
-    if not _on or torch._C._are_functorch_transforms_active() or first.is_meta:
-        eager: Tensor = getattr(nodes, step)(first, *rest)
-        return eager
-    # The kernel never calls a definition's own one-pass kernel: Inductor fuses the formula better.
+    """Run one step of a node as a compiled kernel."""
     constants = tuple(value for value in rest if not isinstance(value, Tensor))
-    kernel = _compiled(nodes, "gradient" if step == "eager_gradient" else step, first.dtype, constants)
+    kernel = _compiled(nodes, step, first.dtype, constants)
     flat = _flattened(first, rest)
     return kernel(first, *rest) if flat is None else kernel(*flat).view(first.shape)
 

@@ -35,9 +35,8 @@ class ActivationModule(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Apply the activation to every element of ``input``; same shape, same dtype."""
         activation = self.activation
-        return activation.apply(
-            input, tuple(getattr(self, name) for name in activation.parameters), self.inplace
-        )
+        values = tuple([getattr(self, name) for name in activation.parameters])
+        return activation.apply(input, values, self.inplace)
 
     def extra_repr(self) -> str:
         """Return the arguments as torch.nn prints them."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from actlab._fused import run_fused
+from actlab._fused import fusing, run_fused
 
 if TYPE_CHECKING:
     from actlab.activation import Activation
@@ -24,11 +24,14 @@ _HALF = (torch.float16, torch.bfloat16)
 _ALL: list[Nodes] = []
 
 
-def contract(name: str, input: torch.Size, output: torch.Size, grad: torch.Size) -> None:
-    """Enforce ``input.shape == output.shape == grad.shape``."""
-    if not input == output == grad:
-        shapes = f"input {tuple(input)}, output {tuple(output)}, gradient {tuple(grad)}"
-        raise ValueError(f"{name}: the shapes of input, output and gradient must be equal, got {shapes}")
+def _as_input(name: str, input: Tensor, result: Tensor) -> Tensor:
+    """Return the result in the input's dtype; enforce that an element-wise function keeps the shape."""
+    if result.shape != input.shape:
+        raise ValueError(
+            f"{name}: the result must have the shape of the input, got {tuple(result.shape)} for "
+            f"{tuple(input.shape)}"
+        )
+    return result.to(input.dtype)
 
 
 class Nodes:
@@ -41,21 +44,29 @@ class Nodes:
             )
         self.name = activation.name
         self.widen = activation.facts.widen
+        self.native = activation.facts.native
         self.saves = activation.facts.saves
         self.parameters = tuple(activation.parameters)
         self.formulas = activation.formulas
+        # In eager mode the definition's own one-pass kernel where it has one; Inductor fuses the formula better.
+        self.eager_gradient = activation.formulas.gradient_kernel or self.gradient
         self.traced, self.eager, self.overwriting = _function_nodes(self)
+        self.plain_apply = super(Function, self.eager).apply  # type: ignore[misc]
         self.slope = _slope_node(self)
-
     def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
         """Apply the function through the node that suits how it is called."""
         result: Tensor
+        if self.native and not inplace and not fusing(x):
+            result = self.formulas.forward(x, *values)
+            return result
         if torch.compiler.is_compiling():
             result = self.traced.apply(x, *values)
             return x.copy_(result) if inplace else result
         if not inplace:
-            result = self.eager.apply(x, *values)
-        elif self.saved_kind(values) == "output":
+            # Function.apply binds the signature anew at every call, half its cost; only functorch needs that.
+            apply = self.eager.apply if torch._C._are_functorch_transforms_active() else self.plain_apply
+            return apply(x, *values)
+        if self.saved_kind(values) == "output":
             result = self.overwriting.apply(x, *values)
         elif self.saved_kind(values) == "mask":
             result = x.copy_(self.eager.apply(x, *values))
@@ -75,9 +86,7 @@ class Nodes:
             return output
         if kind == "input":
             return x
-        if torch.compiler.is_compiling():
-            return self.mask(x, *values)
-        return run_fused(self, "mask", x, *values)
+        return run_fused(self, "mask", x, *values) if fusing(x) else self.mask(x, *values)
 
     def mask(self, x: Tensor, *values: Any) -> Tensor:
         """Return what backward needs of the input, in one byte an element."""
@@ -102,11 +111,6 @@ class Nodes:
 
     def _product(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
         return grad * self.formulas.derivative(_numeric(saved, grad.dtype), *values)
-
-    def eager_gradient(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
-        """Return the same by the definition's one-pass kernel where it has one."""
-        kernel = self.formulas.gradient_kernel
-        return self.gradient(grad, saved, *values) if kernel is None else kernel(grad, saved, *values)
 
     def graph_derivative(self, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         """Return the derivative as a value that can itself be differentiated."""
@@ -156,6 +160,7 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
     """Build the node for compiled code, for eager code, and for eager code in place."""
     index = len(_ALL)
     _ALL.append(nodes)
+    formula, eager_gradient = nodes.formulas.forward, nodes.eager_gradient
 
     class Traced(Function):
         @staticmethod
@@ -164,14 +169,7 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            x, *values = inputs
-            kept = [_ALL[index].kept(x, output, values)]
-            ctx.constants = values
-            if any(isinstance(value, Tensor) for value in values):
-                kept += [value for value in values if isinstance(value, Tensor)]
-                ctx.constants = [None if isinstance(value, Tensor) else value for value in values]
-            ctx.save_for_backward(*kept)
-            ctx.save_for_forward(*kept)
+            _keep(ctx, _ALL[index].kept(inputs[0], output, inputs[1:]), inputs[1:])
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
@@ -180,32 +178,34 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
             return below, *_ALL[index].parameter_gradients(grad, saved, values, ctx.needs_input_grad[1:])
 
     class Eager(Traced):
-        @classmethod
-        def apply(cls, *args: Any, **kwargs: Any) -> Any:
-            # Function.apply binds the signature anew at every call, half its cost; only functorch needs that.
-            if torch._C._are_functorch_transforms_active():
-                return super().apply(*args, **kwargs)
-            return super(Function, cls).apply(*args, **kwargs)  # type: ignore[misc]
-
         @staticmethod
         def forward(x: Tensor, *values: Any) -> Tensor:
-            y = run_fused(nodes, "forward", x, *values)
-            contract(nodes.name, x.shape, y.shape, y.shape)
-            return y
+            if fusing(x):
+                y = run_fused(nodes, "forward", x, *values)
+            elif x.dtype in _HALF:
+                y = nodes.forward(x, *values)
+            else:
+                y = formula(x, *values)
+            return y if y.shape == x.shape and y.dtype is x.dtype else _as_input(nodes.name, x, y)
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
-            saved, values = _restore(ctx)
+            saved, *tensors = ctx.saved_tensors
+            values = _restored(ctx.constants, tensors) if tensors else ctx.constants
+            needed = ctx.needs_input_grad
             below = None
-            if ctx.needs_input_grad[0]:
-                if torch.is_grad_enabled():  # that is create_graph=True: the result is differentiated again
+            if needed[0]:
+                if torch.is_grad_enabled():  # that is create_graph=True: it will be differentiated again
                     below = grad * nodes.graph_derivative(saved, values, grad.dtype)
+                elif fusing(grad):
+                    below = run_fused(nodes, "gradient", grad, saved, *values)
                 else:
-                    below = run_fused(nodes, "eager_gradient", grad, saved, *values)
-                contract(nodes.name, saved.shape, grad.shape, below.shape)
-            if not any(ctx.needs_input_grad[1:]):
-                return below, *(None for _ in values)
-            return below, *nodes.parameter_gradients(grad, saved, values, ctx.needs_input_grad[1:])
+                    below = eager_gradient(grad, saved, *values)
+                if below.shape != grad.shape:
+                    below = _as_input(nodes.name, grad, below)
+            if not tensors:
+                return (below, *(None,) * len(values)) if values else below
+            return below, *nodes.parameter_gradients(grad, saved, values, needed[1:])
 
         @staticmethod
         def jvp(ctx: Any, tangent: Tensor | None, *tangents: Any) -> Tensor:
@@ -240,12 +240,24 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
     return Traced, Eager, Overwriting
 
 
-def _restore(ctx: Any) -> tuple[Tensor, list[Any]]:
+def _keep(ctx: Any, kept: Tensor, values: Sequence[Any]) -> None:
+    """Keep a tensor and the parameters, for backward and for forward mode."""
+    tensors = []
+    if values:
+        tensors = [value for value in values if isinstance(value, Tensor)]
+    ctx.constants = [None if isinstance(value, Tensor) else value for value in values] if tensors else values
+    ctx.save_for_backward(kept, *tensors)
+    ctx.save_for_forward(kept, *tensors)
+
+
+def _restore(ctx: Any) -> tuple[Tensor, Sequence[Any]]:
     saved, *tensors = ctx.saved_tensors
-    if not tensors:
-        return saved, ctx.constants
+    return saved, _restored(ctx.constants, tensors) if tensors else ctx.constants
+
+
+def _restored(constants: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
     rest = iter(tensors)
-    return saved, [next(rest) if value is None else value for value in ctx.constants]
+    return [next(rest) if value is None else value for value in constants]
 
 
 def _batch_first(size: int, dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:

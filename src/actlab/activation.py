@@ -55,6 +55,8 @@ class Facts:
         kinks: Where the derivative jumps, and the derivative chosen there.
         twin: The name of the same function in ``torch.nn``.
         inplace: Whether it takes ``inplace=True``, as its twin does.
+        native: The formula is one operation of torch whose own derivatives are exact and keep no more:
+            outside fused mode torch runs and differentiates it.
         widen: Compute float16 and bfloat16 in float32 and round once. Off for formulas that
             round once by themselves, such as a selection.
         error_scale: ``"line"`` counts the derivative's error against its largest value on the line,
@@ -74,6 +76,7 @@ class Facts:
     kinks: Kinks | Callable[..., Kinks] = field(default_factory=dict)
     twin: str | None = None
     inplace: bool = False
+    native: bool = False
     widen: bool = True
     error_scale: Literal["pointwise", "line"] = "pointwise"
     example: Mapping[str, Any] = field(default_factory=dict)
@@ -108,6 +111,7 @@ class Activation(Generic[P]):
         signature = inspect.signature(forward)
         self.parameters = {p.name: p.default for p in list(signature.parameters.values())[1:]}
         self._defaults = tuple(self.parameters.values())
+        self._incomplete = inspect.Parameter.empty in self._defaults
         if facts.inplace:
             flag = inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)
             signature = signature.replace(parameters=[*signature.parameters.values(), flag])
@@ -200,18 +204,18 @@ class Activation(Generic[P]):
             NotImplementedError: The input is an integer, boolean or complex tensor.
             TypeError: An argument is missing or unknown.
         """
-        if args or kwargs:
-            return self.apply(input, *self.bind(args, kwargs))
+        if args or kwargs or self._incomplete:
+            values, inplace = self.bind(args, kwargs)
+            self.validate(values)
+            return self.apply(input, values, inplace)
         return self.apply(input, self._defaults, False)
 
     def apply(self, input: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
-        """Apply the function with all its parameters given in order, the module's way in."""
+        """Apply the function with its parameters, in order and valid: the module's way in."""
         if not input.is_floating_point():
             raise NotImplementedError(
                 f"{self.name}: input must be a floating-point tensor, got {input.dtype}"
             )
-        if values:
-            self.validate(values)
         if self.formulas.preparation is not None:
             values = self.formulas.preparation(input, *values)
         return self._nodes.apply(input, values, inplace)

@@ -244,6 +244,7 @@ SparsePlus = sparse_plus.module("SparsePlus")
     monotonic=True,
     paper="-",
     saves="output",
+    native=True,
 )
 def exponential(x: Tensor) -> Tensor:
     """Exponential: ``exp(x)``."""

@@ -27,10 +27,11 @@ aten = torch.ops.aten
     twin="ReLU",
     inplace=True,
     widen=False,
+    native=True,
 )
 def relu(x: Tensor) -> Tensor:
     """Rectified linear unit: ``x`` where positive, 0 elsewhere."""
-    return x.clamp_min(0)
+    return torch.relu(x)
 
 
 @relu.derivative

@@ -25,6 +25,7 @@ aten = torch.ops.aten
     saves="output",
     error_scale="line",
     twin="Sigmoid",
+    native=True,
 )
 def sigmoid(x: Tensor) -> Tensor:
     """Logistic sigmoid: ``1 / (1 + exp(-x))``."""
@@ -54,6 +55,7 @@ Sigmoid = sigmoid.module("Sigmoid")
     saves="output",
     error_scale="line",
     twin="Tanh",
+    native=True,
 )
 def tanh(x: Tensor) -> Tensor:
     """Hyperbolic tangent."""

@@ -25,6 +25,7 @@ aten = torch.ops.aten
     kinks=lambda weight: {0: weight},
     twin="PReLU",
     example={"weight": 0.25},
+    native=True,
 )
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
     """Leaky rectifier with a trained slope: ``x`` where positive, ``weight * x`` elsewhere.
