@@ -32,9 +32,18 @@ def _clip(kernel: Callable[..., Tensor], a: Any, b: Any) -> Any:
     return kernel(a, b) if isinstance(a, Tensor) else kernel(b, a)
 
 
+def _of_one(name: str) -> Callable[..., Any]:
+    def function(value: Any) -> Any:
+        return getattr(torch if isinstance(value, Tensor) else math, name)(value)
+
+    return function
+
+
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    **{name: getattr(torch, name) for name in "exp log log1p expm1 sqrt erf erfc sin cos atan abs".split()},
-    **{name: getattr(torch, name) for name in "tanh sigmoid where".split()},
+    **{name: _of_one(name) for name in "exp log log1p expm1 sqrt erf erfc sin cos atan tanh".split()},
+    "abs": abs,
+    "sigmoid": torch.sigmoid,
+    "where": torch.where,
     "softplus": torch.nn.functional.softplus,
     "max": functools.partial(_clip, torch.clamp_min),
     "min": functools.partial(_clip, torch.clamp_max),
@@ -42,11 +51,11 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 
 
 def textbook(formula: str, **parameters: Any) -> Callable[..., Tensor]:
-    """Return the formula as a function of its variables: tensors, by position as the formula names them first.
+    """Return the formula as a function of its variables, tensors in the order of their names.
 
     Args:
         formula: A formula of the catalogue.
-        **parameters: The values of its parameters; what is left are the variables, sorted by name.
+        **parameters: The values of its parameters; what is left are the variables.
 
     Returns:
         A function that torch differentiates by its own rules.

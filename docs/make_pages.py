@@ -35,7 +35,7 @@ def _code(label: str, text: str) -> str:
 
 def index() -> str:
     """Return the page that lists them all."""
-    rows = [f"| [{n}]({n}.md) | `{actlab.catalogue[n].facts.formula}` |" for n in sorted(actlab.catalogue)]
+    rows = [f"| [{n}]({n}.md) | `{actlab.catalogue[n].formula()}` |" for n in sorted(actlab.catalogue)]
     return "\n".join(["# The catalogue", "", "| name | formula |", "|---|---|", *rows]) + "\n"
 
 

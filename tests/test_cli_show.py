@@ -49,6 +49,7 @@ def test_show_writes_the_picture_whole(capsys, tmp_path):
         (["show", "reluu"], "unknown activation 'reluu'; did you mean 'relu'?"),
         (["show"], "the following arguments are required: NAME"),
         (["show", "relu", "--out", "/proc/none"], "cannot write to output folder '/proc/none'"),
+        (["show", "glu", "--out", "out"], "glu: takes two halves of a tensor, so it has no curve to draw"),
         (["list", "extra"], "unrecognized arguments: extra"),
     ],
 )

@@ -86,7 +86,7 @@ def test_every_definition_can_be_shown_in_eighty_columns(name):
 def test_every_definition_says_all_that_is_known(name):
     activation = actlab.catalogue[name]
     known = dict(properties(activation))
-    assert known["formula"] == activation.facts.formula
+    assert known["formula"] == activation.formula()
     assert known["module"].startswith(f"actlab.nn.{activation.module_class.__name__}(")
     assert activation.__doc__
     assert activation.facts.paper != ""

@@ -60,7 +60,7 @@ def test_function_and_module_agree_with_torch_to_the_last_bit(ours, theirs, argu
     assert torch.equal(getattr(actlab.functional, name)(x, **arguments), theirs(**arguments)(x))
 
 
-def test_a_formula_that_changes_the_shape_is_refused_with_all_three_shapes():
+def test_a_formula_that_changes_the_shape_is_refused_with_both_shapes():
     facts = {
         "formula": "x",
         "limits": (0, 0),
@@ -78,7 +78,7 @@ def test_a_formula_that_changes_the_shape_is_refused_with_all_three_shapes():
     def _(x):
         return x
 
-    message = r"halved: the shapes .* input \(2, 3\), output \(1, 3\), gradient \(1, 3\)"
+    message = r"halved: the result must have the shape of the input, got \(1, 3\) for \(2, 3\)"
     with pytest.raises(ValueError, match=message):
         halved(torch.ones(2, 3))
 

@@ -36,6 +36,10 @@ _BINARY = {
 _COMPARE = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
 
 
+# Filled while a formula is walked: the point lies on a branch, where a second derivative may jump.
+_ties: list[bool] = []
+
+
 class _Undecided(Exception):
     """The precision does not tell on which side of a branch the point lies."""
 
@@ -74,6 +78,8 @@ _FUNCTIONS = {
 
 def _holds(compare: Any, u: arb_series, v: arb_series) -> bool:
     left, right = u[0], v[0]
+    if left == right and left.is_exact() and right.is_exact():
+        _ties.append(True)
     if left.overlaps(right) and not (left.is_exact() and right.is_exact()):
         raise _Undecided
     return bool(compare(left, right))
@@ -115,9 +121,10 @@ def _good(c: arb, order: int) -> bool:
     return c.rel_accuracy_bits() >= (GOOD_BITS if order < 3 else 8) or abs(c) < TINY or c == 0
 
 
-def taylor(tree: ast.expr, x: float, parameters: dict[str, float]) -> list[arb]:
-    """Return f, f', f'' and f''' at one point, as tight enclosures."""
+def taylor(tree: ast.expr, x: float, parameters: dict[str, float]) -> tuple[list[arb], bool]:
+    """Return f, f', f'' and f''' at one point, as tight enclosures, and whether it lies on a branch."""
     bits = 160
+    _ties.clear()
     while True:
         flint.ctx.prec = bits
         names = {name: _constant(value) for name, value in parameters.items()}
@@ -125,7 +132,7 @@ def taylor(tree: ast.expr, x: float, parameters: dict[str, float]) -> list[arb]:
             series = _walk(tree, {**names, "x": arb_series([arb(x), arb(1)], ORDERS)})
             found = [series[k] * math.factorial(k) for k in range(ORDERS)]
             if all(map(_good, found, range(ORDERS))):
-                return found
+                return found, bool(_ties)
         except _Undecided:
             pass
         if bits >= MOST_BITS:
@@ -139,6 +146,7 @@ class Truth:
 
     high: np.ndarray[Any, Any]  # (4, n)
     low: np.ndarray[Any, Any]  # (4, n)
+    branch: np.ndarray[Any, Any]  # (n,), whether the point lies on a branch of the formula
 
 
 @functools.cache
@@ -146,20 +154,24 @@ def _truth(formula: str, points: bytes, parameters: tuple[tuple[str, float], ...
     tree = ast.parse(formula, mode="eval").body
     xs = np.frombuffer(points)
     high, low = np.zeros((ORDERS, len(xs))), np.zeros((ORDERS, len(xs)))
-    given = {name: value for name, value in parameters if not isinstance(value, bool)}
+    branch = np.zeros(len(xs), bool)
+    given = {name: value for name, value in parameters if not isinstance(value, bool | str)}
     for i, x in enumerate(xs.tolist()):
-        for order, ball in enumerate(taylor(tree, x, given)):
+        balls, branch[i] = taylor(tree, x, given)
+        for order, ball in enumerate(balls):
             middle = ball.mid()
             high[order, i] = float(middle)
             low[order, i] = float(middle - arb(high[order, i])) if math.isfinite(high[order, i]) else 0.0
-    return Truth(high, low)
+    return Truth(high, low, branch)
 
 
 def truth(activation: actlab.Activation[...], points: np.ndarray[Any, Any], **parameters: float) -> Truth:
     """Return the true function and derivatives at float64 points (n,)."""
     chosen = {**activation.example, **parameters}
     return _truth(
-        activation.facts.formula, np.ascontiguousarray(points, np.float64).tobytes(), tuple(chosen.items())
+        activation.formula(**parameters),
+        np.ascontiguousarray(points, np.float64).tobytes(),
+        tuple(chosen.items()),
     )
 
 
@@ -239,20 +251,24 @@ def errors(activation: actlab.Activation[...], dtype: torch.dtype, **parameters:
     """
     points = grid(activation, dtype, **parameters)
     exact = points.double()
-    if dtype in (torch.float16, torch.bfloat16):
-        # All inputs are too many for ball arithmetic; float64 has been proven on the grid before.
+    oscillates = any(math.isnan(slope) for slope in activation.slopes(**parameters))
+    if dtype in (torch.float16, torch.bfloat16) and not oscillates:
+        # Ball arithmetic for all inputs is slow; float64 has been proven on the grid before.
         high = _double(activation, exact, **parameters)
         low = torch.zeros_like(high)
+        branch = torch.zeros_like(exact, dtype=torch.bool)
     else:
         known = truth(activation, exact.numpy(), **parameters)
-        high, low = torch.from_numpy(known.high), torch.from_numpy(known.low)
-    kinks = torch.tensor([float(k) for k in activation.kinks(**parameters)], dtype=torch.float64)
-    smooth = ~torch.isin(exact, kinks.to(dtype).double())
+        high, low, branch = map(torch.from_numpy, (known.high, known.low, known.branch))
+    kinks = torch.tensor([*map(float, activation.kinks(**parameters)), math.inf], dtype=torch.float64)
+    distance = (exact[:, None] - kinks.to(dtype).double()).abs().amin(1)
     found = {}
     for order, got in derivatives(activation, points, **parameters).items():
         k = ORDER[order]
-        where = smooth if k else torch.ones_like(smooth)
         line = activation.facts.error_scale == "line" and k > 0
+        # Of a subnormal step off a kink an output may show nothing: it has no second derivative there.
+        step = torch.finfo(dtype).tiny if line else 0.0
+        where = (~branch & (distance > step)) if k == 2 else distance > 0 if k == 1 else distance >= 0
         found[order] = _worst(points[where], got[where], high[:, where], low[:, where], k, line)
     return found
 

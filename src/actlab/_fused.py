@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from actlab._gated import GatedNodes
     from actlab._node import Nodes
 
 log = logging.getLogger("actlab")
@@ -59,12 +60,19 @@ def fusing(x: Tensor) -> bool:
     )
 
 
-def run_fused(nodes: Nodes, step: str, first: Tensor, *rest: Any) -> Tensor:
+def run_fused(nodes: Nodes | GatedNodes, step: str, first: Tensor, *rest: Any) -> Tensor:
     """Run one step of a node as a compiled kernel."""
     constants = tuple(value for value in rest if not isinstance(value, Tensor))
     kernel = _compiled(nodes, step, first.dtype, constants)
-    flat = _flattened(first, rest)
-    return kernel(first, *rest) if flat is None else kernel(*flat).view(first.shape)
+    flat = _flattened(first, rest) if nodes.pointwise else None
+    from torch._dynamo import maybe_mark_dynamic  # a second to import, which only fused mode should take
+
+    arguments = [first, *rest] if flat is None else flat
+    for value in arguments:
+        if isinstance(value, Tensor):
+            maybe_mark_dynamic(value, list(range(value.ndim)))
+    result = kernel(*arguments)
+    return result if flat is None else result.view(first.shape)
 
 
 def _flattened(first: Tensor, rest: tuple[Any, ...]) -> list[Any] | None:
@@ -76,7 +84,7 @@ def _flattened(first: Tensor, rest: tuple[Any, ...]) -> list[Any] | None:
 
 @functools.cache
 def _compiled(
-    nodes: Nodes, step: str, dtype: torch.dtype, constants: tuple[Any, ...]
+    nodes: Nodes | GatedNodes, step: str, dtype: torch.dtype, constants: tuple[Any, ...]
 ) -> Callable[..., Tensor]:
     """Return the kernel of a step, not of a size; dtype and constants are burnt in."""
     if not _compiled.cache_info().currsize:
@@ -89,4 +97,6 @@ def _compiled(
 
     # Dynamo allows eight compilations of one piece of code: every kernel is a piece of its own.
     kernel.__code__ = kernel.__code__.replace(co_name=f"{nodes.name}_{step}")
-    return torch.compile(kernel, dynamic=True, fullgraph=True)
+    # Sizes are marked dynamic by the caller: dynamic=True would make variables of the constants too, and
+    # simplify as real numbers what makes up for their rounding.
+    return torch.compile(kernel, fullgraph=True)

@@ -34,8 +34,18 @@ def _as_input(name: str, input: Tensor, result: Tensor) -> Tensor:
     return result.to(input.dtype)
 
 
+def evaluated(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
+    """Evaluate a formula, half precision in float32, and round once to ``dtype``."""
+    if dtype in _HALF:
+        return formula(_wide(first), *map(_wide, rest)).to(dtype)
+    result = formula(first, *rest)
+    return result if result.dtype is dtype else result.to(dtype)
+
+
 class Nodes:
     """The autograd nodes of one activation, and the formulas as they see them."""
+
+    pointwise = True  # a kernel may see the input as one dimension
 
     def __init__(self, activation: Activation[...]) -> None:
         if activation.formulas.derivative is None:
@@ -44,21 +54,23 @@ class Nodes:
             )
         self.name = activation.name
         self.widen = activation.facts.widen
-        self.native = activation.facts.native
         self.saves = activation.facts.saves
         self.parameters = tuple(activation.parameters)
         self.formulas = activation.formulas
-        # In eager mode the definition's own one-pass kernel where it has one; Inductor fuses the formula better.
+        # Eager mode takes the definition's own one-pass kernel; Inductor fuses the formula better.
         self.eager_gradient = activation.formulas.gradient_kernel or self.gradient
         self.traced, self.eager, self.overwriting = _function_nodes(self)
         self.plain_apply = super(Function, self.eager).apply  # type: ignore[misc]
         self.slope = _slope_node(self)
+
     def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
         """Apply the function through the node that suits how it is called."""
         result: Tensor
-        if self.native and not inplace and not fusing(x):
-            result = self.formulas.forward(x, *values)
-            return result
+        native = self.formulas.native
+        if native is not None and not (inplace or torch.compiler.is_compiling() or fusing(x)):
+            result = native(x, *values)
+            if result is not None:
+                return result
         if torch.compiler.is_compiling():
             result = self.traced.apply(x, *values)
             return x.copy_(result) if inplace else result
@@ -95,9 +107,9 @@ class Nodes:
         return self.formulas.mask(x, *values)
 
     def evaluate(self, formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
-        """Evaluate a formula, half precision in float32, and round once to ``dtype``."""
-        if self.widen and dtype in _HALF:
-            return formula(_wide(first), *map(_wide, rest)).to(dtype)
+        """Evaluate a formula, half precision in float32 if the definition wants it, and round once."""
+        if self.widen:
+            return evaluated(formula, first, *rest, dtype=dtype)
         result = formula(first, *rest)
         return result if result.dtype is dtype else result.to(dtype)
 
@@ -111,6 +123,17 @@ class Nodes:
 
     def _product(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
         return grad * self.formulas.derivative(_numeric(saved, grad.dtype), *values)
+
+    def value_and_slope(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
+        """Return the value and the derivative by the input, whatever the definition keeps: bare formulas."""
+        value = self.formulas.forward(x, *values)
+        kept = _numeric(self.kept(x, value, values), x.dtype)
+        return value, self.formulas.derivative(kept, *values)
+
+    def value_and_slope_in_graph(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
+        """Return both as values that can themselves be differentiated."""
+        value = self.apply(x, values, False)
+        return value, self.graph_derivative(self.kept(x, value, values), values, x.dtype)
 
     def graph_derivative(self, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         """Return the derivative as a value that can itself be differentiated."""

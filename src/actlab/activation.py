@@ -7,6 +7,7 @@ from that one block; nothing about an activation is written twice.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Formulas:
     partials: dict[str, Formula] = field(default_factory=dict)
     mask: Formula | None = None
     gradient_kernel: Formula | None = None
+    native: Callable[..., Tensor | None] | None = None
     requirement: Callable[..., None] | None = None
     preparation: Callable[..., tuple[Any, ...]] | None = None
 
@@ -49,14 +51,12 @@ class Facts:
         limits: The values at minus and plus infinity.
         slopes: The derivatives at minus and plus infinity; NaN where there is no limit.
         range: The infimum and supremum of the values.
-        monotonic: Whether the function never turns back, at its default parameters.
+        monotonic: Whether the function never turns back, at its default parameters or those of ``example``.
         paper: Where the function was published.
         saves: What backward keeps: ``"input"``, ``"output"``, ``"mask"``, or a function of the parameters.
         kinks: Where the derivative jumps, and the derivative chosen there.
         twin: The name of the same function in ``torch.nn``.
         inplace: Whether it takes ``inplace=True``, as its twin does.
-        native: The formula is one operation of torch whose own derivatives are exact and keep no more:
-            outside fused mode torch runs and differentiates it.
         widen: Compute float16 and bfloat16 in float32 and round once. Off for formulas that
             round once by themselves, such as a selection.
         error_scale: ``"line"`` counts the derivative's error against its largest value on the line,
@@ -66,7 +66,7 @@ class Facts:
             ``a`` and ``b``.
     """
 
-    formula: str
+    formula: str | Callable[..., str]
     limits: Pair | Callable[..., Pair]
     slopes: Pair | Callable[..., Pair]
     range: Pair | Callable[..., Pair]
@@ -76,7 +76,6 @@ class Facts:
     kinks: Kinks | Callable[..., Kinks] = field(default_factory=dict)
     twin: str | None = None
     inplace: bool = False
-    native: bool = False
     widen: bool = True
     error_scale: Literal["pointwise", "line"] = "pointwise"
     example: Mapping[str, Any] = field(default_factory=dict)
@@ -91,6 +90,7 @@ class Activation(Generic[P]):
     Attributes:
         name: The name in the catalogue, as in ``torch.nn.functional``.
         parameters: The arguments after the input, with their defaults.
+        defaults: The defaults alone.
         facts: What is known about the function, as :func:`elementwise` was told.
         formulas: The formulas it computes with.
         module_class: Its ``torch.nn.Module``, made by :meth:`module`.
@@ -110,8 +110,8 @@ class Activation(Generic[P]):
         self.module_class: type[ActivationModule] | None = None
         signature = inspect.signature(forward)
         self.parameters = {p.name: p.default for p in list(signature.parameters.values())[1:]}
-        self._defaults = tuple(self.parameters.values())
-        self._incomplete = inspect.Parameter.empty in self._defaults
+        self.defaults = tuple(self.parameters.values())
+        self._incomplete = inspect.Parameter.empty in self.defaults
         if facts.inplace:
             flag = inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)
             signature = signature.replace(parameters=[*signature.parameters.values(), flag])
@@ -148,6 +148,15 @@ class Activation(Generic[P]):
         self.formulas.gradient_kernel = kernel
         return kernel
 
+    def native(self, operation: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+        """Set operations of torch whose own derivatives are exact and keep what ``saves`` says.
+
+        Outside fused mode torch then runs and differentiates them, with less between call and kernel.
+        The operation may answer None: not with these parameters.
+        """
+        self.formulas.native = operation
+        return operation
+
     def requires(self, check: Callable[..., None]) -> Callable[..., None]:
         """Set a check of the parameters that raises what torch raises, naming the argument."""
         self.formulas.requirement = check
@@ -183,6 +192,15 @@ class Activation(Generic[P]):
         _ = self._nodes  # built now: code under torch.compile cannot build them
         return module
 
+    def also_known_as(self, name: str, *, paper: str, summary: str) -> Activation[P]:
+        """Make an entry of its own for the same function, published again under another name."""
+        other: Activation[P] = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.__dict__.pop("_nodes", None)  # they carry the name
+        other.name, other.__doc__, other.module_class = name, summary, None
+        other.facts = dataclasses.replace(self.facts, paper=paper)
+        return other
+
     # -- what follows from it ---------------------------------------------------------------------
 
     @cached_property
@@ -208,7 +226,7 @@ class Activation(Generic[P]):
             values, inplace = self.bind(args, kwargs)
             self.validate(values)
             return self.apply(input, values, inplace)
-        return self.apply(input, self._defaults, False)
+        return self.apply(input, self.defaults, False)
 
     def apply(self, input: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
         """Apply the function with its parameters, in order and valid: the module's way in."""
@@ -250,6 +268,11 @@ class Activation(Generic[P]):
         }
         return {**given, **self.facts.example}
 
+    def formula(self, **parameters: Any) -> str:
+        """Return the textbook formula as text."""
+        text: str = self._fact(self.facts.formula, parameters)
+        return text
+
     def limits(self, **parameters: Any) -> Pair:
         """Return the values at minus and plus infinity."""
         value: Pair = self._fact(self.facts.limits, parameters)
@@ -278,7 +301,7 @@ class Activation(Generic[P]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A definition is code: a pickle names it, as it would name a function.
-        return _lookup, (self.__wrapped__.__module__, self.__wrapped__.__qualname__)
+        return _lookup, (self.__wrapped__.__module__, self.name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Activation[P]:
         return self

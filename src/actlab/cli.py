@@ -172,11 +172,11 @@ def _list(arguments: argparse.Namespace) -> int:
 
     rows = {name: catalogue[name] for name in sorted(catalogue)}
     if arguments.json:
-        found = {n: {"module": module_call(a), "formula": a.facts.formula} for n, a in rows.items()}
+        found = {n: {"module": module_call(a), "formula": a.formula()} for n, a in rows.items()}
         print(json.dumps(found))
         return _DONE
     for name, activation in rows.items():
-        line = f"{name:<15} {activation.facts.formula}"
+        line = f"{name:<15} {activation.formula()}"
         print(line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}...")
     print(f"\n{len(rows)} activations; actlab show NAME tells all about one.")
     return _DONE
@@ -192,9 +192,11 @@ def _show(arguments: argparse.Namespace) -> int:
     values = [] if activation.facts.gated else table(activation)
     picture = None
     if arguments.out is not None:
-        from actlab.report.figures import write_figure
+        from actlab.report.figures import check_drawable, write_figure
 
-        picture = output_folder(arguments.out) / f"{activation.name}.png"
+        picture = arguments.out / f"{activation.name}.png"
+        check_drawable(activation)
+        output_folder(arguments.out)
         write_figure(activation, picture)
     if arguments.json:
         about = {"name": activation.name, **dict(known), "values": values}

@@ -64,9 +64,9 @@ def properties(activation: Activation[Any]) -> list[tuple[str, str]]:
     """
     facts, saves = activation.facts, activation.facts.saves
     kept = saves(**activation.example) if callable(saves) else saves
-    rows = [("formula", facts.formula)]
+    rows = [("formula", activation.formula())]
     if not facts.gated:
-        rows += [("derivative", derivative_text(facts.formula)), *_line_properties(activation)]
+        rows += [("derivative", derivative_text(activation.formula())), *_line_properties(activation)]
     else:
         rows.append(("input", "two halves a, b of one tensor along dim"))
     rows.append(("saves", {"mask": "a mask: 1 byte per element"}.get(kept, f"the {kept}: the element size")))
@@ -148,7 +148,7 @@ def terminal_plot(activation: Activation[Any], width: int = 76, height: int = 19
     margin = 7
     x = torch.linspace(*window(activation), width - margin, dtype=torch.float64)
     drawn = torch.stack(curves(activation, x))
-    top = min(float(drawn[:2].nan_to_num().abs().max()), float(x[-1]))  # f'' may spike: it is cut off
+    top = min(float(drawn[:2].nan_to_num().abs().max()), rise(activation))  # f'' may spike: it is cut off
     levels = [top * (1 - 2 * line / (height - 1)) for line in range(height)]
     nearest = ((top - drawn) / (2 * top) * (height - 1)).nan_to_num(-1).round().long()
     canvas = [["-" if line == height // 2 else " " for _ in x] for line in range(height)]
@@ -167,7 +167,14 @@ def terminal_plot(activation: Activation[Any], width: int = 76, height: int = 19
     return "\n".join(line.rstrip() for line in [*text, ends, f"{' ' * margin}#  f    +  f'    .  f''"])
 
 
+def rise(activation: Activation[Any]) -> float:
+    """Return how far up and down is worth drawing: as far as to the sides, and all of a wave."""
+    return max(window(activation)[1], 1.25)
+
+
 def window(activation: Activation[Any]) -> tuple[float, float]:
     """Return the part of the line worth drawing: where the function bends, and all its kinks."""
     reach = max([4.0, *(1.5 * abs(float(kink)) for kink in activation.kinks())])
+    steepness = float(curves(activation, torch.zeros(1, dtype=torch.float64))[1].abs())
+    reach /= max(1.0, steepness / 4)  # some periods of a wave, not hundreds
     return -reach, reach

@@ -11,9 +11,20 @@ from actlab.functions.exponentials import (
     sparse_plus,
     squareplus,
 )
+from actlab.functions.gated import (
+    bilinear,
+    geglu,
+    glu,
+    reglu,
+    swiglu,
+)
+from actlab.functions.periodic import (
+    sine,
+    sinlu,
+    snake,
+)
 from actlab.functions.rectifiers import (
     clipped_relu,
-    hardswish,
     leaky_relu,
     relu,
     relu6,
@@ -21,7 +32,18 @@ from actlab.functions.rectifiers import (
     rrelu,
     threshold,
 )
-from actlab.functions.shrinkage import hardshrink, softshrink, tanhshrink
+from actlab.functions.self_gated import (
+    gelu,
+    hardswish,
+    logish,
+    silu,
+    swish,
+)
+from actlab.functions.shrinkage import (
+    hardshrink,
+    softshrink,
+    tanhshrink,
+)
 from actlab.functions.sigmoids import (
     hardsigmoid,
     hardtanh,
@@ -32,14 +54,32 @@ from actlab.functions.sigmoids import (
     sparse_sigmoid,
     tanh,
 )
-from actlab.functions.trainable import prelu, star_relu
+from actlab.functions.tanh_gated import (
+    mish,
+    phish,
+    serf,
+    smish,
+    tanhexp,
+    telu,
+)
+from actlab.functions.trainable import (
+    dynamic_tanh,
+    prelu,
+    star_relu,
+    xielu,
+)
 
 __all__ = [
+    "bilinear",
     "celu",
     "clipped_relu",
+    "dynamic_tanh",
     "elu",
     "exponential",
     "gaussian",
+    "geglu",
+    "gelu",
+    "glu",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -47,14 +87,24 @@ __all__ = [
     "isrlu",
     "isru",
     "leaky_relu",
+    "logish",
     "logsigmoid",
+    "mish",
+    "phish",
     "prelu",
+    "reglu",
     "relu",
     "relu6",
     "relu_squared",
     "rrelu",
     "selu",
+    "serf",
     "sigmoid",
+    "silu",
+    "sine",
+    "sinlu",
+    "smish",
+    "snake",
     "softplus",
     "softshrink",
     "softsign",
@@ -62,7 +112,12 @@ __all__ = [
     "sparse_sigmoid",
     "squareplus",
     "star_relu",
+    "swiglu",
+    "swish",
     "tanh",
+    "tanhexp",
     "tanhshrink",
+    "telu",
     "threshold",
+    "xielu",
 ]

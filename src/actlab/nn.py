@@ -11,9 +11,20 @@ from actlab.functions.exponentials import (
     SparsePlus,
     Squareplus,
 )
+from actlab.functions.gated import (
+    GEGLU,
+    GLU,
+    Bilinear,
+    ReGLU,
+    SwiGLU,
+)
+from actlab.functions.periodic import (
+    Sine,
+    SinLU,
+    Snake,
+)
 from actlab.functions.rectifiers import (
     BReLU,
-    Hardswish,
     LeakyReLU,
     ReLU,
     ReLU6,
@@ -21,7 +32,18 @@ from actlab.functions.rectifiers import (
     RReLU,
     Threshold,
 )
-from actlab.functions.shrinkage import Hardshrink, Softshrink, Tanhshrink
+from actlab.functions.self_gated import (
+    GELU,
+    Hardswish,
+    Logish,
+    SiLU,
+    Swish,
+)
+from actlab.functions.shrinkage import (
+    Hardshrink,
+    Softshrink,
+    Tanhshrink,
+)
 from actlab.functions.sigmoids import (
     ISRU,
     Hardsigmoid,
@@ -32,15 +54,34 @@ from actlab.functions.sigmoids import (
     SparseSigmoid,
     Tanh,
 )
-from actlab.functions.trainable import PReLU, StarReLU
+from actlab.functions.tanh_gated import (
+    Mish,
+    Phish,
+    Serf,
+    Smish,
+    TanhExp,
+    TeLU,
+)
+from actlab.functions.trainable import (
+    XIELU,
+    DynamicTanh,
+    PReLU,
+    StarReLU,
+)
 
 __all__ = [
     "CELU",
     "ELU",
+    "GEGLU",
+    "GELU",
+    "GLU",
     "ISRLU",
     "ISRU",
     "SELU",
+    "XIELU",
     "BReLU",
+    "Bilinear",
+    "DynamicTanh",
     "Exponential",
     "Gaussian",
     "Hardshrink",
@@ -49,12 +90,22 @@ __all__ = [
     "Hardtanh",
     "LeakyReLU",
     "LogSigmoid",
+    "Logish",
+    "Mish",
     "PReLU",
+    "Phish",
     "RReLU",
+    "ReGLU",
     "ReLU",
     "ReLU6",
     "ReLUSquared",
+    "Serf",
+    "SiLU",
     "Sigmoid",
+    "SinLU",
+    "Sine",
+    "Smish",
+    "Snake",
     "Softplus",
     "Softshrink",
     "Softsign",
@@ -62,7 +113,11 @@ __all__ = [
     "SparseSigmoid",
     "Squareplus",
     "StarReLU",
+    "SwiGLU",
+    "Swish",
     "Tanh",
+    "TanhExp",
     "Tanhshrink",
+    "TeLU",
     "Threshold",
 ]

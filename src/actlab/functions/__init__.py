@@ -7,9 +7,29 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from actlab.activation import Activation
-from actlab.functions import exponentials, rectifiers, shrinkage, sigmoids, trainable
+from actlab.functions import (
+    exponentials,
+    gated,
+    periodic,
+    rectifiers,
+    self_gated,
+    shrinkage,
+    sigmoids,
+    tanh_gated,
+    trainable,
+)
 
-FAMILIES: tuple[ModuleType, ...] = (exponentials, rectifiers, shrinkage, sigmoids, trainable)
+FAMILIES: tuple[ModuleType, ...] = (
+    exponentials,
+    gated,
+    periodic,
+    rectifiers,
+    self_gated,
+    shrinkage,
+    sigmoids,
+    tanh_gated,
+    trainable,
+)
 
 
 def _collect() -> dict[str, Activation[Any]]:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from actlab import _numerics as numerics
 from actlab.activation import elementwise
 from actlab.functions.sigmoids import check_alpha, isru_slope
 
@@ -35,7 +36,7 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
         x: The input.
         alpha: Minus the value at minus infinity.
     """
-    return aten.elu(x, alpha)
+    return numerics.elu(x, alpha)
 
 
 @elu.derivative
@@ -47,6 +48,11 @@ def _(saved: Tensor, alpha: float) -> Tensor:
 @elu.gradient
 def _(grad: Tensor, saved: Tensor, alpha: float) -> Tensor:
     return aten.elu_backward(grad, alpha, 1, 1, alpha >= 0, saved)
+
+
+@elu.native
+def _(x: Tensor, alpha: float) -> Tensor:
+    return aten.elu_(x.clone(), alpha) if alpha >= 0 else aten.elu(x, alpha)
 
 
 ELU = elu.module("ELU")
@@ -71,7 +77,8 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
         x: The input.
         alpha: Minus the value at minus infinity, and the width of the bend; not 0.
     """
-    return aten.elu(x, alpha, 1, 1 / alpha)
+    # aten.elu with an input scale is exported to ONNX wrongly.
+    return numerics.elu(x, alpha, 1, 1 / alpha) if numerics.compiled() else torch.celu(x, alpha)
 
 
 @celu.derivative
@@ -84,6 +91,11 @@ def _(grad: Tensor, y: Tensor, alpha: float) -> Tensor:
     if alpha < 0:
         return (grad * (y / alpha + 1)).where(y <= 0, grad)
     return aten.elu_backward(grad, alpha, 1, 1 / alpha, True, y)
+
+
+@celu.native
+def _(x: Tensor, alpha: float) -> Tensor | None:
+    return aten.elu_(x.clone(), alpha, 1, 1 / alpha) if alpha > 0 else None
 
 
 @celu.requires
@@ -115,7 +127,7 @@ _ALPHA = 1.6732632423543772848170429916717
 )
 def selu(x: Tensor) -> Tensor:
     """Scaled exponential linear unit, with the constants that keep mean 0 and variance 1."""
-    return aten.elu(x, _ALPHA, _SCALE)
+    return numerics.elu(x, _ALPHA, _SCALE)
 
 
 @selu.derivative
@@ -126,6 +138,11 @@ def _(y: Tensor) -> Tensor:
 @selu.gradient
 def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.elu_backward(grad, _ALPHA, _SCALE, 1, True, y)
+
+
+@selu.native
+def _(x: Tensor) -> Tensor:
+    return aten.elu_(x.clone(), _ALPHA, _SCALE)
 
 
 SELU = selu.module("SELU")
@@ -158,7 +175,7 @@ def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 @softplus.derivative
 def _(saved: Tensor, beta: float, threshold: float) -> Tensor:
     if threshold == 20:
-        return -torch.expm1(-beta * saved)
+        return -numerics.expm1(-beta * saved)
     return torch.where(beta * saved > threshold, 1.0, torch.sigmoid(beta * saved))
 
 
@@ -244,7 +261,6 @@ SparsePlus = sparse_plus.module("SparsePlus")
     monotonic=True,
     paper="-",
     saves="output",
-    native=True,
 )
 def exponential(x: Tensor) -> Tensor:
     """Exponential: ``exp(x)``."""
@@ -256,6 +272,7 @@ def _(y: Tensor) -> Tensor:
     return y
 
 
+exponential.native(torch.exp)
 Exponential = exponential.module("Exponential")
 
 
@@ -276,7 +293,8 @@ def isrlu(x: Tensor, alpha: float = 1.0) -> Tensor:
         x: The input.
         alpha: Positive; the value at minus infinity is ``-1 / sqrt(alpha)``.
     """
-    below = x.clamp(-1e9 / math.sqrt(alpha), 0)  # beyond, the function is constant, in float64 too
+    # Beyond, the function is constant, in float64 too. The exporter to ONNX takes no int beside a float.
+    below = x.clamp(-1e9 / math.sqrt(alpha), 0.0)
     return x.clamp_min(0) + below * torch.rsqrt(alpha * below * below + 1)
 
 

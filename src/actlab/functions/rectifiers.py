@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from actlab._module import ActivationModule
 from actlab.activation import elementwise
@@ -27,7 +28,6 @@ aten = torch.ops.aten
     twin="ReLU",
     inplace=True,
     widen=False,
-    native=True,
 )
 def relu(x: Tensor) -> Tensor:
     """Rectified linear unit: ``x`` where positive, 0 elsewhere."""
@@ -44,6 +44,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.threshold_backward(grad, y, 0)
 
 
+relu.native(torch.relu)
 ReLU = relu.module("ReLU")
 
 
@@ -73,6 +74,16 @@ def _(saved: Tensor, negative_slope: float) -> Tensor:
 @leaky_relu.gradient
 def _(grad: Tensor, saved: Tensor, negative_slope: float) -> Tensor:
     return aten.leaky_relu_backward(grad, saved, negative_slope, False)
+
+
+# torch keeps the input of these operations, but the output when they overwrite: they overwrite a copy.
+@leaky_relu.native
+def _(x: Tensor, negative_slope: float) -> Tensor:
+    return (
+        F.leaky_relu_(x.clone(), negative_slope)
+        if negative_slope >= 0
+        else aten.leaky_relu(x, negative_slope)
+    )
 
 
 LeakyReLU = leaky_relu.module("LeakyReLU")
@@ -190,7 +201,7 @@ def _shows(threshold: float, value: float) -> bool:
     limits=lambda threshold, value: (value, inf),
     slopes=(0, 1),
     range=lambda threshold, value: (min(value, threshold), inf),
-    monotonic=False,
+    monotonic=True,
     paper="-",
     saves=lambda threshold, value: "output" if _shows(threshold, value) else "mask",
     kinks=lambda threshold, value: {threshold: 0},
@@ -226,15 +237,29 @@ def _(grad: Tensor, saved: Tensor, threshold: float, value: float) -> Tensor:
     return grad * saved
 
 
+@threshold.native
+def _(x: Tensor, threshold: float, value: float) -> Tensor | None:
+    return torch.threshold_(x.clone(), threshold, value) if _shows(threshold, value) else None
+
+
 Threshold = threshold.module("Threshold")
 
 
 def clipped_gradient(grad: Tensor, y: Tensor, lower: float, upper: float) -> Tensor:
     """Pass the gradient where a clipped output is strictly between its bounds."""
-    if y.dtype in (torch.float16, torch.bfloat16):
-        # The kernel compares in float32, where a clipped output need not equal its bound any more.
-        lower, upper = torch.tensor([lower, upper], dtype=y.dtype).tolist()
-    return aten.hardtanh_backward(grad, y, lower, upper)
+    return aten.hardtanh_backward(grad, y, *_rounded(y.dtype, lower, upper))
+
+
+def _rounded(dtype: torch.dtype, *bounds: float) -> tuple[float, ...]:
+    """Round as the output is: the kernel compares in float32, where half an output is off its bound."""
+    if dtype in (torch.float16, torch.bfloat16):
+        return tuple(torch.tensor(bounds, dtype=dtype).tolist())
+    return bounds
+
+
+def clip(x: Tensor, lower: float, upper: float) -> Tensor:
+    """Clip by an operation of torch that keeps its output: in place, on a copy."""
+    return F.hardtanh_(x.clone(), *_rounded(x.dtype, lower, upper))
 
 
 @elementwise(
@@ -265,6 +290,11 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.hardtanh_backward(grad, y, 0, 6)
 
 
+@relu6.native
+def _(x: Tensor) -> Tensor:
+    return clip(x, 0, 6)
+
+
 ReLU6 = relu6.module("ReLU6")
 
 
@@ -286,7 +316,7 @@ def clipped_relu(x: Tensor, upper: float = 1.0) -> Tensor:
         x: The input.
         upper: The largest value, positive.
     """
-    return x.clamp(0, upper)
+    return x.clamp(0.0, float(upper))  # the exporter to ONNX takes no mixture of int and float
 
 
 @clipped_relu.derivative
@@ -299,6 +329,11 @@ def _(grad: Tensor, y: Tensor, upper: float) -> Tensor:
     return clipped_gradient(grad, y, 0, upper)
 
 
+@clipped_relu.native
+def _(x: Tensor, upper: float) -> Tensor:
+    return clip(x, 0, upper)
+
+
 @clipped_relu.requires
 def _(upper: float) -> None:
     if not upper > 0:
@@ -306,54 +341,6 @@ def _(upper: float) -> None:
 
 
 BReLU = clipped_relu.module("BReLU")
-
-
-@elementwise(
-    formula="x * min(max(x + 3, 0), 6) / 6",
-    limits=(0, inf),
-    slopes=(0, 1),
-    range=(-0.375, inf),
-    monotonic=False,
-    paper="Howard et al. 2019",
-    kinks={-3: 0, 3: 1},
-    twin="Hardswish",
-    inplace=True,
-)
-def hardswish(x: Tensor) -> Tensor:
-    """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3."""
-    # The factor reaches 1 before it is multiplied: 6 * x would overflow, and 0 * -inf is no number.
-    return x.clamp_min(-3).mul_(aten.hardsigmoid(x))
-
-
-@hardswish.derivative
-def _(x: Tensor) -> Tensor:
-    return torch.where(x < 3, torch.where(x > -3, x / 3 + 0.5, 0.0), 1.0)
-
-
-@hardswish.second
-def _(x: Tensor) -> Tensor:
-    return (x.abs() < 3).to(x.dtype) / 3
-
-
-@hardswish.gradient
-def _(grad: Tensor, x: Tensor) -> Tensor:
-    return aten.hardswish_backward(grad, x)
-
-
-@hardswish.trained_by
-class Hardswish(ActivationModule):
-    """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3.
-
-    Args:
-        inplace: Overwrite the input.
-    """
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__(inplace=inplace)
-
-    def extra_repr(self) -> str:
-        """Return nothing, as torch.nn does."""
-        return ""
 
 
 @elementwise(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from actlab._module import ActivationModule
+from actlab._numerics import expm1, polynomial
 from actlab.activation import elementwise
 
 inf = math.inf
@@ -95,6 +96,8 @@ def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
         x: The input.
         lambd: How far to move, not negative.
     """
+    if torch.compiler.is_compiling():  # Inductor's softshrink turns NaN into 0
+        return x - x.clamp(-lambd, lambd)
     return aten.softshrink(x, lambd)
 
 
@@ -137,14 +140,6 @@ _LONG = (
 )
 
 
-def _polynomial(z: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    first, *middle, last = coefficients
-    value = z * first
-    for coefficient in middle:
-        value.add_(coefficient).mul_(z)
-    return value.add_(last)
-
-
 @elementwise(
     formula="x - tanh(x)",
     limits=(-inf, inf),
@@ -164,13 +159,13 @@ def tanhshrink(x: Tensor) -> Tensor:
     scale = (e * (1 - _TANH_BEND)).add_(1 + _TANH_BEND)
     step = e.sub_(1).mul_((1 - _TANH_BEND**2) / _BEND).div_(scale)
     z = c * c
-    top, bottom = (_polynomial(z, part) for part in (_LONG if x.dtype is torch.float64 else _SHORT))
+    top, bottom = (polynomial(z, part) for part in (_LONG if x.dtype is torch.float64 else _SHORT))
     return top.mul_(z).div_(bottom).add_(step).mul_(c).add_(beyond)
 
 
 @tanhshrink.derivative
 def _(x: Tensor) -> Tensor:
-    m = torch.expm1(-2.0 * x.abs())
+    m = expm1(-2.0 * x.abs())
     return (m / (m + 2.0)).square()
 
 

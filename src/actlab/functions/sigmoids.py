@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from actlab._module import ActivationModule
+from actlab._numerics import expm1
 from actlab.activation import elementwise
-from actlab.functions.rectifiers import byte_mask, clipped_gradient
+from actlab.functions.rectifiers import byte_mask, clip, clipped_gradient
 
 inf = math.inf
 aten = torch.ops.aten
@@ -25,7 +26,6 @@ aten = torch.ops.aten
     saves="output",
     error_scale="line",
     twin="Sigmoid",
-    native=True,
 )
 def sigmoid(x: Tensor) -> Tensor:
     """Logistic sigmoid: ``1 / (1 + exp(-x))``."""
@@ -42,6 +42,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.sigmoid_backward(grad, y)
 
 
+sigmoid.native(torch.sigmoid)
 Sigmoid = sigmoid.module("Sigmoid")
 
 
@@ -55,7 +56,6 @@ Sigmoid = sigmoid.module("Sigmoid")
     saves="output",
     error_scale="line",
     twin="Tanh",
-    native=True,
 )
 def tanh(x: Tensor) -> Tensor:
     """Hyperbolic tangent."""
@@ -72,6 +72,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.tanh_backward(grad, y)
 
 
+tanh.native(torch.tanh)
 Tanh = tanh.module("Tanh")
 
 
@@ -93,7 +94,7 @@ def logsigmoid(x: Tensor) -> Tensor:
 
 @logsigmoid.derivative
 def _(y: Tensor) -> Tensor:
-    return -torch.expm1(y)
+    return -expm1(y)
 
 
 LogSigmoid = logsigmoid.module("LogSigmoid")
@@ -120,7 +121,8 @@ def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
         min_val: The least value.
         max_val: The greatest value.
     """
-    return x.clamp(min_val, max_val)
+    # The exporter to ONNX takes no mixture of int and float.
+    return x.clamp(float(min_val), float(max_val))
 
 
 @hardtanh.derivative
@@ -131,6 +133,9 @@ def _(y: Tensor, min_val: float, max_val: float) -> Tensor:
 @hardtanh.gradient
 def _(grad: Tensor, y: Tensor, min_val: float, max_val: float) -> Tensor:
     return clipped_gradient(grad, y, min_val, max_val)
+
+
+hardtanh.native(clip)
 
 
 @hardtanh.requires

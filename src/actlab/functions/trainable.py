@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab._module import ActivationModule
+from actlab._numerics import expm1, sech, tanh
 from actlab.activation import elementwise
 
 inf = math.inf
@@ -25,7 +26,6 @@ aten = torch.ops.aten
     kinks=lambda weight: {0: weight},
     twin="PReLU",
     example={"weight": 0.25},
-    native=True,
 )
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
     """Leaky rectifier with a trained slope: ``x`` where positive, ``weight * x`` elsewhere.
@@ -62,6 +62,11 @@ def _(x: Tensor, weight: Tensor | float) -> tuple[Tensor]:
             f"got {weight.numel()} elements and {channels} channels"
         )
     return (weight.view(-1, *(1,) * (x.ndim - 2)),)
+
+
+@prelu.native
+def _(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.prelu(x, weight.flatten())
 
 
 @prelu.trained_by
@@ -145,9 +150,207 @@ class StarReLU(ActivationModule):
     ) -> None:
         nn.Module.__init__(self)
         self.inplace = False
+        self.init = {"scale": scale, "bias": bias}
         self.scale = nn.Parameter(torch.tensor(scale, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.tensor(bias, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Set the scale and the bias back to where they started."""
+        nn.init.constant_(self.scale, self.init["scale"])
+        nn.init.constant_(self.bias, self.init["bias"])
 
     def extra_repr(self) -> str:
         """Return nothing: what is trained is in the state, as for ``torch.nn.PReLU``."""
         return ""
+
+
+@elementwise(
+    formula="where(x > 0, alpha_p * x**2 + beta * x, alpha_n * (exp(x) - 1 - x) + beta * x)",
+    limits=lambda alpha_p, alpha_n, beta: (math.copysign(inf, alpha_n - beta), inf),
+    slopes=lambda alpha_p, alpha_n, beta: (beta - alpha_n, inf),
+    range=(-0.20575122409648211, inf),
+    monotonic=False,
+    paper="Huang & Schlag 2024",
+)
+def xielu(
+    x: Tensor,
+    alpha_p: float | Tensor = 0.8,
+    alpha_n: float | Tensor = 0.8,
+    beta: float | Tensor = 0.5,
+) -> Tensor:
+    """xIELU, the integral of a trained ELU: ``alpha_p x^2 + beta x`` above 0.
+
+    Below 0 it is ``alpha_n (exp(x) - 1 - x) + beta x``. Parameters are numbers, or tensors that broadcast.
+
+    Args:
+        x: The input.
+        alpha_p: The bend above 0, positive.
+        alpha_n: The bend below 0, more than ``beta``.
+        beta: The slope at 0.
+    """
+    positive, negative = x.clamp_min(0), x.clamp_max(0)
+    left = expm1(negative) * alpha_n + negative * (beta - alpha_n)
+    return (positive * alpha_p + beta) * positive + left
+
+
+@xielu.derivative
+def _(x: Tensor, alpha_p: float | Tensor, alpha_n: float | Tensor, beta: float | Tensor) -> Tensor:
+    return x.clamp_min(0) * alpha_p * 2 + (expm1(x.clamp_max(0)) * alpha_n + beta)
+
+
+@xielu.second
+def _(x: Tensor, alpha_p: float, alpha_n: float, beta: float) -> Tensor:
+    return torch.where(x > 0, 2 * alpha_p, torch.exp(x) * alpha_n)
+
+
+@xielu.partial("alpha_p")
+def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
+    return x.clamp_min(0).square()
+
+
+@xielu.partial("alpha_n")
+def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
+    negative = x.clamp_max(0)
+    return expm1(negative) - negative
+
+
+@xielu.partial("beta")
+def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
+    return x
+
+
+@xielu.trained_by
+class XIELU(ActivationModule):
+    """xIELU with trained bends, which stay where the paper wants them by a softplus.
+
+    Args:
+        alpha_p: The bend above 0 at the start, positive.
+        alpha_n: The bend below 0 at the start, more than ``beta``.
+        beta: The slope at 0, not trained.
+        device: Where the parameters live.
+        dtype: Their dtype.
+
+    Raises:
+        ValueError: A bend is out of its range.
+    """
+
+    def __init__(
+        self,
+        alpha_p: float = 0.8,
+        alpha_n: float = 0.8,
+        beta: float = 0.5,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        nn.Module.__init__(self)
+        if not (alpha_p > 0 and alpha_n > beta):
+            raise ValueError(
+                f"xielu: alpha_p must be positive and alpha_n more than beta, "
+                f"got alpha_p={alpha_p}, alpha_n={alpha_n}, beta={beta}"
+            )
+        self.inplace = False
+        self.beta = beta
+        self.init = (alpha_p, alpha_n - beta)
+        self.raw_p = nn.Parameter(torch.empty((), device=device, dtype=dtype))
+        self.raw_n = nn.Parameter(torch.empty((), device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the bends back to where they started."""
+        for raw, start in zip((self.raw_p, self.raw_n), self.init, strict=True):
+            nn.init.constant_(raw, math.log(math.expm1(start)))
+
+    @property
+    def alpha_p(self) -> Tensor:
+        """The bend above 0."""
+        return nn.functional.softplus(self.raw_p)
+
+    @property
+    def alpha_n(self) -> Tensor:
+        """The bend below 0."""
+        return nn.functional.softplus(self.raw_n) + self.beta
+
+    def extra_repr(self) -> str:
+        """Return what is not trained."""
+        return f"beta={self.beta}"
+
+
+@elementwise(
+    formula="weight * tanh(alpha * x) + bias",
+    limits=lambda alpha, weight, bias: (bias - weight, bias + weight),
+    slopes=(0, 0),
+    range=lambda alpha, weight, bias: (bias - abs(weight), bias + abs(weight)),
+    monotonic=True,
+    paper="Zhu et al. 2025",
+)
+def dynamic_tanh(
+    x: Tensor, alpha: float | Tensor = 0.5, weight: float | Tensor = 1.0, bias: float | Tensor = 0.0
+) -> Tensor:
+    """Dynamic tanh (DyT), which takes the place of a normalisation: ``weight * tanh(alpha x) + bias``.
+
+    Args:
+        x: The input.
+        alpha: The scale of the input, a number or a tensor that broadcasts.
+        weight: The scale of the output, a number or a tensor that broadcasts.
+        bias: The shift of the output, a number or a tensor that broadcasts.
+    """
+    return tanh(x * alpha) * weight + bias
+
+
+@dynamic_tanh.derivative
+def _(x: Tensor, alpha: float | Tensor, weight: float | Tensor, bias: float | Tensor) -> Tensor:
+    root = sech(x * alpha)
+    return root * (weight * alpha) * root
+
+
+@dynamic_tanh.second
+def _(x: Tensor, alpha: float, weight: float, bias: float) -> Tensor:
+    root = sech(x * alpha)
+    return root * tanh(x * alpha) * (-2 * weight * alpha * alpha) * root
+
+
+@dynamic_tanh.partial("alpha")
+def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    root = sech(x * alpha)
+    return root * x * weight * root
+
+
+@dynamic_tanh.partial("weight")
+def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return tanh(x * alpha)
+
+
+@dynamic_tanh.partial("bias")
+def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.ones_like(x)
+
+
+@dynamic_tanh.trained_by
+class DynamicTanh(ActivationModule):
+    """Dynamic tanh (DyT) with trained scales and shift.
+
+    Args:
+        num_features: The size of the input's last dimension.
+        alpha: The scale of the input at the start.
+        device: Where the parameters live.
+        dtype: Their dtype.
+    """
+
+    def __init__(self, num_features: int, alpha: float = 0.5, device: Any = None, dtype: Any = None) -> None:
+        nn.Module.__init__(self)
+        self.inplace = False
+        self.num_features = num_features
+        self.init = alpha
+        self.alpha = nn.Parameter(torch.empty((), device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the parameters back to where they started."""
+        for parameter, start in ((self.alpha, self.init), (self.weight, 1.0), (self.bias, 0.0)):
+            nn.init.constant_(parameter, start)
+
+    def extra_repr(self) -> str:
+        """Return the number of features; the rest is in the state."""
+        return f"num_features={self.num_features}"

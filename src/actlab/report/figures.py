@@ -10,7 +10,7 @@ import torch
 from actlab._errors import UsageError
 from actlab._files import writing
 from actlab.activation import Activation
-from actlab.describe import curves, window
+from actlab.describe import curves, rise, window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,8 @@ def plot_function(activation: Activation[Any], ax: Axes) -> Axes:
         ax.plot(x.numpy(), values.numpy(), style, color=color, label=label, linewidth=1.8)
     for place, slope in activation.kinks().items():
         ax.plot([place], [slope], "o", color=_STYLES[1][1], markersize=6)
-    main = torch.stack(drawn[:2]).clamp(-high, high)  # f″ may spike at a bend: it is cut off
+    most = rise(activation)
+    main = torch.stack(drawn[:2]).clamp(-most, most)  # f″ may spike at a bend: it is cut off
     margin = 0.08 * float(main.max() - main.min())
     ax.set_ylim(float(main.min()) - margin, float(main.max()) + 2 * margin)
     ax.set_xlim(low, high)
@@ -50,6 +51,12 @@ def plot_function(activation: Activation[Any], ax: Axes) -> Axes:
     return ax
 
 
+def check_drawable(activation: Activation[Any]) -> None:
+    """Raise UsageError for an activation that has no curve."""
+    if activation.facts.gated:
+        raise UsageError(f"{activation.name}: takes two halves of a tensor, so it has no curve to draw")
+
+
 def write_figure(activation: Activation[Any], path: Path) -> None:
     """Write the figure of an activation as a PNG or SVG file, by the suffix of the path.
 
@@ -58,8 +65,9 @@ def write_figure(activation: Activation[Any], path: Path) -> None:
         path: The file; it appears whole or not at all.
 
     Raises:
-        UsageError: matplotlib is missing, or the file cannot be written.
+        UsageError: matplotlib is missing, the file cannot be written, or there is no curve to draw.
     """
+    check_drawable(activation)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -1,0 +1,131 @@
+"""Gated functions: one half of the input times an activation of the other half."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
+
+from actlab._gated import GatedNodes
+from actlab.activation import Activation, Facts
+from actlab.functions.rectifiers import relu
+from actlab.functions.self_gated import gelu, silu
+from actlab.functions.sigmoids import sigmoid
+
+nan = math.nan
+
+
+class GatedActivation(Activation[Any]):
+    """An activation that halves its input: ``a * gate(b)``.
+
+    Attributes:
+        by: The activation of the second half; none for the plain product.
+    """
+
+    by: Activation[Any] | None
+
+    @cached_property
+    def _nodes(self) -> Any:
+        gate, parameters = (self.by._nodes, self.by.defaults) if self.by else (None, ())
+        return GatedNodes(self.name, gate, parameters, self.formulas.native)
+
+
+def gated(
+    name: str, *, by: Activation[Any] | None, formula: str, paper: str, summary: str, twin: str | None = None
+) -> GatedActivation:
+    """Make the gated function of an activation.
+
+    Args:
+        name: Its name in the catalogue.
+        by: The activation of the second half; none for the plain product.
+        formula: The textbook formula, in the halves ``a`` and ``b``.
+        paper: Where it was published.
+        summary: One line about it.
+        twin: The name of the same function in ``torch.nn``.
+
+    Returns:
+        The activation; it takes ``dim``, the dimension that is halved.
+
+    Examples:
+        >>> import actlab, torch
+        >>> actlab.functional.reglu(torch.tensor([2.0, 3.0, -1.0, 4.0]))
+        tensor([-0., 12.])
+    """
+
+    def forward(input: Tensor, dim: int = -1) -> Tensor:
+        return activation(input, dim)
+
+    forward.__name__ = forward.__qualname__ = name
+    forward.__doc__ = f"""{summary}
+
+    Args:
+        input: The tensor with both halves; the second is the gate.
+        dim: The dimension that is halved.
+    """
+    unknown = (nan, nan)
+    activation = GatedActivation(
+        forward,
+        Facts(
+            formula=formula,
+            limits=unknown,
+            slopes=unknown,
+            range=unknown,
+            monotonic=False,
+            paper=paper,
+            twin=twin,
+            gated=True,
+        ),
+    )
+    activation.by = by
+    return activation
+
+
+glu = gated(
+    "glu",
+    by=sigmoid,
+    formula="a / (1 + exp(-b))",
+    paper="Dauphin et al. 2017",
+    summary="Gated linear unit: one half of the input times the sigmoid of the other.",
+    twin="GLU",
+)
+glu.native(functional.glu)
+GLU = glu.module("GLU")
+
+bilinear = gated(
+    "bilinear",
+    by=None,
+    formula="a * b",
+    paper="Dauphin et al. 2017; Shazeer 2020",
+    summary="Bilinear unit: the product of the two halves of the input.",
+)
+Bilinear = bilinear.module("Bilinear")
+
+reglu = gated(
+    "reglu",
+    by=relu,
+    formula="a * max(b, 0)",
+    paper="Shazeer 2020",
+    summary="Rectified gated unit: one half of the input times the ReLU of the other.",
+)
+ReGLU = reglu.module("ReGLU")
+
+geglu = gated(
+    "geglu",
+    by=gelu,
+    formula="a * b * (1 + erf(b / sqrt(2))) / 2",
+    paper="Shazeer 2020",
+    summary="GELU-gated unit: one half of the input times the exact GELU of the other.",
+)
+GEGLU = geglu.module("GEGLU")
+
+swiglu = gated(
+    "swiglu",
+    by=silu,
+    formula="a * b / (1 + exp(-b))",
+    paper="Shazeer 2020",
+    summary="SiLU-gated unit: one half of the input times the SiLU of the other.",
+)
+SwiGLU = swiglu.module("SwiGLU")

@@ -1,0 +1,221 @@
+"""Periodic functions: sines, alone, added to a line, and gated."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from actlab._module import ActivationModule
+from actlab._numerics import both_gates, exact_product, gate
+from actlab.activation import elementwise
+
+inf, nan = math.inf, math.nan
+
+
+def _sine_of_product(x: Tensor, factor: float, quarters: int) -> Tensor:
+    """Return ``sin(factor * x + quarters * pi / 2)``. The product is exact: rounded it loses its phase."""
+    if x.dtype is not torch.float64:
+        wide = x.double() * factor
+        turns = torch.round(wide / (2 * math.pi))
+        phase = (wide - turns * (2 * math.pi)).to(x.dtype)
+        return torch.cos(phase) if quarters else torch.sin(phase)
+    product, rest = exact_product(x, factor)
+    sine, cosine = torch.sin(product), torch.cos(product)
+    if quarters:
+        return cosine * torch.cos(rest) - sine * torch.sin(rest)
+    return sine * torch.cos(rest) + cosine * torch.sin(rest)
+
+
+@elementwise(
+    formula="sin(omega * x)",
+    limits=(nan, nan),
+    slopes=(nan, nan),
+    range=(-1, 1),
+    monotonic=False,
+    paper="Sitzmann et al. 2020",
+)
+def sine(x: Tensor, omega: float = 30.0) -> Tensor:
+    """Sine of SIREN: ``sin(omega x)``.
+
+    Args:
+        x: The input.
+        omega: The frequency, not 0; 30 is the paper's for a first layer.
+    """
+    return _sine_of_product(x, omega, 0)
+
+
+@sine.derivative
+def _(x: Tensor, omega: float) -> Tensor:
+    return _sine_of_product(x, omega, 1) * omega
+
+
+@sine.second
+def _(x: Tensor, omega: float) -> Tensor:
+    return _sine_of_product(x, omega, 0) * (-omega * omega)
+
+
+@sine.requires
+def _(omega: float) -> None:
+    if omega == 0:
+        raise ValueError("sine: omega must not be 0, got 0")
+
+
+Sine = sine.module("Sine")
+
+
+def _reach(x: Tensor) -> Tensor:
+    """Return x, kept where a sine has a value: it has none at infinity."""
+    most = torch.finfo(x.dtype).max
+    return x.clamp(-most, most)
+
+
+@elementwise(
+    formula="x + sin(alpha * x)**2 / alpha",
+    limits=(-inf, inf),
+    slopes=(nan, nan),
+    range=(-inf, inf),
+    monotonic=True,
+    paper="Ziyin et al. 2020",
+)
+def snake(x: Tensor, alpha: float | Tensor = 1.0) -> Tensor:
+    """Snake: ``x + sin(alpha x)^2 / alpha``, a line with a period.
+
+    Args:
+        x: The input.
+        alpha: The frequency, not 0: a number or a tensor that broadcasts.
+    """
+    return x + torch.sin(_reach(x) * alpha).square() / alpha
+
+
+@snake.derivative
+def _(x: Tensor, alpha: float | Tensor) -> Tensor:
+    z = x * alpha
+    return (torch.sin(z) + torch.cos(z)).square()  # 1 + sin(2 z), exact where it touches 0
+
+
+@snake.second
+def _(x: Tensor, alpha: float) -> Tensor:
+    z = x * alpha
+    sine, cosine = torch.sin(z), torch.cos(z)
+    return 2 * alpha * (cosine - sine) * (cosine + sine)  # cos(2 z), but 2 z may overflow
+
+
+@snake.partial("alpha")
+def _(x: Tensor, alpha: Tensor) -> Tensor:
+    z = x * alpha
+    sine = torch.sin(z)
+    return sine * (2 * z * torch.cos(z) - sine) / (alpha * alpha)
+
+
+@snake.requires
+def _(alpha: float | Tensor) -> None:
+    if not isinstance(alpha, Tensor) and alpha == 0:
+        raise ValueError("snake: alpha must not be 0, got 0")
+
+
+@snake.trained_by
+class Snake(ActivationModule):
+    """Snake with a trained frequency.
+
+    Args:
+        num_parameters: 1, or the number of features: the size of the input's last dimension.
+        init: The frequency at the start, not 0.
+        device: Where the frequency lives.
+        dtype: Its dtype.
+    """
+
+    def __init__(
+        self, num_parameters: int = 1, init: float = 1.0, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__(init)
+        self.num_parameters = num_parameters
+        self.init = init
+        self.alpha = torch.nn.Parameter(torch.full((num_parameters,), init, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Set the frequency back to where it started."""
+        torch.nn.init.constant_(self.alpha, self.init)
+
+    def extra_repr(self) -> str:
+        """Return the number of frequencies; they are in the state."""
+        return f"num_parameters={self.num_parameters}"
+
+
+@elementwise(
+    formula="(x + a * sin(b * x)) / (1 + exp(-x))",
+    limits=(0, inf),
+    slopes=(0, nan),
+    range=lambda a, b: (-0.49737055418999102 if a == b == 1 else nan, inf),
+    monotonic=False,
+    paper="Paul et al. 2022",
+)
+def sinlu(x: Tensor, a: float | Tensor = 1.0, b: float | Tensor = 1.0) -> Tensor:
+    """SinLU: ``(x + a sin(b x)) * sigmoid(x)``.
+
+    Args:
+        x: The input.
+        a: The height of the wave, a number or a tensor that broadcasts.
+        b: Its frequency, a number or a tensor that broadcasts.
+    """
+    return gate(x + torch.sin(_reach(x) * b) * a, x)
+
+
+def _wave(x: Tensor, b: float | Tensor) -> tuple[Tensor, Tensor]:
+    half = _reach(x) * b / 2
+    return torch.sin(half), torch.cos(half)
+
+
+@sinlu.derivative
+def _(x: Tensor, a: float | Tensor, b: float | Tensor) -> Tensor:
+    sine, cosine = _wave(x, b)
+    # 1 + a b cos(b x), by the half angle exact where it touches 0
+    rise = (1 - a * b) + 2 * a * b * cosine * cosine
+    return gate(rise + gate(x + 2 * a * sine * cosine, -x), x)
+
+
+@sinlu.second
+def _(x: Tensor, a: float, b: float) -> Tensor:
+    sine, cosine = _wave(x, b)
+    wave = 2 * a * sine * cosine
+    rise = (1 - a * b) + 2 * a * b * cosine * cosine
+    return both_gates(2 * rise - (x + wave) * torch.tanh(x / 2), x) - gate(b * b * wave, x)
+
+
+@sinlu.partial("a")
+def _(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return gate(torch.sin(x * b), x)
+
+
+@sinlu.partial("b")
+def _(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return gate(x * a * torch.cos(x * b), x)
+
+
+@sinlu.trained_by
+class SinLU(ActivationModule):
+    """SinLU with a trained wave.
+
+    Args:
+        a: The height of the wave at the start.
+        b: Its frequency at the start.
+        device: Where they live.
+        dtype: Their dtype.
+    """
+
+    def __init__(self, a: float = 1.0, b: float = 1.0, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(a, b)
+        self.init = (a, b)
+        self.a = torch.nn.Parameter(torch.tensor(float(a), device=device, dtype=dtype))
+        self.b = torch.nn.Parameter(torch.tensor(float(b), device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Set the wave back to where it started."""
+        for parameter, start in zip((self.a, self.b), self.init, strict=True):
+            torch.nn.init.constant_(parameter, start)
+
+    def extra_repr(self) -> str:
+        """Return nothing: what is trained is in the state."""
+        return ""

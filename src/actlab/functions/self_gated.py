@@ -1,0 +1,277 @@
+"""Self-gated functions: the input times a sigmoid of itself."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from actlab._module import ActivationModule
+from actlab._numerics import FAR, both_gates, gate, gate_slope, normal_cdf, sigmoid_to_the_last
+from actlab.activation import elementwise
+
+inf = math.inf
+aten = torch.ops.aten
+
+
+@elementwise(
+    formula="x / (1 + exp(-x))",
+    limits=(0, inf),
+    slopes=(0, 1),
+    range=(-0.27846454276107380, inf),
+    monotonic=False,
+    paper="Elfwing et al. 2017; Hendrycks & Gimpel 2016",
+    twin="SiLU",
+    inplace=True,
+)
+def silu(x: Tensor) -> Tensor:
+    """Sigmoid linear unit: ``x * sigmoid(x)``."""
+    return gate(x, x)
+
+
+@silu.derivative
+def _(x: Tensor) -> Tensor:
+    return gate_slope(x, x)
+
+
+@silu.second
+def _(x: Tensor) -> Tensor:
+    return both_gates(2 - x * torch.tanh(x / 2), x)
+
+
+SiLU = silu.module("SiLU")
+
+
+@elementwise(
+    formula="x / (1 + exp(-beta * x))",
+    limits=lambda beta: (0 if beta > 0 else -inf, inf if beta >= 0 else 0),
+    slopes=lambda beta: (0, 1) if beta > 0 else (1, 0) if beta < 0 else (0.5, 0.5),
+    range=lambda beta: (
+        (-0.27846454276107380 / beta, inf)
+        if beta > 0
+        else (-inf, -0.27846454276107380 / beta)
+        if beta
+        else (-inf, inf)
+    ),
+    monotonic=False,
+    paper="Ramachandran et al. 2017",
+)
+def swish(x: Tensor, beta: float | Tensor = 1.0) -> Tensor:
+    """Swish: ``x * sigmoid(beta x)``; SiLU at ``beta=1``, a line at 0, ReLU at infinity.
+
+    Args:
+        x: The input.
+        beta: The sharpness of the gate, a number or a tensor that broadcasts.
+    """
+    return gate(x, x * beta)
+
+
+@swish.derivative
+def _(x: Tensor, beta: float | Tensor) -> Tensor:
+    z = x * beta
+    return gate_slope(z, z)
+
+
+@swish.second
+def _(x: Tensor, beta: float) -> Tensor:
+    z = x * beta
+    return both_gates(2 - z * torch.tanh(z / 2), z) * beta
+
+
+@swish.partial("beta")
+def _(x: Tensor, beta: Tensor) -> Tensor:
+    return x * both_gates(x, x * beta)
+
+
+@swish.trained_by
+class Swish(ActivationModule):
+    """Swish: ``x * sigmoid(beta x)``, its ``beta`` trained or fixed.
+
+    Args:
+        beta: The sharpness of the gate at the start.
+        trained: Whether training moves it.
+        device: Where a trained one lives.
+        dtype: Its dtype.
+    """
+
+    def __init__(
+        self, beta: float = 1.0, trained: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__(beta)
+        self.init = beta
+        if trained:
+            self.beta = torch.nn.Parameter(torch.tensor(float(beta), device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Set beta back to where it started."""
+        if isinstance(self.beta, torch.nn.Parameter):
+            torch.nn.init.constant_(self.beta, self.init)
+
+    def extra_repr(self) -> str:
+        """Return a fixed beta; a trained one is in the state."""
+        return "" if isinstance(self.beta, torch.nn.Parameter) else f"beta={self.beta}, trained=False"
+
+
+@elementwise(
+    formula="x * min(max(x + 3, 0), 6) / 6",
+    limits=(0, inf),
+    slopes=(0, 1),
+    range=(-0.375, inf),
+    monotonic=False,
+    paper="Howard et al. 2019",
+    kinks={-3: 0, 3: 1},
+    twin="Hardswish",
+    inplace=True,
+)
+def hardswish(x: Tensor) -> Tensor:
+    """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3."""
+    # The factor reaches 1 before it is multiplied: 6 * x would overflow, and 0 * -inf is no number.
+    return x.clamp_min(-3).mul_(aten.hardsigmoid(x))
+
+
+@hardswish.derivative
+def _(x: Tensor) -> Tensor:
+    return torch.where(x < 3, torch.where(x > -3, x / 3 + 0.5, 0.0), 1.0)
+
+
+@hardswish.second
+def _(x: Tensor) -> Tensor:
+    return (x.abs() < 3).to(x.dtype) / 3
+
+
+@hardswish.gradient
+def _(grad: Tensor, x: Tensor) -> Tensor:
+    return aten.hardswish_backward(grad, x)
+
+
+@hardswish.trained_by
+class Hardswish(ActivationModule):
+    """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3.
+
+    Args:
+        inplace: Overwrite the input.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+
+    def extra_repr(self) -> str:
+        """Return nothing, as torch.nn does."""
+        return ""
+
+
+_BELL = 1 / math.sqrt(2 * math.pi)  # the height of the normal density
+_GELU_TANH = 2 * math.sqrt(2 / math.pi)
+_GELU_CUBE = 0.044715
+
+
+def exact_gelu(x: Tensor) -> Tensor:
+    """Return ``x Phi(x)``."""
+    return normal_cdf(x.clamp(-40, 40)).mul_(x.clamp_min(-40))
+
+
+def exact_gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return exact GELU and its derivative, ``Phi(x) + x phi(x)``, for x from -40."""
+    c = x.clamp(-40, 40)
+    below = normal_cdf(c)
+    bell = (c * c).mul_(-0.5).exp_().mul_(_BELL).mul_(c)
+    return below * x, bell.add_(below)
+
+
+def exact_gelu_second(x: Tensor) -> Tensor:
+    """Return the second derivative of exact GELU, ``phi(x) (2 - x^2)``."""
+    x = x.clamp(-40, 40)
+    square = x * x
+    return torch.exp(-0.5 * square) * (2 - square) * _BELL
+
+
+def _inner(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what tanh-GELU's sigmoid is taken of, and x, kept within where it bends."""
+    x = x.clamp(-25, 25)
+    return (x * x).mul_(_GELU_TANH * _GELU_CUBE).add_(_GELU_TANH).mul_(x), x
+
+
+@elementwise(
+    formula=lambda approximate: (
+        "x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2"
+        if approximate == "tanh"
+        else "x * (1 + erf(x / sqrt(2))) / 2"
+    ),
+    limits=(0, inf),
+    slopes=(0, 1),
+    range=lambda approximate: (
+        -0.17004075057125405 if approximate == "tanh" else -0.16997120747990366,
+        inf,
+    ),
+    monotonic=False,
+    paper="Hendrycks & Gimpel 2016",
+    twin="GELU",
+)
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """Gaussian error linear unit: ``x`` times the normal distribution function of ``x``.
+
+    Args:
+        x: The input.
+        approximate: ``"none"``, or ``"tanh"`` for the approximation by a hyperbolic tangent.
+    """
+    if approximate == "tanh":
+        return gate(x, _inner(x)[0])
+    return exact_gelu(x)
+
+
+@gelu.derivative
+def _(x: Tensor, approximate: str) -> Tensor:
+    if approximate == "none":
+        return exact_gelu_with_slope(x.clamp_min(-40))[1]
+    v, c = _inner(x)
+    rise = (c * c).mul_(3 * _GELU_TANH * _GELU_CUBE).add_(_GELU_TANH).mul_(c)  # x dv/dx
+    return gate_slope(rise, v)
+
+
+@gelu.second
+def _(x: Tensor, approximate: str) -> Tensor:
+    if approximate == "none":
+        return exact_gelu_second(x)
+    v, c = _inner(x)
+    slope = 3 * _GELU_TANH * _GELU_CUBE * c * c + _GELU_TANH
+    bend = 6 * _GELU_TANH * _GELU_CUBE * c
+    return both_gates(2 * slope + c * bend - c * slope * slope * torch.tanh(v / 2), v)
+
+
+@gelu.requires
+def _(approximate: str) -> None:
+    if approximate not in ("none", "tanh"):
+        raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+
+
+GELU = gelu.module("GELU")
+
+
+@elementwise(
+    formula="x * log(1 + 1 / (1 + exp(-x)))",
+    limits=(0, inf),
+    slopes=(0, math.log(2)),
+    range=(-0.25276881678944036, inf),
+    monotonic=False,
+    paper="Zhu et al. 2021",
+)
+def logish(x: Tensor) -> Tensor:
+    """Logish: ``x * log(1 + sigmoid(x))``."""
+    return x.clamp_min(-FAR) * torch.log1p(sigmoid_to_the_last(x))
+
+
+@logish.derivative
+def _(x: Tensor) -> Tensor:
+    s = sigmoid_to_the_last(x)
+    return torch.log1p(s) + gate(gate(x, -x) / (1 + s), x)
+
+
+@logish.second
+def _(x: Tensor) -> Tensor:
+    s = sigmoid_to_the_last(x)
+    return both_gates((2 + x * (1 - 2 * s - s * s) / (1 + s)) / (1 + s), x)
+
+
+Logish = logish.module("Logish")
