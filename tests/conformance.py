@@ -75,8 +75,8 @@ def same(got: Tensor, expected: Tensor, tolerance: float = 0.0) -> None:
 # -- exactness ------------------------------------------------------------------------------------
 
 
-def exact(activation: Activation, dtype: torch.dtype, **parameters: float) -> None:
-    for order, worst in errors(activation, dtype, **parameters).items():
+def exact(activation: Activation, dtype: torch.dtype, copies: int = 1, **parameters: float) -> None:
+    for order, worst in errors(activation, dtype, copies, **parameters).items():
         assert worst.error <= bound(order, dtype), f"{order} of {activation.name} in {dtype}: {worst}"
 
 

@@ -195,10 +195,13 @@ def grid(activation: actlab.Activation[...], dtype: torch.dtype, **parameters: f
 
 
 def derivatives(
-    activation: actlab.Activation[...], points: torch.Tensor, **parameters: float
+    activation: actlab.Activation[...], points: torch.Tensor, copies: int = 1, **parameters: float
 ) -> dict[str, torch.Tensor]:
-    """Measure f, f' (plain backward), f' (with create_graph) and f'' (double backward), through the nodes."""
-    x = points.clone().requires_grad_()
+    """Measure f, f' (plain backward), f' (with create_graph) and f'' (double backward), through the nodes.
+
+    Copies of the points, side by side, show a definition as it is for a large tensor.
+    """
+    x = points.repeat(copies).requires_grad_()
     value = activation(x, **{**activation.example, **parameters})
     ones = torch.ones_like(x)
     (plain,) = torch.autograd.grad(value, x, ones, retain_graph=True)
@@ -207,7 +210,8 @@ def derivatives(
     if graph.requires_grad:
         (second,) = torch.autograd.grad(graph, x, ones, allow_unused=True)
     second = torch.zeros_like(x) if second is None else second
-    return {"f": value.detach(), "f'": plain, "f' in a graph": graph.detach(), "f''": second.detach()}
+    found = {"f": value, "f'": plain, "f' in a graph": graph, "f''": second}
+    return {order: values.detach()[: len(points)] for order, values in found.items()}
 
 
 def _roots(activation: actlab.Activation[...], points: torch.Tensor, **parameters: float) -> torch.Tensor:
@@ -244,7 +248,9 @@ def bound(order: str, dtype: torch.dtype) -> float:
     return (1 if dtype in (torch.float16, torch.bfloat16) else 4) * (2 if order == "f''" else 1)
 
 
-def errors(activation: actlab.Activation[...], dtype: torch.dtype, **parameters: float) -> dict[str, Worst]:
+def errors(
+    activation: actlab.Activation[...], dtype: torch.dtype, copies: int = 1, **parameters: float
+) -> dict[str, Worst]:
     """Measure every order on the grid: |got - true| / (eps * max(|f|, |x f'|)), and so on for derivatives.
 
     An error is infinite where a value is not finite though the truth is, in that dtype.
@@ -263,7 +269,7 @@ def errors(activation: actlab.Activation[...], dtype: torch.dtype, **parameters:
     kinks = torch.tensor([*map(float, activation.kinks(**parameters)), math.inf], dtype=torch.float64)
     distance = (exact[:, None] - kinks.to(dtype).double()).abs().amin(1)
     found = {}
-    for order, got in derivatives(activation, points, **parameters).items():
+    for order, got in derivatives(activation, points, copies, **parameters).items():
         k = ORDER[order]
         line = activation.facts.error_scale == "line" and k > 0
         # Of a subnormal step off a kink an output may show nothing: it has no second derivative there.

@@ -6,7 +6,6 @@ product of torch would keep both halves and the gate's output.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from actlab._fused import fusing, run_fused
-from actlab._node import Nodes, evaluated
+from actlab._node import Native, Nodes, evaluated
 
 # Dynamo cannot follow a closure over an object into a Function, but a global and an index it can.
 _ALL: list[GatedNodes] = []
@@ -37,7 +36,7 @@ class GatedNodes:
         name: str,
         gate: Nodes | None,
         parameters: tuple[Any, ...],
-        native: Callable[..., Tensor | None] | None,
+        native: Native | None,
     ) -> None:
         self.name, self.gate, self.parameters, self.native = name, gate, parameters, native
         self.traced, self.eager = _function_nodes(self)
@@ -54,14 +53,13 @@ class GatedNodes:
                 f"{self.name}: the input is halved along dim={dim}, so its size must be even, "
                 f"got shape {tuple(x.shape)}"
             )
-        result: Tensor | None
         if self.native is not None and not (torch.compiler.is_compiling() or fusing(x)):
-            result = self.native(x, dim)
-            if result is not None:
-                return result
+            answer = self.native(x, dim)
+            if answer is not None:
+                return answer
         # Counted from the end a dimension keeps its number when a batch comes in front.
         dim = dim if dim < 0 else dim - x.ndim
-        result = (self.traced if torch.compiler.is_compiling() else self.eager).apply(x, dim)
+        result: Tensor = (self.traced if torch.compiler.is_compiling() else self.eager).apply(x, dim)
         return result
 
     def forward(self, x: Tensor, dim: int) -> Tensor:

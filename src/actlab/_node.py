@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from actlab.activation import Activation
 
 Formula = Callable[..., Tensor]
+Native = Callable[..., Tensor | None]  # None: not with these parameters
 _HALF = (torch.float16, torch.bfloat16)
 # Dynamo cannot follow a closure over an object into a Function, but a global and an index it can.
 _ALL: list[Nodes] = []
@@ -68,9 +69,9 @@ class Nodes:
         result: Tensor
         native = self.formulas.native
         if native is not None and not (inplace or torch.compiler.is_compiling() or fusing(x)):
-            result = native(x, *values)
-            if result is not None:
-                return result
+            answer = native(x, *values)
+            if answer is not None:
+                return answer
         if torch.compiler.is_compiling():
             result = self.traced.apply(x, *values)
             return x.copy_(result) if inplace else result

@@ -24,23 +24,35 @@ def compiled() -> bool:
     return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
 
 
-def gate(x: Tensor, z: Tensor) -> Tensor:
-    """Return ``x * sigmoid(z)``: without overflow, to the last subnormal, and 0 for infinity times 0.
+def small(x: Tensor) -> bool:
+    """Whether a node in Python costs more time than a copy of x, or than memory matters.
 
-    One kernel evaluates it with one exponential, which softplus needs for its own gradient.
+    Of so small an input torch may keep the input where the definition keeps the output, of the same size.
     """
-    return aten.softplus_backward(aten.threshold_backward(x, z, -FAR), z, 1, CERTAIN)
+    return x.numel() < 2**17
+
+
+def gate(x: Tensor, z: Tensor) -> Tensor:
+    """Return ``x * sigmoid(z)``: without overflow, to the last subnormal, and 0 for infinity times 0."""
+    return finite_gate(aten.threshold_backward(x, z, -FAR), z)
+
+
+def finite_gate(x: Tensor, z: Tensor) -> Tensor:
+    """Return the same where x is finite if z is minus infinity.
+
+    One kernel evaluates it with one exponential: softplus needs it for its own gradient.
+    """
+    return aten.softplus_backward(x, z, 1, CERTAIN)
 
 
 def gate_slope(rise: Tensor, z: Tensor) -> Tensor:
     """Return ``sigmoid(z) (1 + rise sigmoid(-z))``, the derivative of x sigmoid(z), for rise = x dz/dx."""
-    if not torch.compiler.is_compiling():
+    if not compiled():
         return gate(gate(rise, -z).add_(1), z)
-    e = torch.exp(-z.abs())  # one exponential for both sides
-    large = 1 / (1 + e)
-    small = e * large
-    rise = rise.clamp(-1e4, 1e4)  # beyond, e is 0
-    return torch.where(z > 0, large, small) * (torch.where(z > 0, small, large) * rise + 1)
+    c = z.clamp(-FAR, 44)  # the square of exp(44) is still a float32, and 4000 / exp(44) nothing
+    e = torch.exp(c)
+    r = e + 1
+    return e * ((c if rise is z else rise.clamp(-4000, 4000)) + r) / (r * r)
 
 
 def both_gates(x: Tensor, z: Tensor) -> Tensor:
@@ -154,9 +166,14 @@ def normal_cdf(x: Tensor) -> Tensor:
     if not compiled():
         return torch.special.erfc(x * -_ROOT_HALF).mul_(0.5)
     a = x.abs()
-    top, bottom = (polynomial(a, part) for part in _MILLS)
-    below = torch.exp(a * a * -0.5) * (top / bottom)
+    below = torch.exp(a * a * -0.5) * mills_ratio(a)
     return torch.where(x > 0, 1 - below, below)
+
+
+def mills_ratio(a: Tensor) -> Tensor:
+    """Return the normal distribution function at ``-a`` over ``exp(-a^2 / 2)``, in float32, for a >= 0."""
+    top, bottom = (polynomial(a, part) for part in _MILLS)
+    return top / bottom
 
 
 def exact_product(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec
 from torch import Tensor
 
 from actlab._module import ActivationModule, make_module
-from actlab._node import Formula, Nodes
+from actlab._node import Formula, Native, Nodes
 
 P = ParamSpec("P")
 Saved = Literal["input", "output", "mask"]
@@ -35,7 +35,7 @@ class Formulas:
     partials: dict[str, Formula] = field(default_factory=dict)
     mask: Formula | None = None
     gradient_kernel: Formula | None = None
-    native: Callable[..., Tensor | None] | None = None
+    native: Native | None = None
     requirement: Callable[..., None] | None = None
     preparation: Callable[..., tuple[Any, ...]] | None = None
 
@@ -148,7 +148,7 @@ class Activation(Generic[P]):
         self.formulas.gradient_kernel = kernel
         return kernel
 
-    def native(self, operation: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+    def native(self, operation: Native) -> Native:
         """Set operations of torch whose own derivatives are exact and keep what ``saves`` says.
 
         Outside fused mode torch then runs and differentiates them, with less between call and kernel.

@@ -179,6 +179,11 @@ def _(saved: Tensor, beta: float, threshold: float) -> Tensor:
     return torch.where(beta * saved > threshold, 1.0, torch.sigmoid(beta * saved))
 
 
+@softplus.native
+def _(x: Tensor, beta: float, threshold: float) -> Tensor | None:
+    return aten.softplus(x, beta, numerics.CERTAIN) if threshold == 20 and numerics.small(x) else None
+
+
 @softplus.requires
 def _(beta: float, threshold: float) -> None:
     if beta == 0:

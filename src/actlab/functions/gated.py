@@ -52,7 +52,7 @@ def gated(
     Examples:
         >>> import actlab, torch
         >>> actlab.functional.reglu(torch.tensor([2.0, 3.0, -1.0, 4.0]))
-        tensor([-0., 12.])
+        tensor([ 0., 12.])
     """
 
     def forward(input: Tensor, dim: int = -1) -> Tensor:
@@ -101,6 +101,14 @@ bilinear = gated(
     paper="Dauphin et al. 2017; Shazeer 2020",
     summary="Bilinear unit: the product of the two halves of the input.",
 )
+
+
+@bilinear.native
+def _(x: Tensor, dim: int) -> Tensor:
+    a, b = x.chunk(2, dim)
+    return a * b
+
+
 Bilinear = bilinear.module("Bilinear")
 
 reglu = gated(

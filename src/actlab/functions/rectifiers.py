@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from actlab._module import ActivationModule
+from actlab._numerics import small
 from actlab.activation import elementwise
 
 inf = math.inf
@@ -76,14 +77,12 @@ def _(grad: Tensor, saved: Tensor, negative_slope: float) -> Tensor:
     return aten.leaky_relu_backward(grad, saved, negative_slope, False)
 
 
-# torch keeps the input of these operations, but the output when they overwrite: they overwrite a copy.
+# torch keeps the output of these operations when they overwrite: of a small input they may overwrite a copy.
 @leaky_relu.native
-def _(x: Tensor, negative_slope: float) -> Tensor:
-    return (
-        F.leaky_relu_(x.clone(), negative_slope)
-        if negative_slope >= 0
-        else aten.leaky_relu(x, negative_slope)
-    )
+def _(x: Tensor, negative_slope: float) -> Tensor | None:
+    if negative_slope < 0:
+        return aten.leaky_relu(x, negative_slope)
+    return F.leaky_relu_(x.clone(), negative_slope) if small(x) else None
 
 
 LeakyReLU = leaky_relu.module("LeakyReLU")
@@ -239,7 +238,7 @@ def _(grad: Tensor, saved: Tensor, threshold: float, value: float) -> Tensor:
 
 @threshold.native
 def _(x: Tensor, threshold: float, value: float) -> Tensor | None:
-    return torch.threshold_(x.clone(), threshold, value) if _shows(threshold, value) else None
+    return torch.threshold_(x.clone(), threshold, value) if small(x) and _shows(threshold, value) else None
 
 
 Threshold = threshold.module("Threshold")
@@ -257,9 +256,9 @@ def _rounded(dtype: torch.dtype, *bounds: float) -> tuple[float, ...]:
     return bounds
 
 
-def clip(x: Tensor, lower: float, upper: float) -> Tensor:
-    """Clip by an operation of torch that keeps its output: in place, on a copy."""
-    return F.hardtanh_(x.clone(), *_rounded(x.dtype, lower, upper))
+def clip(x: Tensor, lower: float, upper: float) -> Tensor | None:
+    """Clip a small tensor by an operation of torch that keeps its output: in place, on a copy."""
+    return F.hardtanh_(x.clone(), *_rounded(x.dtype, lower, upper)) if small(x) else None
 
 
 @elementwise(
@@ -291,7 +290,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
 
 
 @relu6.native
-def _(x: Tensor) -> Tensor:
+def _(x: Tensor) -> Tensor | None:
     return clip(x, 0, 6)
 
 
@@ -330,7 +329,7 @@ def _(grad: Tensor, y: Tensor, upper: float) -> Tensor:
 
 
 @clipped_relu.native
-def _(x: Tensor, upper: float) -> Tensor:
+def _(x: Tensor, upper: float) -> Tensor | None:
     return clip(x, 0, upper)
 
 

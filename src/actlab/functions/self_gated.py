@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from actlab._module import ActivationModule
-from actlab._numerics import FAR, both_gates, gate, gate_slope, normal_cdf, sigmoid_to_the_last
+from actlab._numerics import (
+    FAR,
+    both_gates,
+    compiled,
+    finite_gate,
+    gate,
+    gate_slope,
+    mills_ratio,
+    normal_cdf,
+    sigmoid_to_the_last,
+)
 from actlab.activation import elementwise
 
 inf = math.inf
@@ -28,7 +38,7 @@ aten = torch.ops.aten
 )
 def silu(x: Tensor) -> Tensor:
     """Sigmoid linear unit: ``x * sigmoid(x)``."""
-    return gate(x, x)
+    return finite_gate(x.clamp_min(-FAR), x)
 
 
 @silu.derivative
@@ -169,11 +179,19 @@ _GELU_CUBE = 0.044715
 
 def exact_gelu(x: Tensor) -> Tensor:
     """Return ``x Phi(x)``."""
+    if compiled() and x.dtype is torch.float32:
+        a = x.abs().clamp_max(40)
+        return torch.relu(x) - a * torch.exp(a * a * -0.5) * mills_ratio(a)
     return normal_cdf(x.clamp(-40, 40)).mul_(x.clamp_min(-40))
 
 
 def exact_gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return exact GELU and its derivative, ``Phi(x) + x phi(x)``, for x from -40."""
+    if compiled() and x.dtype is torch.float32:
+        a = x.abs().clamp_max(40)
+        bell, ratio = torch.exp(a * a * -0.5), mills_ratio(a)
+        left = (ratio - a * _BELL) * bell  # the slope at -a; at a it is 1 minus that
+        return torch.relu(x) - a * bell * ratio, torch.where(x > 0, 1 - left, left)
     c = x.clamp(-40, 40)
     below = normal_cdf(c)
     bell = (c * c).mul_(-0.5).exp_().mul_(_BELL).mul_(c)

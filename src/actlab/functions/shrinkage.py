@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from actlab._module import ActivationModule
-from actlab._numerics import expm1, polynomial
+from actlab._numerics import expm1, polynomial, small
 from actlab.activation import elementwise
 
 inf = math.inf
@@ -61,6 +61,11 @@ def _(grad: Tensor, y: Tensor, lambd: float) -> Tensor:
     return aten.hardshrink_backward(grad, y, 0)
 
 
+@hardshrink.native
+def _(x: Tensor, lambd: float) -> Tensor | None:
+    return aten.hardshrink(x, lambd) if small(x) else None
+
+
 @hardshrink.requires
 def _(lambd: float) -> None:
     _check_lambd("hardshrink", lambd)
@@ -109,6 +114,11 @@ def _(y: Tensor, lambd: float) -> Tensor:
 @softshrink.gradient
 def _(grad: Tensor, y: Tensor, lambd: float) -> Tensor:
     return aten.softshrink_backward(grad, y, 0)
+
+
+@softshrink.native
+def _(x: Tensor, lambd: float) -> Tensor | None:
+    return aten.softshrink(x, lambd) if small(x) else None
 
 
 @softshrink.requires

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from actlab._module import ActivationModule
-from actlab._numerics import expm1
+from actlab._numerics import CERTAIN, compiled, expm1, small
 from actlab.activation import elementwise
 from actlab.functions.rectifiers import byte_mask, clip, clipped_gradient
 
@@ -97,6 +97,11 @@ def _(y: Tensor) -> Tensor:
     return -expm1(y)
 
 
+@logsigmoid.native
+def _(x: Tensor) -> Tensor | None:
+    return -aten.softplus(-x, 1, CERTAIN) if small(x) else None  # keeps half of what torch's own keeps
+
+
 LogSigmoid = logsigmoid.module("LogSigmoid")
 
 
@@ -169,30 +174,30 @@ class Hardtanh(ActivationModule):
     range=(0, 1),
     monotonic=True,
     paper="Courbariaux et al. 2015",
-    # Just inside 3 the output already rounds to 1, so it cannot tell.
-    saves="mask",
+    saves="output",
     kinks={-3: 0, 3: 0},
     twin="Hardsigmoid",
     inplace=True,
 )
 def hardsigmoid(x: Tensor) -> Tensor:
-    """Piecewise linear sigmoid: 0 below -3, 1 above 3."""
-    return aten.hardsigmoid(x)
+    """Piecewise linear sigmoid: 0 below -3, 1 above 3.
 
-
-@hardsigmoid.mask
-def _(x: Tensor) -> Tensor:
-    return byte_mask(aten.hardtanh_backward, x, -3, 3)
+    Just inside 3 it is the number before 1, not 1: the output then tells where the input was cut.
+    """
+    before_one = 1 - torch.finfo(x.dtype).eps / 2
+    if compiled():
+        return torch.where(x < 3, ((x + 3) / 6).clamp(0, before_one), x.clamp(1, 1))
+    return torch.minimum(aten.hardsigmoid(x), (x - 2).clamp_min_(before_one))
 
 
 @hardsigmoid.derivative
-def _(mask: Tensor) -> Tensor:
-    return mask / 6
+def _(y: Tensor) -> Tensor:
+    return ((y > 0) & (y < 1)).to(y.dtype) / 6
 
 
 @hardsigmoid.gradient
-def _(grad: Tensor, mask: Tensor) -> Tensor:
-    return (grad * mask).div_(6)
+def _(grad: Tensor, y: Tensor) -> Tensor:
+    return aten.hardtanh_backward(grad, y, 0, 1).div_(6)
 
 
 @hardsigmoid.trained_by
