@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from actlab._fused import fused
     from actlab._spec import get
     from actlab.activation import Activation, elementwise
+    from actlab.checking import CheckReport, check
     from actlab.comparison import Comparison, compare
     from actlab.data import Dataset, load_data
     from actlab.functions import catalogue
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Activation",
+    "CheckReport",
     "Comparison",
     "Dataset",
     "NeuralNet",
     "UsageError",
     "__version__",
     "catalogue",
+    "check",
     "compare",
     "elementwise",
     "functional",
@@ -39,10 +42,12 @@ __all__ = [
 # `actlab --help` does not wait for torch.
 _HOME = {
     "Activation": "actlab.activation",
+    "CheckReport": "actlab.checking",
     "Comparison": "actlab.comparison",
     "Dataset": "actlab.data",
     "NeuralNet": "actlab.nets",
     "catalogue": "actlab.functions",
+    "check": "actlab.checking",
     "compare": "actlab.comparison",
     "elementwise": "actlab.activation",
     "fused": "actlab._fused",

@@ -26,18 +26,19 @@ if TYPE_CHECKING:
 Verb = Callable[[argparse.Namespace], int]
 Report = dict[str, Any]
 
-_DONE, _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 0, 2, 130, 141
+_DONE, _NO, _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 0, 1, 2, 130, 141
 _COLOUR = re.compile(r"\x1b\[\d*m")
 _WIDTH = 80
 _SILENT = 1.0  # seconds before progress is shown
 _LOG_EVERY = 10.0  # seconds between its lines where they cannot be rewritten
 
-_ABOUT = "Train with an activation function, and find out whether another is really better."
+_ABOUT = "Prove an activation function, train with it, and find out whether another is really better."
 _EXAMPLES = """examples:
   actlab train --activation tanh
   actlab train --data mnist --data-dir ~/data --activation "leaky_relu(negative_slope=0.2)"
   actlab compare relu tanh leaky_relu --folds 3 --epochs 25 --seed 0
   actlab show leaky_relu --out out/pictures
+  actlab check mish torch.nn:GELU my_layers.py:MyActivation --skip compile
   actlab compare relu tanh --data measurements.csv --target species --jobs 2
 """
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; those of the process when left out.
 
     Returns:
-        The exit status: 0 done, 2 wrong usage or bad input, 130 interrupted, 141 nobody reads the output.
+        The exit status: 0 done, 1 a check failed, 2 wrong usage or bad input, 130 interrupted, 141 nobody reads the output.
     """
     try:
         status = _run(argv)
@@ -100,7 +101,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"actlab {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for add in (_add_list, _add_show, _add_train, _add_compare):
+    for add in (_add_list, _add_show, _add_check, _add_train, _add_compare):
         add(verbs)
     return parser
 
@@ -123,6 +124,21 @@ def _add_show(verbs: Any) -> None:
     add = parser.add_argument
     add("name", metavar="NAME", help="a name that actlab list gives")
     add("--out", type=Path, metavar="DIR", help="also write a picture, NAME.png, into this folder")
+    add("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_check(verbs: Any) -> None:
+    parser = _verb(verbs, "check", "prove an activation, and name the input that breaks it", _check)
+    add = parser.add_argument
+    add(
+        "targets", nargs="+", metavar="TARGET", help="a name, package.module:Name or file.py:name, with (x=1)"
+    )
+    add("--reference", metavar="REF", help="what values must be: a formula in x, a name, package.module:name")
+    add("--dtypes", metavar="D,...", help="dtypes to compare with float64: float32,float16,bfloat16")
+    add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
+    add("--only", action="append", metavar="ROW,...", help="run these rows alone, such as kinks,value")
+    add("--skip", action="append", metavar="ROW,...", help="do not run these rows, such as compile,export")
+    add("--junit", type=Path, metavar="FILE", help="also write the rows as JUnit XML")
     add("--json", action="store_true", help="print one JSON object instead of text")
 
 
@@ -213,6 +229,38 @@ def _show(arguments: argparse.Namespace) -> int:
     if picture:
         print(f"\nWritten: {picture}")
     return _DONE
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    import shutil
+
+    from actlab._files import writing
+    from actlab.checking import check, junit
+    from actlab.checking.run import dtypes_named, rows_named
+
+    sys.path.insert(0, os.getcwd())  # where a person's own modules are
+    how = {
+        "reference": arguments.reference,
+        "dtypes": dtypes_named(arguments.dtypes),
+        "device": arguments.device,
+        "only": rows_named(arguments.only),
+        "skip": rows_named(arguments.skip),
+    }
+    if arguments.junit is not None and not arguments.junit.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {str(arguments.junit)!r}: there is no such folder")
+    reports = []
+    for target in arguments.targets:
+        reports.append(check(target, **how))
+        if not arguments.json:
+            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
+            print("\n" * (len(reports) > 1) + reports[-1].text(width=width, colour=colour), flush=True)
+    if arguments.junit is not None:
+        with writing(arguments.junit) as beside:
+            beside.write_text(junit(reports), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps({"reports": [report.to_json() for report in reports]}))
+    return _DONE if all(report.passed for report in reports) else _NO
 
 
 def _train(arguments: argparse.Namespace) -> int:

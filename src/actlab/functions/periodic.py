@@ -116,6 +116,12 @@ def _(alpha: float | Tensor) -> None:
         raise ValueError("snake: alpha must not be 0, got 0")
 
 
+@snake.prepares
+def _(x: Tensor, alpha: float | Tensor) -> tuple[float | Tensor]:
+    # One frequency for all lines up with a tensor of no dimension too.
+    return (alpha.reshape(()) if isinstance(alpha, Tensor) and alpha.numel() == 1 else alpha,)
+
+
 @snake.trained_by
 class Snake(ActivationModule):
     """Snake with a trained frequency.

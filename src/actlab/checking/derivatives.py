@@ -1,0 +1,200 @@
+"""Rows about derivatives: first and second against finite differences, kinks, jumps, trained parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.gradcheck import GradcheckError
+
+from actlab.checking.outcome import Failure, NotApplicable
+from actlab.checking.subject import Subject
+
+_CLOSE = 1e-6  # agreement with a finite difference, relative to the largest of its neighbourhood
+
+
+def points(device: torch.device) -> Tensor:
+    """Return points (n,) in float64: close together around 0, then further and further out."""
+    near = torch.linspace(-8, 8, 257, dtype=torch.float64) + 0.0123
+    far = torch.logspace(-6, 4, 81, dtype=torch.float64) * 1.0123
+    return torch.cat([near, far, -far]).sort().values.to(device)
+
+
+def finite_difference(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the derivative by five-point differences of two widths, and by how much these disagree."""
+    estimates = []
+    for step in (x.abs().clamp_min(1e-3) * 1e-3, x.abs().clamp_min(1e-3) * 5e-4):
+        outer = function(x + 2 * step) - function(x - 2 * step)
+        inner = function(x + step) - function(x - step)
+        estimates.append((8 * inner - outer) / (12 * step))
+    return estimates[1], (estimates[0] - estimates[1]).abs()
+
+
+def first(subject: Subject) -> str:
+    """Backward gives the derivative of the values: finite differences, point by point."""
+    if subject.kind != "element-wise":
+        return _by_gradcheck(subject)
+    x = points(subject.device)
+    expected, doubt = finite_difference(subject.value, x)
+    y = subject.function()(subject.lay(x).requires_grad_())
+    if not y.requires_grad and not (expected[doubt < _CLOSE] != 0).any():
+        return "0 everywhere: the function is a constant by pieces, and detached"
+    return _agree("f'", x, subject.gradient(x), expected, doubt)
+
+
+def second(subject: Subject) -> str:
+    """Backward twice gives the derivative of backward once: what a saved intermediate gets wrong."""
+    if subject.kind != "element-wise":
+        x = subject.sample(2).requires_grad_()
+        _torch_check(torch.autograd.gradgradcheck, subject, x)
+        return "gradgradcheck"
+    x = points(subject.device)
+    expected, doubt = finite_difference(subject.gradient, x)
+    got = subject.second(x)
+    if got is None:
+        steep = (expected.abs() > _CLOSE) & (doubt < _CLOSE)
+        if steep.any():
+            at = int(torch.where(steep, x.abs(), torch.inf).argmin())
+            place, slope = float(x[at]), float(expected[at])
+            raise Failure(f"the gradient cannot be differentiated, expected f''({place:.6g}) = {slope:.6g}")
+        return "0 everywhere: straight pieces"
+    detail = _agree("f''", x, got, expected, doubt)
+    calm = x[(doubt < _CLOSE) & (x.abs() < 4)][::16]
+    _torch_check(torch.autograd.gradgradcheck, subject, subject.lay(calm).requires_grad_())
+    return f"{detail}; gradgradcheck"
+
+
+def _agree(what: str, x: Tensor, got: Tensor, expected: Tensor, doubt: Tensor) -> str:
+    scale = expected.abs().clamp_min(1e-2)
+    judged = (doubt < 1e-4 * scale) & expected.isfinite()  # not at kinks, nor where the waves are too short
+    if judged.sum() < len(x) // 2:
+        judged = expected.isfinite()
+    error = ((got - expected).abs() - 10 * doubt) / scale
+    bad = judged & ~(error <= _CLOSE)
+    if bad.any():
+        at = int(torch.where(bad, x.abs(), torch.inf).argmin())
+        place, one, two = float(x[at]), float(got[at]), float(expected[at])
+        raise Failure(f"{what}({place:.6g}) = {one:.9g}, expected {two:.9g}")
+    return f"{int(judged.sum())} points up to 1e4, against finite differences"
+
+
+def _by_gradcheck(subject: Subject) -> str:
+    _torch_check(torch.autograd.gradcheck, subject, subject.sample(2).requires_grad_())
+    return "gradcheck"
+
+
+def _torch_check(check: Callable[..., bool], subject: Subject, x: Tensor) -> None:
+    try:
+        check(subject.function(), (x,), atol=1e-5, rtol=1e-4)
+    except GradcheckError as error:
+        raise Failure(f"{check.__name__}: {' '.join(str(error).split())[:160]}") from error
+
+
+# -- kinks and jumps --------------------------------------------------------------------------------
+
+
+def jumps(function: Callable[[Tensor], Tensor], device: torch.device) -> list[tuple[float, float, float]]:
+    """Find where a function jumps between -10 and 10: the places, and the values on either side.
+
+    Where neighbours on a grid differ, the interval is halved until they touch, on the side that differs.
+    """
+    x = (torch.arange(-1280, 1281, dtype=torch.float64) / 128).to(device)
+    y = function(x)
+    steep = y.diff().abs() > 1e-3 * y[1:].abs().clamp(1, 100)
+    low, high = x[:-1][steep], x[1:][steep]
+    for _ in range(80):
+        if not len(low):
+            break
+        middle = (low + high) / 2
+        at_low, at_middle, at_high = (function(p) for p in (low, middle, high))
+        left = (at_middle - at_low).abs() > (at_high - at_middle).abs()
+        low, high = torch.where(left, low, middle), torch.where(left, middle, high)
+    found: list[tuple[float, float, float]] = []
+    for one, two in zip(low.tolist(), high.tolist(), strict=True):
+        edge = torch.tensor([one, two], dtype=torch.float64, device=device)
+        before, after = function(edge - 1e-6), function(edge + 1e-6)
+        if not float((after[1] - before[0]).abs()) > 1e-4 * max(1.0, float(before[0].abs())):
+            continue  # steep, but no jump
+        place = _round_number(one, two)
+        if all(abs(place - known) > 1e-5 for known, *_ in found):
+            found.append((place, float(before[0]), float(after[1])))
+    return found
+
+
+def _round_number(low: float, high: float) -> float:
+    """Return the shortest number next to where two neighbours differ: what a person wrote."""
+    for digits in range(13):
+        if abs(round(low, digits) - low) <= 1e-12 or abs(round(high, digits) - high) <= 1e-12:
+            return round(high, digits) + 0.0
+    return high
+
+
+def kinks(subject: Subject) -> str:
+    """At a kink the gradient is one of those on either side or between; where one side is flat, it is 0."""
+    if subject.kind != "element-wise":
+        raise NotApplicable("an element depends on several, so there is no point to name")
+    found = []
+    for place, before, after in jumps(subject.gradient, subject.device):
+        chosen = float(subject.gradient(torch.tensor([place], dtype=torch.float64, device=subject.device)))
+        low, high = sorted((before, after))
+        room = 1e-4 * max(1.0, abs(low), abs(high))
+        told = f"f'({place:.6g}) = {chosen:.6g}, between {before:.6g} and {after:.6g}"
+        if not low - room <= chosen <= high + room:
+            raise Failure(f"f'({place:.6g}) = {chosen:.6g}, expected from {low:.6g} to {high:.6g}")
+        if min(abs(before), abs(after)) < 1e-12 and abs(chosen) > 1e-12:
+            raise Failure(f"{told}; expected 0, as torch has it: one side is flat, the input is cut there")
+        found.append(told)
+    more = f"; and {len(found) - 4} more" if len(found) > 4 else ""
+    return "; ".join(found[:4]) + more or "none between -10 and 10"
+
+
+def continuity(subject: Subject) -> str:
+    """Where the value itself jumps, it is said; there is nothing wrong with it."""
+    if subject.kind != "element-wise":
+        raise NotApplicable("an element depends on several, so there is no point to name")
+    found = [f"jumps at {p:.6g} from {a:.6g} to {b:.6g}" for p, a, b in jumps(subject.value, subject.device)]
+    return "; ".join(found[:4]) or "no jump between -10 and 10"
+
+
+# -- trained parameters -----------------------------------------------------------------------------
+
+
+def parameters(subject: Subject) -> str:
+    """The gradients of trained parameters are those of finite differences, summed over the batch."""
+    module = subject.fresh()
+    if not isinstance(module, nn.Module):
+        raise NotApplicable("a function has none")
+    names = [n for n, p in module.named_parameters() if p.requires_grad]
+    if not names:
+        raise NotApplicable("there are none")
+    x, weights = subject.sample(), subject.sample(seed=2)
+
+    def loss() -> Tensor:
+        torch.manual_seed(0)
+        y: Tensor = module(x)
+        return (y * weights[..., : y.shape[-1]]).sum()
+
+    named = dict(module.named_parameters())
+    found = torch.autograd.grad(loss(), [named[n] for n in names], allow_unused=True)
+    for name, gradient in zip(names, found, strict=True):
+        if gradient is None:
+            raise Failure(f"{name} gets no gradient")
+        flat = named[name].data.view(-1)
+        for place in range(min(len(flat), 4)):
+            expected = _numeric(loss, flat, place)
+            got = float(gradient.reshape(-1)[place])
+            if not abs(got - expected) <= 1e-5 * max(1.0, abs(expected)):
+                raise Failure(f"the gradient of {name}[{place}] is {got:.6g}, expected {expected:.6g}")
+    return f"{', '.join(names)}: against finite differences"
+
+
+def _numeric(loss: Callable[[], Tensor], flat: Tensor, place: int) -> float:
+    start, sides = float(flat[place]), []
+    step = 1e-5 * max(1.0, abs(start))
+    with torch.no_grad():
+        for moved in (start + step, start - step):
+            flat[place] = moved
+            sides.append(float(loss()))
+        flat[place] = start
+    return (sides[0] - sides[1]) / (2 * step)

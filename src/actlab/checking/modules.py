@@ -1,0 +1,80 @@
+"""Rows about a module's state: state_dict, pickle, deepcopy."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import torch
+from torch import Tensor, nn
+
+from actlab.checking.outcome import Failure, NotApplicable
+from actlab.checking.subject import Subject
+
+
+def _module(subject: Subject) -> nn.Module:
+    module = subject.fresh()
+    if not isinstance(module, nn.Module):
+        raise NotApplicable("a function has no state")
+    return module
+
+
+def _call(module: nn.Module, x: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    y: Tensor = module(x)
+    return y
+
+
+def state_dict(subject: Subject) -> str:
+    """Every parameter is in the state, and a fresh module that loads it computes the same."""
+    module = _module(subject)
+    missing = [name for name, _ in module.named_parameters() if name not in module.state_dict()]
+    if missing:
+        raise Failure(f"the state lacks {', '.join(missing)}")
+    hidden = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and value.requires_grad and name not in module.state_dict()
+    ]
+    if hidden:
+        raise Failure(
+            f"the state lacks {', '.join(hidden)}, which asks for a gradient but is no nn.Parameter"
+        )
+    fresh, x = copy.deepcopy(module), subject.sample()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1)
+    expected = _call(module, x)
+    fresh.load_state_dict(module.state_dict())
+    if not torch.equal(_call(fresh, x), expected):
+        raise Failure("a fresh module that loads the state computes something else")
+    names = ", ".join(module.state_dict()) or "nothing"
+    return f"holds {names}; loading it restores the values"
+
+
+def deepcopy(subject: Subject) -> str:
+    """A deep copy computes the same, before and after it is changed."""
+    module, x = _module(subject), subject.sample()
+    expected = _call(module, x)
+    other = copy.deepcopy(module)
+    if not torch.equal(_call(other, x), expected):
+        raise Failure("a deep copy computes something else")
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.5)
+    if not torch.equal(_call(module, x), expected):
+        raise Failure("changing a deep copy changed the module")
+    return "computes the same, and is independent"
+
+
+def pickled(subject: Subject) -> str:
+    """It survives pickling, as saving a whole model and sending it to a process does."""
+    module, x = _module(subject), subject.sample()
+    try:
+        data = pickle.dumps(module)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise Failure(f"cannot be pickled: {error}") from error
+    # These bytes were made a line above; no file is involved.
+    if not torch.equal(_call(pickle.loads(data), x), _call(module, x)):  # noqa: S301
+        raise Failure("what comes back computes something else")
+    return f"{len(data)} bytes, computes the same"

@@ -1,0 +1,109 @@
+"""What a target is compared with: another function, or a formula evaluated with fifty digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from actlab._errors import UsageError
+from actlab.functions import catalogue
+
+_DIGITS = 50
+
+
+class Reference:
+    """A function that gives values, and derivatives where it has them, at float64 points."""
+
+    most_points = 100_000
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
+
+    def at(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the values at points, and the derivatives if there are any."""
+        leaf = x.clone().requires_grad_()
+        y = self.function(leaf)
+        if not y.requires_grad:
+            return y, None
+        (slope,) = torch.autograd.grad(y.sum(), leaf)
+        return y.detach(), slope
+
+
+class FormulaReference(Reference):
+    """A formula in text or SymPy, evaluated by mpmath."""
+
+    most_points = 300  # each takes a tenth of a millisecond
+
+    def __init__(self, expression: Any) -> None:
+        import sympy
+
+        free = sorted(map(str, expression.free_symbols - {_x()}))
+        if free:
+            raise UsageError(f"reference {str(expression)!r}: must be a formula in x alone, also has {free}")
+        derivative = sympy.diff(expression.rewrite(sympy.Piecewise), _x())
+        self.value, self.slope = (sympy.lambdify(_x(), e, modules="mpmath") for e in (expression, derivative))
+
+    def at(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the values and derivatives at points, rounded once."""
+        import mpmath
+
+        with mpmath.workdps(_DIGITS):
+            found = [self._point(mpmath.mpf(v)) for v in x.flatten().tolist()]
+        value, slope = torch.tensor(found, dtype=torch.float64, device=x.device).unbind(1)
+        return value.view_as(x), slope.view_as(x)
+
+    def _point(self, x: Any) -> tuple[float, float]:
+        return _float(self.value, x), _float(self.slope, x)
+
+
+def _float(function: Callable[[Any], Any], x: Any) -> float:
+    import mpmath
+
+    try:
+        return float(mpmath.re(function(x)))
+    except (OverflowError, ZeroDivisionError, ValueError, TypeError):
+        return float("nan")  # no value here: the point is not judged
+
+
+def _x() -> Any:
+    import sympy
+
+    return sympy.Symbol("x", real=True)
+
+
+def resolve_reference(reference: Any) -> Reference | None:
+    """Return what a person named as reference.
+
+    Args:
+        reference: A function of a tensor, a SymPy expression in ``x``, or in text a catalogue name,
+            ``"pkg.mod:name"``, or a formula such as ``"x * tanh(log(1 + exp(x)))"``; or none.
+
+    Returns:
+        The reference.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    from actlab.checking.target import resolve
+
+    if reference is None:
+        return None
+    if isinstance(reference, str):
+        if reference.partition("(")[0] in catalogue and "x" not in reference.partition("(")[2]:
+            return Reference(resolve(reference)[1])
+        if ":" in reference:
+            return Reference(resolve(reference)[1])
+        from actlab._expression import to_sympy
+
+        return FormulaReference(to_sympy(reference))
+    if callable(reference) and not hasattr(reference, "free_symbols"):
+        return Reference(resolve(reference)[1])
+    if hasattr(reference, "free_symbols"):
+        import sympy
+
+        named = {s: _x() for s in reference.free_symbols if str(s) == "x"}
+        return FormulaReference(sympy.sympify(reference).subs(named) if named else reference)
+    raise UsageError(f"reference {reference!r}: must be a function, a formula or a name")

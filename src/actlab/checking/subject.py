@@ -1,0 +1,131 @@
+"""What is checked, as the rows see it: called under a fixed seed, in every dtype, with every derivative."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from actlab.checking.outcome import Failure
+from actlab.checking.reference import Reference
+from actlab.checking.target import Target
+
+Kind = Literal["element-wise", "gated", "mixing", "other"]
+Function = Callable[[Tensor], Tensor]
+SEED = 20241
+
+
+class Subject:
+    """One target.
+
+    Args:
+        target: A module or a function of one tensor.
+        dtypes: The dtypes besides float64 that are compared with it.
+        device: Where the tensors live.
+        reference: What the values are compared with, or none.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        dtypes: tuple[torch.dtype, ...],
+        device: torch.device,
+        reference: Reference | None = None,
+    ) -> None:
+        self.target, self.dtypes, self.device, self.reference = target, dtypes, device, reference
+
+    @property
+    def is_module(self) -> bool:
+        """Whether the target is a module, with a state and two modes."""
+        return isinstance(self.target, nn.Module)
+
+    def function(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Function:
+        """Return the target for a dtype; a module as a copy, in evaluation mode."""
+        function = self.fresh(dtype, train=train)
+
+        def seeded(x: Tensor) -> Tensor:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(SEED)
+                y: Tensor = function(x)
+                return y
+
+        return seeded
+
+    def fresh(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Any:
+        """Return the bare target: a copy of the module, or the function itself."""
+        if not isinstance(self.target, nn.Module):
+            return self.target
+        return copy.deepcopy(self.target).to(self.device, dtype).train(train)
+
+    @cached_property
+    def width(self) -> int:
+        """The size of the last dimension: that of a parameter that has one for each feature."""
+        if isinstance(self.target, nn.Module):
+            sizes = [p.numel() for p in self.target.parameters() if p.numel() > 1]
+            if sizes:
+                return sizes[0]
+        return 8
+
+    def sample(self, rows: int = 6, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+        """Return inputs (rows, width) around the origin, off the usual kinks."""
+        generator = torch.Generator().manual_seed(seed)
+        values = torch.randn(rows, self.width, generator=generator, dtype=torch.float64) * 2 + 0.0123
+        return values.to(self.device, dtype)
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What the target does to the shape, and whether an element depends on its neighbours."""
+        function, x = self.function(), self.sample()
+        y: object = function(x)
+        if not isinstance(y, Tensor):
+            return "other"
+        if y.shape != x.shape:
+            halves = [(*x.shape[:d], x.shape[d] // 2, *x.shape[d + 1 :]) for d in range(x.ndim)]
+            return "gated" if tuple(y.shape) in halves else "other"
+        moved = x.clone()
+        moved[1, 2] += 0.5
+        changed = (function(moved) - y).abs() > 1e-12
+        changed[1, 2] = False
+        return "mixing" if changed.any() else "element-wise"
+
+    # -- an element-wise target at single points ------------------------------------------------------
+
+    def lay(self, points: Tensor) -> Tensor:
+        """Return points (n,) as rows of the width that the target wants, the last filled up."""
+        short = -len(points) % self.width
+        return torch.cat([points, points[:1].expand(short)]).view(-1, self.width)
+
+    def value(self, points: Tensor) -> Tensor:
+        """Return the values at points (n,), in their dtype."""
+        with torch.no_grad():
+            return self.function(points.dtype)(self.lay(points)).reshape(-1)[: len(points)]
+
+    def gradient(self, points: Tensor) -> Tensor:
+        """Return the derivative at points (n,), by backward."""
+        x = self.lay(points).requires_grad_()
+        return _backward(self.function(points.dtype)(x), x).reshape(-1)[: len(points)]
+
+    def second(self, points: Tensor) -> Tensor | None:
+        """Return the second derivative at points (n,), by backward twice; none if it cannot be had."""
+        x = self.lay(points).requires_grad_()
+        y = self.function(points.dtype)(x)
+        if not y.requires_grad:
+            return None
+        (first,) = torch.autograd.grad(y, x, torch.ones_like(y), create_graph=True)
+        if not first.requires_grad:
+            return None
+        (second,) = torch.autograd.grad(first, x, torch.ones_like(x), allow_unused=True)
+        return None if second is None else second.reshape(-1)[: len(points)]
+
+
+def _backward(y: Tensor, x: Tensor) -> Tensor:
+    if not y.requires_grad:
+        raise Failure("the output is detached: no gradient comes back")
+    (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y), allow_unused=True)
+    if gradient is None:
+        raise Failure("the output does not depend on the input: no gradient comes back")
+    return gradient

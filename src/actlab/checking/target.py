@@ -1,0 +1,171 @@
+"""From what a person names to what is checked."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actlab._errors import UsageError, did_you_mean
+from actlab._spec import entry, parse
+from actlab.activation import Activation
+
+Target = nn.Module | Callable[[Tensor], Tensor]
+
+
+def resolve(target: Any) -> tuple[str, Target]:
+    """Return the name of a target and what is called with a tensor.
+
+    Args:
+        target: A spec in text (``"mish"``, ``"pkg.mod:Name(arg=1)"``, ``"file.py:name"``), an
+            :class:`~actlab.Activation`, a module or its class, an ``autograd.Function`` or a function.
+
+    Returns:
+        The name, and a module or a function of one tensor.
+
+    Raises:
+        UsageError: There is no such target, or it cannot be called with one tensor alone.
+    """
+    if isinstance(target, str):
+        return target, _from_text(target)
+    name = getattr(target, "__name__", None) or getattr(target, "name", None) or type(target).__name__
+    return str(name), _callable(str(name), target, [], {})
+
+
+def _from_text(text: str) -> Target:
+    head, bracket, rest = text.partition("(")
+    if ":" not in head:
+        name, args, kwargs = parse(text)
+        definition = entry(name)
+        return _construct(text, definition.module_class, args, kwargs)
+    place, _, attribute = head.rpartition(":")
+    name, args, kwargs = parse(attribute + bracket + rest)
+    found = _attribute(text, _module(text, place), name)
+    return _callable(text, found, args, kwargs, called=bool(bracket))
+
+
+def _module(text: str, place: str) -> Any:
+    try:
+        if not place.endswith(".py"):
+            return importlib.import_module(place)
+        path = Path(place)
+        if not path.is_file():
+            raise UsageError(f"target {text!r}: there is no file {place!r}")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules.setdefault(path.stem, module)  # so that what it defines can be pickled
+        spec.loader.exec_module(module)
+        return module
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"target {text!r}: cannot import {place!r}: {short(error)}") from error
+
+
+def _attribute(text: str, module: Any, name: str) -> Any:
+    for part in name.split("."):
+        if not hasattr(module, part):
+            known = [n for n in dir(module) if not n.startswith("_")]
+            raise UsageError(f"target {text!r}: there is no {part!r} in it{did_you_mean(part, known)}")
+        module = getattr(module, part)
+    return module
+
+
+def _callable(
+    name: str, found: Any, args: list[Any], kwargs: dict[str, Any], *, called: bool = False
+) -> Target:
+    if isinstance(found, Activation):
+        return _activation(name, found, args, kwargs)
+    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
+        return _with_arguments(name, found.apply, args, kwargs)
+    if isinstance(found, type):
+        return _construct(name, found, args, kwargs)
+    if not callable(found):
+        raise UsageError(f"target {name!r}: a {type(found).__name__} cannot be called")
+    if isinstance(found, nn.Module):
+        if called:
+            raise UsageError(f"target {name!r}: is a module already; leave the arguments away")
+        return found
+    _takes_one_tensor(name, found, args, kwargs)
+    return _with_arguments(name, found, args, kwargs)
+
+
+def _activation(name: str, found: Activation[Any], args: list[Any], kwargs: dict[str, Any]) -> Target:
+    """Take the module, which a person will use; the function with example values where it needs more."""
+    if found.module_class is not None and (args or kwargs or not _missing(found.module_class, args, kwargs)):
+        return _construct(name, found.module_class, args, kwargs)
+    return lambda x: found(x, **({} if found.facts.gated else found.example))
+
+
+def _construct(name: str, factory: type | None, args: list[Any], kwargs: dict[str, Any]) -> Target:
+    if factory is None:
+        raise UsageError(f"target {name!r}: has no module; make one with its .module('Name')")
+    missing = _missing(factory, args, kwargs)
+    if missing:
+        raise UsageError(
+            f"target {name!r}: {factory.__name__} needs {', '.join(map(repr, missing))}; "
+            f"write {name.partition('(')[0]}({', '.join(f'{m}=...' for m in missing)}) with literal values"
+        )
+    try:
+        made = factory(*args, **kwargs)
+    except Exception as error:
+        raise UsageError(f"target {name!r}: {factory.__name__} cannot be made: {short(error)}") from error
+    if not callable(made):
+        raise UsageError(f"target {name!r}: a {factory.__name__} cannot be called")
+    chosen: Target = made
+    return chosen
+
+
+def _missing(factory: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> list[str]:
+    positional = [p for p in _parameters(factory) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    keyword = [p for p in _parameters(factory) if p.kind is p.KEYWORD_ONLY]
+    return [
+        p.name for p in [*positional[len(args) :], *keyword] if p.default is p.empty and p.name not in kwargs
+    ]
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # built in, without a signature
+        return []
+
+
+def _takes_one_tensor(
+    name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
+) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # built in: the first row will tell
+    if not signature.parameters:
+        raise UsageError(f"target {name!r}: takes no tensor: it has no parameters")
+    missing = _missing(function, [None, *args], kwargs)
+    if missing:
+        raise UsageError(
+            f"target {name!r}: needs {', '.join(map(repr, missing))} besides the tensor; "
+            f"write {name.partition('(')[0]}({', '.join(f'{m}=...' for m in missing)}) with literal values"
+        )
+
+
+def _with_arguments(name: str, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Target:
+    if not (args or kwargs):
+        chosen: Target = function
+        return chosen
+    return lambda x: function(x, *args, **kwargs)
+
+
+def short(error: BaseException, most: int = 200) -> str:
+    """Return an error in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -1,0 +1,161 @@
+"""Rows about what torch makes of a function: forward mode, vmap, compile, export; and what it keeps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from actlab.checking.outcome import Failure, Outcome, Unsupported
+from actlab.checking.subject import Subject
+from actlab.checking.target import short
+
+# What torch says when an autograd.Function was written without an optional method, or when an operation of
+# its own has no kernel or derivative: it is missing, not wrong.
+_MISSING = (
+    "not implemented for 'Half'",
+    "not implemented for 'BFloat16'",
+    "derivative for aten::",
+    "we do not yet support aten::",
+    "jvp function",
+    "forward AD",
+    "vmap support",
+    "generate_vmap_rule",
+    "setup_context",
+    "does not have vmap",
+)
+
+
+def attempt(run: Callable[[], Any]) -> Any:
+    """Run something the target may not support, and tell that from something that it gets wrong."""
+    try:
+        return run()
+    except Outcome:
+        raise
+    except Exception as error:
+        text = str(error)
+        if isinstance(error, NotImplementedError | RuntimeError) and any(part in text for part in _MISSING):
+            raise Unsupported(short(error)) from error
+        raise Failure(short(error)) from error
+
+
+def _close(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
+    if got.shape != expected.shape:
+        raise Failure(f"{what} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}")
+    error = (got - expected).abs()
+    if not bool((error <= tolerance * expected.abs().clamp_min(1)).all()):
+        at = int(error.flatten().nan_to_num(torch.inf).argmax())
+        one, two = float(got.flatten()[at]), float(expected.flatten()[at])
+        raise Failure(f"{what} is {one:.9g}, expected {two:.9g}")
+
+
+def _gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    leaf = x.detach().clone().requires_grad_()
+    y = function(leaf)
+    if not y.requires_grad:
+        return torch.zeros_like(x)
+    (gradient,) = torch.autograd.grad(y.sum(), leaf, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient
+
+
+def forward_mode(subject: Subject) -> str:
+    """Forward mode gives the directional derivative that backward gives."""
+    function, x = subject.function(), subject.sample()
+    direction = subject.sample(seed=3)
+    _, tangent = attempt(lambda: torch.func.jvp(function, (x,), (direction,)))
+    weights = torch.linspace(0.5, 1.5, tangent.numel(), dtype=x.dtype, device=x.device).view_as(tangent)
+    by_x = _gradient(lambda z: function(z) * weights, x)
+    _close("the sum of a tangent", (tangent * weights).sum(), (by_x * direction).sum())
+    return "jvp agrees with backward"
+
+
+def batched_gradients(subject: Subject) -> str:
+    """Many gradients at once, as a Jacobian asks for them, agree with one at a time."""
+    x = subject.sample(2).requires_grad_()
+    y = subject.function()(x)
+    if not y.requires_grad:
+        return "there is no gradient"
+    directions = torch.stack([torch.ones_like(y), torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)])
+    single = torch.stack([torch.autograd.grad(y, x, d, retain_graph=True)[0] for d in directions])
+    together = attempt(lambda: torch.autograd.grad(y, x, directions, is_grads_batched=True)[0])
+    _close("a batched gradient", together, single)
+    return "as one at a time"
+
+
+def vmap(subject: Subject) -> str:
+    """vmap over the first dimension gives what a loop over it gives."""
+    function, x = subject.function(), torch.stack([subject.sample(3), subject.sample(3, seed=1)])
+    expected = torch.stack([function(part) for part in x])
+    _close("vmap", attempt(lambda: torch.vmap(function, randomness="same")(x)), expected)
+    across = torch.vmap(function, in_dims=1, out_dims=1, randomness="same")
+    moved = attempt(lambda: across(x.transpose(0, 1).contiguous()))
+    _close("vmap over another dimension", moved.transpose(0, 1), expected)
+    return "as a loop"
+
+
+def func_grad(subject: Subject) -> str:
+    """torch.func.grad agrees with backward, alone and under vmap."""
+    function, x = subject.function(), subject.sample(3)
+    summed = torch.func.grad(lambda z: function(z).sum())
+    _close("func.grad", attempt(lambda: summed(x)), _gradient(function, x))
+    rows = torch.stack([_gradient(function, row[None])[0] for row in x])
+    batched = attempt(lambda: torch.vmap(lambda row: summed(row[None])[0], randomness="same")(x))
+    _close("vmap of func.grad", batched, rows)
+    return "as backward, and under vmap"
+
+
+def compiled(subject: Subject) -> str:
+    """torch.compile takes the whole of it, forward and backward, and the result agrees."""
+    compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
+    backend = "inductor" if compiler or subject.device.type != "cpu" else "aot_eager"
+    function, x = subject.fresh(torch.float32), subject.sample(dtype=torch.float32)
+    torch.compiler.reset()
+    fast = torch.compile(function, fullgraph=True, backend=backend)
+    leaf = x.clone().requires_grad_()
+    y = attempt(lambda: fast(leaf))
+    assert isinstance(y, Tensor)
+    _close("the compiled value", y, subject.fresh(torch.float32)(x), 1e-4)
+    if y.requires_grad:
+        attempt(lambda: torch.autograd.backward(y.sum()))
+        assert leaf.grad is not None
+        _close("the compiled gradient", leaf.grad, _gradient(subject.fresh(torch.float32), x), 1e-4)
+    return f"fullgraph, backend {backend}, forward and backward"
+
+
+class _Holder(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Call the function."""
+        return self.function(x)
+
+
+def exported(subject: Subject) -> str:
+    """torch.export takes it, and the exported program agrees."""
+    found, x = subject.fresh(torch.float32), subject.sample(dtype=torch.float32)
+    module = found if isinstance(found, nn.Module) else _Holder(found).eval()
+    program = attempt(lambda: torch.export.export(module, (x,)))
+    _close("the exported value", program.module()(x), subject.fresh(torch.float32)(x), 1e-5)
+    return "torch.export, and the program agrees"
+
+
+def saved_bytes(subject: Subject) -> str:
+    """How many bytes are kept for backward, for each element of a float32 input."""
+    x = subject.sample(512, torch.float32).requires_grad_()
+    storages: dict[int, int] = {}
+
+    def pack(saved: Tensor) -> Tensor:
+        storages[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
+        return saved
+
+    with saved_tensors_hooks(pack, lambda saved: saved):
+        y = subject.function(torch.float32)(x)
+    kept = sum(storages.values()) / x.numel()
+    del y
+    return f"{kept:.3g} per element of a float32 input (ReLU keeps 4)"

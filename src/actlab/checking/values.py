@@ -1,0 +1,147 @@
+"""Rows about values: each dtype against float64, or against a reference; finite where the truth is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from actlab.checking.outcome import Failure, NotApplicable, Outcome
+from actlab.checking.subject import Subject
+
+Point = Callable[[Tensor], Tensor]
+# Allowed in units of eps times what the condition of the function asks for. A formula of several operations
+# stays below it; a sum that cancels, or a branch that is wrong, does not.
+MOST = 16.0
+_EXACT = 1e-9  # float64 against a reference, relative
+
+
+def grid(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return points (n,) of a dtype: magnitudes from 1e-30 to 1e30, both signs, and the bend around 0."""
+    wide = torch.logspace(-30, 30, 601, dtype=torch.float64)
+    near = torch.cat([torch.logspace(-3, 2, 800, dtype=torch.float64), torch.arange(1, 1025) / 64])
+    positive = torch.cat([wide, near]).to(torch.float32).to(dtype)
+    positive = torch.unique(positive[positive.isfinite() & (positive != 0)])
+    zero = torch.zeros(1, dtype=dtype)
+    return torch.cat([-positive.flip(0), -zero, zero, positive]).to(device)
+
+
+def value(subject: Subject, dtype: torch.dtype) -> str:
+    """The values agree with float64, in units of what rounding the input may change."""
+    _element_wise(subject)
+    x = grid(dtype, subject.device)
+    scale = _steepness(subject.value, subject.gradient, x)
+    return _compare("f", x, subject.value(x).double(), subject.value(x.double()), scale)
+
+
+def gradient(subject: Subject, dtype: torch.dtype) -> str:
+    """The gradients agree with float64."""
+    _element_wise(subject)
+    x = grid(dtype, subject.device)
+    true = subject.gradient(x.double())
+    near = true[x.abs() <= 3]
+    line = near[near.isfinite()].abs().max()
+    bend = _steepness(subject.gradient, subject.second, x)
+    return _compare("f'", x, subject.gradient(x).double(), true, torch.maximum(bend, line))
+
+
+def _steepness(function: Point, derivative: Callable[[Tensor], Tensor | None], x: Tensor) -> Tensor:
+    """Return ``|x f'|``: how much the value moves when the input is rounded.
+
+    Differences find what a wrong backward hides, backward finds waves too short for differences.
+    """
+    wide = x.double()
+    step = (wide.abs() * 1e-3).clamp_min(1e-9)
+    by_difference = (function(wide + step) - function(wide - step)) / (2 * step)
+    scale = (wide * by_difference).abs().nan_to_num(0, 0, 0)
+    try:
+        slope = derivative(wide)
+    except (Outcome, RuntimeError):  # it has a row of its own
+        return scale
+    return scale if slope is None else torch.maximum(scale, (wide * slope).abs().nan_to_num(0, 0, 0))
+
+
+def _compare(what: str, x: Tensor, got: Tensor, true: Tensor, scale: Tensor) -> str:
+    info = torch.finfo(x.dtype)
+    # Where exp underflows, and torch flushes, nothing but the last numbers of the format is lost.
+    floor = info.tiny if x.dtype is torch.float16 else info.tiny**0.8
+    scale = torch.maximum(true.abs(), scale).clamp_min(floor)
+    error = (got - true).abs() / (info.eps * scale)
+    judged = true.isfinite() & (true.abs() < info.max * (1 - info.eps)) & got.isfinite()
+    error = torch.where(judged, error, 0.0)
+    bad = error > MOST
+    if bad.any():
+        at = _smallest(x, bad)
+        raise Failure(
+            f"{what}({_number(x[at])}) = {float(got[at]):.6g}, expected {float(true[at]):.6g} "
+            f"({float(error[at]):.3g} eps, allowed {MOST:g}; worst {float(error.max()):.3g} "
+            f"at x = {_number(x[error.argmax()])})"
+        )
+    return f"worst error {float(error.max()):.2g} eps, at x = {_number(x[error.argmax()])}"
+
+
+def finite(subject: Subject, dtype: torch.dtype) -> str:
+    """Values and gradients are finite where those of float64 are, in that dtype."""
+    _element_wise(subject)
+    x, most = grid(dtype, subject.device), torch.finfo(dtype).max
+    for what, function in (("f", subject.value), ("f'", subject.gradient)):
+        true, got = function(x.double()), function(x)
+        bad = true.isfinite() & (true.abs() < most) & ~got.isfinite()
+        if bad.any():
+            at = _smallest(x, bad)
+            raise Failure(f"{what}({_number(x[at])}) = {float(got[at])}, expected {float(true[at]):.6g}")
+    return f"{len(x)} points from 1e-30 to {float(x.max()):.0e}, both signs"
+
+
+def infinities(subject: Subject, dtype: torch.dtype) -> str:
+    """NaN gives NaN, and infinity gives what float64 gives."""
+    _element_wise(subject)
+    odd = torch.tensor([math.nan, -math.inf, math.inf], dtype=dtype, device=subject.device)
+    got, true = subject.value(odd), subject.value(odd.double())
+    if not got[0].isnan():
+        raise Failure(f"f(nan) = {float(got[0]):.6g}, expected nan")
+    missing = []
+    for x, value, expected in zip(odd[1:], got[1:], true[1:], strict=True):
+        if expected.isnan():
+            missing.append(f"f({float(x)})")
+        elif not torch.isclose(value.double(), expected, rtol=4 * torch.finfo(dtype).eps):
+            raise Failure(f"f({float(x)}) = {float(value):.6g}, expected {float(expected):.6g} as in float64")
+    return f"{' and '.join(missing)} is nan in float64 too, not the limit" if missing else "as in float64"
+
+
+def reference(subject: Subject) -> str:
+    """In float64, values agree with the reference; gradients too where the reference has them."""
+    if subject.reference is None:
+        raise NotApplicable("no reference was given")
+    _element_wise(subject)
+    x = grid(torch.float64, subject.device)
+    x = x[:: max(1, len(x) // subject.reference.most_points)]
+    value, slope = subject.reference.at(subject.lay(x))
+    pairs = {"f": (subject.value(x), value)}
+    if slope is not None:
+        pairs["f'"] = (subject.gradient(x), slope)
+    for what, (got, wanted) in pairs.items():
+        true = wanted.reshape(-1)[: len(x)]
+        error = (got - true).abs() / true.abs().clamp_min(1e-9)
+        bad = true.isfinite() & ~(error <= _EXACT)
+        if bad.any():
+            at = _smallest(x, bad)
+            one, two = float(got[at]), float(true[at])
+            raise Failure(f"{what}({_number(x[at])}) = {one:.9g}, expected {two:.9g} by the reference")
+    return f"{' and '.join(pairs)} at {len(x)} points, in float64"
+
+
+def _element_wise(subject: Subject) -> None:
+    if subject.kind != "element-wise":
+        raise NotApplicable("an element depends on several, so there is no point to name")
+
+
+def _smallest(x: Tensor, bad: Tensor) -> int:
+    """Return the place of the bad point of the smallest magnitude."""
+    return int(torch.where(bad, x.double().abs(), math.inf).argmin())
+
+
+def _number(x: Tensor) -> str:
+    return f"{float(x):.6g}"
