@@ -64,22 +64,23 @@ def run_fused(nodes: Nodes | GatedNodes, step: str, first: Tensor, *rest: Any) -
     """Run one step of a node as a compiled kernel."""
     constants = tuple(value for value in rest if not isinstance(value, Tensor))
     kernel = _compiled(nodes, step, first.dtype, constants)
-    flat = _flattened(first, rest) if nodes.pointwise else None
+    if not nodes.pointwise or any(isinstance(v, Tensor) and v.shape != first.shape for v in rest):
+        return _called(kernel, first, *rest)
+    # One kernel serves all shapes: it sees every tensor as one dimension, in the order of its memory.
+    order = sorted(range(first.ndim), key=first.stride, reverse=True)
+    flat = [v.permute(order).reshape(-1) if isinstance(v, Tensor) else v for v in (first, *rest)]
+    result = _called(kernel, *flat).view([first.shape[d] for d in order])
+    return result.permute(sorted(range(first.ndim), key=order.__getitem__))
+
+
+def _called(kernel: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """Call a kernel, compiled for all sizes at once."""
     from torch._dynamo import maybe_mark_dynamic  # a second to import, which only fused mode should take
 
-    arguments = [first, *rest] if flat is None else flat
     for value in arguments:
         if isinstance(value, Tensor):
             maybe_mark_dynamic(value, list(range(value.ndim)))
-    result = kernel(*arguments)
-    return result if flat is None else result.view(first.shape)
-
-
-def _flattened(first: Tensor, rest: tuple[Any, ...]) -> list[Any] | None:
-    """Return the arguments as one dimension, so that one kernel serves every shape."""
-    if not all(a.is_contiguous() and a.shape == first.shape for a in (first, *rest) if isinstance(a, Tensor)):
-        return None
-    return [a.view(-1) if isinstance(a, Tensor) else a for a in (first, *rest)]
+    return kernel(*arguments)
 
 
 @functools.cache
@@ -97,6 +98,6 @@ def _compiled(
 
     # Dynamo allows eight compilations of one piece of code: every kernel is a piece of its own.
     kernel.__code__ = kernel.__code__.replace(co_name=f"{nodes.name}_{step}")
-    # Sizes are marked dynamic by the caller: dynamic=True would make variables of the constants too, and
+    # Sizes are marked dynamic one by one: dynamic=True would make variables of the constants too, and
     # simplify as real numbers what makes up for their rounding.
-    return torch.compile(kernel, fullgraph=True)
+    return torch.compile(kernel)

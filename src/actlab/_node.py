@@ -145,11 +145,7 @@ class Nodes:
 
     def partial(self, place: int, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         """Return the derivative with respect to the parameter at ``place``."""
-        formula = self.formulas.partials.get(self.parameters[place])
-        if formula is None:
-            raise NotImplementedError(
-                f"{self.name}: {self.parameters[place]!r} must be a number, not a tensor"
-            )
+        formula = self.formulas.partials[self.parameters[place]]
         return self.evaluate(formula, saved, *values, dtype=dtype)
 
     def parameter_gradients(

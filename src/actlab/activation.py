@@ -253,10 +253,12 @@ class Activation(Generic[P]):
         return tuple(given.get(name, default) for name, default in self.parameters.items()), inplace
 
     def validate(self, values: tuple[Any, ...]) -> None:
-        """Raise what torch raises when a parameter is missing or out of its range."""
+        """Raise what torch raises when a parameter is missing, of the wrong type or out of its range."""
         for name, value in zip(self.parameters, values, strict=True):
             if value is inspect.Parameter.empty:
                 raise TypeError(f"{self.name}: argument {name!r} is missing")
+            if isinstance(value, Tensor) and name not in self.formulas.partials:
+                raise NotImplementedError(f"{self.name}: {name!r} must be a number, not a tensor")
         if self.formulas.requirement is not None:
             self.formulas.requirement(*values)
 

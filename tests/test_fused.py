@@ -1,0 +1,57 @@
+"""Fused mode: only where it was asked for, one log line, one kernel for all sizes."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import torch
+from torch._dynamo.utils import counters
+
+import actlab
+from actlab._fused import _compiled
+
+
+def both(function, x):
+    x = x.clone().requires_grad_()
+    y = function(x)
+    y.sum().backward()
+    return y.detach(), x.grad
+
+
+def test_it_says_once_that_it_compiles_and_serves_every_size_with_one_kernel(caplog):
+    _compiled.cache_clear()
+    torch.compiler.reset()
+    counters.clear()
+    caplog.set_level(logging.INFO, logger="actlab")
+    shapes = ((5,), (64, 3), (2, 3, 4), (1000,))
+    with actlab.fused():
+        fused = [both(actlab.functional.silu, torch.ones(shape)) for shape in shapes]
+    for shape, pair in zip(shapes, fused, strict=True):
+        for got, expected in zip(pair, both(actlab.functional.silu, torch.ones(shape)), strict=True):
+            assert got.shape == shape
+            torch.testing.assert_close(got, expected)
+    assert [record.message for record in caplog.records if record.name == "actlab"] == [
+        "fused mode: compiling the first kernel; each takes some seconds, once"
+    ]
+    assert counters["stats"]["unique_graphs"] == 2  # the value and the gradient
+
+
+def test_it_is_left_as_it_was_found():
+    x = torch.tensor([-1.0, 2.0], requires_grad=True)
+    _compiled.cache_clear()
+    with actlab.fused(), actlab.fused(False):
+        actlab.functional.silu(x).sum().backward()
+    actlab.functional.silu(x).sum().backward()
+    assert _compiled.cache_info().misses == 0
+
+
+def test_importing_compiles_nothing():
+    tell = "print([name for name in ('torch._dynamo', 'sympy', 'skorch') if name in sys.modules])"
+    code, bare = f"import sys, actlab.nn, actlab.functional; {tell}", f"import sys, torch; {tell}"
+    ours, theirs = (
+        subprocess.run([sys.executable, "-c", c], capture_output=True, text=True, check=True).stdout
+        for c in (code, bare)
+    )
+    assert ours == theirs
