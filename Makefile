@@ -23,6 +23,7 @@ lint: $(READY)  ## style, formatting and types
 
 bench: $(READY)  ## measure, each figure against a peer in the same run; writes docs/benchmarks/
 	$(BIN)/python -m benchmarks.functions
+	$(BIN)/python -m benchmarks.checking
 
 docs: $(READY)  ## write the generated pages
 	$(BIN)/python docs/make_pages.py

@@ -131,9 +131,8 @@ def _add_show(verbs: Any) -> None:
 def _add_check(verbs: Any) -> None:
     parser = _verb(verbs, "check", "prove an activation, and name the input that breaks it", _check)
     add = parser.add_argument
-    add(
-        "targets", nargs="+", metavar="TARGET", help="a name, package.module:Name or file.py:name, with (x=1)"
-    )
+    spec = 'a name, package.module:Name or file.py:name; with literal arguments: "elu(alpha=0.5)"'
+    add("targets", nargs="+", metavar="TARGET", help=spec)
     add("--reference", metavar="REF", help="what values must be: a formula in x, a name, package.module:name")
     add("--dtypes", metavar="D,...", help="dtypes to compare with float64: float32,float16,bfloat16")
     add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")

@@ -1,0 +1,71 @@
+"""How long a check takes, beside torch's own gradcheck and gradgradcheck of the same function.
+
+Run ``python -m benchmarks.checking``; it writes docs/benchmarks/check.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import actlab
+from benchmarks.measuring import machine
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "check.md"
+TARGETS = (
+    "relu",
+    "mish",
+    "gelu",
+    "phish",
+    "sine",
+    "snake",
+    "prelu",
+    "swiglu",
+    "torch.nn:Tanh",
+    "torch.nn:GELU",
+)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def gradchecks(target: str) -> None:
+    """Run what a person runs today: both checks of torch at a batch of random points."""
+    module = actlab.get(target).double().eval()
+    x = torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(module, x, check_forward_ad=True, raise_exception=False)
+    torch.autograd.gradgradcheck(module, x, raise_exception=False)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    lines = [
+        "# What a check costs",
+        "",
+        f"{machine('cpu')}. Written by `python -m benchmarks.checking`. The peer is torch's gradcheck,",
+        "with forward mode, and gradgradcheck, at 48 points; a check has 38 rows, at thousands of points, in a",
+        "process of its own.",
+        "The limits set are 5 s without the rows `compile` and `export`, and 25 s with them.",
+        "",
+        "| target | without compile, s | all, s | gradchecks, s | without compile / gradchecks |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for target in TARGETS:
+        short = seconds(functools.partial(actlab.check, target, skip=["compile", "export"]))
+        full = seconds(functools.partial(actlab.check, target))
+        peer = seconds(functools.partial(gradchecks, target))
+        lines.append(f"| {target} | {short:.1f} | {full:.1f} | {peer:.2f} | {short / peer:.1f} |")
+        print(lines[-1], flush=True)
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
