@@ -27,13 +27,14 @@ TRANSCENDENTAL = (
     "log_sigmoid logaddexp mish pow selu sigmoid silu sin sinh softplus tan tanh special_erfcx"
 ).split()
 WHY = """\
-What is slower than its peer is so because the peer is not the same function. torch's `gelu` is 57 % off near
--5.5, 0 below -6 and NaN at infinity; its `silu` is 0 below -88.7 where -2e-37 is right, and NaN at minus
-infinity, like `mish` and `hardswish`; its `tanhshrink` loses all digits near 0; its `hardsigmoid` cannot be
-differentiated twice. To be right takes more passes in eager mode: at 128x128 some microseconds each, and that is
-where the ratios above 1.5 come from. `actlab.fused()` and `torch.compile` make one pass of them. A node in Python
-costs 15 µs a call, forward and backward; small tensors are left to torch's own operations where these are exact.
-`silu` at 10⁷ pays about a fifth for its exact tail: torch's kernel is as fast as memory.
+What is slower than its peer is so because the peer is not the same function. torch's `gelu` is 57 % off
+near -5.5, 0 below -6 and NaN at infinity; its `silu` is 0 below -88.7 where -2e-37 is right, and NaN at
+minus infinity, like `mish` and `hardswish`; its `tanhshrink` loses all digits near 0; its `hardsigmoid`
+cannot be differentiated twice. To be right takes more passes in eager mode: at 128x128 some microseconds
+each, and that is where the ratios above 1.5 come from. `actlab.fused()` and `torch.compile` make one pass
+of them. A node in Python costs 15 µs a call, forward and backward; small tensors are left to torch's own
+operations where these are exact. `silu` at 10⁷ pays about a fifth for its exact tail: torch's kernel is
+as fast as memory.
 """.splitlines()
 VARIANTS = ("gelu(approximate='tanh')",)  # beside every activation at its defaults
 Function = Callable[[Tensor], Tensor]
