@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -215,8 +217,9 @@ def _one_process(subject: Subject, steps: list[Step]) -> list[Row]:
         with os.fdopen(reading, "rb", buffering=0) as pipe:
             ending = _follow(pipe, steps, rows)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)  # it, and a compiler it may have started
+        for kill in (os.killpg, os.kill):  # it, and a compiler it may have started
+            with contextlib.suppress(ProcessLookupError):
+                kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
     if len(rows) < len(steps) and not any(map(_is_hopeless, rows)):
         rows.append(Row(steps[len(rows)][0], FAIL, ending or _death(status)))
@@ -226,6 +229,9 @@ def _one_process(subject: Subject, steps: list[Step]) -> list[Row]:
 def _child(subject: Subject, steps: list[Step], writing: int) -> None:
     """Run the rows and write of each in one line; never return."""
     os.setsid()
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1  # from sys/prctl.h: a target that hangs must not outlive a killed parent
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # what the target prints is not the report
         os.dup2(nothing, descriptor)
