@@ -102,23 +102,30 @@ def jumps(function: Callable[[Tensor], Tensor], device: torch.device) -> list[tu
     x = (torch.arange(-1280, 1281, dtype=torch.float64) / 128).to(device)
     y = function(x)
     steep = y.diff().abs() > 1e-3 * y[1:].abs().clamp(1, 100)
-    low, high = x[:-1][steep], x[1:][steep]
-    for _ in range(80):
+    low, high, at_low, at_high = x[:-1][steep], x[1:][steep], y[:-1][steep], y[1:][steep]
+    for halving in range(64):
         if not len(low):
-            break
+            return []
         middle = (low + high) / 2
-        at_low, at_middle, at_high = (function(p) for p in (low, middle, high))
+        at_middle = function(middle)
         left = (at_middle - at_low).abs() > (at_high - at_middle).abs()
-        low, high = torch.where(left, low, middle), torch.where(left, middle, high)
+        low, at_low = torch.where(left, low, middle), torch.where(left, at_low, at_middle)
+        high, at_high = torch.where(left, middle, high), torch.where(left, at_middle, at_high)
+        if halving == 12:  # where it was merely steep, nearly nothing of the difference is left
+            still = (at_high - at_low).abs() > 1e-4 * at_low.abs().clamp_min(1)
+            low, high, at_low, at_high = low[still], high[still], at_low[still], at_high[still]
     found: list[tuple[float, float, float]] = []
     for one, two in zip(low.tolist(), high.tolist(), strict=True):
-        edge = torch.tensor([one, two], dtype=torch.float64, device=device)
-        before, after = function(edge - 1e-6), function(edge + 1e-6)
-        if not float((after[1] - before[0]).abs()) > 1e-4 * max(1.0, float(before[0].abs())):
-            continue  # steep, but no jump
+        (before, after), wider = (
+            function(torch.tensor([one - reach, two + reach], dtype=torch.float64, device=device)).tolist()
+            for reach in (1e-9, 1e-6)
+        )
+        across = abs(after - before)
+        if across < 1e-4 * max(1.0, abs(before)) or across < 0.5 * abs(wider[1] - wider[0]):
+            continue  # steep, but no jump: it shrinks with the distance
         place = _round_number(one, two)
         if all(abs(place - known) > 1e-5 for known, *_ in found):
-            found.append((place, float(before[0]), float(after[1])))
+            found.append((place, before, after))
     return found
 
 
