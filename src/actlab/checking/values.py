@@ -30,10 +30,31 @@ def grid(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def value(subject: Subject, dtype: torch.dtype) -> str:
     """The values agree with float64, in units of what rounding the input may change."""
-    _element_wise(subject)
+    if subject.kind != "element-wise":
+        return _as_a_whole(subject, dtype)
     x = grid(dtype, subject.device)
     scale = _steepness(subject.value, subject.gradient, x)
     return _compare("f", x, subject.value(x).double(), subject.value(x.double()), scale)
+
+
+def _as_a_whole(subject: Subject, dtype: torch.dtype) -> str:
+    """Compare a function that mixes elements with float64, in units of eps times its largest value."""
+    info, worst = torch.finfo(dtype), 0.0
+    for size in (1, 10, 100):
+        x = (subject.sample(64) * size).to(dtype)
+        with torch.no_grad():
+            got, true = subject.function(dtype)(x).double(), subject.function()(x.double())
+        if got.shape != true.shape:
+            raise Failure(f"gives shape {tuple(got.shape)}, in float64 {tuple(true.shape)}")
+        judged = true.isfinite() & (true.abs() < info.max * (1 - info.eps))
+        got, true = got[judged], true[judged]
+        error = (got - true).abs() / (info.eps * true.abs().max().clamp_min(info.tiny))
+        at = int(error.nan_to_num(math.inf).argmax())
+        if not error[at] <= MOST:
+            told = f"one value is {float(got[at]):.6g}, expected {float(true[at]):.6g}"
+            raise Failure(f"for inputs of size {size} {told} ({float(error[at]):.3g} eps of the largest)")
+        worst = max(worst, float(error[at]))
+    return f"worst error {worst:.2g} eps of the largest value"
 
 
 def gradient(subject: Subject, dtype: torch.dtype) -> str:
