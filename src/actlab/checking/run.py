@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import json
 import os
 import select
@@ -232,9 +233,11 @@ def _child(subject: Subject, steps: list[Step], writing: int) -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1  # from sys/prctl.h: a target that hangs must not outlive a killed parent
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    faulthandler.disable()  # a crash is told in the report
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # what the target prints is not the report
         os.dup2(nothing, descriptor)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it ends with the process
     try:
         torch.set_num_threads(1)  # the pool of threads did not come along
         with os.fdopen(writing, "w", buffering=1) as pipe:

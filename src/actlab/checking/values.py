@@ -145,7 +145,11 @@ def reference(subject: Subject) -> str:
         pairs["f'"] = (subject.gradient(x), slope)
     for what, (got, wanted) in pairs.items():
         true = wanted.reshape(-1)[: len(x)]
-        error = (got - true).abs() / true.abs().clamp_min(1e-9)
+        near = true[(x.abs() <= 3) & true.isfinite()].abs()
+        least = (
+            1e-5 * float(near.max()) if len(near) else 0.0
+        )  # a derivative taken from the output has no more
+        error = (got - true).abs() / true.abs().clamp_min(max(least, 1e-9))
         bad = true.isfinite() & ~(error <= _EXACT)
         if bad.any():
             at = _smallest(x, bad)

@@ -1,0 +1,234 @@
+"""The check itself: no false alarms, PyTorch's known faults, targets that crash or hang, and the report."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from xml.etree import ElementTree
+
+import pytest
+import sympy
+import torch
+
+import actlab
+from actlab._errors import UsageError
+from actlab.checking import CheckReport, Row, junit
+from actlab.testing import assert_activation
+
+QUICK = ("relu", "gelu", "mish", "prelu", "snake", "glu", "rrelu", "dynamic_tanh", "hardshrink")
+COMPILER = ("compile", "export")
+
+
+def failed(report: CheckReport) -> dict[str, str]:
+    return {row.name: row.detail for row in report.rows if row.status == "fail"}
+
+
+REST = sorted(set(actlab.catalogue) - set(QUICK))
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in REST)])
+def test_no_false_alarm_over_the_catalogue(name):
+    assert failed(actlab.check(actlab.catalogue[name], skip=COMPILER)) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(actlab.catalogue))
+def test_every_entry_compiles_and_exports(name):
+    assert failed(actlab.check(actlab.catalogue[name], only=["shape", *COMPILER])) == {}
+
+
+# What is wrong in PyTorch itself: the rows that find it, with a piece of what they say.
+KNOWN = {
+    "GELU()": {
+        "value float32": "-0.0161",
+        "infinities float32": "f(inf) = nan",
+        "infinities bfloat16": "f(inf) = nan",
+    },
+    "GELU('tanh')": {
+        "value float32": "eps",
+        "finite float32": "f'(-1.99526e+19) = nan, expected 0",
+        "finite bfloat16": "nan, expected 0",
+    },
+    "Tanhshrink()": {"value float32": "= 0, expected", "value float16": "= 0", "value bfloat16": "= 0"},
+    "Mish()": {"second derivative": "= nan, expected 0"},
+}
+SOUND = """ReLU() ReLU6() LeakyReLU() PReLU() RReLU() ELU() CELU() SELU() SiLU() Softplus() Softsign()
+    Sigmoid() Hardsigmoid() LogSigmoid() Tanh() Hardtanh() Hardswish() Hardshrink() Softshrink()
+    Threshold(0.5,-0.25) GLU()""".split()
+
+
+@pytest.mark.parametrize("spec", [*KNOWN, *(pytest.param(spec, marks=pytest.mark.slow) for spec in SOUND)])
+def test_torch_passes_but_for_its_known_faults(spec):
+    found = failed(actlab.check(f"torch.nn:{spec}", skip=COMPILER))
+    known = KNOWN.get(spec, {})
+    assert set(found) == set(known)
+    for row, told in known.items():
+        assert told in found[row]
+
+
+@pytest.mark.parametrize(
+    ("target", "row", "told"),
+    [
+        (torch.nn.Softmax(-1), "kind", "several of the input"),
+        (torch.nn.LayerNorm(8), "kind", "several of the input"),
+        (torch.nn.GLU(), "kind", "gates the other"),
+        (torch.nn.Dropout(), "deterministic", "random in training, from torch's generator"),
+        (actlab.nn.RReLU(), "deterministic", "random in training"),
+        (torch.nn.Softmax(-1), "value float16", "eps of the largest value"),
+        (torch.nn.Hardshrink(), "continuity", "jumps at -0.5 from -0.5 to 0; jumps at 0.5 from 0 to 0.5"),
+        (torch.nn.ELU(0.5), "kinks", "f'(0) = 0.5, between 0.5 and 1"),
+        (
+            torch.nn.Hardtanh(-0.7, 0.3),
+            "kinks",
+            "f'(-0.7) = 0, between 0 and 1; f'(0.3) = 0, between 1",
+        ),
+        (torch.nn.ReLU(), "saved bytes", "4 per element"),
+        (
+            torch.nn.Softsign(),
+            "infinities float32",
+            "f(-inf) and f(inf) is nan in float64 too, not",
+        ),
+        (torch.nn.PReLU(8), "parameters", "weight: against finite differences"),
+    ],
+    ids=str,
+)
+def test_what_a_row_says(target, row, told):
+    found = actlab.check(target, only=[row]).row(row)
+    assert found.status == "pass"
+    assert told in found.detail
+
+
+def test_a_function_without_a_rule_is_unsupported_not_wrong():
+    class Plain(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.sin()
+
+        @staticmethod
+        def backward(ctx, grad):
+            (x,) = ctx.saved_tensors
+            return grad * x.cos()
+
+    report = actlab.check(Plain, only=["forward mode", "vmap", "func.grad", "second derivative"])
+    assert [row.status for row in report.rows] == ["pass", "unsupported", "unsupported", "unsupported"]
+    assert report.passed
+
+
+def kills_the_interpreter_in_float16(x):
+    if x.dtype is torch.float16:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return torch.tanh(x)
+
+
+def hangs_in_bfloat16(x):
+    while x.dtype is torch.bfloat16:
+        time.sleep(1)
+    return torch.tanh(x)
+
+
+def test_a_crash_is_a_row_that_failed_and_the_rest_goes_on():
+    report = actlab.check(kills_the_interpreter_in_float16, only=["shape", "value", "kinks"])
+    assert failed(report) == {"value float16": "the interpreter was ended by SIGSEGV"}
+    assert [row.status for row in report.rows].count("pass") == 4
+
+
+def test_a_hang_is_a_row_that_failed_and_the_rest_goes_on():
+    report = actlab.check(hangs_in_bfloat16, only=["dtype", "kinks"])
+    assert failed(report) == {"dtype": "did not end within 10 s"}
+    assert report.row("kinks").status == "pass"
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (lambda x: None, "returns a NoneType, expected a tensor"),
+        (lambda x: (x, x), "returns a tuple, expected a tensor"),
+        (lambda x: x.nothing, "AttributeError: 'Tensor' object has no attribute 'nothing'"),
+        (lambda x: os._exit(3), "the interpreter ended with status 3"),
+    ],
+)
+def test_when_the_shape_row_fails_nothing_else_can_be_asked(target, told):
+    report = actlab.check(target)
+    assert failed(report) == {"shape": told}
+    assert {row.status for row in report.rows[1:]} == {"could not run"}
+    assert len(report.rows) == 38
+
+
+def test_what_a_target_prints_is_not_in_the_report(capfd):
+    def noisy(x):
+        print("hello")
+        os.write(1, b"hello")
+        return torch.tanh(x)
+
+    assert actlab.check(noisy, only=["shape", "kinks"]).passed
+    assert capfd.readouterr().out == ""
+
+
+def test_the_callers_random_state_is_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    actlab.check(torch.tanh, only=["shape", "deterministic"])
+    assert torch.equal(torch.rand(3), expected)
+
+
+REPORT = CheckReport(
+    "mine",
+    [
+        Row("shape", "pass", "fine"),
+        Row("kinks", "fail", "f'(0) = 1 & <not> 0; " * 8),
+        Row("vmap", "unsupported", "no \x1b[31mrule\x00"),
+        Row("reference", "not applicable", "none"),
+        Row("compile", "could not run", ""),
+    ],
+)
+
+
+def test_the_table_is_worst_first_and_fits():
+    lines = str(REPORT).splitlines()
+    assert lines[0] == "mine: 1 fail, 1 could not run, 1 unsupported, 1 pass, 1 not applicable"
+    assert max(map(len, lines)) <= 80
+    told = [line.split()[0] for line in lines[2:] if not line.startswith(" ")]
+    assert told == ["kinks", "compile", "vmap", "shape", "reference"]
+    assert "\x1b[31mfail" in REPORT.text(colour=True)
+    assert not REPORT.passed
+
+
+def test_junit_and_json():
+    suite = ElementTree.fromstring(junit([REPORT]).partition("\n")[2]).find("testsuite")
+    assert [suite.get(count) for count in ("tests", "failures", "skipped")] == ["5", "1", "3"]
+    assert suite.find("testcase[@name='kinks']/failure").get("message").startswith("f'(0) = 1 & <not> 0")
+    assert REPORT.to_json()["rows"][0] == {"name": "shape", "status": "pass", "detail": "fine"}
+
+
+def test_the_pytest_helper():
+    assert assert_activation(torch.tanh, only=["kinks"]).passed
+    with pytest.raises(AssertionError, match=r"is not right:\nkinks: f'\(0\) = 1, between 0 and 1"):
+        assert_activation(lambda x: x.clamp_min(0), only=["kinks", "vmap"])
+
+
+def test_references():
+    x = sympy.Symbol("x")
+    formula = "x * tanh(log(1 + exp(x)))"
+    for reference in (formula, "mish", x * sympy.tanh(sympy.log(1 + sympy.exp(x))), actlab.nn.Mish()):
+        report = actlab.check("mish", reference=reference, only=["reference"])
+        assert report.row("reference").status == "pass", report
+    report = actlab.check("relu", reference=formula, only=["reference"])
+    assert "by the reference" in report.row("reference").detail
+
+
+@pytest.mark.parametrize("wrong", ["y * 2", "import os", "__import__('os')", 3])
+def test_what_is_no_reference(wrong):
+    with pytest.raises(UsageError, match=r"^(reference|formula) "):
+        actlab.check("mish", reference=wrong)
+
+
+def test_only_skip_and_dtypes():
+    names = [row.name for row in actlab.check("relu", only=["value", "kinks"], dtypes=[torch.float32]).rows]
+    assert names == ["value float32", "kinks"]
+    rows = actlab.check("relu", only=["value", "kinks"], skip=["kinks", "value float16"]).rows
+    assert [row.name for row in rows] == ["value float32", "value bfloat16"]
+    with pytest.raises(UsageError, match="unknown row 'kinkz'; did you mean 'kinks'"):
+        actlab.check("relu", only=["kinkz"])
