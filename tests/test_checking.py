@@ -33,8 +33,9 @@ def test_no_false_alarm_over_the_catalogue(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(actlab.catalogue))
-def test_every_entry_compiles_and_exports(name):
+@pytest.mark.parametrize("name", QUICK)
+def test_the_compiler_raises_no_false_alarm(name):
+    """That every entry compiles and exports is for the conformance laws to show."""
     assert failed(actlab.check(actlab.catalogue[name], only=["shape", *COMPILER])) == {}
 
 

@@ -24,7 +24,8 @@ def points(device: torch.device) -> Tensor:
 def finite_difference(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the derivative by five-point differences of two widths, and by how much these disagree."""
     estimates = []
-    for step in (x.abs().clamp_min(1e-3) * 1e-3, x.abs().clamp_min(1e-3) * 5e-4):
+    widest = (x.abs() * 1e-3).clamp(1e-6, 1e-2)
+    for step in (widest, widest / 2):
         outer = function(x + 2 * step) - function(x - 2 * step)
         inner = function(x + step) - function(x - step)
         estimates.append((8 * inner - outer) / (12 * step))
@@ -183,7 +184,10 @@ def parameters(subject: Subject) -> str:
         return (y * weights[..., : y.shape[-1]]).sum()
 
     named = dict(module.named_parameters())
-    found = torch.autograd.grad(loss(), [named[n] for n in names], allow_unused=True)
+    start = loss()
+    if not start.requires_grad:
+        raise Failure(f"{names[0]} gets no gradient: the output is detached")
+    found = torch.autograd.grad(start, [named[n] for n in names], allow_unused=True)
     for name, gradient in zip(names, found, strict=True):
         if gradient is None:
             raise Failure(f"{name} gets no gradient")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -31,14 +32,20 @@ def state_dict(subject: Subject) -> str:
     missing = [name for name, _ in module.named_parameters() if name not in module.state_dict()]
     if missing:
         raise Failure(f"the state lacks {', '.join(missing)}")
+    seen = set(map(id, module.parameters()))
     hidden = [
         name
-        for name, value in vars(module).items()
-        if isinstance(value, Tensor) and value.requires_grad and name not in module.state_dict()
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if name != "_parameters"
+        if any(
+            isinstance(v, Tensor) and v.requires_grad and v.is_leaf and id(v) not in seen
+            for v in _held(value)
+        )
     ]
     if hidden:
         raise Failure(
-            f"the state lacks {', '.join(hidden)}, which asks for a gradient but is no nn.Parameter"
+            f"the state lacks {', '.join(hidden)}, which asks for a gradient but is no parameter of it"
         )
     fresh, x = copy.deepcopy(module), subject.sample()
     with torch.no_grad():
@@ -52,9 +59,21 @@ def state_dict(subject: Subject) -> str:
     return f"holds {names}; loading it restores the values"
 
 
+def _held(value: object) -> Iterable[object]:
+    """Return what a plain container holds, where nn.Module does not look; of anything else, itself."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else (value,)
+
+
 def deepcopy(subject: Subject) -> str:
     """A deep copy computes the same, before and after it is changed."""
     module, x = _module(subject), subject.sample()
+    # Each row works on a copy already, so what copying itself loses is seen beside the original alone.
+    original, copied = _kept(subject.target), _kept(copy.deepcopy(subject.target))
+    lost = [name for name, value in original.items() if not _same(copied.get(name), value)]
+    if lost:
+        raise Failure(f"a deep copy has another {', '.join(lost)}")
     expected = _call(module, x)
     other = copy.deepcopy(module)
     if not torch.equal(_call(other, x), expected):
@@ -65,6 +84,19 @@ def deepcopy(subject: Subject) -> str:
     if not torch.equal(_call(module, x), expected):
         raise Failure("changing a deep copy changed the module")
     return "computes the same, and is independent"
+
+
+def _kept(module: object) -> dict[str, object]:
+    """Return the state of a module, and its plain numbers and texts."""
+    assert isinstance(module, nn.Module)
+    plain = {n: v for n, v in vars(module).items() if isinstance(v, int | float | str)}
+    return {**plain, **{n: v for n, v in module.state_dict().items() if isinstance(v, Tensor)}}
+
+
+def _same(one: object, two: object) -> bool:
+    if isinstance(one, Tensor) and isinstance(two, Tensor):
+        return one.shape == two.shape and bool(((one == two) | (one != one)).all())
+    return type(one) is type(two) and bool(one == two or one != one)
 
 
 def pickled(subject: Subject) -> str:

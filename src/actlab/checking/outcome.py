@@ -80,7 +80,7 @@ class CheckReport:
             colour: Whether to colour the statuses by escape sequences.
         """
         counts = [(s, sum(row.status == s for row in self.rows)) for s in STATUSES]
-        lines = [f"{self.target}: " + ", ".join(f"{n} {s}" for s, n in counts if n), ""]
+        lines = [*_wrapped(f"{self.target}: " + ", ".join(f"{n} {s}" for s, n in counts if n), width), ""]
         named = max([len(row.name) for row in self.rows], default=0)
         room = max(width - named - 18, 20)
         for row in sorted(self.rows, key=lambda row: STATUSES.index(row.status)):

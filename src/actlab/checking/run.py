@@ -111,6 +111,9 @@ def check(
     """
     name, found = resolve(target)
     chosen = tuple(DTYPES if dtypes is None else dtypes)
+    for dtype in chosen:
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise UsageError(f"dtype {dtype!r}: must be a floating-point torch.dtype, as torch.float32")
     place = _device(device)
     steps = _chosen(plan(chosen), only, skip)
     subject = Subject(found, chosen, place, resolve_reference(reference))
@@ -165,7 +168,13 @@ def _row(subject: Subject, step: Step) -> Row:
     try:
         return Row(name, PASS, transforms.attempt(lambda: function(subject)))
     except Outcome as outcome:
-        return Row(name, outcome.status, " ".join(str(outcome).split()))
+        return Row(name, outcome.status, _in_one_line(str(outcome)))
+
+
+def _in_one_line(text: str) -> str:
+    """Escape what a target's own error may do to a terminal or a file."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _here(subject: Subject, steps: list[Step], tell: Callable[[str, Any], None]) -> list[Row]:

@@ -43,6 +43,11 @@ class Subject:
         """Whether the target is a module, with a state and two modes."""
         return isinstance(self.target, nn.Module)
 
+    @property
+    def works_in_place(self) -> bool:
+        """Whether the target was asked to overwrite its input."""
+        return bool(getattr(self.target, "inplace", False))
+
     def function(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Function:
         """Return the target for a dtype; a module as a copy, in evaluation mode."""
         function = self.fresh(dtype, train=train)
@@ -50,7 +55,7 @@ class Subject:
         def seeded(x: Tensor) -> Tensor:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(SEED)
-                y: Tensor = function(x)
+                y: Tensor = function(x.clone() if self.works_in_place else x)
                 return y
 
         return seeded
@@ -64,11 +69,15 @@ class Subject:
     @cached_property
     def width(self) -> int:
         """The size of the last dimension: that of a parameter that has one for each feature."""
-        if isinstance(self.target, nn.Module):
-            sizes = [p.numel() for p in self.target.parameters() if p.numel() > 1]
-            if sizes:
-                return sizes[0]
+        for parameter in self.per_feature:
+            return parameter.shape[-1] if parameter.shape[-1] > 1 else parameter.numel()
         return 8
+
+    @property
+    def per_feature(self) -> list[nn.Parameter]:
+        """The parameters of more than one element, which ask for an input of their width."""
+        parameters = self.target.parameters() if isinstance(self.target, nn.Module) else []
+        return [p for p in parameters if p.numel() > 1]
 
     def sample(self, rows: int = 6, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
         """Return inputs (rows, width) around the origin, off the usual kinks."""
@@ -95,19 +104,28 @@ class Subject:
     # -- an element-wise target at single points ------------------------------------------------------
 
     def lay(self, points: Tensor) -> Tensor:
-        """Return points (n,) as rows of the width that the target wants, the last filled up."""
+        """Return points (n,) as rows of the width that the target wants, the last filled up.
+
+        With a parameter for each feature every point has a row of its own, so that all meet the same one.
+        """
+        if self.per_feature:
+            return points[:, None].repeat(1, self.width)
         short = -len(points) % self.width
         return torch.cat([points, points[:1].expand(short)]).view(-1, self.width)
+
+    def read(self, rows: Tensor, count: int) -> Tensor:
+        """Return what became of points that were laid out, (count,)."""
+        return rows[:, 0] if self.per_feature else rows.reshape(-1)[:count]
 
     def value(self, points: Tensor) -> Tensor:
         """Return the values at points (n,), in their dtype."""
         with torch.no_grad():
-            return self.function(points.dtype)(self.lay(points)).reshape(-1)[: len(points)]
+            return self.read(self.function(points.dtype)(self.lay(points)), len(points))
 
     def gradient(self, points: Tensor) -> Tensor:
         """Return the derivative at points (n,), by backward."""
         x = self.lay(points).requires_grad_()
-        return _backward(self.function(points.dtype)(x), x).reshape(-1)[: len(points)]
+        return self.read(_backward(self.function(points.dtype)(x), x), len(points))
 
     def second(self, points: Tensor) -> Tensor | None:
         """Return the second derivative at points (n,), by backward twice; none if it cannot be had."""
@@ -119,7 +137,7 @@ class Subject:
         if not first.requires_grad:
             return None
         (second,) = torch.autograd.grad(first, x, torch.ones_like(x), allow_unused=True)
-        return None if second is None else second.reshape(-1)[: len(points)]
+        return None if second is None else self.read(second, len(points))
 
 
 def _backward(y: Tensor, x: Tensor) -> Tensor:

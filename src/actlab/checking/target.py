@@ -35,7 +35,9 @@ def resolve(target: Any) -> tuple[str, Target]:
     """
     if isinstance(target, str):
         return target, _from_text(target)
-    name = getattr(target, "__name__", None) or getattr(target, "name", None) or type(target).__name__
+    owner = getattr(target, "__self__", None)  # of Function.apply, its class has the name
+    named = owner if isinstance(owner, type) else target
+    name = getattr(named, "__name__", None) or getattr(named, "name", None) or type(named).__name__
     return str(name), _callable(str(name), target, [], {})
 
 
@@ -58,12 +60,19 @@ def _module(text: str, place: str) -> Any:
         path = Path(place)
         if not path.is_file():
             raise UsageError(f"target {text!r}: there is no file {place!r}")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
+        name = path.stem
+        while name in sys.modules:  # another module has it
+            name += "_"
+        spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(path.stem, module)  # so that what it defines can be pickled
-        spec.loader.exec_module(module)
+        sys.modules[name] = module  # so that what it defines can be pickled
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
         return module
     except UsageError:
         raise
