@@ -226,6 +226,11 @@ def test_what_is_no_reference(wrong):
         actlab.check("mish", reference=wrong)
 
 
+def test_a_check_of_nothing_is_a_mistake():
+    with pytest.raises(UsageError, match="no row is left to run"):
+        actlab.check("relu", only="value", skip=["value"])
+
+
 def test_only_skip_and_dtypes():
     names = [row.name for row in actlab.check("relu", only=["value", "kinks"], dtypes=[torch.float32]).rows]
     assert names == ["value float32", "kinks"]

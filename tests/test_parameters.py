@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import pytest
@@ -122,6 +123,39 @@ def test_swish_is_trained_or_fixed():
     x = torch.linspace(-3, 3, 7)
     assert torch.equal(fixed(x), nn.Swish(beta=2.0)(x))
     torch.testing.assert_close(functional.swish(x, 1.0), torch.nn.functional.silu(x))
+
+
+@actlab.elementwise(
+    formula="x**2",
+    limits=(float("inf"), float("inf")),
+    slopes=(-float("inf"), float("inf")),
+    range=(0, float("inf")),
+    monotonic=False,
+    paper="-",
+)
+def square(x):
+    """A person's own definition."""
+    return x * x
+
+
+@square.derivative
+def _(x):
+    return 2 * x
+
+
+@square.second
+def _(x):
+    return torch.full_like(x, 2.0)
+
+
+Square = square.module("Square")
+
+
+def test_a_persons_own_definition_passes_the_check_and_can_be_pickled():
+    assert actlab.check(square, skip=["compile", "export"]).passed
+    assert Square.__module__ == __name__
+    copied = pickle.loads(pickle.dumps(torch.nn.Sequential(Square())))  # noqa: S301 - made right here
+    assert torch.equal(copied(X), X * X)
 
 
 def test_telu_is_tanhexp_under_its_own_name():

@@ -45,8 +45,11 @@ def test_every_spec_gives_a_new_module():
         ("leaky_relu(0.1", "must be literals"),
         ("leaky_relu(0.1)(2)", "must be literals"),
         ("leaky_relu(0.1); import os", "must be literals"),
-        ("no.such.package:Thing", "cannot import activation 'no.such.package:Thing': No module named 'no'"),
-        ("torch.nn:NoSuch", "has no attribute 'NoSuch'"),
+        (
+            "no.such.package:Thing",
+            "cannot import 'no.such.package': ModuleNotFoundError: No module named 'no'",
+        ),
+        ("torch.nn:NoSuch", "there is no 'NoSuch' in it"),
         ("torch:__version__", "cannot be called"),
         ("torch.nn:ELU(alfa=1)", "unexpected keyword argument 'alfa'"),
         ("builtins:dict", "makes a dict, not an nn.Module"),

@@ -29,5 +29,6 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
         >>> did_you_mean("zzz", ["relu", "tanh"])
         ''
     """
-    near = difflib.get_close_matches(word.lower(), list(choices), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    known = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(word.lower(), list(known), n=1)
+    return f"; did you mean {known[near[0]]!r}?" if near else ""

@@ -44,6 +44,12 @@ class ActivationModule(nn.Module):
         return ", ".join(named + ["inplace=True"] * self.inplace)
 
 
+def home(activation: Activation[...]) -> str:
+    """Return where the module of an activation is found: beside its definition, in ``actlab.nn`` for ours."""
+    place: str = activation.__wrapped__.__module__
+    return "actlab.nn" if place.startswith("actlab.functions.") else place
+
+
 def make_module(name: str, activation: Activation[...]) -> type[ActivationModule]:
     """Make the module class of an activation, with its own signature for editors and ``help``."""
     takes = [
@@ -53,7 +59,7 @@ def make_module(name: str, activation: Activation[...]) -> type[ActivationModule
     if activation.facts.inplace:
         takes.append(inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False))
     body = {
-        "__module__": "actlab.nn",
+        "__module__": home(activation),
         "__doc__": activation.__doc__,
         "__signature__": inspect.Signature(takes),
         "activation": activation,

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,8 +22,8 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
 
     Args:
         spec: A catalogue name (``"mish"``), a name with literal arguments
-            (``"leaky_relu(negative_slope=0.2)"``), ``"package.module:Name"`` with or without
-            arguments, or a module, which is returned as it is.
+            (``"leaky_relu(negative_slope=0.2)"``), ``"package.module:Name"`` or ``"file.py:Name"`` with
+            or without arguments, or a module, which is returned as it is.
 
     Returns:
         A new module, or the module given.
@@ -99,12 +103,62 @@ def entry(name: str) -> Activation[Any]:
     return catalogue[name]
 
 
-def _imported(name: str) -> Any:
-    package, _, attribute = name.partition(":")
+def imported(what: str, place: str) -> ModuleType:
+    """Import a person's module.
+
+    Args:
+        what: What it is for, as the error says it.
+        place: A module's name, or the path of a ``.py`` file.
+
+    Returns:
+        The module.
+
+    Raises:
+        UsageError: It cannot be imported; the message has its own error, shortened.
+    """
     try:
-        found = getattr(importlib.import_module(package), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"cannot import activation {name!r}: {error}") from error
+        return _loaded(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except FileNotFoundError as error:
+        raise UsageError(f"{what}: there is no file {place!r}") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{what}: cannot import {place!r}: {short(error)}") from error
+
+
+def _loaded(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    name = path.stem
+    while name in sys.modules:  # another module has it
+        name += "_"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # so that what it defines can be pickled
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def short(error: BaseException, most: int = 200) -> str:
+    """Return an error in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _imported(name: str) -> Any:
+    place, _, attribute = name.rpartition(":")
+    module = imported(f"activation {name!r}", place)
+    if not hasattr(module, attribute):
+        known = [n for n in dir(module) if not n.startswith("_")]
+        raise UsageError(
+            f"activation {name!r}: there is no {attribute!r} in it{did_you_mean(attribute, known)}"
+        )
+    found = getattr(module, attribute)
     if isinstance(found, Activation):
         found = found.module_class
     if isinstance(found, torch.nn.Module):

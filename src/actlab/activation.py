@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec
 
 from torch import Tensor
 
-from actlab._module import ActivationModule, make_module
+from actlab._module import ActivationModule, home, make_module
 from actlab._node import Formula, Native, Nodes
 
 P = ParamSpec("P")
@@ -177,14 +177,14 @@ class Activation(Generic[P]):
             name: The class name, as in ``torch.nn``.
 
         Returns:
-            The module class, at home in ``actlab.nn``.
+            The module class, at home in ``actlab.nn`` or where the definition is.
         """
         return self._complete(make_module(name, self))
 
     def trained_by(self, module: type[ActivationModule]) -> type[ActivationModule]:
         """Take a written-out class as the module of this activation: one that trains a parameter."""
         module.activation = self
-        module.__module__ = "actlab.nn"
+        module.__module__ = home(self)
         return self._complete(module)
 
     def _complete(self, module: type[ActivationModule]) -> type[ActivationModule]:

@@ -72,6 +72,7 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments = _parser().parse_args(argv)
     except SystemExit:  # argparse printed the help or the version
         return _DONE
+    sys.path.insert(0, os.getcwd())  # where a person's own modules are
     run: Verb = arguments.run
     return run(arguments)
 
@@ -238,7 +239,6 @@ def _check(arguments: argparse.Namespace) -> int:
     from actlab.checking import check, junit
     from actlab.checking.run import dtypes_named, rows_named
 
-    sys.path.insert(0, os.getcwd())  # where a person's own modules are
     how = {
         "reference": arguments.reference,
         "dtypes": dtypes_named(arguments.dtypes),

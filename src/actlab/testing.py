@@ -27,6 +27,7 @@ def assert_activation(target: Any, **how: Any) -> CheckReport:
         >>> assert_activation(torch.nn.Tanh(), only=["kinks", "vmap"]).passed
         True
     """
+    __tracebackhide__ = True  # pytest then shows the caller's line, not this one
     report = check(target, **how)
     failed = [f"{row.name}: {row.detail}" for row in report.rows if row.status == FAIL]
     if failed:

@@ -76,7 +76,8 @@ def _agree(what: str, x: Tensor, got: Tensor, expected: Tensor, doubt: Tensor) -
     if bad.any():
         at = int(torch.where(bad, x.abs(), torch.inf).argmin())
         place, one, two = float(x[at]), float(got[at]), float(expected[at])
-        raise Failure(f"{what}({place:.6g}) = {one:.9g}, expected {two:.9g}")
+        worst = float(x[int(torch.where(bad, error.nan_to_num(torch.inf), 0.0).argmax())])
+        raise Failure(f"{what}({place:.6g}) = {one:.9g}, expected {two:.9g} (worst at x = {worst:.6g})")
     return f"{int(judged.sum())} points up to 1e4, against finite differences"
 
 

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 
 from actlab._errors import UsageError, did_you_mean
+from actlab._spec import short
 from actlab.checking import basics, derivatives, modules, transforms, values
 from actlab.checking.outcome import COULD_NOT_RUN, FAIL, PASS, CheckReport, Outcome, Row
 from actlab.checking.reference import resolve_reference
 from actlab.checking.subject import Subject
-from actlab.checking.target import resolve, short
+from actlab.checking.target import resolve
 
 Step = tuple[str, Callable[[Subject], str], float]  # name, function, seconds it may take
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -150,13 +151,17 @@ def rows_named(texts: Sequence[str] | None) -> list[str] | None:
 
 def _chosen(steps: list[Step], only: Iterable[str] | None, skip: Iterable[str] | None) -> list[Step]:
     """Return the steps asked for; a name stands for itself and for all rows that begin with it."""
+    only, skip = ([names] if isinstance(names, str) else names for names in (only, skip))
     known = [step[0] for step in steps]
     for word in [*(only or ()), *(skip or ())]:
         if not any(_named(word, name) for name in known):
             hint = did_you_mean(word, known) or f"; known are {', '.join(known)}"
             raise UsageError(f"unknown row {word!r}{hint}")
     kept = [s for s in steps if only is None or any(_named(word, s[0]) for word in only)]
-    return [s for s in kept if not any(_named(word, s[0]) for word in (skip or ()))]
+    kept = [s for s in kept if not any(_named(word, s[0]) for word in (skip or ()))]
+    if not kept:
+        raise UsageError("no row is left to run: only and skip name the same rows")
+    return kept
 
 
 def _named(word: str, name: str) -> bool:

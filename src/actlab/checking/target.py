@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from actlab._errors import UsageError, did_you_mean
-from actlab._spec import entry, parse
+from actlab._spec import entry, imported, parse, short
 from actlab.activation import Activation
 
 Target = nn.Module | Callable[[Tensor], Tensor]
@@ -49,35 +45,8 @@ def _from_text(text: str) -> Target:
         return _construct(text, definition.module_class, args, kwargs)
     place, _, attribute = head.rpartition(":")
     name, args, kwargs = parse(attribute + bracket + rest)
-    found = _attribute(text, _module(text, place), name)
+    found = _attribute(text, imported(f"target {text!r}", place), name)
     return _callable(text, found, args, kwargs, called=bool(bracket))
-
-
-def _module(text: str, place: str) -> Any:
-    try:
-        if not place.endswith(".py"):
-            return importlib.import_module(place)
-        path = Path(place)
-        if not path.is_file():
-            raise UsageError(f"target {text!r}: there is no file {place!r}")
-        name = path.stem
-        while name in sys.modules:  # another module has it
-            name += "_"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # so that what it defines can be pickled
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-        return module
-    except UsageError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"target {text!r}: cannot import {place!r}: {short(error)}") from error
 
 
 def _attribute(text: str, module: Any, name: str) -> Any:
@@ -171,10 +140,3 @@ def _with_arguments(name: str, function: Any, args: list[Any], kwargs: dict[str,
         chosen: Target = function
         return chosen
     return lambda x: function(x, *args, **kwargs)
-
-
-def short(error: BaseException, most: int = 200) -> str:
-    """Return an error in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from actlab._spec import short
 from actlab.checking.outcome import Failure, Outcome, Unsupported
 from actlab.checking.subject import Subject
-from actlab.checking.target import short
 
 # What torch says when an autograd.Function was written without an optional method, or when an operation of
 # its own has no kernel or derivative: it is missing, not wrong.
