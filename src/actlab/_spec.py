@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -116,17 +117,16 @@ def imported(what: str, place: str) -> ModuleType:
     Raises:
         UsageError: It cannot be imported; the message has its own error, shortened.
     """
+    if place.endswith(".py") and not Path(place).is_file():
+        raise UsageError(f"{what}: there is no file {place!r}")
     try:
-        return _loaded(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except FileNotFoundError as error:
-        raise UsageError(f"{what}: there is no file {place!r}") from error
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is not our answer
+            return _loaded(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except (Exception, SystemExit) as error:
         raise UsageError(f"{what}: cannot import {place!r}: {short(error)}") from error
 
 
 def _loaded(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError(path)
     name = path.stem
     while name in sys.modules:  # another module has it
         name += "_"

@@ -102,8 +102,6 @@ def resolve_reference(reference: Any) -> Reference | None:
     if callable(reference) and not hasattr(reference, "free_symbols"):
         return Reference(resolve(reference)[1])
     if hasattr(reference, "free_symbols"):
-        import sympy
-
         named = {s: _x() for s in reference.free_symbols if str(s) == "x"}
-        return FormulaReference(sympy.sympify(reference).subs(named) if named else reference)
+        return FormulaReference(reference.subs(named))
     raise UsageError(f"reference {reference!r}: must be a function, a formula or a name")
