@@ -47,7 +47,7 @@ class ActivationModule(nn.Module):
 def home(activation: Activation[...]) -> str:
     """Return where the module of an activation is found: beside its definition, in ``actlab.nn`` for ours."""
     place: str = activation.__wrapped__.__module__
-    return "actlab.nn" if place.startswith("actlab.functions.") else place
+    return "actlab.nn" if place.startswith("actlab.") else place
 
 
 def make_module(name: str, activation: Activation[...]) -> type[ActivationModule]:
