@@ -104,7 +104,7 @@ def elu(x: Tensor, alpha: float, scale: float = 1.0, input_scale: float = 1.0) -
 
 def tanh(u: Tensor) -> Tensor:
     """Return the hyperbolic tangent; compiled, by expm1."""
-    if not torch.compiler.is_compiling():
+    if not compiled():
         return torch.tanh(u)
     m = expm1(u.clamp_min(-20) * -2)  # tanh(-20) is -1, in float64 too
     return -m / (m + 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from xml.etree import ElementTree
@@ -80,11 +81,14 @@ class CheckReport:
             colour: Whether to colour the statuses by escape sequences.
         """
         counts = [(s, sum(row.status == s for row in self.rows)) for s in STATUSES]
-        lines = [*_wrapped(f"{self.target}: " + ", ".join(f"{n} {s}" for s, n in counts if n), width), ""]
+        lines = [
+            *textwrap.wrap(f"{self.target}: " + ", ".join(f"{n} {s}" for s, n in counts if n), width),
+            "",
+        ]
         named = max([len(row.name) for row in self.rows], default=0)
         room = max(width - named - 18, 20)
         for row in sorted(self.rows, key=lambda row: STATUSES.index(row.status)):
-            first, *rest = _wrapped(row.detail, room)
+            first, *rest = textwrap.wrap(row.detail, room) or [""]
             status = f"{row.status:<14}"
             if colour:
                 status = f"\x1b[{_COLOURS[row.status]}m{status}\x1b[0m"
@@ -98,12 +102,6 @@ class CheckReport:
     def to_json(self) -> dict[str, object]:
         """Return the report as plain values."""
         return {"target": self.target, "passed": self.passed, "rows": [asdict(row) for row in self.rows]}
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, width) or [""]
 
 
 def junit(reports: Sequence[CheckReport]) -> str:

@@ -39,18 +39,13 @@ class Subject:
         self.target, self.dtypes, self.device, self.reference = target, dtypes, device, reference
 
     @property
-    def is_module(self) -> bool:
-        """Whether the target is a module, with a state and two modes."""
-        return isinstance(self.target, nn.Module)
-
-    @property
     def works_in_place(self) -> bool:
         """Whether the target was asked to overwrite its input."""
         return bool(getattr(self.target, "inplace", False))
 
-    def function(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Function:
+    def function(self, dtype: torch.dtype = torch.float64) -> Function:
         """Return the target for a dtype; a module as a copy, in evaluation mode."""
-        function = self.fresh(dtype, train=train)
+        function = self.fresh(dtype)
 
         def seeded(x: Tensor) -> Tensor:
             with torch.random.fork_rng(devices=[]):
