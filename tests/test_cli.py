@@ -1,7 +1,10 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,6 +36,36 @@ def actlab(*arguments, **how):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+# It waits once the other activation's nets, which come first, have surely been trained.
+SLOW = """
+import pathlib, time, torch
+
+class Slow(torch.nn.Module):
+    def forward(self, x):
+        if len(x) > 2:
+            time.sleep(5)
+            pathlib.Path("started").touch()
+            time.sleep(60)
+        return x
+"""
+
+
+def processes_below(pid):
+    """The children of a process, and theirs."""
+    found = []
+    for task in Path("/proc", str(pid), "task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *processes_below(child)]
+    return found
+
+
+def alive(pid):
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def refused(capsys, *arguments):
@@ -68,7 +101,7 @@ def test_the_two_histories_hold_the_same(tmp_path, tiny):
 def test_a_diverged_history_is_strict_json(tmp_path, tiny, capsys):
     assert main(["train", "--data", tiny, "--epochs", "2", "--lr", "1e30", "--out", "run"]) == 0
     rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)
-    assert rows[-1]["train_loss"] is None
+    assert rows[-1]["valid_loss"] is None
     assert "Training diverged at epoch" in capsys.readouterr().out
 
 
@@ -110,8 +143,9 @@ def test_compare_prints_the_same_table_twice_also_with_two_jobs(tmp_path, tiny, 
     assert first.returncode == 0
     assert first.stdout.split()[:7] == ["rank", "activation", "mean", "std", "fold_1", "fold_2", "fold_3"]
     assert "Best: " in first.stdout
-    assert "Written: a/cv_results.csv, a/hiplot.html" in first.stdout
-    assert names(tmp_path / "a") == ["cv_results.csv", "hiplot.html"]
+    files = ["cv_results.csv", "results.csv", "history.csv", "hiplot.html"]
+    assert f"Written: {', '.join(f'a/{name}' for name in files)}" in first.stdout
+    assert names(tmp_path / "a") == sorted(files)
     assert main([*call, "--jobs", "2"]) == 0
     assert capsys.readouterr().out == first.stdout
 
@@ -188,7 +222,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path, capsys, arguments, message):
 @pytest.mark.parametrize("verb", ["train", "compare relu"])
 def test_an_output_folder_below_a_file_is_refused_before_training(tmp_path, capsys, monkeypatch, verb):
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr("actlab.training.SeededNet.fit", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr("actlab.fleet.loop.Loop.train", lambda *_: pytest.fail("trained"))
     assert "'file/run'" in refused(capsys, *verb.split(), "--out", "file/run")
     assert names(tmp_path) == ["file"]
 
@@ -232,7 +266,7 @@ def test_an_interruption_is_one_line_and_nothing_half_trained_is_written(
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("torch.optim.SGD.step", interrupt)
+    monkeypatch.setattr("actlab.fleet.optimizers.SGD.step", interrupt)
     assert main([*verb.split(), "--data", tiny, "--out", "run"]) == 130
     assert capsys.readouterr() == ("", "actlab: interrupted\n")
     assert names(tmp_path / "run") == []
@@ -248,8 +282,8 @@ def test_a_reader_that_goes_away_is_no_error(tiny, capsys, monkeypatch):
 
 
 def test_progress_is_shown_on_standard_error_after_a_while(capsys, monkeypatch, tiny):
-    monkeypatch.setattr("actlab.cli._SILENT", -1.0)
-    monkeypatch.setattr("actlab.comparison._POLL", 0.01)
+    monkeypatch.setattr("actlab.progress._SILENT", -1.0)
+    monkeypatch.setattr("actlab.cli.saying._SILENT", -1.0)
     assert main(["compare", "relu", "--data", tiny, "--epochs", "5", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
     assert main(["compare", "relu", "--data", tiny, "--epochs", "5", "--json"]) == 0
@@ -258,3 +292,24 @@ def test_progress_is_shown_on_standard_error_after_a_while(capsys, monkeypatch, 
     json.loads(out)
     assert main(["train", "--data", tiny, "--epochs", "2"]) == 0
     assert "train_loss" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_no_processes_and_keeps_what_has_ended(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    call = [sys.executable, "-m", "actlab", "compare", "relu", "slow.py:Slow", "--jobs", "2", "--out", "run"]
+    child = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = tmp_path / "started"
+    end = time.monotonic() + 60
+    while not started.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    workers = processes_below(child.pid)
+    assert workers
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "actlab: interrupted: 3 of 6 nets were trained" in err
+    assert "Traceback" not in err
+    assert pd.read_csv(tmp_path / "run/results.csv")["activation"].to_list() == ["relu"] * 3
+    while any(alive(worker) for worker in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(alive(worker) for worker in workers)

@@ -1,16 +1,21 @@
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import StratifiedKFold
 
 import actlab
 from actlab import UsageError
-from actlab.comparison import check_comparison, compare
+from actlab.comparison import Interrupted, check_comparison, compare, cv_results
 from actlab.data import Dataset
-from actlab.training import TrainSettings
+from actlab.fleet.run import WEIGHTS, drawing
+from actlab.training import HISTORY_COLUMNS, TrainSettings, make_net
 
 SHORT = {"epochs": 2, "batch_size": 16, "num_units": 8}
+WIDE = {"epochs": 2, "batch_size": 16, "num_units": 256}  # wide enough for a product in bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -22,24 +27,63 @@ def dataset():
     return Dataset(X[order].astype(np.float32), y[order], "made up", "0" * 16, ("a", "b", "rare"))
 
 
+FIGURES = ["activation", "fold", "seed", "accuracy", "loss", "epochs", "failure"]
+
+
 def scores(comparison):
-    return comparison.results.filter(regex="_score$")
+    return comparison.results[FIGURES]
 
 
-def test_results_are_scikit_learns_and_the_ranking_is_read_from_them(dataset):
-    comparison = compare(["relu", "tanh", "leaky_relu(negative_slope=0.5)"], dataset, **SHORT)
+def test_every_run_has_its_row_and_the_ranking_is_read_from_them(dataset):
+    names = ["relu", "tanh", "leaky_relu(negative_slope=0.5)"]
+    comparison = compare(names, dataset, **SHORT)
     results, ranking = comparison.results, comparison.ranking
-    assert results["param_module__activation"].to_list() == ["relu", "tanh", "leaky_relu(negative_slope=0.5)"]
-    folds = results[[f"split{i}_test_score" for i in range(3)]].to_numpy()
-    assert results["mean_test_score"].to_list() == pytest.approx(folds.mean(axis=1).tolist())
-    assert results["std_test_score"].to_list() == pytest.approx(folds.std(axis=1).tolist())
+    assert results["activation"].to_list() == [name for name in names for _ in range(3)]
+    assert results["fold"].to_list() == [1, 2, 3] * 3
+    assert (results["epochs"] == 2).all()
     assert list(ranking) == ["rank", "activation", "mean", "std", "fold_1", "fold_2", "fold_3"]
     assert ranking["mean"].is_monotonic_decreasing
     assert ranking["rank"].is_monotonic_increasing
-    by_name = results.set_index("param_module__activation")
     for _, row in ranking.iterrows():
-        assert row["mean"] == by_name.loc[row["activation"], "mean_test_score"]
-        assert row["fold_2"] == by_name.loc[row["activation"], "split1_test_score"]
+        folds = results[results["activation"] == row["activation"]]["accuracy"]
+        assert row[["fold_1", "fold_2", "fold_3"]].to_list() == folds.to_list()
+        assert row["mean"] == pytest.approx(folds.mean())
+        assert row["std"] == pytest.approx(folds.std(ddof=0))
+
+
+def test_the_accuracy_is_that_of_the_trained_net_on_the_fold(dataset):
+    found = compare(["tanh"], dataset, **SHORT)
+    settings = TrainSettings(epochs=2, batch_size=16, num_units=8)
+    for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
+        net = make_net(dataset, "tanh", settings)
+        with drawing(0, fold, WEIGHTS, "cpu"):
+            net.initialize()
+        net.partial_fit(dataset.X[rows], dataset.y[rows])
+        row = found.results.iloc[fold]
+        assert row["accuracy"] == accuracy_score(dataset.y[test], net.predict(dataset.X[test]))
+        history = found.history[found.history["fold"] == fold + 1]
+        expected = [epoch["valid_loss"] for epoch in net.history]
+        assert history["valid_loss"].to_list() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_history_has_every_epoch_of_every_run(dataset):
+    history = compare(["relu", "tanh"], dataset, **SHORT).history
+    assert list(history) == ["activation", "fold", "seed", *HISTORY_COLUMNS]
+    assert history["epoch"].to_list() == [1, 2] * 6
+    assert history.groupby(["activation", "fold"]).size().to_list() == [2] * 6
+
+
+def test_scikit_learns_columns_are_there_too(dataset):
+    comparison = compare(["relu", "tanh"], dataset, **SHORT)
+    table = cv_results(comparison.results)
+    assert table["param_module__activation"].to_list() == ["relu", "tanh"]
+    by_name = comparison.ranking.set_index("activation")
+    for _, row in table.iterrows():
+        ranked = by_name.loc[row["param_module__activation"]]
+        assert (row["mean_test_score"], row["rank_test_score"]) == (ranked["mean"], ranked["rank"])
+        assert row["split1_test_score"] == ranked["fold_2"]
+    seconds = comparison.results.groupby("activation")["seconds"].mean()
+    assert table["mean_fit_time"].to_list() == pytest.approx(seconds.loc[["relu", "tanh"]].to_list())
 
 
 def test_the_same_seed_gives_the_same_table_also_with_two_jobs_and_other_threads(dataset):
@@ -54,15 +98,16 @@ def test_the_same_seed_gives_the_same_table_also_with_two_jobs_and_other_threads
 
 
 def test_the_table_does_not_depend_on_the_order_or_the_company(dataset):
-    both = compare(["relu", "tanh"], dataset, **SHORT).results
-    alone = compare(["tanh"], dataset, **SHORT).results
-    columns = [f"split{i}_test_score" for i in range(3)]
-    assert both.loc[1, columns].to_list() == alone.loc[0, columns].to_list()
+    both = scores(compare(["relu", "tanh"], dataset, **SHORT))
+    alone = scores(compare(["tanh"], dataset, **SHORT))
+    together = both[both["activation"] == "tanh"].reset_index(drop=True)
+    exact = ["activation", "fold", "accuracy", "epochs"]
+    assert together[exact].equals(alone[exact])
+    assert together["loss"].to_list() == pytest.approx(alone["loss"].to_list(), rel=1e-5)
 
 
 def test_a_different_seed_gives_a_different_table(dataset):
-    columns = ["split0_test_score", "split1_test_score", "split2_test_score"]
-    first, other = (compare(["tanh"], dataset, seed=seed, **SHORT).results[columns] for seed in (0, 1))
+    first, other = (compare(["tanh"], dataset, seed=seed, **SHORT).results["loss"] for seed in (0, 1))
     assert not first.equals(other)
 
 
@@ -78,12 +123,41 @@ def test_all_nets_may_diverge(dataset):
     assert ranking["mean"].isna().all()
 
 
-def test_progress_is_told_and_never_runs_backwards(dataset, monkeypatch):
-    monkeypatch.setattr("actlab.comparison._POLL", 0.005)
-    told = []
-    compare(["relu"], dataset, progress=lambda *counts: told.append(counts), **SHORT)
-    assert told == sorted(told)
-    assert {total for _, total in told} == {3}
+def test_an_interruption_keeps_what_has_ended(dataset, monkeypatch):
+    class Interrupting(torch.nn.Module):
+        def forward(self, x):
+            if len(x) > 2:  # two rows are tried beforehand
+                raise KeyboardInterrupt
+            return x
+
+    monkeypatch.setattr(sys.modules[__name__], "Interrupting", Interrupting, raising=False)
+    with pytest.raises(Interrupted, match=": 3 of 6 nets were trained") as caught:
+        compare(["relu", f"{__name__}:Interrupting"], dataset, **SHORT)
+    assert caught.value.results["activation"].to_list() == ["relu"] * 3
+    assert len(caught.value.history) == 6
+    with pytest.raises(KeyboardInterrupt) as caught:
+        compare([f"{__name__}:Interrupting"], dataset, **SHORT)
+    assert not isinstance(caught.value, Interrupted)
+
+
+def test_an_activation_that_breaks_while_it_trains_fails_alone(dataset, monkeypatch):
+    class Breaking(torch.nn.Module):
+        def forward(self, x):
+            if len(x) > 2:
+                raise ZeroDivisionError("by zero")
+            return x
+
+    monkeypatch.setattr(sys.modules[__name__], "Breaking", Breaking, raising=False)
+    comparison = compare(["relu", f"{__name__}:Breaking"], dataset, **SHORT)
+    assert comparison.results["failure"].to_list() == [""] * 3 + ["ZeroDivisionError: by zero"] * 3
+    assert comparison.ranking["activation"].to_list()[0] == "relu"
+    assert scores(comparison)[:3].equals(scores(compare(["relu"], dataset, **SHORT)))
+
+
+def test_products_in_bfloat16_are_a_choice(dataset):
+    exact, rounded = (compare(["tanh"], dataset, precision=p, **WIDE).results for p in ("float32", "bf16"))
+    assert exact["loss"].to_list() != rounded["loss"].to_list()
+    assert exact["loss"].to_list() == pytest.approx(rounded["loss"].to_list(), rel=0.02)
 
 
 def test_data_may_be_named():
@@ -103,6 +177,7 @@ def test_data_may_be_named():
         (["relu"], {"folds": 31}, "folds is 31, but the smallest class of made up, 'rare', has 30 rows"),
         (["relu"], {"jobs": 0}, "jobs is 0"),
         (["relu"], {"epochs": 0}, "epochs is 0"),
+        (["relu"], {"precision": "fp8"}, "precision is 'fp8', not 'float32' or 'bf16'"),
         (["reluu", "tahn"], {"folds": 31}, "'relu'.*'tanh'.*folds is 31"),
     ],
 )

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -95,21 +97,28 @@ def test_random_state_and_threads_of_the_caller_are_left_alone(threads):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(make_dataset(), "relu", SHORT).predict(make_dataset().X)
+    train(make_dataset(), "relu", SHORT)
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
 
 
-def test_a_prelu_instance_is_not_carried_over_between_fits():
+def test_a_prelu_instance_is_not_carried_over_between_trainings():
     dataset, prelu = make_dataset(), nn.PReLU()
-    net = make_net(dataset, prelu, SHORT)
-    first = figures(net.fit(dataset.X, dataset.y))
-    learnt = net.module_.activation1.weight.item()
-    assert learnt != 0.25
+    net = train(dataset, prelu, SHORT)
+    assert net.module_.activation1.weight.item() != 0.25
     assert prelu.weight.item() == 0.25
-    assert figures(net.fit(dataset.X, dataset.y)).equals(first)
-    assert figures(train(dataset, net.module_.activation1, SHORT)).equals(first)
+    again = train(dataset, net.module_.activation1, SHORT)
+    assert figures(again).equals(figures(net))
+
+
+def test_a_trained_net_is_a_skorch_net_that_goes_on():
+    dataset = make_dataset()
+    net = train(dataset, "relu", SHORT)
+    assert net.predict(dataset.X).shape == (120,)
+    net.partial_fit(dataset.X, dataset.y)
+    assert len(net.history) == 6
+    assert pickle.loads(pickle.dumps(net)).history == net.history  # noqa: S301 - made right here
 
 
 def test_the_live_table_goes_where_it_is_told(capsys):
@@ -127,9 +136,10 @@ def test_nothing_is_printed_without_a_sink(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_loss_that_is_not_finite_is_in_the_history():
-    history = history_frame(train(make_dataset(), "relu", TrainSettings(epochs=2, lr=1e30)))
-    assert not np.isfinite(history["train_loss"].iloc[-1])
+def test_training_ends_where_a_loss_is_not_finite_and_that_is_in_the_history():
+    history = history_frame(train(make_dataset(), "relu", TrainSettings(epochs=5, lr=1e30)))
+    assert len(history) < 5
+    assert not np.isfinite(history["valid_loss"].iloc[-1])
 
 
 def test_a_class_with_few_rows_trains_without_a_warning():

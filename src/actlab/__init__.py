@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from actlab.data import Dataset, load_data
     from actlab.functions import catalogue
     from actlab.nets import NeuralNet
+    from actlab.search import FleetSearchCV
 
 __all__ = [
     "Activation",
     "CheckReport",
     "Comparison",
     "Dataset",
+    "FleetSearchCV",
     "NeuralNet",
     "UsageError",
     "__version__",
@@ -45,6 +47,7 @@ _HOME = {
     "CheckReport": "actlab.checking",
     "Comparison": "actlab.comparison",
     "Dataset": "actlab.data",
+    "FleetSearchCV": "actlab.search",
     "NeuralNet": "actlab.nets",
     "catalogue": "actlab.functions",
     "check": "actlab.checking",

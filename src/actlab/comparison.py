@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import math
-import tempfile
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import accuracy_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import StratifiedKFold
 
 from actlab._errors import UsageError
 from actlab._spec import parse
 from actlab.data import Dataset, load_data
+from actlab.fleet.conduct import local, training
+from actlab.fleet.run import Result, Run
+from actlab.fleet.skorch_nets import read
+from actlab.progress import watching
 from actlab.training import (
-    SeededNet,
+    HISTORY_COLUMNS,
     TrainSettings,
     activation_problem,
     holdback_problem,
+    holdout,
     make_net,
     raise_problems,
     whole_number_problem,
 )
-
-Progress = Callable[[int, int], None]
-_POLL = 0.5  # seconds between two looks at how many nets are done
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,33 @@ class Comparison:
     """What came out of a comparison.
 
     Attributes:
-        results: scikit-learn's ``cv_results_``, one row per activation, in the order given: times in seconds,
-            ``param_module__activation``, the accuracy (0 to 1) on each fold ``split{i}_test_score``,
-            ``mean_test_score``, ``std_test_score``, ``rank_test_score``.
-        ranking: The same in short, best first: ``rank`` (1 is best, equal means share a rank),
-            ``activation``, ``mean``, ``std`` (over folds, divided by their number), ``fold_1``, ``fold_2``
-            and so on. A fold in which the net diverged is NaN, and so are mean and standard deviation.
+        results: One row per run, in the order of activations and folds: ``activation``, ``fold`` (from 1),
+            ``seed``, ``accuracy`` (0 to 1) and ``loss`` (mean cross-entropy in nats) on the rows of the
+            fold, ``epochs`` trained, ``seconds`` (its share of the time its fleet took), ``how`` it was
+            trained, why it trained ``alone``, and its ``failure``: why it has no accuracy, if it has none.
+        history: One row per run and epoch: ``activation``, ``fold``, ``seed`` and the columns of
+            :func:`~actlab.training.history_frame`.
+        ranking: Best first: ``rank`` (1 is best, equal means share a rank), ``activation``, ``mean``,
+            ``std`` (over folds, divided by their number), ``fold_1``, ``fold_2`` and so on. A fold in which
+            the net diverged is NaN, and so are mean and standard deviation.
     """
 
     results: pd.DataFrame
+    history: pd.DataFrame
     ranking: pd.DataFrame
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a comparison: what has ended is here.
+
+    Attributes:
+        results: The rows of :attr:`Comparison.results` that are known.
+        history: Their rows of :attr:`Comparison.history`.
+    """
+
+    def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int) -> None:
+        super().__init__(f": {len(results)} of {total} nets were trained")
+        self.results, self.history = results, history
 
 
 def compare(
@@ -59,35 +72,38 @@ def compare(
     *,
     folds: int = 3,
     seed: int = 0,
-    jobs: int = 1,
+    jobs: int | None = None,
     epochs: int = 25,
     batch_size: int = 128,
     lr: float = 0.01,
     momentum: float = 0.95,
     num_units: int = 128,
     device: str = "cpu",
-    progress: Progress | None = None,
+    precision: str = "float32",
+    verbose: int = 0,
 ) -> Comparison:
-    """Cross-validate the notebook's net with each activation, through scikit-learn's GridSearchCV.
+    """Cross-validate the notebook's net with each activation, all nets trained as fleets.
 
-    Every net starts from the same seed and sees the same folds; ``jobs`` changes the time and nothing else.
+    Every activation starts from the same weights and sees the same folds; ``jobs`` changes the time and
+    nothing else.
 
     Args:
         activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``.
         data: A dataset, or what :func:`~actlab.data.load_data` takes.
         folds: Parts that the rows are split into, stratified by class, without shuffling.
         seed: Where the initial weights come from.
-        jobs: Processes that train.
+        jobs: Processes that train. None: as many as PyTorch would use threads, if that is worth it.
         epochs: Passes over the training rows.
         batch_size: Rows in a step.
         lr: Learning rate of SGD.
         momentum: Momentum of SGD.
         num_units: Width of the first hidden layer.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        progress: Called now and then with the number of nets trained and of all nets.
+        precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
+        verbose: 0 for silence; 1 for progress on standard error.
 
     Returns:
-        Scores and ranking.
+        Results, histories and the ranking.
 
     Raises:
         UsageError: Something in the call is wrong; the message names everything that is.
@@ -97,25 +113,75 @@ def compare(
         >>> comparison.ranking.columns.to_list()
         ['rank', 'activation', 'mean', 'std', 'fold_1', 'fold_2', 'fold_3']
     """
-    settings = TrainSettings(epochs, batch_size, lr, momentum, seed, device, num_units)
+    settings = TrainSettings(epochs, batch_size, lr, momentum, seed, device, num_units, precision)
     dataset = data if isinstance(data, Dataset) else load_data(data)
     check_comparison(activations, dataset, settings, folds=folds, jobs=jobs)
-    net = make_net(dataset, activations[0], settings)
-    grid = {"module__activation": list(activations)}
-    with _counting(len(activations) * folds, progress) as scoring, warnings.catch_warnings():
-        # A net that diverged has the score NaN; it is in the table for all to see.
-        warnings.filterwarnings("ignore", message="One or more of the test scores are non-finite")
-        search = GridSearchCV(
-            net, grid, scoring=scoring, cv=folds, refit=False, n_jobs=jobs, error_score="raise"
-        )
-        search.fit(dataset.X, dataset.y)
-    results = pd.DataFrame(search.cv_results_)
-    results["param_module__activation"] = results["param_module__activation"].astype(str)
-    return Comparison(results, _ranking(results, folds))
+    runs = _runs(activations, dataset, settings, folds)
+    names = [activation for activation in activations for _ in range(folds)]
+    results: dict[int, Result] = {}
+    try:
+        with watching(names, verbose) as watch, local(jobs, runs, dataset.X) as executor:
+            for place, result in training(runs, dataset.X, dataset.y, executor=executor, watch=watch):
+                results[place] = result
+    except KeyboardInterrupt as interruption:
+        if not results:
+            raise
+        done = [(names[place], runs[place], results[place]) for place in sorted(results)]
+        raise Interrupted(_results(done), _history(done), len(runs)) from interruption
+    done = [(names[place], runs[place], results[place]) for place in range(len(runs))]
+    frame = _results(done)
+    return Comparison(frame, _history(done), _ranking(frame))
+
+
+def _runs(activations: Sequence[str], dataset: Dataset, settings: TrainSettings, folds: int) -> list[Run]:
+    """Return the runs, fold after fold for each activation."""
+    runs = []
+    splits = list(StratifiedKFold(folds).split(dataset.X, dataset.y))
+    for activation in activations:
+        net = make_net(dataset, activation, settings)
+        like = read(net, dataset.X, dataset.y)
+        for fold, (train, test) in enumerate(splits):
+            rows, valid = holdout(net, train, dataset, settings.seed, fold)
+            own = {"rows": rows, "valid": valid, "test": test, "fold": fold}
+            runs.append(dataclasses.replace(like, seed=settings.seed, precision=settings.precision, **own))
+    return runs
+
+
+def _results(done: Sequence[tuple[str, Run, Result]]) -> pd.DataFrame:
+    rows = [
+        {
+            "activation": name,
+            "fold": run.fold + 1,
+            "seed": run.seed,
+            # To guess one class, as a net does that diverged, is no result of an activation.
+            "accuracy": math.nan if result.failure else result.test_acc,
+            "loss": math.nan if result.failure else result.test_loss,
+            "epochs": len(result.history),
+            "seconds": result.seconds,
+            "how": result.how,
+            "alone": result.alone,
+            "failure": result.failure,
+        }
+        for name, run, result in done
+    ]
+    return pd.DataFrame(rows)
+
+
+def _history(done: Sequence[tuple[str, Run, Result]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"activation": name, "fold": run.fold + 1, "seed": run.seed, **{c: row[c] for c in HISTORY_COLUMNS}}
+        for name, run, result in done
+        for row in result.history
+    )
 
 
 def check_comparison(
-    activations: Sequence[str], dataset: Dataset, settings: TrainSettings, *, folds: int, jobs: int
+    activations: Sequence[str],
+    dataset: Dataset,
+    settings: TrainSettings,
+    *,
+    folds: int,
+    jobs: int | None,
 ) -> None:
     """Refuse, before any training, a comparison that cannot be made.
 
@@ -135,7 +201,8 @@ def check_comparison(
     problems += [activation_problem(dataset, spec, settings) for spec in activations]
     if not any(problems):
         problems.append(_duplicate_problem(activations))
-    problems += [_folds_problem(dataset, folds), whole_number_problem("jobs", jobs, 1)]
+    problems += [_folds_problem(dataset, folds)]
+    problems += [whole_number_problem("jobs", jobs, 1)] if jobs is not None else []
     raise_problems(problems)
 
 
@@ -160,45 +227,40 @@ def _folds_problem(dataset: Dataset, folds: int) -> str:
     return holdback_problem(dataset.y, folds)
 
 
-def _ranking(results: pd.DataFrame, folds: int) -> pd.DataFrame:
-    columns = {
-        "rank_test_score": "rank",
-        "param_module__activation": "activation",
-        "mean_test_score": "mean",
-        "std_test_score": "std",
-        **{f"split{fold}_test_score": f"fold_{fold + 1}" for fold in range(folds)},
-    }
-    short = results[list(columns)].rename(columns=columns)
+def cv_results(results: pd.DataFrame) -> pd.DataFrame:
+    """Return results in the columns of scikit-learn's ``cv_results_``, one row per activation.
+
+    Args:
+        results: As in :attr:`Comparison.results`.
+
+    Returns:
+        Times in seconds, ``param_module__activation``, the accuracy on each fold ``split{i}_test_score``,
+        ``mean_test_score``, ``std_test_score`` and ``rank_test_score``.
+    """
+    ranked = _ranking(results).set_index("activation").loc[results["activation"].unique()]
+    seconds = results.groupby("activation", sort=False)["seconds"]
+    folds = [name for name in ranked.columns if name.startswith("fold_")]
+    table = {"mean_fit_time": seconds.mean(), "std_fit_time": seconds.std(ddof=0)}
+    table["param_module__activation"] = pd.Series(ranked.index, ranked.index)
+    table.update({f"split{place}_test_score": ranked[name] for place, name in enumerate(folds)})
+    table["mean_test_score"], table["std_test_score"] = ranked["mean"], ranked["std"]
+    table["rank_test_score"] = ranked["rank"]
+    return pd.DataFrame(table).reset_index(drop=True)
+
+
+def _ranking(results: pd.DataFrame) -> pd.DataFrame:
+    table = results.pivot(index="activation", columns="fold", values="accuracy")
+    table = table.loc[results["activation"].unique()]  # in the order given, which decides between equals
+    folds = table.set_axis([f"fold_{fold}" for fold in table.columns], axis=1)
+    short = pd.DataFrame(
+        {
+            "activation": table.index,
+            "mean": table.mean(axis=1, skipna=False).to_numpy(),
+            "std": table.std(axis=1, ddof=0, skipna=False).to_numpy(),
+        }
+    )
+    # A net that diverged shares the last rank with its like.
+    ranks = short["mean"].fillna(-math.inf).rank(ascending=False, method="min").astype(int)
+    short.insert(0, "rank", ranks)
+    short = pd.concat([short, folds.reset_index(drop=True)], axis=1)
     return short.sort_values("rank", kind="stable", ignore_index=True)
-
-
-def _score(net: SeededNet, X: npt.NDArray[np.float32], y: npt.NDArray[np.int64], *, done: Path) -> float:
-    """Return the accuracy, NaN when the net diverged: to guess one class is no result of an activation."""
-    with done.open("ab") as file:  # a byte per net; appending is safe from many processes
-        file.write(b".")
-    last = net.history[-1]
-    if not (math.isfinite(last["train_loss"]) and math.isfinite(last["valid_loss"])):
-        return math.nan
-    return float(accuracy_score(y, net.predict(X)))
-
-
-@contextlib.contextmanager
-def _counting(total: int, progress: Progress | None) -> Iterator[Callable[..., float]]:
-    """Yield the scorer; while the block runs, a thread tells ``progress`` how many nets were scored."""
-    with tempfile.TemporaryDirectory(prefix="actlab-") as folder:
-        done, finished = Path(folder, "done"), threading.Event()
-        done.touch()
-
-        def watch(tell: Progress) -> None:
-            while not finished.wait(_POLL):
-                tell(done.stat().st_size, total)
-
-        watcher = threading.Thread(target=watch, args=(progress,), daemon=True) if progress else None
-        if watcher:
-            watcher.start()
-        try:
-            yield partial(_score, done=done)
-        finally:
-            finished.set()
-            if watcher:
-                watcher.join()

@@ -49,8 +49,8 @@ class NeuralNet(nn.Module):
         self.fc1 = nn.Linear(num_features, num_units)
         self.fc2 = nn.Linear(num_units, num_units // 2)
         self.fc3 = nn.Linear(num_units // 2, num_classes)
-        self.activation1 = _fresh(activation)
-        self.activation2 = _fresh(activation)
+        self.activation1 = fresh(activation)
+        self.activation2 = fresh(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, num_classes) of ``x`` (n, num_features)."""
@@ -65,10 +65,17 @@ def _at_least(least: int, **sizes: int) -> None:
             raise ValueError(f"{name} is {value!r}; it must be at least {least}")
 
 
-def _fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
-    """Return an activation that shares no parameter with anything and has learnt nothing yet."""
+def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
+    """Return an activation that shares no parameter with anything and has learnt nothing yet.
+
+    Args:
+        activation: A spec, a module, its class, or a function, which is returned as it is.
+
+    Returns:
+        A module of its own, back in its initial state as far as its parts have ``reset_parameters``.
+    """
     if isinstance(activation, type):
-        return _fresh(activation())
+        return fresh(activation())
     if not isinstance(activation, str | nn.Module):
         return activation
     module = copy.deepcopy(get(activation))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import math
 import numbers
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,12 @@ import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import PrintLog
 from skorch.dataset import ValidSplit
+from skorch.history import History
 
 from actlab._errors import UsageError
+from actlab.fleet.conduct import State, Watcher, train_runs
+from actlab.fleet.run import Rows
+from actlab.fleet.skorch_nets import fitted, held_back, read
 from actlab.nets import ActivationLike, NeuralNet
 
 if TYPE_CHECKING:
@@ -33,6 +38,7 @@ HISTORY_COLUMNS = (
     "valid_loss_best",
     "dur",
 )
+PRECISIONS = ("float32", "bf16")
 HELD_BACK = 5  # one row in five, 20 %, is held back for validation
 
 
@@ -48,6 +54,7 @@ class TrainSettings:
         seed: Where the initial weights, and whatever else is random, come from.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         num_units: Width of the first hidden layer.
+        precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
 
     Raises:
         UsageError: Some values are impossible; the message names all of them.
@@ -65,6 +72,7 @@ class TrainSettings:
     seed: int = 0
     device: str = "cpu"
     num_units: int = 128
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 1, "num_units": 2, "seed": 0}
@@ -73,7 +81,7 @@ class TrainSettings:
             problems.append(f"lr is {self.lr!r}, not above 0")
         if not 0 <= self.momentum < 1:
             problems.append(f"momentum is {self.momentum!r}, not from 0 to below 1")
-        problems.append(_device_problem(self.device))
+        problems += [device_problem(self.device), precision_problem(self.precision)]
         raise_problems(problems)
 
 
@@ -90,7 +98,13 @@ def raise_problems(problems: list[str]) -> None:
         raise UsageError("; ".join(found))
 
 
-def _device_problem(name: str) -> str:
+def precision_problem(name: object) -> str:
+    """Say what is wrong with a precision; empty when nothing is."""
+    return "" if name in PRECISIONS else f"precision is {name!r}, not {' or '.join(map(repr, PRECISIONS))}"
+
+
+def device_problem(name: str) -> str:
+    """Say what is wrong with a device's name; empty when nothing is."""
     kind, _, index = str(name).partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         return f"device is {name!r}, not cpu, cuda or cuda:N"
@@ -99,76 +113,7 @@ def _device_problem(name: str) -> str:
     return ""
 
 
-class SeededNet(NeuralNetClassifier):  # type: ignore[misc]  # skorch is untyped
-    """A skorch classifier whose result depends on data, settings and ``seed`` alone.
-
-    Neither what ran before, nor which process runs it, nor the number of threads can change a digit;
-    the caller's random state and thread count are as before when it returns.
-
-    Args:
-        *args: As for :class:`skorch.NeuralNetClassifier`.
-        seed: Seeds the generator of the device for each fit.
-        **kwargs: As for :class:`skorch.NeuralNetClassifier`.
-    """
-
-    def __init__(self, *args: Any, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.seed = seed
-
-    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> SeededNet:
-        """Initialize and train; see :meth:`skorch.NeuralNetClassifier.fit`."""
-        with _reproducible(self.seed, torch.device(self.device)), warnings.catch_warnings():
-            # A class with fewer than five rows is spread as evenly as it can be, which is all we ask.
-            warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
-            self.interrupted_ = False
-            super().fit(X, y, **fit_params)
-        if self.interrupted_:
-            raise KeyboardInterrupt
-        return self
-
-    def fit_loop(self, *args: Any, **kwargs: Any) -> SeededNet:
-        """Run the epochs; see :meth:`skorch.NeuralNetClassifier.fit_loop`."""
-        try:
-            super().fit_loop(*args, **kwargs)
-        except KeyboardInterrupt:
-            # skorch swallows it, and the half-trained net would be scored as if it were finished.
-            self.interrupted_ = True
-            raise
-        return self
-
-    def predict_proba(self, X: Any) -> Any:
-        """Predict class probabilities; see :meth:`skorch.NeuralNetClassifier.predict_proba`."""
-        with _reproducible(self.seed, torch.device(self.device)):  # a DataLoader draws a number per pass
-            return super().predict_proba(X)
-
-
-@contextlib.contextmanager
-def _reproducible(seed: int, device: torch.device) -> Iterator[None]:
-    """Compute from a seeded generator and in one thread, so that sums are added in one order everywhere."""
-    cuda = []
-    if device.type == "cuda":
-        cuda = [torch.cuda.current_device() if device.index is None else device.index]
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=cuda):
-        # torch.manual_seed would also seed the devices that fork_rng does not put back.
-        torch.default_generator.manual_seed(seed)
-        for index in cuda:
-            with torch.cuda.device(index):
-                torch.cuda.manual_seed(seed)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-
-
-def make_net(
-    dataset: Dataset,
-    activation: ActivationLike,
-    settings: TrainSettings,
-    *,
-    sink: Callable[[str], None] | None = None,
-) -> SeededNet:
+def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettings) -> NeuralNetClassifier:
     """Make the untrained classifier: SGD with momentum, cross-entropy, 20 % held back for validation.
 
     Batches come in the order of the rows, as in the notebook: skorch does not shuffle unless told to.
@@ -177,12 +122,11 @@ def make_net(
         dataset: Gives the number of features and of classes.
         activation: What :class:`~actlab.nets.NeuralNet` takes.
         settings: How to train.
-        sink: Where the lines of skorch's live table go; None for no table.
 
     Returns:
         A net to ``fit``.
     """
-    return SeededNet(
+    return NeuralNetClassifier(
         NeuralNet,
         module__activation=activation,
         module__num_units=settings.num_units,
@@ -196,9 +140,7 @@ def make_net(
         batch_size=settings.batch_size,
         device=settings.device,
         train_split=ValidSplit(HELD_BACK, stratified=True),
-        callbacks__print_log=PrintLog(sink=sink) if sink else None,
-        verbose=int(sink is not None),
-        seed=settings.seed,
+        verbose=0,
     )
 
 
@@ -208,8 +150,10 @@ def train(
     settings: TrainSettings | None = None,
     *,
     sink: Callable[[str], None] | None = None,
-) -> SeededNet:
-    """Train the notebook's net on a dataset.
+) -> NeuralNetClassifier:
+    """Train the notebook's net on a dataset, as a fleet of one.
+
+    The result depends on data, activation and settings alone, not on what ran before or on threads.
 
     Args:
         dataset: What to learn.
@@ -225,7 +169,44 @@ def train(
     """
     settings = settings or TrainSettings()
     check_training(dataset, activation, settings)
-    return make_net(dataset, activation, settings, sink=sink).fit(dataset.X, dataset.y)
+    net = make_net(dataset, activation, settings)
+    rows, valid = holdout(net, np.arange(len(dataset.y)), dataset, settings.seed, 0)
+    run = dataclasses.replace(
+        read(net, dataset.X, dataset.y),
+        rows=rows,
+        valid=valid,
+        seed=settings.seed,
+        precision=settings.precision,
+    )
+    (result,) = train_runs([run], dataset.X, dataset.y, watch=_table(sink) if sink else None)
+    if not result.history:
+        raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
+    return fitted(net, run, result, dataset.X, dataset.y)
+
+
+def holdout(
+    net: NeuralNetClassifier, rows: Rows, dataset: Dataset, seed: int, fold: int
+) -> tuple[Rows, Rows | None]:
+    """Split rows (n,) of a dataset into those that a net trains on and those it validates on."""
+    with warnings.catch_warnings():
+        # A class with fewer than five rows is spread as evenly as it can be, which is all we ask.
+        warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
+        return held_back(net, rows, dataset.y, seed, fold)
+
+
+def _table(sink: Callable[[str], None]) -> Watcher:
+    """Return what hands the lines of skorch's live table to ``sink``."""
+    so_far = SimpleNamespace(history=History(), verbose=1)
+    log = PrintLog(sink=sink).initialize()
+
+    def watch(state: State) -> None:
+        for row in state.rows:
+            so_far.history.new_epoch()
+            for name, value in row.items():
+                so_far.history.record(name, value)
+            log.on_epoch_end(so_far)
+
+    return watch
 
 
 def check_training(dataset: Dataset, activation: ActivationLike, settings: TrainSettings) -> None:

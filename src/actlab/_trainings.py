@@ -1,0 +1,276 @@
+"""The nets of a search: trained as fleets, handed to scikit-learn one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import ParameterGrid
+
+from actlab._spec import short
+from actlab.fleet.conduct import local, train_runs, training
+from actlab.fleet.run import HOLDOUT, WEIGHTS, Result, Rows, Run, drawing, stream
+from actlab.fleet.skorch_nets import (
+    NotFused,
+    alike,
+    fitted,
+    held_back,
+    interruptible,
+    numpy_seeded,
+    read,
+    untrained,
+)
+from actlab.progress import watching
+
+log = logging.getLogger("actlab")
+_COLUMNS = ["candidate", "fold", "seed", "how", "alone", "failure", "seconds"]
+
+
+class RunFailed(RuntimeError):
+    """A net of the search has no result; scikit-learn gives it ``error_score``."""
+
+
+class Broken(BaseException):
+    """Fleets cannot be trained at all; scikit-learn must not take that for the failure of one net."""
+
+
+@dataclass
+class Task:
+    """One net of the search: a run, or why it is none."""
+
+    candidate: int
+    fold: int
+    seed: int
+    run: Run | None = None
+    result: Result | None = None
+    alone: str = ""
+
+
+class Trainings:
+    """All trainings of a search: begun when scikit-learn asks for the first, handed out in its order.
+
+    While scikit-learn scores a net, the fleets of others train on. What is underway ends with the context.
+
+    Args:
+        search: The search, for its estimator, its grid and how it is to be trained.
+        splits: Its folds and seeds, and the data, once scikit-learn has split them.
+    """
+
+    def __init__(self, search: Any, splits: Any) -> None:
+        self.search, self.splits = search, splits
+        self.candidates = list(ParameterGrid(search.param_grid))
+        self.tasks: list[Task] = []
+        self.given = 0
+        self.fused: list[Task] = []
+        self.held: dict[Any, tuple[Rows, Rows | None]] = {}  # the rows of each fold, for all candidates
+        self.coming: Iterator[tuple[int, Result]] = iter(())
+        self.underway = contextlib.ExitStack()
+
+    def __enter__(self) -> Trainings:
+        self.underway.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.underway.__exit__(*error)
+
+    def estimator(self) -> skorch.NeuralNet:
+        """Return the search's net, in a class whose ``fit`` takes what is trained already."""
+        net, take = clone(self.search.estimator), self._take
+        kind = type(net)
+
+        @functools.wraps(kind.fit)  # scikit-learn reads from the signature what can be routed to it
+        def fit(self: Any, X: Any, y: Any = None, **fit_params: Any) -> Any:
+            self.__class__ = kind  # a net like any other from now on
+            return take(self, X, y, fit_params)
+
+        net.__class__ = type(kind.__name__, (kind,), {"fit": fit, "__module__": kind.__module__})
+        return net
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per run that has ended."""
+        rows = [
+            {
+                "candidate": task.candidate,
+                "fold": task.fold,
+                "seed": task.seed,
+                "how": task.result.how,
+                "alone": task.alone or task.result.alone,
+                "failure": task.result.failure,
+                "seconds": task.result.seconds,
+            }
+            for task in self.tasks
+            if task.result is not None
+        ]
+        return pd.DataFrame(rows, columns=_COLUMNS)
+
+    def seconds(self) -> npt.NDArray[np.float64]:
+        """Return the time that each training took, in scikit-learn's order."""
+        return np.array([task.result.seconds if task.result else 0.0 for task in self.tasks])
+
+    def _take(self, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]) -> skorch.NeuralNet:
+        """Fit a net to the next split or, when all are given out, to everything."""
+        if not self.tasks:
+            self.tasks = self._planned(fit_params)
+            self._begin()
+        if self.given < len(self.tasks):
+            task = self.tasks[self.given]
+            self.given += 1
+            self._await(task)
+        else:
+            like = self._like(net, X, y, fit_params)
+            task = self._task(net, like, self._last(), slice(None), X, y)
+            if task.run is not None:
+                (task.result,) = train_runs([task.run], *_usual(X, y))
+        if task.run is not None and not (task.result and task.result.how):
+            # The fleet had to leave it: skorch can train it, or fails with an error of its own.
+            assert task.result is not None
+            task.run, task.alone = None, task.result.failure
+        if task.run is None:
+            return self._alone(task, net, X, y, fit_params)
+        assert task.result is not None
+        if task.result.failure:
+            raise RunFailed(task.result.failure)
+        return fitted(net, task.run, task.result, X, y)
+
+    def _last(self) -> Task:
+        """Return the training on everything, which follows those of all folds."""
+        return Task(-1, len(self.splits.folds), self.splits.seeds[0])
+
+    def _planned(self, fit_params: dict[str, Any]) -> list[Task]:
+        X, y = self.splits.X, self.splits.y
+        tasks: list[Task] = []
+        makers: list[Any] = []
+        for number, parameters in enumerate(self.candidates):
+            net = clone(self.search.estimator).set_params(**clone(parameters, safe=False))
+            like = self._like(net, X, y, fit_params)
+            if isinstance(like, Run):
+                like = _sharing(like, makers)
+            for seed in self.splits.seeds:
+                for fold, (rows, _) in enumerate(self.splits.folds):
+                    tasks.append(self._task(net, like, Task(number, fold, seed), rows, X, y))
+        return tasks
+
+    def _like(self, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]) -> Run | str:
+        """Return the run that a net makes of any rows, or why it makes none."""
+        try:
+            if fit_params:
+                raise NotFused(f"fit is given {', '.join(sorted(fit_params))}")
+            return dataclasses.replace(read(net, X, y), precision=self.search.precision)
+        except NotFused as reason:
+            return str(reason)
+        except Exception as error:  # anybody's callbacks and criterion: skorch will meet them too
+            return short(error)
+
+    def _task(self, net: skorch.NeuralNet, like: Run | str, task: Task, rows: Any, X: Any, y: Any) -> Task:
+        if isinstance(like, str):
+            task.alone = like
+            return task
+        key = (task.seed, task.fold, repr(net.train_split))
+        try:
+            if key not in self.held:
+                self.held[key] = held_back(net, np.arange(len(X))[rows], y, task.seed, task.fold)
+        except Exception as error:  # anybody's split
+            task.alone = short(error)
+            return task
+        train, valid = self.held[key]
+        task.run = dataclasses.replace(like, rows=train, valid=valid, seed=task.seed, fold=task.fold)
+        return task
+
+    def _begin(self) -> None:
+        """Let the fleets begin."""
+        self.fused = [task for task in self.tasks if task.run is not None]
+        for reason in dict.fromkeys(task.alone for task in self.tasks if task.run is None):
+            log.warning("trained by skorch, one at a time: %s", reason)
+        runs = [task.run for task in self.fused if task.run is not None]
+        if not runs:
+            return
+        names = [_label(self.candidates[task.candidate]) for task in self.fused]
+        watch = self.underway.enter_context(watching(names, self.search.verbose))
+        executor = self.search.executor
+        with _whole():
+            if executor is None:
+                executor = self.underway.enter_context(local(self.search.n_jobs, runs, self.splits.X))
+            if executor is not None:
+                # This process scores beside those that train; it is not to take their cores.
+                self.underway.callback(torch.set_num_threads, torch.get_num_threads())
+                torch.set_num_threads(1)
+            coming = training(runs, *_usual(self.splits.X, self.splits.y), executor=executor, watch=watch)
+        self.coming = self.underway.enter_context(contextlib.closing(coming))
+
+    def _await(self, task: Task) -> None:
+        """Wait for the end of a fleet's run."""
+        with _whole():
+            while task.run is not None and task.result is None:
+                place, result = next(self.coming)
+                self.fused[place].result = result
+
+    def _alone(
+        self, task: Task, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]
+    ) -> skorch.NeuralNet:
+        """Let skorch fit a net, with the random numbers that are this run's."""
+        task.result = Result(how="by skorch")
+        start = time.perf_counter()
+        try:
+            holdout = numpy_seeded(stream(task.seed, task.fold, HOLDOUT))
+            with drawing(task.seed, task.fold, WEIGHTS, str(net.device)), holdout, interruptible(net):
+                modules = untrained(net.get_params_for("module"))
+                net.set_params(**{f"module__{name}": value for name, value in modules.items()})
+                net.fit(X, y, **fit_params)
+            _finite(net)
+        except Exception as error:
+            task.result.failure = short(error)
+            raise
+        except BaseException:
+            task.result = None  # it has not ended
+            raise
+        finally:
+            if task.result:
+                task.result.seconds = time.perf_counter() - start
+        return net
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Let an error of all fleets pass through scikit-learn, which would take it for that of one net."""
+    try:
+        yield
+    except Exception as error:
+        raise Broken(error) from error
+
+
+def _usual(*arrays: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Return arrays that torch takes: neither read-only nor backwards."""
+    return [np.require(array, requirements=["C", "W"]) for array in arrays]
+
+
+def _finite(net: skorch.NeuralNet) -> None:
+    for name in ("train_loss", "valid_loss"):
+        for row in net.history:
+            if not math.isfinite(row.get(name, 0.0)):
+                raise RunFailed(f"diverged: {name} is {row[name]} in epoch {row['epoch']}")
+
+
+def _sharing(run: Run, makers: list[Any]) -> Run:
+    """Return the run with the maker of nets that an equal one before it has."""
+    for maker in makers:
+        if maker.args[0] is run.net.args[0] and alike(maker.args[1], run.net.args[1]):  # type: ignore[attr-defined]
+            return dataclasses.replace(run, net=maker)
+    makers.append(run.net)
+    return run
+
+
+def _label(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{name.rpartition('__')[2]}={value}" for name, value in parameters.items())

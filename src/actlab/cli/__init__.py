@@ -1,0 +1,52 @@
+"""The verbs on the command line: it reads arguments, calls the library and says what came out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from actlab._errors import UsageError
+from actlab.cli.arguments import parser
+from actlab.cli.verbs import DONE, Verb
+
+_WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments after the program's name; those of the process when left out.
+
+    Returns:
+        The exit status: 0 done, 1 a check failed, 2 wrong usage or bad input, 130 interrupted, 141 nobody
+        reads the output.
+    """
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except UsageError as error:
+        return _complain("error: " + " ".join(str(error).split()), _WRONG_USAGE)
+    except KeyboardInterrupt as error:
+        return _complain(f"interrupted{error}", _INTERRUPTED)
+    except BrokenPipeError:
+        # Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = parser().parse_args(argv)
+    except SystemExit:  # argparse printed the help or the version
+        return DONE
+    sys.path.insert(0, os.getcwd())  # where a person's own modules are
+    run: Verb = arguments.run
+    return run(arguments)
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"actlab: {text}", file=sys.stderr)
+    return status

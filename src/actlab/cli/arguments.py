@@ -1,0 +1,128 @@
+"""What each verb takes: the parsers, and the texts of ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from actlab._errors import UsageError
+from actlab._version import __version__
+from actlab.cli import verbs as run
+from actlab.cli.verbs import Verb
+
+_ABOUT = "Prove an activation function, train with it, and find out whether another is really better."
+_EXAMPLES = """examples:
+  actlab train --activation tanh
+  actlab train --data mnist --data-dir ~/data --activation "leaky_relu(negative_slope=0.2)"
+  actlab compare relu tanh leaky_relu --folds 3 --epochs 25 --seed 0
+  actlab show leaky_relu --out out/pictures
+  actlab check mish torch.nn:GELU my_layers.py:MyActivation --skip compile
+  actlab compare relu tanh --data measurements.csv --target species --jobs 2
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:  # an option that does nothing when left out
+            return action.help
+        return super()._get_help_string(action)
+
+
+def parser() -> _Parser:
+    """Return the parser of the whole command line."""
+    top = _Parser("actlab", description=_ABOUT, epilog=_EXAMPLES, formatter_class=_Help, allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"actlab {__version__}")
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+    for add in (_add_list, _add_show, _add_check, _add_train, _add_compare, _add_fleet):
+        add(verbs)
+    return top
+
+
+def _verb(verbs: Any, name: str, about: str, verb: Verb) -> _Parser:
+    parser: _Parser = verbs.add_parser(
+        name, help=about, description=about, epilog=_EXAMPLES, formatter_class=_Help, allow_abbrev=False
+    )
+    parser.set_defaults(run=verb)
+    return parser
+
+
+def _add_list(verbs: Any) -> None:
+    parser = _verb(verbs, "list", "list every activation of the catalogue", run.listing)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_show(verbs: Any) -> None:
+    parser = _verb(verbs, "show", "show what is known about one activation", run.show)
+    add = parser.add_argument
+    add("name", metavar="NAME", help="a name that actlab list gives")
+    add("--out", type=Path, metavar="DIR", help="also write a picture, NAME.png, into this folder")
+    add("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_check(verbs: Any) -> None:
+    parser = _verb(verbs, "check", "prove an activation, and name the input that breaks it", run.check)
+    add = parser.add_argument
+    spec = 'a name, package.module:Name or file.py:name; with literal arguments: "elu(alpha=0.5)"'
+    add("targets", nargs="+", metavar="TARGET", help=spec)
+    add("--reference", metavar="REF", help="what values must be: a formula in x, a name, package.module:name")
+    add("--dtypes", metavar="D,...", help="dtypes to compare with float64: float32,float16,bfloat16")
+    add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
+    add("--only", action="append", metavar="ROW,...", help="run these rows alone, such as kinks,value")
+    add("--skip", action="append", metavar="ROW,...", help="do not run these rows, such as compile,export")
+    add("--junit", type=Path, metavar="FILE", help="also write the rows as JUnit XML")
+    add("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_train(verbs: Any) -> None:
+    parser = _verb(verbs, "train", "train the notebook's net and say how it went", run.train)
+    parser.add_argument(
+        "--activation", default="relu", metavar="SPEC", help="activation of the hidden layers"
+    )
+    parser.add_argument(
+        "--num-units", type=int, default=128, metavar="N", help="width of the first hidden layer"
+    )
+    _add_common(parser, out="out/train")
+
+
+def _add_compare(verbs: Any) -> None:
+    parser = _verb(verbs, "compare", "cross-validate the notebook's net with each activation", run.compare)
+    add = parser.add_argument
+    add("activations", nargs="+", metavar="NAME", help="an activation, such as relu")
+    add("--folds", type=int, default=3, metavar="N", help="parts the rows are split into")
+    add("--jobs", type=int, metavar="N", help="processes that train; as is fastest when left out")
+    _add_common(parser, out="out/compare")
+
+
+def _add_common(parser: _Parser, *, out: str) -> None:
+    add = parser.add_argument
+    add("--data", default="digits", metavar="NAME|FILE", help="a dataset's name, or an .npz or .csv file")
+    add("--data-dir", metavar="DIR", help="where the dataset's files are; downloaded when left out")
+    add("--target", metavar="COLUMN", help="the label column of a .csv file")
+    add("--epochs", type=int, default=25, metavar="N", help="passes over the training rows")
+    add("--batch-size", type=int, default=128, metavar="N", help="rows in a step")
+    add("--lr", type=float, default=0.01, metavar="X", help="learning rate")
+    add("--seed", type=int, default=0, metavar="N", help="where the initial weights come from")
+    add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
+    add("--precision", default="float32", metavar="P", help="float32, or bf16 for products in bfloat16")
+    add("--out", type=Path, default=Path(out), metavar="DIR", help="folder for the files that are written")
+    add("--json", action="store_true", help="print one JSON object instead of text")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("--verbose", action="store_true", help="show what happens meanwhile, always")
+    loudness.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_fleet(verbs: Any) -> None:
+    about = "how this machine trains fastest"
+    below = _verb(verbs, "fleet", about, run.calibrate).add_subparsers(metavar="WHAT", required=True)
+    parser = _verb(below, "calibrate", "show it; measure it when that was not done yet", run.calibrate)
+    add = parser.add_argument
+    add("--again", action="store_true", help="measure again, and forget what was set")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="set it yourself: by_hand=false")
+    add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
+    add("--json", action="store_true", help="print one JSON object instead of text")

@@ -1,0 +1,63 @@
+"""What a verb says: results on standard output, progress beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actlab.data import Dataset
+
+Report = dict[str, Any]
+
+WIDTH = 80
+_COLOUR = re.compile(r"\x1b\[\d*m")
+_SILENT = 1.0  # seconds before progress is shown
+
+
+def say(
+    arguments: argparse.Namespace, dataset: Dataset, found: Report, lines: list[str], files: list[Path]
+) -> int:
+    """Print what came out, as text or as JSON; return the exit status."""
+    paths = [str(path) for path in files]
+    if arguments.json:
+        about = {"data": dataset.name, "fingerprint": dataset.fingerprint}
+        print(json.dumps({**about, **found, "files": paths}, allow_nan=False))
+    elif not arguments.quiet:
+        print("\n".join([*lines, "", f"Written: {', '.join(paths)}"]))
+    return 0
+
+
+def table_sink(arguments: argparse.Namespace) -> Callable[[str], None] | None:
+    """Return what prints skorch's live table: to a person's standard output, else as progress."""
+    if arguments.quiet:
+        return None
+    terminal = sys.stdout.isatty()
+    live = (terminal or arguments.verbose) and not arguments.json
+    start, held = time.monotonic(), list[str]()
+
+    def show(line: str) -> None:
+        held.append(line if live and terminal else _COLOUR.sub("", line))
+        if live or time.monotonic() - start > _SILENT:
+            print("\n".join(held), file=sys.stdout if live else sys.stderr, flush=True)
+            held.clear()
+
+    return show
+
+
+def hiplot_page(rows: list[Report], out: Path) -> list[str]:
+    """Write the page and return its name; without HiPlot say so, for everything else is there."""
+    from actlab.report.hiplot_page import write_hiplot
+
+    try:
+        write_hiplot(rows, out / "hiplot.html")
+    except ImportError as error:
+        print(f"actlab: {error}", file=sys.stderr)
+        return []
+    return ["hiplot.html"]

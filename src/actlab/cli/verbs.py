@@ -1,0 +1,205 @@
+"""Each verb: it calls the library and says what came out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actlab._errors import UsageError
+from actlab.cli.saying import WIDTH, hiplot_page, say, table_sink
+
+# Everything heavy is imported by the verb that needs it, so that --help answers at once.
+if TYPE_CHECKING:
+    from actlab.data import Dataset
+    from actlab.training import TrainSettings
+
+Verb = Callable[[argparse.Namespace], int]
+
+DONE, NO = 0, 1
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """List the catalogue."""
+    from actlab.describe import module_call
+    from actlab.functions import catalogue
+
+    rows = {name: catalogue[name] for name in sorted(catalogue)}
+    if arguments.json:
+        found = {n: {"module": module_call(a), "formula": a.formula()} for n, a in rows.items()}
+        print(json.dumps(found))
+        return DONE
+    for name, activation in rows.items():
+        line = f"{name:<15} {activation.formula()}"
+        print(line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}...")
+    print(f"\n{len(rows)} activations; actlab show NAME tells all about one.")
+    return DONE
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show one activation."""
+    from actlab._files import output_folder
+    from actlab._spec import entry
+    from actlab.describe import properties, summary, table, terminal_plot
+
+    activation = entry(arguments.name)
+    known = properties(activation)
+    values = [] if activation.facts.gated else table(activation)
+    picture = None
+    if arguments.out is not None:
+        from actlab.report.figures import check_drawable, write_figure
+
+        picture = arguments.out / f"{activation.name}.png"
+        check_drawable(activation)
+        output_folder(arguments.out)
+        write_figure(activation, picture)
+    if arguments.json:
+        about = {"name": activation.name, **dict(known), "values": values}
+        print(json.dumps({**about, "picture": picture and str(picture)}))
+        return DONE
+    print(textwrap.fill(f"{activation.name}: {summary(activation)}", WIDTH) + "\n")
+    for label, text in known:
+        print(textwrap.fill(text, WIDTH, initial_indent=f"{label:<15}", subsequent_indent=" " * 15))
+    if values:
+        print()
+        for x, *columns in [("x", "f", "f'", "f''"), *values]:
+            print(f"{x:>10}" + "".join(f"{cell:>16}" for cell in columns))
+        print(f"\n{terminal_plot(activation)}")
+    if picture:
+        print(f"\nWritten: {picture}")
+    return DONE
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Prove activations."""
+    import shutil
+
+    from actlab._files import writing
+    from actlab.checking import check, junit
+    from actlab.checking.run import dtypes_named, rows_named
+
+    how = {
+        "reference": arguments.reference,
+        "dtypes": dtypes_named(arguments.dtypes),
+        "device": arguments.device,
+        "only": rows_named(arguments.only),
+        "skip": rows_named(arguments.skip),
+    }
+    if arguments.junit is not None and not arguments.junit.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {str(arguments.junit)!r}: there is no such folder")
+    reports = []
+    for target in arguments.targets:
+        reports.append(check(target, **how))
+        if not arguments.json:
+            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+            print("\n" * (len(reports) > 1) + reports[-1].text(width=width, colour=colour), flush=True)
+    if arguments.junit is not None:
+        with writing(arguments.junit) as beside:
+            beside.write_text(junit(reports), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps({"reports": [report.to_json() for report in reports]}))
+    return DONE if all(report.passed for report in reports) else NO
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train one net."""
+    from actlab._files import output_folder
+    from actlab.report.insights import history_insights
+    from actlab.report.tables import plain_rows, write_csv, write_json
+    from actlab.training import check_training, history_frame, train
+
+    settings = _settings(arguments, num_units=arguments.num_units)
+    dataset = _dataset(arguments)
+    check_training(dataset, arguments.activation, settings)
+    out = output_folder(arguments.out)
+    history = history_frame(train(dataset, arguments.activation, settings, sink=table_sink(arguments)))
+    rows, insights = plain_rows(history), history_insights(history)
+    write_csv(history, out / "history.csv")
+    write_json(rows, out / "history.json")
+    files = ["history.csv", "history.json", *hiplot_page(rows, out)]
+    found = {"activation": arguments.activation, "history": rows, "insights": insights}
+    return say(arguments, dataset, found, insights, [out / file for file in files])
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Compare activations."""
+    import actlab.comparison
+    from actlab._files import output_folder
+    from actlab.comparison import Interrupted, check_comparison, cv_results
+    from actlab.report.insights import comparison_insights
+    from actlab.report.tables import plain_rows, text_table, write_csv
+
+    settings = _settings(arguments)
+    dataset = _dataset(arguments)
+    names, how = arguments.activations, {"folds": arguments.folds, "jobs": arguments.jobs}
+    check_comparison(names, dataset, settings, **how)
+    out = output_folder(arguments.out)
+    try:
+        found = actlab.comparison.compare(
+            names, dataset, verbose=int(not arguments.quiet), **how, **dataclasses.asdict(settings)
+        )
+    except Interrupted as interruption:
+        write_csv(interruption.results, out / "results.csv")
+        write_csv(interruption.history, out / "history.csv")
+        raise
+    table = cv_results(found.results)
+    write_csv(table, out / "cv_results.csv")
+    write_csv(found.results, out / "results.csv")
+    write_csv(found.history, out / "history.csv")
+    scores = table.filter(regex="^param_|_score$")
+    files = ["cv_results.csv", "results.csv", "history.csv", *hiplot_page(plain_rows(scores), out)]
+    insights = comparison_insights(found.ranking)
+    said = {"ranking": plain_rows(found.ranking), "insights": insights}
+    lines = [text_table(found.ranking), "", *insights]
+    return say(arguments, dataset, said, lines, [out / file for file in files])
+
+
+def calibrate(arguments: argparse.Namespace) -> int:
+    """Show how this machine trains fastest."""
+    from actlab.fleet.calibration import calibration, changed, keep, measure, place
+    from actlab.training import device_problem, raise_problems
+
+    device = arguments.device
+    raise_problems([device_problem(device)])
+    settings = {}
+    for text in arguments.set:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set is {text!r}, not NAME=VALUE, such as by_hand=false")
+        settings[name] = value
+    found = measure(device) if arguments.again else calibration(device)
+    if settings or arguments.again:
+        found = changed(found, settings)
+        keep(found, device)
+    about = {**dataclasses.asdict(found), "file": str(place(device))}
+    if arguments.json:
+        print(json.dumps(about))
+        return DONE
+    rates, errors = about.pop("rates"), about.pop("errors")
+    for name, value in about.items():
+        print(f"{name:<20}{value}")
+    print("\nMeasured:")
+    for name, rate in rates.items():
+        unit = "GFLOP/s" if name in errors else "steps/s"
+        error = f", relative error {errors[name]:g}" if name in errors else ""
+        print(f"  {name:<26}{rate:>9.1f} {unit}{error}")
+    return DONE
+
+
+def _settings(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
+    from actlab.training import TrainSettings
+
+    names = ("epochs", "batch_size", "lr", "seed", "device", "precision")
+    return TrainSettings(**{name: getattr(arguments, name) for name in names}, **more)
+
+
+def _dataset(arguments: argparse.Namespace) -> Dataset:
+    from actlab.data import load_data
+
+    return load_data(arguments.data, arguments.data_dir, target=arguments.target)

@@ -1,0 +1,260 @@
+"""The layers of a chain: each computes its value and, by hand where it can, its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import actlab.nn
+from actlab._module import ActivationModule
+from actlab.fleet.packed import Batch, Packed
+from actlab.fleet.stack import Stack
+
+_LARGE = 1 << 14  # weights
+Function = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+
+
+class Layer(Protocol):
+    """A step of a chain, for one net (n, ...) or a stack of nets (R, n, ...)."""
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Return the layer's value; keep what :meth:`backward` needs when training."""
+
+    def backward(self, grad: Tensor, first: bool) -> Tensor:
+        """Write the gradients of the weights, return that of the input; not needed of the first layer."""
+
+
+class Linear:
+    """A matrix product and a bias.
+
+    Args:
+        stack: The nets.
+        name: The layer's name in them; a dot at its end.
+        bfloat16: Whether the products take bfloat16 factors.
+    """
+
+    def __init__(self, stack: Stack, name: str, bfloat16: bool) -> None:
+        one = len(stack) == 1
+        self.product: Callable[..., Tensor] = torch.mm if one else torch.bmm
+        self.affine: Callable[..., Tensor] = torch.addmm if one else torch.baddbmm
+
+        def view(views: Mapping[str, Tensor], part: str) -> Tensor:
+            return views[name + part][0] if one else views[name + part]
+
+        self.weight, self.weight_grad = (view(v, "weight") for v in (stack.views, stack.grad_views))
+        if f"{name}weight" not in stack.turned:
+            self.weight, self.weight_grad = self.weight.mT, self.weight_grad.mT
+        # A product that is done at once is not worth the rounding of its factors.
+        self.bfloat16 = bfloat16 and self.weight.shape[-2:].numel() >= _LARGE
+        self.bias = self.bias_grad = None
+        if f"{name}bias" in stack.views:
+            self.bias_grad = view(stack.grad_views, "bias")
+            # (1, out) for one net, (R, 1, out) for more: what addmm and baddbmm broadcast
+            self.bias = view(stack.views, "bias").unsqueeze(-2)
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Return ``x @ weight + bias``."""
+        if self.bfloat16:
+            x, weight = x.bfloat16(), self.weight.bfloat16()
+            y = self.product(x, weight).float()
+            if self.bias is not None:
+                y += self.bias
+        elif self.bias is None:
+            weight, y = self.weight, self.product(x, self.weight)
+        else:
+            weight, y = self.weight, self.affine(self.bias, x, self.weight)
+        if training:
+            self.input, self.factor = x, weight
+        return y
+
+    def backward(self, grad: Tensor, first: bool) -> Tensor:
+        """Write both gradients; return ``grad @ weight.T``."""
+        if self.bias_grad is not None:
+            torch.sum(grad, -2, out=self.bias_grad)
+        if self.bfloat16:
+            grad = grad.bfloat16()
+            self.weight_grad.copy_(self.product(self.input.mT, grad))
+            return grad if first else self.product(grad, self.factor.mT).float()
+        self.product(self.input.mT, grad, out=self.weight_grad)
+        return grad if first else self.product(grad, self.factor.mT)
+
+
+class PackedLinear(Linear):
+    """The first layer of one net, on batches without their background.
+
+    The rows of its matrix are in the order of :class:`~actlab.fleet.packed.Packed` as long as it trains.
+    """
+
+    def __init__(self, stack: Stack, name: str, bfloat16: bool, batches: Packed) -> None:
+        super().__init__(stack, name, bfloat16)
+        self.background = batches.background
+        self.inverse = stack.reorder(f"{name}weight", batches.order)
+
+    def forward(self, x: Tensor | Batch, training: bool) -> Tensor:
+        """Return ``x @ weight + bias``: of a packed batch when training, of whole rows when not."""
+        if isinstance(x, Tensor):
+            return self._whole(x)
+        self.batch = x
+        constant = self.weight.sum(0, keepdim=True).mul_(self.background)
+        if self.bias is not None:
+            constant += self.bias
+        first, others = self.weight[: x.first.shape[1]], self.weight.index_select(0, x.columns)
+        if self.bfloat16:
+            y = self.affine(constant, x.others, others)
+            return y.add_(self.product(x.first, first.bfloat16()).float())
+        return self.affine(constant, x.first, first).addmm_(x.others, others)
+
+    def _whole(self, x: Tensor) -> Tensor:
+        weight = self.weight[self.inverse]
+        if self.bfloat16:
+            y = self.product(x.bfloat16(), weight.bfloat16()).float()
+            return y if self.bias is None else y.add_(self.bias)
+        return self.product(x, weight) if self.bias is None else self.affine(self.bias, x, weight)
+
+    def backward(self, grad: Tensor, first: bool) -> Tensor:
+        """Write both gradients."""
+        x, total = self.batch, grad.sum(0, keepdim=True)
+        if self.bias_grad is not None:
+            self.bias_grad.copy_(total[0])
+        upper, lower = self.weight_grad[: x.first.shape[1]], self.weight_grad[x.first.shape[1] :]
+        constant = total.mul_(self.background)
+        lower.copy_(constant.expand_as(lower))
+        if self.bfloat16:
+            upper.copy_(self.product(x.first.mT, grad.bfloat16())).add_(constant)
+        else:
+            torch.addmm(constant, x.first.mT, grad, out=upper)
+        self.weight_grad.index_add_(0, x.columns, self.product(x.others.mT, grad))
+        return grad
+
+
+class Formula:
+    """Catalogue functions without trained parameters, each on its share of the stack.
+
+    Args:
+        modules: The activation of every net; equal ones stand together.
+    """
+
+    def __init__(self, modules: Sequence[ActivationModule]) -> None:
+        cuts = shares([(module.activation.name, constants(module)) for module in modules])
+        self.shares = [(cut, _Element(modules[cut.start])) for cut in cuts]
+        self.only = self.shares[0][1] if len(cuts) == 1 else None
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Apply each function."""
+        if self.only:
+            return self.only.forward(x, training)
+        return torch.cat([element.forward(x[cut], training) for cut, element in self.shares])
+
+    def backward(self, grad: Tensor, first: bool) -> Tensor:
+        """Multiply by each derivative."""
+        if self.only:
+            return self.only.backward(grad)
+        return torch.cat([element.backward(grad[cut]) for cut, element in self.shares])
+
+
+class _Element:
+    """One function, from its definition's own formulas."""
+
+    def __init__(self, module: ActivationModule) -> None:
+        self.nodes, self.values = module.activation._nodes, constants(module)
+        self.value, self.gradient = self.nodes.formulas.forward, self.nodes.eager_gradient
+        self.kind = self.nodes.saved_kind(self.values)
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        y = self.value(x, *self.values)
+        if training:
+            # Asking the definition costs more than relu does.
+            self.kept = {"input": x, "output": y}.get(self.kind)
+            if self.kept is None:
+                self.kept = self.nodes.kept(x, y, self.values)
+        return y
+
+    def backward(self, grad: Tensor) -> Tensor:
+        assert self.kept is not None
+        return self.gradient(grad, self.kept, *self.values)
+
+
+class Local:
+    """Any function of one tensor: torch differentiates it, nothing else of the net is in that graph.
+
+    Args:
+        stack: The nets.
+        function: From the weights of one net, by name, and its input to its output.
+        names: Which weights and buffers of the nets it reads, by the names it knows them by.
+    """
+
+    def __init__(self, stack: Stack, function: Function, names: Mapping[str, str]) -> None:
+        self.one = len(stack) == 1
+        self.trained = {own: stack.views[name] for own, name in names.items() if name in stack.views}
+        self.grads = [stack.grad_views[name] for name in names.values() if name in stack.views]
+        self.fixed = {own: stack.fixed[name] for own, name in names.items() if name in stack.fixed}
+        self.function = function if self.one else torch.vmap(function)
+
+    def forward(self, x: Tensor, training: bool) -> Tensor:
+        """Apply the function, recording it when training."""
+        leaves = {name: value.detach() for name, value in self.trained.items()}
+        x = x.detach()
+        if training:
+            for leaf in (x, *leaves.values()):
+                leaf.requires_grad_()
+        with torch.set_grad_enabled(training):
+            weights = {**leaves, **self.fixed}
+            if self.one:
+                weights = {name: value[0] for name, value in weights.items()}
+            y = self.function(weights, x)
+        if training:
+            self.leaves, self.output = (x, *leaves.values()), y
+        return y.detach()
+
+    def backward(self, grad: Tensor, first: bool) -> Tensor:
+        """Let torch differentiate."""
+        below, *own = torch.autograd.grad(self.output, self.leaves, grad)
+        for place, value in zip(self.grads, own, strict=True):
+            place.copy_(value)
+        return below
+
+
+def module_function(module: nn.Module, training: Callable[[], bool]) -> Function:
+    """Return a module as a function of its weights and its input."""
+
+    def function(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        module.train(training())
+        result: Tensor = functional_call(module, dict(weights), (x,))
+        return result
+
+    return function
+
+
+# In these, torch's own and ours are the same to the last bit.
+_TWINS: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = {
+    nn.ReLU: lambda module: actlab.nn.ReLU(),
+    nn.Tanh: lambda module: actlab.nn.Tanh(),
+    nn.Sigmoid: lambda module: actlab.nn.Sigmoid(),
+    nn.LeakyReLU: lambda module: actlab.nn.LeakyReLU(module.negative_slope),
+}
+
+
+def as_formula(module: nn.Module) -> ActivationModule | None:
+    """Return an activation without trained parameters as a module of the catalogue; None if it is none."""
+    if type(module) in _TWINS:
+        module = _TWINS[type(module)](module)
+    if not isinstance(module, ActivationModule) or type(module).forward is not ActivationModule.forward:
+        return None
+    if module.activation.facts.gated or any(isinstance(v, Tensor) for v in constants(module)):
+        return None
+    return module
+
+
+def constants(module: ActivationModule) -> tuple[Any, ...]:
+    """Return the values of an activation's parameters."""
+    return tuple(getattr(module, name) for name in module.activation.parameters)
+
+
+def shares(kinds: Sequence[Any]) -> list[slice]:
+    """Return the stretches of equal neighbours."""
+    starts = [i for i, kind in enumerate(kinds) if i == 0 or kind != kinds[i - 1]]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(kinds)], strict=True)]

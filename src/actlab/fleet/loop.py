@@ -1,0 +1,313 @@
+"""One fleet through its epochs: batches, losses, schedules, early stopping, history."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from actlab.fleet.chain import Autograd, Chain, losses_of, straight_line
+from actlab.fleet.graph import captured
+from actlab.fleet.optimizers import RULES
+from actlab.fleet.packed import Packed, packed
+from actlab.fleet.run import Epoch, Result, Rows, Run
+from actlab.fleet.schedule import Pace, Watch
+
+Tell = Callable[[Sequence[Epoch]], None]
+_BEST = {"train_loss": min, "valid_loss": min, "valid_acc": max}
+_HELD = 1 << 23  # numbers of input to validate on that are kept as they are needed
+_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 27}  # numbers of input evaluated in one piece: it stays in cache
+
+
+@dataclass(frozen=True)
+class Data:
+    """What all runs learn from: one tensor of inputs, one of targets, on the device.
+
+    Args:
+        X: Inputs (n, ...).
+        y: Targets (n, ...): class indices (int64) or numbers.
+    """
+
+    X: Tensor
+    y: Tensor
+
+    def batch(self, rows: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets (R, n, ...) of these rows (R, n).
+
+        Args:
+            rows: Which rows each net is to see.
+            place: Where the inputs (R * n, ...) go: new memory at every step costs more than its filling.
+        """
+        flat = rows.reshape(-1)
+        x = torch.index_select(self.X, 0, flat, out=place)
+        targets = torch.index_select(self.y, 0, flat)
+        return _cut(x, rows), _cut(targets, rows)
+
+    def place(self, rows: int) -> Tensor:
+        """Return room for the inputs of so many rows."""
+        return self.X.new_empty((rows, *self.X.shape[1:]))
+
+
+def _cut(flat: Tensor, rows: Tensor) -> Tensor:
+    return flat.view(*rows.shape, *flat.shape[1:])
+
+
+class Member:
+    """A run of the fleet and what happens to it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.result = run, Result()
+        self.orders = run.orders()
+        self.pace = Pace(run) if run.schedule else None
+        self.watch = Watch(run.stopping) if run.stopping else None
+        self.best: dict[str, Tensor] = {}  # the weights to go back to
+
+    def ends(self, figures: dict[str, float], seconds: float) -> bool:
+        """Put an epoch into the history; say whether the run is over before its time."""
+        history, row = self.result.history, {"epoch": len(self.result.history) + 1, **figures}
+        for name, better in _BEST.items():
+            if name in figures:
+                before = [past[name] for past in history]
+                row[f"{name}_best"] = not before or better(*before, row[name]) != better(before)
+        row["dur"] = seconds
+        history.append(row)
+        self.result.seconds += seconds
+        wrong = [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]
+        if wrong:
+            self.result.failure = f"diverged: {wrong[0]} in epoch {row['epoch']}"
+            return True
+        if self.pace:
+            self.pace.after_epoch(row)
+        return bool(self.watch and self.watch.stops(row))
+
+
+class Loop:
+    """Trains the runs of one fleet.
+
+    Args:
+        runs: Runs that agree in everything that shapes a step, as the plan groups them.
+        by_hand: Whether their nets are straight lines, to be stepped by hand.
+        data: What they learn from.
+        draws: Whether the net, which is alone then, draws random numbers while it trains.
+    """
+
+    def __init__(self, runs: Sequence[Run], by_hand: bool, data: Data, draws: bool = False) -> None:
+        self.first, self.data, self.draws = runs[0], data, draws
+        self.device = data.X.device
+        self.members = [Member(run) for run in runs]
+        self.here = list(self.members)  # those that still train, a row of the stack each
+        self.modules = [run.build() for run in runs]
+        self.loss = copy.deepcopy(self.first.loss).to(self.device)
+        self.line = straight_line(self.modules[0]) if by_hand else None
+        self._set_up()
+
+    def _set_up(self) -> None:
+        run, bfloat16 = self.first, self.first.precision == "bf16"
+        if self.line is not None:
+            self.step: Chain | Autograd = Chain(self.modules, self.line, self.loss, run.device, bfloat16)
+        else:
+            self.step = Autograd(self.modules, self.loss, run.device, bfloat16)
+        stack = self.step.stack
+        optimizers = [member.run.optimizer for member in self.here]
+        self.rule = RULES[run.optimizer.name](optimizers, stack.weights, stack.grads)
+        self.sums = torch.zeros(len(self.here), dtype=torch.float64, device=self.device)
+        self.work: dict[int, Callable[[Tensor], None]] = {}
+        self.order: Tensor | None = None
+        self.room: Tensor | None = None  # for inputs to evaluate: new memory costs more than its filling
+        self.packed: Packed | None = None
+        self.held: tuple[Rows, list[tuple[Tensor, Tensor]]] | None = None
+        self.targets: list[Tensor] = []  # of the packed batches
+        self.looked = False
+
+    def train(self, tell: Tell | None = None) -> list[Result]:
+        """Run all epochs.
+
+        Args:
+            tell: Called after every epoch with its rows in the histories of the runs that train.
+
+        Returns:
+            What came out of each run, in the order given.
+        """
+        noise = self.first.noise() if self.draws else contextlib.nullcontext()
+        with torch.no_grad(), noise:
+            return self._train(tell)
+
+    def _train(self, tell: Tell | None) -> list[Result]:
+        start = time.perf_counter()
+        for _ in range(self.first.epochs):
+            before, trained = time.perf_counter(), len(self.here)
+            figures = self.epoch()
+            seconds = (time.perf_counter() - before) / trained
+            over = [member.ends(row, seconds) for member, row in zip(self.here, figures, strict=True)]
+            self._remember_best()
+            if tell:
+                tell([member.result.history[-1] for member in self.here])
+            if any(over):
+                self._leave(over)
+            if not self.here:
+                break
+        self._leave([True] * len(self.here))
+        self._share(time.perf_counter() - start)
+        return [member.result for member in self.members]
+
+    def epoch(self) -> list[dict[str, float]]:
+        """Train one epoch and validate; return the figures of every run that still trains."""
+        run, order = self.first, self._orders()
+        rows = order.shape[1] - (order.shape[1] % run.batch_size if run.drop_last else 0)
+        self._set_pace()
+        self.sums.zero_()
+        batches = torch.split(order[:, :rows], run.batch_size, 1)
+        if not self.looked:
+            self.looked, self.packed = True, self._pack(batches)
+        for place, batch in enumerate(batches):
+            if self.packed:
+                self._step(self.packed.batches[place], self.targets[place])
+            else:
+                self._worker(batch.shape[1])(batch)
+            if run.schedule and run.schedule.every == "batch":
+                for member in self.here:
+                    assert member.pace is not None
+                    member.pace.after_batch()
+                self._set_pace()
+        figures = {"train_loss": self.sums / rows}
+        if run.valid is not None:
+            figures.update(
+                self._evaluate("valid", [m.run.valid for m in self.here if m.run.valid is not None])
+            )
+        columns = {name: value.tolist() for name, value in figures.items()}
+        return [{n: values[i] for n, values in columns.items()} for i in range(len(self.here))]
+
+    def _orders(self) -> Tensor:
+        if self.order is None or self.first.shuffle:
+            self.order = torch.stack([next(member.orders) for member in self.here]).to(self.device)
+        return self.order
+
+    def _set_pace(self) -> None:
+        if self.first.schedule:
+            numbers = [member.pace.numbers() for member in self.here if member.pace]
+            for name in numbers[0]:
+                self.rule.set(name, [each[name] for each in numbers])
+
+    def _worker(self, size: int) -> Callable[[Tensor], None]:
+        """Return what makes one step from the rows (R, size) of a batch."""
+        if size not in self.work:
+            place = self.data.place(len(self.here) * size)
+
+            def work(rows: Tensor) -> None:
+                self._step(*self.data.batch(rows, place))
+
+            changed = [self.step.stack.weights, *self.step.stack.fixed.values(), self.sums]
+            changed += [self.rule.steps, *self.rule.state.values()]
+            shape = (len(self.here), size)
+            self.work[size] = captured(work, shape, changed) if self.device.type == "cuda" else work
+        return self.work[size]
+
+    def _step(self, x: Any, targets: Tensor) -> None:
+        self.sums.add_(self.step.gradients(x, targets), alpha=targets.shape[1])
+        self.rule.step()
+
+    def _pack(self, batches: Sequence[Tensor]) -> Packed | None:
+        """Pack the batches, if they come again in every epoch and it saves something."""
+        run, step, X = self.first, self.step, self.data.X
+        if not isinstance(step, Chain) or not step.packable or run.shuffle or run.epochs == 1:
+            return None
+        if X.ndim != 2 or X.is_cuda:  # a graphics card has the whole product before the columns are found
+            return None
+        found = packed(X, [batch[0] for batch in batches])
+        if found is not None:
+            self.targets = [self.data.y[batch] for batch in batches]
+            if run.precision == "bf16":
+                found = dataclasses.replace(found, batches=[b.bfloat16() for b in found.batches])
+            step.pack(found)
+        return found
+
+    def _evaluate(self, part: str, rows: Sequence[Rows]) -> dict[str, Tensor]:
+        """Return mean loss and accuracy of every net on rows of its own, as columns of the history."""
+        total = len(rows[0])
+        losses = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
+        hits = torch.zeros_like(losses)
+        for x, targets in self._pieces(rows):
+            outputs = self.step.outputs(x)
+            losses.add_(self._losses(outputs, targets), alpha=targets.shape[1])
+            hits += _hits(outputs, targets, self.first.scoring)
+        found = {f"{part}_loss": losses / total}
+        return {**found, f"{part}_acc": hits / total} if self.first.scoring else found
+
+    def _losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if len(outputs) == 1:  # not every loss of a net that is by itself can be vmapped
+            return losses_of(self.loss, outputs[0], targets[0], True).reshape(1)
+        return losses_of(self.loss, outputs, targets, False)
+
+    def _pieces(self, rows: Sequence[Rows]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and targets of these rows of each net, piece by piece; few are kept for next time."""
+        if self.held and self.held[0] is rows[0]:
+            yield from self.held[1]
+            return
+        size = len(rows) * len(rows[0]) * max(1, self.data.X[0].numel())
+        table = torch.stack([torch.as_tensor(r) for r in rows]).to(self.device)
+        fits = max(1, _AT_ONCE[self.device.type] * len(rows[0]) // size)
+        pieces = torch.split(table, self.first.piece or fits, 1)
+        if size <= _HELD:
+            held = [self.data.batch(piece, self.data.place(piece.numel())) for piece in pieces]
+            self.held = (rows[0], held)
+            yield from held
+            return
+        if self.room is None or len(self.room) < pieces[0].numel():
+            self.room = self.data.place(pieces[0].numel())
+        for piece in pieces:
+            yield self.data.batch(piece, self.room[: piece.numel()])
+
+    def _remember_best(self) -> None:
+        for row, member in enumerate(self.here):
+            if member.watch and member.watch.rule.load_best and member.watch.improved:
+                member.best = self.step.stack.state(row)
+
+    def _leave(self, over: Sequence[bool]) -> None:
+        """Let the runs that are over go, and close the ranks."""
+        leaving = [row for row, left in enumerate(over) if left]
+        for row in leaving:
+            if self.here[row].best:
+                self.step.stack.put(row, self.here[row].best)
+        if self.first.test is not None and leaving:
+            test = self._evaluate("test", [m.run.test for m in self.here if m.run.test is not None])
+            for row in leaving:
+                self.here[row].result.test_loss = test["test_loss"][row].item()
+                if self.first.scoring:
+                    self.here[row].result.test_acc = test["test_acc"][row].item()
+        for row in leaving:
+            member = self.here[row]
+            member.result.how = self.step.how
+            member.result.weights = self.step.stack.state(row)
+        kept = [row for row, left in enumerate(over) if not left]
+        if not kept:
+            self.here = []
+            return
+        step, rule = self.step, self.rule
+        self.here, self.modules = [self.here[row] for row in kept], [self.modules[row] for row in kept]
+        self._set_up()
+        rows = torch.tensor(kept, device=self.device)
+        self.step.stack.take(step.stack, rows)
+        self.rule.take(rule, rows)
+
+    def _share(self, seconds: float) -> None:
+        """Share what the fleet took beside its epochs among its runs."""
+        rest = seconds - sum(member.result.seconds for member in self.members)
+        for member in self.members:
+            member.result.seconds += rest / len(self.members)
+
+
+def _hits(outputs: Tensor, targets: Tensor, scoring: str) -> Tensor:
+    """Return how many rows each net (R, n, ...) has right."""
+    if scoring == "classes":
+        return (outputs.argmax(2) == targets).sum(1)
+    if scoring == "binary":
+        return ((outputs.reshape(targets.shape) > 0) == (targets > 0.5)).sum(1)
+    return outputs.new_zeros(len(outputs))

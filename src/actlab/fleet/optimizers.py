@@ -1,0 +1,134 @@
+"""torch.optim's rules on a stack of nets at once: every number may differ from net to net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from actlab.fleet.run import Optimizer
+
+
+class Rule:
+    """One rule with its state, for R nets whose weights are the rows of a matrix.
+
+    Each step does what torch.optim's own rule of that name does, in the same order of operations.
+
+    Args:
+        optimizers: What every net is trained with; they agree in name and flags.
+        weights: Weights (R, P), which :meth:`step` changes in place.
+        grads: Their gradients (R, P), which :meth:`step` may overwrite.
+    """
+
+    state_names: ClassVar[tuple[str, ...]]
+
+    def __init__(self, optimizers: Sequence[Optimizer], weights: Tensor, grads: Tensor) -> None:
+        self.flags = optimizers[0].flags
+        self.weights, self.grads = weights, grads
+        self.steps = torch.zeros((), dtype=torch.float64, device=weights.device)
+        self.numbers: dict[str, Tensor] = {}  # (R, 1), exact
+        self.rounded: dict[str, Tensor] = {}  # the same in the dtype of the weights
+        for name in optimizers[0].numbers:
+            column = torch.tensor([[o.numbers[name]] for o in optimizers], dtype=torch.float64)
+            self.numbers[name] = column.to(weights.device)
+            self.rounded[name] = self._round(self.numbers[name])
+        self.decays = bool(self.numbers["weight_decay"].any())
+        self.state = {name: torch.zeros_like(weights) for name in self.state_names}
+
+    def set(self, name: str, values: Sequence[float]) -> None:
+        """Set a number of every net, where a captured graph will read it."""
+        self.numbers[name].copy_(torch.tensor(values, dtype=torch.float64).unsqueeze(1))
+        self.rounded[name].copy_(self.numbers[name])
+
+    def take(self, other: Rule, rows: Tensor) -> None:
+        """Go on where another one is, with these of its rows (k,)."""
+        self.steps.copy_(other.steps)
+        for mine, theirs in ((self.state, other.state), (self.numbers, other.numbers)):
+            for name, value in mine.items():
+                value.copy_(theirs[name][rows])
+        for name, value in self.rounded.items():
+            value.copy_(self.numbers[name])
+
+    def step(self) -> None:
+        """Change the weights by one step."""
+        raise NotImplementedError
+
+    def _decay(self) -> None:
+        if self.decays:
+            self.grads.addcmul_(self.weights, self.rounded["weight_decay"])
+
+    def _round(self, value: Tensor) -> Tensor:
+        return value.to(self.weights.dtype)
+
+
+class SGD(Rule):
+    """:class:`torch.optim.SGD` with momentum, Nesterov's too, and weight decay."""
+
+    state_names = ("velocity",)
+
+    def step(self) -> None:
+        """Change the weights by one step."""
+        self._decay()
+        velocity, momentum = self.state["velocity"], self.rounded["momentum"]
+        torch.addcmul(self.grads, velocity, momentum, out=velocity)
+        change = torch.addcmul(self.grads, velocity, momentum) if "nesterov" in self.flags else velocity
+        self.weights.addcmul_(change, self.rounded["lr"], value=-1)
+
+
+class Adam(Rule):
+    """:class:`torch.optim.Adam`, AMSGrad too."""
+
+    state_names = ("mean", "square", "largest")
+
+    def step(self) -> None:
+        """Change the weights by one step."""
+        self._decay()
+        self._follow()
+
+    def _follow(self) -> None:
+        self.steps += 1
+        mean, square = self.state["mean"], self.state["square"]
+        beta1, beta2 = self.numbers["beta1"], self.numbers["beta2"]
+        mean.lerp_(self.grads, self._round(1 - beta1))
+        square.mul_(self._round(beta2)).addcmul_(self.grads * self.grads, self._round(1 - beta2))
+        size = self.numbers["lr"] / (1 - beta1**self.steps)
+        correction = (1 - beta2**self.steps).sqrt()
+        if "amsgrad" in self.flags:
+            square = torch.maximum(self.state["largest"], square, out=self.state["largest"])
+        divisor = square.sqrt().div_(self._round(correction)).add_(self.rounded["eps"])
+        self.weights.addcmul_(mean / divisor, self._round(-size))
+
+
+class AdamW(Adam):
+    """:class:`torch.optim.AdamW`: weight decay beside the gradient, not in it."""
+
+    def step(self) -> None:
+        """Change the weights by one step."""
+        if self.decays:
+            self.weights.mul_(self._round(1 - self.numbers["lr"] * self.numbers["weight_decay"]))
+        self._follow()
+
+
+class RMSprop(Rule):
+    """:class:`torch.optim.RMSprop` with momentum, centred too."""
+
+    state_names = ("square", "velocity", "mean")
+
+    def step(self) -> None:
+        """Change the weights by one step."""
+        self._decay()
+        square, velocity, mean = (self.state[name] for name in self.state_names)
+        rest = self._round(1 - self.numbers["alpha"])
+        square.mul_(self.rounded["alpha"]).addcmul_(self.grads * self.grads, rest)
+        spread = square
+        if "centered" in self.flags:
+            mean.lerp_(self.grads, rest)
+            spread = square - mean * mean
+        step = self.grads / spread.sqrt().add_(self.rounded["eps"])
+        torch.addcmul(step, velocity, self.rounded["momentum"], out=velocity)
+        self.weights.addcmul_(velocity, self.rounded["lr"], value=-1)
+
+
+RULES: Mapping[str, type[Rule]] = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW, "RMSprop": RMSprop}

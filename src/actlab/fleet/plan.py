@@ -1,0 +1,137 @@
+"""What fuses with what: runs become fleets, from the runs alone and always the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actlab._spec import short
+from actlab.fleet.calibration import Calibration
+from actlab.fleet.chain import Autograd, Chain, Link, straight_line
+from actlab.fleet.layers import as_formula, constants
+from actlab.fleet.run import Run
+
+_PROBE = 2  # rows, and nets, that a net is tried with
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Runs that train in one loop.
+
+    Attributes:
+        places: Which runs, by their place in the list that was planned.
+        by_hand: Whether their nets are straight lines, to be stepped by hand.
+        alone: Why a run is by itself; empty when it might have had company.
+        draws: Whether it draws random numbers while it trains.
+    """
+
+    places: tuple[int, ...]
+    by_hand: bool
+    alone: str = ""
+    draws: bool = False
+
+
+@dataclass(frozen=True)
+class _Net:
+    """What decides with which others a net can train."""
+
+    weights: tuple[Any, ...] = ()
+    size: int = 0
+    layers: Any = None
+    activations: str = ""
+    by_hand: bool = False
+    alone: str = ""
+    draws: bool = False
+
+
+def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) -> list[Fleet]:
+    """Group runs into fleets.
+
+    Args:
+        runs: What is to be trained.
+        X: Inputs (n, ...); two rows are tried.
+        y: Targets (n, ...).
+        calibration: How many nets make a fleet.
+
+    Returns:
+        The fleets, in the order of their first runs.
+    """
+    nets: dict[int, _Net] = {}  # runs that differ in numbers share the object that makes their net
+    groups: dict[Any, list[int]] = {}
+    for place, run in enumerate(runs):
+        if id(run.net) not in nets:
+            nets[id(run.net)] = _look(run, X[:_PROBE], y[:_PROBE], calibration)
+        net = nets[id(run.net)]
+        groups.setdefault(place if net.alone else _key(run, net), []).append(place)
+    fleets = []
+    for places in groups.values():
+        net = nets[id(runs[places[0]].net)]
+        # Equal activations stand together: each is then computed in one piece.
+        seen = list(dict.fromkeys(nets[id(runs[place].net)].activations for place in places))
+        places.sort(key=lambda place: seen.index(nets[id(runs[place].net)].activations))
+        most = 1 if net.alone else calibration.runs_per_fleet(net.size, len(places))
+        cuts = -(-len(places) // most)
+        for cut in range(cuts):
+            share = places[cut * len(places) // cuts : (cut + 1) * len(places) // cuts]
+            fleets.append(Fleet(tuple(share), net.by_hand, net.alone, net.draws))
+    return sorted(fleets, key=lambda fleet: fleet.places)
+
+
+def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
+    """Try a net with two rows: alone, then beside a copy of itself."""
+    try:
+        module = run.build()
+        line = straight_line(module) if calibration.by_hand else None
+        with run.noise():
+            before = torch.get_rng_state()
+            _try([module], line, run, x, y)
+            draws = not torch.equal(before, torch.get_rng_state())
+    except Exception as error:  # anybody's code; it will be told of the run when its turn comes
+        return _Net(alone=short(error))
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    weights = tuple((name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors)
+    size = sum(p.numel() for p in module.parameters())
+    parts = [
+        as_formula(module.get_submodule(link.name[:-1])) for link in line or () if link.kind == "formula"
+    ]
+    activations = str([(part.activation.name, constants(part)) for part in parts if part])
+    layers: Any = tuple((link.kind, link.name, link.text) for link in line or ())
+    if line is None or any(link.kind == "module" for link in line):
+        # What a module computes cannot be read off it: only nets that one maker makes are sure to agree.
+        layers = (layers, id(run.net))
+    net = _Net(weights, size, layers, activations, line is not None)
+    if draws:
+        return _Net(by_hand=net.by_hand, alone="it draws random numbers while it trains", draws=True)
+    try:
+        _try([module, module], line, run, x, y)
+    except Exception as error:  # whatever vmap or a layer has against a second net
+        return _Net(by_hand=net.by_hand, alone=f"it cannot be vmapped: {short(error)}")
+    return net
+
+
+def _try(modules: Sequence[nn.Module], line: list[Link] | None, run: Run, x: Tensor, y: Tensor) -> None:
+    step: Chain | Autograd
+    if line is not None:
+        step = Chain(modules, line, run.loss, "cpu", False)
+    else:
+        step = Autograd(modules, run.loss, "cpu", False)
+    step.gradients(x.expand(len(modules), *x.shape), y.expand(len(modules), *y.shape))
+
+
+def _key(run: Run, net: _Net) -> tuple[Any, ...]:
+    """Return what the runs of a fleet agree in."""
+
+    def rows(part: Any) -> int:
+        return -1 if part is None else len(part)
+
+    options = {**vars(run.loss), **{name: value.tolist() for name, value in run.loss.named_buffers()}}
+    loss = (type(run.loss), str({name: value for name, value in options.items() if name != "_buffers"}))
+    rule = (run.optimizer.name, run.optimizer.flags, tuple(run.optimizer.numbers))
+    pace = run.schedule and run.schedule.every
+    sizes = (rows(run.rows), rows(run.valid), rows(run.test), run.epochs, run.batch_size, run.piece)
+    ways = (run.shuffle, run.drop_last, run.scoring, run.device, run.precision)
+    return (net.weights, net.layers, net.by_hand, loss, rule, pace, sizes, ways)

@@ -1,0 +1,177 @@
+"""A run, one net to train, and what comes out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+Rows = npt.NDArray[np.int64]
+Epoch = dict[str, Any]
+
+WEIGHTS, _ORDER, _NOISE, HOLDOUT = range(4)  # what random numbers are drawn for
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How weights follow their gradients: one of torch.optim's rules, with its numbers.
+
+    Args:
+        name: ``"SGD"``, ``"Adam"``, ``"AdamW"`` or ``"RMSprop"``.
+        numbers: Numeric hyper-parameters by torch.optim's names; ``betas`` as ``beta1`` and ``beta2``.
+            They may differ between the runs of a fleet.
+        flags: Those that choose a rule, ``nesterov``, ``amsgrad`` or ``centered``, when they are on.
+    """
+
+    name: str
+    numbers: Mapping[str, float]
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes: a scheduler of torch.optim, stepped as skorch steps it.
+
+    Args:
+        policy: The scheduler's class.
+        options: Its arguments.
+        every: ``"epoch"`` or ``"batch"``.
+        monitor: The history's column that ``ReduceLROnPlateau`` looks at.
+        event: The history's column for the learning rate; None for none.
+    """
+
+    policy: Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    every: str = "epoch"
+    monitor: str = "train_loss"
+    event: str | None = "event_lr"
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When a run stops early; the arguments of :class:`skorch.callbacks.EarlyStopping`."""
+
+    monitor: str = "valid_loss"
+    patience: int = 5
+    threshold: float = 1e-4
+    threshold_mode: str = "rel"
+    lower_is_better: bool = True
+    load_best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One net to train: a net, hyper-parameters, rows, a fold and a seed.
+
+    Everything that is random comes from ``(seed, fold)`` alone, so that runs that differ in their
+    activation start from the same weights and see the same batches.
+
+    Args:
+        net: Makes the untrained module, drawing from torch's default generator.
+        rows: Rows of the data to train on, in their order.
+        valid: Rows to validate on after every epoch; None for no validation.
+        test: Rows to evaluate the trained net on; None for none.
+        loss: The criterion, which must average over rows.
+        optimizer: The rule and its numbers.
+        epochs: Passes over the rows.
+        batch_size: Rows in a step.
+        shuffle: Whether every epoch has an order of its own.
+        piece: Rows that are validated at once, where the loss depends on it; 0 for as many as fit.
+        drop_last: Whether an incomplete last batch is left out.
+        schedule: How the learning rate changes.
+        stopping: When to stop early.
+        scoring: ``"classes"``, ``"binary"`` or ``""``: how accuracy is told from outputs, if at all.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        precision: ``"float32"``, or ``"bf16"`` for products in bfloat16.
+        seed: Which repetition this is.
+        fold: Which part of the data is left out.
+    """
+
+    net: Callable[[], nn.Module]
+    rows: Rows
+    valid: Rows | None = None
+    test: Rows | None = None
+    loss: nn.Module
+    optimizer: Optimizer
+    epochs: int
+    batch_size: int
+    shuffle: bool = False
+    drop_last: bool = False
+    piece: int = 0
+    schedule: Schedule | None = None
+    stopping: Stopping | None = None
+    scoring: str = "classes"
+    device: str = "cpu"
+    precision: str = "float32"
+    seed: int = 0
+    fold: int = 0
+
+    def build(self) -> nn.Module:
+        """Make the untrained module, from the run's own stream of random numbers."""
+        with drawing(self.seed, self.fold, WEIGHTS, self.device):
+            return self.net()
+
+    def noise(self) -> contextlib.AbstractContextManager[None]:
+        """Let torch's default generator be the run's own, for nets that draw numbers while they train."""
+        return drawing(self.seed, self.fold, _NOISE, self.device)
+
+    def orders(self) -> Iterator[Tensor]:
+        """Yield the order of the rows (n,), epoch after epoch."""
+        rows = torch.from_numpy(self.rows)
+        generator = torch.Generator().manual_seed(stream(self.seed, self.fold, _ORDER))
+        while True:
+            yield rows[torch.randperm(len(rows), generator=generator)] if self.shuffle else rows
+
+
+_generators = threading.RLock()  # torch's default generators belong to all threads
+
+
+@contextlib.contextmanager
+def drawing(seed: int, fold: int, purpose: int, device: str) -> Iterator[None]:
+    """Let torch's default generators be those of a run; the caller's are as before afterwards."""
+    cuda = [torch.device(device).index or 0] if device.startswith("cuda") else []
+    with _generators, torch.random.fork_rng(devices=cuda):
+        start = stream(seed, fold, purpose)
+        # torch.manual_seed would also seed the devices that fork_rng does not put back.
+        torch.default_generator.manual_seed(start)
+        for index in cuda:
+            torch.cuda.default_generators[index].manual_seed(start)
+        yield
+
+
+def stream(seed: int, fold: int, purpose: int) -> int:
+    """Return where a stream of random numbers starts: 63 bits, which is what torch takes."""
+    words = np.random.SeedSequence([seed, fold, purpose]).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What came out of a run.
+
+    Attributes:
+        weights: The trained module's state, on the CPU; empty when it failed.
+        history: One row per epoch, in skorch's columns.
+        seconds: The run's share of the time that its fleet took.
+        how: How it was trained: ``"by hand"``, ``"by autograd"`` or ``"by skorch"``.
+        alone: Why it trained alone; empty when nothing kept it from company.
+        failure: Why there is no trained net, in one line; empty when there is one.
+        test_loss: Mean loss over the test rows; NaN without test rows.
+        test_acc: Accuracy on the test rows, 0 to 1; NaN without test rows.
+    """
+
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    history: list[Epoch] = field(default_factory=list)
+    seconds: float = 0.0
+    how: str = ""
+    alone: str = ""
+    failure: str = ""
+    test_loss: float = float("nan")
+    test_acc: float = float("nan")

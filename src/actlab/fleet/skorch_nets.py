@@ -1,0 +1,351 @@
+"""From a skorch net to a run, and from a trained run back to a skorch net."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import skorch
+import torch
+from skorch.callbacks import (
+    EarlyStopping,
+    EpochScoring,
+    EpochTimer,
+    LRScheduler,
+    PassthroughScoring,
+    PrintLog,
+)
+from skorch.dataset import ValidSplit
+from skorch.history import History
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.utils.data import DataLoader
+
+from actlab._spec import short
+from actlab.fleet.losses import loss_problem, plain
+from actlab.fleet.run import (
+    HOLDOUT,
+    WEIGHTS,
+    Optimizer,
+    Result,
+    Rows,
+    Run,
+    Schedule,
+    Stopping,
+    drawing,
+    stream,
+)
+from actlab.fleet.schedule import arguments
+from actlab.fleet.stack import load
+from actlab.nets import fresh
+
+_KINDS = (
+    skorch.NeuralNet,
+    skorch.NeuralNetClassifier,
+    skorch.NeuralNetBinaryClassifier,
+    skorch.NeuralNetRegressor,
+)
+_MONITORED = ("train_loss", "valid_loss", "valid_acc")
+# The numbers that a rule of torch.optim has, with their defaults, and the flags that choose its variant.
+_RULES: Mapping[type, tuple[dict[str, Any], frozenset[str]]] = {
+    torch.optim.SGD: ({"momentum": 0.0, "weight_decay": 0.0}, frozenset({"nesterov"})),
+    torch.optim.Adam: (
+        {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0},
+        frozenset({"amsgrad"}),
+    ),
+    torch.optim.AdamW: (
+        {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2},
+        frozenset({"amsgrad"}),
+    ),
+    torch.optim.RMSprop: (
+        {"alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0},
+        frozenset({"centered"}),
+    ),
+}
+_USUAL = {
+    "warm_start": False,
+    "compile": False,
+    "dataset": skorch.dataset.Dataset,
+    "predict_nonlinearity": "auto",  # it decides accuracy
+    "threshold": 0.5,
+}
+_FLOATS = (np.float16, np.float32, np.float64)  # in this machine's byte order, as torch takes them
+# These say how torch computes an update, or a DataLoader fetches a batch, and change nothing in either.
+_MATTERS_NOT = frozenset(
+    {"foreach", "fused", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor"}
+)
+
+
+class NotFused(Exception):
+    """Why a net cannot train in a fleet, in a clause."""
+
+
+def read(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
+    """Read how a skorch net would train, as a run without rows, seed and fold.
+
+    Args:
+        net: A net, not necessarily initialized.
+        X: What it is to be fitted to.
+        y: Its targets.
+
+    Returns:
+        The run; its rows are empty.
+
+    Raises:
+        NotFused: The net does something that a fleet does not.
+    """
+    if own := _overridden(type(net)):
+        raise NotFused(f"{type(net).__name__} has its own {', '.join(own)}")
+    for name, usual in _USUAL.items():
+        if getattr(net, name, usual) != usual:
+            raise NotFused(f"it has {name}={getattr(net, name)!r}")
+    if net.callbacks == "disable" or str(net.device).partition(":")[0] not in ("cpu", "cuda"):
+        name = "callbacks" if net.callbacks == "disable" else "device"
+        raise NotFused(f"it has {name}={getattr(net, name)!r}")
+    if not (net.train_split is None or type(net.train_split) is ValidSplit):
+        raise NotFused(f"its train_split is a {type(net.train_split).__name__}, not a ValidSplit")
+    loss = _loss(net)
+    _data(X, y, loss)
+    batches = _batches(net, X)
+    if not plain(loss):  # a mean over weights depends on what is averaged at once
+        size = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
+        batches["piece"] = len(X) if size == -1 else size
+    return Run(
+        net=functools.partial(_built, net.module, net.get_params_for("module")),
+        rows=np.empty(0, np.int64),
+        loss=loss,
+        optimizer=_optimizer(net),
+        epochs=net.max_epochs,
+        device=str(net.device),
+        **batches,
+        **_callbacks(net),
+    )
+
+
+def held_back(
+    net: skorch.NeuralNet, rows: Rows, y: npt.NDArray[Any], seed: int, fold: int
+) -> tuple[Rows, Rows | None]:
+    """Return the rows (n,) that a net trains on and those that it validates on, as skorch splits them."""
+    if net.train_split is None:
+        return rows, None
+    with numpy_seeded(stream(seed, fold, HOLDOUT)):  # for splits at random that name no seed
+        train, valid = copy.deepcopy(net.train_split)(rows, y[rows])
+    return rows[train.indices], rows[valid.indices]
+
+
+def fitted(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any) -> skorch.NeuralNet:
+    """Make a net what it would be after training.
+
+    Args:
+        net: A net with the parameters that the run was read from; it is initialized here.
+        run: What was trained.
+        result: What came out of it.
+        X: What it was fitted to.
+        y: Its targets.
+
+    Returns:
+        The same net, with weights, history and classes; the history has no rows for single batches.
+    """
+    with drawing(run.seed, run.fold, WEIGHTS, run.device):  # weights are drawn, only to be replaced
+        net.initialize()
+    net.check_data(X, y)
+    load(net.module_, result.weights)
+    net.history_ = History()
+    counts = {"train_batch_count": _count(len(run.rows), run.batch_size, run.drop_last)}
+    if run.valid is not None:
+        size = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
+        counts["valid_batch_count"] = _count(len(run.valid), size, False)
+    for row in result.history:
+        net.history_.new_epoch()
+        for name, value in {**row, **counts}.items():
+            net.history_.record(name, value)
+    return net
+
+
+def _count(rows: int, size: int, drop_last: bool) -> int:
+    if size == -1:
+        return 1
+    return rows // size if drop_last else -(-rows // size)
+
+
+# -- what a net says of itself --------------------------------------------------------------------
+
+
+def _overridden(kind: type) -> list[str]:
+    """Return the methods of training that a subclass of skorch's nets has its own way of."""
+    ours = next(base for base in kind.__mro__ if base in _KINDS)
+    own = {name for base in kind.__mro__[: kind.__mro__.index(ours)] for name in vars(base)}
+    public = {name for name in dir(ours) if not name.startswith("__")}
+    return sorted(own & public - {"score"})
+
+
+def _loss(net: skorch.NeuralNet) -> nn.Module:
+    criterion, options = net.criterion, net.get_params_for("criterion")
+    if isinstance(criterion, type) or (isinstance(criterion, nn.Module) and options):
+        factory = criterion if isinstance(criterion, type) else type(criterion)
+        criterion = factory(**options)
+    if not isinstance(criterion, nn.Module):
+        raise NotFused(f"its criterion is a {type(criterion).__name__}, not a torch.nn loss")
+    if problem := loss_problem(criterion):
+        raise NotFused(problem)
+    if isinstance(criterion, nn.NLLLoss) and not isinstance(net, skorch.NeuralNetClassifier):
+        raise NotFused("NLLLoss outside of a NeuralNetClassifier")
+    return criterion
+
+
+def _data(X: Any, y: Any, loss: nn.Module) -> None:
+    for name, value in (("X", X), ("y", y)):
+        if not isinstance(value, np.ndarray):
+            raise NotFused(f"{name} is a {type(value).__name__}, not a NumPy array")
+    if X.dtype not in _FLOATS or X.ndim < 2:
+        raise NotFused(f"X is {X.dtype}{list(X.shape)}, not a table of floating-point numbers")
+    classes = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+    if y.dtype != (np.int64 if classes else np.float32):
+        raise NotFused(f"y is {y.dtype}, which {type(loss).__name__} does not take")
+    if classes and y.size and y.min() < 0:
+        raise NotFused(f"y has the class {y.min()}, which the criterion is to ignore")
+
+
+def _batches(net: skorch.NeuralNet, X: npt.NDArray[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"batch_size": net.batch_size}
+    allowed = {"iterator_train": {"batch_size", "shuffle", "drop_last"}, "iterator_valid": {"batch_size"}}
+    for name, known in allowed.items():
+        if getattr(net, name) is not DataLoader:
+            raise NotFused(f"its {name} is not a DataLoader")
+        options = {k: v for k, v in net.get_params_for(name).items() if k not in _MATTERS_NOT}
+        if unknown := sorted(set(options) - known):
+            raise NotFused(f"it has {name}__{unknown[0]}")
+        if name == "iterator_train":
+            found.update(options)
+    if found["batch_size"] == -1:
+        found.update(batch_size=len(X), drop_last=False)  # no fold has more rows, and its one batch is whole
+    return found
+
+
+def _optimizer(net: skorch.NeuralNet) -> Optimizer:
+    if net.optimizer not in _RULES:
+        name = getattr(net.optimizer, "__name__", repr(net.optimizer))
+        raise NotFused(f"the optimizer {name} is none of {', '.join(rule.__name__ for rule in _RULES)}")
+    defaults, flags = _RULES[net.optimizer]
+    given = {"lr": net.lr, **net.get_params_for("optimizer")}
+    numbers = {"lr": given.pop("lr"), **{name: given.pop(name, usual) for name, usual in defaults.items()}}
+    on = frozenset(name for name in flags if given.pop(name, False))
+    if rest := sorted(name for name, value in given.items() if value and name not in _MATTERS_NOT):
+        raise NotFused(f"it has optimizer__{rest[0]}={given[rest[0]]!r}")
+    if "betas" in numbers:
+        numbers["beta1"], numbers["beta2"] = numbers.pop("betas")
+    found = Optimizer(net.optimizer.__name__, {k: float(v) for k, v in numbers.items()}, on)
+    try:
+        net.optimizer([torch.zeros(1)], **arguments(found))
+    except ValueError as error:  # torch refuses the numbers, and says so when the net is fitted
+        raise NotFused(short(error)) from error
+    return found
+
+
+def _callbacks(net: skorch.NeuralNet) -> dict[str, Any]:
+    found: dict[str, Any] = {"scoring": ""}
+    net.initialize_callbacks()
+    for name, callback in net.callbacks_:
+        kind = type(callback)
+        if (
+            kind is EpochScoring
+            and name == "valid_acc"
+            and callback.scoring == "accuracy"
+            and not callback.on_train
+        ):
+            found["scoring"] = "binary" if isinstance(net, skorch.NeuralNetBinaryClassifier) else "classes"
+        elif kind is EarlyStopping and "stopping" not in found and callback.monitor in _MONITORED:
+            names = Stopping.__dataclass_fields__
+            found["stopping"] = Stopping(**{field: getattr(callback, field) for field in names})
+        elif kind is LRScheduler and "schedule" not in found:
+            found["schedule"] = _schedule(callback)
+        elif kind is PassthroughScoring and name in ("train_loss", "valid_loss"):
+            pass
+        elif kind not in (EpochTimer, PrintLog):
+            raise NotFused(f"the callback {name!r}, a {kind.__name__}, may act on the net")
+    return found
+
+
+def _schedule(callback: LRScheduler) -> Schedule:
+    if not isinstance(callback.policy_, type):
+        raise NotFused(f"its learning rate follows {callback.policy_!r}, which is no class")
+    plateau = issubclass(callback.policy_, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    if plateau and (callback.step_every == "batch" or callback.monitor not in _MONITORED):
+        raise NotFused(f"its learning rate follows {callback.monitor!r} by the {callback.step_every}")
+    return Schedule(
+        callback.policy_, callback.kwargs, callback.step_every, callback.monitor, callback.event_name
+    )
+
+
+def _built(module: Any, options: Mapping[str, Any]) -> nn.Module:
+    """Make the module as skorch does, but never from an instance that has learnt."""
+    if isinstance(module, nn.Module) and not options:
+        return copy.deepcopy(module)
+    factory = type(module) if isinstance(module, nn.Module) else module
+    built: nn.Module = factory(**{**options, **untrained(options)})
+    return built
+
+
+def untrained(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return copies of the modules among a net's options; activations start from their initial state."""
+    modules = {name: value for name, value in options.items() if isinstance(value, nn.Module)}
+    return {name: fresh(m) if _is_activation(m) else copy.deepcopy(m) for name, m in modules.items()}
+
+
+def _is_activation(module: nn.Module) -> bool:
+    """Whether it has no matrices: what has some may have been trained for a purpose, such as an encoder."""
+    return all(not is_lazy(p) and p.ndim < 2 for p in module.parameters())
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values certainly build the same module."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, torch.Tensor):
+        same = (one.dtype, one.requires_grad) == (other.dtype, other.requires_grad)
+        return same and torch.equal(one, other)
+    if isinstance(one, nn.Module):
+        return alike(vars(one), vars(other))
+    if isinstance(one, Mapping):
+        return list(one) == list(other) and all(alike(one[key], other[key]) for key in one)
+    return isinstance(one, str | int | float | bool | set) and bool(one == other)
+
+
+@contextlib.contextmanager
+def interruptible(net: skorch.NeuralNet) -> Iterator[None]:
+    """Let Ctrl-C end more than this net: skorch's ``fit`` takes it for early stopping and returns."""
+    interrupts: list[KeyboardInterrupt] = []
+    fit_loop = net.fit_loop
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return fit_loop(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            interrupts.append(interrupt)
+            raise
+
+    net.fit_loop = noting
+    try:
+        yield
+    finally:
+        del net.fit_loop
+    if interrupts:
+        raise interrupts[0]
+
+
+@contextlib.contextmanager
+def numpy_seeded(seed: int) -> Iterator[None]:
+    """Let NumPy's global generator start there; it is as before afterwards."""
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

@@ -1,0 +1,113 @@
+"""R nets of one shape as one matrix of weights, a net a row."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+_LINE = 16  # elements: every weight begins on a cache line of its own
+
+
+class Stack:
+    """The weights, gradients and buffers of R nets.
+
+    Args:
+        modules: The nets; their parameters and buffers agree in name, shape and dtype.
+        turned: Names of the matrices that are kept transposed.
+        device: Where the tensors are.
+
+    Attributes:
+        weights: All weights that are trained (R, P).
+        grads: Their gradients (R, P).
+        views: Each weight (R, \\*shape) as a view of ``weights``, by name.
+        grad_views: The same of ``grads``.
+        fixed: What is not trained, buffers and frozen parameters (R, \\*shape), by name.
+    """
+
+    def __init__(
+        self, modules: Sequence[nn.Module], turned: Collection[str] = (), device: str = "cpu"
+    ) -> None:
+        first = dict(modules[0].named_parameters())
+        self.turned = frozenset(turned)
+        self.inverses: dict[str, Tensor] = {}  # of the matrices whose rows are in another order
+        self.shapes = {name: self._turn(name, p).shape for name, p in first.items() if p.requires_grad}
+        self.places, size = {}, 0
+        for name, shape in self.shapes.items():
+            self.places[name] = size
+            size += -(-shape.numel() // _LINE) * _LINE
+        dtype = next((p.dtype for p in first.values()), torch.float32)
+        self.weights = torch.zeros(len(modules), size, dtype=dtype, device=device)
+        self.grads = torch.zeros_like(self.weights)
+        self.views, self.grad_views = self._views(self.weights), self._views(self.grads)
+        for row, module in enumerate(modules):
+            for name, value in module.named_parameters():
+                if name in self.views:
+                    self.views[name][row].copy_(self._turn(name, value.detach()))
+        states = [_fixed(module) for module in modules]
+        self.fixed = {n: torch.stack([state[n] for state in states]).to(device) for n in states[0]}
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def take(self, other: Stack, rows: Tensor) -> None:
+        """Take over these rows (k,) of another stack of such nets."""
+        self.weights.copy_(other.weights[rows])
+        for name, value in self.fixed.items():
+            value.copy_(other.fixed[name][rows])
+
+    def reorder(self, name: str, order: Tensor) -> Tensor:
+        """Put the rows of a matrix of each net into another order, for as long as they train.
+
+        Args:
+            name: Its name.
+            order: Which row comes where (n,).
+
+        Returns:
+            Where each row has gone (n,).
+        """
+        self.views[name].copy_(self.views[name][:, order])
+        self.inverses[name] = torch.argsort(order)
+        return self.inverses[name]
+
+    def put(self, row: int, state: Mapping[str, Tensor]) -> None:
+        """Put a state that :meth:`state` gave back into its net."""
+        for name, view in self.views.items():
+            value = self._turn(name, state[name].to(view.device))
+            if name in self.inverses:
+                value = value[torch.argsort(self.inverses[name])]
+            view[row].copy_(value)
+        for name, fixed in self.fixed.items():
+            fixed[row].copy_(state[name])
+
+    def state(self, row: int) -> dict[str, Tensor]:
+        """Return a copy of the weights and buffers of one net, on the CPU."""
+        views = {name: view[row] for name, view in self.views.items()}
+        views.update({name: views[name][inverse] for name, inverse in self.inverses.items()})
+        trained = {name: self._turn(name, view) for name, view in views.items()}
+        fixed = {name: value[row] for name, value in self.fixed.items()}
+        return {name: value.cpu().clone().contiguous() for name, value in {**trained, **fixed}.items()}
+
+    def _turn(self, name: str, value: Tensor) -> Tensor:
+        return value.mT if name in self.turned else value
+
+    def _views(self, flat: Tensor) -> dict[str, Tensor]:
+        views = {}
+        for name, shape in self.shapes.items():
+            part = flat[:, self.places[name] : self.places[name] + shape.numel()]
+            views[name] = part.view(len(flat), *shape)
+        return views
+
+
+def load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put a state that :meth:`Stack.state` gave into a module."""
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    with torch.no_grad():
+        for name, value in state.items():
+            own[name].copy_(value)
+
+
+def _fixed(module: nn.Module) -> dict[str, Tensor]:
+    frozen = {name: p.detach() for name, p in module.named_parameters() if not p.requires_grad}
+    return {**frozen, **dict(module.named_buffers())}

@@ -1,0 +1,151 @@
+"""What a fleet is held against: skorch, one net after the other, from the same weights in the same order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import skorch
+from sklearn.base import clone
+from torch import nn
+
+from actlab.fleet.calibration import Calibration, arithmetic
+from actlab.fleet.conduct import train_runs
+from actlab.fleet.run import WEIGHTS, Result, Run, drawing
+from actlab.fleet.skorch_nets import held_back, read
+from actlab.nets import fresh
+
+ROWS, FEATURES, CLASSES = 50, 5, 3
+_NOT_COMPARED = {"batches", "dur", "train_batch_count", "valid_batch_count"}
+
+
+def table(rows=ROWS, seed=0):
+    """Return inputs (rows, 5) and three classes that can be told apart, if not perfectly."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(rows) % CLASSES
+    X = rng.normal(size=(rows, FEATURES)) + 2 * np.eye(CLASSES, FEATURES)[y]
+    return X.astype(np.float32), y.astype(np.int64)
+
+
+def line(*, activation=nn.Tanh, outputs=CLASSES):
+    return nn.Sequential(nn.Linear(FEATURES, 8), activation(), nn.Linear(8, outputs))
+
+
+def flat(**options):
+    """Return a net whose outputs are (n,)."""
+    return nn.Sequential(line(outputs=1, **options), nn.Flatten(0))
+
+
+class Branching(nn.Module):
+    """A net that is no straight line."""
+
+    def __init__(self, width=6, bias=True, activation="tanh", outputs=CLASSES):
+        super().__init__()
+        self.first, self.beside = (nn.Linear(FEATURES, width, bias=bias) for _ in range(2))
+        self.last = nn.Linear(width, outputs, bias=bias)
+        self.activation = fresh(activation)
+
+    def forward(self, x):
+        return self.last(self.activation(self.first(x)) + self.beside(x))
+
+
+def classifier(**options):
+    usual = {"criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 16, "lr": 0.1, "verbose": 0}
+    return skorch.NeuralNetClassifier(**{"module": line, **usual, **options})
+
+
+@dataclass(frozen=True)
+class Packing(Calibration):
+    """A calibration that says how many runs a fleet has, however large their nets."""
+
+    most: int = 1
+
+    def runs_per_fleet(self, size: int, runs: int) -> int:
+        return self.most
+
+
+class Orders:
+    """The sampler that gives skorch's DataLoader the batches of a run, epoch after epoch."""
+
+    def __init__(self, run: Run) -> None:
+        self.places = {row: place for place, row in enumerate(run.rows.tolist())}
+        self.orders = run.orders()
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[int]:
+        return (self.places[row] for row in next(self.orders).tolist())
+
+
+def as_run(net, X, y, seed=0, fold=0):
+    train, valid = held_back(net, np.arange(len(X)), y, seed, fold)
+    return dataclasses.replace(read(net, X, y), rows=train, valid=valid, seed=seed, fold=fold)
+
+
+def by_skorch(net, run, X, y):
+    """Return what came out of skorch's own training."""
+    twin = clone(net).set_params(iterator_train__sampler=Orders(run), iterator_train__shuffle=False)
+    with drawing(run.seed, run.fold, WEIGHTS, "cpu"):
+        twin.initialize()
+    with arithmetic(Packing(hardware="", torch="")):
+        twin.partial_fit(X, y)
+    history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in twin.history]
+    own = {**dict(twin.module_.named_parameters()), **dict(twin.module_.named_buffers())}
+    return Result(weights={name: value.detach() for name, value in own.items()}, history=history)
+
+
+def by_fleets(runs, X, y, *, most=64, by_hand=True):
+    """Return what came out of fleets of at most so many runs."""
+    found = Packing(hardware="", torch="", by_hand=by_hand, most=most)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("actlab.fleet.conduct.calibration", lambda device="cpu": found)
+        results = train_runs(runs, X, y)
+    for result in results:
+        result.history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in result.history]
+    return results
+
+
+def assert_same(result, expected, *, tolerance=1e-4, samples=10):
+    """Hold a result against another one: weights, and every column of the history.
+
+    Args:
+        result: What came out.
+        expected: What should have.
+        tolerance: The largest difference, relative to the largest number of its kind.
+        samples: How many rows an accuracy is the mean of.
+    """
+    assert not result.failure
+    assert result.weights.keys() == expected.weights.keys()
+    for name, weight in expected.weights.items():
+        assert_close(result.weights[name].double(), weight.double(), tolerance, name)
+    assert len(result.history) == len(expected.history)
+    for row, other in zip(result.history, expected.history, strict=True):
+        assert row.keys() == other.keys()
+        for name, value in other.items():
+            where = f"{name} of epoch {other['epoch']}: {row[name]}, not {value}"
+            if name == "valid_acc":
+                assert abs(row[name] - value) <= 2.01 / samples, where
+            elif isinstance(value, bool | np.bool_) or name == "epoch":
+                assert name == "valid_acc_best" or row[name] == value, where
+            else:
+                assert abs(row[name] - value) <= tolerance * max(abs(value), 1e-3), where
+
+
+def assert_close(value, expected, tolerance, name):
+    """Hold a tensor against another one, relative to its largest number."""
+    scale = max(float(expected.abs().max()), 1e-3)
+    worst = float((value - expected).abs().max())
+    assert worst <= tolerance * scale, f"{name} is off by {worst / scale:.1e}"
+
+
+def check(net, X, y, *, seeds=(0, 1, 2), by_hand=True):
+    """Hold a fleet of some seeds of a net against skorch."""
+    runs = [as_run(net, X, y, seed) for seed in seeds]
+    results = by_fleets(runs, X, y, by_hand=by_hand)
+    for run, result in zip(runs, results, strict=True):
+        assert_same(result, by_skorch(net, run, X, y), samples=1 if run.valid is None else len(run.valid))
+    return results

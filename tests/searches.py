@@ -1,0 +1,122 @@
+"""What the tests of the search have in common: a small table, small nets, skorch's own training of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from torch import nn
+
+from actlab import FleetSearchCV, NeuralNet
+from actlab.fleet.run import WEIGHTS, drawing
+
+ROWS, FEATURES, CLASSES = 150, 4, 3
+ACTIVATIONS = {"module__activation": ["relu", "tanh"]}
+
+
+def table(seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.arange(ROWS) % CLASSES
+    X = rng.normal(size=(ROWS, FEATURES)) + 1.5 * np.eye(CLASSES, FEATURES)[y]
+    return X.astype(np.float32), y.astype(np.int64)
+
+
+X, Y = table()
+
+
+def classifier(kind: Any = skorch.NeuralNetClassifier, **options):
+    usual = {
+        "module": NeuralNet,
+        "module__num_features": FEATURES,
+        "module__num_classes": CLASSES,
+        "module__num_units": 8,
+        "criterion": nn.CrossEntropyLoss,
+        "lr": 0.1,
+        "max_epochs": 2,
+        "batch_size": 16,
+        "verbose": 0,
+    }
+    return kind(**{**usual, **options})
+
+
+def plain(module, kind: Any = skorch.NeuralNetClassifier, **options):
+    """Return a net of a module without NeuralNet's arguments."""
+    usual = {"criterion": nn.CrossEntropyLoss, "lr": 0.1, "max_epochs": 2, "batch_size": 16, "verbose": 0}
+    return kind(module, **{**usual, **options})
+
+
+class Idle(skorch.callbacks.Callback):
+    """Does nothing, but a fleet cannot know that."""
+
+
+def grid_search(net=None, grid=None, **options):
+    return GridSearchCV(net or classifier(), grid or ACTIVATIONS, **{"cv": 3, **options})
+
+
+def search(net=None, grid=None, **options):
+    return FleetSearchCV(net or classifier(), grid or ACTIVATIONS, **{"cv": 3, "n_jobs": 1, **options})
+
+
+def one(outputs, features=FEATURES):
+    return nn.Sequential(nn.Linear(features, 6), nn.Tanh(), nn.Linear(6, outputs))
+
+
+def by_skorch(net, X, y, seed=0, fold=0):
+    """Return a copy of the net that skorch trained from the weights that the search gives this fold."""
+    twin = clone(net)
+    with drawing(seed, fold, WEIGHTS, "cpu"):
+        twin.initialize()
+    return twin.partial_fit(X, y)
+
+
+def scores(found, name="test_score"):
+    """Return the scores (candidates, splits)."""
+    results = found.cv_results_
+    splits = [key for key in results if key.startswith("split") and key.endswith(name)]
+    return np.column_stack([results[key] for key in splits])
+
+
+class Recorder(nn.Module):
+    """An activation with a trained number, which tells where it started."""
+
+    def __init__(self, start=0.5):
+        super().__init__()
+        self.start = start
+        self.slope = nn.Parameter(torch.tensor(start))
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.slope.fill_(self.start)
+
+    def forward(self, x):
+        return torch.where(x > 0, x, self.slope * x)
+
+
+class Counting(nn.Module):
+    made = 0
+    fails = False
+
+    def __init__(self, **sizes):
+        super().__init__()
+        type(self).made += 1
+        self.layers = one(CLASSES)
+
+    def forward(self, x):
+        return self.layers(x)
+
+    @classmethod
+    def of(cls, **facts):
+        return type("Counting", (cls,), {"made": 0, **facts})
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # nets this small only wait for a second one
+    yield
+    torch.set_num_threads(before)

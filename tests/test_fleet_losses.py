@@ -1,0 +1,124 @@
+"""Losses over a stack, and their gradients, against torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from torch import nn
+
+from actlab.fleet.losses import by_hand, loss_problem, one_net, plain
+
+NETS, ROWS = 3, 7
+CASES = {
+    "classes": (nn.CrossEntropyLoss(), (4,), ()),
+    "classes of many places": (nn.CrossEntropyLoss(), (4, 2), (2,)),
+    "classes of an image": (nn.CrossEntropyLoss(), (4, 2, 3), (2, 3)),
+    "binary": (nn.BCEWithLogitsLoss(), (), ()),
+    "binary in a column": (nn.BCEWithLogitsLoss(), (1,), ()),
+    "binary, column against column": (nn.BCEWithLogitsLoss(), (1,), (1,)),
+    "many labels": (nn.BCEWithLogitsLoss(), (5,), (5,)),
+    "one number": (nn.MSELoss(), (), ()),
+    "a column of numbers": (nn.MSELoss(), (1,), (1,)),
+    "some numbers": (nn.MSELoss(), (3,), (3,)),
+    "a table of numbers": (nn.MSELoss(), (3, 2), (3, 2)),
+}
+
+
+def drawn(loss, outputs, targets, scale=3.0):
+    generator = torch.Generator().manual_seed(0)
+    y = scale * torch.randn(NETS, ROWS, *outputs, generator=generator, dtype=torch.float64)
+    if isinstance(loss, nn.CrossEntropyLoss):
+        return y, torch.randint(outputs[0], (NETS, ROWS, *targets), generator=generator)
+    if isinstance(loss, nn.BCEWithLogitsLoss):
+        return y, torch.randint(2, (NETS, ROWS, *targets), generator=generator).double()
+    return y, torch.randn(NETS, ROWS, *targets, generator=generator, dtype=torch.float64)
+
+
+def by_autograd(loss, outputs, targets):
+    leaf = outputs.clone().requires_grad_()
+    value = one_net(loss, leaf, targets)
+    return value.detach(), torch.autograd.grad(value, leaf)[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_net_of_a_stack_has_its_own_loss_and_gradient(case):
+    loss, *shapes = CASES[case]
+    outputs, targets = drawn(loss, *shapes)
+    expected = [by_autograd(loss, *net) for net in zip(outputs, targets, strict=True)]
+    values, grads = by_hand(loss, outputs, targets, stacked=True)
+    torch.testing.assert_close(values, torch.stack([v for v, _ in expected]), rtol=1e-13, atol=0)
+    torch.testing.assert_close(grads, torch.stack([g for _, g in expected]), rtol=1e-12, atol=1e-16)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_net_needs_no_stack(case):
+    loss, *shapes = CASES[case]
+    outputs, targets = (part[0] for part in drawn(loss, *shapes))
+    expected, slope = by_autograd(loss, outputs, targets)
+    value, grad = by_hand(loss, outputs, targets, stacked=False)
+    torch.testing.assert_close(value, expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(grad, slope, rtol=1e-12, atol=1e-16)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_outputs_in_the_thousands_do_not_overflow(case):
+    loss, *shapes = CASES[case]
+    outputs, targets = drawn(loss, *shapes, scale=1000.0)
+    given = targets.float() if targets.is_floating_point() else targets
+    values, grads = by_hand(loss, outputs.float(), given, stacked=True)
+    expected = [by_autograd(loss, *net) for net in zip(outputs, targets, strict=True)]
+    torch.testing.assert_close(values.double(), torch.stack([v for v, _ in expected]), rtol=1e-6, atol=0)
+    torch.testing.assert_close(grads.double(), torch.stack([g for _, g in expected]), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.BCEWithLogitsLoss()], ids=["mse", "bce"])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_shapes_that_torch_would_broadcast_are_left_to_it(loss, stacked):
+    outputs, targets = torch.zeros(4, 4, 2), torch.zeros(4, 4)
+    with pytest.raises(ValueError, match=r"outputs are \(4, .*2\), but targets \(4,.*\)"):
+        by_hand(loss, *(part if stacked else part[0] for part in (outputs, targets)), stacked=stacked)
+
+
+@pytest.mark.parametrize(
+    ("loss", "written_down"),
+    [
+        (nn.CrossEntropyLoss(), True),
+        (nn.CrossEntropyLoss(weight=torch.ones(3)), False),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), False),
+        (nn.CrossEntropyLoss(ignore_index=2), False),
+        (nn.CrossEntropyLoss(ignore_index=-1), False),
+        (nn.NLLLoss(), False),
+        (nn.BCEWithLogitsLoss(), True),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.0)), False),
+        (nn.BCEWithLogitsLoss(weight=torch.ones(3)), False),
+        (nn.MSELoss(), True),
+    ],
+    ids=repr,
+)
+def test_a_loss_with_weights_of_any_kind_is_left_to_autograd(loss, written_down):
+    assert plain(loss) is written_down
+
+
+def test_probabilities_are_scored_as_skorch_scores_them():
+    probabilities = torch.softmax(torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), 1)
+    probabilities[0] = torch.tensor([0.0, 0.0, 1.0])
+    targets = torch.tensor([0, 1, 2, 0, 1, 2])
+    net = NeuralNetClassifier(nn.Linear(1, 1), criterion=nn.NLLLoss).initialize()
+    assert torch.equal(one_net(nn.NLLLoss(), probabilities, targets), net.get_loss(probabilities, targets))
+
+
+def test_a_column_of_logits_is_scored_as_skorch_scores_it():
+    x, targets = torch.linspace(-3, 3, 6).unsqueeze(1), torch.tensor([0.0, 1, 0, 1, 0, 1])
+    net = NeuralNetBinaryClassifier(nn.Linear(1, 1)).initialize()
+    column = net.module_(x)
+    assert column.shape == (6, 1)
+    assert torch.equal(one_net(net.criterion_, column, targets), net.get_loss(net.infer(x), targets))
+
+
+def test_a_loss_that_cannot_be_stacked_says_why():
+    assert loss_problem(nn.CrossEntropyLoss()) == ""
+    assert loss_problem(nn.L1Loss()) == (
+        "the criterion L1Loss is none of CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, MSELoss"
+    )
+    assert loss_problem(nn.MSELoss(reduction="sum")) == "the criterion has reduction='sum', not 'mean'"

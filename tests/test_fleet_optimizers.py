@@ -1,0 +1,161 @@
+"""Every rule on a stack against torch.optim's own, a net at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from actlab.fleet.optimizers import RULES
+from actlab.fleet.run import Optimizer
+from actlab.fleet.schedule import arguments
+
+STEPS, SIZE = 20, 11
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
+SGD = {"lr": (0.1, 0.01, 0.5), "momentum": (0.9, 0.0, 0.5), "weight_decay": (0.0, 1e-2, 0.3)}
+ADAM = {
+    "lr": (1e-3, 0.1, 0.02),
+    "weight_decay": (0.0, 1e-2, 0.3),
+    "eps": (1e-8, 1e-3, 1e-6),
+    "beta1": (0.9, 0.5, 0.0),
+    "beta2": (0.999, 0.9, 0.99),
+}
+RMSPROP = {
+    "lr": (1e-2, 1e-3, 0.1),
+    "alpha": (0.99, 0.9, 0.5),
+    "eps": (1e-8, 1e-3, 1e-6),
+    "weight_decay": (0.0, 1e-2, 0.3),
+    "momentum": (0.0, 0.9, 0.5),
+}
+MOVING = {**SGD, "momentum": (0.9, 0.1, 0.5)}  # torch refuses Nesterov's way without momentum
+CASES = {
+    "SGD": ("SGD", SGD, ()),
+    "SGD without decay": ("SGD", {**SGD, "weight_decay": (0.0, 0.0, 0.0)}, ()),
+    "SGD, Nesterov": ("SGD", MOVING, ("nesterov",)),
+    "Adam": ("Adam", ADAM, ()),
+    "Adam, AMSGrad": ("Adam", ADAM, ("amsgrad",)),
+    "AdamW": ("AdamW", ADAM, ()),
+    "AdamW, AMSGrad": ("AdamW", ADAM, ("amsgrad",)),
+    "RMSprop": ("RMSprop", RMSPROP, ()),
+    "RMSprop, centred": ("RMSprop", RMSPROP, ("centered",)),
+}
+
+
+def optimizers(case):
+    name, columns, flags = CASES[case]
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return [Optimizer(name, numbers, frozenset(flags)) for numbers in rows]
+
+
+def gradients(rows, dtype, steps=STEPS):
+    """Return gradients of sizes that differ by thousands, some of them zero."""
+    generator = torch.Generator().manual_seed(1)
+    grads = torch.randn(steps, rows, SIZE, generator=generator, dtype=torch.float64)
+    grads *= torch.logspace(-2, 1, SIZE, dtype=torch.float64)
+    grads[:, :, 3] = 0
+    return grads.to(dtype)
+
+
+class Theirs:
+    """What torch.optim does to the rows of a matrix, each with an optimizer of its own."""
+
+    def __init__(self, each, weights):
+        self.rows = [row.clone().requires_grad_() for row in weights]
+        kind = getattr(torch.optim, each[0].name)
+        self.optimizers = [kind([row], **arguments(o)) for row, o in zip(self.rows, each, strict=True)]
+
+    def step(self, grads):
+        for row, optimizer, grad in zip(self.rows, self.optimizers, grads, strict=True):
+            row.grad = grad.clone()
+            optimizer.step()
+
+    def set(self, name, values):
+        for optimizer, value in zip(self.optimizers, values, strict=True):
+            group = optimizer.param_groups[0]
+            if name == "beta1":
+                group["betas"] = (value, group["betas"][1])
+            else:
+                group[name] = value
+
+    @property
+    def weights(self):
+        return torch.stack([row.detach() for row in self.rows])
+
+
+class Ours:
+    """The same by a rule."""
+
+    def __init__(self, each, weights):
+        self.weights, self.grads = weights.clone(), torch.zeros_like(weights)
+        self.rule = RULES[each[0].name](each, self.weights, self.grads)
+
+    def step(self, grads):
+        self.grads.copy_(grads)
+        self.rule.step()
+
+
+def start(rows, dtype):
+    return torch.randn(rows, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+
+
+def assert_same(ours, theirs):
+    tolerance = TOLERANCE[theirs.dtype]
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("case", CASES)
+def test_a_rule_does_to_every_row_what_torch_does_with_its_numbers(case, dtype):
+    each, weights = optimizers(case), start(3, dtype)
+    ours, theirs = Ours(each, weights), Theirs(each, weights)
+    for grads in gradients(3, dtype):
+        ours.step(grads)
+        theirs.step(grads)
+        assert_same(ours.weights, theirs.weights)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_smaller_stack_goes_on_where_the_larger_one_was(case):
+    each, weights, kept = optimizers(case), start(3, torch.float64), torch.tensor([2, 0])
+    theirs, before = Theirs(each, weights), Ours(each, weights)
+    for grads in gradients(3, torch.float64)[:7]:
+        before.step(grads)
+        theirs.step(grads)
+    after = Ours([each[row] for row in kept], before.weights[kept])
+    after.rule.take(before.rule, kept)
+    for grads in gradients(3, torch.float64)[7:]:
+        after.step(grads[kept])
+        theirs.step(grads)
+    assert_same(after.weights, theirs.weights[kept])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_numbers_that_are_set_count_from_the_next_step_and_go_along_to_a_smaller_stack(case):
+    each, weights, kept = optimizers(case), start(3, torch.float64), torch.tensor([1])
+    theirs, before = Theirs(each, weights), Ours(each, weights)
+    cycled = "beta1" if "beta1" in each[0].numbers else "momentum"
+    for number, grads in enumerate(gradients(3, torch.float64)[:9], 1):
+        # A step with a momentum of exactly 0 would leave torch's buffer out, so none is.
+        for name, values in {"lr": (0.1 / number, 0.2, 0.03), cycled: (0.9, 0.5 / number, 0.8)}.items():
+            before.rule.set(name, values)
+            theirs.set(name, values)
+        before.step(grads)
+        theirs.step(grads)
+    assert_same(before.weights, theirs.weights)
+    after = Ours([each[1]], before.weights[kept])
+    after.rule.take(before.rule, kept)
+    for grads in gradients(3, torch.float64)[9:]:
+        after.step(grads[kept])
+        theirs.step(grads)
+    assert_same(after.weights, theirs.weights[kept])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_row_does_not_depend_on_its_company(case):
+    each, weights = optimizers(case), start(3, torch.float32)
+    together = Ours(each, weights)
+    alone = [Ours([o], weights[[row]]) for row, o in enumerate(each)]
+    for grads in gradients(3, torch.float32):
+        together.step(grads)
+        for row, one in enumerate(alone):
+            one.step(grads[[row]])
+    assert_same(together.weights, torch.cat([one.weights for one in alone]))

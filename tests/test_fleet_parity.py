@@ -1,0 +1,332 @@
+"""A fleet against skorch's own training: the same weights, the same history, one net after the other."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from skorch.callbacks import EarlyStopping, LRScheduler
+from torch import nn
+from torch.optim import lr_scheduler as schedules
+
+from actlab.nets import fresh
+from tests.fleets import (
+    CLASSES,
+    FEATURES,
+    Branching,
+    as_run,
+    assert_close,
+    assert_same,
+    by_fleets,
+    by_skorch,
+    check,
+    classifier,
+    flat,
+    line,
+    table,
+)
+
+X, Y = table()
+BOTH_WAYS = pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+
+# -- optimizers -----------------------------------------------------------------------------------
+
+ADAM, ADAMW, RMSPROP = torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop
+OPTIMIZERS = {
+    "SGD": {},
+    "SGD with momentum": {"optimizer__momentum": 0.9},
+    "SGD, Nesterov": {"optimizer__momentum": 0.9, "optimizer__nesterov": True},
+    "SGD with decay": {"optimizer__momentum": 0.5, "optimizer__weight_decay": 0.1},
+    "Adam": {"optimizer": ADAM, "lr": 0.01},
+    "Adam with decay": {"optimizer": ADAM, "lr": 0.01, "optimizer__weight_decay": 0.1},
+    "Adam, other betas": {"optimizer": ADAM, "lr": 0.01, "optimizer__betas": (0.5, 0.9)},
+    "Adam, AMSGrad": {"optimizer": ADAM, "lr": 0.01, "optimizer__amsgrad": True},
+    "AdamW": {"optimizer": ADAMW, "lr": 0.01},
+    "AdamW, much decay": {"optimizer": ADAMW, "lr": 0.01, "optimizer__weight_decay": 2.0},
+    "RMSprop": {"optimizer": RMSPROP, "lr": 0.01},
+    "RMSprop, centred": {"optimizer": RMSPROP, "lr": 0.01, "optimizer__centered": True},
+    "RMSprop with momentum": {"optimizer": RMSPROP, "lr": 0.01, "optimizer__momentum": 0.9},
+    "RMSprop with everything": {
+        "optimizer": RMSPROP,
+        "lr": 0.01,
+        "optimizer__centered": True,
+        "optimizer__momentum": 0.5,
+        "optimizer__weight_decay": 0.1,
+        "optimizer__alpha": 0.9,
+    },
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_rule_trains_as_torchs_own_does(name, by_hand):
+    check(classifier(**OPTIMIZERS[name]), X, Y, by_hand=by_hand)
+
+
+# -- losses ---------------------------------------------------------------------------------------
+
+WEIGHTED = {"criterion__weight": torch.tensor([1.0, 2.0, 0.5])}
+LOSSES = {
+    "cross-entropy": {},
+    "cross-entropy with weights": WEIGHTED,
+    "cross-entropy, smoothed": {"criterion__label_smoothing": 0.2},
+    "cross-entropy without a class": {"criterion__ignore_index": 1},
+    "cross-entropy with weights, without a class": {**WEIGHTED, "criterion__ignore_index": 0},
+}
+
+
+def probabilities():
+    return nn.Sequential(line(), nn.Softmax(1))
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("name", LOSSES)
+def test_classes_are_learnt_as_skorch_learns_them(name, by_hand):
+    check(classifier(**LOSSES[name]), X, Y, by_hand=by_hand)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("first", [0, 3])
+def test_rows_without_a_class_are_left_out(first, by_hand):
+    y = Y.copy()
+    y[first::7] = -1
+    net = classifier(criterion__ignore_index=-1, train_split=None)
+    check(net, X, y, by_hand=by_hand)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 0.5])], ids=["equal", "weighted"])
+def test_probabilities_are_learnt_as_skorch_learns_them(weight, by_hand):
+    net = classifier(module=probabilities, criterion=nn.NLLLoss, criterion__weight=weight)
+    check(net, X, Y, by_hand=by_hand)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("module", [flat, lambda: line(outputs=1)], ids=["(n,)", "(n, 1)"])
+@pytest.mark.parametrize("pos_weight", [None, torch.tensor(3.0)], ids=["equal", "weighted"])
+def test_one_class_of_two_is_learnt_as_skorch_learns_it(module, pos_weight, by_hand):
+    net = skorch.NeuralNetBinaryClassifier(
+        module, criterion__pos_weight=pos_weight, max_epochs=2, batch_size=16, lr=0.1, verbose=0
+    )
+    check(net, X, (Y == 1).astype(np.float32), by_hand=by_hand)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("columns", [0, 1, 2])
+def test_numbers_are_learnt_as_skorch_learns_them(columns, by_hand):
+    y = X @ np.arange(1, FEATURES + 1, dtype=np.float32) / 5
+    y = np.stack([y, -y], 1)[:, :columns] if columns else y
+    module = (lambda: line(outputs=columns)) if columns else flat
+    net = skorch.NeuralNetRegressor(module, max_epochs=2, batch_size=16, lr=0.1, verbose=0)
+    check(net, X, y, by_hand=by_hand)
+
+
+# -- batches --------------------------------------------------------------------------------------
+
+BATCHES = {
+    "in their order": {},
+    "shuffled": {"iterator_train__shuffle": True},
+    "shuffled, the incomplete one left out": {
+        "iterator_train__shuffle": True,
+        "iterator_train__drop_last": True,
+    },
+    "the incomplete one left out": {"iterator_train__drop_last": True},
+    "one row in the last": {"batch_size": 13},
+    "all rows at once": {"batch_size": -1},
+    "all rows at once, none left out": {"batch_size": -1, "iterator_train__drop_last": True},
+    "more than there are rows": {"batch_size": 1000},
+    "another size for validation": {"iterator_valid__batch_size": 3},
+    "a size for training alone": {"batch_size": 4, "iterator_train__batch_size": 16},
+    "nothing held back": {"train_split": None, "iterator_train__shuffle": True},
+    "a half held back": {"train_split": skorch.dataset.ValidSplit(2)},
+    "all rows at once, nothing held back": {"batch_size": -1, "train_split": None},
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("name", BATCHES)
+def test_batches_are_skorchs(name, by_hand):
+    check(classifier(**BATCHES[name]), X, Y, by_hand=by_hand)
+
+
+# -- schedules ------------------------------------------------------------------------------------
+
+BY_BATCH = {"policy": schedules.OneCycleLR, "max_lr": 0.2, "total_steps": 15, "step_every": "batch"}
+MOVING = {"optimizer__momentum": 0.9, "optimizer__nesterov": True}
+SCHEDULES = {
+    "StepLR": ({"policy": schedules.StepLR, "step_size": 2, "gamma": 0.3}, MOVING),
+    "CosineAnnealingLR": ({"policy": schedules.CosineAnnealingLR, "T_max": 5}, OPTIMIZERS["AdamW"]),
+    "ExponentialLR": ({"policy": schedules.ExponentialLR, "gamma": 0.7}, OPTIMIZERS["RMSprop"]),
+    "ReduceLROnPlateau": (
+        {"policy": schedules.ReduceLROnPlateau, "patience": 0, "threshold": 0.4},
+        OPTIMIZERS["SGD"],
+    ),
+    "ReduceLROnPlateau of valid_loss": (
+        {"policy": schedules.ReduceLROnPlateau, "patience": 0, "threshold": 0.4, "monitor": "valid_loss"},
+        OPTIMIZERS["Adam"],
+    ),
+    "OneCycleLR, momentum too": (BY_BATCH, MOVING),
+    "OneCycleLR, betas too": ({**BY_BATCH, "max_lr": 0.02}, OPTIMIZERS["Adam"]),
+    "OneCycleLR, momentum of RMSprop": ({**BY_BATCH, "max_lr": 0.01}, OPTIMIZERS["RMSprop"]),
+    "OneCycleLR, the rate alone": ({**BY_BATCH, "cycle_momentum": False}, OPTIMIZERS["SGD"]),
+    "by epochs, without a column": (
+        {"policy": schedules.StepLR, "step_size": 1, "event_name": None},
+        OPTIMIZERS["SGD"],
+    ),
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_learning_rate_changes_as_skorch_changes_it(name, by_hand):
+    policy, optimizer = SCHEDULES[name]
+    net = classifier(max_epochs=5, callbacks=[("pace", LRScheduler(**policy))], **optimizer)
+    check(net, X, Y, by_hand=by_hand)
+
+
+# -- early stopping -------------------------------------------------------------------------------
+
+STOPPING = {
+    "never": {"patience": 50},
+    "by a share": {"patience": 2, "threshold": 0.1},
+    "by a difference": {"patience": 2, "threshold": 0.05, "threshold_mode": "abs"},
+    "by the training loss": {"patience": 1, "threshold": 0.2, "monitor": "train_loss"},
+    "by accuracy": {"patience": 3, "monitor": "valid_acc", "lower_is_better": False},
+    "with the best weights": {"patience": 3, "threshold": 0.1, "load_best": True},
+    "with the most accurate weights": {
+        "patience": 3,
+        "monitor": "valid_acc",
+        "lower_is_better": False,
+        "load_best": True,
+    },
+    "at once": {"patience": 0},
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("name", STOPPING)
+def test_a_run_stops_when_skorch_stops_it_and_the_others_go_on(name, by_hand):
+    net = classifier(max_epochs=12, callbacks=[("stop", EarlyStopping(**STOPPING[name]))], lr=0.05)
+    runs = [as_run(net.set_params(lr=lr), X, Y, seed) for seed in (0, 1) for lr in (0.05, 0.2, 1.0)]
+    results = by_fleets(runs, X, Y, by_hand=by_hand)
+    for run, result in zip(runs, results, strict=True):
+        net.set_params(lr=run.optimizer.numbers["lr"])
+        assert_same(result, by_skorch(net, run, X, Y))
+    lengths = {len(result.history) for result in results}
+    assert lengths == {"never": {12}, "at once": {1}}.get(name, lengths)
+    assert name in ("never", "at once") or len(lengths) > 1
+
+
+# -- backgrounds ----------------------------------------------------------------------------------
+
+
+def images(background):
+    """Return rows (50, 64) that are mostly background: some columns everywhere, most nowhere."""
+    rng = np.random.default_rng(0)
+    X = np.full((50, 64), background, np.float32)
+    X[:, 10:30] = rng.normal(size=(50, 20)) + 2 * np.eye(CLASSES, 20)[Y]
+    for column in range(30, 45):
+        X[rng.integers(50), column] = 3.0
+    return X
+
+
+def wide(bias=True):
+    return nn.Sequential(nn.Linear(64, 40, bias=bias), nn.Tanh(), nn.Linear(40, CLASSES))
+
+
+@pytest.mark.parametrize("background", [0.0, -0.4242])
+@pytest.mark.parametrize("name", ["SGD with decay", "Adam", "RMSprop with everything"])
+@pytest.mark.parametrize("how", [{}, {"module__bias": False}, {"iterator_train__drop_last": True}], ids=str)
+def test_rows_that_are_mostly_background_train_as_any_others(background, name, how):
+    net = classifier(module=wide, batch_size=12, max_epochs=3, **{**OPTIMIZERS[name], **how})
+    X = images(background)
+    runs = [as_run(net, X, Y, seed) for seed in (0, 1)]
+    for most in (1, 2):
+        for run, result in zip(runs, by_fleets(runs, X, Y, most=most), strict=True):
+            assert_same(result, by_skorch(net, run, X, Y))
+
+
+# -- anything -------------------------------------------------------------------------------------
+
+
+class Line(nn.Module):
+    """A straight line of layers."""
+
+    def __init__(self, widths=(6,), bias=True, norm=False, activation="tanh"):
+        super().__init__()
+        sizes, parts = [FEATURES, *widths], []
+        for before, after in itertools.pairwise(sizes):
+            # A bias before a normalization has no gradient but noise, which Adam takes for a direction.
+            parts += [nn.Linear(before, after, bias=bias and not norm)]
+            parts += [nn.BatchNorm1d(after)] * norm + [fresh(activation)]
+        self.layers = nn.Sequential(*parts, nn.Linear(sizes[-1], CLASSES, bias=bias))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+WIDTHS = st.sampled_from([1, 2, 5, 9, 24, 40])
+ACTIVATIONS = ["relu", "tanh", "softplus", "mish", "leaky_relu(negative_slope=0.2)", "prelu", "swish"]
+ACTIVATIONS += [nn.ELU, nn.SiLU, nn.PReLU]
+RULES = {
+    "SGD": {"optimizer__nesterov": st.booleans()},
+    "Adam": {"optimizer__amsgrad": st.booleans()},
+    "AdamW": {"optimizer__amsgrad": st.booleans()},
+    "RMSprop": {"optimizer__centered": st.booleans()},
+}
+
+
+@st.composite
+def searches(draw):
+    """Draw runs of one kind of net that differ in numbers, activations and seeds."""
+    rule = draw(st.sampled_from(sorted(RULES)))
+    options = {"optimizer": getattr(torch.optim, rule)}
+    options |= {name: draw(values) for name, values in RULES[rule].items()}
+    options["batch_size"] = draw(st.sampled_from([7, 16, 40, -1]))
+    options["iterator_train__shuffle"] = draw(st.booleans())
+    options["iterator_train__drop_last"] = draw(st.booleans())
+    if draw(st.booleans()):
+        shape = {"module": Branching, "module__width": draw(WIDTHS)}
+    else:
+        norm = draw(st.booleans())
+        # Nor has a weight by itself a gradient before one: it only scales what is scaled back.
+        widths = draw(st.lists(WIDTHS.filter(lambda width: width > norm), min_size=1, max_size=3))
+        shape = {"module": Line, "module__widths": tuple(widths), "module__norm": norm}
+    options |= {**shape, "module__bias": draw(st.booleans())}
+    rates = [0.001, 0.01, 0.1] if rule == "SGD" else [0.001, 0.01]
+    nets = []
+    for _ in range(draw(st.integers(1, 6))):
+        numbers = {"lr": draw(st.sampled_from(rates))}
+        numbers["optimizer__weight_decay"] = draw(st.sampled_from([0.0, 0.01, 0.3]))
+        if rule in ("SGD", "RMSprop"):
+            numbers["optimizer__momentum"] = draw(st.sampled_from([0.1, 0.5, 0.9]))
+        numbers["module__activation"] = draw(st.sampled_from(ACTIVATIONS))
+        nets.append((classifier(**options, **numbers), draw(st.integers(0, 3))))
+    return nets
+
+
+@given(
+    nets=searches(),
+    by_hand=st.booleans(),
+    most=st.integers(1, 6),
+    other=st.integers(1, 6),
+    random=st.randoms(use_true_random=False),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_search_gives_what_skorch_gives_in_any_order_and_packing(nets, by_hand, most, other, random):
+    runs = [as_run(net, X, Y, seed) for net, seed in nets]
+    results = by_fleets(runs, X, Y, most=most, by_hand=by_hand)
+    for (net, _), run, result in zip(nets, runs, results, strict=True):
+        assert not result.alone
+        assert result.how == ("by hand" if by_hand and net.module is Line else "by autograd")
+        assert_same(result, by_skorch(net, run, X, Y))
+    places = random.sample(range(len(runs)), len(runs))
+    again = by_fleets([runs[place] for place in places], X, Y, most=other, by_hand=by_hand)
+    for place, result in zip(places, again, strict=True):
+        for name, weight in results[place].weights.items():
+            assert_close(result.weights[name].double(), weight.double(), 1e-5, name)

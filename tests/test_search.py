@@ -1,0 +1,288 @@
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    LeaveOneGroupOut,
+    ShuffleSplit,
+    StratifiedKFold,
+)
+from torch import nn
+
+from actlab import UsageError
+from tests.searches import (
+    ACTIVATIONS,
+    ROWS,
+    Counting,
+    X,
+    Y,
+    by_skorch,
+    classifier,
+    grid_search,
+    one_thread,
+    scores,
+    search,
+)
+
+__all__ = ["one_thread"]
+
+GRIDS = {
+    "one": ACTIVATIONS,
+    "list": [
+        {"module__activation": ["relu"], "lr": [0.1, 0.01]},
+        {"module__num_units": [4, 8, 6], "max_epochs": [1]},
+        {"batch_size": [10]},
+    ],
+    "optimizers": {"optimizer": [torch.optim.SGD, torch.optim.Adam], "module__num_units": np.array([4, 6])},
+    "betas": {"optimizer": [torch.optim.Adam], "optimizer__betas": [(0.9, 0.99), (0.8, 0.9)]},
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+@pytest.mark.parametrize("scoring", [None, ["accuracy", "neg_log_loss"]], ids=["score", "scores"])
+def test_results_have_the_keys_types_and_masks_of_scikit_learn(grid, scoring):
+    options = {"scoring": scoring, "refit": False, "return_train_score": True}
+    ours = search(grid=grid, **options).fit(X, Y)
+    theirs = grid_search(grid=grid, **options).fit(X, Y)
+    assert list(ours.cv_results_) == list(theirs.cv_results_)
+    assert ours.cv_results_["params"] == theirs.cv_results_["params"]
+    for name, expected in theirs.cv_results_.items():
+        found = ours.cv_results_[name]
+        assert type(found) is type(expected), name
+        if name != "params":
+            assert (found.dtype, found.shape) == (expected.dtype, expected.shape), name
+        if name.startswith("param_"):
+            assert np.array_equal(np.ma.getmaskarray(found), np.ma.getmaskarray(expected)), name
+            assert found.compressed().tolist() == expected.compressed().tolist(), name
+    assert (ours.n_splits_, ours.multimetric_) == (theirs.n_splits_, theirs.multimetric_)
+    assert vars(ours).keys() - vars(theirs).keys() <= {"executor", "seeds", "precision", "runs_"}
+
+
+def test_a_search_has_every_attribute_of_scikit_learns():
+    ours, theirs = search().fit(X, Y), grid_search().fit(X, Y)
+    public = {name for name in vars(theirs) if not name.startswith("_")}
+    assert public == vars(ours).keys() - {"executor", "seeds", "precision", "runs_"} - {"_sklearn_version"}
+
+
+def test_every_run_is_what_skorch_makes_of_the_same_weights_and_rows():
+    net = classifier(module__activation="tanh")
+    grid = {"lr": [0.1, 0.02], "module__num_units": [4, 8]}
+    found = search(net, grid, scoring="neg_log_loss", return_train_score=True).fit(X, Y)
+    for number, parameters in enumerate(found.cv_results_["params"]):
+        for fold, (train, test) in enumerate(StratifiedKFold(3).split(X, Y)):
+            alone = by_skorch(copy.deepcopy(net).set_params(**parameters), X[train], Y[train], 0, fold)
+            for part, rows in {"train": train, "test": test}.items():
+                score = -nn.functional.cross_entropy(
+                    torch.from_numpy(alone.forward(X[rows]).numpy()), torch.from_numpy(Y[rows])
+                )
+                assert scores(found, f"{part}_score")[number, fold] == pytest.approx(score.item(), abs=1e-6)
+
+
+def test_ranks_and_means_follow_from_the_splits():
+    found = search(grid={"lr": [0.3, 1e-6, 0.1], "module__activation": ["relu", "tanh"]}).fit(X, Y)
+    table = scores(found)
+    assert np.array_equal(found.cv_results_["mean_test_score"], table.mean(axis=1))
+    assert np.array_equal(found.cv_results_["std_test_score"], table.std(axis=1))
+    means = table.mean(axis=1)
+    assert found.cv_results_["rank_test_score"].tolist() == [1 + int((means > m).sum()) for m in means]
+    assert found.best_index_ == means.argmax()
+    assert found.best_score_ == means.max()
+    assert found.best_params_ == found.cv_results_["params"][found.best_index_]
+
+
+def test_every_run_has_its_share_of_the_time():
+    found = search(seeds=2).fit(X, Y)
+    seconds = found.runs_["seconds"].to_numpy().reshape(2, 6)
+    assert (seconds > 0).all()
+    assert np.array_equal(found.cv_results_["mean_fit_time"], seconds.mean(axis=1))
+    assert np.array_equal(found.cv_results_["std_fit_time"], seconds.std(axis=1))
+
+
+# -- scoring and refit --------------------------------------------------------------------------------
+
+
+def both_scores(net, X, y):
+    right = accuracy_score(y, net.predict(X))
+    return {"right": right, "wrong": 1 - right}
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    [
+        ["accuracy", "f1_macro"],
+        ("accuracy", "f1_macro"),
+        {"accuracy": "accuracy", "own": make_scorer(accuracy_score)},
+        both_scores,
+    ],
+    ids=["list", "tuple", "dict", "callable"],
+)
+def test_several_scores_at_once(scoring):
+    name = "right" if scoring is both_scores else "accuracy"
+    found = search(scoring=scoring, refit=name).fit(X, Y)
+    expected = scores(search().fit(X, Y))
+    assert np.array_equal(scores(found, f"test_{name}"), expected)
+    assert found.multimetric_ is True
+    assert found.best_score_ == expected.mean(axis=1).max()
+    assert found.score(X, Y) == accuracy_score(Y, found.predict(X))
+
+
+def test_refit_says_which_candidate_is_trained_on_everything():
+    assert not hasattr(search(refit=False).fit(X, Y), "best_estimator_")
+    worst = search(refit=lambda results: int(results["mean_test_score"].argmin())).fit(X, Y)
+    assert worst.best_index_ == worst.cv_results_["mean_test_score"].argmin()
+    assert not hasattr(worst, "best_score_")
+    assert worst.best_estimator_.module__activation == worst.best_params_["module__activation"]
+    with pytest.raises(ValueError, match="refit must be set to a scorer key"):
+        search(scoring=["accuracy", "f1_macro"]).fit(X, Y)
+
+
+def test_the_best_net_is_what_skorch_makes_of_everything():
+    found = search(seeds=[7, 8]).fit(X, Y)
+    net = classifier().set_params(**found.best_params_)
+    alone = by_skorch(net, X, Y, seed=7, fold=3)
+    for name, weight in found.best_estimator_.module_.state_dict().items():
+        torch.testing.assert_close(weight, alone.module_.state_dict()[name], rtol=1e-5, atol=1e-6)
+    ours, theirs = (
+        pd.DataFrame(list(n.history)).drop(columns=["batches", "dur"], errors="ignore")
+        for n in (found.best_estimator_, alone)
+    )
+    pd.testing.assert_frame_equal(ours[sorted(ours)], theirs[sorted(theirs)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["accuracy_", "acuracy"])
+def test_a_wrong_scoring_name_is_told_before_anything_is_trained(name):
+    module = Counting.of(fails=False)
+    with pytest.raises(ValueError, match="scoring"):
+        search(classifier(module=module), {"lr": [0.1]}, scoring=name).fit(X, Y)
+    assert module.made == 0
+
+
+# -- splits -------------------------------------------------------------------------------------------
+
+
+GROUPS = np.arange(ROWS) // 30
+
+
+@pytest.mark.parametrize(
+    ("cv", "params"),
+    [
+        (4, {}),
+        (None, {}),
+        (KFold(3, shuffle=True, random_state=0), {}),
+        ([(np.arange(0, 90), np.arange(90, 150)), (list(range(60, 150)), list(range(60)))], {}),
+        ([(np.arange(ROWS) < 90, np.arange(ROWS) >= 90)], {}),
+        (GroupKFold(3), {"groups": GROUPS}),
+        (LeaveOneGroupOut(), {"groups": GROUPS}),
+    ],
+    ids=["int", "none", "splitter", "indices", "masks", "groups", "one group out"],
+)
+def test_splits_are_scikit_learns(cv, params):
+    rows_seen = {"ours": [], "theirs": []}
+
+    def scoring(which):
+        def note(net, X, y):
+            rows_seen[which].append(X[:, 0].tolist())
+            return 0.0
+
+        return note
+
+    net = classifier(max_epochs=1)
+    ours = search(net, {"lr": [0.1]}, cv=cv, scoring=scoring("ours"), refit=False).fit(X, Y, **params)
+    theirs = GridSearchCV(net, {"lr": [0.1]}, cv=cv, scoring=scoring("theirs"), refit=False)
+    theirs.fit(X, Y, **params)
+    assert rows_seen["ours"] == rows_seen["theirs"]
+    assert ours.n_splits_ == theirs.n_splits_
+    assert ours.runs_["alone"].eq("").all()
+
+
+def test_a_generator_of_splits_is_used_up_once():
+    splits = list(KFold(3).split(X))
+    expected = scores(search(cv=splits).fit(X, Y))
+    assert np.array_equal(scores(search(cv=(pair for pair in splits)).fit(X, Y)), expected)
+
+
+class Drawing(ShuffleSplit):
+    times = 0
+
+    def split(self, X, y=None, groups=None):
+        self.times += 1
+        return super().split(X, y, groups)
+
+
+def test_splits_at_random_are_drawn_once_for_all_candidates_and_seeds():
+    cv = Drawing(2, test_size=0.5, random_state=None)
+    rows = []
+
+    def note(net, X, y):
+        rows.append(tuple(X[:, 0].tolist()))
+        return 0.0
+
+    search(cv=cv, scoring=note, seeds=2, refit=False).fit(X, Y)
+    assert cv.times == 1
+    assert len(rows) == 8
+    assert rows == rows[:2] * 4
+
+
+class Needy:
+    """A splitter as people write them: groups have no default, nothing is inherited."""
+
+    def get_n_splits(self, X, y, groups):
+        return 2
+
+    def split(self, X, y, groups):
+        assert groups is None
+        return iter(KFold(2).split(X))
+
+
+def test_a_splitter_need_not_be_scikit_learns():
+    assert search(cv=Needy()).fit(X, Y).n_splits_ == 2
+
+
+# -- seeds --------------------------------------------------------------------------------------------
+
+
+def test_splits_are_every_fold_for_the_first_seed_then_for_the_second():
+    options = {"scoring": "neg_log_loss", "refit": False}
+    both = search(seeds=[7, 8], **options).fit(X, Y)
+    seven, eight = (search(seeds=[seed], **options).fit(X, Y) for seed in (7, 8))
+    assert both.n_splits_ == 6
+    assert np.array_equal(scores(both), np.hstack([scores(seven), scores(eight)]))
+    assert both.runs_["seed"].tolist() == [7, 7, 7, 8, 8, 8] * 2
+    assert both.runs_["fold"].tolist() == [0, 1, 2] * 4
+    assert both.runs_["candidate"].tolist() == [0] * 6 + [1] * 6
+    assert not np.array_equal(scores(seven), scores(eight))
+
+
+def test_a_number_of_seeds_counts_from_zero():
+    options = {"scoring": "neg_log_loss", "refit": False}
+    assert np.array_equal(
+        scores(search(seeds=2, **options).fit(X, Y)), scores(search(seeds=[0, 1], **options).fit(X, Y))
+    )
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 1.5, "2", None, [], [-1], [0.5], [2**32], True])
+def test_impossible_seeds(seeds):
+    with pytest.raises(UsageError, match="seeds is"):
+        search(seeds=seeds).fit(X, Y)
+
+
+@pytest.mark.parametrize("precision", ["float16", "BF16", None, 32])
+def test_an_impossible_precision(precision):
+    with pytest.raises(UsageError, match="precision is"):
+        search(precision=precision).fit(X, Y)
+
+
+def test_bfloat16_is_close_to_float32_and_not_the_same():
+    net = classifier(module__num_units=256)  # layers that are small are left in float32
+    exact, rough = (
+        scores(search(net, scoring="neg_log_loss", precision=p, refit=False).fit(X, Y))
+        for p in ("float32", "bf16")
+    )
+    assert not np.array_equal(exact, rough)
+    np.testing.assert_allclose(rough, exact, atol=0.02)

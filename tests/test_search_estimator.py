@@ -1,0 +1,311 @@
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import sklearn
+import skorch
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import NotFittedError, check_is_fitted
+from torch import nn
+
+from actlab import FleetSearchCV, NeuralNet, UsageError
+from tests.searches import (
+    ROWS,
+    Counting,
+    X,
+    Y,
+    by_skorch,
+    classifier,
+    grid_search,
+    one_thread,
+    scores,
+    search,
+)
+
+__all__ = ["one_thread"]
+LR = {"lr": [0.1, 0.05]}
+NOT_COMPARED = {"mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time"}
+
+
+def same_results(ours, theirs):
+    assert list(ours.cv_results_) == list(theirs.cv_results_)
+    for name, values in theirs.cv_results_.items():
+        if name not in NOT_COMPARED:
+            np.testing.assert_array_equal(ours.cv_results_[name], values, err_msg=name)
+
+
+# -- an estimator like any other ----------------------------------------------------------------------
+
+
+def test_fitting_leaves_what_the_constructor_was_given_alone():
+    net, grid, cv = classifier(), {"module__activation": ["relu", nn.PReLU()]}, KFold(3)
+    given = {"estimator": net, "param_grid": grid, "cv": cv, "scoring": ["accuracy"], "refit": "accuracy"}
+    found = FleetSearchCV(**given, n_jobs=1, seeds=[3])
+    before, attributes = found.get_params(), vars(net).keys()
+    text = {name: repr(value) for name, value in net.get_params(deep=False).items()}
+    found.fit(X, Y)
+    after = found.get_params()
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in given)
+    assert {name: repr(value) for name, value in net.get_params(deep=False).items()} == text
+    assert vars(net).keys() == attributes
+    assert not net.initialized_
+    assert type(net) is skorch.NeuralNetClassifier
+
+
+def test_parameters_are_got_and_set_as_usual():
+    found = search()
+    params = {"estimator__max_epochs": 1, "seeds": 2, "precision": "bf16", "cv": 2}
+    found.set_params(**params)
+    assert {name: found.get_params()[name] for name in params} == params
+    assert found.estimator.max_epochs == 1
+    with pytest.raises(ValueError, match="Invalid parameter 'nonsense'"):
+        found.set_params(nonsense=1)
+    assert list(FleetSearchCV(found.estimator, {}).get_params(deep=False)) == sorted(
+        found.get_params(deep=False)
+    )
+    assert "FleetSearchCV(cv=2" in repr(found)
+
+
+def test_a_clone_is_unfitted_and_shares_the_executor():
+    with ThreadPoolExecutor(1) as executor:
+        found = search(executor=executor, grid=LR, seeds=[4, 5]).fit(X, Y)
+        twin = clone(found)
+        assert twin.executor is executor
+        assert found.executor is executor
+        assert twin.estimator is not found.estimator
+        assert twin.seeds == [4, 5]
+        with pytest.raises(NotFittedError):
+            check_is_fitted(twin)
+        assert np.array_equal(scores(twin.fit(X, Y)), scores(found))
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_fitted_search_can_be_pickled(threads):
+    with ThreadPoolExecutor(1) as executor:
+        found = search(executor=executor if threads else None, grid=LR).fit(X, Y)
+        for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):  # noqa: S301
+            assert again.executor is None
+            same_results(again, found)
+            assert np.array_equal(again.predict_proba(X), found.predict_proba(X))
+            assert again.runs_.equals(found.runs_)
+            assert again.score(X, Y) == found.score(X, Y)
+        assert found.executor is (executor if threads else None)
+
+
+def test_before_it_is_fitted():
+    found = search()
+    with pytest.raises(NotFittedError):
+        found.predict(X)
+    assert hasattr(found, "predict_proba")
+    assert not hasattr(search(refit=False), "predict")
+
+
+def test_it_is_what_its_estimator_is():
+    assert is_classifier(search())
+    assert is_regressor(search(skorch.NeuralNetRegressor(NeuralNet)))
+
+
+# -- the best net -------------------------------------------------------------------------------------
+
+
+class Mine(skorch.NeuralNetClassifier):
+    def twice(self):
+        return 2
+
+
+def test_the_best_net_is_of_the_estimators_class_and_goes_on_like_any_other():
+    found = search(classifier(Mine), LR).fit(X, Y)
+    best = found.best_estimator_
+    assert type(best) is Mine
+    assert best.twice() == 2
+    assert [row["epoch"] for row in best.history] == [1, 2]
+    assert {"train_loss", "valid_loss", "valid_acc", "dur"} <= best.history[-1].keys()
+    again = pickle.loads(pickle.dumps(best))  # noqa: S301
+    assert np.array_equal(again.predict_proba(X), best.predict_proba(X))
+    again.partial_fit(X, Y)
+    assert [row["epoch"] for row in again.history] == [1, 2, 3, 4]
+    assert again.history[-1]["train_loss"] < best.history[-1]["train_loss"]
+    assert clone(best).fit(X, Y).history[-1]["epoch"] == 2
+
+
+def test_the_search_predicts_with_the_best_net():
+    found = search(grid=LR).fit(X, Y)
+    best = found.best_estimator_
+    assert np.array_equal(found.predict(X), best.predict(X))
+    assert np.array_equal(found.predict_proba(X), best.predict_proba(X))
+    assert found.score(X, Y) == accuracy_score(Y, best.predict(X))
+    assert np.array_equal(found.classes_, [0, 1, 2])
+    assert found.refit_time_ > 0
+
+
+# -- within others ------------------------------------------------------------------------------------
+
+
+def test_within_a_pipeline():
+    pipeline = make_pipeline(StandardScaler(), search(grid=LR)).fit(X, Y)
+    found = pipeline[-1]
+    assert found.runs_["alone"].eq("").all()
+    alone = clone(found).fit(StandardScaler().fit_transform(X), Y)
+    same_results(found, alone)
+    assert np.array_equal(pipeline.predict(X), alone.predict(pipeline[0].transform(X)))
+
+
+def test_around_a_pipeline_everything_goes_scikit_learns_way():
+    pipeline = make_pipeline(StandardScaler(), classifier(train_split=None, max_epochs=1))
+    found = FleetSearchCV(pipeline, {"neuralnetclassifier__lr": [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, Y)
+    assert found.cv_results_["split0_test_score"].shape == (2,)
+
+
+def test_nested_cross_validation():
+    outer = cross_val_score(search(grid=LR), X, Y, cv=KFold(2, shuffle=True, random_state=0))
+    splits = KFold(2, shuffle=True, random_state=0).split(X)
+    by_hand = [search(grid=LR).fit(X[a], Y[a]).score(X[b], Y[b]) for a, b in splits]
+    assert outer.tolist() == by_hand
+
+
+def test_a_search_of_searches():
+    outer = GridSearchCV(search(grid=LR, scoring="neg_log_loss"), {"seeds": [1, 2]}, cv=2).fit(X, Y)
+    assert outer.best_estimator_.n_splits_ in (3, 6)
+
+
+# -- what goes along with the data --------------------------------------------------------------------
+
+
+class Scaling(nn.Module):
+    def __init__(self, **sizes):
+        super().__init__()
+        self.net = NeuralNet(**sizes)
+
+    def forward(self, X, scale=1.0):
+        return self.net(X) * scale
+
+
+def test_what_the_nets_fit_is_given_keeps_it_out_of_fleets():
+    net = classifier(module=Scaling, train_split=None)
+    found = search(net, LR, scoring="neg_log_loss", refit=False).fit(X, Y, scale=0.0)
+    assert found.runs_["alone"].eq("fit is given scale").all()
+    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["failure"].eq("").all()
+    assert np.array_equal(scores(found)[0], scores(found)[1])  # nothing can be learnt with a scale of 0
+
+
+def weighted():
+    return make_scorer(accuracy_score).set_score_request(sample_weight=True)
+
+
+def test_metadata_is_routed_to_scorers_and_splitters():
+    weights, groups = np.linspace(0, 1, ROWS), np.arange(ROWS) // 30
+    with sklearn.config_context(enable_metadata_routing=True):
+        cv = GroupKFold(3).set_split_request(groups=True)
+        found = search(grid=LR, cv=cv, scoring=weighted()).fit(X, Y, sample_weight=weights, groups=groups)
+        plain = search(grid=LR, cv=cv).fit(X, Y, groups=groups)
+    assert found.runs_["alone"].eq("").all()
+    assert np.array_equal(scores(plain), scores(search(grid=LR, cv=GroupKFold(3)).fit(X, Y, groups=groups)))
+    rows = next(GroupKFold(3).split(X, Y, groups))
+    first = by_skorch(classifier(**found.cv_results_["params"][0]), X[rows[0]], Y[rows[0]])
+    right = accuracy_score(Y[rows[1]], first.predict(X[rows[1]]), sample_weight=weights[rows[1]])
+    assert scores(found)[0, 0] == pytest.approx(right)
+    assert not np.array_equal(scores(found), scores(plain))
+
+
+def test_metadata_that_nobody_asked_for_is_refused_as_scikit_learn_does():
+    messages = []
+    with sklearn.config_context(enable_metadata_routing=True):
+        for kind in (search, grid_search):
+            with pytest.raises(ValueError, match="sample_weight") as error:
+                kind(grid=LR).fit(X, Y, sample_weight=np.ones(ROWS))
+            messages.append(str(error.value).replace("FleetSearchCV", "GridSearchCV"))
+    assert messages[0] == messages[1]
+
+
+def test_metadata_goes_through_the_search_when_it_is_routed_to_it():
+    weights = np.linspace(0, 1, ROWS)
+    with sklearn.config_context(enable_metadata_routing=True):
+        result = cross_validate(
+            search(grid=LR, scoring=weighted()),
+            X,
+            Y,
+            cv=2,
+            scoring=weighted(),
+            params={"sample_weight": weights},
+            error_score="raise",
+        )
+    assert result["test_score"].shape == (2,)
+
+
+class NoRouting:
+    def get_n_splits(self, X=None, y=None, groups=None):
+        return 2
+
+    def split(self, X, y=None, groups=None):
+        return KFold(2).split(X)
+
+
+def test_routing_with_a_splitter_that_knows_nothing_of_it():
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert search(grid=LR, cv=NoRouting()).fit(X, Y).n_splits_ == 2
+
+
+# -- estimators that are no nets ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("estimator", "grid"),
+    [
+        (LogisticRegression(), {"C": [0.1, 1.0]}),
+        (Ridge(), [{"alpha": [0.1, 1.0]}, {"fit_intercept": [False]}]),
+    ],
+    ids=["classifier", "regressor"],
+)
+def test_other_estimators_go_scikit_learns_way(estimator, grid):
+    options = {"cv": 3, "return_train_score": True}
+    ours = FleetSearchCV(estimator, grid, **options).fit(X, Y)
+    theirs = GridSearchCV(estimator, grid, **options).fit(X, Y)
+    same_results(ours, theirs)
+    assert np.array_equal(ours.predict(X), theirs.predict(X))
+    assert not hasattr(ours, "runs_")
+    with pytest.raises(UsageError, match="seeds is 2, but only skorch nets are seeded, not"):
+        FleetSearchCV(estimator, grid, seeds=2).fit(X, Y)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("estimator", "grid"),
+    [(LogisticRegression(), {"C": [0.1, 1.0]}), (Ridge(), {"alpha": [0.1, 1.0]})],
+    ids=["classifier", "regressor"],
+)
+def test_scikit_learns_own_checks_end_as_they_do_for_its_search(estimator, grid):
+    outcomes = []
+    for kind in (FleetSearchCV, GridSearchCV):
+        results = check_estimator(kind(estimator, grid, cv=2), on_fail=None, on_skip=None)
+        outcomes.append({r["check_name"]: (r["status"], type(r["exception"])) for r in results})
+    assert outcomes[0] == outcomes[1]
+    assert len(outcomes[0]) > 30
+
+
+def test_a_subclass_may_have_parameters_of_its_own():
+    class Named(FleetSearchCV):
+        def __init__(self, estimator, param_grid, *, name="", cv=None, n_jobs=None, executor=None):
+            super().__init__(estimator, param_grid, cv=cv, n_jobs=n_jobs, executor=executor)
+            self.name = name
+
+    found = clone(Named(classifier(), LR, name="mine", cv=2, n_jobs=1)).fit(X, Y)
+    assert found.name == "mine"
+    assert found.runs_["alone"].eq("").all()
+
+
+def test_every_net_is_built_for_training_once():
+    module = Counting.of()
+    search(classifier(module=module), {"lr": [0.1]}, refit=False).fit(X, Y)
+    trained, handed_out, tried = 3, 3, 1
+    assert module.made == trained + handed_out + tried

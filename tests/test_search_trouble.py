@@ -1,0 +1,383 @@
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import skorch
+import torch
+from scipy import sparse
+from sklearn.exceptions import FitFailedWarning, NotFittedError
+from sklearn.model_selection import StratifiedKFold
+from skorch.callbacks import EpochScoring
+from torch import nn
+from torch.utils.data import DataLoader
+
+from tests.searches import (
+    Counting,
+    Idle,
+    X,
+    Y,
+    by_skorch,
+    classifier,
+    grid_search,
+    one_thread,
+    scores,
+    search,
+)
+
+__all__ = ["one_thread"]
+
+
+class Boom(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("boom")
+
+
+class Stillborn(nn.Module):
+    def __init__(self):
+        raise RuntimeError("no such thing")
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        ({"module__activation": Boom()}, "RuntimeError: boom"),
+        ({"module__activation": Stillborn}, "RuntimeError: no such thing"),
+        ({"module__num_units": 1}, "ValueError: num_units is 1; it must be at least 2"),
+        ({"lr": 1e30}, "diverged: "),
+        ({"batch_size": 0}, "ValueError"),
+        ({"optimizer__momentum": -1.0}, "ValueError: Invalid momentum value: -1.0"),
+    ],
+    ids=["forward", "construction", "argument", "divergence", "batches", "optimizer"],
+)
+def test_a_run_that_fails_gets_error_score_and_touches_no_other(bad, text):
+    good = [
+        {"module__activation": ["relu", "tanh", "elu"], "lr": [0.1, 0.05]}
+    ]  # enough for fleets of several
+    grid = [*good, {name: [value] for name, value in bad.items()}]
+    options = {"cv": 2, "scoring": "neg_log_loss", "seeds": 2, "refit": False}
+    expected = scores(search(grid=good, **options).fit(X, Y))
+    with pytest.warns() as seen:
+        found = search(grid=grid, **options).fit(X, Y)
+    assert any(
+        w.category is FitFailedWarning and "4 fits failed out of a total of 28" in str(w.message)
+        for w in seen
+    )
+    assert np.array_equal(scores(found)[:6], expected)
+    assert np.isnan(scores(found)[6]).all()
+    assert found.cv_results_["rank_test_score"][6] == 7
+    failures = found.runs_.groupby("candidate")["failure"].unique()
+    assert all(failures[candidate].tolist() == [""] for candidate in range(6))
+    assert all(failure.startswith(text) for failure in failures[6])
+    with pytest.raises((RuntimeError, ValueError), match=text.partition("Error: ")[2] or None):
+        search(grid=grid[1:], error_score="raise", **options).fit(X, Y)
+
+
+def test_several_scores_of_a_run_that_fails():
+    with pytest.warns(FitFailedWarning):
+        found = search(
+            grid={"lr": [0.1, 1e30]}, scoring=["accuracy", "neg_log_loss"], refit="accuracy", error_score=-1
+        ).fit(X, Y)
+    assert found.cv_results_["mean_test_accuracy"][1] == found.cv_results_["mean_test_neg_log_loss"][1] == -1
+    assert found.best_index_ == 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_when_everything_fails_scikit_learn_says_so():
+    with pytest.raises(ValueError, match=r"All the 3 fits failed(.|\n)*diverged: train_loss"):
+        search(grid={"lr": [1e30]}).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    "grid", [{"nonsense": [1]}, {"lr": [0.1], "activation": ["relu"]}], ids=["alone", "beside"]
+)
+def test_a_wrong_parameter_name_is_scikit_learns_error_before_anything_is_trained(grid):
+    module = Counting.of()
+    with pytest.raises(ValueError, match=r"Invalid parameter '(nonsense|activation)' for estimator"):
+        search(classifier(module=module), grid).fit(X, Y)
+    assert module.made == 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", ["modul__x", "module_x", "module__x"])
+def test_a_wrong_prefix_or_argument_is_skorchs_error(name):
+    messages = []
+    for kind in (search, grid_search):
+        with pytest.raises(Exception, match=r"argument|parameter") as error:
+            kind(grid={name: [1]}, error_score="raise").fit(X, Y)
+        messages.append((error.type, str(error.value)))
+    assert messages[0] == messages[1]
+
+
+# -- what a fleet cannot do ---------------------------------------------------------------------------
+
+
+class OwnLoss(skorch.NeuralNetClassifier):
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        return 2 * super().get_loss(y_pred, y_true, *args, **kwargs)
+
+
+class Batches(DataLoader):
+    pass
+
+
+REASONS = {
+    "OwnLoss has its own get_loss": {"kind": OwnLoss},
+    "the callback 'Idle', a Idle, may act on the net": {"callbacks": [Idle]},
+    "the callback 'f1', a EpochScoring, may act on the net": {
+        "callbacks": [("f1", EpochScoring("f1_macro", lower_is_better=False))]
+    },
+    "it has warm_start=True": {"warm_start": True},
+    "it has callbacks='disable'": {"callbacks": "disable"},
+    "it has device=None": {"device": None},
+    "it has predict_nonlinearity=None": {"predict_nonlinearity": None},
+    "its iterator_train is not a DataLoader": {"iterator_train": Batches},
+    "it has iterator_train__sampler": {"iterator_train__sampler": None},
+    "its train_split is a function, not a ValidSplit": {"train_split": lambda data, y: (data, data)},
+    "the criterion MultiMarginLoss is none of": {"criterion": nn.MultiMarginLoss},
+    "the criterion has reduction='sum', not 'mean'": {"criterion__reduction": "sum"},
+    "the optimizer Adagrad is none of": {"optimizer": torch.optim.Adagrad},
+    "it has optimizer__maximize=True": {"optimizer__maximize": True},
+}
+
+
+@pytest.mark.parametrize(("reason", "options"), REASONS.items(), ids=REASONS)
+def test_what_a_fleet_cannot_do_skorch_does_and_says_why(reason, options):
+    net = classifier(**options)
+    found = search(net, {"lr": [0.1, 0.05]}, return_train_score=True, seeds=[5]).fit(X, Y)
+    assert found.runs_["alone"].str.startswith(reason).all()
+    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["seconds"].gt(0).all()
+    train, test = next(StratifiedKFold(3).split(X, Y))
+    if "callbacks" not in options or options["callbacks"] != "disable":
+        alone = by_skorch(net, X[train], Y[train], 5, 0)
+        assert scores(found)[0, 0] == alone.score(X[test], Y[test])
+    assert type(found.best_estimator_) is type(net)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda X, y: (X.astype(">f4"), y), "X is >f4"),
+        (lambda X, y: (X, y.astype(np.int32)), "y is int32, which CrossEntropyLoss does not take"),
+        (lambda X, y: (torch.from_numpy(X), y), "X is a Tensor, not a NumPy array"),
+        (lambda X, y: (pd.DataFrame(X), y), "X is a DataFrame, not a NumPy array"),
+        (lambda X, y: (X, y.tolist()), "y is a list, not a NumPy array"),
+        (lambda X, y: (sparse.csr_matrix(X), y), "X is a csr_matrix, not a NumPy array"),
+    ],
+    ids=["byte order", "int32", "tensor", "frame", "list", "sparse"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_data_that_a_fleet_does_not_take_gives_what_scikit_learn_gives(change, reason):
+    data = change(X, Y)
+    outcomes = []
+    for kind in (search, grid_search):
+        found = kind(grid={"lr": [0.1]})
+        try:
+            found.fit(*data)
+            outcomes.append("fitted")
+        except Exception as error:
+            outcomes.append(type(error))
+        if kind is search:
+            assert found.runs_["alone"].tolist() == [found.runs_["alone"][0]] * 3
+            assert found.runs_["alone"][0].startswith(reason)
+    assert outcomes[0] == outcomes[1]
+
+
+def test_some_candidates_in_fleets_and_others_by_skorch():
+    found = search(grid={"callbacks": [[], [Idle]], "module__activation": ["relu", "tanh"]}).fit(X, Y)
+    assert found.runs_["how"].tolist() == ["by hand"] * 6 + ["by skorch"] * 6
+    assert np.array_equal(scores(found)[:2], scores(found)[2:])
+
+
+def test_a_split_at_random_is_the_same_every_time_in_fleets_and_by_skorch():
+    split = skorch.dataset.ValidSplit(0.3)
+    for callbacks in ([], [Idle]):
+        net = classifier(train_split=split, callbacks=callbacks)
+        first, second = (search(net, {"lr": [0.1]}, scoring="neg_log_loss").fit(X, Y) for _ in range(2))
+        assert np.array_equal(scores(first), scores(second))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_criterion_that_cannot_be_made_fails_its_candidate_alone():
+    with pytest.warns(FitFailedWarning, match="3 fits failed out of a total of 6"):
+        found = search(grid=[{"lr": [0.1]}, {"criterion__nonsense": [1]}]).fit(X, Y)
+    assert found.runs_["failure"].tolist()[:3] == [""] * 3
+    assert found.runs_["failure"].str.contains("nonsense").tolist() == [False] * 3 + [True] * 3
+
+
+class Picky(nn.Module):
+    """Works in skorch, and not where weights come from outside."""
+
+    def __init__(self, **sizes):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x):
+        if not isinstance(self.layer.weight, nn.Parameter) or isinstance(x, torch.fx.Proxy):
+            raise TypeError("no weights of my own")
+        return self.layer(x)
+
+
+def test_a_net_that_only_a_fleet_cannot_train_is_trained_by_skorch():
+    found = search(classifier(module=Picky), {"lr": [0.1, 0.2]}).fit(X, Y)
+    assert found.runs_["alone"].unique().tolist() == ["TypeError: no weights of my own"]
+    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["failure"].eq("").all()
+    assert found.best_score_ > 0.3
+
+
+# -- where fleets are trained -------------------------------------------------------------------------
+
+
+GRID = {"module__activation": ["relu", "tanh", "prelu"], "lr": [0.1, 0.05]}
+
+
+def figures(grid=GRID, **options):
+    found = search(grid=grid, scoring="neg_log_loss", return_train_score=True, **options).fit(X, Y)
+    assert found.runs_["alone"].eq("").all()
+    assert found.runs_["failure"].eq("").all()
+    order = [str(sorted(parameters.items())) for parameters in found.cv_results_["params"]]
+    rows = np.hstack([scores(found, "test_score"), scores(found, "train_score")])
+    return rows[np.argsort(order)], found.best_score_
+
+
+def test_it_does_not_matter_where_fleets_are_trained():
+    rows, best = figures()
+    assert np.array_equal(figures(n_jobs=2)[0], rows)
+    with ThreadPoolExecutor(2) as executor:
+        assert np.array_equal(figures(executor=executor)[0], rows)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as executor:
+        others, other = figures(executor=executor)
+    assert np.array_equal(others, rows)
+    assert other == best
+
+
+def test_the_order_of_the_grid_does_not_matter():
+    rows = figures()[0]
+    turned = {name: values[::-1] for name, values in reversed(GRID.items())}
+    assert np.array_equal(figures(turned)[0], rows)
+    each = [{"module__activation": [a], "lr": [lr]} for lr in GRID["lr"] for a in GRID["module__activation"]]
+    assert np.array_equal(figures(each)[0], rows)
+
+
+class Closed(concurrent.futures.Executor):
+    def submit(self, function, /, *args, **kwargs):
+        raise RuntimeError("there is nobody here")
+
+
+def test_what_is_wrong_with_the_executor_is_no_failure_of_nets():
+    with pytest.raises(RuntimeError, match="there is nobody here"):
+        search(executor=Closed()).fit(X, Y)
+
+
+def test_an_impossible_number_of_processes_is_no_failure_of_nets():
+    with pytest.raises(ValueError, match="n_jobs"):
+        search(n_jobs=0).fit(X, Y)
+
+
+# -- interruptions ------------------------------------------------------------------------------------
+
+
+class InterruptsLater(skorch.callbacks.Callback):
+    def on_epoch_end(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+
+def test_after_an_interruption_the_search_knows_what_has_ended():
+    found = search(grid=[{"lr": [0.1, 0.2]}, {"callbacks": [[InterruptsLater()]]}])
+    with pytest.raises(KeyboardInterrupt):
+        found.fit(X, Y)
+    assert found.runs_["candidate"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert found.runs_["failure"].eq("").all()
+    with pytest.raises(NotFittedError):
+        found.predict(X)
+
+
+def test_an_interruption_within_a_fleet():
+    found = search(grid=[{"lr": [0.1]}, {"module__activation": [Late()]}])
+    with pytest.raises(KeyboardInterrupt):
+        found.fit(X, Y)
+    assert found.runs_["candidate"].tolist() == [0, 0, 0]
+
+
+class Late(nn.Module):
+    """Is interrupted once it sees more than the two rows that a net is tried with."""
+
+    def forward(self, x):
+        if x.shape[-2] > 2:
+            raise KeyboardInterrupt
+        return x
+
+
+SCRIPT = """
+import numpy as np, skorch, torch
+from actlab import FleetSearchCV, NeuralNet
+
+X = np.random.default_rng(0).normal(size=(4000, 20)).astype(np.float32)
+y = (np.arange(4000) % 10).astype(np.int64)
+net = skorch.NeuralNetClassifier(
+    NeuralNet, module__num_features=20, criterion=torch.nn.CrossEntropyLoss, max_epochs=100000, verbose=0
+)
+if __name__ == "__main__":
+    print("here", flush=True)
+    FleetSearchCV(net, {"module__activation": ["relu", "tanh"]}, cv=2, n_jobs=2).fit(X, y)
+"""
+
+
+def descendants(pid):
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has just ended
+            continue
+        if parent == pid:
+            found += [int(stat.parent.name), *descendants(int(stat.parent.name))]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("everybody", [True, False], ids=["a terminal's", "kill"])
+def test_ctrl_c_ends_every_process(tmp_path, everybody):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert process.stdout.readline() == b"here\n"
+        deadline = time.monotonic() + 60
+        while len(descendants(process.pid)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.2)  # two that train, and loky's own watcher of what they leave behind
+        time.sleep(3)
+        family = descendants(process.pid)
+        assert len(family) >= 2
+        (os.killpg if everybody else os.kill)(process.pid, signal.SIGINT)
+        errors = process.communicate(timeout=30)[1].decode()
+        assert errors.rstrip().endswith("KeyboardInterrupt")
+        deadline = time.monotonic() + 10
+        while alive(family) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert alive(family) == []
+        assert list(Path("/dev/shm").glob(f"actlab-{process.pid}-*")) == []
+    finally:
+        for pid in [*descendants(process.pid), process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def alive(family):
+    return [pid for pid in family if Path(f"/proc/{pid}").exists()]
