@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= out/compare
+MNIST ?= data/mnist
 
 .PHONY: compare test test-all lint bench docs clean
 
@@ -24,6 +25,7 @@ lint: $(READY)  ## style, formatting and types
 bench: $(READY)  ## measure, each figure against a peer in the same run; writes docs/benchmarks/
 	$(BIN)/python -m benchmarks.functions
 	$(BIN)/python -m benchmarks.checking
+	$(BIN)/python -m benchmarks.fleet --data-dir $(MNIST)
 
 docs: $(READY)  ## write the generated pages
 	$(BIN)/python docs/make_pages.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
@@ -146,16 +147,9 @@ def _mapped(folder: Path, device: str) -> Data:
     return Data(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
-@dataclass(frozen=True, eq=False)
-class _Arrays:
-    """Data that the trainer shares memory with."""
-
-    X: Array
-    y: Array
-
-    @functools.lru_cache(maxsize=1)  # noqa: B019  # it lives as long as its fleets
-    def load(self, device: str) -> Data:
-        return Data(torch.from_numpy(self.X).to(device), torch.from_numpy(self.y).to(device))
+def _shared(X: Array, y: Array, device: str) -> Data:
+    """Return data that the trainer shares memory with."""
+    return Data(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
 
 
 def _here(
@@ -166,9 +160,10 @@ def _here(
     found: Calibration,
     watch: Watcher | None,
 ) -> Generator[tuple[int, _Outcome]]:
-    source = _Arrays(X, y)
+    there: dict[str, Data] = {}
     for number, fleet in enumerate(fleets):
-        data = source.load(runs[fleet.places[0]].device)
+        device = runs[fleet.places[0]].device
+        data = there[device] = there.get(device) or _shared(X, y, device)
         tell = functools.partial(_told, watch, number, fleets, runs[fleet.places[0]].epochs)
         with arithmetic(found):
             outcome = _trained([runs[place] for place in fleet.places], fleet, data, tell)
@@ -199,7 +194,7 @@ def _there(
         calls: list[functools.partial[_Outcome]]
         if isinstance(executor, ThreadPoolExecutor):
             stack.enter_context(arithmetic(found))  # it holds for all threads: none may set it for itself
-            data = _Arrays(X, y).load(runs[0].device)
+            data = _shared(X, y, runs[0].device)
             ready = [_ready(share, fleet, data) for share, fleet in zip(shares, fleets, strict=True)]
             calls = [
                 functools.partial(_in_thread, *each, data, found)
@@ -235,19 +230,19 @@ def _in_process(runs: Sequence[Run], fleet: Fleet, beat: Path, files: _Files, fo
 
 
 def _in_thread(
-    runs: Sequence[Run], fleet: Fleet, ready: Loop | None, beat: Path, data: Data, found: Calibration
+    runs: Sequence[Run], fleet: Fleet, ready: list[Loop], beat: Path, data: Data, found: Calibration
 ) -> _Outcome:
     """Train a fleet in one of several threads."""
     torch.set_num_threads(found.threads)  # each thread has a number of its own
     return _trained(runs, fleet, data, functools.partial(_beat, beat), ready)
 
 
-def _ready(runs: Sequence[Run], fleet: Fleet, data: Data) -> Loop | None:
+def _ready(runs: Sequence[Run], fleet: Fleet, data: Data) -> list[Loop]:
     """Build a fleet's nets while no thread trains: drawing weights and tracing disturb all of them."""
     try:
-        return Loop(runs, fleet.by_hand, data, fleet.draws)
+        return [Loop(runs, fleet.by_hand, data, fleet.draws)]
     except Exception:  # it will fail again when its turn comes, and be told then
-        return None
+        return []
 
 
 def _beat(file: Path, _: Sequence[Epoch]) -> None:
@@ -258,22 +253,22 @@ def _beat(file: Path, _: Sequence[Epoch]) -> None:
 
 
 def _trained(
-    runs: Sequence[Run], fleet: Fleet, data: Data, tell: Tell, ready: Loop | None = None
+    runs: Sequence[Run], fleet: Fleet, data: Data, tell: Tell, ready: list[Loop] | None = None
 ) -> _Outcome:
     """Train a fleet; where that fails, its halves, down to the one run that is to blame."""
-    outcome = _Outcome()
     try:
-        loop = ready or Loop(runs, fleet.by_hand, data, fleet.draws)
-        outcome.results = loop.train(tell)
-        return outcome
+        loops = ready or [Loop(runs, fleet.by_hand, data, fleet.draws)]
+        return _Outcome(loops.pop().train(tell))  # nothing else holds it: its memory is free when it fails
     except Exception as error:  # a person's module may raise anything
         reason, memory = short(error), _is_memory(error)
+    if memory:
+        gc.collect()  # a loop and its steps know each other
     if memory and data.X.is_cuda:
         torch.cuda.empty_cache()
     if len(runs) == 1:
         failure = f"out of memory: {reason}" if memory else reason
         return _Outcome([Result(failure=failure)])
-    half = len(runs) // 2
+    outcome, half = _Outcome(), len(runs) // 2
     if memory:
         outcome.notes.append(f"out of memory with {len(runs)} runs at once; going on with {half}")
     for share in (runs[:half], runs[half:]):

@@ -207,7 +207,11 @@ class Loop:
             changed = [self.step.stack.weights, *self.step.stack.fixed.values(), self.sums]
             changed += [self.rule.steps, *self.rule.state.values()]
             shape = (len(self.here), size)
-            self.work[size] = captured(work, shape, changed) if self.device.type == "cuda" else work
+            if self.device.type == "cuda":
+                with torch.cuda.device(self.device):
+                    self.work[size] = captured(work, shape, changed)
+            else:
+                self.work[size] = work
         return self.work[size]
 
     def _step(self, x: Any, targets: Tensor) -> None:

@@ -147,7 +147,13 @@ def drawing(seed: int, fold: int, purpose: int, device: str) -> Iterator[None]:
 
 
 def stream(seed: int, fold: int, purpose: int) -> int:
-    """Return where a stream of random numbers starts: 63 bits, which is what torch takes."""
+    """Return where a stream of random numbers starts: 63 bits, which is what torch takes.
+
+    The weights of the first fold start at the seed itself: whoever writes ``torch.manual_seed(seed)`` and
+    builds the net has the same.
+    """
+    if purpose == WEIGHTS and fold == 0:
+        return seed
     words = np.random.SeedSequence([seed, fold, purpose]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
 

@@ -207,7 +207,7 @@ def _data(X: Any, y: Any, loss: nn.Module) -> None:
     classes = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
     if y.dtype != (np.int64 if classes else np.float32):
         raise NotFused(f"y is {y.dtype}, which {type(loss).__name__} does not take")
-    if classes and y.size and y.min() < 0:
+    if classes and plain(loss) and y.size and y.min() < 0:
         raise NotFused(f"y has the class {y.min()}, which the criterion is to ignore")
 
 
