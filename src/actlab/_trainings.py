@@ -19,6 +19,7 @@ import skorch
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
+from torch.utils.data import DataLoader
 
 from actlab._spec import short
 from actlab.fleet.conduct import local, train_runs, training
@@ -31,6 +32,7 @@ from actlab.fleet.skorch_nets import (
     interruptible,
     numpy_seeded,
     read,
+    slices,
     untrained,
 )
 from actlab.progress import watching
@@ -78,12 +80,14 @@ class Trainings:
         self.held: dict[Any, tuple[Rows, Rows | None]] = {}  # the rows of each fold, for all candidates
         self.coming: Iterator[tuple[int, Result]] = iter(())
         self.underway = contextlib.ExitStack()
+        self.scoring: skorch.NeuralNet | None = None
 
     def __enter__(self) -> Trainings:
         self.underway.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._scored()
         self.underway.__exit__(*error)
 
     def estimator(self) -> skorch.NeuralNet:
@@ -122,6 +126,7 @@ class Trainings:
 
     def _take(self, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]) -> skorch.NeuralNet:
         """Fit a net to the next split or, when all are given out, to everything."""
+        self._scored()
         if not self.tasks:
             self.tasks = self._planned(fit_params)
             self._begin()
@@ -143,7 +148,17 @@ class Trainings:
         assert task.result is not None
         if task.result.failure:
             raise RunFailed(task.result.failure)
-        return fitted(net, task.run, task.result, X, y)
+        fitted(net, task.run, task.result, X, y)
+        if task.candidate >= 0:  # it will be scored next, and that takes longer than it need
+            net.iterator_valid = slices
+            self.scoring = net
+        return net
+
+    def _scored(self) -> None:
+        """Give the net that was scored last its own way of batching back: a scorer may have kept it."""
+        if self.scoring is not None:
+            self.scoring.iterator_valid = DataLoader
+            self.scoring = None
 
     def _last(self) -> Task:
         """Return the training on everything, which follows those of all folds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shutil
 import sys
 import time
@@ -44,13 +45,14 @@ def watching(names: Sequence[str], verbose: int, stream: TextIO | None = None) -
 
 class _Display:
     def __init__(self, names: Sequence[str], stream: TextIO) -> None:
-        self.names, self.stream = names, stream
+        self.names, self.stream = [" ".join(name.split()) for name in names], stream
         self.terminal = stream.isatty()
         self.start = time.monotonic()
         self.due = self.start + _SILENT
         self.lines = 0
         self.states: dict[int, State] = {}
         self.scores: dict[str, list[float]] = {}
+        self.losses = False  # whether the scores are losses, the least of which is the best
         self.ended = 0
 
     def show(self, state: State) -> None:
@@ -59,8 +61,10 @@ class _Display:
         for place, result in zip(state.runs, state.results or (), strict=bool(state.results)):
             self.ended += 1
             last = result.history[-1] if result.history else {}
-            score: float = next((last[name] for name in _SCORES if name in last), math.nan)
-            self.scores.setdefault(self.names[place], []).append(math.nan if result.failure else score)
+            column = next((name for name in _SCORES if name in last), "")
+            self.losses |= column.endswith("loss")
+            score: float = math.nan if result.failure else last.get(column, math.nan)
+            self.scores.setdefault(self.names[place], []).append(score)
         if (now := time.monotonic()) < self.due:
             return
         self.due = now + (_OFTEN if self.terminal else _SELDOM)
@@ -72,11 +76,17 @@ class _Display:
             self._write([])
 
     def _write(self, lines: Sequence[str]) -> None:
-        width = shutil.get_terminal_size().columns - 1
+        width = self._width() - 1
         up = _UP.format(self.lines) if self.lines else ""
         self.stream.write(up + "".join(f"{line[:width]}\n" for line in lines))
         self.stream.flush()
         self.lines = len(lines) if self.terminal else 0
+
+    def _width(self) -> int:
+        try:  # standard output may be another terminal, or none
+            return os.get_terminal_size(self.stream.fileno()).columns or shutil.get_terminal_size().columns
+        except OSError:
+            return shutil.get_terminal_size().columns
 
     def _headline(self) -> str:
         seconds = time.monotonic() - self.start
@@ -93,7 +103,8 @@ class _Display:
                 f"  fleet {state.fleet + 1:>3} [{bar}] epoch {state.epoch} of {state.epochs}, {what}"
             )
         means = {name: sum(scores) / len(scores) for name, scores in self.scores.items()}
-        ranked = sorted(means, key=lambda name: (math.isnan(means[name]), -means[name]))
+        sign = 1 if self.losses else -1
+        ranked = sorted(means, key=lambda name: (math.isnan(means[name]), sign * means[name]))
         for rank, name in enumerate(ranked[:_LEADERS], 1):
             lines.append(f"  {rank}. {means[name]:.5f} {name} ({len(self.scores[name])} nets)")
         return lines

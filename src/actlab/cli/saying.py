@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,11 @@ def say(
     elif not arguments.quiet:
         print("\n".join([*lines, "", f"Written: {', '.join(paths)}"]))
     return 0
+
+
+def wrapped(sentences: list[str]) -> list[str]:
+    """Return sentences as lines that fit a terminal."""
+    return [textwrap.fill(sentence, WIDTH, subsequent_indent="  ") for sentence in sentences]
 
 
 def table_sink(arguments: argparse.Namespace) -> Callable[[str], None] | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actlab._errors import UsageError
-from actlab.cli.saying import WIDTH, hiplot_page, say, table_sink
+from actlab.cli.saying import WIDTH, hiplot_page, say, table_sink, wrapped
 
 # Everything heavy is imported by the verb that needs it, so that --help answers at once.
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def train(arguments: argparse.Namespace) -> int:
     write_json(rows, out / "history.json")
     files = ["history.csv", "history.json", *hiplot_page(rows, out)]
     found = {"activation": arguments.activation, "history": rows, "insights": insights}
-    return say(arguments, dataset, found, insights, [out / file for file in files])
+    return say(arguments, dataset, found, wrapped(insights), [out / file for file in files])
 
 
 def compare(arguments: argparse.Namespace) -> int:
@@ -156,7 +156,7 @@ def compare(arguments: argparse.Namespace) -> int:
     files = ["cv_results.csv", "results.csv", "history.csv", *hiplot_page(plain_rows(scores), out)]
     insights = comparison_insights(found.ranking)
     said = {"ranking": plain_rows(found.ranking), "insights": insights}
-    lines = [text_table(found.ranking), "", *insights]
+    lines = [text_table(found.ranking), "", *wrapped(insights)]
     return say(arguments, dataset, said, lines, [out / file for file in files])
 
 

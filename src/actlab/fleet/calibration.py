@@ -167,6 +167,7 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 def _read(device: str) -> Calibration | None:
     try:
         found = Calibration(**json.loads(place(device).read_text(encoding="utf-8")))
+        changed(found, {name: str(getattr(found, name)) for name in _SETTINGS})
     except (OSError, ValueError, TypeError):  # none yet, or not one of ours: measure
         return None
     return found if (found.hardware, found.torch) == (hardware(device), torch.__version__) else None

@@ -253,7 +253,12 @@ def _beat(file: Path, _: Sequence[Epoch]) -> None:
 
 
 def _trained(
-    runs: Sequence[Run], fleet: Fleet, data: Data, tell: Tell, ready: list[Loop] | None = None
+    runs: Sequence[Run],
+    fleet: Fleet,
+    data: Data,
+    tell: Tell,
+    ready: list[Loop] | None = None,
+    again: bool = False,
 ) -> _Outcome:
     """Train a fleet; where that fails, its halves, down to the one run that is to blame."""
     try:
@@ -262,9 +267,11 @@ def _trained(
     except Exception as error:  # a person's module may raise anything
         reason, memory = short(error), _is_memory(error)
     if memory:
-        gc.collect()  # a loop and its steps know each other
+        gc.collect()  # a loop and its steps know each other, and so they outlast it
     if memory and data.X.is_cuda:
         torch.cuda.empty_cache()
+    if len(runs) == 1 and memory and not again:
+        return _trained(runs, fleet, data, tell, again=True)
     if len(runs) == 1:
         failure = f"out of memory: {reason}" if memory else reason
         return _Outcome([Result(failure=failure)])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_SAMPLE = 1000  # rows that are asked for the background
+_SAMPLE, _ASKED = 1000, 32  # rows that are asked for the background, batches for the columns they need
 _MOSTLY = 0.5  # the share of all numbers that the background must have
 _NEARLY = 0.9  # the share of the batches that need a column which is put first
 _WORTH = 0.85  # the share of columns that may be left, for the detour to pay
@@ -70,18 +70,19 @@ def packed(X: Tensor, batches: Sequence[Tensor]) -> Packed | None:
     value = _background(X)
     if value is None or sum(len(rows) for rows in batches) * features * X.element_size() > _MOST:
         return None
-    needed = torch.stack([(X[rows] != value).any(0) for rows in batches])
-    if needed.float().mean() > _WORTH:
+    asked = batches[:: max(1, len(batches) // _ASKED)]
+    share = torch.stack([(X[rows] != value).any(0) for rows in asked]).float().mean(0)
+    if share.mean() > _WORTH:
         return None
-    share = needed.float().mean(0)
     order = share.argsort(descending=True, stable=True)
     first = int((share >= _NEARLY).sum()) // _LINE * _LINE
     found = []
-    for rows, mine in zip(batches, needed[:, order], strict=True):
+    for rows in batches:
         above = X[rows].sub_(value)
-        columns = mine[first:].nonzero().squeeze(1) + first
-        others = above.index_select(1, order[columns])
-        found.append(Batch(above.index_select(1, order[:first]), others, columns))
+        rest = order[first:]
+        columns = (above.index_select(1, rest) != 0).any(0).nonzero().squeeze(1)
+        others = above.index_select(1, rest[columns])
+        found.append(Batch(above.index_select(1, order[:first]), others, columns + first))
     return Packed(found, order, value)
 
 

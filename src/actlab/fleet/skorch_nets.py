@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ _KINDS = (
     skorch.NeuralNetBinaryClassifier,
     skorch.NeuralNetRegressor,
 )
+_AT_ONCE = 1024  # rows that are predicted in one piece
 _MONITORED = ("train_loss", "valid_loss", "valid_acc")
 # The numbers that a rule of torch.optim has, with their defaults, and the flags that choose its variant.
 _RULES: Mapping[type, tuple[dict[str, Any], frozenset[str]]] = {
@@ -165,6 +166,21 @@ def fitted(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any) -> s
         for name, value in {**row, **counts}.items():
             net.history_.record(name, value)
     return net
+
+
+def slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[Any]:
+    """Return what a DataLoader yields of a dataset, in larger batches that are not put together row by row.
+
+    Args:
+        dataset: A skorch dataset.
+        batch_size: What a DataLoader would take.
+        **options: What else it would take.
+    """
+    X = dataset.X
+    if not isinstance(X, np.ndarray) or not X.flags.writeable:
+        return DataLoader(dataset, batch_size=batch_size, **options)
+    size = max(batch_size, _AT_ONCE)
+    return ((torch.from_numpy(X[first : first + size]), 0) for first in range(0, len(X), size))
 
 
 def _count(rows: int, size: int, drop_last: bool) -> int:
