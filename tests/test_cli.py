@@ -305,7 +305,7 @@ def test_ctrl_c_leaves_no_processes_and_keeps_what_has_ended(tmp_path):
     workers = processes_below(child.pid)
     assert workers
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == 130
     assert "actlab: interrupted: 3 of 6 nets were trained" in err
     assert "Traceback" not in err

@@ -70,7 +70,10 @@ def shared_folder(needed: int) -> Iterator[Path]:
         if owner.isdigit() and not Path("/proc", owner).exists():
             shutil.rmtree(left, ignore_errors=True)
     fits = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * needed
-    with tempfile.TemporaryDirectory(
-        prefix=f"{_PREFIX}{os.getpid()}-", dir=_MEMORY if fits else None
-    ) as name:
-        yield Path(name)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_MEMORY if fits else None))
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            # Processes may still write; under another name nobody puts a file into what is being emptied.
+            shutil.rmtree(folder.rename(f"{folder}-gone"), ignore_errors=True)

@@ -48,7 +48,11 @@ class Link:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         """Look into what contains a linear layer, and into nothing else."""
-        return not any(isinstance(part, nn.Linear) for part in module.modules() if part is not module)
+        return not _contains_linear(module)
+
+
+def _contains_linear(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.Linear) for part in module.modules() if part is not module)
 
 
 def straight_line(module: nn.Module) -> list[Link] | None:
@@ -62,6 +66,9 @@ def straight_line(module: nn.Module) -> list[Link] | None:
         it does not in evaluation, or cannot be traced.
     """
     was = module.training
+    # Tracing calls the forward of what it looks into, and would miss its hooks.
+    if any(_hooked(part) for part in module.modules() if _contains_linear(part)):
+        return None
     with _tracing:
         try:
             lines = [_links(module.train(mode)) for mode in (True, False)]
@@ -80,6 +87,10 @@ def straight_line(module: nn.Module) -> list[Link] | None:
         for part, _ in module.get_submodule(name[:-1]).named_parameters(remove_duplicate=False)
     ]
     return line if len(set(names)) == len(names) and sorted(own) == sorted(known) else None
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 _tracing = threading.RLock()  # fx patches nn.Module for all threads while it traces
@@ -105,10 +116,11 @@ def _link(net: nn.Module, node: fx.Node) -> Link | None:
         if rest or kwargs:
             return None
         part, name = net.get_submodule(str(node.target)), f"{node.target}."
-        hooked = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
-        if type(part) is nn.Linear and not hooked and all(p.requires_grad for p in part.parameters()):
+        if _hooked(part):
+            return Link("module", name, "")
+        if type(part) is nn.Linear and all(p.requires_grad for p in part.parameters()):
             return Link("linear", name, repr(part))
-        if as_formula(part) is not None and not hooked:
+        if as_formula(part) is not None:
             return Link("formula", name, "")
         return Link("module", name, "")
     if node.op not in ("call_function", "call_method"):

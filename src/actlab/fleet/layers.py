@@ -246,6 +246,8 @@ def as_formula(module: nn.Module) -> ActivationModule | None:
         return None
     if module.activation.facts.gated or any(isinstance(v, Tensor) for v in constants(module)):
         return None
+    if module.activation.formulas.preparation is not None:  # it draws its parameters anew each time
+        return None
     return module
 
 

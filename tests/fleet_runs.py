@@ -1,0 +1,108 @@
+"""What the tests of whole fleets have in common: small runs, and results that are equal to the last bit."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from actlab import NeuralNet
+from actlab.fleet.calibration import Calibration, hardware
+from actlab.fleet.run import Optimizer, Run
+from tests.fleets import CLASSES, FEATURES, Packing
+
+SHM = Path("/dev/shm")
+SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}
+WILD = Optimizer("SGD", {**SGD, "lr": 1e30})
+in_memory = pytest.mark.skipif(not SHM.is_dir(), reason="there is no /dev/shm")
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Nets this small only wait for a second thread; no test waits for a calibration."""
+    found = Calibration(hardware(), torch.__version__)
+    monkeypatch.setattr("actlab.fleet.conduct.calibration", lambda device="cpu": found)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_fleet(monkeypatch):
+    """Whatever may train together does."""
+    found = Packing(hardware(), torch.__version__, most=64)
+    monkeypatch.setattr("actlab.fleet.conduct.calibration", lambda device="cpu": found)
+
+
+@pytest.fixture
+def in_shm():
+    """Return what tells the folders that this process has in /dev/shm."""
+    before = set(SHM.glob("actlab-*"))
+    return lambda: set(SHM.glob(f"actlab-{os.getpid()}-*")) - before
+
+
+def perceptron(activation="relu"):
+    return functools.partial(NeuralNet, 8, activation, FEATURES, CLASSES)
+
+
+def noisy():
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.Dropout(), nn.Linear(8, CLASSES))
+
+
+def run(net=None, **options):
+    usual = {
+        "net": net or perceptron(),
+        "rows": np.arange(48),
+        "valid": np.arange(48, 64),
+        "loss": nn.CrossEntropyLoss(),
+        "optimizer": Optimizer("SGD", SGD),
+        "epochs": 3,
+        "batch_size": 16,
+    }
+    return Run(**{**usual, **options})
+
+
+class Late(nn.Module):
+    """Raises when it sees more than the two rows that a net is tried with."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        if x.shape[-2] > 2:
+            raise self.error
+        return x
+
+
+def assert_equal(results, expected):
+    """Hold results against others, bit for bit."""
+    for result, other in zip(results, expected, strict=True):
+        assert (result.failure, result.how, result.alone) == (other.failure, other.how, other.alone)
+        assert result.weights.keys() == other.weights.keys()
+        for name, weight in other.weights.items():
+            torch.testing.assert_close(result.weights[name], weight, rtol=0, atol=0, equal_nan=True)
+        assert len(result.history) == len(other.history)
+        for row, before in zip(result.history, other.history, strict=True):
+            assert {**row, "dur": 0} == pytest.approx({**before, "dur": 0}, rel=0, abs=0, nan_ok=True)
+
+
+def workers_of(executor):
+    """Return the processes that an executor of ours has."""
+    list(executor.map(time.sleep, [0.05] * 8))
+    return list(executor._processes)
+
+
+def gone(family, seconds=20):
+    """Say whether these processes end in time."""
+    end = time.monotonic() + seconds
+    while any(Path("/proc", str(pid)).exists() for pid in family) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(Path("/proc", str(pid)).exists() for pid in family)

@@ -1,0 +1,118 @@
+"""Processes and shared folders, and that nothing is left of either."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from actlab.engines import processes, shared_folder, workers
+from tests.fleet_runs import SHM, gone, in_memory, in_shm, workers_of
+
+__all__ = ["in_shm"]
+
+
+@pytest.mark.parametrize(("jobs", "number"), [(1, 1), (3, 3), (-1, os.cpu_count()), (-1000, 1)])
+def test_a_number_of_jobs_is_as_scikit_learn_has_it(jobs, number):
+    assert workers(jobs) == number
+    assert workers(None) == torch.get_num_threads()
+
+
+def test_a_process_that_is_a_worker_starts_no_others():
+    with processes(2) as executor:
+        assert executor.submit(workers, None).result() == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_processes_stay_for_the_next_block_and_none_outlives_an_exception(error):
+    def fail():
+        with processes(2) as executor:
+            assert workers_of(executor) == family
+            raise error
+
+    with processes(2) as executor:
+        family = workers_of(executor)
+        assert len(family) == 2
+    assert not gone(family, seconds=0)
+    with pytest.raises(error):
+        fail()
+    assert gone(family)
+
+
+@in_memory
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_the_shared_folder_goes_with_its_block(error, in_shm):
+    with contextlib.suppress(*filter(None, [error])), shared_folder(1000) as folder:
+        assert in_shm() == {folder}
+        (folder / "X.npy").write_bytes(b"1")
+        if error:
+            raise error
+    assert not folder.exists()
+
+
+@in_memory
+def test_the_shared_folder_goes_though_somebody_still_writes_there(in_shm):
+    def write():
+        with contextlib.suppress(FileNotFoundError):
+            for number in itertools.count():
+                (folder / f"{number}").write_bytes(b".")
+
+    for _ in range(30):
+        with shared_folder(1000) as folder:
+            writers = [threading.Thread(target=write) for _ in range(2)]
+            for writer in writers:
+                writer.start()
+            time.sleep(0.005)
+        for writer in writers:
+            writer.join(10)
+            assert not writer.is_alive()
+    assert in_shm() == set()
+
+
+def test_what_does_not_fit_into_memory_is_shared_elsewhere():
+    with shared_folder(1 << 60) as folder:
+        assert not folder.is_relative_to(SHM)
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+HOLDER = """
+import time
+from actlab.engines import shared_folder
+with shared_folder(1000) as folder:
+    (folder / "X.npy").write_bytes(bytes(1000))
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@in_memory
+def test_what_a_killed_process_left_in_memory_goes_with_the_next_folder_and_nothing_else_does():
+    dead, alive = (
+        subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    )
+    try:
+        left, kept = (Path(process.stdout.readline().strip()) for process in (dead, alive))
+        dead.send_signal(signal.SIGKILL)
+        dead.wait()
+        assert left.exists()
+        with shared_folder(0):
+            assert not left.exists()
+            assert (kept / "X.npy").exists()
+        assert (kept / "X.npy").exists()
+    finally:
+        for process in (dead, alive):
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            process.stdout.close()
+    assert not kept.exists()

@@ -1,0 +1,362 @@
+"""What fuses with what, and which nets are straight lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import actlab
+from actlab import NeuralNet
+from actlab.fleet.calibration import Calibration
+from actlab.fleet.chain import straight_line
+from actlab.fleet.conduct import train_runs
+from actlab.fleet.plan import plan
+from actlab.fleet.run import Optimizer, Run, Schedule
+from tests.fleets import CLASSES, FEATURES, Branching, Packing, by_fleets, table
+
+X, Y = table()
+TOGETHER = Packing(hardware="", torch="", most=64)
+SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
+DRAWS = "it draws random numbers while it trains"
+MIXED = ["relu", "tanh", "mish", "leaky_relu(negative_slope=0.2)", "gelu"]
+
+
+def run(net, **options):
+    usual = {"rows": np.arange(32), "loss": nn.CrossEntropyLoss(), "optimizer": SGD}
+    return Run(**{"net": net, "epochs": 2, "batch_size": 16, **usual, **options})
+
+
+def perceptron(activation="relu", units=8):
+    return functools.partial(NeuralNet, units, activation, FEATURES, CLASSES)
+
+
+def sequential(*layers):
+    return functools.partial(_sequential, layers)
+
+
+def _sequential(layers):
+    parts = [layer() for layer in layers]
+    return nn.Sequential(nn.Linear(FEATURES, 8), *parts, nn.Linear(8, CLASSES))
+
+
+def fleets(runs, calibration=TOGETHER):
+    return plan(runs, torch.from_numpy(X), torch.from_numpy(Y), calibration)
+
+
+def places(runs):
+    return [fleet.places for fleet in fleets(runs)]
+
+
+def reasons(net):
+    """Say why nobody trains with two runs of a net."""
+    found = fleets([run(net), run(net, seed=1)])
+    assert len({fleet.alone for fleet in found}) == 1
+    assert len(found) == (2 if found[0].alone else 1)
+    return found[0].alone
+
+
+# -- together -------------------------------------------------------------------------------------
+
+
+def test_catalogue_activations_of_all_kinds_are_one_fleet_by_hand_with_equal_ones_side_by_side():
+    runs = [run(perceptron(name), seed=seed) for seed in range(3) for name in MIXED]
+    (fleet,) = fleets(runs)
+    assert fleet.by_hand
+    assert not fleet.alone
+    assert fleet.places == (0, 5, 10, 1, 6, 11, 2, 7, 12, 3, 8, 13, 4, 9, 14)
+
+
+def test_a_fleet_of_all_kinds_trains_every_net_as_it_trains_by_itself():
+    runs = [run(perceptron(name), seed=seed) for seed in range(2) for name in MIXED]
+    for one, many in zip(by_fleets(runs, X, Y, most=1), by_fleets(runs, X, Y), strict=True):
+        assert many.weights.keys() == one.weights.keys()
+        for name, weight in one.weights.items():
+            torch.testing.assert_close(many.weights[name], weight, rtol=1e-5, atol=1e-6)
+
+
+def test_torchs_own_activations_that_equal_ours_join_them():
+    twins = [nn.ReLU, nn.Tanh, nn.Sigmoid, functools.partial(nn.LeakyReLU, 0.3), actlab.nn.Mish]
+    (fleet,) = fleets([run(sequential(kind)) for kind in twins])
+    assert fleet.by_hand
+    assert fleet.places == (0, 1, 2, 3, 4)
+
+
+def test_torchs_other_activations_are_by_hand_with_their_own_kind_alone():
+    elu, softplus = sequential(nn.ELU), sequential(nn.Softplus)
+    found = fleets([run(net, seed=seed) for seed in (0, 1) for net in (elu, softplus)])
+    assert [(fleet.places, fleet.by_hand) for fleet in found] == [((0, 2), True), ((1, 3), True)]
+
+
+@pytest.mark.parametrize("kind", [nn.PReLU, actlab.nn.PReLU], ids=["torch", "actlab"])
+def test_an_activation_that_learns_is_apart_from_those_that_do_not(kind):
+    learns, other = sequential(kind), sequential(nn.Tanh)
+    found = fleets([run(net, seed=seed) for seed in (0, 1) for net in (learns, other)])
+    assert [fleet.places for fleet in found] == [(0, 2), (1, 3)]
+    assert not any(fleet.alone for fleet in found)
+
+
+def test_runs_that_differ_in_numbers_seeds_and_folds_are_one_fleet():
+    net = perceptron()
+    rates = [dataclasses.replace(SGD, numbers={**SGD.numbers, "lr": lr}) for lr in (0.1, 0.01)]
+    runs = [run(net, optimizer=rate, seed=s, fold=f) for rate in rates for s, f in [(0, 1), (1, 0)]]
+    assert places(runs) == [(0, 1, 2, 3)]
+
+
+# -- apart ----------------------------------------------------------------------------------------
+
+WEIGHTED = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 0.5]))
+DIFFERENT = {
+    "the number of rows": {"rows": np.arange(31)},
+    "the number of rows to validate on": {"valid": np.arange(40, 45)},
+    "the number of rows to test on": {"test": np.arange(40, 45)},
+    "epochs": {"epochs": 3},
+    "the size of a batch": {"batch_size": 8},
+    "the order": {"shuffle": True},
+    "the last batch": {"drop_last": True},
+    "what accuracy is": {"scoring": ""},
+    "precision": {"precision": "bf16"},
+    "the optimizer": {"optimizer": Optimizer("Adam", {"lr": 0.1})},
+    "a flag of the optimizer": {"optimizer": dataclasses.replace(SGD, flags=frozenset({"nesterov"}))},
+    "the weights of the loss": {"loss": WEIGHTED},
+    "an option of the loss": {"loss": nn.CrossEntropyLoss(label_smoothing=0.1)},
+    "the loss": {"loss": nn.NLLLoss()},
+    "when the learning rate changes": {
+        "schedule": Schedule(torch.optim.lr_scheduler.StepLR, {"step_size": 1}, every="batch")
+    },
+    "the net's width": {"net": perceptron(units=9)},
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_runs_that_differ_in_what_shapes_a_step_are_apart(what):
+    net = perceptron()
+    runs = [run(net), run(**{"net": net, **DIFFERENT[what]}), run(net, seed=1)]
+    assert places(runs) == [(0, 2), (1,)]
+
+
+def test_two_losses_with_different_weights_are_apart_and_two_with_equal_ones_together():
+    net = perceptron()
+    weights = [torch.tensor([1.0, 2.0, factor]) for factor in (0.5, 0.25, 0.5)]
+    assert places([run(net, loss=nn.CrossEntropyLoss(weight=weight)) for weight in weights]) == [(0, 2), (1,)]
+
+
+class Scaled(nn.Module):
+    """Tells nothing of its factor."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+
+def of_autograd(factor):
+    net = Branching(activation=Scaled(factor))
+    assert straight_line(net) is None
+    return net
+
+
+@pytest.mark.parametrize("make", [lambda factor: sequential(lambda: Scaled(factor))(), of_autograd])
+def test_nets_that_look_the_same_and_are_not_never_meet(make):
+    one, other = functools.partial(make, 1.0), functools.partial(make, 3.0)
+    assert repr(one()) == repr(other())
+    assert places([run(one), run(other), run(one, seed=1), run(other, seed=1)]) == [(0, 2), (1, 3)]
+
+
+# -- alone ----------------------------------------------------------------------------------------
+
+
+RANDOM = {
+    "dropout": sequential(nn.Tanh, nn.Dropout),
+    "RReLU": sequential(nn.RReLU),
+    "dropout as a function": sequential(lambda: Calls(lambda module, x: F.dropout(x, 0.5, module.training))),
+    "noise": sequential(lambda: Calls(lambda module, x: x + torch.randn_like(x))),
+    "dropout by autograd": functools.partial(Branching, activation=nn.Dropout),
+}
+
+
+class Calls(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_net_that_draws_random_numbers_is_alone_and_draws_the_same_every_time(name):
+    assert reasons(RANDOM[name]) == DRAWS
+    runs = [run(RANDOM[name], seed=seed) for seed in (0, 1, 0)]
+    torch.manual_seed(1)
+    first = train_runs(runs, X, Y)
+    torch.manual_seed(2)
+    second = train_runs(runs[::-1], X, Y)[::-1]
+    for one, other in zip(first, second, strict=True):
+        assert one.alone == DRAWS
+        assert not one.failure
+        assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+    losses = [result.history[-1]["train_loss"] for result in first]
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_our_own_rrelu_draws_random_numbers_too():
+    assert reasons(sequential(actlab.nn.RReLU)) == DRAWS
+
+
+def test_a_net_that_cannot_be_vmapped_is_alone_and_says_what_vmap_said():
+    def looks(module, x):
+        return x if x.sum().item() > 0 else -x
+
+    reason = reasons(sequential(lambda: Calls(looks)))
+    assert reason.startswith("it cannot be vmapped: RuntimeError: vmap: It looks like you're calling .item()")
+    assert "\n" not in reason
+
+
+def test_a_net_that_cannot_be_built_or_run_is_alone_with_its_own_error():
+    def broken(module, x):
+        raise OSError("no such\nthing")
+
+    assert reasons(sequential(lambda: Calls(broken))) == "OSError: no such"
+    assert reasons(functools.partial(NeuralNet, 1)) == "ValueError: num_units is 1; it must be at least 2"
+
+
+# -- how many -------------------------------------------------------------------------------------
+
+
+def test_the_same_runs_always_make_the_same_fleets():
+    def some():
+        nets = [perceptron(name) for name in MIXED]
+        nets += [sequential(nn.ELU), sequential(nn.Dropout), Branching, sequential(nn.PReLU)]
+        return [run(net, seed=seed) for seed in range(5) for net in nets]
+
+    calibration = Calibration("", "", weights_per_fleet=1000)
+    first = fleets(some(), calibration)
+    assert [fleets(some(), calibration) for _ in range(2)] == [first, first]
+    assert sorted(place for fleet in first for place in fleet.places) == list(range(45))
+    assert [fleet.places[0] for fleet in first] == sorted(fleet.places[0] for fleet in first)
+
+
+@pytest.mark.parametrize(("runs", "sizes"), [(1, [1]), (5, [1] * 5), (8, [1] * 8), (40, [5] * 8)])
+def test_a_comparison_is_cut_so_that_several_processes_have_work(runs, sizes):
+    net = perceptron()
+    found = fleets(
+        [run(net, seed=seed) for seed in range(runs)], Calibration("", "", weights_per_fleet=10**9)
+    )
+    assert [len(fleet.places) for fleet in found] == sizes
+
+
+def test_shares_are_as_equal_as_they_can_be_and_hold_no_more_weights_than_is_fast():
+    net = perceptron()
+    size = sum(p.numel() for p in net().parameters())
+    found = fleets(
+        [run(net, seed=seed) for seed in range(20)], Calibration("", "", weights_per_fleet=3 * size)
+    )
+    assert sorted(len(fleet.places) for fleet in found) == [2, 3, 3, 3, 3, 3, 3]
+    (one,) = fleets([run(net)], Calibration("", "", weights_per_fleet=1))
+    assert one.places == (0,)
+
+
+def test_nothing_is_stepped_by_hand_where_autograd_is_faster():
+    (fleet,) = fleets(
+        [run(net := perceptron()), run(net, seed=1)], dataclasses.replace(TOGETHER, by_hand=False)
+    )
+    assert not fleet.by_hand
+
+
+# -- straight lines -------------------------------------------------------------------------------
+
+
+class Line(nn.Module):
+    """Two layers with something between them."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.first, self.last, self.tanh = nn.Linear(FEATURES, 8), nn.Linear(8, CLASSES), nn.Tanh()
+        self.between = between
+
+    def forward(self, x):
+        return self.last(self.between(self, self.first(x)))
+
+
+def hooked(place, hook="register_forward_hook"):
+    net = sequential(nn.Tanh)()
+    getattr(net[place] if place is not None else net, hook)(lambda *given: None)
+    return net
+
+
+def tied():
+    net = sequential(nn.Tanh, functools.partial(nn.Linear, 8, 8), functools.partial(nn.Linear, 8, 8))()
+    net[3].weight = net[2].weight
+    return net
+
+
+def unused():
+    net = Line(lambda net, x: x)
+    net.never = nn.Linear(3, 3)
+    return net
+
+
+LINES = {
+    "a perceptron": (perceptron(), ["linear", "formula"] * 2 + ["linear"]),
+    "nested lines": (
+        lambda: nn.Sequential(nn.Flatten(), sequential(nn.ELU, nn.Dropout)(), nn.Softmax(1)),
+        ["module", "linear", "module", "module", "linear", "module"],
+    ),
+    "F.relu": (lambda: Line(lambda net, x: F.relu(x)), ["linear", "function", "linear"]),
+    "flatten(1)": (lambda: Line(lambda net, x: x.flatten(1)), ["linear", "function", "linear"]),
+    "x * 2": (lambda: Line(lambda net, x: x * 2), ["linear", "function", "linear"]),
+    "-x.sin()": (lambda: Line(lambda net, x: -x.sin()), ["linear", "function", "function", "linear"]),
+    "a hook on a layer": (functools.partial(hooked, 0), ["module", "formula", "linear"]),
+    "a hook on an activation": (functools.partial(hooked, 1), ["linear", "module", "linear"]),
+    "a hook before a layer": (
+        functools.partial(hooked, 2, "register_forward_pre_hook"),
+        ["linear", "formula", "module"],
+    ),
+    "an activation with a trained number": (sequential(nn.PReLU), ["linear", "module", "linear"]),
+}
+NO_LINES = {
+    "a net that branches": Branching,
+    "a net that adds its input": lambda: Line(lambda net, x: x + net.tanh(x)),
+    "tied layers": tied,
+    "a layer that is used twice": lambda: Line(lambda net, x: net.tanh(net.tanh(x))),
+    "a layer that is not used": unused,
+    "one that asks whether it trains": lambda: Line(lambda net, x: torch.tanh(x) if net.training else x),
+    "one that asks what it sees": lambda: Line(lambda net, x: x if x.sum() > 0 else -x),
+    "torch.tanh(input=x)": lambda: Line(lambda net, x: torch.tanh(input=x)),
+    "a factor before the input": lambda: Line(lambda net, x: 2 * x),
+    "a weight of its own": lambda: Line(lambda net, x: x * net.last.weight[0]),
+    "two inputs": lambda: Line(lambda net, x: torch.cat([x, x], 1)),
+    "no layer at all": nn.Sequential,
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_straight_line_is_seen_layer_by_layer(name):
+    make, kinds = LINES[name]
+    assert [link.kind for link in straight_line(make())] == kinds
+
+
+@pytest.mark.parametrize("name", NO_LINES)
+def test_what_is_no_straight_line_is_not_taken_for_one(name):
+    assert straight_line(NO_LINES[name]()) is None
+
+
+@pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_net_with_a_hook_is_no_straight_line(hook):
+    assert straight_line(hooked(None, hook)) is None
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_looking_at_a_net_leaves_its_mode_alone(training):
+    for make in (perceptron(), NO_LINES["one that asks whether it trains"], Branching):
+        net = make().train(training)
+        straight_line(net)
+        assert all(part.training is training for part in net.modules())

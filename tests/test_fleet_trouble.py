@@ -1,0 +1,197 @@
+"""Fleets in which something goes wrong: who fails, who goes on, and what is left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from actlab import NeuralNet
+from actlab.engines import processes
+from actlab.fleet.conduct import train_runs, training
+from tests.fleet_runs import (
+    WILD,
+    Late,
+    assert_equal,
+    gone,
+    in_memory,
+    in_shm,
+    noisy,
+    one_fleet,
+    one_thread,
+    perceptron,
+    run,
+    workers_of,
+)
+from tests.fleets import CLASSES, FEATURES, by_fleets, table
+
+__all__ = ["in_shm", "one_fleet", "one_thread"]
+
+X, Y = table(80)
+
+
+# -- failures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_a_run_that_diverges_has_its_history_and_its_mates_are_untouched(place, by_hand):
+    net = perceptron("leaky_relu")
+    mates = [run(net, seed=seed, epochs=4) for seed in range(5)]
+    runs = [*mates[:place], run(net, optimizer=WILD, seed=9, epochs=4), *mates[place:]]
+    results = by_fleets(runs, X, Y, by_hand=by_hand)
+    wild = results.pop(place)
+    assert re.fullmatch(r"diverged: (train|valid)_loss is (nan|inf) in epoch 1", wild.failure)
+    assert [row["epoch"] for row in wild.history] == [1]
+    assert_equal(results, by_fleets(mates, X, Y, by_hand=by_hand))
+
+
+def moody():
+    """Return a net, with some seeds."""
+    if torch.rand(()) < 0.5:
+        raise RuntimeError("not\ntoday")
+    return NeuralNet(8, "tanh", FEATURES, CLASSES)
+
+
+@pytest.mark.usefixtures("one_fleet")
+def test_a_net_that_cannot_be_built_fails_alone_though_it_has_mates():
+    runs = [run(moody, seed=seed) for seed in range(12)]
+    results = train_runs(runs, X, Y)
+    failed = [result.failure for result in results if result.failure]
+    assert 0 < len(failed) < 12
+    assert set(failed) == {"RuntimeError: not"}
+    assert all(len(r.history) == (0 if r.failure else 3) for r in results)
+    assert all(bool(r.weights) is not bool(r.failure) for r in results)
+
+
+@pytest.mark.usefixtures("one_fleet")
+def test_a_module_that_raises_fails_and_no_other_net_knows_of_it():
+    broken, good = perceptron(Late(OSError("no such\nthing"))), perceptron()
+    runs = [run(net, seed=seed) for seed in (0, 1, 2) for net in (broken, good)]
+    results = train_runs(runs, X, Y)
+    assert [result.failure for result in results[::2]] == ["OSError: no such"] * 3
+    assert_equal(results[1::2], train_runs(runs[1::2], X, Y))
+
+
+MEMORY = """
+import functools, gc, logging, resource
+from pathlib import Path
+import numpy as np
+from torch import nn
+from actlab import NeuralNet
+from actlab.fleet.run import Optimizer, Run
+from tests.fleets import CLASSES, FEATURES, by_fleets, table
+
+X, y = table()
+logging.basicConfig(format="%(message)s")
+SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
+
+
+def train(units):
+    net = functools.partial(NeuralNet, units, "relu", FEATURES, CLASSES)
+    how = {"loss": nn.CrossEntropyLoss(), "optimizer": SGD, "epochs": 2, "batch_size": 16}
+    return by_fleets([Run(net=net, rows=np.arange(32), seed=seed, **how) for seed in range(8)], X, y)
+
+
+def limit(nets):
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(nets * SIZE), -1))
+
+
+UNITS = 1400
+SIZE = 4 * sum(p.numel() for p in NeuralNet(UNITS, "relu", FEATURES, CLASSES).parameters())
+train(8)
+for nets in (30, 1):
+    gc.collect()
+    limit(nets)
+    for result in train(UNITS):
+        print(nets, result.failure or f"{len(result.history)} epochs {result.how}")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is looked up in /proc")
+def test_a_fleet_that_does_not_fit_into_memory_goes_on_in_halves():
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY],
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},  # what is freed is free at once
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[:8] == ["30 2 epochs by hand"] * 8, done.stderr
+    assert len(lines) == 16
+    assert all(
+        re.match(r"1 out of memory: RuntimeError: .*can't allocate memory", line) for line in lines[8:]
+    )
+    notes = done.stderr.splitlines()
+    assert notes[0] == "fleet 1 of 1: out of memory with 8 runs at once; going on with 4"
+    assert all(note.startswith("fleet 1 of 1: out of memory with ") for note in notes)
+
+
+class Small(nn.Module):
+    """Takes two nets at once, and no more."""
+
+    def forward(self, x):
+        if x.shape[-2] > 2 and torch._C._functorch.maybe_get_level(x) > 0:
+            nets = torch._C._functorch.get_unwrapped(x).shape[0]
+            if nets > 2:
+                raise torch.OutOfMemoryError(f"no room for {nets}")
+        return torch.tanh(x)
+
+
+@pytest.mark.usefixtures("one_fleet")
+def test_halves_are_halved_again_and_every_warning_is_in_the_log(caplog):
+    net = perceptron(Small())
+    with caplog.at_level(logging.WARNING, "actlab"):
+        results = train_runs([run(net, seed=seed) for seed in range(8)], X, Y)
+    assert [result.failure for result in results] == [""] * 8
+    text = "fleet 1 of 1: out of memory with {} runs at once; going on with {}"
+    assert sorted(record.message for record in caplog.records) == [
+        text.format(4, 2),
+        text.format(4, 2),
+        text.format(8, 4),
+    ]
+    expected = train_runs([run(perceptron("tanh"), seed=seed) for seed in range(8)], X, Y)
+    for result, other in zip(results, expected, strict=True):
+        for name, weight in other.weights.items():
+            torch.testing.assert_close(result.weights[name], weight, rtol=1e-5, atol=1e-6)
+
+
+# -- interruptions --------------------------------------------------------------------------------
+
+
+def test_an_interruption_is_no_failure_and_what_has_ended_is_there():
+    runs = [run(perceptron()), run(perceptron(Late(KeyboardInterrupt()))), run(noisy)]
+    coming = training(runs, X, Y)
+    assert next(coming)[1].failure == ""
+    with pytest.raises(KeyboardInterrupt):
+        next(coming)
+
+
+@in_memory
+def test_an_interruption_while_processes_train_ends_them_and_clears_the_memory(in_shm):
+    def interrupt(state):
+        assert len(in_shm()) == 1
+        raise KeyboardInterrupt
+
+    def train():
+        with processes(2) as executor:
+            family.extend(workers_of(executor))
+            train_runs(runs, X, Y, executor=executor, watch=interrupt)
+
+    runs = [run(perceptron(name), epochs=10**6) for name in ("relu", "tanh", "gelu")]
+    family: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert len(family) == 2
+    assert gone(family)
+    assert in_shm() == set()
