@@ -22,6 +22,7 @@ from sklearn.model_selection import ParameterGrid
 from torch.utils.data import DataLoader
 
 from actlab._spec import short
+from actlab.engines import workers
 from actlab.fleet.conduct import local, train_runs, training
 from actlab.fleet.run import HOLDOUT, WEIGHTS, Result, Rows, Run, drawing, stream
 from actlab.fleet.skorch_nets import (
@@ -64,7 +65,8 @@ class Task:
 class Trainings:
     """All trainings of a search: begun when scikit-learn asks for the first, handed out in its order.
 
-    While scikit-learn scores a net, the fleets of others train on. What is underway ends with the context.
+    scikit-learn scores the first nets when the last fleets leave a core to it. What is underway ends with
+    the context.
 
     Args:
         search: The search, for its estimator, its grid and how it is to be trained.
@@ -81,6 +83,7 @@ class Trainings:
         self.coming: Iterator[tuple[int, Result]] = iter(())
         self.underway = contextlib.ExitStack()
         self.scoring: skorch.NeuralNet | None = None
+        self.busy, self.unfinished = 1, 0  # processes that train, runs that have not ended
 
     def __enter__(self) -> Trainings:
         self.underway.__enter__()
@@ -220,17 +223,20 @@ class Trainings:
                 executor = self.underway.enter_context(local(self.search.n_jobs, runs, self.splits.X))
             if executor is not None:
                 # This process scores beside those that train; it is not to take their cores.
+                self.busy = workers(self.search.n_jobs)
+                self.unfinished = len(runs)
                 self.underway.callback(torch.set_num_threads, torch.get_num_threads())
                 torch.set_num_threads(1)
             coming = training(runs, *_usual(self.splits.X, self.splits.y), executor=executor, watch=watch)
         self.coming = self.underway.enter_context(contextlib.closing(coming))
 
     def _await(self, task: Task) -> None:
-        """Wait for the end of a fleet's run."""
+        """Wait for the end of a fleet's run, and until there is a core to score it on."""
         with _whole():
-            while task.run is not None and task.result is None:
+            while task.run is not None and (task.result is None or self.unfinished >= self.busy):
                 place, result = next(self.coming)
                 self.fused[place].result = result
+                self.unfinished -= 1
 
     def _alone(
         self, task: Task, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]

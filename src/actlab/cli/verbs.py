@@ -162,7 +162,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def calibrate(arguments: argparse.Namespace) -> int:
     """Show how this machine trains fastest."""
-    from actlab.fleet.calibration import calibration, changed, keep, measure, place
+    from actlab.fleet.calibration import Calibration, calibration, changed, keep, measure, place
     from actlab.training import device_problem, raise_problems
 
     device = arguments.device
@@ -173,6 +173,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
         if not equals:
             raise UsageError(f"--set is {text!r}, not NAME=VALUE, such as by_hand=false")
         settings[name] = value
+    changed(Calibration("", ""), settings)  # a wrong setting is told before anything is measured
     found = measure(device) if arguments.again else calibration(device)
     if settings or arguments.again:
         found = changed(found, settings)

@@ -90,7 +90,8 @@ def straight_line(module: nn.Module) -> list[Link] | None:
 
 
 def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    backward = module._backward_hooks or module._backward_pre_hooks
+    return bool(module._forward_hooks or module._forward_pre_hooks or backward)
 
 
 _tracing = threading.RLock()  # fx patches nn.Module for all threads while it traces
@@ -246,7 +247,7 @@ class Autograd:
     def outputs(self, x: Tensor) -> Tensor:
         """Return the outputs (R, n, ...) of the nets for their inputs (R, n, ...), in evaluation mode."""
         self.training = False
-        y = self._apply(self.stack.views, x)
+        y = self._apply(self.stack.views, x.clone())  # it may overwrite them, and they come again
         return y.unsqueeze(0) if self.one else y
 
     def gradients(self, x: Tensor, targets: Tensor) -> Tensor:

@@ -93,20 +93,28 @@ class PackedLinear(Linear):
         super().__init__(stack, name, bfloat16)
         self.background = batches.background
         self.inverse = stack.reorder(f"{name}weight", batches.order)
+        split = batches.batches[0].first.shape[1]
+        self.first, self.upper, self.lower = (
+            self.weight[:split],
+            self.weight_grad[:split],
+            self.weight_grad[split:],
+        )
 
     def forward(self, x: Tensor | Batch, training: bool) -> Tensor:
         """Return ``x @ weight + bias``: of a packed batch when training, of whole rows when not."""
         if isinstance(x, Tensor):
             return self._whole(x)
         self.batch = x
-        constant = self.weight.sum(0, keepdim=True).mul_(self.background)
-        if self.bias is not None:
-            constant += self.bias
-        first, others = self.weight[: x.first.shape[1]], self.weight.index_select(0, x.columns)
+        constant = self.weight.sum(0, keepdim=True)
+        if self.bias is None:
+            constant *= self.background
+        else:
+            constant = torch.add(self.bias, constant, alpha=self.background)
+        others = self.weight.index_select(0, x.columns)
         if self.bfloat16:
             y = self.affine(constant, x.others, others)
-            return y.add_(self.product(x.first, first.bfloat16()).float())
-        return self.affine(constant, x.first, first).addmm_(x.others, others)
+            return y.add_(self.product(x.first, self.first.bfloat16()).float())
+        return self.affine(constant, x.first, self.first).addmm_(x.others, others)
 
     def _whole(self, x: Tensor) -> Tensor:
         weight = self.weight[self.inverse]
@@ -117,16 +125,14 @@ class PackedLinear(Linear):
 
     def backward(self, grad: Tensor, first: bool) -> Tensor:
         """Write both gradients."""
-        x, total = self.batch, grad.sum(0, keepdim=True)
-        if self.bias_grad is not None:
-            self.bias_grad.copy_(total[0])
-        upper, lower = self.weight_grad[: x.first.shape[1]], self.weight_grad[x.first.shape[1] :]
-        constant = total.mul_(self.background)
-        lower.copy_(constant.expand_as(lower))
+        x = self.batch
+        total = torch.sum(grad, 0) if self.bias_grad is None else torch.sum(grad, 0, out=self.bias_grad)
+        constant = total * self.background
+        self.lower.copy_(constant.expand_as(self.lower))
         if self.bfloat16:
-            upper.copy_(self.product(x.first.mT, grad.bfloat16())).add_(constant)
+            self.upper.copy_(self.product(x.first.mT, grad.bfloat16())).add_(constant)
         else:
-            torch.addmm(constant, x.first.mT, grad, out=upper)
+            torch.addmm(constant, x.first.mT, grad, out=self.upper)
         self.weight_grad.index_add_(0, x.columns, self.product(x.others.mT, grad))
         return grad
 
@@ -205,7 +211,7 @@ class Local:
             weights = {**leaves, **self.fixed}
             if self.one:
                 weights = {name: value[0] for name, value in weights.items()}
-            y = self.function(weights, x)
+            y = self.function(weights, x.clone())  # which it may overwrite
         if training:
             self.leaves, self.output = (x, *leaves.values()), y
         return y.detach()

@@ -163,7 +163,7 @@ class Result:
     """What came out of a run.
 
     Attributes:
-        weights: The trained module's state, on the CPU; empty when it failed.
+        weights: The module's state after the last epoch, on the CPU; empty when it could not be trained.
         history: One row per epoch, in skorch's columns.
         seconds: The run's share of the time that its fleet took.
         how: How it was trained: ``"by hand"``, ``"by autograd"`` or ``"by skorch"``.

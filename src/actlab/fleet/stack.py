@@ -30,6 +30,8 @@ class Stack:
         self, modules: Sequence[nn.Module], turned: Collection[str] = (), device: str = "cpu"
     ) -> None:
         first = dict(modules[0].named_parameters())
+        if hooked := [name for name, p in first.items() if p._backward_hooks]:
+            raise ValueError(f"a hook on {hooked[0]} would be lost")
         self.turned = frozenset(turned)
         self.inverses: dict[str, Tensor] = {}  # of the matrices whose rows are in another order
         self.shapes = {name: self._turn(name, p).shape for name, p in first.items() if p.requires_grad}
