@@ -294,6 +294,11 @@ def test_progress_is_shown_on_standard_error_after_a_while(capsys, monkeypatch, 
     assert "train_loss" in capsys.readouterr().err
 
 
+def test_verbose_shows_progress_from_the_start(capsys, tiny):
+    assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--verbose"]) == 0
+    assert " of 3 nets trained, 0 s\n" in capsys.readouterr().err
+
+
 def test_ctrl_c_leaves_no_processes_and_keeps_what_has_ended(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
     call = [sys.executable, "-m", "actlab", "compare", "relu", "slow.py:Slow", "--jobs", "2", "--out", "run"]

@@ -100,7 +100,7 @@ def compare(
         num_units: Width of the first hidden layer.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
-        verbose: 0 for silence; 1 for progress on standard error.
+        verbose: 0 for silence; 1 for progress on standard error, 2 for more of it.
 
     Returns:
         Results, histories and the ranking.

@@ -27,7 +27,7 @@ def watching(names: Sequence[str], verbose: int, stream: TextIO | None = None) -
 
     Args:
         names: What each run is, in the order of the runs; equal names are summed up on the leaderboard.
-        verbose: 0 for nothing.
+        verbose: 0 for nothing, 1 once it takes a while, 2 from the start and often.
         stream: Where to show it; standard error when left out.
 
     Yields:
@@ -36,7 +36,7 @@ def watching(names: Sequence[str], verbose: int, stream: TextIO | None = None) -
     if not verbose:
         yield lambda state: None
         return
-    display = _Display(names, stream or sys.stderr)
+    display = _Display(names, verbose, stream or sys.stderr)
     try:
         yield display.show
     finally:
@@ -44,11 +44,12 @@ def watching(names: Sequence[str], verbose: int, stream: TextIO | None = None) -
 
 
 class _Display:
-    def __init__(self, names: Sequence[str], stream: TextIO) -> None:
+    def __init__(self, names: Sequence[str], verbose: int, stream: TextIO) -> None:
         self.names, self.stream = [" ".join(name.split()) for name in names], stream
         self.terminal = stream.isatty()
+        self.often = self.terminal or verbose > 1
         self.start = time.monotonic()
-        self.due = self.start + _SILENT
+        self.due = self.start + (0 if verbose > 1 else _SILENT)
         self.lines = 0
         self.states: dict[int, State] = {}
         self.scores: dict[str, list[float]] = {}
@@ -67,7 +68,7 @@ class _Display:
             self.scores.setdefault(self.names[place], []).append(score)
         if (now := time.monotonic()) < self.due:
             return
-        self.due = now + (_OFTEN if self.terminal else _SELDOM)
+        self.due = now + (_OFTEN if self.often else _SELDOM)
         self._write(self._picture() if self.terminal else [self._headline()])
 
     def end(self) -> None:

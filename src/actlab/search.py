@@ -40,7 +40,7 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
             work is worth starting them.
         refit: As for GridSearchCV.
         cv: As for GridSearchCV.
-        verbose: 0 for silence; 1 for progress on standard error.
+        verbose: 0 for silence; 1 for progress on standard error, 2 for more of it.
         pre_dispatch: As for GridSearchCV; fleets do not use it.
         error_score: As for GridSearchCV.
         return_train_score: As for GridSearchCV.

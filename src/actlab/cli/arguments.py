@@ -18,7 +18,7 @@ _EXAMPLES = """examples:
   actlab compare relu tanh leaky_relu --folds 3 --epochs 25 --seed 0
   actlab show leaky_relu --out out/pictures
   actlab check mish torch.nn:GELU my_layers.py:MyActivation --skip compile
-  actlab compare relu tanh --data measurements.csv --target species --jobs 2
+  actlab compare relu tanh --data measurements.csv --target species
 """
 
 

@@ -142,7 +142,11 @@ def compare(arguments: argparse.Namespace) -> int:
     out = output_folder(arguments.out)
     try:
         found = actlab.comparison.compare(
-            names, dataset, verbose=int(not arguments.quiet), **how, **dataclasses.asdict(settings)
+            names,
+            dataset,
+            verbose=0 if arguments.quiet else 1 + arguments.verbose,
+            **how,
+            **dataclasses.asdict(settings),
         )
     except Interrupted as interruption:
         write_csv(interruption.results, out / "results.csv")
