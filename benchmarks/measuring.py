@@ -9,9 +9,10 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
+
+from actlab.fleet.calibration import processor
 
 
 def keep_memory() -> None:
@@ -50,10 +51,7 @@ def machine(device: str) -> str:
     if device.startswith("cuda"):
         chip = torch.cuda.get_device_name(device)
     else:
-        info = Path("/proc/cpuinfo")
-        lines = info.read_text().splitlines() if info.exists() else []
-        chip = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    chip = chip or platform.processor() or platform.machine()
+        chip, _ = processor()
     today = datetime.date.today().isoformat()
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     return f"{today}, {chip}, {torch.get_num_threads()} thread, {versions}"

@@ -29,7 +29,7 @@ from tests.fleet_runs import (
     perceptron,
     run,
 )
-from tests.fleets import by_fleets, table
+from tests.fleets import CLASSES, FEATURES, by_fleets, table
 
 __all__ = ["in_shm", "one_thread"]
 
@@ -168,3 +168,19 @@ def test_from_elsewhere_it_is_told_how_far_fleets_are(pool):
         assert epochs[-1] > 0
         assert all(state.results is None for state in under_way)
         assert last.epoch == last.epochs == len(last.results[0].history) == 2000
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+def test_a_net_that_overwrites_its_inputs_trains_as_one_that_does_not(by_hand, monkeypatch):
+    found = Calibration(hardware(), torch.__version__, by_hand=by_hand)
+    monkeypatch.setattr("actlab.fleet.conduct.calibration", lambda device="cpu": found)
+
+    def net(inplace):
+        return nn.Sequential(
+            nn.ELU(inplace=inplace), nn.Linear(FEATURES, 8), nn.Tanh(), nn.Linear(8, CLASSES)
+        )
+
+    runs = [run(functools.partial(net, inplace)) for inplace in (True, False)]
+    first, second = train_runs(runs, X, Y)
+    figures = [[(row["train_loss"], row["valid_loss"]) for row in r.history] for r in (first, second)]
+    assert figures[0] == figures[1]

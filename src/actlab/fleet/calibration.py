@@ -32,6 +32,7 @@ _FASTER, _ALMOST = 1.1, 0.9  # what a gain must be to be worth a choice; what is
 _SHAPE = (128, 784, 128)  # rows, features and units of the notebook's first layer
 _SMALL, _LARGE = (64, 128), (784, 128)  # features and units
 _SIZES = (1, 4, 16, 64)
+_SHARES = 8  # parts that a comparison is cut into on processors, so that all of them have work
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,6 @@ class Calibration:
         return most if self.hardware.startswith("cuda") else min(most, -(-runs // _SHARES))
 
 
-_SHARES = 8  # parts that a comparison is cut into on processors, so that all of them have work
-
-
 @contextlib.contextmanager
 def arithmetic(calibration: Calibration) -> Iterator[None]:
     """Compute as calibrated; the caller's settings are as before afterwards."""
@@ -87,13 +85,18 @@ def hardware(device: str = "cpu") -> str:
     """Return the name of what computes there."""
     if device.startswith("cuda"):
         return f"cuda: {torch.cuda.get_device_name(device)}"
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    name, about = processor()
     # Family, model and flags too: two machines may share a name and not an instruction set.
-    about = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
-    name = about.get("model name") or platform.processor() or platform.machine()
     kind = " ".join(about.get(key, "") for key in ("cpu family", "model", "flags"))
     return f"{name}, {os.cpu_count()} cores, {hashlib.sha256(kind.encode()).hexdigest()[:8]}"
+
+
+def processor() -> tuple[str, Mapping[str, str]]:
+    """Return the processor's name, and what the system says of one of its cores."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    about = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    return about.get("model name") or platform.processor() or platform.machine(), about
 
 
 @functools.cache

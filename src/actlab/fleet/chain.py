@@ -247,7 +247,7 @@ class Autograd:
     def outputs(self, x: Tensor) -> Tensor:
         """Return the outputs (R, n, ...) of the nets for their inputs (R, n, ...), in evaluation mode."""
         self.training = False
-        y = self._apply(self.stack.views, x.clone())  # it may overwrite them, and they come again
+        y = self._apply(self.stack.views, x)
         return y.unsqueeze(0) if self.one else y
 
     def gradients(self, x: Tensor, targets: Tensor) -> Tensor:
@@ -275,6 +275,18 @@ class Autograd:
             weights, x = {name: value[0] for name, value in weights.items()}, x[0]
         with self.autocast:
             return self.function(weights, x).float() if self.autocast._enabled else self.function(weights, x)
+
+
+Step = Chain | Autograd
+
+
+def step_of(
+    modules: Sequence[nn.Module], line: Sequence[Link] | None, loss: nn.Module, device: str, bfloat16: bool
+) -> Step:
+    """Return what steps these nets: by hand along their line, by autograd where there is none."""
+    if line is not None:
+        return Chain(modules, line, loss, device, bfloat16)
+    return Autograd(modules, loss, device, bfloat16)
 
 
 def losses_of(loss: nn.Module, outputs: Tensor, targets: Tensor, one: bool) -> Tensor:

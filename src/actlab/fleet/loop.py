@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab.fleet.chain import Autograd, Chain, losses_of, straight_line
+from actlab.fleet.chain import Chain, losses_of, step_of, straight_line
 from actlab.fleet.graph import captured
 from actlab.fleet.optimizers import RULES
 from actlab.fleet.packed import Packed, packed
@@ -23,7 +23,6 @@ from actlab.fleet.schedule import Pace, Watch
 
 Tell = Callable[[Sequence[Epoch]], None]
 _BEST = {"train_loss": min, "valid_loss": min, "valid_acc": max}
-_HELD = 1 << 23  # numbers of input to validate on that are kept as they are needed
 _AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 27}  # numbers of input evaluated in one piece: it stays in cache
 
 
@@ -39,21 +38,11 @@ class Data:
     X: Tensor
     y: Tensor
 
-    def batch(self, rows: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets (R, n, ...) of these rows (R, n).
-
-        Args:
-            rows: Which rows each net is to see.
-            place: Where the inputs (R * n, ...) go: new memory at every step costs more than its filling.
-        """
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets (R, n, ...) of these rows (R, n)."""
         flat = rows.reshape(-1)
-        x = torch.index_select(self.X, 0, flat, out=place)
-        targets = torch.index_select(self.y, 0, flat)
+        x, targets = (torch.index_select(part, 0, flat) for part in (self.X, self.y))
         return _cut(x, rows), _cut(targets, rows)
-
-    def place(self, rows: int) -> Tensor:
-        """Return room for the inputs of so many rows."""
-        return self.X.new_empty((rows, *self.X.shape[1:]))
 
 
 def _cut(flat: Tensor, rows: Tensor) -> Tensor:
@@ -111,19 +100,14 @@ class Loop:
 
     def _set_up(self) -> None:
         run, bfloat16 = self.first, self.first.precision == "bf16"
-        if self.line is not None:
-            self.step: Chain | Autograd = Chain(self.modules, self.line, self.loss, run.device, bfloat16)
-        else:
-            self.step = Autograd(self.modules, self.loss, run.device, bfloat16)
+        self.step = step_of(self.modules, self.line, self.loss, run.device, bfloat16)
         stack = self.step.stack
         optimizers = [member.run.optimizer for member in self.here]
         self.rule = RULES[run.optimizer.name](optimizers, stack.weights, stack.grads)
         self.sums = torch.zeros(len(self.here), dtype=torch.float64, device=self.device)
         self.work: dict[int, Callable[[Tensor], None]] = {}
         self.order: Tensor | None = None
-        self.room: Tensor | None = None  # for inputs to evaluate: new memory costs more than its filling
         self.packed: Packed | None = None
-        self.held: tuple[Rows, list[tuple[Tensor, Tensor]]] | None = None
         self.targets: list[Tensor] = []  # of the packed batches
         self.looked = False
 
@@ -199,10 +183,9 @@ class Loop:
     def _worker(self, size: int) -> Callable[[Tensor], None]:
         """Return what makes one step from the rows (R, size) of a batch."""
         if size not in self.work:
-            place = self.data.place(len(self.here) * size)
 
             def work(rows: Tensor) -> None:
-                self._step(*self.data.batch(rows, place))
+                self._step(*self.data.batch(rows))
 
             changed = [self.step.stack.weights, *self.step.stack.fixed.values(), self.sums]
             changed += [self.rule.steps, *self.rule.state.values()]
@@ -251,23 +234,12 @@ class Loop:
         return losses_of(self.loss, outputs, targets, False)
 
     def _pieces(self, rows: Sequence[Rows]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and targets of these rows of each net, piece by piece; few are kept for next time."""
-        if self.held and self.held[0] is rows[0]:
-            yield from self.held[1]
-            return
-        size = len(rows) * len(rows[0]) * max(1, self.data.X[0].numel())
+        """Yield inputs and targets of these rows of each net, piece by piece."""
+        size = len(rows) * max(1, self.data.X[0].numel())
         table = torch.stack([torch.as_tensor(r) for r in rows]).to(self.device)
-        fits = max(1, _AT_ONCE[self.device.type] * len(rows[0]) // size)
-        pieces = torch.split(table, self.first.piece or fits, 1)
-        if size <= _HELD:
-            held = [self.data.batch(piece, self.data.place(piece.numel())) for piece in pieces]
-            self.held = (rows[0], held)
-            yield from held
-            return
-        if self.room is None or len(self.room) < pieces[0].numel():
-            self.room = self.data.place(pieces[0].numel())
-        for piece in pieces:
-            yield self.data.batch(piece, self.room[: piece.numel()])
+        fits = max(1, _AT_ONCE[self.device.type] // size)
+        for piece in torch.split(table, self.first.piece or fits, 1):
+            yield self.data.batch(piece)
 
     def _remember_best(self) -> None:
         for row, member in enumerate(self.here):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from actlab.fleet.run import Optimizer
 
 
-class Rule:
+class Rule(ABC):
     """One rule with its state, for R nets whose weights are the rows of a matrix.
 
     Each step does what torch.optim's own rule of that name does, in the same order of operations.
@@ -22,7 +23,7 @@ class Rule:
         grads: Their gradients (R, P), which :meth:`step` may overwrite.
     """
 
-    state_names: ClassVar[tuple[str, ...]]
+    state_names: ClassVar[Mapping[str, str]]  # with the flag without which there is none; empty: always
 
     def __init__(self, optimizers: Sequence[Optimizer], weights: Tensor, grads: Tensor) -> None:
         self.flags = optimizers[0].flags
@@ -35,7 +36,8 @@ class Rule:
             self.numbers[name] = column.to(weights.device)
             self.rounded[name] = self._round(self.numbers[name])
         self.decays = bool(self.numbers["weight_decay"].any())
-        self.state = {name: torch.zeros_like(weights) for name in self.state_names}
+        kept = [name for name, flag in self.state_names.items() if not flag or flag in self.flags]
+        self.state = {name: torch.zeros_like(weights) for name in kept}
 
     def set(self, name: str, values: Sequence[float]) -> None:
         """Set a number of every net, where a captured graph will read it."""
@@ -51,9 +53,9 @@ class Rule:
         for name, value in self.rounded.items():
             value.copy_(self.numbers[name])
 
+    @abstractmethod
     def step(self) -> None:
         """Change the weights by one step."""
-        raise NotImplementedError
 
     def _decay(self) -> None:
         if self.decays:
@@ -66,7 +68,7 @@ class Rule:
 class SGD(Rule):
     """:class:`torch.optim.SGD` with momentum, Nesterov's too, and weight decay."""
 
-    state_names = ("velocity",)
+    state_names: ClassVar = {"velocity": ""}
 
     def step(self) -> None:
         """Change the weights by one step."""
@@ -80,7 +82,7 @@ class SGD(Rule):
 class Adam(Rule):
     """:class:`torch.optim.Adam`, AMSGrad too."""
 
-    state_names = ("mean", "square", "largest")
+    state_names: ClassVar = {"mean": "", "square": "", "largest": "amsgrad"}
 
     def step(self) -> None:
         """Change the weights by one step."""
@@ -114,17 +116,17 @@ class AdamW(Adam):
 class RMSprop(Rule):
     """:class:`torch.optim.RMSprop` with momentum, centred too."""
 
-    state_names = ("square", "velocity", "mean")
+    state_names: ClassVar = {"square": "", "velocity": "", "mean": "centered"}
 
     def step(self) -> None:
         """Change the weights by one step."""
         self._decay()
-        square, velocity, mean = (self.state[name] for name in self.state_names)
+        square, velocity = self.state["square"], self.state["velocity"]
         rest = self._round(1 - self.numbers["alpha"])
         square.mul_(self.rounded["alpha"]).addcmul_(self.grads * self.grads, rest)
         spread = square
         if "centered" in self.flags:
-            mean.lerp_(self.grads, rest)
+            mean = self.state["mean"].lerp_(self.grads, rest)
             spread = square - mean * mean
         step = self.grads / spread.sqrt().add_(self.rounded["eps"])
         torch.addcmul(step, velocity, self.rounded["momentum"], out=velocity)

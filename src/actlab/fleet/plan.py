@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from actlab._spec import short
 from actlab.fleet.calibration import Calibration
-from actlab.fleet.chain import Autograd, Chain, Link, straight_line
+from actlab.fleet.chain import Link, step_of, straight_line
 from actlab.fleet.layers import as_formula, constants
 from actlab.fleet.run import Run
 
@@ -114,11 +114,7 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
 
 
 def _try(modules: Sequence[nn.Module], line: list[Link] | None, run: Run, x: Tensor, y: Tensor) -> None:
-    step: Chain | Autograd
-    if line is not None:
-        step = Chain(modules, line, run.loss, "cpu", False)
-    else:
-        step = Autograd(modules, run.loss, "cpu", False)
+    step = step_of(modules, line, run.loss, "cpu", False)
     step.gradients(x.expand(len(modules), *x.shape), y.expand(len(modules), *y.shape))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -52,21 +53,12 @@ _KINDS = (
 )
 _AT_ONCE = 1024  # rows that are predicted in one piece
 _MONITORED = ("train_loss", "valid_loss", "valid_acc")
-# The numbers that a rule of torch.optim has, with their defaults, and the flags that choose its variant.
-_RULES: Mapping[type, tuple[dict[str, Any], frozenset[str]]] = {
-    torch.optim.SGD: ({"momentum": 0.0, "weight_decay": 0.0}, frozenset({"nesterov"})),
-    torch.optim.Adam: (
-        {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0},
-        frozenset({"amsgrad"}),
-    ),
-    torch.optim.AdamW: (
-        {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2},
-        frozenset({"amsgrad"}),
-    ),
-    torch.optim.RMSprop: (
-        {"alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0},
-        frozenset({"centered"}),
-    ),
+# The numbers that a rule of torch.optim has, and the flags that choose its variant.
+_RULES: Mapping[type, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    torch.optim.SGD: (("momentum", "weight_decay"), ("nesterov",)),
+    torch.optim.Adam: (("betas", "eps", "weight_decay"), ("amsgrad",)),
+    torch.optim.AdamW: (("betas", "eps", "weight_decay"), ("amsgrad",)),
+    torch.optim.RMSprop: (("alpha", "eps", "weight_decay", "momentum"), ("centered",)),
 }
 _USUAL = {
     "warm_start": False,
@@ -114,7 +106,7 @@ def read(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
     _data(X, y, loss)
     batches = _batches(net, X)
     if not plain(loss):  # a mean over weights depends on what is averaged at once
-        size = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
+        size = _validated_at_once(net)
         batches["piece"] = len(X) if size == -1 else size
     return Run(
         net=functools.partial(_built, net.module, net.get_params_for("module")),
@@ -159,8 +151,7 @@ def fitted(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any) -> s
     net.history_ = History()
     counts = {"train_batch_count": _count(len(run.rows), run.batch_size, run.drop_last)}
     if run.valid is not None:
-        size = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
-        counts["valid_batch_count"] = _count(len(run.valid), size, False)
+        counts["valid_batch_count"] = _count(len(run.valid), _validated_at_once(net), False)
     for row in result.history:
         net.history_.new_epoch()
         for name, value in {**row, **counts}.items():
@@ -181,6 +172,11 @@ def slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[Any]:
         return DataLoader(dataset, batch_size=batch_size, **options)
     size = max(batch_size, _AT_ONCE)
     return ((torch.from_numpy(X[first : first + size]), 0) for first in range(0, len(X), size))
+
+
+def _validated_at_once(net: skorch.NeuralNet) -> int:
+    """Return the rows of a validation batch; -1 for all."""
+    return int(net.get_params_for("iterator_valid").get("batch_size", net.batch_size))
 
 
 def _count(rows: int, size: int, drop_last: bool) -> int:
@@ -247,9 +243,10 @@ def _optimizer(net: skorch.NeuralNet) -> Optimizer:
     if net.optimizer not in _RULES:
         name = getattr(net.optimizer, "__name__", repr(net.optimizer))
         raise NotFused(f"the optimizer {name} is none of {', '.join(rule.__name__ for rule in _RULES)}")
-    defaults, flags = _RULES[net.optimizer]
+    names, flags = _RULES[net.optimizer]
+    usual = inspect.signature(net.optimizer).parameters
     given = {"lr": net.lr, **net.get_params_for("optimizer")}
-    numbers = {"lr": given.pop("lr"), **{name: given.pop(name, usual) for name, usual in defaults.items()}}
+    numbers = {"lr": given.pop("lr"), **{name: given.pop(name, usual[name].default) for name in names}}
     on = frozenset(name for name in flags if given.pop(name, False))
     if rest := sorted(name for name, value in given.items() if value and name not in _MATTERS_NOT):
         raise NotFused(f"it has optimizer__{rest[0]}={given[rest[0]]!r}")
