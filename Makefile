@@ -32,7 +32,7 @@ docs: $(READY)  ## write the generated pages
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[hiplot,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[hiplot,dask,mlflow,dev]"
 	touch $@
 
 clean:  ## remove what the commands above made

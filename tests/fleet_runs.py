@@ -97,7 +97,7 @@ def assert_equal(results, expected):
 def workers_of(executor):
     """Return the processes that an executor of ours has."""
     list(executor.map(time.sleep, [0.05] * 8))
-    return list(executor._processes)
+    return sorted(pid for pool in (*executor._free, *executor._busy) for pid in pool._processes)
 
 
 def gone(family, seconds=20):

@@ -143,7 +143,7 @@ def test_compare_prints_the_same_table_twice_also_with_two_jobs(tmp_path, tiny, 
     assert first.returncode == 0
     assert first.stdout.split()[:7] == ["rank", "activation", "mean", "std", "fold_1", "fold_2", "fold_3"]
     assert "Best: " in first.stdout
-    files = ["cv_results.csv", "results.csv", "history.csv", "hiplot.html"]
+    files = ["ledger.sqlite", "cv_results.csv", "results.csv", "history.csv", "hiplot.html"]
     assert f"Written: {', '.join(f'a/{name}' for name in files)}" in first.stdout
     assert names(tmp_path / "a") == sorted(files)
     assert main([*call, "--jobs", "2"]) == 0
@@ -269,7 +269,7 @@ def test_an_interruption_is_one_line_and_nothing_half_trained_is_written(
     monkeypatch.setattr("actlab.fleet.optimizers.SGD.step", interrupt)
     assert main([*verb.split(), "--data", tiny, "--out", "run"]) == 130
     assert capsys.readouterr() == ("", "actlab: interrupted\n")
-    assert names(tmp_path / "run") == []
+    assert names(tmp_path / "run") == (["ledger.sqlite"] if verb.startswith("compare") else [])
 
 
 def test_a_reader_that_goes_away_is_no_error(tiny, capsys, monkeypatch):

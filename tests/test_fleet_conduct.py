@@ -16,7 +16,7 @@ from torch import nn
 import actlab
 from actlab.engines import processes
 from actlab.fleet.calibration import Calibration, hardware
-from actlab.fleet.conduct import local, train_runs, training
+from actlab.fleet.conduct import engine, train_runs, training
 from actlab.fleet.run import Optimizer, Stopping
 from tests.fleet_runs import (
     SGD,
@@ -95,9 +95,9 @@ def test_results_come_as_soon_as_a_fleet_has_ended_and_the_rest_may_be_left():
 def test_processes_are_started_where_there_is_work_for_them_or_when_they_are_wanted():
     runs = [run(seed=seed) for seed in range(4)]
     for jobs, many in ((None, runs), (1, runs), (2, runs[:1])):
-        with local(jobs, many, X) as executor:
+        with engine(None, jobs, many, X) as executor:
             assert executor is None
-    with local(2, runs, X) as executor:
+    with engine(None, 2, runs, X) as executor:
         assert executor is not None
 
 

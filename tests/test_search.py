@@ -61,13 +61,15 @@ def test_results_have_the_keys_types_and_masks_of_scikit_learn(grid, scoring):
             assert np.array_equal(np.ma.getmaskarray(found), np.ma.getmaskarray(expected)), name
             assert found.compressed().tolist() == expected.compressed().tolist(), name
     assert (ours.n_splits_, ours.multimetric_) == (theirs.n_splits_, theirs.multimetric_)
-    assert vars(ours).keys() - vars(theirs).keys() <= {"executor", "seeds", "precision", "runs_"}
+    assert vars(ours).keys() - vars(theirs).keys() <= {"executor", "ledger", "seeds", "precision", "runs_"}
 
 
 def test_a_search_has_every_attribute_of_scikit_learns():
     ours, theirs = search().fit(X, Y), grid_search().fit(X, Y)
     public = {name for name in vars(theirs) if not name.startswith("_")}
-    assert public == vars(ours).keys() - {"executor", "seeds", "precision", "runs_"} - {"_sklearn_version"}
+    assert public == vars(ours).keys() - {"executor", "ledger", "seeds", "precision", "runs_"} - {
+        "_sklearn_version"
+    }
 
 
 def test_every_run_is_what_skorch_makes_of_the_same_weights_and_rows():

@@ -21,6 +21,7 @@ from skorch.callbacks import EpochScoring
 from torch import nn
 from torch.utils.data import DataLoader
 
+from actlab._errors import UsageError
 from tests.searches import (
     Counting,
     Idle,
@@ -277,7 +278,7 @@ class Closed(concurrent.futures.Executor):
 
 
 def test_what_is_wrong_with_the_executor_is_no_failure_of_nets():
-    with pytest.raises(RuntimeError, match="there is nobody here"):
+    with pytest.raises(UsageError, match=r"^the Closed takes no more work: there is nobody here$"):
         search(executor=Closed()).fit(X, Y)
 
 

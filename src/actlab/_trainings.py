@@ -21,9 +21,11 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 from torch.utils.data import DataLoader
 
+from actlab._books import Bookkeeping, bookkeeping
 from actlab._spec import short
+from actlab.data import fingerprint_of
 from actlab.engines import workers
-from actlab.fleet.conduct import local, train_runs, training
+from actlab.fleet.conduct import engine, train_runs, training
 from actlab.fleet.run import HOLDOUT, WEIGHTS, Result, Rows, Run, drawing, stream
 from actlab.fleet.skorch_nets import (
     NotFused,
@@ -141,7 +143,8 @@ class Trainings:
             like = self._like(net, X, y, fit_params)
             task = self._task(net, like, self._last(), slice(None), X, y)
             if task.run is not None:
-                (task.result,) = train_runs([task.run], *_usual(X, y))
+                with _whole(), self._books([task.run], X, y) as books:
+                    (task.result,) = train_runs([task.run], *_usual(X, y), books=books)
         if task.run is not None and not (task.result and task.result.how):
             # The fleet had to leave it: skorch can train it, or fails with an error of its own.
             assert task.result is not None
@@ -217,18 +220,28 @@ class Trainings:
             return
         names = [_label(self.candidates[task.candidate]) for task in self.fused]
         watch = self.underway.enter_context(watching(names, self.search.verbose))
-        executor = self.search.executor
         with _whole():
-            if executor is None:
-                executor = self.underway.enter_context(local(self.search.n_jobs, runs, self.splits.X))
+            books = self.underway.enter_context(self._books(runs, self.splits.X, self.splits.y))
+            apart = bool(books and books.abandoned)
+            where = engine(self.search.executor, self.search.n_jobs, runs, self.splits.X, apart=apart)
+            executor = self.underway.enter_context(where)
             if executor is not None:
                 # This process scores beside those that train; it is not to take their cores.
                 self.busy = workers(self.search.n_jobs)
                 self.unfinished = len(runs)
                 self.underway.callback(torch.set_num_threads, torch.get_num_threads())
                 torch.set_num_threads(1)
-            coming = training(runs, *_usual(self.splits.X, self.splits.y), executor=executor, watch=watch)
+            arrays = _usual(self.splits.X, self.splits.y)
+            coming = training(runs, *arrays, executor=executor, watch=watch, books=books)
         self.coming = self.underway.enter_context(contextlib.closing(coming))
+
+    def _books(
+        self, runs: list[Run], X: Any, y: Any
+    ) -> contextlib.AbstractContextManager[Bookkeeping | None]:
+        """Return the ledger's books of runs; scikit-learn scores nets, which takes their weights."""
+        ledger = self.search.ledger
+        fingerprint = fingerprint_of(X, y) if ledger is not None else ""
+        return bookkeeping(ledger, runs, fingerprint, weights=True)
 
     def _await(self, task: Task) -> None:
         """Wait for the end of a fleet's run, and until there is a core to score it on."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,11 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
+from actlab._books import LedgerLike, bookkeeping
 from actlab._errors import UsageError
 from actlab._spec import parse
 from actlab.data import Dataset, load_data
-from actlab.fleet.conduct import local, training
+from actlab.fleet.conduct import engine, training
 from actlab.fleet.run import Result, Run
 from actlab.fleet.skorch_nets import read
 from actlab.progress import watching
@@ -40,7 +43,8 @@ class Comparison:
         results: One row per run, in the order of activations and folds: ``activation``, ``fold`` (from 1),
             ``seed``, ``accuracy`` (0 to 1) and ``loss`` (mean cross-entropy in nats) on the rows of the
             fold, ``epochs`` trained, ``seconds`` (its share of the time its fleet took), ``how`` it was
-            trained, why it trained ``alone``, and its ``failure``: why it has no accuracy, if it has none.
+            trained, why it trained ``alone``, its ``failure``: why it has no accuracy, if it has none, and
+            its ``key`` in the ledger, if there is one.
         history: One row per run and epoch: ``activation``, ``fold``, ``seed`` and the columns of
             :func:`~actlab.training.history_frame`.
         ranking: Best first: ``rank`` (1 is best, equal means share a rank), ``activation``, ``mean``,
@@ -61,8 +65,9 @@ class Interrupted(KeyboardInterrupt):
         history: Their rows of :attr:`Comparison.history`.
     """
 
-    def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int) -> None:
-        super().__init__(f": {len(results)} of {total} nets were trained")
+    def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int, kept: bool) -> None:
+        rest = "; the same call goes on" if kept else ""
+        super().__init__(f": {len(results)} of {total} nets were trained{rest}")
         self.results, self.history = results, history
 
 
@@ -80,6 +85,8 @@ def compare(
     num_units: int = 128,
     device: str = "cpu",
     precision: str = "float32",
+    ledger: LedgerLike | None = None,
+    executor: Executor | None = None,
     verbose: int = 0,
 ) -> Comparison:
     """Cross-validate the notebook's net with each activation, all nets trained as fleets.
@@ -100,6 +107,10 @@ def compare(
         num_units: Width of the first hidden layer.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
+        ledger: A :class:`~actlab.ledger.Ledger` or its file. Runs that are in it are not trained again, and
+            those that end are put into it.
+        executor: Where nets are trained instead, any :class:`concurrent.futures.Executor`; ``jobs`` does
+            nothing then.
         verbose: 0 for silence; 1 for progress on standard error, 2 for more of it.
 
     Returns:
@@ -120,16 +131,25 @@ def compare(
     names = [activation for activation in activations for _ in range(folds)]
     results: dict[int, Result] = {}
     try:
-        with watching(names, verbose) as watch, local(jobs, runs, dataset.X) as executor:
-            for place, result in training(runs, dataset.X, dataset.y, executor=executor, watch=watch):
+        with (
+            bookkeeping(ledger, runs, dataset.fingerprint) as books,
+            watching(names, verbose) as watch,
+            engine(executor, jobs, runs, dataset.X, apart=bool(books and books.abandoned)) as where,
+        ):
+            for place, result in training(
+                runs, dataset.X, dataset.y, executor=where, watch=watch, books=books
+            ):
                 results[place] = result
+        if books and books.known and verbose:
+            print(f"actlab: {books.known} of {len(runs)} nets are from the ledger", file=sys.stderr)
     except KeyboardInterrupt as interruption:
         if not results:
             raise
         done = [(names[place], runs[place], results[place]) for place in sorted(results)]
-        raise Interrupted(_results(done), _history(done), len(runs)) from interruption
+        raise Interrupted(_results(done), _history(done), len(runs), ledger is not None) from interruption
     done = [(names[place], runs[place], results[place]) for place in range(len(runs))]
     frame = _results(done)
+    frame["key"] = books.keys if books else ""
     return Comparison(frame, _history(done), _ranking(frame))
 
 

@@ -131,11 +131,24 @@ def _dataset(X: Array, labels: Array, columns: Sequence[str] | None = None, *, n
         raise UsageError(f"{name}: X has shape {X.shape}; at least one row and one feature are needed")
     y, classes = _encode(labels, name)
     X = _standardise(X.reshape(len(X), -1), columns, name)
+    return Dataset(X, y, name, fingerprint_of(X, y), classes)
+
+
+def fingerprint_of(X: Array, y: Array) -> str:
+    """Return what tells data from others.
+
+    Args:
+        X: Features (n, ...).
+        y: Targets (n, ...).
+
+    Returns:
+        The first 16 hexadecimal digits of a SHA-256 over shape, dtype and bytes of both.
+    """
     digest = hashlib.sha256()
     for array in (X, y):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(array.reshape(-1).data)
-    return Dataset(X, y, name, digest.hexdigest()[:16], classes)
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:16]
 
 
 def _encode(labels: Array, name: str) -> tuple[npt.NDArray[np.int64], tuple[str | int, ...]]:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import functools
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import Executor
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import joblib
+import numpy as np
+import numpy.typing as npt
 import torch
-from loky import get_reusable_executor
+from loky.process_executor import ProcessPoolExecutor
 
+Array = npt.NDArray[Any]
 _MEMORY, _PREFIX = Path("/dev/shm"), "actlab-"
+_CODES = re.compile(r"exit codes of the workers are \{(.*?)\}")  # as loky says it
 _IDLE = 60  # seconds after which processes without work end
 
 
@@ -35,8 +46,115 @@ def workers(jobs: int | None) -> int:
     return int(joblib.effective_n_jobs(jobs))
 
 
+class Engine(Executor):
+    """An executor that knows how much it can do at a time, and how data come to it."""
+
+    def room(self) -> int:
+        """Return how many calls it should have so that none of its workers waits for one."""
+        raise NotImplementedError
+
+    def sharing(self, X: Array, y: Array) -> contextlib.AbstractContextManager[Shared]:
+        """Return arrays in a form that can be sent to the workers, for as long as the block runs.
+
+        Args:
+            X: Inputs (n, ...).
+            y: Targets (n, ...).
+        """
+        return _in_files(X, y)
+
+
+class Processes(Engine):
+    """Processes of this machine. One that dies takes along what it was doing, and nothing else.
+
+    A pool of several processes breaks as a whole when one of them dies, and does not say what that one was
+    doing. So each process is a pool by itself.
+
+    Args:
+        number: How many.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._lock = threading.RLock()
+        self._waiting: collections.deque[tuple[Future[Any], Callable[[], Any]]] = collections.deque()
+        self._free = [_spare.pop() if _spare else _one_process() for _ in range(number)]
+        self._busy: list[ProcessPoolExecutor] = []
+        self._closed = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Let one of the processes call a function; when the process dies of it, that is a BrokenExecutor."""
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("its processes have ended")
+            self._waiting.append((future, functools.partial(fn, *args, **kwargs)))
+            self._next()
+        return future
+
+    def room(self) -> int:
+        """Return one more than there are processes: it waits for its turn."""
+        return self.number + 1
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work. The processes stay for a minute, for whoever wants some next."""
+        with self._lock:
+            self._closed = True
+            futures = [future for future, _ in self._waiting]
+        for future in futures if cancel_futures else ():
+            future.cancel()
+        while wait and self._busy:
+            time.sleep(0.01)
+        with self._lock:
+            _spare.extend(self._free)
+            self._free = []
+
+    def kill(self) -> None:
+        """End the processes now, whatever they do."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            pools = self._free + self._busy
+            self._free, self._busy = [], []
+        for pool in pools:
+            pool.shutdown(wait=True, kill_workers=True)
+
+    def _next(self) -> None:
+        while self._free and self._waiting:
+            future, call = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                pool = self._free.pop()
+                try:
+                    inner = pool.submit(call)
+                except BrokenExecutor:  # its process was killed while it had nothing to do
+                    pool = _one_process()
+                    inner = pool.submit(call)
+                self._busy.append(pool)
+                inner.add_done_callback(functools.partial(self._ended, pool, future))
+
+    def _ended(self, pool: ProcessPoolExecutor, future: Future[Any], inner: Future[Any]) -> None:
+        error = inner.exception()
+        if isinstance(error, BrokenExecutor) and (codes := _CODES.search(str(error))):
+            error = BrokenExecutor(f"exit code {codes[1]}")
+        with self._lock:
+            if pool in self._busy:  # not after kill()
+                self._busy.remove(pool)
+                self._free.append(_one_process() if isinstance(error, BrokenExecutor) else pool)
+            self._next()
+        if error is None:
+            future.set_result(inner.result())
+        else:
+            future.set_exception(error)
+
+
+_spare: list[ProcessPoolExecutor] = []  # pools that nobody uses at the moment
+
+
+def _one_process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(max_workers=1, timeout=_IDLE, initializer=_ignore_interrupts)
+
+
 @contextlib.contextmanager
-def processes(number: int) -> Iterator[Executor]:
+def processes(number: int) -> Iterator[Processes]:
     """Yield processes of this machine; when the block fails or is interrupted, they end with it.
 
     Args:
@@ -45,17 +163,64 @@ def processes(number: int) -> Iterator[Executor]:
     Yields:
         An executor. Its processes stay for a minute, for the next block.
     """
-    executor = get_reusable_executor(max_workers=number, timeout=_IDLE, initializer=_ignore_interrupts)
+    executor = Processes(number)
     try:
         yield executor
     except BaseException:
-        executor.shutdown(wait=True, kill_workers=True)
+        executor.kill()
         raise
+    executor.shutdown()
 
 
 def _ignore_interrupts() -> None:
     """Leave Ctrl-C, which a terminal sends to all of us, to the process that people look at."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Arrays as files, which every process maps into its memory once.
+
+    Attributes:
+        folder: Where they are.
+    """
+
+    folder: Path
+
+    def load(self) -> tuple[Array, Array]:
+        """Return the arrays; what is written to them stays in the process."""
+        return mapped(self.folder)
+
+
+def keep(folder: Path, X: Array, y: Array) -> None:
+    """Write the arrays into a folder, for :func:`mapped`."""
+    np.save(folder / "X.npy", X, allow_pickle=False)
+    np.save(folder / "y.npy", y, allow_pickle=False)
+
+
+def mapped(folder: Path) -> tuple[Array, Array]:
+    """Return the arrays of a folder; they are read as they are needed, into memory that processes share."""
+    # Copy-on-write: torch wants memory that may be written, and nobody writes.
+    X, y = (np.load(folder / f"{n}.npy", mmap_mode="c", allow_pickle=False) for n in ("X", "y"))
+    return X, y
+
+
+def sharing(executor: Executor, X: Array, y: Array) -> contextlib.AbstractContextManager[Shared]:
+    """Return arrays in a form that can be sent to any executor's workers, for as long as the block runs.
+
+    Args:
+        executor: Whose workers; those of an unknown kind are taken to be processes of this machine.
+        X: Inputs (n, ...).
+        y: Targets (n, ...).
+    """
+    return executor.sharing(X, y) if isinstance(executor, Engine) else _in_files(X, y)
+
+
+@contextlib.contextmanager
+def _in_files(X: Array, y: Array) -> Iterator[Shared]:
+    with shared_folder(X.nbytes + y.nbytes) as folder:
+        keep(folder, X, y)
+        yield Shared(folder)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import GridSearchCV, check_cv
 from sklearn.utils.metadata_routing import get_routing_for_object
 
+from actlab._books import LedgerLike
 from actlab._errors import UsageError
 from actlab._trainings import Broken, Trainings
 from actlab.training import precision_problem
@@ -46,6 +47,8 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         return_train_score: As for GridSearchCV.
         executor: Where fleets are trained instead, any :class:`concurrent.futures.Executor`. It is
             shared with clones and left out of pickles.
+        ledger: A :class:`~actlab.ledger.Ledger`, opened with ``weights=True``, or its file. What a fleet has
+            trained is put into it and not trained again. Shared with clones and left out of pickles.
         seeds: How often every fold is trained, each time from other weights and in another order; or the
             seeds themselves. The splits of ``cv_results_`` are then every fold with the first seed, every
             fold with the second, and so on.
@@ -86,6 +89,7 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         error_score: Any = np.nan,
         return_train_score: bool = False,
         executor: Executor | None = None,
+        ledger: LedgerLike | None = None,
         seeds: int | Sequence[int] = 1,
         precision: str = "float32",
     ) -> None:
@@ -102,6 +106,7 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
             return_train_score=return_train_score,
         )
         self.executor = executor
+        self.ledger = ledger
         self.seeds = seeds
         self.precision = precision
 
@@ -153,12 +158,14 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         return hasattr(self, "cv_results_")
 
     def __sklearn_clone__(self) -> FleetSearchCV:
-        """Clone everything but the executor, which is shared."""
-        twin = super(FleetSearchCV, copy.copy(self)).__sklearn_clone__()  # a copy has no executor
-        return twin.set_params(executor=self.executor)  # type: ignore[no-any-return]
+        """Clone everything but the executor and the ledger, which are shared."""
+        twin = super(FleetSearchCV, copy.copy(self)).__sklearn_clone__()  # a copy has neither
+        own = self._get_param_names()  # a subclass need not have both
+        shared = {name: getattr(self, name) for name in ("executor", "ledger") if name in own}
+        return twin.set_params(**shared)  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "executor": None}
+        return {**super().__getstate__(), "executor": None, "ledger": None}
 
 
 def _seeds(seeds: Any) -> list[int]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from actlab._errors import UsageError
 from actlab.cli.arguments import parser
-from actlab.cli.verbs import DONE, Verb
+from actlab.cli.saying import DONE
+from actlab.cli.verbs import Verb
 
 _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from actlab._errors import UsageError
 from actlab._version import __version__
+from actlab.cli import ledgers
 from actlab.cli import verbs as run
 from actlab.cli.verbs import Verb
 
@@ -39,7 +40,7 @@ def parser() -> _Parser:
     top = _Parser("actlab", description=_ABOUT, epilog=_EXAMPLES, formatter_class=_Help, allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"actlab {__version__}")
     verbs = top.add_subparsers(metavar="VERB", required=True)
-    for add in (_add_list, _add_show, _add_check, _add_train, _add_compare, _add_fleet):
+    for add in (_add_list, _add_show, _add_check, _add_train, _add_compare, _add_fleet, _add_ledger):
         add(verbs)
     return top
 
@@ -96,6 +97,8 @@ def _add_compare(verbs: Any) -> None:
     add("activations", nargs="+", metavar="NAME", help="an activation, such as relu")
     add("--folds", type=int, default=3, metavar="N", help="parts the rows are split into")
     add("--jobs", type=int, metavar="N", help="processes that train; as is fastest when left out")
+    add("--scheduler", metavar="ADDRESS", help="train on a Dask cluster instead: tcp://HOST:PORT")
+    add("--mlflow", metavar="URI", help="log to MLflow too: sqlite:///runs.db or http://HOST:PORT")
     _add_common(parser, out="out/compare")
 
 
@@ -126,3 +129,23 @@ def _add_fleet(verbs: Any) -> None:
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="set it yourself: by_hand=false")
     add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
     add("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_ledger(verbs: Any) -> None:
+    about = "look after the file in which a comparison keeps every finished run"
+    below = _verb(verbs, "ledger", about, ledgers.show).add_subparsers(metavar="WHAT", required=True)
+    whats = {
+        "show": ("show what it holds", ledgers.show),
+        "verify": ("look for everything that can be wrong with it", ledgers.verify),
+        "export": ("write it as CSV and JSON", ledgers.export),
+        "merge": ("take over the runs of others, each run once", ledgers.merge),
+    }
+    for what, (about, verb) in whats.items():
+        parser = _verb(below, what, about, verb)
+        parser.add_argument("ledger", type=Path, metavar="LEDGER", help="the file, or a comparison's folder")
+        if what == "merge":
+            parser.add_argument("others", type=Path, nargs="+", metavar="OTHER", help="only read")
+        if what == "export":
+            where = "folder for the files that are written"
+            parser.add_argument("--out", type=Path, default=Path("out/ledger"), metavar="DIR", help=where)
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")

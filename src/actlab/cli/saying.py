@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Report = dict[str, Any]
 
 WIDTH = 80
+DONE, NO = 0, 1
 _COLOUR = re.compile(r"\x1b\[\d*m")
 _SILENT = 1.0  # seconds before progress is shown
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,16 +13,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actlab._errors import UsageError
-from actlab.cli.saying import WIDTH, hiplot_page, say, table_sink, wrapped
+from actlab.cli.saying import DONE, NO, WIDTH, hiplot_page, say, table_sink, wrapped
 
 # Everything heavy is imported by the verb that needs it, so that --help answers at once.
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from actlab.data import Dataset
     from actlab.training import TrainSettings
 
 Verb = Callable[[argparse.Namespace], int]
-
-DONE, NO = 0, 1
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -131,6 +132,7 @@ def compare(arguments: argparse.Namespace) -> int:
     """Compare activations."""
     import actlab.comparison
     from actlab._files import output_folder
+    from actlab.cli.ledgers import NAME
     from actlab.comparison import Interrupted, check_comparison, cv_results
     from actlab.report.insights import comparison_insights
     from actlab.report.tables import plain_rows, text_table, write_csv
@@ -140,14 +142,21 @@ def compare(arguments: argparse.Namespace) -> int:
     names, how = arguments.activations, {"folds": arguments.folds, "jobs": arguments.jobs}
     check_comparison(names, dataset, settings, **how)
     out = output_folder(arguments.out)
+    if arguments.mlflow is not None:
+        from actlab.tracking import check_store, log_comparison
+
+        check_store(arguments.mlflow)
     try:
-        found = actlab.comparison.compare(
-            names,
-            dataset,
-            verbose=0 if arguments.quiet else 1 + arguments.verbose,
-            **how,
-            **dataclasses.asdict(settings),
-        )
+        with _cluster(arguments.scheduler) as executor:
+            found = actlab.comparison.compare(
+                names,
+                dataset,
+                ledger=out / NAME,
+                executor=executor,
+                verbose=0 if arguments.quiet else 1 + arguments.verbose,
+                **how,
+                **dataclasses.asdict(settings),
+            )
     except Interrupted as interruption:
         write_csv(interruption.results, out / "results.csv")
         write_csv(interruption.history, out / "history.csv")
@@ -161,7 +170,30 @@ def compare(arguments: argparse.Namespace) -> int:
     insights = comparison_insights(found.ranking)
     said = {"ranking": plain_rows(found.ranking), "insights": insights}
     lines = [text_table(found.ranking), "", *wrapped(insights)]
-    return say(arguments, dataset, said, lines, [out / file for file in files])
+    paths = [out / file for file in files]
+    if arguments.mlflow is not None:
+        logged = said["mlflow"] = log_comparison(
+            found.results,
+            found.history,
+            arguments.mlflow,
+            name=f"{dataset.name}: {', '.join(names)}",
+            settings={"data": dataset.name, "folds": arguments.folds, **dataclasses.asdict(settings)},
+            files=paths,
+            keys=found.results["key"].to_list(),
+        )
+        lines += ["", *wrapped([logged])]
+    return say(arguments, dataset, said, lines, [out / NAME, *paths])
+
+
+def _cluster(address: str | None) -> contextlib.AbstractContextManager[Executor | None]:
+    """Return a Dask cluster, if one is asked for."""
+    if address is None:
+        return contextlib.nullcontext()
+    try:
+        from actlab.cluster import Cluster
+    except ImportError as error:
+        raise UsageError("--scheduler needs Dask: pip install 'actlab[dask]'") from error
+    return Cluster(address)
 
 
 def calibrate(arguments: argparse.Namespace) -> int:

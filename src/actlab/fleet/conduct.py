@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import gc
+import dataclasses
 import logging
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
-from actlab._spec import short
-from actlab.engines import processes, shared_folder, workers
-from actlab.fleet.calibration import Calibration, arithmetic, calibration, hardware
-from actlab.fleet.loop import Data, Loop, Tell
-from actlab.fleet.plan import Fleet, plan
+from actlab.engines import processes, workers
+from actlab.fleet.attempt import Leg, Outcome
+from actlab.fleet.calibration import calibration
+from actlab.fleet.plan import Fleet, plan, relay
 from actlab.fleet.run import Epoch, Result, Run
+from actlab.fleet.sites import Here, Job, Site, site_of
 
 log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
+TRIES = 3  # processes that may die of a run
 _WORTH_PROCESSES = 5e7  # numbers of input seen in all; less is done before a process has started
 _LOOK = 0.2  # seconds between two looks at how far fleets are
 
@@ -55,234 +54,227 @@ class State:
 Watcher = Callable[[State], None]
 
 
-def local(
-    jobs: int | None, runs: Sequence[Run], X: Array
+class Books(Protocol):
+    """Who knows which runs have ended before or elsewhere, and is told of those that end here.
+
+    Runs are named by their place in the list that is trained.
+    """
+
+    def claim(self, places: Sequence[int]) -> dict[int, Result] | None:
+        """Ask for runs, to train them together; return those that are known, None if others are at it."""
+
+    def record(self, places: Sequence[int], results: Sequence[Result], tries: int) -> None:
+        """Take down what came out of runs that were asked for."""
+
+
+def engine(
+    executor: Executor | None, jobs: int | None, runs: Sequence[Run], X: Array, *, apart: bool = False
 ) -> contextlib.AbstractContextManager[Executor | None]:
-    """Return where runs train on this machine: in this process, or in others if that is worth starting them.
+    """Return where runs train: in this process, or in others if that is wanted or worth starting them.
 
     Args:
+        executor: Where people want it; None to decide by what follows.
         jobs: How many processes, as scikit-learn has it. None: as many as PyTorch would use threads, if
             the work is worth it.
         runs: What is to be trained.
         X: Inputs (n, ...).
+        apart: Whether they had better not be trained in this process: one of them may end it.
     """
+    if executor is not None:
+        return contextlib.nullcontext(executor)
     number = min(workers(jobs), len(runs))
     seen = sum(len(run.rows) * run.epochs for run in runs) * X[:1].size
+    if apart and number:
+        return processes(number)
     if number < 2 or runs[0].device != "cpu" or (jobs is None and seen < _WORTH_PROCESSES):
         return contextlib.nullcontext()
     return processes(number)
 
 
 def train_runs(
-    runs: Sequence[Run], X: Array, y: Array, *, executor: Executor | None = None, watch: Watcher | None = None
+    runs: Sequence[Run],
+    X: Array,
+    y: Array,
+    *,
+    executor: Executor | None = None,
+    watch: Watcher | None = None,
+    books: Books | None = None,
 ) -> list[Result]:
     """Train every run, as :func:`training` does; return what came out, in the order of the runs."""
-    results = dict(training(runs, X, y, executor=executor, watch=watch))
+    results = dict(training(runs, X, y, executor=executor, watch=watch, books=books))
     return [results[place] for place in range(len(runs))]
 
 
 def training(
-    runs: Sequence[Run], X: Array, y: Array, *, executor: Executor | None = None, watch: Watcher | None = None
+    runs: Sequence[Run],
+    X: Array,
+    y: Array,
+    *,
+    executor: Executor | None = None,
+    watch: Watcher | None = None,
+    books: Books | None = None,
 ) -> Generator[tuple[int, Result]]:
     """Train every run; yield what comes out of each as soon as its fleet has ended.
 
     A run that fails, whatever the reason, has its reason in its result and does not touch another. The
-    results are the same whatever executes them, and in whatever order.
+    results are the same whatever executes them, and in whatever order. A process that dies is replaced, and
+    its fleet begins again; a run of which three have died has failed.
 
     Args:
         runs: What is to be trained.
         X: Inputs (n, ...), float.
         y: Targets (n, ...): class indices (int64) or numbers.
-        executor: Where fleets are trained, each as one call; this process when left out.
+        executor: Where fleets are trained, each as one call or two; this process when left out.
         watch: Told of every epoch where that can be seen, and of every fleet that has ended.
+        books: Who knows what need not be trained.
 
     Yields:
         The place of a run in the list, and its result.
+
+    Raises:
+        UsageError: The executor takes no more work.
     """
     if not runs:
         return
-    found = calibration(runs[0].device)
-    fleets = plan(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), found)
-    if executor is None:
-        ended = _here(runs, fleets, X, y, found, watch)
-    else:
-        ended = _there(runs, fleets, X, y, found, watch, executor)
-    with contextlib.closing(ended):
-        for number, outcome in ended:
-            fleet = fleets[number]
-            for note in outcome.notes:
-                log.warning("fleet %d of %d: %s", number + 1, len(fleets), note)
-            if watch:
-                epochs = runs[fleet.places[0]].epochs
-                watch(State(number, len(fleets), fleet.places, epochs, epochs, results=outcome.results))
-            for place, result in zip(fleet.places, outcome.results, strict=True):
-                result.alone = fleet.alone
-                yield place, result
-
-
-@dataclass
-class _Outcome:
-    results: list[Result] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Data as files, which every process maps into its memory once."""
-
-    folder: Path
-
-    def load(self, device: str) -> Data:
-        return _mapped(self.folder, device)
-
-    def save(self, X: Array, y: Array) -> None:
-        np.save(self.folder / "X.npy", X, allow_pickle=False)
-        np.save(self.folder / "y.npy", y, allow_pickle=False)
-
-
-@functools.lru_cache(maxsize=1)
-def _mapped(folder: Path, device: str) -> Data:
-    # Copy-on-write: torch wants memory that may be written, and nobody writes.
-    arrays = [np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in ("X", "y")]
-    return Data(*(torch.from_numpy(array).to(device) for array in arrays))
-
-
-def _shared(X: Array, y: Array, device: str) -> Data:
-    """Return data that the trainer shares memory with."""
-    return Data(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
-
-
-def _here(
-    runs: Sequence[Run],
-    fleets: Sequence[Fleet],
-    X: Array,
-    y: Array,
-    found: Calibration,
-    watch: Watcher | None,
-) -> Generator[tuple[int, _Outcome]]:
-    there: dict[str, Data] = {}
-    for number, fleet in enumerate(fleets):
-        device = runs[fleet.places[0]].device
-        data = there[device] = there.get(device) or _shared(X, y, device)
-        tell = functools.partial(_told, watch, number, fleets, runs[fleet.places[0]].epochs)
-        with arithmetic(found):
-            outcome = _trained([runs[place] for place in fleet.places], fleet, data, tell)
-        yield number, outcome
-
-
-def _told(
-    watch: Watcher | None, number: int, fleets: Sequence[Fleet], epochs: int, rows: Sequence[Epoch]
-) -> None:
-    if watch:
-        places = fleets[number].places
-        watch(State(number, len(fleets), places, rows[0]["epoch"], epochs, rows))
-
-
-def _there(
-    runs: Sequence[Run],
-    fleets: Sequence[Fleet],
-    X: Array,
-    y: Array,
-    found: Calibration,
-    watch: Watcher | None,
-    executor: Executor,
-) -> Generator[tuple[int, _Outcome]]:
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(shared_folder(X.nbytes + y.nbytes))
-        shares = [[runs[place] for place in fleet.places] for fleet in fleets]
-        beats = [folder / f"fleet-{number}" for number in range(len(fleets))]
-        calls: list[functools.partial[_Outcome]]
-        if isinstance(executor, ThreadPoolExecutor):
-            stack.enter_context(arithmetic(found))  # it holds for all threads: none may set it for itself
-            data = _shared(X, y, runs[0].device)
-            ready = [_ready(share, fleet, data) for share, fleet in zip(shares, fleets, strict=True)]
-            calls = [
-                functools.partial(_in_thread, *each, data, found)
-                for each in zip(shares, fleets, ready, beats, strict=True)
-            ]
-        else:
-            files = _Files(folder)
-            files.save(X, y)
-            calls = [
-                functools.partial(_in_process, *each, files, found)
-                for each in zip(shares, fleets, beats, strict=True)
-            ]
-        futures = {executor.submit(call): number for number, call in enumerate(calls)}
-        stack.callback(lambda: [future.cancel() for future in futures])
-        waiting = set(futures)
-        while waiting:
-            done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield futures[future], future.result()
-            if watch:
-                for number in sorted(futures[future] for future in waiting):
-                    if beats[number].exists():
-                        fleet, epochs = fleets[number], shares[number][0].epochs
-                        epoch = min(beats[number].stat().st_size, epochs)
-                        watch(State(number, len(fleets), fleet.places, epoch, epochs))
-
-
-def _in_process(runs: Sequence[Run], fleet: Fleet, beat: Path, files: _Files, found: Calibration) -> _Outcome:
-    """Train a fleet in a process that does nothing else meanwhile."""
     device = runs[0].device
-    with arithmetic(found if found.hardware == hardware(device) else calibration(device)):
-        return _trained(runs, fleet, files.load(device), functools.partial(_beat, beat))
+    found = calibration(device)
+    fleets = plan(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), found)
+    conductor = _Conductor(runs, fleets, watch, books)
+    with site_of(executor, X, y, device, found, conductor.tell) as site, conductor.on(site):
+        yield from conductor.ended()
 
 
-def _in_thread(
-    runs: Sequence[Run], fleet: Fleet, ready: list[Loop], beat: Path, data: Data, found: Calibration
-) -> _Outcome:
-    """Train a fleet in one of several threads."""
-    torch.set_num_threads(found.threads)  # each thread has a number of its own
-    return _trained(runs, fleet, data, functools.partial(_beat, beat), ready)
+class _Conductor:
+    """Sends fleets out and gathers what comes back."""
 
+    def __init__(
+        self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, books: Books | None
+    ) -> None:
+        self.runs, self.fleets, self.watch, self.books = runs, fleets, watch, books
+        jobs = [Job(number, fleet, self._runs(fleet.places)) for number, fleet in enumerate(fleets)]
+        self.queue: list[Job] = jobs
+        self.out: dict[Future[Outcome], Job] = {}
+        self.site: Site
 
-def _ready(runs: Sequence[Run], fleet: Fleet, data: Data) -> list[Loop]:
-    """Build a fleet's nets while no thread trains: drawing weights and tracing disturb all of them."""
-    try:
-        return [Loop(runs, fleet.by_hand, data, fleet.draws)]
-    except Exception:  # it will fail again when its turn comes, and be told then
-        return []
+    def _runs(self, places: Sequence[int]) -> list[Run]:
+        return [self.runs[place] for place in places]
 
+    @contextlib.contextmanager
+    def on(self, site: Site) -> Iterator[None]:
+        """Have fleets trained there; those that have not begun never will, once the block has ended."""
+        self.site = site
+        if site.relays:
+            self._cut(site.relays)
+        try:
+            yield
+        finally:
+            for future in self.out:
+                future.cancel()
 
-def _beat(file: Path, _: Sequence[Epoch]) -> None:
-    """Leave a byte for each epoch; on a machine that does not see the folder there is nobody to tell."""
-    with contextlib.suppress(FileNotFoundError), file.open("ab") as open_file:
-        open_file.write(b".")
+    def _cut(self, width: int) -> None:
+        """Let a fleet be handed over if a process would have nothing to do meanwhile."""
+        epochs = [job.runs[0].epochs for job in self.queue]
+        costs = [e * sum(len(r.rows) for r in job.runs) for job, e in zip(self.queue, epochs, strict=True)]
+        cuts = {} if any(fleet.draws for fleet in self.fleets) else relay(costs, epochs, width)
+        for place, epoch in cuts.items():
+            self.queue[place].leg = Leg(until=epoch)
+        self.queue.sort(key=lambda job: job.leg.until is None)  # what is finished last begins first
 
+    def ended(self) -> Generator[tuple[int, Result]]:
+        """Yield what comes out of every run."""
+        while self.queue or self.out:
+            known = self._send()
+            done: set[Future[Outcome]] = set()
+            if self.out:
+                done, _ = wait(self.out, timeout=_LOOK, return_when=FIRST_COMPLETED)
+            elif not known:
+                time.sleep(_LOOK)  # others are at it
+            known += [each for future in done for each in self._came(self.out.pop(future), future)]
+            if done and not isinstance(self.site, Here):
+                known += self._send()  # before whoever takes the results makes us wait
+            self._look()
+            for job, results in known:
+                yield from self._over(job, results)
 
-def _trained(
-    runs: Sequence[Run],
-    fleet: Fleet,
-    data: Data,
-    tell: Tell,
-    ready: list[Loop] | None = None,
-    again: bool = False,
-) -> _Outcome:
-    """Train a fleet; where that fails, its halves, down to the one run that is to blame."""
-    try:
-        loops = ready or [Loop(runs, fleet.by_hand, data, fleet.draws)]
-        return _Outcome(loops.pop().train(tell))  # nothing else holds it: its memory is free when it fails
-    except Exception as error:  # a person's module may raise anything
-        reason, memory = short(error), _is_memory(error)
-    if memory:
-        gc.collect()  # a loop and its steps know each other, and so they outlast it
-    if memory and data.X.is_cuda:
-        torch.cuda.empty_cache()
-    if len(runs) == 1 and memory and not again:
-        return _trained(runs, fleet, data, tell, again=True)
-    if len(runs) == 1:
-        failure = f"out of memory: {reason}" if memory else reason
-        return _Outcome([Result(failure=failure)])
-    outcome, half = _Outcome(), len(runs) // 2
-    if memory:
-        outcome.notes.append(f"out of memory with {len(runs)} runs at once; going on with {half}")
-    for share in (runs[:half], runs[half:]):
-        part = _trained(share, fleet, data, tell)
-        outcome.results += part.results
-        outcome.notes += part.notes
-    return outcome
+    def _send(self) -> list[tuple[Job, list[Result]]]:
+        """Let fleets begin, as many as there is room for; return what need not be trained."""
+        known: list[tuple[Job, list[Result]]] = []
+        ready: list[Job] = []
+        if self.site.together and self.out:
+            return []
+        room = self.site.room()
+        for job in list(self.queue):
+            if room is not None and len(self.out) + len(ready) >= room:
+                break
+            there = self.books.claim(job.fleet.places) if self.books and job.leg.start is None else {}
+            if there is None:
+                continue
+            self.queue.remove(job)
+            if there:
+                had = [place for place in job.fleet.places if place in there]
+                known.append((self._part(job, had), [there[place] for place in had]))
+                job = self._part(job, [place for place in job.fleet.places if place not in there])
+            if job.runs:
+                ready.append(job)
+        self.out.update(zip(self.site.begin(ready), ready, strict=True))
+        return known
 
+    def _part(self, job: Job, places: Sequence[int]) -> Job:
+        """Return some of a job's runs as a job."""
+        fleet = dataclasses.replace(job.fleet, places=tuple(places))
+        return dataclasses.replace(job, fleet=fleet, runs=self._runs(places))
 
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    def _came(self, job: Job, future: Future[Outcome]) -> list[tuple[Job, list[Result]]]:
+        """Return what has come out of a job, if it is over; see to what follows if it is not."""
+        try:
+            outcome = future.result()
+        except BrokenExecutor as error:
+            return self._died(job, " ".join(str(error).split()))
+        for note in outcome.notes:
+            log.warning("fleet %d of %d: %s", job.number + 1, len(self.fleets), note)
+        if outcome.halfway is not None:
+            self.queue.append(dataclasses.replace(job, leg=Leg(start=outcome.halfway)))
+            return []
+        for result in outcome.results:
+            result.alone = job.fleet.alone
+        if self.books:
+            self.books.record(job.fleet.places, outcome.results, job.tries + 1)
+        return [(job, outcome.results)]
+
+    def _died(self, job: Job, reason: str) -> list[tuple[Job, list[Result]]]:
+        """Try again what a process has died of; then by halves, until the run to blame is found."""
+        job.tries += 1
+        log.warning("fleet %d of %d: its process died: %s", job.number + 1, len(self.fleets), reason)
+        if job.tries < TRIES:
+            self.queue.insert(0, job)
+            return []
+        half = len(job.runs) // 2
+        if half:
+            parts = job.fleet.places[:half], job.fleet.places[half:]
+            self.queue[:0] = [dataclasses.replace(self._part(job, p), leg=Leg(), tries=0) for p in parts]
+            return []
+        results = [Result(failure=f"its process died {TRIES} times: {reason}", alone=job.fleet.alone)]
+        if self.books:
+            self.books.record(job.fleet.places, results, job.tries)
+        return [(job, results)]
+
+    def _over(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:
+        self._say(job, job.runs[0].epochs, results=results)
+        yield from zip(job.fleet.places, results, strict=True)
+
+    def tell(self, job: Job, rows: Sequence[Epoch]) -> None:
+        """Hear of an epoch that was trained in this process."""
+        self._say(job, rows[0]["epoch"], rows)
+
+    def _look(self) -> None:
+        """See how far the fleets are."""
+        for job in sorted(self.out.values(), key=lambda job: job.number):
+            if self.watch and (epoch := self.site.epochs(job)) is not None:
+                self._say(job, min(epoch, job.runs[0].epochs))
+
+    def _say(
+        self, job: Job, epoch: int, rows: Sequence[Epoch] = (), results: Sequence[Result] | None = None
+    ) -> None:
+        if self.watch:
+            epochs = job.runs[0].epochs
+            self.watch(State(job.number, len(self.fleets), job.fleet.places, epoch, epochs, rows, results))

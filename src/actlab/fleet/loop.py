@@ -49,6 +49,23 @@ def _cut(flat: Tensor, rows: Tensor) -> Tensor:
     return flat.view(*rows.shape, *flat.shape[1:])
 
 
+@dataclass(frozen=True)
+class Halfway:
+    """A fleet between two epochs, for another process to go on with; the end is the same to the last bit.
+
+    Attributes:
+        results: Of every run, so far.
+        best: The weights that a run may go back to.
+        here: Which runs still train.
+        tensors: What a step changes, in the order of :meth:`Loop.changing`.
+    """
+
+    results: list[Result]
+    best: list[dict[str, Tensor]]
+    here: list[int]
+    tensors: list[Tensor]
+
+
 class Member:
     """A run of the fleet and what happens to it."""
 
@@ -58,6 +75,17 @@ class Member:
         self.pace = Pace(run) if run.schedule else None
         self.watch = Watch(run.stopping) if run.stopping else None
         self.best: dict[str, Tensor] = {}  # the weights to go back to
+
+    def catch_up(self) -> None:
+        """Go through the history again, for what follows from it: orders, learning rate, early stopping."""
+        for row in self.result.history:
+            next(self.orders)
+            if self.pace:
+                for _ in range(self.run.steps):
+                    self.pace.after_batch()
+                self.pace.after_epoch(row)
+            if self.watch:
+                self.watch.stops(row)
 
     def ends(self, figures: dict[str, float], seconds: float) -> bool:
         """Put an epoch into the history; say whether the run is over before its time."""
@@ -86,16 +114,32 @@ class Loop:
         by_hand: Whether their nets are straight lines, to be stepped by hand.
         data: What they learn from.
         draws: Whether the net, which is alone then, draws random numbers while it trains.
+        halfway: Where to go on; from the start when left out.
     """
 
-    def __init__(self, runs: Sequence[Run], by_hand: bool, data: Data, draws: bool = False) -> None:
-        self.first, self.data, self.draws = runs[0], data, draws
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        by_hand: bool,
+        data: Data,
+        draws: bool = False,
+        halfway: Halfway | None = None,
+    ) -> None:
+        self.first, self.data, self.draws, self.halfway = runs[0], data, draws, halfway
         self.device = data.X.device
         self.members = [Member(run) for run in runs]
         self.here = list(self.members)  # those that still train, a row of the stack each
         self.modules = [run.build() for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
         self.line = straight_line(self.modules[0]) if by_hand else None
+        if halfway:
+            for member, result, best in zip(self.members, halfway.results, halfway.best, strict=True):
+                member.result, member.best = result, best
+            self.here = [self.members[place] for place in halfway.here]
+            self.modules = [self.modules[place] for place in halfway.here]
+            for member in self.here:
+                member.catch_up()
+        self.done = len(self.here[0].result.history)
         self._set_up()
 
     def _set_up(self) -> None:
@@ -111,22 +155,23 @@ class Loop:
         self.targets: list[Tensor] = []  # of the packed batches
         self.looked = False
 
-    def train(self, tell: Tell | None = None) -> list[Result]:
+    def train(self, tell: Tell | None = None, until: int | None = None) -> list[Result] | Halfway:
         """Run all epochs.
 
         Args:
             tell: Called after every epoch with its rows in the histories of the runs that train.
+            until: The epoch after which another loop is to go on; not for nets that draw random numbers.
 
         Returns:
-            What came out of each run, in the order given.
+            What came out of each run, in the order given; where to go on, if a run is not over.
         """
         noise = self.first.noise() if self.draws else contextlib.nullcontext()
         with torch.no_grad(), noise:
-            return self._train(tell)
+            return self._train(tell, until or self.first.epochs)
 
-    def _train(self, tell: Tell | None) -> list[Result]:
-        start = time.perf_counter()
-        for _ in range(self.first.epochs):
+    def _train(self, tell: Tell | None, until: int) -> list[Result] | Halfway:
+        start, taken = time.perf_counter(), sum(member.result.seconds for member in self.members)
+        for _ in range(self.done, until):
             before, trained = time.perf_counter(), len(self.here)
             figures = self.epoch()
             seconds = (time.perf_counter() - before) / trained
@@ -138,19 +183,28 @@ class Loop:
                 self._leave(over)
             if not self.here:
                 break
-        self._leave([True] * len(self.here))
-        self._share(time.perf_counter() - start)
-        return [member.result for member in self.members]
+        if not self.here or until == self.first.epochs:
+            self._leave([True] * len(self.here))
+        # What the fleet took beside its epochs is shared too.
+        taken += time.perf_counter() - start - sum(member.result.seconds for member in self.members)
+        for member in self.members:
+            member.result.seconds += taken / len(self.members)
+        results = [member.result for member in self.members]
+        if not self.here:
+            return results
+        here = [place for place, member in enumerate(self.members) if member in self.here]
+        return Halfway(results, [member.best for member in self.members], here, self._changing())
 
     def epoch(self) -> list[dict[str, float]]:
         """Train one epoch and validate; return the figures of every run that still trains."""
         run, order = self.first, self._orders()
-        rows = order.shape[1] - (order.shape[1] % run.batch_size if run.drop_last else 0)
-        self._set_pace()
-        self.sums.zero_()
+        rows = min(order.shape[1], run.steps * run.batch_size)
         batches = torch.split(order[:, :rows], run.batch_size, 1)
         if not self.looked:
             self.looked, self.packed = True, self._pack(batches)
+            self._go_on()
+        self._set_pace()
+        self.sums.zero_()
         for place, batch in enumerate(batches):
             if self.packed:
                 self._step(self.packed.batches[place], self.targets[place])
@@ -187,15 +241,25 @@ class Loop:
             def work(rows: Tensor) -> None:
                 self._step(*self.data.batch(rows))
 
-            changed = [self.step.stack.weights, *self.step.stack.fixed.values(), self.sums]
-            changed += [self.rule.steps, *self.rule.state.values()]
             shape = (len(self.here), size)
             if self.device.type == "cuda":
                 with torch.cuda.device(self.device):
-                    self.work[size] = captured(work, shape, changed)
+                    self.work[size] = captured(work, shape, self._changing())
             else:
                 self.work[size] = work
         return self.work[size]
+
+    def _changing(self) -> list[Tensor]:
+        """Return what a step changes."""
+        stack, rule = self.step.stack, self.rule
+        return [stack.weights, *stack.fixed.values(), self.sums, rule.steps, *rule.state.values()]
+
+    def _go_on(self) -> None:
+        """Be where another loop was, once the weights lie in memory as they did there."""
+        if self.halfway:
+            for mine, theirs in zip(self._changing(), self.halfway.tensors, strict=True):
+                mine.copy_(theirs)
+            self.halfway = None
 
     def _step(self, x: Any, targets: Tensor) -> None:
         self.sums.add_(self.step.gradients(x, targets), alpha=targets.shape[1])
@@ -272,12 +336,6 @@ class Loop:
         rows = torch.tensor(kept, device=self.device)
         self.step.stack.take(step.stack, rows)
         self.rule.take(rule, rows)
-
-    def _share(self, seconds: float) -> None:
-        """Share what the fleet took beside its epochs among its runs."""
-        rest = seconds - sum(member.result.seconds for member in self.members)
-        for member in self.members:
-            member.result.seconds += rest / len(self.members)
 
 
 def _hits(outputs: Tensor, targets: Tensor, scoring: str) -> Tensor:

@@ -113,6 +113,12 @@ class Run:
     seed: int = 0
     fold: int = 0
 
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        rows = len(self.rows)
+        return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
+
     def build(self) -> nn.Module:
         """Make the untrained module, from the run's own stream of random numbers."""
         with drawing(self.seed, self.fold, WEIGHTS, self.device):
@@ -169,6 +175,7 @@ class Result:
         how: How it was trained: ``"by hand"``, ``"by autograd"`` or ``"by skorch"``.
         alone: Why it trained alone; empty when nothing kept it from company.
         failure: Why there is no trained net, in one line; empty when there is one.
+        passing: Whether it may go better another time: there was too little memory.
         test_loss: Mean loss over the test rows; NaN without test rows.
         test_acc: Accuracy on the test rows, 0 to 1; NaN without test rows.
     """
@@ -179,5 +186,6 @@ class Result:
     how: str = ""
     alone: str = ""
     failure: str = ""
+    passing: bool = False
     test_loss: float = float("nan")
     test_acc: float = float("nan")

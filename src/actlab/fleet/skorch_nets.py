@@ -149,9 +149,10 @@ def fitted(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any) -> s
     net.check_data(X, y)
     load(net.module_, result.weights)
     net.history_ = History()
-    counts = {"train_batch_count": _count(len(run.rows), run.batch_size, run.drop_last)}
+    counts = {"train_batch_count": run.steps}
     if run.valid is not None:
-        counts["valid_batch_count"] = _count(len(run.valid), _validated_at_once(net), False)
+        size = _validated_at_once(net)
+        counts["valid_batch_count"] = 1 if size == -1 else -(-len(run.valid) // size)
     for row in result.history:
         net.history_.new_epoch()
         for name, value in {**row, **counts}.items():
@@ -177,12 +178,6 @@ def slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[Any]:
 def _validated_at_once(net: skorch.NeuralNet) -> int:
     """Return the rows of a validation batch; -1 for all."""
     return int(net.get_params_for("iterator_valid").get("batch_size", net.batch_size))
-
-
-def _count(rows: int, size: int, drop_last: bool) -> int:
-    if size == -1:
-        return 1
-    return rows // size if drop_last else -(-rows // size)
 
 
 # -- what a net says of itself --------------------------------------------------------------------
