@@ -6,10 +6,13 @@ import functools
 import threading
 import time
 
+import pandas as pd
 import pytest
 
 from actlab._errors import UsageError
+from actlab.cli import main
 from actlab.fleet.conduct import train_runs
+from actlab.ledger import Ledger
 from tests.fleet_runs import WILD, assert_equal, noisy, one_thread, perceptron, run
 from tests.fleets import table
 from tests.test_fleet_handover import deadly
@@ -113,11 +116,8 @@ def test_what_is_interrupted_is_taken_back_from_the_cluster(three):
         train_runs(
             [run(seed=seed, epochs=10**6) for seed in range(4)], X, Y, executor=executor, watch=interrupt
         )
-    with distributed.Client(three.address, set_as_default=False) as client:
-        end = time.monotonic() + 20
-        while any(client.processing().values()) and time.monotonic() < end:
-            time.sleep(0.1)
-        assert not any(client.processing().values())
+    with Cluster(three.address) as executor:  # whose workers are free again
+        assert_equal(train_runs(kinds()[:2], X, Y, executor=executor), train_runs(kinds()[:2], X, Y))
 
 
 # -- what happens to processes --------------------------------------------------------------------
@@ -226,3 +226,32 @@ def test_a_cluster_that_is_shut_down_takes_no_more_work(three):
     executor.shutdown()
     with pytest.raises(UsageError, match=r"^the Cluster takes no more work: it is shut down$"):
         train_runs(kinds()[:1], X, Y, executor=executor)
+
+
+# -- the command line -----------------------------------------------------------------------------
+
+CALL = ["compare", "relu", "tanh", "--data", "digits", "--epochs", "2"]
+
+
+def test_a_comparison_on_a_cluster_is_the_same_and_its_ledger_is_here(three, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*CALL, "--out", "here"]) == 0
+    here = capsys.readouterr().out
+    assert main([*CALL, "--out", "there", "--scheduler", three.address]) == 0
+    assert capsys.readouterr().out == here.replace("here/", "there/")
+    tables = [pd.read_csv(f"{where}/results.csv").drop(columns="seconds") for where in ("here", "there")]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    with Ledger("there/ledger.sqlite", readonly=True) as ledger:
+        assert len(ledger.runs()) == 6
+
+
+def test_a_scheduler_that_is_not_there_is_told_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("actlab.cluster._ANSWERS", 1.0)
+    assert main([*CALL, "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "actlab: error: no Dask scheduler answers at 'tcp://127.0.0.1:1' within 1 s; "
+        "`dask scheduler` starts one, and says its address\n"
+    )

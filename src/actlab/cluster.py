@@ -248,6 +248,17 @@ class OnWorkers(Shared):
         except FileNotFoundError:
             raise _DataMissing(worker.address, self.fingerprint) from None
 
+    def tick(self, name: str) -> None:
+        """Leave a byte; end the work, which Dask cannot, when it was taken back."""
+        super().tick(name)
+        worker = get_worker()
+        if worker.state.tasks[worker.get_current_task()].state == "cancelled":
+            raise _TakenBack
+
+
+class _TakenBack(BaseException):
+    """Nobody waits for this work; no exception, for those are results."""
+
 
 def _place(worker: Any, fingerprint: str) -> Path:
     # Beside the worker's own folder, for the next worker of this machine when this one has died of a net.

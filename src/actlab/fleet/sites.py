@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -148,7 +147,7 @@ class Threads:
 
     def epochs(self, job: Job) -> int | None:
         """Return how many epochs of a job are done."""
-        return _beaten(self.shared, job)
+        return self.shared.ticks(_name(job))
 
     def _ready(self, job: Job) -> list[Loop]:
         try:
@@ -180,7 +179,7 @@ class Elsewhere:
 
     def epochs(self, job: Job) -> int | None:
         """Return how many epochs of a job are done, if its process sees our folder."""
-        return _beaten(self.shared, job)
+        return self.shared.ticks(_name(job))
 
 
 def _submitted(executor: Executor, call: Callable[[], Outcome]) -> Future[Outcome]:
@@ -216,22 +215,14 @@ def _data(X: Array, y: Array, device: str) -> Data:
 
 def _beat(shared: Shared, job: Job) -> Tell:
     """Return what leaves a trace of every epoch of a job that is about to begin."""
-    file = _trace(shared, job)
     if job.leg.start is None:
-        file.unlink(missing_ok=True)  # of a process that died of it
-    return functools.partial(_leave_a_byte, file)
+        shared.clear(_name(job))  # a process may have died of it
+    return functools.partial(_tick, shared, _name(job))
 
 
-def _beaten(shared: Shared, job: Job) -> int | None:
-    file = _trace(shared, job)
-    return file.stat().st_size if file.exists() else None
+def _tick(shared: Shared, name: str, _: Sequence[Epoch]) -> None:
+    shared.tick(name)
 
 
-def _trace(shared: Shared, job: Job) -> Path:
-    return shared.folder / f"fleet-{job.number}-{job.fleet.places[0]}"
-
-
-def _leave_a_byte(file: Path, _: Sequence[Epoch]) -> None:
-    """Leave a byte for each epoch; on a machine that does not see the folder there is nobody to tell."""
-    with contextlib.suppress(FileNotFoundError), file.open("ab") as open_file:
-        open_file.write(b".")
+def _name(job: Job) -> str:
+    return f"fleet-{job.number}-{job.fleet.places[0]}"
