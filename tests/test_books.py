@@ -288,3 +288,11 @@ def test_a_ledger_is_shared_by_clones_and_left_out_of_pickles(tmp_path):
         assert clone(ours).ledger is ledger
         assert copy.deepcopy(ours).ledger is None  # as through a pickle
         equal(ours.fit(*OURS), search().fit(*OURS))
+
+
+def test_a_ledger_without_weights_will_not_do_for_a_search(tmp_path):
+    with Ledger(tmp_path / "a") as ledger:
+        with pytest.raises(UsageError, match=r"keeps no weights, which are needed: weights=True$"):
+            search(ledger=ledger).fit(*OURS)
+        small(ledger=ledger)
+        assert len(ledger.runs()) == 6

@@ -12,11 +12,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from actlab.engines import processes, shared_folder, workers
+from actlab._errors import UsageError
+from actlab.engines import processes, shared_folder, sharing, workers
 from tests.fleet_runs import SHM, gone, in_memory, in_shm, workers_of
+from tests.ledgers import disk
 
 __all__ = ["in_shm"]
 
@@ -116,3 +119,16 @@ def test_what_a_killed_process_left_in_memory_goes_with_the_next_folder_and_noth
             process.wait()
             process.stdout.close()
     assert not kept.exists()
+
+
+def test_data_that_have_no_room_anywhere_are_said_in_one_line(tmp_path, monkeypatch):
+    with disk(tmp_path / "disk", 1_000_000) as folder, processes(2) as executor:
+        monkeypatch.setattr("actlab.engines._MEMORY", folder / "missing")
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        rows = np.zeros((1000, 1000), np.float32)
+        message = rf"^there is no room in {folder} for 4 MiB of data that processes share; set TMPDIR"
+        with pytest.raises(UsageError, match=message), sharing(executor, rows, rows[:, 0]):
+            pass
+        assert list(folder.iterdir()) == []
+        with sharing(executor, rows[:100], rows[:100, 0]) as shared:
+            assert executor.submit(shared.load).result()[0].shape == (100, 1000)

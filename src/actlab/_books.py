@@ -81,7 +81,8 @@ def bookkeeping(
         weights: Whether weights are kept too.
 
     Raises:
-        UsageError: The ledger cannot be opened, or cannot tell one of the runs from others.
+        UsageError: The ledger cannot be opened, keeps no weights though they are wanted, or cannot tell one
+            of the runs from others.
     """
     if ledger is None:
         yield None
@@ -89,6 +90,8 @@ def bookkeeping(
     with contextlib.ExitStack() as stack:
         if not isinstance(ledger, Ledger):
             ledger = stack.enter_context(Ledger(Path(ledger), weights=weights))
+        elif weights and not ledger.weights:
+            raise UsageError(f"ledger {str(ledger.path)!r} keeps no weights, which are needed: weights=True")
         books = Bookkeeping(ledger, runs, fingerprint, weights)
         over = threading.Event()
         # An epoch may last longer than a lease.

@@ -25,6 +25,8 @@ import numpy.typing as npt
 import torch
 from loky.process_executor import ProcessPoolExecutor
 
+from actlab._errors import UsageError
+
 Array = npt.NDArray[Any]
 _MEMORY, _PREFIX = Path("/dev/shm"), "actlab-"
 _CODES = re.compile(r"exit codes of the workers are \{(.*?)\}")  # as loky says it
@@ -233,7 +235,12 @@ def sharing(executor: Executor, X: Array, y: Array) -> contextlib.AbstractContex
 @contextlib.contextmanager
 def _in_files(X: Array, y: Array) -> Iterator[Shared]:
     with shared_folder(X.nbytes + y.nbytes) as folder:
-        keep(folder, X, y)
+        try:
+            keep(folder, X, y)
+        except OSError as error:
+            size = f"{(X.nbytes + y.nbytes) / 2**20:.0f} MiB of data"
+            problem = f"there is no room in {folder.parent} for {size} that processes share"
+            raise UsageError(f"{problem}; set TMPDIR to a larger folder, or train in one process") from error
         yield Shared(folder)
 
 

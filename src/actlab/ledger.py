@@ -53,7 +53,7 @@ class Ledger:
 
     Args:
         path: The file; it is made, with its folder, if it is not there.
-        weights: Whether the nets' weights are recorded too.
+        weights: Whether the nets' weights are recorded too; an attribute as well.
         readonly: Whether the file is only read.
 
     Raises:
@@ -74,7 +74,7 @@ class Ledger:
         self, path: str | os.PathLike[str], *, weights: bool = False, readonly: bool = False
     ) -> None:
         self.path = Path(path)
-        self._weights = weights
+        self.weights = weights
         self._token = uuid.uuid4().hex
         self._holding = False  # whether anything may be claimed
         self._lock = threading.RLock()  # a transaction belongs to one thread
@@ -325,7 +325,7 @@ class Ledger:
 
     def _store(self, entries: Sequence[Entry]) -> tuple[int, list[str]]:
         limit = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 1000  # a row's other columns
-        states = [packed(entry.result.weights, limit) if self._weights else None for entry in entries]
+        states = [packed(entry.result.weights, limit) if self.weights else None for entry in entries]
         new, sentences = 0, []
         with self._transaction() as do:
             for entry, state in zip(entries, states, strict=True):
