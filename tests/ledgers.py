@@ -11,10 +11,26 @@ import sys
 import warnings
 
 import pytest
-from actlab._identity import digest
 
+from actlab._errors import UsageError
+from actlab._identity import digest
 from actlab.fleet.run import Result
-from actlab.ledger import Entry
+from actlab.ledger import Entry, Ledger
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "runs.db"
+
+
+@pytest.fixture
+def three(path):
+    """A ledger of three runs, closed."""
+    with Ledger(path) as ledger:
+        ledger.record([entry(number) for number in range(3)])
+    return path
 
 
 def settings(number, fleet=0):
@@ -32,6 +48,18 @@ def epochs(number=3, train_loss=0.5):
 def entry(number, fleet=0, **changes):
     usual = {"history": epochs(), "test_loss": 0.25, "test_acc": 0.75, "seconds": 1.5, "how": "by hand"}
     return Entry(key(number, fleet), settings(number, fleet), Result(**{**usual, **changes}))
+
+
+def refusal(path, **options):
+    """Return what is said about a file, which must stay as it is."""
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(UsageError) as caught, contextlib.closing(Ledger(path, **options)) as ledger:
+        ledger.results([key(number) for number in range(3)])
+    assert before == (path.read_bytes() if path.is_file() else None)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert repr(str(path)) in said
+    return said
 
 
 @contextlib.contextmanager

@@ -12,30 +12,9 @@ import pytest
 
 from actlab.cli import main
 from actlab.training import HISTORY_COLUMNS
+from tests.commands import actlab, elsewhere, names, refused, tiny
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Every test runs in an empty folder, where a file left behind is seen."""
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    rng = np.random.default_rng(0)
-    y = np.arange(90) % 3
-    path = tmp_path / "tiny.npz"
-    np.savez(path, X=rng.normal(size=(90, 4)) + np.eye(3, 4)[y], y=y)
-    return str(path)
-
-
-def actlab(*arguments, **how):
-    command = [sys.executable, "-m", "actlab", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **how)
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+__all__ = ["elsewhere", "tiny"]
 
 
 # It waits once the other activation's nets, which come first, have surely been trained.
@@ -66,16 +45,6 @@ def alive(pid):
         return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def refused(capsys, *arguments):
-    """Run in this process, expect a refusal, return its line."""
-    assert main(arguments) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("actlab: error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 # -- train ----------------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from actlab._errors import UsageError
 from actlab.cli.saying import DONE, NO, wrapped
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ _ROWS = 20  # of a table for people
 
 def show(arguments: argparse.Namespace) -> int:
     """Show what a ledger holds, and who is at work on it."""
+    import pandas as pd
+
     from actlab.report.tables import plain_rows, text_table
 
     with _opened(arguments.ledger, readonly=True) as ledger:
@@ -25,43 +29,53 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"runs": plain_rows(runs), "claims": plain_rows(claims)}, allow_nan=False))
         return DONE
-    failed = int((runs["failure"] != "").sum())
-    print(f"{len(runs)} runs, {failed} of them failed")
+    failed = runs[runs["failure"] != ""]
+    lines = [f"{_runs(len(runs))}, {len(failed) or 'none'} of them failed" if len(runs) else "No runs yet"]
     if len(runs):
-        table = runs[["activation", "seed", "fold", "test_acc", "test_loss", "epochs", "seconds"]].copy()
+        # A loss may be as wide as it likes: what does not fit is left out from the right.
+        table = runs[["activation", "seed", "fold", "test_acc", "epochs", "seconds", "test_loss"]].copy()
         table.insert(0, "run", runs["key"].str[:8])
-        table["fold"] += 1
-        print("\n" + text_table(table.tail(_ROWS).reset_index(drop=True)))
-    if len(runs) > _ROWS:
-        print(f"\nThe last {_ROWS} of {len(runs)}; actlab ledger export writes all.")
-    for run in runs[runs["failure"] != ""].tail(_ROWS).to_dict("records"):
-        print("\n".join(wrapped([f"{run['key'][:8]} failed: {run['failure']}"])))
+        table["fold"] = pd.to_numeric(table["fold"], errors="coerce") + 1
+        lines += ["", text_table(table.tail(_ROWS).reset_index(drop=True))]
+    said = [f"The last {_ROWS} of {len(runs)}; actlab ledger export writes all."] if len(runs) > _ROWS else []
+    for failure, keys in failed.tail(_ROWS).groupby("failure", sort=False)["key"]:
+        said.append(f"{', '.join(keys.str[:8])} failed: {failure}")
+    if len(failed) > _ROWS:
+        said.append(f"These are the last {_ROWS} of {len(failed)} that failed.")
     for claim in claims.to_dict("records"):
-        where = f"process {claim['pid']} on {claim['host']}"
-        print(f"{claim['runs']} runs are being trained by {where}")
+        said.append(f"Process {claim['pid']} on {claim['host']} is training {_runs(claim['runs'])}.")
+    print("\n".join([*lines, *([""] if said else []), *wrapped(said)]))
     return DONE
 
 
 def verify(arguments: argparse.Namespace) -> int:
     """Look for everything that can be wrong with a ledger."""
+    runs = None
     with _opened(arguments.ledger, readonly=True) as ledger:
-        problems, runs = ledger.verify(), len(ledger.runs())
+        problems = ledger.verify()
+        try:
+            runs = len(ledger.runs())
+        except UsageError:
+            if not problems:  # else it is one of them
+                raise
     if arguments.json:
         print(json.dumps({"runs": runs, "problems": problems}))
     else:
-        print("\n".join(wrapped(problems) or [f"{runs} runs, nothing is wrong with them"]))
+        print("\n".join(wrapped(problems) or [f"{_runs(runs or 0)}, and nothing is wrong"]))
     return NO if problems else DONE
 
 
 def export(arguments: argparse.Namespace) -> int:
     """Write a ledger's tables as files for other programs."""
     from actlab._files import output_folder
+    from actlab._ledger_rows import dumps
     from actlab.report.tables import write_csv, write_json
 
     with _opened(arguments.ledger, readonly=True) as ledger:
+        out = output_folder(arguments.out)
         runs, history = ledger.runs(), ledger.history()
-        settings = [{"key": key, **ledger.settings(key)} for key in runs["key"]]
-    out = output_folder(arguments.out)
+        # Written as the ledger has it: where JSON has no number, {"$float": "inf"}.
+        settings = [{"key": key, **json.loads(dumps(ledger.settings(key)))} for key in runs["key"]]
     write_csv(runs, out / "runs.csv")
     write_csv(history, out / "history.csv")
     write_json(settings, out / "settings.json")
@@ -73,22 +87,27 @@ def export(arguments: argparse.Namespace) -> int:
 
 def merge(arguments: argparse.Namespace) -> int:
     """Take the runs of other ledgers over into one."""
-    with _opened(arguments.ledger) as ledger:
-        found = [(other, *ledger.merge(_file(other))) for other in arguments.others]
+    with contextlib.ExitStack() as stack:
+        others = [(path, stack.enter_context(_opened(path, readonly=True))) for path in arguments.others]
+        ledger = stack.enter_context(_opened(arguments.ledger))  # which is made only if the others are there
+        found = [(str(path), *ledger.merge(other)) for path, other in others]
     said = [sentence for _, _, sentences in found for sentence in sentences]
     if arguments.json:
-        print(json.dumps({"taken": {str(other): taken for other, taken, _ in found}, "discrepancies": said}))
-    else:
-        for other, taken, _ in found:
-            print(f"{taken} runs from {other}")
+        print(json.dumps({"taken": {other: taken for other, taken, _ in found}, "discrepancies": said}))
+        return NO if said else DONE
+    for other, taken, sentences in found:
+        differ = f"; discrepancies: {len(sentences)}" if sentences else ""
+        print(f"{_runs(taken)} taken over from {other}{differ}")
+    if said:
+        print(f"actlab ledger verify {arguments.ledger} lists every discrepancy.")
     return NO if said else DONE
 
 
 def _opened(path: Path, readonly: bool = False) -> Ledger:
     from actlab.ledger import Ledger
 
-    return Ledger(_file(path), readonly=readonly)
+    return Ledger(path / NAME if path.is_dir() else path, readonly=readonly)
 
 
-def _file(path: Path) -> Path:
-    return path / NAME if path.is_dir() else path
+def _runs(number: int) -> str:
+    return f"{number} run{'' if number == 1 else 's'}"

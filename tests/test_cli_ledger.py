@@ -1,0 +1,408 @@
+"""The verbs ``ledger show``, ``verify``, ``export`` and ``merge``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from actlab._identity import digest
+from actlab._ledger_file import MIGRATIONS
+from actlab.cli import main
+from actlab.ledger import RUN_COLUMNS, Entry, Ledger
+from tests.commands import actlab, elsewhere, names, refused, tiny
+from tests.ledgers import entry, holder, key, raw
+
+__all__ = ["elsewhere", "tiny"]
+
+FILE = "a/ledger.sqlite"
+
+
+@pytest.fixture
+def compared(tmp_path, tiny, capsys):
+    """A comparison's folder, ``a``: its ledger has six runs."""
+    assert main(["compare", "relu", "tanh", "--data", tiny, "--epochs", "2", "--out", "a"]) == 0
+    capsys.readouterr()
+    return tmp_path / "a"
+
+
+def made(name, *entries):
+    with Ledger(name) as ledger:
+        ledger.record(entries)
+
+
+def printed(capsys, *arguments, status=0):
+    """Run a verb; return the lines that it prints, which fit a terminal."""
+    assert main(["ledger", *arguments]) == status
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    return lines
+
+
+def answer(capsys, *arguments, status=0):
+    """Run a verb for a program; return what it answers, in strict JSON."""
+    assert main(["ledger", *arguments, "--json"]) == status
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("\n") == 1
+    return json.loads(out, parse_constant=pytest.fail)
+
+
+def contents(folder):
+    """Return what every file has in it, without what SQLite leaves beside a ledger that it has read."""
+    files = (path for path in folder.iterdir() if not path.name.endswith(("-shm", "-wal")))
+    return {path.name: path.is_file() and path.read_bytes() for path in files}
+
+
+def damage(statement, file=FILE):
+    with raw(file) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute(statement)
+
+
+# -- show -----------------------------------------------------------------------------------------
+
+
+def test_show_prints_the_runs_of_a_comparison(compared, capsys):
+    lines = printed(capsys, "show", "a")
+    assert printed(capsys, "show", FILE) == lines
+    assert lines[:2] == ["6 runs, none of them failed", ""]
+    assert lines[2].split() == "run activation seed fold test_acc epochs seconds test_loss".split()
+    results = pd.read_csv(compared / "results.csv").sort_values(["activation", "fold"])
+    with Ledger(FILE, readonly=True) as ledger:
+        runs = ledger.runs()
+    assert [line.split()[1:5] for line in lines[4:]] == [
+        [row.activation, "0", str(row.fold), f"{row.accuracy:.4f}"] for row in results.itertuples()
+    ]
+    assert [line.split()[0] for line in lines[4:]] == [one[:8] for one in runs["key"]]
+    assert names(compared.parent) == ["a", "tiny.npz"]
+
+
+def test_show_says_why_runs_failed(capsys):
+    alike = [entry(n, failure="diverged: valid_loss is nan in epoch 1", test_acc=math.nan) for n in (1, 2)]
+    made("runs.db", entry(0), *alike, entry(3, failure="RuntimeError: no room\n  for " + "a matrix " * 9))
+    assert printed(capsys, "show", "runs.db") == [
+        "4 runs, 3 of them failed",
+        "",
+        "run       activation  seed  fold  test_acc  epochs  seconds  test_loss",
+        "--------  ----------  ----  ----  --------  ------  -------  ---------",
+        f"{key(0)[:8]}  relu           0     2    0.7500       3   1.5000     0.2500",
+        f"{key(1)[:8]}  relu           1     2       nan       3   1.5000     0.2500",
+        f"{key(2)[:8]}  relu           2     2       nan       3   1.5000     0.2500",
+        f"{key(3)[:8]}  relu           3     2    0.7500       3   1.5000     0.2500",
+        "",
+        f"{key(1)[:8]}, {key(2)[:8]} failed: diverged: valid_loss is nan in epoch 1",
+        f"{key(3)[:8]} failed: RuntimeError: no room   for a matrix a matrix a matrix a matrix",
+        "  a matrix a matrix a matrix a matrix a matrix",
+    ]
+
+
+def test_show_prints_the_last_twenty_of_many(capsys):
+    settings = [{"activation": f"my_layers:{'A' * 60}", "seed": n, "fold": 0} for n in range(25)]
+    loss = {"test_loss": 1e30, "failure": "diverged"}
+    runs = [entry(n, **loss if n > 2 else {}).result for n in range(25)]
+    made("runs.db", *(Entry(digest(own), own, run) for own, run in zip(settings, runs, strict=True)))
+    lines = printed(capsys, "show", "runs.db")
+    assert lines[0] == "25 runs, 22 of them failed"
+    assert lines[2].split() == ["run", "activation", "seed", "fold", "test_acc", "epochs"]
+    assert [int(line.split()[2]) for line in lines[4:24]] == list(range(5, 25))
+    assert lines[24:27] == [
+        "(2 columns do not fit here)",
+        "",
+        "The last 20 of 25; actlab ledger export writes all.",
+    ]
+    keys = ", ".join(digest(own)[:8] for own in settings[5:])
+    assert " ".join(line.strip() for line in lines[27:-1]) == f"{keys} failed: diverged"
+    assert lines[-1] == "These are the last 20 of 22 that failed."
+
+
+def test_show_of_a_ledger_without_runs_and_with_one(capsys):
+    made("runs.db")
+    assert printed(capsys, "show", "runs.db") == ["No runs yet"]
+    assert answer(capsys, "show", "runs.db") == {"runs": [], "claims": []}
+    assert printed(capsys, "verify", "runs.db") == ["0 runs, and nothing is wrong"]
+    made("runs.db", entry(0))
+    assert printed(capsys, "show", "runs.db")[0] == "1 run, none of them failed"
+    assert printed(capsys, "verify", "runs.db") == ["1 run, and nothing is wrong"]
+
+
+def test_show_for_programs_has_every_column(compared, capsys):
+    made(FILE, entry(0, test_acc=math.nan, test_loss=math.inf, failure="diverged"))
+    found = answer(capsys, "show", "a")
+    with Ledger(FILE, readonly=True) as ledger:
+        runs = ledger.runs()
+    assert found["claims"] == []
+    assert [tuple(row) for row in found["runs"]] == [RUN_COLUMNS] * 7
+    assert found["runs"][:6] == runs[:6].to_dict("records")
+    assert [found["runs"][6][name] for name in ("key", "test_acc", "test_loss", "failure")] == [
+        *(key(0), None, None, "diverged")
+    ]
+
+
+def test_show_names_a_process_that_is_training_and_none_that_was_killed(tmp_path, capsys):
+    made("runs.db", entry(0))
+    owner = holder(tmp_path / "runs.db", [key(1), key(2)])
+    try:
+        owner.stdout.readline()
+        host = socket.gethostname()
+        *_, blank, said = printed(capsys, "show", "runs.db")
+        assert (blank, said) == ("", f"Process {owner.pid} on {host} is training 2 runs.")
+        (claim,) = answer(capsys, "show", "runs.db")["claims"]
+        assert 0 < claim.pop("seconds") <= 60
+        assert claim == {"host": host, "pid": owner.pid, "runs": 2}
+        owner.kill()
+        assert owner.wait() == -signal.SIGKILL
+        assert len(printed(capsys, "show", "runs.db")) == 5
+        assert answer(capsys, "show", "runs.db")["claims"] == []
+    finally:
+        owner.kill()
+        owner.wait()
+        owner.stdout.close()
+
+
+@pytest.mark.parametrize("fold", ["null", '"x"', "[1]"])
+def test_show_prints_what_it_can_of_settings_that_are_not_ours(capsys, fold):
+    made("runs.db", entry(0))
+    damage(f"UPDATE run SET settings = '{{\"fold\":{fold}}}'", "runs.db")
+    assert printed(capsys, "show", "runs.db")[4].split()[1:5] == ["None", "None", "nan", "0.7500"]
+
+
+# -- verify ---------------------------------------------------------------------------------------
+
+
+def test_verify_finds_nothing_wrong_with_a_comparison(compared, capsys):
+    before = (compared / "ledger.sqlite").read_bytes()
+    assert printed(capsys, "verify", "a") == ["6 runs, and nothing is wrong"]
+    assert answer(capsys, "verify", FILE) == {"runs": 6, "problems": []}
+    assert (compared / "ledger.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "runs", "said"),
+    [
+        (
+            "DELETE FROM history WHERE run = 2 AND epoch = 1",
+            6,
+            "run {key}: its history has the epochs [2], not 1 to 2",
+        ),
+        (
+            "UPDATE run SET settings = '{}' WHERE id = 2",
+            6,
+            "run {key}: its settings do not belong to its key",
+        ),
+        (
+            "INSERT INTO discrepancy VALUES (2, 'test_acc', '0.5', '0.9', '')",
+            6,
+            "run {key}: test_acc is 0.5 here and 0.9 in a second result; the first stays",
+        ),
+        (
+            "UPDATE run SET settings = 'relu' WHERE id = 2",
+            None,
+            "ledger 'a/ledger.sqlite' is damaged: run {key} cannot be read (Expecting value: line 1 column 1 "
+            "(char 0)); go back to a copy of it",
+        ),
+    ],
+    ids=["history", "key", "discrepancy", "unreadable"],
+)
+def test_verify_says_what_is_wrong(compared, capsys, statement, runs, said):
+    with Ledger(FILE, readonly=True) as ledger:
+        problem = said.format(key=ledger.runs()["key"][1][:12])
+    damage(statement)
+    lines = printed(capsys, "verify", "a", status=1)
+    assert " ".join(line.strip() for line in lines) == problem
+    assert answer(capsys, "verify", "a", status=1) == {"runs": runs, "problems": [problem]}
+
+
+# -- export ---------------------------------------------------------------------------------------
+
+
+def test_export_writes_files_that_load_again_exactly(compared, capsys):
+    odd = [{"epoch": 1, "train_loss": math.inf}, {"epoch": 2, "train_loss": math.nan, "lr": 5e-324}]
+    why = 'diverged: "x",\n é'
+    made(FILE, entry(0, history=odd, test_acc=-0.0, test_loss=math.nan, failure=why))
+    files = [f"deep/er/{name}" for name in ("runs.csv", "history.csv", "settings.json")]
+    assert printed(capsys, "export", "a", "--out", "deep/er") == [f"Written: {', '.join(files)}"]
+    assert names(compared.parent / "deep/er") == ["history.csv", "runs.csv", "settings.json"]
+    with Ledger(FILE, readonly=True) as ledger:
+        runs, history = ledger.runs(), ledger.history()
+        settings = {one: ledger.settings(one) for one in runs["key"]}
+    for name, frame in {"runs": runs, "history": history}.items():
+        with open(f"deep/er/{name}.csv", newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        assert header == frame.columns.tolist()
+        expected = [["" if pd.isna(cell) else str(cell) for cell in row] for row in frame.values.tolist()]
+        assert rows == expected
+    found = json.loads((compared.parent / "deep/er/settings.json").read_text(), parse_constant=pytest.fail)
+    assert [one.pop("key") for one in found] == [digest(one) for one in found] == runs["key"].tolist()
+    assert found == list(settings.values())
+
+
+def test_export_for_programs_and_without_a_folder(compared, capsys):
+    files = [f"out/ledger/{name}" for name in ("runs.csv", "history.csv", "settings.json")]
+    for _ in range(2):
+        assert answer(capsys, "export", FILE) == {"runs": 6, "files": files}
+    assert names(compared.parent / "out/ledger") == ["history.csv", "runs.csv", "settings.json"]
+
+
+def test_export_of_a_ledger_without_runs(tmp_path, capsys):
+    made("runs.db")
+    printed(capsys, "export", "runs.db", "--out", "x")
+    assert (tmp_path / "x/runs.csv").read_text() == ",".join(RUN_COLUMNS) + "\n"
+    assert (tmp_path / "x/history.csv").read_text() == "key,epoch\n"
+    assert (tmp_path / "x/settings.json").read_text() == "[]\n"
+
+
+def test_export_writes_settings_that_json_has_no_number_for(tmp_path, capsys):
+    own = {"lr": math.inf, "deep": [math.nan]}
+    made("runs.db", Entry("k", own, entry(0).result))
+    printed(capsys, "export", "runs.db", "--out", "x")
+    assert json.loads((tmp_path / "x/settings.json").read_text(), parse_constant=pytest.fail) == [
+        {"key": "k", "lr": {"$float": "inf"}, "deep": [{"$float": "nan"}]}
+    ]
+
+
+@pytest.mark.parametrize("out", ["/proc/actlab", f"{FILE}/below"])
+def test_export_into_a_folder_that_cannot_be_written_is_refused(compared, capsys, out):
+    assert f"cannot write to output folder {out!r}" in refused(capsys, "ledger", "export", "a", "--out", out)
+
+
+# -- merge ----------------------------------------------------------------------------------------
+
+
+def test_merge_takes_every_run_once_and_leaves_the_others_alone(compared, capsys):
+    made("b.db", entry(0), entry(1, failure="diverged"))
+    made("c.db", entry(1, failure="diverged"), entry(2))
+    before = [Path(file).read_bytes() for file in (FILE, "b.db", "c.db")]
+    assert printed(capsys, "merge", "new/all.db", "a", "b.db", "c.db") == [
+        "6 runs taken over from a",
+        "2 runs taken over from b.db",
+        "1 run taken over from c.db",
+    ]
+    assert answer(capsys, "merge", "new/all.db", "c.db", FILE) == {
+        "taken": {"c.db": 0, FILE: 0},
+        "discrepancies": [],
+    }
+    assert printed(capsys, "merge", "new/all.db", "new/all.db") == ["0 runs taken over from new/all.db"]
+    assert [Path(file).read_bytes() for file in (FILE, "b.db", "c.db")] == before
+    rows = answer(capsys, "show", "new/all.db")["runs"]
+    assert rows[:6] == answer(capsys, "show", "a")["runs"]
+    assert [row["key"] for row in rows[6:]] == [key(0), key(1), key(2)]
+    assert printed(capsys, "verify", "new/all.db") == ["9 runs, and nothing is wrong"]
+
+
+def test_merge_says_what_differs_and_the_first_stays(tmp_path, capsys, caplog):
+    made("a.db", entry(0), entry(1))
+    made("b.db", entry(0, test_acc=0.5, test_loss=0.5), entry(2))
+    before = (tmp_path / "b.db").read_bytes()
+    said = [
+        f"run {key(0)[:12]}: test_loss is 0.25 here and 0.5 in a second result; the first stays",
+        f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first stays",
+    ]
+    for taken in ("1 run", "0 runs"):
+        assert printed(capsys, "merge", "a.db", "b.db", status=1) == [
+            f"{taken} taken over from b.db; discrepancies: 2",
+            "actlab ledger verify a.db lists every discrepancy.",
+        ]
+        assert caplog.messages == said
+        caplog.clear()
+    assert answer(capsys, "merge", "a.db", "b.db", status=1) == {"taken": {"b.db": 0}, "discrepancies": said}
+    assert (tmp_path / "b.db").read_bytes() == before
+    assert [row["test_acc"] for row in answer(capsys, "show", "a.db")["runs"]] == [0.75, 0.75, 0.75]
+    assert sorted(answer(capsys, "verify", "a.db", status=1)["problems"]) == sorted(said)
+
+
+def test_a_process_that_merges_warns_of_what_differs_on_standard_error():
+    made("a.db", entry(0))
+    made("b.db", entry(0, test_acc=0.5))
+    done = actlab("ledger", "merge", "a.db", "b.db")
+    assert (done.returncode, done.stdout) == (
+        1,
+        "0 runs taken over from b.db; discrepancies: 1\nactlab ledger verify a.db lists every discrepancy.\n",
+    )
+    assert done.stderr == (
+        f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first stays\n"
+    )
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+
+def newer():
+    made("newer", entry(0))
+    damage(f"PRAGMA user_version = {len(MIGRATIONS) + 1}", "newer")
+
+
+def cut_short():
+    made("cut", entry(0))
+    os.truncate("cut", os.path.getsize("cut") - 100)
+
+
+def another():
+    with raw("another") as file:
+        file.execute("CREATE TABLE run (id INTEGER)")
+
+
+REFUSED = {
+    "absent": (lambda: None, "there is no ledger at 'absent'"),
+    "folder": (lambda: Path("folder").mkdir(), "there is no ledger at 'folder/ledger.sqlite'"),
+    "empty": (lambda: Path("empty").touch(), "there is no ledger at 'empty' yet: the file is empty"),
+    "text": (
+        lambda: Path("text").write_text("a,b\n" * 99),
+        "ledger 'text' is not a ledger: it is no SQLite file; name another file",
+    ),
+    "another": (
+        another,
+        "ledger 'another' is not a ledger but another application's SQLite file; name another",
+    ),
+    "newer": (
+        newer,
+        f"ledger 'newer' was written by a newer actlab (schema {len(MIGRATIONS) + 1}; "
+        f"this one knows {len(MIGRATIONS)}): update actlab",
+    ),
+    "cut": (cut_short, "ledger 'cut' is damaged: it was cut short; go back to a copy of it"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("verb", ["show", "verify", "export", "merge new.db", "merge new.db good.db"])
+def test_what_is_no_ledger_is_refused_in_one_line_and_stays(tmp_path, capsys, verb, what):
+    make, said = REFUSED[what]
+    make()
+    made("good.db", entry(1))
+    before = contents(tmp_path)
+    assert refused(capsys, "ledger", *verb.split(), what) == f"actlab: error: {said}\n"
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("what", ["text", "another", "newer", "cut"])
+def test_runs_are_not_taken_over_into_what_is_no_ledger(tmp_path, capsys, what):
+    make, said = REFUSED[what]
+    make()
+    made("good.db", entry(1))
+    before = contents(tmp_path)
+    assert refused(capsys, "ledger", "merge", what, "good.db") == f"actlab: error: {said}\n"
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "required: WHAT"),
+        ("look", "invalid choice: 'look'"),
+        ("show", "required: LEDGER"),
+        ("merge a.db", "required: OTHER"),
+        ("show a.db --out x", "unrecognized arguments: --out x"),
+    ],
+)
+def test_wrong_usage_is_refused(tmp_path, capsys, arguments, message):
+    assert message in refused(capsys, "ledger", *arguments.split())
+    assert names(tmp_path) == []

@@ -1,0 +1,229 @@
+"""Who trains which run of a ledger; many processes write it, some are killed, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from actlab import _ledger_file
+from actlab import ledger as ledger_module
+from actlab._ledger_owner import Process
+from actlab.ledger import Ledger
+from tests.ledgers import ended, entry, forked, forks, holder, key, killed, path
+
+__all__ = ["path"]
+
+# Claims
+
+
+def test_a_claim_is_for_one_owner_and_for_runs_that_are_not_finished(path):
+    with Ledger(path) as one, Ledger(path) as two:
+        one.record([entry(0)])
+        assert one.claim([key(0), key(1)]) == {key(1)}
+        assert one.claim([key(1), key(2)]) == {key(1), key(2)}
+        assert two.claim([key(2), key(3)]) is None
+        assert two.claim([key(3)]) == {key(3)}
+        assert two.claim([key(0)]) == frozenset()
+        assert sorted(two.claims()["runs"]) == [1, 2]
+        assert set(two.claims()["pid"]) == {os.getpid()}
+        two.release([key(1)])
+        assert two.claim([key(1)]) is None
+        one.release([key(1)])
+        assert two.claim([key(1)]) == {key(1)}
+        one.record([entry(2)])
+        assert two.claim([key(2)]) == frozenset()
+        assert two.claims()["runs"].tolist() == [2]
+
+
+def test_closing_gives_claims_back(path):
+    with Ledger(path) as one:
+        with Ledger(path) as two:
+            two.claim([key(0)])
+            assert one.claim([key(0)]) is None
+        assert one.claim([key(0)]) == {key(0)}
+
+
+def test_a_claim_lasts_as_long_as_it_is_renewed(path, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr(ledger_module.time, "time", lambda: now)
+    with Ledger(path) as one, Ledger(path) as two:
+        one.renew()
+        one.claim([key(0)])
+        now += 50
+        assert two.claims()["seconds"].tolist() == [pytest.approx(10, abs=1e-3)]
+        one.renew()
+        now += 50
+        assert two.claim([key(0)]) is None
+        now += 11
+        assert two.claims().empty
+        assert two.claim([key(0)]) == {key(0)}
+        one.renew()
+        assert one.claim([key(0)]) is None
+        assert one.record([entry(0)]) == []  # what was trained all the same is not lost
+        assert two.claim([key(0)]) == frozenset()
+
+
+@contextlib.contextmanager
+def holding(path, keys, **how):
+    """Yield another process, which has claimed the keys; it is killed at last."""
+    owner = holder(path, keys, **how)
+    try:
+        assert owner.stdout.readline().strip() == str(sorted(keys))
+        yield owner
+    finally:
+        owner.kill()
+        owner.wait()
+        owner.stdout.close()
+
+
+def test_a_process_that_was_killed_holds_nothing(path):
+    with holding(path, [key(0)]) as owner, Ledger(path) as ledger:
+        assert ledger.claim([key(0), key(1)]) is None
+        assert ledger.claims()[["pid", "runs"]].values.tolist() == [[owner.pid, 1]]
+        owner.kill()
+        while Path(f"/proc/{owner.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+        assert ledger.claims().empty
+        assert ledger.claim([key(0), key(1)]) == {key(0), key(1)}
+
+
+def test_runs_of_a_process_that_was_killed_are_abandoned_until_somebody_claims_them(path):
+    with (
+        holding(path, [key(0), key(1)]) as dies,
+        holding(path, [key(2)]),
+        Ledger(path) as ledger,
+        Ledger(path, readonly=True) as reader,
+    ):
+        assert not ledger.abandoned([key(number) for number in range(4)])
+        dies.kill()
+        assert dies.wait() == -signal.SIGKILL
+        for asked in (reader, ledger, reader):
+            assert [asked.abandoned([key(number)]) for number in range(4)] == [True, True, False, False]
+            assert asked.abandoned([key(3), key(2), key(1)])
+            assert not asked.abandoned([key(3), key(2)])
+            assert not asked.abandoned([])
+        assert ledger.claim([key(0), key(1)]) == {key(0), key(1)}
+        for asked in (ledger, reader):
+            assert not asked.abandoned([key(number) for number in range(4)])
+
+
+def test_what_is_finished_or_was_given_back_is_not_abandoned(path):
+    with holding(path, [key(0), key(1)]) as dies, Ledger(path) as ledger:
+        ledger.record([entry(0)])
+        dies.kill()
+        dies.wait()
+        assert [ledger.abandoned([key(number)]) for number in range(2)] == [False, True]
+    with holding(path, [key(2)], wait="ledger.close()") as closes:
+        assert closes.wait() == 0
+        with Ledger(path, readonly=True) as ledger:
+            assert not ledger.abandoned([key(2)])
+
+
+def test_a_process_is_gone_only_if_that_is_certain():
+    here = Process.this()
+    change = lambda **columns: Process(**{**vars(here), **columns}).gone(here)  # noqa: E731
+    assert here.started
+    assert not here.gone(here)
+    assert change(started="1"), "another process had the number"
+    assert change(pid=2**22 + 1)
+    assert change(pid=2**70)
+    assert change(boot="before the last start")
+    assert not change(pid=2**22 + 1, host="elsewhere")
+    assert not change(pid=2**22 + 1, machine="elsewhere")
+    assert not change(pid=2**22 + 1, space="a container")
+
+
+def test_a_ledger_may_be_used_from_many_threads(path):
+    with Ledger(path) as ledger:
+        work = [
+            lambda n=n: [ledger.record([entry(n, fleet)]) or ledger.renew() for fleet in range(5)]
+            for n in range(8)
+        ]
+        threads = [threading.Thread(target=one) for one in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(ledger.runs()) == 40
+
+
+# Many processes, and crashes
+
+
+@forks
+def test_sixteen_writers_record_every_run_once_and_lose_none(path):
+    def writer(own):
+        with Ledger(path) as ledger:  # which is made by whoever comes first
+            for number in range(0, 50, 5):
+                numbers = range(number, number + 5)
+                ledger.record([entry(n, fleet="shared" if n % 2 else own) for n in numbers])
+
+    children = [forked(lambda own=own: writer(own)) for own in range(16)]
+    assert [ended(child) for child in children] == [0] * 16
+    expected = {key(n, "shared" if n % 2 else own) for n in range(50) for own in range(16)}
+    with Ledger(path) as ledger:
+        keys = ledger.runs()["key"]
+        assert len(keys) == len(expected) == 25 * 16 + 25
+        assert set(keys) == expected
+        assert ledger.verify() == []
+
+
+@forks
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_writer_that_is_killed_leaves_whole_fleets(path, monkeypatch, journal):
+    if journal == "delete":
+        monkeypatch.setattr(_ledger_file, "networked", lambda real, mounts: "nfs4")
+
+    def writer(start, says):
+        with Ledger(path, weights=True) as ledger:
+            for fleet in range(start, start + 10_000):
+                weights = {"w": torch.ones(2000)}
+                ledger.record([entry(n, fleet, weights=weights) for n in range(7)])
+                os.write(says, b".")
+
+    rng, recorded = random.Random(0), 0
+    for time_ in range(15):
+        hears, says = os.pipe()
+        child = forked(lambda time_=time_, says=says: writer(10_000 * time_, says))
+        os.close(says)
+        os.read(hears, 1)
+        time.sleep(rng.uniform(0, 0.03))
+        killed(child)
+        said = 1
+        while dots := os.read(hears, 1 << 16):
+            said += len(dots)
+        os.close(hears)
+        with Ledger(path, weights=True) as ledger:
+            runs = ledger.runs()
+            fleets = [ledger.settings(one)["fleet"] for one in runs["key"]]
+            sizes = {fleet: fleets.count(fleet) for fleet in fleets}
+            assert set(sizes.values()) == {7}
+            assert len(sizes) - recorded in (said, said + 1), "what was recorded is there"
+            recorded = len(sizes)
+    with Ledger(path) as ledger:
+        assert ledger.verify() == []
+
+
+@forks
+def test_a_maker_that_is_killed_leaves_nothing_that_hinders_the_next(tmp_path):
+    def make(path):
+        Ledger(path).close()
+
+    for time_ in range(20):
+        path = tmp_path / f"{time_}.db"
+        child = forked(lambda path=path: make(path))
+        time.sleep(0.0005 * time_)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with Ledger(path) as ledger:
+            ledger.record([entry(0)])
+            assert ledger.verify() == []

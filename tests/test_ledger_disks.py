@@ -1,0 +1,172 @@
+"""The disk under a ledger: full, read-only, far away, locked."""
+
+from __future__ import annotations
+
+import collections
+import os
+import signal
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from actlab import _ledger_file
+from actlab._errors import UsageError
+from actlab._ledger_file import networked
+from actlab.ledger import Ledger
+from tests.ledgers import disk, ended, entry, forked, forks, key, path, raw, remounted, three
+
+__all__ = ["path", "three"]
+
+
+def test_a_full_disk_keeps_what_is_finished_and_the_ledger_goes_on_when_there_is_space(tmp_path):
+    with disk(tmp_path / "disk", 600_000) as folder:
+        ballast = folder / "ballast"
+        ballast.write_bytes(bytes(150_000))
+        with Ledger(folder / "runs.db") as ledger:
+            with pytest.raises(UsageError, match="the disk is full; what is finished is kept"):
+                collections.deque(
+                    ledger.record([entry(number, fleet) for number in range(4)]) for fleet in range(10_000)
+                )
+            done, rest = divmod(len(ledger.runs()), 4)
+            assert rest == 0
+            assert done > 5
+            assert ledger.verify() == []
+            ballast.unlink()
+            ledger.record([entry(number, done) for number in range(4)])
+        with Ledger(folder / "runs.db") as ledger:
+            assert len(ledger.runs()) == 4 * done + 4
+            assert ledger.verify() == []
+
+
+@pytest.mark.parametrize("free", [0, 16384, 49152], ids=["the file", "shared memory", "the journal"])
+def test_a_disk_that_has_no_room_for_a_ledger_is_said(tmp_path, free):
+    with disk(tmp_path / "disk", 65536) as folder:
+        (folder / "ballast").write_bytes(bytes(65536 - free))
+        with pytest.raises(UsageError, match="the disk is full"):
+            Ledger(folder / "runs.db")
+
+
+def test_a_read_only_disk_is_said_and_can_be_read(tmp_path):
+    with disk(tmp_path / "disk", 1_000_000) as folder:
+        path = folder / "runs.db"
+        with Ledger(path) as ledger:
+            ledger.record([entry(0)])
+        remounted(folder, "ro")
+        with pytest.raises(UsageError, match="the file system is read-only"):
+            Ledger(path)
+        with pytest.raises(UsageError, match="the file system is read-only"):
+            Ledger(folder / "new.db")
+        with Ledger(path, readonly=True) as ledger:
+            assert list(ledger.results([key(0)])) == [key(0)]
+            with pytest.raises(UsageError, match="opened read-only"):
+                ledger.record([entry(1)])
+
+
+@forks
+def test_a_crash_on_a_disk_that_then_is_read_only_is_no_ledger_without_its_end(tmp_path):
+    def crash(path):
+        ledger = Ledger(path)
+        ledger.record([entry(0)])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with disk(tmp_path / "disk", 1_000_000) as folder:
+        path = folder / "runs.db"
+        assert ended(forked(lambda: crash(path))) == -signal.SIGKILL
+        Path(f"{path}-shm").unlink()
+        remounted(folder, "ro")
+        with pytest.raises(UsageError, match="copy both to a folder that can be written"):
+            Ledger(path, readonly=True)
+        remounted(folder, "rw")
+        with Ledger(path, readonly=True) as ledger:
+            assert list(ledger.results([key(0)])) == [key(0)]
+
+
+def test_a_network_file_system_is_recognised():
+    mounts = "\n".join(
+        [
+            "/dev/sda / ext4 rw 0 0",
+            "nas:/home /home nfs4 rw 0 0",
+            "/dev/sdb /home/kim ext4 rw 0 0",
+            "host: /mnt/my\\040share fuse.sshfs rw 0 0",
+            "/dev/sdc /mnt/stick fuseblk rw 0 0",
+            "a /twice cifs rw 0 0",
+            "b /twice xfs rw 0 0",
+            "",
+            "nonsense",
+        ]
+    )
+    for place, kind in {
+        "/runs.db": "",
+        "/home/runs.db": "nfs4",
+        "/homes/runs.db": "",
+        "/home/kim/runs.db": "",
+        "/mnt/my share/runs.db": "fuse.sshfs",
+        "/mnt/stick/runs.db": "",
+        "/twice/runs.db": "",
+    }.items():
+        assert networked(Path(place), mounts) == kind, place
+
+
+def test_on_a_network_file_system_there_is_a_rollback_journal(three, monkeypatch, caplog):
+    monkeypatch.setattr(_ledger_file, "networked", lambda real, mounts: "nfs4")
+    with Ledger(three) as ledger, raw(three) as file:
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        ledger.record([entry(3)])
+        assert len(ledger.runs()) == 4
+    assert "network file system (nfs4): kept with a rollback journal" in caplog.text
+
+
+def test_without_shared_memory_there_is_a_rollback_journal(path, monkeypatch, caplog):
+    connect = sqlite3.connect
+
+    def dotted(name, **options):
+        return connect(name if name == ":memory:" else f"{name}&vfs=unix-dotfile", **options)
+
+    monkeypatch.setattr(_ledger_file.sqlite3, "connect", dotted)
+    with Ledger(path) as ledger:
+        ledger.record([entry(0)])
+        assert not Path(f"{path}-wal").exists()
+        assert ledger.claim([key(0), key(1)]) == {key(1)}
+    assert "file system without shared memory" in caplog.text
+    with Ledger(path, readonly=True) as ledger:
+        assert list(ledger.results([key(0)])) == [key(0)]
+
+
+def test_the_usual_ledger_is_one_file_once_it_is_closed(three):
+    assert [file.name for file in three.parent.iterdir()] == ["runs.db"]
+    with Ledger(three) as ledger, raw(three) as file:
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert ledger._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert ledger._connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
+        assert ledger._connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
+
+
+def test_a_lock_that_stays_is_said(three, monkeypatch):
+    monkeypatch.setattr(_ledger_file, "PATIENCE", 0.05)
+    with Ledger(three) as ledger, raw(three) as file:
+        file.execute("BEGIN IMMEDIATE")
+        with pytest.raises(UsageError, match=r"locked by another process for 0\.05 seconds"):
+            ledger.record([entry(3)])
+        file.execute("ROLLBACK")
+        ledger.record([entry(3)])
+        assert len(ledger.runs()) == 4
+
+
+def test_who_makes_a_ledger_waits_for_another_who_does(path):
+    locked = threading.Event()
+
+    def other():
+        with raw(path) as file:
+            file.execute("BEGIN IMMEDIATE")
+            locked.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    locked.wait()
+    with Ledger(path) as ledger:
+        ledger.record([entry(0)])
+    thread.join()

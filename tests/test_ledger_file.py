@@ -1,0 +1,243 @@
+"""What is wrong with a ledger's file is said in one line, and the file stays as it is."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from actlab import _ledger_file
+from actlab._errors import UsageError
+from actlab._ledger_file import MIGRATIONS
+from actlab.ledger import Ledger
+from tests.ledgers import ended, entry, forked, forks, key, path, raw, refusal, three
+
+__all__ = ["path", "three"]
+
+# What is no ledger
+
+
+@pytest.mark.parametrize(
+    "content", [b"activation,accuracy\n" * 300, b"x", bytes(5000)], ids=["csv", "x", "zeros"]
+)
+def test_a_file_that_is_not_sqlite_is_left_alone(path, content):
+    path.write_bytes(content)
+    for readonly in (False, True):
+        assert "is not a ledger: it is no SQLite file" in refusal(path, readonly=readonly)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_another_applications_file_is_left_alone(path, journal):
+    with raw(path) as file:
+        file.execute(f"PRAGMA journal_mode = {journal}")
+        file.execute("CREATE TABLE run (id INTEGER)")
+    for readonly in (False, True):
+        assert "is not a ledger but another application's" in refusal(path, readonly=readonly)
+    with raw(path) as file:
+        assert file.execute("SELECT name FROM sqlite_master").fetchall() == [("run",)]
+
+
+def test_a_newer_ledger_is_left_alone(three):
+    with raw(three) as file:
+        file.execute("PRAGMA user_version = 7")
+    for readonly in (False, True):
+        said = refusal(three, readonly=readonly)
+        assert (
+            f"was written by a newer actlab (schema 7; this one knows {len(MIGRATIONS)}): update actlab"
+            in said
+        )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON run BEGIN DELETE FROM history; END",
+        "CREATE VIEW more AS SELECT * FROM run",
+        "CREATE TABLE more (a)",
+        "ALTER TABLE run ADD COLUMN more TEXT",
+        "DROP TABLE claim",
+    ],
+)
+def test_a_ledger_whose_schema_is_not_ours_is_not_read(three, statement):
+    with raw(three) as file:
+        file.execute(statement)
+    for readonly in (False, True):
+        assert "is not as actlab makes it" in refusal(three, readonly=readonly)
+
+
+def test_a_ledger_that_was_analysed_is_read(three):
+    with raw(three) as file:
+        file.execute("ANALYZE")
+    with Ledger(three) as ledger:
+        assert len(ledger.runs()) == 3
+
+
+def test_what_cannot_be_a_ledger_is_said(tmp_path):
+    assert "is a folder; name a file in it" in refusal(tmp_path)
+    assert "is no regular file" in refusal(Path("/dev/null"))
+    absent = tmp_path / "absent" / "runs.db"
+    assert refusal(absent, readonly=True) == f"there is no ledger at {str(absent)!r}"
+    assert not absent.parent.exists()
+    (tmp_path / "file").write_bytes(b"")
+    assert "cannot be opened: " in refusal(tmp_path / "file" / "runs.db")
+    assert "yet: the file is empty" in refusal(tmp_path / "file", readonly=True)
+    with Ledger(tmp_path / "file") as ledger:
+        assert ledger.runs().empty
+
+
+@forks
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="another user is needed, so root")
+@pytest.mark.parametrize(
+    ("folder", "file", "said"),
+    [
+        (0o755, 0o666, "no permission for"),
+        (0o777, 0o644, "no permission for"),
+        (0o777, 0o600, "cannot be read: perm"),
+    ],
+)
+def test_permissions_are_said(three, folder, file, said):
+    def other():
+        os.setuid(65534)
+        refusal_ = pytest.raises(UsageError, match=said)
+        with refusal_:
+            Ledger(three)
+        if file & 0o044:
+            with Ledger(three, readonly=True) as ledger:
+                assert len(ledger.runs()) == 3
+
+    for parent in three.parents:
+        if "pytest" in str(parent):
+            parent.chmod(0o755)
+    three.parent.chmod(folder)
+    three.chmod(file)
+    assert ended(forked(other)) == 0
+
+
+def test_a_file_that_was_cut_short_is_said(three):
+    whole = three.read_bytes()
+    rng = random.Random(0)
+    places = [1, 15, 16, 50, 99, 100, 101, 511, 512, 4095, 4096, 4097, len(whole) - 4096, len(whole) - 1]
+    for size in places + [rng.randrange(1, len(whole)) for _ in range(60)]:
+        three.write_bytes(whole[:size])
+        for readonly in (False, True):
+            said = refusal(three, readonly=readonly)
+            assert "is damaged" in said or (size < 512 and "is no SQLite file" in said), (size, said)
+
+
+def test_a_file_that_was_overwritten_in_places_gives_results_or_says_so(three):
+    whole = three.read_bytes()
+    rng, heard = random.Random(0), 0
+    for _ in range(150):
+        spoilt = bytearray(whole)
+        start = rng.randrange(100, len(whole))
+        spoilt[start : start + 200] = rng.randbytes(len(spoilt[start : start + 200]))
+        three.write_bytes(spoilt)
+        try:
+            with Ledger(three, readonly=True) as ledger:
+                ledger.results([key(number) for number in range(3)])
+                ledger.runs(), ledger.history(), ledger.claims(), ledger.verify()
+        except UsageError:
+            heard += 1
+    assert heard > 10
+
+
+@pytest.mark.parametrize(
+    ("statement", "look"),
+    [
+        ("UPDATE history SET figures = 'relu'", Ledger.history),
+        ("UPDATE history SET figures = '[1]'", Ledger.history),
+        ('UPDATE history SET figures = \'{"a": {"$float": "1"}}\'', Ledger.history),
+        ("UPDATE history SET figures = printf('%.*c', 100000, '[')", Ledger.history),
+        ("UPDATE history SET figures = CAST(x'ff' AS TEXT)", Ledger.history),
+        ("UPDATE run SET settings = 'relu'", Ledger.runs),
+        (
+            "INSERT INTO weights SELECT id, '[]', 'relu' FROM run",
+            lambda ledger: ledger.results([key(2)]),
+        ),
+    ],
+)
+def test_values_that_no_ledger_holds_are_said(three, statement, look):
+    with raw(three) as file:
+        file.execute(statement.replace("'relu' FROM", "CAST('relu' AS BLOB) FROM"))
+    with Ledger(three) as ledger:
+        with pytest.raises(UsageError, match=r"runs\.db' is damaged"):
+            ledger.results([key(0)])
+        with pytest.raises(UsageError, match=r"runs\.db' is damaged"):
+            look(ledger)
+
+
+# Schemas
+
+
+MORE = ("ALTER TABLE run ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey'",)
+
+
+def test_an_older_ledger_is_upgraded(three, monkeypatch):
+    monkeypatch.setattr(_ledger_file, "MIGRATIONS", [*MIGRATIONS, MORE])
+    assert "open it for writing once" in refusal(three, readonly=True)
+    with Ledger(three) as ledger:
+        assert ledger.results([key(2)])[key(2)] == entry(2).result
+        ledger.record([entry(3)])
+        assert ledger.verify() == []
+    with raw(three) as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
+        assert file.execute("SELECT colour FROM run").fetchall() == [("grey",)] * 4
+
+
+def test_an_upgrade_that_fails_changes_nothing(three, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            _ledger_file, "MIGRATIONS", [*MIGRATIONS, MORE, ("ALTER TABLE missing ADD COLUMN a TEXT",)]
+        )
+        assert "no such table" in refusal(three)
+    with Ledger(three) as ledger:
+        assert len(ledger.runs()) == 3
+
+
+# What verify finds
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DELETE FROM history WHERE epoch = 2 AND run = 1", "its history has the epochs [1, 3], not 1 to 3"),
+        ("DELETE FROM history WHERE epoch = 3 AND run = 1", "its history has the epochs [1, 2], not 1 to 3"),
+        ("""UPDATE run SET settings = '{"seed":0}' WHERE id = 1""", "its settings do not belong to its key"),
+        ("UPDATE history SET figures = 'x' WHERE run = 1", "cannot be read"),
+        ("INSERT INTO weights VALUES (1, '[\"w\"]', x'00')", "cannot be read"),
+        (
+            "INSERT INTO history VALUES (99, 1, '{}')",
+            "a row of table 'history' belongs to nothing in table 'run'",
+        ),
+        (
+            "INSERT INTO discrepancy VALUES (1, 'epochs', '3', '4', '')",
+            "epochs is 3 here and 4 in a second result",
+        ),
+    ],
+)
+def test_verify_finds_what_is_wrong(three, statement, said):
+    with Ledger(three) as ledger:
+        assert ledger.verify() == []
+    with raw(three) as file:
+        file.execute("PRAGMA foreign_keys = OFF")
+        file.execute(statement)
+    with Ledger(three, readonly=True) as ledger:
+        problems = ledger.verify()
+    assert len(problems) == 1
+    assert said in problems[0]
+
+
+def test_verify_finds_an_index_without_its_row(three):
+    with raw(three) as file:
+        file.execute("PRAGMA writable_schema = ON")
+        page = file.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_run_1'"
+        ).fetchone()[0]
+    content = bytearray(three.read_bytes())
+    content[4096 * page - 40 : 4096 * page - 30] = b"f" * 10
+    three.write_bytes(content)
+    with Ledger(three, readonly=True) as ledger:
+        assert any("SQLite finds: " in problem for problem in ledger.verify())
