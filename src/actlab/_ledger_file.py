@@ -326,7 +326,8 @@ def _problem(error: sqlite3.Error, path: Path) -> str:
         sqlite3.SQLITE_FULL: "cannot be written: the disk is full; what is finished is kept, "
         "and the same command goes on when there is space",
         sqlite3.SQLITE_BUSY: f"has been locked by another process for {PATIENCE:g} seconds; try again later",
-        sqlite3.SQLITE_READONLY: "cannot be written: it, its folder or a file beside it (-wal, -shm) is read-only",
+        sqlite3.SQLITE_READONLY: "cannot be written: it is opened read-only, "
+        "or it or a file beside it (-wal, -shm) is another user's",
         sqlite3.SQLITE_CANTOPEN: "cannot be opened; look at the permissions of the file and of its folder",
         sqlite3.SQLITE_IOERR: f"cannot be read or written ({error}); look at the disk",
     }

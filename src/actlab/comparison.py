@@ -139,7 +139,7 @@ def compare(
             for place, result in training(
                 runs, dataset.X, dataset.y, executor=where, watch=watch, books=books
             ):
-                results[place] = result
+                results[place] = dataclasses.replace(result, weights={})  # of a thousand nets, gigabytes
         if books and books.known and verbose:
             print(f"actlab: {books.known} of {len(runs)} nets are from the ledger", file=sys.stderr)
     except KeyboardInterrupt as interruption:

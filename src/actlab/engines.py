@@ -31,6 +31,7 @@ Array = npt.NDArray[Any]
 _MEMORY, _PREFIX = Path("/dev/shm"), "actlab-"
 _CODES = re.compile(r"exit codes of the workers are \{(.*?)\}")  # as loky says it
 _IDLE = 60  # seconds after which processes without work end
+_LOOK = 1.0  # seconds between two looks at whether the process that we work for lives
 
 
 def workers(jobs: int | None) -> int:
@@ -152,7 +153,7 @@ _spare: list[ProcessPoolExecutor] = []  # pools that nobody uses at the moment
 
 
 def _one_process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=1, timeout=_IDLE, initializer=_ignore_interrupts)
+    return ProcessPoolExecutor(max_workers=1, timeout=_IDLE, initializer=_belong, initargs=(os.getpid(),))
 
 
 @contextlib.contextmanager
@@ -174,9 +175,17 @@ def processes(number: int) -> Iterator[Processes]:
     executor.shutdown()
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C, which a terminal sends to all of us, to the process that people look at."""
+def _belong(parent: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to all of us, to the process that people look at; end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), name="actlab-parent", daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    # loky does not see that its parent was killed, and a result that nobody reads is waited for for ever.
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(1)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,10 @@ def say(
 
 def wrapped(sentences: list[str]) -> list[str]:
     """Return sentences as lines that fit a terminal."""
-    return [textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_long_words=False) for sentence in sentences]
+    return [
+        textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_long_words=False)
+        for sentence in sentences
+    ]
 
 
 def table_sink(arguments: argparse.Namespace) -> Callable[[str], None] | None:

@@ -1,0 +1,351 @@
+"""What happens to a comparison whose processes are killed, and what ledger and engine cost.
+
+Run ``python -m benchmarks.reliability --data-dir MNIST``; it writes docs/reliability.md. Without MNIST's
+files in that folder the rows that need them are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import os
+import random
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+import actlab
+from actlab._books import Bookkeeping, bookkeeping
+from actlab.engines import processes
+from actlab.fleet.conduct import train_runs
+from actlab.fleet.run import Optimizer, Run
+from actlab.ledger import Ledger
+from benchmarks.measuring import machine
+
+PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
+CALL = ("relu", "tanh", "gelu", "--data", "digits", "--epochs", "100")
+KILLS = 20
+
+
+# -- processes that are killed --------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What was counted while processes were killed."""
+
+    kills: int = 0
+    comparisons: int = 0
+    resumed: list[int] = field(default_factory=list)  # runs that were in the ledger after each kill
+    seconds: list[float] = field(default_factory=list)
+
+
+def started(folder: Path, *arguments: str, errors: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start a comparison as a person does."""
+    command = [sys.executable, "-m", "actlab", "compare", *CALL, "--out", str(folder), *arguments]
+    with (errors or Path(os.devnull)).open("wb") as file:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file)
+
+
+def whole(folder: Path, *arguments: str) -> float:
+    """Let a comparison run to its end; return its seconds."""
+    start = time.monotonic()
+    status = started(folder, *arguments).wait()
+    assert status == 0, f"exit status {status}"
+    return time.monotonic() - start
+
+
+def outcome(folder: Path) -> dict[str, pd.DataFrame]:
+    """Return what a comparison has written, without the time that it took."""
+    with Ledger(folder / "ledger.sqlite", readonly=True) as ledger:
+        problems, runs, history = ledger.verify(), ledger.runs(), ledger.history()
+    assert not problems, problems
+    assert not runs["key"].duplicated().any()
+    times = {"runs": ["seconds", "attempts", "finished", "host"], "results": ["seconds"], "history": ["dur"]}
+    found = {
+        "runs": runs.sort_values("key", ignore_index=True),
+        "epochs": history.sort_values(["key", "epoch"], ignore_index=True),
+        "results": pd.read_csv(folder / "results.csv"),
+        "history": pd.read_csv(folder / "history.csv"),
+    }
+    return {
+        name: frame.drop(columns=times.get(name, ["dur"]), errors="ignore") for name, frame in found.items()
+    }
+
+
+def same(found: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame]) -> None:
+    """Hold what a comparison has written against another one, bit for bit."""
+    for name, frame in expected.items():
+        pd.testing.assert_frame_equal(found[name], frame, check_exact=True)
+
+
+def recorded(folder: Path) -> int:
+    """Return how many runs a ledger has."""
+    try:
+        with Ledger(folder / "ledger.sqlite", readonly=True) as ledger:
+            return len(ledger.runs())
+    except actlab.UsageError:  # there is none yet, or it has no tables yet
+        return 0
+
+
+def below(pid: int) -> list[int]:
+    """Return the processes that a process has started to train in."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"loky.backend.popen_loky_posix" in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+    return found
+
+
+def kill_coordinators(
+    folder: Path, expected: dict[str, pd.DataFrame], usual: float, kills: int, *arguments: str
+) -> Tally:
+    """Kill comparisons at random moments and start them again, until so many were killed.
+
+    Args:
+        folder: Where their folders are made.
+        expected: What an uninterrupted one has written.
+        usual: The seconds that one takes.
+        kills: How many are killed.
+        arguments: More for the command line.
+    """
+    tally, chance = Tally(), random.Random(0)
+    while tally.kills < kills:
+        place = folder / f"comparison-{tally.comparisons}"
+        tally.comparisons += 1
+        while True:
+            process = started(place, *arguments)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0.1 * usual, usual) if tally.kills < kills else None)
+            if process.poll() is not None:
+                assert process.returncode == 0
+                break
+            process.kill()
+            process.wait()
+            tally.kills += 1
+            tally.resumed.append(recorded(place))
+        same(outcome(place), expected)
+    return tally
+
+
+def kill_workers(folder: Path, expected: dict[str, pd.DataFrame], kills: int) -> Tally:
+    """Kill processes that train at random moments; a comparison loses two at most, for the third is the last.
+
+    Args:
+        folder: Where their folders are made.
+        expected: What an undisturbed comparison has written.
+        kills: How many are killed.
+    """
+    tally, chance = Tally(), random.Random(1)
+    while tally.kills < kills:
+        place = folder / f"comparison-{tally.comparisons}"
+        tally.comparisons += 1
+        start = time.monotonic()
+        process = started(place, "--jobs", "2")
+        for _ in range(2):
+            workers: list[int] = []
+            while not workers and process.poll() is None:
+                time.sleep(0.05)
+                workers = below(process.pid)
+            time.sleep(chance.uniform(0, 3))
+            workers = below(process.pid)
+            if workers and process.poll() is None and tally.kills < kills:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chance.choice(workers), signal.SIGKILL)
+                    tally.kills += 1
+        assert process.wait() == 0
+        tally.seconds.append(time.monotonic() - start)
+        same(outcome(place), expected)
+    return tally
+
+
+def killed(folder: Path) -> list[str]:
+    """Kill both kinds of processes, and say what came of it."""
+    usual = whole(folder / "whole", "--jobs", "2")
+    expected = outcome(folder / "whole")
+    lines = [
+        "## Processes that are killed",
+        "",
+        f"`actlab compare {' '.join(CALL)}`: nine nets, {usual:.1f} s undisturbed.",
+        "`kill -9` at random moments; what was killed is started again with the same command until it",
+        "has ended. Each comparison that ended was held against the undisturbed one, bit for bit: results,",
+        "histories and the ledger's rows.",
+        "",
+        "| killed | kills | comparisons | runs in the ledger at a kill | lost | doubled | differing bits |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for what, jobs in (("the comparison, two processes", "2"), ("the comparison, one process", "1")):
+        place = folder / f"jobs-{jobs}"
+        tally = kill_coordinators(place, expected, usual, KILLS, "--jobs", jobs)
+        between = f"{min(tally.resumed)} to {max(tally.resumed)}, mean {statistics.mean(tally.resumed):.1f}"
+        lines.append(f"| {what} | {tally.kills} | {tally.comparisons} | {between} | 0 | 0 | 0 |")
+        print(lines[-1], flush=True)
+    tally = kill_workers(folder / "workers", expected, KILLS)
+    lines.append(f"| processes that train | {tally.kills} | {tally.comparisons} | | 0 | 0 | 0 |")
+    print(lines[-1], flush=True)
+    mean = statistics.mean(tally.seconds)
+    return [*lines, "", f"A comparison that loses two of its processes takes {mean:.1f} s.", ""]
+
+
+# -- many runs ------------------------------------------------------------------------------------
+
+
+def stub() -> nn.Module:
+    """Make a net that trains alone, for it draws random numbers: each run is a fleet, the worst case."""
+    return nn.Sequential(nn.Linear(4, 3), nn.Dropout())
+
+
+def stubs(number: int) -> list[Run]:
+    """Return runs that take no time."""
+    usual: dict[str, Any] = {
+        "rows": np.arange(32),
+        "loss": nn.CrossEntropyLoss(),
+        "optimizer": Optimizer("SGD", {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}),
+    }
+    return [Run(net=stub, epochs=1, batch_size=32, seed=seed, **usual) for seed in range(number)]
+
+
+def load(number: int) -> None:
+    """Train so many stub runs in this process's two processes, with a ledger, and say what that took."""
+    X = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+    y = np.arange(32) % 3
+    runs = stubs(number)
+    with processes(2) as executor, tempfile.TemporaryDirectory() as folder:
+        train_runs(runs[:4], X, y, executor=executor)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        took = []
+        for file in (None, Path(folder, "ledger.sqlite")):
+            start = time.perf_counter()
+            with bookkeeping(file, runs, "stubs") as books:
+                results = train_runs(runs, X, y, executor=executor, books=books)
+            took.append(1000 * (time.perf_counter() - start) / number)
+            assert not any(result.failure for result in results)
+        with Ledger(Path(folder, "ledger.sqlite"), readonly=True) as ledger:
+            assert len(ledger.runs()) == number
+        size = Path(folder, "ledger.sqlite").stat().st_size
+    alone = 1000 * statistics.median(result.seconds for result in results)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(*took, alone, before / 2**20, after / 2**20, size / number / 1024)
+
+
+def loads() -> list[str]:
+    """Say what a run costs beside its training."""
+    lines = [
+        "## Many runs",
+        "",
+        "Stub runs of one step, each a fleet by itself, on two processes; milliseconds a run. What training",
+        "takes is in both. Memory is the peak of the process that conducts, in GiB; it holds all results.",
+        "",
+        "| runs | without a ledger | with one | training alone | memory before | after | KiB a run on disk |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for number in (1_000, 10_000):
+        command = [sys.executable, "-m", "benchmarks.reliability", "--load", str(number)]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        plain, kept, alone, before, after, size = map(float, found)
+        times, memory = f"{plain:.1f} | {kept:.1f} | {alone:.1f}", f"{before:.2f} | {after:.2f}"
+        lines.append(f"| {number:,} | {times} | {memory} | {size:.1f} |")
+        print(lines[-1], flush=True)
+    return [*lines, ""]
+
+
+# -- what it costs --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def timed(names: Sequence[str]) -> Iterator[dict[str, float]]:
+    """Yield the seconds spent in methods of the books, while the block runs."""
+    taken, before = dict.fromkeys(names, 0.0), {name: getattr(Bookkeeping, name) for name in names}
+
+    def timing(name: str, method: Any) -> Any:
+        @functools.wraps(method)
+        def call(*args: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return method(*args)
+            finally:
+                taken[name] += time.perf_counter() - start
+
+        return call
+
+    for name, method in before.items():
+        setattr(Bookkeeping, name, timing(name, method))
+    try:
+        yield taken
+    finally:
+        for name, method in before.items():
+            setattr(Bookkeeping, name, method)
+
+
+def cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
+    """Measure the notebook's comparison with and without a ledger."""
+    names = ["relu", "tanh", "leaky_relu"]
+    whole: dict[str, list[float]] = {"without": [], "with": []}
+    share = []
+    actlab.compare(names, data, epochs=1, jobs=2)
+    for _ in range(rounds):
+        for what, seconds in whole.items():
+            with tempfile.TemporaryDirectory() as folder, timed(["__init__", "claim", "record"]) as taken:
+                file = Path(folder, "ledger.sqlite") if what == "with" else None
+                start = time.perf_counter()
+                actlab.compare(names, data, epochs=epochs, jobs=2, ledger=file)
+                seconds.append(time.perf_counter() - start)
+            if file:
+                share.append(sum(taken.values()))
+    medians = {what: statistics.median(seconds) for what, seconds in whole.items()}
+    books = statistics.median(share)
+    part = 100 * books / medians["with"]
+    return [
+        "## What a ledger costs",
+        "",
+        f"The notebook's comparison (3 activations, 3 folds, {epochs} epochs, MNIST) on two processes,",
+        f"medians of {rounds}, in turn: {medians['without']:.2f} s without a ledger, {medians['with']:.2f} s",
+        f"with one. The books themselves (hashes of nets and settings, claims, records) take {books:.3f} s,",
+        f"{part:.2f} %.",
+        "",
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", default="data/mnist")
+    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--load", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.load:
+        load(arguments.load)
+        return
+    lines = ["# What a comparison was put through", "", f"{machine('cpu')}, two cores.", ""]
+    lines += ["Written by `python -m benchmarks.reliability`.", ""]
+    lines += loads()
+    try:
+        data = actlab.load_data("mnist", arguments.data_dir)
+    except actlab.UsageError as error:
+        lines += [f"What a ledger costs is left out: {error}", ""]
+    else:
+        lines += cost(data, arguments.epochs, arguments.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        lines += killed(Path(folder))
+    PAGE.write_text("\n".join(lines).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

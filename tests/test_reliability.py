@@ -1,0 +1,222 @@
+"""Comparisons that are killed, that fill a disk, that two people start: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from benchmarks import reliability
+from benchmarks.reliability import (
+    kill_coordinators,
+    kill_workers,
+    outcome,
+    recorded,
+    same,
+    whole,
+)
+
+from actlab.cli import main
+from actlab.ledger import Ledger
+from tests.commands import actlab, elsewhere, refused, tiny
+from tests.ledgers import disk, remounted
+
+__all__ = ["elsewhere", "tiny"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Return how long a comparison takes that nobody disturbs, and what it writes."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    seconds = whole(folder, "--jobs", "2")
+    return seconds, outcome(folder)
+
+
+@pytest.fixture(autouse=True)
+def ended(monkeypatch):
+    """Whatever happens in a test, the comparisons that it has started end with it."""
+    processes = []
+    start = reliability.started
+
+    def starting(*arguments, **options):
+        processes.append(start(*arguments, **options))
+        return processes[-1]
+
+    monkeypatch.setattr(reliability, "started", starting)
+    yield
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def waited(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert found
+    return found
+
+
+# -- killed ---------------------------------------------------------------------------------------
+
+
+def test_a_comparison_that_is_killed_goes_on_where_it_was(tmp_path, undisturbed):
+    process = reliability.started(tmp_path / "run", "--jobs", "2")
+    waited(lambda: recorded(tmp_path / "run") >= 3)
+    workers = reliability.below(process.pid)
+    process.kill()
+    process.wait()
+    done = recorded(tmp_path / "run")
+    assert 3 <= done < 9
+    waited(lambda: not any(os.path.exists(f"/proc/{worker}") for worker in workers))
+    second = actlab("compare", *reliability.CALL, "--out", "run", "--jobs", "2")
+    assert second.returncode == 0
+    assert f"actlab: {done} of 9 nets are from the ledger\n" in second.stderr
+    same(outcome(tmp_path / "run"), undisturbed[1])
+
+
+def test_processes_that_train_are_killed_and_the_comparison_ends_by_itself(tmp_path, undisturbed):
+    tally = kill_workers(tmp_path, undisturbed[1], 2)
+    assert tally.kills == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_twenty_kills_of_comparisons_lose_and_double_nothing(tmp_path, undisturbed, jobs):
+    tally = kill_coordinators(tmp_path, undisturbed[1], undisturbed[0], reliability.KILLS, "--jobs", jobs)
+    assert tally.kills == reliability.KILLS
+    assert any(0 < done < 9 for done in tally.resumed)
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_processes_that_train_lose_and_double_nothing(tmp_path, undisturbed):
+    assert kill_workers(tmp_path, undisturbed[1], reliability.KILLS).kills == reliability.KILLS
+
+
+@pytest.mark.slow
+def test_an_interrupted_comparison_says_that_it_goes_on(tmp_path, undisturbed):
+    process = reliability.started(tmp_path / "run", "--jobs", "2", errors=tmp_path / "errors")
+    waited(lambda: recorded(tmp_path / "run") >= 1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    errors = (tmp_path / "errors").read_text()
+    assert re.search(r"actlab: interrupted: \d of 9 nets were trained; the same call goes on\n$", errors)
+    whole(tmp_path / "run", "--jobs", "2")
+    same(outcome(tmp_path / "run"), undisturbed[1])
+
+
+# -- two at once ----------------------------------------------------------------------------------
+
+
+def test_two_that_start_together_share_the_work(tmp_path, undisturbed):
+    both = [
+        reliability.started(tmp_path / "run", "--jobs", "1", errors=tmp_path / f"errors-{number}")
+        for number in (1, 2)
+    ]
+    assert [process.wait() for process in both] == [0, 0]
+    same(outcome(tmp_path / "run"), undisturbed[1])
+    texts = [(tmp_path / f"errors-{number}").read_text() for number in (1, 2)]
+    others = [int(re.search(r"(\d) of 9 nets are from the ledger", text)[1]) for text in texts]
+    assert sum(others) == 9
+    assert min(others) > 0
+
+
+# -- a run that ends its process ------------------------------------------------------------------
+
+POISON = """
+import os, signal
+from torch import nn
+
+class Poison(nn.Module):
+    def forward(self, x):
+        if x.shape[-2] > 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+"""
+
+
+@pytest.mark.parametrize("jobs", ["2", pytest.param(None, marks=pytest.mark.slow)])
+def test_a_run_that_ends_its_process_has_failed_after_three(tmp_path, tiny, jobs):
+    (tmp_path / "poison.py").write_text(POISON)
+    call = ["compare", "relu", "poison.py:Poison", "--data", tiny, "--epochs", "2", "--out", "run"]
+    call += ["--jobs", jobs] if jobs else []
+    found = actlab(*call)
+    if jobs is None:  # the data are small: it trains in the very process
+        assert found.returncode == -signal.SIGKILL
+        found = actlab(*call)
+    assert found.returncode == 0
+    results = pd.read_csv("run/results.csv").fillna({"failure": ""})
+    assert results["failure"].to_list() == [""] * 3 + ["its process died 3 times: exit code SIGKILL(-9)"] * 3
+    assert "Traceback" not in found.stderr
+    again = actlab(*call)
+    assert again.stdout == found.stdout
+    assert again.stderr == "actlab: 6 of 6 nets are from the ledger\n"
+    assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--out", "alone"]) == 0
+    assert results["accuracy"].to_list()[:3] == pd.read_csv("alone/results.csv")["accuracy"].to_list()
+
+
+# -- disks and folders ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_is_said_and_the_comparison_goes_on_when_there_is_space(tmp_path, undisturbed):
+    with disk(tmp_path / "disk", "4m") as folder:
+        process = reliability.started(folder / "run", "--jobs", "2", errors=tmp_path / "errors")
+        waited(lambda: recorded(folder / "run") >= 2)
+        filled = subprocess.run(["dd", "if=/dev/zero", f"of={folder / 'ballast'}"], capture_output=True)
+        assert b"No space left" in filled.stderr
+        assert process.wait(60) == 2
+        errors = (tmp_path / "errors").read_text()
+        assert re.search(r"^actlab: error: .*(disk is full|No space left).*\n\Z", errors, re.MULTILINE)
+        assert "Traceback" not in errors
+        (folder / "ballast").unlink()
+        with Ledger(folder / "run/ledger.sqlite", readonly=True) as ledger:
+            assert ledger.verify() == []
+            assert 2 <= len(ledger.runs()) < 9
+        whole(folder / "run", "--jobs", "2")
+        same(outcome(folder / "run"), undisturbed[1])
+
+
+def test_a_read_only_folder_is_said(tmp_path, tiny, capsys):
+    with disk(tmp_path / "disk", "1m") as folder:
+        remounted(folder, "ro")
+        os.symlink(folder, "run")
+        said = refused(capsys, "compare", "relu", "--data", tiny, "--out", "run")
+        assert "Read-only file system" in said
+
+
+def test_a_folder_of_another_version_or_with_another_file_is_left_as_it_is(tmp_path, tiny, capsys):
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run/ledger.sqlite"
+    Ledger(file).close()
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    before = file.read_bytes()
+    call = ["compare", "relu", "--data", tiny, "--out", "run"]
+    assert "newer actlab (schema 7; this one knows 1): update actlab" in refused(capsys, *call)
+    assert file.read_bytes() == before
+    shutil.copy(tiny, file)
+    before = file.read_bytes()
+    assert "is not a ledger" in refused(capsys, *call)
+    assert file.read_bytes() == before
+
+
+# -- many -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ten_thousand_runs_go_through_ledger_and_engine():
+    command = [sys.executable, "-m", "benchmarks.reliability", "--load", "10000"]
+    root = reliability.PAGE.parents[1]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    *_, before, after, size = map(float, found.stdout.split())
+    assert after - before < 0.25  # GiB: 10,000 results, and nothing that grows with them
+    assert size < 10  # KiB a run
