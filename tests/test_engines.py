@@ -132,3 +132,43 @@ def test_data_that_have_no_room_anywhere_are_said_in_one_line(tmp_path, monkeypa
         assert list(folder.iterdir()) == []
         with sharing(executor, rows[:100], rows[:100, 0]) as shared:
             assert executor.submit(shared.load).result()[0].shape == (100, 1000)
+
+
+PARENT = """
+import time
+from actlab.engines import processes
+with processes(2) as executor:
+    for seconds in (0.0, 600.0):
+        executor.submit(time.sleep, seconds)
+    print("started", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("wait", [0.0, 4.0], ids=["starting", "at work"])
+def test_processes_end_with_the_one_that_is_killed(wait):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert parent.stdout.readline() == "started\n"
+    time.sleep(wait)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    end = time.monotonic() + 20
+    while (left := in_session(parent.pid)) and time.monotonic() < end:
+        time.sleep(0.1)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+
+
+def in_session(number):
+    """Return the processes of a session."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == number:
+                found.append(int(place.name))
+    return found
