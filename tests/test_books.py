@@ -138,7 +138,9 @@ def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path, monkeypatch, t
 
     with monkeypatch.context() as patch:
         patch.setattr(SGD, "step", interrupt)
-        with pytest.raises(Interrupted, match=r"of 6 nets were trained; the same call goes on$") as caught:
+        with pytest.raises(
+            Interrupted, match=r"of 6 nets were trained; started again, it goes on$"
+        ) as caught:
             small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
     done = len(caught.value.results)
     assert 0 < done < 6
@@ -296,3 +298,12 @@ def test_a_ledger_without_weights_will_not_do_for_a_search(tmp_path):
             search(ledger=ledger).fit(*OURS)
         small(ledger=ledger)
         assert len(ledger.runs()) == 6
+
+
+def test_a_file_that_is_missing_here_is_no_result(tmp_path, trained):
+    runs = [run(perceptron(Late(FileNotFoundError("my_act.py"))))]
+    for times in (1, 2):
+        assert "my_act.py" in with_books(runs, tmp_path / "a")[0].failure
+        assert len(trained) == times
+    with Ledger(tmp_path / "a") as ledger:
+        assert ledger.runs().empty

@@ -113,7 +113,8 @@ def test_compare_prints_the_same_table_twice_also_with_two_jobs(tmp_path, tiny, 
     assert first.stdout.split()[:7] == ["rank", "activation", "mean", "std", "fold_1", "fold_2", "fold_3"]
     assert "Best: " in first.stdout
     files = ["ledger.sqlite", "cv_results.csv", "results.csv", "history.csv", "hiplot.html"]
-    assert f"Written: {', '.join(f'a/{name}' for name in files)}" in first.stdout
+    assert f"Written: {', '.join(f'a/{name}' for name in files)}" in " ".join(first.stdout.split())
+    assert max(map(len, first.stdout.splitlines())) <= 80
     assert names(tmp_path / "a") == sorted(files)
     assert main([*call, "--jobs", "2"]) == 0
     assert capsys.readouterr().out == first.stdout
@@ -268,7 +269,8 @@ def test_verbose_shows_progress_from_the_start(capsys, tiny):
     assert " of 3 nets trained, 0 s\n" in capsys.readouterr().err
 
 
-def test_ctrl_c_leaves_no_processes_and_keeps_what_has_ended(tmp_path):
+@pytest.mark.parametrize("signal_sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_ctrl_c_leaves_no_processes_and_keeps_what_has_ended(tmp_path, signal_sent):
     (tmp_path / "slow.py").write_text(SLOW)
     call = [sys.executable, "-m", "actlab", "compare", "relu", "slow.py:Slow", "--jobs", "2", "--out", "run"]
     child = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -278,7 +280,7 @@ def test_ctrl_c_leaves_no_processes_and_keeps_what_has_ended(tmp_path):
         time.sleep(0.05)
     workers = processes_below(child.pid)
     assert workers
-    child.send_signal(signal.SIGINT)
+    child.send_signal(signal_sent)
     err = child.communicate(timeout=60)[1]
     assert child.returncode == 130
     assert "actlab: interrupted: 3 of 6 nets were trained" in err

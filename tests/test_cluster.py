@@ -189,6 +189,10 @@ def test_a_run_of_which_workers_die_has_failed_and_touches_no_other(own, tmp_pat
         ("tcp://nowhere.invalid:8786", "^no Dask scheduler answers at 'tcp://nowhere.invalid:8786'"),
         ("tpc://127.0.0.1:8786", "^scheduler is 'tpc://127.0.0.1:8786', not an address such as tcp://"),
         ("", "^scheduler is '', not an address such as tcp://"),
+        ("foo", "^scheduler is 'foo', not an address such as tcp://"),
+        ("tcp://", "^scheduler is 'tcp://', not an address such as tcp://"),
+        ("tcp://127.0.0.1:abc", "^scheduler is 'tcp://127.0.0.1:abc', not an address such as tcp://"),
+        ("http://127.0.0.1:8786", "^scheduler is 'http://127.0.0.1:8786', not an address such as tcp://"),
     ],
 )
 def test_a_wrong_address_is_told_in_one_line(address, message, monkeypatch):

@@ -122,6 +122,9 @@ def test_activations_that_diverged_are_named_with_their_folds():
         "There is no other mean to compare it with.",
         "swish diverged in 2 of 3 folds (2, 3): no mean.",
     ]
+    reason = {"swish": "its process died 3 times"}
+    said = "swish failed in 2 of 3 folds (2, 3), no mean: its process died 3 times."
+    assert comparison_insights(ranking(LEAKY, lost), reason)[-1] == said
     assert comparison_insights(ranking(lost)) == [
         "No activation has a mean accuracy.",
         "swish diverged in 2 of 3 folds (2, 3): no mean.",

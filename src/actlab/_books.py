@@ -43,6 +43,10 @@ class Bookkeeping:
         self.known = 0
         self.claimed: set[str] = set()
 
+    def finished(self) -> int:
+        """Return how many of the runs are in the ledger."""
+        return len(self.ledger.finished(self.keys))
+
     def claim(self, places: Sequence[int]) -> dict[int, Result] | None:
         """Ask for runs; return those that are known, None if others are at it."""
         keys = {place: self.keys[place] for place in places}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client, KilledWorker, get_worker
+from distributed.comm.addressing import parse_address, parse_host_port
 
 from actlab._errors import UsageError
 from actlab._spec import short
@@ -26,6 +27,7 @@ from actlab.engines import Array, Engine, Shared, keep, mapped, shared_folder
 
 log = logging.getLogger("actlab")
 PATIENCE = 300.0  # seconds that a scheduler may be gone
+_SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 _ANSWERS = 10.0  # seconds that a scheduler has for its first answer
 _RECENT = 2.0  # seconds that the number of workers is taken to be the same
 _SAME = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that decide results
@@ -122,11 +124,13 @@ class Cluster(Engine):
             if inner.status in ("cancelled", "lost"):
                 self._send(call)  # with its scheduler
                 return
-            call.succeed(inner.result())
+            found = inner.result()
+            if isinstance(found, _DataMissing):
+                self._supply(found, call)
+            else:
+                call.succeed(found)
         except KilledWorker as error:
             call.fail(BrokenExecutor(f"{error.allowed_failures + 1} Dask workers died"))
-        except _DataMissing as missing:
-            self._supply(missing, call)
         except UsageError as error:
             call.fail(error)
         except Exception as error:
@@ -205,17 +209,21 @@ class _Call(Future[Any]):
 
 
 def _connected(address: str) -> Client:
-    # What it has to say of lost connections, we say.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    problem = f"scheduler is {address!r}, not an address such as tcp://127.0.0.1:8786"
+    try:
+        scheme, place = parse_address(address)
+        host, port = parse_host_port(place)
+    except ValueError as error:
+        raise UsageError(f"{problem}: {error}") from error
+    if scheme not in _SCHEMES or not host or not port:
+        raise UsageError(f"{problem}: it needs {', '.join(_SCHEMES)}, a host and a port")
+    for name in ("distributed", "distributed.client"):  # what it has to say of lost connections, we say
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=_ANSWERS, set_as_default=False)
     except (OSError, TimeoutError) as error:
         problem = f"no Dask scheduler answers at {address!r} within {_ANSWERS:g} s"
         raise UsageError(f"{problem}; `dask scheduler` starts one, and says its address") from error
-    except ValueError as error:
-        raise UsageError(
-            f"scheduler is {address!r}, not an address such as tcp://127.0.0.1:8786: {short(error)}"
-        ) from error
 
 
 def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
@@ -289,7 +297,10 @@ def _perform(versions: dict[str, str], function: Callable[[], Any]) -> Any:
     if versions != _versions():  # it came after the others were looked at
         raise UsageError(f"worker {get_worker().address}: {_difference(_versions(), versions)}")
     with _one_at_a_time:
-        return function()
+        try:
+            return function()
+        except _DataMissing as missing:
+            return missing  # no failure, which Dask would write into its log
 
 
 @functools.cache

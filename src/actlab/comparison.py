@@ -66,7 +66,7 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int, kept: bool) -> None:
-        rest = "; the same call goes on" if kept else ""
+        rest = "; started again, it goes on" if kept else ""
         super().__init__(f": {len(results)} of {total} nets were trained{rest}")
         self.results, self.history = results, history
 
@@ -136,11 +136,14 @@ def compare(
             watching(names, verbose) as watch,
             engine(executor, jobs, runs, dataset.X, apart=bool(books and books.abandoned)) as where,
         ):
+            before = books.finished() if books else 0
+            if before and verbose:
+                print(f"actlab: {before} of {len(runs)} nets are from the ledger", file=sys.stderr)
             for place, result in training(
                 runs, dataset.X, dataset.y, executor=where, watch=watch, books=books
             ):
                 results[place] = dataclasses.replace(result, weights={})  # of a thousand nets, gigabytes
-        if books and books.known and verbose:
+        if books and books.known > before and verbose:  # others have trained some meanwhile
             print(f"actlab: {books.known} of {len(runs)} nets are from the ledger", file=sys.stderr)
     except KeyboardInterrupt as interruption:
         if not results:

@@ -133,6 +133,16 @@ class Ledger:
         self._holding = self._holding or bool(wanted)
         return wanted
 
+    def finished(self, keys: Sequence[str]) -> frozenset[str]:
+        """Return those of the keys that have a finished run.
+
+        Args:
+            keys: The runs that are asked for.
+        """
+        with self._transaction("DEFERRED") as do:
+            query = "SELECT 1 FROM run WHERE key = ?"
+            return frozenset(key for key in keys if do.execute(query, [key]).fetchone())
+
     def abandoned(self, keys: Sequence[str]) -> bool:
         """Say whether a process of this host has ended while it trained one of these runs.
 
@@ -202,7 +212,7 @@ class Ledger:
         """Return one row per run, in the order in which they were recorded.
 
         Returns:
-            The columns :data:`RUN_COLUMNS`; the accuracy from 0 to 1, ``finished`` in UTC.
+            The columns :data:`RUN_COLUMNS`; folds from 1, the accuracy from 0 to 1, ``finished`` in UTC.
         """
         query = f"SELECT {STORED} FROM run ORDER BY id"
         rows = []
@@ -213,6 +223,7 @@ class Ledger:
                     row |= {name: number(row[name]) for name in ("test_loss", "test_acc", "seconds")}
                     described = loads(settings)
                     own = {name: described.get(name) for name in ("activation", "seed", "fold")}
+                    own["fold"] = own["fold"] + 1 if isinstance(own["fold"], int) else None
                 rows.append({"key": key, **row, **own})
         return pd.DataFrame(rows, columns=RUN_COLUMNS)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from actlab._errors import UsageError
@@ -44,6 +46,10 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit:  # argparse printed the help or the version
         return DONE
     sys.path.insert(0, os.getcwd())  # where a person's own modules are
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # what `kill` sends, or a cluster's end of time
     run: Verb = arguments.run
     return run(arguments)
 

@@ -35,7 +35,7 @@ def show(arguments: argparse.Namespace) -> int:
         # A loss may be as wide as it likes: what does not fit is left out from the right.
         table = runs[["activation", "seed", "fold", "test_acc", "epochs", "seconds", "test_loss"]].copy()
         table.insert(0, "run", runs["key"].str[:8])
-        table["fold"] = pd.to_numeric(table["fold"], errors="coerce") + 1
+        table["fold"] = pd.to_numeric(table["fold"], errors="coerce")
         lines += ["", text_table(table.tail(_ROWS).reset_index(drop=True))]
     said = [f"The last {_ROWS} of {len(runs)}; actlab ledger export writes all."] if len(runs) > _ROWS else []
     for failure, keys in failed.tail(_ROWS).groupby("failure", sort=False)["key"]:

@@ -32,7 +32,7 @@ def say(
         about = {"data": dataset.name, "fingerprint": dataset.fingerprint}
         print(json.dumps({**about, **found, "files": paths}, allow_nan=False))
     elif not arguments.quiet:
-        print("\n".join([*lines, "", f"Written: {', '.join(paths)}"]))
+        print("\n".join([*lines, "", *wrapped([f"Written: {', '.join(paths)}"])]))
     return 0
 
 

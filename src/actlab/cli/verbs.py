@@ -167,7 +167,9 @@ def compare(arguments: argparse.Namespace) -> int:
     write_csv(found.history, out / "history.csv")
     scores = table.filter(regex="^param_|_score$")
     files = ["cv_results.csv", "results.csv", "history.csv", *hiplot_page(plain_rows(scores), out)]
-    insights = comparison_insights(found.ranking)
+    failed = found.results[found.results["failure"] != ""]
+    reasons = dict(zip(failed["activation"], failed["failure"], strict=True))
+    insights = comparison_insights(found.ranking, reasons)
     said = {"ranking": plain_rows(found.ranking), "insights": insights}
     lines = [text_table(found.ranking), "", *wrapped(insights)]
     paths = [out / file for file in files]

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from actlab._errors import UsageError
 from actlab._spec import short
 from actlab.fleet.loop import Data, Halfway, Loop, Tell
 from actlab.fleet.plan import Fleet
 from actlab.fleet.run import Result, Run
+
+_ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or the package of a net
 
 
 @dataclass
@@ -80,7 +83,7 @@ def _attempt(
         found = loops.pop().train(tell, leg.until)  # nothing else holds it: its memory is free when it fails
         return Outcome(halfway=found) if isinstance(found, Halfway) else Outcome(found)
     except Exception as error:  # a person's module may raise anything
-        reason, memory = short(error), _is_memory(error)
+        reason, memory, elsewhere = short(error), _is_memory(error), isinstance(error, _ELSEWHERE)
     if memory:
         gc.collect()  # a loop and its steps know each other, and so they outlast it
     if memory and data.X.is_cuda:
@@ -89,7 +92,7 @@ def _attempt(
         return _attempt(runs, fleet, data, tell, leg, None, again=True)
     if len(runs) == 1:
         failure = f"out of memory: {reason}" if memory else reason
-        return Outcome([Result(failure=failure, passing=memory)])
+        return Outcome([Result(failure=failure, passing=memory or elsewhere)])
     outcome, half = Outcome(), len(runs) // 2
     if memory:
         outcome.notes.append(f"out of memory with {len(runs)} runs at once; going on with {half}")

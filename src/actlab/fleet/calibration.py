@@ -159,9 +159,18 @@ def _positive(text: str) -> int:
     return value
 
 
+_MOST_THREADS = 1024  # PyTorch itself crashes with some more
+
+
+def _threads(text: str) -> int:
+    if _positive(text) > _MOST_THREADS:
+        raise ValueError
+    return int(text)
+
+
 _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "matmul": ("highest, high or medium", lambda t: {n: n for n in ("highest", "high", "medium")}[t]),
-    "threads": ("a whole number of at least 1", _positive),
+    "threads": (f"a whole number from 1 to {_MOST_THREADS}", _threads),
     "weights_per_fleet": ("a whole number of at least 1", _positive),
     "by_hand": ("true or false", lambda text: {"true": True, "false": False}[text.lower()]),
 }

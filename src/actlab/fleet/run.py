@@ -175,7 +175,7 @@ class Result:
         how: How it was trained: ``"by hand"``, ``"by autograd"`` or ``"by skorch"``.
         alone: Why it trained alone; empty when nothing kept it from company.
         failure: Why there is no trained net, in one line; empty when there is one.
-        passing: Whether it may go better another time: there was too little memory.
+        passing: Whether it may go better another time: memory, a file or a package was missing.
         test_loss: Mean loss over the test rows; NaN without test rows.
         test_acc: Accuracy on the test rows, 0 to 1; NaN without test rows.
     """

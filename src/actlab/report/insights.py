@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -88,19 +89,21 @@ def _plateau(epochs: list[int], accuracy: Floats) -> str:
     )
 
 
-def comparison_insights(ranking: pd.DataFrame) -> list[str]:
+def comparison_insights(ranking: pd.DataFrame, reasons: Mapping[str, str] | None = None) -> list[str]:
     """Say what a ranking shows, and what it does not.
 
     Args:
         ranking: As in :attr:`actlab.comparison.Comparison.ranking`.
+        reasons: Why an activation has no mean; divergence when left out.
 
     Returns:
         Sentences on the best activation, on its lead beside the spread over folds, on the activations that
-        the spread does not tell from it, and on those that diverged.
+        the spread does not tell from it, and on those that have no mean.
     """
     folds = [column for column in ranking.columns if column.startswith("fold_")]
     scored = ranking[ranking["mean"].notna()]
-    failed = [_failure(row, folds) for _, row in ranking[ranking["mean"].isna()].iterrows()]
+    lost = ranking[ranking["mean"].isna()]
+    failed = [_failure(row, folds, (reasons or {}).get(row["activation"], "")) for _, row in lost.iterrows()]
     if scored.empty:
         return ["No activation has a mean accuracy.", *failed]
     first = scored.iloc[0]
@@ -110,9 +113,12 @@ def comparison_insights(ranking: pd.DataFrame) -> list[str]:
     return [best, _lead(first, scored.iloc[1]), *_undecided(scored), *failed]
 
 
-def _failure(row: pd.Series[Any], folds: list[str]) -> str:
+def _failure(row: pd.Series[Any], folds: list[str], reason: str) -> str:
     lost = [name.removeprefix("fold_") for name in folds if math.isnan(row[name])]
-    return f"{row['activation']} diverged in {len(lost)} of {len(folds)} folds ({', '.join(lost)}): no mean."
+    where = f"in {len(lost)} of {len(folds)} folds ({', '.join(lost)})"
+    if reason and not reason.startswith("diverged"):
+        return f"{row['activation']} failed {where}, no mean: {reason}."
+    return f"{row['activation']} diverged {where}: no mean."
 
 
 def _lead(first: pd.Series[Any], second: pd.Series[Any]) -> str:
