@@ -153,7 +153,11 @@ _spare: list[ProcessPoolExecutor] = []  # pools that nobody uses at the moment
 
 
 def _one_process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=1, timeout=_IDLE, initializer=_belong, initargs=(os.getpid(),))
+    # Where psutil is installed, loky ends processes that hold more than at first: ours hold data.
+    patience = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}  # bytes
+    return ProcessPoolExecutor(
+        max_workers=1, timeout=_IDLE, initializer=_belong, initargs=(os.getpid(),), env=patience
+    )
 
 
 @contextlib.contextmanager

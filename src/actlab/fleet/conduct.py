@@ -25,6 +25,7 @@ log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
 TRIES = 3  # processes that may die of a run
 _WORTH_PROCESSES = 5e7  # numbers of input seen in all; less is done before a process has started
+_AT_ONCE = 100  # fleets that are known already and are held in memory before they are given out
 _LOOK = 0.2  # seconds between two looks at how far fleets are
 
 
@@ -204,7 +205,7 @@ class _Conductor:
             return []
         room = self.site.room()
         for job in list(self.queue):
-            if room is not None and len(self.out) + len(ready) >= room:
+            if room is not None and (len(self.out) + len(ready) >= room or len(known) >= _AT_ONCE):
                 break
             there = self.books.claim(job.fleet.places) if self.books and job.leg.start is None else {}
             if there is None:
