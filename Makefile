@@ -22,10 +22,11 @@ lint: $(READY)  ## style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## measure, each figure against a peer in the same run; writes docs/benchmarks/
+bench: $(READY)  ## measure, each figure against a peer in the same run; writes docs/benchmarks/ and docs/reliability.md
 	$(BIN)/python -m benchmarks.functions
 	$(BIN)/python -m benchmarks.checking
 	$(BIN)/python -m benchmarks.fleet --data-dir $(MNIST)
+	$(BIN)/python -m benchmarks.reliability --data-dir $(MNIST)
 
 docs: $(READY)  ## write the generated pages
 	$(BIN)/python docs/make_pages.py

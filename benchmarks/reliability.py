@@ -41,6 +41,23 @@ CALL = ("relu", "tanh", "gelu", "--data", "digits", "--epochs", "100")
 KILLS = 20
 
 
+TESTED = [
+    "## In the test suite",
+    "",
+    "- A Dask scheduler and three workers as processes on loopback: the same bits as on this machine; a worker",
+    "  killed in the middle and another one started, the scheduler killed and started again: it ends, and the",
+    "  bits are the same (`tests/test_cluster.py`).",
+    "- Sixteen processes that write one ledger; writers killed in the middle: whole fleets only",
+    "  (`tests/test_ledger_claims.py`).",
+    "- Disks that fill up at any moment, or are read-only; ledgers cut short anywhere, of a newer schema, of",
+    "  another application, with a stranger's triggers (`tests/test_ledger_disks.py`, `test_ledger_file.py`).",
+    "- An activation that ends its process: tried three times, recorded as failed with its reason, the rest",
+    "  ends; two comparisons started at once share the work; Ctrl-C at any moment",
+    "  (`tests/test_reliability.py`, `test_reliability_trials.py`).",
+    "",
+]
+
+
 # -- processes that are killed --------------------------------------------------------------------
 
 
@@ -342,7 +359,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         lines += cost(data, arguments.epochs, arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:
-        lines += killed(Path(folder))
+        lines += [*killed(Path(folder)), *TESTED]
     PAGE.write_text("\n".join(lines).rstrip() + "\n")
 
 
