@@ -81,6 +81,7 @@ def test_a_comparison_that_is_killed_goes_on_where_it_was(tmp_path, undisturbed)
     same(outcome(tmp_path / "run"), undisturbed[1])
 
 
+@pytest.mark.slow
 def test_processes_that_train_are_killed_and_the_comparison_ends_by_itself(tmp_path, undisturbed):
     tally = kill_workers(tmp_path, undisturbed[1], 2)
     assert tally.kills == 2
