@@ -41,8 +41,8 @@ LIMITS = [
     "column is multiplied and 0.34 ms for the columns that a batch needs. The set targets, 2.5 and 5 times",
     "skorch in float32 and 3.5 times in bf16, were for a processor whose products run at 200 GFLOP/s; here",
     "they run at 100 on both sides. In bf16 a product whose factors come from memory takes half the time of",
-    "one in float32, not a third as when they are in the cache. Nine nets on two processes take four and a",
-    "half times as long as one: the fleet that is cut begins on one process and is finished on the other.",
+    "one in float32, not a third as when they are in the cache. Nine nets on two processes are four and a",
+    "half nets each: the fleet that is cut begins on one process and is finished on the other.",
 ]
 TEN = ["relu", "tanh", "leaky_relu", "sigmoid", "silu", "mish", "gelu", "elu", "selu", "softplus"]
 

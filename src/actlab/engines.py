@@ -13,6 +13,7 @@ import signal
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
@@ -49,12 +50,12 @@ def workers(jobs: int | None) -> int:
     return int(joblib.effective_n_jobs(jobs))
 
 
-class Engine(Executor):
+class Engine(Executor, ABC):
     """An executor that knows how much it can do at a time, and how data come to it."""
 
+    @abstractmethod
     def room(self) -> int:
         """Return how many calls it should have so that none of its workers waits for one."""
-        raise NotImplementedError
 
     def sharing(self, X: Array, y: Array) -> contextlib.AbstractContextManager[Shared]:
         """Return arrays in a form that can be sent to the workers, for as long as the block runs.

@@ -57,7 +57,7 @@ class Halfway:
         results: Of every run, so far.
         best: The weights that a run may go back to.
         here: Which runs still train.
-        tensors: What a step changes, in the order of :meth:`Loop.changing`.
+        tensors: What a step changes, in the order of ``Loop._changing``.
     """
 
     results: list[Result]
