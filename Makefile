@@ -22,11 +22,13 @@ lint: $(READY)  ## style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## measure, each figure against a peer in the same run; writes docs/benchmarks/ and docs/reliability.md
+bench: $(READY)  ## measure, each figure against a peer in the same run; writes pages below docs/
 	$(BIN)/python -m benchmarks.functions
 	$(BIN)/python -m benchmarks.checking
 	$(BIN)/python -m benchmarks.fleet --data-dir $(MNIST)
 	$(BIN)/python -m benchmarks.reliability --data-dir $(MNIST)
+	$(BIN)/python -m benchmarks.verdicts
+	$(BIN)/python -m benchmarks.depth
 
 docs: $(READY)  ## write the generated pages
 	$(BIN)/python docs/make_pages.py

@@ -2,6 +2,7 @@ import math
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import accuracy_score
@@ -27,7 +28,7 @@ def dataset():
     return Dataset(X[order].astype(np.float32), y[order], "made up", "0" * 16, ("a", "b", "rare"))
 
 
-FIGURES = ["activation", "fold", "seed", "accuracy", "loss", "epochs", "failure"]
+FIGURES = ["activation", "split", "fold", "seed", "score", "accuracy", "loss", "epochs", "failure"]
 
 
 def scores(comparison):
@@ -36,14 +37,15 @@ def scores(comparison):
 
 def test_every_run_has_its_row_and_the_ranking_is_read_from_them(dataset):
     names = ["relu", "tanh", "leaky_relu(negative_slope=0.5)"]
-    comparison = compare(names, dataset, **SHORT)
+    comparison = compare(names, dataset, **{**SHORT, "epochs": 20})
     results, ranking = comparison.results, comparison.ranking
     assert results["activation"].to_list() == [name for name in names for _ in range(3)]
     assert results["fold"].to_list() == [1, 2, 3] * 3
-    assert (results["epochs"] == 2).all()
-    assert list(ranking) == ["rank", "activation", "mean", "std", "fold_1", "fold_2", "fold_3"]
-    assert ranking["mean"].is_monotonic_decreasing
+    assert (results["epochs"] == 20).all()
+    columns = ["rank", "activation", "mean", "std", "runs", "status", "fold_1", "fold_2", "fold_3"]
+    assert list(ranking) == columns
     assert ranking["rank"].is_monotonic_increasing
+    assert (results["score"] == results["accuracy"]).all()
     for _, row in ranking.iterrows():
         folds = results[results["activation"] == row["activation"]]["accuracy"]
         assert row[["fold_1", "fold_2", "fold_3"]].to_list() == folds.to_list()
@@ -68,7 +70,7 @@ def test_the_accuracy_is_that_of_the_trained_net_on_the_fold(dataset):
 
 def test_the_history_has_every_epoch_of_every_run(dataset):
     history = compare(["relu", "tanh"], dataset, **SHORT).history
-    assert list(history) == ["activation", "fold", "seed", *HISTORY_COLUMNS]
+    assert list(history) == ["activation", "split", "fold", "seed", *HISTORY_COLUMNS]
     assert history["epoch"].to_list() == [1, 2] * 6
     assert history.groupby(["activation", "fold"]).size().to_list() == [2] * 6
 
@@ -80,7 +82,8 @@ def test_scikit_learns_columns_are_there_too(dataset):
     by_name = comparison.ranking.set_index("activation")
     for _, row in table.iterrows():
         ranked = by_name.loc[row["param_module__activation"]]
-        assert (row["mean_test_score"], row["rank_test_score"]) == (ranked["mean"], ranked["rank"])
+        assert row["mean_test_score"] == pytest.approx(ranked["mean"], rel=1e-15)
+        assert row["rank_test_score"] == 1 + (table["mean_test_score"] > row["mean_test_score"]).sum()
         assert row["split1_test_score"] == ranked["fold_2"]
     seconds = comparison.results.groupby("activation")["seconds"].mean()
     assert table["mean_fit_time"].to_list() == pytest.approx(seconds.loc[["relu", "tanh"]].to_list())
@@ -111,16 +114,25 @@ def test_a_different_seed_gives_a_different_table(dataset):
     assert not first.equals(other)
 
 
-def test_a_net_that_diverges_is_shown_and_ranked_last(dataset):
-    ranking = compare(["relu", "tanh"], dataset, lr=3e4, **SHORT).ranking
+def test_a_net_that_diverges_is_counted_and_has_no_rank(dataset):
+    found = compare(["relu", "tanh"], dataset, lr=3e4, **SHORT)
+    ranking = found.ranking
     assert ranking["activation"].to_list() == ["tanh", "relu"]
     assert math.isnan(ranking["mean"].iloc[1])
     assert not math.isnan(ranking["mean"].iloc[0])
+    lost = int(found.results[found.results["activation"] == "relu"]["score"].isna().sum())
+    assert ranking["status"].iloc[1] == f"diverged in {lost} of 3 runs"
+    assert ranking["rank"].iloc[1] is pd.NA
+    (pair,) = found.verdicts.to_dict("records")
+    assert (pair["verdict"], pair["reason"]) == ("none", f"relu diverged in {lost} of 3 runs")
+    assert math.isnan(pair["difference"])
+    assert f"relu diverged in {lost} of 3 runs: no rank." in found.sentences()
 
 
 def test_all_nets_may_diverge(dataset):
-    ranking = compare(["relu"], dataset, lr=1e30, **SHORT).ranking
-    assert ranking["mean"].isna().all()
+    found = compare(["relu"], dataset, lr=1e30, **SHORT)
+    assert found.ranking["mean"].isna().all()
+    assert found.sentences()[0] == "No activation has a rank."
 
 
 def test_an_interruption_keeps_what_has_ended(dataset, monkeypatch):
@@ -173,7 +185,7 @@ def test_data_may_be_named():
         ([1], {}, "not a list of specs"),
         (["relu", "tanh", "relu"], {}, "activation 'relu' is given twice"),
         (["relu", "relu()"], {}, r"activation 'relu\(\)' is given twice"),
-        (["relu"], {"folds": 1}, "folds is 1, not a whole number of at least 2"),
+        (["relu"], {"folds": 1}, "folds is 1, not a whole number of at least 2.*nothing to test on"),
         (["relu"], {"folds": 31}, "folds is 31, but the smallest class of made up, 'rare', has 30 rows"),
         (["relu"], {"jobs": 0}, "jobs is 0"),
         (["relu"], {"epochs": 0}, "epochs is 0"),

@@ -55,7 +55,7 @@ def test_a_trained_instance_is_neither_used_nor_changed():
     ("arguments", "message"),
     [
         ({"num_units": 1}, "num_units is 1; it must be at least 2"),
-        ({"num_classes": 1}, "num_classes is 1; it must be at least 2"),
+        ({"num_classes": 0}, "num_classes is 0; it must be at least 1"),
         ({"num_features": 0}, "num_features is 0; it must be at least 1"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from actlab import UsageError
 from actlab.report.hiplot_page import to_hiplot, write_hiplot
-from actlab.report.insights import comparison_insights, history_insights
+from actlab.report.insights import history_insights
 from actlab.report.tables import plain, plain_rows, text_table, write_csv, write_json
 
 # Some epochs of the notebook's own history.
@@ -33,16 +33,6 @@ NAN = float("nan")
 def history(train=TRAIN, valid=VALID, accuracy=ACCURACY):
     columns = {"train_loss": train, "valid_loss": valid, "valid_acc": accuracy}
     return pd.DataFrame({"epoch": range(1, len(train) + 1), **columns})
-
-
-def ranking(*rows):
-    columns = ["rank", "activation", "mean", "std", "fold_1", "fold_2", "fold_3"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-RELU = (2, "relu", 0.974533, 0.001921, 0.976905, 0.972199, 0.974496)
-TANH = (3, "tanh", 0.972050, 0.001259, 0.973205, 0.970299, 0.972646)
-LEAKY = (1, "leaky_relu", 0.974683, 0.001044, 0.975705, 0.973249, 0.975096)
 
 
 def test_the_notebooks_history_in_sentences():
@@ -93,41 +83,58 @@ def test_one_epoch_says_only_that_it_is_one():
     ]
 
 
-def test_missing_columns_are_named():
-    assert history_insights(history().drop(columns=["valid_acc", "valid_loss"])) == [
-        "Nothing can be said about validation: the history has no valid_acc, valid_loss."
+def numbers(train=TRAIN, valid=VALID):
+    """The history of a regression, which has no accuracies."""
+    return history(train, valid, 0.0).drop(columns="valid_acc")
+
+
+def test_without_accuracies_the_validation_loss_is_read():
+    assert history_insights(numbers()) == [
+        "Best epoch: 5 of 10, with validation loss 0.09312.",
+        "Overfitting starts after epoch 5: validation loss rises from its lowest, 0.09312, to 0.1124 "
+        "at the end (+20.7 %), while training loss falls from 0.05631 to 0.02025.",
+        "Validation loss stops improving after epoch 5: later epochs lower it by 0.",
     ]
 
 
-def test_the_notebooks_ranking_in_sentences():
-    assert comparison_insights(ranking(LEAKY, RELU, TANH)) == [
-        "Best: leaky_relu, mean accuracy 0.9747 over 3 folds.",
-        "It leads relu by 0.015 percentage points; the standard deviations over folds are 0.104 and 0.192.",
-        "Not told apart from leaky_relu: relu; "
-        "a gap within the deviation over folds does not establish an order.",
+def test_a_loss_that_still_falls():
+    assert history_insights(numbers([2.0, 1.0], [1.5, 0.5])) == [
+        "Best epoch: 2 of 2, with validation loss 0.5.",
+        "No overfitting seen: validation loss is lowest, 0.5, in the last epoch.",
+        "Validation loss was still improving: the last epoch lowered it by 1.",
     ]
 
 
-def test_a_clear_lead_is_called_no_proof():
-    assert comparison_insights(ranking(LEAKY, TANH))[1:] == [
-        "It leads tanh by 0.263 percentage points; the standard deviations over folds are 0.104 and 0.126.",
-        "The lead is larger than either; that alone is no proof of an order.",
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [(1.0, "0.0014"), (1e-6, "1.4e-09"), (1e6, "1400")],
+)
+def test_falls_of_less_than_a_thousandth_of_the_loss_are_added_up(scale, said):
+    sentences = history_insights(numbers([3, 2, 1], [scale, 0.9993 * scale, 0.9986 * scale]))
+    assert sentences[1].startswith("No overfitting seen: validation loss is lowest, ")
+    assert sentences[2] == f"Validation loss stops improving after epoch 1: later epochs lower it by {said}."
+
+
+def test_a_loss_of_zero_cannot_improve():
+    assert history_insights(numbers([1, 0, 0], [1, 0, 0]))[::2] == [
+        "Best epoch: 2 of 3, with validation loss 0.",
+        "Validation loss stops improving after epoch 2: later epochs lower it by 0.",
     ]
 
 
-def test_activations_that_diverged_are_named_with_their_folds():
-    lost = (2, "swish", NAN, NAN, 0.9, NAN, NAN)
-    assert comparison_insights(ranking(LEAKY, lost)) == [
-        "Best: leaky_relu, mean accuracy 0.9747 over 3 folds.",
-        "There is no other mean to compare it with.",
-        "swish diverged in 2 of 3 folds (2, 3): no mean.",
+def test_a_regression_that_diverges_is_read_up_to_there():
+    assert history_insights(numbers([2.0, 1.0, NAN], [1.5, 1.2, NAN])) == [
+        "Training diverged at epoch 3 of 3: the training loss is nan.",
+        "Best epoch: 2 of 2, with validation loss 1.2.",
+        "No overfitting seen: validation loss is lowest, 1.2, in the last epoch.",
+        "Validation loss was still improving: the last epoch lowered it by 0.3.",
     ]
-    reason = {"swish": "its process died 3 times"}
-    said = "swish failed in 2 of 3 folds (2, 3), no mean: its process died 3 times."
-    assert comparison_insights(ranking(LEAKY, lost), reason)[-1] == said
-    assert comparison_insights(ranking(lost)) == [
-        "No activation has a mean accuracy.",
-        "swish diverged in 2 of 3 folds (2, 3): no mean.",
+
+
+@pytest.mark.parametrize("columns", [["valid_loss"], ["valid_acc", "valid_loss"]])
+def test_without_validation_losses_nothing_is_said(columns):
+    assert history_insights(history().drop(columns=columns)) == [
+        "Nothing can be said about validation: the history has no valid_loss."
     ]
 
 

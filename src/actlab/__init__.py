@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from actlab.functions import catalogue
     from actlab.nets import NeuralNet
     from actlab.search import FleetSearchCV
+    from actlab.swapping import swap
 
 __all__ = [
     "Activation",
@@ -38,6 +39,7 @@ __all__ = [
     "get",
     "load_data",
     "nn",
+    "swap",
 ]
 
 # Each name is fetched when it is first used: the functions do not wait for skorch and pandas, and
@@ -56,6 +58,7 @@ _HOME = {
     "fused": "actlab._fused",
     "get": "actlab._spec",
     "load_data": "actlab.data",
+    "swap": "actlab.swapping",
 }
 
 

@@ -22,8 +22,8 @@ from actlab import _definitions
 from actlab._description import Indescribable, Walk, content, describe, described, digest, text
 from actlab._version import __version__
 from actlab.activation import Activation
-from actlab.fleet.run import WEIGHTS, Run, drawing
-from actlab.fleet.skorch_nets import _built, numpy_seeded
+from actlab.fleet.run import WEIGHTS, Run, drawing, numpy_seeded
+from actlab.fleet.skorch_nets import _built
 
 __all__ = ["Indescribable", "describe", "digest", "run_settings"]
 

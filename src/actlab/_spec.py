@@ -150,15 +150,26 @@ def short(error: BaseException, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _imported(name: str) -> Any:
+def named(what: str, name: str) -> Any:
+    """Return what ``"package.module:Name"`` or ``"file.py:Name"`` names.
+
+    Args:
+        what: What it is for, as the error says it.
+        name: The name.
+
+    Raises:
+        UsageError: It cannot be imported, or is not there.
+    """
     place, _, attribute = name.rpartition(":")
-    module = imported(f"activation {name!r}", place)
+    module = imported(f"{what} {name!r}", place)
     if not hasattr(module, attribute):
         known = [n for n in dir(module) if not n.startswith("_")]
-        raise UsageError(
-            f"activation {name!r}: there is no {attribute!r} in it{did_you_mean(attribute, known)}"
-        )
-    found = getattr(module, attribute)
+        raise UsageError(f"{what} {name!r}: there is no {attribute!r} in it{did_you_mean(attribute, known)}")
+    return getattr(module, attribute)
+
+
+def _imported(name: str) -> Any:
+    found = named("activation", name)
     if isinstance(found, Activation):
         found = found.module_class
     if isinstance(found, torch.nn.Module):

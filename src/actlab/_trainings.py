@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,27 +23,21 @@ from actlab._books import Bookkeeping, bookkeeping
 from actlab._spec import short
 from actlab.data import fingerprint_of
 from actlab.engines import workers
+from actlab.fleet.alone import RunFailed, fit_alone
 from actlab.fleet.conduct import engine, train_runs, training
-from actlab.fleet.run import HOLDOUT, WEIGHTS, Result, Rows, Run, drawing, stream
+from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_nets import (
     NotFused,
-    alike,
     fitted,
     held_back,
-    interruptible,
-    numpy_seeded,
     read,
+    sharing,
     slices,
-    untrained,
 )
 from actlab.progress import watching
 
 log = logging.getLogger("actlab")
 _COLUMNS = ["candidate", "fold", "seed", "how", "alone", "failure", "seconds"]
-
-
-class RunFailed(RuntimeError):
-    """A net of the search has no result; scikit-learn gives it ``error_score``."""
 
 
 class Broken(BaseException):
@@ -178,7 +170,7 @@ class Trainings:
             net = clone(self.search.estimator).set_params(**clone(parameters, safe=False))
             like = self._like(net, X, y, fit_params)
             if isinstance(like, Run):
-                like = _sharing(like, makers)
+                like = sharing(like, makers)
             for seed in self.splits.seeds:
                 for fold, (rows, _) in enumerate(self.splits.folds):
                     tasks.append(self._task(net, like, Task(number, fold, seed), rows, X, y))
@@ -255,24 +247,13 @@ class Trainings:
         self, task: Task, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]
     ) -> skorch.NeuralNet:
         """Let skorch fit a net, with the random numbers that are this run's."""
-        task.result = Result(how="by skorch")
-        start = time.perf_counter()
+        result = Result(how="by skorch")
         try:
-            holdout = numpy_seeded(stream(task.seed, task.fold, HOLDOUT))
-            with drawing(task.seed, task.fold, WEIGHTS, str(net.device)), holdout, interruptible(net):
-                modules = untrained(net.get_params_for("module"))
-                net.set_params(**{f"module__{name}": value for name, value in modules.items()})
-                net.fit(X, y, **fit_params)
-            _finite(net)
-        except Exception as error:
-            task.result.failure = short(error)
+            fit_alone(net, X, y, task.seed, task.fold, result, **fit_params)
+        except Exception:
+            task.result = result
             raise
-        except BaseException:
-            task.result = None  # it has not ended
-            raise
-        finally:
-            if task.result:
-                task.result.seconds = time.perf_counter() - start
+        task.result = result
         return net
 
 
@@ -288,22 +269,6 @@ def _whole() -> Iterator[None]:
 def _usual(*arrays: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     """Return arrays that torch takes: neither read-only nor backwards."""
     return [np.require(array, requirements=["C", "W"]) for array in arrays]
-
-
-def _finite(net: skorch.NeuralNet) -> None:
-    for name in ("train_loss", "valid_loss"):
-        for row in net.history:
-            if not math.isfinite(row.get(name, 0.0)):
-                raise RunFailed(f"diverged: {name} is {row[name]} in epoch {row['epoch']}")
-
-
-def _sharing(run: Run, makers: list[Any]) -> Run:
-    """Return the run with the maker of nets that an equal one before it has."""
-    for maker in makers:
-        if maker.args[0] is run.net.args[0] and alike(maker.args[1], run.net.args[1]):  # type: ignore[attr-defined]
-            return dataclasses.replace(run, net=maker)
-    makers.append(run.net)
-    return run
 
 
 def _label(parameters: dict[str, Any]) -> str:

@@ -1,38 +1,34 @@
-"""The experiment: the same net with each activation, on the same folds."""
+"""The experiment: one net with each activation on the same folds and seeds, and a verdict on every pair."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold
+import skorch
 
-from actlab._books import LedgerLike, bookkeeping
-from actlab._errors import UsageError
-from actlab._spec import parse
+from actlab._books import LedgerLike
+from actlab._contest import Contest
+from actlab._design import Budget, check_comparison, prepared
+from actlab._files import output_folder
+from actlab._modules import ModuleLike, Replaced
+from actlab._outcome import about, cv_results, history, ranking, results, tuning, verdict_rows
+from actlab._scoring import Scorer
 from actlab.data import Dataset, load_data
-from actlab.fleet.conduct import engine, training
-from actlab.fleet.run import Result, Run
-from actlab.fleet.skorch_nets import read
-from actlab.progress import watching
-from actlab.training import (
-    HISTORY_COLUMNS,
-    TrainSettings,
-    activation_problem,
-    holdback_problem,
-    holdout,
-    make_net,
-    raise_problems,
-    whole_number_problem,
-)
+from actlab.race import SHARE, Pair, Race, race
+from actlab.report.comparison_files import latex, markdown, read_comparison, write_comparison
+from actlab.report.verdicts import comparison_sentences
+from actlab.stats import LEVEL, Evidence, Verdict
+from actlab.training import TrainSettings
+
+__all__ = ["Comparison", "Interrupted", "check_comparison", "compare", "cv_results"]
 
 
 @dataclass(frozen=True)
@@ -40,21 +36,65 @@ class Comparison:
     """What came out of a comparison.
 
     Attributes:
-        results: One row per run, in the order of activations and folds: ``activation``, ``fold`` (from 1),
-            ``seed``, ``accuracy`` (0 to 1) and ``loss`` (mean cross-entropy in nats) on the rows of the
-            fold, ``epochs`` trained, ``seconds`` (its share of the time its fleet took), ``how`` it was
-            trained, why it trained ``alone``, its ``failure``: why it has no accuracy, if it has none, and
-            its ``key`` in the ledger, if there is one.
-        history: One row per run and epoch: ``activation``, ``fold``, ``seed`` and the columns of
+        results: One row per run, in the order of activations, seeds and folds: ``activation``, ``split``
+            (of the rows, from 1; two seeds share one), ``fold`` (from 1), ``seed``, what was tuned by its
+            name, ``score`` (more is better), ``accuracy`` (0 to 1; NaN for a regression) and ``loss`` (mean
+            cross-entropy in nats, or squared error) on the rows of the fold, ``epochs`` trained, ``seconds``
+            (its share of the time its fleet took), ``how`` it was trained, why it trained ``alone``, its
+            ``failure``: why it has no score, if it has none, ``chance``: whether it is no better than who
+            always says the same, and its ``key`` in the ledger, if there is one.
+        history: One row per run and epoch: ``activation``, ``split``, ``fold``, ``seed`` and the columns of
             :func:`~actlab.training.history_frame`.
-        ranking: Best first: ``rank`` (1 is best, equal means share a rank), ``activation``, ``mean``,
-            ``std`` (over folds, divided by their number), ``fold_1``, ``fold_2`` and so on. A fold in which
-            the net diverged is NaN, and so are mean and standard deviation.
+        verdicts: One row per pair: ``a``, ``b``, ``verdict`` (what ``a`` is beside ``b``: ``better``,
+            ``worse``, ``equivalent`` or ``undecided``; ``none`` where no test is possible), ``difference``
+            of the scores with its interval ``low`` to ``high``, the ``level`` at which that misses and a
+            verdict errs, ``p`` and ``p_holm``, ``p_better``, ``p_equivalent``, ``p_worse``: the chances
+            that the difference is above, within and below the region of practical equivalence, ``wins``:
+            the share of runs in which ``a`` was better, with its bootstrap interval ``wins_low`` to
+            ``wins_high``, ``runs`` and ``seeds`` that were paired, ``more_seeds``: about how many more would
+            decide, and a ``reason`` in words where there is no decision.
+        ranking: Best first: ``rank`` (1 more than the number of activations that are better; missing without
+            a mean, or at chance level), ``activation``, ``mean``, ``std`` (over runs, divided by their
+            number), ``runs``, ``status`` (what is wrong with it), and the means of each fold ``fold_1``, ...
+            or, with several seeds, of each seed ``seed_0``, ...
+        tuning: One row per run that was trained to choose a value: ``activation``, ``split``, ``fold``,
+            ``seed``, the values, ``valid_acc`` and ``valid_loss`` on the rows held back, ``chosen``.
+        about: What was compared: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
+            ``region_is``, ``folds``, ``seeds``, ``level``, ``trained``: runs in all, ``race`` if there was
+            one, ``settings``.
     """
 
     results: pd.DataFrame
     history: pd.DataFrame
+    verdicts: pd.DataFrame
     ranking: pd.DataFrame
+    tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_csv(self, folder: str | Path) -> list[Path]:
+        """Write all tables into a folder, which :meth:`load` reads; return the files."""
+        return write_comparison(self, output_folder(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Comparison:
+        """Read a comparison from a folder that ``actlab compare`` or :meth:`to_csv` has written.
+
+        Raises:
+            UsageError: There is none, or it is broken.
+        """
+        return cls(**read_comparison(Path(folder)))
+
+    def sentences(self) -> list[str]:
+        """Say what is known, and what is not."""
+        return comparison_sentences(self)
+
+    def to_markdown(self) -> str:
+        """Return ranking and verdicts as Markdown tables."""
+        return markdown(self)
+
+    def to_latex(self) -> str:
+        """Return ranking and verdicts as LaTeX tables, for ``booktabs``."""
+        return latex(self)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -76,6 +116,14 @@ def compare(
     data: Dataset | str | Path,
     *,
     folds: int = 3,
+    seeds: int = 1,
+    until_decided: bool = False,
+    budget: int | str | None = None,
+    tune: Mapping[str, Sequence[Any]] | None = None,
+    module: ModuleLike | skorch.NeuralNet | None = None,
+    replace: Replaced | None = None,
+    scoring: str | Scorer | None = None,
+    rope: float | None = None,
     seed: int = 0,
     jobs: int | None = None,
     epochs: int = 25,
@@ -89,16 +137,31 @@ def compare(
     executor: Executor | None = None,
     verbose: int = 0,
 ) -> Comparison:
-    """Cross-validate the notebook's net with each activation, all nets trained as fleets.
+    """Train a net with each activation on the same folds and seeds, and say which is really better.
 
-    Every activation starts from the same weights and sees the same folds; ``jobs`` changes the time and
-    nothing else.
+    Runs are paired: every activation starts from the same weights and sees the same rows in the same order;
+    ``jobs`` changes the time and nothing else. The first two seeds have the folds that scikit-learn makes
+    without shuffling, every two after them folds of their own.
 
     Args:
         activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``.
         data: A dataset, or what :func:`~actlab.data.load_data` takes.
-        folds: Parts that the rows are split into, stratified by class, without shuffling.
-        seed: Where the initial weights come from.
+        folds: Parts that the rows are split into, stratified by class.
+        seeds: How many times all folds are trained.
+        until_decided: Add seeds in rounds, for what is undecided only, up to 32; see
+            :func:`actlab.race.race`.
+        budget: What that may take: so many runs, or minutes as ``"20m"``.
+        tune: Values to choose from, such as ``{"lr": [0.003, 0.01, 0.03]}``: every run is trained with each,
+            and that which is best on the rows held back, which are training rows, is scored.
+        module: The net: a module, its class, what makes it, ``"package.module:Net"``, or a skorch net, whose
+            own epochs, batch size, learning rate and so on are then used. One that takes an ``activation``
+            gets it; in any other it is put in by :func:`actlab.swap`.
+        replace: Which activation of the module is replaced, as :func:`actlab.swap` names it; the only kind
+            that it has when left out.
+        scoring: A scorer of scikit-learn or its name; accuracy, or R^2 of a regression, when left out.
+        rope: Half the width of the region of practical equivalence, in units of the score. None: one row of a
+            fold and at least 0.001 for scores from 0 to 1, a hundredth of the median score for others.
+        seed: The first seed: where the initial weights come from.
         jobs: Processes that train. None: as many as PyTorch would use threads, if that is worth it.
         epochs: Passes over the training rows.
         batch_size: Rows in a step.
@@ -114,7 +177,7 @@ def compare(
         verbose: 0 for silence; 1 for progress on standard error, 2 for more of it.
 
     Returns:
-        Results, histories and the ranking.
+        Results, histories, verdicts and the ranking.
 
     Raises:
         UsageError: Something in the call is wrong; the message names everything that is.
@@ -122,168 +185,93 @@ def compare(
     Examples:
         >>> comparison = compare(["relu", "tanh"], "digits", epochs=2)
         >>> comparison.ranking.columns.to_list()
-        ['rank', 'activation', 'mean', 'std', 'fold_1', 'fold_2', 'fold_3']
+        ['rank', 'activation', 'mean', 'std', 'runs', 'status', 'fold_1', 'fold_2', 'fold_3']
+        >>> comparison.verdicts[["a", "b"]].to_numpy().tolist()
+        [['relu', 'tanh']]
     """
     settings = TrainSettings(epochs, batch_size, lr, momentum, seed, device, num_units, precision)
     dataset = data if isinstance(data, Dataset) else load_data(data)
-    check_comparison(activations, dataset, settings, folds=folds, jobs=jobs)
-    runs = _runs(activations, dataset, settings, folds)
-    names = [activation for activation in activations for _ in range(folds)]
-    results: dict[int, Result] = {}
+    design: dict[str, Any] = {
+        "folds": folds,
+        "seeds": seeds,
+        "until_decided": until_decided,
+        "budget": budget,
+        "tune": tune,
+        "module": module,
+        "replace": replace,
+        "scoring": scoring,
+        "rope": rope,
+        "jobs": jobs,
+    }
+    experiment, scoring_of, spend = prepared(activations, dataset, settings, **design)
+    contest = Contest(
+        activations, experiment, scoring_of, ledger=ledger, executor=executor, jobs=jobs, verbose=verbose
+    )
     try:
-        with (
-            bookkeeping(ledger, runs, dataset.fingerprint) as books,
-            watching(names, verbose) as watch,
-            engine(executor, jobs, runs, dataset.X, apart=bool(books and books.abandoned)) as where,
-        ):
-            before = books.finished() if books else 0
-            if before and verbose:
-                print(f"actlab: {before} of {len(runs)} nets are from the ledger", file=sys.stderr)
-            for place, result in training(
-                runs, dataset.X, dataset.y, executor=where, watch=watch, books=books
-            ):
-                results[place] = dataclasses.replace(result, weights={})  # of a thousand nets, gigabytes
-        if books and books.known > before and verbose:  # others have trained some meanwhile
-            print(f"actlab: {books.known} of {len(runs)} nets are from the ledger", file=sys.stderr)
+        with contest:
+            if until_decided:
+                return _raced(contest, spend, rope, verbose)
+            contest.train(activations, seeds)
+            return _judged(contest, rope)
     except KeyboardInterrupt as interruption:
-        if not results:
+        if not contest.done:
             raise
-        done = [(names[place], runs[place], results[place]) for place in sorted(results)]
-        raise Interrupted(_results(done), _history(done), len(runs), ledger is not None) from interruption
-    done = [(names[place], runs[place], results[place]) for place in range(len(runs))]
-    frame = _results(done)
-    frame["key"] = books.keys if books else ""
-    return Comparison(frame, _history(done), _ranking(frame))
+        kept = ledger is not None
+        raise Interrupted(results(contest), history(contest), contest.planned, kept) from interruption
 
 
-def _runs(activations: Sequence[str], dataset: Dataset, settings: TrainSettings, folds: int) -> list[Run]:
-    """Return the runs, fold after fold for each activation."""
-    runs = []
-    splits = list(StratifiedKFold(folds).split(dataset.X, dataset.y))
-    for activation in activations:
-        net = make_net(dataset, activation, settings)
-        like = read(net, dataset.X, dataset.y)
-        for fold, (train, test) in enumerate(splits):
-            rows, valid = holdout(net, train, dataset, settings.seed, fold)
-            own = {"rows": rows, "valid": valid, "test": test, "fold": fold}
-            runs.append(dataclasses.replace(like, seed=settings.seed, precision=settings.precision, **own))
-    return runs
+def _region(contest: Contest, rope: float | None) -> tuple[float, str]:
+    if rope is not None:
+        return rope, "as given"
+    rows = min(len(test) for _, test in contest.experiment.splits(0))
+    return contest.scoring.region([one.score for one in contest.chosen()], rows)
 
 
-def _results(done: Sequence[tuple[str, Run, Result]]) -> pd.DataFrame:
-    rows = [
-        {
-            "activation": name,
-            "fold": run.fold + 1,
-            "seed": run.seed,
-            # To guess one class, as a net does that diverged, is no result of an activation.
-            "accuracy": math.nan if result.failure else result.test_acc,
-            "loss": math.nan if result.failure else result.test_loss,
-            "epochs": len(result.history),
-            "seconds": result.seconds,
-            "how": result.how,
-            "alone": result.alone,
-            "failure": result.failure,
-        }
-        for name, run, result in done
-    ]
-    return pd.DataFrame(rows)
+def _judged(contest: Contest, rope: float | None) -> Comparison:
+    region = _region(contest, rope)
+    verdicts, known = contest.judge(region[0], LEVEL)
+    rows = verdict_rows(contest, verdicts, known, LEVEL)
+    return _comparison(contest, rows, about(contest, region, LEVEL))
 
 
-def _history(done: Sequence[tuple[str, Run, Result]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"activation": name, "fold": run.fold + 1, "seed": run.seed, **{c: row[c] for c in HISTORY_COLUMNS}}
-        for name, run, result in done
-        for row in result.history
+def _raced(contest: Contest, budget: Budget, rope: float | None, verbose: int) -> Comparison:
+    start = time.monotonic()
+    judged: dict[Pair, tuple[Verdict | None, Evidence | None]] = {}
+    region: tuple[float, str] = (math.nan, "")
+
+    def look(names: Sequence[str], seeds: int) -> Any:
+        nonlocal region
+        contest.train(names, seeds)
+        if math.isnan(region[0]):
+            region = _region(contest, rope)  # which is the same at every look
+        verdicts, known = contest.judge(region[0], SHARE)
+        still = [pair for pair in verdicts if _open(judged.get(pair, (None, None))[0])]
+        judged.update({pair: (verdicts[pair], known[pair]) for pair in still})
+        if verbose:
+            left = sum(_open(verdict) for verdict, _ in judged.values())
+            print(f"actlab: after {seeds} seeds {left} of {len(judged)} pairs are open", file=sys.stderr)
+        return verdicts, contest.failed()
+
+    def afford(names: Sequence[str], seeds: int) -> str:
+        return budget.refusal(contest.planned, contest.cost(names, seeds), time.monotonic() - start)
+
+    raced: Race = race(contest.names, look, afford)
+    known = {pair: found for pair, (_, found) in judged.items()}
+    rows = verdict_rows(contest, raced.verdicts, known, SHARE, raced)
+    return _comparison(contest, rows, about(contest, region, SHARE, raced))
+
+
+def _open(verdict: Verdict | None) -> bool:
+    return verdict is None or verdict.word == "undecided"
+
+
+def _comparison(contest: Contest, verdicts: pd.DataFrame, said: dict[str, Any]) -> Comparison:
+    frame = results(contest)
+    return Comparison(
+        results=frame,
+        history=history(contest),
+        verdicts=verdicts,
+        ranking=ranking(frame, verdicts, said["seeds"]),
+        tuning=tuning(contest),
+        about=said,
     )
-
-
-def check_comparison(
-    activations: Sequence[str],
-    dataset: Dataset,
-    settings: TrainSettings,
-    *,
-    folds: int,
-    jobs: int | None,
-) -> None:
-    """Refuse, before any training, a comparison that cannot be made.
-
-    Args:
-        activations: As for :func:`compare`.
-        dataset: What is to be learnt.
-        settings: How to train.
-        folds: As for :func:`compare`.
-        jobs: As for :func:`compare`.
-
-    Raises:
-        UsageError: The message names all problems.
-    """
-    if isinstance(activations, str) or not all(isinstance(spec, str) for spec in activations):
-        raise UsageError(f"activations is {activations!r}, not a list of specs such as ['relu', 'tanh']")
-    problems = ["" if activations else "no activations are given; name at least one"]
-    problems += [activation_problem(dataset, spec, settings) for spec in activations]
-    if not any(problems):
-        problems.append(_duplicate_problem(activations))
-    problems += [_folds_problem(dataset, folds)]
-    problems += [whole_number_problem("jobs", jobs, 1)] if jobs is not None else []
-    raise_problems(problems)
-
-
-def _duplicate_problem(activations: Sequence[str]) -> str:
-    seen: list[Any] = []
-    for spec in activations:
-        # "relu" and "relu()" are one activation under two names.
-        if (parsed := parse(spec)) in seen:
-            return f"activation {spec!r} is given twice"
-        seen.append(parsed)
-    return ""
-
-
-def _folds_problem(dataset: Dataset, folds: int) -> str:
-    if problem := whole_number_problem("folds", folds, 2):
-        return problem
-    counts = np.bincount(dataset.y)
-    smallest = int(counts.argmin())
-    if folds > counts[smallest]:
-        named = f"the smallest class of {dataset.name}, {dataset.classes[smallest]!r}"
-        return f"folds is {folds}, but {named}, has {counts[smallest]} rows; each fold needs one"
-    return holdback_problem(dataset.y, folds)
-
-
-def cv_results(results: pd.DataFrame) -> pd.DataFrame:
-    """Return results in the columns of scikit-learn's ``cv_results_``, one row per activation.
-
-    Args:
-        results: As in :attr:`Comparison.results`.
-
-    Returns:
-        Times in seconds, ``param_module__activation``, the accuracy on each fold ``split{i}_test_score``,
-        ``mean_test_score``, ``std_test_score`` and ``rank_test_score``.
-    """
-    ranked = _ranking(results).set_index("activation").loc[results["activation"].unique()]
-    seconds = results.groupby("activation", sort=False)["seconds"]
-    folds = [name for name in ranked.columns if name.startswith("fold_")]
-    table = {"mean_fit_time": seconds.mean(), "std_fit_time": seconds.std(ddof=0)}
-    table["param_module__activation"] = pd.Series(ranked.index, ranked.index)
-    table.update({f"split{place}_test_score": ranked[name] for place, name in enumerate(folds)})
-    table["mean_test_score"], table["std_test_score"] = ranked["mean"], ranked["std"]
-    table["rank_test_score"] = ranked["rank"]
-    return pd.DataFrame(table).reset_index(drop=True)
-
-
-def _ranking(results: pd.DataFrame) -> pd.DataFrame:
-    table = results.pivot(index="activation", columns="fold", values="accuracy")
-    table = table.loc[results["activation"].unique()]  # in the order given, which decides between equals
-    folds = table.set_axis([f"fold_{fold}" for fold in table.columns], axis=1)
-    short = pd.DataFrame(
-        {
-            "activation": table.index,
-            "mean": table.mean(axis=1, skipna=False).to_numpy(),
-            "std": table.std(axis=1, ddof=0, skipna=False).to_numpy(),
-        }
-    )
-    # A net that diverged shares the last rank with its like.
-    ranks = short["mean"].fillna(-math.inf).rank(ascending=False, method="min").astype(int)
-    short.insert(0, "rank", ranks)
-    short = pd.concat([short, folds.reset_index(drop=True)], axis=1)
-    return short.sort_values("rank", kind="stable", ignore_index=True)

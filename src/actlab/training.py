@@ -12,9 +12,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import skorch
 import torch
-from skorch import NeuralNetClassifier
 from skorch.callbacks import PrintLog
 from skorch.dataset import ValidSplit
 from skorch.history import History
@@ -113,33 +114,37 @@ def device_problem(name: str) -> str:
     return ""
 
 
-def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettings) -> NeuralNetClassifier:
-    """Make the untrained classifier: SGD with momentum, cross-entropy, 20 % held back for validation.
+def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettings) -> skorch.NeuralNet:
+    """Make the untrained net: SGD with momentum, 20 % of the rows held back for validation.
 
-    Batches come in the order of the rows, as in the notebook: skorch does not shuffle unless told to.
+    For classes it is a classifier with cross-entropy, and every class gives a fifth of its rows; for a
+    regression a regressor with mean squared error, and the first fifth of the rows is held back. Batches come
+    in the order of the rows, as in the notebook: skorch does not shuffle unless told to.
 
     Args:
-        dataset: Gives the number of features and of classes.
+        dataset: Gives the number of features and of outputs, and what kind of net it is.
         activation: What :class:`~actlab.nets.NeuralNet` takes.
         settings: How to train.
 
     Returns:
-        A net to ``fit``.
+        A net to ``fit``: a ``NeuralNetClassifier``, or a ``NeuralNetRegressor``.
     """
-    return NeuralNetClassifier(
+    regression = dataset.is_regression
+    kind = skorch.NeuralNetRegressor if regression else skorch.NeuralNetClassifier
+    return kind(
         NeuralNet,
         module__activation=activation,
         module__num_units=settings.num_units,
         module__num_features=dataset.num_features,
         module__num_classes=dataset.num_classes,
-        criterion=torch.nn.CrossEntropyLoss,
+        criterion=torch.nn.MSELoss if regression else torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.SGD,
         optimizer__momentum=settings.momentum,
         lr=settings.lr,
         max_epochs=settings.epochs,
         batch_size=settings.batch_size,
         device=settings.device,
-        train_split=ValidSplit(HELD_BACK, stratified=True),
+        train_split=ValidSplit(HELD_BACK, stratified=not regression),
         verbose=0,
     )
 
@@ -150,7 +155,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     sink: Callable[[str], None] | None = None,
-) -> NeuralNetClassifier:
+) -> skorch.NeuralNet:
     """Train the notebook's net on a dataset, as a fleet of one.
 
     The result depends on data, activation and settings alone, not on what ran before or on threads.
@@ -185,7 +190,7 @@ def train(
 
 
 def holdout(
-    net: NeuralNetClassifier, rows: Rows, dataset: Dataset, seed: int, fold: int
+    net: skorch.NeuralNet, rows: Rows, dataset: Dataset, seed: int, fold: int
 ) -> tuple[Rows, Rows | None]:
     """Split rows (n,) of a dataset into those that a net trains on and those it validates on."""
     with warnings.catch_warnings():
@@ -227,7 +232,8 @@ def activation_problem(dataset: Dataset, activation: ActivationLike, settings: T
     """Say why a net with this activation cannot be built or run; empty when it can."""
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            net = NeuralNet(settings.num_units, activation, dataset.num_features, dataset.num_classes)
+            sizes = (dataset.num_features, dataset.num_classes)
+            net = NeuralNet(settings.num_units, activation, *sizes)
             shape = tuple(net(torch.from_numpy(dataset.X[:2])).shape)
     except UsageError as error:
         return str(error)
@@ -237,16 +243,23 @@ def activation_problem(dataset: Dataset, activation: ActivationLike, settings: T
     return "" if shape == expected else f"activation {activation!r} gives {shape}, not {expected}"
 
 
-def holdback_problem(y: np.ndarray[Any, np.dtype[np.int64]], folds: int = 1) -> str:
-    """Say why a fifth of the training rows (n,) of every fold cannot be held back; empty when it can."""
-    largest = int(np.bincount(y).max())
-    left = largest - math.ceil(largest / folds) if folds > 1 else largest
+def holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
+    """Say why a fifth of the training rows of every fold cannot be held back; empty when it can.
+
+    Args:
+        y: The dataset's targets: labels (n,), int64, or numbers (n, 1), float32.
+        folds: Parts that the rows are split into, of which a net trains on all but one; 1 for no split.
+    """
+    numbers = y.dtype.kind == "f"
+    most = len(y) if numbers else int(np.bincount(y).max())
+    left = most - math.ceil(most / folds) if folds > 1 else most
     if left >= HELD_BACK:
         return ""
-    return f"one row in {HELD_BACK} is held back for validation, but the largest class trains on {left} rows"
+    few = f"a net trains on {left} rows" if numbers else f"the largest class trains on {left} rows"
+    return f"one row in {HELD_BACK} is held back for validation, but {few}"
 
 
-def history_frame(net: NeuralNetClassifier) -> pd.DataFrame:
+def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:
     """Return what happened in each epoch.
 
     Args:
@@ -254,8 +267,9 @@ def history_frame(net: NeuralNetClassifier) -> pd.DataFrame:
 
     Returns:
         One row per epoch. Columns, as far as the net was validated: ``epoch`` (from 1), ``train_loss`` and
-        ``valid_loss`` (mean cross-entropy in nats), ``valid_acc`` (0 to 1), ``dur`` (seconds), and
-        ``train_loss_best``, ``valid_acc_best``, ``valid_loss_best`` (whether no epoch before was as good).
+        ``valid_loss`` (mean cross-entropy in nats, or of a regression mean squared error), ``valid_acc``
+        (0 to 1; a regression has none), ``dur`` (seconds), and ``train_loss_best``, ``valid_acc_best``,
+        ``valid_loss_best`` (whether no epoch before was as good).
     """
     columns = [column for column in HISTORY_COLUMNS if column in net.history[0]]
     return pd.DataFrame([{column: row[column] for column in columns} for row in net.history])

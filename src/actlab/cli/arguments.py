@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from actlab._errors import UsageError
 from actlab._version import __version__
-from actlab.cli import ledgers
+from actlab.cli import comparing, ledgers
 from actlab.cli import verbs as run
 from actlab.cli.verbs import Verb
 
@@ -88,25 +88,40 @@ def _add_train(verbs: Any) -> None:
     parser.add_argument(
         "--num-units", type=int, default=128, metavar="N", help="width of the first hidden layer"
     )
+    about = "a dataset's name, or an .npz or .csv file"
+    parser.add_argument("--data", default="digits", metavar="NAME|FILE", help=about)
     _add_common(parser, out="out/train")
 
 
 def _add_compare(verbs: Any) -> None:
-    parser = _verb(verbs, "compare", "cross-validate the notebook's net with each activation", run.compare)
+    parser = _verb(
+        verbs, "compare", "train a net with each activation; say which is better", comparing.compare
+    )
     add = parser.add_argument
     add("activations", nargs="+", metavar="NAME", help="an activation, such as relu")
     add("--folds", type=int, default=3, metavar="N", help="parts the rows are split into")
+    add("--seeds", type=int, default=1, metavar="N", help="how many times all folds are trained")
+    add("--until-decided", action="store_true", help="add seeds for what is undecided, up to 32")
+    add("--budget", metavar="N|Nm", help="what that may take: N runs, or N minutes as 20m")
+    tune = "train each run with each value, and score the best by validation: lr=0.003,0.01"
+    add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
+    add("--module", metavar="M:NET", help="your net, package.module:Net or file.py:Net(width=64)")
+    add("--replace", metavar="NAME", help="which of its activations, if it has several kinds: relu")
+    add("--scoring", metavar="NAME", help="a scorer of scikit-learn; accuracy, or r2, when left out")
+    add("--rope", type=float, metavar="X", help="differences up to X are equivalent; printed when left out")
     add("--jobs", type=int, metavar="N", help="processes that train; as is fastest when left out")
     add("--scheduler", metavar="ADDRESS", help="train on a Dask cluster instead: tcp://HOST:PORT")
     add("--mlflow", metavar="URI", help="log to MLflow too: sqlite:///runs.db or http://HOST:PORT")
+    data = "a dataset's name, or an .npz or .csv file, digits when left out; several times for several"
+    add("--data", action="append", metavar="NAME|FILE", help=data)
     _add_common(parser, out="out/compare")
 
 
 def _add_common(parser: _Parser, *, out: str) -> None:
     add = parser.add_argument
-    add("--data", default="digits", metavar="NAME|FILE", help="a dataset's name, or an .npz or .csv file")
     add("--data-dir", metavar="DIR", help="where the dataset's files are; downloaded when left out")
-    add("--target", metavar="COLUMN", help="the label column of a .csv file")
+    add("--target", metavar="COLUMN", help="the column of a .csv file to be predicted")
+    add("--regression", action="store_true", help="the target is a number to be predicted, not a class")
     add("--epochs", type=int, default=25, metavar="N", help="passes over the training rows")
     add("--batch-size", type=int, default=128, metavar="N", help="rows in a step")
     add("--lr", type=float, default=0.01, metavar="X", help="learning rate")

@@ -27,10 +27,15 @@ def say(
     arguments: argparse.Namespace, dataset: Dataset, found: Report, lines: list[str], files: list[Path]
 ) -> int:
     """Print what came out, as text or as JSON; return the exit status."""
+    about = {"data": dataset.name, "fingerprint": dataset.fingerprint}
+    return say_all(arguments, {**about, **found}, lines, files)
+
+
+def say_all(arguments: argparse.Namespace, found: Report, lines: list[str], files: list[Path]) -> int:
+    """Print the same of no dataset alone."""
     paths = [str(path) for path in files]
     if arguments.json:
-        about = {"data": dataset.name, "fingerprint": dataset.fingerprint}
-        print(json.dumps({**about, **found, "files": paths}, allow_nan=False))
+        print(json.dumps({**found, "files": paths}, allow_nan=False))
     elif not arguments.quiet:
         print("\n".join([*lines, "", *wrapped([f"Written: {', '.join(paths)}"])]))
     return 0
@@ -39,7 +44,7 @@ def say(
 def wrapped(sentences: list[str]) -> list[str]:
     """Return sentences as lines that fit a terminal."""
     return [
-        textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_long_words=False)
+        textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         for sentence in sentences
     ]
 

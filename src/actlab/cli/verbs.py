@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actlab._errors import UsageError
@@ -17,8 +16,6 @@ from actlab.cli.saying import DONE, NO, WIDTH, hiplot_page, say, table_sink, wra
 
 # Everything heavy is imported by the verb that needs it, so that --help answers at once.
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from actlab.data import Dataset
     from actlab.training import TrainSettings
 
@@ -115,8 +112,8 @@ def train(arguments: argparse.Namespace) -> int:
     from actlab.report.tables import plain_rows, write_csv, write_json
     from actlab.training import check_training, history_frame, train
 
-    settings = _settings(arguments, num_units=arguments.num_units)
-    dataset = _dataset(arguments)
+    settings = settings_of(arguments, num_units=arguments.num_units)
+    dataset = dataset_of(arguments, arguments.data)
     check_training(dataset, arguments.activation, settings)
     out = output_folder(arguments.out)
     history = history_frame(train(dataset, arguments.activation, settings, sink=table_sink(arguments)))
@@ -126,76 +123,6 @@ def train(arguments: argparse.Namespace) -> int:
     files = ["history.csv", "history.json", *hiplot_page(rows, out)]
     found = {"activation": arguments.activation, "history": rows, "insights": insights}
     return say(arguments, dataset, found, wrapped(insights), [out / file for file in files])
-
-
-def compare(arguments: argparse.Namespace) -> int:
-    """Compare activations."""
-    import actlab.comparison
-    from actlab._files import output_folder
-    from actlab.cli.ledgers import NAME
-    from actlab.comparison import Interrupted, check_comparison, cv_results
-    from actlab.report.insights import comparison_insights
-    from actlab.report.tables import plain_rows, text_table, write_csv
-
-    settings = _settings(arguments)
-    dataset = _dataset(arguments)
-    names, how = arguments.activations, {"folds": arguments.folds, "jobs": arguments.jobs}
-    check_comparison(names, dataset, settings, **how)
-    out = output_folder(arguments.out)
-    if arguments.mlflow is not None:
-        from actlab.tracking import check_store, log_comparison
-
-        check_store(arguments.mlflow)
-    try:
-        with _cluster(arguments.scheduler) as executor:
-            found = actlab.comparison.compare(
-                names,
-                dataset,
-                ledger=out / NAME,
-                executor=executor,
-                verbose=0 if arguments.quiet else 1 + arguments.verbose,
-                **how,
-                **dataclasses.asdict(settings),
-            )
-    except Interrupted as interruption:
-        write_csv(interruption.results, out / "results.csv")
-        write_csv(interruption.history, out / "history.csv")
-        raise
-    table = cv_results(found.results)
-    write_csv(table, out / "cv_results.csv")
-    write_csv(found.results, out / "results.csv")
-    write_csv(found.history, out / "history.csv")
-    scores = table.filter(regex="^param_|_score$")
-    files = ["cv_results.csv", "results.csv", "history.csv", *hiplot_page(plain_rows(scores), out)]
-    failed = found.results[found.results["failure"] != ""]
-    reasons = dict(zip(failed["activation"], failed["failure"], strict=True))
-    insights = comparison_insights(found.ranking, reasons)
-    said = {"ranking": plain_rows(found.ranking), "insights": insights}
-    lines = [text_table(found.ranking), "", *wrapped(insights)]
-    paths = [out / file for file in files]
-    if arguments.mlflow is not None:
-        logged = said["mlflow"] = log_comparison(
-            found.results,
-            found.history,
-            arguments.mlflow,
-            name=f"{dataset.name}: {', '.join(names)}",
-            settings={"data": dataset.name, "folds": arguments.folds, **dataclasses.asdict(settings)},
-            files=paths,
-            keys=found.results["key"].to_list(),
-        )
-        lines += ["", *wrapped([logged])]
-    return say(arguments, dataset, said, lines, [out / NAME, *paths])
-
-
-def _cluster(address: str | None) -> contextlib.AbstractContextManager[Executor | None]:
-    """Return a Dask cluster, if one is asked for."""
-    if address is None:
-        return contextlib.nullcontext()
-    try:
-        from actlab.cluster import Cluster
-    except ImportError as error:
-        raise UsageError("--scheduler needs Dask: pip install 'actlab[dask]'") from error
-    return Cluster(address)
 
 
 def calibrate(arguments: argparse.Namespace) -> int:
@@ -231,14 +158,18 @@ def calibrate(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _settings(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
+def settings_of(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
+    """Return how nets are trained, as ``train`` and ``compare`` are told it."""
     from actlab.training import TrainSettings
 
     names = ("epochs", "batch_size", "lr", "seed", "device", "precision")
     return TrainSettings(**{name: getattr(arguments, name) for name in names}, **more)
 
 
-def _dataset(arguments: argparse.Namespace) -> Dataset:
+def dataset_of(
+    arguments: argparse.Namespace, source: str, *, only: Sequence[str] = ("data_dir", "target", "regression")
+) -> Dataset:
+    """Load a dataset as ``train`` and ``compare`` are told it, with those options ``only``."""
     from actlab.data import load_data
 
-    return load_data(arguments.data, arguments.data_dir, target=arguments.target)
+    return load_data(source, **{name: getattr(arguments, name) for name in only})

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 Rows = npt.NDArray[np.int64]
 Epoch = dict[str, Any]
 
-WEIGHTS, _ORDER, _NOISE, HOLDOUT = range(4)  # what random numbers are drawn for
+WEIGHTS, _ORDER, _NOISE, HOLDOUT, SPLIT = range(5)  # what random numbers are drawn for
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,17 @@ def drawing(seed: int, fold: int, purpose: int, device: str) -> Iterator[None]:
         for index in cuda:
             torch.cuda.default_generators[index].manual_seed(start)
         yield
+
+
+@contextlib.contextmanager
+def numpy_seeded(seed: int) -> Iterator[None]:
+    """Let NumPy's global generator start there; it is as before afterwards."""
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def stream(seed: int, fold: int, purpose: int) -> int:

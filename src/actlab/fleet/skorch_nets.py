@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import dataclasses
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ from actlab.fleet.run import (
     Schedule,
     Stopping,
     drawing,
+    numpy_seeded,
     stream,
 )
 from actlab.fleet.schedule import arguments
@@ -187,7 +188,8 @@ def _overridden(kind: type) -> list[str]:
     """Return the methods of training that a subclass of skorch's nets has its own way of."""
     ours = next(base for base in kind.__mro__ if base in _KINDS)
     own = {name for base in kind.__mro__[: kind.__mro__.index(ours)] for name in vars(base)}
-    public = {name for name in dir(ours) if not name.startswith("__")}
+    # scikit-learn gives every subclass its own ``set_score_request`` and the like.
+    public = {n for n in dir(ours) if not n.startswith("__") and not n.endswith("_request")}
     return sorted(own & public - {"score"})
 
 
@@ -326,34 +328,15 @@ def alike(one: Any, other: Any) -> bool:
     return isinstance(one, str | int | float | bool | set) and bool(one == other)
 
 
-@contextlib.contextmanager
-def interruptible(net: skorch.NeuralNet) -> Iterator[None]:
-    """Let Ctrl-C end more than this net: skorch's ``fit`` takes it for early stopping and returns."""
-    interrupts: list[KeyboardInterrupt] = []
-    fit_loop = net.fit_loop
+def sharing(run: Run, makers: list[Any]) -> Run:
+    """Return the run with the maker of nets that an equal one before it has, for they train together.
 
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return fit_loop(*args, **kwargs)
-        except KeyboardInterrupt as interrupt:
-            interrupts.append(interrupt)
-            raise
-
-    net.fit_loop = noting
-    try:
-        yield
-    finally:
-        del net.fit_loop
-    if interrupts:
-        raise interrupts[0]
-
-
-@contextlib.contextmanager
-def numpy_seeded(seed: int) -> Iterator[None]:
-    """Let NumPy's global generator start there; it is as before afterwards."""
-    state = np.random.get_state()
-    np.random.seed(seed % 2**32)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+    Args:
+        run: A run that was read from a net.
+        makers: Those before it; its own joins them if there is no equal one.
+    """
+    for maker in makers:
+        if maker.args[0] is run.net.args[0] and alike(maker.args[1], run.net.args[1]):  # type: ignore[attr-defined]
+            return dataclasses.replace(run, net=maker)
+    makers.append(run.net)
+    return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,10 @@ import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 
-_NEEDED = ("train_loss", "valid_acc", "valid_loss")
-_GAIN = 0.001  # a best accuracy that grows by less in an epoch is not counted as improving
+_LOSSES = ("train_loss", "valid_loss")
+# A best accuracy that grows by less in an epoch is not counted as improving, nor is a best loss that falls by
+# a smaller part of itself.
+_GAIN = 0.001
 
 
 def history_insights(history: pd.DataFrame) -> list[str]:
@@ -24,7 +25,7 @@ def history_insights(history: pd.DataFrame) -> list[str]:
 
     Returns:
         Sentences on the best epoch, on overfitting, on where accuracy stops improving, and on divergence; or
-        what is missing to say so.
+        what is missing to say so. Without accuracies, as of a regression, validation loss is read instead.
 
     Examples:
         >>> losses = {"train_loss": [0.5, 0.2], "valid_loss": [0.4, 0.5], "valid_acc": [0.9, 0.88]}
@@ -34,23 +35,22 @@ def history_insights(history: pd.DataFrame) -> list[str]:
         Overfitting starts after epoch 1: validation loss rises from its lowest, 0.4, to 0.5 at the end (+25.0 %), while training loss falls from 0.5 to 0.2.
         Accuracy stops improving after epoch 1: later epochs gain 0.0000.
     """  # noqa: E501 - the sentences are as long as they are
-    if missing := [column for column in _NEEDED if column not in history]:
+    if missing := [column for column in _LOSSES if column not in history]:
         return [f"Nothing can be said about validation: the history has no {', '.join(missing)}."]
-    losses = history[["train_loss", "valid_loss"]].to_numpy(np.float64)
+    losses = history[list(_LOSSES)].to_numpy(np.float64)
     finite = np.isfinite(losses).all(axis=1)
     steps = len(history) if finite.all() else int(finite.argmin())
     found = [] if finite.all() else [_divergence(history.iloc[steps], len(history))]
     if steps < 2:
         return [*found, f"{steps or 'No'} epoch with a finite loss: too few to say how training went."]
     history, (train, valid) = history[:steps], losses[:steps].T
-    accuracy = history["valid_acc"].to_numpy(np.float64)
     epochs = [int(epoch) for epoch in history["epoch"]]
-    return [
-        *found,
-        _best(epochs, accuracy),
-        _overfitting(epochs, train, valid),
-        _plateau(epochs, accuracy),
-    ]
+    if "valid_acc" not in history:
+        best, plateau = _lowest(epochs, valid), _loss_plateau(epochs, valid)
+    else:
+        accuracy = history["valid_acc"].to_numpy(np.float64)
+        best, plateau = _best(epochs, accuracy), _plateau(epochs, accuracy)
+    return [*found, best, _overfitting(epochs, train, valid), plateau]
 
 
 def _divergence(row: pd.Series[Any], total: int) -> str:
@@ -62,6 +62,11 @@ def _divergence(row: pd.Series[Any], total: int) -> str:
 def _best(epochs: list[int], accuracy: Floats) -> str:
     best = int(accuracy.argmax())
     return f"Best epoch: {epochs[best]} of {epochs[-1]}, with validation accuracy {accuracy[best]:.4f}."
+
+
+def _lowest(epochs: list[int], valid: Floats) -> str:
+    low = int(valid.argmin())
+    return f"Best epoch: {epochs[low]} of {epochs[-1]}, with validation loss {valid[low]:.4g}."
 
 
 def _overfitting(epochs: list[int], train: Floats, valid: Floats) -> str:
@@ -89,52 +94,12 @@ def _plateau(epochs: list[int], accuracy: Floats) -> str:
     )
 
 
-def comparison_insights(ranking: pd.DataFrame, reasons: Mapping[str, str] | None = None) -> list[str]:
-    """Say what a ranking shows, and what it does not.
-
-    Args:
-        ranking: As in :attr:`actlab.comparison.Comparison.ranking`.
-        reasons: Why an activation has no mean; divergence when left out.
-
-    Returns:
-        Sentences on the best activation, on its lead beside the spread over folds, on the activations that
-        the spread does not tell from it, and on those that have no mean.
-    """
-    folds = [column for column in ranking.columns if column.startswith("fold_")]
-    scored = ranking[ranking["mean"].notna()]
-    lost = ranking[ranking["mean"].isna()]
-    failed = [_failure(row, folds, (reasons or {}).get(row["activation"], "")) for _, row in lost.iterrows()]
-    if scored.empty:
-        return ["No activation has a mean accuracy.", *failed]
-    first = scored.iloc[0]
-    best = f"Best: {first['activation']}, mean accuracy {first['mean']:.4f} over {len(folds)} folds."
-    if len(scored) == 1:
-        return [best, "There is no other mean to compare it with.", *failed]
-    return [best, _lead(first, scored.iloc[1]), *_undecided(scored), *failed]
-
-
-def _failure(row: pd.Series[Any], folds: list[str], reason: str) -> str:
-    lost = [name.removeprefix("fold_") for name in folds if math.isnan(row[name])]
-    where = f"in {len(lost)} of {len(folds)} folds ({', '.join(lost)})"
-    if reason and not reason.startswith("diverged"):
-        return f"{row['activation']} failed {where}, no mean: {reason}."
-    return f"{row['activation']} diverged {where}: no mean."
-
-
-def _lead(first: pd.Series[Any], second: pd.Series[Any]) -> str:
-    gap, spread = 100 * (first["mean"] - second["mean"]), [100 * row["std"] for row in (first, second)]
-    lead = f"It leads {second['activation']} by {gap:.3f} percentage points"
-    return f"{lead}; the standard deviations over folds are {spread[0]:.3f} and {spread[1]:.3f}."
-
-
-def _undecided(scored: pd.DataFrame) -> list[str]:
-    first = scored.iloc[0]
-    close = [
-        str(row["activation"])
-        for _, row in scored.iloc[1:].iterrows()
-        if first["mean"] - row["mean"] <= max(first["std"], row["std"])
-    ]
-    if not close:
-        return ["The lead is larger than either; that alone is no proof of an order."]
-    rule = "a gap within the deviation over folds does not establish an order"
-    return [f"Not told apart from {first['activation']}: {', '.join(close)}; {rule}."]
+def _loss_plateau(epochs: list[int], valid: Floats) -> str:
+    best = np.minimum.accumulate(valid)
+    falls = np.flatnonzero(best[:-1] - best[1:] > _GAIN * np.abs(best[:-1])) + 1
+    last = int(falls[-1]) if len(falls) else 0
+    if last == len(valid) - 1:
+        fall = best[last - 1] - best[last]
+        return f"Validation loss was still improving: the last epoch lowered it by {fall:.4g}."
+    fall = best[last] - best[-1]
+    return f"Validation loss stops improving after epoch {epochs[last]}: later epochs lower it by {fall:.4g}."

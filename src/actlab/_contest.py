@@ -1,0 +1,233 @@
+"""The runs of a comparison as they are trained and scored, and what the pairs of them say."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from sklearn.base import clone
+
+from actlab._books import LedgerLike, bookkeeping
+from actlab._experiment import Experiment, Training
+from actlab._scoring import Scoring
+from actlab._spec import short
+from actlab.fleet.alone import fit_alone
+from actlab.fleet.conduct import engine, training
+from actlab.fleet.run import Result
+from actlab.progress import watching
+from actlab.race import Pair
+from actlab.stats import Evidence, Verdict, evidence, judge
+
+_BATCHES = ("train_batch_count", "valid_batch_count", "batches")
+
+
+@dataclass
+class Done:
+    """A run that has ended.
+
+    Attributes:
+        training: What was trained.
+        result: How it went.
+        score: On the rows of its fold; NaN if it has failed.
+        chance: Whether it is no better than who always says the same.
+        key: Its key in the ledger, if there is one.
+    """
+
+    training: Training
+    result: Result
+    score: float
+    chance: bool
+    key: str = ""
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """How good it was on the rows held back for validation; more is better."""
+        last = self.result.history[-1] if self.result.history and not self.result.failure else {}
+        loss = -last.get("valid_loss", math.inf)
+        return last.get("valid_acc", loss if last else -math.inf), loss
+
+
+class Contest:
+    """Trains what it is asked for, once, and judges what there is.
+
+    Args:
+        names: The activations.
+        experiment: What is trained for each.
+        scoring: How the nets are scored.
+        ledger: Where runs are kept; None for nowhere.
+        executor: Where they are trained instead of in processes of ours.
+        jobs: How many processes.
+        verbose: As for :func:`actlab.compare`.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        experiment: Experiment,
+        scoring: Scoring,
+        *,
+        ledger: LedgerLike | None,
+        executor: Executor | None,
+        jobs: int | None,
+        verbose: int,
+    ) -> None:
+        self.names, self.experiment, self.scoring = list(names), experiment, scoring
+        self.ledger, self.jobs, self.verbose = ledger, jobs, verbose
+        self.executor: Executor | None = executor
+        self.planned = 0
+        self.done: list[Done] = []
+        self.seeds = dict.fromkeys(names, 0)
+        self.open = contextlib.ExitStack()
+        self.begun = False
+
+    def __enter__(self) -> Contest:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.open.__exit__(*error)
+
+    def cost(self, names: Sequence[str], seeds: int) -> int:
+        """Return how many nets are to be trained until those named have so many seeds."""
+        each = self.experiment.folds * len(self.experiment.candidates)
+        return sum(max(0, seeds - self.seeds[name]) for name in names) * each
+
+    def train(self, names: Sequence[str], seeds: int) -> None:
+        """Train those named until they have so many seeds."""
+        missing: list[Training] = []
+        for name in names:
+            missing += self.experiment.trainings([name], range(self.seeds[name], seeds))
+        self.planned += len(missing)
+        self._fleets([each for each in missing if each.run is not None])
+        for each in missing:
+            if each.run is None:
+                self._alone(each)
+        for name in names:
+            self.seeds[name] = max(seeds, self.seeds[name])
+
+    def _fleets(self, trainings: Sequence[Training]) -> None:
+        runs = [each.run for each in trainings if each.run is not None]
+        if not runs:
+            return
+        data, y = self.experiment.dataset, self.experiment.y
+        weights = any(self.scoring.needs_weights(each) for each in trainings)
+        with (
+            bookkeeping(self.ledger, runs, data.fingerprint, weights=weights) as books,
+            watching([each.activation for each in trainings], self.verbose) as watch,
+        ):
+            if not self.begun:
+                self.begun, apart = True, bool(books and books.abandoned)
+                where = engine(self.executor, self.jobs, runs, data.X, apart=apart)
+                self.executor = self.open.enter_context(where)
+            before = books.finished() if books else 0
+            self._say_known(before, len(runs))
+            for place, result in training(runs, data.X, y, executor=self.executor, watch=watch, books=books):
+                self._take(trainings[place], result, books.keys[place] if books else "")
+        if books and books.known > before:  # others have trained some meanwhile
+            self._say_known(books.known, len(runs))
+
+    def _say_known(self, known: int, total: int) -> None:
+        if known and self.verbose:
+            print(f"actlab: {known} of {total} nets are from the ledger", file=sys.stderr)
+
+    def _take(self, each: Training, result: Result, key: str) -> None:
+        score, chance = math.nan, False
+        # To guess one class, as a net does that diverged, is no result of an activation.
+        if not result.failure:
+            try:
+                score = self.scoring.score(each, result)
+            except Exception as error:  # anybody's scorer
+                result.failure = f"scoring failed: {short(error)}"
+            chance = self.scoring.chance(each, result)
+        result = dataclasses.replace(result, weights={})  # of a thousand nets, gigabytes
+        self.done.append(Done(each, result, score, chance, key))
+
+    def _alone(self, each: Training) -> None:
+        """Let skorch train what no fleet can."""
+        data, y, result = (
+            self.experiment.dataset,
+            self.experiment.y,
+            Result(how="by skorch", alone=each.alone),
+        )
+        net, score = clone(each.net), math.nan
+        try:
+            fit_alone(net, data.X[each.rows], y[each.rows], each.seed, each.fold, result)
+            score = self.scoring.score_net(net, each)
+        except Exception as error:  # anybody's callbacks, criterion, module or scorer
+            result.failure = result.failure or f"scoring failed: {short(error)}"
+        if hasattr(net, "history_"):
+            result.history = [{k: v for k, v in row.items() if k not in _BATCHES} for row in net.history]
+        self.done.append(Done(each, result, score, False))
+
+    # -- what came out --------------------------------------------------------------------------------
+
+    def chosen(self) -> list[Done]:
+        """Return the runs that count, in order of activation, seed and fold: of those tuned, the best."""
+        best: dict[Any, Done] = {}
+        for one in sorted(
+            self.done, key=lambda one: self.experiment.candidates.index(dict(one.training.tuned))
+        ):
+            place = (one.training.activation, one.training.seed, one.training.fold)
+            if place not in best or one.merit > best[place].merit:
+                best[place] = one
+        order = {name: number for number, name in enumerate(self.names)}
+        return [best[place] for place in sorted(best, key=lambda place: (order[place[0]], *place[1:]))]
+
+    def failed(self) -> dict[str, str]:
+        """Return which activations have runs without a score, and how many."""
+        counts: dict[str, list[str]] = {}
+        total: dict[str, int] = {}
+        for one in self.chosen():
+            name = one.training.activation
+            total[name] = total.get(name, 0) + 1
+            if math.isnan(one.score):
+                counts.setdefault(name, []).append(one.result.failure)
+        return {name: failures(reasons, total[name]) for name, reasons in counts.items()}
+
+    def judge(
+        self, region: float, level: float
+    ) -> tuple[dict[Pair, Verdict | None], dict[Pair, Evidence | None]]:
+        """Judge every pair.
+
+        Args:
+            region: Half the width of the region of practical equivalence.
+            level: The probability of an error that is allowed.
+
+        Returns:
+            A verdict and its evidence; None where a run has failed or there is but one cell.
+        """
+        known = {pair: self._evidence(pair) for pair in combinations(self.names, 2)}
+        tested = [pair for pair, found in known.items() if found]
+        verdicts: dict[Pair, Verdict | None] = dict.fromkeys(known)
+        verdicts.update(zip(tested, judge([e for e in known.values() if e], region, level), strict=True))
+        return verdicts, known
+
+    def _evidence(self, pair: Pair) -> Evidence | None:
+        scores: dict[str, dict[tuple[int, int, int], float]] = {name: {} for name in pair}
+        for one in self.chosen():
+            each = one.training
+            if each.activation in scores:
+                scores[each.activation][each.split, each.fold, each.seed] = one.score
+        both = sorted(scores[pair[0]].keys() & scores[pair[1]].keys())
+        differences = [scores[pair[0]][place] - scores[pair[1]][place] for place in both]
+        cells = [split * self.experiment.folds + fold for split, fold, _ in both]
+        lost = any(math.isnan(score) for known in scores.values() for score in known.values())
+        if lost or len(set(cells)) < 2:
+            return None
+        step = self.scoring.step(min(len(test) for _, test in self.experiment.splits(0)))
+        return evidence(differences, cells, 1 / (self.experiment.folds - 1), step=step)
+
+
+def failures(reasons: Sequence[str], total: int) -> str:
+    """Return in words how many runs have failed, and how."""
+    diverged = sum(reason.startswith("diverged") for reason in reasons)
+    said = [f"diverged in {diverged} of {total} runs"] if diverged else []
+    if others := [reason for reason in reasons if not reason.startswith("diverged")]:
+        said.append(f"failed in {len(others)} of {total} runs: {others[0]}")
+    return "; ".join(said)

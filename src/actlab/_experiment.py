@@ -1,0 +1,168 @@
+"""What a comparison trains: every activation in one net, on the same folds and from the same seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
+from torch import nn
+
+from actlab._errors import UsageError, did_you_mean
+from actlab._modules import ModuleLike, Replaced, own_net, own_skorch_net
+from actlab.data import Dataset
+from actlab.fleet.run import SPLIT, Rows, Run, stream
+from actlab.fleet.skorch_nets import NotFused, read, sharing
+from actlab.training import TrainSettings, holdout, make_net
+
+
+@dataclass(frozen=True)
+class Training:
+    """One net to train.
+
+    Attributes:
+        activation: As it was given.
+        split: Which split of the rows, from 0.
+        fold: The part that is left out, from 0.
+        seed: Where its random numbers come from.
+        tuned: What it tries of the values that are tuned.
+        net: The untrained net.
+        rows: Rows (n,) to train on, those for validation among them.
+        test: Rows (m,) to be scored on.
+        run: The same for a fleet; None if no fleet can train it.
+        alone: Why not.
+    """
+
+    activation: str
+    split: int
+    fold: int
+    seed: int
+    tuned: Mapping[str, Any]
+    net: skorch.NeuralNet
+    rows: Rows
+    test: Rows
+    run: Run | None
+    alone: str = ""
+
+
+class Experiment:
+    """The design: activations x seeds x folds.
+
+    Two seeds share a split of the rows: the first two the one that scikit-learn makes without shuffling,
+    every two after them one of their own. So the luck of the seed can be told from the luck of the split.
+
+    Args:
+        dataset: What is learnt.
+        settings: How.
+        folds: Parts that the rows are split into.
+        module: What to put the activations into; None for the notebook's net.
+        replace: Which of the module's activations; None for the only kind that it has.
+        tune: Values to choose from, by the names of the net's parameters.
+
+    Raises:
+        UsageError: The module cannot be had, or has no one kind of activation; what is tuned cannot be.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        settings: TrainSettings,
+        folds: int,
+        module: ModuleLike | skorch.NeuralNet | None = None,
+        replace: Replaced | None = None,
+        tune: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        self.dataset, self.settings, self.folds = dataset, settings, folds
+        if isinstance(module, skorch.NeuralNet):
+            self.net = own_skorch_net(module, replace)
+        else:
+            self.net = make_net(dataset, "relu", settings)
+            if module is not None:
+                own_net(self.net, module, dataset, replace)
+            elif replace is not None:
+                raise UsageError(f"replace is {replace!r}, but there is no module to replace anything in")
+        self.candidates = [dict(sorted(one.items())) for one in ParameterGrid(_grid(tune, self.net))]
+        self.y = dataset.y
+        if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss is one of numbers
+            self.y = dataset.y.astype(np.float32)
+        self._splits: dict[int, list[tuple[Rows, Rows]]] = {}
+        self._read: dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]] = {}
+        self._makers: list[Any] = []
+
+    def splits(self, split: int) -> list[tuple[Rows, Rows]]:
+        """Return the rows for training (n,) and for the test (m,) of each fold."""
+        if split not in self._splits:
+            kind = KFold if self.dataset.is_regression else StratifiedKFold
+            how: dict[str, Any] = {}
+            if split:
+                start = stream(self.settings.seed + 2 * split, 0, SPLIT) % 2**32
+                how = {"shuffle": True, "random_state": start}
+            self._splits[split] = list(kind(self.folds, **how).split(self.dataset.X, self.dataset.y))
+        return self._splits[split]
+
+    def trainings(self, names: Sequence[str], seeds: range) -> list[Training]:
+        """Return what there is to train, activation by activation.
+
+        Args:
+            names: The activations.
+            seeds: Which seeds, counted from the first.
+        """
+        each = itertools.product(names, seeds, range(self.folds), range(len(self.candidates)))
+        return [self._training(*place) for place in each]
+
+    def untrained(self, activation: str) -> nn.Module:
+        """Return a module as it is before training."""
+        net, like = self._as_run(activation, 0)
+        if isinstance(like, Run):
+            return like.build()
+        with torch.random.fork_rng(devices=[]):
+            return clone(net).initialize().module_  # type: ignore[no-any-return]
+
+    def _training(self, name: str, seed: int, fold: int, candidate: int) -> Training:
+        net, like = self._as_run(name, candidate)
+        rows, test = self.splits(seed // 2)[fold]
+        own = self.settings.seed + seed
+        about = (name, seed // 2, fold, own, self.candidates[candidate], net, rows, test)
+        if isinstance(like, str):
+            return Training(*about, None, like)
+        train, valid = holdout(net, rows, self.dataset, own, fold)
+        place: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
+        return Training(*about, dataclasses.replace(like, **place))
+
+    def _as_run(self, name: str, candidate: int) -> tuple[skorch.NeuralNet, Run | str]:
+        """Return the net with an activation and a candidate, and its run, or why no fleet can train it."""
+        if (name, candidate) not in self._read:
+            net = clone(self.net).set_params(module__activation=name, **self.candidates[candidate])
+            net.set_params(
+                module=self.net.module
+            )  # runs of one maker train together, not those of its copies
+            try:
+                run = sharing(read(net, self.dataset.X, self.y), self._makers)
+                like: Run | str = dataclasses.replace(run, precision=self.settings.precision)
+            except NotFused as reason:
+                like = str(reason)
+            self._read[name, candidate] = net, like
+        return self._read[name, candidate]
+
+
+def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
+    """Return the values that are tried, without any that is there twice."""
+    known = net.get_params()
+    for name, values in (tune or {}).items():
+        if name not in known or name.startswith("module__activation"):
+            hint = did_you_mean(name, known)
+            raise UsageError(f"tune has {name!r}, which the net does not take{hint}; such as 'lr'")
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise UsageError(f"tune has {name}={values!r}, not a list of values such as [0.003, 0.01]")
+        for value in values:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if name == "lr" and not (number and 0 < value < float("inf")):
+                raise UsageError(f"tune has lr={value!r}, not above 0")
+    return {name: list(dict.fromkeys(values)) for name, values in (tune or {}).items()}

@@ -1,0 +1,269 @@
+"""The tables of a comparison, from the runs that have ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from actlab._contest import Contest, Done, failures
+from actlab._version import __version__
+from actlab.race import Pair, Race
+from actlab.stats import Evidence, Verdict
+from actlab.training import HISTORY_COLUMNS
+
+VERDICTS = (
+    "a",
+    "b",
+    "verdict",
+    "difference",
+    "low",
+    "high",
+    "level",
+    "p",
+    "p_holm",
+    "p_better",
+    "p_equivalent",
+    "p_worse",
+    "wins",
+    "wins_low",
+    "wins_high",
+    "runs",
+    "seeds",
+    "more_seeds",
+    "reason",
+)
+
+
+def _place(one: Done) -> dict[str, Any]:
+    each = one.training
+    return {
+        "activation": each.activation,
+        "split": each.split + 1,
+        "fold": each.fold + 1,
+        "seed": each.seed,
+        **each.tuned,
+    }
+
+
+def results(contest: Contest) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.results`."""
+    return pd.DataFrame(
+        {
+            **_place(one),
+            "score": one.score,
+            "accuracy": math.nan if one.result.failure else one.result.test_acc,
+            "loss": math.nan if one.result.failure else one.result.test_loss,
+            "epochs": len(one.result.history),
+            "seconds": one.result.seconds,
+            "how": one.result.how,
+            "alone": one.result.alone,
+            "failure": one.result.failure,
+            "chance": one.chance,
+            "key": one.key,
+        }
+        for one in contest.chosen()
+    )
+
+
+def history(contest: Contest) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.history`."""
+    return pd.DataFrame(
+        {**_place(one), **{c: row[c] for c in HISTORY_COLUMNS if c in row}}
+        for one in contest.chosen()
+        for row in one.result.history
+    )
+
+
+def tuning(contest: Contest) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.tuning`; none where nothing is tuned."""
+    if len(contest.experiment.candidates) == 1:
+        return pd.DataFrame()
+    chosen = set(map(id, contest.chosen()))
+    rows = []
+    for one in contest.done:
+        last = one.result.history[-1] if one.result.history else {}
+        found = {name: last.get(name, math.nan) for name in ("valid_acc", "valid_loss")}
+        rows.append({**_place(one), **found, "failure": one.result.failure, "chosen": id(one) in chosen})
+    return pd.DataFrame(rows)
+
+
+def verdict_rows(
+    contest: Contest,
+    verdicts: Mapping[Pair, Verdict | None],
+    known: Mapping[Pair, Evidence | None],
+    level: float,
+    race: Race | None = None,
+) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.verdicts`.
+
+    Args:
+        contest: What was trained.
+        verdicts: Of every pair.
+        known: The evidence that each is from.
+        level: At which they were judged.
+        race: How the race went, if there was one.
+    """
+    failed, rows = contest.failed(), []
+    for (a, b), verdict in verdicts.items():
+        found = known.get((a, b))
+        row: dict[str, Any] = dict.fromkeys(VERDICTS, math.nan)
+        row.update(a=a, b=b, verdict="none", level=level, runs=0, seeds=0, more_seeds=pd.NA)
+        if verdict is None or found is None:
+            lost = [f"{name} {failed[name]}" for name in (a, b) if name in failed]
+            row["reason"] = "; ".join(lost) or "one pair of runs: no test is possible"
+        else:
+            row.update(_numbers(verdict, found, contest.experiment.folds))
+            row["reason"] = "" if verdict.word != "undecided" else _open(a, b, verdict, found, race)
+        rows.append(row)
+    frame = pd.DataFrame(rows, columns=VERDICTS)
+    return frame.astype({"runs": int, "seeds": int, "more_seeds": "Int64"})
+
+
+def _numbers(verdict: Verdict, found: Evidence, folds: int) -> dict[str, Any]:
+    return {
+        "verdict": verdict.word,
+        "difference": verdict.difference,
+        "low": verdict.low,
+        "high": verdict.high,
+        "level": verdict.level,
+        "p": verdict.p_value,
+        "p_holm": verdict.p_holm,
+        "p_better": verdict.better,
+        "p_equivalent": verdict.equivalent,
+        "p_worse": verdict.worse,
+        "wins": found.wins,
+        "wins_low": found.wins_low,
+        "wins_high": found.wins_high,
+        "runs": found.runs,
+        "seeds": found.runs // folds,
+        "more_seeds": pd.NA if verdict.more_seeds is None else verdict.more_seeds,
+    }
+
+
+def _open(a: str, b: str, verdict: Verdict, found: Evidence, race: Race | None) -> str:
+    if race and (out := [f"{name} is {race.out[name]}" for name in (a, b) if name in race.out]):
+        return f"{'; '.join(out)}: not pursued"
+    if verdict.more_seeds is None:
+        return "no number of seeds would decide it; more folds or more data may"
+    about = f"about {verdict.more_seeds} more seed{'s' if verdict.more_seeds > 1 else ''} would decide it"
+    return about if found.spare else f"{about}; one seed cannot tell its luck from the fold's"
+
+
+def ranking(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.ranking`.
+
+    Args:
+        frame: The results.
+        verdicts: Of every pair.
+        seeds: Seeds of those that have most; with one, the columns at the end are the folds.
+    """
+    names = list(dict.fromkeys(frame["activation"]))
+    scores = {name: frame[frame["activation"] == name]["score"] for name in names}
+    by, prefix = ("fold", "fold_") if seeds == 1 else ("seed", "seed_")
+    parts = frame.pivot_table(index="activation", columns=by, values="score", aggfunc=_mean, dropna=False)
+    status = {name: _status(frame[frame["activation"] == name]) for name in names}
+    table = pd.DataFrame(
+        {
+            "activation": names,
+            "mean": [_mean(scores[name]) for name in names],
+            "std": [float(scores[name].std(ddof=0, skipna=False)) for name in names],
+            "runs": [len(scores[name]) for name in names],
+            "status": [status[name][0] for name in names],
+        }
+    )
+    ranks = [_rank(name, verdicts) if status[name][1] else None for name in names]
+    table.insert(0, "rank", pd.Series(ranks, dtype="Int64"))
+    parts = parts.loc[names].set_axis([f"{prefix}{part}" for part in parts.columns], axis=1)
+    table = pd.concat([table, parts.reset_index(drop=True)], axis=1)
+    return table.sort_values(["rank", "mean"], ascending=[True, False], kind="stable", ignore_index=True)
+
+
+def _mean(scores: pd.Series[Any]) -> float:
+    return float(scores.mean(skipna=False))
+
+
+def _rank(name: str, verdicts: pd.DataFrame) -> int:
+    above = ((verdicts["a"] == name) & (verdicts["verdict"] == "worse")).sum()
+    return 1 + int(above + ((verdicts["b"] == name) & (verdicts["verdict"] == "better")).sum())
+
+
+def _status(rows: pd.DataFrame) -> tuple[str, bool]:
+    """Return what is wrong with the runs of an activation, and whether they earn it a rank."""
+    lost = rows[rows["score"].isna()]
+    if len(lost):
+        return failures(lost["failure"].to_list(), len(rows)), False
+    if chance := int(rows["chance"].sum()):
+        return f"chance level in {chance} of {len(rows)} runs", 2 * chance <= len(rows)
+    return "", True
+
+
+def about(
+    contest: Contest, region: tuple[float, str], level: float, race: Race | None = None
+) -> dict[str, Any]:
+    """Return what :attr:`actlab.Comparison.about` has.
+
+    Args:
+        contest: What was trained.
+        region: Half the width of the region of practical equivalence, and what it is.
+        level: At which the pairs were judged.
+        race: How the race went, if there was one.
+    """
+    experiment = contest.experiment
+    said: dict[str, Any] = {
+        "actlab": __version__,
+        "data": experiment.dataset.name,
+        "fingerprint": experiment.dataset.fingerprint,
+        "metric": contest.scoring.name,
+        "region": region[0],
+        "region_is": region[1],
+        "points": contest.scoring.in_points([one.score for one in contest.chosen()]),
+        "folds": experiment.folds,
+        "seeds": max(contest.seeds.values()),
+        "level": level,
+        "trained": contest.planned,
+        "tuned": experiment.candidates if len(experiment.candidates) > 1 else [],
+        "settings": dataclasses.asdict(experiment.settings),
+    }
+    if race:
+        said["race"] = {"looks": race.looks, "ended": race.ended, "out": dict(race.out)}
+    return said
+
+
+def cv_results(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return results in the columns of scikit-learn's ``cv_results_``, one row per activation.
+
+    Args:
+        frame: As in :attr:`actlab.Comparison.results`.
+
+    Returns:
+        Times in seconds, ``param_module__activation``, the score on each fold of each seed, one seed after
+        the other, ``split{i}_test_score``, ``mean_test_score``, ``std_test_score`` and ``rank_test_score``,
+        which is by the mean alone.
+    """
+    rows = []
+    missing = np.full(frame["activation"].value_counts().max(), math.nan)
+    for name, runs in frame.groupby("activation", sort=False):
+        scores = runs["score"].to_numpy()
+        rows.append(
+            {
+                "mean_fit_time": runs["seconds"].mean(),
+                "std_fit_time": runs["seconds"].std(ddof=0),
+                "param_module__activation": name,
+                # Who dropped out of a race has fewer of them.
+                **{
+                    f"split{n}_test_score": s for n, s in enumerate(np.append(scores, missing[len(scores) :]))
+                },
+                "mean_test_score": np.mean(scores),
+                "std_test_score": np.std(scores),
+            }
+        )
+    table = pd.DataFrame(rows)
+    # A net that diverged shares the last rank with its like.
+    ranks = table["mean_test_score"].fillna(-math.inf).rank(ascending=False, method="min")
+    table["rank_test_score"] = ranks.astype(int)
+    return table

@@ -1,0 +1,135 @@
+"""How good a trained net is on the rows of its fold: any scorer of scikit-learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import skorch
+from scipy import stats
+from sklearn.base import clone
+from sklearn.metrics import get_scorer, get_scorer_names
+from torch import nn
+
+from actlab._errors import UsageError, did_you_mean
+from actlab._experiment import Training
+from actlab._spec import short
+from actlab.data import Dataset
+from actlab.fleet.run import Result
+from actlab.fleet.skorch_nets import fitted
+
+Scorer = Callable[[Any, Any, Any], float]
+
+_CHANCE = 0.05  # how probable so many hits, or more, may be for who always names the commonest class
+_ROUND = 0.001  # a difference in a score from 0 to 1 that anybody speaks of
+_RELATIVE = 0.01  # the same of another score, as a part of it
+
+
+class Scoring:
+    """A scorer, and what a difference in its scores means.
+
+    Args:
+        scoring: A name that :func:`sklearn.metrics.get_scorer_names` has, or a scorer ``(net, X, y)``; None
+            for accuracy, or R^2 where numbers are predicted.
+        dataset: What is learnt.
+        y: Its targets as the nets take them.
+
+    Raises:
+        UsageError: There is no such scorer.
+    """
+
+    def __init__(self, scoring: str | Scorer | None, dataset: Dataset, y: Any) -> None:
+        self.X, self.y = dataset.X, y
+        usual = "r2" if dataset.is_regression else "accuracy"
+        named = usual if scoring is None else scoring
+        if isinstance(named, str):
+            if named not in get_scorer_names():
+                hint = did_you_mean(named, get_scorer_names())
+                raise UsageError(f"scoring is {named!r}, no scorer of scikit-learn{hint}")
+            self.name, self.scorer = named, get_scorer(named)
+        elif callable(named):
+            self.name, self.scorer = getattr(named, "__name__", str(named)), named
+        else:
+            raise UsageError(f"scoring is {named!r}, neither a scorer's name nor a scorer")
+        self.regression = dataset.is_regression
+
+    def needs_weights(self, training: Training) -> bool:
+        """Whether a net must be there to be scored; else what the fleet has counted is enough."""
+        run = training.run
+        if run is None:
+            return False
+        if self.name == "accuracy":
+            return not run.scoring
+        return not (self.name == "r2" and type(run.loss) is nn.MSELoss)
+
+    def check(self, training: Training) -> None:
+        """Refuse, before hours of training, a scorer that cannot score a net.
+
+        Raises:
+            UsageError: With the scorer's own error.
+        """
+        try:
+            net = clone(training.net).initialize()
+            net.check_data(self.X[training.test], self.y[training.test])
+            self._of(net, training)
+        except Exception as error:  # anybody's scorer
+            raise UsageError(f"scoring {self.name!r} cannot score the net: {short(error)}") from error
+
+    def score(self, training: Training, result: Result) -> float:
+        """Return the score of a run that a fleet has trained."""
+        if not self.needs_weights(training):
+            return (
+                result.test_acc
+                if self.name == "accuracy"
+                else 1 - result.test_loss / self._variance(training)
+            )
+        run = training.run
+        assert run is not None
+        return self._of(fitted(clone(training.net), run, result, self.X, self.y), training)
+
+    def score_net(self, net: skorch.NeuralNet, training: Training) -> float:
+        """Return the score of a fitted net."""
+        return self._of(net, training)
+
+    def _of(self, net: skorch.NeuralNet, training: Training) -> float:
+        return float(self.scorer(net, self.X[training.test], self.y[training.test]))
+
+    def _variance(self, training: Training) -> float:
+        return float(np.var(self.y[training.test], dtype=np.float64)) or math.nan
+
+    def chance(self, training: Training, result: Result) -> bool:
+        """Whether the net is no better than who always says the same, the commonest class or the mean."""
+        if self.regression:
+            return result.test_loss >= self._variance(training)
+        test = self.y[training.test]
+        _, counts = np.unique(test, return_counts=True)
+        hits, share = result.test_acc * len(test), counts.max() / len(test)
+        return bool(stats.binom.sf(round(hits) - 1, len(test), share) > _CHANCE) if hits == hits else False
+
+    def step(self, rows: int) -> float:
+        """Return the least by which a score on so many rows can change; 0 if that is not known."""
+        return 1 / rows if self.name == "accuracy" else 0.0
+
+    def in_points(self, scores: Any) -> bool:
+        """Whether scores are shares of something, whose differences are percentage points."""
+        found = np.asarray(scores, np.float64)
+        found = found[np.isfinite(found)]
+        return not self.regression and bool(found.size and found.min() >= 0 and found.max() <= 1)
+
+    def region(self, scores: Any, rows: int) -> tuple[float, str]:
+        """Return half the width of the region of practical equivalence, and what it is.
+
+        Args:
+            scores: Those that there are, of which finite ones count.
+            rows: Test rows of a fold.
+        """
+        found = np.asarray(scores, np.float64)
+        found = found[np.isfinite(found)]
+        if not found.size:
+            return math.nan, "no score"
+        if self.in_points(found):
+            one = f"one of the {rows} rows of a fold" if 1 / rows > _ROUND else "a thousandth"
+            return max(1 / rows, _ROUND), one
+        return _RELATIVE * float(np.median(np.abs(found))), "a hundredth of the median score"

@@ -1,0 +1,235 @@
+"""``actlab compare``: one dataset, or several."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actlab._errors import UsageError
+from actlab.cli.ledgers import NAME
+from actlab.cli.saying import hiplot_page, say, say_all, wrapped
+from actlab.cli.verbs import dataset_of, settings_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from actlab.comparison import Comparison
+    from actlab.data import Dataset
+    from actlab.training import TrainSettings
+
+_RANKING = ["rank", "activation", "mean", "std", "runs"]
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Compare activations."""
+    from actlab._files import output_folder
+    from actlab.comparison import check_comparison
+
+    settings, design = settings_of(arguments), _design(arguments)
+    datasets = _datasets(arguments)
+    folders = _folders(arguments.out, datasets)
+    for dataset in datasets:
+        check_comparison(arguments.activations, dataset, settings, **design)
+    for folder in folders:
+        output_folder(folder)
+    if arguments.mlflow is not None:
+        from actlab.tracking import check_store
+
+        check_store(arguments.mlflow)
+    with _cluster(arguments.scheduler) as executor:
+        found = [
+            _compared(arguments, dataset, settings, design, folder, executor)
+            for dataset, folder in zip(datasets, folders, strict=True)
+        ]
+    if len(found) == 1:
+        return _say_one(arguments, datasets[0], *found[0])
+    return _say_several(arguments, datasets, found)
+
+
+def _design(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("folds", "seeds", "until_decided", "budget", "module", "replace", "scoring", "rope", "jobs")
+    return {**{name: getattr(arguments, name) for name in names}, "tune": _tuned(arguments.tune)}
+
+
+def _datasets(arguments: argparse.Namespace) -> list[Dataset]:
+    sources = arguments.data or ["digits"]
+    if len(sources) == 1:
+        return [dataset_of(arguments, sources[0])]
+    from actlab.data import arguments_of
+
+    # What is said of one of them need not fit the others.
+    return [dataset_of(arguments, source, only=arguments_of(source)) for source in sources]
+
+
+def _tuned(texts: list[str]) -> dict[str, list[Any]]:
+    """Read ``lr=0.003,0.01``: values are literals of Python, or words."""
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not values or name in found:
+            wrong = "names it twice" if name in found else "is not NAME=VALUE,VALUE"
+            raise UsageError(f"--tune {text!r} {wrong}; right is lr=0.003,0.01,0.03")
+        found[name] = [_literal(value) for value in values.split(",")]
+    return found
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text.strip()
+
+
+def _folders(out: Path, datasets: list[Dataset]) -> list[Path]:
+    """Return where the files of each dataset go."""
+    if len(datasets) == 1:
+        return [out]
+    if len({dataset.fingerprint for dataset in datasets}) < len(datasets):
+        raise UsageError("--data is given the same data twice; several datasets are several sets of rows")
+    names = [re.sub(r"[^\w.-]", "_", dataset.name) for dataset in datasets]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--data is given two files of one name, {_twice(names)!r}: give them other names")
+    return [out / name for name in names]
+
+
+def _twice(names: list[str]) -> str:
+    return next(name for name in names if names.count(name) > 1)
+
+
+def _compared(
+    arguments: argparse.Namespace,
+    dataset: Dataset,
+    settings: TrainSettings,
+    design: Mapping[str, Any],
+    out: Path,
+    executor: Executor | None,
+) -> tuple[Comparison, list[Path], str]:
+    """Compare on one dataset; return what came out, the files written and what MLflow said."""
+    import actlab.comparison
+    from actlab.comparison import Interrupted, cv_results
+    from actlab.report.tables import plain_rows, write_csv
+
+    try:
+        found = actlab.comparison.compare(
+            arguments.activations,
+            dataset,
+            ledger=out / NAME,
+            executor=executor,
+            verbose=0 if arguments.quiet else 1 + arguments.verbose,
+            **design,
+            **dataclasses.asdict(settings),
+        )
+    except Interrupted as interruption:
+        write_csv(interruption.results, out / "results.csv")
+        write_csv(interruption.history, out / "history.csv")
+        raise
+    table = cv_results(found.results)
+    write_csv(table, out / "cv_results.csv")
+    pages = hiplot_page(plain_rows(table.filter(regex="^param_|_score$")), out)
+    files = [out / NAME, out / "cv_results.csv", *found.to_csv(out), *(out / page for page in pages)]
+    logged = ""
+    if arguments.mlflow is not None:
+        from actlab.tracking import log_comparison
+
+        logged = log_comparison(
+            found.results,
+            found.history,
+            arguments.mlflow,
+            name=f"{dataset.name}: {', '.join(arguments.activations)}",
+            settings={"data": dataset.name, "folds": arguments.folds, **dataclasses.asdict(settings)},
+            files=files[1:],
+            keys=found.results["key"].to_list(),
+        )
+    return found, files, logged
+
+
+def _say_one(
+    arguments: argparse.Namespace, dataset: Dataset, found: Comparison, files: list[Path], logged: str
+) -> int:
+    said = {**_report(found), **({"mlflow": logged} if logged else {})}
+    lines = [_table(found), "", *wrapped(found.sentences())]
+    return say(arguments, dataset, said, [*lines, *(["", *wrapped([logged])] if logged else [])], files)
+
+
+def _report(found: Comparison) -> dict[str, Any]:
+    from actlab.report.tables import plain_rows
+
+    return {
+        "ranking": plain_rows(found.ranking),
+        "verdicts": plain_rows(found.verdicts),
+        "insights": found.sentences(),
+    }
+
+
+def _table(found: Comparison) -> str:
+    """Return the ranking, with its folds or seeds as far as there is room."""
+    from actlab.report.tables import text_table
+
+    parts = [str(name) for name in found.ranking if str(name).startswith(("fold_", "seed_"))]
+    return text_table(found.ranking[[*_RANKING, *parts]])
+
+
+def _say_several(
+    arguments: argparse.Namespace, datasets: list[Dataset], found: list[tuple[Comparison, list[Path], str]]
+) -> int:
+    """Say what holds over all datasets."""
+    import pandas as pd
+
+    from actlab.demsar import over_datasets
+    from actlab.report.critical_difference import text_diagram
+    from actlab.report.tables import plain_rows, write_csv
+
+    means = {
+        dataset.name: comparison.ranking.set_index("activation")["mean"]
+        for dataset, (comparison, _, _) in zip(datasets, found, strict=True)
+    }
+    scores = pd.DataFrame(means).T[list(arguments.activations)]
+    across = over_datasets(scores)
+    table = scores.rename_axis("data").reset_index()
+    write_csv(table, arguments.out / "datasets.csv")
+    write_csv(across.verdicts, arguments.out / "across.csv")
+    files = [arguments.out / "datasets.csv", arguments.out / "across.csv", *_diagram(across, arguments.out)]
+    lines, said = [], {}
+    for dataset, (comparison, _, logged) in zip(datasets, found, strict=True):
+        lines += [f"{dataset.name}:", _table(comparison), "", *wrapped(comparison.sentences()), ""]
+        lines += [*wrapped([logged]), ""] if logged else []
+        said[dataset.name] = {**_report(comparison), **({"mlflow": logged} if logged else {})}
+    across_said = {
+        "ranks": plain_rows(across.ranks),
+        "verdicts": plain_rows(across.verdicts),
+        "insights": across.sentences(),
+    }
+    lines += [f"Over {len(datasets)} datasets:", text_diagram(across), "", *wrapped(across.sentences())]
+    files = [*files, *(file for _, written, _ in found for file in written)]
+    return say_all(arguments, {"datasets": said, "across": across_said}, lines, files)
+
+
+def _diagram(across: Any, out: Path) -> list[Path]:
+    """Draw the diagram; without matplotlib say so, for there is one in text."""
+    from actlab.report.critical_difference import write_critical_difference
+
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        print('actlab: no picture without matplotlib: pip install "actlab[docs]"', file=sys.stderr)
+        return []
+    write_critical_difference(across, out / "critical_difference.png")
+    return [out / "critical_difference.png"]
+
+
+def _cluster(address: str | None) -> contextlib.AbstractContextManager[Executor | None]:
+    """Return a Dask cluster, if one is asked for."""
+    if address is None:
+        return contextlib.nullcontext()
+    try:
+        from actlab.cluster import Cluster
+    except ImportError as error:
+        raise UsageError("--scheduler needs Dask: pip install 'actlab[dask]'") from error
+    return Cluster(address)

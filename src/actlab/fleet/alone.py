@@ -1,0 +1,81 @@
+"""A net that no fleet can train, trained by skorch with the random numbers that are its run's."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import skorch
+
+from actlab._spec import short
+from actlab.fleet.run import HOLDOUT, WEIGHTS, Result, drawing, numpy_seeded, stream
+from actlab.fleet.skorch_nets import untrained
+
+
+class RunFailed(RuntimeError):
+    """A net has no result; scikit-learn gives it ``error_score``."""
+
+
+def fit_alone(
+    net: skorch.NeuralNet, X: Any, y: Any, seed: int, fold: int, result: Result, **fit_params: Any
+) -> None:
+    """Let skorch fit a net.
+
+    Args:
+        net: A net that has not learnt anything; it has weights and history afterwards.
+        X: What it is fitted to.
+        y: Its targets.
+        seed: Of its run.
+        fold: Of its run.
+        result: Gets the seconds, and the failure if there is one.
+        **fit_params: What ``fit`` is given besides.
+
+    Raises:
+        RunFailed: It diverged.
+        Exception: Whatever anybody's callbacks, criterion or module raise.
+    """
+    start = time.perf_counter()
+    try:
+        holdout = numpy_seeded(stream(seed, fold, HOLDOUT))
+        with drawing(seed, fold, WEIGHTS, str(net.device)), holdout, _interruptible(net):
+            modules = untrained(net.get_params_for("module"))
+            net.set_params(**{f"module__{name}": value for name, value in modules.items()})
+            net.fit(X, y, **fit_params)
+        _finite(net)
+    except Exception as error:
+        result.failure = str(error) if isinstance(error, RunFailed) else short(error)
+        raise
+    finally:
+        result.seconds = time.perf_counter() - start
+
+
+def _finite(net: skorch.NeuralNet) -> None:
+    for name in ("train_loss", "valid_loss"):
+        for row in net.history:
+            if not math.isfinite(row.get(name, 0.0)):
+                raise RunFailed(f"diverged: {name} is {row[name]} in epoch {row['epoch']}")
+
+
+@contextlib.contextmanager
+def _interruptible(net: skorch.NeuralNet) -> Iterator[None]:
+    """Let Ctrl-C end more than this net: skorch's ``fit`` takes it for early stopping and returns."""
+    interrupts: list[KeyboardInterrupt] = []
+    fit_loop = net.fit_loop
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return fit_loop(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            interrupts.append(interrupt)
+            raise
+
+    net.fit_loop = noting
+    try:
+        yield
+    finally:
+        del net.fit_loop
+    if interrupts:
+        raise interrupts[0]

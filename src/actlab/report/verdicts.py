@@ -1,0 +1,133 @@
+"""What a comparison says, in sentences with their figures."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from actlab.comparison import Comparison
+
+_PAIRS = 12  # sentences about pairs; with more activations the rest is in the table
+
+
+def comparison_sentences(comparison: Comparison) -> list[str]:
+    """Say what a comparison shows, and what it does not.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        Sentences on the best, on pairs, on what has no rank, on the region of equivalence and on the cost.
+    """
+    ranking, about = comparison.ranking, comparison.about
+    show = _Units(about["points"])
+    return [
+        *_best(ranking, about["metric"], show),
+        *_pairs(comparison, show),
+        *_without_rank(ranking),
+        *_region(about, show, len(ranking)),
+        *_cost(about),
+    ]
+
+
+class _Units:
+    """Differences of shares of rows are said in percentage points, others in units of the score."""
+
+    def __init__(self, points: bool) -> None:
+        self.points = points
+
+    def number(self, value: float, sign: bool = False) -> str:
+        """Return a difference without its unit."""
+        if self.points:
+            return f"{100 * value:{'+' if sign else ''}.2f}"
+        return f"{value:{'+' if sign else ''}.3g}"
+
+    def difference(self, value: float) -> str:
+        """Return a difference with its unit."""
+        return f"{self.number(value)}{' points' * self.points}"
+
+
+def _best(ranking: pd.DataFrame, metric: str, show: _Units) -> list[str]:
+    first = ranking[ranking["rank"] == 1]
+    if first.empty:
+        return ["No activation has a rank."]
+    figures = [f"{row['activation']} ({row['mean']:.4f})" for _, row in first.iterrows()]
+    runs = " or ".join(str(runs) for runs in sorted(set(first["runs"])))
+    if len(first) == 1:
+        name, mean = first.iloc[0][["activation", "mean"]]
+        return [f"Best: {name}, mean {metric} {mean:.4f} over {runs} runs."]
+    return [f"First, not told apart: {', '.join(figures)}; mean {metric} over {runs} runs."]
+
+
+def _pairs(comparison: Comparison, show: _Units) -> list[str]:
+    verdicts, ranking = comparison.verdicts, comparison.ranking
+    if verdicts.empty:
+        return ["There is one activation: nothing to compare it with."]
+    failed = set(ranking[ranking["mean"].isna()]["activation"])  # of them there is a sentence anyway
+    rows = verdicts[~(verdicts["a"].isin(failed) | verdicts["b"].isin(failed))]
+    if len(rows) > _PAIRS:
+        first = set(ranking[ranking["rank"] == 1]["activation"])
+        rows = rows[rows["a"].isin(first) | rows["b"].isin(first)]
+    said = [_pair(row, show) for _, row in rows[:_PAIRS].iterrows()]
+    left = len(verdicts) - len(said)
+    left -= len(verdicts) - len(verdicts[~(verdicts["a"].isin(failed) | verdicts["b"].isin(failed))])
+    return [*said, f"{left} more pairs are in the table of verdicts."] if left else said
+
+
+def _pair(row: pd.Series[Any], show: _Units) -> str:
+    a, b, sign = row["a"], row["b"], 1
+    if row["difference"] < 0:
+        a, b, sign = b, a, -1
+    if row["verdict"] == "none":
+        return f"{a} and {b}: no verdict; {row['reason']}."
+    ends = sorted((sign * row["low"], sign * row["high"]))
+    level = f"{100 * (1 - row['level']):.3g} %"
+    interval = f"{level} interval {show.number(ends[0], True)} to {show.number(ends[1], True)}"
+    gap = f"{show.difference(abs(row['difference']))} ({interval})"
+    wins = row["wins"] if sign == 1 else 1 - row["wins"]
+    ahead = f"ahead in {wins:.0%} of {row['runs']} pairs of runs"
+    if row["verdict"] in ("better", "worse"):
+        return f"{b} is worse than {a} by {gap}; p = {row['p_holm']:.2g}, {a} is {ahead}."
+    if row["verdict"] == "equivalent":
+        return f"{a} and {b} are equivalent: {gap} apart, {row['p_equivalent']:.1%} within the region."
+    return f"{a} and {b}: undecided, {gap} apart; {row['reason']}."
+
+
+def _without_rank(ranking: pd.DataFrame) -> list[str]:
+    return [
+        f"{row['activation']} {_sat(row['status'])}{': no rank' if row['rank'] is pd.NA else ''}."
+        for _, row in ranking.iterrows()
+        if row["status"]
+    ]
+
+
+def _sat(status: str) -> str:
+    return f"is at {status}" if status.startswith("chance") else status
+
+
+def _region(about: Any, show: _Units, names: int) -> list[str]:
+    if names < 2 or math.isnan(about["region"]):
+        return []
+    return [
+        f"Equivalent is what differs by at most {show.difference(about['region'])}: {about['region_is']}."
+    ]
+
+
+def _cost(about: Any) -> list[str]:
+    said = []
+    if tuned := about["tuned"]:
+        names = ", ".join(tuned[0])
+        values = f"{len(tuned)} values of {names}"
+        said.append(
+            f"Each run was trained with {values}: {about['trained']} trainings instead of "
+            f"{about['trained'] // len(tuned)}."
+        )
+    if race := about.get("race"):
+        said.append(
+            f"Racing: {about['trained']} trainings in {race['looks']} rounds up to {about['seeds']} seeds; "
+            f"{race['ended']}."
+        )
+    return said

@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+import skorch
+import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state
+
+from actlab import UsageError, load_data
+from actlab.fleet.chain import straight_line
+from actlab.nets import ConvNet
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # nets this small only wait for a second one
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "image"),
+    [
+        ({"num_features": 64}, (1, 8, 8)),
+        ({}, (1, 28, 28)),
+        ({"num_features": 1}, (1, 1, 1)),
+        ({"num_features": 25, "num_units": 4, "num_classes": 2}, (1, 5, 5)),
+        ({"num_features": 3 * 6 * 10, "image_shape": (3, 6, 10)}, (3, 6, 10)),
+    ],
+)
+def test_rows_and_images_give_the_same_logits(arguments, image):
+    net = ConvNet(**arguments)
+    images = torch.randn(3, *image)
+    logits = net(images)
+    assert logits.shape == (3, arguments.get("num_classes", 10))
+    assert torch.equal(net(images.flatten(1)), logits)
+
+
+def test_an_empty_batch_has_no_logits():
+    assert ConvNet(num_features=64)(torch.empty(0, 64)).shape == (0, 10)
+
+
+def test_the_forward_pass_is_four_layers_with_an_activation_after_the_first_three():
+    net = ConvNet(num_units=8, activation="tanh", num_features=36, num_classes=3)
+    x = torch.randn(4, 36)
+    hidden = torch.tanh(net.conv2(torch.tanh(net.conv1(x.view(4, 1, 6, 6)))))
+    expected = net.fc2(torch.tanh(net.fc1(hidden.flatten(1))))
+    assert torch.equal(net(x), expected)
+
+
+def test_the_sizes_follow_num_units():
+    net = ConvNet(num_units=32, num_features=64)
+    sizes = [tuple(layer.weight.shape) for layer in (net.conv1, net.conv2, net.fc1, net.fc2)]
+    assert sizes == [(8, 1, 3, 3), (16, 8, 3, 3), (32, 64), (10, 32)]
+
+
+def test_each_layer_has_an_activation_of_its_own():
+    net = ConvNet(activation=nn.PReLU(), num_features=64)
+    assert len({id(p) for p in net.parameters() if p.numel() == 1}) == 3
+
+
+@pytest.mark.parametrize("activation", ["tanh", nn.PReLU, torch.relu, "xielu"])
+def test_the_weights_are_the_same_whatever_the_activation(activation):
+    torch.manual_seed(3)
+    net = dict(ConvNet(activation=activation, num_features=64).named_parameters())
+    torch.manual_seed(3)
+    for name, value in ConvNet(num_features=64).named_parameters():
+        assert torch.equal(net[name], value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_units": 3}, "num_units is 3; it must be at least 4"),
+        ({"num_classes": 0}, "num_classes is 0; it must be at least 1"),
+        ({"num_features": 0}, "num_features is 0; it must be at least 1"),
+        ({"num_features": 65}, "num_features is 65, which is no square; give image_shape=(channels, height"),
+        ({"num_features": 64, "image_shape": (1, 8, 9)}, "image_shape is (1, 8, 9); it must be (channels,"),
+        ({"num_features": 64, "image_shape": (8, 8)}, "height, width) with a product of 64"),
+        ({"num_features": 64, "image_shape": (1, -8, -8)}, "image_shape is (1, -8, -8)"),
+    ],
+)
+def test_a_size_that_does_not_fit_is_named(arguments, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        ConvNet(**arguments)
+    assert message in str(error.value)
+
+
+def test_rows_of_another_width_are_refused():
+    with pytest.raises(RuntimeError, match="65"):
+        ConvNet(num_features=64)(torch.zeros(2, 65))
+
+
+def test_an_unknown_activation_is_answered_with_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'relu'"):
+        ConvNet(activation="reluu")
+
+
+@pytest.mark.parametrize("activation", ["relu", "mish", nn.PReLU])
+def test_a_stack_of_nets_under_vmap_has_the_gradients_that_each_has_alone(activation):
+    nets = [ConvNet(num_units=8, activation=activation, num_features=64) for _ in range(3)]
+    x = torch.randn(5, 64)
+    weights, _ = stack_module_state(nets)
+    stacked = torch.vmap(lambda w: functional_call(nets[0], w, (x,)))(weights)
+    grads = torch.autograd.grad(stacked.square().sum(), list(weights.values()))
+    for place, net in enumerate(nets):
+        alone = torch.autograd.grad(net(x).square().sum(), list(net.parameters()))
+        for ours, theirs in zip(grads, alone, strict=True):
+            torch.testing.assert_close(ours[place], theirs)
+
+
+def test_a_fleet_steps_it_by_hand():
+    line = straight_line(ConvNet(num_features=64))
+    assert line is not None
+    assert [link.name for link in line if link.kind == "formula"] == [
+        "activation1.",
+        "activation2.",
+        "activation3.",
+    ]
+
+
+def test_it_learns_the_digits():
+    torch.manual_seed(0)
+    data = load_data("digits")
+    net = skorch.NeuralNetClassifier(
+        ConvNet,
+        module__num_features=64,
+        criterion=nn.CrossEntropyLoss,
+        optimizer__momentum=0.9,
+        lr=0.1,
+        batch_size=64,
+        max_epochs=10,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+    )
+    learnt = np.arange(len(data.X)) % 5 != 0
+    net.fit(data.X[learnt], data.y[learnt])
+    assert np.mean(net.predict(data.X[~learnt]) == data.y[~learnt]) > 0.9

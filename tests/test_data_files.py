@@ -1,0 +1,239 @@
+"""Tables: .npz and .csv files against arrays written here, and every message a person can meet."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actlab._errors import UsageError
+from actlab.data import Dataset, load_data
+from tests.datasets import THREE, refused, standardised, write_csv, write_npz
+
+# ---- .npz --------------------------------------------------------------------------------------------------
+
+
+def test_npz_flattens_and_encodes(tmp_path):
+    X = np.random.default_rng(0).normal(3, 2, (5, 2, 3)).astype(np.float32)
+    data = load_data(write_npz(tmp_path, X=X, y=np.array(["b", "a", "c", "a", "b"])))
+    np.testing.assert_allclose(data.X, standardised(X.reshape(5, 6)), rtol=1e-5)
+    assert data.y.tolist() == [1, 0, 2, 0, 1]
+    assert data.classes == ("a", "b", "c")
+    assert data.name == "arrays.npz"
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape"),
+    [((6,), ()), ((2, 3), (1, 2, 3)), ((3, 1, 2), (3, 1, 2)), ((1, 6), (1, 1, 6)), ((1, 2, 3, 1), ())],
+)
+def test_npz_images_keep_their_shape_and_are_the_same_data(tmp_path, rows, shape):
+    X = np.arange(24.0).reshape(4, *rows)
+    data = load_data(write_npz(tmp_path, X=X, y=np.arange(4)))
+    assert data.shape == shape
+    assert data.X.shape == (4, 6)
+    assert data.fingerprint == load_data(write_npz(tmp_path, X=X.reshape(4, 6), y=np.arange(4))).fingerprint
+
+
+@pytest.mark.parametrize(
+    "y", [np.array([5, -1, 5]), np.array([5.0, -1.0, 5.0]), np.array([5, -1, 5], np.int8)]
+)
+def test_whole_labels_keep_their_numbers(tmp_path, y):
+    data = load_data(str(write_npz(tmp_path, X=THREE, y=y)))
+    assert data.classes == (-1, 5)
+    assert [type(label) for label in data.classes] == [int, int]
+    assert data.y.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, np.uint8, ">f8", np.longdouble])
+def test_every_numeric_dtype_gives_the_same_features(tmp_path, dtype):
+    data = load_data(write_npz(tmp_path, X=THREE.astype(dtype), y=np.array([0, 1, 0])))
+    np.testing.assert_allclose(data.X, standardised(THREE.reshape(3, 4)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-200, 1e200, 1.7e308])
+def test_features_of_any_scale(tmp_path, scale):
+    data = load_data(write_npz(tmp_path, X=np.array([[scale], [-scale]]), y=np.array([0, 1])))
+    np.testing.assert_allclose(data.X, [[math.sqrt(0.5)], [-math.sqrt(0.5)]], rtol=1e-6)
+
+
+ONE_NAN = np.where(np.arange(6).reshape(3, 2) == 3, np.nan, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"X": THREE}, "cannot read arrays X and y from '.*arrays.npz': 'y is not a file in the archive'"),
+        ({"y": [0, 1, 0]}, "'X is not a file in the archive'"),
+        (
+            {"X": THREE, "y": np.array([0, "a", None])},
+            "Object arrays cannot be loaded when allow_pickle=False",
+        ),
+        ({"X": THREE.astype(object), "y": [0, 1, 0]}, "Object arrays cannot be loaded"),
+        (
+            {"X": THREE, "y": [0, 0.5, 1]},
+            "arrays.npz: y holds 0.5; labels must be integers or strings; "
+            r"where numbers are to be predicted, give regression=True \(--regression\)$",
+        ),
+        ({"X": THREE, "y": [0, np.nan, 1]}, "y holds nan; labels must be integers or strings$"),
+        ({"X": THREE, "y": [0, np.inf, 1]}, "y holds inf"),
+        (
+            {"X": THREE, "y": [0, 1]},
+            r"X has shape \(3, 2, 2\) and y \(2,\); they must be \(n, d\) and \(n,\)",
+        ),
+        ({"X": THREE, "y": np.eye(3, dtype=int)}, r"y \(3, 3\)"),
+        ({"X": [1, 2, 3], "y": [0, 1, 0]}, r"X has shape \(3,\)"),
+        ({"X": 1.0, "y": 0}, r"X has shape \(\)"),
+        ({"X": np.zeros((3, 0)), "y": [0, 1, 0]}, r"X has shape \(3, 0\); at least one row and one feature"),
+        ({"X": THREE.astype(str), "y": [0, 1, 0]}, "X has dtype <U3 and y int64; X must be numbers"),
+        ({"X": THREE + 1j, "y": [0, 1, 0]}, "X has dtype complex128"),
+        ({"X": THREE, "y": [b"a", b"b", b"a"]}, "y [|]S1; X must be numbers, y integers or strings"),
+        ({"X": np.full((3, 2), 0.1), "y": [0, 1, 0]}, "X is constant .every value is 0.1."),
+        ({"X": ONE_NAN, "y": [0, 1, 0]}, r"1 of 6 values .*, the first is X\[1, 1\] = nan$"),
+        ({"X": [[1, 2], [np.inf, -np.inf]], "y": [0, 1]}, r"2 of 4 values .* infinite, .* X\[1, 0\] = inf$"),
+        ({"X": THREE, "y": ["a", "a", "a"]}, "arrays.npz: every label is 'a'; at least two classes"),
+        ({"X": THREE, "y": np.zeros(3)}, "every label is 0; at least two"),
+    ],
+)
+def test_unfit_arrays_are_refused(tmp_path, arrays, message):
+    refused(message, write_npz(tmp_path, **arrays))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot read arrays X and y from '.*broken.npz': File is not a zip file"),
+        (b"not a zip", "File is not a zip file"),
+        (b"\x80\x04N.", "File is not a zip file"),  # a pickle
+    ],
+)
+def test_a_file_that_is_no_npz_is_refused(tmp_path, content, message):
+    path = tmp_path / "broken.npz"
+    path.write_bytes(content)
+    refused(message, path)
+
+
+def test_a_npy_renamed_is_refused(tmp_path):
+    path = tmp_path / "single.npz"
+    with path.open("wb") as file:
+        np.save(file, THREE)
+    refused("File is not a zip file", path)
+
+
+def test_an_array_larger_than_memory_is_refused(tmp_path):
+    path, header = tmp_path / "huge.npz", io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 60,)}
+    )
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("X.npy", header.getvalue())
+        file.writestr("y.npy", header.getvalue())
+    refused("cannot read arrays X and y from '.*huge.npz': Unable to allocate", path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    damage=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4),
+    cut=st.one_of(st.none(), st.integers(0, 2_000)),
+    compressed=st.booleans(),
+)
+@pytest.mark.filterwarnings("ignore:Reading `.npy`", "ignore:Overlapped entries")
+def test_damaged_npz_is_loaded_or_refused_but_never_a_traceback(damage, cut, compressed):
+    buffer = io.BytesIO()
+    save = np.savez_compressed if compressed else np.savez
+    save(buffer, X=np.arange(60.0).reshape(20, 3), y=np.arange(20) % 2)
+    content = bytearray(buffer.getvalue()[:cut])
+    for position, value in damage:
+        if content:
+            content[position % len(content)] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "damaged.npz"
+        path.write_bytes(content)
+        with contextlib.suppress(UsageError):  # any other exception, or a warning, fails the test
+            assert isinstance(load_data(path), Dataset)
+
+
+# ---- .csv --------------------------------------------------------------------------------------------------
+
+
+def test_csv_takes_every_other_column_as_a_feature(tmp_path):
+    path = write_csv(tmp_path, "width,kind,height\n1,rose,2.5\n3,None,4\n5,iris,6\n7,rose,-1e3\n")
+    data = load_data(path, target="kind")
+    np.testing.assert_allclose(
+        data.X, standardised(np.array([[1, 2.5], [3, 4], [5, 6], [7, -1e3]])), rtol=1e-6
+    )
+    assert data.classes == ("None", "iris", "rose")
+    assert data.y.tolist() == [2, 0, 1, 2]
+    assert data.name == "flowers.csv"
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "y"),
+    [
+        (["10", "9", "10"], (9, 10), [1, 0, 1]),
+        (["1.0", "2.0", "1.0"], (1, 2), [0, 1, 0]),
+        (["10.5", "9.5", "9.5"], ("9.5", "10.5"), [1, 0, 0]),
+        (["True", "False", "True"], ("False", "True"), [1, 0, 1]),
+        (["NA", "x", "x"], ("NA", "x"), [0, 1, 1]),
+        (["1", "b", "1"], ("1", "b"), [0, 1, 0]),
+        (["inf", "1", "1"], (1, "inf"), [1, 0, 0]),
+        (["18446744073709551615", "7", "7"], (7, 2**64 - 1), [1, 0, 0]),
+    ],
+)
+def test_csv_labels_of_any_type(tmp_path, labels, classes, y):
+    rows = "".join(f"{label},{i}\n" for i, label in enumerate(labels))
+    data = load_data(write_csv(tmp_path, f"label,a\n{rows}"), target="label")
+    assert data.classes == classes
+    assert data.y.tolist() == y
+
+
+def test_csv_true_and_false_are_features(tmp_path):
+    data = load_data(write_csv(tmp_path, "a,label\nTrue,x\nFalse,y\n"), target="label")
+    np.testing.assert_allclose(data.X, [[math.sqrt(0.5)], [-math.sqrt(0.5)]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "a,b,kinds\n1,2,x\n",
+            "flowers.csv: no column 'kind'; did you mean 'kinds'.; the label column is one of",
+        ),
+        ("a,b\n1,2\n", "no column 'kind'; the label column is one of a, b"),
+        ("a,kind\n1,x\nred,y\n", "feature column 'a' must be numeric, but holds 'red' in row 1 .from 0."),
+        ("a,kind\nTrue,x\n,y\n", "feature column 'a' must be numeric, but holds mixed types"),
+        ("", "cannot read '.*flowers.csv' as CSV: No columns to parse"),
+        ("a,kind\n", r"flowers.csv: X has shape \(0, 1\); at least one row"),
+        ("kind\nx\ny\n", r"X has shape \(2, 0\); at least one row and one feature"),
+        ("a,kind\n1,x\n2,\n3,\n", r"the label column 'kind' is empty in 2 of 3 rows, the first is y\[1\]"),
+        ("a,b,kind\n1,2,x\n1,,y\n", r"1 of 4 values .*missing.*X\[1, 1\] = nan .column 'b'."),
+        ("a,b,kind\n1,2,x\n1,1e999,y\n", r"1 of 4 values .*X\[1, 1\] = inf .column 'b'."),
+        ("a,kind\n1,x\n2,x\n", "flowers.csv: every label is 'x'; at least two classes"),
+        ("a,kind\n1,x\n1,y\n", "X is constant .every value is 1.0."),
+        ("a,kind\n1,x\n1,y,3,4\n", "as CSV: Error tokenizing data"),
+        ("a,kind\n1,x,9\n1,y,9\n", "the rows have more fields than the header line"),
+        (
+            ",a,kind\n0,1,x\n1,2,y\n",
+            "Unnamed: 0 has no name in the header; save a DataFrame with index=False",
+        ),
+    ],
+)
+def test_unfit_csv_is_refused(tmp_path, text, message):
+    refused(message, write_csv(tmp_path, text), target="kind")
+
+
+def test_csv_without_target_lists_the_columns(tmp_path):
+    refused("flowers.csv: give target; .* one of a, kind", write_csv(tmp_path, "a,kind\n1,x\n"))
+
+
+def test_csv_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "flowers.csv"
+    path.write_bytes(b"a,kind\n\xff\xfe,x\n")
+    refused("cannot read '.*flowers.csv' as CSV: 'utf-8' codec", path, target="kind")

@@ -1,0 +1,242 @@
+"""Activations compared in a person's own net."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skorch
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from actlab import NeuralNet, UsageError, compare
+from actlab._experiment import Experiment
+from actlab.cli import main
+from actlab.data import Dataset, load_data
+from actlab.nets import ConvNet
+from actlab.training import TrainSettings
+from tests.commands import refused
+
+SHORT = {"epochs": 4, "batch_size": 16}
+
+OWN = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_features, num_classes, width=8):
+        super().__init__()
+        inner = [nn.Linear(num_features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+        self.body = nn.Sequential(*inner)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+class Two(Net):
+    def forward(self, x):
+        return self.head(torch.tanh(self.body(x)))
+
+
+class Bare(nn.Module):
+    def __init__(self, num_features, num_classes):
+        super().__init__()
+        self.head = nn.Linear(num_features, num_classes)
+
+    def forward(self, x):
+        return self.head(x)
+
+
+class Wrong(Net):
+    def __init__(self, num_features, num_classes):
+        super().__init__(num_features, num_classes + 1)
+
+
+def broken():
+    raise RuntimeError("no such thing")
+"""
+
+
+class Net(nn.Module):
+    """A net whose first activation is a module and whose second is a call."""
+
+    def __init__(self, num_features=4, num_classes=3):
+        super().__init__()
+        self.one, self.act = nn.Linear(num_features, 8), nn.ReLU()
+        self.two, self.three = nn.Linear(8, 8), nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.three(F.relu(self.two(self.act(self.one(x)))))
+
+
+class Written(nn.Module):
+    """The same, written with tanh."""
+
+    def __init__(self, num_features=4, num_classes=3):
+        super().__init__()
+        self.one, self.two = nn.Linear(num_features, 8), nn.Linear(8, 8)
+        self.three = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.three(torch.tanh(self.two(torch.tanh(self.one(x)))))
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    X = (rng.normal(size=(120, 4)) + 2 * np.eye(3, 4)[y]).astype(np.float32)
+    return Dataset(X, y, "made up", "0" * 16, ("a", "b", "c"))
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    np.savez("tiny.npz", X=rng.normal(size=(90, 4)) + 2 * np.eye(3, 4)[y], y=y)
+
+
+def built(dataset, module, activation, **how):
+    experiment = Experiment(dataset, TrainSettings(), 3, module, **how)
+    return experiment.untrained(activation)
+
+
+def test_the_activations_of_a_class_are_swapped_and_the_weights_are_the_same(dataset):
+    x = torch.from_numpy(dataset.X)
+    relu, tanh, written = (
+        built(dataset, Net, "relu"),
+        built(dataset, Net, "tanh"),
+        built(dataset, Written, "tanh"),
+    )
+    for one, other in zip(relu.parameters(), tanh.parameters(), strict=True):
+        assert torch.equal(one, other)
+    torch.testing.assert_close(tanh(x), written(x))
+    assert not torch.allclose(relu(x), tanh(x))
+
+
+def test_a_class_is_compared_and_trains_in_a_fleet(dataset):
+    found = compare(["relu", "tanh"], dataset, module=Net, seeds=2, **SHORT)
+    assert (found.results["failure"] == "").all()
+    assert set(found.results["how"]) <= {"by hand", "by autograd"}
+    written = compare(["relu"], dataset, module=Net, seeds=2, **SHORT)
+    same = found.results[found.results["activation"] == "relu"]
+    assert same["score"].to_list() == pytest.approx(written.results["score"].to_list(), abs=0.026)
+
+
+def test_an_instance_starts_anew_with_every_seed(dataset):
+    instance = Net()
+    before = [weight.clone() for weight in instance.parameters()]
+    experiment = Experiment(dataset, TrainSettings(), 3, instance)
+    first, second = (
+        next(each.run for each in experiment.trainings(["tanh"], range(seed, seed + 1))) for seed in (0, 1)
+    )
+    weights = [torch.cat([w.flatten() for w in run.build().parameters()]) for run in (first, second)]
+    assert not torch.equal(*weights)
+    assert all(torch.equal(a, b) for a, b in zip(before, instance.parameters(), strict=True))
+    assert (compare(["relu", "tanh"], dataset, module=instance, **SHORT).results["failure"] == "").all()
+
+
+def test_a_skorch_net_keeps_its_own_settings(dataset):
+    net = skorch.NeuralNetClassifier(
+        Net, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, max_epochs=3, lr=0.01, verbose=0
+    )
+    found = compare(["relu", "tanh"], dataset, module=net, tune={"lr": [0.001, 0.01]})
+    assert found.results["epochs"].unique().tolist() == [3]
+    assert set(found.results["lr"]) <= {0.001, 0.01}
+    assert (found.results["failure"] == "").all()
+
+
+def test_what_is_replaced_may_be_said(dataset):
+    x = torch.from_numpy(dataset.X)
+    only_module = built(dataset, Net, "tanh", replace="act")
+    written = built(dataset, Written, "tanh")
+    assert not torch.allclose(only_module(x), written(x))
+    with pytest.raises(UsageError, match="replace is 'relu', but NeuralNet takes its activation"):
+        compare(["relu"], dataset, module=NeuralNet, replace="relu", **SHORT)
+
+
+def test_a_convolutional_net_sees_images():
+    data = load_data("digits")
+    assert data.shape == (1, 8, 8)
+    rows = np.sort(np.random.default_rng(0).permutation(len(data.y))[:300])
+    few = Dataset(data.X[rows], data.y[rows], "few digits", "1" * 16, data.classes, data.shape)
+    found = compare(["relu", "tanh"], few, module=ConvNet, epochs=12, lr=0.05, batch_size=16)
+    assert (found.results["failure"] == "").all()
+    assert found.ranking["mean"].min() > 0.6
+
+
+# -- on the command line --------------------------------------------------------------------------
+
+
+def test_a_module_from_a_file(own, tmp_path, capsys):
+    call = ["compare", "relu", "tanh", "--data", "tiny.npz", "--epochs", "2", "--seeds", "2"]
+    assert main([*call, "--module", "own.py:Net(width=12)", "--out", "a"]) == 0
+    first = capsys.readouterr().out
+    assert main([*call, "--module", "own.py:Net(width=12)", "--out", "a", "--jobs", "2"]) == 0
+    assert capsys.readouterr().out == first
+    assert main([*call, "--module", "own.py:Two", "--replace", "tanh", "--out", "b"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--module own.py:Nett", "module 'own.py:Nett': there is no 'Nett' in it; did you mean 'Net'"),
+        ("--module own.py", "module is 'own.py', not 'package.module:Net'"),
+        ("--module nowhere.py:Net", "there is no file 'nowhere.py'"),
+        ("--module own.py:Net(width=x)", "arguments must be literals"),
+        ("--module own.py:Net(widht=3)", "cannot be made: TypeError"),
+        ("--module own.py:broken", "cannot be made: RuntimeError: no such thing"),
+        ("--module own.py:Two", "has relu, tanh; replace says which of them"),
+        ("--module own.py:Bare", "has no activation that is known"),
+        ("--module own.py:Wrong", "gives (2, 4), not (2, 3)"),
+        ("--module own.py:Net --replace mish", "mish"),
+        ("--replace relu", "there is no module to replace anything in"),
+        ("--tune lr", "--tune 'lr' is not NAME=VALUE,VALUE"),
+        ("--tune lr=0.1 --tune lr=0.2", "names it twice"),
+        ("--tune lr=fast", "tune has lr='fast', not above 0"),
+        ("--scoring acuracy", "did you mean 'accuracy'"),
+        ("--rope -1", "rope is -1.0"),
+        ("--budget 5", "budget is 5, which until_decided keeps to"),
+        ("--seeds 2 --until-decided", "until_decided adds seeds by itself"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(own, capsys, arguments, message):
+    before = sorted(os.listdir())
+    call = ["compare", "relu", "tanh", "--data", "tiny.npz", *arguments.split()]
+    assert message in refused(capsys, *call)
+    assert sorted(set(os.listdir()) - {"__pycache__"}) == before
+
+
+def test_a_person_s_module_prints_to_standard_error(own, capsys):
+    Path("loud.py").write_text(f"print('hello')\n{OWN}")
+    sys.modules.pop("loud", None)
+    call = ["compare", "relu", "--data", "tiny.npz", "--epochs", "1", "--module", "loud.py:Net"]
+    assert main([*call, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("{")
+    assert "hello" in err
+
+
+# -- a known result -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_thirty_layers_of_sigmoids_learn_nothing_and_get_no_rank():
+    from benchmarks.depth import DeepNet
+
+    how = {"module": DeepNet, "seeds": 2, "epochs": 20, "lr": 0.003, "momentum": 0.9}
+    found = compare(["sigmoid", "relu", "elu"], "digits", **how)
+    ranking = found.ranking.set_index("activation")
+    assert ranking["status"].to_dict() == {"elu": "", "relu": "", "sigmoid": "chance level in 6 of 6 runs"}
+    assert ranking["rank"].isna().to_dict() == {"elu": False, "relu": False, "sigmoid": True}
+    assert ranking["mean"][["elu", "relu"]].min() > 0.7
+    assert "sigmoid is at chance level in 6 of 6 runs: no rank." in found.sentences()
+    words = found.verdicts.set_index(["a", "b"])["verdict"]
+    assert words["sigmoid", "relu"] == words["sigmoid", "elu"] == "worse"

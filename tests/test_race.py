@@ -1,0 +1,127 @@
+import math
+from itertools import combinations
+
+import pytest
+
+from actlab._design import Budget, budget_of
+from actlab._errors import UsageError
+from actlab.race import LOOKS, SHARE, race
+from actlab.stats import LEVEL, Verdict
+
+NAMES = ["a", "b", "c"]
+
+
+def verdict(word, more=4):
+    figures = (0.0, -1.0, 1.0, SHARE, 0.5, 0.5, 0.3, 0.4, 0.3)
+    return Verdict(word, *figures, more if word == "undecided" else None)
+
+
+class Course:
+    """Says of each pair what a script says, from the look on at which it says it."""
+
+    def __init__(self, script, failed=None, more=4):
+        self.script, self.lost, self.more = script, failed or {}, more
+        self.trained = []
+
+    def look(self, names, seeds):
+        self.trained.append((seeds, list(names)))
+        found = {}
+        for pair in combinations(NAMES, 2):
+            word, since = self.script.get(pair, ("undecided", 0))
+            found[pair] = verdict(word if seeds >= since else "undecided", self.more)
+            if set(pair) & self.lost.keys():
+                found[pair] = None
+        return found, self.lost
+
+    def run(self, afford=lambda names, seeds: ""):
+        return race(NAMES, self.look, afford)
+
+
+def test_all_looks_together_keep_to_the_level():
+    assert SHARE * len(LOOKS) == pytest.approx(LEVEL)
+    assert all(seeds % 2 == 0 for seeds in LOOKS)  # two share their folds
+
+
+def test_who_is_worse_drops_out_and_the_rest_goes_on():
+    course = Course({("a", "b"): ("better", 2), ("a", "c"): ("equivalent", 6), ("b", "c"): ("worse", 2)})
+    found = course.run()
+    assert course.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (6, ["a", "c"])]
+    assert found.out == {"b": "worse than a after 2 seeds"}
+    assert found.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 6}
+    assert (found.looks, found.seeds, found.ended) == (3, 6, "all is decided")
+
+
+def test_a_pair_of_losers_is_not_pursued():
+    course = Course({("a", "b"): ("better", 2), ("a", "c"): ("better", 2)})
+    found = course.run()
+    assert course.trained == [(2, NAMES)]
+    assert found.ended == "all is decided"
+    assert found.verdicts["b", "c"].word == "undecided"
+    assert ("b", "c") not in found.decided
+
+
+def test_what_is_decided_stays_so():
+    class Wavering(Course):
+        def look(self, names, seeds):
+            found, lost = super().look(names, seeds)
+            found["a", "b"] = verdict("better" if seeds == 2 else "worse")
+            return found, lost
+
+    found = Wavering({}).run()
+    assert found.verdicts["a", "b"].word == "better"
+    assert found.out == {"b": "worse than a after 2 seeds"}
+
+
+def test_who_has_failed_drops_out():
+    course = Course({("a", "c"): ("better", 4)}, failed={"b": "diverged in 1 of 6 runs"})
+    found = course.run()
+    assert course.trained == [(2, NAMES), (4, ["a", "c"])]
+    assert found.out["b"] == "diverged in 1 of 6 runs"
+    assert found.verdicts["a", "b"] is None
+
+
+def test_an_undecided_race_ends_with_the_last_look():
+    found = Course({}).run()
+    assert (found.looks, found.seeds, found.ended) == (len(LOOKS), 32, "32 seeds are the most")
+
+
+def test_it_ends_when_no_number_of_seeds_would_decide():
+    course = Course({}, more=None)
+    found = course.run()
+    assert (found.looks, found.ended) == (3, "no number of seeds would decide the rest")
+
+
+def test_it_ends_when_the_budget_does():
+    found = Course({}).run(lambda names, seeds: "no more" if seeds > 4 else "")
+    assert (found.looks, found.seeds, found.ended) == (2, 4, "no more")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, Budget()),
+        (200, Budget(runs=200)),
+        ("200", Budget(runs=200)),
+        ("20m", Budget(seconds=1200)),
+        ("0.5m", Budget(seconds=30)),
+    ],
+)
+def test_a_budget_is_runs_or_minutes(text, expected):
+    assert budget_of(text) == expected
+
+
+@pytest.mark.parametrize("text", [0, -1, "0m", "m", "20 min", "1e3", "20s", "", True, 1.5, "²"])
+def test_what_is_no_budget_is_refused(text):
+    with pytest.raises(UsageError, match="neither a number of runs such as 200 nor minutes such as '20m'"):
+        budget_of(text)
+
+
+def test_a_round_that_does_not_fit_the_budget_is_not_begun():
+    assert Budget(runs=30).refusal(18, 12, 1.0) == ""
+    assert Budget(runs=30).refusal(18, 13, 1.0) == (
+        "the budget of 30 runs: 18 are trained, the next round takes 13 more"
+    )
+    assert Budget(seconds=120).refusal(10, 10, 59.0) == ""
+    assert "budget of 2 minutes" in Budget(seconds=120).refusal(10, 10, 61.0)
+    assert Budget(seconds=60).refusal(0, 10, 0.0) == ""
+    assert Budget().refusal(10**9, 10**9, math.inf) == ""

@@ -1,0 +1,337 @@
+"""Numbers to be predicted instead of classes: from the file to the sentences about the training."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import skorch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from actlab import UsageError
+from actlab.cli import main
+from actlab.data import Dataset, load_data
+from actlab.training import (
+    TrainSettings,
+    activation_problem,
+    check_training,
+    history_frame,
+    holdback_problem,
+    holdout,
+    make_net,
+    train,
+)
+from tests import fleets
+from tests.commands import actlab, elsewhere, names
+from tests.commands import refused as refused_in_one_line
+from tests.datasets import THREE, refused, write_csv, write_npz
+
+__all__ = ["elsewhere"]
+
+X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+PRICES = X @ [1.0, -2.0, 0.5, 0.0] + np.sin(3 * X[:, 0])
+SHORT = TrainSettings(epochs=3, batch_size=16, num_units=8)
+COLUMNS = ["epoch", "train_loss", "train_loss_best", "valid_loss", "valid_loss_best", "dur"]
+
+
+def made_up(rows=60):
+    y = (PRICES - PRICES.mean()) / PRICES.std(ddof=1)
+    return Dataset(X[:rows], y[:rows, None].astype(np.float32), "made up", "0" * 16, ())
+
+
+# ---- targets -----------------------------------------------------------------------------------------------
+
+
+def test_diabetes_is_a_regression_without_saying_so():
+    from sklearn.datasets import load_diabetes
+
+    data, (features, y) = load_data("diabetes"), load_diabetes(return_X_y=True)
+    assert (data.is_regression, data.classes, data.num_classes, data.shape) == (True, (), 1, ())
+    assert (data.X.shape, data.y.shape, data.y.dtype) == ((442, 10), (442, 1), np.float32)
+    np.testing.assert_array_equal(data.y[:, 0], ((y - y.mean()) / y.std(ddof=1)).astype(np.float32))
+    np.testing.assert_allclose(data.X, features / features.std(ddof=1), rtol=1e-5, atol=1e-7)
+    assert load_data("diabetes", regression=True).fingerprint == data.fingerprint
+    assert repr(data).startswith("Dataset('diabetes', X=float32(442, 10), y=float32(442, 1), fingerprint='")
+    torch.from_numpy(data.y)  # a read-only array would warn here
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.uint8, ">i4"])
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_numbers_of_any_type_are_standardised_to_one_column(tmp_path, kind, shape):
+    data = load_data(
+        write_npz(tmp_path, X=THREE, y=np.array([1, 2, 6], kind).reshape(shape)), regression=True
+    )
+    np.testing.assert_array_equal(data.y, np.float32([[-2], [-1], [3]] / np.sqrt(7.0)))
+    assert (data.y.dtype, data.classes, data.shape) == (np.float32, (), (1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        ([1e300, -1e300], [math.sqrt(0.5), -math.sqrt(0.5)]),
+        ([1.7e308, -1.7e308, 0], [1, -1, 0]),
+        ([5e-324, -5e-324, 0], [1, -1, 0]),
+        ([1e300, 0, 1, -1], [1.5, -0.5, -0.5, -0.5]),
+        ([1 + 2**-52, 1, 1, 1], [1.5, -0.5, -0.5, -0.5]),  # no float64 is their mean
+        ([2**53 - 1, 2**53 - 2, 2**53 - 3], [1, 0, -1]),
+    ],
+)
+def test_targets_of_any_scale(tmp_path, y, expected):
+    data = load_data(write_npz(tmp_path, X=np.eye(len(y), 3), y=np.array(y)), regression=True)
+    np.testing.assert_allclose(data.y[:, 0], expected, rtol=1e-7, atol=1e-15)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(-1e300, 1e300), min_size=2, max_size=20), st.floats(-1e300, 1e300))
+def test_targets_have_mean_zero_and_deviation_one(tmp_path_factory, y, far):
+    numbers = np.array([*y, far])
+    path = write_npz(tmp_path_factory.mktemp("y"), X=np.eye(len(numbers)), y=numbers)
+    if numbers.min() == numbers.max():
+        refused("every target is", path, regression=True)
+        return
+    found = load_data(path, regression=True).y[:, 0].astype(np.float64)
+    assert abs(found.mean()) < 1e-6
+    assert found.std(ddof=1) == pytest.approx(1, abs=1e-6)
+    assert (np.diff(found[np.argsort(numbers, kind="stable")]) >= 0).all()
+
+
+def test_a_column_of_a_csv_file_is_the_target(tmp_path):
+    path = write_csv(tmp_path, "price,a,b\n1,1,4\n2,2,6\n6,5,5\n")
+    data, as_classes = load_data(path, target="price", regression=True), load_data(path, target="price")
+    np.testing.assert_array_equal(data.y, np.float32([[-2], [-1], [3]] / np.sqrt(7.0)))
+    np.testing.assert_array_equal(data.X, as_classes.X)
+    assert (as_classes.classes, as_classes.y.tolist()) == ((1, 2, 6), [0, 1, 2])
+    assert data.fingerprint != as_classes.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["5", "5", "5"], "flowers.csv: every target is 5.0; at least two different numbers are needed"),
+        (["5"], "every target is 5.0; at least two different numbers"),
+        (["cheap", "2", "3"], "target column 'price' must be numeric, but holds 'cheap' in row 0 .from 0."),
+        (["1", "2,5", "3"], "cannot read .*flowers.csv' as CSV"),
+        (["1", '"2,5"', "3"], "target column 'price' must be numeric, but holds '2,5' in row 1"),
+        (["1", "nan", "3"], "target column 'price' must be numeric, but holds 'nan' in row 1"),
+        (["1", "", "3"], r"the target column 'price' is empty in 1 of 3 rows, the first is y\[1\]"),
+        (["1", "1e999", "-inf"], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = inf"),
+    ],
+)
+def test_unfit_targets_of_a_csv_file_are_refused(tmp_path, cells, message):
+    rows = "".join(f"{place},{place * place},{cell}\n" for place, cell in enumerate(cells, 1))
+    refused(message, write_csv(tmp_path, f"a,b,price\n{rows}"), target="price", regression=True)
+
+
+def test_a_csv_file_without_its_target_lists_the_columns(tmp_path):
+    path = write_csv(tmp_path, "a,price\n1,2\n")
+    refused(
+        "no column 'prise'; did you mean 'price'.; the target column", path, target="prise", regression=True
+    )
+    refused("give target; the target column is one of a, price", path, regression=True)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.full(3, 0.5), "arrays.npz: every target is 0.5; at least two different numbers are needed"),
+        ([1, np.nan, np.inf], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = nan"),
+        (["1", "2", "3"], "y <U1; X must be numbers, y too"),
+        ([1, 2j, 3], "y complex128; X must be numbers, y too"),
+        (
+            np.eye(3, 2),
+            r"X has shape \(3, 2, 2\) and y \(3, 2\); they must be \(n, d\) and \(n,\) or \(n, 1\) ",
+        ),
+        (np.zeros((3, 1, 1)), r"y \(3, 1, 1\)"),
+        (np.zeros((3, 0)), r"y \(3, 0\)"),
+        ([1.0, 2.0], r"y \(2,\)"),
+        (1.0, r"y \(\)"),
+        (np.array([1, "a", None]), "Object arrays cannot be loaded when allow_pickle=False"),
+    ],
+)
+def test_unfit_targets_of_an_npz_file_are_refused(tmp_path, y, message):
+    refused(message, write_npz(tmp_path, X=THREE, y=y), regression=True)
+
+
+def test_one_row_is_nothing_to_predict(tmp_path):
+    refused("every target is 2.5", write_npz(tmp_path, X=[[1, 2]], y=[2.5]), regression=True)
+
+
+def test_a_target_beyond_float64_is_infinite(tmp_path):
+    y = np.array([np.longdouble("1e4000"), 1, 2])
+    refused(r"y\[0\] = inf", write_npz(tmp_path, X=THREE, y=y), regression=True)
+
+
+def test_a_column_of_labels_is_no_column_of_classes(tmp_path):
+    refused(r"must be \(n, d\) and \(n,\) with the same n", write_npz(tmp_path, X=THREE, y=[[0], [1], [0]]))
+
+
+@pytest.mark.parametrize("source", ["digits", "mnist", "fashion-mnist", "kmnist"])
+def test_images_of_classes_are_no_regression(source):
+    refused(f"regression is not used with '{source}', whose targets are classes", source, regression=True)
+
+
+# ---- training ----------------------------------------------------------------------------------------------
+
+
+def test_the_net_is_a_regressor_with_squared_error_and_one_output():
+    net = make_net(made_up(), "relu", TrainSettings())
+    assert type(net) is skorch.NeuralNetRegressor
+    assert (net.criterion, net.optimizer) == (nn.MSELoss, torch.optim.SGD)
+    assert (net.lr, net.max_epochs, net.batch_size) == (0.01, 25, 128)
+    assert net.get_params()["optimizer__momentum"] == 0.95
+    module = net.initialize().module_
+    assert [tuple(p.shape) for p in (module.fc1.weight, module.fc2.weight, module.fc3.weight)] == [
+        (128, 4),
+        (64, 128),
+        (1, 64),
+    ]
+    assert [name for name, _ in module.named_children()] == [
+        "fc1",
+        "fc2",
+        "fc3",
+        "activation1",
+        "activation2",
+    ]
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+@pytest.mark.parametrize("activation", ["tanh", "prelu"])
+def test_a_regression_is_learnt_as_skorch_learns_it(activation, by_hand):
+    data = made_up()
+    fleets.check(make_net(data, activation, SHORT), data.X, data.y, by_hand=by_hand)
+
+
+def test_a_net_is_trained_as_skorch_trains_it():
+    data = made_up()
+    net = train(data, "tanh", SHORT)
+    torch.manual_seed(SHORT.seed)
+    twin = make_net(data, "tanh", SHORT).fit(data.X, data.y)
+    for name, weight in twin.module_.state_dict().items():
+        torch.testing.assert_close(net.module_.state_dict()[name], weight)
+    ours, theirs = history_frame(net), history_frame(twin)
+    pd.testing.assert_frame_equal(ours.drop(columns="dur"), theirs.drop(columns="dur"), rtol=1e-5)
+    assert list(ours) == COLUMNS
+
+
+def test_the_validation_loss_is_the_mean_squared_error_of_the_first_fifth():
+    data = made_up()
+    net = train(data, "tanh", SHORT)
+    errors = net.predict(data.X[:12]) - data.y[:12]
+    assert np.square(errors).mean() == pytest.approx(net.history[-1]["valid_loss"], rel=1e-5)
+
+
+def test_rows_are_held_back_in_their_order():
+    data = made_up()
+    rows, valid = holdout(make_net(data, "relu", SHORT), np.arange(7, 60, 2), data, 0, 0)
+    assert valid.tolist() == [7, 9, 11, 13, 15, 17]
+    assert rows.tolist() == [*range(19, 60, 2)]
+
+
+def test_it_learns_numbers():
+    history = history_frame(train(made_up(), "tanh", TrainSettings(epochs=60, batch_size=8)))
+    assert history["valid_loss"].min() < 0.2  # to predict the mean is to have 1
+
+
+def test_a_trained_regressor_is_a_skorch_net_that_goes_on():
+    data = made_up()
+    net = train(data, "relu", SHORT)
+    assert net.predict(data.X).shape == (60, 1)
+    net.partial_fit(data.X, data.y)
+    assert len(net.history) == 6
+    assert pickle.loads(pickle.dumps(net)).history == net.history  # noqa: S301 - made right here
+
+
+def test_the_live_table_has_no_accuracy():
+    lines = []
+    train(made_up(), "relu", SHORT, sink=lines.append)
+    assert lines[0].split() == ["epoch", "train_loss", "valid_loss", "dur"]
+    assert len(lines) == 2 + 3
+
+
+class _Mean(nn.Module):
+    def forward(self, x):
+        return x.mean()
+
+
+@pytest.mark.parametrize(
+    ("activation", "message"),
+    [("relu", ""), ("reluu", "did you mean 'relu'"), (_Mean(), "activation _Mean.. fails in the net: ")],
+)
+def test_an_activation_is_tried_in_the_net_of_one_output(activation, message):
+    problem = activation_problem(made_up(), activation, SHORT)
+    assert message in problem.replace("()", "..")
+    assert bool(problem) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("rows", "folds", "left"),
+    [(5, 1, None), (4, 1, 4), (8, 3, None), (7, 3, 4), (7, 4, None), (6, 2, 3), (2, 1, 2)],
+)
+def test_a_fifth_of_the_rows_must_be_there_to_be_held_back(rows, folds, left):
+    said = f"one row in 5 is held back for validation, but a net trains on {left} rows" if left else ""
+    assert holdback_problem(np.zeros((rows, 1), np.float32), folds) == said
+
+
+def test_as_many_rows_as_can_be_held_back_are_enough_to_train():
+    assert len(history_frame(train(made_up(5), "relu", SHORT))) == 3
+    with pytest.raises(UsageError, match=r"^one row in 5 .* but a net trains on 4 rows$"):
+        check_training(made_up(4), "relu", SHORT)
+
+
+# ---- the command line --------------------------------------------------------------------------------------
+
+
+def test_train_writes_the_history_of_a_regression_and_says_what_it_shows(tmp_path):
+    done = actlab("train", "--data", "diabetes", "--epochs", "3", "--out", "run")
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    said = " ".join(done.stdout.split())
+    assert said.startswith("Best epoch: 3 of 3, with validation loss 0.")
+    assert "Validation loss was still improving: the last epoch lowered it by 0.0" in said
+    assert "ccuracy" not in said
+    assert names(tmp_path / "run") == ["hiplot.html", "history.csv", "history.json"]
+    frame = pd.read_csv(tmp_path / "run/history.csv")
+    assert list(frame) == COLUMNS
+    rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)
+    pd.testing.assert_frame_equal(pd.DataFrame(rows), frame, check_exact=True)
+    assert '"valid_loss"' in (tmp_path / "run/hiplot.html").read_text()
+
+
+def test_a_csv_file_with_a_number_to_be_predicted(tmp_path, capsys):
+    frame = pd.DataFrame(X, columns=["a", "b", "c", "d"]).assign(price=1e6 + 1e5 * PRICES)
+    frame.to_csv("t.csv", index=False)
+    call = ["train", "--data", "t.csv", "--target", "price", "--epochs", "2"]
+    assert main([*call, "--regression", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [list(row) for row in found["history"]] == [COLUMNS] * 2
+    assert found["insights"][0].startswith("Best epoch: 2 of 2, with validation loss ")
+    assert found["data"] == "t.csv"
+    assert "the largest class trains on 1 rows" in refused_in_one_line(capsys, *call)  # sixty classes
+
+
+def test_a_regression_that_diverges_says_so(capsys):
+    assert main(["train", "--data", "diabetes", "--epochs", "3", "--lr", "1e30"]) == 0
+    assert capsys.readouterr().out.startswith("Training diverged at epoch 1 of 1: the training loss is ")
+
+
+def test_numbers_taken_for_labels_are_told_the_flag(tmp_path, capsys):
+    write_npz(tmp_path, X=X, y=PRICES)
+    assert "(--regression)" in refused_in_one_line(capsys, "train", "--data", "arrays.npz")
+    assert main(["train", "--data", "arrays.npz", "--regression", "--epochs", "1", "--quiet"]) == 0
+
+
+def test_the_flag_with_classes_is_refused_in_one_line(tmp_path, capsys):
+    assert "'digits', whose targets are classes" in refused_in_one_line(capsys, "train", "--regression")
+    assert names(tmp_path) == []
+
+
+def test_help_says_what_the_flag_is_for(capsys):
+    assert main(["train", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--regression the target is a number to be predicted, not a class" in said

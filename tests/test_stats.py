@@ -1,0 +1,260 @@
+import itertools
+import math
+
+import baycomp
+import numpy as np
+import pytest
+import scikit_posthocs
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.datasets import make_moons
+from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold
+from sklearn.svm import SVC
+
+from actlab.stats import LEVEL, Evidence, evidence, holm, judge
+
+
+def one_seed(differences, ratio):
+    """Return the evidence of runs each of which has a fold of its own."""
+    return evidence(differences, np.arange(len(differences)), ratio)
+
+
+def with_seeds(cells=6, seeds=2, mean=0.0, split=0.0, own=1.0, seed=0, **how):
+    rng = np.random.default_rng(seed)
+    d = mean + split * rng.normal(size=(cells, 1)) + own * rng.normal(size=(cells, seeds))
+    return evidence(d.ravel(), np.repeat(np.arange(cells), seeds), 1 / (3 - 1), **how)
+
+
+@pytest.fixture(scope="module")
+def grid_search():
+    """scikit-learn's example "Statistical comparison of models using grid search": scores of four SVCs."""
+    X, y = make_moons(noise=0.352, random_state=1, n_samples=100)
+    grid = [{"kernel": ["linear"]}, {"kernel": ["poly"], "degree": [2, 3]}, {"kernel": ["rbf"]}]
+    cv = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
+    found = GridSearchCV(SVC(random_state=0), grid, scoring="roc_auc", cv=cv).fit(X, y).cv_results_
+    scores = np.array([[found[f"split{i}_test_score"][row] for i in range(100)] for row in range(4)])
+    names = [f"{p['kernel']}{p.get('degree', '')}" for p in found["params"]]
+    return dict(zip(names, scores, strict=True))
+
+
+# -- agreement with what is published -------------------------------------------------------------
+
+
+def test_scikit_learns_example_of_the_corrected_t_test(grid_search):
+    found = one_seed(grid_search["rbf"] - grid_search["linear"], 10 / 90)
+    # The figures that scikit-learn's page prints: t 0.750, one-sided p 0.227, and of the Bayesian test
+    # 0.773, with a region of 0.01 0.432 equivalent.
+    d = grid_search["rbf"] - grid_search["linear"]
+    t = d.mean() / math.sqrt(d.var(ddof=1) * (1 / 100 + 10 / 90))
+    assert t == pytest.approx(0.750, abs=5e-4)
+    assert found.posterior.p_value / 2 == pytest.approx(stats.t.sf(t, 99), rel=1e-12)
+    assert found.posterior.p_value / 2 == pytest.approx(0.227, abs=5e-4)
+    assert 1 - found.posterior.below(0) == pytest.approx(0.773, abs=5e-4)
+    assert found.posterior.within(0.01) == pytest.approx(0.432, abs=5e-4)
+
+
+@pytest.mark.parametrize("rope", [0.0, 0.01, 0.05])
+def test_one_seed_agrees_with_baycomp(grid_search, rope):
+    for one, other in itertools.combinations(grid_search.values(), 2):
+        expected = baycomp.CorrelatedTTest(one, other, rope=rope, runs=10)
+        verdict = judge([one_seed(one - other, 10 / 90)], rope)[0]
+        theirs = expected.probs()  # left, region, right; baycomp's left is the second being better
+        ours = (
+            (verdict.better, verdict.equivalent, verdict.worse) if rope else (verdict.better, verdict.worse)
+        )
+        assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+def test_the_interval_is_that_of_students_t(grid_search):
+    d = grid_search["rbf"] - grid_search["poly3"]
+    found = one_seed(d, 10 / 90)
+    scale = math.sqrt(d.var(ddof=1) * (1 / 100 + 10 / 90))
+    for level in (0.05, 0.01, 1e-6):
+        expected = stats.t.interval(1 - level, 99, d.mean(), scale)
+        assert found.posterior.interval(level) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_agrees_with_scikit_posthocs(p_values):
+    from statsmodels.stats.multitest import multipletests  # what scikit-posthocs adjusts with
+
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], abs=1e-12)
+
+
+def test_holm_of_paired_t_tests_agrees_with_scikit_posthocs(grid_search):
+    values = np.column_stack(list(grid_search.values()))[:10]
+    pairs = list(itertools.combinations(range(4), 2))
+    p_values = [stats.ttest_rel(values[:, a], values[:, b]).pvalue for a, b in pairs]
+    table = scikit_posthocs.posthoc_ttest(
+        np.asarray(values).T.tolist(), p_adjust="holm", pool_sd=False, equal_var=True
+    )
+    independent = [stats.ttest_ind(values[:, a], values[:, b]).pvalue for a, b in pairs]
+    theirs = [table.iloc[a, b] for a, b in pairs]
+    assert holm(independent) == pytest.approx(theirs, abs=1e-6)
+    assert holm(p_values).shape == (6,)
+
+
+# -- two seeds ------------------------------------------------------------------------------------
+
+
+def reference(found, value, draws=400_000):
+    """Return P(true difference < value) by drawing both variances instead of by quadrature."""
+    rng = np.random.default_rng(1)
+    cells = found.cells - 1
+    between = cells * found.between / rng.chisquare(cells, draws)
+    within = found.spare * found.within / rng.chisquare(found.spare, draws)
+    split = np.maximum(between - found.share * within, 0)
+    scale = np.sqrt(between / found.cells + 1.25 * found.ratio * split)
+    each = stats.norm.cdf((value - found.mean) / scale)
+    return float(0.95 * each.mean() + 0.05 * each[split > 0].mean())
+
+
+@pytest.mark.parametrize("split", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("cells", [2, 3, 15, 48])
+def test_two_seeds_agree_with_drawing_the_variances(cells, split):
+    found = with_seeds(cells, mean=0.4, split=split)
+    for value in (-1.0, 0.0, 0.4, 2.0):
+        assert found.posterior.below(value) == pytest.approx(reference(found, value), abs=3e-3)
+    low, high = found.posterior.interval()
+    assert found.posterior.below(low) == pytest.approx(0.025, abs=1e-9)
+    assert found.posterior.below(high) == pytest.approx(0.975, abs=1e-9)
+
+
+def test_the_seeds_luck_averages_out_and_the_splits_does_not():
+    def width(seeds, **how):
+        low, high = with_seeds(3 * seeds // 2, **how).posterior.interval()
+        return high - low
+
+    assert width(160) < width(10) / 2
+    many = width(160, split=1.0, own=0.1)
+    assert many > 0.6 * width(40, split=1.0, own=0.1)
+    assert many == pytest.approx(2 * 1.96 * math.sqrt(1.25 / 2), rel=0.25)
+
+
+def test_one_seed_takes_all_variance_for_the_splits():
+    pairs = with_seeds(30, own=1.0)
+    alone = one_seed(np.random.default_rng(0).normal(size=60), 0.5)
+    assert alone.posterior.scales[0] > 2 * np.sqrt(pairs.within / pairs.runs)
+    assert alone.parts == (alone.between / 2, alone.between / 2)
+    assert pairs.parts[0] < 0.3 * pairs.parts[1]
+
+
+# -- verdicts -------------------------------------------------------------------------------------
+
+
+def words(*pairs, region=0.1, level=LEVEL):
+    return [verdict.word for verdict in judge(pairs, region, level)]
+
+
+def test_the_four_words():
+    better = with_seeds(mean=3.0, own=0.2)
+    worse = with_seeds(mean=-3.0, own=0.2)
+    equivalent = with_seeds(30, mean=0.0, own=0.1)
+    undecided = with_seeds(mean=0.3, own=1.0)
+    assert words(better, worse, equivalent, undecided) == ["better", "worse", "equivalent", "undecided"]
+
+
+def test_a_certain_difference_too_small_to_matter_is_equivalent():
+    small = with_seeds(60, mean=0.06, own=0.05)
+    verdict = judge([small], 0.1)[0]
+    assert verdict.p_holm < 1e-3
+    assert verdict.word == "equivalent"
+    assert judge([small], 0.0)[0].word == "better"
+
+
+def test_many_pairs_make_one_of_them_harder_to_decide():
+    d = with_seeds(3, mean=1.0, own=0.45, seed=3)
+    assert judge([d], 0.0)[0].word == "better"
+    assert judge([d] + [with_seeds(seed=s) for s in range(30)], 0.0)[0].word == "undecided"
+
+
+def test_identical_scores_are_equivalent():
+    (verdict,) = judge([one_seed(np.zeros(3), 0.5)], 0.001)
+    assert (verdict.word, verdict.equivalent, verdict.p_value) == ("equivalent", 1.0, 1.0)
+    assert (verdict.low, verdict.high) == (0.0, 0.0)
+    with_two = evidence(np.zeros(6), [0, 0, 1, 1, 2, 2], 0.5)
+    assert judge([with_two], 0.0)[0].word == "equivalent"
+
+
+def test_equal_differences_are_no_certainty_where_nothing_finer_can_be_seen():
+    d, cells = np.full(3, 0.02), np.arange(3)
+    assert judge([evidence(d, cells, 0.5)], 0.0)[0].word == "better"
+    seen = judge([evidence(d, cells, 0.5, step=0.02)], 0.0)[0]
+    assert seen.word == "undecided"
+    assert seen.low < 0 < seen.high
+
+
+def test_who_is_ahead_in_how_many_runs_with_an_interval():
+    d = [0.1, -0.1, 0.2, 0.3, 0.0, 0.1]
+    found = one_seed(d, 0.5)
+    assert found.wins == pytest.approx(4.5 / 6)
+    assert 0 < found.wins_low < found.wins < found.wins_high <= 1
+    again = one_seed(d, 0.5)
+    assert (again.wins_low, again.wins_high) == (found.wins_low, found.wins_high)
+    wins = stats.bootstrap(
+        ((1 + np.sign(d)) / 2,),
+        np.mean,
+        method="percentile",
+        n_resamples=20_000,
+        rng=np.random.default_rng(5),
+    ).confidence_interval
+    assert (found.wins_low, found.wins_high) == pytest.approx((wins.low, wins.high), abs=0.09)
+
+
+# -- forecasts ------------------------------------------------------------------------------------
+
+
+def test_a_forecast_is_about_right():
+    few = with_seeds(3, mean=0.35, own=1.0, seed=1)
+    (verdict,) = judge([few], 0.0)
+    assert verdict.word == "undecided"
+    seeds = 2 + verdict.more_seeds
+    split, own = few.parts
+    decided = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        cells = 3 * max(1, seeds // 2)
+        d = (
+            few.mean
+            + math.sqrt(split) * rng.normal(size=(cells, 1))
+            + math.sqrt(own) * rng.normal(size=(cells, 2))
+        )
+        later = evidence(d.ravel(), np.repeat(np.arange(cells), 2), 0.5, resample=False)
+        decided += judge([later], 0.0)[0].word == "better"
+    assert 50 < decided < 170  # about every second time
+
+
+def test_what_no_number_of_seeds_decides_is_said():
+    d = with_seeds(12, mean=0.5, split=1.0, own=0.05)
+    (verdict,) = judge([d], 0.01)
+    assert (verdict.word, verdict.more_seeds) == ("undecided", None)
+
+
+@given(
+    st.integers(2, 12),
+    st.sampled_from([1, 2]),
+    st.floats(-2, 2),
+    st.floats(0, 1),
+    st.floats(0, 0.5),
+    st.integers(0, 1000),
+)
+def test_laws(cells, seeds, mean, split, region, seed):
+    rng = np.random.default_rng(seed)
+    d = mean + split * rng.normal(size=(cells, 1)) + rng.normal(size=(cells, seeds))
+    labels = np.repeat(np.arange(cells), seeds)
+    found = evidence(d.ravel(), labels, 0.5, resample=False)
+    mirrored = evidence(-d.ravel(), labels, 0.5, resample=False)
+    (verdict,), (other,) = judge([found], region), judge([mirrored], region)
+    opposite = {"better": "worse", "worse": "better"}
+    assert other.word == opposite.get(verdict.word, verdict.word)
+    assert other.p_value == pytest.approx(verdict.p_value, rel=1e-9)
+    assert (other.low, other.high) == pytest.approx((-verdict.high, -verdict.low), rel=1e-6, abs=1e-9)
+    assert verdict.better + verdict.equivalent + verdict.worse == pytest.approx(1, abs=1e-9)
+    assert verdict.low <= verdict.difference <= verdict.high
+    order = rng.permutation(d.size)
+    shuffled = evidence(d.ravel()[order], labels[order], 0.5, resample=False)
+    assert judge([shuffled], region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-9)
+    scaled = evidence(10 * d.ravel(), labels, 0.5, resample=False)
+    assert judge([scaled], 10 * region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-6)
+    assert isinstance(found, Evidence)

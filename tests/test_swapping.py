@@ -1,0 +1,255 @@
+import copy
+import functools
+import warnings
+
+import numpy as np
+import pytest
+import skorch
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import actlab
+from actlab import UsageError, load_data, swap
+from actlab._description import describe, digest
+from actlab.nets import ConvNet, NeuralNet
+from actlab.swapping import activations_in
+from tests.swaps import (
+    Functional,
+    Helped,
+    Holding,
+    Tanhs,
+    one_thread,
+    pickled,
+    tanhs_of,
+)
+
+__all__ = ["one_thread"]
+
+
+@pytest.mark.parametrize("key", [nn.ReLU, "relu", "1"])
+def test_a_class_a_name_and_a_place_stand_for_a_module(key):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    swapped = swap(model, {key: nn.Tanh})
+    x = torch.randn(5, 4)
+    assert torch.equal(swapped(x), model[2](torch.tanh(model[0](x))))
+
+
+def test_modules_are_found_at_any_depth_in_any_container():
+    model = nn.ModuleDict({"list": nn.ModuleList([nn.Sequential(nn.ReLU()), nn.ReLU()]), "net": NeuralNet()})
+    swapped = swap(model, {"relu": "mish"})
+    assert activations_in(swapped) == {"mish": ["list.1", "list.0.0", "net.activation1", "net.activation2"]}
+
+
+def test_a_name_stands_for_torchs_module_and_for_ours():
+    swapped = swap(nn.Sequential(nn.ReLU(), actlab.nn.ReLU(), nn.ReLU6()), {"relu": "tanh"})
+    assert [type(part) for part in swapped] == [actlab.nn.Tanh, actlab.nn.Tanh, nn.ReLU6]
+
+
+def test_a_class_does_not_stand_for_its_subclasses():
+    assert issubclass(nn.ReLU6, nn.Hardtanh)
+    swapped = swap(nn.Sequential(nn.ReLU6(), nn.Hardtanh()), {nn.Hardtanh: nn.Tanh})
+    assert [type(part) for part in swapped] == [nn.ReLU6, nn.Tanh]
+
+
+def test_all_replacing_is_done_at_once():
+    swapped = swap(nn.Sequential(nn.ReLU(), nn.Tanh()), {nn.ReLU: nn.Tanh, nn.Tanh: nn.ReLU})
+    assert [type(part) for part in swapped] == [nn.Tanh, nn.ReLU]
+
+
+def test_a_place_goes_before_a_class_and_the_first_key_before_the_next():
+    model = nn.Sequential(nn.ReLU(), nn.ReLU())
+    swapped = swap(model, {"relu": nn.Tanh, nn.ReLU: nn.SiLU, "1": nn.ELU})
+    assert [type(part) for part in swapped] == [nn.Tanh, nn.ELU]
+
+
+def test_any_module_may_be_replaced_by_its_class_and_what_is_in_it_goes_with_it():
+    model = nn.Sequential(nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Tanh())
+    swapped = swap(model, {"0": nn.Identity, nn.Tanh: nn.ELU})
+    assert [type(part) for part in swapped] == [nn.Identity, nn.ELU]
+
+
+def test_every_place_has_parameters_of_its_own():
+    trained = nn.PReLU()
+    with torch.no_grad():
+        trained.weight.fill_(0.9)
+    swapped = swap(nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU()), Functional()), {nn.ReLU: trained})
+    weights = [p for p in swapped.parameters() if p.numel() == 1]
+    assert len({p.data_ptr() for p in weights}) == 5
+    assert all(p.item() == pytest.approx(0.25) for p in weights)
+    assert trained.weight.item() == pytest.approx(0.9)
+
+
+def test_a_module_in_two_places_becomes_one_module_in_two_places():
+    act = nn.ReLU()
+    swapped = swap(nn.Sequential(act, nn.Linear(2, 2), act, nn.ReLU()), {nn.ReLU: nn.PReLU})
+    assert swapped[0] is swapped[2]
+    assert swapped[3] is not swapped[0]
+    assert len(list(swapped.parameters())) == 4
+
+
+def test_a_place_is_that_place_alone_even_of_a_shared_module():
+    act = nn.ReLU()
+    swapped = swap(nn.Sequential(act, act), {"1": nn.Tanh})
+    assert [type(part) for part in swapped] == [nn.ReLU, nn.Tanh]
+
+
+def test_a_place_counts_in_a_block_that_stands_twice():
+    block = nn.Sequential(nn.ReLU())
+    swapped = swap(nn.Sequential(block, block), {"1.0": nn.Tanh, "relu": nn.ELU})
+    assert type(swapped[0][0]) is type(swapped[1][0]) is nn.Tanh
+
+
+def test_mode_dtype_and_device_are_the_models():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.ReLU()).double()
+    model[1].eval()
+    swapped = swap(model, {nn.ReLU: nn.PReLU})
+    assert [part.training for part in swapped] == [True, False, True]
+    assert swapped[1].weight.dtype == torch.float64
+    assert swap(model.to("meta"), {nn.ReLU: nn.PReLU})[1].weight.is_meta
+
+
+def test_a_model_that_is_an_activation_is_replaced_itself():
+    assert isinstance(swap(nn.ReLU().eval(), {"relu": nn.Tanh}), nn.Tanh)
+    assert not swap(nn.ReLU().eval(), {"relu": nn.Tanh}).training
+    with pytest.raises(UsageError, match="the model is itself the ReLU, which has no place"):
+        swap(nn.ReLU(), {nn.ReLU: nn.Tanh}, inplace=True)
+
+
+@pytest.mark.parametrize("activation", [torch.sin, actlab.functional.mish, nn.SiLU(), "elu(alpha=0.5)"])
+def test_a_replacement_is_whatever_a_net_takes(activation):
+    swapped = swap(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), {nn.ReLU: activation})
+    x = torch.randn(2, 3)
+    function = actlab.get(activation) if isinstance(activation, str) else activation
+    assert torch.equal(swapped(x), function(swapped[0](x)))
+
+
+def test_the_copy_shares_nothing_and_the_original_stays_as_it_was():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Functional())
+    x, before = torch.randn(3, 4), copy.deepcopy(model.state_dict())
+    expected = model(x)
+    swapped = swap(model, {"relu": "tanh"})
+    assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in swapped.parameters()}
+    with torch.no_grad():
+        for p in swapped.parameters():
+            p.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model(x), expected)
+    assert activations_in(model).keys() == {"relu"}
+
+
+def test_in_place_the_model_itself_is_changed():
+    model = Functional()
+    weight, x = model.first.weight, torch.randn(3, 4)
+    assert swap(model, {"relu": "tanh"}, inplace=True) is model
+    assert model.first.weight is weight
+    assert torch.equal(model(x), tanhs_of(model, x))
+
+
+# -- what activations_in says -----------------------------------------------------------------------------
+
+
+def test_only_what_is_element_wise_is_an_activation():
+    model = nn.Sequential(
+        nn.Softmax(-1), nn.LogSoftmax(-1), nn.GLU(), nn.MultiheadAttention(4, 2), nn.LSTM(4, 4), nn.PReLU()
+    )
+    assert activations_in(model) == {"prelu": ["5"]}
+    assert activations_in(nn.Tanh()) == {"tanh": [""]}
+    assert activations_in(nn.Linear(2, 2)) == {}
+
+
+def test_a_module_in_two_places_is_in_both():
+    act = nn.ReLU()
+    assert activations_in(nn.Sequential(act, nn.Tanh(), act)) == {"relu": ["0", "2"], "tanh": ["1"]}
+
+
+def test_a_function_that_is_named_and_not_called_is_no_activation():
+    class Net(nn.Module):
+        relu, act_layer = "relu", nn.ReLU
+
+        def forward(self, x):
+            return self.relu and x
+
+    assert activations_in(Net()) == {}
+
+
+# -- what can be done with the result ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(4, 4), nn.ReLU()), Functional(), Holding()])
+@pytest.mark.parametrize("again", [copy.deepcopy, copy.copy, pickled])
+def test_the_result_can_be_copied_and_pickled(model, again):
+    swapped, x = swap(model, {"relu": nn.PReLU}), torch.randn(3, 4)
+    twin = again(again(swapped))
+    assert isinstance(twin, type(model))
+    assert torch.equal(twin(x), swapped(x))
+    assert list(twin.state_dict()) == list(swapped.state_dict())
+
+
+def test_a_comparison_sees_that_two_swaps_are_the_same_and_two_others_are_not():
+    model = Functional()
+    same = [digest(describe(swap(model, {"relu": "tanh"}))) for _ in range(2)]
+    assert same[0] == same[1]
+    assert same[0] != digest(describe(swap(model, {"relu": "elu"})))
+
+
+@pytest.mark.parametrize("net", [ConvNet, functools.partial(NeuralNet, activation=F.relu)])
+def test_a_swapped_net_trains(net):
+    torch.manual_seed(0)
+    data = load_data("digits")
+    net = skorch.NeuralNetClassifier(
+        swap(net(num_features=64), {"relu": nn.PReLU}),
+        criterion=nn.CrossEntropyLoss,
+        optimizer__momentum=0.9,
+        lr=0.03,
+        batch_size=64,
+        max_epochs=8,
+        train_split=None,
+        verbose=0,
+    )
+    net.fit(data.X, data.y)
+    slopes = [part.weight.item() for part in net.module_.modules() if isinstance(part, nn.PReLU)]
+    assert all(slope != 0.25 for slope in slopes)
+    assert len(set(slopes)) == len(slopes)
+    assert np.mean(net.predict(data.X) == data.y) > 0.5
+
+
+@pytest.mark.parametrize("activation", ["relu", F.gelu, nn.ReLU()])
+def test_torchs_transformer_does_not_fall_back_on_its_fused_kernels(activation):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation=activation, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    swapped = swap(model, dict.fromkeys(activations_in(model), nn.Tanh))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation=torch.tanh, batch_first=True)
+        written = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    written.load_state_dict(model.state_dict())
+    x, padding = torch.randn(2, 3, 8), torch.tensor([[False, False, True], [False, False, False]])
+    with torch.no_grad():
+        torch.testing.assert_close(swapped(x), written(x))
+        given = {"src_key_padding_mask": padding}
+        torch.testing.assert_close(swapped(x, **given), written(x, **given))
+
+
+# -- laws ----------------------------------------------------------------------------------------------------
+
+leaves = st.sampled_from([nn.ReLU, nn.Tanh, nn.Flatten, Functional, Tanhs, Helped, Holding])
+models = st.recursive(
+    leaves.map(lambda leaf: leaf()),
+    lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda parts: nn.Sequential(*parts)),
+    max_leaves=6,
+)
+
+
+@given(models)
+def test_there_and_back_gives_the_same_outputs_and_leaves_none_behind(model):
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), model)
+    there = swap(model, {"relu": "sine"})
+    assert "relu" not in activations_in(there)
+    assert activations_in(there).get("tanh") == activations_in(model).get("tanh")
+    back = swap(there, {"sine": nn.ReLU})
+    x = torch.randn(3, 4)
+    assert torch.equal(back(x), model(x))
+    assert list(back.state_dict()) == list(model.state_dict())

@@ -1,0 +1,354 @@
+import copy
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+import actlab
+from actlab import UsageError, swap
+from actlab.swapping import activations_in
+from tests.swaps import (
+    Block,
+    Functional,
+    FunctionalBlock,
+    Helped,
+    Holding,
+    Tanhs,
+    one_thread,
+    residual,
+)
+
+__all__ = ["one_thread"]
+
+
+@pytest.mark.parametrize("key", [nn.ReLU, "relu"])
+def test_functional_calls_give_what_the_net_written_otherwise_gives(key):
+    model, written = Functional(), Tanhs()
+    written.load_state_dict(model.state_dict())
+    swapped = swap(model, {key: torch.tanh})
+    x = torch.randn(6, 4)
+    assert torch.equal(swapped(x), written(x))
+    for net in (swapped, written):
+        net(x).square().sum().backward()
+    for name, parameter in written.named_parameters():
+        assert torch.equal(swapped.get_parameter(name).grad, parameter.grad)
+
+
+def test_a_swapped_module_keeps_its_class_its_attributes_its_hooks_and_the_names_of_its_weights():
+    model = Functional()
+    model.note = "kept"
+    model.register_forward_hook(lambda module, args, output: output + 1)
+    swapped = swap(model, {nn.ReLU: nn.PReLU})
+    assert isinstance(swapped, Functional)
+    assert swapped.note == "kept"
+    names = list(model.state_dict())
+    assert list(swapped.state_dict()) == [*names, *(f"activation{i}.weight" for i in (1, 2, 3))]
+    x = torch.zeros(1, 4)
+    assert swapped(x).sum() > 3
+    swapped.load_state_dict(model.state_dict(), strict=False)
+    assert swap(model, {nn.ReLU: nn.Tanh}).load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("function", "key"),
+    [
+        (lambda x: F.gelu(x, approximate="tanh"), "gelu"),
+        (lambda x: F.leaky_relu(x, 0.2), nn.LeakyReLU),
+        (lambda x: F.leaky_relu(input=x, negative_slope=0.2), "leaky_relu"),
+        (lambda x: F.elu(x, 1.0) + x, "elu"),
+        (lambda x: F.hardtanh(x, -2.0, 2.0), nn.Hardtanh),
+        (lambda x: F.rrelu(x, training=True), "rrelu"),
+        (lambda x: F.threshold(x, 0.1, 20.0), "threshold"),
+        (lambda x: F.softplus(x, beta=2), "softplus"),
+        (lambda x: F.sigmoid(x), nn.Sigmoid),
+        (lambda x: x.sigmoid(), nn.Sigmoid),
+        (lambda x: torch.special.expit(x), "sigmoid"),
+        (lambda x: F.logsigmoid(x), "logsigmoid"),
+        (lambda x: actlab.functional.snake(x, 0.5), "snake"),
+        (lambda x: actlab.functional.mish(x), actlab.nn.Mish),
+    ],
+)
+def test_any_function_with_any_arguments_is_found(function, key):
+    class Net(nn.Module):
+        def forward(self, x):
+            return function(x * 3)
+
+    swapped, x = swap(Net(), {key: "sine"}), torch.randn(8)
+    with_rest = x * 3 if key == "elu" else 0
+    assert torch.equal(swapped(x), actlab.functional.sine(x * 3) + with_rest)
+
+
+def test_every_function_of_torch_that_has_a_module_is_known():
+    functions = [
+        F.relu6,
+        F.celu,
+        F.selu,
+        F.silu,
+        F.mish,
+        F.hardswish,
+        F.hardsigmoid,
+        F.softsign,
+        F.tanhshrink,
+    ]
+    functions += [F.hardshrink, F.softshrink, F.tanh, torch.selu, torch.celu_, F.relu_, torch.sigmoid]
+    for function in functions:
+        holder = nn.Identity()
+        holder.act = function
+        assert list(activations_in(holder).values()) == [["act"]], function
+
+
+def test_functions_that_are_attributes_are_replaced_there():
+    swapped = swap(Holding(), {"relu": "tanh", nn.LeakyReLU: nn.ELU})
+    x = torch.randn(3, 4)
+    assert torch.equal(swapped(x), F.elu(swapped.fc(torch.tanh(x))))
+    assert activations_in(swapped) == {"tanh": ["act"], "elu": ["leaky"]}
+    assert activations_in(swap(Holding(), {"act": "tanh"})) == {"tanh": ["act"], "leaky_relu": ["leaky"]}
+
+
+def test_calls_in_a_method_of_the_module_are_found():
+    swapped, x = swap(Helped(), {"relu": "tanh"}), torch.randn(3, 4)
+    assert torch.equal(swapped(x), torch.tanh(swapped.fc(x)) * 2)
+
+
+def test_calls_in_a_loop_have_a_module_each():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(4))
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = F.relu(layer(x))
+            return x
+
+    swapped = swap(Deep(), {nn.ReLU: nn.PReLU})
+    assert sum(isinstance(part, nn.PReLU) for part in swapped.modules()) == 4
+    swapped(torch.randn(2, 3)).sum().backward()
+
+
+def test_other_calls_in_the_same_forward_stay_and_can_be_swapped_later():
+    class Both(nn.Module):
+        def forward(self, x):
+            return actlab.functional.mish(torch.tanh(x)) + F.relu(x)
+
+    x = torch.randn(5)
+    first = swap(Both(), {"relu": "sine(omega=1.0)"})
+    assert torch.equal(first(x), actlab.functional.mish(torch.tanh(x)) + x.sin())
+    second = swap(first, {"mish": "elu", "tanh": torch.sin})
+    assert torch.equal(second(x), F.elu(x.sin()) + x.sin())
+    assert list(activations_in(first)) == ["sine", "tanh", "mish"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_residual_net_is_the_same_whether_modules_or_functions_are_swapped(training):
+    torch.manual_seed(0)
+    written = residual(Block, activation=nn.Tanh)
+    written[1] = nn.Tanh()
+    x = torch.randn(4, 1, 8, 8)
+    for block in (Block, FunctionalBlock):
+        model = residual(block)
+        model.load_state_dict(written.state_dict())
+        swapped = swap(model, {"relu": nn.Tanh}).train(training)
+        torch.testing.assert_close(swapped(x), copy.deepcopy(written).train(training)(x), rtol=0, atol=0)
+        assert activations_in(swapped).keys() == {"tanh"}
+
+
+# -- what cannot be replaced -----------------------------------------------------------------------------
+
+
+class Dropping(Helped):
+    def forward(self, x):
+        return F.dropout(F.relu(self.fc(x)), training=self.training)
+
+
+class Deciding(Helped):
+    def forward(self, x):
+        x = F.relu(self.fc(x))
+        if x.sum() > 0:
+            x = torch.tanh(x)
+        return x
+
+
+class Asking(Helped):
+    def forward(self, x, mask=None):
+        x = F.relu(self.fc(x))
+        return x if mask is None else x * mask
+
+
+class Typing(Helped):
+    def forward(self, x):
+        x = x if isinstance(x, torch.Tensor) else x[0]
+        return F.relu(self.fc(x))
+
+
+class Counting(Helped):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return F.relu(self.fc(x))
+
+
+class Remembering(Helped):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x)
+        return F.relu(self.fc(x))
+
+
+class Drawing(Helped):
+    def forward(self, x):
+        return F.relu(self.fc(x) * random.random())
+
+
+class Noisy(Helped):
+    def forward(self, x):
+        return F.relu(self.fc(x) + torch.randn(4))
+
+
+class Frozen(Helped):
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.fc(x)
+        return F.relu(x)
+
+
+class Recording(Helped):
+    def forward(self, x):
+        x = F.relu(self.fc(x))
+        return x * 1 if torch.is_grad_enabled() else x
+
+
+class Overwriting(Helped):
+    def forward(self, x):
+        x = self.fc(x)
+        F.relu_(x)
+        return x * 2
+
+
+class Viewing(Helped):
+    def forward(self, x):
+        x = self.fc(x)
+        x.view(-1).relu_()
+        return x * 2
+
+
+class Making(Helped):
+    def forward(self, x):
+        return nn.ReLU()(self.fc(x))
+
+
+class Inherited(Deciding):
+    def forward(self, x):
+        return super().forward(x)
+
+
+REFUSED = {
+    Dropping: ("F.relu", "its forward is another in training than in evaluation"),
+    Deciding: ("F.relu", "symbolically traced variables cannot be used as inputs to control flow"),
+    Asking: ("F.relu", "it asks whether something is None (test_swapping_calls.py:"),
+    Typing: ("F.relu", "it asks for the type of a value"),
+    Counting: ("F.relu", "it makes or changes self.calls"),
+    Remembering: ("F.relu", "it makes or changes self.seen"),
+    Drawing: ("F.relu", "it makes or changes the random numbers"),
+    Noisy: ("F.relu", "it makes or changes a tensor"),
+    Frozen: ("F.relu", "it switches gradients or autocast on or off"),
+    Recording: ("F.relu", "its forward is another in training than in evaluation"),
+    Overwriting: ("F.relu_", "it works in place on what is used again"),
+    Viewing: ("x.relu_", "it works in place on what view gave, which may be a view"),
+    Making: ("ReLU()", "module is not installed as a submodule"),
+    Inherited: ("F.relu", "cannot be used as inputs to control flow"),
+}
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("net", REFUSED)
+def test_what_a_trace_would_get_wrong_is_refused_and_nothing_is_changed(net, inplace):
+    call, why = REFUSED[net]
+    model = nn.Sequential(nn.ReLU(), nn.ModuleDict({"net": net()}))
+    shown, parts = repr(model), [id(part) for part in model.modules()]
+    with pytest.raises(UsageError) as error:
+        swap(model, {nn.ReLU: nn.Tanh}, inplace=inplace)
+    message = str(error.value)
+    assert message.startswith(f"swap: 1.net: {net.__name__}.forward calls {call} (test_swapping_calls.py:")
+    assert why in message
+    assert message.endswith("; make it a module of its own")
+    assert (repr(model), [id(part) for part in model.modules()]) == (shown, parts)
+    assert not getattr(model[1]["net"], "seen", [])
+
+
+def test_the_line_of_the_call_is_named():
+    line = Deciding.forward.__code__.co_firstlineno + 1
+    assert activations_in(Deciding()) == {
+        "relu": [f"Deciding.forward (F.relu, test_swapping_calls.py:{line})"],
+        "tanh": [f"Deciding.forward (torch.tanh, test_swapping_calls.py:{line + 2})"],
+    }
+    called = rf"calls torch.tanh \(test_swapping_calls.py:{line + 2}\), which cannot"
+    with pytest.raises(UsageError, match=called):
+        swap(Deciding(), {"tanh": "relu"})
+
+
+def test_a_forward_that_cannot_be_traced_and_calls_nothing_in_question_is_left_in_peace():
+    class Own(Deciding):
+        def __init__(self):
+            super().__init__()
+            self.relu = nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(self.fc(x)) if x.sum() > 0 else torch.tanh(x)
+
+    swapped = swap(Own(), {"relu": nn.ELU})
+    assert isinstance(swapped.relu, nn.ELU)
+    assert type(swapped) is Own
+
+
+def test_a_graph_module_is_refused_and_not_left_with_the_old_function():
+    with pytest.raises(UsageError, match=r"calls F.relu \(.*its forward is not one that its class defines"):
+        swap(fx.symbolic_trace(Helped()), {"relu": "tanh"})
+
+
+def test_tracing_leaves_modes_and_random_numbers_as_they_were():
+    model = nn.Sequential(Functional(), nn.Sequential(Dropping()).eval())
+    modes = [part.training for part in model.modules()]
+    before = torch.get_rng_state()
+    activations_in(model)
+    assert [part.training for part in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("replacements", "message"),
+    [
+        ({"reluu": "tanh"}, "swap: 'reluu' is neither in the catalogue nor a place of the model; did you"),
+        ({"net.1": "tanh"}, "swap: 'net.1' is neither in the catalogue nor a place of the model"),
+        ({torch.relu: "tanh"}, "must be a module class, a catalogue name or a place"),
+        ({int: "tanh"}, "swap: the key <class 'int'> must be a module class, a catalogue name or a place"),
+        ({}, "swap: replacements is empty"),
+        ({"gelu": "tanh"}, "nothing to replace for 'gelu'; did you mean 'elu'? the model has relu (0); elu"),
+        ({"mish": "tanh"}, "swap: there is nothing to replace for 'mish'; the model has relu (0); elu (1)"),
+        ({nn.ReLU: "tanh", nn.Tanh: "relu"}, "there is nothing to replace for Tanh; the model has relu (0)"),
+        ({"relu": "tanhh"}, "unknown activation 'tanhh'; did you mean 'tanh'?"),
+        ({"relu": nn.Threshold}, "swap: the replacement for 'relu': TypeError"),
+        ({"relu": 3}, "swap: the replacement for 'relu' is 3; it must be an activation"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_mistake_is_told_in_one_line_and_changes_nothing(replacements, message, inplace):
+    model = nn.Sequential(nn.ReLU(), nn.ELU())
+    with pytest.raises(UsageError) as error:
+        swap(model, replacements, inplace=inplace)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert [type(part) for part in model] == [nn.ReLU, nn.ELU]
+
+
+def test_a_model_without_activations_says_so():
+    with pytest.raises(UsageError, match="the model has no activations"):
+        swap(nn.Linear(2, 2), {"relu": "tanh"})
+    with pytest.raises(UsageError, match=r"the model is a function; it must be an nn\.Module"):
+        swap(F.relu, {"relu": "tanh"})

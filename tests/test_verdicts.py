@@ -1,0 +1,410 @@
+"""What a comparison says: seeds, races, tuned values, scorers, files."""
+
+import json
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import skorch
+import torch
+from sklearn.metrics import f1_score, log_loss, make_scorer, r2_score
+from sklearn.model_selection import StratifiedKFold
+from torch import nn
+
+import actlab
+from actlab import Comparison, UsageError, compare
+from actlab._experiment import Experiment
+from actlab._outcome import cv_results
+from actlab.data import Dataset, load_data
+from actlab.fleet.run import SPLIT, WEIGHTS, drawing, stream
+from actlab.race import LOOKS
+from actlab.stats import evidence, judge
+from actlab.training import TrainSettings, make_net
+
+SHORT = {"epochs": 8, "batch_size": 16, "num_units": 8}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], [60, 60, 30])
+    X = rng.normal(size=(150, 4)) + 2 * np.eye(3, 4)[y]
+    order = rng.permutation(150)
+    return Dataset(X[order].astype(np.float32), y[order], "made up", "0" * 16, ("a", "b", "rare"))
+
+
+class Sleepy(nn.Module):
+    """An activation that lets nothing through."""
+
+    def forward(self, x):
+        return x * 0
+
+
+@pytest.fixture
+def sleepy(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "Sleepy", Sleepy, raising=False)
+    return f"{__name__}:Sleepy"
+
+
+def pairs(found):
+    return {(row["a"], row["b"]): row for row in found.verdicts.to_dict("records")}
+
+
+# -- the design -----------------------------------------------------------------------------------
+
+
+def test_two_seeds_share_their_folds_and_further_ones_have_their_own(dataset):
+    experiment = Experiment(dataset, TrainSettings(seed=7, **SHORT), 3)
+    trainings = experiment.trainings(["relu", "tanh"], range(6))
+    assert [each.seed for each in trainings[:18:3]] == [7, 8, 9, 10, 11, 12]
+    assert [each.split for each in trainings[:18:3]] == [0, 0, 1, 1, 2, 2]
+    for split in range(3):
+        how = {"shuffle": True, "random_state": stream(7 + 2 * split, 0, SPLIT) % 2**32} if split else {}
+        expected = list(StratifiedKFold(3, **how).split(dataset.X, dataset.y))
+        for each in [each for each in trainings if each.split == split]:
+            assert np.array_equal(each.rows, expected[each.fold][0])
+            assert np.array_equal(each.test, expected[each.fold][1])
+    relu, tanh = trainings[:18], trainings[18:]
+    for one, other in zip(relu, tanh, strict=True):
+        assert (one.seed, one.fold, one.split) == (other.seed, other.fold, other.split)
+        assert np.array_equal(one.run.rows, other.run.rows)
+        for a, b in zip(one.run.build().parameters(), other.run.build().parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_the_first_seed_is_what_one_seed_alone_is(dataset):
+    alone = compare(["relu", "tanh"], dataset, **SHORT).results
+    more = compare(["relu", "tanh"], dataset, seeds=3, **SHORT).results
+    exact = ["activation", "split", "fold", "seed", "score"]
+    first = more[more["seed"] == 0].reset_index(drop=True)
+    assert first[exact].equals(alone[exact])
+    assert more["split"].to_list() == [1] * 6 + [2] * 3 + [1] * 6 + [2] * 3
+
+
+def test_verdicts_are_read_from_the_paired_runs(dataset):
+    found = compare(["relu", "tanh", "sigmoid"], dataset, seeds=4, **SHORT)
+    scores = found.results.pivot(index=["split", "fold", "seed"], columns="activation", values="score")
+    cells = [3 * split + fold for split, fold, _ in scores.index]
+    step = 1 / 50
+    known = [
+        evidence(scores[a] - scores[b], cells, 0.5, step=step)
+        for a, b in [("relu", "tanh"), ("relu", "sigmoid"), ("tanh", "sigmoid")]
+    ]
+    expected = judge(known, step)
+    for row, verdict, one in zip(found.verdicts.to_dict("records"), expected, known, strict=True):
+        assert row["verdict"] == verdict.word
+        assert row["difference"] == pytest.approx(verdict.difference)
+        assert (row["low"], row["high"]) == pytest.approx((verdict.low, verdict.high))
+        assert (row["p"], row["p_holm"]) == pytest.approx((verdict.p_value, verdict.p_holm))
+        assert (row["wins"], row["runs"], row["seeds"]) == (one.wins, 12, 4)
+    assert found.about["region"] == step
+    assert list(found.ranking)[6:] == ["seed_0", "seed_1", "seed_2", "seed_3"]
+    means = scores.groupby("seed").mean()
+    for _, row in found.ranking.iterrows():
+        assert row["seed_2"] == pytest.approx(means[row["activation"]][2])
+
+
+def test_what_does_not_learn_has_no_rank_and_is_worse(dataset, sleepy):
+    found = compare(["relu", sleepy, "tanh"], dataset, seeds=4, **{**SHORT, "epochs": 20})
+    assert pairs(found)["relu", sleepy]["verdict"] == "better"
+    assert pairs(found)[sleepy, "tanh"]["verdict"] == "worse"
+    last = found.ranking.iloc[-1]
+    assert (last["activation"], last["status"]) == (sleepy, "chance level in 12 of 12 runs")
+    assert last["rank"] is pd.NA
+    assert found.ranking["rank"].iloc[0] == found.ranking["rank"].iloc[1] == 1
+    assert f"{sleepy} is at chance level in 12 of 12 runs: no rank." in found.sentences()
+
+
+def test_equal_functions_are_equivalent_and_share_a_rank(dataset):
+    same = "leaky_relu(negative_slope=0.0)"
+    found = compare(["relu", same], dataset, **SHORT)
+    (row,) = found.verdicts.to_dict("records")
+    assert (row["verdict"], row["difference"], row["wins"]) == ("equivalent", 0.0, 0.5)
+    assert found.ranking["rank"].to_list() == [1, 1]
+
+
+def test_one_activation_has_nothing_to_be_compared_with(dataset):
+    found = compare(["relu"], dataset, **SHORT)
+    assert found.verdicts.empty
+    assert "There is one activation: nothing to compare it with." in found.sentences()
+
+
+def test_a_region_may_be_given(dataset):
+    found = compare(["relu", "tanh"], dataset, seeds=4, rope=0.9, **SHORT)
+    assert found.verdicts["verdict"].to_list() == ["equivalent"]
+    assert (found.about["region"], found.about["region_is"]) == (0.9, "as given")
+    assert "Equivalent is what differs by at most 90.00 points: as given." in found.sentences()
+
+
+# -- races ----------------------------------------------------------------------------------------
+
+
+def test_a_race_adds_seeds_only_to_what_is_undecided(dataset, sleepy):
+    trained = {**SHORT, "epochs": 20}
+    found = compare(["relu", sleepy, "tanh"], dataset, until_decided=True, **trained)
+    seeds = found.results.groupby("activation")["seed"].nunique()
+    assert seeds[sleepy] in LOOKS
+    assert seeds[sleepy] < seeds["relu"]
+    assert seeds["relu"] == seeds["tanh"]
+    assert found.about["trained"] == 3 * seeds.sum()
+    assert found.about["race"]["out"][sleepy].startswith("worse than ")
+    assert f"Racing: {3 * seeds.sum()} trainings in" in found.sentences()[-1]
+    row = pairs(found)["relu", sleepy]
+    assert (row["verdict"], row["level"]) == ("better", 0.00625)
+    # The runs are those of a fixed design.
+    fixed = compare(["relu"], dataset, seeds=2, **trained).results
+    mine = found.results[(found.results["activation"] == "relu") & (found.results["seed"] < 2)]
+    assert mine["score"].to_list() == fixed["score"].to_list()
+    assert len(cv_results(found.results)) == 3
+
+
+def test_a_race_keeps_to_its_budget(dataset):
+    found = compare(["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, **SHORT)
+    assert found.about["trained"] <= 30
+    assert "the budget of 30 runs" in found.about["race"]["ended"]
+    with pytest.raises(UsageError, match="budget is 11 runs, but the first round takes 12"):
+        compare(["relu", "tanh"], dataset, until_decided=True, budget=11, **SHORT)
+
+
+def test_who_diverges_in_a_race_drops_out(dataset):
+    found = compare(["relu", "tanh"], dataset, lr=3e4, until_decided=True, **SHORT)
+    assert found.verdicts["verdict"].to_list() == ["none"]
+    assert "diverged in" in found.about["race"]["out"]["relu"]
+    assert found.about["seeds"] == 2
+
+
+def test_a_race_goes_on_where_it_was_from_its_ledger(dataset, tmp_path):
+    how = {**SHORT, "until_decided": True, "budget": 60}
+    first = compare(["relu", "tanh"], dataset, ledger=tmp_path / "l.sqlite", **how)
+    again = compare(["relu", "tanh"], dataset, ledger=tmp_path / "l.sqlite", **how)
+    pd.testing.assert_frame_equal(first.results, again.results)
+    pd.testing.assert_frame_equal(first.verdicts, again.verdicts)
+
+
+# -- tuned ----------------------------------------------------------------------------------------
+
+
+def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
+    rates = [0.001, 0.05, 1e30]
+    found = compare(["relu", "tanh"], dataset, tune={"lr": rates}, **SHORT)
+    assert found.about["trained"] == 18
+    assert len(found.results) == 6
+    each = {lr: compare(["relu", "tanh"], dataset, lr=lr, **SHORT) for lr in rates}
+    for _, row in found.results.iterrows():
+        place = {name: row[name] for name in ("activation", "fold")}
+        merits = {}
+        for lr, comparison in each.items():
+            runs = comparison.history
+            mine = runs[(runs["activation"] == place["activation"]) & (runs["fold"] == place["fold"])]
+            last = mine.iloc[-1]
+            finite = math.isfinite(last["valid_loss"])
+            merits[lr] = (last["valid_acc"], -last["valid_loss"]) if finite else (-math.inf, -math.inf)
+        assert row["lr"] == max(merits, key=merits.get)
+        runs = each[row["lr"]].results
+        same = runs[(runs["activation"] == place["activation"]) & (runs["fold"] == place["fold"])]
+        assert row["score"] == same["score"].item()
+    assert found.tuning["chosen"].sum() == 6
+    assert found.tuning.groupby(["activation", "fold"])["lr"].apply(list).to_list() == [rates] * 6
+    assert "Each run was trained with 3 values of lr: 18 trainings instead of 6." in found.sentences()
+
+
+@pytest.mark.parametrize(
+    ("tune", "message"),
+    [
+        ({"lrr": [0.1]}, "tune has 'lrr', which the net does not take; did you mean 'lr'"),
+        ({"lr": []}, r"tune has lr=\[\], not a list of values"),
+        ({"lr": "0.1"}, "tune has lr='0.1', not a list"),
+        ({"lr": [0.1, -1.0]}, "tune has lr=-1.0, not above 0"),
+        ({"lr": [float("nan")]}, "tune has lr=nan, not above 0"),
+        ({"module__activation": ["relu"]}, "tune has 'module__activation'"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(dataset, tune, message):
+    with pytest.raises(UsageError, match=message):
+        compare(["relu"], dataset, tune=tune, **SHORT)
+
+
+# -- scorers, regression --------------------------------------------------------------------------
+
+
+def test_any_scorer_of_scikit_learn(dataset):
+    settings = TrainSettings(**SHORT)
+    for scoring in ("f1_macro", "neg_log_loss"):
+        found = compare(["tanh"], dataset, scoring=scoring, **SHORT)
+        for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
+            net = make_net(dataset, "tanh", settings)
+            with drawing(0, fold, WEIGHTS, "cpu"):
+                net.initialize()
+            net.partial_fit(dataset.X[rows], dataset.y[rows])
+            X, y = dataset.X[test], dataset.y[test]
+            expected = {
+                "f1_macro": f1_score(y, net.predict(X), average="macro"),
+                "neg_log_loss": -log_loss(y, net.predict_proba(X)),
+            }[scoring]
+            assert found.results["score"][fold] == pytest.approx(expected, rel=1e-5)
+        assert found.about["metric"] == scoring
+
+
+def test_losses_have_a_region_of_their_size(dataset):
+    found = compare(["relu", "tanh"], dataset, scoring="neg_log_loss", seeds=2, **SHORT)
+    median = found.results["score"].abs().median()
+    assert found.about["region"] == pytest.approx(0.01 * median)
+    assert "a hundredth of the median score" in " ".join(found.sentences())
+    assert "points" not in " ".join(found.sentences())
+
+
+def test_a_scorer_needs_weights_which_a_ledger_then_keeps(dataset, tmp_path):
+    how = {**SHORT, "scoring": make_scorer(f1_score, average="macro"), "ledger": tmp_path / "l.sqlite"}
+    first = compare(["relu", "tanh"], dataset, **how)
+    again = compare(["relu", "tanh"], dataset, **how)
+    pd.testing.assert_frame_equal(first.results, again.results)
+
+
+@pytest.mark.parametrize(
+    ("scoring", "message"),
+    [
+        ("acuracy", "scoring is 'acuracy', no scorer of scikit-learn; did you mean 'accuracy'"),
+        (3, "scoring is 3, neither a scorer's name nor a scorer"),
+        ("roc_auc", "scoring 'roc_auc' cannot score the net: ValueError: multi_class"),
+    ],
+)
+def test_what_cannot_score_is_refused_before_anything_is_trained(dataset, scoring, message):
+    with pytest.raises(UsageError, match=message):
+        compare(["relu"], dataset, scoring=scoring, **SHORT)
+
+
+def test_a_scorer_that_breaks_later_is_a_failure_with_its_reason(dataset):
+    calls = []
+
+    def breaking(net, X, y):
+        calls.append(len(X))
+        if len(calls) > 2:
+            raise ZeroDivisionError("by zero")
+        return 0.5
+
+    found = compare(["relu"], dataset, scoring=breaking, **SHORT)
+    assert found.results["failure"].to_list() == ["", *["scoring failed: ZeroDivisionError: by zero"] * 2]
+    status = found.ranking["status"].item()
+    assert status == "failed in 2 of 3 runs: scoring failed: ZeroDivisionError: by zero"
+
+
+def test_numbers_are_predicted_too():
+    data = load_data("diabetes")
+    found = compare(["relu", "tanh"], data, seeds=2, epochs=10)
+    assert found.about["metric"] == "r2"
+    assert found.results["accuracy"].isna().all()
+    settings = TrainSettings(epochs=10)
+    first = Experiment(data, settings, 3).trainings(["relu"], range(1))[0]
+    net = make_net(data, "relu", settings)
+    with drawing(0, 0, WEIGHTS, "cpu"):
+        net.initialize()
+    net.partial_fit(data.X[first.rows], data.y[first.rows])
+    expected = r2_score(data.y[first.test], net.predict(data.X[first.test]))
+    assert found.results["score"][0] == pytest.approx(expected, rel=1e-4)
+    other = compare(["relu"], data, epochs=10, scoring="neg_mean_absolute_error").results["score"]
+    assert (other < 0).all()
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def test_a_comparison_comes_back_from_its_folder(dataset, tmp_path):
+    how = {"tune": {"lr": [0.01, 0.05]}, "ledger": tmp_path / "l.sqlite"}
+    found = compare(["relu", "tanh", "sigmoid"], dataset, seeds=2, **how, **SHORT)
+    files = found.to_csv(tmp_path / "run")
+    names = ["results", "history", "verdicts", "ranking", "tuning"]
+    assert [file.name for file in files] == [*(f"{name}.csv" for name in names), "comparison.json"]
+    again = Comparison.load(tmp_path / "run")
+    for name in names:
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(again, name), check_exact=True)
+    assert again.about == found.about
+    assert again.sentences() == found.sentences()
+    assert json.loads((tmp_path / "run/comparison.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_one_with_failures_comes_back_too(dataset, tmp_path):
+    found = compare(["relu", "tanh"], dataset, lr=1e30, **SHORT)
+    found.to_csv(tmp_path)
+    again = Comparison.load(tmp_path)
+    pd.testing.assert_frame_equal(found.ranking, again.ranking)
+    pd.testing.assert_frame_equal(found.verdicts, again.verdicts)
+    assert again.sentences() == found.sentences()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "comparison.json").unlink(), "there is no comparison.json"),
+        (lambda folder: (folder / "comparison.json").write_text("[1"), "cannot read"),
+        (lambda folder: (folder / "comparison.json").write_text("[{}]"), "does not describe a comparison"),
+        (lambda folder: (folder / "verdicts.csv").unlink(), "cannot read .*verdicts.csv"),
+        (lambda folder: (folder / "results.csv").write_text("a,b\n1,2\n"), "has no column 'activation'"),
+        (lambda folder: (folder / "ranking.csv").write_bytes(b"\xff\xfe\x00"), "cannot read .*ranking.csv"),
+        (lambda folder: (folder / "history.csv").write_text(""), "cannot read .*history.csv"),
+    ],
+)
+def test_a_broken_folder_is_refused_in_one_line(dataset, tmp_path, change, message):
+    compare(["relu"], dataset, **SHORT).to_csv(tmp_path)
+    change(tmp_path)
+    with pytest.raises(UsageError, match=message) as caught:
+        Comparison.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_tables_for_papers(dataset):
+    names = ["leaky_relu(negative_slope=0.2)", "relu"]
+    found = compare(names, dataset, seeds=2, **SHORT)
+    text = found.to_latex()
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert r"leaky\_relu(negative\_slope=0.2)" in text
+    assert "_" not in text.replace(r"\_", "")
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {row.count(" & ") for row in rows} == {5, 7}
+    lines = found.to_markdown().splitlines()
+    assert lines[0] == "| rank | activation | mean | std | runs | status |"
+    assert all(line.startswith("| ") for line in lines if line)
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"seeds": 0}, "seeds is 0, not a whole number of at least 1"),
+        ({"seeds": 2, "until_decided": True}, "seeds is 2, but until_decided adds seeds by itself"),
+        ({"budget": 100}, "budget is 100, which until_decided keeps to"),
+        ({"budget": "soon", "until_decided": True}, "budget is 'soon', neither"),
+        ({"rope": -1.0}, "rope is -1.0, not half the width"),
+        ({"rope": float("nan")}, "rope is nan"),
+        ({"replace": "relu"}, "replace is 'relu', but there is no module"),
+    ],
+)
+def test_a_design_that_makes_no_sense_is_refused(dataset, how, message):
+    with pytest.raises(UsageError, match=message):
+        compare(["relu", "tanh"], dataset, **how, **SHORT)
+
+
+def test_a_race_of_one_is_refused(dataset):
+    with pytest.raises(UsageError, match="until_decided needs two activations"):
+        compare(["relu"], dataset, until_decided=True, **SHORT)
+
+
+def test_skorch_nets_that_no_fleet_trains_are_trained_one_by_one(dataset):
+    class Own(skorch.NeuralNetClassifier):
+        def get_loss(self, y_pred, y_true, *args, **kwargs):
+            return super().get_loss(y_pred, y_true, *args, **kwargs) * 1.0
+
+    settings = {"module__num_features": 4, "module__num_classes": 3, "module__num_units": 8}
+    how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 5, "batch_size": 16, "lr": 0.05, "verbose": 0}
+    found = compare(["relu", "tanh"], dataset, module=Own(actlab.NeuralNet, **settings, **how), seeds=2)
+    assert found.results["how"].unique().tolist() == ["by skorch"]
+    assert found.results["alone"].unique().tolist() == ["Own has its own get_loss"]
+    assert found.results["epochs"].unique().tolist() == [5]
+    fused = skorch.NeuralNetClassifier(actlab.NeuralNet, **settings, **how)
+    same = compare(["relu", "tanh"], dataset, module=fused, seeds=2)
+    assert same.results["how"].unique().tolist() == ["by hand"]
+    assert found.results["score"].to_list() == pytest.approx(same.results["score"].to_list(), abs=0.021)
+    assert len(found.history) == len(same.history) == 60
