@@ -104,7 +104,7 @@ def own(tmp_path, monkeypatch):
 
 
 def built(dataset, module, activation, **how):
-    experiment = Experiment(dataset, TrainSettings(), 3, module, **how)
+    experiment = Experiment(dataset, TrainSettings(), 3, module=module, **how)
     return experiment.untrained(activation)
 
 
@@ -133,7 +133,7 @@ def test_a_class_is_compared_and_trains_in_a_fleet(dataset):
 def test_an_instance_starts_anew_with_every_seed(dataset):
     instance = Net()
     before = [weight.clone() for weight in instance.parameters()]
-    experiment = Experiment(dataset, TrainSettings(), 3, instance)
+    experiment = Experiment(dataset, TrainSettings(), 3, module=instance)
     first, second = (
         next(each.run for each in experiment.trainings(["tanh"], range(seed, seed + 1))) for seed in (0, 1)
     )

@@ -159,11 +159,14 @@ class Contest:
         try:
             fit_alone(net, data.X[each.rows], y[each.rows], each.seed, each.fold, result)
             score = self.scoring.score_net(net, each)
+            if self.scoring.name == "accuracy":
+                result.test_acc = score
         except Exception as error:  # anybody's callbacks, criterion, module or scorer
             result.failure = result.failure or f"scoring failed: {short(error)}"
         if hasattr(net, "history_"):
             result.history = [{k: v for k, v in row.items() if k not in _BATCHES} for row in net.history]
-        self.done.append(Done(each, result, score, False))
+        chance = not result.failure and self.scoring.chance(each, result)
+        self.done.append(Done(each, result, score, chance))
 
     # -- what came out --------------------------------------------------------------------------------
 
@@ -200,7 +203,7 @@ class Contest:
             level: The probability of an error that is allowed.
 
         Returns:
-            A verdict and its evidence; None where a run has failed or there is but one cell.
+            A verdict and its evidence; None where a run has failed.
         """
         known = {pair: self._evidence(pair) for pair in combinations(self.names, 2)}
         tested = [pair for pair, found in known.items() if found]
@@ -217,8 +220,7 @@ class Contest:
         both = sorted(scores[pair[0]].keys() & scores[pair[1]].keys())
         differences = [scores[pair[0]][place] - scores[pair[1]][place] for place in both]
         cells = [split * self.experiment.folds + fold for split, fold, _ in both]
-        lost = any(math.isnan(score) for known in scores.values() for score in known.values())
-        if lost or len(set(cells)) < 2:
+        if any(math.isnan(score) for known in scores.values() for score in known.values()):
             return None
         step = self.scoring.step(min(len(test) for _, test in self.experiment.splits(0)))
         return evidence(differences, cells, 1 / (self.experiment.folds - 1), step=step)

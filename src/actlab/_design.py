@@ -131,7 +131,8 @@ def prepared(
     if rope is not None and not (isinstance(rope, int | float) and math.isfinite(rope) and rope >= 0):
         problems.append(f"rope is {rope!r}, not half the width of a region, a number of at least 0")
     raise_problems(problems)
-    experiment = Experiment(dataset, settings, folds, module, replace, tune)
+    shuffled = until_decided or seeds > 1
+    experiment = Experiment(dataset, settings, folds, shuffled, module, replace, tune)
     if tune and experiment.net.train_split is None:
         raise UsageError(
             "tune chooses by the rows held back for validation, but the net's train_split is None"

@@ -29,7 +29,7 @@ class Training:
 
     Attributes:
         activation: As it was given.
-        split: Which split of the rows, from 0.
+        split: Which split of the rows; 0 is the one without shuffling.
         fold: The part that is left out, from 0.
         seed: Where its random numbers come from.
         tuned: What it tries of the values that are tuned.
@@ -55,13 +55,15 @@ class Training:
 class Experiment:
     """The design: activations x seeds x folds.
 
-    Two seeds share a split of the rows: the first two the one that scikit-learn makes without shuffling,
-    every two after them one of their own. So the luck of the seed can be told from the luck of the split.
+    One seed has the folds that scikit-learn makes without shuffling. Of several, every two share a split of
+    shuffled rows, so that the luck of the seed can be told from the luck of the split. The split without
+    shuffling is none of these: rows may lie in an order, and what holds for one split is to hold for all.
 
     Args:
         dataset: What is learnt.
         settings: How.
         folds: Parts that the rows are split into.
+        shuffled: Whether the rows are shuffled, as for several seeds.
         module: What to put the activations into; None for the notebook's net.
         replace: Which of the module's activations; None for the only kind that it has.
         tune: Values to choose from, by the names of the net's parameters.
@@ -75,11 +77,12 @@ class Experiment:
         dataset: Dataset,
         settings: TrainSettings,
         folds: int,
+        shuffled: bool = False,
         module: ModuleLike | skorch.NeuralNet | None = None,
         replace: Replaced | None = None,
         tune: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        self.dataset, self.settings, self.folds = dataset, settings, folds
+        self.dataset, self.settings, self.folds, self.shuffled = dataset, settings, folds, shuffled
         if isinstance(module, skorch.NeuralNet):
             self.net = own_skorch_net(module, replace)
         else:
@@ -102,7 +105,7 @@ class Experiment:
             kind = KFold if self.dataset.is_regression else StratifiedKFold
             how: dict[str, Any] = {}
             if split:
-                start = stream(self.settings.seed + 2 * split, 0, SPLIT) % 2**32
+                start = stream(self.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32
                 how = {"shuffle": True, "random_state": start}
             self._splits[split] = list(kind(self.folds, **how).split(self.dataset.X, self.dataset.y))
         return self._splits[split]
@@ -127,9 +130,10 @@ class Experiment:
 
     def _training(self, name: str, seed: int, fold: int, candidate: int) -> Training:
         net, like = self._as_run(name, candidate)
-        rows, test = self.splits(seed // 2)[fold]
+        split = 1 + seed // 2 if self.shuffled else 0
+        rows, test = self.splits(split)[fold]
         own = self.settings.seed + seed
-        about = (name, seed // 2, fold, own, self.candidates[candidate], net, rows, test)
+        about = (name, split, fold, own, self.candidates[candidate], net, rows, test)
         if isinstance(like, str):
             return Training(*about, None, like)
         train, valid = holdout(net, rows, self.dataset, own, fold)

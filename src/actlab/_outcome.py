@@ -43,7 +43,7 @@ def _place(one: Done) -> dict[str, Any]:
     each = one.training
     return {
         "activation": each.activation,
-        "split": each.split + 1,
+        "split": each.split,
         "fold": each.fold + 1,
         "seed": each.seed,
         **each.tuned,
@@ -114,8 +114,7 @@ def verdict_rows(
         row: dict[str, Any] = dict.fromkeys(VERDICTS, math.nan)
         row.update(a=a, b=b, verdict="none", level=level, runs=0, seeds=0, more_seeds=pd.NA)
         if verdict is None or found is None:
-            lost = [f"{name} {failed[name]}" for name in (a, b) if name in failed]
-            row["reason"] = "; ".join(lost) or "one pair of runs: no test is possible"
+            row["reason"] = "; ".join(f"{name} {failed[name]}" for name in (a, b) if name in failed)
         else:
             row.update(_numbers(verdict, found, contest.experiment.folds))
             row["reason"] = "" if verdict.word != "undecided" else _open(a, b, verdict, found, race)

@@ -103,10 +103,12 @@ class Scoring:
         """Whether the net is no better than who always says the same, the commonest class or the mean."""
         if self.regression:
             return result.test_loss >= self._variance(training)
+        if math.isnan(result.test_acc):
+            return False
         test = self.y[training.test]
         _, counts = np.unique(test, return_counts=True)
-        hits, share = result.test_acc * len(test), counts.max() / len(test)
-        return bool(stats.binom.sf(round(hits) - 1, len(test), share) > _CHANCE) if hits == hits else False
+        hits, share = round(result.test_acc * len(test)), counts.max() / len(test)
+        return bool(stats.binom.sf(hits - 1, len(test), share) > _CHANCE)
 
     def step(self, rows: int) -> float:
         """Return the least by which a score on so many rows can change; 0 if that is not known."""

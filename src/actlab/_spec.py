@@ -99,7 +99,7 @@ def entry(name: str) -> Activation[Any]:
         UsageError: There is none; the message names the nearest.
     """
     if name not in catalogue:
-        suggestion = did_you_mean(name, catalogue) or f"; known are {', '.join(sorted(catalogue))}"
+        suggestion = did_you_mean(name, catalogue) or "; actlab list shows those that are known"
         raise UsageError(f"unknown activation {name!r}{suggestion}")
     return catalogue[name]
 

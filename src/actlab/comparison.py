@@ -37,9 +37,10 @@ class Comparison:
 
     Attributes:
         results: One row per run, in the order of activations, seeds and folds: ``activation``, ``split``
-            (of the rows, from 1; two seeds share one), ``fold`` (from 1), ``seed``, what was tuned by its
-            name, ``score`` (more is better), ``accuracy`` (0 to 1; NaN for a regression) and ``loss`` (mean
-            cross-entropy in nats, or squared error) on the rows of the fold, ``epochs`` trained, ``seconds``
+            (of the rows: 0 without shuffling, from 1 shuffled; two seeds share one), ``fold`` (from 1),
+            ``seed``, what was tuned by its name, ``score`` (more is better), ``accuracy`` (0 to 1; NaN for a
+            regression) and ``loss`` (mean cross-entropy in nats, or squared error; NaN where skorch trained
+            the net alone) on the rows of the fold, ``epochs`` trained, ``seconds``
             (its share of the time its fleet took), ``how`` it was trained, why it trained ``alone``, its
             ``failure``: why it has no score, if it has none, ``chance``: whether it is no better than who
             always says the same, and its ``key`` in the ledger, if there is one.
@@ -140,8 +141,8 @@ def compare(
     """Train a net with each activation on the same folds and seeds, and say which is really better.
 
     Runs are paired: every activation starts from the same weights and sees the same rows in the same order;
-    ``jobs`` changes the time and nothing else. The first two seeds have the folds that scikit-learn makes
-    without shuffling, every two after them folds of their own.
+    ``jobs`` changes the time and nothing else. One seed has the folds that scikit-learn makes without
+    shuffling; of several, every two have folds of rows that are shuffled anew.
 
     Args:
         activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``.

@@ -186,9 +186,14 @@ def evidence(
 
     Returns:
         The evidence.
+
+    Raises:
+        ValueError: There is one cell only: nothing tells how much a difference varies.
     """
     d = np.asarray(differences, np.float64)
     _, places, counts = np.unique(np.asarray(cells), return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        raise ValueError("there is one cell: no test is possible; give at least two folds")
     means = np.bincount(places, d) / counts
     share, spare = float(np.mean(1 / counts)), len(d) - len(counts)
     least = step * step / 6 if d.any() else 0.0  # two scores, each rounded to a step: step^2 / 12 twice

@@ -29,7 +29,7 @@ EXPERIMENT, _DIGEST, _PARENT = "actlab", "actlab.digest", "mlflow.parentRunId"
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "file", "databricks")
 _DATABASE = r"(postgresql|mysql|mssql)(\+\w+)?://|sqlite(\+\w+)?:///(?!:memory:)(?P<file>[^?]+)"
 _URI = rf"{_DATABASE}|https?://([^/]*@)?[\w\[]|file:|databricks(://|$)"
-_EPOCH, _FINAL = ("train_loss", "valid_loss", "valid_acc"), ("accuracy", "loss", "seconds")
+_EPOCH, _FINAL = ("train_loss", "valid_loss", "valid_acc"), ("score", "accuracy", "loss", "seconds")
 _RUN = ["activation", "fold", "seed"]  # what tells the runs of a comparison apart
 # What a call takes, a thousand things together, and the characters of a parameter, a tag and a name.
 _METRICS, _PARAMS, _PARAM, _TAG, _NAME = 900, 100, 6000, 5000, 250

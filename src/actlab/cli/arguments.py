@@ -13,14 +13,28 @@ from actlab.cli import verbs as run
 from actlab.cli.verbs import Verb
 
 _ABOUT = "Prove an activation function, train with it, and find out whether another is really better."
-_EXAMPLES = """examples:
-  actlab train --activation tanh
-  actlab train --data mnist --data-dir ~/data --activation "leaky_relu(negative_slope=0.2)"
-  actlab compare relu tanh leaky_relu --folds 3 --epochs 25 --seed 0
-  actlab show leaky_relu --out out/pictures
-  actlab check mish torch.nn:GELU my_layers.py:MyActivation --skip compile
-  actlab compare relu tanh --data measurements.csv --target species
-"""
+_EXAMPLES = {
+    "list": ["actlab list"],
+    "show": ["actlab show mish", "actlab show leaky_relu --out out/pictures"],
+    "check": [
+        "actlab check mish torch.nn:GELU my_layers.py:MyActivation --skip compile",
+        'actlab check "torch.nn:ELU(alpha=0.5)" --only value,kinks',
+    ],
+    "train": [
+        "actlab train --activation tanh",
+        'actlab train --data mnist --data-dir ~/data --activation "elu(alpha=0.5)"',
+        "actlab train --data houses.csv --target price --regression",
+    ],
+    "compare": [
+        "actlab compare relu tanh leaky_relu --folds 3 --epochs 25 --seed 0",
+        "actlab compare relu mish --until-decided --budget 20m",
+        "actlab compare relu elu --tune lr=0.003,0.01,0.03 --module my_nets.py:Net",
+        "actlab compare relu tanh --data digits --data a.npz --data b.npz",
+        "actlab compare relu tanh --data measurements.csv --target species",
+    ],
+    "fleet": ["actlab fleet calibrate", "actlab fleet calibrate --set by_hand=false"],
+    "ledger": ["actlab ledger show out/compare", "actlab ledger merge all.sqlite out/compare"],
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,14 +44,15 @@ class _Parser(argparse.ArgumentParser):
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False:  # an option that does nothing when left out
+        if action.default in (None, False, []):  # an option that does nothing when left out
             return action.help
         return super()._get_help_string(action)
 
 
 def parser() -> _Parser:
     """Return the parser of the whole command line."""
-    top = _Parser("actlab", description=_ABOUT, epilog=_EXAMPLES, formatter_class=_Help, allow_abbrev=False)
+    every = _examples(*(examples[0] for examples in _EXAMPLES.values()))
+    top = _Parser("actlab", description=_ABOUT, epilog=every, formatter_class=_Help, allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"actlab {__version__}")
     verbs = top.add_subparsers(metavar="VERB", required=True)
     for add in (_add_list, _add_show, _add_check, _add_train, _add_compare, _add_fleet, _add_ledger):
@@ -45,9 +60,15 @@ def parser() -> _Parser:
     return top
 
 
-def _verb(verbs: Any, name: str, about: str, verb: Verb) -> _Parser:
+def _examples(*examples: str) -> str:
+    return "\n  ".join(["examples:", *examples])
+
+
+def _verb(verbs: Any, name: str, about: str, verb: Verb, example: str = "") -> _Parser:
+    """Add a verb; ``example`` names the one whose examples it has, if not its own."""
+    epilog = _examples(*_EXAMPLES[example or name])
     parser: _Parser = verbs.add_parser(
-        name, help=about, description=about, epilog=_EXAMPLES, formatter_class=_Help, allow_abbrev=False
+        name, help=about, description=about, epilog=epilog, formatter_class=_Help, allow_abbrev=False
     )
     parser.set_defaults(run=verb)
     return parser
@@ -138,7 +159,9 @@ def _add_common(parser: _Parser, *, out: str) -> None:
 def _add_fleet(verbs: Any) -> None:
     about = "how this machine trains fastest"
     below = _verb(verbs, "fleet", about, run.calibrate).add_subparsers(metavar="WHAT", required=True)
-    parser = _verb(below, "calibrate", "show it; measure it when that was not done yet", run.calibrate)
+    parser = _verb(
+        below, "calibrate", "show it; measure it when that was not done yet", run.calibrate, "fleet"
+    )
     add = parser.add_argument
     add("--again", action="store_true", help="measure again, and forget what was set")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="set it yourself: by_hand=false")
@@ -156,7 +179,7 @@ def _add_ledger(verbs: Any) -> None:
         "merge": ("take over the runs of others, each run once", ledgers.merge),
     }
     for what, (about, verb) in whats.items():
-        parser = _verb(below, what, about, verb)
+        parser = _verb(below, what, about, verb, "ledger")
         parser.add_argument("ledger", type=Path, metavar="LEDGER", help="the file, or a comparison's folder")
         if what == "merge":
             parser.add_argument("others", type=Path, nargs="+", metavar="OTHER", help="only read")

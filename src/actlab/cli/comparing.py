@@ -143,7 +143,10 @@ def _compared(
             found.history,
             arguments.mlflow,
             name=f"{dataset.name}: {', '.join(arguments.activations)}",
-            settings={"data": dataset.name, "folds": arguments.folds, **dataclasses.asdict(settings)},
+            settings={
+                **{name: found.about[name] for name in ("data", "folds", "seeds", "metric")},
+                **dataclasses.asdict(settings),
+            },
             files=files[1:],
             keys=found.results["key"].to_list(),
         )
@@ -207,7 +210,7 @@ def _say_several(
         "insights": across.sentences(),
     }
     lines += [f"Over {len(datasets)} datasets:", text_diagram(across), "", *wrapped(across.sentences())]
-    files = [*files, *(file for _, written, _ in found for file in written)]
+    files += sorted({file.parent for _, written, _ in found for file in written})
     return say_all(arguments, {"datasets": said, "across": across_said}, lines, files)
 
 

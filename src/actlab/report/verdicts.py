@@ -90,7 +90,7 @@ def _pair(row: pd.Series[Any], show: _Units) -> str:
     wins = row["wins"] if sign == 1 else 1 - row["wins"]
     ahead = f"ahead in {wins:.0%} of {row['runs']} pairs of runs"
     if row["verdict"] in ("better", "worse"):
-        return f"{b} is worse than {a} by {gap}; p = {row['p_holm']:.2g}, {a} is {ahead}."
+        return f"{b} is worse than {a} by {gap}; p = {row['p_holm']:.3g}, {a} is {ahead}."
     if row["verdict"] == "equivalent":
         return f"{a} and {b} are equivalent: {gap} apart, {row['p_equivalent']:.1%} within the region."
     return f"{a} and {b}: undecided, {gap} apart; {row['reason']}."
