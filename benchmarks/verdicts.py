@@ -22,7 +22,7 @@ import numpy.typing as npt
 import scipy
 from scipy import stats
 
-from actlab.race import LOOKS, SHARE, race
+from actlab.race import LOOKS, Pair, look_level, race
 from actlab.stats import LEVEL, Verdict, evidence, holm, judge
 
 Floats = npt.NDArray[np.float64]
@@ -159,11 +159,11 @@ def _raced(case: Case, scores: Floats, pairs: list[tuple[int, int]]) -> tuple[li
     have = dict.fromkeys(names, 0)
 
     def look(
-        racing: Sequence[str], seeds: int
-    ) -> tuple[dict[tuple[str, str], Verdict | None], dict[str, str]]:
+        racing: Sequence[str], seeds: int, level: float
+    ) -> tuple[dict[Pair, Verdict | None], dict[str, str]]:
         have.update(dict.fromkeys(racing, seeds))
         common = [min(have[names[a]], have[names[b]]) for a, b in pairs]
-        judged = _judged(case, scores, pairs, common, SHARE)
+        judged = _judged(case, scores, pairs, common, level)
         return {(names[a], names[b]): v for (a, b), v in zip(pairs, judged, strict=True)}, {}
 
     found = race(names, look, lambda racing, seeds: "")
@@ -263,8 +263,7 @@ def page(count: int, jobs: int) -> str:
         minutes=taken,
         count=count,
         looks=", ".join(map(str, LOOKS)),
-        number=len(LOOKS),
-        share=100 * SHARE,
+        share=100 * look_level(3),
         null="\n".join(_null_row(*each) for each in nulls),
         learners="\n".join(_null_row(*each) for each in learners),
         power="\n".join(_power_rows(power)),
@@ -288,7 +287,7 @@ A share near 5 % is known to within {error:.1f} points. The figures are of the p
 
 Three activations of which none is better, three pairs, Holm's correction; a comparison is wrong if
 one of its verdicts says better or worse. The region of equivalence is empty, so that no race ends
-early. A race looks after {looks} seeds and spends {share:.3g} % at each of its {number} looks.
+early. A race looks after {looks} seeds, at a level of {share:.3g} % for three pairs.
 *Split's part*: the share of the variance of a difference that comes from how the rows are split;
 the rest is the seed's. *t-test*: the ordinary paired t-test over all runs with the same correction;
 in a race, at any of the looks at 5 %.

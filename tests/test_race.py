@@ -1,18 +1,20 @@
 import math
 from itertools import combinations
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from actlab._design import Budget, budget_of
 from actlab._errors import UsageError
-from actlab.race import LOOKS, SHARE, race
+from actlab.race import LOOKS, ever_beyond, look_level, race
 from actlab.stats import LEVEL, Verdict
 
 NAMES = ["a", "b", "c"]
 
 
 def verdict(word, more=4):
-    figures = (0.0, -1.0, 1.0, SHARE, 0.5, 0.5, 0.3, 0.4, 0.3)
+    figures = (0.0, -1.0, 1.0, 0.0123, 0.5, 0.5, 0.3, 0.4, 0.3)
     return Verdict(word, *figures, more if word == "undecided" else None)
 
 
@@ -23,7 +25,8 @@ class Course:
         self.script, self.lost, self.more = script, failed or {}, more
         self.trained = []
 
-    def look(self, names, seeds):
+    def look(self, names, seeds, level):
+        assert level == look_level(3)
         self.trained.append((seeds, list(names)))
         found = {}
         for pair in combinations(NAMES, 2):
@@ -37,18 +40,31 @@ class Course:
         return race(NAMES, self.look, afford)
 
 
-def test_all_looks_together_keep_to_the_level():
-    assert SHARE * len(LOOKS) == pytest.approx(LEVEL)
+# S. Pocock, Biometrika 64 (1977), table 1: normal deviates for tests at equal steps.
+@pytest.mark.parametrize(
+    ("looks", "bound"), [(1, 1.960), (2, 2.178), (3, 2.289), (4, 2.361), (5, 2.413), (10, 2.555)]
+)
+def test_the_probability_of_ever_being_beyond_is_that_of_pococks_table(looks, bound):
+    assert ever_beyond(bound, range(1, looks + 1)) == pytest.approx(0.05, abs=1e-4)
+
+
+@pytest.mark.parametrize("pairs", [1, 3, 45])
+def test_all_looks_together_keep_to_the_level(pairs):
+    z = stats.norm.isf(look_level(pairs) / pairs / 2)
+    steps = np.random.default_rng(0).normal(size=(400_000, LOOKS[-1])).cumsum(axis=1)
+    walks = steps[:, np.array(LOOKS) - 1] / np.sqrt(LOOKS)
+    wrong = (np.abs(walks) > z).any(axis=1).mean()
+    assert wrong == pytest.approx(LEVEL / pairs, abs=4 * math.sqrt(LEVEL / pairs / 400_000))
     assert all(seeds % 2 == 0 for seeds in LOOKS)  # two share their folds
 
 
 def test_who_is_worse_drops_out_and_the_rest_goes_on():
-    course = Course({("a", "b"): ("better", 2), ("a", "c"): ("equivalent", 6), ("b", "c"): ("worse", 2)})
+    course = Course({("a", "b"): ("better", 2), ("a", "c"): ("equivalent", 8), ("b", "c"): ("worse", 2)})
     found = course.run()
-    assert course.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (6, ["a", "c"])]
+    assert course.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"])]
     assert found.out == {"b": "worse than a after 2 seeds"}
-    assert found.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 6}
-    assert (found.looks, found.seeds, found.ended) == (3, 6, "all is decided")
+    assert found.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 8}
+    assert (found.looks, found.seeds, found.ended) == (3, 8, "all is decided")
 
 
 def test_a_pair_of_losers_is_not_pursued():
@@ -62,8 +78,8 @@ def test_a_pair_of_losers_is_not_pursued():
 
 def test_what_is_decided_stays_so():
     class Wavering(Course):
-        def look(self, names, seeds):
-            found, lost = super().look(names, seeds)
+        def look(self, names, seeds, level):
+            found, lost = super().look(names, seeds, level)
             found["a", "b"] = verdict("better" if seeds == 2 else "worse")
             return found, lost
 

@@ -19,7 +19,7 @@ from actlab._experiment import Experiment
 from actlab._outcome import cv_results
 from actlab.data import Dataset, load_data
 from actlab.fleet.run import SPLIT, WEIGHTS, drawing, stream
-from actlab.race import LOOKS
+from actlab.race import LOOKS, look_level
 from actlab.stats import evidence, judge
 from actlab.training import TrainSettings, make_net
 
@@ -153,7 +153,7 @@ def test_a_race_adds_seeds_only_to_what_is_undecided(dataset, sleepy):
     assert f"Racing: {3 * seeds.sum()} trainings in" in found.sentences()[-1]
     words = {row["verdict"] for pair, row in pairs(found).items() if sleepy in pair}
     assert words & {"better", "worse"}
-    assert (found.verdicts["level"] == 0.00625).all()
+    assert (found.verdicts["level"] == look_level(3)).all()
     # The runs are those of a fixed design.
     fixed = compare(["relu"], dataset, seeds=2, **trained).results
     mine = found.results[(found.results["activation"] == "relu") & (found.results["seed"] < 2)]

@@ -25,6 +25,8 @@ from actlab.progress import watching
 from actlab.race import Pair
 from actlab.stats import Evidence, Verdict, evidence, judge
 
+Scores = dict[tuple[int, int, int], float]  # by split, fold and seed
+
 _BATCHES = ("train_batch_count", "valid_batch_count", "batches")
 
 
@@ -150,12 +152,9 @@ class Contest:
 
     def _alone(self, each: Training) -> None:
         """Let skorch train what no fleet can."""
-        data, y, result = (
-            self.experiment.dataset,
-            self.experiment.y,
-            Result(how="by skorch", alone=each.alone),
-        )
-        net, score = clone(each.net), math.nan
+        data, y = self.experiment.dataset, self.experiment.y
+        net, result = clone(each.net), Result(how="by skorch", alone=each.alone)
+        score = math.nan
         try:
             fit_alone(net, data.X[each.rows], y[each.rows], each.seed, each.fold, result)
             score = self.scoring.score_net(net, each)
@@ -205,23 +204,22 @@ class Contest:
         Returns:
             A verdict and its evidence; None where a run has failed.
         """
-        known = {pair: self._evidence(pair) for pair in combinations(self.names, 2)}
+        scores: dict[str, Scores] = {name: {} for name in self.names}
+        for one in self.chosen():
+            each = one.training
+            scores[each.activation][each.split, each.fold, each.seed] = one.score
+        known = {(a, b): self._evidence(scores[a], scores[b]) for a, b in combinations(self.names, 2)}
         tested = [pair for pair, found in known.items() if found]
         verdicts: dict[Pair, Verdict | None] = dict.fromkeys(known)
         verdicts.update(zip(tested, judge([e for e in known.values() if e], region, level), strict=True))
         return verdicts, known
 
-    def _evidence(self, pair: Pair) -> Evidence | None:
-        scores: dict[str, dict[tuple[int, int, int], float]] = {name: {} for name in pair}
-        for one in self.chosen():
-            each = one.training
-            if each.activation in scores:
-                scores[each.activation][each.split, each.fold, each.seed] = one.score
-        both = sorted(scores[pair[0]].keys() & scores[pair[1]].keys())
-        differences = [scores[pair[0]][place] - scores[pair[1]][place] for place in both]
-        cells = [split * self.experiment.folds + fold for split, fold, _ in both]
-        if any(math.isnan(score) for known in scores.values() for score in known.values()):
+    def _evidence(self, one: Scores, other: Scores) -> Evidence | None:
+        if any(math.isnan(score) for score in (*one.values(), *other.values())):
             return None
+        both = sorted(one.keys() & other.keys())
+        differences = [one[place] - other[place] for place in both]
+        cells = [split * self.experiment.folds + fold for split, fold, _ in both]
         step = self.scoring.step(min(len(test) for _, test in self.experiment.splits(0)))
         return evidence(differences, cells, 1 / (self.experiment.folds - 1), step=step)
 

@@ -22,7 +22,7 @@ from actlab._modules import ModuleLike, Replaced
 from actlab._outcome import about, cv_results, history, ranking, results, tuning, verdict_rows
 from actlab._scoring import Scorer
 from actlab.data import Dataset, load_data
-from actlab.race import SHARE, Pair, Race, race
+from actlab.race import Pair, race
 from actlab.report.comparison_files import latex, markdown, read_comparison, write_comparison
 from actlab.report.verdicts import comparison_sentences
 from actlab.stats import LEVEL, Evidence, Verdict
@@ -240,12 +240,12 @@ def _raced(contest: Contest, budget: Budget, rope: float | None, verbose: int) -
     judged: dict[Pair, tuple[Verdict | None, Evidence | None]] = {}
     region: tuple[float, str] = (math.nan, "")
 
-    def look(names: Sequence[str], seeds: int) -> Any:
+    def look(names: Sequence[str], seeds: int, level: float) -> Any:
         nonlocal region
         contest.train(names, seeds)
         if math.isnan(region[0]):
             region = _region(contest, rope)  # which is the same at every look
-        verdicts, known = contest.judge(region[0], SHARE)
+        verdicts, known = contest.judge(region[0], level)
         still = [pair for pair in verdicts if _open(judged.get(pair, (None, None))[0])]
         judged.update({pair: (verdicts[pair], known[pair]) for pair in still})
         if verbose:
@@ -256,10 +256,10 @@ def _raced(contest: Contest, budget: Budget, rope: float | None, verbose: int) -
     def afford(names: Sequence[str], seeds: int) -> str:
         return budget.refusal(contest.planned, contest.cost(names, seeds), time.monotonic() - start)
 
-    raced: Race = race(contest.names, look, afford)
+    raced = race(contest.names, look, afford)
     known = {pair: found for pair, (_, found) in judged.items()}
-    rows = verdict_rows(contest, raced.verdicts, known, SHARE, raced)
-    return _comparison(contest, rows, about(contest, region, SHARE, raced))
+    rows = verdict_rows(contest, raced.verdicts, known, raced.level, raced)
+    return _comparison(contest, rows, about(contest, region, raced.level, raced))
 
 
 def _open(verdict: Verdict | None) -> bool:

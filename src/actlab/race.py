@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
+from scipy import optimize, stats
 
 from actlab.stats import LEVEL, Verdict
 
 Pair = tuple[str, str]
 # Seeds after which the verdicts are looked at. Two share their folds, so a round has whole pairs of them;
-# it grows, for what four seeds have not decided two more will not.
-LOOKS = (2, 4, 6, 8, 12, 16, 24, 32)
-# What is wrong at one of the looks is wrong at the first, or at the second, ...: each may have its share.
-SHARE = LEVEL / len(LOOKS)
+# it doubles what there is, for what four seeds have not decided two more hardly will.
+LOOKS = (2, 4, 8, 16, 32)
 _SURE = 3  # looks before a forecast that no number of seeds would decide is believed
+_POINTS = 401  # of a numerical integral
 
-Look = Callable[[Sequence[str], int], tuple[Mapping[Pair, Verdict | None], Mapping[str, str]]]
+Look = Callable[[Sequence[str], int, float], tuple[Mapping[Pair, Verdict | None], Mapping[str, str]]]
 Afford = Callable[[Sequence[str], int], str]
 
 
@@ -25,6 +29,7 @@ class Race:
     """How a race went.
 
     Attributes:
+        level: The probability of an error at each look.
         verdicts: Of every pair, as it was when it was decided, else as it was last; None where no test is
             possible.
         decided: After how many seeds each pair was decided.
@@ -34,31 +39,33 @@ class Race:
         ended: Why it ended.
     """
 
-    verdicts: dict[Pair, Verdict | None] = field(default_factory=dict)
-    decided: dict[Pair, int] = field(default_factory=dict)
-    out: dict[str, str] = field(default_factory=dict)
-    looks: int = 0
-    seeds: int = 0
-    ended: str = ""
+    level: float
+    verdicts: dict[Pair, Verdict | None]
+    decided: dict[Pair, int]
+    out: dict[str, str]
+    looks: int
+    seeds: int
+    ended: str
 
 
 def race(names: Sequence[str], look: Look, afford: Afford) -> Race:
     """Add seeds in rounds until every pair of those that may be the best is decided.
 
-    After each round all pairs are judged, with an error of at most ``SHARE`` among them, so that all looks
-    together keep to ``LEVEL``. A pair that is decided stays so. An activation that is worse than another,
-    or has failed, drops out; so does one with no undecided pair left.
+    After each round all pairs are judged, at the level at which all looks together keep to 5 %. A pair that
+    is decided stays so. An activation that is worse than another, or has failed, drops out; so does one
+    with no undecided pair left.
 
     Args:
         names: The activations.
-        look: Trains those named up to so many seeds; returns a verdict on every pair, with an error of
-            ``SHARE``, None for a pair of which one has failed, and who has failed, and how.
+        look: Trains those named up to so many seeds; returns a verdict on every pair, at the level given,
+            None for a pair of which one has failed, and who has failed, and how.
         afford: Says why those named cannot be trained up to so many seeds; empty when they can.
 
     Returns:
         How it went.
     """
     verdicts: dict[Pair, Verdict | None] = dict.fromkeys(combinations(names, 2))
+    level = look_level(len(verdicts))
     decided: dict[Pair, int] = {}
     out: dict[str, str] = {}
     racing, done, looks, ended = list(names), 0, 0, f"{LOOKS[-1]} seeds are the most"
@@ -67,7 +74,7 @@ def race(names: Sequence[str], look: Look, afford: Afford) -> Race:
             ended = reason
             break
         done, looks = seeds, looks + 1
-        judged, failed = look(racing, seeds)
+        judged, failed = look(racing, seeds, level)
         for pair, verdict in judged.items():
             if pair in decided:
                 continue
@@ -84,7 +91,7 @@ def race(names: Sequence[str], look: Look, afford: Afford) -> Race:
         if looks >= _SURE and not any((v := verdicts[pair]) and v.more_seeds for pair in open_pairs):
             ended = "no number of seeds would decide the rest"
             break
-    return Race(verdicts, decided, out, looks, done, ended)
+    return Race(level, verdicts, decided, out, looks, done, ended)
 
 
 def _drop(verdicts: Mapping[Pair, Verdict | None], out: dict[str, str], seeds: int) -> None:
@@ -93,3 +100,51 @@ def _drop(verdicts: Mapping[Pair, Verdict | None], out: dict[str, str], seeds: i
         if verdict and verdict.word in ("better", "worse"):
             loser, winner = (one, other) if verdict.word == "worse" else (other, one)
             out.setdefault(loser, f"worse than {winner} after {seeds} seeds")
+
+
+@functools.cache
+def look_level(pairs: int) -> float:
+    """Return the probability of an error that each look may have, so that all of them keep to 5 %.
+
+    The same level at every look, as S. Pocock has it. Between two looks only new seeds come: a difference
+    then makes a random walk, and the probability that it ever leaves its bounds is an integral over its
+    steps. Where looks have more in common, as the data at hand, they are wrong together, which is less.
+
+    Args:
+        pairs: How many are judged at each look; :func:`actlab.stats.holm` gives the first of them its level
+            over their number.
+
+    Returns:
+        The level of a look.
+
+    Examples:
+        >>> [round(look_level(pairs), 4) for pairs in (1, 3, 45)]
+        [0.013, 0.0121, 0.011]
+
+    References:
+        P. Armitage, C. McPherson, B. Rowe, "Repeated significance tests on accumulating data", Journal of
+        the Royal Statistical Society A 132 (1969).
+
+        S. Pocock, "Group sequential methods in the design and analysis of clinical trials", Biometrika 64
+        (1977).
+    """
+    bound = optimize.brentq(lambda z: ever_beyond(z, LOOKS) - LEVEL / pairs, 1.0, 12.0)
+    return 2 * pairs * float(stats.norm.sf(bound))
+
+
+def ever_beyond(bound: float, looks: Sequence[int]) -> float:
+    """Return the probability that a random walk is beyond so many standard deviations at one of the looks.
+
+    Args:
+        bound: How many standard deviations.
+        looks: Steps that have been made at each look.
+    """
+    grid = np.linspace(-bound, bound, _POINTS)
+    width = np.full(_POINTS, grid[1] - grid[0])
+    width[[0, -1]] /= 2  # the trapezoidal rule
+    inside = stats.norm.pdf(grid) * width  # at the first look, in its standard deviations
+    for before, after in pairwise(looks):
+        scale = math.sqrt(after / before - 1)
+        steps = stats.norm.pdf(grid[:, None] * math.sqrt(after / before) - grid, scale=scale)
+        inside = steps @ inside * width * math.sqrt(after / before)
+    return float(1 - inside.sum())

@@ -66,14 +66,12 @@ def _pairs(comparison: Comparison, show: _Units) -> list[str]:
     verdicts, ranking = comparison.verdicts, comparison.ranking
     if verdicts.empty:
         return ["There is one activation: nothing to compare it with."]
+    order = {name: place for place, name in enumerate(ranking["activation"])}
     failed = set(ranking[ranking["mean"].isna()]["activation"])  # of them there is a sentence anyway
-    rows = verdicts[~(verdicts["a"].isin(failed) | verdicts["b"].isin(failed))]
-    if len(rows) > _PAIRS:
-        first = set(ranking[ranking["rank"] == 1]["activation"])
-        rows = rows[rows["a"].isin(first) | rows["b"].isin(first)]
-    said = [_pair(row, show) for _, row in rows[:_PAIRS].iterrows()]
-    left = len(verdicts) - len(said)
-    left -= len(verdicts) - len(verdicts[~(verdicts["a"].isin(failed) | verdicts["b"].isin(failed))])
+    rows = [row for _, row in verdicts.iterrows() if not failed & {row["a"], row["b"]}]
+    rows.sort(key=lambda row: sorted((order[row["a"]], order[row["b"]])))
+    said = [_pair(row, show) for row in rows[:_PAIRS]]
+    left = len(rows) - len(said)
     return [*said, f"{left} more pairs are in the table of verdicts."] if left else said
 
 
