@@ -1,0 +1,123 @@
+import pandas as pd
+
+from actlab import Comparison
+from actlab._outcome import VERDICTS, ranking
+
+ABOUT = {"metric": "accuracy", "region": 0.001, "region_is": "a thousandth", "points": True, "tuned": []}
+NAN = float("nan")
+
+
+def pair(a, b, verdict, difference, low, high, **more):
+    usual = {"level": 0.05, "p": 0.01, "p_holm": 0.0123, "p_equivalent": 0.967, "wins": 0.75, "runs": 12}
+    row = {**dict.fromkeys(VERDICTS, NAN), **usual, "seeds": 4, "reason": "", "more_seeds": pd.NA, **more}
+    return {**row, "a": a, "b": b, "verdict": verdict, "difference": difference, "low": low, "high": high}
+
+
+def comparison(scores, verdicts, failures=None, chance=(), **about):
+    rows = [
+        {
+            "activation": name,
+            "fold": 1 + place % 3,
+            "seed": place // 3,
+            "score": score,
+            "failure": (failures or {}).get(name, "") if score != score else "",
+            "chance": name in chance,
+        }
+        for name, values in scores.items()
+        for place, score in enumerate(values)
+    ]
+    results = pd.DataFrame(rows)
+    frame = pd.DataFrame(verdicts, columns=VERDICTS)
+    return Comparison(results, pd.DataFrame(), frame, ranking(results, frame, 2), about={**ABOUT, **about})
+
+
+HIGH, LOW, LOWEST = [0.9, 0.92, 0.94] * 2, [0.8, 0.82, 0.84] * 2, [0.1] * 6
+
+
+def test_the_better_one_is_named_first_whatever_the_order_of_the_pair():
+    one = comparison({"relu": HIGH, "tanh": LOW}, [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)])
+    other = comparison(
+        {"tanh": LOW, "relu": HIGH}, [pair("tanh", "relu", "worse", -0.1, -0.15, -0.05, wins=0.25)]
+    )
+    assert one.sentences() == other.sentences()
+    assert one.sentences() == [
+        "Best: relu, mean accuracy 0.9200 over 6 runs.",
+        "tanh is worse than relu by 10.00 points (95 % interval +5.00 to +15.00); p = 0.0123, "
+        "relu is ahead in 75% of 12 pairs of runs.",
+        "Equivalent is what differs by at most 0.10 points: a thousandth.",
+    ]
+
+
+def test_what_is_not_told_apart_is_first_together():
+    found = comparison(
+        {"relu": HIGH, "tanh": LOW, "elu": LOW},
+        [
+            pair("relu", "tanh", "undecided", 0.1, -0.05, 0.25, reason="about 3 more seeds would decide it"),
+            pair("relu", "elu", "better", 0.1, 0.05, 0.15),
+            pair("tanh", "elu", "equivalent", 0.0, -0.0005, 0.0005),
+        ],
+    )
+    assert found.ranking[["rank", "activation"]].to_numpy().tolist() == [[1, "relu"], [1, "tanh"], [2, "elu"]]
+    said = found.sentences()
+    assert said[0] == "First, not told apart: relu (0.9200), tanh (0.8200); mean accuracy over 6 runs."
+    assert said[1] == (
+        "relu and tanh: undecided, 10.00 points (95 % interval -5.00 to +25.00) apart; "
+        "about 3 more seeds would decide it."
+    )
+    assert said[3] == (
+        "tanh and elu are equivalent: 0.00 points (95 % interval -0.05 to +0.05) apart, "
+        "96.7% within the region."
+    )
+
+
+def test_failures_and_chance_are_counted():
+    found = comparison(
+        {"relu": HIGH, "elu": [*HIGH[:4], NAN, NAN], "sigmoid": LOWEST},
+        [
+            pair("relu", "elu", "none", NAN, NAN, NAN, reason="elu diverged in 2 of 6 runs"),
+            pair("relu", "sigmoid", "better", 0.82, 0.8, 0.84),
+            pair("elu", "sigmoid", "none", NAN, NAN, NAN, reason="elu diverged in 2 of 6 runs"),
+        ],
+        failures={"elu": "diverged: train_loss is nan in epoch 3"},
+        chance=["sigmoid"],
+    )
+    said = found.sentences()
+    assert said[0] == "Best: relu, mean accuracy 0.9200 over 6 runs."
+    assert "sigmoid is at chance level in 6 of 6 runs: no rank." in said
+    assert "elu diverged in 2 of 6 runs: no rank." in said
+    assert found.ranking["rank"].isna().to_list() == [False, True, True]
+    assert sum(" elu" in f" {sentence}" for sentence in said) == 1
+
+
+def test_scores_that_are_no_shares_have_no_points():
+    found = comparison(
+        {"relu": [-0.2] * 6, "tanh": [-0.25] * 6},
+        [pair("relu", "tanh", "better", 0.05, 0.01234, 0.09)],
+        points=False,
+        region=0.0021,
+        metric="neg_log_loss",
+    )
+    assert "by 0.05 (95 % interval +0.0123 to +0.09)" in found.sentences()[1]
+    assert "at most 0.0021:" in found.sentences()[-1]
+
+
+def test_of_many_pairs_those_of_the_first_are_said():
+    names = [f"f{number:02}" for number in range(10)]
+    scores = {name: [0.9 - 0.01 * place] * 6 for place, name in enumerate(names)}
+    rows = [
+        pair(a, b, "better", 0.01, 0.005, 0.015) for place, a in enumerate(names) for b in names[place + 1 :]
+    ]
+    said = comparison(scores, rows).sentences()
+    assert [f"f{number:02} is worse than f00" in said[number] for number in range(1, 10)] == [True] * 9
+    assert "33 more pairs are in the table of verdicts." in said
+
+
+def test_the_cost_is_said():
+    values = [{"lr": 0.1}, {"lr": 0.2}]
+    race = {"looks": 3, "ended": "all is decided", "out": {}}
+    rows = [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)]
+    found = comparison({"relu": HIGH, "tanh": LOW}, rows, tuned=values, race=race, trained=48, seeds=8)
+    assert found.sentences()[-2:] == [
+        "Each run was trained with 2 values of lr: 48 trainings instead of 24.",
+        "Racing: 48 trainings in 3 rounds up to 8 seeds; all is decided.",
+    ]
