@@ -9,7 +9,7 @@ MNIST ?= data/mnist
 .PHONY: compare test test-all lint bench docs clean
 
 compare: $(READY)  ## compare the notebook's activations, and sigmoid, on scikit-learn's digits
-	$(BIN)/actlab compare relu tanh leaky_relu sigmoid --data digits --folds 3 --epochs 25 --seed 0 --out $(OUT)
+	$(BIN)/actlab compare relu tanh leaky_relu sigmoid --data digits --until-decided --out $(OUT)
 
 test: $(READY)  ## the test suite without the tests marked slow
 	$(BIN)/python -m pytest -m "not slow"

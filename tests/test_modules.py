@@ -1,5 +1,6 @@
 """Activations compared in a person's own net."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -55,6 +56,19 @@ class Bare(nn.Module):
 class Wrong(Net):
     def __init__(self, num_features, num_classes):
         super().__init__(num_features, num_classes + 1)
+
+
+class Taking(nn.Module):
+    def __init__(self, num_features, num_classes, activation):
+        super().__init__()
+        self.one, self.act, self.two = nn.Linear(num_features, 8), activation, nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.two(self.act(self.one(x)))
+
+
+def soar(x, b=0.5):
+    return (x + torch.sqrt(x * x + b)) / 2
 
 
 def broken():
@@ -182,6 +196,24 @@ def test_a_module_from_a_file(own, tmp_path, capsys):
     assert main([*call, "--module", "own.py:Net(width=12)", "--out", "a", "--jobs", "2"]) == 0
     assert capsys.readouterr().out == first
     assert main([*call, "--module", "own.py:Two", "--replace", "tanh", "--out", "b"]) == 0
+
+
+def test_a_module_may_take_its_activation_and_a_function_may_be_one(own, capsys):
+    call = ["compare", "relu", "own.py:soar", "own.py:soar(b=0.1)", "--data", "tiny.npz", "--epochs", "2"]
+    assert main([*call, "--module", "own.py:Taking", "--jobs", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["activation"] for row in found["ranking"]} == {"relu", "own.py:soar", "own.py:soar(b=0.1)"}
+    assert main([*call, "--module", "own.py:Taking", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ranking"] == found["ranking"]
+
+
+def test_where_everything_fails_the_answer_is_no(own, capsys):
+    call = ["compare", "relu", "elu", "--data", "tiny.npz", "--lr", "1e30"]
+    assert main([*call, "--until-decided"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "No activation has a rank." in out
+    assert "no two are left to be compared" in out
+    assert "may want more epochs or another learning rate" in out
 
 
 @pytest.mark.parametrize(

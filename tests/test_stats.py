@@ -105,7 +105,7 @@ def reference(found, value, draws=400_000):
     between = cells * found.between / rng.chisquare(cells, draws)
     within = found.spare * found.within / rng.chisquare(found.spare, draws)
     split = np.maximum(between - found.share * within, 0)
-    scale = np.sqrt(between / found.cells + 1.25 * found.ratio * split)
+    scale = np.sqrt(between * found.weight + 1.25 * found.ratio * split)
     each = stats.norm.cdf((value - found.mean) / scale)
     return float(0.95 * each.mean() + 0.05 * each[split > 0].mean())
 

@@ -87,19 +87,19 @@ def test_verdicts_are_read_from_the_paired_runs(dataset):
     found = compare(["relu", "tanh", "sigmoid"], dataset, seeds=4, **SHORT)
     scores = found.results.pivot(index=["split", "fold", "seed"], columns="activation", values="score")
     cells = [3 * split + fold for split, fold, _ in scores.index]
-    step = 1 / 50
+    step, region = 1 / 50, 1 / 150
     known = [
         evidence(scores[a] - scores[b], cells, 0.5, step=step)
         for a, b in [("relu", "tanh"), ("relu", "sigmoid"), ("tanh", "sigmoid")]
     ]
-    expected = judge(known, step)
+    expected = judge(known, region)
     for row, verdict, one in zip(found.verdicts.to_dict("records"), expected, known, strict=True):
         assert row["verdict"] == verdict.word
         assert row["difference"] == pytest.approx(verdict.difference)
         assert (row["low"], row["high"]) == pytest.approx((verdict.low, verdict.high))
         assert (row["p"], row["p_holm"]) == pytest.approx((verdict.p_value, verdict.p_holm))
         assert (row["wins"], row["runs"], row["seeds"]) == (one.wins, 12, 4)
-    assert found.about["region"] == step
+    assert (found.about["region"], found.about["region_is"]) == (region, "one of 150 rows")
     assert list(found.ranking)[6:] == ["seed_0", "seed_1", "seed_2", "seed_3"]
     means = scores.groupby("seed").mean()
     for _, row in found.ranking.iterrows():
@@ -115,6 +115,20 @@ def test_what_does_not_learn_has_no_rank_and_is_worse(dataset, sleepy):
     assert last["rank"] is pd.NA
     assert found.ranking["rank"].iloc[0] == found.ranking["rank"].iloc[1] == 1
     assert f"{sleepy} is at chance level in 12 of 12 runs: no rank." in found.sentences()
+
+
+def test_few_rows_in_a_fold_count_together(dataset):
+    found = compare(["relu", "tanh"], dataset, folds=25, **{**SHORT, "epochs": 20})
+    assert found.results["score"].mean() > 0.7
+    assert not found.results["chance"].any()
+    assert found.ranking["rank"].notna().all()
+    assert found.about["region"] == 1 / 150
+
+
+def test_an_odd_number_of_seeds_gives_the_difference_of_the_means(dataset):
+    found = compare(["relu", "tanh"], dataset, seeds=3, **SHORT)
+    mean = found.ranking.set_index("activation")["mean"]
+    assert found.verdicts["difference"].item() == pytest.approx(mean["relu"] - mean["tanh"], abs=1e-12)
 
 
 def test_equal_functions_are_equivalent_and_share_a_rank(dataset):
@@ -219,7 +233,10 @@ def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
         ({"lr": "0.1"}, "tune has lr='0.1', not a list"),
         ({"lr": [0.1, -1.0]}, "tune has lr=-1.0, not above 0"),
         ({"lr": [float("nan")]}, "tune has lr=nan, not above 0"),
-        ({"module__activation": ["relu"]}, "tune has 'module__activation'"),
+        (
+            {"module__activation": ["relu"]},
+            "tune has 'module__activation', but activations are what is compared",
+        ),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(dataset, tune, message):
@@ -386,6 +403,11 @@ def test_tables_for_papers(dataset):
 def test_a_design_that_makes_no_sense_is_refused(dataset, how, message):
     with pytest.raises(UsageError, match=message):
         compare(["relu", "tanh"], dataset, **how, **SHORT)
+
+
+def test_data_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="data is a tuple; it must be a Dataset, or a name or file"):
+        compare(["relu"], (np.zeros((9, 2)), np.zeros(9)))
 
 
 def test_a_race_of_one_is_refused(dataset):

@@ -38,14 +38,12 @@ class Done:
         training: What was trained.
         result: How it went.
         score: On the rows of its fold; NaN if it has failed.
-        chance: Whether it is no better than who always says the same.
         key: Its key in the ledger, if there is one.
     """
 
     training: Training
     result: Result
     score: float
-    chance: bool
     key: str = ""
 
     @property
@@ -139,16 +137,15 @@ class Contest:
             print(f"actlab: {known} of {total} nets are from the ledger", file=sys.stderr)
 
     def _take(self, each: Training, result: Result, key: str) -> None:
-        score, chance = math.nan, False
+        score = math.nan
         # To guess one class, as a net does that diverged, is no result of an activation.
         if not result.failure:
             try:
                 score = self.scoring.score(each, result)
             except Exception as error:  # anybody's scorer
                 result.failure = f"scoring failed: {short(error)}"
-            chance = self.scoring.chance(each, result)
         result = dataclasses.replace(result, weights={})  # of a thousand nets, gigabytes
-        self.done.append(Done(each, result, score, chance, key))
+        self.done.append(Done(each, result, score, key))
 
     def _alone(self, each: Training) -> None:
         """Let skorch train what no fleet can."""
@@ -164,8 +161,7 @@ class Contest:
             result.failure = result.failure or f"scoring failed: {short(error)}"
         if hasattr(net, "history_"):
             result.history = [{k: v for k, v in row.items() if k not in _BATCHES} for row in net.history]
-        chance = not result.failure and self.scoring.chance(each, result)
-        self.done.append(Done(each, result, score, chance))
+        self.done.append(Done(each, result, score))
 
     # -- what came out --------------------------------------------------------------------------------
 

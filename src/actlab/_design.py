@@ -138,7 +138,8 @@ def prepared(
             "tune chooses by the rows held back for validation, but the net's train_split is None"
         )
     if module:
-        raise_problems([_forward_problem(experiment, spec) for spec in activations])
+        # What is wrong with the module is wrong with each activation in it: the first says it.
+        raise_problems([p for spec in activations if (p := _forward_problem(experiment, spec))][:1])
     scored = Scoring(scoring, dataset, experiment.y)
     scored.check(experiment.trainings(activations[:1], range(1))[0])
     spend = budget_of(budget)
@@ -207,5 +208,8 @@ def _folds_problem(dataset: Dataset, folds: int) -> str:
     smallest = int(counts.argmin())
     if folds > counts[smallest]:
         named = f"the smallest class of {dataset.name}, {dataset.classes[smallest]!r}"
-        return f"folds is {folds}, but {named}, has {counts[smallest]} rows; each fold needs one"
+        numbers = len(counts) > len(dataset.y) / 5  # every fifth row another: these are hardly classes
+        hint = "; if these are numbers to be predicted: regression" if numbers else ""
+        rows = f"{counts[smallest]} row{'s' if counts[smallest] > 1 else ''}"
+        return f"folds is {folds}, but {named}, has {rows}; each fold needs one{hint}"
     return holdback_problem(dataset.y, folds)

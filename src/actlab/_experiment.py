@@ -160,7 +160,9 @@ def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> di
     """Return the values that are tried, without any that is there twice."""
     known = net.get_params()
     for name, values in (tune or {}).items():
-        if name not in known or name.startswith("module__activation"):
+        if name.startswith("module__activation"):
+            raise UsageError(f"tune has {name!r}, but activations are what is compared: name them instead")
+        if name not in known:
             hint = did_you_mean(name, known)
             raise UsageError(f"tune has {name!r}, which the net does not take{hint}; such as 'lr'")
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:

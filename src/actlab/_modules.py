@@ -16,7 +16,7 @@ from torch import nn
 from actlab._errors import UsageError
 from actlab._spec import named, parse, short
 from actlab.data import Dataset
-from actlab.nets import ActivationLike
+from actlab.nets import ActivationLike, fresh
 from actlab.swapping import activations_in, swap
 
 ModuleLike = str | nn.Module | type[nn.Module] | Callable[..., nn.Module]
@@ -80,7 +80,8 @@ def filled(
             ``reset_parameters``, for every seed begins with weights of its own.
         image_shape: For modules that take it.
         activation: What to put in.
-        replace: What is replaced by it; None when the module takes it as an argument.
+        replace: What is replaced by it; None when the module takes it as an argument, which is then an
+            ``nn.Module``.
         **options: Sizes; a module gets those that it takes.
 
     Returns:
@@ -88,7 +89,7 @@ def filled(
     """
     options["image_shape"] = image_shape
     if replace is None:
-        return _made(module, {**options, "activation": activation})
+        return _made(module, {**options, "activation": fresh(activation)})
     return swap(_made(module, options), {replace: activation}, inplace=True)
 
 

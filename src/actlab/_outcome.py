@@ -52,6 +52,14 @@ def _place(one: Done) -> dict[str, Any]:
 
 def results(contest: Contest) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.results`."""
+    seeds: dict[Any, list[Done]] = {}
+    for one in contest.chosen():
+        if not one.result.failure:
+            seeds.setdefault((one.training.activation, one.training.seed), []).append(one)
+    chance = {
+        seed: contest.scoring.chance([(one.training, one.result) for one in runs])
+        for seed, runs in seeds.items()
+    }
     return pd.DataFrame(
         {
             **_place(one),
@@ -63,7 +71,7 @@ def results(contest: Contest) -> pd.DataFrame:
             "how": one.result.how,
             "alone": one.result.alone,
             "failure": one.result.failure,
-            "chance": one.chance,
+            "chance": chance.get((one.training.activation, one.training.seed), False),
             "key": one.key,
         }
         for one in contest.chosen()
@@ -147,10 +155,11 @@ def _numbers(verdict: Verdict, found: Evidence, folds: int) -> dict[str, Any]:
 def _open(a: str, b: str, verdict: Verdict, found: Evidence, race: Race | None) -> str:
     if race and (out := [f"{name} is {race.out[name]}" for name in (a, b) if name in race.out]):
         return f"{'; '.join(out)}: not pursued"
+    if not found.spare:
+        return "one seed cannot tell its luck from the fold's: more seeds may decide it"
     if verdict.more_seeds is None:
         return "no number of seeds would decide it; more folds or more data may"
-    about = f"about {verdict.more_seeds} more seed{'s' if verdict.more_seeds > 1 else ''} would decide it"
-    return about if found.spare else f"{about}; one seed cannot tell its luck from the fold's"
+    return f"about {verdict.more_seeds} more seed{'s' if verdict.more_seeds > 1 else ''} would decide it"
 
 
 def ranking(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,16 +99,22 @@ class Scoring:
     def _variance(self, training: Training) -> float:
         return float(np.var(self.y[training.test], dtype=np.float64)) or math.nan
 
-    def chance(self, training: Training, result: Result) -> bool:
-        """Whether the net is no better than who always says the same, the commonest class or the mean."""
+    def chance(self, runs: Sequence[tuple[Training, Result]]) -> bool:
+        """Whether nets are no better than who always says the same, the commonest class or the mean.
+
+        Args:
+            runs: Nets with different test rows, which count together: those of one fold may be few.
+        """
         if self.regression:
-            return result.test_loss >= self._variance(training)
-        if math.isnan(result.test_acc):
+            losses, variances = zip(*((r.test_loss, self._variance(t)) for t, r in runs), strict=True)
+            return bool(np.mean(losses) >= np.mean(variances))
+        if any(math.isnan(result.test_acc) for _, result in runs):
             return False
-        test = self.y[training.test]
-        _, counts = np.unique(test, return_counts=True)
-        hits, share = round(result.test_acc * len(test)), counts.max() / len(test)
-        return bool(stats.binom.sf(hits - 1, len(test), share) > _CHANCE)
+        tests = [self.y[training.test] for training, _ in runs]
+        rows = sum(map(len, tests))
+        hits = sum(round(r.test_acc * len(test)) for (_, r), test in zip(runs, tests, strict=True))
+        commonest = sum(np.unique(test, return_counts=True)[1].max() for test in tests)
+        return bool(stats.binom.sf(hits - 1, rows, commonest / rows) > _CHANCE)
 
     def step(self, rows: int) -> float:
         """Return the least by which a score on so many rows can change; 0 if that is not known."""
@@ -120,18 +126,17 @@ class Scoring:
         found = found[np.isfinite(found)]
         return not self.regression and bool(found.size and found.min() >= 0 and found.max() <= 1)
 
-    def region(self, scores: Any, rows: int) -> tuple[float, str]:
+    def region(self, scores: Any) -> tuple[float, str]:
         """Return half the width of the region of practical equivalence, and what it is.
 
         Args:
             scores: Those that there are, of which finite ones count.
-            rows: Test rows of a fold.
         """
         found = np.asarray(scores, np.float64)
         found = found[np.isfinite(found)]
         if not found.size:
             return math.nan, "no score"
         if self.in_points(found):
-            one = f"one of the {rows} rows of a fold" if 1 / rows > _ROUND else "a thousandth"
-            return max(1 / rows, _ROUND), one
+            rows = len(self.y)  # every row is tested once, so a mean over folds moves by one of them
+            return max(1 / rows, _ROUND), f"one of {rows} rows" if 1 / rows > _ROUND else "a thousandth"
         return _RELATIVE * float(np.median(np.abs(found))), "a hundredth of the median score"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib
 import importlib.util
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -168,12 +171,39 @@ def named(what: str, name: str) -> Any:
     return getattr(module, attribute)
 
 
+class Plain(torch.nn.Module):
+    """A function from tensor to tensor as a module.
+
+    Args:
+        function: The function.
+        **options: What it is given besides its input.
+    """
+
+    def __init__(self, function: Callable[..., torch.Tensor], **options: Any) -> None:
+        super().__init__()
+        self.function, self.options = function, options
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the function."""
+        return self.function(x, **self.options)
+
+
+def _is_plain(found: Any) -> bool:
+    """Whether it is a function of a tensor; what makes a module needs no argument."""
+    if not isinstance(found, FunctionType):
+        return False
+    first = next(iter(inspect.signature(found).parameters.values()), None)
+    return first is not None and first.default is first.empty and first.kind < first.VAR_POSITIONAL
+
+
 def _imported(name: str) -> Any:
     found = named("activation", name)
     if isinstance(found, Activation):
         found = found.module_class
     if isinstance(found, torch.nn.Module):
         return lambda: found
+    if _is_plain(found):
+        return functools.partial(Plain, found)
     if not callable(found):
         raise UsageError(f"activation {name!r}: a {type(found).__name__} cannot be called")
     return found

@@ -17,6 +17,7 @@ import skorch
 from actlab._books import LedgerLike
 from actlab._contest import Contest
 from actlab._design import Budget, check_comparison, prepared
+from actlab._errors import UsageError
 from actlab._files import output_folder
 from actlab._modules import ModuleLike, Replaced
 from actlab._outcome import about, cv_results, history, ranking, results, tuning, verdict_rows
@@ -42,8 +43,9 @@ class Comparison:
             regression) and ``loss`` (mean cross-entropy in nats, or squared error; NaN where skorch trained
             the net alone) on the rows of the fold, ``epochs`` trained, ``seconds``
             (its share of the time its fleet took), ``how`` it was trained, why it trained ``alone``, its
-            ``failure``: why it has no score, if it has none, ``chance``: whether it is no better than who
-            always says the same, and its ``key`` in the ledger, if there is one.
+            ``failure``: why it has no score, if it has none, ``chance``: whether the nets of this seed, all
+            folds together, are no better than who always says the same, and its ``key`` in the ledger, if
+            there is one.
         history: One row per run and epoch: ``activation``, ``split``, ``fold``, ``seed`` and the columns of
             :func:`~actlab.training.history_frame`.
         verdicts: One row per pair: ``a``, ``b``, ``verdict`` (what ``a`` is beside ``b``: ``better``,
@@ -160,8 +162,8 @@ def compare(
         replace: Which activation of the module is replaced, as :func:`actlab.swap` names it; the only kind
             that it has when left out.
         scoring: A scorer of scikit-learn or its name; accuracy, or R^2 of a regression, when left out.
-        rope: Half the width of the region of practical equivalence, in units of the score. None: one row of a
-            fold and at least 0.001 for scores from 0 to 1, a hundredth of the median score for others.
+        rope: Half the width of the region of practical equivalence, in units of the score. None: one row
+            of all and at least 0.001 for scores from 0 to 1, a hundredth of the median score for others.
         seed: The first seed: where the initial weights come from.
         jobs: Processes that train. None: as many as PyTorch would use threads, if that is worth it.
         epochs: Passes over the training rows.
@@ -191,6 +193,9 @@ def compare(
         [['relu', 'tanh']]
     """
     settings = TrainSettings(epochs, batch_size, lr, momentum, seed, device, num_units, precision)
+    if not isinstance(data, Dataset | str | Path):
+        right = "a Dataset, or a name or file for load_data"
+        raise UsageError(f"data is a {type(data).__name__}; it must be {right}")
     dataset = data if isinstance(data, Dataset) else load_data(data)
     design: dict[str, Any] = {
         "folds": folds,
@@ -224,8 +229,7 @@ def compare(
 def _region(contest: Contest, rope: float | None) -> tuple[float, str]:
     if rope is not None:
         return rope, "as given"
-    rows = min(len(test) for _, test in contest.experiment.splits(0))
-    return contest.scoring.region([one.score for one in contest.chosen()], rows)
+    return contest.scoring.region([one.score for one in contest.chosen()])
 
 
 def _judged(contest: Contest, rope: float | None) -> Comparison:

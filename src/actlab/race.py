@@ -86,7 +86,7 @@ def race(names: Sequence[str], look: Look, afford: Afford) -> Race:
         open_pairs = [pair for pair in verdicts if pair not in decided and not out.keys() & set(pair)]
         racing = [name for name in names if any(name in pair for pair in open_pairs)]
         if not open_pairs:
-            ended = "all is decided"
+            ended = "all is decided" if decided else "no two are left to be compared"
             break
         if looks >= _SURE and not any((v := verdicts[pair]) and v.more_seeds for pair in open_pairs):
             ended = "no number of seeds would decide the rest"

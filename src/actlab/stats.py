@@ -40,10 +40,11 @@ class Evidence:
     """What the paired runs of two activations say of their difference.
 
     Attributes:
-        mean: Mean over cells of the difference, in units of the score.
+        mean: Mean difference, in units of the score.
         cells: Folds of splits in which both were trained.
         runs: Pairs of runs.
         between: Variance of the means of cells.
+        weight: Part of that which is left in the mean: 1 / cells where all have as many runs.
         share: Part of a run's own variance that is left in the mean of a cell, 1 / seeds in it.
         within: Variance between the runs of a cell; NaN where no cell has two.
         spare: Degrees of freedom of ``within``: runs less cells.
@@ -57,6 +58,7 @@ class Evidence:
     cells: int
     runs: int
     between: float
+    weight: float
     share: float
     within: float
     spare: int
@@ -70,7 +72,7 @@ class Evidence:
         """What is to be believed of the true difference."""
         cells = self.cells - 1
         if not self.spare:
-            scale = math.sqrt(self.between * (1 / self.cells + self.ratio))
+            scale = math.sqrt(self.between * (self.weight + self.ratio))
             return Posterior(self.mean, cells, np.array([scale]), np.ones(1))
         # Both variances are sums of squares over a chi-square. The share that the first has in the sum of
         # both chi-squares is independent of the sum: given the share, the difference follows Student's t.
@@ -82,7 +84,7 @@ class Evidence:
         if total := some.sum():
             weights = (1 - _BELIEF) * weights + _BELIEF * some / total
         of_data = _CAUTION * self.ratio * split
-        scales = np.sqrt((between / self.cells + of_data) / (cells + self.spare))
+        scales = np.sqrt((between * self.weight + of_data) / (cells + self.spare))
         return Posterior(self.mean, cells + self.spare, scales, weights)
 
     @property
@@ -109,7 +111,7 @@ class Evidence:
         def decides(seeds: int) -> bool:
             cells = max(2, folds * seeds // 2)
             later = Evidence(
-                self.mean, cells, 2 * cells, split + own / 2, 0.5, own, cells, self.ratio
+                self.mean, cells, 2 * cells, split + own / 2, 1 / cells, 0.5, own, cells, self.ratio
             ).posterior
             return later.p_value <= threshold or later.within(region) >= 1 - level
 
@@ -206,10 +208,11 @@ def evidence(
         else (math.nan, math.nan)
     )
     return Evidence(
-        float(means.mean()),
+        float(d.mean()),
         len(counts),
         len(d),
         between,
+        float(np.square(counts / len(d)).sum()),
         share,
         within,
         spare,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from actlab._errors import UsageError
 from actlab.cli.ledgers import NAME
-from actlab.cli.saying import hiplot_page, say, say_all, wrapped
+from actlab.cli.saying import DONE, NO, hiplot_page, say, say_all, wrapped
 from actlab.cli.verbs import dataset_of, settings_of
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ def _say_one(
 ) -> int:
     said = {**_report(found), **({"mlflow": logged} if logged else {})}
     lines = [_table(found), "", *wrapped(found.sentences())]
-    return say(arguments, dataset, said, [*lines, *(["", *wrapped([logged])] if logged else [])], files)
+    say(arguments, dataset, said, [*lines, *(["", *wrapped([logged])] if logged else [])], files)
+    return _status(found)
 
 
 def _report(found: Comparison) -> dict[str, Any]:
@@ -211,7 +212,13 @@ def _say_several(
     }
     lines += [f"Over {len(datasets)} datasets:", text_diagram(across), "", *wrapped(across.sentences())]
     files += sorted({file.parent for _, written, _ in found for file in written})
-    return say_all(arguments, {"datasets": said, "across": across_said}, lines, files)
+    say_all(arguments, {"datasets": said, "across": across_said}, lines, files)
+    return max(_status(comparison) for comparison, _, _ in found)
+
+
+def _status(found: Comparison) -> int:
+    """Return the exit status: nothing can be said where every activation has failed."""
+    return NO if found.ranking["mean"].isna().all() else DONE
 
 
 def _diagram(across: Any, out: Path) -> list[Path]:

@@ -82,7 +82,7 @@ def text_table(frame: pd.DataFrame, width: int = WIDTH) -> str:
         name    mean
         ----  ------
         relu  0.9745
-        tanh     nan
+        tanh       -
     """
     columns = [_cells(name, frame[name]) for name in frame.columns]
     fit = len(columns)
@@ -104,5 +104,7 @@ def _cells(name: str, column: pd.Series[Any]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
+    if value is pd.NA or value != value:
+        return "-"
     text = f"{value:.4f}" if isinstance(value, float) else " ".join(str(value).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

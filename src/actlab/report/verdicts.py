@@ -10,6 +10,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from actlab.comparison import Comparison
 
+_HINT = "What learns nothing, or diverges, may want more epochs or another learning rate; --tune tries some."
 _PAIRS = 12  # sentences about pairs; with more activations the rest is in the table
 
 
@@ -30,6 +31,7 @@ def comparison_sentences(comparison: Comparison) -> list[str]:
         *_without_rank(ranking),
         *_region(about, show, len(ranking)),
         *_cost(about),
+        *_chosen(comparison),
     ]
 
 
@@ -68,7 +70,12 @@ def _pairs(comparison: Comparison, show: _Units) -> list[str]:
         return ["There is one activation: nothing to compare it with."]
     order = {name: place for place, name in enumerate(ranking["activation"])}
     failed = set(ranking[ranking["mean"].isna()]["activation"])  # of them there is a sentence anyway
-    rows = [row for _, row in verdicts.iterrows() if not failed & {row["a"], row["b"]}]
+    learnt = set(ranking[ranking["rank"].notna()]["activation"])
+    rows = [
+        row
+        for _, row in verdicts.iterrows()
+        if not failed & {row["a"], row["b"]} and learnt & {row["a"], row["b"]}
+    ]
     rows.sort(key=lambda row: sorted((order[row["a"]], order[row["b"]])))
     said = [_pair(row, show) for row in rows[:_PAIRS]]
     left = len(rows) - len(said)
@@ -91,7 +98,7 @@ def _pair(row: pd.Series[Any], show: _Units) -> str:
         return f"{b} is worse than {a} by {gap}; p = {row['p_holm']:.3g}, {a} is {ahead}."
     if row["verdict"] == "equivalent":
         return f"{a} and {b} are equivalent: {gap} apart, {row['p_equivalent']:.1%} within the region."
-    return f"{a} and {b}: undecided, {gap} apart; {row['reason']}."
+    return f"{a} and {b}: undecided, {gap} apart, p = {row['p_holm']:.3g}; {row['reason']}."
 
 
 def _without_rank(ranking: pd.DataFrame) -> list[str]:
@@ -99,7 +106,7 @@ def _without_rank(ranking: pd.DataFrame) -> list[str]:
         f"{row['activation']} {_sat(row['status'])}{': no rank' if row['rank'] is pd.NA else ''}."
         for _, row in ranking.iterrows()
         if row["status"]
-    ]
+    ] + ([_HINT] if ranking["rank"].isna().any() else [])
 
 
 def _sat(status: str) -> str:
@@ -117,7 +124,7 @@ def _region(about: Any, show: _Units, names: int) -> list[str]:
 def _cost(about: Any) -> list[str]:
     said = []
     if tuned := about["tuned"]:
-        names = ", ".join(tuned[0])
+        names = " and ".join(tuned[0])
         values = f"{len(tuned)} values of {names}"
         said.append(
             f"Each run was trained with {values}: {about['trained']} trainings instead of "
@@ -125,7 +132,21 @@ def _cost(about: Any) -> list[str]:
         )
     if race := about.get("race"):
         said.append(
-            f"Racing: {about['trained']} trainings in {race['looks']} rounds up to {about['seeds']} seeds; "
+            f"Racing: {about['trained']} trainings in {race['looks']} round{'s' * (race['looks'] > 1)} up to "
+            f"{about['seeds']} seeds; "
             f"{race['ended']}."
         )
     return said
+
+
+def _chosen(comparison: Comparison) -> list[str]:
+    """Say which of the values that were tried each activation had most often."""
+    if not (tuned := comparison.about["tuned"]):
+        return []
+    said = []
+    for name, runs in comparison.results.groupby("activation", sort=False):
+        values = runs[list(tuned[0])].value_counts()
+        best = values.index[0]
+        what = ", ".join(f"{n}={v}" for n, v in zip(tuned[0], best, strict=True))
+        said.append(f"{name} {what} ({values.iloc[0]} of {len(runs)} runs)")
+    return [f"Chosen most often: {'; '.join(said)}."]
