@@ -8,14 +8,15 @@ from scipy import stats
 from actlab._design import Budget, budget_of
 from actlab._errors import UsageError
 from actlab.race import LOOKS, ever_beyond, look_level, race
-from actlab.stats import LEVEL, Verdict
+from actlab.stats import LEVEL, Evidence, Verdict
 
 NAMES = ["a", "b", "c"]
 
 
 def verdict(word, more=4):
     figures = (0.0, -1.0, 1.0, 0.0123, 0.5, 0.5, 0.3, 0.4, 0.3)
-    return Verdict(word, *figures, more if word == "undecided" else None)
+    evidence = Evidence(0.0, 6, 12, 1.0, 1 / 6, 0.5, 1.0, 6, 0.5)
+    return Verdict(word, *figures, more if word == "undecided" else None, evidence)
 
 
 class Course:

@@ -188,9 +188,7 @@ class Contest:
                 counts.setdefault(name, []).append(one.result.failure)
         return {name: failures(reasons, total[name]) for name, reasons in counts.items()}
 
-    def judge(
-        self, region: float, level: float
-    ) -> tuple[dict[Pair, Verdict | None], dict[Pair, Evidence | None]]:
+    def judge(self, region: float, level: float) -> dict[Pair, Verdict | None]:
         """Judge every pair.
 
         Args:
@@ -198,7 +196,7 @@ class Contest:
             level: The probability of an error that is allowed.
 
         Returns:
-            A verdict and its evidence; None where a run has failed.
+            The verdicts; None where a run has failed.
         """
         scores: dict[str, Scores] = {name: {} for name in self.names}
         for one in self.chosen():
@@ -208,7 +206,7 @@ class Contest:
         tested = [pair for pair, found in known.items() if found]
         verdicts: dict[Pair, Verdict | None] = dict.fromkeys(known)
         verdicts.update(zip(tested, judge([e for e in known.values() if e], region, level), strict=True))
-        return verdicts, known
+        return verdicts
 
     def _evidence(self, one: Scores, other: Scores) -> Evidence | None:
         if any(math.isnan(score) for score in (*one.values(), *other.values())):

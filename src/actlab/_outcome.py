@@ -13,7 +13,7 @@ import pandas as pd
 from actlab._contest import Contest, Done, failures
 from actlab._version import __version__
 from actlab.race import Pair, Race
-from actlab.stats import Evidence, Verdict
+from actlab.stats import Verdict
 from actlab.training import HISTORY_COLUMNS
 
 VERDICTS = (
@@ -103,7 +103,6 @@ def tuning(contest: Contest) -> pd.DataFrame:
 def verdict_rows(
     contest: Contest,
     verdicts: Mapping[Pair, Verdict | None],
-    known: Mapping[Pair, Evidence | None],
     level: float,
     race: Race | None = None,
 ) -> pd.DataFrame:
@@ -112,26 +111,25 @@ def verdict_rows(
     Args:
         contest: What was trained.
         verdicts: Of every pair.
-        known: The evidence that each is from.
         level: At which they were judged.
         race: How the race went, if there was one.
     """
     failed, rows = contest.failed(), []
     for (a, b), verdict in verdicts.items():
-        found = known.get((a, b))
         row: dict[str, Any] = dict.fromkeys(VERDICTS, math.nan)
         row.update(a=a, b=b, verdict="none", level=level, runs=0, seeds=0, more_seeds=pd.NA)
-        if verdict is None or found is None:
+        if verdict is None:
             row["reason"] = "; ".join(f"{name} {failed[name]}" for name in (a, b) if name in failed)
         else:
-            row.update(_numbers(verdict, found, contest.experiment.folds))
-            row["reason"] = "" if verdict.word != "undecided" else _open(a, b, verdict, found, race)
+            row.update(_numbers(verdict, contest.experiment.folds))
+            row["reason"] = "" if verdict.word != "undecided" else _open(a, b, verdict, race)
         rows.append(row)
     frame = pd.DataFrame(rows, columns=VERDICTS)
     return frame.astype({"runs": int, "seeds": int, "more_seeds": "Int64"})
 
 
-def _numbers(verdict: Verdict, found: Evidence, folds: int) -> dict[str, Any]:
+def _numbers(verdict: Verdict, folds: int) -> dict[str, Any]:
+    found = verdict.evidence
     return {
         "verdict": verdict.word,
         "difference": verdict.difference,
@@ -152,10 +150,10 @@ def _numbers(verdict: Verdict, found: Evidence, folds: int) -> dict[str, Any]:
     }
 
 
-def _open(a: str, b: str, verdict: Verdict, found: Evidence, race: Race | None) -> str:
+def _open(a: str, b: str, verdict: Verdict, race: Race | None) -> str:
     if race and (out := [f"{name} is {race.out[name]}" for name in (a, b) if name in race.out]):
         return f"{'; '.join(out)}: not pursued"
-    if not found.spare:
+    if not verdict.evidence.spare:
         return "one seed cannot tell its luck from the fold's: more seeds may decide it"
     if verdict.more_seeds is None:
         return "no number of seeds would decide it; more folds or more data may"

@@ -23,10 +23,10 @@ from actlab._modules import ModuleLike, Replaced
 from actlab._outcome import about, cv_results, history, ranking, results, tuning, verdict_rows
 from actlab._scoring import Scorer
 from actlab.data import Dataset, load_data
-from actlab.race import Pair, race
+from actlab.race import race
 from actlab.report.comparison_files import latex, markdown, read_comparison, write_comparison
 from actlab.report.verdicts import comparison_sentences
-from actlab.stats import LEVEL, Evidence, Verdict
+from actlab.stats import LEVEL
 from actlab.training import TrainSettings
 
 __all__ = ["Comparison", "Interrupted", "check_comparison", "compare", "cv_results"]
@@ -234,14 +234,12 @@ def _region(contest: Contest, rope: float | None) -> tuple[float, str]:
 
 def _judged(contest: Contest, rope: float | None) -> Comparison:
     region = _region(contest, rope)
-    verdicts, known = contest.judge(region[0], LEVEL)
-    rows = verdict_rows(contest, verdicts, known, LEVEL)
+    rows = verdict_rows(contest, contest.judge(region[0], LEVEL), LEVEL)
     return _comparison(contest, rows, about(contest, region, LEVEL))
 
 
 def _raced(contest: Contest, budget: Budget, rope: float | None, verbose: int) -> Comparison:
     start = time.monotonic()
-    judged: dict[Pair, tuple[Verdict | None, Evidence | None]] = {}
     region: tuple[float, str] = (math.nan, "")
 
     def look(names: Sequence[str], seeds: int, level: float) -> Any:
@@ -249,25 +247,18 @@ def _raced(contest: Contest, budget: Budget, rope: float | None, verbose: int) -
         contest.train(names, seeds)
         if math.isnan(region[0]):
             region = _region(contest, rope)  # which is the same at every look
-        verdicts, known = contest.judge(region[0], level)
-        still = [pair for pair in verdicts if _open(judged.get(pair, (None, None))[0])]
-        judged.update({pair: (verdicts[pair], known[pair]) for pair in still})
-        if verbose:
-            left = sum(_open(verdict) for verdict, _ in judged.values())
-            print(f"actlab: after {seeds} seeds {left} of {len(judged)} pairs are open", file=sys.stderr)
-        return verdicts, contest.failed()
+        return contest.judge(region[0], level), contest.failed()
 
     def afford(names: Sequence[str], seeds: int) -> str:
         return budget.refusal(contest.planned, contest.cost(names, seeds), time.monotonic() - start)
 
-    raced = race(contest.names, look, afford)
-    known = {pair: found for pair, (_, found) in judged.items()}
-    rows = verdict_rows(contest, raced.verdicts, known, raced.level, raced)
+    def tell(seeds: int, left: int, pairs: int) -> None:
+        if verbose:
+            print(f"actlab: after {seeds} seeds {left} of {pairs} pairs are undecided", file=sys.stderr)
+
+    raced = race(contest.names, look, afford, tell)
+    rows = verdict_rows(contest, raced.verdicts, raced.level, raced)
     return _comparison(contest, rows, about(contest, region, raced.level, raced))
-
-
-def _open(verdict: Verdict | None) -> bool:
-    return verdict is None or verdict.word == "undecided"
 
 
 def _comparison(contest: Contest, verdicts: pd.DataFrame, said: dict[str, Any]) -> Comparison:

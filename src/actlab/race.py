@@ -22,6 +22,7 @@ _POINTS = 401  # of a numerical integral
 
 Look = Callable[[Sequence[str], int, float], tuple[Mapping[Pair, Verdict | None], Mapping[str, str]]]
 Afford = Callable[[Sequence[str], int], str]
+Tell = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Race:
     ended: str
 
 
-def race(names: Sequence[str], look: Look, afford: Afford) -> Race:
+def race(names: Sequence[str], look: Look, afford: Afford, tell: Tell | None = None) -> Race:
     """Add seeds in rounds until every pair of those that may be the best is decided.
 
     After each round all pairs are judged, at the level at which all looks together keep to 5 %. A pair that
@@ -60,6 +61,7 @@ def race(names: Sequence[str], look: Look, afford: Afford) -> Race:
         look: Trains those named up to so many seeds; returns a verdict on every pair, at the level given,
             None for a pair of which one has failed, and who has failed, and how.
         afford: Says why those named cannot be trained up to so many seeds; empty when they can.
+        tell: Told after each look of the seeds, the pairs that are undecided, and all pairs.
 
     Returns:
         How it went.
@@ -81,6 +83,8 @@ def race(names: Sequence[str], look: Look, afford: Afford) -> Race:
             verdicts[pair] = verdict
             if verdict and verdict.word != "undecided":
                 decided[pair] = seeds
+        if tell:
+            tell(seeds, len(verdicts) - len(decided), len(verdicts))
         out.update(failed)
         _drop(verdicts, out, seeds)
         open_pairs = [pair for pair in verdicts if pair not in decided and not out.keys() & set(pair)]

@@ -261,6 +261,7 @@ class Verdict:
         equivalent: Probability that the difference is within the region.
         worse: Probability that it is worse by more.
         more_seeds: About how many seeds more would decide; None if no number would, or it is decided.
+        evidence: What it was read from.
     """
 
     word: str
@@ -273,7 +274,8 @@ class Verdict:
     better: float
     equivalent: float
     worse: float
-    more_seeds: int | None = None
+    more_seeds: int | None
+    evidence: Evidence
 
 
 def judge(pairs: Sequence[Evidence], region: float, level: float = LEVEL) -> list[Verdict]:
@@ -317,7 +319,7 @@ def judge(pairs: Sequence[Evidence], region: float, level: float = LEVEL) -> lis
         low, high = pair.posterior.interval(level)
         better = max(0.0, 1 - below - equivalent)
         chances = (better, equivalent, below)
-        found.append(Verdict(word, pair.mean, low, high, level, p, float(adjusted), *chances, more))
+        found.append(Verdict(word, pair.mean, low, high, level, p, float(adjusted), *chances, more, pair))
     return found
 
 
