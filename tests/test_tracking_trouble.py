@@ -200,7 +200,8 @@ def test_a_comparison_is_logged_with_its_files_and_once(tmp_path, monkeypatch, s
     assert parent.info.run_name == "digits: relu, tanh"
     expected = {"data": "digits", "epochs": "1", "folds": "3", "seed": "7", "lr": "0.01"}
     assert expected.items() <= parent.data.params.items()
-    files = {"cv_results.csv", "results.csv", "history.csv", "hiplot.html"}
+    tables = {"cv_results.csv", "results.csv", "history.csv", "verdicts.csv", "ranking.csv"}
+    files = {*tables, "comparison.json", "report.html", "hiplot.html"}
     assert {file.path for file in client.list_artifacts(logged[1])} == files
     results = pd.read_csv("out/compare/results.csv")
     nested = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{logged[1]}'")

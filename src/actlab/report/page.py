@@ -125,7 +125,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
 
 
 def _sentences(comparison: Comparison) -> list[str]:
-    if _JUDGED <= set(comparison.about):
+    if set(comparison.about) >= _JUDGED:
         return comparison.sentences()
     best = [str(name) for name in comparison.ranking["activation"][:1]]
     return [f"Highest mean: {best[0]}." if best else "No activation has a rank.", "No more is known of it."]
@@ -137,7 +137,9 @@ def _forest(names: Sequence[str], found: Any, about: Any, of: charts.Labels) -> 
     points = bool(about.get("points"))
     chart = charts.forest(names, found, float(about.get("region", math.nan)), 100.0 if points else 1.0)
     said = [_beside(found.get(name), points) if place else "the first" for place, name in enumerate(names)]
-    unit = f"difference of {about.get('metric', 'score')} to {of[names[0]]}" + (", in points" if points else "")
+    unit = f"difference of {about.get('metric', 'score')} to {of[names[0]]}" + (
+        ", in points" if points else ""
+    )
     alt = f"Forest plot: {unit}. " + "; ".join(
         f"{of[name]} {text}" for name, text in list(zip(names, said, strict=True))[:20]
     )
@@ -169,7 +171,10 @@ def _panels(panels: list[charts.Chart], about: str, of: charts.Labels) -> dict[s
     for panel in panels:
         series = [line["name"] for line in panel["lines"]]
         panel["alt"] = f"{panel['title']} by {panel['x']}: {about}: {', '.join(of[n] for n in series[:20])}"
-        few = {**panel, "lines": [line for line in panel["lines"] if line["series"] < _SHOWN] or panel["lines"][:_SHOWN]}
+        few = {
+            **panel,
+            "lines": [line for line in panel["lines"] if line["series"] < _SHOWN] or panel["lines"][:_SHOWN],
+        }
         drawn.append(svg.panel_svg(few, panel["alt"]))
     shown = {line["name"]: line["series"] for panel in panels for line in panel["lines"]}
     legend = sorted(shown.items(), key=lambda item: item[1])
@@ -180,16 +185,18 @@ def _panels(panels: list[charts.Chart], about: str, of: charts.Labels) -> dict[s
 def _each(history: pd.DataFrame, names: Sequence[str], of: charts.Labels) -> list[tuple[str, str]]:
     panels = charts.each_learning(history, names, of)
     alt = "training loss (solid) and validation loss (dashed) by epoch; a dot where validation loss is lowest"
-    return [
-        (name, svg.panel_svg(panel, f"{of[name]}: {alt}", 300, 200)) for name, panel in panels.items()
-    ]
+    return [(name, svg.panel_svg(panel, f"{of[name]}: {alt}", 300, 200)) for name, panel in panels.items()]
 
 
 def _cost(results: pd.DataFrame, names: Sequence[str], of: charts.Labels) -> dict[str, Any]:
     if "seconds" not in results:
         return {"chart": None}
     means = pd.to_numeric(results["seconds"], errors="coerce").groupby(results["activation"]).mean()
-    rows = [(name, i, float(means[name])) for i, name in enumerate(names) if math.isfinite(means.get(name, math.nan))]
+    rows = [
+        (name, i, float(means[name]))
+        for i, name in enumerate(names)
+        if math.isfinite(means.get(name, math.nan))
+    ]
     if not rows:
         return {"chart": None}
     alt = "Seconds of a run: " + ", ".join(f"{of[name]} {value:.3g}" for name, _, value in rows)
@@ -208,11 +215,17 @@ def _facts(about: Any) -> list[tuple[str, str]]:
     rows += [("race", race["ended"])] if race.get("ended") else []
     rows += [("tuned", json.dumps(about["tuned"]))] if about.get("tuned") else []
     rows += [(name, value) for name, value in settings.items() if name != "seed"]
-    return [(name.replace("_", " "), tables.show(value)) for name, value in rows]
+    return [(name.replace("_", " "), _exactly(value)) for name, value in rows]
+
+
+def _exactly(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else tables.show(value)
 
 
 def _call(names: Sequence[str], about: Any) -> str:
     """Return the comparison as a call in Python, where no command line has made it."""
-    given = {name: about[name] for name in ("folds", "seeds") if name in about} | dict(about.get("settings") or {})
+    given = {name: about[name] for name in ("folds", "seeds") if name in about} | dict(
+        about.get("settings") or {}
+    )
     words = [f"{name}={value!r}" for name, value in given.items()]
     return f"actlab.compare({', '.join([repr(sorted(names)), repr(about.get('data', 'data')), *words])})"

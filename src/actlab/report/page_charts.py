@@ -21,10 +21,26 @@ Labels = Mapping[str, str]
 
 LOSSES = {"train_loss": "training loss", "valid_loss": "validation loss"}
 METRICS = {**LOSSES, "valid_acc": "validation accuracy"}
+_LEADER: Mapping[str, Any] = {"value": 0.0, "low": 0.0, "high": 0.0, "word": "leader"}
 _LABEL = 26  # characters of a name in a chart
 _EPOCHS = 200  # points of a line at most
 _FAR = 5.0  # a difference so many times the next one would leave no room for the others
 _DECADES = 50.0  # a loss that falls by this factor is drawn on a logarithmic scale
+
+
+def decades(low: float, high: float) -> list[float]:
+    """Return round numbers on a logarithmic scale: powers of ten, and 2 and 5 where these are few.
+
+    Examples:
+        >>> decades(0.03, 2.0), decades(1e-6, 1.0)
+        ([0.05, 0.1, 0.2, 0.5, 1.0, 2.0], [1e-06, 1e-05, 0.0001, 0.001, 0.01, 0.1, 1.0])
+    """
+    powers = [10.0**n for n in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    inside = [power for power in powers if low <= power <= high]
+    if len(inside) < 3:
+        steps = [float(f"{power * n:.1g}") for power in powers for n in (1, 2, 5)]
+        inside = [step for step in steps if low <= step <= high]
+    return inside[:: 1 + len(inside) // 8]
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:
@@ -102,7 +118,7 @@ def forest(names: Sequence[str], found: Mapping[str, dict[str, Any]], region: fl
     """
     rows = []
     for place, name in enumerate(names):
-        one = found.get(name, {}) if place else {"value": 0.0, "low": 0.0, "high": 0.0, "word": "leader"}
+        one: Mapping[str, Any] = found.get(name, {}) if place else _LEADER
         numbers = {k: None if one.get(k) is None else scale * one[k] for k in ("value", "low", "high")}
         rows.append({"name": name, "series": place, "word": one.get("word", "none"), **numbers})
     half = scale * region if math.isfinite(region) else None
@@ -174,8 +190,13 @@ def panel(title: str, x: str, lines: Sequence[Chart], *, loss: bool = False, lim
     if loss:
         flat = [y for line in lines for y in line["y"] if y is not None]
         ends = [y for line in lines for y in line.get("low", []) if y is not None]
+        tops = [y for line in lines for y in line.get("high", []) if y is not None]
         log = min([*flat, *ends]) > 0 and max(flat) / min(flat) >= _DECADES
-    return {"title": title, "x": x, "lines": list(lines), "log": bool(log), "limits": limits}
+    xs = [x for line in lines for x in line["x"]]
+    room = 0.02 * (max(xs) - min(xs)) or 1.0  # for the dots at the ends
+    span = [min(xs) - room, max(xs) + room]
+    found = {"title": title, "x": x, "lines": list(lines), "log": bool(log), "limits": limits, "span": span}
+    return found | ({"ticks": decades(min([*flat, *ends]), max([*flat, *tops]))} if log else {})
 
 
 def functions(names: Sequence[str]) -> tuple[list[Chart], dict[str, str]]:

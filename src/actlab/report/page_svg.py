@@ -6,6 +6,7 @@ Colours are classes, which the page's stylesheet has for light, dark and paper.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
@@ -44,15 +45,6 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(n * step, 12) + 0.0 for n in range(first, last + 1)]
 
 
-def decades(low: float, high: float) -> list[float]:
-    """Return round numbers on a logarithmic scale: powers of ten, and 2 and 5 where these are few."""
-    powers = [10.0**n for n in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    inside = [p for p in powers if low <= p <= high]
-    if len(inside) < 3:
-        inside = [p * n for p in powers for n in (1, 2, 5) if low <= p * n <= high]
-    return inside[:: max(1, len(inside) // 6)]
-
-
 def panel_svg(chart: Chart, alt: str, width: int = 380, height: int = 240) -> str:
     """Draw a panel of lines.
 
@@ -67,7 +59,7 @@ def panel_svg(chart: Chart, alt: str, width: int = 380, height: int = 240) -> st
         return ""
     (x0, x1), (y0, y1) = ends
     log = chart["log"]
-    up = math.log10 if log else float
+    up: Callable[[float], float] = math.log10 if log else float
     bottom, right = height - _BOTTOM, width - _RIGHT
 
     def at_x(x: float) -> float:
@@ -77,16 +69,18 @@ def panel_svg(chart: Chart, alt: str, width: int = 380, height: int = 240) -> st
         return bottom - (up(y) - up(y0)) / (up(y1) - up(y0)) * (bottom - _TOP)
 
     parts = []
-    for y in decades(y0, y1) if log else ticks(y0, y1):
+    for y in chart["ticks"] if log else ticks(y0, y1):
         parts.append(f'<path class="grid" d="M{_LEFT} {at_y(y):.1f}H{right}"/>')
         parts.append(_text(_LEFT - 5, at_y(y) + 4, _number(y), "end"))
     for x in ticks(x0, x1):
         parts.append(_text(at_x(x), bottom + 15, _number(x), "middle"))
     parts.append(_text((_LEFT + right) / 2, height - 3, chart["x"], "middle"))
     parts.append(f'<path class="axis" d="M{_LEFT} {bottom}H{right}"/>')
-    inside = f"M{_LEFT} {_TOP}H{right}V{bottom}H{_LEFT}Z"
-    clip = f"clip-path:path('{inside}')" if chart["limits"] else ""
-    parts.append(f'<g style="{clip}">')
+    clip = f"clip-{zlib.crc32(chart['title'].encode())}"
+    if chart["limits"]:
+        inside = f"M{_LEFT} {_TOP}H{right}V{bottom}H{_LEFT}Z"
+        parts.append(f'<clipPath id="{clip}"><path d="{inside}"/></clipPath>')
+    parts.append(f'<g clip-path="url(#{clip})">' if chart["limits"] else "<g>")
     for line in chart["lines"]:
         parts += _line(line, at_x, at_y)
     return _svg(width, height, alt, [*parts, "</g>"])
@@ -98,10 +92,8 @@ def _ends(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]] | Non
     ys += [y for line in chart["lines"] for y in line.get("low", []) + line.get("high", []) if y is not None]
     if not xs or not ys:
         return None
-    x0, x1 = min(xs), max(xs)
+    x0, x1 = chart["span"]
     y0, y1 = chart["limits"] or (min(ys), max(ys))
-    if x0 == x1:
-        x0, x1 = x0 - 1, x1 + 1
     if y0 == y1:
         y0, y1 = (y0 / 2, y1 * 2) if chart["log"] else (y0 - 0.5, y1 + 0.5)
     return (x0, x1), (y0, y1)
@@ -128,7 +120,9 @@ def _line(line: Chart, at_x: Callable[[float], float], at_y: Callable[[float], f
         pen = "L"
     yield f'<path class="line {colour} d{dash}" d="{"".join(path)}"/>'
     if len(path) == 1 or line.get("mark") is not None:
-        place = line["mark"] if line.get("mark") is not None else line["y"].index(max(filter(None, line["y"])))
+        place = (
+            line["mark"] if line.get("mark") is not None else line["y"].index(max(filter(None, line["y"])))
+        )
         if line["y"][place] is not None:
             x, y = at_x(line["x"][place]), at_y(line["y"][place])
             yield f'<circle class="mark {colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
@@ -149,7 +143,7 @@ def forest_svg(chart: Chart, of: Labels, alt: str, said: Sequence[str], unit: st
     limit = chart["limit"]
 
     def at(x: float) -> float:
-        return left + (max(-limit, min(limit, x)) + limit) / (2 * limit) * (middle - left)
+        return left + 12 + (max(-limit, min(limit, x)) + limit) / (2 * limit) * (middle - left - 24)
 
     parts = [f'<path class="axis" d="M{left} {bottom}H{middle}"/>']
     if chart["region"] is not None:

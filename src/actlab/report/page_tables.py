@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from actlab.report.insights import history_insights
@@ -15,7 +16,6 @@ from actlab.report.page_svg import symbol
 from actlab.report.tables import plain
 
 _WIDE = 12  # activations; beyond, a pair is a sign and a number
-_KEPT_OUT = ("key",)  # of the table of runs: nothing measured
 _NAMES = {"valid_acc": "validation accuracy", "valid_loss": "validation loss"}
 
 
@@ -70,7 +70,12 @@ def ranking_table(ranking: pd.DataFrame, found: Mapping[str, dict[str, Any]], po
         rows.append([*cells, *extra, *(show(row[name]) for name in parts)])
     heads = [(name, name != "activation") for name in first]
     unit = "difference to the first" + (", in points" if points else "")
-    more = [(unit, True), ("verdict", False), ("status", False), *((part.replace("_", " "), True) for part in parts)]
+    more = [
+        (unit, True),
+        ("verdict", False),
+        ("status", False),
+        *((part.replace("_", " "), True) for part in parts),
+    ]
     return Table([*heads, *more], rows)
 
 
@@ -112,15 +117,21 @@ def learning_table(history: pd.DataFrame, names: Sequence[str]) -> Table:
             continue
         mean = runs.groupby("epoch")[metrics].mean().reset_index()
         rows.append([name, *_lowest(mean), " ".join(_said(mean))])
-    heads = [("activation", False), ("validation loss, lowest", True), ("in epoch", True), ("at the end", True)]
+    heads = [
+        ("activation", False),
+        ("validation loss, lowest", True),
+        ("in epoch", True),
+        ("at the end", True),
+    ]
     return Table([*heads, ("what the means over all runs say", False)], rows)
 
 
 def _lowest(mean: pd.DataFrame) -> list[str]:
     if "valid_loss" not in mean or not mean["valid_loss"].notna().any():
         return ["–", "–", "–"]
-    low = int(mean["valid_loss"].idxmin())
-    return [show(mean["valid_loss"][low]), show(int(mean["epoch"][low])), show(mean["valid_loss"].iloc[-1])]
+    loss = mean["valid_loss"].to_numpy(float)
+    low = int(np.nanargmin(loss))
+    return [show(loss[low]), show(int(mean["epoch"].iloc[low])), show(loss[-1])]
 
 
 def _said(mean: pd.DataFrame) -> list[str]:
@@ -131,12 +142,19 @@ def _said(mean: pd.DataFrame) -> list[str]:
 
 def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
     """Return what the runs of each activation took."""
-    heads = [("activation", False), ("runs", True), ("seconds each", True), ("seconds in all", True), ("epochs", True)]
+    heads = [
+        ("activation", False),
+        ("runs", True),
+        ("seconds each", True),
+        ("seconds in all", True),
+        ("epochs", True),
+    ]
     rows = []
     for name in names:
         runs = results[results["activation"] == name]
         seconds, epochs = (
-            pd.to_numeric(runs[c], errors="coerce") if c in runs else pd.Series(dtype=float) for c in ("seconds", "epochs")
+            pd.to_numeric(runs[c], errors="coerce") if c in runs else pd.Series(dtype=float)
+            for c in ("seconds", "epochs")
         )
         all_of_them = seconds.sum() if seconds.notna().any() else math.nan
         cells = [show(seconds.mean()), show(float(all_of_them)), _span(epochs.dropna().astype(int).to_list())]
@@ -173,12 +191,15 @@ def runs_table(results: pd.DataFrame, of: Labels) -> dict[str, Any]:
         results: As in :attr:`actlab.Comparison.results`.
         of: Short labels of the activations.
     """
-    names = [str(name) for name in results if name not in _KEPT_OUT and _told(results[name])]
+    same = {"accuracy"} if "accuracy" in results and results["accuracy"].equals(results["score"]) else set()
+    names = [str(name) for name in results if name not in {"key", *same} and _told(results[name])]
     numeric = {name: _is_number(results[name]) for name in names}
     values = [[plain(value) for value in row] for row in results[names].itertuples(index=False)]
     texts = [[show(value) for value in row] for row in values]
     heads = [(name.replace("_", " "), numeric[name]) for name in names]
-    axes = [i for i, name in enumerate(names) if name not in ("alone", "failure") and results[name].nunique() > 1]
+    axes = [
+        i for i, name in enumerate(names) if name not in ("alone", "failure") and results[name].nunique() > 1
+    ]
     return {
         "table": Table(heads, texts),
         "data": {

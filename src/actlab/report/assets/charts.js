@@ -53,15 +53,16 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
   function panel(plot, made, off) {
     const traces = made.lines.filter((line) => !off.has(line.series)).flatMap(lineTraces);
     const range = made.limits ? { range: made.limits } : {};
-    const yaxis = { ...range, type: made.log ? "log" : "linear", ...(made.log ? { dtick: "D2" } : {}), exponentformat: "power" };
-    draw(plot, traces, base({ height: 290, xaxis: { title: { text: made.x, standoff: 4 } }, yaxis }), made.alt);
+    const ticks = made.log ? { type: "log", tickvals: made.ticks, ticktext: made.ticks.map(number) } : {};
+    const yaxis = { ...range, ...ticks };
+    draw(plot, traces, base({ height: 290, xaxis: { title: { text: made.x, standoff: 4 }, range: made.span }, yaxis }), made.alt);
   }
 
   const rowsLayout = (made, more) => {
-    const ticktext = made.rows.map((row) => label(row.name));
+    const ticktext = made.rows.map((row) => label(row.name)), longest = Math.max(...ticktext.map((text) => text.length));
     const yaxis = { tickvals: made.rows.map((_, i) => i), ticktext, autorange: false,
-      range: [made.rows.length - 0.5, -0.5], showgrid: false, fixedrange: true };
-    return base({ height: 28 * made.rows.length + 62, ...more, yaxis, margin: { l: 200, r: 10, t: 4, b: 48 } });
+      range: [made.rows.length - 0.5, -0.5], showgrid: false, fixedrange: true, ticklabelstandoff: 8 };
+    return base({ height: 28 * made.rows.length + 62, ...more, yaxis, margin: { l: Math.min(200, 24 + 7 * longest), r: 10, t: 4, b: 48 } });
   };
 
   function forest(plot, made) {
@@ -76,7 +77,8 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
         color: colour(row.series), thickness: 2, width: 0 },
       text: [`${label(row.name)}: ${escaped(made.said[row.y])}`], hoverinfo: "text",
     }));
-    const annotations = made.rows.map((row, y) => ({ x: 1.02, xref: "paper", xanchor: "left", y, showarrow: false,
+    const narrow = plot.parentElement.clientWidth < 600;  // the table has the figures too
+    const annotations = narrow ? [] : made.rows.map((row, y) => ({ x: 1.02, xref: "paper", xanchor: "left", y, showarrow: false,
       text: `${sign[row.word] ?? "–"} ${escaped(made.said[y])}` }));
     const shapes = [{ type: "line", x0: 0, x1: 0, yref: "paper", y0: 0, y1: 1, layer: "below",
       line: { color: css("--soft"), dash: "dot", width: 1 } }];
@@ -84,9 +86,9 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
       shapes.unshift({ type: "rect", x0: -made.region, x1: made.region, yref: "paper", y0: 0, y1: 1, layer: "below",
         fillcolor: css("--region"), line: { width: 0 } });
     }
-    const xaxis = { range: [-made.limit, made.limit], title: { text: escaped(made.unit), standoff: 6 }, showgrid: false, showline: true };
+    const xaxis = { range: [-1.05 * made.limit, 1.05 * made.limit], title: { text: escaped(made.unit), standoff: 6 }, showgrid: false, showline: true };
     const layout = rowsLayout(made, { xaxis, shapes, annotations });
-    layout.margin.r = 230;
+    layout.margin.r = narrow ? 16 : 230;
     draw(plot, traces, layout, made.alt);
   }
 

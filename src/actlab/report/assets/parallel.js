@@ -2,7 +2,7 @@
 // Parallel coordinates: a line for each run, in plain SVG, for what draws them by WebGL does not draw everywhere.
 {
   const place = document.getElementById("parallel"), { columns, rows, axes } = actlab.runs;
-  const TOP = 44, HEIGHT = 280, BOTTOM = TOP + HEIGHT, MISSING = BOTTOM + 22, LEFT = 110, GAP = 128;
+  const TOP = 44, HEIGHT = 280, BOTTOM = TOP + HEIGHT, MISSING = BOTTOM + 22, LEFT = 110;
   const make = (name, attributes, parent) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
@@ -34,14 +34,14 @@
     return value === null || value === "" ? MISSING : scales.get(column).at(value);
   };
   const brushes = new Map();  // by column: the top and the bottom of what is chosen
-  let order = [...axes], svg, paths = [], groups = new Map(), waiting = false;
+  let order = [...axes], gap = 0, svg, paths = [], groups = new Map(), waiting = false;
 
   const inside = (run) => [...brushes].every(([column, [top, bottom]]) => {
     const y = height(run, column);
     return y >= top - 0.5 && y <= bottom + 0.5;
   });
 
-  const x = (column) => LEFT + GAP * order.indexOf(column);
+  const x = (column) => LEFT + gap * order.indexOf(column);
   function layOut() {
     groups.forEach((group, column) => group.setAttribute("transform", `translate(${x(column)} 0)`));
     paths.forEach((path, run) => path.setAttribute("d", "M" + order.map((column) => `${x(column)} ${height(run, column).toFixed(1)}`).join("L")));
@@ -148,7 +148,7 @@
         else set(column, from, to);
       };
     });
-    dragged(head, () => ([to], ended) => ended || move(column, Math.max(0, Math.min(order.length - 1, Math.round((to - LEFT) / GAP)))));
+    dragged(head, () => ([to], ended) => ended || move(column, Math.max(0, Math.min(order.length - 1, Math.round((to - LEFT) / gap)))));
     groups.set(column, group);
   }
 
@@ -173,7 +173,8 @@
   }
 
   function begin() {
-    const wide = LEFT + GAP * (axes.length - 1) + 60;
+    gap = Math.max(100, (place.clientWidth - LEFT - 50) / Math.max(axes.length - 1, 1));
+    const wide = LEFT + gap * (axes.length - 1) + 45;
     svg = make("svg", { width: wide, height: MISSING + 16, viewBox: `0 0 ${wide} ${MISSING + 16}`, role: "group",
       "aria-label": `Parallel coordinates of ${rows.length} runs; the table below has the same` }, place);
     const below = make("g", {}, svg);
