@@ -23,7 +23,7 @@ LOSSES = {"train_loss": "training loss", "valid_loss": "validation loss"}
 METRICS = {**LOSSES, "valid_acc": "validation accuracy"}
 _LEADER: Mapping[str, Any] = {"value": 0.0, "low": 0.0, "high": 0.0, "word": "leader"}
 _LABEL = 26  # characters of a name in a chart
-_EPOCHS = 200  # points of a line at most
+_POINTS = 4000  # of all lines in one set of axes, and 200 of one, at most: a page is to be sent
 _FAR = 5.0  # a difference so many times the next one would leave no room for the others
 _DECADES = 50.0  # a loss that falls by this factor is drawn on a logarithmic scale
 
@@ -143,9 +143,9 @@ def learning(history: pd.DataFrame, names: Sequence[str]) -> list[Chart]:
         history: As in :attr:`actlab.Comparison.history`.
         names: Activations, in the order of their colours.
     """
-    panels = []
+    panels, most = [], min(200, _POINTS // max(len(names), 1))
     for metric, title in METRICS.items():
-        lines = [_line(history, name, metric, series) for series, name in enumerate(names)]
+        lines = [_line(history, name, metric, series, most) for series, name in enumerate(names)]
         lines = [line for line in lines if any(y is not None for y in line["y"])]
         if lines:
             panels.append(panel(title, "epoch", lines, loss=metric in LOSSES))
@@ -156,7 +156,7 @@ def each_learning(history: pd.DataFrame, names: Sequence[str], of: Labels) -> di
     """Return a panel for each activation, with its training and its validation loss."""
     panels = {}
     for series, name in enumerate(names):
-        lines = [_line(history, name, metric, series, thin=60) for metric in LOSSES]
+        lines = [_line(history, name, metric, series, 60) for metric in LOSSES]
         lines[1]["dash"] = 1
         lines = [line for line in lines if any(y is not None for y in line["y"])]
         if lines:
@@ -164,14 +164,14 @@ def each_learning(history: pd.DataFrame, names: Sequence[str], of: Labels) -> di
     return panels
 
 
-def _line(history: pd.DataFrame, name: str, metric: str, series: int, thin: int = _EPOCHS) -> Chart:
+def _line(history: pd.DataFrame, name: str, metric: str, series: int, most: int) -> Chart:
     if not {"activation", "epoch", metric} <= set(history):
         return {"name": name, "series": series, "x": [], "y": []}
     rows = history[history["activation"] == name]
     values = pd.to_numeric(rows[metric], errors="coerce").replace([math.inf, -math.inf], math.nan)
     found = values.groupby(rows["epoch"]).agg(["mean", "min", "max"])
     low = int(np.argmin(found["mean"].fillna(math.inf))) if len(found) else 0
-    keep = sorted({*range(0, len(found), max(1, math.ceil(len(found) / thin))), len(found) - 1, low})
+    keep = sorted({*range(0, len(found), max(1, math.ceil(len(found) / most))), len(found) - 1, low})
     found = found.iloc[keep] if len(found) else found
     line = {
         "name": name,

@@ -65,7 +65,8 @@ def _best(ranking: pd.DataFrame, metric: str, show: _Units) -> list[str]:
 def _pairs(comparison: Comparison, show: _Units) -> list[str]:
     verdicts, ranking = comparison.verdicts, comparison.ranking
     if verdicts.empty:
-        return ["There is one activation: nothing to compare it with."]
+        one = "There is one activation: nothing to compare it with."
+        return [one if len(ranking) < 2 else "There are no verdicts."]
     order = {name: place for place, name in enumerate(ranking["activation"])}
     failed = set(ranking[ranking["mean"].isna()]["activation"])  # of them there is a sentence anyway
     rows = [row for _, row in verdicts.iterrows() if not failed & {row["a"], row["b"]}]
