@@ -42,7 +42,10 @@ def comparison(names=("relu", "tanh", "mish"), seeds=4, epochs=12, folds=3, **ch
             | {"chance": False, "key": f"{name}{seed}{fold}"[-40:]}
         )
         for epoch in range(1, epochs + 1):
-            losses = {"train_loss": 2 / epoch, "valid_loss": 0.3 + (epoch - 5) ** 2 / 50 + 0.02 * rng.random()}
+            losses = {
+                "train_loss": 2 / epoch,
+                "valid_loss": 0.3 + (epoch - 5) ** 2 / 50 + 0.02 * rng.random(),
+            }
             history.append({**place, "epoch": epoch, **losses, "valid_acc": 1 - 1 / (1 + epoch)})
     parts = {
         "results": pd.DataFrame(rows),
@@ -59,8 +62,15 @@ def verdicts(names, runs):
     for (i, a), (j, b) in itertools.combinations(enumerate(names), 2):
         row = dict.fromkeys(VERDICTS, 0.5) | {"a": a, "b": b, "level": 0.05, "runs": runs, "seeds": 4}
         gap = 0.01 * (j - i)
-        row |= {"verdict": ("undecided", "better")[j - i > 1], "difference": gap, "low": gap - 0.012, "high": gap + 0.012}
-        rows.append({**row, "more_seeds": pd.NA, "reason": "about 2 more seeds would decide it" * (j - i == 1)})
+        row |= {
+            "verdict": ("undecided", "better")[j - i > 1],
+            "difference": gap,
+            "low": gap - 0.012,
+            "high": gap + 0.012,
+        }
+        rows.append(
+            {**row, "more_seeds": pd.NA, "reason": "about 2 more seeds would decide it" * (j - i == 1)}
+        )
     return pd.DataFrame(rows, columns=list(VERDICTS)).astype({"more_seeds": "Int64"})
 
 
@@ -95,7 +105,13 @@ def all_diverged():
     whole = comparison(("relu", "tanh"), seeds=1)
     results = whole.results.assign(score=math.nan, accuracy=math.nan, loss=math.nan, failure="diverged")
     history = whole.history.assign(train_loss=math.nan, valid_loss=math.inf, valid_acc=math.nan)
-    none = {"verdict": "none", "difference": math.nan, "low": math.nan, "high": math.nan, "reason": "relu diverged"}
+    none = {
+        "verdict": "none",
+        "difference": math.nan,
+        "low": math.nan,
+        "high": math.nan,
+        "reason": "relu diverged",
+    }
     return comparison(
         ("relu", "tanh"),
         seeds=1,

@@ -52,13 +52,20 @@ def test_the_verdict_is_the_headline_and_everything_follows_in_its_order():
 
 
 def test_a_pair_is_told_from_both_sides():
-    (cells,) = [row for row in re.findall(r"<tr>(.*?)</tr>", body(render(comparison())), re.S) if "better" in row]
+    (cells,) = [
+        row for row in re.findall(r"<tr>(.*?)</tr>", body(render(comparison())), re.S) if "better" in row
+    ]
     assert 'class="v better"' in cells
     whole = page_charts.differences(comparison().verdicts, "mish")
     assert whole["relu"]["word"] == "better"
     assert whole["relu"]["value"] == 0.02
     other = page_charts.differences(comparison().verdicts, "relu")["mish"]
-    assert (other["word"], other["value"], round(other["low"], 3), round(other["high"], 3)) == ("worse", -0.02, -0.032, -0.008)
+    assert (other["word"], other["value"], round(other["low"], 3), round(other["high"], 3)) == (
+        "worse",
+        -0.02,
+        -0.032,
+        -0.008,
+    )
 
 
 def test_a_page_asks_for_nothing_and_only_its_own_scripts_may_run():
@@ -82,7 +89,9 @@ def test_the_same_comparison_gives_the_same_page_also_from_its_folder(tmp_path):
 
 @pytest.mark.parametrize(("activations", "seeds", "epochs"), [(3, 11, 25), (50, 2, 300)])
 def test_a_page_stays_below_six_megabytes(activations, seeds, epochs):
-    made = comparison(tuple(f"file.py:Own{i}" for i in range(activations)), seeds=seeds, epochs=epochs, folds=3)
+    made = comparison(
+        tuple(f"file.py:Own{i}" for i in range(activations)), seeds=seeds, epochs=epochs, folds=3
+    )
     assert len(render(made).encode()) < 6_000_000
 
 
@@ -93,13 +102,15 @@ def test_hostile_names_are_text():
     page = render(dataclasses.replace(whole, about=about, results=results))
     assert page.count("</script>") == page.count("<script>") + 1 == 5
     assert "<img" not in body(page)
-    assert "onmouseover=\"window" not in body(page)
+    assert 'onmouseover="window' not in body(page)
     assert "49" not in page.split("&lt;!--&lt;script&gt;%{y}")[1][:20]
     data = page.split('id="data">')[1].split("</script>")[0]
     assert not set("<>&\u2028\u2029") & set(data)
     assert list(numbers(page)["labels"]) == HOSTILE
     for name in HOSTILE:
-        assert html.escape(name, quote=False) in html.unescape(page).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        assert html.escape(name, quote=False) in html.unescape(page).replace("&", "&amp;").replace(
+            "<", "&lt;"
+        ).replace(">", "&gt;")
 
 
 def test_labels_are_short_and_differ():
@@ -176,7 +187,15 @@ def test_a_curve_has_the_arguments_of_its_spec():
 
 def test_tuned_values_have_a_table():
     rows = [
-        {"activation": "relu", "split": 0, "fold": fold, "seed": 0, "lr": lr, "valid_loss": lr, "valid_acc": 0.5}
+        {
+            "activation": "relu",
+            "split": 0,
+            "fold": fold,
+            "seed": 0,
+            "lr": lr,
+            "valid_loss": lr,
+            "valid_acc": 0.5,
+        }
         | {"failure": "", "chosen": lr == 0.01}
         for fold in (1, 2)
         for lr in (0.01, 0.03)
@@ -188,7 +207,10 @@ def test_tuned_values_have_a_table():
 
 
 def test_a_far_difference_leaves_room_for_the_others():
-    found = {name: {"value": -x, "low": -x - 0.01, "high": -x + 0.01, "word": "worse"} for name, x in [("b", 0.01), ("c", 0.6)]}
+    found = {
+        name: {"value": -x, "low": -x - 0.01, "high": -x + 0.01, "word": "worse"}
+        for name, x in [("b", 0.01), ("c", 0.6)]
+    }
     chart = page_charts.forest(["a", "b", "c"], found, 0.002, 100.0)
     assert 2 < chart["limit"] < 2.5
     drawn = page_svg.forest_svg(chart, {name: name for name in "abc"}, "alt", ["", "", "far"], "points")
@@ -198,7 +220,9 @@ def test_a_far_difference_leaves_room_for_the_others():
 
 def test_a_loss_that_falls_by_far_is_on_a_logarithmic_scale():
     history = comparison().history
-    training, validation, accuracy = page_charts.learning(history.assign(train_loss=10.0 ** -history["epoch"]), ["relu"])
+    training, validation, accuracy = page_charts.learning(
+        history.assign(train_loss=10.0 ** -history["epoch"]), ["relu"]
+    )
     assert training["log"]
     assert not validation["log"]
     assert not accuracy["log"]
@@ -210,7 +234,21 @@ def test_a_loss_that_falls_by_far_is_on_a_logarithmic_scale():
 
 
 def test_compare_writes_the_page_with_its_command_and_report_writes_it_again(tmp_path, tiny, capsys):  # noqa: F811
-    call = ["compare", "relu", "tanh", "--data", tiny, "--epochs", "2", "--lr", "0.02", "--out", "a", "--jobs", "1"]
+    call = [
+        "compare",
+        "relu",
+        "tanh",
+        "--data",
+        tiny,
+        "--epochs",
+        "2",
+        "--lr",
+        "0.02",
+        "--out",
+        "a",
+        "--jobs",
+        "1",
+    ]
     assert main(call) == 0
     page = (tmp_path / "a/report.html").read_text(encoding="utf-8")
     assert f"actlab compare relu tanh --data {tiny} --epochs 2 --lr 0.02</code>" in page

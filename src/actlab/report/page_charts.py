@@ -23,7 +23,7 @@ LOSSES = {"train_loss": "training loss", "valid_loss": "validation loss"}
 METRICS = {**LOSSES, "valid_acc": "validation accuracy"}
 _LEADER: Mapping[str, Any] = {"value": 0.0, "low": 0.0, "high": 0.0, "word": "leader"}
 _LABEL = 26  # characters of a name in a chart
-_POINTS = 4000  # of all lines in one set of axes, and 200 of one, at most: a page is to be sent
+_POINTS = 2500  # of all lines in one set of axes, and 200 of one, at most: a page is to be sent
 _FAR = 5.0  # a difference so many times the next one would leave no room for the others
 _DECADES = 50.0  # a loss that falls by this factor is drawn on a logarithmic scale
 
@@ -154,9 +154,9 @@ def learning(history: pd.DataFrame, names: Sequence[str]) -> list[Chart]:
 
 def each_learning(history: pd.DataFrame, names: Sequence[str], of: Labels) -> dict[str, Chart]:
     """Return a panel for each activation, with its training and its validation loss."""
-    panels = {}
+    panels, most = {}, min(60, _POINTS // max(len(names), 1))
     for series, name in enumerate(names):
-        lines = [_line(history, name, metric, series, 60) for metric in LOSSES]
+        lines = [_line(history, name, metric, series, most) for metric in LOSSES]
         lines[1]["dash"] = 1
         lines = [line for line in lines if any(y is not None for y in line["y"])]
         if lines:
