@@ -202,8 +202,8 @@ def test_tuned_values_have_a_table():
     ]
     about = {**comparison().about, "tuned": [{"lr": 0.01}, {"lr": 0.03}]}
     said = text(render(comparison(tuning=pd.DataFrame(rows), about=about)))
-    assert "relu 0.0100 0.5000 0.0100 2 of 2" in said
-    assert "relu 0.0300 0.5000 0.0300 0 of 2" in said
+    assert "relu 0.01 0.5000 0.0100 2 of 2" in said
+    assert "relu 0.03 0.5000 0.0300 0 of 2" in said
 
 
 def test_a_far_difference_leaves_room_for_the_others():

@@ -114,7 +114,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "each": _each(comparison.history, names, of),
         "learnt": tables.learning_table(comparison.history, names) if len(comparison.history) else None,
         "cost": tables.cost_table(comparison.results, names),
-        "tuning": tables.tuning_table(comparison.tuning),
+        "tuning": tables.tuning_table(comparison.tuning, names),
         "runs": runs["table"],
         "numbers": {
             "labels": of,
@@ -215,11 +215,7 @@ def _facts(about: Any) -> list[tuple[str, str]]:
     rows += [("race", race["ended"])] if race.get("ended") else []
     rows += [("tuned", json.dumps(about["tuned"]))] if about.get("tuned") else []
     rows += [(name, value) for name, value in settings.items() if name != "seed"]
-    return [(name.replace("_", " "), _exactly(value)) for name, value in rows]
-
-
-def _exactly(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else tables.show(value)
+    return [(name.replace("_", " "), tables.exactly(value)) for name, value in rows]
 
 
 def _call(names: Sequence[str], about: Any) -> str:

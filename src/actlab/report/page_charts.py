@@ -157,7 +157,7 @@ def each_learning(history: pd.DataFrame, names: Sequence[str], of: Labels) -> di
     panels, most = {}, min(60, _POINTS // max(len(names), 1))
     for series, name in enumerate(names):
         lines = [_line(history, name, metric, series, most) for metric in LOSSES]
-        lines[1]["dash"] = 1
+        lines[0]["dash"], lines[1]["dash"] = 0, 1
         lines = [line for line in lines if any(y is not None for y in line["y"])]
         if lines:
             panels[name] = panel(of[name], "epoch", lines, loss=True)

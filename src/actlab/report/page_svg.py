@@ -80,7 +80,8 @@ def panel_svg(chart: Chart, alt: str, width: int = 380, height: int = 240) -> st
     if chart["limits"]:
         inside = f"M{_LEFT} {_TOP}H{right}V{bottom}H{_LEFT}Z"
         parts.append(f'<clipPath id="{clip}"><path d="{inside}"/></clipPath>')
-    parts.append(f'<g clip-path="url(#{clip})">' if chart["limits"] else "<g>")
+    many = ' class="many"' if len(chart["lines"]) > 4 else ""  # bands that cover each other are drawn fainter
+    parts.append(f'<g{many} clip-path="url(#{clip})">' if chart["limits"] else f"<g{many}>")
     for line in chart["lines"]:
         parts += _line(line, at_x, at_y)
     return _svg(width, height, alt, [*parts, "</g>"])
@@ -119,13 +120,12 @@ def _line(line: Chart, at_x: Callable[[float], float], at_y: Callable[[float], f
         path.append(f"{pen}{at_x(x):.1f} {at_y(y):.1f}")
         pen = "L"
     yield f'<path class="line {colour} d{dash}" d="{"".join(path)}"/>'
-    if len(path) == 1 or line.get("mark") is not None:
-        place = (
-            line["mark"] if line.get("mark") is not None else line["y"].index(max(filter(None, line["y"])))
-        )
-        if line["y"][place] is not None:
-            x, y = at_x(line["x"][place]), at_y(line["y"][place])
-            yield f'<circle class="mark {colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+    place = line.get("mark")
+    if place is None and len(path) == 1:  # one point is no line
+        place = next(i for i, y in enumerate(line["y"]) if y is not None)
+    if place is not None and line["y"][place] is not None:
+        x, y = at_x(line["x"][place]), at_y(line["y"][place])
+        yield f'<circle class="mark {colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
 
 
 def forest_svg(chart: Chart, of: Labels, alt: str, said: Sequence[str], unit: str) -> str:
@@ -140,7 +140,7 @@ def forest_svg(chart: Chart, of: Labels, alt: str, said: Sequence[str], unit: st
     """
     left, middle, right = 190, 560, 780
     bottom = _ROW * len(chart["rows"]) + _TOP
-    limit = chart["limit"]
+    limit: float = chart["limit"]
 
     def at(x: float) -> float:
         return left + 12 + (max(-limit, min(limit, x)) + limit) / (2 * limit) * (middle - left - 24)

@@ -48,6 +48,11 @@ def show(value: Any) -> str:
     return (f"{value:.4f}" if near else f"{value:.3g}").replace("-", "−", 1 if value < 0 else 0)
 
 
+def exactly(value: Any) -> str:
+    """Return a setting as a cell has it: a number in as many digits as it was given."""
+    return f"{value:.6g}" if isinstance(value, float) else show(value)
+
+
 def difference(value: float | None, points: bool) -> str:
     """Return a difference with its sign, in points or in units of the score."""
     if value is None:
@@ -168,7 +173,7 @@ def _span(values: Sequence[int]) -> str:
     return str(values[0]) if min(values) == max(values) else f"{min(values)} to {max(values)}"
 
 
-def tuning_table(tuning: pd.DataFrame) -> Table | None:
+def tuning_table(tuning: pd.DataFrame, names: Sequence[str]) -> Table | None:
     """Return how each value did for each activation, and how often it was chosen."""
     known = {"activation", "split", "fold", "seed", "valid_acc", "valid_loss", "failure", "chosen"}
     if "activation" not in tuning or tuning.empty:
@@ -176,10 +181,11 @@ def tuning_table(tuning: pd.DataFrame) -> Table | None:
     tuned = [str(name) for name in tuning if str(name) not in known]
     measured = [name for name in _NAMES if name in tuning and tuning[name].notna().any()]
     rows = []
-    for values, runs in tuning.groupby(["activation", *tuned], sort=False, dropna=False):
+    place = tuning["activation"].map({name: place for place, name in enumerate(names)})
+    for values, runs in tuning.groupby([place, "activation", *tuned], dropna=False):
         means = [show(float(runs[name].mean())) for name in measured]
         chosen = f"{int(runs['chosen'].sum())} of {len(runs)}" if "chosen" in runs else "–"
-        rows.append([*(show(value) for value in values), *means, chosen])
+        rows.append([*(exactly(value) for value in values[1:]), *means, chosen])
     heads = [("activation", False), *((name, True) for name in tuned), *((_NAMES[n], True) for n in measured)]
     return Table([*heads, ("chosen", True)], rows)
 

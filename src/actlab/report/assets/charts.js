@@ -24,7 +24,7 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
     };
   }
 
-  function lineTraces(line) {
+  function lineTraces(line, many) {
     const found = [], pen = colour(line.series);
     if (line.low) {
       const at = line.x.map((_, i) => i).filter((i) => line.low[i] !== null && line.high[i] !== null);
@@ -32,7 +32,7 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
       found.push({
         x: [...at, ...back].map((i) => line.x[i]),
         y: [...at.map((i) => line.high[i]), ...back.map((i) => line.low[i])],
-        mode: "lines", fill: "toself", fillcolor: pen + "29", line: { width: 0 }, hoverinfo: "skip",
+        mode: "lines", fill: "toself", fillcolor: pen + (many ? "10" : "29"), line: { width: 0 }, hoverinfo: "skip",
       });
     }
     const said = (y, i) => y === null ? "" :
@@ -51,7 +51,8 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
   }
 
   function panel(plot, made, off) {
-    const traces = made.lines.filter((line) => !off.has(line.series)).flatMap(lineTraces);
+    const lines = made.lines.filter((line) => !off.has(line.series));
+    const traces = lines.flatMap((line) => lineTraces(line, lines.length > 4));  // bands that cover each other are fainter
     const range = made.limits ? { range: made.limits } : {};
     const ticks = made.log ? { type: "log", tickvals: made.ticks, ticktext: made.ticks.map(number) } : {};
     const yaxis = { ...range, ...ticks };

@@ -2,13 +2,13 @@
 // Parallel coordinates: a line for each run, in plain SVG, for what draws them by WebGL does not draw everywhere.
 {
   const place = document.getElementById("parallel"), { columns, rows, axes } = actlab.runs;
-  const TOP = 44, HEIGHT = 280, BOTTOM = TOP + HEIGHT, MISSING = BOTTOM + 22, LEFT = 110;
+  const TOP = 44, HEIGHT = 280, BOTTOM = TOP + HEIGHT, MISSING = BOTTOM + 22, WIDTH = 6.6;
   const make = (name, attributes, parent) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
     return parent.appendChild(made);
   };
-  const short = (text) => text.length > 24 ? `${text.slice(0, 11)}…${text.slice(-12)}` : text;
+  const short = (text) => text.length > 27 ? `${text.slice(0, 13)}…${text.slice(-13)}` : text;
   const shown = (column, value) => columns[column].number ? String(Number(value.toPrecision(4))).replace("-", "−")
     : short(actlab.labels[value] ?? String(value));
 
@@ -29,6 +29,7 @@
   }
 
   const scales = new Map(columns.map((_, column) => [column, scale(column)]));
+  const LEFT = Math.max(60, ...axes.flatMap((column) => scales.get(column).ticks.map((tick) => 20 + WIDTH * shown(column, tick).length)));
   const height = (run, column) => {
     const value = rows[run][column];
     return value === null || value === "" ? MISSING : scales.get(column).at(value);
