@@ -113,6 +113,11 @@ def test_hostile_names_are_text():
         ).replace(">", "&gt;")
 
 
+def test_a_name_from_right_to_left_does_not_turn_the_sentence_round():
+    page = render(comparison(("relu", HOSTILE[4], "tanh"), seeds=1))
+    assert f"relu and \u2068{HOSTILE[4]}\u2069: undecided" in text(page)
+
+
 def test_labels_are_short_and_differ():
     found = page_charts.labels(["a" * 300, "a" * 200, "relu", "", "a  b"])
     assert found["relu"] == "relu"

@@ -86,7 +86,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     ranking, about = comparison.ranking, comparison.about
     names = [str(name) for name in ranking["activation"]]
     of = charts.labels(names)
-    said = _sentences(comparison)
+    said = [_legible(sentence, names) for sentence in _sentences(comparison)]
     points = bool(about.get("points"))
     found = charts.differences(comparison.verdicts, names[0]) if names else {}
     figures = {
@@ -129,6 +129,13 @@ def _sentences(comparison: Comparison) -> list[str]:
         return comparison.sentences()
     best = [str(name) for name in comparison.ranking["activation"][:1]]
     return [f"Highest mean: {best[0]}." if best else "No activation has a rank.", "No more is known of it."]
+
+
+def _legible(sentence: str, names: Sequence[str]) -> str:
+    for name in names:
+        if (alone := charts.isolated(name)) != name:
+            sentence = sentence.replace(name, alone)
+    return sentence
 
 
 def _forest(names: Sequence[str], found: Any, about: Any, of: charts.Labels) -> dict[str, Any]:

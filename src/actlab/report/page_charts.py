@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ Labels = Mapping[str, str]
 LOSSES = {"train_loss": "training loss", "valid_loss": "validation loss"}
 METRICS = {**LOSSES, "valid_acc": "validation accuracy"}
 _LEADER: Mapping[str, Any] = {"value": 0.0, "low": 0.0, "high": 0.0, "word": "leader"}
+_TURNING = {"R", "AL", "RLO", "RLE", "RLI", "LRO", "LRE", "LRI", "FSI"}
 _LABEL = 26  # characters of a name in a chart
 _POINTS = 2500  # of all lines in one set of axes, and 200 of one, at most: a page is to be sent
 _FAR = 5.0  # a difference so many times the next one would leave no room for the others
@@ -60,7 +62,17 @@ def labels(names: Sequence[str]) -> dict[str, str]:
         short = line if len(line) <= _LABEL else f"{line[: _LABEL // 2]}…{line[1 - _LABEL // 2 + 1 :]}"
         taken = sum(label == short or label.startswith(f"{short} (") for label in found.values())
         found[name] = f"{short} ({taken + 1})" if taken else short
-    return found
+    return {name: isolated(label) for name, label in found.items()}
+
+
+def isolated(name: str) -> str:
+    """Return a name that does not turn round the text about it, if it is written from right to left.
+
+    Examples:
+        >>> [isolated(name) for name in ("relu", "\u05d0")]
+        ['relu', '\u2068\u05d0\u2069']
+    """
+    return f"\u2068{name}\u2069" if {unicodedata.bidirectional(c) for c in name} & _TURNING else name
 
 
 def digits(values: Any) -> list[float | None]:

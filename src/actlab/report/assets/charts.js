@@ -63,7 +63,7 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
     const ticktext = made.rows.map((row) => label(row.name)), longest = Math.max(...ticktext.map((text) => text.length));
     const yaxis = { tickvals: made.rows.map((_, i) => i), ticktext, autorange: false,
       range: [made.rows.length - 0.5, -0.5], showgrid: false, fixedrange: true, ticklabelstandoff: 8 };
-    return base({ height: 28 * made.rows.length + 62, ...more, yaxis, margin: { l: Math.min(200, 24 + 7 * longest), r: 10, t: 4, b: 48 } });
+    return base({ height: 28 * made.rows.length + 62, ...more, yaxis, margin: { l: Math.min(230, 24 + 7.6 * longest), r: 10, t: 4, b: 48 } });
   };
 
   function forest(plot, made) {
