@@ -201,7 +201,7 @@ def test_a_comparison_is_logged_with_its_files_and_once(tmp_path, monkeypatch, s
     expected = {"data": "digits", "epochs": "1", "folds": "3", "seed": "7", "lr": "0.01"}
     assert expected.items() <= parent.data.params.items()
     tables = {f"{name}.csv" for name in ("cv_results", "results", "history", "verdicts", "ranking")}
-    files = {*tables, "comparison.json", "hiplot.html"}
+    files = {*tables, "comparison.json", "report.html", "hiplot.html"}
     assert {file.path for file in client.list_artifacts(logged[1])} == files
     results = pd.read_csv("out/compare/results.csv")
     nested = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{logged[1]}'")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import functools
 import math
+import platform
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from actlab._contest import Contest, Done, failures
 from actlab._version import __version__
+from actlab.fleet.calibration import processor
 from actlab.race import Pair, Race
 from actlab.stats import Verdict
 from actlab.training import HISTORY_COLUMNS
@@ -219,7 +224,9 @@ def about(
         level: At which the pairs were judged.
         race: How the race went, if there was one.
     """
-    experiment = contest.experiment
+    experiment, net = contest.experiment, contest.experiment.net.module
+    if isinstance(net, functools.partial):  # a person's module with an activation put in
+        net = net.args[0]
     said: dict[str, Any] = {
         "actlab": __version__,
         "data": experiment.dataset.name,
@@ -234,6 +241,11 @@ def about(
         "trained": contest.planned,
         "tuned": experiment.candidates if len(experiment.candidates) > 1 else [],
         "settings": dataclasses.asdict(experiment.settings),
+        "net": net if isinstance(net, str) else getattr(net, "__name__", type(net).__name__),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": processor()[0],
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if race:
         said["race"] = {"looks": race.looks, "ended": race.ended, "out": dict(race.out)}

@@ -64,7 +64,8 @@ class Comparison:
             ``seed``, the values, ``valid_acc`` and ``valid_loss`` on the rows held back, ``chosen``.
         about: What was compared: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
             ``region_is``, ``folds``, ``seeds``, ``level``, ``trained``: runs in all, ``race`` if there was
-            one, ``settings``.
+            one, ``settings``, the ``net``, versions, ``processor`` and ``date``, and the ``command`` if there
+            was one.
     """
 
     results: pd.DataFrame

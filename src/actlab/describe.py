@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,8 +31,25 @@ def curves(activation: Activation[Any], x: Tensor) -> tuple[Tensor, Tensor, Tens
         >>> [v.tolist() for v in curves(actlab.catalogue["relu"], torch.tensor([-1.0, 2.0]).double())]
         [[0.0, 2.0], [0.0, 1.0], [0.0, 0.0]]
     """
+    return derivatives(lambda points: activation(points, **activation.example), x)
+
+
+def derivatives(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Evaluate any function of one number and its first two derivatives.
+
+    Args:
+        function: It takes and returns points (n,), such as a module.
+        x: Points (n,), float64.
+
+    Returns:
+        The function and its derivatives at the points, each (n,).
+
+    Examples:
+        >>> [v.tolist() for v in derivatives(torch.square, torch.tensor([3.0]).double())]
+        [[9.0], [6.0], [2.0]]
+    """
     x = x.detach().clone().requires_grad_()
-    value = activation(x, **activation.example)
+    value = function(x)
     (first,) = torch.autograd.grad(value, x, torch.ones_like(x), create_graph=True)
     if not first.requires_grad:  # a constant: the mask of a piecewise linear function
         return value.detach(), first, torch.zeros_like(x)

@@ -32,6 +32,7 @@ _EXAMPLES = {
         "actlab compare relu tanh --data digits --data a.npz --data b.npz",
         "actlab compare relu tanh --data measurements.csv --target species",
     ],
+    "report": ["actlab report out/compare", "actlab report out/compare --out page.html"],
     "fleet": ["actlab fleet calibrate", "actlab fleet calibrate --set by_hand=false"],
     "ledger": ["actlab ledger show out/compare", "actlab ledger merge all.sqlite out/compare"],
 }
@@ -55,7 +56,16 @@ def parser() -> _Parser:
     top = _Parser("actlab", description=_ABOUT, epilog=every, formatter_class=_Help, allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"actlab {__version__}")
     verbs = top.add_subparsers(metavar="VERB", required=True)
-    for add in (_add_list, _add_show, _add_check, _add_train, _add_compare, _add_fleet, _add_ledger):
+    for add in (
+        _add_list,
+        _add_show,
+        _add_check,
+        _add_train,
+        _add_compare,
+        _add_report,
+        _add_fleet,
+        _add_ledger,
+    ):
         add(verbs)
     return top
 
@@ -136,6 +146,14 @@ def _add_compare(verbs: Any) -> None:
     data = "a dataset's name, or an .npz or .csv file, digits when left out; several times for several"
     add("--data", action="append", metavar="NAME|FILE", help=data)
     _add_common(parser, out="out/compare")
+
+
+def _add_report(verbs: Any) -> None:
+    parser = _verb(verbs, "report", "write a comparison's page, report.html, again", comparing.report)
+    add = parser.add_argument
+    add("folder", type=Path, metavar="DIR", help="the folder that actlab compare has written")
+    add("--out", type=Path, metavar="FILE", help="the page; report.html in DIR when left out")
+    add("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def _add_common(parser: _Parser, *, out: str) -> None:

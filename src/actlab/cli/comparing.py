@@ -6,7 +6,9 @@ import argparse
 import ast
 import contextlib
 import dataclasses
+import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from actlab._errors import UsageError
 from actlab.cli.ledgers import NAME
-from actlab.cli.saying import DONE, NO, hiplot_page, say, say_all, wrapped
+from actlab.cli.saying import DONE, NO, hiplot_page, report_page, say, say_all, wrapped
 from actlab.cli.verbs import dataset_of, settings_of
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from actlab.data import Dataset
     from actlab.training import TrainSettings
 
+REPORT = "report.html"  # in a comparison's folder
+# What changes nothing but where nets are trained, where files go and what is printed.
+_ELSEWHERE = {"run", "activations", "data", "out", "json", "verbose", "quiet", "jobs", "scheduler", "mlflow"}
 _RANKING = ["rank", "activation", "mean", "std", "runs"]
 
 
@@ -45,8 +50,8 @@ def compare(arguments: argparse.Namespace) -> int:
         check_store(arguments.mlflow)
     with _cluster(arguments.scheduler) as executor:
         found = [
-            _compared(arguments, dataset, settings, design, folder, executor)
-            for dataset, folder in zip(datasets, folders, strict=True)
+            _compared(arguments, dataset, source, settings, design, folder, executor)
+            for dataset, source, folder in zip(datasets, _sources(arguments), folders, strict=True)
         ]
     if len(found) == 1:
         return _say_one(arguments, datasets[0], *found[0])
@@ -58,8 +63,47 @@ def _design(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**{name: getattr(arguments, name) for name in names}, "tune": _tuned(arguments.tune)}
 
 
+def _sources(arguments: argparse.Namespace) -> list[str]:
+    return arguments.data or ["digits"]
+
+
+def _command(arguments: argparse.Namespace, source: str) -> str:
+    """Return the command line that gives the same once more; where it runs and what it prints is left out."""
+    from actlab.cli.arguments import parser
+
+    usual = vars(parser().parse_args(["compare", "relu"]))
+    words = ["actlab", "compare", *arguments.activations, "--data", source]
+    for name, value in vars(arguments).items():
+        if name in _ELSEWHERE or value == usual[name]:
+            continue
+        option = "--" + name.replace("_", "-")
+        values = value if isinstance(value, list) else [value]
+        words += [option] if value is True else [word for one in values for word in (option, str(one))]
+    return shlex.join(words)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write the report of a comparison that was made before."""
+    from actlab.comparison import Comparison
+    from actlab.report.page import write_report
+
+    found = Comparison.load(arguments.folder)
+    path = arguments.out or arguments.folder / REPORT
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {str(path)!r}: there is no such folder")
+    try:
+        write_report(found, path)
+    except ImportError as error:
+        raise UsageError(str(error)) from error
+    if arguments.json:
+        print(json.dumps({"insights": found.sentences(), "files": [str(path)]}))
+    else:
+        print(f"Written: {path}")
+    return DONE
+
+
 def _datasets(arguments: argparse.Namespace) -> list[Dataset]:
-    sources = arguments.data or ["digits"]
+    sources = _sources(arguments)
     if len(sources) == 1:
         return [dataset_of(arguments, sources[0])]
     from actlab.data import arguments_of
@@ -106,6 +150,7 @@ def _twice(names: list[str]) -> str:
 def _compared(
     arguments: argparse.Namespace,
     dataset: Dataset,
+    source: str,
     settings: TrainSettings,
     design: Mapping[str, Any],
     out: Path,
@@ -133,7 +178,10 @@ def _compared(
     table = cv_results(found.results)
     write_csv(table, out / "cv_results.csv")
     pages = hiplot_page(plain_rows(table.filter(regex="^param_|_score$")), out)
-    files = [out / NAME, out / "cv_results.csv", *found.to_csv(out), *(out / page for page in pages)]
+    about = {**found.about, "command": _command(arguments, source)}
+    found = dataclasses.replace(found, about=about)
+    files = [out / NAME, out / "cv_results.csv", *found.to_csv(out), *report_page(found, out / REPORT)]
+    files += [out / page for page in pages]
     logged = ""
     if arguments.mlflow is not None:
         from actlab.tracking import log_comparison

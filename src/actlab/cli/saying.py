@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actlab.comparison import Comparison
     from actlab.data import Dataset
 
 Report = dict[str, Any]
@@ -76,3 +77,15 @@ def hiplot_page(rows: list[Report], out: Path) -> list[str]:
         print(f"actlab: {error}", file=sys.stderr)
         return []
     return ["hiplot.html"]
+
+
+def report_page(comparison: Comparison, path: Path) -> list[Path]:
+    """Write the report and return its file; without Plotly say so, for everything else is there."""
+    from actlab.report.page import write_report
+
+    try:
+        write_report(comparison, path)
+    except ImportError as error:
+        print(f"actlab: {error}", file=sys.stderr)
+        return []
+    return [path]

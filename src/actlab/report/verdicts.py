@@ -67,7 +67,8 @@ def _best(ranking: pd.DataFrame, metric: str, show: _Units) -> list[str]:
 def _pairs(comparison: Comparison, show: _Units) -> list[str]:
     verdicts, ranking = comparison.verdicts, comparison.ranking
     if verdicts.empty:
-        return ["There is one activation: nothing to compare it with."]
+        one = "There is one activation: nothing to compare it with."
+        return [one if len(ranking) < 2 else "There are no verdicts."]
     order = {name: place for place, name in enumerate(ranking["activation"])}
     failed = set(ranking[ranking["mean"].isna()]["activation"])  # of them there is a sentence anyway
     learnt = set(ranking[ranking["rank"].notna()]["activation"])
@@ -141,7 +142,8 @@ def _cost(about: Any) -> list[str]:
 
 def _chosen(comparison: Comparison) -> list[str]:
     """Say which of the values that were tried each activation had most often."""
-    if not (tuned := comparison.about["tuned"]):
+    tuned = comparison.about["tuned"]
+    if not tuned or not set(tuned[0]) <= set(comparison.results):
         return []
     said = []
     for name, runs in comparison.results.groupby("activation", sort=False):

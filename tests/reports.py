@@ -1,0 +1,135 @@
+"""What the tests of the report have in common: comparisons that no training was needed for, and a browser."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from actlab import Comparison
+from actlab._outcome import VERDICTS
+
+# Nothing that the browser itself asks a network for.
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+HOSTILE = [
+    "</script><script>window.stolen = 1</script>",
+    "<img src=x onerror='window.stolen = 1'>",
+    '" onmouseover="window.stolen = 1" x="',
+    "<!--<script>%{y}{{ 7 * 7 }}\u2028&lt;b&gt;",
+    "🦊 \u202eפונקציה العربية",
+    "n" * 300,
+]
+
+
+def comparison(names=("relu", "tanh", "mish"), seeds=4, epochs=12, folds=3, **changed):
+    """Return a comparison of made-up runs, of which the first activation is best and overfits."""
+    rng = np.random.default_rng(0)
+    places = list(itertools.product(names, range(seeds), range(1, folds + 1)))
+    rows, history = [], []
+    for name, seed, fold in places:
+        score = 0.95 - 0.01 * names.index(name) + 0.002 * rng.normal()
+        place = {"activation": name, "split": 1 + seed // 2, "fold": fold, "seed": seed}
+        rows.append(
+            {**place, "score": score, "accuracy": score, "loss": 1 - score, "epochs": epochs}
+            | {"seconds": 0.2 + 0.1 * rng.random(), "how": "by hand", "alone": "", "failure": ""}
+            | {"chance": False, "key": f"{name}{seed}{fold}"[-40:]}
+        )
+        for epoch in range(1, epochs + 1):
+            losses = {
+                "train_loss": 2 / epoch,
+                "valid_loss": 0.3 + (epoch - 5) ** 2 / 50 + 0.02 * rng.random(),
+            }
+            history.append({**place, "epoch": epoch, **losses, "valid_acc": 1 - 1 / (1 + epoch)})
+    parts = {
+        "results": pd.DataFrame(rows),
+        "history": pd.DataFrame(history),
+        "verdicts": verdicts(names, seeds * folds),
+        "ranking": ranking(pd.DataFrame(rows)),
+        "about": about(seeds, folds, len(rows)),
+    }
+    return Comparison(**{**parts, **changed})
+
+
+def verdicts(names, runs):
+    rows = []
+    for (i, a), (j, b) in itertools.combinations(enumerate(names), 2):
+        row = dict.fromkeys(VERDICTS, 0.5) | {"a": a, "b": b, "level": 0.05, "runs": runs, "seeds": 4}
+        gap = 0.01 * (j - i)
+        row |= {
+            "verdict": ("undecided", "better")[j - i > 1],
+            "difference": gap,
+            "low": gap - 0.012,
+            "high": gap + 0.012,
+        }
+        rows.append(
+            {**row, "more_seeds": pd.NA, "reason": "about 2 more seeds would decide it" * (j - i == 1)}
+        )
+    return pd.DataFrame(rows, columns=list(VERDICTS)).astype({"more_seeds": "Int64"})
+
+
+def ranking(results):
+    means = results.groupby("activation", sort=False)["score"]
+    frame = means.agg(["mean", "std", "size"]).reset_index().rename(columns={"size": "runs"})
+    frame["status"] = np.where(frame["mean"].isna(), "diverged in every run", "")
+    frame.insert(0, "rank", pd.Series(range(1, len(frame) + 1), dtype="Int64").where(frame["mean"].notna()))
+    return frame
+
+
+def about(seeds, folds, trained):
+    return {
+        "actlab": "0.1.0",
+        "data": "digits",
+        "metric": "accuracy",
+        "region": 0.002,
+        "region_is": "one row of a fold",
+        "points": True,
+        "folds": folds,
+        "seeds": seeds,
+        "level": 0.05,
+        "trained": trained,
+        "tuned": [],
+        "settings": {"epochs": 12, "lr": 0.01, "seed": 0},
+        "date": "2026-01-02T03:04:05+00:00",
+    }
+
+
+def all_diverged():
+    """Return a comparison in which every run has failed."""
+    whole = comparison(("relu", "tanh"), seeds=1)
+    results = whole.results.assign(score=math.nan, accuracy=math.nan, loss=math.nan, failure="diverged")
+    history = whole.history.assign(train_loss=math.nan, valid_loss=math.inf, valid_acc=math.nan)
+    none = {
+        "verdict": "none",
+        "difference": math.nan,
+        "low": math.nan,
+        "high": math.nan,
+        "reason": "relu diverged",
+    }
+    return comparison(
+        ("relu", "tanh"),
+        seeds=1,
+        results=results,
+        history=history,
+        ranking=ranking(results),
+        verdicts=whole.verdicts.assign(**none),
+    )
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Return a real browser."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    where = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if where is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=where, args=QUIET)
+        yield found
+        found.close()

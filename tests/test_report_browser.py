@@ -1,0 +1,262 @@
+"""The report in a real browser, opened from a file, with the network cut off."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from playwright.sync_api import expect
+
+from actlab.report.page import write_report
+from tests.reports import HOSTILE, all_diverged, browser, comparison  # noqa: F401
+
+LINES = "#parallel .run"
+ROWS = "#runs-table tbody tr"
+
+
+@pytest.fixture
+def opened(browser, tmp_path):  # noqa: F811
+    """Return what opens a comparison's page; at the end nothing may have been asked for or complained of."""
+    contexts, wrong = [], []
+
+    def open_page(made, **how):
+        write_report(made, tmp_path / "report.html")
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **how})
+        contexts.append(context)
+        context.route(
+            lambda url: not url.startswith("file:"),
+            lambda route: (wrong.append(route.request.url), route.abort()),
+        )
+        context.set_offline(True)
+        page = context.new_page()
+        page.on(
+            "console",
+            lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None,
+        )
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto((tmp_path / "report.html").as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def count(page):
+    return page.locator(ROWS).count()
+
+
+def column(page, place):
+    return page.locator(f"{ROWS} > :nth-child({place})").all_inner_texts()
+
+
+def heading(page, name):
+    return page.locator("#runs-table thead").get_by_role("button", name=name, exact=True)
+
+
+def test_every_chart_is_drawn(opened):
+    page = opened(comparison())
+    assert page.locator("figure.chart").count() == 4
+    for place in page.locator("figure.chart .plot").all():
+        assert place.locator(".main-svg").first.bounding_box()["height"] > 50
+        drawn = place.locator(".scatterlayer path, .barlayer path")
+        assert drawn.count() > 0
+    assert page.locator("figure.chart .static").first.is_hidden()
+    assert page.locator(".each svg .line").count() == 6
+    assert page.locator(LINES).count() == 36
+    assert page.locator("[role=img]:not([aria-label])").count() == 0
+
+
+def test_a_brush_filters_the_table_and_a_click_ends_it(opened):
+    page = opened(comparison())
+    axis = page.get_by_role("slider", name="score")
+    axis.scroll_into_view_if_needed()
+    box = axis.locator(".axis").bounding_box()
+    page.mouse.move(box["x"], box["y"])
+    page.mouse.down()
+    page.mouse.move(box["x"], box["y"] + box["height"] / 3, steps=4)
+    page.mouse.up()
+    expect(page.locator("#chosen")).to_contain_text(" of 36 runs")
+    chosen = count(page)
+    assert 0 < chosen < 36
+    everything = sorted(comparison().results["score"])
+    assert sorted(map(float, column(page, 5))) == [float(f"{score:.4f}") for score in everything[-chosen:]]
+    assert page.locator(f"{LINES}.off").count() == 36 - chosen
+    assert page.locator("#chosen").inner_text() == f"{chosen} of 36 runs"
+    assert " to " in axis.get_attribute("aria-valuetext")
+    page.mouse.click(box["x"], box["y"] + box["height"] / 2)
+    expect(page.locator(ROWS)).to_have_count(36)
+    assert page.locator(f"{LINES}.off").count() == 0
+
+
+def test_brushes_and_axes_move_by_keyboard(opened):
+    page = opened(comparison())
+    axis = page.get_by_role("slider", name="activation")
+    axis.focus()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator(ROWS)).to_have_count(12)
+    assert axis.get_attribute("aria-valuetext") == "relu"
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(ROWS).first).to_contain_text("tanh")
+    assert set(column(page, 1)) == {"tanh"}
+    page.keyboard.press("Escape")
+    expect(page.locator(ROWS)).to_have_count(36)
+    before = axis.bounding_box()["x"]
+    page.keyboard.press("ArrowRight")
+    assert axis.bounding_box()["x"] > before
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "activation"
+
+
+def test_axes_are_reordered_by_dragging_their_names(opened):
+    page = opened(comparison())
+    first, second = (page.get_by_role("slider", name=name, exact=True) for name in ("activation", "split"))
+    head, target = first.locator(".head"), second.locator(".head").bounding_box()
+    head.scroll_into_view_if_needed()
+    target = second.locator(".head").bounding_box()
+    head.hover()
+    page.mouse.down()
+    page.mouse.move(target["x"] + 40, target["y"] + 5, steps=5)
+    page.mouse.up()
+    assert first.bounding_box()["x"] > second.bounding_box()["x"]
+
+
+def test_lines_are_coloured_by_a_column(opened):
+    page = opened(comparison())
+    colours = "els => new Set(els.map(e => getComputedStyle(e).stroke)).size"
+    assert page.locator(LINES).evaluate_all(colours) == 3
+    page.get_by_label("Colour by").select_option(label="seconds")
+    assert page.locator(LINES).evaluate_all(colours) > 10
+
+
+def test_sorting_by_mouse_and_by_keyboard(opened):
+    page = opened(comparison())
+    heading(page, "score").click()
+    scores = column(page, 5)
+    assert scores == sorted(scores)
+    assert page.locator("#runs-table th[aria-sort]").get_attribute("aria-sort") == "ascending"
+    page.keyboard.press("Enter")
+    assert column(page, 5) == scores[::-1]
+    assert page.locator("#runs-table th[aria-sort]").get_attribute("aria-sort") == "descending"
+    heading(page, "activation").focus()
+    page.keyboard.press("Space")
+    assert column(page, 1) == ["mish"] * 12 + ["relu"] * 12 + ["tanh"] * 12
+    assert page.locator("#runs-table th[aria-sort]").count() == 1
+
+
+def test_the_filter_takes_words_and_conditions(opened):
+    page = opened(comparison())
+    box = page.get_by_label("Find in the table")
+    for typed, found in [
+        ("TANH", 12),
+        ("tanh seed=2", 3),
+        ("score>0.945 activation=relu", 12),
+        ("zzz", 0),
+        ("", 36),
+    ]:
+        box.fill(typed)
+        assert count(page) == found, typed
+    box.fill("mish")
+    page.get_by_role("button", name="Show all").click()
+    assert count(page) == 36
+
+
+def test_a_legend_shows_and_hides(opened):
+    page = opened(comparison())
+    lines = page.locator("figure.learning .plot .scatterlayer .trace")
+    button = page.locator("figure.learning .legend").get_by_role("button", name="tanh")
+    before = lines.count()
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.get_attribute("aria-pressed") == "false"
+    assert lines.count() < before
+
+
+def test_dark_mode_changes_page_and_charts(opened):
+    page = opened(comparison())
+    tick = page.locator("figure.learning .plot .xtick text").first
+    light = tick.evaluate("e => getComputedStyle(e).fill")
+    expect(page.locator("body")).to_have_css("background-color", "rgb(255, 255, 255)")
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator("body")).to_have_css("background-color", "rgb(20, 23, 26)")
+    expect(tick).not_to_have_css("fill", light)
+    page.emulate_media(color_scheme="dark", media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("figure.chart .static svg").first.is_visible()
+
+
+def test_with_scripts_off_tables_and_curves_are_there(opened):
+    page = opened(comparison(), java_script_enabled=False)
+    assert page.locator(ROWS).count() == 36
+    for what in (
+        "#ranking",
+        "#matrix",
+        "#learnt",
+        "figure.forest svg",
+        "figure.learning svg.swatch",
+        ".each svg",
+    ):
+        assert page.locator(what).first.is_visible(), what
+    assert page.locator("figure.learning .static svg").count() == 3
+    assert page.get_by_label("Find in the table").is_hidden()
+
+
+def test_nothing_of_hostile_names_is_executed(opened):
+    whole = comparison(tuple(HOSTILE), seeds=1)
+    page = opened(
+        comparison(tuple(HOSTILE), seeds=1, results=whole.results.assign(**{HOSTILE[1]: HOSTILE[0]}))
+    )
+    for button in page.locator("figure.learning .legend button").all():
+        button.click()
+        button.click()
+    page.locator(".plot").first.hover()
+    assert page.evaluate("window.stolen") is None
+    assert page.locator("img").count() == 0
+    for name in HOSTILE[:4]:
+        assert (
+            page.locator("#runs-table th[scope=row]").filter(has_text=name.replace("\u2028", " ")).count() > 0
+        )
+    assert "<img" in page.locator("figure.forest .plot .ytick").nth(1).text_content()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("made", [all_diverged, lambda: comparison(("relu",), seeds=1, folds=1, epochs=1)])
+def test_a_page_with_little_in_it_opens(opened, made):
+    page = opened(made())
+    assert page.locator("h1").inner_text()
+    assert page.locator("figure.cost .plot .barlayer path").count() > 0
+
+
+@pytest.mark.slow
+def test_a_thousand_runs_of_fifty_activations_are_usable(opened):
+    page = opened(comparison(tuple(f"own.py:Activation{i}" for i in range(50)), seeds=5, folds=4, epochs=10))
+    assert page.locator(LINES).count() == 1000
+    page.get_by_label("Find in the table").fill("seed=4")
+    assert count(page) == 200
+    heading(page, "score").click()
+    assert count(page) == 200
+    axis = page.get_by_role("slider", name="score")
+    axis.focus()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#chosen")).not_to_have_text("200 of 1000 runs")
+    assert 0 < count(page) < 200
+    assert page.locator("figure.learning .legend button[aria-pressed=true]").count() == 8
+
+
+@pytest.mark.parametrize("how", [{}, {"viewport": {"width": 400, "height": 800}}])
+def test_no_part_is_wider_than_the_window(opened, how):
+    page = opened(comparison(("relu", "tanh", "module.of.somebody:WithALongNameOfItsOwn")), **how)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(opened, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    page = opened(comparison(), color_scheme=scheme)
+    found = axe.Axe().run(page).response["violations"]
+    assert [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ] == []

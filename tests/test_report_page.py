@@ -1,0 +1,287 @@
+"""The report as a file: what is in it, what is missing and said so, and that values stay values."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import re
+import sys
+
+import pandas as pd
+import pytest
+
+from actlab import Comparison, UsageError
+from actlab.cli import main
+from actlab.report import page_charts, page_svg
+from actlab.report.page import render, write_report
+from tests.commands import elsewhere, names, refused, tiny  # noqa: F401
+from tests.reports import HOSTILE, all_diverged, comparison
+
+
+def body(page):
+    """Return the page without its style and its scripts."""
+    return page[page.index("<body>") : page.index('<script type="application/json"')]
+
+
+def text(page):
+    """Return what a person reads."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body(page))).split())
+
+
+def numbers(page):
+    return json.loads(page.split('id="data">')[1].split("</script>")[0])
+
+
+def test_the_verdict_is_the_headline_and_everything_follows_in_its_order():
+    page = render(comparison())
+    assert re.search(r"<h1>Best: relu, mean accuracy 0\.9\d{3} over 12 runs\.</h1>", page)
+    assert re.findall(r'<h2 id="[\w-]+">([^<]*)</h2>', page) == [
+        "Verdicts",
+        "Learning",
+        "All 36 runs",
+        "The functions",
+        "Cost",
+        "Repeat it",
+    ]
+    said = text(page)
+    assert "mish is worse than relu by 2.00 points (95 % interval +0.80 to +3.20)" in said
+    assert "−2.00 (−3.20 to −0.80)" in said
+    assert "Overfitting starts after epoch" in said
+    assert "▲ better" in said
+
+
+def test_a_pair_is_told_from_both_sides():
+    (cells,) = [
+        row for row in re.findall(r"<tr>(.*?)</tr>", body(render(comparison())), re.S) if "better" in row
+    ]
+    assert 'class="v better"' in cells
+    whole = page_charts.differences(comparison().verdicts, "mish")
+    assert whole["relu"]["word"] == "better"
+    assert whole["relu"]["value"] == 0.02
+    other = page_charts.differences(comparison().verdicts, "relu")["mish"]
+    assert (other["word"], other["value"], round(other["low"], 3), round(other["high"], 3)) == (
+        "worse",
+        -0.02,
+        -0.032,
+        -0.008,
+    )
+
+
+def test_a_page_asks_for_nothing_and_only_its_own_scripts_may_run():
+    page = render(comparison())
+    assert not re.findall(r'\b(?:src|href)="(?!#|data:,")', page.split("<script")[0])
+    assert "@import" not in page.split("<script")[0]
+    assert not re.search(r"url\((?!#)", page.split("<script")[0])
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert policy.startswith("default-src 'none'; script-src ")
+    assert len(re.findall(r"'sha256-[\w+/=]{44}'", html.unescape(policy))) == page.count("<script>") == 4
+    assert page.count("plotly.js v") == 1
+
+
+def test_the_same_comparison_gives_the_same_page_also_from_its_folder(tmp_path):
+    whole = comparison()
+    whole.to_csv(tmp_path)
+    write_report(whole, tmp_path / "a.html")
+    write_report(Comparison.load(tmp_path), tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+@pytest.mark.parametrize(("activations", "seeds", "epochs"), [(3, 11, 25), (50, 2, 300)])
+def test_a_page_stays_below_six_megabytes(activations, seeds, epochs):
+    made = comparison(
+        tuple(f"file.py:Own{i}" for i in range(activations)), seeds=seeds, epochs=epochs, folds=3
+    )
+    assert len(render(made).encode()) < 6_000_000
+
+
+def test_hostile_names_are_text():
+    whole = comparison(tuple(HOSTILE), seeds=1)
+    about = {**whole.about, "data": HOSTILE[0], "command": HOSTILE[1], "settings": {HOSTILE[0]: HOSTILE[1]}}
+    results = whole.results.assign(failure=HOSTILE[0], **{HOSTILE[1]: HOSTILE[2]})
+    page = render(dataclasses.replace(whole, about=about, results=results))
+    assert page.count("</script>") == page.count("<script>") + 1 == 5
+    assert "<img" not in body(page)
+    assert 'onmouseover="window' not in body(page)
+    assert "49" not in page.split("&lt;!--&lt;script&gt;%{y}")[1][:20]
+    data = page.split('id="data">')[1].split("</script>")[0]
+    assert not set("<>&\u2028\u2029") & set(data)
+    assert list(numbers(page)["labels"]) == HOSTILE
+    for name in HOSTILE:
+        assert html.escape(name, quote=False) in html.unescape(page).replace("&", "&amp;").replace(
+            "<", "&lt;"
+        ).replace(">", "&gt;")
+
+
+def test_a_name_from_right_to_left_does_not_turn_the_sentence_round():
+    page = render(comparison(("relu", HOSTILE[4], "tanh"), seeds=1))
+    assert f"relu and \u2068{HOSTILE[4]}\u2069: undecided" in text(page)
+
+
+def test_labels_are_short_and_differ():
+    found = page_charts.labels(["a" * 300, "a" * 200, "relu", "", "a  b"])
+    assert found["relu"] == "relu"
+    assert max(map(len, found.values())) <= 32
+    assert len(set(found.values())) == 5
+
+
+def test_one_activation_has_nothing_to_be_compared_with():
+    said = text(render(comparison(("relu",), seeds=1)))
+    assert "There is no forest plot: there is one activation." in said
+    assert "There are no verdicts: there is one activation." in said
+
+
+def test_one_run_is_enough():
+    said = text(render(comparison(("relu",), seeds=1, folds=1, epochs=1)))
+    assert "All 1 runs" not in said
+    assert "One run" in said
+
+
+def test_where_all_have_diverged_that_is_said():
+    page = render(all_diverged())
+    said = text(page)
+    assert "No activation has a rank." in said
+    assert "There is no forest plot: no pair with relu has an interval." in said
+    assert "There are no learning curves: no epoch has a finite loss." in said
+    assert "Training diverged at epoch 1 of 12" in said
+    assert set(numbers(page)["figures"]) == {"functions", "cost"}
+
+
+def test_a_history_without_validation():
+    whole = comparison()
+    said = text(render(comparison(history=whole.history.drop(columns=["valid_loss", "valid_acc"]))))
+    assert "The history has no validation loss and no validation accuracy." in said
+    assert "nothing can be said about overfitting" in said
+
+
+def test_without_verdicts_the_rest_is_there():
+    said = text(render(comparison(verdicts=comparison().verdicts[:0])))
+    assert "There are no verdicts." in said
+    assert "There is one activation" not in said
+    assert "All 36 runs" in said
+
+
+def test_without_a_history_or_anything_about_it_the_rest_is_there():
+    said = text(render(comparison(history=pd.DataFrame(), about={})))
+    assert "There are no learning curves: there is no history." in said
+    assert "Highest mean: relu." in said
+
+
+def test_without_runs_there_is_no_page(tmp_path):
+    whole = comparison()
+    with pytest.raises(UsageError, match="at least one run"):
+        write_report(comparison(results=whole.results[:0], ranking=whole.ranking[:0]), tmp_path / "a.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_has_no_curve_is_told():
+    said = text(render(comparison(("relu", "my.py:Own", "glu", "elu(alpha=0.5)", "nothing"))))
+    assert "my.py:Own has no curve here: a module of your own." in said
+    assert "glu has no curve here: it takes two halves of a tensor." in said
+    assert "nothing has no curve here: not in the catalogue." in said
+    assert "elu(alpha=0.5) has no curve" not in said
+
+
+def test_a_curve_has_the_arguments_of_its_spec():
+    panels, missing = page_charts.functions(["leaky_relu(negative_slope=0.25)"])
+    assert missing == {}
+    line = panels[0]["lines"][0]
+    assert line["x"][0] == -4
+    assert [panel["lines"][0]["y"][0] for panel in panels] == [-1, 0.25, 0]
+
+
+def test_tuned_values_have_a_table():
+    rows = [
+        {
+            "activation": "relu",
+            "split": 0,
+            "fold": fold,
+            "seed": 0,
+            "lr": lr,
+            "valid_loss": lr,
+            "valid_acc": 0.5,
+        }
+        | {"failure": "", "chosen": lr == 0.01}
+        for fold in (1, 2)
+        for lr in (0.01, 0.03)
+    ]
+    about = {**comparison().about, "tuned": [{"lr": 0.01}, {"lr": 0.03}]}
+    said = text(render(comparison(tuning=pd.DataFrame(rows), about=about)))
+    assert "relu 0.01 0.5000 0.0100 2 of 2" in said
+    assert "relu 0.03 0.5000 0.0300 0 of 2" in said
+
+
+def test_a_far_difference_leaves_room_for_the_others():
+    found = {
+        name: {"value": -x, "low": -x - 0.01, "high": -x + 0.01, "word": "worse"}
+        for name, x in [("b", 0.01), ("c", 0.6)]
+    }
+    chart = page_charts.forest(["a", "b", "c"], found, 0.002, 100.0)
+    assert 2 < chart["limit"] < 2.5
+    drawn = page_svg.forest_svg(chart, {name: name for name in "abc"}, "alt", ["", "", "far"], "points")
+    assert drawn.count("<circle") == 2
+    assert drawn.count('<path class="mark') == 1
+
+
+def test_a_loss_that_falls_by_far_is_on_a_logarithmic_scale():
+    history = comparison().history
+    training, validation, accuracy = page_charts.learning(
+        history.assign(train_loss=10.0 ** -history["epoch"]), ["relu"]
+    )
+    assert training["log"]
+    assert not validation["log"]
+    assert not accuracy["log"]
+    assert training["lines"][0]["low"] == training["lines"][0]["high"]
+    assert validation["lines"][0]["x"][validation["lines"][0]["mark"]] in (4, 5, 6)
+
+
+# -- the verbs ------------------------------------------------------------------------------------
+
+
+def test_compare_writes_the_page_with_its_command_and_report_writes_it_again(tmp_path, tiny, capsys):  # noqa: F811
+    call = [
+        "compare",
+        "relu",
+        "tanh",
+        "--data",
+        tiny,
+        "--epochs",
+        "2",
+        "--lr",
+        "0.02",
+        "--out",
+        "a",
+        "--jobs",
+        "1",
+    ]
+    assert main(call) == 0
+    page = (tmp_path / "a/report.html").read_text(encoding="utf-8")
+    assert f"actlab compare relu tanh --data {tiny} --epochs 2 --lr 0.02</code>" in page
+    for said in ("torch", "python", "processor", "date", "net"):
+        assert f"<dt>{said}</dt>" in page
+    capsys.readouterr()
+    assert main(["report", "a", "--out", "b.html"]) == 0
+    assert capsys.readouterr().out == "Written: b.html\n"
+    assert (tmp_path / "b.html").read_text(encoding="utf-8") == page
+    (tmp_path / "a/report.html").unlink()
+    assert main(["report", "a", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["files"] == ["a/report.html"]
+    assert found["insights"] == Comparison.load("a").sentences()
+    assert "report.html" in names(tmp_path / "a")
+
+
+def test_report_refuses_what_is_no_comparison(tmp_path, capsys):
+    assert "no comparison in 'nowhere'" in refused(capsys, "report", "nowhere")
+    comparison().to_csv(tmp_path)
+    assert "'no/a.html': there is no such folder" in refused(capsys, "report", ".", "--out", "no/a.html")
+
+
+def test_without_the_extra_one_line_says_so(tmp_path, tiny, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    call = ["compare", "relu", "tanh", "--data", tiny, "--epochs", "1", "--out", "a", "--jobs", "1"]
+    assert main(call) == 0
+    line = 'no report without Plotly and Jinja: pip install "actlab[report]"\n'
+    assert f"actlab: {line}" in capsys.readouterr().err
+    assert "report.html" not in names(tmp_path / "a")
+    assert refused(capsys, "report", "a") == f"actlab: error: {line}"
