@@ -96,8 +96,8 @@ def test_show_says_why_runs_failed(capsys):
         "run       activation  seed  fold  test_acc  epochs  seconds  test_loss",
         "--------  ----------  ----  ----  --------  ------  -------  ---------",
         f"{key(0)[:8]}  relu           0     2    0.7500       3   1.5000     0.2500",
-        f"{key(1)[:8]}  relu           1     2       nan       3   1.5000     0.2500",
-        f"{key(2)[:8]}  relu           2     2       nan       3   1.5000     0.2500",
+        f"{key(1)[:8]}  relu           1     2         -       3   1.5000     0.2500",
+        f"{key(2)[:8]}  relu           2     2         -       3   1.5000     0.2500",
         f"{key(3)[:8]}  relu           3     2    0.7500       3   1.5000     0.2500",
         "",
         f"{key(1)[:8]}, {key(2)[:8]} failed: diverged: valid_loss is nan in epoch 1",
@@ -173,7 +173,7 @@ def test_show_names_a_process_that_is_training_and_none_that_was_killed(tmp_path
 def test_show_prints_what_it_can_of_settings_that_are_not_ours(capsys, fold):
     made("runs.db", entry(0))
     damage(f"UPDATE run SET settings = '{{\"fold\":{fold}}}'", "runs.db")
-    assert printed(capsys, "show", "runs.db")[4].split()[1:5] == ["None", "None", "nan", "0.7500"]
+    assert printed(capsys, "show", "runs.db")[4].split()[1:5] == ["None", "None", "-", "0.7500"]
 
 
 # -- verify ---------------------------------------------------------------------------------------
