@@ -3,18 +3,13 @@
 import functools
 import pickle
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.searches import one_thread
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # nets this small only wait for a second one
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
 
 
 class Functional(nn.Module):

@@ -8,14 +8,9 @@ from torch.func import functional_call, stack_module_state
 from actlab import UsageError, load_data
 from actlab.fleet.chain import straight_line
 from actlab.nets import ConvNet
+from tests.searches import one_thread
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # nets this small only wait for a second one
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
 
 
 @pytest.mark.parametrize(

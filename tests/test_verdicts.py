@@ -1,6 +1,5 @@
 """What a comparison says: seeds, races, tuned values, scorers, files."""
 
-import json
 import math
 import sys
 
@@ -14,7 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
 import actlab
-from actlab import Comparison, UsageError, compare
+from actlab import UsageError, compare
 from actlab._experiment import Experiment
 from actlab._outcome import cv_results
 from actlab.data import Dataset, load_data
@@ -323,66 +322,6 @@ def test_numbers_are_predicted_too():
     assert found.results["score"][0] == pytest.approx(expected, rel=1e-4)
     other = compare(["relu"], data, epochs=10, scoring="neg_mean_absolute_error").results["score"]
     assert (other < 0).all()
-
-
-# -- files ----------------------------------------------------------------------------------------
-
-
-def test_a_comparison_comes_back_from_its_folder(dataset, tmp_path):
-    how = {"tune": {"lr": [0.01, 0.05]}, "ledger": tmp_path / "l.sqlite"}
-    found = compare(["relu", "tanh", "sigmoid"], dataset, seeds=2, **how, **SHORT)
-    files = found.to_csv(tmp_path / "run")
-    names = ["results", "history", "verdicts", "ranking", "tuning"]
-    assert [file.name for file in files] == [*(f"{name}.csv" for name in names), "comparison.json"]
-    again = Comparison.load(tmp_path / "run")
-    for name in names:
-        pd.testing.assert_frame_equal(getattr(found, name), getattr(again, name), check_exact=True)
-    assert again.about == found.about
-    assert again.sentences() == found.sentences()
-    assert json.loads((tmp_path / "run/comparison.json").read_text(), parse_constant=pytest.fail)
-
-
-def test_one_with_failures_comes_back_too(dataset, tmp_path):
-    found = compare(["relu", "tanh"], dataset, lr=1e30, **SHORT)
-    found.to_csv(tmp_path)
-    again = Comparison.load(tmp_path)
-    pd.testing.assert_frame_equal(found.ranking, again.ranking)
-    pd.testing.assert_frame_equal(found.verdicts, again.verdicts)
-    assert again.sentences() == found.sentences()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda folder: (folder / "comparison.json").unlink(), "there is no comparison.json"),
-        (lambda folder: (folder / "comparison.json").write_text("[1"), "cannot read"),
-        (lambda folder: (folder / "comparison.json").write_text("[{}]"), "does not describe a comparison"),
-        (lambda folder: (folder / "verdicts.csv").unlink(), "cannot read .*verdicts.csv"),
-        (lambda folder: (folder / "results.csv").write_text("a,b\n1,2\n"), "has no column 'activation'"),
-        (lambda folder: (folder / "ranking.csv").write_bytes(b"\xff\xfe\x00"), "cannot read .*ranking.csv"),
-        (lambda folder: (folder / "history.csv").write_text(""), "cannot read .*history.csv"),
-    ],
-)
-def test_a_broken_folder_is_refused_in_one_line(dataset, tmp_path, change, message):
-    compare(["relu"], dataset, **SHORT).to_csv(tmp_path)
-    change(tmp_path)
-    with pytest.raises(UsageError, match=message) as caught:
-        Comparison.load(tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-def test_tables_for_papers(dataset):
-    names = ["leaky_relu(negative_slope=0.2)", "relu"]
-    found = compare(names, dataset, seeds=2, **SHORT)
-    text = found.to_latex()
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
-    assert r"leaky\_relu(negative\_slope=0.2)" in text
-    assert "_" not in text.replace(r"\_", "")
-    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert {row.count(" & ") for row in rows} == {5, 7}
-    lines = found.to_markdown().splitlines()
-    assert lines[0] == "| rank | activation | mean | std | runs | status |"
-    assert all(line.startswith("| ") for line in lines if line)
 
 
 # -- refusals -------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class Scoring:
         try:
             net = clone(training.net).initialize()
             net.check_data(self.X[training.test], self.y[training.test])
-            self._of(net, training)
+            self.score_net(net, training)
         except Exception as error:  # anybody's scorer
             raise UsageError(f"scoring {self.name!r} cannot score the net: {short(error)}") from error
 
@@ -87,13 +87,10 @@ class Scoring:
             )
         run = training.run
         assert run is not None
-        return self._of(fitted(clone(training.net), run, result, self.X, self.y), training)
+        return self.score_net(fitted(clone(training.net), run, result, self.X, self.y), training)
 
     def score_net(self, net: skorch.NeuralNet, training: Training) -> float:
         """Return the score of a fitted net."""
-        return self._of(net, training)
-
-    def _of(self, net: skorch.NeuralNet, training: Training) -> float:
         return float(self.scorer(net, self.X[training.test], self.y[training.test]))
 
     def _variance(self, training: Training) -> float:
