@@ -123,6 +123,7 @@ def test_what_is_interrupted_is_taken_back_from_the_cluster(three):
 # -- what happens to processes --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_and_another_comes_and_all_is_trained(own):
     def change():
         own.kill(own.workers[0])
@@ -137,6 +138,7 @@ def test_a_worker_is_killed_and_another_comes_and_all_is_trained(own):
     assert_equal(results, train_runs(long_runs(), X, Y))
 
 
+@pytest.mark.slow
 def test_a_scheduler_is_killed_and_comes_back_and_all_is_trained(own, caplog):
     def change():
         for process in (own.scheduler, *own.workers):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state
 
 from actlab import UsageError, load_data
-from actlab.fleet.chain import straight_line
+from actlab.fleet.line import straight_line
 from actlab.nets import ConvNet
 from tests.searches import one_thread
 

@@ -17,8 +17,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from actlab.engines import processes
-from actlab.fleet.chain import straight_line
 from actlab.fleet.conduct import TRIES, train_runs
+from actlab.fleet.line import straight_line
 from actlab.fleet.loop import Data, Halfway, Loop
 from actlab.fleet.plan import relay
 from actlab.fleet.run import Optimizer, Schedule, Stopping

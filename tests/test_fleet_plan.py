@@ -14,8 +14,8 @@ from torch import nn
 import actlab
 from actlab import NeuralNet
 from actlab.fleet.calibration import Calibration
-from actlab.fleet.chain import straight_line
 from actlab.fleet.conduct import train_runs
+from actlab.fleet.line import straight_line
 from actlab.fleet.plan import plan
 from actlab.fleet.run import Optimizer, Run, Schedule
 from tests.fleets import CLASSES, FEATURES, Branching, Packing, by_fleets, table

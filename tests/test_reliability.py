@@ -131,6 +131,7 @@ class Poison(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_its_process_has_failed_after_three(tmp_path, tiny):
     (tmp_path / "poison.py").write_text(POISON)
     call = ["compare", "relu", "poison.py:Poison", "--data", tiny, "--epochs", "2", "--out", "run"]

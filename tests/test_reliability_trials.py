@@ -11,6 +11,7 @@ from tests.ledgers import disk
 __all__ = ["elsewhere"]
 
 
+@pytest.mark.slow
 def test_of_a_killed_comparison_no_process_stays_also_when_what_it_has_to_say_is_large(tmp_path):
     # A history of 150 epochs fills the pipe to a process that reads no more.
     call = ["compare", *trials.THREE, *trials.options("run", "--jobs", "2", epochs=150)]

@@ -58,6 +58,7 @@ def test_a_database_takes_a_comparison_once(tmp_path, store, files, capfd, monke
     assert (tmp_path / f"runs-artifacts/{run}/artifacts/results.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_server_takes_a_comparison_once(tmp_path, server, files, capfd):
     results, history = made_up()
     results.loc[0, ["accuracy", "loss", "failure"]] = [NAN, NAN, "the loss is not finite in epoch 3"]

@@ -190,6 +190,7 @@ def test_a_thousand_runs(store):
 CALL = ["compare", "relu", "tanh", "--data", "digits", "--epochs", "1", "--jobs", "1"]
 
 
+@pytest.mark.slow
 def test_a_comparison_is_logged_with_its_files_and_once(tmp_path, monkeypatch, server, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*CALL, "--seed", "7", "--mlflow", server]) == 0

@@ -112,6 +112,7 @@ def prepared(
     scoring: str | Scorer | None = None,
     rope: float | None = None,
     jobs: int | None = None,
+    inside: bool | None = None,
 ) -> tuple[Experiment, Scoring, Budget]:
     """Return what is trained, how it is scored and what it may take, as :func:`actlab.compare` has it.
 
@@ -132,7 +133,7 @@ def prepared(
         problems.append(f"rope is {rope!r}, not half the width of a region, a number of at least 0")
     raise_problems(problems)
     shuffled = until_decided or seeds > 1
-    experiment = Experiment(dataset, settings, folds, shuffled, module, replace, tune)
+    experiment = Experiment(dataset, settings, folds, shuffled, module, replace, tune, inside)
     if tune and experiment.net.train_split is None:
         raise UsageError(
             "tune chooses by the rows held back for validation, but the net's train_split is None"

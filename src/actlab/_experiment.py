@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,10 @@ from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
 from torch import nn
 
 from actlab._errors import UsageError, did_you_mean
+from actlab._memory import kept_for_backward
 from actlab._modules import ModuleLike, Replaced, own_net, own_skorch_net
 from actlab.data import Dataset
+from actlab.fleet.inside import epochs_to_look
 from actlab.fleet.run import SPLIT, Rows, Run, stream
 from actlab.fleet.skorch_nets import NotFused, read, sharing
 from actlab.training import TrainSettings, holdout, make_net
@@ -67,6 +70,7 @@ class Experiment:
         module: What to put the activations into; None for the notebook's net.
         replace: Which of the module's activations; None for the only kind that it has.
         tune: Values to choose from, by the names of the net's parameters.
+        inside: Whether the nets are looked into; None for as far as it costs little.
 
     Raises:
         UsageError: The module cannot be had, or has no one kind of activation; what is tuned cannot be.
@@ -81,7 +85,9 @@ class Experiment:
         module: ModuleLike | skorch.NeuralNet | None = None,
         replace: Replaced | None = None,
         tune: Mapping[str, Sequence[Any]] | None = None,
+        inside: bool | None = None,
     ) -> None:
+        self.inside = inside
         self.dataset, self.settings, self.folds, self.shuffled = dataset, settings, folds, shuffled
         if isinstance(module, skorch.NeuralNet):
             self.net = own_skorch_net(module, replace)
@@ -98,6 +104,7 @@ class Experiment:
         self._splits: dict[int, list[tuple[Rows, Rows]]] = {}
         self._read: dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]] = {}
         self._makers: list[Any] = []
+        self.looks: dict[int, tuple[int, ...]] = {}  # after which epochs, by candidate
 
     def splits(self, split: int) -> list[tuple[Rows, Rows]]:
         """Return the rows for training (n,) and for the test (m,) of each fold."""
@@ -128,6 +135,17 @@ class Experiment:
         with torch.random.fork_rng(devices=[]):
             return clone(net).initialize().module_  # type: ignore[no-any-return]
 
+    def kept(self, training: Training) -> float:
+        """Return the bytes that a step of a net keeps for its backward pass; NaN if that cannot be tried."""
+        rows = self.dataset.X[: max(1, min(training.net.batch_size, len(training.rows)))]
+        try:
+            with torch.random.fork_rng(devices=[]):
+                run = training.run
+                module = run.build() if run else clone(training.net).initialize().module_.cpu()
+                return float(kept_for_backward(module, torch.from_numpy(rows)))
+        except Exception:  # anybody's module; why it fails is told of its runs
+            return math.nan
+
     def _training(self, name: str, seed: int, fold: int, candidate: int) -> Training:
         net, like = self._as_run(name, candidate)
         split = 1 + seed // 2 if self.shuffled else 0
@@ -138,7 +156,10 @@ class Experiment:
             return Training(*about, None, like)
         train, valid = holdout(net, rows, self.dataset, own, fold)
         place: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
-        return Training(*about, dataclasses.replace(like, **place))
+        run = dataclasses.replace(like, **place)
+        if candidate not in self.looks:  # folds differ by a row, and are looked into after the same epochs
+            self.looks[candidate] = epochs_to_look(self.inside, run.epochs, run.steps, run.batch_size)
+        return Training(*about, dataclasses.replace(run, looks=self.looks[candidate]))
 
     def _as_run(self, name: str, candidate: int) -> tuple[skorch.NeuralNet, Run | str]:
         """Return the net with an activation and a candidate, and its run, or why no fleet can train it."""

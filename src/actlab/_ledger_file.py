@@ -83,7 +83,13 @@ _FIRST = (
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX claim_owner ON claim (owner)",
 )
-MIGRATIONS: list[tuple[str, ...]] = [_FIRST]  # from schema n to schema n + 1; released ones stay
+_SECOND = (
+    """CREATE TABLE inside (
+        run INTEGER PRIMARY KEY REFERENCES run (id) ON DELETE CASCADE,
+        looks TEXT NOT NULL
+    ) STRICT""",
+)
+MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _SECOND]  # from schema n to schema n + 1; released ones stay
 
 
 def opened(path: Path, readonly: bool) -> sqlite3.Connection:

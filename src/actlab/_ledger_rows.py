@@ -70,6 +70,9 @@ def insert(do: sqlite3.Connection, entry: Entry) -> bool:
     for (run,) in found:
         epochs = [(run, epoch, dumps(figures)) for epoch, figures in enumerate(result.history, 1)]
         do.executemany("INSERT INTO history VALUES (?, ?, ?)", epochs)
+    if result.inside:  # a run that is known already may have been looked into only now
+        looks = "INSERT OR IGNORE INTO inside SELECT id, ? FROM run WHERE key = ?"
+        do.execute(looks, [dumps({"looks": result.inside}), entry.key])
     return bool(found)
 
 
@@ -83,6 +86,7 @@ def find(do: sqlite3.Connection, key: str, weights: bool = True) -> Entry | None
     state = (
         do.execute("SELECT names, state FROM weights WHERE run = ?", [run]).fetchone() if weights else None
     )
+    inside = do.execute("SELECT looks FROM inside WHERE run = ?", [run]).fetchone()
     result = Result(
         weights=_unpacked(*state) if state else {},
         history=[loads(figures) for (figures,) in history],
@@ -93,6 +97,7 @@ def find(do: sqlite3.Connection, key: str, weights: bool = True) -> Entry | None
         passing=bool(passing),
         test_loss=number(loss),
         test_acc=number(acc),
+        inside=loads(inside[0])["looks"] if inside else [],
     )
     return Entry(key, loads(settings), result, *rest)
 

@@ -15,8 +15,10 @@ import pandas as pd
 import torch
 
 from actlab._contest import Contest, Done, failures
+from actlab._experiment import Experiment
 from actlab._version import __version__
 from actlab.fleet.calibration import processor
+from actlab.fleet.inside import ROWS, TOO_SHORT
 from actlab.race import Pair, Race
 from actlab.stats import Verdict
 from actlab.training import HISTORY_COLUMNS
@@ -58,7 +60,10 @@ def _place(one: Done) -> dict[str, Any]:
 def results(contest: Contest) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.results`."""
     seeds: dict[Any, list[Done]] = {}
+    kept: dict[Any, float] = {}
     for one in contest.chosen():
+        if (kind := (one.training.activation, repr(one.training.tuned))) not in kept:
+            kept[kind] = contest.experiment.kept(one.training)
         if not one.result.failure:
             seeds.setdefault((one.training.activation, one.training.seed), []).append(one)
     chance = {
@@ -73,6 +78,7 @@ def results(contest: Contest) -> pd.DataFrame:
             "loss": math.nan if one.result.failure else one.result.test_loss,
             "epochs": len(one.result.history),
             "seconds": one.result.seconds,
+            "kept": kept[one.training.activation, repr(one.training.tuned)],
             "how": one.result.how,
             "alone": one.result.alone,
             "failure": one.result.failure,
@@ -90,6 +96,11 @@ def history(contest: Contest) -> pd.DataFrame:
         for one in contest.chosen()
         for row in one.result.history
     )
+
+
+def inside(contest: Contest) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.inside`."""
+    return pd.DataFrame({**_place(one), **row} for one in contest.chosen() for row in one.result.inside)
 
 
 def tuning(contest: Contest) -> pd.DataFrame:
@@ -244,12 +255,24 @@ def about(
         "net": net if isinstance(net, str) else getattr(net, "__name__", type(net).__name__),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "inside": looked_into(contest.experiment),
         "processor": processor()[0],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if race:
         said["race"] = {"looks": race.looks, "ended": race.ended, "out": dict(race.out)}
     return said
+
+
+def looked_into(experiment: Experiment) -> dict[str, Any]:
+    """Return on how many rows nets were looked into and after which epochs, or why they were not."""
+    if experiment.inside is False:
+        return {"off": "it was switched off"}
+    if not experiment.looks:
+        return {"off": "no net was trained in a fleet"}
+    if looks := max(experiment.looks.values(), key=len):
+        return {"rows": ROWS, "looks": looks}
+    return {"off": TOO_SHORT}
 
 
 def cv_results(frame: pd.DataFrame) -> pd.DataFrame:

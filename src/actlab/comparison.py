@@ -20,7 +20,7 @@ from actlab._design import Budget, check_comparison, prepared
 from actlab._errors import UsageError
 from actlab._files import output_folder
 from actlab._modules import ModuleLike, Replaced
-from actlab._outcome import about, cv_results, history, ranking, results, tuning, verdict_rows
+from actlab._outcome import about, cv_results, history, inside, ranking, results, tuning, verdict_rows
 from actlab._scoring import Scorer
 from actlab.data import Dataset, load_data
 from actlab.race import race
@@ -62,6 +62,15 @@ class Comparison:
             or, with several seeds, of each seed ``seed_0``, ...
         tuning: One row per run that was trained to choose a value: ``activation``, ``split``, ``fold``,
             ``seed``, the values, ``valid_acc`` and ``valid_loss`` on the rows held back, ``chosen``.
+        inside: What was seen inside the nets on 128 rows that they do not train on: one row per run, epoch
+            and layer: ``activation``, ``split``, ``fold``, ``seed``, ``epoch``, ``part`` (``activation`` or
+            ``weights``), ``layer`` (from 1), ``name`` in the net; of an activation its ``units``, which share
+            of them is ``dead`` (a slope below 0.001 on all rows: nothing trains through it), the share of
+            values that are ``saturated`` (a slope below 0.05), a histogram of its outputs (shares in
+            thousandths, ``values``, of 20 bins from ``low`` to ``high``), the share of gradients that are 0
+            (``grad_zero``) and a histogram of the decimal logarithms of the others (``grad_low``,
+            ``grad_high``, ``gradients``), those of the loss of one row by the outputs; of weights the root
+            mean square of the mean loss's ``gradient``. Empty where nothing was looked into.
         about: What was compared: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
             ``region_is``, ``folds``, ``seeds``, ``level``, ``trained``: runs in all, ``race`` if there was
             one, ``settings``, the ``net``, versions, ``processor`` and ``date``, and the ``command`` if there
@@ -73,6 +82,7 @@ class Comparison:
     verdicts: pd.DataFrame
     ranking: pd.DataFrame
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
+    inside: pd.DataFrame = field(default_factory=pd.DataFrame)
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def to_csv(self, folder: str | Path) -> list[Path]:
@@ -139,6 +149,7 @@ def compare(
     precision: str = "float32",
     ledger: LedgerLike | None = None,
     executor: Executor | None = None,
+    inside: bool | None = None,
     verbose: int = 0,
 ) -> Comparison:
     """Train a net with each activation on the same folds and seeds, and say which is really better.
@@ -178,6 +189,8 @@ def compare(
             those that end are put into it.
         executor: Where nets are trained instead, any :class:`concurrent.futures.Executor`; ``jobs`` does
             nothing then.
+        inside: Whether nets are looked into after every epoch, for :attr:`Comparison.inside`. None: after as
+            many epochs as cost at most a twentieth of the time that training takes.
         verbose: 0 for silence; 1 for progress on standard error, 2 for more of it.
 
     Returns:
@@ -209,6 +222,7 @@ def compare(
         "scoring": scoring,
         "rope": rope,
         "jobs": jobs,
+        "inside": inside,
     }
     experiment, scoring_of, spend = prepared(activations, dataset, settings, **design)
     contest = Contest(
@@ -270,5 +284,6 @@ def _comparison(contest: Contest, verdicts: pd.DataFrame, said: dict[str, Any]) 
         verdicts=verdicts,
         ranking=ranking(frame, verdicts, said["seeds"]),
         tuning=tuning(contest),
+        inside=inside(contest),
         about=said,
     )

@@ -59,7 +59,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def _design(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = ("folds", "seeds", "until_decided", "budget", "module", "replace", "scoring", "rope", "jobs")
+    names = "folds seeds until_decided budget module replace scoring rope jobs inside".split()
     return {**{name: getattr(arguments, name) for name in names}, "tune": _tuned(arguments.tune)}
 
 
@@ -76,9 +76,11 @@ def _command(arguments: argparse.Namespace, source: str) -> str:
     for name, value in vars(arguments).items():
         if name in _ELSEWHERE or value == usual[name]:
             continue
-        option = "--" + name.replace("_", "-")
+        option = f"--{'no-' * (value is False)}{name.replace('_', '-')}"
         values = value if isinstance(value, list) else [value]
-        words += [option] if value is True else [word for one in values for word in (option, str(one))]
+        words += (
+            [option] if isinstance(value, bool) else [word for one in values for word in (option, str(one))]
+        )
     return shlex.join(words)
 
 

@@ -78,10 +78,13 @@ def _attempt(
     ready: list[Loop] | None,
     again: bool,
 ) -> Outcome:
+    notes: list[str] = []
     try:
         loops = ready or [Loop(runs, fleet.by_hand, data, fleet.draws, leg.start)]
-        found = loops.pop().train(tell, leg.until)  # nothing else holds it: its memory is free when it fails
-        return Outcome(halfway=found) if isinstance(found, Halfway) else Outcome(found)
+        found = loops.pop().train(tell, leg.until, notes)  # nothing else holds it: it is gone when it fails
+        if isinstance(found, Halfway):
+            return Outcome(notes=notes, halfway=found)
+        return Outcome(found, notes)
     except Exception as error:  # a person's module may raise anything
         reason, memory, elsewhere = short(error), _is_memory(error), isinstance(error, _ELSEWHERE)
     if memory:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
+from actlab.fleet.inside import Seen, calls, outermost
 from actlab.fleet.layers import (
     Formula,
     Function,
@@ -20,119 +19,12 @@ from actlab.fleet.layers import (
     as_formula,
     module_function,
 )
+from actlab.fleet.line import Link
 from actlab.fleet.losses import by_hand, one_net, plain
 from actlab.fleet.packed import Batch, Packed
 from actlab.fleet.stack import Stack
 
 _NARROW = 32  # outputs
-
-
-@dataclass(frozen=True)
-class Link:
-    """One place in the line.
-
-    Attributes:
-        kind: ``"linear"``, ``"formula"`` (a catalogue function), ``"module"`` or ``"function"``.
-        name: The module's name in the net, with a dot at its end; empty for a function.
-        text: What two nets must agree in at this place to be stepped together; a module says nothing of
-            what it computes.
-        apply: The function.
-    """
-
-    kind: str
-    name: str
-    text: str
-    apply: Callable[[Tensor], Tensor] | None = None
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        """Look into what contains a linear layer, and into nothing else."""
-        return not _contains_linear(module)
-
-
-def _contains_linear(module: nn.Module) -> bool:
-    return any(isinstance(part, nn.Linear) for part in module.modules() if part is not module)
-
-
-def straight_line(module: nn.Module) -> list[Link] | None:
-    """Return the layers of a net that passes one tensor through them, one after the other.
-
-    Args:
-        module: Any net.
-
-    Returns:
-        Its layers in order; None when it branches, uses a layer twice or not at all, does in training what
-        it does not in evaluation, or cannot be traced.
-    """
-    was = module.training
-    # Tracing calls the forward of what it looks into, and would miss its hooks.
-    if any(_hooked(part) for part in module.modules() if _contains_linear(part)):
-        return None
-    with _tracing:
-        try:
-            lines = [_links(module.train(mode)) for mode in (True, False)]
-        except Exception:  # anybody's forward, run on a proxy; autograd takes what cannot be traced
-            return None
-        finally:
-            module.train(was)
-    line = lines[0]
-    if line is None or lines[1] is None or [link.text for link in line] != [link.text for link in lines[1]]:
-        return None
-    names = [link.name for link in line if link.name]
-    known = {name for name, _ in module.named_parameters()}
-    own = [
-        name + part
-        for name in names
-        for part, _ in module.get_submodule(name[:-1]).named_parameters(remove_duplicate=False)
-    ]
-    return line if len(set(names)) == len(names) and sorted(own) == sorted(known) else None
-
-
-def _hooked(module: nn.Module) -> bool:
-    backward = module._backward_hooks or module._backward_pre_hooks
-    return bool(module._forward_hooks or module._forward_pre_hooks or backward)
-
-
-_tracing = threading.RLock()  # fx patches nn.Module for all threads while it traces
-
-
-def _links(module: nn.Module) -> list[Link] | None:
-    nodes = list(_Tracer().trace(module).nodes)
-    links = []
-    for before, node, after in zip(nodes, nodes[1:], nodes[2:], strict=False):
-        if node.all_input_nodes != [before] or list(node.users) != [after] or node.args[:1] != (before,):
-            return None
-        link = _link(module, node)
-        if link is None:
-            return None
-        links.append(link)
-    ends = len(nodes) > 2 and nodes[0].op == "placeholder" and nodes[-1].op == "output"
-    return links if ends and nodes[-1].args == (nodes[-2],) else None
-
-
-def _link(net: nn.Module, node: fx.Node) -> Link | None:
-    rest, kwargs = node.args[1:], node.kwargs
-    if node.op == "call_module":
-        if rest or kwargs:
-            return None
-        part, name = net.get_submodule(str(node.target)), f"{node.target}."
-        if _hooked(part):
-            return Link("module", name, "")
-        if type(part) is nn.Linear and all(p.requires_grad for p in part.parameters()):
-            return Link("linear", name, repr(part))
-        if as_formula(part) is not None:
-            return Link("formula", name, "")
-        return Link("module", name, "")
-    if node.op not in ("call_function", "call_method"):
-        return None
-    target = node.target if callable(node.target) else getattr(Tensor, node.target)
-
-    def apply(x: Tensor) -> Tensor:
-        result: Tensor = target(x, *rest, **kwargs)
-        return result
-
-    return Link("function", "", f"{node.target}{rest}{dict(kwargs)}", apply)
 
 
 class Chain:
@@ -163,13 +55,13 @@ class Chain:
             return Linear(self.stack, link.name, bfloat16)
         if link.apply is not None:
             apply = link.apply
-            return Local(self.stack, lambda weights, x: apply(x), {})
+            return Local(self.stack, lambda weights, x: apply(x), {}, apply)
         parts = [module.get_submodule(link.name.rstrip(".")) for module in modules]
         if link.kind == "formula":
             return Formula([formula for part in parts if (formula := as_formula(part)) is not None])
         own = [*dict(parts[0].named_parameters()), *dict(parts[0].named_buffers())]
         function = module_function(parts[0], lambda: self.training)
-        return Local(self.stack, function, {name: link.name + name for name in own})
+        return Local(self.stack, function, {name: link.name + name for name in own}, parts[0])
 
     @property
     def packable(self) -> bool:
@@ -207,6 +99,30 @@ class Chain:
             grad = self.layers[place].backward(grad, place == 0)
         return losses.reshape(-1)
 
+    def look(self, x: Tensor, targets: Tensor) -> list[Seen]:
+        """Return what the activations make of some rows, in evaluation; write the weights' gradients.
+
+        Args:
+            x: Inputs (R, n, ...).
+            targets: What the loss compares with, (R, n, ...).
+        """
+        self.training = False
+        y, targets = (x[0], targets[0]) if self.one else (x, targets)
+        outputs = []
+        for layer in self.layers:
+            y = layer.forward(y, True)
+            outputs.append(y)
+        _, grad = self._loss(y, targets)
+        seen = []
+        for place in range(len(self.layers) - 1, -1, -1):
+            layer, link, y = self.layers[place], self.line[place], outputs[place]
+            if (slope := layer.slope(y)) is not None:
+                found = (y, slope, grad)
+                name = link.name.rstrip(".") or link.text
+                seen.append(Seen(name, *(part.unsqueeze(0) if self.one else part for part in found)))
+            grad = layer.backward(grad, place == 0)
+        return seen[::-1]
+
     def _loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self.plain and (outputs.ndim == targets.ndim or outputs.ndim == 3 - self.one):
             return by_hand(self.loss, outputs, targets, stacked=not self.one)
@@ -241,8 +157,10 @@ class Autograd:
         self.loss = loss
         self.autocast = torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bfloat16)
         self.training = False
-        function = module_function(modules[0], lambda: self.training)
-        self.function: Function = function if self.one else torch.vmap(function)
+        self.module = modules[0]
+        self.activations: list[str] | None = None  # their names, once they have been seen
+        self.single = module_function(modules[0], lambda: self.training)
+        self.function: Function = self.single if self.one else torch.vmap(self.single)
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return the outputs (R, n, ...) of the nets for their inputs (R, n, ...), in evaluation mode."""
@@ -268,6 +186,43 @@ class Autograd:
                 raise ValueError(f"the loss does not depend on {name}")
             place.copy_(grad)
         return losses.detach().reshape(-1)
+
+    def look(self, x: Tensor, targets: Tensor) -> list[Seen]:
+        """Return what the activations make of some rows, in evaluation; write the weights' gradients.
+
+        Args:
+            x: Inputs (R, n, ...).
+            targets: What the loss compares with, (R, n, ...).
+        """
+        self.training = False
+        nets = [self._look(net, x[net], targets[net]) for net in range(len(x))]
+        seen = []
+        for same in zip(*nets, strict=True):
+            outputs, slopes, grads = (
+                torch.stack([getattr(one, part) for one in same]) for part in ("output", "slope", "grad")
+            )
+            seen.append(Seen(same[0].name, outputs, slopes, grads))
+        return seen
+
+    def _look(self, net: int, x: Tensor, targets: Tensor) -> list[Seen]:
+        """Return the same of one net, without the dimension R."""
+        leaves = {name: view[net].detach().requires_grad_() for name, view in self.stack.views.items()}
+        weights = {**leaves, **{name: value[net] for name, value in self.stack.fixed.items()}}
+        with torch.enable_grad(), self.autocast:
+            with calls(self.module) as found:
+                outputs = self.single(weights, x).float()
+            loss = losses_of(self.loss, outputs, targets, True)
+            if self.activations is None:
+                self.activations = outermost(found)
+            found = [call for call in found if call.name in self.activations]
+            wanted = [*(call.y for call in found), *leaves.values()]
+            grads = torch.autograd.grad(loss, wanted, retain_graph=True, materialize_grads=True)
+            for place, grad in zip(self.stack.grad_views.values(), grads[len(found) :], strict=True):
+                place[net].copy_(grad)
+            return [
+                Seen(call.name, call.y.detach(), call.slope(), grad)
+                for call, grad in zip(found, grads, strict=False)
+            ]
 
     def _apply(self, trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
         weights: dict[str, Any] = {**trained, **self.stack.fixed}

@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 import actlab.nn
 from actlab._module import ActivationModule
+from actlab.fleet.inside import computes_alone
 from actlab.fleet.packed import Batch, Packed
 from actlab.fleet.stack import Stack
 
@@ -26,6 +27,9 @@ class Layer(Protocol):
 
     def backward(self, grad: Tensor, first: bool) -> Tensor:
         """Write the gradients of the weights, return that of the input; not needed of the first layer."""
+
+    def slope(self, output: Tensor) -> Tensor | None:
+        """Return the derivative of an activation where it was last; None of anything else."""
 
 
 class Linear:
@@ -82,6 +86,10 @@ class Linear:
         self.product(self.input.mT, grad, out=self.weight_grad)
         return grad if first else self.product(grad, self.factor.mT)
 
+    def slope(self, output: Tensor) -> Tensor | None:
+        """Return None: it is no activation."""
+        return None
+
 
 class PackedLinear(Linear):
     """The first layer of one net, on batches without their background.
@@ -92,6 +100,7 @@ class PackedLinear(Linear):
     def __init__(self, stack: Stack, name: str, bfloat16: bool, batches: Packed) -> None:
         super().__init__(stack, name, bfloat16)
         self.background = batches.background
+        self.batch: Batch | None = None
         self.inverse = stack.reorder(f"{name}weight", batches.order)
         split = batches.batches[0].first.shape[1]
         self.first, self.upper, self.lower = (
@@ -103,6 +112,7 @@ class PackedLinear(Linear):
     def forward(self, x: Tensor | Batch, training: bool) -> Tensor:
         """Return ``x @ weight + bias``: of a packed batch when training, of whole rows when not."""
         if isinstance(x, Tensor):
+            self.batch, self.input = None, x
             return self._whole(x)
         self.batch = x
         constant = self.weight.sum(0, keepdim=True)
@@ -126,6 +136,9 @@ class PackedLinear(Linear):
     def backward(self, grad: Tensor, first: bool) -> Tensor:
         """Write both gradients."""
         x = self.batch
+        if x is None:  # the weight's is in the order of the columns then: it is to be looked at only
+            torch.mm(self.input.mT, grad, out=self.weight_grad)
+            return grad
         total = torch.sum(grad, 0) if self.bias_grad is None else torch.sum(grad, 0, out=self.bias_grad)
         constant = total * self.background
         self.lower.copy_(constant.expand_as(self.lower))
@@ -161,6 +174,10 @@ class Formula:
             return self.only.backward(grad)
         return torch.cat([element.backward(grad[cut]) for cut, element in self.shares])
 
+    def slope(self, output: Tensor) -> Tensor | None:
+        """Return the derivative where :meth:`forward` was last, of the shape of its output."""
+        return self.backward(torch.ones_like(output), True)
+
 
 class _Element:
     """One function, from its definition's own formulas."""
@@ -191,9 +208,12 @@ class Local:
         stack: The nets.
         function: From the weights of one net, by name, and its input to its output.
         names: Which weights and buffers of the nets it reads, by the names it knows them by.
+        value: The module or function that it is.
     """
 
-    def __init__(self, stack: Stack, function: Function, names: Mapping[str, str]) -> None:
+    def __init__(self, stack: Stack, function: Function, names: Mapping[str, str], value: Any) -> None:
+        self.value = value
+        self.activation: bool | None = None  # whether it is one, once that has been seen
         self.one = len(stack) == 1
         self.trained = {own: stack.views[name] for own, name in names.items() if name in stack.views}
         self.grads = [stack.grad_views[name] for name in names.values() if name in stack.views]
@@ -222,6 +242,19 @@ class Local:
         for place, value in zip(self.grads, own, strict=True):
             place.copy_(value)
         return below
+
+    def slope(self, output: Tensor) -> Tensor | None:
+        """Return the derivative where :meth:`forward` was last; None if this is no activation."""
+        if self.activation is None:
+            self.activation = computes_alone(
+                self.value, lambda x: self.forward(x, False), self.leaves[0], output
+            )
+        if not self.activation:
+            return None
+        (slope,) = torch.autograd.grad(
+            self.output, self.leaves[0], torch.ones_like(self.output), retain_graph=True
+        )
+        return slope
 
 
 def module_function(module: nn.Module, training: Callable[[], bool]) -> Function:

@@ -14,8 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab.fleet.chain import Chain, losses_of, step_of, straight_line
+from actlab._spec import short
+from actlab.fleet.chain import Chain, losses_of, step_of
 from actlab.fleet.graph import captured
+from actlab.fleet.inside import ROWS, told
+from actlab.fleet.line import straight_line
 from actlab.fleet.optimizers import RULES
 from actlab.fleet.packed import Packed, packed
 from actlab.fleet.run import Epoch, Result, Rows, Run
@@ -126,7 +129,7 @@ class Loop:
         halfway: Halfway | None = None,
     ) -> None:
         self.first, self.data, self.draws, self.halfway = runs[0], data, draws, halfway
-        self.device = data.X.device
+        self.device, self.looks = data.X.device, runs[0].looks
         self.members = [Member(run) for run in runs]
         self.here = list(self.members)  # those that still train, a row of the stack each
         self.modules = [run.build() for run in runs]
@@ -155,21 +158,24 @@ class Loop:
         self.targets: list[Tensor] = []  # of the packed batches
         self.looked = False
 
-    def train(self, tell: Tell | None = None, until: int | None = None) -> list[Result] | Halfway:
+    def train(
+        self, tell: Tell | None = None, until: int | None = None, notes: list[str] | None = None
+    ) -> list[Result] | Halfway:
         """Run all epochs.
 
         Args:
             tell: Called after every epoch with its rows in the histories of the runs that train.
             until: The epoch after which another loop is to go on; not for nets that draw random numbers.
+            notes: Gets what a person should be told.
 
         Returns:
             What came out of each run, in the order given; where to go on, if a run is not over.
         """
         noise = self.first.noise() if self.draws else contextlib.nullcontext()
         with torch.no_grad(), noise:
-            return self._train(tell, until or self.first.epochs)
+            return self._train(tell, until or self.first.epochs, [] if notes is None else notes)
 
-    def _train(self, tell: Tell | None, until: int) -> list[Result] | Halfway:
+    def _train(self, tell: Tell | None, until: int, notes: list[str]) -> list[Result] | Halfway:
         start, taken = time.perf_counter(), sum(member.result.seconds for member in self.members)
         for _ in range(self.done, until):
             before, trained = time.perf_counter(), len(self.here)
@@ -177,6 +183,12 @@ class Loop:
             seconds = (time.perf_counter() - before) / trained
             over = [member.ends(row, seconds) for member, row in zip(self.here, figures, strict=True)]
             self._remember_best()
+            if self.here[0].result.history[-1]["epoch"] in self.looks:
+                try:
+                    self._look()
+                except Exception as error:  # anybody's module; the training goes on
+                    notes.append(f"cannot be looked into: {short(error)}")
+                    self.looks = ()
             if tell:
                 tell([member.result.history[-1] for member in self.here])
             if any(over):
@@ -304,6 +316,17 @@ class Loop:
         fits = max(1, _AT_ONCE[self.device.type] // size)
         for piece in torch.split(table, self.first.piece or fits, 1):
             yield self.data.batch(piece)
+
+    def _look(self) -> None:
+        """Look into the nets, on rows that they have not learnt from if there are any."""
+        here, epoch = self.here, self.here[0].result.history[-1]["epoch"]
+        rows = [member.run.rows if member.run.valid is None else member.run.valid for member in here]
+        table = torch.stack([torch.as_tensor(some[:ROWS]) for some in rows]).to(self.device)
+        seen = self.step.look(*self.data.batch(table))
+        weights = {name: grad for name, grad in self.step.stack.grad_views.items() if grad.ndim > 2}
+        for member, found in zip(here, told(len(here), epoch, seen, weights), strict=True):
+            if not member.result.failure:
+                member.result.inside += found
 
     def _remember_best(self) -> None:
         for row, member in enumerate(self.here):

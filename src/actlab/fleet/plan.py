@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from actlab._spec import short
 from actlab.fleet.calibration import Calibration
-from actlab.fleet.chain import Link, step_of, straight_line
+from actlab.fleet.chain import step_of
 from actlab.fleet.layers import as_formula, constants
+from actlab.fleet.line import Link, straight_line
 from actlab.fleet.run import Run
 
 _PROBE = 2  # rows, and nets, that a net is tried with
@@ -130,7 +131,7 @@ def _key(run: Run, net: _Net) -> tuple[Any, ...]:
     rule = (run.optimizer.name, run.optimizer.flags, tuple(run.optimizer.numbers))
     pace = run.schedule and run.schedule.every
     sizes = (rows(run.rows), rows(run.valid), rows(run.test), run.epochs, run.batch_size, run.piece)
-    ways = (run.shuffle, run.drop_last, run.scoring, run.device, run.precision)
+    ways = (run.shuffle, run.drop_last, run.scoring, run.device, run.precision, run.looks)
     return (net.weights, net.layers, net.by_hand, loss, rule, pace, sizes, ways)
 
 

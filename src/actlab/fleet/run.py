@@ -92,6 +92,7 @@ class Run:
         precision: ``"float32"``, or ``"bf16"`` for products in bfloat16.
         seed: Which repetition this is.
         fold: Which part of the data is left out.
+        looks: Epochs after which the net is looked into; what it learns does not depend on them.
     """
 
     net: Callable[[], nn.Module]
@@ -112,6 +113,7 @@ class Run:
     precision: str = "float32"
     seed: int = 0
     fold: int = 0
+    looks: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -189,6 +191,8 @@ class Result:
         passing: Whether it may go better another time: memory, a file or a package was missing.
         test_loss: Mean loss over the test rows; NaN without test rows.
         test_acc: Accuracy on the test rows, 0 to 1; NaN without test rows.
+        inside: What was seen inside the net: a row per look and layer, as :func:`actlab.fleet.inside.told`
+            has them.
     """
 
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -200,3 +204,4 @@ class Result:
     passing: bool = False
     test_loss: float = float("nan")
     test_acc: float = float("nan")
+    inside: list[dict[str, Any]] = field(default_factory=list)

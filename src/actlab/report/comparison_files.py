@@ -15,7 +15,8 @@ from actlab.report.tables import plain, write_csv, write_json
 if TYPE_CHECKING:
     from actlab.comparison import Comparison
 
-_TABLES = ("results", "history", "verdicts", "ranking", "tuning")
+_TABLES = ("results", "history", "verdicts", "ranking", "tuning", "inside")
+_OPTIONAL = ("tuning", "inside")  # not there where there is nothing to tell
 _ABOUT = "comparison.json"
 _NEEDED = {
     "results": ["activation", "fold", "seed", "score", "failure"],
@@ -23,7 +24,21 @@ _NEEDED = {
     "ranking": ["rank", "activation", "mean", "status"],
 }
 _WHOLE = {"ranking": ["rank"], "verdicts": ["more_seeds"]}  # whole numbers that may be missing
-_TEXT = ("activation", "how", "alone", "failure", "key", "reason", "status", "a", "b", "verdict")
+_TEXT = (
+    "activation",
+    "how",
+    "alone",
+    "failure",
+    "key",
+    "reason",
+    "status",
+    "a",
+    "b",
+    "verdict",
+    "part",
+    "name",
+)
+_HISTOGRAMS = ("values", "gradients")
 _SHOWN = {
     "ranking": ["rank", "activation", "mean", "std", "runs", "status"],
     "verdicts": ["a", "verdict", "b", "difference", "low", "high", "p_holm", "seeds"],
@@ -84,10 +99,12 @@ def read_comparison(folder: Path) -> dict[str, Any]:
 
 
 def _read_table(path: Path, name: str) -> pd.DataFrame:
-    if name == "tuning" and not path.is_file():
+    if name in _OPTIONAL and not path.is_file():
         return pd.DataFrame()
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXT, str))
+        frame = pd.read_csv(
+            path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys((*_TEXT, *_HISTOGRAMS), str)
+        )
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {str(path)!r}: {str(error).splitlines()[0]}") from error
     if missing := [column for column in _NEEDED.get(name, []) if column not in frame]:

@@ -1,0 +1,119 @@
+"""What a net is, read off it by tracing: a straight line of layers, if it is one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, fx, nn
+
+from actlab.fleet.layers import as_formula
+
+
+@dataclass(frozen=True)
+class Link:
+    """One place in the line.
+
+    Attributes:
+        kind: ``"linear"``, ``"formula"`` (a catalogue function), ``"module"`` or ``"function"``.
+        name: The module's name in the net, with a dot at its end; empty for a function.
+        text: What two nets must agree in at this place to be stepped together; a module says nothing of
+            what it computes.
+        apply: The function.
+    """
+
+    kind: str
+    name: str
+    text: str
+    apply: Callable[[Tensor], Tensor] | None = None
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Look into what contains a linear layer, and into nothing else."""
+        return not _contains_linear(module)
+
+
+def _contains_linear(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.Linear) for part in module.modules() if part is not module)
+
+
+def straight_line(module: nn.Module) -> list[Link] | None:
+    """Return the layers of a net that passes one tensor through them, one after the other.
+
+    Args:
+        module: Any net.
+
+    Returns:
+        Its layers in order; None when it branches, uses a layer twice or not at all, does in training what
+        it does not in evaluation, or cannot be traced.
+    """
+    was = module.training
+    # Tracing calls the forward of what it looks into, and would miss its hooks.
+    if any(_hooked(part) for part in module.modules() if _contains_linear(part)):
+        return None
+    with _tracing:
+        try:
+            lines = [_links(module.train(mode)) for mode in (True, False)]
+        except Exception:  # anybody's forward, run on a proxy; autograd takes what cannot be traced
+            return None
+        finally:
+            module.train(was)
+    line = lines[0]
+    if line is None or lines[1] is None or [link.text for link in line] != [link.text for link in lines[1]]:
+        return None
+    names = [link.name for link in line if link.name]
+    known = {name for name, _ in module.named_parameters()}
+    own = [
+        name + part
+        for name in names
+        for part, _ in module.get_submodule(name[:-1]).named_parameters(remove_duplicate=False)
+    ]
+    return line if len(set(names)) == len(names) and sorted(own) == sorted(known) else None
+
+
+def _hooked(module: nn.Module) -> bool:
+    backward = module._backward_hooks or module._backward_pre_hooks
+    return bool(module._forward_hooks or module._forward_pre_hooks or backward)
+
+
+_tracing = threading.RLock()  # fx patches nn.Module for all threads while it traces
+
+
+def _links(module: nn.Module) -> list[Link] | None:
+    nodes = list(_Tracer().trace(module).nodes)
+    links = []
+    for before, node, after in zip(nodes, nodes[1:], nodes[2:], strict=False):
+        if node.all_input_nodes != [before] or list(node.users) != [after] or node.args[:1] != (before,):
+            return None
+        link = _link(module, node)
+        if link is None:
+            return None
+        links.append(link)
+    ends = len(nodes) > 2 and nodes[0].op == "placeholder" and nodes[-1].op == "output"
+    return links if ends and nodes[-1].args == (nodes[-2],) else None
+
+
+def _link(net: nn.Module, node: fx.Node) -> Link | None:
+    rest, kwargs = node.args[1:], node.kwargs
+    if node.op == "call_module":
+        if rest or kwargs:
+            return None
+        part, name = net.get_submodule(str(node.target)), f"{node.target}."
+        if _hooked(part):
+            return Link("module", name, "")
+        if type(part) is nn.Linear and all(p.requires_grad for p in part.parameters()):
+            return Link("linear", name, repr(part))
+        if as_formula(part) is not None:
+            return Link("formula", name, "")
+        return Link("module", name, "")
+    if node.op not in ("call_function", "call_method"):
+        return None
+    target = node.target if callable(node.target) else getattr(Tensor, node.target)
+
+    def apply(x: Tensor) -> Tensor:
+        result: Tensor = target(x, *rest, **kwargs)
+        return result
+
+    return Link("function", "", f"{node.target}{rest}{dict(kwargs)}", apply)
