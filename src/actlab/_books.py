@@ -73,6 +73,16 @@ class Bookkeeping:
 
 
 @contextlib.contextmanager
+def opened(ledger: LedgerLike, weights: bool = False) -> Iterator[Ledger]:
+    """Yield a ledger, opened for as long as the block lasts if it was given as a file."""
+    if isinstance(ledger, Ledger):
+        yield ledger
+        return
+    with Ledger(Path(ledger), weights=weights) as here:
+        yield here
+
+
+@contextlib.contextmanager
 def bookkeeping(
     ledger: LedgerLike | None, runs: Sequence[Run], fingerprint: str, *, weights: bool = False
 ) -> Iterator[Bookkeeping | None]:
@@ -91,10 +101,8 @@ def bookkeeping(
     if ledger is None:
         yield None
         return
-    with contextlib.ExitStack() as stack:
-        if not isinstance(ledger, Ledger):
-            ledger = stack.enter_context(Ledger(Path(ledger), weights=weights))
-        elif weights and not ledger.weights:
+    with opened(ledger, weights) as ledger:
+        if weights and not ledger.weights:
             raise UsageError(f"ledger {str(ledger.path)!r} keeps no weights, which are needed: weights=True")
         books = Bookkeeping(ledger, runs, fingerprint, weights)
         over = threading.Event()

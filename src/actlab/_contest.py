@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sklearn.base import clone
 
-from actlab._books import LedgerLike, bookkeeping
-from actlab._experiment import Experiment, Training
+from actlab._books import Bookkeeping, LedgerLike, bookkeeping, opened
+from actlab._experiment import Experiment, Place, Training
 from actlab._scoring import Scoring
 from actlab._spec import short
 from actlab.fleet.alone import fit_alone
@@ -30,8 +31,11 @@ Scores = dict[tuple[int, int, int], float]  # by split, fold and seed
 _BATCHES = ("train_batch_count", "valid_batch_count", "batches")
 
 
+At = TypeVar("At", bound=Place)
+
+
 @dataclass
-class Done:
+class Done(Generic[At]):
     """A run that has ended.
 
     Attributes:
@@ -41,7 +45,7 @@ class Done:
         key: Its key in the ledger, if there is one.
     """
 
-    training: Training
+    training: At
     result: Result
     score: float
     key: str = ""
@@ -52,6 +56,25 @@ class Done:
         last = self.result.history[-1] if self.result.history and not self.result.failure else {}
         loss = -last.get("valid_loss", math.inf)
         return last.get("valid_acc", loss if last else -math.inf), loss
+
+
+def chosen(
+    done: Sequence[Done[At]], names: Sequence[str], candidates: Sequence[Mapping[str, Any]]
+) -> list[Done[At]]:
+    """Return the runs that count, in order of activation, seed and fold: of those tuned, the best.
+
+    Args:
+        done: The runs that have ended.
+        names: The activations.
+        candidates: What is tried where values are tuned.
+    """
+    best: dict[Any, Done[At]] = {}
+    for one in sorted(done, key=lambda one: candidates.index(dict(one.training.tuned))):
+        place = (one.training.activation, one.training.seed, one.training.fold)
+        if place not in best or one.merit > best[place].merit:
+            best[place] = one
+    order = {name: number for number, name in enumerate(names)}
+    return [best[place] for place in sorted(best, key=lambda place: (order[place[0]], *place[1:]))]
 
 
 class Contest:
@@ -65,6 +88,7 @@ class Contest:
         executor: Where they are trained instead of in processes of ours.
         jobs: How many processes.
         verbose: As for :func:`actlab.compare`.
+        about: Says what is compared.
     """
 
     def __init__(
@@ -77,12 +101,16 @@ class Contest:
         executor: Executor | None,
         jobs: int | None,
         verbose: int,
+        about: Callable[[Contest], dict[str, Any]],
     ) -> None:
         self.names, self.experiment, self.scoring = list(names), experiment, scoring
         self.ledger, self.jobs, self.verbose = ledger, jobs, verbose
         self.executor: Executor | None = executor
+        self.about = functools.partial(about, self)
         self.planned = 0
-        self.done: list[Done] = []
+        self.done: list[Done[Training]] = []
+        self.plan: list[dict[str, Any]] = []  # what the ledger is told of the runs
+        self.token = ""
         self.seeds = dict.fromkeys(names, 0)
         self.open = contextlib.ExitStack()
         self.begun = False
@@ -126,11 +154,29 @@ class Contest:
                 where = engine(self.executor, self.jobs, runs, data.X, apart=apart)
                 self.executor = self.open.enter_context(where)
             before = books.finished() if books else 0
+            if books:
+                self._begin(trainings, books)
             self._say_known(before, len(runs))
             for place, result in training(runs, data.X, y, executor=self.executor, watch=watch, books=books):
                 self._take(trainings[place], result, books.keys[place] if books else "")
         if books and books.known > before:  # others have trained some meanwhile
             self._say_known(books.known, len(runs))
+
+    def _begin(self, trainings: Sequence[Training], books: Bookkeeping) -> None:
+        """Tell the ledger what is trained, so that a report can be written meanwhile."""
+        self.plan += [
+            {**dataclasses.asdict(Place(e.activation, e.split, e.fold, e.seed, e.tuned)), "key": key}
+            for e, key in zip(trainings, books.keys, strict=True)
+        ]
+        if self.token:
+            books.ledger.end(self.token)
+        self.token = books.ledger.begin(self.about(), self.plan)
+
+    def end(self) -> None:
+        """Tell the ledger that all is trained."""
+        if self.token and self.ledger is not None:
+            with opened(self.ledger) as ledger:
+                ledger.end(self.token)
 
     def _say_known(self, known: int, total: int) -> None:
         if known and self.verbose:
@@ -165,17 +211,9 @@ class Contest:
 
     # -- what came out --------------------------------------------------------------------------------
 
-    def chosen(self) -> list[Done]:
-        """Return the runs that count, in order of activation, seed and fold: of those tuned, the best."""
-        best: dict[Any, Done] = {}
-        for one in sorted(
-            self.done, key=lambda one: self.experiment.candidates.index(dict(one.training.tuned))
-        ):
-            place = (one.training.activation, one.training.seed, one.training.fold)
-            if place not in best or one.merit > best[place].merit:
-                best[place] = one
-        order = {name: number for number, name in enumerate(self.names)}
-        return [best[place] for place in sorted(best, key=lambda place: (order[place[0]], *place[1:]))]
+    def chosen(self) -> list[Done[Training]]:
+        """Return the runs that count, as :func:`chosen` says."""
+        return chosen(self.done, self.names, self.experiment.candidates)
 
     def failed(self) -> dict[str, str]:
         """Return which activations have runs without a score, and how many."""

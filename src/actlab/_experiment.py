@@ -27,8 +27,8 @@ from actlab.training import TrainSettings, holdout, make_net
 
 
 @dataclass(frozen=True)
-class Training:
-    """One net to train.
+class Place:
+    """Where a net stands in a comparison.
 
     Attributes:
         activation: As it was given.
@@ -36,11 +36,6 @@ class Training:
         fold: The part that is left out, from 0.
         seed: Where its random numbers come from.
         tuned: What it tries of the values that are tuned.
-        net: The untrained net.
-        rows: Rows (n,) to train on, those for validation among them.
-        test: Rows (m,) to be scored on.
-        run: The same for a fleet; None if no fleet can train it.
-        alone: Why not.
     """
 
     activation: str
@@ -48,6 +43,25 @@ class Training:
     fold: int
     seed: int
     tuned: Mapping[str, Any]
+
+    def columns(self) -> dict[str, Any]:
+        """Return them as columns of a table: folds from 1, what is tuned by its name."""
+        own = {"activation": self.activation, "split": self.split, "fold": self.fold + 1, "seed": self.seed}
+        return {**own, **self.tuned}
+
+
+@dataclass(frozen=True)
+class Training(Place):
+    """One net to train.
+
+    Attributes:
+        net: The untrained net.
+        rows: Rows (n,) to train on, those for validation among them.
+        test: Rows (m,) to be scored on.
+        run: The same for a fleet; None if no fleet can train it.
+        alone: Why not.
+    """
+
     net: skorch.NeuralNet
     rows: Rows
     test: Rows

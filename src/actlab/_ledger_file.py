@@ -88,6 +88,12 @@ _SECOND = (
         run INTEGER PRIMARY KEY REFERENCES run (id) ON DELETE CASCADE,
         looks TEXT NOT NULL
     ) STRICT""",
+    """CREATE TABLE begun (
+        token TEXT NOT NULL UNIQUE,
+        at TEXT NOT NULL,
+        about TEXT NOT NULL,
+        runs TEXT NOT NULL
+    ) STRICT""",
 )
 MIGRATIONS: list[tuple[str, ...]] = [_FIRST, _SECOND]  # from schema n to schema n + 1; released ones stay
 

@@ -30,6 +30,10 @@ STORED = (  # the columns of a run, in the order in which it is written and read
     "key, settings, test_loss, test_acc, seconds, how, alone, failure, passing, epochs, attempts, "
     "host, finished"
 )
+RUN_COLUMNS = (
+    *("key", "activation", "seed", "fold", "test_acc", "test_loss", "epochs", "seconds"),
+    *("how", "alone", "failure", "attempts", "host", "finished"),
+)
 
 
 @dataclass(frozen=True)

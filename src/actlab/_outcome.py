@@ -7,18 +7,18 @@ import datetime
 import functools
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from actlab._contest import Contest, Done, failures
-from actlab._experiment import Experiment
+from actlab._contest import At, Contest, Done, failures
+from actlab._experiment import Training
 from actlab._version import __version__
 from actlab.fleet.calibration import processor
-from actlab.fleet.inside import ROWS, TOO_SHORT
+from actlab.fleet.inside import looks_said
 from actlab.race import Pair, Race
 from actlab.stats import Verdict
 from actlab.training import HISTORY_COLUMNS
@@ -46,20 +46,9 @@ VERDICTS = (
 )
 
 
-def _place(one: Done) -> dict[str, Any]:
-    each = one.training
-    return {
-        "activation": each.activation,
-        "split": each.split,
-        "fold": each.fold + 1,
-        "seed": each.seed,
-        **each.tuned,
-    }
-
-
 def results(contest: Contest) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.results`."""
-    seeds: dict[Any, list[Done]] = {}
+    seeds: dict[Any, list[Done[Training]]] = {}
     kept: dict[Any, float] = {}
     for one in contest.chosen():
         if (kind := (one.training.activation, repr(one.training.tuned))) not in kept:
@@ -72,16 +61,8 @@ def results(contest: Contest) -> pd.DataFrame:
     }
     return pd.DataFrame(
         {
-            **_place(one),
-            "score": one.score,
-            "accuracy": math.nan if one.result.failure else one.result.test_acc,
-            "loss": math.nan if one.result.failure else one.result.test_loss,
-            "epochs": len(one.result.history),
-            "seconds": one.result.seconds,
+            **figures(one),
             "kept": kept[one.training.activation, repr(one.training.tuned)],
-            "how": one.result.how,
-            "alone": one.result.alone,
-            "failure": one.result.failure,
             "chance": chance.get((one.training.activation, one.training.seed), False),
             "key": one.key,
         }
@@ -89,18 +70,34 @@ def results(contest: Contest) -> pd.DataFrame:
     )
 
 
-def history(contest: Contest) -> pd.DataFrame:
+def figures(one: Done[At]) -> dict[str, Any]:
+    """Return what is known of a run by itself."""
+    result = one.result
+    return {
+        **one.training.columns(),
+        "score": one.score,
+        "accuracy": math.nan if result.failure else result.test_acc,
+        "loss": math.nan if result.failure else result.test_loss,
+        "epochs": len(result.history),
+        "seconds": result.seconds,
+        "how": result.how,
+        "alone": result.alone,
+        "failure": result.failure,
+    }
+
+
+def history(runs: Sequence[Done[At]]) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.history`."""
     return pd.DataFrame(
-        {**_place(one), **{c: row[c] for c in HISTORY_COLUMNS if c in row}}
-        for one in contest.chosen()
+        {**one.training.columns(), **{c: row[c] for c in HISTORY_COLUMNS if c in row}}
+        for one in runs
         for row in one.result.history
     )
 
 
-def inside(contest: Contest) -> pd.DataFrame:
+def inside(runs: Sequence[Done[At]]) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.inside`."""
-    return pd.DataFrame({**_place(one), **row} for one in contest.chosen() for row in one.result.inside)
+    return pd.DataFrame({**one.training.columns(), **row} for one in runs for row in one.result.inside)
 
 
 def tuning(contest: Contest) -> pd.DataFrame:
@@ -112,7 +109,9 @@ def tuning(contest: Contest) -> pd.DataFrame:
     for one in contest.done:
         last = one.result.history[-1] if one.result.history else {}
         found = {name: last.get(name, math.nan) for name in ("valid_acc", "valid_loss")}
-        rows.append({**_place(one), **found, "failure": one.result.failure, "chosen": id(one) in chosen})
+        rows.append(
+            {**one.training.columns(), **found, "failure": one.result.failure, "chosen": id(one) in chosen}
+        )
     return pd.DataFrame(rows)
 
 
@@ -235,44 +234,48 @@ def about(
         level: At which the pairs were judged.
         race: How the race went, if there was one.
     """
-    experiment, net = contest.experiment, contest.experiment.net.module
-    if isinstance(net, functools.partial):  # a person's module with an activation put in
-        net = net.args[0]
-    said: dict[str, Any] = {
-        "actlab": __version__,
-        "data": experiment.dataset.name,
-        "fingerprint": experiment.dataset.fingerprint,
-        "metric": contest.scoring.name,
+    said = {
+        **planned(contest),
         "region": region[0],
         "region_is": region[1],
         "points": contest.scoring.in_points([one.score for one in contest.chosen()]),
-        "folds": experiment.folds,
-        "seeds": max(contest.seeds.values()),
         "level": level,
-        "trained": contest.planned,
-        "tuned": experiment.candidates if len(experiment.candidates) > 1 else [],
-        "settings": dataclasses.asdict(experiment.settings),
-        "net": net if isinstance(net, str) else getattr(net, "__name__", type(net).__name__),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "inside": looked_into(contest.experiment),
-        "processor": processor()[0],
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seeds": max(contest.seeds.values()),
     }
     if race:
         said["race"] = {"looks": race.looks, "ended": race.ended, "out": dict(race.out)}
     return said
 
 
-def looked_into(experiment: Experiment) -> dict[str, Any]:
-    """Return on how many rows nets were looked into and after which epochs, or why they were not."""
-    if experiment.inside is False:
-        return {"off": "it was switched off"}
-    if not experiment.looks:
-        return {"off": "no net was trained in a fleet"}
-    if looks := max(experiment.looks.values(), key=len):
-        return {"rows": ROWS, "looks": looks}
-    return {"off": TOO_SHORT}
+def planned(contest: Contest) -> dict[str, Any]:
+    """Return what is known of a comparison before anything has ended."""
+    experiment, net = contest.experiment, contest.experiment.net.module
+    if isinstance(net, functools.partial):  # a person's module with an activation put in
+        net = net.args[0]
+    return {
+        "actlab": __version__,
+        "data": experiment.dataset.name,
+        "fingerprint": experiment.dataset.fingerprint,
+        "activations": contest.names,
+        "metric": contest.scoring.name,
+        "folds": experiment.folds,
+        "trained": contest.planned,
+        "tuned": experiment.candidates if len(experiment.candidates) > 1 else [],
+        "settings": dataclasses.asdict(experiment.settings),
+        "net": net if isinstance(net, str) else getattr(net, "__name__", type(net).__name__),
+        "inside": looks_said(experiment.inside, max(experiment.looks.values(), key=len, default=())),
+        **circumstances(),
+    }
+
+
+def circumstances() -> dict[str, Any]:
+    """Return with what and when something was trained."""
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": processor()[0],
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
 
 
 def cv_results(frame: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,17 @@ from actlab._design import Budget, check_comparison, prepared
 from actlab._errors import UsageError
 from actlab._files import output_folder
 from actlab._modules import ModuleLike, Replaced
-from actlab._outcome import about, cv_results, history, inside, ranking, results, tuning, verdict_rows
+from actlab._outcome import (
+    about,
+    cv_results,
+    history,
+    inside,
+    planned,
+    ranking,
+    results,
+    tuning,
+    verdict_rows,
+)
 from actlab._scoring import Scorer
 from actlab.data import Dataset, load_data
 from actlab.race import race
@@ -226,19 +236,31 @@ def compare(
     }
     experiment, scoring_of, spend = prepared(activations, dataset, settings, **design)
     contest = Contest(
-        activations, experiment, scoring_of, ledger=ledger, executor=executor, jobs=jobs, verbose=verbose
+        activations,
+        experiment,
+        scoring_of,
+        ledger=ledger,
+        executor=executor,
+        jobs=jobs,
+        verbose=verbose,
+        about=planned,
     )
     try:
         with contest:
             if until_decided:
-                return _raced(contest, spend, rope, verbose)
-            contest.train(activations, seeds)
-            return _judged(contest, rope)
+                found = _raced(contest, spend, rope, verbose)
+            else:
+                contest.train(activations, seeds)
+                found = _judged(contest, rope)
+            contest.end()
+            return found
     except KeyboardInterrupt as interruption:
         if not contest.done:
             raise
         kept = ledger is not None
-        raise Interrupted(results(contest), history(contest), contest.planned, kept) from interruption
+        raise Interrupted(
+            results(contest), history(contest.chosen()), contest.planned, kept
+        ) from interruption
 
 
 def _region(contest: Contest, rope: float | None) -> tuple[float, str]:
@@ -280,10 +302,10 @@ def _comparison(contest: Contest, verdicts: pd.DataFrame, said: dict[str, Any]) 
     frame = results(contest)
     return Comparison(
         results=frame,
-        history=history(contest),
+        history=history(contest.chosen()),
         verdicts=verdicts,
         ranking=ranking(frame, verdicts, said["seeds"]),
         tuning=tuning(contest),
-        inside=inside(contest),
+        inside=inside(contest.chosen()),
         about=said,
     )

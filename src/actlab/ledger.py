@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,12 +18,15 @@ import pandas as pd
 
 from actlab._errors import UsageError
 from actlab._identity import digest
+from actlab._ledger_check import LOOKS
 from actlab._ledger_file import opened, speaking, transaction
 from actlab._ledger_owner import Process
 from actlab._ledger_rows import (
+    RUN_COLUMNS,
     STORED,
     Entry,
     differences,
+    dumps,
     find,
     insert,
     loads,
@@ -32,7 +35,6 @@ from actlab._ledger_rows import (
     packed,
     reading,
     sentence,
-    short,
 )
 from actlab.fleet.run import Result
 
@@ -41,10 +43,6 @@ __all__ = ["LEASE", "RUN_COLUMNS", "Entry", "Ledger"]
 log = logging.getLogger("actlab")
 
 LEASE = 60.0  # seconds that a claim holds without being renewed
-RUN_COLUMNS = (
-    *("key", "activation", "seed", "fold", "test_acc", "test_loss", "epochs", "seconds"),
-    *("how", "alone", "failure", "attempts", "host", "finished"),
-)
 _BATCH = 100  # runs that a merge takes over at once: other writers wait for no more
 
 
@@ -241,6 +239,29 @@ class Ledger:
                     rows.append({"key": key, "epoch": epoch} | loads(figures) | {"key": key, "epoch": epoch})
         return pd.DataFrame(rows, columns=None if rows else ["key", "epoch"])
 
+    def begin(self, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+        """Note what a comparison is about and its runs, each with its ``key``; return what to end it with."""
+        token = digest({"runs": [str(run["key"]) for run in runs]})
+        with self._transaction() as do:
+            plan = [token, now(), dumps(about), dumps({"runs": runs})]
+            do.execute("INSERT OR REPLACE INTO begun VALUES (?, ?, ?, ?)", plan)
+        return token
+
+    def end(self, token: str) -> None:
+        """Note that a comparison has ended."""
+        with self._transaction() as do:
+            do.execute("DELETE FROM begun WHERE token = ?", [token])
+
+    def begun(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Return what the comparisons that have not ended began with, the last to begin first."""
+        query = "SELECT token, about, runs FROM begun ORDER BY at DESC, rowid DESC"
+        found = []
+        with self._transaction("DEFERRED") as do:
+            for token, about, runs in do.execute(query):
+                with reading(self.path, token):
+                    found.append((loads(about), loads(runs)["runs"]))
+        return found
+
     def settings(self, key: str) -> dict[str, Any]:
         """Return what describes a run.
 
@@ -281,10 +302,10 @@ class Ledger:
             A sentence for each problem; an empty list says that there is none.
         """
         problems: list[str] = []
-        for look in (self._look_at_file, self._look_at_runs, self._look_at_discrepancies):
+        for look in LOOKS:
             try:
                 with self._transaction("DEFERRED") as do:
-                    problems += look(do)
+                    problems += look(do, self._find)
             except UsageError as error:
                 problems.append(str(error))
         return problems
@@ -365,31 +386,6 @@ class Ledger:
             [(*difference, now(), entry.key) for difference in differing],
         )
         return [sentence(entry.key, *difference) for difference in differing]
-
-    def _look_at_file(self, do: sqlite3.Connection) -> list[str]:
-        said = [" ".join(text.split()) for (text,) in do.execute("PRAGMA integrity_check")]
-        problems = [f"SQLite finds: {text}" for text in said if text != "ok"]
-        for table, _, parent, _ in do.execute("PRAGMA foreign_key_check"):
-            problems.append(f"a row of table {table!r} belongs to nothing in table {parent!r}")
-        return problems
-
-    def _look_at_runs(self, do: sqlite3.Connection) -> list[str]:
-        problems = []
-        for run, key, trained in do.execute("SELECT id, key, epochs FROM run ORDER BY id").fetchall():
-            epochs = [epoch for (epoch,) in do.execute("SELECT epoch FROM history WHERE run = ?", [run])]
-            if sorted(epochs) != list(range(1, trained + 1)):
-                problems.append(f"run {short(key)}: its history has the epochs {epochs}, not 1 to {trained}")
-            try:
-                entry = self._find(key)
-                if entry and digest(dict(entry.settings)) != key:
-                    problems.append(f"run {short(key)}: its settings do not belong to its key")
-            except (UsageError, TypeError, ValueError) as error:
-                problems.append(str(error))
-        return problems
-
-    def _look_at_discrepancies(self, do: sqlite3.Connection) -> list[str]:
-        query = "SELECT key, what, kept, found FROM discrepancy JOIN run ON run = id ORDER BY noted, run"
-        return [sentence(*row) for row in do.execute(query)]
 
     def _find(self, key: str, weights: bool = True) -> Entry | None:
         with reading(self.path, key):

@@ -21,8 +21,10 @@ from skorch.dataset import ValidSplit
 from skorch.history import History
 
 from actlab._errors import UsageError
+from actlab._memory import kept_for_backward
 from actlab.fleet.conduct import State, Watcher, train_runs
-from actlab.fleet.run import Rows
+from actlab.fleet.inside import epochs_to_look
+from actlab.fleet.run import Result, Rows
 from actlab.fleet.skorch_nets import fitted, held_back, read
 from actlab.nets import ActivationLike, NeuralNet
 
@@ -149,6 +151,23 @@ def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettin
     )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A training that has ended.
+
+    Attributes:
+        net: The fitted net.
+        result: How it went.
+        looks: After which epochs it was looked into.
+        kept: Bytes that a step kept for its backward pass.
+    """
+
+    net: skorch.NeuralNet
+    result: Result
+    looks: tuple[int, ...]
+    kept: int
+
+
 def train(
     dataset: Dataset,
     activation: ActivationLike = "relu",
@@ -172,7 +191,29 @@ def train(
     Raises:
         UsageError: The activation is unknown or does not fit, or the data has too few rows to hold some back.
     """
-    settings = settings or TrainSettings()
+    return trained(dataset, activation, settings or TrainSettings(), sink=sink, inside=False).net
+
+
+def trained(
+    dataset: Dataset,
+    activation: ActivationLike,
+    settings: TrainSettings,
+    *,
+    sink: Callable[[str], None] | None = None,
+    inside: bool | None = None,
+) -> Trained:
+    """Train as :func:`train` does, and return all that came out.
+
+    Args:
+        dataset: What to learn.
+        activation: What :class:`~actlab.nets.NeuralNet` takes.
+        settings: How to train.
+        sink: Where the lines of skorch's live table go; None for no table.
+        inside: Whether the net is looked into after every epoch; None for as often as costs little.
+
+    Raises:
+        UsageError: As :func:`train`.
+    """
     check_training(dataset, activation, settings)
     net = make_net(dataset, activation, settings)
     rows, valid = holdout(net, np.arange(len(dataset.y)), dataset, settings.seed, 0)
@@ -183,10 +224,12 @@ def train(
         seed=settings.seed,
         precision=settings.precision,
     )
+    run = dataclasses.replace(run, looks=epochs_to_look(inside, run.epochs, run.steps, run.batch_size))
     (result,) = train_runs([run], dataset.X, dataset.y, watch=_table(sink) if sink else None)
     if not result.history:
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
-    return fitted(net, run, result, dataset.X, dataset.y)
+    kept = kept_for_backward(run.build(), torch.from_numpy(dataset.X[: min(run.batch_size, len(rows))]))
+    return Trained(fitted(net, run, result, dataset.X, dataset.y), result, run.looks, kept)
 
 
 def holdout(

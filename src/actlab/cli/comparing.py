@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import json
 import re
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from actlab._errors import UsageError
 from actlab.cli.ledgers import NAME
-from actlab.cli.saying import DONE, NO, hiplot_page, report_page, say, say_all, wrapped
+from actlab.cli.repeating import command_line
+from actlab.cli.saying import DONE, NO, REPORT, hiplot_page, report_page, say, say_all, wrapped
 from actlab.cli.verbs import dataset_of, settings_of
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from actlab.data import Dataset
     from actlab.training import TrainSettings
 
-REPORT = "report.html"  # in a comparison's folder
-# What changes nothing but where nets are trained, where files go and what is printed.
-_ELSEWHERE = {"run", "activations", "data", "out", "json", "verbose", "quiet", "jobs", "scheduler", "mlflow"}
 _RANKING = ["rank", "activation", "mean", "std", "runs"]
 
 
@@ -67,29 +64,12 @@ def _sources(arguments: argparse.Namespace) -> list[str]:
     return arguments.data or ["digits"]
 
 
-def _command(arguments: argparse.Namespace, source: str) -> str:
-    """Return the command line that gives the same once more; where it runs and what it prints is left out."""
-    from actlab.cli.arguments import parser
-
-    usual = vars(parser().parse_args(["compare", "relu"]))
-    words = ["actlab", "compare", *arguments.activations, "--data", source]
-    for name, value in vars(arguments).items():
-        if name in _ELSEWHERE or value == usual[name]:
-            continue
-        option = f"--{'no-' * (value is False)}{name.replace('_', '-')}"
-        values = value if isinstance(value, list) else [value]
-        words += (
-            [option] if isinstance(value, bool) else [word for one in values for word in (option, str(one))]
-        )
-    return shlex.join(words)
-
-
 def report(arguments: argparse.Namespace) -> int:
-    """Write the report of a comparison that was made before."""
-    from actlab.comparison import Comparison
+    """Write the report of what was trained before, or is being trained."""
+    from actlab._kept import found_in
     from actlab.report.page import write_report
 
-    found = Comparison.load(arguments.folder)
+    found = found_in(arguments.folder)
     path = arguments.out or arguments.folder / REPORT
     if not path.absolute().parent.is_dir():
         raise UsageError(f"cannot write {str(path)!r}: there is no such folder")
@@ -180,7 +160,10 @@ def _compared(
     table = cv_results(found.results)
     write_csv(table, out / "cv_results.csv")
     pages = hiplot_page(plain_rows(table.filter(regex="^param_|_score$")), out)
-    about = {**found.about, "command": _command(arguments, source)}
+    about = {
+        **found.about,
+        "command": command_line(arguments, "compare", *arguments.activations, "--data", source),
+    }
     found = dataclasses.replace(found, about=about)
     files = [out / NAME, out / "cv_results.csv", *found.to_csv(out), *report_page(found, out / REPORT)]
     files += [out / page for page in pages]

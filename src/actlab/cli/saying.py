@@ -20,6 +20,7 @@ Report = dict[str, Any]
 
 WIDTH = 80
 DONE, NO = 0, 1
+REPORT = "report.html"  # in the folder of a comparison or a training
 _COLOUR = re.compile(r"\x1b\[\d*m")
 _SILENT = 1.0  # seconds before progress is shown
 

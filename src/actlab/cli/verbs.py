@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actlab._errors import UsageError
-from actlab.cli.saying import DONE, NO, WIDTH, hiplot_page, say, table_sink, wrapped
+from actlab.cli.repeating import command_line
+from actlab.cli.saying import DONE, NO, REPORT, WIDTH, hiplot_page, report_page, say, table_sink, wrapped
 
 # Everything heavy is imported by the verb that needs it, so that --help answers at once.
 if TYPE_CHECKING:
@@ -108,21 +109,27 @@ def check(arguments: argparse.Namespace) -> int:
 def train(arguments: argparse.Namespace) -> int:
     """Train one net."""
     from actlab._files import output_folder
+    from actlab._kept import of_training, write_training
+    from actlab.fleet.inside import looks_said
     from actlab.report.insights import history_insights
-    from actlab.report.tables import plain_rows, write_csv, write_json
-    from actlab.training import check_training, history_frame, train
+    from actlab.report.tables import plain_rows
+    from actlab.training import check_training, history_frame, trained
 
     settings = settings_of(arguments, num_units=arguments.num_units)
     dataset = dataset_of(arguments, arguments.data)
     check_training(dataset, arguments.activation, settings)
     out = output_folder(arguments.out)
-    history = history_frame(train(dataset, arguments.activation, settings, sink=table_sink(arguments)))
+    sink, inside = table_sink(arguments), arguments.inside
+    done = trained(dataset, arguments.activation, settings, sink=sink, inside=inside)
+    command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
+    about = {"command": command, "inside": looks_said(inside, done.looks)}
+    page = of_training(done, dataset, arguments.activation, settings, **about)
+    history = history_frame(done.net)
     rows, insights = plain_rows(history), history_insights(history)
-    write_csv(history, out / "history.csv")
-    write_json(rows, out / "history.json")
-    files = ["history.csv", "history.json", *hiplot_page(rows, out)]
+    files = [*write_training(page, out), *report_page(page, out / REPORT)]
+    files += [out / file for file in hiplot_page(rows, out)]
     found = {"activation": arguments.activation, "history": rows, "insights": insights}
-    return say(arguments, dataset, found, wrapped(insights), [out / file for file in files])
+    return say(arguments, dataset, found, wrapped(insights), files)
 
 
 def calibrate(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from actlab._places import kind_of
 ROWS = 128  # of the rows held back, that every look is at
 DEAD, FLAT = 1e-3, 0.05  # slopes below: nothing trains through it; hardly anything does
 BINS = 20
-TOO_SHORT = "to look once would take more than a twentieth of so short a training; inside=True looks anyway"
+_TOO_SHORT = "one look would take more than a twentieth of so short a training; inside=True looks anyway"
 SHARE = 0.05  # of the time that training takes, which looking may take unasked
 _FILED = 32  # rows whose values go into histograms
 _DRAWN = 8  # activation layers of a net that have histograms
@@ -65,6 +65,13 @@ def epochs_to_look(wanted: bool | None, epochs: int, steps: int, batch_size: int
     look = _ALWAYS + _STEPS * ROWS / batch_size
     times = min(epochs, int(SHARE * epochs * steps / look))
     return tuple(math.ceil(n * epochs / times) for n in range(1, times + 1))
+
+
+def looks_said(wanted: bool | None, looks: Sequence[int]) -> Row:
+    """Return on how many rows nets were looked into and after which epochs, or why they were not."""
+    if looks:
+        return {"rows": ROWS, "looks": list(looks)}
+    return {"off": "it was switched off" if wanted is False else _TOO_SHORT}
 
 
 def computes_alone(value: Any, apply: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> bool:

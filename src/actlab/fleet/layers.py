@@ -112,7 +112,8 @@ class PackedLinear(Linear):
     def forward(self, x: Tensor | Batch, training: bool) -> Tensor:
         """Return ``x @ weight + bias``: of a packed batch when training, of whole rows when not."""
         if isinstance(x, Tensor):
-            self.batch, self.input = None, x
+            if training:
+                self.batch, self.input = None, x
             return self._whole(x)
         self.batch = x
         constant = self.weight.sum(0, keepdim=True)

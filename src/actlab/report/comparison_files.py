@@ -94,11 +94,21 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{str(folder / _ABOUT)!r} does not describe a comparison")
     if about.get("region") is None:
         about["region"] = float("nan")
-    found = {name: _read_table(folder / f"{name}.csv", name) for name in _TABLES}
+    found = {name: read_table(folder, name) for name in _TABLES}
     return {**found, "about": about}
 
 
-def _read_table(path: Path, name: str) -> pd.DataFrame:
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """Read one of the tables of a comparison.
+
+    Args:
+        folder: The folder.
+        name: Which: ``"results"``, ``"history"``, ...
+
+    Raises:
+        UsageError: It is missing, broken or of something else.
+    """
+    path = folder / f"{name}.csv"
     if name in _OPTIONAL and not path.is_file():
         return pd.DataFrame()
     try:
