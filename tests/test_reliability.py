@@ -22,6 +22,7 @@ from benchmarks.reliability import (
     whole,
 )
 
+from actlab._ledger_file import MIGRATIONS
 from actlab.cli import main
 from actlab.ledger import Ledger
 from tests.commands import actlab, elsewhere, refused, tiny
@@ -168,7 +169,9 @@ def test_a_folder_of_another_version_or_with_another_file_is_left_as_it_is(tmp_p
     connection.close()
     before = file.read_bytes()
     call = ["compare", "relu", "--data", tiny, "--out", "run"]
-    assert f"newer actlab (schema 7; this one knows {len(MIGRATIONS)}): update actlab" in refused(capsys, *call)
+    assert f"newer actlab (schema 7; this one knows {len(MIGRATIONS)}): update actlab" in refused(
+        capsys, *call
+    )
     assert file.read_bytes() == before
     shutil.copy(tiny, file)
     before = file.read_bytes()

@@ -41,13 +41,16 @@ def found_in(folder: Path) -> Comparison:
     Raises:
         UsageError: There is nothing, or it is broken.
     """
+    ended, alone = (folder / "comparison.json").is_file(), (folder / TRAINING).is_file()
     if (folder / LEDGER).is_file():
-        with Ledger(folder / LEDGER, readonly=True) as ledger:
-            if begun := ledger.begun():
-                return _unfinished(ledger, *begun[0])
-    if (folder / TRAINING).is_file() and not (folder / "comparison.json").is_file():
-        return _read_training(folder)
-    return Comparison.load(folder)
+        try:
+            with Ledger(folder / LEDGER, readonly=True) as ledger:
+                if begun := ledger.begun():
+                    return _unfinished(ledger, *begun[0])
+        except UsageError:  # of an older actlab, say: it matters only if there is nothing else
+            if not ended:
+                raise
+    return _read_training(folder) if alone and not ended else Comparison.load(folder)
 
 
 def _unfinished(ledger: Ledger, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Comparison:

@@ -1,0 +1,329 @@
+"""What is seen inside nets: exact figures, and nothing changed by looking."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim import lr_scheduler
+
+import actlab
+from actlab._memory import kept_for_backward
+from actlab.fleet.conduct import train_runs
+from actlab.fleet.inside import BINS, ROWS, SHARE, computes_alone, epochs_to_look
+from actlab.fleet.loop import Data, Halfway, Loop
+from actlab.fleet.run import Optimizer, Schedule, Stopping
+from actlab.nets import ConvNet, fresh
+from tests.fleet_runs import SGD, WILD, assert_equal, noisy, one_fleet, one_thread, perceptron, run
+from tests.fleets import CLASSES, FEATURES, Branching, table
+from tests.test_fleet_packed import images
+
+__all__ = ["one_fleet", "one_thread"]
+
+X, Y = table(80)
+STILL = Optimizer("SGD", {**SGD, "lr": 1e-30})
+
+
+def looked(runs, by_hand=True, x=X, y=Y):
+    return Loop(runs, by_hand, Data(torch.as_tensor(x), torch.as_tensor(y))).train()
+
+
+def rows_of(result, part, epoch=None):
+    return [row for row in result.inside if row["part"] == part and epoch in (None, row["epoch"])]
+
+
+# Figures
+
+
+def by_torch(net, x, y, names):
+    """Return the figures of the activations ``names`` and of the weights, by plain autograd."""
+    inputs, outputs = {}, {}
+    for name in names:
+
+        def note(module, args, output, name=name):
+            inputs[name], outputs[name] = args[0], output
+            args[0].retain_grad()
+            output.retain_grad()
+
+        net.get_submodule(name).register_forward_hook(note)
+    nn.functional.cross_entropy(net.eval()(x), y).backward()
+    found = []
+    for name in names:
+        slope = torch.where(outputs[name].grad == 0, 0.0, inputs[name].grad / outputs[name].grad).abs()
+        slope = slope.movedim(1, -1).flatten(0, -2)
+        found.append(
+            {
+                "name": name,
+                "units": slope.shape[1],
+                "dead": (slope < 1e-3).all(0).double().mean().item(),
+                "saturated": (slope < 0.05).double().mean().item(),
+                "low": outputs[name][:32].min().item(),
+                "high": outputs[name][:32].max().item(),
+                "grad_high": (outputs[name].grad[:32].abs().max() * len(x)).log10().item(),
+            }
+        )
+    weights = [(n, p.grad.square().mean().sqrt().item()) for n, p in net.named_parameters() if p.ndim > 1]
+    return found, weights
+
+
+NETS = {
+    "relu": (perceptron("relu"), True),
+    "mish": (perceptron("mish"), True),
+    "prelu": (perceptron("prelu"), True),
+    "sigmoid": (perceptron("sigmoid"), False),
+    "torch's own": (perceptron(nn.Hardswish()), True),
+    "in place": (perceptron(nn.SiLU(inplace=True)), False),
+    "branching": (functools.partial(Branching, activation="gelu"), False),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_figures_are_those_of_plain_autograd(name):
+    make, by_hand = NETS[name]
+    runs = [run(make, seed=seed, optimizer=STILL, epochs=1, looks=(1,)) for seed in (0, 1)]
+    for each, result in zip(runs, looked(runs, by_hand), strict=True):
+        net = each.build()
+        names = [n for n, _ in net.named_modules() if n.startswith("activation")]
+        valid = torch.as_tensor(each.valid)
+        if name == "in place":  # hooks would see what it has overwritten
+            net = perceptron(nn.SiLU())()
+            net.load_state_dict(each.build().state_dict())
+        expected, weights = by_torch(net, torch.as_tensor(X)[valid], torch.as_tensor(Y)[valid], names)
+        found = rows_of(result, "activation")
+        assert [row["layer"] for row in found] == list(range(1, len(names) + 1))
+        for row, other in zip(found, expected, strict=True):
+            for figure, value in other.items():
+                right = value if isinstance(value, str | int) else pytest.approx(value, rel=1e-4, abs=1e-5)
+                assert row[figure] == right, figure
+        assert {row["name"]: row["gradient"] for row in rows_of(result, "weights")} == {
+            n: pytest.approx(value, rel=1e-4) for n, value in weights
+        }
+
+
+class Known(nn.Module):
+    """Four units of which the first never fires and the second always does."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.first, self.activation = nn.Linear(FEATURES, 4), fresh(activation)
+        self.last = nn.Linear(4, CLASSES)
+        with torch.no_grad():
+            self.first.weight[:2] = 0
+            self.first.bias[:2] = torch.tensor([-20.0, 20.0])
+
+    def forward(self, x):
+        return self.last(self.activation(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("activation", "dead"), [("relu", 0.25), ("sigmoid", 0.5), ("leaky_relu", 0.0), ("tanh", 0.5)]
+)
+def test_dead_is_a_unit_that_nothing_trains_through(activation, dead):
+    (result,) = looked([run(functools.partial(Known, activation), optimizer=STILL, epochs=1, looks=(1,))])
+    (row,) = rows_of(result, "activation")
+    assert row["dead"] == dead
+    assert row["units"] == 4
+    assert 0.25 <= row["saturated"] < 1 or activation == "leaky_relu"
+    shares = [int(share) for share in row["values"].split()]
+    assert len(shares) == BINS
+    assert sum(shares) == pytest.approx(1000, abs=BINS / 2)
+
+
+def test_the_channels_of_an_image_are_its_units():
+    images_of = torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
+    options = {"rows": np.arange(20), "valid": np.arange(20, 40), "epochs": 1, "looks": (1,)}
+    make = functools.partial(ConvNet, 16, "relu", 64, 3)
+    (result,) = looked([run(make, **options)], False, images_of, torch.arange(40) % 3)
+    assert [row["units"] for row in rows_of(result, "activation")] == [4, 8, 16]
+    names = [row["name"] for row in rows_of(result, "weights")]
+    assert names == ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]
+
+
+def test_of_a_deep_net_eight_layers_have_histograms():
+    layers = [part for _ in range(30) for part in (nn.Linear(FEATURES, FEATURES), actlab.nn.ELU())]
+    make = functools.partial(nn.Sequential, *layers, nn.Linear(FEATURES, CLASSES))
+    (result,) = looked([run(make, epochs=1, looks=(1,))])
+    drawn = [row["layer"] for row in rows_of(result, "activation") if "values" in row]
+    assert len(rows_of(result, "activation")) == 30
+    assert (len(drawn), drawn[0], drawn[-1]) == (8, 1, 30)
+
+
+def test_nets_without_activations_or_validation_are_looked_into_too():
+    (result,) = looked([run(functools.partial(nn.Linear, FEATURES, CLASSES), valid=None, looks=(1, 3))])
+    assert [(row["part"], row["epoch"]) for row in result.inside] == [("weights", 1), ("weights", 3)]
+
+
+class Square(nn.Module):
+    def forward(self, x):
+        return x * x
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Softplus()
+
+    def forward(self, x):
+        return x * torch.tanh(self.inner(x))
+
+
+@pytest.mark.parametrize(
+    ("module", "is_one"),
+    [
+        *((module, True) for module in (nn.ReLU(), nn.PReLU(6), actlab.nn.Mish(), Square(), Nested())),
+        *((module, True) for module in (nn.Threshold(0.1, 20.0), nn.Softshrink())),
+        *((module, False) for module in (nn.LayerNorm(6), nn.Softmax(1), nn.Dropout(), nn.Identity())),
+        *((module, False) for module in (nn.Linear(6, 6), nn.BatchNorm1d(6), nn.GLU(), nn.Flatten())),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_an_activation_is_told_by_what_it_does(module, is_one):
+    x = torch.randn(16, 6, generator=torch.Generator().manual_seed(1))
+    module.eval()
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        assert computes_alone(module, module, x, module(x)) is is_one
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+def test_a_module_of_ones_own_is_one_layer_not_what_it_is_made_of(by_hand):
+    make = functools.partial(nn.Sequential, nn.Linear(FEATURES, 4), Nested(), nn.Linear(4, CLASSES))
+    (result,) = looked([run(make, epochs=1, looks=(1,))], by_hand)
+    assert [row["name"] for row in rows_of(result, "activation")] == ["1"]
+
+
+# Nothing changes
+
+
+def normalised():
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+KINDS = {
+    "by hand": lambda: [run(seed=seed, shuffle=True) for seed in (0, 1)],
+    "bf16": lambda: [run(precision="bf16")],
+    "buffers": lambda: [run(normalised, seed=seed) for seed in (0, 1)],
+    "random numbers": lambda: [run(noisy)],
+    "by autograd": lambda: [run(functools.partial(Branching, activation="gelu"))],
+    "early stopping": lambda: [
+        run(seed=n, stopping=Stopping("train_loss", patience=n, threshold=0.9, load_best=True))
+        for n in (1, 2, 9)
+    ],
+    "one diverges": lambda: [run(), run(optimizer=WILD)],
+    "schedule": lambda: [run(schedule=Schedule(lr_scheduler.StepLR, {"step_size": 2}))],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_looked_into_learns_what_it_would_have(kind, one_fleet):
+    def results(looks):
+        runs = [dataclasses.replace(each, epochs=5, looks=looks) for each in KINDS[kind]()]
+        return train_runs(runs, X, Y)
+
+    expected, found = results(()), results((1, 2, 4, 5))
+    assert not any(result.inside for result in expected)
+    assert all(result.inside or result.failure for result in found)
+    for result in found:
+        result.inside = []
+    assert_equal(found, expected)
+
+
+def test_batches_without_their_background_are_not_disturbed():
+    net = functools.partial(nn.Sequential, nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, CLASSES))
+    data = Data(images(-0.4242), torch.arange(96) % CLASSES)
+    rows = {"rows": np.arange(80), "valid": np.arange(80, 96), "epochs": 4}
+    ways = [Loop([run(net, **rows, looks=looks)], True, data) for looks in ((), (1, 2, 3, 4))]
+    (expected,), (found,) = (loop.train() for loop in ways)
+    assert ways[1].packed is not None
+    (whole,) = Loop([run(net, **rows, looks=(4,), shuffle=False)], False, data).train()
+    assert found.inside[-1]["gradient"] == pytest.approx(whole.inside[-1]["gradient"], rel=1e-3)
+    first = [rows_of(result, "weights", 4)[0]["gradient"] for result in (found, whole)]
+    assert first[0] == pytest.approx(first[1], rel=1e-3)
+    found.inside = []
+    assert_equal([found], [expected])
+
+
+def test_a_fleet_that_is_handed_over_is_looked_into_all_the_same():
+    def runs():
+        return [run(seed=seed, epochs=6, looks=(2, 4, 6)) for seed in (0, 1)]
+
+    data = Data(torch.from_numpy(X), torch.from_numpy(Y))
+    expected = Loop(runs(), True, data).train()
+    half = Loop(runs(), True, data).train(until=3)
+    assert isinstance(half, Halfway)
+    found = Loop(runs(), True, data, halfway=copy.deepcopy(half)).train()
+    assert [result.inside for result in found] == [result.inside for result in expected]
+    assert {row["epoch"] for row in found[0].inside} == {2, 4, 6}
+
+
+def test_a_run_that_diverges_has_no_row_of_the_epoch_it_did(one_fleet):
+    fine, wild = train_runs([run(looks=(1, 2, 3)), run(optimizer=WILD, looks=(1, 2, 3))], X, Y)
+    assert {row["epoch"] for row in fine.inside} == {1, 2, 3}
+    assert "diverged" in wild.failure
+    assert len(wild.history) not in {row["epoch"] for row in wild.inside}
+
+
+class Shy(nn.Module):
+    """An activation that cannot be differentiated in evaluation."""
+
+    def forward(self, x):
+        return torch.relu(x) if self.training else torch.relu(x).detach().round()
+
+
+def test_a_net_that_cannot_be_looked_into_is_trained_and_that_is_said(caplog):
+    make = functools.partial(nn.Sequential, nn.Linear(FEATURES, 4), Shy(), nn.Linear(4, CLASSES))
+    with caplog.at_level(logging.WARNING, logger="actlab"):
+        (result,) = train_runs([run(make, looks=(1, 2))], X, Y)
+    assert not result.failure
+    assert len(result.history) == 3
+    assert not rows_of(result, "activation", 1)
+    assert [message for message in caplog.messages if "cannot be looked into" in message]
+
+
+# When
+
+
+@given(
+    epochs=st.integers(1, 400), steps=st.integers(1, 2000), batch_size=st.sampled_from([1, 8, 32, 128, 1024])
+)
+def test_looking_unasked_stays_within_its_share(epochs, steps, batch_size):
+    looks = epochs_to_look(None, epochs, steps, batch_size)
+    assert list(looks) == sorted(set(looks))
+    assert not looks or (looks[0] >= 1 and looks[-1] == epochs)
+    assert len(looks) * (2.5 + ROWS / batch_size) <= SHARE * epochs * steps
+    assert epochs_to_look(True, epochs, steps, batch_size) == tuple(range(1, epochs + 1))
+    assert epochs_to_look(False, epochs, steps, batch_size) == ()
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    ("activation", "kept"),
+    # In float32: relu and tanh keep their outputs, which the next layer keeps anyway; mish its inputs too.
+    [("relu", 4 * 10 * (8 + 4)), ("tanh", 4 * 10 * (8 + 4)), ("mish", 2 * 4 * 10 * (8 + 4))],
+)
+def test_a_step_keeps_what_its_activations_need(activation, kept):
+    assert kept_for_backward(perceptron(activation)(), torch.zeros(10, FEATURES)) == kept
+
+
+def test_nothing_is_looked_at_that_is_not_finite():
+    def broken():
+        net = perceptron("relu")()
+        with torch.no_grad():
+            net.fc1.weight.fill_(math.inf)
+        return net
+
+    (result,) = looked([run(broken, epochs=1, looks=(1,))])
+    assert "diverged" in result.failure
+    assert result.inside == []
