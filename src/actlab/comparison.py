@@ -73,6 +73,7 @@ class Comparison:
     verdicts: pd.DataFrame
     ranking: pd.DataFrame
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
+    inside: pd.DataFrame = field(default_factory=pd.DataFrame)
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def to_csv(self, folder: str | Path) -> list[Path]:

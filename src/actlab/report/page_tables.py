@@ -145,6 +145,19 @@ def _said(mean: pd.DataFrame) -> list[str]:
     return history_insights(mean)
 
 
+def means(results: pd.DataFrame, column: str) -> pd.Series[Any]:
+    """Return the mean of a column by activation; none where there is no finite one."""
+    if not {"activation", column} <= set(results):
+        return pd.Series(dtype=float)
+    values = pd.to_numeric(results[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
+    return values.groupby(results["activation"]).mean().dropna()
+
+
+def memory_unit(found: pd.Series[Any]) -> tuple[str, int]:
+    """Return in what bytes are best said, and how many it is."""
+    return ("MiB", 2**20) if len(found) and found.max() >= 2**20 else ("KiB", 2**10)
+
+
 def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
     """Return what the runs of each activation took."""
     heads = [
@@ -154,6 +167,9 @@ def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
         ("seconds in all", True),
         ("epochs", True),
     ]
+    kept = means(results, "kept")
+    unit, size = memory_unit(kept)
+    heads += [(f"kept by a step, {unit}", True)] if len(kept) else []
     rows = []
     for name in names:
         runs = results[results["activation"] == name]
@@ -163,8 +179,21 @@ def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
         )
         all_of_them = seconds.sum() if seconds.notna().any() else math.nan
         cells = [show(seconds.mean()), show(float(all_of_them)), _span(epochs.dropna().astype(int).to_list())]
+        cells += [rounded(kept.get(name, math.nan) / size)] if len(kept) else []
         rows.append([name, str(len(runs)), *cells])
     return Table(heads, rows)
+
+
+def rounded(value: float, figures: int = 3) -> str:
+    """Return a number in so many figures, a dash where there is none.
+
+    Examples:
+        >>> [rounded(value) for value in (1234.5, 0.0123456, -2.0, math.nan)]
+        ['1234', '0.0123', '−2', '–']
+    """
+    if not math.isfinite(value):
+        return "–"
+    return (f"{value:.0f}" if abs(value) >= 10**figures else f"{value:.{figures}g}").replace("-", "−", 1)
 
 
 def _span(values: Sequence[int]) -> str:

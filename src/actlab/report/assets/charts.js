@@ -56,7 +56,8 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
     const range = made.limits ? { range: made.limits } : {};
     const ticks = made.log ? { type: "log", tickvals: made.ticks, ticktext: made.ticks.map(number) } : {};
     const yaxis = { ...range, ...ticks };
-    draw(plot, traces, base({ height: 290, xaxis: { title: { text: made.x, standoff: 4 }, range: made.span }, yaxis }), made.alt);
+    const whole = made.whole && made.whole[1] - made.whole[0] <= 8 ? { dtick: 1, tick0: 0 } : {};
+    draw(plot, traces, base({ height: 290, xaxis: { title: { text: made.x, standoff: 4 }, range: made.span, ...whole }, yaxis }), made.alt);
   }
 
   const rowsLayout = (made, more) => {
@@ -95,9 +96,9 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
 
   function bars(plot, made) {
     const trace = { type: "bar", orientation: "h", x: made.rows.map((row) => row.value), y: made.rows.map((_, i) => i),
-      marker: { color: made.rows.map((row) => colour(row.series)) }, text: made.rows.map((row) => `${number(row.value)} s`),
+      marker: { color: made.rows.map((row) => colour(row.series)) }, text: made.rows.map((row) => `${number(row.value)} ${made.unit}`),
       textposition: "outside", cliponaxis: false, hoverinfo: "text", width: 0.6, textfont: { color: css("--ink") } };
-    const layout = rowsLayout(made, { xaxis: { title: { text: "seconds of a run", standoff: 6 }, rangemode: "tozero" } });
+    const layout = rowsLayout(made, { xaxis: { title: { text: made.axis, standoff: 6 }, rangemode: "tozero" } });
     layout.margin.r = 70;
     draw(plot, [trace], layout, made.alt);
   }
