@@ -69,13 +69,14 @@ def inside(names=("relu", "tanh", "mish"), runs=((1, 0), (2, 0)), epochs=(1, 2, 
             sizes = rng.normal(-4 - 0.3 * place * (layers - layer), 0.6, 400)
             rows.append(
                 {**run, "part": "activation", "layer": layer, "name": f"activation{layer}", "units": 64}
-                | {"dead": 0.1 * step * layer / layers * (place == 0), "saturated": 0.1 + 0.05 * step}
+                | {"dead": min(0.1 * step * layer / layers, 1.0) * (place == 0)}
+                | {"saturated": min(0.1 + 0.05 * step + 0.02 * place, 1.0)}
                 | {"low": values.min(), "high": values.max(), "values": histogram(values)}
                 | {"grad_zero": 0.5 * (place == 0), "grad_low": sizes.min(), "grad_high": sizes.max()}
                 | {"gradients": histogram(sizes)}
             )
         for layer in range(1, layers + 2):
-            size = 0.01 * 0.1 ** (place * (layers + 1 - layer))
+            size = 0.01 * 0.1 ** (min(place, 4) * (layers + 1 - layer))
             rows.append({**run, "part": "weights", "layer": layer, "name": f"fc{layer}", "gradient": size})
     return pd.DataFrame(rows)
 

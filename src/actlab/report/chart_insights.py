@@ -70,7 +70,7 @@ def learning_insights(history: pd.DataFrame, names: Sequence[str], of: Labels) -
         train, valid = (mean[column].to_numpy(float) for column in ("train_loss", "valid_loss"))
         start = overfits(train, valid)
         if start is not None:
-            rise = f" (+{percent(valid[-1] / valid[start] - 1)})" if valid[start] > 0 else ""
+            rise = f" (+{100 * (valid[-1] / valid[start] - 1):.1f} %)" if valid[start] > 0 else ""
             over.append(f"{of[name]} after epoch {mean['epoch'].iloc[start]}{rise}")
         has_accuracy = "valid_acc" in mean and mean["valid_acc"].notna().all()
         best = mean["valid_acc"].to_numpy(float) if has_accuracy else valid
@@ -114,16 +114,14 @@ def unit_insights(inside: pd.DataFrame, names: Sequence[str], of: Labels) -> lis
             "below 0.001 on every row looked at: hardly anything trains through them."
         )
     if len(last) and worst.empty:
-        said.append(f"No layer has {percent(_DEAD)} or more of dead units at the last look.")
+        said.append(f"No layer has {percent(_DEAD)} or more dead units at the last look.")
     if grown := _grown(rows, worst, of):
         said.append(f"Dead units grow in number: {listed(grown)}.")
     saturated = _by_layer(last_looks(rows), "saturated").sort_values("saturated", ascending=False)
     if len(saturated):
         most = saturated.iloc[0]
-        said.append(
-            f"Most saturated is layer {most['layer']} of {of[most['activation']]}: "
-            f"the slope is below 0.05 for {percent(most['saturated'])} of its values."
-        )
+        whose = f"{of[most['activation']]}'s values in layer {most['layer']}"
+        said.append(f"Most saturated: the slope is below 0.05 for {percent(most['saturated'])} of {whose}.")
     return said
 
 
@@ -152,17 +150,25 @@ def gradient_insights(inside: pd.DataFrame, names: Sequence[str], of: Labels) ->
     if ratio.empty:
         return []
     found = np.exp(np.log(ratio["ratio"]).groupby(ratio["activation"]).mean()).sort_values()
-    said = [f"{of[found.index[0]]}'s first layer gets {_times(found.iloc[0])} the last layer's gradient"]
-    if len(found) > 1:
-        said.append(f"{of[found.index[-1]]}'s gets {_times(found.iloc[-1])} it")
-    where = "at the last look, root mean square of a weight" + (
-        "; the others are between" if len(found) > 2 else ""
-    )
-    return [f"{', '.join(said)} ({where})."]
+    ends = [f"{_times(found[name])} for {of[name]}" for name in dict.fromkeys(found.index[[0, -1]])]
+    between = ", the others between" if len(found) > 2 else ""
+    return [
+        "The first layer's gradient beside the last layer's, root mean square of a weight at the last look: "
+        f"{' and '.join(ends)}{between}."
+    ]
 
 
 def _times(ratio: float) -> str:
-    return f"1/{1 / ratio:.3g} of" if ratio < 0.5 else f"{ratio:.3g} times"
+    """Return a ratio as a person says it.
+
+    Examples:
+        >>> _times(1 / 400), _times(1.5), _times(1 / 1234567), _times(1e-12)
+        ('1/400', '1.5 times', '1/1,230,000', '1e−12 times')
+    """
+    if 1e-9 < ratio < 0.5:
+        rounded = float(f"{1 / ratio:.3g}")
+        return f"1/{rounded:,.0f}" if rounded >= 100 else f"1/{rounded:g}"
+    return "about the same" if 0.95 < ratio < 1.05 else f"{ratio:.3g} times".replace("-", "−")
 
 
 def runs_insights(results: pd.DataFrame, of: Labels) -> list[str]:
@@ -181,11 +187,10 @@ def runs_insights(results: pd.DataFrame, of: Labels) -> list[str]:
     if len(scored) < 2 or scored["score"].min() == scored["score"].max():
         return said
     if parts := _variance(scored):
-        figures = [f"{percent(share)} with {what} ({percent(luck)})" for what, share, luck in parts]
-        said.append(
-            f"Of the variance of the scores, by sums of squares and each by itself, there goes "
-            f"{listed(figures)}; in brackets what luck alone would give."
-        )
+        figures = [
+            f"{percent(share)} goes with {what} (by luck {percent(luck)})" for what, share, luck in parts
+        ]
+        said.append(f"Of the variance of the scores, by sums of squares, {listed(figures)}.")
     ends = (scored.iloc[int(scored["score"].argmax())], scored.iloc[int(scored["score"].argmin())])
     best, worst = (f"{_run(row, of)}, {row['score']:.4f}" for row in ends)
     return [*said, f"Best run: {best}; worst: {worst}."]
@@ -233,17 +238,17 @@ def function_insights(names: Sequence[str], of: Labels) -> list[str]:
         slope = derivatives(module, x)[1].numpy()
         most = float(slope.max())
         if most < 0.999:
-            low.append(f"{of[name]} ({most:.3g})")
+            low.append(f"{of[name]} (at most {most:.3g})")
         elif most > 1.001 and slope[-1] < most and slope[0] < most:  # it does not grow for ever
-            steep.append(f"{of[name]} ({most:.3g})")
+            steep.append(f"{of[name]} (up to {most:.3g})")
         if places := _flat(name, slope, x.numpy()):
             flat.append(f"{of[name]} ({places})")
         if slope.min() < -1e-6 and most > 1e-6:
             turning.append(f"{of[name]} (slope down to −{-slope.min():.2g})")
     said = [
-        ("The slope is everywhere below 1, at most the figure in brackets", low),
-        ("It is somewhere above 1", steep),
-        ("It is exactly 0, so that nothing trains, in a part of the line", flat),
+        ("Slope everywhere below 1", low),
+        ("Slope somewhere above 1", steep),
+        ("Slope of exactly 0 in a part of the line, where nothing trains", flat),
         ("Not monotonic", turning),
     ]
     return [f"{what}: {listed(which)}." for what, which in said if which]

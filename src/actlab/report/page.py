@@ -88,6 +88,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     names = [str(name) for name in ranking["activation"]]
     of = charts.labels(names)
     said = [_legible(sentence, names) for sentence in _sentences(comparison)]
+    judged, has_history = about.get("kind") != "training", len(comparison.history) > 0
     points = bool(about.get("points"))
     found = charts.differences(comparison.verdicts, names[0]) if names else {}
     made = {
@@ -104,7 +105,8 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "title": f"{', '.join(of.values())}: {about.get('data', 'comparison')}"[:120],
         "headline": said[0],
         "sentences": said[1:],
-        "judged": about.get("kind") != "training",
+        "judged": judged,
+        "one_run": len(comparison.results) == 1,
         "unfinished": bool(about.get("unfinished")),
         "about": about,
         "facts": repeat.facts(about),
@@ -119,7 +121,8 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "ranking": tables.ranking_table(ranking, found, points),
         "matrix": tables.matrix(names, comparison.verdicts, points) if len(comparison.verdicts) else None,
         "each": figures.each(comparison.history, names, of),
-        "learnt": tables.learning_table(comparison.history, names) if len(comparison.history) else None,
+        "has_history": has_history,
+        "learnt": tables.learning_table(comparison.history, names) if judged and has_history else None,
         "inside": _inside(inside, names, of, about.get("inside") or {}),
         "cost": tables.cost_table(comparison.results, names),
         "tuning": tables.tuning_table(comparison.tuning, names),

@@ -19,7 +19,7 @@ HEAT_NAMES = 8  # activations that have histograms
 _NEEDED = {"activation", "epoch", "part", "layer"}
 _UNITS = {"dead": "dead units", "saturated": "saturated values"}
 _RUN = ("activation", "split", "fold", "seed")
-_POINTS = 100  # of a line: its panels are many
+_POINTS = 1500  # of all lines in one set of axes, and 100 of one, at most: such axes are many
 
 
 def looks(inside: pd.DataFrame, part: str) -> pd.DataFrame:
@@ -108,10 +108,10 @@ def _lines(
     *,
     log: bool = False,
 ) -> list[Chart]:
-    lines = []
+    lines, most = [], min(100, _POINTS // max(len(names), 1))
     for series, name in enumerate(names):
         own = values[whose == name]
-        line, _ = spread(own, at[own.index], _POINTS, log=log)
+        line, _ = spread(own, at[own.index], most, log=log)
         if any(y is not None for y in line["y"]):
             lines.append({"name": name, "series": series, **line})
     return lines

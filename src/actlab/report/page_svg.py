@@ -219,5 +219,14 @@ def text(x: float, y: float, shown: str, anchor: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number as an axis has it."""
-    return f"{value:.6g}".replace("-", "−")
+    """Return a number as an axis has it.
+
+    Examples:
+        >>> number(0.25), number(-3.0), number(0.00001), number(2.5e-4)
+        ('0.25', '−3', '1e−5', '2.5e−4')
+    """
+    shown = f"{value:.6g}"
+    if 0 < abs(value) < 1e-3:
+        digits, power = f"{value:.5e}".split("e")
+        shown = f"{float(digits):g}e{int(power)}"
+    return shown.replace("-", "−")

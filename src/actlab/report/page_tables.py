@@ -16,6 +16,7 @@ from actlab.report.page_svg import symbol
 from actlab.report.tables import plain
 
 _WIDE = 12  # activations; beyond, a pair is a sign and a number
+_HEADS = {"kept": "bytes kept"}
 _NAMES = {"valid_acc": "validation accuracy", "valid_loss": "validation loss"}
 
 
@@ -231,7 +232,7 @@ def runs_table(results: pd.DataFrame, of: Labels) -> dict[str, Any]:
     numeric = {name: _is_number(results[name]) for name in names}
     values = [[plain(value) for value in row] for row in results[names].itertuples(index=False)]
     texts = [[show(value) for value in row] for row in values]
-    heads = [(name.replace("_", " "), numeric[name]) for name in names]
+    heads = [(_HEADS.get(name, name.replace("_", " ")), numeric[name]) for name in names]
     axes = [
         i for i, name in enumerate(names) if name not in ("alone", "failure") and results[name].nunique() > 1
     ]

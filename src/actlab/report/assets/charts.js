@@ -9,7 +9,10 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
   const colour = (series) => css(`--c${series % COLOURS}`);
   const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const label = (name) => escaped(actlab.labels[name] ?? name);
-  const number = (value) => String(Number(value.toPrecision(4))).replace("-", "−");
+  const number = (value) => {
+    const rounded = Number(value.toPrecision(4));
+    return (rounded && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded)).replaceAll("-", "−");
+  };
 
   function base(more) {
     const axis = { gridcolor: css("--line"), linecolor: css("--soft"), zeroline: false, automargin: false };

@@ -39,7 +39,7 @@
 
   actlab.choose = (test) => { inPlot = test; apply(); };
   actlab.onChosen = (listener) => listeners.push(listener);
-  if (table) {
+  if (table && rows.length > 1) {
     lines = [...table.tBodies[0].rows].map((row, run) => {
       row.dataset.run = run;
       return { row, text: row.textContent.toLowerCase() };
