@@ -106,7 +106,9 @@ def unit_insights(inside: pd.DataFrame, names: Sequence[str], of: Labels) -> lis
         return []
     last = _by_layer(last_looks(rows), "dead")
     said = []
-    worst = last.loc[last.groupby("activation")["dead"].idxmax()].sort_values("dead", ascending=False)
+    worst = last.loc[last.groupby("activation")["dead"].idxmax()].sort_values(
+        "dead", ascending=False, kind="stable"
+    )
     worst = worst[worst["dead"] >= _DEAD]
     for row in worst[:3].to_dict("records"):
         said.append(
@@ -117,7 +119,9 @@ def unit_insights(inside: pd.DataFrame, names: Sequence[str], of: Labels) -> lis
         said.append(f"No layer has {percent(_DEAD)} or more dead units at the last look.")
     if grown := _grown(rows, worst, of):
         said.append(f"Dead units grow in number: {listed(grown)}.")
-    saturated = _by_layer(last_looks(rows), "saturated").sort_values("saturated", ascending=False)
+    saturated = _by_layer(last_looks(rows), "saturated").sort_values(
+        "saturated", ascending=False, kind="stable"
+    )
     if len(saturated):
         most = saturated.iloc[0]
         whose = f"{of[most['activation']]}'s values in layer {most['layer']}"

@@ -180,6 +180,7 @@ def _inside(inside: Any, names: Sequence[str], of: charts.Labels, about: Mapping
     return {
         "units": units,
         "weights": weights,
+        "fewer": within.left_out(inside, units, "activation") or within.left_out(inside, weights, "weights"),
         "heats": within.heats(inside, names, of),
         "rows": about.get("rows"),
         "off": about.get("off"),

@@ -1,4 +1,4 @@
-"""Histograms over the epochs as small maps in SVG: a column for each look, the stronger the colour the more."""
+"""Histograms over the epochs as small maps in SVG: a column a look, the stronger its colour the more."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ HEAT_NAMES = 8  # activations that have histograms
 _NEEDED = {"activation", "epoch", "part", "layer"}
 _UNITS = {"dead": "dead units", "saturated": "saturated values"}
 _RUN = ("activation", "split", "fold", "seed")
+_ROWS = 300  # of a table; with more, of each activation only as many layers as have panels
 _POINTS = 1500  # of all lines in one set of axes, and 100 of one, at most: such axes are many
 
 
@@ -190,12 +191,26 @@ def weights_table(inside: pd.DataFrame, names: Sequence[str]) -> Table | None:
     return Table(heads, cells)
 
 
+def left_out(inside: pd.DataFrame, table: Table | None, part: str) -> bool:
+    """Return whether a table of a part has fewer layers than there were looks into."""
+    rows = looks(inside, part)
+    return table is not None and len(table.rows) < len(rows[["activation", "layer"]].drop_duplicates())
+
+
 def _by_layer(rows: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, int, pd.DataFrame]]:
-    found = []
-    for name in names:
-        own = rows[rows["activation"] == name]
-        found += [(name, layer, own[own["layer"] == layer]) for layer in sorted(set(own["layer"].to_list()))]
-    return found
+    """Return the rows of each activation and layer, of deep nets with many activations some layers."""
+    groups: dict[Any, Any] = rows.groupby(["activation", "layer"], sort=False).indices
+    layers: dict[str, list[int]] = {name: [] for name in names}
+    for name, layer in groups:
+        if name in layers:
+            layers[name].append(layer)
+    if sum(map(len, layers.values())) > _ROWS:
+        layers = {name: some_layers(sorted(all_of), LAYERS) for name, all_of in layers.items() if all_of}
+    return [
+        (name, layer, rows.iloc[groups[name, layer]])
+        for name, some in layers.items()
+        for layer in sorted(some)
+    ]
 
 
 def _named(rows: pd.DataFrame) -> str:

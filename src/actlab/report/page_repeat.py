@@ -32,7 +32,7 @@ def facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def call(names: Sequence[str], about: Mapping[str, Any]) -> str:
-    """Return a comparison as a call in Python, where no command line has made it.
+    """Return a comparison, or a training, as a call in Python, where no command line has made it.
 
     Args:
         names: The activations.
@@ -46,10 +46,12 @@ def call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         >>> print(call(["relu"], about | {"settings": {"epochs": 5, "batch_size": 128}}))
         actlab.compare(['relu'], 'digits', seeds=2, tune={'lr': [0.1, 0.2]}, epochs=5)
     """
-    given, said = _design(about), []
     usual = {one.name: one.default for one in dataclasses.fields(TrainSettings)}
     settings = about.get("settings") or {}
-    given |= {name: value for name, value in settings.items() if usual.get(name, math.nan) != value}
+    changed = {name: value for name, value in settings.items() if usual.get(name, math.nan) != value}
+    if about.get("kind") == "training":
+        return _training(names[0], about.get("data", "data"), changed)
+    given, said = {**_design(about), **changed}, []
     words = [f"{name}={value!r}" for name, value in given.items()]
     if (net := about.get("net", _OWN_NET)) != _OWN_NET:
         words.insert(0, "module=module")
@@ -60,6 +62,15 @@ def call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         said.append(f"# it ended by {_one_line(about['race']['ended'])}")
     start = [repr(list(names)), repr(about.get("data", "data"))]
     return "\n".join([*said, f"actlab.compare({', '.join([*start, *words])})"])
+
+
+def _training(name: str, data: str, changed: Mapping[str, Any]) -> str:
+    """Return one training as a call in Python."""
+    words = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+    return (
+        "from actlab import load_data\nfrom actlab.training import TrainSettings, train\n\n"
+        f"train(load_data({data!r}), {name!r}, TrainSettings({words}))"
+    )
 
 
 def _design(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@
     const text = cell.textContent.trim();
     if (text === "–" || text === "") return null;
     if (!cell.classList.contains("n")) return text;
-    const number = Number.parseFloat(text.replace("−", "-"));
+    const number = Number.parseFloat(text.replaceAll("−", "-"));
     return Number.isNaN(number) ? null : number;
   }
 
