@@ -57,6 +57,57 @@ def comparison(names=("relu", "tanh", "mish"), seeds=4, epochs=12, folds=3, **ch
     return Comparison(**{**parts, **changed})
 
 
+def inside(names=("relu", "tanh", "mish"), runs=((1, 0), (2, 0)), epochs=(1, 2, 5, 12), layers=2):
+    """Return made-up looks into nets: the first activation's units die, the last one's gradients vanish."""
+    rng, rows = np.random.default_rng(1), []
+    for (place, name), (fold, seed), (step, epoch) in itertools.product(
+        enumerate(names), runs, enumerate(epochs)
+    ):
+        run = {"activation": name, "split": 0, "fold": fold, "seed": seed, "epoch": epoch}
+        for layer in range(1, layers + 1):
+            values = rng.normal(0, 1 + 0.2 * step, 400).clip(0 if place == 0 else -9)
+            sizes = rng.normal(-4 - 0.3 * place * (layers - layer), 0.6, 400)
+            rows.append(
+                {**run, "part": "activation", "layer": layer, "name": f"activation{layer}", "units": 64}
+                | {"dead": min(0.1 * step * layer / layers, 1.0) * (place == 0)}
+                | {"saturated": min(0.1 + 0.05 * step + 0.02 * place, 1.0)}
+                | {"low": values.min(), "high": values.max(), "values": histogram(values)}
+                | {"grad_zero": 0.5 * (place == 0), "grad_low": sizes.min(), "grad_high": sizes.max()}
+                | {"gradients": histogram(sizes)}
+            )
+        for layer in range(1, layers + 2):
+            size = 0.01 * 0.1 ** (min(place, 4) * (layers + 1 - layer))
+            rows.append({**run, "part": "weights", "layer": layer, "name": f"fc{layer}", "gradient": size})
+    return pd.DataFrame(rows)
+
+
+def histogram(values):
+    counts, _ = np.histogram(values, 20)
+    return " ".join(str(round(1000 * count / len(values))) for count in counts)
+
+
+def training(**changed):
+    """Return a made-up training of one net, in the form of a comparison."""
+    whole = comparison(("relu",), seeds=1, folds=1)
+    about = {"kind": "training", "data": "digits", "metric": "accuracy", "settings": {"epochs": 12}}
+    parts = {
+        "results": whole.results.drop(columns=["split", "fold", "chance", "key"]),
+        "history": whole.history.drop(columns=["split", "fold", "seed"]),
+        "ranking": whole.ranking,
+        "verdicts": pd.DataFrame(),
+        "about": about,
+    }
+    return Comparison(**{**parts, **changed})
+
+
+def unfinished():
+    """Return a comparison of which some trainings are not done."""
+    whole = comparison()
+    results = whole.results[:20]
+    about = {**whole.about, "unfinished": {"done": 20, "planned": 36}}
+    return comparison(results=results, ranking=ranking(results), verdicts=pd.DataFrame(), about=about)
+
+
 def verdicts(names, runs):
     rows = []
     for (i, a), (j, b) in itertools.combinations(enumerate(names), 2):

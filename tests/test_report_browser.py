@@ -9,7 +9,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
 from actlab.report.page import write_report
-from tests.reports import HOSTILE, all_diverged, browser, comparison  # noqa: F401
+from tests.reports import HOSTILE, all_diverged, browser, comparison, inside, training, unfinished  # noqa: F401
 
 LINES = "#parallel .run"
 ROWS = "#runs-table tbody tr"
@@ -44,6 +44,13 @@ def opened(browser, tmp_path):  # noqa: F811
     assert wrong == []
 
 
+def whole():
+    """Return a comparison that has something for every part of the page."""
+    made = comparison()
+    kept = made.results["activation"].map({"relu": 65536, "tanh": 65536, "mish": 196608})
+    return comparison(results=made.results.assign(kept=kept), inside=inside())
+
+
 def count(page):
     return page.locator(ROWS).count()
 
@@ -57,14 +64,15 @@ def heading(page, name):
 
 
 def test_every_chart_is_drawn(opened):
-    page = opened(comparison())
-    assert page.locator("figure.chart").count() == 4
+    page = opened(whole())
+    assert page.locator("figure.chart").count() == 7
     for place in page.locator("figure.chart .plot").all():
         assert place.locator(".main-svg").first.bounding_box()["height"] > 50
         drawn = place.locator(".scatterlayer path, .barlayer path")
         assert drawn.count() > 0
     assert page.locator("figure.chart .static").first.is_hidden()
     assert page.locator(".each svg .line").count() == 6
+    assert page.locator(".heats svg .heat path").count() > 12 * 4
     assert page.locator(LINES).count() == 36
     assert page.locator("[role=img]:not([aria-label])").count() == 0
 
@@ -145,6 +153,56 @@ def test_sorting_by_mouse_and_by_keyboard(opened):
     assert page.locator("#runs-table th[aria-sort]").count() == 1
 
 
+def cells(page, table, place):
+    return page.locator(f"{table} tbody tr > :nth-child({place})").all_inner_texts()
+
+
+def sorted_by(page, table, name):
+    """Press the heading of a table."""
+    page.locator(f"{table} thead").get_by_role("button", name=name, exact=True).click()
+
+
+def test_the_ranking_is_sorted_by_its_headings_by_mouse_and_by_keyboard(opened):
+    page = opened(comparison(("relu", "tanh", "mish", "elu"), verdicts=comparison().verdicts))
+    difference = "difference to the first, in points"
+    sorted_by(page, "#ranking", difference)
+    assert cells(page, "#ranking", 2) == ["mish", "tanh", "relu", "elu"]  # -2, -1, and two without
+    page.keyboard.press("Enter")
+    assert cells(page, "#ranking", 2) == ["tanh", "mish", "relu", "elu"]
+    assert page.locator("#ranking th[aria-sort]").get_attribute("aria-sort") == "descending"
+    sorted_by(page, "#ranking", "runs")  # all the same: as it was written
+    assert cells(page, "#ranking", 2) == ["relu", "tanh", "mish", "elu"]
+    assert page.locator("#ranking th[aria-sort]").count() == 1
+    page.locator("#ranking thead").get_by_role("button", name="activation").focus()
+    page.keyboard.press("Space")
+    assert cells(page, "#ranking", 2) == ["elu", "mish", "relu", "tanh"]
+
+
+def test_other_tables_are_sorted_as_numbers(opened):
+    page = opened(whole())
+    sorted_by(page, "#costs", "kept by a step, KiB")
+    assert cells(page, "#costs", 6) == ["64", "64", "192"]
+    sorted_by(page, "#inside-weights", "gradient of a weight")
+    gradients = cells(page, "#inside-weights", 4)
+    assert gradients[:2] == ["1e−06", "0.0001"]
+    assert gradients[-1] == "0.01"
+    sorted_by(page, "#inside-units", "dead units, %")
+    sorted_by(page, "#inside-units", "dead units, %")
+    assert cells(page, "#inside-units", 5)[:2] == ["30", "15"]
+    sorted_by(page, "#learnt", "validation loss, lowest")
+    lowest = [float(cell) for cell in cells(page, "#learnt", 2)]
+    assert lowest == sorted(lowest)
+    assert page.locator("#matrix button").count() == 0
+
+
+def test_a_hint_says_how_to_zoom_and_is_not_printed(opened):
+    page = opened(comparison())
+    hint = page.get_by_text("drag to zoom in, double-click to see all again")
+    expect(hint).to_be_visible()
+    page.emulate_media(media="print")
+    expect(hint).to_be_hidden()
+
+
 def test_the_filter_takes_words_and_conditions(opened):
     page = opened(comparison())
     box = page.get_by_label("Find in the table")
@@ -187,7 +245,7 @@ def test_dark_mode_changes_page_and_charts(opened):
 
 
 def test_with_scripts_off_tables_and_curves_are_there(opened):
-    page = opened(comparison(), java_script_enabled=False)
+    page = opened(whole(), java_script_enabled=False)
     assert page.locator(ROWS).count() == 36
     for what in (
         "#ranking",
@@ -195,6 +253,9 @@ def test_with_scripts_off_tables_and_curves_are_there(opened):
         "#learnt",
         "figure.forest svg",
         "figure.learning svg.swatch",
+        "#inside-units",
+        "figure.units svg",
+        ".heats svg",
         ".each svg",
     ):
         assert page.locator(what).first.is_visible(), what
@@ -203,13 +264,14 @@ def test_with_scripts_off_tables_and_curves_are_there(opened):
 
 
 def test_nothing_of_hostile_names_is_executed(opened):
-    whole = comparison(tuple(HOSTILE), seeds=1)
-    page = opened(
-        comparison(tuple(HOSTILE), seeds=1, results=whole.results.assign(**{HOSTILE[1]: HOSTILE[0]}))
-    )
-    for button in page.locator("figure.learning .legend button").all():
+    made = comparison(tuple(HOSTILE), seeds=1)
+    results = made.results.assign(**{HOSTILE[1]: HOSTILE[0]})
+    looks = inside(tuple(HOSTILE)).assign(name=HOSTILE[0])
+    page = opened(comparison(tuple(HOSTILE), seeds=1, results=results, inside=looks))
+    for button in page.locator("figure.units .legend button").all():
         button.click()
         button.click()
+    sorted_by(page, "#inside-units", "name")
     page.locator(".plot").first.hover()
     assert page.evaluate("window.stolen") is None
     assert page.locator("img").count() == 0
@@ -221,7 +283,11 @@ def test_nothing_of_hostile_names_is_executed(opened):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("made", [all_diverged, lambda: comparison(("relu",), seeds=1, folds=1, epochs=1)])
+def one_run():
+    return comparison(("relu",), seeds=1, folds=1, epochs=1, inside=inside(("relu",), epochs=(1,)))
+
+
+@pytest.mark.parametrize("made", [all_diverged, one_run, training, unfinished])
 def test_a_page_with_little_in_it_opens(opened, made):
     page = opened(made())
     assert page.locator("h1").inner_text()
@@ -246,14 +312,15 @@ def test_a_thousand_runs_of_fifty_activations_are_usable(opened):
 
 @pytest.mark.parametrize("how", [{}, {"viewport": {"width": 400, "height": 800}}])
 def test_no_part_is_wider_than_the_window(opened, how):
-    page = opened(comparison(("relu", "tanh", "module.of.somebody:WithALongNameOfItsOwn")), **how)
+    names = ("relu", "tanh", "module.of.somebody:WithALongNameOfItsOwn")
+    page = opened(comparison(names, inside=inside(names, layers=3)), **how)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(opened, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-    page = opened(comparison(), color_scheme=scheme)
+    page = opened(whole(), color_scheme=scheme)
     found = axe.Axe().run(page).response["violations"]
     assert [
         f"{one['id']}: {one['nodes'][0]['html'][:200]}"

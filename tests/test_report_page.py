@@ -39,6 +39,7 @@ def test_the_verdict_is_the_headline_and_everything_follows_in_its_order():
     assert re.findall(r'<h2 id="[\w-]+">([^<]*)</h2>', page) == [
         "Verdicts",
         "Learning",
+        "Inside the nets",
         "All 36 runs",
         "The functions",
         "Cost",
@@ -75,7 +76,7 @@ def test_a_page_asks_for_nothing_and_only_its_own_scripts_may_run():
     assert not re.search(r"url\((?!#)", page.split("<script")[0])
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     assert policy.startswith("default-src 'none'; script-src ")
-    assert len(re.findall(r"'sha256-[\w+/=]{44}'", html.unescape(policy))) == page.count("<script>") == 4
+    assert len(re.findall(r"'sha256-[\w+/=]{44}'", html.unescape(policy))) == page.count("<script>") == 5
     assert page.count("plotly.js v") == 1
 
 
@@ -100,7 +101,7 @@ def test_hostile_names_are_text():
     about = {**whole.about, "data": HOSTILE[0], "command": HOSTILE[1], "settings": {HOSTILE[0]: HOSTILE[1]}}
     results = whole.results.assign(failure=HOSTILE[0], **{HOSTILE[1]: HOSTILE[2]})
     page = render(dataclasses.replace(whole, about=about, results=results))
-    assert page.count("</script>") == page.count("<script>") + 1 == 5
+    assert page.count("</script>") == page.count("<script>") + 1 == 6
     assert "<img" not in body(page)
     assert 'onmouseover="window' not in body(page)
     assert "49" not in page.split("&lt;!--&lt;script&gt;%{y}")[1][:20]

@@ -69,23 +69,50 @@ def _lowest(epochs: list[int], valid: Floats) -> str:
     return f"Best epoch: {epochs[low]} of {epochs[-1]}, with validation loss {valid[low]:.4g}."
 
 
+def overfits(train: Floats, valid: Floats) -> int | None:
+    """Return where overfitting starts: validation loss is lowest, and training loss falls from there on.
+
+    Args:
+        train: Losses (n,), finite.
+        valid: Losses (n,), finite.
+
+    Examples:
+        >>> overfits(np.array([3.0, 2.0, 1.0]), np.array([3.0, 2.0, 2.5]))
+        1
+    """
+    low = int(valid.argmin())
+    return low if low < len(valid) - 1 and train[-1] < train[low] else None
+
+
 def _overfitting(epochs: list[int], train: Floats, valid: Floats) -> str:
     low = int(valid.argmin())
     if low == len(valid) - 1:
         return f"No overfitting seen: validation loss is lowest, {valid[low]:.4g}, in the last epoch."
     rise = "" if valid[low] <= 0 else f" ({100 * (valid[-1] / valid[low] - 1):+.1f} %)"
     rising = f"rises from its lowest, {valid[low]:.4g}, to {valid[-1]:.4g} at the end{rise}"
-    if train[-1] < train[low]:
+    if overfits(train, valid) is not None:
         falling = f"while training loss falls from {train[low]:.4g} to {train[-1]:.4g}"
         return f"Overfitting starts after epoch {epochs[low]}: validation loss {rising}, {falling}."
     both = f"and training loss goes from {train[low]:.4g} to {train[-1]:.4g}"
     return f"No overfitting seen: after epoch {epochs[low]} validation loss {rising}, {both}: neither falls."
 
 
+def last_gain(accuracy: Floats) -> int:
+    """Return where the best accuracy so far last rose by more than a thousandth."""
+    gains = np.flatnonzero(np.diff(np.maximum.accumulate(accuracy)) > _GAIN)
+    return int(gains[-1]) + 1 if len(gains) else 0
+
+
+def last_fall(valid: Floats) -> int:
+    """Return where the lowest loss so far last fell by more than a thousandth of itself."""
+    best = np.minimum.accumulate(valid)
+    falls = np.flatnonzero(best[:-1] - best[1:] > _GAIN * np.abs(best[:-1]))
+    return int(falls[-1]) + 1 if len(falls) else 0
+
+
 def _plateau(epochs: list[int], accuracy: Floats) -> str:
     best = np.maximum.accumulate(accuracy)
-    gains = np.flatnonzero(np.diff(best) > _GAIN) + 1
-    last = int(gains[-1]) if len(gains) else 0
+    last = last_gain(accuracy)
     if last == len(accuracy) - 1:
         gain = best[last] - best[last - 1]
         return f"Accuracy was still improving: the last epoch gained {gain:.4f}."
@@ -96,8 +123,7 @@ def _plateau(epochs: list[int], accuracy: Floats) -> str:
 
 def _loss_plateau(epochs: list[int], valid: Floats) -> str:
     best = np.minimum.accumulate(valid)
-    falls = np.flatnonzero(best[:-1] - best[1:] > _GAIN * np.abs(best[:-1])) + 1
-    last = int(falls[-1]) if len(falls) else 0
+    last = last_fall(valid)
     if last == len(valid) - 1:
         fall = best[last - 1] - best[last]
         return f"Validation loss was still improving: the last epoch lowered it by {fall:.4g}."

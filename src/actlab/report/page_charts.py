@@ -180,35 +180,71 @@ def _line(history: pd.DataFrame, name: str, metric: str, series: int, most: int)
     if not {"activation", "epoch", metric} <= set(history):
         return {"name": name, "series": series, "x": [], "y": []}
     rows = history[history["activation"] == name]
-    values = pd.to_numeric(rows[metric], errors="coerce").replace([math.inf, -math.inf], math.nan)
-    found = values.groupby(rows["epoch"]).agg(["mean", "min", "max"])
+    line, lowest = spread(rows[metric], rows["epoch"], most)
+    marked = {"mark": lowest} if metric == "valid_loss" and lowest is not None else {}
+    return {"name": name, "series": series, **line, **marked}
+
+
+def spread(
+    values: pd.Series[Any], at: pd.Series[Any], most: int, *, log: bool = False
+) -> tuple[Chart, int | None]:
+    """Return a line through the means of values, with the band from the lowest to the highest.
+
+    Args:
+        values: What is not finite is left out.
+        at: The place of each, a whole number.
+        most: So many points are kept, the last and the lowest mean among them.
+        log: Take the geometric mean, of what is positive.
+
+    Returns:
+        The line, and which of its points is lowest, if there is any.
+    """
+    finite = pd.to_numeric(values, errors="coerce").replace([math.inf, -math.inf], math.nan)
+    found = (np.log10(finite.where(finite > 0)) if log else finite).groupby(at).agg(["mean", "min", "max"])
+    found = 10.0**found if log else found
     low = int(np.argmin(found["mean"].fillna(math.inf))) if len(found) else 0
     keep = sorted({*range(0, len(found), max(1, math.ceil(len(found) / most))), len(found) - 1, low})
+    lowest = keep.index(low) if found["mean"].notna().any() else None
     found = found.iloc[keep] if len(found) else found
-    line = {
-        "name": name,
-        "series": series,
-        "x": [int(epoch) for epoch in found.index],
-        **dict(zip(("y", "low", "high"), (digits(found[c]) for c in ("mean", "min", "max")), strict=True)),
-    }
-    if metric == "valid_loss" and found["mean"].notna().any():
-        line["mark"] = keep.index(low)
-    return line
+    numbers = (digits(found[c]) for c in ("mean", "min", "max"))
+    return {
+        "x": [int(x) for x in found.index],
+        **dict(zip(("y", "low", "high"), numbers, strict=True)),
+    }, lowest
 
 
-def panel(title: str, x: str, lines: Sequence[Chart], *, loss: bool = False, limits: Any = None) -> Chart:
-    """Return one set of axes with its lines; ``limits`` cuts off what is beyond."""
-    log = False
-    if loss:
+def panel(
+    title: str,
+    x: str,
+    lines: Sequence[Chart],
+    *,
+    loss: bool = False,
+    log: bool = False,
+    limits: Sequence[float] | None = None,
+) -> Chart:
+    """Return one set of axes with its lines.
+
+    Args:
+        title: What is drawn.
+        x: Over what.
+        lines: As :func:`spread` returns them, with ``name`` and ``series``.
+        loss: The scale is logarithmic where the values fall by far.
+        log: The scale is logarithmic; all values are positive.
+        limits: What is beyond is cut off.
+    """
+    if loss or log:
         flat = [y for line in lines for y in line["y"] if y is not None]
-        ends = [y for line in lines for y in line.get("low", []) if y is not None]
-        tops = [y for line in lines for y in line.get("high", []) if y is not None]
-        log = min([*flat, *ends]) > 0 and max(flat) / min(flat) >= _DECADES
+        ends = [y for line in lines for end in ("low", "high") for y in line.get(end, []) if y is not None]
+        log = log or (min([*flat, *ends]) > 0 and max(flat) / min(flat) >= _DECADES)
     xs = [x for line in lines for x in line["x"]]
     room = 0.02 * (max(xs) - min(xs)) or 1.0  # for the dots at the ends
     span = [min(xs) - room, max(xs) + room]
-    found = {"title": title, "x": x, "lines": list(lines), "log": bool(log), "limits": limits, "span": span}
-    return found | ({"ticks": decades(min([*flat, *ends]), max([*flat, *tops]))} if log else {})
+    found = {"title": title, "x": x, "lines": list(lines), "log": log, "limits": limits, "span": span}
+    if log:
+        found["ticks"] = decades(min([*flat, *ends]), max([*flat, *ends]))
+    if all(isinstance(x, int) for x in xs):  # between two epochs there is nothing
+        found["whole"] = [min(xs), max(xs)]
+    return found
 
 
 def functions(names: Sequence[str]) -> tuple[list[Chart], dict[str, str]]:
@@ -220,7 +256,7 @@ def functions(names: Sequence[str]) -> tuple[list[Chart], dict[str, str]]:
     drawn, missing = [], {}
     for series, name in enumerate(names):
         try:
-            drawn.append((series, name, *_module(name)))
+            drawn.append((series, name, *drawable(name)))
         except UsageError as error:
             missing[name] = str(error)
     if not drawn:
@@ -239,7 +275,12 @@ def functions(names: Sequence[str]) -> tuple[list[Chart], dict[str, str]]:
     ], missing
 
 
-def _module(spec: str) -> tuple[torch.nn.Module, float]:
+def drawable(spec: str) -> tuple[torch.nn.Module, float]:
+    """Return the module of a spec, in double precision, and how far from 0 it is worth drawing.
+
+    Raises:
+        UsageError: It is none of the catalogue, or not a function of one number.
+    """
     name, _, _ = parse(spec)
     if ":" in name:
         raise UsageError("a module of your own")
@@ -257,7 +298,13 @@ def _within(lines: Sequence[Chart], most: Sequence[float]) -> list[float]:
     return [low - room, high + room]
 
 
-def bars(rows: Sequence[tuple[str, int, float]]) -> Chart:
-    """Return horizontal bars of name, series and value."""
+def bars(rows: Sequence[tuple[str, int, float]], unit: str, axis: str) -> Chart:
+    """Return horizontal bars of name, series and value.
+
+    Args:
+        rows: The bars.
+        unit: Of the values.
+        axis: What they are.
+    """
     shown = [{"name": name, "series": series, "value": value} for name, series, value in rows]
-    return {"kind": "bars", "rows": shown}
+    return {"kind": "bars", "rows": shown, "unit": unit, "axis": axis}

@@ -71,10 +71,10 @@ def panel_svg(chart: Chart, alt: str, width: int = 380, height: int = 240) -> st
     parts = []
     for y in chart["ticks"] if log else ticks(y0, y1):
         parts.append(f'<path class="grid" d="M{_LEFT} {at_y(y):.1f}H{right}"/>')
-        parts.append(_text(_LEFT - 5, at_y(y) + 4, _number(y), "end"))
-    for x in ticks(x0, x1):
-        parts.append(_text(at_x(x), bottom + 15, _number(x), "middle"))
-    parts.append(_text((_LEFT + right) / 2, height - 3, chart["x"], "middle"))
+        parts.append(text(_LEFT - 5, at_y(y) + 4, number(y), "end"))
+    for x in _places(chart):
+        parts.append(text(at_x(x), bottom + 15, number(x), "middle"))
+    parts.append(text((_LEFT + right) / 2, height - 3, chart["x"], "middle"))
     parts.append(f'<path class="axis" d="M{_LEFT} {bottom}H{right}"/>')
     clip = f"clip-{zlib.crc32(chart['title'].encode())}"
     if chart["limits"]:
@@ -84,7 +84,7 @@ def panel_svg(chart: Chart, alt: str, width: int = 380, height: int = 240) -> st
     parts.append(f'<g{many} clip-path="url(#{clip})">' if chart["limits"] else f"<g{many}>")
     for line in chart["lines"]:
         parts += _line(line, at_x, at_y)
-    return _svg(width, height, alt, [*parts, "</g>"])
+    return picture(width, height, alt, [*parts, "</g>"])
 
 
 def _ends(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]] | None:
@@ -98,6 +98,14 @@ def _ends(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]] | Non
     if y0 == y1:
         y0, y1 = (y0 / 2, y1 * 2) if chart["log"] else (y0 - 0.5, y1 + 0.5)
     return (x0, x1), (y0, y1)
+
+
+def _places(chart: Chart) -> list[float]:
+    """Return where the horizontal axis has figures: between whole numbers there is nothing."""
+    if "whole" not in chart:
+        return ticks(*chart["span"])
+    low, high = chart["whole"]
+    return [x for x in ticks(*chart["span"]) if x == int(x) and low <= x <= high]
 
 
 def _line(line: Chart, at_x: Callable[[float], float], at_y: Callable[[float], float]) -> Iterator[str]:
@@ -151,14 +159,14 @@ def forest_svg(chart: Chart, of: Labels, alt: str, said: Sequence[str], unit: st
         box = f'x="{at(-chart["region"]):.1f}" y="{_TOP}" width="{wide:.1f}" height="{bottom - _TOP}"'
         parts.insert(0, f'<rect class="region" {box}/>')
     parts.append(f'<path class="zero" d="M{at(0):.1f} {_TOP}V{bottom}"/>')
-    parts += [_text(at(x), bottom + 15, _number(x), "middle") for x in ticks(-limit, limit)]
-    parts.append(_text((left + middle) / 2, bottom + 30, unit, "middle"))
+    parts += [text(at(x), bottom + 15, number(x), "middle") for x in ticks(-limit, limit)]
+    parts.append(text((left + middle) / 2, bottom + 30, unit, "middle"))
     for place, (row, figures) in enumerate(zip(chart["rows"], said, strict=True)):
         y = _TOP + _ROW * (place + 0.5)
-        parts.append(_text(left - 10, y + 4, of[row["name"]], "end"))
-        parts.append(_text(middle + 12, y + 4, f"{symbol(row['word'])} {figures}", "start"))
+        parts.append(text(left - 10, y + 4, of[row["name"]], "end"))
+        parts.append(text(middle + 12, y + 4, f"{symbol(row['word'])} {figures}", "start"))
         parts += _whisker(row, at, y, limit)
-    return _svg(right, bottom + 36, alt, parts)
+    return picture(right, bottom + 36, alt, parts)
 
 
 def _whisker(row: dict[str, Any], at: Callable[[float], float], y: float, limit: float) -> Iterator[str]:
@@ -182,10 +190,11 @@ def bars_svg(chart: Chart, of: Labels, alt: str) -> str:
     for place, row in enumerate(chart["rows"]):
         y, wide = _TOP + _ROW * place, row["value"] / most * (right - left)
         bar = f'x="{left}" y="{y + 4}" width="{max(wide, 1):.1f}" height="{_ROW - 8}"'
-        parts.append(_text(left - 10, y + 17, of[row["name"]], "end"))
+        parts.append(text(left - 10, y + 17, of[row["name"]], "end"))
         parts.append(f'<rect class="bar c{row["series"] % COLOURS}" {bar}/>')
-        parts.append(_text(left + wide + 8, y + 17, f"{row['value']:.3g} s", "start"))
-    return _svg(width, _ROW * len(chart["rows"]) + 2 * _TOP, alt, parts)
+        figure = number(float(f"{row['value']:.3g}"))
+        parts.append(text(left + wide + 8, y + 17, f"{figure} {chart['unit']}", "start"))
+    return picture(width, _ROW * len(chart["rows"]) + 2 * _TOP, alt, parts)
 
 
 def swatch(series: int) -> str:
@@ -194,18 +203,30 @@ def swatch(series: int) -> str:
     return f'<svg class="swatch" viewBox="0 0 28 14" width="28" height="14" aria-hidden="true">{line}</svg>'
 
 
-def _svg(width: int, height: int, alt: str, parts: Sequence[str]) -> str:
+def picture(width: int, height: int, alt: str, parts: Sequence[str]) -> str:
+    """Return a drawing of these parts; ``alt`` says in words what it shows."""
     head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}">'
     return "".join([head, *parts, "</svg>"])
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
+def text(x: float, y: float, shown: str, anchor: str) -> str:
+    """Return a text that stands at, before or after a point."""
     # A name written from right to left would turn "end" and "start" round.
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" direction="ltr" '
-        f'style="unicode-bidi:plaintext">{escape(text)}</text>'
+        f'style="unicode-bidi:plaintext">{escape(shown)}</text>'
     )
 
 
-def _number(value: float) -> str:
-    return f"{value:.6g}".replace("-", "−")
+def number(value: float) -> str:
+    """Return a number as an axis has it.
+
+    Examples:
+        >>> number(0.25), number(-3.0), number(0.00001), number(2.5e-4)
+        ('0.25', '−3', '1e−5', '2.5e−4')
+    """
+    shown = f"{value:.6g}"
+    if 0 < abs(value) < 1e-3:
+        digits, power = f"{value:.5e}".split("e")
+        shown = f"{float(digits):g}e{int(power)}"
+    return shown.replace("-", "−")

@@ -16,6 +16,7 @@ from actlab.report.page_svg import symbol
 from actlab.report.tables import plain
 
 _WIDE = 12  # activations; beyond, a pair is a sign and a number
+_HEADS = {"kept": "bytes kept"}
 _NAMES = {"valid_acc": "validation accuracy", "valid_loss": "validation loss"}
 
 
@@ -145,6 +146,19 @@ def _said(mean: pd.DataFrame) -> list[str]:
     return history_insights(mean)
 
 
+def means(results: pd.DataFrame, column: str) -> pd.Series[Any]:
+    """Return the mean of a column by activation; none where there is no finite one."""
+    if not {"activation", column} <= set(results):
+        return pd.Series(dtype=float)
+    values = pd.to_numeric(results[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
+    return values.groupby(results["activation"]).mean().dropna()
+
+
+def memory_unit(found: pd.Series[Any]) -> tuple[str, int]:
+    """Return in what bytes are best said, and how many it is."""
+    return ("MiB", 2**20) if len(found) and found.max() >= 2**20 else ("KiB", 2**10)
+
+
 def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
     """Return what the runs of each activation took."""
     heads = [
@@ -154,6 +168,9 @@ def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
         ("seconds in all", True),
         ("epochs", True),
     ]
+    kept = means(results, "kept")
+    unit, size = memory_unit(kept)
+    heads += [(f"kept by a step, {unit}", True)] if len(kept) else []
     rows = []
     for name in names:
         runs = results[results["activation"] == name]
@@ -163,8 +180,21 @@ def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
         )
         all_of_them = seconds.sum() if seconds.notna().any() else math.nan
         cells = [show(seconds.mean()), show(float(all_of_them)), _span(epochs.dropna().astype(int).to_list())]
+        cells += [rounded(kept.get(name, math.nan) / size)] if len(kept) else []
         rows.append([name, str(len(runs)), *cells])
     return Table(heads, rows)
+
+
+def rounded(value: float, figures: int = 3) -> str:
+    """Return a number in so many figures, a dash where there is none.
+
+    Examples:
+        >>> [rounded(value) for value in (1234.5, 0.0123456, -2.0, math.nan)]
+        ['1234', '0.0123', '−2', '–']
+    """
+    if not math.isfinite(value):
+        return "–"
+    return (f"{value:.0f}" if abs(value) >= 10**figures else f"{value:.{figures}g}").replace("-", "−", 1)
 
 
 def _span(values: Sequence[int]) -> str:
@@ -202,7 +232,7 @@ def runs_table(results: pd.DataFrame, of: Labels) -> dict[str, Any]:
     numeric = {name: _is_number(results[name]) for name in names}
     values = [[plain(value) for value in row] for row in results[names].itertuples(index=False)]
     texts = [[show(value) for value in row] for row in values]
-    heads = [(name.replace("_", " "), numeric[name]) for name in names]
+    heads = [(_HEADS.get(name, name.replace("_", " ")), numeric[name]) for name in names]
     axes = [
         i for i, name in enumerate(names) if name not in ("alone", "failure") and results[name].nunique() > 1
     ]

@@ -9,7 +9,10 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
   const colour = (series) => css(`--c${series % COLOURS}`);
   const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const label = (name) => escaped(actlab.labels[name] ?? name);
-  const number = (value) => String(Number(value.toPrecision(4))).replace("-", "−");
+  const number = (value) => {
+    const rounded = Number(value.toPrecision(4));
+    return (rounded && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded)).replaceAll("-", "−");
+  };
 
   function base(more) {
     const axis = { gridcolor: css("--line"), linecolor: css("--soft"), zeroline: false, automargin: false };
@@ -56,7 +59,8 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
     const range = made.limits ? { range: made.limits } : {};
     const ticks = made.log ? { type: "log", tickvals: made.ticks, ticktext: made.ticks.map(number) } : {};
     const yaxis = { ...range, ...ticks };
-    draw(plot, traces, base({ height: 290, xaxis: { title: { text: made.x, standoff: 4 }, range: made.span }, yaxis }), made.alt);
+    const whole = made.whole && made.whole[1] - made.whole[0] <= 8 ? { dtick: 1, tick0: 0 } : {};
+    draw(plot, traces, base({ height: 290, xaxis: { title: { text: made.x, standoff: 4 }, range: made.span, ...whole }, yaxis }), made.alt);
   }
 
   const rowsLayout = (made, more) => {
@@ -95,9 +99,9 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
 
   function bars(plot, made) {
     const trace = { type: "bar", orientation: "h", x: made.rows.map((row) => row.value), y: made.rows.map((_, i) => i),
-      marker: { color: made.rows.map((row) => colour(row.series)) }, text: made.rows.map((row) => `${number(row.value)} s`),
+      marker: { color: made.rows.map((row) => colour(row.series)) }, text: made.rows.map((row) => `${number(row.value)} ${made.unit}`),
       textposition: "outside", cliponaxis: false, hoverinfo: "text", width: 0.6, textfont: { color: css("--ink") } };
-    const layout = rowsLayout(made, { xaxis: { title: { text: "seconds of a run", standoff: 6 }, rangemode: "tozero" } });
+    const layout = rowsLayout(made, { xaxis: { title: { text: made.axis, standoff: 6 }, rangemode: "tozero" } });
     layout.margin.r = 70;
     draw(plot, [trace], layout, made.alt);
   }

@@ -9,7 +9,7 @@
     return parent.appendChild(made);
   };
   const short = (text) => text.length > 27 ? `${text.slice(0, 13)}…${text.slice(-13)}` : text;
-  const shown = (column, value) => columns[column].number ? String(Number(value.toPrecision(4))).replace("-", "−")
+  const shown = (column, value) => columns[column].number ? String(Number.isInteger(value) ? value : Number(value.toPrecision(4))).replaceAll("-", "−")
     : short(actlab.labels[value] ?? String(value));
 
   /** Return where the values of a column are, and what is written at its axis. */
@@ -200,5 +200,5 @@
   }
 
   if (place && axes.length) begin();
-  else if (place) place.closest(".interactive").querySelectorAll("#parallel, #parallel-help, .tools:first-of-type").forEach((part) => part.remove());
+  else if (place) document.querySelectorAll("#parallel, .of-parallel").forEach((part) => part.remove());
 }

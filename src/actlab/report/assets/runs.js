@@ -3,7 +3,7 @@
 {
   const table = document.getElementById("runs-table"), { columns, rows } = actlab.runs;
   const listeners = [];
-  let inPlot = () => true, sorted = { column: null, up: true };
+  let inPlot = () => true, lines = [], order;
 
   const condition = /([\p{L}_]+)\s*(<=|>=|=|<|>)\s*(\S+)/gu;
   const compare = {
@@ -23,16 +23,11 @@
     return (run) => tests.every((test) => test(run)) && words.every((word) => lines[run].text.includes(word));
   }
 
-  function order(a, b) {
-    const { column, up } = sorted;
-    if (column === null) return a - b;
-    const [x, y] = [rows[a][column], rows[b][column]];
-    if (x === null || y === null) return (x === null) - (y === null) || a - b;  // what is missing is last
-    const way = columns[column].number ? x - y : String(x).localeCompare(String(y));
-    return (up ? way : -way) || a - b;
+  function value(run, column) {
+    const found = rows[run][column];
+    return found === null || columns[column].number ? found : String(found);
   }
 
-  let lines = [];
   function apply() {
     const found = filter(document.getElementById("filter").value);
     const chosen = lines.map((_, run) => run).filter((run) => inPlot(run) && found(run));
@@ -42,29 +37,14 @@
     listeners.forEach((listener) => listener(new Set(chosen)));
   }
 
-  function sortBy(column) {
-    sorted = { column, up: sorted.column === column ? !sorted.up : true };
-    [...table.tHead.rows[0].cells].forEach((cell, i) => {
-      if (i === column) cell.setAttribute("aria-sort", sorted.up ? "ascending" : "descending");
-      else cell.removeAttribute("aria-sort");
-    });
-    apply();
-  }
-
   actlab.choose = (test) => { inPlot = test; apply(); };
   actlab.onChosen = (listener) => listeners.push(listener);
-  if (table) {
+  if (table && rows.length > 1) {
     lines = [...table.tBodies[0].rows].map((row, run) => {
       row.dataset.run = run;
       return { row, text: row.textContent.toLowerCase() };
     });
-    [...table.tHead.rows[0].cells].forEach((cell, i) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...cell.childNodes);
-      cell.append(button);
-      button.addEventListener("click", () => sortBy(i));
-    });
+    order = actlab.sortable(table, value, apply);
     document.getElementById("filter").addEventListener("input", apply);
     apply();
   }

@@ -1,0 +1,197 @@
+"""What is said of the charts of a report: the figures, and that nothing is said where there are none."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from actlab.report import chart_insights as insights
+from tests.reports import comparison, inside
+
+NAN = math.nan
+
+
+def of(*names):
+    return {name: name for name in names}
+
+
+def history(name, train, valid, accuracy=None):
+    columns = {"train_loss": train, "valid_loss": valid} | ({"valid_acc": accuracy} if accuracy else {})
+    return pd.DataFrame({"activation": name, "epoch": range(1, len(train) + 1), **columns})
+
+
+# -- learning -------------------------------------------------------------------------------------
+
+
+def test_who_overfits_from_when_on_and_who_still_improves():
+    frame = pd.concat(
+        [
+            history("a", [3, 2, 1], [2.0, 1.0, 1.5], [0.5, 0.8, 0.8]),
+            history("b", [3, 2, 1], [3.0, 2.0, 1.0], [0.5, 0.6, 0.7]),
+            history("c", [3, 2, 4], [3.0, 2.0, 2.5], [0.5, 0.6, 0.6]),
+        ]
+    )
+    assert insights.learning_insights(frame, ["a", "b", "c"], of("a", "b", "c")) == [
+        "By the means over the runs, validation loss rises while training loss falls for a after epoch 2 "
+        "(+50.0 %).",
+        "Still improving in the last epoch: b. More epochs may change their place.",
+    ]
+
+
+def test_a_regression_is_read_by_its_loss():
+    assert insights.learning_insights(history("a", [3, 2], [3.0, 1.0]), ["a"], of("a")) == [
+        "By the means over the runs, nothing overfits.",
+        "Still improving in the last epoch: a. More epochs may change their place.",
+    ]
+
+
+def test_what_diverged_is_read_up_to_there_and_nothing_is_said_of_nothing():
+    frame = history("a", [3, 2, 1, NAN], [2.0, 1.0, 1.5, NAN], [0.5, 0.8, 0.8, 0.1])
+    assert "a after epoch 2" in insights.learning_insights(frame, ["a"], of("a"))[0]
+    assert insights.learning_insights(frame[3:], ["a"], of("a")) == []
+    assert insights.learning_insights(frame.drop(columns="valid_loss"), ["a"], of("a")) == []
+    assert insights.learning_insights(pd.DataFrame(), ["a"], of("a")) == []
+
+
+# -- inside ---------------------------------------------------------------------------------------
+
+
+def test_dead_units_and_saturation_with_their_figures():
+    names = ("relu", "tanh")
+    assert insights.unit_insights(inside(names), names, of(*names)) == [
+        "30 % of relu's units in layer 2 have a slope below 0.001 on every row looked at: hardly anything "
+        "trains through them.",
+        "Dead units grow in number: relu in layer 2 (0 % after epoch 1, 30 % after epoch 12).",
+        "Most saturated: the slope is below 0.05 for 27 % of tanh's values in layer 1.",
+    ]
+
+
+def test_where_nothing_is_dead_that_is_said():
+    said = insights.unit_insights(inside(("relu",)).assign(dead=0.004), ["relu"], of("relu"))
+    assert said[0] == "No layer has 1 % or more dead units at the last look."
+    assert len(said) == 2
+
+
+def test_runs_that_end_early_are_looked_at_where_they_end():
+    frame = inside(("relu",), epochs=(1, 2), layers=1)
+    frame = frame[(frame["fold"] == 2) | (frame["epoch"] == 1)]
+    frame = frame.assign(dead=frame["epoch"].map({1: 0.5, 2: 0.1}))
+    assert insights.unit_insights(frame, ["relu"], of("relu"))[0].startswith("30 % of relu's")
+
+
+def test_the_first_layers_gradient_beside_the_lasts():
+    names = ("relu", "tanh", "mish")
+    (said,) = insights.gradient_insights(inside(names), names, of(*names))
+    assert said == (
+        "The first layer's gradient beside the last layer's, root mean square of a weight at the last look: "
+        "1/10,000 for mish and about the same for relu, the others between."
+    )
+
+
+@pytest.mark.parametrize("gradient", [NAN, 0.0, math.inf])
+def test_gradients_without_a_ratio_are_not_compared(gradient):
+    assert insights.gradient_insights(inside(("a",)).assign(gradient=gradient), ["a"], of("a")) == []
+
+
+def test_where_nothing_was_looked_into_nothing_is_said():
+    for frame in (pd.DataFrame(), inside(("relu",)).drop(columns=["dead", "saturated", "gradient"])):
+        assert insights.unit_insights(frame, ["relu"], of("relu")) == []
+        assert insights.gradient_insights(frame, ["relu"], of("relu")) == []
+
+
+# -- runs -----------------------------------------------------------------------------------------
+
+
+def runs(scores):
+    """Two activations x two folds x two seeds."""
+    places = [(a, fold, seed) for a in "ab" for fold in (1, 2) for seed in (0, 1)]
+    rows = [
+        {"activation": a, "split": 1, "fold": fold, "seed": seed, "score": score}
+        for (a, fold, seed), score in zip(places, scores, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_variance_of_scores_is_parted_by_sums_of_squares():
+    # Activation +-3, fold +-2, seed +-1: squares 9, 4 and 1 of 14.
+    results = runs([6, 4, 2, 0, 0, -2, -4, -6])
+    assert insights.runs_insights(results, of("a", "b")) == [
+        "Of the variance of the scores, by sums of squares, 64 % goes with the activation (by luck 14 %), "
+        "29 % goes with the rows of the fold (by luck 14 %) and 7 % goes with the seed (by luck 14 %).",
+        "Best run: a, split 1, fold 1, seed 0, 6.0000; worst: b, split 1, fold 2, seed 1, -6.0000.",
+    ]
+
+
+def test_a_seed_is_not_blamed_for_its_split():
+    results = runs([1, 1, 1, 1, 2, 2, 2, 2]).assign(activation="a")
+    results["split"] = [1, 1, 1, 1, 2, 2, 2, 2]
+    results["seed"] = [0, 1, 0, 1, 2, 3, 2, 3]
+    assert (
+        "100 % goes with the rows of the fold (by luck 43 %) and 0 % goes with the seed"
+        in (insights.runs_insights(results, of("a"))[0])
+    )
+
+
+def test_runs_without_a_score_are_counted():
+    assert insights.runs_insights(runs([1, NAN, *[1] * 6]), of("a", "b")) == ["1 of 8 runs has no score."]
+    assert insights.runs_insights(runs([NAN] * 8), of("a", "b")) == ["8 of 8 runs have no score."]
+    assert insights.runs_insights(comparison(("a",), seeds=1, folds=1).results, of("a")) == []
+
+
+# -- functions ------------------------------------------------------------------------------------
+
+
+def test_slopes_of_the_catalogue_in_figures():
+    names = ["sigmoid", "relu", "tanh", "mish", "relu6", "softshrink", "my.py:Own", "glu", "nothing"]
+    assert insights.function_insights(names, of(*names)) == [
+        "Slope everywhere below 1: sigmoid (at most 0.25).",
+        "Slope somewhere above 1: mish (up to 1.09).",
+        "Slope of exactly 0 in a part of the line, where nothing trains: relu (x < 0), relu6 (x < 0 and "
+        "x > 6) and softshrink (−0.5 < x < 0.5).",
+        "Not monotonic: mish (slope down to −0.11).",
+    ]
+
+
+def test_a_slope_that_only_rounds_to_0_is_not_0():
+    assert insights.function_insights(["tanh", "softplus"], of("tanh", "softplus")) == []
+
+
+def test_the_arguments_of_a_spec_count():
+    names = ["hardtanh(-3.0, max_val=2.0)", "leaky_relu(negative_slope=2.0)"]
+    assert insights.function_insights(names, of(*names)) == [
+        "Slope of exactly 0 in a part of the line, where nothing trains: hardtanh(-3.0, max_val=2.0) "
+        "(x < −3 and x > 2)."
+    ]
+
+
+# -- cost and tuning ------------------------------------------------------------------------------
+
+
+def test_the_dearest_and_the_cheapest_by_time_and_by_memory():
+    kept = [2**20, 2**21, 2**21]
+    results = pd.DataFrame({"activation": ["a", "b", "b"], "seconds": [1.0, 2.0, 4.0], "kept": kept})
+    assert insights.cost_insights(results, ["a", "b"], of("a", "b")) == [
+        "b takes longest, 3 s: 3 times as much as a, the shortest (1 s).",
+        "b keeps most for the backward pass, 2 MiB: 2 times as much as a, the least (1 MiB).",
+    ]
+    same = results.assign(seconds=[1.0, 1.0, 1.1], kept=NAN)
+    assert insights.cost_insights(same, ["a", "b"], of("a", "b")) == [
+        "All take about the same time: between 1 s and 1.05 s."
+    ]
+    assert insights.cost_insights(same[:1], ["a"], of("a")) == []
+
+
+def test_a_choice_at_the_end_of_what_was_tried_is_told():
+    rows = [
+        {"activation": name, "fold": fold, "lr": lr, "net": "x", "chosen": lr == best}
+        for name, best in (("a", 0.3), ("b", 0.1), ("c", 0.03))
+        for fold in (1, 2)
+        for lr in (0.03, 0.1, 0.3)
+    ]
+    assert insights.tuning_insights(pd.DataFrame(rows), list("abc"), of(*"abc")) == [
+        "a: mostly the largest lr, 0.3, was chosen; larger ones were not tried.",
+        "c: mostly the smallest lr, 0.03, was chosen; smaller ones were not tried.",
+    ]
+    assert insights.tuning_insights(pd.DataFrame(), ["a"], of("a")) == []

@@ -1,0 +1,173 @@
+"""Pages of one training and of a comparison that is not done; how a page says that it is repeated."""
+
+from __future__ import annotations
+
+import ast
+import math
+
+import pandas as pd
+import pytest
+
+import actlab
+from actlab.report import page_repeat, page_tables
+from actlab.report.page import render
+from actlab.report.page_unjudged import training_sentences, unfinished_sentences
+from tests.reports import HOSTILE, comparison, inside, training, unfinished
+from tests.test_report_page import body, numbers, text
+
+NAN = math.nan
+
+
+# -- one training ---------------------------------------------------------------------------------
+
+
+def test_a_training_says_how_good_it_was_and_has_no_verdicts():
+    page = render(training(inside=inside(("relu",), runs=((1, 0),)).drop(columns=["split", "fold"])))
+    said = text(page)
+    assert "relu: validation accuracy 0.9231 in the best epoch, 12 of 12." in said
+    assert "Overfitting starts after epoch 5" in said
+    assert "Inside the net" in said
+    assert "One run" in said
+    for absent in ("Verdicts", "erdict", "Ranking", "forest", "Mean over the runs", "means over the runs"):
+        assert absent not in said
+    assert 'href="#verdicts"' not in page
+    assert {"learning", "units", "gradients", "functions", "cost"} == set(numbers(page)["figures"])
+    assert "train(load_data('digits'), 'relu', TrainSettings(epochs=12))" in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"valid_acc": NAN}, "relu: validation loss 0.3121 in the best epoch, 5 of 12."),
+        ({"train_loss": NAN}, "relu: training diverged in epoch 1 of 12."),
+        ({"valid_loss": None}, "relu: 12 epochs, of which no validation loss is recorded."),
+    ],
+)
+def test_a_training_of_another_kind_says_so_on_top(changed, said):
+    history = training().history.assign(**changed).dropna(axis="columns", how="all")
+    if changed == {"train_loss": NAN}:
+        history["train_loss"] = NAN
+    assert training_sentences(training().results, history)[0] == said
+    assert said in text(render(training(history=history)))
+
+
+def test_a_training_that_failed_says_why():
+    results = training().results.assign(score=NAN, failure="out of memory")
+    page = render(training(results=results, history=pd.DataFrame()))
+    assert "relu: no epoch is recorded. " in text(page)
+    assert "It has failed: out of memory." in text(page)
+
+
+# -- not done -------------------------------------------------------------------------------------
+
+
+def test_a_comparison_that_is_not_done_says_so_on_top():
+    page = render(unfinished())
+    said = text(page)
+    assert '<h1 class="unfinished">20 of 36 trainings are done; verdicts come when all are.</h1>' in page
+    assert "Highest mean accuracy so far: relu, 0.9501 over 12 runs." in said
+    assert "There are no verdicts yet." in said
+    assert "There is no forest plot: verdicts come when all trainings are done." in said
+    assert "All 20 runs" in said
+
+
+def test_without_a_single_score_it_is_still_a_page():
+    whole = unfinished()
+    results = whole.results.assign(score=NAN)
+    frame = whole.ranking.assign(mean=NAN, std=NAN, status="")
+    left = {"done": 0, "planned": 36}
+    assert unfinished_sentences(left, frame, "accuracy") == [
+        "0 of 36 trainings are done; verdicts come when all are."
+    ]
+    page = render(comparison(results=results, ranking=frame, about=whole.about, verdicts=pd.DataFrame()))
+    assert "20 of 20 runs have no score." in text(page)
+
+
+def test_what_failed_so_far_is_said():
+    frame = pd.DataFrame(
+        {"activation": ["a", "b"], "mean": [0.5, NAN], "status": ["", "diverged in 1 of 2 runs"]}
+    )
+    said = unfinished_sentences({"done": 3, "planned": 9}, frame, "r2")
+    assert said[1:] == ["Highest mean r2 so far: a, 0.5000.", "b: diverged in 1 of 2 runs."]
+
+
+# -- repeat it ------------------------------------------------------------------------------------
+
+
+def test_the_call_repeats_the_comparison():
+    made = actlab.compare(
+        ["tanh", "relu"], "digits", folds=2, epochs=1, tune={"lr": [0.01, 0.02]}, rope=0.02, seed=3
+    )
+    command = page_repeat.call(["tanh", "relu"], made.about)
+    assert command == (
+        "actlab.compare(['tanh', 'relu'], 'digits', folds=2, tune={'lr': [0.01, 0.02]}, rope=0.02, "
+        "epochs=1, seed=3)"
+    )
+    parsed = ast.parse(command, mode="eval").body
+    given = {one.arg: ast.literal_eval(one.value) for one in parsed.keywords}
+    again = actlab.compare(*map(ast.literal_eval, parsed.args), **given)
+    drop = ["seconds", "key"]
+    pd.testing.assert_frame_equal(again.results.drop(columns=drop), made.results.drop(columns=drop))
+    assert command in text(render(made))
+
+
+def test_a_race_is_repeated_as_a_race_and_what_only_its_maker_knows_is_a_comment():
+    about = {**comparison().about, "settings": {}, "net": "Mine\nexec", "metric": "neg_log_loss"}
+    about["race"] = {
+        "looks": 3,
+        "ended": "the budget of 40 runs: 36 are trained, the next round takes 12 more",
+    }
+    assert page_repeat.call(["relu"], about) == (
+        "# module is Mine exec, a net of your own\n"
+        "# it ended by the budget of 40 runs: 36 are trained, the next round takes 12 more\n"
+        "actlab.compare(['relu'], 'digits', module=module, until_decided=True, scoring='neg_log_loss')"
+    )
+
+
+def test_the_usual_settings_are_left_out():
+    about = {
+        "data": "digits",
+        "folds": 3,
+        "seeds": 1,
+        "settings": {"epochs": 25, "lr": 0.01, "device": "cpu"},
+    }
+    assert page_repeat.call(["relu"], about) == "actlab.compare(['relu'], 'digits')"
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def with_memory(*kept):
+    made = comparison(seeds=1, folds=1)
+    return comparison(seeds=1, folds=1, results=made.results.assign(kept=list(kept)))
+
+
+def test_memory_stands_beside_time():
+    page = render(with_memory(2**16, 2**16, 3 * 2**16))
+    assert numbers(page)["figures"]["kept"]["unit"] == "KiB"
+    assert [row["value"] for row in numbers(page)["figures"]["kept"]["rows"]] == [64, 64, 192]
+    said = text(page)
+    assert "kept by a step, KiB" in said
+    assert (
+        "mish keeps most for the backward pass, 192 KiB: 3 times as much as relu, the least (64 KiB)." in said
+    )
+    assert "bytes kept" in said
+
+
+def test_memory_that_is_not_known_is_left_out():
+    assert "kept" not in numbers(render(with_memory(NAN, NAN, NAN)))["figures"]
+    page = render(with_memory(NAN, 2**21, 2**22))
+    assert numbers(page)["figures"]["kept"]["unit"] == "MiB"
+    assert [row["name"] for row in numbers(page)["figures"]["kept"]["rows"]] == ["tanh", "mish"]
+    table = page_tables.cost_table(with_memory(NAN, 2**21, 2**22).results, ["relu", "tanh", "mish"])
+    assert [row[-1] for row in table.rows] == ["–", "2", "4"]
+
+
+def test_hostile_values_of_what_is_not_judged_are_text():
+    about = {**unfinished().about, "unfinished": {"done": HOSTILE[0], "planned": HOSTILE[1]}}
+    page = render(comparison(tuple(HOSTILE), seeds=1, verdicts=pd.DataFrame(), about=about))
+    assert "<img" not in body(page)
+    about = {**training().about, "data": HOSTILE[0], "inside": {"off": HOSTILE[1]}}
+    page = render(training(about=about, results=training().results.assign(activation=HOSTILE[2])))
+    assert "<img" not in body(page)
+    assert 'onmouseover="window' not in body(page)
