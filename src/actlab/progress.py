@@ -56,7 +56,7 @@ def watching(
 
 class _Display:
     def __init__(self, names: Sequence[str], verbose: int, stream: TextIO, what: str) -> None:
-        self.names, self.stream, self.what = [_printable(name) for name in names], stream, what
+        self.names, self.stream, self.what = [printable(name) for name in names], stream, what
         self.terminal = stream.isatty() and os.environ.get("TERM", "").lower() not in _DUMB
         self.often = self.terminal or verbose > 1
         self.start = time.monotonic()
@@ -137,8 +137,13 @@ class _Display:
         return Board(self.what, _SCORES.get(self.column, "score"), shown, len(ranked) - len(shown))
 
 
-def _printable(name: str) -> str:
-    """Return a name as one line without what a terminal would obey, such as colours and turned writing."""
+def printable(name: str) -> str:
+    """Return a name as one line without what a terminal would obey, such as colours and turned writing.
+
+    Examples:
+        >>> printable("Sequential(\\n  Tanh())"), printable("\\x1b[2J")
+        ('Sequential( Tanh())', '�[2J')
+    """
     return "".join(
         char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(name.split())
     )
