@@ -13,7 +13,7 @@ import pandas as pd
 from actlab._errors import UsageError, did_you_mean
 from actlab._files import output_folder, writing
 from actlab.report import page_charts as charts
-from actlab.report.figures import as_written, axes, check_matplotlib, shown
+from actlab.report.figures import TITLE, as_written, axes, check_matplotlib, shown
 from actlab.report.page_tables import interval
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def plot_history(history: pd.DataFrame, ax: Axes | None = None, *, metric: str =
         >>> from matplotlib.figure import Figure
         >>> history = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "valid_loss": [2.0, 1.5]})
         >>> plot_history(history, Figure().subplots()).get_ylabel()
-        'validation loss'
+        'loss'
     """
     if metric not in charts.METRICS:
         right = ", ".join(charts.METRICS)
@@ -74,13 +74,13 @@ def plot_history(history: pd.DataFrame, ax: Axes | None = None, *, metric: str =
     of = shown(names)
     if len(names) == 1 and metric in charts.LOSSES:
         _draw_losses(ax, _panels(history, names))
-        as_written(ax.set_title(""), of[names[0]] if names[0] else "")
+        as_written(ax.set_title(""), shown(names, TITLE)[names[0]] if names[0] else "")
         return ax
     _draw_panel(ax, panel)
     if names != [""]:
         legend = {line["series"]: of[line["name"]] for line in panel["lines"]}
-        outside = len(legend) > _INSIDE
-        _legend(ax, legend, **({"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if outside else {}))
+        outside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+        _legend(ax, legend, **(outside if len(legend) > _INSIDE else {}))
     return ax
 
 
@@ -121,7 +121,14 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
         said = _said(row["word"], found.get(row["name"]), points) if place else "the first"
         at: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": size}
         ax.text(1.02, place, said, **at)
-    ax.set_xlim(-limit, limit)
+    ends = [
+        0.0,
+        *(x for row in chart["rows"] for x in (row["value"], row["low"], row["high"]) if x is not None),
+    ]
+    half = chart["region"] or 0.0
+    low, high = max(min(*ends, -half), -limit), min(max(*ends, half), limit)
+    margin = 0.04 * (high - low)
+    ax.set_xlim(low - margin, high + margin)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), [""] * len(names), fontsize=size)
     ax.set_yticklabels([of[name] for name in names], parse_math=False, usetex=False)
@@ -187,7 +194,8 @@ def _names(comparison: Comparison) -> list[str]:
 
 
 def _functions_figure(comparison: Comparison) -> Figure | None:
-    return _side_by_side(charts.functions(_names(comparison))[0], _names(comparison))
+    names = _names(comparison)
+    return _side_by_side(charts.functions(names[:_SHOWN])[0], names)  # fifty waves would hide each other
 
 
 def _learning_figure(comparison: Comparison) -> Figure | None:
@@ -216,7 +224,8 @@ def _side_by_side(panels: Sequence[charts.Chart], names: Sequence[str]) -> Figur
     for panel, ax in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         _draw_panel(ax, panel)
     legend = {line["series"]: of[line["name"]] for panel in panels for line in panel["lines"]}
-    _legend(figure, dict(sorted(legend.items())), loc="outside lower center", ncols=min(len(legend), 4))
+    how: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(legend), 4)}
+    _legend(figure, dict(sorted(legend.items())), undrawn=len(names) - len(legend), **how)
     return figure
 
 
@@ -290,7 +299,9 @@ def _style(series: int, dash: int | None = None) -> dict[str, Any]:
     return {"color": _COLOURS[series % len(_COLOURS)], "linestyle": _DASHES[dash], "linewidth": 1.6}
 
 
-def _legend(where: Axes | Figure, names: dict[int, str], *, dashes: Any = None, **how: Any) -> None:
+def _legend(
+    where: Axes | Figure, names: dict[int, str], *, dashes: Any = None, undrawn: int = 0, **how: Any
+) -> None:
     """Draw a legend of names by series; the grey ones share a line of it."""
     from matplotlib.lines import Line2D
 
@@ -300,6 +311,9 @@ def _legend(where: Axes | Figure, names: dict[int, str], *, dashes: Any = None, 
     if others := len(names) - len(named):
         handles.append(Line2D([], [], **_style(_SHOWN)))
         said.append(f"{others} more")
+    if undrawn:
+        handles.append(Line2D([], [], linestyle=""))
+        said.append(f"{undrawn} not drawn")
     # matplotlib leaves out what begins with an underscore: the names are put in afterwards.
     legend = where.legend(handles, ["-"] * len(said), frameon=False, fontsize="small", **how)
     for text, name in zip(legend.get_texts(), said, strict=True):
@@ -312,7 +326,7 @@ def _whisker(ax: Axes, place: int, row: dict[str, Any], limit: float) -> None:
     colour = _COLOURS[row["series"] % len(_COLOURS)] if row["series"] < _SHOWN else "0.45"
     if abs(row["value"]) > limit:
         left = row["value"] < 0
-        x, marker = (-0.985 * limit, "<") if left else (0.985 * limit, ">")
+        x, marker = (-limit, "<") if left else (limit, ">")
         ax.plot([x], [place], marker=marker, color=colour, markersize=7)
         return
     if row["low"] is not None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: told apart by the colour-blind, and on paper by the line style too.
 _STYLES = (("f", "#0072B2", "-"), ("f′", "#D55E00", "--"), ("f″", "#009E73", ":"))
 _POINTS = 1201
+TITLE = 60  # characters
 _USUAL = 4.0  # how far to draw what nothing is known of
 _DIRECTIONS = "\u2068\u2069"  # which matplotlib would draw as boxes
 
@@ -68,7 +69,7 @@ def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> 
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel("x")
-    as_written(ax.set_title(""), shown([name])[name])
+    as_written(ax.set_title(""), shown([name], TITLE)[name])
     handles, labelled = ax.get_legend_handles_labels()
     ax.legend(handles, labelled, frameon=False, ncols=3, loc="upper left")
     return ax
@@ -115,9 +116,9 @@ def check_matplotlib() -> None:
         raise UsageError('figures need matplotlib: pip install "actlab[docs]"') from error
 
 
-def shown(names: list[str]) -> dict[str, str]:
-    """Return a short label for each name, in characters that a font may have."""
-    short = labels(names).items()
+def shown(names: list[str], most: int = 26) -> dict[str, str]:
+    """Return a label of so many characters for each name, in characters that a font may have."""
+    short = labels(names, most).items()
     return {name: printable(label.translate(dict.fromkeys(map(ord, _DIRECTIONS)))) for name, label in short}
 
 
