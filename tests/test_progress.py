@@ -11,18 +11,32 @@ import os
 import pty
 import re
 import struct
+import subprocess
+import sys
 import termios
 import threading
 import time
 
 import pytest
+from rich.cells import cell_len
 
 from actlab.fleet.conduct import State
 from actlab.fleet.run import Result
 from actlab.progress import watching
 
 NAMES = ["relu", "relu", "tanh", "elu"]
-UP = re.compile(r"\x1b\[(\d+)F\x1b\[J")
+AGAIN = re.compile(r"\r(?:\x1b\[2K|\x1b\[1A)+")  # back to the first line of a picture, clearing all
+STYLE = re.compile(r"\x1b\[[\d;]*m|\x1b\[\?25[lh]")  # colours, and the cursor hidden or shown
+HEADS = "place   activation   mean validation accuracy      std   nets"
+
+
+@pytest.fixture(autouse=True)
+def a_terminal(monkeypatch):
+    """Any terminal that a person may have, of the usual size."""
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"}.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -38,12 +52,26 @@ class Screen(io.StringIO):
     def isatty(self):
         return True
 
+    def painted(self):
+        """Return the lines of whatever was painted at once."""
+        parts = AGAIN.split(STYLE.sub("", self.getvalue()))
+        return [part.rstrip("\n").split("\n") for part in parts]
+
     def pictures(self):
-        """Return the lines of every picture, and hold each against the one before."""
-        parts = UP.split(self.getvalue())
-        pictures = [part.splitlines() for part in parts[::2]]
-        assert [len(picture) for picture in pictures[:-1]] == [int(lines) for lines in parts[1::2]]
-        return pictures
+        """Return the lines of every picture; each has taken the whole place of the one before."""
+        pictures = self.painted()
+        ups = [found.count("\x1b[1A") for found in AGAIN.findall(STYLE.sub("", self.getvalue()))]
+        heights = [len(picture) for picture in pictures]
+        # What is painted over has the cursor in its last line, what is cleared at the end below it.
+        assert ups == [height - 1 for height in heights[: len(ups) - 1]] + heights[len(ups) - 1 : -1]
+        assert "\x1b" not in "".join(map("".join, pictures))
+        return [[line.rstrip() for line in picture] for picture in pictures]
+
+    def last(self):
+        """Return the last picture but those that clear the terminal."""
+        *_, last, empty, gone = self.pictures()
+        assert empty == gone == [""]
+        return last
 
 
 def result(failure="", **figures):
@@ -108,14 +136,12 @@ def test_every_fleet_that_trains_has_a_bar(at_once):
     with watching(NAMES, 1, screen) as watch:
         watch(running(0, [0, 1], 5))
         watch(running(1, [2], 10))
-        watch(running(1, [2], 1, 3))
-    *_, last, empty = screen.pictures()
-    assert last == [
-        "actlab: 0 of 4 nets trained, 0 s",
-        "  fleet   1 [############............] epoch 5 of 10, 2 nets",
-        "  fleet   2 [########................] epoch 1 of 3, tanh",
+        watch(running(1, [2], 1, 2))
+    assert screen.last() == [
+        "nets       ━━━━━━━╸━━━━━━━━━━━━  0 of 4 nets, 0:00:00",
+        "fleet 1    ━━━━━━━━━━╺━━━━━━━━━  epoch 5 of 10, 2 nets",
+        "fleet 2    ━━━━━━━━━━╺━━━━━━━━━  epoch 1 of 2, tanh",
     ]
-    assert empty == []
 
 
 def test_a_fleet_that_has_ended_has_no_bar(at_once):
@@ -124,31 +150,52 @@ def test_a_fleet_that_has_ended_has_no_bar(at_once):
         watch(running(0, [0, 1], 10))
         watch(running(1, [2], 4))
         watch(ended(0, [0, 1], result(valid_acc=0.5), result(valid_acc=0.7)))
-    *_, last, _ = screen.pictures()
-    assert last == [
-        "actlab: 2 of 4 nets trained, 0 s",
-        "  fleet   2 [#########...............] epoch 4 of 10, tanh",
-        "  1. 0.60000 relu (2 nets)",
+    assert screen.last() == [
+        "nets       ━━━━━━━━━━━━╺━━━━━━━  2 of 4 nets, 0:00:00",
+        "fleet 2    ━━━━━━━━╺━━━━━━━━━━━  epoch 4 of 10, tanh",
+        "",
+        HEADS,
+        "─" * len(HEADS),
+        "    1   relu                           0.6000   0.1414      2",
     ]
 
 
-def test_no_more_than_four_bars_and_five_leaders_are_shown(at_once):
+def test_no_more_than_four_bars_and_five_leaders_are_shown_and_how_many_more_there_are(at_once):
     screen = Screen()
-    with watching([f"net {i}" for i in range(20)], 1, screen) as watch:
+    with watching([f"net {i}" for i in range(60)], 1, screen) as watch:
         for place in range(10):
             watch(running(place, [place], 1))
-        for place in range(10, 20):
-            watch(ended(place, [place], result(valid_acc=place / 20)))
-    *_, last, _ = screen.pictures()
-    assert len(last) == 1 + 4 + 5
-    assert [line.split()[3] for line in last[-5:]] == ["19", "18", "17", "16", "15"]
+        for place in range(10, 60):
+            watch(ended(place, [place], result(valid_acc=place / 60)))
+    last = screen.last()
+    assert [line.split()[1] for line in last[1:5]] == ["7", "8", "9", "10"]
+    assert [line.split()[:3] for line in last[-6:-1]] == [
+        [str(place), "net", str(60 - place)] for place in range(1, 6)
+    ]
+    assert last[-1] == "and 45 more"
+
+
+def test_what_is_left_is_told_from_what_was_done_since_the_first_second(at_once, monkeypatch):
+    clock = iter([0.0, 2.0, 6.0, 10.0])
+    monkeypatch.setattr("actlab.progress._SILENT", 1.0)
+    monkeypatch.setattr("actlab.progress.time.monotonic", lambda: next(clock))
+    screen = Screen()
+    with watching([f"net {i}" for i in range(100)], 1, screen) as watch:
+        watch(ended(0, range(50), *[result(valid_acc=0.5)] * 50))  # of a ledger: no time was needed
+        watch(running(1, range(50, 70), 2))
+        watch(ended(1, range(50, 70), *[result(valid_acc=0.5)] * 20))
+    assert [picture[0].partition("nets, ")[2] for picture in screen.pictures()[:3]] == [
+        "0:00:02",
+        "0:00:06, about 0:00:46 left",  # 4 nets in 4 seconds, 46 to come
+        "0:00:10, about 0:00:12 left",
+    ]
 
 
 def leaders(names, *results):
     screen = Screen()
     with watching(names, 1, screen) as watch:
         watch(ended(0, range(len(names)), *results))
-    return screen.pictures()[-2][1:]
+    return screen.last()[4:]
 
 
 def test_the_most_accurate_leads_and_what_has_no_figure_is_last(at_once):
@@ -160,11 +207,11 @@ def test_the_most_accurate_leads_and_what_has_no_figure_is_last(at_once):
         result(valid_acc=0.75),
         result(valid_acc=1.0),
     )
-    assert found == [
-        "  1. 0.75000 b (2 nets)",
-        "  2. 0.75000 d (1 nets)",
-        "  3. 0.25000 a (1 nets)",
-        "  4. nan c (1 nets)",
+    assert [line.split() for line in found] == [
+        ["1", "b", "0.7500", "0.3536", "2"],
+        ["2", "d", "0.7500", "-", "1"],
+        ["3", "a", "0.2500", "-", "1"],
+        ["4", "c", "-", "-", "1"],
     ]
 
 
@@ -173,26 +220,63 @@ def test_a_run_that_failed_takes_its_name_to_the_end(at_once):
     found = leaders(
         ["a", "b", "a", "c"], result(valid_acc=0.9), result(valid_acc=0.1), failed, result("broken")
     )
-    assert found == ["  1. 0.10000 b (1 nets)", "  2. nan a (2 nets)", "  3. nan c (1 nets)"]
+    assert [line.split() for line in found] == [
+        ["1", "b", "0.1000", "-", "1"],
+        ["2", "a", "-", "-", "2"],
+        ["3", "c", "-", "-", "1"],
+    ]
 
 
-@pytest.mark.parametrize("column", ["valid_loss", "train_loss"])
-def test_where_there_is_no_accuracy_the_least_loss_leads(at_once, column):
-    figures = [result(**{column: value}) for value in (3.0, 1.0, math.nan, 2.0)]
-    found = leaders(["a", "b", "c", "d"], *figures)
-    assert [line.split()[2] for line in found] == ["b", "d", "a", "c"]
+@pytest.mark.parametrize(
+    ("column", "head"), [("valid_loss", "validation loss"), ("train_loss", "training loss")]
+)
+def test_where_there_is_no_accuracy_the_least_loss_leads(at_once, column, head):
+    screen = Screen()
+    with watching(["a", "b", "c", "d"], 1, screen, what="candidate") as watch:
+        watch(ended(0, range(4), *[result(**{column: value}) for value in (3.0, 1.0, math.nan, 2e5)]))
+    last = screen.last()
+    assert re.split(r"  +", last[2]) == ["place", "candidate", f"mean {head}", "std", "nets"]
+    assert [line.split()[1:3] for line in last[4:]] == [
+        ["b", "1.0000"],
+        ["a", "3.0000"],
+        ["d", "2e+05"],
+        ["c", "-"],
+    ]
 
 
-@pytest.mark.parametrize("width", [20, 40, 80])
-def test_no_line_is_wider_than_the_terminal(at_once, monkeypatch, width):
+# -- names that would like to be something else ---------------------------------------------------
+
+HOSTILE = {
+    "a long name " * 20: "a long name a",
+    "Sequential(\n  (0): Tanh()\n)": "Sequential( (0): Tanh() )",
+    "[bold]x[/]": "[bold]x[/]",
+    "[/]": "[/]",
+    "[link=https://a.b]c": "[link=https://a.b]c",
+    ":smiley: 🦊🦊🦊": ":smiley: 🦊🦊🦊",
+    "العربية": "العربية",
+    "\x1b[2J\x1b]0;title\x07": "�[2J�]0;title�",
+    "\u202egnp.exe \ud800": "�gnp.exe �",
+    "": "",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("width", [1, 20, 40, 80])
+def test_any_name_is_shown_as_text_and_no_line_is_wider_than_the_terminal(at_once, monkeypatch, name, width):
     monkeypatch.setenv("COLUMNS", str(width))
     screen = Screen()
-    with watching(["a long name " * 20, "Sequential(\n  (0): Tanh()\n)"], 1, screen) as watch:
+    with watching([name, "tanh"], 1, screen) as watch:
         watch(running(0, [0], 5))
         watch(running(1, [1], 5))
         watch(ended(0, [0], result(valid_acc=0.5)))
-    assert max(len(line) for picture in screen.pictures() for line in picture) <= width - 1
-    assert [len(picture) for picture in screen.pictures()] == [2, 3, 3, 0]
+    pictures = screen.pictures()
+    assert max(cell_len(line) for picture in pictures for line in picture) <= max(width - 1, 1)
+    assert [len(picture) for picture in pictures] == [2, 3, 6, 1, 1]
+    if width == 80:
+        assert HOSTILE[name] in pictures[0][1]
+        assert HOSTILE[name] in pictures[2][-1]
+    if width == 20:
+        assert pictures[2][-1].endswith("0.5000")
 
 
 def test_the_picture_goes_when_the_work_is_interrupted(at_once):
@@ -200,7 +284,97 @@ def test_the_picture_goes_when_the_work_is_interrupted(at_once):
     with contextlib.suppress(KeyboardInterrupt), watching(NAMES, 1, screen) as watch:
         watch(running(0, [0], 5))
         raise KeyboardInterrupt
-    assert screen.pictures()[-1] == []
+    assert screen.pictures()[-1] == [""]
+    assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count("\x1b[?25h") == 1
+
+
+def test_without_colour_there_is_none(at_once, monkeypatch):
+    def painted():
+        screen = Screen()
+        with watching(NAMES, 1, screen) as watch:
+            watch(running(0, [0], 5))
+            watch(ended(0, [0], result(valid_acc=0.5)))
+        return re.search(r"\x1b\[(\d+;)*3[0-8]", screen.getvalue())
+
+    assert painted()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not painted()
+
+
+# -- streams --------------------------------------------------------------------------------------
+
+
+def test_a_terminal_that_cannot_paint_over_gets_lines(at_once, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    screen = Screen()
+    with watching(NAMES, 1, screen) as watch:
+        watch(running(0, [0], 5))
+    assert screen.getvalue() == "actlab: 0 of 4 nets trained, 0 s\n"
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe")])
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_stream_that_breaks_ends_the_display_and_nothing_else(at_once, error, terminal, after):
+    class Broken(io.StringIO):
+        writes = 0
+
+        def isatty(self):
+            return terminal
+
+        def write(self, text):
+            self.writes += 1
+            if self.writes > after:
+                raise error
+            return super().write(text)
+
+    stream = Broken()
+    outputs = sys.stdout, sys.stderr
+    with watching(NAMES, 1, stream) as watch:
+        for epoch in range(5):
+            watch(running(0, [0], epoch))
+            broken = stream.writes
+        assert broken == after + 1
+    assert (sys.stdout, sys.stderr) == outputs
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Screen])
+def test_a_stream_that_is_closed_ends_the_display_and_nothing_else(at_once, kind):
+    stream = kind()
+    with watching(NAMES, 1, stream) as watch:
+        watch(running(0, [0], 1))
+        assert stream.getvalue()
+        stream.close()
+        watch(running(0, [0], 2))
+
+
+def test_without_a_standard_error_nothing_is_shown(at_once, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with watching(NAMES, 1) as watch:
+        watch(running(0, [0], 1))
+
+
+def test_what_is_printed_meanwhile_stands_above_the_picture(at_once, monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with watching(NAMES, 1) as watch:
+        watch(running(0, [0], 1))
+        print("[bold]careful[/]", file=sys.stderr)
+        watch(running(0, [0], 2))
+    assert sys.stderr is screen
+    first, warned, second, *_ = screen.painted()
+    assert warned == ["[bold]careful[/]", *first]
+    assert [len(second), "epoch 2 of 10" in second[1]] == [2, True]
+
+
+def test_lines_need_no_rich():
+    code = (
+        "import io, sys; from actlab.progress import watching; from actlab.fleet.conduct import State\n"
+        "with watching(['relu'], 2, io.StringIO()) as watch: watch(State(0, 1, (0,), 1, 2))\n"
+        "print(*[name for name in sys.modules if name.partition('.')[0] == 'rich'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 # -- a real terminal ------------------------------------------------------------------------------
@@ -220,14 +394,12 @@ def test_a_terminal_of_any_width_is_drawn_on_and_left_clean(at_once, monkeypatch
     seen: list[bytes] = []
     reader = threading.Thread(target=functools.partial(read_all, ours, seen))
     reader.start()
-    with open(theirs, "w") as stream, watching(["x" * 100, "tanh"], 1, stream) as watch:
+    with open(theirs, "w") as stream, watching(["x" * 300, "tanh"], 1, stream) as watch:
         watch(running(0, [0], 5))
         watch(running(1, [1], 5))
         watch(ended(0, [0], result(valid_acc=0.5)))
     reader.join(10)
     os.close(ours)
-    screen = Screen(b"".join(seen).decode().replace("\r\n", "\n"))
-    pictures = screen.pictures()
-    assert [len(picture) for picture in pictures] == [2, 3, 3, 0]
-    widest = max(len(line) for picture in pictures for line in picture)
-    assert widest == min(width - 1, len("  fleet   1 [############............] epoch 5 of 10, ") + 100)
+    pictures = Screen(b"".join(seen).decode().replace("\r\n", "\n")).pictures()
+    assert [len(picture) for picture in pictures] == [2, 3, 6, 1, 1]
+    assert max(len(line) for picture in pictures for line in picture) == width - 1

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from actlab.data import Dataset, load_data
     from actlab.functions import catalogue
     from actlab.nets import NeuralNet
+    from actlab.report.comparison_figures import plot_comparison, plot_history
+    from actlab.report.figures import plot_function
     from actlab.search import FleetSearchCV
     from actlab.swapping import swap
 
@@ -39,6 +41,9 @@ __all__ = [
     "get",
     "load_data",
     "nn",
+    "plot_comparison",
+    "plot_function",
+    "plot_history",
     "swap",
 ]
 
@@ -58,6 +63,9 @@ _HOME = {
     "fused": "actlab._fused",
     "get": "actlab._spec",
     "load_data": "actlab.data",
+    "plot_comparison": "actlab.report.comparison_figures",
+    "plot_function": "actlab.report.figures",
+    "plot_history": "actlab.report.comparison_figures",
     "swap": "actlab.swapping",
 }
 

@@ -211,7 +211,7 @@ class Trainings:
         if not runs:
             return
         names = [_label(self.candidates[task.candidate]) for task in self.fused]
-        watch = self.underway.enter_context(watching(names, self.search.verbose))
+        watch = self.underway.enter_context(watching(names, self.search.verbose, what="candidate"))
         with _whole():
             books = self.underway.enter_context(self._books(runs, self.splits.X, self.splits.y))
             apart = bool(books and books.abandoned)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import skorch
@@ -35,11 +35,17 @@ from actlab._scoring import Scorer
 from actlab.data import Dataset, load_data
 from actlab.race import race
 from actlab.report.comparison_files import latex, markdown, read_comparison, write_comparison
+from actlab.report.tables import plain_rows
 from actlab.report.verdicts import comparison_sentences
 from actlab.stats import LEVEL
 from actlab.training import TrainSettings
 
+if TYPE_CHECKING:
+    from actlab.report.hiplot_experiment import Experiment
+
 __all__ = ["Comparison", "Interrupted", "check_comparison", "compare", "cv_results"]
+
+_UNREAD = ["split", "how", "alone", "chance", "key"]  # columns of the results that are not plotted
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,22 @@ class Comparison:
     def to_latex(self) -> str:
         """Return ranking and verdicts as LaTeX tables, for ``booktabs``."""
         return latex(self)
+
+    def to_hiplot(self) -> Experiment:
+        """Return :attr:`results` as a HiPlot experiment, one line per run, coloured by activation.
+
+        Columns in which no run has anything are left out. In a notebook ``.display()`` shows it; HiPlot of
+        another table is :func:`actlab.report.hiplot_page.to_hiplot`.
+
+        Raises:
+            ImportError: HiPlot is not installed; the message says how to get it.
+        """
+        from actlab.report.hiplot_page import to_hiplot
+
+        columns = self.results.drop(columns=_UNREAD, errors="ignore").dropna(axis="columns", how="all")
+        experiment = to_hiplot(plain_rows(columns))
+        experiment.colorby = "activation"
+        return experiment
 
 
 class Interrupted(KeyboardInterrupt):

@@ -5,38 +5,49 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from actlab.fleet.conduct import State, Watcher
+
+if TYPE_CHECKING:
+    from actlab._screen import Bar, Board, Screen
 
 _SILENT = 1.0  # seconds; what is done before needs no progress
 _OFTEN, _SELDOM = 0.2, 10.0  # seconds between two pictures on a terminal, between two lines elsewhere
 _BARS, _LEADERS = 4, 5  # how many are shown
-_SCORES = ("valid_acc", "valid_loss", "train_loss")
-_BAR = 24  # characters
-_UP = "\x1b[{}F\x1b[J"  # go up so many lines, and clear what is below
+_SCORES = {
+    "valid_acc": "validation accuracy",
+    "valid_loss": "validation loss",
+    "train_loss": "training loss",
+}
+_DUMB = ("dumb", "unknown")  # terminals that cannot paint over what is there
 
 
 @contextlib.contextmanager
-def watching(names: Sequence[str], verbose: int, stream: TextIO | None = None) -> Iterator[Watcher]:
+def watching(
+    names: Sequence[str], verbose: int, stream: TextIO | None = None, *, what: str = "activation"
+) -> Iterator[Watcher]:
     """Yield what shows the states of fleets while the block runs.
+
+    A stream that breaks ends the display, and nothing else.
 
     Args:
         names: What each run is, in the order of the runs; equal names are summed up on the leaderboard.
         verbose: 0 for nothing, 1 once it takes a while, 2 from the start and often.
         stream: Where to show it; standard error when left out.
+        what: What the names name.
 
     Yields:
         What to tell of every state.
     """
-    if not verbose:
+    stream = stream or sys.stderr
+    if not verbose or stream is None:  # Python has no standard error where it was closed
         yield lambda state: None
         return
-    display = _Display(names, verbose, stream or sys.stderr)
+    display = _Display(names, verbose, stream, what)
     try:
         yield display.show
     finally:
@@ -44,68 +55,95 @@ def watching(names: Sequence[str], verbose: int, stream: TextIO | None = None) -
 
 
 class _Display:
-    def __init__(self, names: Sequence[str], verbose: int, stream: TextIO) -> None:
-        self.names, self.stream = [" ".join(name.split()) for name in names], stream
-        self.terminal = stream.isatty()
+    def __init__(self, names: Sequence[str], verbose: int, stream: TextIO, what: str) -> None:
+        self.names, self.stream, self.what = [printable(name) for name in names], stream, what
+        self.terminal = stream.isatty() and os.environ.get("TERM", "").lower() not in _DUMB
         self.often = self.terminal or verbose > 1
         self.start = time.monotonic()
         self.due = self.start + (0 if verbose > 1 else _SILENT)
-        self.lines = 0
         self.states: dict[int, State] = {}
         self.scores: dict[str, list[float]] = {}
-        self.losses = False  # whether the scores are losses, the least of which is the best
+        self.column = ""  # which of the scores is shown
         self.ended = 0
+        self.since: tuple[float, float] | None = None  # when there was how much done, from where time counts
+        self.screen: Screen | None = None
 
     def show(self, state: State) -> None:
         """Take in a state and show it when it is time."""
         self.states[state.fleet] = state
         for place, result in zip(state.runs, state.results or (), strict=bool(state.results)):
             self.ended += 1
-            last = result.history[-1] if result.history else {}
-            column = next((name for name in _SCORES if name in last), "")
-            self.losses |= column.endswith("loss")
-            score: float = math.nan if result.failure else last.get(column, math.nan)
+            last = result.history[-1] if result.history and not result.failure else {}
+            self.column = self.column or next((name for name in _SCORES if name in last), "")
+            score: float = last.get(self.column, math.nan)
             self.scores.setdefault(self.names[place], []).append(score)
         if (now := time.monotonic()) < self.due:
             return
         self.due = now + (_OFTEN if self.often else _SELDOM)
-        self._write(self._picture() if self.terminal else [self._headline()])
+        try:
+            self._show(now - self.start)
+        except (OSError, ValueError):
+            self.due = math.inf  # closed, broken or unable to encode a name: no reason to stop the work
 
     def end(self) -> None:
         """Clear the picture."""
-        if self.terminal:
-            self._write([])
+        if self.screen is not None:
+            self.screen.clear()
 
-    def _write(self, lines: Sequence[str]) -> None:
-        width = self._width() - 1
-        up = _UP.format(self.lines) if self.lines else ""
-        self.stream.write(up + "".join(f"{line[:width]}\n" for line in lines))
-        self.stream.flush()
-        self.lines = len(lines) if self.terminal else 0
+    def _show(self, seconds: float) -> None:
+        if not self.terminal:
+            self.stream.write(f"actlab: {self.ended} of {len(self.names)} nets trained, {seconds:.0f} s\n")
+            self.stream.flush()
+            return
+        if self.screen is None:
+            from actlab._screen import Screen
 
-    def _width(self) -> int:
-        try:  # standard output may be another terminal, or none
-            return os.get_terminal_size(self.stream.fileno()).columns or shutil.get_terminal_size().columns
-        except OSError:
-            return shutil.get_terminal_size().columns
+            self.screen = Screen(self.stream)
+        self.screen.paint(self._bars(seconds), self._board())
 
-    def _headline(self) -> str:
-        seconds = time.monotonic() - self.start
-        return f"actlab: {self.ended} of {len(self.names)} nets trained, {seconds:.0f} s"
+    def _bars(self, seconds: float) -> list[Bar]:
+        from actlab._screen import Bar, duration
 
-    def _picture(self) -> list[str]:
         running = [state for state in self.states.values() if state.results is None]
-        lines = [self._headline()]
+        done = self.ended + sum(len(state.runs) * state.epoch / state.epochs for state in running)
+        text = f"{self.ended} of {len(self.names)} nets, {duration(seconds)}"
+        if (left := self._left(done, seconds)) >= 1:
+            text += f", about {duration(left)} left"
+        bars = [Bar("nets", done, len(self.names), text)]
         for state in running[-_BARS:]:
-            full = _BAR * state.epoch // state.epochs
-            bar = "#" * full + "." * (_BAR - full)
-            what = f"{len(state.runs)} nets" if len(state.runs) > 1 else self.names[state.runs[0]]
-            lines.append(
-                f"  fleet {state.fleet + 1:>3} [{bar}] epoch {state.epoch} of {state.epochs}, {what}"
-            )
+            whose = f"{len(state.runs)} nets" if len(state.runs) > 1 else self.names[state.runs[0]]
+            text = f"epoch {state.epoch} of {state.epochs}, {whose}"
+            bars.append(Bar(f"fleet {state.fleet + 1}", state.epoch, state.epochs, text))
+        return bars
+
+    def _left(self, done: float, seconds: float) -> float:
+        """Return how many seconds the rest will take, 0 while nobody knows."""
+        if self.since is None:
+            if seconds >= _SILENT:  # what a ledger knew has come by now, and says nothing about speed
+                self.since = seconds, done
+            return 0.0
+        gone, more = seconds - self.since[0], done - self.since[1]
+        return gone * (len(self.names) - done) / more if more > 0 else 0.0
+
+    def _board(self) -> Board | None:
+        from actlab._screen import Board
+
+        if not self.scores:
+            return None
         means = {name: sum(scores) / len(scores) for name, scores in self.scores.items()}
-        sign = 1 if self.losses else -1
+        sign = 1 if self.column.endswith("loss") else -1
         ranked = sorted(means, key=lambda name: (math.isnan(means[name]), sign * means[name]))
-        for rank, name in enumerate(ranked[:_LEADERS], 1):
-            lines.append(f"  {rank}. {means[name]:.5f} {name} ({len(self.scores[name])} nets)")
-        return lines
+        shown = {name: self.scores[name] for name in ranked[:_LEADERS]}
+        return Board(self.what, _SCORES.get(self.column, "score"), shown, len(ranked) - len(shown))
+
+
+def printable(name: str) -> str:
+    """Return a name as one line without what a terminal would obey, such as colours and turned writing.
+
+    Examples:
+        >>> printable("Sequential(\\n  Tanh())"), printable("\\x1b[2J")
+        ('Sequential( Tanh())', '�[2J')
+    """
+    return "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(name.split())
+    )

@@ -13,6 +13,7 @@ from actlab.cli import verbs as run
 from actlab.cli.verbs import Verb
 
 _ABOUT = "Prove an activation function, train with it, and find out whether another is really better."
+_FIGURES = "also write figures, as PNG and SVG, into DIR/figures"
 _EXAMPLES = {
     "list": ["actlab list"],
     "show": ["actlab show mish", "actlab show leaky_relu --out out/pictures"],
@@ -32,7 +33,7 @@ _EXAMPLES = {
         "actlab compare relu tanh --data digits --data a.npz --data b.npz",
         "actlab compare relu tanh --data measurements.csv --target species",
     ],
-    "report": ["actlab report out/compare", "actlab report out/compare --out page.html"],
+    "report": ["actlab report out/compare --figures", "actlab report out/compare --out page.html"],
     "fleet": ["actlab fleet calibrate", "actlab fleet calibrate --set by_hand=false"],
     "ledger": ["actlab ledger show out/compare", "actlab ledger merge all.sqlite out/compare"],
 }
@@ -145,6 +146,7 @@ def _add_compare(verbs: Any) -> None:
     add("--mlflow", metavar="URI", help="log to MLflow too: sqlite:///runs.db or http://HOST:PORT")
     data = "a dataset's name, or an .npz or .csv file, digits when left out; several times for several"
     add("--data", action="append", metavar="NAME|FILE", help=data)
+    add("--figures", action="store_true", help=_FIGURES)
     _add_common(parser, out="out/compare")
 
 
@@ -153,6 +155,7 @@ def _add_report(verbs: Any) -> None:
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="the folder that actlab compare has written")
     add("--out", type=Path, metavar="FILE", help="the page; report.html in DIR when left out")
+    add("--figures", action="store_true", help=_FIGURES)
     add("--json", action="store_true", help="print one JSON object instead of text")
 
 

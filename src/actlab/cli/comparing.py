@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from actlab.data import Dataset
     from actlab.training import TrainSettings
 
+FIGURES = "figures"  # in a comparison's folder
 _RANKING = ["rank", "activation", "mean", "std", "runs"]
 
 
@@ -41,6 +42,8 @@ def compare(arguments: argparse.Namespace) -> int:
         check_comparison(arguments.activations, dataset, settings, **design)
     for folder in folders:
         output_folder(folder)
+    if arguments.figures:
+        _check_figures()
     if arguments.mlflow is not None:
         from actlab.tracking import check_store
 
@@ -73,15 +76,30 @@ def report(arguments: argparse.Namespace) -> int:
     path = arguments.out or arguments.folder / REPORT
     if not path.absolute().parent.is_dir():
         raise UsageError(f"cannot write {str(path)!r}: there is no such folder")
+    if arguments.figures:
+        _check_figures()
     try:
         write_report(found, path)
     except ImportError as error:
         raise UsageError(str(error)) from error
+    files = [path, *(_figures(found, arguments.folder) if arguments.figures else [])]
     if arguments.json:
-        print(json.dumps({"insights": found.sentences(), "files": [str(path)]}))
+        print(json.dumps({"insights": found.sentences(), "files": [str(file) for file in files]}))
     else:
-        print(f"Written: {path}")
+        print("\n".join(wrapped([f"Written: {', '.join(map(str, files))}"])))
     return DONE
+
+
+def _check_figures() -> None:
+    from actlab.report.figures import check_matplotlib
+
+    check_matplotlib()
+
+
+def _figures(found: Comparison, out: Path) -> list[Path]:
+    from actlab.report.comparison_figures import write_figures
+
+    return write_figures(found, out / FIGURES)
 
 
 def _datasets(arguments: argparse.Namespace) -> list[Dataset]:
@@ -167,6 +185,8 @@ def _compared(
     found = dataclasses.replace(found, about=about)
     files = [out / NAME, out / "cv_results.csv", *found.to_csv(out), *report_page(found, out / REPORT)]
     files += [out / page for page in pages]
+    if arguments.figures:
+        files += _figures(found, out)
     logged = ""
     if arguments.mlflow is not None:
         from actlab.tracking import log_comparison

@@ -6,7 +6,10 @@ import argparse
 import shlex
 
 # What changes nothing but where nets are trained, where files go and what is printed.
-_ELSEWHERE = {"run", "activations", "data", "out", "json", "verbose", "quiet", "jobs", "scheduler", "mlflow"}
+_ELSEWHERE = {
+    *("run", "activations", "data", "out", "figures", "json", "verbose", "quiet"),
+    *("jobs", "scheduler", "mlflow"),
+}
 
 
 def command_line(arguments: argparse.Namespace, verb: str, *words: str) -> str:

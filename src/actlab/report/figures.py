@@ -1,54 +1,132 @@
-"""Figures, drawn with matplotlib on axes that are given and returned."""
+"""Figures of functions, drawn with matplotlib on axes that are given and returned."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from actlab._errors import UsageError
 from actlab._files import writing
+from actlab._spec import get, short
 from actlab.activation import Activation
-from actlab.describe import curves, rise, window
+from actlab.describe import derivatives, window
+from actlab.functions import catalogue
+from actlab.progress import printable
+from actlab.report.page_charts import labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 # Okabe and Ito's palette: told apart by the colour-blind, and on paper by the line style too.
 _STYLES = (("f", "#0072B2", "-"), ("f′", "#D55E00", "--"), ("f″", "#009E73", ":"))
 _POINTS = 1201
+TITLE = 60  # characters
+_USUAL = 4.0  # how far to draw what nothing is known of
+_DIRECTIONS = "\u2068\u2069"  # which matplotlib would draw as boxes
 
 
-def plot_function(activation: Activation[Any], ax: Axes) -> Axes:
+def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> Axes:
     """Draw f, f' and f'' of an activation, with its kinks marked.
 
     Args:
-        activation: What to draw, at its example parameters.
-        ax: Where to draw.
+        activation: What to draw: a definition, at its example parameters, or a spec such as
+            ``"leaky_relu(negative_slope=0.2)"`` or ``"my_layers.py:MyActivation"``.
+        ax: Where to draw; the current axes of :mod:`matplotlib.pyplot` when left out.
 
     Returns:
-        The same axes.
+        The axes.
+
+    Raises:
+        UsageError: matplotlib is missing, the spec names nothing, or there is no curve to draw.
+
+    Examples:
+        >>> from matplotlib.figure import Figure
+        >>> plot_function("elu(alpha=0.5)", Figure().subplots()).get_title()
+        'elu(alpha=0.5)'
     """
-    low, high = window(activation)
-    x = torch.linspace(low, high, _POINTS, dtype=torch.float64)
-    drawn = curves(activation, x)
+    name, function, kinks, reach = _known(activation)
+    x = torch.linspace(-reach, reach, _POINTS, dtype=torch.float64)
+    try:
+        drawn = derivatives(function, x)
+    except Exception as error:  # anybody's module
+        raise UsageError(f"{name}: has no curve to draw: {short(error)}") from error
+    ax = axes(ax)
     for values, (label, color, style) in zip(drawn, _STYLES, strict=True):
         ax.plot(x.numpy(), values.numpy(), style, color=color, label=label, linewidth=1.8)
-    for place, slope in activation.kinks().items():
+    for place, slope in kinks.items():
         ax.plot([place], [slope], "o", color=_STYLES[1][1], markersize=6)
-    most = rise(activation)
+    most = max(reach, 1.25)  # as far up as to the sides, and all of a wave
     main = torch.stack(drawn[:2]).clamp(-most, most)  # f″ may spike at a bend: it is cut off
-    margin = 0.08 * float(main.max() - main.min())
+    margin = 0.08 * float(main.max() - main.min()) or 1.0
     ax.set_ylim(float(main.min()) - margin, float(main.max()) + 2 * margin)
-    ax.set_xlim(low, high)
+    ax.set_xlim(-reach, reach)
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel("x")
-    ax.set_title(activation.name)
-    handles, labels = ax.get_legend_handles_labels()
-    ax.legend(handles, labels, frameon=False, ncols=3, loc="upper left")
+    as_written(ax.set_title(""), shown([name], TITLE)[name])
+    handles, labelled = ax.get_legend_handles_labels()
+    ax.legend(handles, labelled, frameon=False, ncols=3, loc="upper left")
     return ax
+
+
+def _known(
+    activation: Activation[Any] | str,
+) -> tuple[str, Callable[[Tensor], Tensor], Mapping[float, float], float]:
+    """Return what an activation is called, its function, its kinks and how far it is worth drawing."""
+    found = catalogue.get(activation) if isinstance(activation, str) else activation
+    if found is not None:
+        check_drawable(found)
+        function = functools.partial(found, **found.example)
+        return found.name, function, found.kinks(), window(found)[1]
+    assert isinstance(activation, str)
+    module = get(activation).double().eval().requires_grad_(False)
+    definition = getattr(module, "activation", None)
+    if not isinstance(definition, Activation):
+        return activation, module, {}, _USUAL
+    check_drawable(definition)
+    kinks = definition.kinks(**{name: getattr(module, name) for name in definition.parameters})
+    return activation, module, kinks, max([window(definition)[1], *(1.5 * abs(kink) for kink in kinks)])
+
+
+def axes(ax: Axes | None) -> Axes:
+    """Return the axes, or pyplot's current ones.
+
+    Raises:
+        UsageError: matplotlib is missing.
+    """
+    if ax is not None:
+        return ax
+    check_matplotlib()
+    from matplotlib import pyplot
+
+    return pyplot.gca()
+
+
+def check_matplotlib() -> None:
+    """Raise UsageError where matplotlib is missing; the message says how to get it."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UsageError('figures need matplotlib: pip install "actlab[docs]"') from error
+
+
+def shown(names: list[str], most: int = 26) -> dict[str, str]:
+    """Return a label of so many characters for each name, in characters that a font may have."""
+    short = labels(names, most).items()
+    return {name: printable(label.translate(dict.fromkeys(map(ord, _DIRECTIONS)))) for name, label in short}
+
+
+def as_written(text: Text, words: str) -> None:
+    """Let a text say words in which neither ``$`` nor a backslash means anything."""
+    text.set_parse_math(False)
+    text.set_usetex(False)
+    text.set_text(words)
 
 
 def check_drawable(activation: Activation[Any]) -> None:
@@ -68,10 +146,9 @@ def write_figure(activation: Activation[Any], path: Path) -> None:
         UsageError: matplotlib is missing, the file cannot be written, or there is no curve to draw.
     """
     check_drawable(activation)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError('figures need matplotlib: pip install "actlab[docs]"') from error
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4), layout="constrained")
     plot_function(activation, figure.subplots())
     with writing(path) as beside:

@@ -1,42 +1,33 @@
-"""HiPlot pages that open offline, whatever the values are."""
+"""HiPlot of rows, shown by pages that open offline, whatever the values are."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actlab._errors import UsageError
-from actlab._files import writing
 from actlab.report.tables import plain
 
-# HiPlot's stylesheet asks a font server for a face that the browser can do without.
-_WEB_FONT = re.compile(r'@import\s*\\?"https?://[^"]*"')
+if TYPE_CHECKING:
+    from actlab.report.hiplot_experiment import Experiment
 
-# The empty icon keeps a browser from asking the server for one.
-_TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>actlab: HiPlot</title><link rel="icon" href="data:,"></head>
-<body style="margin: 0">
-<div id="plot"><noscript>HiPlot needs JavaScript.</noscript></div>
-<script>{script}</script>
-<script>hiplot.render(document.getElementById("plot"), {values});</script>
-</body>
-</html>
-"""
+_RESERVED = ("uid", "from_uid")  # what HiPlot calls a row, and the row that it came from
+_JOINER = "\u2060"  # an invisible character that joins words
 
 
-def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> Any:
+def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> Experiment:
     """Make a HiPlot experiment of rows.
 
     Args:
         rows: One mapping from column to value per line of the plot. Values may be anything; HiPlot stops at
-            numpy scalars, classes and times, so they are made plain first.
+            numpy scalars, classes and times, so they are made plain first. What is not finite becomes None,
+            which HiPlot shows apart from the numbers. HiPlot takes values and names of columns for HTML: an
+            invisible character after each "<" and "&" in them keeps them text.
 
     Returns:
-        A ``hiplot.Experiment``.
+        A ``hiplot.Experiment`` whose pages make no network request, see
+        :class:`actlab.report.hiplot_experiment.Experiment`.
 
     Raises:
         ImportError: HiPlot is not installed; the message says how to get it.
@@ -46,12 +37,19 @@ def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> Any:
         import hiplot
     except ImportError as error:
         raise ImportError('no HiPlot page without HiPlot: pip install "actlab[hiplot]"') from error
-    plain_rows = [{str(name): plain(value) for name, value in row.items()} for row in rows]
-    if not plain_rows:
+    from actlab.report.hiplot_experiment import Experiment
+
+    points = [
+        hiplot.Datapoint(
+            {_column(name): _harmless(plain(value)) for name, value in row.items()}, uid=str(place)
+        )
+        for place, row in enumerate(rows)
+    ]
+    if not points:
         raise UsageError("a HiPlot page needs at least one row; there are none")
-    experiment = hiplot.Experiment.from_iterable(plain_rows)
+    experiment = Experiment(points)
     for display in (hiplot.Displays.PARALLEL_PLOT, hiplot.Displays.TABLE):
-        experiment.display_data(display)["hide"] = ["uid", "from_uid"]  # row numbers, nothing measured
+        experiment.display_data(display)["hide"] = list(_RESERVED)  # row numbers, nothing measured
     return experiment
 
 
@@ -66,18 +64,15 @@ def write_hiplot(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
         ImportError: HiPlot is not installed; the message says how to get it.
         UsageError: There are no rows, or the file cannot be written.
     """
-    page = _page(to_hiplot(rows))
-    with writing(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+    to_hiplot(rows).to_html(path)
 
 
-def _page(experiment: Any) -> str:
-    import hiplot
+def _column(name: str) -> str:
+    text: str = _harmless(str(name))
+    return text + _JOINER if text in _RESERVED else text
 
-    # HiPlot's own to_html puts values raw into the script, where "</script>" in one would end it, and its
-    # table takes them for HTML: an invisible word joiner keeps "<" from opening a tag there.
-    options = {"dataProviderName": "none", "experiment": experiment.validate()._asdict()}
-    values = json.dumps(options, allow_nan=False).replace("<", "\\u003c\\u2060")
-    bundle = Path(hiplot.__file__).with_name("static") / "built" / "hiplot.bundle.js"
-    script = _WEB_FONT.sub("", bundle.read_text(encoding="utf-8"))
-    return _TEMPLATE.format(script=script, values=values)
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("<", "<" + _JOINER).replace("&", "&" + _JOINER)
+    return value

@@ -45,11 +45,12 @@ def decades(low: float, high: float) -> list[float]:
     return inside[:: 1 + len(inside) // 8]
 
 
-def labels(names: Sequence[str]) -> dict[str, str]:
+def labels(names: Sequence[str], most: int = _LABEL) -> dict[str, str]:
     """Return a short label for each name, no two the same.
 
     Args:
         names: Names of activations, as long as they like.
+        most: Characters of a label, but for what tells it from another.
 
     Examples:
         >>> labels(["relu", "my_layers.py:SomethingWithALongName", "my_layers.py:SomethingWithAlsoLongName"])
@@ -59,7 +60,7 @@ def labels(names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         line = " ".join(name.split()) or "(no name)"
-        short = line if len(line) <= _LABEL else f"{line[: _LABEL // 2]}…{line[1 - _LABEL // 2 + 1 :]}"
+        short = line if len(line) <= most else f"{line[: most // 2]}…{line[2 - most // 2 :]}"
         taken = sum(label == short or label.startswith(f"{short} (") for label in found.values())
         found[name] = f"{short} ({taken + 1})" if taken else short
     return {name: isolated(label) for name, label in found.items()}
