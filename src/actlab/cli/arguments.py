@@ -146,7 +146,6 @@ def _add_compare(verbs: Any) -> None:
     add("--mlflow", metavar="URI", help="log to MLflow too: sqlite:///runs.db or http://HOST:PORT")
     data = "a dataset's name, or an .npz or .csv file, digits when left out; several times for several"
     add("--data", action="append", metavar="NAME|FILE", help=data)
-    add("--figures", action="store_true", help=_FIGURES)
     _add_common(parser, out="out/compare")
 
 
@@ -173,6 +172,7 @@ def _add_common(parser: _Parser, *, out: str) -> None:
     inside = "look into the nets after every epoch, or never; as often as costs little when left out"
     add("--inside", action=argparse.BooleanOptionalAction, help=inside)
     add("--out", type=Path, default=Path(out), metavar="DIR", help="folder for the files that are written")
+    add("--figures", action="store_true", help=_FIGURES)
     add("--json", action="store_true", help="print one JSON object instead of text")
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("--verbose", action="store_true", help="show what happens meanwhile, always")

@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 from actlab._errors import UsageError
 from actlab.cli.ledgers import NAME
 from actlab.cli.repeating import command_line
-from actlab.cli.saying import DONE, NO, REPORT, hiplot_page, report_page, say, say_all, wrapped
+from actlab.cli.saying import (
+    DONE,
+    NO,
+    REPORT,
+    check_figures,
+    figures,
+    hiplot_page,
+    report_page,
+    say,
+    say_all,
+    wrapped,
+)
 from actlab.cli.verbs import dataset_of, settings_of
 
 if TYPE_CHECKING:
@@ -26,7 +37,6 @@ if TYPE_CHECKING:
     from actlab.data import Dataset
     from actlab.training import TrainSettings
 
-FIGURES = "figures"  # in a comparison's folder
 _RANKING = ["rank", "activation", "mean", "std", "runs"]
 
 
@@ -42,8 +52,7 @@ def compare(arguments: argparse.Namespace) -> int:
         check_comparison(arguments.activations, dataset, settings, **design)
     for folder in folders:
         output_folder(folder)
-    if arguments.figures:
-        _check_figures()
+    check_figures(arguments)
     if arguments.mlflow is not None:
         from actlab.tracking import check_store
 
@@ -70,36 +79,24 @@ def _sources(arguments: argparse.Namespace) -> list[str]:
 def report(arguments: argparse.Namespace) -> int:
     """Write the report of what was trained before, or is being trained."""
     from actlab._kept import found_in
-    from actlab.report.page import write_report
+    from actlab.report.page import sentences, write_report
 
     found = found_in(arguments.folder)
     path = arguments.out or arguments.folder / REPORT
     if not path.absolute().parent.is_dir():
         raise UsageError(f"cannot write {str(path)!r}: there is no such folder")
-    if arguments.figures:
-        _check_figures()
+    check_figures(arguments)
     try:
         write_report(found, path)
     except ImportError as error:
         raise UsageError(str(error)) from error
-    files = [path, *(_figures(found, arguments.folder) if arguments.figures else [])]
+    files = [path, *figures(arguments, found, arguments.folder)]
     if arguments.json:
-        print(json.dumps({"insights": found.sentences(), "files": [str(file) for file in files]}))
+        print(json.dumps({"insights": sentences(found), "files": [str(file) for file in files]}))
     else:
-        print("\n".join(wrapped([f"Written: {', '.join(map(str, files))}"])))
+        said = sentences(found)[:1] if "unfinished" in found.about else []
+        print("\n".join(wrapped([*said, f"Written: {', '.join(map(str, files))}"])))
     return DONE
-
-
-def _check_figures() -> None:
-    from actlab.report.figures import check_matplotlib
-
-    check_matplotlib()
-
-
-def _figures(found: Comparison, out: Path) -> list[Path]:
-    from actlab.report.comparison_figures import write_figures
-
-    return write_figures(found, out / FIGURES)
 
 
 def _datasets(arguments: argparse.Namespace) -> list[Dataset]:
@@ -185,8 +182,7 @@ def _compared(
     found = dataclasses.replace(found, about=about)
     files = [out / NAME, out / "cv_results.csv", *found.to_csv(out), *report_page(found, out / REPORT)]
     files += [out / page for page in pages]
-    if arguments.figures:
-        files += _figures(found, out)
+    files += figures(arguments, found, out)
     logged = ""
     if arguments.mlflow is not None:
         from actlab.tracking import log_comparison

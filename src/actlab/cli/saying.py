@@ -80,6 +80,23 @@ def hiplot_page(rows: list[Report], out: Path) -> list[str]:
     return ["hiplot.html"]
 
 
+def check_figures(arguments: argparse.Namespace) -> None:
+    """Refuse figures that cannot be drawn, before anything is trained."""
+    if arguments.figures:
+        from actlab.report.figures import check_matplotlib
+
+        check_matplotlib()
+
+
+def figures(arguments: argparse.Namespace, found: Comparison, out: Path) -> list[Path]:
+    """Write figures if they are asked for, and return their files."""
+    if not arguments.figures:
+        return []
+    from actlab.report.comparison_figures import write_figures
+
+    return write_figures(found, out / "figures")
+
+
 def report_page(comparison: Comparison, path: Path) -> list[Path]:
     """Write the report and return its file; without Plotly say so, for everything else is there."""
     from actlab.report.page import write_report

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from actlab._errors import UsageError
 from actlab.cli.repeating import command_line
-from actlab.cli.saying import DONE, NO, REPORT, WIDTH, hiplot_page, report_page, say, table_sink, wrapped
+from actlab.cli.saying import (
+    DONE,
+    NO,
+    REPORT,
+    WIDTH,
+    check_figures,
+    figures,
+    hiplot_page,
+    report_page,
+    say,
+    table_sink,
+    wrapped,
+)
 
 # Everything heavy is imported by the verb that needs it, so that --help answers at once.
 if TYPE_CHECKING:
@@ -118,6 +130,7 @@ def train(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments, num_units=arguments.num_units)
     dataset = dataset_of(arguments, arguments.data)
     check_training(dataset, arguments.activation, settings)
+    check_figures(arguments)
     out = output_folder(arguments.out)
     sink, inside = table_sink(arguments), arguments.inside
     done = trained(dataset, arguments.activation, settings, sink=sink, inside=inside)
@@ -128,6 +141,7 @@ def train(arguments: argparse.Namespace) -> int:
     rows, insights = plain_rows(history), history_insights(history)
     files = [*write_training(page, out), *report_page(page, out / REPORT)]
     files += [out / file for file in hiplot_page(rows, out)]
+    files += figures(arguments, page, out)
     found = {"activation": arguments.activation, "history": rows, "insights": insights}
     return say(arguments, dataset, found, wrapped(insights), files)
 

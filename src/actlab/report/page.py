@@ -87,7 +87,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     ranking, about, inside = comparison.ranking, comparison.about, comparison.inside
     names = [str(name) for name in ranking["activation"]]
     of = charts.labels(names)
-    said = [_legible(sentence, names) for sentence in _sentences(comparison)]
+    said = [_legible(sentence, names) for sentence in sentences(comparison)]
     judged, has_history = about.get("kind") != "training", len(comparison.history) > 0
     points = bool(about.get("points"))
     found = charts.differences(comparison.verdicts, names[0]) if names else {}
@@ -141,7 +141,8 @@ def _given(comparison: Comparison, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*order, *names]))
 
 
-def _sentences(comparison: Comparison) -> list[str]:
+def sentences(comparison: Comparison) -> list[str]:
+    """Say what is known, the most important first; also of a training, and of what has not ended."""
     about = comparison.about
     if about.get("kind") == "training":
         return training_sentences(comparison.results, comparison.history)

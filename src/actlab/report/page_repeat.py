@@ -12,7 +12,10 @@ from actlab.report import page_tables as tables
 from actlab.training import TrainSettings
 
 # By other parts of the page.
-_UNSAID = ("settings", "race", "tuned", "command", "points", "region_is", "inside", "unfinished", "kind")
+_UNSAID = (
+    *("settings", "race", "tuned", "command", "points", "region_is"),
+    *("activations", "inside", "unfinished", "kind"),
+)
 _USUAL = ("accuracy", "r2")  # what nets are scored by when nothing is said
 _OWN_NET = "NeuralNet"  # the name of the net that is trained when no module is given
 
