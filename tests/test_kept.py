@@ -1,0 +1,201 @@
+"""Reports of what has not ended, of one training, and of folders that are not as they were left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from actlab._kept import found_in
+from actlab._ledger_file import MIGRATIONS
+from actlab.cli import main
+from actlab.ledger import Ledger
+from tests.commands import elsewhere, refused, tiny
+
+__all__ = ["elsewhere", "tiny"]
+
+WAITING = """
+import pathlib, time, torch
+
+class Waiting(torch.nn.Module):
+    def forward(self, x):
+        if len(x) > 2:  # two rows are tried beforehand
+            pathlib.Path("started").touch()
+            while not pathlib.Path("go").exists():
+                time.sleep(0.05)
+        return torch.relu(x)
+"""
+QUICK = ("--epochs", "2", "--batch-size", "16")
+
+
+def report(capsys, *more):
+    assert main(["report", "run", *more]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_has_ended(tiny, capsys):
+    Path("own.py").write_text(WAITING)
+    # The waiting one is known by its place in the order only: what is quick has ended before it begins.
+    options = ["--data", tiny, *QUICK, "--inside", "--jobs", "1", "--out", "run"]
+    call = ["compare", "relu", "own.py:Waiting", *options]
+    child = subprocess.Popen([sys.executable, "-m", "actlab", *call], start_new_session=True)
+    end = time.monotonic() + 60
+    while not Path("started").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    try:
+        running = report(capsys)
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    assert "3 of 6 trainings are done; verdicts come when all are." in running
+    assert report(capsys) == running
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert "3 of 6 trainings are done" in page
+
+    found = found_in(Path("run"))
+    assert found.about["unfinished"] == {"done": 3, "planned": 6}
+    assert found.verdicts.empty
+    assert found.results["activation"].to_list() == ["relu"] * 3
+    assert found.results["score"].notna().all()
+    assert found.ranking["activation"].to_list() == ["relu", "own.py:Waiting"]
+    assert found.ranking["rank"].isna().all()
+    assert set(found.inside["epoch"]) == {1, 2}
+    assert len(found.history) == 6
+
+    Path("go").touch()
+    assert main(call) == 0
+    capsys.readouterr()
+    assert "trainings are done" not in report(capsys)
+    ended = found_in(Path("run"))
+    assert "unfinished" not in ended.about
+    columns = ["fold", "seed", "score", "key"]
+    pd.testing.assert_frame_equal(ended.results[columns][:3], found.results[columns], rtol=1e-12)
+    pd.testing.assert_frame_equal(
+        ended.inside[ended.inside["activation"] == "relu"].reset_index(drop=True), found.inside, rtol=1e-12
+    )
+    said = json.loads(report(capsys, "--json"))
+    assert said["files"] == ["run/report.html"]
+
+
+def test_of_what_is_tuned_the_best_so_far_counts(tiny):
+    begun = []
+
+    def stop(ledger, token):
+        begun.append(token)
+
+    with pytest.MonkeyPatch.context() as patch:  # as if it had been killed right before it was done
+        patch.setattr(Ledger, "end", stop)
+        call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--tune", "lr=0.001,0.2", "--seeds", "2"]
+        assert main([*call, "--out", "run", "--quiet"]) == 0
+    assert begun
+    found, ended = found_in(Path("run")), pd.read_csv("run/results.csv")
+    assert found.about["unfinished"] == {"done": 24, "planned": 24}
+    assert found.results["lr"].to_list() == ended["lr"].to_list()
+    assert found.results["score"].to_list() == pytest.approx(ended["score"].to_list())
+
+
+def test_a_comparison_by_another_scorer_has_no_scores_before_it_ends(tiny):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "end", lambda ledger, token: None)
+        call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--scoring", "f1_macro", "--out", "run"]
+        assert main([*call, "--quiet"]) == 0
+    found = found_in(Path("run"))
+    assert found.results["score"].isna().all()
+    assert found.results["loss"].notna().all()
+    assert (found.ranking["status"] == "").all()
+    assert main(["report", "run"]) == 0
+
+
+def test_the_rounds_of_a_race_are_one_comparison(tiny):
+    counts = []
+    begin = Ledger.begin
+
+    def note(ledger, about, runs):
+        counts.append((len(runs), len(ledger.begun())))
+        return begin(ledger, about, runs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "begin", note)
+        call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--until-decided", "--budget", "60"]
+        assert main([*call, "--out", "run", "--quiet"]) == 0
+    assert len(counts) > 1
+    assert [before for _, before in counts] == [0] * len(counts)
+    assert [runs for runs, _ in counts] == sorted({runs for runs, _ in counts})
+    with Ledger("run/ledger.sqlite") as ledger:
+        assert ledger.begun() == []
+
+
+# One training
+
+
+def test_a_training_is_reported_again_as_it_was(capsys):
+    assert main(["train", "--activation", "mish", "--epochs", "3", "--inside", "--out", "run"]) == 0
+    capsys.readouterr()
+    assert {path.name for path in Path("run").iterdir()} == {
+        *("history.csv", "history.json", "training.json", "inside.csv", "report.html", "hiplot.html"),
+    }
+    first = Path("run/report.html").read_bytes()
+    said = json.loads(report(capsys, "--json"))
+    assert Path("run/report.html").read_bytes() == first
+    assert said["insights"][0].startswith("mish: validation accuracy ")
+    assert b"actlab train --activation mish --data digits --epochs 3 --inside" in first
+    assert set(pd.read_csv("run/history.csv")) >= {"epoch", "train_loss", "valid_loss"}
+    assert main(["train", "--epochs", "1", "--no-inside", "--out", "run", "--quiet"]) == 0
+    assert not Path("run/inside.csv").exists()
+    assert "it was switched off" in Path("run/report.html").read_text(encoding="utf-8")
+
+
+def test_a_training_of_a_regression_has_no_accuracy(capsys):
+    x = np.linspace(-1, 1, 60)
+    np.savez("line.npz", X=np.stack([x, x**2], 1), y=x + 0.1)
+    call = ["train", "--data", "line.npz", "--regression", "--epochs", "2", "--out", "run", "--quiet"]
+    assert main(call) == 0
+    assert report(capsys)
+    found = found_in(Path("run"))
+    assert found.results["score"].isna().all()
+    assert found.results["loss"].notna().all()
+
+
+def test_a_training_that_diverges_is_reported(capsys):
+    assert main(["train", "--lr", "1e20", "--epochs", "3", "--out", "run", "--quiet"]) == 0
+    said = json.loads(report(capsys, "--json"))
+    assert "diverged" in said["insights"][0]
+
+
+# What is not as it was left
+
+
+def test_what_has_nothing_or_something_broken_is_refused_in_one_line(tiny, capsys):
+    Path("run").mkdir()
+    assert "no comparison in 'run'" in refused(capsys, "report", "run")
+    for text in ("{", "[]", "[3]", '[{"about": {}, "run": {}}]'):
+        Path("run/training.json").write_text(text)
+        assert "'run/training.json' does not describe a training" in refused(capsys, "report", "run")
+    Path("run/training.json").unlink()
+    with Ledger("run/ledger.sqlite") as ledger:
+        ledger.begin({"metric": "accuracy"}, [{"key": "0" * 64}])
+    assert "what it says of its comparison is broken" in refused(capsys, "report", "run")
+
+
+def test_beside_a_comparison_that_has_ended_an_older_ledger_does_not_matter(tiny, capsys):
+    assert main(["compare", "relu", "tanh", "--data", tiny, *QUICK, "--out", "run", "--quiet"]) == 0
+    with sqlite3.connect("run/ledger.sqlite") as file:
+        for table in ("inside", "begun"):
+            file.execute(f"DROP TABLE {table}")
+        file.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+    file.close()
+    assert report(capsys) == "Written: run/report.html\n"
+    Path("run/comparison.json").unlink()
+    assert "was written by an older actlab" in refused(capsys, "report", "run")
+    with Ledger("run/ledger.sqlite") as ledger:  # which upgrades it
+        assert ledger.begun() == []
+        assert ledger.verify() == []
