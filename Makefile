@@ -29,6 +29,7 @@ bench: $(READY)  ## measure, each figure against a peer in the same run; writes 
 	$(BIN)/python -m benchmarks.reliability --data-dir $(MNIST)
 	$(BIN)/python -m benchmarks.verdicts
 	$(BIN)/python -m benchmarks.depth
+	$(BIN)/python -m benchmarks.inside --data-dir $(MNIST)
 
 docs: $(READY)  ## write the generated pages
 	$(BIN)/python docs/make_pages.py
