@@ -296,7 +296,8 @@ def test_a_page_with_little_in_it_opens(opened, made):
 
 @pytest.mark.slow
 def test_a_thousand_runs_of_fifty_activations_are_usable(opened):
-    page = opened(comparison(tuple(f"own.py:Activation{i}" for i in range(50)), seeds=5, folds=4, epochs=10))
+    names = tuple(f"own.py:Activation{i}" for i in range(50))
+    page = opened(comparison(names, seeds=5, folds=4, epochs=10, inside=inside(names, layers=6)))
     assert page.locator(LINES).count() == 1000
     page.get_by_label("Find in the table").fill("seed=4")
     assert count(page) == 200
