@@ -173,8 +173,8 @@ def test_the_dearest_and_the_cheapest_by_time_and_by_memory():
     kept = [2**20, 2**21, 2**21]
     results = pd.DataFrame({"activation": ["a", "b", "b"], "seconds": [1.0, 2.0, 4.0], "kept": kept})
     assert insights.cost_insights(results, ["a", "b"], of("a", "b")) == [
-        "b takes longest, 3 s: 3 times as much as a, the shortest (1 s).",
-        "b keeps most for the backward pass, 2 MiB: 2 times as much as a, the least (1 MiB).",
+        "b takes longest, 3 s: 3 times the shortest, 1 s of a.",
+        "b keeps most for the backward pass, 2 MiB: 2 times the least, 1 MiB of a.",
     ]
     same = results.assign(seconds=[1.0, 1.0, 1.1], kept=NAN)
     assert insights.cost_insights(same, ["a", "b"], of("a", "b")) == [

@@ -176,6 +176,7 @@ def test_the_section_has_panels_maps_and_tables(page):
     for table in ("inside-units", "inside-weights"):
         assert f'<table id="{table}" class="sortable">' in found
     assert "inside" not in said.split("Repeat it")[-1]
+    assert "On paper" not in said
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,9 @@ def test_thirty_layers_of_fifty_activations_have_short_tables():
     )
     found = section(page)
     assert found.count("<tr>") == 2 + 2 * 50 * 4
-    assert "of each net the first layer, the last and two between" in text(page)
+    said = text(page)
+    assert "of each net the first layer, the last and two between" in said
+    assert "On paper the first 40 rows of a table are shown; inside.csv has them all." in said
     assert len(page.encode()) < 6_000_000
 
 

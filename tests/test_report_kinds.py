@@ -149,7 +149,7 @@ def test_memory_stands_beside_time():
     said = text(page)
     assert "kept by a step, KiB" in said
     assert (
-        "mish keeps most for the backward pass, 192 KiB: 3 times as much as relu, the least (64 KiB)." in said
+        "mish keeps most for the backward pass, 192 KiB: 3 times the least, 64 KiB of relu and tanh." in said
     )
     assert "bytes kept" in said
 

@@ -44,11 +44,13 @@ def percent(share: float) -> str:
     """Return a share as a person says it.
 
     Examples:
-        >>> percent(0.314), percent(0.004), percent(0.9996), percent(1.0), percent(0.0)
-        ('31 %', '0.4 %', '99.96 %', '100 %', '0 %')
+        >>> percent(0.314), percent(0.004), percent(0.9996), percent(1.0), percent(0.0), percent(1e-5)
+        ('31 %', '0.4 %', 'more than 99.9 %', '100 %', '0 %', 'less than 0.1 %')
     """
     near = min(share, 1 - share)
-    return f"{100 * share:.{0 if near in (0, 1) or near >= 0.01 else 1 if near >= 0.001 else 2}f} %"
+    if 0 < near < 0.001:
+        return "less than 0.1 %" if share < 0.5 else "more than 99.9 %"
+    return f"{100 * share:.{1 if 0 < near < 0.01 else 0}f} %"
 
 
 def learning_insights(history: pd.DataFrame, names: Sequence[str], of: Labels) -> list[str]:
@@ -298,13 +300,13 @@ def _ends(
 ) -> list[str]:
     if len(found) < 2 or found.min() <= 0:
         return []
-    high, low = str(found.idxmax()), str(found.idxmin())
-    ratio = found[high] / found[low]
+    high, low = str(found.idxmax()), found.min()
+    ratio = found[high] / low
     if ratio < _SAME:
-        return [f"{same}: between {show(found[low])} and {show(found[high])}."]
+        return [f"{same}: between {show(low)} and {show(found[high])}."]
+    cheapest = listed([of[name] for name in found[found == low].index])
     return [
-        f"{of[high]} {most}, {show(found[high])}: {ratio:.3g} times as much as {of[low]}, the {least} "
-        f"({show(found[low])})."
+        f"{of[high]} {most}, {show(found[high])}: {ratio:.3g} times the {least}, {show(low)} of {cheapest}."
     ]
 
 

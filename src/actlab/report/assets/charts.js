@@ -142,9 +142,15 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
     });
   }
 
-  const all = () => Object.keys(actlab.figures).forEach(figure);
+  // Each is drawn when it comes near: all at once would take seconds in which the page does not answer.
+  const near = new IntersectionObserver((seen) => seen.filter((one) => one.isIntersecting).forEach(({ target }) => {
+    near.unobserve(target);
+    figure(target.dataset.chart);
+  }), { rootMargin: "600px" });
   document.querySelectorAll(".interactive").forEach((part) => { part.hidden = false; });
   Object.keys(actlab.figures).forEach(legend);
-  all();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
+  document.querySelectorAll("figure.chart").forEach((place) => near.observe(place));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    document.querySelectorAll("figure.drawn").forEach((place) => figure(place.dataset.chart));
+  });
 }
