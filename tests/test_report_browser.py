@@ -14,7 +14,7 @@ from actlab.report.page import write_report
 from tests.reports import HOSTILE, all_diverged, browser, comparison, inside, training, unfinished  # noqa: F401
 
 LINES = "#parallel .run"
-ROWS = "#runs-table tbody tr"
+ROWS = "#runs-table tbody tr:not([hidden])"
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def results(contest: Contest) -> pd.DataFrame:
         seed: contest.scoring.chance([(one.training, one.result) for one in runs])
         for seed, runs in seeds.items()
     }
-    return pd.DataFrame(
+    found = pd.DataFrame(
         {
             **figures(one),
             "kept": kept[one.training.activation, repr(one.training.tuned)],
@@ -68,6 +68,7 @@ def results(contest: Contest) -> pd.DataFrame:
         }
         for one in contest.chosen()
     )
+    return found.astype({"kept": "Int64"})
 
 
 def figures(one: Done[At]) -> dict[str, Any]:

@@ -59,7 +59,8 @@ class Comparison:
             regression) and ``loss`` (mean cross-entropy in nats, or squared error; NaN where skorch trained
             the net alone) on the rows of the fold, ``epochs`` trained, ``seconds``
             (its share of the time its fleet took), ``how`` it was trained, why it trained ``alone``, its
-            ``failure``: why it has no score, if it has none, ``chance``: whether the nets of this seed, all
+            ``failure``: why it has no score, if it has none, the bytes ``kept`` by a step for its backward
+            pass, ``chance``: whether the nets of this seed, all
             folds together, are no better than who always says the same, and its ``key`` in the ledger, if
             there is one.
         history: One row per run and epoch: ``activation``, ``split``, ``fold``, ``seed`` and the columns of

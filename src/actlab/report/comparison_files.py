@@ -23,7 +23,11 @@ _NEEDED = {
     "verdicts": ["a", "b", "verdict", "difference", "reason"],
     "ranking": ["rank", "activation", "mean", "status"],
 }
-_WHOLE = {"ranking": ["rank"], "verdicts": ["more_seeds"]}  # whole numbers that may be missing
+_WHOLE = {
+    "ranking": ["rank"],
+    "verdicts": ["more_seeds"],
+    "results": ["kept"],
+}  # whole numbers that may be missing
 _TEXT = (
     "activation",
     "how",
@@ -119,7 +123,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         raise UsageError(f"cannot read {str(path)!r}: {str(error).splitlines()[0]}") from error
     if missing := [column for column in _NEEDED.get(name, []) if column not in frame]:
         raise UsageError(f"{str(path)!r} has no column {missing[0]!r}: it is of no comparison")
-    for column in _WHOLE.get(name, []):
+    for column in set(_WHOLE.get(name, [])) & set(frame):
         frame[column] = frame[column].astype("Int64")
     for column in set(_TEXT) & set(frame):
         frame[column] = frame[column].fillna("")

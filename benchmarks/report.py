@@ -1,0 +1,105 @@
+"""The report in a browser: how soon it is there, how soon a brush shows, beside HiPlot with the same runs.
+
+Run ``python -m benchmarks.report``; it needs chromium and Playwright and writes docs/benchmarks/report.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+
+from actlab.comparison import Comparison
+from actlab.report.hiplot_page import write_hiplot
+from actlab.report.page import write_report
+from actlab.report.tables import plain_rows
+from benchmarks.measuring import machine
+from tests.reports import QUIET, comparison, inside
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "report.md"
+ROUNDS = 7
+# From a key to the frame after the one that shows what it chose: the second callback comes after the paint.
+_BRUSH = """(key) => new Promise((done) => {
+  const start = performance.now();
+  document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));
+})"""
+_SHOWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+def runs(names: int, seeds: int, folds: int) -> Comparison:
+    known = tuple(f"own.py:Activation{number}" for number in range(names))
+    return comparison(known, seeds=seeds, folds=folds, epochs=25, inside=inside(known, layers=3))
+
+
+def opened(page: Page, path: Path, ready: Callable[[Page], Any]) -> float:
+    start = time.perf_counter()
+    page.goto(path.as_uri())
+    ready(page)
+    page.evaluate(_SHOWN)
+    return time.perf_counter() - start
+
+
+def report_ready(page: Page) -> None:
+    page.locator("#parallel path.run").first.wait_for(state="attached")
+    page.locator(".chart .js-plotly-plot").first.wait_for(state="attached")
+
+
+def hiplot_ready(page: Page) -> None:
+    page.locator("canvas").first.wait_for()
+
+
+def measured(page: Page, report: Path, hiplot: Path) -> dict[str, float]:
+    taken: dict[str, list[float]] = {"report": [], "hiplot": [], "brush": []}
+    for _ in range(ROUNDS):
+        taken["hiplot"].append(opened(page, hiplot, hiplot_ready))
+        taken["report"].append(opened(page, report, report_ready))
+        axis = page.get_by_role("slider", name="score")
+        axis.scroll_into_view_if_needed()
+        axis.focus()
+        for key in ("ArrowUp", "ArrowUp", "ArrowDown", "ArrowUp"):
+            taken["brush"].append(page.evaluate(_BRUSH, key) / 1000)
+    found = {name: statistics.median(times) for name, times in taken.items()}
+    return {**found, "worst": max(taken["brush"])}
+
+
+def main() -> None:
+    lines = [
+        "# The report in a browser",
+        "",
+        f"Made by `python -m benchmarks.report` on {machine('cpu')}; chromium without a graphics card, "
+        f"pages from disk, medians of {ROUNDS} rounds. All runs have histories and were looked into.",
+        "",
+        "Open is from the address to the first charts and all lines of the parallel coordinates, HiPlot till "
+        "its canvas is there. A brush is from the key to the frame that shows the chosen lines and rows.",
+        "",
+        "| runs | activations | size, MB | open, s | HiPlot, s | brush, ms | slowest brush, ms |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
+        for names, seeds, folds in ((4, 2, 3), (5, 5, 4), (50, 5, 4)):
+            found = runs(names, seeds, folds)
+            report, hiplot = Path(folder, "report.html"), Path(folder, "hiplot.html")
+            write_report(found, report)
+            write_hiplot(plain_rows(found.results), hiplot)
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            seconds = measured(page, report, hiplot)
+            page.close()
+            cells = [str(names * seeds * folds), str(names), f"{report.stat().st_size / 1e6:.2f}"]
+            cells += [f"{seconds['report']:.2f}", f"{seconds['hiplot']:.2f}"]
+            cells += [f"{1000 * seconds[which]:.0f}" for which in ("brush", "worst")]
+            lines.append(f"| {' | '.join(cells)} |")
+            print(lines[-1], flush=True)
+        browser.close()
+    PAGE.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
