@@ -186,6 +186,13 @@ def test_what_has_nothing_or_something_broken_is_refused_in_one_line(tiny, capsy
     assert "what it says of its comparison is broken" in refused(capsys, "report", "run")
 
 
+def test_of_several_datasets_one_is_named(tiny, capsys):
+    call = ["compare", "relu", "tanh", "--data", tiny, "--data", "digits", "--epochs", "1", "--out", "run"]
+    assert main([*call, "--quiet"]) == 0
+    assert "name one: run/digits, run/tiny.npz" in refused(capsys, "report", "run")
+    assert main(["report", "run/tiny.npz"]) == 0
+
+
 def test_beside_a_comparison_that_has_ended_an_older_ledger_does_not_matter(tiny, capsys):
     assert main(["compare", "relu", "tanh", "--data", tiny, *QUICK, "--out", "run", "--quiet"]) == 0
     with sqlite3.connect("run/ledger.sqlite") as file:

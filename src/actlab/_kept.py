@@ -50,7 +50,11 @@ def found_in(folder: Path) -> Comparison:
         except UsageError:  # of an older actlab, say: it matters only if there is nothing else
             if not ended:
                 raise
-    return _read_training(folder) if alone and not ended else Comparison.load(folder)
+    if alone and not ended:
+        return _read_training(folder)
+    if not ended and (below := sorted(file.parent for file in folder.glob("*/comparison.json"))):
+        raise UsageError(f"{str(folder)!r} has comparisons below it; name one: {', '.join(map(str, below))}")
+    return Comparison.load(folder)
 
 
 def _unfinished(ledger: Ledger, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Comparison:
