@@ -54,9 +54,10 @@ def test_train_writes_the_history_and_says_what_it_shows(tmp_path):
     done = actlab("train", "--epochs", "3", "--out", "run")
     assert (done.returncode, done.stdout.count("Traceback")) == (0, 0)
     assert "Best epoch: 3 of 3, with validation accuracy 0." in done.stdout
-    assert "Written: run/history.csv, run/history.json, run/hiplot.html" in done.stdout
+    assert "Written: run/history.csv, run/history.json, run/training.json" in done.stdout
     assert names(tmp_path) == ["run"]
-    assert names(tmp_path / "run") == ["hiplot.html", "history.csv", "history.json"]
+    files = ["hiplot.html", "history.csv", "history.json", "report.html", "training.json"]
+    assert names(tmp_path / "run") == files
 
 
 def test_the_two_histories_hold_the_same(tmp_path, tiny):
@@ -93,14 +94,15 @@ def test_json_is_all_there_is_on_standard_output(tiny, capsys):
     assert found["data"] == "tiny.npz"
     assert len(found["history"]) == 2
     assert len(found["insights"]) == 3
-    assert found["files"] == ["out/train/history.csv", "out/train/history.json", "out/train/hiplot.html"]
+    files = ["history.csv", "history.json", "training.json", "report.html", "hiplot.html"]
+    assert found["files"] == [f"out/train/{name}" for name in files]
 
 
 def test_without_hiplot_one_line_says_so_and_the_rest_works(tmp_path, tiny, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "hiplot", None)
     assert main(["train", "--data", tiny, "--epochs", "2", "--out", "run"]) == 0
     assert capsys.readouterr().err == 'actlab: no HiPlot page without HiPlot: pip install "actlab[hiplot]"\n'
-    assert names(tmp_path / "run") == ["history.csv", "history.json"]
+    assert names(tmp_path / "run") == ["history.csv", "history.json", "report.html", "training.json"]
 
 
 # -- compare --------------------------------------------------------------------------------------
