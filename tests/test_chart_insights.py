@@ -118,7 +118,7 @@ def test_the_variance_of_scores_is_parted_by_sums_of_squares():
     # Activation +-3, fold +-2, seed +-1: squares 9, 4 and 1 of 14.
     results = runs([6, 4, 2, 0, 0, -2, -4, -6])
     assert insights.runs_insights(results, of("a", "b")) == [
-        "Of the variance of the scores, by sums of squares, 64 % goes with the activation (by luck 14 %), "
+        "Of the variance of the scores, each by itself, 64 % goes with the activation (by luck 14 %), "
         "29 % goes with the rows of the fold (by luck 14 %) and 7 % goes with the seed (by luck 14 %).",
         "Best run: a, split 1, fold 1, seed 0, 6.0000; worst: b, split 1, fold 2, seed 1, -6.0000.",
     ]

@@ -14,6 +14,7 @@ from actlab.report.page import write_report
 from tests.reports import HOSTILE, all_diverged, browser, comparison, inside, training, unfinished  # noqa: F401
 
 LINES = "#parallel .run"
+STROKES = "lines => lines.map((line) => getComputedStyle(line).stroke)"
 ROWS = "#runs-table tbody tr:not([hidden])"
 
 
@@ -102,6 +103,9 @@ def test_a_brush_filters_the_table_and_a_click_ends_it(opened):
     everything = sorted(comparison().results["score"])
     assert sorted(map(float, column(page, 5))) == [float(f"{score:.4f}") for score in everything[-chosen:]]
     assert page.locator(f"{LINES}.off").count() == 36 - chosen
+    greys = page.locator(f"{LINES}.off").evaluate_all(STROKES)
+    assert len(set(greys)) == 1  # whatever colour they had
+    assert greys[0] not in page.locator(f"{LINES}:not(.off)").evaluate_all(STROKES)
     assert page.locator("#chosen").inner_text() == f"{chosen} of 36 runs"
     assert " to " in axis.get_attribute("aria-valuetext")
     page.mouse.click(box["x"], box["y"] + box["height"] / 2)
@@ -142,10 +146,22 @@ def test_axes_are_reordered_by_dragging_their_names(opened):
 
 def test_lines_are_coloured_by_a_column(opened):
     page = opened(comparison())
-    colours = "els => new Set(els.map(e => getComputedStyle(e).stroke)).size"
-    assert page.locator(LINES).evaluate_all(colours) == 3
+    assert len(set(page.locator(LINES).evaluate_all(STROKES))) == 3
     page.get_by_label("Colour by").select_option(label="seconds")
-    assert page.locator(LINES).evaluate_all(colours) > 10
+    assert len(set(page.locator(LINES).evaluate_all(STROKES))) > 10
+
+
+def test_a_filter_that_finds_nothing_says_what_it_does_not_know(opened):
+    page = opened(comparison())
+    for typed, said in {
+        "scor > 0.9": "0 of 36 runs; no column is called scor",
+        "score > 0,9": "0 of 36 runs; 0,9 is no number",
+        "seed == 3, fold = 1": "3 of 36 runs",
+        "relu seed=0": "3 of 36 runs",
+        "nothing of the kind": "0 of 36 runs",
+    }.items():
+        page.get_by_label("Find in the table").fill(typed)
+        expect(page.locator("#chosen")).to_have_text(said)
 
 
 def test_sorting_by_mouse_and_by_keyboard(opened):

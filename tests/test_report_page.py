@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import os
 import re
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -273,9 +275,26 @@ def test_compare_writes_the_page_with_its_command_and_report_writes_it_again(tmp
 
 
 def test_report_refuses_what_is_no_comparison(tmp_path, capsys):
-    assert "no comparison in 'nowhere'" in refused(capsys, "report", "nowhere")
+    assert "there is no folder 'nowhere'" in refused(capsys, "report", "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "no comparison in 'empty'" in refused(capsys, "report", "empty")
     comparison().to_csv(tmp_path)
     assert "'no/a.html': there is no such folder" in refused(capsys, "report", ".", "--out", "no/a.html")
+
+
+def test_a_link_is_followed_and_what_is_no_file_is_left_alone(tmp_path, capsys):
+    comparison().to_csv(tmp_path)
+    Path("page.html").write_text("old")
+    Path("link.html").symlink_to("page.html")
+    assert main(["report", ".", "--out", "link.html"]) == 0
+    capsys.readouterr()
+    assert Path("link.html").is_symlink()
+    assert Path("page.html").stat().st_size > 1e6
+    os.mkfifo("pipe")
+    for special in ("pipe", "/dev/full"):
+        said = refused(capsys, "report", ".", "--out", special)
+        assert f"cannot write {special!r}: it is there and no file; name another" in said
+        assert not Path(special).is_file()
 
 
 def test_without_the_extra_one_line_says_so(tmp_path, tiny, capsys, monkeypatch):  # noqa: F811

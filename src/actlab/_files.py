@@ -44,15 +44,20 @@ def writing(path: Path) -> Iterator[Path]:
         A path in the same folder; it is removed when the block fails.
 
     Raises:
-        UsageError: The file system refuses (full, read-only).
+        UsageError: The file system refuses (full, read-only), or something that is no file is there.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # What a link points to is written, and the link stays; a device or a pipe would be no more.
+    place = path.resolve()
+    if place.exists() and not place.is_file():
+        raise UsageError(f"cannot write {str(path)!r}: it is there and no file; name another")
+    beside = place.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(beside, place)
     except OSError as error:
         raise UsageError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only file system has said so already
+            beside.unlink(missing_ok=True)

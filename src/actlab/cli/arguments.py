@@ -150,9 +150,16 @@ def _add_compare(verbs: Any) -> None:
 
 
 def _add_report(verbs: Any) -> None:
-    parser = _verb(verbs, "report", "write a comparison's page, report.html, again", comparing.report)
+    parser = _verb(
+        verbs, "report", "write the page of a comparison or a training, report.html", comparing.report
+    )
     add = parser.add_argument
-    add("folder", type=Path, metavar="DIR", help="the folder that actlab compare has written")
+    add(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="the folder that actlab compare or train has written, or writes",
+    )
     add("--out", type=Path, metavar="FILE", help="the page; report.html in DIR when left out")
     add("--figures", action="store_true", help=_FIGURES)
     add("--json", action="store_true", help="print one JSON object instead of text")

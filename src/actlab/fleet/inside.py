@@ -17,7 +17,9 @@ from actlab._places import kind_of
 ROWS = 128  # of the rows held back, that every look is at
 DEAD, FLAT = 1e-3, 0.05  # slopes below: nothing trains through it; hardly anything does
 BINS = 20
-_TOO_SHORT = "one look would take more than a twentieth of so short a training; inside=True looks anyway"
+_TOO_SHORT = (
+    "one look would take more than a twentieth of so short a training; inside=True, or --inside, looks anyway"
+)
 SHARE = 0.05  # of the time that training takes, which looking may take unasked
 _FILED = 32  # rows whose values go into histograms
 _DRAWN = 8  # activation layers of a net that have histograms

@@ -124,7 +124,7 @@ def unit_insights(inside: pd.DataFrame, names: Sequence[str], of: Labels) -> lis
     saturated = _by_layer(last_looks(rows), "saturated").sort_values(
         "saturated", ascending=False, kind="stable"
     )
-    if len(saturated):
+    if len(saturated) and saturated["saturated"].iloc[0] >= _DEAD:
         most = saturated.iloc[0]
         whose = f"{of[most['activation']]}'s values in layer {most['layer']}"
         said.append(f"Most saturated: the slope is below 0.05 for {percent(most['saturated'])} of {whose}.")
@@ -171,7 +171,7 @@ def _times(ratio: float) -> str:
         >>> _times(1 / 400), _times(1.5), _times(1 / 1234567), _times(1e-12)
         ('1/400', '1.5 times', '1/1,230,000', '1e−12 times')
     """
-    if 1e-9 < ratio < 0.5:
+    if 1e-9 < ratio < 0.95:
         rounded = float(f"{1 / ratio:.3g}")
         return f"1/{rounded:,.0f}" if rounded >= 100 else f"1/{rounded:g}"
     return "about the same" if 0.95 < ratio < 1.05 else f"{ratio:.3g} times".replace("-", "−")
@@ -196,7 +196,7 @@ def runs_insights(results: pd.DataFrame, of: Labels) -> list[str]:
         figures = [
             f"{percent(share)} goes with {what} (by luck {percent(luck)})" for what, share, luck in parts
         ]
-        said.append(f"Of the variance of the scores, by sums of squares, {listed(figures)}.")
+        said.append(f"Of the variance of the scores, each by itself, {listed(figures)}.")
     ends = (scored.iloc[int(scored["score"].argmax())], scored.iloc[int(scored["score"].argmin())])
     best, worst = (f"{_run(row, of)}, {row['score']:.4f}" for row in ends)
     return [*said, f"Best run: {best}; worst: {worst}."]
@@ -303,7 +303,8 @@ def _ends(
     high, low = str(found.idxmax()), found.min()
     ratio = found[high] / low
     if ratio < _SAME:
-        return [f"{same}: between {show(low)} and {show(found[high])}."]
+        ends = list(dict.fromkeys([show(low), show(found[high])]))
+        return [f"{same}: {'between ' * (len(ends) > 1)}{' and '.join(ends)}."]
     cheapest = listed([of[name] for name in found[found == low].index])
     return [
         f"{of[high]} {most}, {show(found[high])}: {ratio:.3g} times the {least}, {show(low)} of {cheapest}."

@@ -88,6 +88,8 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: A file is missing, broken or of something else.
     """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {str(folder)!r}")
     if not (folder / _ABOUT).is_file():
         raise UsageError(f"no comparison in {str(folder)!r}: there is no {_ABOUT}")
     try:

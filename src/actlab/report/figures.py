@@ -79,12 +79,15 @@ def _known(
     activation: Activation[Any] | str,
 ) -> tuple[str, Callable[[Tensor], Tensor], Mapping[float, float], float]:
     """Return what an activation is called, its function, its kinks and how far it is worth drawing."""
+    if not isinstance(activation, str | Activation):
+        right = "a spec such as 'elu(alpha=0.5)', or a definition"
+        raise UsageError(f"activation is a {type(activation).__name__}; it must be {right}")
     found = catalogue.get(activation) if isinstance(activation, str) else activation
     if found is not None:
         check_drawable(found)
         function = functools.partial(found, **found.example)
         return found.name, function, found.kinks(), window(found)[1]
-    assert isinstance(activation, str)
+    assert isinstance(activation, str)  # which names what is not in the catalogue as it is
     module = get(activation).double().eval().requires_grad_(False)
     definition = getattr(module, "activation", None)
     if not isinstance(definition, Activation):
@@ -105,6 +108,8 @@ def axes(ax: Axes | None) -> Axes:
     check_matplotlib()
     from matplotlib import pyplot
 
+    if pyplot.gcf().get_layout_engine() is None:  # names and figures stand outside of the axes
+        pyplot.gcf().set_layout_engine("constrained")
     return pyplot.gca()
 
 

@@ -31,17 +31,20 @@ _DECADES = 50.0  # a loss that falls by this factor is drawn on a logarithmic sc
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Return round numbers on a logarithmic scale: powers of ten, and 2 and 5 where these are few.
+    """Return round numbers on a logarithmic scale: powers of ten, and others between where these are few.
 
     Examples:
-        >>> decades(0.03, 2.0), decades(1e-6, 1.0)
-        ([0.05, 0.1, 0.2, 0.5, 1.0, 2.0], [1e-06, 1e-05, 0.0001, 0.001, 0.01, 0.1, 1.0])
+        >>> decades(0.03, 2.0), decades(1e-6, 1.0), decades(0.21, 0.32)
+        ([0.05, 0.1, 0.2, 0.5, 1.0, 2.0], [1e-06, 1e-05, 0.0001, 0.001, 0.01, 0.1, 1.0], [0.25, 0.3])
     """
     powers = [10.0**n for n in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
     inside = [power for power in powers if low <= power <= high]
-    if len(inside) < 3:
-        steps = [float(f"{power * n:.1g}") for power in powers for n in (1, 2, 5)]
-        inside = [step for step in steps if low <= step <= high]
+    for between in (1, 2, 5), (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9):
+        if len(inside) < (3 if len(between) == 3 else 2):
+            steps = [float(f"{power * n:.2g}") for power in powers for n in between]
+            inside = [step for step in steps if low <= step <= high]
+    if len(inside) < 2:  # the ends are hardly apart
+        inside = sorted({float(f"{end:.3g}") for end in (low, high)})
     return inside[:: 1 + len(inside) // 8]
 
 

@@ -179,16 +179,20 @@ def units_table(inside: pd.DataFrame, names: Sequence[str]) -> Table | None:
 
 
 def weights_table(inside: pd.DataFrame, names: Sequence[str]) -> Table | None:
-    """Return the gradient of each layer's weights at the last look, means over the runs."""
+    """Return the gradient of each layer's weights at the last look, geometric means as in the chart."""
     rows = last_looks(looks(inside, "weights"))
     if rows.empty:
         return None
     heads = [("activation", False), ("layer", True), ("name", False), ("gradient of a weight", True)]
     cells = [
-        [name, str(layer), _named(own), rounded(number(own, "gradient").mean())]
+        [name, str(layer), _named(own), rounded(_geometric(number(own, "gradient")))]
         for name, layer, own in _by_layer(rows, names)
     ]
     return Table(heads, cells)
+
+
+def _geometric(values: pd.Series[Any]) -> float:
+    return float(np.exp(np.log(values.where(values > 0)).mean()))
 
 
 def left_out(inside: pd.DataFrame, table: Table | None, part: str) -> bool:

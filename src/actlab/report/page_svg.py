@@ -16,6 +16,7 @@ from actlab.report.page_charts import Chart, Labels
 COLOURS = 7  # of the palette without yellow, which is not seen on white; then dashes begin
 _LEFT, _TOP, _BOTTOM, _RIGHT = 46, 8, 34, 10
 _SYMBOLS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?", "none": "–", "leader": "◆"}
+_FEW = 5  # points of a line that are seen one by one
 _ROW = 26  # pixels of a row in forest and bars
 
 
@@ -128,12 +129,17 @@ def _line(line: Chart, at_x: Callable[[float], float], at_y: Callable[[float], f
         path.append(f"{pen}{at_x(x):.1f} {at_y(y):.1f}")
         pen = "L"
     yield f'<path class="line {colour} d{dash}" d="{"".join(path)}"/>'
-    place = line.get("mark")
-    if place is None and len(path) == 1:  # one point is no line
-        place = next(i for i, y in enumerate(line["y"]) if y is not None)
-    if place is not None and line["y"][place] is not None:
-        x, y = at_x(line["x"][place]), at_y(line["y"][place])
-        yield f'<circle class="mark {colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+    points = [place for place, y in enumerate(line["y"]) if y is not None]
+    mark = line.get("mark")
+    for place in points if len(points) <= _FEW else points[:0]:
+        if place != mark:
+            yield _dot(at_x(line["x"][place]), at_y(line["y"][place]), colour, 4 if len(points) == 1 else 3)
+    if mark in points:
+        yield _dot(at_x(line["x"][mark]), at_y(line["y"][mark]), colour, 4)
+
+
+def _dot(x: float, y: float, colour: str, r: int) -> str:
+    return f'<circle class="mark {colour}" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>'
 
 
 def forest_svg(chart: Chart, of: Labels, alt: str, said: Sequence[str], unit: str) -> str:

@@ -54,9 +54,10 @@ def unfinished_sentences(left: Mapping[str, Any], ranking: pd.DataFrame, metric:
         ranking: As far as it is known.
         metric: What is ranked.
     """
-    said = [
-        f"{left.get('done', 0)} of {left.get('planned', '?')} trainings are done; verdicts come when all are."
-    ]
+    done, planned = left.get("done", 0), left.get("planned", "?")
+    said = [f"{done} of {planned} trainings are done; verdicts come when all are."]
+    if done == planned:
+        said = [f"All {done} trainings are done, but not judged yet; the same command does that."]
     means = pd.to_numeric(ranking["mean"], errors="coerce")
     if means.notna().any():
         first = ranking.iloc[int(means.argmax())]

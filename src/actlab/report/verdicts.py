@@ -107,7 +107,7 @@ def _without_rank(ranking: pd.DataFrame) -> list[str]:
         f"{row['activation']} {_sat(row['status'])}{': no rank' if row['rank'] is pd.NA else ''}."
         for _, row in ranking.iterrows()
         if row["status"]
-    ] + ([_HINT] if ranking["rank"].isna().any() else [])
+    ] + ([_HINT] if ranking["status"].str.contains("^chance|diverged").any() else [])
 
 
 def _sat(status: str) -> str:

@@ -2,7 +2,7 @@
 // The charts that Plotly draws in place of the static ones. Names go in escaped: Plotly reads a part of HTML.
 const actlab = JSON.parse(document.getElementById("data").textContent);
 {
-  const DASHES = ["solid", "dash", "dot", "dashdot"], COLOURS = 7;
+  const DASHES = ["solid", "dash", "dot", "dashdot"], COLOURS = 7, FEW = 5;  // points that are seen one by one
   const hidden = {};  // series that are not shown, by figure
   const sign = { better: "▲", worse: "▼", equivalent: "=", undecided: "?", none: "–", leader: "◆" };
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -42,8 +42,8 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
       `${label(line.name)}<br>${number(line.x[i])}: ${number(y)}` +
       (line.low ? `<br>${number(line.low[i])} to ${number(line.high[i])}` : "");
     const dash = DASHES[Math.floor(line.series / COLOURS) % 4];
-    const mode = line.x.length > 1 ? "lines" : "markers";
-    found.push({ x: line.x, y: line.y, mode, line: { color: pen, width: 2, dash }, marker: { color: pen, size: 8 },
+    const mode = line.x.length > FEW ? "lines" : line.x.length > 1 ? "lines+markers" : "markers";
+    found.push({ x: line.x, y: line.y, mode, line: { color: pen, width: 2, dash }, marker: { color: pen, size: line.x.length > 1 ? 6 : 8 },
       text: line.y.map(said), hoverinfo: "text" });
     if (line.mark !== undefined) {
       const lowest = `${label(line.name)}<br>lowest: epoch ${line.x[line.mark]}, ${number(line.y[line.mark])}`;

@@ -18,7 +18,8 @@
     if (columns[column].number) {
       const low = Math.min(...values), high = Math.max(...values), few = [...new Set(values)];
       const at = (value) => high > low ? BOTTOM - ((value - low) / (high - low)) * HEIGHT : BOTTOM - HEIGHT / 2;
-      const ticks = few.length <= 6 ? few : [0, 0.25, 0.5, 0.75, 1].map((part) => low + part * (high - low));
+      const whole = few.every(Number.isInteger), even = [0, 0.25, 0.5, 0.75, 1].map((part) => low + part * (high - low));
+      const ticks = few.length <= 6 ? few : [...new Set(whole ? even.map(Math.round) : even)];
       return { at, ticks, low, high, step: HEIGHT / 20 };
     }
     const known = Object.keys(actlab.labels).filter((name) => columns[column].name === "activation" && values.includes(name));

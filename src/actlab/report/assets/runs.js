@@ -6,22 +6,24 @@
   const PRINTED = 40;  // rows on paper
   let inPlot = () => true, lines = [], sequence = [], order;
 
-  const condition = /([\p{L}_]+)\s*(<=|>=|=|<|>)\s*(\S+)/gu;
+  const condition = /([\p{L}_]+)\s*(<=|>=|==?|<|>)\s*(\S+)/gu;
   const compare = {
-    "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b, "=": (a, b) => a === b,
+    "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b, "=": (a, b) => a === b, "==": (a, b) => a === b,
   };
 
-  /** Return whether a run is what was typed: words anywhere in it, and conditions such as "score > 0.95". */
+  /** Return whether a run is what was typed: words anywhere in it, and conditions such as "score > 0.95"; and doubts. */
   function filter(typed) {
-    const tests = [];
-    const words = typed.toLowerCase().replace(condition, (all, name, sign, value) => {
-      const at = columns.findIndex((column) => column.name.replaceAll(" ", "_") === name);
+    const tests = [], doubts = [];
+    const words = typed.toLowerCase().replace(condition, (all, name, sign, said) => {
+      const at = columns.findIndex((column) => column.name.replaceAll(" ", "_") === name), value = said.replace(/,$/, "");
       const bound = columns[at]?.number ? Number(value) : value;
-      if (at < 0 || Number.isNaN(bound)) return all;
+      if (at < 0) doubts.push(`no column is called ${name}`);
+      else if (Number.isNaN(bound)) doubts.push(`${value} is no number`);
+      if (at < 0 || Number.isNaN(bound)) return all;  // it may be a part of a name
       tests.push((run) => rows[run][at] !== null && compare[sign](columns[at].number ? rows[run][at] : String(rows[run][at]).toLowerCase(), bound));
       return " ";
     }).split(/\s+/).filter(Boolean);
-    return (run) => tests.every((test) => test(run)) && words.every((word) => lines[run].text.includes(word));
+    return [(run) => tests.every((test) => test(run)) && words.every((word) => lines[run].text.includes(word)), doubts];
   }
 
   function value(run, column) {
@@ -30,7 +32,7 @@
   }
 
   function apply() {
-    const found = filter(document.getElementById("filter").value);
+    const [found, doubts] = filter(document.getElementById("filter").value);
     const chosen = new Set(sequence.filter((run) => inPlot(run) && found(run)));
     // Rows are hidden and not taken out: to lay a thousand out anew takes a tenth of a second.
     let place = 0;
@@ -39,8 +41,8 @@
       row.hidden = !chosen.has(run);
       row.classList.toggle("beyond", !row.hidden && ++place > PRINTED);
     });
-    const all = chosen.size === lines.length;
-    document.getElementById("chosen").textContent = all ? `All ${lines.length} runs` : `${chosen.size} of ${lines.length} runs`;
+    const all = chosen.size === lines.length, why = chosen.size ? "" : doubts.map((doubt) => `; ${doubt}`).join("");
+    document.getElementById("chosen").textContent = all ? `All ${lines.length} runs` : `${chosen.size} of ${lines.length} runs${why}`;
     listeners.forEach((listener) => listener(chosen));
   }
 
