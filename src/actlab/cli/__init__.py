@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from actlab._errors import UsageError
+from actlab._errors import UsageError, in_lines
 from actlab.cli.arguments import parser
 from actlab.cli.saying import DONE
 from actlab.cli.verbs import Verb
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(argv)
         sys.stdout.flush()
     except UsageError as error:
-        return _complain("error: " + " ".join(str(error).split()), _WRONG_USAGE)
+        return _complain(f"error: {in_lines(error)}", _WRONG_USAGE)
     except KeyboardInterrupt as error:
         return _complain(f"interrupted{error}", _INTERRUPTED)
     except BrokenPipeError:
