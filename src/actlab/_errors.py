@@ -20,6 +20,10 @@ class PlacedError(UsageError):
     """A mistake at a place of a text: the problem, and below it the text with carets under it."""
 
 
+class FormulaWarning(UserWarning):
+    """What has to be known of an activation that was made from a formula."""
+
+
 def in_lines(error: UsageError) -> str:
     """Return an error as it is printed: in one line, but for texts with carets below them, which keep theirs.
 
