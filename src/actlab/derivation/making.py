@@ -23,8 +23,9 @@ from actlab._module import ActivationModule
 from actlab.activation import Activation, Facts
 from actlab.derivation.derived import derive
 from actlab.derivation.domain import check_defined
-from actlab.derivation.grammar import Parsed, expression, parse
+from actlab.derivation.grammar import expression
 from actlab.derivation.modules import module_of
+from actlab.derivation.parsing import Parsed, parse
 from actlab.derivation.places import misread
 from actlab.derivation.scanning import one_line, scanned
 from actlab.derivation.words import CHOICE, FUNCTIONS
