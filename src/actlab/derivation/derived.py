@@ -77,9 +77,11 @@ def derive(
 def _tree(e: Any) -> Any:
     if e.is_Symbol:
         return str(e)
+    if e in (sympy.true, sympy.false):
+        return bool(e)
     if e.is_number:
         return float(e)
-    name = type(e).__name__
+    name = {"ITE": "where"}.get(type(e).__name__, type(e).__name__)
     if isinstance(e, sympy.Piecewise):
         found = _tree(e.args[-1][0])
         for value, condition in reversed(e.args[:-1]):
@@ -104,6 +106,8 @@ _TWO = {
 def _run(tree: Any, values: dict[str, Any], x: Tensor) -> Any:
     if isinstance(tree, str):
         return values[tree]
+    if isinstance(tree, bool):
+        return x.new_full((), tree, dtype=torch.bool)
     if isinstance(tree, float):
         return tree
     name, *rest = tree
@@ -141,6 +145,8 @@ def _run(tree: Any, values: dict[str, Any], x: Tensor) -> Any:
 def _text(tree: Any) -> str:
     if isinstance(tree, str):
         return tree
+    if isinstance(tree, bool):
+        return f"x.new_full((), {tree}, dtype=torch.bool)"
     if isinstance(tree, float):
         return f"({tree!r})"
     name, *rest = tree

@@ -27,7 +27,7 @@ from actlab.derivation.grammar import expression
 from actlab.derivation.modules import module_of
 from actlab.derivation.parsing import Parsed, parse
 from actlab.derivation.places import misread
-from actlab.derivation.scanning import one_line, scanned
+from actlab.derivation.scanning import one_line
 from actlab.derivation.words import CHOICE, FUNCTIONS
 
 _LONGEST_NAME = 40
@@ -59,12 +59,6 @@ class Recipe:
     parameters: tuple[tuple[str, float], ...] = ()
     trainable: tuple[str, ...] = ()
     at: tuple[tuple[float, float], ...] = ()
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """What decides the values: the text without its spaces, and the rest but the name."""
-        words = " ".join(token.text for token in scanned(self.text))
-        return words, self.parameters, self.trainable, self.at
 
     def __str__(self) -> str:
         """Return the call that makes it."""
@@ -112,8 +106,9 @@ class FormulaActivation(Activation[...]):
 
     @property
     def made_of(self) -> tuple[Any, ...]:
-        """What alone decides its values: its recipe but for the name and for spaces in the text."""
-        return self.recipe.identity
+        """What alone decides its values: its recipe but for the name."""
+        recipe = self.recipe
+        return recipe.text, recipe.parameters, recipe.trainable, recipe.at
 
     def source(self) -> str:
         """Return the activation as Python, to be pasted into a file of your own.
@@ -261,7 +256,7 @@ def _recipe(
     trainable: Iterable[str],
     at: Mapping[float, float] | None,
 ) -> Recipe:
-    line = " ".join(one_line(text).split(" "))
+    line = " ".join(one_line(text).split())
     for parameter in parameters or ():
         if problem := _parameter_problem(parameter):
             raise UsageError(f"formula: parameter {parameter!r} {problem}")
