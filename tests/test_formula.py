@@ -118,9 +118,12 @@ def test_fused_mode_computes_the_same():
     assert torch.allclose(x.grad, y.grad, rtol=1e-5)
 
 
-def test_a_value_is_put_into_a_hole():
-    made = formula("sin(x) / x", at={0: 1.0})
-    assert made(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist() == pytest.approx([1.0, math.sin(1.0)])
+def test_the_derivative_at_a_kink_can_be_chosen():
+    x = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    made = formula("max(x, 0)", at={0: 0.5}, name="half")
+    (slope,) = torch.autograd.grad(made(x).sum(), x)
+    assert slope.tolist() == [0.0, 0.5, 1.0]
+    assert dict(made.kinks()) == {0.0: 0.5}
 
 
 def test_the_same_arguments_give_the_same_object():
@@ -205,9 +208,10 @@ def test_keys_are_of_what_is_computed():
         formula(SWISH, parameters={"beta": 1.25}, name=one.name),
         formula("x * sigmoid(-beta * x)", parameters={"beta": 1.5}, name=one.name),
         swish(trainable=["beta"], name=one.name),
-        formula(SWISH, parameters={"beta": 1.5}, at={0: 0.5}, name=one.name),
+        formula(f"{SWISH} + abs(x)", parameters={"beta": 1.5}, name=one.name),
+        formula(f"{SWISH} + abs(x)", parameters={"beta": 1.5}, at={0: 0.5}, name=one.name),
     ]
-    assert len({key(one), *map(key, others)}) == 5
+    assert len({key(one), *map(key, others)}) == 6
 
 
 def test_keys_are_the_same_in_another_process():
@@ -305,7 +309,7 @@ def test_latex_has_the_function_and_its_derivatives():
         ("x", {"trainable": "b"}, "formula: trainable is 'b', not a list of names such as ['b']"),
         ("x", {"name": "class"}, "formula: name 'class' is a word of Python"),
         ("x", {"name": "torch"}, "formula: name 'torch' is taken"),
-        ("x", {"at": {0: math.nan}}, "formula: the value at 0 is nan, not a finite number"),
+        ("x", {"at": {0: math.nan}}, "formula: the derivative at 0 is nan, not a finite number"),
         (3, {}, "formula: must be a text such as 'x * tanh(x)', not a int"),
     ],
 )

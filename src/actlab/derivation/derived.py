@@ -59,18 +59,19 @@ def derive(
     x = sympy.Symbol("x", real=True)
     inputs = ("x", *parameters)
     whole = expression.rewrite(sympy.Piecewise)
+    slope = sympy.diff(whole, x)
     for place, value in at.items():
-        whole = sympy.Piecewise((value, sympy.And(x >= place, x <= place)), (whole, True))
+        slope = sympy.Piecewise((value, sympy.And(x >= place, x <= place)), (slope, True))
 
     def program(e: Any) -> Program:
         return Program(inputs, _tree(e))
 
     return Derived(
-        program(expression if not at else whole),
-        program(sympy.diff(whole, x)),
+        program(expression),
+        program(slope),
         program(sympy.diff(whole, x, 2)),
         {name: program(sympy.diff(whole, sympy.Symbol(name, real=True))) for name in trainable},
-        kinks={},
+        kinks=dict(at),
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import itertools
-import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import mpmath
@@ -27,13 +26,12 @@ _MANY_DIGITS = 5000
 _MOST_POLES = 20  # stretches that are looked into
 
 
-def check_defined(parsed: Parsed, parameters: Mapping[str, float], given: Collection[float] = ()) -> None:
+def check_defined(parsed: Parsed, parameters: Mapping[str, float]) -> None:
     """Refuse a formula that is no real number somewhere.
 
     Args:
         parsed: The formula.
         parameters: The values of its parameters.
-        given: Where its value is given and need not be defined.
 
     Raises:
         UsageError: With the part at fault, and where.
@@ -43,11 +41,11 @@ def check_defined(parsed: Parsed, parameters: Mapping[str, float], given: Collec
     with contextlib.suppress(TooMuch), bounded(_MOST_CALLS), mpmath.workdps(DIGITS):
         found: dict[float, dict[int, Any]] = {}
         for x in (*_POINTS, *_beside_constants(parsed)):
-            if x not in found and not _near(x, given):
+            if x not in found:
                 found[x] = _tried(parsed, values, x)
         for low, high, node in _sign_changes(found):
             pole = _root(parsed, values, low, high, node)
-            if pole is not None and not _near(float(pole), given):
+            if pole is not None:
                 _tried(parsed, values, pole, node)
 
 
@@ -56,10 +54,6 @@ def _beside_constants(parsed: Parsed) -> list[float]:
     numbers = [float(node.value) for node in ast.walk(parsed.tree) if isinstance(node, ast.Constant)]  # type: ignore[arg-type]
     near = sorted({n for n in numbers if 0 < n < _FAR})[:_MOST_NUMBERS]
     return [sign * (n + step) for n in near for step in (0, 0.5, -0.5, 0.01, -0.01) for sign in (1, -1)]
-
-
-def _near(x: float, given: Iterable[float]) -> bool:
-    return any(math.isclose(x, point, rel_tol=1e-9, abs_tol=1e-12) for point in given)
 
 
 def _tried(parsed: Parsed, values: Mapping[str, Any], x: Any, pole: int | None = None) -> dict[int, Any]:
@@ -96,7 +90,7 @@ def _number(value: Any) -> str:
 
 
 def _hole(parsed: Parsed, values: Mapping[str, Any], x: Any) -> str:
-    """Say how a single missing point is filled, if both sides agree about it."""
+    """Say what belongs into a single missing point, if both sides agree about it."""
     sides = []
     for side in (-1e-9, 1e-9):
         try:
@@ -105,9 +99,8 @@ def _hole(parsed: Parsed, values: Mapping[str, Any], x: Any) -> str:
             return ""
     if abs(sides[0] - sides[1]) > 1e-6 * (1 + abs(sides[0])):
         return ""
-    return (
-        f"; the value there can be given: at={{{_number(x)}: {mpmath.nstr(mpmath.mpf(sum(sides) / 2), 6)}}}"
-    )
+    value = mpmath.nstr(mpmath.mpf(sum(sides) / 2), 6)
+    return f"; both sides tend to {value} there, which where() can put in"
 
 
 def _sign_changes(found: Mapping[float, Mapping[int, Any]]) -> list[tuple[float, float, int]]:

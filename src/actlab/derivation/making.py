@@ -51,7 +51,7 @@ class Recipe:
         name: The activation's name.
         parameters: Names and values.
         trainable: Which of them a module trains.
-        at: Points and the values there.
+        at: Kinks and the derivatives chosen there.
     """
 
     text: str
@@ -160,7 +160,8 @@ def formula(
         name: What to call it; made of the text when left out.
         parameters: Its parameters, and their values when nothing else is said.
         trainable: Which of them its module trains.
-        at: Values at single points where the formula has none: ``{0: 1.0}`` for ``sin(x) / x``.
+        at: The derivative at kinks, instead of the one that follows from the formula: ``{0: 0.5}`` for
+            ``max(x, 0)``.
 
     Returns:
         The activation, with derivatives, module and everything else that one of the catalogue has, and with
@@ -198,7 +199,7 @@ def made(recipe: Recipe) -> FormulaActivation:
     _check_names(parsed, parameters)
     if not found.has(sympy.Symbol("x", real=True)):
         parsed.refuse(parsed.tree, "x cancels out: the value is the same everywhere")
-    check_defined(parsed, parameters, [point for point, _ in recipe.at])
+    check_defined(parsed, parameters)
     return FormulaActivation(recipe, found)
 
 
@@ -270,7 +271,9 @@ def _recipe(
         if one not in dict(values):
             near = did_you_mean(str(one), dict(values)) or f"; it has {list(dict(values)) or 'none'}"
             raise UsageError(f"formula: trainable has {one!r}, which is no parameter{near}")
-    points = [(_finite("a point of at", x), _finite(f"the value at {x!r}", y)) for x, y in (at or {}).items()]
+    points = [
+        (_finite("a point of at", x), _finite(f"the derivative at {x!r}", y)) for x, y in (at or {}).items()
+    ]
     return Recipe(line, name or default_name(line), values, trained, tuple(sorted(points)))
 
 

@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 )
 _LOGICAL = ("and", "or", "not")
 _BETWEEN = ("*", "/", "**", "<", ">", "<=", ">=", ",", "and", "or")
-_POINT = "; the value at a single point is given by at={0: 1.0}"
+_POINT = "; right is <, <=, > or >=, for a single point has no numbers near it"
 _MEANT = {
     "^": "; did you mean '**'?",
     "×": "; did you mean '*'?",
