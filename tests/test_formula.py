@@ -29,6 +29,7 @@ from tests.commands import actlab as run
 MISH = "x * tanh(softplus(x))"
 SWISH = "x * sigmoid(beta * x)"
 TAHN = "formula: unknown function 'tahn'; did you mean 'tan'?\n  x*tahn(x)\n    ^^^^"
+LOST = "it loses digits for x > 9"
 WITH = "formula: after 'with' stand parameters with their values, such as beta=1.5, gamma=2"
 TEXTS = [
     MISH,
@@ -310,6 +311,11 @@ def test_latex_has_the_function_and_its_derivatives():
         ("x", {"name": "class"}, "formula: name 'class' is a word of Python"),
         ("x", {"name": "torch"}, "formula: name 'torch' is taken"),
         ("x", {"at": {0: math.nan}}, "formula: the derivative at 0 is nan, not a finite number"),
+        (
+            "abs(x)",
+            {"at": {3: 1}},
+            "formula: at has 3, where the derivative does not jump\n  abs(x)\n  ^^^^^^",
+        ),
         (3, {}, "formula: must be a text such as 'x * tanh(x)', not a int"),
     ],
 )
@@ -338,14 +344,14 @@ def test_what_is_not_met_is_told_once(monkeypatch):
 
     def told(*args, **how):
         found = usual(*args, **how)
-        return type("Told", (), {**vars(found), "inexact": ("it loses digits for x > 9",)})()
+        return type("Told", (), {**vars(found), "inexact": (LOST, "so it does below -9")})()
 
     monkeypatch.setattr(making, "derive", told)
     with pytest.warns(actlab.FormulaWarning) as caught:
         made = formula(text, name="telling")
-    assert [str(one.message) for one in caught] == [f"formula {text}: it loses digits for x > 9"]
+    assert [str(one.message) for one in caught] == [f"formula {text}: {LOST}; .inexact has 1 more"]
     assert caught[0].filename == __file__
-    assert made.inexact == ("it loses digits for x > 9",)
+    assert made.inexact == (LOST, "so it does below -9")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pickle.loads(pickle.dumps(made))  # noqa: S301
@@ -356,12 +362,12 @@ def test_the_command_line_tells_it_in_a_line(monkeypatch, capsys):
 
     def told(*args, **how):
         found = usual(*args, **how)
-        return type("Told", (), {**vars(found), "inexact": ("it loses digits for x > 9",)})()
+        return type("Told", (), {**vars(found), "inexact": (LOST, "so it does below -9")})()
 
     monkeypatch.setattr(making, "derive", told)
     assert main(["show", "formula:x*tanh(x)*0.25", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert err == "actlab: note: formula x*tanh(x)*0.25: it loses digits for x > 9\n"
+    assert err == f"actlab: note: formula x*tanh(x)*0.25: {LOST}; .inexact has 1 more\n"
     assert json.loads(out)["formula"] == "x*tanh(x)*0.25"
 
 

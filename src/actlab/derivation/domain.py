@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import mpmath
@@ -21,6 +21,8 @@ _STEPS = 60  # halvings of a stretch in which a denominator changes its sign
 _LEAST = 1e-12  # what is smaller is 0, beside what it was at the ends of the stretch
 _MOST_CALLS = 600_000
 _FAR = 1e3
+_STEP = 1e-15  # of a difference quotient
+_JUMP = 1e-9
 _MOST_NUMBERS = 8
 _MANY_DIGITS = 5000
 _MOST_POLES = 20  # stretches that are looked into
@@ -47,6 +49,29 @@ def check_defined(parsed: Parsed, parameters: Mapping[str, float]) -> None:
             pole = _root(parsed, values, low, high, node)
             if pole is not None:
                 _tried(parsed, values, pole, node)
+
+
+def check_kinks(parsed: Parsed, parameters: Mapping[str, float], kinks: Iterable[float]) -> None:
+    """Refuse a point at which a formula's derivative does not jump.
+
+    Args:
+        parsed: The formula.
+        parameters: The values of its parameters.
+        kinks: The points.
+
+    Raises:
+        UsageError: With the point.
+    """
+    values = {name: mpmath.mpf(value) for name, value in parameters.items()}
+    with mpmath.workdps(2 * DIGITS):
+        for kink in map(mpmath.mpf, kinks):
+            step = _STEP * (1 + abs(kink))
+            left, middle, right = (
+                Point(parsed, {**values, "x": x}).value(parsed.tree) for x in (kink - step, kink, kink + step)
+            )
+            before, after = (middle - left) / step, (right - middle) / step
+            if abs(after - before) < _JUMP * (1 + abs(before)):
+                parsed.refuse(parsed.tree, f"at has {_number(kink)}, where the derivative does not jump")
 
 
 def _beside_constants(parsed: Parsed) -> list[float]:

@@ -22,7 +22,7 @@ from actlab._errors import FormulaWarning, UsageError, did_you_mean
 from actlab._module import ActivationModule
 from actlab.activation import Activation, Facts
 from actlab.derivation.derived import derive
-from actlab.derivation.domain import check_defined
+from actlab.derivation.domain import check_defined, check_kinks
 from actlab.derivation.grammar import expression
 from actlab.derivation.modules import module_of
 from actlab.derivation.parsing import Parsed, parse
@@ -185,9 +185,10 @@ def formula(
 
 def _tell(activation: FormulaActivation) -> None:
     """Say where a bound is not met; a worker's person has been told already."""
-    if multiprocessing.parent_process() is None:
-        for sentence in activation.inexact:
-            warnings.warn(f"formula {activation.recipe.text}: {sentence}", FormulaWarning, stacklevel=3)
+    if activation.inexact and multiprocessing.parent_process() is None:
+        first, *rest = activation.inexact
+        more = f"; .inexact has {len(rest)} more" if rest else ""
+        warnings.warn(f"formula {activation.recipe.text}: {first}{more}", FormulaWarning, stacklevel=3)
 
 
 @functools.lru_cache(512)
@@ -200,6 +201,7 @@ def made(recipe: Recipe) -> FormulaActivation:
     if not found.has(sympy.Symbol("x", real=True)):
         parsed.refuse(parsed.tree, "x cancels out: the value is the same everywhere")
     check_defined(parsed, parameters)
+    check_kinks(parsed, parameters, [point for point, _ in recipe.at])
     return FormulaActivation(recipe, found)
 
 

@@ -163,12 +163,12 @@ def _reasonable(u: Any, most: float = 1e30) -> Any:
     return u
 
 
-def _of(name: str, most: float, low: float = -math.inf, high: float = math.inf) -> Callable[[Any], Any]:
-    """Return a function of mpmath that is real between two bounds, of which infinite ones and 0 count too."""
+def _of(name: str, most: float, low: float = -math.inf) -> Callable[[Any], Any]:
+    """Return a function of mpmath that is real from ``low`` on, and computed where its argument is small."""
     function = getattr(mpmath, name)
 
     def checked(u: Any) -> Any:
-        if not low <= u <= high:
+        if u < low:
             raise _NotReal
         return function(_reasonable(u, most))
 
@@ -181,8 +181,7 @@ class _Functions:
     exp, sinh, cosh = _of("exp", _FAR), _of("sinh", _FAR), _of("cosh", _FAR)
     tanh, erf, erfc, atan = _of("tanh", 1e30), _of("erf", 1e3), _of("erfc", 1e3), _of("atan", math.inf)
     sin, cos, tan = _of("sin", 1e30), _of("cos", 1e30), _of("tan", 1e30)
-    sqrt, asinh = _of("sqrt", math.inf, low=0), _of("asinh", math.inf)
-    acosh, atanh = _of("acosh", math.inf, low=1), _of("atanh", math.inf, -1, 1)
+    sqrt = _of("sqrt", math.inf, low=0)
 
     @staticmethod
     def log(u: Any) -> Any:
