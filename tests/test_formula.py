@@ -26,6 +26,9 @@ from actlab.nets import NeuralNet
 from actlab.report.page_charts import functions
 from tests.commands import actlab as run
 
+# How exact the engine is has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
+
 MISH = "x * tanh(softplus(x))"
 SWISH = "x * sigmoid(beta * x)"
 TAHN = "formula: unknown function 'tahn'; did you mean 'tan'?\n  x*tahn(x)\n    ^^^^"
@@ -238,16 +241,17 @@ def test_two_formulas_of_one_name_train_as_two():
 # -- as Python and as LaTeX ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "made",
-    [
-        formula(MISH, name="pasted"),
-        formula("where(x > t, x, beta * x)", parameters={"t": 0.5, "beta": -1.5}, name="pasted"),
-        swish(trainable=["beta"], name="pasted"),
-    ],
-    ids=["plain", "parameters", "trained"],
-)
-def test_the_source_computes_the_same_bits(made, tmp_path):
+PASTED = {
+    "plain": (MISH, {}),
+    "parameters": ("where(x > t, x, beta * x)", {"parameters": {"t": 0.5, "beta": -1.5}}),
+    "trained": (SWISH, {"parameters": {"beta": 1.5}, "trainable": ["beta"]}),
+}
+
+
+@pytest.mark.parametrize("kind", PASTED)
+def test_the_source_computes_the_same_bits(kind, tmp_path):
+    text, how = PASTED[kind]
+    made = formula(text, **how, name="pasted")
     place = tmp_path / "pasted_file.py"
     place.write_text(made.source(), encoding="utf-8")
     spec = importlib.util.spec_from_file_location("pasted_file", place)
@@ -422,6 +426,7 @@ def test_everything_that_takes_a_spec_takes_a_formula():
     assert module_call(formula("x*x", name="sq")) == "actlab.formula('x*x', name='sq').module_class()"
 
 
+@pytest.mark.slow
 def test_a_search_takes_formulas_as_specs_classes_and_modules():
     from skorch import NeuralNetClassifier
 
