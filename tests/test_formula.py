@@ -446,6 +446,11 @@ def test_a_search_takes_formulas_as_specs_classes_and_modules():
 # -- on the command line, as real processes --------------------------------------------------------
 
 
+def test_one_formula_is_not_compared_with_itself(capsys):
+    assert main(["compare", "formula:x*tanh(x)", "formula: x*tanh(x)"]) == 2
+    assert capsys.readouterr().err == "actlab: error: activation 'formula: x*tanh(x)' is given twice\n"
+
+
 def test_show_and_check_as_real_processes(tmp_path):
     shown = run("show", f"formula:{MISH}", "--out", "pictures", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr

@@ -234,6 +234,20 @@ def test_what_sympy_does_not_end_with_is_given_up():
         read(text)
 
 
+def test_a_profiler_of_a_person_goes_on():
+    """Calls are counted by a profiler, which gives way to the former one."""
+
+    def mine(frame, event, argument):
+        pass
+
+    sys.setprofile(mine)
+    try:
+        read("x * tanh(x)")
+        assert sys.getprofile() is mine
+    finally:
+        sys.setprofile(None)
+
+
 WORDS = ["x", "beta", "pi", "1", "0.5", "1e300", "2", "0", "where", "and", "or", "not", "lambda", "x.y"]
 SIGNS = ["+", "-", "*", "/", "**", "(", ")", ",", "<", ">", "<=", "==", " ", "^", "'", "[", "\0", "²"]
 SOUP = st.lists(st.sampled_from([*WORDS, *SIGNS, *FUNCTIONS]), max_size=40).map("".join)
