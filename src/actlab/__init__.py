@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from actlab._errors import UsageError
+from actlab._errors import FormulaWarning, UsageError
 from actlab._version import __version__
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from actlab.checking import CheckReport, check
     from actlab.comparison import Comparison, compare
     from actlab.data import Dataset, load_data
+    from actlab.derivation.making import formula
     from actlab.functions import catalogue
     from actlab.nets import NeuralNet
     from actlab.report.comparison_figures import plot_comparison, plot_history
@@ -29,6 +30,7 @@ __all__ = [
     "Comparison",
     "Dataset",
     "FleetSearchCV",
+    "FormulaWarning",
     "NeuralNet",
     "UsageError",
     "__version__",
@@ -36,6 +38,7 @@ __all__ = [
     "check",
     "compare",
     "elementwise",
+    "formula",
     "functional",
     "fused",
     "get",
@@ -60,6 +63,7 @@ _HOME = {
     "check": "actlab.checking",
     "compare": "actlab.comparison",
     "elementwise": "actlab.activation",
+    "formula": "actlab.derivation.making",
     "fused": "actlab._fused",
     "get": "actlab._spec",
     "load_data": "actlab.data",

@@ -196,6 +196,8 @@ def parts(value: Definition) -> dict[str, Any]:
     elif isinstance(value, Activation):
         if by_name(value) is None:
             found["class"] = (type(value),)
+            if value.made_of is not None:
+                return {**found, "made of": value.made_of}
             found["formulas"] = vars(value.formulas)
             found["facts"] = {k: v for k, v in vars(value.facts).items() if k not in _KNOWLEDGE}
             found["has"] = {k: v for k, v in vars(value).items() if k not in _DERIVED}

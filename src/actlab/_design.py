@@ -16,7 +16,7 @@ from actlab._errors import UsageError
 from actlab._experiment import Experiment
 from actlab._modules import ModuleLike, Replaced
 from actlab._scoring import Scorer, Scoring
-from actlab._spec import get, parse, short
+from actlab._spec import entry, get, is_formula, parse, short
 from actlab.data import Dataset
 from actlab.race import LOOKS
 from actlab.training import (
@@ -192,9 +192,10 @@ def _duplicate_problem(activations: Sequence[str]) -> str:
     seen: list[Any] = []
     for spec in activations:
         # "relu" and "relu()" are one activation under two names.
-        if (parsed := parse(spec)) in seen:
+        same = entry(spec) if is_formula(spec) else parse(spec)
+        if same in seen:
             return f"activation {spec!r} is given twice"
-        seen.append(parsed)
+        seen.append(same)
     return ""
 
 

@@ -1,9 +1,12 @@
-"""What goes wrong through a person's input, said in one line."""
+"""What goes wrong through a person's input, said in one line, or with its place in a text."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_CARETS = re.compile(r"^ *\^+$", re.MULTILINE)
 
 
 class UsageError(ValueError):
@@ -11,6 +14,25 @@ class UsageError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class PlacedError(UsageError):
+    """A mistake at a place of a text: the problem, and below it the text with carets under it."""
+
+
+class FormulaWarning(UserWarning):
+    """What has to be known of an activation that was made from a formula."""
+
+
+def in_lines(error: UsageError) -> str:
+    """Return an error as it is printed: in one line, but for texts with carets below them, which keep theirs.
+
+    Examples:
+        >>> in_lines(UsageError("no\\nsuch file"))
+        'no such file'
+    """
+    text = str(error)
+    return text if _CARETS.search(text) else " ".join(text.split())
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

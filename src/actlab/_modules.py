@@ -14,7 +14,7 @@ from sklearn.base import clone
 from torch import nn
 
 from actlab._errors import UsageError
-from actlab._spec import named, parse, short
+from actlab._spec import is_imported, named, parse, short
 from actlab.data import Dataset
 from actlab.nets import ActivationLike, fresh
 from actlab.swapping import activations_in, swap
@@ -120,7 +120,7 @@ def _maker(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
             raise UsageError(f"module is {module!r}, not an nn.Module, its class, or 'package.module:Net'")
         return module, [], {}
     name, arguments, keywords = parse(module)
-    if ":" not in name:
+    if not is_imported(name):
         raise UsageError(f"module is {module!r}, not 'package.module:Net' or 'file.py:Net'")
     return named("module", name), arguments, keywords
 

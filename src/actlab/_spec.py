@@ -26,8 +26,9 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
 
     Args:
         spec: A catalogue name (``"mish"``), a name with literal arguments
-            (``"leaky_relu(negative_slope=0.2)"``), ``"package.module:Name"`` or ``"file.py:Name"`` with
-            or without arguments, or a module, which is returned as it is.
+            (``"leaky_relu(negative_slope=0.2)"``), a formula (``"formula:x*tanh(softplus(x))"``, with
+            parameters ``"formula:x*sigmoid(beta*x) with beta=1.5"``), ``"package.module:Name"`` or
+            ``"file.py:Name"`` with or without arguments, or a module, which is returned as it is.
 
     Returns:
         A new module, or the module given.
@@ -42,7 +43,7 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
     if isinstance(spec, torch.nn.Module):
         return spec
     name, args, kwargs = parse(spec)
-    factory = _imported(name) if ":" in name else entry(name).module_class
+    factory = _imported(name) if is_imported(name) else entry(name).module_class
     if factory is None:
         raise UsageError(f"activation {spec!r}: has no module; make one with its .module('Name')")
     try:
@@ -61,7 +62,7 @@ def parse(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
         spec: The spec as a person wrote it.
 
     Returns:
-        The name, the positional and the named arguments.
+        The name, the positional and the named arguments; a formula is a name as a whole.
 
     Raises:
         UsageError: The arguments are no literals.
@@ -69,9 +70,13 @@ def parse(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
     Examples:
         >>> parse("elu(alpha=0.5)")
         ('elu', [], {'alpha': 0.5})
+        >>> parse("formula:x*tanh(x)")
+        ('formula:x*tanh(x)', [], {})
     """
     if not isinstance(spec, str):
         raise UsageError(f"activation {spec!r}: must be a name or an nn.Module, not {type(spec).__name__}")
+    if is_formula(spec):
+        return spec.strip(), [], {}
     name, bracket, rest = spec.strip().partition("(")
     if not bracket:
         return name, [], {}
@@ -89,18 +94,32 @@ def parse(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
     return name.strip(), args, kwargs
 
 
+def is_formula(spec: str) -> bool:
+    """Whether a spec is a formula."""
+    return spec.lstrip().startswith("formula:")
+
+
+def is_imported(name: str) -> bool:
+    """Whether a name, as :func:`parse` returns it, is of a person's module."""
+    return ":" in name and not is_formula(name)
+
+
 def entry(name: str) -> Activation[Any]:
-    """Return the catalogue's definition of that name.
+    """Return the definition that a name stands for, without importing anything.
 
     Args:
-        name: A name in the catalogue, without arguments.
+        name: A name in the catalogue, without arguments, or a formula such as ``"formula:x*tanh(x)"``.
 
     Returns:
         The definition.
 
     Raises:
-        UsageError: There is none; the message names the nearest.
+        UsageError: There is none; the message names the nearest, or says what is wrong with the formula.
     """
+    if is_formula(name):
+        from actlab.derivation.making import from_spec  # with SymPy, which takes half a second
+
+        return from_spec(name.strip())
     if name not in catalogue:
         suggestion = did_you_mean(name, catalogue) or "; actlab list shows those that are known"
         raise UsageError(f"unknown activation {name!r}{suggestion}")

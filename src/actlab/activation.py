@@ -263,6 +263,11 @@ class Activation(Generic[P]):
             self.formulas.requirement(*values)
 
     @property
+    def made_of(self) -> tuple[Any, ...] | None:
+        """What alone decides its values, in plain texts and numbers; None where that is its code."""
+        return None
+
+    @property
     def example(self) -> dict[str, Any]:
         """The default parameters, with an example value where there is no default."""
         given = {

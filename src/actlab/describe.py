@@ -12,6 +12,7 @@ from torch import Tensor
 
 from actlab._expression import derivative_text
 from actlab.activation import Activation
+from actlab.derivation.making import FormulaActivation
 
 POINTS = (-math.inf, -10.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, math.inf)
 
@@ -108,6 +109,8 @@ def _line_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
 def module_call(activation: Activation[Any]) -> str:
     """Return the call of the module as a person writes it."""
     module = activation.module_class
+    if isinstance(activation, FormulaActivation):
+        return f"{activation.recipe}.module_class()"
     return f"actlab.nn.{module.__name__}{_signature(module)}" if module else "none"
 
 

@@ -98,7 +98,8 @@ def whole_number_problem(name: str, value: object, least: int) -> str:
 def raise_problems(problems: list[str]) -> None:
     """Raise one UsageError that names every problem; empty strings are none."""
     if found := [problem for problem in problems if problem]:
-        raise UsageError("; ".join(found))
+        # A text with carets below it needs lines of its own.
+        raise UsageError(("\n" if any("\n" in problem for problem in found) else "; ").join(found))
 
 
 def precision_problem(name: object) -> str:

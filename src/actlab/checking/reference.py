@@ -96,9 +96,9 @@ def resolve_reference(reference: Any) -> Reference | None:
             return Reference(resolve(reference)[1])
         if ":" in reference:
             return Reference(resolve(reference)[1])
-        from actlab._expression import to_sympy
+        from actlab.derivation.grammar import read
 
-        return FormulaReference(to_sympy(reference))
+        return FormulaReference(read(reference))
     if callable(reference) and not hasattr(reference, "free_symbols"):
         return Reference(resolve(reference)[1])
     if hasattr(reference, "free_symbols"):

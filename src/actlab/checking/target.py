@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab._errors import UsageError, did_you_mean
-from actlab._spec import entry, imported, parse, short
+from actlab._spec import entry, imported, is_formula, parse, short
 from actlab.activation import Activation
 
 Target = nn.Module | Callable[[Tensor], Tensor]
@@ -20,7 +20,7 @@ def resolve(target: Any) -> tuple[str, Target]:
     """Return the name of a target and what is called with a tensor.
 
     Args:
-        target: A spec in text (``"mish"``, ``"pkg.mod:Name(arg=1)"``, ``"file.py:name"``), an
+        target: A spec in text (``"mish"``, ``"pkg.mod:Name(arg=1)"``, ``"formula:x*tanh(x)"``), an
             :class:`~actlab.Activation`, a module or its class, an ``autograd.Function`` or a function.
 
     Returns:
@@ -39,7 +39,7 @@ def resolve(target: Any) -> tuple[str, Target]:
 
 def _from_text(text: str) -> Target:
     head, bracket, rest = text.partition("(")
-    if ":" not in head:
+    if ":" not in head or is_formula(text):
         name, args, kwargs = parse(text)
         definition = entry(name)
         return _construct(text, definition.module_class, args, kwargs)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from actlab._errors import UsageError
+from actlab._errors import FormulaWarning, UsageError, in_lines
 from actlab.cli.arguments import parser
 from actlab.cli.saying import DONE
 from actlab.cli.verbs import Verb
@@ -30,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(argv)
         sys.stdout.flush()
     except UsageError as error:
-        return _complain("error: " + " ".join(str(error).split()), _WRONG_USAGE)
+        return _complain(f"error: {in_lines(error)}", _WRONG_USAGE)
     except KeyboardInterrupt as error:
         return _complain(f"interrupted{error}", _INTERRUPTED)
     except BrokenPipeError:
@@ -51,7 +54,18 @@ def _run(argv: Sequence[str] | None) -> int:
             signal.SIGTERM, signal.default_int_handler
         )  # what `kill` sends, or a cluster's end of time
     run: Verb = arguments.run
-    return run(arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FormulaWarning)
+        warnings.showwarning = functools.partial(_warn, warnings.showwarning)
+        return run(arguments)
+
+
+def _warn(usual: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Say in a line what has to be known of a formula; any other warning as usual."""
+    if issubclass(category, FormulaWarning):
+        _complain(f"note: {message}", 0)
+    else:
+        usual(message, category, *place)
 
 
 def _complain(text: str, status: int) -> int:

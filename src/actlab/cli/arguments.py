@@ -16,7 +16,11 @@ _ABOUT = "Prove an activation function, train with it, and find out whether anot
 _FIGURES = "also write figures, as PNG and SVG, into DIR/figures"
 _EXAMPLES = {
     "list": ["actlab list"],
-    "show": ["actlab show mish", "actlab show leaky_relu --out out/pictures"],
+    "show": [
+        "actlab show mish",
+        "actlab show leaky_relu --out out/pictures",
+        'actlab show "formula:x*tanh(softplus(x))"',
+    ],
     "check": [
         "actlab check mish torch.nn:GELU my_layers.py:MyActivation --skip compile",
         'actlab check "torch.nn:ELU(alpha=0.5)" --only value,kinks',
@@ -29,6 +33,7 @@ _EXAMPLES = {
     "compare": [
         "actlab compare relu tanh leaky_relu --folds 3 --epochs 25 --seed 0",
         "actlab compare relu mish --until-decided --budget 20m",
+        'actlab compare relu "formula:x*sigmoid(beta*x) with beta=1.5"',
         "actlab compare relu elu --tune lr=0.003,0.01,0.03 --module my_nets.py:Net",
         "actlab compare relu tanh --data digits --data a.npz --data b.npz",
         "actlab compare relu tanh --data measurements.csv --target species",
@@ -93,7 +98,7 @@ def _add_list(verbs: Any) -> None:
 def _add_show(verbs: Any) -> None:
     parser = _verb(verbs, "show", "show what is known about one activation", run.show)
     add = parser.add_argument
-    add("name", metavar="NAME", help="a name that actlab list gives")
+    add("name", metavar="NAME", help='a name that actlab list gives, or "formula:x*tanh(x)"')
     add("--out", type=Path, metavar="DIR", help="also write a picture, NAME.png, into this folder")
     add("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -101,7 +106,7 @@ def _add_show(verbs: Any) -> None:
 def _add_check(verbs: Any) -> None:
     parser = _verb(verbs, "check", "prove an activation, and name the input that breaks it", run.check)
     add = parser.add_argument
-    spec = 'a name, package.module:Name or file.py:name; with literal arguments: "elu(alpha=0.5)"'
+    spec = 'a name, formula:TEXT, package.module:Name or file.py:name; with arguments: "elu(alpha=0.5)"'
     add("targets", nargs="+", metavar="TARGET", help=spec)
     add("--reference", metavar="REF", help="what values must be: a formula in x, a name, package.module:name")
     add("--dtypes", metavar="D,...", help="dtypes to compare with float64: float32,float16,bfloat16")
@@ -130,7 +135,7 @@ def _add_compare(verbs: Any) -> None:
         verbs, "compare", "train a net with each activation; say which is better", comparing.compare
     )
     add = parser.add_argument
-    add("activations", nargs="+", metavar="NAME", help="an activation, such as relu")
+    add("activations", nargs="+", metavar="NAME", help='an activation, such as relu or "formula:x*tanh(x)"')
     add("--folds", type=int, default=3, metavar="N", help="parts the rows are split into")
     add("--seeds", type=int, default=1, metavar="N", help="how many times all folds are trained")
     add("--until-decided", action="store_true", help="add seeds for what is undecided, up to 32")

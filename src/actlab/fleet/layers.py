@@ -159,7 +159,7 @@ class Formula:
     """
 
     def __init__(self, modules: Sequence[ActivationModule]) -> None:
-        cuts = shares([(module.activation.name, constants(module)) for module in modules])
+        cuts = shares([(module.activation, constants(module)) for module in modules])
         self.shares = [(cut, _Element(modules[cut.start])) for cut in cuts]
         self.only = self.shares[0][1] if len(cuts) == 1 else None
 

@@ -12,9 +12,8 @@ import pandas as pd
 import torch
 
 from actlab._errors import UsageError
-from actlab._spec import parse
+from actlab._spec import entry, parse
 from actlab.describe import derivatives
-from actlab.functions import catalogue
 from actlab.report.insights import last_fall, last_gain, overfits
 from actlab.report.page_charts import Labels, drawable
 from actlab.report.page_inside import first_to_last, last_looks, looks, number
@@ -263,7 +262,7 @@ def function_insights(names: Sequence[str], of: Labels) -> list[str]:
 def _flat(spec: str, slope: Any, x: Any) -> str:
     """Return where a slope is exactly 0: between kinks only, for a smooth slope merely rounds to 0."""
     name, args, kwargs = parse(spec)
-    activation = catalogue[name]
+    activation = entry(name)
     given = dict(zip(activation.parameters, args, strict=False)) | kwargs
     given = {parameter: value for parameter, value in given.items() if parameter in activation.parameters}
     kinks = sorted(map(float, activation.kinks(**given)))

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from actlab._errors import UsageError
-from actlab._spec import get, parse
+from actlab._spec import entry, get, is_formula, is_imported, parse
 from actlab.describe import derivatives, window
 from actlab.functions import catalogue
 from actlab.report.tables import plain
@@ -252,7 +252,7 @@ def panel(
 
 
 def functions(names: Sequence[str]) -> tuple[list[Chart], dict[str, str]]:
-    """Return panels of f, f' and f'' of what the catalogue has, and why another has no curve.
+    """Return panels of f, f' and f'' of what the catalogue has and of formulas, and why another has no curve.
 
     Args:
         names: Specs, in the order of their colours. Modules of a person's own are not imported.
@@ -283,16 +283,17 @@ def drawable(spec: str) -> tuple[torch.nn.Module, float]:
     """Return the module of a spec, in double precision, and how far from 0 it is worth drawing.
 
     Raises:
-        UsageError: It is none of the catalogue, or not a function of one number.
+        UsageError: It is none of the catalogue and no formula, or not a function of one number.
     """
     name, _, _ = parse(spec)
-    if ":" in name:
+    if is_imported(name):
         raise UsageError("a module of your own")
-    if name not in catalogue:
+    if name not in catalogue and not is_formula(name):
         raise UsageError("not in the catalogue")
-    if catalogue[name].facts.gated:
+    definition = entry(name)
+    if definition.facts.gated:
         raise UsageError("it takes two halves of a tensor")
-    return get(spec).double().eval(), window(catalogue[name])[1]
+    return get(spec).double().eval(), window(definition)[1]
 
 
 def _within(lines: Sequence[Chart], most: Sequence[float]) -> list[float]:

@@ -1,0 +1,52 @@
+"""Work that is given up: SymPy may take hours over a line of text, and nothing tells beforehand."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from sympy.core.cache import clear_cache
+
+
+class TooMuch(BaseException):
+    """More calls were made than allowed. SymPy catches exceptions; this one it does not."""
+
+
+@contextlib.contextmanager
+def bounded(calls: int) -> Iterator[None]:
+    """Give up after so many calls of functions, which are the same on a slow machine and on a fast one.
+
+    Args:
+        calls: So many, their returns counted too; a million takes about half a second.
+
+    Raises:
+        TooMuch: There were more.
+
+    Examples:
+        >>> try:
+        ...     with bounded(100):
+        ...         sum(map(lambda n: n, range(1000)))
+        ... except TooMuch:
+        ...     print("given up")
+        given up
+    """
+    former, left = sys.getprofile(), calls
+
+    def count(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise TooMuch
+
+    sys.setprofile(count)
+    try:
+        yield
+    except TooMuch:
+        sys.setprofile(former)
+        clear_cache()  # what was being found out of an expression is half known
+        raise
+    finally:
+        sys.setprofile(former)

@@ -1,0 +1,497 @@
+"""Activations made from a line of text, as a person uses them."""
+
+import copy
+import importlib.util
+import json
+import math
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import actlab
+from actlab._identity import describe, digest
+from actlab.cli import main
+from actlab.derivation import making
+from actlab.derivation.making import FormulaActivation, default_name, formula
+from actlab.describe import module_call, properties
+from actlab.nets import NeuralNet
+from actlab.report.page_charts import functions
+from tests.commands import actlab as run
+
+# How exact the engine is has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
+
+MISH = "x * tanh(softplus(x))"
+SWISH = "x * sigmoid(beta * x)"
+TAHN = "formula: unknown function 'tahn'; did you mean 'tan'?\n  x*tahn(x)\n    ^^^^"
+LOST = "it loses digits for x > 9"
+WITH = "formula: after 'with' stand parameters with their values, such as beta=1.5, gamma=2"
+TEXTS = [
+    MISH,
+    "where(x > 0, x, exp(x) - 1)",
+    "x * sigmoid(1.702 * x) + relu(x)",
+    "clip(x, -1, 1) + abs(x) / 9",
+]
+
+
+def points(dtype=torch.float64, **how):
+    return torch.tensor([-3.0, -1.2, -0.4, 0.3, 0.9, 2.5], dtype=dtype, **how)
+
+
+def swish(**how):
+    return formula(SWISH, parameters={"beta": 1.5}, **how)
+
+
+# -- what it computes ------------------------------------------------------------------------------
+
+
+def test_a_formula_is_an_activation_like_any_other():
+    made = formula(MISH, name="my_mish")
+    assert isinstance(made, actlab.Activation)
+    assert repr(made) == "<activation my_mish: x * tanh(softplus(x))>"
+    assert made.__doc__.startswith("``x * tanh(softplus(x))``, made from its formula.")
+    assert (made.name, made.parameters, made.facts.formula) == ("my_mish", {}, MISH)
+    assert repr(made.module_class()) == "MyMish()"
+    assert torch.allclose(made(points()), nn.functional.mish(points()), rtol=1e-14)
+
+
+def test_parameters_have_their_defaults_and_are_given_as_usual():
+    made = swish()
+    x = points()
+    expected = x * torch.sigmoid(3.0 * x)
+    for found in (made(x, 3.0), made(x, beta=3.0), made.module_class(3.0)(x), made.module_class(beta=3)(x)):
+        assert torch.allclose(found, expected, rtol=1e-14)
+    assert torch.allclose(made(x), x * torch.sigmoid(1.5 * x), rtol=1e-14)
+    assert repr(made.module_class()).endswith("(beta=1.5)")
+    with pytest.raises(TypeError, match=r"argument 'alpha' is unknown; it takes \['beta'\]"):
+        made(x, alpha=1)
+    with pytest.raises(NotImplementedError, match="'beta' must be a number, not a tensor"):
+        made(x, torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_derivatives_of_any_order_and_every_transform(text):
+    made = formula(text)
+    x = points(requires_grad=True)
+    assert torch.autograd.gradcheck(made, x)
+    assert torch.autograd.gradgradcheck(made, x)
+    slope = torch.func.vmap(torch.func.grad(made))(points())
+    (backward,) = torch.autograd.grad(made(x).sum(), x)
+    assert torch.allclose(slope, backward, rtol=1e-14)
+    value, tangent = torch.func.jvp(made, (points(),), (torch.ones(6, dtype=torch.float64),))
+    assert torch.allclose(value, made(points()), rtol=1e-14)
+    assert torch.allclose(tangent, backward, rtol=1e-14)
+    assert torch.allclose(torch.func.vmap(made)(points().view(2, 3)).flatten(), value, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_every_dtype_is_kept(dtype):
+    made = formula(MISH)
+    x = points(dtype, requires_grad=True)
+    y = made(x)
+    assert y.dtype is dtype
+    assert torch.allclose(y.double(), made(x.double()), rtol=4 * torch.finfo(dtype).eps)
+    y.sum().backward()
+    assert x.grad.dtype is dtype
+
+
+@pytest.mark.parametrize("trainable", [(), ("beta",)])
+def test_it_compiles_without_a_break(trainable):
+    module = swish(trainable=trainable).module_class().double()
+    x, y = points(requires_grad=True), points(requires_grad=True)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    (compiled(x) * 2).sum().backward()
+    (module(y) * 2).sum().backward()
+    assert torch.allclose(x.grad, y.grad, rtol=1e-12)
+
+
+def test_fused_mode_computes_the_same():
+    made = formula(MISH)
+    x, y = points(torch.float32, requires_grad=True), points(torch.float32, requires_grad=True)
+    with actlab.fused():
+        made(x).sum().backward()
+    made(y).sum().backward()
+    assert torch.allclose(x.grad, y.grad, rtol=1e-5)
+
+
+def test_the_derivative_at_a_kink_can_be_chosen():
+    x = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    made = formula("max(x, 0)", at={0: 0.5}, name="half")
+    (slope,) = torch.autograd.grad(made(x).sum(), x)
+    assert slope.tolist() == [0.0, 0.5, 1.0]
+    assert dict(made.kinks()) == {0.0: 0.5}
+
+
+def test_the_same_arguments_give_the_same_object():
+    assert formula(MISH) is formula(MISH)
+    assert formula("  x *\n tanh(x)") is formula("x * tanh(x)")
+    assert formula(MISH) is not formula(MISH, name="other")
+
+
+# -- parameters that are trained -------------------------------------------------------------------
+
+
+def test_a_trained_parameter_is_trained():
+    module = swish(trainable=["beta"]).module_class(beta=0.5)
+    assert [(name, p.item()) for name, p in module.named_parameters()] == [("beta", 0.5)]
+    x = torch.linspace(-4, 4, 200)
+    target = x * torch.sigmoid(2.0 * x)
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(module(x), target)
+        loss.backward()
+        optimizer.step()
+    assert module.beta.item() == pytest.approx(2.0, abs=0.05)
+    module.reset_parameters()
+    assert module.beta.item() == 0.5
+
+
+def test_trained_parameters_are_checked_by_finite_differences():
+    text = "a * x + where(x > 0, x, b * (exp(x) - 1))"
+    made = formula(text, parameters={"a": 0.1, "b": 2}, trainable=("a", "b"))
+    given = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.1, 2.0)]
+    assert torch.autograd.gradcheck(made, (points(requires_grad=True), *given))
+
+
+def test_parameters_that_are_not_trained_are_attributes():
+    made = formula("a * x + b * tanh(x)", parameters={"a": 0.1, "b": 2}, trainable=["b"], name="leak")
+    module = made.module_class(a=0.2, dtype=torch.float64)
+    assert repr(module) == "Leak(a=0.2)"
+    assert module.b.dtype is torch.float64
+    assert list(module.state_dict()) == ["b"]
+
+
+# -- copies, processes and keys --------------------------------------------------------------------
+
+
+def test_copies_and_pickles_are_the_same_thing_again():
+    made = swish(trainable=["beta"], name="kept")
+    module = made.module_class(0.7)
+    assert pickle.loads(pickle.dumps(made)) is made  # noqa: S301
+    assert copy.deepcopy(made) is made
+    assert pickle.loads(pickle.dumps(made.module_class)) is made.module_class  # noqa: S301
+    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):  # noqa: S301
+        assert type(other) is type(module)
+        assert other.beta is not module.beta
+        assert torch.equal(other(points(torch.float32)), module(points(torch.float32)))
+
+
+def test_a_pickle_is_read_in_another_process(tmp_path):
+    made = swish(trainable=["beta"], name="sent")
+    module = made.module_class(0.7)
+    (tmp_path / "kept.pickle").write_bytes(pickle.dumps([made, made.module_class, module]))
+    code = """
+import pickle, torch
+made, kind, module = pickle.load(open("kept.pickle", "rb"))
+assert kind is made.module_class and type(module) is kind
+print(made, module(torch.tensor([1.5, -2.0], dtype=torch.float32)).tolist())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    expected = module(torch.tensor([1.5, -2.0])).tolist()
+    assert (done.stdout, done.stderr) == (f"<activation sent: {SWISH}> {expected}\n", "")
+
+
+def key(made):
+    return digest(describe(made.module_class()))
+
+
+def test_keys_are_of_what_is_computed():
+    one = swish()
+    others = [
+        formula(SWISH, parameters={"beta": 1.25}, name=one.name),
+        formula("x * sigmoid(-beta * x)", parameters={"beta": 1.5}, name=one.name),
+        swish(trainable=["beta"], name=one.name),
+        formula(f"{SWISH} + abs(x)", parameters={"beta": 1.5}, name=one.name),
+        formula(f"{SWISH} + abs(x)", parameters={"beta": 1.5}, at={0: 0.5}, name=one.name),
+    ]
+    assert len({key(one), *map(key, others)}) == 6
+
+
+def test_keys_are_the_same_in_another_process():
+    code = f"""
+from actlab._identity import describe, digest
+from actlab.derivation.making import formula
+print(digest(describe(formula({SWISH!r}, parameters={{"beta": 1.5}}).module_class())))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == (f"{key(swish())}\n", "")
+
+
+def test_two_formulas_of_one_name_train_as_two():
+    """A fleet steps equal activations in one piece: these are not equal."""
+    from actlab.fleet.layers import Formula
+
+    kinds = [formula(text, name="same").module_class for text in ("2 * x", "tanh(x)")]
+    layer = Formula([kind() for kind in kinds])
+    x = torch.ones(2, 1, 1)
+    assert layer.forward(x, True).flatten().tolist() == pytest.approx([2.0, math.tanh(1.0)])
+
+
+# -- as Python and as LaTeX ------------------------------------------------------------------------
+
+
+PASTED = {
+    "plain": (MISH, {}),
+    "parameters": ("where(x > t, x, beta * x)", {"parameters": {"t": 0.5, "beta": -1.5}}),
+    "trained": (SWISH, {"parameters": {"beta": 1.5}, "trainable": ["beta"]}),
+}
+
+
+@pytest.mark.parametrize("kind", PASTED)
+def test_the_source_computes_the_same_bits(kind, tmp_path):
+    text, how = PASTED[kind]
+    made = formula(text, **how, name="pasted")
+    place = tmp_path / "pasted_file.py"
+    place.write_text(made.source(), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("pasted_file", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pasted = module.pasted
+    assert pasted.parameters == made.parameters
+    assert repr(module.Pasted()) == repr(made.module_class())
+    for dtype in (torch.float64, torch.float32, torch.float16):
+        x, y = points(dtype, requires_grad=True), points(dtype, requires_grad=True)
+        assert torch.equal(pasted(x), made(y))
+        for function, at in ((pasted, x), (made, y)):
+            (slope,) = torch.autograd.grad(function(at).sum(), at, create_graph=True)
+            slope.sum().backward()
+        assert torch.equal(x.grad, y.grad)
+
+
+def test_the_source_passes_the_check(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = swish(trainable=["beta"], name="pasted")
+    (tmp_path / "checked_file.py").write_text(made.source(), encoding="utf-8")
+    rows = ["shape", "kinks", "gradient", "vmap", "pickle", "state_dict", "parameters", "saved"]
+    assert actlab.check("checked_file.py:Pasted", only=rows).passed
+
+
+def test_the_source_is_readable():
+    lines = formula("x * exp(x)", name="steep").source().splitlines()
+    assert 'formula="x * exp(x)",' in [line.strip() for line in lines]
+    assert "def steep(x):" in lines
+    assert lines[-1] == 'Steep = steep.module("Steep")'
+
+
+def test_latex_has_the_function_and_its_derivatives():
+    assert formula("x**2 * beta", parameters={"beta": 1}).latex() == (
+        r"\beta x^{2}",
+        r"2 \beta x",
+        r"2 \beta",
+    )
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "how", "message"),
+    [
+        ("3", {}, "formula: has no x: the value is the same everywhere\n  3\n  ^"),
+        ("x - x", {}, "formula: x cancels out: the value is the same everywhere\n  x - x\n  ^^^^^"),
+        ("x + b", {}, "formula: unknown name 'b'; a parameter needs a value: b=1.0\n  x + b\n      ^"),
+        ("x", {"parameters": {"b": 1}}, "formula: parameter 'b' is not in it\n  x\n  ^"),
+        ("x", {"parameters": {"x": 1}}, "formula: parameter 'x' is the input"),
+        ("x", {"parameters": {"exp": 1}}, "formula: parameter 'exp' is a function"),
+        ("x", {"parameters": {"lambda": 1}}, "formula: parameter 'lambda' is a word of Python"),
+        ("x", {"parameters": {"training": 1}}, "formula: parameter 'training' is taken: every module has it"),
+        ("x", {"parameters": {"v1": 1}}, "formula: parameter 'v1' is taken"),
+        ("x*b", {"parameters": {"b": math.inf}}, "formula: parameter 'b' is inf, not a finite number"),
+        ("x*b", {"parameters": {"b": "1"}}, "formula: parameter 'b' is '1', not a finite number"),
+        ("x*b", {"parameters": {"b": True}}, "formula: parameter 'b' is True, not a finite number"),
+        ("x", {"trainable": ["b"]}, "formula: trainable has 'b', which is no parameter; it has none"),
+        ("x", {"trainable": "b"}, "formula: trainable is 'b', not a list of names such as ['b']"),
+        ("x", {"name": "class"}, "formula: name 'class' is a word of Python"),
+        ("x", {"name": "torch"}, "formula: name 'torch' is taken"),
+        ("x", {"at": {0: math.nan}}, "formula: the derivative at 0 is nan, not a finite number"),
+        (
+            "abs(x)",
+            {"at": {3: 1}},
+            "formula: at has 3, where the derivative does not jump\n  abs(x)\n  ^^^^^^",
+        ),
+        (3, {}, "formula: must be a text such as 'x * tanh(x)', not a int"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(text, how, message):
+    with pytest.raises(actlab.UsageError) as caught:
+        formula(text, **how)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["", "1a", "a b", "a-b", "_a", "a__b", "a/../b", "ä"])
+def test_a_name_is_safe(name):
+    with pytest.raises(actlab.UsageError, match="is no name: it has letters, digits and single underscores"):
+        formula("x * x", name=name)
+
+
+@settings(max_examples=200)
+@given(st.text(alphabet="abx01_ +-*/().", min_size=1, max_size=80))
+def test_the_name_of_any_text_is_one_that_may_be_given(text):
+    assert making._name_problem(default_name(text)) == ""
+
+
+def test_what_is_not_met_is_told_once(monkeypatch):
+    """The engine's sentences are a warning in Python, and a line on the command line."""
+    text = "x * tanh(x) * 0.125"
+    usual = making.derive
+
+    def told(*args, **how):
+        found = usual(*args, **how)
+        return type("Told", (), {**vars(found), "inexact": (LOST, "so it does below -9")})()
+
+    monkeypatch.setattr(making, "derive", told)
+    with pytest.warns(actlab.FormulaWarning) as caught:
+        made = formula(text, name="telling")
+    assert [str(one.message) for one in caught] == [f"formula {text}: {LOST}; .inexact has 1 more"]
+    assert caught[0].filename == __file__
+    assert made.inexact == (LOST, "so it does below -9")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pickle.loads(pickle.dumps(made))  # noqa: S301
+
+
+def test_the_command_line_tells_it_in_a_line(monkeypatch, capsys):
+    usual = making.derive
+
+    def told(*args, **how):
+        found = usual(*args, **how)
+        return type("Told", (), {**vars(found), "inexact": (LOST, "so it does below -9")})()
+
+    monkeypatch.setattr(making, "derive", told)
+    assert main(["show", "formula:x*tanh(x)*0.25", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"actlab: note: formula x*tanh(x)*0.25: {LOST}; .inexact has 1 more\n"
+    assert json.loads(out)["formula"] == "x*tanh(x)*0.25"
+
+
+# -- as a spec -------------------------------------------------------------------------------------
+
+
+def test_a_spec_may_be_a_formula():
+    x = points(torch.float32)
+    assert torch.equal(actlab.get("formula: x * tanh(softplus(x))")(x), formula(MISH)(x))
+    module = actlab.get(f"formula:{SWISH} with beta=0.5")
+    assert repr(module).endswith("(beta=0.5)")
+    assert torch.allclose(module(x), x * torch.sigmoid(0.5 * x))
+    assert actlab.get("formula:a*x + tanh(b*x) with a=-1e-2, b=2").b == 2.0
+
+
+def test_a_spec_is_derived_once():
+    making.from_spec.cache_clear()
+    first = making.made.cache_info().misses
+    for _ in range(3):
+        actlab.get("formula:x * tanh(x / 3)")
+    NeuralNet(num_units=4, activation="formula:x * tanh(x / 3)", num_features=2)
+    assert making.made.cache_info().misses == first + 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("formula:", "formula: is empty; right is 'x * tanh(x)', for example"),
+        ("formula:x*tahn(x)", TAHN),
+        ("formula:x*b", "formula: unknown name 'b'; a parameter needs a value: b=1.0\n  x*b\n    ^"),
+        ("formula:x*b with b", f"{WITH}\n  x*b with b\n          ^^"),
+        ("formula:x*b with b=1, b=2", f"{WITH}\n  x*b with b=1, b=2\n               ^^^^"),
+        ("formula:x*b with b=inf", "formula: parameter 'b' is inf, not a finite number"),
+    ],
+)  # fmt: skip
+def test_a_wrong_spec_says_what_is_right(spec, message):
+    with pytest.raises(actlab.UsageError) as caught:
+        actlab.get(spec)
+    assert str(caught.value) == message
+
+
+def test_everything_that_takes_a_spec_takes_a_formula():
+    model = actlab.swap(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), {nn.ReLU: "formula:x*tanh(x)"})
+    assert isinstance(model[1].activation, FormulaActivation)
+    assert actlab.check("formula:x*tanh(x)", only=["shape", "gradient", "vmap", "pickle", "deepcopy"]).passed
+    assert actlab.check("mish", reference=f"formula:{MISH}", only=["reference"]).passed
+    panels, missing = functions(["formula:x*tanh(x)", "relu", "nothing.py:Here"])
+    assert [line["name"] for line in panels[0]["lines"]] == ["formula:x*tanh(x)", "relu"]
+    assert missing == {"nothing.py:Here": "a module of your own"}
+    known = dict(properties(formula(SWISH, parameters={"beta": 1.5})))
+    assert known["module"] == f"actlab.formula('{SWISH}', parameters={{'beta': 1.5}}).module_class()"
+    assert module_call(formula("x*x", name="sq")) == "actlab.formula('x*x', name='sq').module_class()"
+
+
+@pytest.mark.slow
+def test_a_search_takes_formulas_as_specs_classes_and_modules():
+    from skorch import NeuralNetClassifier
+
+    trained = swish(trainable=["beta"], name="searched")
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    X = (rng.normal(size=(60, 4)) + np.eye(3, 4)[y]).astype(np.float32)
+    net = NeuralNetClassifier(
+        NeuralNet, module__num_units=4, module__num_features=4, module__num_classes=3, max_epochs=2,
+        criterion=nn.CrossEntropyLoss, verbose=0,
+    )  # fmt: skip
+    grid = {"module__activation": ["formula:x*tanh(x)", trained.module_class, trained.module_class(0.5)]}
+    search = actlab.FleetSearchCV(net, grid, cv=2, n_jobs=2, error_score="raise").fit(X, y.astype(np.int64))
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+# -- on the command line, as real processes --------------------------------------------------------
+
+
+def test_one_formula_is_not_compared_with_itself(capsys):
+    assert main(["compare", "formula:x*tanh(x)", "formula: x*tanh(x)"]) == 2
+    assert capsys.readouterr().err == "actlab: error: activation 'formula: x*tanh(x)' is given twice\n"
+
+
+def test_show_and_check_as_real_processes(tmp_path):
+    shown = run("show", f"formula:{MISH}", "--out", "pictures", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stderr == ""
+    assert "x_tanh_softplus_x: x * tanh(softplus(x)), made from its formula." in shown.stdout
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["x_tanh_softplus_x.png"]
+    checked = run("check", f"formula:{MISH}", "--only", "shape,vmap,pickle", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_wrong_formula_shows_its_place_and_no_traceback(tmp_path):
+    done = run("show", "formula:x*tahn(x)", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"actlab: error: {TAHN}\n")
+
+
+@pytest.mark.parametrize("verb", [["show"], ["check"], ["compare", "relu"], ["train", "--activation"]])
+def test_every_verb_shows_the_place(verb, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*verb, "formula:x*tahn(x)"]) == 2
+    assert capsys.readouterr() == ("", f"actlab: error: {TAHN}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_mistakes_have_lines_of_their_own(capsys):
+    assert main(["compare", "formula:x*tahn(x)", "reluu", "formula:(x"]) == 2
+    bracket = "formula: this bracket is never closed\n  (x\n  ^"
+    unknown = "unknown activation 'reluu'; did you mean 'relu'?"
+    assert capsys.readouterr().err == f"actlab: error: {TAHN}\n{unknown}\n{bracket}\n"
+
+
+@pytest.mark.slow
+def test_compare_trains_a_formula_in_worker_processes(tmp_path):
+    specs = ["relu", "formula:x*tanh(softplus(x))", "formula:x*sigmoid(beta*x) with beta=1.5"]
+    how = ["--data", "digits", "--epochs", "2", "--jobs", "2", "--json"]
+    done = run("compare", *specs, *how, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sorted(row["activation"] for row in found["ranking"]) == sorted(specs)
+    page = (tmp_path / "out" / "compare" / "report.html").read_text(encoding="utf-8")
+    assert "has no curve here" not in page
+    again = run("compare", *specs, *how, cwd=tmp_path)
+    assert json.loads(again.stdout)["ranking"] == found["ranking"]
+    assert "0 of 9 nets trained" not in again.stderr  # every key was found
