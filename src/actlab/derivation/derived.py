@@ -129,8 +129,9 @@ def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[float, ...]:
     proof = prove(tree, parameters)
     known = proof.truth
     inner = np.flatnonzero((np.abs(known.points) < 100) & (known.piece >= 0))
-    for i, j in itertools.pairwise(inner.tolist()):
-        if j != i + 1:
+    pairs = sorted(itertools.pairwise(inner.tolist()), key=lambda pair: abs(known.points[pair[0]]))
+    for i, j in pairs:
+        if j != i + 1 or len(found) >= _MOST_ROOTS:
             continue
         low, high = float(known.points[i]), float(known.points[j])
         if known.piece[i] != known.piece[j]:
@@ -139,7 +140,7 @@ def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[float, ...]:
         for order in range(3):
             if known.high[order, i] * known.high[order, j] < 0:
                 found.add(_bisected(tree, parameters, low, high, order))
-    return tuple(sorted(found, key=abs)[:_MOST_ROOTS])
+    return tuple(sorted(found))
 
 
 def _bisected(

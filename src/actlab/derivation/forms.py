@@ -8,9 +8,10 @@ from typing import Any
 
 import mpmath
 import sympy
+import torch
 from sympy import Add, Expr, Integer, Mul, Poly, Symbol, exp, log
 
-from actlab.derivation.lowering import Form, X
+from actlab.derivation.lowering import Form, X, program
 from actlab.derivation.vocabulary import Expm1, Known, Log1p, Series, Size, Within, expanded
 
 # What SymPy is asked to multiply out and factor: its time grows fast, and cannot be limited from outside.
@@ -28,12 +29,26 @@ def plain(expression: Expr) -> Iterator[Form]:
     if size(expression) > _MODERATE:
         return
     seen = {expression}
-    for made in (sympy.factor_terms(expression), *_factored(expression), *_trigonometric(expression)):
+    made: Expr
+    for made in (
+        sympy.factor_terms(expression),
+        *_factored(expression),
+        *_trigonometric(expression),
+        _kept_finite(expression),
+    ):
         if made not in seen:
             seen.add(made)
             yield Form(made, kind="factors")
             if any(_deep(power) for power in made.atoms(sympy.Pow)):
                 yield Form(made, paired=True, kind="factors in turn")
+
+
+def _kept_finite(expression: Expr) -> Expr:
+    """Keep the arguments of sines finite: at infinity they have no value, and what they are added to may."""
+    return expression.replace(
+        lambda n: isinstance(n, sympy.sin | sympy.cos),
+        lambda n: n.func(n.args[0].xreplace({X: Within(X, -(Integer(10) ** 36), Integer(10) ** 36)})),
+    )
 
 
 def _deep(power: Any) -> bool:
@@ -149,7 +164,7 @@ class Decaying:
 
     def __init__(self, side: int, parameters: Mapping[str, float], main: Expr) -> None:
         self.side, self.main = side, main
-        self._at = {Symbol(name, real=True): sympy.Float(value, 20) for name, value in parameters.items()}
+        self._parameters = parameters
         self.names: dict[Symbol, Expr] = {}
         self._groups: list[tuple[Expr, Symbol]] = []
         self._functions: dict[Expr, Symbol] = {}
@@ -181,13 +196,9 @@ class Decaying:
 
     def _value(self, node: Expr) -> float:
         """Return the value of an expression at a point of the side, to tell its sign."""
-        value = node
-        for _ in range(20):
-            if not value.free_symbols & self.names.keys():
-                break
-            value = value.xreplace(self.names)
-        value = value.replace(Size, sympy.Abs)
-        return float(sympy.N(value.subs({**self._at, X: sympy.Float(self.side * 2.3)}), 15))
+        made = program(Form(node, self.names), list(self._parameters))
+        point = torch.tensor(self.side * 2.3, dtype=torch.float64)
+        return float(made(point, *self._parameters.values()))
 
     def _exponential(self, argument: Expr, peel: bool) -> Expr:
         argument = sympy.expand(argument)
@@ -231,7 +242,8 @@ class Decaying:
         if not peel and i == j and lead != 1:
             return self._plain_logarithm(ratio)
         rest = sympy.cancel(ratio / (lead * t ** (i - j)) - 1)
-        power = self.names[t].args[0]  # log(t)
+        power = Symbol(f"log_{t}", real=True)
+        self.names[power] = self.names[t].args[0]
         return log(lead) + (i - j) * power + self._function(Log1p(_tidy(rest))) if rest != 0 else (
             log(lead) + (i - j) * power
         )

@@ -113,7 +113,7 @@ class Lowering:
 
     def choice(self, condition: Operand, yes: Operand, no: Operand) -> Operand:
         """Add a choice between two values."""
-        if yes == no:
+        if type(yes) is type(no) and yes == no:
             return yes
         if not (self.build.follows_input(yes) or self.build.follows_input(no)):
             no = self.build("spread", 0, no)

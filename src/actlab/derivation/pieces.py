@@ -84,6 +84,7 @@ def _split(expression: Any, decided: dict[Any, bool], bounds: Bounds, depth: int
     if node is None:
         return Leaf(expression)
     condition, yes, no = _choice(node)
+    condition = _solved(condition)
     known = _known(condition, decided, bounds)
     if known is not None:
         return _split(expression.xreplace({node: yes if known else no}), decided, bounds, depth)
@@ -123,6 +124,17 @@ def _bound(condition: Any) -> tuple[bool, Any] | None:
         above = isinstance(condition, sympy.Gt | sympy.Ge)
         return above == bool(factor > 0), -constant / factor
     return None
+
+
+def _solved(condition: Any) -> Any:
+    """Return a condition on x alone with x on its left side: nothing is rounded when it is decided."""
+    found = _bound(condition)
+    if found is None or condition.lhs == X:
+        return condition
+    above, place = found
+    strict = isinstance(condition, sympy.Gt | sympy.Lt)
+    kind = (sympy.Gt if strict else sympy.Ge) if above else (sympy.Lt if strict else sympy.Le)
+    return kind(X, place)
 
 
 def _narrowed(condition: Any, bounds: Bounds) -> Bounds:

@@ -169,19 +169,21 @@ class Builder:
     def __init__(self, inputs: Sequence[str]) -> None:
         self.inputs = tuple(inputs)
         self.steps: list[Step] = []
-        self._known: dict[Step, int] = {}
+        self._known: dict[Any, int] = {}
         self._spread = {0}  # values that have the input's shape
 
     def __call__(self, operation: str, *operands: Operand, coefficients: tuple[float, ...] = ()) -> int:
         """Return the number of a step, a new one if there is none like it."""
         step = Step(operation, operands, coefficients)
-        if step not in self._known:
-            self._known[step] = len(self.inputs) + len(self.steps)
+        # To Python the number 1.0 and the step 1 are equal.
+        key = (operation, *((type(value), value) for value in operands), coefficients)
+        if key not in self._known:
+            self._known[key] = len(self.inputs) + len(self.steps)
             self.steps.append(step)
-            if operation == "spread" or any(self.follows_input(value) for value in operands):
-                if operation != "lift":
-                    self._spread.add(self._known[step])
-        return self._known[step]
+            follows = operation == "spread" or any(self.follows_input(value) for value in operands)
+            if follows and operation != "lift":
+                self._spread.add(self._known[key])
+        return self._known[key]
 
     def follows_input(self, value: Operand) -> bool:
         """Whether a value is a tensor of the input's shape for certain."""

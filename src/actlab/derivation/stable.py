@@ -23,6 +23,7 @@ from actlab.derivation.vocabulary import Size, Within
 
 SAFE = 0.75  # of the bound: between the points of the proof an error may be a little greater
 MOST_STRETCHES = 4
+_BOUNDS = (1e18, 1e9, 1e4, 700.0, 80.0, 40.0, 20.0)
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,10 @@ class Chooser:
         found, seen = [], set()
         for form in candidates:
             made = program(form, list(self.parameters), self.traced)
-            if made in seen:
+            text = "\n".join(made.lines())
+            if text in seen:
                 continue
-            seen.add(made)
+            seen.add(text)
             error = self.proof.errors(made, self.order, tuple(self.parameters.values()))
             found.append(Scored(form, made.cost, error.max(0) / LIMITS[self.order]))
         return found
@@ -146,7 +148,7 @@ class Chooser:
         near = outward[np.abs(self.x[outward]) < 1e3]
         sound = [k for k in known if (k.error[near] <= 1).all()] or known[:1]
         cheap = sorted(sound, key=lambda k: k.cost)[:3]
-        return self.score(forms.clamped(k.form, bound) for k in cheap for bound in (1e18, 1e9, 1e4))
+        return self.score(forms.clamped(k.form, bound) for k in cheap for bound in _BOUNDS)
 
     def _chain(self, stretches: list[Stretch], lowering: Lowering) -> Operand:
         *inner, last = stretches
