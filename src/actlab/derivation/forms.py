@@ -43,6 +43,15 @@ def plain(expression: Expr) -> Iterator[Form]:
                 yield Form(made, paired=True, kind="factors in turn")
 
 
+def halved(expression: Expr) -> Expr:
+    """Write sines by those of the half angle: what 1 + cos(u) and 1 - cos(u) are near 0, a square, shows."""
+    def double(node: Any) -> Expr:
+        s, c = sympy.sin(node.args[0] / 2), sympy.cos(node.args[0] / 2)
+        return 2 * s * c if isinstance(node, sympy.sin) else 2 * c**2 - 1
+
+    return expression.replace(lambda n: isinstance(n, sympy.sin | sympy.cos), double)
+
+
 def _kept_finite(expression: Expr) -> Expr:
     """Keep the arguments of sines finite: at infinity they have no value, and what they are added to may."""
     return expression.replace(
@@ -382,4 +391,4 @@ def series(coefficients: list[Any], order: int) -> Iterator[Form]:
     for count in (3, 5, 7, 9, 12):
         chosen = coefficients[powers[0] : powers[0] + count * step : step]
         numbers = [sympy.Float(float(c)) for c in reversed(chosen)]
-        yield Form(Series(Integer(powers[0]), Integer(step), *numbers), kind="series")
+        yield Form(Series(X, Integer(powers[0]), Integer(step), *numbers), kind="series")

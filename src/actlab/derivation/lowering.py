@@ -105,7 +105,7 @@ class Lowering:
             return first
         raise TypeError(f"{type(node).__name__} is no function of a formula")
 
-    def _series(self, power: Expr, step: Expr, *coefficients: Expr) -> Operand:
+    def _series(self, _: Expr, power: Expr, step: Expr, *coefficients: Expr) -> Operand:
         z = self.value(X) if step == 1 else self.build("mul", self.value(X), self.value(X))
         numbers = tuple(float(c) for c in coefficients)
         value = self.build("polynomial", z, coefficients=numbers)
@@ -133,18 +133,29 @@ class Lowering:
 
     def _sum(self, node: sympy.Add) -> Operand:
         plus, minus = [], []
+        # What parameters alone make is added up first: it may be exactly 0.
+        fixed = [t for t in node.args if t.free_symbols and self._is_fixed(t)]
+        if fixed and len(fixed) < len(node.args):
+            fixed += [t for t in node.args if t.is_number]
+        if len(fixed) < 2 or len(fixed) == len(node.args):
+            fixed = []
         for term in node.args:
+            if term in fixed:
+                continue
             (minus if term.could_extract_minus_sign() else plus).append(term)
-        if not plus:
+        if not plus and not fixed:
             return self.build("neg", self.value(-node))
         # Numbers last: they round once.
         plus.sort(key=lambda term: bool(term.is_number))
-        result = self.value(plus[0])
-        for term in plus[1:]:
+        result = self.value(sympy.Add(*fixed)) if fixed else self.value(plus.pop(0))
+        for term in plus:
             result = self.build("add", result, self.value(term))
         for term in minus:
             result = self.build("sub", result, self.value(-term))
         return result
+
+    def _is_fixed(self, node: Expr) -> bool:
+        return not (X in node.free_symbols or node.free_symbols & self._names.keys())
 
     def _product(self, node: sympy.Mul) -> Operand:
         constant, above, below = sympy.S.One, [], []

@@ -102,6 +102,9 @@ class Chooser:
             constant = Within(X, expression, expression) if self.order == 0 else expression
             return lowering.add(Form(constant))
         known = self.score(forms.plain(expression))
+        half = forms.halved(expression)
+        if half != expression and _cheapest(known, here) is None:
+            known += self.score(forms.plain(half))
         if not here.any():
             return lowering.add(known[0].form)
         whole = _cheapest(known, here)
@@ -128,7 +131,9 @@ class Chooser:
         one = _cheapest(known, mask)
         if one is not None:
             return [Stretch(math.inf, one.form)]
-        known = known + self.score(forms.decaying(leaf.derivative, side, self.parameters, leaf.main))
+        for expression in dict.fromkeys((leaf.derivative, forms.halved(leaf.derivative))):
+            made = forms.decaying(expression, side, self.parameters, leaf.main)
+            known = known + self.score(made)
         one = _cheapest(known, mask)
         if one is not None:
             return [Stretch(math.inf, one.form)]
