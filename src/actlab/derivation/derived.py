@@ -13,6 +13,7 @@ import sympy
 from sympy import Expr
 
 from actlab.derivation import forms, jets
+from actlab.derivation.kinks import kinks_of
 from actlab.derivation.lowering import X
 from actlab.derivation.pieces import Leaf, Tree, leaves, mapped, pieces
 from actlab.derivation.program import Program
@@ -24,6 +25,7 @@ _NAMES = ("f", "f'", "f''")
 _SERIES_TERMS = 26
 _MOST_ROOTS = 24
 Pair = tuple[float, float]
+Verdict = tuple[dict[str, float], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -84,28 +86,48 @@ def derive(
         ((0.0, inf), ())
     """
     tree = pieces(expression)
-    roots = _roots(tree, parameters)
-    proof = prove(tree, parameters, roots)
-    traced = bool(trainable)
+    roots, borders = _roots(tree, parameters)
+    kinks = kinks_of(tree, borders, parameters, at or {})
+    proof = prove(tree, parameters, (*roots, *borders), tuple(kinks.chosen))
     smooth = {leaf: _smooth(leaf) for leaf in leaves(tree)}
     programs = []
     for order in range(3):
-        chooser = Chooser(proof, order, parameters, traced)
-        programs.append(chooser.build(tree, {leaf: made[order] for leaf, made in smooth.items()}))
-    worst, inexact = _judged(proof, programs, tuple(parameters.values()))
-    low, high = _range(proof)
+        chooser = Chooser(proof, order, parameters, bool(trainable))
+        own = {leaf: made[order] for leaf, made in smooth.items()}
+        programs.append(chooser.build(*((kinks.tree, own, kinks.forced) if order == 1 else (tree, own))))
+    values = tuple(parameters.values())
+    judged = [_judged(proof, made, order, values) for order, made in enumerate(programs)]
+    partials = {}
+    for name in trainable:
+        partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders))
+        judged.append(verdict)
     return Derived(
         *programs,
-        partials={},
+        partials=partials,
         saves="input",
-        kinks={},
+        kinks=kinks.chosen,
         limits=_pair(proof.ends[0]),
         slopes=_pair(proof.ends[1]),
-        range=(low, high),
+        range=_range(proof),
         monotonic=_monotonic(proof),
-        worst=worst,
-        inexact=inexact,
+        worst={name: error for worst, _ in judged for name, error in worst.items()},
+        inexact=tuple(sentence for _, sentences in judged for sentence in sentences),
     )
+
+
+def _partial(
+    tree: Tree, name: str, parameters: Mapping[str, float], places: tuple[float, ...]
+) -> tuple[Program, Verdict]:
+    """Return the derivative by a parameter, and how exact it is."""
+    symbol = sympy.Symbol(name, real=True)
+    slopes = mapped(tree, lambda expression: sympy.diff(expression, symbol))
+    proof = prove(slopes, parameters, places)
+    own = {}
+    for before, after in zip(leaves(tree), leaves(slopes), strict=True):
+        formula = recognised(before.expression)
+        own[after] = Smooth(0, sympy.diff(formula, symbol), forms.main_of(formula), None)
+    made = Chooser(proof, 0, parameters, True).build(slopes, own)
+    return made, _judged(proof, made, 0, tuple(parameters.values()), f"the derivative by {name}")
 
 
 def _pair(values: Array) -> Pair:
@@ -123,29 +145,28 @@ def _smooth(leaf: Leaf) -> tuple[Smooth, ...]:
     return tuple(made)
 
 
-def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[float, ...]:
-    """Return where f, f' or f'' change sign, or another piece begins, to the last bit of a float64."""
-    found: set[float] = set()
-    proof = prove(tree, parameters)
-    known = proof.truth
-    inner = np.flatnonzero((np.abs(known.points) < 100) & (known.piece >= 0))
-    pairs = sorted(itertools.pairwise(inner.tolist()), key=lambda pair: abs(known.points[pair[0]]))
-    for i, j in pairs:
-        if j != i + 1 or len(found) >= _MOST_ROOTS:
-            continue
+def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return where f, f' or f'' change sign, to the last bit, and where another piece begins."""
+    roots: set[float] = set()
+    borders: set[float] = set()
+    known = prove(tree, parameters).truth
+    inner = np.flatnonzero((np.abs(known.points) < 100) & (known.piece >= 0)).tolist()
+    for i, j in sorted(itertools.pairwise(inner), key=lambda pair: abs(known.points[pair[0]])):
         low, high = float(known.points[i]), float(known.points[j])
-        if known.piece[i] != known.piece[j]:
-            found.add(_bisected(tree, parameters, low, high, None))
-            continue
-        for order in range(3):
-            if known.high[order, i] * known.high[order, j] < 0:
-                found.add(_bisected(tree, parameters, low, high, order))
-    return tuple(sorted(found))
+        if known.piece[i] != known.piece[j] and len(borders) < _MOST_ROOTS:
+            border = _bisected(tree, parameters, low, high, None)
+            # The last number of one piece and the first of the next: the border is the rounder one.
+            borders.add(min(border, key=lambda x: len(repr(x))))
+        elif j == i + 1 and len(roots) < _MOST_ROOTS:
+            for order in range(3):
+                if known.high[order, i] * known.high[order, j] < 0:
+                    roots.add(_bisected(tree, parameters, low, high, order)[1])
+    return tuple(sorted(roots)), tuple(sorted(borders))
 
 
 def _bisected(
     tree: Tree, parameters: Mapping[str, float], low: float, high: float, order: int | None
-) -> float:
+) -> tuple[float, float]:
     def side(x: float) -> Any:
         try:
             values, piece = jets.exact(tree, x, parameters)
@@ -162,29 +183,26 @@ def _bisected(
             low = middle
         else:
             high = middle
-    return high
+    return low, high
 
 
 def _judged(
-    proof: Proof, programs: Sequence[Program], values: tuple[float, ...]
-) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Return the worst errors, and sentences on where they are above the bound."""
+    proof: Proof, made: Program, order: int, values: tuple[float, ...], name: str | None = None
+) -> Verdict:
+    """Return the worst errors of a program, and sentences on where they are above the bound."""
     worst: dict[str, float] = {}
     inexact = []
-    x = np.concatenate([proof.truth.points, [-math.inf, math.inf]])
-    order_of_x = np.argsort(x)
-    for name, limit, made, order in zip(_NAMES, LIMITS, programs, range(3), strict=True):
-        for dtype, row in zip(DTYPES, proof.errors(made, order, values), strict=True):
-            short = str(dtype).removeprefix("torch.")
-            worst[f"{name} {short}"] = float(row.max())
-            bad = (row > limit)[order_of_x]
-            for first, last in _blocks(bad):
-                inside = row[order_of_x][first : last + 1].max()
-                low, high = x[order_of_x][first], x[order_of_x][last]
-                inexact.append(
-                    f"{name} from {low:.6g} to {high:.6g} in {short}: off by {inside:.3g} roundings "
-                    f"({limit:g} are allowed)"
-                )
+    name = name or _NAMES[order]
+    x = np.concatenate([[-math.inf], proof.truth.points, [math.inf]])
+    for dtype, row in zip(DTYPES, proof.errors(made, order, values), strict=True):
+        short = str(dtype).removeprefix("torch.")
+        worst[f"{name} {short}"] = float(row.max())
+        error = np.concatenate([row[-2:-1], row[:-2], row[-1:]])
+        for first, last in _blocks(error > LIMITS[order]):
+            inexact.append(
+                f"{name} from {x[first]:.6g} to {x[last]:.6g} in {short}: off by "
+                f"{error[first : last + 1].max():.3g} roundings ({LIMITS[order]:g} are allowed)"
+            )
     return worst, tuple(inexact)
 
 
@@ -208,9 +226,4 @@ def _range(proof: Proof) -> Pair:
 
 def _monotonic(proof: Proof) -> bool:
     values = proof.truth.high[0][~np.isnan(proof.truth.high[0])]
-    return not bool((np.diff(values) < 0).any())
-
-
-def derivative_tree(tree: Tree, symbol: Any) -> Tree:
-    """Return the tree of the derivative by a symbol."""
-    return mapped(tree, lambda expression: sympy.diff(expression, symbol))
+    return bool((values[1:] >= values[:-1]).all())

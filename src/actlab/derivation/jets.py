@@ -282,6 +282,17 @@ class Truth:
     low: np.ndarray[Any, Any]
     piece: np.ndarray[Any, Any]
 
+    def joined(self, other: Truth) -> Truth:
+        """Return the truth at the points of both."""
+        points = np.concatenate([self.points, other.points])
+        order = np.argsort(points)
+        return Truth(
+            points[order],
+            np.concatenate([self.high, other.high], axis=1)[:, order],
+            np.concatenate([self.low, other.low], axis=1)[:, order],
+            np.concatenate([self.piece, other.piece])[order],
+        )
+
 
 def truth(tree: Tree, points: np.ndarray[Any, Any], parameters: Mapping[str, float]) -> Truth:
     """Return the true function and derivatives at points (n,)."""

@@ -46,10 +46,12 @@ class Proof:
     Attributes:
         truth: The truth at the points.
         ends: f, f' and f'' at minus and plus infinity (3, 2); NaN where there is no limit.
+        kinks: Where the derivative jumps, and is what was chosen.
     """
 
     truth: jets.Truth
     ends: Array
+    kinks: tuple[float, ...] = ()
     _inputs: dict[torch.dtype, Tensor] = field(default_factory=dict)
 
     def inputs(self, dtype: torch.dtype) -> Tensor:
@@ -89,8 +91,17 @@ class Proof:
             right = beyond & (value * np.sign(true) >= info.max * (1 - info.eps))
             flushed = (np.abs(true) < info.tiny) & (value == 0)
             error = np.where(np.isfinite(value), error, np.inf)
-            error = np.where(right | flushed | np.isnan(true), 0.0, np.nan_to_num(error, nan=np.inf))
+            ignored = right | flushed | np.isnan(true) | self._on_kinks(dtype, order)
+            error = np.where(ignored, 0.0, np.nan_to_num(error, nan=np.inf))
         return np.concatenate([error, self._at_ends(got[-2:], dtype, order)])
+
+    def _on_kinks(self, dtype: torch.dtype, order: int) -> Array:
+        """Whether points are kinks; for the function itself, kinks that the dtype has to round."""
+        exact = torch.tensor(self.kinks, dtype=torch.float64)
+        rounded = exact.to(dtype).double()
+        places = rounded if order else rounded[rounded != exact]
+        on: Array = np.isin(self.truth.points, places.numpy())
+        return on
 
     def _at_ends(self, got: Array, dtype: torch.dtype, order: int) -> Array:
         """Return 0 or infinity: at infinity a value is its limit or it is not."""
@@ -109,10 +120,24 @@ class Proof:
         return np.array(found)
 
 
-def prove(tree: Tree, parameters: Mapping[str, float], extra: tuple[float, ...] = ()) -> Proof:
-    """Return what is known about a formula, at the points of a proof and near some others."""
-    found = jets.truth(tree, points(extra), parameters)
-    return Proof(found, _ends(tree, tuple(parameters.items())))
+def prove(
+    tree: Tree,
+    parameters: Mapping[str, float],
+    extra: tuple[float, ...] = (),
+    kinks: tuple[float, ...] = (),
+) -> Proof:
+    """Return what is known about a formula, at the points of a proof, near some others, and near kinks."""
+    known = _truth(tree, tuple(parameters.items()), (*extra, *kinks))
+    return Proof(known, _ends(tree, tuple(parameters.items())), kinks)
+
+
+@functools.lru_cache(16)
+def _truth(tree: Tree, parameters: tuple[tuple[str, float], ...], extra: tuple[float, ...]) -> jets.Truth:
+    if not extra:
+        return jets.truth(tree, points(), dict(parameters))
+    before = _truth(tree, parameters, ())
+    new = np.setdiff1d(points(extra), before.points)
+    return before.joined(jets.truth(tree, new, dict(parameters)))
 
 
 @functools.lru_cache(256)

@@ -6,7 +6,7 @@ Herbie (Panchekha et al., PLDI 2015) does this for programs; here numbers decide
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ class Chooser:
     def score(self, candidates: Iterable[Form]) -> list[Scored]:
         """Evaluate forms at all points."""
         found, seen = [], set()
-        for form in candidates:
+        for form in _as_far_as_it_goes(candidates):
             made = program(form, list(self.parameters), self.traced)
             text = "\n".join(made.lines())
             if text in seen:
@@ -82,10 +82,18 @@ class Chooser:
             found.append(Scored(form, made.cost, error.max(0) / LIMITS[self.order]))
         return found
 
-    def build(self, tree: Tree, smooth: Mapping[Leaf, Smooth]) -> Program:
-        """Return the program of a tree."""
+    def build(
+        self, tree: Tree, smooth: Mapping[Leaf, Smooth], forced: tuple[tuple[Any, float], ...] = ()
+    ) -> Program:
+        """Return the program of a tree; ``forced`` are values where the sides of a relation are equal."""
         lowering = Lowering(list(self.parameters), self.traced)
-        return lowering.finish(self._add(tree, smooth, lowering, 0))
+        value = self._add(tree, smooth, lowering, 0)
+        for relation, wanted in forced:
+            lowering.add(Form(X))
+            left, right = lowering.value(relation.lhs), lowering.value(relation.rhs)
+            equal = lowering.build("eq", lowering.build.tensor(left), right)
+            value = lowering.choice(equal, wanted, value)
+        return lowering.finish(value)
 
     def _add(self, tree: Tree, smooth: Mapping[Leaf, Smooth], lowering: Lowering, place: int) -> Operand:
         if isinstance(tree, Branch):
@@ -164,6 +172,14 @@ class Chooser:
             size = lowering.value(Size(X))
             value = lowering.choice(lowering.build("lt", size, stretch.end), near, value)
         return value
+
+
+def _as_far_as_it_goes(candidates: Iterable[Form]) -> Iterator[Form]:
+    """Yield forms until SymPy fails: it may, in many ways, and there are other forms."""
+    try:
+        yield from candidates
+    except Exception:
+        return
 
 
 def _cheapest(known: list[Scored], mask: Array) -> Scored | None:
