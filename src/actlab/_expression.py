@@ -65,7 +65,7 @@ def to_sympy(text: str) -> sympy.Expr:
 def _read(node: ast.expr, text: str) -> Any:
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-            return sympy.nsimplify(value, rational=True)
+            return sympy.Rational(repr(value))
         case ast.Name(id="pi"):
             return sympy.pi
         case ast.Name(id=name):

@@ -161,7 +161,20 @@ def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[tuple[float, ..
             for order in range(3):
                 if known.high[order, i] * known.high[order, j] < 0:
                     roots.add(_bisected(tree, parameters, low, high, order)[1])
+    roots |= _fading(known)
     return tuple(sorted(roots)), tuple(sorted(borders))
+
+
+def _fading(known: jets.Truth) -> set[float]:
+    """Return points where a value is about to leave the normal numbers: a product underflows before it ends."""
+    found: set[float] = set()
+    for row in np.abs(known.high[:3]):
+        for bound in (1e-305, 1e-35):
+            for i in np.flatnonzero((row[:-1] > bound) != (row[1:] > bound)).tolist():
+                low, high = known.points[i : i + 2].tolist()
+                if 1e-3 < abs(low) < 1e3:
+                    found |= set(np.linspace(low, high, 12)[1:-1].tolist())
+    return found
 
 
 def _bisected(

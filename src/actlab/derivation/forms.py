@@ -12,7 +12,7 @@ import torch
 from sympy import Add, Expr, Integer, Mul, Poly, Symbol, exp, log
 
 from actlab.derivation.lowering import Form, X, program
-from actlab.derivation.vocabulary import Expm1, Known, Log1p, Series, Size, Within, expanded
+from actlab.derivation.vocabulary import Expm1, Known, Log1p, Sech, Series, Size, Tanh, Within, expanded
 
 # What SymPy is asked to multiply out and factor: its time grows fast, and cannot be limited from outside.
 _SMALL, _MODERATE = 90, 260
@@ -32,6 +32,7 @@ def plain(expression: Expr) -> Iterator[Form]:
     made: Expr
     for made in (
         sympy.factor_terms(expression),
+        *_by_tanh(expression),
         *_factored(expression),
         *_trigonometric(expression),
         _kept_finite(expression),
@@ -61,7 +62,18 @@ def _kept_finite(expression: Expr) -> Expr:
 
 
 def _deep(power: Any) -> bool:
-    return bool(power.exp.is_number and power.exp < -1)
+    return bool(power.exp.is_number and abs(power.exp) > 1)
+
+
+def _by_tanh(expression: Expr) -> Iterator[Expr]:
+    """Yield it with 1 - tanh^2 for sech^2, which keeps more digits where tanh is small."""
+    made = expression.replace(
+        lambda n: isinstance(n, sympy.Pow) and isinstance(n.base, Sech) and n.exp == 2,
+        lambda n: 1 - Tanh(n.base.args[0]) ** 2,
+    )
+    if made != expression:
+        yield made
+        yield sympy.factor_terms(made)
 
 
 def _factored(expression: Expr) -> Iterator[Expr]:
@@ -169,10 +181,14 @@ class Decaying:
         side: 1 or -1, the sign of the input.
         parameters: The default parameters, which tell the sign of an exponent.
         main: What is positive on the one side and negative on the other: a multiple of the input.
+        cap: Instead of decaying on the side, exponentials of ``main`` grow up to that of the cap, and no others
+            are allowed: for one form on both sides.
     """
 
-    def __init__(self, side: int, parameters: Mapping[str, float], main: Expr) -> None:
-        self.side, self.main = side, main
+    def __init__(
+        self, side: int, parameters: Mapping[str, float], main: Expr, cap: int | None = None
+    ) -> None:
+        self.side, self.main, self.cap = side, main, cap
         self._parameters = parameters
         self.names: dict[Symbol, Expr] = {}
         self._groups: list[tuple[Expr, Symbol]] = []
@@ -226,8 +242,13 @@ class Decaying:
         symbol = Symbol(f"t{len(self._groups)}", positive=True)
         sign = 1 if self._value(inside) > 0 else -1
         on_main = sympy.cancel(inside / self.main)
-        if on_main.is_Rational:
-            decay: Expr = -abs(on_main) * Size(self.main)
+        if self.cap is not None:
+            if not on_main.is_Rational:
+                raise NotImplementedError("more than one exponential")
+            sign = -1 if on_main > 0 else 1
+            decay: Expr = Within(abs(on_main) * self.main, -sympy.oo, Integer(self.cap))
+        elif on_main.is_Rational:
+            decay = -abs(on_main) * Size(self.main)
         else:
             decay = -sign * inside
         self.names[symbol] = exp(decay)
@@ -307,6 +328,27 @@ def decaying(
         yield guard.form(sympy.factor(top), sympy.factor(bottom), "decaying, factors")
         yield guard.form(_powers(top, writer), sympy.factor(bottom), "decaying, powers")
         yield from _by_expm1(top, bottom, writer)
+
+
+def capped(expression: Expr, parameters: Mapping[str, float], main: Expr) -> Iterator[Form]:
+    """Yield an expression as a quotient of polynomials in one exponential, which stops growing when it may."""
+    opened = expanded(expression)
+    if not opened.atoms(exp) or size(opened) > _MODERATE:
+        return
+    writer = Decaying(-1, parameters, main, 20)
+    ratio = sympy.together(writer.rewrite(opened, True))
+    top, bottom = sympy.fraction(sympy.cancel(ratio))
+    for cap in (20, 40):
+        writer = Decaying(-1, parameters, main, cap)
+        writer.rewrite(opened, True)
+        for above in (sympy.factor(top), _powers(top, writer)):
+            whole = above / sympy.factor(bottom)
+            if not whole.has(X):
+                yield Form(whole, writer.names, kind="one exponential")
+                continue
+            for bound in (sympy.oo, Integer(1000)):
+                near = Within(X, -(Integer(10) ** 9), bound)
+                yield Form(whole.xreplace({X: near}), writer.names, kind="one exponential")
 
 
 def _powers(polynomial: Expr, writer: Decaying) -> Expr:

@@ -23,7 +23,6 @@ ORDERS = 4  # f, f', f'' and, for scale, f'''
 _AGREE = mpmath.mpf(2) ** -75
 _MOST = 6400  # bits
 _HUGE = mpmath.mpf("1e40")
-_FLAT = (mpmath.mp.zero, mpmath.mp.zero, mpmath.mp.zero)
 _NOTHING = mpmath.mpf("1e-400")  # float64 ends at 5e-324
 Jet = tuple[Any, Any, Any, Any]
 mp = mpmath.mp
@@ -140,15 +139,33 @@ def _atan(u: Jet) -> Jet:
     return _chain(u, mpmath.atan(a), r, -2 * a * r * r, (6 * a * a - 2) * r * r * r)
 
 
-def _erf_of(function: Callable[[Any], Any], sign: int) -> Callable[[Jet], Jet]:
-    def jet(u: Jet) -> Jet:
-        a = u[0]
-        if abs(a) > 45:  # exp(-45^2) is below every float64
-            return mpmath.mpf(1 if sign > 0 else 0 if a > 0 else 2) * (1 if sign < 0 or a > 0 else -1), *_FLAT
-        g = sign * 2 / mpmath.sqrt(mp.pi) * mpmath.exp(-a * a)
-        return _chain(u, function(a), g, -2 * a * g, (4 * a * a - 2) * g)
+def _erf(u: Jet) -> Jet:
+    a = u[0]
+    if abs(a) < 3:
+        return _bell(u, mpmath.erf(a), 1)
+    tail = _tail(abs(a))
+    return _bell(u, 1 - tail if a > 0 else tail - 1, 1)
 
-    return jet
+
+def _erfc(u: Jet) -> Jet:
+    a = u[0]
+    if abs(a) < 3:
+        return _bell(u, mpmath.erfc(a), -1)
+    return _bell(u, _tail(a) if a > 0 else 2 - _tail(-a), -1)
+
+
+def _tail(a: Any) -> Any:
+    """Return erfc(a), in enough bits for what is added to it and for all that it cancels with."""
+    if a > 45:  # below every float64
+        return mp.zero
+    with mpmath.workprec(min(mp.prec, 330)):
+        return mpmath.erfc(a)
+
+
+def _bell(u: Jet, value: Any, sign: int) -> Jet:
+    a = u[0]
+    g = sign * 2 / mpmath.sqrt(mp.pi) * mpmath.exp(-a * a) if abs(a) < 45 else mp.zero
+    return _chain(u, value, g, -2 * a * g, (4 * a * a - 2) * g)
 
 
 _JETS: Mapping[Any, Callable[[Jet], Jet]] = {
@@ -161,8 +178,8 @@ _JETS: Mapping[Any, Callable[[Jet], Jet]] = {
     sympy.cos: _cos,
     sympy.tan: _tan,
     sympy.atan: _atan,
-    sympy.erf: _erf_of(mpmath.erf, 1),
-    sympy.erfc: _erf_of(mpmath.erfc, -1),
+    sympy.erf: _erf,
+    sympy.erfc: _erfc,
 }
 
 

@@ -195,7 +195,9 @@ class Lowering:
 
     def _in_turn(self, above: list[tuple[Expr, Expr]], below: list[tuple[Expr, Expr]]) -> Operand:
         """Multiply factors and divide by divisors in turn, a power one factor at a time."""
-        tops = [self.value(base) for base, power in above for _ in range(int(power))]
+        # One factor of every power, then the next of every one that has more.
+        most = max((int(power) for _, power in above), default=0)
+        tops = [self.value(base) for turn in range(most) for base, power in above if turn < int(power)]
         bottoms: list[Operand] = []
         for base, power in below:
             bottoms += [self.value(base)] * int(power)

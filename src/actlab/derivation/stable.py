@@ -21,8 +21,9 @@ from actlab.derivation.program import Operand, Program
 from actlab.derivation.proof import LIMITS, Array, Proof
 from actlab.derivation.vocabulary import Size, Within
 
-SAFE = 0.75  # of the bound: between the points of the proof an error may be a little greater
+SAFE = 0.7  # of the bound: between the points of the proof an error may be a little greater
 MOST_STRETCHES = 4
+_CHEAP = 40
 _BOUNDS = (1e18, 1e9, 1e4, 700.0, 80.0, 40.0, 20.0)
 
 
@@ -115,6 +116,8 @@ class Chooser:
             known += self.score(forms.plain(half))
         if not here.any():
             return lowering.add(known[0].form)
+        if _cheapest(known, here) is None:
+            known += self.score(forms.capped(expression, self.parameters, leaf.main))
         whole = _cheapest(known, here)
         if whole is not None:
             return lowering.add(whole.form)
@@ -136,8 +139,13 @@ class Chooser:
 
     def _side(self, leaf: Smooth, side: int, mask: Array, known: list[Scored]) -> list[Stretch]:
         """Return the stretches of one side, from 0 outwards."""
+        outward = np.flatnonzero(mask)[np.argsort(np.abs(self.x[mask]), kind="stable")]
         one = _cheapest(known, mask)
-        if one is not None:
+        if one is None and not leaf.derivative.free_symbols - {X}:
+            # Where a clamped input serves is known for the parameters of the proof alone.
+            known = known + self._clamped(known, outward)
+            one = _cheapest(known, mask)
+        if one is not None and one.cost < _CHEAP:
             return [Stretch(math.inf, one.form)]
         for expression in dict.fromkeys((leaf.derivative, forms.halved(leaf.derivative))):
             made = forms.decaying(expression, side, self.parameters, leaf.main)
@@ -149,7 +157,6 @@ class Chooser:
             known += self.score(forms.inverted(leaf.derivative, -1))
         if leaf.series is not None:
             known += self.score(forms.series(leaf.series, leaf.order))
-        outward = np.flatnonzero(mask)[np.argsort(np.abs(self.x[mask]), kind="stable")]
         stretches = _stretches(known, outward, self.x)
         if _worst(stretches, known, outward, self.x) > 1:
             known += self._clamped(known, outward)
