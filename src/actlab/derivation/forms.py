@@ -338,7 +338,7 @@ def capped(expression: Expr, parameters: Mapping[str, float], main: Expr) -> Ite
     writer = Decaying(-1, parameters, main, 20)
     ratio = sympy.together(writer.rewrite(opened, True))
     top, bottom = sympy.fraction(sympy.cancel(ratio))
-    for cap in (20, 40):
+    for cap in (20, 44):
         writer = Decaying(-1, parameters, main, cap)
         writer.rewrite(opened, True)
         for above in (sympy.factor(top), _powers(top, writer)):
@@ -346,9 +346,10 @@ def capped(expression: Expr, parameters: Mapping[str, float], main: Expr) -> Ite
             if not whole.has(X):
                 yield Form(whole, writer.names, kind="one exponential")
                 continue
-            for bound in (sympy.oo, Integer(1000)):
+            end = Integer(cap if main == X else 1000)
+            for bound, paired in ((end, False), (sympy.oo, False), (sympy.oo, True)):
                 near = Within(X, -(Integer(10) ** 9), bound)
-                yield Form(whole.xreplace({X: near}), writer.names, kind="one exponential")
+                yield Form(whole.xreplace({X: near}), writer.names, paired, "one exponential")
 
 
 def _powers(polynomial: Expr, writer: Decaying) -> Expr:

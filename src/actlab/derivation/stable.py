@@ -21,9 +21,9 @@ from actlab.derivation.program import Operand, Program
 from actlab.derivation.proof import LIMITS, Array, Proof
 from actlab.derivation.vocabulary import Size, Within
 
-SAFE = 0.7  # of the bound: between the points of the proof an error may be a little greater
+SAFE = 0.65  # of the bound: between the points of the proof an error may be a little greater
 MOST_STRETCHES = 4
-_CHEAP = 40
+_CHEAP = 12
 _BOUNDS = (1e18, 1e9, 1e4, 700.0, 80.0, 40.0, 20.0)
 
 
@@ -128,17 +128,28 @@ class Chooser:
             mask = here & (self.x * side > 0) if side > 0 else here & (self.x <= 0)
             if mask.any():
                 sides[side] = self._side(leaf, side, mask, known)
-        chains = {side: self._chain(stretches, lowering) for side, stretches in sides.items()}
-        if len(chains) == 1:
-            return next(iter(chains.values()))
-        sign = sympy.sympify(leaf.main).subs({sympy.Symbol(n, real=True): v for n, v in self.parameters.items()})
-        up = 1 if sign.subs(X, 1) > 0 else -1
-        lowering.add(Form(X))
-        condition = lowering.condition(sympy.Gt(leaf.main, 0, evaluate=False))
-        return lowering.choice(condition, chains[up], chains[-up])
+        if len(sides) == 1:
+            return self._chain(next(iter(sides.values()))[0], lowering)
+        values = {sympy.Symbol(n, real=True): v for n, v in self.parameters.items()}
+        up = 1 if leaf.main.subs({**values, X: 1}) > 0 else -1
+        # What both sides have in common is computed once: the pair decides.
+        pairs = [(above, below) for above in sides[up] for below in sides[-up]]
+        best = min(pairs, key=lambda pair: self._cost(leaf, *pair)) if len(pairs) > 1 else pairs[0]
+        return self._both(leaf, *best, lowering)
 
-    def _side(self, leaf: Smooth, side: int, mask: Array, known: list[Scored]) -> list[Stretch]:
-        """Return the stretches of one side, from 0 outwards."""
+    def _cost(self, leaf: Smooth, above: list[Stretch], below: list[Stretch]) -> int:
+        lowering = Lowering(list(self.parameters), self.traced)
+        return lowering.finish(self._both(leaf, above, below, lowering)).cost
+
+    def _both(
+        self, leaf: Smooth, above: list[Stretch], below: list[Stretch], lowering: Lowering
+    ) -> Operand:
+        yes, no = self._chain(above, lowering), self._chain(below, lowering)
+        lowering.add(Form(X))
+        return lowering.choice(lowering.condition(sympy.Gt(leaf.main, 0, evaluate=False)), yes, no)
+
+    def _side(self, leaf: Smooth, side: int, mask: Array, known: list[Scored]) -> list[list[Stretch]]:
+        """Return ways to cover one side, each as stretches from 0 outwards."""
         outward = np.flatnonzero(mask)[np.argsort(np.abs(self.x[mask]), kind="stable")]
         one = _cheapest(known, mask)
         if one is None and not leaf.derivative.free_symbols - {X}:
@@ -146,13 +157,13 @@ class Chooser:
             known = known + self._clamped(known, outward)
             one = _cheapest(known, mask)
         if one is not None and one.cost < _CHEAP:
-            return [Stretch(math.inf, one.form)]
+            return [[Stretch(math.inf, one.form)]]
         for expression in dict.fromkeys((leaf.derivative, forms.halved(leaf.derivative))):
             made = forms.decaying(expression, side, self.parameters, leaf.main)
             known = known + self.score(made)
-        one = _cheapest(known, mask)
-        if one is not None:
-            return [Stretch(math.inf, one.form)]
+        good = _good(known, mask)
+        if good:
+            return [[Stretch(math.inf, k.form)] for k in good[:4]]
         if side < 0:
             known += self.score(forms.inverted(leaf.derivative, -1))
         if leaf.series is not None:
@@ -161,7 +172,7 @@ class Chooser:
         if _worst(stretches, known, outward, self.x) > 1:
             known += self._clamped(known, outward)
             stretches = _stretches(known, outward, self.x)
-        return stretches
+        return [stretches]
 
     def _clamped(self, known: list[Scored], outward: Array) -> list[Scored]:
         """Return forms of the clamped input, of the forms that fail far out alone."""
@@ -189,13 +200,18 @@ def _as_far_as_it_goes(candidates: Iterable[Form]) -> Iterator[Form]:
         return
 
 
-def _cheapest(known: list[Scored], mask: Array) -> Scored | None:
-    """Return the cheapest form that meets the bound wherever a mask is set, or None."""
+def _good(known: list[Scored], mask: Array) -> list[Scored]:
+    """Return the forms that meet the bound wherever a mask is set, the cheapest first."""
     for share in (SAFE, 1.0):
         good = [k for k in known if (k.error[mask] <= share).all()]
         if good:
-            return min(good, key=lambda k: k.cost)
-    return None
+            return sorted(good, key=lambda k: k.cost)
+    return []
+
+
+def _cheapest(known: list[Scored], mask: Array) -> Scored | None:
+    """Return the cheapest form that meets the bound wherever a mask is set, or None."""
+    return next(iter(_good(known, mask)), None)
 
 
 def _stretches(known: list[Scored], outward: Array, x: Array) -> list[Stretch]:
