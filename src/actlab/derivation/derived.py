@@ -182,10 +182,11 @@ def _bisected(
 ) -> tuple[float, float]:
     def side(x: float) -> Any:
         try:
-            values, piece = jets.exact(tree, x, parameters)
+            if order is None:
+                return jets.piece_at(tree, x, parameters)
+            return jets.positive(tree, x, parameters, order)
         except jets.Undefined:
             return None
-        return piece if order is None else values[order] > 0
 
     start = side(low)
     for _ in range(80):

@@ -21,7 +21,7 @@ from actlab.derivation.pieces import Leaf, Tree
 
 ORDERS = 4  # f, f', f'' and, for scale, f'''
 _AGREE = mpmath.mpf(2) ** -75
-_MOST = 6400  # bits
+_FURTHER = (1350, 1500, 3000, 6000)  # bits
 _HUGE = mpmath.mpf("1e40")
 _NOTHING = mpmath.mpf("1e-400")  # float64 ends at 5e-324
 Jet = tuple[Any, Any, Any, Any]
@@ -183,29 +183,84 @@ _JETS: Mapping[Any, Callable[[Jet], Jet]] = {
 }
 
 
-def jet(node: Any, known: dict[Any, Jet]) -> Jet:
+def _add(u: Jet, v: Jet) -> Jet:
+    return u[0] + v[0], u[1] + v[1], u[2] + v[2], u[3] + v[3]
+
+
+def _square(u: Jet) -> Jet:
+    return _mul(u, u)
+
+
+class _Plan:
+    """An expression as a list of jet operations, each on earlier values."""
+
+    def __init__(self, expression: Any) -> None:
+        self.steps: list[tuple[Callable[..., Jet], tuple[int, ...]]] = []
+        self.symbols: list[tuple[int, Any]] = []
+        self.constants: list[tuple[int, Any]] = []
+        self._places: dict[Any, int] = {}
+        self._values: dict[int, list[Any]] = {}
+        self.result = self._place(expression)
+
+    def _place(self, node: Any) -> int:
+        if node not in self._places:
+            self._places[node] = self._new(node)
+        return self._places[node]
+
+    def _new(self, node: Any) -> int:
+        if node.is_Symbol:
+            return self._step(_undefined, kept=self.symbols, what=node)
+        if node.is_number:
+            return self._step(_undefined, kept=self.constants, what=node)
+        if node.is_Add or node.is_Mul:
+            join = _add if node.is_Add else _mul
+            places = [self._place(argument) for argument in node.args]
+            return functools.reduce(lambda a, b: self._step(join, a, b), places)
+        if node.is_Pow and node.exp.is_number:
+            base = self._place(node.base)
+            if node.exp == 2:
+                return self._step(_square, base)
+            power = node.exp
+            if power.is_Integer:
+                return self._step(lambda u, n=int(power): _power(u, n), base)
+            return self._step(lambda u, n=power: _power(u, _constant(n)), base)
+        if node.is_Pow:
+            logarithm = self._step(_log, self._place(node.base))
+            return self._step(_exp, self._step(_mul, self._place(node.exp), logarithm))
+        return self._step(_JETS[type(node)], self._place(node.args[0]))
+
+    def _step(self, function: Callable[..., Jet], *places: int, kept: Any = None, what: Any = None) -> int:
+        self.steps.append((function, places))
+        if kept is not None:
+            kept.append((len(self.steps) - 1, what))
+        return len(self.steps) - 1
+
+    def __call__(self, known: Mapping[Any, Jet]) -> Jet:
+        if mp.prec not in self._values:
+            values: list[Any] = [None] * len(self.steps)
+            for place, node in self.constants:
+                values[place] = (_constant(node), mp.zero, mp.zero, mp.zero)
+            self._values[mp.prec] = values
+        values = self._values[mp.prec].copy()
+        for place, symbol in self.symbols:
+            values[place] = known[symbol]
+        for place, (function, places) in enumerate(self.steps):
+            if values[place] is None:
+                values[place] = function(*[values[i] for i in places])
+        made: Jet = values[self.result]
+        return made
+
+
+_plan = functools.lru_cache(512)(_Plan)
+
+
+def _constant(node: Any) -> Any:
+    return _real(mpmath.mpf(node.p) / node.q if node.is_Rational else node._to_mpmath(mp.prec))
+
+
+def jet(node: Any, known: Mapping[Any, Jet]) -> Jet:
     """Return value and derivatives, over their factorials, of an expression; ``known`` holds its symbols."""
-    if node in known:
-        return known[node]
-    if node.is_number:
-        value = mpmath.mpf(node.p) / node.q if node.is_Rational else node._to_mpmath(mp.prec)
-        made: Jet = (_real(value), mp.zero, mp.zero, mp.zero)
-    elif node.is_Add:
-        parts = [jet(argument, known) for argument in node.args]
-        made = tuple(map(sum, zip(*parts, strict=True)))  # type: ignore[assignment]
-    elif node.is_Mul:
-        first, *rest = (jet(argument, known) for argument in node.args)
-        made = functools.reduce(_mul, rest, first)
-    elif node.is_Pow and node.exp.is_number:
-        base = jet(node.base, known)
-        power = int(node.exp) if node.exp.is_Integer else jet(node.exp, {})[0]
-        made = _mul(base, base) if power == 2 else _power(base, power)
-    elif node.is_Pow:
-        made = _exp(_mul(jet(node.exp, known), _log(jet(node.base, known))))
-    else:
-        made = _JETS[type(node)](jet(node.args[0], known))
-    known[node] = made
-    return made
+    return _plan(node)(known)
 
 
 def holds(condition: Any, known: dict[Any, Jet]) -> bool:
@@ -257,10 +312,10 @@ def exact(tree: Tree, x: Any, parameters: Mapping[str, float]) -> tuple[list[Any
     """
     size = abs(float(x))
     # What a sum absorbs, both precisions lose: far out the first one already holds 1 + exp(-x).
-    bits = 160 if size < 6 else 500 if size < 20 else 1600
+    ladder = (160, 200, *_FURTHER) if size < 6 else (500, 600, *_FURTHER) if size < 20 else _FURTHER
     before: tuple[list[Any], int] | None = None
-    first = True
-    while bits <= _MOST:
+    failures = 0
+    for bits in ladder:
         try:
             now = at(tree, x, parameters, bits)
             if before is not None and before[1] == now[1]:
@@ -268,17 +323,17 @@ def exact(tree: Tree, x: Any, parameters: Mapping[str, float]) -> tuple[list[Any
                     return now
             before = now
         except Undefined:
-            before = None
+            failures += 1
+            if failures > 1:
+                raise
         except (OverflowError, MemoryError) as error:
             raise Undefined from error
-        bits = bits * 5 // 4 if before is not None and first else bits * 2
-        first = False
     raise Undefined
 
 
 def _agree(a: Any, b: Any, bits: int) -> bool:
     """Whether two precisions agree; a zero may be what both have lost, until it is below every float64."""
-    if not mpmath.isfinite(b) or (b == 0 and bits < 1600):
+    if not mpmath.isfinite(b) or (b == 0 and bits < 1350):
         return False
     return bool(abs(a - b) <= abs(b) * _AGREE or (abs(a) < _NOTHING > abs(b)))
 
@@ -309,6 +364,16 @@ class Truth:
             np.concatenate([self.low, other.low], axis=1)[:, order],
             np.concatenate([self.piece, other.piece])[order],
         )
+
+
+def positive(tree: Tree, x: float, parameters: Mapping[str, float], order: int) -> bool:
+    """Whether a derivative of an order is positive at a point, as far as few bits tell."""
+    return bool(at(tree, x, parameters, 150)[0][order] > 0)
+
+
+def piece_at(tree: Tree, x: float, parameters: Mapping[str, float]) -> int:
+    """Return the number of the piece at a point."""
+    return at(tree, x, parameters, 150)[1]
 
 
 def truth(tree: Tree, points: np.ndarray[Any, Any], parameters: Mapping[str, float]) -> Truth:
