@@ -12,7 +12,7 @@ import torch
 from sympy import Add, Expr, Integer, Mul, Poly, Symbol, exp, log
 
 from actlab.derivation.lowering import Form, X, program
-from actlab.derivation.vocabulary import Expm1, Known, Log1p, Sech, Series, Size, Tanh, Within, expanded
+from actlab.derivation.vocabulary import Expm1, Known, Log1p, Sech, Series, Size, Tanh, TanhSlope, Within, expanded
 
 # What SymPy is asked to multiply out and factor: its time grows fast, and cannot be limited from outside.
 _SMALL, _MODERATE = 90, 260
@@ -32,7 +32,7 @@ def plain(expression: Expr) -> Iterator[Form]:
     made: Expr
     for made in (
         sympy.factor_terms(expression),
-        *_by_tanh(expression),
+        *by_tanh(expression),
         *_factored(expression),
         *_trigonometric(expression),
         _kept_finite(expression),
@@ -65,15 +65,16 @@ def _deep(power: Any) -> bool:
     return bool(power.exp.is_number and abs(power.exp) > 1)
 
 
-def _by_tanh(expression: Expr) -> Iterator[Expr]:
-    """Yield it with 1 - tanh^2 for sech^2, which keeps more digits where tanh is small."""
-    made = expression.replace(
-        lambda n: isinstance(n, sympy.Pow) and isinstance(n.base, Sech) and n.exp == 2,
-        lambda n: 1 - Tanh(n.base.args[0]) ** 2,
-    )
-    if made != expression:
-        yield made
-        yield sympy.factor_terms(made)
+def by_tanh(expression: Expr) -> Iterator[Expr]:
+    """Yield it with other forms of sech^2, which keep more digits where tanh is small."""
+    for other in (lambda u: 1 - Tanh(u) ** 2, TanhSlope):
+        made = expression.replace(
+            lambda n: isinstance(n, sympy.Pow) and isinstance(n.base, Sech) and n.exp == 2,
+            lambda n, other=other: other(n.base.args[0]),
+        )
+        if made != expression:
+            yield made
+            yield sympy.factor_terms(made)
 
 
 def _factored(expression: Expr) -> Iterator[Expr]:

@@ -25,3 +25,8 @@ def erfc(u: Tensor) -> Tensor:
 def normal_cdf(u: Tensor) -> Tensor:
     """Return the normal distribution function, exact in its left tail."""
     return numerics.normal_cdf(u.clamp(-40, 40))
+
+
+def tanh_slope(u: Tensor) -> Tensor:
+    """Return the derivative of the hyperbolic tangent, exact near 0; below 1e-160 it may be 0."""
+    return numerics.tanh_and_slope(u.abs())[1]

@@ -171,7 +171,8 @@ class Lowering:
         negative = bool(constant.is_negative)
         constant = -constant if negative else constant
         divisor: Expr = Integer(1)
-        if isinstance(constant, Rational) and constant.q & (constant.q - 1):
+        if isinstance(constant, Rational) and constant.q & (constant.q - 1) and max(constant.p, constant.q) < 1e6:
+            # Such as 1 / 3, which no float is: two exact numbers round once.
             constant, divisor = Integer(constant.p), Integer(constant.q)
         if self._paired:
             result = self._in_turn(above, below)

@@ -57,6 +57,7 @@ _OTHERS = {
     "expm1": Operation(numerics.expm1, "numerics.expm1({0})", 9),
     "tanh": Operation(numerics.tanh, "numerics.tanh({0})", 9),
     "sech": Operation(numerics.sech, "numerics.sech({0})", 12),
+    "tanh_slope": Operation(kernels.tanh_slope, "kernels.tanh_slope({0})", 16),
     "sigmoid": Operation(numerics.sigmoid_to_the_last, "numerics.sigmoid_to_the_last({0})", 9),
     "sinh": Operation(torch.sinh, "torch.sinh({0})", 10),
     "cosh": Operation(torch.cosh, "torch.cosh({0})", 10),

@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 
 def points(extra: tuple[float, ...] = ()) -> Array:
     """Return the points of a proof: float32 numbers of both signs, every size, and neighbours of some."""
-    sizes = np.concatenate([np.logspace(-30, 30, 61), np.logspace(-3, 2.8, 140), np.linspace(0.02, 12, 180)])
+    sizes = np.concatenate([np.logspace(-30, 30, 61), np.logspace(-3, 2.8, 140), np.linspace(0.02, 12, 450)])
     sizes = np.concatenate([[1e-44, 1e-40, 1e-38], sizes]).astype(np.float32)
     centres = np.array(extra, dtype=np.float32)
     near = [centres]

@@ -116,8 +116,9 @@ class Chooser:
             known += self.score(forms.plain(half))
         if not here.any():
             return lowering.add(known[0].form)
-        if _cheapest(known, here) is None:
-            known += self.score(forms.capped(expression, self.parameters, leaf.main))
+        for other in (expression, *forms.by_tanh(expression)):
+            if _cheapest(known, here) is None:
+                known += self.score(forms.capped(other, self.parameters, leaf.main))
         whole = _cheapest(known, here)
         if whole is not None:
             return lowering.add(whole.form)
@@ -158,7 +159,8 @@ class Chooser:
             one = _cheapest(known, mask)
         if one is not None and one.cost < _CHEAP:
             return [[Stretch(math.inf, one.form)]]
-        for expression in dict.fromkeys((leaf.derivative, forms.halved(leaf.derivative))):
+        expression = leaf.derivative
+        for expression in dict.fromkeys((expression, forms.halved(expression), *forms.by_tanh(expression))):
             made = forms.decaying(expression, side, self.parameters, leaf.main)
             known = known + self.score(made)
         good = _good(known, mask)
@@ -172,6 +174,9 @@ class Chooser:
         if _worst(stretches, known, outward, self.x) > 1:
             known += self._clamped(known, outward)
             stretches = _stretches(known, outward, self.x)
+        one = min(known, key=lambda k: float(k.error[mask].max()))
+        if one.error[mask].max() <= min(1.0, _worst(stretches, known, outward, self.x)):
+            return [[Stretch(math.inf, one.form)]]
         return [stretches]
 
     def _clamped(self, known: list[Scored], outward: Array) -> list[Scored]:
@@ -201,12 +206,8 @@ def _as_far_as_it_goes(candidates: Iterable[Form]) -> Iterator[Form]:
 
 
 def _good(known: list[Scored], mask: Array) -> list[Scored]:
-    """Return the forms that meet the bound wherever a mask is set, the cheapest first."""
-    for share in (SAFE, 1.0):
-        good = [k for k in known if (k.error[mask] <= share).all()]
-        if good:
-            return sorted(good, key=lambda k: k.cost)
-    return []
+    """Return the forms that meet the bound wherever a mask is set, and safely, the cheapest first."""
+    return sorted((k for k in known if (k.error[mask] <= SAFE).all()), key=lambda k: k.cost)
 
 
 def _cheapest(known: list[Scored], mask: Array) -> Scored | None:

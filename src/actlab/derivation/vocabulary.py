@@ -42,6 +42,12 @@ class Sech(Known):
         return -Sech(self.args[0]) * Tanh(self.args[0])
 
 
+class TanhSlope(Known):
+    """1 / cosh^2, exact where tanh is small."""
+
+    operation = "tanh_slope"
+
+
 class Sigmoid(Known):
     """The logistic sigmoid."""
 
