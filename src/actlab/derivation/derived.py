@@ -1,162 +1,243 @@
-"""What follows from a formula: a stand-in that differentiates plainly."""
+"""A formula, and everything that follows from it: programs for its value and derivatives, facts, and a proof."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import sympy
-import torch
-from torch import Tensor
+from sympy import Expr
 
+from actlab.derivation import forms, jets
+from actlab.derivation.kinks import kinks_of
+from actlab.derivation.lowering import X
+from actlab.derivation.pieces import Leaf, Tree, leaves, mapped, pieces
+from actlab.derivation.program import Program
+from actlab.derivation.proof import DTYPES, LIMITS, Array, Proof, prove
+from actlab.derivation.stable import Chooser, Smooth
+from actlab.derivation.vocabulary import recognised
 
-@dataclass(frozen=True)
-class Program:
-    """A formula as nested operations."""
-
-    inputs: tuple[str, ...]
-    tree: Any
-
-    def __call__(self, x: Tensor, *parameters: Any) -> Tensor:
-        """Compute it."""
-        values = dict(zip(self.inputs, (x, *parameters), strict=True))
-        found: Tensor = torch.zeros_like(x) + _run(self.tree, values, x)
-        return found
-
-    def lines(self) -> list[str]:
-        """Return it as Python."""
-        return [f"return torch.zeros_like(x) + {_text(self.tree)}"]
+_NAMES = ("f", "f'", "f''")
+_SERIES_TERMS = 26
+_MOST_ROOTS = 24
+Pair = tuple[float, float]
+Verdict = tuple[dict[str, float], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Derived:
-    """What follows from a formula."""
+    """What follows from a formula.
+
+    Attributes:
+        forward: The function, of the input and the parameters.
+        derivative: Its derivative, of what is saved and the parameters.
+        second: Its second derivative, of the input and the parameters.
+        partials: Its derivatives by the parameters that are trained.
+        saves: What the derivative is a program of.
+        kinks: Where the derivative jumps, and the derivative there, at the default parameters.
+        limits: The values at minus and plus infinity; NaN where there is no limit.
+        slopes: The derivatives there.
+        range: The least and the greatest value, or what they tend to.
+        monotonic: Whether the function never turns back.
+        worst: The worst error by function and dtype, such as ``"f' float32"``, in units of eps times what rounding
+            the input may move the value by.
+        inexact: One sentence for each stretch of the line where an error is above its bound.
+    """
 
     forward: Program
     derivative: Program
     second: Program
     partials: Mapping[str, Program]
-    saves: str = "input"
-    kinks: Any = None
-    limits: Any = (math.nan, math.nan)
-    slopes: Any = (math.nan, math.nan)
-    range: Any = (-math.inf, math.inf)
-    monotonic: bool = False
-    worst: float = 0.0
-    inexact: tuple[str, ...] = ()
+    saves: Literal["input", "output"]
+    kinks: Mapping[float, float]
+    limits: Pair
+    slopes: Pair
+    range: Pair
+    monotonic: bool
+    worst: Mapping[str, float]
+    inexact: tuple[str, ...]
 
 
 def derive(
-    expression: sympy.Expr,
+    expression: Expr,
     parameters: Mapping[str, float],
     *,
     trainable: Sequence[str] = (),
-    at: Mapping[float, float] = {},
+    at: Mapping[float, float] | None = None,
 ) -> Derived:
-    """Differentiate plainly."""
-    x = sympy.Symbol("x", real=True)
-    inputs = ("x", *parameters)
-    whole = expression.rewrite(sympy.Piecewise)
-    slope = sympy.diff(whole, x)
-    for place, value in at.items():
-        slope = sympy.Piecewise((value, sympy.And(x >= place, x <= place)), (slope, True))
+    """Derive an activation from its formula.
 
-    def program(e: Any) -> Program:
-        return Program(inputs, _tree(e))
+    Args:
+        expression: The formula, in a real ``x`` and real parameters.
+        parameters: The parameters in order, with their defaults: the proof holds for these.
+        trainable: The parameters whose partial derivatives are wanted.
+        at: Derivatives at kinks, instead of those that follow from the formula.
 
+    Returns:
+        The programs, the facts and the proof.
+
+    Examples:
+        >>> silu = derive(X / (1 + sympy.exp(-X)), {})
+        >>> silu.limits, silu.inexact
+        ((0.0, inf), ())
+    """
+    tree = pieces(expression)
+    roots, borders = _roots(tree, parameters)
+    kinks = kinks_of(tree, borders, parameters, at or {})
+    proof = prove(tree, parameters, (*roots, *borders), tuple(kinks.chosen))
+    smooth = {leaf: _smooth(leaf) for leaf in leaves(tree)}
+    programs = []
+    for order in range(3):
+        chooser = Chooser(proof, order, parameters, bool(trainable))
+        own = {leaf: made[order] for leaf, made in smooth.items()}
+        programs.append(chooser.build(*((kinks.tree, own, kinks.forced) if order == 1 else (tree, own))))
+    values = tuple(parameters.values())
+    judged = [_judged(proof, made, order, values) for order, made in enumerate(programs)]
+    partials = {}
+    for name in trainable:
+        partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders))
+        judged.append(verdict)
     return Derived(
-        program(expression),
-        program(slope),
-        program(sympy.diff(whole, x, 2)),
-        {name: program(sympy.diff(whole, sympy.Symbol(name, real=True))) for name in trainable},
-        kinks=dict(at),
+        *programs,
+        partials=partials,
+        saves="input",
+        kinks=kinks.chosen,
+        limits=_pair(proof.ends[0]),
+        slopes=_pair(proof.ends[1]),
+        range=_range(proof),
+        monotonic=_monotonic(proof),
+        worst={name: error for worst, _ in judged for name, error in worst.items()},
+        inexact=tuple(sentence for _, sentences in judged for sentence in sentences),
     )
 
 
-def _tree(e: Any) -> Any:
-    if e.is_Symbol:
-        return str(e)
-    if e in (sympy.true, sympy.false):
-        return bool(e)
-    if e.is_number:
-        return float(e)
-    name = {"ITE": "where"}.get(type(e).__name__, type(e).__name__)
-    if isinstance(e, sympy.Piecewise):
-        found = _tree(e.args[-1][0])
-        for value, condition in reversed(e.args[:-1]):
-            found = ("where", _tree(condition), _tree(value), found)
-        return found
-    return (name, *map(_tree, e.args))
+def _partial(
+    tree: Tree, name: str, parameters: Mapping[str, float], places: tuple[float, ...]
+) -> tuple[Program, Verdict]:
+    """Return the derivative by a parameter, and how exact it is."""
+    symbol = sympy.Symbol(name, real=True)
+    slopes = mapped(tree, lambda expression: sympy.diff(expression, symbol))
+    proof = prove(slopes, parameters, places)
+    own = {}
+    for before, after in zip(leaves(tree), leaves(slopes), strict=True):
+        formula = recognised(before.expression)
+        own[after] = Smooth(0, sympy.diff(formula, symbol), forms.main_of(formula), None)
+    made = Chooser(proof, 0, parameters, True).build(slopes, own)
+    return made, _judged(proof, made, 0, tuple(parameters.values()), f"the derivative by {name}")
 
 
-_TWO = {
-    "Add": "+",
-    "Mul": "*",
-    "Pow": "**",
-    "And": "&",
-    "Or": "|",
-    "StrictGreaterThan": ">",
-    "GreaterThan": ">=",
-    "StrictLessThan": "<",
-    "LessThan": "<=",
-}
+def _pair(values: Array) -> Pair:
+    return float(values[0]), float(values[1])
 
 
-def _run(tree: Any, values: dict[str, Any], x: Tensor) -> Any:
-    if isinstance(tree, str):
-        return values[tree]
-    if isinstance(tree, bool):
-        return x.new_full((), tree, dtype=torch.bool)
-    if isinstance(tree, float):
-        return tree
-    name, *rest = tree
-    found = [_run(part, values, x) for part in rest]
-    if name in _TWO:
-        total = found[0]
-        for part in found[1:]:
-            if name == "Add":
-                total = total + part
-            elif name == "Mul":
-                total = total * part
-            elif name == "Pow":
-                total = total**part
-            elif name == "And":
-                total = total & part
-            elif name == "Or":
-                total = total | part
-            elif name == "StrictGreaterThan":
-                total = total > part
-            elif name == "GreaterThan":
-                total = total >= part
-            elif name == "StrictLessThan":
-                total = total < part
-            else:
-                total = total <= part
-        return total
-    if name == "where":
-        return torch.where(found[0], found[1], found[2])
-    if name in ("Max", "Min"):
-        found = [torch.as_tensor(f, dtype=x.dtype) for f in found]
-        return torch.maximum(*found) if name == "Max" else torch.minimum(*found)
-    return getattr(torch, name.lower())(torch.zeros_like(x) + found[0])
+def _smooth(leaf: Leaf) -> tuple[Smooth, ...]:
+    formula = recognised(leaf.expression)
+    main = forms.main_of(formula)
+    coefficients = forms.taylor(leaf.expression, _SERIES_TERMS)
+    made, derivative = [], formula
+    for order in range(3):
+        made.append(Smooth(order, derivative, main, coefficients))
+        derivative = sympy.diff(derivative, X)
+    return tuple(made)
 
 
-def _text(tree: Any) -> str:
-    if isinstance(tree, str):
-        return tree
-    if isinstance(tree, bool):
-        return f"x.new_full((), {tree}, dtype=torch.bool)"
-    if isinstance(tree, float):
-        return f"({tree!r})"
-    name, *rest = tree
-    found = [_text(part) for part in rest]
-    if name in _TWO:
-        return "(" + f" {_TWO[name]} ".join(found) + ")"
-    if name == "where":
-        return f"torch.where({', '.join(found)})"
-    if name in ("Max", "Min"):
-        found = [f"torch.as_tensor({f}, dtype=x.dtype)" for f in found]
-        return f"torch.{name.lower()}imum({', '.join(found)})"
-    return f"torch.{name.lower()}(torch.zeros_like(x) + {found[0]})"
+def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return where f, f' or f'' change sign, to the last bit, and where another piece begins."""
+    roots: set[float] = set()
+    borders: set[float] = set()
+    known = prove(tree, parameters).truth
+    inner = np.flatnonzero((np.abs(known.points) < 100) & (known.piece >= 0)).tolist()
+    for i, j in sorted(itertools.pairwise(inner), key=lambda pair: abs(known.points[pair[0]])):
+        low, high = float(known.points[i]), float(known.points[j])
+        if known.piece[i] != known.piece[j] and len(borders) < _MOST_ROOTS:
+            border = _bisected(tree, parameters, low, high, None)
+            # The last number of one piece and the first of the next: the border is the rounder one.
+            borders.add(min(border, key=lambda x: len(repr(x))))
+        elif j == i + 1 and len(roots) < _MOST_ROOTS:
+            for order in range(3):
+                if known.high[order, i] * known.high[order, j] < 0:
+                    roots.add(_bisected(tree, parameters, low, high, order)[1])
+    roots |= _fading(known)
+    return tuple(sorted(roots)), tuple(sorted(borders))
+
+
+def _fading(known: jets.Truth) -> set[float]:
+    """Return points where a value is about to leave the normal numbers: a product underflows before it ends."""
+    found: set[float] = set()
+    for row in np.abs(known.high[:3]):
+        for bound in (1e-305, 1e-35):
+            for i in np.flatnonzero((row[:-1] > bound) != (row[1:] > bound)).tolist():
+                low, high = known.points[i : i + 2].tolist()
+                if 1e-3 < abs(low) < 1e3:
+                    found |= set(np.linspace(low, high, 12)[1:-1].tolist())
+    return found
+
+
+def _bisected(
+    tree: Tree, parameters: Mapping[str, float], low: float, high: float, order: int | None
+) -> tuple[float, float]:
+    def side(x: float) -> Any:
+        try:
+            if order is None:
+                return jets.piece_at(tree, x, parameters)
+            return jets.positive(tree, x, parameters, order)
+        except jets.Undefined:
+            return None
+
+    start = side(low)
+    for _ in range(80):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        if side(middle) == start:
+            low = middle
+        else:
+            high = middle
+    return low, high
+
+
+def _judged(
+    proof: Proof, made: Program, order: int, values: tuple[float, ...], name: str | None = None
+) -> Verdict:
+    """Return the worst errors of a program, and sentences on where they are above the bound."""
+    worst: dict[str, float] = {}
+    inexact = []
+    name = name or _NAMES[order]
+    x = np.concatenate([[-math.inf], proof.truth.points, [math.inf]])
+    for dtype, row in zip(DTYPES, proof.errors(made, order, values), strict=True):
+        short = str(dtype).removeprefix("torch.")
+        worst[f"{name} {short}"] = float(row.max())
+        error = np.concatenate([row[-2:-1], row[:-2], row[-1:]])
+        for first, last in _blocks(error > LIMITS[order]):
+            inexact.append(
+                f"{name} from {x[first]:.6g} to {x[last]:.6g} in {short}: off by "
+                f"{error[first : last + 1].max():.3g} roundings ({LIMITS[order]:g} are allowed)"
+            )
+    return worst, tuple(inexact)
+
+
+def _blocks(bad: Array) -> list[tuple[int, int]]:
+    """Return the first and the last place of every run, runs that almost touch as one."""
+    places = np.flatnonzero(bad).tolist()
+    found: list[tuple[int, int]] = []
+    for place in places:
+        if found and place - found[-1][1] <= 10:
+            found[-1] = (found[-1][0], place)
+        else:
+            found.append((place, place))
+    return found
+
+
+def _range(proof: Proof) -> Pair:
+    values = np.concatenate([proof.truth.high[0], proof.ends[0]])
+    values = values[~np.isnan(values)]
+    return float(values.min()), float(values.max())
+
+
+def _monotonic(proof: Proof) -> bool:
+    values = proof.truth.high[0][~np.isnan(proof.truth.high[0])]
+    return bool((values[1:] >= values[:-1]).all())

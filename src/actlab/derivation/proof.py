@@ -1,0 +1,173 @@
+"""How exact a program is: its error at points, in units of what rounding the input may move the value by."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actlab.derivation import jets
+from actlab.derivation.pieces import Tree
+from actlab.derivation.program import Program
+
+DTYPES = (torch.float64, torch.float32)
+LIMITS = (4.0, 4.0, 8.0)  # of f, f' and f'', in units of eps times the scale
+_FAR = (1e4, 1e8, 1e12, 1e16, 1e20, 1e25, 1e30)
+Array = np.ndarray[Any, Any]
+
+
+def points(extra: tuple[float, ...] = ()) -> Array:
+    """Return the points of a proof: float32 numbers of both signs, every size, and neighbours of some."""
+    sizes = np.concatenate([np.logspace(-30, 30, 61), np.logspace(-3, 2.8, 140), np.linspace(0.02, 12, 450)])
+    sizes = np.concatenate([[1e-44, 1e-40, 1e-38], sizes]).astype(np.float32)
+    centres = np.array(extra, dtype=np.float32)
+    near = [centres]
+    for step in (1, 2, 5):
+        for way in (-np.inf, np.inf):
+            moved = centres
+            for _ in range(step):
+                moved = np.nextafter(moved, np.float32(way))
+            near.append(moved)
+    for share in (1e-5, 1e-3, 3e-2):
+        near += [centres * np.float32(1 - share), centres * np.float32(1 + share)]
+    return np.unique(np.concatenate([-sizes, [0.0], sizes, *near]).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is known about a formula at points, and the measure that follows from it.
+
+    Attributes:
+        truth: The truth at the points.
+        ends: f, f' and f'' at minus and plus infinity (3, 2); NaN where there is no limit.
+        kinks: Where the derivative jumps, and is what was chosen.
+    """
+
+    truth: jets.Truth
+    ends: Array
+    kinks: tuple[float, ...] = ()
+    _inputs: dict[torch.dtype, Tensor] = field(default_factory=dict)
+
+    def inputs(self, dtype: torch.dtype) -> Tensor:
+        """Return the points, and minus and plus infinity after them."""
+        if dtype not in self._inputs:
+            both = np.concatenate([self.truth.points, [-math.inf, math.inf]])
+            self._inputs[dtype] = torch.from_numpy(both).to(dtype)
+        return self._inputs[dtype]
+
+    def errors(self, program: Program, order: int, values: tuple[float, ...]) -> Array:
+        """Return the error of a program for f, f' or f'' at every point and at both ends (2, n + 2).
+
+        Args:
+            program: The program.
+            order: 0, 1 or 2.
+            values: The parameters.
+
+        Returns:
+            In float64 and in float32, in units of eps times the scale; infinite where a value is not finite
+            and ought to be; 0 where the formula has no value.
+        """
+        with torch.no_grad():
+            rows = []
+            for dtype in DTYPES:
+                got = program(self.inputs(dtype), *values)
+                rows.append(self._error(got.double().numpy(), dtype, order))
+        return np.stack(rows)
+
+    def _error(self, got: Array, dtype: torch.dtype, order: int) -> Array:
+        info, known = torch.finfo(dtype), self.truth
+        with np.errstate(all="ignore"):
+            x, true, value = known.points, known.high[order], got[:-2]
+            moved = np.nan_to_num(np.abs(x * known.high[order + 1]), nan=0.0, posinf=0.0)
+            scale = np.maximum(np.maximum(np.abs(true), moved), info.tiny * 1000)
+            error = np.abs((value - true) - known.low[order]) / (info.eps * scale)
+            beyond = np.abs(true) >= info.max * (1 - info.eps)
+            right = beyond & (value * np.sign(true) >= info.max * (1 - info.eps))
+            flushed = (np.abs(true) < info.tiny) & (value == 0)
+            error = np.where(np.isfinite(value), error, np.inf)
+            ignored = right | flushed | np.isnan(true) | self._on_kinks(dtype, order)
+            error = np.where(ignored, 0.0, np.nan_to_num(error, nan=np.inf))
+        return np.concatenate([error, self._at_ends(got[-2:], dtype, order)])
+
+    def _on_kinks(self, dtype: torch.dtype, order: int) -> Array:
+        """Whether points are kinks; for the function itself, kinks that the dtype has to round."""
+        exact = torch.tensor(self.kinks, dtype=torch.float64)
+        rounded = exact.to(dtype).double()
+        places = rounded if order else rounded[rounded != exact]
+        on: Array = np.isin(self.truth.points, places.numpy())
+        return on
+
+    def _at_ends(self, got: Array, dtype: torch.dtype, order: int) -> Array:
+        """Return 0 or infinity: at infinity a value is its limit or it is not."""
+        found = []
+        for end, value in enumerate(got.tolist()):
+            limit, slope = self.ends[order, end], self.ends[1, end]
+            close = 2 * torch.finfo(dtype).eps
+            if order == 2:
+                good = math.isfinite(value) or not math.isfinite(slope)
+            elif math.isnan(limit):
+                good = True
+            else:
+                limit = math.copysign(math.inf, limit) if abs(limit) > torch.finfo(dtype).max else limit
+                good = math.isclose(value, limit, rel_tol=close, abs_tol=close if order else 0.0)
+            found.append(0.0 if good else math.inf)
+        return np.array(found)
+
+
+def prove(
+    tree: Tree,
+    parameters: Mapping[str, float],
+    extra: tuple[float, ...] = (),
+    kinks: tuple[float, ...] = (),
+) -> Proof:
+    """Return what is known about a formula, at the points of a proof, near some others, and near kinks."""
+    known = _truth(tree, tuple(parameters.items()), (*extra, *kinks))
+    return Proof(known, _ends(tree, tuple(parameters.items())), kinks)
+
+
+@functools.lru_cache(16)
+def _truth(tree: Tree, parameters: tuple[tuple[str, float], ...], extra: tuple[float, ...]) -> jets.Truth:
+    if not extra:
+        return jets.truth(tree, points(), dict(parameters))
+    before = _truth(tree, parameters, ())
+    new = np.setdiff1d(points(extra), before.points)
+    return before.joined(jets.truth(tree, new, dict(parameters)))
+
+
+@functools.lru_cache(256)
+def _ends(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Array:
+    columns = []
+    for sign in (-1, 1):
+        far = np.array([sign * f * s for f in _FAR for s in (1.0, 1.37, 1.61)])
+        known = jets.truth(tree, far, dict(parameters)).high
+        columns.append([_limit(known[order]) for order in range(3)])
+    return np.array(columns).T
+
+
+def _limit(values: Array) -> float:
+    """Return the limit of a sequence: its last value, infinity where it only grows, NaN where it does neither."""
+    if np.isnan(values).any():
+        return math.nan
+    last, before = float(values[-1]), float(values[-7])
+    sizes = np.abs(values)
+    if math.isinf(last) or math.isclose(last, before, rel_tol=1e-13) or last == before:
+        return last if (values[-6:] == last).all() or _steady(values[-7:], 1e-13) else math.nan
+    if sizes[-1] < 1e-25 and sizes[-1] <= sizes[0]:
+        return 0.0
+    steps = np.diff(values[::3])
+    if not ((steps >= 0).all() or (steps <= 0).all()) or not _steady(values[-3:], 0.7):
+        return math.nan
+    if sizes[-1] > sizes[-7]:
+        return math.copysign(math.inf, last)
+    return 0.0
+
+
+def _steady(values: Array, share: float) -> bool:
+    low, high = float(values.min()), float(values.max())
+    return low == high or (low * high > 0 and high - low <= share * max(abs(low), abs(high)))

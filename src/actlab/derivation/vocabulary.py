@@ -1,0 +1,190 @@
+"""The functions that SymPy lacks and programs have, and how an expression is written in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+from sympy import Add, Expr, Function, Mul, Pow, exp, log, pi, sqrt
+
+
+class Known(Function):
+    """A real function of one real number that programs compute by an operation of their own."""
+
+    nargs = 1
+    operation = ""
+
+    def _eval_is_real(self) -> bool:
+        return True
+
+    @classmethod
+    def eval(cls, u: Expr) -> None:
+        """Leave it as it is."""
+
+
+class Tanh(Known):
+    """The hyperbolic tangent, whose derivative does not cancel."""
+
+    operation = "tanh"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return Sech(self.args[0]) ** 2
+
+
+class Sech(Known):
+    """1 / cosh."""
+
+    operation = "sech"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return -Sech(self.args[0]) * Tanh(self.args[0])
+
+
+class TanhSlope(Known):
+    """1 / cosh^2, exact where tanh is small."""
+
+    operation = "tanh_slope"
+
+
+class Sigmoid(Known):
+    """The logistic sigmoid."""
+
+    operation = "sigmoid"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return Sigmoid(self.args[0]) * Sigmoid(-self.args[0])
+
+
+class Log1p(Known):
+    """log(1 + u)."""
+
+    operation = "log1p"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return 1 / (1 + self.args[0])
+
+
+class Expm1(Known):
+    """exp(u) - 1."""
+
+    operation = "expm1"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return exp(self.args[0])
+
+
+class NormalCdf(Known):
+    """The normal distribution function."""
+
+    operation = "normal_cdf"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return exp(-(self.args[0] ** 2) / 2) / sqrt(2 * pi)
+
+
+class Size(Known):
+    """The absolute value, as the sides of a split see it."""
+
+    operation = "abs"
+
+
+class Within(Function):
+    """The first argument, clamped to between the two others."""
+
+    nargs = 3
+
+
+class Series(Function):
+    """x to a power, times a polynomial of x to a step: (power, step, coefficients, the highest power first)."""
+
+    nargs = None
+
+
+def recognised(expression: Expr) -> Expr:
+    """Write an expression in functions that keep their digits, as far as they stand there openly."""
+    known: dict[Expr, Expr] = {}
+
+    def rewrite(node: Expr) -> Expr:
+        if node.is_Atom:
+            return node
+        if node not in known:
+            made = node.func(*(rewrite(argument) for argument in node.args))
+            known[node] = _one(made)
+        return known[node]
+
+    return rewrite(expression)
+
+
+def _one(node: Expr) -> Expr:
+    if isinstance(node, sympy.tanh):
+        return Tanh(node.args[0])
+    if isinstance(node, log):
+        inside = node.args[0]
+        if isinstance(inside, Sigmoid):
+            return -Log1p(exp(-inside.args[0]))
+        if isinstance(inside, Add) and inside.args[0] == 1:
+            return Log1p(inside - 1)
+    if isinstance(node, Pow) and node.exp.is_number and node.exp.is_negative and isinstance(node.base, Add):
+        base = node.base
+        if len(base.args) == 2 and base.args[0] == 1 and isinstance(base.args[1], exp):
+            return Sigmoid(-base.args[1].args[0]) ** -node.exp
+    if isinstance(node, Add):
+        return _sum(node)
+    return node
+
+
+def _sum(node: Add) -> Expr:
+    """Pair a constant with the exponential or error function that it belongs to."""
+    constant = Add(*(term for term in node.args if not term.has(Function) and not term.has(exp)))
+    if constant == 0:
+        return node
+    for term in node.args:
+        factor, rest = term.as_independent(exp, sympy.erf, Tanh, Sigmoid, as_Add=False)
+        if isinstance(rest, exp) and sympy.expand(factor + _part(constant, factor)) == 0:
+            return node - term + factor + factor * Expm1(rest.args[0])
+        if isinstance(rest, sympy.erf) and constant in (factor, -factor):
+            sign = 1 if constant == factor else -1
+            return node - term - constant + 2 * constant * NormalCdf(sign * sqrt(2) * rest.args[0])
+        if isinstance(rest, Tanh) and constant in (factor, -factor):
+            sign = 1 if constant == factor else -1
+            return node - term - constant + 2 * constant * Sigmoid(sign * 2 * rest.args[0])
+    return node
+
+
+def _part(constant: Expr, factor: Expr) -> Expr:
+    """Return the term of a sum that is the negative of a factor, or 0."""
+    terms = Add.make_args(sympy.expand(constant))
+    return -factor if -factor in terms or sympy.expand(constant + factor) == 0 else sympy.S.Zero
+
+
+def expanded(expression: Expr) -> Expr:
+    """Write every known function of a polynomial, and of a logarithm, in exponentials."""
+
+    def plain(node: Any) -> Expr:
+        u = node.args[0]
+        if isinstance(node, (Tanh, Sech)):
+            grown, fallen = exp(u), exp(-u)
+            top = grown - fallen if isinstance(node, Tanh) else sympy.Integer(2)
+            return top / (grown + fallen)
+        return 1 / (1 + exp(-u))
+
+    def simple(node: Any) -> bool:
+        return isinstance(node, (Tanh, Sech, Sigmoid)) and (
+            node.args[0].is_polynomial() or node.args[0].has(log)
+        )
+
+    opened = expression.replace(
+        lambda n: isinstance(n, Log1p), lambda n: log(1 + n.args[0])
+    ).replace(lambda n: isinstance(n, Expm1), lambda n: exp(n.args[0]) - 1)
+    return opened.replace(simple, plain)
+
+
+def is_product(expression: Expr) -> bool:
+    """Whether an expression is a product of several factors."""
+    return isinstance(expression, Mul) and len(expression.args) > 1
