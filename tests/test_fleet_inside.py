@@ -167,6 +167,11 @@ class Square(nn.Module):
         return x * x
 
 
+class Normed(nn.Module):
+    def forward(self, x):
+        return x / (1 + x.norm())
+
+
 class Nested(nn.Module):
     def __init__(self):
         super().__init__()
@@ -181,8 +186,8 @@ class Nested(nn.Module):
     [
         *((module, True) for module in (nn.ReLU(), nn.PReLU(6), actlab.nn.Mish(), Square(), Nested())),
         *((module, True) for module in (nn.Threshold(0.1, 20.0), nn.Softshrink())),
-        *((module, False) for module in (nn.LayerNorm(6), nn.Softmax(1), nn.Dropout(), nn.Identity())),
-        *((module, False) for module in (nn.Linear(6, 6), nn.BatchNorm1d(6), nn.GLU(), nn.Flatten())),
+        *((module, False) for module in (nn.LayerNorm(6), nn.Softmax(1), nn.Dropout(), Normed())),
+        *((module, False) for module in (nn.Linear(6, 6), nn.BatchNorm1d(6), nn.GLU(), nn.Identity())),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -206,3 +206,32 @@ def test_beside_a_comparison_that_has_ended_an_older_ledger_does_not_matter(tiny
     with Ledger("run/ledger.sqlite") as ledger:  # which upgrades it
         assert ledger.begun() == []
         assert ledger.verify() == []
+
+
+OWN = """
+import torch
+
+class Gate(torch.nn.Module):
+    def forward(self, x):
+        return x * torch.sigmoid(1.5 * x)
+
+class Mixed(torch.nn.Module):
+    def forward(self, x):
+        return x / (1 + x.norm())
+"""
+
+
+def test_ones_own_activations_have_curves_without_being_imported_again(tiny, capsys):
+    Path("own.py").write_text(OWN)
+    call = ["compare", "own.py:Gate", "own.py:Mixed", "torch.nn:GELU", "--data", tiny, "--epochs", "1"]
+    assert main([*call, "--out", "run", "--quiet"]) == 0
+    Path("own.py").write_text("raise SystemExit('imported')")
+    assert report(capsys)
+    curves = found_in(Path("run")).curves
+    assert curves["activation"].unique().tolist() == ["own.py:Gate", "torch.nn:GELU"]
+    gate = curves[curves["activation"] == "own.py:Gate"]
+    s = 1 / (1 + np.exp(-1.5 * gate["x"]))
+    np.testing.assert_allclose(gate["f"], gate["x"] * s, atol=1e-12)
+    np.testing.assert_allclose(gate["f1"], s * (1 + 1.5 * gate["x"] * (1 - s)), atol=1e-12)
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert page.count(" has no curve here: it is a module of your own of which none was kept.") == 1

@@ -179,14 +179,14 @@ def test_without_runs_there_is_no_page(tmp_path):
 
 def test_what_has_no_curve_is_told():
     said = text(render(comparison(("relu", "my.py:Own", "glu", "elu(alpha=0.5)", "nothing"))))
-    assert "my.py:Own has no curve here: a module of your own." in said
+    assert "my.py:Own has no curve here: it is a module of your own of which none was kept." in said
     assert "glu has no curve here: it takes two halves of a tensor." in said
     assert "nothing has no curve here: not in the catalogue." in said
     assert "elu(alpha=0.5) has no curve" not in said
 
 
 def test_a_curve_has_the_arguments_of_its_spec():
-    panels, missing = page_charts.functions(["leaky_relu(negative_slope=0.25)"])
+    panels, missing = page_charts.functions(["leaky_relu(negative_slope=0.25)"], pd.DataFrame())
     assert missing == {}
     line = panels[0]["lines"][0]
     assert line["x"][0] == -4

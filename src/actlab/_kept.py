@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from actlab._contest import Done, chosen
+from actlab._curves import own_curves
 from actlab._errors import UsageError
 from actlab._experiment import Place
 from actlab._outcome import VERDICTS, circumstances, figures, history, inside
@@ -138,7 +139,8 @@ def of_training(
         **circumstances(),
         **said,
     }
-    return _single(about, run, history_frame(trained.net), pd.DataFrame(result.inside))
+    inside, curves = pd.DataFrame(result.inside), own_curves([activation])
+    return _single(about, run, history_frame(trained.net), inside, curves)
 
 
 def write_training(found: Comparison, folder: Path) -> list[Path]:
@@ -149,10 +151,13 @@ def write_training(found: Comparison, folder: Path) -> list[Path]:
     write_json(plain_rows(history), folder / "history.json")
     write_json([{"about": found.about, "run": run}], folder / TRAINING)
     files = [folder / name for name in ("history.csv", "history.json", TRAINING)]
-    if len(found.inside):
-        write_csv(found.inside, folder / "inside.csv")
-        return [*files, folder / "inside.csv"]
-    (folder / "inside.csv").unlink(missing_ok=True)  # of a training that was here before
+    for name, table in {"inside": found.inside, "curves": found.curves}.items():
+        path = folder / f"{name}.csv"
+        if len(table):
+            write_csv(table, path)
+            files.append(path)
+        else:
+            path.unlink(missing_ok=True)  # of a training that was here before
     return files
 
 
@@ -164,11 +169,15 @@ def _read_training(folder: Path) -> Comparison:
             raise KeyError(min(missing))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{str(folder / TRAINING)!r} does not describe a training: {error}") from error
-    return _single(about, run, read_table(folder, "history"), read_table(folder, "inside"))
+    return _single(about, run, *(read_table(folder, name) for name in ("history", "inside", "curves")))
 
 
 def _single(
-    about: Mapping[str, Any], run: Mapping[str, Any], history: pd.DataFrame, inside: pd.DataFrame
+    about: Mapping[str, Any],
+    run: Mapping[str, Any],
+    history: pd.DataFrame,
+    inside: pd.DataFrame,
+    curves: pd.DataFrame,
 ) -> Comparison:
     results = pd.DataFrame([run])
     results["score"] = pd.to_numeric(results["score"])
@@ -181,4 +190,4 @@ def _single(
     row = {"rank": 1, "activation": run["activation"], "mean": results["score"][0], "std": 0.0, "runs": 1}
     ranking = pd.DataFrame([{**row, "status": run["failure"]}]).astype({"rank": "Int64"})
     verdicts = pd.DataFrame(columns=VERDICTS)
-    return Comparison(results, history, verdicts, ranking, inside=inside, about=about)
+    return Comparison(results, history, verdicts, ranking, inside=inside, curves=curves, about=about)

@@ -16,6 +16,7 @@ import skorch
 
 from actlab._books import LedgerLike
 from actlab._contest import Contest
+from actlab._curves import own_curves
 from actlab._design import Budget, check_comparison, prepared
 from actlab._errors import UsageError
 from actlab._files import output_folder
@@ -88,6 +89,8 @@ class Comparison:
             (``grad_zero``) and a histogram of the decimal logarithms of the others (``grad_low``,
             ``grad_high``, ``gradients``), those of the loss of one row by the outputs; of weights the root
             mean square of the mean loss's ``gradient``. Empty where nothing was looked into.
+        curves: Of activations that are modules of one's own, ``x``, ``f``, ``f1`` and ``f2``: the function
+            and its derivatives as they begin; one row per ``activation`` and point.
         about: What was compared: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
             ``region_is``, ``folds``, ``seeds``, ``level``, ``trained``: runs in all, ``race`` if there was
             one, ``settings``, the ``net``, versions, ``processor`` and ``date``, and the ``command`` if there
@@ -100,6 +103,7 @@ class Comparison:
     ranking: pd.DataFrame
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
     inside: pd.DataFrame = field(default_factory=pd.DataFrame)
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def to_csv(self, folder: str | Path) -> list[Path]:
@@ -330,5 +334,6 @@ def _comparison(contest: Contest, verdicts: pd.DataFrame, said: dict[str, Any]) 
         ranking=ranking(frame, verdicts, said["seeds"]),
         tuning=tuning(contest),
         inside=inside(contest.chosen()),
+        curves=own_curves(contest.names),
         about=said,
     )

@@ -195,7 +195,8 @@ def _names(comparison: Comparison) -> list[str]:
 
 def _functions_figure(comparison: Comparison) -> Figure | None:
     names = _names(comparison)
-    return _side_by_side(charts.functions(names[:_SHOWN])[0], names)  # fifty waves would hide each other
+    few = names[:_SHOWN]  # fifty waves would hide each other
+    return _side_by_side(charts.functions(few, comparison.curves)[0], names)
 
 
 def _learning_figure(comparison: Comparison) -> Figure | None:

@@ -15,8 +15,8 @@ from actlab.report.tables import plain, write_csv, write_json
 if TYPE_CHECKING:
     from actlab.comparison import Comparison
 
-_TABLES = ("results", "history", "verdicts", "ranking", "tuning", "inside")
-_OPTIONAL = ("tuning", "inside")  # not there where there is nothing to tell
+_TABLES = ("results", "history", "verdicts", "ranking", "tuning", "inside", "curves")
+_OPTIONAL = ("tuning", "inside", "curves")  # not there where there is nothing to tell
 _ABOUT = "comparison.json"
 _NEEDED = {
     "results": ["activation", "fold", "seed", "score", "failure"],

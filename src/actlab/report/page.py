@@ -96,7 +96,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "learning": figures.learning(comparison.history, names, of),
         "units": figures.panels(within.unit_panels(inside, names), _MEANS, of),
         "gradients": figures.panels(within.gradient_panels(inside, names), _MEANS, of),
-        "functions": figures.functions(names, of),
+        "functions": figures.functions(names, comparison.curves, of),
         "cost": figures.seconds(comparison.results, names, of),
         "kept": figures.kept(comparison.results, names, of),
     }

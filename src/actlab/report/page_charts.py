@@ -23,6 +23,7 @@ Labels = Mapping[str, str]
 LOSSES = {"train_loss": "training loss", "valid_loss": "validation loss"}
 METRICS = {**LOSSES, "valid_acc": "validation accuracy"}
 _LEADER: Mapping[str, Any] = {"value": 0.0, "low": 0.0, "high": 0.0, "word": "leader"}
+_CURVE = {"activation", "x", "f", "f1", "f2"}
 _TURNING = {"R", "AL", "RLO", "RLE", "RLI", "LRO", "LRE", "LRI", "FSI"}
 _LABEL = 26  # characters of a name in a chart
 _POINTS = 2500  # of all lines in one set of axes, and 200 of one, at most: a page is to be sent
@@ -251,26 +252,37 @@ def panel(
     return found
 
 
-def functions(names: Sequence[str]) -> tuple[list[Chart], dict[str, str]]:
-    """Return panels of f, f' and f'' of what the catalogue has and of formulas, and why another has no curve.
+def functions(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Chart], dict[str, str]]:
+    """Return panels of f, f' and f'' of what the catalogue has and of formulas, and why another has none.
 
     Args:
         names: Specs, in the order of their colours. Modules of a person's own are not imported.
+        curves: Those of them, as in :attr:`actlab.Comparison.curves`.
     """
-    drawn, missing = [], {}
+    drawn, kept, missing = [], [], {}
     for series, name in enumerate(names):
         try:
             drawn.append((series, name, *drawable(name)))
         except UsageError as error:
-            missing[name] = str(error)
-    if not drawn:
+            own = curves[curves["activation"] == name] if set(curves) >= _CURVE else curves[:0]
+            if len(own):
+                kept.append((series, name, own))
+            else:
+                missing[name] = str(error)
+    if not drawn and not kept:
         return [], missing
-    reach = min(max(reach for *_, reach in drawn), 10.0)
+    reaches = [reach for *_, reach in drawn] or [own["x"].max() for *_, own in kept]
+    reach = min(max(reaches), 10.0)
     x = torch.linspace(-reach, reach, 241, dtype=torch.float64)
     lines: list[list[Chart]] = [[], [], []]
     for series, name, module, _ in drawn:
         for order, y in enumerate(derivatives(module, x)):
             lines[order].append({"name": name, "series": series, "x": digits(x), "y": digits(y)})
+    for series, name, own in kept:
+        for order, column in enumerate(("f", "f1", "f2")):
+            lines[order].append(
+                {"name": name, "series": series, "x": digits(own["x"]), "y": digits(own[column])}
+            )
     titles = ("f(x), the function", "f′(x), its derivative", "f″(x), its second derivative")
     limits = ([-reach, reach], [-2.0, 3.0], [-2.0, 3.0])
     return [
@@ -287,7 +299,7 @@ def drawable(spec: str) -> tuple[torch.nn.Module, float]:
     """
     name, _, _ = parse(spec)
     if is_imported(name):
-        raise UsageError("a module of your own")
+        raise UsageError("it is a module of your own of which none was kept")
     if name not in catalogue and not is_formula(name):
         raise UsageError("not in the catalogue")
     definition = entry(name)

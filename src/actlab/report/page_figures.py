@@ -79,9 +79,9 @@ def each(history: pd.DataFrame, names: Sequence[str], of: charts.Labels) -> list
     return [(name, svg.panel_svg(panel, f"{of[name]}: {alt}", 300, 200)) for name, panel in made.items()]
 
 
-def functions(names: Sequence[str], of: charts.Labels) -> Figure:
+def functions(names: Sequence[str], curves: pd.DataFrame, of: charts.Labels) -> Figure:
     """Return the curves of the activations, and why some have none."""
-    made, missing = charts.functions(names)
+    made, missing = charts.functions(names, curves)
     return {**panels(made, "one line for each activation", of), "missing": missing}
 
 
