@@ -222,7 +222,7 @@ def test_references():
 
 @pytest.mark.parametrize("wrong", ["y * 2", "import os", "__import__('os')", 3])
 def test_what_is_no_reference(wrong):
-    with pytest.raises(UsageError, match=r"^(reference|formula) "):
+    with pytest.raises(UsageError, match=r"^(reference|formula)[ :]"):
         actlab.check("mish", reference=wrong)
 
 

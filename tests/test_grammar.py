@@ -15,7 +15,7 @@ from actlab.derivation.domain import check_defined
 from actlab.derivation.grammar import read
 from actlab.derivation.parsing import parse
 from actlab.derivation.scanning import LONGEST
-from actlab.derivation.words import FUNCTIONS, arguments
+from actlab.derivation.words import FUNCTIONS, arguments, is_number
 
 x, a = sympy.symbols("x a", real=True)
 UNDERSCORES = "is no name for a parameter or a function: underscores may only part words"
@@ -59,7 +59,17 @@ def test_a_formula_is_read_exactly(text, expected):
     assert read(text) == expected
 
 
-@pytest.mark.parametrize("name", [n for n, entry in actlab.catalogue.items() if not entry.facts.gated])
+LINE = [name for name, entry in actlab.catalogue.items() if not entry.facts.gated]
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_every_formula_of_the_catalogue_is_defined_everywhere(name):
+    entry = actlab.catalogue[name]
+    numbers = {key: value for key, value in entry.example.items() if is_number(value)}
+    check_defined(parse(entry.formula(), ("x", *numbers)), numbers)
+
+
+@pytest.mark.parametrize("name", LINE)
 def test_every_function_of_the_catalogue_can_be_put_in(name):
     """The formula that is put in is what the catalogue computes."""
     entry = actlab.catalogue[name]
