@@ -101,8 +101,11 @@ def derive(
     for name in trainable:
         partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders))
         judged.append(verdict)
+    forward, derivative, second = programs
     return Derived(
-        *programs,
+        forward,
+        derivative,
+        second,
         partials=partials,
         saves="input",
         kinks=kinks.chosen,
@@ -121,7 +124,8 @@ def _partial(
     """Return the derivative by a parameter, and how exact it is."""
     symbol = sympy.Symbol(name, real=True)
     slopes = mapped(tree, lambda expression: sympy.diff(expression, symbol))
-    proof = prove(slopes, parameters, places)
+    fading = _fading(prove(slopes, parameters).truth)
+    proof = prove(slopes, parameters, (*places, *sorted(fading)))
     own = {}
     for before, after in zip(leaves(tree), leaves(slopes), strict=True):
         formula = recognised(before.expression)

@@ -12,7 +12,18 @@ import torch
 from sympy import Add, Expr, Integer, Mul, Poly, Symbol, exp, log
 
 from actlab.derivation.lowering import Form, X, program
-from actlab.derivation.vocabulary import Expm1, Known, Log1p, Sech, Series, Size, Tanh, TanhSlope, Within, expanded
+from actlab.derivation.vocabulary import (
+    Expm1,
+    Known,
+    Log1p,
+    Sech,
+    Series,
+    Size,
+    Tanh,
+    TanhSlope,
+    Within,
+    expanded,
+)
 
 # What SymPy is asked to multiply out and factor: its time grows fast, and cannot be limited from outside.
 _SMALL, _MODERATE = 90, 260
@@ -46,6 +57,7 @@ def plain(expression: Expr) -> Iterator[Form]:
 
 def halved(expression: Expr) -> Expr:
     """Write sines by those of the half angle: what 1 + cos(u) and 1 - cos(u) are near 0, a square, shows."""
+
     def double(node: Any) -> Expr:
         s, c = sympy.sin(node.args[0] / 2), sympy.cos(node.args[0] / 2)
         return 2 * s * c if isinstance(node, sympy.sin) else 2 * c**2 - 1
@@ -100,9 +112,7 @@ def _trigonometric(expression: Expr) -> Iterator[Expr]:
         degree = max(sum(powers) for powers, _ in terms)
         if any((degree - sum(powers)) % 2 for powers, _ in terms):
             continue
-        whole = Add(
-            *(f * s**i * c**j * (s**2 + c**2) ** ((degree - i - j) // 2) for (i, j), f in terms)
-        )
+        whole = Add(*(f * s**i * c**j * (s**2 + c**2) ** ((degree - i - j) // 2) for (i, j), f in terms))
         back = {s: sympy.sin(angle), c: sympy.cos(angle)}
         yield sympy.factor(sympy.expand(whole)).xreplace(back)
 
@@ -275,8 +285,10 @@ class Decaying:
         rest = sympy.cancel(ratio / (lead * t ** (i - j)) - 1)
         power = Symbol(f"log_{t}", real=True)
         self.names[power] = self.names[t].args[0]
-        return log(lead) + (i - j) * power + self._function(Log1p(_tidy(rest))) if rest != 0 else (
-            log(lead) + (i - j) * power
+        return (
+            log(lead) + (i - j) * power + self._function(Log1p(_tidy(rest)))
+            if rest != 0
+            else (log(lead) + (i - j) * power)
         )
 
     def _plain_logarithm(self, ratio: Expr) -> Expr:
@@ -308,9 +320,7 @@ def main_of(expression: Expr) -> Expr:
     return X
 
 
-def decaying(
-    expression: Expr, side: int, parameters: Mapping[str, float], main: Expr
-) -> Iterator[Form]:
+def decaying(expression: Expr, side: int, parameters: Mapping[str, float], main: Expr) -> Iterator[Form]:
     """Yield an expression as quotients of polynomials in decaying exponentials, and in expm1 of the exponent."""
     opened = expanded(expression)
     if not opened.atoms(exp) or size(opened) > _MODERATE:
@@ -326,8 +336,10 @@ def decaying(
             continue
         seen.add((top, bottom))
         guard = _Guard(writer)
-        yield guard.form(sympy.factor(top), sympy.factor(bottom), "decaying, factors")
-        yield guard.form(_powers(top, writer), sympy.factor(bottom), "decaying, powers")
+        for above in (sympy.factor(top), _powers(top, writer)):
+            form = guard.form(above, sympy.factor(bottom), "decaying")
+            yield form
+            yield from _by_roots(form, writer)
         yield from _by_expm1(top, bottom, writer)
 
 
@@ -370,6 +382,17 @@ def _by_expm1(top: Expr, bottom: Expr, writer: Decaying) -> Iterator[Form]:
     above, below = sympy.factor(sympy.expand(top.subs(t, 1 + m))), sympy.factor(bottom.subs(t, 1 + m))
     yield Form(above / below, names, kind="expm1, factors")
     yield Form(sympy.horner(sympy.expand(above), wrt=m) / below, names, kind="expm1, powers")
+
+
+def _by_roots(form: Form, writer: Decaying) -> Iterator[Form]:
+    """Yield t f as r (r f) with r = sqrt(t), which underflows later than t: f may be large."""
+    factors = Mul.make_args(form.expression)
+    t = next((s for s in writer.decaying if s in factors), None)
+    if t is not None:
+        r, rest = sympy.symbols("r rest", real=True)
+        whole = Mul(*(f for f in factors if f != t), r)
+        names = {**form.names, r: exp(form.names[t].args[0] / 2), rest: whole}
+        yield Form(r * rest, names, kind="decaying, by roots")
 
 
 class _Guard:

@@ -18,8 +18,10 @@ def erf(u: Tensor) -> Tensor:
 def erfc(u: Tensor) -> Tensor:
     """Return the complementary error function, exact in its right tail."""
     if not numerics.compiled() or u.dtype is torch.float64:
-        return torch.special.erfc(u)
-    return 2 * numerics.normal_cdf(u.clamp(-28, 28) * -(2**0.5))
+        tail: Tensor = torch.special.erfc(u)
+        return tail
+    twice: Tensor = 2 * numerics.normal_cdf(u.clamp(-28, 28) * -(2**0.5))
+    return twice
 
 
 def normal_cdf(u: Tensor) -> Tensor:

@@ -55,7 +55,9 @@ def kinks_of(
     chosen: dict[float, float] = {}
     forced = []
     for place in sorted({*places, *map(float, at)}):
-        left, right = (_slope(tree, _beside(tree, place, parameters, side), place, parameters) for side in (-1, 1))
+        left, right = (
+            _slope(tree, _beside(tree, place, parameters, side), place, parameters) for side in (-1, 1)
+        )
         own = _slope(tree, _beside(tree, place, parameters, 0), place, parameters)
         if left is None or right is None or own is None:
             continue

@@ -109,7 +109,9 @@ class Lowering:
         z = self.value(X) if step == 1 else self.build("mul", self.value(X), self.value(X))
         numbers = tuple(float(c) for c in coefficients)
         value = self.build("polynomial", z, coefficients=numbers)
-        return value if power == 0 else self.build("mul", value, self._integer_power(self.value(X), int(power)))
+        return (
+            value if power == 0 else self.build("mul", value, self._integer_power(self.value(X), int(power)))
+        )
 
     def choice(self, condition: Operand, yes: Operand, no: Operand) -> Operand:
         """Add a choice between two values."""
@@ -132,7 +134,8 @@ class Lowering:
         return self.build(_RELATIONS[type(node)], self.build.tensor(left), right)
 
     def _sum(self, node: sympy.Add) -> Operand:
-        plus, minus = [], []
+        plus: list[Expr] = []
+        minus: list[Expr] = []
         # What parameters alone make is added up first: it may be exactly 0.
         fixed = [t for t in node.args if t.free_symbols and self._is_fixed(t)]
         if fixed and len(fixed) < len(node.args):
@@ -171,7 +174,11 @@ class Lowering:
         negative = bool(constant.is_negative)
         constant = -constant if negative else constant
         divisor: Expr = Integer(1)
-        if isinstance(constant, Rational) and constant.q & (constant.q - 1) and max(constant.p, constant.q) < 1e6:
+        if (
+            isinstance(constant, Rational)
+            and constant.q & (constant.q - 1)
+            and max(constant.p, constant.q) < 1e6
+        ):
             # Such as 1 / 3, which no float is: two exact numbers round once.
             constant, divisor = Integer(constant.p), Integer(constant.q)
         if self._paired:

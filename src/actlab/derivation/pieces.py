@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import sympy
-from sympy import Expr, Piecewise, Symbol
+from sympy import Expr, Piecewise
 
+from actlab._errors import UsageError
 from actlab.derivation.lowering import X
 
-MOST_PIECES = 24
+MOST_PIECES = 32
 Bounds = tuple[Any, Any]
 _CHOICES = (Piecewise, sympy.Abs, sympy.Min, sympy.Max)
 
@@ -35,8 +36,11 @@ class Branch:
 Tree = Leaf | Branch
 
 
-class TooManyPieces(Exception):
+class TooManyPieces(UsageError):
     """The formula has more pieces than are worth telling apart."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the formula has more than {MOST_PIECES} pieces; use fewer of abs, min, max and where")
 
 
 def pieces(expression: Expr) -> Tree:
@@ -55,10 +59,7 @@ def pieces(expression: Expr) -> Tree:
         >>> pieces(sympy.Max(X, 0))
         Branch(condition=x > 0, yes=Leaf(expression=x), no=Leaf(expression=0))
     """
-    tree = _split(expression, {}, (-sympy.oo, sympy.oo))
-    if len(list(leaves(tree))) > MOST_PIECES:
-        raise TooManyPieces
-    return tree
+    return _split(expression, {}, (-sympy.oo, sympy.oo), [0])
 
 
 def leaves(tree: Tree) -> Iterator[Leaf]:
@@ -77,22 +78,23 @@ def mapped(tree: Tree, function: Any) -> Tree:
     return replace(tree, yes=mapped(tree.yes, function), no=mapped(tree.no, function))
 
 
-def _split(expression: Any, decided: dict[Any, bool], bounds: Bounds, depth: int = 0) -> Tree:
-    if depth > MOST_PIECES:
-        raise TooManyPieces
+def _split(expression: Any, decided: dict[Any, bool], bounds: Bounds, count: list[int]) -> Tree:
     node = next((n for n in sympy.postorder_traversal(expression) if isinstance(n, _CHOICES)), None)
     if node is None:
+        count[0] += 1
+        if count[0] > MOST_PIECES:
+            raise TooManyPieces
         return Leaf(expression)
     condition, yes, no = _choice(node)
     condition = _solved(condition)
     known = _known(condition, decided, bounds)
     if known is not None:
-        return _split(expression.xreplace({node: yes if known else no}), decided, bounds, depth)
+        return _split(expression.xreplace({node: yes if known else no}), decided, bounds, count)
     inside, outside = _narrowed(condition, bounds), _narrowed(sympy.Not(condition), bounds)
     return Branch(
         condition,
-        _split(expression.xreplace({node: yes}), {**decided, condition: True}, inside, depth + 1),
-        _split(expression.xreplace({node: no}), {**decided, condition: False}, outside, depth + 1),
+        _split(expression.xreplace({node: yes}), {**decided, condition: True}, inside, count),
+        _split(expression.xreplace({node: no}), {**decided, condition: False}, outside, count),
     )
 
 
@@ -162,18 +164,3 @@ def _known(condition: Any, decided: dict[Any, bool], bounds: Bounds) -> bool | N
     if low > place or high < place:  # beside the place, a touching bound may still be it
         return above == bool(low > place)
     return None
-
-
-def boundary(condition: Any) -> Expr | None:
-    """Return where the two sides of a relation are equal, if it is linear in x."""
-    if not isinstance(condition, sympy.core.relational.Relational):
-        return None
-    slope = sympy.expand(condition.lhs - condition.rhs)
-    if not slope.is_polynomial(X) or sympy.degree(slope, X) != 1:
-        return None
-    return sympy.simplify(-slope.coeff(X, 0) / slope.coeff(X, 1))
-
-
-def symbols(names: Any) -> list[Symbol]:
-    """Return real symbols of names."""
-    return [Symbol(name, real=True) for name in names]

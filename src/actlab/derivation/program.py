@@ -127,7 +127,7 @@ class Program:
         """
         values: list[Any] = [x, *parameters]
         for step in self.steps:
-            operands = [value if type(value) is float else values[value] for value in step.operands]
+            operands: list[Any] = [values[o] if isinstance(o, int) else o for o in step.operands]
             if step.coefficients:
                 values.append(numerics.polynomial(operands[0], step.coefficients))
             else:
@@ -149,7 +149,7 @@ class Program:
         names = list(self.inputs)
         written = []
         for step in self.steps:
-            operands = [_literal(value) if type(value) is float else names[value] for value in step.operands]
+            operands = [names[o] if isinstance(o, int) else _literal(o) for o in step.operands]
             if step.coefficients:
                 text = f"numerics.polynomial({operands[0]}, {tuple(step.coefficients)!r})"
             else:

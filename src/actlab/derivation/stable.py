@@ -142,9 +142,7 @@ class Chooser:
         lowering = Lowering(list(self.parameters), self.traced)
         return lowering.finish(self._both(leaf, above, below, lowering)).cost
 
-    def _both(
-        self, leaf: Smooth, above: list[Stretch], below: list[Stretch], lowering: Lowering
-    ) -> Operand:
+    def _both(self, leaf: Smooth, above: list[Stretch], below: list[Stretch], lowering: Lowering) -> Operand:
         yes, no = self._chain(above, lowering), self._chain(below, lowering)
         lowering.add(Form(X))
         return lowering.choice(lowering.condition(sympy.Gt(leaf.main, 0, evaluate=False)), yes, no)
@@ -159,10 +157,9 @@ class Chooser:
             one = _cheapest(known, mask)
         if one is not None and one.cost < _CHEAP:
             return [[Stretch(math.inf, one.form)]]
-        expression = leaf.derivative
-        for expression in dict.fromkeys((expression, forms.halved(expression), *forms.by_tanh(expression))):
-            made = forms.decaying(expression, side, self.parameters, leaf.main)
-            known = known + self.score(made)
+        own = leaf.derivative
+        for other in dict.fromkeys((own, forms.halved(own), *forms.by_tanh(own))):
+            known = known + self.score(forms.decaying(other, side, self.parameters, leaf.main))
         good = _good(known, mask)
         if good:
             return [[Stretch(math.inf, k.form)] for k in good[:4]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sympy
-from sympy import Add, Expr, Function, Mul, Pow, exp, log, pi, sqrt
+from sympy import Add, Expr, Function, Pow, exp, log, pi, sqrt
 
 
 class Known(Function):
@@ -101,7 +101,7 @@ class Within(Function):
 
 
 class Series(Function):
-    """x to a power, times a polynomial of x to a step: (power, step, coefficients, the highest power first)."""
+    """A series: x, its lowest power, the step to the next, and the coefficients, the highest power first."""
 
     nargs = None
 
@@ -179,12 +179,7 @@ def expanded(expression: Expr) -> Expr:
             node.args[0].is_polynomial() or node.args[0].has(log)
         )
 
-    opened = expression.replace(
-        lambda n: isinstance(n, Log1p), lambda n: log(1 + n.args[0])
-    ).replace(lambda n: isinstance(n, Expm1), lambda n: exp(n.args[0]) - 1)
+    opened = expression.replace(lambda n: isinstance(n, Log1p), lambda n: log(1 + n.args[0])).replace(
+        lambda n: isinstance(n, Expm1), lambda n: exp(n.args[0]) - 1
+    )
     return opened.replace(simple, plain)
-
-
-def is_product(expression: Expr) -> bool:
-    """Whether an expression is a product of several factors."""
-    return isinstance(expression, Mul) and len(expression.args) > 1

@@ -1,0 +1,75 @@
+"""Formulas at random, and whether what is derived from them is what its proof says."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from actlab._expression import to_sympy
+from actlab.derivation.derived import Derived, derive
+from tests.truth import taylor
+
+_UNARY = (
+    "exp({}) log1p(({})**2) expm1({}) tanh({}) sigmoid({}) softplus({}) erf({}) erfc({}) sin({}) cos({}) atan({}) "
+    "abs({}) -({})"
+).split() + ["sqrt(1 + ({})**2)", "({})**2"]
+_BINARY = ["({}) + ({})", "({}) - ({})", "({}) * ({})", "({}) / (1 + ({})**2)", "min({}, {})", "max({}, {})"]
+_LEAVES = st.sampled_from(["x", "x", "x", "0.5 * x", "2 * x", "1", "0.5", "3", "-x"])
+
+
+def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    one = st.builds(lambda form, a: form.format(a), st.sampled_from(_UNARY), inner)
+    two = st.builds(lambda form, a, b: form.format(a, b), st.sampled_from(_BINARY), inner, inner)
+    choice = st.builds("where(x > {}, {}, {})".format, st.sampled_from(["0", "1", "-0.5"]), inner, inner)
+    return st.one_of(one, one, two, two, two, choice)
+
+
+FORMULAS = st.recursive(_LEAVES, _grown, max_leaves=5)
+# Points at which the ball arithmetic is asked: not those of the proof.
+POINTS = np.concatenate([s * np.array([1e-9, 3e-4, 0.0123, 0.31, 1.07, 2.9, 7.7, 19.3, 41.0]) for s in (-1, 1)])
+_STRETCH = re.compile(r"(f'*) from (\S+) to (\S+) in (float\d+)")
+# Between its points a proof sees less than there is.
+_SLACK = 4
+
+
+def excused(derived: Derived, name: str, dtype: str, x: float) -> bool:
+    """Whether a stretch that the proof calls inexact is at a point, or next to it."""
+    for sentence in derived.inexact:
+        order, low, high, kind = _STRETCH.match(sentence).groups()
+        near = 0.1 * abs(x) + 1e-6
+        if (order, kind) == (name, dtype) and float(low) - near <= x <= float(high) + near:
+            return True
+    return False
+
+
+def check(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
+    """What is wrong with the programs of a formula, by ball arithmetic."""
+    found = derived(to_sympy(text), {})
+    tree = ast.parse(text, mode="eval").body
+    wrong = []
+    for x in POINTS.astype(np.float32).astype(float).tolist():
+        try:
+            balls, branch = taylor(tree, x, {})
+        except (ArithmeticError, ValueError):
+            continue  # no value, or none that can be enclosed
+        true = [float(ball.mid()) for ball in balls]
+        for order, name, made in zip(range(3), ("f", "f'", "f''"), (found.forward, found.derivative, found.second)):
+            if branch and order or not math.isfinite(true[order]):
+                continue
+            for dtype in (torch.float64, torch.float32):
+                info = torch.finfo(dtype)
+                if not abs(true[order]) < info.max / 2:
+                    continue
+                got = float(made(torch.tensor([x], dtype=dtype)))
+                scale = max(abs(true[order]), abs(x * true[order + 1]), info.tiny * 1000)
+                error = abs(got - true[order]) / (info.eps * scale)
+                short = str(dtype).removeprefix("torch.")
+                if not error <= _SLACK * (8 if order == 2 else 4) and not excused(found, name, short, x):
+                    wrong.append(f"{name} at {x} in {short}: {got}, not {true[order]}: {error:.3g} roundings")
+    return wrong

@@ -1,0 +1,172 @@
+"""Derived activations: their programs, and that they are what the catalogue's hand-written ones are."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import sympy
+import torch
+
+import actlab
+from actlab._expression import to_sympy
+from actlab.derivation.derived import derive
+from actlab.derivation.lowering import Form, X, program
+from actlab.derivation.pieces import MOST_PIECES, TooManyPieces, leaves, pieces
+from actlab.derivation.program import NAMES, Builder
+from tests import conformance as law
+from tests.derivations import NAMES as CATALOGUE
+from tests.derivations import from_catalogue, made, numbers, printed, sample
+from tests.truth import bound, errors
+
+FAST = ("relu", "silu", "tanhshrink", "hardswish", "threshold", "swish")
+SLOW = pytest.mark.slow
+everything = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FAST else SLOW) for name in CATALOGUE]
+)
+inf = math.inf
+
+
+# -- against the catalogue ------------------------------------------------------------------------
+
+
+@everything
+def test_is_exact(name):
+    derived, activation = from_catalogue(name)
+    assert derived.inexact == ()
+    for dtype in (torch.float64, torch.float32):
+        for order, worst in errors(activation, dtype).items():
+            assert worst.error <= bound(order, dtype), f"{order} of {name} in {dtype}: {worst}"
+        law.limits(activation, dtype)
+
+
+@everything
+def test_has_the_facts_of_the_catalogue(name):
+    derived, activation = from_catalogue(name)
+    known = actlab.catalogue[name]
+    assert derived.limits == pytest.approx(known.limits(), nan_ok=True)
+    assert derived.slopes == pytest.approx(known.slopes(), nan_ok=True)
+    if name != "phish":  # whose entry in the catalogue has another infimum
+        assert derived.range == pytest.approx(known.range(), rel=1e-12)
+    assert derived.monotonic == known.facts.monotonic
+    assert derived.kinks == pytest.approx({float(k): float(v) for k, v in known.kinks().items()}, rel=1e-15)
+    law.kinks(activation)
+    law.facts(activation)
+
+
+@everything
+def test_is_differentiable_in_every_mode(name):
+    _, activation = from_catalogue(name)
+    law.differentiable(activation)
+    law.parameters_differentiable(activation)
+    law.dtypes(activation)
+    law.transforms(activation)
+
+
+@everything
+def test_compiles(name):
+    _, activation = from_catalogue(name)
+    law.compiles(activation)
+
+
+@everything
+def test_printed_programs_give_the_same_bits(name):
+    derived, _ = from_catalogue(name)
+    values = tuple(numbers(actlab.catalogue[name].example).values())
+    for made_of in (derived.forward, derived.derivative, derived.second, *derived.partials.values()):
+        function = printed(made_of.lines(), made_of.inputs, NAMES)
+        for dtype in (torch.float64, torch.float32):
+            x = sample().to(dtype)
+            torch.testing.assert_close(
+                function(x, *values), made_of(x, *values), rtol=0, atol=0, equal_nan=True
+            )
+
+
+# -- what is chosen -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("formula", "kinks"),
+    [
+        ("max(x, 0)", {0.0: 0.0}),  # one side is flat
+        ("where(x > 0, x, 0.1 * x)", {0.0: 0.1}),  # the side that the formula takes
+        ("where(x >= 0, x, 0.1 * x)", {0.0: 1.0}),
+        ("where(x >= 0, x, 0)", {0.0: 0.0}),
+        ("min(max(x, -1), 2)", {-1.0: 0.0, 2.0: 0.0}),
+        ("abs(x) * x", {}),
+    ],
+)
+def test_derivatives_at_kinks(formula, kinks):
+    derived, _ = made(formula, {})
+    assert derived.kinks == kinks
+    at = torch.tensor(list(kinks), dtype=torch.float64)
+    assert derived.derivative(at).tolist() == list(kinks.values())
+
+
+@pytest.mark.parametrize("chosen", [0.0, 0.5, 1.0])
+def test_a_derivative_at_a_kink_may_be_chosen(chosen):
+    derived = derive(to_sympy("where(x > 0, x, 0.25 * x)"), {}, at={0: chosen})
+    assert derived.kinks == {0.0: chosen}
+    x = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    assert derived.derivative(x).tolist() == [0.25, chosen, 1.0]
+
+
+def test_kinks_move_with_parameters():
+    derived, _ = made("where(x > threshold, x, value)", {"threshold": 0.5, "value": -0.25})
+    x = torch.tensor([2.0, 3.0, 3.5])
+    assert derived.forward(x, 3.0, 7.0).tolist() == [7.0, 7.0, 3.5]
+    assert derived.derivative(x, 3.0, 7.0).tolist() == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("beta", [-2.0, 0.01, 3.0, 50.0])
+def test_stays_exact_for_other_parameters(beta):
+    derived, _ = made("x / (1 + exp(-beta * x))", {"beta": 1.0}, ("beta",))
+    x = torch.linspace(-300, 300, 1001, dtype=torch.float64)
+    known = actlab.catalogue["swish"]
+    torch.testing.assert_close(derived.forward(x, beta), known(x, beta), rtol=1e-13, atol=1e-300)
+    torch.testing.assert_close(
+        derived.second(x, beta), known.formulas.second(x, beta), rtol=1e-12, atol=1e-300
+    )
+
+
+def test_what_cannot_be_had_is_said():
+    # The difference of two logarithms that meet everywhere: there is no rule for it.
+    derived, _ = made("log(1 + x**2 + exp(sin(x))) - log(2 + x**2 + exp(sin(x)))", {})
+    assert derived.inexact
+    assert all("roundings" in sentence for sentence in derived.inexact)
+
+
+def test_no_number_stays_no_number():
+    for formula in ("max(x, 0)", "where(x > 1, 2, 3)", "where(x < 0, 0, min(x, 1))", "x * tanh(x)"):
+        derived, _ = made(formula, {})
+        assert derived.forward(torch.tensor([math.nan])).isnan().all(), formula
+
+
+# -- the parts ------------------------------------------------------------------------------------
+
+
+def test_equal_steps_are_one():
+    build = Builder(["x", "a"])
+    first, second = build("mul", 0, 1), build("mul", 0, 1)
+    assert first == second
+    assert build("mul", 0, 1.0) != first  # the number 1 is not the parameter 1
+    assert len(build.finish(first).steps) == 1
+
+
+def test_a_program_of_parameters_has_the_shape_of_the_input():
+    a = sympy.Symbol("a", real=True)
+    for expression in (a, sympy.exp(a), sympy.Integer(3), X):
+        made_of = program(Form(expression), ["a"])
+        for value in (2.0, torch.tensor(2.0)):
+            assert made_of(torch.zeros(3, 2), value).shape == (3, 2)
+
+
+def test_pieces_know_intervals():
+    found = leaves(pieces(to_sympy("min(max(x, -1), 1)")))
+    assert [str(leaf.expression) for leaf in found] == ["x", "1", "-1"]
+
+
+def test_too_many_pieces_are_refused():
+    text = "+".join(f"abs(sin({k} * x))" for k in range(1, MOST_PIECES))
+    with pytest.raises(TooManyPieces):
+        pieces(to_sympy(text))
