@@ -22,7 +22,7 @@ from actlab.derivation.stable import Chooser, Smooth
 from actlab.derivation.vocabulary import recognised
 
 _NAMES = ("f", "f'", "f''")
-_SERIES_TERMS = 26
+_SERIES_TERMS = 36
 _MOST_ROOTS = 24
 Pair = tuple[float, float]
 Verdict = tuple[dict[str, float], tuple[str, ...]]

@@ -131,24 +131,46 @@ def _within(bound: float) -> Expr:
 
 
 def inverted(expression: Expr, side: int) -> Iterator[Form]:
-    """Yield an algebraic expression in 1 / |x|, and without the difference of a root and what is nearly it."""
-    if expression.atoms(exp, log, sympy.Function) or size(expression) > _SMALL:
+    """Yield an expression in 1 / |x|, and without the difference of a root and what is nearly it."""
+    opened = expanded(expression)
+    if opened.atoms(exp) or size(opened) > _SMALL:
         return
-    yield from _conjugated(Form(expression))
+    if not opened.atoms(sympy.Function):
+        yield from _conjugated(Form(opened))
     y = Symbol("y", positive=True)
-    far = sympy.powsimp(sympy.factor(expression.subs(X, side / y)))
-    far = far.replace(
-        lambda n: isinstance(n, sympy.Pow) and n.exp.is_Rational and n.exp.q == 2,
-        lambda n: _root_out(n, y),
-    )
-    made = Form(sympy.cancel(far) if not far.atoms(sympy.Pow) else sympy.factor(far), {y: 1 / Size(X)})
-    yield Form(made.expression, made.names, kind="in 1 / |x|")
-    yield Form(made.expression, made.names, paired=True, kind="in 1 / |x|, in turn")
-    yield from _conjugated(made)
+    logarithm = Symbol("log_y", real=True)
+    far = _in_inverse(opened.subs(X, side / y), y, logarithm)
+    far = sympy.cancel(far) if not far.atoms(sympy.Pow) else sympy.factor(far)
+    names = {y: 1 / Size(X), logarithm: -log(Size(X))}
+    made = Form(far, names, kind="in 1 / |x|")
+    yield made
+    yield Form(far, names, paired=True, kind="in 1 / |x|, in turn")
+    if not opened.atoms(sympy.Function):
+        yield from _conjugated(made)
+
+
+def _in_inverse(node: Expr, y: Symbol, logarithm: Symbol) -> Expr:
+    """Write what functions are taken of so that no power of 1 / y is left in it that could be taken out."""
+    if node.is_Atom or node.is_number:
+        return node
+    made = node.func(*(_in_inverse(argument, y, logarithm) for argument in node.args))
+    if isinstance(made, log):
+        ratio = sympy.cancel(sympy.together(made.args[0]))
+        top, bottom = sympy.fraction(ratio)
+        (i, a), (j, b) = _lowest(top, y), _lowest(bottom, y)
+        rest = sympy.cancel(ratio / (a / b * y ** (i - j)) - 1)
+        return log(a / b) + (i - j) * logarithm + (Log1p(sympy.factor(rest)) if rest != 0 else 0)
+    if isinstance(made, sympy.Function):
+        return made.func(*(sympy.powsimp(sympy.factor(argument)) for argument in made.args))
+    if made.is_Pow and made.exp.is_Rational and made.exp.q == 2:
+        return _root_out(sympy.powsimp(sympy.factor(made)), y) if made.is_Pow else made
+    return made
 
 
 def _root_out(root: Any, y: Symbol) -> Expr:
     """Take powers of 1 / y out of a root."""
+    if not root.is_Pow:
+        return root
     top, bottom = sympy.fraction(sympy.together(root.base))
     factor, rest = bottom.as_independent(y, as_Add=False)
     if rest.is_Pow and rest.base == y and rest.exp.is_Integer and rest.exp % 2 == 0:
@@ -204,8 +226,8 @@ class Decaying:
         self.names: dict[Symbol, Expr] = {}
         self._groups: list[tuple[Expr, Symbol]] = []
         self._functions: dict[Expr, Symbol] = {}
+        self._logarithms: dict[Symbol, Expr] = {}
         self.decaying: set[Symbol] = set()
-        self.steepest = 1.0
 
     def rewrite(self, node: Expr, peel: bool) -> Expr:
         """Return the expression in symbols for exponentials and for other functions."""
@@ -262,6 +284,12 @@ class Decaying:
             decay = -abs(on_main) * Size(self.main)
         else:
             decay = -sign * inside
+        if self.cap is None:
+            # On this side, where it is used, the size is the input itself: a sum with it may end.
+            self._logarithms[symbol] = -sign * inside
+        else:
+            self._logarithms[symbol] = Symbol(f"log_{symbol}", real=True)
+            self.names[self._logarithms[symbol]] = decay
         self.names[symbol] = exp(decay)
         # The exponential of the base is symbol ** -sign.
         self._groups.append((-sign * inside, symbol))
@@ -283,8 +311,7 @@ class Decaying:
         if not peel and i == j and lead != 1:
             return self._plain_logarithm(ratio)
         rest = sympy.cancel(ratio / (lead * t ** (i - j)) - 1)
-        power = Symbol(f"log_{t}", real=True)
-        self.names[power] = self.names[t].args[0]
+        power = self._logarithms[t]
         return (
             log(lead) + (i - j) * power + self._function(Log1p(_tidy(rest)))
             if rest != 0
@@ -455,7 +482,7 @@ def series(coefficients: list[Any], order: int) -> Iterator[Form]:
     if len(powers) < 2:
         return
     step = 2 if all((k - powers[0]) % 2 == 0 for k in powers) else 1
-    for count in (3, 5, 7, 9, 12):
+    for count in (3, 5, 7, 9, 12, 16):
         chosen = coefficients[powers[0] : powers[0] + count * step : step]
         numbers = [sympy.Float(float(c)) for c in reversed(chosen)]
         yield Form(Series(X, Integer(powers[0]), Integer(step), *numbers), kind="series")

@@ -19,7 +19,7 @@ from actlab.derivation.lowering import Form, Lowering, X, program
 from actlab.derivation.pieces import Branch, Leaf, Tree
 from actlab.derivation.program import Operand, Program
 from actlab.derivation.proof import LIMITS, Array, Proof
-from actlab.derivation.vocabulary import Size, Within
+from actlab.derivation.vocabulary import Size, Within, recognised
 
 SAFE = 0.65  # of the bound: between the points of the proof an error may be a little greater
 MOST_STRETCHES = 4
@@ -101,7 +101,7 @@ class Chooser:
             yes = self._add(tree.yes, smooth, lowering, 2 * place + 1)
             no = self._add(tree.no, smooth, lowering, 2 * place + 2)
             lowering.add(Form(X))
-            return lowering.choice(lowering.condition(tree.condition), yes, no)
+            return lowering.choice(lowering.condition(recognised(tree.condition)), yes, no)
         return self._leaf(smooth[tree], lowering, self.piece == place)
 
     def _leaf(self, leaf: Smooth, lowering: Lowering, here: Array) -> Operand:
