@@ -1,7 +1,7 @@
 """A straight-line program over tensors: what a derived activation runs, and what it prints.
 
-Every step is one operation of a small vocabulary over earlier steps. Calling a program and printing it read the
-same table, so a printed program computes what the called one does, to the last bit.
+Every step is one operation of a small vocabulary over earlier steps. Calling a program and printing it read
+the same table, so a printed program computes what the called one does, to the last bit.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OTHERS = {
     "neg": Operation(lambda a: -a, "-{0}"),
     "not": Operation(lambda a: ~a, "~{0}"),
     "abs": Operation(torch.abs, "torch.abs({0})"),
-    # Beside a parameter that is trained, autograd goes through it: at 0 it then has the slope of its left side.
+    # Beside a trained parameter autograd goes through it: at 0 it then has the slope of its left side.
     "size": Operation(lambda a: torch.where(a > 0, a, -a), "torch.where({0} > 0, {0}, -{0})", 2),
     "square": Operation(torch.square, "torch.square({0})"),
     "sqrt": Operation(torch.sqrt, "torch.sqrt({0})", 3),
@@ -83,7 +83,7 @@ NAMES: Mapping[str, Any] = {"torch": torch, "numerics": numerics, "kernels": ker
 
 @dataclass(frozen=True)
 class Step:
-    """One step: an operation, its operands, and for a polynomial the coefficients, the highest power first."""
+    """One step: an operation, its operands, and a polynomial's coefficients, the highest power first."""
 
     operation: str
     operands: tuple[Operand, ...]
