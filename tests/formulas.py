@@ -15,10 +15,8 @@ from actlab._expression import to_sympy
 from actlab.derivation.derived import Derived, derive
 from tests.truth import taylor
 
-_UNARY = (
-    "exp({}) log1p(({})**2) expm1({}) tanh({}) sigmoid({}) softplus({}) erf({}) erfc({}) sin({}) cos({}) atan({}) "
-    "abs({}) -({})"
-).split() + ["sqrt(1 + ({})**2)", "({})**2"]
+_NAMES = ("exp", "expm1", "tanh", "sigmoid", "softplus", "erf", "erfc", "sin", "cos", "atan", "abs", "-")
+_UNARY = [*(f"{name}({{}})" for name in _NAMES), "log1p(({})**2)", "sqrt(1 + ({})**2)", "({})**2"]
 _BINARY = ["({}) + ({})", "({}) - ({})", "({}) * ({})", "({}) / (1 + ({})**2)", "min({}, {})", "max({}, {})"]
 _LEAVES = st.sampled_from(["x", "x", "x", "0.5 * x", "2 * x", "1", "0.5", "3", "-x"])
 
@@ -32,7 +30,9 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 FORMULAS = st.recursive(_LEAVES, _grown, max_leaves=5)
 # Points at which the ball arithmetic is asked: not those of the proof.
-POINTS = np.concatenate([s * np.array([1e-9, 3e-4, 0.0123, 0.31, 1.07, 2.9, 7.7, 19.3, 41.0]) for s in (-1, 1)])
+POINTS = np.concatenate(
+    [s * np.array([1e-9, 3e-4, 0.0123, 0.31, 1.07, 2.9, 7.7, 19.3, 41.0]) for s in (-1, 1)]
+)
 _STRETCH = re.compile(r"(f'*) from (\S+) to (\S+) in (float\d+)")
 # Between its points a proof sees less than there is.
 _SLACK = 4
@@ -52,6 +52,7 @@ def check(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
     """What is wrong with the programs of a formula, by ball arithmetic."""
     found = derived(to_sympy(text), {})
     tree = ast.parse(text, mode="eval").body
+    programs = {"f": found.forward, "f'": found.derivative, "f''": found.second}
     wrong = []
     for x in POINTS.astype(np.float32).astype(float).tolist():
         try:
@@ -59,8 +60,8 @@ def check(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
         except (ArithmeticError, ValueError):
             continue  # no value, or none that can be enclosed
         true = [float(ball.mid()) for ball in balls]
-        for order, name, made in zip(range(3), ("f", "f'", "f''"), (found.forward, found.derivative, found.second)):
-            if branch and order or not math.isfinite(true[order]):
+        for order, (name, made) in enumerate(programs.items()):
+            if (branch and order) or not math.isfinite(true[order]):
                 continue
             for dtype in (torch.float64, torch.float32):
                 info = torch.finfo(dtype)

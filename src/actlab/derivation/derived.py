@@ -1,4 +1,4 @@
-"""A formula, and everything that follows from it: programs for its value and derivatives, facts, and a proof."""
+"""A formula, and all that follows from it: programs for its value and derivatives, facts, and a proof."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import sympy
 from sympy import Expr
 
-from actlab.derivation import forms, jets
+from actlab.derivation import decays, forms, jets
 from actlab.derivation.kinks import kinks_of
 from actlab.derivation.lowering import X
 from actlab.derivation.pieces import Leaf, Tree, leaves, mapped, pieces
@@ -22,7 +22,7 @@ from actlab.derivation.stable import Chooser, Smooth
 from actlab.derivation.vocabulary import recognised
 
 _NAMES = ("f", "f'", "f''")
-_SERIES_TERMS = 26
+_SERIES_TERMS = 36
 _MOST_ROOTS = 24
 Pair = tuple[float, float]
 Verdict = tuple[dict[str, float], tuple[str, ...]]
@@ -43,8 +43,8 @@ class Derived:
         slopes: The derivatives there.
         range: The least and the greatest value, or what they tend to.
         monotonic: Whether the function never turns back.
-        worst: The worst error by function and dtype, such as ``"f' float32"``, in units of eps times what rounding
-            the input may move the value by.
+        worst: The worst error by function and dtype, such as ``"f' float32"``, in units of what rounding the
+            input may move the value by.
         inexact: One sentence for each stretch of the line where an error is above its bound.
     """
 
@@ -129,7 +129,7 @@ def _partial(
     own = {}
     for before, after in zip(leaves(tree), leaves(slopes), strict=True):
         formula = recognised(before.expression)
-        own[after] = Smooth(0, sympy.diff(formula, symbol), forms.main_of(formula), None)
+        own[after] = Smooth(0, sympy.diff(formula, symbol), decays.main_of(formula), None)
     made = Chooser(proof, 0, parameters, True).build(slopes, own)
     return made, _judged(proof, made, 0, tuple(parameters.values()), f"the derivative by {name}")
 
@@ -140,7 +140,7 @@ def _pair(values: Array) -> Pair:
 
 def _smooth(leaf: Leaf) -> tuple[Smooth, ...]:
     formula = recognised(leaf.expression)
-    main = forms.main_of(formula)
+    main = decays.main_of(formula)
     coefficients = forms.taylor(leaf.expression, _SERIES_TERMS)
     made, derivative = [], formula
     for order in range(3):
@@ -163,14 +163,14 @@ def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[tuple[float, ..
             borders.add(min(border, key=lambda x: len(repr(x))))
         elif j == i + 1 and len(roots) < _MOST_ROOTS:
             for order in range(3):
-                if known.high[order, i] * known.high[order, j] < 0:
+                if np.sign(known.high[order, i]) * np.sign(known.high[order, j]) < 0:
                     roots.add(_bisected(tree, parameters, low, high, order)[1])
     roots |= _fading(known)
     return tuple(sorted(roots)), tuple(sorted(borders))
 
 
 def _fading(known: jets.Truth) -> set[float]:
-    """Return points where a value is about to leave the normal numbers: a product underflows before it ends."""
+    """Return points where a value is about to leave the normal numbers: a factor of it may have left."""
     found: set[float] = set()
     for row in np.abs(known.high[:3]):
         for bound in (1e-305, 1e-35):

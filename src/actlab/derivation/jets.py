@@ -1,6 +1,6 @@
 """The truth about a formula: value and three derivatives at a point, in as many digits as it takes.
 
-Nothing here knows how a program computes. Every point is evaluated in two precisions, and in more until the two
+Nothing here knows how a program computes. Every point is evaluated in two precisions, and in more until they
 agree.
 """
 
@@ -318,9 +318,8 @@ def exact(tree: Tree, x: Any, parameters: Mapping[str, float]) -> tuple[list[Any
     for bits in ladder:
         try:
             now = at(tree, x, parameters, bits)
-            if before is not None and before[1] == now[1]:
-                if all(_agree(a, b, bits) for a, b in zip(before[0], now[0], strict=True)):
-                    return now
+            if before is not None and before[1] == now[1] and _all_agree(before[0], now[0], bits):
+                return now
             before = now
         except Undefined:
             failures += 1
@@ -329,6 +328,10 @@ def exact(tree: Tree, x: Any, parameters: Mapping[str, float]) -> tuple[list[Any
         except (OverflowError, MemoryError) as error:
             raise Undefined from error
     raise Undefined
+
+
+def _all_agree(before: list[Any], now: list[Any], bits: int) -> bool:
+    return all(_agree(a, b, bits) for a, b in zip(before, now, strict=True))
 
 
 def _agree(a: Any, b: Any, bits: int) -> bool:

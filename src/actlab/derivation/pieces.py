@@ -40,7 +40,9 @@ class TooManyPieces(UsageError):
     """The formula has more pieces than are worth telling apart."""
 
     def __init__(self) -> None:
-        super().__init__(f"the formula has more than {MOST_PIECES} pieces; use fewer of abs, min, max and where")
+        super().__init__(
+            f"the formula has more than {MOST_PIECES} pieces; use fewer of abs, min, max and where"
+        )
 
 
 def pieces(expression: Expr) -> Tree:
@@ -108,8 +110,9 @@ def _choice(node: Any) -> tuple[Any, Expr, Expr]:
         return condition, value, Piecewise(*rest) if rest else sympy.nan
     # A constant last: it is taken where both are equal, and its slope is 0.
     first, *others = sorted(node.args, key=lambda a: (not a.has(X), sympy.default_sort_key(a)))
-    other = node.func(*others)
-    return (first > other if isinstance(node, sympy.Max) else first < other), first, other
+    greater = isinstance(node, sympy.Max)
+    condition = sympy.And(*(first > other if greater else first < other for other in others))
+    return condition, first, node.func(*others)
 
 
 def _bound(condition: Any) -> tuple[bool, Any] | None:

@@ -1,7 +1,7 @@
 """A straight-line program over tensors: what a derived activation runs, and what it prints.
 
-Every step is one operation of a small vocabulary over earlier steps. Calling a program and printing it read the
-same table, so a printed program computes what the called one does, to the last bit.
+Every step is one operation of a small vocabulary over earlier steps. Calling a program and printing it read
+the same table, so a printed program computes what the called one does, to the last bit.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OTHERS = {
     "neg": Operation(lambda a: -a, "-{0}"),
     "not": Operation(lambda a: ~a, "~{0}"),
     "abs": Operation(torch.abs, "torch.abs({0})"),
-    # Beside a parameter that is trained, autograd goes through it: at 0 it then has the slope of its left side.
+    # Beside a trained parameter autograd goes through it: at 0 it then has the slope of its left side.
     "size": Operation(lambda a: torch.where(a > 0, a, -a), "torch.where({0} > 0, {0}, -{0})", 2),
     "square": Operation(torch.square, "torch.square({0})"),
     "sqrt": Operation(torch.sqrt, "torch.sqrt({0})", 3),
@@ -77,13 +77,22 @@ _OTHERS = {
     "spread": Operation(lambda x, a: torch.zeros_like(x) + a, "torch.zeros_like({0}) + {1}"),
 }
 OPERATIONS: Mapping[str, Operation] = {**_BINARY, **_OTHERS}
+_ATOM, _LONG = 9, 66  # what needs no brackets; characters of an expression that gets a name
+_LEVELS = {
+    **dict.fromkeys(("gt", "ge", "lt", "le", "eq"), 1),
+    **dict.fromkeys(("and", "or"), 2),
+    **dict.fromkeys(("add", "sub", "lift", "spread"), 5),
+    **dict.fromkeys(("mul", "div"), 6),
+    **dict.fromkeys(("neg", "not"), 7),
+    "power": 8,
+}
 # What text of a printed program may refer to.
 NAMES: Mapping[str, Any] = {"torch": torch, "numerics": numerics, "kernels": kernels, "inf": math.inf}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: an operation, its operands, and for a polynomial the coefficients, the highest power first."""
+    """One step: an operation, its operands, and a polynomial's coefficients, the highest power first."""
 
     operation: str
     operands: tuple[Operand, ...]
@@ -146,18 +155,38 @@ class Program:
         Returns:
             The statements; beside the inputs they name ``torch`` and actlab's ``numerics`` and ``kernels``.
         """
-        names = list(self.inputs)
-        written = []
+        texts: list[tuple[str, int]] = [(name, _ATOM) for name in self.inputs]
+        uses = [0] * (len(self.inputs) + len(self.steps))
         for step in self.steps:
-            operands = [names[o] if isinstance(o, int) else _literal(o) for o in step.operands]
-            if step.coefficients:
-                text = f"numerics.polynomial({operands[0]}, {tuple(step.coefficients)!r})"
-            else:
-                text = OPERATIONS[step.operation].text.format(*operands)
-            written.append(text)
-            names.append(f"v{len(names)}")
-        named = [f"{name} = {text}" for name, text in zip(names[len(self.inputs) :], written, strict=True)]
-        return [*named[:-1], f"return {written[-1]}"]
+            for operand in step.operands:
+                if type(operand) is int:
+                    uses[operand] += 2 if step.operation == "size" else 1  # whose text has it more than once
+        named = []
+        for step in self.steps:
+            text, level = _written(step, texts)
+            number = len(texts)
+            if number + 1 == len(uses):
+                return [*named, f"return {text}"]
+            if uses[number] > 1 or len(text) > _LONG:
+                named.append(f"v{number} = {text}")
+                text, level = f"v{number}", _ATOM
+            texts.append((text, level))
+        raise AssertionError("a program has a step")
+
+
+def _written(step: Step, texts: Sequence[tuple[str, int]]) -> tuple[str, int]:
+    """Return a step as Python and how tightly it binds; its operands get brackets where they need them."""
+    operands = [texts[o] if type(o) is int else (_literal(float(o)), _ATOM) for o in step.operands]
+    if step.coefficients:
+        return f"numerics.polynomial({operands[0][0]}, {tuple(step.coefficients)!r})", _ATOM
+    shape = OPERATIONS[step.operation].text
+    level = _LEVELS.get(step.operation, _ATOM)
+    if step.operation in _BINARY or level != _ATOM:
+        # What stands at the right of - or / is bracketed if it binds no tighter.
+        inner = [text if own >= level + place else f"({text})" for place, (text, own) in enumerate(operands)]
+    else:
+        inner = [text for text, _ in operands]
+    return shape.format(*inner), level
 
 
 def _literal(value: float) -> str:

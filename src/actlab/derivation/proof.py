@@ -151,7 +151,7 @@ def _ends(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Array:
 
 
 def _limit(values: Array) -> float:
-    """Return the limit of a sequence: its last value, infinity where it only grows, NaN where it does neither."""
+    """Return the limit of a sequence: its last value, infinity where it only grows, or NaN."""
     if np.isnan(values).any():
         return math.nan
     last, before = float(values[-1]), float(values[-7])

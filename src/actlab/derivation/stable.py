@@ -14,12 +14,12 @@ import numpy as np
 import sympy
 from sympy import Expr
 
-from actlab.derivation import forms
+from actlab.derivation import decays, forms
 from actlab.derivation.lowering import Form, Lowering, X, program
 from actlab.derivation.pieces import Branch, Leaf, Tree
 from actlab.derivation.program import Operand, Program
 from actlab.derivation.proof import LIMITS, Array, Proof
-from actlab.derivation.vocabulary import Size, Within
+from actlab.derivation.vocabulary import Size, Within, recognised
 
 SAFE = 0.65  # of the bound: between the points of the proof an error may be a little greater
 MOST_STRETCHES = 4
@@ -101,7 +101,7 @@ class Chooser:
             yes = self._add(tree.yes, smooth, lowering, 2 * place + 1)
             no = self._add(tree.no, smooth, lowering, 2 * place + 2)
             lowering.add(Form(X))
-            return lowering.choice(lowering.condition(tree.condition), yes, no)
+            return lowering.choice(lowering.condition(recognised(tree.condition)), yes, no)
         return self._leaf(smooth[tree], lowering, self.piece == place)
 
     def _leaf(self, leaf: Smooth, lowering: Lowering, here: Array) -> Operand:
@@ -118,7 +118,7 @@ class Chooser:
             return lowering.add(known[0].form)
         for other in (expression, *forms.by_tanh(expression)):
             if _cheapest(known, here) is None:
-                known += self.score(forms.capped(other, self.parameters, leaf.main))
+                known += self.score(decays.capped(other, self.parameters, leaf.main))
         whole = _cheapest(known, here)
         if whole is not None:
             return lowering.add(whole.form)
@@ -159,7 +159,7 @@ class Chooser:
             return [[Stretch(math.inf, one.form)]]
         own = leaf.derivative
         for other in dict.fromkeys((own, forms.halved(own), *forms.by_tanh(own))):
-            known = known + self.score(forms.decaying(other, side, self.parameters, leaf.main))
+            known = known + self.score(decays.decaying(other, side, self.parameters, leaf.main))
         good = _good(known, mask)
         if good:
             return [[Stretch(math.inf, k.form)] for k in good[:4]]

@@ -111,7 +111,7 @@ def recognised(expression: Expr) -> Expr:
     known: dict[Expr, Expr] = {}
 
     def rewrite(node: Expr) -> Expr:
-        if node.is_Atom:
+        if node.is_Atom or node.is_number:
             return node
         if node not in known:
             made = node.func(*(rewrite(argument) for argument in node.args))

@@ -1,0 +1,70 @@
+"""Any formula: it is derived without a crash, and what it gives is right or said to be inexact."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+
+from actlab._expression import to_sympy
+from actlab.derivation import derive
+from actlab.derivation.program import NAMES
+from tests.derivations import printed, sample
+from tests.formulas import FORMULAS, check
+
+# What was wrong once.
+KNOWN = [
+    "softplus(3)",
+    "where(x > 1, abs(x), softplus(1))",
+    "max(where(x > 0, -x, 0.5 * x), max(x, abs(2 * x)))",
+    "min(atan(x), expm1(x) + x - 0.5 * x)",
+    "log(1 + exp(-300 + x)) * 0",
+    "1 / x",
+    "log(x)",
+    "sqrt(x)",
+    "0 / (x - x + 1)",
+    "x**0.3",
+    "exp(exp(exp(x)))",
+    "tan(x)",
+]
+
+
+@pytest.mark.parametrize("formula", KNOWN)
+def test_known_formulas(formula):
+    if "tan(" in formula or formula in ("1 / x", "log(x)", "sqrt(x)", "x**0.3"):
+        derive(to_sympy(formula), {})  # there are points without a value
+    else:
+        assert check(formula) == []
+
+
+@pytest.mark.parametrize("formula", ["softplus(2 * x) - 2 * x", "log1p(x**2)", "atan(x) - x", "x - tanh(x)"])
+def test_cancelled_by_hand_no_more(formula):
+    derived = derive(to_sympy(formula), {})
+    assert derived.inexact == ()
+    assert check(formula) == []
+
+
+def _law(formula):
+    assert check(formula) == []
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(FORMULAS)
+def test_formulas_at_random(formula):
+    _law(formula)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(FORMULAS)
+def test_many_formulas_at_random(formula):
+    _law(formula)
+
+
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(FORMULAS)
+def test_printed_programs_of_formulas_at_random(formula):
+    derived = derive(to_sympy(formula), {})
+    for made in (derived.forward, derived.derivative, derived.second):
+        function = printed(made.lines(), made.inputs, NAMES)
+        torch.testing.assert_close(function(sample()), made(sample()), rtol=0, atol=0, equal_nan=True)
