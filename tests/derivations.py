@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import actlab
-from actlab._expression import to_sympy
+from actlab.derivation.grammar import read as to_sympy
 from actlab.activation import Activation, Facts
 from actlab.derivation.derived import Derived, derive
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from actlab._expression import to_sympy
+from actlab.derivation.grammar import read as to_sympy
 from actlab.derivation.derived import Derived, derive
 from tests.truth import taylor
 

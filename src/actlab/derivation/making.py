@@ -92,7 +92,7 @@ class FormulaActivation(Activation[...]):
             range=derived.range,
             monotonic=derived.monotonic,
             paper="made from its formula",
-            saves=derived.saves,  # type: ignore[arg-type]
+            saves=derived.saves,
             kinks=derived.kinks,
         )
         super().__init__(_face(recipe), facts)

@@ -77,7 +77,7 @@ _OTHERS = {
     "spread": Operation(lambda x, a: torch.zeros_like(x) + a, "torch.zeros_like({0}) + {1}"),
 }
 OPERATIONS: Mapping[str, Operation] = {**_BINARY, **_OTHERS}
-_ATOM, _LONG = 9, 66  # what needs no brackets; characters of an expression that gets a name
+_ATOM, _LONG = 9, 80  # what needs no brackets; characters of a line
 _LEVELS = {
     **dict.fromkeys(("gt", "ge", "lt", "le", "eq"), 1),
     **dict.fromkeys(("and", "or"), 2),
@@ -118,7 +118,7 @@ class Program:
         >>> program(torch.tensor([3.0]))
         tensor([11.])
         >>> program.lines()
-        ['v1 = x * x', 'return v1 + 2.0']
+        ['return x * x + 2.0']
     """
 
     inputs: tuple[str, ...]
@@ -161,17 +161,23 @@ class Program:
             for operand in step.operands:
                 if type(operand) is int:
                     uses[operand] += 2 if step.operation == "size" else 1  # whose text has it more than once
-        named = []
+        named: list[str] = []
+
+        def name(number: int) -> None:
+            named.append(f"v{len(named) + 1} = {texts[number][0]}")
+            texts[number] = (f"v{len(named)}", _ATOM)
+
         for step in self.steps:
             text, level = _written(step, texts)
-            number = len(texts)
-            if number + 1 == len(uses):
-                return [*named, f"return {text}"]
-            if uses[number] > 1 or len(text) > _LONG:
-                named.append(f"v{number} = {text}")
-                text, level = f"v{number}", _ATOM
+            inner = {o for o in step.operands if type(o) is int and not texts[o][0].isidentifier()}
+            while len(text) > _LONG and (longest := max(inner, key=lambda o: len(texts[o][0]), default=None)):
+                inner.remove(longest)
+                name(longest)
+                text, level = _written(step, texts)
             texts.append((text, level))
-        raise AssertionError("a program has a step")
+            if uses[len(texts) - 1] > 1:
+                name(len(texts) - 1)
+        return [*named, f"return {texts[-1][0]}"]
 
 
 def _written(step: Step, texts: Sequence[tuple[str, int]]) -> tuple[str, int]:
