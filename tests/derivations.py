@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import actlab
-from actlab.derivation.grammar import read as to_sympy
 from actlab.activation import Activation, Facts
 from actlab.derivation.derived import Derived, derive
+from actlab.derivation.grammar import read as to_sympy
 
 # Every element-wise formula of the catalogue.
 NAMES = tuple(name for name, known in actlab.catalogue.items() if not known.facts.gated)

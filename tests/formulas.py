@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from actlab.derivation.grammar import read as to_sympy
 from actlab.derivation.derived import Derived, derive
+from actlab.derivation.grammar import read as to_sympy
 from tests.truth import taylor
 
 _NAMES = ("exp", "expm1", "tanh", "sigmoid", "softplus", "erf", "erfc", "sin", "cos", "atan", "abs", "-")

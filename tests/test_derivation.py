@@ -9,8 +9,8 @@ import sympy
 import torch
 
 import actlab
-from actlab.derivation.grammar import read as to_sympy
 from actlab.derivation.derived import derive
+from actlab.derivation.grammar import read as to_sympy
 from actlab.derivation.lowering import Form, X, program
 from actlab.derivation.pieces import MOST_PIECES, TooManyPieces, leaves, pieces
 from actlab.derivation.program import NAMES, Builder

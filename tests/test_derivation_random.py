@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from actlab._expression import to_sympy
-from actlab.derivation import derive
+from actlab.derivation.derived import derive
+from actlab.derivation.grammar import read as to_sympy
 from actlab.derivation.program import NAMES
 from tests.derivations import printed, sample
 from tests.formulas import FORMULAS, check

@@ -10,6 +10,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -418,7 +419,7 @@ def test_everything_that_takes_a_spec_takes_a_formula():
     assert isinstance(model[1].activation, FormulaActivation)
     assert actlab.check("formula:x*tanh(x)", only=["shape", "gradient", "vmap", "pickle", "deepcopy"]).passed
     assert actlab.check("mish", reference=f"formula:{MISH}", only=["reference"]).passed
-    panels, missing = functions(["formula:x*tanh(x)", "relu", "nothing.py:Here"])
+    panels, missing = functions(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
     assert [line["name"] for line in panels[0]["lines"]] == ["formula:x*tanh(x)", "relu"]
     assert missing == {"nothing.py:Here": "a module of your own"}
     known = dict(properties(formula(SWISH, parameters={"beta": 1.5})))
