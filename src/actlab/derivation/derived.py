@@ -136,7 +136,7 @@ def _partial(
 
 
 def _pair(values: Array) -> Pair:
-    return float(values[0]), float(values[1])
+    return float(values[0]) + 0.0, float(values[1]) + 0.0  # -0.0 is 0
 
 
 def _smooth(leaf: Leaf) -> tuple[Smooth, ...]:
