@@ -129,6 +129,18 @@ def test_stays_exact_for_other_parameters(beta):
     )
 
 
+@pytest.mark.parametrize("beta", [0.001, 0.3, 2.0])
+def test_nothing_is_cut_off_for_the_parameters_of_the_proof(beta):
+    derived, _ = made("x * tanh(exp(beta * x))", {"beta": 1.0})
+    x = torch.linspace(-3, 3, 201, dtype=torch.float64) / beta
+    e, t = torch.exp(beta * x), torch.tanh(torch.exp(beta * x))
+    slope = 1 - t * t
+    torch.testing.assert_close(derived.forward(x, beta), x * t)
+    torch.testing.assert_close(derived.derivative(x, beta), t + x * beta * e * slope)
+    second = beta * e * slope * (2 + beta * x * (1 - 2 * e * t))
+    torch.testing.assert_close(derived.second(x, beta), second, rtol=1e-6, atol=1e-12)
+
+
 def test_what_cannot_be_had_is_said():
     # The difference of two logarithms that meet everywhere: there is no rule for it.
     derived, _ = made("log(1 + x**2 + exp(sin(x))) - log(2 + x**2 + exp(sin(x)))", {})

@@ -181,8 +181,9 @@ def capped(expression: Expr, parameters: Mapping[str, float], main: Expr) -> Ite
             if not whole.has(X):
                 yield Form(whole, writer.names, kind="one exponential")
                 continue
-            end = Integer(cap if main == X else 1000)
-            for bound, paired in ((end, False), (sympy.oo, False), (sympy.oo, True)):
+            # How far x has to go is known where the exponent is x itself, without a parameter.
+            ends = [(Integer(cap), False)] if main == X else []
+            for bound, paired in (*ends, (sympy.oo, False), (sympy.oo, True)):
                 near = Within(X, -(Integer(10) ** 9), bound)
                 yield Form(whole.xreplace({X: near}), writer.names, paired, "one exponential")
 

@@ -129,13 +129,14 @@ def _partial(
     own = {}
     for before, after in zip(leaves(tree), leaves(slopes), strict=True):
         formula = recognised(before.expression)
-        own[after] = Smooth(0, sympy.diff(formula, symbol), decays.main_of(formula), None)
+        coefficients = forms.taylor(after.expression, _SERIES_TERMS)
+        own[after] = Smooth(0, sympy.diff(formula, symbol), decays.main_of(formula), coefficients)
     made = Chooser(proof, 0, parameters, True).build(slopes, own)
     return made, _judged(proof, made, 0, tuple(parameters.values()), f"the derivative by {name}")
 
 
 def _pair(values: Array) -> Pair:
-    return float(values[0]), float(values[1])
+    return float(values[0]) + 0.0, float(values[1]) + 0.0  # -0.0 is 0
 
 
 def _smooth(leaf: Leaf) -> tuple[Smooth, ...]:

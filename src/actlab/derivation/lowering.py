@@ -184,7 +184,11 @@ class Lowering:
         if self._paired:
             result = self._in_turn(above, below)
             if constant != 1:
-                result = number(constant) if result == 1.0 else self.build("mul", result, number(constant))
+                result = (
+                    number(constant)
+                    if isinstance(result, float)
+                    else self.build("mul", result, number(constant))
+                )
             if divisor != 1:
                 result = self.build("div", result, number(divisor))
         else:

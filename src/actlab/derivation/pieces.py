@@ -134,7 +134,7 @@ def _bound(condition: Any) -> tuple[bool, Any] | None:
 def _solved(condition: Any) -> Any:
     """Return a condition on x alone with x on its left side: nothing is rounded when it is decided."""
     found = _bound(condition)
-    if found is None or condition.lhs == X:
+    if found is None or (condition.lhs == X and condition.rhs.is_number):
         return condition
     above, place = found
     strict = isinstance(condition, sympy.Gt | sympy.Lt)

@@ -181,7 +181,9 @@ class Chooser:
         near = outward[np.abs(self.x[outward]) < 1e3]
         sound = [k for k in known if (k.error[near] <= 1).all()] or known[:1]
         cheap = sorted(sound, key=lambda k: k.cost)[:3]
-        return self.score(forms.clamped(k.form, bound) for k in cheap for bound in _BOUNDS)
+        # With other parameters a function may still change where it does not with these.
+        bounds = _BOUNDS[:2] if self.parameters else _BOUNDS
+        return self.score(forms.clamped(k.form, bound) for k in cheap for bound in bounds)
 
     def _chain(self, stretches: list[Stretch], lowering: Lowering) -> Operand:
         *inner, last = stretches
