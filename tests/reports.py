@@ -173,7 +173,7 @@ def all_diverged():
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # two of Playwright's loops do not go together
 def browser():
     """Return a real browser."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import actlab
 from actlab._errors import UsageError
 from actlab.engines import processes, shared_folder, sharing, workers
 from tests.fleet_runs import SHM, gone, in_memory, in_shm, workers_of
@@ -172,3 +173,23 @@ def in_session(number):
             if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == number:
                 found.append(int(place.name))
     return found
+
+
+SHIFTED = """
+import torch
+
+class Shifted(torch.nn.Module):
+    def forward(self, x):
+        return torch.tanh(x) + {}
+"""
+
+
+def test_processes_go_along_to_another_folder(tmp_path, monkeypatch):
+    data = actlab.load_data("digits")
+    for name, shift in (("first", "0.0"), ("second", "1.0")):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        Path("here.py").write_text(SHIFTED.format(shift))
+        both = [actlab.compare(["here.py:Shifted"], data, epochs=2, jobs=jobs).results for jobs in (2, 1)]
+        assert both[0]["loss"].notna().all()
+        assert both[0]["loss"].tolist() == both[1]["loss"].tolist()

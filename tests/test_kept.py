@@ -43,10 +43,10 @@ def report(capsys, *more):
 
 
 def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_has_ended(tiny, capsys):
-    Path("own.py").write_text(WAITING)
+    Path("kept_own.py").write_text(WAITING)
     # The waiting one is known by its place in the order only: what is quick has ended before it begins.
     options = ["--data", tiny, *QUICK, "--inside", "--jobs", "1", "--out", "run"]
-    call = ["compare", "relu", "own.py:Waiting", *options]
+    call = ["compare", "relu", "kept_own.py:Waiting", *options]
     child = subprocess.Popen([sys.executable, "-m", "actlab", *call], start_new_session=True)
     end = time.monotonic() + 60
     while not Path("started").exists() and time.monotonic() < end:
@@ -66,7 +66,7 @@ def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_h
     assert found.verdicts.empty
     assert found.results["activation"].to_list() == ["relu"] * 3
     assert found.results["score"].notna().all()
-    assert found.ranking["activation"].to_list() == ["relu", "own.py:Waiting"]
+    assert found.ranking["activation"].to_list() == ["relu", "kept_own.py:Waiting"]
     assert found.ranking["rank"].isna().all()
     assert set(found.inside["epoch"]) == {1, 2}
     assert len(found.history) == 6
@@ -222,14 +222,23 @@ class Mixed(torch.nn.Module):
 
 
 def test_ones_own_activations_have_curves_without_being_imported_again(tiny, capsys):
-    Path("own.py").write_text(OWN)
-    call = ["compare", "own.py:Gate", "own.py:Mixed", "torch.nn:GELU", "--data", tiny, "--epochs", "1"]
+    Path("kept_own.py").write_text(OWN)
+    call = [
+        "compare",
+        "kept_own.py:Gate",
+        "kept_own.py:Mixed",
+        "torch.nn:GELU",
+        "--data",
+        tiny,
+        "--epochs",
+        "1",
+    ]
     assert main([*call, "--out", "run", "--quiet"]) == 0
-    Path("own.py").write_text("raise SystemExit('imported')")
+    Path("kept_own.py").write_text("raise SystemExit('imported')")
     assert report(capsys)
     curves = found_in(Path("run")).curves
-    assert curves["activation"].unique().tolist() == ["own.py:Gate", "torch.nn:GELU"]
-    gate = curves[curves["activation"] == "own.py:Gate"]
+    assert curves["activation"].unique().tolist() == ["kept_own.py:Gate", "torch.nn:GELU"]
+    gate = curves[curves["activation"] == "kept_own.py:Gate"]
     s = 1 / (1 + np.exp(-1.5 * gate["x"]))
     np.testing.assert_allclose(gate["f"], gate["x"] * s, atol=1e-12)
     np.testing.assert_allclose(gate["f1"], s * (1 + 1.5 * gate["x"] * (1 - s)), atol=1e-12)

@@ -295,7 +295,8 @@ def test_train_writes_the_history_of_a_regression_and_says_what_it_shows(tmp_pat
     assert said.startswith("Best epoch: 3 of 3, with validation loss 0.")
     assert "Validation loss was still improving: the last epoch lowered it by 0.0" in said
     assert "ccuracy" not in said
-    assert names(tmp_path / "run") == ["hiplot.html", "history.csv", "history.json"]
+    files = ["hiplot.html", "history.csv", "history.json", "report.html", "training.json"]
+    assert names(tmp_path / "run") == files
     frame = pd.read_csv(tmp_path / "run/history.csv")
     assert list(frame) == COLUMNS
     rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)

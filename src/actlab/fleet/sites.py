@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -164,6 +165,8 @@ class Elsewhere:
     def __init__(self, executor: Executor, shared: Shared, device: str, found: Calibration) -> None:
         self.executor, self.shared, self.found = executor, shared, found
         self.relays = executor.number if device == "cpu" and isinstance(executor, Processes) else 0
+        # They may have begun elsewhere, and files of a person's modules are named from here.
+        self.place = os.getcwd() if isinstance(executor, Processes) else ""
 
     def room(self) -> int | None:
         """Return what the executor says, if it is one that can tell."""
@@ -172,7 +175,7 @@ class Elsewhere:
     def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
         """Let jobs begin, or wait for their turn."""
         calls = [
-            functools.partial(_in_process, job, self.shared, _beat(self.shared, job), self.found)
+            functools.partial(_in_process, job, self.shared, _beat(self.shared, job), self.found, self.place)
             for job in jobs
         ]
         return [_submitted(self.executor, call) for call in calls]
@@ -190,8 +193,10 @@ def _submitted(executor: Executor, call: Callable[[], Outcome]) -> Future[Outcom
         raise UsageError(f"the {type(executor).__name__} takes no more work: {reason}") from error
 
 
-def _in_process(job: Job, shared: Shared, tell: Tell, found: Calibration) -> Outcome:
-    """Train a fleet in a process that does nothing else meanwhile."""
+def _in_process(job: Job, shared: Shared, tell: Tell, found: Calibration, place: str) -> Outcome:
+    """Train a fleet in a process that does nothing else meanwhile, in a folder if it is one of ours."""
+    if place:
+        os.chdir(place)
     device = job.runs[0].device
     with arithmetic(found if found.hardware == hardware(device) else calibration(device)):
         return attempt(job.runs, job.fleet, _loaded(shared, device), tell, job.leg)
