@@ -30,6 +30,8 @@ bench: $(READY)  ## measure, each figure against a peer in the same run; writes 
 	$(BIN)/python -m benchmarks.verdicts
 	$(BIN)/python -m benchmarks.depth
 	$(BIN)/python -m benchmarks.inside --data-dir $(MNIST)
+	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.formula
 
 docs: $(READY)  ## write the generated pages
 	$(BIN)/python docs/make_pages.py

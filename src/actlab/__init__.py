@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from actlab.report.figures import plot_function
     from actlab.search import FleetSearchCV
     from actlab.swapping import swap
+    from actlab.timing import Timings, measure
 
 __all__ = [
     "Activation",
@@ -32,6 +33,7 @@ __all__ = [
     "FleetSearchCV",
     "FormulaWarning",
     "NeuralNet",
+    "Timings",
     "UsageError",
     "__version__",
     "catalogue",
@@ -43,6 +45,7 @@ __all__ = [
     "fused",
     "get",
     "load_data",
+    "measure",
     "nn",
     "plot_comparison",
     "plot_function",
@@ -60,6 +63,7 @@ _HOME = {
     "FleetSearchCV": "actlab.search",
     "NeuralNet": "actlab.nets",
     "catalogue": "actlab.functions",
+    "Timings": "actlab.timing",
     "check": "actlab.checking",
     "compare": "actlab.comparison",
     "elementwise": "actlab.activation",
@@ -67,6 +71,7 @@ _HOME = {
     "fused": "actlab._fused",
     "get": "actlab._spec",
     "load_data": "actlab.data",
+    "measure": "actlab.timing",
     "plot_comparison": "actlab.report.comparison_figures",
     "plot_function": "actlab.report.figures",
     "plot_history": "actlab.report.comparison_figures",

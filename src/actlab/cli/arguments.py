@@ -25,6 +25,10 @@ _EXAMPLES = {
         "actlab check mish torch.nn:GELU my_layers.py:MyActivation --skip compile",
         'actlab check "torch.nn:ELU(alpha=0.5)" --only value,kinks',
     ],
+    "time": [
+        "actlab time mish gelu",
+        'actlab time mish "formula:x*tanh(softplus(x))" --fused',
+    ],
     "train": [
         "actlab train --activation tanh",
         'actlab train --data mnist --data-dir ~/data --activation "elu(alpha=0.5)"',
@@ -66,6 +70,7 @@ def parser() -> _Parser:
         _add_list,
         _add_show,
         _add_check,
+        _add_time,
         _add_train,
         _add_compare,
         _add_report,
@@ -114,6 +119,18 @@ def _add_check(verbs: Any) -> None:
     add("--only", action="append", metavar="ROW,...", help="run these rows alone, such as kinks,value")
     add("--skip", action="append", metavar="ROW,...", help="do not run these rows, such as compile,export")
     add("--junit", type=Path, metavar="FILE", help="also write the rows as JUnit XML")
+    add("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_time(verbs: Any) -> None:
+    parser = _verb(verbs, "time", "measure activations beside torch.nn's own", run.timed)
+    add = parser.add_argument
+    spec = 'as for check: a name, package.module:Name, file.py:name or "formula:x*tanh(x)"'
+    add("targets", nargs="+", metavar="TARGET", help=spec)
+    add("--shape", default="1000,1000", metavar="N,...", help="of the input")
+    add("--dtype", default="float32", metavar="D", help="float32, float64, float16 or bfloat16")
+    add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
+    add("--fused", action="store_true", help="as compiled kernels; the first use compiles for seconds")
     add("--json", action="store_true", help="print one JSON object instead of text")
 
 

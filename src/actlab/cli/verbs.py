@@ -118,6 +118,33 @@ def check(arguments: argparse.Namespace) -> int:
     return DONE if all(report.passed for report in reports) else NO
 
 
+def timed(arguments: argparse.Namespace) -> int:
+    """Measure activations."""
+    import torch
+
+    from actlab.timing import measure
+    from actlab.training import device_problem, raise_problems
+
+    raise_problems([device_problem(arguments.device)])
+    try:
+        shape = [int(size) for size in arguments.shape.split(",")]
+    except ValueError:
+        raise UsageError(f"--shape is {arguments.shape!r}, not sizes such as 1000,1000") from None
+    dtype = getattr(torch, arguments.dtype, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise UsageError(f"--dtype is {arguments.dtype!r}, not float32, float64, float16 or bfloat16")
+    found = measure(
+        arguments.targets, shape=shape, dtype=dtype, device=arguments.device, fuse=arguments.fused
+    )
+    if arguments.json:
+        print(json.dumps(found.to_json()))
+        return DONE
+    about = found.about
+    said = f"{' x '.join(map(str, shape))} elements, {about['dtype']}, {about['device']}"
+    print(f"{said}, {about['threads']} thread{'s' * (about['threads'] > 1)}\n\n{found}")
+    return DONE
+
+
 def train(arguments: argparse.Namespace) -> int:
     """Train one net."""
     from actlab._files import output_folder

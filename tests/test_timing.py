@@ -1,0 +1,85 @@
+"""Timings: what is measured, how it is said, and what is refused. How fast anything is, is for benchmarks."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import actlab
+from actlab.cli import main
+from actlab.timing import interleaved
+from tests.commands import elsewhere, refused
+
+__all__ = ["elsewhere"]
+
+SMALL = {"shape": (16, 8)}
+
+
+def test_each_stands_beside_torchs_own_at_the_same_parameters():
+    found = actlab.measure(["relu", "elu(alpha=0.5)", "snake"], **SMALL)
+    assert [(row.name, row.peer) for row in found] == [
+        ("relu", "torch.nn.ReLU"),
+        ("torch.nn.ReLU", ""),
+        ("elu(alpha=0.5)", "torch.nn.ELU"),
+        ("torch.nn.ELU", ""),
+        ("snake", ""),
+    ]
+    for row in found:
+        assert row.forward > 0
+        assert math.isnan(row.ratio) == (row.peer == "")
+    whole = {row.name: row.forward + row.backward for row in found}
+    relu = next(iter(found))
+    assert relu.ratio == pytest.approx(whole["relu"] / whole["torch.nn.ReLU"])
+
+
+def test_what_is_kept_is_counted_in_bytes():
+    class Twice(nn.Module):
+        def forward(self, x):
+            return torch.sin(x) * torch.cos(x)  # keeps x, sin and cos
+
+    kept = {row.name: row.kept for row in actlab.measure(["tanh", Twice, torch.exp], **SMALL)}
+    assert kept["tanh"] == 4
+    assert kept["Twice"] == 12
+    assert kept["exp"] == 4
+    halves = {row.name: row.kept for row in actlab.measure(["tanh"], dtype=torch.float16, **SMALL)}
+    assert halves["tanh"] == 2
+
+
+def test_every_piece_is_timed_in_turn():
+    calls = []
+    work = {name: lambda name=name: calls.append(name) for name in "ab"}
+    interleaved(work, 2, {"a": 1, "b": 3})
+    assert "".join(calls) == "ab" + 2 * "abbb"
+
+
+def test_as_a_verb_it_fits_80_columns(capsys):
+    targets = ["relu", "formula:x*tanh(softplus(x)) + 0.001*x*sigmoid(3*x)"]
+    assert main(["time", *targets, "--shape", "32,4"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("32 x 4 elements, float32, cpu, ")
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert "torch.nn.ReLU" in out
+    assert main(["time", "mish", "--shape", "8", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in found["rows"]] == ["mish", "torch.nn.Mish"]
+    assert found["rows"][1]["ratio"] is None
+    assert found["about"]["shape"] == [8]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (["reluu"], "unknown activation 'reluu'; did you mean 'relu'?"),
+        (["relu", "--shape", "3,x"], "--shape is '3,x', not sizes such as 1000,1000"),
+        (["relu", "--shape", "0"], "there is nothing to measure"),
+        (["relu", "--dtype", "int8"], "--dtype is 'int8', not float32, float64, float16 or bfloat16"),
+        (["relu", "--device", "tpu"], "device is 'tpu', not cpu, cuda or cuda:N"),
+        (["torch.nn:GLU", "--shape", "3,3"], "target 'torch.nn:GLU' fails on (3, 3), torch.float32: "),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(call, said, capsys):
+    assert said in refused(capsys, "time", *call)
