@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
@@ -11,6 +12,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
 from actlab.report.page import write_report
+from tests.browser import offline
 from tests.reports import HOSTILE, all_diverged, browser, comparison, inside, training, unfinished  # noqa: F401
 
 LINES = "#parallel .run"
@@ -21,30 +23,13 @@ ROWS = "#runs-table tbody tr:not([hidden])"
 @pytest.fixture
 def opened(browser, tmp_path):  # noqa: F811
     """Return what opens a comparison's page; at the end nothing may have been asked for or complained of."""
-    contexts, wrong = [], []
+    with contextlib.ExitStack() as open_pages:
 
-    def open_page(made, **how):
-        write_report(made, tmp_path / "report.html")
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **how})
-        contexts.append(context)
-        context.route(
-            lambda url: not url.startswith("file:"),
-            lambda route: (wrong.append(route.request.url), route.abort()),
-        )
-        context.set_offline(True)
-        page = context.new_page()
-        page.on(
-            "console",
-            lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None,
-        )
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto((tmp_path / "report.html").as_uri())
-        return page
+        def open_page(made, **how):
+            write_report(made, tmp_path / "report.html")
+            return open_pages.enter_context(offline(browser, tmp_path / "report.html", **how))
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
+        yield open_page
 
 
 def whole():
