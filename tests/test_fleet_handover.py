@@ -175,7 +175,7 @@ def deadly(file, lives):
     return run(functools.partial(Deadly, file))
 
 
-@pytest.mark.parametrize("lives", [TRIES - 1, TRIES])
+@pytest.mark.parametrize("lives", [pytest.param(TRIES - 1, marks=pytest.mark.slow), TRIES])
 def test_a_run_of_which_processes_die_is_tried_three_times_and_touches_no_other(tmp_path, caplog, lives):
     others = [run(perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh")]
     poison = deadly(tmp_path / "lives", lives)

@@ -110,6 +110,7 @@ def test_one_formula_is_not_compared_with_itself(capsys):
     assert capsys.readouterr().err == "actlab: error: activation 'formula: x*tanh(x)' is given twice\n"
 
 
+@pytest.mark.slow
 def test_show_and_check_as_real_processes(tmp_path):
     shown = run("show", f"formula:{MISH}", "--out", "pictures", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr

@@ -67,6 +67,7 @@ def waited(condition, seconds=60):
 # -- killed ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_killed_goes_on_where_it_was(tmp_path, undisturbed):
     process = reliability.started(tmp_path / "run", "--jobs", "2")
     waited(lambda: recorded(tmp_path / "run") >= 3)
