@@ -69,7 +69,7 @@ class Lowering:
         return self._known[key]
 
     def _lower(self, node: Any) -> Operand:
-        if node.is_number:
+        if node.is_number and not node.has(Known, Size, Within):  # of which SymPy knows no value
             return number(node)
         if node.is_Symbol:
             return self.value(self._names[node]) if node in self._names else self._places[node]
