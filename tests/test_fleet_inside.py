@@ -322,6 +322,12 @@ def test_a_step_keeps_what_its_activations_need(activation, kept):
     assert kept_for_backward(perceptron(activation)(), torch.zeros(10, FEATURES)) == kept
 
 
+def test_counting_what_is_kept_draws_nothing_from_anybody():
+    before = torch.get_rng_state()
+    assert kept_for_backward(nn.Dropout(), torch.zeros(10, 8, requires_grad=True)) > 0
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_nothing_is_looked_at_that_is_not_finite():
     def broken():
         net = perceptron("relu")()

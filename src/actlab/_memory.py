@@ -10,7 +10,7 @@ def kept_for_backward(module: nn.Module, x: Tensor) -> int:
     """Return the bytes that autograd keeps of a forward pass, beside the weights and the inputs.
 
     Args:
-        module: A net; it is in training mode afterwards, and may have drawn random numbers.
+        module: A net; it is in training mode afterwards. Random numbers that it draws are not missed later.
         x: Inputs (n, ...).
 
     Examples:
@@ -26,7 +26,8 @@ def kept_for_backward(module: nn.Module, x: Tensor) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), hooks:
         outputs = module.train()(x)
         del outputs  # not before: what is kept would be freed, and its place used again
     return sum(kept.values())
