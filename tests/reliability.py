@@ -22,9 +22,9 @@ from typing import Any
 
 from benchmarks.reliability import outcome, recorded
 
+from actlab._files import LEDGER
 from actlab._ledger_file import MIGRATIONS
 from actlab.cli import main
-from actlab.cli.ledgers import NAME
 from actlab.ledger import Ledger
 from tests.ledgers import remounted
 
@@ -146,7 +146,7 @@ def together(folder: Path, epochs: int = 20) -> dict[str, Any]:
     call = ["compare", *THREE, *options("shared", epochs=epochs)]
     pair = [start(*call, "--jobs", "1", folder=folder) for _ in range(2)]
     said = [ended(process) for process in pair]
-    with Ledger(folder / "shared" / NAME, readonly=True) as ledger:
+    with Ledger(folder / "shared" / LEDGER, readonly=True) as ledger:
         runs = ledger.runs()
     third = here(*call[:-1], str(folder / "shared"))
     return {
@@ -192,7 +192,7 @@ def poisoned(folder: Path, lives: int, *more: str, before: int = 0, folds: int =
     call = ["compare", "relu", "poison.py:Poison", *options("p", *more, "--folds", str(folds), epochs=2)]
     statuses = [ended(start(*call, folder=folder))[0] for _ in range(before)]
     status, out, err = ended(start(*call, folder=folder))
-    with Ledger(folder / "p" / NAME, readonly=True) as ledger:
+    with Ledger(folder / "p" / LEDGER, readonly=True) as ledger:
         runs = ledger.runs()
     spent = lives - len((folder / "lives").read_bytes())
     again = ended(start(*call, folder=folder))
@@ -245,7 +245,7 @@ def read_only_disk(folder: Path) -> tuple[int, str, str]:
 def foreign(folder: Path) -> dict[str, tuple[int, str, str, bool]]:
     """Compare where another version's ledger is, and where none is but something of its name."""
     call = ["relu", *options(folder, epochs=1)]
-    file = folder / NAME
+    file = folder / LEDGER
     found = {}
     compared(*call)
     with contextlib.closing(sqlite3.connect(file)) as connection:

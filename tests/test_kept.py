@@ -86,6 +86,16 @@ def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_h
     assert said["files"] == ["run/report.html"]
 
 
+def test_before_anything_has_ended_there_is_a_page_that_says_so(capsys):
+    about = {"activations": ["relu", "tanh"], "metric": "accuracy", "tuned": [], "data": "digits"}
+    place = {"split": 0, "fold": 0, "seed": 0, "tuned": {}}
+    runs = [{**place, "activation": name, "key": name} for name in ("relu", "tanh")]
+    with Ledger("run/ledger.sqlite") as ledger:
+        ledger.begin(about, runs)
+    assert report(capsys).startswith("0 of 2 trainings are done; verdicts come when all are.")
+    assert "There are no runs." in Path("run/report.html").read_text(encoding="utf-8")
+
+
 def test_of_what_is_tuned_the_best_so_far_counts(tiny):
     begun = []
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from actlab._errors import UsageError
 
+LEDGER = "ledger.sqlite"  # in a comparison's folder
+
 
 def output_folder(path: str | os.PathLike[str]) -> Path:
     """Make the folder and prove that it can be written, before hours of work depend on it.

@@ -15,16 +15,17 @@ from actlab._contest import Done, chosen
 from actlab._curves import own_curves
 from actlab._errors import UsageError
 from actlab._experiment import Place
+from actlab._files import LEDGER
 from actlab._outcome import VERDICTS, circumstances, figures, history, inside
 from actlab._version import __version__
 from actlab.comparison import Comparison
 from actlab.data import Dataset
+from actlab.fleet.run import Result
 from actlab.ledger import Ledger
 from actlab.report.comparison_files import read_table
 from actlab.report.tables import plain_rows, write_csv, write_json
 from actlab.training import Trained, TrainSettings, history_frame
 
-LEDGER = "ledger.sqlite"
 TRAINING = "training.json"
 _PLACE = [field.name for field in dataclasses.fields(Place)]
 
@@ -76,7 +77,8 @@ def _unfinished(ledger: Ledger, about: Mapping[str, Any], runs: Sequence[Mapping
     verdicts = pd.DataFrame(columns=VERDICTS)
     seeds = len({place.seed for place in places.values()})
     so_far = {"done": len(done), "planned": len(places)}
-    rows = pd.DataFrame([{**figures(one), "key": one.key} for one in counted])
+    none = Done(Place("", 0, 0, 0, {}), Result(), math.nan)  # has the columns, if no run has ended
+    rows = pd.DataFrame([{**figures(one), "key": one.key} for one in counted or [none]])[: len(counted)]
     return Comparison(
         results=rows,
         history=history(counted),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actlab._errors import UsageError
-from actlab.cli.ledgers import NAME
+from actlab._files import LEDGER
 from actlab.cli.repeating import command_line
 from actlab.cli.saying import (
     DONE,
@@ -115,7 +115,7 @@ def _tuned(texts: list[str]) -> dict[str, list[Any]]:
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals or not values or name in found:
-            wrong = "names it twice" if name in found else "is not NAME=VALUE,VALUE"
+            wrong = "names it twice" if name in found else "is not LEDGER=VALUE,VALUE"
             raise UsageError(f"--tune {text!r} {wrong}; right is lr=0.003,0.01,0.03")
         found[name] = [_literal(value) for value in values.split(",")]
     return found
@@ -162,7 +162,7 @@ def _compared(
         found = actlab.comparison.compare(
             arguments.activations,
             dataset,
-            ledger=out / NAME,
+            ledger=out / LEDGER,
             executor=executor,
             verbose=0 if arguments.quiet else 1 + arguments.verbose,
             **design,
@@ -180,7 +180,7 @@ def _compared(
         "command": command_line(arguments, "compare", *arguments.activations, "--data", source),
     }
     found = dataclasses.replace(found, about=about)
-    files = [out / NAME, out / "cv_results.csv", *found.to_csv(out), *report_page(found, out / REPORT)]
+    files = [out / LEDGER, out / "cv_results.csv", *found.to_csv(out), *report_page(found, out / REPORT)]
     files += [out / page for page in pages]
     files += figures(arguments, found, out)
     logged = ""

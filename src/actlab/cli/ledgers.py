@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actlab._errors import UsageError
+from actlab._files import LEDGER
 from actlab.cli.saying import DONE, NO, wrapped
 
 if TYPE_CHECKING:
     from actlab.ledger import Ledger
 
-NAME = "ledger.sqlite"  # in a comparison's folder
 _ROWS = 20  # of a table for people
 
 
@@ -106,7 +106,7 @@ def merge(arguments: argparse.Namespace) -> int:
 def _opened(path: Path, readonly: bool = False) -> Ledger:
     from actlab.ledger import Ledger
 
-    return Ledger(path / NAME if path.is_dir() else path, readonly=readonly)
+    return Ledger(path / LEDGER if path.is_dir() else path, readonly=readonly)
 
 
 def _runs(number: int) -> str:
