@@ -115,7 +115,7 @@ def _tuned(texts: list[str]) -> dict[str, list[Any]]:
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals or not values or name in found:
-            wrong = "names it twice" if name in found else "is not LEDGER=VALUE,VALUE"
+            wrong = "names it twice" if name in found else "is not NAME=VALUE,VALUE"
             raise UsageError(f"--tune {text!r} {wrong}; right is lr=0.003,0.01,0.03")
         found[name] = [_literal(value) for value in values.split(",")]
     return found
