@@ -38,7 +38,7 @@ docs: $(READY)  ## write the generated pages
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[hiplot,dask,mlflow,report,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[hiplot,dask,mlflow,report,docs,dev]"
 	touch $@
 
 clean:  ## remove what the commands above made

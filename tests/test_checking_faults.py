@@ -195,7 +195,7 @@ def test_item_breaks_compilers(row):
         (nn.BatchNorm1d(8), "zero-dimensional", "not applicable"),
         (nn.Linear(8, 8), "kind", "pass"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_no_false_alarm(sound, row, status):
     assert one_row(sound, row).status == status, one_row(sound, row)

@@ -25,7 +25,7 @@ from tests.reports import HOSTILE, all_diverged, comparison
 __all__ = ["elsewhere", "tiny"]
 
 FILES = [f"{name}.{kind}" for name in ("functions", "learning", "comparison") for kind in ("png", "svg")]
-WITHOUT = 'figures need matplotlib: pip install "actlab[docs]"'
+WITHOUT = 'figures need matplotlib: pip install "actlab[figures]"'
 WRITTEN = ["$x^2$", "$unbalanced", "_hidden", "a_b\\input{x}", "\x1b[2J\x00", *HOSTILE]
 
 

@@ -76,7 +76,7 @@ def write_critical_difference(found: Demsar, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError('figures need matplotlib: pip install "actlab[docs]"') from error
+        raise UsageError('figures need matplotlib: pip install "actlab[figures]"') from error
     letters = int(found.ranks["activation"].str.len().max()) + 6
     figure = Figure(figsize=(4.5 + 2 * _LETTER * letters, 4), layout="constrained")
     ax = critical_difference(found, figure.subplots())

@@ -118,7 +118,7 @@ def check_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise UsageError('figures need matplotlib: pip install "actlab[docs]"') from error
+        raise UsageError('figures need matplotlib: pip install "actlab[figures]"') from error
 
 
 def shown(names: list[str], most: int = 26) -> dict[str, str]:
