@@ -17,10 +17,11 @@ test: $(READY)  ## the test suite without the tests marked slow
 test-all: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest
 
-lint: $(READY)  ## style, formatting and types
+lint: $(READY)  ## style, formatting, types, and that no import points back
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: $(READY)  ## measure, each figure against a peer in the same run; writes pages below docs/
 	$(BIN)/python -m benchmarks.functions

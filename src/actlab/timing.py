@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab._errors import UsageError
+from actlab._errors import UsageError, short
 from actlab._fused import fused
 from actlab._memory import kept_for_backward
 from actlab._places import kind_of
-from actlab._spec import short
 from actlab.checking.target import Target, resolve
 
 _LEAST = 0.02  # seconds that a sample takes at least

@@ -91,7 +91,7 @@ def _verb(verbs: Any, name: str, about: str, verb: Verb, example: str = "") -> _
     parser: _Parser = verbs.add_parser(
         name, help=about, description=about, epilog=epilog, formatter_class=_Help, allow_abbrev=False
     )
-    parser.set_defaults(run=verb)
+    parser.set_defaults(run=verb, parser=parser)
     return parser
 
 
