@@ -1,7 +1,7 @@
 """What the README and the documentation tell people to type is typed, in an empty folder, page by page.
 
 Fences of ``sh`` are commands, those of ``python`` run in one namespace, or are a file where the first line is
-a comment with its name. What cannot run has a comment before the fence that says why: ``<!-- not run: ... -->``.
+a comment with its name. What cannot run has a line before the fence that says why: ``<!-- not run: ... -->``.
 """
 
 import os
@@ -60,7 +60,7 @@ def run_command(line):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", filter(runs, PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*filter(runs, PAGES)], ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_and_program_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
