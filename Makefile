@@ -33,6 +33,7 @@ bench: $(READY)  ## measure, each figure against a peer in the same run; writes 
 	$(BIN)/python -m benchmarks.inside --data-dir $(MNIST)
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.formula
+	$(BIN)/python -m benchmarks.importing
 
 docs: $(READY)  ## write the generated pages
 	$(BIN)/python docs/make_pages.py
