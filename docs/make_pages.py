@@ -24,6 +24,7 @@ DOCS = Path(__file__).parent
 LABELS = ("f", "f′", "f″")
 OURS = {name: actlab.catalogue[name] for name in actlab.functional.__all__}  # without those of other packages
 CODE = ("derivative", "module", "torch.nn twin")
+POINTS = (-2.0, -0.5, 0.5, 2.0)  # of an example
 Table = dict[str, list[dict[str, str]]]
 
 
@@ -32,10 +33,12 @@ def read_table(path: Path) -> Table:
 
     A column's heading is repeated in the tables of benchmarks: it is then numbered, as in ``eager 2``.
     """
-    rows = [line.strip("| \n").split(" | ") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
     heads: list[str] = []
     for head in rows[0]:
-        heads.append(f"{head} {1 + sum(one.split(' ')[0] == head for one in heads)}" if head in heads else head)
+        before = sum(one.split(" ")[0] == head for one in heads)
+        heads.append(f"{head} {before + 1}" if before else head)
     found: Table = {}
     for cells in rows[2:]:
         found.setdefault(cells[0], []).append(dict(zip(heads, cells, strict=True)))
@@ -106,12 +109,9 @@ def _fast(rows: dict[str, dict[str, str]]) -> list[str]:
 def example(activation: actlab.Activation[...]) -> str:
     """Return Python that applies the function, and shows what it gives."""
     given = "".join(f", {name}={value!r}" for name, value in activation.facts.example.items())
-    call = f"actlab.functional.{activation.name}(x{given})"
-    code = ["import torch", "import actlab", "", "x = torch.tensor([-2.0, -0.5, 0.5, 2.0])", call]
-    names: dict[str, object] = {}
-    *before, last = code
-    exec("\n".join(before), names)
-    return "\n".join([*before, f"print({last})  # {eval(last, names)}"])
+    found = activation(torch.tensor(POINTS), **activation.facts.example)
+    call = f"print(actlab.functional.{activation.name}(x{given}))  # {found}"
+    return "\n".join(["import torch", "import actlab", "", f"x = torch.tensor({list(POINTS)})", call])
 
 
 def plot(activation: actlab.Activation[...]) -> str:
@@ -129,7 +129,8 @@ def plot(activation: actlab.Activation[...]) -> str:
     ]
     chart = panel(activation.name, "x", lines, limits=limits)
     legend = "".join(
-        f'<span><svg viewBox="0 0 24 8"><path class="line c{order} d{order}" d="M0 4H24"/></svg>{label}</span>'
+        f'<span><svg viewBox="0 0 24 8"><path class="line c{order} d{order}" d="M0 4H24"/></svg>'
+        f"{label}</span>"
         for order, label in enumerate(LABELS)
     )
     alt = f"{activation.name}, its derivative and its second derivative from {low:g} to {high:g}"
@@ -164,11 +165,19 @@ def index(speed: Table) -> str:
         drawn = thumbnail(one)
         lines += [f":::{{grid-item-card}} {name}", f":link: {name}", ":link-type: doc", ":text-align: center"]
         lines += ["", "```{raw} html", drawn, "```", ":::"]
-    lines += ["::::", "", "## In a table", "", "*Kept*: bytes that backward needs for each element in float32.", ""]
+    lines += [
+        "::::",
+        "",
+        "## In a table",
+        "",
+        "*Kept*: bytes that backward needs for each element in float32.",
+        "",
+    ]
     lines += ["| function | module | formula | kept | source |", "|---|---|---|---|---|"]
     for name, one in OURS.items():
         kept = speed[name][0]["kept B/elem (peer)"].split(" ")[0] if name in speed else ""
-        lines.append(f"| [{name}]({name}.md) | {_module(one)} | `{one.formula()}` | {kept} | {one.facts.paper} |")
+        cells = (f"[{name}]({name}.md)", _module(one), f"`{one.formula()}`", kept, one.facts.paper)
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "```{toctree}", ":hidden:", "", *OURS, "```", ""]
     return "\n".join(lines)
 
@@ -183,7 +192,8 @@ def lists() -> dict[str, str]:
     found = {}
     for face, named in (("functional", OURS), ("nn", by_module)):
         kind = "func" if face == "functional" else "class"
-        rows = [f"| {{py:{kind}}}`~actlab.{face}.{name}` | {summary(named[name])} |" for name in sorted(named)]
+        links = {name: f"{{py:{kind}}}`~actlab.{face}.{name}`" for name in sorted(named)}
+        rows = [f"| {link} | {summary(named[name])} |" for name, link in links.items()]
         found[face] = "\n".join(["| | |", "|---|---|", *rows, ""])
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 _GREEK = {"alpha", "beta", "omega", "pi"}
-_OPERATORS = {"exp": "exp", "log": "log", "sin": "sin", "cos": "cos", "tanh": "tanh", "max": "max", "min": "min"}
+_OPERATORS = {"exp", "log", "sin", "cos", "tanh", "max", "min"}  # LaTeX has a command of that name
 _SIGNS = {ast.Gt: ">", ast.GtE: r"\ge", ast.Lt: "<", ast.LtE: r"\le"}
 _SUM, _PRODUCT, _POWER, _ATOM = range(4)  # how tightly a part holds together
 
@@ -59,7 +59,7 @@ def _part(node: ast.expr) -> tuple[str, int]:
         case ast.Call(func=ast.Name(id="abs"), args=[inner]):
             return f"|{_part(inner)[0]}|", _ATOM
         case ast.Call(func=ast.Name(id=name), args=args):
-            operator = rf"\{_OPERATORS[name]}" if name in _OPERATORS else rf"\operatorname{{{name}}}"
+            operator = rf"\{name}" if name in _OPERATORS else rf"\operatorname{{{name}}}"
             return operator + _bracketed(", ".join(_part(one)[0] for one in args)), _ATOM
     raise ValueError(f"no LaTeX for {ast.unparse(node)!r}")
 
