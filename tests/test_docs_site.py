@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -113,6 +115,14 @@ def test_every_function_has_a_page_read_off_its_definition(site):
     assert "print(actlab.functional.leaky_relu(x))  # tensor([-0.0200, -0.0050,  0.5000,  2.0000])" in page
 
 
+@pytest.mark.parametrize("helper", ["formulas", "mathml"])
+def test_examples_of_the_helpers_hold(helper):
+    file = ROOT / "docs" / "_ext" / f"{helper}.py"
+    command = [sys.executable, "-m", "doctest", "-v", file]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Test passed." in done.stdout) == (0, True)
+
+
 def test_measured_figures_are_those_of_the_tables(site):
     page = (site.source / "docs" / "functions" / "mish.md").read_text(encoding="utf-8")
     exact = (ROOT / "docs" / "benchmarks" / "accuracy.md").read_text(encoding="utf-8")
@@ -130,6 +140,12 @@ def test_pages_open_offline(browser, site, page, width):  # noqa: F811
     with offline(browser, site.html / page, viewport={"width": width, "height": 800}) as opened:
         assert opened.evaluate("document.documentElement.scrollWidth") <= width
         assert opened.locator("h1").count() == 1
+
+
+def test_lessons_open_offline(browser, site):  # noqa: F811
+    for page in sorted((site.html / "tutorial").glob("*.html")):
+        with offline(browser, page) as opened:
+            assert opened.locator("h1").count() == 1
 
 
 def test_formulas_are_drawn_without_a_script(browser, site):  # noqa: F811

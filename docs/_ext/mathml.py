@@ -7,7 +7,6 @@ from typing import Any
 from docutils import nodes
 from latex2mathml.converter import convert
 
-
 # Many systems have no font whose brace grows with what it holds: the stylesheet draws that of cases.
 _BRACE = '<mo stretchy="true" fence="true" form="prefix">&#x0007B;</mo><mtable>'
 
