@@ -69,13 +69,6 @@ def _public(app: Any, env: Any, node: nodes.Element, content: nodes.Node) -> nod
     return None
 
 
-def _without_class_text(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Leave out what a class without a docstring of its own inherits from one of torch's."""
-    if what == "class" and isinstance(thing, type) and not vars(thing).get("__doc__"):
-        lines.clear()
-
-
 def setup(app: Any) -> None:
-    """Connect the two hooks."""
+    """Connect the hook."""
     app.connect("missing-reference", _public)
-    app.connect("autodoc-process-docstring", _without_class_text)
