@@ -27,6 +27,7 @@ lint: $(READY)  ## style, formatting, types, and that no import points back
 
 bench: $(READY)  ## measure, each figure against a peer in the same run; writes pages below docs/
 	$(BIN)/python -m benchmarks.functions
+	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.checking
 	$(BIN)/python -m benchmarks.fleet --data-dir $(MNIST)
 	$(BIN)/python -m benchmarks.reliability --data-dir $(MNIST)
@@ -37,8 +38,9 @@ bench: $(READY)  ## measure, each figure against a peer in the same run; writes 
 	$(BIN)/python -m benchmarks.formula
 	$(BIN)/python -m benchmarks.importing
 
-docs: $(READY)  ## write the generated pages
+docs: $(READY)  ## the site, in docs/_build/html
 	$(BIN)/python docs/make_pages.py
+	$(BIN)/python -m sphinx -b html -W --keep-going -j 1 docs docs/_build/html
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,4 +48,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:  ## remove what the commands above made
-	rm -rf $(VENV) out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out dist docs/functions docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

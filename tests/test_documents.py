@@ -29,7 +29,7 @@ FENCE = re.compile(
 FILE = re.compile(r"# ([\w-]+\.py)\n")
 PLAIN = re.compile(r"actlab( |$)")
 SHELL = set("|;&$<>`~*\n")
-LANGUAGES = {"sh", "python", "text", ""}
+LANGUAGES = {"sh", "python", "text", "toml", "csv", "css"}
 
 
 def fences(page):
