@@ -1,0 +1,125 @@
+"""Execute the tutorial: every ``docs/tutorial/NN_name.py`` becomes a notebook with its outputs.
+
+Run ``python docs/make_tutorial.py [FOLDER]``. The lessons read two environment variables:
+
+- ``ACTLAB_TUTORIAL``: ``digits`` (scikit-learn's, short; what is used when unset) or ``mnist``.
+- ``ACTLAB_MNIST``: the folder with MNIST's IDX files.
+
+Without FOLDER the notebooks are written beside their sources, and what a cell tagged ``photograph`` shows, a
+page of a megabyte, is replaced by a picture of it, for which playwright and chromium are needed. With FOLDER
+they are written there as they are.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jupytext
+from nbclient import NotebookClient
+from nbformat import NotebookNode, validate
+
+SOURCES = Path(__file__).parent / "tutorial"
+# Readable when a page shows it at its width, and on a screen with small pixels.
+_FIGURES = "--InlineBackend.rc={'figure.dpi': 144}"
+_QUIET = "--IPKernelApp.log_level=ERROR"
+_TIMEOUT = 1800  # seconds a cell
+
+
+def executed(source: Path) -> NotebookNode:
+    """Return a lesson as a notebook, executed from top to bottom."""
+    notebook = jupytext.read(source)
+    # What an editor would number at random, and what depends on the machine, would be a change at every run.
+    for place, cell in enumerate(notebook.cells, start=1):
+        cell.id = f"cell-{place}"
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=_TIMEOUT,
+            record_timing=False,
+            extra_arguments=[_FIGURES, _QUIET],
+            resources={"metadata": {"path": folder}},
+        )
+        client.execute(cwd=folder)
+    notebook.metadata = {
+        "jupytext": {"formats": "ipynb,py:percent"},
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3"},
+    }
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs)
+    validate(notebook)
+    return notebook
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """Join what was printed: how a kernel cuts it into pieces is a matter of time."""
+    found: list[Any] = []
+    for output in outputs:
+        if output.output_type == "stream" and found and found[-1].get("name") == output.name:
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
+
+
+def photograph(notebook: NotebookNode) -> None:
+    """Replace the page that a tagged cell shows by a picture of it."""
+    cells = [cell for cell in notebook.cells if "photograph" in cell.metadata.get("tags", [])]
+    if not cells:
+        return
+    with _browser() as browser:
+        for cell in cells:
+            for output in cell.outputs:
+                png = _picture(browser, output.data["text/html"])
+                output.data = {"image/png": base64.b64encode(png).decode()}
+                output.metadata = {}
+
+
+@contextmanager
+def _browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        raise SystemExit("make_tutorial: error: pictures need chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+def _picture(browser: Any, html: str) -> bytes:
+    page = browser.new_page(viewport={"width": 1200, "height": 640})
+    page.set_content(f"<!DOCTYPE html><body style='margin: 0'>{html}</body>")
+    frame = page.locator("iframe").element_handle().content_frame()
+    frame.locator("table tbody tr").first.wait_for()
+    page.wait_for_timeout(1500)  # the lines come one after the other
+    png: bytes = page.screenshot()
+    page.close()
+    return png
+
+
+def main() -> None:
+    """Execute all lessons."""
+    beside = len(sys.argv) == 1
+    folder = SOURCES if beside else Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in sorted(SOURCES.glob("[0-9]*.py")):
+        notebook = executed(source)
+        if beside:
+            photograph(notebook)
+        path = folder / f"{source.stem}.ipynb"
+        jupytext.write(notebook, path)
+        print(f"Written: {path.name}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
