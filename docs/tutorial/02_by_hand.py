@@ -64,7 +64,7 @@ class ReLUFunction(torch.autograd.Function):
 # Three things to note. Tensors are kept with `save_for_backward`, not as an attribute: PyTorch then frees
 # them in time, and notices when somebody has changed one in between. The incoming gradient is copied before
 # it is changed, since it is not ours: others may be reading it. And what is kept is the *input*; keep
-# nothing but the input or the output, for a reason that comes at the end.
+# nothing but the input or the output, for a reason that comes below.
 #
 # A net is made of modules, so the function gets a module around it.
 
@@ -94,8 +94,8 @@ y = second(h)
 print("z =", z.tolist(), "  h =", h.tolist(), "  y =", y.item())
 
 # %% [markdown]
-# With $x = (1, 1)$ the three units get $z = (1 + 2,\ -1 - 1,\ 2 - 1) = (3, -2, 1)$. The second is cut: $h =
-# (3, 0, 1)$, and $y = 2\cdot 3 + 3\cdot 0 + 4\cdot 1 = 10$.
+# With $x = (1, 1)$ the three units get $z = (1 + 2,\ -1 - 1,\ 2 - 1) = (3, -2, 1)$. The second is cut:
+# $h = (3, 0, 1)$, and $y = 2\cdot 3 + 3\cdot 0 + 4\cdot 1 = 10$.
 #
 # On the way back, $\partial y/\partial h = (2, 3, 4)$, which are the weights of the second layer. The gate
 # lets through the first and the third, so $\partial y/\partial z = (2, 0, 4)$. The gradient of the first
@@ -110,8 +110,8 @@ first.weight.grad
 #
 # ## With gradcheck
 #
-# `torch.autograd.gradcheck` compares a backward pass with finite differences, $(f(x + \varepsilon) - f(x -
-# \varepsilon))/2\varepsilon$, in float64.
+# `torch.autograd.gradcheck` compares a backward pass with finite differences,
+# $(f(x + \varepsilon) - f(x - \varepsilon))/2\varepsilon$, in float64.
 
 # %%
 torch.manual_seed(0)
@@ -323,35 +323,34 @@ for title, (ours, torchs) in pairs.items():
 # %% [markdown]
 # ## Keep the input or the output, and nothing else
 #
-# Sometimes something in between would be handy to keep. Do not: when a gradient is differentiated again,
-# PyTorch knows how the input and the output came about, but not what was in between, and takes that for a
-# constant. The second derivative is then wrong, without a message. This sigmoid keeps $e = e^{-x}$, and its
-# first derivative, $e/(1 + e)^2$, is right.
+# Why not compute the derivative in the forward pass, and keep that? Because a gradient can be
+# differentiated again. PyTorch knows how the input and the output came about, but not what was in between,
+# and takes that for a constant. The second derivative is then wrong, without a message.
 
 
 # %%
-class Handy(torch.autograd.Function):
+class KeepsTheSlope(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
-        e = torch.exp(-x)
-        ctx.save_for_backward(e)
-        return 1 / (1 + e)
+        y = torch.sigmoid(x)
+        ctx.save_for_backward(y * (1 - y))
+        return y
 
     @staticmethod
     def backward(ctx, grad_output):
-        (e,) = ctx.saved_tensors
-        return grad_output * e / (1 + e) ** 2
+        (slope,) = ctx.saved_tensors
+        return grad_output * slope
 
 
 at = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-for title, function in (("keeps e", Handy.apply), ("keeps the output", SigmoidFunction.apply)):
-    (slope,) = torch.autograd.grad(function(at) ** 2, at, create_graph=True)
+for function in (KeepsTheSlope, SigmoidFunction):
+    (slope,) = torch.autograd.grad(function.apply(at) ** 2, at, create_graph=True)
     (curvature,) = torch.autograd.grad(slope, at)
-    print(f"{title:<16}  slope of f(x)^2 at 1: {slope:.6f}   its slope: {curvature:.6f}")
+    print(f"{function.__name__:<15}  slope of f(x)^2 at 1: {slope:.6f}   its slope: {curvature:.6f}")
 
-report = actlab.check(Handy, only=["first derivative", "second derivative"])
+report = actlab.check(KeepsTheSlope, only=["first derivative", "second derivative"])
 for row in report.rows:
-    print(f"{row.name}: {row.status}, {row.detail}")
+    print(f"{row.name}: {row.status}")
 
 # %% [markdown]
 # By the chain rule the slope of the slope is $2\sigma'^2 + 2\sigma\sigma''$, at 1 about $-0.0555$. The
