@@ -1,8 +1,10 @@
 """The tutorial: its lessons run from top to bottom, and the notebooks that are stored are those lessons."""
 
 import base64
+import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +174,22 @@ def test_a_stored_notebook_was_executed_on_mnist_without_errors(path):
 def test_no_stored_output_names_a_folder_of_a_machine(path):
     found = [ABSOLUTE.search(text) for text in texts(jupytext.read(path))]
     assert [match.group() for match in found if match] == []
+
+
+def test_a_lesson_keeps_its_outputs_until_its_code_changes(tmp_path):
+    spec = importlib.util.spec_from_file_location("make_tutorial", ROOT / "docs" / "make_tutorial.py")
+    make_tutorial = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_tutorial)
+    source = SOURCES[0]
+    lesson, text = tmp_path / source.name, source.read_text(encoding="utf-8")
+    lesson.write_text(text.replace("# ## Common shapes", "# ## Four shapes"), encoding="utf-8")
+    assert make_tutorial.kept(lesson) is None
+    shutil.copy(source.with_suffix(".ipynb"), tmp_path)
+    kept = make_tutorial.kept(lesson)
+    assert len(images(kept)) == 4
+    assert any("## Four shapes" in cell.source for cell in kept.cells)
+    lesson.write_text(text.replace("torch.manual_seed(3)", "torch.manual_seed(4)"), encoding="utf-8")
+    assert make_tutorial.kept(lesson) is None
 
 
 def test_a_folder_of_a_machine_is_recognised():
