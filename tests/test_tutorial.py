@@ -60,7 +60,6 @@ def texts(notebook):
     return [printed(notebook), *(text for kind, text in shown if kind.startswith("text/"))]
 
 
-@pytest.mark.slow
 def test_every_lesson_runs_and_draws(executed):
     drawn = {lesson: len(images(notebook)) for lesson, notebook in executed.items()}
     assert drawn == {"01_why": 4, "02_by_hand": 0, "03_train": 2, "04_compare": 2, "05_invent": 2}
@@ -69,7 +68,6 @@ def test_every_lesson_runs_and_draws(executed):
         assert all(image.startswith(b"\x89PNG") and len(image) > 5000 for image in images(notebook))
 
 
-@pytest.mark.slow
 def test_the_first_lesson_folds_the_plane(executed):
     said = printed(executed["01_why"])
     linear, bent = re.search(r"linear: ([\d.]+)% right, ReLU: ([\d.]+)% right", said).groups()
@@ -81,7 +79,6 @@ def test_the_first_lesson_folds_the_plane(executed):
     assert passed[0] == passed[1]
 
 
-@pytest.mark.slow
 def test_the_notebooks_relu_fails_at_its_kink_and_the_mended_one_does_not(executed):
     said = printed(executed["02_by_hand"])
     assert "ReLUFunction: 1 fail, 3 unsupported" in said
@@ -93,7 +90,6 @@ def test_the_notebooks_relu_fails_at_its_kink_and_the_mended_one_does_not(execut
     assert shown[0].split() == "tensor([[2., 2.], [0., 0.], [4., 4.]])".split()
 
 
-@pytest.mark.slow
 def test_tanh_as_in_the_books_is_not_a_number_where_torchs_is_1(executed):
     said = printed(executed["02_by_hand"])
     assert "finite float32: f(-89.1123) = nan, expected -1" in said
@@ -108,7 +104,6 @@ def test_tanh_as_in_the_books_is_not_a_number_where_torchs_is_1(executed):
     assert "first derivative: pass\nsecond derivative: fail" in said
 
 
-@pytest.mark.slow
 def test_the_third_lesson_trains_25_epochs_and_overfits(executed):
     said = printed(executed["03_train"])
     assert re.search(r"^ +25 ", said, re.MULTILINE)
@@ -116,13 +111,11 @@ def test_the_third_lesson_trains_25_epochs_and_overfits(executed):
     assert re.search(r"^Overfitting starts after epoch \d+", said, re.MULTILINE)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lesson", ["03_train", "04_compare"])
 def test_hiplot_is_shown_as_a_page(executed, lesson):
     assert sum("<iframe" in text for text in texts(executed[lesson])) == 1
 
 
-@pytest.mark.slow
 def test_the_fleet_gives_the_grid_searches_results(executed):
     searched, fleet, apart = [
         text for text in texts(executed["04_compare"]) if text.lstrip().startswith("fold 1")
@@ -131,7 +124,6 @@ def test_the_fleet_gives_the_grid_searches_results(executed):
     assert set(re.findall(r" (\d+)(?= |$)", apart.split("\n", 1)[1])) == {"0"}
 
 
-@pytest.mark.slow
 def test_the_verdicts_are_those_that_the_text_names(executed):
     said = printed(executed["04_compare"])
     assert "relu and leaky_relu are equivalent" in said or "leaky_relu and relu are equivalent" in said
@@ -139,7 +131,6 @@ def test_the_verdicts_are_those_that_the_text_names(executed):
     assert re.search(r"tanh and relu: undecided|relu and tanh: undecided", said)
 
 
-@pytest.mark.slow
 def test_an_idea_fails_as_it_stands_and_passes_as_a_formula(executed):
     said = printed(executed["05_invent"])
     assert "passed: False" in said

@@ -197,10 +197,8 @@ sizes.assign(first_over_last=sizes.iloc[:, 0] / sizes.iloc[:, -1]).round(5)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-ranked = comparison.ranking["activation"]  # whose order gives the colours of the figure above
-history = comparison.history.set_index("activation").loc[ranked].reset_index()
-actlab.plot_history(history, axes[0], metric="train_loss")
-actlab.plot_history(history, axes[1], metric="valid_acc")
+actlab.plot_history(comparison, axes[0], metric="train_loss")
+actlab.plot_history(comparison, axes[1], metric="valid_acc")
 plt.show()
 
 # %% [markdown]
