@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 import sympy
+import torch
 from sympy import Expr
 
 from actlab.derivation import decays, forms, jets
+from actlab.derivation.guards import guarded
 from actlab.derivation.kinks import kinks_of
 from actlab.derivation.lowering import X
 from actlab.derivation.pieces import Leaf, Tree, leaves, mapped, pieces
@@ -92,10 +94,13 @@ def derive(
     smooth = {leaf: _smooth(leaf) for leaf in leaves(tree)}
     programs = []
     for order in range(3):
-        chooser = Chooser(proof, order, parameters, bool(trainable))
+        chooser = Chooser(proof, order, parameters, bool(trainable) and order > 0)
         own = {leaf: made[order] for leaf, made in smooth.items()}
         programs.append(chooser.build(*((kinks.tree, own, kinks.forced) if order == 1 else (tree, own))))
     values = tuple(parameters.values())
+    # Autograd goes through the second derivative, and beside trained parameters through the others.
+    for order in (1, 2) if trainable else (2,):
+        programs[order] = guarded(programs[order], proof.inputs(torch.float64), values)
     judged = [_judged(proof, made, order, values) for order, made in enumerate(programs)]
     partials = {}
     for name in trainable:
@@ -132,7 +137,9 @@ def _partial(
         coefficients = forms.taylor(after.expression, _SERIES_TERMS)
         own[after] = Smooth(0, sympy.diff(formula, symbol), decays.main_of(formula), coefficients)
     made = Chooser(proof, 0, parameters, True).build(slopes, own)
-    return made, _judged(proof, made, 0, tuple(parameters.values()), f"the derivative by {name}")
+    values = tuple(parameters.values())
+    made = guarded(made, proof.inputs(torch.float64), values)
+    return made, _judged(proof, made, 0, values, f"the derivative by {name}")
 
 
 def _pair(values: Array) -> Pair:
