@@ -35,13 +35,13 @@ def guarded(program: Program, points: Tensor, values: Sequence[float]) -> Progra
         The program itself where nothing is wrong with it.
     """
     before = _poisoned(program, points, values)
-    if not before:
-        return program
     best = program
-    for made in _ways(program, points, values):
+    for made in _ways(program, points, values) if before else ():
         now = _poisoned(made, points, values)
         if now < before:
             best, before = made, now
+        if not before:
+            break
     return best
 
 

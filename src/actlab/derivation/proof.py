@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from actlab.derivation import jets
+from actlab.derivation.ends import ends
 from actlab.derivation.pieces import Tree
 from actlab.derivation.program import Program
 
 DTYPES = (torch.float64, torch.float32)
 LIMITS = (4.0, 4.0, 8.0)  # of f, f' and f'', in units of eps times the scale
-_FAR = (1e4, 1e8, 1e12, 1e16, 1e20, 1e25, 1e30)
 Array = np.ndarray[Any, Any]
 
 
@@ -128,7 +128,7 @@ def prove(
 ) -> Proof:
     """Return what is known about a formula, at the points of a proof, near some others, and near kinks."""
     known = _truth(tree, tuple(parameters.items()), (*extra, *kinks))
-    return Proof(known, _ends(tree, tuple(parameters.items())), kinks)
+    return Proof(known, ends(tree, tuple(parameters.items())), kinks)
 
 
 @functools.lru_cache(16)
@@ -138,36 +138,3 @@ def _truth(tree: Tree, parameters: tuple[tuple[str, float], ...], extra: tuple[f
     before = _truth(tree, parameters, ())
     new = np.setdiff1d(points(extra), before.points)
     return before.joined(jets.truth(tree, new, dict(parameters)))
-
-
-@functools.lru_cache(256)
-def _ends(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Array:
-    columns = []
-    for sign in (-1, 1):
-        far = np.array([sign * f * s for f in _FAR for s in (1.0, 1.37, 1.61)])
-        known = jets.truth(tree, far, dict(parameters)).high
-        columns.append([_limit(known[order]) for order in range(3)])
-    return np.array(columns).T
-
-
-def _limit(values: Array) -> float:
-    """Return the limit of a sequence: its last value, infinity where it only grows, or NaN."""
-    if np.isnan(values).any():
-        return math.nan
-    last, before = float(values[-1]), float(values[-7])
-    sizes = np.abs(values)
-    if math.isinf(last) or math.isclose(last, before, rel_tol=1e-13) or last == before:
-        return last if (values[-6:] == last).all() or _steady(values[-7:], 1e-13) else math.nan
-    if sizes[-1] < 1e-25 and sizes[-1] <= sizes[0]:
-        return 0.0
-    steps = np.diff(values[::3])
-    if not ((steps >= 0).all() or (steps <= 0).all()) or not _steady(values[-3:], 0.7):
-        return math.nan
-    if sizes[-1] > sizes[-7]:
-        return math.copysign(math.inf, last)
-    return 0.0
-
-
-def _steady(values: Array, share: float) -> bool:
-    low, high = float(values.min()), float(values.max())
-    return low == high or (low * high > 0 and high - low <= share * max(abs(low), abs(high)))
