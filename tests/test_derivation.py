@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import sympy
@@ -103,6 +106,13 @@ def test_derivatives_at_kinks(formula, kinks):
     assert derived.derivative(at).tolist() == list(kinks.values())
 
 
+def test_kinks_that_no_number_is_exactly():
+    derived = derive(to_sympy("max(x / 2, exp(x) - 1)"), {})
+    assert list(derived.kinks) == [pytest.approx(-1.5936242600400401, rel=1e-15), 0.0]
+    assert derived.kinks[0.0] == 1.0
+    assert derived.inexact == ()
+
+
 @pytest.mark.parametrize("chosen", [0.0, 0.5, 1.0])
 def test_a_derivative_at_a_kink_may_be_chosen(chosen):
     derived = derive(to_sympy("where(x > 0, x, 0.25 * x)"), {}, at={0: chosen})
@@ -146,6 +156,31 @@ def test_what_cannot_be_had_is_said():
     derived, _ = made("log(1 + x**2 + exp(sin(x))) - log(2 + x**2 + exp(sin(x)))", {})
     assert derived.inexact
     assert all("roundings" in sentence for sentence in derived.inexact)
+
+
+def test_a_stretch_of_one_point_reads_as_a_point():
+    derived = derive(to_sympy("asinh(x) / (1 + abs(x))"), {})
+    assert "f at inf in float32: off by inf roundings (4 are allowed)" in derived.inexact
+
+
+def test_the_same_text_is_the_same_program_in_every_process():
+    code = """
+from actlab.derivation.derived import derive
+from actlab.derivation.grammar import read
+print(derive(read("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.lines())
+"""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in "012"
+    }
+    assert len(told) == 1
 
 
 def test_no_number_stays_no_number():

@@ -27,6 +27,11 @@ KNOWN = [
     "exp(exp(exp(x)))",
     "x + expm1(0.5) * tanh(0.5)",
     "tan(x)",
+    "asinh(x)",
+    "x * tanh(asinh(x))",
+    "atanh(0.9 * tanh(x))",
+    "sinh(x) / (1 + cosh(x))",
+    "log(cosh(x))",
 ]
 
 

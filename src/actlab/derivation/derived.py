@@ -104,7 +104,7 @@ def derive(
     judged = [_judged(proof, made, order, values) for order, made in enumerate(programs)]
     partials = {}
     for name in trainable:
-        partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders))
+        partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders), tuple(kinks.chosen))
         judged.append(verdict)
     forward, derivative, second = programs
     return Derived(
@@ -124,13 +124,17 @@ def derive(
 
 
 def _partial(
-    tree: Tree, name: str, parameters: Mapping[str, float], places: tuple[float, ...]
+    tree: Tree,
+    name: str,
+    parameters: Mapping[str, float],
+    places: tuple[float, ...],
+    kinks: tuple[float, ...],
 ) -> tuple[Program, Verdict]:
     """Return the derivative by a parameter, and how exact it is."""
     symbol = sympy.Symbol(name, real=True)
     slopes = mapped(tree, lambda expression: sympy.diff(expression, symbol))
     fading = _fading(prove(slopes, parameters).truth)
-    proof = prove(slopes, parameters, (*places, *sorted(fading)))
+    proof = prove(slopes, parameters, (*places, *sorted(fading)), kinks)
     own = {}
     for before, after in zip(leaves(tree), leaves(slopes), strict=True):
         formula = recognised(before.expression)
@@ -225,8 +229,10 @@ def _judged(
         worst[f"{name} {short}"] = float(row.max())
         error = np.concatenate([row[-2:-1], row[:-2], row[-1:]])
         for first, last in _blocks(error > LIMITS[order]):
+            low, high = f"{x[first]:.6g}", f"{x[last]:.6g}"
+            where = f"at {low}" if low == high else f"from {low} to {high}"
             inexact.append(
-                f"{name} from {x[first]:.6g} to {x[last]:.6g} in {short}: off by "
+                f"{name} {where} in {short}: off by "
                 f"{error[first : last + 1].max():.3g} roundings ({LIMITS[order]:g} are allowed)"
             )
     return worst, tuple(inexact)

@@ -139,6 +139,28 @@ def _atan(u: Jet) -> Jet:
     return _chain(u, mpmath.atan(a), r, -2 * a * r * r, (6 * a * a - 2) * r * r * r)
 
 
+def _asinh(u: Jet) -> Jet:
+    a = u[0]
+    r = 1 / mpmath.sqrt(a * a + 1)
+    return _chain(u, mpmath.asinh(a), r, -a * r**3, (2 * a * a - 1) * r**5)
+
+
+def _acosh(u: Jet) -> Jet:
+    a = u[0]
+    if a < 1:
+        raise Undefined
+    r = 1 / mpmath.sqrt(a * a - 1)
+    return _chain(u, mpmath.acosh(a), r, -a * r**3, (2 * a * a + 1) * r**5)
+
+
+def _atanh(u: Jet) -> Jet:
+    a = u[0]
+    if abs(a) >= 1:
+        raise Undefined
+    r = 1 / (1 - a * a)
+    return _chain(u, mpmath.atanh(a), r, 2 * a * r * r, (6 * a * a + 2) * r**3)
+
+
 def _erf(u: Jet) -> Jet:
     a = u[0]
     if abs(a) < 3:
@@ -178,6 +200,9 @@ _JETS: Mapping[Any, Callable[[Jet], Jet]] = {
     sympy.cos: _cos,
     sympy.tan: _tan,
     sympy.atan: _atan,
+    sympy.asinh: _asinh,
+    sympy.acosh: _acosh,
+    sympy.atanh: _atanh,
     sympy.erf: _erf,
     sympy.erfc: _erfc,
 }
@@ -376,7 +401,7 @@ def positive(tree: Tree, x: float, parameters: Mapping[str, float], order: int) 
 
 def piece_at(tree: Tree, x: float, parameters: Mapping[str, float]) -> int:
     """Return the number of the piece at a point."""
-    return at(tree, x, parameters, 150)[1]
+    return at(tree, x, parameters, _FURTHER[0])[1]  # beside 0 a small exponential takes so many
 
 
 def truth(tree: Tree, points: np.ndarray[Any, Any], parameters: Mapping[str, float]) -> Truth:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,7 +93,8 @@ def _known(place: Any, parameters: Mapping[str, float]) -> dict[Any, jets.Jet]:
 def _beside(tree: Tree, place: float, parameters: Mapping[str, float], side: int) -> Leaf | None:
     """Return the piece at a place, or very near to it on one side."""
     with mpmath.workprec(300):
-        x = mpmath.mpf(place) + side * mpmath.mpf(2) ** -120
+        # A border that is no float64 is off its place by less than one.
+        x = mpmath.mpf(place) + side * mpmath.mpf(max(2 * math.ulp(place), 2.0**-120))
         try:
             return jets.chosen(tree, _known(x, parameters))[0]
         except (jets.Undefined, ZeroDivisionError):
@@ -114,7 +116,7 @@ def _ties(tree: Tree, place: float, parameters: Mapping[str, float]) -> list[Any
     with mpmath.workprec(300):
         known = _known(place, parameters)
         while isinstance(tree, Branch):
-            for relation in tree.condition.atoms(sympy.core.relational.Relational):
+            for relation in sorted(tree.condition.atoms(sympy.core.relational.Relational), key=str):
                 if jets.jet(relation.lhs, known)[0] == jets.jet(relation.rhs, known)[0]:
                     found.append(relation)
             tree = tree.yes if jets.holds(tree.condition, known) else tree.no

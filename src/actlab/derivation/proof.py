@@ -19,6 +19,7 @@ from actlab.derivation.program import Program
 
 DTYPES = (torch.float64, torch.float32)
 LIMITS = (4.0, 4.0, 8.0)  # of f, f' and f'', in units of eps times the scale
+_BESIDE = 8  # of eps: so near to a kink that the dtype does not have, either side may be taken
 Array = np.ndarray[Any, Any]
 
 
@@ -99,8 +100,11 @@ class Proof:
         """Whether points are kinks; for the function itself, kinks that the dtype has to round."""
         exact = torch.tensor(self.kinks, dtype=torch.float64)
         rounded = exact.to(dtype).double()
-        places = rounded if order else rounded[rounded != exact]
-        on: Array = np.isin(self.truth.points, places.numpy())
+        places = (rounded if order else rounded[rounded != exact]).numpy()
+        on: Array = np.isin(self.truth.points, places)
+        for place in rounded[rounded != exact].numpy() if order else ():
+            # Which side an input is on is itself computed, and rounded.
+            on |= np.abs(self.truth.points - place) <= _BESIDE * torch.finfo(dtype).eps * abs(place)
         return on
 
     def _at_ends(self, got: Array, dtype: torch.dtype, order: int) -> Array:

@@ -243,8 +243,9 @@ def _stretches(known: list[Scored], outward: Array, x: Array, safe: float = SAFE
     while start < count and len(found) < MOST_STRETCHES:
         reach = np.array([_run(row, start) for row in good])
         if len(found) == MOST_STRETCHES - 1 and reach.max() < count:
-            # The last one has to do to the end.
-            reach = np.where(errors[:, start:].max(1) <= errors[:, start:].max(1).min(), count, -1)
+            # The last one has to do to the end, at as many points as may be.
+            bad = (errors[:, start:] > 1).sum(1)
+            reach = np.where(bad == bad.min(), count, -1)
         longest = np.flatnonzero(reach == reach.max())
         form = int(longest[costs[longest].argmin()])
         if found:
