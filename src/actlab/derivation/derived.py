@@ -14,6 +14,7 @@ import torch
 from sympy import Expr
 
 from actlab.derivation import decays, forms, jets
+from actlab.derivation.elementary import Undefined
 from actlab.derivation.guards import guarded
 from actlab.derivation.kinks import kinks_of
 from actlab.derivation.lowering import X
@@ -201,7 +202,7 @@ def _bisected(
             if order is None:
                 return jets.piece_at(tree, x, parameters)
             return jets.positive(tree, x, parameters, order)
-        except jets.Undefined:
+        except Undefined:
             return None
 
     start = side(low)

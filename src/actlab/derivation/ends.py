@@ -13,6 +13,7 @@ import sympy
 
 from actlab.derivation import jets
 from actlab.derivation.effort import TooMuch, bounded
+from actlab.derivation.elementary import Jet
 from actlab.derivation.lowering import X
 from actlab.derivation.pieces import Tree
 
@@ -45,7 +46,7 @@ def ends(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Array:
 
 
 def by_numbers(values: Array) -> float | None:
-    """Return the limit of numbers that go outwards in decades; NaN if they have none, None if they do not tell.
+    """Return the limit of numbers that go outwards; NaN if they have none, None if they do not tell.
 
     Examples:
         >>> by_numbers(_FAR**0.3), by_numbers(1 - 1 / _FAR), by_numbers(np.log(_FAR))
@@ -80,7 +81,7 @@ def _by_sympy(tree: Tree, parameters: Mapping[str, float], sign: int, order: int
         return math.nan
 
 
-def _known(x: float, parameters: Mapping[str, float]) -> dict[Any, jets.Jet]:
+def _known(x: float, parameters: Mapping[str, float]) -> dict[Any, Jet]:
     zero = mpmath.mp.zero
     given = {sympy.Symbol(name, real=True): value for name, value in parameters.items()}
     return {symbol: (mpmath.mpf(value), zero, zero, zero) for symbol, value in {**given, X: x}.items()}

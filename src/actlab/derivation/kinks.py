@@ -11,6 +11,7 @@ import mpmath
 import sympy
 
 from actlab.derivation import jets
+from actlab.derivation.elementary import Jet, Undefined
 from actlab.derivation.lowering import X
 from actlab.derivation.pieces import Branch, Leaf, Tree
 
@@ -80,9 +81,9 @@ def kinks_of(
     return Kinks(chosen, tree, tuple(forced))
 
 
-def _known(place: Any, parameters: Mapping[str, float]) -> dict[Any, jets.Jet]:
+def _known(place: Any, parameters: Mapping[str, float]) -> dict[Any, Jet]:
     zero = mpmath.mp.zero
-    known: dict[Any, jets.Jet] = {
+    known: dict[Any, Jet] = {
         sympy.Symbol(name, real=True): (mpmath.mpf(value), zero, zero, zero)
         for name, value in parameters.items()
     }
@@ -97,7 +98,7 @@ def _beside(tree: Tree, place: float, parameters: Mapping[str, float], side: int
         x = mpmath.mpf(place) + side * mpmath.mpf(max(2 * math.ulp(place), 2.0**-120))
         try:
             return jets.chosen(tree, _known(x, parameters))[0]
-        except (jets.Undefined, ZeroDivisionError):
+        except (Undefined, ZeroDivisionError):
             return None
 
 
@@ -106,7 +107,7 @@ def _slope(tree: Tree, leaf: Leaf | None, place: float, parameters: Mapping[str,
         return None
     try:
         return float(jets.exact(leaf, place, parameters)[0][1])
-    except jets.Undefined:
+    except Undefined:
         return None
 
 
