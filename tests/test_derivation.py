@@ -19,7 +19,7 @@ from actlab.derivation.pieces import MOST_PIECES, TooManyPieces, leaves, pieces
 from actlab.derivation.program import NAMES, Builder
 from tests import conformance as law
 from tests.derivations import NAMES as CATALOGUE
-from tests.derivations import from_catalogue, made, numbers, printed, sample
+from tests.derivations import from_catalogue, made, numbers, printed, programs, sample, slope
 from tests.truth import bound, errors
 
 FAST = ("relu", "silu", "tanhshrink", "hardswish", "threshold", "swish")
@@ -76,7 +76,7 @@ def test_compiles(name):
 def test_printed_programs_give_the_same_bits(name):
     derived, _ = from_catalogue(name)
     values = tuple(numbers(actlab.catalogue[name].example).values())
-    for made_of in (derived.forward, derived.derivative, derived.second, *derived.partials.values()):
+    for made_of in programs(derived):
         function = printed(made_of.lines(), made_of.inputs, NAMES)
         for dtype in (torch.float64, torch.float32):
             x = sample().to(dtype)
@@ -103,7 +103,7 @@ def test_derivatives_at_kinks(formula, kinks):
     derived, _ = made(formula, {})
     assert derived.kinks == kinks
     at = torch.tensor(list(kinks), dtype=torch.float64)
-    assert derived.derivative(at).tolist() == list(kinks.values())
+    assert slope(derived, at).tolist() == list(kinks.values())
 
 
 def test_kinks_that_no_number_is_exactly():
@@ -118,7 +118,7 @@ def test_a_derivative_at_a_kink_may_be_chosen(chosen):
     derived = derive(to_sympy("where(x > 0, x, 0.25 * x)"), {}, at={0: chosen})
     assert derived.kinks == {0.0: chosen}
     x = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
-    assert derived.derivative(x).tolist() == [0.25, chosen, 1.0]
+    assert slope(derived, x).tolist() == [0.25, chosen, 1.0]
 
 
 def test_kinks_move_with_parameters():

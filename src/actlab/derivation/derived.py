@@ -18,6 +18,7 @@ from actlab.derivation.elementary import Undefined
 from actlab.derivation.guards import guarded
 from actlab.derivation.kinks import kinks_of
 from actlab.derivation.lowering import X
+from actlab.derivation.outputs import by_output
 from actlab.derivation.pieces import Leaf, Tree, leaves, mapped, pieces
 from actlab.derivation.program import Program
 from actlab.derivation.proof import DTYPES, LIMITS, Array, Proof, prove
@@ -38,9 +39,10 @@ class Derived:
     Attributes:
         forward: The function, of the input and the parameters.
         derivative: Its derivative, of what is saved and the parameters.
-        second: Its second derivative, of the input and the parameters.
+        second: Its second derivative, of the input and the parameters; None where the output is saved.
         partials: Its derivatives by the parameters that are trained.
-        saves: What the derivative is a program of.
+        saves: What the derivative is a program of: the output where it tells the derivative exactly.
+        error_scale: ``"line"`` where the derivatives by the output are exact beside the largest one alone.
         kinks: Where the derivative jumps, and the derivative there, at the default parameters.
         limits: The values at minus and plus infinity; NaN where there is no limit.
         slopes: The derivatives there.
@@ -53,9 +55,10 @@ class Derived:
 
     forward: Program
     derivative: Program
-    second: Program
+    second: Program | None
     partials: Mapping[str, Program]
     saves: Literal["input", "output"]
+    error_scale: Literal["pointwise", "line"]
     kinks: Mapping[float, float]
     limits: Pair
     slopes: Pair
@@ -93,27 +96,37 @@ def derive(
     kinks = kinks_of(tree, borders, parameters, at or {})
     proof = prove(tree, parameters, (*roots, *borders), tuple(kinks.chosen))
     smooth = {leaf: _smooth(leaf) for leaf in leaves(tree)}
-    programs = []
-    for order in range(3):
+    values = tuple(parameters.values())
+
+    def build(order: int) -> Program:
         chooser = Chooser(proof, order, parameters, bool(trainable) and order > 0)
         own = {leaf: made[order] for leaf, made in smooth.items()}
-        programs.append(chooser.build(*((kinks.tree, own, kinks.forced) if order == 1 else (tree, own))))
-    values = tuple(parameters.values())
-    # Autograd goes through the second derivative, and beside trained parameters through the others.
-    for order in (1, 2) if trainable else (2,):
-        programs[order] = guarded(programs[order], proof.inputs(torch.float64), values)
-    judged = [_judged(proof, made, order, values) for order, made in enumerate(programs)]
+        made = chooser.build(*((kinks.tree, own, kinks.forced) if order == 1 else (tree, own)))
+        # Autograd goes through the second derivative, and beside trained parameters through the first.
+        traced = order == 2 or (order == 1 and trainable)
+        return guarded(made, proof.inputs(torch.float64), values) if traced else made
+
+    forward = build(0)
+    judged = [_judged(proof, forward, 0, values)]
+    # The law between output and derivative would change with parameters.
+    output = None if parameters else by_output(proof, kinks, borders, forward)
+    if output is not None:
+        derivative, second = output.program, None
+        judged.append((output.worst, ()))
+    else:
+        derivative, second = build(1), build(2)
+        judged += [_judged(proof, derivative, 1, values), _judged(proof, second, 2, values)]
     partials = {}
     for name in trainable:
         partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders), tuple(kinks.chosen))
         judged.append(verdict)
-    forward, derivative, second = programs
     return Derived(
         forward,
         derivative,
         second,
         partials=partials,
-        saves="input",
+        saves="input" if output is None else "output",
+        error_scale="pointwise" if output is None else output.scale,
         kinks=kinks.chosen,
         limits=_pair(proof.ends[0]),
         slopes=_pair(proof.ends[1]),

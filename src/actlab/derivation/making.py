@@ -93,12 +93,13 @@ class FormulaActivation(Activation[...]):
             monotonic=derived.monotonic,
             paper="made from its formula",
             saves=derived.saves,
+            error_scale=derived.error_scale,
             kinks=derived.kinks,
         )
         super().__init__(_face(recipe), facts)
         self.formulas.forward = derived.forward
         self.derivative(derived.derivative)
-        if derived.saves == "input":
+        if derived.second is not None:
             self.second(derived.second)
         for name, program in derived.partials.items():
             self.partial(name)(program)

@@ -78,15 +78,19 @@ class Proof:
             rows = []
             for dtype in DTYPES:
                 got = program(self.inputs(dtype), *values)
-                rows.append(self._error(got.double().numpy(), dtype, order))
+                rows.append(self.error(got.double().numpy(), dtype, order))
         return np.stack(rows)
 
-    def _error(self, got: Array, dtype: torch.dtype, order: int) -> Array:
+    def error(self, got: Array, dtype: torch.dtype, order: int, line: bool = False) -> Array:
+        """Return the error of values; with ``line`` in units of the largest derivative on the line."""
         info, known = torch.finfo(dtype), self.truth
         with np.errstate(all="ignore"):
             x, true, value = known.points, known.high[order], got[:-2]
             moved = np.nan_to_num(np.abs(x * known.high[order + 1]), nan=0.0, posinf=0.0)
             scale = np.maximum(np.maximum(np.abs(true), moved), info.tiny * 1000)
+            if line:
+                # What the output alone can give: its rounding moves f' and f'' by so much.
+                scale = np.maximum(scale, max(map(_largest, known.high[1 : order + 1])))
             error = np.abs((value - true) - known.low[order]) / (info.eps * scale)
             beyond = np.abs(true) >= info.max * (1 - info.eps)
             right = beyond & (value * np.sign(true) >= info.max * (1 - info.eps))
@@ -122,6 +126,10 @@ class Proof:
                 good = math.isclose(value, limit, rel_tol=close, abs_tol=close if order else 0.0)
             found.append(0.0 if good else math.inf)
         return np.array(found)
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values[np.isfinite(values)]).max())
 
 
 def prove(
