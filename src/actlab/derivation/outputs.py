@@ -6,6 +6,7 @@ and numbers prove that the law costs no digits; else the input is kept.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -65,14 +66,13 @@ def by_output(proof: Proof, kinks: Kinks, places: Sequence[float], forward: Prog
         The most exact that meets the bounds; None where the output does not tell the derivative, or not
         exactly.
     """
-    tree = _tree(proof, kinks, places)
-    if tree is None:
-        return None
+    sides = (False, True) if places else (True,)
+    trees = [tree for closed in sides if (tree := _tree(proof, kinks, places, closed)) is not None]
     found = []
-    for write in (recognised, sympy.factor):
+    for tree, write in itertools.product(trees, (recognised, sympy.factor)):
         made = guarded(_program(tree, write), forward(proof.inputs(torch.float64)), ())
         for scale in _SCALES:
-            worst = _worst(proof, places, forward, made, scale == "line")
+            worst = _worst(proof, kinks, places, forward, made, scale == "line")
             if worst is not None:
                 found.append(ByOutput(made, scale, worst))
                 break
@@ -170,8 +170,11 @@ def _short(value: Any) -> Expr:
 # -- which law where ------------------------------------------------------------------------------
 
 
-def _tree(proof: Proof, kinks: Kinks, places: Sequence[float]) -> Tree | None:
-    """Return the laws of all pieces, chosen by the output; None where that does not tell."""
+def _tree(proof: Proof, kinks: Kinks, places: Sequence[float], closed: bool) -> Tree | None:
+    """Return the laws of all pieces, chosen by the output; None where that does not tell.
+
+    ``closed`` says whether the output of a border is the upper piece's, where no slope jumps there.
+    """
     truth = proof.truth
     values = truth.high[0]
     if (truth.piece < 0).any() or not np.isfinite(values[np.abs(truth.points) < _MODERATE]).all():
@@ -188,7 +191,7 @@ def _tree(proof: Proof, kinks: Kinks, places: Sequence[float]) -> Tree | None:
             return None
         border = borders.pop(0)
         if tree is not None and law != _uppermost(tree):
-            tree = _beside(tree, law, border, kinks.tree)
+            tree = _beside(tree, law, border, kinks, closed)
             if tree is None:
                 return None
         tree = tree or Leaf(law)
@@ -213,14 +216,18 @@ def _samples(proof: Proof, stretch: Array) -> Iterator[Values]:
             yield found[0], found[1], found[2], found[3]
 
 
-def _beside(tree: Tree, law: Expr, border: float, whole: Tree) -> Tree | None:
-    """Return the laws so far, and one for the outputs above that of a border; ``whole`` is the formula."""
+def _beside(tree: Tree, law: Expr, border: float, kinks: Kinks, closed: bool) -> Tree | None:
+    """Return the laws so far, and one for the outputs above that of a border."""
+    whole = kinks.tree
     value = jets.exact(whole, border, {})[0][0]
     place = _short(value)
     if not _is_short(float(value)):
         return None
-    own = jets.piece_at(whole, border, {}) == jets.piece_at(whole, math.nextafter(border, math.inf), {})
-    closed = law == 0 or (own and _uppermost(tree) != 0)
+    if 0 in (law, _uppermost(tree)):
+        closed = law == 0
+    elif border in kinks.chosen:
+        after = math.nextafter(border, math.inf)
+        closed = jets.piece_at(whole, border, {}) == jets.piece_at(whole, after, {})
     return Branch((sympy.Ge if closed else sympy.Gt)(X, place), Leaf(law), tree)
 
 
@@ -246,7 +253,7 @@ def _program(tree: Tree, write: Callable[[Expr], Expr]) -> Program:
 
 
 def _worst(
-    proof: Proof, places: Sequence[float], forward: Program, made: Program, line: bool
+    proof: Proof, kinks: Kinks, places: Sequence[float], forward: Program, made: Program, line: bool
 ) -> dict[str, float] | None:
     """Return the worst errors of the derivatives by the output; None where one is above its bound."""
     worst = {}
@@ -256,8 +263,12 @@ def _worst(
         bend = torch.autograd.grad(slope.sum(), y)[0] * slope if slope.requires_grad else slope * 0
         for order, got in ((1, slope), (2, bend)):
             errors = proof.error(got.detach().double().numpy(), dtype, order, line)
-            if order == 2 and line:
-                errors = np.where(_just_off(proof, places, dtype), 0.0, errors)
+            if order == 2:
+                # On a border there may be no second derivative, and of a subnormal step off a kink an
+                # output may show nothing.
+                off = torch.finfo(dtype).tiny if line else 0.0
+                besides = _near(proof, places, 0.0) | _near(proof, tuple(kinks.chosen), off)
+                errors = np.where(besides, 0.0, errors)
             error = float(errors.max())
             if not error <= SAFE * LIMITS[order]:
                 return None
@@ -265,11 +276,10 @@ def _worst(
     return worst if all(_holds_in(dtype, forward, made, line) for dtype in _HALF) else None
 
 
-def _just_off(proof: Proof, places: Sequence[float], dtype: torch.dtype) -> Array:
-    """Whether points are a subnormal step off a border: of that an output may show nothing."""
+def _near(proof: Proof, places: Sequence[float], step: float) -> Array:
+    """Whether points, and both ends, are within a step of places."""
     x = np.concatenate([proof.truth.points, [-math.inf, math.inf]])
-    off = [np.abs(x - place) <= torch.finfo(dtype).tiny for place in places]
-    return np.any([np.zeros(len(x), dtype=bool), *off], axis=0)
+    return np.any([np.zeros(len(x), dtype=bool), *(np.abs(x - place) <= step for place in places)], axis=0)
 
 
 def _holds_in(dtype: torch.dtype, forward: Program, made: Program, line: bool) -> bool:
