@@ -32,6 +32,7 @@ KNOWN = [
     "atanh(0.9 * tanh(x))",
     "sinh(x) / (1 + cosh(x))",
     "log(cosh(x))",
+    "x * erfc(-x / sqrt(2)) / 2",
 ]
 
 

@@ -133,9 +133,9 @@ class FormulaActivation(Activation[...]):
             >>> formula("x**2 * exp(x)").latex()[0]
             'x^{2} e^{x}'
         """
-        x = sympy.Symbol("x", real=True)
-        pieces = self.expression.rewrite(sympy.Piecewise)
-        return sympy.latex(self.expression), sympy.latex(pieces.diff(x)), sympy.latex(pieces.diff(x, 2))
+        from actlab.derivation.latex import latex
+
+        return latex(self.expression)
 
     def __repr__(self) -> str:
         return f"<activation {self.name}: {self.recipe.text}>"

@@ -157,6 +157,8 @@ def recognised(expression: Expr) -> Expr:
 def _one(node: Expr) -> Expr:
     if type(node) in _KNOWN:
         return _KNOWN[type(node)](*node.args)
+    if isinstance(node, sympy.erfc) and not (u := -sqrt(2) * node.args[0]).has(sqrt(2)):
+        return 2 * NormalCdf(u)
     if isinstance(node, log):
         inside = node.args[0]
         if isinstance(inside, Sigmoid):
@@ -178,12 +180,14 @@ def _sum(node: Add) -> Expr:
     if constant == 0:
         return node
     for term in node.args:
-        factor, rest = term.as_independent(exp, sympy.erf, Tanh, Sigmoid, as_Add=False)
+        factor, rest = term.as_independent(exp, sympy.erf, Tanh, Sigmoid, NormalCdf, as_Add=False)
         if isinstance(rest, exp) and sympy.expand(factor + _part(constant, factor)) == 0:
             return node - term + factor + factor * Expm1(rest.args[0])
         if isinstance(rest, sympy.erf) and constant in (factor, -factor):
             sign = 1 if constant == factor else -1
             return node - term - constant + 2 * constant * NormalCdf(sign * sqrt(2) * rest.args[0])
+        if isinstance(rest, NormalCdf) and constant == -factor:
+            return node - term - constant + constant * NormalCdf(-rest.args[0])
         if isinstance(rest, Tanh) and constant in (factor, -factor):
             sign = 1 if constant == factor else -1
             return node - term - constant + 2 * constant * Sigmoid(sign * 2 * rest.args[0])

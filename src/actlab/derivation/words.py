@@ -48,6 +48,15 @@ OTHERWISE = {
 }
 
 
+# What has no derivative of its own at a jump is said by a choice.
+STEPS = {
+    "sign": "where(x > 0, 1, where(x < 0, -1, 0))",
+    "sgn": "where(x > 0, 1, where(x < 0, -1, 0))",
+    "step": "where(x > 0, 1, 0)",
+    "heaviside": "where(x > 0, 1, 0)",
+}
+
+
 def arguments(name: str) -> list[str]:
     """Return the names of a function's arguments."""
     if name == CHOICE:
