@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,3 +34,35 @@ def normal_cdf(u: Tensor) -> Tensor:
 def tanh_slope(u: Tensor) -> Tensor:
     """Return the derivative of the hyperbolic tangent, exact near 0; below 1e-160 it may be 0."""
     return numerics.tanh_and_slope(u.abs())[1]
+
+
+_LARGE = 1e9  # beside its square a 1 is lost, and in float32 the square is a number still
+
+
+def asinh(u: Tensor) -> Tensor:
+    """Return the inverse hyperbolic sine, exact near 0."""
+    if not numerics.compiled():
+        return torch.asinh(u)
+    a = u.abs()
+    near = a.clamp_max(_LARGE)
+    square = near * near
+    inner = torch.log1p(near + square / (1 + torch.sqrt(1 + square)))
+    return torch.copysign(torch.where(a < _LARGE, inner, torch.log(a) + math.log(2)), u)
+
+
+def acosh(u: Tensor) -> Tensor:
+    """Return the inverse hyperbolic cosine, exact near 1."""
+    if not numerics.compiled():
+        return torch.acosh(u)
+    above = u - 1
+    near = above.clamp_max(_LARGE)
+    inner = torch.log1p(near + torch.sqrt(near * (near + 2)))
+    return torch.where(above < _LARGE, inner, torch.log(u) + math.log(2))
+
+
+def atanh(u: Tensor) -> Tensor:
+    """Return the inverse hyperbolic tangent, exact near 0."""
+    if not numerics.compiled():
+        return torch.atanh(u)
+    a = u.abs()
+    return torch.copysign(torch.log1p(2 * a / (1 - a)) / 2, u)

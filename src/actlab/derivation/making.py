@@ -93,12 +93,13 @@ class FormulaActivation(Activation[...]):
             monotonic=derived.monotonic,
             paper="made from its formula",
             saves=derived.saves,
+            error_scale=derived.error_scale,
             kinks=derived.kinks,
         )
         super().__init__(_face(recipe), facts)
         self.formulas.forward = derived.forward
         self.derivative(derived.derivative)
-        if derived.saves == "input":
+        if derived.second is not None:
             self.second(derived.second)
         for name, program in derived.partials.items():
             self.partial(name)(program)
@@ -132,9 +133,9 @@ class FormulaActivation(Activation[...]):
             >>> formula("x**2 * exp(x)").latex()[0]
             'x^{2} e^{x}'
         """
-        x = sympy.Symbol("x", real=True)
-        pieces = self.expression.rewrite(sympy.Piecewise)
-        return sympy.latex(self.expression), sympy.latex(pieces.diff(x)), sympy.latex(pieces.diff(x, 2))
+        from actlab.derivation.latex import latex
+
+        return latex(self.expression)
 
     def __repr__(self) -> str:
         return f"<activation {self.name}: {self.recipe.text}>"

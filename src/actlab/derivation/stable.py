@@ -15,14 +15,16 @@ import sympy
 from sympy import Expr
 
 from actlab.derivation import decays, forms
+from actlab.derivation.guards import without_derivative
 from actlab.derivation.lowering import Form, Lowering, X, program
 from actlab.derivation.pieces import Branch, Leaf, Tree
 from actlab.derivation.program import Operand, Program
-from actlab.derivation.proof import LIMITS, Array, Proof
+from actlab.derivation.proof import DTYPES, LIMITS, Array, Proof
 from actlab.derivation.vocabulary import Size, Within, recognised
 
 SAFE = 0.65  # of the bound: between the points of the proof an error may be a little greater
 MOST_STRETCHES = 4
+_LOST = 1e6
 _CHEAP = 12
 _BOUNDS = (1e18, 1e9, 1e4, 700.0, 80.0, 40.0, 20.0)
 
@@ -79,9 +81,20 @@ class Chooser:
             if text in seen:
                 continue
             seen.add(text)
-            error = self.proof.errors(made, self.order, tuple(self.parameters.values()))
-            found.append(Scored(form, made.cost, error.max(0) / LIMITS[self.order]))
+            error = self.proof.errors(made, self.order, tuple(self.parameters.values())).max(0)
+            found.append(Scored(form, made.cost, error / LIMITS[self.order] + self._lost(made)))
         return found
+
+    def _lost(self, made: Program) -> Array | float:
+        """Return what is added to the error where autograd gets no number out of a form.
+
+        Far out no form may do: there the input is clamped once the program is whole.
+        """
+        if not self.traced:
+            return 0.0
+        values = tuple(self.parameters.values())
+        lost = [without_derivative(made, self.proof.inputs(dtype), values).numpy() for dtype in DTYPES]
+        return _LOST * (np.logical_or(*lost) & (np.abs(self.x) < 1e4))
 
     def build(
         self, tree: Tree, smooth: Mapping[Leaf, Smooth], forced: tuple[tuple[Any, float], ...] = ()
@@ -171,6 +184,10 @@ class Chooser:
         if _worst(stretches, known, outward, self.x) > 1:
             known += self._clamped(known, outward)
             stretches = _stretches(known, outward, self.x)
+        if _worst(stretches, known, outward, self.x) > 1:
+            # Those that are safe may be too short to cover all of it.
+            longer = _stretches(known, outward, self.x, safe=1.0)
+            stretches = min(stretches, longer, key=lambda s: _worst(s, known, outward, self.x))
         one = min(known, key=lambda k: float(k.error[mask].max()))
         if one.error[mask].max() <= min(1.0, _worst(stretches, known, outward, self.x)):
             return [[Stretch(math.inf, one.form)]]
@@ -214,17 +231,21 @@ def _cheapest(known: list[Scored], mask: Array) -> Scored | None:
     return next(iter(_good(known, mask)), None)
 
 
-def _stretches(known: list[Scored], outward: Array, x: Array) -> list[Stretch]:
+def _stretches(known: list[Scored], outward: Array, x: Array, safe: float = SAFE) -> list[Stretch]:
     """Cover points, ordered outwards, by as few forms as meet the bound, or come closest."""
     errors = np.stack([k.error[outward] for k in known])
     best = errors.min(0)
-    allowed = np.where(best <= SAFE, SAFE, np.where(best <= 1, 1.0, best * 1.5))
+    allowed = np.where(best <= safe, safe, np.where(best <= 1, 1.0, best * 1.5))
     good = errors <= allowed
     costs = np.array([k.cost for k in known])
     found: list[tuple[int, int]] = []  # the form, and the first point that is no longer its own
     start, count = 0, len(outward)
     while start < count and len(found) < MOST_STRETCHES:
         reach = np.array([_run(row, start) for row in good])
+        if len(found) == MOST_STRETCHES - 1 and reach.max() < count:
+            # The last one has to do to the end, at as many points as may be.
+            bad = (errors[:, start:] > 1).sum(1)
+            reach = np.where(bad == bad.min(), count, -1)
         longest = np.flatnonzero(reach == reach.max())
         form = int(longest[costs[longest].argmin()])
         if found:
