@@ -15,7 +15,7 @@
 # without that something, what it does to the data on the way forward, and what it does to the gradient on
 # the way back.
 #
-# The five lessons run as they stand, on scikit-learn's digits, in about a minute altogether. With
+# The five notebooks run as they stand, on scikit-learn's digits, in about a minute altogether. With
 # `ACTLAB_TUTORIAL=mnist` in the environment they use MNIST instead, and take some ten minutes;
 # `ACTLAB_MNIST` is the folder with its files, which are downloaded when it is not set. The outputs on these
 # pages come from MNIST.
