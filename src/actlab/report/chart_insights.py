@@ -240,13 +240,12 @@ def function_insights(names: Sequence[str], curves: pd.DataFrame, of: Labels) ->
         curves: Those of them, as in :attr:`actlab.Comparison.curves`.
         of: Short labels by name.
     """
-    low, steep, flat, turning = [], [], [], []
-    kept: list[str] = []
+    low, steep, flat, turning, kept = (list[str]() for _ in range(5))
     for name in names:
         if (found := _slope(name, curves)) is None:
             continue
         x, slope, own = found
-        before = sum(map(len, (low, steep, flat, turning)))
+        before = len(low + steep + flat + turning)
         most = float(slope.max())
         if most < 0.999 and not (own and _rises(slope)):
             low.append(f"{of[name]} (at most {most:.3g})")
@@ -256,7 +255,7 @@ def function_insights(names: Sequence[str], curves: pd.DataFrame, of: Labels) ->
             flat.append(f"{of[name]} ({places})")
         if slope.min() < -1e-6 and most > 1e-6:
             turning.append(f"{of[name]} (slope down to −{-slope.min():.2g})")
-        if own and sum(map(len, (low, steep, flat, turning))) > before:
+        if own and len(low + steep + flat + turning) > before:
             kept.append(of[name])
     said = [
         ("Slope everywhere below 1", low),

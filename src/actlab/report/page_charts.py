@@ -292,7 +292,7 @@ def functions(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Chart], 
 
 
 def curve(name: str, curves: pd.DataFrame) -> pd.DataFrame:
-    """Return what was kept of an activation's curve, as in :attr:`actlab.Comparison.curves`; maybe no rows."""
+    """Return the rows of an activation in :attr:`actlab.Comparison.curves`; none where none were kept."""
     return curves[curves["activation"] == name] if set(curves) >= _CURVE else curves[:0]
 
 
