@@ -36,7 +36,7 @@ from actlab._scoring import Scorer
 from actlab._specs import specs
 from actlab.activation import Activation
 from actlab.data import Dataset, load_data
-from actlab.race import race
+from actlab.race import LOOKS, race
 from actlab.report.comparison_files import latex, markdown, read_comparison, write_comparison
 from actlab.report.tables import plain_rows
 from actlab.report.verdicts import comparison_sentences
@@ -313,7 +313,7 @@ def _raced(contest: Contest, budget: Budget, rope: float | None, verbose: int) -
 
     def look(names: Sequence[str], seeds: int, level: float) -> Any:
         nonlocal region
-        contest.train(names, seeds)
+        contest.train(names, seeds, turn=1 + LOOKS.index(seeds))
         if math.isnan(region[0]):
             region = _region(contest, rope)  # which is the same at every look
         return contest.judge(region[0], level), contest.failed()
