@@ -101,7 +101,7 @@ def test_all_that_has_no_spec_is_told_at_once():
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("relu", "'relu'"), (3, "a int"), (torch.nn.Sequential(torch.nn.ReLU()), "a Sequential")],
+    [("relu", "'relu'"), (3, "3"), (torch.nn.Sequential(torch.nn.ReLU()), "a Sequential module")],
 )
 def test_one_activation_is_no_list_of_them(given, said):
     with pytest.raises(UsageError) as caught:

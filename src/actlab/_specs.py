@@ -35,7 +35,8 @@ def specs(activations: Iterable[str | Activation[Any]]) -> list[str]:
         actlab._errors.UsageError: activations[0] is a GELU module; name it: 'torch.nn:GELU' or 'my_layers.py:Name'
     """  # noqa: E501 - an error is one line
     if isinstance(activations, str | torch.nn.Module) or not isinstance(activations, Iterable):
-        what = f"a {type(activations).__name__}" if not isinstance(activations, str) else repr(activations)
+        one = isinstance(activations, torch.nn.Module)
+        what = f"a {type(activations).__name__} module" if one else repr(activations)
         raise UsageError(f"activations is {what}, not a list of specs such as ['relu', 'tanh']")
     given = list(activations)
     found = [one if isinstance(one, str) else _spec(one) for one in given]
