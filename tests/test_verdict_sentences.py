@@ -62,8 +62,8 @@ def test_what_is_not_told_apart_is_first_together():
     said = found.sentences()
     assert said[0] == "First, not told apart: relu (0.9200), tanh (0.8200); mean accuracy over 6 runs."
     assert said[1] == (
-        "relu and tanh: undecided, 10.00 points (95 % interval -5.00 to +25.00) apart, p = 0.0123 corrected for "
-        "3 pairs; about 3 more seeds would decide it."
+        "relu and tanh: undecided, 10.00 points (95 % interval -5.00 to +25.00) apart, p = 0.0123 corrected "
+        "for 3 pairs; about 3 more seeds would decide it."
     )
     assert said[3] == (
         "tanh and elu are equivalent: 0.00 points (95 % interval -0.05 to +0.05) apart, "
