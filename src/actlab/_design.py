@@ -14,10 +14,10 @@ import torch
 
 from actlab._errors import UsageError, short
 from actlab._experiment import Experiment
+from actlab._given import specs
 from actlab._modules import ModuleLike, Replaced
 from actlab._scoring import Scorer, Scoring
 from actlab._spec import entry, get, is_formula, parse
-from actlab._specs import specs
 from actlab.activation import Activation
 from actlab.data import Dataset
 from actlab.race import LOOKS

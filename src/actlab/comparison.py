@@ -20,6 +20,7 @@ from actlab._curves import own_curves
 from actlab._design import Budget, check_comparison, prepared
 from actlab._errors import UsageError
 from actlab._files import output_folder
+from actlab._given import specs
 from actlab._modules import ModuleLike, Replaced
 from actlab._outcome import (
     about,
@@ -33,7 +34,6 @@ from actlab._outcome import (
     verdict_rows,
 )
 from actlab._scoring import Scorer
-from actlab._specs import specs
 from actlab.activation import Activation
 from actlab.data import Dataset, load_data
 from actlab.race import LOOKS, race
