@@ -6,11 +6,14 @@ import math
 
 import pandas as pd
 import pytest
+import torch
 
+from actlab._curves import own_curves
 from actlab.report import chart_insights as insights
 from tests.reports import comparison, inside
 
 NAN = math.nan
+NONE = pd.DataFrame()
 
 
 def of(*names):
@@ -145,7 +148,7 @@ def test_runs_without_a_score_are_counted():
 
 def test_slopes_of_the_catalogue_in_figures():
     names = ["sigmoid", "relu", "tanh", "mish", "relu6", "softshrink", "my.py:Own", "glu", "nothing"]
-    assert insights.function_insights(names, of(*names)) == [
+    assert insights.function_insights(names, NONE, of(*names)) == [
         "Slope everywhere below 1: sigmoid (at most 0.25).",
         "Slope somewhere above 1: mish (up to 1.09).",
         "Slope of exactly 0 in a part of the line, where nothing trains: relu (x < 0), relu6 (x < 0 and "
@@ -155,15 +158,58 @@ def test_slopes_of_the_catalogue_in_figures():
 
 
 def test_a_slope_that_only_rounds_to_0_is_not_0():
-    assert insights.function_insights(["tanh", "softplus"], of("tanh", "softplus")) == []
+    assert insights.function_insights(["tanh", "softplus"], NONE, of("tanh", "softplus")) == []
 
 
 def test_the_arguments_of_a_spec_count():
     names = ["hardtanh(-3.0, max_val=2.0)", "leaky_relu(negative_slope=2.0)"]
-    assert insights.function_insights(names, of(*names)) == [
+    assert insights.function_insights(names, NONE, of(*names)) == [
         "Slope of exactly 0 in a part of the line, where nothing trains: hardtanh(-3.0, max_val=2.0) "
         "(x < −3 and x > 2)."
     ]
+
+
+class Wave(torch.nn.Module):
+    def forward(self, x):
+        return torch.sin(3 * x)
+
+
+class Fading(torch.nn.Module):
+    def forward(self, x):
+        return 0.5 * torch.tanh(40 * x - 120) / 40
+
+
+def own(*names):
+    names = [f"{__name__}:{name}" if name in ("Wave", "Fading") else f"torch.nn:{name}" for name in names]
+    return names, own_curves(names)
+
+
+def test_of_activations_of_ones_own_the_kept_curves_say_it():
+    names, curves = own("GELU", "ReLU6", "Sigmoid", "Wave")
+    assert insights.function_insights(["relu", *names], curves, of("relu", *names)) == [
+        "Slope everywhere below 1: torch.nn:Sigmoid (at most 0.25).",
+        f"Slope somewhere above 1: torch.nn:GELU (up to 1.13) and {__name__}:Wave (up to 3).",
+        "Slope of exactly 0 in a part of the line, where nothing trains: relu (x < 0) and torch.nn:ReLU6 "
+        "(−6 ≤ x ≤ 0).",
+        f"Not monotonic: torch.nn:GELU (slope down to −0.13) and {__name__}:Wave (slope down to −3).",
+        "Known from −6 to 6 only, as they begin: torch.nn:GELU, torch.nn:ReLU6, torch.nn:Sigmoid and "
+        f"{__name__}:Wave.",
+    ]
+
+
+def test_a_kept_curve_says_nothing_of_what_is_beyond_it_or_fades_away():
+    names, curves = own("Softplus", "Fading")  # a slope that still rises at 6; one that rounds to 0 there
+    assert curves[curves["activation"] == names[1]]["f1"].eq(0).any()
+    assert insights.function_insights(names, curves, of(*names)) == [
+        f"Slope everywhere below 1: {names[1]} (at most 0.5).",
+        f"Known from −6 to 6 only, as they begin: {names[1]}.",
+    ]
+
+
+def test_a_kept_curve_that_is_no_number_somewhere_says_nothing():
+    names, curves = own("GELU")
+    curves.loc[7, "f1"] = NAN
+    assert insights.function_insights(names, curves, of(*names)) == []
 
 
 # -- cost and tuning ------------------------------------------------------------------------------

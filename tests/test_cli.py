@@ -69,10 +69,16 @@ def test_the_two_histories_hold_the_same(tmp_path, tiny):
 
 
 def test_a_diverged_history_is_strict_json(tmp_path, tiny, capsys):
-    assert main(["train", "--data", tiny, "--epochs", "2", "--lr", "1e30", "--out", "run"]) == 0
+    assert main(["train", "--data", tiny, "--epochs", "2", "--lr", "1e30", "--out", "run"]) == 1
     rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)
     assert rows[-1]["valid_loss"] is None
     assert "Training diverged at epoch" in capsys.readouterr().out
+
+
+def test_a_training_that_diverged_has_no_result(tiny, capsys):
+    assert main(["train", "--data", tiny, "--epochs", "2", "--lr", "1e30", "--quiet"]) == 1
+    said = "actlab: relu has no result: diverged: valid_loss is nan in epoch 1\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_quiet_prints_nothing(tiny, capsys):
@@ -122,6 +128,47 @@ def test_compare_prints_the_same_table_twice_also_with_two_jobs(tmp_path, tiny, 
     assert names(tmp_path / "a") == sorted(files)
     assert main([*call, "--jobs", "2"]) == 0
     assert capsys.readouterr().out == first.stdout
+
+
+# It passes on the rows that are tried beforehand, without gradients.
+BREAKING = """
+import torch
+
+class Early(torch.nn.Module):
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            raise ZeroDivisionError("by zero")
+        return x
+
+class Late(Early):
+    pass
+"""
+
+
+def test_where_every_run_failed_nothing_was_compared(tmp_path, tiny, capsys):
+    (tmp_path / "own.py").write_text(BREAKING)
+    call = ["compare", "own.py:Early", "own.py:Late", "--data", tiny, "--epochs", "1"]
+    assert main([*call, "--quiet"]) == 1
+    said = (
+        "actlab: nothing was compared on tiny.npz: own.py:Early failed in 3 of 3 runs: ZeroDivisionError: "
+        "by zero; own.py:Late failed in 3 of 3 runs: ZeroDivisionError: by zero\n"
+    )
+    assert capsys.readouterr() == ("", said)
+    assert main(call) == 1  # the reason is among what is said
+    assert "own.py:Late failed in 3 of 3 runs: ZeroDivisionError: by zero: no rank." in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert main(["compare", "relu", *call[2:], "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_of_many_that_failed_the_first_are_told(tiny, capsys):
+    given = ["relu", "elu", "selu", "softplus", "silu", "mish", "gelu"]
+    assert main(["compare", *given, "--data", tiny, "--epochs", "1", "--lr", "1e30", "--quiet"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    told = "; ".join(f"{name} diverged in 3 of 3 runs" for name in given[:5])
+    assert err == f"actlab: nothing was compared on tiny.npz: {told}; 2 more failed\n"
 
 
 def test_compare_writes_scikit_learns_results(tmp_path, tiny, capsys):

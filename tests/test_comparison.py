@@ -182,7 +182,7 @@ def test_data_may_be_named():
         (["reluu"], {}, "unknown activation 'reluu'; did you mean 'relu'"),
         ([], {}, "name at least one"),
         ("relu", {}, r"activations is 'relu', not a list"),
-        ([1], {}, "not a list of specs"),
+        ([1], {}, r"activations\[0\] is 1, not a spec such as 'relu'$"),
         (["relu", "tanh", "relu"], {}, "activation 'relu' is given twice"),
         (["relu", "relu()"], {}, r"activation 'relu\(\)' is given twice"),
         (["relu"], {"folds": 1}, "folds is 1, not a whole number of at least 2.*nothing to test on"),

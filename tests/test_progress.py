@@ -128,6 +128,12 @@ def test_lines_go_to_standard_error(at_once, capsys):
     assert capsys.readouterr() == ("", "actlab: 0 of 4 nets trained, 0 s\n")
 
 
+def test_a_line_says_which_round_of_a_race_counts(at_once, capsys):
+    with watching(NAMES, 1, turn=2) as watch:
+        watch(running(0, [0], 1))
+    assert capsys.readouterr() == ("", "actlab: round 2: 0 of 4 nets trained, 0 s\n")
+
+
 # -- pictures -------------------------------------------------------------------------------------
 
 
@@ -142,6 +148,13 @@ def test_every_fleet_that_trains_has_a_bar(at_once):
         "fleet 1    ━━━━━━━━━━╺━━━━━━━━━  epoch 5 of 10, 2 nets",
         "fleet 2    ━━━━━━━━━━╺━━━━━━━━━  epoch 1 of 2, tanh",
     ]
+
+
+def test_the_bar_of_all_nets_says_which_round_of_a_race_they_are(at_once):
+    screen = Screen()
+    with watching(NAMES, 1, screen, turn=2) as watch:
+        watch(running(0, [0, 1], 5))
+    assert screen.last()[0] == "round 2    ━━━━━╺━━━━━━━━━━━━━━  0 of 4 nets, 0:00:00"
 
 
 def test_a_fleet_that_has_ended_has_no_bar(at_once):

@@ -334,6 +334,44 @@ def test_no_part_is_wider_than_the_window(opened, how):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+LONG = ("relu", "tanh", "leaky_relu(negative_slope=0.2)", "mish", "my_layers.py:Own")
+
+
+@pytest.mark.parametrize("width", [400, 1300])
+def test_captions_and_titles_of_axes_are_seen_whole(opened, width):
+    results = comparison(LONG).results.assign(kept=65536)
+    page = opened(comparison(LONG, results=results), viewport={"width": width, "height": 800})
+    drawn(page)
+    beyond = """parts => parts.filter(([part, box]) => {
+        const inner = part.getBoundingClientRect(), outer = box.getBoundingClientRect();
+        return inner.left < outer.left || inner.right > outer.right;
+    }).map(([part]) => part.textContent)"""
+    whole = f"""(parts, around) => ({beyond})(parts.map((part) => [part, part.closest(around)]))"""
+    captions, titles = page.locator("caption > *"), page.locator(".xtitle")
+    assert captions.count() == 5
+    assert captions.evaluate_all(whole, ".scroll") == []
+    assert titles.count() > 3
+    assert titles.evaluate_all(whole, ".plot") == []
+    page.locator("#ranking").evaluate("table => { table.parentElement.scrollLeft = 10_000; }")
+    assert captions.evaluate_all(whole, ".scroll") == []
+
+
+def test_the_words_of_the_matrix_stand_in_one_line_where_there_is_room(opened):
+    page = opened(comparison(("relu", "tanh")), viewport={"width": 1300, "height": 800})
+    tops = page.locator("#matrix caption .v").evaluate_all("all => all.map((one) => one.offsetTop)")
+    assert len(tops) == 5
+    assert len(set(tops)) == 1
+    assert page.locator("#matrix").bounding_box()["width"] < 500  # the caption does not widen the table
+
+
+def test_a_title_in_two_lines_is_written_as_text_is(opened):
+    page = opened(comparison(LONG), viewport={"width": 400, "height": 800})
+    drawn(page)
+    lines = page.locator(".forest .xtitle tspan")
+    assert lines.count() > 1
+    assert set(lines.evaluate_all("all => all.map((one) => getComputedStyle(one).stroke)")) == {"none"}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_to_speak_of(opened, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")

@@ -62,12 +62,30 @@ def test_what_is_not_told_apart_is_first_together():
     said = found.sentences()
     assert said[0] == "First, not told apart: relu (0.9200), tanh (0.8200); mean accuracy over 6 runs."
     assert said[1] == (
-        "relu and tanh: undecided, 10.00 points (95 % interval -5.00 to +25.00) apart, p = 0.0123; "
-        "about 3 more seeds would decide it."
+        "relu and tanh: undecided, 10.00 points (95 % interval -5.00 to +25.00) apart, p = 0.0123 corrected "
+        "for 3 pairs; about 3 more seeds would decide it."
     )
     assert said[3] == (
         "tanh and elu are equivalent: 0.00 points (95 % interval -0.05 to +0.05) apart, "
         "96.7% within the region."
+    )
+
+
+def test_p_is_corrected_for_the_pairs_that_were_tested():
+    rows = [
+        pair("relu", "tanh", "undecided", 0.0121, 0.0002, 0.024, p_holm=0.0956, reason="more seeds may"),
+        pair("relu", "elu", "better", 0.1, 0.05, 0.15),
+        *(pair(name, "mish", "none", NAN, NAN, NAN, p_holm=NAN) for name in ("relu", "tanh", "elu")),
+    ]
+    scores = {"relu": HIGH, "tanh": LOW, "elu": LOW, "mish": [NAN] * 6}
+    said = comparison(scores, rows, failures={"mish": "diverged: train_loss is nan in epoch 1"}).sentences()
+    assert said[1] == (
+        "relu and tanh: undecided, 1.21 points (95 % interval +0.02 to +2.40) apart, p = 0.0956 corrected "
+        "for 2 pairs; more seeds may."
+    )
+    assert said[2] == (
+        "elu is worse than relu by 10.00 points (95 % interval +5.00 to +15.00); p = 0.0123 corrected for "
+        "2 pairs, relu is ahead in 75% of 12 pairs of runs."
     )
 
 

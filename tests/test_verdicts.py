@@ -200,6 +200,17 @@ def test_a_race_goes_on_where_it_was_from_its_ledger(dataset, tmp_path):
 # -- tuned ----------------------------------------------------------------------------------------
 
 
+def test_what_a_race_counts_is_that_of_its_round(dataset, tmp_path, capsys):
+    how = {**SHORT, "until_decided": True, "budget": 24, "rope": 0.0, "ledger": tmp_path / "l.sqlite"}
+    first = compare(["relu", "tanh"], dataset, **how)
+    compare(["relu", "tanh"], dataset, verbose=1, **how)
+    assert first.about["race"]["looks"] == 2
+    assert [line for line in capsys.readouterr().err.splitlines() if "ledger" in line] == [
+        "actlab: round 1: 12 of 12 nets are from the ledger",
+        "actlab: round 2: 12 of 12 nets are from the ledger",
+    ]
+
+
 def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
     rates = [0.001, 0.05, 1e30]
     found = compare(["relu", "tanh"], dataset, tune={"lr": rates}, **SHORT)

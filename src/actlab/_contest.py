@@ -22,7 +22,7 @@ from actlab._scoring import Scoring
 from actlab.fleet.alone import fit_alone
 from actlab.fleet.conduct import engine, training
 from actlab.fleet.run import Result
-from actlab.progress import watching
+from actlab.progress import in_round, watching
 from actlab.race import Pair
 from actlab.stats import Evidence, Verdict, evidence, judge
 
@@ -126,20 +126,20 @@ class Contest:
         each = self.experiment.folds * len(self.experiment.candidates)
         return sum(max(0, seeds - self.seeds[name]) for name in names) * each
 
-    def train(self, names: Sequence[str], seeds: int) -> None:
-        """Train those named until they have so many seeds."""
+    def train(self, names: Sequence[str], seeds: int, *, turn: int = 0) -> None:
+        """Train those named until they have so many seeds; ``turn`` says which round of a race it is."""
         missing: list[Training] = []
         for name in names:
             missing += self.experiment.trainings([name], range(self.seeds[name], seeds))
         self.planned += len(missing)
-        self._fleets([each for each in missing if each.run is not None])
+        self._fleets([each for each in missing if each.run is not None], turn)
         for each in missing:
             if each.run is None:
                 self._alone(each)
         for name in names:
             self.seeds[name] = max(seeds, self.seeds[name])
 
-    def _fleets(self, trainings: Sequence[Training]) -> None:
+    def _fleets(self, trainings: Sequence[Training], turn: int) -> None:
         runs = [each.run for each in trainings if each.run is not None]
         if not runs:
             return
@@ -147,7 +147,7 @@ class Contest:
         weights = any(self.scoring.needs_weights(each) for each in trainings)
         with (
             bookkeeping(self.ledger, runs, data.fingerprint, weights=weights) as books,
-            watching([each.activation for each in trainings], self.verbose) as watch,
+            watching([each.activation for each in trainings], self.verbose, turn=turn) as watch,
         ):
             if not self.begun:
                 self.begun, apart = True, bool(books and books.abandoned)
@@ -156,11 +156,11 @@ class Contest:
             before = books.finished() if books else 0
             if books:
                 self._begin(trainings, books)
-            self._say_known(before, len(runs))
+            self._say_known(before, len(runs), turn)
             for place, result in training(runs, data.X, y, executor=self.executor, watch=watch, books=books):
                 self._take(trainings[place], result, books.keys[place] if books else "")
         if books and books.known > before:  # others have trained some meanwhile
-            self._say_known(books.known, len(runs))
+            self._say_known(books.known, len(runs), turn)
 
     def _begin(self, trainings: Sequence[Training], books: Bookkeeping) -> None:
         """Tell the ledger what is trained, so that a report can be written meanwhile."""
@@ -178,9 +178,9 @@ class Contest:
             with opened(self.ledger) as ledger:
                 ledger.end(self.token)
 
-    def _say_known(self, known: int, total: int) -> None:
+    def _say_known(self, known: int, total: int, turn: int) -> None:
         if known and self.verbose:
-            print(f"actlab: {known} of {total} nets are from the ledger", file=sys.stderr)
+            print(f"actlab: {in_round(turn)}{known} of {total} nets are from the ledger", file=sys.stderr)
 
     def _take(self, each: Training, result: Result, key: str) -> None:
         score = math.nan

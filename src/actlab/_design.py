@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ import torch
 
 from actlab._errors import UsageError, short
 from actlab._experiment import Experiment
+from actlab._given import specs
 from actlab._modules import ModuleLike, Replaced
 from actlab._scoring import Scorer, Scoring
 from actlab._spec import entry, get, is_formula, parse
+from actlab.activation import Activation
 from actlab.data import Dataset
 from actlab.race import LOOKS
 from actlab.training import (
@@ -81,7 +83,7 @@ def budget_of(budget: int | str | None) -> Budget:
 
 
 def check_comparison(
-    activations: Sequence[str], dataset: Dataset, settings: TrainSettings, **design: Any
+    activations: Iterable[str | Activation[Any]], dataset: Dataset, settings: TrainSettings, **design: Any
 ) -> None:
     """Refuse, before any training, a comparison that cannot be made.
 
@@ -94,7 +96,7 @@ def check_comparison(
     Raises:
         UsageError: The message names all problems.
     """
-    prepared(activations, dataset, settings, **design)
+    prepared(specs(activations), dataset, settings, **design)
 
 
 def prepared(
@@ -119,8 +121,6 @@ def prepared(
     Raises:
         UsageError: As :func:`check_comparison`.
     """
-    if isinstance(activations, str) or not all(isinstance(spec, str) for spec in activations):
-        raise UsageError(f"activations is {activations!r}, not a list of specs such as ['relu', 'tanh']")
     problems = ["" if activations else "no activations are given; name at least one"]
     for spec in activations:
         problems.append(_spec_problem(spec) if module else activation_problem(dataset, spec, settings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from actlab._curves import own_curves
 from actlab._design import Budget, check_comparison, prepared
 from actlab._errors import UsageError
 from actlab._files import output_folder
+from actlab._given import specs
 from actlab._modules import ModuleLike, Replaced
 from actlab._outcome import (
     about,
@@ -33,8 +34,9 @@ from actlab._outcome import (
     verdict_rows,
 )
 from actlab._scoring import Scorer
+from actlab.activation import Activation
 from actlab.data import Dataset, load_data
-from actlab.race import race
+from actlab.race import LOOKS, race
 from actlab.report.comparison_files import latex, markdown, read_comparison, write_comparison
 from actlab.report.tables import plain_rows
 from actlab.report.verdicts import comparison_sentences
@@ -163,7 +165,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def compare(
-    activations: Sequence[str],
+    activations: Iterable[str | Activation[Any]],
     data: Dataset | str | Path,
     *,
     folds: int = 3,
@@ -196,7 +198,9 @@ def compare(
     shuffling; of several, every two have folds of rows that are shuffled anew.
 
     Args:
-        activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``.
+        activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``, and definitions that a
+            spec names as well: those of the catalogue, and of :func:`actlab.formula` without ``name``,
+            ``trainable`` and ``at``. All tables have the specs.
         data: A dataset, or what :func:`~actlab.data.load_data` takes.
         folds: Parts that the rows are split into, stratified by class.
         seeds: How many times all folds are trained.
@@ -261,9 +265,10 @@ def compare(
         "jobs": jobs,
         "inside": inside,
     }
-    experiment, scoring_of, spend = prepared(activations, dataset, settings, **design)
+    names = specs(activations)
+    experiment, scoring_of, spend = prepared(names, dataset, settings, **design)
     contest = Contest(
-        activations,
+        names,
         experiment,
         scoring_of,
         ledger=ledger,
@@ -277,7 +282,7 @@ def compare(
             if until_decided:
                 found = _raced(contest, spend, rope, verbose)
             else:
-                contest.train(activations, seeds)
+                contest.train(names, seeds)
                 found = _judged(contest, rope)
             contest.end()
             return found
@@ -308,7 +313,7 @@ def _raced(contest: Contest, budget: Budget, rope: float | None, verbose: int) -
 
     def look(names: Sequence[str], seeds: int, level: float) -> Any:
         nonlocal region
-        contest.train(names, seeds)
+        contest.train(names, seeds, turn=1 + LOOKS.index(seeds))
         if math.isnan(region[0]):
             region = _region(contest, rope)  # which is the same at every look
         return contest.judge(region[0], level), contest.failed()

@@ -28,7 +28,12 @@ _DUMB = ("dumb", "unknown")  # terminals that cannot paint over what is there
 
 @contextlib.contextmanager
 def watching(
-    names: Sequence[str], verbose: int, stream: TextIO | None = None, *, what: str = "activation"
+    names: Sequence[str],
+    verbose: int,
+    stream: TextIO | None = None,
+    *,
+    what: str = "activation",
+    turn: int = 0,
 ) -> Iterator[Watcher]:
     """Yield what shows the states of fleets while the block runs.
 
@@ -39,6 +44,7 @@ def watching(
         verbose: 0 for nothing, 1 once it takes a while, 2 from the start and often.
         stream: Where to show it; standard error when left out.
         what: What the names name.
+        turn: Which round of a race the runs are, from 1; 0 where there are no rounds.
 
     Yields:
         What to tell of every state.
@@ -47,7 +53,7 @@ def watching(
     if not verbose or stream is None:  # Python has no standard error where it was closed
         yield lambda state: None
         return
-    display = _Display(names, verbose, stream, what)
+    display = _Display(names, verbose, stream, what, turn)
     try:
         yield display.show
     finally:
@@ -55,7 +61,8 @@ def watching(
 
 
 class _Display:
-    def __init__(self, names: Sequence[str], verbose: int, stream: TextIO, what: str) -> None:
+    def __init__(self, names: Sequence[str], verbose: int, stream: TextIO, what: str, turn: int) -> None:
+        self.turn = turn
         self.names, self.stream, self.what = [printable(name) for name in names], stream, what
         self.terminal = stream.isatty() and os.environ.get("TERM", "").lower() not in _DUMB
         self.often = self.terminal or verbose > 1
@@ -92,7 +99,8 @@ class _Display:
 
     def _show(self, seconds: float) -> None:
         if not self.terminal:
-            self.stream.write(f"actlab: {self.ended} of {len(self.names)} nets trained, {seconds:.0f} s\n")
+            done = f"{self.ended} of {len(self.names)} nets trained, {seconds:.0f} s"
+            self.stream.write(f"actlab: {in_round(self.turn)}{done}\n")
             self.stream.flush()
             return
         if self.screen is None:
@@ -109,7 +117,7 @@ class _Display:
         text = f"{self.ended} of {len(self.names)} nets, {duration(seconds)}"
         if (left := self._left(done, seconds)) >= 1:
             text += f", about {duration(left)} left"
-        bars = [Bar("nets", done, len(self.names), text)]
+        bars = [Bar(f"round {self.turn}" if self.turn else "nets", done, len(self.names), text)]
         for state in running[-_BARS:]:
             whose = f"{len(state.runs)} nets" if len(state.runs) > 1 else self.names[state.runs[0]]
             text = f"epoch {state.epoch} of {state.epochs}, {whose}"
@@ -135,6 +143,16 @@ class _Display:
         ranked = sorted(means, key=lambda name: (math.isnan(means[name]), sign * means[name]))
         shown = {name: self.scores[name] for name in ranked[:_LEADERS]}
         return Board(self.what, _SCORES.get(self.column, "score"), shown, len(ranked) - len(shown))
+
+
+def in_round(turn: int) -> str:
+    """Return what stands before the number of nets that a round of a race trains.
+
+    Examples:
+        >>> in_round(2), in_round(0)
+        ('round 2: ', '')
+    """
+    return f"round {turn}: " if turn else ""
 
 
 def printable(name: str) -> str:

@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; those of the process when left out.
 
     Returns:
-        The exit status: 0 done, 1 a check failed, 2 wrong usage or bad input, 130 interrupted, 141 nobody
-        reads the output.
+        The exit status: 0 done, 1 a check failed, or all that was trained, 2 wrong usage or bad input,
+        130 interrupted, 141 nobody reads the output.
     """
     try:
         status = _run(argv)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from actlab.data import Dataset
     from actlab.training import TrainSettings
 
+_FAILED = 5  # activations in a line that says why there is nothing to say
 _RANKING = ["rank", "activation", "mean", "std", "runs"]
 
 
@@ -208,7 +209,7 @@ def _say_one(
     said = {**_report(found), **({"mlflow": logged} if logged else {})}
     lines = [_table(found), "", *wrapped(found.sentences())]
     say(arguments, dataset, said, [*lines, *(["", *wrapped([logged])] if logged else [])], files)
-    return _status(found)
+    return _status(arguments, dataset, found)
 
 
 def _report(found: Comparison) -> dict[str, Any]:
@@ -262,12 +263,23 @@ def _say_several(
     lines += [f"Over {len(datasets)} datasets:", text_diagram(across), "", *wrapped(across.sentences())]
     files += sorted({file.parent for _, written, _ in found for file in written})
     say_all(arguments, {"datasets": said, "across": across_said}, lines, files)
-    return max(_status(comparison) for comparison, _, _ in found)
+    return max(
+        _status(arguments, dataset, comparison)
+        for dataset, (comparison, _, _) in zip(datasets, found, strict=True)
+    )
 
 
-def _status(found: Comparison) -> int:
+def _status(arguments: argparse.Namespace, dataset: Dataset, found: Comparison) -> int:
     """Return the exit status: nothing can be said where every activation has failed."""
-    return NO if found.ranking["mean"].isna().all() else DONE
+    ranking = found.ranking
+    if not ranking["mean"].isna().all():
+        return DONE
+    if arguments.quiet:  # else it is among the sentences
+        failed = [f"{row['activation']} {row['status']}" for _, row in ranking[:_FAILED].iterrows()]
+        if left := len(ranking) - len(failed):
+            failed.append(f"{left} more failed")
+        print(f"actlab: nothing was compared on {dataset.name}: {'; '.join(failed)}", file=sys.stderr)
+    return NO
 
 
 def _diagram(across: Any, out: Path) -> list[Path]:

@@ -27,20 +27,19 @@ _SILENT = 1.0  # seconds before progress is shown
 
 def say(
     arguments: argparse.Namespace, dataset: Dataset, found: Report, lines: list[str], files: list[Path]
-) -> int:
-    """Print what came out, as text or as JSON; return the exit status."""
+) -> None:
+    """Print what came out, as text or as JSON."""
     about = {"data": dataset.name, "fingerprint": dataset.fingerprint}
-    return say_all(arguments, {**about, **found}, lines, files)
+    say_all(arguments, {**about, **found}, lines, files)
 
 
-def say_all(arguments: argparse.Namespace, found: Report, lines: list[str], files: list[Path]) -> int:
+def say_all(arguments: argparse.Namespace, found: Report, lines: list[str], files: list[Path]) -> None:
     """Print the same of no dataset alone."""
     paths = [str(path) for path in files]
     if arguments.json:
         print(json.dumps({**found, "files": paths}, allow_nan=False))
     elif not arguments.quiet:
         print("\n".join([*lines, "", *wrapped([f"Written: {', '.join(paths)}"])]))
-    return 0
 
 
 def wrapped(sentences: list[str]) -> list[str]:

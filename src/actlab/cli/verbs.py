@@ -170,7 +170,12 @@ def train(arguments: argparse.Namespace) -> int:
     files += [out / file for file in hiplot_page(rows, out)]
     files += figures(arguments, page, out)
     found = {"activation": arguments.activation, "history": rows, "insights": insights}
-    return say(arguments, dataset, found, wrapped(insights), files)
+    say(arguments, dataset, found, wrapped(insights), files)
+    if not (failure := done.result.failure):
+        return DONE
+    if arguments.quiet:  # else it is among the sentences
+        print(f"actlab: {arguments.activation} has no result: {failure}", file=sys.stderr)
+    return NO
 
 
 def calibrate(arguments: argparse.Namespace) -> int:

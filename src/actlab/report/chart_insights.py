@@ -14,8 +14,8 @@ import torch
 from actlab._errors import UsageError
 from actlab._spec import entry, parse
 from actlab.describe import derivatives
-from actlab.report.insights import last_fall, last_gain, overfits
-from actlab.report.page_charts import Labels, drawable
+from actlab.report.insights import Floats, last_fall, last_gain, overfits
+from actlab.report.page_charts import Labels, curve, drawable
 from actlab.report.page_inside import first_to_last, last_looks, looks, number
 from actlab.report.page_tables import means, memory_unit
 
@@ -24,6 +24,7 @@ _DEAD = 0.01  # a share of units worth a sentence
 _GROWN = 0.05  # a share of units that more are dead at the end than at first
 _SAME = 1.1  # a ratio that is none to speak of
 _REACH = 30.0  # how far from 0 slopes are looked at
+_FADED = 1e-6  # a slope beside one of 0 that has come down to it
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -231,35 +232,72 @@ def _run(row: pd.Series[Any], of: Labels) -> str:
     return ", ".join([of.get(row["activation"], row["activation"]), *places])
 
 
-def function_insights(names: Sequence[str], of: Labels) -> list[str]:
-    """Say how steep the functions are, where they are flat and which turn back."""
-    low, steep, flat, turning = [], [], [], []
-    x = torch.linspace(-_REACH, _REACH, 6001, dtype=torch.float64)
+def function_insights(names: Sequence[str], curves: pd.DataFrame, of: Labels) -> list[str]:
+    """Say how steep the functions are, where they are flat and which turn back.
+
+    Args:
+        names: Specs. Modules of a person's own are not imported.
+        curves: Those of them, as in :attr:`actlab.Comparison.curves`.
+        of: Short labels by name.
+    """
+    low, steep, flat, turning, kept = (list[str]() for _ in range(5))
     for name in names:
-        try:
-            module, _ = drawable(name)
-        except UsageError:
+        if (found := _slope(name, curves)) is None:
             continue
-        slope = derivatives(module, x)[1].numpy()
+        x, slope, own = found
+        before = len(low + steep + flat + turning)
         most = float(slope.max())
-        if most < 0.999:
+        if most < 0.999 and not (own and _rises(slope)):
             low.append(f"{of[name]} (at most {most:.3g})")
         elif most > 1.001 and slope[-1] < most and slope[0] < most:  # it does not grow for ever
             steep.append(f"{of[name]} (up to {most:.3g})")
-        if places := _flat(name, slope, x.numpy()):
+        if places := _level(slope, x) if own else _flat(name, slope, x):
             flat.append(f"{of[name]} ({places})")
         if slope.min() < -1e-6 and most > 1e-6:
             turning.append(f"{of[name]} (slope down to −{-slope.min():.2g})")
+        if own and len(low + steep + flat + turning) > before:
+            kept.append(of[name])
     said = [
         ("Slope everywhere below 1", low),
         ("Slope somewhere above 1", steep),
         ("Slope of exactly 0 in a part of the line, where nothing trains", flat),
         ("Not monotonic", turning),
+        ("Known from −6 to 6 only, as they begin", kept),
     ]
     return [f"{what}: {listed(which)}." for what, which in said if which]
 
 
-def _flat(spec: str, slope: Any, x: Any) -> str:
+def _slope(name: str, curves: pd.DataFrame) -> tuple[Floats, Floats, bool] | None:
+    """Return places, the slopes there and whether they are a kept curve's; None where there are none."""
+    try:
+        module, _ = drawable(name)
+    except UsageError:
+        own = curve(name, curves)
+        x, slope = number(own, "x").to_numpy(float), number(own, "f1").to_numpy(float)
+        finite = len(own) > 1 and np.isfinite([x, slope]).all()
+        return (x, slope, True) if finite else None
+    line = torch.linspace(-_REACH, _REACH, 6001, dtype=torch.float64)
+    return line.numpy(), derivatives(module, line)[1].numpy(), False
+
+
+def _rises(slope: Floats) -> bool:
+    """Whether the slope is steepest at an end of what is known of it, and may be steeper beyond."""
+    most = slope.max()
+    return bool((slope[0] == most > slope[1]) or (slope[-1] == most > slope[-2]))
+
+
+def _level(slope: Floats, x: Floats) -> str:
+    """Return where the slopes of a kept curve are 0; one that fades to 0 merely rounds to it."""
+    x = x.round(9) + 0.0  # what is evenly spaced does not meet 0 exactly
+    found, ends = [], np.flatnonzero(np.diff(np.concatenate([[False], slope == 0, [False]])))
+    for first, last in zip(ends[::2], ends[1::2] - 1, strict=True):
+        beside = [abs(slope[place]) for place in (first - 1, last + 1) if 0 <= place < len(slope)]
+        if last > first and min(beside, default=math.inf) > _FADED:
+            found.append(f"{x[first]:.3g} ≤ x ≤ {x[last]:.3g}")
+    return " and ".join(found).replace("-", "−")
+
+
+def _flat(spec: str, slope: Floats, x: Floats) -> str:
     """Return where a slope is exactly 0: between kinks only, for a smooth slope merely rounds to 0."""
     name, args, kwargs = parse(spec)
     activation = entry(name)

@@ -169,7 +169,7 @@ def _insights(comparison: Comparison, names: Sequence[str], of: charts.Labels) -
         "units": insights.unit_insights(inside, names, of),
         "gradients": insights.gradient_insights(inside, names, of),
         "runs": insights.runs_insights(results, of),
-        "functions": insights.function_insights(names, of),
+        "functions": insights.function_insights(names, comparison.curves, of),
         "cost": insights.cost_insights(results, names, of),
         "tuning": insights.tuning_insights(comparison.tuning, names, of),
     }

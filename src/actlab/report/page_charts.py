@@ -264,7 +264,7 @@ def functions(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Chart], 
         try:
             drawn.append((series, name, *drawable(name)))
         except UsageError as error:
-            own = curves[curves["activation"] == name] if set(curves) >= _CURVE else curves[:0]
+            own = curve(name, curves)
             if len(own):
                 kept.append((series, name, own))
             else:
@@ -289,6 +289,11 @@ def functions(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Chart], 
         panel(title, "x", some, limits=_within(some, most))
         for title, some, most in zip(titles, lines, limits, strict=True)
     ], missing
+
+
+def curve(name: str, curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of an activation in :attr:`actlab.Comparison.curves`; none where none were kept."""
+    return curves[curves["activation"] == name] if set(curves) >= _CURVE else curves[:0]
 
 
 def drawable(spec: str) -> tuple[torch.nn.Module, float]:

@@ -78,12 +78,14 @@ def _pairs(comparison: Comparison, show: _Units) -> list[str]:
         if not failed & {row["a"], row["b"]} and learnt & {row["a"], row["b"]}
     ]
     rows.sort(key=lambda row: sorted((order[row["a"]], order[row["b"]])))
-    said = [_pair(row, show) for row in rows[:_PAIRS]]
+    tested = int(verdicts["p_holm"].notna().sum())
+    corrected = f" corrected for {tested} pairs" if tested > 1 else ""  # by Holm; the interval is not
+    said = [_pair(row, show, corrected) for row in rows[:_PAIRS]]
     left = len(rows) - len(said)
     return [*said, f"{left} more pairs are in the table of verdicts."] if left else said
 
 
-def _pair(row: pd.Series[Any], show: _Units) -> str:
+def _pair(row: pd.Series[Any], show: _Units, corrected: str) -> str:
     a, b, sign = row["a"], row["b"], 1
     if row["difference"] < 0:
         a, b, sign = b, a, -1
@@ -95,11 +97,12 @@ def _pair(row: pd.Series[Any], show: _Units) -> str:
     gap = f"{show.difference(abs(row['difference']))} ({interval})"
     wins = row["wins"] if sign == 1 else 1 - row["wins"]
     ahead = f"ahead in {wins:.0%} of {row['runs']} pairs of runs"
+    p = f"p = {row['p_holm']:.3g}{corrected}"
     if row["verdict"] in ("better", "worse"):
-        return f"{b} is worse than {a} by {gap}; p = {row['p_holm']:.3g}, {a} is {ahead}."
+        return f"{b} is worse than {a} by {gap}; {p}, {a} is {ahead}."
     if row["verdict"] == "equivalent":
         return f"{a} and {b} are equivalent: {gap} apart, {row['p_equivalent']:.1%} within the region."
-    return f"{a} and {b}: undecided, {gap} apart, p = {row['p_holm']:.3g}; {row['reason']}."
+    return f"{a} and {b}: undecided, {gap} apart, {p}; {row['reason']}."
 
 
 def _without_rank(ranking: pd.DataFrame) -> list[str]:

@@ -63,11 +63,25 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
     draw(plot, traces, base({ height: 290, xaxis: { title: { text: made.x, standoff: 4 }, range: made.span, ...whole }, yaxis }), made.alt);
   }
 
-  const rowsLayout = (made, more) => {
+  function broken(text, characters) {
+    const lines = [""];
+    text.split(" ").forEach((word) => {
+      const last = lines.length - 1, longer = lines[last] && `${lines[last]} ${word}`;
+      if (longer.length > characters) lines.push(word);
+      else lines[last] = longer || word;
+    });
+    return lines.map(escaped);
+  }
+
+  const rowsLayout = (plot, made, right, title, { xaxis, ...more }) => {
     const ticktext = made.rows.map((row) => label(row.name)), longest = Math.max(...ticktext.map((text) => text.length));
     const yaxis = { tickvals: made.rows.map((_, i) => i), ticktext, autorange: false,
       range: [made.rows.length - 0.5, -0.5], showgrid: false, fixedrange: true, ticklabelstandoff: 8 };
-    return base({ height: 28 * made.rows.length + 62, ...more, yaxis, margin: { l: Math.min(230, 24 + 7.6 * longest), r: 10, t: 4, b: 48 } });
+    const left = Math.min(230, 24 + 7.6 * longest), room = plot.parentElement.clientWidth - left - right;
+    // The title stands in the middle below the axis, and may be as wide as the page has room on both sides.
+    const lines = broken(title, Math.max(12, (room + 2 * Math.min(left, right)) / 7.5)), below = 17 * (lines.length - 1);
+    return base({ height: 28 * made.rows.length + 62 + below, ...more, yaxis,
+      xaxis: { ...xaxis, title: { text: lines.join("<br>"), standoff: 6 } }, margin: { l: left, r: right, t: 4, b: 48 + below } });
   };
 
   function forest(plot, made) {
@@ -91,19 +105,15 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
       shapes.unshift({ type: "rect", x0: -made.region, x1: made.region, yref: "paper", y0: 0, y1: 1, layer: "below",
         fillcolor: css("--region"), line: { width: 0 } });
     }
-    const xaxis = { range: [-1.05 * made.limit, 1.05 * made.limit], title: { text: escaped(made.unit), standoff: 6 }, showgrid: false, showline: true };
-    const layout = rowsLayout(made, { xaxis, shapes, annotations });
-    layout.margin.r = narrow ? 16 : 230;
-    draw(plot, traces, layout, made.alt);
+    const xaxis = { range: [-1.05 * made.limit, 1.05 * made.limit], showgrid: false, showline: true };
+    draw(plot, traces, rowsLayout(plot, made, narrow ? 16 : 230, made.unit, { xaxis, shapes, annotations }), made.alt);
   }
 
   function bars(plot, made) {
     const trace = { type: "bar", orientation: "h", x: made.rows.map((row) => row.value), y: made.rows.map((_, i) => i),
       marker: { color: made.rows.map((row) => colour(row.series)) }, text: made.rows.map((row) => `${number(row.value)} ${made.unit}`),
       textposition: "outside", cliponaxis: false, hoverinfo: "text", width: 0.6, textfont: { color: css("--ink") } };
-    const layout = rowsLayout(made, { xaxis: { title: { text: made.axis, standoff: 6 }, rangemode: "tozero" } });
-    layout.margin.r = 70;
-    draw(plot, [trace], layout, made.alt);
+    draw(plot, [trace], rowsLayout(plot, made, 70, made.axis, { xaxis: { rangemode: "tozero" } }), made.alt);
   }
 
   function draw(plot, traces, layout, alt) {

@@ -1,0 +1,109 @@
+"""What a comparison takes beside names, and how it says what to write for the rest."""
+
+import pytest
+import torch
+
+import actlab
+from actlab import UsageError
+from actlab._given import specs
+from tests.test_comparison import SHORT, dataset, scores  # noqa: F401 - a fixture
+
+SWISH = "x * sigmoid(beta * x)"
+
+
+class Own(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+def own(x):
+    return x
+
+
+def test_definitions_go_by_their_specs():
+    given = (
+        "relu",
+        actlab.functional.mish,
+        actlab.catalogue["leaky_relu"],
+        actlab.formula("x*tanh(x)"),
+        actlab.formula(SWISH, parameters={"beta": 1e-5}),
+        actlab.formula("a*x + b*x**3", parameters={"a": 1, "b": -0.1}),
+    )
+    assert specs(given) == [
+        "relu",
+        "mish",
+        "leaky_relu",
+        "formula:x*tanh(x)",
+        f"formula:{SWISH} with beta=1e-05",
+        "formula:a*x + b*x**3 with a=1.0, b=-0.1",
+    ]
+
+
+def test_a_comparison_of_definitions_is_that_of_their_names(dataset):  # noqa: F811
+    cubic = actlab.formula("x*tanh(a*x)", parameters={"a": 2})
+    found = actlab.compare([actlab.functional.tanh, cubic], dataset, **SHORT)
+    same = actlab.compare(["tanh", "formula:x*tanh(a*x) with a=2.0"], dataset, **SHORT)
+    assert scores(found).equals(scores(same))
+    assert found.about["activations"] == ["tanh", "formula:x*tanh(a*x) with a=2.0"]
+
+
+def test_a_definition_and_its_name_are_one_activation(dataset):  # noqa: F811
+    with pytest.raises(UsageError, match=r"^activation 'relu' is given twice$"):
+        actlab.compare(["relu", actlab.functional.relu], dataset, **SHORT)
+
+
+def local():
+    class Inner(torch.nn.Module):
+        pass
+
+    return Inner()
+
+
+LOST = "of which a formula's spec would hold text and parameters only; put it into a file and name it: "
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (torch.nn.GELU(), "a GELU module; name it: 'torch.nn:GELU' or 'my_layers.py:Name'"),
+        (torch.nn.GELU, "the class GELU; name it: 'torch.nn:GELU' or 'my_layers.py:Name'"),
+        (actlab.nn.Mish(), "a Mish module; name it: 'actlab.nn:Mish' or 'my_layers.py:Name'"),
+        (Own(), f"a Own module; name it: '{__name__}:Own' or 'my_layers.py:Name'"),
+        (local(), "a Inner module; name it: 'my_layers.py:Inner'"),
+        (own, f"the function own; name it: '{__name__}:own' or 'my_layers.py:Name'"),
+        (lambda x: x, "a lambda; write it as a function into a file and name it: 'my_layers.py:name'"),
+        (torch.tanh, "a builtin_function_or_method; write it as a function into a file and name it: "
+         "'my_layers.py:name'"),
+        (None, "None, not a spec such as 'relu'"),
+        (actlab.formula("x*tanh(x)", name="mine"),
+         f"actlab.formula('x*tanh(x)', name='mine'), {LOST}'my_layers.py:mine'"),
+        (actlab.formula("max(x, 0)", at={0: 0.5}),
+         f"actlab.formula('max(x, 0)', at={{0.0: 0.5}}), {LOST}'my_layers.py:max_x_0'"),
+        (actlab.formula("a*x*tanh(x)", parameters={"a": 1}, trainable=["a"]),
+         "actlab.formula('a*x*tanh(x)', parameters={'a': 1.0}, trainable=('a',)), "
+         f"{LOST}'my_layers.py:a_x_tanh_x'"),
+    ],
+)  # fmt: skip
+def test_what_has_no_spec_is_refused_with_how_to_name_it(given, said):
+    with pytest.raises(UsageError) as caught:
+        specs(["relu", given])
+    assert str(caught.value) == f"activations[1] is {said}"
+
+
+def test_all_that_has_no_spec_is_told_at_once():
+    with pytest.raises(UsageError) as caught:
+        specs([torch.nn.ReLU(), "relu", 2])
+    assert str(caught.value) == (
+        "activations[0] is a ReLU module; name it: 'torch.nn:ReLU' or 'my_layers.py:Name'; "
+        "activations[2] is 2, not a spec such as 'relu'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("relu", "'relu'"), (3, "3"), (torch.nn.Sequential(torch.nn.ReLU()), "a Sequential module")],
+)
+def test_one_activation_is_no_list_of_them(given, said):
+    with pytest.raises(UsageError) as caught:
+        specs(given)
+    assert str(caught.value) == f"activations is {said}, not a list of specs such as ['relu', 'tanh']"
