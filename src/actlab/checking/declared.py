@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from actlab.checking.outcome import Failure, NotApplicable
 from actlab.checking.reference import FormulaReference
 
 _NONE = "no reference was given"
+_SHORT = 40  # operations
 _MOST_CALLS = 2_000_000  # of functions: about a second
 
 
@@ -69,15 +71,18 @@ class Declared:
         from actlab.derivation.effort import TooMuch, bounded  # with SymPy, which takes half a second
 
         try:
-            with bounded(_MOST_CALLS):
-                return self._read()
+            expression = self._read()
+            # Counting calls doubles the time, and a short formula comes to its end.
+            is_long = expression.count_ops() > _SHORT
+            with bounded(_MOST_CALLS) if is_long else contextlib.nullcontext():
+                return FormulaReference(expression, name="the declared formula", kinks=self.kinks)
         except TooMuch:
             raise NotApplicable(f"{_NONE}, and the declared formula is too complicated") from None
         except UsageError as error:
             problem = str(error).splitlines()[0].removeprefix("formula: ")
             raise Failure(f"the declared formula cannot be read: {problem}") from error
 
-    def _read(self) -> FormulaReference:
+    def _read(self) -> Any:
         import sympy
 
         from actlab.derivation.grammar import read
@@ -89,7 +94,7 @@ class Declared:
         more = sorted(map(str, expression.free_symbols - {sympy.Symbol("x", real=True)}))
         if more:
             raise NotApplicable(f"{_NONE}, and {more[0]} of the declared formula is no number")
-        return FormulaReference(expression, name="the declared formula", kinks=self.kinks)
+        return expression
 
 
 def declared(target: object) -> Declared | None:
