@@ -1,6 +1,7 @@
 """The verbs ``list`` and ``show``."""
 
 import json
+import sys
 
 import pytest
 
@@ -43,9 +44,100 @@ def test_show_writes_the_picture_whole(capsys, tmp_path):
     assert ["0", "0", "1", "0"] in found["values"]
 
 
+STEEP = """
+import torch
+import actlab
+
+
+@actlab.elementwise(
+    formula="tanh(a * x)",
+    limits=(-1, 1),
+    slopes=(0, 0),
+    range=(-1, 1),
+    monotonic=True,
+    paper="-",
+)
+def steep(x, a=2.0):
+    \"\"\"A steep tanh.\"\"\"
+    return torch.tanh(a * x)
+
+
+@steep.derivative
+def _(x, a):
+    return a / torch.cosh(a * x) ** 2
+
+
+@steep.second
+def _(x, a):
+    return -2 * a**2 * torch.tanh(a * x) / torch.cosh(a * x) ** 2
+
+
+Steep = steep.module("Steep")
+
+
+def plain(x):
+    return x.tanh()
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A folder with a person's own definition, which is where that person works."""
+    (tmp_path / "my_steep.py").write_text(STEEP)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("my_steep")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", ["steep", "Steep"])
+def test_a_definition_of_a_persons_own_is_shown_with_its_true_place(name, mine, capsys):
+    assert main(["show", f"my_steep.py:{name}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["module"] in ("my_steep.Steep(a=2.0)", "my_steep_.Steep(a=2.0)")
+    assert ["0", "0", "2", "0"] in found["values"]
+    assert "values at" not in found
+
+
+@pytest.mark.parametrize(
+    ("spec", "values", "facts", "row"),
+    [
+        ("my_steep.py:Steep(a=3.0)", "a=3", {"monotonic": "not known"}, ["0", "0", "3", "0"]),
+        ("my_steep.py:Steep(a=2.0)", "a=2", {"monotonic": "yes"}, ["0", "0", "2", "0"]),
+        (
+            "leaky_relu(negative_slope=0.2)",
+            "negative_slope=0.2",
+            {"kinks": "f'(0) = 0.2", "slope there": "0.2 and 1"},
+            ["-3", "-0.6", "0.2", "0"],
+        ),
+        ("rrelu(0.1, 0.3)", "lower=0.1, upper=0.3, training=False", {"kinks": "f'(0) = 0.2"}, None),
+        ("actlab.nn:ELU(alpha=0.5)", "alpha=0.5", {"range": "from -0.5 to inf"}, None),
+        ("threshold", "threshold=0.5, value=-0.25", {"kinks": "f'(0.5) = 0"}, None),
+    ],
+)
+def test_what_is_shown_is_said_and_told_at_the_parameters_given(spec, values, facts, row, mine, capsys):
+    assert main(["show", spec, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["values at"] == values
+    assert found.items() >= facts.items()
+    assert row is None or row in found["values"]
+
+
+@pytest.mark.parametrize("spec", ["torch.nn:GELU", "my_steep.py:plain"])
+def test_what_is_no_definition_cannot_be_shown(spec, mine, capsys):
+    assert main(["show", spec]) == 2
+    problem = "is no definition, which alone can be shown; check and time take any module"
+    assert capsys.readouterr().err == f"actlab: error: activation {spec!r}: {problem}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["show", "leaky_relu(alpha=3)"],
+            "argument 'alpha' is unknown; it takes",
+        ),
+        (["show", "no_such_file.py:x"], "there is no file 'no_such_file.py'"),
         (["show", "reluu"], "unknown activation 'reluu'; did you mean 'relu'?"),
         (["show"], "the following arguments are required: NAME"),
         (["show", "relu", "--out", "/proc/none"], "cannot write to output folder '/proc/none'"),

@@ -401,8 +401,7 @@ print(actlab.check(my_relu, skip=["compile", "export"]).text().splitlines()[0])
 
 # %% [markdown]
 # Forward mode, `vmap` and the derivative of the derivative are there as well: nothing is unsupported. The
-# facts are not for show. They draw the pictures, choose the points that are checked, and say what happens
-# at the bend.
+# facts are not for show. They are proved with the rest, draw the pictures, and say what happens at the bend.
 #
 # Shorter still is a formula. Its derivatives are derived, and it is an activation like any other.
 

@@ -51,6 +51,12 @@ def home(activation: Activation[...]) -> str:
     return "actlab.nn" if place.startswith("actlab.") else place
 
 
+def parameters_of(module: Any) -> dict[str, Any]:
+    """Return the parameters of an activation's module as plain values; of one for each feature, the first."""
+    found = {name: getattr(module, name) for name in module.activation.parameters}
+    return {n: v.detach().flatten()[0].item() if isinstance(v, Tensor) else v for n, v in found.items()}
+
+
 def make_module(name: str, activation: Activation[...]) -> type[ActivationModule]:
     """Make the module class of an activation, with its own signature for editors and ``help``."""
     takes = [

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from actlab._errors import UsageError, did_you_mean, short
+from actlab._module import parameters_of
 from actlab.activation import Activation
 from actlab.functions import catalogue
 
@@ -44,6 +45,10 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
         return spec
     name, args, kwargs = parse(spec)
     factory = _imported(name) if is_imported(name) else entry(name).module_class
+    return _made(spec, factory, args, kwargs)
+
+
+def _made(spec: str, factory: Any, args: list[Any], kwargs: dict[str, Any]) -> torch.nn.Module:
     if factory is None:
         raise UsageError(f"activation {spec!r}: has no module; make one with its .module('Name')")
     try:
@@ -51,6 +56,7 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise UsageError(f"activation {spec!r}: {error}") from error
     if not isinstance(module, torch.nn.Module):
+        name = spec.partition("(")[0].strip()
         raise UsageError(f"activation {spec!r}: {name} makes a {type(module).__name__}, not an nn.Module")
     return module
 
@@ -124,6 +130,41 @@ def entry(name: str) -> Activation[Any]:
         suggestion = did_you_mean(name, catalogue) or "; actlab list shows those that are known"
         raise UsageError(f"unknown activation {name!r}{suggestion}")
     return catalogue[name]
+
+
+def definition(spec: str) -> Activation[Any]:
+    """Return the definition that a spec names, at the parameters that it gives.
+
+    Args:
+        spec: As for :func:`get`; what is imported must be a definition, or its module.
+
+    Returns:
+        The definition, with the parameters as its example.
+
+    Raises:
+        UsageError: The spec names nothing, something else than a definition, or its arguments do not fit.
+
+    Examples:
+        >>> definition("leaky_relu(negative_slope=0.2)").example
+        {'negative_slope': 0.2}
+    """
+    name, args, kwargs = parse(spec)
+    found = _defined(spec, name) if is_imported(name) else entry(name)
+    if not (args or kwargs):
+        return found
+    return found.at(parameters_of(_made(spec, found.module_class, args, kwargs).eval()))
+
+
+def _defined(spec: str, name: str) -> Activation[Any]:
+    found = named("activation", name)
+    if isinstance(found, Activation):
+        return found
+    made = getattr(found, "activation", None)
+    if isinstance(made, Activation) and made.module_class in (found, type(found)):
+        return made.at(parameters_of(found.eval())) if isinstance(found, torch.nn.Module) else made
+    raise UsageError(
+        f"activation {spec!r}: is no definition, which alone can be shown; check and time take any module"
+    )
 
 
 def imported(what: str, place: str) -> ModuleType:

@@ -51,7 +51,8 @@ class Facts:
         limits: The values at minus and plus infinity.
         slopes: The derivatives at minus and plus infinity; NaN where there is no limit.
         range: The infimum and supremum of the values.
-        monotonic: Whether the function never turns back, at its default parameters or those of ``example``.
+        monotonic: Whether the function never turns back, at its default parameters or those of ``example``;
+            None where that is not known.
         paper: Where the function was published.
         saves: What backward keeps: ``"input"``, ``"output"``, ``"mask"``, or a function of the parameters.
         kinks: Where the derivative jumps, and the derivative chosen there.
@@ -70,7 +71,7 @@ class Facts:
     limits: Pair | Callable[..., Pair]
     slopes: Pair | Callable[..., Pair]
     range: Pair | Callable[..., Pair]
-    monotonic: bool
+    monotonic: bool | None
     paper: str
     saves: Saved | Callable[..., Saved] = "input"
     kinks: Kinks | Callable[..., Kinks] = field(default_factory=dict)
@@ -198,11 +199,33 @@ class Activation(Generic[P]):
 
     def also_known_as(self, name: str, *, paper: str, summary: str) -> Activation[P]:
         """Make an entry of its own for the same function, published again under another name."""
-        other: Activation[P] = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
+        other = self._copy(paper=paper)
         other.__dict__.pop("_nodes", None)  # they carry the name
         other.name, other.__doc__, other.module_class = name, summary, None
-        other.facts = dataclasses.replace(self.facts, paper=paper)
+        return other
+
+    def at(self, parameters: Mapping[str, Any]) -> Activation[P]:
+        """Return the same function with these parameters as its example: where it is drawn and described.
+
+        Args:
+            parameters: Values by name; of the others the example stays.
+
+        Returns:
+            An activation with the same module.
+
+        Examples:
+            >>> import actlab
+            >>> actlab.catalogue["leaky_relu"].at({"negative_slope": 0.2}).kinks()
+            {0: 0.2}
+        """
+        moved = {**self.example, **parameters} != self.example
+        monotonic = None if moved else self.facts.monotonic
+        return self._copy(example={**self.facts.example, **parameters}, monotonic=monotonic)
+
+    def _copy(self, **facts: Any) -> Activation[P]:
+        other: Activation[P] = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.facts = dataclasses.replace(self.facts, **facts)
         return other
 
     # -- what follows from it ---------------------------------------------------------------------

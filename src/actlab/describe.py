@@ -78,16 +78,22 @@ def properties(activation: Activation[Any]) -> list[tuple[str, str]]:
         activation: The activation.
 
     Returns:
-        Formula, derivative, parameters, range, limits, monotonicity, kinks, memory, paper and twin.
+        Formula, the parameters that the rest is told at where these are not the defaults, derivative, range,
+        limits, monotonicity, kinks, memory, module, twin and paper.
     """
     facts, saves = activation.facts, activation.facts.saves
     kept = saves(**activation.example) if callable(saves) else saves
     rows = [("formula", activation.formula())]
+    if facts.example and not facts.gated:
+        given = activation.example.items()
+        values = (f"{n}={number(v) if isinstance(v, float) else repr(v)}" for n, v in given)
+        rows.append(("values at", ", ".join(values)))
     if not facts.gated:
         rows += [("derivative", derivative_text(activation.formula())), *_line_properties(activation)]
     else:
         rows.append(("input", "two halves a, b of one tensor along dim"))
-    rows.append(("saves", {"mask": "a mask: 1 byte per element"}.get(kept, f"the {kept}: the element size")))
+    what = "a mask: 1 byte an element" if kept == "mask" else f"the {kept}: 4 bytes an element in float32"
+    rows.append(("saves", what))
     rows.append(("module", module_call(activation)))
     rows.append(("torch.nn twin", f"torch.nn.{facts.twin}" if facts.twin else "none"))
     rows.append(("source", facts.paper))
@@ -101,7 +107,7 @@ def _line_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
         ("range", f"from {number(low)} to {number(high)}"),
         ("at -inf, +inf", " and ".join(map(number, activation.limits()))),
         ("slope there", " and ".join(map(number, activation.slopes()))),
-        ("monotonic", "yes" if activation.facts.monotonic else "no"),
+        ("monotonic", {True: "yes", False: "no", None: "not known"}[activation.facts.monotonic]),
         ("kinks", kinks or "none: smooth"),
     ]
 
@@ -111,7 +117,7 @@ def module_call(activation: Activation[Any]) -> str:
     module = activation.module_class
     if isinstance(activation, FormulaActivation):
         return f"{activation.recipe}.module_class()"
-    return f"actlab.nn.{module.__name__}{_signature(module)}" if module else "none"
+    return f"{module.__module__}.{module.__name__}{_signature(module)}" if module else "none"
 
 
 def _signature(module: type) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
+from actlab.checking.declared import Declared
 from actlab.checking.outcome import Failure, NotApplicable
 from actlab.checking.subject import Subject
 
@@ -143,8 +145,9 @@ def kinks(subject: Subject) -> str:
     """At a kink the gradient is one of those on either side or between; where one side is flat, it is 0."""
     if subject.kind != "element-wise":
         raise NotApplicable("an element depends on several, so there is no point to name")
-    found = []
+    found, places = [], []
     for place, before, after in jumps(subject.gradient, subject.device):
+        places.append(place)
         chosen = float(subject.gradient(torch.tensor([place], dtype=torch.float64, device=subject.device)))
         low, high = sorted((before, after))
         room = 1e-4 * max(1.0, abs(low), abs(high))
@@ -154,8 +157,33 @@ def kinks(subject: Subject) -> str:
         if min(abs(before), abs(after)) < 1e-12 and abs(chosen) > 1e-12:
             raise Failure(f"{told}; expected 0, as torch has it: one side is flat, the input is cut there")
         found.append(told)
+    if subject.declared is not None:
+        _as_declared(subject, subject.declared, places)
     more = f"; and {len(found) - 4} more" if len(found) > 4 else ""
     return "; ".join(found[:4]) + more or "none between -10 and 10"
+
+
+def _as_declared(subject: Subject, known: Declared, places: list[float]) -> None:
+    """Refuse a kink that is not declared, another gradient than the one declared, and a kink that is none."""
+    for place in places:
+        if all(abs(place - kink) > 1e-5 for kink in known.kinks):
+            told = ", ".join(f"{kink:.6g}" for kink in sorted(known.kinks)) or "none"
+            raise Failure(f"f' jumps at {place:.6g}; the declared kinks are {told}")
+    for kink, slope in sorted(known.kinks.items()):
+        chosen = float(subject.gradient(torch.tensor([kink], dtype=torch.float64, device=subject.device)))
+        if not math.isclose(chosen, slope, rel_tol=1e-6, abs_tol=1e-9):
+            raise Failure(f"f'({kink:.6g}) = {chosen:.6g}, declared {slope:.6g}")
+        # A parameter may take a kink away, such as a slope of 1 below 0.
+        if known.is_usual and not any(_breaks(f, kink, subject) for f in (subject.gradient, subject.value)):
+            raise Failure(f"f' does not jump at {kink:.6g}, a declared kink")
+
+
+def _breaks(function: Callable[[Tensor], Tensor], place: float, subject: Subject) -> bool:
+    steps = [side * reach * max(1.0, abs(place)) for reach in (1e-9, 1e-6) for side in (-1, 1)]
+    around = [place + step for step in steps]
+    found = function(torch.tensor(around, dtype=torch.float64, device=subject.device))
+    across, wider = (abs(float(found[i + 1] - found[i])) for i in (0, 2))
+    return across > max(1e-9, 0.5 * wider)
 
 
 def continuity(subject: Subject) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,12 +12,14 @@ from actlab._errors import UsageError
 from actlab.functions import catalogue
 
 _DIGITS = 50
+_FAR = 1e6  # e to that power is beyond every float, and to its negative below
 
 
 class Reference:
     """A function that gives values, and derivatives where it has them, at float64 points."""
 
     most_points = 100_000
+    name = "the reference"
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self.function = function
@@ -33,18 +35,27 @@ class Reference:
 
 
 class FormulaReference(Reference):
-    """A formula in text or SymPy, evaluated by mpmath."""
+    """A formula in SymPy, evaluated by mpmath.
+
+    Args:
+        expression: It, in ``x`` alone.
+        name: What it is called when it is named.
+        kinks: Where its derivative is chosen, so that it is not compared.
+    """
 
     most_points = 300  # each takes a tenth of a millisecond
 
-    def __init__(self, expression: Any) -> None:
+    def __init__(self, expression: Any, *, name: str = Reference.name, kinks: Iterable[float] = ()) -> None:
         import sympy
 
+        self.name, self.kinks = name, frozenset(kinks)
         free = sorted(map(str, expression.free_symbols - {_x()}))
         if free:
             raise UsageError(f"reference {str(expression)!r}: must be a formula in x alone, also has {free}")
         derivative = sympy.diff(expression.rewrite(sympy.Piecewise), _x())
-        self.value, self.slope = (sympy.lambdify(_x(), e, modules="mpmath") for e in (expression, derivative))
+        self.value, self.slope = (
+            sympy.lambdify(_x(), e, modules=[{"exp": _exp}, "mpmath"]) for e in (expression, derivative)
+        )
 
     def at(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the values and derivatives at points, rounded once."""
@@ -56,7 +67,16 @@ class FormulaReference(Reference):
         return value.view_as(x), slope.view_as(x)
 
     def _point(self, x: Any) -> tuple[float, float]:
-        return _float(self.value, x), _float(self.slope, x)
+        return _float(self.value, x), float("nan") if x in self.kinks else _float(self.slope, x)
+
+
+def _exp(x: Any) -> Any:
+    """Return e to a power. Over the exponential of a huge one mpmath takes seconds and all memory."""
+    import mpmath
+
+    if abs(x) < _FAR:
+        return mpmath.exp(x)
+    return mpmath.inf if x > 0 else mpmath.mpf(0)
 
 
 def _float(function: Callable[[Any], Any], x: Any) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from actlab._errors import UsageError, did_you_mean, short
-from actlab.checking import basics, derivatives, modules, transforms, values
+from actlab.checking import basics, derivatives, facts, modules, transforms, values
 from actlab.checking.outcome import COULD_NOT_RUN, FAIL, PASS, CheckReport, Outcome, Row
 from actlab.checking.reference import resolve_reference
 from actlab.checking.subject import Subject
@@ -46,6 +46,7 @@ def plan(dtypes: Sequence[torch.dtype]) -> list[Step]:
         ("dtype", basics.dtype),
         *((f"{n} {basics.name(d)}", partial(f, dtype=d)) for n, f in of_dtypes for d in dtypes),
         ("reference", values.reference),
+        ("facts", facts.facts),
         ("first derivative", derivatives.first),
         ("second derivative", derivatives.second),
         ("kinks", derivatives.kinks),
@@ -82,14 +83,16 @@ def check(
 ) -> CheckReport:
     """Prove an activation: one row for each capability, with the input that breaks it.
 
-    Values are judged in units of ``eps * max(|f|, |x f'|)``, against the target's own float64.
+    Values are judged in units of ``eps * max(|f|, |x f'|)``, against the target's own float64. Of a
+    definition, its formula and its other facts are proved too, at the target's parameters.
 
     Args:
         target: A spec in text (``"mish"``, ``"pkg.mod:Name(arg=1)"``, ``"file.py:name"``), an
             :class:`~actlab.Activation`, a module or its class, an ``autograd.Function``, or a function of
             one tensor.
         reference: What float64 is compared with: a function, a catalogue name, or a formula in ``x``, as text
-            or in SymPy, evaluated with fifty digits.
+            or in SymPy, evaluated with fifty digits. Of a definition the formula that it declares when left
+            out.
         dtypes: The dtypes compared with float64: float32, float16 and bfloat16 when left out.
         device: Where the tensors live; the CPU when left out.
         only: The names of the rows to run; all when left out.

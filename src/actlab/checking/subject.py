@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from actlab.checking.declared import Declared, declared
 from actlab.checking.outcome import Failure
 from actlab.checking.reference import Reference
 from actlab.checking.target import Target
@@ -60,6 +61,11 @@ class Subject:
         if not isinstance(self.target, nn.Module):
             return self.target
         return copy.deepcopy(self.target).to(self.device, dtype).train(train)
+
+    @cached_property
+    def declared(self) -> Declared | None:
+        """What the definition says of itself, at the target's parameters; none if it is no definition."""
+        return declared(self.fresh())
 
     @cached_property
     def width(self) -> int:

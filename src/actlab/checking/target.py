@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -81,7 +82,12 @@ def _activation(name: str, found: Activation[Any], args: list[Any], kwargs: dict
     """Take the module, which a person will use; the function with example values where it needs more."""
     if found.module_class is not None and (args or kwargs or not _missing(found.module_class, args, kwargs)):
         return _construct(name, found.module_class, args, kwargs)
-    return lambda x: found(x, **({} if found.facts.gated else found.example))
+    try:
+        found.bind(tuple(args), kwargs)
+    except TypeError as error:
+        raise UsageError(f"target {name!r}: {error}") from error
+    given = {**dict(zip(found.parameters, args, strict=False)), **kwargs}
+    return partial(found, **{**({} if found.facts.gated else found.example), **given})
 
 
 def _construct(name: str, factory: type | None, args: list[Any], kwargs: dict[str, Any]) -> Target:

@@ -28,6 +28,7 @@ _MISSING = (
     "setup_context",
     "does not have vmap",
 )
+_PARAMETERS = 0.1  # bytes an element of the tensor that is asked: some parameters are kept besides
 
 
 def attempt(run: Callable[[], Any]) -> Any:
@@ -158,4 +159,11 @@ def saved_bytes(subject: Subject) -> str:
         y = subject.function(torch.float32)(x)
     kept = sum(storages.values()) / x.numel()
     del y
-    return f"{kept:.3g} per element of a float32 input (ReLU keeps 4)"
+    found = f"{kept:.3g} per element of a float32 input"
+    if subject.declared is None:
+        return f"{found} (ReLU keeps 4)"
+    saves = subject.declared.saves
+    told = 1 if saves == "mask" else 4
+    if kept > told + _PARAMETERS and not subject.declared.definition.facts.gated:
+        raise Failure(f"{found}, expected {told}: it is declared to keep its {saves} alone")
+    return f"{found}, its {saves} as declared"

@@ -126,8 +126,11 @@ def infinities(subject: Subject, dtype: torch.dtype) -> str:
     if not got[0].isnan():
         raise Failure(f"f(nan) = {float(got[0]):.6g}, expected nan")
     missing = []
-    for x, value, expected in zip(odd[1:], got[1:], true[1:], strict=True):
+    limits = (math.nan, math.nan) if subject.declared is None else subject.declared.limits
+    for x, value, expected, limit in zip(odd[1:], got[1:], true[1:], limits, strict=True):
         if expected.isnan():
+            if not math.isnan(limit):
+                raise Failure(f"f({float(x)}) = {float(value):.6g}, expected {limit:.6g}, the declared limit")
             missing.append(f"f({float(x)})")
         elif not torch.isclose(value, expected.to(dtype), rtol=4 * torch.finfo(dtype).eps):
             raise Failure(f"f({float(x)}) = {float(value):.6g}, expected {float(expected):.6g} as in float64")
@@ -135,13 +138,19 @@ def infinities(subject: Subject, dtype: torch.dtype) -> str:
 
 
 def reference(subject: Subject) -> str:
-    """In float64, values agree with the reference; gradients too where the reference has them."""
-    if subject.reference is None:
-        raise NotApplicable("no reference was given")
+    """In float64, values agree with the reference; gradients too where the reference has them.
+
+    Where none was given it is the formula that the definition declares.
+    """
+    chosen = subject.reference
+    if chosen is None:
+        if subject.declared is None:
+            raise NotApplicable("no reference was given")
+        chosen = subject.declared.reference()
     _element_wise(subject)
     x = grid(torch.float64, subject.device)
-    x = x[:: max(1, len(x) // subject.reference.most_points)]
-    value, slope = subject.reference.at(subject.lay(x))
+    x = x[:: max(1, len(x) // chosen.most_points)]
+    value, slope = chosen.at(subject.lay(x))
     pairs = {"f": (subject.value(x), value)}
     if slope is not None:
         pairs["f'"] = (subject.gradient(x), slope)
@@ -156,8 +165,9 @@ def reference(subject: Subject) -> str:
         if bad.any():
             at = _smallest(x, bad)
             one, two = float(got[at]), float(true[at])
-            raise Failure(f"{what}({_number(x[at])}) = {one:.9g}, expected {two:.9g} by the reference")
-    return f"{' and '.join(pairs)} at {len(x)} points, in float64"
+            raise Failure(f"{what}({_number(x[at])}) = {one:.9g}, expected {two:.9g} by {chosen.name}")
+    by = f", by {chosen.name}" if subject.reference is None else ""
+    return f"{' and '.join(pairs)} at {len(x)} points, in float64{by}"
 
 
 def _element_wise(subject: Subject) -> None:

@@ -18,7 +18,7 @@ _EXAMPLES = {
     "list": ["actlab list"],
     "show": [
         "actlab show mish",
-        "actlab show leaky_relu --out out/pictures",
+        'actlab show "leaky_relu(negative_slope=0.2)" --out out/pictures',
         'actlab show "formula:x*tanh(softplus(x))"',
     ],
     "check": [
@@ -110,7 +110,8 @@ def _add_list(verbs: Any) -> None:
 def _add_show(verbs: Any) -> None:
     parser = _verb(verbs, "show", "show what is known about one activation", run.show)
     add = parser.add_argument
-    add("name", metavar="NAME", help='a name that actlab list gives, or "formula:x*tanh(x)"')
+    spec = 'a name, formula:TEXT, or a definition as file.py:name; with arguments: "elu(alpha=0.5)"'
+    add("name", metavar="NAME", help=spec)
     add("--out", type=Path, metavar="DIR", help="also write a picture, NAME.png, into this folder")
     add("--json", action="store_true", help="print one JSON object instead of text")
 

@@ -55,10 +55,10 @@ def listing(arguments: argparse.Namespace) -> int:
 def show(arguments: argparse.Namespace) -> int:
     """Show one activation."""
     from actlab._files import output_folder
-    from actlab._spec import entry
+    from actlab._spec import definition
     from actlab.describe import properties, summary, table, terminal_plot
 
-    activation = entry(arguments.name)
+    activation = definition(arguments.name)
     known = properties(activation)
     values = [] if activation.facts.gated else table(activation)
     picture = None

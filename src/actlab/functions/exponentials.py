@@ -148,13 +148,23 @@ def _(x: Tensor) -> Tensor:
 SELU = selu.module("SELU")
 
 
+def _softplus(beta: float, threshold: float) -> str:
+    text = "log(1 + exp(beta * x)) / beta"
+    return text if threshold == 20 else f"where(beta * x > threshold, x, {text})"
+
+
 @elementwise(
-    formula="log(1 + exp(beta * x)) / beta",
+    formula=_softplus,
     limits=lambda beta, threshold: (0, inf) if beta > 0 else (-inf, 0),
     slopes=lambda beta, threshold: (0, 1) if beta > 0 else (1, 0),
-    range=lambda beta, threshold: (0, inf) if beta > 0 else (-inf, 0),
+    range=lambda beta, threshold: (
+        (min(0, threshold / beta), inf) if beta > 0 else (-inf, max(0, threshold / beta))
+    ),
     monotonic=True,
     paper="Dugas et al. 2001",
+    kinks=lambda beta, threshold: (
+        {} if threshold == 20 else {threshold / beta: 1 / (1 + math.exp(-threshold))}
+    ),
     # Another threshold makes a jump, and beside the jump the output does not know its side.
     saves=lambda beta, threshold: "output" if threshold == 20 else "input",
     error_scale="line",

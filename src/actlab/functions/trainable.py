@@ -168,7 +168,8 @@ class StarReLU(ActivationModule):
     formula="where(x > 0, alpha_p * x**2 + beta * x, alpha_n * (exp(x) - 1 - x) + beta * x)",
     limits=lambda alpha_p, alpha_n, beta: (math.copysign(inf, alpha_n - beta), inf),
     slopes=lambda alpha_p, alpha_n, beta: (beta - alpha_n, inf),
-    range=(-0.20575122409648211, inf),
+    # f' is 0 at log(1 - beta / alpha_n).
+    range=lambda alpha_p, alpha_n, beta: ((beta - alpha_n) * math.log(1 - beta / alpha_n) - beta, inf),
     monotonic=False,
     paper="Huang & Schlag 2024",
 )

@@ -1,0 +1,114 @@
+"""What a definition says of itself, at the parameters that the target has."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actlab._errors import UsageError
+from actlab._module import ActivationModule, parameters_of
+from actlab.activation import Activation
+from actlab.checking.outcome import Failure, NotApplicable
+from actlab.checking.reference import FormulaReference
+
+_NONE = "no reference was given"
+_SHORT = 40  # operations
+_MOST_CALLS = 2_000_000  # of functions: about a second
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A definition and the values of its parameters, in which its facts are functions."""
+
+    definition: Activation[Any]
+    parameters: Mapping[str, Any]
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the parameters are the defaults or the example's, for which alone some facts are told."""
+        usual = self.definition.example
+        return all(_alike(value, usual.get(name)) for name, value in self.parameters.items())
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """The values at minus and plus infinity."""
+        return tuple(map(float, self.definition.limits(**self.parameters)))
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """The derivatives at minus and plus infinity."""
+        return tuple(map(float, self.definition.slopes(**self.parameters)))
+
+    @property
+    def range(self) -> tuple[float, ...]:
+        """The infimum and the supremum."""
+        return tuple(map(float, self.definition.range(**self.parameters)))
+
+    @property
+    def kinks(self) -> dict[float, float]:
+        """Where the derivative jumps, and the one chosen there."""
+        return {float(x): float(slope) for x, slope in self.definition.kinks(**self.parameters).items()}
+
+    @property
+    def saves(self) -> str:
+        """What backward keeps."""
+        saves = self.definition.facts.saves
+        return saves(**self.parameters) if callable(saves) else saves
+
+    def reference(self) -> FormulaReference:
+        """Return the formula, to be compared with.
+
+        Raises:
+            NotApplicable: It is no function of one number, or too complicated.
+            Failure: It cannot be read.
+        """
+        if self.definition.facts.gated:
+            raise NotApplicable(f"{_NONE}, and the declared formula is of two halves")
+        from actlab.derivation.effort import TooMuch, bounded  # with SymPy, which takes half a second
+
+        try:
+            expression = self._read()
+            # Counting calls doubles the time, and a short formula comes to its end.
+            is_long = expression.count_ops() > _SHORT
+            with bounded(_MOST_CALLS) if is_long else contextlib.nullcontext():
+                return FormulaReference(expression, name="the declared formula", kinks=self.kinks)
+        except TooMuch:
+            raise NotApplicable(f"{_NONE}, and the declared formula is too complicated") from None
+        except UsageError as error:
+            problem = str(error).splitlines()[0].removeprefix("formula: ")
+            raise Failure(f"the declared formula cannot be read: {problem}") from error
+
+    def _read(self) -> Any:
+        import sympy
+
+        from actlab.derivation.grammar import read
+
+        numbers = {n: v for n, v in self.parameters.items() if isinstance(v, int | float)}
+        formula = read(self.definition.formula(**self.parameters), {"x", *self.parameters})
+        values = {sympy.Symbol(n, real=True): sympy.Rational(v) for n, v in numbers.items()}
+        expression = formula.xreplace(values)
+        more = sorted(map(str, expression.free_symbols - {sympy.Symbol("x", real=True)}))
+        if more:
+            raise NotApplicable(f"{_NONE}, and {more[0]} of the declared formula is no number")
+        return expression
+
+
+def declared(target: object) -> Declared | None:
+    """Return what is declared of a target: a definition with parameters, or its module in evaluation mode."""
+    if isinstance(target, functools.partial) and isinstance(target.func, Activation):
+        given = {name: value for name, value in target.keywords.items() if name in target.func.parameters}
+        return Declared(target.func, {**target.func.example, **given})
+    # What is made of a definition's module may compute something else.
+    if isinstance(target, ActivationModule) and target.activation.module_class is type(target):
+        return Declared(target.activation, parameters_of(target))
+    return None
+
+
+def _alike(one: Any, two: Any) -> bool:
+    if isinstance(one, float) and isinstance(two, int | float):
+        return math.isclose(one, two, rel_tol=1e-6)  # a trained one was rounded to float32
+    return bool(one == two)

@@ -1,0 +1,306 @@
+"""A definition is held to what it declares: every wrong fact is found by its row, and the true one passes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import actlab
+
+inf, nan = math.inf, math.nan
+SOUND = {
+    "formula": "x * sigmoid(b * x)",
+    "limits": (0, inf),
+    "slopes": (0, 1),
+    "range": lambda b: (-0.27846454276107379 / b, inf),
+    "monotonic": False,
+    "paper": "-",
+}
+CUT = {
+    "formula": "where(x > 0, x, 0.5 * x)",
+    "limits": (-inf, inf),
+    "slopes": (0.5, 1),
+    "range": (-inf, inf),
+    "monotonic": True,
+    "paper": "-",
+    "kinks": {0: 0.5},
+}
+
+
+def swish(**facts: Any) -> Any:
+    """Define x * sigmoid(b * x); sound as it is."""
+
+    @actlab.elementwise(**{**SOUND, **facts})
+    def my_swish(x, b=1.0):
+        return torch.where(x == -inf, 0, x * torch.sigmoid(b * x))
+
+    @my_swish.derivative
+    def _(x, b):
+        x = x.clamp(-1e3, 1e3)
+        s = torch.sigmoid(b * x)
+        return s + b * x * s * (1 - s)
+
+    @my_swish.second
+    def _(x, b):
+        x = x.clamp(-1e3, 1e3)
+        s = torch.sigmoid(b * x)
+        return b * s * (1 - s) * (2 + b * x * (1 - 2 * s))
+
+    my_swish.module("MySwish")
+    return my_swish
+
+
+def cut(at: float = 0.0, **facts: Any) -> Any:
+    """Define a leaky rectifier; sound as it is."""
+
+    @actlab.elementwise(**{**CUT, **facts})
+    def my_cut(x):
+        return torch.where(x > at, x - at, 0.5 * (x - at))
+
+    @my_cut.derivative
+    def _(x):
+        return torch.where(x > at, 1.0, 0.5)
+
+    @my_cut.second
+    def _(x):
+        return torch.zeros_like(x)
+
+    return my_cut
+
+
+def clipped(**facts: Any) -> Any:
+    """Define a hard tanh whose own operation keeps the input."""
+
+    @actlab.elementwise(
+        formula="clip(x, -1, 1)",
+        limits=(-1, 1),
+        slopes=(0, 0),
+        range=(-1, 1),
+        monotonic=True,
+        paper="-",
+        kinks={-1: 0, 1: 0},
+        **facts,
+    )
+    def my_clipped(x):
+        return x.clamp(-1, 1)
+
+    @my_clipped.mask
+    def _(x):
+        return (x.abs() < 1).to(torch.int8)
+
+    @my_clipped.derivative
+    def _(saved):
+        return saved if saved.dtype is torch.int8 else (saved.abs() < 1).to(saved.dtype)
+
+    @my_clipped.native
+    def _(x):
+        return torch.nn.functional.hardtanh(x)
+
+    return my_clipped
+
+
+def one_row(target: Any, row: str) -> actlab.checking.Row:
+    return actlab.check(target, only=[row], dtypes=[torch.float32]).row(row)
+
+
+FAULTS: dict[str, tuple[Any, Any, str, str]] = {
+    "another formula": (
+        swish(formula="x * tanh(b * x)"),
+        swish(),
+        "reference",
+        "by the declared formula",
+    ),
+    "a formula of an unknown name": (
+        swish(formula="x * sigmoid(c * x)"),
+        swish(),
+        "reference",
+        "the declared formula cannot be read: ",
+    ),
+    "another limit": (swish(limits=(-1, inf)), swish(), "facts", "f(-inf) = 0, declared -1"),
+    "a limit instead of none": (swish(limits=(0, 7)), swish(), "facts", "f(inf) = inf, declared 7"),
+    "another slope": (swish(slopes=(0, 2)), swish(), "facts", "f'(inf) = 1, declared 2"),
+    "an infimum too low": (
+        swish(range=(-0.3, inf)),
+        swish(),
+        "facts",
+        "the least value is f(-1.27846) = -0.278465, declared -0.3",
+    ),
+    "an infimum too high": (
+        swish(range=(-0.2, inf)),
+        swish(),
+        "facts",
+        "the least value is f(-1.27846) = -0.278465, declared -0.2",
+    ),
+    "no infimum": (
+        swish(range=(-inf, inf)),
+        swish(),
+        "facts",
+        "the least value is f(-1.27846) = -0.278465, declared -inf",
+    ),
+    "a supremum": (
+        swish(range=(-0.27846454276107379, 9)),
+        swish(),
+        "facts",
+        "the greatest value is f(inf) = inf, declared 9",
+    ),
+    "monotonic": (swish(monotonic=True), swish(), "facts", "declared monotonic"),
+    "not monotonic": (
+        cut(monotonic=False),
+        cut(),
+        "facts",
+        "it never turns back at 4844 points, declared not monotonic",
+    ),
+    "a kink left out": (cut(kinks={}), cut(), "kinks", "f' jumps at 0; the declared kinks are none"),
+    "a kink elsewhere": (
+        cut(kinks={0: 0.5, 2: 1}),
+        cut(),
+        "kinks",
+        "f' does not jump at 2, a declared kink",
+    ),
+    "another gradient at a kink": (cut(kinks={0: 1}), cut(), "kinks", "f'(0) = 0.5, declared 1"),
+    "a kink out of sight": (
+        cut(20.0, kinks={20: 1}),
+        cut(20.0, kinks={20: 0.5}),
+        "kinks",
+        "f'(20) = 0.5, declared 1",
+    ),
+    "more bytes than declared": (
+        clipped(saves="mask"),
+        clipped(saves="input"),
+        "saved bytes",
+        "4 per element of a float32 input, expected 1: it is declared to keep its mask alone",
+    ),
+}
+
+
+@pytest.mark.parametrize(("broken", "sound", "row", "told"), FAULTS.values(), ids=FAULTS)
+def test_a_wrong_fact_is_found_by_its_row(broken, sound, row, told):
+    found = one_row(broken, row)
+    assert found.status == "fail", found
+    assert told in found.detail
+    assert one_row(sound, row).status == "pass", one_row(sound, row)
+
+
+def naive() -> Any:
+    @actlab.elementwise(**SOUND)
+    def naive_swish(x, b=1.0):
+        return x * torch.sigmoid(b * x)
+
+    naive_swish.derivative(swish().formulas.derivative)
+    naive_swish.second(swish().formulas.second)
+    return naive_swish
+
+
+def test_a_limit_that_is_declared_is_to_be_had():
+    report = actlab.check(naive(), only=["infinities", "facts"], dtypes=[torch.float32])
+    assert report.row("infinities float32").detail == "f(-inf) = nan, expected 0, the declared limit"
+    assert report.row("facts").detail == "f(-inf) = nan, declared 0"
+    assert actlab.check(swish(), only=["infinities", "facts"]).passed
+    plain = actlab.check(lambda x: x * torch.sigmoid(x), only=["infinities"], dtypes=[torch.float32])
+    assert "is nan in float64 too, not the limit" in plain.row("infinities float32").detail
+
+
+def test_all_wrong_facts_are_told_at_once():
+    found = one_row(swish(limits=(5, 7), slopes=(3, 4), range=(10, 11)), "facts")
+    assert found.detail == (
+        "f(-inf) = 0, declared 5; f(inf) = inf, declared 7; "
+        "f'(-inf) = 0, declared 3; f'(inf) = 1, declared 4; "
+        "the least value is f(-1.27846) = -0.278465, declared 10; "
+        "the greatest value is f(inf) = inf, declared 11"
+    )
+
+
+# -- which parameters, and what cannot be proved ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "leaky_relu(negative_slope=0.2)",
+        "leaky_relu(negative_slope=1.0)",  # without a kink
+        "elu(alpha=0.5)",
+        "hardtanh(-20, 20)",
+        "swish(beta=-1.0)",
+        "softplus(beta=0.5, threshold=1.0)",
+        "xielu(alpha_n=2.0)",
+        "prelu(num_parameters=8)",
+        "dynamic_tanh(num_features=8, alpha=2.0)",
+        "sinlu(a=2.0, b=0.5)",
+        "rrelu(0.1, 0.2)",
+        "gelu(approximate='tanh')",
+        "formula:exp(-x)",
+        "formula:x*sigmoid(beta*x) with beta=1.5",
+        "formula:where(x > 2, 1, 0)",
+    ],
+)
+def test_facts_hold_at_the_parameters_of_the_target(target):
+    report = actlab.check(target, only=["reference", "facts", "kinks", "saved bytes", "infinities"])
+    assert {row.status for row in report.rows} == {"pass"}, report
+
+
+WITHOUT_A_MODULE = """
+import torch
+import actlab
+
+
+@actlab.elementwise(
+    formula="a * x", limits=lambda a: (-a * float("inf"), a * float("inf")), slopes=lambda a: (a, a),
+    range=(-float("inf"), float("inf")), monotonic=True, paper="-",
+)
+def line(x, a=2.0):
+    return a * x
+
+
+@line.derivative
+def _(x, a):
+    return torch.full_like(x, a)
+
+
+@line.second
+def _(x, a):
+    return torch.zeros_like(x)
+"""
+
+
+def test_a_definition_without_a_module_takes_parameters(tmp_path, monkeypatch):
+    (tmp_path / "my_line.py").write_text(WITHOUT_A_MODULE)
+    monkeypatch.chdir(tmp_path)
+    report = actlab.check("my_line.py:line(a=-3.0)", only=["reference", "facts"], reference="-3 * x")
+    assert report.passed, report
+    with pytest.raises(actlab.UsageError, match="argument 'b' is unknown; it takes \\['a'\\]"):
+        actlab.check("my_line.py:line(b=1)")
+
+
+@pytest.mark.parametrize(
+    ("target", "row", "told"),
+    [
+        (torch.nn.Tanh(), "facts", "it is no definition, which alone declares facts"),
+        (torch.nn.Tanh(), "reference", "no reference was given"),
+        ("swiglu", "reference", "no reference was given, and the declared formula is of two halves"),
+        ("swiglu", "facts", "an element depends on several, so nothing is declared of a point"),
+    ],
+)
+def test_where_nothing_is_declared_it_is_said(target, row, told):
+    found = one_row(target, row)
+    assert (found.status, found.detail) == ("not applicable", told)
+
+
+def test_what_is_made_of_a_definitions_module_declares_nothing():
+    class Twice(actlab.nn.Mish):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    assert one_row(Twice, "facts").status == "not applicable"
+
+
+def test_a_reference_that_is_given_comes_before_the_formula():
+    wrong = swish(formula="x * tanh(b * x)")
+    report = actlab.check(wrong, only=["reference"], reference="x * sigmoid(x)")
+    assert report.row("reference").detail == "f and f' at 303 points, in float64"
+
+
+def test_a_formula_too_large_for_the_digits_of_a_reference_is_not_waited_for():
+    assert actlab.check("tanhexp", only=["reference"], reference="x * tanh(exp(x))").passed
