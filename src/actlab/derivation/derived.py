@@ -18,7 +18,7 @@ from actlab.derivation.lowering import X
 from actlab.derivation.pieces import Leaf, Tree, leaves, mapped, pieces
 from actlab.derivation.program import Program
 from actlab.derivation.proof import DTYPES, LIMITS, Array, Proof, prove
-from actlab.derivation.stable import Chooser, Smooth
+from actlab.derivation.stable import Chooser, Smooth, errors
 from actlab.derivation.vocabulary import recognised
 
 _NAMES = ("f", "f'", "f''")
@@ -213,7 +213,7 @@ def _judged(
     inexact = []
     name = name or _NAMES[order]
     x = np.concatenate([[-math.inf], proof.truth.points, [math.inf]])
-    for dtype, row in zip(DTYPES, proof.errors(made, order, values), strict=True):
+    for dtype, row in zip(DTYPES, errors(proof, made, order, values), strict=True):
         short = str(dtype).removeprefix("torch.")
         worst[f"{name} {short}"] = float(row.max())
         error = np.concatenate([row[-2:-1], row[:-2], row[-1:]])

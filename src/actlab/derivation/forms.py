@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mpmath
@@ -13,6 +14,7 @@ from sympy import Add, Expr, Integer, Mul, Poly, Symbol, exp, log
 from actlab.derivation.lowering import Form, X
 from actlab.derivation.vocabulary import (
     Log1p,
+    Root,
     Sech,
     Series,
     Size,
@@ -57,6 +59,7 @@ def plain(expression: Expr) -> Iterator[Form]:
         *_factored(expression),
         *_trigonometric(expression),
         _kept_finite(expression),
+        rooted(expression),
     ):
         if made not in seen:
             seen.add(made)
@@ -80,6 +83,18 @@ def _kept_finite(expression: Expr) -> Expr:
     return expression.replace(
         lambda n: isinstance(n, sympy.sin | sympy.cos),
         lambda n: n.func(n.args[0].xreplace({X: Within(X, -(Integer(10) ** 36), Integer(10) ** 36)})),
+    )
+
+
+def rooted(expression: Expr) -> Expr:
+    """Write roots of x^2 plus something by an operation in which the square does not overflow."""
+
+    def root(node: Any) -> Expr:
+        rest = node.base - X**2
+        return node if rest.has(X) else Root(X, rest) ** (2 * node.exp)
+
+    return expression.replace(
+        lambda n: isinstance(n, sympy.Pow) and n.exp.is_Rational and n.exp.q == 2 and n.base.has(X**2), root
     )
 
 
@@ -127,14 +142,11 @@ def _trigonometric(expression: Expr) -> Iterator[Expr]:
         yield sympy.factor(sympy.expand(whole)).xreplace(back)
 
 
-def clamped(form: Form, bound: float) -> Form:
-    """Return a form of the clamped input: beyond, the function is constant."""
-    names = {name: value.xreplace({X: _within(bound)}) for name, value in form.names.items()}
-    return Form(form.expression.xreplace({X: _within(bound)}), names, form.paired, f"{form.kind}, clamped")
-
-
-def _within(bound: float) -> Expr:
-    return Within(X, Integer(-int(bound)), Integer(int(bound)))
+def clamped(form: Form, low: float, high: float) -> Form:
+    """Return a form of the clamped input: beyond, the function is constant, or a factor of it is."""
+    near = {X: Within(X, low, high)}
+    names = {name: value.xreplace(near) for name, value in form.names.items()}
+    return Form(form.expression.xreplace(near), names, form.paired, f"{form.kind}, clamped")
 
 
 # -- far out: 1 / |x| -----------------------------------------------------------------------------
@@ -211,6 +223,8 @@ def _conjugated(form: Form) -> Iterator[Form]:
         other = sympy.factor(sympy.expand(a**2 - b**2 * inside)) / (a - b * r)
         whole = sympy.factor(top) / factor * other / sympy.factor(bottom)
         yield Form(whole, names, kind="conjugate")
+        if not form.names:
+            yield Form(whole, {r: rooted(sympy.sqrt(inside))}, kind="conjugate, rooted")
         yield Form(whole, names, paired=True, kind="conjugate, in turn")
 
 
@@ -241,5 +255,17 @@ def series(coefficients: list[Any], order: int) -> Iterator[Form]:
     step = 2 if all((k - powers[0]) % 2 == 0 for k in powers) else 1
     for count in (3, 5, 7, 9, 12, 16):
         chosen = coefficients[powers[0] : powers[0] + count * step : step]
-        numbers = [sympy.Float(float(c)) for c in reversed(chosen)]
-        yield Form(Series(X, Integer(powers[0]), Integer(step), *numbers), kind="series")
+        yield _series(powers[0], step, chosen, ())
+    for degree in (2, 3, 4, 5):
+        chosen = coefficients[powers[0] : powers[0] + (2 * degree + 1) * step : step]
+        with mpmath.workdps(60), contextlib.suppress(ZeroDivisionError):
+            yield _series(powers[0], step, *mpmath.pade(chosen, degree, degree))
+
+
+def _series(power: int, step: int, top: Sequence[Any], bottom: Sequence[Any]) -> Form:
+    """Return x^power times a polynomial in x^step or a quotient of two, the constants first."""
+    first, last = (
+        Series(X, Integer(start), Integer(step), *(sympy.Float(float(c)) for c in reversed(part)))
+        for start, part in ((power, top), (0, bottom))
+    )
+    return Form(first / last, kind="quotient of series") if bottom else Form(first, kind="series")

@@ -85,13 +85,29 @@ class NormalCdf(Known):
 
     def fdiff(self, argindex: int = 1) -> Expr:
         """Return the derivative."""
-        return exp(-(self.args[0] ** 2) / 2) / sqrt(2 * pi)
+        return Bell(self.args[0]) / sqrt(2 * pi)
+
+
+class Bell(Known):
+    """exp(-u^2 / 2), which a kernel has in common with the normal distribution function."""
+
+    operation = "bell"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return -self.args[0] * Bell(self.args[0])
 
 
 class Size(Known):
     """The absolute value, as the sides of a split see it."""
 
     operation = "abs"
+
+
+class Root(Function):
+    """The root of the square of the first argument plus the second, without overflow."""
+
+    nargs = 2
 
 
 class Within(Function):
@@ -179,7 +195,11 @@ def expanded(expression: Expr) -> Expr:
             node.args[0].is_polynomial() or node.args[0].has(log)
         )
 
-    opened = expression.replace(lambda n: isinstance(n, Log1p), lambda n: log(1 + n.args[0])).replace(
-        lambda n: isinstance(n, Expm1), lambda n: exp(n.args[0]) - 1
-    )
+    opened = expression
+    for kind, written in (
+        (Log1p, lambda u: log(1 + u)),
+        (Expm1, lambda u: exp(u) - 1),
+        (Bell, lambda u: exp(-(u**2) / 2)),
+    ):
+        opened = opened.replace(kind, written)
     return opened.replace(simple, plain)
