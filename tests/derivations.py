@@ -65,6 +65,8 @@ def made(
     }
     activation: Activation[...] = Activation(forward, Facts(**{**known, **facts}))
     activation.derivative(derived.derivative)
+    if derived.native is not None:
+        activation.native(derived.native)
     activation.second(derived.second)
     for name, partial in derived.partials.items():
         activation.partial(name)(partial)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import sympy
 from sympy import Expr
+from torch import Tensor
 
 from actlab.derivation import decays, forms, jets
 from actlab.derivation.kinks import kinks_of
 from actlab.derivation.lowering import X
+from actlab.derivation.natives import native_of
 from actlab.derivation.pieces import Leaf, Tree, leaves, mapped, pieces
 from actlab.derivation.program import Program
 from actlab.derivation.proof import DTYPES, LIMITS, Array, Proof, prove
@@ -37,6 +39,7 @@ class Derived:
         derivative: Its derivative, of what is saved and the parameters.
         second: Its second derivative, of the input and the parameters.
         partials: Its derivatives by the parameters that are trained.
+        native: Operations of torch that are the function, where it has them.
         saves: What the derivative is a program of.
         kinks: Where the derivative jumps, and the derivative there, at the default parameters.
         limits: The values at minus and plus infinity; NaN where there is no limit.
@@ -52,6 +55,7 @@ class Derived:
     derivative: Program
     second: Program
     partials: Mapping[str, Program]
+    native: Callable[..., Tensor | None] | None
     saves: Literal["input", "output"]
     kinks: Mapping[float, float]
     limits: Pair
@@ -107,6 +111,7 @@ def derive(
         derivative,
         second,
         partials=partials,
+        native=None if trainable else native_of(tree, (forward, derivative, second), parameters),
         saves="input",
         kinks=kinks.chosen,
         limits=_pair(proof.ends[0]),

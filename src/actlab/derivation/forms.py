@@ -14,9 +14,11 @@ from sympy import Add, Expr, Integer, Mul, Poly, Symbol, exp, log
 from actlab.derivation.lowering import Form, X
 from actlab.derivation.vocabulary import (
     Log1p,
+    NormalSigmoid,
     Root,
     Sech,
     Series,
+    Sigmoid,
     Size,
     Tanh,
     TanhSlope,
@@ -60,6 +62,7 @@ def plain(expression: Expr) -> Iterator[Form]:
         *_trigonometric(expression),
         _kept_finite(expression),
         rooted(expression),
+        expression.replace(Sigmoid, NormalSigmoid),
     ):
         if made not in seen:
             seen.add(made)

@@ -95,7 +95,9 @@ def _parted(u: Tensor, yes_above: float, no_above: float, yes: Any, no: Any) -> 
             parts.append(aten.threshold_backward(_full(u, value), size, bound))
     if not parts:
         return torch.zeros_like(u)
-    return parts[0] + parts[1] if len(parts) > 1 else parts[0]
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0] + parts[1] if torch.is_grad_enabled() else parts[0].add_(parts[1])
 
 
 def _where(condition: Tensor, yes: Any, no: Any, u: Tensor) -> Tensor:

@@ -79,11 +79,11 @@ class Lowering:
                 return self.build("div", 1.0, self.value(node.base**-node.exp))
             return self._power(node.base, node.exp)
         if isinstance(node, Within):
-            value, low, high = (self.value(argument) for argument in node.args)
-            return self.build.clamp(self.build.tensor(value), low, high)
+            inside, low, high = (self.value(argument) for argument in node.args)
+            return self.build.clamp(self.build.tensor(inside), low, high)
         if isinstance(node, Root):
-            inside, rest = (self.value(argument) for argument in node.args)
-            return self.build("root", self.build.tensor(inside), rest)
+            square, more = (self.value(argument) for argument in node.args)
+            return self.build("root", self.build.tensor(square), more)
         if isinstance(node, Series):
             return self._series(*node.args)
         if isinstance(node, Size):

@@ -98,6 +98,8 @@ class FormulaActivation(Activation[...]):
         super().__init__(_face(recipe), facts)
         self.formulas.forward = derived.forward
         self.derivative(derived.derivative)
+        if derived.native is not None:
+            self.native(derived.native)
         if derived.saves == "input":
             self.second(derived.second)
         for name, program in derived.partials.items():

@@ -6,10 +6,11 @@ the same table, so a printed program computes what the called one does, to the l
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,7 +53,8 @@ _OTHERS = {
     "sech": Operation(numerics.sech, "numerics.sech({0})", 12),
     "tanh_slope": Operation(kernels.tanh_slope, "kernels.tanh_slope({0})", 16, True),
     "tanh_beside_slope": Operation(kernels.tanh_beside_slope, "kernels.tanh_beside_slope({0})", 4, True),
-    "sigmoid": Operation(numerics.sigmoid_to_the_last, "numerics.sigmoid_to_the_last({0})", 9),
+    "sigmoid": Operation(numerics.sigmoid_to_the_last, "numerics.sigmoid_to_the_last({0})", 12),
+    "normal_sigmoid": Operation(torch.sigmoid, "torch.sigmoid({0})", 11),
     "sinh": Operation(torch.sinh, "torch.sinh({0})", 10),
     "cosh": Operation(torch.cosh, "torch.cosh({0})", 10),
     "sin": Operation(torch.sin, "torch.sin({0})", 8),
@@ -76,6 +78,7 @@ _OTHERS = {
     "spread": Operation(lambda x, a: torch.zeros_like(x) + a, "torch.zeros_like({0}) + {1}"),
 }
 OPERATIONS: Mapping[str, Operation] = {**_BINARY, **_OTHERS}
+_IN_PLACE = frozenset("add sub mul div neg abs sqrt exp log log1p sin cos clamp clamp_min clamp_max".split())
 # Which ends of a clamp an operation sets: the lower one is 0, the upper one 1.
 _ENDS = {"clamp": (0, 1), "clamp_min": (0,), "clamp_max": (1,)}
 _ATOM, _LONG = 9, 80  # what needs no brackets; characters of a line
@@ -101,6 +104,19 @@ class Step:
     def cost(self) -> int:
         """Return about how many additions it costs."""
         return 2 * len(self.coefficients) if self.coefficients else OPERATIONS[self.operation].cost
+
+
+class _Plan(NamedTuple):
+    """What a step may do: overwrite one of its operands, and drop those that nobody needs after it."""
+
+    reused: int | None
+    done: tuple[int, ...]
+
+
+def _may_overwrite(parameters: Sequence[Any]) -> bool:
+    """Whether nobody but the program sees its steps, and all of them have the dtype of the input."""
+    seen = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return not (seen or any(isinstance(value, Tensor) for value in parameters))
 
 
 @dataclass(frozen=True)
@@ -134,14 +150,34 @@ class Program:
             The result, of the input's shape and dtype.
         """
         values: list[Any] = [x, *parameters]
-        for step in self.steps:
+        plan = self._plan if _may_overwrite(parameters) else None
+        for place, step in enumerate(self.steps):
             operands: list[Any] = [values[o] if isinstance(o, int) else o for o in step.operands]
             if step.coefficients:
                 values.append(numerics.polynomial(operands[0], step.coefficients))
+            elif plan and (reused := plan[place].reused) is not None:
+                values.append(getattr(operands.pop(reused), f"{step.operation}_")(*operands))
             else:
                 values.append(OPERATIONS[step.operation].run(*operands))
+            for number in plan[place].done if plan else ():
+                values[number] = None
         result: Tensor = values[-1]
         return result
+
+    @functools.cached_property
+    def _plan(self) -> list[_Plan]:
+        first, spread = len(self.inputs), {0}
+        last = {o: place for place, step in enumerate(self.steps) for o in step.operands if type(o) is int}
+        plan = []
+        for place, step in enumerate(self.steps):
+            used = {i: o for i, o in enumerate(step.operands) if type(o) is int}
+            done = {o for o in used.values() if o >= first and last[o] == place}
+            ends = (0, 1) if step.operation in ("add", "mul") else (0,)
+            own = [i for i in ends if used.get(i) in done & spread and step.operation in _IN_PLACE]
+            plan.append(_Plan(own[0] if own else None, tuple(done)))
+            if step.operation == "spread" or (step.operation != "lift" and spread & {*used.values()}):
+                spread.add(first + place)
+        return plan
 
     @property
     def has_second_forms(self) -> bool:
@@ -233,20 +269,19 @@ class Builder:
 
     def clamp(self, value: int, low: Operand, high: Operand) -> int:
         """Return the number of a clamp: one of a clamped value is one, and an end at infinity is none."""
-        ends: list[Operand] = [low, high]
         inner = self._step(value)
-        if inner and inner.operation in _ENDS and all(type(end) is float for end in ends):
-            known = dict(zip(_ENDS[inner.operation], inner.operands[1:], strict=True))
-            known = {end: bound for end, bound in known.items() if type(bound) is float}
-            low = max(known.get(0, -math.inf), low)
-            high = min(known.get(1, math.inf), high)
-            if len(known) == len(inner.operands) - 1 and low <= high:
-                value, ends = inner.operands[0], [low, high]  # type: ignore[assignment]
-        open_ends = [type(end) is float and math.isinf(end) for end in ends]
-        if open_ends == [True, False]:
-            return self("clamp_max", value, ends[1])
+        if inner and inner.operation in _ENDS and type(low) is float and type(high) is float:
+            ends = {0: -math.inf, 1: math.inf}
+            ends |= dict(zip(_ENDS[inner.operation], inner.operands[1:], strict=True))
+            both = max(ends[0], low), min(ends[1], high)
+            if all(type(end) is float for end in ends.values()) and both[0] <= both[1]:
+                return self.clamp(int(inner.operands[0]), *both)
+        if type(low) is float and math.isinf(low) and high != math.inf:
+            return self("clamp_max", value, high)
         return (
-            self("clamp_min", value, ends[0]) if open_ends == [False, True] else self("clamp", value, *ends)
+            self("clamp_min", value, low)
+            if high == math.inf and low != -math.inf
+            else self("clamp", value, low, high)
         )
 
     def choice(self, operation: str, u: Operand, bound: Operand, yes: Operand, no: Operand) -> int:
@@ -256,12 +291,16 @@ class Builder:
             same, high, beyond, value = inner.operands
             if same == u and _is_zero(beyond) and self._is_number(high) and self._is_number(bound):
                 return self("between", u, bound, high, value)
+            if same == u and type(bound) is float and type(high) is float and bound < high:
+                return self(
+                    "add", self("at_least", u, high, beyond, 0.0), self("between", u, bound, high, value)
+                )
         return self(operation, u, bound, yes, no)
 
     def _step(self, value: Operand) -> Step | None:
         """Return what a value is computed by; None for inputs and numbers."""
-        computed = type(value) is int and value >= len(self.inputs)
-        return self.steps[value - len(self.inputs)] if computed else None  # type: ignore[operator]
+        place = value - len(self.inputs) if type(value) is int else -1
+        return self.steps[int(place)] if place >= 0 else None
 
     def _is_number(self, value: Operand) -> bool:
         """Whether a value is a number or a parameter."""

@@ -135,7 +135,8 @@ class Chooser:
         if not here.any():
             return lowering.add(known[0].form)
         for other in (expression, *forms.by_tanh(expression)):
-            if _cheapest(known, here) is None:
+            found = _cheapest(known, here)
+            if found is None or (found.cost > _CHEAP and other is expression):
                 known += self.score(decays.capped(other, self.parameters, leaf.main))
         if _cheapest(known, here) is None:
             known += self._clamped(known, np.flatnonzero(here), _FAR)

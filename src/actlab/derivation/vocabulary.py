@@ -58,6 +58,12 @@ class Sigmoid(Known):
         return Sigmoid(self.args[0]) * Sigmoid(-self.args[0])
 
 
+class NormalSigmoid(Known):
+    """The logistic sigmoid by torch's operation, which is 0 where it is no normal number."""
+
+    operation = "normal_sigmoid"
+
+
 class Log1p(Known):
     """log(1 + u)."""
 
@@ -125,6 +131,7 @@ class Series(Function):
 def recognised(expression: Expr) -> Expr:
     """Write an expression in functions that keep their digits, as far as they stand there openly."""
     known: dict[Expr, Expr] = {}
+    expression = expression.replace(lambda n: n.is_Mul and n.has(exp), _quotient)
 
     def rewrite(node: Expr) -> Expr:
         if node.is_Atom or node.is_number:
@@ -152,6 +159,20 @@ def _one(node: Expr) -> Expr:
             return Sigmoid(-base.args[1].args[0]) ** -node.exp
     if isinstance(node, Add):
         return _sum(node)
+    return node
+
+
+def _quotient(node: Expr) -> Expr:
+    """Return a quotient of exponentials that is a hyperbolic tangent as one."""
+    exponents = [power.args[0] for power in node.atoms(exp)]
+    t = sympy.Symbol("t", positive=True)
+    for u in (exponents[0], exponents[0] / 2):
+        if all((other / u).is_Integer for other in exponents):
+            written = node.replace(exp, lambda v, u=u: t ** (v / u))
+            if written.is_rational_function(t) and written.free_symbols == {t}:
+                for sign in (1, -1):
+                    if sympy.cancel(written - sign * (t**2 - 1) / (t**2 + 1)) == 0:
+                        return sign * Tanh(u)
     return node
 
 
