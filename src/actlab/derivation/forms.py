@@ -63,6 +63,7 @@ def plain(expression: Expr) -> Iterator[Form]:
         _kept_finite(expression),
         rooted(expression),
         expression.replace(Sigmoid, NormalSigmoid),
+        expression.replace(lambda n: n.is_Mul and n.has(Sigmoid), _by_sech),
     ):
         if made not in seen:
             seen.add(made)
@@ -87,6 +88,14 @@ def _kept_finite(expression: Expr) -> Expr:
         lambda n: isinstance(n, sympy.sin | sympy.cos),
         lambda n: n.func(n.args[0].xreplace({X: Within(X, -(Integer(10) ** 36), Integer(10) ** 36)})),
     )
+
+
+def _by_sech(product: Expr) -> Expr:
+    """Write a sigmoid times that of the other sign by 1 / cosh, which takes one exponential."""
+    for one in product.args:
+        if isinstance(one, Sigmoid) and (other := Sigmoid(-one.args[0])) in product.args:
+            return product / one / other * Sech(one.args[0] / 2) ** 2 / 4
+    return product
 
 
 def rooted(expression: Expr) -> Expr:
@@ -149,7 +158,7 @@ def clamped(form: Form, low: float, high: float) -> Form:
     """Return a form of the clamped input: beyond, the function is constant, or a factor of it is."""
     near = {X: Within(X, low, high)}
     names = {name: value.xreplace(near) for name, value in form.names.items()}
-    return Form(form.expression.xreplace(near), names, form.paired, f"{form.kind}, clamped")
+    return Form(form.expression.xreplace(near), names, form.paired, f"{form.kind}, from {low:g} to {high:g}")
 
 
 # -- far out: 1 / |x| -----------------------------------------------------------------------------

@@ -26,7 +26,9 @@ SAFE = 0.65  # of the bound: between the points of the proof an error may be a l
 FAIR = 0.9  # what one form may have if it takes the place of several
 MOST_STRETCHES = 4
 _CHEAP = 12
+_MOST_WAYS = 10  # to cover a side, each tried with each of the other side
 _FAR = ((-1e18, 1e18), (-1e18, math.inf), (-math.inf, 1e18))
+_ASKEW = ((-1e18, 80.0), (-80.0, 1e18), (-1e18, 20.0), (-20.0, 1e18))
 _BOUNDS = (1e9, 1e4, 700.0, 80.0, 40.0, 20.0)
 
 
@@ -79,6 +81,7 @@ class Chooser:
     def __init__(self, proof: Proof, order: int, parameters: Mapping[str, float], traced: bool) -> None:
         self.proof, self.order, self.parameters, self.traced = proof, order, parameters, traced
         # With other parameters a function may still change where it does not with these.
+        self._whole = _FAR if parameters else (*_FAR, *_ASKEW)
         self._ends = [*_FAR, *((-bound, bound) for bound in (_BOUNDS[:1] if parameters else _BOUNDS))]
         self.x = np.concatenate([proof.truth.points, [-math.inf, math.inf]])
         ends = proof.truth.piece[[0, -1]]
@@ -139,7 +142,7 @@ class Chooser:
             if found is None or (found.cost > _CHEAP and other is expression):
                 known += self.score(decays.capped(other, self.parameters, leaf.main))
         if _cheapest(known, here) is None:
-            known += self._clamped(known, np.flatnonzero(here), _FAR)
+            known += self._clamped(known, np.flatnonzero(here), self._whole)
         whole = _cheapest(known, here)
         if whole is not None:
             return lowering.add(whole.form)
@@ -188,14 +191,16 @@ class Chooser:
             # Where a clamped input serves is known for the parameters of the proof alone.
             known = known + self._clamped(known, outward, self._ends)
             one = _cheapest(known, mask)
-        if one is not None and one.cost < _CHEAP:
-            return [[Stretch(math.inf, one.form)]]
+        if one is not None:
+            # The other side may need the input clamped: what they have in common is then computed once.
+            known = known + self.score(forms.clamped(one.form, *ends) for ends in _FAR)
+            if one.cost < _CHEAP:
+                return _ways(known, mask)
         own = leaf.derivative
         for other in dict.fromkeys((own, forms.halved(own), *forms.by_tanh(own))):
             known = known + self.score(decays.decaying(other, side, self.parameters, leaf.main))
-        good = _good(known, mask)
-        if good:
-            return [[Stretch(math.inf, k.form)] for k in good[:6]]
+        if ways := _ways(known, mask):
+            return ways
         if side < 0:
             known += self.score(forms.inverted(leaf.derivative, -1))
         if leaf.series is not None:
@@ -244,6 +249,12 @@ def _good(known: list[Scored], mask: Array) -> list[Scored]:
 def _cheapest(known: list[Scored], mask: Array) -> Scored | None:
     """Return the cheapest form that meets the bound wherever a mask is set, or None."""
     return next(iter(_good(known, mask)), None)
+
+
+def _ways(known: list[Scored], mask: Array) -> list[list[Stretch]]:
+    """Return the cheapest form of every kind that meets the bound, alone."""
+    first = {k.form.kind: k.form for k in reversed(_good(known, mask))}
+    return [[Stretch(math.inf, form)] for form in list(reversed(first.values()))[:_MOST_WAYS]]
 
 
 def _stretches(known: list[Scored], outward: Array, x: Array) -> list[Stretch]:
