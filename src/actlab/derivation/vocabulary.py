@@ -164,9 +164,10 @@ def _one(node: Expr) -> Expr:
 
 def _quotient(node: Expr) -> Expr:
     """Return a quotient of exponentials that is a hyperbolic tangent as one."""
-    exponents = [power.args[0] for power in node.atoms(exp)]
+    exponents = sorted((power.args[0] for power in node.atoms(exp)), key=sympy.default_sort_key)
+    first = -exponents[0] if exponents[0].could_extract_minus_sign() else exponents[0]
     t = sympy.Symbol("t", positive=True)
-    for u in (exponents[0], exponents[0] / 2):
+    for u in (first, first / 2):
         if all((other / u).is_Integer for other in exponents):
             written = node.replace(exp, lambda v, u=u: t ** (v / u))
             if written.is_rational_function(t) and written.free_symbols == {t}:
