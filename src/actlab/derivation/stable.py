@@ -23,7 +23,8 @@ from actlab.derivation.proof import LIMITS, Array, Proof
 from actlab.derivation.vocabulary import Size, recognised
 
 SAFE = 0.65  # of the bound: between the points of the proof an error may be a little greater
-FAIR = 0.9  # what one form may have if it takes the place of several
+# What one form may have if it takes the place of several, and what share of their cost it then has.
+_FAIR = ((0.75, 1.0), (1.0, 0.5))
 MOST_STRETCHES = 4
 _CHEAP = 12
 _MOST_WAYS = 10  # to cover a side, each tried with each of the other side
@@ -59,12 +60,15 @@ class Smooth:
     series: list[Any] | None
 
 
-def errors(proof: Proof, made: Program, order: int, values: tuple[float, ...]) -> Array:
-    """Return the errors of a program as :meth:`Proof.errors` does, the greater of its two forms."""
+def errors(proof: Proof, made: Program, order: int, values: tuple[float, ...], share: float = 1.0) -> Array:
+    """Return the errors of a program as :meth:`Proof.errors` does, the greater of its two forms.
+
+    Of a kernel's error a share counts: less than 1 where a reserve is wanted call by call alone.
+    """
     found = proof.errors(made, order, values)
     if made.has_second_forms:
         with numerics.second_forms():
-            found = np.maximum(found, proof.errors(made, order, values))
+            found = np.maximum(found, share * proof.errors(made, order, values))
     return found
 
 
@@ -96,7 +100,7 @@ class Chooser:
             if text in seen:
                 continue
             seen.add(text)
-            error = errors(self.proof, made, self.order, tuple(self.parameters.values()))
+            error = errors(self.proof, made, self.order, tuple(self.parameters.values()), SAFE)
             found.append(Scored(form, made.cost, error.max(0) / LIMITS[self.order]))
         return found
 
@@ -149,8 +153,8 @@ class Chooser:
         parts = self._parts(leaf, here, known)
         # Parts that differ in their roundings alone are chosen by chance: one form is then the better one.
         cost = self._cost(leaf, *parts)
-        for bound, most in ((FAIR, cost), (1.0, cost / 2)):
-            met = [k for k in known if k.cost < most and (k.error[here] <= bound).all()]
+        for bound, share in _FAIR:
+            met = [k for k in known if k.cost < share * cost and (k.error[here] <= bound).all()]
             if met:
                 return lowering.add(min(met, key=lambda k: k.cost).form)
         return self._joined(leaf, *parts, lowering=lowering)
