@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= out/compare
 MNIST ?= data/mnist
+# Two processes of one thread each are faster than one of two; a file's tests stay together, for what they share.
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: compare test test-all lint bench docs clean
 
@@ -12,18 +14,20 @@ compare: $(READY)  ## compare the notebook's activations, and sigmoid, on scikit
 	$(BIN)/actlab compare relu tanh leaky_relu sigmoid --data digits --until-decided --out $(OUT)
 
 test: $(READY)  ## the test suite without the tests marked slow
-	$(BIN)/python -m pytest -m "not slow"
+	$(PARALLEL) -m "not slow"
 
 test-all: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(PARALLEL)
 
-lint: $(READY)  ## style, formatting and types
+lint: $(READY)  ## style, formatting, types, and that no import points back
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: $(READY)  ## measure, each figure against a peer in the same run; writes pages below docs/
 	$(BIN)/python -m benchmarks.functions
+	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.checking
 	$(BIN)/python -m benchmarks.fleet --data-dir $(MNIST)
 	$(BIN)/python -m benchmarks.reliability --data-dir $(MNIST)
@@ -32,9 +36,11 @@ bench: $(READY)  ## measure, each figure against a peer in the same run; writes 
 	$(BIN)/python -m benchmarks.inside --data-dir $(MNIST)
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.formula
+	$(BIN)/python -m benchmarks.importing
 
-docs: $(READY)  ## write the generated pages
+docs: $(READY)  ## the site, in docs/_build/html
 	$(BIN)/python docs/make_pages.py
+	$(BIN)/python -m sphinx -b html -W --keep-going -j 1 docs docs/_build/html
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,4 +48,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:  ## remove what the commands above made
-	rm -rf $(VENV) out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out dist docs/functions docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

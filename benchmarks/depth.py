@@ -91,7 +91,8 @@ A known result: a deep net of sigmoids does not train, for its gradient shrinks 
 layer (X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
 networks", 2010); with ReLU and the initialisation for it, or with ELU, it does.
 
-```
+<!-- not run: a minute -->
+```sh
 python -m benchmarks.depth
 ```
 

@@ -276,7 +276,8 @@ _PAGE = """# How often a verdict is wrong
 Simulated on {date} with {versions}, {count} comparisons a row ({minutes:.0f} minutes on two cores),
 by
 
-```
+<!-- not run: ten minutes -->
+```sh
 python -m benchmarks.verdicts
 ```
 

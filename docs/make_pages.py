@@ -1,55 +1,216 @@
-"""Write a page and a picture for every activation into docs/functions/, read off the definitions.
+"""Write a page for every activation into docs/functions/, read off definitions and measured tables.
 
 Run ``python docs/make_pages.py [FOLDER]``.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
+import torch
+
 import actlab
-from actlab.describe import properties, summary, table
-from actlab.report.figures import write_figure
+from actlab.describe import curves, properties, summary, table, window
+from actlab.report.page_charts import digits, panel
+from actlab.report.page_svg import panel_svg, picture
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+from formulas import latex
+
+DOCS = Path(__file__).parent
+LABELS = ("f", "f′", "f″")
+OURS = {name: actlab.catalogue[name] for name in actlab.functional.__all__}  # without those of other packages
+CODE = ("derivative", "module", "torch.nn twin")
+POINTS = (-2.0, -0.5, 0.5, 2.0)  # of an example
+Table = dict[str, list[dict[str, str]]]
 
 
-def page(activation: actlab.Activation[...], picture: str | None) -> str:
+def read_table(path: Path) -> Table:
+    """Return the rows of a page's table by the name in their first column.
+
+    A column's heading is repeated in the tables of benchmarks: it is then numbered, as in ``eager 2``.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    heads: list[str] = []
+    for head in rows[0]:
+        before = sum(one.split(" ")[0] == head for one in heads)
+        heads.append(f"{head} {before + 1}" if before else head)
+    found: Table = {}
+    for cells in rows[2:]:
+        found.setdefault(cells[0], []).append(dict(zip(heads, cells, strict=True)))
+    return found
+
+
+def page(activation: actlab.Activation[...], speed: Table, accuracy: Table) -> str:
     """Return the page of one activation as Markdown."""
-    lines = [f"# {activation.name}", "", summary(activation), ""]
-    if picture:
-        lines += [f"![f, its derivative and its second derivative]({picture})", ""]
-    lines += [
-        "| | |",
-        "|---|---|",
-        *(f"| {label} | {_code(label, text)} |" for label, text in properties(activation)),
-    ]
-    if picture:
-        lines += ["", "| x | f | f′ | f″ |", "|--:|--:|--:|--:|"]
+    name, module = activation.name, activation.module_class
+    lines = [f"# {name}", "", summary(activation), "", "$$", latex(activation.formula()), "$$", ""]
+    if not activation.facts.gated:
+        lines += ["```{raw} html", plot(activation), "```", ""]
+    lines += ["## Properties", "", "| | |", "|---|---|"]
+    lines += [f"| {label} | {_cell(label, text)} |" for label, text in properties(activation)]
+    if not activation.facts.gated:
+        lines += ["", "## Values", "", "| x | f | f′ | f″ |", "|--:|--:|--:|--:|"]
         lines += ["| " + " | ".join(cells) + " |" for cells in table(activation)]
-    return "\n".join(lines) + "\n"
+    if name in accuracy:
+        lines += [*_exact(accuracy[name]), ""]
+    lines += [*_fast({spec: rows[0] for spec, rows in speed.items() if spec.split("(")[0] == name}), ""]
+    lines += ["## Use", "", "```python", *example(activation).splitlines(), "```", ""]
+    lines += ["```{eval-rst}", f".. autofunction:: actlab.functional.{name}", ""]
+    lines += [f".. autoclass:: actlab.nn.{module.__name__}", ""] * bool(module)
+    return "\n".join([*lines, "```", ""])
 
 
-def _code(label: str, text: str) -> str:
-    return f"`{text}`" if label in ("formula", "derivative", "module", "torch.nn twin") else text
+def _cell(label: str, text: str) -> str:
+    return f"`{text}`" if label == "formula" or (label in CODE and text != "none") else text
 
 
-def index() -> str:
+def _exact(rows: list[dict[str, str]]) -> list[str]:
+    """Return the worst errors, by dtype."""
+    return [
+        "",
+        "## Accuracy",
+        "",
+        "The largest error, in units of what rounding the input may move the value by "
+        "([how it is measured](../benchmarks/accuracy.md)).",
+        "",
+        "| dtype | f | f′ | f″ |",
+        "|---|--:|--:|--:|",
+        *("| " + " | ".join(list(row.values())[1:]) + " |" for row in rows),
+    ]
+
+
+def _fast(rows: dict[str, dict[str, str]]) -> list[str]:
+    """Return time and memory beside the peer's; an alias is not measured."""
+    if not rows:
+        return []
+    return [
+        "",
+        "## Speed and memory",
+        "",
+        "Forward and backward in float32 on one thread of a CPU, as a part of the time of the peer "
+        "([how it is measured](../benchmarks/functions.md)): below 1 is faster. *Fused* is inside "
+        "`actlab.fused()`; kept are the bytes that backward needs, for each element, and the peer's.",
+        "",
+        "| | peer | 128x128 | 10⁶ | fused | 10⁷ | fused | kept (peer) |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+        *(
+            f"| `{spec}` | {row['peer']} | {row['eager 3']} | {row['eager']} | {row['fused']} "
+            f"| {row['eager 2']} | {row['fused 2']} | {row['kept B/elem (peer)']} |"
+            for spec, row in rows.items()
+        ),
+    ]
+
+
+def example(activation: actlab.Activation[...]) -> str:
+    """Return Python that applies the function, and shows what it gives."""
+    given = "".join(f", {name}={value!r}" for name, value in activation.facts.example.items())
+    found = activation(torch.tensor(POINTS), **activation.facts.example)
+    call = f"print(actlab.functional.{activation.name}(x{given}))  # {found}"
+    return "\n".join(["import torch", "import actlab", "", f"x = torch.tensor({list(POINTS)})", call])
+
+
+def plot(activation: actlab.Activation[...]) -> str:
+    """Return f, f' and f'' as a drawing whose colours are the page's."""
+    low, high = window(activation)
+    x = torch.linspace(low, high, 241, dtype=torch.float64)
+    drawn = curves(activation, x)
+    most = max(high, 1.25)
+    main = torch.stack(drawn[:2]).clamp(-most, most)  # f″ may spike at a bend: it is cut off
+    room = 0.08 * float(main.max() - main.min()) or 1.0
+    limits = [float(main.min()) - room, float(main.max()) + room]
+    lines = [
+        {"name": label, "series": order, "dash": order, "x": digits(x), "y": digits(y.clamp(*limits))}
+        for order, (label, y) in enumerate(zip(LABELS, drawn, strict=True))
+    ]
+    chart = panel(activation.name, "x", lines, limits=limits)
+    legend = "".join(
+        f'<span><svg viewBox="0 0 24 8"><path class="line c{order} d{order}" d="M0 4H24"/></svg>'
+        f"{label}</span>"
+        for order, label in enumerate(LABELS)
+    )
+    alt = f"{activation.name}, its derivative and its second derivative from {low:g} to {high:g}"
+    return f'<figure class="plot"><figcaption>{legend}</figcaption>{panel_svg(chart, alt, 480, 270)}</figure>'
+
+
+def thumbnail(activation: actlab.Activation[...]) -> str:
+    """Return f alone, small; of a function of two halves its shape over the second, where the first is 1."""
+    low, high = (-4.0, 4.0) if activation.facts.gated else window(activation)
+    x = torch.linspace(low, high, 81, dtype=torch.float64)
+    if activation.facts.gated:
+        y = activation(torch.stack([torch.ones_like(x), x], 1)).flatten()
+    else:
+        y = curves(activation, x)[0]
+    most = max(high, 1.25)
+    points = [
+        f"{60 + 56 * float(a) / high:.1f} {40 - 36 * float(b) / most:.1f}"
+        for a, b in zip(x, y, strict=True)
+        if abs(float(b)) <= 1.05 * most
+    ]
+    axes = '<path class="axis" d="M4 40H116M60 4V76"/>'
+    return picture(120, 80, activation.name, [axes, f'<path class="line c0" d="M{"L".join(points)}"/>'])
+
+
+def index(speed: Table) -> str:
     """Return the page that lists them all."""
-    rows = [f"| [{n}]({n}.md) | `{actlab.catalogue[n].formula()}` |" for n in sorted(actlab.catalogue)]
-    return "\n".join(["# The catalogue", "", "| name | formula |", "|---|---|", *rows]) + "\n"
+    lines = ["# Functions", "", f"{len(OURS)} activations, each defined once. "]
+    lines[-1] += "These pages are read off the definitions and off two measured tables: "
+    lines[-1] += "[accuracy](../benchmarks/accuracy.md) and [speed](../benchmarks/functions.md)."
+    lines += ["", "::::{grid} 2 3 4 5", ":gutter: 2", ":class-container: functions", ""]
+    for name, one in OURS.items():
+        drawn = thumbnail(one)
+        lines += [f":::{{grid-item-card}} {name}", f":link: {name}", ":link-type: doc", ":text-align: center"]
+        lines += ["", "```{raw} html", drawn, "```", ":::"]
+    lines += [
+        "::::",
+        "",
+        "## In a table",
+        "",
+        "*Kept*: bytes that backward needs for each element in float32.",
+        "",
+    ]
+    lines += ["| function | module | formula | kept | source |", "|---|---|---|---|---|"]
+    for name, one in OURS.items():
+        kept = speed[name][0]["kept B/elem (peer)"].split(" ")[0] if name in speed else ""
+        cells = (f"[{name}]({name}.md)", _module(one), f"`{one.formula()}`", kept, one.facts.paper)
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "```{toctree}", ":hidden:", "", *OURS, "```", ""]
+    return "\n".join(lines)
+
+
+def _module(activation: actlab.Activation[...]) -> str:
+    return f"`{activation.module_class.__name__}`" if activation.module_class else ""
+
+
+def lists() -> dict[str, str]:
+    """Return the tables of both faces, which the pages of the API include."""
+    by_module = {one.module_class.__name__: one for one in OURS.values() if one.module_class}
+    found = {}
+    for face, named in (("functional", OURS), ("nn", by_module)):
+        kind = "func" if face == "functional" else "class"
+        links = {name: f"{{py:{kind}}}`~actlab.{face}.{name}`" for name in sorted(named)}
+        rows = [f"| {link} | {summary(named[name])} |" for name, link in links.items()]
+        found[face] = "\n".join(["| | |", "|---|---|", *rows, ""])
+    return found
 
 
 def main() -> None:
     """Write all pages."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "functions"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, activation in actlab.catalogue.items():
-        picture = None if activation.facts.gated else f"{name}.png"
-        if picture:
-            write_figure(activation, folder / picture)
-        (folder / f"{name}.md").write_text(page(activation, picture), encoding="utf-8")
-    (folder / "index.md").write_text(index(), encoding="utf-8")
-    print(f"Written: {len(actlab.catalogue)} pages in {folder}")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / "functions"
+    shutil.rmtree(folder, ignore_errors=True)  # a function that is gone leaves no page
+    folder.mkdir(parents=True)
+    speed = read_table(DOCS / "benchmarks" / "functions.md")
+    accuracy = read_table(DOCS / "benchmarks" / "accuracy.md")
+    for name, activation in OURS.items():
+        (folder / f"{name}.md").write_text(page(activation, speed, accuracy), encoding="utf-8")
+    (folder / "index.md").write_text(index(speed), encoding="utf-8")
+    for face, text in lists().items():
+        (folder / f"_{face}.md").write_text(text, encoding="utf-8")
+    print(f"Written: {len(OURS)} pages in {folder}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import actlab
 from actlab.activation import Activation, Facts
 from actlab.derivation.derived import Derived, derive
 from actlab.derivation.grammar import read as to_sympy
+from actlab.derivation.program import Program
 
 # Every element-wise formula of the catalogue.
 NAMES = tuple(name for name, known in actlab.catalogue.items() if not known.facts.gated)
@@ -61,17 +62,30 @@ def made(
         "monotonic": derived.monotonic,
         "paper": "-",
         "saves": derived.saves,
+        "error_scale": derived.error_scale,
         "kinks": derived.kinks,
     }
     activation: Activation[...] = Activation(forward, Facts(**{**known, **facts}))
     activation.derivative(derived.derivative)
     if derived.native is not None:
         activation.native(derived.native)
-    activation.second(derived.second)
+    if derived.second is not None:
+        activation.second(derived.second)
     for name, partial in derived.partials.items():
         activation.partial(name)(partial)
     activation.module("Derived")
     return derived, activation
+
+
+def slope(derived: Derived, x: Tensor) -> Tensor:
+    """The derivative by the input, whichever tensor is kept."""
+    return derived.derivative(derived.forward(x) if derived.saves == "output" else x)
+
+
+def programs(derived: Derived) -> list[Program]:
+    """All programs that there are."""
+    made = (derived.forward, derived.derivative, derived.second, *derived.partials.values())
+    return [program for program in made if program is not None]
 
 
 def printed(lines: list[str], inputs: tuple[str, ...], names: Mapping[str, Any]) -> Any:

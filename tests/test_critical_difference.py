@@ -123,7 +123,7 @@ def test_files_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"cannot write .*No such file"):
         write_critical_difference(compared(3), tmp_path / "none" / "ranks.png")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UsageError, match=r'pip install "actlab\[docs\]"'):
+    with pytest.raises(UsageError, match=r'pip install "actlab\[figures\]"'):
         write_critical_difference(compared(3), tmp_path / "ranks.png")
     assert list(tmp_path.iterdir()) == []
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import sympy
@@ -16,7 +19,7 @@ from actlab.derivation.pieces import MOST_PIECES, TooManyPieces, leaves, pieces
 from actlab.derivation.program import NAMES, Builder
 from tests import conformance as law
 from tests.derivations import NAMES as CATALOGUE
-from tests.derivations import from_catalogue, made, numbers, printed, sample
+from tests.derivations import from_catalogue, made, numbers, printed, programs, sample, slope
 from tests.truth import bound, errors
 
 FAST = ("relu", "silu", "tanhshrink", "hardswish", "threshold", "swish")
@@ -73,7 +76,7 @@ def test_compiles(name):
 def test_printed_programs_give_the_same_bits(name):
     derived, _ = from_catalogue(name)
     values = tuple(numbers(actlab.catalogue[name].example).values())
-    for made_of in (derived.forward, derived.derivative, derived.second, *derived.partials.values()):
+    for made_of in programs(derived):
         function = printed(made_of.lines(), made_of.inputs, NAMES)
         for dtype in (torch.float64, torch.float32):
             x = sample().to(dtype)
@@ -100,7 +103,14 @@ def test_derivatives_at_kinks(formula, kinks):
     derived, _ = made(formula, {})
     assert derived.kinks == kinks
     at = torch.tensor(list(kinks), dtype=torch.float64)
-    assert derived.derivative(at).tolist() == list(kinks.values())
+    assert slope(derived, at).tolist() == list(kinks.values())
+
+
+def test_kinks_that_no_number_is_exactly():
+    derived = derive(to_sympy("max(x / 2, exp(x) - 1)"), {})
+    assert list(derived.kinks) == [pytest.approx(-1.5936242600400401, rel=1e-15), 0.0]
+    assert derived.kinks[0.0] == 1.0
+    assert derived.inexact == ()
 
 
 @pytest.mark.parametrize("chosen", [0.0, 0.5, 1.0])
@@ -108,7 +118,7 @@ def test_a_derivative_at_a_kink_may_be_chosen(chosen):
     derived = derive(to_sympy("where(x > 0, x, 0.25 * x)"), {}, at={0: chosen})
     assert derived.kinks == {0.0: chosen}
     x = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
-    assert derived.derivative(x).tolist() == [0.25, chosen, 1.0]
+    assert slope(derived, x).tolist() == [0.25, chosen, 1.0]
 
 
 def test_kinks_move_with_parameters():
@@ -146,6 +156,31 @@ def test_what_cannot_be_had_is_said():
     derived, _ = made("log(1 + x**2 + exp(sin(x))) - log(2 + x**2 + exp(sin(x)))", {})
     assert derived.inexact
     assert all("roundings" in sentence for sentence in derived.inexact)
+
+
+def test_a_stretch_of_one_point_reads_as_a_point():
+    derived = derive(to_sympy("asinh(x) / (1 + abs(x))"), {})
+    assert "f at inf in float32: off by inf roundings (4 are allowed)" in derived.inexact
+
+
+def test_the_same_text_is_the_same_program_in_every_process():
+    code = """
+from actlab.derivation.derived import derive
+from actlab.derivation.grammar import read
+print(derive(read("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.lines())
+"""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in "012"
+    }
+    assert len(told) == 1
 
 
 def test_no_number_stays_no_number():

@@ -88,7 +88,7 @@ def test_what_jumps_or_falls_or_bends_is_none(text):
 
 
 def test_the_slope_between_two_kinks_is_one_step():
-    assert lines("clip(x, -1, 2)", 1) == ["return kernels.between(x, (-1.0), 2.0, 1.0)"]
+    assert lines("clip(x, -1, 2)", 1) == ["return kernels.between(y, (-1.0), 2.0, 1.0)"]
 
 
 def test_one_form_serves_the_line():
@@ -104,7 +104,7 @@ def test_one_form_serves_the_line():
 @pytest.mark.parametrize(
     ("text", "parameters", "operation"),
     [
-        ("max(x, 0)", {}, "aten::threshold"),
+        ("max(x, 0)", {}, "aten::relu"),
         ("where(x > t, x, v)", {"t": 0.5, "v": -2}, "aten::threshold"),
         ("where(x > 0, x, 0.1*x)", {}, "aten::leaky_relu"),
         ("x * where(x <= 0, s, 1)", {"s": 0.75}, "aten::leaky_relu"),
@@ -121,7 +121,17 @@ def test_a_whole_operation_of_torch_is_found_by_its_pieces(text, parameters, ope
     y = activation(x)
     assert torch.equal(y, activation.formulas.forward(x.detach(), *activation.defaults))
     (slope,) = torch.autograd.grad(y.sum(), x)
-    assert torch.equal(slope, activation.formulas.derivative(x.detach(), *activation.defaults))
+    saved = y if activation.facts.saves == "output" else x
+    assert torch.equal(slope, activation.formulas.derivative(saved.detach(), *activation.defaults))
+
+
+def test_of_a_large_input_an_operation_keeps_what_the_formula_keeps():
+    clip, relu = actlab.formula("clip(x, -1, 2)"), actlab.formula("max(x, 0)")
+    few, many = torch.randn(2**10), torch.randn(2**17)
+    assert clip.facts.saves == relu.facts.saves == "output"
+    assert "aten::hardtanh" in calls(clip, few)
+    assert "aten::hardtanh" not in calls(clip, many)  # which keeps its input
+    assert "aten::relu" in calls(relu, many)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,20 @@ def test_a_metric_is_its_mean_over_runs_in_a_band_from_lowest_to_highest(ax):
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("epoch", "validation accuracy", "linear")
 
 
+def test_of_a_comparison_an_activation_has_one_colour_in_both_figures(ax):
+    made = comparison(("relu", "tanh", "mish"), seeds=4)
+    by_name = made.history.sort_values("activation", kind="stable")  # in which mish, the last, comes first
+    whole = dataclasses.replace(made, history=by_name)
+    plot_history(whole, ax, metric="valid_acc")
+    other = Figure().subplots()
+    plot_comparison(whole, other)
+    assert legend(ax) == list(whole.ranking["activation"])
+    colours = [line.get_color() for line in ax.get_legend().get_lines()]
+    dots = [line.get_color() for line in other.lines if line.get_marker() == "o"]
+    assert colours == dots
+    assert len(set(colours)) == 3
+
+
 @pytest.mark.parametrize("activation", [None, "relu"])
 def test_of_one_net_or_activation_both_losses_are_drawn_that_of_training_dashed(ax, activation):
     history = pd.DataFrame({"epoch": [1, 2], "train_loss": [3.0, 1.0], "valid_loss": [3.0, 2.0]})

@@ -285,6 +285,24 @@ def test_latex_has_the_function_and_its_derivatives():
     )
 
 
+def test_latex_of_pieces_is_one_choice_among_them():
+    _, slope, bend = formula("clip(x/6 + 0.5, 0, 1) * x", name="hard").latex()
+    middle = r"x > -3 \wedge x < 3"
+    assert slope == (
+        rf"\begin{{cases}} \frac{{x}}{{3}} + \frac{{1}}{{2}} & \text{{for}}\: {middle} \\"
+        r"1 & \text{for}\: x > -3 \\0 & \text{otherwise} \end{cases}"
+    )
+    assert bend == (
+        rf"\begin{{cases}} \frac{{1}}{{3}} & \text{{for}}\: {middle} \\0 & \text{{otherwise}} \end{{cases}}"
+    )
+
+
+def test_latex_has_decimals_where_a_person_wrote_them():
+    text, slope, _ = formula("x * sigmoid(1.702 * x)").latex()
+    assert text == r"\frac{x}{1 + e^{- 1.702 x}}"
+    assert slope == r"\frac{1.702 x + e^{1.702 x} + 1}{4 \cosh^{2}{\left(0.851 x \right)}}"
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 
@@ -294,6 +312,13 @@ def test_latex_has_the_function_and_its_derivatives():
         ("3", {}, "formula: has no x: the value is the same everywhere\n  3\n  ^"),
         ("x - x", {}, "formula: x cancels out: the value is the same everywhere\n  x - x\n  ^^^^^"),
         ("x + b", {}, "formula: unknown name 'b'; a parameter needs a value: b=1.0\n  x + b\n      ^"),
+        ("inf*x", {}, "formula: 'inf' is not a finite number\n  inf*x\n  ^^^"),
+        (
+            "sign(x)",
+            {},
+            "formula: unknown function 'sign'; right is where(x > 0, 1, where(x < 0, -1, 0))\n"
+            "  sign(x)\n  ^^^^",
+        ),
         ("x", {"parameters": {"b": 1}}, "formula: parameter 'b' is not in it\n  x\n  ^"),
         ("x", {"parameters": {"x": 1}}, "formula: parameter 'x' is the input"),
         ("x", {"parameters": {"exp": 1}}, "formula: parameter 'exp' is a function"),

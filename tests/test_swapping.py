@@ -7,7 +7,7 @@ import pytest
 import skorch
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -243,6 +243,7 @@ models = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(models)
 def test_there_and_back_gives_the_same_outputs_and_leaves_none_behind(model):
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), model)

@@ -11,7 +11,7 @@ from torch import nn
 
 import actlab
 from actlab.cli import main
-from actlab.timing import interleaved
+from actlab.timing import Timing, Timings, interleaved
 from tests.commands import elsewhere, refused
 
 __all__ = ["elsewhere"]
@@ -54,6 +54,15 @@ def test_every_piece_is_timed_in_turn():
     work = {name: lambda name=name: calls.append(name) for name in "ab"}
     interleaved(work, 2, {"a": 1, "b": 3})
     assert "".join(calls) == "ab" + 2 * "abbb"
+
+
+def test_slow_and_fast_ones_stand_in_a_table_of_80_columns():
+    slow = Timing("x" * 31, 1234567.89, 12.3456, 4.0, "torch.nn.Slow", 123.456)
+    fast = Timing("relu", 0.1, 99999.4, 4.0, "torch.nn.ReLU", 0.5)
+    text = str(Timings((slow, fast), {}))
+    assert "1234568" in text
+    assert "12.346" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_as_a_verb_it_fits_80_columns(capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from actlab._errors import FormulaWarning, UsageError
+from actlab._errors import CatalogueWarning, FormulaWarning, UsageError
 from actlab._version import __version__
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Activation",
+    "CatalogueWarning",
     "CheckReport",
     "Comparison",
     "Dataset",

@@ -16,9 +16,9 @@ from typing import Any, Generic, TypeVar
 from sklearn.base import clone
 
 from actlab._books import Bookkeeping, LedgerLike, bookkeeping, opened
+from actlab._errors import short
 from actlab._experiment import Experiment, Place, Training
 from actlab._scoring import Scoring
-from actlab._spec import short
 from actlab.fleet.alone import fit_alone
 from actlab.fleet.conduct import engine, training
 from actlab.fleet.run import Result

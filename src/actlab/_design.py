@@ -12,11 +12,11 @@ import numpy as np
 import skorch
 import torch
 
-from actlab._errors import UsageError
+from actlab._errors import UsageError, short
 from actlab._experiment import Experiment
 from actlab._modules import ModuleLike, Replaced
 from actlab._scoring import Scorer, Scoring
-from actlab._spec import entry, get, is_formula, parse, short
+from actlab._spec import entry, get, is_formula, parse
 from actlab.data import Dataset
 from actlab.race import LOOKS
 from actlab.training import (

@@ -24,6 +24,10 @@ class FormulaWarning(UserWarning):
     """What has to be known of an activation that was made from a formula."""
 
 
+class CatalogueWarning(UserWarning):
+    """Why an activation that another package offers is not in the catalogue."""
+
+
 def in_lines(error: UsageError) -> str:
     """Return an error as it is printed: in one line, but for texts with carets below them, which keep theirs.
 
@@ -33,6 +37,13 @@ def in_lines(error: UsageError) -> str:
     """
     text = str(error)
     return text if _CARETS.search(text) else " ".join(text.split())
+
+
+def short(error: BaseException, most: int = 200) -> str:
+    """Return an error in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

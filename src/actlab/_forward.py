@@ -19,10 +19,9 @@ from torch import fx, nn
 
 from actlab import functional
 from actlab._bytecode import read_forward, where_of
-from actlab._errors import UsageError
+from actlab._errors import UsageError, short
 from actlab._module import ActivationModule
 from actlab._places import CALLS, Call, Function, is_function, kind_of
-from actlab._spec import short
 from actlab.activation import Activation, _lookup
 
 # What a class whose forward was replaced keeps its own class as.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ def make_module(name: str, activation: Activation[...]) -> type[ActivationModule
         takes.append(inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False))
     body = {
         "__module__": home(activation),
-        "__doc__": activation.__doc__,
+        "__doc__": re.sub(r"\n *(x|input): .*", "", activation.__doc__ or ""),  # which forward takes
         "__signature__": inspect.Signature(takes),
         "activation": activation,
     }

@@ -13,8 +13,8 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from actlab._errors import UsageError
-from actlab._spec import is_imported, named, parse, short
+from actlab._errors import UsageError, short
+from actlab._spec import is_imported, named, parse
 from actlab.data import Dataset
 from actlab.nets import ActivationLike, fresh
 from actlab.swapping import activations_in, swap

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from actlab._module import ActivationModule
 from actlab.activation import Activation
-from actlab.functions import catalogue
+from actlab.functions import DEFINITIONS
 
 
 class Kind(NamedTuple):
@@ -42,8 +42,8 @@ class Place(NamedTuple):
 
 def _torch_functions() -> dict[Any, Kind]:
     """Return torch's functions and, by name, the methods of its tensors."""
-    found = {torch.special.expit: Kind(catalogue["sigmoid"], nn.Sigmoid, "torch.special.expit")}
-    for name, activation in catalogue.items():
+    found = {torch.special.expit: Kind(DEFINITIONS["sigmoid"], nn.Sigmoid, "torch.special.expit")}
+    for name, activation in DEFINITIONS.items():
         if (twin := activation.facts.twin) is None:
             continue
         for place, owner in (("F", F), ("torch", torch), ("x", Tensor)):
@@ -53,7 +53,7 @@ def _torch_functions() -> dict[Any, Kind]:
     return found
 
 
-_TWINS = {getattr(nn, twin): a for a in catalogue.values() if (twin := a.facts.twin)}
+_TWINS = {getattr(nn, twin): a for a in DEFINITIONS.values() if (twin := a.facts.twin)}
 CALLS = _torch_functions()
 
 

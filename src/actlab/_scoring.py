@@ -13,9 +13,8 @@ from sklearn.base import clone
 from sklearn.metrics import get_scorer, get_scorer_names
 from torch import nn
 
-from actlab._errors import UsageError, did_you_mean
+from actlab._errors import UsageError, did_you_mean, short
 from actlab._experiment import Training
-from actlab._spec import short
 from actlab.data import Dataset
 from actlab.fleet.run import Result
 from actlab.fleet.skorch_nets import fitted

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from actlab._errors import UsageError, did_you_mean
+from actlab._errors import UsageError, did_you_mean, short
 from actlab.activation import Activation
 from actlab.functions import catalogue
 
@@ -163,13 +163,6 @@ def _loaded(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def short(error: BaseException, most: int = 200) -> str:
-    """Return an error in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def named(what: str, name: str) -> Any:

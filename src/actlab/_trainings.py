@@ -20,7 +20,7 @@ from sklearn.model_selection import ParameterGrid
 from torch.utils.data import DataLoader
 
 from actlab._books import Bookkeeping, bookkeeping
-from actlab._spec import short
+from actlab._errors import short
 from actlab.data import fingerprint_of
 from actlab.engines import workers
 from actlab.fleet.alone import RunFailed, fit_alone

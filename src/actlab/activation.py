@@ -87,6 +87,10 @@ class Activation(Generic[P]):
 
     Calling it applies the function. Make one with :func:`elementwise`.
 
+    Args:
+        forward: The formula, a function of the input and the parameters.
+        facts: What is known about it.
+
     Attributes:
         name: The name in the catalogue, as in ``torch.nn.functional``.
         parameters: The arguments after the input, with their defaults.

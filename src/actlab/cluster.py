@@ -20,8 +20,7 @@ from typing import Any
 from distributed import Client, KilledWorker, get_worker
 from distributed.comm.addressing import parse_address, parse_host_port
 
-from actlab._errors import UsageError
-from actlab._spec import short
+from actlab._errors import UsageError, short
 from actlab.data import fingerprint_of
 from actlab.engines import Array, Engine, Shared, keep, mapped, shared_folder
 

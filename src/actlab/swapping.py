@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from actlab._errors import UsageError, did_you_mean
+from actlab._errors import UsageError, did_you_mean, short
 from actlab._forward import (
     BASE,
     Forward,
@@ -23,7 +23,6 @@ from actlab._forward import (
     with_forward,
 )
 from actlab._places import Call, Function, Kind, Place, kind_of, places_of
-from actlab._spec import short
 from actlab.functions import catalogue
 from actlab.nets import ActivationLike, fresh
 

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab._errors import UsageError
+from actlab._errors import UsageError, short
 from actlab._fused import fused
 from actlab._memory import kept_for_backward
 from actlab._places import kind_of
-from actlab._spec import short
 from actlab.checking.target import Target, resolve
 
 _LEAST = 0.02  # seconds that a sample takes at least
@@ -71,7 +70,7 @@ class Timings:
     def __str__(self) -> str:
         cells: list[tuple[str, ...]] = [_HEADS, _UNITS]
         for row in self.rows:
-            figures = [f"{value:.3f}" for value in (row.forward, row.backward, row.forward + row.backward)]
+            figures = [_figure(value) for value in (row.forward, row.backward, row.forward + row.backward)]
             name = row.name if len(row.name) <= 30 else f"{row.name[:29]}…"
             cells.append((name, *figures, f"{row.kept:g}", f"{row.ratio:.2f} x" if row.peer else ""))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -80,6 +79,10 @@ class Timings:
             right = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
             lines.append("  ".join([name.ljust(widths[0]), *right]).rstrip())
         return "\n".join(lines)
+
+
+def _figure(nanoseconds: float) -> str:
+    return f"{nanoseconds:.3f}" if nanoseconds < 1000 else f"{nanoseconds:.0f}"  # of few elements it is many
 
 
 def interleaved(

@@ -18,8 +18,7 @@ from typing import Any
 
 import torch
 
-from actlab._errors import UsageError, did_you_mean
-from actlab._spec import short
+from actlab._errors import UsageError, did_you_mean, short
 from actlab.checking import basics, derivatives, modules, transforms, values
 from actlab.checking.outcome import COULD_NOT_RUN, FAIL, PASS, CheckReport, Outcome, Row
 from actlab.checking.reference import resolve_reference

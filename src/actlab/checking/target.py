@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab._errors import UsageError, did_you_mean
-from actlab._spec import entry, imported, is_formula, parse, short
+from actlab._errors import UsageError, did_you_mean, short
+from actlab._spec import entry, imported, is_formula, parse
 from actlab.activation import Activation
 
 Target = nn.Module | Callable[[Tensor], Tensor]

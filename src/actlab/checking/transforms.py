@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from actlab._spec import short
+from actlab._errors import short
 from actlab.checking.outcome import Failure, Outcome, Unsupported
 from actlab.checking.subject import Subject
 

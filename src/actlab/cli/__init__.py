@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from actlab._errors import FormulaWarning, UsageError, in_lines
+from actlab._errors import CatalogueWarning, FormulaWarning, UsageError, in_lines
 from actlab.cli.arguments import parser
 from actlab.cli.saying import DONE
 from actlab.cli.verbs import Verb
 
+_NOTES = (CatalogueWarning, FormulaWarning)
 _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
 
 
@@ -55,14 +56,15 @@ def _run(argv: Sequence[str] | None) -> int:
         )  # what `kill` sends, or a cluster's end of time
     run: Verb = arguments.run
     with warnings.catch_warnings():
-        warnings.simplefilter("always", FormulaWarning)
+        for category in _NOTES:
+            warnings.simplefilter("always", category)
         warnings.showwarning = functools.partial(_warn, warnings.showwarning)
         return run(arguments)
 
 
 def _warn(usual: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any) -> None:
-    """Say in a line what has to be known of a formula; any other warning as usual."""
-    if issubclass(category, FormulaWarning):
+    """Say in a line what has to be known of a formula or the catalogue; any other warning as usual."""
+    if issubclass(category, _NOTES):
         _complain(f"note: {message}", 0)
     else:
         usual(message, category, *place)

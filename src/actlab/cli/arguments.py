@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from actlab._errors import UsageError
 from actlab._version import __version__
-from actlab.cli import comparing, ledgers
+from actlab.cli import comparing, completion, ledgers
 from actlab.cli import verbs as run
 from actlab.cli.verbs import Verb
 
@@ -44,6 +44,10 @@ _EXAMPLES = {
     ],
     "report": ["actlab report out/compare --figures", "actlab report out/compare --out page.html"],
     "fleet": ["actlab fleet calibrate", "actlab fleet calibrate --set by_hand=false"],
+    "completion": [
+        'eval "$(actlab completion bash)"',
+        "actlab completion zsh > ~/.zsh/completions/_actlab",
+    ],
     "ledger": ["actlab ledger show out/compare", "actlab ledger merge all.sqlite out/compare"],
 }
 
@@ -76,8 +80,10 @@ def parser() -> _Parser:
         _add_report,
         _add_fleet,
         _add_ledger,
+        _add_completion,
     ):
         add(verbs)
+    verbs.choices["completion"].set_defaults(top=top)
     return top
 
 
@@ -91,7 +97,7 @@ def _verb(verbs: Any, name: str, about: str, verb: Verb, example: str = "") -> _
     parser: _Parser = verbs.add_parser(
         name, help=about, description=about, epilog=epilog, formatter_class=_Help, allow_abbrev=False
     )
-    parser.set_defaults(run=verb)
+    parser.set_defaults(run=verb, parser=parser)
     return parser
 
 
@@ -219,6 +225,11 @@ def _add_fleet(verbs: Any) -> None:
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="set it yourself: by_hand=false")
     add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
     add("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_completion(verbs: Any) -> None:
+    parser = _verb(verbs, "completion", "print what makes a shell complete actlab", completion.completion)
+    parser.add_argument("shell", choices=completion.SHELLS, help="the shell")
 
 
 def _add_ledger(verbs: Any) -> None:

@@ -7,7 +7,7 @@ import shlex
 
 # What changes nothing but where nets are trained, where files go and what is printed.
 _ELSEWHERE = {
-    *("run", "activations", "data", "out", "figures", "json", "verbose", "quiet"),
+    *("run", "parser", "activations", "data", "out", "figures", "json", "verbose", "quiet"),
     *("jobs", "scheduler", "mlflow"),
 }
 
@@ -20,9 +20,7 @@ def command_line(arguments: argparse.Namespace, verb: str, *words: str) -> str:
         verb: The verb.
         *words: What the verb is told in any case.
     """
-    from actlab.cli.arguments import parser
-
-    usual = vars(parser().parse_args([verb, *words]))
+    usual = vars(arguments.parser.parse_args(words))
     said = ["actlab", verb, *words]
     for name, value in vars(arguments).items():
         if name in _ELSEWHERE or value == usual[name]:

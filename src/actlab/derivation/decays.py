@@ -34,7 +34,7 @@ class Decaying:
         self._groups: list[tuple[Expr, Symbol]] = []
         self._functions: dict[Expr, Symbol] = {}
         self._logarithms: dict[Symbol, Expr] = {}
-        self.decaying: set[Symbol] = set()
+        self.decaying: dict[Symbol, None] = {}  # in order: nothing may depend on the order of a set
 
     def rewrite(self, node: Expr, peel: bool) -> Expr:
         """Return the expression in symbols for exponentials and for other functions."""
@@ -100,7 +100,7 @@ class Decaying:
         self.names[symbol] = exp(decay)
         # The exponential of the base is symbol ** -sign.
         self._groups.append((-sign * inside, symbol))
-        self.decaying.add(symbol)
+        self.decaying[symbol] = None
         return symbol ** (-sign)
 
     def _logarithm(self, inside: Expr, peel: bool) -> Expr:
@@ -266,5 +266,5 @@ class _Guard:
         return self._term(factor)
 
     def _term(self, term: Expr) -> Expr:
-        falls = bool(term.free_symbols & self.writer.decaying)
+        falls = bool(term.free_symbols & self.writer.decaying.keys())
         return term.xreplace({X: self.x_near}) if falls else term

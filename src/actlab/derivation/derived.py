@@ -10,13 +10,17 @@ from typing import Any, Literal
 
 import numpy as np
 import sympy
+import torch
 from sympy import Expr
 from torch import Tensor
 
 from actlab.derivation import decays, forms, jets
+from actlab.derivation.elementary import Undefined
+from actlab.derivation.guards import guarded
 from actlab.derivation.kinks import kinks_of
 from actlab.derivation.lowering import X
 from actlab.derivation.natives import native_of
+from actlab.derivation.outputs import by_output
 from actlab.derivation.pieces import Leaf, Tree, leaves, mapped, pieces
 from actlab.derivation.program import Program
 from actlab.derivation.proof import DTYPES, LIMITS, Array, Proof, prove
@@ -37,10 +41,11 @@ class Derived:
     Attributes:
         forward: The function, of the input and the parameters.
         derivative: Its derivative, of what is saved and the parameters.
-        second: Its second derivative, of the input and the parameters.
+        second: Its second derivative, of the input and the parameters; None where the output is saved.
         partials: Its derivatives by the parameters that are trained.
         native: Operations of torch that are the function, where it has them.
-        saves: What the derivative is a program of.
+        saves: What the derivative is a program of: the output where it tells the derivative exactly.
+        error_scale: ``"line"`` where the derivatives by the output are exact beside the largest one alone.
         kinks: Where the derivative jumps, and the derivative there, at the default parameters.
         limits: The values at minus and plus infinity; NaN where there is no limit.
         slopes: The derivatives there.
@@ -53,10 +58,11 @@ class Derived:
 
     forward: Program
     derivative: Program
-    second: Program
+    second: Program | None
     partials: Mapping[str, Program]
     native: Callable[..., Tensor | None] | None
     saves: Literal["input", "output"]
+    error_scale: Literal["pointwise", "line"]
     kinks: Mapping[float, float]
     limits: Pair
     slopes: Pair
@@ -94,25 +100,41 @@ def derive(
     kinks = kinks_of(tree, borders, parameters, at or {})
     proof = prove(tree, parameters, (*roots, *borders), tuple(kinks.chosen))
     smooth = {leaf: _smooth(leaf) for leaf in leaves(tree)}
-    programs = []
-    for order in range(3):
-        chooser = Chooser(proof, order, parameters, bool(trainable))
-        own = {leaf: made[order] for leaf, made in smooth.items()}
-        programs.append(chooser.build(*((kinks.tree, own, kinks.forced) if order == 1 else (tree, own))))
     values = tuple(parameters.values())
-    judged = [_judged(proof, made, order, values) for order, made in enumerate(programs)]
+
+    def build(order: int) -> Program:
+        chooser = Chooser(proof, order, parameters, bool(trainable) and order > 0)
+        own = {leaf: made[order] for leaf, made in smooth.items()}
+        made = chooser.build(*((kinks.tree, own, kinks.forced) if order == 1 else (tree, own)))
+        # Autograd goes through the second derivative, and beside trained parameters through the first.
+        traced = order == 2 or (order == 1 and trainable)
+        return guarded(made, proof.inputs(torch.float64), values) if traced else made
+
+    forward = build(0)
+    judged = [_judged(proof, forward, 0, values)]
+    # The law between output and derivative would change with parameters.
+    output = None if parameters else by_output(proof, kinks, borders, forward)
+    if output is not None:
+        derivative, second = output.program, None
+        judged.append((output.worst, ()))
+    else:
+        derivative, second = build(1), build(2)
+        judged += [_judged(proof, derivative, 1, values), _judged(proof, second, 2, values)]
+    saves: Literal["input", "output"] = "input" if output is None else "output"
+    # A trained parameter is a tensor, which no operation takes.
+    native = None if trainable else native_of(tree, (forward, derivative, second), parameters, saves)
     partials = {}
     for name in trainable:
-        partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders))
+        partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders), tuple(kinks.chosen))
         judged.append(verdict)
-    forward, derivative, second = programs
     return Derived(
         forward,
         derivative,
         second,
         partials=partials,
-        native=None if trainable else native_of(tree, (forward, derivative, second), parameters),
-        saves="input",
+        native=native,
+        saves=saves,
+        error_scale="pointwise" if output is None else output.scale,
         kinks=kinks.chosen,
         limits=_pair(proof.ends[0]),
         slopes=_pair(proof.ends[1]),
@@ -124,20 +146,26 @@ def derive(
 
 
 def _partial(
-    tree: Tree, name: str, parameters: Mapping[str, float], places: tuple[float, ...]
+    tree: Tree,
+    name: str,
+    parameters: Mapping[str, float],
+    places: tuple[float, ...],
+    kinks: tuple[float, ...],
 ) -> tuple[Program, Verdict]:
     """Return the derivative by a parameter, and how exact it is."""
     symbol = sympy.Symbol(name, real=True)
     slopes = mapped(tree, lambda expression: sympy.diff(expression, symbol))
     fading = _fading(prove(slopes, parameters).truth)
-    proof = prove(slopes, parameters, (*places, *sorted(fading)))
+    proof = prove(slopes, parameters, (*places, *sorted(fading)), kinks)
     own = {}
     for before, after in zip(leaves(tree), leaves(slopes), strict=True):
         formula = recognised(before.expression)
         coefficients = forms.taylor(after.expression, _SERIES_TERMS)
         own[after] = Smooth(0, sympy.diff(formula, symbol), decays.main_of(formula), coefficients)
     made = Chooser(proof, 0, parameters, True).build(slopes, own)
-    return made, _judged(proof, made, 0, tuple(parameters.values()), f"the derivative by {name}")
+    values = tuple(parameters.values())
+    made = guarded(made, proof.inputs(torch.float64), values)
+    return made, _judged(proof, made, 0, values, f"the derivative by {name}")
 
 
 def _pair(values: Array) -> Pair:
@@ -195,7 +223,7 @@ def _bisected(
             if order is None:
                 return jets.piece_at(tree, x, parameters)
             return jets.positive(tree, x, parameters, order)
-        except jets.Undefined:
+        except Undefined:
             return None
 
     start = side(low)
@@ -223,8 +251,10 @@ def _judged(
         worst[f"{name} {short}"] = float(row.max())
         error = np.concatenate([row[-2:-1], row[:-2], row[-1:]])
         for first, last in _blocks(error > LIMITS[order]):
+            low, high = f"{x[first]:.6g}", f"{x[last]:.6g}"
+            where = f"at {low}" if low == high else f"from {low} to {high}"
             inexact.append(
-                f"{name} from {x[first]:.6g} to {x[last]:.6g} in {short}: off by "
+                f"{name} {where} in {short}: off by "
                 f"{error[first : last + 1].max():.3g} roundings ({LIMITS[order]:g} are allowed)"
             )
     return worst, tuple(inexact)

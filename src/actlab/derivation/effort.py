@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+import sympy
 from sympy.core.cache import clear_cache
+
+_MOST_SIMPLIFYING = 2_000_000
 
 
 class TooMuch(BaseException):
@@ -50,3 +53,12 @@ def bounded(calls: int) -> Iterator[None]:
         raise
     finally:
         sys.setprofile(former)
+
+
+def simplified(expression: sympy.Expr) -> sympy.Expr:
+    """Return an expression as SymPy simplifies it, or as it is where that takes longer than a moment."""
+    try:
+        with bounded(_MOST_SIMPLIFYING):
+            return sympy.simplify(expression)
+    except TooMuch:
+        return expression

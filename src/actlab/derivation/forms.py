@@ -145,7 +145,8 @@ def _factored(expression: Expr) -> Iterator[Expr]:
 
 def _trigonometric(expression: Expr) -> Iterator[Expr]:
     """Yield factors that come of 1 = sin^2 + cos^2, such as those of 1 + sin(2 x)."""
-    for angle in {node.args[0] for node in expression.atoms(sympy.sin, sympy.cos)}:
+    angles = {node.args[0] for node in expression.atoms(sympy.sin, sympy.cos)}
+    for angle in sorted(angles, key=sympy.default_sort_key):
         opened = expression.replace(
             lambda n, a=angle: isinstance(n, sympy.sin | sympy.cos) and n.args[0] == 2 * a,
             lambda n: sympy.expand_trig(n),

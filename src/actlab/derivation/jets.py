@@ -16,179 +16,16 @@ import mpmath
 import numpy as np
 import sympy
 
+from actlab.derivation import elementary
+from actlab.derivation.elementary import JETS, Jet, Undefined, real, undefined
 from actlab.derivation.lowering import X
 from actlab.derivation.pieces import Leaf, Tree
 
 ORDERS = 4  # f, f', f'' and, for scale, f'''
 _AGREE = mpmath.mpf(2) ** -75
 _FURTHER = (1350, 1500, 3000, 6000)  # bits
-_HUGE = mpmath.mpf("1e40")
 _NOTHING = mpmath.mpf("1e-400")  # float64 ends at 5e-324
-Jet = tuple[Any, Any, Any, Any]
 mp = mpmath.mp
-
-
-class Undefined(Exception):
-    """The formula has no real value at a point."""
-
-
-def _mul(u: Jet, v: Jet) -> Jet:
-    a0, a1, a2, a3 = u
-    b0, b1, b2, b3 = v
-    if not (b1 or b2 or b3):
-        return a0 * b0, a1 * b0, a2 * b0, a3 * b0
-    if not (a1 or a2 or a3):
-        return a0 * b0, a0 * b1, a0 * b2, a0 * b3
-    return (
-        a0 * b0,
-        a0 * b1 + a1 * b0,
-        a0 * b2 + a1 * b1 + a2 * b0,
-        a0 * b3 + a1 * b2 + a2 * b1 + a3 * b0,
-    )
-
-
-def _chain(u: Jet, d0: Any, d1: Any, d2: Any, d3: Any) -> Jet:
-    """Return the jet of a function with these derivatives at ``u[0]``."""
-    _, a1, a2, a3 = u
-    square = a1 * a1
-    return d0, d1 * a1, d1 * a2 + d2 * square / 2, d1 * a3 + d2 * a1 * a2 + d3 * square * a1 / 6
-
-
-def _power(u: Jet, n: Any) -> Jet:
-    a = u[0]
-    if not (u[1] or u[2] or u[3]):
-        return _real(a**n) if a or n > 0 else _undefined(), mp.zero, mp.zero, mp.zero
-    d: list[Any] = []
-    factor = mpmath.mpf(1)
-    for k in range(4):
-        d.append(factor * _real(a ** (n - k)) if factor else mp.zero)
-        factor *= n - k
-    return _chain(u, *d)
-
-
-def _real(value: Any) -> Any:
-    return value if isinstance(value, mpmath.mpf) else _undefined()
-
-
-def _undefined() -> Any:
-    raise Undefined
-
-
-def _exp(u: Jet) -> Jet:
-    # Beyond, nobody can tell one exponential from another, and its own exponential would never end.
-    e = mpmath.exp(min(u[0], _HUGE)) if u[0] > -_HUGE else mp.zero
-    return _chain(u, e, e, e, e)
-
-
-def _log(u: Jet) -> Jet:
-    if not u[0] > 0:
-        raise Undefined
-    r = 1 / u[0]
-    return _chain(u, mpmath.log(u[0]), r, -r * r, 2 * r * r * r)
-
-
-def _tanh(u: Jet) -> Jet:
-    if abs(u[0]) > 10_000:
-        return mpmath.sign(u[0]), mp.zero, mp.zero, mp.zero
-    t, s = mpmath.tanh(u[0]), mpmath.sech(u[0]) ** 2
-    return _chain(u, t, s, -2 * t * s, (4 * t * t - 2 * s) * s)
-
-
-def _negative(u: Jet) -> Jet:
-    return -u[0], -u[1], -u[2], -u[3]
-
-
-def _sinh(u: Jet) -> Jet:
-    e, f = _exp(u)[0], _exp(_negative(u))[0]
-    s, c = (e - f) / 2, (e + f) / 2
-    return _chain(u, s, c, s, c)
-
-
-def _cosh(u: Jet) -> Jet:
-    e, f = _exp(u)[0], _exp(_negative(u))[0]
-    s, c = (e - f) / 2, (e + f) / 2
-    return _chain(u, c, s, c, s)
-
-
-def _sine(a: Any) -> tuple[Any, Any]:
-    if abs(a) > _HUGE:
-        raise Undefined
-    return mpmath.sin(a), mpmath.cos(a)
-
-
-def _sin(u: Jet) -> Jet:
-    s, c = _sine(u[0])
-    return _chain(u, s, c, -s, -c)
-
-
-def _cos(u: Jet) -> Jet:
-    s, c = _sine(u[0])
-    return _chain(u, c, -s, -c, s)
-
-
-def _tan(u: Jet) -> Jet:
-    s, c = _sine(u[0])
-    t = s / c
-    s = 1 + t * t
-    return _chain(u, t, s, 2 * t * s, 2 * s * (s + 2 * t * t))
-
-
-def _atan(u: Jet) -> Jet:
-    a = u[0]
-    r = 1 / (1 + a * a)
-    return _chain(u, mpmath.atan(a), r, -2 * a * r * r, (6 * a * a - 2) * r * r * r)
-
-
-def _erf(u: Jet) -> Jet:
-    a = u[0]
-    if abs(a) < 3:
-        return _bell(u, mpmath.erf(a), 1)
-    tail = _tail(abs(a))
-    return _bell(u, 1 - tail if a > 0 else tail - 1, 1)
-
-
-def _erfc(u: Jet) -> Jet:
-    a = u[0]
-    if abs(a) < 3:
-        return _bell(u, mpmath.erfc(a), -1)
-    return _bell(u, _tail(a) if a > 0 else 2 - _tail(-a), -1)
-
-
-def _tail(a: Any) -> Any:
-    """Return erfc(a), in enough bits for what is added to it and for all that it cancels with."""
-    if a > 45:  # below every float64
-        return mp.zero
-    with mpmath.workprec(min(mp.prec, 330)):
-        return mpmath.erfc(a)
-
-
-def _bell(u: Jet, value: Any, sign: int) -> Jet:
-    a = u[0]
-    g = sign * 2 / mpmath.sqrt(mp.pi) * mpmath.exp(-a * a) if abs(a) < 45 else mp.zero
-    return _chain(u, value, g, -2 * a * g, (4 * a * a - 2) * g)
-
-
-_JETS: Mapping[Any, Callable[[Jet], Jet]] = {
-    sympy.exp: _exp,
-    sympy.log: _log,
-    sympy.tanh: _tanh,
-    sympy.sinh: _sinh,
-    sympy.cosh: _cosh,
-    sympy.sin: _sin,
-    sympy.cos: _cos,
-    sympy.tan: _tan,
-    sympy.atan: _atan,
-    sympy.erf: _erf,
-    sympy.erfc: _erfc,
-}
-
-
-def _add(u: Jet, v: Jet) -> Jet:
-    return u[0] + v[0], u[1] + v[1], u[2] + v[2], u[3] + v[3]
-
-
-def _square(u: Jet) -> Jet:
-    return _mul(u, u)
 
 
 class _Plan:
@@ -209,25 +46,25 @@ class _Plan:
 
     def _new(self, node: Any) -> int:
         if node.is_Symbol:
-            return self._step(_undefined, kept=self.symbols, what=node)
+            return self._step(undefined, kept=self.symbols, what=node)
         if node.is_number:
-            return self._step(_undefined, kept=self.constants, what=node)
+            return self._step(undefined, kept=self.constants, what=node)
         if node.is_Add or node.is_Mul:
-            join = _add if node.is_Add else _mul
+            join = elementary.add if node.is_Add else elementary.mul
             places = [self._place(argument) for argument in node.args]
             return functools.reduce(lambda a, b: self._step(join, a, b), places)
         if node.is_Pow and node.exp.is_number:
             base = self._place(node.base)
             if node.exp == 2:
-                return self._step(_square, base)
+                return self._step(elementary.square, base)
             power = node.exp
             if power.is_Integer:
-                return self._step(lambda u, n=int(power): _power(u, n), base)
-            return self._step(lambda u, n=power: _power(u, _constant(n)), base)
+                return self._step(lambda u, n=int(power): elementary.power(u, n), base)
+            return self._step(lambda u, n=power: elementary.power(u, _constant(n)), base)
         if node.is_Pow:
-            logarithm = self._step(_log, self._place(node.base))
-            return self._step(_exp, self._step(_mul, self._place(node.exp), logarithm))
-        return self._step(_JETS[type(node)], self._place(node.args[0]))
+            logarithm = self._step(elementary.log, self._place(node.base))
+            return self._step(elementary.exp, self._step(elementary.mul, self._place(node.exp), logarithm))
+        return self._step(JETS[type(node)], self._place(node.args[0]))
 
     def _step(self, function: Callable[..., Jet], *places: int, kept: Any = None, what: Any = None) -> int:
         self.steps.append((function, places))
@@ -255,7 +92,7 @@ _plan = functools.lru_cache(512)(_Plan)
 
 
 def _constant(node: Any) -> Any:
-    return _real(mpmath.mpf(node.p) / node.q if node.is_Rational else node._to_mpmath(mp.prec))
+    return real(mpmath.mpf(node.p) / node.q if node.is_Rational else node._to_mpmath(mp.prec))
 
 
 def jet(node: Any, known: Mapping[Any, Jet]) -> Jet:
@@ -376,7 +213,7 @@ def positive(tree: Tree, x: float, parameters: Mapping[str, float], order: int) 
 
 def piece_at(tree: Tree, x: float, parameters: Mapping[str, float]) -> int:
     """Return the number of the piece at a point."""
-    return at(tree, x, parameters, 150)[1]
+    return at(tree, x, parameters, _FURTHER[0])[1]  # beside 0 a small exponential takes so many
 
 
 def truth(tree: Tree, points: np.ndarray[Any, Any], parameters: Mapping[str, float]) -> Truth:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -115,3 +116,35 @@ def _before(bound: float, dtype: torch.dtype) -> float:
     """Return the greatest number of a dtype below the one that a bound is in it."""
     kind = np.float64 if dtype is torch.float64 else np.float32
     return float(np.nextafter(kind(bound), kind(-np.inf)))
+
+
+_LARGE = 1e9  # beside its square a 1 is lost, and in float32 the square is a number still
+
+
+def asinh(u: Tensor) -> Tensor:
+    """Return the inverse hyperbolic sine, exact near 0."""
+    if not numerics.compiled():
+        return torch.asinh(u)
+    a = u.abs()
+    near = a.clamp_max(_LARGE)
+    square = near * near
+    inner = torch.log1p(near + square / (1 + torch.sqrt(1 + square)))
+    return torch.copysign(torch.where(a < _LARGE, inner, torch.log(a) + math.log(2)), u)
+
+
+def acosh(u: Tensor) -> Tensor:
+    """Return the inverse hyperbolic cosine, exact near 1."""
+    if not numerics.compiled():
+        return torch.acosh(u)
+    above = u - 1
+    near = above.clamp_max(_LARGE)
+    inner = torch.log1p(near + torch.sqrt(near * (near + 2)))
+    return torch.where(above < _LARGE, inner, torch.log(u) + math.log(2))
+
+
+def atanh(u: Tensor) -> Tensor:
+    """Return the inverse hyperbolic tangent, exact near 0."""
+    if not numerics.compiled():
+        return torch.atanh(u)
+    a = u.abs()
+    return torch.copysign(torch.log1p(2 * a / (1 - a)) / 2, u)

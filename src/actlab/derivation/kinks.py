@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ import mpmath
 import sympy
 
 from actlab.derivation import jets
+from actlab.derivation.elementary import Jet, Undefined
 from actlab.derivation.lowering import X
 from actlab.derivation.pieces import Branch, Leaf, Tree
 
@@ -79,9 +81,9 @@ def kinks_of(
     return Kinks(chosen, tree, tuple(forced))
 
 
-def _known(place: Any, parameters: Mapping[str, float]) -> dict[Any, jets.Jet]:
+def _known(place: Any, parameters: Mapping[str, float]) -> dict[Any, Jet]:
     zero = mpmath.mp.zero
-    known: dict[Any, jets.Jet] = {
+    known: dict[Any, Jet] = {
         sympy.Symbol(name, real=True): (mpmath.mpf(value), zero, zero, zero)
         for name, value in parameters.items()
     }
@@ -92,10 +94,11 @@ def _known(place: Any, parameters: Mapping[str, float]) -> dict[Any, jets.Jet]:
 def _beside(tree: Tree, place: float, parameters: Mapping[str, float], side: int) -> Leaf | None:
     """Return the piece at a place, or very near to it on one side."""
     with mpmath.workprec(300):
-        x = mpmath.mpf(place) + side * mpmath.mpf(2) ** -120
+        # A border that is no float64 is off its place by less than one.
+        x = mpmath.mpf(place) + side * mpmath.mpf(max(2 * math.ulp(place), 2.0**-120))
         try:
             return jets.chosen(tree, _known(x, parameters))[0]
-        except (jets.Undefined, ZeroDivisionError):
+        except (Undefined, ZeroDivisionError):
             return None
 
 
@@ -104,7 +107,7 @@ def _slope(tree: Tree, leaf: Leaf | None, place: float, parameters: Mapping[str,
         return None
     try:
         return float(jets.exact(leaf, place, parameters)[0][1])
-    except jets.Undefined:
+    except Undefined:
         return None
 
 
@@ -114,7 +117,7 @@ def _ties(tree: Tree, place: float, parameters: Mapping[str, float]) -> list[Any
     with mpmath.workprec(300):
         known = _known(place, parameters)
         while isinstance(tree, Branch):
-            for relation in tree.condition.atoms(sympy.core.relational.Relational):
+            for relation in sorted(tree.condition.atoms(sympy.core.relational.Relational), key=str):
                 if jets.jet(relation.lhs, known)[0] == jets.jet(relation.rhs, known)[0]:
                     found.append(relation)
             tree = tree.yes if jets.holds(tree.condition, known) else tree.no

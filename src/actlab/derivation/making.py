@@ -93,6 +93,7 @@ class FormulaActivation(Activation[...]):
             monotonic=derived.monotonic,
             paper="made from its formula",
             saves=derived.saves,
+            error_scale=derived.error_scale,
             kinks=derived.kinks,
         )
         super().__init__(_face(recipe), facts)
@@ -100,7 +101,7 @@ class FormulaActivation(Activation[...]):
         self.derivative(derived.derivative)
         if derived.native is not None:
             self.native(derived.native)
-        if derived.saves == "input":
+        if derived.second is not None:
             self.second(derived.second)
         for name, program in derived.partials.items():
             self.partial(name)(program)
@@ -134,9 +135,9 @@ class FormulaActivation(Activation[...]):
             >>> formula("x**2 * exp(x)").latex()[0]
             'x^{2} e^{x}'
         """
-        x = sympy.Symbol("x", real=True)
-        pieces = self.expression.rewrite(sympy.Piecewise)
-        return sympy.latex(self.expression), sympy.latex(pieces.diff(x)), sympy.latex(pieces.diff(x, 2))
+        from actlab.derivation.latex import latex
+
+        return latex(self.expression)
 
     def __repr__(self) -> str:
         return f"<activation {self.name}: {self.recipe.text}>"

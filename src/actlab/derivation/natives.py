@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import sympy
 import torch
 from sympy import Expr
 from torch import Tensor
 
+from actlab._numerics import small
 from actlab.derivation.lowering import X
 from actlab.derivation.pieces import Leaf, Tree
 from actlab.derivation.program import Program
@@ -18,19 +19,30 @@ from actlab.derivation.proof import DTYPES, points
 
 aten = torch.ops.aten
 
-Operation = Callable[[Tensor], Tensor]
 _MOST_VALUES = 32  # of the parameters, for which an operation is looked up
 
 
+class Operation(NamedTuple):
+    """An operation of torch, and whether it keeps its output for backward instead of its input."""
+
+    run: Callable[[Tensor], Tensor]
+    keeps_output: bool = False
+
+
 def native_of(
-    tree: Tree, programs: tuple[Program, Program, Program], parameters: Mapping[str, float]
+    tree: Tree,
+    programs: tuple[Program, Program, Program | None],
+    parameters: Mapping[str, float],
+    saves: Literal["input", "output"],
 ) -> Callable[..., Tensor | None] | None:
     """Return torch's operation for a formula, or None where it has none at the default parameters.
 
     Args:
         tree: The pieces.
-        programs: The function and its derivatives, which the operation has to give to the last bit.
+        programs: The function and its derivatives, which the operation has to give to the last bit. The
+            second one is None where the first is one of the output.
         parameters: The default parameters.
+        saves: What has to be kept for backward: of a large input that is what torch has to keep, too.
 
     Returns:
         A function of the input and the parameters; it answers None for those that torch has no operation for.
@@ -42,15 +54,17 @@ def native_of(
         if values not in known and len(known) < _MOST_VALUES:
             bound = dict(zip(names, map(sympy.Rational, values), strict=True))
             borders, pieces = _on_line(tree, bound)
-            found = (made for made in _candidates(borders, pieces) if _same(made, programs, values, borders))
-            known[values] = next(found, None)
+            found = _candidates(borders, pieces)
+            known[values] = next((one for one in found if _same(one.run, programs, values, borders)), None)
         return known.get(values)
 
     def native(x: Tensor, *values: Any) -> Tensor | None:
         if x.dtype not in DTYPES or any(isinstance(value, Tensor) for value in values):
             return None
         found = operation(tuple(map(float, values)))
-        return None if found is None else found(x)
+        if found is None or not (found.keeps_output or saves == "input" or small(x)):
+            return None
+        return found.run(x)
 
     return native if operation(tuple(parameters.values())) is not None else None
 
@@ -94,23 +108,25 @@ def _piece(tree: Tree, point: Mapping[Any, Any]) -> Expr:
 def _candidates(borders: list[Expr], pieces: list[Expr]) -> Iterator[Operation]:
     """Yield operations of torch that have these pieces, whatever they do between them."""
     match [float(border) for border in borders], pieces:
+        case [0.0], [left, right] if right == X and left == 0:
+            yield Operation(torch.relu, keeps_output=True)
         case [border], [left, right] if right == X and left.is_number:
-            yield lambda x: aten.threshold(x, border, float(left))
+            yield Operation(lambda x: aten.threshold(x, border, float(left)))
         case [0.0], [left, right] if right == X and (left / X).is_number:
-            yield lambda x: aten.leaky_relu(x, float(left / X))
+            yield Operation(lambda x: aten.leaky_relu(x, float(left / X)))
         case [low, high], [left, inner, right] if inner == X and (left, right) == tuple(borders):
-            yield lambda x: aten.hardtanh(x, low, high)
+            yield Operation(lambda x: aten.hardtanh(x, low, high))
         case [low, high], [left, inner, right] if inner == 0 and left == right == X and low == -high:
-            yield lambda x: aten.hardshrink(x, high)
+            yield Operation(lambda x: aten.hardshrink(x, high))
         case [low, high], [left, inner, right] if (left, inner, right) == (X - borders[0], 0, X - borders[1]):
-            yield lambda x: aten.softshrink(x, high)
+            yield Operation(lambda x: aten.softshrink(x, high))
         case [], [whole] if whole == sympy.exp(X):
-            yield torch.exp
+            yield Operation(torch.exp, keeps_output=True)
 
 
 def _same(
-    made: Operation,
-    programs: tuple[Program, Program, Program],
+    made: Callable[[Tensor], Tensor],
+    programs: tuple[Program, Program, Program | None],
     values: tuple[float, ...],
     borders: list[Expr],
 ) -> bool:
@@ -119,11 +135,12 @@ def _same(
     for dtype in DTYPES:
         x = torch.cat([places, torch.tensor([torch.inf, -torch.inf])]).to(dtype).requires_grad_()
         got = made(x)
-        for order, program in enumerate(programs):
+        forward, derivative, second = programs
+        saved = got.detach() if second is None else x.detach()
+        for program, of in ((forward, x.detach()), (derivative, saved), (second, x.detach())):
             with torch.no_grad():
-                wanted = program(x.detach(), *values)
-            if not torch.equal(got.detach(), wanted):
-                return False
-            if order < 2:
+                if program is not None and not torch.equal(got.detach(), program(of, *values)):
+                    return False
+            if program is not second:
                 (got,) = torch.autograd.grad(got.sum(), x, create_graph=True, materialize_grads=True)
     return True

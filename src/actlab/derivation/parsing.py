@@ -12,7 +12,16 @@ from actlab._errors import did_you_mean
 from actlab.activation import Activation
 from actlab.derivation.places import misread
 from actlab.derivation.scanning import one_line, scanned
-from actlab.derivation.words import CHOICE, FUNCTIONS, OTHERWISE, arguments, choices, entry_of, is_number
+from actlab.derivation.words import (
+    CHOICE,
+    FUNCTIONS,
+    OTHERWISE,
+    STEPS,
+    arguments,
+    choices,
+    entry_of,
+    is_number,
+)
 
 _MOST_PARTS = 300  # numbers, names and operations in a text
 _DEEPEST = 150  # steps down the tree; a function or a bracket counts for three
@@ -152,6 +161,8 @@ def _check_name(parsed: Parsed, node: ast.expr, name: str, names: Collection[str
         parsed.refuse(node, f"{name!r} is a function; right is {name}({', '.join(arguments(name))})")
     if name in ("e", "E"):
         parsed.refuse(node, f"unknown name {name!r}; e to the power of x is exp(x)")
+    if name.lower() in ("inf", "infinity", "nan"):
+        parsed.refuse(node, f"{name!r} is not a finite number")
     assert names is not None
     near = did_you_mean(name, [*names, "pi"])
     parsed.refuse(node, f"unknown name {name!r}{near or f'; a parameter needs a value: {name}=1.0'}")
@@ -177,6 +188,8 @@ def _check_call(parsed: Parsed, node: ast.Call, name: str, count: int, names: Co
     else:
         if name == "x" or name in (names or ()):
             parsed.refuse(node.func, f"{name!r} is not a function; did you mean '{name}*(...)'?")
+        if name in STEPS:
+            parsed.refuse(node.func, f"unknown function {name!r}; right is {STEPS[name]}")
         near = OTHERWISE.get(name)
         hint = f"; did you mean {near!r}?" if near else did_you_mean(name, choices())
         parsed.refuse(node.func, f"unknown function {name!r}{hint}")

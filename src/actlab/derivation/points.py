@@ -181,7 +181,14 @@ class _Functions:
     exp, sinh, cosh = _of("exp", _FAR), _of("sinh", _FAR), _of("cosh", _FAR)
     tanh, erf, erfc, atan = _of("tanh", 1e30), _of("erf", 1e3), _of("erfc", 1e3), _of("atan", math.inf)
     sin, cos, tan = _of("sin", 1e30), _of("cos", 1e30), _of("tan", 1e30)
-    sqrt = _of("sqrt", math.inf, low=0)
+    sqrt, asinh, acosh = _of("sqrt", math.inf, low=0), _of("asinh", math.inf), _of("acosh", math.inf, low=1)
+
+    @staticmethod
+    def atanh(u: Any) -> Any:
+        """Return the inverse of the hyperbolic tangent, which lies between -1 and 1."""
+        if abs(u) >= 1:
+            raise _NotReal
+        return mpmath.atanh(u)
 
     @staticmethod
     def log(u: Any) -> Any:

@@ -25,15 +25,14 @@ def source(activation: Activation[...], trainable: Sequence[str]) -> str:
         activation: One whose formulas are programs.
         trainable: Which of its parameters its module trains.
     """
-    takes = ["x", *activation.parameters]
     given = ["x", *(f"{name}={value!r}" for name, value in activation.parameters.items())]
     name, formulas = activation.name, activation.formulas
     blocks = [[*_facts(activation), *_function(name, given, _docstring(activation), formulas.forward)]]
-    blocks.append([f"@{name}.derivative", *_function("_", takes, [], formulas.derivative)])
+    blocks.append([f"@{name}.derivative", *_derivative(formulas.derivative)])
     if formulas.second is not None:
-        blocks.append([f"@{name}.second", *_function("_", takes, [], formulas.second)])
+        blocks.append([f"@{name}.second", *_derivative(formulas.second)])
     for parameter, program in formulas.partials.items():
-        blocks.append([f'@{name}.partial("{parameter}")', *_function("_", takes, [], program)])
+        blocks.append([f'@{name}.partial("{parameter}")', *_derivative(program)])
     module = class_name(name)
     blocks.append(_module(activation, trainable) if trainable else [f'{module} = {name}.module("{module}")'])
     body = "\n\n\n".join("\n".join(block) for block in blocks)
@@ -63,6 +62,8 @@ def _facts(activation: Activation[...]) -> list[str]:
         "saves": facts.saves,
         "kinks": dict(activation.kinks()),
     }
+    if facts.error_scale != "pointwise":
+        known["error_scale"] = facts.error_scale
     return ["@elementwise(", *(f"{_INDENT}{fact}={_literal(value)}," for fact, value in known.items()), ")"]
 
 
@@ -84,6 +85,10 @@ def _docstring(activation: Activation[...]) -> list[str]:
 def _function(name: str, takes: Sequence[str], doc: Sequence[str], program: Callable[..., Any]) -> list[str]:
     body = [f"{_INDENT}{line}".rstrip() for line in (*doc, *program.lines())]  # type: ignore[attr-defined]
     return [f"def {name}({', '.join(takes)}):", *body]
+
+
+def _derivative(program: Callable[..., Any]) -> list[str]:
+    return _function("_", program.inputs, [], program)  # type: ignore[attr-defined]
 
 
 def _module(activation: Activation[...], trainable: Sequence[str]) -> list[str]:

@@ -61,6 +61,9 @@ _OTHERS = {
     "cos": Operation(torch.cos, "torch.cos({0})", 8),
     "tan": Operation(torch.tan, "torch.tan({0})", 9),
     "atan": Operation(torch.atan, "torch.atan({0})", 9),
+    "asinh": Operation(kernels.asinh, "kernels.asinh({0})", 10, True),
+    "acosh": Operation(kernels.acosh, "kernels.acosh({0})", 10, True),
+    "atanh": Operation(kernels.atanh, "kernels.atanh({0})", 10, True),
     "erf": Operation(kernels.erf, "kernels.erf({0})", 10, True),
     "erfc": Operation(kernels.erfc, "kernels.erfc({0})", 12, True),
     "bell": Operation(kernels.bell, "kernels.bell({0})", 8, True),
@@ -295,6 +298,11 @@ class Builder:
                 return self(
                     "add", self("at_least", u, high, beyond, 0.0), self("between", u, bound, high, value)
                 )
+        other = self._step(no)
+        if operation == "at_least" and _is_zero(yes) and other and other.operation == "above":
+            same, low, value, beyond = other.operands
+            if same == u and _is_zero(beyond) and self._is_number(low) and self._is_number(bound):
+                return self("between", u, low, bound, value)
         return self(operation, u, bound, yes, no)
 
     def _step(self, value: Operand) -> Step | None:

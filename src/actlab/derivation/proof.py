@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from actlab.derivation import jets
+from actlab.derivation.ends import ends
 from actlab.derivation.pieces import Tree
 from actlab.derivation.program import Program
 
 DTYPES = (torch.float64, torch.float32)
 LIMITS = (4.0, 4.0, 8.0)  # of f, f' and f'', in units of eps times the scale
-_FAR = (1e4, 1e8, 1e12, 1e16, 1e20, 1e25, 1e30)
+_BESIDE = 8  # of eps: so near to a kink that the dtype does not have, either side may be taken
 Array = np.ndarray[Any, Any]
 
 
@@ -77,15 +78,19 @@ class Proof:
             rows = []
             for dtype in DTYPES:
                 got = program(self.inputs(dtype), *values)
-                rows.append(self._error(got.double().numpy(), dtype, order))
+                rows.append(self.error(got.double().numpy(), dtype, order))
         return np.stack(rows)
 
-    def _error(self, got: Array, dtype: torch.dtype, order: int) -> Array:
+    def error(self, got: Array, dtype: torch.dtype, order: int, line: bool = False) -> Array:
+        """Return the error of values; with ``line`` in units of the largest derivative on the line."""
         info, known = torch.finfo(dtype), self.truth
         with np.errstate(all="ignore"):
             x, true, value = known.points, known.high[order], got[:-2]
             moved = np.nan_to_num(np.abs(x * known.high[order + 1]), nan=0.0, posinf=0.0)
             scale = np.maximum(np.maximum(np.abs(true), moved), info.tiny * 1000)
+            if line:
+                # What the output alone can give: its rounding moves f' and f'' by so much.
+                scale = np.maximum(scale, max(map(_largest, known.high[1 : order + 1])))
             error = np.abs((value - true) - known.low[order]) / (info.eps * scale)
             beyond = np.abs(true) >= info.max * (1 - info.eps)
             right = beyond & (value * np.sign(true) >= info.max * (1 - info.eps))
@@ -99,8 +104,11 @@ class Proof:
         """Whether points are kinks; for the function itself, kinks that the dtype has to round."""
         exact = torch.tensor(self.kinks, dtype=torch.float64)
         rounded = exact.to(dtype).double()
-        places = rounded if order else rounded[rounded != exact]
-        on: Array = np.isin(self.truth.points, places.numpy())
+        places = (rounded if order else rounded[rounded != exact]).numpy()
+        on: Array = np.isin(self.truth.points, places)
+        for place in rounded[rounded != exact].numpy() if order else ():
+            # Which side an input is on is itself computed, and rounded.
+            on |= np.abs(self.truth.points - place) <= _BESIDE * torch.finfo(dtype).eps * abs(place)
         return on
 
     def _at_ends(self, got: Array, dtype: torch.dtype, order: int) -> Array:
@@ -120,6 +128,10 @@ class Proof:
         return np.array(found)
 
 
+def _largest(values: Array) -> float:
+    return float(np.abs(values[np.isfinite(values)]).max())
+
+
 def prove(
     tree: Tree,
     parameters: Mapping[str, float],
@@ -128,7 +140,7 @@ def prove(
 ) -> Proof:
     """Return what is known about a formula, at the points of a proof, near some others, and near kinks."""
     known = _truth(tree, tuple(parameters.items()), (*extra, *kinks))
-    return Proof(known, _ends(tree, tuple(parameters.items())), kinks)
+    return Proof(known, ends(tree, tuple(parameters.items())), kinks)
 
 
 @functools.lru_cache(16)
@@ -138,36 +150,3 @@ def _truth(tree: Tree, parameters: tuple[tuple[str, float], ...], extra: tuple[f
     before = _truth(tree, parameters, ())
     new = np.setdiff1d(points(extra), before.points)
     return before.joined(jets.truth(tree, new, dict(parameters)))
-
-
-@functools.lru_cache(256)
-def _ends(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Array:
-    columns = []
-    for sign in (-1, 1):
-        far = np.array([sign * f * s for f in _FAR for s in (1.0, 1.37, 1.61)])
-        known = jets.truth(tree, far, dict(parameters)).high
-        columns.append([_limit(known[order]) for order in range(3)])
-    return np.array(columns).T
-
-
-def _limit(values: Array) -> float:
-    """Return the limit of a sequence: its last value, infinity where it only grows, or NaN."""
-    if np.isnan(values).any():
-        return math.nan
-    last, before = float(values[-1]), float(values[-7])
-    sizes = np.abs(values)
-    if math.isinf(last) or math.isclose(last, before, rel_tol=1e-13) or last == before:
-        return last if (values[-6:] == last).all() or _steady(values[-7:], 1e-13) else math.nan
-    if sizes[-1] < 1e-25 and sizes[-1] <= sizes[0]:
-        return 0.0
-    steps = np.diff(values[::3])
-    if not ((steps >= 0).all() or (steps <= 0).all()) or not _steady(values[-3:], 0.7):
-        return math.nan
-    if sizes[-1] > sizes[-7]:
-        return math.copysign(math.inf, last)
-    return 0.0
-
-
-def _steady(values: Array, share: float) -> bool:
-    low, high = float(values.min()), float(values.max())
-    return low == high or (low * high > 0 and high - low <= share * max(abs(low), abs(high)))

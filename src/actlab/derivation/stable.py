@@ -16,16 +16,19 @@ from sympy import Expr
 
 from actlab import _numerics as numerics
 from actlab.derivation import decays, forms
+from actlab.derivation.guards import without_derivative
 from actlab.derivation.lowering import Form, Lowering, X, number, program
 from actlab.derivation.pieces import Leaf, Tree, ramp
 from actlab.derivation.program import Operand, Program
-from actlab.derivation.proof import LIMITS, Array, Proof
+from actlab.derivation.proof import DTYPES, LIMITS, Array, Proof
 from actlab.derivation.vocabulary import Size, recognised
 
 SAFE = 0.65  # of the bound: between the points of the proof an error may be a little greater
-# What one form may have if it takes the place of several, and what share of their cost it then has.
-_FAIR = ((0.75, 1.0), (1.0, 0.5))
+FAIR = 0.75  # if one form takes the place of several, or the output that of the input
+# What one form may have then, and what share of their cost it has.
+_FAIR = ((FAIR, 1.0), (1.0, 0.5))
 MOST_STRETCHES = 4
+_LOST = 1e6
 _CHEAP = 12
 _MOST_WAYS = 10  # to cover a side, each tried with each of the other side
 _FAR = ((-1e18, 1e18), (-1e18, math.inf), (-math.inf, 1e18))
@@ -101,8 +104,19 @@ class Chooser:
                 continue
             seen.add(text)
             error = errors(self.proof, made, self.order, tuple(self.parameters.values()), SAFE)
-            found.append(Scored(form, made.cost, error.max(0) / LIMITS[self.order]))
+            found.append(Scored(form, made.cost, error.max(0) / LIMITS[self.order] + self._lost(made)))
         return found
+
+    def _lost(self, made: Program) -> Array | float:
+        """Return what is added to the error where autograd gets no number out of a form.
+
+        Far out no form may do: there the input is clamped once the program is whole.
+        """
+        if not self.traced:
+            return 0.0
+        values = tuple(self.parameters.values())
+        lost = [without_derivative(made, self.proof.inputs(dtype), values).numpy() for dtype in DTYPES]
+        return _LOST * (np.logical_or(*lost) & (np.abs(self.x) < 1e4))
 
     def build(
         self, tree: Tree, smooth: Mapping[Leaf, Smooth], forced: tuple[tuple[Any, float], ...] = ()
@@ -110,6 +124,8 @@ class Chooser:
         """Return the program of a tree; ``forced`` are values where the sides of a relation are equal."""
         lowering = Lowering(list(self.parameters), self.traced)
         value = self._add(tree, smooth, lowering, 0)
+        if self.order == 0 and not lowering.build.follows_input(value):
+            value = self._attentive(value, lowering)
         for relation, wanted in forced:
             lowering.add(Form(X))
             over, from_ = (kind(relation.lhs, relation.rhs, evaluate=False) for kind in (sympy.Gt, sympy.Ge))
@@ -126,10 +142,19 @@ class Chooser:
         yes = self._add(tree.yes, smooth, lowering, 2 * place + 1)
         no = self._add(tree.no, smooth, lowering, 2 * place + 2)
         followed = [lowering.build.follows_input(side) for side in (yes, no)]
-        if self.order == 0 and not followed[1] and (self.traced or not followed[0]):
-            no = lowering.build("clamp", 0, no, no)  # of no number it is no number
+        # The side that a choice takes of no number: as it stands, or where a bound is a parameter.
+        if self.order == 0 and not followed[1] and (type(no) is int or not followed[0]):
+            no = self._attentive(no, lowering)
         lowering.add(Form(X))
         return lowering.choice(recognised(tree.condition), yes, no)
+
+    def _attentive(self, constant: Operand, lowering: Lowering) -> Operand:
+        """Return a constant that is no number where the input is none."""
+        if not self.traced:
+            return lowering.build("clamp", 0, constant, constant)
+        # Unlike the clamp it has the derivatives that a constant has.
+        nothing = lowering.build("mul", lowering.build("clamp", 0, -1.0, 1.0), 0.0)
+        return lowering.build("add", nothing, constant)
 
     def _leaf(self, leaf: Smooth, lowering: Lowering, here: Array) -> Operand:
         expression = leaf.derivative
@@ -213,6 +238,10 @@ class Chooser:
         if _worst(stretches, known, outward, self.x) > 1:
             known += self._clamped(known, outward, self._ends)
             stretches = _stretches(known, outward, self.x)
+        if _worst(stretches, known, outward, self.x) > 1:
+            # Those that are safe may be too short to cover all of it.
+            longer = _stretches(known, outward, self.x, safe=1.0)
+            stretches = min(stretches, longer, key=lambda s: _worst(s, known, outward, self.x))
         one = min(known, key=lambda k: float(k.error[mask].max()))
         if one.error[mask].max() <= min(1.0, _worst(stretches, known, outward, self.x)):
             return [[Stretch(math.inf, one.form)]]
@@ -261,17 +290,21 @@ def _ways(known: list[Scored], mask: Array) -> list[list[Stretch]]:
     return [[Stretch(math.inf, form)] for form in list(reversed(first.values()))[:_MOST_WAYS]]
 
 
-def _stretches(known: list[Scored], outward: Array, x: Array) -> list[Stretch]:
+def _stretches(known: list[Scored], outward: Array, x: Array, safe: float = SAFE) -> list[Stretch]:
     """Cover points, ordered outwards, by as few forms as meet the bound, or come closest."""
     errors = np.stack([k.error[outward] for k in known])
     best = errors.min(0)
-    allowed = np.where(best <= SAFE, SAFE, np.where(best <= 1, 1.0, best * 1.5))
+    allowed = np.where(best <= safe, safe, np.where(best <= 1, 1.0, best * 1.5))
     good = errors <= allowed
     costs = np.array([k.cost for k in known])
     found: list[tuple[int, int]] = []  # the form, and its first point
     start, count = 0, len(outward)
     while start < count and len(found) < MOST_STRETCHES:
         reach = np.array([_run(row, start) for row in good])
+        if len(found) == MOST_STRETCHES - 1 and reach.max() < count:
+            # The last one has to do to the end, at as many points as may be.
+            bad = (errors[:, start:] > 1).sum(1)
+            reach = np.where(bad == bad.min(), count, -1)
         longest = np.flatnonzero(reach == reach.max())
         form = int(longest[costs[longest].argmin()])
         found.append((form, start))

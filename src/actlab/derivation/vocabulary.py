@@ -84,6 +84,36 @@ class Expm1(Known):
         return exp(self.args[0])
 
 
+class Asinh(Known):
+    """The inverse hyperbolic sine."""
+
+    operation = "asinh"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return 1 / sqrt(1 + self.args[0] ** 2)
+
+
+class Acosh(Known):
+    """The inverse hyperbolic cosine."""
+
+    operation = "acosh"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return 1 / sqrt(self.args[0] ** 2 - 1)
+
+
+class Atanh(Known):
+    """The inverse hyperbolic tangent."""
+
+    operation = "atanh"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return 1 / (1 - self.args[0] ** 2)
+
+
 class NormalCdf(Known):
     """The normal distribution function."""
 
@@ -128,6 +158,9 @@ class Series(Function):
     nargs = None
 
 
+_KNOWN = {sympy.tanh: Tanh, sympy.asinh: Asinh, sympy.acosh: Acosh, sympy.atanh: Atanh}
+
+
 def recognised(expression: Expr) -> Expr:
     """Write an expression in functions that keep their digits, as far as they stand there openly."""
     known: dict[Expr, Expr] = {}
@@ -145,8 +178,10 @@ def recognised(expression: Expr) -> Expr:
 
 
 def _one(node: Expr) -> Expr:
-    if isinstance(node, sympy.tanh):
-        return Tanh(node.args[0])
+    if type(node) in _KNOWN:
+        return _KNOWN[type(node)](*node.args)
+    if isinstance(node, sympy.erfc) and not (u := -sqrt(2) * node.args[0]).has(sqrt(2)):
+        return 2 * NormalCdf(u)
     if isinstance(node, log):
         inside = node.args[0]
         if isinstance(inside, Sigmoid):
@@ -183,12 +218,14 @@ def _sum(node: Add) -> Expr:
     if constant == 0:
         return node
     for term in node.args:
-        factor, rest = term.as_independent(exp, sympy.erf, Tanh, Sigmoid, as_Add=False)
+        factor, rest = term.as_independent(exp, sympy.erf, Tanh, Sigmoid, NormalCdf, as_Add=False)
         if isinstance(rest, exp) and sympy.expand(factor + _part(constant, factor)) == 0:
             return node - term + factor + factor * Expm1(rest.args[0])
         if isinstance(rest, sympy.erf) and constant in (factor, -factor):
             sign = 1 if constant == factor else -1
             return node - term - constant + 2 * constant * NormalCdf(sign * sqrt(2) * rest.args[0])
+        if isinstance(rest, NormalCdf) and constant == -factor:
+            return node - term - constant + constant * NormalCdf(-rest.args[0])
         if isinstance(rest, Tanh) and constant in (factor, -factor):
             sign = 1 if constant == factor else -1
             return node - term - constant + 2 * constant * Sigmoid(sign * 2 * rest.args[0])
@@ -206,6 +243,8 @@ def expanded(expression: Expr) -> Expr:
 
     def plain(node: Any) -> Expr:
         u = node.args[0]
+        if isinstance(node, sympy.sinh | sympy.cosh):
+            return (exp(u) - exp(-u)) / 2 if isinstance(node, sympy.sinh) else (exp(u) + exp(-u)) / 2
         if isinstance(node, (Tanh, Sech)):
             grown, fallen = exp(u), exp(-u)
             top = grown - fallen if isinstance(node, Tanh) else sympy.Integer(2)
@@ -213,7 +252,7 @@ def expanded(expression: Expr) -> Expr:
         return 1 / (1 + exp(-u))
 
     def simple(node: Any) -> bool:
-        return isinstance(node, (Tanh, Sech, Sigmoid)) and (
+        return isinstance(node, (Tanh, Sech, Sigmoid, sympy.sinh, sympy.cosh)) and (
             node.args[0].is_polynomial() or node.args[0].has(log)
         )
 

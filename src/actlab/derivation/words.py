@@ -15,15 +15,12 @@ def _same(name: str) -> Meaning:
     return lambda m, x: getattr(m, name)(x)
 
 
-_PLAIN = "exp log tanh sinh cosh sin cos tan atan erf erfc sqrt".split()
+_PLAIN = "exp log tanh sinh cosh sin cos tan atan asinh acosh atanh erf erfc sqrt".split()
 # The first argument has the elementary functions: it is SymPy, or stands for mpmath.
 FUNCTIONS: Mapping[str, Meaning] = {
     **{name: _same(name) for name in _PLAIN},
     "log1p": lambda m, x: m.log(1 + x),
     "expm1": lambda m, x: m.exp(x) - 1,
-    "asinh": lambda m, x: m.log(x + m.sqrt(1 + x**2)),
-    "acosh": lambda m, x: m.log(x + m.sqrt(x**2 - 1)),
-    "atanh": lambda m, x: (m.log(1 + x) - m.log(1 - x)) / 2,
     "sigmoid": lambda m, x: 1 / (1 + m.exp(-x)),
     "softplus": lambda m, x: m.log(1 + m.exp(x)),
     "abs": lambda m, x: m.Abs(x),
@@ -48,6 +45,15 @@ OTHERWISE = {
     "expit": "sigmoid",
     "iif": "where",
     "piecewise": "where",
+}
+
+
+# What has no derivative of its own at a jump is said by a choice.
+STEPS = {
+    "sign": "where(x > 0, 1, where(x < 0, -1, 0))",
+    "sgn": "where(x > 0, 1, where(x < 0, -1, 0))",
+    "step": "where(x > 0, 1, 0)",
+    "heaviside": "where(x > 0, 1, 0)",
 }
 
 

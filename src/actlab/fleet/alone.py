@@ -10,7 +10,7 @@ from typing import Any
 
 import skorch
 
-from actlab._spec import short
+from actlab._errors import short
 from actlab.fleet.run import HOLDOUT, WEIGHTS, Result, drawing, numpy_seeded, stream
 from actlab.fleet.skorch_nets import untrained
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from actlab._errors import UsageError
-from actlab._spec import short
+from actlab._errors import UsageError, short
 from actlab.fleet.loop import Data, Halfway, Loop, Tell
 from actlab.fleet.plan import Fleet
 from actlab.fleet.run import Result, Run

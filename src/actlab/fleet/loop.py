@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab._spec import short
+from actlab._errors import short
 from actlab.fleet.chain import Chain, losses_of, step_of
 from actlab.fleet.graph import captured
 from actlab.fleet.inside import ROWS, told

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab._spec import short
+from actlab._errors import short
 from actlab.fleet.calibration import Calibration
 from actlab.fleet.chain import step_of
 from actlab.fleet.layers import as_formula, constants

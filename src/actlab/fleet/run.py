@@ -191,7 +191,7 @@ class Result:
         passing: Whether it may go better another time: memory, a file or a package was missing.
         test_loss: Mean loss over the test rows; NaN without test rows.
         test_acc: Accuracy on the test rows, 0 to 1; NaN without test rows.
-        inside: What was seen inside the net: a row per look and layer, as :func:`actlab.fleet.inside.told`
+        inside: What was seen inside the net: a row per look and layer, as ``actlab.fleet.inside.told``
             has them.
     """
 

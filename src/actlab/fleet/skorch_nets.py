@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
-from actlab._spec import short
+from actlab._errors import short
 from actlab.fleet.losses import loss_problem, plain
 from actlab.fleet.run import (
     HOLDOUT,

@@ -18,6 +18,7 @@ from actlab.functions import (
     tanh_gated,
     trainable,
 )
+from actlab.functions._catalogue import Catalogue, defined_in
 
 FAMILIES: tuple[ModuleType, ...] = (
     exponentials,
@@ -32,13 +33,9 @@ FAMILIES: tuple[ModuleType, ...] = (
 )
 
 
-def _collect() -> dict[str, Activation[Any]]:
-    found: dict[str, Activation[Any]] = {}
-    for family in FAMILIES:
-        for value in vars(family).values():
-            if isinstance(value, Activation):
-                found.setdefault(value.name, value)
-    return found
+# What actlab itself defines.
+DEFINITIONS: Mapping[str, Activation[Any]] = MappingProxyType(
+    {name: found for family in FAMILIES for name, found in defined_in(family).items()}
+)
 
-
-catalogue: Mapping[str, Activation[Any]] = MappingProxyType(_collect())
+catalogue: Mapping[str, Activation[Any]] = Catalogue(DEFINITIONS)

@@ -63,7 +63,12 @@ ReLU = relu.module("ReLU")
     inplace=True,
 )
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """Leaky rectified linear unit: ``x`` where positive, ``negative_slope * x`` elsewhere."""
+    """Leaky rectified linear unit: ``x`` where positive, ``negative_slope * x`` elsewhere.
+
+    Args:
+        x: The input.
+        negative_slope: The slope where ``x`` is not positive.
+    """
     return aten.leaky_relu(x, negative_slope)
 
 

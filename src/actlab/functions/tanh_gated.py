@@ -96,7 +96,7 @@ def _(x: Tensor) -> Tensor:
 TanhExp = tanhexp.module("TanhExp")
 
 telu = tanhexp.also_known_as(
-    "telu", paper="Fernandez & Mali 2024", summary="TeLU, the hyperbolic tangent exponential linear unit"
+    "telu", paper="Fernandez & Mali 2024", summary="TeLU, the hyperbolic tangent exponential linear unit."
 )
 TeLU = telu.module("TeLU")
 

@@ -32,14 +32,17 @@ _ROW = 0.26  # inches of an activation in a forest plot
 _SUFFIXES = ("png", "svg")
 
 
-def plot_history(history: pd.DataFrame, ax: Axes | None = None, *, metric: str = "valid_loss") -> Axes:
+def plot_history(
+    history: pd.DataFrame | Comparison, ax: Axes | None = None, *, metric: str = "valid_loss"
+) -> Axes:
     """Draw a metric by epoch: the mean over runs, in a band from the lowest to the highest.
 
     Of one activation the loss of its training rows is drawn too, dashed, beside that of its validation rows.
     Of more than ten the ten that come out best have colours and names, and the others are grey.
 
     Args:
-        history: What :func:`actlab.training.history_frame` or :attr:`actlab.Comparison.history` is.
+        history: What :func:`actlab.training.history_frame` or :attr:`actlab.Comparison.history` is; of a
+            comparison itself, activations have the colours that they have in :func:`plot_comparison`.
         ax: Where to draw; the current axes of :mod:`matplotlib.pyplot` when left out. More than four names
             stand outside of it: a figure with ``layout="constrained"`` makes room for them.
         metric: ``"valid_loss"``, ``"train_loss"`` or ``"valid_acc"``.
@@ -59,12 +62,14 @@ def plot_history(history: pd.DataFrame, ax: Axes | None = None, *, metric: str =
     if metric not in charts.METRICS:
         right = ", ".join(charts.METRICS)
         raise UsageError(f"metric {metric!r} is none of {right}{did_you_mean(metric, charts.METRICS)}")
+    ranked = None if isinstance(history, pd.DataFrame) else _names(history)
+    history = history if isinstance(history, pd.DataFrame) else history.history
     if history.empty:
         raise UsageError("the history has no epochs, so there is no curve to draw")
     if "activation" not in history:
         history = history.assign(activation="")
-    names = history["activation"].unique().tolist()
-    if len(names) > _SHOWN:
+    names = ranked or history["activation"].unique().tolist()
+    if len(names) > _SHOWN and not ranked:
         names = _best(history, names, metric)
     panel = _panels(history, names).get(metric)
     if panel is None:

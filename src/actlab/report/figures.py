@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from actlab._errors import UsageError
+from actlab._errors import UsageError, short
 from actlab._files import writing
-from actlab._spec import get, short
+from actlab._spec import get
 from actlab.activation import Activation
 from actlab.describe import derivatives, window
 from actlab.functions import catalogue

@@ -1,0 +1,74 @@
+"""The documentation site: ``make docs`` writes the pages of the functions, then builds this folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+
+import actlab
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "actlab"
+author = "The actlab developers"
+copyright = author
+version = release = actlab.__version__
+
+extensions = [
+    "mathml",
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "_ext", "functions/_*", "tutorial/*.py", "**/.ipynb_checkpoints"]
+
+myst_enable_extensions = ["colon_fence", "dollarmath", "fieldlist"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # a notebook is shown as it was run
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_title = "actlab"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_math_renderer = "mathml"
+html_copy_source = False
+html_show_sphinx = False
+html_show_search_summary = False  # it would fetch pages, which a browser does not from a disk
+html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_exclude = ".linenos, .gp, .go"
+
+nitpicky = True
+# What other libraries document, and types that are names within a file.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!actlab\b).*"),
+    ("py:.*", r"actlab(\.\w+)*\._.*"),
+]
+
+
+def _public(app: Any, env: Any, node: nodes.Element, content: nodes.Node) -> nodes.Node | None:
+    """Resolve a reference by the place where a thing is defined: it is documented under its public name."""
+    place, _, name = str(node.get("reftarget", "")).rpartition(".")
+    if name in actlab.__all__ and place == getattr(getattr(actlab, name), "__module__", None):
+        domain = env.get_domain("py")
+        return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", f"actlab.{name}", node, content)
+    return None
+
+
+def setup(app: Any) -> None:
+    """Connect the hook."""
+    app.connect("missing-reference", _public)

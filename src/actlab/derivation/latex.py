@@ -1,0 +1,69 @@
+"""A formula and its derivatives in LaTeX."""
+
+from __future__ import annotations
+
+import sympy
+from sympy import Expr
+
+from actlab.derivation.effort import simplified
+from actlab.derivation.lowering import X
+from actlab.derivation.pieces import Leaf, Tree, mapped, pieces
+
+_LARGEST_DENOMINATOR = 12  # a greater one is shown as the decimals that a person has written
+_MOST_DIGITS = 17
+_MOST_SIMPLIFIED = 60  # operations
+
+
+def latex(expression: Expr) -> tuple[str, str, str]:
+    r"""Return a formula and its first and second derivative in LaTeX, piece by piece.
+
+    Args:
+        expression: The formula.
+
+    Examples:
+        >>> latex(X**2 / 3)
+        ('\\frac{x^{2}}{3}', '\\frac{2 x}{3}', '\\frac{2}{3}')
+    """
+    tree = pieces(expression)
+    texts = [sympy.latex(_decimal(expression))]
+    for _ in range(2):
+        tree = mapped(tree, lambda piece: _short(sympy.diff(piece, X)))
+        texts.append(sympy.latex(_decimal(_joined(tree))))
+    return texts[0], texts[1], texts[2]
+
+
+def _short(expression: Expr) -> Expr:
+    if expression.count_ops() > _MOST_SIMPLIFIED:
+        return expression
+    return min(expression, simplified(expression), key=lambda one: len(sympy.latex(one)))
+
+
+def _joined(tree: Tree) -> Expr:
+    """Return one choice among all pieces."""
+    cases = _cases(tree, sympy.true)
+    merged = cases[:1]
+    for value, condition in cases[1:]:
+        before, former = merged[-1]
+        if value == before:
+            merged[-1] = value, sympy.Or(former, condition)
+        else:
+            merged.append((value, condition))
+    last, _ = merged[-1]
+    return sympy.Piecewise(*merged[:-1], (last, True))
+
+
+def _cases(tree: Tree, condition: sympy.Basic) -> list[tuple[Expr, sympy.Basic]]:
+    if isinstance(tree, Leaf):
+        return [(tree.expression, condition)]
+    yes = sympy.And(condition, tree.condition)
+    return [*_cases(tree.yes, yes), *_cases(tree.no, condition)]
+
+
+def _decimal(expression: Expr) -> Expr:
+    """Write fractions that have a short decimal form as decimals."""
+    known = {}
+    for number in expression.atoms(sympy.Rational):
+        text = f"{float(number):.{_MOST_DIGITS}g}"
+        if number.q > _LARGEST_DENOMINATOR and sympy.Rational(repr(float(number))) == number:
+            known[number] = sympy.Float(repr(float(number)), len(text.replace(".", "").strip("-0")))
+    return expression.xreplace(known)

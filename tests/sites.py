@@ -1,0 +1,141 @@
+"""What the tests of the documentation have in common: the built site, its links, what a docstring needs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+import urllib.parse
+import zlib
+from dataclasses import dataclass, field, is_dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+_FENCE = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A built site.
+
+    Attributes:
+        source: The copy of the repository's pages that it was built from, with what was generated.
+        html: The site.
+        said: What was printed while it was built, to both streams.
+        status: The exit status of the build.
+    """
+
+    source: Path
+    html: Path
+    said: str
+    status: int
+
+
+def build(folder: Path) -> Site:
+    """Build the site from a copy of the pages, as ``make docs`` does: the checkout stays as it is."""
+    source = folder / "source"
+    shutil.copytree(ROOT / "docs", source / "docs", ignore=_made)
+    for page in (*PAGES, "LICENSE"):
+        shutil.copy(ROOT / page, source)
+    docs, html = source / "docs", folder / "html"
+    subprocess.run([sys.executable, docs / "make_pages.py"], check=True, capture_output=True)
+    how = "-q -b html -W --keep-going -j 1".split()
+    command = [sys.executable, "-m", "sphinx", *how, docs, html]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Site(source, html, done.stdout + done.stderr, done.returncode)
+
+
+def _made(folder: str, names: list[str]) -> list[str]:
+    """Return what ``make docs`` has made of a folder's names: it is made anew."""
+    return [name for name in names if name in ("_build", "functions", "__pycache__")]
+
+
+@dataclass
+class _Reader(HTMLParser):
+    """The anchors of a page and what it refers to."""
+
+    anchors: set[str] = field(default_factory=set)
+    targets: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("id", "name") and value:
+                self.anchors.add(value)
+            if value and (name == "src" or (name == "href" and tag in ("a", "link"))):
+                self.targets.append(value)
+
+
+def broken_links(html: Path) -> list[str]:
+    """Return every link of a site to a file or an anchor that is not there."""
+    pages = {}
+    for path in html.rglob("*.html"):
+        pages[path] = _Reader()
+        pages[path].feed(path.read_text(encoding="utf-8"))
+    wrong = []
+    for path, page in pages.items():
+        for target in page.targets:
+            parts = urllib.parse.urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            there = (path.parent / urllib.parse.unquote(parts.path)).resolve() if parts.path else path
+            anchor = urllib.parse.unquote(parts.fragment)
+            if not there.is_file() or (anchor and there in pages and anchor not in pages[there].anchors):
+                wrong.append(f"{path.relative_to(html)}: {target}")
+    return wrong
+
+
+def broken_markdown(root: Path) -> list[str]:
+    """Return every relative link of Markdown pages to a file or a heading that is not there."""
+    wrong = []
+    for path in [*(root / name for name in PAGES), *(root / "docs").rglob("*.md")]:
+        for target in _LINK.findall(_FENCE.sub("", path.read_text(encoding="utf-8"))):
+            parts = urllib.parse.urlsplit(target)
+            if parts.scheme:
+                continue
+            there = path.parent / parts.path if parts.path else path
+            if not there.exists() or (parts.fragment and parts.fragment not in headings(there)):
+                wrong.append(f"{path.relative_to(root)}: {target}")
+    return wrong
+
+
+def headings(path: Path) -> set[str]:
+    """Return the anchors of a Markdown page's headings, as GitHub and MyST make them."""
+    text = _FENCE.sub("", path.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def inventory(html: Path) -> set[str]:
+    """Return the names that are described on some page."""
+    raw = (html / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    return {line.split(" ", 1)[0] for line in zlib.decompress(raw).decode().splitlines()}
+
+
+def missing_parts(thing: object, ignored: tuple[str, ...] = ()) -> list[str]:
+    """Return what a public docstring needs and has not.
+
+    Args:
+        thing: A function, a class, or what can be called like one.
+        ignored: Parameters that are explained for all in one place.
+    """
+    text = inspect.getdoc(thing) or ""
+    first, _, rest = text.partition("\n")
+    missing = [] if first.endswith(".") and not rest.partition("\n")[0].strip() else ["one line first"]
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return missing  # its argument is the message
+    signature = inspect.signature(thing)  # type: ignore[arg-type]
+    arguments = [name for name in signature.parameters if name not in ignored]
+    if arguments and not ("Args:" in text or (is_dataclass(thing) and "Attributes:" in text)):
+        missing.append("Args")
+    returns = signature.return_annotation not in (None, "None", inspect.Signature.empty)
+    if returns and not inspect.isclass(thing) and "Returns:" not in text and not ignored:
+        missing.append("Returns")
+    return missing

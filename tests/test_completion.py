@@ -1,0 +1,57 @@
+"""Completion in a real bash, which has read the script that actlab prints."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.commands import actlab, elsewhere, main, refused  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    done = actlab("completion", "bash")
+    assert (done.returncode, done.stderr) == (0, "")
+    path = tmp_path_factory.mktemp("completion") / "actlab.bash"
+    path.write_text(done.stdout)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("actlab sh", ["show"]),
+        ("actlab ledger me", ["merge"]),
+        ("actlab show gel", ["gelu"]),
+        ("actlab compare relu mis", ["mish"]),
+        ("actlab train --activation swi", ["swiglu", "swish"]),
+        ("actlab compare relu --fol", ["--folds"]),
+        ("actlab check my_", ["my_relu.py"]),
+        ("actlab compare relu --data my_", ["my_data.npz", "my_relu.py"]),
+        ("actlab completion b", ["bash"]),
+        ("actlab frobnicate gel", []),
+    ],
+)
+def test_bash_completes(script, tmp_path, words, completed):
+    for name in ("my_relu.py", "my_data.npz"):
+        (tmp_path / name).touch()
+    array = " ".join(words.split())
+    ask = (
+        f"source {script}; COMP_WORDS=({array}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); "
+        "$(complete -p actlab | sed 's/.*-F \\([^ ]*\\).*/\\1/') 2>&1; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    shell = shutil.which("bash")
+    assert shell
+    done = subprocess.run([shell, "-c", ask], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert sorted(done.stdout.split()) == completed, done.stderr
+
+
+def test_zsh_gets_a_script_too(capsys):
+    assert main(["completion", "zsh"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("#compdef actlab")
+    assert "compadd" in out
+
+
+def test_another_shell_is_refused(capsys):
+    assert "invalid choice: 'fish'" in refused(capsys, "completion", "fish")

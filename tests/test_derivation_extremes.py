@@ -1,0 +1,118 @@
+"""What a formula does not take at a point does not reach its derivatives there, however large it is."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from actlab.derivation.guards import guarded, without_derivative
+from actlab.derivation.making import formula
+from actlab.derivation.program import Program, Step
+
+pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
+
+TRAINED = [
+    ("a*x + where(x > 0, x, b*(exp(x) - 1))", {"a": 0.1, "b": 2}),
+    ("where(x > t, x, a*exp(x - t))", {"t": 0.5, "a": 1}),
+    ("where(x > t, log(1 + x - t), a*(x - t))", {"t": 0.5, "a": 1}),
+    ("a*x / (1 + x**2)", {"a": 1}),
+    ("x * exp(-a*x**2)", {"a": 0.5}),
+    ("x * tanh(a*exp(x))", {"a": 1}),
+    ("where(x < 0, a*x**3, where(x < 1, x**2, exp(-x)))", {"a": 0.5}),
+]
+EXTREME = [0.0, 1e-30, 0.75, 3.0, 36.0, 89.0, 120.0, 710.0, 759.0, 1e6, 1e20, 1e30]
+
+
+def extreme(dtype):
+    return torch.tensor([*(-x for x in EXTREME), *EXTREME], dtype=dtype)
+
+
+def derivatives(made, x, values):
+    """The value, its derivatives by the input and by every parameter, and all of theirs, point by point."""
+    inputs = [x.clone(), *(torch.full_like(x, value) for value in values)]
+    inputs = [one.requires_grad_() for one in inputs]
+    value = made(*inputs)
+    first = torch.autograd.grad(value.sum(), inputs, create_graph=True)
+    second = []
+    for one in first:
+        if one.requires_grad:
+            second += torch.autograd.grad(one.sum(), inputs, retain_graph=True, allow_unused=True)
+    return value.detach(), [one.detach() for one in first], [one for one in second if one is not None]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("text", "parameters"), TRAINED)
+def test_no_derivative_is_poisoned(text, parameters, dtype):
+    made = formula(text, parameters=parameters, trainable=list(parameters))
+    start = list(map(float, parameters.values()))
+    for values in (start, [v + 1 for v in start], [2 * v for v in start]):
+        value, first, second = derivatives(made, extreme(dtype), values)
+        for one in (value, *first, *second):
+            assert not one.isnan().any()
+
+
+def test_second_derivatives_beside_an_overflow_are_exact():
+    made = formula(TRAINED[0][0], parameters=TRAINED[0][1], trainable=["a", "b"])
+    x = torch.tensor([759.0, -1.0, -759.0], dtype=torch.float64)
+    value, (by_x, by_a, by_b), second = derivatives(made, x, (0.1, 2.0))
+    e = math.exp(-1)
+    assert value.tolist() == pytest.approx([834.9, -0.1 + 2 * (e - 1), -77.9], rel=1e-15)
+    assert by_x.tolist() == pytest.approx([1.1, 0.1 + 2 * e, 0.1], rel=1e-15)
+    assert by_a.tolist() == x.tolist()
+    assert by_b.tolist() == pytest.approx([0, e - 1, -1], rel=1e-15)
+    curvature, by_x_a, by_x_b, by_a_x, by_b_x = second
+    assert curvature.tolist() == pytest.approx([0, 2 * e, 0], abs=1e-300)
+    assert by_x_a.tolist() == by_a_x.tolist() == [1, 1, 1]
+    assert by_x_b.tolist() == by_b_x.tolist() == pytest.approx([0, e, 0], abs=1e-300)
+
+
+def test_a_threshold_that_is_trained_takes_its_side_along():
+    """The logarithm of the side not taken has no value left of the threshold, wherever that is."""
+    made = formula(TRAINED[2][0], parameters=TRAINED[2][1], trainable=["t", "a"])
+    for t in (-50.0, 0.0, 300.0):
+        x = torch.tensor([t - 200.0, t + 1.0], dtype=torch.float64)
+        _, _, second = derivatives(made, x, (t, 1.0))
+        assert second[0].tolist() == pytest.approx([0.0, -0.25])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "parameters"), TRAINED[:3])
+def test_compiled_nothing_is_poisoned_either(text, parameters):
+    torch.compiler.reset()
+    made = formula(text, parameters=parameters, trainable=list(parameters))
+    for dtype, sign in itertools.product((torch.float64, torch.float32), (-1, 1)):
+        found = []
+        for wrap in (lambda f: f, lambda f: torch.compile(f, fullgraph=True)):
+            module = made.module_class(dtype=dtype)
+            x = (sign * extreme(dtype)[len(EXTREME) :]).requires_grad_()
+            y = wrap(module)(x)
+            y.sum().backward()
+            found.append([y.detach(), x.grad, *(p.grad for p in module.parameters())])
+        for eager, compiled in zip(*found, strict=True):
+            assert not compiled.isnan().any()
+            torch.testing.assert_close(eager, compiled)
+
+
+@pytest.mark.parametrize("text", ["where(x > 0, x, exp(x) - 1)", "gelu(x)", "x**2 / (1 + x**4)"])
+def test_a_third_derivative_of_a_formula_without_parameters_is_a_number(text):
+    x = extreme(torch.float64)[len(EXTREME) :].requires_grad_()
+    value = formula(text)(x)
+    for _ in range(3):
+        (value,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+        assert not value.isnan().any()
+
+
+def test_a_program_is_guarded_only_where_it_has_to_be():
+    x = torch.tensor([-800.0, -1.0, 1.0, 800.0], dtype=torch.float64)
+    choice = Step("above", (0, 0.0, 0, 1))
+    elu = Program(("x",), (Step("exp", (0,)), choice))
+    leaky = Program(("x",), (Step("mul", (0, 0.1)), choice))
+    assert without_derivative(elu, x, ()).tolist() == [False, False, False, True]
+    assert guarded(leaky, x, ()) is leaky
+    made = guarded(elu, x, ())
+    assert not without_derivative(made, x, ()).any()
+    assert torch.equal(made(x), elu(x))
+    assert made.lines() == ["return kernels.above(x, 0.0, x, torch.exp(kernels.above(x, 0.0, (-1.0), x)))"]

@@ -1,0 +1,109 @@
+"""What backward keeps of a formula: the output, where that tells the derivative and costs no digits."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+import actlab
+from actlab.derivation.derived import derive
+from actlab.derivation.grammar import read
+from actlab.derivation.making import formula
+from tests import conformance as law
+from tests.derivations import NAMES, made, numbers
+from tests.truth import bound, errors
+
+# Written by hand these keep the output; as formulas they do not, and why.
+KEEP_THE_INPUT = {
+    "hardsigmoid": "beside its kinks rounding makes the output that of the kink",
+}
+
+
+def filled(name: str) -> str:
+    """The textbook formula of an entry, with the values of its parameters in it."""
+    known = actlab.catalogue[name]
+    text = known.formula()
+    for parameter, value in numbers(known.example).items():
+        text = re.sub(rf"\b{parameter}\b", f"({value!r})", text)
+    return text
+
+
+def kind(name: str) -> str:
+    known = actlab.catalogue[name]
+    saves = known.facts.saves
+    return saves(**known.example) if callable(saves) else saves
+
+
+BY_OUTPUT = [name for name in NAMES if kind(name) == "output"]
+
+
+@pytest.mark.parametrize("name", BY_OUTPUT)
+def test_what_is_kept_is_what_the_entry_written_by_hand_keeps(name):
+    derived = derive(read(filled(name)), {})
+    assert derived.saves == ("input" if name in KEEP_THE_INPUT else "output")
+    assert derived.inexact == ()
+
+
+@pytest.mark.parametrize("name", "sigmoid elu exponential relu6 isru softplus sparse_plus".split())
+def test_by_the_output_it_is_as_exact_as_the_entry_written_by_hand(name):
+    derived, activation = made(filled(name), {})
+    assert derived.saves == "output"
+    for dtype in (torch.float64, torch.float32):
+        for order, worst in errors(activation, dtype).items():
+            assert worst.error <= bound(order, dtype), f"{order} of {name} in {dtype}: {worst}"
+        law.limits(activation, dtype)
+    law.kinks(activation)
+    law.differentiable(activation)
+    law.dtypes(activation)
+    law.transforms(activation)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sigmoid", "isrlu", "sparse_plus"])
+def test_by_the_output_it_compiles(name):
+    law.compiles(made(filled(name), {})[1])
+
+
+def kept(activation) -> str:
+    """Whether backward keeps the input or the output."""
+    saved = []
+    x = torch.linspace(-3, 3, 2**17, requires_grad=True)  # of less, torch may keep either
+    with saved_tensors_hooks(lambda tensor: saved.append(tensor.data_ptr()), lambda _: None):
+        y = activation(x)
+    (place,) = saved
+    return {x.data_ptr(): "input", y.data_ptr(): "output"}[place]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "derivative"),
+    [
+        ("exp(-x)", "output", "-y"),
+        ("tanh(x)", "output", "1.0 - y * y"),
+        ("sigmoid(2*x)*3 - 1", "output", "-((y + 1.0) * (y - 2.0) * 2.0 / 3.0)"),
+        ("log(1 + exp(3*x)) / 3", "output", "-numerics.expm1(-(y * 3.0))"),
+        ("elu(x, 0.5)", "output", "kernels.above(y, 0.0, 1.0, y + 0.5)"),
+        ("where(x > 0, x, x/4)", "output", "kernels.above(y, 0.0, 1.0, 0.25)"),
+        ("abs(x)", "input", None),  # it turns back
+        ("x * tanh(softplus(x))", "input", None),
+        ("sin(x)", "input", None),  # of an output it would not be known which way it goes
+        ("erf(x)", "input", None),  # no law of the kind
+        ("clip(x, -0.3, 0.7)", "input", None),  # in float16 an output rounded to them may be beside them
+    ],
+)
+def test_what_is_kept(text, expected, derivative):
+    activation = formula(text)
+    assert activation.facts.saves == kept(activation) == expected
+    if derivative is not None:
+        assert f"def _(y):\n    return {derivative}\n" in activation.source()
+
+
+def test_with_parameters_the_input_is_kept():
+    """The law would change with them, and a slope below 0 has none."""
+    activation = formula("where(x > 0, x, a*x)", parameters={"a": 0.1})
+    assert kept(activation) == "input"
+    x = torch.tensor([-2.0, 3.0], requires_grad=True)
+    activation(x, a=-0.5).sum().backward()
+    assert x.grad.tolist() == [-0.5, 1.0]

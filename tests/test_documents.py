@@ -1,0 +1,86 @@
+"""What the README and the documentation tell people to type is typed, in an empty folder, page by page.
+
+Fences of ``sh`` are commands, those of ``python`` run in one namespace, or are a file where the first line is
+a comment with its name. What cannot run has a line before the fence that says why: ``<!-- not run: ... -->``.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from actlab.cli import main
+from actlab.cli.arguments import parser
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(p for p in ROOT.glob("docs/**/*.md") if not {"functions", "_build", "tutorial"} & set(p.parts)),
+]
+FENCE = re.compile(
+    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S
+)
+FILE = re.compile(r"# ([\w-]+\.py)\n")
+PLAIN = re.compile(r"actlab( |$)")
+SHELL = set("|;&$<>`~*\n")
+LANGUAGES = {"sh", "python", "text", "toml"}
+
+
+def fences(page):
+    return [found.groupdict() for found in FENCE.finditer(page.read_text(encoding="utf-8"))]
+
+
+def runs(page):
+    """Return the fences of a page that run."""
+    return [f for f in fences(page) if f["language"] in ("sh", "python") and not f["reason"]]
+
+
+def commands(text):
+    """Return the command lines of a fence; a backslash goes on, a comment is none."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def run_command(line):
+    if PLAIN.match(line) and not SHELL & set(re.sub(r"\"[^\"]*\"|'[^']*'", "", line)):
+        words = shlex.split(line)[1:]
+        status = main(words)
+        # A check that finds something wrong has done its work.
+        assert status == 0 or (status == 1 and words[0] in ("check", "ledger")), line
+        return
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    how = {"env": {**os.environ, "PATH": path}, "timeout": 300, "capture_output": True, "text": True}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], **how)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", [*filter(runs, PAGES)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_and_program_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setitem(sys.modules, "a_page", module := types.ModuleType("a_page"))
+    for fence in runs(page):
+        if fence["language"] == "sh":
+            for line in commands(fence["text"]):
+                run_command(line)
+        elif name := FILE.match(fence["text"]):
+            Path(name[1]).write_text(fence["text"], encoding="utf-8")
+        else:
+            exec(compile(fence["text"], str(page), "exec"), vars(module))  # noqa: S102, our own pages
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_are_not_run_are_spelled_right(page):
+    for fence in fences(page):
+        language = fence["language"]
+        assert language in LANGUAGES or language.startswith("{"), fence["text"]
+        for line in commands(fence["text"]) if fence["language"] == "sh" and fence["reason"] else []:
+            if PLAIN.match(line):
+                parser().parse_args(shlex.split(line)[1:])

@@ -1,0 +1,141 @@
+"""Other packages' activations in the catalogue: real distributions on the path of real processes."""
+
+import os
+import sys
+
+import pytest
+
+from actlab import CatalogueWarning
+from actlab.functions import DEFINITIONS
+from actlab.functions._catalogue import Catalogue
+from actlab.ledger import Ledger
+from tests.commands import actlab
+
+CUBE = '''
+import torch
+import actlab
+import actlab.functional
+
+
+@actlab.elementwise(
+    formula="x**3 + {shift}*x",
+    limits=(float("-inf"), float("inf")),
+    slopes=(float("inf"), float("inf")),
+    range=(float("-inf"), float("inf")),
+    monotonic=True,
+    paper="-",
+)
+def cube(x):
+    """Cube."""
+    return x * x * x + {shift} * x
+
+
+@cube.derivative
+def _(x):
+    return 3 * x * x + {shift}
+
+
+@cube.second
+def _(x):
+    return 6 * x
+
+
+Cube = cube.module("Cube")
+'''
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Return a function that puts a distribution on the path: its entry points and its files."""
+    place = tmp_path / "site"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())  # what is imported here is gone afterwards
+    monkeypatch.chdir(tmp_path)
+
+    def install(points, **files):
+        facts = place / "cubes-1.0.dist-info"
+        facts.mkdir(parents=True, exist_ok=True)
+        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: cubes\nVersion: 1.0\n")
+        lines = [f"point{i} = {point}" for i, point in enumerate(points)]
+        (facts / "entry_points.txt").write_text("\n".join(["[actlab.activations]", *lines, ""]))
+        for name, text in files.items():
+            (place / f"{name}.py").write_text(text)
+
+    return install
+
+
+def compared():
+    """Compare in a process of its own; return the keys of all runs that are kept by then."""
+    done = actlab("compare", "relu", "cube", "--folds", "2", "--epochs", "1", "--jobs", "1", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    with Ledger("out/compare/ledger.sqlite", readonly=True) as ledger:
+        return set(ledger.runs()["key"])
+
+
+@pytest.mark.parametrize("point", ["their_cubes", "their_cubes:cube"])
+def test_their_definition_is_one_of_the_catalogue(installed, point):
+    installed([point], their_cubes=CUBE.format(shift=2.0))
+    catalogue = Catalogue(DEFINITIONS)
+    assert len(catalogue) == len(DEFINITIONS) + 1
+    assert catalogue["cube"].formula() == "x**3 + 2.0*x"
+    assert catalogue["relu"] is DEFINITIONS["relu"]
+
+
+def test_it_is_listed_and_trained_by_its_name_and_its_code_decides_what_its_runs_are(installed):
+    installed(["their_cubes"], their_cubes=CUBE.format(shift=0.0))
+    assert "cube            x**3 + 0.0*x" in actlab("list").stdout
+    before = compared()
+    installed(["their_cubes"], their_cubes=CUBE.format(shift=2.0))
+    after = compared()
+    assert len(before) == 4
+    assert len(after - before) == 2  # those of cube; relu's are what they were
+
+
+def test_actlab_s_own_names_wait_for_no_package(installed, capsys):
+    installed(["their_cubes"], their_cubes="print('imported')\n" + CUBE.format(shift=1.0))
+    catalogue = Catalogue(DEFINITIONS)
+    assert "gelu" in catalogue
+    assert capsys.readouterr().out == ""
+    assert "cube" in catalogue
+    assert "sphere" not in catalogue
+    assert capsys.readouterr().out == "imported\n"
+
+
+def test_a_package_may_look_at_the_catalogue_while_it_is_imported(installed):
+    code = CUBE.format(shift=1.0) + "\nassert 'sphere' not in actlab.catalogue\n"
+    installed(["their_cubes"], their_cubes=code)
+    assert Catalogue(DEFINITIONS)["cube"].name == "cube"
+
+
+NOTHING = {"their_cubes": "x = 1"}
+RELU = {"their_cubes": CUBE.format(shift=1.0).replace("cube", "relu")}
+
+
+@pytest.mark.parametrize(
+    ("point", "files", "problem"),
+    [
+        ("nowhere_at_all", {}, "cannot be used: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("their_cubes:sphere", NOTHING, "cannot be used: AttributeError"),
+        ("their_cubes:x", NOTHING, "cannot be used: TypeError: it is of type int, not a module"),
+        ("their_cubes", NOTHING, "cannot be used: TypeError: the module defines no Activation"),
+        ("their_cubes", {"their_cubes": "raise SystemExit(3)"}, "cannot be used: SystemExit: 3"),
+        ("their_cubes", RELU, "offers 'relu', a name that is taken"),
+    ],
+)
+def test_what_cannot_be_used_is_said_and_the_rest_is_there(installed, point, files, problem):
+    installed([point], **files)
+    with pytest.warns(CatalogueWarning) as caught:
+        assert set(Catalogue(DEFINITIONS)) == set(DEFINITIONS)
+    assert len(caught) == 1
+    assert str(caught[0].message).startswith(f"package cubes: actlab.activations {point} {problem}")
+
+
+def test_the_command_line_says_it_in_a_line(installed):
+    installed(["their_cubes"], **NOTHING)
+    done = actlab("list")
+    assert done.returncode == 0
+    assert done.stderr == (
+        "actlab: note: package cubes: actlab.activations their_cubes cannot be used: "
+        "TypeError: the module defines no Activation\n"
+    )
