@@ -176,11 +176,10 @@ def _smooth(leaf: Leaf) -> tuple[Smooth, ...]:
     formula = recognised(leaf.expression)
     main = decays.main_of(formula)
     coefficients = forms.taylor(leaf.expression, _SERIES_TERMS)
-    made, derivative = [], formula
-    for order in range(3):
-        made.append(Smooth(order, derivative, main, coefficients))
-        derivative = sympy.diff(derivative, X)
-    return tuple(made)
+    derivatives = [formula]
+    for _ in range(2):
+        derivatives.append(sympy.diff(derivatives[-1], X))
+    return tuple(Smooth(order, found, main, coefficients) for order, found in enumerate(derivatives))
 
 
 def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -125,6 +125,8 @@ def _deep(power: Any) -> bool:
 
 def by_tanh(expression: Expr) -> Iterator[Expr]:
     """Yield it with other forms of sech^2, which keep more digits where tanh is small."""
+    if size(expression) > MODERATE:
+        return
     for other in (lambda u: 1 - Tanh(u) ** 2, TanhSlope):
         made = expression.replace(
             lambda n: isinstance(n, sympy.Pow) and isinstance(n.base, Sech) and n.exp == 2,

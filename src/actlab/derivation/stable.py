@@ -5,6 +5,7 @@ Herbie (Panchekha et al., PLDI 2015) does this for programs; here numbers decide
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sympy import Expr
 
 from actlab import _numerics as numerics
 from actlab.derivation import decays, forms
+from actlab.derivation.effort import TooMuch, bounded
 from actlab.derivation.guards import without_derivative
 from actlab.derivation.lowering import Form, Lowering, X, number, program
 from actlab.derivation.pieces import Leaf, Tree, ramp
@@ -29,6 +31,9 @@ FAIR = 0.75  # if one form takes the place of several, or the output that of the
 _FAIR = ((FAIR, 1.0), (1.0, 0.5))
 MOST_STRETCHES = 4
 _LOST = 1e6
+# Of a derivative with more operations, or more different functions, SymPy's work is bounded: two seconds.
+_HARD, _MANY = 90, 6
+_MOST_CALLS, _FEW_CALLS = 4_000_000, 20_000
 _CHEAP = 12
 _MOST_WAYS = 10  # to cover a side, each tried with each of the other side
 _FAR = ((-1e18, 1e18), (-1e18, math.inf), (-math.inf, 1e18))
@@ -90,6 +95,7 @@ class Chooser:
         # With other parameters a function may still change where it does not with these.
         self._whole = _FAR if parameters else (*_FAR, *_ASKEW)
         self._ends = [*_FAR, *((-bound, bound) for bound in (_BOUNDS[:1] if parameters else _BOUNDS))]
+        self._hard, self._calls = False, _MOST_CALLS
         self.x = np.concatenate([proof.truth.points, [-math.inf, math.inf]])
         ends = proof.truth.piece[[0, -1]]
         self.piece = np.concatenate([proof.truth.piece, ends])
@@ -97,7 +103,7 @@ class Chooser:
     def score(self, candidates: Iterable[Form]) -> list[Scored]:
         """Evaluate forms at all points."""
         found, seen = [], set()
-        for form in _as_far_as_it_goes(candidates):
+        for form in self._as_far_as_it_goes(candidates):
             made = program(form, list(self.parameters), self.traced)
             text = "\n".join(made.lines())
             if text in seen:
@@ -106,6 +112,22 @@ class Chooser:
             error = errors(self.proof, made, self.order, tuple(self.parameters.values()), SAFE)
             found.append(Scored(form, made.cost, error.max(0) / LIMITS[self.order] + self._lost(made)))
         return found
+
+    def _as_far_as_it_goes(self, candidates: Iterable[Form]) -> Iterator[Form]:
+        """Yield forms until SymPy fails: it may, in many ways, and there are other forms."""
+        work = iter(candidates)
+        with contextlib.suppress(TooMuch, Exception):
+            while (form := self._next(work)) is not None:
+                yield form
+
+    def _next(self, work: Iterator[Form]) -> Form | None:
+        if not self._hard:
+            return next(work, None)
+        with bounded(max(self._calls, _FEW_CALLS)) as left:
+            try:
+                return next(work, None)
+            finally:
+                self._calls = left()
 
     def _lost(self, made: Program) -> Array | float:
         """Return what is added to the error where autograd gets no number out of a form.
@@ -160,6 +182,8 @@ class Chooser:
         expression = leaf.derivative
         if not expression.has(X):
             return lowering.add(Form(expression))
+        different = len(expression.atoms(sympy.Function, sympy.exp))
+        self._hard = forms.size(expression) > _HARD or different > _MANY
         known = self.score(forms.plain(expression))
         half = forms.halved(expression)
         if half != expression and _cheapest(known, here) is None:
@@ -264,14 +288,6 @@ class Chooser:
             lowering.add(Form(X))
             value = lowering.choice(sympy.Lt(Size(X), sympy.Float(stretch.end), evaluate=False), near, value)
         return value
-
-
-def _as_far_as_it_goes(candidates: Iterable[Form]) -> Iterator[Form]:
-    """Yield forms until SymPy fails: it may, in many ways, and there are other forms."""
-    try:
-        yield from candidates
-    except Exception:
-        return
 
 
 def _good(known: list[Scored], mask: Array) -> list[Scored]:
