@@ -295,3 +295,16 @@ def test_ctrl_c_leaves_no_processes_and_keeps_what_has_ended(tmp_path, signal_se
     while any(alive(worker) for worker in workers) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(alive(worker) for worker in workers)
+
+
+def test_output_that_cannot_be_written_is_said_in_a_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "actlab", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "actlab: error: cannot write the output: No space left on device\n"

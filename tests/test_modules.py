@@ -235,7 +235,7 @@ def test_where_everything_fails_the_answer_is_no(own, capsys):
         ("--tune lr=fast", "tune has lr='fast', not above 0"),
         ("--scoring acuracy", "did you mean 'accuracy'"),
         ("--rope -1", "rope is -1.0"),
-        ("--budget 5", "budget is 5, which until_decided keeps to"),
+        ("--budget 5", "budget is 5, but only until_decided keeps to one"),
         ("--seeds 2 --until-decided", "until_decided adds seeds by itself"),
     ],
 )

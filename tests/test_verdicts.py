@@ -332,7 +332,7 @@ def test_numbers_are_predicted_too():
     [
         ({"seeds": 0}, "seeds is 0, not a whole number of at least 1"),
         ({"seeds": 2, "until_decided": True}, "seeds is 2, but until_decided adds seeds by itself"),
-        ({"budget": 100}, "budget is 100, which until_decided keeps to"),
+        ({"budget": 100}, "budget is 100, but only until_decided keeps to one"),
         ({"budget": "soon", "until_decided": True}, "budget is 'soon', neither"),
         ({"rope": -1.0}, "rope is -1.0, not half the width"),
         ({"rope": float("nan")}, "rope is nan"),

@@ -15,7 +15,7 @@
 # without that something, what it does to the data on the way forward, and what it does to the gradient on
 # the way back.
 #
-# The five lessons run as they stand, on scikit-learn's digits, in about a minute altogether. With
+# The five notebooks run as they stand, on scikit-learn's digits, in about a minute altogether. With
 # `ACTLAB_TUTORIAL=mnist` in the environment they use MNIST instead, and take some ten minutes;
 # `ACTLAB_MNIST` is the folder with its files, which are downloaded when it is not set. The outputs on these
 # pages come from MNIST.
@@ -31,7 +31,9 @@ from torch import nn
 import actlab
 
 name = os.environ.get("ACTLAB_TUTORIAL", "digits")
-data = actlab.load_data(name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None)
+data = actlab.load_data(
+    name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None
+)
 torch.set_num_threads(1)  # nets this small gain nothing from more
 data
 
@@ -64,7 +66,10 @@ print("one layer: ", (x @ weight.T + bias).flatten().tolist())
 # %%
 rng = np.random.default_rng(0)
 corners = np.array([[-1, -1], [1, 1], [-1, 1], [1, -1]])
-points = torch.tensor(np.repeat(corners, 50, axis=0) + 0.25 * rng.normal(size=(200, 2)), dtype=torch.float32)
+points = torch.tensor(
+    np.repeat(corners, 50, axis=0) + 0.25 * rng.normal(size=(200, 2)),
+    dtype=torch.float32,
+)
 classes = torch.tensor([0.0] * 100 + [1.0] * 100)
 
 # %% [markdown]
@@ -80,7 +85,9 @@ def trained(activation):
     optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(net(points)[:, 0], classes).backward()
+        nn.functional.binary_cross_entropy_with_logits(
+            net(points)[:, 0], classes
+        ).backward()
         optimizer.step()
     return net
 
@@ -117,14 +124,28 @@ plane = torch.cartesian_prod(ticks, ticks)
 def scatter(ax, at):
     """Draw the points, at their places or where a layer puts them."""
     at = at.detach().numpy()
-    ax.scatter(*at.T, s=12, c=COLOURS[classes.int().numpy()], edgecolors="white", linewidths=0.3, zorder=3)
+    ax.scatter(
+        *at.T,
+        s=12,
+        c=COLOURS[classes.int().numpy()],
+        edgecolors="white",
+        linewidths=0.3,
+        zorder=3,
+    )
 
 
 def regions(ax, net, title):
     """Draw which class a net gives to each place of the plane."""
     with torch.no_grad():
         logits = net(plane).reshape(201, 201).T.numpy()
-    ax.contourf(ticks, ticks, logits, levels=[-1e9, 0, 1e9], colors=COLOURS.tolist(), alpha=0.2)
+    ax.contourf(
+        ticks,
+        ticks,
+        logits,
+        levels=[-1e9, 0, 1e9],
+        colors=COLOURS.tolist(),
+        alpha=0.2,
+    )
     scatter(ax, points)
     ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
 
@@ -136,7 +157,9 @@ regions(axes[1, 0], two, "two units of ReLU, by hand")
 scatter(axes[1, 1], two[:2](points))
 axes[1, 1].plot([-0.2, 1.2], [1.2, -0.2], color="0.2", linewidth=1.5)
 axes[1, 1].text(1.05, 0.45, "$h_1 + h_2 = 1$", color="0.2")
-axes[1, 1].set(title="what its last layer sees", xlabel="$h_1$", ylabel="$h_2$", aspect="equal")
+axes[1, 1].set(
+    title="what its last layer sees", xlabel="$h_1$", ylabel="$h_2$", aspect="equal"
+)
 plt.show()
 
 # %% [markdown]
@@ -158,18 +181,40 @@ plt.show()
 
 # %% tags=["hide-input"]
 t = torch.linspace(-3, 3, 601)
-parts = [(1.0, 2.0, 1.5), (1.0, 0.5, -3.0), (1.0, -1.5, 3.0)]  # a, b and the weight of the unit in the sum
+parts = [
+    (1.0, 2.0, 1.5),
+    (1.0, 0.5, -3.0),
+    (1.0, -1.5, 3.0),
+]  # a, b and the weight of the unit in the sum
 figure, axes = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
 axes[0].plot(t, t + 0.5, color="0.6", linestyle="--", label="$x + 0.5$")
-axes[0].plot(t, (t + 0.5).relu(), color="#0072b2", linewidth=2, label=r"$\max(x + 0.5,\,0)$")
+axes[0].plot(
+    t, (t + 0.5).relu(), color="#0072b2", linewidth=2, label=r"$\max(x + 0.5,\,0)$"
+)
 for a, b, v in parts:
-    axes[1].plot(t, v * (a * t + b).relu(), linewidth=1.8, label=rf"${v:g}\,\max(x {b:+g},\,0)$")
-axes[2].plot(t, sum(v * (a * t + b).relu() for a, b, v in parts), color="#0072b2", linewidth=2)
-for ax, title in zip(axes, ["a line and its bend", "three units", "their sum"], strict=True):
+    axes[1].plot(
+        t,
+        v * (a * t + b).relu(),
+        linewidth=1.8,
+        label=rf"${v:g}\,\max(x {b:+g},\,0)$",
+    )
+axes[2].plot(
+    t,
+    sum(v * (a * t + b).relu() for a, b, v in parts),
+    color="#0072b2",
+    linewidth=2,
+)
+for ax, title in zip(
+    axes, ["a line and its bend", "three units", "their sum"], strict=True
+):
     ax.set(title=title, xlabel="$x$")
     ax.grid(color="0.92")
 for ax in axes[:2]:
-    ax.legend(frameon=False, fontsize="small", loc="upper left" if ax is axes[0] else "lower left")
+    ax.legend(
+        frameon=False,
+        fontsize="small",
+        loc="upper left" if ax is axes[0] else "lower left",
+    )
 plt.show()
 
 # %% [markdown]
@@ -196,7 +241,9 @@ figure, axes = plt.subplots(1, 4, figsize=(11, 3.1), layout="constrained")
 for ax, (title, values) in zip(axes, panels, strict=True):
     ax.imshow(values.detach(), cmap="RdBu_r", vmin=-6, vmax=6)
     for row, column in np.ndindex(4, 4):
-        ax.text(column, row, f"{values[row, column] + 0:g}", ha="center", va="center")
+        ax.text(
+            column, row, f"{values[row, column] + 0:g}", ha="center", va="center"
+        )
     ax.set_title(title, fontsize="medium")
     ax.set_xticks([], [])
     ax.set_yticks([], [])
@@ -222,7 +269,9 @@ batch = torch.from_numpy(data.X[:128])
 z = nn.Linear(data.num_features, 128)(batch)
 z.retain_grad()
 out = torch.relu(z)
-loss = nn.functional.cross_entropy(nn.Linear(128, data.num_classes)(out), torch.from_numpy(data.y[:128]))
+loss = nn.functional.cross_entropy(
+    nn.Linear(128, data.num_classes)(out), torch.from_numpy(data.y[:128])
+)
 loss.backward()
 
 print("input   ", tuple(z.shape))
@@ -269,7 +318,9 @@ print(
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
-for ax, function in zip(axes.flat, ["relu", "leaky_relu", "sigmoid", "tanh"], strict=True):
+for ax, function in zip(
+    axes.flat, ["relu", "leaky_relu", "sigmoid", "tanh"], strict=True
+):
     actlab.plot_function(function, ax)
 plt.show()
 

@@ -24,7 +24,9 @@ from torch import nn
 import actlab
 
 name = os.environ.get("ACTLAB_TUTORIAL", "digits")
-data = actlab.load_data(name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None)
+data = actlab.load_data(
+    name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None
+)
 torch.set_num_threads(1)
 
 # %% [markdown]
@@ -305,10 +307,16 @@ for function in (SigmoidFunction, leaky_relu):
 def gradients(activation):
     torch.manual_seed(0)
     net = actlab.NeuralNet(
-        activation=activation, num_features=data.num_features, num_classes=data.num_classes
+        activation=activation,
+        num_features=data.num_features,
+        num_classes=data.num_classes,
     )
-    loss = nn.functional.cross_entropy(net(torch.from_numpy(data.X[:128])), torch.from_numpy(data.y[:128]))
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))])
+    loss = nn.functional.cross_entropy(
+        net(torch.from_numpy(data.X[:128])), torch.from_numpy(data.y[:128])
+    )
+    return torch.cat(
+        [g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))]
+    )
 
 
 pairs = {
@@ -318,7 +326,9 @@ pairs = {
     "LeakyReLU": (leaky_relu, nn.functional.leaky_relu),
 }
 for title, (ours, torchs) in pairs.items():
-    print(f"{title:<10} largest difference {(gradients(ours) - gradients(torchs)).abs().max():.1e}")
+    print(
+        f"{title:<10} largest difference {(gradients(ours) - gradients(torchs)).abs().max():.1e}"
+    )
 
 # %% [markdown]
 # ## Keep the input or the output, and nothing else
@@ -346,7 +356,9 @@ at = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
 for function in (KeepsTheSlope, SigmoidFunction):
     (slope,) = torch.autograd.grad(function.apply(at) ** 2, at, create_graph=True)
     (curvature,) = torch.autograd.grad(slope, at)
-    print(f"{function.__name__:<15}  slope of f(x)^2 at 1: {slope:.6f}   its slope: {curvature:.6f}")
+    print(
+        f"{function.__name__:<15}  slope of f(x)^2 at 1: {slope:.6f}   its slope: {curvature:.6f}"
+    )
 
 report = actlab.check(KeepsTheSlope, only=["first derivative", "second derivative"])
 for row in report.rows:

@@ -29,7 +29,9 @@ from actlab.report.insights import history_insights
 from actlab.training import history_frame
 
 name = os.environ.get("ACTLAB_TUTORIAL", "digits")
-data = actlab.load_data(name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None)
+data = actlab.load_data(
+    name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None
+)
 torch.set_num_threads(1)
 
 
@@ -154,7 +156,9 @@ for sentence in history_insights(history):
 # one.
 
 # %%
-print(f"rows held back: {len(data.y) // 5}, so one row more or less is {5 / len(data.y):.2%}")
+print(
+    f"rows held back: {len(data.y) // 5}, so one row more or less is {5 / len(data.y):.2%}"
+)
 moved = history["valid_acc"].diff().abs().tail(5).mean()
 print(f"in the last five epochs accuracy moved by {moved:.2%} on average")
 
@@ -169,7 +173,9 @@ print(f"in the last five epochs accuracy moved by {moved:.2%} on average")
 # here stands a picture of it.)
 
 # %% tags=["photograph"]
-to_hiplot(history.drop(columns="dur").to_dict("records")).display(force_full_width=True)
+to_hiplot(history.drop(columns="dur").to_dict("records")).display(
+    force_full_width=True
+)
 
 # %% [markdown]
 # Brush the upper end of `valid_acc`: the epochs that remain are late ones, with a low `train_loss`; whether

@@ -31,8 +31,12 @@ from torch import nn
 import actlab
 
 name = os.environ.get("ACTLAB_TUTORIAL", "digits")
-data = actlab.load_data(name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None)
-EPOCHS = 5 if name == "mnist" else 20  # fewer than the 25 of the lesson before: many nets are trained here
+data = actlab.load_data(
+    name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None
+)
+EPOCHS = (
+    5 if name == "mnist" else 20
+)  # fewer than the 25 of the lesson before: many nets are trained here
 torch.set_num_threads(1)
 
 # %% [markdown]
@@ -49,7 +53,9 @@ class Net(actlab.NeuralNet):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             super().__init__(
-                activation=activation, num_features=data.num_features, num_classes=data.num_classes
+                activation=activation,
+                num_features=data.num_features,
+                num_classes=data.num_classes,
             )
 
 
@@ -74,9 +80,21 @@ usual = time.perf_counter() - start
 def table(search):
     """Return the scores of a search, a row for each activation and a column for each fold."""
     found = search.cv_results_
-    scores = {f"fold {fold + 1}": found[f"split{fold}_test_score"] for fold in range(3)}
-    index = [type(activation).__name__ for activation in found["param_module__activation"]]
-    return pd.DataFrame({**scores, "mean": found["mean_test_score"], "rank": found["rank_test_score"]}, index)
+    scores = {
+        f"fold {fold + 1}": found[f"split{fold}_test_score"] for fold in range(3)
+    }
+    index = [
+        type(activation).__name__
+        for activation in found["param_module__activation"]
+    ]
+    return pd.DataFrame(
+        {
+            **scores,
+            "mean": found["mean_test_score"],
+            "rank": found["rank_test_score"],
+        },
+        index,
+    )
 
 
 table(search)
@@ -96,7 +114,9 @@ fleet = actlab.FleetSearchCV(net, grid, cv=3, scoring="accuracy", refit=False)
 fleet.fit(data.X, data.y)
 together = time.perf_counter() - start
 
-print(f"GridSearchCV {usual:.1f} s, FleetSearchCV {together:.1f} s: {together / usual:.2f} of the time")
+print(
+    f"GridSearchCV {usual:.1f} s, FleetSearchCV {together:.1f} s: {together / usual:.2f} of the time"
+)
 table(fleet)
 
 # %% [markdown]
@@ -122,9 +142,14 @@ apart.round().astype(int)
 # weights depend on the seed.
 
 # %%
-sizes = {"module__num_features": data.num_features, "module__num_classes": data.num_classes}
+sizes = {
+    "module__num_features": data.num_features,
+    "module__num_classes": data.num_classes,
+}
 plain = clone(net).set_params(module=actlab.NeuralNet, **sizes)
-seeds = actlab.FleetSearchCV(plain, grid, cv=3, scoring="accuracy", refit=False, seeds=4).fit(data.X, data.y)
+seeds = actlab.FleetSearchCV(
+    plain, grid, cv=3, scoring="accuracy", refit=False, seeds=4
+).fit(data.X, data.y)
 
 runs = np.array([seeds.cv_results_[f"split{run}_test_score"] for run in range(12)])
 means = pd.DataFrame(
@@ -132,7 +157,9 @@ means = pd.DataFrame(
     index=[f"seed {seed}" for seed in range(4)],
     columns=["ReLU", "Tanh", "LeakyReLU"],
 )
-means.assign(first=means.idxmax(axis=1), relu_minus_leaky=means["ReLU"] - means["LeakyReLU"])
+means.assign(
+    first=means.idxmax(axis=1), relu_minus_leaky=means["ReLU"] - means["LeakyReLU"]
+)
 
 # %% [markdown]
 # The last column is the lead of ReLU over leaky ReLU. A table from one seed shows one row of this, and had
@@ -148,9 +175,14 @@ means.assign(first=means.idxmax(axis=1), relu_minus_leaky=means["ReLU"] - means[
 # %%
 start = time.perf_counter()
 comparison = actlab.compare(
-    ["relu", "tanh", "leaky_relu", "sigmoid"], data, epochs=EPOCHS, until_decided=True
+    ["relu", "tanh", "leaky_relu", "sigmoid"],
+    data,
+    epochs=EPOCHS,
+    until_decided=True,
 )
-print(f"{comparison.about['trained']} nets in {time.perf_counter() - start:.0f} s\n")
+print(
+    f"{comparison.about['trained']} nets in {time.perf_counter() - start:.0f} s\n"
+)
 print("\n".join(comparison.sentences()))
 
 # %%
@@ -187,7 +219,9 @@ plt.show()
 # %%
 weights = comparison.inside.query("part == 'weights'")
 first = weights[weights["epoch"] == weights["epoch"].min()]
-sizes = first.pivot_table(index="activation", columns="name", values="gradient", aggfunc="mean")
+sizes = first.pivot_table(
+    index="activation", columns="name", values="gradient", aggfunc="mean"
+)
 sizes.assign(first_over_last=sizes.iloc[:, 0] / sizes.iloc[:, -1]).round(5)
 
 # %% [markdown]

@@ -23,7 +23,9 @@ from IPython.display import Math, display
 import actlab
 
 name = os.environ.get("ACTLAB_TUTORIAL", "digits")
-data = actlab.load_data(name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None)
+data = actlab.load_data(
+    name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None
+)
 EPOCHS = 5 if name == "mnist" else 20
 torch.set_num_threads(1)
 
@@ -82,7 +84,9 @@ for symbol, latex in zip(("f", "f'", "f''"), smooth.latex(), strict=True):
 # ## Check it
 
 # %%
-report = actlab.check(smooth, skip=["compile", "export"], reference="(x + sqrt(x**2 + 1) - 1) / 2")
+report = actlab.check(
+    smooth, skip=["compile", "export"], reference="(x + sqrt(x**2 + 1) - 1) / 2"
+)
 print(report)
 
 # %% [markdown]
@@ -105,7 +109,9 @@ print(actlab.measure([smooth, "relu", "softplus"], shape=(256, 256)))
 
 # %%
 SMOOTH = "formula:(x + sqrt(x**2 + 1) - 1) / 2"
-comparison = actlab.compare(["relu", "softplus", SMOOTH], data, epochs=EPOCHS, seeds=4)
+comparison = actlab.compare(
+    ["relu", "softplus", SMOOTH], data, epochs=EPOCHS, seeds=4
+)
 print("\n".join(comparison.sentences()))
 
 # %%

@@ -159,7 +159,9 @@ def _effort_problems(
     if until_decided and len(activations) == 1:
         problems.append("until_decided needs two activations, for one alone there is nothing to decide")
     if budget is not None and not until_decided:
-        problems.append(f"budget is {budget}, which until_decided keeps to; without it seeds says how much")
+        problems.append(
+            f"budget is {budget}, but only until_decided keeps to one; without it seeds says how much"
+        )
     return problems
 
 

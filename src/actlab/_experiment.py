@@ -198,8 +198,8 @@ def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> di
         if name.startswith("module__activation"):
             raise UsageError(f"tune has {name!r}, but activations are what is compared: name them instead")
         if name not in known:
-            hint = did_you_mean(name, known)
-            raise UsageError(f"tune has {name!r}, which the net does not take{hint}; such as 'lr'")
+            hint = did_you_mean(name, known) or "; it takes 'lr', for example"
+            raise UsageError(f"tune has {name!r}, which the net does not take{hint}")
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise UsageError(f"tune has {name}={values!r}, not a list of values such as [0.003, 0.01]")
         for value in values:

@@ -69,7 +69,7 @@ class Dataset:
 
 
 _REGRESSION = "diabetes"
-_NAMES = ("digits", *IMAGES, _REGRESSION)
+NAMES = ("digits", *IMAGES, _REGRESSION)
 _BLOCK = 1 << 20  # elements a step: temporaries stay at a few MiB whatever the size of X
 
 
@@ -139,9 +139,9 @@ def _check_arguments(
     name: str, suffix: str, data_dir: str | Path | None, target: str | None, regression: bool
 ) -> None:
     is_file = suffix in (".npz", ".csv")
-    if not is_file and name not in _NAMES:
-        right = f"give one of {', '.join(_NAMES)}, or a path ending in .npz or .csv"
-        raise UsageError(f"unknown data {name!r}{did_you_mean(name, _NAMES)}; {right}")
+    if not is_file and name not in NAMES:
+        right = f"give one of {', '.join(NAMES)}, or a path ending in .npz or .csv"
+        raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {right}")
     if data_dir is not None and name not in IMAGES:
         raise UsageError(f"data_dir {str(data_dir)!r} is not used with {name!r}: leave it out")
     if target is not None and suffix != ".csv":

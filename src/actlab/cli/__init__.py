@@ -38,10 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _complain(f"interrupted{error}", _INTERRUPTED)
     except BrokenPipeError:
-        # Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return _BROKEN_PIPE
+    except OSError as error:
+        if error.filename is not None:  # of a file, which is said where it is written
+            raise
+        _drop_output()
+        return _complain(f"error: cannot write the output: {error.strerror}", _WRONG_USAGE)
     return status
+
+
+def _drop_output() -> None:
+    """Let nothing be printed any more: Python would complain when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -45,8 +45,9 @@ _EXAMPLES = {
     "report": ["actlab report out/compare --figures", "actlab report out/compare --out page.html"],
     "fleet": ["actlab fleet calibrate", "actlab fleet calibrate --set by_hand=false"],
     "completion": [
-        'eval "$(actlab completion bash)"',
-        "actlab completion zsh > ~/.zsh/completions/_actlab",
+        "mkdir -p ~/.local/share/bash-completion/completions",
+        "actlab completion bash > ~/.local/share/bash-completion/completions/actlab",
+        "actlab completion zsh > _actlab  # into a folder of $fpath",
     ],
     "ledger": ["actlab ledger show out/compare", "actlab ledger merge all.sqlite out/compare"],
 }

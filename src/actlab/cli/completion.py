@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +11,46 @@ from actlab.cli.saying import DONE
 
 SHELLS = ("bash", "zsh")
 
-# Where the name of an activation stands; elsewhere a file or a folder is asked for.
+# Where the name of an activation stands; elsewhere a word of a few, a file or a folder is asked for.
 _NAMES = {"name", "targets", "activations", "activation", "reference"}
-_FILES = {"data", "junit", "module"}
+_WORDS = {"data", "precision", "device", "dtype"}
+_FILES = {"junit", "module"}
 _FOLDERS = {"data_dir", "folder"}
-_SCRIPT = {
-    "bash": '_actlab_names() {{ compgen -W "{names}" -- "$1"; compgen -f -X "!*.py" -- "$1"; }}\n',
-    "zsh": '_actlab_names() {{ compadd {names}; _files -g "*.py"; }}\n',
-}
+
+
+def _completing(shell: str, kind: str, words: Sequence[str], files: Sequence[str]) -> str:
+    """Return a shell's function that completes words, and files of some kinds."""
+    if shell == "bash":
+        of = [f'compgen -W "{" ".join(words)}" -- "$1"', *(f'compgen -f -X "!{f}" -- "$1"' for f in files)]
+    else:
+        of = [f"compadd {' '.join(words)}", *(f'_files -g "{f}"' for f in files)]
+    return f"_actlab_{kind}() {{ {'; '.join(of)}; }}\n"
 
 
 def completion(arguments: argparse.Namespace) -> int:
     """Print the script."""
     import shtab
 
+    from actlab.data import NAMES
     from actlab.functions import catalogue
+    from actlab.training import PRECISIONS
 
+    kinds = {
+        "names": (sorted(catalogue), ["*.py"]),
+        "data": (NAMES, ["*.npz", "*.csv"]),
+        "precision": (PRECISIONS, []),
+        "device": (("cpu", "cuda"), []),
+        "dtype": (("float32", "float64", "float16", "bfloat16"), []),
+    }
     for parser in _parsers(arguments.top):
         for action in parser._actions:
             wanted = _wanted(action)
             if wanted:
                 action.complete = wanted  # type: ignore[attr-defined]
-    preamble = {shell: text.format(names=" ".join(sorted(catalogue))) for shell, text in _SCRIPT.items()}
+    preamble = {
+        shell: "".join(_completing(shell, kind, words, files) for kind, (words, files) in kinds.items())
+        for shell in SHELLS
+    }
     # shtab takes one for each shell, and says so in its documentation alone
     print(shtab.complete(arguments.top, shell=arguments.shell, preamble=preamble))  # type: ignore[arg-type]
     return DONE
@@ -40,8 +59,8 @@ def completion(arguments: argparse.Namespace) -> int:
 def _wanted(action: argparse.Action) -> Any:
     import shtab
 
-    if action.dest in _NAMES:
-        return dict.fromkeys(SHELLS, "_actlab_names")
+    if action.dest in (*_NAMES, *_WORDS):
+        return dict.fromkeys(SHELLS, f"_actlab_{'names' if action.dest in _NAMES else action.dest}")
     if action.dest in _FOLDERS or (action.dest == "out" and action.metavar == "DIR"):
         return shtab.DIRECTORY
     return shtab.FILE if action.dest in _FILES or action.type is Path else None
