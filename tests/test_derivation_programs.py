@@ -106,7 +106,7 @@ def test_one_form_serves_the_line():
     [
         ("max(x, 0)", {}, "aten::relu"),
         ("where(x > t, x, v)", {"t": 0.5, "v": -2}, "aten::threshold"),
-        ("where(x > 0, x, 0.1*x)", {}, "aten::leaky_relu"),
+        ("where(x > 0, x, 0.1*x)", {}, "aten::leaky_relu_"),
         ("x * where(x <= 0, s, 1)", {"s": 0.75}, "aten::leaky_relu"),
         ("clip(x, a, b)", {"a": -1, "b": 2}, "aten::hardtanh"),
         ("x * where(abs(x) > c, 1, 0)", {"c": 0.5}, "aten::hardshrink"),
@@ -126,12 +126,14 @@ def test_a_whole_operation_of_torch_is_found_by_its_pieces(text, parameters, ope
 
 
 def test_of_a_large_input_an_operation_keeps_what_the_formula_keeps():
-    clip, relu = actlab.formula("clip(x, -1, 2)"), actlab.formula("max(x, 0)")
+    made = [actlab.formula(text) for text in ("x - clip(x, -0.5, 0.5)", "max(x, 0)", "clip(x, -1, 2)")]
     few, many = torch.randn(2**10), torch.randn(2**17)
-    assert clip.facts.saves == relu.facts.saves == "output"
-    assert "aten::hardtanh" in calls(clip, few)
-    assert "aten::hardtanh" not in calls(clip, many)  # which keeps its input
+    assert {one.facts.saves for one in made} == {"output"}
+    shrink, relu, clip = made
+    assert "aten::softshrink" in calls(shrink, few)
+    assert "aten::softshrink" not in calls(shrink, many)  # which keeps its input
     assert "aten::relu" in calls(relu, many)
+    assert "aten::hardtanh_" in calls(clip, many)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def native_of(
         if values not in known and len(known) < _MOST_VALUES:
             bound = dict(zip(names, map(sympy.Rational, values), strict=True))
             borders, pieces = _on_line(tree, bound)
-            found = _candidates(borders, pieces)
+            found = _candidates(borders, pieces, saves)
             known[values] = next((one for one in found if _same(one.run, programs, values, borders)), None)
         return known.get(values)
 
@@ -105,7 +105,7 @@ def _piece(tree: Tree, point: Mapping[Any, Any]) -> Expr:
     return tree.expression
 
 
-def _candidates(borders: list[Expr], pieces: list[Expr]) -> Iterator[Operation]:
+def _candidates(borders: list[Expr], pieces: list[Expr], saves: str) -> Iterator[Operation]:
     """Yield operations of torch that have these pieces, whatever they do between them."""
     match [float(border) for border in borders], pieces:
         case [0.0], [left, right] if right == X and left == 0:
@@ -113,8 +113,13 @@ def _candidates(borders: list[Expr], pieces: list[Expr]) -> Iterator[Operation]:
         case [border], [left, right] if right == X and left.is_number:
             yield Operation(lambda x: aten.threshold(x, border, float(left)))
         case [0.0], [left, right] if right == X and (left / X).is_number:
+            if saves == "output" and left / X > 0:
+                # Of what it overwrites torch keeps the output.
+                yield Operation(lambda x: aten.leaky_relu_(x.clone(), float(left / X)), keeps_output=True)
             yield Operation(lambda x: aten.leaky_relu(x, float(left / X)))
         case [low, high], [left, inner, right] if inner == X and (left, right) == tuple(borders):
+            if saves == "output":
+                yield Operation(lambda x: aten.hardtanh_(x.clone(), low, high), keeps_output=True)
             yield Operation(lambda x: aten.hardtanh(x, low, high))
         case [low, high], [left, inner, right] if inner == 0 and left == right == X and low == -high:
             yield Operation(lambda x: aten.hardshrink(x, high))
