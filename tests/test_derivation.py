@@ -217,3 +217,15 @@ def test_too_many_pieces_are_refused():
     text = "+".join(f"abs(sin({k} * x))" for k in range(1, MOST_PIECES))
     with pytest.raises(TooManyPieces):
         pieces(to_sympy(text))
+
+
+@pytest.mark.parametrize(("depth", "exact"), [(10, True), pytest.param(30, False, marks=SLOW)])
+def test_a_formula_of_many_functions_is_derived_within_bounds(depth, exact):
+    derived = derive(to_sympy("tanh(" * depth + "x" + ")" * depth), {})
+    assert (derived.inexact == ()) is exact
+    value, slope = 0.7, 1.0
+    for _ in range(depth):
+        value, slope = math.tanh(value), slope / math.cosh(value) ** 2
+    x = torch.tensor(0.7, dtype=torch.float64)
+    assert derived.forward(x).item() == pytest.approx(value, rel=1e-13)
+    assert derived.derivative(x).item() == pytest.approx(slope, rel=1e-13)

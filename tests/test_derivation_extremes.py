@@ -105,14 +105,37 @@ def test_a_third_derivative_of_a_formula_without_parameters_is_a_number(text):
         assert not value.isnan().any()
 
 
+@pytest.mark.parametrize("text", ["where(x > 0, x, a**2)", "where(x > a, x, a**2)"])
+def test_a_constant_piece_keeps_its_derivative_by_a_parameter(text):
+    made = formula(text, parameters={"a": 0.7}, trainable=["a"])
+    x = torch.tensor([-3.0, 0.2, 1.4, 3.0], dtype=torch.float64, requires_grad=True)
+    a = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(made(x, a).sum(), a, create_graph=True)
+    taken = 1 if "x > 0" in text else 2
+    assert slope.item() == pytest.approx(taken * 2 * 0.7)
+    (bend,) = torch.autograd.grad(slope, a)
+    assert bend.item() == taken * 2
+    assert made(torch.tensor([torch.nan]), a.detach().float()).isnan().all()
+
+
+def test_an_interval_is_guarded_on_both_sides():
+    x = torch.tensor([-800.0, -1.0, 1.0, 800.0], dtype=torch.float64)
+    steps = (Step("exp", (0,)), Step("between", (0, -2.0, 2.0, 1)))
+    bump = Program(("x",), steps)
+    assert without_derivative(bump, x, ()).tolist() == [False, False, False, True]
+    made = guarded(bump, x, ())
+    assert not without_derivative(made, x, ()).any()
+    assert torch.equal(made(x), bump(x))
+
+
 def test_a_program_is_guarded_only_where_it_has_to_be():
     x = torch.tensor([-800.0, -1.0, 1.0, 800.0], dtype=torch.float64)
-    steps = [Step("gt", (0, 0.0)), Step("exp", (0,)), Step("where", (1, 0, 2))]
-    elu = Program(("x",), tuple(steps))
-    leaky = Program(("x",), (steps[0], Step("mul", (0, 0.1)), steps[2]))
+    choice = Step("above", (0, 0.0, 0, 1))
+    elu = Program(("x",), (Step("exp", (0,)), choice))
+    leaky = Program(("x",), (Step("mul", (0, 0.1)), choice))
     assert without_derivative(elu, x, ()).tolist() == [False, False, False, True]
     assert guarded(leaky, x, ()) is leaky
     made = guarded(elu, x, ())
     assert not without_derivative(made, x, ()).any()
     assert torch.equal(made(x), elu(x))
-    assert made.lines()[-1] == "return torch.where(v1, x, torch.exp(torch.where(v1, (-1.0), x)))"
+    assert made.lines() == ["return kernels.above(x, 0.0, x, torch.exp(kernels.above(x, 0.0, (-1.0), x)))"]

@@ -7,7 +7,9 @@ the time of an exponential. Where it matters a function here has two forms, one 
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,9 +21,23 @@ FAR = 800.0  # exp(-FAR) is 0, in float64 too
 CERTAIN = 40.0  # 1 + exp(-CERTAIN) is 1, in float64 too
 
 
+_second_forms = False
+
+
 def compiled() -> bool:
     """Whether this becomes a kernel of Inductor: an exported program keeps torch's own operations."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return (torch.compiler.is_compiling() and not torch.compiler.is_exporting()) or _second_forms
+
+
+@contextlib.contextmanager
+def second_forms() -> Iterator[None]:
+    """Compute call by call what a kernel will, to know its digits before there is one."""
+    global _second_forms
+    _second_forms = True
+    try:
+        yield
+    finally:
+        _second_forms = False
 
 
 def small(x: Tensor) -> bool:

@@ -173,19 +173,36 @@ def capped(expression: Expr, parameters: Mapping[str, float], main: Expr) -> Ite
     writer = Decaying(-1, parameters, main, 20)
     ratio = sympy.together(writer.rewrite(opened, True))
     top, bottom = sympy.fraction(sympy.cancel(ratio))
-    for cap in (20, 44):
+    for cap in (20, 40, 44):
         writer = Decaying(-1, parameters, main, cap)
         writer.rewrite(opened, True)
-        for above in (sympy.factor(top), _powers(top, writer)):
-            whole = above / sympy.factor(bottom)
+        below = sympy.factor(bottom)
+        for whole in (sympy.factor(top) / below, _powers(top, writer) / below, *_divided(top, below, writer)):
             if not whole.has(X):
                 yield Form(whole, writer.names, kind="one exponential")
                 continue
-            # How far x has to go is known where the exponent is x itself, without a parameter.
-            ends = [(Integer(cap), False)] if main == X else []
-            for bound, paired in (*ends, (sympy.oo, False), (sympy.oo, True)):
-                near = Within(X, -(Integer(10) ** 9), bound)
+            low = -(Integer(10) ** 9)
+            # How far x has to go is known where it stands with its factor in the exponent alone.
+            z = Symbol("z", real=True)
+            scaled = whole.xreplace({X: z * X / main})
+            below = {power for power in scaled.atoms(sympy.Pow) if power.exp < 0}
+            if not scaled.has(X) and not any(power.has(z) for power in below):
+                yield Form(scaled, {**writer.names, z: Within(main, low, cap)}, kind="one exponential")
+            for paired in (False, True):
+                near = Within(X, low, sympy.oo)
                 yield Form(whole.xreplace({X: near}), writer.names, paired, "one exponential")
+
+
+def _divided(top: Expr, bottom: Expr, writer: Decaying) -> Iterator[Expr]:
+    """Yield t^k (q + r / m) / m for a quotient by m^2, whose powers of t may be too large."""
+    for t in writer.decaying:
+        squares = [f for f in Mul.make_args(bottom) if f.is_Pow and f.exp == 2 and f.has(t)]
+        if len(squares) != 1 or (bottom / squares[0]).has(t):
+            continue
+        m, (k, _) = squares[0].base, lowest(top, t)
+        q, r = sympy.div(sympy.Poly(sympy.cancel(top / t**k), t), sympy.Poly(m, t))
+        whole = sympy.collect(sympy.expand(q.as_expr()), t, sympy.factor) + sympy.factor(r.as_expr()) / m
+        yield t**k * whole / (bottom / m)
 
 
 def _powers(polynomial: Expr, writer: Decaying) -> Expr:

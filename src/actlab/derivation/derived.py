@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,17 +12,19 @@ import numpy as np
 import sympy
 import torch
 from sympy import Expr
+from torch import Tensor
 
 from actlab.derivation import decays, forms, jets
 from actlab.derivation.elementary import Undefined
 from actlab.derivation.guards import guarded
 from actlab.derivation.kinks import kinks_of
 from actlab.derivation.lowering import X
+from actlab.derivation.natives import native_of
 from actlab.derivation.outputs import by_output
 from actlab.derivation.pieces import Leaf, Tree, leaves, mapped, pieces
 from actlab.derivation.program import Program
 from actlab.derivation.proof import DTYPES, LIMITS, Array, Proof, prove
-from actlab.derivation.stable import Chooser, Smooth
+from actlab.derivation.stable import Chooser, Smooth, errors
 from actlab.derivation.vocabulary import recognised
 
 _NAMES = ("f", "f'", "f''")
@@ -41,6 +43,7 @@ class Derived:
         derivative: Its derivative, of what is saved and the parameters.
         second: Its second derivative, of the input and the parameters; None where the output is saved.
         partials: Its derivatives by the parameters that are trained.
+        native: Operations of torch that are the function, where it has them.
         saves: What the derivative is a program of: the output where it tells the derivative exactly.
         error_scale: ``"line"`` where the derivatives by the output are exact beside the largest one alone.
         kinks: Where the derivative jumps, and the derivative there, at the default parameters.
@@ -57,6 +60,7 @@ class Derived:
     derivative: Program
     second: Program | None
     partials: Mapping[str, Program]
+    native: Callable[..., Tensor | None] | None
     saves: Literal["input", "output"]
     error_scale: Literal["pointwise", "line"]
     kinks: Mapping[float, float]
@@ -116,6 +120,9 @@ def derive(
     else:
         derivative, second = build(1), build(2)
         judged += [_judged(proof, derivative, 1, values), _judged(proof, second, 2, values)]
+    saves: Literal["input", "output"] = "input" if output is None else "output"
+    # A trained parameter is a tensor, which no operation takes.
+    native = None if trainable else native_of(tree, (forward, derivative, second), parameters, saves)
     partials = {}
     for name in trainable:
         partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders), tuple(kinks.chosen))
@@ -125,7 +132,8 @@ def derive(
         derivative,
         second,
         partials=partials,
-        saves="input" if output is None else "output",
+        native=native,
+        saves=saves,
         error_scale="pointwise" if output is None else output.scale,
         kinks=kinks.chosen,
         limits=_pair(proof.ends[0]),
@@ -168,11 +176,10 @@ def _smooth(leaf: Leaf) -> tuple[Smooth, ...]:
     formula = recognised(leaf.expression)
     main = decays.main_of(formula)
     coefficients = forms.taylor(leaf.expression, _SERIES_TERMS)
-    made, derivative = [], formula
-    for order in range(3):
-        made.append(Smooth(order, derivative, main, coefficients))
-        derivative = sympy.diff(derivative, X)
-    return tuple(made)
+    derivatives = [formula]
+    for _ in range(2):
+        derivatives.append(sympy.diff(derivatives[-1], X))
+    return tuple(Smooth(order, found, main, coefficients) for order, found in enumerate(derivatives))
 
 
 def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -238,7 +245,7 @@ def _judged(
     inexact = []
     name = name or _NAMES[order]
     x = np.concatenate([[-math.inf], proof.truth.points, [math.inf]])
-    for dtype, row in zip(DTYPES, proof.errors(made, order, values), strict=True):
+    for dtype, row in zip(DTYPES, errors(proof, made, order, values), strict=True):
         short = str(dtype).removeprefix("torch.")
         worst[f"{name} {short}"] = float(row.max())
         error = np.concatenate([row[-2:-1], row[:-2], row[-1:]])

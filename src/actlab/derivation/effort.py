@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -19,11 +20,14 @@ class TooMuch(BaseException):
 
 
 @contextlib.contextmanager
-def bounded(calls: int) -> Iterator[None]:
+def bounded(calls: int) -> Iterator[Callable[[], int]]:
     """Give up after so many calls of functions, which are the same on a slow machine and on a fast one.
 
     Args:
         calls: So many, their returns counted too; a million takes about half a second.
+
+    Yields:
+        A function that tells how many are left.
 
     Raises:
         TooMuch: There were more.
@@ -41,12 +45,13 @@ def bounded(calls: int) -> Iterator[None]:
     def count(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal left
         left -= 1
-        if left < 0:
+        # A generator that is being thrown away would have nobody to raise it to.
+        if left < 0 and not frame.f_code.co_flags & inspect.CO_GENERATOR:
             raise TooMuch
 
     sys.setprofile(count)
     try:
-        yield
+        yield lambda: left
     except TooMuch:
         sys.setprofile(former)
         clear_cache()  # what was being found out of an expression is half known

@@ -81,7 +81,12 @@ def log(u: Jet) -> Jet:
 def _tanh(u: Jet) -> Jet:
     if abs(u[0]) > 10_000:
         return mpmath.sign(u[0]), mp.zero, mp.zero, mp.zero
-    t, s = mpmath.tanh(u[0]), mpmath.sech(u[0]) ** 2
+    if abs(u[0]) < 1:
+        t = mpmath.tanh(u[0])
+        s = 1 - t * t
+    else:
+        e = mpmath.exp(-2 * abs(u[0]))
+        t, s = mpmath.sign(u[0]) * (1 - e) / (1 + e), 4 * e / (1 + e) ** 2
     return _chain(u, t, s, -2 * t * s, (4 * t * t - 2 * s) * s)
 
 

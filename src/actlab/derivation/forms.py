@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mpmath
@@ -13,8 +14,11 @@ from sympy import Add, Expr, Integer, Mul, Poly, Symbol, exp, log
 from actlab.derivation.lowering import Form, X
 from actlab.derivation.vocabulary import (
     Log1p,
+    NormalSigmoid,
+    Root,
     Sech,
     Series,
+    Sigmoid,
     Size,
     Tanh,
     TanhSlope,
@@ -57,6 +61,10 @@ def plain(expression: Expr) -> Iterator[Form]:
         *_factored(expression),
         *_trigonometric(expression),
         _kept_finite(expression),
+        rooted(expression),
+        _rounded(expression),
+        expression.replace(Sigmoid, NormalSigmoid),
+        expression.replace(lambda n: n.is_Mul and n.has(Sigmoid), _by_sech),
     ):
         if made not in seen:
             seen.add(made)
@@ -83,12 +91,42 @@ def _kept_finite(expression: Expr) -> Expr:
     )
 
 
+def _rounded(expression: Expr) -> Expr:
+    """Write factors such as 1 / 3 as the floats next to them: a product is cheaper than a division."""
+    return expression.replace(
+        lambda n: n.is_Mul and n.args[0].is_Rational and n.args[0].q & (n.args[0].q - 1),
+        lambda n: n.func(sympy.Float(n.args[0]), *n.args[1:]),
+    )
+
+
+def _by_sech(product: Expr) -> Expr:
+    """Write a sigmoid times that of the other sign by 1 / cosh, which takes one exponential."""
+    for one in product.args:
+        if isinstance(one, Sigmoid) and (other := Sigmoid(-one.args[0])) in product.args:
+            return product / one / other * Sech(one.args[0] / 2) ** 2 / 4
+    return product
+
+
+def rooted(expression: Expr) -> Expr:
+    """Write roots of x^2 plus something by an operation in which the square does not overflow."""
+
+    def root(node: Any) -> Expr:
+        rest = node.base - X**2
+        return node if rest.has(X) else Root(X, rest) ** (2 * node.exp)
+
+    return expression.replace(
+        lambda n: isinstance(n, sympy.Pow) and n.exp.is_Rational and n.exp.q == 2 and n.base.has(X**2), root
+    )
+
+
 def _deep(power: Any) -> bool:
     return bool(power.exp.is_number and abs(power.exp) > 1)
 
 
 def by_tanh(expression: Expr) -> Iterator[Expr]:
     """Yield it with other forms of sech^2, which keep more digits where tanh is small."""
+    if size(expression) > MODERATE:
+        return
     for other in (lambda u: 1 - Tanh(u) ** 2, TanhSlope):
         made = expression.replace(
             lambda n: isinstance(n, sympy.Pow) and isinstance(n.base, Sech) and n.exp == 2,
@@ -128,14 +166,11 @@ def _trigonometric(expression: Expr) -> Iterator[Expr]:
         yield sympy.factor(sympy.expand(whole)).xreplace(back)
 
 
-def clamped(form: Form, bound: float) -> Form:
-    """Return a form of the clamped input: beyond, the function is constant."""
-    names = {name: value.xreplace({X: _within(bound)}) for name, value in form.names.items()}
-    return Form(form.expression.xreplace({X: _within(bound)}), names, form.paired, f"{form.kind}, clamped")
-
-
-def _within(bound: float) -> Expr:
-    return Within(X, Integer(-int(bound)), Integer(int(bound)))
+def clamped(form: Form, low: float, high: float) -> Form:
+    """Return a form of the clamped input: beyond, the function is constant, or a factor of it is."""
+    near = {X: Within(X, low, high)}
+    names = {name: value.xreplace(near) for name, value in form.names.items()}
+    return Form(form.expression.xreplace(near), names, form.paired, f"{form.kind}, from {low:g} to {high:g}")
 
 
 # -- far out: 1 / |x| -----------------------------------------------------------------------------
@@ -212,6 +247,8 @@ def _conjugated(form: Form) -> Iterator[Form]:
         other = sympy.factor(sympy.expand(a**2 - b**2 * inside)) / (a - b * r)
         whole = sympy.factor(top) / factor * other / sympy.factor(bottom)
         yield Form(whole, names, kind="conjugate")
+        if not form.names:
+            yield Form(whole, {r: rooted(sympy.sqrt(inside))}, kind="conjugate, rooted")
         yield Form(whole, names, paired=True, kind="conjugate, in turn")
 
 
@@ -242,5 +279,17 @@ def series(coefficients: list[Any], order: int) -> Iterator[Form]:
     step = 2 if all((k - powers[0]) % 2 == 0 for k in powers) else 1
     for count in (3, 5, 7, 9, 12, 16):
         chosen = coefficients[powers[0] : powers[0] + count * step : step]
-        numbers = [sympy.Float(float(c)) for c in reversed(chosen)]
-        yield Form(Series(X, Integer(powers[0]), Integer(step), *numbers), kind="series")
+        yield _series(powers[0], step, chosen, ())
+    for degree in (2, 3, 4, 5):
+        chosen = coefficients[powers[0] : powers[0] + (2 * degree + 1) * step : step]
+        with mpmath.workdps(60), contextlib.suppress(ZeroDivisionError):
+            yield _series(powers[0], step, *mpmath.pade(chosen, degree, degree))
+
+
+def _series(power: int, step: int, top: Sequence[Any], bottom: Sequence[Any]) -> Form:
+    """Return x^power times a polynomial in x^step or a quotient of two, the constants first."""
+    first, last = (
+        Series(X, Integer(start), Integer(step), *(sympy.Float(float(c)) for c in reversed(part)))
+        for start, part in ((power, top), (0, bottom))
+    )
+    return Form(first / last, kind="quotient of series") if bottom else Form(first, kind="series")

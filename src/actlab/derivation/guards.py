@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from actlab.derivation.program import Builder, Operand, Program
+from actlab.derivation.program import Builder, Operand, Program, Step
 
-_COMPARED = frozenset(("gt", "ge", "lt", "le"))
 _DTYPES = (torch.float64, torch.float32)
 _MODERATE = 30.0
 _BOUNDS = (1e18, 1e9)  # within them every power in use is a number, and beyond them hardly anything changes
@@ -109,37 +108,50 @@ class _Guarding:
         key = operand, side.input
         if key not in self._made:
             step = self.old.steps[operand - self.first]
-            if step.operation == "where":
-                self._made[key] = self._choice(step.operands, side)
+            if step.operation in ("above", "at_least"):
+                self._made[key] = self._choice(step, side)
+            elif step.operation == "between":
+                self._made[key] = self._between(step, side)
             else:
                 inner = [self._add(one, side) for one in step.operands]
                 self._made[key] = self.build(step.operation, *inner, coefficients=step.coefficients)
         return self._made[key]
 
-    def _choice(self, operands: tuple[Operand, ...], side: _Side) -> Operand:
-        condition, *ways = operands
-        made = self._add(condition, side)
-        holds = self._value(condition).expand_as(self.points)
+    def _choice(self, step: Step, side: _Side) -> Operand:
+        u, bound, *ways = step.operands
+        made = self._add(u, side), self._add(bound, side)
+        compare = torch.gt if step.operation == "above" else torch.ge
+        holds = compare(self._value(u), self._value(bound)).expand_as(self.points)
         inner = []
-        for way, taken in zip(ways, (side.taken & holds, side.taken & ~holds), strict=True):
+        for place, taken in enumerate((side.taken & holds, side.taken & ~holds)):
             own = side
-            if self._degree(way) > 1 and taken.any():
-                point = self._point(condition, taken, side)
-                both = (side.input, point) if way is ways[0] else (point, side.input)
-                own = _Side(self.build("where", made, *both), taken)
-            inner.append(self._add(way, own))
-        return self.build("where", made, *inner)
+            if self._degree(ways[place]) > 1 and taken.any():
+                both = [self._point(u, bound, taken, side)] * 2
+                both[place] = side.input
+                own = _Side(self.build(step.operation, *made, *both), taken)
+            inner.append(self._add(ways[place], own))
+        return self.build(step.operation, *made, *inner)
 
-    def _point(self, condition: Operand, taken: Tensor, side: _Side) -> Operand:
+    def _between(self, step: Step, side: _Side) -> Operand:
+        u, low, high, way = step.operands
+        made = [self._add(one, side) for one in (u, low, high)]
+        value = self._value(u)
+        holds = (value > self._value(low)) & (value < self._value(high))
+        taken = side.taken & holds.expand_as(self.points)
+        own = side
+        if self._degree(way) > 1 and taken.any():
+            point = self._point(u, low, taken, side)
+            below = self.build("at_least", made[0], made[2], point, side.input)
+            own = _Side(self.build("above", made[0], made[1], below, point), taken)
+        return self.build("between", *made, self._add(way, own))
+
+    def _point(self, u: Operand, bound: Operand, taken: Tensor, side: _Side) -> Operand:
         """Return a point of a side; one that is told by a parameter moves with it."""
         inside = self.points[taken]
         near = inside[inside.abs() <= _MODERATE]
         point = float((near if len(near) else inside).median())
-        relation = self.old.steps[condition - self.first] if type(condition) is int else None
-        if relation is not None and relation.operation in _COMPARED and relation.operands[0] == 0:
-            border = relation.operands[1]
-            if type(border) is int and self._degree(border) == 0:
-                return self.build("add", self._add(border, side), point - float(self._value(border)))
+        if u == 0 and type(bound) is int and self._degree(bound) == 0:
+            return self.build("add", self._add(bound, side), point - float(self._value(bound)))
         return point
 
     def _value(self, operand: Operand) -> Tensor:
@@ -167,8 +179,10 @@ class _Guarding:
                     found = degrees[1]
                 case "div":
                     found = degrees[0] + 2 * degrees[1]
-                case "where":
-                    found = max(degrees[1:])
+                case "above" | "at_least":
+                    found = max(degrees[2:])
+                case "between":
+                    found = degrees[3]
                 case _:
                     found = 2 * max(degrees)
             self._degrees[operand] = min(found, 2)

@@ -11,19 +11,16 @@ import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
 from actlab.derivation.program import Builder, Operand, Program
-from actlab.derivation.vocabulary import Known, Series, Size, Within
+from actlab.derivation.vocabulary import Known, Root, Series, Size, Within
 
 X = Symbol("x", real=True)
 _UNARY = {
     **{getattr(sympy, name): name for name in "exp log sinh cosh tanh sin cos tan atan erf erfc".split()},
     sympy.Abs: "abs",
 }
-_RELATIONS = {
-    sympy.StrictGreaterThan: "gt",
-    sympy.GreaterThan: "ge",
-    sympy.StrictLessThan: "lt",
-    sympy.LessThan: "le",
-}
+_CHOICES = {sympy.Gt: "above", sympy.Le: "above", sympy.Ge: "at_least", sympy.Lt: "at_least"}
+_BELOW = (sympy.Lt, sympy.Le)
+_MIRRORED = {sympy.Gt: sympy.Lt, sympy.Lt: sympy.Gt, sympy.Ge: sympy.Le, sympy.Le: sympy.Ge}
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,11 @@ class Lowering:
                 return self.build("div", 1.0, self.value(node.base**-node.exp))
             return self._power(node.base, node.exp)
         if isinstance(node, Within):
-            value, low, high = (self.value(argument) for argument in node.args)
-            return self.build("clamp", self.build.tensor(value), low, high)
+            inside, low, high = (self.value(argument) for argument in node.args)
+            return self.build.clamp(self.build.tensor(inside), low, high)
+        if isinstance(node, Root):
+            square, more = (self.value(argument) for argument in node.args)
+            return self.build("root", self.build.tensor(square), more)
         if isinstance(node, Series):
             return self._series(*node.args)
         if isinstance(node, Size):
@@ -95,7 +95,7 @@ class Lowering:
             *branches, (last, _) = node.args
             result = self.value(last)
             for value, condition in reversed(branches):
-                result = self.choice(self.condition(condition), self.value(value), result)
+                result = self.choice(condition, self.value(value), result)
             return result
         if isinstance(node, sympy.Min | sympy.Max):
             operation = "minimum" if isinstance(node, sympy.Min) else "maximum"
@@ -113,25 +113,24 @@ class Lowering:
             value if power == 0 else self.build("mul", value, self._integer_power(self.value(X), int(power)))
         )
 
-    def choice(self, condition: Operand, yes: Operand, no: Operand) -> Operand:
-        """Add a choice between two values."""
+    def choice(self, condition: Any, yes: Operand, no: Operand) -> Operand:
+        """Add a choice between two values by a condition."""
         if type(yes) is type(no) and yes == no:
             return yes
-        if not (self.build.follows_input(yes) or self.build.follows_input(no)):
-            no = self.build("spread", 0, no)
-        return self.build("where", condition, yes, no)
-
-    def condition(self, node: Any) -> Operand:
-        """Add a condition."""
-        if isinstance(node, sympy.And | sympy.Or):
-            first, *rest = (self.condition(argument) for argument in node.args)
-            for other in rest:
-                first = self.build("and" if isinstance(node, sympy.And) else "or", first, other)
-            return first
-        if isinstance(node, sympy.Not):
-            return self.build("not", self.condition(node.args[0]))
-        left, right = self.value(node.lhs), self.value(node.rhs)
-        return self.build(_RELATIONS[type(node)], self.build.tensor(left), right)
+        if isinstance(condition, sympy.Not):
+            return self.choice(condition.args[0], no, yes)
+        if isinstance(condition, sympy.And | sympy.Or):
+            every = isinstance(condition, sympy.And)
+            result = yes if every else no
+            for part in reversed(condition.args):
+                result = self.choice(part, result, no) if every else self.choice(part, yes, result)
+            return result
+        kind, left, right = type(condition), self.value(condition.lhs), self.value(condition.rhs)
+        if self.build.follows_input(right) and not self.build.follows_input(left):
+            kind, left, right = _MIRRORED[kind], right, left
+        if kind in _BELOW:
+            yes, no = no, yes
+        return self.build.choice(_CHOICES[kind], self.build.tensor(left), right, yes, no)
 
     def _sum(self, node: sympy.Add) -> Operand:
         plus: list[Expr] = []

@@ -73,6 +73,39 @@ def leaves(tree: Tree) -> Iterator[Leaf]:
         yield from leaves(tree.no)
 
 
+def ramp(tree: Tree, place: int = 0) -> tuple[Leaf, int, Any, Any] | None:
+    """Return a rising line that stops at one or two values, if a tree is one.
+
+    Args:
+        tree: The tree.
+        place: Its number.
+
+    Returns:
+        The piece of the line, its number, and the values below and above which it does not go.
+
+    Examples:
+        >>> ramp(pieces(sympy.Min(sympy.Max(X, 0), 6)))
+        (Leaf(expression=x), 3, 0, 6)
+    """
+    if isinstance(tree, Leaf):
+        slope = sympy.diff(tree.expression, X)
+        return (tree, place, -sympy.oo, sympy.oo) if slope.is_number and slope > 0 else None
+    found = _bound(tree.condition)
+    sides = ramp(tree.yes, 2 * place + 1), ramp(tree.no, 2 * place + 2)
+    if found is None or (sides[0] is None) == (sides[1] is None):
+        return None
+    above, border = found
+    rising, rest = (sides[0], tree.no) if sides[0] else (sides[1], tree.yes)
+    if not isinstance(rest, Leaf) or not rest.expression.is_number:
+        return None
+    line, own, low, high = rising  # type: ignore[misc]
+    stop = rest.expression
+    if line.expression.subs(X, border) != stop or not low < stop < high:
+        return None
+    on_right = above == (sides[0] is not None)
+    return (line, own, stop, high) if on_right else (line, own, low, stop)
+
+
 def mapped(tree: Tree, function: Any) -> Tree:
     """Return the tree with a function applied to every piece's expression."""
     if isinstance(tree, Leaf):

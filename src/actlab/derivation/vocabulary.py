@@ -58,6 +58,12 @@ class Sigmoid(Known):
         return Sigmoid(self.args[0]) * Sigmoid(-self.args[0])
 
 
+class NormalSigmoid(Known):
+    """The logistic sigmoid by torch's operation, which is 0 where it is no normal number."""
+
+    operation = "normal_sigmoid"
+
+
 class Log1p(Known):
     """log(1 + u)."""
 
@@ -115,13 +121,29 @@ class NormalCdf(Known):
 
     def fdiff(self, argindex: int = 1) -> Expr:
         """Return the derivative."""
-        return exp(-(self.args[0] ** 2) / 2) / sqrt(2 * pi)
+        return Bell(self.args[0]) / sqrt(2 * pi)
+
+
+class Bell(Known):
+    """exp(-u^2 / 2), which a kernel has in common with the normal distribution function."""
+
+    operation = "bell"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Return the derivative."""
+        return -self.args[0] * Bell(self.args[0])
 
 
 class Size(Known):
     """The absolute value, as the sides of a split see it."""
 
     operation = "abs"
+
+
+class Root(Function):
+    """The root of the square of the first argument plus the second, without overflow."""
+
+    nargs = 2
 
 
 class Within(Function):
@@ -142,6 +164,7 @@ _KNOWN = {sympy.tanh: Tanh, sympy.asinh: Asinh, sympy.acosh: Acosh, sympy.atanh:
 def recognised(expression: Expr) -> Expr:
     """Write an expression in functions that keep their digits, as far as they stand there openly."""
     known: dict[Expr, Expr] = {}
+    expression = expression.replace(lambda n: n.is_Mul and n.has(exp), _quotient)
 
     def rewrite(node: Expr) -> Expr:
         if node.is_Atom or node.is_number:
@@ -171,6 +194,21 @@ def _one(node: Expr) -> Expr:
             return Sigmoid(-base.args[1].args[0]) ** -node.exp
     if isinstance(node, Add):
         return _sum(node)
+    return node
+
+
+def _quotient(node: Expr) -> Expr:
+    """Return a quotient of exponentials that is a hyperbolic tangent as one."""
+    exponents = sorted((power.args[0] for power in node.atoms(exp)), key=sympy.default_sort_key)
+    first = -exponents[0] if exponents[0].could_extract_minus_sign() else exponents[0]
+    t = sympy.Symbol("t", positive=True)
+    for u in (first, first / 2):
+        if all((other / u).is_Integer for other in exponents):
+            written = node.replace(exp, lambda v, u=u: t ** (v / u))
+            if written.is_rational_function(t) and written.free_symbols == {t}:
+                for sign in (1, -1):
+                    if sympy.cancel(written - sign * (t**2 - 1) / (t**2 + 1)) == 0:
+                        return sign * Tanh(u)
     return node
 
 
@@ -218,7 +256,11 @@ def expanded(expression: Expr) -> Expr:
             node.args[0].is_polynomial() or node.args[0].has(log)
         )
 
-    opened = expression.replace(lambda n: isinstance(n, Log1p), lambda n: log(1 + n.args[0])).replace(
-        lambda n: isinstance(n, Expm1), lambda n: exp(n.args[0]) - 1
-    )
+    opened = expression
+    for kind, written in (
+        (Log1p, lambda u: log(1 + u)),
+        (Expm1, lambda u: exp(u) - 1),
+        (Bell, lambda u: exp(-(u**2) / 2)),
+    ):
+        opened = opened.replace(kind, written)
     return opened.replace(simple, plain)

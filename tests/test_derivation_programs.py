@@ -1,0 +1,202 @@
+"""What programs of formulas are made of: choices, clamps, whole operations of torch, steps that overwrite."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import actlab
+from actlab import _numerics as numerics
+from actlab.derivation import kernels
+from actlab.derivation.grammar import read as to_sympy
+from actlab.derivation.pieces import pieces, ramp
+from actlab.derivation.program import Program
+from actlab.derivation.vocabulary import Sigmoid, Tanh, recognised
+from tests.derivations import from_catalogue, made
+from tests.truth import bound, errors
+
+inf, nan = torch.inf, torch.nan
+BORDERS = [-inf, -3.0, -0.1, -1e-45, 0.0, 1e-45, 0.1, 3.0, inf]
+
+
+def lines(text, order=0, **parameters):
+    derived, _ = made(text, parameters)
+    return (derived.forward, derived.derivative)[order].lines()
+
+
+def calls(function, *args):
+    """The operations of torch that a call runs."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        function(*args)
+    return {event.key for event in profile.key_averages()}
+
+
+# -- choices ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("border", [0.0, -0.1, 0.1, 3.0])
+@pytest.mark.parametrize(("name", "compare"), [("above", torch.gt), ("at_least", torch.ge)])
+def test_a_choice_is_exact_at_its_border_and_beside_what_is_infinite(dtype, border, name, compare):
+    x = torch.tensor(BORDERS, dtype=dtype)
+    close = [torch.nextafter(x, torch.tensor(to, dtype=dtype)) for to in (-inf, inf)]
+    x = torch.cat([x, *close])
+    for yes, no in ((torch.exp(100 * x), -x), (x, 0.0), (2.0, x), (1.0, 0.25), (0.0, 0.0)):
+        sides = [side if isinstance(side, torch.Tensor) else torch.full_like(x, side) for side in (yes, no)]
+        found = getattr(kernels, name)(x, border, yes, no)
+        assert torch.equal(found, torch.where(compare(x, border), *sides))
+
+
+def test_an_interval_is_open():
+    x = torch.tensor(BORDERS)
+    assert kernels.between(x, -0.1, 3.0, 0.5).tolist() == [0, 0, 0, 0.5, 0.5, 0.5, 0.5, 0, 0]
+
+
+def test_autograd_goes_through_what_is_chosen():
+    x = torch.tensor([-2.0, 0.0, 2.0], requires_grad=True)
+    kernels.above(x, 0.0, x * x, torch.exp(x)).sum().backward()
+    assert x.grad.tolist() == pytest.approx([torch.e**-2, 1.0, 4.0])
+
+
+def test_a_program_asks_no_question_of_every_element():
+    """On a CPU torch.where is thirty times as dear as an addition."""
+    derived, _ = made("where(x > 1, x, where(x < -1, exp(x), x / 3))", {})
+    x = torch.linspace(-3, 3, 101)
+    for program in (derived.forward, derived.derivative, derived.second):
+        assert "aten::where" not in calls(program, x)
+
+
+# -- clamps ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("max(x, 0)", "return torch.clamp_min(x, 0.0)"),
+        ("min(max(x, 0), 6)", "return torch.clamp(x, 0.0, 6.0)"),
+        ("min(max(x + 3, 0), 6) / 6", "return torch.clamp(x * 0.16666666666666666 + 0.5, 0.0, 1.0)"),
+        ("clip(2*x, -1, 3)", "return torch.clamp(x * 2.0, (-1.0), 3.0)"),
+    ],
+)
+def test_a_line_that_stops_is_a_clamp(text, expected):
+    assert lines(text) == [expected]
+
+
+@pytest.mark.parametrize("text", ["min(-x, 0)", "where(x > 1, x, 0)", "max(x**2, 1)", "where(x < 0, x, 1)"])
+def test_what_jumps_or_falls_or_bends_is_none(text):
+    assert ramp(pieces(to_sympy(text))) is None
+
+
+def test_the_slope_between_two_kinks_is_one_step():
+    assert lines("clip(x, -1, 2)", 1) == ["return kernels.between(y, (-1.0), 2.0, 1.0)"]
+
+
+def test_one_form_serves_the_line():
+    assert lines("x * (1 + erf(x / sqrt(2))) / 2") == [
+        "v1 = torch.clamp_min(x, (-1e+18))",
+        "return kernels.normal_cdf(v1) * v1",
+    ]
+
+
+# -- what is recognised ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "parameters", "operation"),
+    [
+        ("max(x, 0)", {}, "aten::relu"),
+        ("where(x > t, x, v)", {"t": 0.5, "v": -2}, "aten::threshold"),
+        ("where(x > 0, x, 0.1*x)", {}, "aten::leaky_relu_"),
+        ("x * where(x <= 0, s, 1)", {"s": 0.75}, "aten::leaky_relu"),
+        ("clip(x, a, b)", {"a": -1, "b": 2}, "aten::hardtanh"),
+        ("x * where(abs(x) > c, 1, 0)", {"c": 0.5}, "aten::hardshrink"),
+        ("x - clip(x, -0.5, 0.5)", {}, "aten::softshrink"),
+        ("exp(x)", {}, "aten::exp"),
+    ],
+)
+def test_a_whole_operation_of_torch_is_found_by_its_pieces(text, parameters, operation):
+    activation = actlab.formula(text, parameters=parameters)
+    x = torch.linspace(-3, 3, 101, requires_grad=True)
+    assert operation in calls(activation, x)
+    y = activation(x)
+    assert torch.equal(y, activation.formulas.forward(x.detach(), *activation.defaults))
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    saved = y if activation.facts.saves == "output" else x
+    assert torch.equal(slope, activation.formulas.derivative(saved.detach(), *activation.defaults))
+
+
+def test_of_a_large_input_an_operation_keeps_what_the_formula_keeps():
+    made = [actlab.formula(text) for text in ("x - clip(x, -0.5, 0.5)", "max(x, 0)", "clip(x, -1, 2)")]
+    few, many = torch.randn(2**10), torch.randn(2**17)
+    assert {one.facts.saves for one in made} == {"output"}
+    shrink, relu, clip = made
+    assert "aten::softshrink" in calls(shrink, few)
+    assert "aten::softshrink" not in calls(shrink, many)  # which keeps its input
+    assert "aten::relu" in calls(relu, many)
+    assert "aten::hardtanh_" in calls(clip, many)
+
+
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        ("where(x >= 0, x, 0.1*x)", {}),  # whose slope at 0 is 1
+        ("max(x, 0)", {"at": {0: 0.5}}),
+        ("where(x > 0, x, 0.1*x + 1)", {}),
+        ("where(x > 0, x, a*x)", {"parameters": {"a": 0.1}, "trainable": ["a"]}),
+        ("clip(x, -1, 1) * 2", {}),
+    ],
+)
+def test_what_differs_in_a_bit_is_not_taken_for_it(text, how):
+    assert actlab.formula(text, **how).formulas.native is None
+
+
+def test_parameters_decide_at_every_call():
+    activation = actlab.formula("where(x > t, x, a*x)", parameters={"t": 0, "a": 0.1})
+    x = torch.tensor([-1.0, 0.5, 2.0])
+    assert activation(x).tolist() == pytest.approx([-0.1, 0.5, 2.0])
+    assert activation(x, 1.0, 0.5).tolist() == [-0.5, 0.25, 2.0]
+    assert activation.formulas.native(x, 1.0, 0.5) is None
+    assert activation.formulas.native(x, 0.0, -2.0).tolist() == [2.0, 0.5, 2.0]
+
+
+def test_quotients_of_exponentials_are_recognised():
+    x = to_sympy("x")
+    assert recognised(to_sympy("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
+    assert recognised(to_sympy("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
+    assert recognised(to_sympy("1 / (1 + exp(-x))")) == Sigmoid(x)
+    assert not recognised(to_sympy("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
+
+
+# -- how they run ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mish", "sinlu", "squareplus", "tanhshrink", "hardswish"])
+def test_steps_that_overwrite_give_the_same_bits(name):
+    derived, activation = from_catalogue(name)
+    for program in (derived.forward, derived.derivative, derived.second):
+        x = torch.linspace(-30, 30, 1001)
+        kept = x.clone()
+        values = activation.defaults
+        with torch.enable_grad():
+            alone = program(x, *values)
+        with torch.no_grad():
+            assert torch.equal(program(x, *values), alone)
+        assert torch.equal(x, kept)
+
+
+def test_a_value_used_twice_is_not_overwritten():
+    from actlab.derivation.program import Step
+
+    program = Program(("x",), (Step("exp", (0,)), Step("add", (1, 1.0)), Step("mul", (1, 2))))
+    with torch.no_grad():
+        assert program(torch.tensor([0.0])).tolist() == [2.0]
+
+
+def test_digits_are_counted_as_a_kernel_computes_too():
+    """x - tanh(x) by the kernel's tanh loses what torch's own keeps."""
+    _, activation = from_catalogue("tanhshrink")
+    with numerics.second_forms():
+        worst = errors(activation, torch.float32)
+    for order, found in worst.items():
+        assert found.error <= bound(order, torch.float32), f"{order}: {found}"
+    assert not numerics.compiled()
