@@ -176,7 +176,7 @@ def test_a_training_of_a_regression_has_no_accuracy(capsys):
 
 
 def test_a_training_that_diverges_is_reported(capsys):
-    assert main(["train", "--lr", "1e20", "--epochs", "3", "--out", "run", "--quiet"]) == 0
+    assert main(["train", "--lr", "1e20", "--epochs", "3", "--out", "run", "--quiet"]) == 1
     said = json.loads(report(capsys, "--json"))
     assert "diverged" in said["insights"][0]
 

@@ -317,7 +317,7 @@ def test_a_csv_file_with_a_number_to_be_predicted(tmp_path, capsys):
 
 
 def test_a_regression_that_diverges_says_so(capsys):
-    assert main(["train", "--data", "diabetes", "--epochs", "3", "--lr", "1e30"]) == 0
+    assert main(["train", "--data", "diabetes", "--epochs", "3", "--lr", "1e30"]) == 1
     assert capsys.readouterr().out.startswith("Training diverged at epoch 1 of 1: the training loss is ")
 
 
