@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -17,6 +18,7 @@ from actlab.cli.saying import DONE
 from actlab.cli.verbs import Verb
 
 _NOTES = (CatalogueWarning, FormulaWarning)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
 
 
@@ -41,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return _BROKEN_PIPE
     except OSError as error:
-        if error.filename is not None:  # of a file, which is said where it is written
+        if (
+            error.errno not in _NO_ROOM or error.filename is not None
+        ):  # of a file it is said where it is written
             raise
         _drop_output()
         return _complain(f"error: cannot write the output: {error.strerror}", _WRONG_USAGE)
