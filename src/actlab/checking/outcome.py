@@ -36,12 +36,6 @@ class NotApplicable(Outcome):
     status = NOT_APPLICABLE
 
 
-class CouldNotRun(Outcome):
-    """Something outside the target is missing."""
-
-    status = COULD_NOT_RUN
-
-
 @dataclass(frozen=True)
 class Row:
     """One capability: its name, ``pass``, ``fail``, ``unsupported``, ``not applicable`` or ``could not run``,
