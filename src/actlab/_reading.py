@@ -193,24 +193,22 @@ def _numeric(values: pd.Series[Any], what: str, name: str) -> Array:
     """Return a column in float64, where a missing value is NaN."""
     import pandas as pd
 
-    try:
-        numbers = pd.to_numeric(
-            values.astype(object) if values.dtype.kind not in "biuf" else values, errors="coerce"
-        )
-    except TypeError:  # a cell is a list or another object
-        numbers = pd.Series(np.nan, values.index)
+    numbers = values
+    if values.dtype.kind not in "biuf":
+        try:
+            numbers = pd.to_numeric(values.astype(object), errors="coerce")
+        except TypeError:  # a cell holds a list, for instance
+            numbers = pd.Series(np.nan, values.index)
     wrong = values.notna() & (numbers.isna() | (numbers.dtype.kind not in "biuf"))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         value = str(values.iloc[row])
+        found = f"{what} must be numeric, but holds {value!r} in row {row} (from 0)"
         right = "encode categories and dates as numbers, or leave the column out"
         if _SEPARATED.fullmatch(value):
-            right = (
-                f"write numbers as 1234.5: with a decimal point, without separators of thousands; {IN_PANDAS}"
-            )
-        raise UsageError(
-            f"{name}: {what} must be numeric, but holds {value!r} in row {row} (from 0); {right}"
-        )
+            how = "pandas.read_csv with decimal and thousands"
+            right = f"write numbers as 1234.5, or read the file by {how} and give load_data the DataFrame"
+        raise UsageError(f"{name}: {found}; {right}")
     return numbers.to_numpy(np.float64, na_value=np.nan)
 
 

@@ -212,9 +212,8 @@ def _kind(source: Source) -> str:
             return "DataFrame"
         if isinstance(source, tuple | list) and len(source) == 2:
             return "arrays"
-        found = f"a {type(source).__name__}" + f" of {len(source)}" * isinstance(source, tuple | list)
         right = "give a name, a file, a DataFrame and its target, or arrays as (X, y)"
-        raise UsageError(f"cannot load {found}; {right}")
+        raise UsageError(f"cannot load data of type {type(source).__name__}; {right}")
     name = str(source)
     suffix = Path(name.lower().removesuffix(".gz")).suffix
     if suffix in _ARGUMENTS or name in NAMES:
