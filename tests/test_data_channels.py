@@ -17,7 +17,7 @@ LABELS = np.array([0, 1, 0, 1, 1])
 
 
 def images(*shape: int, dtype: object = np.uint8) -> np.ndarray:
-    """Return five images of distinct values."""
+    """Return five images of shuffled values."""
     return np.random.default_rng(0).permutation(5 * int(np.prod(shape))).reshape(5, *shape).astype(dtype)
 
 
@@ -112,8 +112,10 @@ def test_load_data_standardises_the_scale_of_images_away(tmp_path, scale):
         lambda X: [torch.from_numpy(X), torch.from_numpy(LABELS)],
         lambda X: (torch.from_numpy(X.astype(np.float32)).requires_grad_(), LABELS.tolist()),
         lambda X: (np.asfortranarray(X), LABELS[:, None]),
+        lambda X: (X.tolist(), torch.from_numpy(LABELS)),
+        lambda X: (torch.from_numpy(X).bfloat16(), LABELS),
     ],
-    ids=["arrays", "tensors", "gradient and list", "fortran and column"],
+    ids=["arrays", "tensors", "gradient", "fortran and column", "lists", "bfloat16"],
 )
 def test_load_data_moves_the_channels_of_arrays_and_tensors(tmp_path, pair):
     X = images(6, 5, 3)

@@ -49,6 +49,7 @@ def assert_is_the_plain_table(data: Dataset) -> None:
         PLAIN.replace("\n", ",\n").encode(),  # a comma at the end of each line
         PLAIN.replace("\n", ";;\n").replace(",", ";").encode(),
         b"\n\n" + PLAIN.encode() + b"\n",
+        b"sep=;\r\n" + PLAIN.replace("\n", "\r\n").replace(",", ";").encode(),
         b'"width","height","kind"\n"1.5","20","rose"\n"-3.25","4","iris"\n"0","6","rose"\n',
         b'"wid;th, in ""cm""";height;kind\n1.5;20;rose\n-3.25;4;iris\n0;6;rose\n',
         b"wid;th,hei;ght,kind\n1.5,20,rose\n-3.25,4,iris\n0,6,rose\n",
@@ -135,7 +136,7 @@ ENCODE = "; encode categories and dates as numbers, or leave the column out$"
             "a,,kind\n1,2,x\n1,3,y\n",
             "flowers.csv: column 2 has no name in the header; name it, or leave it out$",
         ),
-        ("a,kind\n1,x,\n1,y,\n", "more fields than the header line; name every column, or remove separators"),
+        ("a,kind\n1,x,\n1,y,\n", "more fields than the header line, a, kind; name every column, or remove"),
         ("a b kind\n1 2 x\n", "one of a b kind; separate fields by commas, semicolons or tabs$"),
         ("a,kind\n1,x\n2,\n", r"'kind' is empty in 1 of 2 rows, the first is y\[1\]; fill it in or leave"),
         ("\n \n\t\n", "cannot read '.*flowers.csv' as CSV: it is empty"),
@@ -315,9 +316,19 @@ def test_load_data_takes_arrays_with_labels_of_text(labels):
     [
         ((FEATURES, [0, 1]), r"arrays: X has shape \(3, 2\) and y \(2,\); they must be .* with the same n"),
         ((FEATURES, [0, np.nan, 1]), "arrays: y holds nan; labels must be integers or strings"),
-        ((FEATURES, [0, None, 1]), "arrays: X has dtype float64 and y object"),
+        (
+            (FEATURES, [0, None, 1]),
+            r"arrays: y is a list that makes no array \(value 1 is missing\); give an",
+        ),
+        ((FEATURES, ["a", np.nan, "b"]), r"y is a list that makes no array \(value 1 is missing\)"),
+        (
+            (FEATURES, pd.Series(["a", "b", None])),
+            r"y is a Series that makes no array \(value 2 is missing\)",
+        ),
+        ((FEATURES, pd.Categorical([None, "b", "a"])), r"y is a Categorical .* \(value 0 is missing\)"),
+        ((np.ma.masked_less(FEATURES, 0), [0, 1, 0]), "X is a MaskedArray .* .some values are masked.; give"),
         ((FEATURES, [1, 1, 1]), "arrays: every label is 1; at least two classes are needed"),
-        (([[1, 2], [3]], [0, 1]), "arrays: X is a list that makes no array .*; give an array of numbers"),
+        (([[1, 2], [3]], [0, 1]), "arrays: X is a list that makes no array .*; give an array without"),
         ((FEATURES, [[0], [1, 2], 3]), "arrays: y is a list that makes no array"),
         ((FEATURES.astype(str), [0, 1, 0]), "arrays: X has dtype <U"),
         ((FEATURES,), "cannot load data of type tuple; give a name, a file, a DataFrame and its target, or"),

@@ -60,12 +60,14 @@ def read_csv(path: Path, target: str | None, regression: bool) -> tuple[Array, A
     """
     import pandas as pd
 
-    content = _utf8(path)
+    content = re.sub(rb"\Asep=.\r?\n", b"", _utf8(path))  # a line that Excel writes for itself
     separator, names = _header(path, content, target)
     frame = _parsed(path, content, sep=separator)
     if not isinstance(frame.index, pd.RangeIndex) or len(names) != len(frame.columns):
         right = "name every column, or remove separators at the ends of lines"
-        raise UsageError(f"{path.name}: the rows have more fields than the header line; {right}")
+        raise UsageError(
+            f"{path.name}: the rows have more fields than the header line, {_listed(names)}; {right}"
+        )
     numeric = [column for column in frame if regression or column != target]
     if any(_has_decimal_commas(frame[column]) for column in numeric):
         again = _parsed(path, content, sep=separator, decimal=",")
@@ -234,13 +236,29 @@ def from_arrays(X: Any, y: Any, regression: bool, name: str) -> tuple[Array, Arr
     arrays = []
     for letter, values in (("X", X), ("y", y)):
         try:
-            array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-            # The strings of pandas are objects.
-            arrays.append(np.array(array.tolist()) if letter == "y" and array.dtype.kind == "O" else array)
+            arrays.append(_array(values))
         except (TypeError, ValueError, RuntimeError) as error:
             wrong = f"{letter} is a {type(values).__name__} that makes no array ({_reason(error)})"
-            raise UsageError(f"{name}: {wrong}; give an array of numbers") from error
+            raise UsageError(f"{name}: {wrong}; give an array without missing values") from error
     return _checked(arrays[0], arrays[1], regression, name)
+
+
+def _array(values: Any) -> Array:
+    """Return an array, a tensor, or what makes an array; raise ValueError where it has gaps among text."""
+    import pandas as pd
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    array = np.asarray(values)
+    if np.ma.is_masked(values):
+        raise ValueError("some values are masked")
+    if array.dtype.kind == "O":  # as the strings of pandas are
+        array = np.array(array.tolist())
+    if array.dtype.kind in "OU" and (missing := pd.isna(np.asarray(values, object)).reshape(-1)).any():
+        raise ValueError(f"value {missing.argmax()} is missing")
+    return array
 
 
 def _checked(X: Array, y: Array, regression: bool, name: str) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""A name or a file becomes a :class:`Dataset`: standardised features, targets, a fingerprint."""
+"""Load names, files, DataFrames and arrays as a :class:`Dataset`: features, targets, a fingerprint."""
 
 from __future__ import annotations
 
