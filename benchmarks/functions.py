@@ -30,11 +30,11 @@ WHY = """\
 What is slower than its peer is so because the peer is not the same function. torch's `gelu` is 57 % off
 near -5.5, 0 below -6 and NaN at infinity; its `silu` is 0 below -88.7 where -2e-37 is right, and NaN at
 minus infinity, like `mish` and `hardswish`; its `tanhshrink` loses all digits near 0; its `hardsigmoid`
-cannot be differentiated twice. To be right takes more passes in eager mode: at 128x128 some microseconds
-each, and that is where the ratios above 1.5 come from. `actlab.fused()` and `torch.compile` make one pass
-of them. A node in Python costs 15 µs a call, forward and backward; small tensors are left to torch's own
-operations where these are exact. `silu` at 10⁷ pays about a fifth for its exact tail: torch's kernel is
-as fast as memory.
+cannot be differentiated twice. To be right takes more passes in eager mode, and most of the ratios above come
+from these: a pass costs some microseconds at 128x128, and a read and a write of the whole tensor at 10⁶ and
+10⁷. `actlab.fused()` and `torch.compile` make one pass of them. A node in Python costs 15 µs a call, forward
+and backward; small tensors are left to torch's own operations where these are exact. Fused, `silu` at 10⁷
+pays about a quarter for its exact tail: torch's kernel is as fast as memory.
 """.splitlines()
 VARIANTS = ("gelu(approximate='tanh')",)  # beside every activation at its defaults
 Function = Callable[[Tensor], Tensor]
@@ -152,6 +152,8 @@ def lines(rows: list[dict[str, Any]], device: str) -> list[str]:
     mean = math.exp(sum(map(math.log, best.values())) / len(best))
     over = [f"{n} {v:.2f}" for n, v in best.items() if v > 1.2]
     slow = [f"{n} {v:.2f}" for n, v in eager.items() if v > 1.5]
+    pairs = {r["name"]: [r[size]["eager"] / r[size]["peer"] for size in (10**6, 10**7)] for r in rows}
+    large = [f"{n} {a:.2f} and {b:.2f}" for n, (a, b) in pairs.items() if max(a, b) > 2]
     out = [
         "# Every activation, measured",
         "",
@@ -163,6 +165,7 @@ def lines(rows: list[dict[str, Any]], device: str) -> list[str]:
         "",
         f"- Better of eager and fused at 10⁷ elements: geometric mean **{mean:.2f}** of the peer.",
         f"- Above 1.2 there: {', '.join(over) or 'none'}.",
+        f"- Eager at 10⁶ and 10⁷ elements, either above 2: {', '.join(large) or 'none'}.",
         f"- Eager 128x128 above 1.5: {', '.join(slow) or 'none'}.",
         f"- Copying 10⁷ elements: {floors[10**7] / 2.5 * 1e3:.1f} ms.",
         "",

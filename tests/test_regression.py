@@ -118,7 +118,7 @@ def test_a_column_of_a_csv_file_is_the_target(tmp_path):
         (["5"], "every target is 5.0; at least two different numbers"),
         (["cheap", "2", "3"], "target column 'price' must be numeric, but holds 'cheap' in row 0 .from 0."),
         (["1", "2,5", "3"], "cannot read .*flowers.csv' as CSV"),
-        (["1", '"2,5"', "3"], "target column 'price' must be numeric, but holds '2,5' in row 1"),
+        (["1", '"2,500"', "3"], "target column 'price' must be numeric, but holds '2,500' in row 1"),
         (["1", "nan", "3"], "target column 'price' must be numeric, but holds 'nan' in row 1"),
         (["1", "", "3"], r"the target column 'price' is empty in 1 of 3 rows, the first is y\[1\]"),
         (["1", "1e999", "-inf"], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = inf"),
@@ -166,10 +166,6 @@ def test_one_row_is_nothing_to_predict(tmp_path):
 def test_a_target_beyond_float64_is_infinite(tmp_path):
     y = np.array([np.longdouble("1e4000"), 1, 2])
     refused(r"y\[0\] = inf", write_npz(tmp_path, X=THREE, y=y), regression=True)
-
-
-def test_a_column_of_labels_is_no_column_of_classes(tmp_path):
-    refused(r"must be \(n, d\) and \(n,\) with the same n", write_npz(tmp_path, X=THREE, y=[[0], [1], [0]]))
 
 
 @pytest.mark.parametrize("source", ["digits", "mnist", "fashion-mnist", "kmnist"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from actlab._errors import CatalogueWarning, FormulaWarning, UsageError
+from actlab._errors import CatalogueWarning, DataWarning, FormulaWarning, UsageError
 from actlab._version import __version__
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "CatalogueWarning",
     "CheckReport",
     "Comparison",
+    "DataWarning",
     "Dataset",
     "FleetSearchCV",
     "FormulaWarning",

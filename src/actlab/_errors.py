@@ -28,6 +28,10 @@ class CatalogueWarning(UserWarning):
     """Why an activation that another package offers is not in the catalogue."""
 
 
+class DataWarning(UserWarning):
+    """How data were read where they do not say it themselves, such as which axis holds the channels."""
+
+
 def in_lines(error: UsageError) -> str:
     """Return an error as it is printed: in one line, but for texts with carets below them, which keep theirs.
 

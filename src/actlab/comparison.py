@@ -249,7 +249,7 @@ def compare(
     """
     settings = TrainSettings(epochs, batch_size, lr, momentum, seed, device, num_units, precision)
     if not isinstance(data, Dataset | str | Path):
-        right = "a Dataset, or a name or file for load_data"
+        right = "a Dataset, or a name or file for load_data; make a Dataset of it by load_data"
         raise UsageError(f"data is a {type(data).__name__}; it must be {right}")
     dataset = data if isinstance(data, Dataset) else load_data(data)
     design: dict[str, Any] = {

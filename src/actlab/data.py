@@ -1,29 +1,38 @@
-"""A name or a file becomes a :class:`Dataset`: standardised features, targets, a fingerprint."""
+"""Load names, files, DataFrames and arrays as a :class:`Dataset`: features, targets, a fingerprint."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from actlab._errors import UsageError, did_you_mean
+from actlab._errors import DataWarning, UsageError, did_you_mean
 from actlab._reading import (
     IMAGES,
+    IN_PANDAS,
     Array,
     download,
+    from_arrays,
+    from_frame,
     read_csv,
     read_diabetes,
     read_digits,
     read_images,
     read_npz,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Source = str | os.PathLike[str] | pd.DataFrame | Sequence[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +47,11 @@ class Dataset:
         fingerprint: The first 16 hex digits of a SHA-256 over shape, dtype and bytes of X and y.
         classes: The original labels in sorted order; ``classes[y[i]]`` is the label of row i. A regression
             has none.
-        shape: The shape of a row before it was flattened: (channels, height, width) of images, else ().
+        shape: The shape of a sample before it was flattened: (channels, height, width) of images, else ().
+        channels: ``"first"`` to confirm a ``shape`` that looks like (height, width, channels).
+
+    Raises:
+        UsageError: X, y and ``shape`` do not fit together, or ``shape`` looks like (height, width, channels).
     """
 
     X: npt.NDArray[np.float32]
@@ -47,6 +60,23 @@ class Dataset:
     fingerprint: str
     classes: tuple[str | int, ...]
     shape: tuple[int, ...] = ()
+    channels: InitVar[str | None] = None
+
+    def __post_init__(self, channels: str | None) -> None:
+        found = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
+        if self.X.ndim != 2 or len(self.X) != len(self.y):
+            raise UsageError(f"{found}; Dataset takes (n, d) and the same n, load_data((X, y)) also images")
+        if channels not in (None, "first"):
+            raise UsageError(f"{self.name}: channels must be 'first' or None, got {channels!r}")
+        if self.shape and (len(self.shape) != 3 or math.prod(self.shape) != self.num_features):
+            right = f"(channels, height, width) with a product of {self.num_features}"
+            raise UsageError(f"{self.name}: shape is {self.shape}; it must be {right}")
+        if self.shape and channels is None and _channel_axes(self.shape) == ["last"]:
+            wrong = f"shape is {self.shape}, which looks like (height, width, channels)"
+            right = (
+                "load_data((X, y)) moves the channels to the front; if they are there, give channels='first'"
+            )
+            raise UsageError(f"{self.name}: {wrong}; {right}")
 
     @property
     def num_features(self) -> int:
@@ -70,104 +100,190 @@ class Dataset:
 
 _REGRESSION = "diabetes"
 NAMES = ("digits", *IMAGES, _REGRESSION)
+_ARGUMENTS = {  # of load_data, that are used with each kind of source
+    ".csv": ("target", "regression"),
+    ".npz": ("regression", "channels"),
+    "DataFrame": ("target", "regression"),
+    "arrays": ("regression", "channels"),
+    **dict.fromkeys(IMAGES, ("data_dir",)),
+    "digits": (),
+    _REGRESSION: ("regression",),
+}
+_CHANNELS = (1, 3, 4)  # grey, RGB and RGBA
 _BLOCK = 1 << 20  # elements a step: temporaries stay at a few MiB whatever the size of X
 
 
 def load_data(
-    source: str | Path,
+    source: Source,
     data_dir: str | Path | None = None,
     *,
     target: str | None = None,
     regression: bool = False,
+    channels: str | None = None,
 ) -> Dataset:
-    """Load a named dataset or a file, standardise its features and encode its labels.
+    """Load a named dataset, a file, a DataFrame or arrays, standardise the features and encode the labels.
 
     X is standardised by the mean and the standard deviation of the whole array (``ddof=1``, as
     ``torch.Tensor.std`` has it), in float64, and rounded once to float32; so are the targets of a regression.
     Labels become 0..k-1 in sorted order. Nothing is unpickled and nothing is evaluated.
 
     Args:
-        source: ``"digits"`` (8x8 images, comes with scikit-learn, works offline); ``"mnist"``,
-            ``"fashion-mnist"`` or ``"kmnist"`` (the 60,000 training images, 28x28); ``"diabetes"`` (a
-            regression, comes with scikit-learn); or a path ending in ``.npz`` (arrays X (n, ...) of numbers,
-            flattened to (n, d), and y (n,) of integers or strings, or y (n,) or (n, 1) of numbers to be
-            predicted; X (n, h, w) or (n, c, h, w) is images) or in ``.csv`` (a header line, then one row a
-            sample; an empty cell is a missing value).
+        source: One of
+
+            - ``"digits"`` (8x8 images, comes with scikit-learn, works offline); ``"mnist"``,
+              ``"fashion-mnist"`` or ``"kmnist"`` (the 60,000 training images, 28x28); ``"diabetes"`` (a
+              regression, comes with scikit-learn);
+            - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
+              (n, 1) of integers or strings, or of numbers to be predicted. X (n, h, w), (n, c, h, w) or
+              (n, h, w, c) is images;
+            - ``(X, y)``: arrays, CPU or GPU tensors or lists with the same contents;
+            - a path ending in ``.csv``: a header line, then one line a sample. Commas, semicolons, tabs or
+              ``|`` separate the fields; an empty cell is a missing value;
+            - a pandas DataFrame, with the same contents. Its index is not a feature.
+
+            Files may be compressed by gzip.
         data_dir: For the 28x28 images: the folder with ``train-images-idx3-ubyte`` and
             ``train-labels-idx1-ubyte``, plain or ``.gz``, or the root folder of torchvision's layout.
             Without it they are downloaded from openml.org once, to scikit-learn's cache.
-        target: For ``.csv``: the column to be predicted. Every other column is a feature and must be numeric.
-        regression: For a file: whether the target is a number to be predicted, not a class.
+        target: For ``.csv`` and a DataFrame: the column to be predicted. Every other column is a feature and
+            must be numeric.
+        regression: For files and data in memory: whether the target is a number to be predicted, not a class.
+        channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
+            are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
+            neither has.
 
     Returns:
-        The :class:`Dataset`.
+        The :class:`Dataset`. The channels of its images come first.
 
     Raises:
         UsageError: The name is unknown, an argument does not apply to it, a file is missing, broken or of
-            the wrong kind, the download failed, X is constant or not finite, y has fewer than two classes, or
-            the targets of a regression are constant, not finite or no numbers.
+            the wrong kind, the download failed, X is constant or not finite, y has fewer than two classes,
+            the targets of a regression are constant, not finite or no numbers, or both the first and the last
+            axis of images can be the channels.
+
+    Warns:
+        DataWarning: The last axis of images was taken as the channels, or commas as decimal points.
 
     Examples:
         >>> load_data("digits")
         Dataset('digits', X=float32(1797, 64), num_classes=10, fingerprint='522bf7a8f6d541ce')
         >>> load_data("diabetes").y.shape
         (442, 1)
+        >>> load_data((np.eye(6).reshape(6, 2, 3), ["a", "b"] * 3)).shape
+        (1, 2, 3)
     """
-    name, path = str(source), Path(source)
-    suffix = path.suffix.lower()
-    _check_arguments(name, suffix, data_dir, target, regression)
-    if suffix == ".csv":
-        return _dataset(*read_csv(path, target, regression), name=path.name, regression=regression)
-    if suffix == ".npz":
-        return _dataset(*read_npz(path, regression), name=path.name, regression=regression)
-    if name == _REGRESSION:
-        return _dataset(*read_diabetes(), name=name, regression=True)
-    if name == "digits":
-        return _dataset(*read_digits(), name=name)
-    return _dataset(*(download(name) if data_dir is None else read_images(name, Path(data_dir))), name=name)
+    given: Any = source
+    kind, columns = _kind(given), None
+    name = str(given) if isinstance(given, str | os.PathLike) else kind
+    _check_arguments(kind, name, data_dir, target, regression, channels)
+    if kind in (".csv", ".npz"):
+        if not os.path.isfile(path := Path(given)):
+            raise UsageError(f"no such file: {name!r}")
+        name = path.name
+        if kind == ".npz":
+            X, y = read_npz(path, regression)
+        else:
+            X, y, columns = read_csv(path, target, regression)
+    elif kind == "DataFrame":
+        X, y, columns = from_frame(given, target, regression, name)
+    elif kind == "arrays":
+        X, y = from_arrays(given[0], given[1], regression, name)
+    elif kind == _REGRESSION:
+        X, y = read_diabetes()
+    elif kind == "digits":
+        X, y = read_digits()
+    else:
+        X, y = download(name) if data_dir is None else read_images(name, Path(data_dir))
+    X = _channels_first(X, channels, name)
+    return _dataset(X, y, columns, name=name, regression=regression or kind == _REGRESSION)
 
 
-def arguments_of(source: str) -> tuple[str, ...]:
+def arguments_of(source: Source) -> tuple[str, ...]:
     """Return the arguments of :func:`load_data` that are used with a source."""
-    suffix = Path(source).suffix.lower()
-    if suffix in (".csv", ".npz"):
-        return ("target", "regression") if suffix == ".csv" else ("regression",)
-    return ("data_dir",) if source in IMAGES else ()
+    return _ARGUMENTS[_kind(source)]
+
+
+def _kind(source: Source) -> str:
+    """Return what a source is, as a key of ``_ARGUMENTS``."""
+    if not isinstance(source, str | os.PathLike):
+        import pandas as pd
+
+        if isinstance(source, pd.DataFrame):
+            return "DataFrame"
+        if isinstance(source, tuple | list) and len(source) == 2:
+            return "arrays"
+        right = "give a name, a file, a DataFrame and its target, or arrays as (X, y)"
+        raise UsageError(f"cannot load data of type {type(source).__name__}; {right}")
+    name = str(source)
+    suffix = Path(name.lower().removesuffix(".gz")).suffix
+    if suffix in _ARGUMENTS or name in NAMES:
+        return suffix or name
+    if os.path.isfile(name):
+        raise UsageError(f"cannot load {name!r}; give a file ending in .npz or .csv, or {IN_PANDAS}")
+    right = f"give one of {', '.join(NAMES)}, or a path ending in .npz or .csv"
+    raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {right}")
 
 
 def _check_arguments(
-    name: str, suffix: str, data_dir: str | Path | None, target: str | None, regression: bool
+    kind: str,
+    name: str,
+    data_dir: str | Path | None,
+    target: str | None,
+    regression: bool,
+    channels: str | None,
 ) -> None:
-    is_file = suffix in (".npz", ".csv")
-    if not is_file and name not in NAMES:
-        right = f"give one of {', '.join(NAMES)}, or a path ending in .npz or .csv"
-        raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {right}")
-    if data_dir is not None and name not in IMAGES:
-        raise UsageError(f"data_dir {str(data_dir)!r} is not used with {name!r}: leave it out")
-    if target is not None and suffix != ".csv":
-        raise UsageError(f"target {target!r} is not used with {name!r}, only with a .csv file: leave it out")
-    if regression and not is_file and name != _REGRESSION:
-        raise UsageError(f"regression is not used with {name!r}, whose targets are classes: leave it out")
-    if is_file and not os.path.isfile(name):
-        raise UsageError(f"no such file: {name!r}")
+    if channels not in (None, "first", "last"):
+        raise UsageError(f"channels must be 'first' or 'last', got {channels!r}")
+    given = {"data_dir": data_dir, "target": target, "regression": regression or None, "channels": channels}
+    why = {"target": ", only with a .csv file or a DataFrame", "regression": ", whose targets are classes"}
+    for argument, value in given.items():
+        if value is not None and argument not in _ARGUMENTS[kind]:
+            said = argument if value is True else f"{argument} {str(value)!r}"
+            raise UsageError(f"{said} is not used with {name!r}{why.get(argument, '')}: leave it out")
+
+
+def _channel_axes(shape: Sequence[int]) -> list[str]:
+    """Return which axes of an image can be its channels, by their length."""
+    return [axis for axis, length in (("first", shape[0]), ("last", shape[-1])) if length in _CHANNELS]
+
+
+def _channels_first(X: Array, channels: str | None, name: str) -> Array:
+    """Return images (n, h, w, c) as (n, c, h, w), and anything else as it is."""
+    found = f"{name}: X has shape {X.shape}"
+    if X.ndim != 4:
+        if channels is not None:
+            either = f"not (n, c, h, w) or (n, h, w, c); channels {channels!r}"
+            raise UsageError(f"{found}, {either} is not used with it: leave it out")
+        return X
+    axes = [channels] if channels else _channel_axes(X.shape[1:])
+    if len(axes) > 1:
+        right = "give channels='first' or 'last' to load_data (--channels first, --channels last)"
+        raise UsageError(f"{found}; the channels can be its first or its last axis; {right}")
+    if axes != ["last"]:
+        return X
+    if channels is None:
+        taken = "its last axis was taken as the channels and moved to the front"
+        right = "if its first axis is the channels, give channels='first' (--channels first)"
+        warnings.warn(f"{found}; {taken}; {right}", DataWarning, stacklevel=3)
+    return np.moveaxis(X, 3, 1)
 
 
 def _dataset(
     X: Array, y: Array, columns: Sequence[str] | None = None, *, name: str, regression: bool = False
 ) -> Dataset:
     """Check X (n, ...) and y (n,), and make them a Dataset; ``columns`` names the features in errors."""
-    if regression and y.shape[1:] == (1,):
+    if y.shape[1:] == (1,):
         y = y[:, 0]
     if y.ndim != 1 or X.ndim < 2 or len(X) != len(y):
         found = f"X has shape {X.shape} and y {y.shape}"
-        either = "(n,) or (n, 1)" if regression else "(n,)"
-        raise UsageError(f"{name}: {found}; they must be (n, d) and {either} with the same n")
+        labels = "; turn one-hot labels into numbers by y.argmax(1)" if y.ndim == 2 and not regression else ""
+        raise UsageError(f"{name}: {found}; they must be (n, d) and (n,) or (n, 1) with the same n{labels}")
     if X.size == 0:
         raise UsageError(f"{name}: X has shape {X.shape}; at least one row and one feature are needed")
     targets, classes = (_numbers(y, name), ()) if regression else _encode(y, name)
     shape = {3: (1, *X.shape[1:]), 4: X.shape[1:]}.get(X.ndim, ())
     X = _standardise(X.reshape(len(X), -1), columns, name)
-    return Dataset(X, targets, name, fingerprint_of(X, targets), classes, shape)
+    return Dataset(X, targets, name, fingerprint_of(X, targets), classes, shape, channels="first")
 
 
 def fingerprint_of(X: Array, y: Array) -> str:
@@ -260,5 +376,8 @@ def _refuse_not_finite(X: Array, columns: Sequence[str] | None, name: str) -> No
     if (bad := ~np.isfinite(X)).any():
         row, column = divmod(int(bad.argmax()), X.shape[1])
         count = f"{bad.sum()} of {X.size} values of X are missing, NaN or infinite"
-        where = f"X[{row}, {column}] = {X[row, column]}{f' (column {columns[column]!r})' if columns else ''}"
-        raise UsageError(f"{name}: {count}, the first is {where}")
+        where = f"X[{row}, {column}] = {X[row, column]}"
+        if columns:
+            where += f" (column {columns[column]!r}{', which has no number' * bool(bad[:, column].all())})"
+        right = f"fill them in, or leave out such samples{' or columns' * bool(columns)}"
+        raise UsageError(f"{name}: {count}, the first is {where}; {right}")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from actlab._errors import UsageError
 from actlab._spec import get
 
 ActivationLike = str | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
@@ -78,7 +79,7 @@ class ConvNet(nn.Module):
 
     Raises:
         ValueError: A size is too small, or the image does not have ``num_features`` numbers.
-        UsageError: The spec names nothing.
+        UsageError: The spec names nothing; of ``forward``: ``x`` are images of another shape.
 
     Examples:
         >>> import torch
@@ -110,6 +111,10 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, num_classes) of ``x`` (n, num_features) or (n, \\*image_shape)."""
+        # torch.fx, by which a fleet finds the layers, traces a proxy that has no shape.
+        if isinstance(x, Tensor) and x.ndim == 4 and tuple(x.shape[1:]) != self.image_shape:
+            takes = f"this net takes (channels, height, width) = {self.image_shape}"
+            raise UsageError(f"images have shape {tuple(x.shape[1:])}; {takes}")
         hidden = torch.unflatten(x.flatten(1), 1, self.image_shape)
         hidden = self.activation1(self.conv1(hidden))
         hidden = self.activation2(self.conv2(hidden))

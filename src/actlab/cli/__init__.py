@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from actlab._errors import CatalogueWarning, FormulaWarning, UsageError, in_lines
+from actlab._errors import CatalogueWarning, DataWarning, FormulaWarning, UsageError, in_lines
 from actlab.cli.arguments import parser
 from actlab.cli.saying import DONE
 from actlab.cli.verbs import Verb
 
-_NOTES = (CatalogueWarning, FormulaWarning)
+_NOTES = (CatalogueWarning, DataWarning, FormulaWarning)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
 
@@ -76,7 +76,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _warn(usual: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any) -> None:
-    """Say in a line what has to be known of a formula or the catalogue; any other warning as usual."""
+    """Print a warning about data, a formula or the catalogue in one line; any other warning as usual."""
     if issubclass(category, _NOTES):
         _complain(f"note: {message}", 0)
     else:

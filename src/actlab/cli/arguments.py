@@ -200,6 +200,8 @@ def _add_common(parser: _Parser, *, out: str) -> None:
     add("--data-dir", metavar="DIR", help="where the dataset's files are; downloaded when left out")
     add("--target", metavar="COLUMN", help="the column of a .csv file to be predicted")
     add("--regression", action="store_true", help="the target is a number to be predicted, not a class")
+    axis = "where the images of an .npz file have their channels (default: the axis of length 1, 3 or 4)"
+    add("--channels", choices=("first", "last"), help=axis)
     add("--epochs", type=int, default=25, metavar="N", help="passes over the training rows")
     add("--batch-size", type=int, default=128, metavar="N", help="rows in a step")
     add("--lr", type=float, default=0.01, metavar="X", help="learning rate")

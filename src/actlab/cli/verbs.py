@@ -220,7 +220,10 @@ def settings_of(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
 
 
 def dataset_of(
-    arguments: argparse.Namespace, source: str, *, only: Sequence[str] = ("data_dir", "target", "regression")
+    arguments: argparse.Namespace,
+    source: str,
+    *,
+    only: Sequence[str] = ("data_dir", "target", "regression", "channels"),
 ) -> Dataset:
     """Load a dataset as ``train`` and ``compare`` are told it, with those options ``only``."""
     from actlab.data import load_data

@@ -1,0 +1,164 @@
+"""The data options of ``actlab train`` and ``actlab compare``: channels, CSV dialects, mistakes in files."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from actlab.cli import main
+from tests.commands import actlab, elsewhere, names, refused
+
+__all__ = ["elsewhere"]
+
+SHORT = ["--epochs", "1", "--out", "run"]
+LABELS = np.arange(60) % 3
+
+
+def save_images(path, *shape):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (60, *shape), np.uint8)
+    np.savez(path, X=X, y=LABELS)
+    return X
+
+
+def fingerprint(capsys, *arguments):
+    assert main(["train", *arguments, *SHORT, "--json"]) == 0
+    out, err = capsys.readouterr()
+    return json.loads(out)["fingerprint"], err
+
+
+def test_compare_moves_channels_to_the_front_and_notes_it_once(capsys):
+    X = save_images("last.npz", 8, 6, 3)
+    np.savez("first.npz", X=np.moveaxis(X, 3, 1), y=LABELS)
+    call = ["compare", "relu", "tanh", "--module", "actlab.nets:ConvNet", "--folds", "2", "--json", *SHORT]
+    done = actlab(*call, "--data", "last.npz")
+    assert done.returncode == 0
+    assert [line for line in done.stderr.splitlines() if "note" in line] == [
+        "actlab: note: last.npz: X has shape (60, 8, 6, 3); its last axis was taken as the channels and "
+        "moved to the front; if its first axis is the channels, give channels='first' (--channels first)"
+    ]
+    assert main([*call, "--data", "first.npz"]) == 0
+    out, err = capsys.readouterr()
+    assert "note" not in err
+    last, first = json.loads(done.stdout), json.loads(out)
+    assert last["fingerprint"] == first["fingerprint"]
+    assert [row["mean"] for row in last["ranking"]] == [row["mean"] for row in first["ranking"]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"), [((4, 6, 3), "last"), ((3, 6, 4), "first"), ((1, 5, 1), "last")]
+)
+def test_train_with_channels_reads_ambiguous_images(tmp_path, capsys, shape, channels):
+    X = save_images("images.npz", *shape)
+    first = X if channels == "first" else np.moveaxis(X, 3, 1)
+    np.savez("flat.npz", X=first.reshape(60, -1), y=LABELS)
+    expected, _ = fingerprint(capsys, "--data", "flat.npz")
+    found, err = fingerprint(capsys, "--data", "images.npz", "--channels", channels)
+    assert found == expected
+    assert "note" not in err
+    assert f"--data images.npz --channels {channels} --epochs 1" in (tmp_path / "run/report.html").read_text()
+
+
+@pytest.mark.parametrize("verb", ["train", "compare"])
+def test_ambiguous_images_exit_with_2_and_name_the_option(tmp_path, capsys, verb):
+    save_images("images.npz", 4, 6, 3)
+    said = refused(capsys, verb, *["relu"] * (verb == "compare"), "--data", "images.npz", *SHORT)
+    assert said == (
+        "actlab: error: images.npz: X has shape (60, 4, 6, 3); the channels can be its first or its last "
+        "axis; give channels='first' or 'last' to load_data (--channels first, --channels last)\n"
+    )
+    assert names(tmp_path) == ["images.npz"]
+
+
+def test_compare_uses_channels_only_for_the_datasets_that_have_them(capsys):
+    save_images("images.npz", 4, 6, 3)
+    call = [
+        "compare",
+        "relu",
+        "tanh",
+        "--data",
+        "images.npz",
+        "--data",
+        "digits",
+        "--channels",
+        "last",
+        *SHORT,
+    ]
+    assert main([*call, "--folds", "2", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["datasets"]) == ["images.npz", "digits"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--channels", "middle"], "argument --channels: invalid choice: 'middle' (choose from"),
+        (["--channels", "last"], "channels 'last' is not used with 'digits': leave it out"),
+        (
+            ["--data", "grey.npz", "--channels", "last"],
+            "grey.npz: X has shape (60, 5, 4), not (n, c, h, w) or",
+        ),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "compare"])
+def test_channels_that_do_not_apply_exit_with_2(capsys, verb, arguments, message):
+    save_images("grey.npz", 5, 4)
+    assert message in refused(capsys, verb, *["relu"] * (verb == "compare"), *arguments, *SHORT)
+
+
+def test_train_reads_a_csv_file_of_a_european_spreadsheet(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    lines = [f"{a:.3f};{b:.2f};{'xyz'[i % 3]}" for i, (a, b) in enumerate(rng.normal(size=(60, 2)))]
+    english = "\n".join(["a;b;kind", *lines])
+    (tmp_path / "english.csv").write_text(english.replace(";", ","))
+    (tmp_path / "german.csv").write_bytes(english.replace(".", ",").encode("utf-16"))
+    found, err = fingerprint(capsys, "--data", "german.csv", "--target", "kind")
+    assert "actlab: note: german.csv: commas in numbers were read as decimal points\n" in err
+    assert found == fingerprint(capsys, "--data", "english.csv", "--target", "kind")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "cannot read 'a.csv' as CSV: it is empty"),
+        (
+            "a.csv",
+            b"PK\x03\x04" + bytes(40),
+            "'a.csv' is an Excel workbook or another zip archive, not CSV text",
+        ),
+        (
+            "a.csv",
+            "kind,größe\nx,1\n".encode("latin-1"),
+            "byte 0xf6 at position 7 is not UTF-8; save it in UTF-8",
+        ),
+        ("a.csv", b"kind,a,a\nx,1,2\n", "a.csv: several columns have the name 'a'"),
+        ("a.csv", gzip.compress(b"kind;day\nx;1.5.2024\n"), "but holds '1.5.2024' in row 0 (from 0); encode"),
+        ("a.npz", b"PK\x03\x04" + bytes(40), "cannot read arrays X and y from 'a.npz': "),
+        (
+            "a.npz",
+            gzip.compress(b"none"),
+            "cannot read arrays X and y from 'a.npz': File is not a zip file; save",
+        ),
+        (
+            "a.parquet",
+            b"PAR1",
+            "cannot load 'a.parquet'; give a file ending in .npz or .csv, or read it with",
+        ),
+    ],
+)
+def test_files_that_cannot_be_read_exit_with_2(tmp_path, capsys, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    target = ["--target", "kind"] * name.endswith(".csv")
+    assert message in refused(capsys, "train", "--data", name, *target, *SHORT)
+    assert names(tmp_path) == [name]
+
+
+def test_a_broken_csv_file_leaves_no_traceback(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'kind,size\nx,"1,234"\ny,5\n')
+    done = actlab("compare", "relu", "tanh", "--data", "a.csv", "--target", "kind", *SHORT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "actlab: error: a.csv: feature column 'size' must be numeric, but holds '1,234' in row 0 (from 0); "
+        "write numbers as 1234.5, or read the file by pandas.read_csv with decimal and thousands and give "
+        "load_data the DataFrame\n"
+    )
