@@ -56,7 +56,7 @@ def results(contest: Contest) -> pd.DataFrame:
         if not one.result.failure:
             seeds.setdefault((one.training.activation, one.training.seed), []).append(one)
     chance = {
-        seed: contest.scoring.chance([(one.training, one.result) for one in runs])
+        seed: contest.scoring.chance([(one.training, one.result, one.score) for one in runs])
         for seed, runs in seeds.items()
     }
     found = pd.DataFrame(
