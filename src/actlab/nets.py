@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from actlab._lazy import copied
 from actlab._spec import get
 
 ActivationLike = str | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
@@ -153,7 +153,7 @@ def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
         return fresh(activation())
     if not isinstance(activation, str | nn.Module):
         return activation
-    module = copy.deepcopy(get(activation))
+    module = copied(get(activation))
     for part in module.modules():
         if callable(reset := getattr(part, "reset_parameters", None)):
             reset()
