@@ -92,7 +92,7 @@ def skorch_net(module, **options):
     "module",
     [Lazy, Lazy(), LazyTaking, LazyCalling, LazyConv, LazyConv(), lambda: Lazy(),
      skorch_net(Lazy), skorch_net(LazyTaking), skorch_net(LazyConv())],
-    ids="class instance taking calling conv conv-instance function skorch skorch-taking skorch-instance".split(),
+    ids="class instance taking calling conv conv-inst function skorch skorch-taking skorch-inst".split(),
 )  # fmt: skip
 def test_compare_trains_lazy_layers_from_the_same_weights(dataset, module):
     experiment = Experiment(dataset, TrainSettings(**SHORT), 3, module=module)

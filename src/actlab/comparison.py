@@ -209,8 +209,9 @@ def compare(
         tune: Values to choose from, such as ``{"lr": [0.003, 0.01, 0.03]}``: every run is trained with each,
             and that which is best on the rows held back, which are training rows, is scored.
         module: The net: a module, its class, what makes it, ``"package.module:Net"``, or a skorch net, whose
-            own epochs, batch size, learning rate and so on are then used. One that takes an ``activation``
-            gets it; in any other it is put in by :func:`actlab.swap`.
+            own epochs, batch size, learning rate and so on are then used. One that takes an ``activation``,
+            ``act_layer`` or the like gets a module, or a class if it calls its argument; in any other the
+            activation is put in by :func:`actlab.swap`. Lazy layers are initialized with two samples.
         replace: Which activation of the module is replaced, as :func:`actlab.swap` names it; the only kind
             that it has when left out.
         scoring: A scorer of scikit-learn or its name; accuracy, or R^2 of a regression, when left out.
