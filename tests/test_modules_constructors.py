@@ -203,6 +203,14 @@ def test_compare_refuses_arguments_that_a_skorch_net_s_module_does_not_take(data
         compare(["relu"], dataset, module=skorch_net(ActLayer, module__widht=3))
 
 
+def test_compare_refuses_to_tune_the_argument_that_takes_the_activation(dataset):
+    net = skorch_net(ActLayer, module__act_layer=nn.ReLU)
+    with pytest.raises(
+        UsageError, match="tune has 'module__act_layer', but activations are what is compared"
+    ):
+        compare(["relu"], dataset, module=net, tune={"module__act_layer": [nn.ReLU, nn.ELU]})
+
+
 def test_compare_says_why_an_argument_takes_no_activation(dataset):
     class Bare(nn.Module):
         def __init__(self, activation="none"):

@@ -18,7 +18,7 @@ from torch import nn
 
 from actlab._errors import UsageError, did_you_mean
 from actlab._memory import kept_for_backward
-from actlab._modules import ModuleLike, Replaced, own_net, own_skorch_net
+from actlab._modules import ModuleLike, Replaced, Way, own_net, own_skorch_net
 from actlab.data import Dataset
 from actlab.fleet.inside import epochs_to_look
 from actlab.fleet.run import SPLIT, Rows, Run, stream
@@ -196,8 +196,12 @@ class Experiment:
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
     """Return the values that are tried, without any that is there twice."""
     known = net.get_params()
+    taking = {
+        "activation",
+        *(way.parameter for way in getattr(net.module, "args", ()) if isinstance(way, Way)),
+    }
     for name, values in (tune or {}).items():
-        if name.startswith("module__activation"):
+        if name.removeprefix("module__").partition("__")[0] in taking:
             raise UsageError(f"tune has {name!r}, but activations are what is compared: name them instead")
         if name not in known:
             hint = did_you_mean(name, known) or "; it takes 'lr', for example"
