@@ -388,3 +388,8 @@ def test_cliques_are_the_largest_sets_that_are_not_told_apart(scores):
     largest = [some for some in sets if not any(some < other for other in sets)]
     assert sorted(map(sorted, largest)) == sorted(map(sorted, found.cliques))
     assert all(clique == sorted(clique, key=names.index) for clique in found.cliques)
+
+
+def test_sentences_name_no_best_where_every_activation_failed():
+    found = over_datasets(pd.DataFrame({"a": [math.nan] * 3, "b": [math.nan] * 3}, index=list("xyz")))
+    assert found.sentences() == ["No activation has a score: all 2 failed on all 3 datasets."]

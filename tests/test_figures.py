@@ -210,6 +210,28 @@ def test_differences_to_the_first_stand_in_the_order_of_the_ranking(ax):
     assert ax.get_xlabel() == "difference of accuracy to relu, in points"
 
 
+def ranked(ranks, **changed):
+    """Return the made-up comparison with other ranks."""
+    whole = comparison(**changed)
+    ranking = whole.ranking.assign(rank=pd.array(ranks, "Int64"), status="chance level in 12 of 12 runs")
+    return dataclasses.replace(whole, ranking=ranking)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "label"),
+    [
+        ([pd.NA, pd.NA, pd.NA], "the reference"),
+        ([1, 1, 3], "tied for first"),
+        ([1, pd.NA, pd.NA], "the first"),
+        ([2, pd.NA, pd.NA], "the reference"),
+    ],
+)
+def test_plot_comparison_labels_an_activation_as_first_only_if_it_has_rank_1(ax, ranks, label):
+    plot_comparison(ranked(ranks), ax)
+    assert ax.texts[0].get_text() == label
+    assert ax.get_xlabel() == "difference of accuracy to relu, in points"
+
+
 def test_a_difference_that_leaves_no_room_is_a_triangle_at_the_edge(ax):
     whole = comparison()
     verdicts = whole.verdicts.copy()

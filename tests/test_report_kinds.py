@@ -91,6 +91,12 @@ def test_what_failed_so_far_is_said():
     assert said[1:] == ["Highest mean r2 so far: a, 0.5000.", "b: diverged in 1 of 2 runs."]
 
 
+def test_unfinished_sentences_name_no_highest_mean_of_one_activation():
+    frame = pd.DataFrame({"activation": ["a"], "mean": [0.5], "status": [""]})
+    said = unfinished_sentences({"done": 1, "planned": 3}, frame, "accuracy")
+    assert said[1:] == ["Mean accuracy so far: a, 0.5000."]
+
+
 # -- repeat it ------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import math
 import os
 import re
 import sys
@@ -168,6 +169,32 @@ def test_without_a_history_or_anything_about_it_the_rest_is_there():
     said = text(render(comparison(history=pd.DataFrame(), about={})))
     assert "There are no learning curves: there is no history." in said
     assert "Highest mean: relu." in said
+
+
+def test_render_names_no_first_activation_without_a_rank():
+    whole = comparison()
+    status = "chance level in 12 of 12 runs"
+    frame = whole.ranking.assign(rank=pd.array([pd.NA] * 3, "Int64"), status=status)
+    said = text(render(comparison(ranking=frame)))
+    assert "No activation has a rank." in said
+    assert "difference to relu, in points" in said
+    assert "– the reference" in said
+    assert "◆" not in said
+    assert "the first" not in said
+    tied = text(render(comparison(ranking=whole.ranking.assign(rank=pd.array([1, 1, 3], "Int64")))))
+    assert "tied for first" in tied
+    assert "difference to the first" not in tied
+    ranked = text(render(whole))
+    assert "difference to the first, in points" in ranked
+    assert "◆ the first" in ranked
+
+
+@pytest.mark.parametrize("means", [[math.nan] * 3, [0.5, math.nan, math.nan]])
+def test_render_names_no_highest_mean_without_two_means(means):
+    frame = comparison().ranking.assign(mean=means)
+    said = text(render(comparison(history=pd.DataFrame(), about={}, ranking=frame)))
+    assert "No two activations have a mean score." in said
+    assert "Highest mean" not in said
 
 
 def test_without_runs_there_is_no_page(tmp_path):

@@ -141,3 +141,20 @@ def test_the_cost_is_said():
         "Racing: 48 trainings in 3 rounds up to 8 seeds; all is decided.",
         "Chosen most often: relu lr=0.1 (6 of 6 runs); tanh lr=0.1 (6 of 6 runs).",
     ]
+
+
+def test_sentences_name_no_best_of_one_activation():
+    found = comparison({"relu": HIGH}, [])
+    assert found.sentences() == [
+        "relu: mean accuracy 0.9200 over 6 runs.",
+        "There is one activation: nothing to compare it with.",
+    ]
+    chance = comparison({"relu": LOWEST}, [], chance=["relu"])
+    assert chance.sentences()[0] == "No activation has a rank."
+
+
+def test_sentences_name_no_best_at_chance_level():
+    rows = [pair("relu", "tanh", "undecided", 0.0, -0.1, 0.1, reason="more seeds may")]
+    said = comparison({"relu": LOWEST, "tanh": LOWEST}, rows, chance=["relu", "tanh"]).sentences()
+    assert said[0] == "No activation has a rank."
+    assert not any("Best" in sentence or "First" in sentence for sentence in said)

@@ -201,7 +201,7 @@ class Contest:
         try:
             fit_alone(net, data.X[each.rows], y[each.rows], each.seed, each.fold, result)
             score = self.scoring.score_net(net, each)
-            if self.scoring.name == "accuracy":
+            if self.scoring.known == "accuracy":
                 result.test_acc = score
         except Exception as error:  # anybody's callbacks, criterion, module or scorer
             result.failure = result.failure or f"scoring failed: {short(error)}"

@@ -12,11 +12,12 @@ import numpy as np
 import skorch
 import torch
 
+from actlab._chance import Scorer
 from actlab._errors import UsageError, short
 from actlab._experiment import Experiment
 from actlab._given import specs
 from actlab._modules import ModuleLike, Replaced
-from actlab._scoring import Scorer, Scoring
+from actlab._scoring import Scoring
 from actlab._spec import entry, get, is_formula, parse
 from actlab.activation import Activation
 from actlab.data import Dataset

@@ -18,12 +18,12 @@ from torch import nn
 
 from actlab._errors import UsageError, did_you_mean
 from actlab._memory import kept_for_backward
-from actlab._modules import ModuleLike, Replaced, own_net, own_skorch_net
+from actlab._modules import ModuleLike, Replaced, Way, own_net, own_skorch_net
 from actlab.data import Dataset
 from actlab.fleet.inside import epochs_to_look
 from actlab.fleet.run import SPLIT, Rows, Run, stream
 from actlab.fleet.skorch_nets import NotFused, read, sharing
-from actlab.training import TrainSettings, holdout, make_net
+from actlab.training import TrainSettings, holdout, lazy_filled, make_net
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Experiment:
         self.inside = inside
         self.dataset, self.settings, self.folds, self.shuffled = dataset, settings, folds, shuffled
         if isinstance(module, skorch.NeuralNet):
-            self.net = own_skorch_net(module, replace)
+            self.net = own_skorch_net(module, dataset, replace)
         else:
             self.net = make_net(dataset, "relu", settings)
             if module is not None:
@@ -118,6 +118,7 @@ class Experiment:
         self._splits: dict[int, list[tuple[Rows, Rows]]] = {}
         self._read: dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]] = {}
         self._makers: list[Any] = []
+        self._modules: dict[str, Any] = {}  # what makes the module, by activation
         self.looks: dict[int, tuple[int, ...]] = {}  # after which epochs, by candidate
 
     def splits(self, split: int) -> list[tuple[Rows, Rows]]:
@@ -179,9 +180,10 @@ class Experiment:
         """Return the net with an activation and a candidate, and its run, or why no fleet can train it."""
         if (name, candidate) not in self._read:
             net = clone(self.net).set_params(module__activation=name, **self.candidates[candidate])
-            net.set_params(
-                module=self.net.module
-            )  # runs of one maker train together, not those of its copies
+            net.set_params(module=self.net.module)
+            if name not in self._modules:
+                self._modules[name] = lazy_filled(net, self.dataset.X)
+            net.set_params(module=self._modules[name])  # runs of one maker train together, not of its copies
             try:
                 run = sharing(read(net, self.dataset.X, self.y), self._makers)
                 like: Run | str = dataclasses.replace(run, precision=self.settings.precision)
@@ -194,8 +196,12 @@ class Experiment:
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
     """Return the values that are tried, without any that is there twice."""
     known = net.get_params()
+    taking = {
+        "activation",
+        *(way.parameter for way in getattr(net.module, "args", ()) if isinstance(way, Way)),
+    }
     for name, values in (tune or {}).items():
-        if name.startswith("module__activation"):
+        if name.removeprefix("module__").partition("__")[0] in taking:
             raise UsageError(f"tune has {name!r}, but activations are what is compared: name them instead")
         if name not in known:
             hint = did_you_mean(name, known) or "; it takes 'lr', for example"

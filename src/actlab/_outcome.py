@@ -16,6 +16,7 @@ import torch
 
 from actlab._contest import At, Contest, Done, failures
 from actlab._experiment import Training
+from actlab._modules import module_name
 from actlab._version import __version__
 from actlab.fleet.calibration import processor
 from actlab.fleet.inside import looks_said
@@ -56,7 +57,7 @@ def results(contest: Contest) -> pd.DataFrame:
         if not one.result.failure:
             seeds.setdefault((one.training.activation, one.training.seed), []).append(one)
     chance = {
-        seed: contest.scoring.chance([(one.training, one.result) for one in runs])
+        seed: contest.scoring.chance([(one.training, one.result, one.score) for one in runs])
         for seed, runs in seeds.items()
     }
     found = pd.DataFrame(
@@ -263,7 +264,7 @@ def planned(contest: Contest) -> dict[str, Any]:
         "trained": contest.planned,
         "tuned": experiment.candidates if len(experiment.candidates) > 1 else [],
         "settings": dataclasses.asdict(experiment.settings),
-        "net": net if isinstance(net, str) else getattr(net, "__name__", type(net).__name__),
+        "net": net if isinstance(net, str) else module_name(net),
         "inside": looks_said(experiment.inside, max(experiment.looks.values(), key=len, default=())),
         **circumstances(),
     }

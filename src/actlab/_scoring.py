@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,13 @@ from sklearn.base import clone
 from sklearn.metrics import get_scorer, get_scorer_names
 from torch import nn
 
+from actlab._chance import LEVEL, ChanceScores, Scorer, chance_scores, is_chance
 from actlab._errors import UsageError, did_you_mean, short
 from actlab._experiment import Training
 from actlab.data import Dataset
 from actlab.fleet.run import Result
 from actlab.fleet.skorch_nets import fitted
 
-Scorer = Callable[[Any, Any, Any], float]
-
-_CHANCE = 0.05  # how probable so many hits, or more, may be for who always names the commonest class
 _ROUND = 0.001  # a difference in a score from 0 to 1 that anybody speaks of
 _RELATIVE = 0.01  # the same of another score, as a part of it
 
@@ -43,6 +41,7 @@ class Scoring:
         self.X, self.y = dataset.X, y
         usual = "r2" if dataset.is_regression else "accuracy"
         named = usual if scoring is None else scoring
+        self.known = named if isinstance(named, str) else ""  # a callable may have any name
         if isinstance(named, str):
             if named not in get_scorer_names():
                 hint = did_you_mean(named, get_scorer_names())
@@ -53,15 +52,16 @@ class Scoring:
         else:
             raise UsageError(f"scoring is {named!r}, neither a scorer's name nor a scorer")
         self.regression = dataset.is_regression
+        self._chance: dict[tuple[int, int], ChanceScores | None] = {}  # by split and fold
 
     def needs_weights(self, training: Training) -> bool:
         """Whether a net must be there to be scored; else what the fleet has counted is enough."""
         run = training.run
         if run is None:
             return False
-        if self.name == "accuracy":
+        if self.known == "accuracy":
             return not run.scoring
-        return not (self.name == "r2" and type(run.loss) is nn.MSELoss)
+        return not (self.known == "r2" and type(run.loss) is nn.MSELoss)
 
     def check(self, training: Training) -> None:
         """Refuse, before hours of training, a scorer that cannot score a net.
@@ -81,7 +81,7 @@ class Scoring:
         if not self.needs_weights(training):
             return (
                 result.test_acc
-                if self.name == "accuracy"
+                if self.known == "accuracy"
                 else 1 - result.test_loss / self._variance(training)
             )
         run = training.run
@@ -95,26 +95,51 @@ class Scoring:
     def _variance(self, training: Training) -> float:
         return float(np.var(self.y[training.test], dtype=np.float64)) or math.nan
 
-    def chance(self, runs: Sequence[tuple[Training, Result]]) -> bool:
-        """Whether nets are no better than who always says the same, the commonest class or the mean.
+    def chance(self, runs: Sequence[tuple[Training, Result, float]]) -> bool:
+        """Whether models score no better than predictors that ignore the features.
+
+        An accuracy is tested against the commonest class by a binomial test, an R^2 of a mean squared error
+        against the mean; any other score against those of :func:`actlab._chance.chance_scores`.
 
         Args:
-            runs: Nets with different test rows, which count together: those of one fold may be few.
+            runs: Runs with different test samples, which count together since a fold may have few, and
+                their scores.
+
+        Returns:
+            Whether they do; False where the scorer cannot score such predictors.
         """
-        if self.regression:
-            losses, variances = zip(*((r.test_loss, self._variance(t)) for t, r in runs), strict=True)
+        if self.known == "accuracy":
+            return self._is_commonest([(t, r) for t, r, _ in runs])
+        if self.known == "r2" and not any(t.run is None or self.needs_weights(t) for t, _, _ in runs):
+            losses, variances = zip(*((r.test_loss, self._variance(t)) for t, r, _ in runs), strict=True)
             return bool(np.mean(losses) >= np.mean(variances))
+        folds = [self._chance_scores(training) for training, _, _ in runs]
+        known = [fold for fold in folds if fold is not None]
+        return len(known) == len(folds) and is_chance(float(np.mean([score for *_, score in runs])), known)
+
+    def _is_commonest(self, runs: Sequence[tuple[Training, Result]]) -> bool:
         if any(math.isnan(result.test_acc) for _, result in runs):
             return False
         tests = [self.y[training.test] for training, _ in runs]
         rows = sum(map(len, tests))
         hits = sum(round(r.test_acc * len(test)) for (_, r), test in zip(runs, tests, strict=True))
         commonest = sum(np.unique(test, return_counts=True)[1].max() for test in tests)
-        return bool(stats.binom.sf(hits - 1, rows, commonest / rows) > _CHANCE)
+        return bool(stats.binom.sf(hits - 1, rows, commonest / rows) > LEVEL)
+
+    def _chance_scores(self, training: Training) -> ChanceScores | None:
+        place = training.split, training.fold
+        if place not in self._chance:
+            labels = None
+            if not self.regression:
+                found, counts = np.unique(self.y, return_counts=True)
+                labels = found[np.argsort(-counts, kind="stable")]
+            X, y = self.X[training.test], self.y[training.test]
+            self._chance[place] = chance_scores(self.scorer, X, y, labels, training.fold)
+        return self._chance[place]
 
     def step(self, rows: int) -> float:
         """Return the least by which a score on so many rows can change; 0 if that is not known."""
-        return 1 / rows if self.name == "accuracy" else 0.0
+        return 1 / rows if self.known == "accuracy" else 0.0
 
     def in_points(self, scores: Any) -> bool:
         """Whether scores are shares of something, whose differences are percentage points."""

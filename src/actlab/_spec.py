@@ -41,11 +41,31 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
         >>> get("leaky_relu(negative_slope=0.2)")
         LeakyReLU(negative_slope=0.2)
     """
-    if isinstance(spec, torch.nn.Module):
-        return spec
+    return spec if isinstance(spec, torch.nn.Module) else build(spec)
+
+
+def build(spec: str, **options: Any) -> torch.nn.Module:
+    """Return the module that a spec names.
+
+    Args:
+        spec: As for :func:`get`.
+        **options: Arguments for a constructor that has parameters of these names, unless the spec has them.
+
+    Raises:
+        UsageError: As for :func:`get`.
+    """
     name, args, kwargs = parse(spec)
     factory = _imported(name) if is_imported(name) else entry(name).module_class
-    return _made(spec, factory, args, kwargs)
+    taken = {option: value for option, value in options.items() if takes(factory, option)}
+    return _made(spec, factory, args, {**taken, **kwargs})
+
+
+def takes(factory: Any, name: str) -> bool:
+    """Whether a callable has a parameter of that name."""
+    try:
+        return name in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # what is written in C may have none
+        return False
 
 
 def _made(spec: str, factory: Any, args: list[Any], kwargs: dict[str, Any]) -> torch.nn.Module:

@@ -15,6 +15,7 @@ import pandas as pd
 import skorch
 
 from actlab._books import LedgerLike
+from actlab._chance import Scorer
 from actlab._contest import Contest
 from actlab._curves import own_curves
 from actlab._design import Budget, check_comparison, prepared
@@ -33,7 +34,6 @@ from actlab._outcome import (
     tuning,
     verdict_rows,
 )
-from actlab._scoring import Scorer
 from actlab.activation import Activation
 from actlab.data import Dataset, load_data
 from actlab.race import LOOKS, race
@@ -63,9 +63,8 @@ class Comparison:
             the net alone) on the rows of the fold, ``epochs`` trained, ``seconds``
             (its share of the time its fleet took), ``how`` it was trained, why it trained ``alone``, its
             ``failure``: why it has no score, if it has none, the bytes ``kept`` by a step for its backward
-            pass, ``chance``: whether the nets of this seed, all
-            folds together, are no better than who always says the same, and its ``key`` in the ledger, if
-            there is one.
+            pass, ``chance``: whether the models of this seed, all folds together, score no better than
+            predictors that ignore the features, and its ``key`` in the ledger, if there is one.
         history: One row per run and epoch: ``activation``, ``split``, ``fold``, ``seed`` and the columns of
             :func:`~actlab.training.history_frame`.
         verdicts: One row per pair: ``a``, ``b``, ``verdict`` (what ``a`` is beside ``b``: ``better``,
@@ -210,8 +209,9 @@ def compare(
         tune: Values to choose from, such as ``{"lr": [0.003, 0.01, 0.03]}``: every run is trained with each,
             and that which is best on the rows held back, which are training rows, is scored.
         module: The net: a module, its class, what makes it, ``"package.module:Net"``, or a skorch net, whose
-            own epochs, batch size, learning rate and so on are then used. One that takes an ``activation``
-            gets it; in any other it is put in by :func:`actlab.swap`.
+            own epochs, batch size, learning rate and so on are then used. One that takes an ``activation``,
+            ``act_layer`` or the like gets a module, or a class if it calls its argument; in any other the
+            activation is put in by :func:`actlab.swap`. Lazy layers are initialized with two samples.
         replace: Which activation of the module is replaced, as :func:`actlab.swap` names it; the only kind
             that it has when left out.
         scoring: A scorer of scikit-learn or its name; accuracy, or R^2 of a regression, when left out.

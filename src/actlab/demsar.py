@@ -67,6 +67,8 @@ class Demsar:
         n, k = self.scores.shape
         if k == 1:
             return [f"{self.ranks['activation'][0]} is the only activation: there are no pairs to compare."]
+        if self.scores.isna().all(axis=None):
+            return [f"No activation has a score: all {k} failed on all {n} datasets."]
         return [
             _leader(self.ranks, n),
             *([] if k == 2 else [_friedman_sentence(self, n, k)]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab._errors import UsageError
+from actlab._lazy import copied
 from actlab._spec import get
 
 ActivationLike = str | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
@@ -158,7 +158,7 @@ def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
         return fresh(activation())
     if not isinstance(activation, str | nn.Module):
         return activation
-    module = copy.deepcopy(get(activation))
+    module = copied(get(activation))
     for part in module.modules():
         if callable(reset := getattr(part, "reset_parameters", None)):
             reset()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -22,6 +21,7 @@ from actlab._forward import (
     trace,
     with_forward,
 )
+from actlab._lazy import copied
 from actlab._places import Call, Function, Kind, Place, kind_of, places_of
 from actlab.functions import catalogue
 from actlab.nets import ActivationLike, fresh
@@ -74,7 +74,7 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
                 f"swap: the model is itself the {_shown(own[0])}, which has no place to replace it in"
             )
         return _Swapping(model, replacements).made(own[0], model)
-    swapping = _Swapping(model if inplace else copy.deepcopy(model), replacements)
+    swapping = _Swapping(model if inplace else copied(model), replacements)
     try:
         swapping.replace_modules()
         rewritings = list(swapping.rewritings())

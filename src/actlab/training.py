@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import warnings
@@ -21,11 +22,12 @@ from skorch.dataset import ValidSplit
 from skorch.history import History
 
 from actlab._errors import UsageError
+from actlab._lazy import initialized, lazy_names
 from actlab._memory import kept_for_backward
 from actlab.fleet.conduct import State, Watcher, train_runs
 from actlab.fleet.inside import epochs_to_look
 from actlab.fleet.run import Result, Rows
-from actlab.fleet.skorch_nets import fitted, held_back, read
+from actlab.fleet.skorch_nets import _built, fitted, held_back, read
 from actlab.nets import ActivationLike, NeuralNet
 
 if TYPE_CHECKING:
@@ -152,6 +154,31 @@ def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettin
     )
 
 
+def lazy_filled(net: skorch.NeuralNet, X: npt.NDArray[Any]) -> Any:
+    """Return what makes the module of a net, with the weights of its lazy layers if it has any.
+
+    These weights are then drawn where the module is made, and not in the first step: fleets need their
+    shapes, and an activation that draws random numbers would change them.
+
+    Args:
+        net: An untrained net.
+        X: Features (n, ...), of which two samples are passed through the module.
+
+    Returns:
+        The net's module, or a function that makes it and passes the samples through.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            lazy = lazy_names(_built(net.module, net.get_params_for("module")))
+    except Exception:  # anybody's module; its runs fail with the same error, which is then in the results
+        return net.module
+    return functools.partial(_initialized, net.module, X[:2].copy()) if lazy else net.module
+
+
+def _initialized(module: Any, X: npt.NDArray[Any], /, **options: Any) -> torch.nn.Module:
+    return initialized(_built(module, options), X)
+
+
 @dataclass(frozen=True)
 class Trained:
     """A training that has ended.
@@ -217,6 +244,7 @@ def trained(
     """
     check_training(dataset, activation, settings)
     net = make_net(dataset, activation, settings)
+    net.set_params(module=lazy_filled(net, dataset.X))
     rows, valid = holdout(net, np.arange(len(dataset.y)), dataset, settings.seed, 0)
     run = dataclasses.replace(
         read(net, dataset.X, dataset.y),

@@ -90,7 +90,7 @@ def plot_history(
 
 
 def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """Draw the difference of each activation to the first of the ranking, with its interval.
+    """Draw the difference of each activation to the top row of the ranking, with its interval.
 
     The grey band is the region of practical equivalence; at the right are the figures and the verdict. A
     triangle at the edge is a difference that would leave no room for the others.
@@ -116,6 +116,7 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     ax, of, about = axes(ax), shown(names), comparison.about
     points = bool(about.get("points"))
     chart = charts.forest(names, found, float(about.get("region", math.nan)), 100.0 if points else 1.0)
+    top = charts.standing(comparison.ranking)
     limit: float = chart["limit"]
     if chart["region"] is not None:
         ax.axvspan(-chart["region"], chart["region"], color=_REGION, zorder=0)
@@ -123,7 +124,7 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     size = "medium" if len(names) <= 12 else "small"
     for place, row in enumerate(chart["rows"]):
         _whisker(ax, place, row, limit)
-        said = _said(row["word"], found.get(row["name"]), points) if place else "the first"
+        said = _said(row["word"], found.get(row["name"]), points) if place else top
         at: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": size}
         ax.text(1.02, place, said, **at)
     ends = [

@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from actlab._errors import UsageError
 from actlab._files import writing
 from actlab.report import chart_insights as insights
@@ -92,7 +94,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     points = bool(about.get("points"))
     found = charts.differences(comparison.verdicts, names[0]) if names else {}
     made = {
-        "forest": figures.forest(names, found, about, of),
+        "forest": figures.forest(names, found, about, of, charts.standing(ranking)),
         "learning": figures.learning(comparison.history, names, of),
         "units": figures.panels(within.unit_panels(inside, names), _MEANS, of),
         "gradients": figures.panels(within.gradient_panels(inside, names), _MEANS, of),
@@ -118,7 +120,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "points": points,
         "figures": made,
         "insights": _insights(comparison, names, of),
-        "ranking": tables.ranking_table(ranking, found, points),
+        "ranking": tables.ranking_table(ranking, found, points, of),
         "matrix": tables.matrix(names, comparison.verdicts, points) if len(comparison.verdicts) else None,
         "each": figures.each(comparison.history, names, of),
         "has_history": has_history,
@@ -150,8 +152,11 @@ def sentences(comparison: Comparison) -> list[str]:
         return unfinished_sentences(left, comparison.ranking, about.get("metric", "score"))
     if set(about) >= _JUDGED:
         return comparison.sentences()
-    best = [str(name) for name in comparison.ranking["activation"][:1]]
-    return [f"Highest mean: {best[0]}." if best else "No activation has a rank.", "No more is known of it."]
+    means = pd.to_numeric(comparison.ranking["mean"], errors="coerce")
+    if means.notna().sum() < 2:
+        return ["No two activations have a mean score.", "No more is known of it."]
+    best = str(comparison.ranking["activation"].iloc[int(means.argmax())])
+    return [f"Highest mean: {best}.", "No more is known of it."]
 
 
 def _legible(sentence: str, names: Sequence[str]) -> str:

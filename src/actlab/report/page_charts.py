@@ -115,6 +115,19 @@ def differences(verdicts: pd.DataFrame, leader: str) -> dict[str, dict[str, Any]
     return found
 
 
+def standing(ranking: pd.DataFrame) -> str:
+    """Return what the top row of a ranking is, to which the differences of the others are drawn.
+
+    Examples:
+        >>> [standing(pd.DataFrame({"rank": ranks})) for ranks in ([1, 2], [1, 1], [None, None])]
+        ['the first', 'tied for first', 'the reference']
+    """
+    ranks = pd.to_numeric(ranking["rank"], errors="coerce").to_numpy(float, na_value=math.nan)
+    if len(ranks) < 2 or ranks[0] != 1:
+        return "the reference"
+    return "the first" if (ranks == 1).sum() == 1 else "tied for first"
+
+
 def _number(value: Any) -> float | None:
     value = plain(value)
     return float(value) if isinstance(value, int | float) else None
@@ -128,7 +141,7 @@ def forest(names: Sequence[str], found: Mapping[str, dict[str, Any]], region: fl
     """Return the forest plot of differences to the first of ``names``.
 
     Args:
-        names: Activations, the leader first.
+        names: Activations, in the order of the ranking.
         found: What :func:`differences` says.
         region: Half the width of the region of equivalence; NaN if there is none.
         scale: What a difference is multiplied with: 100 for percentage points.

@@ -17,13 +17,15 @@ Figure = dict[str, Any]
 _SHOWN = 8  # activations in one set of axes at first; the legend shows and hides
 
 
-def forest(names: Sequence[str], found: Any, about: Mapping[str, Any], of: charts.Labels) -> Figure:
-    """Return the differences to the leader, the first of ``names``."""
+def forest(names: Sequence[str], found: Any, about: Mapping[str, Any], of: charts.Labels, top: str) -> Figure:
+    """Return the differences to the first of ``names``; ``top`` says how it stands in the ranking."""
     if not any(one["value"] is not None for one in found.values()):
         return {"chart": None}
     points = bool(about.get("points"))
     chart = charts.forest(names, found, float(about.get("region", math.nan)), 100.0 if points else 1.0)
-    said = [_beside(found.get(name), points) if place else "the first" for place, name in enumerate(names)]
+    if top != "the first":
+        chart["rows"][0]["word"] = "none"
+    said = [_beside(found.get(name), points) if place else top for place, name in enumerate(names)]
     unit = f"difference of {about.get('metric', 'score')} to {of[names[0]]}" + (
         ", in points" if points else ""
     )

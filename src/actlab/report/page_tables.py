@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from actlab.report.insights import history_insights
-from actlab.report.page_charts import METRICS, Labels, differences
+from actlab.report.page_charts import METRICS, Labels, differences, standing
 from actlab.report.page_svg import symbol
 from actlab.report.tables import plain
 
@@ -61,8 +61,10 @@ def difference(value: float | None, points: bool) -> str:
     return (f"{100 * value:+.2f}" if points else f"{value:+.3g}").replace("-", "−")
 
 
-def ranking_table(ranking: pd.DataFrame, found: Mapping[str, dict[str, Any]], points: bool) -> Table:
-    """Return the ranking with each activation's difference to the first."""
+def ranking_table(
+    ranking: pd.DataFrame, found: Mapping[str, dict[str, Any]], points: bool, of: Labels
+) -> Table:
+    """Return the ranking with each activation's difference to its top row."""
     beside = {name: interval(one, points) for name, one in found.items()}
     named = {"rank", "activation", "mean", "std", "runs", "status"}
     first = [name for name in ("rank", "activation", "mean", "std", "runs") if name in ranking]
@@ -75,7 +77,10 @@ def ranking_table(ranking: pd.DataFrame, found: Mapping[str, dict[str, Any]], po
         extra = [beside.get(row["activation"], "–"), word, show(row.get("status"))]
         rows.append([*cells, *extra, *(show(row[name]) for name in parts)])
     heads = [(name, name != "activation") for name in first]
-    unit = "difference to the first" + (", in points" if points else "")
+    top = standing(ranking)
+    if top != "the first" and len(ranking):
+        top = of[str(ranking["activation"].iloc[0])]
+    unit = f"difference to {top}" + (", in points" if points else "")
     more = [
         (unit, True),
         ("verdict", False),

@@ -62,7 +62,8 @@ def unfinished_sentences(left: Mapping[str, Any], ranking: pd.DataFrame, metric:
     if means.notna().any():
         first = ranking.iloc[int(means.argmax())]
         runs = f" over {first['runs']} runs" if "runs" in ranking else ""
-        said.append(f"Highest mean {metric} so far: {first['activation']}, {means.max():.4f}{runs}.")
+        what = "Highest mean" if len(ranking) > 1 else "Mean"
+        said.append(f"{what} {metric} so far: {first['activation']}, {means.max():.4f}{runs}.")
     failed = ranking[ranking["status"].astype(str) != ""] if "status" in ranking else ranking[:0]
     said += [
         f"{row['activation']}: {row['status']}."

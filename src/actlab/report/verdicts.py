@@ -60,6 +60,8 @@ def _best(ranking: pd.DataFrame, metric: str, show: _Units) -> list[str]:
     runs = " or ".join(str(runs) for runs in sorted(set(first["runs"])))
     if len(first) == 1:
         name, mean = first.iloc[0][["activation", "mean"]]
+        if len(ranking) == 1:
+            return [f"{name}: mean {metric} {mean:.4f} over {runs} runs."]
         return [f"Best: {name}, mean {metric} {mean:.4f} over {runs} runs."]
     return [f"First, not told apart: {', '.join(figures)}; mean {metric} over {runs} runs."]
 

@@ -1,0 +1,203 @@
+"""The chance level: what a predictor that ignores the features scores, under the scorer in use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from sklearn.metrics import f1_score, get_scorer, make_scorer, mean_absolute_error, roc_auc_score
+from torch import nn
+
+from actlab import NeuralNet, compare
+from actlab._chance import chance_scores, is_chance
+from actlab.data import Dataset, load_data
+
+
+class Dead(nn.Module):
+    """An activation that lets nothing through."""
+
+    def forward(self, x):
+        return x * 0
+
+
+DEAD = f"{__name__}:Dead"
+
+
+def rare(share=0.08, n=240, seed=0):
+    """Return a dataset with few positives that one feature tells apart."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) < share * n).astype(np.int64)
+    X = rng.normal(size=(n, 3)).astype(np.float32)
+    X[:, 0] += 2.5 * y
+    return Dataset(X, y, "rare", "0" * 16, ("no", "yes"))
+
+
+def weighted_net(**options):
+    settings = {"module__num_units": 8, "module__num_features": 3, "module__num_classes": 2}
+    loss = {"criterion": nn.CrossEntropyLoss, "criterion__weight": torch.tensor([1.0, 11.5])}
+    how = {"max_epochs": 12, "lr": 0.1, "batch_size": 16, "verbose": 0}
+    return skorch.NeuralNetClassifier(NeuralNet, **{**settings, **loss, **how, **options})
+
+
+def statuses(found):
+    return dict(zip(found.ranking["activation"], found.ranking["status"], strict=True))
+
+
+CHANCE = "chance level in 3 of 3 runs"
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    ["roc_auc", make_scorer(f1_score)],
+    ids=["roc_auc", "make_scorer"],
+)
+def test_compare_measures_chance_with_its_scorer(scoring):
+    found = compare(["tanh", DEAD], rare(), module=weighted_net(), scoring=scoring)
+    assert statuses(found) == {"tanh": "", DEAD: CHANCE}
+    assert found.ranking["rank"].isna().to_list() == [False, True]
+
+
+def test_compare_keeps_the_binomial_test_of_an_accuracy():
+    found = compare(["tanh", DEAD], rare(0.5), module=weighted_net(criterion__weight=None))
+    assert statuses(found) == {"tanh": "", DEAD: CHANCE}
+    below = compare(
+        ["tanh"], rare(), module=weighted_net()
+    )  # its accuracy is below that of the commonest class
+    assert below.ranking["mean"].item() < 0.92
+    assert statuses(below)["tanh"] == CHANCE
+
+
+def test_compare_with_a_loss_as_score_takes_the_class_frequencies_for_chance():
+    plain = weighted_net(criterion__weight=None, max_epochs=30)
+    found = compare(["tanh", DEAD], rare(0.3), module=plain, scoring="neg_log_loss")
+    assert statuses(found) == {"tanh": "", DEAD: CHANCE}
+
+
+@pytest.mark.parametrize("scoring", ["neg_mean_absolute_error", "explained_variance"])
+def test_compare_measures_chance_of_a_regression_with_its_scorer(scoring):
+    found = compare(["tanh", DEAD], load_data("diabetes"), epochs=15, scoring=scoring, num_units=16)
+    assert statuses(found) == {"tanh": "", DEAD: CHANCE}
+
+
+def test_compare_makes_no_statement_where_the_scorer_needs_the_net():
+    def weight(net, X, y):
+        return -sum(float(p.detach().abs().sum()) for p in net.module_.parameters())
+
+    found = compare(["tanh", DEAD], rare(), module=weighted_net(), scoring=weight)
+    assert statuses(found) == {"tanh": "", DEAD: ""}
+
+
+def test_compare_tests_a_callable_that_only_predicts():
+    def area(net, X, y):
+        return roc_auc_score(y, net.predict_proba(X)[:, 1])
+
+    found = compare(["tanh", DEAD], rare(), module=weighted_net(), scoring=area)
+    assert statuses(found) == {"tanh": "", DEAD: CHANCE}
+
+
+def test_compare_calls_a_scorer_that_is_named_like_a_metric():
+    def accuracy(net, X, y):
+        return float(len(X))
+
+    found = compare(["tanh"], rare(), module=weighted_net(), scoring=accuracy)
+    assert found.results["score"].to_list() == [80.0] * 3
+
+
+def test_compare_scores_chance_of_r2_when_the_loss_is_another_one():
+    data = load_data("diabetes")
+    net = skorch.NeuralNetRegressor(
+        NeuralNet, module__num_units=16, module__num_features=10, module__num_classes=1,
+        criterion=nn.L1Loss, max_epochs=15, lr=0.01, verbose=0,
+    )  # fmt: skip
+    found = compare(["tanh", DEAD], data, module=net)
+    assert found.about["metric"] == "r2"
+    assert statuses(found)[DEAD] == CHANCE
+    assert (statuses(found)["tanh"] == "") == (found.ranking["mean"].max() > 0)
+
+
+# -- predictors -----------------------------------------------------------------------------------
+
+
+def baseline(scoring, y, folds=3):
+    labels = None
+    if y.dtype.kind != "f":
+        found, counts = np.unique(y, return_counts=True)
+        labels = found[np.argsort(-counts)]
+    scorer = get_scorer(scoring) if isinstance(scoring, str) else scoring
+    parts = [y[fold::folds] for fold in range(folds)]
+    return [chance_scores(scorer, part, part, labels, fold) for fold, part in enumerate(parts)]
+
+
+@pytest.mark.parametrize("scoring", ["roc_auc", "average_precision"])
+def test_is_chance_passes_one_random_model_in_twenty(scoring):
+    y = rare(0.2).y
+    folds, rng = baseline(scoring, y), np.random.default_rng(1)
+    metric = get_scorer(scoring)._score_func
+    scores = [np.mean([metric(y[f::3], rng.random(80)) for f in range(3)]) for _ in range(80)]
+    passed = np.mean([not is_chance(score, folds) for score in scores])
+    assert 0 < passed < 0.14
+
+
+@pytest.mark.parametrize(
+    ("scoring", "low", "high"),
+    [
+        ("f1_macro", 0.33, 0.45),
+        ("roc_auc_ovr", 0.5, 0.6),
+        ("matthews_corrcoef", 0.0, 0.2),
+        ("neg_brier_score", -0.667, -0.5),
+        ("d2_log_loss_score", 0.0, 0.2),
+        ("top_k_accuracy", 0.4, 0.6),
+    ],
+)
+def test_is_chance_of_several_classes(scoring, low, high):
+    y = np.random.default_rng(0).permutation(np.arange(450) % (5 if scoring == "top_k_accuracy" else 3))
+    folds = baseline(scoring, y, folds=1)
+    assert is_chance(low, folds)
+    assert not is_chance(high, folds)
+
+
+@pytest.mark.parametrize(
+    ("scoring", "low", "high"),
+    [
+        ("recall", 0.08, 0.7),  # a constant has a perfect recall, which says nothing
+        ("balanced_accuracy", 0.5, 0.7),
+        ("precision", 0.08, 0.3),
+        ("f1", 0.148, 0.4),  # what always predicting the rare class has
+    ],
+)
+def test_is_chance_of_a_rare_class(scoring, low, high):
+    folds = baseline(scoring, rare().y)
+    assert is_chance(low, folds)
+    assert not is_chance(high, folds)
+
+
+def test_is_chance_takes_the_best_constant_of_a_skewed_target():
+    y = np.random.default_rng(0).lognormal(size=(300, 1)).astype(np.float32)
+    median = np.mean(
+        [-mean_absolute_error(p, np.full_like(p, np.median(p))) for p in (y[0::3], y[1::3], y[2::3])]
+    )
+    folds = baseline("neg_mean_absolute_error", y)
+    assert is_chance(float(median), folds)
+    assert is_chance(float(median) - 0.01, folds)
+    assert not is_chance(float(median) + 0.05, folds)
+    relative = baseline("neg_mean_absolute_percentage_error", y)
+    best = -np.mean([np.mean(np.abs(p - np.quantile(p, 0.1)) / p) for p in (y[0::3], y[1::3], y[2::3])])
+    assert is_chance(float(best) - 0.05, relative)  # the median alone would be far below
+    assert not is_chance(-0.1, relative)
+
+
+def test_is_chance_says_nothing_where_every_prediction_is_perfect():
+    y = np.arange(60) % 2
+    assert not is_chance(1.0, baseline(make_scorer(lambda y, predicted: 1.0), y))
+
+
+def test_chance_scores_are_none_where_a_scorer_fails():
+    y = np.linspace(-1, 1, 60, dtype=np.float32)[:, None]
+    assert baseline("neg_mean_poisson_deviance", y) == [None] * 3
+
+
+def test_chance_scores_are_the_same_every_time():
+    y = np.random.default_rng(0).permutation(np.arange(90) % 3)
+    for one, other in zip(baseline("accuracy", y), baseline("accuracy", y), strict=True):
+        assert one.guesses.tolist() == other.guesses.tolist()

@@ -1,0 +1,263 @@
+"""Modules that take their activation as an argument: as a module, or as a constructor that they call."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skorch
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import actlab
+from actlab import UsageError, compare
+from actlab._experiment import Experiment
+from actlab._modules import constructor_of
+from actlab.cli import main
+from actlab.data import Dataset
+from actlab.training import TrainSettings
+
+SHORT = {"epochs": 2, "batch_size": 32}
+
+
+class ActLayer(nn.Module):
+    def __init__(self, num_features=4, num_classes=3, act_layer=nn.GELU):
+        super().__init__()
+        self.one, self.act1 = nn.Linear(num_features, 8), act_layer()
+        self.two, self.act2 = nn.Linear(8, 8), act_layer()
+        self.gate, self.three = nn.Sigmoid(), nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        x = self.act1(self.one(x))
+        return self.three(self.gate(x) * self.act2(self.two(x)))
+
+
+class InPlace(nn.Module):
+    def __init__(self, num_features=4, num_classes=3, activation_layer=nn.ReLU):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(num_features, 8), activation_layer(inplace=True))
+        self.gate, self.head = nn.Sigmoid(), nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.head(self.gate(self.body(x)))
+
+
+class Called(ActLayer):
+    """Its argument is called as a constructor, which neither its name nor a default tells."""
+
+    def __init__(self, num_features=4, num_classes=3, *, activation):
+        super().__init__(num_features, num_classes, activation)
+
+
+class NormAct(ActLayer):
+    def __init__(self, num_features=4, num_classes=3, norm_act=None):
+        super().__init__(num_features, num_classes, norm_act or nn.Mish)
+
+
+class Checked(ActLayer):
+    def __init__(self, num_features=4, num_classes=3, act_cls=nn.ReLU):
+        assert isinstance(act_cls, type)
+        assert issubclass(act_cls, nn.Module)
+        super().__init__(num_features, num_classes, act_cls)
+
+
+class Given(nn.Module):
+    """Its argument is a module, although it is named as a layer's class is."""
+
+    def __init__(self, num_features=4, num_classes=3, act_layer=None):
+        super().__init__()
+        act = nn.ReLU() if act_layer is None else act_layer
+        assert isinstance(act, nn.Module)
+        self.body = nn.Sequential(nn.Linear(num_features, 8), act, nn.Linear(8, 8), nn.Sigmoid())
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+class Strict(Given):
+    def __init__(self, num_features=4, num_classes=3, activation=None):
+        assert isinstance(activation, nn.Module)
+        super().__init__(num_features, num_classes, activation)
+
+
+class ByName(nn.Module):
+    """Its activation is looked up by a name, which a spec is not."""
+
+    def __init__(self, num_features=4, num_classes=3, activation="relu", use_act=True):
+        super().__init__()
+        self.one, self.act = nn.Linear(num_features, 8), {"relu": nn.ReLU, "elu": nn.ELU}[activation]()
+        self.two = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.two(self.act(self.one(x)))
+
+
+class Output(nn.Module):
+    """It has an argument for the activation of its output, and none for that of its hidden layer."""
+
+    def __init__(self, num_features=4, num_classes=3, output_activation=nn.Identity):
+        super().__init__()
+        self.one, self.two, self.out = (
+            nn.Linear(num_features, 8),
+            nn.Linear(8, num_classes),
+            output_activation(),
+        )
+
+    def forward(self, x):
+        return self.out(self.two(F.relu(self.one(x))))
+
+
+def make_sequential(num_features, num_classes, act=nn.ReLU):
+    layers = [nn.Linear(num_features, 8), act(), nn.Linear(8, 8), act(), nn.Sigmoid()]
+    return nn.Sequential(*layers, nn.Linear(8, num_classes))
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    X = (rng.normal(size=(90, 4)) + 2 * np.eye(3, 4)[y]).astype(np.float32)
+    return Dataset(X, y, "made up", "0" * 16, ("a", "b", "c"))
+
+
+def skorch_net(module, **options):
+    how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 32, "verbose": 0}
+    return skorch.NeuralNetClassifier(module, **how, **options)
+
+
+def built(dataset, module, activation, **how):
+    return Experiment(dataset, TrainSettings(), 3, module=module, **how).untrained(activation)
+
+
+def kinds(module):
+    return [type(part).__name__ for part in module.modules() if not list(part.children())]
+
+
+MODULES = [ActLayer, InPlace, Called, NormAct, Checked, Given, Strict, make_sequential]
+
+
+@pytest.mark.parametrize("module", [*MODULES, functools.partial(ActLayer, act_layer=nn.Tanh)], ids=str)
+@pytest.mark.parametrize("wrap", [lambda module: module, skorch_net], ids=["plain", "skorch"])
+def test_compare_hands_the_activation_to_the_module(dataset, module, wrap):
+    if wrap is skorch_net and module is make_sequential:
+        module = functools.partial(module, 4, 3)
+    relu, prelu = (built(dataset, wrap(module), name) for name in ("relu", "prelu(init=0.5)"))
+    assert "PReLU" in kinds(prelu)
+    assert "Sigmoid" in kinds(prelu)  # which a replacement of the only kind would not tell apart
+    own = [part for part in prelu.modules() if isinstance(part, actlab.nn.PReLU)]
+    assert len({id(p) for part in own for p in part.parameters()}) == len(own)
+    others = [p for name, p in prelu.named_parameters() if p.numel() > 1]
+    for one, other in zip(relu.parameters(), others, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_compare_trains_modules_that_call_a_constructor_in_fleets(dataset):
+    for module in (ActLayer, InPlace, skorch_net(InPlace)):
+        found = compare(["relu", "elu", "prelu"], dataset, module=module, **SHORT)
+        assert (found.results["failure"] == "").all()
+        assert set(found.results["how"]) <= {"by hand", "by autograd"}
+
+
+def test_compare_starts_trained_parameters_anew_in_each_run(dataset):
+    runs = Experiment(dataset, TrainSettings(), 3, module=Called).trainings(["prelu(init=0.5)"], range(2))
+    first = runs[0].run.build()
+    with torch.no_grad():
+        for part in first.modules():
+            if isinstance(part, actlab.nn.PReLU):
+                part.weight.fill_(9.0)
+    for each in runs:
+        module = each.run.build()
+        assert [module.act1.weight.item(), module.act2.weight.item()] == [0.5, 0.5]
+
+
+def test_compare_passes_inplace_where_the_activation_takes_it(dataset):
+    assert built(dataset, InPlace, "relu").body[1].inplace
+    assert not built(dataset, ActLayer, "relu").act1.inplace
+    assert built(dataset, InPlace, "leaky_relu(negative_slope=0.2)").body[1].negative_slope == 0.2
+    assert kinds(built(dataset, InPlace, "gelu"))[1] == "GELU"
+    assert kinds(built(dataset, InPlace, "formula:x*tanh(x)")).count("Sigmoid") == 1
+    assert not built(dataset, InPlace, "relu(inplace=False)").body[1].inplace
+
+
+def test_compare_swaps_where_the_argument_takes_neither_a_module_nor_a_class(dataset):
+    assert kinds(built(dataset, ByName, "tanh")) == ["Linear", "Tanh", "Linear"]
+    assert kinds(built(dataset, skorch_net(ByName, module__activation="elu"), "tanh"))[1] == "Tanh"
+    x = torch.from_numpy(dataset.X)
+    assert not torch.equal(built(dataset, Output, "relu")(x), built(dataset, Output, "tanh")(x))
+    assert kinds(built(dataset, Output, "tanh")).count("Identity") == 1
+
+
+def test_compare_replaces_what_is_named_in_a_module_that_takes_a_constructor(dataset):
+    made = built(dataset, ActLayer, "tanh", replace="sigmoid")
+    assert [kinds(made)[place] for place in (1, 3, 4)] == ["GELU", "GELU", "Tanh"]
+
+
+def test_compare_refuses_arguments_that_a_skorch_net_s_module_does_not_take(dataset):
+    with pytest.raises(UsageError, match=r"cannot be made: TypeError: .*widht"):
+        compare(["relu"], dataset, module=skorch_net(ActLayer, module__widht=3))
+
+
+def test_compare_refuses_to_tune_the_argument_that_takes_the_activation(dataset):
+    net = skorch_net(ActLayer, module__act_layer=nn.ReLU)
+    with pytest.raises(
+        UsageError, match="tune has 'module__act_layer', but activations are what is compared"
+    ):
+        compare(["relu"], dataset, module=net, tune={"module__act_layer": [nn.ReLU, nn.ELU]})
+
+
+def test_compare_says_why_an_argument_takes_no_activation(dataset):
+    class Bare(nn.Module):
+        def __init__(self, activation="none"):
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(x)
+
+    with pytest.raises(UsageError, match="'activation' takes no activation: it is not called in the forward"):
+        compare(["relu"], dataset, module=Bare, **SHORT)
+
+
+def test_constructor_of_takes_no_other_arguments():
+    with pytest.raises(TypeError, match="negative_slope"):
+        constructor_of("leaky_relu")(negative_slope=0.1)
+
+
+def test_compare_keeps_runs_of_constructors_in_the_ledger(dataset, tmp_path):
+    how = {**SHORT, "module": ActLayer, "ledger": tmp_path / "l.sqlite"}
+    first = compare(["relu", "elu"], dataset, **how)
+    again = compare(["relu", "elu"], dataset, **how)
+    assert first.results["seconds"].to_list() == again.results["seconds"].to_list()
+    assert first.results["key"].nunique() == 6
+
+
+FILE = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_features, num_classes, act_layer, width=8):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(num_features, width), act_layer(inplace=True))
+        self.gate, self.head = nn.Sigmoid(), nn.Linear(width, num_classes)
+
+    def forward(self, x):
+        return self.head(self.gate(self.body(x)))
+"""
+
+
+def test_compare_command_takes_a_module_that_calls_a_constructor(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("layers_of_mine.py").write_text(FILE)
+    np.savez("tiny.npz", X=dataset.X, y=dataset.y)
+    call = ["compare", "relu", "tanh", "--data", "tiny.npz", "--epochs", "1", "--json"]
+    assert main([*call, "--module", "layers_of_mine.py:Net(width=6)"]) == 0
+    ranking = json.loads(capsys.readouterr().out)["ranking"]
+    assert all(row["mean"] > 0 for row in ranking)
+    sys.modules.pop("layers_of_mine", None)
