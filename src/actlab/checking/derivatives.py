@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
 from actlab.checking.declared import Declared
+from actlab.checking.numbers import close, told
 from actlab.checking.outcome import Failure, NotApplicable
 from actlab.checking.subject import Subject
 
@@ -55,17 +56,40 @@ def second(subject: Subject) -> str:
     x = points(subject.device)
     expected, doubt = finite_difference(subject.gradient, x)
     got = subject.second(x)
+    steep = (expected.abs() > _CLOSE) & (doubt < _CLOSE)
+    _by_incoming(subject, x)
+    if got is None and steep.any():
+        at = int(torch.where(steep, x.abs(), torch.inf).argmin())
+        place, slope = float(x[at]), float(expected[at])
+        raise Failure(f"the gradient cannot be differentiated, expected f''({place:.6g}) = {slope:.6g}")
     if got is None:
-        steep = (expected.abs() > _CLOSE) & (doubt < _CLOSE)
-        if steep.any():
-            at = int(torch.where(steep, x.abs(), torch.inf).argmin())
-            place, slope = float(x[at]), float(expected[at])
-            raise Failure(f"the gradient cannot be differentiated, expected f''({place:.6g}) = {slope:.6g}")
         return "0 everywhere: straight pieces"
     detail = _agree("f''", x, got, expected, doubt)
     calm = x[(doubt < _CLOSE) & (x.abs() < 4)][::16]
     _torch_check(torch.autograd.gradgradcheck, subject, subject.lay(calm).requires_grad_())
     return f"{detail}; gradgradcheck"
+
+
+def _by_incoming(subject: Subject, x: Tensor) -> None:
+    """Differentiate the gradient by the incoming one, as a gradient penalty does: that gives the slope."""
+    leaf = subject.lay(x).requires_grad_()
+    y = subject.function()(leaf)
+    if not y.requires_grad:
+        return
+    incoming = torch.ones_like(y).requires_grad_()
+    (slope,) = torch.autograd.grad(y, leaf, incoming, create_graph=True)
+    wanted = slope.detach()
+    if not slope.requires_grad and not wanted.any():
+        return
+    if not slope.requires_grad:
+        raise Failure("the gradient is detached from the incoming gradient: a gradient penalty trains nothing")
+    (got,) = torch.autograd.grad(slope, incoming, torch.ones_like(slope), allow_unused=True)
+    wrong = ~close(torch.zeros_like(wanted) if got is None else got, wanted, 1e-9)
+    if wrong.any():
+        at = tuple(wrong.nonzero()[0].tolist())
+        one, two = told(0.0 if got is None else float(got[at]), float(wanted[at]), 6)
+        place = float(leaf[at])
+        raise Failure(f"at x = {place:.6g} the gradient by the incoming gradient is {one}, expected {two}")
 
 
 def _agree(what: str, x: Tensor, got: Tensor, expected: Tensor, doubt: Tensor) -> str:
@@ -77,9 +101,9 @@ def _agree(what: str, x: Tensor, got: Tensor, expected: Tensor, doubt: Tensor) -
     bad = judged & ~(error <= _CLOSE)
     if bad.any():
         at = int(torch.where(bad, x.abs(), torch.inf).argmin())
-        place, one, two = float(x[at]), float(got[at]), float(expected[at])
+        place, (one, two) = float(x[at]), told(float(got[at]), float(expected[at]))
         worst = float(x[int(torch.where(bad, error.nan_to_num(torch.inf), 0.0).argmax())])
-        raise Failure(f"{what}({place:.6g}) = {one:.9g}, expected {two:.9g} (worst at x = {worst:.6g})")
+        raise Failure(f"{what}({place:.6g}) = {one}, expected {two} (worst at x = {worst:.6g})")
     return f"{int(judged.sum())} points up to 1e4, against finite differences"
 
 
@@ -209,7 +233,7 @@ def parameters(subject: Subject) -> str:
 
     def loss() -> Tensor:
         torch.manual_seed(0)
-        y: Tensor = module(x)
+        y: Tensor = module(x.clone())
         return (y * weights[..., : y.shape[-1]]).sum()
 
     named = dict(module.named_parameters())
@@ -225,7 +249,8 @@ def parameters(subject: Subject) -> str:
             expected = _numeric(loss, flat, place)
             got = float(gradient.reshape(-1)[place])
             if not abs(got - expected) <= 1e-5 * max(1.0, abs(expected)):
-                raise Failure(f"the gradient of {name}[{place}] is {got:.6g}, expected {expected:.6g}")
+                one, two = told(got, expected, 6)
+                raise Failure(f"the gradient of {name}[{place}] is {one}, expected {two}")
     return f"{', '.join(names)}: against finite differences"
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from actlab._errors import UsageError, did_you_mean, short
-from actlab.checking import basics, derivatives, facts, modules, transforms, values
+from actlab.checking import backward, basics, calls, derivatives, facts, modules, transforms, values
 from actlab.checking.outcome import COULD_NOT_RUN, FAIL, PASS, CheckReport, Outcome, Row
 from actlab.checking.reference import resolve_reference
 from actlab.checking.subject import Subject
@@ -41,14 +41,20 @@ def plan(dtypes: Sequence[torch.dtype]) -> list[Step]:
     rows: list[tuple[str, Callable[[Subject], str]]] = [
         ("shape", basics.shape),
         ("kind", basics.kind),
-        ("input unchanged", basics.input_unchanged),
-        ("deterministic", basics.deterministic),
+        ("input unchanged", calls.input_unchanged),
+        ("deterministic", calls.deterministic),
+        ("repeated calls", calls.repeated_calls),
+        ("grad modes", calls.grad_modes),
         ("dtype", basics.dtype),
         *((f"{n} {basics.name(d)}", partial(f, dtype=d)) for n, f in of_dtypes for d in dtypes),
+        ("signed zero", calls.signed_zero),
         ("reference", values.reference),
         ("facts", facts.facts),
         ("first derivative", derivatives.first),
         ("second derivative", derivatives.second),
+        ("backward linearity", backward.linearity),
+        ("incoming gradient unchanged", backward.gradient_unchanged),
+        ("training mode", calls.training_mode),
         ("kinks", derivatives.kinks),
         ("continuity", derivatives.continuity),
         ("forward mode", transforms.forward_mode),
