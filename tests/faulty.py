@@ -86,6 +86,9 @@ def mish_by_exp_in(narrow: torch.dtype) -> Formula:
     return function
 
 
+double_mish = mish_by_exp_in(torch.float64)
+
+
 def relu_that_swallows_nan(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 0)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from actlab.checking.numbers import close, largest, told
 from actlab.checking.outcome import Failure, NotApplicable
@@ -57,7 +61,7 @@ def name(dtype: torch.dtype) -> str:
 
 
 def autocast(subject: Subject) -> str:
-    """Under autocast it runs, forward and backward, stays near what it gives outside, and does not overflow."""
+    """Under autocast it runs, forward and backward, stays near its usual values, and does not overflow."""
     return "; ".join(_autocast(subject, dtype) for dtype in (torch.float16, torch.bfloat16))
 
 
@@ -65,11 +69,14 @@ def _autocast(subject: Subject, dtype: torch.dtype) -> str:
     function, x = subject.function(torch.float32), subject.sample(dtype=torch.float32)
     samples = [x]
     if subject.kind == "element-wise":  # beyond 65504 float16 is infinite
-        samples.append(x.sign() * 10 ** x.abs().clamp(max=8))
+        far = 10 ** (2 * x.abs()).clamp(max=20)
+        samples.append(torch.cat([far, -far]))
     for x in samples:
         plain, slopes = _with_gradient(function, x)
-        with torch.autocast(subject.device.type, dtype):
+        with torch.autocast(subject.device.type, dtype), _OwnCasts(dtype) as own:
             y, cast_slopes = _with_gradient(function, x)
+        if y.dtype is dtype and not own.found:  # autocast itself runs some operations in it, such as prelu
+            plain = plain.to(dtype).float()
         for what, got, expected in (("value", y.float(), plain), ("gradient", cast_slopes, slopes)):
             size = max(1.0, largest(expected)) if x is samples[0] else 1.0
             wrong = ~close(got / size, expected / size, _NEAR)
@@ -79,6 +86,22 @@ def _autocast(subject: Subject, dtype: torch.dtype) -> str:
                 where = f" at x = {float(x[at]):.6g}" if x.shape == got.shape else ""
                 raise Failure(f"under autocast to {name(dtype)} the {what}{where} is {one}, expected {two}")
     return f"{name(dtype)}: float32 in gives {name(y.dtype)} out"
+
+
+class _OwnCasts(TorchFunctionMode):
+    """Finds out whether the target itself asks for a dtype; it does not see what autocast casts."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype, self.found = dtype, False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        casts = getattr(func, "__name__", "") in ("to", "type", "type_as", "half", "bfloat16")
+        self.found = self.found or (casts and isinstance(result, Tensor) and result.dtype is self.dtype)
+        return result
 
 
 def _with_gradient(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -85,7 +85,7 @@ def repeated_calls(subject: Subject) -> str:
     truth: list[Tensor | None] = [None, None]
     if subject.kind == "element-wise":  # in a shape of its own, so that no earlier call can be reused
         with torch.no_grad():
-            truth = list(function(torch.cat([x, other])).split(len(x)))
+            truth = list(torch.split(function(torch.cat([x, other])), len(x)))
 
     def judge(call: str, z: Tensor, y: Tensor, gradient: Tensor | None, expected: Tensor | None) -> None:
         _same_values(call, z, y, expected)

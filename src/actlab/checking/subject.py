@@ -41,7 +41,7 @@ class Subject:
 
     @cached_property
     def works_in_place(self) -> bool:
-        """Whether the target was asked to overwrite its input: a module, or a function such as torch.relu_."""
+        """Whether the target was asked to overwrite its input, as torch.relu_ is."""
         if isinstance(self.target, nn.Module):
             return any(getattr(part, "inplace", False) is True for part in self.target.modules())
         keywords = getattr(self.target, "keywords", {})  # of a functools.partial

@@ -16,19 +16,20 @@ from actlab.checking.outcome import Failure, Outcome, Unsupported
 from actlab.checking.subject import Subject
 
 # What torch says when an autograd.Function was written without an optional method, or when an operation of
-# its own has no kernel or derivative: it is missing, not wrong.
-_MISSING = (
-    "not implemented for 'Half'",
-    "not implemented for 'BFloat16'",
-    "derivative for aten::",
-    "we do not yet support aten::",
-    "jvp function",
-    "forward AD",
-    "vmap support",
-    "generate_vmap_rule",
-    "setup_context",
-    "does not have vmap",
-)
+# its own has no kernel or derivative, and what a person can do: it is missing, not wrong.
+_MISSING = {
+    "not implemented for 'Half'": "",
+    "not implemented for 'BFloat16'": "",
+    "derivative for aten::": "",
+    "we do not yet support aten::": "",
+    "once_differentiable": "backward is marked @once_differentiable",
+    "setup_context": "forward takes ctx: torch.func needs a separate setup_context",
+    "generate_vmap_rule": "no vmap rule: set generate_vmap_rule = True or define vmap",
+    "vmap support": "no vmap rule: set generate_vmap_rule = True or define vmap",
+    "does not have vmap": "no vmap rule: set generate_vmap_rule = True or define vmap",
+    "jvp function": "no forward mode: define jvp",
+    "forward AD": "no forward mode: define jvp",
+}
 _PARAMETERS = 0.1  # bytes an element of the tensor that is asked: some parameters are kept besides
 
 
@@ -40,8 +41,10 @@ def attempt(run: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         text = str(error)
-        if isinstance(error, NotImplementedError | RuntimeError) and any(part in text for part in _MISSING):
-            raise Unsupported(short(error)) from error
+        if isinstance(error, NotImplementedError | RuntimeError):
+            for part, advice in _MISSING.items():
+                if part in text:
+                    raise Unsupported(advice or short(error)) from error
         raise Failure(short(error)) from error
 
 
