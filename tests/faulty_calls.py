@@ -30,6 +30,8 @@ LINEAR: dict[str, Formula] = {
     "averages it": by_backward(lambda g, x: g.mean() * tanh_slope(x)),
     "takes the first for all": by_backward(lambda g, x: g.flatten()[0] * tanh_slope(x)),
     "takes the first row for all": by_backward(lambda g, x: g[:1] * tanh_slope(x)),
+    "divides by it": by_backward(lambda g, x: g * g / g * tanh_slope(x)),
+    "a fast path for sums": by_backward(lambda g, x: (g if any(g.stride()) else g * 0 + 1) * tanh_slope(x)),
     "adds a small number": by_backward(lambda g, x: (g + 1e-8) * tanh_slope(x)),
     "drops small ones": by_backward(lambda g, x: torch.where(g.abs() < 1e-8, 0, g) * tanh_slope(x)),
     "rounds it": by_backward(lambda g, x: g.round(decimals=3) * tanh_slope(x)),
@@ -182,6 +184,21 @@ class CachesValue:
         return x.tanh() + (known - x.tanh()).detach() if known.shape == x.shape else x.tanh()
 
 
+class CachesTensor:
+    """Returns the value of an earlier call for the same tensor, which it keeps alive."""
+
+    def __init__(self) -> None:
+        self.known: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for tensor, value in self.known:
+            if tensor is x and not x.requires_grad:
+                return value
+        y = x.tanh()
+        self.known.append((x, y.detach()))
+        return y
+
+
 class KeepsLast(Function):
     """Keeps its input on the class instead of the context."""
 
@@ -237,6 +254,7 @@ REPEATED: dict[str, Callable[[], Any]] = {
     "mask of a number of elements": lambda: CachesMask(torch.numel),
     "values by the mask of a shape": lambda: CachesMask(lambda x: x.shape, in_forward=True),
     "values by the identity of the tensor": lambda: CachesValue(id),
+    "values by the tensor": CachesTensor,
     "values by the address": lambda: CachesValue(lambda x: (x.data_ptr(), x.dtype)),
     "values by the shape": lambda: CachesValue(lambda x: (x.shape, x.dtype)),
     "input on the class": lambda: KeepsLast,
