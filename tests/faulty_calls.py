@@ -338,8 +338,18 @@ def tanh_of_autocast_product(x: Tensor) -> Tensor:
     return (x[..., None] @ torch.full((1, 1), 1e3, dtype=x.dtype))[..., 0] * 1e-3
 
 
+def tanh_off_under_autocast(x: Tensor) -> Tensor:
+    return x.tanh() * (1.1 if torch.is_autocast_enabled("cpu") else 1)
+
+
 slope_in_autocast_dtype = by_backward(lambda g, x: (g.to(_narrow(g)) * 1e5 / 1e5).to(g.dtype) * tanh_slope(x))
-AUTOCAST = (relu_in_autocast_dtype, square_in_autocast_dtype, tanh_of_autocast_product)
+AUTOCAST = (
+    relu_in_autocast_dtype,
+    square_in_autocast_dtype,
+    tanh_of_autocast_product,
+    tanh_off_under_autocast,
+    slope_in_autocast_dtype,
+)
 
 
 def step_by_sign_bit(x: Tensor) -> Tensor:

@@ -183,6 +183,7 @@ SOUND: dict[str, Any] = {
     "logarithm of relu": lambda x: torch.log1p(F.relu(x)),
     "relu of sine": lambda x: F.relu(torch.sin(x)),
     "cube below 0": lambda x: F.relu(x) + x.clamp_max(0) ** 3,
+    "tanh cubed below 0": lambda x: torch.where(x >= 0, x, torch.tanh(x) ** 3),
     "floor": torch.floor,
     "shrink of tanh, 0.4": softshrink_of_tanh(0.4),
     "shrink of tanh, 0.6": softshrink_of_tanh(0.6),

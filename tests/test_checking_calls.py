@@ -72,9 +72,12 @@ def test_check_refuses_a_wrong_gradient_in_training_mode(fault):
     assert check_row(fault, "first derivative").status == "pass"
 
 
-@pytest.mark.parametrize("fault", faulty.AUTOCAST, ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "fault", faulty.AUTOCAST, ids=lambda function: getattr(function, "__name__", "slope")
+)
 def test_check_refuses_overflow_under_autocast(fault):
-    assert_fails(fault, "autocast", "under autocast to float16 the ")
+    what = "gradient at" if fault is faulty.slope_in_autocast_dtype else "value at"
+    assert_fails(fault, "autocast", f"under autocast to float16 the {what} x = ")
 
 
 @pytest.mark.parametrize("fault", faulty.ZEROS)
@@ -176,6 +179,11 @@ def test_check_takes_nan_for_nan(function):
 def test_check_reports_no_error_of_its_own_without_a_finite_value(function):
     report = actlab.check(function, skip=["export", "compile"])
     assert not [row for row in report.rows if "Error" in row.detail], report
+
+
+def test_check_finds_no_kink_where_the_slope_is_steep():
+    found = check_row(lambda x: torch.sqrt(x * x + 1e-10), "kinks")  # from -1 to 1 within 1e-5
+    assert (found.status, found.detail) == ("pass", "none between -10 and 10")
 
 
 def test_check_prints_numbers_that_differ():

@@ -118,6 +118,7 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     ),
     "slope 1 at 0": (faulty.relu_with_one_at_zero, "kinks", "f'(0) = 1, between 0 and 1", faulty.relu),
     "slope 2 at 0": (faulty.relu_with_two_at_zero, "kinks", "f'(0) = 2, expected from 0 to 1", faulty.relu),
+    "slope 1 at a ceiling": (faulty.ceiling_with_one_at_one, "kinks", "f'(1) = 1, between 1 and 0", relu6),
     # torch's transforms
     "item under vmap": (faulty.relu_by_item, "vmap", ".item()", torch.relu),
     "vmap over another dimension": (
