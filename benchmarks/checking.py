@@ -50,7 +50,7 @@ def main() -> None:
         "# What a check costs",
         "",
         f"{machine('cpu')}. Written by `python -m benchmarks.checking`. The peer is torch's gradcheck,",
-        "with forward mode, and gradgradcheck, at 48 points; a check has 39 rows, at thousands of points,",
+        "with forward mode, and gradgradcheck, at 48 points; a check has 45 rows, at thousands of points,",
         "in a process of its own.",
         "The limits set are 5 s without the rows `compile` and `export`, and 25 s with them.",
         "",

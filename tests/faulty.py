@@ -86,6 +86,9 @@ def mish_by_exp_in(narrow: torch.dtype) -> Formula:
     return function
 
 
+double_mish = mish_by_exp_in(torch.float64)
+
+
 def relu_that_swallows_nan(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 0)
 
@@ -204,6 +207,7 @@ tanh_with_slope_far_out = node(slope=lambda x: torch.where(x.abs() > 50, 1e-3, t
 tanh_with_flat_gradient = node(backward=lambda ctx, g: (g * tanh_slope(ctx.saved_tensors[0])).flatten())
 tanh_with_single_slope = node(slope=lambda x: tanh_slope(x).float().to(x.dtype))
 relu_with_one_at_zero = node(torch.relu, lambda x: (x >= 0).to(x.dtype))
+ceiling_with_one_at_one = node(lambda x: x.clamp_max(1), lambda x: (x <= 1).to(x.dtype))
 relu_with_two_at_zero = node(torch.relu, lambda x: _above_zero(x) + 2 * (x == 0))
 relu = node(torch.relu, _above_zero)
 

@@ -154,7 +154,7 @@ def test_when_the_shape_row_fails_nothing_else_can_be_asked(target, told):
     report = actlab.check(target)
     assert failed(report) == {"shape": told}
     assert {row.status for row in report.rows[1:]} == {"could not run"}
-    assert len(report.rows) == 39
+    assert len(report.rows) == 45
 
 
 def test_what_a_target_prints_is_not_in_the_report(capfd):

@@ -12,9 +12,7 @@ from torch.nn.functional import relu6, softplus
 
 import actlab
 from tests import faulty
-from tests.faulty import Scaled
-
-double_mish = faulty.mish_by_exp_in(torch.float64)
+from tests.faulty import Scaled, double_mish
 
 # What is wrong, the row that finds it, a piece of what it says, and the sound one.
 FAULTS: dict[str, tuple[Any, str, str, Any]] = {
@@ -118,9 +116,9 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
         "cannot be differentiated, expected f''",
         torch.tanh,
     ),
-    "once differentiable": (faulty.TanhOnce, "second derivative", "cannot be differentiated", torch.tanh),
     "slope 1 at 0": (faulty.relu_with_one_at_zero, "kinks", "f'(0) = 1, between 0 and 1", faulty.relu),
     "slope 2 at 0": (faulty.relu_with_two_at_zero, "kinks", "f'(0) = 2, expected from 0 to 1", faulty.relu),
+    "slope 1 at a ceiling": (faulty.ceiling_with_one_at_one, "kinks", "f'(1) = 1, between 1 and 0", relu6),
     # torch's transforms
     "item under vmap": (faulty.relu_by_item, "vmap", ".item()", torch.relu),
     "vmap over another dimension": (

@@ -1,12 +1,19 @@
-"""Rows about the call itself: shapes, layouts, state, dtypes."""
+"""Rows about the call itself: shapes, layouts, dtypes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from actlab.checking.numbers import close, largest, told
 from actlab.checking.outcome import Failure, NotApplicable
-from actlab.checking.subject import Subject
+from actlab.checking.subject import Function, Subject
+
+_NEAR = 0.05  # what products of bfloat16 factors may be off by, relative to the largest value
 
 
 def numbers(x: Tensor) -> str:
@@ -34,41 +41,6 @@ def kind(subject: Subject) -> str:
     return "element-wise: an element of the output depends on its own input alone"
 
 
-def input_unchanged(subject: Subject) -> str:
-    """The input, and what else shares its memory, stays as it was."""
-    if subject.works_in_place:
-        raise NotApplicable("it was asked to work in place")
-    x = subject.sample()
-    before = x.clone()
-    subject.function()(x)
-    if not torch.equal(x, before):
-        at = int((x != before).flatten().nonzero()[0])
-        was, now = float(before.flatten()[at]), float(x.flatten()[at])
-        raise Failure(f"an input element changed from {was:.6g} to {now:.6g}")
-    return "forward leaves it as it was"
-
-
-def deterministic(subject: Subject) -> str:
-    """Two calls agree, whatever was called between them; a module may be random in training alone."""
-    x, other = subject.sample(), subject.sample(seed=1)
-    for train in (False, True):
-        function = subject.fresh(train=train)
-        torch.manual_seed(1)
-        first, _, again = (function(z.clone()) for z in (x, other, x))
-        if torch.equal(first, again):
-            continue
-        if train:
-            torch.manual_seed(1)
-            if torch.equal(first, function(x.clone())):
-                return "in evaluation; random in training, from torch's generator"
-            raise Failure("in training a call leaves something behind that changes the next")
-        at = int((first != again).flatten().nonzero()[0])
-        one, two = float(first.flatten()[at]), float(again.flatten()[at])
-        where = f"x = {float(x.flatten()[at]):.6g}" if x.shape == first.shape else "the same input"
-        raise Failure(f"{where} gave {one:.6g}, and {two:.6g} after another call")
-    return "two calls agree, with another one between"
-
-
 def dtype(subject: Subject) -> str:
     """The output has the dtype of the input, and the gradient too."""
     for chosen in (torch.float64, *subject.dtypes):
@@ -89,18 +61,56 @@ def name(dtype: torch.dtype) -> str:
 
 
 def autocast(subject: Subject) -> str:
-    """Under autocast to bfloat16 it runs, forward and backward, and stays near what it gives outside."""
-    x = subject.sample(dtype=torch.float32)
-    plain = subject.function(torch.float32)(x)
-    x = x.detach().requires_grad_()
-    with torch.autocast(subject.device.type, torch.bfloat16):
-        y = subject.function(torch.float32)(x)
-    if y.requires_grad:
-        torch.autograd.grad(y.float().sum(), x, allow_unused=True)
-    worst = float((y.float() - plain).abs().max())
-    if not worst <= 0.05 * float(plain.abs().max().clamp_min(1)):
-        raise Failure(f"under autocast values are off by {worst:.3g}")
-    return f"float32 in gives {name(y.dtype)} out"
+    """Under autocast it runs, forward and backward, stays near its usual values, and does not overflow."""
+    return "; ".join(_autocast(subject, dtype) for dtype in (torch.float16, torch.bfloat16))
+
+
+def _autocast(subject: Subject, dtype: torch.dtype) -> str:
+    function, x = subject.function(torch.float32), subject.sample(dtype=torch.float32)
+    samples = [x]
+    if subject.kind == "element-wise":  # beyond 65504 float16 is infinite
+        far = 10 ** (2 * x.abs()).clamp(max=20)
+        samples.append(torch.cat([far, -far]))
+    for x in samples:
+        plain, slopes = _with_gradient(function, x)
+        with torch.autocast(subject.device.type, dtype), _OwnCasts(dtype) as own:
+            y, cast_slopes = _with_gradient(function, x)
+        if y.dtype is dtype and not own.found:  # autocast itself runs some operations in it, such as prelu
+            plain = function(x.to(dtype).float()).detach().to(dtype).float()
+        for what, got, expected in (("value", y.float(), plain), ("gradient", cast_slopes, slopes)):
+            size = max(1.0, largest(expected)) if x is samples[0] else 1.0
+            wrong = ~close(got / size, expected / size, _NEAR)
+            if wrong.any():
+                at = tuple(wrong.nonzero()[0].tolist())
+                one, two = told(float(got[at]), float(expected[at]), 6)
+                where = f" at x = {float(x[at]):.6g}" if x.shape == got.shape else ""
+                raise Failure(f"under autocast to {name(dtype)} the {what}{where} is {one}, expected {two}")
+    return f"{name(dtype)}: float32 in gives {name(y.dtype)} out"
+
+
+class _OwnCasts(TorchFunctionMode):
+    """Finds out whether the target itself asks for a dtype; it does not see what autocast casts."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype, self.found = dtype, False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        casts = getattr(func, "__name__", "") in ("to", "type", "type_as", "half", "bfloat16")
+        self.found = self.found or (casts and isinstance(result, Tensor) and result.dtype is self.dtype)
+        return result
+
+
+def _with_gradient(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = x.detach().clone().requires_grad_()
+    y = function(leaf)
+    if not y.requires_grad:
+        return y, torch.zeros_like(x)
+    (gradient,) = torch.autograd.grad(y.float().sum(), leaf, allow_unused=True)
+    return y.detach(), torch.zeros_like(x) if gradient is None else gradient
 
 
 def non_contiguous(subject: Subject) -> str:
@@ -132,9 +142,7 @@ def _same_as_contiguous(subject: Subject, views: dict[str, Tensor]) -> str:
         for what, pair in (("value", values), ("gradient", slopes)):
             if len(pair) < 2 or pair[0] is None or pair[1] is None:
                 continue
-            if not torch.allclose(
-                pair[0], pair[1], rtol=1e-9, atol=1e-12
-            ):  # sums may be taken in another order
+            if not close(pair[0], pair[1], 1e-9).all():  # sums may be taken in another order
                 raise Failure(f"{label} of strides {view.stride()} gives another {what} than its copy")
     return ", ".join(views) + ": as the copies"
 
@@ -161,6 +169,7 @@ def zero_dimensional(subject: Subject) -> str:
     if y.shape != x.shape:
         raise Failure(f"input of shape () gives {numbers(y)}")
     expected = subject.value(x.detach().reshape(1))[0]
-    if not torch.allclose(y, expected, rtol=1e-12):
-        raise Failure(f"x = 0.7 gives {float(y):.6g}, in a row {float(expected):.6g}")
+    if not close(y, expected, 1e-12):
+        one, two = told(float(y), float(expected), 6)
+        raise Failure(f"x = 0.7 gives {one}, in a row {two}")
     return "() gives ()"

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
 from actlab.checking.declared import Declared
+from actlab.checking.numbers import close, told
 from actlab.checking.outcome import Failure, NotApplicable
 from actlab.checking.subject import Subject
 
+_FLAT = 1e-12  # a slope that is 0
+_POLE = 1e6  # a slope within 1e-9 of a place where it goes to infinity
 _CLOSE = 1e-6  # agreement with a finite difference, relative to the largest of its neighbourhood
 
 
@@ -55,12 +58,13 @@ def second(subject: Subject) -> str:
     x = points(subject.device)
     expected, doubt = finite_difference(subject.gradient, x)
     got = subject.second(x)
+    steep = (expected.abs() > _CLOSE) & (doubt < _CLOSE)
+    _by_incoming(subject, x)
+    if got is None and steep.any():
+        at = int(torch.where(steep, x.abs(), torch.inf).argmin())
+        place, slope = float(x[at]), float(expected[at])
+        raise Failure(f"the gradient cannot be differentiated, expected f''({place:.6g}) = {slope:.6g}")
     if got is None:
-        steep = (expected.abs() > _CLOSE) & (doubt < _CLOSE)
-        if steep.any():
-            at = int(torch.where(steep, x.abs(), torch.inf).argmin())
-            place, slope = float(x[at]), float(expected[at])
-            raise Failure(f"the gradient cannot be differentiated, expected f''({place:.6g}) = {slope:.6g}")
         return "0 everywhere: straight pieces"
     detail = _agree("f''", x, got, expected, doubt)
     calm = x[(doubt < _CLOSE) & (x.abs() < 4)][::16]
@@ -68,18 +72,43 @@ def second(subject: Subject) -> str:
     return f"{detail}; gradgradcheck"
 
 
+def _by_incoming(subject: Subject, x: Tensor) -> None:
+    """Differentiate the gradient by the incoming gradient, as a gradient penalty does: it is the slope."""
+    leaf = subject.lay(x).requires_grad_()
+    y = subject.function()(leaf)
+    if not y.requires_grad:
+        return
+    incoming = torch.ones_like(y).requires_grad_()
+    (slope,) = torch.autograd.grad(y, leaf, incoming, create_graph=True)
+    wanted = slope.detach()
+    if not slope.requires_grad and not wanted.any():
+        return
+    if not slope.requires_grad:
+        raise Failure(
+            "the gradient is detached from the incoming gradient: a gradient penalty trains nothing"
+        )
+    torch.autograd.backward(slope, torch.ones_like(slope))  # through all of it: an error may wait anywhere
+    got = torch.zeros_like(wanted) if incoming.grad is None else incoming.grad
+    wrong = ~close(got, wanted, 1e-9)
+    if wrong.any():
+        at = tuple(wrong.nonzero()[0].tolist())
+        one, two = told(float(got[at]), float(wanted[at]), 6)
+        place = float(leaf[at])
+        raise Failure(f"at x = {place:.6g} the gradient by the incoming gradient is {one}, expected {two}")
+
+
 def _agree(what: str, x: Tensor, got: Tensor, expected: Tensor, doubt: Tensor) -> str:
     scale = expected.abs().clamp_min(1e-2)
     judged = (doubt < 1e-4 * scale) & expected.isfinite()  # not at kinks, nor where the waves are too short
     if judged.sum() < len(x) // 2:
-        judged = expected.isfinite()
+        judged = expected.isfinite() & doubt.isfinite()
     error = ((got - expected).abs() - 10 * doubt) / scale
     bad = judged & ~(error <= _CLOSE)
     if bad.any():
         at = int(torch.where(bad, x.abs(), torch.inf).argmin())
-        place, one, two = float(x[at]), float(got[at]), float(expected[at])
+        place, (one, two) = float(x[at]), told(float(got[at]), float(expected[at]))
         worst = float(x[int(torch.where(bad, error.nan_to_num(torch.inf), 0.0).argmax())])
-        raise Failure(f"{what}({place:.6g}) = {one:.9g}, expected {two:.9g} (worst at x = {worst:.6g})")
+        raise Failure(f"{what}({place:.6g}) = {one}, expected {two} (worst at x = {worst:.6g})")
     return f"{int(judged.sum())} points up to 1e4, against finite differences"
 
 
@@ -118,18 +147,18 @@ def jumps(function: Callable[[Tensor], Tensor], device: torch.device) -> list[tu
         if halving == 12:  # where it was merely steep, nearly nothing of the difference is left
             still = (at_high - at_low).abs() > 1e-4 * at_low.abs().clamp_min(1)
             low, high, at_low, at_high = low[still], high[still], at_low[still], at_high[still]
+    if not len(low):
+        return []
+    around = torch.cat([low - 1e-9, high + 1e-9, low - 1e-6, high + 1e-6])
+    before, after, outside, beyond = function(around).view(4, -1)
+    across = (after - before).abs()
+    # Where it is steep but does not jump, the difference shrinks with the distance.
+    jump = (across >= 1e-4 * before.abs().clamp_min(1)) & (across >= 0.5 * (beyond - outside).abs())
     found: list[tuple[float, float, float]] = []
-    for one, two in zip(low.tolist(), high.tolist(), strict=True):
-        (before, after), wider = (
-            function(torch.tensor([one - reach, two + reach], dtype=torch.float64, device=device)).tolist()
-            for reach in (1e-9, 1e-6)
-        )
-        across = abs(after - before)
-        if across < 1e-4 * max(1.0, abs(before)) or across < 0.5 * abs(wider[1] - wider[0]):
-            continue  # steep, but no jump: it shrinks with the distance
+    for one, two, *sides in torch.stack([low, high, before, after])[:, jump].T.tolist():
         place = _round_number(one, two)
         if all(abs(place - known) > 1e-5 for known, *_ in found):
-            found.append((place, before, after))
+            found.append((place, sides[0], sides[1]))
     return found
 
 
@@ -148,19 +177,35 @@ def kinks(subject: Subject) -> str:
     found, places = [], []
     for place, before, after in jumps(subject.gradient, subject.device):
         places.append(place)
-        chosen = float(subject.gradient(torch.tensor([place], dtype=torch.float64, device=subject.device)))
+        if max(abs(before), abs(after)) > _POLE:
+            found.append(f"f' has a pole at {place:.6g}")
+            continue
+        chosen = _slopes(subject, place)[0]
         low, high = sorted((before, after))
         room = 1e-4 * max(1.0, abs(low), abs(high))
         told = f"f'({place:.6g}) = {chosen:.6g}, between {before:.6g} and {after:.6g}"
         if not low - room <= chosen <= high + room:
             raise Failure(f"f'({place:.6g}) = {chosen:.6g}, expected from {low:.6g} to {high:.6g}")
-        if min(abs(before), abs(after)) < 1e-12 and abs(chosen) > 1e-12:
+        if abs(chosen) > _FLAT and _is_cut(subject, place):
             raise Failure(f"{told}; expected 0, as torch has it: one side is flat, the input is cut there")
         found.append(told)
     if subject.declared is not None:
         _as_declared(subject, subject.declared, places)
     more = f"; and {len(found) - 4} more" if len(found) > 4 else ""
     return "; ".join(found[:4]) + more or "none between -10 and 10"
+
+
+def _is_cut(subject: Subject, place: float) -> bool:
+    """Return whether the input is cut there: a number a person wrote, with a constant on one side of it."""
+    if round(place, 6) != place:  # of tanh(x) > 0.5, the kink lies between two numbers of the format
+        return False
+    slopes = _slopes(subject, *(place + step for step in (-1e-3, -1e-9, 1e-9, 1e-3)))
+    return any(max(map(abs, side)) < _FLAT for side in (slopes[:2], slopes[2:]))
+
+
+def _slopes(subject: Subject, *places: float) -> list[float]:
+    slopes = subject.gradient(torch.tensor(places, dtype=torch.float64, device=subject.device))
+    return [float(slope) for slope in slopes]
 
 
 def _as_declared(subject: Subject, known: Declared, places: list[float]) -> None:
@@ -170,7 +215,7 @@ def _as_declared(subject: Subject, known: Declared, places: list[float]) -> None
             told = ", ".join(f"{kink:.6g}" for kink in sorted(known.kinks)) or "none"
             raise Failure(f"f' jumps at {place:.6g}; the declared kinks are {told}")
     for kink, slope in sorted(known.kinks.items()):
-        chosen = float(subject.gradient(torch.tensor([kink], dtype=torch.float64, device=subject.device)))
+        chosen = _slopes(subject, kink)[0]
         if not math.isclose(chosen, slope, rel_tol=1e-6, abs_tol=1e-9):
             raise Failure(f"f'({kink:.6g}) = {chosen:.6g}, declared {slope:.6g}")
         # A parameter may take a kink away, such as a slope of 1 below 0.
@@ -209,7 +254,7 @@ def parameters(subject: Subject) -> str:
 
     def loss() -> Tensor:
         torch.manual_seed(0)
-        y: Tensor = module(x)
+        y: Tensor = module(x.clone())
         return (y * weights[..., : y.shape[-1]]).sum()
 
     named = dict(module.named_parameters())
@@ -225,7 +270,8 @@ def parameters(subject: Subject) -> str:
             expected = _numeric(loss, flat, place)
             got = float(gradient.reshape(-1)[place])
             if not abs(got - expected) <= 1e-5 * max(1.0, abs(expected)):
-                raise Failure(f"the gradient of {name}[{place}] is {got:.6g}, expected {expected:.6g}")
+                one, two = told(got, expected, 6)
+                raise Failure(f"the gradient of {name}[{place}] is {one}, expected {two}")
     return f"{', '.join(names)}: against finite differences"
 
 

@@ -81,8 +81,12 @@ class CheckReport:
         ]
         named = max([len(row.name) for row in self.rows], default=0)
         room = max(width - named - 18, 20)
+        told: dict[tuple[str, str], str] = {}  # a detail is printed once
         for row in sorted(self.rows, key=lambda row: STATUSES.index(row.status)):
-            first, *rest = textwrap.wrap(row.detail, room) or [""]
+            earlier = told.setdefault((row.status, row.detail), row.name)
+            repeats = len(row.detail) > room and earlier != row.name
+            detail = f"as for {earlier}" if repeats else row.detail
+            first, *rest = textwrap.wrap(detail, room) or [""]
             status = f"{row.status:<14}"
             if colour:
                 status = f"\x1b[{_COLOURS[row.status]}m{status}\x1b[0m"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import importlib
 import json
 import os
 import select
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 
 from actlab._errors import UsageError, did_you_mean, short
-from actlab.checking import basics, derivatives, facts, modules, transforms, values
+from actlab.checking import backward, basics, calls, derivatives, facts, modules, transforms, values
 from actlab.checking.outcome import COULD_NOT_RUN, FAIL, PASS, CheckReport, Outcome, Row
 from actlab.checking.reference import resolve_reference
 from actlab.checking.subject import Subject
@@ -28,6 +29,11 @@ from actlab.checking.target import resolve
 Step = tuple[str, Callable[[Subject], str], float]  # name, function, seconds it may take
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _SECONDS, _COMPILER_SECONDS = 10.0, 60.0
+_IMPORTS = {  # what torch imports at the first use: once here, instead of in every process of a check
+    "": "torch.fx.experimental.symbolic_shapes",  # by any backward
+    "forward mode": "torch._decomp.decompositions_for_jvp",
+    "func.grad": "torch._dynamo",
+}
 
 
 def plan(dtypes: Sequence[torch.dtype]) -> list[Step]:
@@ -41,14 +47,20 @@ def plan(dtypes: Sequence[torch.dtype]) -> list[Step]:
     rows: list[tuple[str, Callable[[Subject], str]]] = [
         ("shape", basics.shape),
         ("kind", basics.kind),
-        ("input unchanged", basics.input_unchanged),
-        ("deterministic", basics.deterministic),
+        ("input unchanged", calls.input_unchanged),
+        ("deterministic", calls.deterministic),
+        ("repeated calls", calls.repeated_calls),
+        ("grad modes", calls.grad_modes),
         ("dtype", basics.dtype),
         *((f"{n} {basics.name(d)}", partial(f, dtype=d)) for n, f in of_dtypes for d in dtypes),
+        ("signed zero", calls.signed_zero),
         ("reference", values.reference),
         ("facts", facts.facts),
         ("first derivative", derivatives.first),
         ("second derivative", derivatives.second),
+        ("linear backward", backward.linearity),
+        ("grad unchanged", backward.gradient_unchanged),
+        ("training mode", calls.training_mode),
         ("kinks", derivatives.kinks),
         ("continuity", derivatives.continuity),
         ("forward mode", transforms.forward_mode),
@@ -213,6 +225,9 @@ def _completed(rows: list[Row], steps: list[Step]) -> list[Row]:
 
 def _isolated(subject: Subject, steps: list[Step]) -> list[Row]:
     """Run the rows in a forked process; after one that hangs or crashes go on in another."""
+    for name in {"", *(name for name, _, _ in steps)} & set(_IMPORTS):
+        with contextlib.suppress(ImportError):  # in another version of torch the row imports what it needs
+            importlib.import_module(_IMPORTS[name])
     rows: list[Row] = []
     while len(rows) < len(steps) and not any(map(_is_hopeless, rows)):
         rows += _one_process(subject, steps[len(rows) :])

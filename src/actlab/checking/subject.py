@@ -39,14 +39,23 @@ class Subject:
     ) -> None:
         self.target, self.dtypes, self.device, self.reference = target, dtypes, device, reference
 
-    @property
+    @cached_property
     def works_in_place(self) -> bool:
-        """Whether the target was asked to overwrite its input."""
-        return bool(getattr(self.target, "inplace", False))
+        """Whether the target was asked to overwrite its input, as torch.relu_ is."""
+        if isinstance(self.target, nn.Module):
+            return any(getattr(part, "inplace", False) is True for part in self.target.modules())
+        keywords = getattr(self.target, "keywords", {})  # of a functools.partial
+        name = getattr(self.target, "__name__", "")
+        return keywords.get("inplace") is True or (name.endswith("_") and not name.endswith("__"))
 
-    def function(self, dtype: torch.dtype = torch.float64) -> Function:
-        """Return the target for a dtype; a module as a copy, in evaluation mode."""
-        function = self.fresh(dtype)
+    @property
+    def is_module(self) -> bool:
+        """Whether the target is a module, which has a training mode."""
+        return isinstance(self.target, nn.Module)
+
+    def function(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Function:
+        """Return the target for a dtype, seeded in every call; a module as a copy."""
+        function = self.fresh(dtype, train=train)
 
         def seeded(x: Tensor) -> Tensor:
             with torch.random.fork_rng(devices=[]):
@@ -61,6 +70,10 @@ class Subject:
         if not isinstance(self.target, nn.Module):
             return self.target
         return copy.deepcopy(self.target).to(self.device, dtype).train(train)
+
+    def as_module(self) -> nn.Module:
+        """Return the target for float32 as a module in evaluation mode, which leaves its input as it is."""
+        return _Holder(self.fresh(torch.float32), self.works_in_place).eval()
 
     @cached_property
     def declared(self) -> Declared | None:
@@ -139,6 +152,16 @@ class Subject:
             return None
         (second,) = torch.autograd.grad(first, x, torch.ones_like(x), allow_unused=True)
         return None if second is None else self.read(second, len(points))
+
+
+class _Holder(nn.Module):
+    def __init__(self, function: Function, works_in_place: bool) -> None:
+        super().__init__()
+        self.function, self.works_in_place = function, works_in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Call the function."""
+        return self.function(x.clone() if self.works_in_place else x)
 
 
 def _backward(y: Tensor, x: Tensor) -> Tensor:

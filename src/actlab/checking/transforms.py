@@ -7,27 +7,29 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from actlab._errors import short
+from actlab.checking.numbers import close, told
 from actlab.checking.outcome import Failure, Outcome, Unsupported
 from actlab.checking.subject import Subject
 
 # What torch says when an autograd.Function was written without an optional method, or when an operation of
-# its own has no kernel or derivative: it is missing, not wrong.
-_MISSING = (
-    "not implemented for 'Half'",
-    "not implemented for 'BFloat16'",
-    "derivative for aten::",
-    "we do not yet support aten::",
-    "jvp function",
-    "forward AD",
-    "vmap support",
-    "generate_vmap_rule",
-    "setup_context",
-    "does not have vmap",
-)
+# its own has no kernel or derivative, and what a person can do: it is missing, not wrong.
+_MISSING = {
+    "not implemented for 'Half'": "",
+    "not implemented for 'BFloat16'": "",
+    "derivative for aten::": "",
+    "we do not yet support aten::": "",
+    "once_differentiable": "backward is marked @once_differentiable",
+    "setup_context": "forward takes ctx: torch.func needs a separate setup_context",
+    "generate_vmap_rule": "no vmap rule: set generate_vmap_rule = True or define vmap",
+    "vmap support": "no vmap rule: set generate_vmap_rule = True or define vmap",
+    "does not have vmap": "no vmap rule: set generate_vmap_rule = True or define vmap",
+    "jvp function": "no forward mode: define jvp",
+    "forward AD": "no forward mode: define jvp",
+}
 _PARAMETERS = 0.1  # bytes an element of the tensor that is asked: some parameters are kept besides
 
 
@@ -39,19 +41,22 @@ def attempt(run: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         text = str(error)
-        if isinstance(error, NotImplementedError | RuntimeError) and any(part in text for part in _MISSING):
-            raise Unsupported(short(error)) from error
+        if isinstance(error, NotImplementedError | RuntimeError):
+            for part, advice in _MISSING.items():
+                if part in text:
+                    raise Unsupported(advice or short(error)) from error
         raise Failure(short(error)) from error
 
 
 def _close(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
     if got.shape != expected.shape:
         raise Failure(f"{what} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}")
-    error = (got - expected).abs()
-    if not bool((error <= tolerance * expected.abs().clamp_min(1)).all()):
-        at = int(error.flatten().nan_to_num(torch.inf).argmax())
-        one, two = float(got.flatten()[at]), float(expected.flatten()[at])
-        raise Failure(f"{what} is {one:.9g}, expected {two:.9g}")
+    wrong = ~close(got, expected, tolerance)
+    if wrong.any():
+        error = torch.where(wrong, (got - expected).abs().nan_to_num(torch.inf), 0.0)
+        at = int(error.flatten().argmax())
+        one, two = told(float(got.flatten()[at]), float(expected.flatten()[at]))
+        raise Failure(f"{what} is {one}, expected {two}")
 
 
 def _gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -113,36 +118,26 @@ def compiled(subject: Subject) -> str:
     """torch.compile takes the whole of it, forward and backward, and the result agrees."""
     compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
     backend = "inductor" if compiler or subject.device.type != "cpu" else "aot_eager"
-    function, x = subject.fresh(torch.float32), subject.sample(dtype=torch.float32)
+    function = subject.as_module() if subject.works_in_place else subject.fresh(torch.float32)
+    x, plain = subject.sample(dtype=torch.float32), subject.function(torch.float32)
     torch.compiler.reset()
     fast = torch.compile(function, fullgraph=True, backend=backend)
     leaf = x.clone().requires_grad_()
     y = attempt(lambda: fast(leaf))
     assert isinstance(y, Tensor)
-    _close("the compiled value", y, subject.fresh(torch.float32)(x), 1e-4)
+    _close("the compiled value", y, plain(x), 1e-4)
     if y.requires_grad:
         attempt(lambda: torch.autograd.backward(y.sum()))
         assert leaf.grad is not None
-        _close("the compiled gradient", leaf.grad, _gradient(subject.fresh(torch.float32), x), 1e-4)
+        _close("the compiled gradient", leaf.grad, _gradient(plain, x), 1e-4)
     return f"fullgraph, backend {backend}, forward and backward"
-
-
-class _Holder(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Call the function."""
-        return self.function(x)
 
 
 def exported(subject: Subject) -> str:
     """torch.export takes it, and the exported program agrees."""
-    found, x = subject.fresh(torch.float32), subject.sample(dtype=torch.float32)
-    module = found if isinstance(found, nn.Module) else _Holder(found).eval()
-    program = attempt(lambda: torch.export.export(module, (x,)))
-    _close("the exported value", program.module()(x), subject.fresh(torch.float32)(x), 1e-5)
+    x = subject.sample(dtype=torch.float32)
+    program = attempt(lambda: torch.export.export(subject.as_module(), (x,)))
+    _close("the exported value", program.module()(x), subject.function(torch.float32)(x), 1e-5)
     return "torch.export, and the program agrees"
 
 

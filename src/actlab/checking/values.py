@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from actlab.checking.numbers import largest, told
 from actlab.checking.outcome import Failure, NotApplicable, Outcome
 from actlab.checking.subject import Subject
 
@@ -48,6 +49,8 @@ def _as_a_whole(subject: Subject, dtype: torch.dtype) -> str:
             raise Failure(f"gives shape {tuple(got.shape)}, in float64 {tuple(true.shape)}")
         judged = true.isfinite() & (true.abs() < info.max * (1 - info.eps))
         got, true = got[judged], true[judged]
+        if not len(true):
+            continue
         error = (got - true).abs() / (info.eps * true.abs().max().clamp_min(info.tiny))
         at = int(error.nan_to_num(math.inf).argmax())
         if not error[at] <= MOST:
@@ -62,10 +65,9 @@ def gradient(subject: Subject, dtype: torch.dtype) -> str:
     _element_wise(subject)
     x = grid(dtype, subject.device)
     true = subject.gradient(x.double())
-    near = true[x.abs() <= 3]
-    line = near[near.isfinite()].abs().max()
+    line = largest(true[x.abs() <= 3])
     bend = _steepness(subject.gradient, subject.second, x)
-    return _compare("f'", x, subject.gradient(x).double(), true, torch.maximum(bend, line))
+    return _compare("f'", x, subject.gradient(x).double(), true, bend.clamp_min(line))
 
 
 def _steepness(function: Point, derivative: Callable[[Tensor], Tensor | None], x: Tensor) -> Tensor:
@@ -97,8 +99,9 @@ def _compare(what: str, x: Tensor, got: Tensor, true: Tensor, scale: Tensor) -> 
     bad = error > MOST
     if bad.any():
         at = _smallest(x, bad)
+        one, two = told(float(got[at]), float(true[at]), 6)
         raise Failure(
-            f"{what}({_number(x[at])}) = {float(got[at]):.6g}, expected {float(true[at]):.6g} "
+            f"{what}({_number(x[at])}) = {one}, expected {two} "
             f"({float(error[at]):.3g} eps, allowed {MOST:g}; worst {float(error.max()):.3g} "
             f"at x = {_number(x[error.argmax()])})"
         )
@@ -156,16 +159,13 @@ def reference(subject: Subject) -> str:
         pairs["f'"] = (subject.gradient(x), slope)
     for what, (got, wanted) in pairs.items():
         true = subject.read(wanted, len(x))
-        near = true[(x.abs() <= 3) & true.isfinite()].abs()
-        least = (
-            1e-5 * float(near.max()) if len(near) else 0.0
-        )  # a derivative taken from the output has no more
+        least = 1e-5 * largest(true[x.abs() <= 3])  # a derivative taken from the output has no more digits
         error = (got - true).abs() / true.abs().clamp_min(max(least, 1e-9))
         bad = true.isfinite() & ~(error <= _EXACT)
         if bad.any():
             at = _smallest(x, bad)
-            one, two = float(got[at]), float(true[at])
-            raise Failure(f"{what}({_number(x[at])}) = {one:.9g}, expected {two:.9g} by {chosen.name}")
+            one, two = told(float(got[at]), float(true[at]))
+            raise Failure(f"{what}({_number(x[at])}) = {one}, expected {two} by {chosen.name}")
     by = f", by {chosen.name}" if subject.reference is None else ""
     return f"{' and '.join(pairs)} at {len(x)} points, in float64{by}"
 

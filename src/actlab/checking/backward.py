@@ -1,0 +1,117 @@
+"""Rows about the incoming gradient: backward multiplies it by the slope, and leaves it as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from actlab.checking.numbers import close, same, told
+from actlab.checking.outcome import Failure
+from actlab.checking.subject import Subject
+
+_ROUNDING = 64  # units of eps of the largest product, for a backward of several operations
+_SCALES = {  # factors that no sound backward overflows or underflows with
+    torch.float64: (1.0, 1e-20, 1e20),
+    torch.float32: (1.0, 1e-10, 1e10),
+    torch.bfloat16: (1.0, 1e-10, 1e10),
+    torch.float16: (1.0, 256.0),
+}
+_AGAIN = 1e-9  # sums may be taken in another order for another layout
+_STEEP = 0.1  # a slope that no NaN or infinity vanishes in
+
+
+def linearity(subject: Subject) -> str:
+    """Backward is linear in the incoming gradient: any sign, scale, layout, and a value for each element."""
+    dtypes = [torch.float64, *(d for d in subject.dtypes if d is not torch.float64)]
+    for dtype in dtypes:
+        x = subject.sample(12, dtype).requires_grad_()
+        y = subject.function(dtype)(x)
+        if not y.requires_grad:
+            return "there is no gradient"
+        slope = _backward(y, x, torch.ones_like(y))
+        for scale in _SCALES.get(dtype, (1.0,)):
+            for layout, incoming in _layouts(y, scale):
+                _compare(subject, x, y, slope, incoming, layout)
+        if subject.kind == "element-wise":
+            _propagates(x, y, slope)
+    return f"signs, zeros, scales and layouts of the incoming gradient, in {len(dtypes)} dtypes"
+
+
+def _layouts(y: Tensor, scale: float) -> Iterator[tuple[str, Tensor]]:
+    """Return incoming gradients of the shape of y: contiguous, not contiguous, and expanded."""
+    generator = torch.Generator().manual_seed(7)
+    values = torch.randn(y.shape, generator=generator, dtype=torch.float64) * scale
+    values.flatten()[::5] = 0.0
+    values = values.to(y.device, y.dtype)
+    yield "a contiguous", values
+    yield "a non-contiguous", values.mT.contiguous().mT
+    yield "an expanded", values.flatten()[1].expand(y.shape)
+
+
+def _compare(subject: Subject, x: Tensor, y: Tensor, slope: Tensor, incoming: Tensor, layout: str) -> None:
+    got = _backward(y, x, incoming)
+    if subject.kind == "element-wise":
+        expected = incoming * slope
+        size = incoming.abs()
+    else:  # the sum of what two parts of it give
+        part = incoming.abs().max() * torch.linspace(-1, 1, y.numel(), device=x.device).view_as(y).to(y.dtype)
+        expected = _backward(y, x, part) + _backward(y, x, incoming - part)
+        size = incoming.abs().max().expand_as(expected)
+    room = _ROUNDING * torch.finfo(x.dtype).eps * size * slope.nan_to_num().abs().clamp_min(1)
+    wrong = ((got - expected).abs() > room) | (got.isnan() & ~expected.isnan())
+    if wrong.any():
+        at = tuple(wrong.nonzero()[0].tolist())
+        one, two = told(float(got[at]), float(expected[at]))
+        where = (
+            f"{float(incoming[at]):.6g} at x = {float(x[at]):.6g} " if subject.kind == "element-wise" else ""
+        )
+        raise Failure(
+            f"backward is not linear in the incoming gradient: {where}gives {one}, expected {two} "
+            f"({layout} gradient)"
+        )
+
+
+def _propagates(x: Tensor, y: Tensor, slope: Tensor) -> None:
+    """Refuse a backward that hides NaN or infinity, which a training loop relies on to detect divergence."""
+    for odd in (math.nan, math.inf):
+        got = _backward(y, x, torch.full_like(y, odd))
+        hidden = got.isfinite() & (slope.abs() > _STEEP)
+        if hidden.any():
+            at = tuple(hidden.nonzero()[0].tolist())
+            raise Failure(
+                f"for an incoming gradient of {odd} at x = {float(x[at]):.6g}, backward returns "
+                f"{float(got[at]):.6g}, expected {odd * float(slope[at])}"
+            )
+
+
+def gradient_unchanged(subject: Subject) -> str:
+    """Backward writes neither into the incoming gradient nor into what the next backward reads."""
+    for train in (False, True) if subject.is_module else (False,):
+        x = subject.sample(10).requires_grad_()
+        y = subject.function(train=train)(x)
+        if not y.requires_grad:
+            return "there is no gradient"
+        for layout, incoming in _layouts(y, 1.0):
+            before, values, inputs = incoming.clone(), y.detach().clone(), x.detach().clone()
+            first = _backward(y, x, incoming).clone()
+            if not same(incoming, before):
+                at = tuple((incoming != before).nonzero()[0].tolist())
+                raise Failure(
+                    f"backward changes {layout} incoming gradient from {float(before[at]):.6g} to "
+                    f"{float(incoming[at]):.6g}: clone it before writing into it"
+                )
+            if not same(y.detach(), values):
+                raise Failure("backward changes the output of forward")
+            if not same(x.detach(), inputs):
+                raise Failure("backward changes the input of forward")
+            if not close(_backward(y, x, before), first, _AGAIN).all():
+                raise Failure("a second backward through the same output gives another gradient")
+    return "the incoming gradient, the input and the output stay as they are"
+
+
+def _backward(y: Tensor, x: Tensor, incoming: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(y, x, incoming, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient

@@ -1,0 +1,204 @@
+"""Rows about many calls and modes: nothing carries over, and every mode computes the same function."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from actlab.checking.numbers import close, different, same, told
+from actlab.checking.outcome import Failure, NotApplicable
+from actlab.checking.subject import Function, Subject
+
+_CLOSE = 1e-6  # agreement with a finite difference, relative to the sum of all magnitudes
+_ROUNDING = 1e-9  # a kernel may compute the last elements of a tensor in another way
+_CALLS = 64  # after which a counter may change what a call returns
+
+
+def input_unchanged(subject: Subject) -> str:
+    """The input, and the memory around it, stays as it was in every mode of autograd."""
+    if subject.works_in_place:
+        raise NotApplicable("it was asked to work in place")
+    for train in (False, True) if subject.is_module else (False,):
+        function = subject.function(train=train)
+        for mode, context, x, memory in _inputs(subject):
+            before = memory.clone()
+            with context:
+                function(x)
+            if not same(memory, before):
+                at = tuple(different(memory, before).nonzero()[0].tolist())
+                raise Failure(
+                    f"an element of the input changed from {float(before[at]):.6g} to "
+                    f"{float(memory[at]):.6g} {mode}"
+                )
+    return "forward leaves it as it was: leaf or not, under no_grad and inference_mode"
+
+
+def _inputs(
+    subject: Subject,
+) -> Iterator[tuple[str, contextlib.AbstractContextManager[object], Tensor, Tensor]]:
+    """Return modes: their name, their context, an input, and the memory that the input is a part of."""
+    nothing = contextlib.nullcontext()
+    plain = subject.sample()
+    yield "without gradients", nothing, plain, plain
+    # A slice of a larger tensor: a function may write beside it.
+    wide = torch.cat([subject.sample(2, seed=4), plain, subject.sample(2, seed=5)])
+    yield "around a slice", nothing, wide[2:-2], wide
+    leaf = subject.sample().requires_grad_()
+    yield "of a leaf that requires a gradient", nothing, leaf, leaf.detach()
+    other = subject.sample().requires_grad_() * 1.5
+    yield "of an intermediate result", nothing, other, other.detach()
+    frozen = subject.sample()
+    yield "under no_grad", torch.no_grad(), frozen, frozen
+    with torch.inference_mode():
+        inference = subject.sample().clone()
+    yield "under inference_mode", torch.inference_mode(), inference, inference
+
+
+def deterministic(subject: Subject) -> str:
+    """Two calls agree, whatever was called between them; a module may be random in training alone."""
+    x, other = subject.sample(), subject.sample(seed=1)
+    for train in (False, True):
+        function = subject.fresh(train=train)
+        torch.manual_seed(1)
+        first, _, again = (function(z.clone()) for z in (x, other, x))
+        if same(first, again):
+            continue
+        if train:
+            torch.manual_seed(1)
+            if same(first, function(x.clone())):
+                return "in evaluation; random in training, from torch's generator"
+            raise Failure("in training a call leaves something behind that changes the next")
+        at = int(different(first, again).flatten().nonzero()[0])
+        one, two = told(float(first.flatten()[at]), float(again.flatten()[at]), 6)
+        where = f"x = {float(x.flatten()[at]):.6g}" if x.shape == first.shape else "the same input"
+        raise Failure(f"{where} gave {one}, and {two} after another call")
+    return "two calls agree, with another one between"
+
+
+def repeated_calls(subject: Subject) -> str:
+    """Values and gradients belong to the call's own input: nothing is cached, shared or counted."""
+    function, weights = subject.function(), subject.sample(11, seed=7)
+    x, other = subject.sample(11), subject.sample(11, seed=6)
+    truth: list[Tensor | None] = [None, None]
+    if subject.kind == "element-wise":  # in a shape of its own, so that no earlier call can be reused
+        with torch.no_grad():
+            truth = list(torch.split(function(torch.cat([x, other])), len(x)))
+
+    def judge(call: str, z: Tensor, y: Tensor, gradient: Tensor | None, expected: Tensor | None) -> None:
+        _same_values(call, z, y, expected)
+        _follows(f"{call}, the gradient", function, z, weights, gradient)
+
+    for z, expected in zip((x, other), truth, strict=True):
+        judge("in a repeated call of the same shape", z, *_call(function, z, weights), expected)
+    # A network that uses one activation in two places calls it twice before the first backward.
+    leaves = [z.clone().requires_grad_() for z in (x, other)]
+    outputs = [function(leaf) for leaf in leaves]
+    gradients = [_gradient(y, leaf, weights) for y, leaf in zip(outputs, leaves, strict=True)]
+    for z, y, gradient, expected in zip((x, other), outputs, gradients, truth, strict=True):
+        judge("in two calls before the first backward", z, y.detach(), gradient, expected)
+    buffer = x.clone()
+    with torch.no_grad():
+        function(buffer)
+        y = function(buffer.copy_(other))
+    _same_values("for a tensor that was overwritten between two calls", other, y, truth[1])
+    for _ in range(_CALLS):
+        _call(function, x[:1], weights[:1])
+    judge(f"after {_CALLS} calls", other, *_call(function, other, weights), truth[1])
+    return f"as alone: in turn, before the first backward, in one buffer, after {_CALLS} calls"
+
+
+def training_mode(subject: Subject) -> str:
+    """In training mode, too, backward gives the derivative of the values."""
+    if not subject.is_module:
+        raise NotApplicable("a function has no modes")
+    x, weights = subject.sample(12), subject.sample(12, seed=7)
+    function = subject.function(train=True)
+    for _ in range(3):  # a first call may set something up
+        _, gradient = _call(function, x, weights)
+        _follows("in training mode, the gradient", function, x, weights, gradient)
+    return "the gradient is that of the values"
+
+
+def grad_modes(subject: Subject) -> str:
+    """The values do not depend on whether gradients are recorded."""
+    x = subject.sample(9)
+    for train in (False, True) if subject.is_module else (False,):
+        expected = subject.function(train=train)(x.clone().requires_grad_()).detach()
+        for mode, context in (
+            ("without requires_grad", contextlib.nullcontext()),
+            ("under no_grad", torch.no_grad()),
+            ("under inference_mode", torch.inference_mode()),
+        ):
+            with context:
+                y = subject.function(train=train)(x.clone())
+            _same_values(f"{mode}{' in training' * train}", x, y.clone(), expected)
+    return "the same values with gradients, without, under no_grad and inference_mode"
+
+
+def signed_zero(subject: Subject) -> str:
+    """-0 gives the value and the gradient of 0, unless both values are infinite."""
+    if subject.kind != "element-wise":
+        raise NotApplicable("an element depends on several, so there is no point to name")
+    for dtype in (torch.float64, *subject.dtypes):
+        zeros = torch.tensor([0.0, -0.0], dtype=dtype, device=subject.device)
+        for what, function in (("f", subject.value), ("f'", subject.gradient)):
+            plus, minus = function(zeros).tolist()
+            if plus != minus and not (plus != plus and minus != minus):
+                if abs(plus) == abs(minus) == float("inf"):
+                    return f"{what}(0) = {plus} and {what}(-0.0) = {minus}: a pole"
+                one, two = told(minus, plus, 6)
+                raise Failure(f"{what}(-0.0) = {one} in {str(dtype)[6:]}, expected {two} as at 0")
+    return "-0 gives what 0 gives"
+
+
+# -- helpers ------------------------------------------------------------------------------------------
+
+
+def _call(function: Function, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the values, and the gradient of their weighted sum."""
+    leaf = x.clone().requires_grad_()
+    y = function(leaf)
+    return y.detach(), _gradient(y, leaf, weights)
+
+
+def _gradient(y: Tensor, leaf: Tensor, weights: Tensor) -> Tensor | None:
+    if not y.requires_grad:
+        return None
+    return torch.autograd.grad((y * _fitting(weights, y)).sum(), leaf, allow_unused=True)[0]
+
+
+def _fitting(weights: Tensor, y: Tensor) -> Tensor:
+    """Return weights for an output that may be half as long in one dimension."""
+    return weights[tuple(slice(0, size) for size in y.shape)]
+
+
+def _same_values(when: str, x: Tensor, y: Tensor, expected: Tensor | None) -> None:
+    if expected is None:
+        return
+    wrong = ~close(y, expected, _ROUNDING)
+    if wrong.any():
+        at = tuple(wrong.nonzero()[0].tolist())
+        one, two = told(float(y[at]), float(expected[at]), 6)
+        where = f"f({float(x[at]):.6g})" if x.shape == y.shape else "a value"
+        raise Failure(f"{when}, {where} = {one}, expected {two}")
+
+
+def _follows(what: str, function: Function, x: Tensor, weights: Tensor, gradient: Tensor | None) -> None:
+    """Refuse a gradient (of the shape of x) that differs from a finite difference along one direction."""
+    if gradient is None:
+        return
+    direction = torch.linspace(-1, 1, x.numel(), dtype=x.dtype, device=x.device).view_as(x)
+    estimates = []
+    for step in (2e-5, 1e-5):
+        with torch.no_grad():
+            ahead, behind = (function(x + sign * step * direction) for sign in (1, -1))
+        change = (ahead - behind) * _fitting(weights, ahead)
+        estimates.append(float(change.sum()) / (2 * step))
+    got, size = float((gradient * direction).sum()), float((gradient * direction).abs().sum())
+    doubt = abs(estimates[0] - estimates[1])
+    if abs(got - estimates[1]) > _CLOSE * max(size, 1.0) + 10 * doubt:
+        one, two = told(got, estimates[1], 6)
+        raise Failure(f"{what} along a direction is {one}, expected {two} by a finite difference")

@@ -1,0 +1,211 @@
+"""Sound activations as people write them by hand: functions, modules, autograd.Functions, compositions."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from tests.faulty import double_mish, relu, relu6, tanh
+
+
+class OldStyleSoftsign(Function):
+    """Takes ctx in forward, as tutorials have it, and keeps what backward needs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        below = 1 + x.abs()
+        ctx.save_for_backward(x)
+        return x / below
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad / (1 + x.abs()) / (1 + x.abs())
+
+
+class NotebookReLU(Function):
+    """The notebook's, with the clone and with the gradient of torch at 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        grad = grad.clone()
+        grad[x <= 0] = 0
+        return grad
+
+
+class MaskedReLU(Function):
+    """Keeps a mask of one byte an element."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        mask = x > 0
+        ctx.save_for_backward(mask)
+        return x.masked_fill(x <= 0, 0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * ctx.saved_tensors[0]
+
+
+class SigmoidOfOutput(Function):
+    """Computes the slope from the output, and has a forward mode and a vmap rule."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.sigmoid()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * y * (1 - y)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return tangent * y * (1 - y)
+
+
+class Swish(nn.Module):
+    """Has a trained parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beta = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.beta * x)
+
+
+class PerChannel(nn.Module):
+    """Has a slope for each feature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.linspace(0.1, 0.4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, self.slope * x)
+
+
+class Buffered(nn.Module):
+    """Has a constant that moves with the module."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x.tanh()
+
+
+class NoisyInTraining(nn.Module):
+    """Draws from torch's generator in training, and scales what it draws."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(x)
+        return y * (1 + 0.1 * torch.rand_like(x)) if self.training else y
+
+
+class LeakyInTraining(nn.Module):
+    """Computes another function in training, whose gradient is its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, 0.2 if self.training else 0.1)
+
+
+class Counting(nn.Module):
+    """Counts its calls and does not use the count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x.tanh()
+
+
+def softshrink_of_tanh(bound: float) -> nn.Module:
+    """Return a composition whose kinks lie between two numbers."""
+    return nn.Sequential(nn.Tanh(), nn.Softshrink(bound))
+
+
+SOUND: dict[str, Any] = {
+    "tanh by hand": tanh,
+    "relu by hand": relu,
+    "relu6 by hand": relu6,
+    "mish in double": double_mish,
+    "notebook's relu": NotebookReLU,
+    "relu of a mask": MaskedReLU,
+    "old-style softsign": OldStyleSoftsign,
+    "sigmoid of its output": SigmoidOfOutput,
+    "swish with a parameter": Swish,
+    "slopes of channels": PerChannel,
+    "constant in a buffer": Buffered,
+    "noise in training": NoisyInTraining,
+    "another function in training": LeakyInTraining,
+    "a count of calls": Counting,
+    "silu as a product": lambda x: x * x.sigmoid(),
+    "squared relu": lambda x: F.relu(x) ** 2,
+    "leaky relu by where": lambda x: torch.where(x > 0, x, 0.01 * x),
+    "leaky relu by maximum": lambda x: torch.maximum(x, 0.01 * x),
+    "gaussian": lambda x: torch.exp(-x * x),
+    "arctangent": torch.atan,
+    "arsinh": torch.asinh,
+    "exponential": torch.exp,
+    "logarithm": torch.log,
+    "square root": torch.sqrt,
+    "reciprocal": torch.reciprocal,
+    "cube": lambda x: x**3,
+    "identity by clone": torch.clone,
+    "sine plus identity": lambda x: x + torch.sin(x) ** 2,
+    "logarithm of relu": lambda x: torch.log1p(F.relu(x)),
+    "relu of sine": lambda x: F.relu(torch.sin(x)),
+    "cube below 0": lambda x: F.relu(x) + x.clamp_max(0) ** 3,
+    "tanh cubed below 0": lambda x: torch.where(x >= 0, x, torch.tanh(x) ** 3),
+    "floor": torch.floor,
+    "shrink of tanh, 0.4": softshrink_of_tanh(0.4),
+    "shrink of tanh, 0.6": softshrink_of_tanh(0.6),
+    "shrink of tanh, 0.25": softshrink_of_tanh(0.25),
+    "tanh of shrink": nn.Sequential(nn.Softshrink(), nn.Tanh()),
+    "relu off a round number": lambda x: F.relu(math.pi * x - 1),
+    "relu in place": nn.ReLU(inplace=True),
+    "elu in place": nn.ELU(inplace=True),
+    "in place at the end": nn.Sequential(nn.SiLU(), nn.Hardtanh(-0.25, 2.0, inplace=True)),
+    "function in place": functools.partial(F.leaky_relu, negative_slope=0.1, inplace=True),
+    "relu_": torch.relu_,
+    "softmax": nn.Softmax(-1),
+    "layer norm": nn.LayerNorm(8),
+    "batch norm": nn.BatchNorm1d(8),
+    "maxout of halves": lambda x: torch.maximum(*x.chunk(2, dim=-1)),
+    "dropout": nn.Dropout(0.3),
+    "alpha dropout": nn.AlphaDropout(0.3),
+}
+# What a sound target does not support, and says so.
+OLD_STYLE = {"forward mode", "vmap", "func.grad"}
+EXPECTED: dict[str, set[str]] = {
+    "notebook's relu": OLD_STYLE,
+    "relu of a mask": OLD_STYLE,
+    "old-style softsign": OLD_STYLE,
+}

@@ -1,0 +1,216 @@
+"""check finds what is wrong in other calls than one with a gradient of ones, and passes sound activations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import actlab
+from actlab.checking.numbers import close, same, told
+from tests import faulty_calls as faulty
+from tests.faulty import TanhOnce
+from tests.sound import EXPECTED, SOUND
+
+
+def check_row(target, row):
+    return actlab.check(target, only=[row]).row(row)
+
+
+def assert_fails(target, row, told):
+    found = check_row(target, row)
+    assert found.status == "fail", found
+    assert told in found.detail, found
+
+
+@pytest.mark.parametrize("fault", faulty.LINEAR)
+def test_check_refuses_a_backward_that_is_not_linear(fault):
+    told = "incoming gradient of nan" if fault == "hides NaN" else "not linear in the incoming gradient: "
+    assert_fails(faulty.LINEAR[fault], "linear backward", told)
+
+
+def test_check_refuses_a_backward_that_mixes_elements_and_is_not_linear():
+    assert_fails(faulty.softmax_of_magnitude, "linear backward", "not linear in the incoming gradient: gives")
+    assert check_row(nn.Softmax(-1), "linear backward").status == "pass"
+
+
+def test_check_names_the_incoming_gradient_and_the_input():
+    detail = check_row(faulty.LINEAR["clamps it"], "linear backward").detail
+    # The first sample with an incoming gradient above 1: 1.83654, cut to 1.
+    assert "1.83654 at x = -2.10933 gives 0.0571775272, expected 0.105008738" in detail
+
+
+@pytest.mark.parametrize("fault", faulty.UNCHANGED)
+def test_check_refuses_a_backward_that_writes(fault):
+    told = {
+        "writes into the output": "changes the output of forward",
+        "writes into the input": "changes the input of forward",
+        "writes into what it keeps": "second backward through the same output",
+    }
+    assert_fails(faulty.UNCHANGED[fault], "grad unchanged", told.get(fault, "incoming gradient from"))
+
+
+@pytest.mark.parametrize("fault", faulty.INPUT)
+def test_check_refuses_a_forward_that_writes_into_its_input(fault):
+    assert_fails(faulty.INPUT[fault], "input unchanged", "" if fault == "in training" else fault)
+
+
+@pytest.mark.parametrize("fault", faulty.REPEATED)
+def test_check_refuses_what_an_earlier_call_changes(fault):
+    found = check_row(faulty.REPEATED[fault](), "repeated calls")
+    assert found.status == "fail", found
+
+
+@pytest.mark.parametrize("fault", faulty.MODES)
+def test_check_refuses_values_that_depend_on_the_grad_mode(fault):
+    assert_fails(faulty.MODES[fault], "grad modes", "-4.60852) = -1, expected -0.999801")
+
+
+@pytest.mark.parametrize("fault", faulty.TRAINING, ids=lambda module: module.__name__)
+def test_check_refuses_a_wrong_gradient_in_training_mode(fault):
+    assert_fails(fault, "training mode", "in training mode, the gradient along a direction is ")
+    assert check_row(fault, "first derivative").status == "pass"
+
+
+@pytest.mark.parametrize(
+    "fault", faulty.AUTOCAST, ids=lambda function: getattr(function, "__name__", "slope")
+)
+def test_check_refuses_overflow_under_autocast(fault):
+    what = "gradient at" if fault is faulty.slope_in_autocast_dtype else "value at"
+    assert_fails(fault, "autocast", f"under autocast to float16 the {what} x = ")
+
+
+@pytest.mark.parametrize("fault", faulty.ZEROS)
+def test_check_refuses_another_result_at_negative_zero(fault):
+    assert_fails(faulty.ZEROS[fault], "signed zero", "(-0.0) = ")
+
+
+@pytest.mark.parametrize("fault", faulty.PENALTY)
+def test_check_refuses_a_gradient_that_a_penalty_cannot_train(fault):
+    assert_fails(faulty.PENALTY[fault], "second derivative", "incoming gradient")
+
+
+class ReLUOnce(TanhOnce):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.relu()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * (x > 0)
+
+
+class HardtanhOnce(ReLUOnce):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x.abs() - 1)
+        return x.clamp(-1, 1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * (x < 0)
+
+
+class IdentityOnce(ReLUOnce):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        return grad.clone()
+
+
+@pytest.mark.parametrize("target", [TanhOnce, ReLUOnce, HardtanhOnce, IdentityOnce])
+def test_check_reports_once_differentiable_as_unsupported(target):
+    found = check_row(target, "second derivative")
+    assert (found.status, found.detail) == ("unsupported", "backward is marked @once_differentiable")
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_check_passes_sound_activations(name):
+    report = actlab.check(SOUND[name], skip=["export", "compile"])
+    found = {row.name: row.status for row in report.rows if row.status not in ("pass", "not applicable")}
+    assert found == dict.fromkeys(EXPECTED.get(name, ()), "unsupported"), report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "relu in place",
+        "elu in place",
+        "in place at the end",
+        "function in place",
+        "relu_",
+        "swish with a parameter",
+    ],
+)
+def test_check_compiles_and_exports_modules_in_place(name):
+    report = actlab.check(SOUND[name], only=["shape", "export", "compile"])
+    assert [row.status for row in report.rows] == ["pass"] * 3, report
+
+
+@pytest.mark.parametrize(
+    "function", [torch.log, torch.sqrt, torch.acosh, torch.asin, lambda x: x.log().relu()]
+)
+def test_check_takes_nan_for_nan(function):
+    rows = ["deterministic", "repeated calls", "vmap", "func.grad", "non-contiguous", "expanded", "autocast"]
+    report = actlab.check(function, only=[*rows, "forward mode", "batched gradients", "grad modes"])
+    assert {row.status for row in report.rows} == {"pass"}, report
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x / 0,
+        lambda x: x * torch.nan,
+        lambda x: (x + torch.inf).tanh() / 0,
+        lambda x: x.softmax(-1) / 0,
+    ],
+    ids=["infinite", "nan", "infinite and flat", "infinite and mixing"],
+)
+def test_check_reports_no_error_of_its_own_without_a_finite_value(function):
+    report = actlab.check(function, skip=["export", "compile"])
+    assert not [row for row in report.rows if "Error" in row.detail], report
+
+
+def test_check_finds_no_kink_where_the_slope_is_steep():
+    found = check_row(lambda x: torch.sqrt(x * x + 1e-10), "kinks")  # from -1 to 1 within 1e-5
+    assert (found.status, found.detail) == ("pass", "none between -10 and 10")
+
+
+def test_check_prints_numbers_that_differ():
+    assert told(-14.04254381, -14.04254382) == ("-14.04254381", "-14.04254382")
+    assert told(1.0, 1.0 + 2**-52) == ("1", "1.0000000000000002")
+    assert told(0.25, 0.5) == ("0.25", "0.5")
+    assert told(float("nan"), 1.0) == ("nan", "1")
+
+
+def test_close_and_same_compare_nan_and_infinity_as_values():
+    one = torch.tensor([1.0, torch.nan, torch.inf, -torch.inf, 1e10], dtype=torch.float64)
+    two = torch.tensor([1.0 + 1e-7, torch.nan, torch.inf, torch.inf, 1e10 * (1 + 1e-6)], dtype=torch.float64)
+    assert close(one, two, 1e-6).tolist() == [True, True, True, False, True]
+    assert same(one, one)
+    assert not same(one, two)
+    assert not same(one, one[:2])
+
+
+def test_check_prints_a_reason_once():
+    lines = str(
+        actlab.check(SOUND["notebook's relu"], only=["forward mode", "vmap", "func.grad"])
+    ).splitlines()
+    assert lines == [
+        "NotebookReLU: 3 unsupported",
+        "",
+        "forward mode  unsupported     forward takes ctx: torch.func needs a separate",
+        "                              setup_context",
+        "vmap          unsupported     as for forward mode",
+        "func.grad     unsupported     as for forward mode",
+    ]
