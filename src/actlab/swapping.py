@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from actlab._errors import UsageError, did_you_mean, short
@@ -22,7 +23,7 @@ from actlab._forward import (
     trace,
     with_forward,
 )
-from actlab._places import Call, Function, Kind, Place, kind_of, places_of
+from actlab._places import Call, Function, Kind, Place, kind_of, kind_of_module, places_of
 from actlab.functions import catalogue
 from actlab.nets import ActivationLike, fresh
 
@@ -102,14 +103,18 @@ def activations_in(model: nn.Module) -> dict[str, list[str]]:
         >>> activations_in(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Softmax(-1)))
         {'relu': ['1']}
     """
-    found = [(kind_of(model), ""), *((kind_of(place.value), place.path) for place in places_of(model))]
+    whole = kind_of_module(model)
+    found: list[tuple[Kind | None, str]] = [(whole, "")] if whole.activation else []
+    named = {module for module in model.modules() if module is not model and _name(kind_of_module(module))}
+    found += [(kind_of(place.value), place.path) for place in places_of(model) if place.holder not in named]
     for path, module in model.named_modules():
-        forward = Forward(path, module)
-        found += [(call.kind, f"{forward.title} ({call.kind.text}, {call.where})") for call in forward.calls]
+        for forward in [] if module in named else [Forward(path, module)]:
+            calls = forward.calls
+            found += [(call.kind, f"{forward.title} ({call.kind.text}, {call.where})") for call in calls]
     places: dict[str, dict[str, None]] = {}
     for kind, path in found:
-        if kind and kind.activation and not kind.activation.facts.gated:
-            places.setdefault(kind.activation.name, {})[path] = None
+        if name := _name(kind):
+            places.setdefault(name, {})[path] = None
     return {name: list(paths) for name, paths in places.items()}
 
 
@@ -118,20 +123,27 @@ def _check(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None
         raise UsageError(f"swap: the model is a {type(model).__name__}; it must be an nn.Module")
     if not replacements:
         raise UsageError("swap: replacements is empty; it must say what comes in place of what")
-    paths = [place.path for place in places_of(model)]
+    known = {*catalogue, *(place.path for place in places_of(model))}
     for key in replacements:
-        if isinstance(key, str) and key not in catalogue and key not in paths:
-            near = did_you_mean(key, [*catalogue, *paths])
+        if isinstance(key, str) and key not in known:
+            known.update(filter(None, (kind_of_module(module).name for module in model.modules())))
+        if isinstance(key, str) and key not in known:
+            near = did_you_mean(key, known)
             raise UsageError(f"swap: {key!r} is neither in the catalogue nor a place of the model{near}")
         if not (isinstance(key, str) or (isinstance(key, type) and issubclass(key, nn.Module))):
             raise UsageError(f"swap: the key {key!r} must be a module class, a catalogue name or a place")
 
 
+def _name(kind: Kind | None) -> str | None:
+    """Return the name of an element-wise activation; None for anything else."""
+    gated = kind and kind.activation and kind.activation.facts.gated
+    return None if kind is None or gated else kind.name
+
+
 def _keys(replacements: Mapping[Key, Any], kind: Kind | None, path: str | None = None) -> list[Key]:
     """Return the keys that stand for a module or a call; the first counts."""
     place: list[Key] = [path] if path in replacements and path and path not in catalogue else []
-    name = kind.activation.name if kind and kind.activation else None
-    return [*place, *(key for key in replacements if kind and (key == name or key is kind.module))]
+    return [*place, *(key for key in replacements if kind and key in kind.keys)]
 
 
 def _shown(key: Key) -> str:
@@ -174,6 +186,11 @@ class _Swapping:
                 chosen[where] = place, keys[0]
         shared: dict[tuple[int, Key], nn.Module] = {}
         for place, key in chosen.values():
+            if isinstance(place.holder, torch.jit.ScriptModule):
+                raise UsageError(
+                    f"swap: {place.path} is in a module that TorchScript compiled, whose parts are fixed; "
+                    f"replace it before the model is scripted"
+                )
             is_module = isinstance(place.value, nn.Module)
             same = id(place.value) if is_module else id(place), key
             if same not in shared:
@@ -201,11 +218,13 @@ class _Swapping:
         names = list(itertools.islice((n for n in numbered if not hasattr(module, n)), len(wanted)))
         other, why = trace(module, not module.training)
         others = [call for call in calls_in(other) if _keys(self.replacements, call.kind)]
-        same = not why and code_with(other, others, names) == code_with(forward.graph, [*wanted], names)
-        forward.refuse_if("" if same else "its forward is another in training than in evaluation", first)
         try:
+            same = not why and code_with(other, others, names) == code_with(forward.graph, [*wanted], names)
+            forward.refuse_if("" if same else "its forward is another in training than in evaluation", first)
             recoded = with_forward(getattr(module, BASE, type(module)), recipe_of(forward.graph))
-        except Exception as error:  # a graph that fx cannot write as code
+        except UsageError:
+            raise
+        except Exception as error:  # a graph that fx cannot write as code, a class that takes no subclass
             forward.refuse_if(short(error), first)
         new = {name: self.made(key, module) for name, key in zip(names, wanted.values(), strict=True)}
         return partial(take_forward, module, recoded, new)
