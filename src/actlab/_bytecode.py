@@ -21,7 +21,7 @@ _MOST_WRAPPERS = 32
 
 
 def read_forward(module: nn.Module, name: str = "forward") -> Iterator[Call | str]:
-    """Yield the activations that a method of a module names, and where it asks whether something is None.
+    """Yield the activations that a method of a module names, and what it asks that a trace cannot answer.
 
     Code is read and not run. What cannot be read, such as a function written in C, is left out.
 
@@ -34,6 +34,8 @@ def read_forward(module: nn.Module, name: str = "forward") -> Iterator[Call | st
     for owner in [] if todo else type(module).__mro__:
         if name in vars(owner):
             todo.append((vars(owner)[name], module))
+            if type(todo[-1][0]) is staticmethod and (kind := _tried(kind_of, todo[-1][0].__func__)):
+                yield Call(kind, f"{name} of {owner.__name__}")
             if not any("super" in function.__code__.co_names for function, _ in _functions(*todo[-1])):
                 break
     seen: set[FunctionType] = set()
@@ -61,6 +63,8 @@ def _functions(value: Any, me: Any) -> list[tuple[FunctionType, Any]]:
                 value, me = value.__func__, value.__self__
             case staticmethod():
                 value, me = value.__func__, None
+            case property():
+                value = value.fget
             case FunctionType():
                 found.insert(0, (value, me))
                 value = vars(value).get("__wrapped__")
@@ -87,7 +91,9 @@ def _read(function: FunctionType, me: Any, todo: list[tuple[Any, Any]]) -> Itera
                 continue
             where = where_of(code, (step.positions and step.positions.lineno) or code.co_firstlineno)
             if value is _UNKNOWN and (step.opname == "IS_OP" or step.opname.endswith("NONE")):
-                yield where
+                yield f"it asks whether something is None ({where})"
+            elif step.opname.startswith("MATCH_"):
+                yield f"it matches something with a pattern ({where})"
             holder = kind = None
             name = step.argval[-1] if isinstance(step.argval, tuple) and step.argval else step.argval
             if step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
@@ -103,7 +109,7 @@ def _read(function: FunctionType, me: Any, todo: list[tuple[Any, Any]]) -> Itera
             elif not (_is_a(value, nn.Module) and _is_a(holder, nn.Module)):  # not a place of the model
                 kind = _tried(kind_of, value)
             if kind is not None and kind is not _UNKNOWN and kind.activation:
-                yield Call(kind, where)
+                yield Call(kind if kind.text else kind._replace(text=type(value).__name__), where)
             elif callable(value) and not _is_a(value, nn.Module) and not _is_a(value, type):
                 bound = _is_a(value, FunctionType) and _first_of(value) == first
                 todo.append((value, me if bound else None))

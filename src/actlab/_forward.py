@@ -59,10 +59,10 @@ class Forward:
         self.graph, self.why = trace(module, module.training)
         self.calls = calls_in(self.graph)
         around = [call for call in read_forward(module, "__call__") if isinstance(call, Call)]
-        read = list(read_forward(module)) if (self.why or self.calls) and not hasattr(module, BASE) else []
-        asked = [where for where in read if isinstance(where, str)]
+        read = [] if hasattr(module, BASE) else list(read_forward(module))
+        asked = [what for what in read if isinstance(what, str)]
         if asked and not self.why:
-            self.why = f"it asks whether something is None ({asked[0]}), which a trace answers for good"
+            self.why = f"{asked[0]}, which a trace answers for good"
         if around:
             self.why = self.why or "its class has a __call__ of its own"
         if self.why:  # a trace that broke off has not seen everything

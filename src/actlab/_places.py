@@ -93,7 +93,7 @@ def kind_of(value: Any) -> Kind | None:
     if isinstance(value, type):
         return _kind(activation, value, f"{value.__name__}()") if (activation := _definition(value)) else None
     function = value.func if isinstance(value, partial) else value
-    if isinstance(function, Activation):
+    if issubclass(type(function), Activation):  # isinstance asks the value, which may raise
         cls: Any = function.module_class
         return _kind(function, cls, f"actlab.functional.{function.name}")
     return CALLS.get(function) if type(function) in _FUNCTION_TYPES else None
@@ -116,7 +116,8 @@ def kind_of_module(module: nn.Module) -> Kind:
 
 def is_function(value: Any) -> bool:
     """Whether a value is an activation that is a function."""
-    return not isinstance(value, nn.Module | type) and kind_of(value) is not None
+    known = type(value) in _FUNCTION_TYPES or issubclass(type(value), partial | Activation)
+    return known and kind_of(value) is not None
 
 
 def places_of(model: nn.Module) -> Iterator[Place]:

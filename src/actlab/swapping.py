@@ -75,7 +75,10 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
                 f"swap: the model is itself the {_shown(own[0])}, which has no place to replace it in"
             )
         return _Swapping(model, replacements).made(own[0], model)
-    swapping = _Swapping(model if inplace else copy.deepcopy(model), replacements)
+    try:
+        swapping = _Swapping(model if inplace else copy.deepcopy(model), replacements)
+    except Exception as error:  # anybody's attributes
+        raise UsageError(f"swap: the model cannot be copied: {short(error)}; pass inplace=True") from error
     try:
         swapping.replace_modules()
         rewritings = list(swapping.rewritings())
