@@ -34,7 +34,9 @@ def read_forward(module: nn.Module, name: str = "forward") -> Iterator[Call | st
     for owner in [] if todo else type(module).__mro__:
         if name in vars(owner):
             todo.append((vars(owner)[name], module))
-            if type(todo[-1][0]) is staticmethod and (kind := _tried(kind_of, todo[-1][0].__func__)):
+            own = vars(owner)[name]
+            kind = _tried(kind_of, own.__func__ if isinstance(own, staticmethod) else own)
+            if kind is not None and kind is not _UNKNOWN:
                 yield Call(kind, f"{name} of {owner.__name__}")
             if not any("super" in function.__code__.co_names for function, _ in _functions(*todo[-1])):
                 break
