@@ -52,7 +52,8 @@ MODELS = {
     "t5": ("T5ForConditionalGeneration", "T5Config", {**WORDS, **T5}, "feed_forward_proj", "relu", "relu"),
     "vit": ("ViTForImageClassification", "ViTConfig", {**HIDDEN, **IMAGE}, "hidden_act", "gelu", "gelu"),
     "convnext": (
-        "ConvNextForImageClassification", "ConvNextConfig", {**STAGES, "num_stages": 2, "layer_scale_init_value": 1.0},
+        "ConvNextForImageClassification", "ConvNextConfig",
+        {**STAGES, "num_stages": 2, "layer_scale_init_value": 1.0},
         "hidden_act", "gelu", "gelu",
     ),
     "mobilevit": (
