@@ -92,10 +92,9 @@ def kind_of(value: Any) -> Kind | None:
         return kind_of_module(value)
     if isinstance(value, type):
         return _kind(activation, value, f"{value.__name__}()") if (activation := _definition(value)) else None
-    function = value.func if isinstance(value, partial) else value
+    function: Any = value.func if isinstance(value, partial) else value
     if issubclass(type(function), Activation):  # isinstance asks the value, which may raise
-        cls: Any = function.module_class
-        return _kind(function, cls, f"actlab.functional.{function.name}")
+        return _kind(function, function.module_class, f"actlab.functional.{function.name}")
     return CALLS.get(function) if type(function) in _FUNCTION_TYPES else None
 
 

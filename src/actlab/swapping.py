@@ -45,19 +45,20 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
     Args:
         model: Any module.
         replacements: What comes in place of what. A key is a module class such as ``nn.ReLU``, which stands
-            for no subclass but for ``F.relu``, ``torch.relu`` and ``x.relu()``; a catalogue name such as
-            ``"relu"``, for torch's and actlab's modules and functions; or a place such as ``"features.1"``,
-            unless a catalogue name reads the same. A place goes before the others, then the first that fits.
-            A value is what :class:`~actlab.nets.NeuralNet` takes.
+            for no subclass but for ``F.relu``, ``torch.relu`` and ``x.relu()``; a name that
+            :func:`activations_in` lists, such as ``"relu"``, for modules and functions of torch, actlab and
+            other packages; or a place such as ``"features.1"``, unless a catalogue name reads the same. A
+            place goes before the others, then the first that fits. A value is what
+            :class:`~actlab.nets.NeuralNet` takes.
         inplace: Change the model, not a deep copy of it.
 
     Returns:
         The copy or the model; the replacement itself if the model is nothing but an activation.
 
     Raises:
-        UsageError: A key or a value is wrong, a key has nothing to replace, or a call cannot be replaced
-            because its forward does what a trace does not show: it asks for a value, the mode or a type,
-            draws or keeps something. The model is then as it was.
+        UsageError: A key or a value is wrong, a key has nothing to replace, the model cannot be copied, or a
+            call cannot be replaced because its forward does what a trace does not show: it asks for a value,
+            the mode or a type, draws or keeps something, or is compiled. The model is then as it was.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -93,14 +94,19 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
 
 
 def activations_in(model: nn.Module) -> dict[str, list[str]]:
-    """Say which element-wise activations a model has, and where.
+    """Return which element-wise activations a model has, and where.
+
+    A module of another package, such as ``NewGELUActivation`` of Hugging Face, has the name of the
+    catalogue's activation with the same values: ``"gelu"``. If there is none and the module computes a
+    non-linear function of each element, its name is that of its class. Code that cannot be read, such as a
+    function written in C, is left out.
 
     Args:
         model: Any module.
 
     Returns:
-        Places by catalogue name: a module's name, also of a function that is kept as an attribute; for a
-        call the class whose forward makes it, and the line.
+        Places by name: a module's path, also of a function that is kept as an attribute; for a call the class
+        whose forward makes it, and the line.
 
     Examples:
         >>> activations_in(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Softmax(-1)))
