@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import abc
-import inspect
 import itertools
 import math
 import os
 import pickle
 import random
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,8 +20,7 @@ from torch import fx, nn
 from actlab import functional
 from actlab._bytecode import read_forward, where_of
 from actlab._errors import UsageError, short
-from actlab._module import ActivationModule
-from actlab._places import CALLS, Call, Function, is_function, kind_of
+from actlab._places import CALLS, Call, Function, is_function, kind_of, kind_of_module
 from actlab.activation import Activation, _lookup
 
 # What a class whose forward was replaced keeps its own class as.
@@ -41,21 +40,34 @@ class Forward:
     """
 
     def __init__(self, path: str, module: nn.Module) -> None:
-        name = f"{type(module).__name__}.forward"
+        script = isinstance(module, torch.jit.ScriptModule)
+        name = f"{module.original_name if script else type(module).__name__}.forward"
         self.title, self.module = f"{path}: {name}" if path else name, module
         self.calls: list[Call] = []
-        forward = inspect.getattr_static(type(module), "forward")
-        if isinstance(module, ActivationModule) or (forward.__module__ or "").startswith("torch."):
+        self.graph, self.why, self.advice = fx.Graph(), "", "make it a module of its own"
+        if kind_of_module(module).activation:
             return
+        graph = own_graph(module)
+        if script or graph is not None:
+            self.calls = script_calls(module) if graph is None else calls_in(graph)
+            self.why = "its forward is not one that its class defines"
+            self.advice = "replace it before the model is traced, exported or scripted"
+        elif not _is_of_torch(module):
+            self._find(module)
+
+    def _find(self, module: nn.Module) -> None:
         self.graph, self.why = trace(module, module.training)
-        read = [] if hasattr(module, BASE) else list(read_forward(module))
-        asked = [where for where in read if isinstance(where, str)]
-        if asked and not self.why:
-            self.why = f"it asks whether something is None ({asked[0]}), which a trace answers for good"
         self.calls = calls_in(self.graph)
+        around = [call for call in read_forward(module, "__call__") if isinstance(call, Call)]
+        read = [] if hasattr(module, BASE) else list(read_forward(module))
+        asked = [what for what in read if isinstance(what, str)]
+        if asked and not self.why:
+            self.why = f"{asked[0]}, which a trace answers for good"
+        if around:
+            self.why = self.why or "its class has a __call__ of its own"
         if self.why:  # a trace that broke off has not seen everything
             seen = {(call.kind.activation, call.where) for call in self.calls}
-            calls = [call for call in read if isinstance(call, Call)]
+            calls = [call for call in (*read, *around) if isinstance(call, Call)]
             self.calls += [call for call in calls if (call.kind.activation, call.where) not in seen]
 
     def refuse_if(self, why: str, call: Call) -> None:
@@ -63,7 +75,7 @@ class Forward:
         if why:
             raise UsageError(
                 f"swap: {self.title} calls {call.kind.text} ({call.where}), which cannot be replaced: {why}; "
-                f"make it a module of its own"
+                f"{self.advice}"
             )
 
 
@@ -122,30 +134,60 @@ def _state(module: nn.Module) -> dict[str, Any]:
     return {**state, "the random numbers": pickle.dumps(draws)}
 
 
+def _is_of_torch(module: nn.Module) -> bool:
+    """Whether torch has written what runs when a module is called."""
+    if "forward" in vars(module):
+        return type(module).__module__.startswith("torch.")
+    owners = (
+        next(cls for cls in type(module).__mro__ if name in vars(cls)) for name in ("forward", "__call__")
+    )
+    return all(owner.__module__.startswith("torch.") for owner in owners)
+
+
+def own_graph(module: nn.Module) -> fx.Graph | None:
+    """Return the graph of a module that is one, from a trace or an export."""
+    graph = vars(module).get("_graph", vars(module).get("graph"))
+    return graph if type(graph) is fx.Graph else None
+
+
+def script_calls(module: Any) -> list[Call]:
+    """Return the calls of activations in the forward of a module that TorchScript compiled."""
+    graph = getattr(module, "graph", None)  # one without a forward has none
+    if graph is None:
+        return []
+    called = [next(node.inputs()).node().s("name") for node in graph.findAllNodes("prim::CallFunction")]
+    kinds = [CALLS.get(f"aten::{name}") for name in called]
+    kinds += [kind for name, kind in CALLS.items() if str(name).startswith("aten::") and graph.findNode(name)]
+    return [Call(kind, "TorchScript") for kind in dict.fromkeys(kinds) if kind]
+
+
 def trace(module: nn.Module, training: bool) -> tuple[fx.Graph, str]:
     """Return the graph of a forward, as far as it came, and why it is not all that the forward does."""
-    if "forward" in vars(module) or isinstance(module, fx.GraphModule):
+    if "forward" in vars(module):
         return fx.Graph(), "its forward is not one that its class defines"
-    twin = object.__new__(type(module))  # what the forward sets is set on the twin
-    vars(twin).update({n: v.copy() if isinstance(v, dict | list) else v for n, v in vars(module).items()})
-    for name in [name for name, value in vars(module).items() if is_function(value)]:
-        twin._modules[name] = Function(vars(twin).pop(name))  # a place, not a call
-    modes = [(part, part.training) for part in twin.modules()]
-    before, why = _state(twin), ""
-    with torch.set_grad_enabled(training):
-        tracer = _Tracer()
-    try:
-        for part, _ in modes:
-            part.training = training
-        with torch.set_grad_enabled(training):
+    modes: list[tuple[nn.Module, bool]] = []
+    tracer = None
+    with torch.set_grad_enabled(training), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            twin = object.__new__(type(module))  # what the forward sets is set on the twin
+            own = vars(module).items()
+            vars(twin).update({n: v.copy() if isinstance(v, dict | list) else v for n, v in own})
+            for name in [name for name, value in own if is_function(value)]:
+                twin._modules[name] = Function(vars(twin).pop(name))  # a place, not a call
+            modes = [(part, part.training) for part in twin.modules()]
+            tracer = _Tracer()
+            for part, _ in modes:
+                part.training = training
+            before = _state(twin)
             tracer.trace(twin)
-    except Exception as error:  # anybody's forward, run on a proxy
-        why = short(error)
-    finally:
-        for part, mode in modes:
-            part.training = mode
-    changed = [name for name, value in _state(twin).items() if before.get(name) != value]
-    why = why or tracer.unsafe or (f"it makes or changes {changed[0]}" if changed else "")
+            changed = [name for name, value in _state(twin).items() if before.get(name) != value]
+            why = tracer.unsafe or (f"it makes or changes {changed[0]}" if changed else "")
+        except (Exception, SystemExit) as error:  # anybody's forward, run on a proxy
+            why = short(error)
+        finally:
+            for part, mode in modes:
+                part.training = mode
     return getattr(tracer, "graph", fx.Graph()), why
 
 
@@ -162,7 +204,7 @@ def calls_in(graph: fx.Graph) -> list[Call]:
         if node.op in ("call_function", "call_method"):
             kind = kind_of(_lookup(*node.args[:2])) if own else CALLS.get(node.target)
             if kind is not None:
-                calls.append(Call(kind, node.meta["where"], node))
+                calls.append(Call(kind, node.meta.get("where", node.name), node))
     return calls
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from actlab._errors import UsageError, did_you_mean, short
@@ -22,7 +23,7 @@ from actlab._forward import (
     with_forward,
 )
 from actlab._lazy import copied
-from actlab._places import Call, Function, Kind, Place, kind_of, places_of
+from actlab._places import Call, Function, Kind, Place, kind_of, kind_of_module, places_of
 from actlab.functions import catalogue
 from actlab.nets import ActivationLike, fresh
 
@@ -44,19 +45,20 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
     Args:
         model: Any module.
         replacements: What comes in place of what. A key is a module class such as ``nn.ReLU``, which stands
-            for no subclass but for ``F.relu``, ``torch.relu`` and ``x.relu()``; a catalogue name such as
-            ``"relu"``, for torch's and actlab's modules and functions; or a place such as ``"features.1"``,
-            unless a catalogue name reads the same. A place goes before the others, then the first that fits.
-            A value is what :class:`~actlab.nets.NeuralNet` takes.
+            for no subclass but for ``F.relu``, ``torch.relu`` and ``x.relu()``; a name that
+            :func:`activations_in` lists, such as ``"relu"``, for modules and functions of torch, actlab and
+            other packages; or a place such as ``"features.1"``, unless a catalogue name reads the same. A
+            place goes before the others, then the first that fits. A value is what
+            :class:`~actlab.nets.NeuralNet` takes.
         inplace: Change the model, not a deep copy of it.
 
     Returns:
         The copy or the model; the replacement itself if the model is nothing but an activation.
 
     Raises:
-        UsageError: A key or a value is wrong, a key has nothing to replace, or a call cannot be replaced
-            because its forward does what a trace does not show: it asks for a value, the mode or a type,
-            draws or keeps something. The model is then as it was.
+        UsageError: A key or a value is wrong, a key has nothing to replace, the model cannot be copied, or a
+            call cannot be replaced because its forward does what a trace does not show: it asks for a value,
+            the mode or a type, draws or keeps something, or is compiled. The model is then as it was.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -74,7 +76,10 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
                 f"swap: the model is itself the {_shown(own[0])}, which has no place to replace it in"
             )
         return _Swapping(model, replacements).made(own[0], model)
-    swapping = _Swapping(model if inplace else copied(model), replacements)
+    try:
+        swapping = _Swapping(model if inplace else copied(model), replacements)
+    except Exception as error:  # anybody's attributes
+        raise UsageError(f"swap: the model cannot be copied: {short(error)}; pass inplace=True") from error
     try:
         swapping.replace_modules()
         rewritings = list(swapping.rewritings())
@@ -89,27 +94,36 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
 
 
 def activations_in(model: nn.Module) -> dict[str, list[str]]:
-    """Say which element-wise activations a model has, and where.
+    """Return which element-wise activations a model has, and where.
+
+    A module of another package, such as ``NewGELUActivation`` of Hugging Face, has the name of the
+    catalogue's activation with the same values: ``"gelu"``. If there is none and the module computes a
+    non-linear function of each element, its name is that of its class. Code that cannot be read, such as a
+    function written in C, is left out.
 
     Args:
         model: Any module.
 
     Returns:
-        Places by catalogue name: a module's name, also of a function that is kept as an attribute; for a
-        call the class whose forward makes it, and the line.
+        Places by name: a module's path, also of a function that is kept as an attribute; for a call the class
+        whose forward makes it, and the line.
 
     Examples:
         >>> activations_in(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Softmax(-1)))
         {'relu': ['1']}
     """
-    found = [(kind_of(model), ""), *((kind_of(place.value), place.path) for place in places_of(model))]
+    whole = kind_of_module(model)
+    found: list[tuple[Kind | None, str]] = [(whole, "")] if whole.activation else []
+    named = {module for module in model.modules() if module is not model and _name(kind_of_module(module))}
+    found += [(kind_of(place.value), place.path) for place in places_of(model) if place.holder not in named]
     for path, module in model.named_modules():
-        forward = Forward(path, module)
-        found += [(call.kind, f"{forward.title} ({call.kind.text}, {call.where})") for call in forward.calls]
+        for forward in [] if module in named else [Forward(path, module)]:
+            calls = forward.calls
+            found += [(call.kind, f"{forward.title} ({call.kind.text}, {call.where})") for call in calls]
     places: dict[str, dict[str, None]] = {}
     for kind, path in found:
-        if kind and kind.activation and not kind.activation.facts.gated:
-            places.setdefault(kind.activation.name, {})[path] = None
+        if name := _name(kind):
+            places.setdefault(name, {})[path] = None
     return {name: list(paths) for name, paths in places.items()}
 
 
@@ -118,20 +132,27 @@ def _check(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None
         raise UsageError(f"swap: the model is a {type(model).__name__}; it must be an nn.Module")
     if not replacements:
         raise UsageError("swap: replacements is empty; it must say what comes in place of what")
-    paths = [place.path for place in places_of(model)]
+    known = {*catalogue, *(place.path for place in places_of(model))}
     for key in replacements:
-        if isinstance(key, str) and key not in catalogue and key not in paths:
-            near = did_you_mean(key, [*catalogue, *paths])
+        if isinstance(key, str) and key not in known:
+            known.update(filter(None, (kind_of_module(module).name for module in model.modules())))
+        if isinstance(key, str) and key not in known:
+            near = did_you_mean(key, known)
             raise UsageError(f"swap: {key!r} is neither in the catalogue nor a place of the model{near}")
         if not (isinstance(key, str) or (isinstance(key, type) and issubclass(key, nn.Module))):
             raise UsageError(f"swap: the key {key!r} must be a module class, a catalogue name or a place")
 
 
+def _name(kind: Kind | None) -> str | None:
+    """Return the name of an element-wise activation; None for anything else."""
+    gated = kind and kind.activation and kind.activation.facts.gated
+    return None if kind is None or gated else kind.name
+
+
 def _keys(replacements: Mapping[Key, Any], kind: Kind | None, path: str | None = None) -> list[Key]:
     """Return the keys that stand for a module or a call; the first counts."""
     place: list[Key] = [path] if path in replacements and path and path not in catalogue else []
-    name = kind.activation.name if kind and kind.activation else None
-    return [*place, *(key for key in replacements if kind and (key == name or key is kind.module))]
+    return [*place, *(key for key in replacements if kind and key in kind.keys)]
 
 
 def _shown(key: Key) -> str:
@@ -174,6 +195,11 @@ class _Swapping:
                 chosen[where] = place, keys[0]
         shared: dict[tuple[int, Key], nn.Module] = {}
         for place, key in chosen.values():
+            if isinstance(place.holder, torch.jit.ScriptModule):
+                raise UsageError(
+                    f"swap: {place.path} is in a module that TorchScript compiled, whose parts are fixed; "
+                    f"replace it before the model is scripted"
+                )
             is_module = isinstance(place.value, nn.Module)
             same = id(place.value) if is_module else id(place), key
             if same not in shared:
@@ -201,11 +227,13 @@ class _Swapping:
         names = list(itertools.islice((n for n in numbered if not hasattr(module, n)), len(wanted)))
         other, why = trace(module, not module.training)
         others = [call for call in calls_in(other) if _keys(self.replacements, call.kind)]
-        same = not why and code_with(other, others, names) == code_with(forward.graph, [*wanted], names)
-        forward.refuse_if("" if same else "its forward is another in training than in evaluation", first)
         try:
+            same = not why and code_with(other, others, names) == code_with(forward.graph, [*wanted], names)
+            forward.refuse_if("" if same else "its forward is another in training than in evaluation", first)
             recoded = with_forward(getattr(module, BASE, type(module)), recipe_of(forward.graph))
-        except Exception as error:  # a graph that fx cannot write as code
+        except UsageError:
+            raise
+        except Exception as error:  # a graph that fx cannot write as code, a class that takes no subclass
             forward.refuse_if(short(error), first)
         new = {name: self.made(key, module) for name, key in zip(names, wanted.values(), strict=True)}
         return partial(take_forward, module, recoded, new)

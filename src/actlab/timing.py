@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from actlab._errors import UsageError, short
 from actlab._fused import fused
 from actlab._memory import kept_for_backward
-from actlab._places import kind_of
+from actlab._module import ActivationModule
 from actlab.checking.target import Target, resolve
 
 _LEAST = 0.02  # seconds that a sample takes at least
@@ -190,10 +190,10 @@ def _there(function: Target, device: str) -> Target:
 
 def _twin(function: Target) -> nn.Module | None:
     """Return torch's own module of the same function, at the same parameters."""
-    kind = kind_of(function) if isinstance(function, nn.Module) else None
-    if kind is None or kind.activation is None or type(function).__module__.startswith("torch."):
+    if not isinstance(function, ActivationModule):
         return None
-    twin, definition = kind.activation.facts.twin, kind.activation
+    definition = function.activation
+    twin = definition.facts.twin
     if twin is None:
         return None
     values = {name: getattr(function, name) for name in definition.parameters if hasattr(function, name)}

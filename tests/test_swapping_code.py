@@ -1,0 +1,400 @@
+"""Models whose forward is code of every kind: what is found in it, and what is refused by name."""
+
+import functools
+import sys
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+import actlab
+from actlab import UsageError, swap
+from actlab.swapping import activations_in
+from tests.swaps import Helped, one_thread
+
+__all__ = ["one_thread"]
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+
+def scaled(forward):
+    @functools.wraps(forward)
+    def wrapper(*args, **kwargs):
+        return forward(*args, **kwargs) * 1
+
+    return wrapper
+
+
+def activated(forward):
+    def wrapper(self, x):
+        return F.relu(forward(self, x))
+
+    return wrapper
+
+
+# -- code that is read and rewritten ----------------------------------------------------------------------
+
+
+class EmptyConstants(Layer):
+    def forward(self, x, skip=()):
+        for _ in ():
+            pass
+        return F.relu(self.fc(x), *()) if tuple({}) == () else x
+
+
+class FormattedText(Layer):
+    text = "()text"
+
+    def forward(self, x):
+        return F.relu(self.fc(x)) if f"{()!r:>{2}}{'text'}" == self.text else x
+
+
+class TryBlock(Layer):
+    def forward(self, x):
+        try:
+            return F.relu(self.fc(x))
+        except ZeroDivisionError as error:
+            raise ValueError from error
+        finally:
+            del x
+
+
+class Generator(Layer):
+    def forward(self, x):
+        first, *_ = (F.relu(h) for h in [self.fc(x) for _ in range(1)])
+        return first
+
+
+class Walrus(Layer):
+    def forward(self, x, *rest, key=(), **more):
+        return (h := F.relu(self.fc(x))) + h * 0
+
+
+class Nested(Layer):
+    def forward(self, x):
+        def outer(y):
+            return (lambda z: F.relu(z))(y)
+
+        return outer(self.fc(x))
+
+
+class Lambda(Layer):
+    forward = lambda self, x: F.relu(self.fc(x))  # noqa: E731
+
+
+class NeedsArguments(Layer):
+    def __init_subclass__(cls, /, size=1, **more):
+        cls.size = size
+
+    def forward(self, x):
+        return F.relu(self.fc(x))
+
+
+class WithArguments(NeedsArguments, size=3):
+    pass
+
+
+def at_run_time():
+    scope = {"F": F, "Layer": Layer, "__name__": "nowhere"}
+    exec("class Late(Layer):\n def forward(self, x): return F.relu(self.fc(x)) if not () else ()", scope)  # noqa: S102
+    return scope["Late"]
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        EmptyConstants,
+        FormattedText,
+        TryBlock,
+        Generator,
+        Walrus,
+        Nested,
+        Lambda,
+        WithArguments,
+        at_run_time(),
+    ],
+)
+def test_swap_replaces_a_call_in_code_of_any_kind(net):
+    model = nn.Sequential(net())
+    assert list(activations_in(model)) == ["relu"]
+    swapped, x = swap(model, {"relu": "mish"}), torch.randn(3, 4)
+    torch.testing.assert_close(swapped(x), F.mish(model[0].fc(x)))
+    assert list(activations_in(swapped)) == ["mish"]
+
+
+# -- code that is read and cannot be rewritten --------------------------------------------------------------
+
+
+class Pattern(Layer):
+    def forward(self, x):
+        match x.shape:
+            case (_, 4):
+                x = F.relu(self.fc(x))
+        return x
+
+
+class OnlyIfNone(Layer):
+    def forward(self, x, mask=None):
+        x = self.fc(x)
+        return F.relu(x) if mask is None else x * mask
+
+
+class Coroutine(Layer):
+    async def forward(self, x):
+        return F.relu(self.fc(x))
+
+
+class Yielding(Layer):
+    def forward(self, x):
+        yield F.relu(self.fc(x))
+
+
+class Starred(Layer):
+    def forward(*args):
+        self, x = args
+        return F.relu(self.fc(x))
+
+
+class NoGradient(Layer):
+    @torch.no_grad()
+    def forward(self, x):
+        return F.relu(self.fc(x))
+
+
+class Compiled(Layer):
+    @torch.compile(backend="eager")
+    def forward(self, x):
+        return F.relu(self.fc(x))
+
+
+class Decorated(Layer):
+    @scaled
+    def forward(self, x):
+        return F.relu(self.fc(x)) if x.sum() > 0 else x
+
+
+class InDecorator(Layer):
+    @activated
+    def forward(self, x):
+        return self.fc(x) if x.sum() > 0 else x
+
+
+class Cached(Layer):
+    @functools.lru_cache  # noqa: B019
+    def forward(self, x):
+        return F.relu(self.fc(x))
+
+
+class PartOfMethod(Layer):
+    def go(self, scale, x):
+        return F.relu(self.fc(x)) * scale
+
+    forward = functools.partialmethod(go, 2)
+
+
+class Property(Layer):
+    @property
+    def forward(self):
+        return lambda x: F.relu(self.fc(x))
+
+
+class WrittenInC(Layer):
+    forward = torch.relu
+
+
+class Static(Layer):
+    forward = staticmethod(F.relu)
+
+
+class OwnCall(Layer):
+    def __call__(self, x):
+        return F.relu(self.fc(x))
+
+
+class AroundForward(Layer):
+    def __call__(self, x):
+        return F.relu(super().__call__(x))
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+class AttributeForward(Layer):
+    def __init__(self):
+        super().__init__()
+        self.forward = functools.partial(self.go, 2)
+
+    def go(self, scale, x):
+        return F.relu(self.fc(x)) * scale
+
+
+class OfTensors(Layer):
+    def forward(self, x):
+        return torch.Tensor.relu(self.fc(x))
+
+
+class Recursing(Layer):
+    def forward(self, x):
+        return self.forward(F.relu(self.fc(x)))
+
+
+class Exiting(Layer):
+    def forward(self, x):
+        if type(x) is not torch.Tensor:
+            sys.exit("not a tensor")
+        return F.relu(self.fc(x))
+
+
+class Hostile:
+    """An object that answers no question."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+shared_relu = nn.ReLU()
+
+
+def asking():
+    hostile = Hostile()
+
+    class AskingTheHostile(Layer):
+        def forward(self, x):
+            if x.sum() > 1:
+                hostile.relu(x, hostile)
+            return F.relu(self.fc(x))
+
+    return AskingTheHostile
+
+
+class GlobalModule(Layer):
+    def forward(self, x):
+        return shared_relu(self.fc(x))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Pattern,
+        OnlyIfNone,
+        Coroutine,
+        Yielding,
+        Starred,
+        NoGradient,
+        Compiled,
+        Decorated,
+        InDecorator,
+        Cached,
+        PartOfMethod,
+        Property,
+        WrittenInC,
+        Static,
+        OwnCall,
+        AroundForward,
+        AttributeForward,
+        OfTensors,
+        Recursing,
+        Exiting,
+        asking(),
+        GlobalModule,
+    ],
+)
+def test_swap_names_the_module_whose_code_it_cannot_rewrite(net):
+    model = nn.Sequential(nn.Tanh(), net())
+    found = activations_in(model)
+    assert list(found) == ["tanh", "relu"]
+    assert all(place.startswith(f"1: {net.__name__}.forward (") for place in found["relu"])
+    with pytest.raises(UsageError, match=rf"^swap: 1: {net.__name__}.forward calls .*; make it a module of"):
+        swap(model, {"relu": "mish"})
+    assert activations_in(model) == found
+    assert type(swap(model, {"tanh": "mish"})[1]) is net
+
+
+def test_activations_in_leaves_out_what_it_cannot_read():
+    def unfinished():
+        class EmptyCell(Layer):
+            def forward(self, x):
+                return later(self.fc(x)) if x.sum() > 0 else x
+
+        return EmptyCell()
+        later = F.relu
+
+    silent = Layer()
+    vars(silent)["hostile"] = Hostile()
+    model = nn.Sequential(unfinished(), silent, nn.ReLU())
+    assert activations_in(model) == {"relu": ["2"]}
+
+
+def test_swap_says_why_a_model_cannot_be_copied():
+    model = Helped()
+    model.lock = threading.Lock()
+    with pytest.raises(
+        UsageError, match=r"swap: the model cannot be copied: TypeError: .*; pass inplace=True"
+    ):
+        swap(model, {"relu": "tanh"})
+    x = torch.randn(2, 4)
+    expected = torch.tanh(model.fc(x)) * 2
+    assert torch.equal(swap(model, {"relu": "tanh"}, inplace=True)(x), expected)
+
+
+# -- models that are no longer Python -----------------------------------------------------------------------
+
+
+class Both(Layer):
+    def __init__(self):
+        super().__init__()
+        self.act = nn.GELU()
+
+    def forward(self, x):
+        return self.act(torch.relu(self.fc(x)))
+
+
+def exported():
+    return torch.export.export(Both(), (torch.zeros(2, 4),)).module()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: torch.jit.script(Both()), "relu"),
+        (lambda: torch.jit.script(Both()), "gelu"),
+        (lambda: torch.jit.trace(Both(), torch.zeros(2, 4)), "relu"),
+        (exported, "relu"),
+        (exported, "gelu"),
+        (lambda: fx.symbolic_trace(Both()), "relu"),
+    ],
+)
+def test_swap_refuses_a_compiled_forward_and_says_to_swap_before(make, key):
+    model = nn.Sequential(make(), nn.Tanh())
+    assert list(activations_in(model)) == [
+        "tanh",
+        *sorted(["gelu", "relu"], key=key.__eq__, reverse=False),
+    ] or (set(activations_in(model)) == {"tanh", "gelu", "relu"})
+    with pytest.raises(UsageError, match=r"swap: 0.* before the model is (traced, exported or )?scripted$"):
+        swap(model, {key: "mish"})
+    assert isinstance(swap(model, {"tanh": nn.ELU})[1], nn.ELU)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_swap_replaces_a_scripted_activation_in_a_model_that_is_not_scripted():
+    model = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.ReLU()))
+    assert activations_in(model) == {"relu": ["1"]}
+    swapped, x = swap(model, {"relu": "mish"}), torch.randn(2, 4)
+    assert torch.equal(swapped(x), actlab.functional.mish(model[0](x)))
+
+
+def test_swap_in_a_compiled_model_is_seen_by_the_compiled_code():
+    model = torch.compile(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), backend="eager")
+    x = torch.randn(2, 4)
+    before = model(x)
+    swapped = swap(model, {"relu": nn.Tanh})
+    assert torch.equal(swapped(x), torch.tanh(model._orig_mod[0](x)))
+    assert torch.equal(model(x), before)

@@ -1,0 +1,109 @@
+"""Activation modules that other packages wrote: what they compute decides their name."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from actlab import UsageError, measure, swap
+from actlab.swapping import activations_in
+from tests.swaps import one_thread
+
+__all__ = ["one_thread"]
+
+
+def act(function, **values):
+    """Return a module of a class of its own that computes a function."""
+
+    class Act(nn.Module):
+        def forward(self, x):
+            return function(x, **values)
+
+    return Act()
+
+
+class Trained(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.beta = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.beta * x)
+
+
+class SubclassOfReLU(nn.ReLU):
+    pass
+
+
+class Dropped(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.5, self.training)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (act(lambda x: x * torch.sigmoid(x)), "silu"),
+        (act(lambda x: x * torch.tanh(torch.log1p(torch.exp(-x.abs())) + x.clamp(min=0))), "mish"),
+        (act(lambda x: 0.5 * x * (1 + torch.erf(x * 2**-0.5))), "gelu"),
+        (act(lambda x: x.clamp(min=0) ** 2), "relu_squared"),
+        (act(F.leaky_relu, negative_slope=0.3), "leaky_relu"),
+        (act(F.softplus, beta=3.0), "softplus"),
+        (act(F.threshold, threshold=0.2, value=-1.0), "threshold"),
+        (act(lambda x: x.relu_()), "relu"),
+        (SubclassOfReLU(), "relu"),
+        (act(lambda x: F.relu(x) * 2), "Act"),
+        (act(lambda x: x * torch.sigmoid(1.5 * x)), "Act"),
+        (Trained(), "Trained"),
+    ],
+)
+def test_activations_in_names_a_module_by_the_function_that_it_computes(module, name):
+    model = nn.Sequential(nn.Linear(4, 4), module)
+    assert activations_in(model) == {name: ["1"]}
+    for key in (name, type(module), "1"):
+        assert isinstance(swap(model, {key: nn.Tanh})[1], nn.Tanh)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        act(lambda x: x),
+        act(lambda x: 2 * x - 1),
+        act(lambda x: x - x.mean()),
+        act(lambda x: x.cumsum(-1)),
+        act(lambda x: torch.softmax(x, -1)),
+        act(lambda x: x + torch.randn_like(x)),
+        act(lambda x: x.log()),
+        act(lambda x: x.flatten(1)),
+        act(lambda x: x > 0),
+        act(lambda x: x.reshape(-1, 2).sin()),
+        Dropped(),
+    ],
+)
+def test_activations_in_leaves_out_a_module_that_is_no_function_of_each_element(module):
+    model, state = nn.Sequential(nn.Linear(4, 4), module), torch.get_rng_state()
+    assert activations_in(model) == {}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_swap_takes_the_class_of_torch_for_a_module_that_computes_the_same():
+    model = nn.Sequential(act(lambda x: x * torch.sigmoid(x)), SubclassOfReLU())
+    assert isinstance(swap(model, {nn.SiLU: nn.Tanh})[0], nn.Tanh)
+    with pytest.raises(UsageError, match="nothing to replace for ReLU"):
+        swap(model, {nn.ReLU: nn.Tanh})
+    with pytest.raises(UsageError, match=r"nothing to replace for 'sigmoid'; the model has silu \(0\)"):
+        swap(model, {"sigmoid": "tanh"})
+
+
+def test_swap_replaces_a_call_inside_an_activation_that_the_catalogue_does_not_have():
+    model, x = nn.Sequential(act(lambda x: F.relu(x) * 2)), torch.randn(5)
+    torch.testing.assert_close(swap(model, {"relu": "tanh"})[0](x), torch.tanh(x) * 2)
+
+
+def test_swap_says_which_class_name_is_near():
+    with pytest.raises(UsageError, match=r"'Trainer' is neither in the catalogue nor a place .* 'Trained'"):
+        swap(nn.Sequential(Trained()), {"Trainer": "tanh"})
+
+
+def test_measure_compares_no_module_that_only_computes_the_same_with_torch():
+    assert [row.name for row in measure([SubclassOfReLU()], shape=(8,)).rows] == ["SubclassOfReLU"]
