@@ -103,6 +103,18 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
         "f'(",
         faulty.tanh,
     ),
+    "slope rounded to bfloat16": (
+        faulty.tanh_with_rounded_slope,
+        "gradient float32",
+        "eps, allowed 16",
+        faulty.tanh,
+    ),
+    "slope wrong in half alone": (
+        faulty.tanh_with_wrong_half_slope,
+        "gradient float16",
+        "eps, allowed 16",
+        faulty.tanh,
+    ),
     "gradient of another shape": (
         faulty.tanh_with_flat_gradient,
         "first derivative",
