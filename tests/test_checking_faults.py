@@ -97,6 +97,7 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     "slope of wrong sign": (faulty.tanh_with_negative_slope, "first derivative", "= -1", faulty.tanh),
     "slope off by a factor": (faulty.tanh_with_slope_off, "first derivative", "= 1.001, ", faulty.tanh),
     "slope beyond 50": (faulty.tanh_with_slope_far_out, "first derivative", "= 0.001, exp", faulty.tanh),
+    "slope of waves": (faulty.waves_with_slope_far_out, "first derivative", "f'(", faulty.waves),
     "slope in single precision": (
         faulty.tanh_with_single_slope,
         "reference",
