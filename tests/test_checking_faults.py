@@ -97,10 +97,23 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     "slope of wrong sign": (faulty.tanh_with_negative_slope, "first derivative", "= -1", faulty.tanh),
     "slope off by a factor": (faulty.tanh_with_slope_off, "first derivative", "= 1.001, ", faulty.tanh),
     "slope beyond 50": (faulty.tanh_with_slope_far_out, "first derivative", "= 0.001, exp", faulty.tanh),
+    "slope of waves": (faulty.waves_with_slope_far_out, "first derivative", "f'(", faulty.waves),
     "slope in single precision": (
         faulty.tanh_with_single_slope,
         "reference",
         "f'(",
+        faulty.tanh,
+    ),
+    "slope rounded to bfloat16": (
+        faulty.tanh_with_rounded_slope,
+        "gradient float32",
+        "eps, allowed 16",
+        faulty.tanh,
+    ),
+    "slope wrong in half alone": (
+        faulty.tanh_with_wrong_half_slope,
+        "gradient float16",
+        "eps, allowed 16",
         faulty.tanh,
     ),
     "gradient of another shape": (
