@@ -142,7 +142,11 @@ def kinds(module):
 MODULES = [ActLayer, InPlace, Called, NormAct, Checked, Given, Strict, make_sequential]
 
 
-@pytest.mark.parametrize("module", [*MODULES, functools.partial(ActLayer, act_layer=nn.Tanh)], ids=str)
+@pytest.mark.parametrize(
+    "module",
+    [*MODULES, functools.partial(ActLayer, act_layer=nn.Tanh)],
+    ids=lambda m: getattr(m, "__name__", type(m).__name__),
+)
 @pytest.mark.parametrize("wrap", [lambda module: module, skorch_net], ids=["plain", "skorch"])
 def test_compare_hands_the_activation_to_the_module(dataset, module, wrap):
     if wrap is skorch_net and module is make_sequential:
