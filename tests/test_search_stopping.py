@@ -232,7 +232,10 @@ net = skorch.NeuralNetClassifier(
 )
 """
 SEARCH = "actlab.FleetSearchCV(net, {'lr': [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, y)\n"
-COMPARE = "actlab.compare(['relu', 'tanh'], actlab.Dataset(X, y, 'table', '0' * 16, (0, 1, 2)), module=net, folds=2)\n"
+COMPARE = """
+data = actlab.Dataset(X, y, "table", "0" * 16, (0, 1, 2))
+actlab.compare(["relu", "tanh"], data, module=net, folds=2)
+"""
 
 
 @pytest.mark.parametrize(
