@@ -136,6 +136,7 @@ VALUES = [
     ("own.py:Own", Mine),
     ("own.py:Own(scale=0.5)", lambda: Mine(0.5)),
     ("own.py:own", Mine),
+    (nn.Tanh(), nn.Tanh),
     (nn.Tanh, nn.Tanh),
     (Mine, Mine),
     (double, Mine),
@@ -144,7 +145,7 @@ VALUES = [
     (nn.ELU(0.5), lambda: nn.ELU(0.5)),
     (functools.partial(F.leaky_relu, negative_slope=0.2), lambda: nn.LeakyReLU(0.2)),
 ]
-FEW = VALUES[1:12:5] + VALUES[8:10] + VALUES[12:13]  # a spec, an import, a class, functions and a module
+FEW = VALUES[1:12:5] + VALUES[7:11] + VALUES[13:14]  # some of each kind
 MODULES = {
     "module": (Net, "activation", VALUES, lambda make: make()),
     "module instance": (Net(), "activation", FEW, lambda make: make()),

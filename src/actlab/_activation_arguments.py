@@ -55,27 +55,25 @@ class ActivationArguments:
             X: What it is fitted to; the first samples are tried.
             fit_params: What ``fit`` is given besides.
         """
-        options = net.get_params_for("module")
-        given = {
-            name: value for name, value in options.items() if self._is_activation(net.module, name, value)
-        }
-        if not given:
+        options, factory = net.get_params_for("module"), _factory(net.module)
+        given = {name: value for name, value in options.items() if self._is_activation(factory, name, value)}
+        if not given or not isinstance(factory, Hashable):
             return
-        # A module that is given stands for its copies: how it is taken does not depend on its weights.
-        key = (_factory(net.module), *((name, _factory(value)) for name, value in given.items()))
+        # A module stands for its copies: in which form it is taken does not depend on its weights.
+        key = (factory, *((n, isinstance(v, nn.Module), _factory(v)) for n, v in given.items()))
         if key not in self.makers:
             forms = _working_forms(net, given, X, fit_params)
             if forms is None:  # for another reason, maybe, which another candidate need not have
                 return
-            adapted = functools.partial(make_module, _factory(net.module), forms)
+            adapted = functools.partial(make_module, factory, forms)
             self.makers[key] = adapted if forms else None
         if (maker := self.makers[key]) is not None:
             net.set_params(module=maker)
 
-    def _is_activation(self, module: Any, name: str, value: Any) -> bool:
+    def _is_activation(self, factory: Any, name: str, value: Any) -> bool:
         if not _may_be_activation(value):
             return False
-        if _NAME.search(name) or _is_known(_default(module, name)):
+        if _NAME.search(name) or _is_known(_default(factory, name)):
             return True
         values = self.values.get(f"module__{name}", [value])
         return any(map(_is_known, values)) and all(map(_may_be_activation, values))
@@ -144,9 +142,9 @@ def _factory(module: Any) -> Any:
     return type(module) if isinstance(module, nn.Module) else module
 
 
-def _default(module: Any, name: str) -> Any:
+def _default(factory: Any, name: str) -> Any:
     try:
-        return inspect.signature(_factory(module)).parameters[name].default
+        return inspect.signature(factory).parameters[name].default
     except (KeyError, TypeError, ValueError):  # takes **options, or is written in C
         return None
 
