@@ -351,54 +351,31 @@ CASES = {
 }
 
 # Configurations that only the slow tests have: rarer, or close to another one.
+# fmt: off
 RARE = {
-    "features in Fortran order",
-    "tensor features",
-    "a dataset with its labels",
-    "images",
-    "label smoothing",
-    "a criterion that is given",
-    "multi margin",
-    "BCE with a threshold",
-    "BCE of several labels",
-    "an ignored class",
-    "class weights in the grid",
-    "MSE of two targets",
-    "L1",
-    "Huber",
-    "a train_split of scikit-learn",
-    "batch sizes",
-    "batches larger than the data",
-    "batches of one",
-    "a dataset class",
-    "train_split in the grid",
-    "numbers of classes",
-    "device='cpu:0'",
-    "a torch.device",
-    "CosineAnnealingLR",
-    "OneCycleLR",
-    "WarmRestartLR",
-    "LambdaLR",
-    "two schedules",
-    "a schedule of the training loss",
-    "EarlyStopping of the training loss",
-    "numbers of NumPy",
-    "an integer as learning rate",
-    "a lazy module",
-    "frozen weights",
-    "unused weights",
-    "buffers",
-    "attention",
-    "group norm",
-    "spectral norm",
-    "convolutions",
-    "compiled",
-    "repeated folds",
-    "random splits",
-    "a predefined fold",
-    "a function that scores",
-    "optimizer__lr",
+    "features in Fortran order", "tensor features", "a dataset with its labels", "images",
+    "label smoothing", "a criterion that is given", "multi margin", "BCE with a threshold",
+    "BCE of several labels", "an ignored class", "class weights in the grid", "MSE of two targets", "L1",
+    "Huber", "a train_split of scikit-learn", "batch sizes", "batches larger than the data",
+    "batches of one", "a dataset class", "train_split in the grid", "numbers of classes", "device='cpu:0'",
+    "a torch.device", "CosineAnnealingLR", "OneCycleLR", "WarmRestartLR", "LambdaLR", "two schedules",
+    "a schedule of the training loss", "EarlyStopping of the training loss", "numbers of NumPy",
+    "an integer as learning rate", "a lazy module", "frozen weights", "unused weights", "buffers",
+    "attention", "group norm", "spectral norm", "convolutions", "compiled", "repeated folds",
+    "random splits", "a predefined fold", "a function that scores", "optimizer__lr",
+    "a function that refits", "batch norm, alone", "a module that is given, alone",
+    "callbacks__valid_acc=None", "AdamW ", "a sampler", "collate_fn", "a random train_split",
+    "tied weights", "BCE with a positive weight", "optimizers in the grid", "callbacks in the grid",
+    "no hidden layer", "layer norm", "float64 arrays of a float64 module", "token numbers",
+    "a series of labels", "summed loss", "probabilities as targets", "a random train_split without a seed",
+    "predict_nonlinearity=None", "no epochs", "drop_last", "EarlyStopping by a score",
+    "EarlyStopping in the grid", "callbacks='disable'", "a partial",
+    "a module that is given, with an argument", "several outputs", "a recurrent module", "many parameters",
+    "roc_auc", "time series", "error_score, alone", "activations",
+    "RMSprop {'centered': True, 'momentum': 0.5}", "BCE with logits, one output", "MSE of numbers",
+    "a subclass", "CyclicLR",
 }
+# fmt: on
 
 LEARNT = nn.PReLU()
 LEARNT.weight.data.fill_(3.0)
@@ -409,9 +386,11 @@ WITH_ACTIVATION = {
 
 # Configurations whose results are not those of GridSearchCV, and what the guide says of them.
 DIFFERENT = {
-    "The orders of shuffled samples": Case({"iterator_train__shuffle": True}),
+    "The orders of shuffled samples": Case(
+        {"iterator_train__shuffle": True, "batch_size": 5, "max_epochs": 4}
+    ),
     "the random numbers of a model that draws while it trains": Case({"module__drop": 0.5}),
     "A run whose loss is no longer finite": Case(grid={"lr": [0.1, 1e38]}, scoring="accuracy"),
     "An activation that is given as a module starts from its initial state": Case(WITH_ACTIVATION),
-    "in larger batches": Case({"module": Branching}),
+    "in larger batches": Case({"module": Branching, "batch_size": 5}),
 }

@@ -49,7 +49,7 @@ def seeded(net, splits, candidates):
 
 
 def made(case, **options):
-    usual = {"module": Net, "criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 16}
+    usual = {"module": Net, "criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 32}
     return case.kind(**{**usual, "lr": 0.1, "verbose": 0, **case.net, **options})
 
 

@@ -156,7 +156,9 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["fleets", "alone"])
+@pytest.mark.parametrize(
+    "callbacks", [None, pytest.param([Idle], marks=pytest.mark.slow)], ids=["fleets", "alone"]
+)
 @pytest.mark.parametrize(("module", "name", "values", "right"), MODULES.values(), ids=MODULES)
 def test_search_passes_activations_in_the_form_that_the_module_takes(
     module, name, values, right, callbacks, in_folder
@@ -183,7 +185,7 @@ def test_search_passes_activations_in_the_form_that_the_module_takes(
 
 
 @pytest.mark.parametrize("value", ["prelu", "own.py:Own", "formula:x*tanh(x)"])
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_search_best_estimator_of_a_spec_trains_again_clones_and_pickles(value, seeds, in_folder):
     found = search(plain(Net), {"module__activation": [value]}, seeds=seeds).fit(X, Y)
     best = found.best_estimator_
