@@ -18,6 +18,7 @@ from skorch.helper import SliceDict
 import actlab
 from actlab import Dataset
 from actlab.comparison import Interrupted
+from actlab.engines import processes
 from tests.searches import X, Y, by_skorch, classifier, one_thread, scores, search
 
 __all__ = ["one_thread"]
@@ -126,6 +127,17 @@ def test_compare_a_callback_that_raises_keyboard_interrupt_stops_its_net_alone(c
     found = actlab.compare(["relu", "tanh"], TABLE, module=net, folds=2)
     assert found.results["score"].notna().all()
     assert set(found.history.groupby(["activation", "fold"]).size()) <= {1, 2}
+
+
+def fitted_elsewhere():
+    found = search(classifier(callbacks=[StopAt("on_epoch_end")], max_epochs=5), {"lr": [0.1]}).fit(X, Y)
+    return len(found.best_estimator_.history), signal.getsignal(signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_search_early_stopping_in_a_worker_process():
+    with processes(1) as executor:  # whose processes ignore SIGINT
+        assert executor.submit(fitted_elsewhere).result() == (2, signal.SIG_IGN)
 
 
 # -- Ctrl-C -------------------------------------------------------------------------------------------
