@@ -292,10 +292,17 @@ def test_an_impossible_number_of_processes_is_no_failure_of_nets():
 
 class InterruptsLater(skorch.callbacks.Callback):
     def on_epoch_end(self, net, **kwargs):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
 
-def test_after_an_interruption_the_search_knows_what_has_ended():
+@pytest.fixture
+def interruptible():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_after_an_interruption_the_search_knows_what_has_ended(interruptible):
     found = search(grid=[{"lr": [0.1, 0.2]}, {"callbacks": [[InterruptsLater()]]}])
     with pytest.raises(KeyboardInterrupt):
         found.fit(X, Y)

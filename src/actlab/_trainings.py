@@ -19,6 +19,7 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 from torch.utils.data import DataLoader
 
+from actlab._activation_arguments import ActivationArguments
 from actlab._books import Bookkeeping, bookkeeping
 from actlab._errors import short
 from actlab.data import fingerprint_of
@@ -70,6 +71,7 @@ class Trainings:
     def __init__(self, search: Any, splits: Any) -> None:
         self.search, self.splits = search, splits
         self.candidates = list(ParameterGrid(search.param_grid))
+        self.activations = ActivationArguments(self.candidates)
         self.tasks: list[Task] = []
         self.given = 0
         self.fused: list[Task] = []
@@ -124,6 +126,7 @@ class Trainings:
     def _take(self, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]) -> skorch.NeuralNet:
         """Fit a net to the next split or, when all are given out, to everything."""
         self._scored()
+        self.activations.adapt(net, self.splits.X, fit_params)
         if not self.tasks:
             self.tasks = self._planned(fit_params)
             self._begin()
@@ -168,6 +171,7 @@ class Trainings:
         makers: list[Any] = []
         for number, parameters in enumerate(self.candidates):
             net = clone(self.search.estimator).set_params(**clone(parameters, safe=False))
+            self.activations.adapt(net, X, fit_params)
             like = self._like(net, X, y, fit_params)
             if isinstance(like, Run):
                 like = sharing(like, makers)

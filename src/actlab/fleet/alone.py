@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import skorch
@@ -35,12 +38,14 @@ def fit_alone(
 
     Raises:
         RunFailed: It diverged.
+        KeyboardInterrupt: SIGINT interrupted the process. A callback that raises KeyboardInterrupt itself,
+            as skorch's EarlyStopping does, ends this fit normally.
         Exception: Whatever anybody's callbacks, criterion or module raise.
     """
     start = time.perf_counter()
     try:
         holdout = numpy_seeded(stream(seed, fold, HOLDOUT))
-        with drawing(seed, fold, WEIGHTS, str(net.device)), holdout, _interruptible(net):
+        with drawing(seed, fold, WEIGHTS, str(net.device)), holdout, _interruptible():
             modules = untrained(net.get_params_for("module"))
             net.set_params(**{f"module__{name}": value for name, value in modules.items()})
             net.fit(X, y, **fit_params)
@@ -60,22 +65,30 @@ def _finite(net: skorch.NeuralNet) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible(net: skorch.NeuralNet) -> Iterator[None]:
-    """Let Ctrl-C end more than this net: skorch's ``fit`` takes it for early stopping and returns."""
-    interrupts: list[KeyboardInterrupt] = []
-    fit_loop = net.fit_loop
+def _interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end of the block if the process was interrupted within it.
 
-    def noting(*args: Any, **kwargs: Any) -> Any:
+    skorch's ``fit`` takes every KeyboardInterrupt for a callback's way to stop. Only a signal interrupts the
+    search, and signals reach the main thread alone. A handler that raises nothing ignores them.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    interrupts: list[KeyboardInterrupt] = []
+
+    def noting(number: int, frame: FrameType | None) -> None:
         try:
-            return fit_loop(*args, **kwargs)
+            handler(number, frame)
         except KeyboardInterrupt as interrupt:
             interrupts.append(interrupt)
             raise
 
-    net.fit_loop = noting
+    signal.signal(signal.SIGINT, noting)
     try:
         yield
     finally:
-        del net.fit_loop
-    if interrupts:
-        raise interrupts[0]
+        if signal.getsignal(signal.SIGINT) is noting:  # a callback may have installed its own
+            signal.signal(signal.SIGINT, handler)
+        if interrupts:  # whatever the callbacks and the module have made of it
+            raise interrupts[0]

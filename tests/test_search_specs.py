@@ -1,0 +1,384 @@
+"""Activations in the grid of a search over a user's own module."""
+
+import functools
+import pickle
+import warnings
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.base import clone
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import StratifiedKFold
+from skorch.helper import SliceDataset, SliceDict
+from torch import nn
+
+import actlab
+from actlab._activation_arguments import ActivationArguments
+from tests.searches import (
+    CLASSES,
+    FEATURES,
+    Idle,
+    X,
+    Y,
+    by_skorch,
+    grid_search,
+    one_thread,
+    plain,
+    scores,
+    search,
+)
+
+__all__ = ["one_thread"]
+
+
+class Net(nn.Module):
+    """Takes a module."""
+
+    def __init__(self, activation=nn.ReLU()):  # noqa: B008
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(FEATURES, 6), nn.Linear(6, CLASSES)
+        self.act = activation
+
+    def forward(self, x):
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class Layers(nn.Module):
+    """Takes a module under another name, which nothing but its default explains."""
+
+    def __init__(self, squash=nn.Tanh()):  # noqa: B008
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(FEATURES, 6), squash, nn.Linear(6, CLASSES))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Two(nn.Module):
+    """Takes the class of one activation and another by its own names."""
+
+    NAMES: ClassVar = {"hard": nn.Hardtanh, "relu": nn.ReLU}
+
+    def __init__(self, hidden_activation, act="hard", width=6):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(FEATURES, width),
+            hidden_activation(),
+            nn.Linear(width, 6),
+            self.NAMES[act](),
+            nn.Linear(6, CLASSES),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Functional(nn.Module):
+    """Takes a function, or its name in torch."""
+
+    def __init__(self, nonlin=F.relu):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(FEATURES, 6), nn.Linear(6, CLASSES)
+        self.nonlin = getattr(torch, nonlin) if isinstance(nonlin, str) else nonlin
+
+    def forward(self, x):
+        return self.fc2(self.nonlin(self.fc1(x)))
+
+
+def stack(act):
+    return nn.Sequential(nn.Linear(FEATURES, 6), act, nn.Linear(6, CLASSES))
+
+
+class Mine(nn.Module):
+    def __init__(self, scale=2.0):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        return torch.tanh(self.scale * x)
+
+
+def double(x):
+    return torch.tanh(2 * x)
+
+
+FILE = """
+import torch
+
+class Own(torch.nn.Module):
+    def __init__(self, scale=2.0):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        return torch.tanh(self.scale * x)
+
+def own(x):
+    return torch.tanh(2 * x)
+"""
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+
+
+# What a grid may have, and the module that it stands for.
+VALUES = [
+    ("mish", actlab.nn.Mish),
+    ("prelu", nn.PReLU),
+    ("leaky_relu(negative_slope=0.2)", lambda: nn.LeakyReLU(0.2)),
+    ("formula:x*sigmoid(a*x) with a=1.5", lambda: actlab.get("formula:x*sigmoid(a*x) with a=1.5")),
+    ("own.py:Own", Mine),
+    ("own.py:Own(scale=0.5)", lambda: Mine(0.5)),
+    ("own.py:own", Mine),
+    (nn.Tanh(), nn.Tanh),
+    (nn.Tanh, nn.Tanh),
+    (Mine, Mine),
+    (double, Mine),
+    (torch.sigmoid, nn.Sigmoid),
+    (actlab.functional.mish, actlab.nn.Mish),
+    (nn.ELU(0.5), lambda: nn.ELU(0.5)),
+    (functools.partial(F.leaky_relu, negative_slope=0.2), lambda: nn.LeakyReLU(0.2)),
+]
+FEW = VALUES[1:12:5] + VALUES[7:11] + VALUES[13:14]  # some of each kind
+MODULES = {
+    "module": (Net, "activation", VALUES, lambda make: make()),
+    "module instance": (Net(), "activation", FEW, lambda make: make()),
+    "other name": (Layers, "squash", FEW, lambda make: make()),
+    "class": (Two, "hidden_activation", FEW, lambda make: make),
+    "function": (Functional, "nonlin", FEW, lambda make: make()),
+    "maker": (stack, "act", FEW, lambda make: make()),
+}
+
+
+@pytest.mark.parametrize(
+    "callbacks", [None, pytest.param([Idle], marks=pytest.mark.slow)], ids=["fleets", "alone"]
+)
+@pytest.mark.parametrize(("module", "name", "values", "right"), MODULES.values(), ids=MODULES)
+def test_search_passes_activations_in_the_form_that_the_module_takes(
+    module, name, values, right, callbacks, in_folder
+):
+    given = [value for value, _ in values]
+    net = plain(module, callbacks=callbacks, max_epochs=1)
+    found = search(net, {f"module__{name}": given}, scoring="neg_log_loss", cv=2).fit(X, Y)
+    assert found.runs_["failure"].eq("").all()
+    assert (found.runs_["how"] == "by skorch").all() == (callbacks is not None)
+    shown = list(found.cv_results_[f"param_module__{name}"])
+    assert all(
+        type(one) is type(other) and repr(one) == repr(other) for one, other in zip(shown, given, strict=True)
+    )
+    assert (
+        found.best_params_[f"module__{name}"]
+        is found.cv_results_["params"][found.best_index_][f"module__{name}"]
+    )
+    train, test = next(StratifiedKFold(2).split(X, Y))
+    for number, (_, make) in enumerate(values):
+        alone = plain(module, max_epochs=1, **{f"module__{name}": right(make)})
+        alone = by_skorch(alone, X[train], Y[train])
+        log = np.log(alone.predict_proba(X[test])[np.arange(len(test)), Y[test]])
+        assert scores(found)[number, 0] == pytest.approx(log.mean(), abs=1e-6), given[number]
+
+
+@pytest.mark.parametrize("value", ["prelu", "own.py:Own", "formula:x*tanh(x)"])
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_search_best_estimator_of_a_spec_trains_again_clones_and_pickles(value, seeds, in_folder):
+    found = search(plain(Net), {"module__activation": [value]}, seeds=seeds).fit(X, Y)
+    best = found.best_estimator_
+    assert best.get_params()["module__activation"] == value
+    assert type(best.module_) is Net
+    for copy in (pickle.loads(pickle.dumps(best)), pickle.loads(pickle.dumps(found)).best_estimator_):  # noqa: S301
+        assert np.array_equal(copy.predict_proba(X), best.predict_proba(X))
+    again = by_skorch(best, X, Y, fold=3)
+    np.testing.assert_allclose(again.predict_proba(X), best.predict_proba(X), rtol=1e-4)
+    assert np.array_equal(scores(clone(found).fit(X, Y)), scores(found))
+    best.fit(X, Y)
+    assert best.set_params(module__activation="tanh").fit(X, Y).score(X, Y) > 0
+
+
+def test_search_activations_of_the_estimator_itself_may_be_specs():
+    found = search(plain(Net, module__activation="mish"), {"lr": [0.1, 0.2]}).fit(X, Y)
+    expected = search(plain(Net, module__activation=actlab.nn.Mish()), {"lr": [0.1, 0.2]}).fit(X, Y)
+    assert found.runs_["failure"].eq("").all()
+    assert np.array_equal(scores(found), scores(expected))
+
+
+def test_search_two_activations_in_two_forms():
+    grid = {
+        "module__hidden_activation": ["mish", nn.Tanh],
+        "module__act": ["hard", "relu"],
+        "module__width": [6, 4],
+    }
+    found = search(plain(Two), grid).fit(X, Y)
+    assert found.runs_["failure"].eq("").all()
+    rights = {**grid, "module__hidden_activation": [actlab.nn.Mish, nn.Tanh]}
+    assert np.array_equal(scores(found), scores(search(plain(Two), rights).fit(X, Y)))
+
+
+def test_search_trains_specs_together_and_keeps_them_in_a_ledger(tmp_path):
+    grid = {"module__activation": ["relu", "mish"], "lr": [0.1, 0.2]}
+    options = {"ledger": tmp_path / "ledger.sqlite", "refit": False}
+    net = plain(Net)
+    first = search(net, grid, **options).fit(X, Y)
+    again = search(net, grid, **options).fit(X, Y)
+    assert first.runs_["how"].eq("by hand").all() or first.runs_["how"].eq("by autograd").all()
+    assert first.runs_["alone"].eq("").all()
+    assert np.array_equal(scores(first), scores(again))
+    assert np.array_equal(first.runs_["seconds"], again.runs_["seconds"])  # nothing was trained again
+
+
+# -- strings that are the module's own ------------------------------------------------------------------
+
+
+class Own(nn.Module):
+    """Has its own names, of which some are in the catalogue and mean something else."""
+
+    NAMES: ClassVar = {"relu": nn.Tanh, "swish2": nn.SiLU}
+
+    def __init__(self, activation="relu"):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(FEATURES, 6), self.NAMES[activation](), nn.Linear(6, CLASSES))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Init(nn.Module):
+    """Takes strings of the catalogue that are no activations of it."""
+
+    def __init__(self, gain="linear", mode="sum"):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(FEATURES, 6), nn.Tanh(), nn.Linear(6, CLASSES))
+        for layer in self.layers[::2]:
+            nn.init.xavier_uniform_(layer.weight, nn.init.calculate_gain(gain))
+        self.mode = {"sum": 1, "softmax": 2}[mode]
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def outcome(kind, net, name, value):
+    try:
+        kind(net, {f"module__{name}": [value]}, cv=2, refit=False, error_score="raise").fit(X, Y)
+    except Exception as error:
+        return type(error), str(error)
+    return "fits"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value", "fits"),
+    [
+        (Own, "activation", "relu", True),
+        (Own, "activation", "swish2", True),
+        (Own, "activation", "mish", False),
+        (Init, "gain", "selu", True),
+        (Init, "gain", "mish", False),
+        (Init, "mode", "softmax", True),
+        (Init, "mode", "softmin", False),
+        (Functional, "nonlin", "tanh", True),
+        (Two, "act", "tanh", False),
+        (Net, "nonsense", "relu", False),
+    ],
+)
+def test_search_leaves_strings_that_are_the_modules_own(module, name, value, fits):
+    net = plain(module, max_epochs=1)
+    if module is Two:
+        net.set_params(module__hidden_activation=nn.ReLU)
+    ours, theirs = (outcome(kind, net, name, value) for kind in (search, grid_search))
+    assert ours == theirs
+    assert (ours == "fits") is fits
+    if fits:
+        found = search(net, {f"module__{name}": [value]}, cv=2, scoring="neg_log_loss").fit(X, Y)
+        train, test = next(StratifiedKFold(2).split(X, Y))
+        alone = by_skorch(clone(net).set_params(**{f"module__{name}": value}), X[train], Y[train])
+        log = np.log(alone.predict_proba(X[test])[np.arange(len(test)), Y[test]])
+        assert scores(found)[0, 0] == pytest.approx(log.mean(), abs=1e-6)
+        assert found.best_estimator_.module is module
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("rleu", "unknown activation 'rleu'; did you mean 'relu'"),
+        ("relu(slope=2)", "activation 'relu\\(slope=2\\)'"),
+        ("formula:x*", "formula"),
+        ("missing.py:Own", "there is no file 'missing.py'"),
+    ],
+)
+def test_search_a_wrong_spec_fails_its_own_fits_and_says_why(value, message):
+    with pytest.warns(FitFailedWarning, match=message):
+        found = search(plain(Net), {"module__activation": ["tanh", value]}, cv=2).fit(X, Y)
+    assert np.isnan(scores(found)[1]).all()
+    assert found.best_params_ == {"module__activation": "tanh"}
+    assert found.runs_["failure"].str.contains(message).tolist() == [False, False, True, True]
+
+
+class Broken(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("no input is good enough")
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")
+def test_search_an_activation_that_fails_says_why():
+    with pytest.warns(FitFailedWarning, match="no input is good enough"):
+        found = search(plain(Net), {"module__activation": [Broken, "tanh"]}, cv=2).fit(X, Y)
+    assert np.isnan(scores(found)[0]).all()
+
+
+class Shaky(nn.Module):
+    """Draws numbers from NumPy and torch, and warns when it is made."""
+
+    def __init__(self, activation=nn.ReLU()):  # noqa: B008
+        super().__init__()
+        np.random.rand()
+        warnings.warn("made", stacklevel=1)
+        self.layers = nn.Sequential(
+            nn.Linear(FEATURES, 6), activation, nn.Dropout(0.5), nn.Linear(6, CLASSES)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_activation_arguments_adapt_leaves_random_generators_and_the_net_alone():
+    net = plain(Shaky, module__activation="mish")
+    before = torch.get_rng_state(), np.random.get_state()[1:3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ActivationArguments([]).adapt(net, X, {})
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state()[1:3], before[1], strict=True))
+    assert net.module is not Shaky
+    assert net.module__activation == "mish"
+    assert not net.initialized_
+
+
+class Keyed(nn.Module):
+    def __init__(self, activation=nn.ReLU()):  # noqa: B008
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(FEATURES, 6), activation, nn.Linear(6, CLASSES))
+
+    def forward(self, left, right):
+        return self.layers(torch.cat([left, right], 1))
+
+
+@pytest.mark.parametrize(
+    ("module", "change"),
+    [
+        (Net, torch.from_numpy),
+        (Net, lambda X: SliceDataset(torch.utils.data.TensorDataset(torch.from_numpy(X)), 0)),
+        (Keyed, lambda X: SliceDict(left=X[:, :1], right=X[:, 1:])),
+    ],
+    ids=["tensor", "dataset", "dict"],
+)
+def test_search_specs_with_data_that_no_fleet_takes(module, change):
+    found = search(plain(module, max_epochs=1), {"module__activation": ["mish", "tanh"]}, cv=2).fit(
+        change(X), Y
+    )
+    assert found.runs_["failure"].eq("").all()
+    assert found.runs_["how"].eq("by skorch").all()

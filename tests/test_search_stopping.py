@@ -1,0 +1,270 @@
+"""Nets that train alone: a callback may stop them, and Ctrl-C interrupts the search."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from sklearn.model_selection import StratifiedKFold
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, EpochScoring, GradientNormClipping
+from skorch.helper import SliceDict
+
+import actlab
+from actlab import Dataset
+from actlab.comparison import Interrupted
+from actlab.engines import processes
+from tests.searches import X, Y, by_skorch, classifier, one_thread, scores, search
+
+__all__ = ["one_thread"]
+
+
+TABLE = Dataset(X, Y, "table", "0" * 16, (0, 1, 2))
+
+
+class StopAt(Callback):
+    """Stop a net by KeyboardInterrupt at the n-th call of one of skorch's events."""
+
+    def __init__(self, event, times=2, error=KeyboardInterrupt):
+        self.event, self.times, self.error = event, times, error
+
+    def initialize(self):
+        self.calls_ = 0
+        setattr(self, self.event, self._count)
+        return self
+
+    def get_params(self, deep=True):
+        return {name: getattr(self, name) for name in ("event", "times", "error")}
+
+    def _count(self, net, *args, **kwargs):
+        self.calls_ += 1
+        if self.calls_ == self.times:
+            raise self.error
+
+
+class Enough(KeyboardInterrupt):
+    """A callback's own reason to stop."""
+
+
+def stopping_scorer(net, X, y):
+    if len(net.history) == 2:
+        raise KeyboardInterrupt
+    return 0.0
+
+
+def macro():
+    return [
+        EpochScoring("f1_macro", name="f1", lower_is_better=False),
+        EarlyStopping(monitor="f1", patience=1, lower_is_better=False, threshold=10),
+    ]
+
+
+def early():
+    return EarlyStopping(patience=1, threshold=10)
+
+
+STOPPED = {
+    "early stopping beside a scorer": (lambda tmp: {"callbacks": macro()}, 2),
+    "early stopping, Adamax": (lambda tmp: {"callbacks": [early()], "optimizer": torch.optim.Adamax}, 2),
+    "early stopping, NAdam": (lambda tmp: {"callbacks": [early()], "optimizer": torch.optim.NAdam}, 2),
+    "early stopping, clipping": (lambda tmp: {"callbacks": [early(), GradientNormClipping(1.0)]}, 2),
+    "early stopping, checkpoint": (
+        lambda tmp: {"callbacks": [("stop", early()), Checkpoint(dirname=tmp, load_best=True)]},
+        1,  # the history of the best epoch
+    ),
+    "epoch end": (lambda tmp: {"callbacks": [StopAt("on_epoch_end")]}, 2),
+    "epoch begin": (lambda tmp: {"callbacks": [StopAt("on_epoch_begin")]}, 2),
+    "first batch": (lambda tmp: {"callbacks": [StopAt("on_batch_end", times=1)]}, 1),
+    "batch begin": (lambda tmp: {"callbacks": [StopAt("on_batch_begin", times=3)]}, 1),
+    "gradients": (lambda tmp: {"callbacks": [StopAt("on_grad_computed", times=3)]}, 1),
+    "subclass": (lambda tmp: {"callbacks": [StopAt("on_epoch_end", error=Enough)]}, 2),
+    "scorer": (lambda tmp: {"callbacks": [EpochScoring(stopping_scorer)]}, 2),
+}
+
+
+@pytest.mark.parametrize(("options", "epochs"), STOPPED.values(), ids=STOPPED)
+def test_search_a_callback_that_raises_keyboard_interrupt_stops_its_net_alone(tmp_path, options, epochs):
+    net = classifier(max_epochs=5, **options(tmp_path))
+    handler = signal.getsignal(signal.SIGINT)
+    found = search(net, {"lr": [0.1, 0.05]}, cv=2, scoring="neg_log_loss").fit(X, Y)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["failure"].eq("").all()
+    assert len(found.best_estimator_.history) == epochs
+    for fold, (train, test) in enumerate(StratifiedKFold(2).split(X, Y)):
+        alone = by_skorch(net, X[train], Y[train], 0, fold)
+        right = np.log(alone.predict_proba(X[test])[np.arange(len(test)), Y[test]]).mean()
+        assert scores(found)[0, fold] == pytest.approx(right, rel=1e-6)
+
+
+@pytest.mark.parametrize("change", [torch.from_numpy, lambda X: SliceDict(x=X)], ids=["tensor", "dict"])
+def test_search_early_stopping_of_data_that_no_fleet_takes(change):
+    net = classifier(max_epochs=5, callbacks=[early()], train_split=skorch.dataset.ValidSplit(3))
+    found = search(net, {"lr": [0.1]}, cv=[(np.arange(100), np.arange(100, 150))]).fit(change(X), Y)
+    assert found.runs_["failure"].eq("").all()
+    assert len(found.best_estimator_.history) == 2
+
+
+def test_search_early_stopping_in_a_thread():
+    found, handler = search(classifier(callbacks=macro(), max_epochs=5), {"lr": [0.1]}), signal.getsignal(2)
+    thread = threading.Thread(target=found.fit, args=(X, Y))
+    thread.start()
+    thread.join()
+    assert len(found.best_estimator_.history) == 2
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize(
+    "callbacks", [macro, lambda: [StopAt("on_batch_end", 1)], lambda: [StopAt("on_grad_computed", 5)]]
+)
+def test_compare_a_callback_that_raises_keyboard_interrupt_stops_its_net_alone(callbacks):
+    net = classifier(callbacks=callbacks(), max_epochs=5)
+    found = actlab.compare(["relu", "tanh"], TABLE, module=net, folds=2)
+    assert found.results["score"].notna().all()
+    assert set(found.history.groupby(["activation", "fold"]).size()) <= {1, 2}
+
+
+def fitted_elsewhere():
+    found = search(classifier(callbacks=[StopAt("on_epoch_end")], max_epochs=5), {"lr": [0.1]}).fit(X, Y)
+    return len(found.best_estimator_.history), signal.getsignal(signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_search_early_stopping_in_a_worker_process():
+    with processes(1) as executor:  # whose processes ignore SIGINT
+        assert executor.submit(fitted_elsewhere).result() == (2, signal.SIG_IGN)
+
+
+# -- Ctrl-C -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def sigint(handler):
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Signals(Callback):
+    """Send this process SIGINT in the second epoch, as Ctrl-C does."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+class Swallows(Signals):
+    def on_epoch_end(self, net, **kwargs):
+        with contextlib.suppress(KeyboardInterrupt):
+            super().on_epoch_end(net, **kwargs)
+
+
+def own_handler(number, frame):
+    raise Enough
+
+
+@pytest.mark.parametrize("callback", [Signals, Swallows])
+@pytest.mark.parametrize("handler", [signal.default_int_handler, own_handler], ids=["python's", "own"])
+def test_search_a_signal_interrupts_every_net(handler, callback):
+    found = search(classifier(callbacks=[callback], max_epochs=3), {"lr": [0.1, 0.2]})
+    with sigint(handler), pytest.raises(KeyboardInterrupt) as caught:
+        found.fit(X, Y)
+    assert caught.type is (KeyboardInterrupt if handler is signal.default_int_handler else Enough)
+    assert len(found.runs_) == 0
+    assert not hasattr(found, "cv_results_")
+
+
+def test_compare_a_signal_interrupts_every_net():
+    class Second(Callback):
+        trained = 0
+
+        def on_train_end(self, net, **kwargs):
+            Second.trained += 1
+            if Second.trained == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    net = classifier(callbacks=[Second], max_epochs=1)
+    with sigint(signal.default_int_handler), pytest.raises(Interrupted, match="2 of 4 nets") as caught:
+        actlab.compare(["relu", "tanh"], TABLE, module=net, folds=2)
+    assert caught.value.results["activation"].to_list() == ["relu", "relu"]
+
+
+def ignoring(seen):
+    return lambda number, frame: seen.append(number)
+
+
+@pytest.mark.parametrize("callbacks", [[Signals], [Signals, StopAt("on_epoch_begin", 3)]])
+@pytest.mark.parametrize("how", ["ignored", "noted"])
+def test_search_a_signal_that_the_user_ignores_interrupts_nothing(how, callbacks):
+    seen = []
+    handler = signal.SIG_IGN if how == "ignored" else ignoring(seen)
+    with sigint(handler):
+        found = search(classifier(callbacks=callbacks, max_epochs=3), {"lr": [0.1, 0.2]}, cv=2).fit(X, Y)
+        assert signal.getsignal(signal.SIGINT) is handler
+    assert len(seen) == (0 if how == "ignored" else 5)
+    assert found.runs_["failure"].eq("").all()
+
+
+def test_search_leaves_a_handler_that_a_callback_installs():
+    class Installs(Callback):
+        def on_train_begin(self, net, **kwargs):
+            signal.signal(signal.SIGINT, own_handler)
+
+    with sigint(signal.default_int_handler):
+        search(classifier(callbacks=[Installs]), {"lr": [0.1]}, refit=False).fit(X, Y)
+        assert signal.getsignal(signal.SIGINT) is own_handler
+
+
+SCRIPT = """
+import signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
+
+import numpy as np, skorch, torch
+import actlab
+
+
+class Says(skorch.callbacks.Callback):
+    def on_epoch_end(self, net, **kwargs):
+        print("epoch", flush=True)
+
+
+X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+y = np.arange(60) % 3
+net = skorch.NeuralNetClassifier(
+    actlab.NeuralNet, module__num_features=4, module__num_classes=3, criterion=torch.nn.CrossEntropyLoss,
+    max_epochs=10**9, verbose=0, callbacks=[Says]
+)
+"""
+SEARCH = "actlab.FleetSearchCV(net, {'lr': [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, y)\n"
+COMPARE = """
+data = actlab.Dataset(X, y, "table", "0" * 16, (0, 1, 2))
+actlab.compare(["relu", "tanh"], data, module=net, folds=2)
+"""
+
+
+@pytest.mark.parametrize(
+    "call", [SEARCH, pytest.param(COMPARE, marks=pytest.mark.slow)], ids=["search", "compare"]
+)
+def test_ctrl_c_interrupts_a_net_that_trains_alone(tmp_path, call):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT + call)
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "epoch\n"
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert errors.rstrip().endswith("KeyboardInterrupt")
+        assert process.returncode == -signal.SIGINT
+    finally:
+        process.kill()
+        process.communicate()
