@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import faulthandler
 import importlib
+import itertools
 import json
 import os
 import select
@@ -29,7 +30,8 @@ from actlab.checking.target import resolve
 Step = tuple[str, Callable[[Subject], str], float]  # name, function, seconds it may take
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _SECONDS, _COMPILER_SECONDS = 10.0, 60.0
-_IMPORTS = {  # what torch imports at the first use: once here, instead of in every process of a check
+_checks = itertools.count()
+_IMPORTS = {  # what torch imports at the first use: from the second check on, once for all that follow
     "": "torch.fx.experimental.symbolic_shapes",  # by any backward
     "forward mode": "torch._decomp.decompositions_for_jvp",
     "func.grad": "torch._dynamo",
@@ -225,7 +227,7 @@ def _completed(rows: list[Row], steps: list[Step]) -> list[Row]:
 
 def _isolated(subject: Subject, steps: list[Step]) -> list[Row]:
     """Run the rows in a forked process; after one that hangs or crashes go on in another."""
-    for name in {"", *(name for name, _, _ in steps)} & set(_IMPORTS):
+    for name in {"", *(name for name, _, _ in steps)} & set(_IMPORTS) if next(_checks) else ():
         with contextlib.suppress(ImportError):  # in another version of torch the row imports what it needs
             importlib.import_module(_IMPORTS[name])
     rows: list[Row] = []
