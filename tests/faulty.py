@@ -372,6 +372,27 @@ class ScaledAnew(Scaled):
         return Scaled().to(self.scale.dtype)
 
 
+class ScaledLessByCopy(nn.Module):
+    """Each deep copy computes half of what the one before did."""
+
+    def __init__(self, factors: tuple[float, ...] = (1.5,)) -> None:
+        super().__init__()
+        self.factors = factors
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factors[0] * x.tanh()
+
+    def __deepcopy__(self, memo: Any) -> ScaledLessByCopy:
+        return ScaledLessByCopy((self.factors[0] / 2,))
+
+
+class ScaledWithoutLoading(Scaled):
+    """Takes no value from a state that it loads."""
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """Do nothing."""
+
+
 class ScaledByLambda(Scaled):
     """Has an attribute that cannot be pickled."""
 

@@ -193,6 +193,8 @@ def test_the_table_is_worst_first_and_fits():
     assert max(map(len, lines)) <= 80
     told = [line.split()[0] for line in lines[2:] if not line.startswith(" ")]
     assert told == ["kinks", "compile", "vmap", "shape", "reference"]
+    short = CheckReport("mine", [Row(name, "not applicable", "a function has none") for name in "ab"])
+    assert [line.split(maxsplit=3)[-1] for line in str(short).splitlines()[2:]] == ["a function has none"] * 2
     assert "\x1b[31mfail" in REPORT.text(colour=True)
     assert not REPORT.passed
 

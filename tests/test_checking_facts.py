@@ -53,6 +53,26 @@ def swish(**facts: Any) -> Any:
     return my_swish
 
 
+def jumps_at_infinity() -> Any:
+    """Define a tanh that is 0.5 far out, and 1 at infinity."""
+
+    @actlab.elementwise(
+        formula="tanh(x)", limits=(-1, 1), slopes=(0, 0), range=(-1, 1), monotonic=True, paper="-"
+    )
+    def my_tanh(x):
+        return torch.where((x > 1e10) & (x < inf), 0.5, x.tanh())
+
+    @my_tanh.derivative
+    def _(x):
+        return 1 - x.tanh() ** 2
+
+    @my_tanh.second
+    def _(x):
+        return -2 * x.tanh() * (1 - x.tanh() ** 2)
+
+    return my_tanh
+
+
 def cut(at: float = 0.0, **facts: Any) -> Any:
     """Define a leaky rectifier; sound as it is."""
 
@@ -152,6 +172,12 @@ FAULTS: dict[str, tuple[Any, Any, str, str]] = {
         cut(),
         "facts",
         "it never turns back at 4844 points, declared not monotonic",
+    ),
+    "a limit at infinity alone": (
+        jumps_at_infinity(),
+        actlab.catalogue["tanh"],
+        "facts",
+        "f(1e+30) = 0.5, declared 1 at inf",
     ),
     "a kink left out": (cut(kinks={}), cut(), "kinks", "f' jumps at 0; the declared kinks are none"),
     "a kink elsewhere": (

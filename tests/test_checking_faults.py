@@ -158,6 +158,8 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     "parameter in a list": (faulty.ScaledByList, "state_dict", "lacks scales", Scaled),
     "copy shares": (faulty.ScaledShared, "deepcopy", "changed the module", Scaled),
     "copy begins anew": (faulty.ScaledAnew, "deepcopy", "has another scale", Scaled),
+    "copy computes less": (faulty.ScaledLessByCopy, "deepcopy", "computes something else", Scaled),
+    "state not loaded": (faulty.ScaledWithoutLoading, "state_dict", "computes something else", Scaled),
     "lambda in a module": (faulty.ScaledByLambda, "pickle", "cannot be pickled", Scaled),
 }
 
