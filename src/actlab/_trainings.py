@@ -140,7 +140,7 @@ class Trainings:
         if task.run is not None and not (task.result and task.result.how):
             # The fleet had to leave it: skorch can train it, or fails with an error of its own.
             assert task.result is not None
-            task.run, task.alone = None, task.result.failure
+            task.run, task.alone = None, task.result.failure or task.result.alone
         if task.run is None:
             return self._alone(task, net, X, y, fit_params)
         assert task.result is not None

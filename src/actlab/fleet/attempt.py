@@ -10,6 +10,7 @@ import torch
 
 from actlab._errors import UsageError, short
 from actlab.fleet.loop import Data, Halfway, Loop, Tell
+from actlab.fleet.module_state import StateChanged
 from actlab.fleet.plan import Fleet
 from actlab.fleet.run import Result, Run
 
@@ -84,6 +85,8 @@ def _attempt(
         if isinstance(found, Halfway):
             return Outcome(notes=notes, halfway=found)
         return Outcome(found, notes)
+    except StateChanged as change:
+        return Outcome([Result(alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a person's module may raise anything
         reason, memory, elsewhere = short(error), _is_memory(error), isinstance(error, _ELSEWHERE)
     if memory:
@@ -93,7 +96,7 @@ def _attempt(
     if len(runs) == 1 and memory and not again:
         return _attempt(runs, fleet, data, tell, leg, None, again=True)
     if len(runs) == 1:
-        failure = f"out of memory: {reason}" if memory else reason
+        failure = f"out of memory: {reason}" if memory else f"training raised {reason}"
         return Outcome([Result(failure=failure, passing=memory or elsewhere)])
     outcome, half = Outcome(), len(runs) // 2
     if memory:
