@@ -12,6 +12,7 @@ from actlab._errors import UsageError, short
 from actlab.fleet.loop import Data, Halfway, Loop, Tell
 from actlab.fleet.module_state import StateChanged
 from actlab.fleet.plan import Fleet
+from actlab.fleet.probe import out_of_memory
 from actlab.fleet.run import Result, Run
 
 _ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or the package of a net
@@ -88,7 +89,7 @@ def _attempt(
     except StateChanged as change:
         return Outcome([Result(alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a person's module may raise anything
-        reason, memory, elsewhere = short(error), _is_memory(error), isinstance(error, _ELSEWHERE)
+        reason, memory, elsewhere = short(error), out_of_memory(error), isinstance(error, _ELSEWHERE)
     if memory:
         gc.collect()  # a loop and its steps know each other, and so they outlast it
     if memory and data.X.is_cuda:
@@ -106,7 +107,3 @@ def _attempt(
         outcome.results += part.results
         outcome.notes += part.notes
     return outcome
-
-
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

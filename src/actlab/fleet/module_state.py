@@ -10,7 +10,6 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from actlab import _definitions
@@ -54,10 +53,8 @@ class StateWatch:
         if now == self.before:
             return ""
         owner, name, _ = next(p for p in {**self.before, **now} if now.get(p) != self.before.get(p))
-        what = (
-            f"the variable {name!r} of {owner}" if name else f"the layers, parameters or buffers of {owner}"
-        )
-        return f"the network changes {what} while it trains; {_ONLY}"
+        what = f"the variable {name!r}" if name else "the layers, parameters or buffers"
+        return f"the network changes {what} of {owner} while it trains; {_ONLY}"
 
     def _snapshot(self) -> Snapshot:
         walk = _StateWalk(self.module, self.libraries)

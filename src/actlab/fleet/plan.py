@@ -15,13 +15,11 @@ from actlab.fleet.calibration import Calibration
 from actlab.fleet.chain import step_of
 from actlab.fleet.layers import as_formula, constants
 from actlab.fleet.line import Link, straight_line
-from actlab.fleet.probe import fleet_problem
+from actlab.fleet.probe import fleet_problem, out_of_memory
 from actlab.fleet.run import Run
 
 _PROBE = 2  # rows, and nets, that a net is tried with
-_DRAWS = (
-    "the network draws random numbers while it trains; in a fleet they would depend on the other networks"
-)
+_DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
 _FULL = 1.001  # times its share that a process may have
 
 
@@ -101,17 +99,20 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
     """Try a net with two rows: alone, then beside a copy of itself."""
     try:
         module = run.build()
-    except Exception as error:  # anybody's module
-        return _Net(alone=f"the network cannot be built: {short(error)}", by_skorch=True)
-    with run.noise():
-        before = torch.get_rng_state()
-        if problem := fleet_problem(run, module, x, y):
-            return _Net(alone=problem, by_skorch=True)
-        draws = not torch.equal(before, torch.get_rng_state())
-        line = straight_line(module) if calibration.by_hand else None
-        problem = _problem([module], line, run, x, y)
-        if problem and line is not None:  # a layer that a chain cannot step, such as an embedding
-            line, problem = None, _problem([module], None, run, x, y)
+    except Exception as error:  # anybody's module; it fails again when its turn comes
+        return _Net(alone=f"the network cannot be built: {short(error)}")
+    try:
+        with run.noise():
+            before = torch.get_rng_state()
+            if problem := fleet_problem(run, module, x, y):
+                return _Net(alone=problem, by_skorch=True)
+            draws = not torch.equal(before, torch.get_rng_state())
+            line = straight_line(module) if calibration.by_hand else None
+            problem = _problem([module], line, run, x, y)
+            if problem and line is not None:  # a layer that a chain cannot step, such as an embedding
+                line, problem = None, _problem([module], None, run, x, y)
+    except Exception as error:  # too little memory: there may be more when its turn comes
+        return _Net(alone=short(error))
     if problem:
         return _Net(alone=f"a fleet cannot train the network: {problem}", by_skorch=True)
     tensors = [*module.named_parameters(), *module.named_buffers()]
@@ -128,10 +129,10 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
     net = _Net(weights, size, layers, activations, line is not None)
     if draws:
         return _Net(by_hand=net.by_hand, alone=_DRAWS, draws=True)
-    if problem := _problem(
-        [module, module], line, run, x, y
-    ):  # whatever vmap or a layer has against a second
-        return _Net(by_hand=net.by_hand, alone=f"torch.vmap cannot run the network: {problem}")
+    if problem := _problem([module, module], line, run, x, y):
+        return _Net(
+            by_hand=net.by_hand, alone=f"torch.vmap cannot run several of the network at once: {problem}"
+        )
     return net
 
 
@@ -140,6 +141,8 @@ def _problem(modules: Sequence[nn.Module], line: list[Link] | None, run: Run, x:
     try:
         _try(modules, line, run, x, y)
     except Exception as error:  # anybody's module
+        if out_of_memory(error):
+            raise
         return short(error)
     return ""
 

@@ -24,6 +24,9 @@ def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
         module: The network as the run makes it; it is changed as by a step of training.
         x: Two samples (2, ...).
         y: Their targets (2, ...).
+
+    Raises:
+        Exception: There is too little memory.
     """
     generators = random.getstate(), np.random.get_state()
     try:
@@ -31,6 +34,8 @@ def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
             warnings.simplefilter("ignore")  # skorch will show them
             return _problem(run, module, x, y)
     except Exception as error:  # anybody's module
+        if out_of_memory(error):
+            raise
         return f"the network failed on two samples: {short(error)}"
     finally:
         random.setstate(generators[0])
@@ -73,3 +78,8 @@ def _fixed(module: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that a call must not change: parameters, and in evaluation mode buffers too."""
     buffers = {} if module.training else dict(module.named_buffers())
     return {name: t for name, t in {**dict(module.named_parameters()), **buffers}.items() if not is_lazy(t)}
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Return whether an error is that there is too little memory."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

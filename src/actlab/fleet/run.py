@@ -186,8 +186,7 @@ class Result:
         history: One row per epoch, in skorch's columns.
         seconds: The run's share of the time that its fleet took.
         how: How it was trained: ``"by hand"``, ``"by autograd"`` or ``"by skorch"``.
-        alone: Why it trained alone; empty when nothing kept it from company. Where ``how`` and ``failure`` are
-            empty, no fleet can train the run, this is why, and skorch has to.
+        alone: Why it trained alone, or why skorch has to train it; empty when nothing kept it from company.
         failure: Why there is no trained net, in one line; empty when there is one.
         passing: Whether it may go better another time, or by skorch: memory, a file or a package was missing.
         test_loss: Mean loss over the test rows; NaN without test rows.
