@@ -180,12 +180,12 @@ class Trainings:
         """Return the run that a net makes of any rows, or why it makes none."""
         try:
             if fit_params:
-                raise NotFused(f"fit is given {', '.join(sorted(fit_params))}")
+                raise NotFused(f"fit gets {', '.join(sorted(fit_params))}, which a fleet does not pass on")
             return dataclasses.replace(read(net, X, y), precision=self.search.precision)
         except NotFused as reason:
             return str(reason)
         except Exception as error:  # anybody's callbacks and criterion: skorch will meet them too
-            return short(error)
+            return f"the settings of the net raised {short(error)}"
 
     def _task(self, net: skorch.NeuralNet, like: Run | str, task: Task, rows: Any, X: Any, y: Any) -> Task:
         if isinstance(like, str):
@@ -196,7 +196,7 @@ class Trainings:
             if key not in self.held:
                 self.held[key] = held_back(net, np.arange(len(X))[rows], y, task.seed, task.fold)
         except Exception as error:  # anybody's split
-            task.alone = short(error)
+            task.alone = f"train_split raised {short(error)}"
             return task
         train, valid = self.held[key]
         task.run = dataclasses.replace(like, rows=train, valid=valid, seed=task.seed, fold=task.fold)

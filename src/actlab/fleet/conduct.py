@@ -259,7 +259,7 @@ class _Conductor:
             parts = job.fleet.places[:half], job.fleet.places[half:]
             self.queue[:0] = [dataclasses.replace(self._part(job, p), leg=Leg(), tries=0) for p in parts]
             return []
-        failure = f"the process that trained it died {TRIES} times: {reason}"
+        failure = f"the training process died {TRIES} times: {reason}"
         results = [Result(failure=failure, alone=job.fleet.alone)]
         if self.books:
             self.books.record(job.fleet.places, results, job.tries)

@@ -130,9 +130,7 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
     if draws:
         return _Net(by_hand=net.by_hand, alone=_DRAWS, draws=True)
     if problem := _problem([module, module], line, run, x, y):
-        return _Net(
-            by_hand=net.by_hand, alone=f"torch.vmap cannot run several of the network at once: {problem}"
-        )
+        return _Net(by_hand=net.by_hand, alone=f"torch.vmap cannot run the network: {problem}")
     return net
 
 
