@@ -253,8 +253,8 @@ def _shown(value: Any) -> str:
 
 def _optimizer(net: skorch.NeuralNet) -> Optimizer:
     if net.optimizer not in _RULES:
-        names = ", ".join(rule.__name__ for rule in _RULES)
-        raise NotFused(f"optimizer is {_shown(net.optimizer)}; a fleet has {names}")
+        rules = ", ".join(rule.__name__ for rule in _RULES)
+        raise NotFused(f"optimizer is {_shown(net.optimizer)}; a fleet has {rules}")
     names, flags = _RULES[net.optimizer]
     usual = inspect.signature(net.optimizer).parameters
     given = {"lr": net.lr, **net.get_params_for("optimizer")}
