@@ -180,10 +180,11 @@ class Loop:
 
     def _train(self, tell: Tell | None, until: int, notes: list[str]) -> list[Result] | Halfway:
         start, taken = time.perf_counter(), sum(member.result.seconds for member in self.members)
-        for _ in range(self.done, until):
+        for epoch in range(self.done + 1, until + 1):
             before, trained = time.perf_counter(), len(self.here)
             figures = self.epoch()
-            self._check_state()
+            if epoch & (epoch - 1) == 0 or epoch == until:  # 1, 2, 4, ...: a check can take 1 % of an epoch
+                self._check_state()
             seconds = (time.perf_counter() - before) / trained
             over = [member.ends(row, seconds) for member, row in zip(self.here, figures, strict=True)]
             self._remember_best()
@@ -357,11 +358,12 @@ class Loop:
                 self.step.stack.put(row, self.here[row].best)
         if self.first.test is not None and leaving:
             test = self._evaluate("test", [m.run.test for m in self.here if m.run.test is not None])
-            self._check_state()
             for row in leaving:
                 self.here[row].result.test_loss = test["test_loss"][row].item()
                 if self.first.scoring:
                     self.here[row].result.test_acc = test["test_acc"][row].item()
+        if leaving:
+            self._check_state()
         for row in leaving:
             member = self.here[row]
             member.result.how = self.step.how

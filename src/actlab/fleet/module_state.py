@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import random
 from collections import deque
@@ -17,7 +18,7 @@ from actlab._description import Walk, describe
 from actlab.activation import Activation
 
 _MOST, _DEEPEST = 20_000, 40  # values that one snapshot looks at, and how deep it follows them
-_BARE = vars(nn.Module())  # attributes that every module has
+_BARE = frozenset(vars(nn.Module()))  # attributes that every module has, and that are empty in most
 # _layout compares what is registered; the others are caches of torch.
 _NOT_COMPARED = frozenset(
     "training _parameters _buffers _modules _compiled_call_impl _flat_weights _flat_weight_refs".split()
@@ -43,7 +44,11 @@ class StateWatch:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
+        self.parts = [
+            (f"{name} ({type(part).__name__})" if name else type(part).__name__, part)
+            for name, part in module.named_modules()
+        ]
+        self.own = {id(part) for part in (*module.modules(), *module.parameters(), *module.buffers())}
         self.libraries: dict[int, tuple[object, bool]] = {}  # definitions, and whether a package has them
         self.before = self._snapshot()
 
@@ -57,14 +62,13 @@ class StateWatch:
         return f"the network changes {what} of {owner} while it trains; {_ONLY}"
 
     def _snapshot(self) -> Snapshot:
-        walk = _StateWalk(self.module, self.libraries)
+        walk = _StateWalk(self.own, self.libraries)
         found: Snapshot = {}
-        for prefix, part in self.module.named_modules():
-            owner = f"{prefix} ({type(part).__name__})" if prefix else type(part).__name__
+        for owner, part in self.parts:
             walk.reference(type(part), "")
             found[owner, "", 0] = _layout(part)
             for name, value in vars(part).items():
-                if name not in _NOT_COMPARED and not (name in _BARE and value == _BARE[name]):
+                if name not in _NOT_COMPARED and not (name in _BARE and not value):
                     found[owner, name, 0] = walk.describe(value, "")
         return {**found, **walk.variables()}
 
@@ -82,10 +86,9 @@ def _layout(module: nn.Module) -> Any:
 class _StateWalk(Walk):
     """Describe state by its values, and code by its identity."""
 
-    def __init__(self, module: nn.Module, libraries: dict[int, tuple[object, bool]]) -> None:
+    def __init__(self, own: set[int], libraries: dict[int, tuple[object, bool]]) -> None:
         super().__init__()
-        self.own = {id(part) for part in (*module.modules(), *module.parameters(), *module.buffers())}
-        self.libraries = libraries
+        self.own, self.libraries = own, libraries
         self.left, self.depth = _MOST, 0
 
     def reference(self, value: Any, path: str) -> str:
@@ -149,24 +152,31 @@ def _variables(code: Any) -> Iterator[tuple[str, Any]]:
             if _definitions._is_filled(cell):
                 yield name, cell.cell_contents
         if _definitions._is_own(code):
-            yield from _globals(_names(code.__code__), code.__globals__)
+            yield from _globals(code.__code__, code.__globals__)
 
 
-def _globals(names: frozenset[str], namespace: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name in sorted(names & namespace.keys()):
-        value = namespace[name]
-        if isinstance(value, ModuleType):
-            if _definitions.by_name(value) is None:
-                yield from ((part, vars(value)[part]) for part in sorted(names & vars(value).keys()))
-        else:
+def _globals(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    names, attributes = _names(code)
+    for name in names:
+        value = namespace.get(name)
+        if not isinstance(value, ModuleType):
             yield name, value
+        elif _definitions.by_name(value) is None:
+            yield from ((part, vars(value).get(part)) for part in attributes)
 
 
 @functools.lru_cache(4096)
-def _names(code: CodeType) -> frozenset[str]:
-    """Return the names of globals and attributes in code and in the functions inside it."""
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return frozenset(code.co_names).union(*inner)
+def _names(code: CodeType) -> tuple[list[str], list[str]]:
+    """Return the global variables of code and of the functions inside it, and its other names."""
+    names, attributes = set[str](), set(code.co_names)
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"):
+            names.add(step.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names.update(_names(constant)[0])
+            attributes.update(_names(constant)[1])
+    return sorted(names), sorted(attributes)
 
 
 def random_state() -> list[Any]:
