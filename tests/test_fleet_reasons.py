@@ -229,7 +229,7 @@ class Counter(nn.Module):
 
 
 COUNTER = f"{__name__}:Counter"
-CHANGES = "the network changes the variable 'steps' of activation1 (Counter) while it trains"
+CHANGES = "the network changes the attribute 'steps' of activation1 (Counter) while it trains"
 
 
 def as_skorch_trains(seed, fold, rows, settings):
@@ -292,7 +292,7 @@ def mixed(**options):
 
 def check_mixed(found):
     assert found.runs_["how"].tolist() == ["by hand"] * 2 + ["by skorch"] * 2 + ["by hand"] * 2
-    assert found.runs_["alone"][2:4].str.startswith("the network changes the variable 'steps'").all()
+    assert found.runs_["alone"][2:4].str.startswith("the network changes the attribute 'steps'").all()
     assert np.array_equal(scores(found), scores(mixed(n_jobs=1)))
 
 
@@ -311,5 +311,5 @@ def test_fleet_search_warns_once_of_what_skorch_trains(caplog):
         mixed(n_jobs=1, seeds=3)
     (record,) = caplog.records
     assert record.message.startswith(
-        "trained by skorch, one at a time: the network changes the variable 'steps' of activation1 (Late)"
+        "trained by skorch, one at a time: the network changes the attribute 'steps' of activation1 (Late)"
     )

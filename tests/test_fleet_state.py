@@ -225,19 +225,19 @@ class Growing(nn.Module):
 
 
 CHANGING = {
-    Counter: "the variable 'steps' of activation (Counter)",
-    History: "the variable 'sizes' of activation (History)",
-    Cache: "the variable 'seen' of activation (Cache)",
-    Outer: "the variable 'steps' of activation.inner (Counter)",
-    PlainTensor: "the variable 'total' of activation (PlainTensor)",
-    PlainArray: "the variable 'total' of activation (PlainArray)",
-    Previous: "the variable 'last' of activation (Previous)",
-    EvalOnly: "the variable 'evaluations' of activation (EvalOnly)",
-    Toggle: "the variable 'odd' of activation (Toggle)",
-    Threshold: "the variable 'large' of activation (Threshold)",
-    Later: "the variable 'slope' of activation (Later)",
-    Backward: "the variable 'steps' of activation (Backward)",
-    Own: "the variable 'random' of activation (Own)",
+    Counter: "the attribute 'steps' of activation (Counter)",
+    History: "the attribute 'sizes' of activation (History)",
+    Cache: "the attribute 'seen' of activation (Cache)",
+    Outer: "the attribute 'steps' of activation.inner (Counter)",
+    PlainTensor: "the attribute 'total' of activation (PlainTensor)",
+    PlainArray: "the attribute 'total' of activation (PlainArray)",
+    Previous: "the attribute 'last' of activation (Previous)",
+    EvalOnly: "the attribute 'evaluations' of activation (EvalOnly)",
+    Toggle: "the attribute 'odd' of activation (Toggle)",
+    Threshold: "the attribute 'large' of activation (Threshold)",
+    Later: "the attribute 'slope' of activation (Later)",
+    Backward: "the attribute 'steps' of activation (Backward)",
+    Own: "the attribute 'random' of activation (Own)",
     Evaluated: "activation.calls when it is called in evaluation mode",
     Shrinking: "activation.slope when it is called in training mode",
     Growing: "the layers, parameters or buffers of activation.layers (ModuleList)",
@@ -296,6 +296,32 @@ def closure():
     return apply
 
 
+def late_closure():
+    calls = {"large": 0}
+
+    def apply(x):
+        calls["large"] += x.shape[-2] > 2
+        return torch.tanh(x)
+
+    return apply
+
+
+TOTALS: list[float] = []
+
+
+def remember(x):
+    if x.shape[-2] > 2 and len(TOTALS) < 100:
+        TOTALS.append(x.shape[-2])
+
+
+class LateGlobal(Leaky):
+    """Changes a global variable through a helper, but not for the two samples that it is tried with."""
+
+    def forward(self, x):
+        remember(x)
+        return torch.tanh(x)
+
+
 class Callable:
     def __init__(self):
         self.calls = 0
@@ -324,7 +350,9 @@ DRAWS = "the network draws from Python's or NumPy's global random generator"
         (Global, "the network changes the variable 'CALLS' of Global.forward"),
         (OfClass, "the network changes the variable 'calls' of OfClass"),
         (closure, "the network changes the variable 'calls' of closure.<locals>.apply"),
-        (Callable, "the network changes the variable 'activation' of Net"),
+        (late_closure, "the network changes the variable 'calls' of late_closure.<locals>.apply"),
+        (LateGlobal, "the network changes the variable 'TOTALS' of remember"),
+        (Callable, "the network changes the attribute 'activation' of Net"),
         (NumPyDraws, DRAWS),
         (PythonDraws, DRAWS),
     ],

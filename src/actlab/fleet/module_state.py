@@ -25,7 +25,7 @@ _NOT_COMPARED = frozenset(
 )
 _ONLY = "a fleet keeps only parameters and buffers for each network"
 
-Snapshot = dict[tuple[str, str, int], Any]  # by owner, name and identity of the owner
+Snapshot = dict[tuple[str, str, int], Any]  # by owner, name, and identity of the owner if it is code
 
 
 class StateChanged(Exception):
@@ -57,8 +57,9 @@ class StateWatch:
         now = self._snapshot()
         if now == self.before:
             return ""
-        owner, name, _ = next(p for p in {**self.before, **now} if now.get(p) != self.before.get(p))
-        what = f"the variable {name!r}" if name else "the layers, parameters or buffers"
+        owner, name, code = next(p for p in {**self.before, **now} if now.get(p) != self.before.get(p))
+        kind = "variable" if code else "attribute"
+        what = f"the {kind} {name!r}" if name else "the layers, parameters or buffers"
         return f"the network changes {what} of {owner} while it trains; {_ONLY}"
 
     def _snapshot(self) -> Snapshot:
