@@ -175,7 +175,7 @@ def test_a_run_of_which_workers_die_has_failed_and_touches_no_other(own, tmp_pat
     with Cluster(own.address) as executor:
         *results, last = train_runs([*others, poison], X, Y, executor=executor)
     assert_equal(results, train_runs(others, X, Y))
-    assert last.failure == "its process died 3 times: 4 Dask workers died"
+    assert last.failure == "the training process died 3 times: 4 Dask workers died"
 
 
 # -- what is wrong --------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def test_a_run_of_which_processes_die_is_tried_three_times_and_touches_no_other(
     if lives < TRIES:
         assert_equal([last], train_runs([poison], X, Y))
     else:
-        assert last.failure == "its process died 3 times: exit code SIGKILL(-9)"
+        assert last.failure == "the training process died 3 times: exit code SIGKILL(-9)"
         assert not last.weights
 
 

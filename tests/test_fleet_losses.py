@@ -119,6 +119,6 @@ def test_a_column_of_logits_is_scored_as_skorch_scores_it():
 def test_a_loss_that_cannot_be_stacked_says_why():
     assert loss_problem(nn.CrossEntropyLoss()) == ""
     assert loss_problem(nn.L1Loss()) == (
-        "the criterion L1Loss is none of CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, MSELoss"
+        "criterion is L1Loss; a fleet has CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, MSELoss"
     )
-    assert loss_problem(nn.MSELoss(reduction="sum")) == "the criterion has reduction='sum', not 'mean'"
+    assert loss_problem(nn.MSELoss(reduction="sum")) == "criterion__reduction is 'sum'; a fleet needs 'mean'"

@@ -23,7 +23,7 @@ from tests.fleets import CLASSES, FEATURES, Branching, Packing, by_fleets, table
 X, Y = table()
 TOGETHER = Packing(hardware="", torch="", most=64)
 SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
-DRAWS = "it draws random numbers while it trains"
+DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
 MIXED = ["relu", "tanh", "mish", "leaky_relu(negative_slope=0.2)", "gelu"]
 
 
@@ -216,7 +216,9 @@ def test_a_net_that_cannot_be_vmapped_is_alone_and_says_what_vmap_said():
         return x if x.sum().item() > 0 else -x
 
     reason = reasons(sequential(lambda: Calls(looks)))
-    assert reason.startswith("it cannot be vmapped: RuntimeError: vmap: It looks like you're calling .item()")
+    assert reason.startswith(
+        "torch.vmap cannot run the network: RuntimeError: vmap: It looks like you're calling .item()"
+    )
     assert "\n" not in reason
 
 
@@ -224,8 +226,12 @@ def test_a_net_that_cannot_be_built_or_run_is_alone_with_its_own_error():
     def broken(module, x):
         raise OSError("no such\nthing")
 
-    assert reasons(sequential(lambda: Calls(broken))) == "OSError: no such"
-    assert reasons(functools.partial(NeuralNet, 1)) == "ValueError: num_units is 1; it must be at least 2"
+    assert reasons(sequential(lambda: Calls(broken))) == (
+        "the network failed on two samples: OSError: no such"
+    )
+    assert reasons(functools.partial(NeuralNet, 1)) == (
+        "the network cannot be built: ValueError: num_units is 1; it must be at least 2"
+    )
 
 
 # -- how many -------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_a_net_that_cannot_be_built_fails_alone_though_it_has_mates():
     results = train_runs(runs, X, Y)
     failed = [result.failure for result in results if result.failure]
     assert 0 < len(failed) < 12
-    assert set(failed) == {"RuntimeError: not"}
+    assert set(failed) == {"training raised RuntimeError: not"}
     assert all(len(r.history) == (0 if r.failure else 3) for r in results)
     assert all(bool(r.weights) is not bool(r.failure) for r in results)
 
@@ -76,7 +76,7 @@ def test_a_module_that_raises_fails_and_no_other_net_knows_of_it():
     broken, good = perceptron(Late(OSError("no such\nthing"))), perceptron()
     runs = [run(net, seed=seed) for seed in (0, 1, 2) for net in (broken, good)]
     results = train_runs(runs, X, Y)
-    assert [result.failure for result in results[::2]] == ["OSError: no such"] * 3
+    assert [result.failure for result in results[::2]] == ["training raised OSError: no such"] * 3
     assert_equal(results[1::2], train_runs(runs[1::2], X, Y))
 
 

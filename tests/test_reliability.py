@@ -141,7 +141,10 @@ def test_a_run_that_ends_its_process_has_failed_after_three(tmp_path, tiny):
     found = actlab(*call)
     assert found.returncode == 0
     results = pd.read_csv("run/results.csv").fillna({"failure": ""})
-    assert results["failure"].to_list() == [""] * 3 + ["its process died 3 times: exit code SIGKILL(-9)"] * 3
+    assert (
+        results["failure"].to_list()
+        == [""] * 3 + ["the training process died 3 times: exit code SIGKILL(-9)"] * 3
+    )
     assert "Traceback" not in found.stderr
     again = actlab(*call)
     assert again.stdout == found.stdout

@@ -99,7 +99,7 @@ def test_a_run_that_ends_its_process_is_told_whether_it_trains_apart_or_not(tmp_
         folder = tmp_path / name
         folder.mkdir()
         found = trials.poisoned(folder, lives, *options, before=before)
-        reason = "its process died 3 times: exit code SIGKILL(-9)" if lives == 99 else ""
+        reason = "the training process died 3 times: exit code SIGKILL(-9)" if lives == 99 else ""
         assert found["failures"] == ["", "", reason, reason]
         assert found["attempts"] == ([1, 1, 3, 3] if reason else [1, 1, 1, 1])
         assert found["status"] == [-9] * before + [0]

@@ -51,12 +51,12 @@ class Stillborn(nn.Module):
 @pytest.mark.parametrize(
     ("bad", "text"),
     [
-        ({"module__activation": Boom()}, "RuntimeError: boom"),
-        ({"module__activation": Stillborn}, "RuntimeError: no such thing"),
-        ({"module__num_units": 1}, "ValueError: num_units is 1; it must be at least 2"),
+        ({"module__activation": Boom()}, "training raised RuntimeError: boom"),
+        ({"module__activation": Stillborn}, "training raised RuntimeError: no such thing"),
+        ({"module__num_units": 1}, "training raised ValueError: num_units is 1; it must be at least 2"),
         ({"lr": 1e30}, "diverged: "),
-        ({"batch_size": 0}, "ValueError"),
-        ({"optimizer__momentum": -1.0}, "ValueError: Invalid momentum value: -1.0"),
+        ({"batch_size": 0}, "training raised ValueError"),
+        ({"optimizer__momentum": -1.0}, "training raised ValueError: Invalid momentum value: -1.0"),
     ],
     ids=["forward", "construction", "argument", "divergence", "batches", "optimizer"],
 )
@@ -132,22 +132,26 @@ class Batches(DataLoader):
 
 
 REASONS = {
-    "OwnLoss has its own get_loss": {"kind": OwnLoss},
-    "the callback 'Idle', a Idle, may act on the net": {"callbacks": [Idle]},
-    "the callback 'f1', a EpochScoring, may act on the net": {
+    "OwnLoss overrides get_loss; a fleet runs skorch's own training loop": {"kind": OwnLoss},
+    "the callback 'Idle' (Idle) may act on the net; a fleet has only ": {"callbacks": [Idle]},
+    "the callback 'f1' (EpochScoring) may act on the net; a fleet has only ": {
         "callbacks": [("f1", EpochScoring("f1_macro", lower_is_better=False))]
     },
-    "it has warm_start=True": {"warm_start": True},
-    "it has callbacks='disable'": {"callbacks": "disable"},
-    "it has device=None": {"device": None},
-    "it has predict_nonlinearity=None": {"predict_nonlinearity": None},
-    "its iterator_train is not a DataLoader": {"iterator_train": Batches},
-    "it has iterator_train__sampler": {"iterator_train__sampler": None},
-    "its train_split is a function, not a ValidSplit": {"train_split": lambda data, y: (data, data)},
-    "the criterion MultiMarginLoss is none of": {"criterion": nn.MultiMarginLoss},
-    "the criterion has reduction='sum', not 'mean'": {"criterion__reduction": "sum"},
-    "the optimizer Adagrad is none of": {"optimizer": torch.optim.Adagrad},
-    "it has optimizer__maximize=True": {"optimizer__maximize": True},
+    "warm_start is True; a fleet needs False": {"warm_start": True},
+    "callbacks is 'disable'; a fleet always has skorch's default callbacks": {"callbacks": "disable"},
+    "device is None; a fleet trains on 'cpu' or 'cuda'": {"device": None},
+    "predict_nonlinearity is None; a fleet needs 'auto'": {"predict_nonlinearity": None},
+    "iterator_train is Batches; a fleet needs torch's DataLoader": {"iterator_train": Batches},
+    "iterator_train__sampler is set; a fleet takes only batch_size, drop_last, shuffle there": {
+        "iterator_train__sampler": None
+    },
+    "train_split is a function; a fleet needs a ValidSplit or None": {
+        "train_split": lambda data, y: (data, data)
+    },
+    "criterion is MultiMarginLoss; a fleet has CrossEntropyLoss, ": {"criterion": nn.MultiMarginLoss},
+    "criterion__reduction is 'sum'; a fleet needs 'mean'": {"criterion__reduction": "sum"},
+    "optimizer is Adagrad; a fleet has SGD, Adam, AdamW, RMSprop": {"optimizer": torch.optim.Adagrad},
+    "optimizer__maximize is True, which a fleet does not support": {"optimizer__maximize": True},
 }
 
 
@@ -168,12 +172,18 @@ def test_what_a_fleet_cannot_do_skorch_does_and_says_why(reason, options):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda X, y: (X.astype(">f4"), y), "X is >f4"),
-        (lambda X, y: (X, y.astype(np.int32)), "y is int32, which CrossEntropyLoss does not take"),
-        (lambda X, y: (torch.from_numpy(X), y), "X is a Tensor, not a NumPy array"),
-        (lambda X, y: (pd.DataFrame(X), y), "X is a DataFrame, not a NumPy array"),
-        (lambda X, y: (X, y.tolist()), "y is a list, not a NumPy array"),
-        (lambda X, y: (sparse.csr_matrix(X), y), "X is a csr_matrix, not a NumPy array"),
+        (
+            lambda X, y: (X.astype(">f4"), y),
+            "X has the dtype >f4 and the shape (150, 4); a fleet needs numbers in native byte order",
+        ),
+        (
+            lambda X, y: (X, y.astype(np.int32)),
+            "y has the dtype int32; a fleet needs int64 for CrossEntropyLoss",
+        ),
+        (lambda X, y: (torch.from_numpy(X), y), "X is a Tensor; a fleet needs a NumPy array"),
+        (lambda X, y: (pd.DataFrame(X), y), "X is a DataFrame; a fleet needs a NumPy array"),
+        (lambda X, y: (X, y.tolist()), "y is a list; a fleet needs a NumPy array"),
+        (lambda X, y: (sparse.csr_matrix(X), y), "X is a csr_matrix; a fleet needs a NumPy array"),
     ],
     ids=["byte order", "int32", "tensor", "frame", "list", "sparse"],
 )
@@ -231,7 +241,9 @@ class Picky(nn.Module):
 
 def test_a_net_that_only_a_fleet_cannot_train_is_trained_by_skorch():
     found = search(classifier(module=Picky), {"lr": [0.1, 0.2]}).fit(X, Y)
-    assert found.runs_["alone"].unique().tolist() == ["TypeError: no weights of my own"]
+    assert found.runs_["alone"].unique().tolist() == [
+        "a fleet cannot train the network: TypeError: no weights of my own"
+    ]
     assert found.runs_["how"].eq("by skorch").all()
     assert found.runs_["failure"].eq("").all()
     assert found.best_score_ > 0.3

@@ -19,7 +19,7 @@ from actlab._books import Bookkeeping, LedgerLike, bookkeeping, opened
 from actlab._errors import short
 from actlab._experiment import Experiment, Place, Training
 from actlab._scoring import Scoring
-from actlab.fleet.alone import fit_alone
+from actlab.fleet.alone import epochs_of, fit_alone
 from actlab.fleet.conduct import engine, training
 from actlab.fleet.run import Result
 from actlab.progress import in_round, watching
@@ -27,9 +27,6 @@ from actlab.race import Pair
 from actlab.stats import Evidence, Verdict, evidence, judge
 
 Scores = dict[tuple[int, int, int], float]  # by split, fold and seed
-
-_BATCHES = ("train_batch_count", "valid_batch_count", "batches")
-
 
 At = TypeVar("At", bound=Place)
 
@@ -132,17 +129,18 @@ class Contest:
         for name in names:
             missing += self.experiment.trainings([name], range(self.seeds[name], seeds))
         self.planned += len(missing)
-        self._fleets([each for each in missing if each.run is not None], turn)
-        for each in missing:
-            if each.run is None:
-                self._alone(each)
+        left = self._fleets([each for each in missing if each.run is not None], turn)
+        for each in [each for each in missing if each.run is None] + left:
+            self._alone(each)
         for name in names:
             self.seeds[name] = max(seeds, self.seeds[name])
 
-    def _fleets(self, trainings: Sequence[Training], turn: int) -> None:
+    def _fleets(self, trainings: Sequence[Training], turn: int) -> list[Training]:
+        """Train what fleets can; return the rest with the reasons."""
         runs = [each.run for each in trainings if each.run is not None]
+        left: list[Training] = []
         if not runs:
-            return
+            return left
         data, y = self.experiment.dataset, self.experiment.y
         weights = any(self.scoring.needs_weights(each) for each in trainings)
         with (
@@ -158,9 +156,13 @@ class Contest:
                 self._begin(trainings, books)
             self._say_known(before, len(runs), turn)
             for place, result in training(runs, data.X, y, executor=self.executor, watch=watch, books=books):
-                self._take(trainings[place], result, books.keys[place] if books else "")
+                if result.for_skorch:
+                    left.append(dataclasses.replace(trainings[place], run=None, alone=result.alone))
+                else:
+                    self._take(trainings[place], result, books.keys[place] if books else "")
         if books and books.known > before:  # others have trained some meanwhile
             self._say_known(books.known, len(runs), turn)
+        return left
 
     def _begin(self, trainings: Sequence[Training], books: Bookkeeping) -> None:
         """Tell the ledger what is trained, so that a report can be written meanwhile."""
@@ -205,8 +207,7 @@ class Contest:
                 result.test_acc = score
         except Exception as error:  # anybody's callbacks, criterion, module or scorer
             result.failure = result.failure or f"scoring failed: {short(error)}"
-        if hasattr(net, "history_"):
-            result.history = [{k: v for k, v in row.items() if k not in _BATCHES} for row in net.history]
+        result.history = epochs_of(net)
         self.done.append(Done(each, result, score))
 
     # -- what came out --------------------------------------------------------------------------------

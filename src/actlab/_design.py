@@ -180,15 +180,17 @@ def _forward_problem(experiment: Experiment, spec: str) -> str:
     try:
         made = experiment.untrained(spec)
         with torch.no_grad():
-            shape = tuple(made(torch.from_numpy(data.X[:2])).shape)
+            outputs = made(torch.from_numpy(data.X[:2]))
     except UsageError as error:
         return str(error)
     except Exception as error:  # anybody's code
         return f"the module with activation {spec!r} fails on two rows of {data.name}: {short(error)}"
-    expected = (len(data.X[:2]), data.num_classes)
-    if type(experiment.net) in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor) and shape != expected:
-        return f"the module with activation {spec!r} gives {shape}, not {expected}"
-    return ""
+    if type(experiment.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor):
+        return ""  # it may have a loss of its own
+    if not isinstance(outputs, torch.Tensor):
+        return f"the module with activation {spec!r} returns a {type(outputs).__name__}, not a tensor"
+    shape, expected = tuple(outputs.shape), (len(data.X[:2]), data.num_classes)
+    return "" if shape == expected else f"the module with activation {spec!r} gives {shape}, not {expected}"
 
 
 def _duplicate_problem(activations: Sequence[str]) -> str:

@@ -143,7 +143,7 @@ class Trainings:
         if task.run is not None and not (task.result and task.result.how):
             # The fleet had to leave it: skorch can train it, or fails with an error of its own.
             assert task.result is not None
-            task.run, task.alone = None, task.result.failure
+            task.run, task.alone = None, task.result.failure or task.result.alone
         if task.run is None:
             return self._alone(task, net, X, y, fit_params)
         assert task.result is not None
@@ -184,12 +184,12 @@ class Trainings:
         """Return the run that a net makes of any rows, or why it makes none."""
         try:
             if fit_params:
-                raise NotFused(f"fit is given {', '.join(sorted(fit_params))}")
+                raise NotFused(f"fit gets {', '.join(sorted(fit_params))}, which a fleet does not pass on")
             return dataclasses.replace(read(net, X, y), precision=self.search.precision)
         except NotFused as reason:
             return str(reason)
         except Exception as error:  # anybody's callbacks and criterion: skorch will meet them too
-            return short(error)
+            return f"the settings of the net raised {short(error)}"
 
     def _task(self, net: skorch.NeuralNet, like: Run | str, task: Task, rows: Any, X: Any, y: Any) -> Task:
         if isinstance(like, str):
@@ -200,7 +200,7 @@ class Trainings:
             if key not in self.held:
                 self.held[key] = held_back(net, np.arange(len(X))[rows], y, task.seed, task.fold)
         except Exception as error:  # anybody's split
-            task.alone = short(error)
+            task.alone = f"train_split raised {short(error)}"
             return task
         train, valid = self.held[key]
         task.run = dataclasses.replace(like, rows=train, valid=valid, seed=task.seed, fold=task.fold)

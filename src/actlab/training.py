@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -24,6 +25,7 @@ from skorch.history import History
 from actlab._errors import UsageError
 from actlab._lazy import initialized, lazy_names
 from actlab._memory import kept_for_backward
+from actlab.fleet.alone import epochs_of, fit_alone
 from actlab.fleet.conduct import State, Watcher, train_runs
 from actlab.fleet.inside import epochs_to_look
 from actlab.fleet.run import Result, Rows
@@ -255,9 +257,18 @@ def trained(
     )
     run = dataclasses.replace(run, looks=epochs_to_look(inside, run.epochs, run.steps, run.batch_size))
     (result,) = train_runs([run], dataset.X, dataset.y, watch=_table(sink) if sink else None)
+    if by_skorch := result.for_skorch:
+        if sink:
+            net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
+        result = Result(how="by skorch", alone=result.alone)
+        with contextlib.suppress(Exception):  # the result has it
+            fit_alone(net, dataset.X, dataset.y, run.seed, run.fold, result)
+        result.history = epochs_of(net)
     if not result.history:
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
     kept = kept_for_backward(run.build(), torch.from_numpy(dataset.X[: min(run.batch_size, len(rows))]))
+    if by_skorch:
+        return Trained(net, result, (), kept)
     return Trained(fitted(net, run, result, dataset.X, dataset.y), result, run.looks, kept)
 
 

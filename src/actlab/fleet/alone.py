@@ -14,8 +14,10 @@ from typing import Any
 import skorch
 
 from actlab._errors import short
-from actlab.fleet.run import HOLDOUT, WEIGHTS, Result, drawing, numpy_seeded, stream
+from actlab.fleet.run import HOLDOUT, WEIGHTS, Epoch, Result, drawing, numpy_seeded, stream
 from actlab.fleet.skorch_nets import untrained
+
+_BATCHES = ("train_batch_count", "valid_batch_count", "batches")
 
 
 class RunFailed(RuntimeError):
@@ -51,10 +53,16 @@ def fit_alone(
             net.fit(X, y, **fit_params)
         _finite(net)
     except Exception as error:
-        result.failure = str(error) if isinstance(error, RunFailed) else short(error)
+        result.failure = str(error) if isinstance(error, RunFailed) else f"training raised {short(error)}"
         raise
     finally:
         result.seconds = time.perf_counter() - start
+
+
+def epochs_of(net: skorch.NeuralNet) -> list[Epoch]:
+    """Return the history of a net without the rows of its batches; no rows if it was not fitted."""
+    history = getattr(net, "history_", ())
+    return [{name: value for name, value in row.items() if name not in _BATCHES} for row in history]
 
 
 def _finite(net: skorch.NeuralNet) -> None:

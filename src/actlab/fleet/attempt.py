@@ -10,7 +10,9 @@ import torch
 
 from actlab._errors import UsageError, short
 from actlab.fleet.loop import Data, Halfway, Loop, Tell
+from actlab.fleet.module_state import StateChanged
 from actlab.fleet.plan import Fleet
+from actlab.fleet.probe import out_of_memory
 from actlab.fleet.run import Result, Run
 
 _ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or the package of a net
@@ -84,8 +86,10 @@ def _attempt(
         if isinstance(found, Halfway):
             return Outcome(notes=notes, halfway=found)
         return Outcome(found, notes)
+    except StateChanged as change:
+        return Outcome([Result(alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a person's module may raise anything
-        reason, memory, elsewhere = short(error), _is_memory(error), isinstance(error, _ELSEWHERE)
+        reason, memory, elsewhere = short(error), out_of_memory(error), isinstance(error, _ELSEWHERE)
     if memory:
         gc.collect()  # a loop and its steps know each other, and so they outlast it
     if memory and data.X.is_cuda:
@@ -93,7 +97,7 @@ def _attempt(
     if len(runs) == 1 and memory and not again:
         return _attempt(runs, fleet, data, tell, leg, None, again=True)
     if len(runs) == 1:
-        failure = f"out of memory: {reason}" if memory else reason
+        failure = f"out of memory: {reason}" if memory else f"training raised {reason}"
         return Outcome([Result(failure=failure, passing=memory or elsewhere)])
     outcome, half = Outcome(), len(runs) // 2
     if memory:
@@ -103,7 +107,3 @@ def _attempt(
         outcome.results += part.results
         outcome.notes += part.notes
     return outcome
-
-
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

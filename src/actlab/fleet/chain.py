@@ -49,6 +49,7 @@ class Chain:
         self.training = False
         self.line, self.bfloat16 = line, bfloat16
         self.layers = [self._layer(link, modules, bfloat16) for link in line]
+        self.calls_modules = any(link.kind not in ("linear", "formula") for link in line)
 
     def _layer(self, link: Link, modules: Sequence[nn.Module], bfloat16: bool) -> Layer:
         if link.kind == "linear":
@@ -149,7 +150,7 @@ class Autograd:
         bfloat16: Whether to compute under autocast.
     """
 
-    how = "by autograd"
+    how, calls_modules = "by autograd", True
 
     def __init__(self, modules: Sequence[nn.Module], loss: nn.Module, device: str, bfloat16: bool) -> None:
         self.stack = Stack(modules, device=device)

@@ -117,7 +117,8 @@ def training(
 ) -> Generator[tuple[int, Result]]:
     """Train every run; yield what comes out of each as soon as its fleet has ended.
 
-    A run that fails, whatever the reason, has its reason in its result and does not touch another. The
+    A run that fails, whatever the reason, has its reason in its result and does not touch another. A run that
+    no fleet can train is left to skorch (:attr:`Result.for_skorch`), and its result has the reason. The
     results are the same whatever executes them, and in whatever order. A process that dies is replaced, and
     its fleet begins again; a run of which three have died has failed.
 
@@ -153,7 +154,9 @@ class _Conductor:
     ) -> None:
         self.runs, self.fleets, self.watch, self.books = runs, fleets, watch, books
         jobs = [Job(number, fleet, self._runs(fleet.places)) for number, fleet in enumerate(fleets)]
-        self.queue: list[Job] = jobs
+        self.queue = [job for job in jobs if not job.fleet.by_skorch]
+        self.for_skorch = [job for job in jobs if job.fleet.by_skorch]
+        self.warned: set[str] = set()
         self.out: dict[Future[Outcome], Job] = {}
         self.site: Site
 
@@ -183,6 +186,8 @@ class _Conductor:
 
     def ended(self) -> Generator[tuple[int, Result]]:
         """Yield what comes out of every run."""
+        for job in self.for_skorch:
+            yield from self._over(job, [Result(alone=job.fleet.alone, passing=True) for _ in job.runs])
         while self.queue or self.out:
             known = self._send()
             done: set[Future[Outcome]] = set()
@@ -237,7 +242,7 @@ class _Conductor:
             self.queue.append(dataclasses.replace(job, leg=Leg(start=outcome.halfway)))
             return []
         for result in outcome.results:
-            result.alone = job.fleet.alone
+            result.alone = result.alone or job.fleet.alone
         if self.books:
             self.books.record(job.fleet.places, outcome.results, job.tries + 1)
         return [(job, outcome.results)]
@@ -254,12 +259,16 @@ class _Conductor:
             parts = job.fleet.places[:half], job.fleet.places[half:]
             self.queue[:0] = [dataclasses.replace(self._part(job, p), leg=Leg(), tries=0) for p in parts]
             return []
-        results = [Result(failure=f"its process died {TRIES} times: {reason}", alone=job.fleet.alone)]
+        failure = f"the training process died {TRIES} times: {reason}"
+        results = [Result(failure=failure, alone=job.fleet.alone)]
         if self.books:
             self.books.record(job.fleet.places, results, job.tries)
         return [(job, results)]
 
     def _over(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:
+        for reason in {result.alone for result in results if result.for_skorch} - self.warned:
+            self.warned.add(reason)
+            log.warning("trained by skorch, one at a time: %s", reason)
         self._say(job, job.runs[0].epochs, results=results)
         yield from zip(job.fleet.places, results, strict=True)
 

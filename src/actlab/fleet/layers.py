@@ -12,6 +12,7 @@ from torch.func import functional_call
 import actlab.nn
 from actlab._module import ActivationModule
 from actlab.fleet.inside import computes_alone
+from actlab.fleet.module_state import StateChanged
 from actlab.fleet.packed import Batch, Packed
 from actlab.fleet.stack import Stack
 
@@ -259,14 +260,48 @@ class Local:
 
 
 def module_function(module: nn.Module, training: Callable[[], bool]) -> Function:
-    """Return a module as a function of its weights and its input."""
+    """Return a module as a function of its weights and its input.
+
+    What a call does to a buffer, in place or by an assignment, it does to the buffer among the weights.
+    """
+    called, buffers = _WithBuffers(module), [name for name, _ in module.named_buffers()]
+    assigned: list[str] | None = None  # buffers that a call in training assigns, once there was one
 
     def function(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        nonlocal assigned
         module.train(training())
-        result: Tensor = functional_call(module, dict(weights), (x,))
-        return result
+        if not buffers:
+            return functional_call(module, dict(weights), (x,))  # type: ignore[no-any-return]
+        # Autograd may need the old value of what is assigned: it is left alone, in a copy.
+        copied = (buffers if assigned is None else assigned) if module.training else ()
+        given = {**weights, **{name: weights[name].clone() for name in copied}}
+        named = {f"module.{name}": value for name, value in given.items()}
+        result, after = functional_call(called, named, (x,))
+        for name in buffers:
+            if after[name] is not weights[name]:
+                _assign(weights[name], after[name], name)
+        if assigned is None and module.training:
+            assigned = [name for name in buffers if after[name] is not given[name]]
+        return result  # type: ignore[no-any-return]
 
     return function
+
+
+class _WithBuffers(nn.Module):
+    """A module that returns its buffers too; after a functional call they are the old ones again."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
+        return self.module(x), dict(self.module.named_buffers())
+
+
+def _assign(buffer: Tensor, value: Tensor, name: str) -> None:
+    if (value.shape, value.dtype) != (buffer.shape, buffer.dtype):
+        raise StateChanged(f"the network changes the shape or dtype of its buffer {name} while it trains")
+    buffer.copy_(value.detach())
 
 
 # In these, torch's own and ours are the same to the last bit.

@@ -19,6 +19,7 @@ from actlab.fleet.chain import Chain, losses_of, step_of
 from actlab.fleet.graph import captured
 from actlab.fleet.inside import ROWS, told
 from actlab.fleet.line import straight_line
+from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import RULES
 from actlab.fleet.packed import Packed, packed
 from actlab.fleet.run import Epoch, Result, Rows, Run
@@ -148,6 +149,8 @@ class Loop:
     def _set_up(self) -> None:
         run, bfloat16 = self.first, self.first.precision == "bf16"
         self.step = step_of(self.modules, self.line, self.loss, run.device, bfloat16)
+        # Every module of a stack is called through the first.
+        self.state = StateWatch(self.modules[0]) if self.step.calls_modules else None
         stack = self.step.stack
         optimizers = [member.run.optimizer for member in self.here]
         self.rule = RULES[run.optimizer.name](optimizers, stack.weights, stack.grads)
@@ -177,9 +180,11 @@ class Loop:
 
     def _train(self, tell: Tell | None, until: int, notes: list[str]) -> list[Result] | Halfway:
         start, taken = time.perf_counter(), sum(member.result.seconds for member in self.members)
-        for _ in range(self.done, until):
+        for epoch in range(self.done + 1, until + 1):
             before, trained = time.perf_counter(), len(self.here)
             figures = self.epoch()
+            if epoch & (epoch - 1) == 0 or epoch == until:  # 1, 2, 4, ...: a check can take 1 % of an epoch
+                self._check_state()
             seconds = (time.perf_counter() - before) / trained
             over = [member.ends(row, seconds) for member, row in zip(self.here, figures, strict=True)]
             self._remember_best()
@@ -234,6 +239,11 @@ class Loop:
             )
         columns = {name: value.tolist() for name, value in figures.items()}
         return [{n: values[i] for n, values in columns.items()} for i in range(len(self.here))]
+
+    def _check_state(self) -> None:
+        """Raise StateChanged if a network has changed what is not kept for each of them."""
+        if self.state and (change := self.state.change()):
+            raise StateChanged(change)
 
     def _orders(self) -> Tensor:
         if self.order is None or self.first.shuffle:
@@ -297,10 +307,17 @@ class Loop:
         total = len(rows[0])
         losses = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
         hits = torch.zeros_like(losses)
+        kept = self.step.stack.weights, *self.step.stack.fixed.values()
+        before = [tensor._version for tensor in kept]
         for x, targets in self._pieces(rows):
             outputs = self.step.outputs(x)
             losses.add_(self._losses(outputs, targets), alpha=targets.shape[1])
             hits += _hits(outputs, targets, self.first.scoring)
+        if before != [tensor._version for tensor in kept]:
+            raise StateChanged(
+                "the network changes its parameters or buffers in evaluation mode, "
+                "in which a fleet does not call it once for each batch"
+            )
         found = {f"{part}_loss": losses / total}
         return {**found, f"{part}_acc": hits / total} if self.first.scoring else found
 
@@ -345,6 +362,8 @@ class Loop:
                 self.here[row].result.test_loss = test["test_loss"][row].item()
                 if self.first.scoring:
                     self.here[row].result.test_acc = test["test_acc"][row].item()
+        if leaving:
+            self._check_state()
         for row in leaving:
             member = self.here[row]
             member.result.how = self.step.how

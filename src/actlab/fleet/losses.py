@@ -14,9 +14,9 @@ _KINDS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss, nn.MSELoss)
 def loss_problem(loss: nn.Module) -> str:
     """Say why a criterion cannot be used for a stack of nets; empty when it can."""
     if type(loss) not in _KINDS:
-        return f"the criterion {type(loss).__name__} is none of {', '.join(k.__name__ for k in _KINDS)}"
+        return f"criterion is {type(loss).__name__}; a fleet has {', '.join(k.__name__ for k in _KINDS)}"
     if loss.reduction != "mean":
-        return f"the criterion has reduction={loss.reduction!r}, not 'mean'"
+        return f"criterion__reduction is {loss.reduction!r}; a fleet needs 'mean'"
     return ""
 
 

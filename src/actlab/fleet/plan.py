@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,11 @@ from actlab.fleet.calibration import Calibration
 from actlab.fleet.chain import step_of
 from actlab.fleet.layers import as_formula, constants
 from actlab.fleet.line import Link, straight_line
+from actlab.fleet.probe import fleet_problem, out_of_memory
 from actlab.fleet.run import Run
 
 _PROBE = 2  # rows, and nets, that a net is tried with
+_DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
 _FULL = 1.001  # times its share that a process may have
 
 
@@ -29,12 +32,14 @@ class Fleet:
         by_hand: Whether their nets are straight lines, to be stepped by hand.
         alone: Why a run is by itself; empty when it might have had company.
         draws: Whether it draws random numbers while it trains.
+        by_skorch: Whether no fleet can train it, not even alone.
     """
 
     places: tuple[int, ...]
     by_hand: bool
     alone: str = ""
     draws: bool = False
+    by_skorch: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class _Net:
     by_hand: bool = False
     alone: str = ""
     draws: bool = False
+    by_skorch: bool = False
 
 
 def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) -> list[Fleet]:
@@ -68,10 +74,16 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) ->
         if id(run.net) not in nets:
             nets[id(run.net)] = _look(run, X[:_PROBE], y[:_PROBE], calibration)
         net = nets[id(run.net)]
-        groups.setdefault(place if net.alone else _key(run, net), []).append(place)
+        apart = bool(net.alone) or not _batches(run)
+        groups.setdefault(place if apart else _key(run, net), []).append(place)
     fleets = []
     for places in groups.values():
-        net = nets[id(runs[places[0]].net)]
+        first = runs[places[0]]
+        net = nets[id(first.net)]
+        if not _batches(first):  # skorch validates the network that it has not trained, or raises
+            given = f"batch_size={first.batch_size} and drop_last={first.drop_last}"
+            reason = f"{given} give no batch from {len(first.rows)} training samples"
+            net = dataclasses.replace(net, alone=reason, by_skorch=True)
         # Equal activations stand together: each is then computed in one piece.
         seen = list(dict.fromkeys(nets[id(runs[place].net)].activations for place in places))
         places.sort(key=lambda place: seen.index(nets[id(runs[place].net)].activations))
@@ -79,7 +91,7 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) ->
         cuts = -(-len(places) // most)
         for cut in range(cuts):
             share = places[cut * len(places) // cuts : (cut + 1) * len(places) // cuts]
-            fleets.append(Fleet(tuple(share), net.by_hand, net.alone, net.draws))
+            fleets.append(Fleet(tuple(share), net.by_hand, net.alone, net.draws, net.by_skorch))
     return sorted(fleets, key=lambda fleet: fleet.places)
 
 
@@ -87,13 +99,22 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
     """Try a net with two rows: alone, then beside a copy of itself."""
     try:
         module = run.build()
-        line = straight_line(module) if calibration.by_hand else None
+    except Exception as error:  # anybody's module; it fails again when its turn comes
+        return _Net(alone=f"the network cannot be built: {short(error)}")
+    try:
         with run.noise():
             before = torch.get_rng_state()
-            _try([module], line, run, x, y)
+            if problem := fleet_problem(run, module, x, y):
+                return _Net(alone=problem, by_skorch=True)
             draws = not torch.equal(before, torch.get_rng_state())
-    except Exception as error:  # anybody's code; it will be told of the run when its turn comes
+            line = straight_line(module) if calibration.by_hand else None
+            problem = _problem([module], line, run, x, y)
+            if problem and line is not None:  # a layer that a chain cannot step, such as an embedding
+                line, problem = None, _problem([module], None, run, x, y)
+    except Exception as error:  # too little memory: there may be more when its turn comes
         return _Net(alone=short(error))
+    if problem:
+        return _Net(alone=f"a fleet cannot train the network: {problem}", by_skorch=True)
     tensors = [*module.named_parameters(), *module.named_buffers()]
     weights = tuple((name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors)
     size = sum(p.numel() for p in module.parameters())
@@ -107,12 +128,25 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
         layers = (layers, id(run.net))
     net = _Net(weights, size, layers, activations, line is not None)
     if draws:
-        return _Net(by_hand=net.by_hand, alone="it draws random numbers while it trains", draws=True)
-    try:
-        _try([module, module], line, run, x, y)
-    except Exception as error:  # whatever vmap or a layer has against a second net
-        return _Net(by_hand=net.by_hand, alone=f"it cannot be vmapped: {short(error)}")
+        return _Net(by_hand=net.by_hand, alone=_DRAWS, draws=True)
+    if problem := _problem([module, module], line, run, x, y):
+        return _Net(by_hand=net.by_hand, alone=f"torch.vmap cannot run the network: {problem}")
     return net
+
+
+def _problem(modules: Sequence[nn.Module], line: list[Link] | None, run: Run, x: Tensor, y: Tensor) -> str:
+    """Return the error of a step; an empty text if it can be made."""
+    try:
+        _try(modules, line, run, x, y)
+    except Exception as error:  # anybody's module
+        if out_of_memory(error):
+            raise
+        return short(error)
+    return ""
+
+
+def _batches(run: Run) -> int:
+    return run.steps if run.batch_size > 0 else 0
 
 
 def _try(modules: Sequence[nn.Module], line: list[Link] | None, run: Run, x: Tensor, y: Tensor) -> None:

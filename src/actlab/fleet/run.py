@@ -186,9 +186,9 @@ class Result:
         history: One row per epoch, in skorch's columns.
         seconds: The run's share of the time that its fleet took.
         how: How it was trained: ``"by hand"``, ``"by autograd"`` or ``"by skorch"``.
-        alone: Why it trained alone; empty when nothing kept it from company.
+        alone: Why it trained alone, or why skorch has to train it; empty when nothing kept it from company.
         failure: Why there is no trained net, in one line; empty when there is one.
-        passing: Whether it may go better another time: memory, a file or a package was missing.
+        passing: Whether it may go better another time, or by skorch: memory, a file or a package was missing.
         test_loss: Mean loss over the test rows; NaN without test rows.
         test_acc: Accuracy on the test rows, 0 to 1; NaN without test rows.
         inside: What was seen inside the net: a row per look and layer, as ``actlab.fleet.inside.told``
@@ -205,3 +205,8 @@ class Result:
     test_loss: float = float("nan")
     test_acc: float = float("nan")
     inside: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def for_skorch(self) -> bool:
+        """Whether no fleet can train the run, so that skorch has to."""
+        return not self.how and not self.failure

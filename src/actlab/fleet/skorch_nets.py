@@ -68,7 +68,8 @@ _USUAL = {
     "predict_nonlinearity": "auto",  # it decides accuracy
     "threshold": 0.5,
 }
-_FLOATS = (np.float16, np.float32, np.float64)  # in this machine's byte order, as torch takes them
+# In this machine's byte order, as torch takes them.
+_NUMBERS = (np.float16, np.float32, np.float64, np.uint8, np.int8, np.int16, np.int32, np.int64)
 # These say how torch computes an update, or a DataLoader fetches a batch, and change nothing in either.
 _MATTERS_NOT = frozenset(
     {"foreach", "fused", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor"}
@@ -76,7 +77,7 @@ _MATTERS_NOT = frozenset(
 
 
 class NotFused(Exception):
-    """Why a net cannot train in a fleet, in a clause."""
+    """Why a net cannot train in a fleet, as a sentence."""
 
 
 def read(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
@@ -94,15 +95,20 @@ def read(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
         NotFused: The net does something that a fleet does not.
     """
     if own := _overridden(type(net)):
-        raise NotFused(f"{type(net).__name__} has its own {', '.join(own)}")
+        raise NotFused(
+            f"{type(net).__name__} overrides {', '.join(own)}; a fleet runs skorch's own training loop"
+        )
     for name, usual in _USUAL.items():
         if getattr(net, name, usual) != usual:
-            raise NotFused(f"it has {name}={getattr(net, name)!r}")
-    if net.callbacks == "disable" or str(net.device).partition(":")[0] not in ("cpu", "cuda"):
-        name = "callbacks" if net.callbacks == "disable" else "device"
-        raise NotFused(f"it has {name}={getattr(net, name)!r}")
+            raise NotFused(f"{name} is {_shown(getattr(net, name))}; a fleet needs {_shown(usual)}")
+    if net.callbacks == "disable":
+        raise NotFused("callbacks is 'disable'; a fleet always has skorch's default callbacks")
+    if str(net.device).partition(":")[0] not in ("cpu", "cuda"):
+        raise NotFused(f"device is {net.device!r}; a fleet trains on 'cpu' or 'cuda'")
     if not (net.train_split is None or type(net.train_split) is ValidSplit):
-        raise NotFused(f"its train_split is a {type(net.train_split).__name__}, not a ValidSplit")
+        raise NotFused(
+            f"train_split is a {type(net.train_split).__name__}; a fleet needs a ValidSplit or None"
+        )
     loss = _loss(net)
     _data(X, y, loss)
     batches = _batches(net, X)
@@ -199,25 +205,28 @@ def _loss(net: skorch.NeuralNet) -> nn.Module:
         factory = criterion if isinstance(criterion, type) else type(criterion)
         criterion = factory(**options)
     if not isinstance(criterion, nn.Module):
-        raise NotFused(f"its criterion is a {type(criterion).__name__}, not a torch.nn loss")
+        raise NotFused(f"criterion is a {type(criterion).__name__}; a fleet needs a loss of torch.nn")
     if problem := loss_problem(criterion):
         raise NotFused(problem)
     if isinstance(criterion, nn.NLLLoss) and not isinstance(net, skorch.NeuralNetClassifier):
-        raise NotFused("NLLLoss outside of a NeuralNetClassifier")
+        raise NotFused(
+            f"criterion is NLLLoss in a {type(net).__name__}; a fleet needs a NeuralNetClassifier for it"
+        )
     return criterion
 
 
 def _data(X: Any, y: Any, loss: nn.Module) -> None:
     for name, value in (("X", X), ("y", y)):
         if not isinstance(value, np.ndarray):
-            raise NotFused(f"{name} is a {type(value).__name__}, not a NumPy array")
-    if X.dtype not in _FLOATS or X.ndim < 2:
-        raise NotFused(f"X is {X.dtype}{list(X.shape)}, not a table of floating-point numbers")
+            raise NotFused(f"{name} is a {type(value).__name__}; a fleet needs a NumPy array")
+    if X.dtype not in _NUMBERS or X.ndim < 2:
+        need = "a fleet needs numbers in native byte order, in two dimensions or more"
+        raise NotFused(f"X has the dtype {X.dtype.str} and the shape {X.shape}; {need}")
     classes = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
-    if y.dtype != (np.int64 if classes else np.float32):
-        raise NotFused(f"y is {y.dtype}, which {type(loss).__name__} does not take")
+    if y.dtype != (wanted := np.dtype(np.int64 if classes else np.float32)):
+        raise NotFused(f"y has the dtype {y.dtype}; a fleet needs {wanted} for {type(loss).__name__}")
     if classes and plain(loss) and y.size and y.min() < 0:
-        raise NotFused(f"y has the class {y.min()}, which the criterion is to ignore")
+        raise NotFused(f"y has the label {y.min()}; a fleet needs labels of at least 0")
 
 
 def _batches(net: skorch.NeuralNet, X: npt.NDArray[Any]) -> dict[str, Any]:
@@ -225,10 +234,12 @@ def _batches(net: skorch.NeuralNet, X: npt.NDArray[Any]) -> dict[str, Any]:
     allowed = {"iterator_train": {"batch_size", "shuffle", "drop_last"}, "iterator_valid": {"batch_size"}}
     for name, known in allowed.items():
         if getattr(net, name) is not DataLoader:
-            raise NotFused(f"its {name} is not a DataLoader")
+            raise NotFused(f"{name} is {_shown(getattr(net, name))}; a fleet needs torch's DataLoader")
         options = {k: v for k, v in net.get_params_for(name).items() if k not in _MATTERS_NOT}
         if unknown := sorted(set(options) - known):
-            raise NotFused(f"it has {name}__{unknown[0]}")
+            raise NotFused(
+                f"{name}__{unknown[0]} is set; a fleet takes only {', '.join(sorted(known))} there"
+            )
         if name == "iterator_train":
             found.update(options)
     if found["batch_size"] == -1:
@@ -236,24 +247,28 @@ def _batches(net: skorch.NeuralNet, X: npt.NDArray[Any]) -> dict[str, Any]:
     return found
 
 
+def _shown(value: Any) -> str:
+    return getattr(value, "__name__", None) or repr(value)
+
+
 def _optimizer(net: skorch.NeuralNet) -> Optimizer:
     if net.optimizer not in _RULES:
-        name = getattr(net.optimizer, "__name__", repr(net.optimizer))
-        raise NotFused(f"the optimizer {name} is none of {', '.join(rule.__name__ for rule in _RULES)}")
+        rules = ", ".join(rule.__name__ for rule in _RULES)
+        raise NotFused(f"optimizer is {_shown(net.optimizer)}; a fleet has {rules}")
     names, flags = _RULES[net.optimizer]
     usual = inspect.signature(net.optimizer).parameters
     given = {"lr": net.lr, **net.get_params_for("optimizer")}
     numbers = {"lr": given.pop("lr"), **{name: given.pop(name, usual[name].default) for name in names}}
     on = frozenset(name for name in flags if given.pop(name, False))
     if rest := sorted(name for name, value in given.items() if value and name not in _MATTERS_NOT):
-        raise NotFused(f"it has optimizer__{rest[0]}={given[rest[0]]!r}")
+        raise NotFused(f"optimizer__{rest[0]} is {given[rest[0]]!r}, which a fleet does not support")
     if "betas" in numbers:
         numbers["beta1"], numbers["beta2"] = numbers.pop("betas")
     found = Optimizer(net.optimizer.__name__, {k: float(v) for k, v in numbers.items()}, on)
     try:
         net.optimizer([torch.zeros(1)], **arguments(found))
     except ValueError as error:  # torch refuses the numbers, and says so when the net is fitted
-        raise NotFused(short(error)) from error
+        raise NotFused(f"the optimizer refuses its arguments: {short(error)}") from error
     return found
 
 
@@ -277,16 +292,22 @@ def _callbacks(net: skorch.NeuralNet) -> dict[str, Any]:
         elif kind is PassthroughScoring and name in ("train_loss", "valid_loss"):
             pass
         elif kind not in (EpochTimer, PrintLog):
-            raise NotFused(f"the callback {name!r}, a {kind.__name__}, may act on the net")
+            known = "EarlyStopping, LRScheduler and skorch's default callbacks"
+            raise NotFused(
+                f"the callback {name!r} ({kind.__name__}) may act on the net; a fleet has only {known}"
+            )
     return found
 
 
 def _schedule(callback: LRScheduler) -> Schedule:
     if not isinstance(callback.policy_, type):
-        raise NotFused(f"its learning rate follows {callback.policy_!r}, which is no class")
+        raise NotFused(
+            f"the learning rate policy is {callback.policy_!r}; a fleet needs a class of torch.optim"
+        )
     plateau = issubclass(callback.policy_, torch.optim.lr_scheduler.ReduceLROnPlateau)
     if plateau and (callback.step_every == "batch" or callback.monitor not in _MONITORED):
-        raise NotFused(f"its learning rate follows {callback.monitor!r} by the {callback.step_every}")
+        given = f"monitor={callback.monitor!r} and step_every={callback.step_every!r}"
+        raise NotFused(f"ReduceLROnPlateau has {given}; a fleet needs {', '.join(_MONITORED)} and 'epoch'")
     return Schedule(
         callback.policy_, callback.kwargs, callback.step_every, callback.monitor, callback.event_name
     )

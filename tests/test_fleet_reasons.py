@@ -1,0 +1,315 @@
+"""Why a network trains alone, in sentences, and that it trains all the same."""
+
+from __future__ import annotations
+
+import logging
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import GridSearchCV
+from torch import nn
+
+from actlab import FleetSearchCV, compare
+from actlab.data import Dataset
+from actlab.fleet.plan import plan
+from actlab.fleet.probe import fleet_problem
+from actlab.fleet.run import WEIGHTS, Optimizer, Run, drawing
+from actlab.ledger import Ledger
+from actlab.training import TrainSettings, history_frame, make_net, train
+from tests.fleets import Packing
+from tests.searches import CLASSES, FEATURES, ROWS, X, Y, classifier, one_thread, plain, scores
+
+__all__ = ["one_thread"]
+
+SPLIT = [(np.arange(90), np.arange(90, 150))]
+WORDS = (np.abs(2 * X) % 10).astype(np.int64)
+SHORT = {"epochs": 2, "batch_size": 16, "verbose": 0}
+
+
+def dataset(values=X):
+    return Dataset(values.astype(np.float32), Y, "made up", "0" * 16, ("a", "b", "c"))
+
+
+def by_fleet_and_skorch(net, grid, values=X):
+    """Return a search and the scores of scikit-learn's, on one split from the same seed."""
+    options = {"cv": SPLIT, "scoring": "neg_log_loss", "refit": False}
+    ours = FleetSearchCV(net, grid, n_jobs=1, seeds=[5], **options).fit(values, Y)
+    torch.manual_seed(5)
+    (name, one), *rest = ((name, value) for name, values in grid.items() for value in values)
+    assert not rest
+    return ours, scores(GridSearchCV(net, {name: [one]}, **options).fit(values, Y))
+
+
+# -- what the plan says -------------------------------------------------------------------------------
+
+
+def run(net, **options):
+    usual = {"rows": np.arange(32), "loss": nn.CrossEntropyLoss(), "batch_size": 16}
+    rule = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
+    return Run(**{"net": net, "epochs": 2, "optimizer": rule, **usual, **options})
+
+
+class Calls(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.layer, self.beside = nn.Linear(FEATURES, CLASSES), nn.Linear(FEATURES, CLASSES)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self.layer(x), self.beside(x))
+
+
+def raises(y, z):
+    return {}["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda y, z: (y + z, z), "the network returns a tuple; a fleet needs one tensor"),
+        (lambda y, z: {"logits": y + z}, "the network returns a dict; a fleet needs one tensor"),
+        (lambda y, z: None, "the network returns a NoneType; a fleet needs one tensor"),
+        (raises, "the network failed on two samples: KeyError: 'nothing'"),
+        (
+            lambda y, z: y,
+            "the loss does not depend on the parameter beside.weight; a fleet updates every parameter",
+        ),
+        (
+            lambda y, z: y + z.detach(),
+            "the loss does not depend on the parameter beside.weight; a fleet updates every parameter",
+        ),
+    ],
+)
+def test_plan_says_in_a_sentence_why_skorch_has_to_train_a_network(function, reason):
+    found = plan([run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing("", "", most=64))
+    assert [(fleet.alone, fleet.by_skorch, len(fleet.places)) for fleet in found] == [(reason, True, 1)] * 2
+
+
+@pytest.mark.parametrize(("batch_size", "rows"), [(33, 32), (0, 32), (-1, 32), (16, 0)])
+def test_plan_leaves_runs_without_a_batch_to_skorch(batch_size, rows):
+    net = lambda: nn.Linear(FEATURES, CLASSES)  # noqa: E731
+    few = run(net, batch_size=batch_size, rows=np.arange(rows), drop_last=True)
+    first, second = plan([few, run(net)], *map(torch.from_numpy, (X, Y)), Packing("", "", most=64))
+    given = f"batch_size={batch_size} and drop_last=True"
+    assert first.alone == f"{given} give no batch from {rows} training samples"
+    assert (first.by_skorch, second.by_skorch, second.alone) == (True, False, "")
+
+
+def test_fleet_problem_leaves_the_generators_alone():
+    def draws(y, z):
+        return y + z + random.random() + np.random.rand()
+
+    before = random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()
+    net = run(lambda: Calls(draws))
+    assert "draws from Python's or NumPy's global random generator" in fleet_problem(
+        net, net.build(), torch.from_numpy(X[:2]), torch.from_numpy(Y[:2])
+    )
+    assert (random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()) == before
+
+
+# -- networks that a fleet or skorch trains -----------------------------------------------------------
+
+
+class Last(nn.Module):
+    """Returns the last output of a recurrent layer, whatever it gives."""
+
+    def forward(self, x):
+        return x[0][:, -1]
+
+
+def recurrent(kind):
+    return nn.Sequential(
+        nn.Unflatten(1, (FEATURES, 1)), kind(1, 5, batch_first=True), Last(), nn.Linear(5, CLASSES)
+    )
+
+
+class Sequences(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.layer, self.last = kind(1, 5, batch_first=True), nn.Linear(5, CLASSES)
+
+    def forward(self, x):
+        outputs, _ = self.layer(x.unsqueeze(-1))
+        return self.last(outputs.mean(1))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("make", [recurrent, Sequences])
+def test_fleet_search_trains_recurrent_networks_as_skorch_does(make, kind):
+    ours, theirs = by_fleet_and_skorch(plain(make, module__kind=kind), {"lr": [0.1]})
+    (reason,) = ours.runs_["alone"].unique()
+    assert reason.startswith("torch.vmap cannot run the network: ")
+    assert ours.runs_["how"].eq("by autograd").all()
+    np.testing.assert_allclose(scores(ours), theirs, rtol=1e-6)
+
+
+class Words(nn.Module):
+    def __init__(self, kind=nn.Embedding, activation=None):
+        super().__init__()
+        self.table, self.activation = kind(10, 4), activation or nn.Tanh()
+        self.last = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        found = self.table(x.long())
+        return self.last(self.activation(found.mean(1) if found.ndim > 2 else found))
+
+
+def embedding_line():
+    return nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(4 * FEATURES, CLASSES))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float32])
+def test_fleet_search_trains_embeddings_in_a_fleet(dtype):
+    net = plain(Words) if dtype in (np.uint8, np.float32) else plain(embedding_line)
+    ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1]}, WORDS.astype(dtype))
+    assert ours.runs_["alone"].eq("").all()
+    np.testing.assert_allclose(scores(ours), theirs, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_compare_trains_embeddings_in_a_fleet(kind):
+    class Net(Words):
+        def __init__(self, activation):
+            super().__init__(kind, activation)
+
+    found = compare(["relu", "tanh"], dataset(WORDS), module=Net, **SHORT).results
+    assert found["alone"].eq("").all()
+    assert found["failure"].eq("").all()
+    assert found["how"].eq("by autograd").all()
+
+
+class Unused(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.layer, self.activation, self.never = nn.Linear(FEATURES, CLASSES), activation, nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.layer(self.activation(x))
+
+
+def test_compare_trains_with_skorch_what_no_fleet_can():
+    found = compare(["relu", "tanh"], dataset(), module=Unused, **SHORT).results
+    assert found["how"].eq("by skorch").all()
+    assert found["alone"].str.startswith("the loss does not depend on the parameter never.weight").all()
+    assert found["failure"].eq("").all()
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_fleet_search_does_as_skorch_where_drop_last_leaves_no_batch(shuffle):
+    options = {"iterator_train__drop_last": True, "iterator_train__shuffle": shuffle}
+    ours, theirs = by_fleet_and_skorch(classifier(batch_size=73, **options), {"lr": [0.1]})
+    assert ours.runs_["alone"].unique().tolist() == [
+        "batch_size=73 and drop_last=True give no batch from 72 training samples"
+    ]
+    assert np.array_equal(scores(ours), theirs)
+
+
+def test_compare_says_that_drop_last_leaves_no_batch():
+    net = classifier(batch_size=200, iterator_train__drop_last=True)
+    found = compare(["relu", "tanh"], dataset(), module=net).results
+    assert found["alone"].str.startswith("batch_size=200 and drop_last=True give no batch from 80").all()
+    assert found["failure"].eq("").all()
+
+
+# -- a module that changes itself, everywhere ---------------------------------------------------------
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+
+    def forward(self, x):
+        self.steps += self.training
+        return torch.where(x > 0, x, x / (1 + self.steps))
+
+
+COUNTER = f"{__name__}:Counter"
+CHANGES = "the network changes the attribute 'steps' of activation1 (Counter) while it trains"
+
+
+def as_skorch_trains(seed, fold, rows, settings):
+    net = make_net(dataset(), COUNTER, settings)
+    with drawing(seed, fold, WEIGHTS, "cpu"):
+        return net.fit(X[rows], Y[rows])
+
+
+def test_compare_trains_a_module_that_changes_itself_as_skorch_does():
+    found = compare(["relu", COUNTER], dataset(), folds=3, seed=4, **SHORT).results
+    assert found["how"].tolist() == ["by hand"] * 3 + ["by skorch"] * 3
+    assert found["alone"][:3].eq("").all()
+    assert found["alone"][3:].str.startswith(CHANGES).all()
+    splits = [(np.flatnonzero(np.arange(ROWS) // (ROWS // 3) != fold)) for fold in range(3)]
+    settings = TrainSettings(epochs=2, batch_size=16, seed=4)
+    for fold, rows in enumerate(splits):
+        net = as_skorch_trains(4, fold, rows, settings)
+        test = np.setdiff1d(np.arange(ROWS), rows)
+        assert found["score"][3 + fold] == net.score(X[test], Y[test])
+
+
+def test_compare_with_a_ledger_trains_again_what_only_skorch_can(tmp_path):
+    first, second = (
+        compare(["relu", COUNTER], dataset(), ledger=tmp_path / "runs.db", **SHORT) for _ in range(2)
+    )
+    assert first.results["score"].tolist() == second.results["score"].tolist()
+    assert second.results["how"].tolist() == ["by hand"] * 3 + ["by skorch"] * 3
+    with Ledger(tmp_path / "runs.db", readonly=True) as ledger:
+        assert len(ledger.runs()) == 3
+
+
+@pytest.mark.parametrize("loud", [False, True])
+def test_train_trains_a_module_that_changes_itself_as_skorch_does(loud, capsys):
+    settings = TrainSettings(epochs=2, batch_size=16, seed=3)
+    lines = []
+    net = train(dataset(), COUNTER, settings, sink=lines.append if loud else None)
+    expected = as_skorch_trains(3, 0, np.arange(ROWS), settings)
+    assert history_frame(net).drop(columns="dur").equals(history_frame(expected).drop(columns="dur"))
+    for name, weight in expected.module_.named_parameters():
+        assert torch.equal(dict(net.module_.named_parameters())[name], weight)
+    assert len(lines) == (4 if loud else 0)
+    assert capsys.readouterr().out == ""
+
+
+class Late(Counter):
+    """Changes in training, but not for the two samples that it is tried with."""
+
+    def forward(self, x):
+        self.steps += x.shape[-2] > 2
+        return torch.where(x > 0, x, x / (1 + self.steps))
+
+
+GRID = {"module__activation": ["relu", Late, "tanh"]}
+
+
+def mixed(**options):
+    search = FleetSearchCV(classifier(), GRID, cv=2, refit=False, scoring="neg_log_loss", **options)
+    return search.fit(X, Y)
+
+
+def check_mixed(found):
+    assert found.runs_["how"].tolist() == ["by hand"] * 2 + ["by skorch"] * 2 + ["by hand"] * 2
+    assert found.runs_["alone"][2:4].str.startswith("the network changes the attribute 'steps'").all()
+    assert np.array_equal(scores(found), scores(mixed(n_jobs=1)))
+
+
+def test_fleet_search_trains_others_in_fleets_also_in_threads():
+    with ThreadPoolExecutor(2) as executor:
+        check_mixed(mixed(executor=executor))
+
+
+@pytest.mark.slow
+def test_fleet_search_trains_others_in_fleets_also_in_processes():
+    check_mixed(mixed(n_jobs=2))
+
+
+def test_fleet_search_warns_once_of_what_skorch_trains(caplog):
+    with caplog.at_level(logging.WARNING, "actlab"):
+        mixed(n_jobs=1, seeds=3)
+    (record,) = caplog.records
+    assert record.message.startswith(
+        "trained by skorch, one at a time: the network changes the attribute 'steps' of activation1 (Late)"
+    )
