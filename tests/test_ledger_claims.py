@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import random
 import signal
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +16,8 @@ from actlab import _ledger_file
 from actlab import ledger as ledger_module
 from actlab._ledger_owner import Process
 from actlab.ledger import Ledger
-from tests.ledgers import ended, entry, forked, forks, holder, key, killed, path
+from tests.ledgers import entry, holding, key, path
+from tests.processes import ended, forked, forks, killed, living, waited
 
 __all__ = ["path"]
 
@@ -71,26 +71,12 @@ def test_a_claim_lasts_as_long_as_it_is_renewed(path, monkeypatch):
         assert two.claim([key(0)]) == frozenset()
 
 
-@contextlib.contextmanager
-def holding(path, keys, **how):
-    """Yield another process, which has claimed the keys; it is killed at last."""
-    owner = holder(path, keys, **how)
-    try:
-        assert owner.stdout.readline().strip() == str(sorted(keys))
-        yield owner
-    finally:
-        owner.kill()
-        owner.wait()
-        owner.stdout.close()
-
-
 def test_a_process_that_was_killed_holds_nothing(path):
     with holding(path, [key(0)]) as owner, Ledger(path) as ledger:
         assert ledger.claim([key(0), key(1)]) is None
         assert ledger.claims()[["pid", "runs"]].values.tolist() == [[owner.pid, 1]]
         owner.kill()
-        while Path(f"/proc/{owner.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-            time.sleep(0.01)
+        assert waited(lambda: not living([owner.pid]))  # it has ended; nobody has waited for it
         assert ledger.claims().empty
         assert ledger.claim([key(0), key(1)]) == {key(0), key(1)}
 
@@ -166,8 +152,8 @@ def test_sixteen_writers_record_every_run_once_and_lose_none(path):
                 numbers = range(number, number + 5)
                 ledger.record([entry(n, fleet="shared" if n % 2 else own) for n in numbers])
 
-    children = [forked(lambda own=own: writer(own)) for own in range(16)]
-    assert [ended(child) for child in children] == [0] * 16
+    with forked(*(functools.partial(writer, own) for own in range(16))) as children:
+        assert [ended(child) for child in children] == [0] * 16
     expected = {key(n, "shared" if n % 2 else own) for n in range(50) for own in range(16)}
     with Ledger(path) as ledger:
         keys = ledger.runs()["key"]
@@ -192,11 +178,11 @@ def test_a_writer_that_is_killed_leaves_whole_fleets(path, monkeypatch, journal)
     rng, recorded = random.Random(0), 0
     for time_ in range(15):
         hears, says = os.pipe()
-        child = forked(lambda time_=time_, says=says: writer(10_000 * time_, says))
-        os.close(says)
-        os.read(hears, 1)
-        time.sleep(rng.uniform(0, 0.03))
-        killed(child)
+        with forked(functools.partial(writer, 10_000 * time_, says)) as (child,):
+            os.close(says)
+            os.read(hears, 1)
+            time.sleep(rng.uniform(0, 0.03))
+            killed(child)
         said = 1
         while dots := os.read(hears, 1 << 16):
             said += len(dots)
@@ -219,11 +205,8 @@ def test_a_maker_that_is_killed_leaves_nothing_that_hinders_the_next(tmp_path):
 
     for time_ in range(20):
         path = tmp_path / f"{time_}.db"
-        child = forked(lambda path=path: make(path))
-        time.sleep(0.0005 * time_)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        with forked(functools.partial(make, path)):  # it is killed at the end of the block
+            time.sleep(0.0005 * time_)
         with Ledger(path) as ledger:
             ledger.record([entry(0)])
             assert ledger.verify() == []
