@@ -190,8 +190,22 @@ def test_judge_does_not_take_twice_the_level_for_equivalence(share):
 
 def test_judge_takes_the_ends_of_the_region_for_equivalent_where_all_differences_are_equal():
     for region, word in ((0.25, "equivalent"), (0.2499, "better")):
-        (verdict,) = judge([evidence([0.25] * 4, range(4), 0.5)], region)
-        assert (verdict.word, verdict.low, verdict.high) == (word, 0.25, 0.25)
+        for sign in (1, -1):
+            (verdict,) = judge([evidence([sign * 0.25] * 4, range(4), 0.5)], region)
+            assert (verdict.low, verdict.high) == (sign * 0.25, sign * 0.25)
+            assert verdict.word == (word if sign > 0 or word == "equivalent" else "worse")
+            chances = (verdict.better, verdict.equivalent, verdict.worse)
+            assert chances == tuple(float(verdict.word == word) for word in ("better", "equivalent", "worse"))
+
+
+def test_judge_gives_identical_scores_no_probability_of_being_worse():
+    (verdict,) = judge([evidence([0.0] * 4, range(4), 0.5)], 0.0)
+    assert (verdict.word, verdict.better, verdict.equivalent, verdict.worse) == ("equivalent", 0.0, 1.0, 0.0)
+
+
+def test_below_counts_half_of_a_difference_that_is_certain():
+    certain = evidence([0.25] * 4, range(4), 0.5).posterior
+    assert [certain.below(value) for value in (0.2, 0.25, 0.3)] == [0.0, 0.5, 1.0]
 
 
 def test_judge_says_with_which_probability_each_word_holds():
@@ -287,12 +301,12 @@ def test_forecast_finds_equivalence_at_one_minus_the_level():
 @pytest.mark.parametrize(("cells", "now"), [(6, 4), (3, 2), (12, 8)])
 def test_judge_says_how_many_more_seeds_would_decide(cells, now, others):
     # In three folds with two seeds to a cell, 2 * cells runs are 2 * cells / 3 seeds.
-    found = summed(between=0.8, within=0.6, cells=cells, mean=1.0 / math.sqrt(cells / 4), ratio=0.5)
+    found = summed(between=2.1, within=4.0, cells=cells, mean=2.0)
     pairs = [found, *(summed(9.0, 1.0, mean=0.1) for _ in range(others))]
     verdict = judge(pairs, 0.01, 0.02)[0]
     seeds = found.forecast(0.02 / len(pairs), 0.01, 0.02)
-    assert verdict.word == "undecided"
-    assert verdict.more_seeds == (None if seeds is None else max(1, seeds - now))
+    assert seeds > now
+    assert (verdict.word, verdict.more_seeds) == ("undecided", seeds - now)
 
 
 def test_judge_forecasts_at_least_one_seed_more_and_none_where_it_is_decided():
@@ -312,7 +326,7 @@ def test_forecast_is_never_more_than_500_seeds():
         scale = math.sqrt(1e-9 * (1 / cells + CAUTION / 2))
         return stats.t.isf(0.025, cells - 1) * scale
 
-    falling = [needs(seeds) for seeds in (2, 10, 100, 500, 502)]
+    falling = [needs(seeds) for seeds in (2, 10, 100, 500, 501)]
     assert all(before > after for before, after in pairwise(falling))
     for mean, expected in ((falling[3] * (1 + 1e-7), 500), (falling[4] * (1 + 1e-8), None)):
         found = summed(between=1e-9, within=0.0, cells=3, mean=mean)
