@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import subprocess
-import sys
+import time
 
 import pytest
 
@@ -13,7 +14,7 @@ from actlab._errors import UsageError
 from actlab._identity import digest
 from actlab.fleet.run import Result
 from actlab.ledger import Entry, Ledger
-from tests.processes import started
+from tests.processes import forked
 
 
 @pytest.fixture
@@ -66,18 +67,21 @@ def raw(path):
 
 
 @contextlib.contextmanager
-def holding(path, keys, wait="time.sleep(600)"):
-    """Yield another Python, which has claimed the keys; it is killed at last."""
-    program = f"""
-import time
-from actlab.ledger import Ledger
-ledger = Ledger({str(path)!r})
-print(sorted(ledger.claim({keys!r})), flush=True)
-{wait}
-"""
-    command = [sys.executable, "-c", program]
-    with started(command, stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout.readline().strip() == str(sorted(keys))
+def holding(path, keys, then=lambda ledger: time.sleep(600)):
+    """Yield the number of another process, which has claimed the keys; it is killed at last."""
+    hears, says = os.pipe()
+
+    def hold():
+        ledger = Ledger(path)
+        claimed = ledger.claim(keys)
+        os.write(says, b"y" if claimed == set(keys) else b"n")
+        then(ledger)
+
+    with forked(hold) as (owner,):
+        os.close(says)
+        said = os.read(hears, 1)
+        os.close(hears)
+        assert said == b"y"
         yield owner
 
 

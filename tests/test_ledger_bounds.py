@@ -374,3 +374,18 @@ def test_abandoned_finds_one_process_that_ended_among_others(path):
             *(False, True, True, False)
         ]
         assert one.claims()["pid"].tolist() == [os.getpid()]
+
+
+def test_a_file_that_ends_within_a_page_is_read_where_its_log_has_the_rest(path, tmp_path):
+    copy = tmp_path / "copy.db"
+    with Ledger(path) as ledger:
+        ledger.record([entry(number) for number in range(3)])
+        # As after a crash while SQLite moved pages from the log into the file.
+        copy.write_bytes(path.read_bytes() + bytes(1000))
+        Path(f"{copy}-wal").write_bytes(Path(f"{path}-wal").read_bytes())
+    with Ledger(copy) as ledger:
+        assert list(ledger.results([key(number) for number in range(3)])) == [key(n) for n in range(3)]
+        assert ledger.verify() == []
+    assert copy.stat().st_size % 4096 == 0
+    copy.write_bytes(copy.read_bytes() + bytes(1000))
+    assert "is damaged: it was cut short" in refusal(copy)

@@ -71,16 +71,18 @@ def test_a_claim_lasts_as_long_as_it_is_renewed(path, monkeypatch):
         assert two.claim([key(0)]) == frozenset()
 
 
+@forks
 def test_a_process_that_was_killed_holds_nothing(path):
     with holding(path, [key(0)]) as owner, Ledger(path) as ledger:
         assert ledger.claim([key(0), key(1)]) is None
-        assert ledger.claims()[["pid", "runs"]].values.tolist() == [[owner.pid, 1]]
-        owner.kill()
-        assert waited(lambda: not living([owner.pid]))  # it has ended; nobody has waited for it
+        assert ledger.claims()[["pid", "runs"]].values.tolist() == [[owner, 1]]
+        os.kill(owner, signal.SIGKILL)
+        assert waited(lambda: not living([owner]))  # it has ended; nobody has waited for it
         assert ledger.claims().empty
         assert ledger.claim([key(0), key(1)]) == {key(0), key(1)}
 
 
+@forks
 def test_runs_of_a_process_that_was_killed_are_abandoned_until_somebody_claims_them(path):
     with (
         holding(path, [key(0), key(1)]) as dies,
@@ -89,8 +91,7 @@ def test_runs_of_a_process_that_was_killed_are_abandoned_until_somebody_claims_t
         Ledger(path, readonly=True) as reader,
     ):
         assert not ledger.abandoned([key(number) for number in range(4)])
-        dies.kill()
-        assert dies.wait() == -signal.SIGKILL
+        killed(dies)
         for asked in (reader, ledger, reader):
             assert [asked.abandoned([key(number)]) for number in range(4)] == [True, True, False, False]
             assert asked.abandoned([key(3), key(2), key(1)])
@@ -101,14 +102,14 @@ def test_runs_of_a_process_that_was_killed_are_abandoned_until_somebody_claims_t
             assert not asked.abandoned([key(number) for number in range(4)])
 
 
+@forks
 def test_what_is_finished_or_was_given_back_is_not_abandoned(path):
     with holding(path, [key(0), key(1)]) as dies, Ledger(path) as ledger:
         ledger.record([entry(0)])
-        dies.kill()
-        dies.wait()
+        killed(dies)
         assert [ledger.abandoned([key(number)]) for number in range(2)] == [False, True]
-    with holding(path, [key(2)], wait="ledger.close()") as closes:
-        assert closes.wait() == 0
+    with holding(path, [key(2)], Ledger.close) as closes:
+        assert ended(closes) == 0
         with Ledger(path, readonly=True) as ledger:
             assert not ledger.abandoned([key(2)])
 

@@ -95,6 +95,7 @@ def test_twenty_kills_of_processes_that_train_lose_and_double_nothing(tmp_path, 
 # -- two at once ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_that_start_together_share_the_work(tmp_path, undisturbed):
     both = [
         reliability.started(tmp_path / "run", "--jobs", "1", errors=tmp_path / f"errors-{number}")
