@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,6 +107,20 @@ def test_bookkeeping_renews_its_claims_and_goes_on_after_a_lock(path, monkeypatc
             file.execute("ROLLBACK")
             locked = expires()
             assert waited(lambda: expires() > locked)
+
+
+def test_bookkeeping_renews_its_claims_several_times_in_a_lease(path, monkeypatch):
+    intervals = []
+
+    class Watched(threading.Event):
+        def wait(self, timeout=None):
+            intervals.append(timeout)
+            return super().wait(0.01)
+
+    monkeypatch.setattr(_books, "threading", SimpleNamespace(Event=Watched, Thread=threading.Thread))
+    with books_of(path):
+        assert waited(lambda: len(intervals) > 2)
+    assert set(intervals) == {10.0}  # seconds; a lease has 60
 
 
 def test_bookkeeping_ends_where_claims_cannot_be_given_back(path, monkeypatch):

@@ -389,3 +389,14 @@ def test_a_file_that_ends_within_a_page_is_read_where_its_log_has_the_rest(path,
     assert copy.stat().st_size % 4096 == 0
     copy.write_bytes(copy.read_bytes() + bytes(1000))
     assert "is damaged: it was cut short" in refusal(copy)
+
+
+def test_merge_lets_other_writers_in_after_a_hundred_runs(tmp_path, path):
+    with Ledger(tmp_path / "other.db") as ledger:
+        ledger.record([entry(number, history=[]) for number in range(201)])
+    statements = []
+    with Ledger(path) as ledger:
+        ledger._connection.set_trace_callback(statements.append)
+        assert ledger.merge(tmp_path / "other.db") == (201, [])
+    writes = "\n".join(statements).split("BEGIN IMMEDIATE")
+    assert [text.count("INSERT INTO run") for text in writes] == [0, 100, 100, 1, 0]
