@@ -72,11 +72,13 @@ class Tally:
     seconds: list[float] = field(default_factory=list)
 
 
-def started(folder: Path, *arguments: str, errors: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a comparison as a person does."""
+def started(
+    folder: Path, *arguments: str, errors: Path | None = None, **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a comparison as a person does; options are those of Popen."""
     command = [sys.executable, "-m", "actlab", "compare", *CALL, "--out", str(folder), *arguments]
     with (errors or Path(os.devnull)).open("wb") as file:
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file)
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, **options)
 
 
 def whole(folder: Path, *arguments: str) -> float:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from tests.processes import kill_group, started
+
 _HERE = ("--host", "127.0.0.1", "--no-dashboard")
 _DASK = [sys.executable, "-m", "dask"]
+_SECONDS = 3600  # that a process may last: many tests share a cluster
 
 
 class LoopbackCluster:
@@ -20,10 +22,11 @@ class LoopbackCluster:
 
     Args:
         folder: Where logs and the files of workers go.
+        stack: What ends the processes.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.processes = folder, []
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        self.folder, self.stack, self.number = folder, stack, 0
         self.address = ""
         self.scheduler = self.start_scheduler()
         self.workers = []
@@ -36,7 +39,7 @@ class LoopbackCluster:
         return process
 
     def start_worker(self, environment=None):
-        folder = self.folder / f"worker-{len(self.processes)}"
+        folder = self.folder / f"worker-{self.number}"
         options = [*_HERE, "--nthreads", "1", "--local-directory", str(folder)]
         options += ["--memory-limit", "0", "--death-timeout", "60"]
         process, log = self._start("worker", self.address, *options, environment=environment)
@@ -45,27 +48,26 @@ class LoopbackCluster:
         return process
 
     def _start(self, *arguments, environment=None):
-        log = self.folder / f"{arguments[0]}-{len(self.processes)}.log"
+        log = self.folder / f"{arguments[0]}-{self.number}.log"
+        self.number += 1
+        environment = {**os.environ, **(environment or {})}
         with log.open("w") as file:
-            process = subprocess.Popen(
-                [*_DASK, *arguments],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a group to end with its nanny's children
-                env={**os.environ, **(environment or {})},
+            start = started(
+                [*_DASK, *arguments], _SECONDS, stdout=file, stderr=subprocess.STDOUT, env=environment
             )
-        self.processes.append(process)
-        return process, log
+            return self.stack.enter_context(start), log
 
     def kill(self, process):
         """Kill a process and its children, as a machine that loses its power."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_group(process)
+        process.wait(60)
 
-    def stop(self):
-        for process in self.processes:
-            self.kill(process)
+
+@contextlib.contextmanager
+def loopback_cluster(folder):
+    """Yield a cluster with a scheduler and no workers; all its processes end with the block."""
+    with contextlib.ExitStack() as stack:
+        yield LoopbackCluster(folder, stack)
 
 
 def _found(log, pattern, seconds=60):

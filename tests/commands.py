@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from actlab.cli import main
+from tests.processes import ran
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +27,7 @@ def tiny(tmp_path):
 
 
 def actlab(*arguments, **how):
-    command = [sys.executable, "-m", "actlab", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **how)
+    return ran([sys.executable, "-m", "actlab", *arguments], **how)
 
 
 def names(folder):

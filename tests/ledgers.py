@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sqlite3
 import subprocess
-import sys
-import warnings
+import time
 
 import pytest
 
@@ -16,8 +14,7 @@ from actlab._errors import UsageError
 from actlab._identity import digest
 from actlab.fleet.run import Result
 from actlab.ledger import Entry, Ledger
-
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+from tests.processes import forked
 
 
 @pytest.fixture
@@ -69,42 +66,23 @@ def raw(path):
         yield connection
 
 
-def forked(work):
-    """Run a function in a process of its own; return its number."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads; ours use none
-        child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        work()
-        status = 0
-    finally:
-        os._exit(status)
+@contextlib.contextmanager
+def holding(path, keys, then=lambda ledger: time.sleep(600)):
+    """Yield the number of another process, which has claimed the keys; it is killed at last."""
+    hears, says = os.pipe()
 
+    def hold():
+        ledger = Ledger(path)
+        claimed = ledger.claim(keys)
+        os.write(says, b"y" if claimed == set(keys) else b"n")
+        then(ledger)
 
-def ended(child):
-    """Wait for a process; return what it ended with."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def killed(child):
-    """End a process as a power cut would."""
-    os.kill(child, signal.SIGKILL)
-    assert ended(child) == -signal.SIGKILL
-
-
-def holder(path, keys, wait="time.sleep(600)"):
-    """Start a Python that claims the keys and says so; it holds them until it ends."""
-    program = f"""
-import time
-from actlab.ledger import Ledger
-ledger = Ledger({str(path)!r})
-print(sorted(ledger.claim({keys!r})), flush=True)
-{wait}
-"""
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    with forked(hold) as (owner,):
+        os.close(says)
+        said = os.read(hears, 1)
+        os.close(hears)
+        assert said == b"y"
+        yield owner
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from actlab._ledger_file import MIGRATIONS
 from actlab.cli import main
 from actlab.ledger import Ledger
 from tests.ledgers import remounted
+from tests.processes import started
 
 SHM = Path("/dev/shm")
 THREE = ("relu", "tanh", "gelu")
@@ -53,17 +54,23 @@ def options(out: Path | str, *more: str, epochs: int = 5) -> list[str]:
     return ["--data", "digits", "--epochs", str(epochs), "--out", str(out), *more]
 
 
-def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+def start(*arguments: str, folder: Path) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     """Start the command in a folder, as the first of a group of processes, as a terminal does."""
     command = [sys.executable, "-m", "actlab", *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=folder, start_new_session=True)
+    return started(command, stdout=pipe, stderr=pipe, text=True, cwd=folder)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Wait for a process; return its status and what it has said."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     return process.returncode, out, err
+
+
+def apart(*arguments: str, folder: Path) -> tuple[int, str, str]:
+    """Run the command in a process of its own; return its status and what it says."""
+    with start(*arguments, folder=folder) as process:
+        return ended(process)
 
 
 def here(*arguments: str) -> tuple[int, str, str]:
@@ -144,8 +151,9 @@ def ownerless() -> list[str]:
 def together(folder: Path, epochs: int = 20) -> dict[str, Any]:
     """Start two comparisons at once on one folder, and a third one later."""
     call = ["compare", *THREE, *options("shared", epochs=epochs)]
-    pair = [start(*call, "--jobs", "1", folder=folder) for _ in range(2)]
-    said = [ended(process) for process in pair]
+    call_alone = [*call, "--jobs", "1"]
+    with start(*call_alone, folder=folder) as one, start(*call_alone, folder=folder) as other:
+        said = [ended(one), ended(other)]
     with Ledger(folder / "shared" / LEDGER, readonly=True) as ledger:
         runs = ledger.runs()
     third = here(*call[:-1], str(folder / "shared"))
@@ -190,12 +198,12 @@ def poisoned(folder: Path, lives: int, *more: str, before: int = 0, folds: int =
     (folder / "poison.py").write_text(POISON)
     (folder / "lives").write_bytes(b"." * lives)
     call = ["compare", "relu", "poison.py:Poison", *options("p", *more, "--folds", str(folds), epochs=2)]
-    statuses = [ended(start(*call, folder=folder))[0] for _ in range(before)]
-    status, out, err = ended(start(*call, folder=folder))
+    statuses = [apart(*call, folder=folder)[0] for _ in range(before)]
+    status, out, err = apart(*call, folder=folder)
     with Ledger(folder / "p" / LEDGER, readonly=True) as ledger:
         runs = ledger.runs()
     spent = lives - len((folder / "lives").read_bytes())
-    again = ended(start(*call, folder=folder))
+    again = apart(*call, folder=folder)
     alone = compared("relu", *options(folder / "alone", "--folds", str(folds), epochs=2))
     rows = texts(folder / "p")["results"].splitlines()
     return {
@@ -224,7 +232,7 @@ def full_disk(folder: Path, free: int, size: int = 3_000_000, epochs: int = 10) 
     call = [*THREE, *options(out, "--quiet", "--jobs", "1", epochs=epochs)]
     (folder / "ballast").write_bytes(bytes(size - free))
     # A process of its own: where nothing can be written a claim outlasts its comparison, not its process.
-    status, said, err = ended(start("compare", *call, folder=folder))
+    status, said, err = apart("compare", *call, folder=folder)
     (folder / "ballast").unlink()
     kept = recorded(out)
     problems = verified(out)["problems"] if kept else []
@@ -269,15 +277,15 @@ def interrupted(folder: Path, after: float | None = None, epochs: int = 40, jobs
     """
     out = folder / "out"
     call = ["compare", *THREE, *options(out, "--jobs", str(jobs), epochs=epochs)]
-    process = start(*call, folder=folder)
-    if after is None:
-        progressed(out, process)
-    else:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(after)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-    status, _, err = ended(process)
+    with start(*call, folder=folder) as process:
+        if after is None:
+            progressed(out, process)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(after)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        status, _, err = ended(process)
     lines = [line for line in err.splitlines() if "nets trained" not in line]
     kept = recorded(out)
     again, _, said = here(*call)

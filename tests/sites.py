@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
-import subprocess
 import sys
 import urllib.parse
 import zlib
 from dataclasses import dataclass, field, is_dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+
+from tests.processes import ran
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -43,10 +44,11 @@ def build(folder: Path) -> Site:
     for page in (*PAGES, "LICENSE"):
         shutil.copy(ROOT / page, source)
     docs, html = source / "docs", folder / "html"
-    subprocess.run([sys.executable, docs / "make_pages.py"], check=True, capture_output=True)
+    made = ran([sys.executable, docs / "make_pages.py"], 1800)
+    assert made.returncode == 0, made.stderr
     how = "-q -b html -W --keep-going -j 1".split()
     command = [sys.executable, "-m", "sphinx", *how, docs, html]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = ran(command, 1800)
     return Site(source, html, done.stdout + done.stderr, done.returncode)
 
 

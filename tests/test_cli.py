@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from actlab.cli import main
 from actlab.training import HISTORY_COLUMNS
 from tests.commands import actlab, elsewhere, names, refused, tiny
+from tests.processes import descendants, living, ran, started, waited
 
 __all__ = ["elsewhere", "tiny"]
 
@@ -29,22 +29,6 @@ class Slow(torch.nn.Module):
             time.sleep(60)
         return x
 """
-
-
-def processes_below(pid):
-    """The children of a process, and theirs."""
-    found = []
-    for task in Path("/proc", str(pid), "task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *processes_below(child)]
-    return found
-
-
-def alive(pid):
-    try:
-        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 # -- train ----------------------------------------------------------------------------------------
@@ -322,22 +306,41 @@ def test_verbose_shows_progress_from_the_start(capsys, tiny):
 def test_ctrl_c_leaves_no_processes_and_keeps_what_has_ended(tmp_path, signal_sent):
     (tmp_path / "slow.py").write_text(SLOW)
     call = [sys.executable, "-m", "actlab", "compare", "relu", "slow.py:Slow", "--jobs", "2", "--out", "run"]
-    child = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    started = tmp_path / "started"
-    end = time.monotonic() + 60
-    while not started.exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    workers = processes_below(child.pid)
-    assert workers
-    child.send_signal(signal_sent)
-    err = child.communicate(timeout=60)[1]
-    assert child.returncode == 130
-    assert "actlab: interrupted: 3 of 6 nets were trained" in err
-    assert "Traceback" not in err
-    assert pd.read_csv(tmp_path / "run/results.csv")["activation"].to_list() == ["relu"] * 3
-    while any(alive(worker) for worker in workers) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not any(alive(worker) for worker in workers)
+    with started(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert waited((tmp_path / "started").exists, 120)
+        workers = descendants(child.pid)
+        assert workers
+        child.send_signal(signal_sent)
+        err = child.communicate()[1]
+        assert child.returncode == 130
+        assert "actlab: interrupted: 3 of 6 nets were trained" in err
+        assert "Traceback" not in err
+        assert pd.read_csv(tmp_path / "run/results.csv")["activation"].to_list() == ["relu"] * 3
+        assert waited(lambda: not living(workers))
+
+
+SENDS = """
+import os, pathlib, signal, torch
+
+class Sends(torch.nn.Module):
+    def forward(self, x):
+        if len(x) > 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            pathlib.Path("sent").touch()
+        return x
+"""
+
+
+def test_main_leaves_signals_ignored_that_were_ignored_at_the_start(tiny):
+    def ignoring():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    Path("sends.py").write_text(SENDS)
+    call = ["compare", "sends.py:Sends", "--data", tiny, "--epochs", "1", "--jobs", "1"]
+    done = ran([sys.executable, "-m", "actlab", *call], preexec_fn=ignoring)
+    assert (done.returncode, Path("sent").exists()) == (0, True), done.stderr
 
 
 def test_output_that_cannot_be_written_is_said_in_a_line():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from actlab.cli import main
+from tests.processes import descendants, living, ran, started, waited
 
 MINE = """
 import os, sys, time
@@ -150,12 +149,7 @@ def command(*arguments):
 
 
 def test_as_a_process_it_fits_80_columns(mine):
-    done = subprocess.run(
-        command("mine_of_a_person.py:cut", "--skip", "compile,export"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(command("mine_of_a_person.py:cut", "--skip", "compile,export"))
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
@@ -166,20 +160,10 @@ def test_as_a_process_it_fits_80_columns(mine):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_a_target_that_hangs_does_not_outlive_a_killed_check(mine):
-    running = subprocess.Popen(command("mine_of_a_person.py:hangs"), stdout=subprocess.DEVNULL)
-    children = f"/proc/{running.pid}/task/{running.pid}/children"
-    child = ""
-    for _ in range(600):
-        with open(children) as file:
-            child = file.read().strip()
-        if child:
-            break
-        time.sleep(0.05)
-    time.sleep(0.5)  # it asks to end with its parent a moment after it began
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    for _ in range(100):
-        if not os.path.exists(f"/proc/{child}"):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"process {child} is still there")
+    with started(command("mine_of_a_person.py:hangs"), stdout=subprocess.DEVNULL) as running:
+        children = waited(lambda: descendants(running.pid))
+        assert children
+        time.sleep(0.5)  # it asks to end with its parent a moment after it began
+        running.kill()
+        running.wait()
+        assert waited(lambda: not living(children))

@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import os
-import signal
 import socket
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from actlab._ledger_file import MIGRATIONS
 from actlab.cli import main
 from actlab.ledger import RUN_COLUMNS, Entry, Ledger
 from tests.commands import actlab, elsewhere, names, refused, tiny
-from tests.ledgers import entry, holder, key, raw
+from tests.ledgers import entry, holding, key, raw
+from tests.processes import forks, killed
 
 __all__ = ["elsewhere", "tiny"]
 
@@ -148,25 +148,19 @@ def test_show_for_programs_has_every_column(compared, capsys):
     ]
 
 
+@forks
 def test_show_names_a_process_that_is_training_and_none_that_was_killed(tmp_path, capsys):
     made("runs.db", entry(0))
-    owner = holder(tmp_path / "runs.db", [key(1), key(2)])
-    try:
-        owner.stdout.readline()
+    with holding(tmp_path / "runs.db", [key(1), key(2)]) as owner:
         host = socket.gethostname()
         *_, blank, said = printed(capsys, "show", "runs.db")
-        assert (blank, said) == ("", f"Process {owner.pid} on {host} is training 2 runs.")
+        assert (blank, said) == ("", f"Process {owner} on {host} is training 2 runs.")
         (claim,) = answer(capsys, "show", "runs.db")["claims"]
         assert 0 < claim.pop("seconds") <= 60
-        assert claim == {"host": host, "pid": owner.pid, "runs": 2}
-        owner.kill()
-        assert owner.wait() == -signal.SIGKILL
+        assert claim == {"host": host, "pid": owner, "runs": 2}
+        killed(owner)
         assert len(printed(capsys, "show", "runs.db")) == 5
         assert answer(capsys, "show", "runs.db")["claims"] == []
-    finally:
-        owner.kill()
-        owner.wait()
-        owner.stdout.close()
 
 
 @pytest.mark.parametrize("fold", ["null", '"x"', "[1]"])

@@ -20,7 +20,7 @@ from tests.test_fleet_handover import deadly
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
 
 from actlab.cluster import Cluster  # noqa: E402
-from tests.clusters import LoopbackCluster  # noqa: E402
+from tests.clusters import loopback_cluster  # noqa: E402
 
 __all__ = ["one_thread"]
 # distributed leaves sockets and loops to the garbage collector when a scheduler is killed under it.
@@ -31,20 +31,16 @@ X, Y = table(80)
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    cluster = LoopbackCluster(tmp_path_factory.mktemp("cluster"))
-    try:
+    with loopback_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         for _ in range(3):
             cluster.start_worker()
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture
 def own(tmp_path):
-    cluster = LoopbackCluster(tmp_path)
-    yield cluster
-    cluster.stop()
+    with loopback_cluster(tmp_path) as cluster:
+        yield cluster
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
 import sys
 
 import pytest
@@ -14,6 +13,7 @@ pytest.importorskip("furo", reason="furo is not installed")
 import actlab
 from actlab.testing import assert_activation
 from tests.browser import offline
+from tests.processes import ran
 from tests.reports import browser  # noqa: F401
 from tests.sites import ROOT, Site, broken_links, broken_markdown, build, headings, inventory, missing_parts
 
@@ -119,7 +119,7 @@ def test_every_function_has_a_page_read_off_its_definition(site):
 def test_examples_of_the_helpers_hold(helper):
     file = ROOT / "docs" / "_ext" / f"{helper}.py"
     command = [sys.executable, "-m", "doctest", "-v", file]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = ran(command)
     assert (done.returncode, "Test passed." in done.stdout) == (0, True)
 
 

@@ -21,6 +21,7 @@ from actlab._errors import UsageError
 from actlab.engines import processes, shared_folder, sharing, workers
 from tests.fleet_runs import SHM, gone, in_memory, in_shm, workers_of
 from tests.ledgers import disk
+from tests.processes import in_session, started, waited
 
 __all__ = ["in_shm"]
 
@@ -102,24 +103,20 @@ with shared_folder(1000) as folder:
 
 @in_memory
 def test_what_a_killed_process_left_in_memory_goes_with_the_next_folder_and_nothing_else_does():
-    dead, alive = (
-        subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True) for _ in range(2)
-    )
-    try:
+    holder = [sys.executable, "-c", HOLDER]
+    pipe = {"stdout": subprocess.PIPE, "text": True}
+    with started(holder, **pipe) as dead, started(holder, **pipe) as alive:
         left, kept = (Path(process.stdout.readline().strip()) for process in (dead, alive))
-        dead.send_signal(signal.SIGKILL)
+        dead.kill()
         dead.wait()
         assert left.exists()
         with shared_folder(0):
             assert not left.exists()
             assert (kept / "X.npy").exists()
         assert (kept / "X.npy").exists()
-    finally:
-        for process in (dead, alive):
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            process.stdout.close()
-    assert not kept.exists()
+        alive.send_signal(signal.SIGINT)
+        alive.wait()
+        assert not kept.exists()
 
 
 def test_data_that_have_no_room_anywhere_are_said_in_one_line(tmp_path, monkeypatch):
@@ -149,30 +146,13 @@ with processes(2) as executor:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("wait", [0.0, 4.0], ids=["starting", "at work"])
 def test_processes_end_with_the_one_that_is_killed(wait):
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert parent.stdout.readline() == "started\n"
-    time.sleep(wait)
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    end = time.monotonic() + 20
-    while (left := in_session(parent.pid)) and time.monotonic() < end:
-        time.sleep(0.1)
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert left == []
-
-
-def in_session(number):
-    """Return the processes of a session."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == number:
-                found.append(int(place.name))
-    return found
+    command = [sys.executable, "-c", PARENT]
+    with started(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "started\n"
+        time.sleep(wait)
+        parent.kill()
+        parent.wait()
+        assert waited(lambda: not in_session(parent.pid))
 
 
 SHIFTED = """

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +16,7 @@ from actlab._ledger_file import MIGRATIONS
 from actlab.cli import main
 from actlab.ledger import Ledger
 from tests.commands import elsewhere, refused, tiny
+from tests.processes import started, waited
 
 __all__ = ["elsewhere", "tiny"]
 
@@ -47,15 +44,9 @@ def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_h
     # The waiting one is known by its place in the order only: what is quick has ended before it begins.
     options = ["--data", tiny, *QUICK, "--inside", "--jobs", "1", "--out", "run"]
     call = ["compare", "relu", "kept_own.py:Waiting", *options]
-    child = subprocess.Popen([sys.executable, "-m", "actlab", *call], start_new_session=True)
-    end = time.monotonic() + 60
-    while not Path("started").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    try:
+    with started([sys.executable, "-m", "actlab", *call]):  # killed at the end of the block
+        assert waited(Path("started").exists, 120)
         running = report(capsys)
-    finally:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
     assert "3 of 6 trainings are done; verdicts come when all are." in running
     assert report(capsys) == running
     page = Path("run/report.html").read_text(encoding="utf-8")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import random
 import signal
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +16,8 @@ from actlab import _ledger_file
 from actlab import ledger as ledger_module
 from actlab._ledger_owner import Process
 from actlab.ledger import Ledger
-from tests.ledgers import ended, entry, forked, forks, holder, key, killed, path
+from tests.ledgers import entry, holding, key, path
+from tests.processes import ended, forked, forks, killed, living, waited
 
 __all__ = ["path"]
 
@@ -71,30 +71,18 @@ def test_a_claim_lasts_as_long_as_it_is_renewed(path, monkeypatch):
         assert two.claim([key(0)]) == frozenset()
 
 
-@contextlib.contextmanager
-def holding(path, keys, **how):
-    """Yield another process, which has claimed the keys; it is killed at last."""
-    owner = holder(path, keys, **how)
-    try:
-        assert owner.stdout.readline().strip() == str(sorted(keys))
-        yield owner
-    finally:
-        owner.kill()
-        owner.wait()
-        owner.stdout.close()
-
-
+@forks
 def test_a_process_that_was_killed_holds_nothing(path):
     with holding(path, [key(0)]) as owner, Ledger(path) as ledger:
         assert ledger.claim([key(0), key(1)]) is None
-        assert ledger.claims()[["pid", "runs"]].values.tolist() == [[owner.pid, 1]]
-        owner.kill()
-        while Path(f"/proc/{owner.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-            time.sleep(0.01)
+        assert ledger.claims()[["pid", "runs"]].values.tolist() == [[owner, 1]]
+        os.kill(owner, signal.SIGKILL)
+        assert waited(lambda: not living([owner]))  # it has ended; nobody has waited for it
         assert ledger.claims().empty
         assert ledger.claim([key(0), key(1)]) == {key(0), key(1)}
 
 
+@forks
 def test_runs_of_a_process_that_was_killed_are_abandoned_until_somebody_claims_them(path):
     with (
         holding(path, [key(0), key(1)]) as dies,
@@ -103,8 +91,7 @@ def test_runs_of_a_process_that_was_killed_are_abandoned_until_somebody_claims_t
         Ledger(path, readonly=True) as reader,
     ):
         assert not ledger.abandoned([key(number) for number in range(4)])
-        dies.kill()
-        assert dies.wait() == -signal.SIGKILL
+        killed(dies)
         for asked in (reader, ledger, reader):
             assert [asked.abandoned([key(number)]) for number in range(4)] == [True, True, False, False]
             assert asked.abandoned([key(3), key(2), key(1)])
@@ -115,14 +102,14 @@ def test_runs_of_a_process_that_was_killed_are_abandoned_until_somebody_claims_t
             assert not asked.abandoned([key(number) for number in range(4)])
 
 
+@forks
 def test_what_is_finished_or_was_given_back_is_not_abandoned(path):
     with holding(path, [key(0), key(1)]) as dies, Ledger(path) as ledger:
         ledger.record([entry(0)])
-        dies.kill()
-        dies.wait()
+        killed(dies)
         assert [ledger.abandoned([key(number)]) for number in range(2)] == [False, True]
-    with holding(path, [key(2)], wait="ledger.close()") as closes:
-        assert closes.wait() == 0
+    with holding(path, [key(2)], Ledger.close) as closes:
+        assert ended(closes) == 0
         with Ledger(path, readonly=True) as ledger:
             assert not ledger.abandoned([key(2)])
 
@@ -166,8 +153,8 @@ def test_sixteen_writers_record_every_run_once_and_lose_none(path):
                 numbers = range(number, number + 5)
                 ledger.record([entry(n, fleet="shared" if n % 2 else own) for n in numbers])
 
-    children = [forked(lambda own=own: writer(own)) for own in range(16)]
-    assert [ended(child) for child in children] == [0] * 16
+    with forked(*(functools.partial(writer, own) for own in range(16))) as children:
+        assert [ended(child) for child in children] == [0] * 16
     expected = {key(n, "shared" if n % 2 else own) for n in range(50) for own in range(16)}
     with Ledger(path) as ledger:
         keys = ledger.runs()["key"]
@@ -192,11 +179,11 @@ def test_a_writer_that_is_killed_leaves_whole_fleets(path, monkeypatch, journal)
     rng, recorded = random.Random(0), 0
     for time_ in range(15):
         hears, says = os.pipe()
-        child = forked(lambda time_=time_, says=says: writer(10_000 * time_, says))
-        os.close(says)
-        os.read(hears, 1)
-        time.sleep(rng.uniform(0, 0.03))
-        killed(child)
+        with forked(functools.partial(writer, 10_000 * time_, says)) as (child,):
+            os.close(says)
+            os.read(hears, 1)
+            time.sleep(rng.uniform(0, 0.03))
+            killed(child)
         said = 1
         while dots := os.read(hears, 1 << 16):
             said += len(dots)
@@ -219,11 +206,8 @@ def test_a_maker_that_is_killed_leaves_nothing_that_hinders_the_next(tmp_path):
 
     for time_ in range(20):
         path = tmp_path / f"{time_}.db"
-        child = forked(lambda path=path: make(path))
-        time.sleep(0.0005 * time_)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        with forked(functools.partial(make, path)):  # it is killed at the end of the block
+            time.sleep(0.0005 * time_)
         with Ledger(path) as ledger:
             ledger.record([entry(0)])
             assert ledger.verify() == []

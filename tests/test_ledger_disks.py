@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import os
 import signal
 import sqlite3
@@ -16,7 +17,8 @@ from actlab import _ledger_file
 from actlab._errors import UsageError
 from actlab._ledger_file import networked
 from actlab.ledger import Ledger
-from tests.ledgers import disk, ended, entry, forked, forks, key, path, raw, remounted, three
+from tests.ledgers import disk, entry, key, path, raw, remounted, three
+from tests.processes import ended, forked, forks
 
 __all__ = ["path", "three"]
 
@@ -74,7 +76,8 @@ def test_a_crash_on_a_disk_that_then_is_read_only_is_no_ledger_without_its_end(t
 
     with disk(tmp_path / "disk", 1_000_000) as folder:
         path = folder / "runs.db"
-        assert ended(forked(lambda: crash(path))) == -signal.SIGKILL
+        with forked(functools.partial(crash, path)) as (child,):
+            assert ended(child) == -signal.SIGKILL
         Path(f"{path}-shm").unlink()
         remounted(folder, "ro")
         with pytest.raises(UsageError, match="copy both to a folder that can be written"):
@@ -166,7 +169,7 @@ def test_who_makes_a_ledger_waits_for_another_who_does(path):
 
     thread = threading.Thread(target=other)
     thread.start()
-    locked.wait()
+    assert locked.wait(60)
     with Ledger(path) as ledger:
         ledger.record([entry(0)])
     thread.join()

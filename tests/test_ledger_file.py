@@ -12,7 +12,8 @@ from actlab import _ledger_file
 from actlab._errors import UsageError
 from actlab._ledger_file import MIGRATIONS
 from actlab.ledger import Ledger
-from tests.ledgers import ended, entry, forked, forks, key, path, raw, refusal, three
+from tests.ledgers import entry, key, path, raw, refusal, three
+from tests.processes import ended, forked, forks
 
 __all__ = ["path", "three"]
 
@@ -113,7 +114,8 @@ def test_permissions_are_said(three, folder, file, said):
             parent.chmod(0o755)
     three.parent.chmod(folder)
     three.chmod(file)
-    assert ended(forked(other)) == 0
+    with forked(other) as (child,):
+        assert ended(child) == 0
 
 
 def test_a_file_that_was_cut_short_is_said(three):

@@ -97,6 +97,39 @@ def test_who_has_failed_drops_out():
     assert found.verdicts["a", "b"] is None
 
 
+def test_race_drops_who_is_worse_on_either_side_of_a_pair():
+    course = Course({("a", "b"): ("worse", 2), ("b", "c"): ("worse", 4)})
+    found = course.run()
+    assert course.trained == [(2, NAMES), (4, ["b", "c"])]
+    assert found.out == {"a": "worse than b after 2 seeds", "b": "worse than c after 4 seeds"}
+
+
+def test_race_keeps_no_activation_without_an_undecided_pair():
+    course = Course({("a", "b"): ("equivalent", 2), ("a", "c"): ("equivalent", 2), ("b", "c"): ("better", 4)})
+    found = course.run()
+    assert course.trained == [(2, NAMES), (4, ["b", "c"])]
+    assert found.out == {"c": "worse than b after 4 seeds"}
+
+
+def test_race_tells_how_many_pairs_are_undecided_after_each_round():
+    told = []
+    course = Course({("a", "b"): ("equivalent", 4), ("a", "c"): ("better", 8), ("b", "c"): ("worse", 8)})
+    race(NAMES, course.look, lambda names, seeds: "", lambda *numbers: told.append(numbers))
+    assert told == [(2, 3, 3), (4, 2, 3), (8, 0, 3)]
+
+
+def test_race_asks_what_those_that_stay_would_cost():
+    asked = []
+    course = Course({("a", "b"): ("better", 2)})
+    race(NAMES, course.look, lambda names, seeds: asked.append((list(names), seeds)) or "")
+    assert asked == [(2, NAMES)[::-1], *((["a", "c"], seeds) for seeds in (4, 8, 16, 32))]
+
+
+def test_race_where_all_but_one_failed_has_no_two_to_compare():
+    found = Course({}, failed={"a": "diverged", "c": "diverged"}).run()
+    assert (found.ended, found.looks, found.decided) == ("no two are left to be compared", 1, {})
+
+
 def test_an_undecided_race_ends_with_the_last_look():
     found = Course({}).run()
     assert (found.looks, found.seeds, found.ended) == (len(LOOKS), 32, "32 seeds are the most")

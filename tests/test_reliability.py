@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import sqlite3
-import subprocess
 import sys
 import time
 
@@ -19,7 +19,6 @@ from benchmarks.reliability import (
     outcome,
     recorded,
     same,
-    whole,
 )
 
 from actlab._ledger_file import MIGRATIONS
@@ -27,6 +26,7 @@ from actlab.cli import main
 from actlab.ledger import Ledger
 from tests.commands import actlab, elsewhere, refused, tiny
 from tests.ledgers import disk, remounted
+from tests.processes import OWN_GROUP, ending, living, ran, waited
 
 __all__ = ["elsewhere", "tiny"]
 
@@ -35,33 +35,23 @@ __all__ = ["elsewhere", "tiny"]
 def undisturbed(tmp_path_factory):
     """Return how long a comparison takes that nobody disturbs, and what it writes."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    seconds = whole(folder, "--jobs", "2")
-    return seconds, outcome(folder)
+    start = time.monotonic()
+    call = [sys.executable, "-m", "actlab", "compare", *reliability.CALL, "--out", folder, "--jobs", "2"]
+    assert ran(call).returncode == 0
+    return time.monotonic() - start, outcome(folder)
 
 
 @pytest.fixture(autouse=True)
 def ended(monkeypatch):
     """Whatever happens in a test, the comparisons that it has started end with it."""
-    processes = []
     start = reliability.started
+    with contextlib.ExitStack() as stack:
 
-    def starting(*arguments, **options):
-        processes.append(start(*arguments, **options))
-        return processes[-1]
+        def starting(*arguments, **options):
+            return stack.enter_context(ending(start(*arguments, **options, **OWN_GROUP)))
 
-    monkeypatch.setattr(reliability, "started", starting)
-    yield
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def waited(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not (found := condition()) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert found
-    return found
+        monkeypatch.setattr(reliability, "started", starting)
+        yield
 
 
 # -- killed ---------------------------------------------------------------------------------------
@@ -70,13 +60,13 @@ def waited(condition, seconds=60):
 @pytest.mark.slow
 def test_a_comparison_that_is_killed_goes_on_where_it_was(tmp_path, undisturbed):
     process = reliability.started(tmp_path / "run", "--jobs", "2")
-    waited(lambda: recorded(tmp_path / "run") >= 3)
+    assert waited(lambda: recorded(tmp_path / "run") >= 3)
     workers = reliability.below(process.pid)
     process.kill()
     process.wait()
     done = recorded(tmp_path / "run")
     assert 3 <= done < 9
-    waited(lambda: not any(os.path.exists(f"/proc/{worker}") for worker in workers))
+    assert waited(lambda: not living(workers))
     second = actlab("compare", *reliability.CALL, "--out", "run", "--jobs", "2")
     assert second.returncode == 0
     assert f"actlab: {done} of 9 nets are from the ledger\n" in second.stderr
@@ -105,6 +95,7 @@ def test_twenty_kills_of_processes_that_train_lose_and_double_nothing(tmp_path, 
 # -- two at once ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_that_start_together_share_the_work(tmp_path, undisturbed):
     both = [
         reliability.started(tmp_path / "run", "--jobs", "1", errors=tmp_path / f"errors-{number}")
@@ -190,7 +181,8 @@ def test_a_folder_of_another_version_or_with_another_file_is_left_as_it_is(tmp_p
 def test_ten_thousand_runs_go_through_ledger_and_engine():
     command = [sys.executable, "-m", "benchmarks.reliability", "--load", "10000"]
     root = reliability.PAGE.parents[1]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    found = ran(command, 900, cwd=root)
+    assert found.returncode == 0, found.stderr
     *_, before, after, size = map(float, found.stdout.split())
     assert after - before < 0.25  # GiB: 10,000 results, and nothing that grows with them
     assert size < 10  # KiB a run

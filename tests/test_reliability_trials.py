@@ -15,8 +15,7 @@ __all__ = ["elsewhere"]
 def test_of_a_killed_comparison_no_process_stays_also_when_what_it_has_to_say_is_large(tmp_path):
     # A history of 150 epochs fills the pipe to a process that reads no more.
     call = ["compare", *trials.THREE, *trials.options("run", "--jobs", "2", epochs=150)]
-    with trials.marked() as left:
-        process = trials.start(*call, folder=tmp_path)
+    with trials.marked() as left, trials.start(*call, folder=tmp_path) as process:
         assert 0 < trials.progressed(tmp_path / "run", process) < 9
         process.kill()
         trials.ended(process)

@@ -187,11 +187,6 @@ def test_equal_differences_are_no_certainty_where_nothing_finer_can_be_seen():
     assert seen.low < 0 < seen.high
 
 
-def test_one_fold_is_told_not_computed():
-    with pytest.raises(ValueError, match="one cell: no test is possible"):
-        evidence([0.1, 0.2], [0, 0], 0.5)
-
-
 def test_who_is_ahead_in_how_many_runs_with_an_interval():
     d = [0.1, -0.1, 0.2, 0.3, 0.0, 0.1]
     found = one_seed(d, 0.5)

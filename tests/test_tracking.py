@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ import pytest
 from actlab.comparison import compare
 from actlab.data import Dataset
 from actlab.tracking import check_store
+from tests.processes import started
 from tests.tracking_stores import (
     CURVES,
     INF,
@@ -163,17 +163,13 @@ MANY = [f"a{place}" for place in range(300)]
 def killed(store):
     """A store that a process was killed over, in the middle."""
     here = str(Path(__file__).parent)
-    process = subprocess.Popen([sys.executable, "-c", LOGGING, here, store, " ".join(MANY)])
-    try:
+    with started([sys.executable, "-c", LOGGING, here, store, " ".join(MANY)]) as process:
         client = client_of(store)
         for _ in range(600):
             time.sleep(0.1)
             if experiment_of(client) is not None and len(runs_of(client)[1]) >= 5:
                 break
         assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
     return store
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -17,6 +15,7 @@ import pandas as pd
 import pytest
 
 from actlab.tracking import log_comparison
+from tests.processes import started
 
 SETTINGS = {"epochs": 3, "lr": 0.1, "data": "made up"}
 CURVES = ["train_loss", "valid_loss", "valid_acc"]
@@ -53,11 +52,8 @@ def server(tmp_path_factory, blank):
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'runs.db'}"]
     command += ["--artifacts-destination", folder / "artifacts"]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
+    how = {"cwd": folder, "env": environment}
+    with (folder / "log").open("w") as log, started(command, 3600, stdout=log, stderr=log, **how) as process:
         uri = f"http://127.0.0.1:{port}"
         for _ in range(600):
             assert process.poll() is None, (folder / "log").read_text()
@@ -67,9 +63,6 @@ def server(tmp_path_factory, blank):
             except OSError:
                 time.sleep(0.1)
         yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def client_of(uri):

@@ -153,15 +153,20 @@ def datasets_needed(pairs: int) -> int:
     times the number of pairs.
 
     Args:
-        pairs: The number of pairs, 1 or more.
+        pairs: The number of pairs, an integer of 1 or more.
 
     Returns:
         The least N with 2^(1 - N) * pairs <= 0.05.
+
+    Raises:
+        UsageError: ``pairs`` is not an integer of at least 1.
 
     Examples:
         >>> [datasets_needed(pairs) for pairs in (1, 3, 6, 10, 105)]
         [6, 7, 8, 9, 13]
     """
+    if not 1 <= pairs < math.inf or pairs != int(pairs):
+        raise UsageError(f"pairs must be an integer >= 1, got {pairs}")
     return 1 + math.ceil(math.log2(pairs / LEVEL))
 
 
@@ -193,7 +198,9 @@ def _checked(scores: pd.DataFrame) -> pd.DataFrame:
 def _ranks(sizes: Floats, scales: Floats) -> Floats:
     """Return ranks from the smallest on; ties are averaged, also of what rounding at a scale tells apart."""
     order = np.argsort(sizes)
-    with np.errstate(invalid="ignore"):  # two infinities: a tie
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # two infinities: a tie; no tie beyond the largest float
         apart = np.diff(sizes[order]) > _CLOSE * np.maximum(scales[order][1:], scales[order][:-1])
     groups = np.empty(len(sizes))
     groups[order] = np.concatenate([[0], np.cumsum(apart)])
@@ -229,8 +236,9 @@ def _friedman(ranks: Floats) -> tuple[float, float, float, float]:
 def _signed_ranks(values: Floats, ranks: Floats) -> tuple[Floats, Floats]:
     """Return who is better on each dataset, and the rank of the difference, for two columns."""
     signs = np.sign(ranks[:, 1] - ranks[:, 0])
-    sizes = np.nan_to_num(np.abs(values[:, 0] - values[:, 1]), nan=np.inf)  # one failed, or both
-    return signs, _ranks(np.where(signs == 0, 0, sizes), np.nan_to_num(np.abs(values)).max(axis=1))
+    halves = values / 2  # whose differences do not overflow
+    sizes = np.nan_to_num(np.abs(halves[:, 0] - halves[:, 1]), nan=np.inf)  # one failed, or both
+    return signs, _ranks(np.where(signs == 0, 0, sizes), np.nan_to_num(np.abs(halves)).max(axis=1))
 
 
 def _wilcoxon(signs: Floats, ranks: Floats) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from scipy import optimize, stats
 
+from actlab._errors import UsageError
 from actlab.stats import LEVEL, Verdict
 
 Pair = tuple[str, str]
@@ -19,6 +20,8 @@ Pair = tuple[str, str]
 LOOKS = (2, 4, 8, 16, 32)
 _SURE = 3  # looks before a forecast that no number of seeds would decide is believed
 _POINTS = 401  # of a numerical integral
+_WIDEST = 12.0  # standard deviations beyond which nothing is left to integrate
+_MOST_PAIRS = 10**9
 
 Look = Callable[[Sequence[str], int, float], tuple[Mapping[Pair, Verdict | None], Mapping[str, str]]]
 Afford = Callable[[Sequence[str], int], str]
@@ -65,7 +68,16 @@ def race(names: Sequence[str], look: Look, afford: Afford, tell: Tell | None = N
 
     Returns:
         How it went.
+
+    Raises:
+        UsageError: There are fewer than two activations, or one is there twice.
     """
+    if len(names) < 2:
+        raise UsageError(
+            f"a race needs at least two activations, got {len(names)}: there are no pairs to decide"
+        )
+    if len(set(names)) < len(names):
+        raise UsageError(f"a race needs different activations, got {', '.join(names)}")
     verdicts: dict[Pair, Verdict | None] = dict.fromkeys(combinations(names, 2))
     level = look_level(len(verdicts))
     decided: dict[Pair, int] = {}
@@ -121,6 +133,9 @@ def look_level(pairs: int) -> float:
     Returns:
         The level of a look.
 
+    Raises:
+        UsageError: ``pairs`` is not an integer from 1 to 10^9.
+
     Examples:
         >>> [round(look_level(pairs), 4) for pairs in (1, 3, 45)]
         [0.013, 0.0121, 0.011]
@@ -132,7 +147,9 @@ def look_level(pairs: int) -> float:
         S. Pocock, "Group sequential methods in the design and analysis of clinical trials", Biometrika 64
         (1977).
     """
-    bound = optimize.brentq(lambda z: ever_beyond(z, LOOKS) - LEVEL / pairs, 1.0, 12.0)
+    if not 1 <= pairs <= _MOST_PAIRS or pairs != int(pairs):
+        raise UsageError(f"pairs must be an integer from 1 to {_MOST_PAIRS}, got {pairs}")
+    bound = optimize.brentq(lambda z: ever_beyond(z, LOOKS) - LEVEL / pairs, 1.0, _WIDEST)
     return 2 * pairs * float(stats.norm.sf(bound))
 
 
@@ -140,15 +157,29 @@ def ever_beyond(bound: float, looks: Sequence[int]) -> float:
     """Return the probability that a random walk is beyond so many standard deviations at one of the looks.
 
     Args:
-        bound: How many standard deviations.
-        looks: Steps that have been made at each look.
+        bound: How many standard deviations, 0 or more.
+        looks: Steps that have been made at each look; each at least 1 % more than the one before.
+
+    Returns:
+        The probability, from 0 to 1; small ones keep their relative precision.
+
+    Raises:
+        UsageError: The bound is negative or NaN, there are no looks, or they do not grow enough.
     """
-    grid = np.linspace(-bound, bound, _POINTS)
+    if not bound >= 0:
+        raise UsageError(f"bound must be a number >= 0, got {bound}")
+    growth = [after / before for before, after in pairwise(looks) if before > 0]
+    if not looks or not looks[0] > 0 or len(growth) < len(looks) - 1 or not all(r >= 1.01 for r in growth):
+        raise UsageError(f"looks must be positive and grow by at least 1 % each, got {list(looks)}")
+    grid = np.linspace(-min(bound, _WIDEST), min(bound, _WIDEST), _POINTS)
     width = np.full(_POINTS, grid[1] - grid[0])
     width[[0, -1]] /= 2  # the trapezoidal rule
     inside = stats.norm.pdf(grid) * width  # at the first look, in its standard deviations
-    for before, after in pairwise(looks):
-        scale = math.sqrt(after / before - 1)
-        steps = stats.norm.pdf(grid[:, None] * math.sqrt(after / before) - grid, scale=scale)
-        inside = steps @ inside * width * math.sqrt(after / before)
-    return float(1 - inside.sum())
+    beyond = 2 * stats.norm.sf(bound)
+    for ratio in growth:
+        scale = math.sqrt(ratio - 1)
+        # Walks that cross the upper bound at this look; as many cross the lower one.
+        beyond += 2 * stats.norm.sf(bound * math.sqrt(ratio) - grid, scale=scale) @ inside
+        steps = stats.norm.pdf(grid[:, None] * math.sqrt(ratio) - grid, scale=scale)
+        inside = steps @ inside * width * math.sqrt(ratio)
+    return float(min(beyond, 1.0))

@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
+from actlab._errors import UsageError
+
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.05  # how often a verdict may be wrong
@@ -33,6 +35,7 @@ _NODES = 64  # of a quadrature
 # intervals would have 93 % where that is small, and small p-values would be too small: see the calibration.
 _CAUTION, _BELIEF = 1.25, 0.05
 _RESAMPLES = 2000
+_SMALLEST, _LARGEST = 1e-100, 1e100  # of a difference: squares of others underflow or overflow
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ class Evidence:
         wins: Share of the runs in which the first was better; equal scores are half a win.
         wins_low: Lower end of its 95 % interval.
         wins_high: Upper end.
+
+    Raises:
+        UsageError: There are fewer than two cells, or the ratio is not a positive number.
     """
 
     mean: float
@@ -66,6 +72,13 @@ class Evidence:
     wins: float = math.nan
     wins_low: float = math.nan
     wins_high: float = math.nan
+
+    def __post_init__(self) -> None:
+        _require_cells(self.cells)
+        _require(
+            1e-9 <= self.ratio <= 1e9,
+            f"ratio must be test samples / training samples, from 1e-9 to 1e9, got {self.ratio}",
+        )
 
     @functools.cached_property
     def posterior(self) -> Posterior:
@@ -142,8 +155,12 @@ class Posterior:
 
     def below(self, value: float) -> float:
         """Return the probability that the true difference is less than a value, or half of it if equal."""
+        return self._below_mean_plus(value - self.mean)
+
+    def _below_mean_plus(self, distance: float) -> float:
+        # The distance itself: a mean far larger than the scales would round it away in a sum.
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = (value - self.mean) / self.scales
+            t = distance / self.scales
         t = np.where(np.isnan(t), 0.0, t)  # no variance, and exactly there
         return float(self.weights @ special.stdtr(float(self.df), t))
 
@@ -156,15 +173,19 @@ class Posterior:
     @property
     def p_value(self) -> float:
         """The two-sided p-value of no difference."""
-        return min(1.0, 2 * self.below(-abs(self.mean) + self.mean)) if self.mean else 1.0
+        return min(1.0, 2 * self._below_mean_plus(-abs(self.mean))) if self.mean else 1.0
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Return the ends of the interval that misses the true difference with probability ``level``."""
+        _require_level(level)
         widest = float(self.scales.max())
         if not widest:
             return self.mean, self.mean
-        far = -special.stdtrit(float(self.df), level / 2) * widest
-        half = optimize.brentq(lambda x: self.below(self.mean - x) - level / 2, 0.0, far * 1.001 + 1e-300)
+        far = -special.stdtrit(float(self.df), level / 2)
+        # In units of the widest scale, for the tolerance of the search is absolute.
+        half = widest * optimize.brentq(
+            lambda t: self._below_mean_plus(-t * widest) - level / 2, 0.0, far * 1.001
+        )
         return self.mean - half, self.mean + half
 
 
@@ -179,7 +200,8 @@ def evidence(
     """Sum paired differences up.
 
     Args:
-        differences: Score of one activation less that of the other (n,), finite, run by run.
+        differences: Score of one activation less that of the other (n,), run by run: finite, 0 or from 1e-100
+            to 1e100 in absolute value.
         cells: The cell that each is from (n,), any labels; at least two different ones.
         ratio: Test rows / training rows; 1 / (k - 1) in k-fold cross-validation.
         step: The least by which a score can change, 1 / test rows of an accuracy: differences that are
@@ -190,12 +212,25 @@ def evidence(
         The evidence.
 
     Raises:
-        ValueError: There is one cell only: nothing tells how much a difference varies.
+        UsageError: A value cannot be used, or there are fewer than two cells: nothing then tells how much a
+            difference varies.
     """
-    d = np.asarray(differences, np.float64)
-    _, places, counts = np.unique(np.asarray(cells), return_inverse=True, return_counts=True)
-    if len(counts) < 2:
-        raise ValueError("there is one cell: no test is possible; give at least two folds")
+    d, labels = np.asarray(differences, np.float64), np.asarray(cells)
+    _require(
+        d.ndim == 1 and labels.shape == d.shape,
+        f"differences and cells must be two lists of one length, got shapes {d.shape} and {labels.shape}",
+    )
+    wrong = d[~np.isfinite(d)]
+    _require(not wrong.size, f"differences must be finite, got {wrong[:1]}; leave out what failed")
+    largest = float(np.abs(d).max(initial=0))
+    _require(
+        not largest or _SMALLEST <= largest <= _LARGEST,
+        f"the largest difference must be 0 or from {_SMALLEST:g} to {_LARGEST:g} in absolute value, "
+        f"got {largest:g}; rescale the scores",
+    )
+    _require(0 <= step < math.inf, f"step must be a finite number >= 0, got {step}; 0 if it is not known")
+    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    _require_cells(len(counts))
     means = np.bincount(places, d) / counts
     share, spare = float(np.mean(1 / counts)), len(d) - len(counts)
     least = step * step / 6 if d.any() else 0.0  # two scores, each rounded to a step: step^2 / 12 twice
@@ -239,9 +274,32 @@ def _wins_interval(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float
 
 @functools.lru_cache(maxsize=256)
 def _beta(a: float, b: float) -> tuple[Floats, Floats]:
-    """Return nodes in (0, 1) and weights of Gauss's quadrature over the distribution Beta(a, b)."""
-    nodes, weights = special.roots_jacobi(_NODES, b - 1, a - 1)
-    return (1 + nodes) / 2, weights / weights.sum()
+    """Return nodes in (0, 1) and weights of Gauss's quadrature over the distribution Beta(a, b).
+
+    By G. Golub and J. Welsch: the eigenvalues of the matrix of the recurrence of Jacobi's polynomials.
+    scipy.special.roots_jacobi overflows where a or b is above about a thousand.
+    """
+    n, total = np.arange(1.0, _NODES), a + b
+    edge = 2 * n + total - 2
+    middle = np.append(a / total, (1 + (a - b) * (total - 2) / (edge * (edge + 2))) / 2)
+    beside = n * (n + a - 1) * (n + b - 1) / edge**2 / (edge + 1)
+    beside[1:] *= (n + total - 2)[1:] / (edge - 1)[1:]  # the first has 1, and 0 / 0 where a + b = 1
+    nodes, vectors = np.linalg.eigh(np.diag(middle) + np.diag(np.sqrt(beside), -1))
+    return nodes, np.square(vectors[0])
+
+
+def _require(right: bool, message: str) -> None:
+    if not right:
+        raise UsageError(message)
+
+
+def _require_cells(cells: int) -> None:
+    why = "the variance of a difference is unknown; train at least two folds"
+    _require(cells >= 2, f"a test needs at least two cells, got {cells}: {why}")
+
+
+def _require_level(level: float) -> None:
+    _require(0 < level < 1, f"level must be a probability between 0 and 1, got {level}")
 
 
 @dataclass(frozen=True)
@@ -293,6 +351,9 @@ def judge(pairs: Sequence[Evidence], region: float, level: float = LEVEL) -> lis
     Returns:
         A verdict for each, in their order.
 
+    Raises:
+        UsageError: The region is not a number of at least 0, or the level is not between 0 and 1.
+
     References:
         C. Nadeau, Y. Bengio, "Inference for the generalization error", Machine Learning 52 (2003).
 
@@ -301,11 +362,13 @@ def judge(pairs: Sequence[Evidence], region: float, level: float = LEVEL) -> lis
 
         X. Bouthillier et al., "Accounting for variance in machine learning benchmarks", MLSys 3 (2021).
     """
+    _require_level(level)
+    _require(region >= 0 or not pairs, f"region must be a number >= 0, got {region}: half its width")
     p_values = [pair.posterior.p_value for pair in pairs]
     found = []
     for pair, p, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
         equivalent = pair.posterior.within(region)
-        below = pair.posterior.below(-region)
+        below = min(pair.posterior.below(-region), 1 - equivalent)  # not both, at the end of the region
         if equivalent >= 1 - level:
             word = "equivalent"
         elif adjusted <= level:
@@ -333,6 +396,9 @@ def holm(p_values: npt.ArrayLike) -> Floats:
         Adjusted p-values (m,): those at most ``alpha`` are the hypotheses that are rejected, with at most
         the probability ``alpha`` of one wrong rejection among all.
 
+    Raises:
+        UsageError: They are not a list of numbers from 0 to 1.
+
     Examples:
         >>> holm([0.01, 0.04, 0.03]).tolist()
         [0.03, 0.06, 0.06]
@@ -342,6 +408,9 @@ def holm(p_values: npt.ArrayLike) -> Floats:
         Statistics 6 (1979).
     """
     p = np.asarray(p_values, np.float64)
+    _require(p.ndim == 1, f"p-values must be a list of numbers, got shape {p.shape}")
+    wrong = p[~((p >= 0) & (p <= 1))]
+    _require(not wrong.size, f"p-values must be from 0 to 1, got {wrong[:1]}")
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)

@@ -63,10 +63,12 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit:  # argparse printed the help or the version
         return DONE
     sys.path.insert(0, os.getcwd())  # where a person's own modules are
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGTERM, signal.default_int_handler
-        )  # what `kill` sends, or a cluster's end of time
+    # SIGTERM is what `kill` sends, or a cluster's end of time. One that was ignored at the start stays so.
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) != signal.SIG_IGN
+    ):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     run: Verb = arguments.run
     with warnings.catch_warnings():
         for category in _NOTES:

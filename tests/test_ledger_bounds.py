@@ -1,0 +1,402 @@
+"""Boundaries of the ledger: tolerances, leases, limits and orders, each at its exact value."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+import torch
+
+from actlab import _ledger_file, _ledger_owner
+from actlab import ledger as ledger_module
+from actlab._errors import UsageError
+from actlab._identity import digest
+from actlab._ledger_file import MIGRATIONS, networked
+from actlab._ledger_owner import Process
+from actlab._ledger_rows import differences, dumps, loads, packed, short
+from actlab.fleet.run import Result
+from actlab.ledger import Entry, Ledger
+from tests.ledgers import entry, epochs, key, path, raw, refusal, settings, three
+from tests.processes import ended, forked, forks
+
+__all__ = ["path", "three"]
+
+
+def usual(**changes):
+    return entry(0, **changes).result
+
+
+def losses(*values):
+    return [{"train_loss": value} for value in values]
+
+
+# -- what differs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "differ"),
+    [
+        ({"test_loss": 0.2525}, False),  # by 1 % of the larger
+        ({"test_loss": 0.2526}, True),
+        ({"test_loss": 0.2476}, False),
+        ({"test_loss": 0.2474}, True),
+        ({"test_loss": math.inf}, True),
+        ({"test_acc": 0.75 + 0.0099}, False),  # by a percentage point
+        ({"test_acc": 0.75 + 0.0101}, True),
+        ({"test_acc": 0.75 - 0.0101}, True),
+        ({"test_acc": math.nan}, True),
+        ({"history": epochs(train_loss=0.505)}, False),
+        ({"history": epochs(train_loss=0.5051)}, True),
+        ({"history": epochs(4)}, True),
+        ({"history": []}, True),
+    ],
+)
+def test_differences_are_beyond_rounding(changes, differ):
+    assert bool(differences(usual(), usual(**changes))) is differ
+    assert bool(differences(usual(**changes), usual())) is differ
+
+
+def test_differences_compare_the_last_epoch():
+    first = Result(history=losses(9.0, 1.0))
+    assert differences(first, Result(history=losses(3.0, 1.0))) == []
+    assert differences(first, Result(history=losses(9.0, 2.0))) == [("train_loss", "1", "2")]
+
+
+@pytest.mark.parametrize("other", ["diverged in epoch 2", "no memory"])
+def test_differences_do_not_compare_how_two_runs_failed(other):
+    failed = usual(failure="diverged", test_loss=math.nan, test_acc=math.nan)
+    assert differences(failed, usual(failure=other, test_loss=math.nan, test_acc=math.nan)) == []
+    assert differences(failed, usual()) == [("failure", "diverged", "none")]
+
+
+# -- what is written ------------------------------------------------------------------------------------
+
+
+def test_packed_keeps_weights_up_to_the_limit(caplog):
+    weights = {"w": torch.ones(10)}
+    names, state = packed(weights, 10_000)
+    assert (names, packed(weights, len(state))) == ('["w"]', (names, state))
+    assert packed(weights, len(state) - 1) is None
+    assert f"{len(state)} bytes, and a ledger has room for {len(state) - 1}" in caplog.text
+
+
+def test_record_leaves_room_for_the_other_columns_of_a_row(path, caplog):
+    weights = {"w": torch.ones(1000)}
+    size = len(packed(weights, 10**6)[1])
+    with Ledger(path, weights=True) as ledger:
+        for number, room in enumerate((999, 1000)):  # bytes beside the weights; 1000 are needed
+            ledger._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, size + room)
+            ledger.record([entry(number, weights=weights)])
+        found = ledger.results([key(0), key(1)])
+    assert [len(found[key(number)].weights) for number in range(2)] == [0, 1]
+    assert caplog.text.count("weights are not kept") == 1
+
+
+def test_loads_takes_an_object_for_a_number_only_if_it_is_nothing_else():
+    written = {"a": math.inf, "b": -math.inf, "c": [math.nan]}
+    read = loads(dumps(written))
+    assert (read["a"], read["b"], math.isnan(read["c"][0])) == (math.inf, -math.inf, True)
+    more = '{"a":{"$float":"nan","b":1},"c":{}}'
+    assert loads(more) == {"a": {"$float": "nan", "b": 1}, "c": {}}
+
+
+def test_weights_whose_names_are_not_theirs_are_said(path):
+    with Ledger(path, weights=True) as ledger:
+        ledger.record([entry(0, weights={"w": torch.ones(3)})])
+        assert ledger.results([key(0)])[key(0)].weights["w"].tolist() == [1, 1, 1]
+        with raw(path) as file:
+            file.execute("""UPDATE weights SET names = '["v"]'""")
+        with pytest.raises(UsageError, match=r"names that are not those of the weights"):
+            ledger.results([key(0)])
+
+
+def test_record_numbers_epochs_from_one_and_keeps_their_order(path):
+    history = losses(*(1 / number for number in range(1, 13)))
+    with Ledger(path) as ledger:
+        ledger.record([entry(0, history=history)])
+        assert ledger.results([key(0)])[key(0)].history == history
+        assert ledger.history()["epoch"].tolist() == list(range(1, 13))
+
+
+def test_record_keeps_what_an_entry_says_of_its_making(path):
+    plain = entry(0)
+    told = Entry(plain.key, plain.settings, plain.result, 3, "far away", "2020-02-02T00:00:00+00:00")
+    with Ledger(path) as ledger:
+        ledger.record([told, entry(1)])
+        runs = ledger.runs()
+    columns = ["attempts", "host", "finished"]
+    assert runs[columns].values.tolist()[0] == [3, "far away", "2020-02-02T00:00:00+00:00"]
+    assert runs["attempts"][1] == 1
+    assert runs["host"][1] not in ("", "far away")
+    assert runs["finished"][1] > "2026"
+
+
+def test_record_adds_diagnostics_to_a_known_run_once(path):
+    first, second = ([{"epoch": 1, "dead": share}] for share in (0.25, 0.5))
+    with Ledger(path) as ledger:
+        ledger.record([entry(0)])
+        assert ledger.results([key(0)])[key(0)].inside == []
+        for inside in (first, second):
+            ledger.record([entry(0, inside=inside)])
+            assert ledger.results([key(0)])[key(0)].inside == first
+
+
+# -- what is read ---------------------------------------------------------------------------------------
+
+
+def test_tables_are_in_the_order_in_which_runs_were_recorded(path):
+    numbers = sorted(range(6), key=key, reverse=True)  # against the order of their keys
+    with Ledger(path) as ledger:
+        for number in numbers:
+            ledger.record([entry(number, history=epochs(2))])
+        assert ledger.runs()["key"].tolist() == [key(number) for number in numbers]
+        pairs = [(key(number), epoch) for number in numbers for epoch in (1, 2)]
+        assert list(ledger.history()[["key", "epoch"]].itertuples(index=False, name=None)) == pairs
+
+
+def test_runs_count_folds_from_one(path):
+    described = [{"fold": 0}, {"fold": 4}, {"fold": None}, {}]
+    with Ledger(path) as ledger:
+        ledger.record([Entry(digest(one), one, Result()) for one in described])
+        folds = ledger.runs()["fold"]
+    assert folds[:2].tolist() == [1, 5]
+    assert folds[2:].isna().all()
+
+
+def test_short_keys_have_twelve_characters():
+    assert short("0123456789abcdef") == "0123456789ab"
+
+
+def test_begun_has_the_last_to_begin_first_and_each_once(path, monkeypatch):
+    moments = iter(["2026-01-02", "2026-01-02", "2026-01-01", "2026-01-03"])
+    monkeypatch.setattr(ledger_module, "now", lambda: next(moments))
+    with Ledger(path) as ledger:
+        tokens = [ledger.begin({"about": name}, [{"key": name}]) for name in "abc"]
+        # a and b have one moment: b came later. c has an earlier one.
+        assert [about["about"] for about, _ in ledger.begun()] == ["b", "a", "c"]
+        assert ledger.begin({"about": "again"}, [{"key": "c"}]) == tokens[2]
+        assert [about["about"] for about, _ in ledger.begun()] == ["again", "b", "a"]
+        ledger.end(tokens[0])
+        assert ledger.begun() == [({"about": "again"}, [{"key": "c"}]), ({"about": "b"}, [{"key": "b"}])]
+
+
+# -- claims ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a clock of one number, which the ledger takes for the time."""
+    now = [1_000_000.0]
+    monkeypatch.setattr(ledger_module.time, "time", lambda: now[0])
+    return now
+
+
+def test_a_claim_holds_for_exactly_a_minute(path, clock):
+    with Ledger(path) as one, Ledger(path) as two:
+        one.claim([key(0)])
+        assert two.claims()["seconds"].tolist() == [60.0]
+        clock[0] += 59.999
+        assert two.claim([key(0)]) is None
+        assert len(two.claims()) == 1
+        clock[0] += 0.001
+        assert two.claims().empty
+        assert two.claim([key(0)]) == {key(0)}
+
+
+def test_a_further_claim_renews_all_of_an_owner(path, clock):
+    with Ledger(path) as one, Ledger(path) as two:
+        one.claim([key(0)])
+        clock[0] += 50
+        one.claim([key(1)])
+        clock[0] += 50
+        assert two.claims()[["runs", "seconds"]].values.tolist() == [[2, 10]]
+        assert two.claim([key(0)]) is None
+
+
+def test_renew_holds_again_and_again(path, clock):
+    with Ledger(path) as one, Ledger(path) as two:
+        one.claim([key(0)])
+        for _ in range(3):
+            clock[0] += 50
+            one.renew()
+            assert two.claims()["seconds"].tolist() == [60.0]
+
+
+def test_close_gives_back_what_was_claimed_before_a_claim_of_nothing(path):
+    with Ledger(path) as two:
+        with Ledger(path) as one:
+            one.record([entry(1)])
+            assert one.claim([key(0)]) == {key(0)}
+            assert one.claim([key(1)]) == frozenset()
+            assert one.claim([]) == frozenset()
+        assert two.claims().empty
+        assert two.claim([key(0)]) == {key(0)}
+
+
+@pytest.mark.parametrize(
+    "how", [lambda ledger: ledger.release([key(0)]), lambda ledger: ledger.record([entry(0)])]
+)
+def test_an_owner_without_claims_is_forgotten(path, how):
+    with Ledger(path) as one, Ledger(path) as two:
+        one.claim([key(0)])
+        two.claim([key(1)])
+        how(one)
+        assert two.claims()["runs"].tolist() == [1]
+        with raw(path) as file:
+            assert file.execute("SELECT count(*) FROM owner").fetchone() == (1,)
+
+
+def test_a_claim_beside_a_finished_run_of_somebody_else_is_given(path):
+    with Ledger(path) as one, Ledger(path) as two:
+        one.claim([key(0), key(1)])
+        with raw(path) as file:  # as if it was recorded by a process that had it claimed before
+            file.execute("CREATE TEMP TABLE claims AS SELECT * FROM claim")
+            two.record([entry(0)])
+            file.execute("INSERT INTO claim SELECT * FROM claims WHERE true ON CONFLICT DO NOTHING")
+        assert two.claim([key(0), key(2)]) == {key(2)}
+        assert two.claim([key(0), key(1)]) is None
+
+
+# -- processes ------------------------------------------------------------------------------------------
+
+
+def other(**columns):
+    return Process(**{**vars(Process.this()), **columns})
+
+
+def test_a_process_of_which_nothing_is_known_is_not_gone():
+    here = Process.this()
+    assert other(pid=2**22 + 1).gone(here)
+    assert not other(pid=2**22 + 1, started="").gone(here)  # a system without /proc
+    assert not other(pid=2**22 + 1, host="elsewhere", boot="elsewhere").gone(here)
+
+
+def test_a_process_that_lives_but_cannot_be_looked_up_is_not_gone(tmp_path, monkeypatch):
+    here, dead = Process.this(), other(pid=2**22 + 1)
+    monkeypatch.setattr(_ledger_owner, "PROC", tmp_path)  # as where /proc hides other people's processes
+    assert not here.gone(here)
+    assert dead.gone(here)
+
+
+@forks
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid(), reason="only root may become somebody else")
+def test_another_users_process_is_not_gone():
+    init = other(pid=1, started=_ledger_owner._stat(1)[1])
+
+    def look():
+        os.setuid(65534)
+        assert not init.gone(Process.this())
+        assert other(pid=1, started="1").gone(Process.this())
+
+    with forked(look) as (child,):
+        assert ended(child) == 0
+
+
+# -- the file -------------------------------------------------------------------------------------------
+
+
+def test_a_ledger_of_the_very_next_schema_is_left_alone(three):
+    with raw(three) as file:
+        file.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    assert f"newer actlab (schema {len(MIGRATIONS) + 1}; " in refusal(three)
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP INDEX claim_owner", "DROP TABLE discrepancy", "DROP TABLE begun"]
+)
+def test_a_ledger_without_a_part_of_its_schema_is_not_read(three, statement):
+    name = statement.split()[-1]
+    with raw(three) as file:
+        file.execute(statement)
+    for readonly in (False, True):
+        assert f"is not as actlab makes it ({name}" in refusal(three, readonly=readonly)
+
+
+def test_a_ledger_is_made_with_all_folders_above_it(tmp_path):
+    path = tmp_path / "a" / "b" / "c" / "runs.db"
+    with pytest.raises(UsageError, match="there is no ledger at"):
+        Ledger(path, readonly=True)
+    assert list(tmp_path.iterdir()) == []
+    Ledger(path).close()
+    with raw(path) as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        assert file.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"actl", "big"),)
+
+
+def test_networked_takes_the_last_of_two_file_systems_at_one_place():
+    mounts = "a /data ext4 rw 0 0\nb /data nfs rw 0 0\nc /data/own ext4 rw 0 0\nd /fuse fuse.sshfs rw 0 0"
+    places = ("/data/x", "/data/own/x", "/fuse/x", "/x")
+    assert [networked(Path(place), mounts) for place in places] == ["nfs", "", "fuse.sshfs", ""]
+
+
+def test_a_full_disk_is_known_by_what_is_free(path, monkeypatch):
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+    usage = type("Usage", (), {"free": 2**16 - 1})
+    monkeypatch.setattr(_ledger_file.shutil, "disk_usage", lambda _: usage)
+    assert "the disk is full" in _ledger_file._problem(error, path)
+    usage.free = 2**16
+    assert "cannot be read or written (disk I/O error); look at the disk" in _ledger_file._problem(
+        error, path
+    )
+
+
+def test_a_record_that_fails_in_the_middle_writes_nothing(path):
+    with Ledger(path) as ledger:
+        ledger.claim([key(0), key(1)])
+        with pytest.raises(TypeError, match="cannot be recorded"):
+            ledger.record([entry(0), Entry(key(1), settings(1), usual(history=[{"bad": object()}]))])
+        assert ledger.runs().empty
+        assert ledger.history().empty
+        assert ledger.claims()["runs"].tolist() == [2]
+
+
+def test_merge_takes_every_run_whatever_the_size_of_a_batch(tmp_path, path, monkeypatch):
+    with Ledger(tmp_path / "other.db") as ledger:
+        ledger.record([entry(number) for number in range(7)])
+    for batch in (1, 3, 7, 100):
+        monkeypatch.setattr(ledger_module, "_BATCH", batch)
+        with Ledger(path.with_name(f"{batch}.db")) as ledger:
+            assert ledger.merge(tmp_path / "other.db") == (7, [])
+            assert ledger.runs()["key"].tolist() == [key(number) for number in range(7)]
+
+
+def test_abandoned_finds_one_process_that_ended_among_others(path):
+    with Ledger(path) as one, Ledger(path) as two:
+        one.claim([key(0)])
+        two.claim([key(1)])
+        with raw(path) as file:
+            file.execute(f"UPDATE owner SET pid = {2**22 + 1} WHERE token = ?", [two._token])
+        assert [one.abandoned(keys) for keys in ([key(0)], [key(1)], [key(0), key(1)], [key(2)])] == [
+            *(False, True, True, False)
+        ]
+        assert one.claims()["pid"].tolist() == [os.getpid()]
+
+
+def test_a_file_that_ends_within_a_page_is_read_where_its_log_has_the_rest(path, tmp_path):
+    copy = tmp_path / "copy.db"
+    with Ledger(path) as ledger:
+        ledger.record([entry(number) for number in range(3)])
+        # As after a crash while SQLite moved pages from the log into the file.
+        copy.write_bytes(path.read_bytes() + bytes(1000))
+        Path(f"{copy}-wal").write_bytes(Path(f"{path}-wal").read_bytes())
+    with Ledger(copy) as ledger:
+        assert list(ledger.results([key(number) for number in range(3)])) == [key(n) for n in range(3)]
+        assert ledger.verify() == []
+    assert copy.stat().st_size % 4096 == 0
+    copy.write_bytes(copy.read_bytes() + bytes(1000))
+    assert "is damaged: it was cut short" in refusal(copy)
+
+
+def test_merge_lets_other_writers_in_after_a_hundred_runs(tmp_path, path):
+    with Ledger(tmp_path / "other.db") as ledger:
+        ledger.record([entry(number, history=[]) for number in range(201)])
+    statements = []
+    with Ledger(path) as ledger:
+        ledger._connection.set_trace_callback(statements.append)
+        assert ledger.merge(tmp_path / "other.db") == (201, [])
+    writes = "\n".join(statements).split("BEGIN IMMEDIATE")
+    assert [text.count("INSERT INTO run") for text in writes] == [0, 100, 100, 1, 0]
