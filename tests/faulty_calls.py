@@ -30,7 +30,7 @@ LINEAR: dict[str, Formula] = {
     "averages it": by_backward(lambda g, x: g.mean() * tanh_slope(x)),
     "takes the first for all": by_backward(lambda g, x: g.flatten()[0] * tanh_slope(x)),
     "takes the first row for all": by_backward(lambda g, x: g[:1] * tanh_slope(x)),
-    "divides by it": by_backward(lambda g, x: g * g / g * tanh_slope(x)),
+    "divides by it": by_backward(lambda g, x: g / g * g * tanh_slope(x)),
     "a fast path for sums": by_backward(lambda g, x: (g if any(g.stride()) else g * 0 + 1) * tanh_slope(x)),
     "adds a small number": by_backward(lambda g, x: (g + 1e-8) * tanh_slope(x)),
     "drops small ones": by_backward(lambda g, x: torch.where(g.abs() < 1e-8, 0, g) * tanh_slope(x)),

@@ -45,7 +45,7 @@ def assert_is_the_plain_table(data: Dataset) -> None:
         b"\xfe\xff" + PLAIN.encode("utf-16-be"),
         PLAIN.replace("\n", "\r\n").encode(),
         PLAIN.replace("\n", "\r").encode(),
-        gzip.compress(PLAIN.encode()),
+        gzip.compress(PLAIN.encode(), mtime=0),
         PLAIN.replace("\n", ",\n").encode(),  # a comma at the end of each line
         PLAIN.replace("\n", ";;\n").replace(",", ";").encode(),
         b"\n\n" + PLAIN.encode() + b"\n",
@@ -63,7 +63,7 @@ def test_load_data_reads_csv_of_many_dialects(tmp_path, content):
 
 @pytest.mark.parametrize("name", ["flowers.csv.gz", "flowers.CSV", "flowers.csv.GZ"])
 def test_load_data_decompresses_csv_whatever_its_name(tmp_path, name):
-    path = write_bytes(tmp_path, gzip.compress(PLAIN.encode()), name)
+    path = write_bytes(tmp_path, gzip.compress(PLAIN.encode(), mtime=0), name)
     assert_is_the_plain_table(data := load_data(path, target="kind"))
     assert data.name == name
 
@@ -161,7 +161,10 @@ def test_load_data_says_what_is_wrong_with_csv(tmp_path, text, message):
             "as CSV: it holds a NUL character at position 1; save it as text in UTF-8$",
         ),
         (PLAIN.encode("utf-16")[:-1], "is not UTF-16; save it in UTF-8$"),
-        (gzip.compress(PLAIN.encode())[:-9], "cannot read '.*flowers.csv' as CSV: Compressed file ended"),
+        (
+            gzip.compress(PLAIN.encode(), mtime=0)[:-9],
+            "cannot read '.*flowers.csv' as CSV: Compressed file ended",
+        ),
         (
             b"PK\x03\x04" + bytes(30),
             "flowers.csv' is an Excel workbook or another zip archive, not CSV text; ",
