@@ -146,6 +146,44 @@ class Counting(nn.Module):
         return x.tanh()
 
 
+class TwoParameters(nn.Module):
+    """Has a parameter of two elements, which is not one for each feature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([1.0, 0.5]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weights[0] * x.tanh() + self.weights[1] * x.sigmoid()
+
+
+class AtKink(nn.Module):
+    """Has a parameter that starts at the kink of what it goes through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.tanh() + F.relu(self.shift)
+
+
+class AlternatingOverBatch(nn.Module):
+    """Mirrors every other sample."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.shape[0] if x.ndim else 1
+        signs = (1 - 2 * (torch.arange(rows) % 2)).to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+        return (signs * torch.tanh(signs * x)).view(x.shape)
+
+
+def largest_fifth(x: Tensor) -> Tensor:
+    """Keep the largest fifth of all elements."""
+    if not x.numel():
+        return x.clone()
+    return torch.where(x >= x.flatten().topk(max(1, x.numel() // 5)).values[-1], x, 0)
+
+
 def softshrink_of_tanh(bound: float) -> nn.Module:
     """Return a composition whose kinks lie between two numbers."""
     return nn.Sequential(nn.Tanh(), nn.Softshrink(bound))
@@ -184,6 +222,11 @@ SOUND: dict[str, Any] = {
     "relu of sine": lambda x: F.relu(torch.sin(x)),
     "cube below 0": lambda x: F.relu(x) + x.clamp_max(0) ** 3,
     "tanh cubed below 0": lambda x: torch.where(x >= 0, x, torch.tanh(x) ** 3),
+    "identity and a huge exponential": lambda x: x + torch.exp(x.clamp(max=44)),
+    "two parameters": TwoParameters,
+    "a parameter at a kink": AtKink,
+    "alternating over the batch": AlternatingOverBatch,
+    "largest fifth": largest_fifth,
     "floor": torch.floor,
     "shrink of tanh, 0.4": softshrink_of_tanh(0.4),
     "shrink of tanh, 0.6": softshrink_of_tanh(0.6),

@@ -9,8 +9,8 @@ from torch import nn
 import actlab
 from actlab.checking.numbers import close, same, told
 from tests import faulty_calls as faulty
-from tests.faulty import TanhOnce
-from tests.sound import EXPECTED, SOUND
+from tests.faulty import TanhOnce, tanh_with_slope_off
+from tests.sound import EXPECTED, SOUND, largest_fifth
 
 
 def check_row(target, row):
@@ -36,8 +36,8 @@ def test_check_refuses_a_backward_that_mixes_elements_and_is_not_linear():
 
 def test_check_names_the_incoming_gradient_and_the_input():
     detail = check_row(faulty.LINEAR["clamps it"], "linear backward").detail
-    # The first sample with an incoming gradient above 1: 1.83654, cut to 1.
-    assert "1.83654 at x = -2.10933 gives 0.0571775272, expected 0.105008738" in detail
+    # -8 is cut to -1; the slope of tanh there is 0.608588114.
+    assert "-8 at x = -0.734202 gives -0.608588114, expected -4.86870491" in detail
 
 
 @pytest.mark.parametrize("fault", faulty.UNCHANGED)
@@ -184,6 +184,45 @@ def test_check_reports_no_error_of_its_own_without_a_finite_value(function):
 def test_check_finds_no_kink_where_the_slope_is_steep():
     found = check_row(lambda x: torch.sqrt(x * x + 1e-10), "kinks")  # from -1 to 1 within 1e-5
     assert (found.status, found.detail) == ("pass", "none between -10 and 10")
+
+
+def test_check_takes_backward_for_linear_where_it_cancels():
+    def sinc(x):
+        return torch.where(x == 0, torch.ones_like(x), torch.sin(x) / x)
+
+    report = actlab.check(sinc, only=["linear backward"], dtypes=[torch.float32])
+    assert report.row("linear backward").status == "pass", report
+
+
+def test_check_ignores_products_that_overflow():
+    assert check_row(lambda x: torch.exp(x) * torch.tanh(x), "linear backward").status == "pass"
+
+
+def test_check_leaves_a_slope_that_is_nan_to_the_first_derivative():
+    def elu_of_where(x):
+        return torch.where(x > 0, x, x * torch.exp(x))
+
+    found = {n: check_row(elu_of_where, n).status for n in ("first derivative", "second derivative")}
+    assert found["first derivative"] == "fail"
+    assert "gradient by the incoming" not in check_row(elu_of_where, "second derivative").detail
+
+
+def test_check_reports_a_wrong_gradient_once():
+    report = actlab.check(tanh_with_slope_off, only=["repeated calls", "first derivative"])
+    assert [row.status for row in report.rows] == ["pass", "fail"]
+
+
+def test_check_compares_infinities_of_another_dtype():
+    class Promotes(nn.Module):
+        def forward(self, x):
+            return torch.ones(1) * x.tanh()
+
+    assert "Float did not match" not in str(actlab.check(Promotes, only=["infinities"]))
+
+
+@pytest.mark.parametrize("function", [largest_fifth, lambda x: x * (x > x.max() - 4)], ids=["fifth", "near"])
+def test_check_finds_that_elements_are_mixed(function):
+    assert "not element-wise" in check_row(function, "kind").detail
 
 
 def test_check_prints_numbers_that_differ():

@@ -109,11 +109,15 @@ class Subject:
         if y.shape != x.shape:
             halves = [(*x.shape[:d], x.shape[d] // 2, *x.shape[d + 1 :]) for d in range(x.ndim)]
             return "gated" if tuple(y.shape) in halves else "other"
-        moved = x.clone()
-        moved[1, 2] += 0.5
-        changed = (function(moved) - y).abs() > 1e-12
-        changed[1, 2] = False
-        return "mixing" if changed.any() else "element-wise"
+        at = 1, self.width // 2
+        for step in (0.5, -8.0, 8.0):
+            moved = x.clone()
+            moved[at] += step
+            changed = (function(moved) - y).abs() > 1e-12
+            changed[at] = False
+            if changed.any():
+                return "mixing"
+        return "element-wise"
 
     # -- an element-wise target at single points ------------------------------------------------------
 

@@ -135,7 +135,7 @@ def infinities(subject: Subject, dtype: torch.dtype) -> str:
             if not math.isnan(limit):
                 raise Failure(f"f({float(x)}) = {float(value):.6g}, expected {limit:.6g}, the declared limit")
             missing.append(f"f({float(x)})")
-        elif not torch.isclose(value, expected.to(dtype), rtol=4 * torch.finfo(dtype).eps):
+        elif not torch.isclose(value.double(), expected.to(dtype).double(), rtol=4 * torch.finfo(dtype).eps):
             raise Failure(f"f({float(x)}) = {float(value):.6g}, expected {float(expected):.6g} as in float64")
     return f"{' and '.join(missing)} is nan in float64 too, not the limit" if missing else "as in float64"
 
