@@ -16,8 +16,8 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, compare
+from actlab._activation_arguments import constructor_of
 from actlab._experiment import Experiment
-from actlab._modules import constructor_of
 from actlab.cli import main
 from actlab.data import Dataset
 from actlab.training import TrainSettings
