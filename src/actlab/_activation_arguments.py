@@ -30,7 +30,7 @@ PROBE_SAMPLES = 2
 # Names of arguments such as activation, act_layer, hidden_act, norm_act, activation_fn and nonlinearity.
 ACTIVATION_NAME = re.compile(
     r"((?P<prefix>\w+)_)?(acts?|activations?|non_?lin(ear(ity)?)?)"
-    r"(_(layer|cls|class|type|factory|fn|fun|func|function|module|name))?\d*",
+    r"(_(layer|cls|class|type|factory|fn|fun|func|function|module|name))?_?(?P<number>\d*)",
     re.IGNORECASE,
 )
 
@@ -149,8 +149,9 @@ class ActivationArguments:
     """
 
     def __init__(self, candidates: Iterable[Mapping[str, Any]]) -> None:
-        items = itertools.chain.from_iterable(candidate.items() for candidate in candidates)
-        self.known = {name.removeprefix("module__") for name, value in items if _is_known(value)}
+        self.values: dict[str, list[Any]] = {}
+        for name, value in itertools.chain.from_iterable(candidate.items() for candidate in candidates):
+            self.values.setdefault(name, []).append(value)
         self.makers: dict[Hashable, Any] = {}  # runs whose modules have one maker may train together
 
     def adapt(self, net: skorch.NeuralNet, X: Any, fit_params: Mapping[str, Any]) -> None:
@@ -170,8 +171,7 @@ class ActivationArguments:
             and isinstance(value, Hashable)
             and (
                 ACTIVATION_NAME.fullmatch(name)
-                or name in self.known
-                or any(map(_is_known, (value, defaults.get(name))))
+                or any(map(_is_known, (value, defaults.get(name), *self.values.get(f"module__{name}", ()))))
             )
         }
         if not given or not isinstance(factory, Hashable):

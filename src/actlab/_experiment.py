@@ -19,7 +19,7 @@ from torch import nn
 
 from actlab._errors import UsageError, did_you_mean
 from actlab._memory import kept_for_backward
-from actlab._modules import ModuleLike, Replaced, own_net, own_skorch_net
+from actlab._modules import ModuleLike, Replaced, own_net
 from actlab.data import Dataset
 from actlab.fleet.inside import epochs_to_look
 from actlab.fleet.run import SPLIT, Rows, Run, stream
@@ -105,7 +105,7 @@ class Experiment:
         self.inside = inside
         self.dataset, self.settings, self.folds, self.shuffled = dataset, settings, folds, shuffled
         if isinstance(module, skorch.NeuralNet):
-            self.net = own_skorch_net(module, dataset, replace)
+            self.net = own_net(module, None, dataset, replace)
         else:
             self.net = make_net(dataset, "relu", settings)
             if module is not None:

@@ -25,7 +25,7 @@ from actlab._lazy import copied, initialized
 from actlab._spec import arguments_of, is_imported, named, parse
 from actlab.data import Dataset
 from actlab.fleet.run import WEIGHTS, drawing
-from actlab.nets import ActivationLike
+from actlab.nets import ActivationLike, fresh
 from actlab.swapping import activations_in, swap
 
 ModuleLike = str | nn.Module | type[nn.Module] | Callable[..., nn.Module]
@@ -36,54 +36,42 @@ _PREFIXES = (None, "hidden", "inner", "norm", "conv", "default")
 
 
 def own_net(
-    net: skorch.NeuralNet, module: ModuleLike, dataset: Dataset, replace: Replaced | None
+    net: skorch.NeuralNet, module: ModuleLike | None, dataset: Dataset, replace: Replaced | None
 ) -> skorch.NeuralNet:
-    """Return a net like another with a person's module, which takes an activation as ``module__activation``.
+    """Return a copy of a net that takes an activation as ``module__activation``.
 
     Args:
-        net: The net. The module gets those of its ``module__`` parameters that it takes.
-        module: The module, its class, what makes it, or ``"package.module:Name"``.
+        net: The net; whatever it has learnt stays with it.
+        module: What is in the copy: a module, its class, what makes it, or ``"package.module:Name"``. It gets
+            the net's arguments that it takes. None for the net's own module, which gets all of them.
         dataset: Gives two samples, and the shape of images for modules that take it.
         replace: Which of its activations; None for the only kind there is.
 
     Raises:
         UsageError: There is no such module, it cannot be made, or has no one kind of activation.
     """
-    if replace is not None and "activation" in _free(module):
-        raise UsageError(
-            f"replace is {replace!r}, but {module_name(module)} takes its activation as an argument"
-        )
-    maker, _, keywords = _maker(module)
-    sizes = {**net.get_params_for("module"), "image_shape": dataset.shape or None}
-    taken = arguments_of(maker).keys() - keywords.keys() - {"activation"}
-    values = {name: v for name, v in net.get_params(deep=False).items() if not name.startswith("module")}
-    values |= {f"module__{name}": value for name, value in sizes.items() if name in taken}
-    return own_skorch_net(type(net)(module, **values), dataset, replace)
-
-
-def own_skorch_net(net: skorch.NeuralNet, dataset: Dataset, replace: Replaced | None) -> skorch.NeuralNet:
-    """Return a copy of a skorch net that takes an activation as ``module__activation``.
-
-    Args:
-        net: The net; whatever it has learnt stays with it.
-        dataset: As in :func:`own_net`.
-        replace: As in :func:`own_net`.
-
-    Raises:
-        UsageError: As in :func:`own_net`.
-    """
-    module, options = net.module, net.get_params_for("module")
-    if isinstance(module, nn.Module) and options:
-        module = type(module)  # skorch builds it anew
-    elif isinstance(module, nn.Module):
+    options = net.get_params_for("module")
+    made: Any = net.module if module is None else module
+    if module is not None:
+        if replace is not None and "activation" in _free(module):
+            name = module_name(module)
+            raise UsageError(f"replace is {replace!r}, but {name} takes its activation as an argument")
+        maker, _, keywords = _maker(module)
+        taken = arguments_of(maker).keys() - keywords.keys() - {"activation"}
+        options["image_shape"] = dataset.shape or None
+        options = {name: value for name, value in options.items() if name in taken}
+    if isinstance(made, nn.Module) and options:
+        made = type(made)  # skorch builds it anew
+    elif isinstance(made, nn.Module):
         with drawing(0, 0, WEIGHTS, "cpu"):  # not every lazy module can be copied
-            module = initialized(copied(module), dataset.X)
-    values = {**net.get_params(deep=False), "module": None}
-    made = type(net)(**{name: clone(value, safe=False) for name, value in values.items()})
+            made = initialized(copied(made), dataset.X)
     if "activation" in options:  # from here on that is the one that is compared
-        module = functools.partial(module, activation=options.pop("activation"))
-    forms, kind = _way(module, options, torch.from_numpy(dataset.X[:PROBE_SAMPLES]), replace)
-    return made.set_params(module=functools.partial(filled, module, forms, kind))
+        made = functools.partial(made, activation=options.pop("activation"))
+    forms, kind = _way(made, options, torch.from_numpy(dataset.X[:PROBE_SAMPLES]), replace)
+    values = {n: v for n, v in net.get_params(deep=False).items() if n.partition("__")[0] != "module"}
+    values |= {f"module__{name}": value for name, value in options.items()}
+    copy = {name: clone(value, safe=False) for name, value in values.items()}
+    return type(net)(module=functools.partial(filled, made, forms, kind), **copy)
 
 
 def filled(
@@ -136,6 +124,7 @@ def _free(module: Any) -> dict[str, Any]:
         if name not in keywords
         and (match := ACTIVATION_NAME.fullmatch(name))
         and match["prefix"] in _PREFIXES
+        and not match["number"]
         and not isinstance(parameter.default, int | float)
     }
     return dict(sorted(found.items(), key=lambda item: item[0] != "activation"))
@@ -144,11 +133,7 @@ def _free(module: Any) -> dict[str, Any]:
 def _made(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
     maker, arguments, keywords = _maker(module)
     if isinstance(maker, nn.Module):
-        made = copied(maker)
-        for part in made.modules():
-            if callable(reset := getattr(part, "reset_parameters", None)):
-                reset()
-        return made
+        return fresh(maker)  # type: ignore[return-value]
     try:
         made = maker(*arguments, **{**options, **keywords})
     except UsageError:
