@@ -206,7 +206,8 @@ tanh_with_slope_off = node(slope=lambda x: 1.001 * tanh_slope(x))
 tanh_with_slope_far_out = node(slope=lambda x: torch.where(x.abs() > 50, 1e-3, tanh_slope(x)))
 waves = node(lambda x: (10 * x).sin(), lambda x: 10 * (10 * x).cos())
 waves_with_slope_far_out = node(
-    lambda x: (10 * x).sin(), lambda x: 10 * (10 * x).cos() * torch.where(x.abs() > 10, 1.001, 1.0).to(x.dtype)
+    lambda x: (10 * x).sin(),
+    lambda x: 10 * (10 * x).cos() * torch.where(x.abs() > 10, 1.001, 1.0).to(x.dtype),
 )
 tanh_with_rounded_slope = node(
     slope=lambda x: tanh_slope(x.bfloat16()).to(x.dtype) if x.dtype is torch.float32 else tanh_slope(x)

@@ -120,13 +120,9 @@ def test_compare_scores_chance_of_r2_when_the_loss_is_another_one():
 
 
 def baseline(scoring, y, folds=3):
-    labels = None
-    if y.dtype.kind != "f":
-        found, counts = np.unique(y, return_counts=True)
-        labels = found[np.argsort(-counts)]
     scorer = get_scorer(scoring) if isinstance(scoring, str) else scoring
     parts = [y[fold::folds] for fold in range(folds)]
-    return [chance_scores(scorer, part, part, labels, fold) for fold, part in enumerate(parts)]
+    return [chance_scores(scorer, part, part, y.dtype.kind == "f", fold) for fold, part in enumerate(parts)]
 
 
 @pytest.mark.parametrize("scoring", ["roc_auc", "average_precision"])
@@ -137,6 +133,51 @@ def test_is_chance_passes_one_random_model_in_twenty(scoring):
     scores = [np.mean([metric(y[f::3], rng.random(80)) for f in range(3)]) for _ in range(80)]
     passed = np.mean([not is_chance(score, folds) for score in scores])
     assert 0 < passed < 0.14
+
+
+@pytest.mark.parametrize("scoring", ["neg_brier_score", "neg_log_loss"])
+@pytest.mark.parametrize("share", [0.001, 0.01])
+def test_is_chance_of_random_probabilities_that_are_nearly_constant(scoring, share):
+    y = rare(0.3).y
+    folds, rng = baseline(scoring, y), np.random.default_rng(1)
+    scorer, passed = get_scorer(scoring), 0
+    for _ in range(60):
+        scores = []
+        for part in (y[f::3] for f in range(3)):
+            positive = (1 - share) * part.mean() + share * rng.random(len(part))
+            scores.append(scorer._sign * scorer._score_func(part, positive))
+        passed += not is_chance(float(np.mean(scores)), folds)
+    assert passed <= 6  # half of them beat the best constant
+
+
+@pytest.mark.parametrize("scoring", ["r2", "explained_variance", "neg_mean_squared_error"])
+def test_is_chance_of_random_numbers_that_are_nearly_constant(scoring):
+    y = np.random.default_rng(0).lognormal(size=(240, 1)).astype(np.float32)
+    folds, rng = baseline(scoring, y), np.random.default_rng(1)
+    scorer, passed = get_scorer(scoring), 0
+    for _ in range(60):
+        parts = [y[f::3] for f in range(3)]
+        predicted = [p.mean() + 0.003 * (rng.permutation(p) - p.mean()) for p in parts]
+        scores = [scorer._sign * scorer._score_func(p, q) for p, q in zip(parts, predicted, strict=True)]
+        passed += not is_chance(float(np.mean(scores)), folds)
+    assert passed <= 6
+
+
+@pytest.mark.parametrize("rank", [1, 25, 29])
+def test_is_chance_of_a_class_that_is_not_among_the_commonest(rank):
+    y = np.random.default_rng(0).permutation(np.repeat(np.arange(30), np.arange(40, 10, -1)))
+    only = make_scorer(f1_score, labels=[rank], average="macro")
+    fold = baseline(only, y, folds=1)
+    always = f1_score(y, np.full_like(y, rank), labels=[rank], average="macro")
+    assert is_chance(always, fold)
+    assert not is_chance(always + 0.3, fold)
+
+
+def test_chance_scores_of_a_fold_that_lacks_a_class():
+    y = np.array([0, 1, 2] * 20 + [3])
+    first, second = baseline("f1_macro", y, folds=2)
+    assert first is not None
+    assert second is not None
 
 
 @pytest.mark.parametrize(

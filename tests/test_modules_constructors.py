@@ -16,8 +16,8 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, compare
+from actlab._activation_arguments import constructor_of
 from actlab._experiment import Experiment
-from actlab._modules import constructor_of
 from actlab.cli import main
 from actlab.data import Dataset
 from actlab.training import TrainSettings
@@ -113,6 +113,18 @@ class Output(nn.Module):
         return self.out(self.two(F.relu(self.one(x))))
 
 
+class Numbered(nn.Module):
+    """It has an argument for each of its activations."""
+
+    def __init__(self, num_features=4, num_classes=3, activation1=nn.ReLU, activation2=nn.ReLU):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(num_features, 8), activation1(), nn.Linear(8, 8), activation2())
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
 def make_sequential(num_features, num_classes, act=nn.ReLU):
     layers = [nn.Linear(num_features, 8), act(), nn.Linear(8, 8), act(), nn.Sigmoid()]
     return nn.Sequential(*layers, nn.Linear(8, num_classes))
@@ -195,6 +207,15 @@ def test_compare_swaps_where_the_argument_takes_neither_a_module_nor_a_class(dat
     x = torch.from_numpy(dataset.X)
     assert not torch.equal(built(dataset, Output, "relu")(x), built(dataset, Output, "tanh")(x))
     assert kinds(built(dataset, Output, "tanh")).count("Identity") == 1
+
+
+def test_compare_swaps_all_activations_where_each_has_a_numbered_argument(dataset):
+    assert kinds(built(dataset, Numbered, "tanh")) == ["Linear", "Tanh", "Linear", "Tanh", "Linear"]
+
+
+def test_compare_refuses_to_tune_a_size_that_the_module_does_not_take(dataset):
+    with pytest.raises(UsageError, match="tune has 'module__num_units', which the net does not take"):
+        compare(["relu"], dataset, module=ActLayer, tune={"module__num_units": [4, 8]})
 
 
 def test_compare_replaces_what_is_named_in_a_module_that_takes_a_constructor(dataset):

@@ -88,8 +88,42 @@ class Functional(nn.Module):
         return self.fc2(self.nonlin(self.fc1(x)))
 
 
+class InPlace(nn.Module):
+    """Calls a constructor with ``inplace``, and keeps it."""
+
+    def __init__(self, act_layer=nn.ReLU):
+        super().__init__()
+        self.act_layer = act_layer
+        self.layers = nn.Sequential(
+            nn.Linear(FEATURES, 6),
+            act_layer(inplace=True),
+            nn.Linear(6, 6),
+            act_layer(),
+            nn.Linear(6, CLASSES),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Either(nn.Module):
+    """Takes a class or a module, which both its layers then share."""
+
+    def __init__(self, act_layer=None):
+        super().__init__()
+        parts = [act_layer() if isinstance(act_layer, type) else act_layer for _ in range(2)]
+        self.layers = nn.Sequential(nn.Linear(FEATURES, 6), parts[0], parts[1], nn.Linear(6, CLASSES))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
 def stack(act):
     return nn.Sequential(nn.Linear(FEATURES, 6), act, nn.Linear(6, CLASSES))
+
+
+def stack_of_two(make):
+    return nn.Sequential(nn.Linear(FEATURES, 6), make(), nn.Linear(6, 6), make(), nn.Linear(6, CLASSES))
 
 
 class Mine(nn.Module):
@@ -205,6 +239,36 @@ def test_search_activations_of_the_estimator_itself_may_be_specs():
     expected = search(plain(Net, module__activation=actlab.nn.Mish()), {"lr": [0.1, 0.2]}).fit(X, Y)
     assert found.runs_["failure"].eq("").all()
     assert np.array_equal(scores(found), scores(expected))
+
+
+@pytest.mark.parametrize(
+    ("value", "right"),
+    [
+        ("leaky_relu(negative_slope=0.2)", functools.partial(nn.LeakyReLU, 0.2)),
+        (nn.Tanh, nn.Tanh),  # the class itself takes no inplace
+        (nn.ELU(0.5), functools.partial(nn.ELU, 0.5)),
+        (double, Mine),
+    ],
+    ids=["spec", "class", "module", "function"],
+)
+def test_search_with_a_module_that_calls_its_constructor_inplace(value, right):
+    net = plain(InPlace, max_epochs=1)
+    found = search(net, {"module__act_layer": [value]}, scoring="neg_log_loss", cv=2).fit(X, Y)
+    assert found.runs_["failure"].eq("").all()
+    best = found.best_estimator_
+    one, other = best.module_.layers[1], best.module_.layers[3]
+    assert one is not other
+    assert getattr(one, "inplace", False) == isinstance(value, str)
+    twin = by_skorch(plain(stack_of_two, max_epochs=1, module__make=right), X, Y, fold=2)
+    np.testing.assert_allclose(best.predict_proba(X), twin.predict_proba(X), rtol=1e-4)
+    again = pickle.loads(pickle.dumps(best))  # noqa: S301
+    assert np.array_equal(again.predict_proba(X), best.predict_proba(X))
+
+
+def test_search_prefers_the_form_that_the_name_of_the_argument_tells():
+    found = search(plain(Either, max_epochs=1), {"module__act_layer": ["prelu"]}, cv=2).fit(X, Y)
+    layers = found.best_estimator_.module_.layers
+    assert layers[1] is not layers[2]
 
 
 def test_search_two_activations_in_two_forms():

@@ -1,13 +1,14 @@
-"""Activations among the arguments of a user's module, in the form that the module takes."""
+"""Activations as arguments of a user's module: which arguments take one, and in which form."""
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import inspect
 import itertools
 import re
 import warnings
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import skorch
@@ -16,29 +17,135 @@ from sklearn.base import clone
 from skorch.dataset import unpack_data
 from torch import nn
 
-from actlab._errors import UsageError
+from actlab._errors import short
 from actlab._places import Function, kind_of
-from actlab._spec import is_formula, parse
+from actlab._spec import arguments_of, build
 from actlab.fleet.run import WEIGHTS, drawing, numpy_seeded
 from actlab.functions import catalogue
-from actlab.nets import fresh
+from actlab.nets import ActivationLike, fresh
 
-# How a module takes an activation: as the user gave it, as a module, or as a function that makes modules.
-_FORMS = ("given", "module", "maker")
-_PROBE = 2  # samples that a module is tried with
-_NAME = re.compile(r"(^|_)acts?(_|$)|activation|non_?lin", re.IGNORECASE)
+Forms = Mapping[str, str]  # by the name of the argument: "given" (unchanged), "module" or "class"
+
+PROBE_SAMPLES = 2
+# Names of arguments such as activation, act_layer, hidden_act, norm_act, activation_fn and nonlinearity.
+ACTIVATION_NAME = re.compile(
+    r"((?P<prefix>\w+)_)?(acts?|activations?|non_?lin(ear(ity)?)?)"
+    r"(_(layer|cls|class|type|factory|fn|fun|func|function|module|name))?_?(?P<number>\d*)",
+    re.IGNORECASE,
+)
+
+
+def likely_forms(name: str, default: Any) -> tuple[str, str]:
+    """Return the forms in which an argument may take an activation, the likelier form first.
+
+    Args:
+        name: The name of the argument.
+        default: Its default; ``inspect.Parameter.empty`` if it has none.
+    """
+    made = default.func if isinstance(default, functools.partial) else default
+    is_class = isinstance(made, type) and made is not inspect.Parameter.empty
+    if is_class or name.endswith(("layer", "cls", "class", "type", "factory")):
+        return "class", "module"
+    return "module", "class"
+
+
+def in_form(activation: ActivationLike, form: str) -> Any:
+    """Return an activation in the form in which a module takes it.
+
+    The initial weights of an activation come from random numbers of their own. The other weights of the
+    module are the same for every activation.
+
+    Args:
+        activation: As for :func:`actlab.nets.fresh`.
+        form: ``"given"``, ``"module"`` for a new ``nn.Module``, or ``"class"`` for :func:`constructor_of`.
+    """
+    if form == "given":
+        return activation
+    return constructor_of(activation) if form == "class" else constructor_of(activation)()
+
+
+class _Constructor(type):
+    """A class that makes a fresh copy of one activation when it is called."""
+
+    activation: ActivationLike
+
+    def __call__(cls, *, inplace: bool = False) -> Any:
+        like = cls.activation
+        with torch.random.fork_rng(devices=[]):
+            made = fresh(build(like, inplace=True) if inplace and isinstance(like, str) else like)
+        return made if isinstance(made, nn.Module) else Function(made)
+
+
+def constructor_of(activation: ActivationLike) -> Any:
+    """Return a class for modules that call their activation's constructor, as in ``act_layer()``.
+
+    Each call returns a module of its own, with initial weights. ``inplace=True`` is passed to a constructor
+    that takes it and ignored by others, since it does not change the result; there are no other arguments.
+
+    Args:
+        activation: As for :func:`actlab.nets.fresh`.
+
+    Examples:
+        >>> layer = constructor_of("leaky_relu(negative_slope=0.2)")
+        >>> layer(), layer(inplace=True), constructor_of("tanh")(inplace=True)
+        (LeakyReLU(negative_slope=0.2), LeakyReLU(negative_slope=0.2, inplace=True), Tanh())
+    """
+    return _Constructor("Activation", (nn.Module,), {"activation": activation})
+
+
+# A module may keep the class in an attribute, and is pickled with it.
+copyreg.pickle(_Constructor, lambda cls: (constructor_of, (cls.activation,)))
+
+
+def working_forms(
+    candidates: Iterable[Forms], forward: Callable[[dict[str, Any]], object]
+) -> tuple[Forms | None, str]:
+    """Return the first forms in which a module calls its activations.
+
+    Args:
+        candidates: The forms to try, in this order.
+        forward: Makes the module with the activations that it is given, by the names of the arguments, and
+            passes samples through it. Arguments in the form "given" are not among them.
+
+    Returns:
+        The forms, and an empty string; None, and what is wrong with the first candidate.
+    """
+    reason = ""
+    for forms in candidates:
+        probes = {name: _probe() for name, form in forms.items() if form != "given"}
+        try:
+            with warnings.catch_warnings(), drawing(0, 0, WEIGHTS, "cpu"), numpy_seeded(0), torch.no_grad():
+                warnings.simplefilter("ignore")
+                forward({name: in_form(probe, forms[name]) for name, probe in probes.items()})
+            problem = "" if all(p.called for p in probes.values()) else "it is not called in the forward pass"
+        except Exception as error:  # raised by the user's module
+            problem = short(error)
+        if not problem:
+            return forms, ""
+        reason = reason or f"its argument {', '.join(map(repr, forms))} takes no activation: {problem}"
+    return None, reason
+
+
+def _probe() -> Any:
+    class Probe(nn.Module):
+        called = False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            Probe.called = True
+            return torch.relu(x)
+
+    return Probe
 
 
 class ActivationArguments:
     """Finds the form in which the modules of a search take their activations.
 
-    A module may take an activation as a module, as a class, as a function or by a name of its own. What the
-    user gave is passed as it is wherever the module works with it, as :class:`GridSearchCV` does. Otherwise
-    it is passed in the first of ``_FORMS`` in which the module works with a ReLU.
+    A value that works as the user gave it is passed unchanged, as :class:`GridSearchCV` does. Otherwise the
+    first form is used in which the module works.
 
     Args:
-        candidates: The parameters of every candidate. A parameter without a telling name or default takes
-            activations if all its values are activations.
+        candidates: The parameters of every candidate. A parameter without a telling name may take activations
+            if its default or one of these values is known to be an activation.
     """
 
     def __init__(self, candidates: Iterable[Mapping[str, Any]]) -> None:
@@ -55,114 +162,68 @@ class ActivationArguments:
             X: What it is fitted to; the first samples are tried.
             fit_params: What ``fit`` is given besides.
         """
-        options, factory = net.get_params_for("module"), _factory(net.module)
-        given = {name: value for name, value in options.items() if self._is_activation(factory, name, value)}
+        factory = type(net.module) if isinstance(net.module, nn.Module) else net.module
+        defaults = {name: parameter.default for name, parameter in arguments_of(factory).items()}
+        given = {
+            name: value
+            for name, value in net.get_params_for("module").items()
+            if (isinstance(value, str) or callable(value))
+            and isinstance(value, Hashable)
+            and (
+                ACTIVATION_NAME.fullmatch(name)
+                or any(map(_is_known, (value, defaults.get(name), *self.values.get(f"module__{name}", ()))))
+            )
+        }
         if not given or not isinstance(factory, Hashable):
             return
         # A module stands for its copies: in which form it is taken does not depend on its weights.
-        key = (factory, *((n, isinstance(v, nn.Module), _factory(v)) for n, v in given.items()))
+        key = (factory, *((n, type(v), None if isinstance(v, nn.Module) else v) for n, v in given.items()))
         if key not in self.makers:
-            forms = _working_forms(net, given, X, fit_params)
-            if forms is None:  # for another reason, maybe, which another candidate need not have
+            each = [("given", *likely_forms(name, defaults.get(name))) for name in given]
+            candidates = (dict(zip(given, forms, strict=True)) for forms in itertools.product(*each))
+            found, _ = working_forms(candidates, functools.partial(_forward, net, X, fit_params))
+            if found is None:  # for another reason, maybe, which another candidate need not have
                 return
-            adapted = functools.partial(make_module, factory, forms)
-            self.makers[key] = adapted if forms else None
+            changed = set(found.values()) != {"given"}
+            self.makers[key] = functools.partial(make_module, factory, found) if changed else None
         if (maker := self.makers[key]) is not None:
             net.set_params(module=maker)
 
-    def _is_activation(self, factory: Any, name: str, value: Any) -> bool:
-        if not _may_be_activation(value):
-            return False
-        if _NAME.search(name) or _is_known(_default(factory, name)):
-            return True
-        values = self.values.get(f"module__{name}", [value])
-        return any(map(_is_known, values)) and all(map(_may_be_activation, values))
 
-
-def make_module(module: Any, forms: Mapping[str, str], /, **options: Any) -> nn.Module:
+def make_module(module: Any, forms: Forms, /, **options: Any) -> nn.Module:
     """Make a user's module, with activations in the form that it takes.
 
     Args:
         module: What makes the module.
-        forms: The form of each activation, by the name of the argument.
+        forms: The form of each activation.
         **options: The arguments, as the user gave them.
-
-    Returns:
-        The module.
     """
-    activations = {name: _in_form(options[name], form) for name, form in forms.items() if name in options}
-    return module(**{**options, **activations})  # type: ignore[no-any-return]
+    made = {name: in_form(value, forms.get(name, "given")) for name, value in options.items()}
+    return module(**made)  # type: ignore[no-any-return]
 
 
-def _in_form(value: Any, form: str) -> Any:
-    maker = functools.partial(_as_module, value)
-    return maker if form == "maker" else maker()
-
-
-def _as_module(value: Any) -> nn.Module:
-    made = fresh(value)
-    return made if isinstance(made, nn.Module) else Function(made)
-
-
-def _working_forms(
-    net: skorch.NeuralNet, given: Mapping[str, Any], X: Any, fit_params: Mapping[str, Any]
-) -> dict[str, str] | None:
-    """Return the first forms in which the net's module works, without "given"; None if it never does."""
-    for combination in itertools.product(_FORMS, repeat=len(given)):
-        forms = {name: form for name, form in zip(given, combination, strict=True) if form != "given"}
-        tried = {name: _in_form("relu", form) for name, form in forms.items()}
-        if _works(net, tried, X, fit_params):
-            return forms
-    return None
-
-
-def _works(net: skorch.NeuralNet, tried: Mapping[str, Any], X: Any, fit_params: Mapping[str, Any]) -> bool:
-    """Whether the net's module returns tensors for the first samples."""
+def _forward(
+    net: skorch.NeuralNet, X: Any, fit_params: Mapping[str, Any], activations: Mapping[str, Any]
+) -> None:
+    """Pass the first samples through the net's module with other activations."""
     trial = clone(net).set_params(
         device="cpu",
         compile=False,
-        batch_size=_PROBE,
-        iterator_valid__batch_size=_PROBE,
-        **{f"module__{name}": value for name, value in tried.items()},
+        batch_size=PROBE_SAMPLES,
+        iterator_valid__batch_size=PROBE_SAMPLES,
+        **{f"module__{name}": value for name, value in activations.items()},
     )
-    try:
-        with warnings.catch_warnings(), drawing(0, 0, WEIGHTS, "cpu"), numpy_seeded(0), torch.no_grad():
-            warnings.simplefilter("ignore")
-            trial._initialize_module()  # the criterion and the optimizer may be wrong for another reason
-            trial.module_.eval()
-            batch = next(iter(trial.get_iterator(trial.get_dataset(X))))
-            output = trial.infer(unpack_data(batch)[0], **fit_params)
-    except Exception:  # anybody's module; skorch raises it again when the net is fitted
-        return False
-    return isinstance(output[0] if isinstance(output, tuple) else output, torch.Tensor)
-
-
-def _factory(module: Any) -> Any:
-    """Return the class of a module, and what makes modules as it is."""
-    return type(module) if isinstance(module, nn.Module) else module
-
-
-def _default(factory: Any, name: str) -> Any:
-    try:
-        return inspect.signature(factory).parameters[name].default
-    except (KeyError, TypeError, ValueError):  # takes **options, or is written in C
-        return None
+    trial._initialize_module()  # the criterion and the optimizer may be wrong for another reason
+    trial.module_.eval()
+    batch = next(iter(trial.get_iterator(trial.get_dataset(X))))
+    output = trial.infer(unpack_data(batch)[0], **fit_params)
+    if not isinstance(output[0] if isinstance(output, tuple) else output, torch.Tensor):
+        raise TypeError("its forward returns no tensor")  # but a module, if it called a class
 
 
 def _is_known(value: Any) -> bool:
-    """Whether a value certainly is an activation: of the catalogue, of torch.nn or a formula."""
+    """Whether a value is an activation of the catalogue or of torch, a formula, or ``"file.py:Name"``."""
     if isinstance(value, str):
-        return is_formula(value) or _name(value) in catalogue
+        return ":" in value or value.partition("(")[0].strip() in catalogue
     kind = kind_of(value)
     return kind is not None and kind.activation is not None
-
-
-def _may_be_activation(value: Any) -> bool:
-    return isinstance(value, str) or (callable(value) and isinstance(value, Hashable))
-
-
-def _name(spec: str) -> str:
-    try:
-        return parse(spec)[0]
-    except UsageError:
-        return ""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 Floats = npt.NDArray[np.float64]
 Scorer = Callable[[Any, Any, Any], float]
 
 LEVEL = 0.05  # the probability that a predictor that ignores the features passes the test
 _DRAWS = 99  # random predictors; the observed score is the hundredth value of the rank test
-_CLASSES = 20  # the commonest classes, each of which has a constant predictor
-_QUANTILES = np.linspace(0, 1, 21)
 _CLOSE = 1e-6  # relative; scores of float32 outputs and of float64 constants differ by less
 
 
@@ -36,47 +34,31 @@ class ChanceScores:
     perfect: float
 
 
-def chance_scores(scorer: Scorer, X: Any, y: Any, labels: Any, seed: int) -> ChanceScores | None:
+def chance_scores(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) -> ChanceScores | None:
     """Score predictors that ignore the features.
 
     Constant predictors have the test samples' own class frequencies, mean or quantiles: they are the best
     constants in hindsight, which makes the chance level strict. Random predictors draw labels with the
-    frequencies of the test samples; their probabilities scatter around these frequencies by a random amount,
-    since probabilities of 0 and 1 alone would have fewer distinct ranks than those of a model.
+    frequencies of the test samples; their probabilities scatter around these frequencies.
 
     Args:
         scorer: A scorer ``(estimator, X, y)``.
         X: Features (n, ...) of the test samples.
         y: Targets (n, ...) of the test samples.
-        labels: All classes (k,), the commonest first; None for a regression.
+        regression: Whether the targets are numbers instead of labels.
         seed: Seed of the random predictors.
 
     Returns:
         The scores; None if the scorer cannot score these predictors.
     """
-    regression = labels is None
-    kind: Any = DummyRegressor if regression else DummyClassifier
-    known: Any = _KnownValues if regression else _KnownClasses
-    truth = (y,) if regression else (y, np.asarray(y[:, None] == np.unique(y), np.float64))
-    guess = _guessed_values if regression else _guessed_classes
-    strategies: list[dict[str, Any]] = [{"strategy": "mean" if regression else "prior"}]
-    if regression:
-        strategies += [{"strategy": "quantile", "quantile": q} for q in _QUANTILES]
-    else:
-        strategies += [{"strategy": "constant", "constant": label} for label in labels[:_CLASSES]]
-    rng = np.random.default_rng(seed)
-
-    def score(predictor: Any) -> float:
-        return float(scorer(predictor.fit(X, y), X, y))
-
+    predictors = (_regressors if regression else _classifiers)(y, np.random.default_rng(seed))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as that of a precision without a positive prediction
-            constants = [score(kind(**strategy)) for strategy in strategies]
-            guesses = [score(known(guess(y, rng))) for _ in range(_DRAWS)]
-            return ChanceScores(np.array(constants), np.array(guesses), score(known(truth)))
+            scores = [np.array([float(scorer(each, X, y)) for each in group]) for group in predictors]
     except Exception:  # anybody's scorer, which may need more than a predictor: no statement is made
         return None
+    return ChanceScores(scores[0], scores[1], float(scores[2][0]))
 
 
 def is_chance(score: float, folds: Sequence[ChanceScores]) -> bool:
@@ -103,45 +85,59 @@ def _reaches(scores: Floats, other: float) -> npt.NDArray[np.bool_]:
     return (scores >= other) | np.isclose(scores, other, rtol=_CLOSE, atol=_CLOSE**2)
 
 
-class _KnownValues(DummyRegressor):  # type: ignore[misc]
-    """A regressor with given predictions."""
+class _Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A regressor with given predictions (n, ...)."""
 
-    def __init__(self, predictions: Sequence[Any]) -> None:
-        super().__init__()
-        self.predictions = predictions
-
-    def predict(self, X: Any) -> Any:
-        return self.predictions[0]
-
-
-class _KnownClasses(DummyClassifier):  # type: ignore[misc]
-    """A classifier with given labels and probabilities."""
-
-    def __init__(self, predictions: Sequence[Any]) -> None:
-        super().__init__()
-        self.predictions = predictions
+    def __init__(self, values: Any) -> None:
+        self.values = values
 
     def predict(self, X: Any) -> Any:
-        return self.predictions[0]
-
-    def predict_proba(self, X: Any) -> Any:
-        return self.predictions[1]
+        return self.values
 
 
-def _guessed_classes(y: Any, rng: np.random.Generator) -> tuple[Any, Floats]:
-    """Return random labels (n,), and probabilities (n, k) that scatter around the class frequencies."""
-    counts = np.unique(y, return_counts=True)[1]
-    noise = rng.dirichlet(np.ones(len(counts)), len(y))
-    share = _strength(rng)
-    return rng.choice(y, len(y)), (1 - share) * counts / len(y) + share * noise
+class _Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier with given labels (n,) and probabilities (n, k) of its classes (k,)."""
+
+    def __init__(self, classes: Any, labels: Any, probabilities: Floats) -> None:
+        self.classes_, self.labels, self.probabilities = classes, labels, probabilities
+
+    def predict(self, X: Any) -> Any:
+        return self.labels
+
+    def predict_proba(self, X: Any) -> Floats:
+        return self.probabilities
 
 
-def _guessed_values(y: Any, rng: np.random.Generator) -> tuple[Any]:
-    """Return random numbers of the shape of ``y`` that scatter around its mean."""
-    mean = y.mean(dtype=np.float64)
-    return (mean + _strength(rng) * (rng.permutation(y) - mean),)
+Predictors = tuple[Iterator[Any], Iterator[Any], list[Any]]  # constant ones, random ones, the perfect one
+
+
+def _regressors(y: Any, rng: np.random.Generator) -> Predictors:
+    mean = y.mean(axis=0, dtype=np.float64)
+    values = [mean, *np.quantile(y, np.linspace(0, 1, 21), axis=0)]
+    constants = (_Regressor(np.full(y.shape, value)) for value in values)
+    guesses = (_Regressor(mean + _strength(rng) * (rng.permutation(y) - mean)) for _ in range(_DRAWS))
+    return constants, guesses, [_Regressor(y)]
+
+
+def _classifiers(y: Any, rng: np.random.Generator) -> Predictors:
+    classes, counts = np.unique(y, return_counts=True)
+    n, frequencies = len(y), counts / len(y)
+
+    def guess() -> _Classifier:
+        share, noise = _strength(rng), rng.dirichlet(np.ones(len(classes)), n)
+        return _Classifier(classes, rng.choice(y, n), (1 - share) * frequencies + share * noise)
+
+    constants = (
+        _Classifier(classes, np.full(n, classes[probabilities.argmax()]), np.tile(probabilities, (n, 1)))
+        for probabilities in (frequencies, *np.eye(len(classes)))
+    )
+    perfect = _Classifier(classes, y, np.asarray(y[:, None] == classes, np.float64))
+    return constants, (guess() for _ in range(_DRAWS)), [perfect]
 
 
 def _strength(rng: np.random.Generator) -> float:
-    """Return how far random predictions are from a constant, from 0 to 1."""
+    """Return how far random predictions are from a constant, from 0.001 to 1.
+
+    A nearly constant model beats the best constant by luck. Only nearly constant guesses do so as often.
+    """
     return float(10 ** rng.uniform(-3, 0))

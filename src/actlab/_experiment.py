@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from torch import nn
 
 from actlab._errors import UsageError, did_you_mean
 from actlab._memory import kept_for_backward
-from actlab._modules import ModuleLike, Replaced, Way, own_net, own_skorch_net
+from actlab._modules import ModuleLike, Replaced, own_net
 from actlab.data import Dataset
 from actlab.fleet.inside import epochs_to_look
 from actlab.fleet.run import SPLIT, Rows, Run, stream
@@ -104,11 +105,11 @@ class Experiment:
         self.inside = inside
         self.dataset, self.settings, self.folds, self.shuffled = dataset, settings, folds, shuffled
         if isinstance(module, skorch.NeuralNet):
-            self.net = own_skorch_net(module, dataset, replace)
+            self.net = own_net(module, None, dataset, replace)
         else:
             self.net = make_net(dataset, "relu", settings)
             if module is not None:
-                own_net(self.net, module, dataset, replace)
+                self.net = own_net(self.net, module, dataset, replace)
             elif replace is not None:
                 raise UsageError(f"replace is {replace!r}, but there is no module to replace anything in")
         self.candidates = [dict(sorted(one.items())) for one in ParameterGrid(_grid(tune, self.net))]
@@ -196,10 +197,8 @@ class Experiment:
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
     """Return the values that are tried, without any that is there twice."""
     known = net.get_params()
-    taking = {
-        "activation",
-        *(way.parameter for way in getattr(net.module, "args", ()) if isinstance(way, Way)),
-    }
+    forms = net.module.args[1] if isinstance(net.module, functools.partial) else ()
+    taking = {"activation", *forms}
     for name, values in (tune or {}).items():
         if name.removeprefix("module__").partition("__")[0] in taking:
             raise UsageError(f"tune has {name!r}, but activations are what is compared: name them instead")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import skorch
@@ -14,9 +12,17 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
+from actlab._activation_arguments import (
+    ACTIVATION_NAME,
+    PROBE_SAMPLES,
+    Forms,
+    in_form,
+    likely_forms,
+    working_forms,
+)
 from actlab._errors import UsageError, short
 from actlab._lazy import copied, initialized
-from actlab._spec import build, is_imported, named, parse, takes
+from actlab._spec import arguments_of, is_imported, named, parse
 from actlab.data import Dataset
 from actlab.fleet.run import WEIGHTS, drawing
 from actlab.nets import ActivationLike, fresh
@@ -25,215 +31,111 @@ from actlab.swapping import activations_in, swap
 ModuleLike = str | nn.Module | type[nn.Module] | Callable[..., nn.Module]
 Replaced = str | type[nn.Module]
 
-# Names of arguments such as activation, act_layer, hidden_act, norm_act, activation_fn and nonlinearity.
-_ACTIVATION = re.compile(
-    r"((hidden|inner|norm|conv|default)_)?(act|activation|nonlin|nonlinearity|non_linearity)"
-    r"(_(layer|cls|class|type|factory|fn|fun|func|function|module|name))?"
-)
+# An argument without a prefix, or with one of these, is for the activation of the hidden layers.
+_PREFIXES = (None, "hidden", "inner", "norm", "conv", "default")
 
 
-@dataclass(frozen=True)
-class Way:
-    """How an activation gets into a module.
-
-    Attributes:
-        exact: Whether the module gets all arguments, instead of those that it takes.
-        replace: What is replaced by it; None when the module takes it as an argument.
-        parameter: The argument that takes it.
-        constructor: Whether the argument is a class that the module calls, instead of an ``nn.Module``.
-    """
-
-    exact: bool
-    replace: Replaced | None = None
-    parameter: str = ""
-    constructor: bool = False
-
-
-def own_net(net: skorch.NeuralNet, module: ModuleLike, dataset: Dataset, replace: Replaced | None) -> None:
-    """Give a net a person's module, which then takes an activation as ``module__activation``.
+def own_net(
+    net: skorch.NeuralNet, module: ModuleLike | None, dataset: Dataset, replace: Replaced | None
+) -> skorch.NeuralNet:
+    """Return a copy of a net that takes an activation as ``module__activation``.
 
     Args:
-        net: The net; the sizes among its ``module__`` parameters are for modules that take them.
-        module: The module, its class, what makes it, or ``"package.module:Name"``.
-        dataset: Gives the shape of images, for modules that take it.
+        net: The net; whatever it has learnt stays with it.
+        module: What is in the copy: a module, its class, what makes it, or ``"package.module:Name"``. It gets
+            the net's arguments that it takes. None for the net's own module, which gets all of them.
+        dataset: Gives two samples, and the shape of images for modules that take it.
         replace: Which of its activations; None for the only kind there is.
 
     Raises:
         UsageError: There is no such module, it cannot be made, or has no one kind of activation.
     """
-    options = {**net.get_params_for("module"), "image_shape": dataset.shape or None}
-    del options["activation"]
-    if replace is not None and "activation" in _free(module):
-        raise UsageError(
-            f"replace is {replace!r}, but {module_name(module)} takes its activation as an argument"
-        )
-    module = _template(module, dataset)
-    way = _way(module, options, dataset, replace, exact=False)
-    net.set_params(module=functools.partial(filled, module, way, image_shape=options["image_shape"]))
-
-
-def own_skorch_net(net: skorch.NeuralNet, dataset: Dataset, replace: Replaced | None) -> skorch.NeuralNet:
-    """Return a copy of a skorch net that takes an activation as ``module__activation``.
-
-    Args:
-        net: The net; whatever it has learnt stays with it.
-        dataset: As in :func:`own_net`.
-        replace: As in :func:`own_net`.
-
-    Raises:
-        UsageError: As in :func:`own_net`.
-    """
-    module, options = net.module, net.get_params_for("module")
-    if isinstance(module, nn.Module):  # skorch builds it anew if it has arguments
-        module = type(module) if options else _template(module, dataset)
-    values = {**net.get_params(deep=False), "module": None}
-    made = type(net)(**{name: clone(value, safe=False) for name, value in values.items()})
+    options = net.get_params_for("module")
+    made: Any = net.module if module is None else module
+    if module is not None:
+        if replace is not None and "activation" in _free(module):
+            name = module_name(module)
+            raise UsageError(f"replace is {replace!r}, but {name} takes its activation as an argument")
+        maker, _, keywords = _maker(module)
+        taken = arguments_of(maker).keys() - keywords.keys() - {"activation"}
+        options["image_shape"] = dataset.shape or None
+        options = {name: value for name, value in options.items() if name in taken}
+    if isinstance(made, nn.Module) and options:
+        made = type(made)  # skorch builds it anew
+    elif isinstance(made, nn.Module):
+        with drawing(0, 0, WEIGHTS, "cpu"):  # not every lazy module can be copied
+            made = initialized(copied(made), dataset.X)
     if "activation" in options:  # from here on that is the one that is compared
-        module = functools.partial(module, activation=options.pop("activation"))
-    way = _way(module, options, dataset, replace, exact=True)
-    return made.set_params(module=functools.partial(filled, module, way))
+        made = functools.partial(made, activation=options.pop("activation"))
+    forms, kind = _way(made, options, torch.from_numpy(dataset.X[:PROBE_SAMPLES]), replace)
+    values = {n: v for n, v in net.get_params(deep=False).items() if n.partition("__")[0] != "module"}
+    values |= {f"module__{name}": value for name, value in options.items()}
+    copy = {name: clone(value, safe=False) for name, value in values.items()}
+    return type(net)(module=functools.partial(filled, made, forms, kind), **copy)
 
 
-def filled(module: ModuleLike, way: Way, /, *, activation: ActivationLike, **options: Any) -> nn.Module:
+def filled(
+    module: ModuleLike, forms: Forms, kind: Replaced, /, *, activation: ActivationLike, **options: Any
+) -> nn.Module:
     """Make a person's module with an activation put in.
-
-    The activation draws its initial weights, if it has any, from numbers of its own: the other weights are
-    the same for every activation.
 
     Args:
         module: As in :func:`own_net`. A module that is given is copied and starts anew where its parts have
             ``reset_parameters``, for every seed begins with weights of its own.
-        way: How the activation gets into the module.
-        activation: What to put in.
+        forms: The argument that takes the activation, with its form; empty if none does.
+        kind: What is replaced by it, if no argument takes it.
+        activation: What to put in. Its initial weights come from random numbers of its own: the other weights
+            are the same for every activation.
         **options: Arguments of the module.
-
-    Returns:
-        The module.
     """
-    if way.replace is not None:
-        made = _made(module, options, way.exact)
-        with torch.random.fork_rng(devices=[]):
-            return swap(made, {way.replace: activation}, inplace=True)
+    made = _made(module, {**options, **{name: in_form(activation, form) for name, form in forms.items()}})
+    if forms:
+        return made
     with torch.random.fork_rng(devices=[]):
-        given = constructor_of(activation) if way.constructor else fresh(activation)
-    return _made(module, {**options, way.parameter: given}, way.exact)
-
-
-class _Constructor(type):
-    """A class that makes a fresh copy of one activation when it is called."""
-
-    activation: ActivationLike
-
-    def __call__(cls, *, inplace: bool = False) -> Any:
-        like = cls.activation
-        with torch.random.fork_rng(devices=[]):
-            return fresh(build(like, inplace=True) if inplace and isinstance(like, str) else like)
-
-
-def constructor_of(activation: ActivationLike) -> Any:
-    """Return a class for modules that call their activation's constructor, as in ``act_layer()``.
-
-    Each call returns a module of its own, with initial weights. ``inplace=True`` is passed to a constructor
-    that takes it and ignored by others, since it does not change the result; there are no other arguments.
-
-    Args:
-        activation: As for :func:`actlab.nets.fresh`.
-
-    Examples:
-        >>> layer = constructor_of("leaky_relu(negative_slope=0.2)")
-        >>> layer(), layer(inplace=True), constructor_of("tanh")(inplace=True)
-        (LeakyReLU(negative_slope=0.2), LeakyReLU(negative_slope=0.2, inplace=True), Tanh())
-    """
-    return _Constructor("Activation", (nn.Module,), {"activation": activation})
-
-
-def _template(module: Any, dataset: Dataset) -> Any:
-    """Return a copy of an instance, without lazy layers; anything else as it is."""
-    if not isinstance(module, nn.Module):
-        return module
-    with drawing(0, 0, WEIGHTS, "cpu"):
-        return initialized(copied(module), dataset.X)
+        return swap(made, {kind: activation}, inplace=True)
 
 
 def _way(
-    module: ModuleLike, options: Mapping[str, Any], dataset: Dataset, replace: Replaced | None, *, exact: bool
-) -> Way:
-    """Return the first way that works for an activation to get into a module."""
+    module: ModuleLike, options: Mapping[str, Any], x: torch.Tensor, replace: Replaced | None
+) -> tuple[Forms, Replaced]:
+    """Return the first way that works for an activation to get into a module, as :func:`filled` takes it."""
     reason = ""
     if replace is None:
         free = _free(module)
-        ways = [Way(exact, None, name, c) for name, parameter in free.items() for c in _forms(parameter)]
-        for way in ways:
-            if not (problem := _problem(functools.partial(filled, module, way, **options), dataset)):
-                return way
-            reason = reason or f"; its argument {way.parameter!r} takes no activation: {problem}"
-        for way in ways:
-            if free[way.parameter].default is inspect.Parameter.empty:
-                return way  # it cannot be made without
+        each = [{name: form} for name, default in free.items() for form in likely_forms(name, default)]
+        forms, reason = working_forms(each, lambda taken: _made(module, {**options, **taken}).eval()(x))
+        required = (one for one in each if all(free[name] is inspect.Parameter.empty for name in one))
+        if forms := forms or next(required, None):
+            return forms, ""
     try:
-        return Way(exact, _kind(_made(module, options, exact), replace, module_name(module)))
+        return {}, _kind(_made(module, options), replace, module_name(module))
     except UsageError as error:
-        raise UsageError(f"{error}{reason}") from error
+        raise UsageError(f"{error}; {reason}" if reason else str(error)) from error
 
 
-def _free(module: Any) -> dict[str, inspect.Parameter]:
-    """Return the parameters that may take an activation, ``activation`` first, and have no argument yet."""
+def _free(module: Any) -> dict[str, Any]:
+    """Return the arguments that may take an activation, ``activation`` first, with their defaults."""
     maker, arguments, keywords = _maker(module)
     if isinstance(maker, nn.Module):
         return {}
-    try:
-        signature = inspect.signature(maker)
-        bound = signature.bind_partial(*arguments, **keywords).arguments
-    except (TypeError, ValueError):  # it has no signature, or does not take what is given
-        return {}
     found = {
-        name: parameter
-        for name, parameter in signature.parameters.items()
-        if name not in bound
-        and _ACTIVATION.fullmatch(name)
+        name: parameter.default
+        for name, parameter in arguments_of(functools.partial(maker, *arguments, **keywords)).items()
+        if name not in keywords
+        and (match := ACTIVATION_NAME.fullmatch(name))
+        and match["prefix"] in _PREFIXES
+        and not match["number"]
         and not isinstance(parameter.default, int | float)
     }
     return dict(sorted(found.items(), key=lambda item: item[0] != "activation"))
 
 
-def _forms(parameter: inspect.Parameter) -> tuple[bool, bool]:
-    """Return whether a parameter is for a constructor, the likelier answer first."""
-    default = parameter.default
-    made = default.func if isinstance(default, functools.partial) else default
-    named = parameter.name.endswith(("layer", "cls", "class", "type", "factory"))
-    if (isinstance(made, type) and made is not inspect.Parameter.empty) or named:
-        return True, False
-    return False, True
-
-
-def _problem(make: Callable[..., nn.Module], dataset: Dataset) -> str:
-    """Say why a module does not use an activation that it is given; empty when it does."""
-    used = []
-
-    class Probe(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            used.append(x.shape)
-            return torch.relu(x)
-
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            make(activation=Probe).eval()(torch.from_numpy(dataset.X[:2]))
-    except Exception as error:  # anybody's module
-        return short(error)
-    return "" if used else "it is not called in the forward pass"
-
-
-def _made(module: ModuleLike, options: Mapping[str, Any], exact: bool) -> nn.Module:
+def _made(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
     maker, arguments, keywords = _maker(module)
     if isinstance(maker, nn.Module):
-        made = copied(maker)
-        for part in made.modules():
-            if callable(reset := getattr(part, "reset_parameters", None)):
-                reset()
-        return made
-    taken = {n: value for n, value in options.items() if n not in keywords and (exact or takes(maker, n))}
+        return fresh(maker)  # type: ignore[return-value]
     try:
-        made = maker(*arguments, **{**taken, **keywords})
+        made = maker(*arguments, **{**options, **keywords})
     except UsageError:
         raise
     except Exception as error:  # anybody's code

@@ -129,12 +129,8 @@ class Scoring:
     def _chance_scores(self, training: Training) -> ChanceScores | None:
         place = training.split, training.fold
         if place not in self._chance:
-            labels = None
-            if not self.regression:
-                found, counts = np.unique(self.y, return_counts=True)
-                labels = found[np.argsort(-counts, kind="stable")]
             X, y = self.X[training.test], self.y[training.test]
-            self._chance[place] = chance_scores(self.scorer, X, y, labels, training.fold)
+            self._chance[place] = chance_scores(self.scorer, X, y, self.regression, training.fold)
         return self._chance[place]
 
     def step(self, rows: int) -> float:

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -56,16 +56,16 @@ def build(spec: str, **options: Any) -> torch.nn.Module:
     """
     name, args, kwargs = parse(spec)
     factory = _imported(name) if is_imported(name) else entry(name).module_class
-    taken = {option: value for option, value in options.items() if takes(factory, option)}
+    taken = {option: value for option, value in options.items() if option in arguments_of(factory)}
     return _made(spec, factory, args, {**taken, **kwargs})
 
 
-def takes(factory: Any, name: str) -> bool:
-    """Whether a callable has a parameter of that name."""
+def arguments_of(factory: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a callable, by name; none if it has no signature."""
     try:
-        return name in inspect.signature(factory).parameters
+        return inspect.signature(factory).parameters
     except (TypeError, ValueError):  # what is written in C may have none
-        return False
+        return {}
 
 
 def _made(spec: str, factory: Any, args: list[Any], kwargs: dict[str, Any]) -> torch.nn.Module:

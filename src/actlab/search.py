@@ -36,8 +36,8 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
     Args:
         estimator: As for GridSearchCV.
         param_grid: As for GridSearchCV. An activation may be a spec, a class, a function or a module. The
-            net's module gets it as given if it works with that, otherwise as a module, or as a function that
-            makes modules.
+            net's module gets it as given if it works with that, otherwise as a module, or as a class for
+            modules that call its constructor, as in ``act_layer(inplace=True)``.
         scoring: As for GridSearchCV.
         n_jobs: Processes that train, a thread each. None: as many as PyTorch would use threads, if the
             work is worth starting them.
