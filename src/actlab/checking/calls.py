@@ -43,7 +43,7 @@ def _inputs(
     nothing = contextlib.nullcontext()
     plain = subject.sample()
     yield "without gradients", nothing, plain, plain
-    # A slice of a larger tensor: a function may write beside it.
+    # A slice of a larger tensor: a function may write outside of it.
     wide = torch.cat([subject.sample(2, seed=4), plain, subject.sample(2, seed=5)])
     yield "around a slice", nothing, wide[2:-2], wide
     leaf = subject.sample().requires_grad_()

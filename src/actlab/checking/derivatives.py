@@ -200,7 +200,7 @@ def kinks(subject: Subject) -> str:
 
 
 def _is_cut(subject: Subject, place: float) -> bool:
-    """Return whether the input is cut there: a number a person wrote, with a constant on one side of it."""
+    """Return whether the input is cut there: at a round number, with a constant on one side of it."""
     if round(place, 6) != place:  # of tanh(x) > 0.5, the kink lies between two numbers of the format
         return False
     slopes = _slopes(subject, *(place + step for step in (-1e-3, -1e-9, 1e-9, 1e-3)))

@@ -1,4 +1,4 @@
-"""How two results are compared, and how they are printed beside each other."""
+"""Compare and print two results."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from actlab.checking.outcome import Failure, Outcome, Unsupported
 from actlab.checking.subject import Subject
 
 # What torch says when an autograd.Function was written without an optional method, or when an operation of
-# its own has no kernel or derivative, and what a person can do: it is missing, not wrong.
+# its own has no kernel or derivative, and what to do about it: it is missing, not wrong.
 _MISSING = {
     "not implemented for 'Half'": "",
     "not implemented for 'BFloat16'": "",
