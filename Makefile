@@ -43,6 +43,7 @@ docs: $(READY)  ## the site, in docs/_build/html
 	$(BIN)/python -m sphinx -b html -W --keep-going -j 1 docs docs/_build/html
 
 $(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): this takes some minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[hiplot,dask,mlflow,report,docs,dev]"
 	touch $@

@@ -67,7 +67,7 @@ def _problem(given: Any) -> str:
         return _definition_problem(given)
     if isinstance(given, torch.nn.Module):
         return f"a {type(given).__name__} module; name it: {_named(type(given))}"
-    if isinstance(given, type) and issubclass(given, torch.nn.Module):
+    if isinstance(given, type) and issubclass(given, torch.nn.Module | torch.autograd.Function):
         return f"the class {given.__name__}; name it: {_named(given)}"
     if isinstance(given, FunctionType) and given.__name__ != "<lambda>":
         return f"the function {given.__name__}; name it: {_named(given)}"

@@ -248,7 +248,7 @@ class Plain(torch.nn.Module):
     """A function from tensor to tensor as a module.
 
     Args:
-        function: The function.
+        function: The function, or an ``autograd.Function``, which is applied.
         **options: What it is given besides its input.
     """
 
@@ -258,11 +258,20 @@ class Plain(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the function."""
+        if isinstance(self.function, type):
+            return self.function.apply(x, **self.options)  # type: ignore[attr-defined, no-any-return]
         return self.function(x, **self.options)
+
+
+def is_autograd_function(found: Any) -> bool:
+    """Return whether a value is a subclass of ``autograd.Function``."""
+    return isinstance(found, type) and issubclass(found, torch.autograd.Function)
 
 
 def _is_plain(found: Any) -> bool:
     """Whether it is a function of a tensor; what makes a module needs no argument."""
+    if is_autograd_function(found):
+        return True
     if not isinstance(found, FunctionType):
         return False
     first = next(iter(inspect.signature(found).parameters.values()), None)

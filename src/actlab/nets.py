@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from actlab._errors import UsageError
 from actlab._lazy import copied
-from actlab._spec import get
+from actlab._spec import Plain, get, is_autograd_function
 
 ActivationLike = str | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
 
@@ -149,11 +149,14 @@ def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
     """Return an activation that shares no parameter with anything and has learnt nothing yet.
 
     Args:
-        activation: A spec, a module, its class, or a function, which is returned as it is.
+        activation: A spec, a module, its class, an ``autograd.Function``, or a function, which is returned
+            as it is.
 
     Returns:
         A module of its own, back in its initial state as far as its parts have ``reset_parameters``.
     """
+    if is_autograd_function(activation):
+        return Plain(activation)  # type: ignore[arg-type]
     if isinstance(activation, type):
         return fresh(activation())
     if not isinstance(activation, str | nn.Module):

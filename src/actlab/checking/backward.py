@@ -69,7 +69,8 @@ def _compare(subject: Subject, x: Tensor, y: Tensor, slope: Tensor, incoming: Te
         room = _SUM * torch.maximum(expected.abs().max(), incoming.abs().max()).expand_as(expected)
     wrong = expected.isfinite() & ~((got - expected).abs() <= room)
     if wrong.any():
-        at = tuple(wrong.nonzero()[0].tolist())
+        size = torch.where(wrong, (got - expected).abs().nan_to_num(torch.inf), -1.0)
+        at = tuple(int(i) for i in torch.unravel_index(size.argmax(), size.shape))
         one, two = told(float(got[at]), float(expected[at]))
         where = (
             f"{float(incoming[at]):.6g} at x = {float(x[at]):.6g} " if subject.kind == "element-wise" else ""

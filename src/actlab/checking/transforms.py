@@ -27,6 +27,7 @@ _MISSING = {
     "generate_vmap_rule": "no vmap rule: set generate_vmap_rule = True or define vmap",
     "vmap support": "no vmap rule: set generate_vmap_rule = True or define vmap",
     "does not have vmap": "no vmap rule: set generate_vmap_rule = True or define vmap",
+    "Unsupported custom jvp": "torch.compile takes no autograd.Function with a jvp of its own",
     "jvp function": "no forward mode: define jvp",
     "forward AD": "no forward mode: define jvp",
 }
