@@ -101,7 +101,7 @@ def verified(out: Path) -> dict[str, Any]:
 
 
 def known(err: str) -> int:
-    """Return how many nets were from the ledger, as a comparison says it: at its start, and again at its end."""
+    """Return how many nets were from the ledger, which a comparison prints at its start and its end."""
     found = re.findall(r"^actlab: (\d+) of \d+ nets are from the ledger$", err, re.MULTILINE)
     return int(found[-1]) if found else 0
 
