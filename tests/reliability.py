@@ -16,10 +16,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from benchmarks.reliability import outcome, recorded
 
 from actlab._files import LEDGER
@@ -27,7 +28,7 @@ from actlab._ledger_file import MIGRATIONS
 from actlab.cli import main
 from actlab.ledger import Ledger
 from tests.ledgers import remounted
-from tests.processes import started
+from tests.processes import started, waited
 
 SHM = Path("/dev/shm")
 THREE = ("relu", "tanh", "gelu")
@@ -100,9 +101,9 @@ def verified(out: Path) -> dict[str, Any]:
 
 
 def known(err: str) -> int:
-    """Return how many nets were from the ledger, as a comparison says it."""
-    found = re.search(r"^actlab: (\d+) of \d+ nets are from the ledger$", err, re.MULTILINE)
-    return int(found[1]) if found else 0
+    """Return how many nets were from the ledger, which a comparison prints at its start and its end."""
+    found = re.findall(r"^actlab: (\d+) of \d+ nets are from the ledger$", err, re.MULTILINE)
+    return int(found[-1]) if found else 0
 
 
 def progressed(out: Path, process: subprocess.Popen[str]) -> int:
@@ -204,14 +205,14 @@ def poisoned(folder: Path, lives: int, *more: str, before: int = 0, folds: int =
         runs = ledger.runs()
     spent = lives - len((folder / "lives").read_bytes())
     again = apart(*call, folder=folder)
-    alone = compared("relu", *options(folder / "alone", "--folds", str(folds), epochs=2))
-    rows = texts(folder / "p")["results"].splitlines()
+    compared("relu", *options(folder / "alone", "--folds", str(folds), epochs=2))
+    rows = [pd.read_csv(folder / of / "results.csv", dtype=str).head(folds) for of in ("p", "alone")]
     return {
         "status": [*statuses, status],
         "died": spent,
         "failures": sorted(runs["failure"]),
         "attempts": runs["attempts"].to_list(),
-        "relu as alone": rows[: 1 + folds] == alone["results"].splitlines(),
+        "relu as alone": rows[0].drop(columns="seconds").equals(rows[1].drop(columns="seconds")),
         "the second start": (again[0], known(again[2]), again[1] == out),
         "died at the second start": lives - spent - len((folder / "lives").read_bytes()),
         "told": [line for line in err.splitlines() if "nets trained" not in line],
@@ -219,7 +220,7 @@ def poisoned(folder: Path, lives: int, *more: str, before: int = 0, folds: int =
     }
 
 
-def full_disk(folder: Path, free: int, size: int = 3_000_000, epochs: int = 10) -> dict[str, Any]:
+def full_disk(folder: Path, free: int, size: int, epochs: int = 10) -> dict[str, Any]:
     """Compare on a disk with so much space; make room, and compare again.
 
     Args:
@@ -266,23 +267,21 @@ def foreign(folder: Path) -> dict[str, tuple[int, str, str, bool]]:
     return found
 
 
-def interrupted(folder: Path, after: float | None = None, epochs: int = 40, jobs: int = 2) -> dict[str, Any]:
-    """Press Ctrl-C, which all processes of a terminal hear; start the comparison again.
+def interrupted(
+    folder: Path, moment: Callable[[Path, int], object], epochs: int = 60, jobs: int = 2
+) -> dict[str, Any]:
+    """Press Ctrl-C, which all processes of a terminal receive; start the comparison again.
 
     Args:
         folder: Where.
-        after: How many seconds after the start; None for as soon as something is recorded.
+        moment: Whether to press it now, given the output folder and the number of the process.
         epochs: Of each run.
         jobs: Processes that train.
     """
     out = folder / "out"
     call = ["compare", *THREE, *options(out, "--jobs", str(jobs), epochs=epochs)]
     with start(*call, folder=folder) as process:
-        if after is None:
-            progressed(out, process)
-        else:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(after)
+        assert waited(lambda: process.poll() is not None or moment(out, process.pid))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         status, _, err = ended(process)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+from benchmarks.reliability import recorded
+
+from actlab._files import LEDGER
 from tests import reliability as trials
 from tests.commands import elsewhere
 from tests.ledgers import disk
+from tests.processes import descendants
 
 __all__ = ["elsewhere"]
 
@@ -60,10 +65,11 @@ def test_two_that_start_together_say_the_same_and_a_third_trains_nothing(tmp_pat
 def test_whenever_a_disk_is_full_what_is_finished_is_kept_and_the_rest_comes_later(tmp_path):
     out = tmp_path / "roomy"
     expected = trials.compared(*trials.THREE, *trials.options(out, "--quiet", "--jobs", "1", epochs=10))
+    size = 2 * sum(file.stat().st_size for file in out.iterdir())  # a file is written beside the old one
     kept = []
     for free in (0, 120_000, 220_000, 320_000, 440_000, 560_000):
-        with disk(tmp_path / str(free), 3_000_000) as small:
-            found = trials.full_disk(small, free)
+        with disk(tmp_path / str(free), size) as small:
+            found = trials.full_disk(small, free, size)
         assert (found["status"], found["out"], found["err"].count("\n")) == (2, "", 1)
         assert "disk is full" in found["err"] or "No space left" in found["err"]
         assert found["problems"] == []
@@ -75,17 +81,37 @@ def test_whenever_a_disk_is_full_what_is_finished_is_kept_and_the_rest_comes_lat
 
 
 @pytest.mark.slow
-def test_whenever_ctrl_c_comes_it_is_one_line_and_nothing_is_trained_twice(tmp_path):
-    for number in range(6):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        found = trials.interrupted(folder, None if number == 0 else 0.5 + 1.2 * number, epochs=60)
-        assert (found["status"], found["again"]) in ((130, 0), (0, 0))
-        assert found["known"] == found["kept"]
-        if found["status"] == 130:
-            (said,) = found["said"]
-            assert said.startswith("actlab: interrupted")
-        assert number or "of 9 nets were trained; started again, it goes on" in said
+@pytest.mark.parametrize(
+    "moment",
+    [
+        lambda out, pid: out.exists(),
+        lambda out, pid: (out / LEDGER).exists(),
+        lambda out, pid: descendants(pid),
+        lambda out, pid: len(descendants(pid)) > 2,  # workers start beside two resource trackers
+        lambda out, pid: recorded(out) > 0,
+        lambda out, pid: recorded(out) > 6,
+    ],
+    ids=["folder", "ledger", "first child", "workers", "first run", "seventh run"],
+)
+def test_interrupted_comparison_prints_one_line_and_trains_nothing_twice(tmp_path, moment):
+    found = trials.interrupted(tmp_path, moment)
+    assert (found["status"], found["again"]) in ((130, 0), (0, 0))  # it may end first
+    assert found["known"] == found["kept"]
+    if found["status"] == 130:
+        (said,) = found["said"]
+        assert said.startswith("actlab: interrupted")
+
+
+@pytest.mark.slow
+def test_interrupted_comparison_counts_its_runs(tmp_path):
+    # Up to three are recorded at once, before the first is counted; 600 epochs so that it does not end first.
+    found = trials.interrupted(tmp_path, lambda out, _: recorded(out) > 3, epochs=600)
+    assert (found["status"], found["again"], found["known"]) == (130, 0, found["kept"])
+    (said,) = found["said"]
+    counted = re.fullmatch(
+        r"actlab: interrupted: (\d) of 9 nets were trained; started again, it goes on", said
+    )
+    assert 1 <= int(counted[1]) <= found["kept"]
 
 
 @pytest.mark.slow

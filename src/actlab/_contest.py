@@ -192,8 +192,7 @@ class Contest:
                 score = self.scoring.score(each, result)
             except Exception as error:  # anybody's scorer
                 result.failure = f"scoring failed: {short(error)}"
-        result = dataclasses.replace(result, weights={})  # of a thousand nets, gigabytes
-        self.done.append(Done(each, result, score, key))
+        self._add(each, result, score, key)
 
     def _alone(self, each: Training) -> None:
         """Let skorch train what no fleet can."""
@@ -208,7 +207,14 @@ class Contest:
         except Exception as error:  # anybody's callbacks, criterion, module or scorer
             result.failure = result.failure or f"scoring failed: {short(error)}"
         result.history = epochs_of(net)
-        self.done.append(Done(each, result, score))
+        self._add(each, result, score)
+
+    def _add(self, each: Training, result: Result, score: float, key: str = "") -> None:
+        """Keep a run that has ended, without its weights: those of a thousand runs take gigabytes."""
+        if not result.failure and not math.isfinite(score):
+            result.failure = f"the score is {score}"
+        result = dataclasses.replace(result, weights={})
+        self.done.append(Done(each, result, math.nan if result.failure else score, key))
 
     # -- what came out --------------------------------------------------------------------------------
 
@@ -226,6 +232,10 @@ class Contest:
             if math.isnan(one.score):
                 counts.setdefault(name, []).append(one.result.failure)
         return {name: failures(reasons, total[name]) for name, reasons in counts.items()}
+
+    def fatal(self) -> set[str]:
+        """Return the activations that ended the processes that trained them: do not call them in this one."""
+        return {one.training.activation for one in self.done if one.result.died}
 
     def judge(self, region: float, level: float) -> dict[Pair, Verdict | None]:
         """Judge every pair.

@@ -50,10 +50,10 @@ VERDICTS = (
 def results(contest: Contest) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.results`."""
     seeds: dict[Any, list[Done[Training]]] = {}
-    kept: dict[Any, float] = {}
+    fatal, kept = contest.fatal(), dict[Any, float]()
     for one in contest.chosen():
         if (kind := (one.training.activation, repr(one.training.tuned))) not in kept:
-            kept[kind] = contest.experiment.kept(one.training)
+            kept[kind] = math.nan if kind[0] in fatal else contest.experiment.kept(one.training)
         if not one.result.failure:
             seeds.setdefault((one.training.activation, one.training.seed), []).append(one)
     chance = {

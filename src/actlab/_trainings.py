@@ -140,9 +140,8 @@ class Trainings:
             if task.run is not None:
                 with _whole(), self._books([task.run], X, y) as books:
                     (task.result,) = train_runs([task.run], *_usual(X, y), books=books)
-        if task.run is not None and not (task.result and task.result.how):
+        if task.result is not None and not task.result.how and not task.result.died:
             # The fleet had to leave it: skorch can train it, or fails with an error of its own.
-            assert task.result is not None
             task.run, task.alone = None, task.result.failure or task.result.alone
         if task.run is None:
             return self._alone(task, net, X, y, fit_params)

@@ -331,7 +331,7 @@ def _raced(contest: Contest, budget: Budget, rope: float | None, verbose: int) -
 
 
 def _comparison(contest: Contest, verdicts: pd.DataFrame, said: dict[str, Any]) -> Comparison:
-    frame = results(contest)
+    frame, fatal = results(contest), contest.fatal()
     return Comparison(
         results=frame,
         history=history(contest.chosen()),
@@ -339,6 +339,6 @@ def _comparison(contest: Contest, verdicts: pd.DataFrame, said: dict[str, Any]) 
         ranking=ranking(frame, verdicts, said["seeds"]),
         tuning=tuning(contest),
         inside=inside(contest.chosen()),
-        curves=own_curves(contest.names),
+        curves=own_curves([name for name in contest.names if name not in fatal]),
         about=said,
     )

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,12 @@ class Processes(Engine):
             future, call = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 pool = self._free.pop()
-                try:
-                    inner = pool.submit(call)
-                except BrokenExecutor:  # its process was killed while it had nothing to do
-                    pool = _one_process()
-                    inner = pool.submit(call)
+                with _sigint_blocked():  # until _belong runs in a new process
+                    try:
+                        inner = pool.submit(call)
+                    except BrokenExecutor:  # its process was killed while it had nothing to do
+                        pool = _one_process()
+                        inner = pool.submit(call)
                 self._busy.append(pool)
                 inner.add_done_callback(functools.partial(self._ended, pool, future))
 
@@ -159,6 +161,17 @@ def _one_process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         max_workers=1, timeout=_IDLE, initializer=_belong, initargs=(os.getpid(),), env=patience
     )
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT in this thread and in the processes it starts; it arrives at the end of the block."""
+    resource_tracker.ensure_running()  # or loky starts it in the block, which unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
     see the same batches, whatever their order and however many processes there are. An activation that
     is given as a module starts from its initial state every time.
 
-    A run whose loss is no longer finite has failed, and gets ``error_score``.
+    A run has failed, and gets ``error_score``, if its loss is no longer finite or if it ended three worker
+    processes.
 
     Args:
         estimator: As for GridSearchCV.

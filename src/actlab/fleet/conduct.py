@@ -18,7 +18,7 @@ from actlab.engines import processes, workers
 from actlab.fleet.attempt import Leg, Outcome
 from actlab.fleet.calibration import calibration
 from actlab.fleet.plan import Fleet, plan, relay
-from actlab.fleet.run import Epoch, Result, Run
+from actlab.fleet.run import DIED, Epoch, Result, Run
 from actlab.fleet.sites import Here, Job, Site, site_of
 
 log = logging.getLogger("actlab")
@@ -259,7 +259,7 @@ class _Conductor:
             parts = job.fleet.places[:half], job.fleet.places[half:]
             self.queue[:0] = [dataclasses.replace(self._part(job, p), leg=Leg(), tries=0) for p in parts]
             return []
-        failure = f"the training process died {TRIES} times: {reason}"
+        failure = f"{DIED} {TRIES} times: {reason}"
         results = [Result(failure=failure, alone=job.fleet.alone)]
         if self.books:
             self.books.record(job.fleet.places, results, job.tries)

@@ -17,6 +17,7 @@ Rows = npt.NDArray[np.int64]
 Epoch = dict[str, Any]
 
 WEIGHTS, _ORDER, _NOISE, HOLDOUT, SPLIT = range(5)  # what random numbers are drawn for
+DIED = "the training process died"  # begins the failure of a run that ended its processes
 
 
 @dataclass(frozen=True)
@@ -210,3 +211,8 @@ class Result:
     def for_skorch(self) -> bool:
         """Whether no fleet can train the run, so that skorch has to."""
         return not self.how and not self.failure
+
+    @property
+    def died(self) -> bool:
+        """Whether the run ended the processes that trained it, so that it must not run in this one."""
+        return self.failure.startswith(DIED)
