@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, autograd, fx, nn
 
 from actlab.fleet.layers import as_formula
 
@@ -47,13 +51,13 @@ def straight_line(module: nn.Module) -> list[Link] | None:
 
     Returns:
         Its layers in order; None when it branches, uses a layer twice or not at all, does in training what
-        it does not in evaluation, or cannot be traced.
+        it does not in evaluation, applies an ``autograd.Function``, or cannot be traced.
     """
     was = module.training
     # Tracing calls the forward of what it looks into, and would miss its hooks.
     if any(_hooked(part) for part in module.modules() if _contains_linear(part)):
         return None
-    with _tracing:
+    with _tracing, _applied() as applied:
         try:
             lines = [_links(module.train(mode)) for mode in (True, False)]
         except Exception:  # anybody's forward, run on a proxy; autograd takes what cannot be traced
@@ -61,7 +65,12 @@ def straight_line(module: nn.Module) -> list[Link] | None:
         finally:
             module.train(was)
     line = lines[0]
-    if line is None or lines[1] is None or [link.text for link in line] != [link.text for link in lines[1]]:
+    if (
+        applied
+        or line is None
+        or lines[1] is None
+        or [link.text for link in line] != [link.text for link in lines[1]]
+    ):
         return None
     names = [link.name for link in line if link.name]
     known = {name for name, _ in module.named_parameters()}
@@ -76,6 +85,26 @@ def straight_line(module: nn.Module) -> list[Link] | None:
 def _hooked(module: nn.Module) -> bool:
     backward = module._backward_hooks or module._backward_pre_hooks
     return bool(module._forward_hooks or module._forward_pre_hooks or backward)
+
+
+@contextlib.contextmanager
+def _applied() -> Iterator[list[str]]:
+    """Yield a list that gets an element for each ``autograd.Function`` that this thread applies.
+
+    A trace records the operations of its forward and loses its backward.
+    """
+    apply: Any = autograd.Function.apply
+    found, before, code = list[str](), sys.getprofile(), apply.__func__.__code__
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is code:
+            found.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)
 
 
 _tracing = threading.RLock()  # fx patches nn.Module for all threads while it traces

@@ -43,6 +43,9 @@ def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
 
 
 def _problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
+    dtypes = {str(p.dtype).removeprefix("torch.") for p in module.parameters() if p.requires_grad}
+    if len(dtypes) > 1 or any(p.is_complex() for p in module.parameters()):
+        return f"the network has parameters in {' and '.join(sorted(dtypes))}; a fleet needs one real dtype"
     watch, drawn = StateWatch(module), random_state()
     for mode in ("training", "evaluation"):
         module.train(mode == "training")
