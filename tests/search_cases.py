@@ -390,7 +390,7 @@ DIFFERENT = {
         {"iterator_train__shuffle": True, "batch_size": 5, "max_epochs": 4}
     ),
     "the random numbers of a model that draws while it trains": Case({"module__drop": 0.5}),
-    "A run whose loss is no longer finite": Case(grid={"lr": [0.1, 1e38]}, scoring="accuracy"),
+    "if its loss is no longer finite": Case(grid={"lr": [0.1, 1e38]}, scoring="accuracy"),
     "An activation that is given as a module starts from its initial state": Case(WITH_ACTIVATION),
     "in larger batches": Case({"module": Branching, "batch_size": 5}),
 }
