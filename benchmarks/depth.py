@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import actlab
-from actlab.nets import ActivationLike, fresh
+from actlab.models.networks import ActivationLike, fresh
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parent.parent / "docs" / "depth.md"

@@ -25,11 +25,11 @@ from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
 
 import actlab
+from actlab.execution.scheduler import train_runs
 from actlab.fleet.calibration import calibration
-from actlab.fleet.conduct import train_runs
 from actlab.fleet.loop import Data, Loop
 from actlab.fleet.run import Run
-from actlab.fleet.skorch_nets import held_back, read
+from actlab.fleet.skorch_adapter import held_back, read
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "fleet.md"

@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import actlab
-from actlab._spec import parse
+from actlab.spec import parse
 from benchmarks.measuring import interleaved, keep_memory, machine
 from benchmarks.textbook import textbook
 

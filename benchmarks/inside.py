@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 import actlab
-from actlab.fleet.inside import ROWS, SHARE
-from actlab.nets import ConvNet
+from actlab.fleet.diagnostics import ROWS, SHARE
+from actlab.models.networks import ConvNet
 from benchmarks.depth import DeepNet
 from benchmarks.measuring import machine
 

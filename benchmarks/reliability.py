@@ -29,11 +29,11 @@ import torch
 from torch import nn
 
 import actlab
-from actlab._books import Bookkeeping, bookkeeping
-from actlab.engines import processes
-from actlab.fleet.conduct import train_runs
+from actlab.execution.processes import processes
+from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Optimizer, Run
-from actlab.ledger import Ledger
+from actlab.ledger.ledger import Ledger
+from actlab.ledger.session import Bookkeeping, bookkeeping
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"

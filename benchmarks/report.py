@@ -15,9 +15,9 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from actlab.comparison import Comparison
-from actlab.report.hiplot_page import write_hiplot
-from actlab.report.page import write_report
+from actlab.comparison.comparison import Comparison
+from actlab.integrations.hiplot import write_hiplot
+from actlab.report.html.page import write_report
 from actlab.report.tables import plain_rows
 from benchmarks.measuring import machine
 from tests.reports import QUIET, comparison, inside

@@ -22,8 +22,8 @@ import numpy.typing as npt
 import scipy
 from scipy import stats
 
-from actlab.race import LOOKS, Pair, look_level, race
-from actlab.stats import LEVEL, Verdict, evidence, holm, judge
+from actlab.stats.sequential import LOOKS, Pair, look_level, race
+from actlab.stats.verdict import LEVEL, Verdict, evidence, holm, judge
 
 Floats = npt.NDArray[np.float64]
 
@@ -282,7 +282,7 @@ python -m benchmarks.verdicts
 ```
 
 A share near 5 % is known to within {error:.1f} points. The figures are of the product's own code:
-`actlab.stats.judge` and `actlab.race.race` get scores instead of trained nets.
+`actlab.stats.judge` and `actlab.stats.sequential.race` get scores instead of trained nets.
 
 ## Nothing to find
 

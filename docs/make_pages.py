@@ -13,8 +13,8 @@ import torch
 
 import actlab
 from actlab.describe import curves, properties, summary, table, window
-from actlab.report.page_charts import digits, panel
-from actlab.report.page_svg import panel_svg, picture
+from actlab.report.html.charts import digits, panel
+from actlab.report.html.svg import panel_svg, picture
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from actlab._errors import UsageError
-from actlab.data import load_data
+from actlab.data.dataset import load_data
+from actlab.errors import UsageError
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 THREE = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 import actlab
-from actlab.activation import Activation, Facts
+from actlab.activation.definition import Activation, Facts
+from actlab.derivation.codegen.program import Program
 from actlab.derivation.derived import Derived, derive
-from actlab.derivation.grammar import read as to_sympy
-from actlab.derivation.program import Program
+from actlab.derivation.syntax.to_sympy import read as to_sympy
 
 # Every element-wise formula of the catalogue.
 NAMES = tuple(name for name, known in actlab.catalogue.items() if not known.facts.gated)

@@ -27,7 +27,7 @@ in_memory = pytest.mark.skipif(not SHM.is_dir(), reason="there is no /dev/shm")
 def one_thread(monkeypatch):
     """Nets this small only wait for a second thread; no test waits for a calibration."""
     found = Calibration(hardware(), torch.__version__)
-    monkeypatch.setattr("actlab.fleet.conduct.calibration", lambda device="cpu": found)
+    monkeypatch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,7 +38,7 @@ def one_thread(monkeypatch):
 def one_fleet(monkeypatch):
     """Whatever may train together does."""
     found = Packing(hardware(), torch.__version__, most=64)
-    monkeypatch.setattr("actlab.fleet.conduct.calibration", lambda device="cpu": found)
+    monkeypatch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ import skorch
 from sklearn.base import clone
 from torch import nn
 
+from actlab.execution.scheduler import train_runs
 from actlab.fleet.calibration import Calibration, arithmetic
-from actlab.fleet.conduct import train_runs
-from actlab.fleet.run import WEIGHTS, Result, Run, drawing
-from actlab.fleet.skorch_nets import held_back, read
-from actlab.nets import fresh
+from actlab.fleet.run import Result, Run
+from actlab.fleet.skorch_adapter import held_back, read
+from actlab.models.networks import fresh
+from actlab.models.random_streams import WEIGHTS, seeded_torch
 
 ROWS, FEATURES, CLASSES = 50, 5, 3
 _NOT_COMPARED = {"batches", "dur", "train_batch_count", "valid_batch_count"}
@@ -89,7 +90,7 @@ def as_run(net, X, y, seed=0, fold=0):
 def by_skorch(net, run, X, y):
     """Return what came out of skorch's own training."""
     twin = clone(net).set_params(iterator_train__sampler=Orders(run), iterator_train__shuffle=False)
-    with drawing(run.seed, run.fold, WEIGHTS, "cpu"):
+    with seeded_torch(run.seed, run.fold, WEIGHTS, "cpu"):
         twin.initialize()
     with arithmetic(Packing(hardware="", torch="")):
         twin.partial_fit(X, y)
@@ -102,7 +103,7 @@ def by_fleets(runs, X, y, *, most=64, by_hand=True):
     """Return what came out of fleets of at most so many runs."""
     found = Packing(hardware="", torch="", by_hand=by_hand, most=most)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.fleet.conduct.calibration", lambda device="cpu": found)
+        patch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
         results = train_runs(runs, X, y)
     for result in results:
         result.history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in result.history]

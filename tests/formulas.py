@@ -12,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 
 from actlab.derivation.derived import Derived, derive
-from actlab.derivation.grammar import read as to_sympy
+from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests.truth import taylor
 
 _NAMES = (

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from actlab._identity import describe, digest
+from actlab.ledger.run_key import describe, digest
 
 CODE = """
 import torch
@@ -84,7 +84,7 @@ made = make(8.0)
 
 OWN = """
 import torch
-from actlab.activation import elementwise
+from actlab.activation.definition import elementwise
 
 inf = float("inf")
 

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from actlab._errors import UsageError
-from actlab._identity import digest
+from actlab.errors import UsageError
 from actlab.fleet.run import Result
-from actlab.ledger import Entry, Ledger
+from actlab.ledger.ledger import Entry, Ledger
+from actlab.ledger.run_key import digest
 from tests.processes import forked
 
 

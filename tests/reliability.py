@@ -23,10 +23,10 @@ from typing import Any
 import pandas as pd
 from benchmarks.reliability import outcome, recorded
 
-from actlab._files import LEDGER
-from actlab._ledger_file import MIGRATIONS
 from actlab.cli import main
-from actlab.ledger import Ledger
+from actlab.files import LEDGER
+from actlab.ledger.ledger import Ledger
+from actlab.ledger.sqlite import MIGRATIONS
 from tests.ledgers import remounted
 from tests.processes import started, waited
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from actlab import Comparison
-from actlab._outcome import VERDICTS
+from actlab.comparison.tables import VERDICTS
 
 # Nothing that the browser itself asks a network for.
 QUIET = (

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from actlab import FleetSearchCV, NeuralNet
-from actlab.fleet.run import WEIGHTS, drawing
+from actlab.models.random_streams import WEIGHTS, seeded_torch
 
 ROWS, FEATURES, CLASSES = 150, 4, 3
 ACTIVATIONS = {"module__activation": ["relu", "tanh"]}
@@ -69,7 +69,7 @@ def one(outputs, features=FEATURES):
 def by_skorch(net, X, y, seed=0, fold=0):
     """Return a copy of the net that skorch trained from the weights that the search gives this fold."""
     twin = clone(net)
-    with drawing(seed, fold, WEIGHTS, "cpu"):
+    with seeded_torch(seed, fold, WEIGHTS, "cpu"):
         twin.initialize()
     return twin.partial_fit(X, y)
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import actlab
-from actlab._spec import Plain
 from actlab.cli import main
-from actlab.nets import fresh
+from actlab.models.networks import fresh
+from actlab.spec import Plain
 from tests.faulty import TanhOnce
 from tests.sound import NotebookReLU, OldStyleSoftsign, SigmoidOfOutput
 

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from actlab._books import bookkeeping
-from actlab._errors import UsageError
-from actlab.comparison import Interrupted, compare
-from actlab.data import Dataset, fingerprint_of
-from actlab.engines import processes
-from actlab.fleet.conduct import train_runs
+from actlab.comparison.comparison import Interrupted, compare
+from actlab.data.dataset import Dataset, fingerprint_of
+from actlab.errors import UsageError
+from actlab.execution.processes import processes
+from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Result
-from actlab.ledger import Ledger
+from actlab.ledger.ledger import Ledger
+from actlab.ledger.session import bookkeeping
 from tests import searches
 from tests.fleet_runs import WILD, Late, assert_equal, noisy, one_fleet, one_thread, perceptron, run
 from tests.fleets import table
@@ -35,7 +35,7 @@ TIMES = ["seconds", "dur"]
 @pytest.fixture
 def trained(monkeypatch):
     """Return the list of what is trained in this process from now on: how many runs each time."""
-    from actlab.fleet import sites
+    from actlab.execution import backends
 
     found = []
 
@@ -43,8 +43,8 @@ def trained(monkeypatch):
         found.append(len(runs))
         return attempt(runs, *arguments)
 
-    attempt = sites.attempt
-    monkeypatch.setattr(sites, "attempt", count)
+    attempt = backends.attempt
+    monkeypatch.setattr(backends, "attempt", count)
     return found
 
 

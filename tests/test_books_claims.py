@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from actlab import _books, _ledger_file
-from actlab._books import bookkeeping
-from actlab._errors import UsageError
+from actlab.errors import UsageError
 from actlab.fleet.run import Result
-from actlab.ledger import Ledger
+from actlab.ledger import session, sqlite
+from actlab.ledger.ledger import Ledger
+from actlab.ledger.session import bookkeeping
 from tests.fleet_runs import one_thread, run
 from tests.ledgers import path, raw
 from tests.processes import waited
@@ -91,8 +91,8 @@ def test_record_keeps_the_tries_and_leaves_out_what_may_go_better(path):
 
 def test_bookkeeping_renews_its_claims_and_goes_on_after_a_lock(path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "actlab")
-    monkeypatch.setattr(_books, "LEASE", 0.3)
-    monkeypatch.setattr(_ledger_file, "PATIENCE", 0.05)
+    monkeypatch.setattr(session, "LEASE", 0.3)
+    monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     with Ledger(path) as ledger, raw(path) as file:
 
         def expires():
@@ -117,14 +117,14 @@ def test_bookkeeping_renews_its_claims_several_times_in_a_lease(path, monkeypatc
             intervals.append(timeout)
             return super().wait(0.01)
 
-    monkeypatch.setattr(_books, "threading", SimpleNamespace(Event=Watched, Thread=threading.Thread))
+    monkeypatch.setattr(session, "threading", SimpleNamespace(Event=Watched, Thread=threading.Thread))
     with books_of(path):
         assert waited(lambda: len(intervals) > 2)
     assert set(intervals) == {10.0}  # seconds; a lease has 60
 
 
 def test_bookkeeping_ends_where_claims_cannot_be_given_back(path, monkeypatch):
-    monkeypatch.setattr(_ledger_file, "PATIENCE", 0.05)
+    monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     with Ledger(path) as ledger, raw(path) as file:
         with books_of(ledger) as books:
             books.claim([0])

@@ -10,8 +10,8 @@ from sklearn.metrics import f1_score, get_scorer, make_scorer, mean_absolute_err
 from torch import nn
 
 from actlab import NeuralNet, compare
-from actlab._chance import chance_scores, is_chance
-from actlab.data import Dataset, load_data
+from actlab.comparison.chance_level import chance_scores, is_chance
+from actlab.data.dataset import Dataset, load_data
 
 
 class Dead(nn.Module):

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from actlab._curves import own_curves
-from actlab.report import chart_insights as insights
+from actlab.comparison.curves import own_curves
+from actlab.report.html import insights
 from tests.reports import comparison, inside
 
 NAN = math.nan

@@ -12,8 +12,8 @@ import sympy
 import torch
 
 import actlab
-from actlab._errors import UsageError
 from actlab.checking import CheckReport, Row, junit
+from actlab.errors import UsageError
 from actlab.testing import assert_activation
 
 QUICK = ("relu", "gelu", "mish", "prelu", "snake", "glu", "rrelu", "dynamic_tanh", "hardshrink")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from actlab.cli import main
-from actlab.training import HISTORY_COLUMNS
+from actlab.training.train import HISTORY_COLUMNS
 from tests.commands import actlab, elsewhere, names, refused, tiny
 from tests.processes import descendants, living, ran, started, waited
 
@@ -285,7 +285,7 @@ def test_a_reader_that_goes_away_is_no_error(tiny, capsys, monkeypatch):
 
 
 def test_progress_is_shown_on_standard_error_after_a_while(capsys, monkeypatch, tiny):
-    monkeypatch.setattr("actlab.progress._SILENT", -1.0)
+    monkeypatch.setattr("actlab.execution.progress._SILENT", -1.0)
     monkeypatch.setattr("actlab.cli.saying._SILENT", -1.0)
     assert main(["compare", "relu", "--data", tiny, "--epochs", "5", "--quiet"]) == 0
     assert capsys.readouterr().err == ""

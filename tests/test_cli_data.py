@@ -31,7 +31,17 @@ def fingerprint(capsys, *arguments):
 def test_compare_moves_channels_to_the_front_and_notes_it_once(capsys):
     X = save_images("last.npz", 8, 6, 3)
     np.savez("first.npz", X=np.moveaxis(X, 3, 1), y=LABELS)
-    call = ["compare", "relu", "tanh", "--module", "actlab.nets:ConvNet", "--folds", "2", "--json", *SHORT]
+    call = [
+        "compare",
+        "relu",
+        "tanh",
+        "--module",
+        "actlab.models.networks:ConvNet",
+        "--folds",
+        "2",
+        "--json",
+        *SHORT,
+    ]
     done = actlab(*call, "--data", "last.npz")
     assert done.returncode == 0
     assert [line for line in done.stderr.splitlines() if "note" in line] == [

@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from actlab._identity import digest
-from actlab._ledger_file import MIGRATIONS
 from actlab.cli import main
-from actlab.ledger import RUN_COLUMNS, Entry, Ledger
+from actlab.ledger.ledger import RUN_COLUMNS, Entry, Ledger
+from actlab.ledger.run_key import digest
+from actlab.ledger.sqlite import MIGRATIONS
 from tests.commands import actlab, elsewhere, names, refused, tiny
 from tests.ledgers import entry, holding, key, raw
 from tests.processes import forks, killed

@@ -9,17 +9,17 @@ import time
 import pandas as pd
 import pytest
 
-from actlab._errors import UsageError
 from actlab.cli import main
-from actlab.fleet.conduct import train_runs
-from actlab.ledger import Ledger
+from actlab.errors import UsageError
+from actlab.execution.scheduler import train_runs
+from actlab.ledger.ledger import Ledger
 from tests.fleet_runs import WILD, assert_equal, noisy, one_thread, perceptron, run
 from tests.fleets import table
 from tests.test_fleet_handover import deadly
 
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
 
-from actlab.cluster import Cluster  # noqa: E402
+from actlab.execution.dask import Cluster  # noqa: E402
 from tests.clusters import loopback_cluster  # noqa: E402
 
 __all__ = ["one_thread"]
@@ -153,7 +153,7 @@ def test_a_scheduler_is_killed_and_comes_back_and_all_is_trained(own, caplog):
 
 
 def test_a_scheduler_that_stays_away_is_told_in_one_line(own, monkeypatch):
-    monkeypatch.setattr("actlab.cluster.PATIENCE", 1.0)
+    monkeypatch.setattr("actlab.execution.dask.PATIENCE", 1.0)
     own.start_worker()
     happens = Happens(lambda: own.kill(own.scheduler))
     with Cluster(own.address) as executor:
@@ -194,7 +194,7 @@ def test_a_run_of_which_workers_die_has_failed_and_touches_no_other(own, tmp_pat
     ],
 )
 def test_a_wrong_address_is_told_in_one_line(address, message, monkeypatch):
-    monkeypatch.setattr("actlab.cluster._ANSWERS", 1.0)
+    monkeypatch.setattr("actlab.execution.dask._ANSWERS", 1.0)
     with pytest.raises(UsageError, match=message) as caught:
         Cluster(address)
     assert "\n" not in str(caught.value)
@@ -249,7 +249,7 @@ def test_a_comparison_on_a_cluster_is_the_same_and_its_ledger_is_here(three, tmp
 
 def test_a_scheduler_that_is_not_there_is_told_before_anything_is_trained(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("actlab.cluster._ANSWERS", 1.0)
+    monkeypatch.setattr("actlab.execution.dask._ANSWERS", 1.0)
     assert main([*CALL, "--scheduler", "tcp://127.0.0.1:1"]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -10,10 +10,10 @@ from sklearn.model_selection import StratifiedKFold
 
 import actlab
 from actlab import UsageError
-from actlab.comparison import Interrupted, check_comparison, compare, cv_results
-from actlab.data import Dataset
-from actlab.fleet.run import WEIGHTS, drawing
-from actlab.training import HISTORY_COLUMNS, TrainSettings, make_net
+from actlab.comparison.comparison import Interrupted, check_comparison, compare, cv_results
+from actlab.data.dataset import Dataset
+from actlab.models.random_streams import WEIGHTS, seeded_torch
+from actlab.training.train import HISTORY_COLUMNS, TrainSettings, make_net
 
 SHORT = {"epochs": 2, "batch_size": 16, "num_units": 8}
 WIDE = {"epochs": 2, "batch_size": 16, "num_units": 256}  # wide enough for a product in bfloat16
@@ -58,7 +58,7 @@ def test_the_accuracy_is_that_of_the_trained_net_on_the_fold(dataset):
     settings = TrainSettings(epochs=2, batch_size=16, num_units=8)
     for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
         net = make_net(dataset, "tanh", settings)
-        with drawing(0, fold, WEIGHTS, "cpu"):
+        with seeded_torch(0, fold, WEIGHTS, "cpu"):
             net.initialize()
         net.partial_fit(dataset.X[rows], dataset.y[rows])
         row = found.results.iloc[fold]

@@ -15,7 +15,7 @@ from torch.autograd import Function
 from torch.autograd.gradcheck import GradcheckError
 
 import actlab
-from actlab._module import ActivationModule
+from actlab.activation.module import ActivationModule
 from tests import conformance as law
 
 inf = math.inf

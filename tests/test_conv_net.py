@@ -6,8 +6,8 @@ from torch import nn
 from torch.func import functional_call, stack_module_state
 
 from actlab import UsageError, load_data
-from actlab.fleet.line import straight_line
-from actlab.nets import ConvNet
+from actlab.fleet.trace import straight_line
+from actlab.models.networks import ConvNet
 from tests.searches import one_thread
 
 __all__ = ["one_thread"]

@@ -8,8 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actlab import UsageError
-from actlab.demsar import over_datasets
-from actlab.report.critical_difference import critical_difference, text_diagram, write_critical_difference
+from actlab.report.plots.critical_difference import (
+    critical_difference,
+    text_diagram,
+    write_critical_difference,
+)
+from actlab.stats.several_datasets import over_datasets
 
 NAMES = [
     "leaky_relu(negative_slope=0.2)",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from actlab.data import load_data
+from actlab.data.dataset import load_data
 from tests.datasets import refused, standardised, write_npz
 
 # ---- the Dataset -------------------------------------------------------------------------------------------

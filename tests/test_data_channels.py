@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from actlab import DataWarning, UsageError, load_data
-from actlab.data import Dataset
-from actlab.nets import ConvNet
+from actlab.data.dataset import Dataset
+from actlab.models.networks import ConvNet
 from tests.datasets import refused, standardised, write_images, write_npz
 
 LABELS = np.array([0, 1, 0, 1, 1])

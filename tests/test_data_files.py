@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actlab._errors import UsageError
-from actlab.data import Dataset, load_data
+from actlab.data.dataset import Dataset, load_data
+from actlab.errors import UsageError
 from tests.datasets import THREE, refused, standardised, write_csv, write_npz
 
 # ---- .npz --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from actlab.data import Dataset, load_data
+from actlab.data.dataset import Dataset, load_data
 from tests.datasets import IMAGES, LABELS, THREE, idx, refused, standardised, write_images
 
 MNIST = Path(__file__).parents[1].parent / "shared/data/mnist"

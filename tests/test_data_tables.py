@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actlab.data import Dataset, load_data
+from actlab.data.dataset import Dataset, load_data
 from tests.datasets import THREE, idx, refused, standardised, write_csv, write_images, write_npz
 
 FEATURES = np.array([[1.5, 20], [-3.25, 4], [0, 6]])

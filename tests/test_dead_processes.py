@@ -11,8 +11,8 @@ from sklearn.exceptions import FitFailedWarning
 from torch import nn
 
 from actlab import compare
-from actlab.data import Dataset
-from actlab.fleet.alone import RunFailed
+from actlab.data.dataset import Dataset
+from actlab.fleet.unfused import RunFailed
 from tests.searches import X, Y, one_thread, scores, search
 
 __all__ = ["one_thread"]

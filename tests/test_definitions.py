@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from actlab import NeuralNet
-from actlab._identity import describe, digest, run_settings
-from actlab.fleet.skorch_nets import read
+from actlab.fleet.skorch_adapter import read
+from actlab.ledger.run_key import describe, digest, run_settings
 from tests.fleets import CLASSES, FEATURES, classifier, table
 from tests.identities import CODE, OWN, load, quiet, same
 
@@ -180,6 +180,6 @@ def test_what_belongs_to_a_library_is_a_name():
         "class": "torch.nn.modules.activation:ReLU",
         "attributes": {"inplace": False},
     }
-    assert describe(NeuralNet) == {"code": "actlab.nets:NeuralNet"}
+    assert describe(NeuralNet) == {"code": "actlab.models.networks:NeuralNet"}
     version = describe(skorch.NeuralNet)["code"]["skorch.net:NeuralNet"]["version"]
     assert re.fullmatch(rf"skorch {re.escape(skorch.__version__)} \([0-9a-f]{{16}}\)", version)

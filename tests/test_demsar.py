@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from actlab import UsageError
-from actlab.demsar import datasets_needed, over_datasets
+from actlab.stats.several_datasets import datasets_needed, over_datasets
 
 NAN = math.nan
 

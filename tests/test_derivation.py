@@ -12,11 +12,12 @@ import sympy
 import torch
 
 import actlab
+from actlab.derivation.analysis.piecewise import MOST_PIECES, TooManyPieces, leaves, pieces
+from actlab.derivation.codegen.lower import Form, program
+from actlab.derivation.codegen.program import NAMES, Builder
 from actlab.derivation.derived import derive
-from actlab.derivation.grammar import read as to_sympy
-from actlab.derivation.lowering import Form, X, program
-from actlab.derivation.pieces import MOST_PIECES, TooManyPieces, leaves, pieces
-from actlab.derivation.program import NAMES, Builder
+from actlab.derivation.syntax.to_sympy import X
+from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests import conformance as law
 from tests.derivations import NAMES as CATALOGUE
 from tests.derivations import from_catalogue, made, numbers, printed, programs, sample, slope
@@ -166,7 +167,7 @@ def test_a_stretch_of_one_point_reads_as_a_point():
 def test_the_same_text_is_the_same_program_in_every_process():
     code = """
 from actlab.derivation.derived import derive
-from actlab.derivation.grammar import read
+from actlab.derivation.syntax.to_sympy import read
 print(derive(read("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.lines())
 """
     told = {

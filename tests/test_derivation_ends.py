@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from actlab.derivation.analysis.limits import by_numbers, ends
+from actlab.derivation.analysis.piecewise import pieces
 from actlab.derivation.derived import derive
-from actlab.derivation.ends import by_numbers, ends
-from actlab.derivation.grammar import read
-from actlab.derivation.pieces import pieces
+from actlab.derivation.syntax.to_sympy import read
 
 inf, nan = math.inf, math.nan
 PI = math.pi

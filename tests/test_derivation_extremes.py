@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 
-from actlab.derivation.guards import guarded, without_derivative
+from actlab.derivation.codegen.nan_guards import guarded, without_derivative
+from actlab.derivation.codegen.program import Program, Step
 from actlab.derivation.making import formula
-from actlab.derivation.program import Program, Step
 
 pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
 

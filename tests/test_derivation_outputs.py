@@ -10,8 +10,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import actlab
 from actlab.derivation.derived import derive
-from actlab.derivation.grammar import read
 from actlab.derivation.making import formula
+from actlab.derivation.syntax.to_sympy import read
 from tests import conformance as law
 from tests.derivations import NAMES, made, numbers
 from tests.truth import bound, errors

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import actlab
-from actlab import _numerics as numerics
-from actlab.derivation import kernels
-from actlab.derivation.grammar import read as to_sympy
-from actlab.derivation.pieces import pieces, ramp
-from actlab.derivation.program import Program
-from actlab.derivation.vocabulary import Sigmoid, Tanh, recognised
+from actlab.activation import numerics
+from actlab.derivation.analysis.piecewise import pieces, ramp
+from actlab.derivation.codegen import kernels
+from actlab.derivation.codegen.functions import Sigmoid, Tanh, recognised
+from actlab.derivation.codegen.program import Program
+from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests.derivations import from_catalogue, made
 from tests.truth import bound, errors
 
@@ -185,7 +185,7 @@ def test_steps_that_overwrite_give_the_same_bits(name):
 
 
 def test_a_value_used_twice_is_not_overwritten():
-    from actlab.derivation.program import Step
+    from actlab.derivation.codegen.program import Step
 
     program = Program(("x",), (Step("exp", (0,)), Step("add", (1, 1.0)), Step("mul", (1, 2))))
     with torch.no_grad():

@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
+from actlab.derivation.codegen.program import NAMES
 from actlab.derivation.derived import derive
-from actlab.derivation.grammar import read as to_sympy
-from actlab.derivation.program import NAMES
+from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests.derivations import printed, programs, sample
 from tests.formulas import FORMULAS, check
 

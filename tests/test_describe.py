@@ -5,9 +5,9 @@ import sympy
 import torch
 
 import actlab
-from actlab._expression import derivative_text
-from actlab.derivation.grammar import read
+from actlab.derivation.syntax.to_sympy import read
 from actlab.describe import curves, properties, table, terminal_plot, window
+from actlab.expression import derivative_text
 
 x, a = sympy.symbols("x a", real=True)
 
@@ -79,7 +79,7 @@ def test_every_definition_says_all_that_is_known(name):
 def test_a_figure_is_a_png_file_with_the_kink_marked(tmp_path):
     from matplotlib.figure import Figure
 
-    from actlab.report.figures import plot_function, write_figure
+    from actlab.report.plots.functions import plot_function, write_figure
 
     axes = Figure().subplots()
     assert plot_function(actlab.catalogue["relu"], axes) is axes

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from actlab._identity import Indescribable, describe, digest
+from actlab.ledger.run_key import Indescribable, describe, digest
 from tests.identities import quiet, same
 
 __all__ = ["quiet"]

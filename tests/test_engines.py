@@ -17,8 +17,8 @@ import pytest
 import torch
 
 import actlab
-from actlab._errors import UsageError
-from actlab.engines import processes, shared_folder, sharing, workers
+from actlab.errors import UsageError
+from actlab.execution.processes import processes, shared_folder, sharing, workers
 from tests.fleet_runs import SHM, gone, in_memory, in_shm, workers_of
 from tests.ledgers import disk
 from tests.processes import in_session, started, waited
@@ -93,7 +93,7 @@ def test_what_does_not_fit_into_memory_is_shared_elsewhere():
 
 HOLDER = """
 import time
-from actlab.engines import shared_folder
+from actlab.execution.processes import shared_folder
 with shared_folder(1000) as folder:
     (folder / "X.npy").write_bytes(bytes(1000))
     print(folder, flush=True)
@@ -121,7 +121,7 @@ def test_what_a_killed_process_left_in_memory_goes_with_the_next_folder_and_noth
 
 def test_data_that_have_no_room_anywhere_are_said_in_one_line(tmp_path, monkeypatch):
     with disk(tmp_path / "disk", 1_000_000) as folder, processes(2) as executor:
-        monkeypatch.setattr("actlab.engines._MEMORY", folder / "missing")
+        monkeypatch.setattr("actlab.execution.processes._MEMORY", folder / "missing")
         monkeypatch.setattr("tempfile.tempdir", str(folder))
         rows = np.zeros((1000, 1000), np.float32)
         message = rf"^there is no room in {folder} for 4 MiB of data that processes share; set TMPDIR"
@@ -134,7 +134,7 @@ def test_data_that_have_no_room_anywhere_are_said_in_one_line(tmp_path, monkeypa
 
 PARENT = """
 import time
-from actlab.engines import processes
+from actlab.execution.processes import processes
 with processes(2) as executor:
     for seconds in (0.0, 600.0):
         executor.submit(time.sleep, seconds)

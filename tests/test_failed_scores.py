@@ -10,9 +10,9 @@ from sklearn.metrics import accuracy_score
 from torch import nn
 
 from actlab import Comparison, NeuralNet, compare
-from actlab._outcome import cv_results
-from actlab.data import Dataset
-from actlab.report.page import write_report
+from actlab.comparison.tables import cv_results
+from actlab.data.dataset import Dataset
+from actlab.report.html.page import write_report
 from tests.searches import Idle, X, Y
 
 SHORT = {"epochs": 2, "batch_size": 16, "num_units": 8}

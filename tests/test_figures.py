@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 import actlab
 from actlab import UsageError, plot_comparison, plot_function, plot_history
 from actlab.cli import main
-from actlab.report.comparison_figures import write_figures
+from actlab.report.plots.comparison import write_figures
 from tests.commands import elsewhere, names, refused, tiny
 from tests.reports import HOSTILE, all_diverged, comparison
 

@@ -10,8 +10,8 @@ import os
 import pytest
 import torch
 
-from actlab._errors import UsageError
 from actlab.cli import main
+from actlab.errors import UsageError
 from actlab.fleet.calibration import (
     Calibration,
     arithmetic,

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import actlab
-from actlab.engines import processes
+from actlab.execution.processes import processes
+from actlab.execution.scheduler import engine, train_runs, training
 from actlab.fleet.calibration import Calibration, hardware
-from actlab.fleet.conduct import engine, train_runs, training
 from actlab.fleet.run import Optimizer, Stopping
 from tests.fleet_runs import (
     SGD,
@@ -52,7 +52,7 @@ def all_kinds():
 def here():
     found = Calibration(hardware(), torch.__version__)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.fleet.conduct.calibration", lambda device="cpu": found)
+        patch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
         return train_runs(all_kinds(), X, Y)
 
 
@@ -173,7 +173,7 @@ def test_from_elsewhere_it_is_told_how_far_fleets_are(pool):
 @pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
 def test_a_net_that_overwrites_its_inputs_trains_as_one_that_does_not(by_hand, monkeypatch):
     found = Calibration(hardware(), torch.__version__, by_hand=by_hand)
-    monkeypatch.setattr("actlab.fleet.conduct.calibration", lambda device="cpu": found)
+    monkeypatch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
 
     def net(inplace):
         return nn.Sequential(

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim import lr_scheduler
 
-from actlab.engines import processes
-from actlab.fleet.conduct import TRIES, train_runs
-from actlab.fleet.line import straight_line
+from actlab.execution.processes import processes
+from actlab.execution.scheduler import TRIES, train_runs
 from actlab.fleet.loop import Data, Halfway, Loop
 from actlab.fleet.plan import relay
 from actlab.fleet.run import Optimizer, Schedule, Stopping
+from actlab.fleet.trace import straight_line
 from tests.fleet_runs import SGD, WILD, assert_equal, one_thread, perceptron, run
 from tests.fleets import CLASSES, FEATURES, table
 from tests.test_fleet_packed import images

@@ -17,12 +17,12 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 import actlab
-from actlab._memory import kept_for_backward
-from actlab.fleet.conduct import train_runs
-from actlab.fleet.inside import BINS, ROWS, SHARE, computes_alone, epochs_to_look
+from actlab.execution.scheduler import train_runs
+from actlab.fleet.diagnostics import BINS, ROWS, SHARE, computes_alone, epochs_to_look
 from actlab.fleet.loop import Data, Halfway, Loop
 from actlab.fleet.run import Optimizer, Schedule, Stopping
-from actlab.nets import ConvNet, fresh
+from actlab.models.networks import ConvNet, fresh
+from actlab.timing import saved_bytes
 from tests.fleet_runs import SGD, WILD, assert_equal, noisy, one_fleet, one_thread, perceptron, run
 from tests.fleets import CLASSES, FEATURES, Branching, table
 from tests.test_fleet_packed import images
@@ -319,12 +319,12 @@ def test_looking_unasked_stays_within_its_share(epochs, steps, batch_size):
     [("relu", 4 * 10 * (8 + 4)), ("tanh", 4 * 10 * (8 + 4)), ("mish", 2 * 4 * 10 * (8 + 4))],
 )
 def test_a_step_keeps_what_its_activations_need(activation, kept):
-    assert kept_for_backward(perceptron(activation)(), torch.zeros(10, FEATURES)) == kept
+    assert saved_bytes(perceptron(activation)(), torch.zeros(10, FEATURES)) == kept
 
 
 def test_counting_what_is_kept_draws_nothing_from_anybody():
     before = torch.get_rng_state()
-    assert kept_for_backward(nn.Dropout(), torch.zeros(10, 8, requires_grad=True)) > 0
+    assert saved_bytes(nn.Dropout(), torch.zeros(10, 8, requires_grad=True)) > 0
     assert torch.equal(torch.get_rng_state(), before)
 
 

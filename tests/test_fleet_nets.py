@@ -11,7 +11,7 @@ import torch
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
-from actlab.fleet.stack import load
+from actlab.fleet.stacked_weights import load
 from tests.fleets import (
     CLASSES,
     FEATURES,

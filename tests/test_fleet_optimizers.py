@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from actlab.fleet.lr_schedule import arguments
 from actlab.fleet.optimizers import RULES
 from actlab.fleet.run import Optimizer
-from actlab.fleet.schedule import arguments
 
 STEPS, SIZE = 20, 11
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}

@@ -12,9 +12,9 @@ from torch import nn
 from actlab import NeuralNet
 from actlab.fleet.layers import Linear, PackedLinear
 from actlab.fleet.loop import Data, Loop
-from actlab.fleet.packed import packed
 from actlab.fleet.run import Optimizer, Run, Stopping
-from actlab.fleet.stack import Stack
+from actlab.fleet.sparse_batches import packed
+from actlab.fleet.stacked_weights import Stack
 
 ROWS, FEATURES, CLASSES, UNITS = 96, 64, 3, 40
 BATCHES = torch.arange(ROWS).split(20)

@@ -14,8 +14,8 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 
-from actlab.fleet.skorch_nets import NotFused, read
-from actlab.nets import fresh
+from actlab.fleet.skorch_adapter import NotFused, read
+from actlab.models.networks import fresh
 from tests.fleets import (
     CLASSES,
     FEATURES,

@@ -13,11 +13,11 @@ from torch import nn
 
 import actlab
 from actlab import NeuralNet
+from actlab.execution.scheduler import train_runs
 from actlab.fleet.calibration import Calibration
-from actlab.fleet.conduct import train_runs
-from actlab.fleet.line import straight_line
 from actlab.fleet.plan import plan
 from actlab.fleet.run import Optimizer, Run, Schedule
+from actlab.fleet.trace import straight_line
 from tests.fleets import CLASSES, FEATURES, Branching, Packing, by_fleets, table
 
 X, Y = table()

@@ -13,12 +13,13 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from actlab import FleetSearchCV, compare
-from actlab.data import Dataset
+from actlab.data.dataset import Dataset
 from actlab.fleet.plan import plan
 from actlab.fleet.probe import fleet_problem
-from actlab.fleet.run import WEIGHTS, Optimizer, Run, drawing
-from actlab.ledger import Ledger
-from actlab.training import TrainSettings, history_frame, make_net, train
+from actlab.fleet.run import Optimizer, Run
+from actlab.ledger.ledger import Ledger
+from actlab.models.random_streams import WEIGHTS, seeded_torch
+from actlab.training.train import TrainSettings, history_frame, make_net, train
 from tests.fleets import Packing
 from tests.searches import CLASSES, FEATURES, ROWS, X, Y, classifier, one_thread, plain, scores
 
@@ -234,7 +235,7 @@ CHANGES = "the network changes the attribute 'steps' of activation1 (Counter) wh
 
 def as_skorch_trains(seed, fold, rows, settings):
     net = make_net(dataset(), COUNTER, settings)
-    with drawing(seed, fold, WEIGHTS, "cpu"):
+    with seeded_torch(seed, fold, WEIGHTS, "cpu"):
         return net.fit(X[rows], Y[rows])
 
 

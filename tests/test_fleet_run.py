@@ -16,9 +16,10 @@ from skorch.history import History
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 
-from actlab.fleet.run import HOLDOUT, WEIGHTS, Stopping, drawing, stream
-from actlab.fleet.schedule import Pace, Watch
-from actlab.fleet.skorch_nets import held_back
+from actlab.fleet.lr_schedule import Pace, Watch
+from actlab.fleet.run import Stopping
+from actlab.fleet.skorch_adapter import held_back
+from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_torch, stream_seed
 from tests.fleets import as_run, classifier, table
 
 X, Y = table()
@@ -104,12 +105,12 @@ def test_rows_held_back_at_random_depend_on_seed_and_fold_alone():
 
 
 def test_what_is_drawn_for_one_purpose_says_nothing_about_another():
-    found = [stream(s, f, p) for s in range(20) for f in range(20) for p in range(WEIGHTS, HOLDOUT + 1)]
+    found = [stream_seed(s, f, p) for s in range(20) for f in range(20) for p in range(WEIGHTS, HOLDOUT + 1)]
     assert len(set(found)) == len(found)
     assert all(0 <= start < 2**63 for start in found)
     drawn = []
     for purpose in (WEIGHTS, HOLDOUT):
-        with drawing(0, 0, purpose, "cpu"):
+        with seeded_torch(0, 0, purpose, "cpu"):
             drawn.append(torch.rand(4))
     assert not torch.equal(*drawn)
 

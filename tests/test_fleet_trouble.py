@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from actlab import NeuralNet
-from actlab.engines import processes
-from actlab.fleet.conduct import train_runs, training
+from actlab.execution.processes import processes
+from actlab.execution.scheduler import train_runs, training
 from tests.fleet_runs import (
     WILD,
     Late,

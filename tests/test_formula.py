@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import actlab
-from actlab._identity import describe, digest
 from actlab.cli import main
 from actlab.derivation import making
 from actlab.derivation.making import default_name, formula
+from actlab.ledger.run_key import describe, digest
 
 # How exact the engine is has tests of its own.
 pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
@@ -213,7 +213,7 @@ def test_keys_are_of_what_is_computed():
 
 def test_keys_are_the_same_in_another_process():
     code = f"""
-from actlab._identity import describe, digest
+from actlab.ledger.run_key import describe, digest
 from actlab.derivation.making import formula
 print(digest(describe(formula({SWISH!r}, parameters={{"beta": 1.5}}).module_class())))
 """

@@ -13,8 +13,8 @@ from actlab.cli import main
 from actlab.derivation import making
 from actlab.derivation.making import FormulaActivation, formula
 from actlab.describe import module_call, properties
-from actlab.nets import NeuralNet
-from actlab.report.page_charts import functions
+from actlab.models.networks import NeuralNet
+from actlab.report.html.charts import functions
 from tests.commands import actlab as run
 
 # How exact the engine is has tests of its own.

@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.utils import counters
 
 import actlab
-from actlab._fused import _compiled
+from actlab.activation.kernels import _compiled
 
 
 def both(function, x):

@@ -5,7 +5,7 @@ import torch
 
 import actlab
 from actlab import UsageError
-from actlab._given import specs
+from actlab.given import specs
 from tests.test_comparison import SHORT, dataset, scores  # noqa: F401 - a fixture
 
 SWISH = "x * sigmoid(beta * x)"

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import actlab
-from actlab.derivation.domain import check_defined
-from actlab.derivation.grammar import read
-from actlab.derivation.parsing import parse
-from actlab.derivation.scanning import LONGEST
-from actlab.derivation.words import FUNCTIONS, arguments, is_number
+from actlab.derivation.syntax.builtins import FUNCTIONS, arguments, is_number
+from actlab.derivation.syntax.domain import check_defined
+from actlab.derivation.syntax.parser import parse
+from actlab.derivation.syntax.to_sympy import read
+from actlab.derivation.syntax.tokenizer import LONGEST
 
 x, a = sympy.symbols("x a", real=True)
 UNDERSCORES = "is no name for a parameter or a function: underscores may only part words"
@@ -300,8 +300,8 @@ def test_nothing_is_imported_or_executed(tmp_path):
     """A process of its own, in which importing, opening and compiling anything but a tree is seen."""
     code = """
 import sys
-from actlab._errors import UsageError
-from actlab.derivation.grammar import read
+from actlab.errors import UsageError
+from actlab.derivation.syntax.to_sympy import read
 read("x * tanh(softplus(x)) + mish(x)")
 seen = []
 sys.addaudithook(lambda event, args: seen.append((event, args)))

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("hiplot", reason="HiPlot is not installed")
 
 from actlab import UsageError
-from actlab.report.hiplot_page import to_hiplot, write_hiplot
+from actlab.integrations.hiplot import to_hiplot, write_hiplot
 from tests.browser import offline
 from tests.reports import HOSTILE, all_diverged, browser, comparison
 
@@ -39,7 +39,7 @@ import json, sys
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
-from actlab.report.hiplot_page import to_hiplot
+from actlab.integrations.hiplot import to_hiplot
 
 shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
 shell.display_formatter.active_types = ["text/plain", "text/html"]

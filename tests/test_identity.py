@@ -19,10 +19,10 @@ import torch
 from torch import nn
 
 from actlab import NeuralNet, load_data
-from actlab._identity import digest, run_settings
-from actlab.data import fingerprint_of
+from actlab.data.dataset import fingerprint_of
 from actlab.fleet.run import Optimizer, Run, Schedule, Stopping
-from actlab.fleet.skorch_nets import read
+from actlab.fleet.skorch_adapter import read
+from actlab.ledger.run_key import digest, run_settings
 from tests.fleet_runs import run as as_run
 from tests.fleets import CLASSES, FEATURES, classifier, table
 from tests.identities import CODE, OWN, load, quiet
@@ -233,7 +233,7 @@ import numpy as np, torch
 from torch import nn
 import {first}
 from actlab import NeuralNet
-from actlab._identity import describe, digest, run_settings
+from actlab.ledger.run_key import describe, digest, run_settings
 from actlab.fleet.run import Optimizer, Run
 import mine, own
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actlab._kept import found_in
-from actlab._ledger_file import MIGRATIONS
 from actlab.cli import main
-from actlab.ledger import Ledger
+from actlab.comparison.loading import found_in
+from actlab.ledger.ledger import Ledger
+from actlab.ledger.sqlite import MIGRATIONS
 from tests.commands import elsewhere, refused, tiny
 from tests.processes import started, waited
 

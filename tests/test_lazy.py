@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from actlab import UsageError, compare, swap
-from actlab._experiment import Experiment
-from actlab._lazy import copied
 from actlab.cli import main
-from actlab.data import Dataset
-from actlab.training import TrainSettings, train
+from actlab.comparison.plan import Experiment
+from actlab.data.dataset import Dataset
+from actlab.models.lazy_layers import copied
+from actlab.training.train import TrainSettings, train
 
 SHORT = {"epochs": 3, "batch_size": 16}
 

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
 
-from actlab import ledger as ledger_module
-from actlab._errors import UsageError
-from actlab._ledger_rows import dumps, loads
-from actlab.ledger import RUN_COLUMNS, Entry, Ledger
+from actlab.errors import UsageError
+from actlab.ledger import ledger as ledger_module
+from actlab.ledger.ledger import RUN_COLUMNS, Entry, Ledger
+from actlab.ledger.records import dumps, loads
 from tests.ledgers import entry, epochs, key, path, settings, three
 
 __all__ = ["path", "three"]

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from actlab import _ledger_file, _ledger_owner
-from actlab import ledger as ledger_module
-from actlab._errors import UsageError
-from actlab._identity import digest
-from actlab._ledger_file import MIGRATIONS, networked
-from actlab._ledger_owner import Process
-from actlab._ledger_rows import differences, dumps, loads, packed, short
+from actlab.errors import UsageError
 from actlab.fleet.run import Result
-from actlab.ledger import Entry, Ledger
+from actlab.ledger import ledger as ledger_module
+from actlab.ledger import owner, sqlite
+from actlab.ledger.ledger import Entry, Ledger
+from actlab.ledger.owner import Process
+from actlab.ledger.records import differences, dumps, loads, packed, short
+from actlab.ledger.run_key import digest
+from actlab.ledger.sqlite import MIGRATIONS, networked
 from tests.ledgers import entry, epochs, key, path, raw, refusal, settings, three
 from tests.processes import ended, forked, forks
 
@@ -276,7 +276,7 @@ def test_a_process_of_which_nothing_is_known_is_not_gone():
 
 def test_a_process_that_lives_but_cannot_be_looked_up_is_not_gone(tmp_path, monkeypatch):
     here, dead = Process.this(), other(pid=2**22 + 1)
-    monkeypatch.setattr(_ledger_owner, "PROC", tmp_path)  # as where /proc hides other people's processes
+    monkeypatch.setattr(owner, "PROC", tmp_path)  # as where /proc hides other people's processes
     assert not here.gone(here)
     assert dead.gone(here)
 
@@ -284,7 +284,7 @@ def test_a_process_that_lives_but_cannot_be_looked_up_is_not_gone(tmp_path, monk
 @forks
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid(), reason="only root may become somebody else")
 def test_another_users_process_is_not_gone():
-    init = other(pid=1, started=_ledger_owner._stat(1)[1])
+    init = other(pid=1, started=owner._stat(1)[1])
 
     def look():
         os.setuid(65534)
@@ -336,12 +336,10 @@ def test_a_full_disk_is_known_by_what_is_free(path, monkeypatch):
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
     usage = type("Usage", (), {"free": 2**16 - 1})
-    monkeypatch.setattr(_ledger_file.shutil, "disk_usage", lambda _: usage)
-    assert "the disk is full" in _ledger_file._problem(error, path)
+    monkeypatch.setattr(sqlite.shutil, "disk_usage", lambda _: usage)
+    assert "the disk is full" in sqlite._problem(error, path)
     usage.free = 2**16
-    assert "cannot be read or written (disk I/O error); look at the disk" in _ledger_file._problem(
-        error, path
-    )
+    assert "cannot be read or written (disk I/O error); look at the disk" in sqlite._problem(error, path)
 
 
 def test_a_record_that_fails_in_the_middle_writes_nothing(path):

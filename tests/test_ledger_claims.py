@@ -12,10 +12,10 @@ import time
 import pytest
 import torch
 
-from actlab import _ledger_file
-from actlab import ledger as ledger_module
-from actlab._ledger_owner import Process
-from actlab.ledger import Ledger
+from actlab.ledger import ledger as ledger_module
+from actlab.ledger import sqlite
+from actlab.ledger.ledger import Ledger
+from actlab.ledger.owner import Process
 from tests.ledgers import entry, holding, key, path
 from tests.processes import ended, forked, forks, killed, living, waited
 
@@ -167,7 +167,7 @@ def test_sixteen_writers_record_every_run_once_and_lose_none(path):
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_a_writer_that_is_killed_leaves_whole_fleets(path, monkeypatch, journal):
     if journal == "delete":
-        monkeypatch.setattr(_ledger_file, "networked", lambda real, mounts: "nfs4")
+        monkeypatch.setattr(sqlite, "networked", lambda real, mounts: "nfs4")
 
     def writer(start, says):
         with Ledger(path, weights=True) as ledger:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from actlab import _ledger_file
-from actlab._errors import UsageError
-from actlab._ledger_file import networked
-from actlab.ledger import Ledger
+from actlab.errors import UsageError
+from actlab.ledger import sqlite
+from actlab.ledger.ledger import Ledger
+from actlab.ledger.sqlite import networked
 from tests.ledgers import disk, entry, key, path, raw, remounted, three
 from tests.processes import ended, forked, forks
 
@@ -114,7 +114,7 @@ def test_a_network_file_system_is_recognised():
 
 
 def test_on_a_network_file_system_there_is_a_rollback_journal(three, monkeypatch, caplog):
-    monkeypatch.setattr(_ledger_file, "networked", lambda real, mounts: "nfs4")
+    monkeypatch.setattr(sqlite, "networked", lambda real, mounts: "nfs4")
     with Ledger(three) as ledger, raw(three) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         ledger.record([entry(3)])
@@ -128,7 +128,7 @@ def test_without_shared_memory_there_is_a_rollback_journal(path, monkeypatch, ca
     def dotted(name, **options):
         return connect(name if name == ":memory:" else f"{name}&vfs=unix-dotfile", **options)
 
-    monkeypatch.setattr(_ledger_file.sqlite3, "connect", dotted)
+    monkeypatch.setattr(sqlite.sqlite3, "connect", dotted)
     with Ledger(path) as ledger:
         ledger.record([entry(0)])
         assert not Path(f"{path}-wal").exists()
@@ -148,7 +148,7 @@ def test_the_usual_ledger_is_one_file_once_it_is_closed(three):
 
 
 def test_a_lock_that_stays_is_said(three, monkeypatch):
-    monkeypatch.setattr(_ledger_file, "PATIENCE", 0.05)
+    monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     with Ledger(three) as ledger, raw(three) as file:
         file.execute("BEGIN IMMEDIATE")
         with pytest.raises(UsageError, match=r"locked by another process for 0\.05 seconds"):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from actlab import _ledger_file
-from actlab._errors import UsageError
-from actlab._ledger_file import MIGRATIONS
-from actlab.ledger import Ledger
+from actlab.errors import UsageError
+from actlab.ledger import sqlite
+from actlab.ledger.ledger import Ledger
+from actlab.ledger.sqlite import MIGRATIONS
 from tests.ledgers import entry, key, path, raw, refusal, three
 from tests.processes import ended, forked, forks
 
@@ -178,7 +178,7 @@ MORE = ("ALTER TABLE run ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey'",)
 
 
 def test_an_older_ledger_is_upgraded(three, monkeypatch):
-    monkeypatch.setattr(_ledger_file, "MIGRATIONS", [*MIGRATIONS, MORE])
+    monkeypatch.setattr(sqlite, "MIGRATIONS", [*MIGRATIONS, MORE])
     assert "open it for writing once" in refusal(three, readonly=True)
     with Ledger(three) as ledger:
         assert ledger.results([key(2)])[key(2)] == entry(2).result
@@ -191,9 +191,7 @@ def test_an_older_ledger_is_upgraded(three, monkeypatch):
 
 def test_an_upgrade_that_fails_changes_nothing(three, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(
-            _ledger_file, "MIGRATIONS", [*MIGRATIONS, MORE, ("ALTER TABLE missing ADD COLUMN a TEXT",)]
-        )
+        patch.setattr(sqlite, "MIGRATIONS", [*MIGRATIONS, MORE, ("ALTER TABLE missing ADD COLUMN a TEXT",)])
         assert "no such table" in refusal(three)
     with Ledger(three) as ledger:
         assert len(ledger.runs()) == 3

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from actlab import NeuralNet, UsageError, compare
-from actlab._experiment import Experiment
 from actlab.cli import main
-from actlab.data import Dataset, load_data
-from actlab.nets import ConvNet
-from actlab.training import TrainSettings
+from actlab.comparison.plan import Experiment
+from actlab.data.dataset import Dataset, load_data
+from actlab.models.networks import ConvNet
+from actlab.training.train import TrainSettings
 from tests.commands import refused
 
 SHORT = {"epochs": 4, "batch_size": 16}

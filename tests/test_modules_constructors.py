@@ -16,11 +16,11 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, compare
-from actlab._activation_arguments import constructor_of
-from actlab._experiment import Experiment
 from actlab.cli import main
-from actlab.data import Dataset
-from actlab.training import TrainSettings
+from actlab.comparison.plan import Experiment
+from actlab.data.dataset import Dataset
+from actlab.models.activation_arguments import constructor_of
+from actlab.training.train import TrainSettings
 
 SHORT = {"epochs": 2, "batch_size": 32}
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from actlab import UsageError
-from actlab.nets import NeuralNet
+from actlab.models.networks import NeuralNet
 
 
 def test_the_layers_are_the_notebooks():

@@ -7,8 +7,8 @@ import pytest
 
 from actlab import CatalogueWarning
 from actlab.functions import DEFINITIONS
-from actlab.functions._catalogue import Catalogue
-from actlab.ledger import Ledger
+from actlab.functions.registry import Catalogue
+from actlab.ledger.ledger import Ledger
 from tests.commands import actlab
 
 CUBE = '''

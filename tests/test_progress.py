@@ -20,9 +20,9 @@ import time
 import pytest
 from rich.cells import cell_len
 
-from actlab.fleet.conduct import State
+from actlab.execution.progress import watching
+from actlab.execution.scheduler import State
 from actlab.fleet.run import Result
-from actlab.progress import watching
 
 NAMES = ["relu", "relu", "tanh", "elu"]
 AGAIN = re.compile(r"\r(?:\x1b\[2K|\x1b\[1A)+")  # back to the first line of a picture, clearing all
@@ -43,7 +43,7 @@ def a_terminal(monkeypatch):
 def at_once(monkeypatch):
     """Nothing waits until it is worth showing."""
     for name in ("_SILENT", "_OFTEN", "_SELDOM"):
-        monkeypatch.setattr(f"actlab.progress.{name}", 0.0)
+        monkeypatch.setattr(f"actlab.execution.progress.{name}", 0.0)
 
 
 class Screen(io.StringIO):
@@ -190,8 +190,8 @@ def test_no_more_than_four_bars_and_five_leaders_are_shown_and_how_many_more_the
 
 def test_what_is_left_is_told_from_what_was_done_since_the_first_second(at_once, monkeypatch):
     clock = iter([0.0, 2.0, 6.0, 10.0])
-    monkeypatch.setattr("actlab.progress._SILENT", 1.0)
-    monkeypatch.setattr("actlab.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("actlab.execution.progress._SILENT", 1.0)
+    monkeypatch.setattr("actlab.execution.progress.time.monotonic", lambda: next(clock))
     screen = Screen()
     with watching([f"net {i}" for i in range(100)], 1, screen) as watch:
         watch(ended(0, range(50), *[result(valid_acc=0.5)] * 50))  # of a ledger: no time was needed
@@ -382,7 +382,8 @@ def test_what_is_printed_meanwhile_stands_above_the_picture(at_once, monkeypatch
 
 def test_lines_need_no_rich():
     code = (
-        "import io, sys; from actlab.progress import watching; from actlab.fleet.conduct import State\n"
+        "import io, sys; from actlab.execution.progress import watching\n"
+        "from actlab.execution.scheduler import State\n"
         "with watching(['relu'], 2, io.StringIO()) as watch: watch(State(0, 1, (0,), 1, 2))\n"
         "print(*[name for name in sys.modules if name.partition('.')[0] == 'rich'])"
     )

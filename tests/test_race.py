@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from actlab._design import Budget, budget_of
-from actlab._errors import UsageError
-from actlab.race import LOOKS, ever_beyond, look_level, race
-from actlab.stats import LEVEL, Evidence, Verdict
+from actlab.comparison.config import Budget, budget_of
+from actlab.errors import UsageError
+from actlab.stats.sequential import LOOKS, ever_beyond, look_level, race
+from actlab.stats.verdict import LEVEL, Evidence, Verdict
 
 NAMES = ["a", "b", "c"]
 

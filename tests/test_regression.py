@@ -17,8 +17,8 @@ from torch import nn
 
 from actlab import UsageError
 from actlab.cli import main
-from actlab.data import Dataset, load_data
-from actlab.training import (
+from actlab.data.dataset import Dataset, load_data
+from actlab.training.train import (
     TrainSettings,
     activation_problem,
     check_training,

@@ -20,9 +20,9 @@ from benchmarks.reliability import (
     same,
 )
 
-from actlab._ledger_file import MIGRATIONS
 from actlab.cli import main
-from actlab.ledger import Ledger
+from actlab.ledger.ledger import Ledger
+from actlab.ledger.sqlite import MIGRATIONS
 from tests.commands import actlab, elsewhere, refused, tiny
 from tests.ledgers import disk, remounted
 from tests.processes import OWN_GROUP, ending, living, ran, waited

@@ -7,7 +7,7 @@ import re
 import pytest
 from benchmarks.reliability import recorded
 
-from actlab._files import LEDGER
+from actlab.files import LEDGER
 from tests import reliability as trials
 from tests.commands import elsewhere
 from tests.ledgers import disk

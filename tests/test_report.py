@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from actlab import UsageError
-from actlab.report.hiplot_page import to_hiplot, write_hiplot
+from actlab.integrations.hiplot import to_hiplot, write_hiplot
 from actlab.report.insights import history_insights
 from actlab.report.tables import plain, plain_rows, text_table, write_csv, write_json
 

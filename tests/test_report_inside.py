@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actlab.report import page_heat, page_inside
-from actlab.report.page import render
+from actlab.report.html import diagnostics, heatmap
+from actlab.report.html.page import render
 from tests.reports import HOSTILE, comparison, histogram, inside
 from tests.test_report_page import body, numbers, text
 
@@ -23,7 +23,7 @@ def section(page):
 
 
 def heat(rows, kind="values"):
-    return page_heat.layer_heat(rows, kind, "relu", 1, 0)
+    return heatmap.layer_heat(rows, kind, "relu", 1, 0)
 
 
 def one_layer(**changed):
@@ -37,15 +37,15 @@ def one_layer(**changed):
 def test_histograms_of_other_widths_are_merged_by_their_shares():
     even = "50 " * 20
     rows = pd.DataFrame({"low": [0.0, 0.0], "high": [1.0, 3.0], "values": [even, even]})
-    found = page_heat._histograms(rows, "values")
-    shares = page_heat.shared(found, np.array([0.0, 1.0, 2.0, 3.0]))
+    found = heatmap._histograms(rows, "values")
+    shares = heatmap.shared(found, np.array([0.0, 1.0, 2.0, 3.0]))
     assert shares == pytest.approx([(1 + 1 / 3) / 2, 1 / 6, 1 / 6])
-    assert page_heat.quantiles(rows, "values", [1 / 3, 2 / 3]) == pytest.approx([0.5, 1.0])
+    assert heatmap.quantiles(rows, "values", [1 / 3, 2 / 3]) == pytest.approx([0.5, 1.0])
 
 
 def test_values_that_are_all_one_are_a_bar():
     rows = one_layer(low=0.0, high=0.0, values="1000" + " 0" * 19)
-    assert page_heat.quantiles(rows, "values", [0.1, 0.9]) == pytest.approx([0, 0], abs=1e-5)
+    assert heatmap.quantiles(rows, "values", [0.1, 0.9]) == pytest.approx([0, 0], abs=1e-5)
     assert 'class="h6"' in heat(rows)
 
 
@@ -88,7 +88,7 @@ def test_a_map_says_in_words_and_figures_what_it_shows():
 def test_all_cells_of_a_look_are_drawn_once():
     shares = np.array([[0.5, 0.3, 0.2], [0.0, 0.0, 1.0]])
     strokes = [
-        stroke for _, path in page_heat.paths(shares) for stroke in re.findall(r"M(\S+) (\d)v(\d)", path)
+        stroke for _, path in heatmap.paths(shares) for stroke in re.findall(r"M(\S+) (\d)v(\d)", path)
     ]
     covered = sorted((x, int(y) + step) for x, y, n in strokes for step in range(int(n)))
     assert covered == [(".5", 0), (".5", 1), (".5", 2), ("1.5", 2)]
@@ -106,7 +106,7 @@ def test_many_looks_are_thinned_to_the_first_the_last_and_some_between():
 
 
 def test_deep_nets_have_the_first_the_last_and_two_layers_between():
-    panels = page_inside.unit_panels(inside(("relu",), layers=30), ["relu"])
+    panels = diagnostics.unit_panels(inside(("relu",), layers=30), ["relu"])
     assert [panel["title"] for panel in panels[:4]] == [
         f"dead units, layer {layer}, %" for layer in (1, 11, 20, 30)
     ]
@@ -116,23 +116,23 @@ def test_deep_nets_have_the_first_the_last_and_two_layers_between():
 def test_panels_have_the_means_and_the_ends_over_the_runs():
     frame = inside(("relu",), epochs=(1, 2), layers=1)
     frame["dead"] = frame["dead"].where(frame["fold"] == 1, 0.5)
-    line = page_inside.unit_panels(frame, ["relu"])[0]["lines"][0]
+    line = diagnostics.unit_panels(frame, ["relu"])[0]["lines"][0]
     assert [line[key] for key in ("x", "y", "low", "high")] == [[1, 2], [25, 30], [0, 10], [50, 50]]
 
 
 def test_the_ratio_of_gradients_is_that_of_each_run():
     frame = inside(("tanh",), epochs=(3,), layers=2)
-    weights = page_inside.looks(frame.assign(gradient=frame["layer"] * frame["fold"] * 1e-3), "weights")
-    assert page_inside.first_to_last(weights)["ratio"].to_list() == pytest.approx([1 / 3, 1 / 3])
-    assert page_inside.first_to_last(weights[weights["layer"] == 1]).empty
+    weights = diagnostics.looks(frame.assign(gradient=frame["layer"] * frame["fold"] * 1e-3), "weights")
+    assert diagnostics.first_to_last(weights)["ratio"].to_list() == pytest.approx([1 / 3, 1 / 3])
+    assert diagnostics.first_to_last(weights[weights["layer"] == 1]).empty
     missing = weights.assign(gradient=weights["gradient"].where(weights["layer"] > 1))
-    assert page_inside.first_to_last(missing).empty  # the second layer is not the first
+    assert diagnostics.first_to_last(missing).empty  # the second layer is not the first
 
 
 def test_gradients_are_drawn_on_a_logarithmic_scale_without_zeros():
     frame = inside(("a", "b"))
     frame["gradient"] = frame["gradient"].where((frame["activation"] == "a") | (frame["layer"] != 2), 0.0)
-    ratio, layers = page_inside.gradient_panels(frame, ["a", "b"])
+    ratio, layers = diagnostics.gradient_panels(frame, ["a", "b"])
     assert ratio["log"]
     assert layers["log"]
     assert layers["lines"][1]["x"] == [1, 2, 3]
@@ -141,7 +141,7 @@ def test_gradients_are_drawn_on_a_logarithmic_scale_without_zeros():
 
 
 def test_the_table_has_the_last_look():
-    table = page_inside.units_table(inside(("relu",), layers=1), ["relu"])
+    table = diagnostics.units_table(inside(("relu",), layers=1), ["relu"])
     assert [name for name, _ in table.columns[:6]] == [
         "activation",
         "layer",

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import actlab
-from actlab.report import page_repeat, page_tables
-from actlab.report.page import render
-from actlab.report.page_unjudged import training_sentences, unfinished_sentences
+from actlab.report.html import reproduce, tables
+from actlab.report.html.page import render
+from actlab.report.html.unfinished import training_sentences, unfinished_sentences
 from tests.reports import HOSTILE, comparison, inside, training, unfinished
 from tests.test_report_page import body, numbers, text
 
@@ -104,7 +104,7 @@ def test_the_call_repeats_the_comparison():
     made = actlab.compare(
         ["tanh", "relu"], "digits", folds=2, epochs=1, tune={"lr": [0.01, 0.02]}, rope=0.02, seed=3
     )
-    command = page_repeat.call(["tanh", "relu"], made.about)
+    command = reproduce.call(["tanh", "relu"], made.about)
     assert command == (
         "actlab.compare(['tanh', 'relu'], 'digits', folds=2, tune={'lr': [0.01, 0.02]}, rope=0.02, "
         "epochs=1, seed=3)"
@@ -123,7 +123,7 @@ def test_a_race_is_repeated_as_a_race_and_what_only_its_maker_knows_is_a_comment
         "looks": 3,
         "ended": "the budget of 40 runs: 36 are trained, the next round takes 12 more",
     }
-    assert page_repeat.call(["relu"], about) == (
+    assert reproduce.call(["relu"], about) == (
         "# module is Mine exec, a net of your own\n"
         "# it ended by the budget of 40 runs: 36 are trained, the next round takes 12 more\n"
         "actlab.compare(['relu'], 'digits', module=module, until_decided=True, scoring='neg_log_loss')"
@@ -137,7 +137,7 @@ def test_the_usual_settings_are_left_out():
         "seeds": 1,
         "settings": {"epochs": 25, "lr": 0.01, "device": "cpu"},
     }
-    assert page_repeat.call(["relu"], about) == "actlab.compare(['relu'], 'digits')"
+    assert reproduce.call(["relu"], about) == "actlab.compare(['relu'], 'digits')"
 
 
 # -- memory ---------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_memory_that_is_not_known_is_left_out():
     page = render(with_memory(NAN, 2**21, 2**22))
     assert numbers(page)["figures"]["kept"]["unit"] == "MiB"
     assert [row["name"] for row in numbers(page)["figures"]["kept"]["rows"]] == ["tanh", "mish"]
-    table = page_tables.cost_table(with_memory(NAN, 2**21, 2**22).results, ["relu", "tanh", "mish"])
+    table = tables.cost_table(with_memory(NAN, 2**21, 2**22).results, ["relu", "tanh", "mish"])
     assert [row[-1] for row in table.rows] == ["–", "2", "4"]
 
 

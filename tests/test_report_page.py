@@ -16,8 +16,8 @@ import pytest
 
 from actlab import Comparison, UsageError
 from actlab.cli import main
-from actlab.report import page_charts, page_svg
-from actlab.report.page import render, write_report
+from actlab.report.html import charts, svg
+from actlab.report.html.page import render, write_report
 from tests.commands import elsewhere, names, refused, tiny  # noqa: F401
 from tests.reports import HOSTILE, all_diverged, comparison
 
@@ -60,10 +60,10 @@ def test_a_pair_is_told_from_both_sides():
         row for row in re.findall(r"<tr>(.*?)</tr>", body(render(comparison())), re.S) if "better" in row
     ]
     assert 'class="v better"' in cells
-    whole = page_charts.differences(comparison().verdicts, "mish")
+    whole = charts.differences(comparison().verdicts, "mish")
     assert whole["relu"]["word"] == "better"
     assert whole["relu"]["value"] == 0.02
-    other = page_charts.differences(comparison().verdicts, "relu")["mish"]
+    other = charts.differences(comparison().verdicts, "relu")["mish"]
     assert (other["word"], other["value"], round(other["low"], 3), round(other["high"], 3)) == (
         "worse",
         -0.02,
@@ -123,7 +123,7 @@ def test_a_name_from_right_to_left_does_not_turn_the_sentence_round():
 
 
 def test_labels_are_short_and_differ():
-    found = page_charts.labels(["a" * 300, "a" * 200, "relu", "", "a  b"])
+    found = charts.labels(["a" * 300, "a" * 200, "relu", "", "a  b"])
     assert found["relu"] == "relu"
     assert max(map(len, found.values())) <= 32
     assert len(set(found.values())) == 5
@@ -213,7 +213,7 @@ def test_what_has_no_curve_is_told():
 
 
 def test_a_curve_has_the_arguments_of_its_spec():
-    panels, missing = page_charts.functions(["leaky_relu(negative_slope=0.25)"], pd.DataFrame())
+    panels, missing = charts.functions(["leaky_relu(negative_slope=0.25)"], pd.DataFrame())
     assert missing == {}
     line = panels[0]["lines"][0]
     assert line["x"][0] == -4
@@ -246,16 +246,16 @@ def test_a_far_difference_leaves_room_for_the_others():
         name: {"value": -x, "low": -x - 0.01, "high": -x + 0.01, "word": "worse"}
         for name, x in [("b", 0.01), ("c", 0.6)]
     }
-    chart = page_charts.forest(["a", "b", "c"], found, 0.002, 100.0)
+    chart = charts.forest(["a", "b", "c"], found, 0.002, 100.0)
     assert 2 < chart["limit"] < 2.5
-    drawn = page_svg.forest_svg(chart, {name: name for name in "abc"}, "alt", ["", "", "far"], "points")
+    drawn = svg.forest_svg(chart, {name: name for name in "abc"}, "alt", ["", "", "far"], "points")
     assert drawn.count("<circle") == 2
     assert drawn.count('<path class="mark') == 1
 
 
 def test_a_loss_that_falls_by_far_is_on_a_logarithmic_scale():
     history = comparison().history
-    training, validation, accuracy = page_charts.learning(
+    training, validation, accuracy = charts.learning(
         history.assign(train_loss=10.0 ** -history["epoch"]), ["relu"]
     )
     assert training["log"]

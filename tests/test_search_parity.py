@@ -24,7 +24,7 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from torch import nn
 
 from actlab import FleetSearchCV
-from actlab.fleet.run import HOLDOUT, WEIGHTS, drawing, numpy_seeded, stream
+from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
 from tests.search_cases import ALONE, CASES, DIFFERENT, NUMBERS, RARE, SPLITS, Case
 from tests.search_models import Net
 from tests.searches import FEATURES, ROWS, X, Y, one_thread
@@ -41,7 +41,7 @@ def seeded(net, splits, candidates):
         self.__class__ = kind
         call = next(calls)
         fold = call % splits if call < splits * candidates else splits  # the last fit is the refit
-        with drawing(0, fold, WEIGHTS, "cpu"), numpy_seeded(stream(0, fold, HOLDOUT)):
+        with seeded_torch(0, fold, WEIGHTS, "cpu"), seeded_numpy(stream_seed(0, fold, HOLDOUT)):
             return self.fit(X, y, **fit_params)
 
     net.__class__ = type(kind.__name__, (kind,), {"fit": fit})

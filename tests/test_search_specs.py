@@ -16,7 +16,7 @@ from skorch.helper import SliceDataset, SliceDict
 from torch import nn
 
 import actlab
-from actlab._activation_arguments import ActivationArguments
+from actlab.models.activation_arguments import ActivationArguments
 from tests.searches import (
     CLASSES,
     FEATURES,

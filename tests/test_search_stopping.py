@@ -17,8 +17,8 @@ from skorch.helper import SliceDict
 
 import actlab
 from actlab import Dataset
-from actlab.comparison import Interrupted
-from actlab.engines import processes
+from actlab.comparison.comparison import Interrupted
+from actlab.execution.processes import processes
 from tests.searches import X, Y, by_skorch, classifier, one_thread, scores, search
 
 __all__ = ["one_thread"]

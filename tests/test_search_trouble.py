@@ -19,7 +19,7 @@ from skorch.callbacks import EpochScoring
 from torch import nn
 from torch.utils.data import DataLoader
 
-from actlab._errors import UsageError
+from actlab.errors import UsageError
 from tests.processes import descendants, living, started, waited
 from tests.searches import (
     Counting,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from actlab.cli import main
-from actlab.demsar import over_datasets
+from actlab.stats.several_datasets import over_datasets
 from tests.commands import elsewhere, names, refused
 
 __all__ = ["elsewhere"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import actlab
-from actlab._spec import parse
+from actlab.spec import parse
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold
 from sklearn.svm import SVC
 from statsmodels.stats.multitest import multipletests
 
-from actlab.stats import LEVEL, Evidence, evidence, holm, judge
+from actlab.stats.verdict import LEVEL, Evidence, evidence, holm, judge
 
 
 def one_seed(differences, ratio):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from actlab.stats import Evidence, evidence, judge
+from actlab.stats.verdict import Evidence, evidence, judge
 
 CAUTION, BELIEF = 1.25, 0.05  # as the page on verdicts has them
 

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from actlab import UsageError
-from actlab.demsar import datasets_needed, over_datasets
-from actlab.race import ever_beyond, look_level, race
-from actlab.stats import Evidence, Posterior, evidence, holm, judge
+from actlab.stats.sequential import ever_beyond, look_level, race
+from actlab.stats.several_datasets import datasets_needed, over_datasets
+from actlab.stats.verdict import Evidence, Posterior, evidence, holm, judge
 
 D = [1.0, 2.0, -3.0, 0.5]
 

@@ -13,9 +13,9 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, load_data, swap
-from actlab._description import describe, digest
-from actlab.nets import ConvNet, NeuralNet
-from actlab.swapping import activations_in
+from actlab.ledger.canonical import describe, digest
+from actlab.models.networks import ConvNet, NeuralNet
+from actlab.models.swapping import activations_in
 from tests.swaps import (
     Functional,
     Helped,

@@ -8,7 +8,7 @@ from torch import fx, nn
 
 import actlab
 from actlab import UsageError, swap
-from actlab.swapping import activations_in
+from actlab.models.swapping import activations_in
 from tests.swaps import (
     Block,
     Functional,

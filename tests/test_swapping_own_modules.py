@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from actlab import UsageError, measure, swap
-from actlab.swapping import activations_in
+from actlab.models.swapping import activations_in
 from tests.swaps import one_thread
 
 __all__ = ["one_thread"]

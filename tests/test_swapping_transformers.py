@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from actlab import UsageError, swap
-from actlab.swapping import activations_in
+from actlab.models.swapping import activations_in
 from tests.commands import actlab
 from tests.swaps import one_thread, pickled
 

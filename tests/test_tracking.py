@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actlab.comparison import compare
-from actlab.data import Dataset
-from actlab.tracking import check_store
+from actlab.comparison.comparison import compare
+from actlab.data.dataset import Dataset
+from actlab.integrations.mlflow import check_store
 from tests.processes import started
 from tests.tracking_stores import (
     CURVES,

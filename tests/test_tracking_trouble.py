@@ -16,9 +16,10 @@ from importlib.util import find_spec
 import pandas as pd
 import pytest
 
-from actlab import UsageError, tracking
+from actlab import UsageError
 from actlab.cli import main
-from actlab.tracking import check_store
+from actlab.integrations import mlflow
+from actlab.integrations.mlflow import check_store
 from tests.tracking_stores import (
     assert_logged,
     blank,
@@ -105,7 +106,7 @@ def answering(answer):
 
 
 def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch):
-    monkeypatch.setitem(tracking._IMPATIENT, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setitem(mlflow._IMPATIENT, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with answering(b"") as uri, pytest.raises(UsageError, match=f"cannot log to MLflow at {uri}: timed out"):
         check_store(uri)
 
@@ -154,7 +155,7 @@ def test_without_mlflow_one_line_says_how_to_get_it():
 import sys
 sys.modules["mlflow"] = None
 from actlab import UsageError
-from actlab.tracking import check_store
+from actlab.integrations.mlflow import check_store
 try:
     check_store("sqlite:///runs.db")
 except UsageError as error:
@@ -167,7 +168,7 @@ except UsageError as error:
 def test_mlflow_is_imported_late_and_reports_to_nobody(store):
     code = """
 import sys
-from actlab.tracking import check_store
+from actlab.integrations.mlflow import check_store
 assert "mlflow" not in sys.modules and "sqlalchemy" not in sys.modules
 check_store(sys.argv[1])
 import mlflow.telemetry

@@ -7,8 +7,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from actlab import UsageError
-from actlab.data import Dataset
-from actlab.training import (
+from actlab.data.dataset import Dataset
+from actlab.training.train import (
     HISTORY_COLUMNS,
     TrainSettings,
     check_training,

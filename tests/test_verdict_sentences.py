@@ -1,7 +1,7 @@
 import pandas as pd
 
 from actlab import Comparison
-from actlab._outcome import VERDICTS, ranking
+from actlab.comparison.tables import VERDICTS, ranking
 
 ABOUT = {"metric": "accuracy", "region": 0.001, "region_is": "a thousandth", "points": True, "tuned": []}
 NAN = float("nan")

@@ -14,13 +14,13 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, compare
-from actlab._experiment import Experiment
-from actlab._outcome import cv_results
-from actlab.data import Dataset, load_data
-from actlab.fleet.run import SPLIT, WEIGHTS, drawing, stream
-from actlab.race import LOOKS, look_level
-from actlab.stats import evidence, judge
-from actlab.training import TrainSettings, make_net
+from actlab.comparison.plan import Experiment
+from actlab.comparison.tables import cv_results
+from actlab.data.dataset import Dataset, load_data
+from actlab.models.random_streams import SPLIT, WEIGHTS, seeded_torch, stream_seed
+from actlab.stats.sequential import LOOKS, look_level
+from actlab.stats.verdict import evidence, judge
+from actlab.training.train import TrainSettings, make_net
 
 SHORT = {"epochs": 8, "batch_size": 16, "num_units": 8}
 
@@ -60,7 +60,7 @@ def test_two_seeds_share_their_folds_and_further_ones_have_their_own(dataset):
     assert [each.seed for each in trainings[:18:3]] == [7, 8, 9, 10, 11, 12]
     assert [each.split for each in trainings[:18:3]] == [1, 1, 2, 2, 3, 3]
     for split in (1, 2, 3):
-        how = {"shuffle": True, "random_state": stream(5 + 2 * split, 0, SPLIT) % 2**32}
+        how = {"shuffle": True, "random_state": stream_seed(5 + 2 * split, 0, SPLIT) % 2**32}
         expected = list(StratifiedKFold(3, **how).split(dataset.X, dataset.y))
         for each in [each for each in trainings if each.split == split]:
             assert np.array_equal(each.rows, expected[each.fold][0])
@@ -263,7 +263,7 @@ def test_any_scorer_of_scikit_learn(dataset):
         found = compare(["tanh"], dataset, scoring=scoring, **SHORT)
         for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
             net = make_net(dataset, "tanh", settings)
-            with drawing(0, fold, WEIGHTS, "cpu"):
+            with seeded_torch(0, fold, WEIGHTS, "cpu"):
                 net.initialize()
             net.partial_fit(dataset.X[rows], dataset.y[rows])
             X, y = dataset.X[test], dataset.y[test]
@@ -326,7 +326,7 @@ def test_numbers_are_predicted_too():
     settings = TrainSettings(epochs=10)
     first = Experiment(data, settings, 3, shuffled=True).trainings(["relu"], range(1))[0]
     net = make_net(data, "relu", settings)
-    with drawing(0, 0, WEIGHTS, "cpu"):
+    with seeded_torch(0, 0, WEIGHTS, "cpu"):
         net.initialize()
     net.partial_fit(data.X[first.rows], data.y[first.rows])
     expected = r2_score(data.y[first.test], net.predict(data.X[first.test]))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actlab.tracking import log_comparison
+from actlab.integrations.mlflow import log_comparison
 from tests.processes import started
 
 SETTINGS = {"epochs": 3, "lr": 0.1, "data": "made up"}

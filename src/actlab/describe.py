@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab._expression import derivative_text
-from actlab.activation import Activation
+from actlab.activation.definition import Activation
 from actlab.derivation.making import FormulaActivation
+from actlab.expression import derivative_text
 
 POINTS = (-math.inf, -10.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, math.inf)
 

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab._errors import UsageError, short
-from actlab._fused import fused
-from actlab._memory import kept_for_backward
-from actlab._module import ActivationModule
+from actlab.activation.kernels import fused
+from actlab.activation.module import ActivationModule
 from actlab.checking.target import Target, resolve
+from actlab.errors import UsageError, short
 
 _LEAST = 0.02  # seconds that a sample takes at least
 _ROUNDS = 15
@@ -217,7 +216,7 @@ class _Behind(nn.Module):
 
 def _kept(name: str, function: Target, x: Tensor) -> float:
     try:
-        return kept_for_backward(_Behind(function), x.detach().clone().requires_grad_()) / x.numel()
+        return saved_bytes(_Behind(function), x.detach().clone().requires_grad_()) / x.numel()
     except Exception as error:  # anybody's
         raise UsageError(f"target {name!r} fails on {tuple(x.shape)}, {x.dtype}: {short(error)}") from error
 
@@ -250,3 +249,30 @@ def _calls(call: Callable[[], None]) -> int:
     start = time.perf_counter()
     call()
     return max(1, round(_LEAST / max(time.perf_counter() - start, 1e-6)))
+
+
+def saved_bytes(module: nn.Module, x: Tensor) -> int:
+    """Return the bytes that autograd keeps of a forward pass, beside the weights and the inputs.
+
+    Args:
+        module: A net; it is in training mode afterwards. Random numbers that it draws are not missed later.
+        x: Inputs (n, ...).
+
+    Examples:
+        >>> saved_bytes(nn.Tanh(), torch.zeros(8, 4, requires_grad=True))  # its outputs
+        128
+    """
+    known = {t.untyped_storage().data_ptr() for t in (x, *module.parameters(), *module.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), hooks:
+        outputs = module.train()(x)
+        del outputs  # not before: what is kept would be freed, and its place used again
+    return sum(kept.values())

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from actlab._errors import UsageError
-from actlab._module import ActivationModule, parameters_of
-from actlab.activation import Activation
+from actlab.activation.definition import Activation
+from actlab.activation.module import ActivationModule, parameters_of
 from actlab.checking.outcome import Failure, NotApplicable
 from actlab.checking.reference import FormulaReference
+from actlab.errors import UsageError
 
 _NONE = "no reference was given"
 _SHORT = 40  # operations
@@ -68,7 +68,7 @@ class Declared:
         """
         if self.definition.facts.gated:
             raise NotApplicable(f"{_NONE}, and the declared formula is of two halves")
-        from actlab.derivation.effort import TooMuch, bounded  # with SymPy, which takes half a second
+        from actlab.derivation.syntax.budget import TooMuch, bounded  # with SymPy, which takes half a second
 
         try:
             expression = self._read()
@@ -85,7 +85,7 @@ class Declared:
     def _read(self) -> Any:
         import sympy
 
-        from actlab.derivation.grammar import read
+        from actlab.derivation.syntax.to_sympy import read
 
         numbers = {n: v for n, v in self.parameters.items() if isinstance(v, int | float)}
         formula = read(self.definition.formula(**self.parameters), {"x", *self.parameters})

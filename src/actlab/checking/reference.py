@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab._errors import UsageError
+from actlab.errors import UsageError
 from actlab.functions import catalogue
 
 _DIGITS = 50
@@ -116,7 +116,7 @@ def resolve_reference(reference: Any) -> Reference | None:
             return Reference(resolve(reference)[1])
         if ":" in reference:
             return Reference(resolve(reference)[1])
-        from actlab.derivation.grammar import read
+        from actlab.derivation.syntax.to_sympy import read
 
         return FormulaReference(read(reference))
     if callable(reference) and not hasattr(reference, "free_symbols"):

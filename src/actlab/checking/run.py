@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
-from actlab._errors import UsageError, did_you_mean, short
 from actlab.checking import backward, basics, calls, derivatives, facts, modules, transforms, values
 from actlab.checking.outcome import COULD_NOT_RUN, FAIL, PASS, CheckReport, Outcome, Row
 from actlab.checking.reference import resolve_reference
 from actlab.checking.subject import Subject
 from actlab.checking.target import resolve
+from actlab.errors import UsageError, did_you_mean, short
 
 Step = tuple[str, Callable[[Subject], str], float]  # name, function, seconds it may take
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

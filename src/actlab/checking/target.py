@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab._errors import UsageError, did_you_mean, short
-from actlab._spec import entry, imported, is_formula, parse
-from actlab.activation import Activation
+from actlab.activation.definition import Activation
+from actlab.errors import UsageError, did_you_mean, short
+from actlab.spec import entry, imported, is_formula, parse
 
 Target = nn.Module | Callable[[Tensor], Tensor]
 

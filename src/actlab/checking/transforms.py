@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from actlab._errors import short
 from actlab.checking.numbers import close, told
 from actlab.checking.outcome import Failure, Outcome, Unsupported
 from actlab.checking.subject import Subject
+from actlab.errors import short
 
 # What torch says when an autograd.Function was written without an optional method, or when an operation of
 # its own has no kernel or derivative, and what to do about it: it is missing, not wrong.

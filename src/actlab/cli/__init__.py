@@ -12,10 +12,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from actlab._errors import CatalogueWarning, DataWarning, FormulaWarning, UsageError, in_lines
 from actlab.cli.arguments import parser
 from actlab.cli.saying import DONE
 from actlab.cli.verbs import Verb
+from actlab.errors import CatalogueWarning, DataWarning, FormulaWarning, UsageError, in_lines
 
 _NOTES = (CatalogueWarning, DataWarning, FormulaWarning)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

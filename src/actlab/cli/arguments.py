@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from actlab._errors import UsageError
 from actlab._version import __version__
 from actlab.cli import comparing, completion, ledgers
 from actlab.cli import verbs as run
 from actlab.cli.verbs import Verb
+from actlab.errors import UsageError
 
 _ABOUT = "Prove an activation function, train with it, and find out whether another is really better."
 _FIGURES = "also write figures, as PNG and SVG, into DIR/figures"

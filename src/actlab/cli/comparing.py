@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actlab._errors import UsageError
-from actlab._files import LEDGER
 from actlab.cli.repeating import command_line
 from actlab.cli.saying import (
     DONE,
@@ -29,13 +27,15 @@ from actlab.cli.saying import (
     wrapped,
 )
 from actlab.cli.verbs import dataset_of, settings_of
+from actlab.errors import UsageError
+from actlab.files import LEDGER
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from actlab.comparison import Comparison
-    from actlab.data import Dataset
-    from actlab.training import TrainSettings
+    from actlab.comparison.comparison import Comparison
+    from actlab.data.dataset import Dataset
+    from actlab.training.train import TrainSettings
 
 _FAILED = 5  # activations in a line that says why there is nothing to say
 _RANKING = ["rank", "activation", "mean", "std", "runs"]
@@ -43,8 +43,8 @@ _RANKING = ["rank", "activation", "mean", "std", "runs"]
 
 def compare(arguments: argparse.Namespace) -> int:
     """Compare activations."""
-    from actlab._files import output_folder
-    from actlab.comparison import check_comparison
+    from actlab.comparison.comparison import check_comparison
+    from actlab.files import output_folder
 
     settings, design = settings_of(arguments), _design(arguments)
     datasets = _datasets(arguments)
@@ -55,7 +55,7 @@ def compare(arguments: argparse.Namespace) -> int:
         output_folder(folder)
     check_figures(arguments)
     if arguments.mlflow is not None:
-        from actlab.tracking import check_store
+        from actlab.integrations.mlflow import check_store
 
         check_store(arguments.mlflow)
     with _cluster(arguments.scheduler) as executor:
@@ -79,8 +79,8 @@ def _sources(arguments: argparse.Namespace) -> list[str]:
 
 def report(arguments: argparse.Namespace) -> int:
     """Write the report of what was trained before, or is being trained."""
-    from actlab._kept import found_in
-    from actlab.report.page import sentences, write_report
+    from actlab.comparison.loading import found_in
+    from actlab.report.html.page import sentences, write_report
 
     found = found_in(arguments.folder)
     path = arguments.out or arguments.folder / REPORT
@@ -104,7 +104,7 @@ def _datasets(arguments: argparse.Namespace) -> list[Dataset]:
     sources = _sources(arguments)
     if len(sources) == 1:
         return [dataset_of(arguments, sources[0])]
-    from actlab.data import arguments_of
+    from actlab.data.dataset import arguments_of
 
     # What is said of one of them need not fit the others.
     return [dataset_of(arguments, source, only=arguments_of(source)) for source in sources]
@@ -156,7 +156,7 @@ def _compared(
 ) -> tuple[Comparison, list[Path], str]:
     """Compare on one dataset; return what came out, the files written and what MLflow said."""
     import actlab.comparison
-    from actlab.comparison import Interrupted, cv_results
+    from actlab.comparison.comparison import Interrupted, cv_results
     from actlab.report.tables import plain_rows, write_csv
 
     try:
@@ -186,7 +186,7 @@ def _compared(
     files += figures(arguments, found, out)
     logged = ""
     if arguments.mlflow is not None:
-        from actlab.tracking import log_comparison
+        from actlab.integrations.mlflow import log_comparison
 
         logged = log_comparison(
             found.results,
@@ -236,9 +236,9 @@ def _say_several(
     """Say what holds over all datasets."""
     import pandas as pd
 
-    from actlab.demsar import over_datasets
-    from actlab.report.critical_difference import text_diagram
+    from actlab.report.plots.critical_difference import text_diagram
     from actlab.report.tables import plain_rows, write_csv
+    from actlab.stats.several_datasets import over_datasets
 
     means = {
         dataset.name: comparison.ranking.set_index("activation")["mean"]
@@ -284,7 +284,7 @@ def _status(arguments: argparse.Namespace, dataset: Dataset, found: Comparison) 
 
 def _diagram(across: Any, out: Path) -> list[Path]:
     """Draw the diagram; without matplotlib say so, for there is one in text."""
-    from actlab.report.critical_difference import write_critical_difference
+    from actlab.report.plots.critical_difference import write_critical_difference
 
     try:
         import matplotlib  # noqa: F401
@@ -300,7 +300,7 @@ def _cluster(address: str | None) -> contextlib.AbstractContextManager[Executor 
     if address is None:
         return contextlib.nullcontext()
     try:
-        from actlab.cluster import Cluster
+        from actlab.execution.dask import Cluster
     except ImportError as error:
         raise UsageError("--scheduler needs Dask: pip install 'actlab[dask]'") from error
     return Cluster(address)

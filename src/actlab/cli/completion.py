@@ -31,9 +31,9 @@ def completion(arguments: argparse.Namespace) -> int:
     """Print the script."""
     import shtab
 
-    from actlab.data import NAMES
+    from actlab.data.dataset import NAMES
     from actlab.functions import catalogue
-    from actlab.training import PRECISIONS
+    from actlab.training.train import PRECISIONS
 
     kinds = {
         "names": (sorted(catalogue), ["*.py"]),

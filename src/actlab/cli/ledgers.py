@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actlab._errors import UsageError
-from actlab._files import LEDGER
 from actlab.cli.saying import DONE, NO, wrapped
+from actlab.errors import UsageError
+from actlab.files import LEDGER
 
 if TYPE_CHECKING:
-    from actlab.ledger import Ledger
+    from actlab.ledger.ledger import Ledger
 
 _ROWS = 20  # of a table for people
 
@@ -67,8 +67,8 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write a ledger's tables as files for other programs."""
-    from actlab._files import output_folder
-    from actlab._ledger_rows import dumps
+    from actlab.files import output_folder
+    from actlab.ledger.records import dumps
     from actlab.report.tables import write_csv, write_json
 
     with _opened(arguments.ledger, readonly=True) as ledger:
@@ -104,7 +104,7 @@ def merge(arguments: argparse.Namespace) -> int:
 
 
 def _opened(path: Path, readonly: bool = False) -> Ledger:
-    from actlab.ledger import Ledger
+    from actlab.ledger.ledger import Ledger
 
     return Ledger(path / LEDGER if path.is_dir() else path, readonly=readonly)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from actlab.comparison import Comparison
-    from actlab.data import Dataset
+    from actlab.comparison.comparison import Comparison
+    from actlab.data.dataset import Dataset
 
 Report = dict[str, Any]
 
@@ -69,7 +69,7 @@ def table_sink(arguments: argparse.Namespace) -> Callable[[str], None] | None:
 
 def hiplot_page(rows: list[Report], out: Path) -> list[str]:
     """Write the page and return its name; without HiPlot say so, for everything else is there."""
-    from actlab.report.hiplot_page import write_hiplot
+    from actlab.integrations.hiplot import write_hiplot
 
     try:
         write_hiplot(rows, out / "hiplot.html")
@@ -82,7 +82,7 @@ def hiplot_page(rows: list[Report], out: Path) -> list[str]:
 def check_figures(arguments: argparse.Namespace) -> None:
     """Refuse figures that cannot be drawn, before anything is trained."""
     if arguments.figures:
-        from actlab.report.figures import check_matplotlib
+        from actlab.report.plots.functions import check_matplotlib
 
         check_matplotlib()
 
@@ -91,14 +91,14 @@ def figures(arguments: argparse.Namespace, found: Comparison, out: Path) -> list
     """Write figures if they are asked for, and return their files."""
     if not arguments.figures:
         return []
-    from actlab.report.comparison_figures import write_figures
+    from actlab.report.plots.comparison import write_figures
 
     return write_figures(found, out / "figures")
 
 
 def report_page(comparison: Comparison, path: Path) -> list[Path]:
     """Write the report and return its file; without Plotly say so, for everything else is there."""
-    from actlab.report.page import write_report
+    from actlab.report.html.page import write_report
 
     try:
         write_report(comparison, path)

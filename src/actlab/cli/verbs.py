@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from actlab._errors import UsageError
 from actlab.cli.repeating import command_line
 from actlab.cli.saying import (
     DONE,
@@ -26,11 +25,12 @@ from actlab.cli.saying import (
     table_sink,
     wrapped,
 )
+from actlab.errors import UsageError
 
 # Everything heavy is imported by the verb that needs it, so that --help answers at once.
 if TYPE_CHECKING:
-    from actlab.data import Dataset
-    from actlab.training import TrainSettings
+    from actlab.data.dataset import Dataset
+    from actlab.training.train import TrainSettings
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -54,16 +54,16 @@ def listing(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Show one activation."""
-    from actlab._files import output_folder
-    from actlab._spec import definition
     from actlab.describe import properties, summary, table, terminal_plot
+    from actlab.files import output_folder
+    from actlab.spec import definition
 
     activation = definition(arguments.name)
     known = properties(activation)
     values = [] if activation.facts.gated else table(activation)
     picture = None
     if arguments.out is not None:
-        from actlab.report.figures import check_drawable, write_figure
+        from actlab.report.plots.functions import check_drawable, write_figure
 
         picture = arguments.out / f"{activation.name}.png"
         check_drawable(activation)
@@ -90,9 +90,9 @@ def check(arguments: argparse.Namespace) -> int:
     """Prove activations."""
     import shutil
 
-    from actlab._files import writing
     from actlab.checking import check, junit
     from actlab.checking.run import dtypes_named, rows_named
+    from actlab.files import writing
 
     how = {
         "reference": arguments.reference,
@@ -123,7 +123,7 @@ def timed(arguments: argparse.Namespace) -> int:
     import torch
 
     from actlab.timing import measure
-    from actlab.training import device_problem, raise_problems
+    from actlab.training.train import device_problem, raise_problems
 
     raise_problems([device_problem(arguments.device)])
     try:
@@ -147,12 +147,12 @@ def timed(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train one net."""
-    from actlab._files import output_folder
-    from actlab._kept import of_training, write_training
-    from actlab.fleet.inside import looks_said
+    from actlab.comparison.loading import of_training, write_training
+    from actlab.files import output_folder
+    from actlab.fleet.diagnostics import looks_said
     from actlab.report.insights import history_insights
     from actlab.report.tables import plain_rows
-    from actlab.training import check_training, history_frame, trained
+    from actlab.training.train import check_training, history_frame, trained
 
     settings = settings_of(arguments, num_units=arguments.num_units)
     dataset = dataset_of(arguments, arguments.data)
@@ -181,7 +181,7 @@ def train(arguments: argparse.Namespace) -> int:
 def calibrate(arguments: argparse.Namespace) -> int:
     """Show how this machine trains fastest."""
     from actlab.fleet.calibration import Calibration, calibration, changed, keep, measure, place
-    from actlab.training import device_problem, raise_problems
+    from actlab.training.train import device_problem, raise_problems
 
     device = arguments.device
     raise_problems([device_problem(device)])
@@ -213,7 +213,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
 
 def settings_of(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
     """Return how nets are trained, as ``train`` and ``compare`` are told it."""
-    from actlab.training import TrainSettings
+    from actlab.training.train import TrainSettings
 
     names = ("epochs", "batch_size", "lr", "seed", "device", "precision")
     return TrainSettings(**{name: getattr(arguments, name) for name in names}, **more)
@@ -226,6 +226,6 @@ def dataset_of(
     only: Sequence[str] = ("data_dir", "target", "regression", "channels"),
 ) -> Dataset:
     """Load a dataset as ``train`` and ``compare`` are told it, with those options ``only``."""
-    from actlab.data import load_data
+    from actlab.data.dataset import load_data
 
     return load_data(source, **{name: getattr(arguments, name) for name in only})

@@ -1,1 +1,5 @@
-"""From a line of text to an activation: a formula is read, differentiated and made."""
+"""Turn a formula, given as text, into an activation."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

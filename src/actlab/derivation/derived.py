@@ -14,18 +14,19 @@ import torch
 from sympy import Expr
 from torch import Tensor
 
-from actlab.derivation import decays, forms, jets
-from actlab.derivation.elementary import Undefined
-from actlab.derivation.guards import guarded
-from actlab.derivation.kinks import kinks_of
-from actlab.derivation.lowering import X
-from actlab.derivation.natives import native_of
-from actlab.derivation.outputs import by_output
-from actlab.derivation.pieces import Leaf, Tree, leaves, mapped, pieces
-from actlab.derivation.program import Program
-from actlab.derivation.proof import DTYPES, LIMITS, Array, Proof, prove
-from actlab.derivation.stable import Chooser, Smooth, errors
-from actlab.derivation.vocabulary import recognised
+from actlab.derivation.analysis import reference_values
+from actlab.derivation.analysis.elementary_jets import Undefined
+from actlab.derivation.analysis.kinks import kinks_of
+from actlab.derivation.analysis.piecewise import Leaf, Tree, leaves, mapped, pieces
+from actlab.derivation.codegen import decaying_rewrites, rewrites
+from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, Proof, prove
+from actlab.derivation.codegen.from_output import by_output
+from actlab.derivation.codegen.functions import recognised
+from actlab.derivation.codegen.nan_guards import guarded
+from actlab.derivation.codegen.program import Program
+from actlab.derivation.codegen.select import Chooser, Smooth, errors
+from actlab.derivation.codegen.torch_equivalents import native_of
+from actlab.derivation.syntax.to_sympy import X
 
 _NAMES = ("f", "f'", "f''")
 _SERIES_TERMS = 36
@@ -160,8 +161,8 @@ def _partial(
     own = {}
     for before, after in zip(leaves(tree), leaves(slopes), strict=True):
         formula = recognised(before.expression)
-        coefficients = forms.taylor(after.expression, _SERIES_TERMS)
-        own[after] = Smooth(0, sympy.diff(formula, symbol), decays.main_of(formula), coefficients)
+        coefficients = rewrites.taylor(after.expression, _SERIES_TERMS)
+        own[after] = Smooth(0, sympy.diff(formula, symbol), decaying_rewrites.main_of(formula), coefficients)
     made = Chooser(proof, 0, parameters, True).build(slopes, own)
     values = tuple(parameters.values())
     made = guarded(made, proof.inputs(torch.float64), values)
@@ -174,8 +175,8 @@ def _pair(values: Array) -> Pair:
 
 def _smooth(leaf: Leaf) -> tuple[Smooth, ...]:
     formula = recognised(leaf.expression)
-    main = decays.main_of(formula)
-    coefficients = forms.taylor(leaf.expression, _SERIES_TERMS)
+    main = decaying_rewrites.main_of(formula)
+    coefficients = rewrites.taylor(leaf.expression, _SERIES_TERMS)
     derivatives = [formula]
     for _ in range(2):
         derivatives.append(sympy.diff(derivatives[-1], X))
@@ -202,7 +203,7 @@ def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[tuple[float, ..
     return tuple(sorted(roots)), tuple(sorted(borders))
 
 
-def _fading(known: jets.Truth) -> set[float]:
+def _fading(known: reference_values.Truth) -> set[float]:
     """Return points where a value is about to leave the normal numbers: a factor of it may have left."""
     found: set[float] = set()
     for row in np.abs(known.high[:3]):
@@ -220,8 +221,8 @@ def _bisected(
     def side(x: float) -> Any:
         try:
             if order is None:
-                return jets.piece_at(tree, x, parameters)
-            return jets.positive(tree, x, parameters, order)
+                return reference_values.piece_at(tree, x, parameters)
+            return reference_values.positive(tree, x, parameters, order)
         except Undefined:
             return None
 

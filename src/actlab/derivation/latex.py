@@ -5,9 +5,9 @@ from __future__ import annotations
 import sympy
 from sympy import Expr
 
-from actlab.derivation.effort import simplified
-from actlab.derivation.lowering import X
-from actlab.derivation.pieces import Leaf, Tree, mapped, pieces
+from actlab.derivation.analysis.piecewise import Leaf, Tree, mapped, pieces
+from actlab.derivation.syntax.budget import simplified
+from actlab.derivation.syntax.to_sympy import X
 
 _LARGEST_DENOMINATOR = 12  # a greater one is shown as the decimals that a person has written
 _MOST_DIGITS = 17

@@ -18,17 +18,17 @@ from typing import Any
 import sympy
 from torch import nn
 
-from actlab._errors import FormulaWarning, UsageError, did_you_mean
-from actlab._module import ActivationModule
-from actlab.activation import Activation, Facts
+from actlab.activation.definition import Activation, Facts
+from actlab.activation.module import ActivationModule
 from actlab.derivation.derived import derive
-from actlab.derivation.domain import check_defined, check_kinks
-from actlab.derivation.grammar import expression
 from actlab.derivation.modules import module_of
-from actlab.derivation.parsing import Parsed, parse
-from actlab.derivation.places import misread
-from actlab.derivation.scanning import one_line
-from actlab.derivation.words import CHOICE, FUNCTIONS
+from actlab.derivation.syntax.builtins import CHOICE, FUNCTIONS
+from actlab.derivation.syntax.domain import check_defined, check_kinks
+from actlab.derivation.syntax.errors import misread
+from actlab.derivation.syntax.parser import Parsed, parse
+from actlab.derivation.syntax.to_sympy import expression
+from actlab.derivation.syntax.tokenizer import one_line
+from actlab.errors import FormulaWarning, UsageError, did_you_mean
 
 _LONGEST_NAME = 40
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
@@ -124,7 +124,7 @@ class FormulaActivation(Activation[...]):
             >>> print(formula("x * sigmoid(x)", name="swish").source().splitlines()[0])
             import torch
         """
-        from actlab.derivation.printing import source
+        from actlab.derivation.source import source
 
         return source(self, self.recipe.trainable)
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from actlab._module import ActivationModule
-from actlab.activation import Activation
+from actlab.activation.definition import Activation
+from actlab.activation.module import ActivationModule
 
 
 class _Kind(type):

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from actlab._errors import UsageError, did_you_mean
-from actlab._files import writing
+from actlab.errors import UsageError, did_you_mean
+from actlab.files import writing
 from actlab.fleet.run import Optimizer, Run
-from actlab.nets import NeuralNet
+from actlab.models.networks import NeuralNet
 
 log = logging.getLogger("actlab")
 _EXACT = 2e-6  # relative error of a product in float32; bfloat16 has a thousand times as much

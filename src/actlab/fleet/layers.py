@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import actlab.nn
-from actlab._module import ActivationModule
-from actlab.fleet.inside import computes_alone
+from actlab.activation.module import ActivationModule
+from actlab.fleet.diagnostics import computes_alone
 from actlab.fleet.module_state import StateChanged
-from actlab.fleet.packed import Batch, Packed
-from actlab.fleet.stack import Stack
+from actlab.fleet.sparse_batches import Batch, Packed
+from actlab.fleet.stacked_weights import Stack
 
 _LARGE = 1 << 14  # weights
 Function = Callable[[Mapping[str, Tensor], Tensor], Tensor]
@@ -95,7 +95,7 @@ class Linear:
 class PackedLinear(Linear):
     """The first layer of one net, on batches without their background.
 
-    The rows of its matrix are in the order of :class:`~actlab.fleet.packed.Packed` as long as it trains.
+    The rows of its matrix are in the order of :class:`.Packed` as long as it trains.
     """
 
     def __init__(self, stack: Stack, name: str, bfloat16: bool, batches: Packed) -> None:

@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab._errors import short
-from actlab.fleet.chain import Chain, losses_of, step_of
-from actlab.fleet.graph import captured
-from actlab.fleet.inside import ROWS, told
-from actlab.fleet.line import straight_line
+from actlab.errors import short
+from actlab.fleet.cuda_graph import captured
+from actlab.fleet.diagnostics import ROWS, told
+from actlab.fleet.lr_schedule import Pace, Watch
 from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import RULES
-from actlab.fleet.packed import Packed, packed
 from actlab.fleet.run import Epoch, Result, Rows, Run
-from actlab.fleet.schedule import Pace, Watch
+from actlab.fleet.sequential_step import Chain, losses_of, step_of
+from actlab.fleet.sparse_batches import Packed, packed
+from actlab.fleet.trace import straight_line
 
 Tell = Callable[[Sequence[Epoch]], None]
 _BEST = {"train_loss": min, "valid_loss": min, "valid_acc": max}

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from actlab import _definitions
-from actlab._description import Walk, describe
-from actlab.activation import Activation
+from actlab.activation.definition import Activation
+from actlab.ledger import code_hash
+from actlab.ledger.canonical import Walk, describe
 
 _MOST, _DEEPEST = 20_000, 40  # values that one snapshot looks at, and how deep it follows them
 _BARE = frozenset(vars(nn.Module()))  # attributes that every module has, and that are empty in most
@@ -97,7 +97,7 @@ class _StateWalk(Walk):
         if id(value) not in self.names:
             self.names[id(value)] = value, ""
             if id(value) not in self.libraries:
-                self.libraries[id(value)] = value, _definitions.by_name(value) is not None
+                self.libraries[id(value)] = value, code_hash.by_name(value) is not None
             if not self.libraries[id(value)][1]:
                 self.pending.append(("", value))
         return str(id(value))
@@ -145,14 +145,14 @@ def _variables(code: Any) -> Iterator[tuple[str, Any]]:
         yield from vars(code.formulas).items()
     elif isinstance(code, type):
         yield "bases", code.__bases__
-        yield from ((name, value) for name, value in vars(code).items() if name not in _definitions._NOTED)
+        yield from ((name, value) for name, value in vars(code).items() if name not in code_hash._NOTED)
     elif isinstance(code, FunctionType):
         yield "defaults", (code.__defaults__, code.__kwdefaults__)
         yield from vars(code).items()
         for name, cell in zip(code.__code__.co_freevars, code.__closure__ or (), strict=True):
-            if _definitions._is_filled(cell):
+            if code_hash._is_filled(cell):
                 yield name, cell.cell_contents
-        if _definitions._is_own(code):
+        if code_hash._is_own(code):
             yield from _globals(code.__code__, code.__globals__)
 
 
@@ -162,7 +162,7 @@ def _globals(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[str, A
         value = namespace.get(name)
         if not isinstance(value, ModuleType):
             yield name, value
-        elif _definitions.by_name(value) is None:
+        elif code_hash.by_name(value) is None:
             yield from ((part, vars(value).get(part)) for part in attributes)
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab._errors import short
+from actlab.errors import short
 from actlab.fleet.calibration import Calibration
-from actlab.fleet.chain import step_of
 from actlab.fleet.layers import as_formula, constants
-from actlab.fleet.line import Link, straight_line
 from actlab.fleet.probe import fleet_problem, out_of_memory
 from actlab.fleet.run import Run
+from actlab.fleet.sequential_step import step_of
+from actlab.fleet.trace import Link, straight_line
 
 _PROBE = 2  # rows, and nets, that a net is tried with
 _DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"

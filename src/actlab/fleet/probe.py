@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from actlab._errors import short
+from actlab.errors import short
 from actlab.fleet.losses import one_net
 from actlab.fleet.module_state import StateWatch, random_state
 from actlab.fleet.run import Run

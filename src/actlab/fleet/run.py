@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from actlab.models.random_streams import NOISE, ORDER, WEIGHTS, seeded_torch, stream_seed
+
 Rows = npt.NDArray[np.int64]
 Epoch = dict[str, Any]
 
-WEIGHTS, _ORDER, _NOISE, HOLDOUT, SPLIT = range(5)  # what random numbers are drawn for
 DIED = "the training process died"  # begins the failure of a run that ended its processes
 
 
@@ -124,58 +124,19 @@ class Run:
 
     def build(self) -> nn.Module:
         """Make the untrained module, from the run's own stream of random numbers."""
-        with drawing(self.seed, self.fold, WEIGHTS, self.device):
+        with seeded_torch(self.seed, self.fold, WEIGHTS, self.device):
             return self.net()
 
     def noise(self) -> contextlib.AbstractContextManager[None]:
         """Let torch's default generator be the run's own, for nets that draw numbers while they train."""
-        return drawing(self.seed, self.fold, _NOISE, self.device)
+        return seeded_torch(self.seed, self.fold, NOISE, self.device)
 
     def orders(self) -> Iterator[Tensor]:
         """Yield the order of the rows (n,), epoch after epoch."""
         rows = torch.from_numpy(self.rows)
-        generator = torch.Generator().manual_seed(stream(self.seed, self.fold, _ORDER))
+        generator = torch.Generator().manual_seed(stream_seed(self.seed, self.fold, ORDER))
         while True:
             yield rows[torch.randperm(len(rows), generator=generator)] if self.shuffle else rows
-
-
-_generators = threading.RLock()  # torch's default generators belong to all threads
-
-
-@contextlib.contextmanager
-def drawing(seed: int, fold: int, purpose: int, device: str) -> Iterator[None]:
-    """Let torch's default generators be those of a run; the caller's are as before afterwards."""
-    cuda = [torch.device(device).index or 0] if device.startswith("cuda") else []
-    with _generators, torch.random.fork_rng(devices=cuda):
-        start = stream(seed, fold, purpose)
-        # torch.manual_seed would also seed the devices that fork_rng does not put back.
-        torch.default_generator.manual_seed(start)
-        for index in cuda:
-            torch.cuda.default_generators[index].manual_seed(start)
-        yield
-
-
-@contextlib.contextmanager
-def numpy_seeded(seed: int) -> Iterator[None]:
-    """Let NumPy's global generator start there; it is as before afterwards."""
-    state = np.random.get_state()
-    np.random.seed(seed % 2**32)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
-
-
-def stream(seed: int, fold: int, purpose: int) -> int:
-    """Return where a stream of random numbers starts: 63 bits, which is what torch takes.
-
-    The weights of the first fold start at the seed itself: whoever writes ``torch.manual_seed(seed)`` and
-    builds the net has the same.
-    """
-    if purpose == WEIGHTS and fold == 0:
-        return seed
-    words = np.random.SeedSequence([seed, fold, purpose]).generate_state(1, np.uint64)
-    return int(words[0] >> np.uint64(1))
 
 
 @dataclass(kw_only=True)
@@ -192,7 +153,7 @@ class Result:
         passing: Whether it may go better another time, or by skorch: memory, a file or a package was missing.
         test_loss: Mean loss over the test rows; NaN without test rows.
         test_acc: Accuracy on the test rows, 0 to 1; NaN without test rows.
-        inside: What was seen inside the net: a row per look and layer, as ``actlab.fleet.inside.told``
+        inside: What was seen inside the net: a row per look and layer, as ``actlab.fleet.diagnostics.told``
             has them.
     """
 

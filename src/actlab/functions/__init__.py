@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from actlab.activation import Activation
+from actlab.activation.definition import Activation
 from actlab.functions import (
     exponentials,
     gated,
@@ -18,7 +18,7 @@ from actlab.functions import (
     tanh_gated,
     trainable,
 )
-from actlab.functions._catalogue import Catalogue, defined_in
+from actlab.functions.registry import Catalogue, defined_in
 
 FAMILIES: tuple[ModuleType, ...] = (
     exponentials,

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from actlab import _numerics as numerics
-from actlab.activation import elementwise
+from actlab.activation import numerics
+from actlab.activation.definition import elementwise
 from actlab.functions.sigmoids import check_alpha, isru_slope
 
 inf = math.inf

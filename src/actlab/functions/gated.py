@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from actlab._gated import GatedNodes
-from actlab.activation import Activation, Facts
+from actlab.activation.definition import Activation, Facts
+from actlab.activation.gated import GatedNodes
 from actlab.functions.rectifiers import relu
 from actlab.functions.self_gated import gelu, silu
 from actlab.functions.sigmoids import sigmoid

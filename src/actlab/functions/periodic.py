@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab._module import ActivationModule
-from actlab._numerics import both_gates, exact_product, gate
-from actlab.activation import elementwise
+from actlab.activation.definition import elementwise
+from actlab.activation.module import ActivationModule
+from actlab.activation.numerics import both_gates, exact_product, gate
 
 inf, nan = math.inf, math.nan
 

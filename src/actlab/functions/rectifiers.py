@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from actlab._module import ActivationModule
-from actlab._numerics import small
-from actlab.activation import elementwise
+from actlab.activation.definition import elementwise
+from actlab.activation.module import ActivationModule
+from actlab.activation.numerics import small
 
 inf = math.inf
 aten = torch.ops.aten

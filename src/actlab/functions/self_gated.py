@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab._module import ActivationModule
-from actlab._numerics import (
+from actlab.activation.definition import elementwise
+from actlab.activation.module import ActivationModule
+from actlab.activation.numerics import (
     FAR,
     both_gates,
     compiled,
@@ -20,7 +21,6 @@ from actlab._numerics import (
     normal_cdf,
     sigmoid_to_the_last,
 )
-from actlab.activation import elementwise
 
 inf = math.inf
 aten = torch.ops.aten

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from actlab._module import ActivationModule
-from actlab._numerics import expm1, polynomial, small
-from actlab.activation import elementwise
+from actlab.activation.definition import elementwise
+from actlab.activation.module import ActivationModule
+from actlab.activation.numerics import expm1, polynomial, small
 
 inf = math.inf
 aten = torch.ops.aten

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from actlab._module import ActivationModule
-from actlab._numerics import CERTAIN, compiled, expm1, small
-from actlab.activation import elementwise
+from actlab.activation.definition import elementwise
+from actlab.activation.module import ActivationModule
+from actlab.activation.numerics import CERTAIN, compiled, expm1, small
 from actlab.functions.rectifiers import byte_mask, clip, clipped_gradient
 
 inf = math.inf

@@ -7,8 +7,16 @@ import math
 import torch
 from torch import Tensor
 
-from actlab._numerics import CERTAIN, FAR, erf_of_positive, sech, sigmoid_to_the_last, tanh, tanh_and_slope
-from actlab.activation import elementwise
+from actlab.activation.definition import elementwise
+from actlab.activation.numerics import (
+    CERTAIN,
+    FAR,
+    erf_of_positive,
+    sech,
+    sigmoid_to_the_last,
+    tanh,
+    tanh_and_slope,
+)
 from actlab.functions.self_gated import exact_gelu, exact_gelu_second, exact_gelu_with_slope
 
 inf = math.inf

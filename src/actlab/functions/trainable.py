@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab._module import ActivationModule
-from actlab._numerics import expm1, sech, tanh
-from actlab.activation import elementwise
+from actlab.activation.definition import elementwise
+from actlab.activation.module import ActivationModule
+from actlab.activation.numerics import expm1, sech, tanh
 
 inf = math.inf
 aten = torch.ops.aten

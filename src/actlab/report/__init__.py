@@ -1,1 +1,5 @@
-"""What came out, said in sentences, tables and pages."""
+"""Describe results in sentences and tables."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

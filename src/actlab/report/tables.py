@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from actlab._files import writing
+from actlab.files import writing
 
 WIDTH = 80  # columns of a terminal
 _LONGEST = 40  # characters of a cell

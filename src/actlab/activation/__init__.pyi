@@ -1,0 +1,5 @@
+from .definition import Activation as Activation
+from .definition import Facts as Facts
+from .definition import elementwise as elementwise
+from .kernels import fused as fused
+from .module import ActivationModule as ActivationModule

@@ -1,0 +1,328 @@
+"""The autograd nodes behind a definition: every capability from one set of formulas.
+
+An ``autograd.Function`` has forward mode, vmap and double backward when it is built as below.
+Dynamo refuses a Function with a ``jvp``, so compiled code gets the same node without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from actlab.activation.kernels import fusing, run_fused
+
+if TYPE_CHECKING:
+    from actlab.activation.definition import Activation
+
+Formula = Callable[..., Tensor]
+Native = Callable[..., Tensor | None]  # None: not with these parameters
+_HALF = (torch.float16, torch.bfloat16)
+# Dynamo cannot follow a closure over an object into a Function, but a global and an index it can.
+_ALL: list[Nodes] = []
+
+
+def _as_input(name: str, input: Tensor, result: Tensor) -> Tensor:
+    """Return the result in the input's dtype; enforce that an element-wise function keeps the shape."""
+    if result.shape != input.shape:
+        raise ValueError(
+            f"{name}: the result must have the shape of the input, got {tuple(result.shape)} for "
+            f"{tuple(input.shape)}"
+        )
+    return result.to(input.dtype)
+
+
+def evaluated(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
+    """Evaluate a formula, half precision in float32, and round once to ``dtype``."""
+    if dtype in _HALF:
+        return formula(_wide(first), *map(_wide, rest)).to(dtype)
+    result = formula(first, *rest)
+    return result if result.dtype is dtype else result.to(dtype)
+
+
+class Nodes:
+    """The autograd nodes of one activation, and the formulas as they see them."""
+
+    pointwise = True  # a kernel may see the input as one dimension
+
+    def __init__(self, activation: Activation[...]) -> None:
+        if activation.formulas.derivative is None:
+            raise TypeError(
+                f"{activation.name}: has no derivative; add one with @{activation.name}.derivative"
+            )
+        self.name = activation.name
+        self.widen = activation.facts.widen
+        self.saves = activation.facts.saves
+        self.parameters = tuple(activation.parameters)
+        self.formulas = activation.formulas
+        # Eager mode takes the definition's own one-pass kernel; Inductor fuses the formula better.
+        self.eager_gradient = activation.formulas.gradient_kernel or self.gradient
+        self.traced, self.eager, self.overwriting = _function_nodes(self)
+        self.plain_apply = super(Function, self.eager).apply  # type: ignore[misc]
+        self.slope = _slope_node(self)
+
+    def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
+        """Apply the function through the node that suits how it is called."""
+        result: Tensor
+        native = self.formulas.native
+        if native is not None and not (inplace or torch.compiler.is_compiling() or fusing(x)):
+            answer = native(x, *values)
+            if answer is not None:
+                return answer
+        if torch.compiler.is_compiling():
+            result = self.traced.apply(x, *values)
+            return x.copy_(result) if inplace else result
+        if not inplace:
+            # Function.apply binds the signature anew at every call, half its cost; only functorch needs that.
+            apply = self.eager.apply if torch._C._are_functorch_transforms_active() else self.plain_apply
+            return apply(x, *values)
+        if self.saved_kind(values) == "output":
+            result = self.overwriting.apply(x, *values)
+        elif self.saved_kind(values) == "mask":
+            result = x.copy_(self.eager.apply(x, *values))
+        else:
+            # Backward needs what is about to be overwritten, so it keeps a copy, as torch does.
+            result = x.copy_(self.eager.apply(x.clone(), *values))
+        return result
+
+    def saved_kind(self, values: Sequence[Any]) -> str:
+        """Return what is kept for backward with these parameters."""
+        return self.saves(*values) if callable(self.saves) else self.saves
+
+    def kept(self, x: Tensor, output: Tensor, values: Sequence[Any]) -> Tensor:
+        """Return the tensor that is kept for backward."""
+        kind = self.saved_kind(values)
+        if kind == "output":
+            return output
+        if kind == "input":
+            return x
+        return run_fused(self, "mask", x, *values) if fusing(x) else self.mask(x, *values)
+
+    def mask(self, x: Tensor, *values: Any) -> Tensor:
+        """Return what backward needs of the input, in one byte an element."""
+        if self.formulas.mask is None:
+            raise TypeError(f"{self.name}: saves a mask but has none; add one with @{self.name}.mask")
+        return self.formulas.mask(x, *values)
+
+    def evaluate(self, formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
+        """Evaluate a formula, half precision in float32 if the definition wants it, and round once."""
+        if self.widen:
+            return evaluated(formula, first, *rest, dtype=dtype)
+        result = formula(first, *rest)
+        return result if result.dtype is dtype else result.to(dtype)
+
+    def forward(self, x: Tensor, *values: Any) -> Tensor:
+        """Return the value, in the input's dtype."""
+        return self.evaluate(self.formulas.forward, x, *values, dtype=x.dtype)
+
+    def gradient(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
+        """Return gradient times derivative, rounded once."""
+        return self.evaluate(self._product, grad, saved, *values, dtype=grad.dtype)
+
+    def _product(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
+        return grad * self.formulas.derivative(_numeric(saved, grad.dtype), *values)
+
+    def value_and_slope(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
+        """Return the value and the derivative by the input, whatever the definition keeps: bare formulas."""
+        value = self.formulas.forward(x, *values)
+        kept = _numeric(self.kept(x, value, values), x.dtype)
+        return value, self.formulas.derivative(kept, *values)
+
+    def value_and_slope_in_graph(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
+        """Return both as values that can themselves be differentiated."""
+        value = self.apply(x, values, False)
+        return value, self.graph_derivative(self.kept(x, value, values), values, x.dtype)
+
+    def graph_derivative(self, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
+        """Return the derivative as a value that can itself be differentiated."""
+        if self.slope is not None and not any(isinstance(value, Tensor) for value in values):
+            slope: Tensor = self.slope.apply(saved, *values)
+            return slope
+        return self.evaluate(self.formulas.derivative, _numeric(saved, dtype), *values, dtype=dtype)
+
+    def partial(self, place: int, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
+        """Return the derivative with respect to the parameter at ``place``."""
+        formula = self.formulas.partials[self.parameters[place]]
+        return self.evaluate(formula, saved, *values, dtype=dtype)
+
+    def parameter_gradients(
+        self, grad: Tensor, saved: Tensor, values: Sequence[Any], needed: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """Return the gradient of every parameter, summed over what it was broadcast to."""
+        gradients: list[Tensor | None] = []
+        for place, (value, wanted) in enumerate(zip(values, needed, strict=True)):
+            if not (wanted and isinstance(value, Tensor)):
+                gradients.append(None)
+                continue
+            # Half precision would lose a sum over a batch: the sum is taken in float32.
+            wide = torch.float32 if grad.dtype in _HALF else grad.dtype
+            term = _wide(grad) * self.partial(place, _wide(saved), [_wide(v) for v in values], wide)
+            gradients.append(term.sum_to_size(value.shape).to(value.dtype))
+        return gradients
+
+
+def _numeric(saved: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask as zeros and ones of the gradient's dtype; anything else as it is."""
+    if saved.is_floating_point():
+        return saved
+    # A byte is converted seven times faster than a boolean.
+    return (saved.view(torch.uint8) if saved.dtype is torch.bool else saved).to(dtype)
+
+
+def _wide(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
+
+
+def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[Function]]:
+    """Build the node for compiled code, for eager code, and for eager code in place."""
+    index = len(_ALL)
+    _ALL.append(nodes)
+    formula, eager_gradient = nodes.formulas.forward, nodes.eager_gradient
+
+    class Traced(Function):
+        @staticmethod
+        def forward(x: Tensor, *values: Any) -> Tensor:
+            return _ALL[index].forward(x, *values)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            _keep(ctx, _ALL[index].kept(inputs[0], output, inputs[1:]), inputs[1:])
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Any:
+            saved, values = _restore(ctx)
+            below = _ALL[index].gradient(grad, saved, *values) if ctx.needs_input_grad[0] else None
+            return below, *_ALL[index].parameter_gradients(grad, saved, values, ctx.needs_input_grad[1:])
+
+    class Eager(Traced):
+        @staticmethod
+        def forward(x: Tensor, *values: Any) -> Tensor:
+            if fusing(x):
+                y = run_fused(nodes, "forward", x, *values)
+            elif x.dtype in _HALF:
+                y = nodes.forward(x, *values)
+            else:
+                y = formula(x, *values)
+            return y if y.shape == x.shape and y.dtype is x.dtype else _as_input(nodes.name, x, y)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Any:
+            saved, *tensors = ctx.saved_tensors
+            values = _restored(ctx.constants, tensors) if tensors else ctx.constants
+            needed = ctx.needs_input_grad
+            below = None
+            if needed[0]:
+                if torch.is_grad_enabled():  # that is create_graph=True: it will be differentiated again
+                    below = grad * nodes.graph_derivative(saved, values, grad.dtype)
+                elif fusing(grad):
+                    below = run_fused(nodes, "gradient", grad, saved, *values)
+                else:
+                    below = eager_gradient(grad, saved, *values)
+                if below.shape != grad.shape:
+                    below = _as_input(nodes.name, grad, below)
+            if not tensors:
+                return (below, *(None,) * len(values)) if values else below
+            return below, *nodes.parameter_gradients(grad, saved, values, needed[1:])
+
+        @staticmethod
+        def jvp(ctx: Any, tangent: Tensor | None, *tangents: Any) -> Tensor:
+            saved, values = _restore(ctx)
+            terms = []
+            if tangent is not None:
+                terms.append(tangent * nodes.graph_derivative(saved, values, tangent.dtype))
+            for place, direction in enumerate(tangents):
+                if direction is not None:
+                    terms.append(direction * nodes.partial(place, saved, values, direction.dtype))
+            result = terms[0]
+            for term in terms[1:]:
+                result = result + term
+            return result
+
+        @classmethod
+        def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+            return cls.apply(*_batch_first(info.batch_size, in_dims, args)), 0
+
+    class Overwriting(Eager):
+        @staticmethod
+        def forward(x: Tensor, *values: Any) -> Tensor:
+            return x.copy_(Eager.forward(x, *values))
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            ctx.mark_dirty(inputs[0])
+            Eager.setup_context(ctx, inputs, output)
+
+    for node in (Traced, Eager, Overwriting):
+        node.__name__ = node.__qualname__ = f"{nodes.name}_{node.__name__}"
+    return Traced, Eager, Overwriting
+
+
+def _keep(ctx: Any, kept: Tensor, values: Sequence[Any]) -> None:
+    """Keep a tensor and the parameters, for backward and for forward mode."""
+    tensors = []
+    if values:
+        tensors = [value for value in values if isinstance(value, Tensor)]
+    ctx.constants = [None if isinstance(value, Tensor) else value for value in values] if tensors else values
+    ctx.save_for_backward(kept, *tensors)
+    ctx.save_for_forward(kept, *tensors)
+
+
+def _restore(ctx: Any) -> tuple[Tensor, Sequence[Any]]:
+    saved, *tensors = ctx.saved_tensors
+    return saved, _restored(ctx.constants, tensors) if tensors else ctx.constants
+
+
+def _restored(constants: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
+    rest = iter(tensors)
+    return [next(rest) if value is None else value for value in constants]
+
+
+def _batch_first(size: int, dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:
+    """Bring the batch dimension of every argument to the front, lined up for broadcasting."""
+    x = args[0].movedim(dims[0], 0) if dims[0] is not None else args[0].expand(size, *args[0].shape)
+    lined: list[Any] = [x]
+    for value, dim in zip(args[1:], dims[1:], strict=True):
+        if dim is not None:
+            value = value.movedim(dim, 0)
+            value = value.reshape(size, *(1,) * (x.ndim - value.ndim), *value.shape[1:])
+        lined.append(value)
+    return lined
+
+
+def _slope_node(nodes: Nodes) -> type[Function] | None:
+    """Build the derivative as a node of its own, so that it too is differentiated by its own formula."""
+    if nodes.formulas.second is None:
+        return None
+    second: Formula = nodes.formulas.second
+
+    class Slope(Function):
+        @staticmethod
+        def forward(saved: Tensor, *values: Any) -> Tensor:
+            return nodes.evaluate(nodes.formulas.derivative, saved, *values, dtype=saved.dtype)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            ctx.values = inputs[1:]
+            ctx.save_for_backward(inputs[0])
+            ctx.save_for_forward(inputs[0])
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Any:
+            (saved,) = ctx.saved_tensors
+            curvature = nodes.evaluate(second, saved, *ctx.values, dtype=grad.dtype)
+            return grad * curvature, *(None for _ in ctx.values)
+
+        @staticmethod
+        def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+            (saved,) = ctx.saved_tensors
+            return tangent * nodes.evaluate(second, saved, *ctx.values, dtype=tangent.dtype)
+
+        @staticmethod
+        def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int | None]:
+            return Slope.apply(*args), in_dims[0]
+
+    Slope.__name__ = Slope.__qualname__ = f"{nodes.name}_Slope"
+    return Slope

@@ -1,0 +1,386 @@
+"""What an activation is: one definition, and everything that is derived from it.
+
+A definition is a formula, its derivative and, where the input is kept for backward, its second
+derivative. The autograd node, the function, the module, the documentation and the tests all come
+from that one block; nothing about an activation is written twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Concatenate, Generic, Literal, ParamSpec
+
+from torch import Tensor
+
+from actlab.activation.autograd import Formula, Native, Nodes
+from actlab.activation.module import ActivationModule, home, make_module
+
+P = ParamSpec("P")
+Saved = Literal["input", "output", "mask"]
+Kinks = Mapping[float, float]
+Pair = tuple[float, float]
+
+
+@dataclass
+class Formulas:
+    """What a definition computes with."""
+
+    forward: Formula
+    derivative: Formula = None  # type: ignore[assignment]  # set by the next block of the definition
+    second: Formula | None = None
+    partials: dict[str, Formula] = field(default_factory=dict)
+    mask: Formula | None = None
+    gradient_kernel: Formula | None = None
+    native: Native | None = None
+    requirement: Callable[..., None] | None = None
+    preparation: Callable[..., tuple[Any, ...]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known about an activation.
+
+    Facts that depend on the parameters are functions of them.
+
+    Attributes:
+        formula: The textbook formula as text, in ``x`` and the parameters.
+        limits: The values at minus and plus infinity.
+        slopes: The derivatives at minus and plus infinity; NaN where there is no limit.
+        range: The infimum and supremum of the values.
+        monotonic: Whether the function never turns back, at its default parameters or those of ``example``;
+            None where that is not known.
+        paper: Where the function was published.
+        saves: What backward keeps: ``"input"``, ``"output"``, ``"mask"``, or a function of the parameters.
+        kinks: Where the derivative jumps, and the derivative chosen there.
+        twin: The name of the same function in ``torch.nn``.
+        inplace: Whether it takes ``inplace=True``, as its twin does.
+        widen: Compute float16 and bfloat16 in float32 and round once. Off for formulas that
+            round once by themselves, such as a selection.
+        error_scale: ``"line"`` counts the derivative's error against its largest value on the line,
+            which is what can be had from the output alone; ``"pointwise"`` against its value.
+        example: Values for parameters without a default, used to draw and to test.
+        gated: The function takes a tensor in two halves, one of which gates the other; the formula is in
+            ``a`` and ``b``.
+    """
+
+    formula: str | Callable[..., str]
+    limits: Pair | Callable[..., Pair]
+    slopes: Pair | Callable[..., Pair]
+    range: Pair | Callable[..., Pair]
+    monotonic: bool | None
+    paper: str
+    saves: Saved | Callable[..., Saved] = "input"
+    kinks: Kinks | Callable[..., Kinks] = field(default_factory=dict)
+    twin: str | None = None
+    inplace: bool = False
+    widen: bool = True
+    error_scale: Literal["pointwise", "line"] = "pointwise"
+    example: Mapping[str, Any] = field(default_factory=dict)
+    gated: bool = False
+
+
+class Activation(Generic[P]):
+    """One activation function: its mathematics and what follows from it.
+
+    Calling it applies the function. Make one with :func:`elementwise`.
+
+    Args:
+        forward: The formula, a function of the input and the parameters.
+        facts: What is known about it.
+
+    Attributes:
+        name: The name in the catalogue, as in ``torch.nn.functional``.
+        parameters: The arguments after the input, with their defaults.
+        defaults: The defaults alone.
+        facts: What is known about the function, as :func:`elementwise` was told.
+        formulas: The formulas it computes with.
+        module_class: Its ``torch.nn.Module``, made by :meth:`module`.
+
+    Examples:
+        >>> import torch, actlab
+        >>> actlab.functional.leaky_relu(torch.tensor([-1.0, 2.0]), negative_slope=0.1)
+        tensor([-0.1000,  2.0000])
+    """
+
+    def __init__(self, forward: Callable[Concatenate[Tensor, P], Tensor], facts: Facts) -> None:
+        self.name = forward.__name__
+        self.__doc__ = forward.__doc__
+        self.__wrapped__ = forward
+        self.facts = facts
+        self.formulas = Formulas(forward)
+        self.module_class: type[ActivationModule] | None = None
+        signature = inspect.signature(forward)
+        self.parameters = {p.name: p.default for p in list(signature.parameters.values())[1:]}
+        self.defaults = tuple(self.parameters.values())
+        self._incomplete = inspect.Parameter.empty in self.defaults
+        if facts.inplace:
+            flag = inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)
+            signature = signature.replace(parameters=[*signature.parameters.values(), flag])
+        self.__signature__ = signature
+
+    # -- the blocks of a definition -------------------------------------------------------------
+
+    def derivative(self, formula: Formula) -> Formula:
+        """Set the derivative: a formula of what is saved, and of the parameters."""
+        self.formulas.derivative = formula
+        return formula
+
+    def second(self, formula: Formula) -> Formula:
+        """Set the second derivative: a formula of the input; for definitions that save the input."""
+        self.formulas.second = formula
+        return formula
+
+    def partial(self, parameter: str) -> Callable[[Formula], Formula]:
+        """Set the derivative with respect to a parameter that may be a tensor."""
+
+        def define(formula: Formula) -> Formula:
+            self.formulas.partials[parameter] = formula
+            return formula
+
+        return define
+
+    def mask(self, formula: Formula) -> Formula:
+        """Set the one-byte mask of the input that ``saves="mask"`` keeps."""
+        self.formulas.mask = formula
+        return formula
+
+    def gradient(self, kernel: Formula) -> Formula:
+        """Set a kernel that gives gradient times derivative in one pass, for eager mode."""
+        self.formulas.gradient_kernel = kernel
+        return kernel
+
+    def native(self, operation: Native) -> Native:
+        """Set operations of torch whose own derivatives are exact and keep what ``saves`` says.
+
+        Outside fused mode torch then runs and differentiates them, with less between call and kernel.
+        The operation may answer None: not with these parameters.
+        """
+        self.formulas.native = operation
+        return operation
+
+    def requires(self, check: Callable[..., None]) -> Callable[..., None]:
+        """Set a check of the parameters that raises what torch raises, naming the argument."""
+        self.formulas.requirement = check
+        return check
+
+    def prepares(self, step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+        """Set a step from the input and the parameters to the values that the formulas get.
+
+        For a parameter that is lined up with the input's channels, or drawn at random at every call.
+        """
+        self.formulas.preparation = step
+        return step
+
+    def module(self, name: str) -> type[ActivationModule]:
+        """Make the ``torch.nn.Module`` of this activation, with torch.nn's argument names.
+
+        Args:
+            name: The class name, as in ``torch.nn``.
+
+        Returns:
+            The module class, at home in ``actlab.nn`` or where the definition is.
+        """
+        return self._complete(make_module(name, self))
+
+    def trained_by(self, module: type[ActivationModule]) -> type[ActivationModule]:
+        """Take a written-out class as the module of this activation: one that trains a parameter."""
+        module.activation = self
+        module.__module__ = home(self)
+        return self._complete(module)
+
+    def _complete(self, module: type[ActivationModule]) -> type[ActivationModule]:
+        self.module_class = module
+        _ = self._nodes  # built now: code under torch.compile cannot build them
+        return module
+
+    def also_known_as(self, name: str, *, paper: str, summary: str) -> Activation[P]:
+        """Make an entry of its own for the same function, published again under another name."""
+        other = self._copy(paper=paper)
+        other.__dict__.pop("_nodes", None)  # they carry the name
+        other.name, other.__doc__, other.module_class = name, summary, None
+        return other
+
+    def at(self, parameters: Mapping[str, Any]) -> Activation[P]:
+        """Return the same function with these parameters as its example: where it is drawn and described.
+
+        Args:
+            parameters: Values by name; of the others the example stays.
+
+        Returns:
+            An activation with the same module.
+
+        Examples:
+            >>> import actlab
+            >>> actlab.catalogue["leaky_relu"].at({"negative_slope": 0.2}).kinks()
+            {0: 0.2}
+        """
+        moved = {**self.example, **parameters} != self.example
+        monotonic = None if moved else self.facts.monotonic
+        return self._copy(example={**self.facts.example, **parameters}, monotonic=monotonic)
+
+    def _copy(self, **facts: Any) -> Activation[P]:
+        other: Activation[P] = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.facts = dataclasses.replace(self.facts, **facts)
+        return other
+
+    # -- what follows from it ---------------------------------------------------------------------
+
+    @cached_property
+    def _nodes(self) -> Nodes:
+        return Nodes(self)
+
+    def __call__(self, input: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        """Apply the function to every element.
+
+        Args:
+            input: A floating-point tensor of any shape.
+            *args: The parameters, in the order of :attr:`parameters`.
+            **kwargs: The parameters by name, and ``inplace=True`` where torch.nn has it.
+
+        Returns:
+            A tensor of the input's shape and dtype.
+
+        Raises:
+            NotImplementedError: The input is an integer, boolean or complex tensor.
+            TypeError: An argument is missing or unknown.
+        """
+        if args or kwargs or self._incomplete:
+            values, inplace = self.bind(args, kwargs)
+            self.validate(values)
+            return self.apply(input, values, inplace)
+        return self.apply(input, self.defaults, False)
+
+    def apply(self, input: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
+        """Apply the function with its parameters, in order and valid: the module's way in."""
+        if not input.is_floating_point():
+            raise NotImplementedError(
+                f"{self.name}: input must be a floating-point tensor, got {input.dtype}"
+            )
+        if self.formulas.preparation is not None:
+            values = self.formulas.preparation(input, *values)
+        return self._nodes.apply(input, values, inplace)
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], bool]:
+        """Put arguments in order: the value of every parameter, and whether to work in place."""
+        takes = [*self.parameters, "inplace"] if self.facts.inplace else list(self.parameters)
+        if len(args) > len(takes):
+            raise TypeError(f"{self.name}: takes at most {len(takes)} arguments {takes}, got {len(args)}")
+        given = dict(zip(takes, args, strict=False))
+        for name, value in kwargs.items():
+            if name in given or name not in takes:
+                problem = "is given twice" if name in given else f"is unknown; it takes {takes}"
+                raise TypeError(f"{self.name}: argument {name!r} {problem}")
+            given[name] = value
+        inplace = bool(given.pop("inplace", False))
+        return tuple(given.get(name, default) for name, default in self.parameters.items()), inplace
+
+    def validate(self, values: tuple[Any, ...]) -> None:
+        """Raise what torch raises when a parameter is missing, of the wrong type or out of its range."""
+        for name, value in zip(self.parameters, values, strict=True):
+            if value is inspect.Parameter.empty:
+                raise TypeError(f"{self.name}: argument {name!r} is missing")
+            if isinstance(value, Tensor) and name not in self.formulas.partials:
+                raise NotImplementedError(f"{self.name}: {name!r} must be a number, not a tensor")
+        if self.formulas.requirement is not None:
+            self.formulas.requirement(*values)
+
+    @property
+    def made_of(self) -> tuple[Any, ...] | None:
+        """What alone decides its values, in plain texts and numbers; None where that is its code."""
+        return None
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """The default parameters, with an example value where there is no default."""
+        given = {
+            name: value for name, value in self.parameters.items() if value is not inspect.Parameter.empty
+        }
+        return {**given, **self.facts.example}
+
+    def formula(self, **parameters: Any) -> str:
+        """Return the textbook formula as text."""
+        text: str = self._fact(self.facts.formula, parameters)
+        return text
+
+    def limits(self, **parameters: Any) -> Pair:
+        """Return the values at minus and plus infinity."""
+        value: Pair = self._fact(self.facts.limits, parameters)
+        return value
+
+    def slopes(self, **parameters: Any) -> Pair:
+        """Return the derivatives at minus and plus infinity; NaN where there is no limit."""
+        value: Pair = self._fact(self.facts.slopes, parameters)
+        return value
+
+    def range(self, **parameters: Any) -> Pair:
+        """Return the infimum and the supremum of the values."""
+        value: Pair = self._fact(self.facts.range, parameters)
+        return value
+
+    def kinks(self, **parameters: Any) -> Kinks:
+        """Return where the derivative jumps, and the derivative chosen there."""
+        value: Kinks = self._fact(self.facts.kinks, parameters)
+        return value
+
+    def _fact(self, fact: Any, parameters: Mapping[str, Any]) -> Any:
+        return fact(**{**self.example, **parameters}) if callable(fact) else fact
+
+    def __repr__(self) -> str:
+        return f"<activation {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A definition is code: a pickle names it, as it would name a function.
+        return _lookup, (self.__wrapped__.__module__, self.name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Activation[P]:
+        return self
+
+
+def _lookup(module: str, name: str) -> Any:
+    return getattr(__import__(module, fromlist=[name]), name)
+
+
+def elementwise(**facts: Any) -> Callable[[Callable[Concatenate[Tensor, P], Tensor]], Activation[P]]:
+    """Turn a formula into an :class:`Activation`.
+
+    The decorated function is the forward formula. Follow it with ``@name.derivative`` and, where the
+    input is saved, with ``@name.second``.
+
+    Args:
+        **facts: The attributes of :class:`Facts`.
+
+    Returns:
+        A decorator.
+
+    Raises:
+        TypeError: A fact is missing or unknown.
+
+    Examples:
+        >>> import torch
+        >>> inf = float("inf")
+        >>> @elementwise(formula="x**2", limits=(inf, inf), slopes=(-inf, inf), range=(0, inf),
+        ...              monotonic=False, paper="-")
+        ... def square(x):
+        ...     return x * x
+        >>> @square.derivative
+        ... def _(x):
+        ...     return 2 * x
+        >>> @square.second
+        ... def _(x):
+        ...     return torch.full_like(x, 2.0)
+        >>> x = torch.tensor([3.0], requires_grad=True)
+        >>> square(x).backward()
+        >>> x.grad
+        tensor([6.])
+    """
+    known = Facts(**facts)
+
+    def decorate(forward: Callable[Concatenate[Tensor, P], Tensor]) -> Activation[P]:
+        return Activation(forward, known)
+
+    return decorate

@@ -1,0 +1,344 @@
+"""The experiment: one net with each activation on the same folds and seeds, and a verdict on every pair."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import skorch
+
+from actlab.activation.definition import Activation
+from actlab.comparison.chance_level import Scorer
+from actlab.comparison.config import Budget, check_comparison, prepared
+from actlab.comparison.curves import own_curves
+from actlab.comparison.files import latex, markdown, read_comparison, write_comparison
+from actlab.comparison.runner import Contest
+from actlab.comparison.tables import (
+    about,
+    cv_results,
+    history,
+    inside,
+    planned,
+    ranking,
+    results,
+    tuning,
+    verdict_rows,
+)
+from actlab.comparison.user_model import ModuleLike, Replaced
+from actlab.data.dataset import Dataset, load_data
+from actlab.errors import UsageError
+from actlab.files import output_folder
+from actlab.given import specs
+from actlab.ledger.session import LedgerLike
+from actlab.report.sentences import comparison_sentences
+from actlab.report.tables import plain_rows
+from actlab.stats.sequential import LOOKS, race
+from actlab.stats.verdict import LEVEL
+from actlab.training.train import TrainSettings
+
+if TYPE_CHECKING:
+    from actlab.integrations.hiplot_experiment import Experiment
+
+__all__ = ["Comparison", "Interrupted", "check_comparison", "compare", "cv_results"]
+
+_UNREAD = ["split", "how", "alone", "chance", "key"]  # columns of the results that are not plotted
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came out of a comparison.
+
+    Attributes:
+        results: One row per run, in the order of activations, seeds and folds: ``activation``, ``split``
+            (of the rows: 0 without shuffling, from 1 shuffled; two seeds share one), ``fold`` (from 1),
+            ``seed``, what was tuned by its name, ``score`` (more is better), ``accuracy`` (0 to 1; NaN for a
+            regression) and ``loss`` (mean cross-entropy in nats, or squared error; NaN where skorch trained
+            the net alone) on the rows of the fold, ``epochs`` trained, ``seconds``
+            (its share of the time its fleet took), ``how`` it was trained, why it trained ``alone``, its
+            ``failure``: why it has no score, if it has none, the bytes ``kept`` by a step for its backward
+            pass, ``chance``: whether the models of this seed, all folds together, score no better than
+            predictors that ignore the features, and its ``key`` in the ledger, if there is one.
+        history: One row per run and epoch: ``activation``, ``split``, ``fold``, ``seed`` and the columns of
+            :func:`~actlab.training.history_frame`.
+        verdicts: One row per pair: ``a``, ``b``, ``verdict`` (what ``a`` is beside ``b``: ``better``,
+            ``worse``, ``equivalent`` or ``undecided``; ``none`` where no test is possible), ``difference``
+            of the scores with its interval ``low`` to ``high``, the ``level`` at which that misses and a
+            verdict errs, ``p`` and ``p_holm``, ``p_better``, ``p_equivalent``, ``p_worse``: the chances
+            that the difference is above, within and below the region of practical equivalence, ``wins``:
+            the share of runs in which ``a`` was better, with its bootstrap interval ``wins_low`` to
+            ``wins_high``, ``runs`` and ``seeds`` that were paired, ``more_seeds``: about how many more would
+            decide, and a ``reason`` in words where there is no decision.
+        ranking: Best first: ``rank`` (1 more than the number of activations that are better; missing without
+            a mean, or at chance level), ``activation``, ``mean``, ``std`` (over runs, divided by their
+            number), ``runs``, ``status`` (what is wrong with it), and the means of each fold ``fold_1``, ...
+            or, with several seeds, of each seed ``seed_0``, ...
+        tuning: One row per run that was trained to choose a value: ``activation``, ``split``, ``fold``,
+            ``seed``, the values, ``valid_acc`` and ``valid_loss`` on the rows held back, ``chosen``.
+        inside: What was seen inside the nets on 128 rows that they do not train on: one row per run, epoch
+            and layer: ``activation``, ``split``, ``fold``, ``seed``, ``epoch``, ``part`` (``activation`` or
+            ``weights``), ``layer`` (from 1), ``name`` in the net; of an activation its ``units``, which share
+            of them is ``dead`` (a slope below 0.001 on all rows: nothing trains through it), the share of
+            values that are ``saturated`` (a slope below 0.05), a histogram of its outputs (shares in
+            thousandths, ``values``, of 20 bins from ``low`` to ``high``), the share of gradients that are 0
+            (``grad_zero``) and a histogram of the decimal logarithms of the others (``grad_low``,
+            ``grad_high``, ``gradients``), those of the loss of one row by the outputs; of weights the root
+            mean square of the mean loss's ``gradient``. Empty where nothing was looked into.
+        curves: Of activations that are modules of one's own, ``x``, ``f``, ``f1`` and ``f2``: the function
+            and its derivatives as they begin; one row per ``activation`` and point.
+        about: What was compared: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
+            ``region_is``, ``folds``, ``seeds``, ``level``, ``trained``: runs in all, ``race`` if there was
+            one, ``settings``, the ``net``, versions, ``processor`` and ``date``, and the ``command`` if there
+            was one.
+    """
+
+    results: pd.DataFrame
+    history: pd.DataFrame
+    verdicts: pd.DataFrame
+    ranking: pd.DataFrame
+    tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
+    inside: pd.DataFrame = field(default_factory=pd.DataFrame)
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_csv(self, folder: str | Path) -> list[Path]:
+        """Write all tables into a folder, which :meth:`load` reads; return the files."""
+        return write_comparison(self, output_folder(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Comparison:
+        """Read a comparison from a folder that ``actlab compare`` or :meth:`to_csv` has written.
+
+        Raises:
+            UsageError: There is none, or it is broken.
+        """
+        return cls(**read_comparison(Path(folder)))
+
+    def sentences(self) -> list[str]:
+        """Say what is known, and what is not."""
+        return comparison_sentences(self)
+
+    def to_markdown(self) -> str:
+        """Return ranking and verdicts as Markdown tables."""
+        return markdown(self)
+
+    def to_latex(self) -> str:
+        """Return ranking and verdicts as LaTeX tables, for ``booktabs``."""
+        return latex(self)
+
+    def to_hiplot(self) -> Experiment:
+        """Return :attr:`results` as a HiPlot experiment, one line per run, coloured by activation.
+
+        Columns in which no run has anything are left out. In a notebook ``.display()`` shows it; HiPlot of
+        another table is :func:`actlab.integrations.hiplot.to_hiplot`.
+
+        Raises:
+            ImportError: HiPlot is not installed; the message says how to get it.
+        """
+        from actlab.integrations.hiplot import to_hiplot
+
+        columns = self.results.drop(columns=_UNREAD, errors="ignore").dropna(axis="columns", how="all")
+        experiment = to_hiplot(plain_rows(columns))
+        experiment.colorby = "activation"
+        return experiment
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a comparison: what has ended is here.
+
+    Attributes:
+        results: The rows of :attr:`Comparison.results` that are known.
+        history: Their rows of :attr:`Comparison.history`.
+    """
+
+    def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int, kept: bool) -> None:
+        rest = "; started again, it goes on" if kept else ""
+        super().__init__(f": {len(results)} of {total} nets were trained{rest}")
+        self.results, self.history = results, history
+
+
+def compare(
+    activations: Iterable[str | Activation[Any]],
+    data: Dataset | str | Path,
+    *,
+    folds: int = 3,
+    seeds: int = 1,
+    until_decided: bool = False,
+    budget: int | str | None = None,
+    tune: Mapping[str, Sequence[Any]] | None = None,
+    module: ModuleLike | skorch.NeuralNet | None = None,
+    replace: Replaced | None = None,
+    scoring: str | Scorer | None = None,
+    rope: float | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    epochs: int = 25,
+    batch_size: int = 128,
+    lr: float = 0.01,
+    momentum: float = 0.95,
+    num_units: int = 128,
+    device: str = "cpu",
+    precision: str = "float32",
+    ledger: LedgerLike | None = None,
+    executor: Executor | None = None,
+    inside: bool | None = None,
+    verbose: int = 0,
+) -> Comparison:
+    """Train a net with each activation on the same folds and seeds, and say which is really better.
+
+    Runs are paired: every activation starts from the same weights and sees the same rows in the same order;
+    ``jobs`` changes the time and nothing else. One seed has the folds that scikit-learn makes without
+    shuffling; of several, every two have folds of rows that are shuffled anew.
+
+    Args:
+        activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``, and definitions that a
+            spec names as well: those of the catalogue, and of :func:`actlab.formula` without ``name``,
+            ``trainable`` and ``at``. All tables have the specs.
+        data: A dataset, or what :func:`~actlab.data.load_data` takes.
+        folds: Parts that the rows are split into, stratified by class.
+        seeds: How many times all folds are trained.
+        until_decided: Add seeds in rounds, for what is undecided only, up to 32; see
+            :func:`actlab.stats.sequential.race`.
+        budget: What that may take: so many runs, or minutes as ``"20m"``.
+        tune: Values to choose from, such as ``{"lr": [0.003, 0.01, 0.03]}``: every run is trained with each,
+            and that which is best on the rows held back, which are training rows, is scored.
+        module: The net: a module, its class, what makes it, ``"package.module:Net"``, or a skorch net, whose
+            own epochs, batch size, learning rate and so on are then used. One that takes an ``activation``,
+            ``act_layer`` or the like gets a module, or a class if it calls its argument; in any other the
+            activation is put in by :func:`actlab.swap`. Lazy layers are initialized with two samples.
+        replace: Which activation of the module is replaced, as :func:`actlab.swap` names it; the only kind
+            that it has when left out.
+        scoring: A scorer of scikit-learn or its name; accuracy, or R^2 of a regression, when left out.
+        rope: Half the width of the region of practical equivalence, in units of the score. None: one row
+            of all and at least 0.001 for scores from 0 to 1, a hundredth of the median score for others.
+        seed: The first seed: where the initial weights come from.
+        jobs: Processes that train. None: as many as PyTorch would use threads, if that is worth it.
+        epochs: Passes over the training rows.
+        batch_size: Rows in a step.
+        lr: Learning rate of SGD.
+        momentum: Momentum of SGD.
+        num_units: Width of the first hidden layer.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
+        ledger: A :class:`~actlab.ledger.Ledger` or its file. Runs that are in it are not trained again, and
+            those that end are put into it.
+        executor: Where nets are trained instead, any :class:`concurrent.futures.Executor`; ``jobs`` does
+            nothing then.
+        inside: Whether nets are looked into after every epoch, for :attr:`Comparison.inside`. None: after as
+            many epochs as cost at most a twentieth of the time that training takes.
+        verbose: 0 for silence; 1 for progress on standard error, 2 for more of it.
+
+    Returns:
+        Results, histories, verdicts and the ranking.
+
+    Raises:
+        UsageError: Something in the call is wrong; the message names everything that is.
+
+    Examples:
+        >>> comparison = compare(["relu", "tanh"], "digits", epochs=2)
+        >>> comparison.ranking.columns.to_list()
+        ['rank', 'activation', 'mean', 'std', 'runs', 'status', 'fold_1', 'fold_2', 'fold_3']
+        >>> comparison.verdicts[["a", "b"]].to_numpy().tolist()
+        [['relu', 'tanh']]
+    """
+    settings = TrainSettings(epochs, batch_size, lr, momentum, seed, device, num_units, precision)
+    if not isinstance(data, Dataset | str | Path):
+        right = "a Dataset, or a name or file for load_data; make a Dataset of it by load_data"
+        raise UsageError(f"data is a {type(data).__name__}; it must be {right}")
+    dataset = data if isinstance(data, Dataset) else load_data(data)
+    design: dict[str, Any] = {
+        "folds": folds,
+        "seeds": seeds,
+        "until_decided": until_decided,
+        "budget": budget,
+        "tune": tune,
+        "module": module,
+        "replace": replace,
+        "scoring": scoring,
+        "rope": rope,
+        "jobs": jobs,
+        "inside": inside,
+    }
+    names = specs(activations)
+    experiment, scoring_of, spend = prepared(names, dataset, settings, **design)
+    contest = Contest(
+        names,
+        experiment,
+        scoring_of,
+        ledger=ledger,
+        executor=executor,
+        jobs=jobs,
+        verbose=verbose,
+        about=planned,
+    )
+    try:
+        with contest:
+            if until_decided:
+                found = _raced(contest, spend, rope, verbose)
+            else:
+                contest.train(names, seeds)
+                found = _judged(contest, rope)
+            contest.end()
+            return found
+    except KeyboardInterrupt as interruption:
+        if not contest.done:
+            raise
+        kept = ledger is not None
+        raise Interrupted(
+            results(contest), history(contest.chosen()), contest.planned, kept
+        ) from interruption
+
+
+def _region(contest: Contest, rope: float | None) -> tuple[float, str]:
+    if rope is not None:
+        return rope, "as given"
+    return contest.scoring.region([one.score for one in contest.chosen()])
+
+
+def _judged(contest: Contest, rope: float | None) -> Comparison:
+    region = _region(contest, rope)
+    rows = verdict_rows(contest, contest.judge(region[0], LEVEL), LEVEL)
+    return _comparison(contest, rows, about(contest, region, LEVEL))
+
+
+def _raced(contest: Contest, budget: Budget, rope: float | None, verbose: int) -> Comparison:
+    start = time.monotonic()
+    region: tuple[float, str] = (math.nan, "")
+
+    def look(names: Sequence[str], seeds: int, level: float) -> Any:
+        nonlocal region
+        contest.train(names, seeds, turn=1 + LOOKS.index(seeds))
+        if math.isnan(region[0]):
+            region = _region(contest, rope)  # which is the same at every look
+        return contest.judge(region[0], level), contest.failed()
+
+    def afford(names: Sequence[str], seeds: int) -> str:
+        return budget.refusal(contest.planned, contest.cost(names, seeds), time.monotonic() - start)
+
+    def tell(seeds: int, left: int, pairs: int) -> None:
+        if verbose:
+            print(f"actlab: after {seeds} seeds {left} of {pairs} pairs are undecided", file=sys.stderr)
+
+    raced = race(contest.names, look, afford, tell)
+    rows = verdict_rows(contest, raced.verdicts, raced.level, raced)
+    return _comparison(contest, rows, about(contest, region, raced.level, raced))
+
+
+def _comparison(contest: Contest, verdicts: pd.DataFrame, said: dict[str, Any]) -> Comparison:
+    frame, fatal = results(contest), contest.fatal()
+    return Comparison(
+        results=frame,
+        history=history(contest.chosen()),
+        verdicts=verdicts,
+        ranking=ranking(frame, verdicts, said["seeds"]),
+        tuning=tuning(contest),
+        inside=inside(contest.chosen()),
+        curves=own_curves([name for name in contest.names if name not in fatal]),
+        about=said,
+    )

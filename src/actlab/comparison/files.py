@@ -1,0 +1,176 @@
+"""A comparison as files: CSV for programs, Markdown and LaTeX for papers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from actlab.errors import UsageError
+from actlab.report.tables import plain, write_csv, write_json
+
+if TYPE_CHECKING:
+    from actlab.comparison.comparison import Comparison
+
+_TABLES = ("results", "history", "verdicts", "ranking", "tuning", "inside", "curves")
+_OPTIONAL = ("tuning", "inside", "curves")  # not there where there is nothing to tell
+_ABOUT = "comparison.json"
+_NEEDED = {
+    "results": ["activation", "fold", "seed", "score", "failure"],
+    "verdicts": ["a", "b", "verdict", "difference", "reason"],
+    "ranking": ["rank", "activation", "mean", "status"],
+}
+_WHOLE = {
+    "ranking": ["rank"],
+    "verdicts": ["more_seeds"],
+    "results": ["kept"],
+}  # whole numbers that may be missing
+_TEXT = (
+    "activation",
+    "how",
+    "alone",
+    "failure",
+    "key",
+    "reason",
+    "status",
+    "a",
+    "b",
+    "verdict",
+    "part",
+    "name",
+)
+_HISTOGRAMS = ("values", "gradients")
+_SHOWN = {
+    "ranking": ["rank", "activation", "mean", "std", "runs", "status"],
+    "verdicts": ["a", "verdict", "b", "difference", "low", "high", "p_holm", "seeds"],
+}
+_ESCAPED = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write all tables of a comparison into a folder.
+
+    Args:
+        comparison: The comparison.
+        folder: The folder, which is there.
+
+    Returns:
+        The files.
+    """
+    files = []
+    for name in _TABLES:
+        table: pd.DataFrame = getattr(comparison, name)
+        path = folder / f"{name}.csv"
+        if len(table.columns):
+            write_csv(table, path)
+            files.append(path)
+        else:
+            path.unlink(missing_ok=True)  # of a comparison that was here before
+    write_json([_plain(comparison.about)], folder / _ABOUT)
+    return [*files, folder / _ABOUT]
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """Read what :func:`write_comparison` has written.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The fields of a :class:`actlab.Comparison`.
+
+    Raises:
+        UsageError: A file is missing, broken or of something else.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {str(folder)!r}")
+    if not (folder / _ABOUT).is_file():
+        raise UsageError(f"no comparison in {str(folder)!r}: there is no {_ABOUT}")
+    try:
+        (about,) = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"cannot read {str(folder / _ABOUT)!r}: {error}") from error
+    if not isinstance(about, dict) or "metric" not in about:
+        raise UsageError(f"{str(folder / _ABOUT)!r} does not describe a comparison")
+    if about.get("region") is None:
+        about["region"] = float("nan")
+    found = {name: read_table(folder, name) for name in _TABLES}
+    return {**found, "about": about}
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """Read one of the tables of a comparison.
+
+    Args:
+        folder: The folder.
+        name: Which: ``"results"``, ``"history"``, ...
+
+    Raises:
+        UsageError: It is missing, broken or of something else.
+    """
+    path = folder / f"{name}.csv"
+    if name in _OPTIONAL and not path.is_file():
+        return pd.DataFrame()
+    try:
+        frame = pd.read_csv(
+            path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys((*_TEXT, *_HISTOGRAMS), str)
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {str(path)!r}: {str(error).splitlines()[0]}") from error
+    if missing := [column for column in _NEEDED.get(name, []) if column not in frame]:
+        raise UsageError(f"{str(path)!r} has no column {missing[0]!r}: it is of no comparison")
+    for column in set(_WHOLE.get(name, [])) & set(frame):
+        frame[column] = frame[column].astype("Int64")
+    for column in set(_TEXT) & set(frame):
+        frame[column] = frame[column].fillna("")
+    return frame
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return ranking and verdicts as two Markdown tables."""
+    return "\n\n".join(_markdown(_shown(comparison, name)) for name in _SHOWN) + "\n"
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    rule = ["--:" if pd.api.types.is_numeric_dtype(frame[c]) else "---" for c in frame]
+    rows = [[_cell(v).replace("|", r"\|") for v in row] for row in frame.itertuples(index=False)]
+    lines = [[str(column) for column in frame], rule, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def latex(comparison: Comparison) -> str:
+    """Return ranking and verdicts as two LaTeX ``tabular`` environments; they need the package booktabs."""
+    return "\n\n".join(_latex(_shown(comparison, name)) for name in _SHOWN) + "\n"
+
+
+def _latex(frame: pd.DataFrame) -> str:
+    columns = "".join("r" if pd.api.types.is_numeric_dtype(frame[c]) else "l" for c in frame)
+    rows = [[_cell(v).translate(_ESCAPED) for v in row] for row in frame.itertuples(index=False)]
+    head, *body = [f"{' & '.join(row)} \\\\" for row in [[str(c).translate(_ESCAPED) for c in frame], *rows]]
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+    return "\n".join([*lines, r"\end{tabular}"])
+
+
+def _shown(comparison: Comparison, name: str) -> pd.DataFrame:
+    table: pd.DataFrame = getattr(comparison, name)
+    return table[_SHOWN[name]]
+
+
+def _cell(value: Any) -> str:
+    if pd.isna(value):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.2g}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
+    return " ".join(str(value).split())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else plain(value)

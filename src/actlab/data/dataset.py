@@ -1,0 +1,383 @@
+"""Load names, files, DataFrames and arrays as a :class:`Dataset`: features, targets, a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from actlab.data.readers import (
+    IMAGES,
+    IN_PANDAS,
+    Array,
+    download,
+    from_arrays,
+    from_frame,
+    read_csv,
+    read_diabetes,
+    read_digits,
+    read_images,
+    read_npz,
+)
+from actlab.errors import DataWarning, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Source = str | os.PathLike[str] | pd.DataFrame | Sequence[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Standardised features with their targets; equal fingerprints mean equal X and y.
+
+    Args:
+        X: Features, float32 (n, d), C-contiguous, with global mean 0 and standard deviation 1.
+        y: Labels, int64 (n,), from 0 to ``num_classes - 1``. Of a regression the numbers to be predicted,
+            float32 (n, 1), with mean 0 and standard deviation 1.
+        name: What the data is called in tables and reports.
+        fingerprint: The first 16 hex digits of a SHA-256 over shape, dtype and bytes of X and y.
+        classes: The original labels in sorted order; ``classes[y[i]]`` is the label of row i. A regression
+            has none.
+        shape: The shape of a sample before it was flattened: (channels, height, width) of images, else ().
+        channels: ``"first"`` to confirm a ``shape`` that looks like (height, width, channels).
+
+    Raises:
+        UsageError: X, y and ``shape`` do not fit together, or ``shape`` looks like (height, width, channels).
+    """
+
+    X: npt.NDArray[np.float32]
+    y: npt.NDArray[Any]
+    name: str
+    fingerprint: str
+    classes: tuple[str | int, ...]
+    shape: tuple[int, ...] = ()
+    channels: InitVar[str | None] = None
+
+    def __post_init__(self, channels: str | None) -> None:
+        found = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
+        if self.X.ndim != 2 or len(self.X) != len(self.y):
+            raise UsageError(f"{found}; Dataset takes (n, d) and the same n, load_data((X, y)) also images")
+        if channels not in (None, "first"):
+            raise UsageError(f"{self.name}: channels must be 'first' or None, got {channels!r}")
+        if self.shape and (len(self.shape) != 3 or math.prod(self.shape) != self.num_features):
+            right = f"(channels, height, width) with a product of {self.num_features}"
+            raise UsageError(f"{self.name}: shape is {self.shape}; it must be {right}")
+        if self.shape and channels is None and _channel_axes(self.shape) == ["last"]:
+            wrong = f"shape is {self.shape}, which looks like (height, width, channels)"
+            right = (
+                "load_data((X, y)) moves the channels to the front; if they are there, give channels='first'"
+            )
+            raise UsageError(f"{self.name}: {wrong}; {right}")
+
+    @property
+    def num_features(self) -> int:
+        """The number of columns of X."""
+        return int(self.X.shape[1])
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the targets are numbers to be predicted, not classes."""
+        return not self.classes
+
+    @property
+    def num_classes(self) -> int:
+        """The number of outputs that a net needs: of distinct labels, and 1 for a regression."""
+        return len(self.classes) or 1
+
+    def __repr__(self) -> str:
+        targets = f"y=float32{self.y.shape}" if self.is_regression else f"num_classes={self.num_classes}"
+        return f"Dataset({self.name!r}, X=float32{self.X.shape}, {targets}, fingerprint={self.fingerprint!r})"
+
+
+_REGRESSION = "diabetes"
+NAMES = ("digits", *IMAGES, _REGRESSION)
+_ARGUMENTS = {  # of load_data, that are used with each kind of source
+    ".csv": ("target", "regression"),
+    ".npz": ("regression", "channels"),
+    "DataFrame": ("target", "regression"),
+    "arrays": ("regression", "channels"),
+    **dict.fromkeys(IMAGES, ("data_dir",)),
+    "digits": (),
+    _REGRESSION: ("regression",),
+}
+_CHANNELS = (1, 3, 4)  # grey, RGB and RGBA
+_BLOCK = 1 << 20  # elements a step: temporaries stay at a few MiB whatever the size of X
+
+
+def load_data(
+    source: Source,
+    data_dir: str | Path | None = None,
+    *,
+    target: str | None = None,
+    regression: bool = False,
+    channels: str | None = None,
+) -> Dataset:
+    """Load a named dataset, a file, a DataFrame or arrays, standardise the features and encode the labels.
+
+    X is standardised by the mean and the standard deviation of the whole array (``ddof=1``, as
+    ``torch.Tensor.std`` has it), in float64, and rounded once to float32; so are the targets of a regression.
+    Labels become 0..k-1 in sorted order. Nothing is unpickled and nothing is evaluated.
+
+    Args:
+        source: One of
+
+            - ``"digits"`` (8x8 images, comes with scikit-learn, works offline); ``"mnist"``,
+              ``"fashion-mnist"`` or ``"kmnist"`` (the 60,000 training images, 28x28); ``"diabetes"`` (a
+              regression, comes with scikit-learn);
+            - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
+              (n, 1) of integers or strings, or of numbers to be predicted. X (n, h, w), (n, c, h, w) or
+              (n, h, w, c) is images;
+            - ``(X, y)``: arrays, CPU or GPU tensors or lists with the same contents;
+            - a path ending in ``.csv``: a header line, then one line a sample. Commas, semicolons, tabs or
+              ``|`` separate the fields; an empty cell is a missing value;
+            - a pandas DataFrame, with the same contents. Its index is not a feature.
+
+            Files may be compressed by gzip.
+        data_dir: For the 28x28 images: the folder with ``train-images-idx3-ubyte`` and
+            ``train-labels-idx1-ubyte``, plain or ``.gz``, or the root folder of torchvision's layout.
+            Without it they are downloaded from openml.org once, to scikit-learn's cache.
+        target: For ``.csv`` and a DataFrame: the column to be predicted. Every other column is a feature and
+            must be numeric.
+        regression: For files and data in memory: whether the target is a number to be predicted, not a class.
+        channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
+            are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
+            neither has.
+
+    Returns:
+        The :class:`Dataset`. The channels of its images come first.
+
+    Raises:
+        UsageError: The name is unknown, an argument does not apply to it, a file is missing, broken or of
+            the wrong kind, the download failed, X is constant or not finite, y has fewer than two classes,
+            the targets of a regression are constant, not finite or no numbers, or both the first and the last
+            axis of images can be the channels.
+
+    Warns:
+        DataWarning: The last axis of images was taken as the channels, or commas as decimal points.
+
+    Examples:
+        >>> load_data("digits")
+        Dataset('digits', X=float32(1797, 64), num_classes=10, fingerprint='522bf7a8f6d541ce')
+        >>> load_data("diabetes").y.shape
+        (442, 1)
+        >>> load_data((np.eye(6).reshape(6, 2, 3), ["a", "b"] * 3)).shape
+        (1, 2, 3)
+    """
+    given: Any = source
+    kind, columns = _kind(given), None
+    name = str(given) if isinstance(given, str | os.PathLike) else kind
+    _check_arguments(kind, name, data_dir, target, regression, channels)
+    if kind in (".csv", ".npz"):
+        if not os.path.isfile(path := Path(given)):
+            raise UsageError(f"no such file: {name!r}")
+        name = path.name
+        if kind == ".npz":
+            X, y = read_npz(path, regression)
+        else:
+            X, y, columns = read_csv(path, target, regression)
+    elif kind == "DataFrame":
+        X, y, columns = from_frame(given, target, regression, name)
+    elif kind == "arrays":
+        X, y = from_arrays(given[0], given[1], regression, name)
+    elif kind == _REGRESSION:
+        X, y = read_diabetes()
+    elif kind == "digits":
+        X, y = read_digits()
+    else:
+        X, y = download(name) if data_dir is None else read_images(name, Path(data_dir))
+    X = _channels_first(X, channels, name)
+    return _dataset(X, y, columns, name=name, regression=regression or kind == _REGRESSION)
+
+
+def arguments_of(source: Source) -> tuple[str, ...]:
+    """Return the arguments of :func:`load_data` that are used with a source."""
+    return _ARGUMENTS[_kind(source)]
+
+
+def _kind(source: Source) -> str:
+    """Return what a source is, as a key of ``_ARGUMENTS``."""
+    if not isinstance(source, str | os.PathLike):
+        import pandas as pd
+
+        if isinstance(source, pd.DataFrame):
+            return "DataFrame"
+        if isinstance(source, tuple | list) and len(source) == 2:
+            return "arrays"
+        right = "give a name, a file, a DataFrame and its target, or arrays as (X, y)"
+        raise UsageError(f"cannot load data of type {type(source).__name__}; {right}")
+    name = str(source)
+    suffix = Path(name.lower().removesuffix(".gz")).suffix
+    if suffix in _ARGUMENTS or name in NAMES:
+        return suffix or name
+    if os.path.isfile(name):
+        raise UsageError(f"cannot load {name!r}; give a file ending in .npz or .csv, or {IN_PANDAS}")
+    right = f"give one of {', '.join(NAMES)}, or a path ending in .npz or .csv"
+    raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {right}")
+
+
+def _check_arguments(
+    kind: str,
+    name: str,
+    data_dir: str | Path | None,
+    target: str | None,
+    regression: bool,
+    channels: str | None,
+) -> None:
+    if channels not in (None, "first", "last"):
+        raise UsageError(f"channels must be 'first' or 'last', got {channels!r}")
+    given = {"data_dir": data_dir, "target": target, "regression": regression or None, "channels": channels}
+    why = {"target": ", only with a .csv file or a DataFrame", "regression": ", whose targets are classes"}
+    for argument, value in given.items():
+        if value is not None and argument not in _ARGUMENTS[kind]:
+            said = argument if value is True else f"{argument} {str(value)!r}"
+            raise UsageError(f"{said} is not used with {name!r}{why.get(argument, '')}: leave it out")
+
+
+def _channel_axes(shape: Sequence[int]) -> list[str]:
+    """Return which axes of an image can be its channels, by their length."""
+    return [axis for axis, length in (("first", shape[0]), ("last", shape[-1])) if length in _CHANNELS]
+
+
+def _channels_first(X: Array, channels: str | None, name: str) -> Array:
+    """Return images (n, h, w, c) as (n, c, h, w), and anything else as it is."""
+    found = f"{name}: X has shape {X.shape}"
+    if X.ndim != 4:
+        if channels is not None:
+            either = f"not (n, c, h, w) or (n, h, w, c); channels {channels!r}"
+            raise UsageError(f"{found}, {either} is not used with it: leave it out")
+        return X
+    axes = [channels] if channels else _channel_axes(X.shape[1:])
+    if len(axes) > 1:
+        right = "give channels='first' or 'last' to load_data (--channels first, --channels last)"
+        raise UsageError(f"{found}; the channels can be its first or its last axis; {right}")
+    if axes != ["last"]:
+        return X
+    if channels is None:
+        taken = "its last axis was taken as the channels and moved to the front"
+        right = "if its first axis is the channels, give channels='first' (--channels first)"
+        warnings.warn(f"{found}; {taken}; {right}", DataWarning, stacklevel=3)
+    return np.moveaxis(X, 3, 1)
+
+
+def _dataset(
+    X: Array, y: Array, columns: Sequence[str] | None = None, *, name: str, regression: bool = False
+) -> Dataset:
+    """Check X (n, ...) and y (n,), and make them a Dataset; ``columns`` names the features in errors."""
+    if y.shape[1:] == (1,):
+        y = y[:, 0]
+    if y.ndim != 1 or X.ndim < 2 or len(X) != len(y):
+        found = f"X has shape {X.shape} and y {y.shape}"
+        labels = "; turn one-hot labels into numbers by y.argmax(1)" if y.ndim == 2 and not regression else ""
+        raise UsageError(f"{name}: {found}; they must be (n, d) and (n,) or (n, 1) with the same n{labels}")
+    if X.size == 0:
+        raise UsageError(f"{name}: X has shape {X.shape}; at least one row and one feature are needed")
+    targets, classes = (_numbers(y, name), ()) if regression else _encode(y, name)
+    shape = {3: (1, *X.shape[1:]), 4: X.shape[1:]}.get(X.ndim, ())
+    X = _standardise(X.reshape(len(X), -1), columns, name)
+    return Dataset(X, targets, name, fingerprint_of(X, targets), classes, shape, channels="first")
+
+
+def fingerprint_of(X: Array, y: Array) -> str:
+    """Return what tells data from others.
+
+    Args:
+        X: Features (n, ...).
+        y: Targets (n, ...).
+
+    Returns:
+        The first 16 hexadecimal digits of a SHA-256 over shape, dtype and bytes of both.
+    """
+    digest = hashlib.sha256()
+    for array in (X, y):
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:16]
+
+
+def _encode(labels: Array, name: str) -> tuple[npt.NDArray[np.int64], tuple[str | int, ...]]:
+    values, codes = np.unique(labels, return_inverse=True)
+    classes = tuple(int(v) if values.dtype.kind in "iuf" and v.is_integer() else str(v) for v in values)
+    if len(classes) < 2:
+        raise UsageError(f"{name}: every label is {classes[0]!r}; at least two classes are needed")
+    return codes.astype(np.int64), classes
+
+
+def _numbers(y: Array, name: str) -> npt.NDArray[np.float32]:
+    """Standardise the targets (n,) of a regression, to (n, 1)."""
+    y = _float64(y)
+    if (bad := ~np.isfinite(y)).any():
+        first = f"the first is y[{bad.argmax()}] = {y[bad.argmax()]}"
+        raise UsageError(f"{name}: {bad.sum()} of {len(y)} targets are missing, NaN or infinite, {first}")
+    if (low := y.min()) == y.max():
+        raise UsageError(f"{name}: every target is {low}; at least two different numbers are needed")
+    _rescale(y)
+    y -= y.min()  # exact where numbers lie close together, and their mean has digits to spare then
+    mean, std = _float_moments(y)
+    return ((y - mean) / std).astype(np.float32).reshape(-1, 1)
+
+
+def _float64(values: Array) -> Array:
+    """Return a copy in float64; a number too large for it is infinite there, which is refused later."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float64, order="C")
+
+
+def _rescale(values: Array) -> None:
+    """Bring values to at most 1: a power of two changes no digit, and 1e200 squared is no float64."""
+    np.ldexp(values, -math.frexp(max(abs(values.min()), abs(values.max())))[1], out=values)
+
+
+def _standardise(X: Array, columns: Sequence[str] | None, name: str) -> npt.NDArray[np.float32]:
+    """Standardise X (n, d) in float64, block by block: images need no float64 copy of the whole."""
+    is_bytes = X.dtype == np.uint8
+    if not is_bytes:
+        X = _float64(X)
+        _refuse_not_finite(X, columns, name)
+    if (low := X.min()) == X.max():
+        raise UsageError(f"{name}: X is constant (every value is {low}); it cannot be standardised")
+    if not is_bytes:
+        _rescale(X)
+    mean, std = _byte_moments(X) if is_bytes else _float_moments(X)
+    standardised = np.empty(X.shape, np.float32)
+    for block, out in zip(_blocks(X), _blocks(standardised), strict=True):
+        out[:] = (block.astype(np.float64) - mean) / std
+    return standardised
+
+
+def _byte_moments(X: Array) -> tuple[float, float]:
+    """Return mean and standard deviation of bytes from their histogram, whose sums are exact integers."""
+    counts = np.sum([np.bincount(block, minlength=256) for block in _blocks(X)], axis=0).tolist()
+    total = sum(value * count for value, count in enumerate(counts))
+    squares = sum(value * value * count for value, count in enumerate(counts))
+    return total / X.size, math.sqrt((X.size * squares - total * total) / (X.size * (X.size - 1)))
+
+
+def _float_moments(X: Array) -> tuple[float, float]:
+    # Not a dot product: BLAS sums in an order that depends on its threads, and the fingerprint would too.
+    mean = math.fsum(float(block.sum()) for block in _blocks(X)) / X.size
+    squares = math.fsum(float(np.square(block - mean).sum()) for block in _blocks(X))
+    return mean, math.sqrt(squares / (X.size - 1))
+
+
+def _blocks(X: Array) -> list[Array]:
+    return [X.reshape(-1)[start : start + _BLOCK] for start in range(0, X.size, _BLOCK)]
+
+
+def _refuse_not_finite(X: Array, columns: Sequence[str] | None, name: str) -> None:
+    if (bad := ~np.isfinite(X)).any():
+        row, column = divmod(int(bad.argmax()), X.shape[1])
+        count = f"{bad.sum()} of {X.size} values of X are missing, NaN or infinite"
+        where = f"X[{row}, {column}] = {X[row, column]}"
+        if columns:
+            where += f" (column {columns[column]!r}{', which has no number' * bool(bad[:, column].all())})"
+        right = f"fill them in, or leave out such samples{' or columns' * bool(columns)}"
+        raise UsageError(f"{name}: {count}, the first is {where}; {right}")

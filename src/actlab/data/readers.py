@@ -1,0 +1,361 @@
+"""What is in a file, or behind a name: arrays as they are there, refused where they make no dataset."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import gzip
+import http.client
+import io
+import math
+import os
+import re
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from actlab.errors import DataWarning, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = npt.NDArray[Any]
+
+# Name -> (the name on openml.org, the folder that torchvision makes under its root).
+IMAGES = {
+    "mnist": ("mnist_784", "MNIST"),
+    "fashion-mnist": ("Fashion-MNIST", "FashionMNIST"),
+    "kmnist": ("Kuzushiji-MNIST", "KMNIST"),
+}
+_IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+_TRAINING_IMAGES = 60_000  # OpenML appends the 10,000 test images to the training images
+_BROKEN = (OSError, ValueError, EOFError, LookupError, RuntimeError, MemoryError, BadZipFile, zlib.error)
+_LISTED = 20  # names in a message
+_GZIP = b"\x1f\x8b"
+_FORMATS = {
+    b"PK\x03\x04": "an Excel workbook or another zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"PAR1": "a Parquet file",
+    b"\x93NUMPY": "a NumPy array file",
+    b"\x89HDF": "an HDF5 file",
+}
+_SAVE = "save it by np.savez(path, X=X, y=y)"
+IN_PANDAS = "read it with pandas, and give load_data the DataFrame or save it by to_csv(path, index=False)"
+_SEPARATED = re.compile(r"\s*[+-]?[\d.]*[,' \u00a0\u202f][\d.,' \u00a0\u202f]*")  # 1,234 or 1.234,5
+
+
+def read_csv(path: Path, target: str | None, regression: bool) -> tuple[Array, Array, list[str]]:
+    """Return features (n, d), targets (n,) and the names of the features of a CSV file.
+
+    The separator is a comma unless the header line is certainly separated by another character. Decimal
+    commas are read if they can be nothing else, with a :class:`DataWarning`.
+    """
+    import pandas as pd
+
+    content = re.sub(rb"\Asep=.\r?\n", b"", _utf8(path))  # a line that Excel writes for itself
+    separator, names = _header(path, content, target)
+    frame = _parsed(path, content, sep=separator)
+    if not isinstance(frame.index, pd.RangeIndex) or len(names) != len(frame.columns):
+        right = "name every column, or remove separators at the ends of lines"
+        raise UsageError(
+            f"{path.name}: the rows have more fields than the header line, {_listed(names)}; {right}"
+        )
+    numeric = [column for column in frame if regression or column != target]
+    if any(_has_decimal_commas(frame[column]) for column in numeric):
+        again = _parsed(path, content, sep=separator, decimal=",")
+        if all(dtype.kind in "biuf" for dtype in again[numeric].dtypes):
+            frame = again
+            warnings.warn(f"{path.name}: commas in numbers were read as decimal points", DataWarning, 3)
+    return from_frame(frame, target, regression, path.name)
+
+
+def from_frame(
+    frame: pd.DataFrame, target: str | None, regression: bool, name: str
+) -> tuple[Array, Array, list[str]]:
+    """Return features (n, d), targets (n,) and the names of the features of a DataFrame.
+
+    Args:
+        frame: The table, a column for each feature and one for the target.
+        target: The name of the column to be predicted.
+        regression: Whether it holds numbers to be predicted, not classes.
+        name: The name of the data in errors.
+    """
+    columns, kind = [str(column) for column in frame], "target" if regression else "label"
+    _refuse_duplicates(columns, name)
+    frame = frame.set_axis(columns, axis=1).reset_index(drop=True)
+    for place, column in enumerate(columns):
+        if column.startswith("Unnamed: "):  # pandas' word for it
+            if frame[column].notna().any():
+                right = "save a DataFrame with index=False" if place == 0 else "name it, or leave it out"
+                raise UsageError(f"{name}: column {place + 1} has no name in the header; {right}")
+            del frame[column]  # a separator at the end of each line makes it
+    columns = [str(column) for column in frame]
+    if target is None or str(target) not in columns:
+        known = did_you_mean(str(target), columns)
+        wrong = "give target" if target is None else f"no column {target!r}{known}"
+        hint = "; separate fields by commas, semicolons or tabs" if len(columns) == 1 else ""
+        raise UsageError(f"{name}: {wrong}; the {kind} column is one of {_listed(columns)}{hint}")
+    labels = frame.pop(str(target))
+    if len(missing := np.flatnonzero(labels.isna())):
+        where = f"{len(missing)} of {len(frame)} rows, the first is y[{missing[0]}]"
+        right = "fill it in or leave those rows out"
+        raise UsageError(f"{name}: the {kind} column {target!r} is empty in {where}; {right}")
+    y = _numeric(labels, f"target column {target!r}", name) if regression else _labels(labels)
+    X = np.empty(frame.shape)
+    for i, column in enumerate(columns := [str(column) for column in frame]):
+        X[:, i] = _numeric(frame[column], f"feature column {column!r}", name)
+    return X, y, columns
+
+
+def _utf8(path: Path) -> bytes:
+    """Return the text of a file in UTF-8, without a byte order mark."""
+    try:
+        with _opened(path) as file:
+            content = file.read()
+    except _BROKEN as error:
+        raise UsageError(f"cannot read {str(path)!r} as CSV: {_reason(error)}") from error
+    if kind := next((kind for magic, kind in _FORMATS.items() if content.startswith(magic)), None):
+        raise UsageError(f"{str(path)!r} is {kind}, not CSV text; {IN_PANDAS}")
+    encoding = "UTF-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "UTF-8"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        wrong = f"byte 0x{content[error.start]:02x} at position {error.start} is not {encoding}"
+        raise UsageError(f"cannot read {str(path)!r} as CSV: {wrong}; save it in UTF-8") from error
+    if "\0" in text:
+        where = f"a NUL character at position {text.index(chr(0))}"
+        raise UsageError(f"cannot read {str(path)!r} as CSV: it holds {where}; save it as text in UTF-8")
+    if not text.strip("\ufeff \t\r\n"):
+        right = "write a header line, then a line for each sample"
+        raise UsageError(f"cannot read {str(path)!r} as CSV: it is empty; {right}")
+    return content.removeprefix(codecs.BOM_UTF8) if encoding == "UTF-8" else text.encode()
+
+
+def _parsed(path: Path, content: bytes, **how: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        # Only an empty cell is missing: "None" and "NA" are labels that people use.
+        frame: pd.DataFrame = pd.read_csv(
+            io.BytesIO(content), keep_default_na=False, na_values=[""], low_memory=False, **how
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {str(path)!r} as CSV: {_reason(error)}") from error
+    return frame
+
+
+def _header(path: Path, content: bytes, target: str | None) -> tuple[str, list[str]]:
+    """Return the separator and the fields of the header line; a field without a name is empty."""
+    headers: dict[str, list[str]] = {",": []}
+    for separator in ",;\t|":
+        with contextlib.suppress(UsageError):  # of the separator that is used it is raised again
+            line = _parsed(path, content, sep=separator, header=None, nrows=1, dtype=str)
+            headers[separator] = line.iloc[0].fillna("").to_list()
+    several = [separator for separator, fields in headers.items() if len(fields) > 1]
+    right = [separator for separator in several if target in headers[separator]] or several
+    separator = right[0] if right and ("," in right or len(right) == 1) else ","
+    _refuse_duplicates([field for field in headers[separator] if field], path.name)
+    return separator, headers[separator]
+
+
+def _has_decimal_commas(values: pd.Series[Any]) -> bool:
+    """Return whether a column has a comma that separates decimals and cannot separate thousands."""
+    if values.dtype.kind != "O":
+        return False
+    return bool(values.astype(str).str.fullmatch(r"\s*[+-]?\d*,(\d{1,2}|\d{4,})\s*").any())
+
+
+def _refuse_duplicates(columns: list[str], name: str) -> None:
+    if twice := [column for column, count in Counter(columns).items() if count > 1]:
+        raise UsageError(f"{name}: several columns have the name {twice[0]!r}; give each its own")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{', '.join(names[:_LISTED])}{more}"
+
+
+def _labels(values: pd.Series[Any]) -> Array:
+    """Return labels; if some are numbers and others are not, all are text."""
+    if values.dtype.kind != "O":
+        return values.to_numpy()
+    labels = values.to_list()
+    return np.array(labels if all(isinstance(label, Real) for label in labels) else list(map(str, labels)))
+
+
+def _numeric(values: pd.Series[Any], what: str, name: str) -> Array:
+    """Return a column in float64, where a missing value is NaN."""
+    import pandas as pd
+
+    numbers = values
+    if values.dtype.kind not in "biuf":
+        try:
+            numbers = pd.to_numeric(values.astype(object), errors="coerce")
+        except TypeError:  # a cell holds a list, for instance
+            numbers = pd.Series(np.nan, values.index)
+    wrong = values.notna() & (numbers.isna() | (numbers.dtype.kind not in "biuf"))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        value = str(values.iloc[row])
+        found = f"{what} must be numeric, but holds {value!r} in row {row} (from 0)"
+        right = "encode categories and dates as numbers, or leave the column out"
+        if _SEPARATED.fullmatch(value):
+            how = "pandas.read_csv with decimal and thousands"
+            right = f"write numbers as 1234.5, or read the file by {how} and give load_data the DataFrame"
+        raise UsageError(f"{name}: {found}; {right}")
+    return numbers.to_numpy(np.float64, na_value=np.nan)
+
+
+def read_npz(path: Path, regression: bool) -> tuple[Array, Array]:
+    """Return the arrays X and y of an .npz file; their shapes are as they are."""
+    try:
+        with _opened(path) as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as file:
+            names = file.files
+            found = {name: file[name] for name in ("X", "y") if name in names}
+    except _BROKEN as error:
+        objects = "allow_pickle" in str(error)
+        right = "save numbers, and labels as integers or strings" if objects else _SAVE
+        wrong = f"cannot read arrays X and y from {str(path)!r}: {_reason(error)}"
+        raise UsageError(f"{wrong}; {right}") from error
+    if missing := [name for name in ("X", "y") if not isinstance(found.get(name), np.ndarray)]:
+        has = f"its arrays are {_listed(names)}" if names else "it has no arrays"
+        raise UsageError(f"{path.name}: no array {missing[0]!r}; {has}; {_SAVE}")
+    return _checked(found["X"], found["y"], regression, path.name)
+
+
+def from_arrays(X: Any, y: Any, regression: bool, name: str) -> tuple[Array, Array]:
+    """Return X and y, which are arrays, tensors or lists, as arrays; ``name`` is for errors."""
+    arrays = []
+    for letter, values in (("X", X), ("y", y)):
+        try:
+            arrays.append(_array(values))
+        except (TypeError, ValueError, RuntimeError) as error:
+            wrong = f"{letter} is a {type(values).__name__} that makes no array ({_reason(error)})"
+            raise UsageError(f"{name}: {wrong}; give an array without missing values") from error
+    return _checked(arrays[0], arrays[1], regression, name)
+
+
+def _array(values: Any) -> Array:
+    """Return an array, a tensor, or what makes an array; raise ValueError where it has gaps among text."""
+    import pandas as pd
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    array = np.asarray(values)
+    if np.ma.is_masked(values):
+        raise ValueError("some values are masked")
+    if array.dtype.kind == "O":  # as the strings of pandas are
+        array = np.array(array.tolist())
+    if array.dtype.kind in "OU" and (missing := pd.isna(np.asarray(values, object)).reshape(-1)).any():
+        raise ValueError(f"value {missing.argmax()} is missing")
+    return array
+
+
+def _checked(X: Array, y: Array, regression: bool, name: str) -> tuple[Array, Array]:
+    """Return X and y, whose dtypes are right."""
+    if X.dtype.kind not in "biuf" or y.dtype.kind not in ("biuf" if regression else "biufU"):
+        found = f"X has dtype {X.dtype} and y {y.dtype}"
+        right = "numbers, y too" if regression else "numbers, y integers or strings"
+        raise UsageError(f"{name}: {found}; X must be {right}")
+    if not regression:
+        _refuse_fractions(y, name)
+    return X, y
+
+
+def _refuse_fractions(labels: Array, name: str) -> None:
+    if labels.dtype.kind == "f" and (bad := labels[~np.isfinite(labels) | (labels != np.floor(labels))]).size:
+        numbers = "; where numbers are to be predicted, give regression=True (--regression)"
+        right = f"labels must be integers or strings{numbers if np.isfinite(bad[0]) else ''}"
+        raise UsageError(f"{name}: y holds {bad[0]}; {right}")
+
+
+def read_diabetes() -> tuple[Array, Array]:
+    """Return scikit-learn's diabetes: features (442, 10), all of one scale, and numbers (442,)."""
+    from sklearn.datasets import load_diabetes
+
+    X, y = load_diabetes(return_X_y=True)
+    return X, y
+
+
+def read_digits() -> tuple[Array, Array]:
+    """Return scikit-learn's digits: images (1797, 8, 8) and labels (1797,)."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images.astype(np.uint8), digits.target  # whole numbers from 0 to 16, stored as float64
+
+
+def download(name: str) -> tuple[Array, Array]:
+    """Return images (60000, 28, 28) and labels (60000,) from openml.org."""
+    from sklearn.datasets import fetch_openml
+
+    try:
+        bunch = fetch_openml(IMAGES[name][0], version=1, as_frame=False, parser="liac-arff")
+    except (*_BROKEN, http.client.HTTPException) as error:
+        right = f"; give data_dir, the folder of {_IDX_FILES[0]}"
+        raise UsageError(f"cannot download {name!r} from openml.org: {_reason(error)}{right}") from error
+    # Bytes again, as in the IDX files: both ways to the same images give the same fingerprint.
+    images, labels = (part[:_TRAINING_IMAGES] for part in (bunch.data, bunch.target))
+    side = math.isqrt(images.shape[1])  # they are square
+    return images.reshape(-1, side, side).astype(np.uint8), labels.astype(np.int64)
+
+
+def read_images(name: str, data_dir: Path) -> tuple[Array, Array]:
+    """Return images (n, h, w) and labels (n,) from IDX files."""
+    if not os.path.isdir(data_dir):
+        raise UsageError(f"data_dir {str(data_dir)!r} is not a folder")
+    subfolder = f"{IMAGES[name][1]}/raw"
+    # torchvision's folder first: it alone tells one set of images from another.
+    for folder in (data_dir / subfolder, data_dir / "raw", data_dir):
+        plain = [folder / file for file in _IDX_FILES]
+        found = [p if os.path.isfile(p) else p.with_name(f"{p.name}.gz") for p in plain]
+        if all(os.path.isfile(p) for p in found):
+            return _read_idx(found[0], ndim=3), _read_idx(found[1], ndim=1)
+    files = " and ".join(f"{file}[.gz]" for file in _IDX_FILES)
+    raise UsageError(f"{name}: no {files} together in {str(data_dir)!r}, its raw or its {subfolder}")
+
+
+def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes: 00 00 08 ndim, then ndim big-endian uint32 sizes, then the data."""
+    try:
+        # The whole file, not the bytes that its header asks for: only at the end does gzip check its CRC.
+        with _opened(path) as file:
+            content = file.read()
+    except _BROKEN as error:
+        raise UsageError(f"cannot read {str(path)!r}: {_reason(error)}; get the file again") from error
+    if content[:4] != bytes((0, 0, 8, ndim)):
+        found = f"begins with '{content[:4].hex(' ')}', not with '00 00 08 0{ndim}'"
+        raise UsageError(f"{str(path)!r} {found}: it is no IDX file of bytes in {ndim} dimensions")
+    start = 4 + 4 * ndim
+    shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
+    if len(content) != (needed := start + math.prod(shape)):
+        kind = "truncated" if len(content) < needed else "too long"
+        raise UsageError(
+            f"{str(path)!r} is {kind}: {len(content)} bytes, its header says {needed}; get it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file; gzip data is decompressed, whatever the file is called."""
+    with path.open("rb") as file:
+        zipped = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        with gzip.open(file) if zipped else contextlib.nullcontext(file) as content:
+            yield cast(IO[bytes], content)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of the error, without the path that the system adds."""
+    return (str(getattr(error, "strerror", None) or error) or type(error).__name__).splitlines()[0]

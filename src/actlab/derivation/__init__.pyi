@@ -1,0 +1,3 @@
+from .making import FormulaActivation as FormulaActivation
+from .making import Recipe as Recipe
+from .making import formula as formula

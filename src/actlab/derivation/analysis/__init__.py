@@ -1,0 +1,1 @@
+"""Find what holds of a formula: pieces, kinks, limits, error bounds."""

@@ -1,0 +1,1 @@
+"""Choose accurate expressions and write them as PyTorch programs."""

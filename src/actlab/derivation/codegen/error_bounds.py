@@ -1,0 +1,154 @@
+"""How exact a program is: its error at points, in units of what rounding the input may move the value by."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actlab.derivation.analysis import reference_values
+from actlab.derivation.analysis.limits import ends
+from actlab.derivation.analysis.piecewise import Tree
+from actlab.derivation.codegen.program import Program
+
+DTYPES = (torch.float64, torch.float32)
+LIMITS = (4.0, 4.0, 8.0)  # of f, f' and f'', in units of eps times the scale
+_BESIDE = 8  # of eps: so near to a kink that the dtype does not have, either side may be taken
+Array = np.ndarray[Any, Any]
+
+
+def points(extra: tuple[float, ...] = ()) -> Array:
+    """Return the points of a proof: float32 numbers of both signs, every size, and neighbours of some."""
+    sizes = np.concatenate([np.logspace(-30, 30, 61), np.logspace(-3, 2.8, 140), np.linspace(0.02, 12, 450)])
+    sizes = np.concatenate([[1e-44, 1e-40, 1e-38], sizes]).astype(np.float32)
+    centres = np.array(extra, dtype=np.float32)
+    near = [centres]
+    for step in (1, 2, 5):
+        for way in (-np.inf, np.inf):
+            moved = centres
+            for _ in range(step):
+                moved = np.nextafter(moved, np.float32(way))
+            near.append(moved)
+    for share in (1e-5, 1e-3, 3e-2):
+        near += [centres * np.float32(1 - share), centres * np.float32(1 + share)]
+    return np.unique(np.concatenate([-sizes, [0.0], sizes, *near]).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is known about a formula at points, and the measure that follows from it.
+
+    Attributes:
+        truth: The truth at the points.
+        ends: f, f' and f'' at minus and plus infinity (3, 2); NaN where there is no limit.
+        kinks: Where the derivative jumps, and is what was chosen.
+    """
+
+    truth: reference_values.Truth
+    ends: Array
+    kinks: tuple[float, ...] = ()
+    _inputs: dict[torch.dtype, Tensor] = field(default_factory=dict)
+
+    def inputs(self, dtype: torch.dtype) -> Tensor:
+        """Return the points, and minus and plus infinity after them."""
+        if dtype not in self._inputs:
+            both = np.concatenate([self.truth.points, [-math.inf, math.inf]])
+            self._inputs[dtype] = torch.from_numpy(both).to(dtype)
+        return self._inputs[dtype]
+
+    def errors(self, program: Program, order: int, values: tuple[float, ...]) -> Array:
+        """Return the error of a program for f, f' or f'' at every point and at both ends (2, n + 2).
+
+        Args:
+            program: The program.
+            order: 0, 1 or 2.
+            values: The parameters.
+
+        Returns:
+            In float64 and in float32, in units of eps times the scale; infinite where a value is not finite
+            and ought to be; 0 where the formula has no value.
+        """
+        with torch.no_grad():
+            rows = []
+            for dtype in DTYPES:
+                got = program(self.inputs(dtype), *values)
+                rows.append(self.error(got.double().numpy(), dtype, order))
+        return np.stack(rows)
+
+    def error(self, got: Array, dtype: torch.dtype, order: int, line: bool = False) -> Array:
+        """Return the error of values; with ``line`` in units of the largest derivative on the line."""
+        info, known = torch.finfo(dtype), self.truth
+        with np.errstate(all="ignore"):
+            x, true, value = known.points, known.high[order], got[:-2]
+            moved = np.nan_to_num(np.abs(x * known.high[order + 1]), nan=0.0, posinf=0.0)
+            scale = np.maximum(np.maximum(np.abs(true), moved), info.tiny * 1000)
+            if line:
+                # What the output alone can give: its rounding moves f' and f'' by so much.
+                scale = np.maximum(scale, max(map(_largest, known.high[1 : order + 1])))
+            error = np.abs((value - true) - known.low[order]) / (info.eps * scale)
+            beyond = np.abs(true) >= info.max * (1 - info.eps)
+            right = beyond & (value * np.sign(true) >= info.max * (1 - info.eps))
+            flushed = (np.abs(true) < info.tiny) & (value == 0)
+            error = np.where(np.isfinite(value), error, np.inf)
+            ignored = right | flushed | np.isnan(true) | self._on_kinks(dtype, order)
+            error = np.where(ignored, 0.0, np.nan_to_num(error, nan=np.inf))
+        return np.concatenate([error, self._at_ends(got[-2:], dtype, order)])
+
+    def _on_kinks(self, dtype: torch.dtype, order: int) -> Array:
+        """Whether points are kinks; for the function itself, kinks that the dtype has to round."""
+        exact = torch.tensor(self.kinks, dtype=torch.float64)
+        rounded = exact.to(dtype).double()
+        places = (rounded if order else rounded[rounded != exact]).numpy()
+        on: Array = np.isin(self.truth.points, places)
+        for place in rounded[rounded != exact].numpy() if order else ():
+            # Which side an input is on is itself computed, and rounded.
+            on |= np.abs(self.truth.points - place) <= _BESIDE * torch.finfo(dtype).eps * abs(place)
+        return on
+
+    def _at_ends(self, got: Array, dtype: torch.dtype, order: int) -> Array:
+        """Return 0 or infinity: at infinity a value is its limit or it is not."""
+        found = []
+        for end, value in enumerate(got.tolist()):
+            limit, slope = self.ends[order, end], self.ends[1, end]
+            close = 2 * torch.finfo(dtype).eps
+            if order == 2:
+                good = math.isfinite(value) or not math.isfinite(slope)
+            elif math.isnan(limit):
+                good = True
+            else:
+                limit = math.copysign(math.inf, limit) if abs(limit) > torch.finfo(dtype).max else limit
+                good = math.isclose(value, limit, rel_tol=close, abs_tol=close if order else 0.0)
+            found.append(0.0 if good else math.inf)
+        return np.array(found)
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values[np.isfinite(values)]).max())
+
+
+def prove(
+    tree: Tree,
+    parameters: Mapping[str, float],
+    extra: tuple[float, ...] = (),
+    kinks: tuple[float, ...] = (),
+) -> Proof:
+    """Return what is known about a formula, at the points of a proof, near some others, and near kinks."""
+    known = _truth(tree, tuple(parameters.items()), (*extra, *kinks))
+    return Proof(known, ends(tree, tuple(parameters.items())), kinks)
+
+
+@functools.lru_cache(16)
+def _truth(
+    tree: Tree, parameters: tuple[tuple[str, float], ...], extra: tuple[float, ...]
+) -> reference_values.Truth:
+    if not extra:
+        return reference_values.truth(tree, points(), dict(parameters))
+    before = _truth(tree, parameters, ())
+    new = np.setdiff1d(points(extra), before.points)
+    return before.joined(reference_values.truth(tree, new, dict(parameters)))

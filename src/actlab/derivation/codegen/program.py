@@ -1,0 +1,350 @@
+"""A straight-line program over tensors: what a derived activation runs, and what it prints.
+
+Every step is one operation of a small vocabulary over earlier steps. Calling a program and printing it read
+the same table, so a printed program computes what the called one does, to the last bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from actlab.activation import numerics
+from actlab.derivation.codegen import kernels
+
+Operand = int | float  # a step by its number, or a constant
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: how it is computed, how it is written, and about how many additions it costs."""
+
+    run: Callable[..., Any]
+    text: str
+    cost: int = 1
+    second_form: bool = False  # in a kernel it is computed in another way
+
+
+_BINARY = {
+    "add": Operation(lambda a, b: a + b, "{0} + {1}"),
+    "sub": Operation(lambda a, b: a - b, "{0} - {1}"),
+    "mul": Operation(lambda a, b: a * b, "{0} * {1}"),
+    "div": Operation(lambda a, b: a / b, "{0} / {1}", 2),
+    "power": Operation(lambda a, b: a**b, "{0} ** {1}", 12),
+}
+_OTHERS = {
+    "neg": Operation(lambda a: -a, "-{0}"),
+    "abs": Operation(torch.abs, "torch.abs({0})"),
+    # Beside a trained parameter autograd goes through it: at 0 it then has the slope of its left side.
+    "size": Operation(lambda a: torch.where(a > 0, a, -a), "torch.where({0} > 0, {0}, -{0})", 2),
+    "sqrt": Operation(torch.sqrt, "torch.sqrt({0})", 3),
+    "root": Operation(kernels.root, "kernels.root({0}, {1})", 6),
+    "exp": Operation(torch.exp, "torch.exp({0})", 8),
+    "log": Operation(torch.log, "torch.log({0})", 8),
+    "log1p": Operation(torch.log1p, "torch.log1p({0})", 9),
+    "expm1": Operation(numerics.expm1, "numerics.expm1({0})", 9, True),
+    "tanh": Operation(numerics.tanh, "numerics.tanh({0})", 9, True),
+    "sech": Operation(numerics.sech, "numerics.sech({0})", 12),
+    "tanh_slope": Operation(kernels.tanh_slope, "kernels.tanh_slope({0})", 16, True),
+    "tanh_beside_slope": Operation(kernels.tanh_beside_slope, "kernels.tanh_beside_slope({0})", 4, True),
+    "sigmoid": Operation(numerics.sigmoid_to_the_last, "numerics.sigmoid_to_the_last({0})", 12),
+    "normal_sigmoid": Operation(torch.sigmoid, "torch.sigmoid({0})", 11),
+    "sinh": Operation(torch.sinh, "torch.sinh({0})", 10),
+    "cosh": Operation(torch.cosh, "torch.cosh({0})", 10),
+    "sin": Operation(torch.sin, "torch.sin({0})", 8),
+    "cos": Operation(torch.cos, "torch.cos({0})", 8),
+    "tan": Operation(torch.tan, "torch.tan({0})", 9),
+    "atan": Operation(torch.atan, "torch.atan({0})", 9),
+    "asinh": Operation(kernels.asinh, "kernels.asinh({0})", 10, True),
+    "acosh": Operation(kernels.acosh, "kernels.acosh({0})", 10, True),
+    "atanh": Operation(kernels.atanh, "kernels.atanh({0})", 10, True),
+    "erf": Operation(kernels.erf, "kernels.erf({0})", 10, True),
+    "erfc": Operation(kernels.erfc, "kernels.erfc({0})", 12, True),
+    "bell": Operation(kernels.bell, "kernels.bell({0})", 8, True),
+    "normal_cdf": Operation(kernels.normal_cdf, "kernels.normal_cdf({0})", 12, True),
+    "clamp": Operation(lambda a, low, high: torch.clamp(a, low, high), "torch.clamp({0}, {1}, {2})"),
+    "clamp_min": Operation(torch.clamp_min, "torch.clamp_min({0}, {1})"),
+    "clamp_max": Operation(torch.clamp_max, "torch.clamp_max({0}, {1})"),
+    "above": Operation(kernels.above, "kernels.above({0}, {1}, {2}, {3})", 2),
+    "at_least": Operation(kernels.at_least, "kernels.at_least({0}, {1}, {2}, {3})", 2),
+    "between": Operation(kernels.between, "kernels.between({0}, {1}, {2}, {3})", 3),
+    "maximum": Operation(torch.maximum, "torch.maximum({0}, {1})"),
+    "minimum": Operation(torch.minimum, "torch.minimum({0}, {1})"),
+    # A number or a parameter as a tensor: one that broadcasts, and one of the input's shape.
+    "lift": Operation(lambda x, a: x.new_zeros(()) + a, "{0}.new_zeros(()) + {1}"),
+    "spread": Operation(lambda x, a: torch.zeros_like(x) + a, "torch.zeros_like({0}) + {1}"),
+}
+OPERATIONS: Mapping[str, Operation] = {**_BINARY, **_OTHERS}
+_IN_PLACE = frozenset("add sub mul div neg abs sqrt exp log log1p sin cos clamp clamp_min clamp_max".split())
+# Which ends of a clamp an operation sets: the lower one is 0, the upper one 1.
+_ENDS = {"clamp": (0, 1), "clamp_min": (0,), "clamp_max": (1,)}
+_ATOM, _LONG = 9, 80  # what needs no brackets; characters of a line
+_LEVELS = {
+    **dict.fromkeys(("add", "sub", "lift", "spread"), 5),
+    **dict.fromkeys(("mul", "div"), 6),
+    "neg": 7,
+    "power": 8,
+}
+# What text of a printed program may refer to.
+NAMES: Mapping[str, Any] = {"torch": torch, "numerics": numerics, "kernels": kernels, "inf": math.inf}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: an operation, its operands, and a polynomial's coefficients, the highest power first."""
+
+    operation: str
+    operands: tuple[Operand, ...]
+    coefficients: tuple[float, ...] = ()
+
+    @property
+    def cost(self) -> int:
+        """Return about how many additions it costs."""
+        return 2 * len(self.coefficients) if self.coefficients else OPERATIONS[self.operation].cost
+
+
+class _Plan(NamedTuple):
+    """What a step may do: overwrite one of its operands, and drop those that nobody needs after it."""
+
+    reused: int | None
+    done: tuple[int, ...]
+
+
+def _may_overwrite(parameters: Sequence[Any]) -> bool:
+    """Whether nobody but the program sees its steps, and all of them have the dtype of the input."""
+    seen = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return not (seen or any(isinstance(value, Tensor) for value in parameters))
+
+
+@dataclass(frozen=True)
+class Program:
+    """A straight-line program of an input and of parameters.
+
+    Attributes:
+        inputs: The names of the input and the parameters, in order. Step ``i`` is the value number
+            ``len(inputs) + i``.
+        steps: What is computed, in order; the last one is the result.
+
+    Examples:
+        >>> program = Program(("x",), (Step("mul", (0, 0)), Step("add", (1, 2.0))))
+        >>> program(torch.tensor([3.0]))
+        tensor([11.])
+        >>> program.lines()
+        ['return x * x + 2.0']
+    """
+
+    inputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+    def __call__(self, x: Tensor, *parameters: Any) -> Tensor:
+        """Run the program.
+
+        Args:
+            x: The input, float32 or float64.
+            *parameters: The parameters in order, numbers or tensors that broadcast.
+
+        Returns:
+            The result, of the input's shape and dtype.
+        """
+        values: list[Any] = [x, *parameters]
+        plan = self._plan if _may_overwrite(parameters) else None
+        for place, step in enumerate(self.steps):
+            operands: list[Any] = [values[o] if isinstance(o, int) else o for o in step.operands]
+            if step.coefficients:
+                values.append(numerics.polynomial(operands[0], step.coefficients))
+            elif plan and (reused := plan[place].reused) is not None:
+                values.append(getattr(operands.pop(reused), f"{step.operation}_")(*operands))
+            else:
+                values.append(OPERATIONS[step.operation].run(*operands))
+            for number in plan[place].done if plan else ():
+                values[number] = None
+        result: Tensor = values[-1]
+        return result
+
+    @functools.cached_property
+    def _plan(self) -> list[_Plan]:
+        first, spread = len(self.inputs), {0}
+        last = {o: place for place, step in enumerate(self.steps) for o in step.operands if type(o) is int}
+        plan = []
+        for place, step in enumerate(self.steps):
+            used = {i: o for i, o in enumerate(step.operands) if type(o) is int}
+            done = {o for o in used.values() if o >= first and last[o] == place}
+            ends = (0, 1) if step.operation in ("add", "mul") else (0,)
+            own = [i for i in ends if used.get(i) in done & spread and step.operation in _IN_PLACE]
+            plan.append(_Plan(own[0] if own else None, tuple(done)))
+            if step.operation == "spread" or (step.operation != "lift" and spread & {*used.values()}):
+                spread.add(first + place)
+        return plan
+
+    @property
+    def has_second_forms(self) -> bool:
+        """Whether a kernel computes some step in another way."""
+        return any(
+            step.operation in OPERATIONS and OPERATIONS[step.operation].second_form for step in self.steps
+        )
+
+    @property
+    def cost(self) -> int:
+        """Return about how many additions it costs."""
+        return sum(step.cost for step in self.steps)
+
+    def lines(self) -> list[str]:
+        """Return the program as Python statements, the last one a ``return``.
+
+        Returns:
+            The statements; beside the inputs they name ``torch`` and actlab's ``numerics`` and ``kernels``.
+        """
+        texts: list[tuple[str, int]] = [(name, _ATOM) for name in self.inputs]
+        uses = [0] * (len(self.inputs) + len(self.steps))
+        for step in self.steps:
+            for operand in step.operands:
+                if type(operand) is int:
+                    uses[operand] += 2 if step.operation == "size" else 1  # whose text has it more than once
+        named: list[str] = []
+
+        def name(number: int) -> None:
+            named.append(f"v{len(named) + 1} = {texts[number][0]}")
+            texts[number] = (f"v{len(named)}", _ATOM)
+
+        for step in self.steps:
+            text, level = _written(step, texts)
+            inner = {o for o in step.operands if type(o) is int and not texts[o][0].isidentifier()}
+            while len(text) > _LONG and (longest := max(inner, key=lambda o: len(texts[o][0]), default=None)):
+                inner.remove(longest)
+                name(longest)
+                text, level = _written(step, texts)
+            texts.append((text, level))
+            if uses[len(texts) - 1] > 1:
+                name(len(texts) - 1)
+        return [*named, f"return {texts[-1][0]}"]
+
+
+def _written(step: Step, texts: Sequence[tuple[str, int]]) -> tuple[str, int]:
+    """Return a step as Python and how tightly it binds; its operands get brackets where they need them."""
+    operands = [texts[o] if type(o) is int else (_literal(float(o)), _ATOM) for o in step.operands]
+    if step.coefficients:
+        return f"numerics.polynomial({operands[0][0]}, {tuple(step.coefficients)!r})", _ATOM
+    shape = OPERATIONS[step.operation].text
+    level = _LEVELS.get(step.operation, _ATOM)
+    if step.operation in _BINARY or level != _ATOM:
+        # What stands at the right of - or / is bracketed if it binds no tighter.
+        inner = [text if own >= level + place else f"({text})" for place, (text, own) in enumerate(operands)]
+    else:
+        inner = [text for text, _ in operands]
+    return shape.format(*inner), level
+
+
+def _literal(value: float) -> str:
+    return f"({value!r})" if value < 0 else repr(value)
+
+
+def _is_zero(value: Operand) -> bool:
+    return type(value) is float and value == 0
+
+
+class Builder:
+    """Collects steps; the same operation on the same operands is one step."""
+
+    def __init__(self, inputs: Sequence[str]) -> None:
+        self.inputs = tuple(inputs)
+        self.steps: list[Step] = []
+        self._known: dict[Any, int] = {}
+        self._spread = {0}  # values that have the input's shape
+
+    def __call__(self, operation: str, *operands: Operand, coefficients: tuple[float, ...] = ()) -> int:
+        """Return the number of a step, a new one if there is none like it."""
+        step = Step(operation, operands, coefficients)
+        # To Python the number 1.0 and the step 1 are equal.
+        key = (operation, *((type(value), value) for value in operands), coefficients)
+        if key not in self._known:
+            self._known[key] = len(self.inputs) + len(self.steps)
+            self.steps.append(step)
+            follows = operation == "spread" or any(self.follows_input(value) for value in operands)
+            if follows and operation != "lift":
+                self._spread.add(self._known[key])
+        return self._known[key]
+
+    def clamp(self, value: int, low: Operand, high: Operand) -> int:
+        """Return the number of a clamp: one of a clamped value is one, and an end at infinity is none."""
+        inner = self._step(value)
+        if inner and inner.operation in _ENDS and type(low) is float and type(high) is float:
+            ends = {0: -math.inf, 1: math.inf}
+            ends |= dict(zip(_ENDS[inner.operation], inner.operands[1:], strict=True))
+            both = max(ends[0], low), min(ends[1], high)
+            if all(type(end) is float for end in ends.values()) and both[0] <= both[1]:
+                return self.clamp(int(inner.operands[0]), *both)
+        if type(low) is float and math.isinf(low) and high != math.inf:
+            return self("clamp_max", value, high)
+        return (
+            self("clamp_min", value, low)
+            if high == math.inf and low != -math.inf
+            else self("clamp", value, low, high)
+        )
+
+    def choice(self, operation: str, u: Operand, bound: Operand, yes: Operand, no: Operand) -> int:
+        """Return the number of a choice, where two cut out an interval as one step."""
+        inner = self._step(yes)
+        if operation == "above" and _is_zero(no) and inner and inner.operation == "at_least":
+            same, high, beyond, value = inner.operands
+            if same == u and _is_zero(beyond) and self._is_number(high) and self._is_number(bound):
+                return self("between", u, bound, high, value)
+            if same == u and type(bound) is float and type(high) is float and bound < high:
+                return self(
+                    "add", self("at_least", u, high, beyond, 0.0), self("between", u, bound, high, value)
+                )
+        other = self._step(no)
+        if operation == "at_least" and _is_zero(yes) and other and other.operation == "above":
+            same, low, value, beyond = other.operands
+            if same == u and _is_zero(beyond) and self._is_number(low) and self._is_number(bound):
+                return self("between", u, low, bound, value)
+        return self(operation, u, bound, yes, no)
+
+    def _step(self, value: Operand) -> Step | None:
+        """Return what a value is computed by; None for inputs and numbers."""
+        place = value - len(self.inputs) if type(value) is int else -1
+        return self.steps[int(place)] if place >= 0 else None
+
+    def _is_number(self, value: Operand) -> bool:
+        """Whether a value is a number or a parameter."""
+        return type(value) is float or 0 < value < len(self.inputs)
+
+    def follows_input(self, value: Operand) -> bool:
+        """Whether a value is a tensor of the input's shape for certain."""
+        return type(value) is int and value in self._spread
+
+    def tensor(self, value: Operand) -> int:
+        """Return a value as a tensor that broadcasts: parameters may be numbers."""
+        if type(value) is int and (self.follows_input(value) or value >= len(self.inputs)):
+            step = self.steps[value - len(self.inputs)] if value >= len(self.inputs) else None
+            if step is None or self.follows_input(value) or step.operation == "lift":
+                return value
+        return self("lift", 0, value)
+
+    def finish(self, value: Operand) -> Program:
+        """Return the program whose result a value is, without the steps it does not need."""
+        if not self.follows_input(value):
+            value = self("spread", 0, value)
+        if value == 0:
+            value = self("clamp", 0, -math.inf, math.inf)
+        assert type(value) is int
+        needed, first = {value}, len(self.inputs)
+        for number in range(value, first - 1, -1):
+            if number in needed:
+                operands = self.steps[number - first].operands
+                needed |= {operand for operand in operands if type(operand) is int}
+        place = {number: number for number in range(first)}
+        kept: list[Step] = []
+        steps = {number: self.steps[number - first] for number in sorted(needed) if number >= first}
+        sloping = {step.operands for step in steps.values() if step.operation == "tanh_slope"}
+        for number, step in steps.items():
+            beside = step.operation == "tanh" and step.operands in sloping
+            operands = tuple(place[o] if type(o) is int else o for o in step.operands)
+            place[number] = first + len(kept)
+            kept.append(Step("tanh_beside_slope" if beside else step.operation, operands, step.coefficients))
+        return Program(self.inputs, tuple(kept))

@@ -1,0 +1,296 @@
+"""Ways to compute one smooth expression: which of them keeps its digits is for numbers to say."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mpmath
+import sympy
+from sympy import Add, Expr, Integer, Mul, Poly, Symbol, exp, log
+
+from actlab.derivation.codegen.functions import (
+    Log1p,
+    NormalSigmoid,
+    Root,
+    Sech,
+    Series,
+    Sigmoid,
+    Size,
+    Tanh,
+    TanhSlope,
+    Within,
+    expanded,
+)
+from actlab.derivation.codegen.lower import Form
+from actlab.derivation.syntax.to_sympy import X
+
+# What SymPy is asked to multiply out and factor: its time grows fast, and cannot be limited from outside.
+_SMALL, MODERATE = 90, 260
+
+
+def size(expression: Expr) -> int:
+    """Return how many operations an expression has."""
+    return int(sympy.count_ops(expression))
+
+
+def lowest(polynomial: Expr, t: Symbol) -> tuple[int, Expr]:
+    """Return the lowest power of a symbol in a polynomial, and its coefficient."""
+    terms = Poly(polynomial, t).terms()
+    (power,), coefficient = min(terms, key=lambda term: term[0])
+    return int(power), coefficient
+
+
+@functools.lru_cache(2048)
+def tidy(expression: Expr) -> Expr:
+    """Return an expression in factors, if that is not too much work."""
+    return sympy.factor(expression) if size(expression) <= _SMALL else expression
+
+
+def plain(expression: Expr) -> Iterator[Form]:
+    """Yield an expression as it stands, and in factors."""
+    yield Form(expression)
+    if size(expression) > MODERATE:
+        return
+    seen = {expression}
+    made: Expr
+    for made in (
+        sympy.factor_terms(expression),
+        *by_tanh(expression),
+        *_factored(expression),
+        *_trigonometric(expression),
+        _kept_finite(expression),
+        rooted(expression),
+        _rounded(expression),
+        expression.replace(Sigmoid, NormalSigmoid),
+        expression.replace(lambda n: n.is_Mul and n.has(Sigmoid), _by_sech),
+    ):
+        if made not in seen:
+            seen.add(made)
+            yield Form(made, kind="factors")
+            if any(_deep(power) for power in made.atoms(sympy.Pow)):
+                yield Form(made, paired=True, kind="factors in turn")
+
+
+def halved(expression: Expr) -> Expr:
+    """Write sines by those of the half angle: what 1 + cos(u) and 1 - cos(u) are near 0, a square, shows."""
+
+    def double(node: Any) -> Expr:
+        s, c = sympy.sin(node.args[0] / 2), sympy.cos(node.args[0] / 2)
+        return 2 * s * c if isinstance(node, sympy.sin) else 2 * c**2 - 1
+
+    return expression.replace(lambda n: isinstance(n, sympy.sin | sympy.cos), double)
+
+
+def _kept_finite(expression: Expr) -> Expr:
+    """Keep the arguments of sines finite: at infinity they have no value, and what they are added to may."""
+    return expression.replace(
+        lambda n: isinstance(n, sympy.sin | sympy.cos),
+        lambda n: n.func(n.args[0].xreplace({X: Within(X, -(Integer(10) ** 36), Integer(10) ** 36)})),
+    )
+
+
+def _rounded(expression: Expr) -> Expr:
+    """Write factors such as 1 / 3 as the floats next to them: a product is cheaper than a division."""
+    return expression.replace(
+        lambda n: n.is_Mul and n.args[0].is_Rational and n.args[0].q & (n.args[0].q - 1),
+        lambda n: n.func(sympy.Float(n.args[0]), *n.args[1:]),
+    )
+
+
+def _by_sech(product: Expr) -> Expr:
+    """Write a sigmoid times that of the other sign by 1 / cosh, which takes one exponential."""
+    for one in product.args:
+        if isinstance(one, Sigmoid) and (other := Sigmoid(-one.args[0])) in product.args:
+            return product / one / other * Sech(one.args[0] / 2) ** 2 / 4
+    return product
+
+
+def rooted(expression: Expr) -> Expr:
+    """Write roots of x^2 plus something by an operation in which the square does not overflow."""
+
+    def root(node: Any) -> Expr:
+        rest = node.base - X**2
+        return node if rest.has(X) else Root(X, rest) ** (2 * node.exp)
+
+    return expression.replace(
+        lambda n: isinstance(n, sympy.Pow) and n.exp.is_Rational and n.exp.q == 2 and n.base.has(X**2), root
+    )
+
+
+def _deep(power: Any) -> bool:
+    return bool(power.exp.is_number and abs(power.exp) > 1)
+
+
+def by_tanh(expression: Expr) -> Iterator[Expr]:
+    """Yield it with other forms of sech^2, which keep more digits where tanh is small."""
+    if size(expression) > MODERATE:
+        return
+    for other in (lambda u: 1 - Tanh(u) ** 2, TanhSlope):
+        made = expression.replace(
+            lambda n: isinstance(n, sympy.Pow) and isinstance(n.base, Sech) and n.exp == 2,
+            lambda n, other=other: other(n.base.args[0]),
+        )
+        if made != expression:
+            yield made
+            yield sympy.factor_terms(made)
+
+
+def _factored(expression: Expr) -> Iterator[Expr]:
+    if size(expression) <= _SMALL:
+        try:
+            yield sympy.factor(expression, deep=False)
+        except (sympy.PolynomialError, NotImplementedError):
+            return
+
+
+def _trigonometric(expression: Expr) -> Iterator[Expr]:
+    """Yield factors that come of 1 = sin^2 + cos^2, such as those of 1 + sin(2 x)."""
+    angles = {node.args[0] for node in expression.atoms(sympy.sin, sympy.cos)}
+    for angle in sorted(angles, key=sympy.default_sort_key):
+        opened = expression.replace(
+            lambda n, a=angle: isinstance(n, sympy.sin | sympy.cos) and n.args[0] == 2 * a,
+            lambda n: sympy.expand_trig(n),
+        )
+        s, c = sympy.symbols("s c", real=True)
+        poly = sympy.expand(opened.xreplace({sympy.sin(angle): s, sympy.cos(angle): c}))
+        if not poly.is_polynomial(s, c) or size(poly) > _SMALL:
+            continue
+        terms = Poly(poly, s, c).terms()
+        degree = max(sum(powers) for powers, _ in terms)
+        if any((degree - sum(powers)) % 2 for powers, _ in terms):
+            continue
+        whole = Add(*(f * s**i * c**j * (s**2 + c**2) ** ((degree - i - j) // 2) for (i, j), f in terms))
+        back = {s: sympy.sin(angle), c: sympy.cos(angle)}
+        yield sympy.factor(sympy.expand(whole)).xreplace(back)
+
+
+def clamped(form: Form, low: float, high: float) -> Form:
+    """Return a form of the clamped input: beyond, the function is constant, or a factor of it is."""
+    near = {X: Within(X, low, high)}
+    names = {name: value.xreplace(near) for name, value in form.names.items()}
+    return Form(form.expression.xreplace(near), names, form.paired, f"{form.kind}, from {low:g} to {high:g}")
+
+
+# -- far out: 1 / |x| -----------------------------------------------------------------------------
+
+
+def inverted(expression: Expr, side: int) -> Iterator[Form]:
+    """Yield an expression in 1 / |x|, and without the difference of a root and what is nearly it."""
+    opened = expanded(expression)
+    if opened.atoms(exp) or size(opened) > _SMALL:
+        return
+    if not opened.atoms(sympy.Function):
+        yield from _conjugated(Form(opened))
+    y = Symbol("y", positive=True)
+    logarithm = Symbol("log_y", real=True)
+    far = _in_inverse(opened.subs(X, side / y), y, logarithm)
+    far = sympy.cancel(far) if not far.atoms(sympy.Pow) else sympy.factor(far)
+    names = {y: 1 / Size(X), logarithm: -log(Size(X))}
+    made = Form(far, names, kind="in 1 / |x|")
+    yield made
+    yield Form(far, names, paired=True, kind="in 1 / |x|, in turn")
+    if not opened.atoms(sympy.Function):
+        yield from _conjugated(made)
+
+
+def _in_inverse(node: Expr, y: Symbol, logarithm: Symbol) -> Expr:
+    """Write what functions are taken of so that no power of 1 / y is left in it that could be taken out."""
+    if node.is_Atom or node.is_number:
+        return node
+    made = node.func(*(_in_inverse(argument, y, logarithm) for argument in node.args))
+    if isinstance(made, log):
+        ratio = sympy.cancel(sympy.together(made.args[0]))
+        top, bottom = sympy.fraction(ratio)
+        (i, a), (j, b) = lowest(top, y), lowest(bottom, y)
+        rest = sympy.cancel(ratio / (a / b * y ** (i - j)) - 1)
+        return log(a / b) + (i - j) * logarithm + (Log1p(sympy.factor(rest)) if rest != 0 else 0)
+    if isinstance(made, sympy.Function):
+        return made.func(*(sympy.powsimp(sympy.factor(argument)) for argument in made.args))
+    if made.is_Pow and made.exp.is_Rational and made.exp.q == 2:
+        return _root_out(sympy.powsimp(sympy.factor(made)), y) if made.is_Pow else made
+    return made
+
+
+def _root_out(root: Any, y: Symbol) -> Expr:
+    """Take powers of 1 / y out of a root."""
+    if not root.is_Pow:
+        return root
+    top, bottom = sympy.fraction(sympy.together(root.base))
+    factor, rest = bottom.as_independent(y, as_Add=False)
+    if rest.is_Pow and rest.base == y and rest.exp.is_Integer and rest.exp % 2 == 0:
+        return (sympy.expand(top) / factor) ** root.exp / y ** (rest.exp * root.exp)
+    return root
+
+
+def _conjugated(form: Form) -> Iterator[Form]:
+    """Yield (a^2 - b^2 p) / (a - b sqrt(p)) for a + b sqrt(p)."""
+    expression = sympy.together(form.expression)
+    roots = {n.base for n in expression.atoms(sympy.Pow) if n.exp.is_Rational and n.exp.q == 2}
+    if len(roots) != 1:
+        return
+    (inside,) = roots
+    r = Symbol("r", positive=True)
+    top, bottom = sympy.fraction(
+        expression.replace(
+            lambda n: isinstance(n, sympy.Pow) and n.base == inside and n.exp.is_Rational and n.exp.q == 2,
+            lambda n: r ** (2 * n.exp),
+        )
+    )
+    names = {**form.names, r: sympy.sqrt(inside)}
+    for factor in Mul.make_args(sympy.factor(top)):
+        poly = sympy.rem(Poly(factor, r), Poly(r**2 - inside, r)) if factor.has(r) else None
+        if poly is None or poly.degree() != 1:
+            continue
+        b, a = poly.all_coeffs()
+        other = sympy.factor(sympy.expand(a**2 - b**2 * inside)) / (a - b * r)
+        whole = sympy.factor(top) / factor * other / sympy.factor(bottom)
+        yield Form(whole, names, kind="conjugate")
+        if not form.names:
+            yield Form(whole, {r: rooted(sympy.sqrt(inside))}, kind="conjugate, rooted")
+        yield Form(whole, names, paired=True, kind="conjugate, in turn")
+
+
+# -- near 0 ---------------------------------------------------------------------------------------
+
+
+def taylor(expression: Expr, terms: int) -> list[Any] | None:
+    """Return the coefficients of the series at 0 of an expression in x alone, or None if it has none."""
+    if expression.free_symbols != {X}:
+        return None
+    function = sympy.lambdify(X, expression, "mpmath")
+    try:
+        with mpmath.workdps(60):
+            found = mpmath.taylor(function, 0, terms)
+            largest = max(abs(c) for c in found)
+            return [mpmath.mpf(c) if abs(c) > largest * mpmath.mpf("1e-40") else mpmath.mpf(0) for c in found]
+    except (ValueError, ZeroDivisionError, TypeError, ArithmeticError):
+        return None
+
+
+def series(coefficients: list[Any], order: int) -> Iterator[Form]:
+    """Yield polynomials for the derivative of an order, of several degrees, by the series of the function."""
+    for _ in range(order):
+        coefficients = [c * k for k, c in enumerate(coefficients)][1:]
+    powers = [k for k, c in enumerate(coefficients) if c]
+    if len(powers) < 2:
+        return
+    step = 2 if all((k - powers[0]) % 2 == 0 for k in powers) else 1
+    for count in (3, 5, 7, 9, 12, 16):
+        chosen = coefficients[powers[0] : powers[0] + count * step : step]
+        yield _series(powers[0], step, chosen, ())
+    for degree in (2, 3, 4, 5):
+        chosen = coefficients[powers[0] : powers[0] + (2 * degree + 1) * step : step]
+        with mpmath.workdps(60), contextlib.suppress(ZeroDivisionError):
+            yield _series(powers[0], step, *mpmath.pade(chosen, degree, degree))
+
+
+def _series(power: int, step: int, top: Sequence[Any], bottom: Sequence[Any]) -> Form:
+    """Return x^power times a polynomial in x^step or a quotient of two, the constants first."""
+    first, last = (
+        Series(X, Integer(start), Integer(step), *(sympy.Float(float(c)) for c in reversed(part)))
+        for start, part in ((power, top), (0, bottom))
+    )
+    return Form(first / last, kind="quotient of series") if bottom else Form(first, kind="series")

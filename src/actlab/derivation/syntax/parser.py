@@ -1,0 +1,222 @@
+"""A formula's form: a tree of Python's grammar, every part of which is on a white list."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from actlab.activation.definition import Activation
+from actlab.derivation.syntax.builtins import (
+    CHOICE,
+    FUNCTIONS,
+    OTHERWISE,
+    STEPS,
+    arguments,
+    choices,
+    entry_of,
+    is_number,
+)
+from actlab.derivation.syntax.errors import misread
+from actlab.derivation.syntax.tokenizer import one_line, scanned
+from actlab.errors import did_you_mean
+
+_MOST_PARTS = 300  # numbers, names and operations in a text
+_DEEPEST = 150  # steps down the tree; a function or a bracket counts for three
+TOO_LONG = "is too long: it has more than {} operations and values"
+_TOO_DEEP = "too many operations are inside each other"
+_OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)
+_COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A formula that is one: every part of its tree is allowed.
+
+    Attributes:
+        text: Its text, in one line.
+        tree: Its tree, with places in the text.
+    """
+
+    text: str
+    tree: ast.expr
+
+    def place(self, node: ast.expr) -> tuple[int, int]:
+        """Return where a part begins and ends, with the brackets that belong to it."""
+        assert node.end_col_offset is not None
+        return node.col_offset, node.end_col_offset
+
+    def refuse(self, node: ast.expr, problem: str) -> NoReturn:
+        """Raise what is wrong with a part, with its place."""
+        raise misread(f"formula: {problem}", self.text, *self.place(node)) from None
+
+    def part(self, node: ast.expr, most: int = 60) -> str:
+        """Return the text of a part, shortened."""
+        start, end = self.place(node)
+        text = self.text[start:end]
+        return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def parse(text: str, names: Collection[str] | None = None) -> Parsed:
+    """Read a formula's form, and refuse what is none.
+
+    Args:
+        text: Arithmetic in real variables with the usual functions, ``where(x > 0, a, b)``, ``pi``, and
+            functions of the catalogue.
+        names: The variables that it may have; any, when left out.
+
+    Returns:
+        The formula.
+
+    Raises:
+        UsageError: The text is no formula; the message names the place.
+    """
+    line = one_line(text)
+    scanned(line)
+    try:
+        tree = ast.parse(line, mode="eval").body
+    except SyntaxError as error:
+        place = min(max((error.offset or 1) - 1, 0), len(line) - 1)
+        raise misread("formula: cannot be read here", line, place, place + 1) from None
+    except (RecursionError, MemoryError):
+        raise misread(f"formula: {_TOO_DEEP}", line, 0, len(line)) from None
+    parsed = Parsed(line, tree)
+    _check_size(parsed)
+    _check(parsed, tree, names)
+    return parsed
+
+
+def _check_size(parsed: Parsed) -> None:
+    pending, parts = [(parsed.tree, 0)], 0
+    while pending:
+        node, depth = pending.pop()
+        parts += 1
+        if depth > _DEEPEST:
+            parsed.refuse(node, _TOO_DEEP)
+        if parts > _MOST_PARTS:
+            parsed.refuse(parsed.tree, TOO_LONG.format(_MOST_PARTS))
+        left = node.left if isinstance(node, ast.BinOp) else None  # a long sum is no deep one
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                pending.append((child, depth + (1 if child is left else 3)))
+
+
+def _check(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> None:
+    """Refuse what is no number: a comparison, a name that is not known, a function that is none."""
+    match node:
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            return
+        case ast.Name(id=name):
+            _check_name(parsed, node, name, names)
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            _check(parsed, operand, names)
+        case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _OPERATORS):
+            _check(parsed, left, names)
+            _check(parsed, right, names)
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
+            if name == CHOICE and len(args) == 3:
+                _check_condition(parsed, args[0], names)
+                args = args[1:]
+            else:
+                _check_call(parsed, node, name, len(args), names)
+            for argument in args:
+                _check(parsed, argument, names)
+        case ast.Compare() | ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
+            parsed.refuse(
+                node,
+                f"{(part := parsed.part(node))!r} is a condition, which has its place in where({part}, a, b)",
+            )
+        case ast.Tuple():
+            parsed.refuse(node, f"{parsed.part(node)!r} are several formulas; one is read")
+        case _:
+            parsed.refuse(node, f"{parsed.part(node)!r} is not allowed")
+
+
+def _check_condition(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> None:
+    match node:
+        case ast.Compare(left=left, ops=ops, comparators=right) if all(
+            type(op) in _COMPARISONS for op in ops
+        ):
+            for value in (left, *right):
+                _check(parsed, value, names)
+        case ast.BoolOp(values=values):
+            for value in values:
+                _check_condition(parsed, value, names)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            _check_condition(parsed, operand, names)
+        case _:
+            parsed.refuse(node, f"{parsed.part(node)!r} is no condition; right is where(x > 0, a, b)")
+
+
+def _check_name(parsed: Parsed, node: ast.expr, name: str, names: Collection[str] | None) -> None:
+    if (
+        name == "pi"
+        or (names is None and name not in (*FUNCTIONS, CHOICE))
+        or (names is not None and name in names)
+    ):
+        return
+    if name in FUNCTIONS or name == CHOICE:
+        parsed.refuse(node, f"{name!r} is a function; right is {name}({', '.join(arguments(name))})")
+    if name in ("e", "E"):
+        parsed.refuse(node, f"unknown name {name!r}; e to the power of x is exp(x)")
+    if name.lower() in ("inf", "infinity", "nan"):
+        parsed.refuse(node, f"{name!r} is not a finite number")
+    assert names is not None
+    near = did_you_mean(name, [*names, "pi"])
+    parsed.refuse(node, f"unknown name {name!r}{near or f'; a parameter needs a value: {name}=1.0'}")
+
+
+def _check_call(parsed: Parsed, node: ast.Call, name: str, count: int, names: Collection[str] | None) -> None:
+    assert isinstance(node.func, ast.expr)
+    if name in FUNCTIONS and count == len(arguments(name)):
+        return
+    entry = entry_of(name)
+    if entry is not None and not entry.facts.gated:
+        takes = list(_numbers(entry))
+        least = 1 + sum(
+            not is_number(value) and parameter in takes for parameter, value in entry.parameters.items()
+        )
+        if least <= count <= 1 + len(takes):
+            return
+        wanted = ["x", *takes]
+    elif entry is not None:
+        parsed.refuse(node.func, f"{name!r} takes two halves of a tensor, and has no formula in x")
+    elif name in FUNCTIONS or name == CHOICE:
+        wanted = arguments(name)
+    else:
+        if name == "x" or name in (names or ()):
+            parsed.refuse(node.func, f"{name!r} is not a function; did you mean '{name}*(...)'?")
+        if name in STEPS:
+            parsed.refuse(node.func, f"unknown function {name!r}; right is {STEPS[name]}")
+        near = OTHERWISE.get(name)
+        hint = f"; did you mean {near!r}?" if near else did_you_mean(name, choices())
+        parsed.refuse(node.func, f"unknown function {name!r}{hint}")
+    plural = "s" * (count != 1)
+    parsed.refuse(node, f"{name} is given {count} argument{plural}; right is {name}({', '.join(wanted)})")
+
+
+def inserted(name: str, values: list[Any], number: Callable[[str], Any]) -> tuple[Parsed, dict[str, Any]]:
+    """Return the formula of a catalogue entry that another formula names, and what its names stand for.
+
+    Args:
+        name: The entry.
+        values: Its arguments: what stands for ``x``, and parameters in order.
+        number: Makes a number of its text.
+    """
+    entry = entry_of(name)
+    assert entry is not None
+    usual = _numbers(entry)
+    given = {parameter: number(repr(value)) for parameter, value in usual.items()}
+    return _textbook(entry.formula()), {**given, **dict(zip(["x", *usual], values, strict=False))}
+
+
+def _numbers(entry: Activation[Any]) -> dict[str, float]:
+    """Return the parameters of a catalogue entry that are numbers, in order, with their values."""
+    return {name: entry.example[name] for name in entry.parameters if is_number(entry.example[name])}
+
+
+@functools.cache
+def _textbook(text: str) -> Parsed:
+    return parse(text)

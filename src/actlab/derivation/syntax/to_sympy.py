@@ -1,0 +1,173 @@
+"""A formula in text as SymPy: nothing in it is evaluated as Python, and nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NoReturn
+
+import sympy
+
+from actlab.derivation.syntax.budget import TooMuch, bounded
+from actlab.derivation.syntax.builtins import CHOICE, FUNCTIONS, arguments
+from actlab.derivation.syntax.evaluate import check_constants
+from actlab.derivation.syntax.parser import TOO_LONG, Parsed, inserted, parse
+from actlab.errors import UsageError
+
+X = sympy.Symbol("x", real=True)  # the input of a formula
+
+_MOST_NODES = 600  # of an expression, once all names of functions have been put in
+_MOST_CHOSEN = 150  # of an expression in min or max, which SymPy compares with each other at length
+_LARGEST_EXPONENT = 100
+_MOST_BITS = 4096  # of a number
+_MOST_CALLS = 1_000_000  # of functions, half a second: SymPy may not come to an end
+
+_OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.Pow: lambda a, b: a**b,
+}
+_COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: sympy.Lt,
+    ast.LtE: sympy.Le,
+    ast.Gt: sympy.Gt,
+    ast.GtE: sympy.Ge,
+}
+
+
+def read(text: str, names: Collection[str] | None = None) -> sympy.Expr:
+    """Read a formula.
+
+    Args:
+        text: Arithmetic in real variables with the usual functions, ``where(x > 0, a, b)``, ``pi``, and
+            functions of the catalogue.
+        names: The variables that it may have; any, when left out.
+
+    Returns:
+        The expression; its symbols are real.
+
+    Raises:
+        UsageError: The text is no formula; the message names the place.
+
+    Examples:
+        >>> read("where(x > 0, x, a * (exp(x) - 1))")
+        Piecewise((x, x > 0), (a*(exp(x) - 1), True))
+        >>> read("mish(x) / 2")
+        x*tanh(log(exp(x) + 1))/2
+    """
+    return expression(parse(text, names))
+
+
+def expression(parsed: Parsed) -> sympy.Expr:
+    """Return a formula as SymPy, exactly: numbers are fractions.
+
+    Raises:
+        UsageError: A part of it is too large, or no finite real number.
+    """
+    check_constants(parsed)
+    try:
+        with bounded(_MOST_CALLS):
+            return _Reading(parsed, {}).read(parsed.tree)
+    except TooMuch:
+        parsed.refuse(parsed.tree, "is too complicated: SymPy does not come to an end with it")
+
+
+class _Reading:
+    """One formula, with values for its names: that of a function in another has its arguments."""
+
+    def __init__(self, parsed: Parsed, values: Mapping[str, Any]) -> None:
+        self.parsed, self.values = parsed, values
+        self.sizes: dict[Any, int] = {}
+
+    def read(self, node: ast.expr) -> Any:
+        """Return a part."""
+        try:
+            found = self._read(node)
+        except UsageError:
+            raise
+        except (TypeError, ValueError, ArithmeticError, RecursionError, AttributeError):
+            self.parsed.refuse(node, f"{self.parsed.part(node)!r} cannot be computed with")
+        if found in (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
+            self.parsed.refuse(node, f"{self.parsed.part(node)!r} is not a finite number")
+        if self._size(found) > _MOST_NODES:
+            self.parsed.refuse(node, TOO_LONG.format(_MOST_NODES))
+        return found
+
+    def _read(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Constant():
+                return sympy.Rational(self.parsed.text[slice(*self.parsed.place(node))])
+            case ast.Name(id="pi"):
+                return sympy.pi
+            case ast.Name(id=name):
+                return self.values[name] if name in self.values else sympy.Symbol(name, real=True)
+            case ast.UnaryOp(op=op, operand=operand):
+                value = self.read(operand)
+                return (
+                    sympy.Not(value)
+                    if isinstance(op, ast.Not)
+                    else -value
+                    if isinstance(op, ast.USub)
+                    else value
+                )
+            case ast.BinOp(left=left, op=op, right=right):
+                a, b = self.read(left), self.read(right)
+                if b == 0 and isinstance(op, ast.Div):
+                    self.parsed.refuse(node, f"{self.parsed.part(node)!r} divides by 0")
+                return self._power(node, a, b) if isinstance(op, ast.Pow) else _OPERATORS[type(op)](a, b)
+            case ast.Compare(left=left, ops=ops, comparators=comparators):
+                values = [self.read(left), *map(self.read, comparators)]
+                pairs = zip(ops, values, values[1:], strict=False)
+                return sympy.And(*(_COMPARISONS[type(op)](a, b) for op, a, b in pairs))
+            case ast.BoolOp(op=op, values=parts):
+                both = sympy.And if isinstance(op, ast.And) else sympy.Or
+                return both(*map(self.read, parts))
+            case ast.Call(func=ast.Name(id=name), args=args):
+                return self._call(node, name, list(map(self.read, args)))
+        raise TypeError(type(node))
+
+    def _power(self, node: ast.expr, base: Any, exponent: Any) -> Any:
+        largest = max((abs(one) for one in exponent.atoms(sympy.Rational)), default=0)
+        if largest > _LARGEST_EXPONENT or (exponent.is_number and abs(exponent) > _LARGEST_EXPONENT):
+            self._too_large(node)
+        if base.is_Rational and exponent.is_Rational and _bits(base) * abs(exponent) > _MOST_BITS:
+            self.parsed.refuse(node, f"{self.parsed.part(node)!r} is too large a number")
+        found = base**exponent
+        if found.is_Pow and found.exp.is_number and abs(found.exp) > _LARGEST_EXPONENT:
+            self._too_large(node)
+        return found
+
+    def _too_large(self, node: ast.expr) -> NoReturn:
+        part = self.parsed.part(node)
+        self.parsed.refuse(node, f"{part!r} has too large an exponent; {_LARGEST_EXPONENT} is the largest")
+
+    def _call(self, node: ast.expr, name: str, values: list[Any]) -> Any:
+        if name == CHOICE:
+            condition, a, b = values
+            return sympy.Piecewise((a, condition), (b, True))
+        if name in ("min", "max", "clip") and sum(map(self._size, values)) > _MOST_CHOSEN:
+            self.parsed.refuse(
+                node, f"{name} is given expressions of more than {_MOST_CHOSEN} operations and values"
+            )
+        if name in FUNCTIONS and len(values) == len(arguments(name)):
+            return FUNCTIONS[name](sympy, *values)
+        inner, given = inserted(name, values, sympy.Rational)
+        try:
+            return _Reading(inner, given).read(inner.tree)
+        except UsageError as error:
+            problem = str(error).splitlines()[0].removeprefix("formula: ")
+            self.parsed.refuse(node, f"{self.parsed.part(node)!r}: in {inner.text}, {problem}")
+
+    def _size(self, found: Any) -> int:
+        """Return how many nodes a tree has, and refuse a number that is too long."""
+        if found not in self.sizes:
+            if found.is_Rational and _bits(found) > _MOST_BITS:
+                raise ValueError("too long a number")
+            self.sizes[found] = 1 + sum(map(self._size, found.args))
+        return self.sizes[found]
+
+
+def _bits(number: Any) -> int:
+    return int(number.p).bit_length() + int(number.q).bit_length()

@@ -1,0 +1,233 @@
+"""Where a fleet is trained: in this process, in its threads, or in other processes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy.typing as npt
+import torch
+
+from actlab.errors import UsageError
+from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
+from actlab.execution.split_on_failure import Leg, Outcome, attempt
+from actlab.fleet.calibration import Calibration, arithmetic, calibration, hardware
+from actlab.fleet.loop import Data, Loop, Tell
+from actlab.fleet.plan import Fleet
+from actlab.fleet.run import Epoch, Run
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(eq=False)
+class Job:
+    """A fleet, or a part of one, on its way.
+
+    Attributes:
+        number: The fleet's place in the plan.
+        fleet: The fleet, with the places of its runs in the list that was given.
+        runs: Its runs.
+        leg: Which part of its training.
+        tries: How many processes have died of it.
+    """
+
+    number: int
+    fleet: Fleet
+    runs: list[Run]
+    leg: Leg = field(default_factory=Leg)
+    tries: int = 0
+
+
+class Site(Protocol):
+    """Where fleets are trained.
+
+    Attributes:
+        together: Whether all have to begin at once.
+        relays: Among how many processes fleets may be handed over; 0 for not at all.
+    """
+
+    together: bool
+    relays: int
+
+    def room(self) -> int | None:
+        """Return how many jobs there should be at a time; None for as many as there are."""
+
+    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
+        """Let jobs begin, or wait for their turn."""
+
+    def epochs(self, job: Job) -> int | None:
+        """Return how many epochs of a job are done, where that can be seen."""
+
+
+@contextlib.contextmanager
+def site_of(
+    executor: Executor | None,
+    X: Array,
+    y: Array,
+    device: str,
+    found: Calibration,
+    tell: Callable[[Job, Sequence[Epoch]], None],
+) -> Iterator[Site]:
+    """Yield where fleets are trained.
+
+    Args:
+        executor: Where people want it; None for this process.
+        X: Inputs (n, ...).
+        y: Targets (n, ...).
+        device: That of the first run.
+        found: How this machine computes.
+        tell: Told of every epoch of a job in this process.
+    """
+    if executor is None:
+        yield Here(X, y, found, tell)
+    elif isinstance(executor, ThreadPoolExecutor):
+        with shared_folder(0) as folder, arithmetic(found):  # no thread may set it for itself
+            yield Threads(executor, _data(X, y, device), Shared(folder), found)
+    else:
+        with sharing(executor, X, y) as shared:
+            yield Elsewhere(executor, shared, device, found)
+
+
+class Here:
+    """This process, one fleet after the other."""
+
+    together, relays = False, 0
+
+    def __init__(
+        self, X: Array, y: Array, found: Calibration, tell: Callable[[Job, Sequence[Epoch]], None]
+    ) -> None:
+        self.X, self.y, self.found, self.tell = X, y, found, tell
+        self.there: dict[str, Data] = {}
+
+    def room(self) -> int | None:
+        """Return 1: a job that begins ends before anything else happens."""
+        return 1
+
+    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
+        """Train jobs to their end."""
+        futures = []
+        for job in jobs:
+            device = job.runs[0].device
+            data = self.there[device] = self.there.get(device) or _data(self.X, self.y, device)
+            with arithmetic(self.found):
+                outcome = attempt(job.runs, job.fleet, data, functools.partial(self.tell, job), job.leg)
+            futures.append(Future[Outcome]())
+            futures[-1].set_result(outcome)
+        return futures
+
+    def epochs(self, job: Job) -> int | None:
+        """Say nothing: ``tell`` does."""
+        return None
+
+
+class Threads:
+    """Threads of this process, with its memory."""
+
+    together, relays = True, 0
+
+    def __init__(self, executor: Executor, data: Data, shared: Shared, found: Calibration) -> None:
+        self.executor, self.data, self.shared, self.found = executor, data, shared, found
+
+    def room(self) -> int | None:
+        """Return None: they all begin together."""
+        return None
+
+    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
+        """Let jobs begin once all nets are built: to draw weights and to trace disturbs all threads."""
+        ready = [self._ready(job) for job in jobs]
+        calls = [
+            functools.partial(_in_thread, job, loops, self.data, _beat(self.shared, job), self.found)
+            for job, loops in zip(jobs, ready, strict=True)
+        ]
+        return [_submitted(self.executor, call) for call in calls]
+
+    def epochs(self, job: Job) -> int | None:
+        """Return how many epochs of a job are done."""
+        return self.shared.ticks(_name(job))
+
+    def _ready(self, job: Job) -> list[Loop]:
+        try:
+            return [Loop(job.runs, job.fleet.by_hand, self.data, job.fleet.draws)]
+        except Exception:  # it will fail again when its turn comes, and be told then
+            return []
+
+
+class Elsewhere:
+    """Processes of this machine or of others, which have their own memory."""
+
+    together = False
+
+    def __init__(self, executor: Executor, shared: Shared, device: str, found: Calibration) -> None:
+        self.executor, self.shared, self.found = executor, shared, found
+        self.relays = executor.number if device == "cpu" and isinstance(executor, Processes) else 0
+        # They may have begun elsewhere, and files of a person's modules are named from here.
+        self.place = os.getcwd() if isinstance(executor, Processes) else ""
+
+    def room(self) -> int | None:
+        """Return what the executor says, if it is one that can tell."""
+        return self.executor.room() if isinstance(self.executor, Engine) else None
+
+    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
+        """Let jobs begin, or wait for their turn."""
+        calls = [
+            functools.partial(_in_process, job, self.shared, _beat(self.shared, job), self.found, self.place)
+            for job in jobs
+        ]
+        return [_submitted(self.executor, call) for call in calls]
+
+    def epochs(self, job: Job) -> int | None:
+        """Return how many epochs of a job are done, if its process sees our folder."""
+        return self.shared.ticks(_name(job))
+
+
+def _submitted(executor: Executor, call: Callable[[], Outcome]) -> Future[Outcome]:
+    try:
+        return executor.submit(call)
+    except RuntimeError as error:  # BrokenExecutor is one too
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"the {type(executor).__name__} takes no more work: {reason}") from error
+
+
+def _in_process(job: Job, shared: Shared, tell: Tell, found: Calibration, place: str) -> Outcome:
+    """Train a fleet in a process that does nothing else meanwhile, in a folder if it is one of ours."""
+    if place:
+        os.chdir(place)
+    device = job.runs[0].device
+    with arithmetic(found if found.hardware == hardware(device) else calibration(device)):
+        return attempt(job.runs, job.fleet, _loaded(shared, device), tell, job.leg)
+
+
+def _in_thread(job: Job, ready: list[Loop], data: Data, tell: Tell, found: Calibration) -> Outcome:
+    """Train a fleet in one of several threads."""
+    torch.set_num_threads(found.threads)  # each thread has a number of its own
+    return attempt(job.runs, job.fleet, data, tell, ready=ready)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(shared: Shared, device: str) -> Data:
+    return _data(*shared.load(), device)
+
+
+def _data(X: Array, y: Array, device: str) -> Data:
+    """Return data that shares the arrays' memory, on the processor."""
+    return Data(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
+
+
+def _beat(shared: Shared, job: Job) -> Tell:
+    """Return what leaves a trace of every epoch of a job that is about to begin."""
+    if job.leg.start is None:
+        shared.clear(_name(job))  # a process may have died of it
+    return functools.partial(_tick, shared, _name(job))
+
+
+def _tick(shared: Shared, name: str, _: Sequence[Epoch]) -> None:
+    shared.tick(name)
+
+
+def _name(job: Job) -> str:
+    return f"fleet-{job.number}-{job.fleet.places[0]}"

@@ -1,0 +1,307 @@
+"""A Dask cluster as an engine: workers come and go, what they were doing is done again."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import logging
+import platform
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, KilledWorker, get_worker
+from distributed.comm.addressing import parse_address, parse_host_port
+
+from actlab.data.dataset import fingerprint_of
+from actlab.errors import UsageError, short
+from actlab.execution.processes import Array, Engine, Shared, keep, mapped, shared_folder
+
+log = logging.getLogger("actlab")
+PATIENCE = 300.0  # seconds that a scheduler may be gone
+_SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
+_ANSWERS = 10.0  # seconds that a scheduler has for its first answer
+_RECENT = 2.0  # seconds that the number of workers is taken to be the same
+_SAME = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that decide results
+
+
+class Cluster(Engine):
+    """The workers of a Dask cluster.
+
+    A worker gets the data once, as files of its own that it maps into its memory. Nets train one at a time
+    in each worker process: workers should have one thread each. When a worker dies, its work goes to
+    another; when the scheduler is restarted, what was lost is sent again.
+
+    Args:
+        scheduler: Its address, such as ``"tcp://10.0.0.1:8786"``, or a :class:`distributed.Client`.
+
+    Raises:
+        UsageError: Nobody answers at the address, or workers have other versions of what decides results.
+    """
+
+    def __init__(self, scheduler: str | Client) -> None:
+        self._own = isinstance(scheduler, str)
+        self._client = _connected(scheduler) if isinstance(scheduler, str) else scheduler
+        self._address: str = self._client.scheduler.address  # type: ignore  # it is connected
+        self._hands = ThreadPoolExecutor(1, "actlab-cluster")  # what follows when a call has ended
+        self._data: dict[str, tuple[Array, Array]] = {}
+        self._sent: set[str] = set()  # what workers have kept
+        self._workers, self._counted = 1, -_RECENT
+        self._closed = threading.Event()
+        try:
+            self._look_at_workers()
+        except UsageError:
+            self.shutdown()
+            raise
+
+    def room(self) -> int:
+        """Return twice the number of workers: nobody is to wait for what is on its way."""
+        if self._client.status == "running" and time.monotonic() - self._counted > _RECENT:
+            with contextlib.suppress(OSError, TimeoutError):  # between two schedulers
+                self._workers = max(1, len(self._client.nthreads()))
+                self._counted = time.monotonic()
+        return 2 * self._workers
+
+    @contextlib.contextmanager
+    def sharing(self, X: Array, y: Array) -> Iterator[Shared]:
+        """Yield arrays in a form that stands for them on every worker."""
+        fingerprint = fingerprint_of(X, y)
+        self._data[fingerprint] = X, y
+        self._sent.add(fingerprint)
+        try:
+            with shared_folder(0) as folder:  # for workers of this machine to say how far they are
+                yield OnWorkers(folder, fingerprint)
+        finally:
+            del self._data[fingerprint]
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Let a worker call a function; when workers die of it, that is a BrokenExecutor."""
+        if self._closed.is_set():
+            raise RuntimeError("it is shut down")
+        call = _Call(functools.partial(fn, *args, **kwargs))
+        self._hands.submit(self._send, call)
+        return call
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work, and leave the cluster if we came to it by an address."""
+        self._closed.set()
+        self._hands.shutdown(wait=wait, cancel_futures=cancel_futures)
+        for fingerprint in self._sent if self._client.status == "running" else ():
+            self._client.run(_forget, fingerprint, on_error="ignore")
+        self._sent.clear()
+        if self._own:
+            self._client.close()
+
+    # -- below, everything happens in the one thread of _hands -------------------------------------
+
+    def _send(self, call: _Call) -> None:
+        try:
+            while not call.cancelled():
+                if self._client.status == "running":
+                    call.inner = self._client.submit(_perform, _versions(), call.function, pure=False)
+                    call.inner.add_done_callback(functools.partial(self._later, call))
+                    return
+                self._reconnect()
+        except Exception as error:  # it belongs to whoever waits for the call
+            call.fail(error)
+
+    def _later(self, call: _Call, inner: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # after shutdown nobody waits
+            self._hands.submit(self._ended, call, inner)
+
+    def _ended(self, call: _Call, inner: Any) -> None:
+        if call.cancelled():
+            return
+        try:
+            if inner.status in ("cancelled", "lost"):
+                self._send(call)  # with its scheduler
+                return
+            found = inner.result()
+            if isinstance(found, _DataMissing):
+                self._supply(found, call)
+            else:
+                call.succeed(found)
+        except KilledWorker as error:
+            call.fail(BrokenExecutor(f"{error.allowed_failures + 1} Dask workers died"))
+        except UsageError as error:
+            call.fail(error)
+        except Exception as error:
+            if inner.status in ("cancelled", "lost"):
+                self._send(call)
+                return
+            problem = f"a worker of {self._address} cannot do its work: {short(error)}"
+            call.fail(UsageError(f"{problem}; it needs the modules and packages that this process has"))
+
+    def _supply(self, missing: _DataMissing, call: _Call) -> None:
+        worker, fingerprint = missing.args
+        try:
+            problem = self._client.run(_keep, fingerprint, *self._data[fingerprint], workers=[worker])[worker]
+        except Exception as error:  # the worker is gone, and another one will ask
+            log.info("cannot send data to %s: %s", worker, short(error))
+            problem = ""
+        if problem:
+            call.fail(UsageError(f"worker {worker} cannot keep the data: {problem}"))
+        else:
+            self._send(call)
+
+    def _reconnect(self) -> None:
+        """Wait until the scheduler is there again."""
+        log.warning("the scheduler at %s is gone; waiting for it", self._address)
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and not self._closed.is_set():
+            if self._client.status == "running":
+                return
+            if self._client.status == "closed":  # it has given up
+                with contextlib.suppress(UsageError):
+                    self._client, self._own = _connected(self._address), True
+                    return
+            self._closed.wait(0.2)
+        raise UsageError(f"the scheduler at {self._address} has been gone for {PATIENCE:g} seconds")
+
+    def _look_at_workers(self) -> None:
+        found = self._client.run(_versions, on_error="return")
+        if not found:
+            log.warning("the scheduler at %s has no workers yet; waiting for some", self._address)
+        for worker, versions in found.items():
+            if isinstance(versions, Exception):
+                raise UsageError(f"worker {worker} has not the actlab of this process: {short(versions)}")
+            if versions != _versions():
+                raise UsageError(f"worker {worker}: {_difference(versions, _versions())}")
+        for worker, threads in self._client.nthreads().items():
+            if threads > 1:
+                log.warning(
+                    "worker %s has %d threads, but one net trains in a process at a time: --nthreads 1",
+                    worker,
+                    threads,
+                )
+
+
+class _Call(Future[Any]):
+    """What somebody waits for, however often it has to be sent."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.inner: Any = None
+
+    def cancel(self) -> bool:
+        """Take it back, from the cluster too."""
+        done = super().cancel()
+        if done and self.inner is not None:
+            self.inner.cancel()
+        return done
+
+    def succeed(self, result: Any) -> None:
+        if self.set_running_or_notify_cancel():
+            self.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        if self.set_running_or_notify_cancel():
+            self.set_exception(error)
+
+
+def _connected(address: str) -> Client:
+    problem = f"scheduler is {address!r}, not an address such as tcp://127.0.0.1:8786"
+    try:
+        scheme, place = parse_address(address)
+        host, port = parse_host_port(place)
+    except ValueError as error:
+        raise UsageError(f"{problem}: {error}") from error
+    if scheme not in _SCHEMES or not host or not port:
+        raise UsageError(f"{problem}: it needs {', '.join(_SCHEMES)}, a host and a port")
+    for name in ("distributed", "distributed.client"):  # what it has to say of lost connections, we say
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        return Client(address, timeout=_ANSWERS, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        problem = f"no Dask scheduler answers at {address!r} within {_ANSWERS:g} s"
+        raise UsageError(f"{problem}; `dask scheduler` starts one, and says its address") from error
+
+
+def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
+    differ = [f"{name} {theirs[name]}, here {ours[name]}" for name in ours if theirs[name] != ours[name]]
+    return f"it has other versions than this process: {'; '.join(differ)}"
+
+
+# -- on workers -----------------------------------------------------------------------------------
+
+
+class _DataMissing(Exception):
+    """A worker has not got the data yet; its address and their fingerprint."""
+
+
+@dataclass(frozen=True)
+class OnWorkers(Shared):
+    """Arrays that every worker has as files of its own.
+
+    Attributes:
+        fingerprint: Which arrays.
+    """
+
+    fingerprint: str
+
+    def load(self) -> tuple[Array, Array]:
+        """Return the arrays; on a worker that does not have them, ask for them."""
+        worker = get_worker()
+        try:
+            return mapped(_place(worker, self.fingerprint))
+        except FileNotFoundError:
+            raise _DataMissing(worker.address, self.fingerprint) from None
+
+    def tick(self, name: str) -> None:
+        """Leave a byte; end the work, which Dask cannot, when it was taken back."""
+        super().tick(name)
+        worker = get_worker()
+        if worker.state.tasks[worker.get_current_task()].state == "cancelled":
+            raise _TakenBack
+
+
+class _TakenBack(BaseException):
+    """Nobody waits for this work; no exception, for those are results."""
+
+
+def _place(worker: Any, fingerprint: str) -> Path:
+    # Beside the worker's own folder, for the next worker of this machine when this one has died of a net.
+    return Path(worker.local_directory).parent / f"actlab-{fingerprint}"
+
+
+def _keep(fingerprint: str, X: Array, y: Array, dask_worker: Any) -> str:
+    """Put data where :func:`_place` says; return what is in the way of it."""
+    folder = _place(dask_worker, fingerprint)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+            keep(Path(beside), X, y)
+            Path(beside).rename(folder)
+            Path(beside).mkdir()  # to be removed
+    except OSError as error:
+        return "" if folder.exists() else short(error)  # another worker was faster
+    return ""
+
+
+def _forget(fingerprint: str, dask_worker: Any) -> None:
+    shutil.rmtree(_place(dask_worker, fingerprint), ignore_errors=True)
+
+
+_one_at_a_time = threading.Lock()  # nets that train in two threads of a process disturb each other
+
+
+def _perform(versions: dict[str, str], function: Callable[[], Any]) -> Any:
+    if versions != _versions():  # it came after the others were looked at
+        raise UsageError(f"worker {get_worker().address}: {_difference(_versions(), versions)}")
+    with _one_at_a_time:
+        try:
+            return function()
+        except _DataMissing as missing:
+            return missing  # no failure, which Dask would write into its log
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in _SAME}}

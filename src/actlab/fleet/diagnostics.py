@@ -1,0 +1,244 @@
+"""What goes on inside nets while they train: activations and gradients on a few rows, between epochs."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actlab.models.activation_sites import kind_of
+
+ROWS = 128  # of the rows held back, that every look is at
+DEAD, FLAT = 1e-3, 0.05  # slopes below: nothing trains through it; hardly anything does
+BINS = 20
+_TOO_SHORT = (
+    "one look would take more than a twentieth of so short a training; inside=True, or --inside, looks anyway"
+)
+SHARE = 0.05  # of the time that training takes, which looking may take unasked
+_FILED = 32  # rows whose values go into histograms
+_DRAWN = 8  # activation layers of a net that have histograms
+_STEPS, _ALWAYS = 1.0, 2.5  # a look takes as long as so many steps of ROWS rows, and so many of any size
+_THOUSAND = 1000
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An activation of R nets as a look has it.
+
+    Attributes:
+        name: Of the module in the net.
+        output: Its outputs (R, n, ...).
+        slope: The derivative there, of the same shape.
+        grad: The gradients of the mean loss with respect to its outputs.
+    """
+
+    name: str
+    output: Tensor
+    slope: Tensor
+    grad: Tensor
+
+
+def epochs_to_look(wanted: bool | None, epochs: int, steps: int, batch_size: int) -> tuple[int, ...]:
+    """Return after which epochs nets are looked into.
+
+    Args:
+        wanted: True for after each, False for never, None for as many as :data:`SHARE` of the time allows,
+            spread evenly, the last among them.
+        epochs: Epochs of the training.
+        steps: Steps of an epoch.
+        batch_size: Rows of a step.
+
+    Examples:
+        >>> epochs_to_look(None, epochs=25, steps=313, batch_size=128)
+        (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)
+        >>> epochs_to_look(None, epochs=25, steps=8, batch_size=128), epochs_to_look(None, 5, 2, 128)
+        ((13, 25), ())
+    """
+    if wanted is not None:
+        return tuple(range(1, epochs + 1)) if wanted else ()
+    look = _ALWAYS + _STEPS * ROWS / batch_size
+    times = min(epochs, int(SHARE * epochs * steps / look))
+    return tuple(math.ceil(n * epochs / times) for n in range(1, times + 1))
+
+
+def looks_said(wanted: bool | None, looks: Sequence[int]) -> Row:
+    """Return on how many rows nets were looked into and after which epochs, or why they were not."""
+    if looks:
+        return {"rows": ROWS, "looks": list(looks)}
+    return {"off": "it was switched off" if wanted is False else _TOO_SHORT}
+
+
+def computes_alone(value: Any, apply: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> bool:
+    """Return whether a module or function is an activation: each number by itself, and not linearly.
+
+    Args:
+        value: The module or the function.
+        apply: What it does in evaluation.
+        x: An input.
+        y: What it makes of that.
+    """
+    if not x.is_floating_point() or x.shape != y.shape:
+        return False
+    if isinstance(value, nn.PReLU) or ((kind := kind_of(value)) and kind.activation):
+        return True
+    order = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(0)).to(x.device)
+    kept = (order % 2 == 0).reshape(x.shape)
+    # Each number at another place, and among others.
+    other = torch.where(kept, x.reshape(-1)[order].reshape(x.shape), 0.0)
+    there = apply(other)
+    if not _close(there[kept], y.reshape(-1)[order].reshape(x.shape)[kept]):
+        return False
+    # What scales and shifts, or passes on as dropout does in evaluation, is no activation.
+    return not _close(apply((x + other) / 2), (y + there) / 2)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+class Call:
+    """A call of a module in a net that computes gradients.
+
+    Args:
+        name: Of the module in the net.
+        module: The module.
+        x: Its input.
+    """
+
+    def __init__(self, name: str, module: nn.Module, x: Tensor) -> None:
+        self.name, self.module, self.x = name, module, x
+        self.y = x
+
+    def is_activation(self) -> bool:
+        """Return whether the module is one."""
+        with torch.no_grad():
+            return computes_alone(self.module, lambda x: self.module(x.clone()), self.x, self.y)
+
+    def slope(self) -> Tensor:
+        """Return the derivative."""
+        (slope,) = torch.autograd.grad(self.y, self.x, torch.ones_like(self.y), retain_graph=True)
+        return slope
+
+
+@contextlib.contextmanager
+def calls(net: nn.Module) -> Iterator[list[Call]]:
+    """Yield what gets the calls of the modules of a net, for as long as the block lasts."""
+    found: list[Call] = []
+    begun: list[Call | None] = []
+
+    def before(name: str, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(args) != 1 or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
+            begun.append(None)
+            return args
+        x = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
+        begun.append(Call(name, module, x))
+        return (x.clone(),)  # which it may overwrite
+
+    def after(module: nn.Module, args: tuple[Any, ...], y: Any) -> Any:
+        call = begun.pop()
+        if call and isinstance(y, Tensor) and y.shape == call.x.shape:
+            call.y = y
+            found.append(call)
+            return y.clone()  # which whoever comes next may overwrite
+        return y
+
+    with contextlib.ExitStack() as stack:
+        for name, module in net.named_modules():
+            if module is not net:
+                stack.callback(module.register_forward_pre_hook(partial(before, name)).remove)
+                stack.callback(module.register_forward_hook(after).remove)
+        yield found
+
+
+def outermost(found: Sequence[Call]) -> list[str]:
+    """Return the names of the activations among modules, not of those that one is made of."""
+    names = dict.fromkeys(call.name for call in found if call.is_activation())
+    return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
+
+
+def told(nets: int, epoch: int, seen: Sequence[Seen], weights: Mapping[str, Tensor]) -> list[list[Row]]:
+    """Return what a look has seen, in figures.
+
+    Args:
+        nets: How many there are.
+        epoch: The epoch after which it was.
+        seen: The activations, from first to last.
+        weights: The gradients (R, ...) of the weights by their names, from first to last.
+
+    Returns:
+        For each net a row for each activation and each weight: ``epoch``, ``part``, ``layer``, ``name`` and
+        its figures, as :attr:`actlab.Comparison.inside` has them.
+    """
+    found: list[list[Row]] = [[] for _ in range(nets)]
+    drawn = _spread(len(seen))
+    for place, one in enumerate(seen):
+        about = {"epoch": epoch, "part": "activation", "layer": place + 1, "name": one.name}
+        for rows, figures in zip(found, _activation(one, place in drawn), strict=True):
+            rows.append({**about, **figures})
+    for place, (name, grad) in enumerate(weights.items()):
+        about = {"epoch": epoch, "part": "weights", "layer": place + 1, "name": name}
+        for rows, size in zip(found, _rms(grad), strict=True):
+            rows.append({**about, "gradient": size})
+    return found
+
+
+def _spread(layers: int) -> set[int]:
+    """Return which layers have histograms: the first, the last and others between."""
+    if layers <= _DRAWN:
+        return set(range(layers))
+    return {round(n * (layers - 1) / (_DRAWN - 1)) for n in range(_DRAWN)}
+
+
+def _activation(seen: Seen, drawn: bool) -> list[Row]:
+    slope = _by_unit(seen.slope.abs())
+    columns: Row = {
+        "units": [slope.shape[2]] * len(slope),
+        "dead": _rounded((slope.amax(1) < DEAD).double().mean(1)),
+        "saturated": _rounded((slope < FLAT).sum((1, 2)).double() / slope[0].numel()),
+    }
+    if drawn:
+        output, grad = (part[:, :_FILED].flatten(1) for part in (seen.output, seen.grad))
+        # Of a row's own loss, not of its share in the mean: the rows that are looked at are not in it then.
+        size = (grad * seen.grad.shape[1]).abs()
+        columns |= _histogram(output, output.isfinite(), ("low", "high", "values"))
+        columns["grad_zero"] = _rounded((size == 0).float().mean(1))
+        kept = size.isfinite() & (size > 0)
+        columns |= _histogram(size.log10(), kept, ("grad_low", "grad_high", "gradients"))
+    return [{name: values[net] for name, values in columns.items()} for net in range(len(slope))]
+
+
+def _by_unit(values: Tensor) -> Tensor:
+    """Return values (R, n, ...) as (R, rows and places, units): an image's units are its channels."""
+    if values.ndim < 3:
+        return values.unsqueeze(2)
+    return values.movedim(2, -1).flatten(1, -2) if values.ndim > 4 else values.flatten(1, -2)
+
+
+def _histogram(values: Tensor, kept: Tensor, names: Sequence[str]) -> Row:
+    """Return the ends and the shares of :data:`BINS` bins, in thousandths, of what is kept of (R, m)."""
+    low = torch.where(kept, values, math.inf).amin(1)
+    high = torch.where(kept, values, -math.inf).amax(1)
+    wide = (high - low).nan_to_num(0.0, 0.0, 0.0)
+    place = (values - low[:, None]) * (BINS / torch.where(wide > 0, wide, 1.0))[:, None]
+    place = torch.where(kept, place, 0.0).long().clamp_(0, BINS - 1)
+    counts = torch.zeros(len(values), BINS, device=values.device).scatter_add_(1, place, kept.float())
+    shares = counts * (_THOUSAND / kept.sum(1, keepdim=True).clamp(min=1))
+    texts = [" ".join(f"{share:.0f}" for share in row) for row in shares.tolist()]
+    ends = [_rounded(torch.where(end.isfinite(), end, math.nan)) for end in (low, high)]
+    return dict(zip(names, (*ends, texts), strict=True))
+
+
+def _rms(grad: Tensor) -> list[float]:
+    return _rounded(grad.flatten(1).double().square().mean(1).sqrt())
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [float(f"{value:.6g}") for value in values.tolist()]

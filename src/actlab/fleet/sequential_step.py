@@ -1,0 +1,252 @@
+"""A straight line of layers, stepped by hand: no graph of the whole net, no call of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actlab.fleet.diagnostics import Seen, calls, outermost
+from actlab.fleet.layers import (
+    Formula,
+    Function,
+    Layer,
+    Linear,
+    Local,
+    PackedLinear,
+    as_formula,
+    module_function,
+)
+from actlab.fleet.losses import by_hand, one_net, plain
+from actlab.fleet.sparse_batches import Batch, Packed
+from actlab.fleet.stacked_weights import Stack
+from actlab.fleet.trace import Link
+
+_NARROW = 32  # outputs
+
+
+class Chain:
+    """Steps R nets that are the same straight line, whatever their catalogue functions.
+
+    Args:
+        modules: The nets; equal activations stand together.
+        line: The layers of the first, as :func:`straight_line` gives them.
+        loss: The criterion.
+        device: Where to compute.
+        bfloat16: Whether matrix products take bfloat16 factors.
+    """
+
+    how = "by hand"
+
+    def __init__(
+        self, modules: Sequence[nn.Module], line: Sequence[Link], loss: nn.Module, device: str, bfloat16: bool
+    ) -> None:
+        self.stack = Stack(modules, _turned(modules[0], line), device)
+        self.one = len(modules) == 1
+        self.loss, self.plain = loss, plain(loss)
+        self.training = False
+        self.line, self.bfloat16 = line, bfloat16
+        self.layers = [self._layer(link, modules, bfloat16) for link in line]
+        self.calls_modules = any(link.kind not in ("linear", "formula") for link in line)
+
+    def _layer(self, link: Link, modules: Sequence[nn.Module], bfloat16: bool) -> Layer:
+        if link.kind == "linear":
+            return Linear(self.stack, link.name, bfloat16)
+        if link.apply is not None:
+            apply = link.apply
+            return Local(self.stack, lambda weights, x: apply(x), {}, apply)
+        parts = [module.get_submodule(link.name.rstrip(".")) for module in modules]
+        if link.kind == "formula":
+            return Formula([formula for part in parts if (formula := as_formula(part)) is not None])
+        own = [*dict(parts[0].named_parameters()), *dict(parts[0].named_buffers())]
+        function = module_function(parts[0], lambda: self.training)
+        return Local(self.stack, function, {name: link.name + name for name in own}, parts[0])
+
+    @property
+    def packable(self) -> bool:
+        """Whether :meth:`pack` may be called."""
+        return (
+            self.one and self.line[0].kind == "linear" and f"{self.line[0].name}weight" in self.stack.turned
+        )
+
+    def pack(self, batches: Packed) -> None:
+        """Train on batches without their background from now on."""
+        self.layers[0] = PackedLinear(self.stack, self.line[0].name, self.bfloat16, batches)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs (R, n, ...) of the nets for their inputs (R, n, ...), in evaluation mode."""
+        self.training = False
+        y = x[0] if self.one else x
+        for layer in self.layers:
+            y = layer.forward(y, False)
+        return y.unsqueeze(0) if self.one else y
+
+    def gradients(self, x: Tensor | Batch, targets: Tensor) -> Tensor:
+        """Write the gradients of the weights; return the losses (R,).
+
+        Args:
+            x: Inputs (R, n, ...), a packed batch after :meth:`pack`.
+            targets: What the loss compares with, (R, n, ...).
+        """
+        self.training = True
+        targets = targets[0] if self.one else targets
+        y: Any = x[0] if self.one and isinstance(x, Tensor) else x
+        for layer in self.layers:
+            y = layer.forward(y, True)
+        losses, grad = self._loss(y, targets)
+        for place in range(len(self.layers) - 1, -1, -1):
+            grad = self.layers[place].backward(grad, place == 0)
+        return losses.reshape(-1)
+
+    def look(self, x: Tensor, targets: Tensor) -> list[Seen]:
+        """Return what the activations make of some rows, in evaluation; write the weights' gradients.
+
+        Args:
+            x: Inputs (R, n, ...).
+            targets: What the loss compares with, (R, n, ...).
+        """
+        self.training = False
+        y, targets = (x[0], targets[0]) if self.one else (x, targets)
+        outputs = []
+        for layer in self.layers:
+            y = layer.forward(y, True)
+            outputs.append(y)
+        _, grad = self._loss(y, targets)
+        seen = []
+        for place in range(len(self.layers) - 1, -1, -1):
+            layer, link, y = self.layers[place], self.line[place], outputs[place]
+            if (slope := layer.slope(y)) is not None:
+                found = (y, slope, grad)
+                name = link.name.rstrip(".") or link.text
+                seen.append(Seen(name, *(part.unsqueeze(0) if self.one else part for part in found)))
+            grad = layer.backward(grad, place == 0)
+        return seen[::-1]
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        if self.plain and (outputs.ndim == targets.ndim or outputs.ndim == 3 - self.one):
+            return by_hand(self.loss, outputs, targets, stacked=not self.one)
+        outputs = outputs.requires_grad_()
+        with torch.enable_grad():
+            losses = losses_of(self.loss, outputs, targets, self.one)
+            (grad,) = torch.autograd.grad(losses.sum(), outputs)
+        return losses.detach(), grad
+
+
+def _turned(module: nn.Module, line: Sequence[Link]) -> list[str]:
+    """Return the matrices that are multiplied faster when they are kept as (in, out): not narrow ones."""
+    layers = [(link.name, module.get_submodule(link.name[:-1])) for link in line if link.kind == "linear"]
+    return [f"{name}weight" for name, layer in layers if len(layer.weight) >= _NARROW]  # type: ignore[arg-type]
+
+
+class Autograd:
+    """Steps R nets of any kind that agree in everything but their weights: vmap and autograd.
+
+    Args:
+        modules: The nets.
+        loss: The criterion.
+        device: Where to compute.
+        bfloat16: Whether to compute under autocast.
+    """
+
+    how, calls_modules = "by autograd", True
+
+    def __init__(self, modules: Sequence[nn.Module], loss: nn.Module, device: str, bfloat16: bool) -> None:
+        self.stack = Stack(modules, device=device)
+        self.one = len(modules) == 1
+        self.loss = loss
+        self.autocast = torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bfloat16)
+        self.training = False
+        self.module = modules[0]
+        self.activations: list[str] | None = None  # their names, once they have been seen
+        self.single = module_function(modules[0], lambda: self.training)
+        self.function: Function = self.single if self.one else torch.vmap(self.single)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs (R, n, ...) of the nets for their inputs (R, n, ...), in evaluation mode."""
+        self.training = False
+        y = self._apply(self.stack.views, x)
+        return y.unsqueeze(0) if self.one else y
+
+    def gradients(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Write the gradients of the weights; return the losses (R,).
+
+        Args:
+            x: Inputs (R, n, ...).
+            targets: What the loss compares with, (R, n, ...).
+        """
+        self.training = True
+        leaves = {name: view.detach().requires_grad_() for name, view in self.stack.views.items()}
+        with torch.enable_grad():
+            outputs = self._apply(leaves, x)
+            losses = losses_of(self.loss, outputs, targets[0] if self.one else targets, self.one)
+            grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
+        for (name, place), grad in zip(self.stack.grad_views.items(), grads, strict=True):
+            if grad is None:  # torch.optim would leave it alone, and a row of a matrix cannot be left out
+                raise ValueError(f"the loss does not depend on {name}")
+            place.copy_(grad)
+        return losses.detach().reshape(-1)
+
+    def look(self, x: Tensor, targets: Tensor) -> list[Seen]:
+        """Return what the activations make of some rows, in evaluation; write the weights' gradients.
+
+        Args:
+            x: Inputs (R, n, ...).
+            targets: What the loss compares with, (R, n, ...).
+        """
+        self.training = False
+        nets = [self._look(net, x[net], targets[net]) for net in range(len(x))]
+        seen = []
+        for same in zip(*nets, strict=True):
+            outputs, slopes, grads = (
+                torch.stack([getattr(one, part) for one in same]) for part in ("output", "slope", "grad")
+            )
+            seen.append(Seen(same[0].name, outputs, slopes, grads))
+        return seen
+
+    def _look(self, net: int, x: Tensor, targets: Tensor) -> list[Seen]:
+        """Return the same of one net, without the dimension R."""
+        leaves = {name: view[net].detach().requires_grad_() for name, view in self.stack.views.items()}
+        weights = {**leaves, **{name: value[net] for name, value in self.stack.fixed.items()}}
+        with torch.enable_grad(), self.autocast:
+            with calls(self.module) as found:
+                outputs = self.single(weights, x).float()
+            loss = losses_of(self.loss, outputs, targets, True)
+            if self.activations is None:
+                self.activations = outermost(found)
+            found = [call for call in found if call.name in self.activations]
+            wanted = [*(call.y for call in found), *leaves.values()]
+            grads = torch.autograd.grad(loss, wanted, retain_graph=True, materialize_grads=True)
+            for place, grad in zip(self.stack.grad_views.values(), grads[len(found) :], strict=True):
+                place[net].copy_(grad)
+            return [
+                Seen(call.name, call.y.detach(), call.slope(), grad)
+                for call, grad in zip(found, grads, strict=False)
+            ]
+
+    def _apply(self, trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        weights: dict[str, Any] = {**trained, **self.stack.fixed}
+        if self.one:
+            weights, x = {name: value[0] for name, value in weights.items()}, x[0]
+        with self.autocast:
+            return self.function(weights, x).float() if self.autocast._enabled else self.function(weights, x)
+
+
+Step = Chain | Autograd
+
+
+def step_of(
+    modules: Sequence[nn.Module], line: Sequence[Link] | None, loss: nn.Module, device: str, bfloat16: bool
+) -> Step:
+    """Return what steps these nets: by hand along their line, by autograd where there is none."""
+    if line is not None:
+        return Chain(modules, line, loss, device, bfloat16)
+    return Autograd(modules, loss, device, bfloat16)
+
+
+def losses_of(loss: nn.Module, outputs: Tensor, targets: Tensor, one: bool) -> Tensor:
+    """Return the loss of one net (), or of every net of a stack (R,)."""
+    if one:
+        return one_net(loss, outputs, targets)
+    return torch.vmap(lambda y, t: one_net(loss, y, t))(outputs, targets)

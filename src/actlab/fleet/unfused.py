@@ -1,0 +1,103 @@
+"""A net that no fleet can train, trained by skorch with the random numbers that are its run's."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import skorch
+
+from actlab.errors import short
+from actlab.fleet.run import Epoch, Result
+from actlab.fleet.skorch_adapter import untrained
+from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
+
+_BATCHES = ("train_batch_count", "valid_batch_count", "batches")
+
+
+class RunFailed(RuntimeError):
+    """A net has no result; scikit-learn gives it ``error_score``."""
+
+
+def fit_alone(
+    net: skorch.NeuralNet, X: Any, y: Any, seed: int, fold: int, result: Result, **fit_params: Any
+) -> None:
+    """Let skorch fit a net.
+
+    Args:
+        net: A net that has not learnt anything; it has weights and history afterwards.
+        X: What it is fitted to.
+        y: Its targets.
+        seed: Of its run.
+        fold: Of its run.
+        result: Gets the seconds, and the failure if there is one.
+        **fit_params: What ``fit`` is given besides.
+
+    Raises:
+        RunFailed: It diverged.
+        KeyboardInterrupt: SIGINT interrupted the process. A callback that raises KeyboardInterrupt itself,
+            as skorch's EarlyStopping does, ends this fit normally.
+        Exception: Whatever anybody's callbacks, criterion or module raise.
+    """
+    start = time.perf_counter()
+    try:
+        holdout = seeded_numpy(stream_seed(seed, fold, HOLDOUT))
+        with seeded_torch(seed, fold, WEIGHTS, str(net.device)), holdout, _interruptible():
+            modules = untrained(net.get_params_for("module"))
+            net.set_params(**{f"module__{name}": value for name, value in modules.items()})
+            net.fit(X, y, **fit_params)
+        _finite(net)
+    except Exception as error:
+        result.failure = str(error) if isinstance(error, RunFailed) else f"training raised {short(error)}"
+        raise
+    finally:
+        result.seconds = time.perf_counter() - start
+
+
+def epochs_of(net: skorch.NeuralNet) -> list[Epoch]:
+    """Return the history of a net without the rows of its batches; no rows if it was not fitted."""
+    history = getattr(net, "history_", ())
+    return [{name: value for name, value in row.items() if name not in _BATCHES} for row in history]
+
+
+def _finite(net: skorch.NeuralNet) -> None:
+    for name in ("train_loss", "valid_loss"):
+        for row in net.history:
+            if not math.isfinite(row.get(name, 0.0)):
+                raise RunFailed(f"diverged: {name} is {row[name]} in epoch {row['epoch']}")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end of the block if the process was interrupted within it.
+
+    skorch's ``fit`` takes every KeyboardInterrupt for a callback's way to stop. Only a signal interrupts the
+    search, and signals reach the main thread alone. A handler that raises nothing ignores them.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    interrupts: list[KeyboardInterrupt] = []
+
+    def noting(number: int, frame: FrameType | None) -> None:
+        try:
+            handler(number, frame)
+        except KeyboardInterrupt as interrupt:
+            interrupts.append(interrupt)
+            raise
+
+    signal.signal(signal.SIGINT, noting)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is noting:  # a callback may have installed its own
+            signal.signal(signal.SIGINT, handler)
+        if interrupts:  # whatever the callbacks and the module have made of it
+            raise interrupts[0]

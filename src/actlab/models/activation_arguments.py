@@ -1,0 +1,234 @@
+"""Activations as arguments of a user's module: which arguments take one, and in which form."""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import inspect
+import itertools
+import re
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+import skorch
+import torch
+from sklearn.base import clone
+from skorch.dataset import unpack_data
+from torch import nn
+
+from actlab.errors import short
+from actlab.functions import catalogue
+from actlab.models.activation_sites import Function, kind_of
+from actlab.models.networks import ActivationLike, fresh
+from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
+from actlab.spec import arguments_of, build
+
+Forms = Mapping[str, str]  # by the name of the argument: "given" (unchanged), "module" or "class"
+
+PROBE_SAMPLES = 2
+# Names of arguments such as activation, act_layer, hidden_act, norm_act, activation_fn and nonlinearity.
+ACTIVATION_NAME = re.compile(
+    r"((?P<prefix>\w+)_)?(acts?|activations?|non_?lin(ear(ity)?)?)"
+    r"(_(layer|cls|class|type|factory|fn|fun|func|function|module|name))?_?(?P<number>\d*)",
+    re.IGNORECASE,
+)
+
+
+def likely_forms(name: str, default: Any) -> tuple[str, str]:
+    """Return the forms in which an argument may take an activation, the likelier form first.
+
+    Args:
+        name: The name of the argument.
+        default: Its default; ``inspect.Parameter.empty`` if it has none.
+    """
+    made = default.func if isinstance(default, functools.partial) else default
+    is_class = isinstance(made, type) and made is not inspect.Parameter.empty
+    if is_class or name.endswith(("layer", "cls", "class", "type", "factory")):
+        return "class", "module"
+    return "module", "class"
+
+
+def in_form(activation: ActivationLike, form: str) -> Any:
+    """Return an activation in the form in which a module takes it.
+
+    The initial weights of an activation come from random numbers of their own. The other weights of the
+    module are the same for every activation.
+
+    Args:
+        activation: As for :func:`actlab.models.networks.fresh`.
+        form: ``"given"``, ``"module"`` for a new ``nn.Module``, or ``"class"`` for :func:`constructor_of`.
+    """
+    if form == "given":
+        return activation
+    return constructor_of(activation) if form == "class" else constructor_of(activation)()
+
+
+class _Constructor(type):
+    """A class that makes a fresh copy of one activation when it is called."""
+
+    activation: ActivationLike
+
+    def __call__(cls, *, inplace: bool = False) -> Any:
+        like = cls.activation
+        with torch.random.fork_rng(devices=[]):
+            made = fresh(build(like, inplace=True) if inplace and isinstance(like, str) else like)
+        return made if isinstance(made, nn.Module) else Function(made)
+
+
+def constructor_of(activation: ActivationLike) -> Any:
+    """Return a class for modules that call their activation's constructor, as in ``act_layer()``.
+
+    Each call returns a module of its own, with initial weights. ``inplace=True`` is passed to a constructor
+    that takes it and ignored by others, since it does not change the result; there are no other arguments.
+
+    Args:
+        activation: As for :func:`actlab.models.networks.fresh`.
+
+    Examples:
+        >>> layer = constructor_of("leaky_relu(negative_slope=0.2)")
+        >>> layer(), layer(inplace=True), constructor_of("tanh")(inplace=True)
+        (LeakyReLU(negative_slope=0.2), LeakyReLU(negative_slope=0.2, inplace=True), Tanh())
+    """
+    return _Constructor("Activation", (nn.Module,), {"activation": activation})
+
+
+# A module may keep the class in an attribute, and is pickled with it.
+copyreg.pickle(_Constructor, lambda cls: (constructor_of, (cls.activation,)))
+
+
+def working_forms(
+    candidates: Iterable[Forms], forward: Callable[[dict[str, Any]], object]
+) -> tuple[Forms | None, str]:
+    """Return the first forms in which a module calls its activations.
+
+    Args:
+        candidates: The forms to try, in this order.
+        forward: Makes the module with the activations that it is given, by the names of the arguments, and
+            passes samples through it. Arguments in the form "given" are not among them.
+
+    Returns:
+        The forms, and an empty string; None, and what is wrong with the first candidate.
+    """
+    reason = ""
+    for forms in candidates:
+        probes = {name: _probe() for name, form in forms.items() if form != "given"}
+        try:
+            with (
+                warnings.catch_warnings(),
+                seeded_torch(0, 0, WEIGHTS, "cpu"),
+                seeded_numpy(0),
+                torch.no_grad(),
+            ):
+                warnings.simplefilter("ignore")
+                forward({name: in_form(probe, forms[name]) for name, probe in probes.items()})
+            problem = "" if all(p.called for p in probes.values()) else "it is not called in the forward pass"
+        except Exception as error:  # raised by the user's module
+            problem = short(error)
+        if not problem:
+            return forms, ""
+        reason = reason or f"its argument {', '.join(map(repr, forms))} takes no activation: {problem}"
+    return None, reason
+
+
+def _probe() -> Any:
+    class Probe(nn.Module):
+        called = False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            Probe.called = True
+            return torch.relu(x)
+
+    return Probe
+
+
+class ActivationArguments:
+    """Finds the form in which the modules of a search take their activations.
+
+    A value that works as the user gave it is passed unchanged, as :class:`GridSearchCV` does. Otherwise the
+    first form is used in which the module works.
+
+    Args:
+        candidates: The parameters of every candidate. A parameter without a telling name may take activations
+            if its default or one of these values is known to be an activation.
+    """
+
+    def __init__(self, candidates: Iterable[Mapping[str, Any]]) -> None:
+        self.values: dict[str, list[Any]] = {}
+        for name, value in itertools.chain.from_iterable(candidate.items() for candidate in candidates):
+            self.values.setdefault(name, []).append(value)
+        self.makers: dict[Hashable, Any] = {}  # runs whose modules have one maker may train together
+
+    def adapt(self, net: skorch.NeuralNet, X: Any, fit_params: Mapping[str, Any]) -> None:
+        """Give a net a module that takes the activations among the net's parameters.
+
+        Args:
+            net: The net, not initialized. Its parameters stay, except for ``module``.
+            X: What it is fitted to; the first samples are tried.
+            fit_params: What ``fit`` is given besides.
+        """
+        factory = type(net.module) if isinstance(net.module, nn.Module) else net.module
+        defaults = {name: parameter.default for name, parameter in arguments_of(factory).items()}
+        given = {
+            name: value
+            for name, value in net.get_params_for("module").items()
+            if (isinstance(value, str) or callable(value))
+            and isinstance(value, Hashable)
+            and (
+                ACTIVATION_NAME.fullmatch(name)
+                or any(map(_is_known, (value, defaults.get(name), *self.values.get(f"module__{name}", ()))))
+            )
+        }
+        if not given or not isinstance(factory, Hashable):
+            return
+        # A module stands for its copies: in which form it is taken does not depend on its weights.
+        key = (factory, *((n, type(v), None if isinstance(v, nn.Module) else v) for n, v in given.items()))
+        if key not in self.makers:
+            each = [("given", *likely_forms(name, defaults.get(name))) for name in given]
+            candidates = (dict(zip(given, forms, strict=True)) for forms in itertools.product(*each))
+            found, _ = working_forms(candidates, functools.partial(_forward, net, X, fit_params))
+            if found is None:  # for another reason, maybe, which another candidate need not have
+                return
+            changed = set(found.values()) != {"given"}
+            self.makers[key] = functools.partial(make_module, factory, found) if changed else None
+        if (maker := self.makers[key]) is not None:
+            net.set_params(module=maker)
+
+
+def make_module(module: Any, forms: Forms, /, **options: Any) -> nn.Module:
+    """Make a user's module, with activations in the form that it takes.
+
+    Args:
+        module: What makes the module.
+        forms: The form of each activation.
+        **options: The arguments, as the user gave them.
+    """
+    made = {name: in_form(value, forms.get(name, "given")) for name, value in options.items()}
+    return module(**made)  # type: ignore[no-any-return]
+
+
+def _forward(
+    net: skorch.NeuralNet, X: Any, fit_params: Mapping[str, Any], activations: Mapping[str, Any]
+) -> None:
+    """Pass the first samples through the net's module with other activations."""
+    trial = clone(net).set_params(
+        device="cpu",
+        compile=False,
+        batch_size=PROBE_SAMPLES,
+        iterator_valid__batch_size=PROBE_SAMPLES,
+        **{f"module__{name}": value for name, value in activations.items()},
+    )
+    trial._initialize_module()  # the criterion and the optimizer may be wrong for another reason
+    trial.module_.eval()
+    batch = next(iter(trial.get_iterator(trial.get_dataset(X))))
+    output = trial.infer(unpack_data(batch)[0], **fit_params)
+    if not isinstance(output[0] if isinstance(output, tuple) else output, torch.Tensor):
+        raise TypeError("its forward returns no tensor")  # but a module, if it called a class
+
+
+def _is_known(value: Any) -> bool:
+    """Whether a value is an activation of the catalogue or of torch, a formula, or ``"file.py:Name"``."""
+    if isinstance(value, str):
+        return ":" in value or value.partition("(")[0].strip() in catalogue
+    kind = kind_of(value)
+    return kind is not None and kind.activation is not None

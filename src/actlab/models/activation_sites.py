@@ -1,0 +1,227 @@
+"""What in a model is an activation, and where it is."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from inspect import Parameter
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.jit import ScriptModule
+from torch.overrides import TorchFunctionMode
+
+from actlab.activation.definition import Activation
+from actlab.activation.module import ActivationModule
+from actlab.functions import DEFINITIONS
+
+
+class Kind(NamedTuple):
+    """What a module or function computes, the keys of a swap that stand for it, and how a call is written.
+
+    The first key is the name of an activation: that of the catalogue, or that of the class if the catalogue
+    has no such function. Any other module has its class alone.
+    """
+
+    activation: Activation[...] | None
+    keys: tuple[str | type, ...]
+    text: str = ""
+
+    @property
+    def name(self) -> str | None:
+        """The name of an activation; None for any other module."""
+        first = self.keys[0]
+        return first if isinstance(first, str) else None
+
+
+class Call(NamedTuple):
+    """A call of an activation in a forward, and the line that it is in."""
+
+    kind: Kind
+    where: str
+    node: Any = None
+
+
+class Place(NamedTuple):
+    """A module, or a function that is an attribute, and what has it."""
+
+    holder: nn.Module
+    name: str
+    path: str
+    value: Any
+
+
+def _torch_functions() -> dict[Any, Kind]:
+    """Return torch's functions and, by name, the methods of its tensors and ``aten`` operators."""
+    found = {torch.special.expit: _kind(DEFINITIONS["sigmoid"], nn.Sigmoid, "torch.special.expit")}
+    for name, activation in DEFINITIONS.items():
+        if (twin := activation.facts.twin) is None:
+            continue
+        for place, owner in (("F", F), ("torch", torch), ("x", Tensor), ("aten", torch.ops.aten)):
+            for word in (word for word in (name, f"{name}_") if hasattr(owner, word)):
+                kind = _kind(activation, getattr(nn, twin), f"{place}.{word}")
+                function = getattr(owner, word)
+                names = {"x": [word], "aten": [f"aten::{word}"]}.get(place, [])
+                functions = [function.default, function] if place == "aten" else [function]
+                for key in [*names, *functions]:
+                    found.setdefault(key, kind)
+    return found
+
+
+def _kind(activation: Activation[...], cls: type, text: str = "") -> Kind:
+    return Kind(activation, (activation.name, cls), text)
+
+
+_TWINS = {getattr(nn, twin): a for a in DEFINITIONS.values() if (twin := a.facts.twin)}
+CALLS = _torch_functions()
+_FUNCTION_TYPES = frozenset(type(key) for key in CALLS if not isinstance(key, str))
+
+
+def _definition(cls: type) -> Activation[...] | None:
+    return getattr(cls, "activation", None) if issubclass(cls, ActivationModule) else _TWINS.get(cls)
+
+
+def kind_of(value: Any) -> Kind | None:
+    """Return what a module, a class or a function is; None where it is nothing to replace."""
+    if isinstance(value, nn.Module):
+        return kind_of_module(value)
+    if isinstance(value, type):
+        return _kind(activation, value, f"{value.__name__}()") if (activation := _definition(value)) else None
+    function: Any = value.func if isinstance(value, partial) else value
+    if issubclass(type(function), Activation):  # isinstance asks the value, which may raise
+        return _kind(function, function.module_class, f"actlab.functional.{function.name}")
+    return CALLS.get(function) if type(function) in _FUNCTION_TYPES else None
+
+
+def kind_of_module(module: nn.Module) -> Kind:
+    """Return what a module is."""
+    cls = type(module)
+    activation = _definition(cls)
+    keys: tuple[type, ...] = (cls,)
+    if activation is None and _may_be_activation(module):
+        activation, is_one = _recognised(module)
+        if activation is None:
+            name = module.original_name if isinstance(module, ScriptModule) else cls.__name__
+            return Kind(None, (name, cls) if is_one else (cls,))
+        twin = getattr(nn, activation.facts.twin) if activation.facts.twin else cls
+        keys = (cls,) if issubclass(cls, twin) else (cls, twin)
+    return Kind(activation, (activation.name, *keys) if activation else keys)
+
+
+def is_function(value: Any) -> bool:
+    """Whether a value is an activation that is a function."""
+    known = type(value) in _FUNCTION_TYPES or issubclass(type(value), partial | Activation)
+    return known and kind_of(value) is not None
+
+
+def places_of(model: nn.Module) -> Iterator[Place]:
+    """Yield the modules of a model, what has them first, and the activation functions in its attributes.
+
+    The inside of a module that is itself an activation of the catalogue is no place.
+    """
+    for path, holder in model.named_modules(remove_duplicate=False):
+        functions = {name: value for name, value in vars(holder).items() if is_function(value)}
+        if functions and kind_of_module(holder).activation:
+            functions = {}
+        for name, value in {**holder._modules, **functions}.items():
+            if value is not None:
+                yield Place(holder, name, f"{path}.{name}" if path else name, value)
+
+
+class Function(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function."""
+        return self.function(x)
+
+    def extra_repr(self) -> str:
+        """Name the function."""
+        return getattr(self.function, "__name__", repr(self.function))
+
+
+# -- activations that other packages wrote -------------------------------------------------------------
+
+_X = torch.tensor(
+    [*(i / 32 for i in range(-256, 257)), *range(-80, 81, 4)], dtype=torch.float32, device="cpu"
+)
+_SOME = torch.arange(len(_X) - 1, 0, -7, device="cpu")[:60].reshape(3, 20)
+
+
+def _may_be_activation(module: nn.Module) -> bool:
+    """Whether a module has no parts and, in every parameter and buffer, at most one number."""
+    if type(module).__module__.startswith("torch.nn.") or isinstance(module, Function):
+        return False
+    try:
+        weights = [*module._parameters.values(), *module._buffers.values()]
+        return not len(module._modules) and all(weight is None or weight.numel() <= 1 for weight in weights)
+    except Exception:  # a lazy parameter has no size yet
+        return False
+
+
+def _recognised(module: nn.Module) -> tuple[Activation[...] | None, bool]:
+    """Return which activation of the catalogue a module computes, and whether it is an activation at all.
+
+    It is one if it computes a non-linear function of each element. Its values are compared with those of
+    the activations that it calls, and of the catalogue with default parameters. A module with parameters is
+    in no catalogue: training changes what it computes.
+    """
+    calls = _Recorder()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            probe = copy.deepcopy(module).eval().to("cpu", torch.float32)
+            part = probe.forward(_X[_SOME].clone())
+            with calls:
+                y = probe.forward(_X.clone())
+            if y.shape != _X.shape or y.dtype != _X.dtype or not y.isfinite().all():
+                return None, False
+            line = y[0] + (_X - _X[0]) * ((y[-1] - y[0]) / (_X[-1] - _X[0]))
+            if not _same(y[_SOME], part) or _same(y, line):
+                return None, False
+    except (Exception, SystemExit):  # anybody's forward
+        return None, False
+    known = [] if any(True for _ in module.parameters()) else [*calls.seen, *_catalogue_values()]
+    return next((activation for activation, values in known if _same(y, values)), None), True
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+class _Recorder(TorchFunctionMode):
+    """Records the activations that are called on an input, with their values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[Activation[...], Tensor]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        first = args[0] if args else None
+        whole = isinstance(first, Tensor) and first.shape == _X.shape and torch.equal(first, _X)
+        result = func(*args, **(kwargs or {}))
+        if whole and (kind := CALLS.get(func)) and kind.activation:
+            self.seen.append((kind.activation, result.clone()))
+        return result
+
+
+@functools.cache
+def _catalogue_values() -> list[tuple[Activation[...], Tensor]]:
+    """Return the values of the catalogue's activations, those that torch has first."""
+    found = []
+    for activation in sorted(DEFINITIONS.values(), key=lambda a: a.facts.twin is None):
+        given = activation.parameters
+        if activation.facts.gated or activation.formulas.preparation or Parameter.empty in given.values():
+            continue
+        for values in (given, {**given, "approximate": "tanh"}) if "approximate" in given else (given,):
+            found.append((activation, activation.__wrapped__(_X.double(), **values).float()))
+    return found

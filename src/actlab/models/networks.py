@@ -1,0 +1,168 @@
+"""The nets that activations are compared in: the notebook's multilayer perceptron, and one for images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from actlab.errors import UsageError
+from actlab.models.lazy_layers import copied
+from actlab.spec import Plain, get, is_autograd_function
+
+ActivationLike = str | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
+
+
+class NeuralNet(nn.Module):
+    """A perceptron of three layers: ``num_features -> num_units -> num_units // 2 -> num_classes``.
+
+    Each of the two hidden layers has an activation of its own. A module that is given is copied and
+    put back to its initial state, so nothing that it learnt, in here or before, gets into the net.
+
+    Args:
+        num_units: Width of the first hidden layer; the second is half as wide.
+        activation: A spec such as ``"leaky_relu(negative_slope=0.2)"``, an ``nn.Module``, its class,
+            or a function from tensor to tensor.
+        num_features: Columns of the input.
+        num_classes: Columns of the output.
+
+    Raises:
+        ValueError: A size is too small.
+        UsageError: The spec names nothing.
+
+    Examples:
+        >>> import torch
+        >>> net = NeuralNet(num_units=8, activation="tanh", num_features=4, num_classes=3)
+        >>> net(torch.zeros(2, 4)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        num_units: int = 128,
+        activation: ActivationLike = "relu",
+        num_features: int = 784,
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__()
+        _at_least(2, num_units=num_units)
+        _at_least(1, num_features=num_features, num_classes=num_classes)
+        self.fc1 = nn.Linear(num_features, num_units)
+        self.fc2 = nn.Linear(num_units, num_units // 2)
+        self.fc3 = nn.Linear(num_units // 2, num_classes)
+        self.activation1 = fresh(activation)
+        self.activation2 = fresh(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (n, num_classes) of ``x`` (n, num_features)."""
+        hidden = self.activation1(self.fc1(x))
+        hidden = self.activation2(self.fc2(hidden))
+        return self.fc3(hidden)  # type: ignore[no-any-return]
+
+
+class ConvNet(nn.Module):
+    """Two 3x3 convolutions, each of which halves the image, and two linear layers.
+
+    Each layer but the last has an activation of its own, made as in :class:`NeuralNet`. The net takes rows
+    (n, num_features), as datasets have them, and images (n, channels, height, width). Convolutions of
+    stride 2 halve the images, and not a pooling: on 28x28 pixels a step takes a third of the time or less.
+
+    Args:
+        num_units: Width of the hidden linear layer; the convolutions have ``num_units // 4`` and
+            ``num_units // 2`` channels.
+        activation: As for :class:`NeuralNet`.
+        num_features: Columns of a row.
+        num_classes: Columns of the output.
+        image_shape: Channels, height and width of a row's image; None for a square with one channel.
+
+    Raises:
+        ValueError: A size is too small, or the image does not have ``num_features`` numbers.
+        UsageError: The spec names nothing; of ``forward``: ``x`` are images of another shape.
+
+    Examples:
+        >>> import torch
+        >>> net = ConvNet(activation="tanh", num_features=64)
+        >>> net(torch.zeros(2, 64)).shape, net(torch.zeros(2, 1, 8, 8)).shape
+        (torch.Size([2, 10]), torch.Size([2, 10]))
+    """
+
+    def __init__(
+        self,
+        num_units: int = 32,
+        activation: ActivationLike = "relu",
+        num_features: int = 784,
+        num_classes: int = 10,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        _at_least(4, num_units=num_units)
+        _at_least(1, num_features=num_features, num_classes=num_classes)
+        channels, height, width = self.image_shape = _image_shape(image_shape, num_features)
+        quarters = -(-height // 4) * -(-width // 4)
+        self.conv1 = nn.Conv2d(channels, num_units // 4, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(num_units // 4, num_units // 2, 3, stride=2, padding=1)
+        self.fc1 = nn.Linear(num_units // 2 * quarters, num_units)
+        self.fc2 = nn.Linear(num_units, num_classes)
+        self.activation1 = fresh(activation)
+        self.activation2 = fresh(activation)
+        self.activation3 = fresh(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (n, num_classes) of ``x`` (n, num_features) or (n, \\*image_shape)."""
+        # torch.fx, by which a fleet finds the layers, traces a proxy that has no shape.
+        if isinstance(x, Tensor) and x.ndim == 4 and tuple(x.shape[1:]) != self.image_shape:
+            takes = f"this net takes (channels, height, width) = {self.image_shape}"
+            raise UsageError(f"images have shape {tuple(x.shape[1:])}; {takes}")
+        hidden = torch.unflatten(x.flatten(1), 1, self.image_shape)
+        hidden = self.activation1(self.conv1(hidden))
+        hidden = self.activation2(self.conv2(hidden))
+        hidden = self.activation3(self.fc1(hidden.flatten(1)))
+        return self.fc2(hidden)  # type: ignore[no-any-return]
+
+
+def _image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple[int, int, int]:
+    if shape is None:
+        side = math.isqrt(num_features)
+        if side * side != num_features:
+            raise ValueError(
+                f"num_features is {num_features!r}, which is no square; "
+                f"give image_shape=(channels, height, width)"
+            )
+        return 1, side, side
+    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != num_features:
+        raise ValueError(
+            f"image_shape is {shape!r}; it must be (channels, height, width) with a product of {num_features}"
+        )
+    channels, height, width = shape
+    return channels, height, width
+
+
+def _at_least(least: int, **sizes: int) -> None:
+    for name, value in sizes.items():
+        if value < least:
+            raise ValueError(f"{name} is {value!r}; it must be at least {least}")
+
+
+def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
+    """Return an activation that shares no parameter with anything and has learnt nothing yet.
+
+    Args:
+        activation: A spec, a module, its class, an ``autograd.Function``, or a function, which is returned
+            as it is.
+
+    Returns:
+        A module of its own, back in its initial state as far as its parts have ``reset_parameters``.
+    """
+    if is_autograd_function(activation):
+        return Plain(activation)  # type: ignore[arg-type]
+    if isinstance(activation, type):
+        return fresh(activation())
+    if not isinstance(activation, str | nn.Module):
+        return activation
+    module = copied(get(activation))
+    for part in module.modules():
+        if callable(reset := getattr(part, "reset_parameters", None)):
+            reset()
+    return module

@@ -1,0 +1,1 @@
+from .insights import history_insights as history_insights

@@ -1,0 +1,3 @@
+from .comparison import plot_comparison as plot_comparison
+from .comparison import plot_history as plot_history
+from .functions import plot_function as plot_function

@@ -1,0 +1,1 @@
+from .fleet_search import FleetSearchCV as FleetSearchCV

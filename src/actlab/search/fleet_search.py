@@ -1,0 +1,204 @@
+"""scikit-learn's grid search, with all candidates and folds trained as fleets."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+import skorch
+from sklearn.base import is_classifier
+from sklearn.model_selection import GridSearchCV, check_cv
+from sklearn.utils.metadata_routing import get_routing_for_object
+
+from actlab.errors import UsageError
+from actlab.ledger.session import LedgerLike
+from actlab.search.runner import Broken, Trainings
+from actlab.training.train import precision_problem
+
+
+class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is untyped
+    """:class:`sklearn.model_selection.GridSearchCV` that trains skorch nets as fleets.
+
+    All candidates and folds are trained together first; then scikit-learn does its own scoring and
+    bookkeeping over nets that are already trained. What a fleet cannot do, skorch does, one net at a
+    time, and :attr:`runs_` says why. Any other estimator goes scikit-learn's way.
+
+    Every run is seeded by its fold and its repetition alone: candidates start from the same weights and
+    see the same batches, whatever their order and however many processes there are. An activation that
+    is given as a module starts from its initial state every time.
+
+    A run has failed, and gets ``error_score``, if its loss is no longer finite or if it ended three worker
+    processes.
+
+    Args:
+        estimator: As for GridSearchCV.
+        param_grid: As for GridSearchCV. An activation may be a spec, a class, a function or a module. The
+            net's module gets it as given if it works with that, otherwise as a module, or as a class for
+            modules that call its constructor, as in ``act_layer(inplace=True)``.
+        scoring: As for GridSearchCV.
+        n_jobs: Processes that train, a thread each. None: as many as PyTorch would use threads, if the
+            work is worth starting them.
+        refit: As for GridSearchCV.
+        cv: As for GridSearchCV.
+        verbose: 0 for silence; 1 for progress on standard error, 2 for more of it.
+        pre_dispatch: As for GridSearchCV; fleets do not use it.
+        error_score: As for GridSearchCV.
+        return_train_score: As for GridSearchCV.
+        executor: Where fleets are trained instead, any :class:`concurrent.futures.Executor`. It is
+            shared with clones and left out of pickles.
+        ledger: A :class:`~actlab.ledger.Ledger`, opened with ``weights=True``, or its file. What a fleet has
+            trained is put into it and not trained again. Shared with clones and left out of pickles.
+        seeds: How often every fold is trained, each time from other weights and in another order; or the
+            seeds themselves. The splits of ``cv_results_`` are then every fold with the first seed, every
+            fold with the second, and so on.
+        precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
+
+    Attributes:
+        cv_results_: As of GridSearchCV. Fit times are each run's share of the time its fleet took, in
+            seconds.
+        runs_: One row per run: ``candidate``, ``fold``, ``seed``, ``how`` it was trained, why it trained
+            ``alone``, its ``failure`` and its ``seconds``. When fitting is interrupted, those that had
+            ended.
+
+    Raises:
+        UsageError: seeds or precision is impossible.
+
+    Examples:
+        >>> import torch, skorch, actlab
+        >>> data = actlab.load_data("digits")
+        >>> net = skorch.NeuralNetClassifier(
+        ...     actlab.NeuralNet, module__num_features=64, criterion=torch.nn.CrossEntropyLoss, max_epochs=2
+        ... )
+        >>> search = actlab.FleetSearchCV(net, {"module__activation": ["relu", "tanh"]}, cv=3, n_jobs=1)
+        >>> search.fit(data.X, data.y).cv_results_["mean_test_score"].shape
+        (2,)
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        executor: Executor | None = None,
+        ledger: LedgerLike | None = None,
+        seeds: int | Sequence[int] = 1,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__(
+            estimator=estimator,
+            param_grid=param_grid,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.executor = executor
+        self.ledger = ledger
+        self.seeds = seeds
+        self.precision = precision
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> FleetSearchCV:
+        """Train every candidate on every fold, score it, and train the best on everything.
+
+        Args:
+            X: As for GridSearchCV.
+            y: As for GridSearchCV.
+            **params: As for GridSearchCV; those that reach the net's ``fit`` keep it out of fleets.
+
+        Returns:
+            This search.
+        """
+        seeds = _seeds(self.seeds)
+        if problem := precision_problem(self.precision):
+            raise UsageError(problem)
+        if not isinstance(self.estimator, skorch.NeuralNet):
+            if seeds != [0]:
+                kind = type(self.estimator).__name__
+                raise UsageError(f"seeds is {self.seeds!r}, but only skorch nets are seeded, not {kind}")
+            super().fit(X, y, **params)
+            return self
+        classifier = is_classifier(self.estimator)
+        splits = _Splits(check_cv(self.cv, y, classifier=classifier), seeds)
+        trainings = Trainings(self, splits)
+        options = {name: getattr(self, name) for name in inspect.signature(GridSearchCV).parameters}
+        options.update(estimator=trainings.estimator(), cv=splits, verbose=0)
+        # One after the other, so that each net that is "fitted" is the next of those that are trained.
+        inner = GridSearchCV(**{**options, "n_jobs": 1})
+        try:
+            with trainings:
+                inner.fit(X, y, **params)
+        except Broken as broken:
+            (error,) = broken.args
+            raise error from error.__cause__
+        finally:
+            self.runs_ = trainings.table()
+            inner.estimator.__class__ = type(self.estimator)  # a scorer may hold on to it
+        found = {n: v for n, v in vars(inner).items() if n.endswith("_") and not n.startswith("_")}
+        self.__dict__.update(found)
+        times = trainings.seconds().reshape(len(trainings.candidates), -1)
+        self.cv_results_["mean_fit_time"] = times.mean(axis=1)
+        self.cv_results_["std_fit_time"] = times.std(axis=1)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there are results; an interrupted search has runs only."""
+        return hasattr(self, "cv_results_")
+
+    def __sklearn_clone__(self) -> FleetSearchCV:
+        """Clone everything but the executor and the ledger, which are shared."""
+        twin = super(FleetSearchCV, copy.copy(self)).__sklearn_clone__()  # a copy has neither
+        own = self._get_param_names()  # a subclass need not have both
+        shared = {name: getattr(self, name) for name in ("executor", "ledger") if name in own}
+        return twin.set_params(**shared)  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "executor": None, "ledger": None}
+
+
+def _seeds(seeds: Any) -> list[int]:
+    found = range(seeds) if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool) else seeds
+    right = isinstance(found, Sequence) and not isinstance(found, str) and len(found) > 0
+    if not right or not all(isinstance(s, int | np.integer) and 0 <= s < 2**32 for s in found):
+        raise UsageError(f"seeds is {seeds!r}, not a number of at least 1 or a list of seeds such as [0, 1]")
+    return [int(seed) for seed in found]
+
+
+class _Splits:
+    """A splitter that splits once, remembers it, and gives every fold for each seed."""
+
+    def __init__(self, splitter: Any, seeds: Sequence[int]) -> None:
+        self.splitter, self.seeds = splitter, seeds
+        self.X: Any = None
+        self.y: Any = None
+        self.folds: list[tuple[Any, Any]] = []
+
+    def split(self, X: Any, y: Any = None, **params: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield the training and the test rows of every split."""
+        self.X, self.y = X, y
+        self.folds = list(self.splitter.split(X, y, **params))
+        for _ in self.seeds:
+            yield from self.folds
+
+    def get_n_splits(self, X: Any = None, y: Any = None, **params: Any) -> int:
+        """Return how many splits there are."""
+        return int(self.splitter.get_n_splits(X, y, **params)) * len(self.seeds)
+
+    def get_metadata_routing(self) -> Any:
+        """Ask for what the splitter asks for."""
+        return get_routing_for_object(self.splitter)
