@@ -36,7 +36,7 @@ def looked(runs, by_hand=True, x=X, y=Y):
 
 
 def rows_of(result, part, epoch=None):
-    return [row for row in result.inside if row["part"] == part and epoch in (None, row["epoch"])]
+    return [row for row in result.diagnostics if row["part"] == part and epoch in (None, row["epoch"])]
 
 
 # Figures
@@ -157,7 +157,7 @@ def test_of_a_deep_net_eight_layers_have_histograms():
 
 def test_nets_without_activations_or_validation_are_looked_into_too():
     (result,) = looked([run(functools.partial(nn.Linear, FEATURES, CLASSES), valid=None, looks=(1, 3))])
-    assert [(row["part"], row["epoch"]) for row in result.inside] == [("weights", 1), ("weights", 3)]
+    assert [(row["part"], row["epoch"]) for row in result.diagnostics] == [("weights", 1), ("weights", 3)]
 
 
 class Square(nn.Module):
@@ -234,10 +234,10 @@ def test_what_is_looked_into_learns_what_it_would_have(kind, one_fleet):
         return train_runs(runs, X, Y)
 
     expected, found = results(()), results((1, 2, 4, 5))
-    assert not any(result.inside for result in expected)
-    assert all(result.inside or result.failure for result in found)
+    assert not any(result.diagnostics for result in expected)
+    assert all(result.diagnostics or result.failure for result in found)
     for result in found:
-        result.inside = []
+        result.diagnostics = []
     assert_equal(found, expected)
 
 
@@ -248,18 +248,18 @@ def test_gradients_agree_with_autograd_and_training_is_not_disturbed():
     ways = [Loop([run(net, **rows, looks=looks)], True, data) for looks in ((), (1, 2, 3, 4))]
     (expected,), (found,) = (loop.train() for loop in ways)
     (whole,) = Loop([run(net, **rows, looks=(4,), shuffle=False)], False, data).train()
-    assert found.inside[-1]["gradient"] == pytest.approx(whole.inside[-1]["gradient"], rel=1e-3)
+    assert found.diagnostics[-1]["gradient"] == pytest.approx(whole.diagnostics[-1]["gradient"], rel=1e-3)
     first = [rows_of(result, "weights", 4)[0]["gradient"] for result in (found, whole)]
     assert first[0] == pytest.approx(first[1], rel=1e-3)
-    found.inside = []
+    found.diagnostics = []
     assert_equal([found], [expected])
 
 
 def test_a_run_that_diverges_has_no_row_of_the_epoch_it_did(one_fleet):
     fine, wild = train_runs([run(looks=(1, 2, 3)), run(optimizer=WILD, looks=(1, 2, 3))], X, Y)
-    assert {row["epoch"] for row in fine.inside} == {1, 2, 3}
+    assert {row["epoch"] for row in fine.diagnostics} == {1, 2, 3}
     assert "diverged" in wild.failure
-    assert len(wild.history) not in {row["epoch"] for row in wild.inside}
+    assert len(wild.history) not in {row["epoch"] for row in wild.diagnostics}
 
 
 class Shy(nn.Module):
@@ -298,7 +298,7 @@ def test_looking_unasked_stays_within_its_share(epochs, steps, batch_size):
 
 
 @pytest.mark.parametrize(
-    ("activation", "kept"),
+    ("activation", "saved_bytes"),
     # In float32: relu and tanh keep their outputs, which the next layer keeps anyway; mish its inputs too.
     [("relu", 4 * 10 * (8 + 4)), ("tanh", 4 * 10 * (8 + 4)), ("mish", 2 * 4 * 10 * (8 + 4))],
 )
@@ -321,4 +321,4 @@ def test_nothing_is_looked_at_that_is_not_finite():
 
     (result,) = looked([run(broken, epochs=1, looks=(1,))])
     assert "diverged" in result.failure
-    assert result.inside == []
+    assert result.diagnostics == []
