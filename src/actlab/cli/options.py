@@ -94,8 +94,8 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     add("--seed", type=int, default=0, metavar="N", help="seed of initial weights and batches")
     add_device(add)
     add("--precision", default="float32", metavar="P", help="float32, or bf16 for bfloat16 products")
-    inside = "record diagnostics after every epoch, or never (default: as often as costs little)"
-    add("--inside", action=argparse.BooleanOptionalAction, help=inside)
+    diagnostics = "record diagnostics after every epoch, or never (default: as often as costs little)"
+    add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     return add
 
 

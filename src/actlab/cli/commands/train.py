@@ -60,10 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_training(dataset, arguments.activation, settings)
     check_figures(arguments)
     out = output_folder(arguments.out)
-    sink, inside = epoch_printer(arguments), arguments.inside
-    done = trained(dataset, arguments.activation, settings, sink=sink, inside=inside)
+    sink, diagnostics = epoch_printer(arguments), arguments.diagnostics
+    done = trained(dataset, arguments.activation, settings, sink=sink, diagnostics=diagnostics)
     command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
-    about = {"command": command, "inside": looks_said(inside, done.looks)}
+    about = {"command": command, "diagnostics": looks_said(diagnostics, done.looks)}
     page = of_training(done, dataset, arguments.activation, settings, **about)
     history = history_frame(done.net)
     rows, insights = plain_rows(history), history_insights(history)
