@@ -55,7 +55,7 @@ class State:
 Watcher = Callable[[State], None]
 
 
-class Books(Protocol):
+class Session(Protocol):
     """Who knows which runs have ended before or elsewhere, and is told of those that end here.
 
     Runs are named by their place in the list that is trained.
@@ -99,10 +99,10 @@ def train_runs(
     *,
     executor: Executor | None = None,
     watch: Watcher | None = None,
-    books: Books | None = None,
+    session: Session | None = None,
 ) -> list[Result]:
     """Train every run, as :func:`training` does; return what came out, in the order of the runs."""
-    results = dict(training(runs, X, y, executor=executor, watch=watch, books=books))
+    results = dict(training(runs, X, y, executor=executor, watch=watch, session=session))
     return [results[place] for place in range(len(runs))]
 
 
@@ -113,7 +113,7 @@ def training(
     *,
     executor: Executor | None = None,
     watch: Watcher | None = None,
-    books: Books | None = None,
+    session: Session | None = None,
 ) -> Generator[tuple[int, Result]]:
     """Train every run; yield what comes out of each as soon as its fleet has ended.
 
@@ -128,7 +128,7 @@ def training(
         y: Targets (n, ...): class indices (int64) or numbers.
         executor: Where fleets are trained, each as one call or two; this process when left out.
         watch: Told of every epoch where that can be seen, and of every fleet that has ended.
-        books: Who knows what need not be trained.
+        session: Who knows what need not be trained.
 
     Yields:
         The place of a run in the list, and its result.
@@ -141,7 +141,7 @@ def training(
     device = runs[0].device
     found = calibration(device)
     fleets = plan(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), found)
-    conductor = _Conductor(runs, fleets, watch, books)
+    conductor = _Conductor(runs, fleets, watch, session)
     with site_of(executor, X, y, device, found, conductor.tell) as site, conductor.on(site):
         yield from conductor.ended()
 
@@ -150,9 +150,9 @@ class _Conductor:
     """Sends fleets out and gathers what comes back."""
 
     def __init__(
-        self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, books: Books | None
+        self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, session: Session | None
     ) -> None:
-        self.runs, self.fleets, self.watch, self.books = runs, fleets, watch, books
+        self.runs, self.fleets, self.watch, self.session = runs, fleets, watch, session
         jobs = [Job(number, fleet, self._runs(fleet.places)) for number, fleet in enumerate(fleets)]
         self.queue = [job for job in jobs if not job.fleet.by_skorch]
         self.for_skorch = [job for job in jobs if job.fleet.by_skorch]
@@ -187,7 +187,9 @@ class _Conductor:
     def ended(self) -> Generator[tuple[int, Result]]:
         """Yield what comes out of every run."""
         for job in self.for_skorch:
-            yield from self._over(job, [Result(alone=job.fleet.alone, passing=True) for _ in job.runs])
+            yield from self._over(
+                job, [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
+            )
         while self.queue or self.out:
             known = self._send()
             done: set[Future[Outcome]] = set()
@@ -212,7 +214,7 @@ class _Conductor:
         for job in list(self.queue):
             if room is not None and (len(self.out) + len(ready) >= room or len(known) >= _AT_ONCE):
                 break
-            there = self.books.claim(job.fleet.places) if self.books and job.leg.start is None else {}
+            there = self.session.claim(job.fleet.places) if self.session and job.leg.start is None else {}
             if there is None:
                 continue
             self.queue.remove(job)
@@ -242,9 +244,9 @@ class _Conductor:
             self.queue.append(dataclasses.replace(job, leg=Leg(start=outcome.halfway)))
             return []
         for result in outcome.results:
-            result.alone = result.alone or job.fleet.alone
-        if self.books:
-            self.books.record(job.fleet.places, outcome.results, job.tries + 1)
+            result.reason_alone = result.reason_alone or job.fleet.reason_alone
+        if self.session:
+            self.session.record(job.fleet.places, outcome.results, job.tries + 1)
         return [(job, outcome.results)]
 
     def _died(self, job: Job, reason: str) -> list[tuple[Job, list[Result]]]:
@@ -260,13 +262,13 @@ class _Conductor:
             self.queue[:0] = [dataclasses.replace(self._part(job, p), leg=Leg(), tries=0) for p in parts]
             return []
         failure = f"{DIED} {TRIES} times: {reason}"
-        results = [Result(failure=failure, alone=job.fleet.alone)]
-        if self.books:
-            self.books.record(job.fleet.places, results, job.tries)
+        results = [Result(failure=failure, reason_alone=job.fleet.reason_alone)]
+        if self.session:
+            self.session.record(job.fleet.places, results, job.tries)
         return [(job, results)]
 
     def _over(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:
-        for reason in {result.alone for result in results if result.for_skorch} - self.warned:
+        for reason in {result.reason_alone for result in results if result.for_skorch} - self.warned:
             self.warned.add(reason)
             log.warning("trained by skorch, one at a time: %s", reason)
         self._say(job, job.runs[0].epochs, results=results)
