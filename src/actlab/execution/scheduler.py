@@ -16,9 +16,9 @@ import torch
 
 from actlab.execution.backends import Here, Job, Site, site_of
 from actlab.execution.processes import processes, workers
-from actlab.execution.split_on_failure import Leg, Outcome
+from actlab.execution.split_on_failure import Outcome
 from actlab.fleet.calibration import calibration
-from actlab.fleet.plan import Fleet, plan, relay
+from actlab.fleet.plan import Fleet, plan
 from actlab.fleet.run import DIED, Epoch, Result, Run
 
 log = logging.getLogger("actlab")
@@ -126,7 +126,7 @@ def training(
         runs: What is to be trained.
         X: Inputs (n, ...), float.
         y: Targets (n, ...): class indices (int64) or numbers.
-        executor: Where fleets are trained, each as one call or two; this process when left out.
+        executor: Where fleets are trained, each as one call; this process when left out.
         watch: Told of every epoch where that can be seen, and of every fleet that has ended.
         session: Who knows what need not be trained.
 
@@ -167,22 +167,11 @@ class _Conductor:
     def on(self, site: Site) -> Iterator[None]:
         """Have fleets trained there; those that have not begun never will, once the block has ended."""
         self.site = site
-        if site.relays:
-            self._cut(site.relays)
         try:
             yield
         finally:
             for future in self.out:
                 future.cancel()
-
-    def _cut(self, width: int) -> None:
-        """Let a fleet be handed over if a process would have nothing to do meanwhile."""
-        epochs = [job.runs[0].epochs for job in self.queue]
-        costs = [e * sum(len(r.rows) for r in job.runs) for job, e in zip(self.queue, epochs, strict=True)]
-        cuts = {} if any(fleet.draws for fleet in self.fleets) else relay(costs, epochs, width)
-        for place, epoch in cuts.items():
-            self.queue[place].leg = Leg(until=epoch)
-        self.queue.sort(key=lambda job: job.leg.until is None)  # what is finished last begins first
 
     def ended(self) -> Generator[tuple[int, Result]]:
         """Yield what comes out of every run."""
@@ -214,7 +203,7 @@ class _Conductor:
         for job in list(self.queue):
             if room is not None and (len(self.out) + len(ready) >= room or len(known) >= _AT_ONCE):
                 break
-            there = self.session.claim(job.fleet.places) if self.session and job.leg.start is None else {}
+            there = self.session.claim(job.fleet.places) if self.session else {}
             if there is None:
                 continue
             self.queue.remove(job)
@@ -240,9 +229,6 @@ class _Conductor:
             return self._died(job, " ".join(str(error).split()))
         for note in outcome.notes:
             log.warning("fleet %d of %d: %s", job.number + 1, len(self.fleets), note)
-        if outcome.halfway is not None:
-            self.queue.append(dataclasses.replace(job, leg=Leg(start=outcome.halfway)))
-            return []
         for result in outcome.results:
             result.reason_alone = result.reason_alone or job.fleet.reason_alone
         if self.session:
@@ -259,7 +245,7 @@ class _Conductor:
         half = len(job.runs) // 2
         if half:
             parts = job.fleet.places[:half], job.fleet.places[half:]
-            self.queue[:0] = [dataclasses.replace(self._part(job, p), leg=Leg(), tries=0) for p in parts]
+            self.queue[:0] = [dataclasses.replace(self._part(job, p), tries=0) for p in parts]
             return []
         failure = f"{DIED} {TRIES} times: {reason}"
         results = [Result(failure=failure, reason_alone=job.fleet.reason_alone)]
