@@ -193,7 +193,7 @@ def test_a_setting_is_as_a_person_wants_it_and_the_others_are_as_before(name, te
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"layer_by_layr": "true"}, "unknown setting 'layer_by_layr'; did you mean 'layer_by_layer'?"),
+        ({"layer_by_layr": "true"}, "unknown setting 'layer_by_layr' (did you mean 'layer_by_layer'?)"),
         (
             {"nonsense": "1"},
             "unknown setting 'nonsense'; known are matmul, threads, weights_per_fleet, layer_by_layer",

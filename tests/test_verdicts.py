@@ -238,7 +238,7 @@ def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
 @pytest.mark.parametrize(
     ("tune", "message"),
     [
-        ({"lrr": [0.1]}, "tune has 'lrr', which the net does not take; did you mean 'lr'"),
+        ({"lrr": [0.1]}, "tune has 'lrr', which the net does not take .did you mean 'lr'"),
         ({"lr": []}, r"tune has lr=\[\], not a list of values"),
         ({"lr": "0.1"}, "tune has lr='0.1', not a list"),
         ({"lr": [0.1, -1.0]}, "tune has lr=-1.0, not above 0"),
@@ -293,7 +293,7 @@ def test_a_scorer_needs_weights_which_a_ledger_then_keeps(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("scoring", "message"),
     [
-        ("acuracy", "scoring is 'acuracy', no scorer of scikit-learn; did you mean 'accuracy'"),
+        ("acuracy", "scoring is 'acuracy', no scorer of scikit-learn .did you mean 'accuracy'"),
         (3, "scoring is 3, neither a scorer's name nor a scorer"),
         ("roc_auc", "scoring 'roc_auc' cannot score the net: ValueError: multi_class"),
     ],
