@@ -33,7 +33,7 @@ def test_show_prints_formula_values_and_picture(capsys):
     assert "derivative     where(x > 0, 1, negative_slope)" in out
     assert "kinks          f'(0) = 0.01" in out
     assert "        -3           -0.03            0.01               0" in out
-    assert "torch.nn twin  torch.nn.LeakyReLU" in out
+    assert "in torch.nn    torch.nn.LeakyReLU" in out
 
 
 def test_show_writes_the_picture_whole(capsys, tmp_path):

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec
 
 from torch import Tensor
 
-from actlab.activation.autograd import Formula, Native, Nodes
+from actlab.activation.autograd import Formula, Nodes, TorchOperation
 from actlab.activation.module import ActivationModule, home, make_module
 
 P = ParamSpec("P")
@@ -35,7 +35,7 @@ class Formulas:
     partials: dict[str, Formula] = field(default_factory=dict)
     mask: Formula | None = None
     gradient_kernel: Formula | None = None
-    native: Native | None = None
+    torch_operation: TorchOperation | None = None
     requirement: Callable[..., None] | None = None
     preparation: Callable[..., tuple[Any, ...]] | None = None
 
@@ -56,8 +56,8 @@ class Facts:
         paper: Where the function was published.
         saves: What backward keeps: ``"input"``, ``"output"``, ``"mask"``, or a function of the parameters.
         kinks: Where the derivative jumps, and the derivative chosen there.
-        twin: The name of the same function in ``torch.nn``.
-        inplace: Whether it takes ``inplace=True``, as its twin does.
+        torch_equivalent: The name of the same function in ``torch.nn``.
+        inplace: Whether it takes ``inplace=True``, as its torch equivalent does.
         widen: Compute float16 and bfloat16 in float32 and round once. Off for formulas that
             round once by themselves, such as a selection.
         error_scale: ``"line"`` counts the derivative's error against its largest value on the line,
@@ -75,7 +75,7 @@ class Facts:
     paper: str
     saves: Saved | Callable[..., Saved] = "input"
     kinks: Kinks | Callable[..., Kinks] = field(default_factory=dict)
-    twin: str | None = None
+    torch_equivalent: str | None = None
     inplace: bool = False
     widen: bool = True
     error_scale: Literal["pointwise", "line"] = "pointwise"
@@ -153,13 +153,13 @@ class Activation(Generic[P]):
         self.formulas.gradient_kernel = kernel
         return kernel
 
-    def native(self, operation: Native) -> Native:
+    def torch_operation(self, operation: TorchOperation) -> TorchOperation:
         """Set operations of torch whose own derivatives are exact and keep what ``saves`` says.
 
         Outside fused mode torch then runs and differentiates them, with less between call and kernel.
         The operation may answer None: not with these parameters.
         """
-        self.formulas.native = operation
+        self.formulas.torch_operation = operation
         return operation
 
     def requires(self, check: Callable[..., None]) -> Callable[..., None]:
@@ -186,7 +186,7 @@ class Activation(Generic[P]):
         """
         return self._complete(make_module(name, self))
 
-    def trained_by(self, module: type[ActivationModule]) -> type[ActivationModule]:
+    def use_module(self, module: type[ActivationModule]) -> type[ActivationModule]:
         """Take a written-out class as the module of this activation: one that trains a parameter."""
         module.activation = self
         module.__module__ = home(self)

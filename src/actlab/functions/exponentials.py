@@ -26,7 +26,7 @@ aten = torch.ops.aten
     saves=lambda alpha: "output" if alpha >= 0 else "input",
     kinks=lambda alpha: {} if alpha == 1 else {0: alpha},
     error_scale="line",
-    twin="ELU",
+    torch_equivalent="ELU",
     inplace=True,
 )
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
@@ -50,7 +50,7 @@ def _(grad: Tensor, saved: Tensor, alpha: float) -> Tensor:
     return aten.elu_backward(grad, alpha, 1, 1, alpha >= 0, saved)
 
 
-@elu.native
+@elu.torch_operation
 def _(x: Tensor, alpha: float) -> Tensor:
     return aten.elu_(x.clone(), alpha) if alpha >= 0 else aten.elu(x, alpha)
 
@@ -67,7 +67,7 @@ ELU = elu.module("ELU")
     paper="Barron 2017",
     saves="output",
     error_scale="line",
-    twin="CELU",
+    torch_equivalent="CELU",
     inplace=True,
 )
 def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
@@ -93,7 +93,7 @@ def _(grad: Tensor, y: Tensor, alpha: float) -> Tensor:
     return aten.elu_backward(grad, alpha, 1, 1 / alpha, True, y)
 
 
-@celu.native
+@celu.torch_operation
 def _(x: Tensor, alpha: float) -> Tensor | None:
     return aten.elu_(x.clone(), alpha, 1, 1 / alpha) if alpha > 0 else None
 
@@ -122,7 +122,7 @@ _ALPHA = 1.6732632423543772848170429916717
     saves="output",
     kinks={0: _SCALE * _ALPHA},
     error_scale="line",
-    twin="SELU",
+    torch_equivalent="SELU",
     inplace=True,
 )
 def selu(x: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.elu_backward(grad, _ALPHA, _SCALE, 1, True, y)
 
 
-@selu.native
+@selu.torch_operation
 def _(x: Tensor) -> Tensor:
     return aten.elu_(x.clone(), _ALPHA, _SCALE)
 
@@ -168,7 +168,7 @@ def _softplus(beta: float, threshold: float) -> str:
     # Another threshold makes a jump, and beside the jump the output does not know its side.
     saves=lambda beta, threshold: "output" if threshold == 20 else "input",
     error_scale="line",
-    twin="Softplus",
+    torch_equivalent="Softplus",
 )
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """Softplus: ``log(1 + exp(beta x)) / beta``, without overflow.
@@ -189,7 +189,7 @@ def _(saved: Tensor, beta: float, threshold: float) -> Tensor:
     return torch.where(beta * saved > threshold, 1.0, torch.sigmoid(beta * saved))
 
 
-@softplus.native
+@softplus.torch_operation
 def _(x: Tensor, beta: float, threshold: float) -> Tensor | None:
     return aten.softplus(x, beta, numerics.CERTAIN) if threshold == 20 and numerics.small(x) else None
 
@@ -287,7 +287,7 @@ def _(y: Tensor) -> Tensor:
     return y
 
 
-exponential.native(torch.exp)
+exponential.torch_operation(torch.exp)
 Exponential = exponential.module("Exponential")
 
 

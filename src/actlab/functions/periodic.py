@@ -122,7 +122,7 @@ def _(x: Tensor, alpha: float | Tensor) -> tuple[float | Tensor]:
     return (alpha.reshape(()) if isinstance(alpha, Tensor) and alpha.numel() == 1 else alpha,)
 
 
-@snake.trained_by
+@snake.use_module
 class Snake(ActivationModule):
     """Snake with a trained frequency.
 
@@ -200,7 +200,7 @@ def _(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return gate(x * a * torch.cos(x * b), x)
 
 
-@sinlu.trained_by
+@sinlu.use_module
 class SinLU(ActivationModule):
     """SinLU with a trained wave.
 

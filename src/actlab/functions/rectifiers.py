@@ -26,7 +26,7 @@ aten = torch.ops.aten
     paper="Fukushima 1969; Nair & Hinton 2010",
     saves="output",
     kinks={0: 0},
-    twin="ReLU",
+    torch_equivalent="ReLU",
     inplace=True,
     widen=False,
 )
@@ -45,7 +45,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.threshold_backward(grad, y, 0)
 
 
-relu.native(torch.relu)
+relu.torch_operation(torch.relu)
 ReLU = relu.module("ReLU")
 
 
@@ -59,7 +59,7 @@ ReLU = relu.module("ReLU")
     # The output has the sign of the input unless the slope is negative, and the next layer keeps it anyway.
     saves=lambda negative_slope: "output" if negative_slope >= 0 else "input",
     kinks=lambda negative_slope: {0: negative_slope},
-    twin="LeakyReLU",
+    torch_equivalent="LeakyReLU",
     inplace=True,
 )
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -83,7 +83,7 @@ def _(grad: Tensor, saved: Tensor, negative_slope: float) -> Tensor:
 
 
 # torch keeps the output of these operations when they overwrite: of a small input they may overwrite a copy.
-@leaky_relu.native
+@leaky_relu.torch_operation
 def _(x: Tensor, negative_slope: float) -> Tensor | None:
     if negative_slope < 0:
         return aten.leaky_relu(x, negative_slope)
@@ -105,7 +105,7 @@ LeakyReLU = leaky_relu.module("LeakyReLU")
         "mask" if isinstance(training, Tensor) else "output" if lower + upper >= 0 else "input"
     ),
     kinks=lambda lower, upper, training: {0: (lower + upper) / 2},
-    twin="RReLU",
+    torch_equivalent="RReLU",
     inplace=True,
 )
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
@@ -168,7 +168,7 @@ def _(lower: float, upper: float, training: bool) -> None:
         raise RuntimeError(f"rrelu: lower must be at most upper, got lower={lower}, upper={upper}")
 
 
-@rrelu.trained_by
+@rrelu.use_module
 class RReLU(ActivationModule):
     """Randomised leaky rectifier: random slopes below 0 in training, their mean in evaluation.
 
@@ -209,7 +209,7 @@ def _shows(threshold: float, value: float) -> bool:
     paper="-",
     saves=lambda threshold, value: "output" if _shows(threshold, value) else "mask",
     kinks=lambda threshold, value: {threshold: 0},
-    twin="Threshold",
+    torch_equivalent="Threshold",
     inplace=True,
     example={"threshold": 0.5, "value": -0.25},
 )
@@ -241,7 +241,7 @@ def _(grad: Tensor, saved: Tensor, threshold: float, value: float) -> Tensor:
     return grad * saved
 
 
-@threshold.native
+@threshold.torch_operation
 def _(x: Tensor, threshold: float, value: float) -> Tensor | None:
     return torch.threshold_(x.clone(), threshold, value) if small(x) and _shows(threshold, value) else None
 
@@ -275,7 +275,7 @@ def clip(x: Tensor, lower: float, upper: float) -> Tensor | None:
     paper="Krizhevsky 2010",
     saves="output",
     kinks={0: 0, 6: 0},
-    twin="ReLU6",
+    torch_equivalent="ReLU6",
     inplace=True,
     widen=False,
 )
@@ -294,7 +294,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.hardtanh_backward(grad, y, 0, 6)
 
 
-@relu6.native
+@relu6.torch_operation
 def _(x: Tensor) -> Tensor | None:
     return clip(x, 0, 6)
 
@@ -333,7 +333,7 @@ def _(grad: Tensor, y: Tensor, upper: float) -> Tensor:
     return clipped_gradient(grad, y, 0, upper)
 
 
-@clipped_relu.native
+@clipped_relu.torch_operation
 def _(x: Tensor, upper: float) -> Tensor | None:
     return clip(x, 0, upper)
 

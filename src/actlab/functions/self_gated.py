@@ -33,7 +33,7 @@ aten = torch.ops.aten
     range=(-0.27846454276107380, inf),
     monotonic=False,
     paper="Elfwing et al. 2017; Hendrycks & Gimpel 2016",
-    twin="SiLU",
+    torch_equivalent="SiLU",
     inplace=True,
 )
 def silu(x: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def _(x: Tensor, beta: Tensor) -> Tensor:
     return x * both_gates(x, x * beta)
 
 
-@swish.trained_by
+@swish.use_module
 class Swish(ActivationModule):
     """Swish: ``x * sigmoid(beta x)``, its ``beta`` trained or fixed.
 
@@ -132,7 +132,7 @@ class Swish(ActivationModule):
     monotonic=False,
     paper="Howard et al. 2019",
     kinks={-3: 0, 3: 1},
-    twin="Hardswish",
+    torch_equivalent="Hardswish",
     inplace=True,
 )
 def hardswish(x: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ def _(grad: Tensor, x: Tensor) -> Tensor:
     return aten.hardswish_backward(grad, x)
 
 
-@hardswish.trained_by
+@hardswish.use_module
 class Hardswish(ActivationModule):
     """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3.
 
@@ -225,7 +225,7 @@ def _inner(x: Tensor) -> tuple[Tensor, Tensor]:
     ),
     monotonic=False,
     paper="Hendrycks & Gimpel 2016",
-    twin="GELU",
+    torch_equivalent="GELU",
 )
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """Gaussian error linear unit: ``x`` times the normal distribution function of ``x``.

@@ -38,7 +38,7 @@ class _Shrink(ActivationModule):
     # The output is zero exactly where the input is cut.
     saves="output",
     kinks=lambda lambd: {-lambd: 0, lambd: 0},
-    twin="Hardshrink",
+    torch_equivalent="Hardshrink",
     widen=False,
 )
 def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
@@ -61,7 +61,7 @@ def _(grad: Tensor, y: Tensor, lambd: float) -> Tensor:
     return aten.hardshrink_backward(grad, y, 0)
 
 
-@hardshrink.native
+@hardshrink.torch_operation
 def _(x: Tensor, lambd: float) -> Tensor | None:
     return aten.hardshrink(x, lambd) if small(x) else None
 
@@ -71,7 +71,7 @@ def _(lambd: float) -> None:
     _check_lambd("hardshrink", lambd)
 
 
-@hardshrink.trained_by
+@hardshrink.use_module
 class Hardshrink(_Shrink):
     """Hard shrinkage: 0 within ``lambd`` of 0, ``x`` elsewhere.
 
@@ -92,7 +92,7 @@ class Hardshrink(_Shrink):
     paper="Donoho & Johnstone 1994",
     saves="output",
     kinks=lambda lambd: {-lambd: 0, lambd: 0},
-    twin="Softshrink",
+    torch_equivalent="Softshrink",
 )
 def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
     """Soft shrinkage: ``x`` moved towards 0 by ``lambd``, and no further than 0.
@@ -116,7 +116,7 @@ def _(grad: Tensor, y: Tensor, lambd: float) -> Tensor:
     return aten.softshrink_backward(grad, y, 0)
 
 
-@softshrink.native
+@softshrink.torch_operation
 def _(x: Tensor, lambd: float) -> Tensor | None:
     return aten.softshrink(x, lambd) if small(x) else None
 
@@ -126,7 +126,7 @@ def _(lambd: float) -> None:
     _check_lambd("softshrink", lambd)
 
 
-@softshrink.trained_by
+@softshrink.use_module
 class Softshrink(_Shrink):
     """Soft shrinkage: ``x`` moved towards 0 by ``lambd``, and no further than 0.
 
@@ -157,7 +157,7 @@ _LONG = (
     range=(-inf, inf),
     monotonic=True,
     paper="-",
-    twin="Tanhshrink",
+    torch_equivalent="Tanhshrink",
 )
 def tanhshrink(x: Tensor) -> Tensor:
     """Tanh shrinkage: ``x - tanh(x)``, exact near 0, where the difference cancels."""

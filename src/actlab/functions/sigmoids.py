@@ -25,7 +25,7 @@ aten = torch.ops.aten
     paper="Verhulst 1845",
     saves="output",
     error_scale="line",
-    twin="Sigmoid",
+    torch_equivalent="Sigmoid",
 )
 def sigmoid(x: Tensor) -> Tensor:
     """Logistic sigmoid: ``1 / (1 + exp(-x))``."""
@@ -42,7 +42,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.sigmoid_backward(grad, y)
 
 
-sigmoid.native(torch.sigmoid)
+sigmoid.torch_operation(torch.sigmoid)
 Sigmoid = sigmoid.module("Sigmoid")
 
 
@@ -55,7 +55,7 @@ Sigmoid = sigmoid.module("Sigmoid")
     paper="LeCun et al. 1998",
     saves="output",
     error_scale="line",
-    twin="Tanh",
+    torch_equivalent="Tanh",
 )
 def tanh(x: Tensor) -> Tensor:
     """Hyperbolic tangent."""
@@ -72,7 +72,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.tanh_backward(grad, y)
 
 
-tanh.native(torch.tanh)
+tanh.torch_operation(torch.tanh)
 Tanh = tanh.module("Tanh")
 
 
@@ -85,7 +85,7 @@ Tanh = tanh.module("Tanh")
     paper="Verhulst 1845",
     saves="output",
     error_scale="line",
-    twin="LogSigmoid",
+    torch_equivalent="LogSigmoid",
 )
 def logsigmoid(x: Tensor) -> Tensor:
     """Logarithm of the logistic sigmoid, without overflow."""
@@ -97,7 +97,7 @@ def _(y: Tensor) -> Tensor:
     return -expm1(y)
 
 
-@logsigmoid.native
+@logsigmoid.torch_operation
 def _(x: Tensor) -> Tensor | None:
     return -aten.softplus(-x, 1, CERTAIN) if small(x) else None  # keeps half of what torch's own keeps
 
@@ -114,7 +114,7 @@ LogSigmoid = logsigmoid.module("LogSigmoid")
     paper="Collobert 2004",
     saves="output",
     kinks=lambda min_val, max_val: {min_val: 0, max_val: 0},
-    twin="Hardtanh",
+    torch_equivalent="Hardtanh",
     inplace=True,
     widen=False,
 )
@@ -140,7 +140,7 @@ def _(grad: Tensor, y: Tensor, min_val: float, max_val: float) -> Tensor:
     return clipped_gradient(grad, y, min_val, max_val)
 
 
-hardtanh.native(clip)
+hardtanh.torch_operation(clip)
 
 
 @hardtanh.requires
@@ -149,7 +149,7 @@ def _(min_val: float, max_val: float) -> None:
         raise ValueError(f"hardtanh: min_val must be at most max_val, got {min_val} and {max_val}")
 
 
-@hardtanh.trained_by
+@hardtanh.use_module
 class Hardtanh(ActivationModule):
     """Clip to ``[min_val, max_val]``.
 
@@ -176,7 +176,7 @@ class Hardtanh(ActivationModule):
     paper="Courbariaux et al. 2015",
     saves="output",
     kinks={-3: 0, 3: 0},
-    twin="Hardsigmoid",
+    torch_equivalent="Hardsigmoid",
     inplace=True,
 )
 def hardsigmoid(x: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.hardtanh_backward(grad, y, 0, 1).div_(6)
 
 
-@hardsigmoid.trained_by
+@hardsigmoid.use_module
 class Hardsigmoid(ActivationModule):
     """Piecewise linear sigmoid: 0 below -3, 1 above 3.
 
@@ -258,7 +258,7 @@ SparseSigmoid = sparse_sigmoid.module("SparseSigmoid")
     paper="Elliott 1993; Turian et al. 2009",
     saves="output",
     error_scale="line",
-    twin="Softsign",
+    torch_equivalent="Softsign",
 )
 def softsign(x: Tensor) -> Tensor:
     """Softsign: ``x / (1 + abs(x))``."""

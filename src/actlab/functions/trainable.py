@@ -24,7 +24,7 @@ aten = torch.ops.aten
     monotonic=True,
     paper="He et al. 2015",
     kinks=lambda weight: {0: weight},
-    twin="PReLU",
+    torch_equivalent="PReLU",
     example={"weight": 0.25},
 )
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
@@ -64,12 +64,12 @@ def _(x: Tensor, weight: Tensor | float) -> tuple[Tensor]:
     return (weight.view(-1, *(1,) * (x.ndim - 2)),)
 
 
-@prelu.native
+@prelu.torch_operation
 def _(x: Tensor, weight: Tensor) -> Tensor:
     return torch.prelu(x, weight.flatten())
 
 
-@prelu.trained_by
+@prelu.use_module
 class PReLU(ActivationModule):
     """Leaky rectifier with a trained slope.
 
@@ -134,7 +134,7 @@ def _(x: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
     return torch.ones_like(x)
 
 
-@star_relu.trained_by
+@star_relu.use_module
 class StarReLU(ActivationModule):
     """Squared rectifier with a trained scale and bias.
 
@@ -220,7 +220,7 @@ def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
     return x
 
 
-@xielu.trained_by
+@xielu.use_module
 class XIELU(ActivationModule):
     """xIELU with trained bends, which stay where the paper wants them by a softplus.
 
@@ -326,7 +326,7 @@ def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.ones_like(x)
 
 
-@dynamic_tanh.trained_by
+@dynamic_tanh.use_module
 class DynamicTanh(ActivationModule):
     """Dynamic tanh (DyT) with trained scales and shift.
 
