@@ -70,7 +70,7 @@ FACES = (
 
 
 def _public(app: Any, env: Any, node: nodes.Element, content: nodes.Node) -> nodes.Node | None:
-    """Resolve a reference to the module that defines a name by the public name under which it is documented."""
+    """Resolve a reference to a defining module by the public name that is documented."""
     module, _, name = str(node.get("reftarget", "")).rpartition(".")
     for face in FACES:
         public = getattr(importlib.import_module(face), name, None)
