@@ -197,11 +197,11 @@ def test_the_net_is_a_regressor_with_squared_error_and_one_output():
     ]
 
 
-@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+@pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 @pytest.mark.parametrize("activation", ["tanh", "prelu"])
-def test_a_regression_is_learnt_as_skorch_learns_it(activation, by_hand):
+def test_a_regression_is_learnt_as_skorch_learns_it(activation, layer_by_layer):
     data = made_up()
-    fleets.check(make_net(data, activation, SHORT), data.X, data.y, by_hand=by_hand)
+    fleets.check(make_net(data, activation, SHORT), data.X, data.y, layer_by_layer=layer_by_layer)
 
 
 def test_a_net_is_trained_as_skorch_trains_it():

@@ -373,13 +373,13 @@ def test_skorch_nets_that_no_fleet_trains_are_trained_one_by_one(dataset):
     settings = {"module__num_features": 4, "module__num_classes": 3, "module__num_units": 8}
     how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 5, "batch_size": 16, "lr": 0.05, "verbose": 0}
     found = compare(["relu", "tanh"], dataset, module=Own(actlab.NeuralNet, **settings, **how), seeds=2)
-    assert found.results["how"].unique().tolist() == ["by skorch"]
+    assert found.results["how"].unique().tolist() == ["skorch"]
     assert found.results["reason_alone"].unique().tolist() == [
         "Own overrides get_loss; a fleet runs skorch's own training loop"
     ]
     assert found.results["epochs"].unique().tolist() == [5]
     fused = skorch.NeuralNetClassifier(actlab.NeuralNet, **settings, **how)
     same = compare(["relu", "tanh"], dataset, module=fused, seeds=2)
-    assert same.results["how"].unique().tolist() == ["by hand"]
+    assert same.results["how"].unique().tolist() == ["layer by layer"]
     assert found.results["score"].to_list() == pytest.approx(same.results["score"].to_list(), abs=0.021)
     assert len(found.history) == len(same.history) == 60

@@ -24,9 +24,9 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 import actlab
-from actlab.integrations.hiplot import to_hiplot
-from actlab.report.insights import history_insights
-from actlab.training.train import history_frame
+from actlab.integrations import to_hiplot
+from actlab.report import history_insights
+from actlab.training import history_frame
 
 name = os.environ.get("ACTLAB_TUTORIAL", "digits")
 data = actlab.load_data(
