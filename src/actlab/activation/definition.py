@@ -17,12 +17,21 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec
 from torch import Tensor
 
 from actlab.activation.autograd import Formula, Nodes, TorchOperation
-from actlab.activation.module import ActivationModule, home, make_module
+from actlab.activation.module import ActivationModule, make_module, public_module
 
 P = ParamSpec("P")
 Saved = Literal["input", "output", "mask"]
 Kinks = Mapping[float, float]
 Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A condition that the parameters must meet, and the error if they do not."""
+
+    condition: Callable[..., bool]
+    problem: str
+    error: type[Exception]
 
 
 @dataclass
@@ -36,7 +45,7 @@ class Formulas:
     mask: Formula | None = None
     gradient_kernel: Formula | None = None
     torch_operation: TorchOperation | None = None
-    requirement: Callable[..., None] | None = None
+    requirement: Requirement | None = None
     preparation: Callable[..., tuple[Any, ...]] | None = None
 
 
@@ -50,7 +59,7 @@ class Facts:
         formula: The textbook formula as text, in ``x`` and the parameters.
         limits: The values at minus and plus infinity.
         slopes: The derivatives at minus and plus infinity; NaN where there is no limit.
-        range: The infimum and supremum of the values.
+        range: The infimum and supremum of the values; by default the limits, in order.
         monotonic: Whether the function never turns back, at its default parameters or those of ``example``;
             None where that is not known.
         paper: Where the function was published.
@@ -70,9 +79,9 @@ class Facts:
     formula: str | Callable[..., str]
     limits: Pair | Callable[..., Pair]
     slopes: Pair | Callable[..., Pair]
-    range: Pair | Callable[..., Pair]
     monotonic: bool | None
     paper: str
+    range: Pair | Callable[..., Pair] | None = None
     saves: Saved | Callable[..., Saved] = "input"
     kinks: Kinks | Callable[..., Kinks] = field(default_factory=dict)
     torch_equivalent: str | None = None
@@ -162,10 +171,17 @@ class Activation(Generic[P]):
         self.formulas.torch_operation = operation
         return operation
 
-    def requires(self, check: Callable[..., None]) -> Callable[..., None]:
-        """Set a check of the parameters that raises what torch raises, naming the argument."""
-        self.formulas.requirement = check
-        return check
+    def requires(
+        self, condition: Callable[..., bool], problem: str, error: type[Exception] = ValueError
+    ) -> None:
+        """Set a condition that the parameters must meet.
+
+        Args:
+            condition: A function of the parameters.
+            problem: What the message says, such as ``"alpha must be positive"``; the values follow.
+            error: The exception, which is the one that torch raises.
+        """
+        self.formulas.requirement = Requirement(condition, problem, error)
 
     def prepares(self, step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
         """Set a step from the input and the parameters to the values that the formulas get.
@@ -175,21 +191,22 @@ class Activation(Generic[P]):
         self.formulas.preparation = step
         return step
 
-    def module(self, name: str) -> type[ActivationModule]:
+    def module(self, name: str, repr_format: str | None = None) -> type[ActivationModule]:
         """Make the ``torch.nn.Module`` of this activation, with torch.nn's argument names.
 
         Args:
             name: The class name, as in ``torch.nn``.
+            repr_format: The arguments in ``repr``, as a format string (default: all).
 
         Returns:
             The module class, at home in ``actlab.nn`` or where the definition is.
         """
-        return self._complete(make_module(name, self))
+        return self._complete(make_module(name, self, repr_format))
 
     def use_module(self, module: type[ActivationModule]) -> type[ActivationModule]:
-        """Take a written-out class as the module of this activation: one that trains a parameter."""
+        """Use a class as the module of this activation: one that trains parameters or draws numbers."""
         module.activation = self
-        module.__module__ = home(self)
+        module.__module__ = public_module(self)
         return self._complete(module)
 
     def _complete(self, module: type[ActivationModule]) -> type[ActivationModule]:
@@ -286,8 +303,12 @@ class Activation(Generic[P]):
                 raise TypeError(f"{self.name}: argument {name!r} is missing")
             if isinstance(value, Tensor) and name not in self.formulas.partials:
                 raise NotImplementedError(f"{self.name}: {name!r} must be a number, not a tensor")
-        if self.formulas.requirement is not None:
-            self.formulas.requirement(*values)
+        requirement = self.formulas.requirement
+        if requirement is not None and not requirement.condition(*values):
+            named = dict(zip(self.parameters, values, strict=True))
+            shown = [f"{n}={v!r}" for n, v in named.items() if n in requirement.problem]
+            got = ", ".join(shown) if len(shown) > 1 else repr(named[shown[0].partition("=")[0]])
+            raise requirement.error(f"{self.name}: {requirement.problem}, got {got}")
 
     @property
     def made_of(self) -> tuple[Any, ...] | None:
@@ -319,6 +340,9 @@ class Activation(Generic[P]):
 
     def range(self, **parameters: Any) -> Pair:
         """Return the infimum and the supremum of the values."""
+        if self.facts.range is None:
+            low, high = sorted(self.limits(**parameters))
+            return low, high
         value: Pair = self._fact(self.facts.range, parameters)
         return value
 

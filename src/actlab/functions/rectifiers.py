@@ -21,7 +21,6 @@ aten = torch.ops.aten
     formula="max(x, 0)",
     limits=(0, inf),
     slopes=(0, 1),
-    range=(0, inf),
     monotonic=True,
     paper="Fukushima 1969; Nair & Hinton 2010",
     saves="output",
@@ -162,10 +161,7 @@ def _slopes(x: Tensor, lower: float, upper: float) -> Tensor:
     return slopes
 
 
-@rrelu.requires
-def _(lower: float, upper: float, training: bool) -> None:
-    if not lower <= upper:
-        raise RuntimeError(f"rrelu: lower must be at most upper, got lower={lower}, upper={upper}")
+rrelu.requires(lambda lower, upper, training: lower <= upper, "lower must be at most upper", RuntimeError)
 
 
 @rrelu.use_module
@@ -270,7 +266,6 @@ def clip(x: Tensor, lower: float, upper: float) -> Tensor | None:
     formula="min(max(x, 0), 6)",
     limits=(0, 6),
     slopes=(0, 0),
-    range=(0, 6),
     monotonic=True,
     paper="Krizhevsky 2010",
     saves="output",
@@ -306,7 +301,6 @@ ReLU6 = relu6.module("ReLU6")
     formula="min(max(x, 0), upper)",
     limits=lambda upper: (0, upper),
     slopes=(0, 0),
-    range=lambda upper: (0, upper),
     monotonic=True,
     paper="Liew et al. 2016",
     saves="output",
@@ -338,12 +332,7 @@ def _(x: Tensor, upper: float) -> Tensor | None:
     return clip(x, 0, upper)
 
 
-@clipped_relu.requires
-def _(upper: float) -> None:
-    if not upper > 0:
-        raise ValueError(f"clipped_relu: upper must be positive, got {upper}")
-
-
+clipped_relu.requires(lambda upper: upper > 0, "upper must be positive")
 BReLU = clipped_relu.module("BReLU")
 
 
@@ -351,7 +340,6 @@ BReLU = clipped_relu.module("BReLU")
     formula="where(x > 0, x**2, 0)",
     limits=(0, inf),
     slopes=(0, inf),
-    range=(0, inf),
     monotonic=True,
     paper="So et al. 2021",
 )

@@ -8,31 +8,16 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import elementwise
-from actlab.activation.module import ActivationModule
 from actlab.activation.numerics import expm1, polynomial, small
 
 inf = math.inf
 aten = torch.ops.aten
 
 
-def _check_lambd(name: str, lambd: float) -> None:
-    if not lambd >= 0:
-        raise RuntimeError(f"{name}: lambd must not be negative, got {lambd}")
-
-
-class _Shrink(ActivationModule):
-    lambd: float
-
-    def extra_repr(self) -> str:
-        """Return the argument as torch.nn prints it."""
-        return str(self.lambd)
-
-
 @elementwise(
     formula="where(abs(x) > lambd, x, 0)",
     limits=(-inf, inf),
     slopes=(1, 1),
-    range=(-inf, inf),
     monotonic=True,
     paper="Donoho & Johnstone 1994",
     # The output is zero exactly where the input is cut.
@@ -66,28 +51,14 @@ def _(x: Tensor, lambd: float) -> Tensor | None:
     return aten.hardshrink(x, lambd) if small(x) else None
 
 
-@hardshrink.requires
-def _(lambd: float) -> None:
-    _check_lambd("hardshrink", lambd)
-
-
-@hardshrink.use_module
-class Hardshrink(_Shrink):
-    """Hard shrinkage: 0 within ``lambd`` of 0, ``x`` elsewhere.
-
-    Args:
-        lambd: Half the width of the cut, not negative.
-    """
-
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__(lambd)
+hardshrink.requires(lambda lambd: lambd >= 0, "lambd must not be negative", RuntimeError)
+Hardshrink = hardshrink.module("Hardshrink", repr_format="{lambd}")
 
 
 @elementwise(
     formula="where(x > lambd, x - lambd, where(x < -lambd, x + lambd, 0))",
     limits=(-inf, inf),
     slopes=(1, 1),
-    range=(-inf, inf),
     monotonic=True,
     paper="Donoho & Johnstone 1994",
     saves="output",
@@ -121,21 +92,8 @@ def _(x: Tensor, lambd: float) -> Tensor | None:
     return aten.softshrink(x, lambd) if small(x) else None
 
 
-@softshrink.requires
-def _(lambd: float) -> None:
-    _check_lambd("softshrink", lambd)
-
-
-@softshrink.use_module
-class Softshrink(_Shrink):
-    """Soft shrinkage: ``x`` moved towards 0 by ``lambd``, and no further than 0.
-
-    Args:
-        lambd: How far to move, not negative.
-    """
-
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__(lambd)
+softshrink.requires(lambda lambd: lambd >= 0, "lambd must not be negative", RuntimeError)
+Softshrink = softshrink.module("Softshrink", repr_format="{lambd}")
 
 
 # Up to here x - tanh(x) is taken from a quotient that has no cancellation.
@@ -154,7 +112,6 @@ _LONG = (
     formula="x - tanh(x)",
     limits=(-inf, inf),
     slopes=(1, 1),
-    range=(-inf, inf),
     monotonic=True,
     paper="-",
     torch_equivalent="Tanhshrink",
