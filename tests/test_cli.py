@@ -194,7 +194,6 @@ def test_a_process_that_refuses_says_one_line_and_leaves_nothing(tmp_path, argum
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "required: VERB"),
         ("fly", "invalid choice: 'fly'"),
         ("train --epochs 0", "epochs is 0"),
         ("train --data nothing.csv --target a", "no such file: 'nothing.csv'"),

@@ -148,7 +148,11 @@ def measure(
         raise UsageError(f"there is nothing to measure: targets {targets!r}, shape {tuple(shape)!r}")
     where = device or "cpu"
     generator = torch.Generator(where).manual_seed(0)
-    x = torch.randn(*shape, generator=generator, device=where, dtype=torch.float32).mul_(2).to(dtype)
+    try:
+        x = torch.randn(*shape, generator=generator, device=where, dtype=torch.float32).mul_(2).to(dtype)
+    except (RuntimeError, TypeError, MemoryError) as error:  # too large for this machine, or for any
+        problem = summarize_error(error)
+        raise UsageError(f"shape {tuple(shape)!r} cannot be allocated on {where}: {problem}") from error
     named: dict[str, Target] = {}
     peers: dict[str, str] = {}
     for target in targets:

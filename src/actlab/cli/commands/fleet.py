@@ -20,7 +20,7 @@ EXAMPLES = (
 
 def add_options(parser: Parser) -> None:
     """Add the commands below ``actlab fleet``."""
-    commands = parser.add_subparsers(metavar="WHAT", required=True)
+    commands = parser.add_subparsers()
     parser = add_command(
         commands, "calibrate", "show the calibration; measure it on first use", EXAMPLES, run
     )
