@@ -85,7 +85,11 @@ class Late(nn.Module):
 def assert_equal(results, expected):
     """Hold results against others, bit for bit."""
     for result, other in zip(results, expected, strict=True):
-        assert (result.failure, result.how, result.alone) == (other.failure, other.how, other.alone)
+        assert (result.failure, result.how, result.reason_alone) == (
+            other.failure,
+            other.how,
+            other.reason_alone,
+        )
         assert result.weights.keys() == other.weights.keys()
         for name, weight in other.weights.items():
             torch.testing.assert_close(result.weights[name], weight, rtol=0, atol=0, equal_nan=True)

@@ -217,7 +217,7 @@ def test_a_kept_curve_that_is_no_number_somewhere_says_nothing():
 
 def test_the_dearest_and_the_cheapest_by_time_and_by_memory():
     kept = [2**20, 2**21, 2**21]
-    results = pd.DataFrame({"activation": ["a", "b", "b"], "seconds": [1.0, 2.0, 4.0], "kept": kept})
+    results = pd.DataFrame({"activation": ["a", "b", "b"], "seconds": [1.0, 2.0, 4.0], "saved_bytes": kept})
     assert insights.cost_insights(results, ["a", "b"], of("a", "b")) == [
         "b takes longest, 3 s: 3 times the shortest, 1 s of a.",
         "b keeps most for the backward pass, 2 MiB: 2 times the least, 1 MiB of a.",

@@ -110,4 +110,4 @@ def test_search_leaves_parameters_of_several_dtypes_to_skorch(dtype):
     search, found = mean_losses(actlab.FleetSearchCV, Scales, grid)
     assert found == pytest.approx(mean_losses(GridSearchCV, Scales, grid)[1], rel=1e-6)
     assert set(search.runs_["how"]) == {"by skorch"}
-    assert search.runs_["alone"].str.contains("a fleet needs one real dtype").all()
+    assert search.runs_["reason_alone"].str.contains("a fleet needs one real dtype").all()

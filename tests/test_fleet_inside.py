@@ -38,7 +38,7 @@ def looked(runs, by_hand=True, x=X, y=Y):
 
 
 def rows_of(result, part, epoch=None):
-    return [row for row in result.inside if row["part"] == part and epoch in (None, row["epoch"])]
+    return [row for row in result.diagnostics if row["part"] == part and epoch in (None, row["epoch"])]
 
 
 # Figures
@@ -159,7 +159,7 @@ def test_of_a_deep_net_eight_layers_have_histograms():
 
 def test_nets_without_activations_or_validation_are_looked_into_too():
     (result,) = looked([run(functools.partial(nn.Linear, FEATURES, CLASSES), valid=None, looks=(1, 3))])
-    assert [(row["part"], row["epoch"]) for row in result.inside] == [("weights", 1), ("weights", 3)]
+    assert [(row["part"], row["epoch"]) for row in result.diagnostics] == [("weights", 1), ("weights", 3)]
 
 
 class Square(nn.Module):
@@ -236,10 +236,10 @@ def test_what_is_looked_into_learns_what_it_would_have(kind, one_fleet):
         return train_runs(runs, X, Y)
 
     expected, found = results(()), results((1, 2, 4, 5))
-    assert not any(result.inside for result in expected)
-    assert all(result.inside or result.failure for result in found)
+    assert not any(result.diagnostics for result in expected)
+    assert all(result.diagnostics or result.failure for result in found)
     for result in found:
-        result.inside = []
+        result.diagnostics = []
     assert_equal(found, expected)
 
 
@@ -251,10 +251,10 @@ def test_batches_without_their_background_are_not_disturbed():
     (expected,), (found,) = (loop.train() for loop in ways)
     assert ways[1].packed is not None
     (whole,) = Loop([run(net, **rows, looks=(4,), shuffle=False)], False, data).train()
-    assert found.inside[-1]["gradient"] == pytest.approx(whole.inside[-1]["gradient"], rel=1e-3)
+    assert found.diagnostics[-1]["gradient"] == pytest.approx(whole.diagnostics[-1]["gradient"], rel=1e-3)
     first = [rows_of(result, "weights", 4)[0]["gradient"] for result in (found, whole)]
     assert first[0] == pytest.approx(first[1], rel=1e-3)
-    found.inside = []
+    found.diagnostics = []
     assert_equal([found], [expected])
 
 
@@ -267,7 +267,7 @@ def test_a_fleet_that_is_handed_over_is_looked_into_all_the_same():
     half = Loop(runs(), True, data).train(until=3)
     assert isinstance(half, Halfway)
     found = Loop(runs(), True, data, halfway=copy.deepcopy(half)).train()
-    assert [result.inside for result in found] == [result.inside for result in expected]
+    assert [result.diagnostics for result in found] == [result.diagnostics for result in expected]
     assert {row["epoch"] for row in found[0].inside} == {2, 4, 6}
 
 
@@ -314,7 +314,7 @@ def test_looking_unasked_stays_within_its_share(epochs, steps, batch_size):
 
 
 @pytest.mark.parametrize(
-    ("activation", "kept"),
+    ("activation", "saved_bytes"),
     # In float32: relu and tanh keep their outputs, which the next layer keeps anyway; mish its inputs too.
     [("relu", 4 * 10 * (8 + 4)), ("tanh", 4 * 10 * (8 + 4)), ("mish", 2 * 4 * 10 * (8 + 4))],
 )
@@ -337,4 +337,4 @@ def test_nothing_is_looked_at_that_is_not_finite():
 
     (result,) = looked([run(broken, epochs=1, looks=(1,))])
     assert "diverged" in result.failure
-    assert result.inside == []
+    assert result.diagnostics == []

@@ -338,7 +338,7 @@ def test_any_search_gives_what_skorch_gives_in_any_order_and_packing(nets, by_ha
     runs = [as_run(net, X, Y, seed) for net, seed in nets]
     results = by_fleets(runs, X, Y, most=most, by_hand=by_hand)
     for (net, _), run, result in zip(nets, runs, results, strict=True):
-        assert not result.alone
+        assert not result.reason_alone
         assert result.how == ("by hand" if by_hand and net.module is Line else "by autograd")
         assert_same(result, by_skorch(net, run, X, Y))
     places = random.sample(range(len(runs)), len(runs))

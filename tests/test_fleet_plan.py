@@ -56,9 +56,9 @@ def places(runs):
 def reasons(net):
     """Say why nobody trains with two runs of a net."""
     found = fleets([run(net), run(net, seed=1)])
-    assert len({fleet.alone for fleet in found}) == 1
-    assert len(found) == (2 if found[0].alone else 1)
-    return found[0].alone
+    assert len({fleet.reason_alone for fleet in found}) == 1
+    assert len(found) == (2 if found[0].reason_alone else 1)
+    return found[0].reason_alone
 
 
 # -- together -------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def test_catalogue_activations_of_all_kinds_are_one_fleet_by_hand_with_equal_one
     runs = [run(perceptron(name), seed=seed) for seed in range(3) for name in MIXED]
     (fleet,) = fleets(runs)
     assert fleet.by_hand
-    assert not fleet.alone
+    assert not fleet.reason_alone
     assert fleet.places == (0, 5, 10, 1, 6, 11, 2, 7, 12, 3, 8, 13, 4, 9, 14)
 
 
@@ -98,7 +98,7 @@ def test_an_activation_that_learns_is_apart_from_those_that_do_not(kind):
     learns, other = sequential(kind), sequential(nn.Tanh)
     found = fleets([run(net, seed=seed) for seed in (0, 1) for net in (learns, other)])
     assert [fleet.places for fleet in found] == [(0, 2), (1, 3)]
-    assert not any(fleet.alone for fleet in found)
+    assert not any(fleet.reason_alone for fleet in found)
 
 
 def test_runs_that_differ_in_numbers_seeds_and_folds_are_one_fleet():
@@ -200,7 +200,7 @@ def test_a_net_that_draws_random_numbers_is_alone_and_draws_the_same_every_time(
     torch.manual_seed(2)
     second = train_runs(runs[::-1], X, Y)[::-1]
     for one, other in zip(first, second, strict=True):
-        assert one.alone == DRAWS
+        assert one.reason_alone == DRAWS
         assert not one.failure
         assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
     losses = [result.history[-1]["train_loss"] for result in first]

@@ -109,7 +109,7 @@ def test_compare_trains_lazy_layers_from_the_same_weights(dataset, module):
             assert torch.equal(one, other)
     found = compare(["relu", "prelu"], dataset, module=module, **SHORT)
     assert found.results["failure"].to_list() == [""] * 6
-    assert found.results["kept"].notna().all()
+    assert found.results["saved_bytes"].notna().all()
     assert len(found.history) == 18
 
 

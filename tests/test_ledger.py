@@ -50,7 +50,7 @@ def test_results_come_back_to_the_last_bit(tmp_path, histories, numbers, texts, 
     loss, acc, seconds = numbers
     how, alone, failure = texts
     own = {"test_loss": loss, "test_acc": acc, "seconds": seconds}
-    own |= {"how": how, "alone": alone, "failure": failure, "passing": passing}
+    own |= {"how": how, "reason_alone": alone, "failure": failure, "passing": passing}
     entries = [entry(number, history=history, **own) for number, history in enumerate(histories)]
     with Ledger(path) as ledger:
         ledger.record(entries)
@@ -144,7 +144,7 @@ def test_runs_and_history_are_tables(path):
     with Ledger(path) as ledger:
         assert ledger.runs().columns.tolist() == list(RUN_COLUMNS)
         assert ledger.history().columns.tolist() == ["key", "epoch"]
-        failed = entry(1, history=[], failure="diverged", alone="a net of its own", test_acc=math.nan)
+        failed = entry(1, history=[], failure="diverged", reason_alone="a net of its own", test_acc=math.nan)
         ledger.record([entry(0), failed])
         runs, history = ledger.runs(), ledger.history()
         assert ledger.settings(key(1)) == settings(1)

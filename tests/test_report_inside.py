@@ -217,7 +217,7 @@ def test_thirty_layers_of_fifty_activations_have_short_tables():
     assert found.count("<tr>") == 2 + 2 * 50 * 4
     said = text(page)
     assert "of each net the first layer, the last and two between" in said
-    assert "On paper the first 40 rows of a table are shown; inside.csv has them all." in said
+    assert "On paper the first 40 rows of a table are shown; diagnostics.csv has them all." in said
     assert len(page.encode()) < 6_000_000
 
 

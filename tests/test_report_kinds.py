@@ -150,8 +150,8 @@ def with_memory(*kept):
 
 def test_memory_stands_beside_time():
     page = render(with_memory(2**16, 2**16, 3 * 2**16))
-    assert numbers(page)["figures"]["kept"]["unit"] == "KiB"
-    assert [row["value"] for row in numbers(page)["figures"]["kept"]["rows"]] == [64, 64, 192]
+    assert numbers(page)["figures"]["saved_bytes"]["unit"] == "KiB"
+    assert [row["value"] for row in numbers(page)["figures"]["saved_bytes"]["rows"]] == [64, 64, 192]
     said = text(page)
     assert "kept by a step, KiB" in said
     assert (
@@ -161,10 +161,10 @@ def test_memory_stands_beside_time():
 
 
 def test_memory_that_is_not_known_is_left_out():
-    assert "kept" not in numbers(render(with_memory(NAN, NAN, NAN)))["figures"]
+    assert "saved_bytes" not in numbers(render(with_memory(NAN, NAN, NAN)))["figures"]
     page = render(with_memory(NAN, 2**21, 2**22))
-    assert numbers(page)["figures"]["kept"]["unit"] == "MiB"
-    assert [row["name"] for row in numbers(page)["figures"]["kept"]["rows"]] == ["tanh", "mish"]
+    assert numbers(page)["figures"]["saved_bytes"]["unit"] == "MiB"
+    assert [row["name"] for row in numbers(page)["figures"]["saved_bytes"]["rows"]] == ["tanh", "mish"]
     table = tables.cost_table(with_memory(NAN, 2**21, 2**22).results, ["relu", "tanh", "mish"])
     assert [row[-1] for row in table.rows] == ["–", "2", "4"]
 

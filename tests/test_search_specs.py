@@ -191,7 +191,7 @@ MODULES = {
 
 
 @pytest.mark.parametrize(
-    "callbacks", [None, pytest.param([Idle], marks=pytest.mark.slow)], ids=["fleets", "alone"]
+    "callbacks", [None, pytest.param([Idle], marks=pytest.mark.slow)], ids=["fleets", "reason_alone"]
 )
 @pytest.mark.parametrize(("module", "name", "values", "right"), MODULES.values(), ids=MODULES)
 def test_search_passes_activations_in_the_form_that_the_module_takes(
@@ -290,7 +290,7 @@ def test_search_trains_specs_together_and_keeps_them_in_a_ledger(tmp_path):
     first = search(net, grid, **options).fit(X, Y)
     again = search(net, grid, **options).fit(X, Y)
     assert first.runs_["how"].eq("by hand").all() or first.runs_["how"].eq("by autograd").all()
-    assert first.runs_["alone"].eq("").all()
+    assert first.runs_["reason_alone"].eq("").all()
     assert np.array_equal(scores(first), scores(again))
     assert np.array_equal(first.runs_["seconds"], again.runs_["seconds"])  # nothing was trained again
 

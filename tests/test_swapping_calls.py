@@ -38,11 +38,11 @@ def test_functional_calls_give_what_the_net_written_otherwise_gives(key):
 
 def test_a_swapped_module_keeps_its_class_its_attributes_its_hooks_and_the_names_of_its_weights():
     model = Functional()
-    model.note = "kept"
+    model.note = "saved_bytes"
     model.register_forward_hook(lambda module, args, output: output + 1)
     swapped = swap(model, {nn.ReLU: nn.PReLU})
     assert isinstance(swapped, Functional)
-    assert swapped.note == "kept"
+    assert swapped.note == "saved_bytes"
     names = list(model.state_dict())
     assert list(swapped.state_dict()) == [*names, *(f"activation{i}.weight" for i in (1, 2, 3))]
     x = torch.zeros(1, 4)

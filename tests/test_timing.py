@@ -41,11 +41,11 @@ def test_what_is_kept_is_counted_in_bytes():
         def forward(self, x):
             return torch.sin(x) * torch.cos(x)  # keeps x, sin and cos
 
-    kept = {row.name: row.kept for row in actlab.measure(["tanh", Twice, torch.exp], **SMALL)}
+    kept = {row.name: row.saved_bytes for row in actlab.measure(["tanh", Twice, torch.exp], **SMALL)}
     assert kept["tanh"] == 4
     assert kept["Twice"] == 12
     assert kept["exp"] == 4
-    halves = {row.name: row.kept for row in actlab.measure(["tanh"], dtype=torch.float16, **SMALL)}
+    halves = {row.name: row.saved_bytes for row in actlab.measure(["tanh"], dtype=torch.float16, **SMALL)}
     assert halves["tanh"] == 2
 
 

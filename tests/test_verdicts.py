@@ -374,7 +374,7 @@ def test_skorch_nets_that_no_fleet_trains_are_trained_one_by_one(dataset):
     how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 5, "batch_size": 16, "lr": 0.05, "verbose": 0}
     found = compare(["relu", "tanh"], dataset, module=Own(actlab.NeuralNet, **settings, **how), seeds=2)
     assert found.results["how"].unique().tolist() == ["by skorch"]
-    assert found.results["alone"].unique().tolist() == [
+    assert found.results["reason_alone"].unique().tolist() == [
         "Own overrides get_loss; a fleet runs skorch's own training loop"
     ]
     assert found.results["epochs"].unique().tolist() == [5]

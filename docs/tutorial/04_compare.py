@@ -217,7 +217,7 @@ plt.show()
 # each layer's weights after the first epochs that were looked at, from the first layer to the last.
 
 # %%
-weights = comparison.inside.query("part == 'weights'")
+weights = comparison.diagnostics.query("part == 'weights'")
 first = weights[weights["epoch"] == weights["epoch"].min()]
 sizes = first.pivot_table(
     index="activation", columns="name", values="gradient", aggfunc="mean"

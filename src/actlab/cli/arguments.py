@@ -208,8 +208,8 @@ def _add_common(parser: _Parser, *, out: str) -> None:
     add("--seed", type=int, default=0, metavar="N", help="where the initial weights come from")
     add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
     add("--precision", default="float32", metavar="P", help="float32, or bf16 for products in bfloat16")
-    inside = "look into the nets after every epoch, or never; as often as costs little when left out"
-    add("--inside", action=argparse.BooleanOptionalAction, help=inside)
+    diagnostics = "look into the nets after every epoch, or never; as often as costs little when left out"
+    add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     add("--out", type=Path, default=Path(out), metavar="DIR", help="folder for the files that are written")
     add("--figures", action="store_true", help=_FIGURES)
     add("--json", action="store_true", help="print one JSON object instead of text")

@@ -69,7 +69,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def _design(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = "folds seeds until_decided budget module replace scoring rope jobs inside".split()
+    names = "folds seeds until_decided budget module replace scoring rope jobs diagnostics".split()
     return {**{name: getattr(arguments, name) for name in names}, "tune": _tuned(arguments.tune)}
 
 

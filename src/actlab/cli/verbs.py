@@ -159,10 +159,10 @@ def train(arguments: argparse.Namespace) -> int:
     check_training(dataset, arguments.activation, settings)
     check_figures(arguments)
     out = output_folder(arguments.out)
-    sink, inside = table_sink(arguments), arguments.inside
-    done = trained(dataset, arguments.activation, settings, sink=sink, inside=inside)
+    sink, diagnostics = table_sink(arguments), arguments.diagnostics
+    done = trained(dataset, arguments.activation, settings, sink=sink, diagnostics=diagnostics)
     command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
-    about = {"command": command, "inside": looks_said(inside, done.looks)}
+    about = {"command": command, "diagnostics": looks_said(diagnostics, done.looks)}
     page = of_training(done, dataset, arguments.activation, settings, **about)
     history = history_frame(done.net)
     rows, insights = plain_rows(history), history_insights(history)

@@ -115,7 +115,7 @@ def prepared(
     scoring: str | Scorer | None = None,
     rope: float | None = None,
     jobs: int | None = None,
-    inside: bool | None = None,
+    diagnostics: bool | None = None,
 ) -> tuple[Experiment, Scoring, Budget]:
     """Return what is trained, how it is scored and what it may take, as :func:`actlab.compare` has it.
 
@@ -134,7 +134,7 @@ def prepared(
         problems.append(f"rope is {rope!r}, not half the width of a region, a number of at least 0")
     raise_problems(problems)
     shuffled = until_decided or seeds > 1
-    experiment = Experiment(dataset, settings, folds, shuffled, module, replace, tune, inside)
+    experiment = Experiment(dataset, settings, folds, shuffled, module, replace, tune, diagnostics)
     if tune and experiment.net.train_split is None:
         raise UsageError(
             "tune chooses by the rows held back for validation, but the net's train_split is None"

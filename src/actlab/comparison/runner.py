@@ -157,7 +157,9 @@ class Contest:
             self._say_known(before, len(runs), turn)
             for place, result in training(runs, data.X, y, executor=self.executor, watch=watch, books=books):
                 if result.for_skorch:
-                    left.append(dataclasses.replace(trainings[place], run=None, alone=result.alone))
+                    left.append(
+                        dataclasses.replace(trainings[place], run=None, reason_alone=result.reason_alone)
+                    )
                 else:
                     self._take(trainings[place], result, books.keys[place] if books else "")
         if books and books.known > before:  # others have trained some meanwhile
@@ -197,7 +199,7 @@ class Contest:
     def _alone(self, each: Training) -> None:
         """Let skorch train what no fleet can."""
         data, y = self.experiment.dataset, self.experiment.y
-        net, result = clone(each.net), Result(how="by skorch", alone=each.alone)
+        net, result = clone(each.net), Result(how="by skorch", reason_alone=each.reason_alone)
         score = math.nan
         try:
             fit_alone(net, data.X[each.rows], y[each.rows], each.seed, each.fold, result)

@@ -187,7 +187,9 @@ class _Conductor:
     def ended(self) -> Generator[tuple[int, Result]]:
         """Yield what comes out of every run."""
         for job in self.for_skorch:
-            yield from self._over(job, [Result(alone=job.fleet.alone, passing=True) for _ in job.runs])
+            yield from self._over(
+                job, [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
+            )
         while self.queue or self.out:
             known = self._send()
             done: set[Future[Outcome]] = set()
@@ -242,7 +244,7 @@ class _Conductor:
             self.queue.append(dataclasses.replace(job, leg=Leg(start=outcome.halfway)))
             return []
         for result in outcome.results:
-            result.alone = result.alone or job.fleet.alone
+            result.reason_alone = result.reason_alone or job.fleet.reason_alone
         if self.books:
             self.books.record(job.fleet.places, outcome.results, job.tries + 1)
         return [(job, outcome.results)]
@@ -260,13 +262,13 @@ class _Conductor:
             self.queue[:0] = [dataclasses.replace(self._part(job, p), leg=Leg(), tries=0) for p in parts]
             return []
         failure = f"{DIED} {TRIES} times: {reason}"
-        results = [Result(failure=failure, alone=job.fleet.alone)]
+        results = [Result(failure=failure, reason_alone=job.fleet.reason_alone)]
         if self.books:
             self.books.record(job.fleet.places, results, job.tries)
         return [(job, results)]
 
     def _over(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:
-        for reason in {result.alone for result in results if result.for_skorch} - self.warned:
+        for reason in {result.reason_alone for result in results if result.for_skorch} - self.warned:
             self.warned.add(reason)
             log.warning("trained by skorch, one at a time: %s", reason)
         self._say(job, job.runs[0].epochs, results=results)

@@ -87,7 +87,7 @@ def _attempt(
             return Outcome(notes=notes, halfway=found)
         return Outcome(found, notes)
     except StateChanged as change:
-        return Outcome([Result(alone=str(change), passing=True) for _ in runs], notes)
+        return Outcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a person's module may raise anything
         reason, memory, elsewhere = short(error), out_of_memory(error), isinstance(error, _ELSEWHERE)
     if memory:

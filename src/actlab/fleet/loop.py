@@ -343,7 +343,7 @@ class Loop:
         weights = {name: grad for name, grad in self.step.stack.grad_views.items() if grad.ndim > 2}
         for member, found in zip(here, told(len(here), epoch, seen, weights), strict=True):
             if not member.result.failure:
-                member.result.inside += found
+                member.result.diagnostics += found
 
     def _remember_best(self) -> None:
         for row, member in enumerate(self.here):

@@ -30,14 +30,14 @@ class Fleet:
     Attributes:
         places: Which runs, by their place in the list that was planned.
         by_hand: Whether their nets are straight lines, to be stepped by hand.
-        alone: Why a run is by itself; empty when it might have had company.
+        reason_alone: Why a run is by itself; empty when it might have had company.
         draws: Whether it draws random numbers while it trains.
         by_skorch: Whether no fleet can train it, not even alone.
     """
 
     places: tuple[int, ...]
     by_hand: bool
-    alone: str = ""
+    reason_alone: str = ""
     draws: bool = False
     by_skorch: bool = False
 
@@ -51,7 +51,7 @@ class _Net:
     layers: Any = None
     activations: str = ""
     by_hand: bool = False
-    alone: str = ""
+    reason_alone: str = ""
     draws: bool = False
     by_skorch: bool = False
 
@@ -74,7 +74,7 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) ->
         if id(run.net) not in nets:
             nets[id(run.net)] = _look(run, X[:_PROBE], y[:_PROBE], calibration)
         net = nets[id(run.net)]
-        apart = bool(net.alone) or not _batches(run)
+        apart = bool(net.reason_alone) or not _batches(run)
         groups.setdefault(place if apart else _key(run, net), []).append(place)
     fleets = []
     for places in groups.values():
@@ -83,15 +83,15 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) ->
         if not _batches(first):  # skorch validates the network that it has not trained, or raises
             given = f"batch_size={first.batch_size} and drop_last={first.drop_last}"
             reason = f"{given} give no batch from {len(first.rows)} training samples"
-            net = dataclasses.replace(net, alone=reason, by_skorch=True)
+            net = dataclasses.replace(net, reason_alone=reason, by_skorch=True)
         # Equal activations stand together: each is then computed in one piece.
         seen = list(dict.fromkeys(nets[id(runs[place].net)].activations for place in places))
         places.sort(key=lambda place: seen.index(nets[id(runs[place].net)].activations))
-        most = 1 if net.alone else calibration.runs_per_fleet(net.size, len(places))
+        most = 1 if net.reason_alone else calibration.runs_per_fleet(net.size, len(places))
         cuts = -(-len(places) // most)
         for cut in range(cuts):
             share = places[cut * len(places) // cuts : (cut + 1) * len(places) // cuts]
-            fleets.append(Fleet(tuple(share), net.by_hand, net.alone, net.draws, net.by_skorch))
+            fleets.append(Fleet(tuple(share), net.by_hand, net.reason_alone, net.draws, net.by_skorch))
     return sorted(fleets, key=lambda fleet: fleet.places)
 
 
@@ -100,21 +100,21 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
     try:
         module = run.build()
     except Exception as error:  # anybody's module; it fails again when its turn comes
-        return _Net(alone=f"the network cannot be built: {short(error)}")
+        return _Net(reason_alone=f"the network cannot be built: {short(error)}")
     try:
         with run.noise():
             before = torch.get_rng_state()
             if problem := fleet_problem(run, module, x, y):
-                return _Net(alone=problem, by_skorch=True)
+                return _Net(reason_alone=problem, by_skorch=True)
             draws = not torch.equal(before, torch.get_rng_state())
             line = straight_line(module) if calibration.by_hand else None
             problem = _problem([module], line, run, x, y)
             if problem and line is not None:  # a layer that a chain cannot step, such as an embedding
                 line, problem = None, _problem([module], None, run, x, y)
     except Exception as error:  # too little memory: there may be more when its turn comes
-        return _Net(alone=short(error))
+        return _Net(reason_alone=short(error))
     if problem:
-        return _Net(alone=f"a fleet cannot train the network: {problem}", by_skorch=True)
+        return _Net(reason_alone=f"a fleet cannot train the network: {problem}", by_skorch=True)
     tensors = [*module.named_parameters(), *module.named_buffers()]
     weights = tuple((name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors)
     size = sum(p.numel() for p in module.parameters())
@@ -128,9 +128,9 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
         layers = (layers, id(run.net))
     net = _Net(weights, size, layers, activations, line is not None)
     if draws:
-        return _Net(by_hand=net.by_hand, alone=_DRAWS, draws=True)
+        return _Net(by_hand=net.by_hand, reason_alone=_DRAWS, draws=True)
     if problem := _problem([module, module], line, run, x, y):
-        return _Net(by_hand=net.by_hand, alone=f"torch.vmap cannot run the network: {problem}")
+        return _Net(by_hand=net.by_hand, reason_alone=f"torch.vmap cannot run the network: {problem}")
     return net
 
 

@@ -38,7 +38,7 @@ from actlab.ledger.session import Bookkeeping, bookkeeping
 from actlab.models.activation_arguments import ActivationArguments
 
 log = logging.getLogger("actlab")
-_COLUMNS = ["candidate", "fold", "seed", "how", "alone", "failure", "seconds"]
+_COLUMNS = ["candidate", "fold", "seed", "how", "reason_alone", "failure", "seconds"]
 
 
 class Broken(BaseException):
@@ -54,7 +54,7 @@ class Task:
     seed: int
     run: Run | None = None
     result: Result | None = None
-    alone: str = ""
+    reason_alone: str = ""
 
 
 class Trainings:
@@ -110,7 +110,7 @@ class Trainings:
                 "fold": task.fold,
                 "seed": task.seed,
                 "how": task.result.how,
-                "alone": task.alone or task.result.alone,
+                "reason_alone": task.reason_alone or task.result.reason_alone,
                 "failure": task.result.failure,
                 "seconds": task.result.seconds,
             }
@@ -142,7 +142,7 @@ class Trainings:
                     (task.result,) = train_runs([task.run], *_usual(X, y), books=books)
         if task.result is not None and not task.result.how and not task.result.died:
             # The fleet had to leave it: skorch can train it, or fails with an error of its own.
-            task.run, task.alone = None, task.result.failure or task.result.alone
+            task.run, task.reason_alone = None, task.result.failure or task.result.reason_alone
         if task.run is None:
             return self._alone(task, net, X, y, fit_params)
         assert task.result is not None
@@ -192,14 +192,14 @@ class Trainings:
 
     def _task(self, net: skorch.NeuralNet, like: Run | str, task: Task, rows: Any, X: Any, y: Any) -> Task:
         if isinstance(like, str):
-            task.alone = like
+            task.reason_alone = like
             return task
         key = (task.seed, task.fold, repr(net.train_split))
         try:
             if key not in self.held:
                 self.held[key] = held_back(net, np.arange(len(X))[rows], y, task.seed, task.fold)
         except Exception as error:  # anybody's split
-            task.alone = f"train_split raised {short(error)}"
+            task.reason_alone = f"train_split raised {short(error)}"
             return task
         train, valid = self.held[key]
         task.run = dataclasses.replace(like, rows=train, valid=valid, seed=task.seed, fold=task.fold)
@@ -208,7 +208,7 @@ class Trainings:
     def _begin(self) -> None:
         """Let the fleets begin."""
         self.fused = [task for task in self.tasks if task.run is not None]
-        for reason in dict.fromkeys(task.alone for task in self.tasks if task.run is None):
+        for reason in dict.fromkeys(task.reason_alone for task in self.tasks if task.run is None):
             log.warning("trained by skorch, one at a time: %s", reason)
         runs = [task.run for task in self.fused if task.run is not None]
         if not runs:

@@ -14,7 +14,7 @@ import torch
 from actlab.describe import derivatives
 from actlab.errors import UsageError
 from actlab.report.html.charts import Labels, curve, drawable
-from actlab.report.html.diagnostics import first_to_last, last_looks, looks, number
+from actlab.report.html.diagnostic_charts import first_to_last, last_looks, looks, number
 from actlab.report.html.tables import means, memory_unit
 from actlab.report.insights import Floats, last_fall, last_gain, overfits
 from actlab.spec import entry, parse
@@ -100,9 +100,9 @@ def _finite_mean(runs: pd.DataFrame) -> pd.DataFrame:
     return mean if finite.all() else mean[: int(finite.argmin())]
 
 
-def unit_insights(inside: pd.DataFrame, names: Sequence[str], of: Labels) -> list[str]:
+def unit_insights(diagnostics: pd.DataFrame, names: Sequence[str], of: Labels) -> list[str]:
     """Say where units are dead, where their number grows, and what is saturated most."""
-    rows = looks(inside, "activation")
+    rows = looks(diagnostics, "activation")
     rows = rows[rows["activation"].isin(names)]
     if rows.empty:
         return []
@@ -149,9 +149,9 @@ def _grown(rows: pd.DataFrame, worst: pd.DataFrame, of: Labels) -> list[str]:
     return said
 
 
-def gradient_insights(inside: pd.DataFrame, names: Sequence[str], of: Labels) -> list[str]:
+def gradient_insights(diagnostics: pd.DataFrame, names: Sequence[str], of: Labels) -> list[str]:
     """Say how the first layer's gradient compares with the last's, at the last look."""
-    ratio = first_to_last(last_looks(looks(inside, "weights")))
+    ratio = first_to_last(last_looks(looks(diagnostics, "weights")))
     ratio = ratio[ratio["activation"].isin(names)]
     if ratio.empty:
         return []
@@ -315,7 +315,9 @@ def _flat(spec: str, slope: Floats, x: Floats) -> str:
 
 def cost_insights(results: pd.DataFrame, names: Sequence[str], of: Labels) -> list[str]:
     """Say what took longest and shortest, and what keeps most and least memory."""
-    seconds, kept = (means(results, column).reindex(list(names)).dropna() for column in ("seconds", "kept"))
+    seconds, kept = (
+        means(results, column).reindex(list(names)).dropna() for column in ("seconds", "saved_bytes")
+    )
     unit, size = memory_unit(kept)
     return [
         *_ends(

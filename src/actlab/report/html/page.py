@@ -14,7 +14,7 @@ import pandas as pd
 
 from actlab.errors import UsageError
 from actlab.files import writing
-from actlab.report.html import charts, diagnostics, insights, reproduce, sections, svg, tables
+from actlab.report.html import charts, diagnostic_charts, insights, reproduce, sections, svg, tables
 from actlab.report.html.unfinished import training_sentences, unfinished_sentences
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _hash(script: str) -> str:
 
 
 def _content(comparison: Comparison) -> dict[str, Any]:
-    ranking, about, inside = comparison.ranking, comparison.about, comparison.inside
+    ranking, about, diagnostics = comparison.ranking, comparison.about, comparison.diagnostics
     names = [str(name) for name in ranking["activation"]]
     of = charts.labels(names)
     said = [_legible(sentence, names) for sentence in sentences(comparison)]
@@ -90,11 +90,11 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     made = {
         "forest": sections.forest(names, found, about, of, charts.standing(ranking)),
         "learning": sections.learning(comparison.history, names, of),
-        "units": sections.panels(diagnostics.unit_panels(inside, names), _MEANS, of),
-        "gradients": sections.panels(diagnostics.gradient_panels(inside, names), _MEANS, of),
+        "units": sections.panels(diagnostic_charts.unit_panels(diagnostics, names), _MEANS, of),
+        "gradients": sections.panels(diagnostic_charts.gradient_panels(diagnostics, names), _MEANS, of),
         "functions": sections.functions(names, comparison.curves, of),
         "cost": sections.seconds(comparison.results, names, of),
-        "kept": sections.kept(comparison.results, names, of),
+        "saved_bytes": sections.kept(comparison.results, names, of),
     }
     runs = tables.runs_table(comparison.results, of)
     return {
@@ -119,7 +119,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "each": sections.each(comparison.history, names, of),
         "has_history": has_history,
         "learnt": tables.learning_table(comparison.history, names) if judged and has_history else None,
-        "inside": _inside(inside, names, of, about.get("inside") or {}),
+        "diagnostics": _diagnostics(diagnostics, names, of, about.get("diagnostics") or {}),
         "cost": tables.cost_table(comparison.results, names),
         "tuning": tables.tuning_table(comparison.tuning, names),
         "runs": runs["table"],
@@ -162,11 +162,11 @@ def _legible(sentence: str, names: Sequence[str]) -> str:
 
 def _insights(comparison: Comparison, names: Sequence[str], of: charts.Labels) -> dict[str, list[str]]:
     """Return what each chart shows, in words."""
-    results, inside = comparison.results, comparison.inside
+    results, diagnostics = comparison.results, comparison.diagnostics
     return {
         "learning": insights.learning_insights(comparison.history, names, of),
-        "units": insights.unit_insights(inside, names, of),
-        "gradients": insights.gradient_insights(inside, names, of),
+        "units": insights.unit_insights(diagnostics, names, of),
+        "gradients": insights.gradient_insights(diagnostics, names, of),
         "runs": insights.runs_insights(results, of),
         "functions": insights.function_insights(names, comparison.curves, of),
         "cost": insights.cost_insights(results, names, of),
@@ -174,15 +174,20 @@ def _insights(comparison: Comparison, names: Sequence[str], of: charts.Labels) -
     }
 
 
-def _inside(inside: Any, names: Sequence[str], of: charts.Labels, about: Mapping[str, Any]) -> dict[str, Any]:
-    units, weights = diagnostics.units_table(inside, names), diagnostics.weights_table(inside, names)
+def _diagnostics(
+    diagnostics: Any, names: Sequence[str], of: charts.Labels, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    units, weights = (
+        diagnostic_charts.units_table(diagnostics, names),
+        diagnostic_charts.weights_table(diagnostics, names),
+    )
     seen = {row[0] for table in (units, weights) if table for row in table.rows}
     return {
         "units": units,
         "weights": weights,
-        "fewer": diagnostics.left_out(inside, units, "activation")
-        or diagnostics.left_out(inside, weights, "weights"),
-        "heats": diagnostics.heats(inside, names, of),
+        "fewer": diagnostic_charts.left_out(diagnostics, units, "activation")
+        or diagnostic_charts.left_out(diagnostics, weights, "weights"),
+        "heats": diagnostic_charts.heats(diagnostics, names, of),
         "rows": about.get("rows"),
         "off": about.get("off"),
         "unseen": [name for name in names if name not in seen] if seen else [],

@@ -14,7 +14,7 @@ from actlab.training.train import TrainSettings
 # By other parts of the page.
 _UNSAID = (
     *("settings", "race", "tuned", "command", "points", "region_is"),
-    *("activations", "inside", "unfinished", "kind"),
+    *("activations", "diagnostics", "unfinished", "kind"),
 )
 _USUAL = ("accuracy", "r2")  # what nets are scored by when nothing is said
 _OWN_NET = "NeuralNet"  # the name of the net that is trained when no module is given

@@ -92,7 +92,7 @@ def seconds(results: pd.DataFrame, names: Sequence[str], of: charts.Labels) -> F
 
 def kept(results: pd.DataFrame, names: Sequence[str], of: charts.Labels) -> Figure:
     """Return what a training step with each activation keeps for its backward pass, mean."""
-    found = tables.means(results, "kept")
+    found = tables.means(results, "saved_bytes")
     unit, size = tables.memory_unit(found)
     return _bars(found / size, names, of, unit, f"{unit} that a step keeps for its backward pass")
 

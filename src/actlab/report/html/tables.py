@@ -16,7 +16,7 @@ from actlab.report.insights import history_insights
 from actlab.report.tables import plain
 
 _WIDE = 12  # activations; beyond, a pair is a sign and a number
-_HEADS = {"kept": "bytes kept"}
+_HEADS = {"saved_bytes": "bytes saved"}
 _NAMES = {"valid_acc": "validation accuracy", "valid_loss": "validation loss"}
 
 
@@ -173,7 +173,7 @@ def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
         ("seconds in all", True),
         ("epochs", True),
     ]
-    kept = means(results, "kept")
+    kept = means(results, "saved_bytes")
     unit, size = memory_unit(kept)
     heads += [(f"kept by a step, {unit}", True)] if len(kept) else []
     rows = []
@@ -239,7 +239,9 @@ def runs_table(results: pd.DataFrame, of: Labels) -> dict[str, Any]:
     texts = [[show(value) for value in row] for row in values]
     heads = [(_HEADS.get(name, name.replace("_", " ")), numeric[name]) for name in names]
     axes = [
-        i for i, name in enumerate(names) if name not in ("alone", "failure") and results[name].nunique() > 1
+        i
+        for i, name in enumerate(names)
+        if name not in ("reason_alone", "failure") and results[name].nunique() > 1
     ]
     return {
         "table": Table(heads, texts),

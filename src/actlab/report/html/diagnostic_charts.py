@@ -1,4 +1,4 @@
-"""What the nets of a comparison looked like inside, as charts and tables."""
+"""The diagnostics of a comparison as charts and tables."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _ROWS = 300  # of a table; with more, of each activation only as many layers as 
 _POINTS = 1500  # of all lines in one set of axes, and 100 of one, at most: such axes are many
 
 
-def looks(inside: pd.DataFrame, part: str) -> pd.DataFrame:
+def looks(diagnostics: pd.DataFrame, part: str) -> pd.DataFrame:
     """Return the rows of one part, ``"activation"`` or ``"weights"``, whose epoch and layer are known."""
-    if not set(inside) >= _NEEDED:
+    if not set(diagnostics) >= _NEEDED:
         return pd.DataFrame(columns=sorted(_NEEDED))
-    found = inside[inside["part"] == part].copy()
+    found = diagnostics[diagnostics["part"] == part].copy()
     for column in ("epoch", "layer"):
         found[column] = pd.to_numeric(found[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
     return found.dropna(subset=["epoch", "layer"]).astype({"epoch": int, "layer": int})
@@ -57,9 +57,9 @@ def some_layers(layers: Sequence[int], most: int) -> list[int]:
     return [layers[math.floor(place + 0.5)] for place in places]
 
 
-def unit_panels(inside: pd.DataFrame, names: Sequence[str]) -> list[Chart]:
+def unit_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Chart]:
     """Return panels of dead units and of saturation by epoch, one for each of some layers."""
-    rows = looks(inside, "activation")
+    rows = looks(diagnostics, "activation")
     found = []
     for column, title in _UNITS.items():
         share = 100 * number(rows, column)
@@ -71,9 +71,9 @@ def unit_panels(inside: pd.DataFrame, names: Sequence[str]) -> list[Chart]:
     return found
 
 
-def gradient_panels(inside: pd.DataFrame, names: Sequence[str]) -> list[Chart]:
+def gradient_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Chart]:
     """Return panels of the weights' gradients: first layer to last by epoch, and all layers at the end."""
-    rows, found = looks(inside, "weights"), []
+    rows, found = looks(diagnostics, "weights"), []
     ratio = first_to_last(rows)
     if len(ratio):
         lines = _lines(ratio["ratio"], ratio["epoch"], ratio["activation"], names, log=True)
@@ -118,13 +118,13 @@ def _lines(
     return lines
 
 
-def heats(inside: pd.DataFrame, names: Sequence[str], of: Labels) -> dict[str, Any]:
+def heats(diagnostics: pd.DataFrame, names: Sequence[str], of: Labels) -> dict[str, Any]:
     """Return drawings of the histograms of outputs and gradients, and what is not drawn.
 
     Returns:
         ``rows``: an activation and its drawings, each with its title; ``left_out``, in words.
     """
-    rows = looks(inside, "activation")
+    rows = looks(diagnostics, "activation")
     have = [name for name in names if _has(rows[rows["activation"] == name])]
     found, fewer = [], False
     for name in have[:HEAT_NAMES]:
@@ -156,9 +156,9 @@ def _has(rows: pd.DataFrame) -> bool:
     return bool(_with(rows).any())
 
 
-def units_table(inside: pd.DataFrame, names: Sequence[str]) -> Table | None:
+def units_table(diagnostics: pd.DataFrame, names: Sequence[str]) -> Table | None:
     """Return each activation layer at the last look, means over the runs."""
-    rows = last_looks(looks(inside, "activation"))
+    rows = last_looks(looks(diagnostics, "activation"))
     if rows.empty:
         return None
     heads = [
@@ -178,9 +178,9 @@ def units_table(inside: pd.DataFrame, names: Sequence[str]) -> Table | None:
     return Table(heads, cells)
 
 
-def weights_table(inside: pd.DataFrame, names: Sequence[str]) -> Table | None:
+def weights_table(diagnostics: pd.DataFrame, names: Sequence[str]) -> Table | None:
     """Return the gradient of each layer's weights at the last look, geometric means as in the chart."""
-    rows = last_looks(looks(inside, "weights"))
+    rows = last_looks(looks(diagnostics, "weights"))
     if rows.empty:
         return None
     heads = [("activation", False), ("layer", True), ("name", False), ("gradient of a weight", True)]
@@ -195,9 +195,9 @@ def _geometric(values: pd.Series[Any]) -> float:
     return float(np.exp(np.log(values.where(values > 0)).mean()))
 
 
-def left_out(inside: pd.DataFrame, table: Table | None, part: str) -> bool:
+def left_out(diagnostics: pd.DataFrame, table: Table | None, part: str) -> bool:
     """Return whether a table of a part has fewer layers than there were looks into."""
-    rows = looks(inside, part)
+    rows = looks(diagnostics, part)
     return table is not None and len(table.rows) < len(rows[["activation", "layer"]].drop_duplicates())
 
 
