@@ -27,7 +27,7 @@ _OPPOSITE = {"better": "worse", "worse": "better"}
 _CURVE_COLUMNS = {"activation", "x", "f", "f1", "f2"}
 _RIGHT_TO_LEFT = {"R", "AL", "RLO", "RLE", "RLI", "LRO", "LRE", "LRI", "FSI"}
 _MAX_LABEL = 26  # characters
-_MAX_POINTS = 2500  # of all lines in a panel, which keeps the page small
+_MAX_POINTS = 1500  # of all lines in a panel, which keeps the page small
 _FAR = 5.0  # a difference this many times the next smaller one is drawn at the edge
 _LOG_SPAN = 50.0  # a loss that falls by this factor has a logarithmic axis
 
@@ -192,7 +192,14 @@ def _extremes(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def mean_line(
-    name: str, series: int, values: pd.Series[Any], x: pd.Series[Any], max_points: int, *, log: bool = False
+    name: str,
+    series: int,
+    values: pd.Series[Any],
+    x: pd.Series[Any],
+    max_points: int,
+    *,
+    log: bool = False,
+    mark_lowest: bool = False,
 ) -> Line | None:
     """Return a line through the means of values at each ``x``, with the range from the lowest to the highest.
 
@@ -203,9 +210,10 @@ def mean_line(
         x: The coordinate of each value, an integer.
         max_points: Number of points to keep. The last point and the lowest mean are always kept.
         log: Take the geometric mean of the positive values.
+        mark_lowest: Mark the lowest mean.
 
     Returns:
-        The line, marked at its lowest mean, or None if there is no finite value.
+        The line, or None if there is no finite value.
     """
     finite = pd.to_numeric(values, errors="coerce").replace([math.inf, -math.inf], math.nan)
     finite = np.log10(finite.where(finite > 0)) if log else finite
@@ -217,7 +225,8 @@ def mean_line(
     kept = sorted({*range(0, len(means), step), len(means) - 1, lowest})
     means = (10.0**means if log else means).iloc[kept]
     y, low, high = (round_values(means[column]) for column in ("mean", "min", "max"))
-    return Line(name, series, [int(x) for x in means.index], y, low, high, mark=kept.index(lowest))
+    mark = kept.index(lowest) if mark_lowest else None
+    return Line(name, series, [int(x) for x in means.index], y, low, high, mark=mark)
 
 
 def points_per_line(lines: int, max_points: int, max_total: int = _MAX_POINTS) -> int:
@@ -269,8 +278,8 @@ def _metric_line(history: pd.DataFrame, name: str, series: int, metric: str, max
     if not {"activation", "epoch", metric} <= set(history):
         return None
     rows = history[history["activation"] == name]
-    line = mean_line(name, series, rows[metric], rows["epoch"], max_points)
-    return line if line is None or metric == "valid_loss" else replace(line, mark=None)
+    lowest = metric == "valid_loss"
+    return mean_line(name, series, rows[metric], rows["epoch"], max_points, mark_lowest=lowest)
 
 
 def _present(lines: Any) -> list[Line]:
