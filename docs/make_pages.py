@@ -134,7 +134,9 @@ def plot(activation: actlab.Activation[...]) -> str:
         for order, label in enumerate(LABELS)
     )
     alt = f"{activation.name}, its derivative and its second derivative from {low:g} to {high:g}"
-    return f'<figure class="plot"><figcaption>{legend}</figcaption>{draw_panel(chart, alt, 480, 270)}</figure>'
+    return (
+        f'<figure class="plot"><figcaption>{legend}</figcaption>{draw_panel(chart, alt, 480, 270)}</figure>'
+    )
 
 
 def thumbnail(activation: actlab.Activation[...]) -> str:

@@ -308,21 +308,31 @@ def function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Pa
                 missing[name] = str(error)
     if not modules and not own:
         return [], missing
-    reach = min(max([reach for _, reach in modules.values()] or [rows["x"].max() for rows in own.values()]), 10)
+    ends = [reach for _, reach in modules.values()] or [float(rows["x"].max()) for rows in own.values()]
+    reach = min(max(ends), 10.0)
     x = torch.linspace(-reach, reach, 241, dtype=torch.float64)
-    values = {name: (x, *derivatives(module, x)) for name, (module, _) in modules.items()}
+    values: dict[str, Any] = {name: (x, *derivatives(module, x)) for name, (module, _) in modules.items()}
     values |= {name: tuple(rows[column] for column in ("x", "f", "f1", "f2")) for name, rows in own.items()}
+    return [
+        _function_panel("f(x), the function", names, values, 1, (-reach, reach)),
+        _function_panel("f′(x), its derivative", names, values, 2, (-2.0, 3.0)),
+        _function_panel("f″(x), its second derivative", names, values, 3, (-2.0, 3.0)),
+    ], missing
+
+
+def _function_panel(
+    title: str, names: Sequence[str], values: Mapping[str, Any], column: int, widest: tuple[float, float]
+) -> Panel:
     step = math.ceil(241 / points_per_line(len(values), 241, 10_000))
-    titles = ("f(x), the function", "f′(x), its derivative", "f″(x), its second derivative")
-    panels = []
-    for order, (title, widest) in enumerate(zip(titles, ((-reach, reach), (-2, 3), (-2, 3)), strict=True), 1):
-        lines = [
-            Line(name, i, round_values(values[name][0][::step]), round_values(values[name][order][::step]))  # type: ignore[arg-type]
-            for i, name in enumerate(names)
-            if name in values
-        ]
-        panels.append(Panel(title, "x", lines, limits=_within(lines, *widest)))
-    return panels, missing
+    lines = []
+    for series, name in enumerate(names):
+        if name in values:
+            x, y = values[name][0][::step], values[name][column][::step]
+            lines.append(Line(name, series, [round(float(place), 4) for place in x], round_values(y)))
+    finite = [y for line in lines for y in line.y if y is not None]
+    low, high = max(min(finite, default=0.0), widest[0]), min(max(finite, default=1.0), widest[1])
+    room = 0.06 * (high - low) or 1.0
+    return Panel(title, "x", lines, limits=(low - room, high + room))
 
 
 def own_curve(name: str, curves: pd.DataFrame) -> pd.DataFrame:
@@ -345,13 +355,6 @@ def drawable(spec: str) -> tuple[torch.nn.Module, float]:
     if definition.facts.gated:
         raise UsageError("it takes two halves of a tensor")
     return get(spec).double().eval(), window(definition)[1]
-
-
-def _within(lines: Sequence[Line], lowest: float, highest: float) -> tuple[float, float]:
-    values = [y for line in lines for y in line.y if y is not None]
-    low, high = max(min(values, default=0), lowest), min(max(values, default=1), highest)
-    room = 0.06 * (high - low) or 1.0
-    return low - room, high + room
 
 
 # -- differences ----------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
 
 _HINT = (
-    "Activations that diverge or stay at chance level may need more epochs or another learning rate; try --tune."
+    "Activations that diverge or stay at chance level may need more epochs or another learning rate; "
+    "try --tune."
 )
 _MAX_PAIRS = 12  # sentences on pairs; the table of verdicts has all
 _JUDGED = {"metric", "points", "region", "region_is", "tuned", "trained"}
@@ -113,7 +114,9 @@ def _pair(row: pd.Series[Any], points: bool, corrected: str) -> str:
     p = f"p = {row['p_holm']:.3g}{corrected}"
     if row["verdict"] in ("better", "worse"):
         wins = row["wins"] if sign == 1 else 1 - row["wins"]
-        return f"{b} is worse than {a} by {gap}; {p}, {a} is ahead in {wins:.0%} of {row['runs']} pairs of runs."
+        return (
+            f"{b} is worse than {a} by {gap}; {p}, {a} is ahead in {wins:.0%} of {row['runs']} pairs of runs."
+        )
     if row["verdict"] == "equivalent":
         probability = f"{row['p_equivalent']:.1%}"
         return f"{a} and {b} are practically equivalent: difference {gap}, {probability} within the region."
@@ -145,7 +148,7 @@ def _region(about: Any, activations: int) -> list[str]:
 
 
 def _run_counts(about: Any) -> list[str]:
-    sentences, trained = [], about["trained"]
+    sentences, trained = [], about.get("trained", 0)
     if tuned := about["tuned"]:
         values = f"{len(tuned)} values of {' and '.join(tuned[0])}"
         instead = f"{trained} trials instead of {trained // len(tuned)}"
@@ -204,10 +207,10 @@ def _run_headline(name: str, history: pd.DataFrame) -> str:
         epoch = int(history["epoch"][int(finite.argmin())])
         return f"{name}: training diverged in epoch {epoch} of {len(history)}."
     if "valid_acc" in history:
-        best = history.loc[history["valid_acc"].idxmax()]
+        best = history.iloc[int(history["valid_acc"].argmax())]
         score = f"accuracy {best['valid_acc']:.4f}"
     else:
-        best = history.loc[history["valid_loss"].idxmin()]
+        best = history.iloc[int(history["valid_loss"].argmin())]
         score = f"loss {best['valid_loss']:.4g}"
     epochs = f"{int(best['epoch'])} of {int(history['epoch'].iloc[-1])}"
     return f"{name}: validation {score} in the best epoch, {epochs}."

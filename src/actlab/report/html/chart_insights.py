@@ -294,7 +294,7 @@ def _sampled_flat_intervals(slope: Floats, x: Floats) -> str:
 
 
 def _flat_intervals(spec: str, slope: Floats, x: Floats) -> str:
-    """Return the intervals between kinks with slope 0; the slope of a smooth function is only rounded to 0."""
+    """Return the intervals between kinks where the slope is 0, not just rounded to 0."""
     name, args, kwargs = parse(spec)
     activation = entry(name)
     values = dict(zip(activation.parameters, args, strict=False)) | kwargs
@@ -314,7 +314,8 @@ def _flat_intervals(spec: str, slope: Floats, x: Floats) -> str:
 def cost_insights(results: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
     """Return the most and the least expensive activations in time and in memory."""
     seconds, saved = (
-        activation_means(results, column).reindex(list(names)).dropna() for column in ("seconds", "saved_bytes")
+        activation_means(results, column).reindex(list(names)).dropna()
+        for column in ("seconds", "saved_bytes")
     )
     unit, size = memory_unit(saved)
     return [

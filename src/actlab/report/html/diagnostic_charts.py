@@ -13,7 +13,9 @@ from actlab.report.charts import Labels, Line, Panel, mean_line, points_per_line
 from actlab.report.html.heatmap import HISTOGRAMS, draw_heatmap, histogram_quantiles
 from actlab.report.html.tables import Table, format_cell, format_figures, numeric
 
-LAYERS = 4  # layers of an activation that have panels; of a deeper network the first, the last and two between
+LAYERS = (
+    4  # layers of an activation that have panels; of a deeper network the first, the last and two between
+)
 HEATMAP_LAYERS = 3
 HEATMAP_ACTIVATIONS = 8
 _REQUIRED = {"activation", "epoch", "part", "layer"}
@@ -78,9 +80,7 @@ def gradient_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Pan
         ("gradient of a weight, last epoch", "layer", by_layer),
     ]
     lines = [_mean_lines(values, x, names, log=True) for _, x, values in charts]
-    return [
-        Panel(title, x, own, log=True) for (title, x, _), own in zip(charts, lines, strict=True) if own
-    ]
+    return [Panel(title, x, own, log=True) for (title, x, _), own in zip(charts, lines, strict=True) if own]
 
 
 def first_to_last_ratio(rows: pd.DataFrame) -> pd.DataFrame:

@@ -39,7 +39,8 @@ def draw_heatmap(rows: pd.DataFrame, kind: str, label: str, series: int) -> str:
     Returns:
         SVG; empty if there is no histogram.
     """
-    by_epoch = {int(epoch): _histograms(own, kind) for epoch, own in rows.groupby("epoch")}  # type: ignore[call-overload]
+    all_epochs = sorted(set(rows["epoch"].to_list()))
+    by_epoch = {epoch: _histograms(rows[rows["epoch"] == epoch], kind) for epoch in all_epochs}
     epochs = _evenly([epoch for epoch, histograms in by_epoch.items() if histograms], _MAX_COLUMNS)
     if not epochs:
         return ""

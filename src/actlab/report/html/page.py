@@ -74,7 +74,10 @@ def render(comparison: Comparison) -> str:
         "reproduction": _reproduction(comparison, names),
     }
     figures = {
-        figure.id: figure.data for section in sections.values() for figure in section.get("figures", ()) if figure
+        figure.id: figure.data
+        for section in sections.values()
+        for figure in section.get("figures", ())
+        if figure
     }
     data = {"labels": labels, "figures": figures, "runs": sections["runs"]["data"]}
     scripts = [_asset(f"{name}.js") for name in _SCRIPTS]
@@ -186,7 +189,11 @@ def _diagnostics(comparison: Comparison, names: Sequence[str], labels: Labels) -
 
 def _runs(comparison: Comparison, labels: Labels) -> dict[str, Any]:
     table, data = tables.runs_table(comparison.results, labels)
-    return {"table": table, "data": data, "insights": chart_insights.runs_insights(comparison.results, labels)}
+    return {
+        "table": table,
+        "data": data,
+        "insights": chart_insights.runs_insights(comparison.results, labels),
+    }
 
 
 def _functions(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
@@ -253,7 +260,9 @@ def _panels_figure(id_: str, panels: Sequence[Panel], description: str, labels: 
     for panel in panels:
         lines = ", ".join(labels[line.name] for line in panel.lines[:20])
         drawings.append(svg.draw_panel(panel, f"{panel.title} by {panel.x_label}: {description}: {lines}"))
-    legend = sorted({(line.name, line.series) for panel in panels for line in panel.lines}, key=lambda x: x[1])
+    legend = sorted(
+        {(line.name, line.series) for panel in panels for line in panel.lines}, key=lambda x: x[1]
+    )
     return Figure(id_, drawings, [panel.title for panel in panels], legend, list(map(_panel_data, panels)))
 
 

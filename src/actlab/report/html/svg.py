@@ -136,7 +136,7 @@ def _draw_interval(chart: Forest, row: ForestRow, at: Axis, y: float) -> Iterato
         return
     if low is not None and high is not None:
         ends = (at(max(-chart.limit, min(chart.limit, end))) for end in (low, high))
-        yield '<path class="line {} d0" d="M{:.1f} {}H{:.1f}"/>'.format(colour, next(ends), y, next(ends))
+        yield f'<path class="line {colour} d0" d="M{next(ends):.1f} {y}H{next(ends):.1f}"/>'
     yield f'<circle class="mark {colour}" cx="{at(value):.1f}" cy="{y}" r="5"/>'
 
 

@@ -98,9 +98,7 @@ def ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels: Lab
 
 def verdict_matrix(names: Sequence[str], pairs: Pairs, points: bool) -> dict[str, Any]:
     """Return the verdict of every pair: the activation of the row compared with that of the column."""
-    rows = [
-        [None if a == b else _matrix_cell(pairs.get((a, b)), points) for b in names] for a in names
-    ]
+    rows = [[None if a == b else _matrix_cell(pairs.get((a, b)), points) for b in names] for a in names]
     return {"rows": rows, "wide": len(names) <= _WIDE}
 
 

@@ -68,7 +68,9 @@ def plot_history(
     """
     if metric not in charts.METRICS:
         options = ", ".join(charts.METRICS)
-        raise UsageError(f"metric must be one of {options}, got {metric!r}{did_you_mean(metric, charts.METRICS)}")
+        raise UsageError(
+            f"metric must be one of {options}, got {metric!r}{did_you_mean(metric, charts.METRICS)}"
+        )
     ranked = None if isinstance(history, pd.DataFrame) else _names(history)
     history = history if isinstance(history, pd.DataFrame) else history.history
     if history.empty:
@@ -174,7 +176,9 @@ def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
     few = names[:_NAMED]  # curves of more functions would hide each other
     drawings: dict[str, Callable[[], Figure | None]] = {
         "functions": lambda: _side_by_side(charts.function_panels(few, comparison.curves)[0], names),
-        "learning": lambda: _side_by_side([*charts.learning_panels(comparison.history, names).values()], names),
+        "learning": lambda: _side_by_side(
+            [*charts.learning_panels(comparison.history, names).values()], names
+        ),
         "comparison": lambda: _comparison_figure(comparison),
     }
     folder, written = output_folder(folder), []
@@ -285,9 +289,7 @@ def _draw_line(ax: Axes, line: Line, alpha: float) -> None:
         low, high = _with_nan(line.low), _with_nan(line.high)
         ax.fill_between(line.x, low, high, color=style["color"], alpha=alpha, linewidth=0)
     is_point = sum(y is not None for y in line.y) == 1
-    ax.plot(
-        line.x, _with_nan(line.y), marker="o" if is_point else "", zorder=2.5 if named else 1.5, **style
-    )
+    ax.plot(line.x, _with_nan(line.y), marker="o" if is_point else "", zorder=2.5 if named else 1.5, **style)
 
 
 def _with_nan(values: Values) -> list[float]:
@@ -308,7 +310,9 @@ def _draw_legend(
     from matplotlib.lines import Line2D
 
     entries = [
-        (name, _style(series, (dashes or {}).get(series))) for series, name in names.items() if series < _NAMED
+        (name, _style(series, (dashes or {}).get(series)))
+        for series, name in names.items()
+        if series < _NAMED
     ]
     if others := len(names) - len(entries):
         entries.append((f"{others} more", _style(_NAMED)))
@@ -330,6 +334,6 @@ def _draw_interval(ax: Axes, place: int, row: ForestRow, chart: Forest) -> None:
         marker, x = ("<", -chart.limit) if value < 0 else (">", chart.limit)
         ax.plot([x], [place], marker=marker, color=colour, markersize=7)
         return
-    if low is not None:
+    if low is not None and high is not None:
         ax.plot([low, high], [place, place], color=colour, linewidth=1.8)
     ax.plot([value], [place], "o", color=colour, markersize=6)
