@@ -246,4 +246,4 @@ def test_ones_own_activations_have_curves_without_being_imported_again(tiny, cap
     np.testing.assert_allclose(gate["f"], gate["x"] * s, atol=1e-12)
     np.testing.assert_allclose(gate["f1"], s * (1 + 1.5 * gate["x"] * (1 - s)), atol=1e-12)
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert page.count(" has no curve here: it is a module of your own of which none was kept.") == 1
+    assert page.count(" has no curve here: it is a user module, and its curve was not saved.") == 1

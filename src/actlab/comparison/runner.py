@@ -158,7 +158,7 @@ class Contest:
             for place, result in training(
                 runs, data.X, y, executor=self.executor, watch=watch, session=session
             ):
-                if result.for_skorch:
+                if result.needs_skorch:
                     left.append(
                         dataclasses.replace(trainings[place], run=None, reason_alone=result.reason_alone)
                     )
@@ -201,7 +201,7 @@ class Contest:
     def _alone(self, each: Training) -> None:
         """Let skorch train what no fleet can."""
         data, y = self.experiment.dataset, self.experiment.y
-        net, result = clone(each.net), Result(how="by skorch", reason_alone=each.reason_alone)
+        net, result = clone(each.net), Result(how="skorch", reason_alone=each.reason_alone)
         score = math.nan
         try:
             fit_alone(net, data.X[each.rows], y[each.rows], each.seed, each.fold, result)
