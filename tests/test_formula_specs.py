@@ -78,7 +78,7 @@ def test_everything_that_takes_a_spec_takes_a_formula():
     assert actlab.check("formula:x*tanh(x)", only=["shape", "gradient", "vmap", "pickle", "deepcopy"]).passed
     assert actlab.check("mish", reference=f"formula:{MISH}", only=["reference"]).passed
     panels, missing = function_panels(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
-    assert [line["name"] for line in panels[0]["lines"]] == ["formula:x*tanh(x)", "relu"]
+    assert [line.name for line in panels[0].lines] == ["formula:x*tanh(x)", "relu"]
     assert missing == {"nothing.py:Here": "it is a module of your own of which none was kept"}
     known = dict(properties(formula(SWISH, parameters={"beta": 1.5})))
     assert known["module"] == f"actlab.formula('{SWISH}', parameters={{'beta': 1.5}}).module_class()"
