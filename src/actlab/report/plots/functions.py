@@ -12,7 +12,7 @@ from torch import Tensor
 
 from actlab.activation.definition import Activation
 from actlab.describe import derivatives, window
-from actlab.errors import UsageError, short
+from actlab.errors import UsageError, summarize_error
 from actlab.execution.progress import printable
 from actlab.files import writing
 from actlab.functions import catalogue
@@ -55,7 +55,7 @@ def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> 
     try:
         curves = derivatives(function, x)
     except Exception as error:  # a user's module may raise anything
-        raise UsageError(f"{name}: has no curve to draw: {short(error)}") from error
+        raise UsageError(f"{name}: has no curve to draw: {summarize_error(error)}") from error
     ax = current_axes(ax)
     for values, (label, color, style) in zip(curves, _STYLES, strict=True):
         ax.plot(x.numpy(), values.numpy(), style, color=color, label=label, linewidth=1.8)
