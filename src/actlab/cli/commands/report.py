@@ -37,7 +37,8 @@ def add_options(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the report of a comparison or a run, finished or not."""
     from actlab.comparison.loading import found_in
-    from actlab.report.html.page import sentences, write_report
+    from actlab.report.html.page import write_report
+    from actlab.report.sentences import report_sentences
 
     comparison = found_in(arguments.folder)
     path = arguments.out or arguments.folder / REPORT
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise UsageError(str(error)) from error
     files = [path, *write_figures(arguments, comparison, arguments.folder)]
-    insights = sentences(comparison)
+    insights = report_sentences(comparison)
     if arguments.json:
         print(json.dumps({"insights": insights, "files": [str(file) for file in files]}))
     else:
