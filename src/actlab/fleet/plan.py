@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.fleet.layers import as_formula, constants
 from actlab.fleet.probe import fleet_problem, out_of_memory
 from actlab.fleet.run import Run
@@ -101,7 +101,7 @@ def _look(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Net:
     try:
         module = run.build()
     except Exception as error:  # anybody's module; it fails again when its turn comes
-        return _Net(reason_alone=f"the network cannot be built: {short(error)}")
+        return _Net(reason_alone=f"the network cannot be built: {summarize_error(error)}")
     try:
         with run.noise():
             before = torch.get_rng_state()
@@ -113,7 +113,7 @@ def _look(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Net:
             if problem and line is not None:  # a layer that a chain cannot step, such as an embedding
                 line, problem = None, _problem([module], None, run, x, y)
     except Exception as error:  # too little memory: there may be more when its turn comes
-        return _Net(reason_alone=short(error))
+        return _Net(reason_alone=summarize_error(error))
     if problem:
         return _Net(reason_alone=f"a fleet cannot train the network: {problem}", needs_skorch=True)
     tensors = [*module.named_parameters(), *module.named_buffers()]
@@ -144,7 +144,7 @@ def _problem(modules: Sequence[nn.Module], line: list[Link] | None, run: Run, x:
     except Exception as error:  # anybody's module
         if out_of_memory(error):
             raise
-        return short(error)
+        return summarize_error(error)
     return ""
 
 
