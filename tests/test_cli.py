@@ -264,7 +264,7 @@ def commands(parser=None, *words):
                 yield from commands(below, *words, word)
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
+@pytest.mark.parametrize("command", [*commands()], ids=" ".join)
 def test_a_help_page_fits_a_terminal_and_ends_with_three_examples_that_parse(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main([*command, "--help"]) == 0
@@ -274,12 +274,12 @@ def test_a_help_page_fits_a_terminal_and_ends_with_three_examples_that_parse(com
     examples = page.split("\nexamples:\n")[1].splitlines()
     assert len(examples) == 3
     for example in examples:
-        words = re.search(r"actlab ([^#|>)]*)", example)[1]
-        assert not command or words.split()[0] == command[0]
-        create_parser().parse_args(shlex.split(words))
+        words = shlex.split(re.search(r"actlab (.*?)($| [|>#]|\))(?!\S)", f"{example} ")[1])
+        assert words[: len(command[:1])] == list(command[:1])
+        create_parser().parse_args(words)
 
 
-@pytest.mark.parametrize("command", [[], ["fleet"], ["ledger"]])
+@pytest.mark.parametrize("command", [[], ["ledger"]])
 def test_without_a_command_the_help_is_printed(command, capsys):
     assert main(command) == 0
     out = capsys.readouterr().out
@@ -417,7 +417,7 @@ class Late(torch.nn.Module):
 
 
 @pytest.mark.parametrize("target", ["colourful.py:Early", "colourful.py:Late"])
-@pytest.mark.parametrize("verb", ["train --epochs 1 --activation", "compare --epochs 1", "check", "time"])
+@pytest.mark.parametrize("verb", ["compare --epochs 1", "check", "time"])
 def test_an_error_of_an_activation_cannot_control_the_terminal(verb, target, capsys):
     Path("colourful.py").write_text(COLOURFUL)
     assert main([*verb.split(), target]) in (1, 2)

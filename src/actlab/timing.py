@@ -18,8 +18,8 @@ from actlab.errors import UsageError, summarize_error
 
 _LEAST = 0.02  # seconds that a sample takes at least
 _ROUNDS = 15
-_HEADS = ("name", "forward", "backward", "both", "saved bytes", "ratio")
-_UNITS = ("for each element", "ns", "ns", "ns", "B", "torch.nn")
+_HEADS = ("name", "forward", "backward", "both", "saved", "ratio")
+_UNITS = ("for each element", "ns", "ns", "ns", "bytes", "torch.nn")
 
 
 @dataclass(frozen=True)
