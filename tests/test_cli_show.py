@@ -138,7 +138,7 @@ def test_what_is_no_definition_cannot_be_shown(spec, mine, capsys):
             "argument 'alpha' is unknown; it takes",
         ),
         (["show", "no_such_file.py:x"], "there is no file 'no_such_file.py'"),
-        (["show", "reluu"], "unknown activation 'reluu'; did you mean 'relu'?"),
+        (["show", "reluu"], "unknown activation 'reluu' (did you mean 'relu'?)"),
         (["show"], "the following arguments are required: NAME"),
         (["show", "relu", "--out", "/proc/none"], "cannot write to output folder '/proc/none'"),
         (["show", "glu", "--out", "out"], "glu: takes two halves of a tensor, so it has no curve to draw"),

@@ -219,7 +219,7 @@ def test_where_everything_fails_the_answer_is_no(own, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--module own.py:Nett", "module 'own.py:Nett': there is no 'Nett' in it; did you mean 'Net'"),
+        ("--module own.py:Nett", "module 'own.py:Nett': there is no 'Nett' in it (did you mean 'Net'?)"),
         ("--module own.py", "module is 'own.py', not 'package.module:Net'"),
         ("--module nowhere.py:Net", "there is no file 'nowhere.py'"),
         ("--module own.py:Net(width=x)", "arguments must be literals"),

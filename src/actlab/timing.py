@@ -16,7 +16,7 @@ from actlab.activation.kernels import fused
 from actlab.activation.module import ActivationModule
 from actlab.checking.target import Target, resolve
 from actlab.checking.tensors import saved_storages
-from actlab.errors import UsageError, short
+from actlab.errors import UsageError, summarize_error
 
 _SAMPLE_SECONDS = 0.02  # the shortest sample
 _SAMPLES = 15
@@ -214,7 +214,9 @@ def _saved_per_element(name: str, function: Target, x: Tensor) -> float:
     try:
         return _saved_by(function, leaf + 0, []) / x.numel()
     except Exception as error:  # of any kind: the function may be a user's
-        raise UsageError(f"target {name!r} fails on {tuple(x.shape)}, {x.dtype}: {short(error)}") from error
+        raise UsageError(
+            f"target {name!r} fails on {tuple(x.shape)}, {x.dtype}: {summarize_error(error)}"
+        ) from error
 
 
 def _step(function: Target, x: Tensor, fuse: bool, *, backward: bool) -> Callable[[], None]:

@@ -21,6 +21,7 @@ from actlab.checking.report import COULD_NOT_RUN, FAIL, PASS, Outcome, Row
 from actlab.checking.rows import Check
 from actlab.checking.subject import Subject
 from actlab.checking.transforms import attempt
+from actlab.errors import escape_unprintable
 
 _BACKWARD_IMPORT = "torch.fx.experimental.symbolic_shapes"  # torch imports it at the first backward
 _runs = itertools.count()
@@ -51,13 +52,7 @@ def _run_check(subject: Subject, check: Check) -> Row:
     try:
         return Row(check.name, PASS, attempt(lambda: check.run(subject)))
     except Outcome as outcome:
-        return Row(check.name, outcome.status, _escape(str(outcome)))
-
-
-def _escape(text: str) -> str:
-    """Return an error of the target in one line, without characters that control a terminal."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        return Row(check.name, outcome.status, escape_unprintable(" ".join(str(outcome).split())))
 
 
 def _ends_the_report(row: Row) -> bool:

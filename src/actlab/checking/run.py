@@ -14,7 +14,7 @@ from actlab.checking.rows import Check, list_checks
 from actlab.checking.subject import Subject
 from actlab.checking.target import resolve
 from actlab.checking.tensors import dtype_name
-from actlab.errors import UsageError, did_you_mean, short
+from actlab.errors import UsageError, did_you_mean, summarize_error
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -73,7 +73,7 @@ def _resolve_device(device: str | torch.device | None) -> torch.device:
         resolved = torch.device("cpu" if device is None else device)
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {str(device)!r} cannot be used: {short(error)}") from error
+        raise UsageError(f"device {str(device)!r} cannot be used: {summarize_error(error)}") from error
     return resolved
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from actlab.checking.report import Failure, Outcome, Unsupported
 from actlab.checking.subject import Function, Subject
 from actlab.checking.tensors import close, format_pair, gradient_or_zeros, saved_storages, worst_index
-from actlab.errors import short
+from actlab.errors import summarize_error
 
 # Parts of torch's errors when an optional method of an autograd.Function, or a kernel or derivative of an
 # operation, is missing, and what to do about it.
@@ -44,8 +44,8 @@ def attempt(run: Callable[[], Any]) -> Any:
         if isinstance(error, NotImplementedError | RuntimeError):
             for part, advice in _MISSING.items():
                 if part in text:
-                    raise Unsupported(advice or short(error)) from error
-        raise Failure(short(error)) from error
+                    raise Unsupported(advice or summarize_error(error)) from error
+        raise Failure(summarize_error(error)) from error
 
 
 def _require_close(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:

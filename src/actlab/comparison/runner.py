@@ -17,7 +17,7 @@ from sklearn.base import clone
 
 from actlab.comparison.plan import Experiment, Place, Training
 from actlab.comparison.scoring import Scoring
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.execution.progress import in_round, watching
 from actlab.execution.scheduler import engine, training
 from actlab.fleet.run import Result
@@ -195,7 +195,7 @@ class Contest:
             try:
                 score = self.scoring.score(each, result)
             except Exception as error:  # anybody's scorer
-                result.failure = f"scoring failed: {short(error)}"
+                result.failure = f"scoring failed: {summarize_error(error)}"
         self._add(each, result, score, key)
 
     def _alone(self, each: Training) -> None:
@@ -209,7 +209,7 @@ class Contest:
             if self.scoring.known == "accuracy":
                 result.test_acc = score
         except Exception as error:  # anybody's callbacks, criterion, module or scorer
-            result.failure = result.failure or f"scoring failed: {short(error)}"
+            result.failure = result.failure or f"scoring failed: {summarize_error(error)}"
         result.history = epochs_of(net)
         self._add(each, result, score)
 
