@@ -33,7 +33,7 @@ from actlab.execution.processes import processes
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Optimizer, Run
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.session import Bookkeeping, bookkeeping
+from actlab.ledger.session import LedgerSession, open_session
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
@@ -44,17 +44,17 @@ KILLS = 20
 TESTED = [
     "## In the test suite",
     "",
-    "- A Dask scheduler and three workers as processes on loopback: the same bits as on this machine; a",
-    "  worker killed in the middle and another one started, the scheduler killed and started again: it ends,",
-    "  and the bits are the same (`tests/test_cluster.py`).",
-    "- Sixteen processes that write one ledger; writers killed in the middle: whole fleets only",
-    "  (`tests/test_ledger_claims.py`).",
-    "- Disks that fill up at any moment, or are read-only; ledgers cut short anywhere, of a newer schema, of",
-    "  another application, with a stranger's triggers (`tests/test_ledger_disks.py`,",
-    "  `test_ledger_file.py`).",
-    "- An activation that ends its process: tried three times, recorded as failed with its reason, the rest",
-    "  ends; two comparisons started at once share the work; Ctrl-C at any moment",
-    "  (`tests/test_reliability.py`, `test_reliability_trials.py`).",
+    "- A Dask scheduler and three worker processes on loopback give the same bits as local",
+    "  training, also when a worker is killed and replaced, and when the scheduler is killed and",
+    "  restarted (`tests/test_cluster.py`).",
+    "- Sixteen processes write one ledger, and some are killed while they write. The ledger",
+    "  contains complete fleets only (`tests/test_ledger_claims.py`).",
+    "- Disks fill up at any moment, or are read-only. Ledgers are truncated anywhere, have a newer",
+    "  schema, belong to another application, or contain foreign triggers",
+    "  (`tests/test_ledger_disks.py`, `test_ledger_file.py`).",
+    "- An activation that ends its process is tried three times and recorded as failed with the",
+    "  reason; all other runs complete. Two comparisons started at once share the work. Ctrl-C",
+    "  works at any moment (`tests/test_reliability.py`, `test_reliability_trials.py`).",
     "",
 ]
 
@@ -200,14 +200,14 @@ def killed(folder: Path) -> list[str]:
     usual = whole(folder / "whole", "--jobs", "2")
     expected = outcome(folder / "whole")
     lines = [
-        "## Processes that are killed",
+        "## Killed processes",
         "",
-        f"`actlab compare {' '.join(CALL)}`: nine nets, {usual:.1f} s undisturbed.",
-        "`kill -9` at random moments; what was killed is started again with the same command until it",
-        "has ended. Each comparison that ended was held against the undisturbed one, bit for bit: results,",
-        "histories and the ledger's rows.",
+        f"`actlab compare {' '.join(CALL)}`: nine runs, {usual:.1f} s undisturbed.",
+        "`kill -9` hits processes at random moments. The same command then runs again until the",
+        "comparison is complete. Results, histories and ledger records must equal those of the",
+        "undisturbed comparison bit for bit.",
         "",
-        "| killed | kills | comparisons | runs in the ledger at a kill | lost | doubled | differing bits |",
+        "| killed | kills | comparisons | runs in the ledger | lost | duplicated | differing bits |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for what, jobs in (("the comparison, two processes", "2"), ("the comparison, one process", "1")):
@@ -217,10 +217,10 @@ def killed(folder: Path) -> list[str]:
         lines.append(f"| {what} | {tally.kills} | {tally.comparisons} | {between} | 0 | 0 | 0 |")
         print(lines[-1], flush=True)
     tally = kill_workers(folder / "workers", expected, KILLS)
-    lines.append(f"| processes that train | {tally.kills} | {tally.comparisons} | | 0 | 0 | 0 |")
+    lines.append(f"| worker processes | {tally.kills} | {tally.comparisons} | | 0 | 0 | 0 |")
     print(lines[-1], flush=True)
     mean = statistics.mean(tally.seconds)
-    return [*lines, "", f"A comparison that loses two of its processes takes {mean:.1f} s.", ""]
+    return [*lines, "", f"A comparison that loses two worker processes takes {mean:.1f} s.", ""]
 
 
 # -- many runs ------------------------------------------------------------------------------------
@@ -252,8 +252,8 @@ def load(number: int) -> None:
         took = []
         for file in (None, Path(folder, "ledger.sqlite")):
             start = time.perf_counter()
-            with bookkeeping(file, runs, "stubs") as books:
-                results = train_runs(runs, X, y, executor=executor, books=books)
+            with open_session(file, runs, "stubs") as session:
+                results = train_runs(runs, X, y, executor=executor, session=session)
             took.append(1000 * (time.perf_counter() - start) / number)
             assert not any(result.failure for result in results)
         with Ledger(Path(folder, "ledger.sqlite"), readonly=True) as ledger:
@@ -269,10 +269,11 @@ def loads() -> list[str]:
     lines = [
         "## Many runs",
         "",
-        "Stub runs of one step, each a fleet by itself, on two processes; milliseconds a run. What training",
-        "takes is in both. Memory is the peak of the process that conducts, in GiB; it holds all results.",
+        "Runs of one step, each in a fleet of its own, on two processes. Times are milliseconds per run",
+        "and include training. Memory is the peak of the scheduling process in GiB; it holds all",
+        "results.",
         "",
-        "| runs | without a ledger | with one | training alone | memory before | after | KiB a run on disk |",
+        "| runs | no ledger | ledger | training only | memory before | memory after | KiB per run on disk |",
         "|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for number in (1_000, 10_000):
@@ -290,8 +291,8 @@ def loads() -> list[str]:
 
 @contextlib.contextmanager
 def timed(names: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Yield the seconds spent in methods of the books, while the block runs."""
-    taken, before = dict.fromkeys(names, 0.0), {name: getattr(Bookkeeping, name) for name in names}
+    """Yield the seconds spent in methods of a ledger session, while the block runs."""
+    taken, before = dict.fromkeys(names, 0.0), {name: getattr(LedgerSession, name) for name in names}
 
     def timing(name: str, method: Any) -> Any:
         @functools.wraps(method)
@@ -305,12 +306,12 @@ def timed(names: Sequence[str]) -> Iterator[dict[str, float]]:
         return call
 
     for name, method in before.items():
-        setattr(Bookkeeping, name, timing(name, method))
+        setattr(LedgerSession, name, timing(name, method))
     try:
         yield taken
     finally:
         for name, method in before.items():
-            setattr(Bookkeeping, name, method)
+            setattr(LedgerSession, name, method)
 
 
 def cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
@@ -329,14 +330,14 @@ def cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
             if file:
                 share.append(sum(taken.values()))
     medians = {what: statistics.median(seconds) for what, seconds in whole.items()}
-    books = statistics.median(share)
-    part = 100 * books / medians["with"]
+    own = statistics.median(share)
+    part = 100 * own / medians["with"]
     return [
-        "## What a ledger costs",
+        "## Cost of a ledger",
         "",
         f"The notebook's comparison (3 activations, 3 folds, {epochs} epochs, MNIST) on two processes,",
         f"medians of {rounds}, in turn: {medians['without']:.2f} s without a ledger, {medians['with']:.2f} s",
-        f"with one. The books themselves (hashes of nets and settings, claims, records) take {books:.3f} s,",
+        f"with one. The session itself (hashes of models and settings, claims, records) takes {own:.3f} s,",
         f"{part:.2f} %.",
         "",
     ]
@@ -352,13 +353,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.load:
         load(arguments.load)
         return
-    lines = ["# What a comparison was put through", "", f"{machine('cpu')}, two cores.", ""]
+    lines = ["# Reliability of comparisons", "", f"{machine('cpu')}, two cores.", ""]
     lines += ["Written by `python -m benchmarks.reliability`.", ""]
     lines += loads()
     try:
         data = actlab.load_data("mnist", arguments.data_dir)
     except actlab.UsageError as error:
-        lines += [f"What a ledger costs is left out: {error}", ""]
+        lines += [f"The cost of a ledger was not measured: {error}", ""]
     else:
         lines += cost(data, arguments.epochs, arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:

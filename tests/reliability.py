@@ -205,8 +205,8 @@ def poisoned(folder: Path, lives: int, *more: str, before: int = 0, folds: int =
         runs = ledger.runs()
     spent = lives - len((folder / "lives").read_bytes())
     again = apart(*call, folder=folder)
-    compared("relu", *options(folder / "alone", "--folds", str(folds), epochs=2))
-    rows = [pd.read_csv(folder / of / "results.csv", dtype=str).head(folds) for of in ("p", "alone")]
+    compared("relu", *options(folder / "reason_alone", "--folds", str(folds), epochs=2))
+    rows = [pd.read_csv(folder / of / "results.csv", dtype=str).head(folds) for of in ("p", "reason_alone")]
     return {
         "status": [*statuses, status],
         "died": spent,
@@ -237,7 +237,7 @@ def full_disk(folder: Path, free: int, size: int, epochs: int = 10) -> dict[str,
     (folder / "ballast").unlink()
     kept = recorded(out)
     problems = verified(out)["problems"] if kept else []
-    return {"status": status, "out": said, "err": err, "kept": kept, "problems": problems} | {
+    return {"status": status, "out": said, "err": err, "saved_bytes": kept, "problems": problems} | {
         "then": compared(*call) if status else texts(out)
     }
 
@@ -290,4 +290,4 @@ def interrupted(
     again, _, said = here(*call)
     # A shell calls both 130: where Python is in exec(), as imports are, it ends by the signal in the end.
     status = 128 + signal.SIGINT if status == -signal.SIGINT else status
-    return {"status": status, "said": lines, "kept": kept, "again": again, "known": known(said)}
+    return {"status": status, "said": lines, "saved_bytes": kept, "again": again, "known": known(said)}

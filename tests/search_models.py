@@ -109,7 +109,7 @@ class Counted(Net):
     def __init__(self):
         super().__init__()
         self.register_buffer("scale", torch.tensor(2.0))
-        self.register_buffer("kept", torch.arange(3), persistent=False)
+        self.register_buffer("saved_bytes", torch.arange(3), persistent=False)
 
     def forward(self, X):
         return self.scale * super().forward(X) + self.kept

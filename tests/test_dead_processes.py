@@ -95,7 +95,7 @@ def test_compare_does_not_call_an_activation_that_ends_its_processes(tmp_path):
     for jobs in (2, 1):  # at the second time all runs are in the ledger
         found = compare(names, dataset, jobs=jobs, **how)
         assert found.results["failure"].to_list() == ["", "", *[reason("SIGKILL(-9)")] * 2]
-        assert found.results["kept"].notna().to_list() == [True, True, False, False]
+        assert found.results["saved_bytes"].notna().to_list() == [True, True, False, False]
         assert found.curves.empty
         status = f"failed in 2 of 2 runs: {reason('SIGKILL(-9)')}"
         assert found.ranking["status"].to_list()[1] == status

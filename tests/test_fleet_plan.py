@@ -14,14 +14,14 @@ from torch import nn
 import actlab
 from actlab import NeuralNet
 from actlab.execution.scheduler import train_runs
-from actlab.fleet.calibration import Calibration
 from actlab.fleet.plan import plan
 from actlab.fleet.run import Optimizer, Run, Schedule
+from actlab.fleet.settings import FleetSettings
 from actlab.fleet.trace import straight_line
 from tests.fleets import CLASSES, FEATURES, Branching, Packing, by_fleets, table
 
 X, Y = table()
-TOGETHER = Packing(hardware="", torch="", most=64)
+TOGETHER = Packing(most=64)
 SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
 DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
 MIXED = ["relu", "tanh", "mish", "leaky_relu(negative_slope=0.2)", "gelu"]
@@ -45,8 +45,8 @@ def _sequential(layers):
     return nn.Sequential(nn.Linear(FEATURES, 8), *parts, nn.Linear(8, CLASSES))
 
 
-def fleets(runs, calibration=TOGETHER):
-    return plan(runs, torch.from_numpy(X), torch.from_numpy(Y), calibration)
+def fleets(runs, settings=TOGETHER):
+    return plan(runs, torch.from_numpy(X), torch.from_numpy(Y), settings)
 
 
 def places(runs):
@@ -56,19 +56,19 @@ def places(runs):
 def reasons(net):
     """Say why nobody trains with two runs of a net."""
     found = fleets([run(net), run(net, seed=1)])
-    assert len({fleet.alone for fleet in found}) == 1
-    assert len(found) == (2 if found[0].alone else 1)
-    return found[0].alone
+    assert len({fleet.reason_alone for fleet in found}) == 1
+    assert len(found) == (2 if found[0].reason_alone else 1)
+    return found[0].reason_alone
 
 
 # -- together -------------------------------------------------------------------------------------
 
 
-def test_catalogue_activations_of_all_kinds_are_one_fleet_by_hand_with_equal_ones_side_by_side():
+def test_catalogue_activations_of_all_kinds_are_one_fleet_layer_by_layer_with_equal_ones_side_by_side():
     runs = [run(perceptron(name), seed=seed) for seed in range(3) for name in MIXED]
     (fleet,) = fleets(runs)
-    assert fleet.by_hand
-    assert not fleet.alone
+    assert fleet.layer_by_layer
+    assert not fleet.reason_alone
     assert fleet.places == (0, 5, 10, 1, 6, 11, 2, 7, 12, 3, 8, 13, 4, 9, 14)
 
 
@@ -83,14 +83,14 @@ def test_a_fleet_of_all_kinds_trains_every_net_as_it_trains_by_itself():
 def test_torchs_own_activations_that_equal_ours_join_them():
     twins = [nn.ReLU, nn.Tanh, nn.Sigmoid, functools.partial(nn.LeakyReLU, 0.3), actlab.nn.Mish]
     (fleet,) = fleets([run(sequential(kind)) for kind in twins])
-    assert fleet.by_hand
+    assert fleet.layer_by_layer
     assert fleet.places == (0, 1, 2, 3, 4)
 
 
-def test_torchs_other_activations_are_by_hand_with_their_own_kind_alone():
+def test_torchs_other_activations_are_layer_by_layer_with_their_own_kind_alone():
     elu, softplus = sequential(nn.ELU), sequential(nn.Softplus)
     found = fleets([run(net, seed=seed) for seed in (0, 1) for net in (elu, softplus)])
-    assert [(fleet.places, fleet.by_hand) for fleet in found] == [((0, 2), True), ((1, 3), True)]
+    assert [(fleet.places, fleet.layer_by_layer) for fleet in found] == [((0, 2), True), ((1, 3), True)]
 
 
 @pytest.mark.parametrize("kind", [nn.PReLU, actlab.nn.PReLU], ids=["torch", "actlab"])
@@ -98,7 +98,7 @@ def test_an_activation_that_learns_is_apart_from_those_that_do_not(kind):
     learns, other = sequential(kind), sequential(nn.Tanh)
     found = fleets([run(net, seed=seed) for seed in (0, 1) for net in (learns, other)])
     assert [fleet.places for fleet in found] == [(0, 2), (1, 3)]
-    assert not any(fleet.alone for fleet in found)
+    assert not any(fleet.reason_alone for fleet in found)
 
 
 def test_runs_that_differ_in_numbers_seeds_and_folds_are_one_fleet():
@@ -178,7 +178,7 @@ RANDOM = {
     "RReLU": sequential(nn.RReLU),
     "dropout as a function": sequential(lambda: Calls(lambda module, x: F.dropout(x, 0.5, module.training))),
     "noise": sequential(lambda: Calls(lambda module, x: x + torch.randn_like(x))),
-    "dropout by autograd": functools.partial(Branching, activation=nn.Dropout),
+    "dropout, autograd": functools.partial(Branching, activation=nn.Dropout),
 }
 
 
@@ -200,7 +200,7 @@ def test_a_net_that_draws_random_numbers_is_alone_and_draws_the_same_every_time(
     torch.manual_seed(2)
     second = train_runs(runs[::-1], X, Y)[::-1]
     for one, other in zip(first, second, strict=True):
-        assert one.alone == DRAWS
+        assert one.reason_alone == DRAWS
         assert not one.failure
         assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
     losses = [result.history[-1]["train_loss"] for result in first]
@@ -243,9 +243,9 @@ def test_the_same_runs_always_make_the_same_fleets():
         nets += [sequential(nn.ELU), sequential(nn.Dropout), Branching, sequential(nn.PReLU)]
         return [run(net, seed=seed) for seed in range(5) for net in nets]
 
-    calibration = Calibration("", "", weights_per_fleet=1000)
-    first = fleets(some(), calibration)
-    assert [fleets(some(), calibration) for _ in range(2)] == [first, first]
+    settings = FleetSettings(weights_per_fleet=1000)
+    first = fleets(some(), settings)
+    assert [fleets(some(), settings) for _ in range(2)] == [first, first]
     assert sorted(place for fleet in first for place in fleet.places) == list(range(45))
     assert [fleet.places[0] for fleet in first] == sorted(fleet.places[0] for fleet in first)
 
@@ -253,28 +253,24 @@ def test_the_same_runs_always_make_the_same_fleets():
 @pytest.mark.parametrize(("runs", "sizes"), [(1, [1]), (5, [1] * 5), (8, [1] * 8), (40, [5] * 8)])
 def test_a_comparison_is_cut_so_that_several_processes_have_work(runs, sizes):
     net = perceptron()
-    found = fleets(
-        [run(net, seed=seed) for seed in range(runs)], Calibration("", "", weights_per_fleet=10**9)
-    )
+    found = fleets([run(net, seed=seed) for seed in range(runs)], FleetSettings(weights_per_fleet=10**9))
     assert [len(fleet.places) for fleet in found] == sizes
 
 
 def test_shares_are_as_equal_as_they_can_be_and_hold_no_more_weights_than_is_fast():
     net = perceptron()
     size = sum(p.numel() for p in net().parameters())
-    found = fleets(
-        [run(net, seed=seed) for seed in range(20)], Calibration("", "", weights_per_fleet=3 * size)
-    )
+    found = fleets([run(net, seed=seed) for seed in range(20)], FleetSettings(weights_per_fleet=3 * size))
     assert sorted(len(fleet.places) for fleet in found) == [2, 3, 3, 3, 3, 3, 3]
-    (one,) = fleets([run(net)], Calibration("", "", weights_per_fleet=1))
+    (one,) = fleets([run(net)], FleetSettings(weights_per_fleet=1))
     assert one.places == (0,)
 
 
-def test_nothing_is_stepped_by_hand_where_autograd_is_faster():
+def test_nothing_is_stepped_layer_by_layer_where_autograd_is_faster():
     (fleet,) = fleets(
-        [run(net := perceptron()), run(net, seed=1)], dataclasses.replace(TOGETHER, by_hand=False)
+        [run(net := perceptron()), run(net, seed=1)], dataclasses.replace(TOGETHER, layer_by_layer=False)
     )
-    assert not fleet.by_hand
+    assert not fleet.layer_by_layer
 
 
 # -- straight lines -------------------------------------------------------------------------------

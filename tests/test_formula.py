@@ -167,7 +167,7 @@ def test_parameters_that_are_not_trained_are_attributes():
 
 
 def test_copies_and_pickles_are_the_same_thing_again():
-    made = swish(trainable=["beta"], name="kept")
+    made = swish(trainable=["beta"], name="saved_bytes")
     module = made.module_class(0.7)
     assert pickle.loads(pickle.dumps(made)) is made  # noqa: S301
     assert copy.deepcopy(made) is made

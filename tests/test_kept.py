@@ -42,15 +42,15 @@ def report(capsys, *more):
 def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_has_ended(tiny, capsys):
     Path("kept_own.py").write_text(WAITING)
     # The waiting one is known by its place in the order only: what is quick has ended before it begins.
-    options = ["--data", tiny, *QUICK, "--inside", "--jobs", "1", "--out", "run"]
+    options = ["--data", tiny, *QUICK, "--diagnostics", "--jobs", "1", "--out", "run"]
     call = ["compare", "relu", "kept_own.py:Waiting", *options]
     with started([sys.executable, "-m", "actlab", *call]):  # killed at the end of the block
         assert waited(Path("started").exists, 120)
         running = report(capsys)
-    assert "3 of 6 trainings are done; verdicts come when all are." in running
+    assert "3 of 6 runs are done; verdicts follow when all are done." in running
     assert report(capsys) == running
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert "3 of 6 trainings are done" in page
+    assert "3 of 6 runs are done" in page
 
     found = found_in(Path("run"))
     assert found.about["unfinished"] == {"done": 3, "planned": 6}
@@ -59,19 +59,21 @@ def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_h
     assert found.results["score"].notna().all()
     assert found.ranking["activation"].to_list() == ["relu", "kept_own.py:Waiting"]
     assert found.ranking["rank"].isna().all()
-    assert set(found.inside["epoch"]) == {1, 2}
+    assert set(found.diagnostics["epoch"]) == {1, 2}
     assert len(found.history) == 6
 
     Path("go").touch()
     assert main(call) == 0
     capsys.readouterr()
-    assert "trainings are done" not in report(capsys)
+    assert "runs are done" not in report(capsys)
     ended = found_in(Path("run"))
     assert "unfinished" not in ended.about
     columns = ["fold", "seed", "score", "key"]
     pd.testing.assert_frame_equal(ended.results[columns][:3], found.results[columns], rtol=1e-12)
     pd.testing.assert_frame_equal(
-        ended.inside[ended.inside["activation"] == "relu"].reset_index(drop=True), found.inside, rtol=1e-12
+        ended.diagnostics[ended.diagnostics["activation"] == "relu"].reset_index(drop=True),
+        found.diagnostics,
+        rtol=1e-12,
     )
     said = json.loads(report(capsys, "--json"))
     assert said["files"] == ["run/report.html"]
@@ -83,7 +85,7 @@ def test_before_anything_has_ended_there_is_a_page_that_says_so(capsys):
     runs = [{**place, "activation": name, "key": name} for name in ("relu", "tanh")]
     with Ledger("run/ledger.sqlite") as ledger:
         ledger.begin(about, runs)
-    assert report(capsys).startswith("0 of 2 trainings are done; verdicts come when all are.")
+    assert report(capsys).startswith("0 of 2 runs are done; verdicts follow when all are done.")
     assert "There are no runs." in Path("run/report.html").read_text(encoding="utf-8")
 
 
@@ -139,19 +141,19 @@ def test_the_rounds_of_a_race_are_one_comparison(tiny):
 
 
 def test_a_training_is_reported_again_as_it_was(capsys):
-    assert main(["train", "--activation", "mish", "--epochs", "3", "--inside", "--out", "run"]) == 0
+    assert main(["train", "--activation", "mish", "--epochs", "3", "--diagnostics", "--out", "run"]) == 0
     capsys.readouterr()
     assert {path.name for path in Path("run").iterdir()} == {
-        *("history.csv", "history.json", "training.json", "inside.csv", "report.html", "hiplot.html"),
+        *("history.csv", "history.json", "training.json", "diagnostics.csv", "report.html", "hiplot.html"),
     }
     first = Path("run/report.html").read_bytes()
     said = json.loads(report(capsys, "--json"))
     assert Path("run/report.html").read_bytes() == first
     assert said["insights"][0].startswith("mish: validation accuracy ")
-    assert b"actlab train --activation mish --data digits --epochs 3 --inside" in first
+    assert b"actlab train --activation mish --data digits --epochs 3 --diagnostics" in first
     assert set(pd.read_csv("run/history.csv")) >= {"epoch", "train_loss", "valid_loss"}
-    assert main(["train", "--epochs", "1", "--no-inside", "--out", "run", "--quiet"]) == 0
-    assert not Path("run/inside.csv").exists()
+    assert main(["train", "--epochs", "1", "--no-diagnostics", "--out", "run", "--quiet"]) == 0
+    assert not Path("run/diagnostics.csv").exists()
     assert "it was switched off" in Path("run/report.html").read_text(encoding="utf-8")
 
 
@@ -244,4 +246,4 @@ def test_ones_own_activations_have_curves_without_being_imported_again(tiny, cap
     np.testing.assert_allclose(gate["f"], gate["x"] * s, atol=1e-12)
     np.testing.assert_allclose(gate["f1"], s * (1 + 1.5 * gate["x"] * (1 - s)), atol=1e-12)
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert page.count(" has no curve here: it is a module of your own of which none was kept.") == 1
+    assert page.count(" has no curve here: it is a user module, and its curve was not saved.") == 1

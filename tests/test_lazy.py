@@ -109,7 +109,7 @@ def test_compare_trains_lazy_layers_from_the_same_weights(dataset, module):
             assert torch.equal(one, other)
     found = compare(["relu", "prelu"], dataset, module=module, **SHORT)
     assert found.results["failure"].to_list() == [""] * 6
-    assert found.results["kept"].notna().all()
+    assert found.results["saved_bytes"].notna().all()
     assert len(found.history) == 18
 
 
@@ -142,7 +142,7 @@ def test_compare_trains_lazy_models_that_skorch_trains_alone(dataset):
     how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 3, "batch_size": 16, "verbose": 0}
     alone = compare(["relu", "tanh"], dataset, module=Own(Lazy, **how))
     fused = compare(["relu", "tanh"], dataset, module=skorch_net(Lazy))
-    assert set(alone.results["how"]) == {"by skorch"}
+    assert set(alone.results["how"]) == {"skorch"}
     assert alone.history["train_loss"].to_list() == pytest.approx(
         fused.history["train_loss"].to_list(), rel=1e-4
     )

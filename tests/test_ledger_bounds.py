@@ -138,10 +138,10 @@ def test_record_adds_diagnostics_to_a_known_run_once(path):
     first, second = ([{"epoch": 1, "dead": share}] for share in (0.25, 0.5))
     with Ledger(path) as ledger:
         ledger.record([entry(0)])
-        assert ledger.results([key(0)])[key(0)].inside == []
+        assert ledger.results([key(0)])[key(0)].diagnostics == []
         for inside in (first, second):
             ledger.record([entry(0, inside=inside)])
-            assert ledger.results([key(0)])[key(0)].inside == first
+            assert ledger.results([key(0)])[key(0)].diagnostics == first
 
 
 # -- what is read ---------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ def test_a_run_that_ends_its_process_has_failed_after_three(tmp_path, tiny):
     again = actlab(*call)
     assert again.stdout == found.stdout
     assert again.stderr == "actlab: 6 of 6 nets are from the ledger\n"
-    assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--out", "alone"]) == 0
+    assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--out", "reason_alone"]) == 0
     assert results["accuracy"].to_list()[:3] == pd.read_csv("alone/results.csv")["accuracy"].to_list()
 
 

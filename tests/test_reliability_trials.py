@@ -74,7 +74,7 @@ def test_whenever_a_disk_is_full_what_is_finished_is_kept_and_the_rest_comes_lat
         assert "disk is full" in found["err"] or "No space left" in found["err"]
         assert found["problems"] == []
         assert found["then"] == expected
-        kept.append(found["kept"])
+        kept.append(found["saved_bytes"])
     assert kept == sorted(kept)
     assert kept[0] == 0
     assert any(0 < number < 9 for number in kept)
@@ -96,7 +96,7 @@ def test_whenever_a_disk_is_full_what_is_finished_is_kept_and_the_rest_comes_lat
 def test_interrupted_comparison_prints_one_line_and_trains_nothing_twice(tmp_path, moment):
     found = trials.interrupted(tmp_path, moment)
     assert (found["status"], found["again"]) in ((130, 0), (0, 0))  # it may end first
-    assert found["known"] == found["kept"]
+    assert found["known"] == found["saved_bytes"]
     if found["status"] == 130:
         (said,) = found["said"]
         assert said.startswith("actlab: interrupted")
@@ -106,12 +106,12 @@ def test_interrupted_comparison_prints_one_line_and_trains_nothing_twice(tmp_pat
 def test_interrupted_comparison_counts_its_runs(tmp_path):
     # Up to three are recorded at once, before the first is counted; 600 epochs so that it does not end first.
     found = trials.interrupted(tmp_path, lambda out, _: recorded(out) > 3, epochs=600)
-    assert (found["status"], found["again"], found["known"]) == (130, 0, found["kept"])
+    assert (found["status"], found["again"], found["known"]) == (130, 0, found["saved_bytes"])
     (said,) = found["said"]
     counted = re.fullmatch(
         r"actlab: interrupted: (\d) of 9 nets were trained; started again, it goes on", said
     )
-    assert 1 <= int(counted[1]) <= found["kept"]
+    assert 1 <= int(counted[1]) <= found["saved_bytes"]
 
 
 @pytest.mark.slow

@@ -200,7 +200,7 @@ def test_splits_are_scikit_learns(cv, params):
     theirs.fit(X, Y, **params)
     assert rows_seen["ours"] == rows_seen["theirs"]
     assert ours.n_splits_ == theirs.n_splits_
-    assert ours.runs_["alone"].eq("").all()
+    assert ours.runs_["reason_alone"].eq("").all()
 
 
 def test_a_generator_of_splits_is_used_up_once():

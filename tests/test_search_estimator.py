@@ -153,7 +153,7 @@ def test_the_search_predicts_with_the_best_net():
 def test_within_a_pipeline():
     pipeline = make_pipeline(StandardScaler(), search(grid=LR)).fit(X, Y)
     found = pipeline[-1]
-    assert found.runs_["alone"].eq("").all()
+    assert found.runs_["reason_alone"].eq("").all()
     alone = clone(found).fit(StandardScaler().fit_transform(X), Y)
     same_results(found, alone)
     assert np.array_equal(pipeline.predict(X), alone.predict(pipeline[0].transform(X)))
@@ -192,7 +192,7 @@ class Scaling(nn.Module):
 def test_what_the_nets_fit_is_given_keeps_it_out_of_fleets():
     net = classifier(module=Scaling, train_split=None)
     found = search(net, LR, scoring="neg_log_loss", refit=False).fit(X, Y, scale=0.0)
-    assert found.runs_["alone"].eq("fit gets scale, which a fleet does not pass on").all()
+    assert found.runs_["reason_alone"].eq("fit gets scale, which a fleet does not pass on").all()
     assert found.runs_["how"].eq("by skorch").all()
     assert found.runs_["failure"].eq("").all()
     assert np.array_equal(scores(found)[0], scores(found)[1])  # nothing can be learnt with a scale of 0
@@ -208,7 +208,7 @@ def test_metadata_is_routed_to_scorers_and_splitters():
         cv = GroupKFold(3).set_split_request(groups=True)
         found = search(grid=LR, cv=cv, scoring=weighted()).fit(X, Y, sample_weight=weights, groups=groups)
         plain = search(grid=LR, cv=cv).fit(X, Y, groups=groups)
-    assert found.runs_["alone"].eq("").all()
+    assert found.runs_["reason_alone"].eq("").all()
     assert np.array_equal(scores(plain), scores(search(grid=LR, cv=GroupKFold(3)).fit(X, Y, groups=groups)))
     rows = next(GroupKFold(3).split(X, Y, groups))
     first = by_skorch(classifier(**found.cv_results_["params"][0]), X[rows[0]], Y[rows[0]])
@@ -301,7 +301,7 @@ def test_a_subclass_may_have_parameters_of_its_own():
 
     found = clone(Named(classifier(), LR, name="mine", cv=2, n_jobs=1)).fit(X, Y)
     assert found.name == "mine"
-    assert found.runs_["alone"].eq("").all()
+    assert found.runs_["reason_alone"].eq("").all()
 
 
 def test_every_net_is_built_for_training_once():

@@ -34,7 +34,7 @@ def test_a_binary_classifier():
         one, module__outputs=1, lr=0.5, max_epochs=2, batch_size=16, verbose=0
     )
     found = search(net, {"lr": [0.5, 0.1]}).fit(X, y)
-    assert found.runs_["alone"].eq("").all()
+    assert found.runs_["reason_alone"].eq("").all()
     assert found.predict_proba(X).shape == (ROWS, 2)
     assert set(np.unique(found.predict(X))) <= {0, 1}
     alone = by_skorch(net.set_params(**found.best_params_), X, y, 0, 3)
@@ -46,7 +46,7 @@ def test_a_regressor():
     y = X @ np.array([[1.0], [-2.0], [0.5], [0.0]], np.float32)
     net = skorch.NeuralNetRegressor(one, module__outputs=1, lr=0.05, max_epochs=3, batch_size=16, verbose=0)
     found = search(net, {"lr": [0.05, 0.01]}, cv=KFold(3)).fit(X, y)
-    assert found.runs_["alone"].eq("").all()
+    assert found.runs_["reason_alone"].eq("").all()
     alone = by_skorch(net.set_params(**found.best_params_), X, y, 0, 3)
     np.testing.assert_allclose(found.predict(X), alone.predict(X), rtol=1e-4, atol=1e-5)
     assert found.score(X, y) == pytest.approx(alone.score(X, y), abs=1e-5)
@@ -61,7 +61,7 @@ def test_the_default_loss_with_probabilities():
         softmaxed, module__outputs=CLASSES, lr=0.3, max_epochs=2, batch_size=16, verbose=0
     )
     found = search(net, {"lr": [0.3, 0.1]}).fit(X, Y)
-    assert found.runs_["alone"].eq("").all()
+    assert found.runs_["reason_alone"].eq("").all()
     alone = by_skorch(net.set_params(**found.best_params_), X, Y, 0, 3)
     np.testing.assert_allclose(found.predict_proba(X), alone.predict_proba(X), rtol=1e-5)
 
@@ -71,7 +71,7 @@ def test_the_input_may_have_more_dimensions():
     module = nn.Sequential(nn.Flatten(), *one(CLASSES))
     net = skorch.NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss, max_epochs=1, verbose=0)
     found = search(net, {"lr": [0.1, 0.2]}).fit(images, Y)
-    assert found.runs_["alone"].eq("").all()
+    assert found.runs_["reason_alone"].eq("").all()
     assert found.predict(images).shape == (ROWS,)
 
 
@@ -90,7 +90,7 @@ def test_the_memory_of_the_input_does_not_matter(how):
         warnings.simplefilter("error")
         found = search(scoring="neg_log_loss", cv=KFold(3)).fit(given, targets)
     assert np.array_equal(scores(found), expected)
-    assert found.runs_["alone"].eq("").all()
+    assert found.runs_["reason_alone"].eq("").all()
 
 
 # -- activations in the grid --------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def double(x):
 def test_an_activation_is_a_spec_a_class_a_function_or_a_module():
     given = ["leaky_relu(negative_slope=0.2)", nn.Tanh, double, nn.ELU(), Recorder, Recorder()]
     found = search(grid={"module__activation": given}, scoring="neg_log_loss", cv=4).fit(X, Y)
-    assert found.runs_["how"].ne("by skorch").all()
+    assert found.runs_["how"].ne("skorch").all()
     assert found.cv_results_["param_module__activation"].dtype == object
     for number, activation in enumerate(given):
         net = classifier(module__activation=activation)
@@ -163,7 +163,7 @@ def around(activation, encoder=None):
     )
 
 
-@pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "by skorch"])
+@pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "skorch"])
 def test_an_activation_starts_afresh_in_anybodys_module(callbacks):
     activation = nn.PReLU()
     net = plain(around, module__activation=activation, callbacks=callbacks)
@@ -172,10 +172,10 @@ def test_an_activation_starts_afresh_in_anybodys_module(callbacks):
     assert activation.weight.item() != 0.25
     again = search(net, {"lr": [0.5]}, scoring="neg_log_loss").fit(X, Y)
     assert np.array_equal(scores(first), scores(again))
-    assert (again.runs_["alone"] == "").all() == (callbacks is None)
+    assert (again.runs_["reason_alone"] == "").all() == (callbacks is None)
 
 
-@pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "by skorch"])
+@pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "skorch"])
 def test_a_module_with_matrices_keeps_what_it_learnt_elsewhere(callbacks):
     encoder = nn.Linear(FEATURES, FEATURES)
     with torch.no_grad():

@@ -98,7 +98,7 @@ def test_when_everything_fails_scikit_learn_says_so():
 
 
 @pytest.mark.parametrize(
-    "grid", [{"nonsense": [1]}, {"lr": [0.1], "activation": ["relu"]}], ids=["alone", "beside"]
+    "grid", [{"nonsense": [1]}, {"lr": [0.1], "activation": ["relu"]}], ids=["reason_alone", "beside"]
 )
 def test_a_wrong_parameter_name_is_scikit_learns_error_before_anything_is_trained(grid):
     module = Counting.of()
@@ -158,8 +158,8 @@ REASONS = {
 def test_what_a_fleet_cannot_do_skorch_does_and_says_why(reason, options):
     net = classifier(**options)
     found = search(net, {"lr": [0.1, 0.05]}, return_train_score=True, seeds=[5]).fit(X, Y)
-    assert found.runs_["alone"].str.startswith(reason).all()
-    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["reason_alone"].str.startswith(reason).all()
+    assert found.runs_["how"].eq("skorch").all()
     assert found.runs_["seconds"].gt(0).all()
     train, test = next(StratifiedKFold(3).split(X, Y))
     if "callbacks" not in options or options["callbacks"] != "disable":
@@ -198,14 +198,14 @@ def test_data_that_a_fleet_does_not_take_gives_what_scikit_learn_gives(change, r
         except Exception as error:
             outcomes.append(type(error))
         if kind is search:
-            assert found.runs_["alone"].tolist() == [found.runs_["alone"][0]] * 3
-            assert found.runs_["alone"][0].startswith(reason)
+            assert found.runs_["reason_alone"].tolist() == [found.runs_["reason_alone"][0]] * 3
+            assert found.runs_["reason_alone"][0].startswith(reason)
     assert outcomes[0] == outcomes[1]
 
 
 def test_some_candidates_in_fleets_and_others_by_skorch():
     found = search(grid={"callbacks": [[], [Idle]], "module__activation": ["relu", "tanh"]}).fit(X, Y)
-    assert found.runs_["how"].tolist() == ["by hand"] * 6 + ["by skorch"] * 6
+    assert found.runs_["how"].tolist() == ["layer by layer"] * 6 + ["skorch"] * 6
     assert np.array_equal(scores(found)[:2], scores(found)[2:])
 
 
@@ -240,10 +240,10 @@ class Picky(nn.Module):
 
 def test_a_net_that_only_a_fleet_cannot_train_is_trained_by_skorch():
     found = search(classifier(module=Picky), {"lr": [0.1, 0.2]}).fit(X, Y)
-    assert found.runs_["alone"].unique().tolist() == [
+    assert found.runs_["reason_alone"].unique().tolist() == [
         "a fleet cannot train the network: TypeError: no weights of my own"
     ]
-    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["how"].eq("skorch").all()
     assert found.runs_["failure"].eq("").all()
     assert found.best_score_ > 0.3
 
@@ -256,7 +256,7 @@ GRID = {"module__activation": ["relu", "tanh", "prelu"], "lr": [0.1, 0.05]}
 
 def figures(grid=GRID, **options):
     found = search(grid=grid, scoring="neg_log_loss", return_train_score=True, **options).fit(X, Y)
-    assert found.runs_["alone"].eq("").all()
+    assert found.runs_["reason_alone"].eq("").all()
     assert found.runs_["failure"].eq("").all()
     order = [str(sorted(parameters.items())) for parameters in found.cv_results_["params"]]
     rows = np.hstack([scores(found, "test_score"), scores(found, "train_score")])

@@ -45,11 +45,11 @@ def test_functional_calls_give_what_the_net_written_otherwise_gives(key):
 
 def test_a_swapped_module_keeps_its_class_its_attributes_its_hooks_and_the_names_of_its_weights():
     model = Functional()
-    model.note = "kept"
+    model.note = "saved_bytes"
     model.register_forward_hook(lambda module, args, output: output + 1)
     swapped = swap(model, {nn.ReLU: nn.PReLU})
     assert isinstance(swapped, Functional)
-    assert swapped.note == "kept"
+    assert swapped.note == "saved_bytes"
     names = list(model.state_dict())
     assert list(swapped.state_dict()) == [*names, *(f"activation{i}.weight" for i in (1, 2, 3))]
     x = torch.zeros(1, 4)
@@ -452,15 +452,15 @@ def test_a_swapped_forward_compiles_and_exports(net):
 @pytest.mark.parametrize(
     ("replacements", "message"),
     [
-        ({"reluu": "tanh"}, "swap: 'reluu' is neither in the catalogue nor a place of the model; did you"),
+        ({"reluu": "tanh"}, "swap: 'reluu' is neither in the catalogue nor a place of the model (did you"),
         ({"net.1": "tanh"}, "swap: 'net.1' is neither in the catalogue nor a place of the model"),
         ({torch.relu: "tanh"}, "must be a module class, a catalogue name or a place"),
         ({int: "tanh"}, "swap: the key <class 'int'> must be a module class, a catalogue name or a place"),
         ({}, "swap: replacements is empty"),
-        ({"gelu": "tanh"}, "nothing to replace for 'gelu'; did you mean 'elu'? the model has relu (0); elu"),
+        ({"gelu": "tanh"}, "nothing to replace for 'gelu' (did you mean 'elu'?); the model has relu (0)"),
         ({"mish": "tanh"}, "swap: there is nothing to replace for 'mish'; the model has relu (0); elu (1)"),
         ({nn.ReLU: "tanh", nn.Tanh: "relu"}, "there is nothing to replace for Tanh; the model has relu (0)"),
-        ({"relu": "tanhh"}, "unknown activation 'tanhh'; did you mean 'tanh'?"),
+        ({"relu": "tanhh"}, "unknown activation 'tanhh' (did you mean 'tanh'?)"),
         ({"relu": nn.Threshold}, "swap: the replacement for 'relu': TypeError"),
         ({"relu": 3}, "swap: the replacement for 'relu' is 3; it must be an activation"),
     ],

@@ -41,11 +41,11 @@ def test_what_is_kept_is_counted_in_bytes():
         def forward(self, x):
             return torch.sin(x) * torch.cos(x)  # keeps x, sin and cos
 
-    kept = {row.name: row.kept for row in actlab.measure(["tanh", Twice, torch.exp], **SMALL)}
+    kept = {row.name: row.saved_bytes for row in actlab.measure(["tanh", Twice, torch.exp], **SMALL)}
     assert kept["tanh"] == 4
     assert kept["Twice"] == 12
     assert kept["exp"] == 4
-    halves = {row.name: row.kept for row in actlab.measure(["tanh"], dtype=torch.float16, **SMALL)}
+    halves = {row.name: row.saved_bytes for row in actlab.measure(["tanh"], dtype=torch.float16, **SMALL)}
     assert halves["tanh"] == 2
 
 
@@ -82,7 +82,7 @@ def test_as_a_verb_it_fits_80_columns(capsys):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (["reluu"], "unknown activation 'reluu'; did you mean 'relu'?"),
+        (["reluu"], "unknown activation 'reluu' (did you mean 'relu'?)"),
         (["relu", "--shape", "3,x"], "--shape is '3,x', not sizes such as 1000,1000"),
         (["relu", "--shape", "0"], "there is nothing to measure"),
         (["relu", "--dtype", "int8"], "--dtype is 'int8', not float32, float64, float16 or bfloat16"),

@@ -101,7 +101,7 @@ def made_up(names=("relu", "tanh"), folds=3, epochs=3):
             "epochs": epochs,
             "seconds": rng.random(),
             "how": "fleet",
-            "alone": "",
+            "reason_alone": "",
             "failure": "",
         }
         for name, fold in runs

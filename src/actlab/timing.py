@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from actlab.activation.kernels import fused
 from actlab.activation.module import ActivationModule
 from actlab.checking.target import Target, resolve
-from actlab.errors import UsageError, short
+from actlab.errors import UsageError, summarize_error
 
 _LEAST = 0.02  # seconds that a sample takes at least
 _ROUNDS = 15
-_HEADS = ("name", "forward", "backward", "both", "kept", "beside")
+_HEADS = ("name", "forward", "backward", "both", "saved bytes", "ratio")
 _UNITS = ("for each element", "ns", "ns", "ns", "B", "torch.nn")
 
 
@@ -30,7 +30,7 @@ class Timing:
         name: What was measured.
         forward: Nanoseconds for each element, forwards.
         backward: The same, backwards.
-        kept: Bytes for each element that are kept from forward to backward, the input included.
+        saved_bytes: Bytes for each element that are kept from forward to backward, the input included.
         peer: The name of the row that it stands beside, torch's own module; empty where there is none.
         ratio: Forward and backward as a multiple of the peer's; NaN without one.
     """
@@ -38,7 +38,7 @@ class Timing:
     name: str
     forward: float
     backward: float
-    kept: float
+    saved_bytes: float
     peer: str = ""
     ratio: float = float("nan")
 
@@ -71,7 +71,7 @@ class Timings:
         for row in self.rows:
             figures = [_figure(value) for value in (row.forward, row.backward, row.forward + row.backward)]
             name = row.name if len(row.name) <= 30 else f"{row.name[:29]}…"
-            cells.append((name, *figures, f"{row.kept:g}", f"{row.ratio:.2f} x" if row.peer else ""))
+            cells.append((name, *figures, f"{row.saved_bytes:g}", f"{row.ratio:.2f} x" if row.peer else ""))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = []
         for name, *numbers in cells:
@@ -139,7 +139,7 @@ def measure(
 
     Examples:
         >>> timings = measure(["relu", "mish"], shape=(64, 64))
-        >>> [(row.name, row.kept, row.peer) for row in timings]
+        >>> [(row.name, row.saved_bytes, row.peer) for row in timings]
         [('relu', 4.0, 'torch.nn.ReLU'), ('torch.nn.ReLU', 4.0, ''), ('mish', 4.0, 'torch.nn.Mish'), \
 ('torch.nn.Mish', 4.0, '')]
     """
@@ -192,7 +192,7 @@ def _twin(function: Target) -> nn.Module | None:
     if not isinstance(function, ActivationModule):
         return None
     definition = function.activation
-    twin = definition.facts.twin
+    twin = definition.facts.torch_equivalent
     if twin is None:
         return None
     values = {name: getattr(function, name) for name in definition.parameters if hasattr(function, name)}
@@ -218,7 +218,9 @@ def _kept(name: str, function: Target, x: Tensor) -> float:
     try:
         return saved_bytes(_Behind(function), x.detach().clone().requires_grad_()) / x.numel()
     except Exception as error:  # anybody's
-        raise UsageError(f"target {name!r} fails on {tuple(x.shape)}, {x.dtype}: {short(error)}") from error
+        raise UsageError(
+            f"target {name!r} fails on {tuple(x.shape)}, {x.dtype}: {summarize_error(error)}"
+        ) from error
 
 
 def _forward(function: Target, x: Tensor, fuse: bool) -> Callable[[], None]:
@@ -263,16 +265,16 @@ def saved_bytes(module: nn.Module, x: Tensor) -> int:
         128
     """
     known = {t.untyped_storage().data_ptr() for t in (x, *module.parameters(), *module.buffers())}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), hooks:
         outputs = module.train()(x)
         del outputs  # not before: what is kept would be freed, and its place used again
-    return sum(kept.values())
+    return sum(saved.values())

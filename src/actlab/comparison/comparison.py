@@ -23,8 +23,8 @@ from actlab.comparison.runner import Contest
 from actlab.comparison.tables import (
     about,
     cv_results,
+    diagnostics_table,
     history,
-    inside,
     planned,
     ranking,
     results,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Interrupted", "check_comparison", "compare", "cv_results"]
 
-_UNREAD = ["split", "how", "alone", "chance", "key"]  # columns of the results that are not plotted
+_UNREAD = ["split", "how", "reason_alone", "chance", "key"]  # columns of the results that are not plotted
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,10 @@ class Comparison:
             ``seed``, what was tuned by its name, ``score`` (more is better), ``accuracy`` (0 to 1; NaN for a
             regression) and ``loss`` (mean cross-entropy in nats, or squared error; NaN where skorch trained
             the net alone) on the rows of the fold, ``epochs`` trained, ``seconds``
-            (its share of the time its fleet took), ``how`` it was trained, why it trained ``alone``, its
-            ``failure``: why it has no score, if it has none, the bytes ``kept`` by a step for its backward
+            (its share of the time its fleet took), ``how`` it was trained, ``reason_alone``: why
+            it trained alone, its
+            ``failure``: why it has no score, if it has none, ``saved_bytes``: what a step
+            saves for its backward
             pass, ``chance``: whether the models of this seed, all folds together, score no better than
             predictors that ignore the features, and its ``key`` in the ledger, if there is one.
         history: One row per run and epoch: ``activation``, ``split``, ``fold``, ``seed`` and the columns of
@@ -81,7 +83,7 @@ class Comparison:
             or, with several seeds, of each seed ``seed_0``, ...
         tuning: One row per run that was trained to choose a value: ``activation``, ``split``, ``fold``,
             ``seed``, the values, ``valid_acc`` and ``valid_loss`` on the rows held back, ``chosen``.
-        inside: What was seen inside the nets on 128 rows that they do not train on: one row per run, epoch
+        diagnostics: What was measured on 128 validation rows: one row per run, epoch
             and layer: ``activation``, ``split``, ``fold``, ``seed``, ``epoch``, ``part`` (``activation`` or
             ``weights``), ``layer`` (from 1), ``name`` in the net; of an activation its ``units``, which share
             of them is ``dead`` (a slope below 0.001 on all rows: nothing trains through it), the share of
@@ -103,7 +105,7 @@ class Comparison:
     verdicts: pd.DataFrame
     ranking: pd.DataFrame
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
-    inside: pd.DataFrame = field(default_factory=pd.DataFrame)
+    diagnostics: pd.DataFrame = field(default_factory=pd.DataFrame)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -187,7 +189,7 @@ def compare(
     precision: str = "float32",
     ledger: LedgerLike | None = None,
     executor: Executor | None = None,
-    inside: bool | None = None,
+    diagnostics: bool | None = None,
     verbose: int = 0,
 ) -> Comparison:
     """Train a net with each activation on the same folds and seeds, and say which is really better.
@@ -230,7 +232,7 @@ def compare(
             those that end are put into it.
         executor: Where nets are trained instead, any :class:`concurrent.futures.Executor`; ``jobs`` does
             nothing then.
-        inside: Whether nets are looked into after every epoch, for :attr:`Comparison.inside`. None: after as
+        diagnostics: Whether to collect :attr:`Comparison.diagnostics` after every epoch. None: after as
             many epochs as cost at most a twentieth of the time that training takes.
         verbose: 0 for silence; 1 for progress on standard error, 2 for more of it.
 
@@ -263,7 +265,7 @@ def compare(
         "scoring": scoring,
         "rope": rope,
         "jobs": jobs,
-        "inside": inside,
+        "diagnostics": diagnostics,
     }
     names = specs(activations)
     experiment, scoring_of, spend = prepared(names, dataset, settings, **design)
@@ -338,7 +340,7 @@ def _comparison(contest: Contest, verdicts: pd.DataFrame, said: dict[str, Any]) 
         verdicts=verdicts,
         ranking=ranking(frame, verdicts, said["seeds"]),
         tuning=tuning(contest),
-        inside=inside(contest.chosen()),
+        diagnostics=diagnostics_table(contest.chosen()),
         curves=own_curves([name for name in contest.names if name not in fatal]),
         about=said,
     )

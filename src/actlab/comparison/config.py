@@ -18,7 +18,7 @@ from actlab.comparison.plan import Experiment
 from actlab.comparison.scoring import Scoring
 from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
-from actlab.errors import UsageError, short
+from actlab.errors import UsageError, summarize_error
 from actlab.given import specs
 from actlab.spec import entry, get, is_formula, parse
 from actlab.stats.sequential import LOOKS
@@ -115,7 +115,7 @@ def prepared(
     scoring: str | Scorer | None = None,
     rope: float | None = None,
     jobs: int | None = None,
-    inside: bool | None = None,
+    diagnostics: bool | None = None,
 ) -> tuple[Experiment, Scoring, Budget]:
     """Return what is trained, how it is scored and what it may take, as :func:`actlab.compare` has it.
 
@@ -134,7 +134,7 @@ def prepared(
         problems.append(f"rope is {rope!r}, not half the width of a region, a number of at least 0")
     raise_problems(problems)
     shuffled = until_decided or seeds > 1
-    experiment = Experiment(dataset, settings, folds, shuffled, module, replace, tune, inside)
+    experiment = Experiment(dataset, settings, folds, shuffled, module, replace, tune, diagnostics)
     if tune and experiment.net.train_split is None:
         raise UsageError(
             "tune chooses by the rows held back for validation, but the net's train_split is None"
@@ -184,7 +184,9 @@ def _forward_problem(experiment: Experiment, spec: str) -> str:
     except UsageError as error:
         return str(error)
     except Exception as error:  # anybody's code
-        return f"the module with activation {spec!r} fails on two rows of {data.name}: {short(error)}"
+        return (
+            f"the module with activation {spec!r} fails on two rows of {data.name}: {summarize_error(error)}"
+        )
     if type(experiment.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor):
         return ""  # it may have a loss of its own
     if not isinstance(outputs, torch.Tensor):

@@ -15,8 +15,8 @@ from actlab.report.tables import plain, write_csv, write_json
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
 
-_TABLES = ("results", "history", "verdicts", "ranking", "tuning", "inside", "curves")
-_OPTIONAL = ("tuning", "inside", "curves")  # not there where there is nothing to tell
+_TABLES = ("results", "history", "verdicts", "ranking", "tuning", "diagnostics", "curves")
+_OPTIONAL = ("tuning", "diagnostics", "curves")  # not there where there is nothing to tell
 _ABOUT = "comparison.json"
 _NEEDED = {
     "results": ["activation", "fold", "seed", "score", "failure"],
@@ -26,12 +26,12 @@ _NEEDED = {
 _WHOLE = {
     "ranking": ["rank"],
     "verdicts": ["more_seeds"],
-    "results": ["kept"],
+    "results": ["saved_bytes"],
 }  # whole numbers that may be missing
 _TEXT = (
     "activation",
     "how",
-    "alone",
+    "reason_alone",
     "failure",
     "key",
     "reason",

@@ -17,7 +17,7 @@ from actlab.comparison.curves import own_curves
 from actlab.comparison.files import read_table
 from actlab.comparison.plan import Place
 from actlab.comparison.runner import Done, chosen
-from actlab.comparison.tables import VERDICTS, circumstances, figures, history, inside
+from actlab.comparison.tables import VERDICTS, circumstances, diagnostics_table, figures, history
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError
 from actlab.files import LEDGER
@@ -84,7 +84,7 @@ def _unfinished(ledger: Ledger, about: Mapping[str, Any], runs: Sequence[Mapping
         history=history(counted),
         verdicts=verdicts,
         ranking=_means(names, rows),
-        inside=inside(counted),
+        diagnostics=diagnostics_table(counted),
         about={**about, "points": metric == "accuracy", "seeds": seeds, "unfinished": so_far},
     )
 
@@ -126,7 +126,7 @@ def of_training(
         "loss": last.get("valid_loss", math.nan),
         "epochs": len(result.history),
         "seconds": result.seconds,
-        "kept": trained.kept,
+        "saved_bytes": trained.saved_bytes,
         "how": result.how,
         "failure": result.failure,
     }
@@ -141,8 +141,8 @@ def of_training(
         **circumstances(),
         **said,
     }
-    inside, curves = pd.DataFrame(result.inside), own_curves([activation])
-    return _single(about, run, history_frame(trained.net), inside, curves)
+    diagnostics, curves = pd.DataFrame(result.diagnostics), own_curves([activation])
+    return _single(about, run, history_frame(trained.net), diagnostics, curves)
 
 
 def write_training(found: Comparison, folder: Path) -> list[Path]:
@@ -153,7 +153,7 @@ def write_training(found: Comparison, folder: Path) -> list[Path]:
     write_json(plain_rows(history), folder / "history.json")
     write_json([{"about": found.about, "run": run}], folder / TRAINING)
     files = [folder / name for name in ("history.csv", "history.json", TRAINING)]
-    for name, table in {"inside": found.inside, "curves": found.curves}.items():
+    for name, table in {"diagnostics": found.diagnostics, "curves": found.curves}.items():
         path = folder / f"{name}.csv"
         if len(table):
             write_csv(table, path)
@@ -171,14 +171,14 @@ def _read_training(folder: Path) -> Comparison:
             raise KeyError(min(missing))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{str(folder / TRAINING)!r} does not describe a training: {error}") from error
-    return _single(about, run, *(read_table(folder, name) for name in ("history", "inside", "curves")))
+    return _single(about, run, *(read_table(folder, name) for name in ("history", "diagnostics", "curves")))
 
 
 def _single(
     about: Mapping[str, Any],
     run: Mapping[str, Any],
     history: pd.DataFrame,
-    inside: pd.DataFrame,
+    diagnostics: pd.DataFrame,
     curves: pd.DataFrame,
 ) -> Comparison:
     results = pd.DataFrame([run])
@@ -186,10 +186,12 @@ def _single(
     history = history.drop(columns=["activation", "seed"], errors="ignore")
     history.insert(0, "activation", run["activation"])
     history.insert(1, "seed", run["seed"])
-    if len(inside) and "activation" not in inside:
-        inside.insert(0, "activation", run["activation"])
-        inside.insert(1, "seed", run["seed"])
+    if len(diagnostics) and "activation" not in diagnostics:
+        diagnostics.insert(0, "activation", run["activation"])
+        diagnostics.insert(1, "seed", run["seed"])
     row = {"rank": 1, "activation": run["activation"], "mean": results["score"][0], "std": 0.0, "runs": 1}
     ranking = pd.DataFrame([{**row, "status": run["failure"]}]).astype({"rank": "Int64"})
     verdicts = pd.DataFrame(columns=VERDICTS)
-    return Comparison(results, history, verdicts, ranking, inside=inside, curves=curves, about=about)
+    return Comparison(
+        results, history, verdicts, ranking, diagnostics=diagnostics, curves=curves, about=about
+    )

@@ -61,14 +61,14 @@ class Training(Place):
         rows: Rows (n,) to train on, those for validation among them.
         test: Rows (m,) to be scored on.
         run: The same for a fleet; None if no fleet can train it.
-        alone: Why not.
+        reason_alone: Why not.
     """
 
     net: skorch.NeuralNet
     rows: Rows
     test: Rows
     run: Run | None
-    alone: str = ""
+    reason_alone: str = ""
 
 
 class Experiment:
@@ -86,7 +86,7 @@ class Experiment:
         module: What to put the activations into; None for the notebook's net.
         replace: Which of the module's activations; None for the only kind that it has.
         tune: Values to choose from, by the names of the net's parameters.
-        inside: Whether the nets are looked into; None for as far as it costs little.
+        diagnostics: Whether the nets are looked into; None for as far as it costs little.
 
     Raises:
         UsageError: The module cannot be had, or has no one kind of activation; what is tuned cannot be.
@@ -101,9 +101,9 @@ class Experiment:
         module: ModuleLike | skorch.NeuralNet | None = None,
         replace: Replaced | None = None,
         tune: Mapping[str, Sequence[Any]] | None = None,
-        inside: bool | None = None,
+        diagnostics: bool | None = None,
     ) -> None:
-        self.inside = inside
+        self.diagnostics = diagnostics
         self.dataset, self.settings, self.folds, self.shuffled = dataset, settings, folds, shuffled
         if isinstance(module, skorch.NeuralNet):
             self.net = own_net(module, None, dataset, replace)
@@ -175,7 +175,7 @@ class Experiment:
         place: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
         run = dataclasses.replace(like, **place)
         if candidate not in self.looks:  # folds differ by a row, and are looked into after the same epochs
-            self.looks[candidate] = epochs_to_look(self.inside, run.epochs, run.steps, run.batch_size)
+            self.looks[candidate] = epochs_to_look(self.diagnostics, run.epochs, run.steps, run.batch_size)
         return Training(*about, dataclasses.replace(run, looks=self.looks[candidate]))
 
     def _as_run(self, name: str, candidate: int) -> tuple[skorch.NeuralNet, Run | str]:

@@ -17,12 +17,12 @@ from sklearn.base import clone
 
 from actlab.comparison.plan import Experiment, Place, Training
 from actlab.comparison.scoring import Scoring
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.execution.progress import in_round, watching
 from actlab.execution.scheduler import engine, training
 from actlab.fleet.run import Result
 from actlab.fleet.unfused import epochs_of, fit_alone
-from actlab.ledger.session import Bookkeeping, LedgerLike, bookkeeping, opened
+from actlab.ledger.session import LedgerLike, LedgerSession, open_ledger, open_session
 from actlab.stats.sequential import Pair
 from actlab.stats.verdict import Evidence, Verdict, evidence, judge
 
@@ -144,40 +144,44 @@ class Contest:
         data, y = self.experiment.dataset, self.experiment.y
         weights = any(self.scoring.needs_weights(each) for each in trainings)
         with (
-            bookkeeping(self.ledger, runs, data.fingerprint, weights=weights) as books,
+            open_session(self.ledger, runs, data.fingerprint, weights=weights) as session,
             watching([each.activation for each in trainings], self.verbose, turn=turn) as watch,
         ):
             if not self.begun:
-                self.begun, apart = True, bool(books and books.abandoned)
+                self.begun, apart = True, bool(session and session.abandoned)
                 where = engine(self.executor, self.jobs, runs, data.X, apart=apart)
                 self.executor = self.open.enter_context(where)
-            before = books.finished() if books else 0
-            if books:
-                self._begin(trainings, books)
+            before = session.count_finished() if session else 0
+            if session:
+                self._begin(trainings, session)
             self._say_known(before, len(runs), turn)
-            for place, result in training(runs, data.X, y, executor=self.executor, watch=watch, books=books):
-                if result.for_skorch:
-                    left.append(dataclasses.replace(trainings[place], run=None, alone=result.alone))
+            for place, result in training(
+                runs, data.X, y, executor=self.executor, watch=watch, session=session
+            ):
+                if result.needs_skorch:
+                    left.append(
+                        dataclasses.replace(trainings[place], run=None, reason_alone=result.reason_alone)
+                    )
                 else:
-                    self._take(trainings[place], result, books.keys[place] if books else "")
-        if books and books.known > before:  # others have trained some meanwhile
-            self._say_known(books.known, len(runs), turn)
+                    self._take(trainings[place], result, session.keys[place] if session else "")
+        if session and session.restored > before:  # others have trained some meanwhile
+            self._say_known(session.restored, len(runs), turn)
         return left
 
-    def _begin(self, trainings: Sequence[Training], books: Bookkeeping) -> None:
+    def _begin(self, trainings: Sequence[Training], session: LedgerSession) -> None:
         """Tell the ledger what is trained, so that a report can be written meanwhile."""
         self.plan += [
             {**dataclasses.asdict(Place(e.activation, e.split, e.fold, e.seed, e.tuned)), "key": key}
-            for e, key in zip(trainings, books.keys, strict=True)
+            for e, key in zip(trainings, session.keys, strict=True)
         ]
         if self.token:
-            books.ledger.end(self.token)
-        self.token = books.ledger.begin(self.about(), self.plan)
+            session.ledger.end(self.token)
+        self.token = session.ledger.begin(self.about(), self.plan)
 
     def end(self) -> None:
         """Tell the ledger that all is trained."""
         if self.token and self.ledger is not None:
-            with opened(self.ledger) as ledger:
+            with open_ledger(self.ledger) as ledger:
                 ledger.end(self.token)
 
     def _say_known(self, known: int, total: int, turn: int) -> None:
@@ -191,13 +195,13 @@ class Contest:
             try:
                 score = self.scoring.score(each, result)
             except Exception as error:  # anybody's scorer
-                result.failure = f"scoring failed: {short(error)}"
+                result.failure = f"scoring failed: {summarize_error(error)}"
         self._add(each, result, score, key)
 
     def _alone(self, each: Training) -> None:
         """Let skorch train what no fleet can."""
         data, y = self.experiment.dataset, self.experiment.y
-        net, result = clone(each.net), Result(how="by skorch", alone=each.alone)
+        net, result = clone(each.net), Result(how="skorch", reason_alone=each.reason_alone)
         score = math.nan
         try:
             fit_alone(net, data.X[each.rows], y[each.rows], each.seed, each.fold, result)
@@ -205,7 +209,7 @@ class Contest:
             if self.scoring.known == "accuracy":
                 result.test_acc = score
         except Exception as error:  # anybody's callbacks, criterion, module or scorer
-            result.failure = result.failure or f"scoring failed: {short(error)}"
+            result.failure = result.failure or f"scoring failed: {summarize_error(error)}"
         result.history = epochs_of(net)
         self._add(each, result, score)
 

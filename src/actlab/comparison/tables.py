@@ -18,8 +18,8 @@ from actlab._version import __version__
 from actlab.comparison.plan import Training
 from actlab.comparison.runner import At, Contest, Done, failures
 from actlab.comparison.user_model import module_name
-from actlab.fleet.calibration import processor
 from actlab.fleet.diagnostics import looks_said
+from actlab.fleet.settings import processor_name
 from actlab.stats.sequential import Pair, Race
 from actlab.stats.verdict import Verdict
 from actlab.training.train import HISTORY_COLUMNS
@@ -63,13 +63,13 @@ def results(contest: Contest) -> pd.DataFrame:
     found = pd.DataFrame(
         {
             **figures(one),
-            "kept": kept[one.training.activation, repr(one.training.tuned)],
+            "saved_bytes": kept[one.training.activation, repr(one.training.tuned)],
             "chance": chance.get((one.training.activation, one.training.seed), False),
             "key": one.key,
         }
         for one in contest.chosen()
     )
-    return found.astype({"kept": "Int64"})
+    return found.astype({"saved_bytes": "Int64"})
 
 
 def figures(one: Done[At]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def figures(one: Done[At]) -> dict[str, Any]:
         "epochs": len(result.history),
         "seconds": result.seconds,
         "how": result.how,
-        "alone": result.alone,
+        "reason_alone": result.reason_alone,
         "failure": result.failure,
     }
 
@@ -97,9 +97,9 @@ def history(runs: Sequence[Done[At]]) -> pd.DataFrame:
     )
 
 
-def inside(runs: Sequence[Done[At]]) -> pd.DataFrame:
-    """Return the rows of :attr:`actlab.Comparison.inside`."""
-    return pd.DataFrame({**one.training.columns(), **row} for one in runs for row in one.result.inside)
+def diagnostics_table(runs: Sequence[Done[At]]) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.diagnostics`."""
+    return pd.DataFrame({**one.training.columns(), **row} for one in runs for row in one.result.diagnostics)
 
 
 def tuning(contest: Contest) -> pd.DataFrame:
@@ -265,7 +265,9 @@ def planned(contest: Contest) -> dict[str, Any]:
         "tuned": experiment.candidates if len(experiment.candidates) > 1 else [],
         "settings": dataclasses.asdict(experiment.settings),
         "net": net if isinstance(net, str) else module_name(net),
-        "inside": looks_said(experiment.inside, max(experiment.looks.values(), key=len, default=())),
+        "diagnostics": looks_said(
+            experiment.diagnostics, max(experiment.looks.values(), key=len, default=())
+        ),
         **circumstances(),
     }
 
@@ -275,7 +277,7 @@ def circumstances() -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "processor": processor()[0],
+        "processor": processor_name(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -15,11 +15,11 @@ import torch
 
 from actlab.errors import UsageError
 from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
-from actlab.execution.split_on_failure import Leg, Outcome, attempt
-from actlab.fleet.calibration import Calibration, arithmetic, calibration, hardware
+from actlab.execution.split_on_failure import Outcome, attempt
 from actlab.fleet.loop import Data, Loop, Tell
 from actlab.fleet.plan import Fleet
 from actlab.fleet.run import Epoch, Run
+from actlab.fleet.settings import FleetSettings, apply_settings
 
 Array = npt.NDArray[Any]
 
@@ -32,14 +32,12 @@ class Job:
         number: The fleet's place in the plan.
         fleet: The fleet, with the places of its runs in the list that was given.
         runs: Its runs.
-        leg: Which part of its training.
         tries: How many processes have died of it.
     """
 
     number: int
     fleet: Fleet
     runs: list[Run]
-    leg: Leg = field(default_factory=Leg)
     tries: int = 0
 
 
@@ -48,11 +46,9 @@ class Site(Protocol):
 
     Attributes:
         together: Whether all have to begin at once.
-        relays: Among how many processes fleets may be handed over; 0 for not at all.
     """
 
     together: bool
-    relays: int
 
     def room(self) -> int | None:
         """Return how many jobs there should be at a time; None for as many as there are."""
@@ -70,7 +66,7 @@ def site_of(
     X: Array,
     y: Array,
     device: str,
-    found: Calibration,
+    settings: FleetSettings,
     tell: Callable[[Job, Sequence[Epoch]], None],
 ) -> Iterator[Site]:
     """Yield where fleets are trained.
@@ -80,28 +76,28 @@ def site_of(
         X: Inputs (n, ...).
         y: Targets (n, ...).
         device: That of the first run.
-        found: How this machine computes.
+        settings: How fleets compute.
         tell: Told of every epoch of a job in this process.
     """
     if executor is None:
-        yield Here(X, y, found, tell)
+        yield Here(X, y, settings, tell)
     elif isinstance(executor, ThreadPoolExecutor):
-        with shared_folder(0) as folder, arithmetic(found):  # no thread may set it for itself
-            yield Threads(executor, _data(X, y, device), Shared(folder), found)
+        with shared_folder(0) as folder, apply_settings(settings):  # no thread may set it for itself
+            yield Threads(executor, _data(X, y, device), Shared(folder), settings)
     else:
         with sharing(executor, X, y) as shared:
-            yield Elsewhere(executor, shared, device, found)
+            yield Elsewhere(executor, shared, settings)
 
 
 class Here:
     """This process, one fleet after the other."""
 
-    together, relays = False, 0
+    together = False
 
     def __init__(
-        self, X: Array, y: Array, found: Calibration, tell: Callable[[Job, Sequence[Epoch]], None]
+        self, X: Array, y: Array, settings: FleetSettings, tell: Callable[[Job, Sequence[Epoch]], None]
     ) -> None:
-        self.X, self.y, self.found, self.tell = X, y, found, tell
+        self.X, self.y, self.settings, self.tell = X, y, settings, tell
         self.there: dict[str, Data] = {}
 
     def room(self) -> int | None:
@@ -114,8 +110,8 @@ class Here:
         for job in jobs:
             device = job.runs[0].device
             data = self.there[device] = self.there.get(device) or _data(self.X, self.y, device)
-            with arithmetic(self.found):
-                outcome = attempt(job.runs, job.fleet, data, functools.partial(self.tell, job), job.leg)
+            with apply_settings(self.settings):
+                outcome = attempt(job.runs, job.fleet, data, functools.partial(self.tell, job))
             futures.append(Future[Outcome]())
             futures[-1].set_result(outcome)
         return futures
@@ -128,10 +124,10 @@ class Here:
 class Threads:
     """Threads of this process, with its memory."""
 
-    together, relays = True, 0
+    together = True
 
-    def __init__(self, executor: Executor, data: Data, shared: Shared, found: Calibration) -> None:
-        self.executor, self.data, self.shared, self.found = executor, data, shared, found
+    def __init__(self, executor: Executor, data: Data, shared: Shared, settings: FleetSettings) -> None:
+        self.executor, self.data, self.shared, self.settings = executor, data, shared, settings
 
     def room(self) -> int | None:
         """Return None: they all begin together."""
@@ -141,7 +137,7 @@ class Threads:
         """Let jobs begin once all nets are built: to draw weights and to trace disturbs all threads."""
         ready = [self._ready(job) for job in jobs]
         calls = [
-            functools.partial(_in_thread, job, loops, self.data, _beat(self.shared, job), self.found)
+            functools.partial(_in_thread, job, loops, self.data, _beat(self.shared, job), self.settings)
             for job, loops in zip(jobs, ready, strict=True)
         ]
         return [_submitted(self.executor, call) for call in calls]
@@ -152,7 +148,7 @@ class Threads:
 
     def _ready(self, job: Job) -> list[Loop]:
         try:
-            return [Loop(job.runs, job.fleet.by_hand, self.data, job.fleet.draws)]
+            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.draws)]
         except Exception:  # it will fail again when its turn comes, and be told then
             return []
 
@@ -162,9 +158,8 @@ class Elsewhere:
 
     together = False
 
-    def __init__(self, executor: Executor, shared: Shared, device: str, found: Calibration) -> None:
-        self.executor, self.shared, self.found = executor, shared, found
-        self.relays = executor.number if device == "cpu" and isinstance(executor, Processes) else 0
+    def __init__(self, executor: Executor, shared: Shared, settings: FleetSettings) -> None:
+        self.executor, self.shared, self.settings = executor, shared, settings
         # They may have begun elsewhere, and files of a person's modules are named from here.
         self.place = os.getcwd() if isinstance(executor, Processes) else ""
 
@@ -175,7 +170,9 @@ class Elsewhere:
     def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
         """Let jobs begin, or wait for their turn."""
         calls = [
-            functools.partial(_in_process, job, self.shared, _beat(self.shared, job), self.found, self.place)
+            functools.partial(
+                _in_process, job, self.shared, _beat(self.shared, job), self.settings, self.place
+            )
             for job in jobs
         ]
         return [_submitted(self.executor, call) for call in calls]
@@ -193,19 +190,19 @@ def _submitted(executor: Executor, call: Callable[[], Outcome]) -> Future[Outcom
         raise UsageError(f"the {type(executor).__name__} takes no more work: {reason}") from error
 
 
-def _in_process(job: Job, shared: Shared, tell: Tell, found: Calibration, place: str) -> Outcome:
+def _in_process(job: Job, shared: Shared, tell: Tell, settings: FleetSettings, place: str) -> Outcome:
     """Train a fleet in a process that does nothing else meanwhile, in a folder if it is one of ours."""
     if place:
         os.chdir(place)
     device = job.runs[0].device
-    with arithmetic(found if found.hardware == hardware(device) else calibration(device)):
-        return attempt(job.runs, job.fleet, _loaded(shared, device), tell, job.leg)
+    with apply_settings(settings):
+        return attempt(job.runs, job.fleet, _loaded(shared, device), tell)
 
 
-def _in_thread(job: Job, ready: list[Loop], data: Data, tell: Tell, found: Calibration) -> Outcome:
+def _in_thread(job: Job, ready: list[Loop], data: Data, tell: Tell, settings: FleetSettings) -> Outcome:
     """Train a fleet in one of several threads."""
-    torch.set_num_threads(found.threads)  # each thread has a number of its own
-    return attempt(job.runs, job.fleet, data, tell, ready=ready)
+    torch.set_num_threads(settings.threads)  # each thread has a number of its own
+    return attempt(job.runs, job.fleet, data, tell, ready)
 
 
 @functools.lru_cache(maxsize=1)
@@ -220,8 +217,7 @@ def _data(X: Array, y: Array, device: str) -> Data:
 
 def _beat(shared: Shared, job: Job) -> Tell:
     """Return what leaves a trace of every epoch of a job that is about to begin."""
-    if job.leg.start is None:
-        shared.clear(_name(job))  # a process may have died of it
+    shared.clear(_name(job))  # a process may have died of it
     return functools.partial(_tick, shared, _name(job))
 
 

@@ -18,7 +18,8 @@ ROWS = 128  # of the rows held back, that every look is at
 DEAD, FLAT = 1e-3, 0.05  # slopes below: nothing trains through it; hardly anything does
 BINS = 20
 _TOO_SHORT = (
-    "one look would take more than a twentieth of so short a training; inside=True, or --inside, looks anyway"
+    "one look would take more than a twentieth of so short a training; "
+    "diagnostics=True, or --diagnostics, looks anyway"
 )
 SHARE = 0.05  # of the time that training takes, which looking may take unasked
 _FILED = 32  # rows whose values go into histograms
@@ -175,7 +176,7 @@ def told(nets: int, epoch: int, seen: Sequence[Seen], weights: Mapping[str, Tens
 
     Returns:
         For each net a row for each activation and each weight: ``epoch``, ``part``, ``layer``, ``name`` and
-        its figures, as :attr:`actlab.Comparison.inside` has them.
+        its figures, as :attr:`actlab.Comparison.diagnostics` has them.
     """
     found: list[list[Row]] = [[] for _ in range(nets)]
     drawn = _spread(len(seen))

@@ -13,10 +13,10 @@ import actlab.nn
 from actlab.activation.module import ActivationModule
 from actlab.fleet.diagnostics import computes_alone
 from actlab.fleet.module_state import StateChanged
-from actlab.fleet.sparse_batches import Batch, Packed
 from actlab.fleet.stacked_weights import Stack
 
-_LARGE = 1 << 14  # weights
+_LARGE = 1 << 14  # weights from which a product in bfloat16 is worth the rounding of its factors
+_LARGE_FLOAT32 = 1 << 16  # weights from which oneDNN's float32 product is faster than MKL's
 Function = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 
@@ -53,8 +53,11 @@ class Linear:
         self.weight, self.weight_grad = (view(v, "weight") for v in (stack.views, stack.grad_views))
         if f"{name}weight" not in stack.turned:
             self.weight, self.weight_grad = self.weight.mT, self.weight_grad.mT
-        # A product that is done at once is not worth the rounding of its factors.
-        self.bfloat16 = bfloat16 and self.weight.shape[-2:].numel() >= _LARGE
+        size = self.weight.shape[-2:].numel()
+        self.bfloat16 = bfloat16 and size >= _LARGE
+        self.onednn = not bfloat16 and one and uses_onednn(self.weight, str(self.weight.device))
+        if self.onednn:
+            self.product, self.affine = _onednn_product, _onednn_affine
         self.bias = self.bias_grad = None
         if f"{name}bias" in stack.views:
             self.bias_grad = view(stack.grad_views, "bias")
@@ -83,73 +86,32 @@ class Linear:
         if self.bfloat16:
             grad = grad.bfloat16()
             self.weight_grad.copy_(self.product(self.input.mT, grad))
-            return grad if first else self.product(grad, self.factor.mT).float()
-        self.product(self.input.mT, grad, out=self.weight_grad)
-        return grad if first else self.product(grad, self.factor.mT)
+        elif self.onednn:
+            self.weight_grad.mT.copy_(self.product(grad.mT, self.input))
+        else:
+            self.product(self.input.mT, grad, out=self.weight_grad)
+        return grad if first else self.product(grad, self.factor.mT).float()
 
     def slope(self, output: Tensor) -> Tensor | None:
         """Return None: it is no activation."""
         return None
 
 
-class PackedLinear(Linear):
-    """The first layer of one net, on batches without their background.
+def uses_onednn(weight: Tensor, device: str) -> bool:
+    """Return whether oneDNN multiplies the matrix of a single network: it is twice as fast as MKL on AMD."""
+    if weight.numel() < _LARGE_FLOAT32 or weight.dtype != torch.float32 or device != "cpu":
+        return False
+    # MKL does not use AVX-512 on AMD's processors.
+    return torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
-    The rows of its matrix are in the order of :class:`.Packed` as long as it trains.
-    """
 
-    def __init__(self, stack: Stack, name: str, bfloat16: bool, batches: Packed) -> None:
-        super().__init__(stack, name, bfloat16)
-        self.background = batches.background
-        self.batch: Batch | None = None
-        self.inverse = stack.reorder(f"{name}weight", batches.order)
-        split = batches.batches[0].first.shape[1]
-        self.first, self.upper, self.lower = (
-            self.weight[:split],
-            self.weight_grad[:split],
-            self.weight_grad[split:],
-        )
+def _onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.mT, bias, "none", [], "")
+    return result
 
-    def forward(self, x: Tensor | Batch, training: bool) -> Tensor:
-        """Return ``x @ weight + bias``: of a packed batch when training, of whole rows when not."""
-        if isinstance(x, Tensor):
-            if training:
-                self.batch, self.input = None, x
-            return self._whole(x)
-        self.batch = x
-        constant = self.weight.sum(0, keepdim=True)
-        if self.bias is None:
-            constant *= self.background
-        else:
-            constant = torch.add(self.bias, constant, alpha=self.background)
-        others = self.weight.index_select(0, x.columns)
-        if self.bfloat16:
-            y = self.affine(constant, x.others, others)
-            return y.add_(self.product(x.first, self.first.bfloat16()).float())
-        return self.affine(constant, x.first, self.first).addmm_(x.others, others)
 
-    def _whole(self, x: Tensor) -> Tensor:
-        weight = self.weight[self.inverse]
-        if self.bfloat16:
-            y = self.product(x.bfloat16(), weight.bfloat16()).float()
-            return y if self.bias is None else y.add_(self.bias)
-        return self.product(x, weight) if self.bias is None else self.affine(self.bias, x, weight)
-
-    def backward(self, grad: Tensor, first: bool) -> Tensor:
-        """Write both gradients."""
-        x = self.batch
-        if x is None:  # the weight's is in the order of the columns then: it is to be looked at only
-            torch.mm(self.input.mT, grad, out=self.weight_grad)
-            return grad
-        total = torch.sum(grad, 0) if self.bias_grad is None else torch.sum(grad, 0, out=self.bias_grad)
-        constant = total * self.background
-        self.lower.copy_(constant.expand_as(self.lower))
-        if self.bfloat16:
-            self.upper.copy_(self.product(x.first.mT, grad.bfloat16())).add_(constant)
-        else:
-            torch.addmm(constant, x.first.mT, grad, out=self.upper)
-        self.weight_grad.index_add_(0, x.columns, self.product(x.others.mT, grad))
-        return grad
+def _onednn_affine(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return _onednn_product(x, weight, bias[0])
 
 
 class Formula:

@@ -147,13 +147,13 @@ class Result:
         weights: The module's state after the last epoch, on the CPU; empty when it could not be trained.
         history: One row per epoch, in skorch's columns.
         seconds: The run's share of the time that its fleet took.
-        how: How it was trained: ``"by hand"``, ``"by autograd"`` or ``"by skorch"``.
-        alone: Why it trained alone, or why skorch has to train it; empty when nothing kept it from company.
+        how: How it was trained: ``"layer by layer"``, ``"autograd"`` or ``"skorch"``.
+        reason_alone: Why it trained alone, or why skorch trains it; empty if it trained in a fleet.
         failure: Why there is no trained net, in one line; empty when there is one.
         passing: Whether it may go better another time, or by skorch: memory, a file or a package was missing.
         test_loss: Mean loss over the test rows; NaN without test rows.
         test_acc: Accuracy on the test rows, 0 to 1; NaN without test rows.
-        inside: What was seen inside the net: a row per look and layer, as ``actlab.fleet.diagnostics.told``
+        diagnostics: A row per epoch and layer, as ``actlab.fleet.diagnostics.told``
             has them.
     """
 
@@ -161,15 +161,15 @@ class Result:
     history: list[Epoch] = field(default_factory=list)
     seconds: float = 0.0
     how: str = ""
-    alone: str = ""
+    reason_alone: str = ""
     failure: str = ""
     passing: bool = False
     test_loss: float = float("nan")
     test_acc: float = float("nan")
-    inside: list[dict[str, Any]] = field(default_factory=list)
+    diagnostics: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def for_skorch(self) -> bool:
+    def needs_skorch(self) -> bool:
         """Whether no fleet can train the run, so that skorch has to."""
         return not self.how and not self.failure
 

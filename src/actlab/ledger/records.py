@@ -32,7 +32,7 @@ STORED = (  # the columns of a run, in the order in which it is written and read
 )
 RUN_COLUMNS = (
     *("key", "activation", "seed", "fold", "test_acc", "test_loss", "epochs", "seconds"),
-    *("how", "alone", "failure", "attempts", "host", "finished"),
+    *("how", "reason_alone", "failure", "attempts", "host", "finished"),
 )
 
 
@@ -63,7 +63,7 @@ def insert(do: sqlite3.Connection, entry: Entry) -> bool:
     row = [
         *(entry.key, dumps(entry.settings)),
         *(float(value) for value in (result.test_loss, result.test_acc, result.seconds)),
-        *(_printable(text) for text in (result.how, result.alone, result.failure)),
+        *(_printable(text) for text in (result.how, result.reason_alone, result.failure)),
         *(result.passing, len(result.history), entry.attempts),
         *(entry.host or socket.gethostname(), entry.finished or now()),
     ]
@@ -74,9 +74,9 @@ def insert(do: sqlite3.Connection, entry: Entry) -> bool:
     for (run,) in found:
         epochs = [(run, epoch, dumps(figures)) for epoch, figures in enumerate(result.history, 1)]
         do.executemany("INSERT INTO history VALUES (?, ?, ?)", epochs)
-    if result.inside:  # a run that is known already may have been looked into only now
+    if result.diagnostics:  # a run that is known already may have been looked into only now
         looks = "INSERT OR IGNORE INTO inside SELECT id, ? FROM run WHERE key = ?"
-        do.execute(looks, [dumps({"looks": result.inside}), entry.key])
+        do.execute(looks, [dumps({"looks": result.diagnostics}), entry.key])
     return bool(found)
 
 
@@ -96,12 +96,12 @@ def find(do: sqlite3.Connection, key: str, weights: bool = True) -> Entry | None
         history=[loads(figures) for (figures,) in history],
         seconds=number(seconds),
         how=how,
-        alone=alone,
+        reason_alone=alone,
         failure=failure,
         passing=bool(passing),
         test_loss=number(loss),
         test_acc=number(acc),
-        inside=loads(inside[0])["looks"] if inside else [],
+        diagnostics=loads(inside[0])["looks"] if inside else [],
     )
     return Entry(key, loads(settings), result, *rest)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from actlab.errors import UsageError, did_you_mean, short
+from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.functions import catalogue
 from actlab.models.activation_sites import Function, Kind, Place, kind_of, kind_of_module, places_of
 from actlab.models.forward_calls import Call, calls_in, replace_calls
@@ -29,18 +29,18 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
 
     A call in the source of a forward, such as ``F.relu(self.fc(x))``, becomes
     ``self.activation1(self.fc(x))``. The module gets a subclass of its class with this source and keeps its
-    methods, hooks and the names of its weights. Copying, pickling, ``torch.compile`` and ``torch.export`` work
-    as for the original. A call in a loop becomes one module. The other arguments of the call are dropped.
-    Layers of torch such as ``nn.LSTM`` are not changed inside, and functions that a forward receives as
-    arguments or iterates over are not found.
+    methods, hooks and the names of its weights. It can be copied, pickled, compiled and exported like the
+    original. A call in a loop becomes one module. The other arguments of the call are dropped. Layers of
+    torch such as ``nn.LSTM`` are not changed inside. Functions that a forward receives as arguments or
+    iterates over are not found.
 
     Args:
         model: Any module.
-        replacements: The new activation for each key. A key is a module class such as ``nn.ReLU``, which stands
-            for no subclass but also for ``F.relu``, ``torch.relu`` and ``x.relu()``; a name that
-            :func:`activations_in` returns, such as ``"relu"``, for modules and functions of torch, actlab and
-            other packages; or a path such as ``"features.1"``, unless a catalogue name is the same. Paths have
-            priority, then the first matching key. A value is any activation that
+        replacements: The new activation for each key. A key is a module class such as ``nn.ReLU``, which
+            stands for no subclass but also for ``F.relu``, ``torch.relu`` and ``x.relu()``; a name that
+            :func:`activations_in` returns, such as ``"relu"``, for modules and functions of torch, actlab
+            and other packages; or a path such as ``"features.1"``, unless a catalogue name is the same.
+            Paths have priority, then the first matching key. A value is any activation that
             :class:`~actlab.models.networks.NeuralNet` takes.
         inplace: Change the model, not a deep copy of it.
 
@@ -71,7 +71,9 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
     try:
         swapping = _Swapping(model if inplace else copied(model), replacements)
     except Exception as error:  # anybody's attributes
-        raise UsageError(f"swap: the model cannot be copied: {short(error)}; pass inplace=True") from error
+        raise UsageError(
+            f"swap: the model cannot be copied: {summarize_error(error)}; pass inplace=True"
+        ) from error
     try:
         swapping.replace_modules()
         rewritings = list(swapping.rewritings())
@@ -171,7 +173,7 @@ class _Swapping:
         try:
             made: Any = fresh(self.replacements[key])
         except TypeError as error:
-            raise UsageError(f"swap: the replacement for {_shown(key)}: {short(error)}") from error
+            raise UsageError(f"swap: the replacement for {_shown(key)}: {summarize_error(error)}") from error
         if not callable(made):
             raise UsageError(f"swap: the replacement for {_shown(key)} is {made!r}; it must be an activation")
         module = (made if isinstance(made, nn.Module) else Function(made)).train(like.training)
@@ -223,7 +225,7 @@ class _Swapping:
             if not problem:
                 return replace_calls(module, new)
         except Exception as error:  # a decorator that needs names of its class, or a class without subclasses
-            problem = f"{short(error)}; make it a module of its own"
+            problem = f"{summarize_error(error)}; make it a module of its own"
         name = f"{_title(path, module)} calls {call.kind.text} ({call.where})"
         raise UsageError(f"swap: {name}, which cannot be replaced: {problem}")
 
@@ -236,7 +238,7 @@ class _Swapping:
                 known = "; ".join(f"{name} ({', '.join(paths)})" for name, paths in there.items())
                 near = did_you_mean(key if isinstance(key, str) else key.__name__, there)
                 has = f"the model has {known}" if known else "the model has no activations"
-                raise UsageError(f"swap: there is nothing to replace for {_shown(key)}{near or ';'} {has}")
+                raise UsageError(f"swap: there is nothing to replace for {_shown(key)}{near}; {has}")
 
     def undo(self) -> None:
         """Put back what has been replaced."""

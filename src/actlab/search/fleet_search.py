@@ -61,7 +61,7 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         cv_results_: As of GridSearchCV. Fit times are each run's share of the time its fleet took, in
             seconds.
         runs_: One row per run: ``candidate``, ``fold``, ``seed``, ``how`` it was trained, why it trained
-            ``alone``, its ``failure`` and its ``seconds``. When fitting is interrupted, those that had
+            ``reason_alone``, its ``failure`` and its ``seconds``. When fitting is interrupted, those that had
             ended.
 
     Raises:

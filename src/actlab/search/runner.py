@@ -20,7 +20,7 @@ from sklearn.model_selection import ParameterGrid
 from torch.utils.data import DataLoader
 
 from actlab.data.dataset import fingerprint_of
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.execution.processes import workers
 from actlab.execution.progress import watching
 from actlab.execution.scheduler import engine, train_runs, training
@@ -34,11 +34,11 @@ from actlab.fleet.skorch_adapter import (
     slices,
 )
 from actlab.fleet.unfused import RunFailed, fit_alone
-from actlab.ledger.session import Bookkeeping, bookkeeping
+from actlab.ledger.session import LedgerSession, open_session
 from actlab.models.activation_arguments import ActivationArguments
 
 log = logging.getLogger("actlab")
-_COLUMNS = ["candidate", "fold", "seed", "how", "alone", "failure", "seconds"]
+_COLUMNS = ["candidate", "fold", "seed", "how", "reason_alone", "failure", "seconds"]
 
 
 class Broken(BaseException):
@@ -54,7 +54,7 @@ class Task:
     seed: int
     run: Run | None = None
     result: Result | None = None
-    alone: str = ""
+    reason_alone: str = ""
 
 
 class Trainings:
@@ -110,7 +110,7 @@ class Trainings:
                 "fold": task.fold,
                 "seed": task.seed,
                 "how": task.result.how,
-                "alone": task.alone or task.result.alone,
+                "reason_alone": task.reason_alone or task.result.reason_alone,
                 "failure": task.result.failure,
                 "seconds": task.result.seconds,
             }
@@ -138,11 +138,11 @@ class Trainings:
             like = self._like(net, X, y, fit_params)
             task = self._task(net, like, self._last(), slice(None), X, y)
             if task.run is not None:
-                with _whole(), self._books([task.run], X, y) as books:
-                    (task.result,) = train_runs([task.run], *_usual(X, y), books=books)
+                with _whole(), self._session([task.run], X, y) as session:
+                    (task.result,) = train_runs([task.run], *_usual(X, y), session=session)
         if task.result is not None and not task.result.how and not task.result.died:
             # The fleet had to leave it: skorch can train it, or fails with an error of its own.
-            task.run, task.alone = None, task.result.failure or task.result.alone
+            task.run, task.reason_alone = None, task.result.failure or task.result.reason_alone
         if task.run is None:
             return self._alone(task, net, X, y, fit_params)
         assert task.result is not None
@@ -188,18 +188,18 @@ class Trainings:
         except NotFused as reason:
             return str(reason)
         except Exception as error:  # anybody's callbacks and criterion: skorch will meet them too
-            return f"the settings of the net raised {short(error)}"
+            return f"the settings of the net raised {summarize_error(error)}"
 
     def _task(self, net: skorch.NeuralNet, like: Run | str, task: Task, rows: Any, X: Any, y: Any) -> Task:
         if isinstance(like, str):
-            task.alone = like
+            task.reason_alone = like
             return task
         key = (task.seed, task.fold, repr(net.train_split))
         try:
             if key not in self.held:
                 self.held[key] = held_back(net, np.arange(len(X))[rows], y, task.seed, task.fold)
         except Exception as error:  # anybody's split
-            task.alone = f"train_split raised {short(error)}"
+            task.reason_alone = f"train_split raised {summarize_error(error)}"
             return task
         train, valid = self.held[key]
         task.run = dataclasses.replace(like, rows=train, valid=valid, seed=task.seed, fold=task.fold)
@@ -208,7 +208,7 @@ class Trainings:
     def _begin(self) -> None:
         """Let the fleets begin."""
         self.fused = [task for task in self.tasks if task.run is not None]
-        for reason in dict.fromkeys(task.alone for task in self.tasks if task.run is None):
+        for reason in dict.fromkeys(task.reason_alone for task in self.tasks if task.run is None):
             log.warning("trained by skorch, one at a time: %s", reason)
         runs = [task.run for task in self.fused if task.run is not None]
         if not runs:
@@ -216,8 +216,8 @@ class Trainings:
         names = [_label(self.candidates[task.candidate]) for task in self.fused]
         watch = self.underway.enter_context(watching(names, self.search.verbose, what="candidate"))
         with _whole():
-            books = self.underway.enter_context(self._books(runs, self.splits.X, self.splits.y))
-            apart = bool(books and books.abandoned)
+            session = self.underway.enter_context(self._session(runs, self.splits.X, self.splits.y))
+            apart = bool(session and session.abandoned)
             where = engine(self.search.executor, self.search.n_jobs, runs, self.splits.X, apart=apart)
             executor = self.underway.enter_context(where)
             if executor is not None:
@@ -227,16 +227,16 @@ class Trainings:
                 self.underway.callback(torch.set_num_threads, torch.get_num_threads())
                 torch.set_num_threads(1)
             arrays = _usual(self.splits.X, self.splits.y)
-            coming = training(runs, *arrays, executor=executor, watch=watch, books=books)
+            coming = training(runs, *arrays, executor=executor, watch=watch, session=session)
         self.coming = self.underway.enter_context(contextlib.closing(coming))
 
-    def _books(
+    def _session(
         self, runs: list[Run], X: Any, y: Any
-    ) -> contextlib.AbstractContextManager[Bookkeeping | None]:
-        """Return the ledger's books of runs; scikit-learn scores nets, which takes their weights."""
+    ) -> contextlib.AbstractContextManager[LedgerSession | None]:
+        """Return a ledger session for the runs; scikit-learn scores nets, which takes their weights."""
         ledger = self.search.ledger
         fingerprint = fingerprint_of(X, y) if ledger is not None else ""
-        return bookkeeping(ledger, runs, fingerprint, weights=True)
+        return open_session(ledger, runs, fingerprint, weights=True)
 
     def _await(self, task: Task) -> None:
         """Wait for the end of a fleet's run, and until there is a core to score it on."""
@@ -250,7 +250,7 @@ class Trainings:
         self, task: Task, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]
     ) -> skorch.NeuralNet:
         """Let skorch fit a net, with the random numbers that are this run's."""
-        result = Result(how="by skorch")
+        result = Result(how="skorch")
         try:
             fit_alone(net, X, y, task.seed, task.fold, result, **fit_params)
         except Exception:

@@ -189,13 +189,13 @@ class Trained:
         net: The fitted net.
         result: How it went.
         looks: After which epochs it was looked into.
-        kept: Bytes that a step kept for its backward pass.
+        saved_bytes: Bytes that a step kept for its backward pass.
     """
 
     net: skorch.NeuralNet
     result: Result
     looks: tuple[int, ...]
-    kept: int
+    saved_bytes: int
 
 
 def train(
@@ -221,7 +221,7 @@ def train(
     Raises:
         UsageError: The activation is unknown or does not fit, or the data has too few rows to hold some back.
     """
-    return trained(dataset, activation, settings or TrainSettings(), sink=sink, inside=False).net
+    return trained(dataset, activation, settings or TrainSettings(), sink=sink, diagnostics=False).net
 
 
 def trained(
@@ -230,7 +230,7 @@ def trained(
     settings: TrainSettings,
     *,
     sink: Callable[[str], None] | None = None,
-    inside: bool | None = None,
+    diagnostics: bool | None = None,
 ) -> Trained:
     """Train as :func:`train` does, and return all that came out.
 
@@ -239,7 +239,7 @@ def trained(
         activation: What :class:`~actlab.models.networks.NeuralNet` takes.
         settings: How to train.
         sink: Where the lines of skorch's live table go; None for no table.
-        inside: Whether the net is looked into after every epoch; None for as often as costs little.
+        diagnostics: Whether the net is looked into after every epoch; None for as often as costs little.
 
     Raises:
         UsageError: As :func:`train`.
@@ -255,19 +255,19 @@ def trained(
         seed=settings.seed,
         precision=settings.precision,
     )
-    run = dataclasses.replace(run, looks=epochs_to_look(inside, run.epochs, run.steps, run.batch_size))
+    run = dataclasses.replace(run, looks=epochs_to_look(diagnostics, run.epochs, run.steps, run.batch_size))
     (result,) = train_runs([run], dataset.X, dataset.y, watch=_table(sink) if sink else None)
-    if by_skorch := result.for_skorch:
+    if needs_skorch := result.needs_skorch:
         if sink:
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
-        result = Result(how="by skorch", alone=result.alone)
+        result = Result(how="skorch", reason_alone=result.reason_alone)
         with contextlib.suppress(Exception):  # the result has it
             fit_alone(net, dataset.X, dataset.y, run.seed, run.fold, result)
         result.history = epochs_of(net)
     if not result.history:
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
     kept = saved_bytes(run.build(), torch.from_numpy(dataset.X[: min(run.batch_size, len(rows))]))
-    if by_skorch:
+    if needs_skorch:
         return Trained(net, result, (), kept)
     return Trained(fitted(net, run, result, dataset.X, dataset.y), result, run.looks, kept)
 

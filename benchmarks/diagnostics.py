@@ -1,7 +1,7 @@
 """What looking into nets costs: comparisons that look never, as often as unasked, and after every epoch.
 
-Run ``python -m benchmarks.inside --data-dir MNIST``; it writes docs/benchmarks/inside.md. Without MNIST's
-files in that folder its row is left out. ``--rounds`` says how often each is made.
+Run ``python -m benchmarks.diagnostics --data-dir MNIST``; it writes docs/benchmarks/diagnostics.md. Without
+MNIST's files in that folder its row is left out. ``--rounds`` says how often each is made.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def main() -> None:
     lines = [
         "# What looking into nets costs",
         "",
-        f"Made by `python -m benchmarks.inside` on {machine('cpu')}. Medians of {arguments.rounds} rounds, "
+        f"Made by `python -m benchmarks.diagnostics` on {machine('cpu')}. "
+        f"Medians of {arguments.rounds} rounds, "
         "the three ways one after the other; whole comparisons, verdicts included.",
         "",
         f"A look is at {ROWS} rows that the nets do not train on: a pass forwards and backwards of the whole "

@@ -1,0 +1,52 @@
+"""``actlab fleet``: how this machine trains many networks."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from actlab.cli.options import Parser, add_device, add_json
+from actlab.cli.output import SUCCESS
+
+SUMMARY = "show how this machine trains many networks, and how to change that"
+EXAMPLES = ("actlab fleet", "ACTLAB_WEIGHTS_PER_FLEET=1000000 actlab fleet", "actlab fleet --json")
+_EXAMPLE_DATA = {"digits": (64, 10), "MNIST": (784, 10)}  # features and classes
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options to the command's parser."""
+    add_device(parser.add_argument)
+    add_json(parser.add_argument_group("output").add_argument)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show processes, threads and group sizes, and the variables that override them."""
+    import torch
+
+    from actlab.execution.processes import workers
+    from actlab.fleet.settings import processor_name, settings_for, variable_of
+    from actlab.models.networks import NeuralNet
+    from actlab.training.train import device_problem, raise_problems
+
+    raise_problems([device_problem(arguments.device)])
+    settings = settings_for(arguments.device)
+    values = {"processor": processor_name(), "processes": workers(None), **dataclasses.asdict(settings)}
+    runs = {}
+    for name, (features, classes) in _EXAMPLE_DATA.items():
+        with torch.device("meta"):
+            weights = sum(p.numel() for p in NeuralNet(128, "relu", features, classes).parameters())
+        runs[name] = settings.runs_per_fleet(weights, 1000)
+    if arguments.json:
+        print(json.dumps({**values, "runs_per_fleet": runs}))
+        return SUCCESS
+    changes = {
+        name: f"change: {variable_of(name)}" for name in ("threads", "weights_per_fleet", "layer_by_layer")
+    }
+    changes["processes"] = "change: --jobs N, or n_jobs=N in Python"
+    for name, value in values.items():
+        print(f"{name:<20}{value!s:<12}{changes.get(name, '')}".rstrip())
+    for name, number in runs.items():
+        together = f"{number} networks" if number > 1 else "1 network"
+        print(f"{name:<20}{together} of actlab train in one fleet")
+    return SUCCESS
