@@ -318,12 +318,6 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         if node not in self.names:
-            if (
-                isinstance(node, ast.Attribute)
-                and node.attr.startswith("__")
-                and not node.attr.endswith("__")
-            ):
-                node.attr = f"_{self.cls}{node.attr}"
             return self.generic_visit(node)
         call, name = self.names[node]
         activation = ast.Attribute(self.own, name)
