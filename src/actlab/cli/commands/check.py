@@ -37,15 +37,15 @@ def add_options(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Verify activations."""
     from actlab.checking import check, junit
-    from actlab.checking.run import dtypes_named, rows_named
+    from actlab.checking.run import parse_dtypes, parse_rows
     from actlab.files import writing
 
     options = {
         "reference": arguments.reference,
-        "dtypes": dtypes_named(arguments.dtypes),
+        "dtypes": parse_dtypes(arguments.dtypes),
         "device": arguments.device,
-        "only": rows_named(arguments.only),
-        "skip": rows_named(arguments.skip),
+        "only": parse_rows(arguments.only),
+        "skip": parse_rows(arguments.skip),
     }
     if arguments.junit is not None:
         check_parent_folder(arguments.junit)
