@@ -182,7 +182,7 @@ def test_data_may_be_named():
 @pytest.mark.parametrize(
     ("activations", "how", "message"),
     [
-        (["reluu"], {}, "unknown activation 'reluu'; did you mean 'relu'"),
+        (["reluu"], {}, "unknown activation 'reluu' .did you mean 'relu'"),
         ([], {}, "name at least one"),
         ("relu", {}, r"activations is 'relu', not a list"),
         ([1], {}, r"activations\[0\] is 1, not a spec such as 'relu'$"),

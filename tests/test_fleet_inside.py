@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import logging
@@ -19,13 +18,12 @@ from torch.optim import lr_scheduler
 import actlab
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.diagnostics import BINS, ROWS, SHARE, computes_alone, epochs_to_look
-from actlab.fleet.loop import Data, Halfway, Loop
+from actlab.fleet.loop import Data, Loop
 from actlab.fleet.run import Optimizer, Schedule, Stopping
 from actlab.models.networks import ConvNet, fresh
 from actlab.timing import saved_bytes
 from tests.fleet_runs import SGD, WILD, assert_equal, noisy, one_fleet, one_thread, perceptron, run
 from tests.fleets import CLASSES, FEATURES, Branching, table
-from tests.test_fleet_packed import images
 
 __all__ = ["one_fleet", "one_thread"]
 
@@ -33,8 +31,8 @@ X, Y = table(80)
 STILL = Optimizer("SGD", {**SGD, "lr": 1e-30})
 
 
-def looked(runs, by_hand=True, x=X, y=Y):
-    return Loop(runs, by_hand, Data(torch.as_tensor(x), torch.as_tensor(y))).train()
+def looked(runs, layer_by_layer=True, x=X, y=Y):
+    return Loop(runs, layer_by_layer, Data(torch.as_tensor(x), torch.as_tensor(y))).train()
 
 
 def rows_of(result, part, epoch=None):
@@ -88,9 +86,9 @@ NETS = {
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_figures_are_those_of_plain_autograd(name):
-    make, by_hand = NETS[name]
+    make, layer_by_layer = NETS[name]
     runs = [run(make, seed=seed, optimizer=STILL, epochs=1, looks=(1,)) for seed in (0, 1)]
-    for each, result in zip(runs, looked(runs, by_hand), strict=True):
+    for each, result in zip(runs, looked(runs, layer_by_layer), strict=True):
         net = each.build()
         names = [n for n, _ in net.named_modules() if n.startswith("activation")]
         valid = torch.as_tensor(each.valid)
@@ -200,10 +198,10 @@ def test_what_is_an_activation_is_told_by_what_it_does(module, is_one):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
-def test_a_module_of_ones_own_is_one_layer_not_what_it_is_made_of(by_hand):
+@pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
+def test_a_module_of_ones_own_is_one_layer_not_what_it_is_made_of(layer_by_layer):
     make = functools.partial(nn.Sequential, nn.Linear(FEATURES, 4), Nested(), nn.Linear(4, CLASSES))
-    (result,) = looked([run(make, epochs=1, looks=(1,))], by_hand)
+    (result,) = looked([run(make, epochs=1, looks=(1,))], layer_by_layer)
     assert [row["name"] for row in rows_of(result, "activation")] == ["1"]
 
 
@@ -215,11 +213,11 @@ def normalised():
 
 
 KINDS = {
-    "by hand": lambda: [run(seed=seed, shuffle=True) for seed in (0, 1)],
+    "layer by layer": lambda: [run(seed=seed, shuffle=True) for seed in (0, 1)],
     "bf16": lambda: [run(precision="bf16")],
     "buffers": lambda: [run(normalised, seed=seed) for seed in (0, 1)],
     "random numbers": lambda: [run(noisy)],
-    "by autograd": lambda: [run(functools.partial(Branching, activation="gelu"))],
+    "autograd": lambda: [run(functools.partial(Branching, activation="gelu"))],
     "early stopping": lambda: [
         run(seed=n, stopping=Stopping("train_loss", patience=n, threshold=0.9, load_best=True))
         for n in (1, 2, 9)
@@ -243,13 +241,12 @@ def test_what_is_looked_into_learns_what_it_would_have(kind, one_fleet):
     assert_equal(found, expected)
 
 
-def test_batches_without_their_background_are_not_disturbed():
+def test_gradients_agree_with_autograd_and_training_is_not_disturbed():
     net = functools.partial(nn.Sequential, nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, CLASSES))
-    data = Data(images(-0.4242), torch.arange(96) % CLASSES)
+    data = Data(torch.randn(96, 64, generator=torch.Generator().manual_seed(0)), torch.arange(96) % CLASSES)
     rows = {"rows": np.arange(80), "valid": np.arange(80, 96), "epochs": 4}
     ways = [Loop([run(net, **rows, looks=looks)], True, data) for looks in ((), (1, 2, 3, 4))]
     (expected,), (found,) = (loop.train() for loop in ways)
-    assert ways[1].packed is not None
     (whole,) = Loop([run(net, **rows, looks=(4,), shuffle=False)], False, data).train()
     assert found.diagnostics[-1]["gradient"] == pytest.approx(whole.diagnostics[-1]["gradient"], rel=1e-3)
     first = [rows_of(result, "weights", 4)[0]["gradient"] for result in (found, whole)]
@@ -258,24 +255,11 @@ def test_batches_without_their_background_are_not_disturbed():
     assert_equal([found], [expected])
 
 
-def test_a_fleet_that_is_handed_over_is_looked_into_all_the_same():
-    def runs():
-        return [run(seed=seed, epochs=6, looks=(2, 4, 6)) for seed in (0, 1)]
-
-    data = Data(torch.from_numpy(X), torch.from_numpy(Y))
-    expected = Loop(runs(), True, data).train()
-    half = Loop(runs(), True, data).train(until=3)
-    assert isinstance(half, Halfway)
-    found = Loop(runs(), True, data, halfway=copy.deepcopy(half)).train()
-    assert [result.diagnostics for result in found] == [result.diagnostics for result in expected]
-    assert {row["epoch"] for row in found[0].inside} == {2, 4, 6}
-
-
 def test_a_run_that_diverges_has_no_row_of_the_epoch_it_did(one_fleet):
     fine, wild = train_runs([run(looks=(1, 2, 3)), run(optimizer=WILD, looks=(1, 2, 3))], X, Y)
-    assert {row["epoch"] for row in fine.inside} == {1, 2, 3}
+    assert {row["epoch"] for row in fine.diagnostics} == {1, 2, 3}
     assert "diverged" in wild.failure
-    assert len(wild.history) not in {row["epoch"] for row in wild.inside}
+    assert len(wild.history) not in {row["epoch"] for row in wild.diagnostics}
 
 
 class Shy(nn.Module):
@@ -314,12 +298,12 @@ def test_looking_unasked_stays_within_its_share(epochs, steps, batch_size):
 
 
 @pytest.mark.parametrize(
-    ("activation", "saved_bytes"),
-    # In float32: relu and tanh keep their outputs, which the next layer keeps anyway; mish its inputs too.
+    ("activation", "expected"),
+    # In float32: relu and tanh save their outputs, which the next layer saves anyway; mish its inputs too.
     [("relu", 4 * 10 * (8 + 4)), ("tanh", 4 * 10 * (8 + 4)), ("mish", 2 * 4 * 10 * (8 + 4))],
 )
-def test_a_step_keeps_what_its_activations_need(activation, kept):
-    assert saved_bytes(perceptron(activation)(), torch.zeros(10, FEATURES)) == kept
+def test_a_step_saves_what_its_activations_need(activation, expected):
+    assert saved_bytes(perceptron(activation)(), torch.zeros(10, FEATURES)) == expected
 
 
 def test_counting_what_is_kept_draws_nothing_from_anybody():

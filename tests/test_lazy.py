@@ -142,7 +142,7 @@ def test_compare_trains_lazy_models_that_skorch_trains_alone(dataset):
     how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 3, "batch_size": 16, "verbose": 0}
     alone = compare(["relu", "tanh"], dataset, module=Own(Lazy, **how))
     fused = compare(["relu", "tanh"], dataset, module=skorch_net(Lazy))
-    assert set(alone.results["how"]) == {"by skorch"}
+    assert set(alone.results["how"]) == {"skorch"}
     assert alone.history["train_loss"].to_list() == pytest.approx(
         fused.history["train_loss"].to_list(), rel=1e-4
     )

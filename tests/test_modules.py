@@ -138,7 +138,7 @@ def test_the_activations_of_a_class_are_swapped_and_the_weights_are_the_same(dat
 def test_a_class_is_compared_and_trains_in_a_fleet(dataset):
     found = compare(["relu", "tanh"], dataset, module=Net, seeds=2, **SHORT)
     assert (found.results["failure"] == "").all()
-    assert set(found.results["how"]) <= {"by hand", "by autograd"}
+    assert set(found.results["how"]) <= {"layer by layer", "autograd"}
     written = compare(["relu"], dataset, module=Net, seeds=2, **SHORT)
     same = found.results[found.results["activation"] == "relu"]
     assert same["score"].to_list() == pytest.approx(written.results["score"].to_list(), abs=0.026)
@@ -219,7 +219,7 @@ def test_where_everything_fails_the_answer_is_no(own, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--module own.py:Nett", "module 'own.py:Nett': there is no 'Nett' in it; did you mean 'Net'"),
+        ("--module own.py:Nett", "module 'own.py:Nett': there is no 'Nett' in it (did you mean 'Net'?)"),
         ("--module own.py", "module is 'own.py', not 'package.module:Net'"),
         ("--module nowhere.py:Net", "there is no file 'nowhere.py'"),
         ("--module own.py:Net(width=x)", "arguments must be literals"),

@@ -177,7 +177,7 @@ def test_compare_trains_modules_that_call_a_constructor_in_fleets(dataset):
     for module in (ActLayer, InPlace, skorch_net(InPlace)):
         found = compare(["relu", "elu", "prelu"], dataset, module=module, **SHORT)
         assert (found.results["failure"] == "").all()
-        assert set(found.results["how"]) <= {"by hand", "by autograd"}
+        assert set(found.results["how"]) <= {"layer by layer", "autograd"}
 
 
 def test_compare_starts_trained_parameters_anew_in_each_run(dataset):

@@ -132,7 +132,7 @@ def test_unfit_targets_of_a_csv_file_are_refused(tmp_path, cells, message):
 def test_a_csv_file_without_its_target_lists_the_columns(tmp_path):
     path = write_csv(tmp_path, "a,price\n1,2\n")
     refused(
-        "no column 'prise'; did you mean 'price'.; the target column", path, target="prise", regression=True
+        "no column 'prise' .did you mean 'price'..; the target column", path, target="prise", regression=True
     )
     refused("give target; the target column is one of a, price", path, regression=True)
 
@@ -197,11 +197,11 @@ def test_the_net_is_a_regressor_with_squared_error_and_one_output():
     ]
 
 
-@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+@pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 @pytest.mark.parametrize("activation", ["tanh", "prelu"])
-def test_a_regression_is_learnt_as_skorch_learns_it(activation, by_hand):
+def test_a_regression_is_learnt_as_skorch_learns_it(activation, layer_by_layer):
     data = made_up()
-    fleets.check(make_net(data, activation, SHORT), data.X, data.y, by_hand=by_hand)
+    fleets.check(make_net(data, activation, SHORT), data.X, data.y, layer_by_layer=layer_by_layer)
 
 
 def test_a_net_is_trained_as_skorch_trains_it():
@@ -331,4 +331,4 @@ def test_the_flag_with_classes_is_refused_in_one_line(tmp_path, capsys):
 def test_help_says_what_the_flag_is_for(capsys):
     assert main(["train", "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "--regression the target is a number to be predicted, not a class" in said
+    assert "--regression predict a number instead of a class" in said

@@ -148,7 +148,7 @@ def test_a_region_may_be_given(dataset):
     found = compare(["relu", "tanh"], dataset, seeds=4, rope=0.9, **SHORT)
     assert found.verdicts["verdict"].to_list() == ["equivalent"]
     assert (found.about["region"], found.about["region_is"]) == (0.9, "as given")
-    assert "Equivalent is what differs by at most 90.00 points: as given." in found.sentences()
+    assert "Region of practical equivalence: differences of at most 90.00 pp (as given)." in found.sentences()
 
 
 # -- races ----------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_a_race_adds_seeds_only_to_what_is_undecided(dataset, sleepy):
     assert seeds["relu"] == seeds["tanh"]
     assert found.about["trained"] == 3 * seeds.sum()
     assert found.about["race"]["out"][sleepy].startswith("worse than ")
-    assert f"Racing: {3 * seeds.sum()} trainings in" in found.sentences()[-1]
+    assert f"Sequential test: {3 * seeds.sum()} runs in" in found.sentences()[-1]
     words = {row["verdict"] for pair, row in pairs(found).items() if sleepy in pair}
     assert words & {"better", "worse"}
     assert (found.verdicts["level"] == look_level(3)).all()
@@ -232,13 +232,13 @@ def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
         assert row["score"] == same["score"].item()
     assert found.tuning["chosen"].sum() == 6
     assert found.tuning.groupby(["activation", "fold"])["lr"].apply(list).to_list() == [rates] * 6
-    assert "Each run was trained with 3 values of lr: 18 trainings instead of 6." in found.sentences()
+    assert "Each run was trained with 3 values of lr: 18 trials instead of 6." in found.sentences()
 
 
 @pytest.mark.parametrize(
     ("tune", "message"),
     [
-        ({"lrr": [0.1]}, "tune has 'lrr', which the net does not take; did you mean 'lr'"),
+        ({"lrr": [0.1]}, "tune has 'lrr', which the net does not take .did you mean 'lr'"),
         ({"lr": []}, r"tune has lr=\[\], not a list of values"),
         ({"lr": "0.1"}, "tune has lr='0.1', not a list"),
         ({"lr": [0.1, -1.0]}, "tune has lr=-1.0, not above 0"),
@@ -293,7 +293,7 @@ def test_a_scorer_needs_weights_which_a_ledger_then_keeps(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("scoring", "message"),
     [
-        ("acuracy", "scoring is 'acuracy', no scorer of scikit-learn; did you mean 'accuracy'"),
+        ("acuracy", "scoring is 'acuracy', no scorer of scikit-learn .did you mean 'accuracy'"),
         (3, "scoring is 3, neither a scorer's name nor a scorer"),
         ("roc_auc", "scoring 'roc_auc' cannot score the net: ValueError: multi_class"),
     ],
@@ -373,13 +373,13 @@ def test_skorch_nets_that_no_fleet_trains_are_trained_one_by_one(dataset):
     settings = {"module__num_features": 4, "module__num_classes": 3, "module__num_units": 8}
     how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 5, "batch_size": 16, "lr": 0.05, "verbose": 0}
     found = compare(["relu", "tanh"], dataset, module=Own(actlab.NeuralNet, **settings, **how), seeds=2)
-    assert found.results["how"].unique().tolist() == ["by skorch"]
+    assert found.results["how"].unique().tolist() == ["skorch"]
     assert found.results["reason_alone"].unique().tolist() == [
         "Own overrides get_loss; a fleet runs skorch's own training loop"
     ]
     assert found.results["epochs"].unique().tolist() == [5]
     fused = skorch.NeuralNetClassifier(actlab.NeuralNet, **settings, **how)
     same = compare(["relu", "tanh"], dataset, module=fused, seeds=2)
-    assert same.results["how"].unique().tolist() == ["by hand"]
+    assert same.results["how"].unique().tolist() == ["layer by layer"]
     assert found.results["score"].to_list() == pytest.approx(same.results["score"].to_list(), abs=0.021)
     assert len(found.history) == len(same.history) == 60

@@ -18,7 +18,7 @@ import torch
 
 from actlab.activation.definition import Activation
 from actlab.activation.module import parameters_of
-from actlab.errors import UsageError, did_you_mean, short
+from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.functions import catalogue
 
 
@@ -206,7 +206,7 @@ def imported(what: str, place: str) -> ModuleType:
         with contextlib.redirect_stdout(sys.stderr):  # what it prints is not our answer
             return _loaded(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{what}: cannot import {place!r}: {short(error)}") from error
+        raise UsageError(f"{what}: cannot import {place!r}: {summarize_error(error)}") from error
 
 
 def _loaded(path: Path) -> ModuleType:

@@ -18,7 +18,7 @@ from actlab.comparison.plan import Experiment
 from actlab.comparison.scoring import Scoring
 from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
-from actlab.errors import UsageError, short
+from actlab.errors import UsageError, summarize_error
 from actlab.given import specs
 from actlab.spec import entry, get, is_formula, parse
 from actlab.stats.sequential import LOOKS
@@ -184,7 +184,9 @@ def _forward_problem(experiment: Experiment, spec: str) -> str:
     except UsageError as error:
         return str(error)
     except Exception as error:  # anybody's code
-        return f"the module with activation {spec!r} fails on two rows of {data.name}: {short(error)}"
+        return (
+            f"the module with activation {spec!r} fails on two rows of {data.name}: {summarize_error(error)}"
+        )
     if type(experiment.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor):
         return ""  # it may have a loss of its own
     if not isinstance(outputs, torch.Tensor):

@@ -17,7 +17,7 @@ from sklearn.base import clone
 
 from actlab.comparison.plan import Experiment, Place, Training
 from actlab.comparison.scoring import Scoring
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.execution.progress import in_round, watching
 from actlab.execution.scheduler import engine, training
 from actlab.fleet.run import Result
@@ -158,7 +158,7 @@ class Contest:
             for place, result in training(
                 runs, data.X, y, executor=self.executor, watch=watch, session=session
             ):
-                if result.for_skorch:
+                if result.needs_skorch:
                     left.append(
                         dataclasses.replace(trainings[place], run=None, reason_alone=result.reason_alone)
                     )
@@ -195,13 +195,13 @@ class Contest:
             try:
                 score = self.scoring.score(each, result)
             except Exception as error:  # anybody's scorer
-                result.failure = f"scoring failed: {short(error)}"
+                result.failure = f"scoring failed: {summarize_error(error)}"
         self._add(each, result, score, key)
 
     def _alone(self, each: Training) -> None:
         """Let skorch train what no fleet can."""
         data, y = self.experiment.dataset, self.experiment.y
-        net, result = clone(each.net), Result(how="by skorch", reason_alone=each.reason_alone)
+        net, result = clone(each.net), Result(how="skorch", reason_alone=each.reason_alone)
         score = math.nan
         try:
             fit_alone(net, data.X[each.rows], y[each.rows], each.seed, each.fold, result)
@@ -209,7 +209,7 @@ class Contest:
             if self.scoring.known == "accuracy":
                 result.test_acc = score
         except Exception as error:  # anybody's callbacks, criterion, module or scorer
-            result.failure = result.failure or f"scoring failed: {short(error)}"
+            result.failure = result.failure or f"scoring failed: {summarize_error(error)}"
         result.history = epochs_of(net)
         self._add(each, result, score)
 

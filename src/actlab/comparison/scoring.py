@@ -16,7 +16,7 @@ from torch import nn
 from actlab.comparison.chance_level import LEVEL, ChanceScores, Scorer, chance_scores, is_chance
 from actlab.comparison.plan import Training
 from actlab.data.dataset import Dataset
-from actlab.errors import UsageError, did_you_mean, short
+from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.fleet.run import Result
 from actlab.fleet.skorch_adapter import fitted
 
@@ -74,7 +74,9 @@ class Scoring:
             net.check_data(self.X[training.test], self.y[training.test])
             self.score_net(net, training)
         except Exception as error:  # anybody's scorer
-            raise UsageError(f"scoring {self.name!r} cannot score the net: {short(error)}") from error
+            raise UsageError(
+                f"scoring {self.name!r} cannot score the net: {summarize_error(error)}"
+            ) from error
 
     def score(self, training: Training, result: Result) -> float:
         """Return the score of a run that a fleet has trained."""

@@ -16,9 +16,9 @@ import torch
 
 from actlab.execution.backends import Here, Job, Site, site_of
 from actlab.execution.processes import processes, workers
-from actlab.execution.split_on_failure import Leg, Outcome
+from actlab.execution.split_on_failure import Outcome
 from actlab.fleet.calibration import calibration
-from actlab.fleet.plan import Fleet, plan, relay
+from actlab.fleet.plan import Fleet, plan
 from actlab.fleet.run import DIED, Epoch, Result, Run
 
 log = logging.getLogger("actlab")
@@ -118,7 +118,7 @@ def training(
     """Train every run; yield what comes out of each as soon as its fleet has ended.
 
     A run that fails, whatever the reason, has its reason in its result and does not touch another. A run that
-    no fleet can train is left to skorch (:attr:`Result.for_skorch`), and its result has the reason. The
+    no fleet can train is left to skorch (:attr:`Result.needs_skorch`), and its result has the reason. The
     results are the same whatever executes them, and in whatever order. A process that dies is replaced, and
     its fleet begins again; a run of which three have died has failed.
 
@@ -126,7 +126,7 @@ def training(
         runs: What is to be trained.
         X: Inputs (n, ...), float.
         y: Targets (n, ...): class indices (int64) or numbers.
-        executor: Where fleets are trained, each as one call or two; this process when left out.
+        executor: Where fleets are trained, each as one call; this process when left out.
         watch: Told of every epoch where that can be seen, and of every fleet that has ended.
         session: Who knows what need not be trained.
 
@@ -154,8 +154,8 @@ class _Conductor:
     ) -> None:
         self.runs, self.fleets, self.watch, self.session = runs, fleets, watch, session
         jobs = [Job(number, fleet, self._runs(fleet.places)) for number, fleet in enumerate(fleets)]
-        self.queue = [job for job in jobs if not job.fleet.by_skorch]
-        self.for_skorch = [job for job in jobs if job.fleet.by_skorch]
+        self.queue = [job for job in jobs if not job.fleet.needs_skorch]
+        self.needs_skorch = [job for job in jobs if job.fleet.needs_skorch]
         self.warned: set[str] = set()
         self.out: dict[Future[Outcome], Job] = {}
         self.site: Site
@@ -167,26 +167,15 @@ class _Conductor:
     def on(self, site: Site) -> Iterator[None]:
         """Have fleets trained there; those that have not begun never will, once the block has ended."""
         self.site = site
-        if site.relays:
-            self._cut(site.relays)
         try:
             yield
         finally:
             for future in self.out:
                 future.cancel()
 
-    def _cut(self, width: int) -> None:
-        """Let a fleet be handed over if a process would have nothing to do meanwhile."""
-        epochs = [job.runs[0].epochs for job in self.queue]
-        costs = [e * sum(len(r.rows) for r in job.runs) for job, e in zip(self.queue, epochs, strict=True)]
-        cuts = {} if any(fleet.draws for fleet in self.fleets) else relay(costs, epochs, width)
-        for place, epoch in cuts.items():
-            self.queue[place].leg = Leg(until=epoch)
-        self.queue.sort(key=lambda job: job.leg.until is None)  # what is finished last begins first
-
     def ended(self) -> Generator[tuple[int, Result]]:
         """Yield what comes out of every run."""
-        for job in self.for_skorch:
+        for job in self.needs_skorch:
             yield from self._over(
                 job, [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
             )
@@ -214,7 +203,7 @@ class _Conductor:
         for job in list(self.queue):
             if room is not None and (len(self.out) + len(ready) >= room or len(known) >= _AT_ONCE):
                 break
-            there = self.session.claim(job.fleet.places) if self.session and job.leg.start is None else {}
+            there = self.session.claim(job.fleet.places) if self.session else {}
             if there is None:
                 continue
             self.queue.remove(job)
@@ -240,9 +229,6 @@ class _Conductor:
             return self._died(job, " ".join(str(error).split()))
         for note in outcome.notes:
             log.warning("fleet %d of %d: %s", job.number + 1, len(self.fleets), note)
-        if outcome.halfway is not None:
-            self.queue.append(dataclasses.replace(job, leg=Leg(start=outcome.halfway)))
-            return []
         for result in outcome.results:
             result.reason_alone = result.reason_alone or job.fleet.reason_alone
         if self.session:
@@ -259,7 +245,7 @@ class _Conductor:
         half = len(job.runs) // 2
         if half:
             parts = job.fleet.places[:half], job.fleet.places[half:]
-            self.queue[:0] = [dataclasses.replace(self._part(job, p), leg=Leg(), tries=0) for p in parts]
+            self.queue[:0] = [dataclasses.replace(self._part(job, p), tries=0) for p in parts]
             return []
         failure = f"{DIED} {TRIES} times: {reason}"
         results = [Result(failure=failure, reason_alone=job.fleet.reason_alone)]
@@ -268,7 +254,7 @@ class _Conductor:
         return [(job, results)]
 
     def _over(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:
-        for reason in {result.reason_alone for result in results if result.for_skorch} - self.warned:
+        for reason in {result.reason_alone for result in results if result.needs_skorch} - self.warned:
             self.warned.add(reason)
             log.warning("trained by skorch, one at a time: %s", reason)
         self._say(job, job.runs[0].epochs, results=results)

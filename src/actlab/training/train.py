@@ -257,17 +257,17 @@ def trained(
     )
     run = dataclasses.replace(run, looks=epochs_to_look(diagnostics, run.epochs, run.steps, run.batch_size))
     (result,) = train_runs([run], dataset.X, dataset.y, watch=_table(sink) if sink else None)
-    if by_skorch := result.for_skorch:
+    if needs_skorch := result.needs_skorch:
         if sink:
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
-        result = Result(how="by skorch", reason_alone=result.reason_alone)
+        result = Result(how="skorch", reason_alone=result.reason_alone)
         with contextlib.suppress(Exception):  # the result has it
             fit_alone(net, dataset.X, dataset.y, run.seed, run.fold, result)
         result.history = epochs_of(net)
     if not result.history:
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
     kept = saved_bytes(run.build(), torch.from_numpy(dataset.X[: min(run.batch_size, len(rows))]))
-    if by_skorch:
+    if needs_skorch:
         return Trained(net, result, (), kept)
     return Trained(fitted(net, run, result, dataset.X, dataset.y), result, run.looks, kept)
 
