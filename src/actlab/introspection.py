@@ -139,28 +139,26 @@ class Walk(ABC):
         kind = type(value)
         if kind is list:
             return {"list": self.describe(tuple(value), path)}
-        if kind in (dict, MappingProxyType):  # a loop over it observes its order
-            items = list(value.items())
-            return (
-                {"dict": [[key, self.describe(item, f"{path}[{key!r}]")] for key, item in items]}
-                if all(type(key) is str for key in value)
-                else {"items": self.describe(tuple(items), path)}
-            )
+        if kind in (dict, MappingProxyType):
+            return self._dict(value, path)
         if isinstance(value, Tensor):
             return self._tensor(value, path)
         if kind is np.ndarray:
-            items = value.tolist() if value.dtype.hasobject else hash_array(value)
-            return {
-                "array": self.describe(items, path),
-                "shape": list(value.shape),
-                "dtype": str(value.dtype),
-            }
+            content = value.tolist() if value.dtype.hasobject else hash_array(value)
+            description = {"shape": list(value.shape), "dtype": str(value.dtype)}
+            return {"array": self.describe(content, path), **description}
         if kind is weakref.ref:
             return {"weak": self.describe(value(), path)}
         if kind in _PARTS:
             parts = {name: getattr(value, name) for name in _PARTS[kind]}
             return {kind.__name__: self.describe_named(parts, path)}
         return self._object(value, path)
+
+    def _dict(self, value: Mapping[Any, Any], path: str) -> Any:
+        """Describe a mapping with its order, which a loop over it observes."""
+        if not all(type(key) is str for key in value):
+            return {"items": self.describe(tuple(value.items()), path)}
+        return {"dict": [[key, self.describe(item, f"{path}[{key!r}]")] for key, item in value.items()]}
 
     def _set(self, value: Iterable[Any], path: str) -> list[Any]:
         items = []
