@@ -9,7 +9,7 @@ from actlab.errors import UsageError
 _WIDTH = 72  # characters of the text that are shown
 
 
-def misread(problem: str, text: str, start: int, end: int) -> UsageError:
+def error_at(problem: str, text: str, start: int, end: int) -> UsageError:
     """Return the error that says what is wrong, and where.
 
     Args:
@@ -22,7 +22,7 @@ def misread(problem: str, text: str, start: int, end: int) -> UsageError:
         The error, to be raised.
 
     Examples:
-        >>> print(misread("formula: unknown function 'tahn'", "x * tahn(x)", 4, 8))
+        >>> print(error_at("formula: unknown function 'tahn'", "x * tahn(x)", 4, 8))
         formula: unknown function 'tahn'
           x * tahn(x)
               ^^^^
