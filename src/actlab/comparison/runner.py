@@ -175,14 +175,14 @@ class Contest:
             for e, key in zip(trainings, session.keys, strict=True)
         ]
         if self.token:
-            session.ledger.end(self.token)
-        self.token = session.ledger.begin(self.about(), self.plan)
+            session.ledger.end_comparison(self.token)
+        self.token = session.ledger.start_comparison(self.about(), self.plan)
 
     def end(self) -> None:
         """Tell the ledger that all is trained."""
         if self.token and self.ledger is not None:
             with open_ledger(self.ledger) as ledger:
-                ledger.end(self.token)
+                ledger.end_comparison(self.token)
 
     def _say_known(self, known: int, total: int, turn: int) -> None:
         if known and self.verbose:
