@@ -19,7 +19,7 @@ from actlab.comparison.plan import Experiment, Place, Training
 from actlab.comparison.scoring import Scoring
 from actlab.errors import summarize_error
 from actlab.execution.progress import round_prefix, show_progress
-from actlab.execution.scheduler import engine, training
+from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result
 from actlab.fleet.unfused import epochs_of, fit_alone
 from actlab.ledger.session import LedgerLike, LedgerSession, open_ledger, open_session
@@ -149,13 +149,13 @@ class Contest:
         ):
             if not self.begun:
                 self.begun, apart = True, bool(session and session.abandoned)
-                where = engine(self.executor, self.jobs, runs, data.X, apart=apart)
+                where = choose_executor(self.executor, self.jobs, runs, data.X, isolated=apart)
                 self.executor = self.open.enter_context(where)
             before = session.count_finished() if session else 0
             if session:
                 self._begin(trainings, session)
             self._say_known(before, len(runs), turn)
-            for place, result in training(
+            for place, result in iterate_results(
                 runs, data.X, y, executor=self.executor, watch=watch, session=session
             ):
                 if result.needs_skorch:
