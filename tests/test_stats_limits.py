@@ -9,7 +9,7 @@ from scipy import stats
 
 from actlab import UsageError
 from actlab.stats.sequential import ever_beyond, look_level, race
-from actlab.stats.several_datasets import min_datasets, compare_over_datasets
+from actlab.stats.several_datasets import compare_over_datasets, min_datasets
 from actlab.stats.verdict import Evidence, Posterior, evidence, holm, judge
 
 D = [1.0, 2.0, -3.0, 0.5]
