@@ -32,6 +32,13 @@ class DataWarning(UserWarning):
     """How data were read where they do not say it themselves, such as which axis holds the channels."""
 
 
+def raise_problems(problems: Iterable[str]) -> None:
+    """Raise one UsageError that names every problem; empty strings are no problems."""
+    if real := [problem for problem in problems if problem]:
+        # A text with carets below it needs lines of its own.
+        raise UsageError(("\n" if any("\n" in problem for problem in real) else "; ").join(real))
+
+
 def in_lines(error: UsageError) -> str:
     """Return an error as it is printed: in one line, but for texts with carets below them, which keep theirs.
 

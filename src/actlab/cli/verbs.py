@@ -122,8 +122,9 @@ def timed(arguments: argparse.Namespace) -> int:
     """Measure activations."""
     import torch
 
+    from actlab.errors import raise_problems
     from actlab.timing import measure
-    from actlab.training.train import device_problem, raise_problems
+    from actlab.training.train import device_problem
 
     raise_problems([device_problem(arguments.device)])
     try:
@@ -180,8 +181,9 @@ def train(arguments: argparse.Namespace) -> int:
 
 def calibrate(arguments: argparse.Namespace) -> int:
     """Show how this machine trains fastest."""
+    from actlab.errors import raise_problems
     from actlab.fleet.calibration import Calibration, calibration, changed, keep, measure, place
-    from actlab.training.train import device_problem, raise_problems
+    from actlab.training.train import device_problem
 
     device = arguments.device
     raise_problems([device_problem(device)])

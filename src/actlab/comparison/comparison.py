@@ -35,10 +35,10 @@ from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset, load_data
 from actlab.errors import UsageError
 from actlab.files import output_folder
-from actlab.given import specs
 from actlab.ledger.session import LedgerLike
 from actlab.report.sentences import comparison_sentences
 from actlab.report.tables import plain_rows
+from actlab.spec import resolve_all
 from actlab.stats.sequential import LOOKS, race
 from actlab.stats.verdict import LEVEL
 from actlab.training.train import TrainSettings
@@ -267,7 +267,7 @@ def compare(
         "jobs": jobs,
         "diagnostics": diagnostics,
     }
-    names = specs(activations)
+    names = [activation.spec for activation in resolve_all(activations)]
     experiment, scoring_of, spend = prepared(names, dataset, settings, **design)
     contest = Contest(
         names,

@@ -29,6 +29,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from actlab.ledger import code_hash
+from actlab.spec import ResolvedActivation
 
 _BARE = vars(nn.Module())  # what every module has
 _BY_ADDRESS: tuple[Any, ...] = (None, object.__hash__)  # how values hash that are told apart by their address
@@ -155,6 +156,8 @@ class Walk:
             return {"code": self.reference(value, path)}
         if isinstance(value, MethodType):
             return {"method": self.describe(value.__func__, path), "of": self.describe(value.__self__, path)}
+        if isinstance(value, ResolvedActivation):
+            return value.spec  # the module that it builds is described where it is
         if isinstance(value, PurePath):
             return {"path": value.as_posix()}
         if isinstance(value, logging.Logger):

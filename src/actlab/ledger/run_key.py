@@ -25,6 +25,7 @@ from actlab.fleet.skorch_adapter import _built
 from actlab.ledger import code_hash
 from actlab.ledger.canonical import Indescribable, Walk, content, describe, described, digest, text
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
+from actlab.spec import ResolvedActivation
 
 __all__ = ["Indescribable", "describe", "digest", "run_settings"]
 
@@ -132,6 +133,7 @@ def _portable(maker: Any) -> Any:
     def cut(value: Any) -> Any:
         if type(value) is dict:
             return {name: cut(value[name]) for name in sorted(value)}
+        value = value.spec if isinstance(value, ResolvedActivation) else value
         return _FOLDER.sub("", value) if type(value) is str else value
 
     return functools.partial(maker.func, *map(cut, args), **cut(maker.keywords))
@@ -142,6 +144,7 @@ def _activation(maker: Any) -> str | None:
     if not (isinstance(maker, functools.partial) and maker.func is _built):
         return None
     value = maker.args[1].get("activation")
+    value = value.spec if isinstance(value, ResolvedActivation) else value
     if isinstance(value, str):
         return _FOLDER.sub("", value)
     if isinstance(value, nn.Module):

@@ -22,7 +22,7 @@ from skorch.callbacks import PrintLog
 from skorch.dataset import ValidSplit
 from skorch.history import History
 
-from actlab.errors import UsageError
+from actlab.errors import UsageError, raise_problems
 from actlab.execution.scheduler import State, Watcher, train_runs
 from actlab.fleet.diagnostics import epochs_to_look
 from actlab.fleet.run import Result, Rows
@@ -97,13 +97,6 @@ def whole_number_problem(name: str, value: object, least: int) -> str:
     if isinstance(value, numbers.Integral) and least <= int(value) < 2**63:
         return ""
     return f"{name} is {value!r}, not a whole number of at least {least}"
-
-
-def raise_problems(problems: list[str]) -> None:
-    """Raise one UsageError that names every problem; empty strings are none."""
-    if found := [problem for problem in problems if problem]:
-        # A text with carets below it needs lines of its own.
-        raise UsageError(("\n" if any("\n" in problem for problem in found) else "; ").join(found))
 
 
 def precision_problem(name: object) -> str:
