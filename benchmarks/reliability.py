@@ -33,7 +33,7 @@ from actlab.execution.processes import processes
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Optimizer, Run
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.session import Bookkeeping, bookkeeping
+from actlab.ledger.session import LedgerSession, open_session
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
@@ -252,8 +252,8 @@ def load(number: int) -> None:
         took = []
         for file in (None, Path(folder, "ledger.sqlite")):
             start = time.perf_counter()
-            with bookkeeping(file, runs, "stubs") as books:
-                results = train_runs(runs, X, y, executor=executor, books=books)
+            with open_session(file, runs, "stubs") as session:
+                results = train_runs(runs, X, y, executor=executor, session=session)
             took.append(1000 * (time.perf_counter() - start) / number)
             assert not any(result.failure for result in results)
         with Ledger(Path(folder, "ledger.sqlite"), readonly=True) as ledger:
@@ -290,8 +290,8 @@ def loads() -> list[str]:
 
 @contextlib.contextmanager
 def timed(names: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Yield the seconds spent in methods of the books, while the block runs."""
-    taken, before = dict.fromkeys(names, 0.0), {name: getattr(Bookkeeping, name) for name in names}
+    """Yield the seconds spent in methods of a ledger session, while the block runs."""
+    taken, before = dict.fromkeys(names, 0.0), {name: getattr(LedgerSession, name) for name in names}
 
     def timing(name: str, method: Any) -> Any:
         @functools.wraps(method)
@@ -305,12 +305,12 @@ def timed(names: Sequence[str]) -> Iterator[dict[str, float]]:
         return call
 
     for name, method in before.items():
-        setattr(Bookkeeping, name, timing(name, method))
+        setattr(LedgerSession, name, timing(name, method))
     try:
         yield taken
     finally:
         for name, method in before.items():
-            setattr(Bookkeeping, name, method)
+            setattr(LedgerSession, name, method)
 
 
 def cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
@@ -329,14 +329,14 @@ def cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
             if file:
                 share.append(sum(taken.values()))
     medians = {what: statistics.median(seconds) for what, seconds in whole.items()}
-    books = statistics.median(share)
-    part = 100 * books / medians["with"]
+    own = statistics.median(share)
+    part = 100 * own / medians["with"]
     return [
         "## What a ledger costs",
         "",
         f"The notebook's comparison (3 activations, 3 folds, {epochs} epochs, MNIST) on two processes,",
         f"medians of {rounds}, in turn: {medians['without']:.2f} s without a ledger, {medians['with']:.2f} s",
-        f"with one. The books themselves (hashes of nets and settings, claims, records) take {books:.3f} s,",
+        f"with one. The session itself (hashes of nets and settings, claims, records) takes {own:.3f} s,",
         f"{part:.2f} %.",
         "",
     ]

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import scipy
 from scipy import stats
 
-from actlab.stats.sequential import LOOKS, Pair, look_level, race
+from actlab.stats.sequential import ANALYSES, Pair, analysis_level, race
 from actlab.stats.verdict import LEVEL, Verdict, evidence, holm, judge
 
 Floats = npt.NDArray[np.float64]
@@ -120,7 +120,7 @@ def simulate(case: Case, count: int, start: int) -> Tally:
     """Simulate a number of comparisons, with random numbers from ``start``."""
     rng, tally = np.random.default_rng([start, *map(int, repr(case).encode())]), Tally()
     for _ in range(count):
-        splits = max(1, (case.seeds or LOOKS[-1]) // 2)
+        splits = max(1, (case.seeds or ANALYSES[-1]) // 2)
         scores = (learned if case.learners else modelled)(case, rng, splits)
         pairs = list(combinations(range(len(case.effects)), 2))
         true = [0.0 if case.learners else case.effects[a] - case.effects[b] for a, b in pairs]
@@ -186,7 +186,7 @@ def _counted(verdicts: Sequence[Verdict], true: Sequence[float]) -> Tally:
 
 def _naive(case: Case, scores: Floats, pairs: list[tuple[int, int]], true: Sequence[float]) -> bool:
     """Whether an ordinary paired t-test of all runs is wrong; in a race, at any of the looks."""
-    for seeds in [case.seeds] if case.seeds else LOOKS:
+    for seeds in [case.seeds] if case.seeds else ANALYSES:
         tests = [_differences(case, scores, pair, seeds)[0] for pair in pairs]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # differences that are all alike
@@ -262,8 +262,8 @@ def page(count: int, jobs: int) -> str:
         versions=versions,
         minutes=taken,
         count=count,
-        looks=", ".join(map(str, LOOKS)),
-        share=100 * look_level(3),
+        looks=", ".join(map(str, ANALYSES)),
+        share=100 * analysis_level(3),
         null="\n".join(_null_row(*each) for each in nulls),
         learners="\n".join(_null_row(*each) for each in learners),
         power="\n".join(_power_rows(power)),

@@ -15,7 +15,7 @@ from actlab.execution.scheduler import train_runs
 from actlab.ledger.ledger import Ledger
 from tests.fleet_runs import WILD, assert_equal, noisy, one_thread, perceptron, run
 from tests.fleets import table
-from tests.test_fleet_handover import deadly
+from tests.test_fleet_worker_deaths import deadly
 
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
 

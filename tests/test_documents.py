@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from actlab.cli import main
-from actlab.cli.arguments import parser
+from actlab.cli.parser import create_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -83,4 +83,4 @@ def test_commands_that_are_not_run_are_spelled_right(page):
         assert language in LANGUAGES or language.startswith("{"), fence["text"]
         for line in commands(fence["text"]) if fence["language"] == "sh" and fence["reason"] else []:
             if PLAIN.match(line):
-                parser().parse_args(shlex.split(line)[1:])
+                create_parser().parse_args(shlex.split(line)[1:])

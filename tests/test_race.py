@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from actlab.comparison.config import Budget, budget_of
+from actlab.comparison.config import Budget, parse_budget
 from actlab.errors import UsageError
-from actlab.stats.sequential import LOOKS, ever_beyond, look_level, race
+from actlab.stats.sequential import ANALYSES, analysis_level, crossing_probability, race
 from actlab.stats.verdict import LEVEL, Evidence, Verdict
 
 NAMES = ["a", "b", "c"]
@@ -27,7 +27,7 @@ class Course:
         self.trained = []
 
     def look(self, names, seeds, level):
-        assert level == look_level(3)
+        assert level == analysis_level(3)
         self.trained.append((seeds, list(names)))
         found = {}
         for pair in combinations(NAMES, 2):
@@ -46,17 +46,17 @@ class Course:
     ("looks", "bound"), [(1, 1.960), (2, 2.178), (3, 2.289), (4, 2.361), (5, 2.413), (10, 2.555)]
 )
 def test_the_probability_of_ever_being_beyond_is_that_of_pococks_table(looks, bound):
-    assert ever_beyond(bound, range(1, looks + 1)) == pytest.approx(0.05, abs=1e-4)
+    assert crossing_probability(bound, range(1, looks + 1)) == pytest.approx(0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 45])
 def test_all_looks_together_keep_to_the_level(pairs):
-    z = stats.norm.isf(look_level(pairs) / pairs / 2)
-    steps = np.random.default_rng(0).normal(size=(400_000, LOOKS[-1])).cumsum(axis=1)
-    walks = steps[:, np.array(LOOKS) - 1] / np.sqrt(LOOKS)
+    z = stats.norm.isf(analysis_level(pairs) / pairs / 2)
+    steps = np.random.default_rng(0).normal(size=(400_000, ANALYSES[-1])).cumsum(axis=1)
+    walks = steps[:, np.array(ANALYSES) - 1] / np.sqrt(ANALYSES)
     wrong = (np.abs(walks) > z).any(axis=1).mean()
     assert wrong == pytest.approx(LEVEL / pairs, abs=4 * math.sqrt(LEVEL / pairs / 400_000))
-    assert all(seeds % 2 == 0 for seeds in LOOKS)  # two share their folds
+    assert all(seeds % 2 == 0 for seeds in ANALYSES)  # two share their folds
 
 
 def test_who_is_worse_drops_out_and_the_rest_goes_on():
@@ -132,7 +132,7 @@ def test_race_where_all_but_one_failed_has_no_two_to_compare():
 
 def test_an_undecided_race_ends_with_the_last_look():
     found = Course({}).run()
-    assert (found.looks, found.seeds, found.ended) == (len(LOOKS), 32, "32 seeds are the most")
+    assert (found.looks, found.seeds, found.ended) == (len(ANALYSES), 32, "32 seeds are the most")
 
 
 def test_it_ends_when_no_number_of_seeds_would_decide():
@@ -157,13 +157,13 @@ def test_it_ends_when_the_budget_does():
     ],
 )
 def test_a_budget_is_runs_or_minutes(text, expected):
-    assert budget_of(text) == expected
+    assert parse_budget(text) == expected
 
 
 @pytest.mark.parametrize("text", [0, -1, "0m", "m", "20 min", "1e3", "20s", "", True, 1.5, "²"])
 def test_what_is_no_budget_is_refused(text):
     with pytest.raises(UsageError, match="neither a number of runs such as 200 nor minutes such as '20m'"):
-        budget_of(text)
+        parse_budget(text)
 
 
 def test_a_round_that_does_not_fit_the_budget_is_not_begun():

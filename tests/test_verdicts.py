@@ -18,7 +18,7 @@ from actlab.comparison.plan import Experiment
 from actlab.comparison.tables import cv_results
 from actlab.data.dataset import Dataset, load_data
 from actlab.models.random_streams import SPLIT, WEIGHTS, seeded_torch, stream_seed
-from actlab.stats.sequential import LOOKS, look_level
+from actlab.stats.sequential import ANALYSES, analysis_level
 from actlab.stats.verdict import evidence, judge
 from actlab.training.train import TrainSettings, make_net
 
@@ -158,7 +158,7 @@ def test_a_race_adds_seeds_only_to_what_is_undecided(dataset, sleepy):
     trained = {**SHORT, "epochs": 20}
     found = compare(["relu", sleepy, "tanh"], dataset, until_decided=True, **trained)
     seeds = found.results.groupby("activation")["seed"].nunique()
-    assert seeds[sleepy] in LOOKS
+    assert seeds[sleepy] in ANALYSES
     assert seeds[sleepy] < seeds["relu"]
     assert seeds["relu"] == seeds["tanh"]
     assert found.about["trained"] == 3 * seeds.sum()
@@ -166,7 +166,7 @@ def test_a_race_adds_seeds_only_to_what_is_undecided(dataset, sleepy):
     assert f"Racing: {3 * seeds.sum()} trainings in" in found.sentences()[-1]
     words = {row["verdict"] for pair, row in pairs(found).items() if sleepy in pair}
     assert words & {"better", "worse"}
-    assert (found.verdicts["level"] == look_level(3)).all()
+    assert (found.verdicts["level"] == analysis_level(3)).all()
     # The runs are those of a fixed design.
     fixed = compare(["relu"], dataset, seeds=2, **trained).results
     mine = found.results[(found.results["activation"] == "relu") & (found.results["seed"] < 2)]

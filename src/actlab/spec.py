@@ -46,6 +46,11 @@ class ResolvedActivation:
     args: list[Any] = field(default_factory=list)
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether it is a function of each element by definition; what is imported may be anything."""
+        return not self.imported and not self.target.facts.gated
+
     def build(self, **options: Any) -> torch.nn.Module:
         """Build the module; a target that is a module is returned itself.
 

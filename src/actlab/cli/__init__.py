@@ -12,9 +12,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from actlab.cli.arguments import parser
-from actlab.cli.saying import DONE
-from actlab.cli.verbs import Verb
+from actlab.cli.output import SUCCESS
+from actlab.cli.parser import create_parser
 from actlab.errors import CatalogueWarning, DataWarning, FormulaWarning, UsageError, in_lines
 
 _NOTES = (CatalogueWarning, DataWarning, FormulaWarning)
@@ -59,9 +58,9 @@ def _drop_output() -> None:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        arguments = parser().parse_args(argv)
+        arguments = create_parser().parse_args(argv)
     except SystemExit:  # argparse printed the help or the version
-        return DONE
+        return SUCCESS
     sys.path.insert(0, os.getcwd())  # where a person's own modules are
     # SIGTERM is what `kill` sends, or a cluster's end of time. One that was ignored at the start stays so.
     if (
@@ -69,12 +68,12 @@ def _run(argv: Sequence[str] | None) -> int:
         and signal.getsignal(signal.SIGTERM) != signal.SIG_IGN
     ):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run: Verb = arguments.run
     with warnings.catch_warnings():
         for category in _NOTES:
             warnings.simplefilter("always", category)
         warnings.showwarning = functools.partial(_warn, warnings.showwarning)
-        return run(arguments)
+        status: int = arguments.run(arguments)
+        return status
 
 
 def _warn(usual: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any) -> None:

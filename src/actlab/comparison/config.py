@@ -94,7 +94,7 @@ class ComparisonConfig:
     activations: InitVar[Iterable[str | Activation[Any]]]
     resolved: tuple[ResolvedActivation, ...] = field(init=False)
     dataset: Dataset
-    settings: TrainSettings = TrainSettings()
+    settings: TrainSettings = field(default_factory=TrainSettings)
     folds: int = 3
     seeds: int = 1
     until_decided: bool = False

@@ -7,7 +7,6 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,9 @@ import skorch
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
-from torch import nn
 
-from actlab.comparison.config import ComparisonConfig
+from actlab.comparison.config import ComparisonConfig, parse_budget
+from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
 from actlab.comparison.user_model import own_net
 from actlab.errors import UsageError, did_you_mean, raise_problems
@@ -25,52 +24,9 @@ from actlab.fleet.diagnostics import epochs_to_look
 from actlab.fleet.run import Rows, Run
 from actlab.fleet.skorch_adapter import NotFused, read, sharing
 from actlab.models.random_streams import SPLIT, stream_seed
-from actlab.spec import ResolvedActivation
+from actlab.stats.sequential import ANALYSES
 from actlab.timing import saved_bytes
 from actlab.training.train import holdout, make_net, try_network
-
-
-@dataclass(frozen=True)
-class RunLabels:
-    """What tells a run of a comparison from the others.
-
-    Attributes:
-        activation: The spec.
-        split: The split of the samples; 0 is the one without shuffling.
-        fold: The part that is left out, from 0.
-        seed: The seed of its random numbers.
-        tuned: The values that it tries, by name.
-    """
-
-    activation: str
-    split: int
-    fold: int
-    seed: int
-    tuned: Mapping[str, Any]
-
-    def columns(self) -> dict[str, Any]:
-        """Return the columns of a table; folds count from 1 there."""
-        own = {"activation": self.activation, "split": self.split, "fold": self.fold + 1, "seed": self.seed}
-        return {**own, **self.tuned}
-
-
-@dataclass(frozen=True)
-class PlannedRun(RunLabels):
-    """A run to be trained.
-
-    Attributes:
-        net: The untrained skorch net.
-        rows: Indices (n,) of the training samples, with those held back for validation.
-        test: Indices (m,) of the test samples.
-        run: The run as a fleet takes it; None if skorch has to train it.
-        reason_alone: Why skorch has to.
-    """
-
-    net: skorch.NeuralNet
-    rows: Rows
-    test: Rows
-    run: Run | None
-    reason_alone: str = ""
 
 
 class ComparisonPlan:
@@ -98,6 +54,9 @@ class ComparisonPlan:
         self.config, dataset = config, config.dataset
         self.net = _template(config)
         self.candidates = [dict(sorted(one.items())) for one in ParameterGrid(_grid(config.tune, self.net))]
+        first_round = ANALYSES[0] * config.folds * len(self.candidates) * len(config.names)
+        if config.until_decided and first_round > parse_budget(config.budget).runs:
+            raise UsageError(f"budget must be >= {first_round} runs, the first round, got {config.budget}")
         self.y = dataset.y
         if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss takes numbers
             self.y = dataset.y.astype(np.float32)
@@ -106,9 +65,7 @@ class ComparisonPlan:
         self._splits: dict[int, list[tuple[Rows, Rows]]] = {}
         self._makers: list[Any] = []  # runs with one maker train together
         self._templates = self._make_templates()
-        first = self.runs(config.names[:1], range(1))[0]
-        if first.run is None or self.scoring.needs_weights(first):
-            self.scoring.check(first.net, first.test)
+        self.scoring.check(self.runs(config.names[:1], range(1))[0])
 
     def splits(self, split: int) -> list[tuple[Rows, Rows]]:
         """Return the indices of training samples (n,) and of test samples (m,) of each fold."""
@@ -161,31 +118,23 @@ class ComparisonPlan:
 
     def _make_templates(self) -> dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]]:
         """Return for each activation and candidate the net, and its run or why no fleet can train it."""
+        own_loss = type(self.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
         templates, problems = {}, []
         for activation in self.config.resolved:
+            net = clone(self.net).set_params(module__activation=activation, **self.candidates[0])
+            net.set_params(module=self.net.module)  # the object itself: copies do not train together
             try:
-                maker = self._module_maker(activation)
+                maker = try_network(net, activation, self.config.dataset, any_output=own_loss)
             except UsageError as error:
                 problems.append(str(error))
                 continue
             for number, values in enumerate(self.candidates):
-                net = clone(self.net).set_params(module__activation=activation, **values)
-                net.set_params(module=maker)  # the object itself: copies of a maker do not train together
-                templates[activation.spec, number] = net, self._template_run(net)
+                candidate = clone(net).set_params(**values)
+                candidate.set_params(module=maker)
+                templates[activation.spec, number] = candidate, self._template_run(candidate)
         # A fault of the user's module shows with every activation.
         raise_problems(problems[:1] if self.config.module else problems)
         return templates
-
-    def _module_maker(self, activation: ResolvedActivation) -> Any:
-        """Return what builds the network with an activation, after a trial on two samples.
-
-        Raises:
-            UsageError: The trial failed.
-        """
-        net = clone(self.net).set_params(module__activation=activation)
-        net.set_params(module=self.net.module)
-        own_loss = type(net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
-        return try_network(net, activation, self.config.dataset, any_output=own_loss)
 
     def _template_run(self, net: skorch.NeuralNet) -> Run | str:
         try:

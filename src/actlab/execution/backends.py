@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import torch
 
 from actlab.errors import UsageError
 from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
-from actlab.execution.split_on_failure import Leg, Outcome, attempt
+from actlab.execution.split_on_failure import Outcome, attempt
 from actlab.fleet.calibration import Calibration, arithmetic, calibration, hardware
 from actlab.fleet.loop import Data, Loop, Tell
 from actlab.fleet.plan import Fleet
@@ -32,14 +32,12 @@ class Job:
         number: The fleet's place in the plan.
         fleet: The fleet, with the places of its runs in the list that was given.
         runs: Its runs.
-        leg: Which part of its training.
         tries: How many processes have died of it.
     """
 
     number: int
     fleet: Fleet
     runs: list[Run]
-    leg: Leg = field(default_factory=Leg)
     tries: int = 0
 
 
@@ -48,11 +46,9 @@ class Site(Protocol):
 
     Attributes:
         together: Whether all have to begin at once.
-        relays: Among how many processes fleets may be handed over; 0 for not at all.
     """
 
     together: bool
-    relays: int
 
     def room(self) -> int | None:
         """Return how many jobs there should be at a time; None for as many as there are."""
@@ -90,13 +86,13 @@ def site_of(
             yield Threads(executor, _data(X, y, device), Shared(folder), found)
     else:
         with sharing(executor, X, y) as shared:
-            yield Elsewhere(executor, shared, device, found)
+            yield Elsewhere(executor, shared, found)
 
 
 class Here:
     """This process, one fleet after the other."""
 
-    together, relays = False, 0
+    together = False
 
     def __init__(
         self, X: Array, y: Array, found: Calibration, tell: Callable[[Job, Sequence[Epoch]], None]
@@ -115,7 +111,7 @@ class Here:
             device = job.runs[0].device
             data = self.there[device] = self.there.get(device) or _data(self.X, self.y, device)
             with arithmetic(self.found):
-                outcome = attempt(job.runs, job.fleet, data, functools.partial(self.tell, job), job.leg)
+                outcome = attempt(job.runs, job.fleet, data, functools.partial(self.tell, job))
             futures.append(Future[Outcome]())
             futures[-1].set_result(outcome)
         return futures
@@ -128,7 +124,7 @@ class Here:
 class Threads:
     """Threads of this process, with its memory."""
 
-    together, relays = True, 0
+    together = True
 
     def __init__(self, executor: Executor, data: Data, shared: Shared, found: Calibration) -> None:
         self.executor, self.data, self.shared, self.found = executor, data, shared, found
@@ -162,9 +158,8 @@ class Elsewhere:
 
     together = False
 
-    def __init__(self, executor: Executor, shared: Shared, device: str, found: Calibration) -> None:
+    def __init__(self, executor: Executor, shared: Shared, found: Calibration) -> None:
         self.executor, self.shared, self.found = executor, shared, found
-        self.relays = executor.number if device == "cpu" and isinstance(executor, Processes) else 0
         # They may have begun elsewhere, and files of a person's modules are named from here.
         self.place = os.getcwd() if isinstance(executor, Processes) else ""
 
@@ -199,13 +194,13 @@ def _in_process(job: Job, shared: Shared, tell: Tell, found: Calibration, place:
         os.chdir(place)
     device = job.runs[0].device
     with arithmetic(found if found.hardware == hardware(device) else calibration(device)):
-        return attempt(job.runs, job.fleet, _loaded(shared, device), tell, job.leg)
+        return attempt(job.runs, job.fleet, _loaded(shared, device), tell)
 
 
 def _in_thread(job: Job, ready: list[Loop], data: Data, tell: Tell, found: Calibration) -> Outcome:
     """Train a fleet in one of several threads."""
     torch.set_num_threads(found.threads)  # each thread has a number of its own
-    return attempt(job.runs, job.fleet, data, tell, ready=ready)
+    return attempt(job.runs, job.fleet, data, tell, ready)
 
 
 @functools.lru_cache(maxsize=1)
@@ -220,8 +215,7 @@ def _data(X: Array, y: Array, device: str) -> Data:
 
 def _beat(shared: Shared, job: Job) -> Tell:
     """Return what leaves a trace of every epoch of a job that is about to begin."""
-    if job.leg.start is None:
-        shared.clear(_name(job))  # a process may have died of it
+    shared.clear(_name(job))  # a process may have died of it
     return functools.partial(_tick, shared, _name(job))
 
 

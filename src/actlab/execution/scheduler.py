@@ -16,9 +16,9 @@ import torch
 
 from actlab.execution.backends import Here, Job, Site, site_of
 from actlab.execution.processes import processes, workers
-from actlab.execution.split_on_failure import Leg, Outcome
+from actlab.execution.split_on_failure import Outcome
 from actlab.fleet.calibration import calibration
-from actlab.fleet.plan import Fleet, plan, relay
+from actlab.fleet.plan import Fleet, plan
 from actlab.fleet.run import DIED, Epoch, Result, Run
 
 log = logging.getLogger("actlab")
@@ -55,7 +55,7 @@ class State:
 Watcher = Callable[[State], None]
 
 
-class Books(Protocol):
+class Session(Protocol):
     """Who knows which runs have ended before or elsewhere, and is told of those that end here.
 
     Runs are named by their place in the list that is trained.
@@ -99,10 +99,10 @@ def train_runs(
     *,
     executor: Executor | None = None,
     watch: Watcher | None = None,
-    books: Books | None = None,
+    session: Session | None = None,
 ) -> list[Result]:
     """Train every run, as :func:`training` does; return what came out, in the order of the runs."""
-    results = dict(training(runs, X, y, executor=executor, watch=watch, books=books))
+    results = dict(training(runs, X, y, executor=executor, watch=watch, session=session))
     return [results[place] for place in range(len(runs))]
 
 
@@ -113,7 +113,7 @@ def training(
     *,
     executor: Executor | None = None,
     watch: Watcher | None = None,
-    books: Books | None = None,
+    session: Session | None = None,
 ) -> Generator[tuple[int, Result]]:
     """Train every run; yield what comes out of each as soon as its fleet has ended.
 
@@ -126,9 +126,9 @@ def training(
         runs: What is to be trained.
         X: Inputs (n, ...), float.
         y: Targets (n, ...): class indices (int64) or numbers.
-        executor: Where fleets are trained, each as one call or two; this process when left out.
+        executor: Where fleets are trained, each as one call; this process when left out.
         watch: Told of every epoch where that can be seen, and of every fleet that has ended.
-        books: Who knows what need not be trained.
+        session: Who knows what need not be trained.
 
     Yields:
         The place of a run in the list, and its result.
@@ -141,7 +141,7 @@ def training(
     device = runs[0].device
     found = calibration(device)
     fleets = plan(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), found)
-    conductor = _Conductor(runs, fleets, watch, books)
+    conductor = _Conductor(runs, fleets, watch, session)
     with site_of(executor, X, y, device, found, conductor.tell) as site, conductor.on(site):
         yield from conductor.ended()
 
@@ -150,9 +150,9 @@ class _Conductor:
     """Sends fleets out and gathers what comes back."""
 
     def __init__(
-        self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, books: Books | None
+        self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, session: Session | None
     ) -> None:
-        self.runs, self.fleets, self.watch, self.books = runs, fleets, watch, books
+        self.runs, self.fleets, self.watch, self.session = runs, fleets, watch, session
         jobs = [Job(number, fleet, self._runs(fleet.places)) for number, fleet in enumerate(fleets)]
         self.queue = [job for job in jobs if not job.fleet.by_skorch]
         self.for_skorch = [job for job in jobs if job.fleet.by_skorch]
@@ -167,22 +167,11 @@ class _Conductor:
     def on(self, site: Site) -> Iterator[None]:
         """Have fleets trained there; those that have not begun never will, once the block has ended."""
         self.site = site
-        if site.relays:
-            self._cut(site.relays)
         try:
             yield
         finally:
             for future in self.out:
                 future.cancel()
-
-    def _cut(self, width: int) -> None:
-        """Let a fleet be handed over if a process would have nothing to do meanwhile."""
-        epochs = [job.runs[0].epochs for job in self.queue]
-        costs = [e * sum(len(r.rows) for r in job.runs) for job, e in zip(self.queue, epochs, strict=True)]
-        cuts = {} if any(fleet.draws for fleet in self.fleets) else relay(costs, epochs, width)
-        for place, epoch in cuts.items():
-            self.queue[place].leg = Leg(until=epoch)
-        self.queue.sort(key=lambda job: job.leg.until is None)  # what is finished last begins first
 
     def ended(self) -> Generator[tuple[int, Result]]:
         """Yield what comes out of every run."""
@@ -214,7 +203,7 @@ class _Conductor:
         for job in list(self.queue):
             if room is not None and (len(self.out) + len(ready) >= room or len(known) >= _AT_ONCE):
                 break
-            there = self.books.claim(job.fleet.places) if self.books and job.leg.start is None else {}
+            there = self.session.claim(job.fleet.places) if self.session else {}
             if there is None:
                 continue
             self.queue.remove(job)
@@ -240,13 +229,10 @@ class _Conductor:
             return self._died(job, " ".join(str(error).split()))
         for note in outcome.notes:
             log.warning("fleet %d of %d: %s", job.number + 1, len(self.fleets), note)
-        if outcome.halfway is not None:
-            self.queue.append(dataclasses.replace(job, leg=Leg(start=outcome.halfway)))
-            return []
         for result in outcome.results:
             result.reason_alone = result.reason_alone or job.fleet.reason_alone
-        if self.books:
-            self.books.record(job.fleet.places, outcome.results, job.tries + 1)
+        if self.session:
+            self.session.record(job.fleet.places, outcome.results, job.tries + 1)
         return [(job, outcome.results)]
 
     def _died(self, job: Job, reason: str) -> list[tuple[Job, list[Result]]]:
@@ -259,12 +245,12 @@ class _Conductor:
         half = len(job.runs) // 2
         if half:
             parts = job.fleet.places[:half], job.fleet.places[half:]
-            self.queue[:0] = [dataclasses.replace(self._part(job, p), leg=Leg(), tries=0) for p in parts]
+            self.queue[:0] = [dataclasses.replace(self._part(job, p), tries=0) for p in parts]
             return []
         failure = f"{DIED} {TRIES} times: {reason}"
         results = [Result(failure=failure, reason_alone=job.fleet.reason_alone)]
-        if self.books:
-            self.books.record(job.fleet.places, results, job.tries)
+        if self.session:
+            self.session.record(job.fleet.places, results, job.tries)
         return [(job, results)]
 
     def _over(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from actlab.errors import UsageError, short
-from actlab.fleet.loop import Data, Halfway, Loop, Tell
+from actlab.fleet.loop import Data, Loop, Tell
 from actlab.fleet.module_state import StateChanged
 from actlab.fleet.plan import Fleet
 from actlab.fleet.probe import out_of_memory
@@ -23,27 +23,12 @@ class Outcome:
     """What came out of a fleet.
 
     Attributes:
-        results: Of each of its runs; empty when it is not over.
+        results: Of each of its runs.
         notes: What a person should be told.
-        halfway: Where another process is to go on, if it is not over.
     """
 
     results: list[Result] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    halfway: Halfway | None = None
-
-
-@dataclass(frozen=True)
-class Leg:
-    """The part of a training that one process does.
-
-    Attributes:
-        start: Where it begins; None for the beginning.
-        until: The epoch after which it ends; None for the last.
-    """
-
-    start: Halfway | None = None
-    until: int | None = None
 
 
 def attempt(
@@ -51,7 +36,6 @@ def attempt(
     fleet: Fleet,
     data: Data,
     tell: Tell,
-    leg: Leg | None = None,
     ready: list[Loop] | None = None,
 ) -> Outcome:
     """Train a fleet; where that fails, its halves, down to the one run that is to blame.
@@ -61,13 +45,12 @@ def attempt(
         fleet: How they train.
         data: What they learn from.
         tell: As for :meth:`Loop.train`.
-        leg: Which part of the training; all of it when left out.
         ready: The loop, if it is built already; it is taken out.
 
     Returns:
         What came out.
     """
-    return _attempt(runs, fleet, data, tell, leg or Leg(), ready, again=False)
+    return _attempt(runs, fleet, data, tell, ready, again=False)
 
 
 def _attempt(
@@ -75,17 +58,15 @@ def _attempt(
     fleet: Fleet,
     data: Data,
     tell: Tell,
-    leg: Leg,
     ready: list[Loop] | None,
     again: bool,
 ) -> Outcome:
     notes: list[str] = []
     try:
-        loops = ready or [Loop(runs, fleet.by_hand, data, fleet.draws, leg.start)]
-        found = loops.pop().train(tell, leg.until, notes)  # nothing else holds it: it is gone when it fails
-        if isinstance(found, Halfway):
-            return Outcome(notes=notes, halfway=found)
-        return Outcome(found, notes)
+        loops = ready or [Loop(runs, fleet.by_hand, data, fleet.draws)]
+        return Outcome(
+            loops.pop().train(tell, notes), notes
+        )  # nothing else holds it: it is gone when it fails
     except StateChanged as change:
         return Outcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a person's module may raise anything
@@ -95,7 +76,7 @@ def _attempt(
     if memory and data.X.is_cuda:
         torch.cuda.empty_cache()
     if len(runs) == 1 and memory and not again:
-        return _attempt(runs, fleet, data, tell, leg, None, again=True)
+        return _attempt(runs, fleet, data, tell, None, again=True)
     if len(runs) == 1:
         failure = f"out of memory: {reason}" if memory else f"training raised {reason}"
         return Outcome([Result(failure=failure, passing=memory or elsewhere)])

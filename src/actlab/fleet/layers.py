@@ -13,7 +13,6 @@ import actlab.nn
 from actlab.activation.module import ActivationModule
 from actlab.fleet.diagnostics import computes_alone
 from actlab.fleet.module_state import StateChanged
-from actlab.fleet.sparse_batches import Batch, Packed
 from actlab.fleet.stacked_weights import Stack
 
 _LARGE = 1 << 14  # weights
@@ -90,66 +89,6 @@ class Linear:
     def slope(self, output: Tensor) -> Tensor | None:
         """Return None: it is no activation."""
         return None
-
-
-class PackedLinear(Linear):
-    """The first layer of one net, on batches without their background.
-
-    The rows of its matrix are in the order of :class:`.Packed` as long as it trains.
-    """
-
-    def __init__(self, stack: Stack, name: str, bfloat16: bool, batches: Packed) -> None:
-        super().__init__(stack, name, bfloat16)
-        self.background = batches.background
-        self.batch: Batch | None = None
-        self.inverse = stack.reorder(f"{name}weight", batches.order)
-        split = batches.batches[0].first.shape[1]
-        self.first, self.upper, self.lower = (
-            self.weight[:split],
-            self.weight_grad[:split],
-            self.weight_grad[split:],
-        )
-
-    def forward(self, x: Tensor | Batch, training: bool) -> Tensor:
-        """Return ``x @ weight + bias``: of a packed batch when training, of whole rows when not."""
-        if isinstance(x, Tensor):
-            if training:
-                self.batch, self.input = None, x
-            return self._whole(x)
-        self.batch = x
-        constant = self.weight.sum(0, keepdim=True)
-        if self.bias is None:
-            constant *= self.background
-        else:
-            constant = torch.add(self.bias, constant, alpha=self.background)
-        others = self.weight.index_select(0, x.columns)
-        if self.bfloat16:
-            y = self.affine(constant, x.others, others)
-            return y.add_(self.product(x.first, self.first.bfloat16()).float())
-        return self.affine(constant, x.first, self.first).addmm_(x.others, others)
-
-    def _whole(self, x: Tensor) -> Tensor:
-        weight = self.weight[self.inverse]
-        if self.bfloat16:
-            y = self.product(x.bfloat16(), weight.bfloat16()).float()
-            return y if self.bias is None else y.add_(self.bias)
-        return self.product(x, weight) if self.bias is None else self.affine(self.bias, x, weight)
-
-    def backward(self, grad: Tensor, first: bool) -> Tensor:
-        """Write both gradients."""
-        x = self.batch
-        if x is None:  # the weight's is in the order of the columns then: it is to be looked at only
-            torch.mm(self.input.mT, grad, out=self.weight_grad)
-            return grad
-        total = torch.sum(grad, 0) if self.bias_grad is None else torch.sum(grad, 0, out=self.bias_grad)
-        constant = total * self.background
-        self.lower.copy_(constant.expand_as(self.lower))
-        if self.bfloat16:
-            self.upper.copy_(self.product(x.first.mT, grad.bfloat16())).add_(constant)
-        else:
-            torch.addmm(constant, x.first.mT, grad, out=self.upper)
-        self.weight_grad.index_add_(0, x.columns, self.product(x.others.mT, grad))
-        return grad
 
 
 class Formula:

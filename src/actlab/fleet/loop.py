@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from actlab.errors import short
-from actlab.fleet.cuda_graph import captured
 from actlab.fleet.diagnostics import ROWS, told
 from actlab.fleet.lr_schedule import Pace, Watch
 from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import RULES
 from actlab.fleet.run import Epoch, Result, Rows, Run
-from actlab.fleet.sequential_step import Chain, losses_of, step_of
-from actlab.fleet.sparse_batches import Packed, packed
+from actlab.fleet.sequential_step import losses_of, step_of
 from actlab.fleet.trace import straight_line
 
 Tell = Callable[[Sequence[Epoch]], None]
@@ -53,23 +49,6 @@ def _cut(flat: Tensor, rows: Tensor) -> Tensor:
     return flat.view(*rows.shape, *flat.shape[1:])
 
 
-@dataclass(frozen=True)
-class Halfway:
-    """A fleet between two epochs, for another process to go on with; the end is the same to the last bit.
-
-    Attributes:
-        results: Of every run, so far.
-        best: The weights that a run may go back to.
-        here: Which runs still train.
-        tensors: What a step changes, in the order of ``Loop._changing``.
-    """
-
-    results: list[Result]
-    best: list[dict[str, Tensor]]
-    here: list[int]
-    tensors: list[Tensor]
-
-
 class Member:
     """A run of the fleet and what happens to it."""
 
@@ -79,17 +58,6 @@ class Member:
         self.pace = Pace(run) if run.schedule else None
         self.watch = Watch(run.stopping) if run.stopping else None
         self.best: dict[str, Tensor] = {}  # the weights to go back to
-
-    def catch_up(self) -> None:
-        """Go through the history again, for what follows from it: orders, learning rate, early stopping."""
-        for row in self.result.history:
-            next(self.orders)
-            if self.pace:
-                for _ in range(self.run.steps):
-                    self.pace.after_batch()
-                self.pace.after_epoch(row)
-            if self.watch:
-                self.watch.stops(row)
 
     def ends(self, figures: dict[str, float], seconds: float) -> bool:
         """Put an epoch into the history; say whether the run is over before its time."""
@@ -118,32 +86,16 @@ class Loop:
         by_hand: Whether their nets are straight lines, to be stepped by hand.
         data: What they learn from.
         draws: Whether the net, which is alone then, draws random numbers while it trains.
-        halfway: Where to go on; from the start when left out.
     """
 
-    def __init__(
-        self,
-        runs: Sequence[Run],
-        by_hand: bool,
-        data: Data,
-        draws: bool = False,
-        halfway: Halfway | None = None,
-    ) -> None:
-        self.first, self.data, self.draws, self.halfway = runs[0], data, draws, halfway
+    def __init__(self, runs: Sequence[Run], by_hand: bool, data: Data, draws: bool = False) -> None:
+        self.first, self.data, self.draws = runs[0], data, draws
         self.device, self.looks = data.X.device, runs[0].looks
         self.members = [Member(run) for run in runs]
         self.here = list(self.members)  # those that still train, a row of the stack each
         self.modules = [run.build() for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
         self.line = straight_line(self.modules[0]) if by_hand else None
-        if halfway:
-            for member, result, best in zip(self.members, halfway.results, halfway.best, strict=True):
-                member.result, member.best = result, best
-            self.here = [self.members[place] for place in halfway.here]
-            self.modules = [self.modules[place] for place in halfway.here]
-            for member in self.here:
-                member.catch_up()
-        self.done = len(self.here[0].result.history)
         self._set_up()
 
     def _set_up(self) -> None:
@@ -155,35 +107,28 @@ class Loop:
         optimizers = [member.run.optimizer for member in self.here]
         self.rule = RULES[run.optimizer.name](optimizers, stack.weights, stack.grads)
         self.sums = torch.zeros(len(self.here), dtype=torch.float64, device=self.device)
-        self.work: dict[int, Callable[[Tensor], None]] = {}
         self.order: Tensor | None = None
-        self.packed: Packed | None = None
-        self.targets: list[Tensor] = []  # of the packed batches
-        self.looked = False
 
-    def train(
-        self, tell: Tell | None = None, until: int | None = None, notes: list[str] | None = None
-    ) -> list[Result] | Halfway:
+    def train(self, tell: Tell | None = None, notes: list[str] | None = None) -> list[Result]:
         """Run all epochs.
 
         Args:
             tell: Called after every epoch with its rows in the histories of the runs that train.
-            until: The epoch after which another loop is to go on; not for nets that draw random numbers.
             notes: Gets what a person should be told.
 
         Returns:
-            What came out of each run, in the order given; where to go on, if a run is not over.
+            What came out of each run, in the order given.
         """
         noise = self.first.noise() if self.draws else contextlib.nullcontext()
         with torch.no_grad(), noise:
-            return self._train(tell, until or self.first.epochs, [] if notes is None else notes)
+            return self._train(tell, [] if notes is None else notes)
 
-    def _train(self, tell: Tell | None, until: int, notes: list[str]) -> list[Result] | Halfway:
-        start, taken = time.perf_counter(), sum(member.result.seconds for member in self.members)
-        for epoch in range(self.done + 1, until + 1):
+    def _train(self, tell: Tell | None, notes: list[str]) -> list[Result]:
+        start, epochs = time.perf_counter(), self.first.epochs
+        for epoch in range(1, epochs + 1):
             before, trained = time.perf_counter(), len(self.here)
             figures = self.epoch()
-            if epoch & (epoch - 1) == 0 or epoch == until:  # 1, 2, 4, ...: a check can take 1 % of an epoch
+            if epoch & (epoch - 1) == 0 or epoch == epochs:  # 1, 2, 4, ...: a check can take 1 % of an epoch
                 self._check_state()
             seconds = (time.perf_counter() - before) / trained
             over = [member.ends(row, seconds) for member, row in zip(self.here, figures, strict=True)]
@@ -200,33 +145,24 @@ class Loop:
                 self._leave(over)
             if not self.here:
                 break
-        if not self.here or until == self.first.epochs:
-            self._leave([True] * len(self.here))
+        self._leave([True] * len(self.here))
         # What the fleet took beside its epochs is shared too.
-        taken += time.perf_counter() - start - sum(member.result.seconds for member in self.members)
+        rest = time.perf_counter() - start - sum(member.result.seconds for member in self.members)
         for member in self.members:
-            member.result.seconds += taken / len(self.members)
-        results = [member.result for member in self.members]
-        if not self.here:
-            return results
-        here = [place for place, member in enumerate(self.members) if member in self.here]
-        return Halfway(results, [member.best for member in self.members], here, self._changing())
+            member.result.seconds += rest / len(self.members)
+        return [member.result for member in self.members]
 
     def epoch(self) -> list[dict[str, float]]:
         """Train one epoch and validate; return the figures of every run that still trains."""
         run, order = self.first, self._orders()
         rows = min(order.shape[1], run.steps * run.batch_size)
         batches = torch.split(order[:, :rows], run.batch_size, 1)
-        if not self.looked:
-            self.looked, self.packed = True, self._pack(batches)
-            self._go_on()
         self._set_pace()
         self.sums.zero_()
-        for place, batch in enumerate(batches):
-            if self.packed:
-                self._step(self.packed.batches[place], self.targets[place])
-            else:
-                self._worker(batch.shape[1])(batch)
+        for batch in batches:
+            x, targets = self.data.batch(batch)
+            self.sums.add_(self.step.gradients(x, targets), alpha=targets.shape[1])
+            self.rule.step()
             if run.schedule and run.schedule.every == "batch":
                 for member in self.here:
                     assert member.pace is not None
@@ -255,52 +191,6 @@ class Loop:
             numbers = [member.pace.numbers() for member in self.here if member.pace]
             for name in numbers[0]:
                 self.rule.set(name, [each[name] for each in numbers])
-
-    def _worker(self, size: int) -> Callable[[Tensor], None]:
-        """Return what makes one step from the rows (R, size) of a batch."""
-        if size not in self.work:
-
-            def work(rows: Tensor) -> None:
-                self._step(*self.data.batch(rows))
-
-            shape = (len(self.here), size)
-            if self.device.type == "cuda":
-                with torch.cuda.device(self.device):
-                    self.work[size] = captured(work, shape, self._changing())
-            else:
-                self.work[size] = work
-        return self.work[size]
-
-    def _changing(self) -> list[Tensor]:
-        """Return what a step changes."""
-        stack, rule = self.step.stack, self.rule
-        return [stack.weights, *stack.fixed.values(), self.sums, rule.steps, *rule.state.values()]
-
-    def _go_on(self) -> None:
-        """Be where another loop was, once the weights lie in memory as they did there."""
-        if self.halfway:
-            for mine, theirs in zip(self._changing(), self.halfway.tensors, strict=True):
-                mine.copy_(theirs)
-            self.halfway = None
-
-    def _step(self, x: Any, targets: Tensor) -> None:
-        self.sums.add_(self.step.gradients(x, targets), alpha=targets.shape[1])
-        self.rule.step()
-
-    def _pack(self, batches: Sequence[Tensor]) -> Packed | None:
-        """Pack the batches, if they come again in every epoch and it saves something."""
-        run, step, X = self.first, self.step, self.data.X
-        if not isinstance(step, Chain) or not step.packable or run.shuffle or run.epochs == 1:
-            return None
-        if X.ndim != 2 or X.is_cuda:  # a graphics card has the whole product before the columns are found
-            return None
-        found = packed(X, [batch[0] for batch in batches])
-        if found is not None:
-            self.targets = [self.data.y[batch] for batch in batches]
-            if run.precision == "bf16":
-                found = dataclasses.replace(found, batches=[b.bfloat16() for b in found.batches])
-            step.pack(found)
-        return found
 
     def _evaluate(self, part: str, rows: Sequence[Rows]) -> dict[str, Tensor]:
         """Return mean loss and accuracy of every net on rows of its own, as columns of the history."""

@@ -40,7 +40,7 @@ class Rule(ABC):
         self.state = {name: torch.zeros_like(weights) for name in kept}
 
     def set(self, name: str, values: Sequence[float]) -> None:
-        """Set a number of every net, where a captured graph will read it."""
+        """Set a number of every net."""
         self.numbers[name].copy_(torch.tensor(values, dtype=torch.float64).unsqueeze(1))
         self.rounded[name].copy_(self.numbers[name])
 

@@ -20,7 +20,6 @@ from actlab.fleet.trace import Link, straight_line
 
 _PROBE = 2  # rows, and nets, that a net is tried with
 _DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
-_FULL = 1.001  # times its share that a process may have
 
 
 @dataclass(frozen=True)
@@ -167,31 +166,3 @@ def _key(run: Run, net: _Net) -> tuple[Any, ...]:
     sizes = (rows(run.rows), rows(run.valid), rows(run.test), run.epochs, run.batch_size, run.piece)
     ways = (run.shuffle, run.drop_last, run.scoring, run.device, run.precision, run.looks)
     return (net.weights, net.layers, net.by_hand, loss, rule, pace, sizes, ways)
-
-
-def relay(costs: Sequence[float], epochs: Sequence[int], width: int) -> dict[int, int]:
-    """Say which fleets are handed over between two epochs, so that all of a machine has work until the end.
-
-    R. McNaughton, "Scheduling with deadlines and loss functions", Management Science 6 (1959): the work is
-    laid end to end and cut where a process has its share; the fleet that is cut begins on one process at
-    the start and is finished on another at the end.
-
-    Args:
-        costs: What each fleet takes.
-        epochs: How many epochs it has.
-        width: How many train at the same time.
-
-    Returns:
-        After which epoch a fleet is handed over, by its place.
-    """
-    share = max(*costs, sum(costs) / width) if len(costs) > 1 else 0.0
-    cuts, load = {}, 0.0
-    for place, cost in enumerate(costs):
-        load += cost
-        if load > share * _FULL:
-            rest = share - (load - cost)
-            first = round(epochs[place] * (1 - rest / cost))
-            if 0 < first < epochs[place]:
-                cuts[place] = first
-            load = cost - rest
-    return cuts

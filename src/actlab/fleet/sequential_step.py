@@ -15,12 +15,10 @@ from actlab.fleet.layers import (
     Layer,
     Linear,
     Local,
-    PackedLinear,
     as_formula,
     module_function,
 )
 from actlab.fleet.losses import by_hand, one_net, plain
-from actlab.fleet.sparse_batches import Batch, Packed
 from actlab.fleet.stacked_weights import Stack
 from actlab.fleet.trace import Link
 
@@ -47,7 +45,7 @@ class Chain:
         self.one = len(modules) == 1
         self.loss, self.plain = loss, plain(loss)
         self.training = False
-        self.line, self.bfloat16 = line, bfloat16
+        self.line = line
         self.layers = [self._layer(link, modules, bfloat16) for link in line]
         self.calls_modules = any(link.kind not in ("linear", "formula") for link in line)
 
@@ -64,17 +62,6 @@ class Chain:
         function = module_function(parts[0], lambda: self.training)
         return Local(self.stack, function, {name: link.name + name for name in own}, parts[0])
 
-    @property
-    def packable(self) -> bool:
-        """Whether :meth:`pack` may be called."""
-        return (
-            self.one and self.line[0].kind == "linear" and f"{self.line[0].name}weight" in self.stack.turned
-        )
-
-    def pack(self, batches: Packed) -> None:
-        """Train on batches without their background from now on."""
-        self.layers[0] = PackedLinear(self.stack, self.line[0].name, self.bfloat16, batches)
-
     def outputs(self, x: Tensor) -> Tensor:
         """Return the outputs (R, n, ...) of the nets for their inputs (R, n, ...), in evaluation mode."""
         self.training = False
@@ -83,16 +70,16 @@ class Chain:
             y = layer.forward(y, False)
         return y.unsqueeze(0) if self.one else y
 
-    def gradients(self, x: Tensor | Batch, targets: Tensor) -> Tensor:
+    def gradients(self, x: Tensor, targets: Tensor) -> Tensor:
         """Write the gradients of the weights; return the losses (R,).
 
         Args:
-            x: Inputs (R, n, ...), a packed batch after :meth:`pack`.
+            x: Inputs (R, n, ...).
             targets: What the loss compares with, (R, n, ...).
         """
         self.training = True
         targets = targets[0] if self.one else targets
-        y: Any = x[0] if self.one and isinstance(x, Tensor) else x
+        y = x[0] if self.one else x
         for layer in self.layers:
             y = layer.forward(y, True)
         losses, grad = self._loss(y, targets)

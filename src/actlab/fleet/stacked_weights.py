@@ -33,7 +33,6 @@ class Stack:
         if hooked := [name for name, p in first.items() if p._backward_hooks]:
             raise ValueError(f"a hook on {hooked[0]} would be lost")
         self.turned = frozenset(turned)
-        self.inverses: dict[str, Tensor] = {}  # of the matrices whose rows are in another order
         self.shapes = {name: self._turn(name, p).shape for name, p in first.items() if p.requires_grad}
         self.places, size = {}, 0
         for name, shape in self.shapes.items():
@@ -59,35 +58,16 @@ class Stack:
         for name, value in self.fixed.items():
             value.copy_(other.fixed[name][rows])
 
-    def reorder(self, name: str, order: Tensor) -> Tensor:
-        """Put the rows of a matrix of each net into another order, for as long as they train.
-
-        Args:
-            name: Its name.
-            order: Which row comes where (n,).
-
-        Returns:
-            Where each row has gone (n,).
-        """
-        self.views[name].copy_(self.views[name][:, order])
-        self.inverses[name] = torch.argsort(order)
-        return self.inverses[name]
-
     def put(self, row: int, state: Mapping[str, Tensor]) -> None:
         """Put a state that :meth:`state` gave back into its net."""
         for name, view in self.views.items():
-            value = self._turn(name, state[name].to(view.device))
-            if name in self.inverses:
-                value = value[torch.argsort(self.inverses[name])]
-            view[row].copy_(value)
+            view[row].copy_(self._turn(name, state[name]))
         for name, fixed in self.fixed.items():
             fixed[row].copy_(state[name])
 
     def state(self, row: int) -> dict[str, Tensor]:
         """Return a copy of the weights and buffers of one net, on the CPU."""
-        views = {name: view[row] for name, view in self.views.items()}
-        views.update({name: views[name][inverse] for name, inverse in self.inverses.items()})
-        trained = {name: self._turn(name, view) for name, view in views.items()}
+        trained = {name: self._turn(name, view[row]) for name, view in self.views.items()}
         fixed = {name: value[row] for name, value in self.fixed.items()}
         return {name: value.cpu().clone().contiguous() for name, value in {**trained, **fixed}.items()}
 

@@ -1,4 +1,4 @@
-"""The runs of a comparison or a search, kept in a ledger."""
+"""A ledger session: the runs of one comparison or search, looked up, claimed and recorded."""
 
 from __future__ import annotations
 
@@ -18,18 +18,25 @@ log = logging.getLogger("actlab")
 LedgerLike = Ledger | str | os.PathLike[str]
 
 
-class Bookkeeping:
-    """What a ledger knows of a list of runs, by their places; as :class:`actlab.execution.scheduler.Books`.
+class LedgerSession:
+    """Look up, claim and record the runs of a list, each by its index in the list.
+
+    Implements :class:`actlab.execution.scheduler.Session`.
 
     Args:
-        ledger: The ledger.
+        ledger: An open ledger.
         runs: The runs.
-        fingerprint: Of the data that their rows are in.
-        weights: Whether a result without weights is none.
+        fingerprint: Fingerprint of the data that the runs train on.
+        weights: Ignore recorded results without weights, unless the run has failed.
 
     Attributes:
-        abandoned: Whether a process has ended while it trained one of them.
-        known: How many were in the ledger when they were asked for.
+        keys: One run key for each run.
+        abandoned: Whether a process died while it trained one of the runs.
+        restored: How many results :meth:`claim` has read from the ledger.
+        claimed: Keys of the runs that this session has claimed and not recorded yet.
+
+    Raises:
+        UsageError: A run cannot be described, so it has no key.
     """
 
     def __init__(self, ledger: Ledger, runs: Sequence[Run], fingerprint: str, weights: bool) -> None:
@@ -37,35 +44,43 @@ class Bookkeeping:
         try:
             self.settings = run_settings(runs, fingerprint)
         except Indescribable as error:
-            raise UsageError(f"a ledger cannot keep these runs: {error}") from error
+            raise UsageError(f"a ledger cannot record these runs: {error}") from error
         self.keys = [digest(settings) for settings in self.settings]
         self.abandoned = ledger.abandoned(self.keys)
-        self.known = 0
+        self.restored = 0
         self.claimed: set[str] = set()
 
-    def finished(self) -> int:
+    def count_finished(self) -> int:
         """Return how many of the runs are in the ledger."""
         return len(self.ledger.finished(self.keys))
 
-    def claim(self, places: Sequence[int]) -> dict[int, Result] | None:
-        """Ask for runs; return those that are known, None if others are at it."""
-        keys = {place: self.keys[place] for place in places}
-        wanted = self.ledger.claim(list(keys.values()))
-        if wanted is None:
-            return None
-        self.claimed |= wanted
-        found = self.ledger.results([key for key in keys.values() if key not in wanted])
-        known = {place: found[key] for place, key in keys.items() if key in found}
-        if self.weights:  # a comparison, say, has recorded them without
-            known = {place: result for place, result in known.items() if result.weights or result.failure}
-        self.known += len(known)
-        return known
+    def claim(self, indices: Sequence[int]) -> dict[int, Result] | None:
+        """Claim runs to train them together.
 
-    def record(self, places: Sequence[int], results: Sequence[Result], tries: int) -> None:
-        """Take down what came out of runs; what may go better another time is not."""
+        Args:
+            indices: Indices of the runs.
+
+        Returns:
+            The recorded results by index; the other runs are claimed. None if another process has claimed
+            one of the runs; then nothing is claimed.
+        """
+        keys = {index: self.keys[index] for index in indices}
+        claimed = self.ledger.claim(list(keys.values()))
+        if claimed is None:
+            return None
+        self.claimed |= claimed
+        recorded = self.ledger.results([key for key in keys.values() if key not in claimed])
+        results = {index: recorded[key] for index, key in keys.items() if key in recorded}
+        if self.weights:  # a comparison records results without weights
+            results = {index: result for index, result in results.items() if result.weights or result.failure}
+        self.restored += len(results)
+        return results
+
+    def record(self, indices: Sequence[int], results: Sequence[Result], attempts: int) -> None:
+        """Record the results of claimed runs, except those that may succeed when they are retried."""
         entries = [
-            Entry(self.keys[place], self.settings[place], result, tries)
-            for place, result in zip(places, results, strict=True)
+            Entry(self.keys[index], self.settings[index], result, attempts)
+            for index, result in zip(indices, results, strict=True)
             if not result.passing
         ]
         self.ledger.record(entries)
@@ -73,54 +88,54 @@ class Bookkeeping:
 
 
 @contextlib.contextmanager
-def opened(ledger: LedgerLike, weights: bool = False) -> Iterator[Ledger]:
-    """Yield a ledger, opened for as long as the block lasts if it was given as a file."""
+def open_ledger(ledger: LedgerLike, weights: bool = False) -> Iterator[Ledger]:
+    """Yield a ledger; open it for the duration of the block if it is a path."""
     if isinstance(ledger, Ledger):
         yield ledger
         return
-    with Ledger(Path(ledger), weights=weights) as here:
-        yield here
+    with Ledger(Path(ledger), weights=weights) as opened:
+        yield opened
 
 
 @contextlib.contextmanager
-def bookkeeping(
+def open_session(
     ledger: LedgerLike | None, runs: Sequence[Run], fingerprint: str, *, weights: bool = False
-) -> Iterator[Bookkeeping | None]:
-    """Yield the books of runs; they are claimed for as long as the block lasts.
+) -> Iterator[LedgerSession | None]:
+    """Yield a session, which renews its claims during the block and releases them at its end.
 
     Args:
-        ledger: A ledger or its file; None for no books.
+        ledger: A ledger or its file; None to yield None.
         runs: The runs.
-        fingerprint: Of the data that their rows are in.
-        weights: Whether weights are kept too.
+        fingerprint: Fingerprint of the data that the runs train on.
+        weights: Whether results need weights.
 
     Raises:
-        UsageError: The ledger cannot be opened, keeps no weights though they are wanted, or cannot tell one
-            of the runs from others.
+        UsageError: The ledger cannot be opened, holds no weights although they are needed, or a run cannot be
+            described.
     """
     if ledger is None:
         yield None
         return
-    with opened(ledger, weights) as ledger:
+    with open_ledger(ledger, weights) as ledger:
         if weights and not ledger.weights:
             raise UsageError(f"ledger {str(ledger.path)!r} keeps no weights, which are needed: weights=True")
-        books = Bookkeeping(ledger, runs, fingerprint, weights)
-        over = threading.Event()
+        session = LedgerSession(ledger, runs, fingerprint, weights)
+        ended = threading.Event()
         # An epoch may last longer than a lease.
-        renewing = threading.Thread(target=_renew, args=(ledger, over), name="actlab-lease", daemon=True)
-        renewing.start()
+        renewal = threading.Thread(target=_renew, args=(ledger, ended), name="actlab-lease", daemon=True)
+        renewal.start()
         try:
-            yield books
+            yield session
         finally:
-            over.set()
-            renewing.join()
-            with contextlib.suppress(UsageError):  # they end by themselves
-                ledger.release(sorted(books.claimed))
+            ended.set()
+            renewal.join()
+            with contextlib.suppress(UsageError):  # claims expire by themselves
+                ledger.release(sorted(session.claimed))
 
 
-def _renew(ledger: Ledger, over: threading.Event) -> None:
-    while not over.wait(LEASE / 6):
+def _renew(ledger: Ledger, ended: threading.Event) -> None:
+    while not ended.wait(LEASE / 6):
         try:
             ledger.renew()
-        except UsageError as error:  # whoever records next is told the same
+        except UsageError as error:  # the next record raises the same error
             log.info("claims are not renewed: %s", error)

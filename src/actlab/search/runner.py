@@ -34,7 +34,7 @@ from actlab.fleet.skorch_adapter import (
     slices,
 )
 from actlab.fleet.unfused import RunFailed, fit_alone
-from actlab.ledger.session import Bookkeeping, bookkeeping
+from actlab.ledger.session import LedgerSession, open_session
 from actlab.models.activation_arguments import ActivationArguments
 
 log = logging.getLogger("actlab")
@@ -138,8 +138,8 @@ class Trainings:
             like = self._like(net, X, y, fit_params)
             task = self._task(net, like, self._last(), slice(None), X, y)
             if task.run is not None:
-                with _whole(), self._books([task.run], X, y) as books:
-                    (task.result,) = train_runs([task.run], *_usual(X, y), books=books)
+                with _whole(), self._session([task.run], X, y) as session:
+                    (task.result,) = train_runs([task.run], *_usual(X, y), session=session)
         if task.result is not None and not task.result.how and not task.result.died:
             # The fleet had to leave it: skorch can train it, or fails with an error of its own.
             task.run, task.reason_alone = None, task.result.failure or task.result.reason_alone
@@ -216,8 +216,8 @@ class Trainings:
         names = [_label(self.candidates[task.candidate]) for task in self.fused]
         watch = self.underway.enter_context(watching(names, self.search.verbose, what="candidate"))
         with _whole():
-            books = self.underway.enter_context(self._books(runs, self.splits.X, self.splits.y))
-            apart = bool(books and books.abandoned)
+            session = self.underway.enter_context(self._session(runs, self.splits.X, self.splits.y))
+            apart = bool(session and session.abandoned)
             where = engine(self.search.executor, self.search.n_jobs, runs, self.splits.X, apart=apart)
             executor = self.underway.enter_context(where)
             if executor is not None:
@@ -227,16 +227,16 @@ class Trainings:
                 self.underway.callback(torch.set_num_threads, torch.get_num_threads())
                 torch.set_num_threads(1)
             arrays = _usual(self.splits.X, self.splits.y)
-            coming = training(runs, *arrays, executor=executor, watch=watch, books=books)
+            coming = training(runs, *arrays, executor=executor, watch=watch, session=session)
         self.coming = self.underway.enter_context(contextlib.closing(coming))
 
-    def _books(
+    def _session(
         self, runs: list[Run], X: Any, y: Any
-    ) -> contextlib.AbstractContextManager[Bookkeeping | None]:
-        """Return the ledger's books of runs; scikit-learn scores nets, which takes their weights."""
+    ) -> contextlib.AbstractContextManager[LedgerSession | None]:
+        """Return a ledger session for the runs; scikit-learn scores nets, which takes their weights."""
         ledger = self.search.ledger
         fingerprint = fingerprint_of(X, y) if ledger is not None else ""
-        return bookkeeping(ledger, runs, fingerprint, weights=True)
+        return open_session(ledger, runs, fingerprint, weights=True)
 
     def _await(self, task: Task) -> None:
         """Wait for the end of a fleet's run, and until there is a core to score it on."""

@@ -6,27 +6,31 @@ import argparse
 import ast
 import contextlib
 import dataclasses
-import json
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actlab.cli.repeating import command_line
-from actlab.cli.saying import (
-    DONE,
-    NO,
-    REPORT,
-    check_figures,
-    figures,
-    hiplot_page,
-    report_page,
-    say,
-    say_all,
-    wrapped,
+from actlab.cli.options import (
+    Parser,
+    add_data_options,
+    add_output_options,
+    add_training_options,
+    command_line,
+    load_dataset,
+    train_settings,
 )
-from actlab.cli.verbs import dataset_of, settings_of
+from actlab.cli.output import (
+    FAILURE,
+    REPORT,
+    SUCCESS,
+    check_figures,
+    print_result,
+    wrap_sentences,
+    write_figures,
+    write_hiplot_page,
+    write_report_page,
+)
 from actlab.errors import UsageError
 from actlab.files import LEDGER
 
@@ -34,23 +38,55 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from actlab.comparison.comparison import Comparison
+    from actlab.comparison.config import ComparisonConfig
+    from actlab.comparison.plan import ComparisonPlan
     from actlab.data.dataset import Dataset
-    from actlab.training.train import TrainSettings
+
+SUMMARY = "train a network with each activation, and judge which is better"
+EXAMPLES = (
+    "actlab compare relu tanh leaky_relu --folds 3 --epochs 25",
+    "actlab compare relu mish --until-decided --budget 20m",
+    "actlab compare relu elu --tune lr=0.003,0.01,0.03 --module my_nets.py:Net",
+)
 
 _FAILED = 5  # activations in a line that says why there is nothing to say
 _RANKING = ["rank", "activation", "mean", "std", "runs"]
 
 
-def compare(arguments: argparse.Namespace) -> int:
+def add_options(parser: Parser) -> None:
+    """Add the options to the command's parser."""
+    activation = 'activation, such as relu, "elu(alpha=0.5)" or "formula:x*tanh(x)"'
+    parser.add_argument("activations", nargs="+", metavar="NAME", help=activation)
+    data = "name of a dataset, or an .npz or .csv file (default: digits); repeat it for several datasets"
+    add_data_options(parser, action="append", help=data)
+    add = parser.add_argument_group("model").add_argument
+    add("--module", metavar="M:NET", help="your network: package.module:Net or file.py:Net(width=64)")
+    add("--replace", metavar="NAME", help="the activation to replace in it, if it has several kinds: relu")
+    add = add_training_options(parser)
+    tune = "train each run with each value, and keep the best by validation: lr=0.003,0.01"
+    add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
+    add = parser.add_argument_group("statistics").add_argument
+    add("--folds", type=int, default=3, metavar="N", help="folds of the cross-validation")
+    add("--seeds", type=int, default=1, metavar="N", help="repetitions of all folds with another seed")
+    add("--until-decided", action="store_true", help="add seeds, up to 32, while a verdict is undecided")
+    add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes such as 20m")
+    add("--scoring", metavar="NAME", help="scorer of scikit-learn (default: accuracy, or r2)")
+    add("--rope", type=float, metavar="X", help="differences up to X are practically equivalent")
+    add = parser.add_argument_group("execution").add_argument
+    add("--jobs", type=int, metavar="N", help="number of worker processes (default: chosen automatically)")
+    add("--scheduler", metavar="ADDRESS", help="train on a Dask cluster: tcp://HOST:PORT")
+    add = add_output_options(parser, "out/compare")
+    add("--mlflow", metavar="URI", help="also log to MLflow: sqlite:///runs.db or http://HOST:PORT")
+
+
+def run(arguments: argparse.Namespace) -> int:
     """Compare activations."""
-    from actlab.comparison.comparison import check_comparison
+    from actlab.comparison.plan import ComparisonPlan
     from actlab.files import output_folder
 
-    settings, design = settings_of(arguments), _design(arguments)
     datasets = _datasets(arguments)
     folders = _folders(arguments.out, datasets)
-    for dataset in datasets:
-        check_comparison(arguments.activations, dataset, settings, **design)
+    plans = [ComparisonPlan(_config(arguments, dataset)) for dataset in datasets]
     for folder in folders:
         output_folder(folder)
     check_figures(arguments)
@@ -60,54 +96,35 @@ def compare(arguments: argparse.Namespace) -> int:
         check_store(arguments.mlflow)
     with _cluster(arguments.scheduler) as executor:
         found = [
-            _compared(arguments, dataset, source, settings, design, folder, executor)
-            for dataset, source, folder in zip(datasets, _sources(arguments), folders, strict=True)
+            _compared(arguments, plan, source, folder, executor)
+            for plan, source, folder in zip(plans, _sources(arguments), folders, strict=True)
         ]
     if len(found) == 1:
         return _say_one(arguments, datasets[0], *found[0])
     return _say_several(arguments, datasets, found)
 
 
-def _design(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = "folds seeds until_decided budget module replace scoring rope jobs diagnostics".split()
-    return {**{name: getattr(arguments, name) for name in names}, "tune": _tuned(arguments.tune)}
+def _config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonConfig:
+    from actlab.comparison.config import ComparisonConfig
+
+    names = "activations folds seeds until_decided budget module replace scoring rope jobs diagnostics"
+    options = {name: getattr(arguments, name) for name in names.split()}
+    settings, tune = train_settings(arguments), _tuned(arguments.tune)
+    return ComparisonConfig(dataset=dataset, settings=settings, tune=tune, **options)
 
 
 def _sources(arguments: argparse.Namespace) -> list[str]:
     return arguments.data or ["digits"]
 
 
-def report(arguments: argparse.Namespace) -> int:
-    """Write the report of what was trained before, or is being trained."""
-    from actlab.comparison.loading import found_in
-    from actlab.report.html.page import sentences, write_report
-
-    found = found_in(arguments.folder)
-    path = arguments.out or arguments.folder / REPORT
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {str(path)!r}: there is no such folder")
-    check_figures(arguments)
-    try:
-        write_report(found, path)
-    except ImportError as error:
-        raise UsageError(str(error)) from error
-    files = [path, *figures(arguments, found, arguments.folder)]
-    if arguments.json:
-        print(json.dumps({"insights": sentences(found), "files": [str(file) for file in files]}))
-    else:
-        said = sentences(found)[:1] if "unfinished" in found.about else []
-        print("\n".join(wrapped([*said, f"Written: {', '.join(map(str, files))}"])))
-    return DONE
-
-
 def _datasets(arguments: argparse.Namespace) -> list[Dataset]:
     sources = _sources(arguments)
     if len(sources) == 1:
-        return [dataset_of(arguments, sources[0])]
+        return [load_dataset(arguments, sources[0])]
     from actlab.data.dataset import arguments_of
 
     # What is said of one of them need not fit the others.
-    return [dataset_of(arguments, source, only=arguments_of(source)) for source in sources]
+    return [load_dataset(arguments, source, only=arguments_of(source)) for source in sources]
 
 
 def _tuned(texts: list[str]) -> dict[str, list[Any]]:
@@ -146,44 +163,36 @@ def _twice(names: list[str]) -> str:
 
 
 def _compared(
-    arguments: argparse.Namespace,
-    dataset: Dataset,
-    source: str,
-    settings: TrainSettings,
-    design: Mapping[str, Any],
-    out: Path,
-    executor: Executor | None,
+    arguments: argparse.Namespace, plan: ComparisonPlan, source: str, out: Path, executor: Executor | None
 ) -> tuple[Comparison, list[Path], str]:
-    """Compare on one dataset; return what came out, the files written and what MLflow said."""
-    import actlab.comparison
-    from actlab.comparison.comparison import Interrupted, cv_results
+    """Compare on one dataset; return the comparison, the files written and the message from MLflow."""
+    from actlab.comparison.comparison import Interrupted, run_comparison
+    from actlab.comparison.tables import cv_results
     from actlab.report.tables import plain_rows, write_csv
 
+    verbose = 0 if arguments.quiet else 1 + arguments.verbose
     try:
-        found = actlab.comparison.compare(
-            arguments.activations,
-            dataset,
-            ledger=out / LEDGER,
-            executor=executor,
-            verbose=0 if arguments.quiet else 1 + arguments.verbose,
-            **design,
-            **dataclasses.asdict(settings),
-        )
+        found = run_comparison(plan, ledger=out / LEDGER, executor=executor, verbose=verbose)
     except Interrupted as interruption:
         write_csv(interruption.results, out / "results.csv")
         write_csv(interruption.history, out / "history.csv")
         raise
     table = cv_results(found.results)
     write_csv(table, out / "cv_results.csv")
-    pages = hiplot_page(plain_rows(table.filter(regex="^param_|_score$")), out)
+    pages = write_hiplot_page(plain_rows(table.filter(regex="^param_|_score$")), out)
     about = {
         **found.about,
         "command": command_line(arguments, "compare", *arguments.activations, "--data", source),
     }
     found = dataclasses.replace(found, about=about)
-    files = [out / LEDGER, out / "cv_results.csv", *found.to_csv(out), *report_page(found, out / REPORT)]
+    files = [
+        out / LEDGER,
+        out / "cv_results.csv",
+        *found.to_csv(out),
+        *write_report_page(found, out / REPORT),
+    ]
     files += [out / page for page in pages]
-    files += figures(arguments, found, out)
+    files += write_figures(arguments, found, out)
     logged = ""
     if arguments.mlflow is not None:
         from actlab.integrations.mlflow import log_comparison
@@ -192,10 +201,10 @@ def _compared(
             found.results,
             found.history,
             arguments.mlflow,
-            name=f"{dataset.name}: {', '.join(arguments.activations)}",
+            name=f"{plan.config.dataset.name}: {', '.join(arguments.activations)}",
             settings={
                 **{name: found.about[name] for name in ("data", "folds", "seeds", "metric")},
-                **dataclasses.asdict(settings),
+                **dataclasses.asdict(plan.config.settings),
             },
             files=files[1:],
             keys=found.results["key"].to_list(),
@@ -206,9 +215,11 @@ def _compared(
 def _say_one(
     arguments: argparse.Namespace, dataset: Dataset, found: Comparison, files: list[Path], logged: str
 ) -> int:
-    said = {**_report(found), **({"mlflow": logged} if logged else {})}
-    lines = [_table(found), "", *wrapped(found.sentences())]
-    say(arguments, dataset, said, [*lines, *(["", *wrapped([logged])] if logged else [])], files)
+    about = {"data": dataset.name, "fingerprint": dataset.fingerprint}
+    said = {**about, **_report(found), **({"mlflow": logged} if logged else {})}
+    lines = [_table(found), "", *wrap_sentences(found.sentences())]
+    lines += ["", *wrap_sentences([logged])] if logged else []
+    print_result(arguments, said, lines, files)
     return _status(arguments, dataset, found)
 
 
@@ -252,17 +263,22 @@ def _say_several(
     files = [arguments.out / "datasets.csv", arguments.out / "across.csv", *_diagram(across, arguments.out)]
     lines, said = [], {}
     for dataset, (comparison, _, logged) in zip(datasets, found, strict=True):
-        lines += [f"{dataset.name}:", _table(comparison), "", *wrapped(comparison.sentences()), ""]
-        lines += [*wrapped([logged]), ""] if logged else []
+        lines += [f"{dataset.name}:", _table(comparison), "", *wrap_sentences(comparison.sentences()), ""]
+        lines += [*wrap_sentences([logged]), ""] if logged else []
         said[dataset.name] = {**_report(comparison), **({"mlflow": logged} if logged else {})}
     across_said = {
         "ranks": plain_rows(across.ranks),
         "verdicts": plain_rows(across.verdicts),
         "insights": across.sentences(),
     }
-    lines += [f"Over {len(datasets)} datasets:", text_diagram(across), "", *wrapped(across.sentences())]
+    lines += [
+        f"Over {len(datasets)} datasets:",
+        text_diagram(across),
+        "",
+        *wrap_sentences(across.sentences()),
+    ]
     files += sorted({file.parent for _, written, _ in found for file in written})
-    say_all(arguments, {"datasets": said, "across": across_said}, lines, files)
+    print_result(arguments, {"datasets": said, "across": across_said}, lines, files)
     return max(
         _status(arguments, dataset, comparison)
         for dataset, (comparison, _, _) in zip(datasets, found, strict=True)
@@ -273,23 +289,23 @@ def _status(arguments: argparse.Namespace, dataset: Dataset, found: Comparison) 
     """Return the exit status: nothing can be said where every activation has failed."""
     ranking = found.ranking
     if not ranking["mean"].isna().all():
-        return DONE
+        return SUCCESS
     if arguments.quiet:  # else it is among the sentences
         failed = [f"{row['activation']} {row['status']}" for _, row in ranking[:_FAILED].iterrows()]
         if left := len(ranking) - len(failed):
             failed.append(f"{left} more failed")
         print(f"actlab: nothing was compared on {dataset.name}: {'; '.join(failed)}", file=sys.stderr)
-    return NO
+    return FAILURE
 
 
 def _diagram(across: Any, out: Path) -> list[Path]:
-    """Draw the diagram; without matplotlib say so, for there is one in text."""
+    """Draw the diagram; without matplotlib, print a note: the text has one too."""
     from actlab.report.plots.critical_difference import write_critical_difference
 
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        print('actlab: no picture without matplotlib: pip install "actlab[figures]"', file=sys.stderr)
+        print('actlab: no picture without matplotlib: pip install "actlab[write_figures]"', file=sys.stderr)
         return []
     write_critical_difference(across, out / "critical_difference.png")
     return [out / "critical_difference.png"]

@@ -1,4 +1,4 @@
-"""What a verb says: results on standard output, progress beside it."""
+"""What a command prints and writes: results on standard output, progress on standard error."""
 
 from __future__ import annotations
 
@@ -14,35 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
-    from actlab.data.dataset import Dataset
 
 Report = dict[str, Any]
 
 WIDTH = 80
-DONE, NO = 0, 1
+SUCCESS, FAILURE = 0, 1
 REPORT = "report.html"  # in the folder of a comparison or a training
 _COLOUR = re.compile(r"\x1b\[\d*m")
 _SILENT = 1.0  # seconds before progress is shown
 
 
-def say(
-    arguments: argparse.Namespace, dataset: Dataset, found: Report, lines: list[str], files: list[Path]
-) -> None:
-    """Print what came out, as text or as JSON."""
-    about = {"data": dataset.name, "fingerprint": dataset.fingerprint}
-    say_all(arguments, {**about, **found}, lines, files)
-
-
-def say_all(arguments: argparse.Namespace, found: Report, lines: list[str], files: list[Path]) -> None:
-    """Print the same of no dataset alone."""
+def print_result(arguments: argparse.Namespace, found: Report, lines: list[str], files: list[Path]) -> None:
+    """Print a result as text or as JSON, with the files that hold it."""
     paths = [str(path) for path in files]
     if arguments.json:
         print(json.dumps({**found, "files": paths}, allow_nan=False))
     elif not arguments.quiet:
-        print("\n".join([*lines, "", *wrapped([f"Written: {', '.join(paths)}"])]))
+        print("\n".join([*lines, "", *wrap_sentences([f"Written: {', '.join(paths)}"])]))
 
 
-def wrapped(sentences: list[str]) -> list[str]:
+def wrap_sentences(sentences: list[str]) -> list[str]:
     """Return sentences as lines that fit a terminal."""
     return [
         textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
@@ -50,7 +41,7 @@ def wrapped(sentences: list[str]) -> list[str]:
     ]
 
 
-def table_sink(arguments: argparse.Namespace) -> Callable[[str], None] | None:
+def epoch_printer(arguments: argparse.Namespace) -> Callable[[str], None] | None:
     """Return what prints skorch's live table: to a person's standard output, else as progress."""
     if arguments.quiet:
         return None
@@ -67,7 +58,7 @@ def table_sink(arguments: argparse.Namespace) -> Callable[[str], None] | None:
     return show
 
 
-def hiplot_page(rows: list[Report], out: Path) -> list[str]:
+def write_hiplot_page(rows: list[Report], out: Path) -> list[str]:
     """Write the page and return its name; without HiPlot say so, for everything else is there."""
     from actlab.integrations.hiplot import write_hiplot
 
@@ -87,7 +78,7 @@ def check_figures(arguments: argparse.Namespace) -> None:
         check_matplotlib()
 
 
-def figures(arguments: argparse.Namespace, found: Comparison, out: Path) -> list[Path]:
+def write_figures(arguments: argparse.Namespace, found: Comparison, out: Path) -> list[Path]:
     """Write figures if they are asked for, and return their files."""
     if not arguments.figures:
         return []
@@ -96,7 +87,7 @@ def figures(arguments: argparse.Namespace, found: Comparison, out: Path) -> list
     return write_figures(found, out / "figures")
 
 
-def report_page(comparison: Comparison, path: Path) -> list[Path]:
+def write_report_page(comparison: Comparison, path: Path) -> list[Path]:
     """Write the report and return its file; without Plotly say so, for everything else is there."""
     from actlab.report.html.page import write_report
 

@@ -17,7 +17,7 @@ from actlab.execution.processes import processes
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Result
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.session import bookkeeping
+from actlab.ledger.session import open_session
 from tests import searches
 from tests.fleet_runs import WILD, Late, assert_equal, noisy, one_fleet, one_thread, perceptron, run
 from tests.fleets import table
@@ -165,9 +165,9 @@ def test_results_carry_the_keys_of_the_ledger(tmp_path):
 # -- runs -----------------------------------------------------------------------------------------
 
 
-def with_books(runs, file, *, weights=True, executor=None):
-    with bookkeeping(file, runs, DATA.fingerprint, weights=weights) as books:
-        return train_runs(runs, X, Y, executor=executor, books=books)
+def with_ledger(runs, file, *, weights=True, executor=None):
+    with open_session(file, runs, DATA.fingerprint, weights=weights) as session:
+        return train_runs(runs, X, Y, executor=executor, session=session)
 
 
 def test_every_kind_of_result_comes_back_to_the_last_bit(tmp_path):
@@ -179,17 +179,17 @@ def test_every_kind_of_result_comes_back_to_the_last_bit(tmp_path):
         run(perceptron(Late(ValueError("no")))),
     ]
     expected = train_runs(runs, X, Y)
-    assert_equal(with_books(runs, tmp_path / "a"), expected)
-    again = with_books(runs, tmp_path / "a")
+    assert_equal(with_ledger(runs, tmp_path / "a"), expected)
+    again = with_ledger(runs, tmp_path / "a")
     assert_equal(again, expected)
     assert [result.failure for result in again] == ["", "", "", *(r.failure for r in expected[3:])]
 
 
 def test_of_a_fleet_the_missing_runs_are_trained(tmp_path, one_fleet, trained):
     runs = [run(seed=seed) for seed in range(5)]
-    with_books(runs[1:3], tmp_path / "a")
+    with_ledger(runs[1:3], tmp_path / "a")
     trained.clear()
-    results = with_books(runs, tmp_path / "a")
+    results = with_ledger(runs, tmp_path / "a")
     assert trained == [3]
     for result, expected in zip(results, train_runs(runs, X, Y), strict=True):
         assert result.history[-1]["train_loss"] == pytest.approx(expected.history[-1]["train_loss"], rel=1e-5)
@@ -197,20 +197,20 @@ def test_of_a_fleet_the_missing_runs_are_trained(tmp_path, one_fleet, trained):
 
 def test_a_result_without_weights_will_do_only_where_none_are_wanted(tmp_path, trained):
     runs = [run()]
-    with_books(runs, tmp_path / "a", weights=False)
-    assert with_books(runs, tmp_path / "a", weights=False)[0].weights == {}
+    with_ledger(runs, tmp_path / "a", weights=False)
+    assert with_ledger(runs, tmp_path / "a", weights=False)[0].weights == {}
     assert sum(trained) == 1
-    (result,) = with_books(runs, tmp_path / "a")
+    (result,) = with_ledger(runs, tmp_path / "a")
     assert sum(trained) == 2
     assert result.weights
-    assert_equal(with_books(runs, tmp_path / "a"), [result])
+    assert_equal(with_ledger(runs, tmp_path / "a"), [result])
     assert sum(trained) == 2
 
 
 def test_what_failed_for_want_of_memory_is_tried_again(tmp_path, trained):
     runs = [run(perceptron(Late(MemoryError("all of it"))))]
     for times in (1, 2):
-        (result,) = with_books(runs, tmp_path / "a")
+        (result,) = with_ledger(runs, tmp_path / "a")
         assert result.failure.startswith("out of memory")
         assert len(trained) == times
     with Ledger(tmp_path / "a") as ledger:
@@ -222,11 +222,11 @@ def test_runs_that_others_train_are_waited_for_and_not_trained(tmp_path, trained
     import threading
 
     runs = [run(seed=seed) for seed in range(3)]
-    with bookkeeping(tmp_path / "a", runs[:1], DATA.fingerprint) as theirs:
+    with open_session(tmp_path / "a", runs[:1], DATA.fingerprint) as theirs:
         assert theirs.claim([0]) == {}
         results = []
         waiting = threading.Thread(
-            target=lambda: results.extend(with_books(runs, tmp_path / "a", weights=False))
+            target=lambda: results.extend(with_ledger(runs, tmp_path / "a", weights=False))
         )
         waiting.start()
         waiting.join(1.5)
@@ -238,11 +238,11 @@ def test_runs_that_others_train_are_waited_for_and_not_trained(tmp_path, trained
     assert sum(trained) == 2
 
 
-def test_processes_and_books_go_together(tmp_path):
+def test_processes_and_a_ledger_go_together(tmp_path):
     runs = [run(perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh", "gelu")]
     with processes(2) as executor:
-        results = with_books(runs[:5], tmp_path / "a", executor=executor)
-        assert_equal(with_books(runs, tmp_path / "a", executor=executor), train_runs(runs, X, Y))
+        results = with_ledger(runs[:5], tmp_path / "a", executor=executor)
+        assert_equal(with_ledger(runs, tmp_path / "a", executor=executor), train_runs(runs, X, Y))
     assert_equal(results, train_runs(runs[:5], X, Y))
 
 
@@ -253,9 +253,9 @@ def test_a_run_that_cannot_be_told_from_others_is_refused(tmp_path):
     net = perceptron()
     net.keywords["extra"] = generator()
     with pytest.raises(
-        UsageError, match=r"^a ledger cannot keep these runs: cannot tell what decides a training: "
+        UsageError, match=r"^a ledger cannot record these runs: cannot tell what decides a training: "
     ):
-        with_books([run(net)], tmp_path / "a")
+        with_ledger([run(net)], tmp_path / "a")
 
 
 # -- searches -------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def test_a_ledger_without_weights_will_not_do_for_a_search(tmp_path):
 def test_a_file_that_is_missing_here_is_no_result(tmp_path, trained):
     runs = [run(perceptron(Late(FileNotFoundError("my_act.py"))))]
     for times in (1, 2):
-        assert "my_act.py" in with_books(runs, tmp_path / "a")[0].failure
+        assert "my_act.py" in with_ledger(runs, tmp_path / "a")[0].failure
         assert len(trained) == times
     with Ledger(tmp_path / "a") as ledger:
         assert ledger.runs().empty

@@ -1,4 +1,4 @@
-"""The verbs that look after a ledger."""
+"""``actlab ledger``: inspect, verify, export and merge ledgers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,41 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actlab.cli.saying import DONE, NO, wrapped
+from actlab.cli.options import Parser, add_command, add_json
+from actlab.cli.output import FAILURE, SUCCESS, wrap_sentences
 from actlab.errors import UsageError
 from actlab.files import LEDGER
 
 if TYPE_CHECKING:
     from actlab.ledger.ledger import Ledger
 
-_ROWS = 20  # of a table for people
+SUMMARY = "inspect the file that records the finished runs of a comparison"
+EXAMPLES = (
+    "actlab ledger show out/compare",
+    "actlab ledger export out/compare --out out/tables",
+    "actlab ledger merge all.sqlite out/compare out/other",
+)
+_ROWS = 20  # of a printed table
+
+
+def add_options(parser: Parser) -> None:
+    """Add the commands below ``actlab ledger``."""
+    commands = parser.add_subparsers(metavar="WHAT", required=True)
+    table = {
+        "show": ("print the runs, and the processes at work on them", show),
+        "verify": ("verify that the file is complete and consistent", verify),
+        "export": ("write the tables as CSV and JSON files", export),
+        "merge": ("copy the runs of other ledgers into one, each run once", merge),
+    }
+    for name, (summary, function) in table.items():
+        parser = add_command(commands, name, summary, EXAMPLES, function)
+        parser.add_argument("ledger", type=Path, metavar="LEDGER", help="file, or output folder of compare")
+        if name == "merge":
+            parser.add_argument("others", type=Path, nargs="+", metavar="OTHER", help="ledgers to copy from")
+        add = parser.add_argument_group("output").add_argument
+        if name == "export":
+            add("--out", type=Path, default=Path("out/ledger"), metavar="DIR", help="output folder")
+        add_json(add)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -28,7 +55,7 @@ def show(arguments: argparse.Namespace) -> int:
         runs, claims = ledger.runs(), ledger.claims()
     if arguments.json:
         print(json.dumps({"runs": plain_rows(runs), "claims": plain_rows(claims)}, allow_nan=False))
-        return DONE
+        return SUCCESS
     failed = runs[runs["failure"] != ""]
     lines = [f"{_runs(len(runs))}, {len(failed) or 'none'} of them failed" if len(runs) else "No runs yet"]
     if len(runs):
@@ -44,8 +71,8 @@ def show(arguments: argparse.Namespace) -> int:
         said.append(f"These are the last {_ROWS} of {len(failed)} that failed.")
     for claim in claims.to_dict("records"):
         said.append(f"Process {claim['pid']} on {claim['host']} is training {_runs(claim['runs'])}.")
-    print("\n".join([*lines, *([""] if said else []), *wrapped(said)]))
-    return DONE
+    print("\n".join([*lines, *([""] if said else []), *wrap_sentences(said)]))
+    return SUCCESS
 
 
 def verify(arguments: argparse.Namespace) -> int:
@@ -61,8 +88,8 @@ def verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"runs": runs, "problems": problems}))
     else:
-        print("\n".join(wrapped(problems) or [f"{_runs(runs or 0)}, and nothing is wrong"]))
-    return NO if problems else DONE
+        print("\n".join(wrap_sentences(problems) or [f"{_runs(runs or 0)}, and nothing is wrong"]))
+    return FAILURE if problems else SUCCESS
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -82,7 +109,7 @@ def export(arguments: argparse.Namespace) -> int:
     files = [str(out / name) for name in ("runs.csv", "history.csv", "settings.json")]
     found = {"runs": len(runs), "files": files}
     print(json.dumps(found) if arguments.json else f"Written: {', '.join(files)}")
-    return DONE
+    return SUCCESS
 
 
 def merge(arguments: argparse.Namespace) -> int:
@@ -94,13 +121,13 @@ def merge(arguments: argparse.Namespace) -> int:
     said = [sentence for _, _, sentences in found for sentence in sentences]
     if arguments.json:
         print(json.dumps({"taken": {other: taken for other, taken, _ in found}, "discrepancies": said}))
-        return NO if said else DONE
+        return FAILURE if said else SUCCESS
     for other, taken, sentences in found:
         differ = f"; discrepancies: {len(sentences)}" if sentences else ""
         print(f"{_runs(taken)} taken over from {other}{differ}")
     if said:
         print(f"actlab ledger verify {arguments.ledger} lists every discrepancy.")
-    return NO if said else DONE
+    return FAILURE if said else SUCCESS
 
 
 def _opened(path: Path, readonly: bool = False) -> Ledger:

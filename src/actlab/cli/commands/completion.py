@@ -1,4 +1,4 @@
-"""What a shell completes, as a script for it."""
+"""``actlab completion``: a script with which a shell completes commands, options and activations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from actlab.cli.saying import DONE
+from actlab.cli.options import Parser
+from actlab.cli.output import SUCCESS
+
+SUMMARY = "print a script that makes a shell complete actlab"
+EXAMPLES = (
+    "actlab completion bash > ~/.local/share/bash-completion/completions/actlab",
+    "source <(actlab completion bash)  # this shell only",
+    "actlab completion zsh > _actlab  # in a folder of $fpath",
+)
 
 SHELLS = ("bash", "zsh")
 
@@ -27,7 +35,12 @@ def _completing(shell: str, kind: str, words: Sequence[str], files: Sequence[str
     return f"_actlab_{kind}() {{ {'; '.join(of)}; }}\n"
 
 
-def completion(arguments: argparse.Namespace) -> int:
+def add_options(parser: Parser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
+
+
+def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
     import shtab
 
@@ -42,7 +55,7 @@ def completion(arguments: argparse.Namespace) -> int:
         "device": (("cpu", "cuda"), []),
         "dtype": (("float32", "float64", "float16", "bfloat16"), []),
     }
-    for parser in _parsers(arguments.top):
+    for parser in _parsers(arguments.whole_parser):
         for action in parser._actions:
             wanted = _wanted(action)
             if wanted:
@@ -52,8 +65,8 @@ def completion(arguments: argparse.Namespace) -> int:
         for shell in SHELLS
     }
     # shtab takes one for each shell, and says so in its documentation alone
-    print(shtab.complete(arguments.top, shell=arguments.shell, preamble=preamble))  # type: ignore[arg-type]
-    return DONE
+    print(shtab.complete(arguments.whole_parser, shell=arguments.shell, preamble=preamble))  # type: ignore[arg-type]
+    return SUCCESS
 
 
 def _wanted(action: argparse.Action) -> Any:

@@ -1,0 +1,66 @@
+"""``actlab check``: verification of activations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from actlab.cli.options import ACTIVATION, Parser, add_device, add_json
+from actlab.cli.output import FAILURE, SUCCESS, WIDTH
+from actlab.errors import UsageError
+
+SUMMARY = "verify activations, and name the input that breaks one"
+EXAMPLES = (
+    "actlab check mish",
+    'actlab check "torch.nn:ELU(alpha=0.5)" --only value,kinks',
+    "actlab check torch.nn:GELU my_layers.py:MyActivation --skip compile",
+)
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help=ACTIVATION)
+    add = parser.add_argument_group("checks").add_argument
+    add("--reference", metavar="REF", help="expected values: a formula in x, a name or package.module:name")
+    add("--dtypes", metavar="D,...", help="dtypes to compare with float64: float32,float16,bfloat16")
+    add("--only", action="append", metavar="CHECK,...", help="run only these checks, such as kinks,value")
+    add("--skip", action="append", metavar="CHECK,...", help="omit these checks, such as compile,export")
+    add_device(add)
+    add = parser.add_argument_group("output").add_argument
+    add("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
+    add_json(add)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prove activations."""
+    import shutil
+
+    from actlab.checking import check, junit
+    from actlab.checking.run import dtypes_named, rows_named
+    from actlab.files import writing
+
+    how = {
+        "reference": arguments.reference,
+        "dtypes": dtypes_named(arguments.dtypes),
+        "device": arguments.device,
+        "only": rows_named(arguments.only),
+        "skip": rows_named(arguments.skip),
+    }
+    if arguments.junit is not None and not arguments.junit.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {str(arguments.junit)!r}: there is no such folder")
+    reports = []
+    for target in arguments.targets:
+        reports.append(check(target, **how))
+        if not arguments.json:
+            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+            print("\n" * (len(reports) > 1) + reports[-1].text(width=width, colour=colour), flush=True)
+    if arguments.junit is not None:
+        with writing(arguments.junit) as beside:
+            beside.write_text(junit(reports), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps({"reports": [report.to_json() for report in reports]}))
+    return SUCCESS if all(report.passed for report in reports) else FAILURE

@@ -1,0 +1,34 @@
+"""``actlab list``: the activations of the catalogue."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from actlab.cli.options import Parser, add_json
+from actlab.cli.output import SUCCESS, WIDTH
+
+SUMMARY = "list the activations of the catalogue"
+EXAMPLES = ("actlab list", "actlab list | grep tanh", "actlab list --json > catalogue.json")
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options to the command's parser."""
+    add_json(parser.add_argument_group("output").add_argument)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List the catalogue."""
+    from actlab.describe import module_call
+    from actlab.functions import catalogue
+
+    rows = {name: catalogue[name] for name in sorted(catalogue)}
+    if arguments.json:
+        found = {n: {"module": module_call(a), "formula": a.formula()} for n, a in rows.items()}
+        print(json.dumps(found))
+        return SUCCESS
+    for name, activation in rows.items():
+        line = f"{name:<15} {activation.formula()}"
+        print(line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}...")
+    print(f"\n{len(rows)} activations; actlab show NAME tells all about one.")
+    return SUCCESS

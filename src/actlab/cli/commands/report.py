@@ -1,0 +1,50 @@
+"""``actlab report``: the page of a comparison or a training run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from actlab.cli.options import FIGURES, Parser, add_json
+from actlab.cli.output import REPORT, SUCCESS, check_figures, wrap_sentences, write_figures
+from actlab.errors import UsageError
+
+SUMMARY = "write the report page of a comparison or a run"
+EXAMPLES = (
+    "actlab report out/compare",
+    "actlab report out/compare --figures",
+    "actlab report out/train --out page.html",
+)
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="output folder of actlab compare or train")
+    add = parser.add_argument_group("output").add_argument
+    add("--out", type=Path, metavar="FILE", help="the page (default: report.html in DIR)")
+    add("--figures", action="store_true", help=FIGURES)
+    add_json(add)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the report of what was trained before, or is being trained."""
+    from actlab.comparison.loading import load_folder
+    from actlab.report.html.page import sentences, write_report
+
+    found = load_folder(arguments.folder)
+    path = arguments.out or arguments.folder / REPORT
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {str(path)!r}: there is no such folder")
+    check_figures(arguments)
+    try:
+        write_report(found, path)
+    except ImportError as error:
+        raise UsageError(str(error)) from error
+    files = [path, *write_figures(arguments, found, arguments.folder)]
+    if arguments.json:
+        print(json.dumps({"insights": sentences(found), "files": [str(file) for file in files]}))
+    else:
+        said = sentences(found)[:1] if "unfinished" in found.about else []
+        print("\n".join(wrap_sentences([*said, f"Written: {', '.join(map(str, files))}"])))
+    return SUCCESS

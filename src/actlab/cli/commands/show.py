@@ -1,0 +1,61 @@
+"""``actlab show``: one activation in words, numbers and a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from pathlib import Path
+
+from actlab.cli.options import Parser, add_json
+from actlab.cli.output import SUCCESS, WIDTH
+
+SUMMARY = "show the formula, properties and curve of an activation"
+EXAMPLES = (
+    "actlab show mish",
+    'actlab show "leaky_relu(negative_slope=0.2)" --out out/pictures',
+    'actlab show "formula:x*tanh(softplus(x))"',
+)
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options to the command's parser."""
+    spec = 'name, formula:TEXT, or a definition as file.py:name, such as "elu(alpha=0.5)"'
+    parser.add_argument("name", metavar="NAME", help=spec)
+    add = parser.add_argument_group("output").add_argument
+    add("--out", type=Path, metavar="DIR", help="also write a picture, NAME.png, into this folder")
+    add_json(add)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show one activation."""
+    from actlab.describe import properties, summary, table, terminal_plot
+    from actlab.files import output_folder
+    from actlab.spec import definition
+
+    activation = definition(arguments.name)
+    known = properties(activation)
+    values = [] if activation.facts.gated else table(activation)
+    picture = None
+    if arguments.out is not None:
+        from actlab.report.plots.functions import check_drawable, write_figure
+
+        picture = arguments.out / f"{activation.name}.png"
+        check_drawable(activation)
+        output_folder(arguments.out)
+        write_figure(activation, picture)
+    if arguments.json:
+        about = {"name": activation.name, **dict(known), "values": values}
+        print(json.dumps({**about, "picture": picture and str(picture)}))
+        return SUCCESS
+    print(textwrap.fill(f"{activation.name}: {summary(activation)}", WIDTH) + "\n")
+    for label, text in known:
+        print(textwrap.fill(text, WIDTH, initial_indent=f"{label:<15}", subsequent_indent=" " * 15))
+    if values:
+        print()
+        for x, *columns in [("x", "f", "f'", "f''"), *values]:
+            print(f"{x:>10}" + "".join(f"{cell:>16}" for cell in columns))
+        print(f"\n{terminal_plot(activation)}")
+    if picture:
+        print(f"\nWritten: {picture}")
+    return SUCCESS

@@ -1,0 +1,56 @@
+"""``actlab time``: the speed of activations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from actlab.cli.options import ACTIVATION, Parser, add_device, add_json
+from actlab.cli.output import SUCCESS
+from actlab.errors import UsageError
+
+SUMMARY = "measure the speed of activations and of their torch.nn equivalents"
+EXAMPLES = (
+    "actlab time mish gelu",
+    'actlab time mish "formula:x*tanh(softplus(x))" --fused',
+    "actlab time torch.nn:GELU --shape 64,512 --dtype bfloat16",
+)
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help=ACTIVATION)
+    add = parser.add_argument_group("measurement").add_argument
+    add("--shape", default="1000,1000", metavar="N,...", help="shape of the input")
+    add("--dtype", default="float32", metavar="D", help="float32, float64, float16 or bfloat16")
+    add_device(add)
+    add("--fused", action="store_true", help="compile kernels first; the first use takes seconds")
+    add_json(parser.add_argument_group("output").add_argument)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure activations."""
+    import torch
+
+    from actlab.errors import raise_problems
+    from actlab.timing import measure
+    from actlab.training.train import device_problem
+
+    raise_problems([device_problem(arguments.device)])
+    try:
+        shape = [int(size) for size in arguments.shape.split(",")]
+    except ValueError:
+        raise UsageError(f"--shape is {arguments.shape!r}, not sizes such as 1000,1000") from None
+    dtype = getattr(torch, arguments.dtype, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise UsageError(f"--dtype is {arguments.dtype!r}, not float32, float64, float16 or bfloat16")
+    found = measure(
+        arguments.targets, shape=shape, dtype=dtype, device=arguments.device, fuse=arguments.fused
+    )
+    if arguments.json:
+        print(json.dumps(found.to_json()))
+        return SUCCESS
+    about = found.about
+    said = f"{' x '.join(map(str, shape))} elements, {about['dtype']}, {about['device']}"
+    print(f"{said}, {about['threads']} thread{'s' * (about['threads'] > 1)}\n\n{found}")
+    return SUCCESS

@@ -1,0 +1,82 @@
+"""``actlab train``: one network on one dataset."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from actlab.cli.options import (
+    Parser,
+    add_data_options,
+    add_output_options,
+    add_training_options,
+    command_line,
+    load_dataset,
+    train_settings,
+)
+from actlab.cli.output import (
+    FAILURE,
+    REPORT,
+    SUCCESS,
+    check_figures,
+    epoch_printer,
+    print_result,
+    wrap_sentences,
+    write_figures,
+    write_hiplot_page,
+    write_report_page,
+)
+
+SUMMARY = "train a network with one activation, and describe the run"
+EXAMPLES = (
+    "actlab train --activation tanh",
+    'actlab train --data mnist --data-dir ~/data --activation "elu(alpha=0.5)"',
+    "actlab train --data houses.csv --target price --regression",
+)
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options to the command's parser."""
+    add = parser.add_argument_group("model").add_argument
+    add("--activation", default="relu", metavar="SPEC", help="activation of the hidden layers")
+    add("--num-units", type=int, default=128, metavar="N", help="width of the first hidden layer")
+    about = "name of a dataset, or an .npz or .csv file"
+    add_data_options(parser, default="digits", help=about)
+    add_training_options(parser)
+    add_output_options(parser, "out/train")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train one net."""
+    from actlab.comparison.loading import training_comparison, write_training
+    from actlab.files import output_folder
+    from actlab.fleet.diagnostics import looks_said
+    from actlab.report.insights import history_insights
+    from actlab.report.tables import plain_rows
+    from actlab.spec import resolve
+    from actlab.training.train import history_frame, plan_training, run_training
+
+    settings = train_settings(arguments, num_units=arguments.num_units)
+    dataset = load_dataset(arguments, arguments.data)
+    activation = resolve(arguments.activation)
+    plan = plan_training(dataset, activation, settings, diagnostics=arguments.diagnostics)
+    check_figures(arguments)
+    out = output_folder(arguments.out)
+    done = run_training(plan, sink=epoch_printer(arguments))
+    command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
+    diagnostics = looks_said(arguments.diagnostics, done.diagnostic_epochs)
+    about = {"command": command, "diagnostics": diagnostics}
+    page = training_comparison(done, dataset, activation, settings, **about)
+    history = history_frame(done.net)
+    rows, insights = plain_rows(history), history_insights(history)
+    files = [*write_training(page, out), *write_report_page(page, out / REPORT)]
+    files += [out / file for file in write_hiplot_page(rows, out)]
+    files += write_figures(arguments, page, out)
+    about = {"data": dataset.name, "fingerprint": dataset.fingerprint, "activation": arguments.activation}
+    found = {**about, "history": rows, "insights": insights}
+    print_result(arguments, found, wrap_sentences(insights), files)
+    if not (failure := done.result.failure):
+        return SUCCESS
+    if arguments.quiet:  # else it is among the sentences
+        print(f"actlab: {arguments.activation} has no result: {failure}", file=sys.stderr)
+    return FAILURE
