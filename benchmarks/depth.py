@@ -87,26 +87,26 @@ def page(epochs: int) -> str:
 
 _PAGE = """# Thirty layers
 
-A known result: a deep net of sigmoids does not train, for its gradient shrinks by a factor in every
-layer (X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
-networks", 2010); with ReLU and the initialisation for it, or with ELU, it does.
+A known result: a deep network with sigmoids does not train, because each layer shrinks the gradient
+(X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+2010). With ReLU and a matching initialisation, or with ELU, it trains.
 
 <!-- not run: a minute -->
 ```sh
 python -m benchmarks.depth
 ```
 
-compares the three in a perceptron of 30 layers of 64 units on scikit-learn's digits, each
+compares the three in a perceptron with 30 layers of 64 units on scikit-learn's digits, each
 initialised for its activation: {epochs} epochs, three folds, four seeds ({machine}).
 
 {tables}
 
-What `actlab.compare` says of it:
+`actlab.compare` prints:
 
 {said}
 
-Sigmoid gets no rank: it is not the third best, it has learnt nothing. Your own net goes the same
-way: `actlab compare sigmoid relu elu --module my_nets.py:DeepNet`.
+Sigmoid has no rank: it is not the third best, because it has learnt nothing. Compare your own network
+in the same way: `actlab compare sigmoid relu elu --module my_nets.py:DeepNet`.
 """
 
 

@@ -57,27 +57,27 @@ def ours(spec: str) -> Function:
     """Return the module where torch.nn has one too, so that both pay for theirs; the function otherwise."""
     name, _, chosen = parse(spec)
     activation = actlab.catalogue[name]
-    if activation.facts.twin and activation.module_class:
+    if activation.facts.torch_equivalent and activation.module_class:
         return activation.module_class(**_given(activation), **chosen)
     arguments = {} if activation.facts.gated else activation.example
     return lambda x: activation(x, **arguments)
 
 
 def peer(spec: str) -> tuple[str, Function]:
-    """Return the torch.nn twin, or the textbook formula under autograd."""
+    """Return the torch equivalent, or the textbook formula under autograd."""
     name, _, chosen = parse(spec)
     activation = actlab.catalogue[name]
-    if activation.facts.twin:
-        twin = getattr(torch.nn, activation.facts.twin)
-        return f"nn.{activation.facts.twin}", twin(**_given(activation), **chosen)
+    if activation.facts.torch_equivalent:
+        equivalent = getattr(torch.nn, activation.facts.torch_equivalent)
+        return f"nn.{activation.facts.torch_equivalent}", equivalent(**_given(activation), **chosen)
     parameters = {k: v for k, v in activation.example.items() if isinstance(v, int | float)}
     formula = textbook(activation.formula(), **parameters)
     return "formula", (lambda x: formula(*x.chunk(2, -1))) if activation.facts.gated else formula
 
 
 def _given(activation: actlab.Activation[Any]) -> dict[str, Any]:
-    """Return the arguments that the twin's module needs: those of a threshold have no default."""
-    return dict(activation.facts.example) if activation.facts.twin == "Threshold" else {}
+    """Return the arguments that the torch equivalent needs: those of a threshold have no default."""
+    return dict(activation.facts.example) if activation.facts.torch_equivalent == "Threshold" else {}
 
 
 def kept_bytes(function: Function) -> float:

@@ -44,17 +44,17 @@ KILLS = 20
 TESTED = [
     "## In the test suite",
     "",
-    "- A Dask scheduler and three workers as processes on loopback: the same bits as on this machine; a",
-    "  worker killed in the middle and another one started, the scheduler killed and started again: it ends,",
-    "  and the bits are the same (`tests/test_cluster.py`).",
-    "- Sixteen processes that write one ledger; writers killed in the middle: whole fleets only",
-    "  (`tests/test_ledger_claims.py`).",
-    "- Disks that fill up at any moment, or are read-only; ledgers cut short anywhere, of a newer schema, of",
-    "  another application, with a stranger's triggers (`tests/test_ledger_disks.py`,",
-    "  `test_ledger_file.py`).",
-    "- An activation that ends its process: tried three times, recorded as failed with its reason, the rest",
-    "  ends; two comparisons started at once share the work; Ctrl-C at any moment",
-    "  (`tests/test_reliability.py`, `test_reliability_trials.py`).",
+    "- A Dask scheduler and three worker processes on loopback give the same bits as local",
+    "  training, also when a worker is killed and replaced, and when the scheduler is killed and",
+    "  restarted (`tests/test_cluster.py`).",
+    "- Sixteen processes write one ledger, and some are killed while they write. The ledger",
+    "  contains complete fleets only (`tests/test_ledger_claims.py`).",
+    "- Disks fill up at any moment, or are read-only. Ledgers are truncated anywhere, have a newer",
+    "  schema, belong to another application, or contain foreign triggers",
+    "  (`tests/test_ledger_disks.py`, `test_ledger_file.py`).",
+    "- An activation that ends its process is tried three times and recorded as failed with the",
+    "  reason; all other runs complete. Two comparisons started at once share the work. Ctrl-C",
+    "  works at any moment (`tests/test_reliability.py`, `test_reliability_trials.py`).",
     "",
 ]
 
@@ -200,14 +200,14 @@ def killed(folder: Path) -> list[str]:
     usual = whole(folder / "whole", "--jobs", "2")
     expected = outcome(folder / "whole")
     lines = [
-        "## Processes that are killed",
+        "## Killed processes",
         "",
-        f"`actlab compare {' '.join(CALL)}`: nine nets, {usual:.1f} s undisturbed.",
-        "`kill -9` at random moments; what was killed is started again with the same command until it",
-        "has ended. Each comparison that ended was held against the undisturbed one, bit for bit: results,",
-        "histories and the ledger's rows.",
+        f"`actlab compare {' '.join(CALL)}`: nine runs, {usual:.1f} s undisturbed.",
+        "`kill -9` hits processes at random moments. The same command then runs again until the",
+        "comparison is complete. Results, histories and ledger records must equal those of the",
+        "undisturbed comparison bit for bit.",
         "",
-        "| killed | kills | comparisons | runs in the ledger at a kill | lost | doubled | differing bits |",
+        "| killed | kills | comparisons | runs in the ledger | lost | duplicated | differing bits |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for what, jobs in (("the comparison, two processes", "2"), ("the comparison, one process", "1")):
@@ -217,10 +217,10 @@ def killed(folder: Path) -> list[str]:
         lines.append(f"| {what} | {tally.kills} | {tally.comparisons} | {between} | 0 | 0 | 0 |")
         print(lines[-1], flush=True)
     tally = kill_workers(folder / "workers", expected, KILLS)
-    lines.append(f"| processes that train | {tally.kills} | {tally.comparisons} | | 0 | 0 | 0 |")
+    lines.append(f"| worker processes | {tally.kills} | {tally.comparisons} | | 0 | 0 | 0 |")
     print(lines[-1], flush=True)
     mean = statistics.mean(tally.seconds)
-    return [*lines, "", f"A comparison that loses two of its processes takes {mean:.1f} s.", ""]
+    return [*lines, "", f"A comparison that loses two worker processes takes {mean:.1f} s.", ""]
 
 
 # -- many runs ------------------------------------------------------------------------------------
@@ -269,10 +269,11 @@ def loads() -> list[str]:
     lines = [
         "## Many runs",
         "",
-        "Stub runs of one step, each a fleet by itself, on two processes; milliseconds a run. What training",
-        "takes is in both. Memory is the peak of the process that conducts, in GiB; it holds all results.",
+        "Runs of one step, each in a fleet of its own, on two processes. Times are milliseconds per run",
+        "and include training. Memory is the peak of the scheduling process in GiB; it holds all",
+        "results.",
         "",
-        "| runs | without a ledger | with one | training alone | memory before | after | KiB a run on disk |",
+        "| runs | no ledger | ledger | training only | memory before | memory after | KiB per run on disk |",
         "|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for number in (1_000, 10_000):
@@ -332,11 +333,11 @@ def cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
     own = statistics.median(share)
     part = 100 * own / medians["with"]
     return [
-        "## What a ledger costs",
+        "## Cost of a ledger",
         "",
         f"The notebook's comparison (3 activations, 3 folds, {epochs} epochs, MNIST) on two processes,",
         f"medians of {rounds}, in turn: {medians['without']:.2f} s without a ledger, {medians['with']:.2f} s",
-        f"with one. The session itself (hashes of nets and settings, claims, records) takes {own:.3f} s,",
+        f"with one. The session itself (hashes of models and settings, claims, records) takes {own:.3f} s,",
         f"{part:.2f} %.",
         "",
     ]
@@ -352,13 +353,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.load:
         load(arguments.load)
         return
-    lines = ["# What a comparison was put through", "", f"{machine('cpu')}, two cores.", ""]
+    lines = ["# Reliability of comparisons", "", f"{machine('cpu')}, two cores.", ""]
     lines += ["Written by `python -m benchmarks.reliability`.", ""]
     lines += loads()
     try:
         data = actlab.load_data("mnist", arguments.data_dir)
     except actlab.UsageError as error:
-        lines += [f"What a ledger costs is left out: {error}", ""]
+        lines += [f"The cost of a ledger was not measured: {error}", ""]
     else:
         lines += cost(data, arguments.epochs, arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:

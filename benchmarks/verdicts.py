@@ -22,7 +22,7 @@ import numpy.typing as npt
 import scipy
 from scipy import stats
 
-from actlab.stats.sequential import ANALYSES, Pair, analysis_level, race
+from actlab.stats.sequential import ANALYSES, SequentialTest, analysis_level
 from actlab.stats.verdict import LEVEL, Verdict, evidence, holm, judge
 
 Floats = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ class Tally:
 
     Attributes:
         comparisons: How many were simulated.
-        wrong: Comparisons with a wrong better or worse.
+        wrong: Comparisons with a wrong "better" or "worse".
         pairs: Pairs in them.
         covered: Pairs whose interval has the true difference.
         real: Pairs that truly differ.
@@ -157,17 +157,13 @@ def _fixed(case: Case, scores: Floats, pairs: list[tuple[int, int]]) -> tuple[li
 def _raced(case: Case, scores: Floats, pairs: list[tuple[int, int]]) -> tuple[list[Verdict], float]:
     names = [str(place) for place in range(len(scores))]
     have = dict.fromkeys(names, 0)
-
-    def look(
-        racing: Sequence[str], seeds: int, level: float
-    ) -> tuple[dict[Pair, Verdict | None], dict[str, str]]:
-        have.update(dict.fromkeys(racing, seeds))
+    test = SequentialTest(names)
+    while not test.ended:
+        have.update(dict.fromkeys(test.remaining, test.next_seeds))
         common = [min(have[names[a]], have[names[b]]) for a, b in pairs]
-        judged = _judged(case, scores, pairs, common, level)
-        return {(names[a], names[b]): v for (a, b), v in zip(pairs, judged, strict=True)}, {}
-
-    found = race(names, look, lambda racing, seeds: "")
-    verdicts = [found.verdicts[names[a], names[b]] for a, b in pairs]
+        judged = _judged(case, scores, pairs, common, test.level)
+        test.update({(names[a], names[b]): v for (a, b), v in zip(pairs, judged, strict=True)}, {})
+    verdicts = [test.verdicts[names[a], names[b]] for a, b in pairs]
     return [v for v in verdicts if v], sum(have.values()) / len(names)
 
 
@@ -185,7 +181,7 @@ def _counted(verdicts: Sequence[Verdict], true: Sequence[float]) -> Tally:
 
 
 def _naive(case: Case, scores: Floats, pairs: list[tuple[int, int]], true: Sequence[float]) -> bool:
-    """Whether an ordinary paired t-test of all runs is wrong; in a race, at any of the looks."""
+    """Whether an ordinary paired t-test of all runs is wrong; with interim analyses, at any of them."""
     for seeds in [case.seeds] if case.seeds else ANALYSES:
         tests = [_differences(case, scores, pair, seeds)[0] for pair in pairs]
         with warnings.catch_warnings():
@@ -232,7 +228,9 @@ _LEARNERS = [
 
 
 def _null_row(case: Case, tally: Tally) -> str:
-    design = f"{case.seeds}" if case.seeds else f"race, {tally.seeds / tally.comparisons:.1f} on average"
+    design = (
+        f"{case.seeds}" if case.seeds else f"sequential, {tally.seeds / tally.comparisons:.1f} on average"
+    )
     split = "" if case.learners else f" {case.split:g} |"
     share = [tally.wrong / tally.comparisons, tally.covered / tally.pairs, tally.naive / tally.comparisons]
     covered = f"{share[1]:.1%}" if case.seeds else "-"
@@ -273,7 +271,7 @@ def page(count: int, jobs: int) -> str:
 
 _PAGE = """# How often a verdict is wrong
 
-Simulated on {date} with {versions}, {count} comparisons a row ({minutes:.0f} minutes on two cores),
+Simulated on {date} with {versions}, {count} comparisons per row ({minutes:.0f} minutes on two cores),
 by
 
 <!-- not run: ten minutes -->
@@ -281,49 +279,49 @@ by
 python -m benchmarks.verdicts
 ```
 
-A share near 5 % is known to within {error:.1f} points. The figures are of the product's own code:
-`actlab.stats.judge` and `actlab.stats.sequential.race` get scores instead of trained nets.
+A share near 5 % is accurate to {error:.1f} percentage points. The simulation calls the functions of
+actlab that compute verdicts, `actlab.stats.judge` and `actlab.stats.SequentialTest`, with random scores.
 
-## Nothing to find
+## Without a difference
 
-Three activations of which none is better, three pairs, Holm's correction; a comparison is wrong if
-one of its verdicts says better or worse. The region of equivalence is empty, so that no race ends
-early. A race looks after {looks} seeds, at a level of {share:.3g} % for three pairs.
-*Split's part*: the share of the variance of a difference that comes from how the rows are split;
-the rest is the seed's. *t-test*: the ordinary paired t-test over all runs with the same correction;
-in a race, at any of the looks at 5 %.
+Three activations with equal means, three pairs, Holm's correction. A comparison is wrong if one of its
+verdicts is "better" or "worse". The region of practical equivalence is empty, so no sequential
+comparison ends early. A sequential comparison has interim analyses after {looks} seeds, each at a level of
+{share:.3g} % for three pairs. *Share of the split*: the share of the variance of a difference that comes
+from the split of the samples; the rest comes from the seed. *t-test*: the ordinary paired t-test over all
+runs with the same correction; in a sequential comparison, at 5 % in any of the interim analyses.
 
-| folds | split's part | seeds | wrong better or worse | 95 % interval has the truth | t-test wrong |
+| folds | share of the split | seeds | wrong verdicts | 95 % interval covers the truth | t-test wrong |
 |--:|--:|--:|--:|--:|--:|
 {null}
 
-The model gives the data at hand a part of their own, as large as Nadeau and Bengio assume: the
-split's variance times test rows / training rows. With one seed all variance is taken for the
-split's: where it is the seed's, that is cautious.
+The simulated dataset has a variance of its own, as large as Nadeau and Bengio assume: the variance of
+the split times test samples / training samples. With one seed, the test attributes all variance to the
+split. This is conservative if the variance comes from the seed.
 
-## Nothing to find, with nets that learn
+## Without a difference, with real training
 
-No model of the variance here: small networks with a random hidden layer learn two classes by 3 or
-10 folds of 240 rows, newly drawn for every comparison. Three "activations" see three different sets
-of equally good features, so that none is better on new data, but each has its luck with the rows at
-hand.
+These simulations use no model of the variance. Small networks with a random hidden layer learn two
+classes with 3 or 10 folds of 240 samples, drawn for each comparison. The three "activations" are three
+sets of equally good features. None is better on new data, but each may suit the samples by chance.
 
-| folds | seeds | wrong better or worse | 95 % interval has the truth | t-test wrong |
+| folds | seeds | wrong verdicts | 95 % interval covers the truth | t-test wrong |
 |--:|--:|--:|--:|--:|
 {learners}
 
-## Something to find
+## With a difference
 
-Two activations that differ by so many standard deviations of the difference of two runs: how often
-that is found. For races the seeds that they took are in brackets.
+Two activations differ by the given number of standard deviations of the difference of two runs. The
+table shows how often the difference is found. The mean number of seeds of sequential comparisons is in
+parentheses.
 
-| folds | split's part | difference | 1 seed | 2 seeds | 4 seeds | 10 seeds | race |
+| folds | share of the split | difference | 1 seed | 2 seeds | 4 seeds | 10 seeds | sequential |
 |--:|--:|--:|--:|--:|--:|--:|--:|
 {power}
 
-More seeds help against the seed's luck alone. What the data at hand have in common cannot be
-averaged away: where the split has a large part, more folds or more data are what helps, and a
-verdict says so.
+More seeds reduce only the variance of the seed. They cannot average out variance that comes from the
+dataset itself. If the split has a large share, more folds or more data help, and the verdict recommends
+them.
 """
 
 

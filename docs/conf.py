@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,12 +62,26 @@ nitpick_ignore_regex = [
 ]
 
 
+FACES = (
+    "actlab",
+    *(f"actlab.{module.name}" for module in pkgutil.iter_modules(actlab.__path__) if module.ispkg),
+    "actlab.report.plots",
+)
+
+
 def _public(app: Any, env: Any, node: nodes.Element, content: nodes.Node) -> nodes.Node | None:
-    """Resolve a reference by the place where a thing is defined: it is documented under its public name."""
-    place, _, name = str(node.get("reftarget", "")).rpartition(".")
-    if name in actlab.__all__ and place == getattr(getattr(actlab, name), "__module__", None):
-        domain = env.get_domain("py")
-        return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", f"actlab.{name}", node, content)
+    """Resolve a reference to a defining module by the public name that is documented."""
+    module, _, name = str(node.get("reftarget", "")).rpartition(".")
+    for face in FACES:
+        public = getattr(importlib.import_module(face), name, None)
+        if public is not None and (face == module or getattr(public, "__module__", None) == module):
+            domain = env.get_domain("py")
+            for documented in (f"actlab.{name}", f"{face}.{name}"):
+                found = domain.resolve_xref(
+                    env, node["refdoc"], app.builder, "obj", documented, node, content
+                )
+                if found is not None:
+                    return found
     return None
 
 

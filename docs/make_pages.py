@@ -23,7 +23,7 @@ from formulas import latex
 DOCS = Path(__file__).parent
 LABELS = ("f", "f′", "f″")
 OURS = {name: actlab.catalogue[name] for name in actlab.functional.__all__}  # without those of other packages
-CODE = ("values at", "derivative", "module", "torch.nn twin")
+CODE = ("values at", "derivative", "module", "in torch.nn")
 POINTS = (-2.0, -0.5, 0.5, 2.0)  # of an example
 Table = dict[str, list[dict[str, str]]]
 

@@ -36,9 +36,9 @@ def call(activation: Activation) -> Callable[[Tensor], Tensor]:
     return lambda x: activation(x, **example)
 
 
-def twin(activation: Activation) -> torch.nn.Module | None:
+def torch_equivalent(activation: Activation) -> torch.nn.Module | None:
     """The module of torch.nn, with the example arguments it needs, in evaluation mode."""
-    name = activation.facts.twin
+    name = activation.facts.torch_equivalent
     return getattr(torch.nn, name)(**_needed(getattr(torch.nn, name), activation)).eval() if name else None
 
 
@@ -111,7 +111,7 @@ def kinks(activation: Activation) -> None:
             chosen = torch.tensor([float(slope)], dtype=dtype)
             same(found["f'"], chosen)
             same(found["f' in a graph"], chosen)
-            theirs = twin(activation)
+            theirs = torch_equivalent(activation)
             if theirs is not None:
                 same(gradient(theirs.to(dtype), at), chosen)
 
@@ -131,7 +131,7 @@ def facts(activation: Activation) -> None:
 
 
 def agrees_with_torch(activation: Activation) -> None:
-    theirs = twin(activation)
+    theirs = torch_equivalent(activation)
     assert theirs is not None
     ours, x = module(activation).double(), sample((4, 6, 8))
     same(ours(x), theirs.double()(x), 1e-12)
@@ -158,7 +158,7 @@ def kept_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
 def saves_what_it_says(activation: Activation) -> None:
     saves = activation.facts.saves
     kind = saves(**activation.example) if callable(saves) else saves
-    told, theirs = 1 if kind == "mask" else 4, twin(activation)
+    told, theirs = 1 if kind == "mask" else 4, torch_equivalent(activation)
     for size in (64, 512):  # torch's own operations may take small tensors
         x = sample((size, size), torch.float32).requires_grad_()
         kept = kept_bytes(call(activation), x)
@@ -280,7 +280,7 @@ def dtypes(activation: Activation) -> None:
 
 def autocast(activation: Activation) -> None:
     """Under autocast the dtype is torch.nn's; where torch has no such function, the input's."""
-    theirs = twin(activation)
+    theirs = torch_equivalent(activation)
     for dtype in (torch.float32, torch.bfloat16):
         x = sample(dtype=dtype).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16):
@@ -371,7 +371,7 @@ def module_is_a_good_citizen(activation: Activation) -> None:
 
 
 def module_looks_like_torch(activation: Activation) -> None:
-    ours, theirs = module(activation), twin(activation)
+    ours, theirs = module(activation), torch_equivalent(activation)
     assert theirs is not None
     assert repr(ours) == repr(theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())

@@ -67,8 +67,8 @@ def made(
     }
     activation: Activation[...] = Activation(forward, Facts(**{**known, **facts}))
     activation.derivative(derived.derivative)
-    if derived.native is not None:
-        activation.native(derived.native)
+    if derived.torch_operation is not None:
+        activation.torch_operation(derived.torch_operation)
     if derived.second is not None:
         activation.second(derived.second)
     for name, partial in derived.partials.items():

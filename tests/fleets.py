@@ -99,9 +99,9 @@ def by_skorch(net, run, X, y):
     return Result(weights={name: value.detach() for name, value in own.items()}, history=history)
 
 
-def by_fleets(runs, X, y, *, most=64, by_hand=True):
+def by_fleets(runs, X, y, *, most=64, layer_by_layer=True):
     """Return what came out of fleets of at most so many runs."""
-    found = Packing(hardware="", torch="", by_hand=by_hand, most=most)
+    found = Packing(hardware="", torch="", layer_by_layer=layer_by_layer, most=most)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
         results = train_runs(runs, X, y)
@@ -143,10 +143,10 @@ def assert_close(value, expected, tolerance, name):
     assert worst <= tolerance * scale, f"{name} is off by {worst / scale:.1e}"
 
 
-def check(net, X, y, *, seeds=(0, 1, 2), by_hand=True):
+def check(net, X, y, *, seeds=(0, 1, 2), layer_by_layer=True):
     """Hold a fleet of some seeds of a net against skorch."""
     runs = [as_run(net, X, y, seed) for seed in seeds]
-    results = by_fleets(runs, X, y, by_hand=by_hand)
+    results = by_fleets(runs, X, y, layer_by_layer=layer_by_layer)
     for run, result in zip(runs, results, strict=True):
         assert_same(result, by_skorch(net, run, X, y), samples=1 if run.valid is None else len(run.valid))
     return results

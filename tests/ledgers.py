@@ -43,7 +43,13 @@ def epochs(number=3, train_loss=0.5):
 
 
 def entry(number, fleet=0, **changes):
-    usual = {"history": epochs(), "test_loss": 0.25, "test_acc": 0.75, "seconds": 1.5, "how": "by hand"}
+    usual = {
+        "history": epochs(),
+        "test_loss": 0.25,
+        "test_acc": 0.75,
+        "seconds": 1.5,
+        "how": "layer by layer",
+    }
     return Entry(key(number, fleet), settings(number, fleet), Result(**{**usual, **changes}))
 
 

@@ -38,7 +38,12 @@ def comparison(names=("relu", "tanh", "mish"), seeds=4, epochs=12, folds=3, **ch
         place = {"activation": name, "split": 1 + seed // 2, "fold": fold, "seed": seed}
         rows.append(
             {**place, "score": score, "accuracy": score, "loss": 1 - score, "epochs": epochs}
-            | {"seconds": 0.2 + 0.1 * rng.random(), "how": "by hand", "reason_alone": "", "failure": ""}
+            | {
+                "seconds": 0.2 + 0.1 * rng.random(),
+                "how": "layer by layer",
+                "reason_alone": "",
+                "failure": "",
+            }
             | {"chance": False, "key": f"{name}{seed}{fold}"[-40:]}
         )
         for epoch in range(1, epochs + 1):

@@ -63,7 +63,7 @@ from tests.search_models import (
 )
 from tests.searches import ROWS, X, Y
 
-FLEET, ALONE = "in a fleet", "by skorch"
+FLEET, ALONE = "in a fleet", "skorch"
 SPLITS = 2
 TENSOR = torch.from_numpy
 NUMBERS = X @ np.array([[1.0], [-2.0], [0.5], [0.0]], np.float32)

@@ -115,7 +115,7 @@ def clipped(**facts: Any) -> Any:
     def _(saved):
         return saved if saved.dtype is torch.int8 else (saved.abs() < 1).to(saved.dtype)
 
-    @my_clipped.native
+    @my_clipped.torch_operation
     def _(x):
         return torch.nn.functional.hardtanh(x)
 

@@ -177,7 +177,7 @@ def test_a_csv_file_with_a_target(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("compare reluu", "unknown activation 'reluu'; did you mean 'relu'?"),
+        ("compare reluu", "unknown activation 'reluu' (did you mean 'relu'?)"),
         ("compare relu --folds 175", "smallest class of digits, 8, has 174 rows"),
         ("train --out /proc/actlab", "cannot write to output folder '/proc/actlab'"),
     ],
@@ -196,23 +196,26 @@ def test_a_process_that_refuses_says_one_line_and_leaves_nothing(tmp_path, argum
     [
         ("", "required: VERB"),
         ("fly", "invalid choice: 'fly'"),
-        ("train --epochs 0", "epochs is 0"),
+        ("train --epochs 0", "epochs must be an integer >= 1, got 0"),
         ("train --data nothing.csv --target a", "no such file: 'nothing.csv'"),
         ("train --epochs many", "argument --epochs: invalid int value: 'many'"),
         ("train --epoch 3", "unrecognized arguments: --epoch 3"),
         ("train --verbose --quiet", "not allowed with argument"),
-        ("train --batch-size 0 --lr -1", "batch_size is 0, not a whole number of at least 1; lr is -1.0"),
-        ("train --num-units 1", "num_units is 1"),
-        ("train --seed -3", "seed is -3"),
-        ("train --device cuda:99", "device is 'cuda:99'"),
+        (
+            "train --batch-size 0 --lr -1",
+            "batch_size must be an integer >= 1, got 0; lr must be > 0, got -1.0",
+        ),
+        ("train --num-units 1", "num_units must be an integer >= 2, got 1"),
+        ("train --seed -3", "seed must be an integer >= 0, got -3"),
+        ("train --device cuda:99", "device must be one that PyTorch sees"),
         ("train --activation tahn", "did you mean 'tanh'?"),
         ("train --data digts", "did you mean 'digits'?"),
         ("train --data-dir somewhere", "data_dir 'somewhere' is not used with 'digits'"),
         ("compare", "required: NAME"),
         ("compare relu relu", "activation 'relu' is given twice"),
-        ("compare relu --folds 1", "folds is 1"),
-        ("compare relu --jobs 0", "jobs is 0"),
-        ("compare relu tahn --folds 175", "'tanh'?; folds is 175"),
+        ("compare relu --folds 1", "folds must be an integer >= 2, got 1"),
+        ("compare relu --jobs 0", "jobs must be an integer >= 1, got 0"),
+        ("compare relu tahn --folds 175", "'tanh'?); folds must be <= 174, got 175"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(tmp_path, capsys, arguments, message):

@@ -101,7 +101,7 @@ def test_a_reference_on_the_command_line(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["reluu"], "unknown activation 'reluu'; did you mean 'relu'?"),
+        (["reluu"], "unknown activation 'reluu' (did you mean 'relu'?)"),
         (["threshold"], "Threshold needs 'threshold', 'value'; write threshold(threshold=..., value=...)"),
         (["no_such_module:x"], "cannot import 'no_such_module': ModuleNotFoundError: No module named"),
         (["no_such_file.py:x"], "there is no file 'no_such_file.py'"),
@@ -109,7 +109,7 @@ def test_a_reference_on_the_command_line(capsys):
         (["raises.py:f"], "cannot import 'raises.py': OSError: no weights here"),
         (["chatty.py:f"], "cannot import 'chatty.py': FileNotFoundError: "),
         (["quits.py:f"], "cannot import 'quits.py': SystemExit: 4"),
-        (["mine_of_a_person.py:cuts"], "there is no 'cuts' in it; did you mean 'cut'?"),
+        (["mine_of_a_person.py:cuts"], "there is no 'cuts' in it (did you mean 'cut'?)"),
         (["mine_of_a_person.py:number"], "a int cannot be called"),
         (["mine_of_a_person.py:nothing"], "takes no tensor: it has no parameters"),
         (["mine_of_a_person.py:two"], "needs 'y' besides the tensor; write mine_of_a_person.py:two(y=...)"),
@@ -118,8 +118,8 @@ def test_a_reference_on_the_command_line(capsys):
         (["mine_of_a_person.py:made(1)"], "is a module already; leave the arguments away"),
         (["torch.nn:ELU(alpha=__import__('os'))"], "arguments must be literals"),
         (["torch.nn:ELU(alpha=1.0"], "arguments must be literals"),
-        (["relu", "--only", "kinkz"], "unknown row 'kinkz'; did you mean 'kinks'?"),
-        (["relu", "--skip", "compil"], "unknown row 'compil'; did you mean 'compile'?"),
+        (["relu", "--only", "kinkz"], "unknown row 'kinkz' (did you mean 'kinks'?)"),
+        (["relu", "--skip", "compil"], "unknown row 'compil' (did you mean 'compile'?)"),
         (["relu", "--dtypes", "float33"], "unknown dtype 'float33'; known are float32, float16, bfloat16"),
         (["relu", "--device", "tpu9"], "device 'tpu9' cannot be used"),
         (["relu", "--reference", "x * alpha"], "must be a formula in x alone, also has ['alpha']"),

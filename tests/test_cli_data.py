@@ -36,7 +36,7 @@ def test_compare_moves_channels_to_the_front_and_notes_it_once(capsys):
         "relu",
         "tanh",
         "--module",
-        "actlab.models.networks:ConvNet",
+        "actlab.models:ConvNet",
         "--folds",
         "2",
         "--json",

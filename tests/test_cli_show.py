@@ -33,7 +33,7 @@ def test_show_prints_formula_values_and_picture(capsys):
     assert "derivative     where(x > 0, 1, negative_slope)" in out
     assert "kinks          f'(0) = 0.01" in out
     assert "        -3           -0.03            0.01               0" in out
-    assert "torch.nn twin  torch.nn.LeakyReLU" in out
+    assert "in torch.nn    torch.nn.LeakyReLU" in out
 
 
 def test_show_writes_the_picture_whole(capsys, tmp_path):
@@ -138,7 +138,7 @@ def test_what_is_no_definition_cannot_be_shown(spec, mine, capsys):
             "argument 'alpha' is unknown; it takes",
         ),
         (["show", "no_such_file.py:x"], "there is no file 'no_such_file.py'"),
-        (["show", "reluu"], "unknown activation 'reluu'; did you mean 'relu'?"),
+        (["show", "reluu"], "unknown activation 'reluu' (did you mean 'relu'?)"),
         (["show"], "the following arguments are required: NAME"),
         (["show", "relu", "--out", "/proc/none"], "cannot write to output folder '/proc/none'"),
         (["show", "glu", "--out", "out"], "glu: takes two halves of a tensor, so it has no curve to draw"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from tests import conformance as law
 
 ALL = list(actlab.catalogue.values())
 LINE = [a for a in ALL if not a.facts.gated]
-TWINS = [a for a in ALL if a.facts.twin]
+TORCH_EQUIVALENTS = [a for a in ALL if a.facts.torch_equivalent]
 INPLACE = [a for a in ALL if a.facts.inplace]
 TRAINED = [a for a in LINE if a.formulas.partials and a.name != "rrelu"]
 
@@ -54,7 +56,7 @@ def test_exact_with_other_parameters(name, parameters, dtype):
     law.exact(actlab.catalogue[name], dtype, **parameters)
 
 
-@over("activation", [a for a in LINE if a.formulas.native], ids=named)
+@over("activation", [a for a in LINE if a.formulas.torch_operation], ids=named)
 @over("dtype", law.DTYPES, ids=lambda d: str(d)[6:])
 def test_exact_when_large(activation, dtype):
     """torch's own operations may take small tensors: the definition's node must be as exact."""
@@ -77,7 +79,7 @@ def test_range_and_monotonicity(activation):
     law.facts(activation)
 
 
-@over("activation", TWINS, ids=named)
+@over("activation", TORCH_EQUIVALENTS, ids=named)
 def test_agrees_with_torch(activation):
     law.agrees_with_torch(activation)
 
@@ -172,7 +174,7 @@ def test_module(activation):
     law.module_is_a_good_citizen(activation)
 
 
-@over("activation", TWINS, ids=named)
+@over("activation", TORCH_EQUIVALENTS, ids=named)
 def test_module_looks_like_torch(activation):
     law.module_looks_like_torch(activation)
 
@@ -195,3 +197,9 @@ def test_exact_when_fused(name, dtype, fused):
 def test_everything_is_exact_when_fused(activation, dtype, fused):
     law.exact(activation, dtype)
     law.limits(activation, dtype)
+
+
+@over("module", [actlab.functional, actlab.nn], ids=lambda m: m.__name__)
+def test_the_stub_file_lists_every_name(module):
+    stub = Path(module.__file__).with_suffix(".pyi").read_text()
+    assert sorted(line.split()[-1] for line in stub.splitlines()) == module.__all__

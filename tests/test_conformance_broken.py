@@ -19,7 +19,7 @@ from actlab.activation.module import ActivationModule
 from tests import conformance as law
 
 inf = math.inf
-BLOCKS = ("derivative", "second", "mask", "native")
+BLOCKS = ("derivative", "second", "mask", "torch_operation")
 float16, float64 = torch.float16, torch.float64
 
 
@@ -43,7 +43,7 @@ def define(
         made.partial(parameter)(formula)
     vars(made).update(methods or {})
     if trains is not None:
-        made.trained_by(trains())
+        made.use_module(trains())
     else:
         made.module(name)
     return made
@@ -72,7 +72,7 @@ RELU: dict[str, Any] = {
     "derivative": lambda x: (x > 0).to(x.dtype),
     "second": torch.zeros_like,
     "name": "ReLU",
-    "twin": "ReLU",
+    "torch_equivalent": "ReLU",
     "inplace": True,
 }
 MASKED_RELU: dict[str, Any] = {
@@ -231,7 +231,7 @@ CASES = [
         "saved intermediate, by its values",
         law.exact,
         SQUARE,
-        {"native": SavesIntermediate.apply},
+        {"torch_operation": SavesIntermediate.apply},
         "^f'' of",
         arguments=(float64,),
     ),
@@ -239,7 +239,7 @@ CASES = [
         "saved intermediate",
         law.differentiable,
         SQUARE,
-        {"native": SavesIntermediate.apply},
+        {"torch_operation": SavesIntermediate.apply},
         "Jacobian mismatch",
         GradcheckError,
     ),
@@ -285,7 +285,9 @@ CASES = [
     Case("finite range", law.facts, SQUARE, {"range": (0, 1e6)}, "the supremum is"),
     Case("monotonic", law.facts, SQUARE, {"monotonic": True}, "monotonic"),
     Case("not monotonic", law.facts, SOFTSIGN, {"monotonic": False}, "monotonic"),
-    Case("twin", law.agrees_with_torch, RELU, {"twin": "SiLU"}, "Tensor-likes are not"),
+    Case(
+        "torch equivalent", law.agrees_with_torch, RELU, {"torch_equivalent": "SiLU"}, "Tensor-likes are not"
+    ),
     Case(
         "mask of four bytes",
         law.saves_what_it_says,
@@ -297,12 +299,18 @@ CASES = [
         "two tensors kept",
         law.saves_what_it_says,
         SQUARE,
-        {"native": lambda x: x * x.sin() + x * (x - x.sin())},
+        {"torch_operation": lambda x: x * x.sin() + x * (x - x.sin())},
         r"bytes an element, not 4",
     ),
-    Case("more than torch", law.saves_what_it_says, RELU, {"twin": "Identity"}, "more bytes than torch.nn"),
-    Case("cycle", law.leaves_no_cycle, SQUARE, {"native": HoldsOutput.apply}, "outlives"),
-    Case("vmap", law.transforms, SQUARE, {"native": HoldsOutput.apply}, "vmap", RuntimeError),
+    Case(
+        "more than torch",
+        law.saves_what_it_says,
+        RELU,
+        {"torch_equivalent": "Identity"},
+        "more bytes than torch.nn",
+    ),
+    Case("cycle", law.leaves_no_cycle, SQUARE, {"torch_operation": HoldsOutput.apply}, "outlives"),
+    Case("vmap", law.transforms, SQUARE, {"torch_operation": HoldsOutput.apply}, "vmap", RuntimeError),
     Case(
         "partial derivative",
         law.parameters_differentiable,
@@ -324,17 +332,29 @@ CASES = [
     Case(
         "value in ONNX", law.exports_to_onnx, SQUARE, {"forward": wrong_when_compiled}, "Tensor-likes are not"
     ),
-    Case("half promoted", law.dtypes, SQUARE, {"native": promotes(torch.float32)}, "float32 for .*float16"),
-    Case("all promoted", law.dtypes, SQUARE, {"native": promotes(float64)}, "float64 for .*float32"),
+    Case(
+        "half promoted",
+        law.dtypes,
+        SQUARE,
+        {"torch_operation": promotes(torch.float32)},
+        "float32 for .*float16",
+    ),
+    Case("all promoted", law.dtypes, SQUARE, {"torch_operation": promotes(float64)}, "float64 for .*float32"),
     Case(
         "autocast",
         law.autocast,
-        {**RELU, "twin": None},
-        {"native": lambda x: torch.prelu(x, x.new_zeros(1))},
+        {**RELU, "torch_equivalent": None},
+        {"torch_operation": lambda x: torch.prelu(x, x.new_zeros(1))},
         "bfloat16 for .*float32",
     ),
     Case("input overwritten", law.layouts, SQUARE, {"forward": lambda x: x.mul_(x).clone()}, "was modified"),
-    Case("another shape", law.layouts, SQUARE, {"native": lambda x: (x * x)[..., :1]}, "the shape changed"),
+    Case(
+        "another shape",
+        law.layouts,
+        SQUARE,
+        {"torch_operation": lambda x: (x * x)[..., :1]},
+        "the shape changed",
+    ),
     Case(
         "another shape, by a formula",
         law.layouts,

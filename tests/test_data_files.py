@@ -219,7 +219,7 @@ def test_csv_true_and_false_are_features(tmp_path):
     [
         (
             "a,b,kinds\n1,2,x\n",
-            "flowers.csv: no column 'kind'; did you mean 'kinds'.; the label column is one of",
+            "flowers.csv: no column 'kind' .did you mean 'kinds'..; the label column is one of",
         ),
         ("a,b\n1,2\n", "no column 'kind'; the label column is one of a, b"),
         ("a,kind\n1,x\nred,y\n", "feature column 'a' must be numeric, but holds 'red' in row 1 .from 0."),

@@ -277,7 +277,7 @@ def test_load_data_reads_a_dataframe_with_numbered_columns():
     [
         (
             FRAME.rename(columns={"kind": "Kind"}),
-            "DataFrame: no column 'kind'; did you mean 'Kind'.; the label",
+            "DataFrame: no column 'kind' .did you mean 'Kind'..; the label",
         ),
         (
             FRAME.assign(day=[datetime.datetime(2024, 1, 31)] * 3),

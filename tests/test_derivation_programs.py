@@ -147,7 +147,7 @@ def test_of_a_large_input_an_operation_keeps_what_the_formula_keeps():
     ],
 )
 def test_what_differs_in_a_bit_is_not_taken_for_it(text, how):
-    assert actlab.formula(text, **how).formulas.native is None
+    assert actlab.formula(text, **how).formulas.torch_operation is None
 
 
 def test_parameters_decide_at_every_call():
@@ -155,8 +155,8 @@ def test_parameters_decide_at_every_call():
     x = torch.tensor([-1.0, 0.5, 2.0])
     assert activation(x).tolist() == pytest.approx([-0.1, 0.5, 2.0])
     assert activation(x, 1.0, 0.5).tolist() == [-0.5, 0.25, 2.0]
-    assert activation.formulas.native(x, 1.0, 0.5) is None
-    assert activation.formulas.native(x, 0.0, -2.0).tolist() == [2.0, 0.5, 2.0]
+    assert activation.formulas.torch_operation(x, 1.0, 0.5) is None
+    assert activation.formulas.torch_operation(x, 0.0, -2.0).tolist() == [2.0, 0.5, 2.0]
 
 
 def test_quotients_of_exponentials_are_recognised():

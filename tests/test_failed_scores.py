@@ -77,7 +77,7 @@ def test_compare_fails_infinite_scores_of_nets_that_skorch_trains(dataset):
     options = {"module__num_features": 4, "module__num_classes": 3, "criterion": nn.CrossEntropyLoss}
     net = skorch.NeuralNetClassifier(NeuralNet, max_epochs=2, verbose=0, callbacks=[Idle], **options)
     found = compare(NAMES[:2], dataset, module=net, scoring=scorer(math.inf))
-    assert found.results["how"].eq("by skorch").all()
+    assert found.results["how"].eq("skorch").all()
     assert found.results["failure"].to_list() == [""] * 3 + ["the score is inf"] * 3
     assert pairs(found) == {("relu", "tanh"): ("none", "tanh failed in 3 of 3 runs: the score is inf")}
 

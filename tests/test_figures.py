@@ -87,7 +87,7 @@ def test_a_module_that_is_no_definition_is_drawn_too(ax):
     [
         ("glu", "glu: takes two halves of a tensor, so it has no curve to draw"),
         ("torch.nn:GLU", "torch.nn:GLU: has no curve to draw: RuntimeError"),
-        ("tanhh", "unknown activation 'tanhh'; did you mean 'tanh'?"),
+        ("tanhh", "unknown activation 'tanhh' (did you mean 'tanh'?)"),
     ],
 )
 def test_what_has_no_curve_is_said(ax, what, message):
@@ -176,7 +176,7 @@ def test_of_many_activations_the_best_ten_have_names(ax):
         (
             {"epoch": [1], "train_loss": [1.0]},
             "valid_los",
-            "'valid_los' is none of .*; did you mean 'valid_loss'",
+            "'valid_los' is none of .* .did you mean 'valid_loss'",
         ),
         ({"epoch": [1], "train_loss": [1.0]}, "valid_loss", "no valid_loss, so .* it has train_loss"),
         ({"epoch": [1], "train_loss": [math.nan]}, "train_loss", "it has no metric that is finite"),

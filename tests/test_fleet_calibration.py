@@ -180,8 +180,8 @@ def test_a_cache_that_cannot_be_written_is_a_warning_and_the_machine_is_measured
         ("matmul", "medium", "medium"),
         ("threads", "2", 2),
         ("weights_per_fleet", "1000000", 1000000),
-        ("by_hand", "false", False),
-        ("by_hand", "True", True),
+        ("layer_by_layer", "false", False),
+        ("layer_by_layer", "True", True),
     ],
 )
 def test_a_setting_is_as_a_person_wants_it_and_the_others_are_as_before(name, text, value):
@@ -193,18 +193,18 @@ def test_a_setting_is_as_a_person_wants_it_and_the_others_are_as_before(name, te
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"by_hnad": "true"}, "unknown setting 'by_hnad'; did you mean 'by_hand'?"),
+        ({"layer_by_layr": "true"}, "unknown setting 'layer_by_layr' (did you mean 'layer_by_layer'?)"),
         (
             {"nonsense": "1"},
-            "unknown setting 'nonsense'; known are matmul, threads, weights_per_fleet, by_hand",
+            "unknown setting 'nonsense'; known are matmul, threads, weights_per_fleet, layer_by_layer",
         ),
         ({"hardware": "x"}, "unknown setting 'hardware'"),
         ({"matmul": "low"}, "matmul is 'low', not highest, high or medium"),
         ({"threads": "0"}, "threads is '0', not a whole number from 1 to 1024"),
         ({"threads": "1.5"}, "threads is '1.5', not a whole number from 1 to 1024"),
         ({"weights_per_fleet": "-3"}, "weights_per_fleet is '-3', not a whole number of at least 1"),
-        ({"by_hand": "no"}, "by_hand is 'no', not true or false"),
-        ({"by_hand": ""}, "by_hand is '', not true or false"),
+        ({"layer_by_layer": "no"}, "layer_by_layer is 'no', not true or false"),
+        ({"layer_by_layer": ""}, "layer_by_layer is '', not true or false"),
     ],
 )
 def test_a_wrong_setting_is_said_in_one_line(settings, text):
@@ -245,7 +245,7 @@ def test_the_verb_shows_settings_measurements_and_the_file(measured, nothing_is_
     keep(measured)
     assert main(["fleet", "calibrate"]) == 0
     out = capsys.readouterr().out
-    for name in ("hardware", "torch", "matmul", "threads", "weights_per_fleet", "by_hand"):
+    for name in ("hardware", "torch", "matmul", "threads", "weights_per_fleet", "layer_by_layer"):
         assert f"{name:<20}{getattr(measured, name)}\n" in out
     assert f"file                {place()}\n" in out
     error = measured.errors["matmul bf16"]
@@ -260,24 +260,24 @@ def test_as_json_it_is_one_object(nothing_is_measured, capsys):
 
 
 def test_what_is_set_stays_set_until_it_is_measured_again(measuring, monkeypatch, capsys):
-    assert main(["fleet", "calibrate", "--set", "by_hand=false", "--set", "threads=2", "--json"]) == 0
+    assert main(["fleet", "calibrate", "--set", "layer_by_layer=false", "--set", "threads=2", "--json"]) == 0
     assert main(["fleet", "calibrate", "--json"]) == 0
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert first == second
-    assert (first["by_hand"], first["threads"]) == (False, 2)
-    assert calibration().by_hand is False
+    assert (first["layer_by_layer"], first["threads"]) == (False, 2)
+    assert calibration().layer_by_layer is False
     assert main(["fleet", "calibrate", "--again", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
-    assert (again["by_hand"], again["threads"], again["seconds"]) == (True, 3, 2.0)
-    assert calibration().by_hand is True
+    assert (again["layer_by_layer"], again["threads"], again["seconds"]) == (True, 3, 2.0)
+    assert calibration().layer_by_layer is True
 
 
 @pytest.mark.parametrize(
     ("setting", "text"),
     [
         ("nonsense=1", "unknown setting 'nonsense'; known are matmul"),
-        ("by_hand", "--set is 'by_hand', not NAME=VALUE, such as by_hand=false"),
-        ("by_hand=perhaps", "by_hand is 'perhaps', not true or false"),
+        ("layer_by_layer", "--set is 'layer_by_layer', not NAME=VALUE, such as layer_by_layer=false"),
+        ("layer_by_layer=perhaps", "layer_by_layer is 'perhaps', not true or false"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_status_2_and_changes_nothing(setting, text, capsys):

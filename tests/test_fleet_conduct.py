@@ -59,7 +59,7 @@ def here():
 def test_in_this_process_everything_is_trained_in_order(here):
     assert [result.failure for result in here[:-1]] == [""] * 12
     assert here[-1].failure.startswith("diverged: ")
-    assert {result.how for result in here} == {"by hand", "by autograd"}
+    assert {result.how for result in here} == {"layer by layer", "autograd"}
     assert all(len(result.history) == 3 for result in here[:-1])
 
 
@@ -113,9 +113,9 @@ def test_data_are_let_go_when_training_has_ended():
 # -- runs that stop -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+@pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
-def test_runs_that_stop_early_do_not_disturb_those_that_go_on(optimizer, by_hand):
+def test_runs_that_stop_early_do_not_disturb_those_that_go_on(optimizer, layer_by_layer):
     adam = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-4, "weight_decay": 0.0}
     rule = Optimizer(optimizer, SGD if optimizer == "SGD" else adam)
     net = perceptron("tanh")
@@ -125,9 +125,11 @@ def test_runs_that_stop_early_do_not_disturb_those_that_go_on(optimizer, by_hand
         for patience, each in enumerate(stays, 1)
     ]
     mixed = [each for pair in zip(stops, stays, strict=True) for each in pair]
-    results = by_fleets(mixed, X, Y, by_hand=by_hand)
+    results = by_fleets(mixed, X, Y, layer_by_layer=layer_by_layer)
     assert [len(result.history) for result in results[::2]] == [2, 3, 4, 5]
-    for result, other in zip(results[1::2], by_fleets(stays, X, Y, by_hand=by_hand), strict=True):
+    for result, other in zip(
+        results[1::2], by_fleets(stays, X, Y, layer_by_layer=layer_by_layer), strict=True
+    ):
         assert len(result.history) == len(other.history) == 12
         for name, weight in other.weights.items():
             torch.testing.assert_close(result.weights[name], weight, rtol=1e-6, atol=1e-6)
@@ -170,9 +172,9 @@ def test_from_elsewhere_it_is_told_how_far_fleets_are(pool):
         assert last.epoch == last.epochs == len(last.results[0].history) == 2000
 
 
-@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
-def test_a_net_that_overwrites_its_inputs_trains_as_one_that_does_not(by_hand, monkeypatch):
-    found = Calibration(hardware(), torch.__version__, by_hand=by_hand)
+@pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
+def test_a_net_that_overwrites_its_inputs_trains_as_one_that_does_not(layer_by_layer, monkeypatch):
+    found = Calibration(hardware(), torch.__version__, layer_by_layer=layer_by_layer)
     monkeypatch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
 
     def net(inplace):

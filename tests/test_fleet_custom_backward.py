@@ -101,7 +101,7 @@ def test_search_keeps_the_backward_of_a_function_in_a_forward(function):
     grid = {"module__function": [function]}
     search, found = mean_losses(actlab.FleetSearchCV, Net, grid)
     assert found == pytest.approx(mean_losses(GridSearchCV, Net, grid)[1], rel=1e-4)
-    assert set(search.runs_["how"]) <= {"by autograd", "by skorch"}
+    assert set(search.runs_["how"]) <= {"autograd", "skorch"}
 
 
 @pytest.mark.parametrize("dtype", ["complex", "float64"])
@@ -109,5 +109,5 @@ def test_search_leaves_parameters_of_several_dtypes_to_skorch(dtype):
     grid = {"module__dtype": [dtype]}
     search, found = mean_losses(actlab.FleetSearchCV, Scales, grid)
     assert found == pytest.approx(mean_losses(GridSearchCV, Scales, grid)[1], rel=1e-6)
-    assert set(search.runs_["how"]) == {"by skorch"}
+    assert set(search.runs_["how"]) == {"skorch"}
     assert search.runs_["reason_alone"].str.contains("a fleet needs one real dtype").all()

@@ -31,8 +31,8 @@ X, Y = table(80)
 STILL = Optimizer("SGD", {**SGD, "lr": 1e-30})
 
 
-def looked(runs, by_hand=True, x=X, y=Y):
-    return Loop(runs, by_hand, Data(torch.as_tensor(x), torch.as_tensor(y))).train()
+def looked(runs, layer_by_layer=True, x=X, y=Y):
+    return Loop(runs, layer_by_layer, Data(torch.as_tensor(x), torch.as_tensor(y))).train()
 
 
 def rows_of(result, part, epoch=None):
@@ -86,9 +86,9 @@ NETS = {
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_figures_are_those_of_plain_autograd(name):
-    make, by_hand = NETS[name]
+    make, layer_by_layer = NETS[name]
     runs = [run(make, seed=seed, optimizer=STILL, epochs=1, looks=(1,)) for seed in (0, 1)]
-    for each, result in zip(runs, looked(runs, by_hand), strict=True):
+    for each, result in zip(runs, looked(runs, layer_by_layer), strict=True):
         net = each.build()
         names = [n for n, _ in net.named_modules() if n.startswith("activation")]
         valid = torch.as_tensor(each.valid)
@@ -198,10 +198,10 @@ def test_what_is_an_activation_is_told_by_what_it_does(module, is_one):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
-def test_a_module_of_ones_own_is_one_layer_not_what_it_is_made_of(by_hand):
+@pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
+def test_a_module_of_ones_own_is_one_layer_not_what_it_is_made_of(layer_by_layer):
     make = functools.partial(nn.Sequential, nn.Linear(FEATURES, 4), Nested(), nn.Linear(4, CLASSES))
-    (result,) = looked([run(make, epochs=1, looks=(1,))], by_hand)
+    (result,) = looked([run(make, epochs=1, looks=(1,))], layer_by_layer)
     assert [row["name"] for row in rows_of(result, "activation")] == ["1"]
 
 
@@ -213,11 +213,11 @@ def normalised():
 
 
 KINDS = {
-    "by hand": lambda: [run(seed=seed, shuffle=True) for seed in (0, 1)],
+    "layer by layer": lambda: [run(seed=seed, shuffle=True) for seed in (0, 1)],
     "bf16": lambda: [run(precision="bf16")],
     "buffers": lambda: [run(normalised, seed=seed) for seed in (0, 1)],
     "random numbers": lambda: [run(noisy)],
-    "by autograd": lambda: [run(functools.partial(Branching, activation="gelu"))],
+    "autograd": lambda: [run(functools.partial(Branching, activation="gelu"))],
     "early stopping": lambda: [
         run(seed=n, stopping=Stopping("train_loss", patience=n, threshold=0.9, load_best=True))
         for n in (1, 2, 9)
@@ -298,12 +298,12 @@ def test_looking_unasked_stays_within_its_share(epochs, steps, batch_size):
 
 
 @pytest.mark.parametrize(
-    ("activation", "saved_bytes"),
-    # In float32: relu and tanh keep their outputs, which the next layer keeps anyway; mish its inputs too.
+    ("activation", "expected"),
+    # In float32: relu and tanh save their outputs, which the next layer saves anyway; mish its inputs too.
     [("relu", 4 * 10 * (8 + 4)), ("tanh", 4 * 10 * (8 + 4)), ("mish", 2 * 4 * 10 * (8 + 4))],
 )
-def test_a_step_keeps_what_its_activations_need(activation, kept):
-    assert saved_bytes(perceptron(activation)(), torch.zeros(10, FEATURES)) == kept
+def test_a_step_saves_what_its_activations_need(activation, expected):
+    assert saved_bytes(perceptron(activation)(), torch.zeros(10, FEATURES)) == expected
 
 
 def test_counting_what_is_kept_draws_nothing_from_anybody():

@@ -7,7 +7,7 @@ import torch
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from actlab.fleet.losses import by_hand, loss_problem, one_net, plain
+from actlab.fleet.losses import gradients_of, loss_problem, one_net, plain
 
 NETS, ROWS = 3, 7
 CASES = {
@@ -46,7 +46,7 @@ def test_every_net_of_a_stack_has_its_own_loss_and_gradient(case):
     loss, *shapes = CASES[case]
     outputs, targets = drawn(loss, *shapes)
     expected = [by_autograd(loss, *net) for net in zip(outputs, targets, strict=True)]
-    values, grads = by_hand(loss, outputs, targets, stacked=True)
+    values, grads = gradients_of(loss, outputs, targets, stacked=True)
     torch.testing.assert_close(values, torch.stack([v for v, _ in expected]), rtol=1e-13, atol=0)
     torch.testing.assert_close(grads, torch.stack([g for _, g in expected]), rtol=1e-12, atol=1e-16)
 
@@ -56,7 +56,7 @@ def test_one_net_needs_no_stack(case):
     loss, *shapes = CASES[case]
     outputs, targets = (part[0] for part in drawn(loss, *shapes))
     expected, slope = by_autograd(loss, outputs, targets)
-    value, grad = by_hand(loss, outputs, targets, stacked=False)
+    value, grad = gradients_of(loss, outputs, targets, stacked=False)
     torch.testing.assert_close(value, expected, rtol=1e-13, atol=0)
     torch.testing.assert_close(grad, slope, rtol=1e-12, atol=1e-16)
 
@@ -66,7 +66,7 @@ def test_outputs_in_the_thousands_do_not_overflow(case):
     loss, *shapes = CASES[case]
     outputs, targets = drawn(loss, *shapes, scale=1000.0)
     given = targets.float() if targets.is_floating_point() else targets
-    values, grads = by_hand(loss, outputs.float(), given, stacked=True)
+    values, grads = gradients_of(loss, outputs.float(), given, stacked=True)
     expected = [by_autograd(loss, *net) for net in zip(outputs, targets, strict=True)]
     torch.testing.assert_close(values.double(), torch.stack([v for v, _ in expected]), rtol=1e-6, atol=0)
     torch.testing.assert_close(grads.double(), torch.stack([g for _, g in expected]), rtol=1e-4, atol=1e-7)
@@ -77,7 +77,7 @@ def test_outputs_in_the_thousands_do_not_overflow(case):
 def test_shapes_that_torch_would_broadcast_are_left_to_it(loss, stacked):
     outputs, targets = torch.zeros(4, 4, 2), torch.zeros(4, 4)
     with pytest.raises(ValueError, match=r"outputs are \(4, .*2\), but targets \(4,.*\)"):
-        by_hand(loss, *(part if stacked else part[0] for part in (outputs, targets)), stacked=stacked)
+        gradients_of(loss, *(part if stacked else part[0] for part in (outputs, targets)), stacked=stacked)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tests.fleets import (
 )
 
 X, Y = table()
-BOTH_WAYS = pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+BOTH_WAYS = pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 
 
 class Scaled(nn.Module):
@@ -107,8 +107,8 @@ NETS = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", NETS)
-def test_a_net_with_a_peculiarity_trains_as_skorch_trains_it(name, by_hand):
-    check(classifier(module=NETS[name], optimizer__momentum=0.5), X, Y, by_hand=by_hand)
+def test_a_net_with_a_peculiarity_trains_as_skorch_trains_it(name, layer_by_layer):
+    check(classifier(module=NETS[name], optimizer__momentum=0.5), X, Y, layer_by_layer=layer_by_layer)
 
 
 ALIKE = {
@@ -128,19 +128,21 @@ ALIKE = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", ALIKE)
-def test_nets_that_look_the_same_do_not_become_the_same(name, by_hand):
+def test_nets_that_look_the_same_do_not_become_the_same(name, layer_by_layer):
     runs = [as_run(net, X, Y) for net in ALIKE[name]]
-    for net, run, result in zip(ALIKE[name], runs, by_fleets(runs, X, Y, by_hand=by_hand), strict=True):
+    for net, run, result in zip(
+        ALIKE[name], runs, by_fleets(runs, X, Y, layer_by_layer=layer_by_layer), strict=True
+    ):
         assert_same(result, by_skorch(net, run, X, Y))
 
 
 @BOTH_WAYS
-def test_the_net_that_is_tested_is_the_one_that_is_given_back(by_hand):
+def test_the_net_that_is_tested_is_the_one_that_is_given_back(layer_by_layer):
     stopping = EarlyStopping(patience=3, load_best=True, threshold=0.2)
     net = classifier(max_epochs=12, lr=2.0, callbacks=[("stop", stopping)])
     rows = np.arange(0, 50, 3)
     run = dataclasses.replace(as_run(net, X, Y), test=rows)
-    (result,) = by_fleets([run], X, Y, by_hand=by_hand)
+    (result,) = by_fleets([run], X, Y, layer_by_layer=layer_by_layer)
     module = run.build().eval()
     load(module, result.weights)
     with torch.no_grad():

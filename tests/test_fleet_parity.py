@@ -33,7 +33,7 @@ from tests.fleets import (
 )
 
 X, Y = table()
-BOTH_WAYS = pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+BOTH_WAYS = pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 
 # -- optimizers -----------------------------------------------------------------------------------
 
@@ -66,8 +66,8 @@ OPTIMIZERS = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_rule_trains_as_torchs_own_does(name, by_hand):
-    check(classifier(**OPTIMIZERS[name]), X, Y, by_hand=by_hand)
+def test_a_rule_trains_as_torchs_own_does(name, layer_by_layer):
+    check(classifier(**OPTIMIZERS[name]), X, Y, layer_by_layer=layer_by_layer)
 
 
 # -- losses ---------------------------------------------------------------------------------------
@@ -94,16 +94,16 @@ def probabilities():
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", LOSSES)
-def test_classes_are_learnt_as_skorch_learns_them(name, by_hand):
-    check(classifier(**LOSSES[name]), X, Y, by_hand=by_hand)
+def test_classes_are_learnt_as_skorch_learns_them(name, layer_by_layer):
+    check(classifier(**LOSSES[name]), X, Y, layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("first", [0, 3])
-def test_rows_without_a_class_are_left_out(first, by_hand):
+def test_rows_without_a_class_are_left_out(first, layer_by_layer):
     y = Y.copy()
     y[first::7] = -1
-    check(classifier(criterion__ignore_index=-1, train_split=None), X, y, by_hand=by_hand)
+    check(classifier(criterion__ignore_index=-1, train_split=None), X, y, layer_by_layer=layer_by_layer)
 
 
 def test_rows_without_a_class_that_nobody_spoke_of_are_left_to_skorch():
@@ -115,29 +115,29 @@ def test_rows_without_a_class_that_nobody_spoke_of_are_left_to_skorch():
 
 @BOTH_WAYS
 @pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 0.5])], ids=["equal", "weighted"])
-def test_probabilities_are_learnt_as_skorch_learns_them(weight, by_hand):
+def test_probabilities_are_learnt_as_skorch_learns_them(weight, layer_by_layer):
     net = classifier(module=probabilities, criterion=nn.NLLLoss, criterion__weight=weight)
-    check(net, X, Y, by_hand=by_hand)
+    check(net, X, Y, layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("module", [flat, lambda: line(outputs=1)], ids=["(n,)", "(n, 1)"])
 @pytest.mark.parametrize("pos_weight", [None, torch.tensor(3.0)], ids=["equal", "weighted"])
-def test_one_class_of_two_is_learnt_as_skorch_learns_it(module, pos_weight, by_hand):
+def test_one_class_of_two_is_learnt_as_skorch_learns_it(module, pos_weight, layer_by_layer):
     net = skorch.NeuralNetBinaryClassifier(
         module, criterion__pos_weight=pos_weight, max_epochs=2, batch_size=16, lr=0.1, verbose=0
     )
-    check(net, X, (Y == 1).astype(np.float32), by_hand=by_hand)
+    check(net, X, (Y == 1).astype(np.float32), layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("columns", [0, 1, 2])
-def test_numbers_are_learnt_as_skorch_learns_them(columns, by_hand):
+def test_numbers_are_learnt_as_skorch_learns_them(columns, layer_by_layer):
     y = X @ np.arange(1, FEATURES + 1, dtype=np.float32) / 5
     y = np.stack([y, -y], 1)[:, :columns] if columns else y
     module = (lambda: line(outputs=columns)) if columns else flat
     net = skorch.NeuralNetRegressor(module, max_epochs=2, batch_size=16, lr=0.1, verbose=0)
-    check(net, X, y, by_hand=by_hand)
+    check(net, X, y, layer_by_layer=layer_by_layer)
 
 
 # -- batches --------------------------------------------------------------------------------------
@@ -164,8 +164,8 @@ BATCHES = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", BATCHES)
-def test_batches_are_skorchs(name, by_hand):
-    check(classifier(**BATCHES[name]), X, Y, by_hand=by_hand)
+def test_batches_are_skorchs(name, layer_by_layer):
+    check(classifier(**BATCHES[name]), X, Y, layer_by_layer=layer_by_layer)
 
 
 # -- schedules ------------------------------------------------------------------------------------
@@ -197,10 +197,10 @@ SCHEDULES = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_learning_rate_changes_as_skorch_changes_it(name, by_hand):
+def test_the_learning_rate_changes_as_skorch_changes_it(name, layer_by_layer):
     policy, optimizer = SCHEDULES[name]
     net = classifier(max_epochs=5, callbacks=[("pace", LRScheduler(**policy))], **optimizer)
-    check(net, X, Y, by_hand=by_hand)
+    check(net, X, Y, layer_by_layer=layer_by_layer)
 
 
 # -- early stopping -------------------------------------------------------------------------------
@@ -224,10 +224,10 @@ STOPPING = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", STOPPING)
-def test_a_run_stops_when_skorch_stops_it_and_the_others_go_on(name, by_hand):
+def test_a_run_stops_when_skorch_stops_it_and_the_others_go_on(name, layer_by_layer):
     net = classifier(max_epochs=12, callbacks=[("stop", EarlyStopping(**STOPPING[name]))], lr=0.05)
     runs = [as_run(net.set_params(lr=lr), X, Y, seed) for seed in (0, 1) for lr in (0.05, 0.2, 1.0)]
-    results = by_fleets(runs, X, Y, by_hand=by_hand)
+    results = by_fleets(runs, X, Y, layer_by_layer=layer_by_layer)
     for run, result in zip(runs, results, strict=True):
         net.set_params(lr=run.optimizer.numbers["lr"])
         assert_same(result, by_skorch(net, run, X, Y))
@@ -328,21 +328,23 @@ def searches(draw):
 
 @given(
     nets=searches(),
-    by_hand=st.booleans(),
+    layer_by_layer=st.booleans(),
     most=st.integers(1, 6),
     other=st.integers(1, 6),
     random=st.randoms(use_true_random=False),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_search_gives_what_skorch_gives_in_any_order_and_packing(nets, by_hand, most, other, random):
+def test_any_search_gives_what_skorch_gives_in_any_order_and_packing(
+    nets, layer_by_layer, most, other, random
+):
     runs = [as_run(net, X, Y, seed) for net, seed in nets]
-    results = by_fleets(runs, X, Y, most=most, by_hand=by_hand)
+    results = by_fleets(runs, X, Y, most=most, layer_by_layer=layer_by_layer)
     for (net, _), run, result in zip(nets, runs, results, strict=True):
         assert not result.reason_alone
-        assert result.how == ("by hand" if by_hand and net.module is Line else "by autograd")
+        assert result.how == ("layer by layer" if layer_by_layer and net.module is Line else "autograd")
         assert_same(result, by_skorch(net, run, X, Y))
     places = random.sample(range(len(runs)), len(runs))
-    again = by_fleets([runs[place] for place in places], X, Y, most=other, by_hand=by_hand)
+    again = by_fleets([runs[place] for place in places], X, Y, most=other, layer_by_layer=layer_by_layer)
     for place, result in zip(places, again, strict=True):
         for name, weight in results[place].weights.items():
             assert_close(result.weights[name].double(), weight.double(), 1e-5, name)

@@ -64,10 +64,10 @@ def reasons(net):
 # -- together -------------------------------------------------------------------------------------
 
 
-def test_catalogue_activations_of_all_kinds_are_one_fleet_by_hand_with_equal_ones_side_by_side():
+def test_catalogue_activations_of_all_kinds_are_one_fleet_layer_by_layer_with_equal_ones_side_by_side():
     runs = [run(perceptron(name), seed=seed) for seed in range(3) for name in MIXED]
     (fleet,) = fleets(runs)
-    assert fleet.by_hand
+    assert fleet.layer_by_layer
     assert not fleet.reason_alone
     assert fleet.places == (0, 5, 10, 1, 6, 11, 2, 7, 12, 3, 8, 13, 4, 9, 14)
 
@@ -83,14 +83,14 @@ def test_a_fleet_of_all_kinds_trains_every_net_as_it_trains_by_itself():
 def test_torchs_own_activations_that_equal_ours_join_them():
     twins = [nn.ReLU, nn.Tanh, nn.Sigmoid, functools.partial(nn.LeakyReLU, 0.3), actlab.nn.Mish]
     (fleet,) = fleets([run(sequential(kind)) for kind in twins])
-    assert fleet.by_hand
+    assert fleet.layer_by_layer
     assert fleet.places == (0, 1, 2, 3, 4)
 
 
-def test_torchs_other_activations_are_by_hand_with_their_own_kind_alone():
+def test_torchs_other_activations_are_layer_by_layer_with_their_own_kind_alone():
     elu, softplus = sequential(nn.ELU), sequential(nn.Softplus)
     found = fleets([run(net, seed=seed) for seed in (0, 1) for net in (elu, softplus)])
-    assert [(fleet.places, fleet.by_hand) for fleet in found] == [((0, 2), True), ((1, 3), True)]
+    assert [(fleet.places, fleet.layer_by_layer) for fleet in found] == [((0, 2), True), ((1, 3), True)]
 
 
 @pytest.mark.parametrize("kind", [nn.PReLU, actlab.nn.PReLU], ids=["torch", "actlab"])
@@ -178,7 +178,7 @@ RANDOM = {
     "RReLU": sequential(nn.RReLU),
     "dropout as a function": sequential(lambda: Calls(lambda module, x: F.dropout(x, 0.5, module.training))),
     "noise": sequential(lambda: Calls(lambda module, x: x + torch.randn_like(x))),
-    "dropout by autograd": functools.partial(Branching, activation=nn.Dropout),
+    "dropout, autograd": functools.partial(Branching, activation=nn.Dropout),
 }
 
 
@@ -270,11 +270,11 @@ def test_shares_are_as_equal_as_they_can_be_and_hold_no_more_weights_than_is_fas
     assert one.places == (0,)
 
 
-def test_nothing_is_stepped_by_hand_where_autograd_is_faster():
+def test_nothing_is_stepped_layer_by_layer_where_autograd_is_faster():
     (fleet,) = fleets(
-        [run(net := perceptron()), run(net, seed=1)], dataclasses.replace(TOGETHER, by_hand=False)
+        [run(net := perceptron()), run(net, seed=1)], dataclasses.replace(TOGETHER, layer_by_layer=False)
     )
-    assert not fleet.by_hand
+    assert not fleet.layer_by_layer
 
 
 # -- straight lines -------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def raises(y, z):
 )
 def test_plan_says_in_a_sentence_why_skorch_has_to_train_a_network(function, reason):
     found = plan([run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing("", "", most=64))
-    assert [(fleet.reason_alone, fleet.by_skorch, len(fleet.places)) for fleet in found] == [
+    assert [(fleet.reason_alone, fleet.needs_skorch, len(fleet.places)) for fleet in found] == [
         (reason, True, 1)
     ] * 2
 
@@ -98,7 +98,7 @@ def test_plan_leaves_runs_without_a_batch_to_skorch(batch_size, rows):
     first, second = plan([few, run(net)], *map(torch.from_numpy, (X, Y)), Packing("", "", most=64))
     given = f"batch_size={batch_size} and drop_last=True"
     assert first.reason_alone == f"{given} give no batch from {rows} training samples"
-    assert (first.by_skorch, second.by_skorch, second.reason_alone) == (True, False, "")
+    assert (first.needs_skorch, second.needs_skorch, second.reason_alone) == (True, False, "")
 
 
 def test_fleet_problem_leaves_the_generators_alone():
@@ -145,7 +145,7 @@ def test_fleet_search_trains_recurrent_networks_as_skorch_does(make, kind):
     ours, theirs = by_fleet_and_skorch(plain(make, module__kind=kind), {"lr": [0.1]})
     (reason,) = ours.runs_["reason_alone"].unique()
     assert reason.startswith("torch.vmap cannot run the network: ")
-    assert ours.runs_["how"].eq("by autograd").all()
+    assert ours.runs_["how"].eq("autograd").all()
     np.testing.assert_allclose(scores(ours), theirs, rtol=1e-6)
 
 
@@ -182,7 +182,7 @@ def test_compare_trains_embeddings_in_a_fleet(kind):
     found = compare(["relu", "tanh"], dataset(WORDS), module=Net, **SHORT).results
     assert found["reason_alone"].eq("").all()
     assert found["failure"].eq("").all()
-    assert found["how"].eq("by autograd").all()
+    assert found["how"].eq("autograd").all()
 
 
 class Unused(nn.Module):
@@ -196,7 +196,7 @@ class Unused(nn.Module):
 
 def test_compare_trains_with_skorch_what_no_fleet_can():
     found = compare(["relu", "tanh"], dataset(), module=Unused, **SHORT).results
-    assert found["how"].eq("by skorch").all()
+    assert found["how"].eq("skorch").all()
     assert (
         found["reason_alone"].str.startswith("the loss does not depend on the parameter never.weight").all()
     )
@@ -247,7 +247,7 @@ def as_skorch_trains(seed, fold, rows, settings):
 
 def test_compare_trains_a_module_that_changes_itself_as_skorch_does():
     found = compare(["relu", COUNTER], dataset(), folds=3, seed=4, **SHORT).results
-    assert found["how"].tolist() == ["by hand"] * 3 + ["by skorch"] * 3
+    assert found["how"].tolist() == ["layer by layer"] * 3 + ["skorch"] * 3
     assert found["reason_alone"][:3].eq("").all()
     assert found["reason_alone"][3:].str.startswith(CHANGES).all()
     splits = [(np.flatnonzero(np.arange(ROWS) // (ROWS // 3) != fold)) for fold in range(3)]
@@ -263,7 +263,7 @@ def test_compare_with_a_ledger_trains_again_what_only_skorch_can(tmp_path):
         compare(["relu", COUNTER], dataset(), ledger=tmp_path / "runs.db", **SHORT) for _ in range(2)
     )
     assert first.results["score"].tolist() == second.results["score"].tolist()
-    assert second.results["how"].tolist() == ["by hand"] * 3 + ["by skorch"] * 3
+    assert second.results["how"].tolist() == ["layer by layer"] * 3 + ["skorch"] * 3
     with Ledger(tmp_path / "runs.db", readonly=True) as ledger:
         assert len(ledger.runs()) == 3
 
@@ -298,7 +298,7 @@ def mixed(**options):
 
 
 def check_mixed(found):
-    assert found.runs_["how"].tolist() == ["by hand"] * 2 + ["by skorch"] * 2 + ["by hand"] * 2
+    assert found.runs_["how"].tolist() == ["layer by layer"] * 2 + ["skorch"] * 2 + ["layer by layer"] * 2
     assert found.runs_["reason_alone"][2:4].str.startswith("the network changes the attribute 'steps'").all()
     assert np.array_equal(scores(found), scores(mixed(n_jobs=1)))
 

@@ -260,7 +260,7 @@ def by_fleet_and_skorch(net, grid):
 def test_fleet_search_trains_a_module_that_changes_itself_with_skorch_and_names_what_changes(kind):
     net = plain(Net, module__activation=kind)
     ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1, 0.05]})
-    assert ours.runs_["how"].eq("by skorch").all()
+    assert ours.runs_["how"].eq("skorch").all()
     assert ours.runs_["reason_alone"].str.startswith(f"the network changes {CHANGING[kind]}").all()
     assert ours.runs_["failure"].eq("").all()
     assert np.array_equal(scores(ours), theirs)
@@ -361,7 +361,7 @@ def test_fleet_search_sees_state_outside_of_the_module(kind, reason):
     net = plain(Net, module__activation=kind, max_epochs=1)
     found = FleetSearchCV(net, {"lr": [0.1]}, cv=SPLIT, refit=False, n_jobs=1).fit(X, Y)
     assert found.runs_["reason_alone"].str.startswith(reason).all()
-    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["how"].eq("skorch").all()
 
 
 # -- no false alarms ----------------------------------------------------------------------------------
@@ -480,6 +480,6 @@ class Around(Net):
 def test_fleet_search_follows_buffers_where_autograd_steps_the_fleet(kind):
     net = plain(Around, module__activation=kind)
     ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1, 0.05]})
-    assert ours.runs_["how"].eq("by autograd").all()
+    assert ours.runs_["how"].eq("autograd").all()
     assert ours.runs_["reason_alone"].eq("").all()
     np.testing.assert_allclose(scores(ours), theirs, rtol=1e-5)

@@ -40,17 +40,17 @@ X, Y = table(80)
 # -- failures -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by autograd"])
+@pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 @pytest.mark.parametrize("place", [0, 2, 5])
-def test_a_run_that_diverges_has_its_history_and_its_mates_are_untouched(place, by_hand):
+def test_a_run_that_diverges_has_its_history_and_its_mates_are_untouched(place, layer_by_layer):
     net = perceptron("leaky_relu")
     mates = [run(net, seed=seed, epochs=4) for seed in range(5)]
     runs = [*mates[:place], run(net, optimizer=WILD, seed=9, epochs=4), *mates[place:]]
-    results = by_fleets(runs, X, Y, by_hand=by_hand)
+    results = by_fleets(runs, X, Y, layer_by_layer=layer_by_layer)
     wild = results.pop(place)
     assert re.fullmatch(r"diverged: (train|valid)_loss is (nan|inf) in epoch 1", wild.failure)
     assert [row["epoch"] for row in wild.history] == [1]
-    assert_equal(results, by_fleets(mates, X, Y, by_hand=by_hand))
+    assert_equal(results, by_fleets(mates, X, Y, layer_by_layer=layer_by_layer))
 
 
 def moody():
@@ -127,7 +127,7 @@ def test_a_fleet_that_does_not_fit_into_memory_goes_on_in_halves():
         timeout=200,
     )
     lines = done.stdout.splitlines()
-    assert lines[:8] == ["30 2 epochs by hand"] * 8, done.stderr
+    assert lines[:8] == ["30 2 epochs layer by layer"] * 8, done.stderr
     assert len(lines) == 16
     assert all(
         re.match(r"1 out of memory: RuntimeError: .*can't allocate memory", line) for line in lines[8:]

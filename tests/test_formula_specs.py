@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
 
 MISH = "x * tanh(softplus(x))"
 SWISH = "x * sigmoid(beta * x)"
-TAHN = "formula: unknown function 'tahn'; did you mean 'tan'?\n  x*tahn(x)\n    ^^^^"
+TAHN = "formula: unknown function 'tahn' (did you mean 'tan'?)\n  x*tahn(x)\n    ^^^^"
 WITH = "formula: after 'with' stand parameters with their values, such as beta=1.5, gamma=2"
 
 
@@ -138,7 +138,7 @@ def test_every_verb_shows_the_place(verb, capsys, tmp_path, monkeypatch):
 def test_several_mistakes_have_lines_of_their_own(capsys):
     assert main(["compare", "formula:x*tahn(x)", "reluu", "formula:(x"]) == 2
     bracket = "formula: this bracket is never closed\n  (x\n  ^"
-    unknown = "unknown activation 'reluu'; did you mean 'relu'?"
+    unknown = "unknown activation 'reluu' (did you mean 'relu'?)"
     assert capsys.readouterr().err == f"actlab: error: {TAHN}\n{unknown}\n{bracket}\n"
 
 

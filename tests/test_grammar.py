@@ -100,14 +100,14 @@ def refusal(text):
     ("text", "problem", "place"),
     [
         # Names and functions.
-        ("x * tanhh(x)", "unknown function 'tanhh'; did you mean 'tanh'?", "tanhh"),
-        ("ln(x)", "unknown function 'ln'; did you mean 'log'?", "ln"),
+        ("x * tanhh(x)", "unknown function 'tanhh' (did you mean 'tanh'?)", "tanhh"),
+        ("ln(x)", "unknown function 'ln' (did you mean 'log'?)", "ln"),
         ("zzzzz(x)", "unknown function 'zzzzz'", "zzzzz"),
-        ("x * betta", "unknown name 'betta'; did you mean 'beta'?", "betta"),
+        ("x * betta", "unknown name 'betta' (did you mean 'beta'?)", "betta"),
         ("x * gamma", "unknown name 'gamma'; a parameter needs a value: gamma=1.0", "gamma"),
         ("e**x", "unknown name 'e'; e to the power of x is exp(x)", "e"),
         ("x + tanh", "'tanh' is a function; right is tanh(x)", "tanh"),
-        ("x(2)", "'x' is not a function; did you mean 'x*(...)'?", "x"),
+        ("x(2)", "'x' is not a function (did you mean 'x*(...)'?)", "x"),
         ("glu(x)", "'glu' takes two halves of a tensor, and has no formula in x", "glu"),
         ("exp(x, 1)", "exp is given 2 arguments; right is exp(x)", "exp(x, 1)"),
         ("1 + max(x)", "max is given 1 argument; right is max(a, b)", "max(x)"),
@@ -130,14 +130,14 @@ def refusal(text):
         ("x, 1", "'x, 1' are several formulas; one is read", "x, 1"),
         ("x\0", r"'\x00' is not allowed", "?"),
         ("x % 2", "'%' is not allowed", "%"),
-        ("x // 2", "'//' is not allowed; did you mean '/'?", "//"),
+        ("x // 2", "'//' is not allowed (did you mean '/'?)", "//"),
         # What people write.
-        ("x^2", "'^' is not allowed; did you mean '**'?", "^"),
-        ("x²", "'²' is not allowed; did you mean '**2'?", "²"),
+        ("x^2", "'^' is not allowed (did you mean '**'?)", "^"),
+        ("x²", "'²' is not allowed (did you mean '**2'?)", "²"),
         ("α * x", "'α' is not allowed; spell it out: alpha", "α"),
-        ("2x", "there is no operator between '2' and 'x'; did you mean '2*x'?", "x"),
-        ("(x)(x)", "there is no operator between ')' and '('; did you mean ')*('?", "("),
-        ("x x", "there is no operator between 'x' and 'x'; did you mean 'x*x'?", "x"),
+        ("2x", "there is no operator between '2' and 'x' (did you mean '2*x'?)", "x"),
+        ("(x)(x)", "there is no operator between ')' and '(' (did you mean ')*('?)", "("),
+        ("x x", "there is no operator between 'x' and 'x' (did you mean 'x*x'?)", "x"),
         ("x +", "a value is missing after '+'", ""),
         ("x ** * 2", "a value is missing before '*'", "*"),
         ("(x", "this bracket is never closed", "("),
@@ -210,7 +210,7 @@ def test_a_long_formula_is_shown_around_the_place():
     with pytest.raises(actlab.UsageError) as caught:
         read(text)
     problem, shown, carets = str(caught.value).split("\n")
-    assert problem == "formula: unknown function 'tahn'; did you mean 'tan'?"
+    assert problem == "formula: unknown function 'tahn' (did you mean 'tan'?)"
     assert shown[carets.index("^") : carets.rindex("^") + 1] == "tahn"
     assert shown.strip()[0] == shown.strip()[-1] == "…"
     assert len(shown) <= 80

@@ -62,7 +62,7 @@ def test_the_wheel_has_the_package_and_nothing_else(files):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {name for name in names if ".dist-info/" not in name} == kept
-    assert {"actlab/py.typed", "actlab/report/assets/report.html.j2"} <= kept
+    assert {"actlab/py.typed", "actlab/report/html/assets/report.html.j2"} <= kept
     assert "actlab = actlab.cli:main" in scripts
     core = [r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r]
     assert {r.partition(">")[0] for r in core} == CORE

@@ -31,7 +31,7 @@ X = torch.linspace(-2, 2, 24).reshape(2, 3, 4)
         (
             lambda: functional.hardtanh(X, 2.0, 1.0),
             ValueError,
-            "must be at most max_val, got 2.0 and 1.0",
+            "must be at most max_val, got min_val=2.0, max_val=1.0",
         ),
         (lambda: nn.Hardtanh(1.0, 1.0), AssertionError, "max_val must be greater than min_val"),
         (lambda: functional.rrelu(X, 0.5, 0.25), RuntimeError, "lower must be at most upper, got lower=0.5"),

@@ -103,7 +103,7 @@ def double(x):
 def test_an_activation_is_a_spec_a_class_a_function_or_a_module():
     given = ["leaky_relu(negative_slope=0.2)", nn.Tanh, double, nn.ELU(), Recorder, Recorder()]
     found = search(grid={"module__activation": given}, scoring="neg_log_loss", cv=4).fit(X, Y)
-    assert found.runs_["how"].ne("by skorch").all()
+    assert found.runs_["how"].ne("skorch").all()
     assert found.cv_results_["param_module__activation"].dtype == object
     for number, activation in enumerate(given):
         net = classifier(module__activation=activation)
@@ -163,7 +163,7 @@ def around(activation, encoder=None):
     )
 
 
-@pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "by skorch"])
+@pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "skorch"])
 def test_an_activation_starts_afresh_in_anybodys_module(callbacks):
     activation = nn.PReLU()
     net = plain(around, module__activation=activation, callbacks=callbacks)
@@ -175,7 +175,7 @@ def test_an_activation_starts_afresh_in_anybodys_module(callbacks):
     assert (again.runs_["reason_alone"] == "").all() == (callbacks is None)
 
 
-@pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "by skorch"])
+@pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "skorch"])
 def test_a_module_with_matrices_keeps_what_it_learnt_elsewhere(callbacks):
     encoder = nn.Linear(FEATURES, FEATURES)
     with torch.no_grad():

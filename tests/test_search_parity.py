@@ -71,7 +71,7 @@ def test_search_results_are_those_of_grid_search(name):
     case = CASES[name]
     ours = fitted(FleetSearchCV, case, made(case))
     theirs = fitted(GridSearchCV, case, seeded(made(case), ours.n_splits_, len(ParameterGrid(case.grid))))
-    exact = ours.runs_["how"].eq("by skorch").all()
+    exact = ours.runs_["how"].eq("skorch").all()
     assert case.how == "any" or exact is np.bool_(case.how == ALONE), ours.runs_["reason_alone"][0]
     assert list(ours.cv_results_) == list(theirs.cv_results_)
     same = np.array_equal if exact else close

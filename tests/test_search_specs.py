@@ -201,7 +201,7 @@ def test_search_passes_activations_in_the_form_that_the_module_takes(
     net = plain(module, callbacks=callbacks, max_epochs=1)
     found = search(net, {f"module__{name}": given}, scoring="neg_log_loss", cv=2).fit(X, Y)
     assert found.runs_["failure"].eq("").all()
-    assert (found.runs_["how"] == "by skorch").all() == (callbacks is not None)
+    assert (found.runs_["how"] == "skorch").all() == (callbacks is not None)
     shown = list(found.cv_results_[f"param_module__{name}"])
     assert all(
         type(one) is type(other) and repr(one) == repr(other) for one, other in zip(shown, given, strict=True)
@@ -289,7 +289,7 @@ def test_search_trains_specs_together_and_keeps_them_in_a_ledger(tmp_path):
     net = plain(Net)
     first = search(net, grid, **options).fit(X, Y)
     again = search(net, grid, **options).fit(X, Y)
-    assert first.runs_["how"].eq("by hand").all() or first.runs_["how"].eq("by autograd").all()
+    assert first.runs_["how"].eq("layer by layer").all() or first.runs_["how"].eq("autograd").all()
     assert first.runs_["reason_alone"].eq("").all()
     assert np.array_equal(scores(first), scores(again))
     assert np.array_equal(first.runs_["seconds"], again.runs_["seconds"])  # nothing was trained again
@@ -368,7 +368,7 @@ def test_search_leaves_strings_that_are_the_modules_own(module, name, value, fit
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("rleu", "unknown activation 'rleu'; did you mean 'relu'"),
+        ("rleu", "unknown activation 'rleu' .did you mean 'relu'"),
         ("relu(slope=2)", "activation 'relu\\(slope=2\\)'"),
         ("formula:x*", "formula"),
         ("missing.py:Own", "there is no file 'missing.py'"),
@@ -445,4 +445,4 @@ def test_search_specs_with_data_that_no_fleet_takes(module, change):
         change(X), Y
     )
     assert found.runs_["failure"].eq("").all()
-    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["how"].eq("skorch").all()

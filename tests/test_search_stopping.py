@@ -93,7 +93,7 @@ def test_search_a_callback_that_raises_keyboard_interrupt_stops_its_net_alone(tm
     handler = signal.getsignal(signal.SIGINT)
     found = search(net, {"lr": [0.1, 0.05]}, cv=2, scoring="neg_log_loss").fit(X, Y)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["how"].eq("skorch").all()
     assert found.runs_["failure"].eq("").all()
     assert len(found.best_estimator_.history) == epochs
     for fold, (train, test) in enumerate(StratifiedKFold(2).split(X, Y)):

@@ -159,7 +159,7 @@ def test_what_a_fleet_cannot_do_skorch_does_and_says_why(reason, options):
     net = classifier(**options)
     found = search(net, {"lr": [0.1, 0.05]}, return_train_score=True, seeds=[5]).fit(X, Y)
     assert found.runs_["reason_alone"].str.startswith(reason).all()
-    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["how"].eq("skorch").all()
     assert found.runs_["seconds"].gt(0).all()
     train, test = next(StratifiedKFold(3).split(X, Y))
     if "callbacks" not in options or options["callbacks"] != "disable":
@@ -205,7 +205,7 @@ def test_data_that_a_fleet_does_not_take_gives_what_scikit_learn_gives(change, r
 
 def test_some_candidates_in_fleets_and_others_by_skorch():
     found = search(grid={"callbacks": [[], [Idle]], "module__activation": ["relu", "tanh"]}).fit(X, Y)
-    assert found.runs_["how"].tolist() == ["by hand"] * 6 + ["by skorch"] * 6
+    assert found.runs_["how"].tolist() == ["layer by layer"] * 6 + ["skorch"] * 6
     assert np.array_equal(scores(found)[:2], scores(found)[2:])
 
 
@@ -243,7 +243,7 @@ def test_a_net_that_only_a_fleet_cannot_train_is_trained_by_skorch():
     assert found.runs_["reason_alone"].unique().tolist() == [
         "a fleet cannot train the network: TypeError: no weights of my own"
     ]
-    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["how"].eq("skorch").all()
     assert found.runs_["failure"].eq("").all()
     assert found.best_score_ > 0.3
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from actlab import UsageError
-from actlab.stats.sequential import analysis_level, crossing_probability, race
+from actlab.stats.sequential import SequentialTest, analysis_level, crossing_probability
 from actlab.stats.several_datasets import datasets_needed, over_datasets
 from actlab.stats.verdict import Evidence, Posterior, evidence, holm, judge
 
@@ -98,9 +98,9 @@ def test_holm_refuses_what_are_no_p_values(p_values, message):
 @pytest.mark.parametrize(
     ("names", "message"), [([], "got 0"), (["a"], "got 1"), (["a", "b", "a"], "a, b, a")]
 )
-def test_race_needs_two_different_activations(names, message):
+def test_a_sequential_test_needs_two_different_activations(names, message):
     with pytest.raises(UsageError, match=message):
-        race(names, lambda *_: ({}, {}), lambda *_: "")
+        SequentialTest(names)
 
 
 @pytest.mark.parametrize("pairs", [0, -1, 1.5, math.nan, math.inf, 10**10])
@@ -113,7 +113,7 @@ def test_look_level_refuses_what_is_no_number_of_pairs(pairs):
     "looks", [[], [0], [-1], [0, 1], [2, 1], [1, 1], [1, 2, 2], [math.nan, 2], [1, math.nan], [1000, 1001]]
 )
 def test_ever_beyond_refuses_looks_that_do_not_grow(looks):
-    with pytest.raises(UsageError, match=r"^looks must be positive and grow by at least 1 % each"):
+    with pytest.raises(UsageError, match=r"^steps must be positive and grow by at least 1 % each"):
         crossing_probability(2.0, looks)
 
 

@@ -324,15 +324,15 @@ def test_tracing_leaves_modes_and_random_numbers_as_they_were():
 @pytest.mark.parametrize(
     ("replacements", "message"),
     [
-        ({"reluu": "tanh"}, "swap: 'reluu' is neither in the catalogue nor a place of the model; did you"),
+        ({"reluu": "tanh"}, "swap: 'reluu' is neither in the catalogue nor a place of the model (did you"),
         ({"net.1": "tanh"}, "swap: 'net.1' is neither in the catalogue nor a place of the model"),
         ({torch.relu: "tanh"}, "must be a module class, a catalogue name or a place"),
         ({int: "tanh"}, "swap: the key <class 'int'> must be a module class, a catalogue name or a place"),
         ({}, "swap: replacements is empty"),
-        ({"gelu": "tanh"}, "nothing to replace for 'gelu'; did you mean 'elu'? the model has relu (0); elu"),
+        ({"gelu": "tanh"}, "nothing to replace for 'gelu' (did you mean 'elu'?); the model has relu (0)"),
         ({"mish": "tanh"}, "swap: there is nothing to replace for 'mish'; the model has relu (0); elu (1)"),
         ({nn.ReLU: "tanh", nn.Tanh: "relu"}, "there is nothing to replace for Tanh; the model has relu (0)"),
-        ({"relu": "tanhh"}, "unknown activation 'tanhh'; did you mean 'tanh'?"),
+        ({"relu": "tanhh"}, "unknown activation 'tanhh' (did you mean 'tanh'?)"),
         ({"relu": nn.Threshold}, "swap: the replacement for 'relu': TypeError"),
         ({"relu": 3}, "swap: the replacement for 'relu' is 3; it must be an activation"),
     ],

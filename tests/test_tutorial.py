@@ -62,7 +62,7 @@ def texts(notebook):
 
 def test_every_lesson_runs_and_draws(executed):
     drawn = {lesson: len(images(notebook)) for lesson, notebook in executed.items()}
-    assert drawn == {"01_why": 4, "02_by_hand": 0, "03_train": 2, "04_compare": 2, "05_invent": 2}
+    assert drawn == {"01_why": 4, "02_write_relu": 0, "03_train": 2, "04_compare": 2, "05_invent": 2}
     for notebook in executed.values():
         assert all(output.get("name") != "stderr" for output in outputs(notebook))
         assert all(image.startswith(b"\x89PNG") and len(image) > 5000 for image in images(notebook))
@@ -80,18 +80,18 @@ def test_the_first_lesson_folds_the_plane(executed):
 
 
 def test_the_notebooks_relu_fails_at_its_kink_and_the_mended_one_does_not(executed):
-    said = printed(executed["02_by_hand"])
+    said = printed(executed["02_write_relu"])
     assert "ReLUFunction: 1 fail, 3 unsupported" in said
     assert re.search(r"^kinks +fail +f'\(0\) = 1", said, re.MULTILINE)
     assert "ours:    [1.0, 1.0, 1.0]\ntorch's: [0.0, 0.0, 0.0]" in said
     assert "kinks: pass\nReLUFunction: 1 unsupported, 35 pass" in said
     assert "z = [[3.0, -2.0, 1.0]]   h = [[3.0, 0.0, 1.0]]   y = 10.0" in said
-    shown = [output.data["text/plain"] for output in outputs(executed["02_by_hand"]) if "data" in output]
+    shown = [output.data["text/plain"] for output in outputs(executed["02_write_relu"]) if "data" in output]
     assert shown[0].split() == "tensor([[2., 2.], [0., 0.], [4., 4.]])".split()
 
 
 def test_tanh_as_in_the_books_is_not_a_number_where_torchs_is_1(executed):
-    said = printed(executed["02_by_hand"])
+    said = printed(executed["02_write_relu"])
     assert "finite float32: f(-89.1123) = nan, expected -1" in said
     assert "gradcheck: True" in said
     for name in ("TanhFunction", "SigmoidFunction", "leaky_relu"):

@@ -11,14 +11,13 @@
 # %% [markdown]
 # # 1. What an activation does
 #
-# A neural net is a row of linear layers with something between them. This lesson shows what goes wrong
-# without that something, what it does to the data on the way forward, and what it does to the gradient on
-# the way back.
+# A neural network is a sequence of linear layers with an activation between them. This lesson shows what
+# happens without an activation, what an activation does to the data in the forward pass, and what it does to
+# the gradient in the backward pass.
 #
-# The five notebooks run as they stand, on scikit-learn's digits, in about a minute altogether. With
-# `ACTLAB_TUTORIAL=mnist` in the environment they use MNIST instead, and take some ten minutes;
-# `ACTLAB_MNIST` is the folder with its files, which are downloaded when it is not set. The outputs on these
-# pages come from MNIST.
+# The five notebooks use scikit-learn's digits and take about a minute in total. With `ACTLAB_TUTORIAL=mnist`
+# in the environment they use MNIST and take about ten minutes. `ACTLAB_MNIST` is the folder with MNIST's
+# files; if it is not set, they are downloaded. The outputs on these pages come from MNIST.
 
 # %%
 import os
@@ -34,18 +33,18 @@ name = os.environ.get("ACTLAB_TUTORIAL", "digits")
 data = actlab.load_data(
     name, os.environ.get("ACTLAB_MNIST") if name == "mnist" else None
 )
-torch.set_num_threads(1)  # nets this small gain nothing from more
+torch.set_num_threads(1)  # small models gain nothing from more
 data
 
 # %% [markdown]
 # ## Two linear layers are one
 #
-# Put a linear layer after another:
+# Put one linear layer after another:
 #
 # $$W_2(W_1 x + b_1) + b_2 = (W_2 W_1)\,x + (W_2 b_1 + b_2).$$
 #
-# That is a linear layer again, with the weights $W_2 W_1$. Depth adds parameters and nothing else: whatever
-# the two can do, one alone can do. Here it is in numbers.
+# The result is a linear layer with the weights $W_2 W_1$. The second layer adds parameters, but the two
+# layers together compute nothing that one layer cannot. Here are the numbers.
 
 # %%
 torch.manual_seed(0)
@@ -58,10 +57,10 @@ print("two layers:", second(first(x)).flatten().tolist())
 print("one layer: ", (x @ weight.T + bias).flatten().tolist())
 
 # %% [markdown]
-# ## A data set that no line divides
+# ## A dataset that no line separates
 #
-# Four clouds of points at the corners of a square. Opposite corners have the same class: this is the
-# *exclusive or*. Whatever straight line you draw, points of both classes lie on one side of it.
+# Four clusters of points lie at the corners of a square. Opposite corners have the same class. This is the
+# *exclusive or*. No straight line has one class on each side.
 
 # %%
 rng = np.random.default_rng(0)
@@ -73,13 +72,13 @@ points = torch.tensor(
 classes = torch.tensor([0.0] * 100 + [1.0] * 100)
 
 # %% [markdown]
-# Two nets learn it, both with eight units in the middle. One has nothing between its layers, the other a
-# ReLU, $\max(x, 0)$.
+# Two networks with eight hidden units learn this dataset. One has no activation between its layers, the other
+# has a ReLU, $\max(x, 0)$.
 
 
 # %%
-def trained(activation):
-    """Return a net 2 -> 8 -> 1 that has learnt the points."""
+def train(activation):
+    """Train a network 2 -> 8 -> 1 on the points."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 8), activation, nn.Linear(8, 1))
     optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
@@ -92,17 +91,19 @@ def trained(activation):
     return net
 
 
-def right(net):
-    """Return the share of the points that a net has right."""
+def accuracy(net):
+    """Return the share of the points that a network classifies correctly."""
     return float(((net(points)[:, 0] > 0) == (classes == 1)).float().mean())
 
 
-linear, bent = trained(nn.Identity()), trained(nn.ReLU())
-print(f"linear: {right(linear):.1%} right, ReLU: {right(bent):.1%} right")
+linear, with_relu = train(nn.Identity()), train(nn.ReLU())
+print(
+    f"linear: {accuracy(linear):.1%} correct, ReLU: {accuracy(with_relu):.1%} correct"
+)
 
 # %% [markdown]
-# No linear net gets further than three corners out of four, however many units it has. How does ReLU help?
-# With eight units that is hard to see, but two are enough, if we choose their weights ourselves:
+# A linear network gets at most three of the four corners right, however many units it has. How does ReLU
+# help? With eight units that is hard to see, but two units are enough if we choose their weights:
 #
 # $$h_1 = \max(x_1 - x_2,\,0), \qquad h_2 = \max(x_2 - x_1,\,0), \qquad y = h_1 + h_2 - 1.$$
 
@@ -113,7 +114,7 @@ with torch.no_grad():
     two[0].bias.zero_()
     two[2].weight.fill_(1.0)
     two[2].bias.fill_(-1.0)
-print(f"two units, weights by hand: {right(two):.1%} right")
+print(f"two units, chosen weights: {accuracy(two):.1%} correct")
 
 # %% tags=["hide-input"]
 COLOURS = np.array(["#0072b2", "#d55e00"])
@@ -122,7 +123,7 @@ plane = torch.cartesian_prod(ticks, ticks)
 
 
 def scatter(ax, at):
-    """Draw the points, at their places or where a layer puts them."""
+    """Draw the points, or what a layer makes of them."""
     at = at.detach().numpy()
     ax.scatter(
         *at.T,
@@ -135,7 +136,7 @@ def scatter(ax, at):
 
 
 def regions(ax, net, title):
-    """Draw which class a net gives to each place of the plane."""
+    """Draw the class that a network predicts at each point of the plane."""
     with torch.no_grad():
         logits = net(plane).reshape(201, 201).T.numpy()
     ax.contourf(
@@ -152,32 +153,30 @@ def regions(ax, net, title):
 
 figure, axes = plt.subplots(2, 2, figsize=(8, 7.6), layout="constrained")
 regions(axes[0, 0], linear, "trained, without an activation")
-regions(axes[0, 1], bent, "trained, with ReLU")
-regions(axes[1, 0], two, "two units of ReLU, by hand")
+regions(axes[0, 1], with_relu, "trained, with ReLU")
+regions(axes[1, 0], two, "two units with chosen weights")
 scatter(axes[1, 1], two[:2](points))
 axes[1, 1].plot([-0.2, 1.2], [1.2, -0.2], color="0.2", linewidth=1.5)
 axes[1, 1].text(1.05, 0.45, "$h_1 + h_2 = 1$", color="0.2")
 axes[1, 1].set(
-    title="what its last layer sees", xlabel="$h_1$", ylabel="$h_2$", aspect="equal"
+    title="input of its last layer", xlabel="$h_1$", ylabel="$h_2$", aspect="equal"
 )
 plt.show()
 
 # %% [markdown]
-# The last picture is the point of the whole lesson. It shows the same 200 points as the two units give them
-# to the last layer. The last layer is linear, and can do no more than draw a straight line. But the layer
-# before has *folded* the plane: what was negative is cut off, two opposite corners have come to lie
-# together, and now a line is enough. Seen from the input, that one line is the two borders in the picture
-# beside it.
+# The last plot is the main point of this lesson. It shows the same 200 points as the last layer receives them.
+# The last layer is linear: it can only separate its input by a straight line. The layer before it has *folded*
+# the plane. Negative values are set to 0, so two opposite corners lie at the same place, and one line is
+# enough. In the input space, this one line is the two borders of the plot on its left.
 #
-# ReLU itself learns nothing. It is a fixed function, the same before and after training. What a net learns
-# are the linear weights: they look for a representation of the data which, once it is cut, is easy to
-# divide.
+# ReLU itself learns nothing. It is a fixed function, the same before and after training. The network learns
+# its linear weights: a representation of the data that is easy to separate after ReLU.
 
 # %% [markdown]
-# ## A line, bent
+# ## A line with kinks
 #
-# In one dimension one can see the parts. A unit computes $\max(ax + b, 0)$: a line with one bend, at
-# $-b/a$. A second linear layer adds such lines up, so $n$ units make a curve of at most $n$ bends.
+# In one dimension we can see the parts. A unit computes $\max(ax + b, 0)$, a line with one kink at $-b/a$.
+# The second linear layer adds up such lines, so $n$ units give a curve with at most $n$ kinks.
 
 # %% tags=["hide-input"]
 t = torch.linspace(-3, 3, 601)
@@ -205,7 +204,7 @@ axes[2].plot(
     linewidth=2,
 )
 for ax, title in zip(
-    axes, ["a line and its bend", "three units", "their sum"], strict=True
+    axes, ["a line and its kink", "three units", "their sum"], strict=True
 ):
     ax.set(title=title, xlabel="$x$")
     ax.grid(color="0.92")
@@ -220,9 +219,10 @@ plt.show()
 # %% [markdown]
 # ## Forward and backward: two gates
 #
-# Forward, ReLU is a gate for values: what is above 0 passes unchanged, the rest becomes 0. Backward, it is
-# a gate for gradients: where the value passed, the gradient passes unchanged; where the value was cut, the
-# gradient is cut. For an input that was cut does not move the output, so the loss does not depend on it.
+# In the forward pass, ReLU is a gate for values: positive values pass unchanged, the others become 0. In the
+# backward pass, it is a gate for gradients: where the value passed, the gradient passes unchanged; elsewhere
+# the gradient becomes 0. An input that was set to 0 does not change the output, so the loss does not depend on
+# it.
 
 # %% tags=["hide-input"]
 torch.manual_seed(3)
@@ -234,8 +234,8 @@ out.backward(incoming)
 panels = [
     ("input $z$", z),
     (r"forward: $\max(z, 0)$", out),
-    ("gradient that comes in", incoming),
-    ("backward: gradient that goes on", z.grad),
+    ("incoming gradient", incoming),
+    ("backward: outgoing gradient", z.grad),
 ]
 figure, axes = plt.subplots(1, 4, figsize=(11, 3.1), layout="constrained")
 for ax, (title, values) in zip(axes, panels, strict=True):
@@ -250,18 +250,18 @@ for ax, (title, values) in zip(axes, panels, strict=True):
 plt.show()
 
 # %% [markdown]
-# Where the first panel is negative, the second and the fourth are 0. To know which entries these are, the
-# backward pass needs something that the forward pass has seen: the input, or the output. Keeping it until
-# then is the price of an activation in memory.
+# Where the first panel is negative, the second and the fourth are 0. The backward pass must know where that
+# is. It needs something from the forward pass: the input or the output. Saving it is what an activation costs
+# in memory.
 #
-# ## Three shapes that are one
+# ## Three equal shapes
 #
-# An activation is applied to each element by itself. So its output has the shape of its input, and the
-# gradient that comes back has it too:
+# An activation works on each element separately. The output has the shape of the input, and so has the
+# gradient:
 #
 # `input.shape == output.shape == gradient.shape`
 #
-# Take the first 128 rows of the data and the first layer of the net of the lessons to come.
+# Take the first 128 samples and the first layer of the network of the next lessons.
 
 # %%
 torch.manual_seed(0)
@@ -281,24 +281,24 @@ print(f"values that pass:    {(out > 0).float().mean():.1%}")
 print(f"gradients that pass: {(z.grad != 0).float().mean():.1%}")
 
 # %% [markdown]
-# The two shares agree: the gates forward and backward are the same gate.
+# The two shares are equal: the forward gate and the backward gate are the same.
 #
-# Each output depends on its own input alone, so the matrix of all derivatives has nothing off its diagonal.
+# Each output depends on its own input only, so the matrix of derivatives is diagonal.
 
 # %%
 z = torch.tensor([-2.0, -0.5, 0.5, 2.0])
 torch.func.jacrev(torch.tanh)(z)
 
 # %% [markdown]
-# Multiplying by a diagonal matrix is multiplying element by element. So the chain rule, in general a
-# product of matrices, is for an activation $f$ only
+# Multiplying by a diagonal matrix is the same as multiplying element by element. In general, the chain rule
+# is a product of matrices. For an activation $f$ it is
 #
 # $$\frac{\partial L}{\partial z} = \frac{\partial L}{\partial f(z)} \odot f'(z),$$
 #
-# and $f'$ is all that has to be written for the backward pass.
+# so a backward pass needs only $f'$.
 #
-# One thing an activation does *not* do: it does not spread over a sum. $f(a + b)$ is not $f(a) + f(b)$, and
-# this is just why it helps. A function that did would be linear.
+# An activation is not additive: $f(a + b)$ is not $f(a) + f(b)$. This is why it helps. An additive function
+# would be linear.
 
 # %%
 a, b = torch.tensor(-1.0), torch.tensor(2.0)
@@ -310,11 +310,10 @@ print(
 )
 
 # %% [markdown]
-# ## Common shapes
+# ## Common activations
 #
-# The four that the next lessons write, train and compare, each with its derivative. These pictures come
-# from the definitions themselves; every function of the catalogue has one, on [its
-# page](../functions/relu.md).
+# The next lessons write, train and compare these four. Each plot shows the function and its derivative. The
+# plots are made from the definitions in the catalogue, and every function has [a page](../functions/relu.md).
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
@@ -325,4 +324,4 @@ for ax, function in zip(
 plt.show()
 
 # %% [markdown]
-# Next: [ReLU by hand](02_by_hand.ipynb), forward and backward, and how to find out whether it is right.
+# Next: [write ReLU yourself](02_write_relu.ipynb), forward and backward, and find out whether it is right.

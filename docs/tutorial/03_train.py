@@ -11,8 +11,8 @@
 # %% [markdown]
 # # 3. Train with it
 #
-# A net with the ReLU that we have written by hand, trained with [skorch](https://skorch.readthedocs.io),
-# and four ways to read what happened: a table, a picture, sentences, and lines to brush.
+# We train a model with our own ReLU and [skorch](https://skorch.readthedocs.io), and read what happened in
+# four ways: a table, a plot, sentences, and an interactive plot.
 
 # %%
 import os
@@ -24,9 +24,9 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 import actlab
-from actlab.integrations.hiplot import to_hiplot
-from actlab.report.insights import history_insights
-from actlab.training.train import history_frame
+from actlab.integrations import to_hiplot
+from actlab.report import history_insights
+from actlab.training import history_frame
 
 name = os.environ.get("ACTLAB_TUTORIAL", "digits")
 data = actlab.load_data(
@@ -36,7 +36,7 @@ torch.set_num_threads(1)
 
 
 # %% [markdown]
-# The ReLU of [the lesson before](02_by_hand.ipynb), mended.
+# This is the corrected ReLU of [the previous lesson](02_write_relu.ipynb).
 
 
 # %%
@@ -66,8 +66,8 @@ class ReLU(nn.Module):
 # %% [markdown]
 # ## The data
 #
-# Images of handwritten digits, a row each. `load_data` brings all pixels together to mean 0 and standard
-# deviation 1, and the labels to whole numbers from 0.
+# The data are images of handwritten digits, one per row. `load_data` scales all pixels together to mean 0 and
+# standard deviation 1, and encodes the labels as integers from 0.
 
 # %%
 print(data)
@@ -82,12 +82,12 @@ for ax, row, label in zip(axes, data.X, data.y, strict=False):
 plt.show()
 
 # %% [markdown]
-# ## The net
+# ## The model
 #
-# `actlab.NeuralNet` is a perceptron with two hidden layers of 128 and 64 units and an activation after each
-# of them. skorch wraps it into an estimator of scikit-learn's kind: 25 epochs of stochastic gradient
-# descent with momentum 0.95, in steps of 128 rows. A fifth of the rows is held back, and the net is
-# validated on them after each epoch.
+# `actlab.NeuralNet` is a perceptron with two hidden layers of 128 and 64 units, each followed by the
+# activation. skorch wraps it into a scikit-learn estimator. We train for 25 epochs with stochastic gradient
+# descent, momentum 0.95 and batches of 128 samples. skorch holds back a fifth of the samples and validates the
+# model on them after each epoch.
 
 # %%
 torch.manual_seed(0)
@@ -106,25 +106,25 @@ net = NeuralNetClassifier(
 net.fit(data.X, data.y)
 
 # %% [markdown]
-# In colour is what was never better before. Watch where the training loss goes on being coloured and the
-# validation loss does not.
+# skorch colours a value that is better than all before. In the last epochs, the training loss is still
+# coloured and the validation loss is not.
 #
 # ## As a table
 #
-# skorch keeps a history: what it printed, and more.
+# skorch keeps a history with what it printed, and more.
 
 # %%
 pd.DataFrame(net.history).columns.to_list()
 
 # %% [markdown]
-# `history_frame` takes from it what belongs to an epoch as a whole.
+# `history_frame` returns the columns that have one value per epoch.
 
 # %%
 history = history_frame(net)
 history.drop(columns="dur").tail()
 
 # %% [markdown]
-# ## As a picture
+# ## As a plot
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
@@ -133,44 +133,43 @@ actlab.plot_history(history, axes[1], metric="valid_acc")
 plt.show()
 
 # %% [markdown]
-# The training loss falls all the way: the net learns its training rows ever better. What counts is the
-# validation loss, on rows that it has not seen. Where that has stopped falling while the other goes on, the
-# net *overfits*: it learns its training rows by heart.
+# The training loss falls until the end: the model fits its training samples better and better. What counts is
+# the validation loss, on samples that it has not seen. Where the validation loss no longer falls while the
+# training loss does, the model *overfits*: it memorises its training samples.
 #
-# The two curves at the left need not agree with the one at the right. Accuracy counts which class comes
-# first; the loss also counts how sure the net was. A net that grows too sure of its mistakes has a rising
-# loss and the same accuracy.
+# The two plots need not agree. Accuracy counts which class has the highest output. The loss also depends on
+# how confident the model was. A model that becomes more confident in its mistakes has a rising loss and the
+# same accuracy.
 #
 # ## In sentences
 #
-# Where is the best epoch, does it overfit and from when, and when could one have stopped? That can be read
-# off the numbers.
+# Which epoch is best? Does the model overfit, and from when? When could training have stopped? actlab answers
+# from the history.
 
 # %%
 for sentence in history_insights(history):
     print(sentence)
 
 # %% [markdown]
-# Read them with care. They speak of one net and one split. From one epoch to the next the accuracy on
-# held-back rows moves by some rows more or less, so the best epoch is partly luck: another seed has another
-# one.
+# Read these sentences with care. They describe one model and one split. The accuracy on the validation samples
+# changes by a few samples from one epoch to the next, so the best epoch is partly chance. Another seed has
+# another best epoch.
 
 # %%
 print(
-    f"rows held back: {len(data.y) // 5}, so one row more or less is {5 / len(data.y):.2%}"
+    f"validation samples: {len(data.y) // 5}, so one sample is {5 / len(data.y):.2%}"
 )
 moved = history["valid_acc"].diff().abs().tail(5).mean()
-print(f"in the last five epochs accuracy moved by {moved:.2%} on average")
+print(f"in the last five epochs the accuracy changed by {moved:.2%} on average")
 
 # %% [markdown]
-# On the command line, `actlab train --data digits` does all of this: it trains the same net, prints the
-# table and the sentences, and writes tables and [a page](../report.md).
+# On the command line, `actlab train --data digits` does all of this. It trains the same model, prints the
+# table and the sentences, and writes tables and [a report page](../report.md).
 #
-# ## With lines to brush
+# ## As an interactive plot
 #
-# [HiPlot](https://github.com/facebookresearch/hiplot) draws each epoch as a line through all its numbers.
-# Drag along an axis to keep only the lines that pass there. (In a notebook the cell shows the page itself;
-# here stands a picture of it.)
+# [HiPlot](https://github.com/facebookresearch/hiplot) draws each epoch as a line through all its values. Drag
+# along an axis to select lines. (The notebook shows the interactive page. This site shows a picture of it.)
 
 # %% tags=["photograph"]
 to_hiplot(history.drop(columns="dur").to_dict("records")).display(
@@ -178,8 +177,7 @@ to_hiplot(history.drop(columns="dur").to_dict("records")).display(
 )
 
 # %% [markdown]
-# Brush the upper end of `valid_acc`: the epochs that remain are late ones, with a low `train_loss`; whether
-# their `valid_loss` is low as well is what tells learning from overfitting.
+# Select the upper end of `valid_acc`. The remaining epochs are late ones with a low `train_loss`. If their
+# `valid_loss` is low, too, the model has learnt. If not, it overfits.
 #
-# One net with one activation says little about the activation. Next: [which one is
-# better?](04_compare.ipynb)
+# One model with one activation says little about the activation. Next: [which one is better?](04_compare.ipynb)

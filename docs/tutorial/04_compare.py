@@ -11,9 +11,9 @@
 # %% [markdown]
 # # 4. Which one is better?
 #
-# ReLU, tanh or leaky ReLU? The usual way to find out is a grid search with cross-validation, and to take
-# the first of the table. This lesson does that, then does it in less time, and then asks what the table
-# cannot answer: would the order be the same if we did it again?
+# ReLU, tanh or leaky ReLU? The usual way to find out is a grid search with cross-validation, and to take the
+# first of the table. This lesson does that, then does it in less time, and then asks what the table cannot
+# answer: would the order be the same if we did it again?
 
 # %%
 import os
@@ -36,15 +36,15 @@ data = actlab.load_data(
 )
 EPOCHS = (
     5 if name == "mnist" else 20
-)  # fewer than the 25 of the lesson before: many nets are trained here
+)  # fewer than in lesson 3, because this lesson trains many models
 torch.set_num_threads(1)
 
 # %% [markdown]
 # ## The usual way
 #
-# The net is that of [the lesson before](03_train.ipynb), with one difference. We are going to train it by
-# two programs and to compare the results, and both should start from the same weights. So this net draws
-# its weights from a generator of its own, always the same ones.
+# We use the model of [the previous lesson](03_train.ipynb) with one difference. Two programs will train it, and
+# we want to compare their results, so both must start from the same weights. This class therefore draws its
+# weights from a fixed seed.
 
 
 # %%
@@ -78,7 +78,7 @@ usual = time.perf_counter() - start
 
 
 def table(search):
-    """Return the scores of a search, a row for each activation and a column for each fold."""
+    """Return the scores of a search: one row per activation, one column per fold."""
     found = search.cv_results_
     scores = {
         f"fold {fold + 1}": found[f"split{fold}_test_score"] for fold in range(3)
@@ -100,12 +100,12 @@ def table(search):
 table(search)
 
 # %% [markdown]
-# Three activations, three folds: nine nets, and a winner.
+# Three activations, three folds: nine runs, and a winner.
 #
 # ## One import changed
 #
-# Nets this small keep a processor waiting: most of the time goes into everything but arithmetic.
-# `actlab.FleetSearchCV` is a `GridSearchCV` that trains all nine together, as a fleet. Nothing else
+# Models this small keep a processor waiting: most of the time is not spent on arithmetic.
+# `actlab.FleetSearchCV` is a `GridSearchCV` that trains all nine models together, as a fleet. Nothing else
 # changes.
 
 # %%
@@ -120,26 +120,27 @@ print(
 table(fleet)
 
 # %% [markdown]
-# Are the results the same? Here is how far they are apart, in rows of the data.
+# Are the results the same? This table shows the differences, in samples.
 
 # %%
-apart = (table(fleet) - table(search)).filter(like="fold").abs() * len(data.y) / 3
-apart.round().astype(int)
+difference = (
+    (table(fleet) - table(search)).filter(like="fold").abs() * len(data.y) / 3
+)
+difference.round().astype(int)
 
 # %% [markdown]
-# Tanh has the same number of rows right in every fold. So it is the same training; only sums are added up
-# in another order, which is equal up to rounding. Where ReLU and leaky ReLU differ, that is rounding too:
-# they have a bend, a unit on one side of it or on the other makes a step out of the last digit, and some
-# thousand steps later a few rows of thousands are classified otherwise.
+# Tanh has the same number of correct samples in every fold. So the runs are the same; only sums are added in
+# another order, which is equal up to rounding. The differences of ReLU and leaky ReLU come from rounding, too.
+# At a kink, a change in the last digit switches a unit on or off, and thousands of steps later a few samples
+# are classified differently.
 #
-# Keep this in mind. **Two trainings that differ by nothing but rounding may differ by some rows.** A lead
-# of some rows is no lead.
+# Keep this in mind: **two runs that differ only by rounding may differ by a few samples.** A lead of a few
+# samples is no lead.
 #
 # ## Is the difference real?
 #
-# What would another seed have given? `FleetSearchCV` trains every fold once more for each seed, with other
-# initial weights. Here is the table for four seeds; the net is now the plain `actlab.NeuralNet`, whose
-# weights depend on the seed.
+# What would another seed have given? With `seeds=4`, `FleetSearchCV` trains every fold four times, each time
+# from other initial weights. We now use the plain `actlab.NeuralNet`, whose weights depend on the seed.
 
 # %%
 sizes = {
@@ -162,15 +163,14 @@ means.assign(
 )
 
 # %% [markdown]
-# The last column is the lead of ReLU over leaky ReLU. A table from one seed shows one row of this, and had
-# the seed been another, the lead would have been another. So which row is to be believed?
+# The last column is the lead of ReLU over leaky ReLU. A table from one seed is one row of this table, and
+# another seed gives another lead. Which row is right?
 #
 # ## A verdict
 #
-# `actlab.compare` turns this into an answer. Every activation is trained on the same folds, from the same
-# weights, with the same batches, so that what two of them share cannot tell them apart. With
-# `until_decided` it looks after two seeds, and goes on with more for those pairs that are still open. We
-# let a fourth function take part, the sigmoid.
+# `actlab.compare` answers this. It trains every activation on the same folds, from the same weights, with the
+# same batches, so these cannot cause a difference. With `until_decided` it analyses the results after two
+# seeds, and adds seeds for the pairs that are still undecided. We add a fourth function, the sigmoid.
 
 # %%
 start = time.perf_counter()
@@ -181,7 +181,7 @@ comparison = actlab.compare(
     until_decided=True,
 )
 print(
-    f"{comparison.about['trained']} nets in {time.perf_counter() - start:.0f} s\n"
+    f"{comparison.about['trained']} runs in {time.perf_counter() - start:.0f} s\n"
 )
 print("\n".join(comparison.sentences()))
 
@@ -193,28 +193,30 @@ plt.show()
 # %% [markdown]
 # How to read it:
 #
-# - **equivalent**: the difference lies within the grey band, a thousandth, with probability 0.95. ReLU and
-#   leaky ReLU are equivalent: which of them comes first in a table is noise.
-# - **worse** or **better**: the difference is real, and at most 5 % of such comparisons have a wrong word
-#   anywhere. Sigmoid is worse than all others.
-# - **undecided**: neither is known. That is an answer too, and the honest one for tanh in these settings.
+# - **equivalent**: with probability 0.95, the difference lies within the grey band. ReLU and leaky ReLU are
+#   equivalent: the order of the two in a table is noise.
+# - **worse** or **better**: the difference is real. At most 5 % of such comparisons contain a wrong "better"
+#   or "worse". Sigmoid is worse than all others.
+# - **undecided**: the data support neither. This is an answer, too, and the right one for tanh with these
+#   settings.
 #
-# How these words are found, and why an ordinary t-test over the same runs would be wrong in half of all
-# comparisons, stands in [the page on verdicts](../verdicts.md).
+# [The page on verdicts](../verdicts.md) explains how they are computed, and why an ordinary t-test over the
+# same runs would be wrong in half of all comparisons.
 #
-# ## A verdict is about the settings
+# ## A verdict depends on the settings
 #
-# With 25 epochs on MNIST instead of five the answer about tanh is another. It begins fast, and then the two
-# others overtake it: **tanh is worse than ReLU** by a quarter of a point, which takes 72 trainings to know.
-# ReLU and leaky ReLU stay equivalent. That run is in [the same page](../verdicts.md); that three folds and
-# one seed give another order of the two at each seed is measured in [the reproduction](../reproduction.md).
+# With 25 epochs on MNIST instead of five, the answer for tanh changes. It learns fast at first, and then the
+# two others overtake it: **tanh is worse than ReLU** by a quarter of a percentage point. 72 runs decide this.
+# ReLU and leaky ReLU stay equivalent. [The same page](../verdicts.md) shows that comparison.
+# [The reproduction](../reproduction.md) shows that with three folds and one seed, the order of the two depends
+# on the seed.
 #
-# So ask the question with the net, the data and the number of epochs that you mean.
+# So compare with the model, the data and the number of epochs that you will use.
 #
 # ## Why sigmoid is worse
 #
-# A comparison looks into its nets while they train. Here is the size of the gradient (root mean square) of
-# each layer's weights after the first epochs that were looked at, from the first layer to the last.
+# `compare` collects diagnostics during training. This table shows the size of the gradient (root mean square)
+# of each layer's weights in the first recorded epoch, from the first layer to the last.
 
 # %%
 weights = comparison.diagnostics.query("part == 'weights'")
@@ -225,9 +227,9 @@ sizes = first.pivot_table(
 sizes.assign(first_over_last=sizes.iloc[:, 0] / sizes.iloc[:, -1]).round(5)
 
 # %% [markdown]
-# The last column is how much of the last layer's gradient reaches the first. The derivative of sigmoid is
-# never above 1/4, and each sigmoid that a gradient goes back through takes at least three quarters of it
-# away. With two of them little is left for the first layer; with [thirty layers](../depth.md) nothing is.
+# The last column is the share of the last layer's gradient that reaches the first layer. The derivative of
+# sigmoid is at most 1/4, so each sigmoid removes at least three quarters of a gradient. With two sigmoids little
+# is left for the first layer; with [thirty layers](../depth.md) nothing is.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
@@ -236,17 +238,17 @@ actlab.plot_history(comparison, axes[1], metric="valid_acc")
 plt.show()
 
 # %% [markdown]
-# The lines are means over all runs, the bands reach from the lowest run to the highest. ReLU and leaky ReLU
-# lie on each other, or nearly.
+# The lines are means over all runs. The bands reach from the lowest to the highest run. ReLU and leaky ReLU
+# nearly coincide.
 #
-# All runs as lines to brush, one line a run (here again a picture of the page):
+# All runs as an interactive plot, one line per run (this site shows a picture of it):
 
 # %% tags=["photograph"]
 comparison.to_hiplot().display(force_full_width=True)
 
 # %% [markdown]
-# `comparison.to_csv("folder")` keeps everything;
-# `actlab compare relu tanh leaky_relu sigmoid --data digits --until-decided` does the same from the command
-# line and writes [a report](../report.md). More is in [the guide](../guide/compare.md).
+# `comparison.to_csv("folder")` writes all tables.
+# `actlab compare relu tanh leaky_relu sigmoid --data digits --until-decided` does the same on the command line
+# and writes [a report](../report.md). [The guide](../guide/compare.md) has more.
 #
 # Next: [invent one](05_invent.ipynb).

@@ -32,17 +32,17 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## An idea
 #
-# ReLU is half the sum of $x$ and $|x|$. Its bend comes from $|x| = \sqrt{x^2}$, and $\sqrt{x^2 + 1}$ is the
-# same curve with a round bottom. So
+# ReLU is half the sum of $x$ and $|x|$. Its kink comes from $|x| = \sqrt{x^2}$, and $\sqrt{x^2 + 1}$ is a
+# similar curve without a kink. So
 #
 # $$f(x) = \tfrac12\left(x + \sqrt{x^2 + 1} - 1\right)$$
 #
-# should be a ReLU without a bend, with $f(0) = 0$. (Without the $-1$ it is known as *squareplus*: J.
-# Barron, "Squareplus: a softplus-like algebraic rectifier", 2021.)
+# should be a ReLU without a kink, with $f(0) = 0$. (Without the $-1$ it is known as *squareplus*: J. Barron,
+# "Squareplus: a softplus-like algebraic rectifier", 2021.)
 #
 # ## Write it
 #
-# First as anybody would.
+# First the direct way.
 
 
 # %%
@@ -57,18 +57,19 @@ for row in report.rows:
         print(f"{row.name}: {row.detail}")
 
 # %% [markdown]
-# It is a good idea with bad digits. Of a large $x$ the square is infinite long before $x$ is, in float16
-# from 256 on. For a very negative $x$ the root is nearly $-x$ and the two cancel; near 0 the root and 1 do.
+# The idea is good, but the arithmetic is not. The square of a large $x$ overflows long before $x$ does, in
+# float16 from 256 on. For very negative $x$ the root is close to $-x$, and the two cancel. Near 0 the root and
+# 1 cancel.
 #
-# The same as a formula. `actlab.formula` derives both derivatives, tries ways of computing all three that
-# are algebraically the same, and keeps those that keep their digits.
+# Now the same as a formula. `actlab.formula` computes both derivatives, tries several equivalent expressions
+# for the value and the derivatives, and selects accurate ones.
 
 # %%
 smooth = actlab.formula("(x + sqrt(x**2 + 1) - 1) / 2", name="smooth_relu")
 print(smooth.source())
 
 # %% [markdown]
-# That is the definition as Python, to be pasted into a file. As pictures and as mathematics:
+# This is the definition as Python, ready to be pasted into a file. Here are its plots and its mathematics:
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
@@ -90,22 +91,22 @@ report = actlab.check(
 print(report)
 
 # %% [markdown]
-# `reference` has every value compared with the formula in fifty digits: nothing is measured against itself.
+# `reference` compares every value with the formula in fifty digits, so nothing is compared with itself.
 #
 # ## Time it
 #
-# Nanoseconds for each element forward and backward, and the bytes that are kept for the backward pass.
+# The table shows nanoseconds per element, forward and backward, and the bytes saved for backward.
 
 # %%
 print(actlab.measure([smooth, "relu", "softplus"], shape=(256, 256)))
 
 # %% [markdown]
-# ReLU is one comparison; nothing that has a root in it will be as fast. Where that counts,
-# `with actlab.fused():` makes one compiled kernel of each pass.
+# ReLU is one comparison; a function with a square root cannot be as fast. If speed matters,
+# `with actlab.fused():` compiles each pass into one kernel.
 #
 # ## Compare it
 #
-# In a comparison a formula is named by itself, after `formula:`.
+# In a comparison, name a formula by its text after `formula:`.
 
 # %%
 SMOOTH = "formula:(x + sqrt(x**2 + 1) - 1) / 2"
@@ -120,14 +121,13 @@ actlab.plot_comparison(comparison)
 plt.show()
 
 # %% [markdown]
-# Whatever stands here is the answer to one question: for this net, on these data, with this learning rate.
-# Some inventions win because the usual learning rate happens to suit them. To be fair, give each its own
-# best, chosen on training rows only: `tune={"lr": [0.003, 0.01, 0.03]}` in `actlab.compare`, or `--tune` on
-# the command line.
+# This answers one question: for this model, these data and this learning rate. Some inventions win because
+# the usual learning rate happens to suit them. To be fair, choose the best learning rate for each on training
+# samples only: `tune={"lr": [0.003, 0.01, 0.03]}` in `actlab.compare`, or `--tune` on the command line.
 #
-# And if the word is *undecided* or *equivalent*, you have learnt something that most tables of results do
-# not tell.
+# If the verdict is *undecided* or *equivalent*, you have learnt something that most tables of results do not
+# show.
 #
-# That is the whole course: you can write an activation, prove it, train with it, and say what you know
-# about it and what you do not. [The guide](../guide/compare.md) goes on from here; [the pages of
-# functions](../functions/relu.md) have fifty more.
+# This is the end of the course. You can write an activation, verify it, train with it, and say what you know
+# about it and what you do not. Continue with [the guide](../guide/compare.md) and [the pages of
+# functions](../functions/relu.md).

@@ -95,7 +95,7 @@ def properties(activation: Activation[Any]) -> list[tuple[str, str]]:
     what = "a mask: 1 byte an element" if kept == "mask" else f"the {kept}: 4 bytes an element in float32"
     rows.append(("saves", what))
     rows.append(("module", module_call(activation)))
-    rows.append(("torch.nn twin", f"torch.nn.{facts.twin}" if facts.twin else "none"))
+    rows.append(("in torch.nn", f"torch.nn.{facts.torch_equivalent}" if facts.torch_equivalent else "none"))
     rows.append(("source", facts.paper))
     return rows
 

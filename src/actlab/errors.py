@@ -58,7 +58,7 @@ def short(error: BaseException, most: int = 200) -> str:
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string.
+    """Return ``" (did you mean 'x'?)"`` for the choice nearest to ``word``, or an empty string.
 
     Args:
         word: What the person wrote.
@@ -69,10 +69,10 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 
     Examples:
         >>> did_you_mean("reluu", ["relu", "tanh"])
-        "; did you mean 'relu'?"
+        " (did you mean 'relu'?)"
         >>> did_you_mean("zzz", ["relu", "tanh"])
         ''
     """
     known = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(word.lower(), list(known), n=1)
-    return f"; did you mean {known[near[0]]!r}?" if near else ""
+    return f" (did you mean {known[near[0]]!r}?)" if near else ""

@@ -192,7 +192,7 @@ def _twin(function: Target) -> nn.Module | None:
     if not isinstance(function, ActivationModule):
         return None
     definition = function.activation
-    twin = definition.facts.twin
+    twin = definition.facts.torch_equivalent
     if twin is None:
         return None
     values = {name: getattr(function, name) for name in definition.parameters if hasattr(function, name)}

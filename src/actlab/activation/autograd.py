@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from actlab.activation.definition import Activation
 
 Formula = Callable[..., Tensor]
-Native = Callable[..., Tensor | None]  # None: not with these parameters
+TorchOperation = Callable[..., Tensor | None]  # None: not with these parameters
 _HALF = (torch.float16, torch.bfloat16)
 # Dynamo cannot follow a closure over an object into a Function, but a global and an index it can.
 _ALL: list[Nodes] = []
@@ -67,9 +67,9 @@ class Nodes:
     def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
         """Apply the function through the node that suits how it is called."""
         result: Tensor
-        native = self.formulas.native
-        if native is not None and not (inplace or torch.compiler.is_compiling() or fusing(x)):
-            answer = native(x, *values)
+        torch_operation = self.formulas.torch_operation
+        if torch_operation is not None and not (inplace or torch.compiler.is_compiling() or fusing(x)):
+            answer = torch_operation(x, *values)
             if answer is not None:
                 return answer
         if torch.compiler.is_compiling():

@@ -16,13 +16,22 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec
 
 from torch import Tensor
 
-from actlab.activation.autograd import Formula, Native, Nodes
-from actlab.activation.module import ActivationModule, home, make_module
+from actlab.activation.autograd import Formula, Nodes, TorchOperation
+from actlab.activation.module import ActivationModule, make_module, public_module
 
 P = ParamSpec("P")
 Saved = Literal["input", "output", "mask"]
 Kinks = Mapping[float, float]
 Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A condition that the parameters must meet, and the error if they do not."""
+
+    condition: Callable[..., bool]
+    problem: str
+    error: type[Exception]
 
 
 @dataclass
@@ -35,8 +44,8 @@ class Formulas:
     partials: dict[str, Formula] = field(default_factory=dict)
     mask: Formula | None = None
     gradient_kernel: Formula | None = None
-    native: Native | None = None
-    requirement: Callable[..., None] | None = None
+    torch_operation: TorchOperation | None = None
+    requirement: Requirement | None = None
     preparation: Callable[..., tuple[Any, ...]] | None = None
 
 
@@ -50,14 +59,14 @@ class Facts:
         formula: The textbook formula as text, in ``x`` and the parameters.
         limits: The values at minus and plus infinity.
         slopes: The derivatives at minus and plus infinity; NaN where there is no limit.
-        range: The infimum and supremum of the values.
+        range: The infimum and supremum of the values; by default the limits, in order.
         monotonic: Whether the function never turns back, at its default parameters or those of ``example``;
             None where that is not known.
         paper: Where the function was published.
         saves: What backward keeps: ``"input"``, ``"output"``, ``"mask"``, or a function of the parameters.
         kinks: Where the derivative jumps, and the derivative chosen there.
-        twin: The name of the same function in ``torch.nn``.
-        inplace: Whether it takes ``inplace=True``, as its twin does.
+        torch_equivalent: The name of the same function in ``torch.nn``.
+        inplace: Whether it takes ``inplace=True``, as its torch equivalent does.
         widen: Compute float16 and bfloat16 in float32 and round once. Off for formulas that
             round once by themselves, such as a selection.
         error_scale: ``"line"`` counts the derivative's error against its largest value on the line,
@@ -70,12 +79,12 @@ class Facts:
     formula: str | Callable[..., str]
     limits: Pair | Callable[..., Pair]
     slopes: Pair | Callable[..., Pair]
-    range: Pair | Callable[..., Pair]
     monotonic: bool | None
     paper: str
+    range: Pair | Callable[..., Pair] | None = None
     saves: Saved | Callable[..., Saved] = "input"
     kinks: Kinks | Callable[..., Kinks] = field(default_factory=dict)
-    twin: str | None = None
+    torch_equivalent: str | None = None
     inplace: bool = False
     widen: bool = True
     error_scale: Literal["pointwise", "line"] = "pointwise"
@@ -153,19 +162,26 @@ class Activation(Generic[P]):
         self.formulas.gradient_kernel = kernel
         return kernel
 
-    def native(self, operation: Native) -> Native:
+    def torch_operation(self, operation: TorchOperation) -> TorchOperation:
         """Set operations of torch whose own derivatives are exact and keep what ``saves`` says.
 
         Outside fused mode torch then runs and differentiates them, with less between call and kernel.
         The operation may answer None: not with these parameters.
         """
-        self.formulas.native = operation
+        self.formulas.torch_operation = operation
         return operation
 
-    def requires(self, check: Callable[..., None]) -> Callable[..., None]:
-        """Set a check of the parameters that raises what torch raises, naming the argument."""
-        self.formulas.requirement = check
-        return check
+    def requires(
+        self, condition: Callable[..., bool], problem: str, error: type[Exception] = ValueError
+    ) -> None:
+        """Set a condition that the parameters must meet.
+
+        Args:
+            condition: A function of the parameters.
+            problem: What the message says, such as ``"alpha must be positive"``; the values follow.
+            error: The exception, which is the one that torch raises.
+        """
+        self.formulas.requirement = Requirement(condition, problem, error)
 
     def prepares(self, step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
         """Set a step from the input and the parameters to the values that the formulas get.
@@ -175,21 +191,22 @@ class Activation(Generic[P]):
         self.formulas.preparation = step
         return step
 
-    def module(self, name: str) -> type[ActivationModule]:
+    def module(self, name: str, repr_format: str | None = None) -> type[ActivationModule]:
         """Make the ``torch.nn.Module`` of this activation, with torch.nn's argument names.
 
         Args:
             name: The class name, as in ``torch.nn``.
+            repr_format: The arguments in ``repr``, as a format string (default: all).
 
         Returns:
             The module class, at home in ``actlab.nn`` or where the definition is.
         """
-        return self._complete(make_module(name, self))
+        return self._complete(make_module(name, self, repr_format))
 
-    def trained_by(self, module: type[ActivationModule]) -> type[ActivationModule]:
-        """Take a written-out class as the module of this activation: one that trains a parameter."""
+    def use_module(self, module: type[ActivationModule]) -> type[ActivationModule]:
+        """Use a class as the module of this activation: one that trains parameters or draws numbers."""
         module.activation = self
-        module.__module__ = home(self)
+        module.__module__ = public_module(self)
         return self._complete(module)
 
     def _complete(self, module: type[ActivationModule]) -> type[ActivationModule]:
@@ -286,8 +303,12 @@ class Activation(Generic[P]):
                 raise TypeError(f"{self.name}: argument {name!r} is missing")
             if isinstance(value, Tensor) and name not in self.formulas.partials:
                 raise NotImplementedError(f"{self.name}: {name!r} must be a number, not a tensor")
-        if self.formulas.requirement is not None:
-            self.formulas.requirement(*values)
+        requirement = self.formulas.requirement
+        if requirement is not None and not requirement.condition(*values):
+            named = dict(zip(self.parameters, values, strict=True))
+            shown = [f"{n}={v!r}" for n, v in named.items() if n in requirement.problem]
+            got = ", ".join(shown) if len(shown) > 1 else repr(named[shown[0].partition("=")[0]])
+            raise requirement.error(f"{self.name}: {requirement.problem}, got {got}")
 
     @property
     def made_of(self) -> tuple[Any, ...] | None:
@@ -319,6 +340,9 @@ class Activation(Generic[P]):
 
     def range(self, **parameters: Any) -> Pair:
         """Return the infimum and the supremum of the values."""
+        if self.facts.range is None:
+            low, high = sorted(self.limits(**parameters))
+            return low, high
         value: Pair = self._fact(self.facts.range, parameters)
         return value
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from actlab.activation.autograd import Native, Nodes, evaluated
+from actlab.activation.autograd import Nodes, TorchOperation, evaluated
 from actlab.activation.kernels import fusing, run_fused
 
 # Dynamo cannot follow a closure over an object into a Function, but a global and an index it can.
@@ -26,7 +26,7 @@ class GatedNodes:
         name: The name of the function.
         gate: The nodes of the gate; none for the plain product.
         parameters: The gate's parameters.
-        native: An operation of torch that is exact and keeps no more, for outside fused mode.
+        torch_operation: An operation of torch that is exact and keeps no more, for outside fused mode.
     """
 
     pointwise = False  # a kernel may not see the input as one dimension: it has two halves
@@ -36,9 +36,10 @@ class GatedNodes:
         name: str,
         gate: Nodes | None,
         parameters: tuple[Any, ...],
-        native: Native | None,
+        torch_operation: TorchOperation | None,
     ) -> None:
-        self.name, self.gate, self.parameters, self.native = name, gate, parameters, native
+        self.name, self.gate, self.parameters = name, gate, parameters
+        self.torch_operation = torch_operation
         self.traced, self.eager = _function_nodes(self)
 
     def apply(self, x: Tensor, values: tuple[int], inplace: bool) -> Tensor:
@@ -53,8 +54,8 @@ class GatedNodes:
                 f"{self.name}: the input is halved along dim={dim}, so its size must be even, "
                 f"got shape {tuple(x.shape)}"
             )
-        if self.native is not None and not (torch.compiler.is_compiling() or fusing(x)):
-            answer = self.native(x, dim)
+        if self.torch_operation is not None and not (torch.compiler.is_compiling() or fusing(x)):
+            answer = self.torch_operation(x, dim)
             if answer is not None:
                 return answer
         # Counted from the end a dimension keeps its number when a batch comes in front.

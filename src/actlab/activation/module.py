@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -19,11 +20,16 @@ class ActivationModule(nn.Module):
         *args: The parameters of :attr:`activation`, in its order.
         **kwargs: The same by name; ``inplace=True`` where torch.nn has it.
 
+    Attributes:
+        activation: The activation.
+        repr_format: The arguments in ``repr``, as a format string of the attributes (default: all).
+
     Raises:
         TypeError: An argument is missing or unknown.
     """
 
     activation: ClassVar[Activation[...]]
+    repr_format: ClassVar[str | None] = None
     inplace: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -41,34 +47,63 @@ class ActivationModule(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the arguments as torch.nn prints them."""
+        if self.repr_format is not None:
+            return self.repr_format.format_map(vars(self))
         named = [f"{name}={getattr(self, name)!r}" for name in self.activation.parameters]
         return ", ".join(named + ["inplace=True"] * self.inplace)
 
 
-def home(activation: Activation[...]) -> str:
-    """Return where the module of an activation is found: beside its definition, in ``actlab.nn`` for ours."""
-    place: str = activation.__wrapped__.__module__
-    return "actlab.nn" if place.startswith("actlab.") else place
+class TrainedModule(ActivationModule):
+    """A module that trains parameters of its activation.
+
+    Args:
+        device: Where the parameters live.
+        dtype: Their dtype.
+        **starts: For each parameter its start value, or the number of elements and their start value.
+    """
+
+    repr_format = ""  # the parameters are in the state
+
+    def __init__(self, device: Any, dtype: Any, **starts: float | tuple[int, float]) -> None:
+        nn.Module.__init__(self)
+        self.inplace = False
+        self.starts: dict[str, float] = {}
+        for name, start in starts.items():
+            *size, value = start if isinstance(start, tuple) else (start,)
+            self.starts[name] = float(value)
+            setattr(self, name, nn.Parameter(torch.full(size, float(value), device=device, dtype=dtype)))
+        if list(starts) == list(self.activation.parameters):
+            self.activation.validate(tuple(self.starts.values()))
+
+    def reset_parameters(self) -> None:
+        """Set the parameters to their start values."""
+        for name, start in self.starts.items():
+            nn.init.constant_(getattr(self, name), start)
+
+
+def public_module(activation: Activation[...]) -> str:
+    """Return the Python module of an activation's class: ``actlab.nn``, or that of a user's definition."""
+    defined_in: str = activation.__wrapped__.__module__
+    return "actlab.nn" if defined_in.startswith("actlab.") else defined_in
 
 
 def parameters_of(module: Any) -> dict[str, Any]:
     """Return the parameters of an activation's module as plain values; of one for each feature, the first."""
-    found = {name: getattr(module, name) for name in module.activation.parameters}
-    return {n: v.detach().flatten()[0].item() if isinstance(v, Tensor) else v for n, v in found.items()}
+    values = {name: getattr(module, name) for name in module.activation.parameters}
+    return {n: v.detach().flatten()[0].item() if isinstance(v, Tensor) else v for n, v in values.items()}
 
 
-def make_module(name: str, activation: Activation[...]) -> type[ActivationModule]:
+def make_module(name: str, activation: Activation[...], repr_format: str | None) -> type[ActivationModule]:
     """Make the module class of an activation, with its own signature for editors and ``help``."""
-    takes = [
-        inspect.Parameter(p, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
-        for p, default in activation.parameters.items()
-    ]
-    if activation.facts.inplace:
-        takes.append(inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False))
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    defaults = activation.parameters | ({"inplace": False} if activation.facts.inplace else {})
     body = {
-        "__module__": home(activation),
+        "__module__": public_module(activation),
         "__doc__": re.sub(r"\n *(x|input): .*", "", activation.__doc__ or ""),  # which forward takes
-        "__signature__": inspect.Signature(takes),
+        "__signature__": inspect.Signature(
+            [inspect.Parameter(p, kind, default=d) for p, d in defaults.items()]
+        ),
         "activation": activation,
+        "repr_format": repr_format,
     }
     return type(name, (ActivationModule,), body)

@@ -104,7 +104,7 @@ class Runner:
             self._print_restored(before, len(runs), round_number)
             results = training(runs, dataset.X, y, executor=self.executor, watch=watch, session=session)
             for index, result in results:
-                if result.for_skorch:
+                if result.needs_skorch:
                     reason = result.reason_alone
                     alone.append(dataclasses.replace(planned[index], run=None, reason_alone=reason))
                 else:
@@ -143,7 +143,7 @@ class Runner:
     def _train_alone(self, planned: PlannedRun) -> None:
         """Let skorch train a run that no fleet can train."""
         dataset, y, scoring = self.plan.config.dataset, self.plan.y, self.plan.scoring
-        net, result = clone(planned.net), Result(how="by skorch", reason_alone=planned.reason_alone)
+        net, result = clone(planned.net), Result(how="skorch", reason_alone=planned.reason_alone)
         score = math.nan
         try:
             X, targets = dataset.X[planned.rows], y[planned.rows]

@@ -44,7 +44,7 @@ class Derived:
         derivative: Its derivative, of what is saved and the parameters.
         second: Its second derivative, of the input and the parameters; None where the output is saved.
         partials: Its derivatives by the parameters that are trained.
-        native: Operations of torch that are the function, where it has them.
+        torch_operation: Operations of torch that are the function, where it has them.
         saves: What the derivative is a program of: the output where it tells the derivative exactly.
         error_scale: ``"line"`` where the derivatives by the output are exact beside the largest one alone.
         kinks: Where the derivative jumps, and the derivative there, at the default parameters.
@@ -61,7 +61,7 @@ class Derived:
     derivative: Program
     second: Program | None
     partials: Mapping[str, Program]
-    native: Callable[..., Tensor | None] | None
+    torch_operation: Callable[..., Tensor | None] | None
     saves: Literal["input", "output"]
     error_scale: Literal["pointwise", "line"]
     kinks: Mapping[float, float]
@@ -123,7 +123,7 @@ def derive(
         judged += [_judged(proof, derivative, 1, values), _judged(proof, second, 2, values)]
     saves: Literal["input", "output"] = "input" if output is None else "output"
     # A trained parameter is a tensor, which no operation takes.
-    native = None if trainable else native_of(tree, (forward, derivative, second), parameters, saves)
+    torch_operation = None if trainable else native_of(tree, (forward, derivative, second), parameters, saves)
     partials = {}
     for name in trainable:
         partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders), tuple(kinks.chosen))
@@ -133,7 +133,7 @@ def derive(
         derivative,
         second,
         partials=partials,
-        native=native,
+        torch_operation=torch_operation,
         saves=saves,
         error_scale="pointwise" if output is None else output.scale,
         kinks=kinks.chosen,

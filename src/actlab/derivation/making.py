@@ -99,8 +99,8 @@ class FormulaActivation(Activation[...]):
         super().__init__(_face(recipe), facts)
         self.formulas.forward = derived.forward
         self.derivative(derived.derivative)
-        if derived.native is not None:
-            self.native(derived.native)
+        if derived.torch_operation is not None:
+            self.torch_operation(derived.torch_operation)
         if derived.second is not None:
             self.second(derived.second)
         for name, program in derived.partials.items():

@@ -96,7 +96,7 @@ def _module(activation: Activation[...], trainable: Sequence[str]) -> list[str]:
     fixed = [name for name in activation.parameters if name not in trainable]
     init = ", ".join(f'"{name}": {name}' for name in trainable)
     lines = [
-        f"@{activation.name}.trained_by",
+        f"@{activation.name}.use_module",
         f"class {class_name(activation.name)}(ActivationModule):",
         f'    """The module of :func:`{activation.name}`; it trains {", ".join(trainable)}."""',
         "",

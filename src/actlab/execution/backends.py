@@ -148,7 +148,7 @@ class Threads:
 
     def _ready(self, job: Job) -> list[Loop]:
         try:
-            return [Loop(job.runs, job.fleet.by_hand, self.data, job.fleet.draws)]
+            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.draws)]
         except Exception:  # it will fail again when its turn comes, and be told then
             return []
 

@@ -118,7 +118,7 @@ def training(
     """Train every run; yield what comes out of each as soon as its fleet has ended.
 
     A run that fails, whatever the reason, has its reason in its result and does not touch another. A run that
-    no fleet can train is left to skorch (:attr:`Result.for_skorch`), and its result has the reason. The
+    no fleet can train is left to skorch (:attr:`Result.needs_skorch`), and its result has the reason. The
     results are the same whatever executes them, and in whatever order. A process that dies is replaced, and
     its fleet begins again; a run of which three have died has failed.
 
@@ -154,8 +154,8 @@ class _Conductor:
     ) -> None:
         self.runs, self.fleets, self.watch, self.session = runs, fleets, watch, session
         jobs = [Job(number, fleet, self._runs(fleet.places)) for number, fleet in enumerate(fleets)]
-        self.queue = [job for job in jobs if not job.fleet.by_skorch]
-        self.for_skorch = [job for job in jobs if job.fleet.by_skorch]
+        self.queue = [job for job in jobs if not job.fleet.needs_skorch]
+        self.needs_skorch = [job for job in jobs if job.fleet.needs_skorch]
         self.warned: set[str] = set()
         self.out: dict[Future[Outcome], Job] = {}
         self.site: Site
@@ -175,7 +175,7 @@ class _Conductor:
 
     def ended(self) -> Generator[tuple[int, Result]]:
         """Yield what comes out of every run."""
-        for job in self.for_skorch:
+        for job in self.needs_skorch:
             yield from self._over(
                 job, [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
             )
@@ -254,7 +254,7 @@ class _Conductor:
         return [(job, results)]
 
     def _over(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:
-        for reason in {result.reason_alone for result in results if result.for_skorch} - self.warned:
+        for reason in {result.reason_alone for result in results if result.needs_skorch} - self.warned:
             self.warned.add(reason)
             log.warning("trained by skorch, one at a time: %s", reason)
         self._say(job, job.runs[0].epochs, results=results)

@@ -63,7 +63,7 @@ def _attempt(
 ) -> Outcome:
     notes: list[str] = []
     try:
-        loops = ready or [Loop(runs, fleet.by_hand, data, fleet.draws)]
+        loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.draws)]
         return Outcome(
             loops.pop().train(tell, notes), notes
         )  # nothing else holds it: it is gone when it fails

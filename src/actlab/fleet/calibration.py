@@ -46,7 +46,7 @@ class Calibration:
         threads: Threads of a process; more processes beat more threads unless this says otherwise.
         weights_per_fleet: How many weights, of all nets together, a fleet holds at most; a net alone may
             have more.
-        by_hand: Whether a straight line of layers is stepped by hand, not by autograd.
+        layer_by_layer: Whether a straight line of layers is stepped by hand, not by autograd.
         rates: What was measured: products in GFLOP/s, steps per second.
         errors: Relative errors of the products, against float64.
         seconds: How long the measuring took.
@@ -57,7 +57,7 @@ class Calibration:
     matmul: str = "highest"
     threads: int = 1
     weights_per_fleet: int = 1 << 18
-    by_hand: bool = True
+    layer_by_layer: bool = True
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
     errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
@@ -172,7 +172,7 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "matmul": ("highest, high or medium", lambda t: {n: n for n in ("highest", "high", "medium")}[t]),
     "threads": (f"a whole number from 1 to {_MOST_THREADS}", _threads),
     "weights_per_fleet": ("a whole number of at least 1", _positive),
-    "by_hand": ("true or false", lambda text: {"true": True, "false": False}[text.lower()]),
+    "layer_by_layer": ("true or false", lambda text: {"true": True, "false": False}[text.lower()]),
 }
 
 
@@ -211,21 +211,21 @@ def measure(device: str = "cpu") -> Calibration:
         if rates[f"steps, {name}"] > _FASTER * rates["steps, matmul highest"] and errors[name] < _EXACT:
             found = one
     rates["matmul bf16"], errors["matmul bf16"] = _product(device, torch.bfloat16)
-    by_hand = rates[f"steps, matmul {found.matmul}"]
+    layer_by_layer = rates[f"steps, matmul {found.matmul}"]
     rates["steps, autograd"] = _rate(found, device, _LARGE, 1, False)
     threads, cores = found.threads, os.cpu_count() or 1
     if device == "cpu" and cores > 1:
         many = dataclasses.replace(found, threads=cores)
         rates[f"steps, {cores} threads"] = _rate(many, device, _LARGE, 1, True)
         # A process of its own for each core doubles the rate; threads must come close to that.
-        threads = cores if rates[f"steps, {cores} threads"] > _ALMOST * cores * by_hand else threads
+        threads = cores if rates[f"steps, {cores} threads"] > _ALMOST * cores * layer_by_layer else threads
     small = {size: _rate(found, device, _SMALL, size, True) for size in _SIZES}
     rates.update({f"steps, {size} small nets at once": rate for size, rate in small.items()})
     best = next(size for size, rate in small.items() if rate * _FASTER >= max(small.values()))
     return dataclasses.replace(
         found,
         threads=threads,
-        by_hand=by_hand >= rates["steps, autograd"],
+        layer_by_layer=layer_by_layer >= rates["steps, autograd"],
         weights_per_fleet=best * _weights(_SMALL) if device == "cpu" else _cuda_weights(device),
         rates={name: round(rate, 1) for name, rate in rates.items()},
         errors={name: float(f"{error:.2g}") for name, error in errors.items()},
@@ -269,7 +269,7 @@ def _product(device: str, dtype: torch.dtype) -> tuple[float, float]:
     return 2e-9 * rows * features * units / _median(lambda: x @ weight, device), float(error)
 
 
-def _rate(found: Calibration, device: str, shape: tuple[int, int], size: int, by_hand: bool) -> float:
+def _rate(found: Calibration, device: str, shape: tuple[int, int], size: int, layer_by_layer: bool) -> float:
     """Return training steps per second, of all nets of a fleet together."""
     from actlab.fleet.loop import Data, Loop  # the loop computes as calibrated; only measuring looks back
 
@@ -287,6 +287,6 @@ def _rate(found: Calibration, device: str, shape: tuple[int, int], size: int, by
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(rows * batches, features, generator=generator)
     y = torch.randint(10, (rows * batches,), generator=generator)
-    loop = Loop([run] * size, by_hand, Data(X.to(device), y.to(device)))
+    loop = Loop([run] * size, layer_by_layer, Data(X.to(device), y.to(device)))
     with arithmetic(found):
         return size * batches / _median(loop.epoch, device)

@@ -83,19 +83,19 @@ class Loop:
 
     Args:
         runs: Runs that agree in everything that shapes a step, as the plan groups them.
-        by_hand: Whether their nets are straight lines, to be stepped by hand.
+        layer_by_layer: Whether their nets are straight lines, to be stepped by hand.
         data: What they learn from.
         draws: Whether the net, which is alone then, draws random numbers while it trains.
     """
 
-    def __init__(self, runs: Sequence[Run], by_hand: bool, data: Data, draws: bool = False) -> None:
+    def __init__(self, runs: Sequence[Run], layer_by_layer: bool, data: Data, draws: bool = False) -> None:
         self.first, self.data, self.draws = runs[0], data, draws
         self.device, self.looks = data.X.device, runs[0].looks
         self.members = [Member(run) for run in runs]
         self.here = list(self.members)  # those that still train, a row of the stack each
         self.modules = [run.build() for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
-        self.line = straight_line(self.modules[0]) if by_hand else None
+        self.line = straight_line(self.modules[0]) if layer_by_layer else None
         self._set_up()
 
     def _set_up(self) -> None:

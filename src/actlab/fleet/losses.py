@@ -40,7 +40,9 @@ def plain(loss: nn.Module) -> bool:
     return isinstance(loss, nn.MSELoss)
 
 
-def by_hand(loss: nn.Module, outputs: Tensor, targets: Tensor, *, stacked: bool) -> tuple[Tensor, Tensor]:
+def gradients_of(
+    loss: nn.Module, outputs: Tensor, targets: Tensor, *, stacked: bool
+) -> tuple[Tensor, Tensor]:
     """Return the mean loss of every net and its gradient.
 
     Args:

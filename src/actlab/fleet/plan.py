@@ -28,17 +28,17 @@ class Fleet:
 
     Attributes:
         places: Which runs, by their place in the list that was planned.
-        by_hand: Whether their nets are straight lines, to be stepped by hand.
+        layer_by_layer: Whether their nets are straight lines, to be stepped by hand.
         reason_alone: Why a run is by itself; empty when it might have had company.
         draws: Whether it draws random numbers while it trains.
-        by_skorch: Whether no fleet can train it, not even alone.
+        needs_skorch: Whether no fleet can train it, not even alone.
     """
 
     places: tuple[int, ...]
-    by_hand: bool
+    layer_by_layer: bool
     reason_alone: str = ""
     draws: bool = False
-    by_skorch: bool = False
+    needs_skorch: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class _Net:
     size: int = 0
     layers: Any = None
     activations: str = ""
-    by_hand: bool = False
+    layer_by_layer: bool = False
     reason_alone: str = ""
     draws: bool = False
-    by_skorch: bool = False
+    needs_skorch: bool = False
 
 
 def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) -> list[Fleet]:
@@ -82,7 +82,7 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) ->
         if not _batches(first):  # skorch validates the network that it has not trained, or raises
             given = f"batch_size={first.batch_size} and drop_last={first.drop_last}"
             reason = f"{given} give no batch from {len(first.rows)} training samples"
-            net = dataclasses.replace(net, reason_alone=reason, by_skorch=True)
+            net = dataclasses.replace(net, reason_alone=reason, needs_skorch=True)
         # Equal activations stand together: each is then computed in one piece.
         seen = list(dict.fromkeys(nets[id(runs[place].net)].activations for place in places))
         places.sort(key=lambda place: seen.index(nets[id(runs[place].net)].activations))
@@ -90,7 +90,9 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) ->
         cuts = -(-len(places) // most)
         for cut in range(cuts):
             share = places[cut * len(places) // cuts : (cut + 1) * len(places) // cuts]
-            fleets.append(Fleet(tuple(share), net.by_hand, net.reason_alone, net.draws, net.by_skorch))
+            fleets.append(
+                Fleet(tuple(share), net.layer_by_layer, net.reason_alone, net.draws, net.needs_skorch)
+            )
     return sorted(fleets, key=lambda fleet: fleet.places)
 
 
@@ -104,16 +106,16 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
         with run.noise():
             before = torch.get_rng_state()
             if problem := fleet_problem(run, module, x, y):
-                return _Net(reason_alone=problem, by_skorch=True)
+                return _Net(reason_alone=problem, needs_skorch=True)
             draws = not torch.equal(before, torch.get_rng_state())
-            line = straight_line(module) if calibration.by_hand else None
+            line = straight_line(module) if calibration.layer_by_layer else None
             problem = _problem([module], line, run, x, y)
             if problem and line is not None:  # a layer that a chain cannot step, such as an embedding
                 line, problem = None, _problem([module], None, run, x, y)
     except Exception as error:  # too little memory: there may be more when its turn comes
         return _Net(reason_alone=short(error))
     if problem:
-        return _Net(reason_alone=f"a fleet cannot train the network: {problem}", by_skorch=True)
+        return _Net(reason_alone=f"a fleet cannot train the network: {problem}", needs_skorch=True)
     tensors = [*module.named_parameters(), *module.named_buffers()]
     weights = tuple((name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors)
     size = sum(p.numel() for p in module.parameters())
@@ -127,9 +129,11 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
         layers = (layers, id(run.net))
     net = _Net(weights, size, layers, activations, line is not None)
     if draws:
-        return _Net(by_hand=net.by_hand, reason_alone=_DRAWS, draws=True)
+        return _Net(layer_by_layer=net.layer_by_layer, reason_alone=_DRAWS, draws=True)
     if problem := _problem([module, module], line, run, x, y):
-        return _Net(by_hand=net.by_hand, reason_alone=f"torch.vmap cannot run the network: {problem}")
+        return _Net(
+            layer_by_layer=net.layer_by_layer, reason_alone=f"torch.vmap cannot run the network: {problem}"
+        )
     return net
 
 
@@ -165,4 +169,4 @@ def _key(run: Run, net: _Net) -> tuple[Any, ...]:
     pace = run.schedule and run.schedule.every
     sizes = (rows(run.rows), rows(run.valid), rows(run.test), run.epochs, run.batch_size, run.piece)
     ways = (run.shuffle, run.drop_last, run.scoring, run.device, run.precision, run.looks)
-    return (net.weights, net.layers, net.by_hand, loss, rule, pace, sizes, ways)
+    return (net.weights, net.layers, net.layer_by_layer, loss, rule, pace, sizes, ways)

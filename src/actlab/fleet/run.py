@@ -147,7 +147,7 @@ class Result:
         weights: The module's state after the last epoch, on the CPU; empty when it could not be trained.
         history: One row per epoch, in skorch's columns.
         seconds: The run's share of the time that its fleet took.
-        how: How it was trained: ``"by hand"``, ``"by autograd"`` or ``"by skorch"``.
+        how: How it was trained: ``"layer by layer"``, ``"autograd"`` or ``"skorch"``.
         reason_alone: Why it trained alone, or why skorch trains it; empty if it trained in a fleet.
         failure: Why there is no trained net, in one line; empty when there is one.
         passing: Whether it may go better another time, or by skorch: memory, a file or a package was missing.
@@ -169,7 +169,7 @@ class Result:
     diagnostics: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def for_skorch(self) -> bool:
+    def needs_skorch(self) -> bool:
         """Whether no fleet can train the run, so that skorch has to."""
         return not self.how and not self.failure
 

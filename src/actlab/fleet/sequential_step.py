@@ -18,7 +18,7 @@ from actlab.fleet.layers import (
     as_formula,
     module_function,
 )
-from actlab.fleet.losses import by_hand, one_net, plain
+from actlab.fleet.losses import gradients_of, one_net, plain
 from actlab.fleet.stacked_weights import Stack
 from actlab.fleet.trace import Link
 
@@ -36,7 +36,7 @@ class Chain:
         bfloat16: Whether matrix products take bfloat16 factors.
     """
 
-    how = "by hand"
+    how = "layer by layer"
 
     def __init__(
         self, modules: Sequence[nn.Module], line: Sequence[Link], loss: nn.Module, device: str, bfloat16: bool
@@ -113,7 +113,7 @@ class Chain:
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self.plain and (outputs.ndim == targets.ndim or outputs.ndim == 3 - self.one):
-            return by_hand(self.loss, outputs, targets, stacked=not self.one)
+            return gradients_of(self.loss, outputs, targets, stacked=not self.one)
         outputs = outputs.requires_grad_()
         with torch.enable_grad():
             losses = losses_of(self.loss, outputs, targets, self.one)
@@ -137,7 +137,7 @@ class Autograd:
         bfloat16: Whether to compute under autocast.
     """
 
-    how, calls_modules = "by autograd", True
+    how, calls_modules = "autograd", True
 
     def __init__(self, modules: Sequence[nn.Module], loss: nn.Module, device: str, bfloat16: bool) -> None:
         self.stack = Stack(modules, device=device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from actlab.activation import numerics
 from actlab.activation.definition import elementwise
-from actlab.functions.sigmoids import check_alpha, isru_slope
+from actlab.functions.sigmoids import isru_slope
 
 inf = math.inf
 aten = torch.ops.aten
@@ -26,7 +26,7 @@ aten = torch.ops.aten
     saves=lambda alpha: "output" if alpha >= 0 else "input",
     kinks=lambda alpha: {} if alpha == 1 else {0: alpha},
     error_scale="line",
-    twin="ELU",
+    torch_equivalent="ELU",
     inplace=True,
 )
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
@@ -50,7 +50,7 @@ def _(grad: Tensor, saved: Tensor, alpha: float) -> Tensor:
     return aten.elu_backward(grad, alpha, 1, 1, alpha >= 0, saved)
 
 
-@elu.native
+@elu.torch_operation
 def _(x: Tensor, alpha: float) -> Tensor:
     return aten.elu_(x.clone(), alpha) if alpha >= 0 else aten.elu(x, alpha)
 
@@ -62,12 +62,11 @@ ELU = elu.module("ELU")
     formula="where(x > 0, x, alpha * (exp(x / alpha) - 1))",
     limits=lambda alpha: (-alpha if alpha > 0 else -inf, inf),
     slopes=lambda alpha: (0 if alpha > 0 else inf, 1),
-    range=lambda alpha: (-alpha if alpha > 0 else -inf, inf),
     monotonic=True,
     paper="Barron 2017",
     saves="output",
     error_scale="line",
-    twin="CELU",
+    torch_equivalent="CELU",
     inplace=True,
 )
 def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
@@ -93,17 +92,12 @@ def _(grad: Tensor, y: Tensor, alpha: float) -> Tensor:
     return aten.elu_backward(grad, alpha, 1, 1 / alpha, True, y)
 
 
-@celu.native
+@celu.torch_operation
 def _(x: Tensor, alpha: float) -> Tensor | None:
     return aten.elu_(x.clone(), alpha, 1, 1 / alpha) if alpha > 0 else None
 
 
-@celu.requires
-def _(alpha: float) -> None:
-    if alpha == 0:
-        raise RuntimeError("celu: alpha must not be 0, got 0")
-
-
+celu.requires(lambda alpha: alpha != 0, "alpha must not be 0", RuntimeError)
 CELU = celu.module("CELU")
 
 # Klambauer et al. 2017, the fixed point for mean 0 and variance 1.
@@ -116,13 +110,12 @@ _ALPHA = 1.6732632423543772848170429916717
     " * where(x > 0, x, 1.6732632423543772848170429916717 * (exp(x) - 1))",
     limits=(-_SCALE * _ALPHA, inf),
     slopes=(0, _SCALE),
-    range=(-_SCALE * _ALPHA, inf),
     monotonic=True,
     paper="Klambauer et al. 2017",
     saves="output",
     kinks={0: _SCALE * _ALPHA},
     error_scale="line",
-    twin="SELU",
+    torch_equivalent="SELU",
     inplace=True,
 )
 def selu(x: Tensor) -> Tensor:
@@ -140,7 +133,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.elu_backward(grad, _ALPHA, _SCALE, 1, True, y)
 
 
-@selu.native
+@selu.torch_operation
 def _(x: Tensor) -> Tensor:
     return aten.elu_(x.clone(), _ALPHA, _SCALE)
 
@@ -168,7 +161,7 @@ def _softplus(beta: float, threshold: float) -> str:
     # Another threshold makes a jump, and beside the jump the output does not know its side.
     saves=lambda beta, threshold: "output" if threshold == 20 else "input",
     error_scale="line",
-    twin="Softplus",
+    torch_equivalent="Softplus",
 )
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """Softplus: ``log(1 + exp(beta x)) / beta``, without overflow.
@@ -189,17 +182,12 @@ def _(saved: Tensor, beta: float, threshold: float) -> Tensor:
     return torch.where(beta * saved > threshold, 1.0, torch.sigmoid(beta * saved))
 
 
-@softplus.native
+@softplus.torch_operation
 def _(x: Tensor, beta: float, threshold: float) -> Tensor | None:
     return aten.softplus(x, beta, numerics.CERTAIN) if threshold == 20 and numerics.small(x) else None
 
 
-@softplus.requires
-def _(beta: float, threshold: float) -> None:
-    if beta == 0:
-        raise ValueError("softplus: beta must not be 0, got 0")
-
-
+softplus.requires(lambda beta, threshold: beta != 0, "beta must not be 0")
 Softplus = softplus.module("Softplus")
 
 
@@ -207,7 +195,6 @@ Softplus = softplus.module("Softplus")
     formula="(x + sqrt(x**2 + b)) / 2",
     limits=(0, inf),
     slopes=(0, 1),
-    range=(0, inf),
     monotonic=True,
     paper="Barron 2021",
     saves="output",
@@ -233,12 +220,7 @@ def _(y: Tensor, b: float) -> Tensor:
     return square / (square + b / 4)
 
 
-@squareplus.requires
-def _(b: float) -> None:
-    if not b > 0:
-        raise ValueError(f"squareplus: b must be positive, got {b}")
-
-
+squareplus.requires(lambda b: b > 0, "b must be positive")
 Squareplus = squareplus.module("Squareplus")
 
 
@@ -246,7 +228,6 @@ Squareplus = squareplus.module("Squareplus")
     formula="where(x <= -1, 0, where(x <= 1, (x + 1)**2 / 4, x))",
     limits=(0, inf),
     slopes=(0, 1),
-    range=(0, inf),
     monotonic=True,
     paper="Martins & Astudillo 2016",
     saves="output",
@@ -272,7 +253,6 @@ SparsePlus = sparse_plus.module("SparsePlus")
     formula="exp(x)",
     limits=(0, inf),
     slopes=(0, inf),
-    range=(0, inf),
     monotonic=True,
     paper="-",
     saves="output",
@@ -287,7 +267,7 @@ def _(y: Tensor) -> Tensor:
     return y
 
 
-exponential.native(torch.exp)
+exponential.torch_operation(torch.exp)
 Exponential = exponential.module("Exponential")
 
 
@@ -295,7 +275,6 @@ Exponential = exponential.module("Exponential")
     formula="where(x < 0, x / sqrt(1 + alpha * x**2), x)",
     limits=lambda alpha: (-1 / math.sqrt(alpha), inf),
     slopes=(0, 1),
-    range=lambda alpha: (-1 / math.sqrt(alpha), inf),
     monotonic=True,
     paper="Carlile et al. 2017",
     saves="output",
@@ -318,11 +297,7 @@ def _(y: Tensor, alpha: float) -> Tensor:
     return isru_slope(y.clamp_max(0), alpha)
 
 
-@isrlu.requires
-def _(alpha: float) -> None:
-    check_alpha("isrlu", alpha)
-
-
+isrlu.requires(lambda alpha: alpha > 0, "alpha must be positive")
 ISRLU = isrlu.module("ISRLU")
 
 

@@ -30,11 +30,17 @@ class GatedActivation(Activation[Any]):
     @cached_property
     def _nodes(self) -> Any:
         gate, parameters = (self.by._nodes, self.by.defaults) if self.by else (None, ())
-        return GatedNodes(self.name, gate, parameters, self.formulas.native)
+        return GatedNodes(self.name, gate, parameters, self.formulas.torch_operation)
 
 
 def gated(
-    name: str, *, by: Activation[Any] | None, formula: str, paper: str, summary: str, twin: str | None = None
+    name: str,
+    *,
+    by: Activation[Any] | None,
+    formula: str,
+    paper: str,
+    summary: str,
+    torch_equivalent: str | None = None,
 ) -> GatedActivation:
     """Make the gated function of an activation.
 
@@ -44,7 +50,7 @@ def gated(
         formula: The textbook formula, in the halves ``a`` and ``b``.
         paper: Where it was published.
         summary: One line about it.
-        twin: The name of the same function in ``torch.nn``.
+        torch_equivalent: The name of the same function in ``torch.nn``.
 
     Returns:
         The activation; it takes ``dim``, the dimension that is halved.
@@ -75,7 +81,7 @@ def gated(
             range=unknown,
             monotonic=False,
             paper=paper,
-            twin=twin,
+            torch_equivalent=torch_equivalent,
             gated=True,
         ),
     )
@@ -89,9 +95,9 @@ glu = gated(
     formula="a / (1 + exp(-b))",
     paper="Dauphin et al. 2017",
     summary="Gated linear unit: one half of the input times the sigmoid of the other.",
-    twin="GLU",
+    torch_equivalent="GLU",
 )
-glu.native(functional.glu)
+glu.torch_operation(functional.glu)
 GLU = glu.module("GLU")
 
 bilinear = gated(
@@ -103,7 +109,7 @@ bilinear = gated(
 )
 
 
-@bilinear.native
+@bilinear.torch_operation
 def _(x: Tensor, dim: int) -> Tensor:
     a, b = x.chunk(2, dim)
     return a * b

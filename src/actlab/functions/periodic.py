@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import elementwise
-from actlab.activation.module import ActivationModule
+from actlab.activation.module import TrainedModule
 from actlab.activation.numerics import both_gates, exact_product, gate
 
 inf, nan = math.inf, math.nan
@@ -57,12 +57,7 @@ def _(x: Tensor, omega: float) -> Tensor:
     return _sine_of_product(x, omega, 0) * (-omega * omega)
 
 
-@sine.requires
-def _(omega: float) -> None:
-    if omega == 0:
-        raise ValueError("sine: omega must not be 0, got 0")
-
-
+sine.requires(lambda omega: omega != 0, "omega must not be 0")
 Sine = sine.module("Sine")
 
 
@@ -76,7 +71,6 @@ def _reach(x: Tensor) -> Tensor:
     formula="x + sin(alpha * x)**2 / alpha",
     limits=(-inf, inf),
     slopes=(nan, nan),
-    range=(-inf, inf),
     monotonic=True,
     paper="Ziyin et al. 2020",
 )
@@ -110,10 +104,7 @@ def _(x: Tensor, alpha: Tensor) -> Tensor:
     return sine * (2 * z * torch.cos(z) - sine) / (alpha * alpha)
 
 
-@snake.requires
-def _(alpha: float | Tensor) -> None:
-    if not isinstance(alpha, Tensor) and alpha == 0:
-        raise ValueError("snake: alpha must not be 0, got 0")
+snake.requires(lambda alpha: isinstance(alpha, Tensor) or alpha != 0, "alpha must not be 0")
 
 
 @snake.prepares
@@ -122,32 +113,24 @@ def _(x: Tensor, alpha: float | Tensor) -> tuple[float | Tensor]:
     return (alpha.reshape(()) if isinstance(alpha, Tensor) and alpha.numel() == 1 else alpha,)
 
 
-@snake.trained_by
-class Snake(ActivationModule):
+@snake.use_module
+class Snake(TrainedModule):
     """Snake with a trained frequency.
 
     Args:
         num_parameters: 1, or the number of features: the size of the input's last dimension.
-        init: The frequency at the start, not 0.
+        init: The start value of the frequency, not 0.
         device: Where the frequency lives.
         dtype: Its dtype.
     """
 
+    repr_format = "num_parameters={num_parameters}"
+
     def __init__(
         self, num_parameters: int = 1, init: float = 1.0, device: Any = None, dtype: Any = None
     ) -> None:
-        super().__init__(init)
+        super().__init__(device, dtype, alpha=(num_parameters, init))
         self.num_parameters = num_parameters
-        self.init = init
-        self.alpha = torch.nn.Parameter(torch.full((num_parameters,), init, device=device, dtype=dtype))
-
-    def reset_parameters(self) -> None:
-        """Set the frequency back to where it started."""
-        torch.nn.init.constant_(self.alpha, self.init)
-
-    def extra_repr(self) -> str:
-        """Return the number of frequencies; they are in the state."""
-        return f"num_parameters={self.num_parameters}"
 
 
 @elementwise(
@@ -200,28 +183,16 @@ def _(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return gate(x * a * torch.cos(x * b), x)
 
 
-@sinlu.trained_by
-class SinLU(ActivationModule):
+@sinlu.use_module
+class SinLU(TrainedModule):
     """SinLU with a trained wave.
 
     Args:
-        a: The height of the wave at the start.
-        b: Its frequency at the start.
+        a: The start value of the height of the wave.
+        b: The start value of its frequency.
         device: Where they live.
         dtype: Their dtype.
     """
 
     def __init__(self, a: float = 1.0, b: float = 1.0, device: Any = None, dtype: Any = None) -> None:
-        super().__init__(a, b)
-        self.init = (a, b)
-        self.a = torch.nn.Parameter(torch.tensor(float(a), device=device, dtype=dtype))
-        self.b = torch.nn.Parameter(torch.tensor(float(b), device=device, dtype=dtype))
-
-    def reset_parameters(self) -> None:
-        """Set the wave back to where it started."""
-        for parameter, start in zip((self.a, self.b), self.init, strict=True):
-            torch.nn.init.constant_(parameter, start)
-
-    def extra_repr(self) -> str:
-        """Return nothing: what is trained is in the state."""
-        return ""
+        super().__init__(device, dtype, a=a, b=b)

@@ -21,12 +21,11 @@ aten = torch.ops.aten
     formula="max(x, 0)",
     limits=(0, inf),
     slopes=(0, 1),
-    range=(0, inf),
     monotonic=True,
     paper="Fukushima 1969; Nair & Hinton 2010",
     saves="output",
     kinks={0: 0},
-    twin="ReLU",
+    torch_equivalent="ReLU",
     inplace=True,
     widen=False,
 )
@@ -45,7 +44,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.threshold_backward(grad, y, 0)
 
 
-relu.native(torch.relu)
+relu.torch_operation(torch.relu)
 ReLU = relu.module("ReLU")
 
 
@@ -59,7 +58,7 @@ ReLU = relu.module("ReLU")
     # The output has the sign of the input unless the slope is negative, and the next layer keeps it anyway.
     saves=lambda negative_slope: "output" if negative_slope >= 0 else "input",
     kinks=lambda negative_slope: {0: negative_slope},
-    twin="LeakyReLU",
+    torch_equivalent="LeakyReLU",
     inplace=True,
 )
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -83,7 +82,7 @@ def _(grad: Tensor, saved: Tensor, negative_slope: float) -> Tensor:
 
 
 # torch keeps the output of these operations when they overwrite: of a small input they may overwrite a copy.
-@leaky_relu.native
+@leaky_relu.torch_operation
 def _(x: Tensor, negative_slope: float) -> Tensor | None:
     if negative_slope < 0:
         return aten.leaky_relu(x, negative_slope)
@@ -105,7 +104,7 @@ LeakyReLU = leaky_relu.module("LeakyReLU")
         "mask" if isinstance(training, Tensor) else "output" if lower + upper >= 0 else "input"
     ),
     kinks=lambda lower, upper, training: {0: (lower + upper) / 2},
-    twin="RReLU",
+    torch_equivalent="RReLU",
     inplace=True,
 )
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
@@ -162,13 +161,10 @@ def _slopes(x: Tensor, lower: float, upper: float) -> Tensor:
     return slopes
 
 
-@rrelu.requires
-def _(lower: float, upper: float, training: bool) -> None:
-    if not lower <= upper:
-        raise RuntimeError(f"rrelu: lower must be at most upper, got lower={lower}, upper={upper}")
+rrelu.requires(lambda lower, upper, training: lower <= upper, "lower must be at most upper", RuntimeError)
 
 
-@rrelu.trained_by
+@rrelu.use_module
 class RReLU(ActivationModule):
     """Randomised leaky rectifier: random slopes below 0 in training, their mean in evaluation.
 
@@ -209,7 +205,7 @@ def _shows(threshold: float, value: float) -> bool:
     paper="-",
     saves=lambda threshold, value: "output" if _shows(threshold, value) else "mask",
     kinks=lambda threshold, value: {threshold: 0},
-    twin="Threshold",
+    torch_equivalent="Threshold",
     inplace=True,
     example={"threshold": 0.5, "value": -0.25},
 )
@@ -241,7 +237,7 @@ def _(grad: Tensor, saved: Tensor, threshold: float, value: float) -> Tensor:
     return grad * saved
 
 
-@threshold.native
+@threshold.torch_operation
 def _(x: Tensor, threshold: float, value: float) -> Tensor | None:
     return torch.threshold_(x.clone(), threshold, value) if small(x) and _shows(threshold, value) else None
 
@@ -270,12 +266,11 @@ def clip(x: Tensor, lower: float, upper: float) -> Tensor | None:
     formula="min(max(x, 0), 6)",
     limits=(0, 6),
     slopes=(0, 0),
-    range=(0, 6),
     monotonic=True,
     paper="Krizhevsky 2010",
     saves="output",
     kinks={0: 0, 6: 0},
-    twin="ReLU6",
+    torch_equivalent="ReLU6",
     inplace=True,
     widen=False,
 )
@@ -294,7 +289,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.hardtanh_backward(grad, y, 0, 6)
 
 
-@relu6.native
+@relu6.torch_operation
 def _(x: Tensor) -> Tensor | None:
     return clip(x, 0, 6)
 
@@ -306,7 +301,6 @@ ReLU6 = relu6.module("ReLU6")
     formula="min(max(x, 0), upper)",
     limits=lambda upper: (0, upper),
     slopes=(0, 0),
-    range=lambda upper: (0, upper),
     monotonic=True,
     paper="Liew et al. 2016",
     saves="output",
@@ -333,17 +327,12 @@ def _(grad: Tensor, y: Tensor, upper: float) -> Tensor:
     return clipped_gradient(grad, y, 0, upper)
 
 
-@clipped_relu.native
+@clipped_relu.torch_operation
 def _(x: Tensor, upper: float) -> Tensor | None:
     return clip(x, 0, upper)
 
 
-@clipped_relu.requires
-def _(upper: float) -> None:
-    if not upper > 0:
-        raise ValueError(f"clipped_relu: upper must be positive, got {upper}")
-
-
+clipped_relu.requires(lambda upper: upper > 0, "upper must be positive")
 BReLU = clipped_relu.module("BReLU")
 
 
@@ -351,7 +340,6 @@ BReLU = clipped_relu.module("BReLU")
     formula="where(x > 0, x**2, 0)",
     limits=(0, inf),
     slopes=(0, inf),
-    range=(0, inf),
     monotonic=True,
     paper="So et al. 2021",
 )

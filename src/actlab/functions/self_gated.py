@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import elementwise
-from actlab.activation.module import ActivationModule
+from actlab.activation.module import TrainedModule
 from actlab.activation.numerics import (
     FAR,
     both_gates,
@@ -33,7 +33,7 @@ aten = torch.ops.aten
     range=(-0.27846454276107380, inf),
     monotonic=False,
     paper="Elfwing et al. 2017; Hendrycks & Gimpel 2016",
-    twin="SiLU",
+    torch_equivalent="SiLU",
     inplace=True,
 )
 def silu(x: Tensor) -> Tensor:
@@ -95,13 +95,13 @@ def _(x: Tensor, beta: Tensor) -> Tensor:
     return x * both_gates(x, x * beta)
 
 
-@swish.trained_by
-class Swish(ActivationModule):
+@swish.use_module
+class Swish(TrainedModule):
     """Swish: ``x * sigmoid(beta x)``, its ``beta`` trained or fixed.
 
     Args:
-        beta: The sharpness of the gate at the start.
-        trained: Whether training moves it.
+        beta: The sharpness of the gate, or its start value.
+        trained: Whether ``beta`` is trained.
         device: Where a trained one lives.
         dtype: Its dtype.
     """
@@ -109,19 +109,13 @@ class Swish(ActivationModule):
     def __init__(
         self, beta: float = 1.0, trained: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
-        super().__init__(beta)
-        self.init = beta
-        if trained:
-            self.beta = torch.nn.Parameter(torch.tensor(float(beta), device=device, dtype=dtype))
-
-    def reset_parameters(self) -> None:
-        """Set beta back to where it started."""
-        if isinstance(self.beta, torch.nn.Parameter):
-            torch.nn.init.constant_(self.beta, self.init)
+        super().__init__(device, dtype, **({"beta": beta} if trained else {}))
+        if not trained:
+            self.beta = beta
 
     def extra_repr(self) -> str:
         """Return a fixed beta; a trained one is in the state."""
-        return "" if isinstance(self.beta, torch.nn.Parameter) else f"beta={self.beta}, trained=False"
+        return "" if self.starts else f"beta={self.beta}, trained=False"
 
 
 @elementwise(
@@ -132,7 +126,7 @@ class Swish(ActivationModule):
     monotonic=False,
     paper="Howard et al. 2019",
     kinks={-3: 0, 3: 1},
-    twin="Hardswish",
+    torch_equivalent="Hardswish",
     inplace=True,
 )
 def hardswish(x: Tensor) -> Tensor:
@@ -156,20 +150,7 @@ def _(grad: Tensor, x: Tensor) -> Tensor:
     return aten.hardswish_backward(grad, x)
 
 
-@hardswish.trained_by
-class Hardswish(ActivationModule):
-    """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3.
-
-    Args:
-        inplace: Overwrite the input.
-    """
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__(inplace=inplace)
-
-    def extra_repr(self) -> str:
-        """Return nothing, as torch.nn does."""
-        return ""
+Hardswish = hardswish.module("Hardswish", repr_format="")
 
 
 _BELL = 1 / math.sqrt(2 * math.pi)  # the height of the normal density
@@ -225,7 +206,7 @@ def _inner(x: Tensor) -> tuple[Tensor, Tensor]:
     ),
     monotonic=False,
     paper="Hendrycks & Gimpel 2016",
-    twin="GELU",
+    torch_equivalent="GELU",
 )
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """Gaussian error linear unit: ``x`` times the normal distribution function of ``x``.
@@ -258,12 +239,9 @@ def _(x: Tensor, approximate: str) -> Tensor:
     return both_gates(2 * slope + c * bend - c * slope * slope * torch.tanh(v / 2), v)
 
 
-@gelu.requires
-def _(approximate: str) -> None:
-    if approximate not in ("none", "tanh"):
-        raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-
-
+gelu.requires(
+    lambda approximate: approximate in ("none", "tanh"), "approximate must be 'none' or 'tanh'", RuntimeError
+)
 GELU = gelu.module("GELU")
 
 

@@ -8,37 +8,22 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import elementwise
-from actlab.activation.module import ActivationModule
 from actlab.activation.numerics import expm1, polynomial, small
 
 inf = math.inf
 aten = torch.ops.aten
 
 
-def _check_lambd(name: str, lambd: float) -> None:
-    if not lambd >= 0:
-        raise RuntimeError(f"{name}: lambd must not be negative, got {lambd}")
-
-
-class _Shrink(ActivationModule):
-    lambd: float
-
-    def extra_repr(self) -> str:
-        """Return the argument as torch.nn prints it."""
-        return str(self.lambd)
-
-
 @elementwise(
     formula="where(abs(x) > lambd, x, 0)",
     limits=(-inf, inf),
     slopes=(1, 1),
-    range=(-inf, inf),
     monotonic=True,
     paper="Donoho & Johnstone 1994",
     # The output is zero exactly where the input is cut.
     saves="output",
     kinks=lambda lambd: {-lambd: 0, lambd: 0},
-    twin="Hardshrink",
+    torch_equivalent="Hardshrink",
     widen=False,
 )
 def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
@@ -61,38 +46,24 @@ def _(grad: Tensor, y: Tensor, lambd: float) -> Tensor:
     return aten.hardshrink_backward(grad, y, 0)
 
 
-@hardshrink.native
+@hardshrink.torch_operation
 def _(x: Tensor, lambd: float) -> Tensor | None:
     return aten.hardshrink(x, lambd) if small(x) else None
 
 
-@hardshrink.requires
-def _(lambd: float) -> None:
-    _check_lambd("hardshrink", lambd)
-
-
-@hardshrink.trained_by
-class Hardshrink(_Shrink):
-    """Hard shrinkage: 0 within ``lambd`` of 0, ``x`` elsewhere.
-
-    Args:
-        lambd: Half the width of the cut, not negative.
-    """
-
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__(lambd)
+hardshrink.requires(lambda lambd: lambd >= 0, "lambd must not be negative", RuntimeError)
+Hardshrink = hardshrink.module("Hardshrink", repr_format="{lambd}")
 
 
 @elementwise(
     formula="where(x > lambd, x - lambd, where(x < -lambd, x + lambd, 0))",
     limits=(-inf, inf),
     slopes=(1, 1),
-    range=(-inf, inf),
     monotonic=True,
     paper="Donoho & Johnstone 1994",
     saves="output",
     kinks=lambda lambd: {-lambd: 0, lambd: 0},
-    twin="Softshrink",
+    torch_equivalent="Softshrink",
 )
 def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
     """Soft shrinkage: ``x`` moved towards 0 by ``lambd``, and no further than 0.
@@ -116,26 +87,13 @@ def _(grad: Tensor, y: Tensor, lambd: float) -> Tensor:
     return aten.softshrink_backward(grad, y, 0)
 
 
-@softshrink.native
+@softshrink.torch_operation
 def _(x: Tensor, lambd: float) -> Tensor | None:
     return aten.softshrink(x, lambd) if small(x) else None
 
 
-@softshrink.requires
-def _(lambd: float) -> None:
-    _check_lambd("softshrink", lambd)
-
-
-@softshrink.trained_by
-class Softshrink(_Shrink):
-    """Soft shrinkage: ``x`` moved towards 0 by ``lambd``, and no further than 0.
-
-    Args:
-        lambd: How far to move, not negative.
-    """
-
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__(lambd)
+softshrink.requires(lambda lambd: lambd >= 0, "lambd must not be negative", RuntimeError)
+Softshrink = softshrink.module("Softshrink", repr_format="{lambd}")
 
 
 # Up to here x - tanh(x) is taken from a quotient that has no cancellation.
@@ -154,10 +112,9 @@ _LONG = (
     formula="x - tanh(x)",
     limits=(-inf, inf),
     slopes=(1, 1),
-    range=(-inf, inf),
     monotonic=True,
     paper="-",
-    twin="Tanhshrink",
+    torch_equivalent="Tanhshrink",
 )
 def tanhshrink(x: Tensor) -> Tensor:
     """Tanh shrinkage: ``x - tanh(x)``, exact near 0, where the difference cancels."""

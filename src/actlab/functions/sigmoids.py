@@ -20,12 +20,11 @@ aten = torch.ops.aten
     formula="1 / (1 + exp(-x))",
     limits=(0, 1),
     slopes=(0, 0),
-    range=(0, 1),
     monotonic=True,
     paper="Verhulst 1845",
     saves="output",
     error_scale="line",
-    twin="Sigmoid",
+    torch_equivalent="Sigmoid",
 )
 def sigmoid(x: Tensor) -> Tensor:
     """Logistic sigmoid: ``1 / (1 + exp(-x))``."""
@@ -42,7 +41,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.sigmoid_backward(grad, y)
 
 
-sigmoid.native(torch.sigmoid)
+sigmoid.torch_operation(torch.sigmoid)
 Sigmoid = sigmoid.module("Sigmoid")
 
 
@@ -50,12 +49,11 @@ Sigmoid = sigmoid.module("Sigmoid")
     formula="(exp(x) - exp(-x)) / (exp(x) + exp(-x))",
     limits=(-1, 1),
     slopes=(0, 0),
-    range=(-1, 1),
     monotonic=True,
     paper="LeCun et al. 1998",
     saves="output",
     error_scale="line",
-    twin="Tanh",
+    torch_equivalent="Tanh",
 )
 def tanh(x: Tensor) -> Tensor:
     """Hyperbolic tangent."""
@@ -72,7 +70,7 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.tanh_backward(grad, y)
 
 
-tanh.native(torch.tanh)
+tanh.torch_operation(torch.tanh)
 Tanh = tanh.module("Tanh")
 
 
@@ -80,12 +78,11 @@ Tanh = tanh.module("Tanh")
     formula="log(1 / (1 + exp(-x)))",
     limits=(-inf, 0),
     slopes=(1, 0),
-    range=(-inf, 0),
     monotonic=True,
     paper="Verhulst 1845",
     saves="output",
     error_scale="line",
-    twin="LogSigmoid",
+    torch_equivalent="LogSigmoid",
 )
 def logsigmoid(x: Tensor) -> Tensor:
     """Logarithm of the logistic sigmoid, without overflow."""
@@ -97,7 +94,7 @@ def _(y: Tensor) -> Tensor:
     return -expm1(y)
 
 
-@logsigmoid.native
+@logsigmoid.torch_operation
 def _(x: Tensor) -> Tensor | None:
     return -aten.softplus(-x, 1, CERTAIN) if small(x) else None  # keeps half of what torch's own keeps
 
@@ -109,12 +106,11 @@ LogSigmoid = logsigmoid.module("LogSigmoid")
     formula="min(max(x, min_val), max_val)",
     limits=lambda min_val, max_val: (min_val, max_val),
     slopes=(0, 0),
-    range=lambda min_val, max_val: (min_val, max_val),
     monotonic=True,
     paper="Collobert 2004",
     saves="output",
     kinks=lambda min_val, max_val: {min_val: 0, max_val: 0},
-    twin="Hardtanh",
+    torch_equivalent="Hardtanh",
     inplace=True,
     widen=False,
 )
@@ -140,16 +136,13 @@ def _(grad: Tensor, y: Tensor, min_val: float, max_val: float) -> Tensor:
     return clipped_gradient(grad, y, min_val, max_val)
 
 
-hardtanh.native(clip)
+hardtanh.torch_operation(clip)
 
 
-@hardtanh.requires
-def _(min_val: float, max_val: float) -> None:
-    if not min_val <= max_val:
-        raise ValueError(f"hardtanh: min_val must be at most max_val, got {min_val} and {max_val}")
+hardtanh.requires(lambda min_val, max_val: min_val <= max_val, "min_val must be at most max_val")
 
 
-@hardtanh.trained_by
+@hardtanh.use_module
 class Hardtanh(ActivationModule):
     """Clip to ``[min_val, max_val]``.
 
@@ -171,12 +164,11 @@ class Hardtanh(ActivationModule):
     formula="min(max(x + 3, 0), 6) / 6",
     limits=(0, 1),
     slopes=(0, 0),
-    range=(0, 1),
     monotonic=True,
     paper="Courbariaux et al. 2015",
     saves="output",
     kinks={-3: 0, 3: 0},
-    twin="Hardsigmoid",
+    torch_equivalent="Hardsigmoid",
     inplace=True,
 )
 def hardsigmoid(x: Tensor) -> Tensor:
@@ -200,27 +192,13 @@ def _(grad: Tensor, y: Tensor) -> Tensor:
     return aten.hardtanh_backward(grad, y, 0, 1).div_(6)
 
 
-@hardsigmoid.trained_by
-class Hardsigmoid(ActivationModule):
-    """Piecewise linear sigmoid: 0 below -3, 1 above 3.
-
-    Args:
-        inplace: Overwrite the input.
-    """
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__(inplace=inplace)
-
-    def extra_repr(self) -> str:
-        """Return nothing, as torch.nn does."""
-        return ""
+Hardsigmoid = hardsigmoid.module("Hardsigmoid", repr_format="")
 
 
 @elementwise(
     formula="min(max((x + 1) / 2, 0), 1)",
     limits=(0, 1),
     slopes=(0, 0),
-    range=(0, 1),
     monotonic=True,
     paper="Martins & Astudillo 2016",
     saves="mask",
@@ -253,12 +231,11 @@ SparseSigmoid = sparse_sigmoid.module("SparseSigmoid")
     formula="x / (1 + abs(x))",
     limits=(-1, 1),
     slopes=(0, 0),
-    range=(-1, 1),
     monotonic=True,
     paper="Elliott 1993; Turian et al. 2009",
     saves="output",
     error_scale="line",
-    twin="Softsign",
+    torch_equivalent="Softsign",
 )
 def softsign(x: Tensor) -> Tensor:
     """Softsign: ``x / (1 + abs(x))``."""
@@ -281,17 +258,10 @@ def isru_slope(y: Tensor, alpha: float) -> Tensor:
     return u * u.clamp_min(1e-35).sqrt()  # the root of zero has no derivative
 
 
-def check_alpha(name: str, alpha: float) -> None:
-    """Raise unless ``alpha`` is positive."""
-    if not alpha > 0:
-        raise ValueError(f"{name}: alpha must be positive, got {alpha}")
-
-
 @elementwise(
     formula="x / sqrt(1 + alpha * x**2)",
     limits=lambda alpha: (-1 / math.sqrt(alpha), 1 / math.sqrt(alpha)),
     slopes=(0, 0),
-    range=lambda alpha: (-1 / math.sqrt(alpha), 1 / math.sqrt(alpha)),
     monotonic=True,
     paper="Carlile et al. 2017",
     saves="output",
@@ -314,9 +284,5 @@ def _(y: Tensor, alpha: float) -> Tensor:
     return isru_slope(y, alpha)
 
 
-@isru.requires
-def _(alpha: float) -> None:
-    check_alpha("isru", alpha)
-
-
+isru.requires(lambda alpha: alpha > 0, "alpha must be positive")
 ISRU = isru.module("ISRU")

@@ -39,7 +39,7 @@ def _softplus(x: Tensor) -> Tensor:
     range=(-0.30884341301725041, inf),
     monotonic=False,
     paper="Misra 2019",
-    twin="Mish",
+    torch_equivalent="Mish",
     inplace=True,
 )
 def mish(x: Tensor) -> Tensor:

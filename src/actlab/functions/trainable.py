@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab.activation.definition import elementwise
-from actlab.activation.module import ActivationModule
+from actlab.activation.module import TrainedModule
 from actlab.activation.numerics import expm1, sech, tanh
 
 inf = math.inf
@@ -24,7 +24,7 @@ aten = torch.ops.aten
     monotonic=True,
     paper="He et al. 2015",
     kinks=lambda weight: {0: weight},
-    twin="PReLU",
+    torch_equivalent="PReLU",
     example={"weight": 0.25},
 )
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
@@ -64,38 +64,29 @@ def _(x: Tensor, weight: Tensor | float) -> tuple[Tensor]:
     return (weight.view(-1, *(1,) * (x.ndim - 2)),)
 
 
-@prelu.native
+@prelu.torch_operation
 def _(x: Tensor, weight: Tensor) -> Tensor:
     return torch.prelu(x, weight.flatten())
 
 
-@prelu.trained_by
-class PReLU(ActivationModule):
+@prelu.use_module
+class PReLU(TrainedModule):
     """Leaky rectifier with a trained slope.
 
     Args:
         num_parameters: 1, or the number of channels.
-        init: The slope at the start.
+        init: The start value of the slope.
         device: Where the slope lives.
         dtype: Its dtype.
     """
 
+    repr_format = "num_parameters={num_parameters}"
+
     def __init__(
         self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None
     ) -> None:
-        nn.Module.__init__(self)
-        self.inplace = False
+        super().__init__(device, dtype, weight=(num_parameters, init))
         self.num_parameters = num_parameters
-        self.init = init
-        self.weight = nn.Parameter(torch.full((num_parameters,), init, device=device, dtype=dtype))
-
-    def reset_parameters(self) -> None:
-        """Set the slope back to where it started."""
-        nn.init.constant_(self.weight, self.init)
-
-    def extra_repr(self) -> str:
-        """Return the arguments as torch.nn prints them."""
-        return f"num_parameters={self.num_parameters}"
 
 
 @elementwise(
@@ -134,13 +125,13 @@ def _(x: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
     return torch.ones_like(x)
 
 
-@star_relu.trained_by
-class StarReLU(ActivationModule):
+@star_relu.use_module
+class StarReLU(TrainedModule):
     """Squared rectifier with a trained scale and bias.
 
     Args:
-        scale: The scale at the start.
-        bias: The bias at the start.
+        scale: The start value of the scale.
+        bias: The start value of the bias.
         device: Where the parameters live.
         dtype: Their dtype.
     """
@@ -148,20 +139,7 @@ class StarReLU(ActivationModule):
     def __init__(
         self, scale: float = 0.8944, bias: float = -0.4472, device: Any = None, dtype: Any = None
     ) -> None:
-        nn.Module.__init__(self)
-        self.inplace = False
-        self.init = {"scale": scale, "bias": bias}
-        self.scale = nn.Parameter(torch.tensor(scale, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.tensor(bias, device=device, dtype=dtype))
-
-    def reset_parameters(self) -> None:
-        """Set the scale and the bias back to where they started."""
-        nn.init.constant_(self.scale, self.init["scale"])
-        nn.init.constant_(self.bias, self.init["bias"])
-
-    def extra_repr(self) -> str:
-        """Return nothing: what is trained is in the state, as for ``torch.nn.PReLU``."""
-        return ""
+        super().__init__(device, dtype, scale=scale, bias=bias)
 
 
 @elementwise(
@@ -220,13 +198,13 @@ def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
     return x
 
 
-@xielu.trained_by
-class XIELU(ActivationModule):
-    """xIELU with trained bends, which stay where the paper wants them by a softplus.
+@xielu.use_module
+class XIELU(TrainedModule):
+    """xIELU with trained bends. A softplus keeps them in their range, as in the paper.
 
     Args:
-        alpha_p: The bend above 0 at the start, positive.
-        alpha_n: The bend below 0 at the start, more than ``beta``.
+        alpha_p: The start value of the bend above 0, positive.
+        alpha_n: The start value of the bend below 0, more than ``beta``.
         beta: The slope at 0, not trained.
         device: Where the parameters live.
         dtype: Their dtype.
@@ -234,6 +212,10 @@ class XIELU(ActivationModule):
     Raises:
         ValueError: A bend is out of its range.
     """
+
+    repr_format = "beta={beta}"
+    raw_p: nn.Parameter
+    raw_n: nn.Parameter
 
     def __init__(
         self,
@@ -243,23 +225,14 @@ class XIELU(ActivationModule):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        nn.Module.__init__(self)
         if not (alpha_p > 0 and alpha_n > beta):
             raise ValueError(
                 f"xielu: alpha_p must be positive and alpha_n more than beta, "
                 f"got alpha_p={alpha_p}, alpha_n={alpha_n}, beta={beta}"
             )
-        self.inplace = False
+        raw_p, raw_n = (math.log(math.expm1(start)) for start in (alpha_p, alpha_n - beta))
+        super().__init__(device, dtype, raw_p=raw_p, raw_n=raw_n)
         self.beta = beta
-        self.init = (alpha_p, alpha_n - beta)
-        self.raw_p = nn.Parameter(torch.empty((), device=device, dtype=dtype))
-        self.raw_n = nn.Parameter(torch.empty((), device=device, dtype=dtype))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Set the bends back to where they started."""
-        for raw, start in zip((self.raw_p, self.raw_n), self.init, strict=True):
-            nn.init.constant_(raw, math.log(math.expm1(start)))
 
     @property
     def alpha_p(self) -> Tensor:
@@ -270,10 +243,6 @@ class XIELU(ActivationModule):
     def alpha_n(self) -> Tensor:
         """The bend below 0."""
         return nn.functional.softplus(self.raw_n) + self.beta
-
-    def extra_repr(self) -> str:
-        """Return what is not trained."""
-        return f"beta={self.beta}"
 
 
 @elementwise(
@@ -326,32 +295,19 @@ def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.ones_like(x)
 
 
-@dynamic_tanh.trained_by
-class DynamicTanh(ActivationModule):
+@dynamic_tanh.use_module
+class DynamicTanh(TrainedModule):
     """Dynamic tanh (DyT) with trained scales and shift.
 
     Args:
         num_features: The size of the input's last dimension.
-        alpha: The scale of the input at the start.
+        alpha: The start value of the scale of the input.
         device: Where the parameters live.
         dtype: Their dtype.
     """
 
+    repr_format = "num_features={num_features}"
+
     def __init__(self, num_features: int, alpha: float = 0.5, device: Any = None, dtype: Any = None) -> None:
-        nn.Module.__init__(self)
-        self.inplace = False
+        super().__init__(device, dtype, alpha=alpha, weight=(num_features, 1.0), bias=(num_features, 0.0))
         self.num_features = num_features
-        self.init = alpha
-        self.alpha = nn.Parameter(torch.empty((), device=device, dtype=dtype))
-        self.weight = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Set the parameters back to where they started."""
-        for parameter, start in ((self.alpha, self.init), (self.weight, 1.0), (self.bias, 0.0)):
-            nn.init.constant_(parameter, start)
-
-    def extra_repr(self) -> str:
-        """Return the number of features; the rest is in the state."""
-        return f"num_features={self.num_features}"

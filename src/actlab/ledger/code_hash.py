@@ -40,7 +40,9 @@ _NOTED = frozenset(
     "__orig_bases__ __parameters__ _abc_impl _backward_cls".split()
 )
 # What is known about a function decides nothing; how it is computed does.
-_KNOWLEDGE = frozenset("formula limits slopes range monotonic paper kinks twin error_scale example".split())
+_KNOWLEDGE = frozenset(
+    "formula limits slopes range monotonic paper kinks torch_equivalent error_scale example".split()
+)
 _OPERATIONS = frozenset({"torch.ops.aten", "torch.ops.prims"})
 _DERIVED = frozenset(
     "name __doc__ __wrapped__ __signature__ facts formulas module_class parameters defaults _incomplete "

@@ -60,7 +60,7 @@ def _torch_functions() -> dict[Any, Kind]:
     """Return torch's functions and, by name, the methods of its tensors and ``aten`` operators."""
     found = {torch.special.expit: _kind(DEFINITIONS["sigmoid"], nn.Sigmoid, "torch.special.expit")}
     for name, activation in DEFINITIONS.items():
-        if (twin := activation.facts.twin) is None:
+        if (twin := activation.facts.torch_equivalent) is None:
             continue
         for place, owner in (("F", F), ("torch", torch), ("x", Tensor), ("aten", torch.ops.aten)):
             for word in (word for word in (name, f"{name}_") if hasattr(owner, word)):
@@ -77,7 +77,7 @@ def _kind(activation: Activation[...], cls: type, text: str = "") -> Kind:
     return Kind(activation, (activation.name, cls), text)
 
 
-_TWINS = {getattr(nn, twin): a for a in DEFINITIONS.values() if (twin := a.facts.twin)}
+_TWINS = {getattr(nn, twin): a for a in DEFINITIONS.values() if (twin := a.facts.torch_equivalent)}
 CALLS = _torch_functions()
 _FUNCTION_TYPES = frozenset(type(key) for key in CALLS if not isinstance(key, str))
 
@@ -108,7 +108,7 @@ def kind_of_module(module: nn.Module) -> Kind:
         if activation is None:
             name = module.original_name if isinstance(module, ScriptModule) else cls.__name__
             return Kind(None, (name, cls) if is_one else (cls,))
-        twin = getattr(nn, activation.facts.twin) if activation.facts.twin else cls
+        twin = getattr(nn, activation.facts.torch_equivalent) if activation.facts.torch_equivalent else cls
         keys = (cls,) if issubclass(cls, twin) else (cls, twin)
     return Kind(activation, (activation.name, *keys) if activation else keys)
 
@@ -218,7 +218,7 @@ class _Recorder(TorchFunctionMode):
 def _catalogue_values() -> list[tuple[Activation[...], Tensor]]:
     """Return the values of the catalogue's activations, those that torch has first."""
     found = []
-    for activation in sorted(DEFINITIONS.values(), key=lambda a: a.facts.twin is None):
+    for activation in sorted(DEFINITIONS.values(), key=lambda a: a.facts.torch_equivalent is None):
         given = activation.parameters
         if activation.facts.gated or activation.formulas.preparation or Parameter.empty in given.values():
             continue

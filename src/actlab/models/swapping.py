@@ -247,7 +247,7 @@ class _Swapping:
                 known = "; ".join(f"{name} ({', '.join(paths)})" for name, paths in there.items())
                 near = did_you_mean(key if isinstance(key, str) else key.__name__, there)
                 has = f"the model has {known}" if known else "the model has no activations"
-                raise UsageError(f"swap: there is nothing to replace for {_shown(key)}{near or ';'} {has}")
+                raise UsageError(f"swap: there is nothing to replace for {_shown(key)}{near}; {has}")
 
     def undo(self) -> None:
         """Put back what has been replaced."""

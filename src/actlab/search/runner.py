@@ -250,7 +250,7 @@ class Trainings:
         self, task: Task, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]
     ) -> skorch.NeuralNet:
         """Let skorch fit a net, with the random numbers that are this run's."""
-        result = Result(how="by skorch")
+        result = Result(how="skorch")
         try:
             fit_alone(net, X, y, task.seed, task.fold, result, **fit_params)
         except Exception:

@@ -315,10 +315,10 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
     """
     net, run, X, y = plan.net, plan.run, plan.dataset.X, plan.dataset.y
     (result,) = train_runs([run], X, y, watch=_live_table(sink) if sink else None)
-    if by_skorch := result.for_skorch:
+    if needs_skorch := result.needs_skorch:
         if sink:
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
-        result = Result(how="by skorch", reason_alone=result.reason_alone)
+        result = Result(how="skorch", reason_alone=result.reason_alone)
         with contextlib.suppress(Exception):  # the result has it
             fit_alone(net, X, y, run.seed, run.fold, result)
         result.history = epochs_of(net)
@@ -326,7 +326,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
         activation = net.get_params_for("module")["activation"]
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
     saved = saved_bytes(run.build(), torch.from_numpy(X[: min(run.batch_size, len(run.rows))]))
-    if by_skorch:
+    if needs_skorch:
         return TrainingResult(net, result, (), saved)
     return TrainingResult(fitted(net, run, result, X, y), result, run.looks, saved)
 

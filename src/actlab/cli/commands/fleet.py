@@ -14,7 +14,7 @@ SUMMARY = "show or set how this machine trains fastest"
 EXAMPLES = (
     "actlab fleet calibrate",
     "actlab fleet calibrate --again",
-    "actlab fleet calibrate --set by_hand=false",
+    "actlab fleet calibrate --set layer_by_layer=false",
 )
 
 
@@ -26,7 +26,7 @@ def add_options(parser: Parser) -> None:
     )
     add = parser.add_argument_group("calibration").add_argument
     add("--again", action="store_true", help="measure again, and discard values set by hand")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="set a value: by_hand=false")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="set a value: layer_by_layer=false")
     add_device(add)
     add_json(parser.add_argument_group("output").add_argument)
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     for text in arguments.set:
         name, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f"--set is {text!r}, not NAME=VALUE, such as by_hand=false")
+            raise UsageError(f"--set is {text!r}, not NAME=VALUE, such as layer_by_layer=false")
         settings[name] = value
     changed(Calibration("", ""), settings)  # a wrong setting is told before anything is measured
     found = measure(device) if arguments.again else calibration(device)

@@ -187,11 +187,11 @@ def _check_call(parsed: Parsed, node: ast.Call, name: str, count: int, names: Co
         wanted = arguments(name)
     else:
         if name == "x" or name in (names or ()):
-            parsed.refuse(node.func, f"{name!r} is not a function; did you mean '{name}*(...)'?")
+            parsed.refuse(node.func, f"{name!r} is not a function (did you mean '{name}*(...)'?)")
         if name in STEPS:
             parsed.refuse(node.func, f"unknown function {name!r}; right is {STEPS[name]}")
         near = OTHERWISE.get(name)
-        hint = f"; did you mean {near!r}?" if near else did_you_mean(name, choices())
+        hint = f" (did you mean {near!r}?)" if near else did_you_mean(name, choices())
         parsed.refuse(node.func, f"unknown function {name!r}{hint}")
     plural = "s" * (count != 1)
     parsed.refuse(node, f"{name} is given {count} argument{plural}; right is {name}({', '.join(wanted)})")

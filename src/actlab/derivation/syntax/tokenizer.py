@@ -28,23 +28,23 @@ _LOGICAL = ("and", "or", "not")
 _BETWEEN = ("*", "/", "**", "<", ">", "<=", ">=", ",", "and", "or")
 _POINT = "; right is <, <=, > or >=, for a single point has no numbers near it"
 _MEANT = {
-    "^": "; did you mean '**'?",
-    "×": "; did you mean '*'?",
-    "·": "; did you mean '*'?",
-    "÷": "; did you mean '/'?",
-    "//": "; did you mean '/'?",
-    "−": "; did you mean '-'?",
-    "²": "; did you mean '**2'?",
-    "³": "; did you mean '**3'?",
-    "√": "; did you mean 'sqrt'?",
-    "π": "; did you mean 'pi'?",
-    "≤": "; did you mean '<='?",
-    "≥": "; did you mean '>='?",
-    "&": "; did you mean 'and'?",
-    "&&": "; did you mean 'and'?",
-    "|": "; did you mean 'abs' or 'or'?",
-    "||": "; did you mean 'or'?",
-    "!": "; did you mean 'not'?",
+    "^": " (did you mean '**'?)",
+    "×": " (did you mean '*'?)",
+    "·": " (did you mean '*'?)",
+    "÷": " (did you mean '/'?)",
+    "//": " (did you mean '/'?)",
+    "−": " (did you mean '-'?)",
+    "²": " (did you mean '**2'?)",
+    "³": " (did you mean '**3'?)",
+    "√": " (did you mean 'sqrt'?)",
+    "π": " (did you mean 'pi'?)",
+    "≤": " (did you mean '<='?)",
+    "≥": " (did you mean '>='?)",
+    "&": " (did you mean 'and'?)",
+    "&&": " (did you mean 'and'?)",
+    "|": " (did you mean 'abs' or 'or'?)",
+    "||": " (did you mean 'or'?)",
+    "!": " (did you mean 'not'?)",
     "==": _POINT,
     "!=": _POINT,
     "=": "; a function's arguments are given in order, without names",
@@ -182,7 +182,7 @@ def _check_neighbours(line: str, left: Token | None, right: Token) -> None:
         raise misread(problem, line, left.start, right.end)
     else:
         problem = f"formula: there is no operator between {left.text!r} and {right.text!r}"
-        raise misread(f"{problem}; did you mean '{left.text}*{right.text}'?", *place)
+        raise misread(f"{problem} (did you mean '{left.text}*{right.text}'?)", *place)
 
 
 def _check_brackets(line: str, tokens: Sequence[Token]) -> None:

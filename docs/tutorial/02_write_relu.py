@@ -9,11 +9,10 @@
 # ---
 
 # %% [markdown]
-# # 2. ReLU by hand, and whether it is right
+# # 2. Write ReLU, and verify it
 #
-# PyTorch has ReLU. We write it all the same, from nothing, because whoever has written one activation can
-# write any. Then we check it: by eye, with PyTorch's own checker, and with a stricter one, which finds a
-# mistake that is easily made.
+# PyTorch has ReLU. We write it anyway, because whoever can write one activation can write any. Then we check
+# it: on paper, with PyTorch's own checker, and with a stricter one, which finds a common mistake.
 
 # %%
 import os
@@ -32,15 +31,15 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## Three small functions
 #
-# A `torch.autograd.Function` is an operation with a backward pass of our own. It has three parts:
+# A `torch.autograd.Function` is an operation with its own backward pass. It has three parts:
 #
-# - `forward` computes the output;
-# - `setup_context` says what the backward pass will need, and keeps it;
-# - `backward` gets $\partial L/\partial y$, the gradient with respect to the output, and returns
+# - `forward` computes the output.
+# - `setup_context` saves what the backward pass needs.
+# - `backward` receives $\partial L/\partial y$, the gradient with respect to the output, and returns
 #   $\partial L/\partial x$.
 #
-# The last is the incoming gradient times the derivative, element by element. For ReLU the derivative is 1
-# or 0, so it is enough to copy the gradient and to set it to 0 where the input was cut.
+# The result of `backward` is the incoming gradient times the derivative, element by element. The derivative of
+# ReLU is 1 or 0. So we copy the gradient and set it to 0 where the input was negative.
 
 
 # %%
@@ -63,12 +62,12 @@ class ReLUFunction(torch.autograd.Function):
 
 
 # %% [markdown]
-# Three things to note. Tensors are kept with `save_for_backward`, not as an attribute: PyTorch then frees
-# them in time, and notices when somebody has changed one in between. The incoming gradient is copied before
-# it is changed, since it is not ours: others may be reading it. And what is kept is the *input*; keep
-# nothing but the input or the output, for a reason that comes below.
+# Note three things. We save tensors with `save_for_backward`, not as attributes: PyTorch then frees them in
+# time and notices if they are changed in between. We copy the incoming gradient before we change it, because
+# other operations may read it. And we save the *input*. Save only the input or the output, for a reason that
+# we show below.
 #
-# A net is made of modules, so the function gets a module around it.
+# Networks are made of modules, so we wrap the function in a module.
 
 
 # %%
@@ -78,9 +77,9 @@ class ReLU(nn.Module):
 
 
 # %% [markdown]
-# ## By eye
+# ## On paper
 #
-# A net so small that every number can be computed on paper: two inputs, three units, one output, and no
+# This network is small enough to compute every number on paper: two inputs, three units, one output, no
 # biases.
 
 # %%
@@ -96,19 +95,19 @@ y = second(h)
 print("z =", z.tolist(), "  h =", h.tolist(), "  y =", y.item())
 
 # %% [markdown]
-# With $x = (1, 1)$ the three units get $z = (1 + 2,\ -1 - 1,\ 2 - 1) = (3, -2, 1)$. The second is cut:
-# $h = (3, 0, 1)$, and $y = 2\cdot 3 + 3\cdot 0 + 4\cdot 1 = 10$.
+# With $x = (1, 1)$ the three units get $z = (1 + 2,\ -1 - 1,\ 2 - 1) = (3, -2, 1)$. ReLU sets the second to
+# 0: $h = (3, 0, 1)$, and $y = 2\cdot 3 + 3\cdot 0 + 4\cdot 1 = 10$.
 #
-# On the way back, $\partial y/\partial h = (2, 3, 4)$, which are the weights of the second layer. The gate
-# lets through the first and the third, so $\partial y/\partial z = (2, 0, 4)$. The gradient of the first
-# layer's weights is that times $x = (1, 1)$: a row of twos, a row of zeros, a row of fours.
+# In the backward pass, $\partial y/\partial h = (2, 3, 4)$, the weights of the second layer. The gate passes
+# the first and the third, so $\partial y/\partial z = (2, 0, 4)$. The gradient of the first layer's weights is
+# this vector times $x = (1, 1)$: a row of twos, a row of zeros, a row of fours.
 
 # %%
 y.backward()
 first.weight.grad
 
 # %% [markdown]
-# As computed. The unit that was cut gets no gradient: this input will not change it.
+# This is what we computed. The unit with output 0 gets no gradient: this sample does not change it.
 #
 # ## With gradcheck
 #
@@ -121,28 +120,28 @@ x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
 torch.autograd.gradcheck(ReLUFunction.apply, x)
 
 # %% [markdown]
-# `True`: at these twenty points. It says nothing of float32, in which nets are trained, of very large or
-# very small inputs, or of the one point at which ReLU has a bend: a random number is never exactly 0.
+# `True` at these twenty points. It does not test float32, in which networks are trained, nor very large or
+# very small inputs, nor the kink of ReLU: a random number is never exactly 0.
 #
 # ## With actlab
 #
-# `actlab.check` looks there as well. It compares values and gradients with float64 over the whole range of
-# each number format, looks for bends and jumps and at what is returned there, and tries what else PyTorch
-# can do with a function. (The two rows of the compiler take seconds and are left out here.)
+# `actlab.check` tests these, too. It compares values and gradients with float64 over the whole range of each
+# number format, finds kinks and jumps and tests the gradient there, and tries everything else that PyTorch can
+# do with a function. (We skip the two rows that run the compiler, because they take seconds.)
 
 # %%
 report = actlab.check(ReLUFunction, skip=["compile", "export"])
 print(report)
 
 # %% [markdown]
-# One row has failed, `kinks`: the gradient at 0 is 1. At the bend the derivative does not exist; from the
-# left it is 0, from the right it is 1, and any number between may be chosen. But ReLU cuts all that is not
-# *above* 0, so an input of 0 is cut as well, and what is cut should get no gradient. PyTorch's own ReLU has
-# 0 there. Ours says `x < 0` where it should say `x <= 0`.
+# One row fails, `kinks`: the gradient at 0 is 1. The derivative does not exist at the kink. The left
+# derivative is 0, the right derivative is 1, and any number between them is a valid choice. But this ReLU sets
+# every input that is not *above* 0 to 0, so an input of 0 should get no gradient. PyTorch's ReLU returns 0
+# there. Our code has `x < 0` where it should have `x <= 0`.
 #
-# Is that of any importance? An input of exactly 0 is rare, but not where zeros are made: a layer that
-# starts with weights 0, an empty part of an image under a filter without bias, the padding of a text. There
-# the two functions train differently.
+# Does this matter? Inputs of exactly 0 are rare, except where zeros are made: in a layer whose weights start
+# at 0, in an empty part of an image under a filter without bias, in the padding of a text. There, the two
+# functions train differently.
 
 # %%
 z = torch.zeros(3, requires_grad=True)
@@ -154,9 +153,8 @@ torch.relu(z).sum().backward()
 print("torch's:", z.grad.tolist())
 
 # %% [markdown]
-# Mended, and in a form that says what it does: the gradient times the derivative. One more line,
-# `generate_vmap_rule`, lets PyTorch apply the function to many nets at a time, which the fourth lesson
-# does.
+# Here is the corrected version, written as the gradient times the derivative. One more line,
+# `generate_vmap_rule`, lets PyTorch apply the function to many models at once. The fourth lesson uses it.
 
 
 # %%
@@ -178,20 +176,20 @@ class ReLUFunction(torch.autograd.Function):
         return grad_output * (x > 0)
 
 
-mended = actlab.check(ReLUFunction, skip=["compile", "export"])
-print("kinks:", mended.row("kinks").status)
-print(mended.text().splitlines()[0])
+corrected = actlab.check(ReLUFunction, skip=["compile", "export"])
+print("kinks:", corrected.row("kinks").status)
+print(corrected.text().splitlines()[0])
 
 # %% [markdown]
-# Nothing fails. What is *unsupported* says so when it is asked for, instead of giving a wrong answer, and
-# is no fault: a `Function` has no forward mode unless it is given a `jvp`.
+# Nothing fails. An *unsupported* row is not a fault: the function raises an error instead of giving a wrong
+# answer. A `Function` has no forward mode unless it defines `jvp`.
 #
-# ## Tanh by hand, twice
+# ## Two versions of tanh
 #
 # $$\tanh x = \frac{e^x - e^{-x}}{e^x + e^{-x}}, \qquad \tanh' x = 1 - \tanh^2 x.$$
 #
-# The derivative needs only the output. So that is what is kept: the next layer keeps it anyway, as its
-# input, and so it costs no memory. Here is the formula as it stands in the books.
+# The derivative needs only the output, so we save the output. That costs no memory, because the next layer
+# saves it anyway as its input. First, the textbook formula.
 
 
 # %%
@@ -220,9 +218,9 @@ for row in textbook.rows:
 
 # %% [markdown]
 # The formula is right and the program is wrong, in two places. For large $x$, $e^x$ is infinite and
-# $\infty/\infty$ is not a number: in float32 that begins at 89. For small $x$ both exponentials are nearly
-# 1, and of their difference few digits are left, or none. gradcheck, which tries a few numbers of ordinary
-# size in float64, sees neither.
+# $\infty/\infty$ is NaN; in float32 this begins at 89. For small $x$ both exponentials are close to 1, and
+# their difference has few correct digits, or none. gradcheck tries a few numbers of ordinary size in float64
+# and finds neither.
 
 # %%
 print("gradcheck:", torch.autograd.gradcheck(TextbookTanh.apply, x))
@@ -240,7 +238,7 @@ print(
 )
 
 # %% [markdown]
-# `torch.tanh` knows both. Only the forward pass has to change.
+# `torch.tanh` handles both. Only the forward pass has to change.
 
 
 # %%
@@ -255,10 +253,10 @@ print(actlab.check(TanhFunction, skip=["compile", "export"]).text().splitlines()
 # %% [markdown]
 # ## Sigmoid and leaky ReLU
 #
-# For the sigmoid, $\sigma(x) = 1/(1 + e^{-x})$ and $\sigma' = \sigma(1 - \sigma)$: the output is enough
-# again. The leaky ReLU lets a small part of what ReLU cuts go through, forward and backward: $x$ where
-# positive, $0.01\,x$ elsewhere. A second argument of `forward`, here the slope, needs a second value from
-# `backward`: None, as it has no gradient.
+# For the sigmoid, $\sigma(x) = 1/(1 + e^{-x})$ and $\sigma' = \sigma(1 - \sigma)$. Again the output is enough.
+# The leaky ReLU passes a small part of negative values, forward and backward: it is $x$ for positive $x$ and
+# $0.01\,x$ otherwise. The slope is a second argument of `forward`, so `backward` returns a second value. It is
+# None, because the slope has no gradient.
 
 
 # %%
@@ -299,8 +297,8 @@ for function in (SigmoidFunction, leaky_relu):
     print(actlab.check(function, skip=["compile", "export"]).text().splitlines()[0])
 
 # %% [markdown]
-# All four give the gradients of PyTorch's own, in the net of the next lesson and on the first 128 rows of
-# the data.
+# All four have the gradients of PyTorch's own functions, in the network of the next lesson and on the first
+# 128 samples.
 
 
 # %%
@@ -331,15 +329,15 @@ for title, (ours, torchs) in pairs.items():
     )
 
 # %% [markdown]
-# ## Keep the input or the output, and nothing else
+# ## Save only the input or the output
 #
-# Why not compute the derivative in the forward pass, and keep that? Because a gradient can be
-# differentiated again. PyTorch knows how the input and the output came about, but not what was in between,
-# and takes that for a constant. The second derivative is then wrong, without a message.
+# Why not compute the derivative in the forward pass and save it? Because a gradient can be differentiated
+# again. PyTorch knows how the input and the output were computed, but it treats anything else that is saved as
+# a constant. The second derivative is then wrong, without a message.
 
 
 # %%
-class KeepsTheSlope(torch.autograd.Function):
+class SavesTheSlope(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
         y = torch.sigmoid(x)
@@ -353,26 +351,26 @@ class KeepsTheSlope(torch.autograd.Function):
 
 
 at = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-for function in (KeepsTheSlope, SigmoidFunction):
+for function in (SavesTheSlope, SigmoidFunction):
     (slope,) = torch.autograd.grad(function.apply(at) ** 2, at, create_graph=True)
     (curvature,) = torch.autograd.grad(slope, at)
     print(
         f"{function.__name__:<15}  slope of f(x)^2 at 1: {slope:.6f}   its slope: {curvature:.6f}"
     )
 
-report = actlab.check(KeepsTheSlope, only=["first derivative", "second derivative"])
+report = actlab.check(SavesTheSlope, only=["first derivative", "second derivative"])
 for row in report.rows:
     print(f"{row.name}: {row.status}")
 
 # %% [markdown]
-# By the chain rule the slope of the slope is $2\sigma'^2 + 2\sigma\sigma''$, at 1 about $-0.0555$. The
-# first line has only the first of the two terms: for it, $\sigma'$ is a constant.
+# By the chain rule the second derivative is $2\sigma'^2 + 2\sigma\sigma''$, about $-0.0555$ at 1. The first
+# function gives only the first of the two terms, because it treats $\sigma'$ as a constant.
 
 # %% [markdown]
 # ## The same in a few lines
 #
-# All that was *mathematics* in the classes above is the function and its derivative. An actlab definition
-# has these, a few facts, and nothing else; the autograd node, the module and the rest follow from it.
+# The mathematics in these classes is the function and its derivative. An actlab definition has these two and a
+# few facts. The autograd node, the module and everything else follow from it.
 
 
 # %%
@@ -400,10 +398,10 @@ MyReLU = my_relu.module("MyReLU")
 print(actlab.check(my_relu, skip=["compile", "export"]).text().splitlines()[0])
 
 # %% [markdown]
-# Forward mode, `vmap` and the derivative of the derivative are there as well: nothing is unsupported. The
-# facts are not for show. They are proved with the rest, draw the pictures, and say what happens at the bend.
+# Forward mode, `vmap` and second derivatives work: nothing is unsupported. `check` verifies the facts, plots
+# use them, and they define the gradient at the kink.
 #
-# Shorter still is a formula. Its derivatives are derived, and it is an activation like any other.
+# A formula is shorter still. actlab derives its derivatives, and it is an activation like any other.
 
 # %%
 leaky = actlab.formula("where(x > 0, x, 0.01*x)", name="my_leaky_relu")
@@ -414,7 +412,7 @@ leaky(z).sum().backward()
 z.grad
 
 # %% [markdown]
-# On the command line `actlab check my_file.py:ReLUFunction` prints the same report for a function of yours,
+# On the command line, `actlab check my_file.py:ReLUFunction` prints the same report for your own function,
 # with all rows.
 #
-# Next: [train a net with it](03_train.ipynb), and read what happened.
+# Next: [train a model with it](03_train.ipynb), and read what happened.
