@@ -20,7 +20,7 @@ from actlab.integrations.hiplot import write_hiplot
 from actlab.report.html.page import write_report
 from actlab.report.tables import plain_rows
 from benchmarks.measuring import machine
-from tests.reports import QUIET, comparison, inside
+from tests.reports import QUIET, comparison, diagnostics_frame
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "report.md"
 ROUNDS = 7
@@ -35,7 +35,9 @@ _SHOWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimati
 
 def runs(names: int, seeds: int, folds: int) -> Comparison:
     known = tuple(f"own.py:Activation{number}" for number in range(names))
-    return comparison(known, seeds=seeds, folds=folds, epochs=25, inside=inside(known, layers=3))
+    return comparison(
+        known, seeds=seeds, folds=folds, epochs=25, diagnostics=diagnostics_frame(known, layers=3)
+    )
 
 
 def opened(page: Page, path: Path, ready: Callable[[Page], Any]) -> float:
@@ -48,7 +50,7 @@ def opened(page: Page, path: Path, ready: Callable[[Page], Any]) -> float:
 
 def report_ready(page: Page) -> None:
     page.locator("#parallel path.run").first.wait_for(state="attached")
-    page.locator(".chart .js-plotly-plot").first.wait_for(state="attached")
+    page.locator("figure.chart .panel svg").first.wait_for(state="attached")
 
 
 def hiplot_ready(page: Page) -> None:

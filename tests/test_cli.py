@@ -104,7 +104,7 @@ def test_compare_prints_the_same_table_twice_also_with_two_jobs(tmp_path, tiny, 
     assert first.returncode == 0
     columns = ["rank", "activation", "mean", "std", "runs", "fold_1", "fold_2", "fold_3"]
     assert first.stdout.split()[:8] == columns
-    assert "Equivalent is what differs by at most" in first.stdout
+    assert "Region of practical equivalence" in first.stdout
     tables = ["results.csv", "history.csv", "verdicts.csv", "ranking.csv", "comparison.json"]
     files = ["ledger.sqlite", "cv_results.csv", *tables, "report.html", "hiplot.html"]
     assert f"Written: {', '.join(f'a/{name}' for name in files)}" in " ".join(first.stdout.split())

@@ -12,7 +12,7 @@ import sympy
 import torch
 
 import actlab
-from actlab.derivation.analysis.piecewise import MOST_PIECES, TooManyPieces, leaves, pieces
+from actlab.derivation.analysis.piecewise import MOST_PIECES, TooManyPieces, leaves, split_into_pieces
 from actlab.derivation.codegen.lower import Form, program
 from actlab.derivation.codegen.program import NAMES, Builder
 from actlab.derivation.derived import derive
@@ -210,14 +210,14 @@ def test_a_program_of_parameters_has_the_shape_of_the_input():
 
 
 def test_pieces_know_intervals():
-    found = leaves(pieces(to_sympy("min(max(x, -1), 1)")))
+    found = leaves(split_into_pieces(to_sympy("min(max(x, -1), 1)")))
     assert [str(leaf.expression) for leaf in found] == ["x", "1", "-1"]
 
 
 def test_too_many_pieces_are_refused():
     text = "+".join(f"abs(sin({k} * x))" for k in range(1, MOST_PIECES))
     with pytest.raises(TooManyPieces):
-        pieces(to_sympy(text))
+        split_into_pieces(to_sympy(text))
 
 
 @pytest.mark.parametrize(("depth", "exact"), [(10, True), pytest.param(30, False, marks=SLOW)])

@@ -7,9 +7,9 @@ import torch
 
 import actlab
 from actlab.activation import numerics
-from actlab.derivation.analysis.piecewise import pieces, ramp
+from actlab.derivation.analysis.piecewise import find_ramp, split_into_pieces
 from actlab.derivation.codegen import kernels
-from actlab.derivation.codegen.functions import Sigmoid, Tanh, recognised
+from actlab.derivation.codegen.functions import Sigmoid, Tanh, recognize
 from actlab.derivation.codegen.program import Program
 from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests.derivations import from_catalogue, made
@@ -84,7 +84,7 @@ def test_a_line_that_stops_is_a_clamp(text, expected):
 
 @pytest.mark.parametrize("text", ["min(-x, 0)", "where(x > 1, x, 0)", "max(x**2, 1)", "where(x < 0, x, 1)"])
 def test_what_jumps_or_falls_or_bends_is_none(text):
-    assert ramp(pieces(to_sympy(text))) is None
+    assert find_ramp(split_into_pieces(to_sympy(text))) is None
 
 
 def test_the_slope_between_two_kinks_is_one_step():
@@ -98,7 +98,7 @@ def test_one_form_serves_the_line():
     ]
 
 
-# -- what is recognised ----------------------------------------------------------------------------
+# -- what is recognized ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -161,10 +161,10 @@ def test_parameters_decide_at_every_call():
 
 def test_quotients_of_exponentials_are_recognised():
     x = to_sympy("x")
-    assert recognised(to_sympy("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
-    assert recognised(to_sympy("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
-    assert recognised(to_sympy("1 / (1 + exp(-x))")) == Sigmoid(x)
-    assert not recognised(to_sympy("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
+    assert recognize(to_sympy("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
+    assert recognize(to_sympy("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
+    assert recognize(to_sympy("1 / (1 + exp(-x))")) == Sigmoid(x)
+    assert not recognize(to_sympy("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
 
 
 # -- how they run ----------------------------------------------------------------------------------

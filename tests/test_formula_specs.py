@@ -14,7 +14,7 @@ from actlab.derivation import making
 from actlab.derivation.making import FormulaActivation, formula
 from actlab.describe import module_call, properties
 from actlab.models.networks import NeuralNet
-from actlab.report.html.charts import functions
+from actlab.report.charts import function_panels
 from tests.commands import actlab as run
 
 # How exact the engine is has tests of its own.
@@ -77,8 +77,8 @@ def test_everything_that_takes_a_spec_takes_a_formula():
     assert isinstance(model[1].activation, FormulaActivation)
     assert actlab.check("formula:x*tanh(x)", only=["shape", "gradient", "vmap", "pickle", "deepcopy"]).passed
     assert actlab.check("mish", reference=f"formula:{MISH}", only=["reference"]).passed
-    panels, missing = functions(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
-    assert [line["name"] for line in panels[0]["lines"]] == ["formula:x*tanh(x)", "relu"]
+    panels, missing = function_panels(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
+    assert [line.name for line in panels[0].lines] == ["formula:x*tanh(x)", "relu"]
     assert missing == {"nothing.py:Here": "it is a module of your own of which none was kept"}
     known = dict(properties(formula(SWISH, parameters={"beta": 1.5})))
     assert known["module"] == f"actlab.formula('{SWISH}', parameters={{'beta': 1.5}}).module_class()"

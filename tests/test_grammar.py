@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import actlab
-from actlab.derivation.syntax.builtins import FUNCTIONS, arguments, is_number
+from actlab.derivation.syntax.builtins import FUNCTIONS, argument_names, is_number
 from actlab.derivation.syntax.domain import check_defined
 from actlab.derivation.syntax.parser import parse
 from actlab.derivation.syntax.to_sympy import read
@@ -268,9 +268,9 @@ def _calls(inside):
     both = st.tuples(inside, inside)
     operation = st.builds(lambda p, op: f"({p[0]} {op} {p[1]})", both, st.sampled_from("+ - * / **".split()))
     call = st.sampled_from(list(FUNCTIONS)).flatmap(
-        lambda name: st.lists(inside, min_size=len(arguments(name)), max_size=len(arguments(name))).map(
-            lambda given: f"{name}({', '.join(given)})"
-        )
+        lambda name: st.lists(
+            inside, min_size=len(argument_names(name)), max_size=len(argument_names(name))
+        ).map(lambda given: f"{name}({', '.join(given)})")
     )
     choice = st.builds(lambda p, q: f"where({p[0]} > {p[1]}, {q[0]}, {q[1]})", both, both)
     return operation | call | choice

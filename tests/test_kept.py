@@ -47,10 +47,10 @@ def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_h
     with started([sys.executable, "-m", "actlab", *call]):  # killed at the end of the block
         assert waited(Path("started").exists, 120)
         running = report(capsys)
-    assert "3 of 6 trainings are done; verdicts come when all are." in running
+    assert "3 of 6 runs are done; verdicts follow when all are done." in running
     assert report(capsys) == running
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert "3 of 6 trainings are done" in page
+    assert "3 of 6 runs are done" in page
 
     found = load_folder(Path("run"))
     assert found.about["unfinished"] == {"done": 3, "planned": 6}
@@ -65,7 +65,7 @@ def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_h
     Path("go").touch()
     assert main(call) == 0
     capsys.readouterr()
-    assert "trainings are done" not in report(capsys)
+    assert "runs are done" not in report(capsys)
     ended = load_folder(Path("run"))
     assert "unfinished" not in ended.about
     columns = ["fold", "seed", "score", "key"]
@@ -85,7 +85,7 @@ def test_before_anything_has_ended_there_is_a_page_that_says_so(capsys):
     runs = [{**place, "activation": name, "key": name} for name in ("relu", "tanh")]
     with Ledger("run/ledger.sqlite") as ledger:
         ledger.begin(about, runs)
-    assert report(capsys).startswith("0 of 2 trainings are done; verdicts come when all are.")
+    assert report(capsys).startswith("0 of 2 runs are done; verdicts follow when all are done.")
     assert "There are no runs." in Path("run/report.html").read_text(encoding="utf-8")
 
 
@@ -246,4 +246,4 @@ def test_ones_own_activations_have_curves_without_being_imported_again(tiny, cap
     np.testing.assert_allclose(gate["f"], gate["x"] * s, atol=1e-12)
     np.testing.assert_allclose(gate["f1"], s * (1 + 1.5 * gate["x"] * (1 - s)), atol=1e-12)
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert page.count(" has no curve here: it is a module of your own of which none was kept.") == 1
+    assert page.count(" has no curve here: it is a user module, and its curve was not saved.") == 1

@@ -147,7 +147,7 @@ def test_a_region_may_be_given(dataset):
     found = compare(["relu", "tanh"], dataset, seeds=4, rope=0.9, **SHORT)
     assert found.verdicts["verdict"].to_list() == ["equivalent"]
     assert (found.about["region"], found.about["region_is"]) == (0.9, "as given")
-    assert "Equivalent is what differs by at most 90.00 points: as given." in found.sentences()
+    assert "Region of practical equivalence: differences of at most 90.00 pp (as given)." in found.sentences()
 
 
 # -- races ----------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_a_race_adds_seeds_only_to_what_is_undecided(dataset, sleepy):
     assert seeds["relu"] == seeds["tanh"]
     assert found.about["trained"] == 3 * seeds.sum()
     assert found.about["race"]["out"][sleepy].startswith("worse than ")
-    assert f"Racing: {3 * seeds.sum()} trainings in" in found.sentences()[-1]
+    assert f"Sequential test: {3 * seeds.sum()} runs in" in found.sentences()[-1]
     words = {row["verdict"] for pair, row in pairs(found).items() if sleepy in pair}
     assert words & {"better", "worse"}
     assert (found.verdicts["level"] == analysis_level(3)).all()
@@ -231,7 +231,7 @@ def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
         assert row["score"] == same["score"].item()
     assert found.tuning["chosen"].sum() == 6
     assert found.tuning.groupby(["activation", "fold"])["lr"].apply(list).to_list() == [rates] * 6
-    assert "Each run was trained with 3 values of lr: 18 trainings instead of 6." in found.sentences()
+    assert "Each run was trained with 3 values of lr: 18 trials instead of 6." in found.sentences()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import torch
 
 from actlab.activation.definition import Activation
 from actlab.activation.module import parameters_of
-from actlab.errors import UsageError, did_you_mean, raise_problems, short
+from actlab.errors import UsageError, did_you_mean, raise_problems, summarize_error
 from actlab.functions import catalogue
 
 _EXAMPLE_FILE = "my_layers.py"  # stands for a file of the user
@@ -288,7 +288,7 @@ def import_module(what: str, place: str) -> ModuleType:
         with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the command line's results
             return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{what}: cannot import {place!r}: {short(error)}") from error
+        raise UsageError(f"{what}: cannot import {place!r}: {summarize_error(error)}") from error
 
 
 def _load_file(path: Path) -> ModuleType:

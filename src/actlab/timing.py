@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from actlab.activation.kernels import fused
 from actlab.activation.module import ActivationModule
 from actlab.checking.target import Target, resolve
-from actlab.errors import UsageError, short
+from actlab.errors import UsageError, summarize_error
 
 _LEAST = 0.02  # seconds that a sample takes at least
 _ROUNDS = 15
@@ -218,7 +218,9 @@ def _kept(name: str, function: Target, x: Tensor) -> float:
     try:
         return saved_bytes(_Behind(function), x.detach().clone().requires_grad_()) / x.numel()
     except Exception as error:  # anybody's
-        raise UsageError(f"target {name!r} fails on {tuple(x.shape)}, {x.dtype}: {short(error)}") from error
+        raise UsageError(
+            f"target {name!r} fails on {tuple(x.shape)}, {x.dtype}: {summarize_error(error)}"
+        ) from error
 
 
 def _forward(function: Target, x: Tensor, fuse: bool) -> Callable[[], None]:

@@ -68,15 +68,18 @@ class Declared:
         """
         if self.definition.facts.gated:
             raise NotApplicable(f"{_NONE}, and the declared formula is of two halves")
-        from actlab.derivation.syntax.budget import TooMuch, bounded  # with SymPy, which takes half a second
+        from actlab.derivation.syntax.budget import (
+            BudgetExceeded,
+            limit_calls,
+        )  # with SymPy, which takes half a second
 
         try:
             expression = self._read()
             # Counting calls doubles the time, and a short formula comes to its end.
             is_long = expression.count_ops() > _SHORT
-            with bounded(_MOST_CALLS) if is_long else contextlib.nullcontext():
+            with limit_calls(_MOST_CALLS) if is_long else contextlib.nullcontext():
                 return FormulaReference(expression, name="the declared formula", kinks=self.kinks)
-        except TooMuch:
+        except BudgetExceeded:
             raise NotApplicable(f"{_NONE}, and the declared formula is too complicated") from None
         except UsageError as error:
             problem = str(error).splitlines()[0].removeprefix("formula: ")

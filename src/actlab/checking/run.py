@@ -25,7 +25,7 @@ from actlab.checking.outcome import COULD_NOT_RUN, FAIL, PASS, CheckReport, Outc
 from actlab.checking.reference import resolve_reference
 from actlab.checking.subject import Subject
 from actlab.checking.target import resolve
-from actlab.errors import UsageError, did_you_mean, short
+from actlab.errors import UsageError, did_you_mean, escape_unprintable, summarize_error
 
 Step = tuple[str, Callable[[Subject], str], float]  # name, function, seconds it may take
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -145,7 +145,7 @@ def _device(device: str | torch.device | None) -> torch.device:
         place = torch.device("cpu" if device is None else device)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {str(device)!r} cannot be used: {short(error)}") from error
+        raise UsageError(f"device {str(device)!r} cannot be used: {summarize_error(error)}") from error
     return place
 
 
@@ -194,8 +194,7 @@ def _row(subject: Subject, step: Step) -> Row:
 
 def _in_one_line(text: str) -> str:
     """Escape what a target's own error may do to a terminal or a file."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return escape_unprintable(" ".join(text.split()))
 
 
 def _here(subject: Subject, steps: list[Step], tell: Callable[[str, Any], None]) -> list[Row]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab.activation.definition import Activation
-from actlab.errors import UsageError, did_you_mean, short
+from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.spec import entry, import_module, is_formula, parse
 
 Target = nn.Module | Callable[[Tensor], Tensor]
@@ -102,7 +102,9 @@ def _construct(name: str, factory: type | None, args: list[Any], kwargs: dict[st
     try:
         made = factory(*args, **kwargs)
     except Exception as error:
-        raise UsageError(f"target {name!r}: {factory.__name__} cannot be made: {short(error)}") from error
+        raise UsageError(
+            f"target {name!r}: {factory.__name__} cannot be made: {summarize_error(error)}"
+        ) from error
     if not callable(made):
         raise UsageError(f"target {name!r}: a {factory.__name__} cannot be called")
     chosen: Target = made

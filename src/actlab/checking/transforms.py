@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from actlab.checking.numbers import close, told
 from actlab.checking.outcome import Failure, Outcome, Unsupported
 from actlab.checking.subject import Subject
-from actlab.errors import short
+from actlab.errors import summarize_error
 
 # What torch says when an autograd.Function was written without an optional method, or when an operation of
 # its own has no kernel or derivative, and what to do about it: it is missing, not wrong.
@@ -45,8 +45,8 @@ def attempt(run: Callable[[], Any]) -> Any:
         if isinstance(error, NotImplementedError | RuntimeError):
             for part, advice in _MISSING.items():
                 if part in text:
-                    raise Unsupported(advice or short(error)) from error
-        raise Failure(short(error)) from error
+                    raise Unsupported(advice or summarize_error(error)) from error
+        raise Failure(summarize_error(error)) from error
 
 
 def _close(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from actlab.cli.output import SUCCESS
 from actlab.cli.parser import create_parser
-from actlab.errors import CatalogueWarning, DataWarning, FormulaWarning, UsageError, in_lines
+from actlab.errors import CatalogueWarning, DataWarning, FormulaWarning, UsageError, format_error
 
 _NOTES = (CatalogueWarning, DataWarning, FormulaWarning)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(argv)
         sys.stdout.flush()
     except UsageError as error:
-        return _complain(f"error: {in_lines(error)}", _WRONG_USAGE)
+        return _complain(f"error: {format_error(error)}", _WRONG_USAGE)
     except KeyboardInterrupt as error:
         return _complain(f"interrupted{error}", _INTERRUPTED)
     except BrokenPipeError:

@@ -88,7 +88,7 @@ def write_figures(arguments: argparse.Namespace, found: Comparison, out: Path) -
 
 
 def write_report_page(comparison: Comparison, path: Path) -> list[Path]:
-    """Write the report and return its file; without Plotly say so, for everything else is there."""
+    """Write the report and return its file; without Jinja print how to install it."""
     from actlab.report.html.page import write_report
 
     try:

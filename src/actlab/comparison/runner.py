@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runs import FinishedRun, PlannedRun, RunLabels
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.execution.progress import in_round, watching
 from actlab.execution.scheduler import engine, training
 from actlab.fleet.run import Result
@@ -137,7 +137,7 @@ class Runner:
             try:
                 score = self.plan.scoring.score(planned, result)
             except Exception as error:  # the user's scorer may raise anything
-                result.failure = f"scoring failed: {short(error)}"
+                result.failure = f"scoring failed: {summarize_error(error)}"
         self._add(planned, result, score, key)
 
     def _train_alone(self, planned: PlannedRun) -> None:
@@ -152,7 +152,7 @@ class Runner:
             if scoring.standard == "accuracy":
                 result.test_acc = score
         except Exception as error:  # raised by the user's callbacks, criterion, module or scorer
-            result.failure = result.failure or f"scoring failed: {short(error)}"
+            result.failure = result.failure or f"scoring failed: {summarize_error(error)}"
         result.history = epochs_of(net)
         self._add(planned, result, score, "")
 

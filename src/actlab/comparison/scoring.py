@@ -17,7 +17,7 @@ from torch import nn
 from actlab.comparison.chance_level import LEVEL, ChanceScores, Scorer, chance_scores, is_chance
 from actlab.comparison.runs import FinishedRun, PlannedRun
 from actlab.data.dataset import Dataset
-from actlab.errors import UsageError, did_you_mean, short
+from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.fleet.run import Result
 from actlab.fleet.skorch_adapter import fitted
 
@@ -76,7 +76,9 @@ class Scoring:
             net.check_data(self.X[planned.test], self.y[planned.test])
             self.score_net(net, planned)
         except Exception as error:  # the user's scorer may raise anything
-            raise UsageError(f"scoring {self.name!r} cannot score the network: {short(error)}") from error
+            raise UsageError(
+                f"scoring {self.name!r} cannot score the network: {summarize_error(error)}"
+            ) from error
 
     def score(self, planned: PlannedRun, result: Result) -> float:
         """Return the score of a run that a fleet has trained."""

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from torch import nn
 
 from actlab.data.dataset import Dataset
-from actlab.errors import UsageError, short
+from actlab.errors import UsageError, summarize_error
 from actlab.models.activation_arguments import (
     ACTIVATION_NAME,
     PROBE_SAMPLES,
@@ -139,7 +139,7 @@ def _made(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
     except UsageError:
         raise
     except Exception as error:  # anybody's code
-        raise UsageError(f"module {module_name(module)} cannot be made: {short(error)}") from error
+        raise UsageError(f"module {module_name(module)} cannot be made: {summarize_error(error)}") from error
     if not isinstance(made, nn.Module):
         raise UsageError(f"module {module_name(module)} makes a {type(made).__name__}, not an nn.Module")
     return made

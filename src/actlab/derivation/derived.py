@@ -16,16 +16,16 @@ from torch import Tensor
 
 from actlab.derivation.analysis import reference_values
 from actlab.derivation.analysis.elementary_jets import Undefined
-from actlab.derivation.analysis.kinks import kinks_of
-from actlab.derivation.analysis.piecewise import Leaf, Tree, leaves, mapped, pieces
+from actlab.derivation.analysis.kinks import find_kinks
+from actlab.derivation.analysis.piecewise import Leaf, Tree, leaves, map_leaves, split_into_pieces
 from actlab.derivation.codegen import decaying_rewrites, rewrites
-from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, Proof, prove
-from actlab.derivation.codegen.from_output import by_output
-from actlab.derivation.codegen.functions import recognised
-from actlab.derivation.codegen.nan_guards import guarded
+from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, ErrorMeter, build_error_meter
+from actlab.derivation.codegen.from_output import derive_from_output
+from actlab.derivation.codegen.functions import recognize
+from actlab.derivation.codegen.nan_guards import guard
 from actlab.derivation.codegen.program import Program
-from actlab.derivation.codegen.select import Chooser, Smooth, errors
-from actlab.derivation.codegen.torch_equivalents import native_of
+from actlab.derivation.codegen.select import Selector, SmoothPiece, measure_errors
+from actlab.derivation.codegen.torch_equivalents import find_torch_equivalent
 from actlab.derivation.syntax.to_sympy import X
 
 _NAMES = ("f", "f'", "f''")
@@ -84,7 +84,7 @@ def derive(
 
     Args:
         expression: The formula, in a real ``x`` and real parameters.
-        parameters: The parameters in order, with their defaults: the proof holds for these.
+        parameters: The parameters in order, with their defaults: the meter holds for these.
         trainable: The parameters whose partial derivatives are wanted.
         at: Derivatives at kinks, instead of those that follow from the formula.
 
@@ -96,34 +96,36 @@ def derive(
         >>> silu.limits, silu.inexact
         ((0.0, inf), ())
     """
-    tree = pieces(expression)
+    tree = split_into_pieces(expression)
     roots, borders = _roots(tree, parameters)
-    kinks = kinks_of(tree, borders, parameters, at or {})
-    proof = prove(tree, parameters, (*roots, *borders), tuple(kinks.chosen))
+    kinks = find_kinks(tree, borders, parameters, at or {})
+    meter = build_error_meter(tree, parameters, (*roots, *borders), tuple(kinks.chosen))
     smooth = {leaf: _smooth(leaf) for leaf in leaves(tree)}
     values = tuple(parameters.values())
 
     def build(order: int) -> Program:
-        chooser = Chooser(proof, order, parameters, bool(trainable) and order > 0)
+        chooser = Selector(meter, order, parameters, bool(trainable) and order > 0)
         own = {leaf: made[order] for leaf, made in smooth.items()}
         made = chooser.build(*((kinks.tree, own, kinks.forced) if order == 1 else (tree, own)))
         # Autograd goes through the second derivative, and beside trained parameters through the first.
         traced = order == 2 or (order == 1 and trainable)
-        return guarded(made, proof.inputs(torch.float64), values) if traced else made
+        return guard(made, meter.inputs(torch.float64), values) if traced else made
 
     forward = build(0)
-    judged = [_judged(proof, forward, 0, values)]
+    judged = [_judged(meter, forward, 0, values)]
     # The law between output and derivative would change with parameters.
-    output = None if parameters else by_output(proof, kinks, borders, forward)
+    output = None if parameters else derive_from_output(meter, kinks, borders, forward)
     if output is not None:
         derivative, second = output.program, None
         judged.append((output.worst, ()))
     else:
         derivative, second = build(1), build(2)
-        judged += [_judged(proof, derivative, 1, values), _judged(proof, second, 2, values)]
+        judged += [_judged(meter, derivative, 1, values), _judged(meter, second, 2, values)]
     saves: Literal["input", "output"] = "input" if output is None else "output"
     # A trained parameter is a tensor, which no operation takes.
-    torch_operation = None if trainable else native_of(tree, (forward, derivative, second), parameters, saves)
+    torch_operation = (
+        None if trainable else find_torch_equivalent(tree, (forward, derivative, second), parameters, saves)
+    )
     partials = {}
     for name in trainable:
         partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders), tuple(kinks.chosen))
@@ -137,10 +139,10 @@ def derive(
         saves=saves,
         error_scale="pointwise" if output is None else output.scale,
         kinks=kinks.chosen,
-        limits=_pair(proof.ends[0]),
-        slopes=_pair(proof.ends[1]),
-        range=_range(proof),
-        monotonic=_monotonic(proof),
+        limits=_pair(meter.ends[0]),
+        slopes=_pair(meter.ends[1]),
+        range=_range(meter),
+        monotonic=_monotonic(meter),
         worst={name: error for worst, _ in judged for name, error in worst.items()},
         inexact=tuple(sentence for _, sentences in judged for sentence in sentences),
     )
@@ -155,39 +157,41 @@ def _partial(
 ) -> tuple[Program, Verdict]:
     """Return the derivative by a parameter, and how exact it is."""
     symbol = sympy.Symbol(name, real=True)
-    slopes = mapped(tree, lambda expression: sympy.diff(expression, symbol))
-    fading = _fading(prove(slopes, parameters).truth)
-    proof = prove(slopes, parameters, (*places, *sorted(fading)), kinks)
+    slopes = map_leaves(tree, lambda expression: sympy.diff(expression, symbol))
+    fading = _fading(build_error_meter(slopes, parameters).reference)
+    meter = build_error_meter(slopes, parameters, (*places, *sorted(fading)), kinks)
     own = {}
     for before, after in zip(leaves(tree), leaves(slopes), strict=True):
-        formula = recognised(before.expression)
+        formula = recognize(before.expression)
         coefficients = rewrites.taylor(after.expression, _SERIES_TERMS)
-        own[after] = Smooth(0, sympy.diff(formula, symbol), decaying_rewrites.main_of(formula), coefficients)
-    made = Chooser(proof, 0, parameters, True).build(slopes, own)
+        own[after] = SmoothPiece(
+            0, sympy.diff(formula, symbol), decaying_rewrites.find_main(formula), coefficients
+        )
+    made = Selector(meter, 0, parameters, True).build(slopes, own)
     values = tuple(parameters.values())
-    made = guarded(made, proof.inputs(torch.float64), values)
-    return made, _judged(proof, made, 0, values, f"the derivative by {name}")
+    made = guard(made, meter.inputs(torch.float64), values)
+    return made, _judged(meter, made, 0, values, f"the derivative by {name}")
 
 
 def _pair(values: Array) -> Pair:
     return float(values[0]) + 0.0, float(values[1]) + 0.0  # -0.0 is 0
 
 
-def _smooth(leaf: Leaf) -> tuple[Smooth, ...]:
-    formula = recognised(leaf.expression)
-    main = decaying_rewrites.main_of(formula)
+def _smooth(leaf: Leaf) -> tuple[SmoothPiece, ...]:
+    formula = recognize(leaf.expression)
+    main = decaying_rewrites.find_main(formula)
     coefficients = rewrites.taylor(leaf.expression, _SERIES_TERMS)
     derivatives = [formula]
     for _ in range(2):
         derivatives.append(sympy.diff(derivatives[-1], X))
-    return tuple(Smooth(order, found, main, coefficients) for order, found in enumerate(derivatives))
+    return tuple(SmoothPiece(order, found, main, coefficients) for order, found in enumerate(derivatives))
 
 
 def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return where f, f' or f'' change sign, to the last bit, and where another piece begins."""
     roots: set[float] = set()
     borders: set[float] = set()
-    known = prove(tree, parameters).truth
+    known = build_error_meter(tree, parameters).reference
     inner = np.flatnonzero((np.abs(known.points) < 100) & (known.piece >= 0)).tolist()
     for i, j in sorted(itertools.pairwise(inner), key=lambda pair: abs(known.points[pair[0]])):
         low, high = float(known.points[i]), float(known.points[j])
@@ -203,7 +207,7 @@ def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[tuple[float, ..
     return tuple(sorted(roots)), tuple(sorted(borders))
 
 
-def _fading(known: reference_values.Truth) -> set[float]:
+def _fading(known: reference_values.ReferenceValues) -> set[float]:
     """Return points where a value is about to leave the normal numbers: a factor of it may have left."""
     found: set[float] = set()
     for row in np.abs(known.high[:3]):
@@ -222,7 +226,7 @@ def _bisected(
         try:
             if order is None:
                 return reference_values.piece_at(tree, x, parameters)
-            return reference_values.positive(tree, x, parameters, order)
+            return reference_values.evaluate(tree, x, parameters, 150)[0][order] > 0
         except Undefined:
             return None
 
@@ -239,14 +243,14 @@ def _bisected(
 
 
 def _judged(
-    proof: Proof, made: Program, order: int, values: tuple[float, ...], name: str | None = None
+    meter: ErrorMeter, made: Program, order: int, values: tuple[float, ...], name: str | None = None
 ) -> Verdict:
     """Return the worst errors of a program, and sentences on where they are above the bound."""
     worst: dict[str, float] = {}
     inexact = []
     name = name or _NAMES[order]
-    x = np.concatenate([[-math.inf], proof.truth.points, [math.inf]])
-    for dtype, row in zip(DTYPES, errors(proof, made, order, values), strict=True):
+    x = np.concatenate([[-math.inf], meter.reference.points, [math.inf]])
+    for dtype, row in zip(DTYPES, measure_errors(meter, made, order, values), strict=True):
         short = str(dtype).removeprefix("torch.")
         worst[f"{name} {short}"] = float(row.max())
         error = np.concatenate([row[-2:-1], row[:-2], row[-1:]])
@@ -272,12 +276,12 @@ def _blocks(bad: Array) -> list[tuple[int, int]]:
     return found
 
 
-def _range(proof: Proof) -> Pair:
-    values = np.concatenate([proof.truth.high[0], proof.ends[0]])
+def _range(meter: ErrorMeter) -> Pair:
+    values = np.concatenate([meter.reference.high[0], meter.ends[0]])
     values = values[~np.isnan(values)]
     return float(values.min()), float(values.max())
 
 
-def _monotonic(proof: Proof) -> bool:
-    values = proof.truth.high[0][~np.isnan(proof.truth.high[0])]
+def _monotonic(meter: ErrorMeter) -> bool:
+    values = meter.reference.high[0][~np.isnan(meter.reference.high[0])]
     return bool((values[1:] >= values[:-1]).all())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sympy
 from sympy import Expr
 
-from actlab.derivation.analysis.piecewise import Leaf, Tree, mapped, pieces
-from actlab.derivation.syntax.budget import simplified
+from actlab.derivation.analysis.piecewise import Leaf, Tree, map_leaves, split_into_pieces
+from actlab.derivation.syntax.budget import simplify
 from actlab.derivation.syntax.to_sympy import X
 
 _LARGEST_DENOMINATOR = 12  # a greater one is shown as the decimals that a person has written
@@ -24,10 +24,10 @@ def latex(expression: Expr) -> tuple[str, str, str]:
         >>> latex(X**2 / 3)
         ('\\frac{x^{2}}{3}', '\\frac{2 x}{3}', '\\frac{2}{3}')
     """
-    tree = pieces(expression)
+    tree = split_into_pieces(expression)
     texts = [sympy.latex(_decimal(expression))]
     for _ in range(2):
-        tree = mapped(tree, lambda piece: _short(sympy.diff(piece, X)))
+        tree = map_leaves(tree, lambda piece: _short(sympy.diff(piece, X)))
         texts.append(sympy.latex(_decimal(_joined(tree))))
     return texts[0], texts[1], texts[2]
 
@@ -35,7 +35,7 @@ def latex(expression: Expr) -> tuple[str, str, str]:
 def _short(expression: Expr) -> Expr:
     if expression.count_ops() > _MOST_SIMPLIFIED:
         return expression
-    return min(expression, simplified(expression), key=lambda one: len(sympy.latex(one)))
+    return min(expression, simplify(expression), key=lambda one: len(sympy.latex(one)))
 
 
 def _joined(tree: Tree) -> Expr:

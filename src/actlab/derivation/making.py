@@ -21,13 +21,13 @@ from torch import nn
 from actlab.activation.definition import Activation, Facts
 from actlab.activation.module import ActivationModule
 from actlab.derivation.derived import derive
-from actlab.derivation.modules import module_of
-from actlab.derivation.syntax.builtins import CHOICE, FUNCTIONS
+from actlab.derivation.modules import make_formula_module
+from actlab.derivation.syntax.builtins import FUNCTIONS, WHERE
 from actlab.derivation.syntax.domain import check_defined, check_kinks
-from actlab.derivation.syntax.errors import misread
+from actlab.derivation.syntax.errors import error_at
 from actlab.derivation.syntax.parser import Parsed, parse
 from actlab.derivation.syntax.to_sympy import expression
-from actlab.derivation.syntax.tokenizer import one_line
+from actlab.derivation.syntax.tokenizer import to_one_line
 from actlab.errors import FormulaWarning, UsageError, did_you_mean
 
 _LONGEST_NAME = 40
@@ -105,7 +105,7 @@ class FormulaActivation(Activation[...]):
             self.second(derived.second)
         for name, program in derived.partials.items():
             self.partial(name)(program)
-        self._complete(module_of(self, recipe.trainable))
+        self._complete(make_formula_module(self, recipe.trainable))
 
     @property
     def made_of(self) -> tuple[Any, ...]:
@@ -223,7 +223,7 @@ def from_spec(spec: str) -> FormulaActivation:
         >>> from_spec("formula: a*x + b*x**3 with a=1, b=-0.1").parameters
         {'a': 1.0, 'b': -0.1}
     """
-    line = one_line(spec.strip().removeprefix("formula:"))
+    line = to_one_line(spec.strip().removeprefix("formula:"))
     text, *rest = re.split(r"\bwith\b", line, maxsplit=1)
     parameters: dict[str, float] = {}
     place = len(line) - len(rest[0]) if rest else 0
@@ -235,7 +235,7 @@ def from_spec(spec: str) -> FormulaActivation:
             value = math.nan
         if found is None or math.isnan(value) or found["name"] in parameters:
             problem = "formula: after 'with' stand parameters with their values, such as beta=1.5, gamma=2"
-            raise misread(problem, line, place, place + max(len(part), 1))
+            raise error_at(problem, line, place, place + max(len(part), 1))
         parameters[found["name"]] = value
         place += len(part) + 1
     activation = made(_recipe(text, None, parameters, (), None))
@@ -262,7 +262,7 @@ def _recipe(
     trainable: Iterable[str],
     at: Mapping[float, float] | None,
 ) -> Recipe:
-    line = " ".join(one_line(text).split())
+    line = " ".join(to_one_line(text).split())
     for parameter in parameters or ():
         if problem := _parameter_problem(parameter):
             raise UsageError(f"formula: parameter {parameter!r} {problem}")
@@ -299,7 +299,7 @@ def _name_problem(name: object) -> str:
 def _parameter_problem(name: object) -> str:
     if problem := _name_problem(name):
         return {"x": "is the input"}.get(str(name), problem)
-    if name in FUNCTIONS or name == CHOICE:
+    if name in FUNCTIONS or name == WHERE:
         return "is a function"
     return "is taken: every module has it" if name in _OF_MODULES else ""
 

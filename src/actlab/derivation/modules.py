@@ -60,7 +60,7 @@ class TrainedFormulaModule(FormulaModule):
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in fixed)
 
 
-def module_of(activation: Activation[...], trainable: Sequence[str]) -> type[ActivationModule]:
+def make_formula_module(activation: Activation[...], trainable: Sequence[str]) -> type[ActivationModule]:
     """Make the module class of a formula's activation.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from actlab.errors import UsageError, short
+from actlab.errors import UsageError, summarize_error
 from actlab.fleet.loop import Data, Loop, Tell
 from actlab.fleet.module_state import StateChanged
 from actlab.fleet.plan import Fleet
@@ -70,7 +70,11 @@ def _attempt(
     except StateChanged as change:
         return Outcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a person's module may raise anything
-        reason, memory, elsewhere = short(error), out_of_memory(error), isinstance(error, _ELSEWHERE)
+        reason, memory, elsewhere = (
+            summarize_error(error),
+            out_of_memory(error),
+            isinstance(error, _ELSEWHERE),
+        )
     if memory:
         gc.collect()  # a loop and its steps know each other, and so they outlast it
     if memory and data.X.is_cuda:

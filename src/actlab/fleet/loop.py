@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import ROWS, told
 from actlab.fleet.lr_schedule import Pace, Watch
 from actlab.fleet.module_state import StateChanged, StateWatch
@@ -137,7 +137,7 @@ class Loop:
                 try:
                     self._look()
                 except Exception as error:  # anybody's module; the training goes on
-                    notes.append(f"cannot be looked into: {short(error)}")
+                    notes.append(f"cannot be looked into: {summarize_error(error)}")
                     self.looks = ()
             if tell:
                 tell([member.result.history[-1] for member in self.here])

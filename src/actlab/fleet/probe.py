@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.fleet.losses import one_net
 from actlab.fleet.module_state import StateWatch, random_state
 from actlab.fleet.run import Run
@@ -36,7 +36,7 @@ def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
     except Exception as error:  # anybody's module
         if out_of_memory(error):
             raise
-        return f"the network failed on two samples: {short(error)}"
+        return f"the network failed on two samples: {summarize_error(error)}"
     finally:
         random.setstate(generators[0])
         np.random.set_state(generators[1])

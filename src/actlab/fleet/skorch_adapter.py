@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.fleet.losses import loss_problem, plain
 from actlab.fleet.lr_schedule import arguments
 from actlab.fleet.run import Optimizer, Result, Rows, Run, Schedule, Stopping
@@ -257,7 +257,7 @@ def _optimizer(net: skorch.NeuralNet) -> Optimizer:
     try:
         net.optimizer([torch.zeros(1)], **arguments(found))
     except ValueError as error:  # torch refuses the numbers, and says so when the net is fitted
-        raise NotFused(f"the optimizer refuses its arguments: {short(error)}") from error
+        raise NotFused(f"the optimizer refuses its arguments: {summarize_error(error)}") from error
     return found
 
 

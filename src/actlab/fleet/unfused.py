@@ -13,7 +13,7 @@ from typing import Any
 
 import skorch
 
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.fleet.run import Epoch, Result
 from actlab.fleet.skorch_adapter import untrained
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
@@ -54,7 +54,9 @@ def fit_alone(
             net.fit(X, y, **fit_params)
         _finite(net)
     except Exception as error:
-        result.failure = str(error) if isinstance(error, RunFailed) else f"training raised {short(error)}"
+        result.failure = (
+            str(error) if isinstance(error, RunFailed) else f"training raised {summarize_error(error)}"
+        )
         raise
     finally:
         result.seconds = time.perf_counter() - start

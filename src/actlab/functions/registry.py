@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from actlab.activation.definition import Activation
-from actlab.errors import CatalogueWarning, short
+from actlab.errors import CatalogueWarning, summarize_error
 
 GROUP = "actlab.activations"
 
@@ -64,7 +64,7 @@ class Catalogue(Mapping[str, Activation[Any]]):
         try:
             offered = _offered(point)
         except (Exception, SystemExit) as error:
-            _warn(point, f"cannot be used: {short(error)}")
+            _warn(point, f"cannot be used: {summarize_error(error)}")
             return
         for name, activation in offered.items():
             if self._all.setdefault(name, activation) is not activation:

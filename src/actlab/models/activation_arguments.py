@@ -17,7 +17,7 @@ from sklearn.base import clone
 from skorch.dataset import unpack_data
 from torch import nn
 
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.functions import catalogue
 from actlab.models.activation_sites import Function, kind_of
 from actlab.models.networks import ActivationLike, fresh
@@ -127,7 +127,7 @@ def working_forms(
                 forward({name: in_form(probe, forms[name]) for name, probe in probes.items()})
             problem = "" if all(p.called for p in probes.values()) else "it is not called in the forward pass"
         except Exception as error:  # raised by the user's module
-            problem = short(error)
+            problem = summarize_error(error)
         if not problem:
             return forms, ""
         reason = reason or f"its argument {', '.join(map(repr, forms))} takes no activation: {problem}"

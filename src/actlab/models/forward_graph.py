@@ -19,7 +19,7 @@ from torch import fx, nn
 
 from actlab import functional
 from actlab.activation.definition import Activation, _lookup
-from actlab.errors import UsageError, short
+from actlab.errors import UsageError, summarize_error
 from actlab.models.activation_sites import CALLS, Call, Function, is_function, kind_of, kind_of_module
 from actlab.models.bytecode import read_forward, where_of
 
@@ -184,7 +184,7 @@ def trace(module: nn.Module, training: bool) -> tuple[fx.Graph, str]:
             changed = [name for name, value in _state(twin).items() if before.get(name) != value]
             why = tracer.unsafe or (f"it makes or changes {changed[0]}" if changed else "")
         except (Exception, SystemExit) as error:  # anybody's forward, run on a proxy
-            why = short(error)
+            why = summarize_error(error)
         finally:
             for part, mode in modes:
                 part.training = mode

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from actlab.errors import UsageError, did_you_mean, short
+from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.functions import catalogue
 from actlab.models.activation_sites import Call, Function, Kind, Place, kind_of, kind_of_module, places_of
 from actlab.models.forward_graph import (
@@ -79,7 +79,9 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
     try:
         swapping = _Swapping(model if inplace else copied(model), replacements)
     except Exception as error:  # anybody's attributes
-        raise UsageError(f"swap: the model cannot be copied: {short(error)}; pass inplace=True") from error
+        raise UsageError(
+            f"swap: the model cannot be copied: {summarize_error(error)}; pass inplace=True"
+        ) from error
     try:
         swapping.replace_modules()
         rewritings = list(swapping.rewritings())
@@ -173,7 +175,7 @@ class _Swapping:
         try:
             made: Any = fresh(self.replacements[key])
         except TypeError as error:
-            raise UsageError(f"swap: the replacement for {_shown(key)}: {short(error)}") from error
+            raise UsageError(f"swap: the replacement for {_shown(key)}: {summarize_error(error)}") from error
         if not callable(made):
             raise UsageError(f"swap: the replacement for {_shown(key)} is {made!r}; it must be an activation")
         module = (made if isinstance(made, nn.Module) else Function(made)).train(like.training)
@@ -234,7 +236,7 @@ class _Swapping:
         except UsageError:
             raise
         except Exception as error:  # a graph that fx cannot write as code, a class that takes no subclass
-            forward.refuse_if(short(error), first)
+            forward.refuse_if(summarize_error(error), first)
         new = {name: self.made(key, module) for name, key in zip(names, wanted.values(), strict=True)}
         return partial(take_forward, module, recoded, new)
 

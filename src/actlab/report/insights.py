@@ -69,7 +69,7 @@ def _lowest(epochs: list[int], valid: Floats) -> str:
     return f"Best epoch: {epochs[low]} of {epochs[-1]}, with validation loss {valid[low]:.4g}."
 
 
-def overfits(train: Floats, valid: Floats) -> int | None:
+def overfitting_start(train: Floats, valid: Floats) -> int | None:
     """Return where overfitting starts: validation loss is lowest, and training loss falls from there on.
 
     Args:
@@ -77,7 +77,7 @@ def overfits(train: Floats, valid: Floats) -> int | None:
         valid: Losses (n,), finite.
 
     Examples:
-        >>> overfits(np.array([3.0, 2.0, 1.0]), np.array([3.0, 2.0, 2.5]))
+        >>> overfitting_start(np.array([3.0, 2.0, 1.0]), np.array([3.0, 2.0, 2.5]))
         1
     """
     low = int(valid.argmin())
@@ -90,7 +90,7 @@ def _overfitting(epochs: list[int], train: Floats, valid: Floats) -> str:
         return f"No overfitting seen: validation loss is lowest, {valid[low]:.4g}, in the last epoch."
     rise = "" if valid[low] <= 0 else f" ({100 * (valid[-1] / valid[low] - 1):+.1f} %)"
     rising = f"rises from its lowest, {valid[low]:.4g}, to {valid[-1]:.4g} at the end{rise}"
-    if overfits(train, valid) is not None:
+    if overfitting_start(train, valid) is not None:
         falling = f"while training loss falls from {train[low]:.4g} to {train[-1]:.4g}"
         return f"Overfitting starts after epoch {epochs[low]}: validation loss {rising}, {falling}."
     both = f"and training loss goes from {train[low]:.4g} to {train[-1]:.4g}"

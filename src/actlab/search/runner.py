@@ -20,7 +20,7 @@ from sklearn.model_selection import ParameterGrid
 from torch.utils.data import DataLoader
 
 from actlab.data.dataset import fingerprint_of
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.execution.processes import workers
 from actlab.execution.progress import watching
 from actlab.execution.scheduler import engine, train_runs, training
@@ -188,7 +188,7 @@ class Trainings:
         except NotFused as reason:
             return str(reason)
         except Exception as error:  # anybody's callbacks and criterion: skorch will meet them too
-            return f"the settings of the net raised {short(error)}"
+            return f"the settings of the net raised {summarize_error(error)}"
 
     def _task(self, net: skorch.NeuralNet, like: Run | str, task: Task, rows: Any, X: Any, y: Any) -> Task:
         if isinstance(like, str):
@@ -199,7 +199,7 @@ class Trainings:
             if key not in self.held:
                 self.held[key] = held_back(net, np.arange(len(X))[rows], y, task.seed, task.fold)
         except Exception as error:  # anybody's split
-            task.reason_alone = f"train_split raised {short(error)}"
+            task.reason_alone = f"train_split raised {summarize_error(error)}"
             return task
         train, valid = self.held[key]
         task.run = dataclasses.replace(like, rows=train, valid=valid, seed=task.seed, fold=task.fold)

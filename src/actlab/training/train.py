@@ -23,7 +23,7 @@ from skorch.callbacks import PrintLog
 from skorch.dataset import ValidSplit
 from skorch.history import History
 
-from actlab.errors import UsageError, raise_problems, short
+from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.execution.scheduler import State, Watcher, train_runs
 from actlab.fleet.diagnostics import epochs_to_look
 from actlab.fleet.run import Result, Rows, Run
@@ -188,7 +188,9 @@ def try_network(
     except UsageError:
         raise
     except Exception as error:  # raised by the user's code
-        raise UsageError(f"{problem} fails on two samples of {dataset.name}: {short(error)}") from error
+        raise UsageError(
+            f"{problem} fails on two samples of {dataset.name}: {summarize_error(error)}"
+        ) from error
     if not any_output and not isinstance(outputs, torch.Tensor):
         raise UsageError(f"{problem} returns a {type(outputs).__name__}, not a tensor")
     expected = (len(samples), dataset.num_classes)

@@ -30,7 +30,8 @@ def add_options(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the report of what was trained before, or is being trained."""
     from actlab.comparison.loading import load_folder
-    from actlab.report.html.page import sentences, write_report
+    from actlab.report.html.page import write_report
+    from actlab.report.sentences import report_sentences
 
     found = load_folder(arguments.folder)
     path = arguments.out or arguments.folder / REPORT
@@ -43,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     files = [path, *write_figures(arguments, found, arguments.folder)]
     if arguments.json:
-        print(json.dumps({"insights": sentences(found), "files": [str(file) for file in files]}))
+        print(json.dumps({"insights": report_sentences(found), "files": [str(file) for file in files]}))
     else:
-        said = sentences(found)[:1] if "unfinished" in found.about else []
+        said = report_sentences(found)[:1] if "unfinished" in found.about else []
         print("\n".join(wrap_sentences([*said, f"Written: {', '.join(map(str, files))}"])))
     return SUCCESS

@@ -45,7 +45,7 @@ class TooManyPieces(UsageError):
         )
 
 
-def pieces(expression: Expr) -> Tree:
+def split_into_pieces(expression: Expr) -> Tree:
     """Split a formula at its choices.
 
     Args:
@@ -58,7 +58,7 @@ def pieces(expression: Expr) -> Tree:
         TooManyPieces: There would be more than are worth telling apart.
 
     Examples:
-        >>> pieces(sympy.Max(X, 0))
+        >>> split_into_pieces(sympy.Max(X, 0))
         Branch(condition=x > 0, yes=Leaf(expression=x), no=Leaf(expression=0))
     """
     return _split(expression, {}, (-sympy.oo, sympy.oo), [0])
@@ -73,7 +73,7 @@ def leaves(tree: Tree) -> Iterator[Leaf]:
         yield from leaves(tree.no)
 
 
-def ramp(tree: Tree, place: int = 0) -> tuple[Leaf, int, Any, Any] | None:
+def find_ramp(tree: Tree, place: int = 0) -> tuple[Leaf, int, Any, Any] | None:
     """Return a rising line that stops at one or two values, if a tree is one.
 
     Args:
@@ -84,14 +84,14 @@ def ramp(tree: Tree, place: int = 0) -> tuple[Leaf, int, Any, Any] | None:
         The piece of the line, its number, and the values below and above which it does not go.
 
     Examples:
-        >>> ramp(pieces(sympy.Min(sympy.Max(X, 0), 6)))
+        >>> find_ramp(split_into_pieces(sympy.Min(sympy.Max(X, 0), 6)))
         (Leaf(expression=x), 3, 0, 6)
     """
     if isinstance(tree, Leaf):
         slope = sympy.diff(tree.expression, X)
         return (tree, place, -sympy.oo, sympy.oo) if slope.is_number and slope > 0 else None
     found = _bound(tree.condition)
-    sides = ramp(tree.yes, 2 * place + 1), ramp(tree.no, 2 * place + 2)
+    sides = find_ramp(tree.yes, 2 * place + 1), find_ramp(tree.no, 2 * place + 2)
     if found is None or (sides[0] is None) == (sides[1] is None):
         return None
     above, border = found
@@ -106,11 +106,11 @@ def ramp(tree: Tree, place: int = 0) -> tuple[Leaf, int, Any, Any] | None:
     return (line, own, stop, high) if on_right else (line, own, low, stop)
 
 
-def mapped(tree: Tree, function: Any) -> Tree:
+def map_leaves(tree: Tree, function: Any) -> Tree:
     """Return the tree with a function applied to every piece's expression."""
     if isinstance(tree, Leaf):
         return Leaf(function(tree.expression))
-    return replace(tree, yes=mapped(tree.yes, function), no=mapped(tree.no, function))
+    return replace(tree, yes=map_leaves(tree.yes, function), no=map_leaves(tree.no, function))
 
 
 def _split(expression: Any, decided: dict[Any, bool], bounds: Bounds, count: list[int]) -> Tree:

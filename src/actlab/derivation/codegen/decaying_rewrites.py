@@ -9,7 +9,7 @@ import sympy
 import torch
 from sympy import Add, Expr, Integer, Mul, Symbol, exp, log
 
-from actlab.derivation.codegen.functions import Expm1, Known, Log1p, Size, Within, expanded
+from actlab.derivation.codegen.functions import Expm1, Known, Log1p, Size, Within, to_exponentials
 from actlab.derivation.codegen.lower import Form, program
 from actlab.derivation.codegen.rewrites import MODERATE, lowest, size, tidy
 from actlab.derivation.syntax.to_sympy import X
@@ -132,9 +132,9 @@ class Decaying:
         return self._function(Log1p(tidy(sympy.cancel(ratio - 1))))
 
 
-def main_of(expression: Expr) -> Expr:
+def find_main(expression: Expr) -> Expr:
     """Return what tells the sides apart: the first exponent that is a multiple of x, without its number."""
-    for node in sorted(expanded(expression).atoms(exp), key=sympy.default_sort_key):
+    for node in sorted(to_exponentials(expression).atoms(exp), key=sympy.default_sort_key):
         for term in Add.make_args(sympy.expand(node.args[0])):
             factor = sympy.cancel(term / X)
             if not factor.has(X) and factor.free_symbols:
@@ -145,7 +145,7 @@ def main_of(expression: Expr) -> Expr:
 
 def decaying(expression: Expr, side: int, parameters: Mapping[str, float], main: Expr) -> Iterator[Form]:
     """Yield quotients of polynomials in decaying exponentials, and in expm1 of their exponents."""
-    opened = expanded(expression)
+    opened = to_exponentials(expression)
     if not opened.atoms(exp) or size(opened) > MODERATE:
         return
     seen: set[Any] = set()
@@ -168,7 +168,7 @@ def decaying(expression: Expr, side: int, parameters: Mapping[str, float], main:
 
 def capped(expression: Expr, parameters: Mapping[str, float], main: Expr) -> Iterator[Form]:
     """Yield a quotient of polynomials in one exponential, which stops growing when it may."""
-    opened = expanded(expression)
+    opened = to_exponentials(expression)
     if not opened.atoms(exp) or size(opened) > MODERATE:
         return
     writer = Decaying(-1, parameters, main, 20)

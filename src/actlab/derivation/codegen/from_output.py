@@ -1,7 +1,7 @@
 """The derivative as a function of the output, where it is one: then backward keeps what the next layer keeps.
 
 A sigmoid's derivative is y (1 - y), an exponential's y. Numbers tell which of a few such laws a piece obeys,
-and numbers prove that the law costs no digits; else the input is kept.
+and numbers build_error_meter that the law costs no digits; else the input is kept.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from actlab.activation import numerics
 from actlab.derivation.analysis import reference_values
 from actlab.derivation.analysis.kinks import Kinks
 from actlab.derivation.analysis.piecewise import Branch, Leaf, Tree
-from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, Proof
-from actlab.derivation.codegen.functions import Within, recognised
+from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, ErrorMeter
+from actlab.derivation.codegen.functions import Within, recognize
 from actlab.derivation.codegen.lower import Form, Lowering
-from actlab.derivation.codegen.nan_guards import guarded
+from actlab.derivation.codegen.nan_guards import guard
 from actlab.derivation.codegen.program import Operand, Program
 from actlab.derivation.codegen.select import FAIR
 from actlab.derivation.syntax.to_sympy import X
@@ -55,11 +55,13 @@ class ByOutput:
     worst: dict[str, float]
 
 
-def by_output(proof: Proof, kinks: Kinks, places: Sequence[float], forward: Program) -> ByOutput | None:
+def derive_from_output(
+    meter: ErrorMeter, kinks: Kinks, places: Sequence[float], forward: Program
+) -> ByOutput | None:
     """Return the derivative of a formula without parameters as a program of its output.
 
     Args:
-        proof: The truth about the formula.
+        meter: Measures errors against the reference values of the formula.
         kinks: Where its derivative jumps.
         places: Where another piece begins, in order.
         forward: The program of the formula.
@@ -69,12 +71,12 @@ def by_output(proof: Proof, kinks: Kinks, places: Sequence[float], forward: Prog
         exactly.
     """
     sides = (False, True) if places else (True,)
-    trees = [tree for closed in sides if (tree := _tree(proof, kinks, places, closed)) is not None]
+    trees = [tree for closed in sides if (tree := _tree(meter, kinks, places, closed)) is not None]
     found = []
-    for tree, write in itertools.product(trees, (recognised, sympy.factor)):
-        made = guarded(_program(tree, write), forward(proof.inputs(torch.float64)), ())
+    for tree, write in itertools.product(trees, (recognize, sympy.factor)):
+        made = guard(_program(tree, write), forward(meter.inputs(torch.float64)), ())
         for scale in _SCALES:
-            worst = _worst(proof, kinks, places, forward, made, scale == "line")
+            worst = _worst(meter, kinks, places, forward, made, scale == "line")
             if worst is not None:
                 found.append(ByOutput(made, scale, worst))
                 break
@@ -172,23 +174,23 @@ def _short(value: Any) -> Expr:
 # -- which law where ------------------------------------------------------------------------------
 
 
-def _tree(proof: Proof, kinks: Kinks, places: Sequence[float], closed: bool) -> Tree | None:
+def _tree(meter: ErrorMeter, kinks: Kinks, places: Sequence[float], closed: bool) -> Tree | None:
     """Return the laws of all pieces, chosen by the output; None where that does not tell.
 
     ``closed`` says whether the output of a border is the upper piece's, where no slope jumps there.
     """
-    truth = proof.truth
-    values = truth.high[0]
-    if (truth.piece < 0).any() or not np.isfinite(values[np.abs(truth.points) < _MODERATE]).all():
+    reference = meter.reference
+    values = reference.high[0]
+    if (reference.piece < 0).any() or not np.isfinite(values[np.abs(reference.points) < _MODERATE]).all():
         return None
-    changes = np.flatnonzero(np.diff(truth.piece)) + 1
+    changes = np.flatnonzero(np.diff(reference.piece)) + 1
     rises = bool((values[1:] >= values[:-1]).all())
     if kinks.forced or len(changes) != len(places) or (places and not rises):
         return None
     borders = [-math.inf, *places]
     tree: Tree | None = None
     for stretch in np.split(np.arange(len(values)), changes):
-        law = _law(list(_samples(proof, stretch)))
+        law = _law(list(_samples(meter, stretch)))
         if law is None:
             return None
         border = borders.pop(0)
@@ -204,15 +206,15 @@ def _uppermost(tree: Tree) -> Expr:
     return _uppermost(tree.yes) if isinstance(tree, Branch) else tree.expression
 
 
-def _samples(proof: Proof, stretch: Array) -> Iterator[Values]:
-    truth = proof.truth
-    inner = stretch[np.abs(truth.points[stretch]) < _MODERATE]
+def _samples(meter: ErrorMeter, stretch: Array) -> Iterator[Values]:
+    reference = meter.reference
+    inner = stretch[np.abs(reference.points[stretch]) < _MODERATE]
     places = (inner if len(inner) else stretch).tolist()
     # A border may be a point of it: not where a series is all that tells 0 from nothing.
     step = max(1, len(places) // (_SAMPLES + 1))
     for i in places[step::step] or places:
-        if abs(truth.points[i]) > 1e-3 or len(places) < _SAMPLES:
-            high, low = truth.high[:, i].tolist(), truth.low[:, i].tolist()
+        if abs(reference.points[i]) > 1e-3 or len(places) < _SAMPLES:
+            high, low = reference.high[:, i].tolist(), reference.low[:, i].tolist()
             with mpmath.workprec(_BITS):
                 found = [mpmath.mpf(a) + mpmath.mpf(b) for a, b in zip(high, low, strict=True)]
             yield found[0], found[1], found[2], found[3]
@@ -221,7 +223,7 @@ def _samples(proof: Proof, stretch: Array) -> Iterator[Values]:
 def _beside(tree: Tree, law: Expr, border: float, kinks: Kinks, closed: bool) -> Tree | None:
     """Return the laws so far, and one for the outputs above that of a border."""
     whole = kinks.tree
-    value = reference_values.exact(whole, border, {})[0][0]
+    value = reference_values.evaluate_exactly(whole, border, {})[0][0]
     place = _short(value)
     if not _is_short(float(value)):
         return None
@@ -255,33 +257,33 @@ def _program(tree: Tree, write: Callable[[Expr], Expr]) -> Program:
 
 
 def _worst(
-    proof: Proof, kinks: Kinks, places: Sequence[float], forward: Program, made: Program, line: bool
+    meter: ErrorMeter, kinks: Kinks, places: Sequence[float], forward: Program, made: Program, line: bool
 ) -> dict[str, float] | None:
     """Return the worst errors of the derivatives by the output; None where one is above its bound."""
-    worst = _measured(proof, kinks, places, forward, made, line)
+    worst = _measured(meter, kinks, places, forward, made, line)
     if worst is not None and (forward.has_second_forms or made.has_second_forms):
         with numerics.second_forms():
-            other = _measured(proof, kinks, places, forward, made, line)
+            other = _measured(meter, kinks, places, forward, made, line)
         worst = None if other is None else {name: max(worst[name], other[name]) for name in worst}
     held = worst is not None and all(_holds_in(dtype, forward, made, line) for dtype in _HALF)
     return worst if held else None
 
 
 def _measured(
-    proof: Proof, kinks: Kinks, places: Sequence[float], forward: Program, made: Program, line: bool
+    meter: ErrorMeter, kinks: Kinks, places: Sequence[float], forward: Program, made: Program, line: bool
 ) -> dict[str, float] | None:
     worst = {}
     for dtype in DTYPES:
-        y = forward(proof.inputs(dtype)).requires_grad_()
+        y = forward(meter.inputs(dtype)).requires_grad_()
         slope = made(y)
         bend = torch.autograd.grad(slope.sum(), y)[0] * slope if slope.requires_grad else slope * 0
         for order, got in ((1, slope), (2, bend)):
-            errors = proof.error(got.detach().double().numpy(), dtype, order, line)
+            errors = meter.error(got.detach().double().numpy(), dtype, order, line)
             if order == 2:
                 # On a border there may be no second derivative, and of a subnormal step off a kink an
                 # output may show nothing.
                 off = torch.finfo(dtype).tiny if line else 0.0
-                besides = _near(proof, places, 0.0) | _near(proof, tuple(kinks.chosen), off)
+                besides = _near(meter, places, 0.0) | _near(meter, tuple(kinks.chosen), off)
                 errors = np.where(besides, 0.0, errors)
             error = float(errors.max())
             if not error <= FAIR * LIMITS[order]:
@@ -290,9 +292,9 @@ def _measured(
     return worst
 
 
-def _near(proof: Proof, places: Sequence[float], step: float) -> Array:
+def _near(meter: ErrorMeter, places: Sequence[float], step: float) -> Array:
     """Whether points, and both ends, are within a step of places."""
-    x = np.concatenate([proof.truth.points, [-math.inf, math.inf]])
+    x = np.concatenate([meter.reference.points, [-math.inf, math.inf]])
     return np.any([np.zeros(len(x), dtype=bool), *(np.abs(x - place) <= step for place in places)], axis=0)
 
 

@@ -1,7 +1,8 @@
-"""The functions that SymPy lacks and programs have, and how an expression is written in them."""
+"""Functions that programs have and SymPy lacks, and how to write an expression in them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sympy
@@ -9,135 +10,47 @@ from sympy import Add, Expr, Function, Pow, exp, log, pi, sqrt
 
 
 class Known(Function):
-    """A real function of one real number that programs compute by an operation of their own."""
+    """A real function of one real number that programs compute by an operation of their own.
+
+    Attributes:
+        operation: The operation's name in a program.
+        derivative: Returns the derivative at an argument; None for functions that are never differentiated.
+    """
 
     nargs = 1
     operation = ""
+    derivative: Callable[[Expr], Expr] | None = None
 
     def _eval_is_real(self) -> bool:
         return True
 
     @classmethod
     def eval(cls, u: Expr) -> None:
-        """Leave it as it is."""
-
-
-class Tanh(Known):
-    """The hyperbolic tangent, whose derivative does not cancel."""
-
-    operation = "tanh"
+        """Leave it unevaluated."""
 
     def fdiff(self, argindex: int = 1) -> Expr:
         """Return the derivative."""
-        return Sech(self.args[0]) ** 2
+        return self.derivative(self.args[0]) if self.derivative else super().fdiff(argindex)
 
 
-class Sech(Known):
-    """1 / cosh."""
-
-    operation = "sech"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return -Sech(self.args[0]) * Tanh(self.args[0])
+def _define(name: str, operation: str, derivative: Callable[[Expr], Expr] | None = None) -> Any:
+    body = {"operation": operation, "derivative": staticmethod(derivative) if derivative else None}
+    return type(name, (Known,), body)
 
 
-class TanhSlope(Known):
-    """1 / cosh^2, exact where tanh is small."""
-
-    operation = "tanh_slope"
-
-
-class Sigmoid(Known):
-    """The logistic sigmoid."""
-
-    operation = "sigmoid"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return Sigmoid(self.args[0]) * Sigmoid(-self.args[0])
-
-
-class NormalSigmoid(Known):
-    """The logistic sigmoid by torch's operation, which is 0 where it is no normal number."""
-
-    operation = "normal_sigmoid"
-
-
-class Log1p(Known):
-    """log(1 + u)."""
-
-    operation = "log1p"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return 1 / (1 + self.args[0])
-
-
-class Expm1(Known):
-    """exp(u) - 1."""
-
-    operation = "expm1"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return exp(self.args[0])
-
-
-class Asinh(Known):
-    """The inverse hyperbolic sine."""
-
-    operation = "asinh"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return 1 / sqrt(1 + self.args[0] ** 2)
-
-
-class Acosh(Known):
-    """The inverse hyperbolic cosine."""
-
-    operation = "acosh"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return 1 / sqrt(self.args[0] ** 2 - 1)
-
-
-class Atanh(Known):
-    """The inverse hyperbolic tangent."""
-
-    operation = "atanh"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return 1 / (1 - self.args[0] ** 2)
-
-
-class NormalCdf(Known):
-    """The normal distribution function."""
-
-    operation = "normal_cdf"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return Bell(self.args[0]) / sqrt(2 * pi)
-
-
-class Bell(Known):
-    """exp(-u^2 / 2), which a kernel has in common with the normal distribution function."""
-
-    operation = "bell"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return -self.args[0] * Bell(self.args[0])
-
-
-class Size(Known):
-    """The absolute value, as the sides of a split see it."""
-
-    operation = "abs"
+Tanh = _define("Tanh", "tanh", lambda u: Sech(u) ** 2)  # whose derivative does not cancel
+Sech: Any = _define("Sech", "sech", lambda u: -Sech(u) * Tanh(u))  # 1 / cosh
+TanhSlope = _define("TanhSlope", "tanh_slope")  # 1 / cosh^2, exact where tanh is small
+Sigmoid: Any = _define("Sigmoid", "sigmoid", lambda u: Sigmoid(u) * Sigmoid(-u))
+NormalSigmoid = _define("NormalSigmoid", "normal_sigmoid")  # torch.sigmoid: 0 instead of subnormal numbers
+Log1p = _define("Log1p", "log1p", lambda u: 1 / (1 + u))
+Expm1 = _define("Expm1", "expm1", lambda u: exp(u))
+Asinh = _define("Asinh", "asinh", lambda u: 1 / sqrt(1 + u**2))
+Acosh = _define("Acosh", "acosh", lambda u: 1 / sqrt(u**2 - 1))
+Atanh = _define("Atanh", "atanh", lambda u: 1 / (1 - u**2))
+NormalCdf = _define("NormalCdf", "normal_cdf", lambda u: Bell(u) / sqrt(2 * pi))
+Bell: Any = _define("Bell", "bell", lambda u: -u * Bell(u))  # exp(-u^2 / 2); kernels share it with NormalCdf
+Size = _define("Size", "abs")  # the absolute value, not split into pieces
 
 
 class Root(Function):
@@ -161,7 +74,7 @@ class Series(Function):
 _KNOWN = {sympy.tanh: Tanh, sympy.asinh: Asinh, sympy.acosh: Acosh, sympy.atanh: Atanh}
 
 
-def recognised(expression: Expr) -> Expr:
+def recognize(expression: Expr) -> Expr:
     """Write an expression in functions that keep their digits, as far as they stand there openly."""
     known: dict[Expr, Expr] = {}
     expression = expression.replace(lambda n: n.is_Mul and n.has(exp), _quotient)
@@ -238,7 +151,7 @@ def _part(constant: Expr, factor: Expr) -> Expr:
     return -factor if -factor in terms or sympy.expand(constant + factor) == 0 else sympy.S.Zero
 
 
-def expanded(expression: Expr) -> Expr:
+def to_exponentials(expression: Expr) -> Expr:
     """Write every known function of a polynomial, and of a logarithm, in exponentials."""
 
     def plain(node: Any) -> Expr:

@@ -22,7 +22,7 @@ _BOUNDS = (1e18, 1e9)  # within them every power in use is a number, and beyond 
 _MOVED = ((1.0, 0.0), (1.0, 1.0), (2.0, 0.0), (-1.0, 0.0))  # factors of the parameters, and what is added
 
 
-def guarded(program: Program, points: Tensor, values: Sequence[float]) -> Program:
+def guard(program: Program, points: Tensor, values: Sequence[float]) -> Program:
     """Return a program that autograd may go through, if this one gives no number where it ought to.
 
     Args:

@@ -22,7 +22,7 @@ from actlab.derivation.codegen.functions import (
     Tanh,
     TanhSlope,
     Within,
-    expanded,
+    to_exponentials,
 )
 from actlab.derivation.codegen.lower import Form
 from actlab.derivation.syntax.to_sympy import X
@@ -179,7 +179,7 @@ def clamped(form: Form, low: float, high: float) -> Form:
 
 def inverted(expression: Expr, side: int) -> Iterator[Form]:
     """Yield an expression in 1 / |x|, and without the difference of a root and what is nearly it."""
-    opened = expanded(expression)
+    opened = to_exponentials(expression)
     if opened.atoms(exp) or size(opened) > _SMALL:
         return
     if not opened.atoms(sympy.Function):

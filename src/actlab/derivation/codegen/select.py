@@ -16,14 +16,14 @@ import sympy
 from sympy import Expr
 
 from actlab.activation import numerics
-from actlab.derivation.analysis.piecewise import Leaf, Tree, ramp
+from actlab.derivation.analysis.piecewise import Leaf, Tree, find_ramp
 from actlab.derivation.codegen import decaying_rewrites, rewrites
-from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, Proof
-from actlab.derivation.codegen.functions import Size, recognised
+from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, ErrorMeter
+from actlab.derivation.codegen.functions import Size, recognize
 from actlab.derivation.codegen.lower import Form, Lowering, number, program
 from actlab.derivation.codegen.nan_guards import without_derivative
 from actlab.derivation.codegen.program import Operand, Program
-from actlab.derivation.syntax.budget import TooMuch, bounded
+from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
 from actlab.derivation.syntax.to_sympy import X
 
 SAFE = 0.65  # of the bound: between the points of the proof an error may be a little greater
@@ -60,7 +60,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Smooth:
+class SmoothPiece:
     """A smooth piece: its formula, its derivative of the order wanted, and its series at 0."""
 
     order: int
@@ -69,37 +69,39 @@ class Smooth:
     series: list[Any] | None
 
 
-def errors(proof: Proof, made: Program, order: int, values: tuple[float, ...], share: float = 1.0) -> Array:
-    """Return the errors of a program as :meth:`Proof.errors` does, the greater of its two forms.
+def measure_errors(
+    meter: ErrorMeter, made: Program, order: int, values: tuple[float, ...], share: float = 1.0
+) -> Array:
+    """Return the errors of a program as :meth:`ErrorMeter.errors` does, the greater of its two forms.
 
     Of a kernel's error a share counts: less than 1 where a reserve is wanted call by call alone.
     """
-    found = proof.errors(made, order, values)
+    found = meter.errors(made, order, values)
     if made.has_second_forms:
         with numerics.second_forms():
-            found = np.maximum(found, share * proof.errors(made, order, values))
+            found = np.maximum(found, share * meter.errors(made, order, values))
     return found
 
 
-class Chooser:
+class Selector:
     """Chooses forms for one order of derivative of one formula.
 
     Args:
-        proof: The truth.
+        meter: The truth.
         order: 0, 1 or 2.
         parameters: The default parameters.
         traced: Whether autograd may go through the program.
     """
 
-    def __init__(self, proof: Proof, order: int, parameters: Mapping[str, float], traced: bool) -> None:
-        self.proof, self.order, self.parameters, self.traced = proof, order, parameters, traced
+    def __init__(self, meter: ErrorMeter, order: int, parameters: Mapping[str, float], traced: bool) -> None:
+        self.meter, self.order, self.parameters, self.traced = meter, order, parameters, traced
         # With other parameters a function may still change where it does not with these.
         self._whole = _FAR if parameters else (*_FAR, *_ASKEW)
         self._ends = [*_FAR, *((-bound, bound) for bound in (_BOUNDS[:1] if parameters else _BOUNDS))]
         self._hard, self._calls = False, _MOST_CALLS
-        self.x = np.concatenate([proof.truth.points, [-math.inf, math.inf]])
-        ends = proof.truth.piece[[0, -1]]
-        self.piece = np.concatenate([proof.truth.piece, ends])
+        self.x = np.concatenate([meter.reference.points, [-math.inf, math.inf]])
+        ends = meter.reference.piece[[0, -1]]
+        self.piece = np.concatenate([meter.reference.piece, ends])
 
     def score(self, candidates: Iterable[Form]) -> list[Scored]:
         """Evaluate forms at all points."""
@@ -110,21 +112,21 @@ class Chooser:
             if text in seen:
                 continue
             seen.add(text)
-            error = errors(self.proof, made, self.order, tuple(self.parameters.values()), SAFE)
+            error = measure_errors(self.meter, made, self.order, tuple(self.parameters.values()), SAFE)
             found.append(Scored(form, made.cost, error.max(0) / LIMITS[self.order] + self._lost(made)))
         return found
 
     def _as_far_as_it_goes(self, candidates: Iterable[Form]) -> Iterator[Form]:
         """Yield forms until SymPy fails: it may, in many ways, and there are other forms."""
         work = iter(candidates)
-        with contextlib.suppress(TooMuch, Exception):
+        with contextlib.suppress(BudgetExceeded, Exception):
             while (form := self._next(work)) is not None:
                 yield form
 
     def _next(self, work: Iterator[Form]) -> Form | None:
         if not self._hard:
             return next(work, None)
-        with bounded(max(self._calls, _FEW_CALLS)) as left:
+        with limit_calls(max(self._calls, _FEW_CALLS)) as left:
             try:
                 return next(work, None)
             finally:
@@ -138,11 +140,11 @@ class Chooser:
         if not self.traced:
             return 0.0
         values = tuple(self.parameters.values())
-        lost = [without_derivative(made, self.proof.inputs(dtype), values).numpy() for dtype in DTYPES]
+        lost = [without_derivative(made, self.meter.inputs(dtype), values).numpy() for dtype in DTYPES]
         return _LOST * (np.logical_or(*lost) & (np.abs(self.x) < 1e4))
 
     def build(
-        self, tree: Tree, smooth: Mapping[Leaf, Smooth], forced: tuple[tuple[Any, float], ...] = ()
+        self, tree: Tree, smooth: Mapping[Leaf, SmoothPiece], forced: tuple[tuple[Any, float], ...] = ()
     ) -> Program:
         """Return the program of a tree; ``forced`` are values where the sides of a relation are equal."""
         lowering = Lowering(list(self.parameters), self.traced)
@@ -155,10 +157,10 @@ class Chooser:
             value = lowering.choice(from_, lowering.choice(over, value, wanted), value)
         return lowering.finish(value)
 
-    def _add(self, tree: Tree, smooth: Mapping[Leaf, Smooth], lowering: Lowering, place: int) -> Operand:
+    def _add(self, tree: Tree, smooth: Mapping[Leaf, SmoothPiece], lowering: Lowering, place: int) -> Operand:
         if isinstance(tree, Leaf):
             return self._leaf(smooth[tree], lowering, self.piece == place)
-        if self.order == 0 and (found := ramp(tree, place)) is not None:
+        if self.order == 0 and (found := find_ramp(tree, place)) is not None:
             line, own, low, high = found
             value = lowering.build.tensor(self._leaf(smooth[line], lowering, self.piece == own))
             return lowering.build.clamp(value, *map(number, (low, high)))
@@ -169,7 +171,7 @@ class Chooser:
         if self.order == 0 and not followed[1] and (type(no) is int or not followed[0]):
             no = self._attentive(no, lowering)
         lowering.add(Form(X))
-        return lowering.choice(recognised(tree.condition), yes, no)
+        return lowering.choice(recognize(tree.condition), yes, no)
 
     def _attentive(self, constant: Operand, lowering: Lowering) -> Operand:
         """Return a constant that is no number where the input is none."""
@@ -179,7 +181,7 @@ class Chooser:
         nothing = lowering.build("mul", lowering.build("clamp", 0, -1.0, 1.0), 0.0)
         return lowering.build("add", nothing, constant)
 
-    def _leaf(self, leaf: Smooth, lowering: Lowering, here: Array) -> Operand:
+    def _leaf(self, leaf: SmoothPiece, lowering: Lowering, here: Array) -> Operand:
         expression = leaf.derivative
         if not expression.has(X):
             return lowering.add(Form(expression))
@@ -209,7 +211,7 @@ class Chooser:
                 return lowering.add(min(met, key=lambda k: k.cost).form)
         return self._joined(leaf, *parts, lowering=lowering)
 
-    def _parts(self, leaf: Smooth, here: Array, known: list[Scored]) -> tuple[list[Stretch], ...]:
+    def _parts(self, leaf: SmoothPiece, here: Array, known: list[Scored]) -> tuple[list[Stretch], ...]:
         """Return how to cover the line: as a whole, or both sides of what tells them apart."""
         far = here & (np.abs(self.x) > 1e3)
         known = known + (self.score(rewrites.inverted(leaf.derivative, 1)) if far.any() else [])
@@ -226,18 +228,18 @@ class Chooser:
         pairs = [(above, below) for above in sides[up] for below in sides[-up]]
         return min(pairs, key=lambda pair: self._cost(leaf, *pair)) if len(pairs) > 1 else pairs[0]
 
-    def _cost(self, leaf: Smooth, *parts: list[Stretch]) -> int:
+    def _cost(self, leaf: SmoothPiece, *parts: list[Stretch]) -> int:
         lowering = Lowering(list(self.parameters), self.traced)
         return lowering.finish(self._joined(leaf, *parts, lowering=lowering)).cost
 
-    def _joined(self, leaf: Smooth, *parts: list[Stretch], lowering: Lowering) -> Operand:
+    def _joined(self, leaf: SmoothPiece, *parts: list[Stretch], lowering: Lowering) -> Operand:
         values = [self._chain(part, lowering) for part in parts]
         if len(values) == 1:
             return values[0]
         lowering.add(Form(X))
         return lowering.choice(sympy.Gt(leaf.main, 0, evaluate=False), *values)
 
-    def _side(self, leaf: Smooth, side: int, mask: Array, known: list[Scored]) -> list[list[Stretch]]:
+    def _side(self, leaf: SmoothPiece, side: int, mask: Array, known: list[Scored]) -> list[list[Stretch]]:
         """Return ways to cover one side, each as stretches from 0 outwards."""
         outward = np.flatnonzero(mask)[np.argsort(np.abs(self.x[mask]), kind="stable")]
         one = _cheapest(known, mask)

@@ -29,7 +29,7 @@ class Operation(NamedTuple):
     keeps_output: bool = False
 
 
-def native_of(
+def find_torch_equivalent(
     tree: Tree,
     programs: tuple[Program, Program, Program | None],
     parameters: Mapping[str, float],

@@ -15,12 +15,12 @@ from sympy.core.cache import clear_cache
 _MOST_SIMPLIFYING = 2_000_000
 
 
-class TooMuch(BaseException):
+class BudgetExceeded(BaseException):
     """More calls were made than allowed. SymPy catches exceptions; this one it does not."""
 
 
 @contextlib.contextmanager
-def bounded(calls: int) -> Iterator[Callable[[], int]]:
+def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
     """Give up after so many calls of functions, which are the same on a slow machine and on a fast one.
 
     Args:
@@ -30,13 +30,13 @@ def bounded(calls: int) -> Iterator[Callable[[], int]]:
         A function that tells how many are left.
 
     Raises:
-        TooMuch: There were more.
+        BudgetExceeded: There were more.
 
     Examples:
         >>> try:
-        ...     with bounded(100):
+        ...     with limit_calls(100):
         ...         sum(map(lambda n: n, range(1000)))
-        ... except TooMuch:
+        ... except BudgetExceeded:
         ...     print("given up")
         given up
     """
@@ -47,12 +47,12 @@ def bounded(calls: int) -> Iterator[Callable[[], int]]:
         left -= 1
         # A generator that is being thrown away would have nobody to raise it to.
         if left < 0 and not frame.f_code.co_flags & inspect.CO_GENERATOR:
-            raise TooMuch
+            raise BudgetExceeded
 
     sys.setprofile(count)
     try:
         yield lambda: left
-    except TooMuch:
+    except BudgetExceeded:
         sys.setprofile(former)
         clear_cache()  # what was being found out of an expression is half known
         raise
@@ -60,10 +60,10 @@ def bounded(calls: int) -> Iterator[Callable[[], int]]:
         sys.setprofile(former)
 
 
-def simplified(expression: sympy.Expr) -> sympy.Expr:
+def simplify(expression: sympy.Expr) -> sympy.Expr:
     """Return an expression as SymPy simplifies it, or as it is where that takes longer than a moment."""
     try:
-        with bounded(_MOST_SIMPLIFYING):
+        with limit_calls(_MOST_SIMPLIFYING):
             return sympy.simplify(expression)
-    except TooMuch:
+    except BudgetExceeded:
         return expression

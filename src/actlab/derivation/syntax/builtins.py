@@ -28,9 +28,9 @@ FUNCTIONS: Mapping[str, Meaning] = {
     "max": lambda m, a, b: m.Max(a, b),
     "clip": lambda m, x, low, high: m.Min(m.Max(x, low), high),
 }
-CHOICE = "where"
+WHERE = "where"
 # What people write who come from elsewhere.
-OTHERWISE = {
+SYNONYMS = {
     "ln": "log",
     "arctan": "atan",
     "arcsinh": "asinh",
@@ -49,7 +49,7 @@ OTHERWISE = {
 
 
 # What has no derivative of its own at a jump is said by a choice.
-STEPS = {
+STEP_FUNCTIONS = {
     "sign": "where(x > 0, 1, where(x < 0, -1, 0))",
     "sgn": "where(x > 0, 1, where(x < 0, -1, 0))",
     "step": "where(x > 0, 1, 0)",
@@ -57,25 +57,25 @@ STEPS = {
 }
 
 
-def arguments(name: str) -> list[str]:
+def argument_names(name: str) -> list[str]:
     """Return the names of a function's arguments."""
-    if name == CHOICE:
+    if name == WHERE:
         return ["condition", "a", "b"]
     return list(inspect.signature(FUNCTIONS[name]).parameters)[1:]
 
 
-def entry_of(name: str) -> Activation[Any] | None:
+def find_entry(name: str) -> Activation[Any] | None:
     """Return the catalogue's entry of that name, whose textbook formula may be put into another."""
     from actlab.functions import catalogue  # which takes a moment, and most formulas name none of it
 
     return catalogue.get(name)
 
 
-def choices() -> list[str]:
+def function_names() -> list[str]:
     """Return all names of functions."""
     from actlab.functions import catalogue
 
-    return [*FUNCTIONS, CHOICE, *(name for name, entry in catalogue.items() if not entry.facts.gated)]
+    return [*FUNCTIONS, WHERE, *(name for name, entry in catalogue.items() if not entry.facts.gated)]
 
 
 def is_number(value: object) -> bool:

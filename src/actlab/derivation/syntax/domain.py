@@ -10,8 +10,8 @@ from typing import Any
 
 import mpmath
 
-from actlab.derivation.syntax.budget import TooMuch, bounded
-from actlab.derivation.syntax.evaluate import DIGITS, Point, TooFar, Undefined
+from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
+from actlab.derivation.syntax.evaluate import DIGITS, PointEvaluator, TooLarge, UndefinedPart
 from actlab.derivation.syntax.parser import Parsed
 
 _EVERYWHERE = (1, 2, 0.5, 3, 0.1, 5, 10, 30, 0.25, 0.7, 1.5, 1.9, 4, 7, 20, 100, 0.01, 1e-3)
@@ -40,7 +40,7 @@ def check_defined(parsed: Parsed, parameters: Mapping[str, float]) -> None:
     """
     values = {name: mpmath.mpf(value) for name, value in parameters.items()}
     # What takes too long is not looked at any further: nothing has been found to be wrong with it.
-    with contextlib.suppress(TooMuch), bounded(_MOST_CALLS), mpmath.workdps(DIGITS):
+    with contextlib.suppress(BudgetExceeded), limit_calls(_MOST_CALLS), mpmath.workdps(DIGITS):
         found: dict[float, dict[int, Any]] = {}
         for x in (*_POINTS, *_beside_constants(parsed)):
             if x not in found:
@@ -67,7 +67,8 @@ def check_kinks(parsed: Parsed, parameters: Mapping[str, float], kinks: Iterable
         for kink in map(mpmath.mpf, kinks):
             step = _STEP * (1 + abs(kink))
             left, middle, right = (
-                Point(parsed, {**values, "x": x}).value(parsed.tree) for x in (kink - step, kink, kink + step)
+                PointEvaluator(parsed, {**values, "x": x}).value(parsed.tree)
+                for x in (kink - step, kink, kink + step)
             )
             before, after = (middle - left) / step, (right - middle) / step
             if abs(after - before) < _JUMP * (1 + abs(before)):
@@ -83,28 +84,28 @@ def _beside_constants(parsed: Parsed) -> list[float]:
 
 def _tried(parsed: Parsed, values: Mapping[str, Any], x: Any, pole: int | None = None) -> dict[int, Any]:
     """Return the denominators at a point; ``pole`` is one that is 0 there."""
-    point = Point(parsed, {**values, "x": mpmath.mpf(x)}, pole)
+    point = PointEvaluator(parsed, {**values, "x": mpmath.mpf(x)}, pole)
     try:
         point.value(parsed.tree)
-    except Undefined as error:
+    except UndefinedPart as error:
         if pole is None and not _certain(point):
             return point.denominators
         where = f"x about {_number(x)}" if pole is not None else f"x = {_number(x)}"
         hint = _hole(parsed, values, x)
         parsed.refuse(error.node, f"{parsed.part(error.node)} is not a real number for {where}{hint}")
-    except TooFar:
+    except TooLarge:
         pass
     return point.denominators
 
 
-def _certain(point: Point) -> bool:
+def _certain(point: PointEvaluator) -> bool:
     """Whether it is undefined with many more digits too: ``1 + exp(-x)`` has rounded to 1."""
     with mpmath.workdps(_MANY_DIGITS):
         try:
             point.value(point.parsed.tree)
-        except Undefined:
+        except UndefinedPart:
             return True
-        except TooFar:
+        except TooLarge:
             pass
     return False
 
@@ -119,8 +120,8 @@ def _hole(parsed: Parsed, values: Mapping[str, Any], x: Any) -> str:
     sides = []
     for side in (-1e-9, 1e-9):
         try:
-            sides.append(Point(parsed, {**values, "x": mpmath.mpf(x) + side}).value(parsed.tree))
-        except (Undefined, TooFar):
+            sides.append(PointEvaluator(parsed, {**values, "x": mpmath.mpf(x) + side}).value(parsed.tree))
+        except (UndefinedPart, TooLarge):
             return ""
     if abs(sides[0] - sides[1]) > 1e-6 * (1 + abs(sides[0])):
         return ""
@@ -154,7 +155,7 @@ def _root(parsed: Parsed, values: Mapping[str, Any], low: Any, high: Any, node: 
 
 
 def _at(parsed: Parsed, values: Mapping[str, Any], x: Any, node: int) -> Any:
-    point = Point(parsed, {**values, "x": x})
-    with contextlib.suppress(Undefined, TooFar):
+    point = PointEvaluator(parsed, {**values, "x": x})
+    with contextlib.suppress(UndefinedPart, TooLarge):
         point.value(parsed.tree)
     return point.denominators.get(node)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 
-from actlab.errors import PlacedError
+from actlab.errors import UsageError
 
 _WIDTH = 72  # characters of the text that are shown
 
 
-def misread(problem: str, text: str, start: int, end: int) -> PlacedError:
+def error_at(problem: str, text: str, start: int, end: int) -> UsageError:
     """Return the error that says what is wrong, and where.
 
     Args:
@@ -22,7 +22,7 @@ def misread(problem: str, text: str, start: int, end: int) -> PlacedError:
         The error, to be raised.
 
     Examples:
-        >>> print(misread("formula: unknown function 'tahn'", "x * tahn(x)", 4, 8))
+        >>> print(error_at("formula: unknown function 'tahn'", "x * tahn(x)", 4, 8))
         formula: unknown function 'tahn'
           x * tahn(x)
               ^^^^
@@ -32,7 +32,7 @@ def misread(problem: str, text: str, start: int, end: int) -> PlacedError:
     before, after = "…" * (first > 0), "…" * (last < len(text))
     shown = "".join(map(_shown, text[first:last]))
     carets = max(1, min(end, last) - start)
-    return PlacedError(
+    return UsageError(
         f"{problem}\n  {before}{shown}{after}\n  {' ' * (len(before) + start - first)}{'^' * carets}"
     )
 

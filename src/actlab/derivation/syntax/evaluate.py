@@ -9,8 +9,8 @@ from typing import Any
 
 import mpmath
 
-from actlab.derivation.syntax.builtins import CHOICE, FUNCTIONS, arguments
-from actlab.derivation.syntax.parser import Parsed, inserted
+from actlab.derivation.syntax.builtins import FUNCTIONS, WHERE, argument_names
+from actlab.derivation.syntax.parser import Parsed, expand_entry
 
 DIGITS = 30
 _FAR = 1e6  # an argument of exp beyond it, or a power of 2
@@ -23,14 +23,14 @@ _COMPARED: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
-class Undefined(Exception):
+class UndefinedPart(Exception):
     """No real number; of which part of the formula."""
 
     def __init__(self, node: ast.expr) -> None:
         self.node = node
 
 
-class TooFar(Exception):
+class TooLarge(Exception):
     """Too large to be computed with, which says nothing of the formula."""
 
 
@@ -40,12 +40,12 @@ def check_constants(parsed: Parsed) -> None:
     Raises:
         UsageError: With its place.
     """
-    point = Point(parsed, {})
+    point = PointEvaluator(parsed, {})
     with mpmath.workdps(DIGITS):
         _constant(point, parsed.tree)
 
 
-def _constant(point: Point, node: ast.expr) -> bool:
+def _constant(point: PointEvaluator, node: ast.expr) -> bool:
     """Whether a part is a constant; its value is then known."""
     parts = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
     if isinstance(node, ast.Call):
@@ -59,17 +59,17 @@ def _constant(point: Point, node: ast.expr) -> bool:
         return True
     try:
         value = point.known[id(node)] = point.value(node)
-    except Undefined as error:
+    except UndefinedPart as error:
         text = point.parsed.part(error.node)
         point.parsed.refuse(error.node, f"{text!r} is not a finite real number")
-    except TooFar:
+    except TooLarge:
         value = math.inf
     if abs(value) > _LARGEST:
         point.parsed.refuse(node, f"{point.parsed.part(node)!r} is beyond what a float64 holds")
     return True
 
 
-class Point:
+class PointEvaluator:
     """A formula at one point. What it divides by is kept, by the place of the division in the text."""
 
     def __init__(self, parsed: Parsed, values: Mapping[str, Any], pole: int | None = None) -> None:
@@ -93,7 +93,7 @@ class Point:
             case ast.BinOp(left=left, op=op, right=right):
                 return self._operation(node, op, self.value(left), self.value(right))
             case ast.Call(func=ast.Name(id=name), args=args):
-                if name == CHOICE:
+                if name == WHERE:
                     return self.value(args[1] if self._holds(args[0]) else args[2])
                 return self._call(node, name, list(map(self.value, args)))
         raise TypeError(type(node))
@@ -112,31 +112,31 @@ class Point:
         if b < 0:
             self._denominator(node, a)
         if (a == 0 and b < 0) or (a < 0 and not whole):
-            raise Undefined(node)
+            raise UndefinedPart(node)
         if a and abs(b) * abs(mpmath.log(abs(a), 2)) > _FAR:
-            raise TooFar
+            raise TooLarge
         return a**b
 
     def _denominator(self, node: ast.expr, value: Any) -> Any:
         key = node.col_offset * 10_000 + (node.end_col_offset or 0)
         self.denominators[key] = value
         if value == 0 or key == self.pole:
-            raise Undefined(node)
+            raise UndefinedPart(node)
         return value
 
     def _call(self, node: ast.Call, name: str, values: list[Any]) -> Any:
         try:
-            if name in FUNCTIONS and len(values) == len(arguments(name)):
+            if name in FUNCTIONS and len(values) == len(argument_names(name)):
                 if name == "tan":
                     self._denominator(node, mpmath.cos(_reasonable(values[0])))
                 found = FUNCTIONS[name](_Functions, *values)
             else:
-                inner, given = inserted(name, values, mpmath.mpf)
-                found = Point(inner, given).value(inner.tree)
-        except (_NotReal, Undefined):
-            raise Undefined(node) from None
+                inner, given = expand_entry(name, values, mpmath.mpf)
+                found = PointEvaluator(inner, given).value(inner.tree)
+        except (_NotReal, UndefinedPart):
+            raise UndefinedPart(node) from None
         if not mpmath.isfinite(found):
-            raise Undefined(node)
+            raise UndefinedPart(node)
         return found
 
     def _holds(self, node: ast.expr) -> bool:
@@ -159,7 +159,7 @@ class _NotReal(Exception):
 def _reasonable(u: Any, most: float = 1e30) -> Any:
     """Return an argument for which a function can be computed in reasonable time."""
     if abs(u) > most:
-        raise TooFar
+        raise TooLarge
     return u
 
 

@@ -10,17 +10,17 @@ from typing import Any, NoReturn
 
 from actlab.activation.definition import Activation
 from actlab.derivation.syntax.builtins import (
-    CHOICE,
     FUNCTIONS,
-    OTHERWISE,
-    STEPS,
-    arguments,
-    choices,
-    entry_of,
+    STEP_FUNCTIONS,
+    SYNONYMS,
+    WHERE,
+    argument_names,
+    find_entry,
+    function_names,
     is_number,
 )
-from actlab.derivation.syntax.errors import misread
-from actlab.derivation.syntax.tokenizer import one_line, scanned
+from actlab.derivation.syntax.errors import error_at
+from actlab.derivation.syntax.tokenizer import to_one_line, tokenize
 from actlab.errors import did_you_mean
 
 _MOST_PARTS = 300  # numbers, names and operations in a text
@@ -50,7 +50,7 @@ class Parsed:
 
     def refuse(self, node: ast.expr, problem: str) -> NoReturn:
         """Raise what is wrong with a part, with its place."""
-        raise misread(f"formula: {problem}", self.text, *self.place(node)) from None
+        raise error_at(f"formula: {problem}", self.text, *self.place(node)) from None
 
     def part(self, node: ast.expr, most: int = 60) -> str:
         """Return the text of a part, shortened."""
@@ -73,15 +73,15 @@ def parse(text: str, names: Collection[str] | None = None) -> Parsed:
     Raises:
         UsageError: The text is no formula; the message names the place.
     """
-    line = one_line(text)
-    scanned(line)
+    line = to_one_line(text)
+    tokenize(line)
     try:
         tree = ast.parse(line, mode="eval").body
     except SyntaxError as error:
         place = min(max((error.offset or 1) - 1, 0), len(line) - 1)
-        raise misread("formula: cannot be read here", line, place, place + 1) from None
+        raise error_at("formula: cannot be read here", line, place, place + 1) from None
     except (RecursionError, MemoryError):
-        raise misread(f"formula: {_TOO_DEEP}", line, 0, len(line)) from None
+        raise error_at(f"formula: {_TOO_DEEP}", line, 0, len(line)) from None
     parsed = Parsed(line, tree)
     _check_size(parsed)
     _check(parsed, tree, names)
@@ -116,7 +116,7 @@ def _check(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> Non
             _check(parsed, left, names)
             _check(parsed, right, names)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
-            if name == CHOICE and len(args) == 3:
+            if name == WHERE and len(args) == 3:
                 _check_condition(parsed, args[0], names)
                 args = args[1:]
             else:
@@ -153,12 +153,12 @@ def _check_condition(parsed: Parsed, node: ast.expr, names: Collection[str] | No
 def _check_name(parsed: Parsed, node: ast.expr, name: str, names: Collection[str] | None) -> None:
     if (
         name == "pi"
-        or (names is None and name not in (*FUNCTIONS, CHOICE))
+        or (names is None and name not in (*FUNCTIONS, WHERE))
         or (names is not None and name in names)
     ):
         return
-    if name in FUNCTIONS or name == CHOICE:
-        parsed.refuse(node, f"{name!r} is a function; right is {name}({', '.join(arguments(name))})")
+    if name in FUNCTIONS or name == WHERE:
+        parsed.refuse(node, f"{name!r} is a function; right is {name}({', '.join(argument_names(name))})")
     if name in ("e", "E"):
         parsed.refuse(node, f"unknown name {name!r}; e to the power of x is exp(x)")
     if name.lower() in ("inf", "infinity", "nan"):
@@ -170,9 +170,9 @@ def _check_name(parsed: Parsed, node: ast.expr, name: str, names: Collection[str
 
 def _check_call(parsed: Parsed, node: ast.Call, name: str, count: int, names: Collection[str] | None) -> None:
     assert isinstance(node.func, ast.expr)
-    if name in FUNCTIONS and count == len(arguments(name)):
+    if name in FUNCTIONS and count == len(argument_names(name)):
         return
-    entry = entry_of(name)
+    entry = find_entry(name)
     if entry is not None and not entry.facts.gated:
         takes = list(_numbers(entry))
         least = 1 + sum(
@@ -183,21 +183,21 @@ def _check_call(parsed: Parsed, node: ast.Call, name: str, count: int, names: Co
         wanted = ["x", *takes]
     elif entry is not None:
         parsed.refuse(node.func, f"{name!r} takes two halves of a tensor, and has no formula in x")
-    elif name in FUNCTIONS or name == CHOICE:
-        wanted = arguments(name)
+    elif name in FUNCTIONS or name == WHERE:
+        wanted = argument_names(name)
     else:
         if name == "x" or name in (names or ()):
             parsed.refuse(node.func, f"{name!r} is not a function (did you mean '{name}*(...)'?)")
-        if name in STEPS:
-            parsed.refuse(node.func, f"unknown function {name!r}; right is {STEPS[name]}")
-        near = OTHERWISE.get(name)
-        hint = f" (did you mean {near!r}?)" if near else did_you_mean(name, choices())
+        if name in STEP_FUNCTIONS:
+            parsed.refuse(node.func, f"unknown function {name!r}; right is {STEP_FUNCTIONS[name]}")
+        near = SYNONYMS.get(name)
+        hint = f" (did you mean {near!r}?)" if near else did_you_mean(name, function_names())
         parsed.refuse(node.func, f"unknown function {name!r}{hint}")
     plural = "s" * (count != 1)
     parsed.refuse(node, f"{name} is given {count} argument{plural}; right is {name}({', '.join(wanted)})")
 
 
-def inserted(name: str, values: list[Any], number: Callable[[str], Any]) -> tuple[Parsed, dict[str, Any]]:
+def expand_entry(name: str, values: list[Any], number: Callable[[str], Any]) -> tuple[Parsed, dict[str, Any]]:
     """Return the formula of a catalogue entry that another formula names, and what its names stand for.
 
     Args:
@@ -205,7 +205,7 @@ def inserted(name: str, values: list[Any], number: Callable[[str], Any]) -> tupl
         values: Its arguments: what stands for ``x``, and parameters in order.
         number: Makes a number of its text.
     """
-    entry = entry_of(name)
+    entry = find_entry(name)
     assert entry is not None
     usual = _numbers(entry)
     given = {parameter: number(repr(value)) for parameter, value in usual.items()}

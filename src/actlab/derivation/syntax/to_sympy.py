@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 import sympy
 
-from actlab.derivation.syntax.budget import TooMuch, bounded
-from actlab.derivation.syntax.builtins import CHOICE, FUNCTIONS, arguments
+from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
+from actlab.derivation.syntax.builtins import FUNCTIONS, WHERE, argument_names
 from actlab.derivation.syntax.evaluate import check_constants
-from actlab.derivation.syntax.parser import TOO_LONG, Parsed, inserted, parse
+from actlab.derivation.syntax.parser import TOO_LONG, Parsed, expand_entry, parse
 from actlab.errors import UsageError
 
 X = sympy.Symbol("x", real=True)  # the input of a formula
@@ -68,13 +68,13 @@ def expression(parsed: Parsed) -> sympy.Expr:
     """
     check_constants(parsed)
     try:
-        with bounded(_MOST_CALLS):
-            return _Reading(parsed, {}).read(parsed.tree)
-    except TooMuch:
+        with limit_calls(_MOST_CALLS):
+            return _Reader(parsed, {}).read(parsed.tree)
+    except BudgetExceeded:
         parsed.refuse(parsed.tree, "is too complicated: SymPy does not come to an end with it")
 
 
-class _Reading:
+class _Reader:
     """One formula, with values for its names: that of a function in another has its arguments."""
 
     def __init__(self, parsed: Parsed, values: Mapping[str, Any]) -> None:
@@ -144,18 +144,18 @@ class _Reading:
         self.parsed.refuse(node, f"{part!r} has too large an exponent; {_LARGEST_EXPONENT} is the largest")
 
     def _call(self, node: ast.expr, name: str, values: list[Any]) -> Any:
-        if name == CHOICE:
+        if name == WHERE:
             condition, a, b = values
             return sympy.Piecewise((a, condition), (b, True))
         if name in ("min", "max", "clip") and sum(map(self._size, values)) > _MOST_CHOSEN:
             self.parsed.refuse(
                 node, f"{name} is given expressions of more than {_MOST_CHOSEN} operations and values"
             )
-        if name in FUNCTIONS and len(values) == len(arguments(name)):
+        if name in FUNCTIONS and len(values) == len(argument_names(name)):
             return FUNCTIONS[name](sympy, *values)
-        inner, given = inserted(name, values, sympy.Rational)
+        inner, given = expand_entry(name, values, sympy.Rational)
         try:
-            return _Reading(inner, given).read(inner.tree)
+            return _Reader(inner, given).read(inner.tree)
         except UsageError as error:
             problem = str(error).splitlines()[0].removeprefix("formula: ")
             self.parsed.refuse(node, f"{self.parsed.part(node)!r}: in {inner.text}, {problem}")

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actlab.derivation.syntax.errors import misread
+from actlab.derivation.syntax.errors import error_at
 from actlab.errors import UsageError
 
 LONGEST = 2000  # characters
@@ -70,7 +70,7 @@ class Token:
         return self.start + len(self.text)
 
 
-def one_line(text: object) -> str:
+def to_one_line(text: object) -> str:
     """Return a formula's text in one line, without space about it.
 
     Raises:
@@ -83,11 +83,11 @@ def one_line(text: object) -> str:
         raise UsageError("formula: is empty; right is 'x * tanh(x)', for example")
     if len(line) > LONGEST or len(text) > 2 * LONGEST:
         problem = f"formula: has {len(text)} characters; {LONGEST} are read at most"
-        raise misread(problem, line[:LONGEST], min(len(line), LONGEST) - 1, LONGEST)
+        raise error_at(problem, line[:LONGEST], min(len(line), LONGEST) - 1, LONGEST)
     return line
 
 
-def scanned(line: str) -> list[Token]:
+def tokenize(line: str) -> list[Token]:
     """Return the words of a formula.
 
     Args:
@@ -100,7 +100,7 @@ def scanned(line: str) -> list[Token]:
         UsageError: A character, a word or a bracket is not where one may be.
 
     Examples:
-        >>> [token.text for token in scanned("2 * x**-1.5e3")]
+        >>> [token.text for token in tokenize("2 * x**-1.5e3")]
         ['2', '*', 'x', '**', '-', '1.5e3']
     """
     tokens: list[Token] = []
@@ -118,7 +118,7 @@ def scanned(line: str) -> list[Token]:
         _check_neighbours(line, tokens[-1] if tokens else None, token)
         tokens.append(token)
     if tokens and not _ends_value(tokens[-1]):
-        raise misread(
+        raise error_at(
             f"formula: a value is missing after {tokens[-1].text!r}", line, len(line), len(line) + 1
         )
     _check_brackets(line, tokens)
@@ -132,7 +132,7 @@ def _unknown(line: str, place: int, length: int) -> UsageError:
     if not hint and (letter := re.fullmatch(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)", name)):
         hint = f"; spell it out: {letter[1].lower()}"
     problem = f"formula: {ascii(what) if not what.isprintable() else repr(what)} is not allowed{hint}"
-    return misread(problem, line, place, place + length)
+    return error_at(problem, line, place, place + length)
 
 
 def _check_word(line: str, token: Token) -> None:
@@ -156,7 +156,7 @@ def _check_word(line: str, token: Token) -> None:
             problem = "is a word of Python, and has no meaning in a formula"
     if problem:
         shown = text if len(text) <= 40 else f"{text[:37]}..."
-        raise misread(f"formula: {shown!r} {problem}", line, token.start, token.end)
+        raise error_at(f"formula: {shown!r} {problem}", line, token.start, token.end)
 
 
 def _ends_value(token: Token) -> bool:
@@ -171,18 +171,18 @@ def _check_neighbours(line: str, left: Token | None, right: Token) -> None:
     if left is None or not _ends_value(left):
         call = left is not None and left.text == "(" and right.text == ")"  # its arguments are counted later
         if not call and (right.text in _BETWEEN or right.text == ")"):
-            raise misread(f"formula: a value is missing before {right.text!r}", *place)
+            raise error_at(f"formula: a value is missing before {right.text!r}", *place)
     elif right.text in ("and", "or"):
         if left.kind == "number" and left.end == right.start:
-            raise misread(f"formula: put a space before {right.text!r}", *place)
+            raise error_at(f"formula: put a space before {right.text!r}", *place)
     elif right.kind == "sign" and (right.text != "(" or left.kind == "name"):
         return
     elif left.kind == "number" and left.end == right.start and right.text in ("j", "J"):
         problem = f"formula: '{left.text}{right.text}' is a complex number; a formula is real"
-        raise misread(problem, line, left.start, right.end)
+        raise error_at(problem, line, left.start, right.end)
     else:
         problem = f"formula: there is no operator between {left.text!r} and {right.text!r}"
-        raise misread(f"{problem} (did you mean '{left.text}*{right.text}'?)", *place)
+        raise error_at(f"{problem} (did you mean '{left.text}*{right.text}'?)", *place)
 
 
 def _check_brackets(line: str, tokens: Sequence[Token]) -> None:
@@ -192,10 +192,10 @@ def _check_brackets(line: str, tokens: Sequence[Token]) -> None:
             opened.append(token)
             if len(opened) > _DEEPEST:
                 problem = f"formula: more than {_DEEPEST} brackets are inside each other"
-                raise misread(problem, line, token.start, token.end)
+                raise error_at(problem, line, token.start, token.end)
         elif token.text == ")":
             if not opened:
-                raise misread("formula: this bracket closes nothing", line, token.start, token.end)
+                raise error_at("formula: this bracket closes nothing", line, token.start, token.end)
             opened.pop()
     if opened:
-        raise misread("formula: this bracket is never closed", line, opened[-1].start, opened[-1].end)
+        raise error_at("formula: this bracket is never closed", line, opened[-1].start, opened[-1].end)

@@ -42,7 +42,7 @@
       row.classList.toggle("beyond", !row.hidden && ++place > PRINTED);
     });
     const all = chosen.size === lines.length, why = chosen.size ? "" : doubts.map((doubt) => `; ${doubt}`).join("");
-    document.getElementById("chosen").textContent = all ? `All ${lines.length} runs` : `${chosen.size} of ${lines.length} runs${why}`;
+    document.getElementById("selected").textContent = all ? `All ${lines.length} runs` : `${chosen.size} of ${lines.length} runs${why}`;
     listeners.forEach((listener) => listener(chosen));
   }
 

@@ -1,4 +1,4 @@
-"""What the page says of the inside of nets: histograms on one grid, layers, ratios, and what is missing."""
+"""Diagnostics on the page: histograms on one grid, layers, ratios, and what is missing."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actlab.report.html import diagnostics, heatmap
+from actlab.report.html import diagnostic_charts, heatmap
 from actlab.report.html.page import render
-from tests.reports import HOSTILE, comparison, histogram, inside
-from tests.test_report_page import body, numbers, text
+from tests.reports import HOSTILE, comparison, diagnostics_frame, histogram
+from tests.test_report_page import body, figures, text
 
 NAMES = ("relu", "tanh", "mish")
 NAN = math.nan
 
 
 def section(page):
-    return body(page).split('<section id="inside"')[1].split("</section>")[0]
+    return body(page).split('<section id="diagnostics"')[1].split("</section>")[0]
 
 
 def heat(rows, kind="values"):
-    return heatmap.layer_heat(rows, kind, "relu", 1, 0)
+    return heatmap.draw_heatmap(rows, kind, "relu, layer 1", 0)
 
 
 def one_layer(**changed):
-    frame = inside(("relu",), layers=1)
+    frame = diagnostics_frame(("relu",), layers=1)
     return frame[frame["part"] == "activation"].assign(**changed)
 
 
@@ -38,14 +38,14 @@ def test_histograms_of_other_widths_are_merged_by_their_shares():
     even = "50 " * 20
     rows = pd.DataFrame({"low": [0.0, 0.0], "high": [1.0, 3.0], "values": [even, even]})
     found = heatmap._histograms(rows, "values")
-    shares = heatmap.shared(found, np.array([0.0, 1.0, 2.0, 3.0]))
+    shares = heatmap.cell_shares(found, np.array([0.0, 1.0, 2.0, 3.0]))
     assert shares == pytest.approx([(1 + 1 / 3) / 2, 1 / 6, 1 / 6])
-    assert heatmap.quantiles(rows, "values", [1 / 3, 2 / 3]) == pytest.approx([0.5, 1.0])
+    assert heatmap.histogram_quantiles(rows, "values", [1 / 3, 2 / 3]) == pytest.approx([0.5, 1.0])
 
 
 def test_values_that_are_all_one_are_a_bar():
     rows = one_layer(low=0.0, high=0.0, values="1000" + " 0" * 19)
-    assert heatmap.quantiles(rows, "values", [0.1, 0.9]) == pytest.approx([0, 0], abs=1e-5)
+    assert heatmap.histogram_quantiles(rows, "values", [0.1, 0.9]) == pytest.approx([0, 0], abs=1e-5)
     assert 'class="h6"' in heat(rows)
 
 
@@ -88,7 +88,9 @@ def test_a_map_says_in_words_and_figures_what_it_shows():
 def test_all_cells_of_a_look_are_drawn_once():
     shares = np.array([[0.5, 0.3, 0.2], [0.0, 0.0, 1.0]])
     strokes = [
-        stroke for _, path in heatmap.paths(shares) for stroke in re.findall(r"M(\S+) (\d)v(\d)", path)
+        stroke
+        for path in heatmap.cell_paths(shares).values()
+        for stroke in re.findall(r"M(\S+) (\d)v(\d)", path)
     ]
     covered = sorted((x, int(y) + step) for x, y, n in strokes for step in range(int(n)))
     assert covered == [(".5", 0), (".5", 1), (".5", 2), ("1.5", 2)]
@@ -106,42 +108,44 @@ def test_many_looks_are_thinned_to_the_first_the_last_and_some_between():
 
 
 def test_deep_nets_have_the_first_the_last_and_two_layers_between():
-    panels = diagnostics.unit_panels(inside(("relu",), layers=30), ["relu"])
-    assert [panel["title"] for panel in panels[:4]] == [
+    panels = diagnostic_charts.unit_panels(diagnostics_frame(("relu",), layers=30), ["relu"])
+    assert [panel.title for panel in panels[:4]] == [
         f"dead units, layer {layer}, %" for layer in (1, 11, 20, 30)
     ]
     assert len(panels) == 8
 
 
 def test_panels_have_the_means_and_the_ends_over_the_runs():
-    frame = inside(("relu",), epochs=(1, 2), layers=1)
+    frame = diagnostics_frame(("relu",), epochs=(1, 2), layers=1)
     frame["dead"] = frame["dead"].where(frame["fold"] == 1, 0.5)
-    line = diagnostics.unit_panels(frame, ["relu"])[0]["lines"][0]
-    assert [line[key] for key in ("x", "y", "low", "high")] == [[1, 2], [25, 30], [0, 10], [50, 50]]
+    line = diagnostic_charts.unit_panels(frame, ["relu"])[0].lines[0]
+    assert [line.x, line.y, line.low, line.high] == [[1, 2], [25, 30], [0, 10], [50, 50]]
 
 
 def test_the_ratio_of_gradients_is_that_of_each_run():
-    frame = inside(("tanh",), epochs=(3,), layers=2)
-    weights = diagnostics.looks(frame.assign(gradient=frame["layer"] * frame["fold"] * 1e-3), "weights")
-    assert diagnostics.first_to_last(weights)["ratio"].to_list() == pytest.approx([1 / 3, 1 / 3])
-    assert diagnostics.first_to_last(weights[weights["layer"] == 1]).empty
+    frame = diagnostics_frame(("tanh",), epochs=(3,), layers=2)
+    weights = diagnostic_charts.rows_of(
+        frame.assign(gradient=frame["layer"] * frame["fold"] * 1e-3), "weights"
+    )
+    assert diagnostic_charts.first_to_last_ratio(weights)["ratio"].to_list() == pytest.approx([1 / 3, 1 / 3])
+    assert diagnostic_charts.first_to_last_ratio(weights[weights["layer"] == 1]).empty
     missing = weights.assign(gradient=weights["gradient"].where(weights["layer"] > 1))
-    assert diagnostics.first_to_last(missing).empty  # the second layer is not the first
+    assert diagnostic_charts.first_to_last_ratio(missing).empty  # the second layer is not the first
 
 
 def test_gradients_are_drawn_on_a_logarithmic_scale_without_zeros():
-    frame = inside(("a", "b"))
+    frame = diagnostics_frame(("a", "b"))
     frame["gradient"] = frame["gradient"].where((frame["activation"] == "a") | (frame["layer"] != 2), 0.0)
-    ratio, layers = diagnostics.gradient_panels(frame, ["a", "b"])
-    assert ratio["log"]
-    assert layers["log"]
-    assert layers["lines"][1]["x"] == [1, 2, 3]
-    assert layers["lines"][1]["y"][1] is None
-    assert layers["whole"] == [1, 3]
+    ratio, layers = diagnostic_charts.gradient_panels(frame, ["a", "b"])
+    assert ratio.log
+    assert layers.log
+    assert layers.lines[1].x == [1, 2, 3]
+    assert layers.lines[1].y[1] is None
+    assert layers.has_integer_x
 
 
 def test_the_table_has_the_last_look():
-    table = diagnostics.units_table(inside(("relu",), layers=1), ["relu"])
+    table = diagnostic_charts.units_table(diagnostics_frame(("relu",), layers=1), ["relu"])
     assert [name for name, _ in table.columns[:6]] == [
         "activation",
         "layer",
@@ -160,22 +164,22 @@ def test_the_table_has_the_last_look():
 
 @pytest.fixture(scope="module")
 def page():
-    about = {**comparison().about, "inside": {"rows": 256, "looks": [1, 2, 5, 12]}}
-    return render(comparison(inside=inside(), about=about))
+    about = {**comparison().about, "diagnostics": {"rows": 256, "looks": [1, 2, 5, 12]}}
+    return render(comparison(diagnostics=diagnostics_frame(), about=about))
 
 
 def test_the_section_has_panels_maps_and_tables(page):
     found = section(page)
     said = text(page)
-    assert set(numbers(page)["figures"]) >= {"units", "gradients"}
+    assert {"units", "gradients"} <= set(figures(page))
     assert found.count('class="heat ') == 3 * 2 * 2
-    assert "Looked at: 256 rows." in said
+    assert "Measured on 256 samples." in said
     assert "30 % of relu's units in layer 2 have a slope below 0.001" in said
     assert "1/10,000 for mish" in said
     assert "Only the first" not in said
-    for table in ("inside-units", "inside-weights"):
+    for table in ("diagnostics-units", "diagnostics-weights"):
         assert f'<table id="{table}" class="sortable">' in found
-    assert "inside" not in said.split("Repeat it")[-1]
+    assert "diagnostics" not in said.split("Reproduction")[-1]
     assert "On paper" not in said
 
 
@@ -183,11 +187,11 @@ def test_the_section_has_panels_maps_and_tables(page):
     ("about", "said"),
     [
         (
-            {"inside": {"off": "the net trains in a process of its own"}},
-            "into: the net trains in a process of its own.",
+            {"diagnostics": {"off": "the net trains in a process of its own"}},
+            "There are no diagnostics: the net trains in a process of its own.",
         ),
-        ({}, "The nets were not looked into."),
-        ({"inside": None}, "The nets were not looked into."),
+        ({}, "There are no diagnostics."),
+        ({"diagnostics": None}, "There are no diagnostics."),
     ],
 )
 def test_where_nothing_was_looked_into_a_line_says_why(about, said):
@@ -198,27 +202,29 @@ def test_where_nothing_was_looked_into_a_line_says_why(about, said):
 
 def test_what_is_not_drawn_is_told():
     names = tuple(f"a{i}" for i in range(9))
-    said = text(render(comparison(names, seeds=1, inside=inside(names, layers=5))))
+    said = text(render(comparison(names, seeds=1, diagnostics=diagnostics_frame(names, layers=5))))
     assert "Only the first 8 of 9 activations and the first, the middle and the last layer are drawn." in said
 
 
 def test_nets_without_looks_are_named_and_the_others_shown():
-    found = text(render(comparison(inside=inside(("relu",)))))
-    assert "Not looked into: tanh , mish ." in found
+    found = text(render(comparison(diagnostics=diagnostics_frame(("relu",)))))
+    assert "No diagnostics of tanh , mish ." in found
     assert "30 % of relu's units" in found
 
 
 def test_thirty_layers_of_fifty_activations_have_short_tables():
     names = tuple(f"a{i}" for i in range(50))
     page = render(
-        comparison(names, seeds=1, folds=2, epochs=2, inside=inside(names, epochs=(1, 2), layers=30))
+        comparison(
+            names, seeds=1, folds=2, epochs=2, diagnostics=diagnostics_frame(names, epochs=(1, 2), layers=30)
+        )
     )
     found = section(page)
     assert found.count("<tr>") == 2 + 2 * 50 * 4
     said = text(page)
-    assert "of each net the first layer, the last and two between" in said
-    assert "On paper the first 40 rows of a table are shown; diagnostics.csv has them all." in said
-    assert len(page.encode()) < 6_000_000
+    assert "the first layer, the last and two between" in said
+    assert "On paper a table has its first 40 rows; diagnostics.csv has all." in said
+    assert len(page.encode()) < 1_500_000
 
 
 @pytest.mark.parametrize(
@@ -233,7 +239,7 @@ def test_thirty_layers_of_fifty_activations_have_short_tables():
     ],
 )
 def test_cells_that_are_missing_leave_the_rest(changed):
-    page = render(comparison(inside=inside().assign(**changed)))
+    page = render(comparison(diagnostics=diagnostics_frame().assign(**changed)))
     assert "activation2" in section(page)
     assert "nan" not in re.sub(r"<[^>]*>", " ", section(page)).lower()
     assert not re.search(r'd="[^"]*nan', section(page))
@@ -241,27 +247,29 @@ def test_cells_that_are_missing_leave_the_rest(changed):
 
 @pytest.mark.parametrize("epochs", [(4,), (1, 2)])
 def test_one_look_is_enough(epochs):
-    page = render(comparison(inside=inside(epochs=epochs)))
+    page = render(comparison(diagnostics=diagnostics_frame(epochs=epochs)))
     assert section(page).count('class="heat ') == 12
-    assert ("Dead units grow" in text(page)) == (len(epochs) > 1)
+    assert ("The share of dead units grows" in text(page)) == (len(epochs) > 1)
 
 
 def test_a_table_without_the_columns_that_are_needed_is_none():
-    assert "were not looked into" in text(render(comparison(inside=pd.DataFrame({"a": [1]}))))
+    assert "There are no diagnostics." in text(render(comparison(diagnostics=pd.DataFrame({"a": [1]}))))
 
 
 def test_hostile_names_of_layers_are_text():
     names = tuple(HOSTILE)
-    frame = inside(names)
+    frame = diagnostics_frame(names)
     frame["name"] = [HOSTILE[i % len(HOSTILE)] for i in range(len(frame))]
-    page = render(comparison(names, seeds=1, inside=frame))
+    page = render(comparison(names, seeds=1, diagnostics=frame))
     assert page.count("</script>") == page.count("<script>") + 1
     assert "<img" not in body(page)
     assert 'onmouseover="window' not in body(page)
 
 
-def test_a_hundred_runs_with_looks_stay_below_six_megabytes():
+def test_a_hundred_runs_with_looks_stay_below_a_megabyte_and_a_half():
     runs = [(fold, seed) for seed in range(11) for fold in (1, 2, 3)]
-    made = comparison(seeds=11, epochs=25, inside=inside(runs=runs, epochs=range(1, 26), layers=3))
+    made = comparison(
+        seeds=11, epochs=25, diagnostics=diagnostics_frame(runs=runs, epochs=range(1, 26), layers=3)
+    )
     assert len(made.results) == 99
-    assert len(render(made).encode()) < 6_000_000
+    assert len(render(made).encode()) < 1_500_000
