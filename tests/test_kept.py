@@ -186,7 +186,7 @@ def test_what_has_nothing_or_something_broken_is_refused_in_one_line(tiny, capsy
     Path("run/training.json").unlink()
     with Ledger("run/ledger.sqlite") as ledger:
         ledger.begin({"metric": "accuracy"}, [{"key": "0" * 64}])
-    assert "what it says of its comparison is broken" in refused(capsys, "report", "run")
+    assert "its description of the comparison is broken" in refused(capsys, "report", "run")
 
 
 def test_of_several_datasets_one_is_named(tiny, capsys):

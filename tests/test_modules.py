@@ -205,7 +205,7 @@ def test_where_everything_fails_the_answer_is_no(own, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "No activation has a rank." in out
     assert "no two are left to be compared" in out
-    assert "may want more epochs or another learning rate" in out
+    assert "may need more epochs or another learning rate" in out
 
 
 @pytest.mark.parametrize(
