@@ -115,7 +115,7 @@ def test_a_reference_on_the_command_line(capsys):
         (["mine_of_a_person.py:two"], "needs 'y' besides the tensor; write mine_of_a_person.py:two(y=...)"),
         (["mine_of_a_person.py:Scaled"], "Scaled needs 'scale'; write mine_of_a_person.py:Scaled(scale=...)"),
         (["mine_of_a_person.py:Scaled(1, 2)"], "Scaled cannot be made: TypeError"),
-        (["mine_of_a_person.py:made(1)"], "is a module already; leave the arguments away"),
+        (["mine_of_a_person.py:made(1)"], "is a module already; remove the arguments"),
         (["torch.nn:ELU(alpha=__import__('os'))"], "arguments must be literals"),
         (["torch.nn:ELU(alpha=1.0"], "arguments must be literals"),
         (["relu", "--only", "kinkz"], "unknown row 'kinkz' (did you mean 'kinks'?)"),

@@ -217,7 +217,7 @@ def test_a_hiplot_page_asks_the_network_for_nothing(tmp_path):
 
 
 def test_a_hiplot_experiment_has_one_line_per_row():
-    points = to_hiplot([{"a": 1}, {"a": NAN}]).datapoints
+    points = to_hiplot([{"a": 1}, {"a": NAN}]).experiment.datapoints
     assert [point.values for point in points] == [{"a": 1}, {"a": None}]
 
 

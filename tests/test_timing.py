@@ -21,7 +21,7 @@ SMALL = {"shape": (16, 8)}
 
 def test_each_stands_beside_torchs_own_at_the_same_parameters():
     found = actlab.measure(["relu", "elu(alpha=0.5)", "snake"], **SMALL)
-    assert [(row.name, row.peer) for row in found] == [
+    assert [(row.name, row.torch_equivalent) for row in found] == [
         ("relu", "torch.nn.ReLU"),
         ("torch.nn.ReLU", ""),
         ("elu(alpha=0.5)", "torch.nn.ELU"),
@@ -30,7 +30,7 @@ def test_each_stands_beside_torchs_own_at_the_same_parameters():
     ]
     for row in found:
         assert row.forward > 0
-        assert math.isnan(row.ratio) == (row.peer == "")
+        assert math.isnan(row.ratio) == (row.torch_equivalent == "")
     whole = {row.name: row.forward + row.backward for row in found}
     relu = next(iter(found))
     assert relu.ratio == pytest.approx(whole["relu"] / whole["torch.nn.ReLU"])

@@ -53,8 +53,8 @@ def load_folder(folder: Path) -> Comparison:
     if (folder / LEDGER).is_file():
         try:
             with Ledger(folder / LEDGER, readonly=True) as ledger:
-                if begun := ledger.begun():
-                    return _load_unfinished(ledger, *begun[0])
+                if unfinished := ledger.unfinished_comparisons():
+                    return _load_unfinished(ledger, *unfinished[0])
         except UsageError:  # such as a ledger of an older version: it matters only if there is nothing else
             if not is_finished:
                 raise

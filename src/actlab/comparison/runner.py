@@ -78,7 +78,7 @@ class Runner:
         """Mark the comparison as complete in the ledger."""
         if self._token and self.ledger is not None:
             with open_ledger(self.ledger) as ledger:
-                ledger.end(self._token)
+                ledger.end_comparison(self._token)
 
     def _train_fleets(
         self, planned: Sequence[PlannedRun], about: Mapping[str, Any], round_number: int
@@ -123,8 +123,8 @@ class Runner:
             for run, key in zip(planned, session.keys, strict=True)
         ]
         if self._token:
-            session.ledger.end(self._token)
-        self._token = session.ledger.begin({**about, "trained": self.planned}, self._recorded)
+            session.ledger.end_comparison(self._token)
+        self._token = session.ledger.start_comparison({**about, "trained": self.planned}, self._recorded)
 
     def _print_restored(self, restored: int, total: int, round_number: int) -> None:
         if restored and self.verbose:

@@ -157,7 +157,7 @@ class _Element:
             # Asking the definition costs more than relu does.
             self.kept = {"input": x, "output": y}.get(self.kind)
             if self.kept is None:
-                self.kept = self.nodes.kept(x, y, self.values)
+                self.kept = self.nodes.saved_tensor(x, y, self.values)
         return y
 
     def backward(self, grad: Tensor) -> Tensor:

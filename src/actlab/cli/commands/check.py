@@ -39,15 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
     import shutil
 
     from actlab.checking import check, junit
-    from actlab.checking.run import dtypes_named, rows_named
+    from actlab.checking.run import parse_dtypes, parse_rows
     from actlab.files import writing
 
     how = {
         "reference": arguments.reference,
-        "dtypes": dtypes_named(arguments.dtypes),
+        "dtypes": parse_dtypes(arguments.dtypes),
         "device": arguments.device,
-        "only": rows_named(arguments.only),
-        "skip": rows_named(arguments.skip),
+        "only": parse_rows(arguments.only),
+        "skip": parse_rows(arguments.skip),
     }
     if arguments.junit is not None and not arguments.junit.absolute().parent.is_dir():
         raise UsageError(f"cannot write {str(arguments.junit)!r}: there is no such folder")

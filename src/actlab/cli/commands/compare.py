@@ -247,7 +247,7 @@ def _say_several(
     """Say what holds over all datasets."""
     import pandas as pd
 
-    from actlab.report.plots.critical_difference import text_diagram
+    from actlab.report.plots.critical_difference import rank_table
     from actlab.report.tables import plain_rows, write_csv
     from actlab.stats.several_datasets import over_datasets
 
@@ -273,7 +273,7 @@ def _say_several(
     }
     lines += [
         f"Over {len(datasets)} datasets:",
-        text_diagram(across),
+        rank_table(across),
         "",
         *wrap_sentences(across.sentences()),
     ]
