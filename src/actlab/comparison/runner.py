@@ -15,7 +15,7 @@ from sklearn.base import clone
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runs import FinishedRun, PlannedRun, RunLabels
 from actlab.errors import summarize_error
-from actlab.execution.progress import in_round, watching
+from actlab.execution.progress import round_prefix, show_progress
 from actlab.execution.scheduler import engine, training
 from actlab.fleet.run import Result
 from actlab.fleet.unfused import epochs_of, fit_alone
@@ -92,7 +92,9 @@ class Runner:
         weights = any(map(self.plan.scoring.needs_weights, planned))
         with (
             open_session(self.ledger, runs, dataset.fingerprint, weights=weights) as session,
-            watching([each.activation for each in planned], self.verbose, turn=round_number) as watch,
+            show_progress(
+                [each.activation for each in planned], self.verbose, round_number=round_number
+            ) as watch,
         ):
             if not self._has_executor:
                 self._has_executor, apart = True, bool(session and session.abandoned)
@@ -128,7 +130,7 @@ class Runner:
 
     def _print_restored(self, restored: int, total: int, round_number: int) -> None:
         if restored and self.verbose:
-            message = f"{in_round(round_number)}{restored} of {total} nets are from the ledger"
+            message = f"{round_prefix(round_number)}{restored} of {total} nets are from the ledger"
             print(f"actlab: {message}", file=sys.stderr)
 
     def _score(self, planned: PlannedRun, result: Result, key: str) -> None:
