@@ -1,5 +1,4 @@
-from .sequential import Race as Race
-from .sequential import race as race
+from .sequential import SequentialTest as SequentialTest
 from .several_datasets import MultiDatasetResult as MultiDatasetResult
 from .several_datasets import compare_over_datasets as compare_over_datasets
 from .verdict import Evidence as Evidence
