@@ -140,7 +140,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, mine, capsys):
 
 def test_a_mistake_in_a_reference_is_shown_at_its_place(capsys):
     assert main(["check", "relu", "--reference", "2 * [x][0]"]) == 2
-    problem = "formula: '[' is not allowed; a formula has round brackets alone"
+    problem = "formula: '[' is not allowed; a formula uses round brackets only"
     assert capsys.readouterr() == ("", f"actlab: error: {problem}\n  2 * [x][0]\n      ^\n")
 
 

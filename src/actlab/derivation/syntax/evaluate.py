@@ -65,7 +65,7 @@ def _constant(point: PointEvaluator, node: ast.expr) -> bool:
     except TooLarge:
         value = math.inf
     if abs(value) > _LARGEST:
-        point.parsed.refuse(node, f"{point.parsed.part(node)!r} is beyond what a float64 holds")
+        point.parsed.refuse(node, f"{point.parsed.part(node)!r} is out of range for float64")
     return True
 
 

@@ -26,7 +26,7 @@ from actlab.errors import did_you_mean
 _MOST_PARTS = 300  # numbers, names and operations in a text
 _DEEPEST = 150  # steps down the tree; a function or a bracket counts for three
 TOO_LONG = "is too long: it has more than {} operations and values"
-_TOO_DEEP = "too many operations are inside each other"
+_TOO_DEEP = "operations are nested too deeply"
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)
 _COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
@@ -126,10 +126,10 @@ def _check(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> Non
         case ast.Compare() | ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
             parsed.refuse(
                 node,
-                f"{(part := parsed.part(node))!r} is a condition, which has its place in where({part}, a, b)",
+                f"{(part := parsed.part(node))!r} is a condition; write where({part}, a, b)",
             )
         case ast.Tuple():
-            parsed.refuse(node, f"{parsed.part(node)!r} are several formulas; one is read")
+            parsed.refuse(node, f"{parsed.part(node)!r} is more than one formula")
         case _:
             parsed.refuse(node, f"{parsed.part(node)!r} is not allowed")
 
@@ -147,7 +147,7 @@ def _check_condition(parsed: Parsed, node: ast.expr, names: Collection[str] | No
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             _check_condition(parsed, operand, names)
         case _:
-            parsed.refuse(node, f"{parsed.part(node)!r} is no condition; right is where(x > 0, a, b)")
+            parsed.refuse(node, f"{parsed.part(node)!r} is not a condition; write where(x > 0, a, b)")
 
 
 def _check_name(parsed: Parsed, node: ast.expr, name: str, names: Collection[str] | None) -> None:
@@ -158,7 +158,7 @@ def _check_name(parsed: Parsed, node: ast.expr, name: str, names: Collection[str
     ):
         return
     if name in FUNCTIONS or name == WHERE:
-        parsed.refuse(node, f"{name!r} is a function; right is {name}({', '.join(argument_names(name))})")
+        parsed.refuse(node, f"{name!r} is a function; write {name}({', '.join(argument_names(name))})")
     if name in ("e", "E"):
         parsed.refuse(node, f"unknown name {name!r}; e to the power of x is exp(x)")
     if name.lower() in ("inf", "infinity", "nan"):
@@ -182,19 +182,19 @@ def _check_call(parsed: Parsed, node: ast.Call, name: str, count: int, names: Co
             return
         wanted = ["x", *takes]
     elif entry is not None:
-        parsed.refuse(node.func, f"{name!r} takes two halves of a tensor, and has no formula in x")
+        parsed.refuse(node.func, f"{name!r} gates one half of a tensor by the other and has no formula in x")
     elif name in FUNCTIONS or name == WHERE:
         wanted = argument_names(name)
     else:
         if name == "x" or name in (names or ()):
             parsed.refuse(node.func, f"{name!r} is not a function (did you mean '{name}*(...)'?)")
         if name in STEP_FUNCTIONS:
-            parsed.refuse(node.func, f"unknown function {name!r}; right is {STEP_FUNCTIONS[name]}")
+            parsed.refuse(node.func, f"unknown function {name!r}; write {STEP_FUNCTIONS[name]}")
         near = SYNONYMS.get(name)
         hint = f" (did you mean {near!r}?)" if near else did_you_mean(name, function_names())
         parsed.refuse(node.func, f"unknown function {name!r}{hint}")
     plural = "s" * (count != 1)
-    parsed.refuse(node, f"{name} is given {count} argument{plural}; right is {name}({', '.join(wanted)})")
+    parsed.refuse(node, f"{name} got {count} argument{plural}; write {name}({', '.join(wanted)})")
 
 
 def expand_entry(name: str, values: list[Any], number: Callable[[str], Any]) -> tuple[Parsed, dict[str, Any]]:

@@ -57,10 +57,10 @@ def read(text: str, names: Collection[str] | None = None) -> sympy.Expr:
         >>> read("mish(x) / 2")
         x*tanh(log(exp(x) + 1))/2
     """
-    return expression(parse(text, names))
+    return to_expression(parse(text, names))
 
 
-def expression(parsed: Parsed) -> sympy.Expr:
+def to_expression(parsed: Parsed) -> sympy.Expr:
     """Return a formula as SymPy, exactly: numbers are fractions.
 
     Raises:
@@ -71,7 +71,7 @@ def expression(parsed: Parsed) -> sympy.Expr:
         with limit_calls(_MOST_CALLS):
             return _Reader(parsed, {}).read(parsed.tree)
     except BudgetExceeded:
-        parsed.refuse(parsed.tree, "is too complicated: SymPy does not come to an end with it")
+        parsed.refuse(parsed.tree, "is too complicated for SymPy")
 
 
 class _Reader:
@@ -88,7 +88,7 @@ class _Reader:
         except UsageError:
             raise
         except (TypeError, ValueError, ArithmeticError, RecursionError, AttributeError):
-            self.parsed.refuse(node, f"{self.parsed.part(node)!r} cannot be computed with")
+            self.parsed.refuse(node, f"{self.parsed.part(node)!r} cannot be evaluated")
         if found in (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
             self.parsed.refuse(node, f"{self.parsed.part(node)!r} is not a finite number")
         if self._size(found) > _MOST_NODES:
@@ -141,7 +141,7 @@ class _Reader:
 
     def _too_large(self, node: ast.expr) -> NoReturn:
         part = self.parsed.part(node)
-        self.parsed.refuse(node, f"{part!r} has too large an exponent; {_LARGEST_EXPONENT} is the largest")
+        self.parsed.refuse(node, f"{part!r} has too large an exponent; the maximum is {_LARGEST_EXPONENT}")
 
     def _call(self, node: ast.expr, name: str, values: list[Any]) -> Any:
         if name == WHERE:

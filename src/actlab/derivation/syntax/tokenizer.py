@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 )
 _LOGICAL = ("and", "or", "not")
 _BETWEEN = ("*", "/", "**", "<", ">", "<=", ">=", ",", "and", "or")
-_POINT = "; right is <, <=, > or >=, for a single point has no numbers near it"
+_POINT = "; write <, <=, > or >="
 _MEANT = {
     "^": " (did you mean '**'?)",
     "×": " (did you mean '*'?)",
@@ -49,10 +49,10 @@ _MEANT = {
     "!=": _POINT,
     "=": "; a function's arguments are given in order, without names",
     ".": "; a formula has no attributes",
-    "[": "; a formula has round brackets alone",
-    "{": "; a formula has round brackets alone",
-    '"': "; a formula has no texts in it",
-    "'": "; a formula has no texts in it",
+    "[": "; a formula uses round brackets only",
+    "{": "; a formula uses round brackets only",
+    '"': "; a formula has no strings",
+    "'": "; a formula has no strings",
 }
 
 
@@ -77,12 +77,12 @@ def to_one_line(text: object) -> str:
         UsageError: It is no text, empty or too long.
     """
     if not isinstance(text, str):
-        raise UsageError(f"formula: must be a text such as 'x * tanh(x)', not a {type(text).__name__}")
+        raise UsageError(f"formula: must be a string such as 'x * tanh(x)', got {type(text).__name__}")
     line = re.sub(r"[\t\r\n]", " ", text[: 2 * LONGEST]).strip(" ")
     if not line:
-        raise UsageError("formula: is empty; right is 'x * tanh(x)', for example")
+        raise UsageError("formula: the text is empty; write 'x * tanh(x)', for example")
     if len(line) > LONGEST or len(text) > 2 * LONGEST:
-        problem = f"formula: has {len(text)} characters; {LONGEST} are read at most"
+        problem = f"formula: has {len(text)} characters; the maximum is {LONGEST}"
         raise error_at(problem, line[:LONGEST], min(len(line), LONGEST) - 1, LONGEST)
     return line
 
@@ -140,20 +140,20 @@ def _check_word(line: str, token: Token) -> None:
     if token.kind == "number":
         digits = re.sub(r"[eE].*|\D", "", text).lstrip("0")
         if not math.isfinite(float(text)) or (digits and float(text) == 0):
-            problem = "is beyond what a float64 holds"
+            problem = "is out of range for float64"
         elif len(digits) > _MOST_DIGITS:
-            problem = f"has {len(digits)} digits; {_MOST_DIGITS} are read at most"
+            problem = f"has {len(digits)} digits; the maximum is {_MOST_DIGITS}"
         elif re.fullmatch(r"0\d+", text):
-            problem = "begins with a 0; leave it out"
+            problem = "starts with a 0; remove it"
     elif token.kind == "name":
         if text.startswith("_") or "__" in text:
-            problem = "is no name for a parameter or a function: underscores may only part words"
+            problem = "is not a valid name: underscores may only separate words"
         elif text in ("if", "else"):
-            problem = "has no meaning in a formula; right is where(x > 0, a, b)"
+            problem = "has no meaning in a formula; write where(x > 0, a, b)"
         elif text in ("True", "False", "None"):
             problem = "is not a number"
         elif keyword.iskeyword(text) and text not in _LOGICAL:
-            problem = "is a word of Python, and has no meaning in a formula"
+            problem = "is a Python keyword and has no meaning in a formula"
     if problem:
         shown = text if len(text) <= 40 else f"{text[:37]}..."
         raise error_at(f"formula: {shown!r} {problem}", line, token.start, token.end)
@@ -181,7 +181,7 @@ def _check_neighbours(line: str, left: Token | None, right: Token) -> None:
         problem = f"formula: '{left.text}{right.text}' is a complex number; a formula is real"
         raise error_at(problem, line, left.start, right.end)
     else:
-        problem = f"formula: there is no operator between {left.text!r} and {right.text!r}"
+        problem = f"formula: an operator is missing between {left.text!r} and {right.text!r}"
         raise error_at(f"{problem} (did you mean '{left.text}*{right.text}'?)", *place)
 
 
@@ -191,11 +191,11 @@ def _check_brackets(line: str, tokens: Sequence[Token]) -> None:
         if token.text == "(":
             opened.append(token)
             if len(opened) > _DEEPEST:
-                problem = f"formula: more than {_DEEPEST} brackets are inside each other"
+                problem = f"formula: brackets are nested more than {_DEEPEST} deep"
                 raise error_at(problem, line, token.start, token.end)
         elif token.text == ")":
             if not opened:
-                raise error_at("formula: this bracket closes nothing", line, token.start, token.end)
+                raise error_at("formula: this bracket was never opened", line, token.start, token.end)
             opened.pop()
     if opened:
         raise error_at("formula: this bracket is never closed", line, opened[-1].start, opened[-1].end)
