@@ -20,10 +20,11 @@ import sympy
 from torch import nn
 
 from actlab.activation.definition import Activation, Facts
+from actlab.derivation.analysis.kinks import NoKink
 from actlab.derivation.derived import derive
 from actlab.derivation.modules import TrainedFormulaModule, make_formula_module
 from actlab.derivation.syntax.builtins import FUNCTIONS, WHERE
-from actlab.derivation.syntax.domain import check_defined, check_kinks
+from actlab.derivation.syntax.domain import check_defined
 from actlab.derivation.syntax.errors import error_at
 from actlab.derivation.syntax.parser import parse
 from actlab.derivation.syntax.to_sympy import X, to_expression
@@ -210,8 +211,10 @@ def make(recipe: Recipe) -> FormulaActivation:
     if not expression.has(X):
         parsed.refuse(parsed.tree, "x cancels out: the value is the same everywhere")
     check_defined(parsed, parameters)
-    check_kinks(parsed, parameters, [point for point, _ in recipe.at])
-    return FormulaActivation(recipe, expression)
+    try:
+        return FormulaActivation(recipe, expression)
+    except NoKink as error:
+        parsed.refuse(parsed.tree, str(error))
 
 
 @functools.lru_cache(512)

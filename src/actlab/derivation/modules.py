@@ -1,4 +1,4 @@
-"""Make the ``nn.Module`` of a formula. Each process makes the class anew; a pickle holds the recipe for it."""
+"""Make the ``nn.Module`` of a formula. Each process makes the class anew; a pickle holds its recipe."""
 
 from __future__ import annotations
 
