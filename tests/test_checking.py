@@ -208,7 +208,7 @@ def test_junit_and_json():
 
 def test_the_pytest_helper():
     assert assert_activation(torch.tanh, only=["kinks"]).passed
-    with pytest.raises(AssertionError, match=r"is not right:\nkinks: f'\(0\) = 1, between 0 and 1"):
+    with pytest.raises(AssertionError, match=r"failed the check:\nkinks: f'\(0\) = 1, between 0 and 1"):
         assert_activation(lambda x: x.clamp_min(0), only=["kinks", "vmap"])
 
 

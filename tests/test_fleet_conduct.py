@@ -16,8 +16,8 @@ from torch import nn
 import actlab
 from actlab.execution.processes import processes
 from actlab.execution.scheduler import engine, train_runs, training
-from actlab.fleet.calibration import Calibration, hardware
 from actlab.fleet.run import Optimizer, Stopping
+from actlab.fleet.settings import FleetSettings
 from tests.fleet_runs import (
     SGD,
     WILD,
@@ -50,9 +50,9 @@ def all_kinds():
 
 @pytest.fixture(scope="module")
 def here():
-    found = Calibration(hardware(), torch.__version__)
+    found = FleetSettings()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
+        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
         return train_runs(all_kinds(), X, Y)
 
 
@@ -174,8 +174,8 @@ def test_from_elsewhere_it_is_told_how_far_fleets_are(pool):
 
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 def test_a_net_that_overwrites_its_inputs_trains_as_one_that_does_not(layer_by_layer, monkeypatch):
-    found = Calibration(hardware(), torch.__version__, layer_by_layer=layer_by_layer)
-    monkeypatch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
+    found = FleetSettings(layer_by_layer=layer_by_layer)
+    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
 
     def net(inplace):
         return nn.Sequential(

@@ -14,14 +14,14 @@ from torch import nn
 import actlab
 from actlab import NeuralNet
 from actlab.execution.scheduler import train_runs
-from actlab.fleet.calibration import Calibration
 from actlab.fleet.plan import plan
 from actlab.fleet.run import Optimizer, Run, Schedule
+from actlab.fleet.settings import FleetSettings
 from actlab.fleet.trace import straight_line
 from tests.fleets import CLASSES, FEATURES, Branching, Packing, by_fleets, table
 
 X, Y = table()
-TOGETHER = Packing(hardware="", torch="", most=64)
+TOGETHER = Packing(most=64)
 SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
 DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
 MIXED = ["relu", "tanh", "mish", "leaky_relu(negative_slope=0.2)", "gelu"]
@@ -45,8 +45,8 @@ def _sequential(layers):
     return nn.Sequential(nn.Linear(FEATURES, 8), *parts, nn.Linear(8, CLASSES))
 
 
-def fleets(runs, calibration=TOGETHER):
-    return plan(runs, torch.from_numpy(X), torch.from_numpy(Y), calibration)
+def fleets(runs, settings=TOGETHER):
+    return plan(runs, torch.from_numpy(X), torch.from_numpy(Y), settings)
 
 
 def places(runs):
@@ -243,9 +243,9 @@ def test_the_same_runs_always_make_the_same_fleets():
         nets += [sequential(nn.ELU), sequential(nn.Dropout), Branching, sequential(nn.PReLU)]
         return [run(net, seed=seed) for seed in range(5) for net in nets]
 
-    calibration = Calibration("", "", weights_per_fleet=1000)
-    first = fleets(some(), calibration)
-    assert [fleets(some(), calibration) for _ in range(2)] == [first, first]
+    settings = FleetSettings(weights_per_fleet=1000)
+    first = fleets(some(), settings)
+    assert [fleets(some(), settings) for _ in range(2)] == [first, first]
     assert sorted(place for fleet in first for place in fleet.places) == list(range(45))
     assert [fleet.places[0] for fleet in first] == sorted(fleet.places[0] for fleet in first)
 
@@ -253,20 +253,16 @@ def test_the_same_runs_always_make_the_same_fleets():
 @pytest.mark.parametrize(("runs", "sizes"), [(1, [1]), (5, [1] * 5), (8, [1] * 8), (40, [5] * 8)])
 def test_a_comparison_is_cut_so_that_several_processes_have_work(runs, sizes):
     net = perceptron()
-    found = fleets(
-        [run(net, seed=seed) for seed in range(runs)], Calibration("", "", weights_per_fleet=10**9)
-    )
+    found = fleets([run(net, seed=seed) for seed in range(runs)], FleetSettings(weights_per_fleet=10**9))
     assert [len(fleet.places) for fleet in found] == sizes
 
 
 def test_shares_are_as_equal_as_they_can_be_and_hold_no_more_weights_than_is_fast():
     net = perceptron()
     size = sum(p.numel() for p in net().parameters())
-    found = fleets(
-        [run(net, seed=seed) for seed in range(20)], Calibration("", "", weights_per_fleet=3 * size)
-    )
+    found = fleets([run(net, seed=seed) for seed in range(20)], FleetSettings(weights_per_fleet=3 * size))
     assert sorted(len(fleet.places) for fleet in found) == [2, 3, 3, 3, 3, 3, 3]
-    (one,) = fleets([run(net)], Calibration("", "", weights_per_fleet=1))
+    (one,) = fleets([run(net)], FleetSettings(weights_per_fleet=1))
     assert one.places == (0,)
 
 

@@ -35,7 +35,7 @@ def _as_input(name: str, input: Tensor, result: Tensor) -> Tensor:
     return result.to(input.dtype)
 
 
-def evaluated(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
+def evaluate(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
     """Evaluate a formula, half precision in float32, and round once to ``dtype``."""
     if dtype in _HALF:
         return formula(_wide(first), *map(_wide, rest)).to(dtype)
@@ -46,13 +46,9 @@ def evaluated(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -
 class Nodes:
     """The autograd nodes of one activation, and the formulas as they see them."""
 
-    pointwise = True  # a kernel may see the input as one dimension
+    pointwise = True  # the output has the shape of the input, and a kernel may see both as one dimension
 
     def __init__(self, activation: Activation[...]) -> None:
-        if activation.formulas.derivative is None:
-            raise TypeError(
-                f"{activation.name}: has no derivative; add one with @{activation.name}.derivative"
-            )
         self.name = activation.name
         self.widen = activation.facts.widen
         self.saves = activation.facts.saves
@@ -64,14 +60,19 @@ class Nodes:
         self.plain_apply = super(Function, self.eager).apply  # type: ignore[misc]
         self.slope = _slope_node(self)
 
+    @property
+    def formula(self) -> Formula:
+        """The value, as a function of the input and the parameters."""
+        return self.formulas.forward
+
     def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
         """Apply the function through the node that suits how it is called."""
         result: Tensor
         torch_operation = self.formulas.torch_operation
         if torch_operation is not None and not (inplace or torch.compiler.is_compiling() or fusing(x)):
-            answer = torch_operation(x, *values)
-            if answer is not None:
-                return answer
+            output = torch_operation(x, *values)
+            if output is not None:
+                return output
         if torch.compiler.is_compiling():
             result = self.traced.apply(x, *values)
             return x.copy_(result) if inplace else result
@@ -84,16 +85,16 @@ class Nodes:
         elif self.saved_kind(values) == "mask":
             result = x.copy_(self.eager.apply(x, *values))
         else:
-            # Backward needs what is about to be overwritten, so it keeps a copy, as torch does.
+            # Backward needs the input, which is overwritten: save a copy, as torch does.
             result = x.copy_(self.eager.apply(x.clone(), *values))
         return result
 
     def saved_kind(self, values: Sequence[Any]) -> str:
-        """Return what is kept for backward with these parameters."""
+        """Return what is saved for backward with these parameters: input, output or mask."""
         return self.saves(*values) if callable(self.saves) else self.saves
 
-    def kept(self, x: Tensor, output: Tensor, values: Sequence[Any]) -> Tensor:
-        """Return the tensor that is kept for backward."""
+    def saved_tensor(self, x: Tensor, output: Tensor, values: Sequence[Any]) -> Tensor:
+        """Return the tensor that is saved for backward."""
         kind = self.saved_kind(values)
         if kind == "output":
             return output
@@ -110,13 +111,13 @@ class Nodes:
     def evaluate(self, formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
         """Evaluate a formula, half precision in float32 if the definition wants it, and round once."""
         if self.widen:
-            return evaluated(formula, first, *rest, dtype=dtype)
+            return evaluate(formula, first, *rest, dtype=dtype)
         result = formula(first, *rest)
         return result if result.dtype is dtype else result.to(dtype)
 
     def forward(self, x: Tensor, *values: Any) -> Tensor:
         """Return the value, in the input's dtype."""
-        return self.evaluate(self.formulas.forward, x, *values, dtype=x.dtype)
+        return self.evaluate(self.formula, x, *values, dtype=x.dtype)
 
     def gradient(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
         """Return gradient times derivative, rounded once."""
@@ -126,15 +127,21 @@ class Nodes:
         return grad * self.formulas.derivative(_numeric(saved, grad.dtype), *values)
 
     def value_and_slope(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
-        """Return the value and the derivative by the input, whatever the definition keeps: bare formulas."""
+        """Return the value and the derivative by the input, by the bare formulas."""
         value = self.formulas.forward(x, *values)
-        kept = _numeric(self.kept(x, value, values), x.dtype)
-        return value, self.formulas.derivative(kept, *values)
+        saved = _numeric(self.saved_tensor(x, value, values), x.dtype)
+        return value, self.formulas.derivative(saved, *values)
 
     def value_and_slope_in_graph(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
         """Return both as values that can themselves be differentiated."""
         value = self.apply(x, values, False)
-        return value, self.graph_derivative(self.kept(x, value, values), values, x.dtype)
+        return value, self.graph_derivative(self.saved_tensor(x, value, values), values, x.dtype)
+
+    def gradient_in_graph(self, grad: Tensor, saved: Tensor, values: Sequence[Any]) -> Tensor:
+        """Return the gradient as a value that can itself be differentiated."""
+        return grad * self.graph_derivative(saved, values, grad.dtype)
+
+    tangent_in_graph = gradient_in_graph  # an element-wise function has a diagonal Jacobian
 
     def graph_derivative(self, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         """Return the derivative as a value that can itself be differentiated."""
@@ -180,7 +187,7 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
     """Build the node for compiled code, for eager code, and for eager code in place."""
     index = len(_ALL)
     _ALL.append(nodes)
-    formula, eager_gradient = nodes.formulas.forward, nodes.eager_gradient
+    formula, eager_gradient = nodes.formula, nodes.eager_gradient
 
     class Traced(Function):
         @staticmethod
@@ -189,7 +196,7 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            _keep(ctx, _ALL[index].kept(inputs[0], output, inputs[1:]), inputs[1:])
+            _save(ctx, _ALL[index].saved_tensor(inputs[0], output, inputs[1:]), inputs[1:])
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
@@ -206,7 +213,9 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
                 y = nodes.forward(x, *values)
             else:
                 y = formula(x, *values)
-            return y if y.shape == x.shape and y.dtype is x.dtype else _as_input(nodes.name, x, y)
+            if y.dtype is x.dtype and (y.shape == x.shape or not nodes.pointwise):
+                return y
+            return _as_input(nodes.name, x, y)
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
@@ -216,12 +225,12 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
             below = None
             if needed[0]:
                 if torch.is_grad_enabled():  # that is create_graph=True: it will be differentiated again
-                    below = grad * nodes.graph_derivative(saved, values, grad.dtype)
+                    below = nodes.gradient_in_graph(grad, saved, values)
                 elif fusing(grad):
                     below = run_fused(nodes, "gradient", grad, saved, *values)
                 else:
                     below = eager_gradient(grad, saved, *values)
-                if below.shape != grad.shape:
+                if below.shape != grad.shape and nodes.pointwise:
                     below = _as_input(nodes.name, grad, below)
             if not tensors:
                 return (below, *(None,) * len(values)) if values else below
@@ -232,7 +241,7 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
             saved, values = _restore(ctx)
             terms = []
             if tangent is not None:
-                terms.append(tangent * nodes.graph_derivative(saved, values, tangent.dtype))
+                terms.append(nodes.tangent_in_graph(tangent, saved, values))
             for place, direction in enumerate(tangents):
                 if direction is not None:
                     terms.append(direction * nodes.partial(place, saved, values, direction.dtype))
@@ -260,14 +269,14 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
     return Traced, Eager, Overwriting
 
 
-def _keep(ctx: Any, kept: Tensor, values: Sequence[Any]) -> None:
-    """Keep a tensor and the parameters, for backward and for forward mode."""
+def _save(ctx: Any, saved: Tensor, values: Sequence[Any]) -> None:
+    """Save a tensor and the parameters for backward and for forward mode."""
     tensors = []
     if values:
         tensors = [value for value in values if isinstance(value, Tensor)]
     ctx.constants = [None if isinstance(value, Tensor) else value for value in values] if tensors else values
-    ctx.save_for_backward(kept, *tensors)
-    ctx.save_for_forward(kept, *tensors)
+    ctx.save_for_backward(saved, *tensors)
+    ctx.save_for_forward(saved, *tensors)
 
 
 def _restore(ctx: Any) -> tuple[Tensor, Sequence[Any]]:

@@ -249,6 +249,8 @@ class Activation(Generic[P]):
 
     @cached_property
     def _nodes(self) -> Nodes:
+        if self.formulas.derivative is None:
+            raise TypeError(f"{self.name}: has no derivative; add one with @{self.name}.derivative")
         return Nodes(self)
 
     def __call__(self, input: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:

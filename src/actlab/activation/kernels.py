@@ -16,7 +16,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from actlab.activation.autograd import Nodes
-    from actlab.activation.gated import GatedNodes
 
 log = logging.getLogger("actlab")
 _on = False
@@ -60,7 +59,7 @@ def fusing(x: Tensor) -> bool:
     )
 
 
-def run_fused(nodes: Nodes | GatedNodes, step: str, first: Tensor, *rest: Any) -> Tensor:
+def run_fused(nodes: Nodes, step: str, first: Tensor, *rest: Any) -> Tensor:
     """Run one step of a node as a compiled kernel."""
     constants = tuple(value for value in rest if not isinstance(value, Tensor))
     kernel = _compiled(nodes, step, first.dtype, constants)
@@ -85,7 +84,7 @@ def _called(kernel: Callable[..., Tensor], *arguments: Any) -> Tensor:
 
 @functools.cache
 def _compiled(
-    nodes: Nodes | GatedNodes, step: str, dtype: torch.dtype, constants: tuple[Any, ...]
+    nodes: Nodes, step: str, dtype: torch.dtype, constants: tuple[Any, ...]
 ) -> Callable[..., Tensor]:
     """Return the kernel of a step, not of a size; dtype and constants are burnt in."""
     if not _compiled.cache_info().currsize:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
 from actlab.checking.declared import Declared
-from actlab.checking.numbers import close, told
-from actlab.checking.outcome import Failure, NotApplicable
+from actlab.checking.report import Failure, NotApplicable
 from actlab.checking.subject import Subject
+from actlab.checking.tensors import close, format_pair, worst_index
 
 _FLAT = 1e-12  # a slope that is 0
 _POLE = 1e6  # a slope within 1e-9 of a place where it goes to infinity
@@ -42,7 +42,7 @@ def finite_difference(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
 
 
 def first(subject: Subject) -> str:
-    """Backward gives the derivative of the values: finite differences, point by point."""
+    """Verify by finite differences that backward gives the derivative of the values."""
     if subject.kind != "element-wise":
         return _by_gradcheck(subject)
     x = points(subject.device)
@@ -54,7 +54,7 @@ def first(subject: Subject) -> str:
 
 
 def second(subject: Subject) -> str:
-    """Backward twice gives the derivative of backward once: what a saved intermediate gets wrong."""
+    """Verify that backward twice gives the derivative of backward once."""
     if subject.kind != "element-wise":
         x = subject.sample(2).requires_grad_()
         _torch_check(torch.autograd.gradgradcheck, subject, x)
@@ -77,7 +77,7 @@ def second(subject: Subject) -> str:
 
 
 def _by_incoming(subject: Subject, x: Tensor) -> None:
-    """Differentiate the gradient by the incoming gradient, as a gradient penalty does: it is the slope."""
+    """Verify that the derivative by the incoming gradient, which a gradient penalty uses, is the slope."""
     leaf = subject.lay(x).requires_grad_()
     y = subject.function()(leaf)
     if not y.requires_grad:
@@ -95,9 +95,8 @@ def _by_incoming(subject: Subject, x: Tensor) -> None:
     got = torch.zeros_like(wanted) if incoming.grad is None else incoming.grad
     wrong = ~close(got, wanted, 1e-9) & wanted.isfinite()
     if wrong.any():
-        size = torch.where(wrong, (got - wanted).abs().nan_to_num(torch.inf), -1.0)
-        at = tuple(int(i) for i in torch.unravel_index(size.argmax(), size.shape))
-        one, two = told(float(got[at]), float(wanted[at]), 6)
+        at = worst_index(wrong, got, wanted)
+        one, two = format_pair(got[at], wanted[at], 6)
         place = float(leaf[at])
         raise Failure(f"at x = {place:.6g} the gradient by the incoming gradient is {one}, expected {two}")
 
@@ -111,7 +110,7 @@ def _agree(what: str, x: Tensor, got: Tensor, expected: Tensor, doubt: Tensor) -
     bad = judged & ~(error <= _CLOSE)
     if bad.any():
         at = int(torch.where(bad, x.abs(), torch.inf).argmin())
-        place, (one, two) = float(x[at]), told(float(got[at]), float(expected[at]))
+        place, (one, two) = float(x[at]), format_pair(got[at], expected[at])
         worst = float(x[int(torch.where(bad, error.nan_to_num(torch.inf), 0.0).argmax())])
         raise Failure(f"{what}({place:.6g}) = {one}, expected {two} (worst at x = {worst:.6g})")
     return f"{int(judged.sum())} points up to 1e4, against finite differences"
@@ -176,9 +175,7 @@ def _round_number(low: float, high: float) -> float:
 
 
 def kinks(subject: Subject) -> str:
-    """At a kink the gradient is one of those on either side or between; where one side is flat, it is 0."""
-    if subject.kind != "element-wise":
-        raise NotApplicable("an element depends on several, so there is no point to name")
+    """Verify that the gradient at a kink lies between those of the sides, and is 0 if one side is flat."""
     found, places = [], []
     for place, before, after in jumps(subject.gradient, subject.device):
         places.append(place)
@@ -188,12 +185,12 @@ def kinks(subject: Subject) -> str:
         chosen = _slopes(subject, place)[0]
         low, high = sorted((before, after))
         room = 1e-4 * max(1.0, abs(low), abs(high))
-        told = f"f'({place:.6g}) = {chosen:.6g}, between {before:.6g} and {after:.6g}"
+        detail = f"f'({place:.6g}) = {chosen:.6g}, between {before:.6g} and {after:.6g}"
         if not low - room <= chosen <= high + room:
             raise Failure(f"f'({place:.6g}) = {chosen:.6g}, expected from {low:.6g} to {high:.6g}")
         if abs(chosen) > _FLAT and _is_cut(subject, place):
-            raise Failure(f"{told}; expected 0, as torch has it: one side is flat, the input is cut there")
-        found.append(told)
+            raise Failure(f"{detail}; expected 0, as torch has it: one side is flat, the input is cut there")
+        found.append(detail)
     if subject.declared is not None:
         _as_declared(subject, subject.declared, places)
     more = f"; and {len(found) - 4} more" if len(found) > 4 else ""
@@ -214,11 +211,11 @@ def _slopes(subject: Subject, *places: float) -> list[float]:
 
 
 def _as_declared(subject: Subject, known: Declared, places: list[float]) -> None:
-    """Refuse a kink that is not declared, another gradient than the one declared, and a kink that is none."""
+    """Fail if the kinks and the gradients there are not those that the definition declares."""
     for place in places:
         if all(abs(place - kink) > 1e-5 for kink in known.kinks):
-            told = ", ".join(f"{kink:.6g}" for kink in sorted(known.kinks)) or "none"
-            raise Failure(f"f' jumps at {place:.6g}; the declared kinks are {told}")
+            declared = ", ".join(f"{kink:.6g}" for kink in sorted(known.kinks)) or "none"
+            raise Failure(f"f' jumps at {place:.6g}; the declared kinks are {declared}")
     for kink, slope in sorted(known.kinks.items()):
         chosen = _slopes(subject, kink)[0]
         if not math.isclose(chosen, slope, rel_tol=1e-6, abs_tol=1e-9):
@@ -237,9 +234,7 @@ def _breaks(function: Callable[[Tensor], Tensor], place: float, subject: Subject
 
 
 def continuity(subject: Subject) -> str:
-    """Where the value itself jumps, it is said; there is nothing wrong with it."""
-    if subject.kind != "element-wise":
-        raise NotApplicable("an element depends on several, so there is no point to name")
+    """Report where the value itself jumps, which is no fault."""
     found = [f"jumps at {p:.6g} from {a:.6g} to {b:.6g}" for p, a, b in jumps(subject.value, subject.device)]
     return "; ".join(found[:4]) or "no jump between -10 and 10"
 
@@ -248,10 +243,8 @@ def continuity(subject: Subject) -> str:
 
 
 def parameters(subject: Subject) -> str:
-    """The gradients of trained parameters are those of finite differences, summed over the batch."""
-    module = subject.fresh()
-    if not isinstance(module, nn.Module):
-        raise NotApplicable("a function has none")
+    """Verify the gradients of trained parameters, summed over the batch, by finite differences."""
+    module: nn.Module = subject.fresh()
     names = [n for n, p in module.named_parameters() if p.requires_grad]
     if not names:
         raise NotApplicable("there are none")
@@ -276,7 +269,7 @@ def parameters(subject: Subject) -> str:
             got = float(gradient.reshape(-1)[place])
             room = 1e-5 * max(1.0, abs(low), abs(high))
             if not low - room <= got <= high + room and not math.isnan(low + high):
-                one, two = told(got, (low + high) / 2, 6)
+                one, two = format_pair(got, (low + high) / 2, 6)
                 raise Failure(f"the gradient of {name}[{place}] is {one}, expected {two}")
     return f"{', '.join(names)}: against finite differences"
 

@@ -1,4 +1,4 @@
-"""What is checked, as the rows see it: called under a fixed seed, in every dtype, with every derivative."""
+"""The target of a check as the rows use it: seeded, in every dtype, with its derivatives at points."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from actlab.checking.declared import Declared, declared
-from actlab.checking.outcome import Failure
 from actlab.checking.reference import Reference
+from actlab.checking.report import Failure, NotApplicable
 from actlab.checking.target import Target
+from actlab.checking.tensors import gradient
 
 Kind = Literal["element-wise", "gated", "mixing", "other"]
 Function = Callable[[Tensor], Tensor]
 SEED = 20241
+_NEEDS = {
+    "element-wise": "the target is not element-wise: an output element depends on several inputs",
+    "module": "the target is a function, not a module",
+    "definition": "only a definition declares facts",
+}
 
 
 class Subject:
@@ -52,6 +58,20 @@ class Subject:
     def is_module(self) -> bool:
         """Whether the target is a module, which has a training mode."""
         return isinstance(self.target, nn.Module)
+
+    @property
+    def modes(self) -> tuple[bool, ...]:
+        """The training modes: False, and True if the target is a module."""
+        return (False, True) if self.is_module else (False,)
+
+    def require(self, need: str) -> None:
+        """Raise NotApplicable unless the target is what a row needs, a key of ``_NEEDS``."""
+        if need == "element-wise":
+            is_met = self.kind == "element-wise"
+        else:
+            is_met = self.is_module if need == "module" else self.declared is not None
+        if not is_met:
+            raise NotApplicable(_NEEDS[need])
 
     def function(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Function:
         """Return the target for a dtype, seeded in every call; a module as a copy."""
@@ -171,7 +191,7 @@ class _Holder(nn.Module):
 def _backward(y: Tensor, x: Tensor) -> Tensor:
     if not y.requires_grad:
         raise Failure("the output is detached: no gradient comes back")
-    (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y), allow_unused=True)
-    if gradient is None:
+    slope = gradient(y, x)
+    if slope is None:
         raise Failure("the output does not depend on the input: no gradient comes back")
-    return gradient
+    return slope

@@ -1,4 +1,4 @@
-"""Rows about values: each dtype against float64, or against a reference; finite where the truth is."""
+"""Rows about values and gradients at points: each dtype against float64, float64 against a reference."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from actlab.checking.numbers import largest, told
-from actlab.checking.outcome import Failure, NotApplicable, Outcome
+from actlab.checking.report import Failure, NotApplicable, Outcome
 from actlab.checking.subject import Subject
+from actlab.checking.tensors import format_pair, largest
 
 Point = Callable[[Tensor], Tensor]
 # Allowed in units of eps times what the condition of the function asks for. A formula of several operations
@@ -30,7 +30,7 @@ def grid(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def value(subject: Subject, dtype: torch.dtype) -> str:
-    """The values agree with float64, in units of what rounding the input may change."""
+    """Verify that the values agree with float64, in units of what rounding the input may change."""
     if subject.kind != "element-wise":
         return _as_a_whole(subject, dtype)
     x = grid(dtype, subject.device)
@@ -54,15 +54,17 @@ def _as_a_whole(subject: Subject, dtype: torch.dtype) -> str:
         error = (got - true).abs() / (info.eps * true.abs().max().clamp_min(info.tiny))
         at = int(error.nan_to_num(math.inf).argmax())
         if not error[at] <= MOST:
-            told = f"one value is {float(got[at]):.6g}, expected {float(true[at]):.6g}"
-            raise Failure(f"for inputs of size {size} {told} ({float(error[at]):.3g} eps of the largest)")
+            one, two = f"{float(got[at]):.6g}", f"{float(true[at]):.6g}"
+            raise Failure(
+                f"for inputs of size {size} one value is {one}, expected {two} "
+                f"({float(error[at]):.3g} eps of the largest)"
+            )
         worst = max(worst, float(error[at]))
     return f"worst error {worst:.2g} eps of the largest value"
 
 
 def gradient(subject: Subject, dtype: torch.dtype) -> str:
-    """The gradients agree with float64."""
-    _element_wise(subject)
+    """Verify that the gradients agree with float64."""
     x = grid(dtype, subject.device)
     true = subject.gradient(x.double())
     line = largest(true[x.abs() <= 3])
@@ -99,7 +101,7 @@ def _compare(what: str, x: Tensor, got: Tensor, true: Tensor, scale: Tensor) -> 
     bad = error > MOST
     if bad.any():
         at = _smallest(x, bad)
-        one, two = told(float(got[at]), float(true[at]), 6)
+        one, two = format_pair(got[at], true[at], 6)
         raise Failure(
             f"{what}({_number(x[at])}) = {one}, expected {two} "
             f"({float(error[at]):.3g} eps, allowed {MOST:g}; worst {float(error.max()):.3g} "
@@ -109,8 +111,7 @@ def _compare(what: str, x: Tensor, got: Tensor, true: Tensor, scale: Tensor) -> 
 
 
 def finite(subject: Subject, dtype: torch.dtype) -> str:
-    """Values and gradients are finite where those of float64 are, in that dtype."""
-    _element_wise(subject)
+    """Verify that values and gradients are finite where those of float64 are, in that dtype."""
     x, most = grid(dtype, subject.device), torch.finfo(dtype).max
     for what, function in (("f", subject.value), ("f'", subject.gradient)):
         true, got = function(x.double()), function(x)
@@ -122,8 +123,7 @@ def finite(subject: Subject, dtype: torch.dtype) -> str:
 
 
 def infinities(subject: Subject, dtype: torch.dtype) -> str:
-    """NaN gives NaN, and infinity gives what float64 gives."""
-    _element_wise(subject)
+    """Verify that NaN gives NaN, and that infinity gives what float64 gives."""
     odd = torch.tensor([math.nan, -math.inf, math.inf], dtype=dtype, device=subject.device)
     got, true = subject.value(odd), subject.value(odd.double())
     if not got[0].isnan():
@@ -141,16 +141,16 @@ def infinities(subject: Subject, dtype: torch.dtype) -> str:
 
 
 def reference(subject: Subject) -> str:
-    """In float64, values agree with the reference; gradients too where the reference has them.
+    """Verify that in float64 values, and gradients if it has them, agree with the reference.
 
-    Where none was given it is the formula that the definition declares.
+    The default reference of a definition is the formula that it declares.
     """
     chosen = subject.reference
     if chosen is None:
         if subject.declared is None:
             raise NotApplicable("no reference was given")
         chosen = subject.declared.reference()
-    _element_wise(subject)
+    subject.require("element-wise")
     x = grid(torch.float64, subject.device)
     x = x[:: max(1, len(x) // chosen.most_points)]
     value, slope = chosen.at(subject.lay(x))
@@ -164,15 +164,10 @@ def reference(subject: Subject) -> str:
         bad = true.isfinite() & ~(error <= _EXACT)
         if bad.any():
             at = _smallest(x, bad)
-            one, two = told(float(got[at]), float(true[at]))
+            one, two = format_pair(got[at], true[at])
             raise Failure(f"{what}({_number(x[at])}) = {one}, expected {two} by {chosen.name}")
     by = f", by {chosen.name}" if subject.reference is None else ""
     return f"{' and '.join(pairs)} at {len(x)} points, in float64{by}"
-
-
-def _element_wise(subject: Subject) -> None:
-    if subject.kind != "element-wise":
-        raise NotApplicable("an element depends on several, so there is no point to name")
 
 
 def _smallest(x: Tensor, bad: Tensor) -> int:

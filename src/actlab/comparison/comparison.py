@@ -44,7 +44,7 @@ from actlab.stats.verdict import LEVEL
 from actlab.training.train import TrainSettings
 
 if TYPE_CHECKING:
-    from actlab.integrations.hiplot_experiment import Experiment
+    from actlab.integrations.hiplot import HiPlotPage
 
 __all__ = ["Comparison", "Interrupted", "check_comparison", "compare", "cv_results"]
 
@@ -134,8 +134,8 @@ class Comparison:
         """Return ranking and verdicts as LaTeX tables, for ``booktabs``."""
         return latex(self)
 
-    def to_hiplot(self) -> Experiment:
-        """Return :attr:`results` as a HiPlot experiment, one line per run, coloured by activation.
+    def to_hiplot(self) -> HiPlotPage:
+        """Return :attr:`results` as a HiPlot page, one line per run, coloured by activation.
 
         Columns in which no run has anything are left out. In a notebook ``.display()`` shows it; HiPlot of
         another table is :func:`actlab.integrations.hiplot.to_hiplot`.
@@ -146,9 +146,9 @@ class Comparison:
         from actlab.integrations.hiplot import to_hiplot
 
         columns = self.results.drop(columns=_UNREAD, errors="ignore").dropna(axis="columns", how="all")
-        experiment = to_hiplot(plain_rows(columns))
-        experiment.colorby = "activation"
-        return experiment
+        page = to_hiplot(plain_rows(columns))
+        page.experiment.colorby = "activation"
+        return page
 
 
 class Interrupted(KeyboardInterrupt):

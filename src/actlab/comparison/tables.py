@@ -18,8 +18,8 @@ from actlab._version import __version__
 from actlab.comparison.plan import Training
 from actlab.comparison.runner import At, Contest, Done, failures
 from actlab.comparison.user_model import module_name
-from actlab.fleet.calibration import processor
 from actlab.fleet.diagnostics import looks_said
+from actlab.fleet.settings import processor_name
 from actlab.stats.sequential import Pair, Race
 from actlab.stats.verdict import Verdict
 from actlab.training.train import HISTORY_COLUMNS
@@ -277,7 +277,7 @@ def circumstances() -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "processor": processor()[0],
+        "processor": processor_name(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -17,9 +17,9 @@ import torch
 from actlab.execution.backends import Here, Job, Site, site_of
 from actlab.execution.processes import processes, workers
 from actlab.execution.split_on_failure import Outcome
-from actlab.fleet.calibration import calibration
 from actlab.fleet.plan import Fleet, plan
 from actlab.fleet.run import DIED, Epoch, Result, Run
+from actlab.fleet.settings import settings_for
 
 log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
@@ -139,10 +139,10 @@ def training(
     if not runs:
         return
     device = runs[0].device
-    found = calibration(device)
-    fleets = plan(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), found)
+    settings = settings_for(device)
+    fleets = plan(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), settings)
     conductor = _Conductor(runs, fleets, watch, session)
-    with site_of(executor, X, y, device, found, conductor.tell) as site, conductor.on(site):
+    with site_of(executor, X, y, device, settings, conductor.tell) as site, conductor.on(site):
         yield from conductor.ended()
 
 

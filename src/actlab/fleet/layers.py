@@ -15,7 +15,8 @@ from actlab.fleet.diagnostics import computes_alone
 from actlab.fleet.module_state import StateChanged
 from actlab.fleet.stacked_weights import Stack
 
-_LARGE = 1 << 14  # weights
+_LARGE = 1 << 14  # weights from which a product in bfloat16 is worth the rounding of its factors
+_LARGE_FLOAT32 = 1 << 16  # weights from which oneDNN's float32 product is faster than MKL's
 Function = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 
@@ -52,8 +53,11 @@ class Linear:
         self.weight, self.weight_grad = (view(v, "weight") for v in (stack.views, stack.grad_views))
         if f"{name}weight" not in stack.turned:
             self.weight, self.weight_grad = self.weight.mT, self.weight_grad.mT
-        # A product that is done at once is not worth the rounding of its factors.
-        self.bfloat16 = bfloat16 and self.weight.shape[-2:].numel() >= _LARGE
+        size = self.weight.shape[-2:].numel()
+        self.bfloat16 = bfloat16 and size >= _LARGE
+        self.onednn = not bfloat16 and one and uses_onednn(self.weight, str(self.weight.device))
+        if self.onednn:
+            self.product, self.affine = _onednn_product, _onednn_affine
         self.bias = self.bias_grad = None
         if f"{name}bias" in stack.views:
             self.bias_grad = view(stack.grad_views, "bias")
@@ -82,13 +86,32 @@ class Linear:
         if self.bfloat16:
             grad = grad.bfloat16()
             self.weight_grad.copy_(self.product(self.input.mT, grad))
-            return grad if first else self.product(grad, self.factor.mT).float()
-        self.product(self.input.mT, grad, out=self.weight_grad)
-        return grad if first else self.product(grad, self.factor.mT)
+        elif self.onednn:
+            self.weight_grad.mT.copy_(self.product(grad.mT, self.input))
+        else:
+            self.product(self.input.mT, grad, out=self.weight_grad)
+        return grad if first else self.product(grad, self.factor.mT).float()
 
     def slope(self, output: Tensor) -> Tensor | None:
         """Return None: it is no activation."""
         return None
+
+
+def uses_onednn(weight: Tensor, device: str) -> bool:
+    """Return whether oneDNN multiplies the matrix of a single network: it is twice as fast as MKL on AMD."""
+    if weight.numel() < _LARGE_FLOAT32 or weight.dtype != torch.float32 or device != "cpu":
+        return False
+    # MKL does not use AVX-512 on AMD's processors.
+    return torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def _onednn_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.mT, bias, "none", [], "")
+    return result
+
+
+def _onednn_affine(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return _onednn_product(x, weight, bias[0])
 
 
 class Formula:
@@ -134,7 +157,7 @@ class _Element:
             # Asking the definition costs more than relu does.
             self.kept = {"input": x, "output": y}.get(self.kind)
             if self.kept is None:
-                self.kept = self.nodes.kept(x, y, self.values)
+                self.kept = self.nodes.saved_tensor(x, y, self.values)
         return y
 
     def backward(self, grad: Tensor) -> Tensor:

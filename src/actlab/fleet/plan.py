@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from actlab.errors import summarize_error
-from actlab.fleet.calibration import Calibration
 from actlab.fleet.layers import as_formula, constants
 from actlab.fleet.probe import fleet_problem, out_of_memory
 from actlab.fleet.run import Run
 from actlab.fleet.sequential_step import step_of
+from actlab.fleet.settings import FleetSettings
 from actlab.fleet.trace import Link, straight_line
 
 _PROBE = 2  # rows, and nets, that a net is tried with
@@ -55,14 +55,14 @@ class _Net:
     needs_skorch: bool = False
 
 
-def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) -> list[Fleet]:
+def plan(runs: Sequence[Run], X: Tensor, y: Tensor, settings: FleetSettings) -> list[Fleet]:
     """Group runs into fleets.
 
     Args:
         runs: What is to be trained.
         X: Inputs (n, ...); two rows are tried.
         y: Targets (n, ...).
-        calibration: How many nets make a fleet.
+        settings: How many networks make a fleet.
 
     Returns:
         The fleets, in the order of their first runs.
@@ -71,7 +71,7 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) ->
     groups: dict[Any, list[int]] = {}
     for place, run in enumerate(runs):
         if id(run.net) not in nets:
-            nets[id(run.net)] = _look(run, X[:_PROBE], y[:_PROBE], calibration)
+            nets[id(run.net)] = _look(run, X[:_PROBE], y[:_PROBE], settings)
         net = nets[id(run.net)]
         apart = bool(net.reason_alone) or not _batches(run)
         groups.setdefault(place if apart else _key(run, net), []).append(place)
@@ -86,7 +86,7 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) ->
         # Equal activations stand together: each is then computed in one piece.
         seen = list(dict.fromkeys(nets[id(runs[place].net)].activations for place in places))
         places.sort(key=lambda place: seen.index(nets[id(runs[place].net)].activations))
-        most = 1 if net.reason_alone else calibration.runs_per_fleet(net.size, len(places))
+        most = 1 if net.reason_alone else settings.runs_per_fleet(net.size, len(places))
         cuts = -(-len(places) // most)
         for cut in range(cuts):
             share = places[cut * len(places) // cuts : (cut + 1) * len(places) // cuts]
@@ -96,7 +96,7 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) ->
     return sorted(fleets, key=lambda fleet: fleet.places)
 
 
-def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
+def _look(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Net:
     """Try a net with two rows: alone, then beside a copy of itself."""
     try:
         module = run.build()
@@ -108,7 +108,7 @@ def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
             if problem := fleet_problem(run, module, x, y):
                 return _Net(reason_alone=problem, needs_skorch=True)
             draws = not torch.equal(before, torch.get_rng_state())
-            line = straight_line(module) if calibration.layer_by_layer else None
+            line = straight_line(module) if settings.layer_by_layer else None
             problem = _problem([module], line, run, x, y)
             if problem and line is not None:  # a layer that a chain cannot step, such as an embedding
                 line, problem = None, _problem([module], None, run, x, y)

@@ -17,6 +17,7 @@ from actlab.fleet.layers import (
     Local,
     as_formula,
     module_function,
+    uses_onednn,
 )
 from actlab.fleet.losses import gradients_of, one_net, plain
 from actlab.fleet.stacked_weights import Stack
@@ -41,13 +42,23 @@ class Chain:
     def __init__(
         self, modules: Sequence[nn.Module], line: Sequence[Link], loss: nn.Module, device: str, bfloat16: bool
     ) -> None:
-        self.stack = Stack(modules, _turned(modules[0], line), device)
         self.one = len(modules) == 1
+        turned = [
+            f"{link.name}weight"
+            for link in line
+            if link.kind == "linear"
+            and self._is_turned(modules[0].get_submodule(link.name[:-1]).weight, device)
+        ]
+        self.stack = Stack(modules, turned, device)
         self.loss, self.plain = loss, plain(loss)
         self.training = False
         self.line = line
         self.layers = [self._layer(link, modules, bfloat16) for link in line]
         self.calls_modules = any(link.kind not in ("linear", "formula") for link in line)
+
+    def _is_turned(self, weight: Any, device: str) -> bool:
+        """Return whether a matrix is multiplied faster if it is stored as (in, out)."""
+        return len(weight) >= _NARROW and not (self.one and uses_onednn(weight, device))
 
     def _layer(self, link: Link, modules: Sequence[nn.Module], bfloat16: bool) -> Layer:
         if link.kind == "linear":
@@ -119,12 +130,6 @@ class Chain:
             losses = losses_of(self.loss, outputs, targets, self.one)
             (grad,) = torch.autograd.grad(losses.sum(), outputs)
         return losses.detach(), grad
-
-
-def _turned(module: nn.Module, line: Sequence[Link]) -> list[str]:
-    """Return the matrices that are multiplied faster when they are kept as (in, out): not narrow ones."""
-    layers = [(link.name, module.get_submodule(link.name[:-1])) for link in line if link.kind == "linear"]
-    return [f"{name}weight" for name, layer in layers if len(layer.weight) >= _NARROW]  # type: ignore[arg-type]
 
 
 class Autograd:

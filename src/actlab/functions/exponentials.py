@@ -45,16 +45,8 @@ def _(saved: Tensor, alpha: float) -> Tensor:
     return torch.where(saved > 0, 1.0, below)
 
 
-@elu.gradient
-def _(grad: Tensor, saved: Tensor, alpha: float) -> Tensor:
-    return aten.elu_backward(grad, alpha, 1, 1, alpha >= 0, saved)
-
-
-@elu.torch_operation
-def _(x: Tensor, alpha: float) -> Tensor:
-    return aten.elu_(x.clone(), alpha) if alpha >= 0 else aten.elu(x, alpha)
-
-
+elu.gradient(lambda grad, saved, alpha: aten.elu_backward(grad, alpha, 1, 1, alpha >= 0, saved))
+elu.torch_operation(lambda x, alpha: aten.elu_(x.clone(), alpha) if alpha >= 0 else aten.elu(x, alpha))
 ELU = elu.module("ELU")
 
 
@@ -80,9 +72,7 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
     return numerics.elu(x, alpha, 1, 1 / alpha) if numerics.compiled() else torch.celu(x, alpha)
 
 
-@celu.derivative
-def _(y: Tensor, alpha: float) -> Tensor:
-    return torch.where(y > 0, 1.0, y / alpha + 1)
+celu.derivative(lambda y, alpha: torch.where(y > 0, 1.0, y / alpha + 1))
 
 
 @celu.gradient
@@ -92,11 +82,7 @@ def _(grad: Tensor, y: Tensor, alpha: float) -> Tensor:
     return aten.elu_backward(grad, alpha, 1, 1 / alpha, True, y)
 
 
-@celu.torch_operation
-def _(x: Tensor, alpha: float) -> Tensor | None:
-    return aten.elu_(x.clone(), alpha, 1, 1 / alpha) if alpha > 0 else None
-
-
+celu.torch_operation(lambda x, alpha: aten.elu_(x.clone(), alpha, 1, 1 / alpha) if alpha > 0 else None)
 celu.requires(lambda alpha: alpha != 0, "alpha must not be 0", RuntimeError)
 CELU = celu.module("CELU")
 
@@ -123,21 +109,9 @@ def selu(x: Tensor) -> Tensor:
     return numerics.elu(x, _ALPHA, _SCALE)
 
 
-@selu.derivative
-def _(y: Tensor) -> Tensor:
-    return torch.where(y > 0, _SCALE, y + _SCALE * _ALPHA)
-
-
-@selu.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.elu_backward(grad, _ALPHA, _SCALE, 1, True, y)
-
-
-@selu.torch_operation
-def _(x: Tensor) -> Tensor:
-    return aten.elu_(x.clone(), _ALPHA, _SCALE)
-
-
+selu.derivative(lambda y: torch.where(y > 0, _SCALE, y + _SCALE * _ALPHA))
+selu.gradient(lambda grad, y: aten.elu_backward(grad, _ALPHA, _SCALE, 1, True, y))
+selu.torch_operation(lambda x: aten.elu_(x.clone(), _ALPHA, _SCALE))
 SELU = selu.module("SELU")
 
 
@@ -262,11 +236,7 @@ def exponential(x: Tensor) -> Tensor:
     return torch.exp(x)
 
 
-@exponential.derivative
-def _(y: Tensor) -> Tensor:
-    return y
-
-
+exponential.derivative(lambda y: y)
 exponential.torch_operation(torch.exp)
 Exponential = exponential.module("Exponential")
 
@@ -292,11 +262,7 @@ def isrlu(x: Tensor, alpha: float = 1.0) -> Tensor:
     return x.clamp_min(0) + below * torch.rsqrt(alpha * below * below + 1)
 
 
-@isrlu.derivative
-def _(y: Tensor, alpha: float) -> Tensor:
-    return isru_slope(y.clamp_max(0), alpha)
-
-
+isrlu.derivative(lambda y, alpha: isru_slope(y.clamp_max(0), alpha))
 isrlu.requires(lambda alpha: alpha > 0, "alpha must be positive")
 ISRLU = isrlu.module("ISRLU")
 

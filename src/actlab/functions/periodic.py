@@ -47,16 +47,8 @@ def sine(x: Tensor, omega: float = 30.0) -> Tensor:
     return _sine_of_product(x, omega, 0)
 
 
-@sine.derivative
-def _(x: Tensor, omega: float) -> Tensor:
-    return _sine_of_product(x, omega, 1) * omega
-
-
-@sine.second
-def _(x: Tensor, omega: float) -> Tensor:
-    return _sine_of_product(x, omega, 0) * (-omega * omega)
-
-
+sine.derivative(lambda x, omega: _sine_of_product(x, omega, 1) * omega)
+sine.second(lambda x, omega: _sine_of_product(x, omega, 0) * (-omega * omega))
 sine.requires(lambda omega: omega != 0, "omega must not be 0")
 Sine = sine.module("Sine")
 
@@ -173,14 +165,8 @@ def _(x: Tensor, a: float, b: float) -> Tensor:
     return both_gates(2 * rise - (x + wave) * torch.tanh(x / 2), x) - gate(b * b * wave, x)
 
 
-@sinlu.partial("a")
-def _(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return gate(torch.sin(x * b), x)
-
-
-@sinlu.partial("b")
-def _(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return gate(x * a * torch.cos(x * b), x)
+sinlu.partial("a")(lambda x, a, b: gate(torch.sin(x * b), x))
+sinlu.partial("b")(lambda x, a, b: gate(x * a * torch.cos(x * b), x))
 
 
 @sinlu.use_module

@@ -34,16 +34,8 @@ def relu(x: Tensor) -> Tensor:
     return torch.relu(x)
 
 
-@relu.derivative
-def _(y: Tensor) -> Tensor:
-    return (y > 0).to(y.dtype)
-
-
-@relu.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.threshold_backward(grad, y, 0)
-
-
+relu.derivative(lambda y: (y > 0).to(y.dtype))
+relu.gradient(lambda grad, y: aten.threshold_backward(grad, y, 0))
 relu.torch_operation(torch.relu)
 ReLU = relu.module("ReLU")
 
@@ -137,14 +129,9 @@ def _(grad: Tensor, saved: Tensor, lower: float, upper: float, training: Any) ->
     return aten.leaky_relu_backward(grad, saved, (lower + upper) / 2, False)
 
 
-@rrelu.partial("training")
-def _(saved: Tensor, lower: float, upper: float, training: Any) -> Tensor:
-    return torch.zeros_like(saved)  # drawn, so nothing moves it; forward mode asks
-
-
-@rrelu.mask
-def _(x: Tensor, lower: float, upper: float, training: Tensor) -> Tensor:
-    return training
+# drawn, so nothing moves it; forward mode asks
+rrelu.partial("training")(lambda saved, lower, upper, training: torch.zeros_like(saved))
+rrelu.mask(lambda x, lower, upper, training: training)
 
 
 @rrelu.prepares
@@ -220,9 +207,7 @@ def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
     return aten.threshold(x, threshold, value)
 
 
-@threshold.mask
-def _(x: Tensor, threshold: float, value: float) -> Tensor:
-    return byte_mask(aten.threshold_backward, x, threshold)
+threshold.mask(lambda x, threshold, value: byte_mask(aten.threshold_backward, x, threshold))
 
 
 @threshold.derivative
@@ -279,21 +264,9 @@ def relu6(x: Tensor) -> Tensor:
     return x.clamp(0, 6)
 
 
-@relu6.derivative
-def _(y: Tensor) -> Tensor:
-    return ((y > 0) & (y < 6)).to(y.dtype)
-
-
-@relu6.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.hardtanh_backward(grad, y, 0, 6)
-
-
-@relu6.torch_operation
-def _(x: Tensor) -> Tensor | None:
-    return clip(x, 0, 6)
-
-
+relu6.derivative(lambda y: ((y > 0) & (y < 6)).to(y.dtype))
+relu6.gradient(lambda grad, y: aten.hardtanh_backward(grad, y, 0, 6))
+relu6.torch_operation(lambda x: clip(x, 0, 6))
 ReLU6 = relu6.module("ReLU6")
 
 
@@ -317,21 +290,9 @@ def clipped_relu(x: Tensor, upper: float = 1.0) -> Tensor:
     return x.clamp(0.0, float(upper))  # the exporter to ONNX takes no mixture of int and float
 
 
-@clipped_relu.derivative
-def _(y: Tensor, upper: float) -> Tensor:
-    return ((y > 0) & (y < upper)).to(y.dtype)
-
-
-@clipped_relu.gradient
-def _(grad: Tensor, y: Tensor, upper: float) -> Tensor:
-    return clipped_gradient(grad, y, 0, upper)
-
-
-@clipped_relu.torch_operation
-def _(x: Tensor, upper: float) -> Tensor | None:
-    return clip(x, 0, upper)
-
-
+clipped_relu.derivative(lambda y, upper: ((y > 0) & (y < upper)).to(y.dtype))
+clipped_relu.gradient(lambda grad, y, upper: clipped_gradient(grad, y, 0, upper))
+clipped_relu.torch_operation(lambda x, upper: clip(x, 0, upper))
 clipped_relu.requires(lambda upper: upper > 0, "upper must be positive")
 BReLU = clipped_relu.module("BReLU")
 
@@ -348,14 +309,6 @@ def relu_squared(x: Tensor) -> Tensor:
     return x.clamp_min(0).square()
 
 
-@relu_squared.derivative
-def _(x: Tensor) -> Tensor:
-    return 2 * x.clamp_min(0)
-
-
-@relu_squared.second
-def _(x: Tensor) -> Tensor:
-    return 2 * (x > 0).to(x.dtype)
-
-
+relu_squared.derivative(lambda x: 2 * x.clamp_min(0))
+relu_squared.second(lambda x: 2 * (x > 0).to(x.dtype))
 ReLUSquared = relu_squared.module("ReLUSquared")

@@ -41,16 +41,8 @@ def silu(x: Tensor) -> Tensor:
     return finite_gate(x.clamp_min(-FAR), x)
 
 
-@silu.derivative
-def _(x: Tensor) -> Tensor:
-    return gate_slope(x, x)
-
-
-@silu.second
-def _(x: Tensor) -> Tensor:
-    return both_gates(2 - x * torch.tanh(x / 2), x)
-
-
+silu.derivative(lambda x: gate_slope(x, x))
+silu.second(lambda x: both_gates(2 - x * torch.tanh(x / 2), x))
 SiLU = silu.module("SiLU")
 
 
@@ -90,9 +82,7 @@ def _(x: Tensor, beta: float) -> Tensor:
     return both_gates(2 - z * torch.tanh(z / 2), z) * beta
 
 
-@swish.partial("beta")
-def _(x: Tensor, beta: Tensor) -> Tensor:
-    return x * both_gates(x, x * beta)
+swish.partial("beta")(lambda x, beta: x * both_gates(x, x * beta))
 
 
 @swish.use_module
@@ -135,21 +125,9 @@ def hardswish(x: Tensor) -> Tensor:
     return x.clamp_min(-3).mul_(aten.hardsigmoid(x))
 
 
-@hardswish.derivative
-def _(x: Tensor) -> Tensor:
-    return torch.where(x < 3, torch.where(x > -3, x / 3 + 0.5, 0.0), 1.0)
-
-
-@hardswish.second
-def _(x: Tensor) -> Tensor:
-    return (x.abs() < 3).to(x.dtype) / 3
-
-
-@hardswish.gradient
-def _(grad: Tensor, x: Tensor) -> Tensor:
-    return aten.hardswish_backward(grad, x)
-
-
+hardswish.derivative(lambda x: torch.where(x < 3, torch.where(x > -3, x / 3 + 0.5, 0.0), 1.0))
+hardswish.second(lambda x: (x.abs() < 3).to(x.dtype) / 3)
+hardswish.gradient(lambda grad, x: aten.hardswish_backward(grad, x))
 Hardswish = hardswish.module("Hardswish", repr_format="")
 
 

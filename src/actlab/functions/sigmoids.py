@@ -31,16 +31,8 @@ def sigmoid(x: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
-@sigmoid.derivative
-def _(y: Tensor) -> Tensor:
-    return y * (1 - y)
-
-
-@sigmoid.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.sigmoid_backward(grad, y)
-
-
+sigmoid.derivative(lambda y: y * (1 - y))
+sigmoid.gradient(lambda grad, y: aten.sigmoid_backward(grad, y))
 sigmoid.torch_operation(torch.sigmoid)
 Sigmoid = sigmoid.module("Sigmoid")
 
@@ -60,16 +52,8 @@ def tanh(x: Tensor) -> Tensor:
     return torch.tanh(x)
 
 
-@tanh.derivative
-def _(y: Tensor) -> Tensor:
-    return 1 - y * y
-
-
-@tanh.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.tanh_backward(grad, y)
-
-
+tanh.derivative(lambda y: 1 - y * y)
+tanh.gradient(lambda grad, y: aten.tanh_backward(grad, y))
 tanh.torch_operation(torch.tanh)
 Tanh = tanh.module("Tanh")
 
@@ -89,16 +73,11 @@ def logsigmoid(x: Tensor) -> Tensor:
     return torch.nn.functional.logsigmoid(x)
 
 
-@logsigmoid.derivative
-def _(y: Tensor) -> Tensor:
-    return -expm1(y)
+logsigmoid.derivative(lambda y: -expm1(y))
 
 
-@logsigmoid.torch_operation
-def _(x: Tensor) -> Tensor | None:
-    return -aten.softplus(-x, 1, CERTAIN) if small(x) else None  # keeps half of what torch's own keeps
-
-
+# keeps half of what torch's own keeps
+logsigmoid.torch_operation(lambda x: -aten.softplus(-x, 1, CERTAIN) if small(x) else None)
 LogSigmoid = logsigmoid.module("LogSigmoid")
 
 
@@ -126,19 +105,9 @@ def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     return x.clamp(float(min_val), float(max_val))
 
 
-@hardtanh.derivative
-def _(y: Tensor, min_val: float, max_val: float) -> Tensor:
-    return ((y > min_val) & (y < max_val)).to(y.dtype)
-
-
-@hardtanh.gradient
-def _(grad: Tensor, y: Tensor, min_val: float, max_val: float) -> Tensor:
-    return clipped_gradient(grad, y, min_val, max_val)
-
-
+hardtanh.derivative(lambda y, min_val, max_val: ((y > min_val) & (y < max_val)).to(y.dtype))
+hardtanh.gradient(lambda grad, y, min_val, max_val: clipped_gradient(grad, y, min_val, max_val))
 hardtanh.torch_operation(clip)
-
-
 hardtanh.requires(lambda min_val, max_val: min_val <= max_val, "min_val must be at most max_val")
 
 
@@ -182,16 +151,8 @@ def hardsigmoid(x: Tensor) -> Tensor:
     return torch.minimum(aten.hardsigmoid(x), (x - 2).clamp_min_(before_one))
 
 
-@hardsigmoid.derivative
-def _(y: Tensor) -> Tensor:
-    return ((y > 0) & (y < 1)).to(y.dtype) / 6
-
-
-@hardsigmoid.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.hardtanh_backward(grad, y, 0, 1).div_(6)
-
-
+hardsigmoid.derivative(lambda y: ((y > 0) & (y < 1)).to(y.dtype) / 6)
+hardsigmoid.gradient(lambda grad, y: aten.hardtanh_backward(grad, y, 0, 1).div_(6))
 Hardsigmoid = hardsigmoid.module("Hardsigmoid", repr_format="")
 
 
@@ -209,21 +170,9 @@ def sparse_sigmoid(x: Tensor) -> Tensor:
     return ((x + 1) * 0.5).clamp(0, 1)
 
 
-@sparse_sigmoid.mask
-def _(x: Tensor) -> Tensor:
-    return byte_mask(aten.hardtanh_backward, x, -1, 1)
-
-
-@sparse_sigmoid.derivative
-def _(mask: Tensor) -> Tensor:
-    return mask * 0.5
-
-
-@sparse_sigmoid.gradient
-def _(grad: Tensor, mask: Tensor) -> Tensor:
-    return (grad * mask).mul_(0.5)
-
-
+sparse_sigmoid.mask(lambda x: byte_mask(aten.hardtanh_backward, x, -1, 1))
+sparse_sigmoid.derivative(lambda mask: mask * 0.5)
+sparse_sigmoid.gradient(lambda grad, mask: (grad * mask).mul_(0.5))
 SparseSigmoid = sparse_sigmoid.module("SparseSigmoid")
 
 
@@ -279,10 +228,6 @@ def isru(x: Tensor, alpha: float = 1.0) -> Tensor:
     return x * torch.rsqrt(alpha * x * x + 1)
 
 
-@isru.derivative
-def _(y: Tensor, alpha: float) -> Tensor:
-    return isru_slope(y, alpha)
-
-
+isru.derivative(lambda y, alpha: isru_slope(y, alpha))
 isru.requires(lambda alpha: alpha > 0, "alpha must be positive")
 ISRU = isru.module("ISRU")

@@ -37,14 +37,8 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
     return aten._prelu_kernel(x, weight)
 
 
-@prelu.derivative
-def _(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.where(x > 0, 1.0, weight)
-
-
-@prelu.partial("weight")
-def _(x: Tensor, weight: Tensor) -> Tensor:
-    return x.clamp_max(0)
+prelu.derivative(lambda x, weight: torch.where(x > 0, 1.0, weight))
+prelu.partial("weight")(lambda x, weight: x.clamp_max(0))
 
 
 @prelu.prepares
@@ -64,9 +58,7 @@ def _(x: Tensor, weight: Tensor | float) -> tuple[Tensor]:
     return (weight.view(-1, *(1,) * (x.ndim - 2)),)
 
 
-@prelu.torch_operation
-def _(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.prelu(x, weight.flatten())
+prelu.torch_operation(lambda x, weight: torch.prelu(x, weight.flatten()))
 
 
 @prelu.use_module
@@ -110,19 +102,9 @@ def star_relu(x: Tensor, scale: float | Tensor = 0.8944, bias: float | Tensor = 
     return positive * scale * positive + bias
 
 
-@star_relu.derivative
-def _(x: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
-    return torch.relu(x) * scale * 2
-
-
-@star_relu.partial("scale")
-def _(x: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
-    return torch.relu(x).square()
-
-
-@star_relu.partial("bias")
-def _(x: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
-    return torch.ones_like(x)
+star_relu.derivative(lambda x, scale, bias: torch.relu(x) * scale * 2)
+star_relu.partial("scale")(lambda x, scale, bias: torch.relu(x).square())
+star_relu.partial("bias")(lambda x, scale, bias: torch.ones_like(x))
 
 
 @star_relu.use_module
@@ -177,14 +159,8 @@ def _(x: Tensor, alpha_p: float | Tensor, alpha_n: float | Tensor, beta: float |
     return x.clamp_min(0) * alpha_p * 2 + (expm1(x.clamp_max(0)) * alpha_n + beta)
 
 
-@xielu.second
-def _(x: Tensor, alpha_p: float, alpha_n: float, beta: float) -> Tensor:
-    return torch.where(x > 0, 2 * alpha_p, torch.exp(x) * alpha_n)
-
-
-@xielu.partial("alpha_p")
-def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
-    return x.clamp_min(0).square()
+xielu.second(lambda x, alpha_p, alpha_n, beta: torch.where(x > 0, 2 * alpha_p, torch.exp(x) * alpha_n))
+xielu.partial("alpha_p")(lambda x, alpha_p, alpha_n, beta: x.clamp_min(0).square())
 
 
 @xielu.partial("alpha_n")
@@ -193,9 +169,7 @@ def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
     return expm1(negative) - negative
 
 
-@xielu.partial("beta")
-def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
-    return x
+xielu.partial("beta")(lambda x, alpha_p, alpha_n, beta: x)
 
 
 @xielu.use_module
@@ -285,14 +259,8 @@ def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return root * x * weight * root
 
 
-@dynamic_tanh.partial("weight")
-def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return tanh(x * alpha)
-
-
-@dynamic_tanh.partial("bias")
-def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.ones_like(x)
+dynamic_tanh.partial("weight")(lambda x, alpha, weight, bias: tanh(x * alpha))
+dynamic_tanh.partial("bias")(lambda x, alpha, weight, bias: torch.ones_like(x))
 
 
 @dynamic_tanh.use_module

@@ -39,14 +39,6 @@ class Kind(NamedTuple):
         return first if isinstance(first, str) else None
 
 
-class Call(NamedTuple):
-    """A call of an activation in a forward, and the line that it is in."""
-
-    kind: Kind
-    where: str
-    node: Any = None
-
-
 class Place(NamedTuple):
     """A module, or a function that is an attribute, and what has it."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,18 +11,8 @@ from torch import nn
 
 from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.functions import catalogue
-from actlab.models.activation_sites import Call, Function, Kind, Place, kind_of, kind_of_module, places_of
-from actlab.models.forward_graph import (
-    BASE,
-    Forward,
-    calls_in,
-    code_with,
-    overwriting,
-    recipe_of,
-    take_forward,
-    trace,
-    with_forward,
-)
+from actlab.models.activation_sites import Function, Kind, Place, kind_of, kind_of_module, places_of
+from actlab.models.forward_calls import Call, calls_in, replace_calls
 from actlab.models.lazy_layers import copied
 from actlab.models.networks import ActivationLike, fresh
 
@@ -31,24 +20,27 @@ Key = type[nn.Module] | str
 
 
 def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplace: bool = False) -> nn.Module:
-    """Return a model with other activations: modules, and functional calls in the forward of a module.
+    """Return a model with other activations: modules, and calls in the forward of a module.
 
-    Every place gets a module of its own, sharing no parameter, in the mode of what it replaces and with the
-    dtype and device of the model's weights; a module that stands in several places is again one module in
-    all of them. It is done at once: what has been put in is not replaced again.
+    Each replaced activation becomes a module of its own, with its own parameters, in the mode of the module
+    that it replaces or that calls it, and with the dtype and device of the model's weights. A module that
+    the model uses in several places becomes one new module in the same places. Replacements are not
+    replaced again.
 
-    A forward that calls an activation, as in ``F.relu(self.fc(x))``, is traced by ``torch.fx`` and calls
-    modules ``activation1``, ``activation2``, ... from then on. Its module keeps its class, methods, hooks and
-    the names of its weights; a number that its forward reads from an attribute stays what it is now. What
-    torch.nn's layers do inside, such as the tanh of ``nn.LSTM``, is left.
+    A call in the source of a forward, such as ``F.relu(self.fc(x))``, becomes
+    ``self.activation1(self.fc(x))``. The module gets a subclass of its class with this source and keeps its
+    methods, hooks and the names of its weights. It can be copied, pickled, compiled and exported like the
+    original. A call in a loop becomes one module. The other arguments of the call are dropped. Layers of
+    torch such as ``nn.LSTM`` are not changed inside. Functions that a forward receives as arguments or
+    iterates over are not found.
 
     Args:
         model: Any module.
-        replacements: What comes in place of what. A key is a module class such as ``nn.ReLU``, which stands
-            for no subclass but for ``F.relu``, ``torch.relu`` and ``x.relu()``; a name that
-            :func:`activations_in` lists, such as ``"relu"``, for modules and functions of torch, actlab and
-            other packages; or a place such as ``"features.1"``, unless a catalogue name reads the same. A
-            place goes before the others, then the first that fits. A value is what
+        replacements: The new activation for each key. A key is a module class such as ``nn.ReLU``, which
+            stands for no subclass but also for ``F.relu``, ``torch.relu`` and ``x.relu()``; a name that
+            :func:`activations_in` returns, such as ``"relu"``, for modules and functions of torch, actlab
+            and other packages; or a path such as ``"features.1"``, unless a catalogue name is the same.
+            Paths have priority, then the first matching key. A value is any activation that
             :class:`~actlab.models.networks.NeuralNet` takes.
         inplace: Change the model, not a deep copy of it.
 
@@ -56,9 +48,9 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
         The copy or the model; the replacement itself if the model is nothing but an activation.
 
     Raises:
-        UsageError: A key or a value is wrong, a key has nothing to replace, the model cannot be copied, or a
-            call cannot be replaced because its forward does what a trace does not show: it asks for a value,
-            the mode or a type, draws or keeps something, or is compiled. The model is then as it was.
+        UsageError: A key or a value is wrong, a key matches nothing, the model cannot be copied, or a call
+            cannot be replaced: it is in a function outside of the module's class, in a method called by
+            ``super()``, or in code that torch generated. The model is not changed then.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -99,16 +91,16 @@ def activations_in(model: nn.Module) -> dict[str, list[str]]:
     """Return which element-wise activations a model has, and where.
 
     A module of another package, such as ``NewGELUActivation`` of Hugging Face, has the name of the
-    catalogue's activation with the same values: ``"gelu"``. If there is none and the module computes a
-    non-linear function of each element, its name is that of its class. Code that cannot be read, such as a
+    catalogue's activation with the same values: ``"gelu"``. If the catalogue has none and the module computes
+    a non-linear function of each element, its name is that of its class. Code without source, such as a
     function written in C, is left out.
 
     Args:
         model: Any module.
 
     Returns:
-        Places by name: a module's path, also of a function that is kept as an attribute; for a call the class
-        whose forward makes it, and the line.
+        Places by name: the path of a module or of a function in an attribute; for a call, the class with the
+        forward, and the line.
 
     Examples:
         >>> activations_in(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Softmax(-1)))
@@ -119,9 +111,9 @@ def activations_in(model: nn.Module) -> dict[str, list[str]]:
     named = {module for module in model.modules() if module is not model and _name(kind_of_module(module))}
     found += [(kind_of(place.value), place.path) for place in places_of(model) if place.holder not in named]
     for path, module in model.named_modules():
-        for forward in [] if module in named else [Forward(path, module)]:
-            calls = forward.calls
-            found += [(call.kind, f"{forward.title} ({call.kind.text}, {call.where})") for call in calls]
+        title = _title(path, module)
+        calls = [] if module in named else calls_in(module)
+        found += [(call.kind, f"{title} ({call.kind.text}, {call.where})") for call in calls]
     places: dict[str, dict[str, None]] = {}
     for kind, path in found:
         if name := _name(kind):
@@ -155,6 +147,12 @@ def _keys(replacements: Mapping[Key, Any], kind: Kind | None, path: str | None =
     """Return the keys that stand for a module or a call; the first counts."""
     place: list[Key] = [path] if path in replacements and path and path not in catalogue else []
     return [*place, *(key for key in replacements if kind and key in kind.keys)]
+
+
+def _title(path: str, module: Any) -> str:
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    name = f"{module.original_name if scripted else type(module).__name__}.forward"
+    return f"{path}: {name}" if path else name
 
 
 def _shown(key: Key) -> str:
@@ -214,31 +212,22 @@ class _Swapping:
         for path, module in self.model.named_modules():
             if module in self.new:
                 continue
-            forward = Forward(path, module)
-            keys = {call: _keys(self.replacements, call.kind) for call in forward.calls}
+            keys = {call: _keys(self.replacements, call.kind) for call in calls_in(module)}
             self.used.update(itertools.chain(*keys.values()))
             if wanted := {call: fitting[0] for call, fitting in keys.items() if fitting}:
-                yield self._rewriting(forward, wanted)
+                yield self._rewriting(path, module, wanted)
 
-    def _rewriting(self, forward: Forward, wanted: Mapping[Call, Key]) -> Callable[[], None]:
-        module, first = forward.module, next(iter(wanted))
-        forward.refuse_if(forward.why, first)
-        for call in wanted:
-            forward.refuse_if(overwriting(call), call)
-        numbered = (f"activation{number}" for number in itertools.count(1))
-        names = list(itertools.islice((n for n in numbered if not hasattr(module, n)), len(wanted)))
-        other, why = trace(module, not module.training)
-        others = [call for call in calls_in(other) if _keys(self.replacements, call.kind)]
+    def _rewriting(self, path: str, module: nn.Module, wanted: Mapping[Call, Key]) -> Callable[[], None]:
+        new = {call: self.made(key, module) for call, key in wanted.items()}
+        refused = next((call for call in wanted if call.problem), None)
+        call, problem = refused or next(iter(wanted)), refused.problem if refused else ""
         try:
-            same = not why and code_with(other, others, names) == code_with(forward.graph, [*wanted], names)
-            forward.refuse_if("" if same else "its forward is another in training than in evaluation", first)
-            recoded = with_forward(getattr(module, BASE, type(module)), recipe_of(forward.graph))
-        except UsageError:
-            raise
-        except Exception as error:  # a graph that fx cannot write as code, a class that takes no subclass
-            forward.refuse_if(summarize_error(error), first)
-        new = {name: self.made(key, module) for name, key in zip(names, wanted.values(), strict=True)}
-        return partial(take_forward, module, recoded, new)
+            if not problem:
+                return replace_calls(module, new)
+        except Exception as error:  # a decorator that needs names of its class, or a class without subclasses
+            problem = f"{summarize_error(error)}; make it a module of its own"
+        name = f"{_title(path, module)} calls {call.kind.text} ({call.where})"
+        raise UsageError(f"swap: {name}, which cannot be replaced: {problem}")
 
     def check_use(self) -> None:
         """Raise if a key has nothing to replace."""

@@ -47,7 +47,7 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
     function show(x) {
       place = x;
       const visible = chart.lines.filter((line) => !panel.querySelector(`.series[data-series="${line.series}"]`).classList.contains("off"));
-      const width = svg.clientWidth, part = (LEFT + ((x - low) / (high - low)) * (WIDTH - LEFT - RIGHT)) / WIDTH;
+      const bounds = svg.getBoundingClientRect(), width = bounds.width, part = (LEFT + ((x - low) / (high - low)) * (WIDTH - LEFT - RIGHT)) / WIDTH;
       box.replaceChildren();
       add(box, "b", "", `${chart.x} ${number(x)}`);
       visible.forEach((line) => {
@@ -62,8 +62,8 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
       });
       box.hidden = rule.hidden = false;
       rule.style.left = `${part * width}px`;
-      rule.style.top = `${svg.offsetTop}px`;
-      rule.style.height = `${svg.clientHeight * 0.86}px`;
+      rule.style.top = `${bounds.top - panel.getBoundingClientRect().top}px`;
+      rule.style.height = `${bounds.height * 0.86}px`;
       box.style.left = `${Math.max(0, part > 0.5 ? part * width - box.offsetWidth - 10 : Math.min(part * width + 10, width - box.offsetWidth))}px`;
     }
     const hide = () => { box.hidden = rule.hidden = true; };
