@@ -15,7 +15,7 @@ class _FormulaModuleType(type):
     """The type of these classes, by which pickle recognizes them."""
 
 
-copyreg.pickle(_FormulaModuleType, lambda cls: (getattr, (cls.activation, "module_class")))  # type: ignore[attr-defined, arg-type]
+copyreg.pickle(_FormulaModuleType, lambda cls: (getattr, (cls.activation, "module_class")))  # type: ignore[attr-defined]
 
 
 class TrainedFormulaModule(TrainedModule):
@@ -55,7 +55,7 @@ def make_formula_module(activation: Activation[...], trainable: Sequence[str]) -
         parameters += [inspect.Parameter(name, keyword, default=None) for name in ("device", "dtype")]
         body |= {"trainable": tuple(trainable), "repr_format": repr_format(activation, trainable)}
     body["__signature__"] = inspect.Signature(parameters)
-    return _FormulaModuleType(class_name(activation.name), (base,), body)
+    return _FormulaModuleType(class_name(activation.name), (base,), body)  # type: ignore[return-value]
 
 
 def repr_format(activation: Activation[...], trainable: Sequence[str]) -> str:
