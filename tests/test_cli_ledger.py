@@ -15,7 +15,7 @@ import pytest
 from actlab.cli import main
 from actlab.ledger.ledger import RUN_COLUMNS, Entry, Ledger
 from actlab.ledger.run_key import digest
-from actlab.ledger.sqlite import MIGRATIONS
+from actlab.ledger.sqlite import FORMAT
 from tests.commands import actlab, elsewhere, names, refused, tiny
 from tests.ledgers import entry, holding, key, raw
 from tests.processes import forks, killed
@@ -332,7 +332,7 @@ def test_a_process_that_merges_warns_of_what_differs_on_standard_error():
 
 def newer():
     made("newer", entry(0))
-    damage(f"PRAGMA user_version = {len(MIGRATIONS) + 1}", "newer")
+    damage(f"PRAGMA user_version = {FORMAT + 1}", "newer")
 
 
 def cut_short():
@@ -359,8 +359,8 @@ REFUSED = {
     ),
     "newer": (
         newer,
-        f"ledger 'newer' was written by a newer actlab (schema {len(MIGRATIONS) + 1}; "
-        f"this one knows {len(MIGRATIONS)}): update actlab",
+        f"ledger 'newer' was written by a newer actlab (format {FORMAT + 1}; "
+        f"this one reads format {FORMAT}): update actlab",
     ),
     "cut": (cut_short, "ledger 'cut' is damaged: it was cut short; go back to a copy of it"),
 }

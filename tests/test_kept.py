@@ -14,7 +14,7 @@ import pytest
 from actlab.cli import main
 from actlab.comparison.loading import found_in
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.sqlite import MIGRATIONS
+from actlab.ledger.sqlite import FORMAT
 from tests.commands import elsewhere, refused, tiny
 from tests.processes import started, waited
 
@@ -84,7 +84,7 @@ def test_before_anything_has_ended_there_is_a_page_that_says_so(capsys):
     place = {"split": 0, "fold": 0, "seed": 0, "tuned": {}}
     runs = [{**place, "activation": name, "key": name} for name in ("relu", "tanh")]
     with Ledger("run/ledger.sqlite") as ledger:
-        ledger.begin(about, runs)
+        ledger.start_comparison(about, runs)
     assert report(capsys).startswith("0 of 2 runs are done; verdicts follow when all are done.")
     assert "There are no runs." in Path("run/report.html").read_text(encoding="utf-8")
 
@@ -96,7 +96,7 @@ def test_of_what_is_tuned_the_best_so_far_counts(tiny):
         begun.append(token)
 
     with pytest.MonkeyPatch.context() as patch:  # as if it had been killed right before it was done
-        patch.setattr(Ledger, "end", stop)
+        patch.setattr(Ledger, "end_comparison", stop)
         call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--tune", "lr=0.001,0.2", "--seeds", "2"]
         assert main([*call, "--out", "run", "--quiet"]) == 0
     assert begun
@@ -108,7 +108,7 @@ def test_of_what_is_tuned_the_best_so_far_counts(tiny):
 
 def test_a_comparison_by_another_scorer_has_no_scores_before_it_ends(tiny):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ledger, "end", lambda ledger, token: None)
+        patch.setattr(Ledger, "end_comparison", lambda ledger, token: None)
         call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--scoring", "f1_macro", "--out", "run"]
         assert main([*call, "--quiet"]) == 0
     found = found_in(Path("run"))
@@ -120,21 +120,21 @@ def test_a_comparison_by_another_scorer_has_no_scores_before_it_ends(tiny):
 
 def test_the_rounds_of_a_race_are_one_comparison(tiny):
     counts = []
-    begin = Ledger.begin
+    begin = Ledger.start_comparison
 
     def note(ledger, about, runs):
-        counts.append((len(runs), len(ledger.begun())))
+        counts.append((len(runs), len(ledger.unfinished_comparisons())))
         return begin(ledger, about, runs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ledger, "begin", note)
+        patch.setattr(Ledger, "start_comparison", note)
         call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--until-decided", "--budget", "60"]
         assert main([*call, "--out", "run", "--quiet"]) == 0
     assert len(counts) > 1
     assert [before for _, before in counts] == [0] * len(counts)
     assert [runs for runs, _ in counts] == sorted({runs for runs, _ in counts})
     with Ledger("run/ledger.sqlite") as ledger:
-        assert ledger.begun() == []
+        assert ledger.unfinished_comparisons() == []
 
 
 # One training
@@ -185,7 +185,7 @@ def test_what_has_nothing_or_something_broken_is_refused_in_one_line(tiny, capsy
         assert "'run/training.json' does not describe a training" in refused(capsys, "report", "run")
     Path("run/training.json").unlink()
     with Ledger("run/ledger.sqlite") as ledger:
-        ledger.begin({"metric": "accuracy"}, [{"key": "0" * 64}])
+        ledger.start_comparison({"metric": "accuracy"}, [{"key": "0" * 64}])
     assert "what it says of its comparison is broken" in refused(capsys, "report", "run")
 
 
@@ -199,16 +199,11 @@ def test_of_several_datasets_one_is_named(tiny, capsys):
 def test_beside_a_comparison_that_has_ended_an_older_ledger_does_not_matter(tiny, capsys):
     assert main(["compare", "relu", "tanh", "--data", tiny, *QUICK, "--out", "run", "--quiet"]) == 0
     with sqlite3.connect("run/ledger.sqlite") as file:
-        for table in ("inside", "begun"):
-            file.execute(f"DROP TABLE {table}")
-        file.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+        file.execute(f"PRAGMA user_version = {FORMAT - 1}")
     file.close()
     assert report(capsys) == "Written: run/report.html\n"
     Path("run/comparison.json").unlink()
     assert "was written by an older actlab" in refused(capsys, "report", "run")
-    with Ledger("run/ledger.sqlite") as ledger:  # which upgrades it
-        assert ledger.begun() == []
-        assert ledger.verify() == []
 
 
 OWN = """

@@ -252,9 +252,7 @@ def test_a_run_that_cannot_be_told_from_others_is_refused(tmp_path):
 
     net = perceptron()
     net.keywords["extra"] = generator()
-    with pytest.raises(
-        UsageError, match=r"^a ledger cannot record these runs: cannot tell what decides a training: "
-    ):
+    with pytest.raises(UsageError, match=r"^a ledger cannot record these runs: cannot describe "):
         with_ledger([run(net)], tmp_path / "a")
 
 

@@ -47,8 +47,8 @@ def found_in(folder: Path) -> Comparison:
     if (folder / LEDGER).is_file():
         try:
             with Ledger(folder / LEDGER, readonly=True) as ledger:
-                if begun := ledger.begun():
-                    return _unfinished(ledger, *begun[0])
+                if unfinished := ledger.unfinished_comparisons():
+                    return _unfinished(ledger, *unfinished[0])
         except UsageError:  # of an older actlab, say: it matters only if there is nothing else
             if not ended:
                 raise
