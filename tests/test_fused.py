@@ -33,7 +33,7 @@ def test_it_says_once_that_it_compiles_and_serves_every_size_with_one_kernel(cap
             assert got.shape == shape
             torch.testing.assert_close(got, expected)
     assert [record.message for record in caplog.records if record.name == "actlab"] == [
-        "fused mode: compiling the first kernel; each takes some seconds, once"
+        "fused mode: compiling the first kernel; each kernel takes some seconds, once"
     ]
     assert counters["stats"]["unique_graphs"] == 2  # the value and the gradient
 
