@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from actlab.data.dataset import Dataset
     from actlab.training.train import TrainSettings
 
-SUMMARY = "train a network with each activation, and judge which is better"
+SUMMARY = "train with each activation, and judge which is better"
 EXAMPLES = (
     "actlab compare relu tanh leaky_relu --folds 3 --epochs 25",
     "actlab compare relu mish --until-decided --budget 20m",
@@ -57,26 +57,31 @@ def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
     activation = 'activation, such as relu, "elu(alpha=0.5)" or "formula:x*tanh(x)"'
     parser.add_argument("activations", nargs="+", metavar="NAME", help=activation)
-    data = "name of a dataset, or an .npz or .csv file (default: digits); repeat it for several datasets"
+    data = "dataset name, or .npz or .csv file (default: digits); repeat it for several datasets"
     add_data_options(parser, action="append", help=data)
     add = parser.add_argument_group("model").add_argument
-    add("--module", metavar="M:NET", help="your network: package.module:Net or file.py:Net(width=64)")
-    add("--replace", metavar="NAME", help="the activation to replace in it, if it has several kinds: relu")
+    add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
+    add("--replace", metavar="NAME", help="activation to replace, if it has several kinds: relu")
     add = add_training_options(parser)
-    tune = "train each run with each value, and keep the best by validation: lr=0.003,0.01"
+    tune = "train each run with each value, and keep the best by validation score: lr=0.003,0.01"
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
     add = parser.add_argument_group("statistics").add_argument
     add("--folds", type=int, default=3, metavar="N", help="folds of the cross-validation")
-    add("--seeds", type=int, default=1, metavar="N", help="repetitions of all folds with another seed")
-    add("--until-decided", action="store_true", help="add seeds, up to 32, while a verdict is undecided")
-    add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes such as 20m")
+    add("--seeds", type=int, default=1, metavar="N", help="seeds that each fold is trained with")
+    add("--until-decided", action="store_true", help="add seeds, up to 32, until every verdict is decided")
+    add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes (20m)")
     add("--scoring", metavar="NAME", help="scorer of scikit-learn (default: accuracy, or r2)")
-    add("--rope", type=float, metavar="X", help="differences up to X are practically equivalent")
+    add(
+        "--rope",
+        type=float,
+        metavar="X",
+        help="differences up to X are practically equivalent (default: set by the scorer)",
+    )
     add = parser.add_argument_group("execution").add_argument
-    add("--jobs", type=int, metavar="N", help="number of worker processes (default: chosen automatically)")
+    add("--jobs", type=int, metavar="N", help="worker processes (default: chosen automatically)")
     add("--scheduler", metavar="ADDRESS", help="train on a Dask cluster: tcp://HOST:PORT")
     add = add_output_options(parser, "out/compare")
-    add("--mlflow", metavar="URI", help="also log to MLflow: sqlite:///runs.db or http://HOST:PORT")
+    add("--mlflow", metavar="URI", help="log to MLflow: sqlite:///runs.db or http://HOST:PORT")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -202,7 +207,7 @@ def _compared(
         *found.to_csv(out),
         *write_report_page(found, out / REPORT),
     ]
-    files += [out / page for page in pages]
+    files += pages
     files += write_figures(arguments, found, out)
     logged = ""
     if arguments.mlflow is not None:

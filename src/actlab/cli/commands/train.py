@@ -27,7 +27,7 @@ from actlab.cli.output import (
     write_report_page,
 )
 
-SUMMARY = "train a network with one activation, and describe the run"
+SUMMARY = "train a network with one activation"
 EXAMPLES = (
     "actlab train --activation tanh",
     'actlab train --data mnist --data-dir ~/data --activation "elu(alpha=0.5)"',
@@ -40,7 +40,7 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--activation", default="relu", metavar="SPEC", help="activation of the hidden layers")
     add("--num-units", type=int, default=128, metavar="N", help="width of the first hidden layer")
-    about = "name of a dataset, or an .npz or .csv file"
+    about = "dataset name, or .npz or .csv file"
     add_data_options(parser, default="digits", help=about)
     add_training_options(parser)
     add_output_options(parser, "out/train")
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     history = history_frame(done.net)
     rows, insights = plain_rows(history), history_insights(history)
     files = [*write_training(page, out), *write_report_page(page, out / REPORT)]
-    files += [out / file for file in write_hiplot_page(rows, out)]
+    files += write_hiplot_page(rows, out)
     files += write_figures(arguments, page, out)
     about = {"data": dataset.name, "fingerprint": dataset.fingerprint, "activation": arguments.activation}
     found = {**about, "history": rows, "insights": insights}
