@@ -122,7 +122,7 @@ def test_a_reference_on_the_command_line(capsys):
         (["relu", "--skip", "compil"], "unknown row 'compil' (did you mean 'compile'?)"),
         (["relu", "--dtypes", "float33"], "unknown dtype 'float33'; known are float32, float16, bfloat16"),
         (["relu", "--device", "tpu9"], "device 'tpu9' cannot be used"),
-        (["relu", "--reference", "x * alpha"], "must be a formula in x alone, also has ['alpha']"),
+        (["relu", "--reference", "x * alpha"], "must be a formula in x only, it also has ['alpha']"),
         (["relu", "--junit", "none/out.xml"], "cannot write 'none/out.xml': its folder does not exist"),
         ([], "the following arguments are required: TARGET"),
     ],

@@ -1,5 +1,4 @@
-from .sequential import Race as Race
-from .sequential import race as race
+from .sequential import SequentialTest as SequentialTest
 from .several_datasets import Demsar as Demsar
 from .several_datasets import over_datasets as over_datasets
 from .verdict import Evidence as Evidence
