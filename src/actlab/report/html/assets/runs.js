@@ -14,8 +14,8 @@
   /** Return a test of runs for words and conditions such as "score > 0.95", and messages on conditions it cannot read. */
   function filter(typed) {
     const tests = [], problems = [];
-    const words = typed.toLowerCase().replace(condition, (all, name, sign, said) => {
-      const at = columns.findIndex((column) => column.name.replaceAll(" ", "_") === name), value = said.replace(/,$/, "");
+    const words = typed.toLowerCase().replace(condition, (all, name, sign, text) => {
+      const at = columns.findIndex((column) => column.name.replaceAll(" ", "_") === name), value = text.replace(/,$/, "");
       const bound = columns[at]?.number ? Number(value) : value;
       if (at < 0) problems.push(`no column is called ${name}`);
       else if (Number.isNaN(bound)) problems.push(`${value} is not a number`);
@@ -27,12 +27,12 @@
   }
 
   function value(run, column) {
-    const found = rows[run][column];
-    return found === null || columns[column].number ? found : String(found);
+    const cell = rows[run][column];
+    return cell === null || columns[column].number ? cell : String(cell);
   }
 
   function apply() {
-    const [found, problems] = filter(document.getElementById("filter").value);
+    const [matches, problems] = filter(document.getElementById("filter").value);
     const selected = new Set(sequence.filter((run) => inPlot(run) && matches(run)));
     // Hiding rows is faster than removing them: laying out a thousand rows takes a tenth of a second.
     let place = 0;
