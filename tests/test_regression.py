@@ -289,7 +289,7 @@ def test_train_writes_the_history_of_a_regression_and_says_what_it_shows(tmp_pat
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     said = " ".join(done.stdout.split())
     assert said.startswith("Best epoch: 3 of 3, with validation loss 0.")
-    assert "Validation loss was still improving: the last epoch lowered it by 0.0" in said
+    assert "Validation loss was still improving: the last epoch gained 0.0" in said
     assert "ccuracy" not in said
     files = ["hiplot.html", "history.csv", "history.json", "report.html", "training.json"]
     assert names(tmp_path / "run") == files

@@ -18,7 +18,7 @@ from sklearn.base import clone
 from actlab.comparison.plan import Experiment, Place, Training
 from actlab.comparison.scoring import Scoring
 from actlab.errors import summarize_error
-from actlab.execution.progress import in_round, watching
+from actlab.execution.progress import round_prefix, show_progress
 from actlab.execution.scheduler import engine, training
 from actlab.fleet.run import Result
 from actlab.fleet.unfused import epochs_of, fit_alone
@@ -145,7 +145,7 @@ class Contest:
         weights = any(self.scoring.needs_weights(each) for each in trainings)
         with (
             open_session(self.ledger, runs, data.fingerprint, weights=weights) as session,
-            watching([each.activation for each in trainings], self.verbose, turn=turn) as watch,
+            show_progress([each.activation for each in trainings], self.verbose, round_number=turn) as watch,
         ):
             if not self.begun:
                 self.begun, apart = True, bool(session and session.abandoned)
@@ -186,7 +186,7 @@ class Contest:
 
     def _say_known(self, known: int, total: int, turn: int) -> None:
         if known and self.verbose:
-            print(f"actlab: {in_round(turn)}{known} of {total} nets are from the ledger", file=sys.stderr)
+            print(f"actlab: {round_prefix(turn)}{known} of {total} nets are from the ledger", file=sys.stderr)
 
     def _take(self, each: Training, result: Result, key: str) -> None:
         score = math.nan

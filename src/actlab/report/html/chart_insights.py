@@ -1,4 +1,8 @@
-"""Sentences on what the charts of a report show, computed from the same tables."""
+"""Sentences on what the charts of a report show, computed from the same tables.
+
+Arguments are tables of :class:`actlab.Comparison`, the names of its activations, and a short label for each.
+A user module is not imported: its saved curve stands for it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from actlab.errors import UsageError
 from actlab.report.charts import Labels, drawable, own_curve
 from actlab.report.html.diagnostic_charts import first_to_last_ratio, last_epochs, rows_of
 from actlab.report.html.tables import TUNING_COLUMNS, activation_means, memory_unit, numeric
-from actlab.report.insights import Floats, last_fall, last_gain, overfitting_start
+from actlab.report.insights import Floats, last_improvement, overfitting_start
 from actlab.spec import entry, parse
 
 _MAX_LISTED = 5  # activations in a sentence; the tables have all
@@ -57,13 +61,7 @@ def percent(share: float) -> str:
 
 
 def learning_insights(history: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
-    """Return which activations overfit from which epoch on, and which still improve in the last epoch.
-
-    Args:
-        history: As in :attr:`actlab.Comparison.history`.
-        names: Activations.
-        labels: Their short labels.
-    """
+    """Return which activations overfit from which epoch on, and which still improve in the last epoch."""
     if not {"activation", "epoch", "train_loss", "valid_loss"} <= set(history):
         return []
     means = {name: _finite_mean(history[history["activation"] == name]) for name in names}
@@ -71,13 +69,12 @@ def learning_insights(history: pd.DataFrame, names: Sequence[str], labels: Label
     overfitting, improving = [], []
     for name, mean in means.items():
         train, valid = (mean[column].to_numpy(float) for column in ("train_loss", "valid_loss"))
-        start = overfitting_start(train, valid)
-        if start is not None:
+        if (start := overfitting_start(train, valid)) is not None:
             rise = f" (+{100 * (valid[-1] / valid[start] - 1):.1f} %)" if valid[start] > 0 else ""
             overfitting.append(f"{labels[name]} after epoch {mean['epoch'].iloc[start]}{rise}")
         has_accuracy = "valid_acc" in mean and mean["valid_acc"].notna().all()
-        last = last_gain(mean["valid_acc"].to_numpy(float)) if has_accuracy else last_fall(valid)
-        if last == len(mean) - 1:
+        losses = -mean["valid_acc"].to_numpy(float) if has_accuracy else valid
+        if last_improvement(losses, relative=not has_accuracy) == len(mean) - 1:
             improving.append(labels[name])
     if not means:
         return []
@@ -175,12 +172,7 @@ def _factor(ratio: float) -> str:
 
 
 def runs_insights(results: pd.DataFrame, labels: Labels) -> list[str]:
-    """Return the sources of the variance of the scores, and the best and the worst run.
-
-    Args:
-        results: As in :attr:`actlab.Comparison.results`.
-        labels: Short labels of the activations.
-    """
+    """Return the sources of the variance of the scores, and the best and the worst run."""
     if not {"activation", "score"} <= set(results):
         return []
     scored = results.assign(score=numeric(results, "score")).dropna(subset=["score"])
@@ -231,13 +223,7 @@ def _describe_run(row: pd.Series[Any], labels: Labels) -> str:
 
 
 def function_insights(names: Sequence[str], curves: pd.DataFrame, labels: Labels) -> list[str]:
-    """Return which functions are nowhere or somewhere steep, are flat, or are not monotonic.
-
-    Args:
-        names: Specs. User modules are not imported.
-        curves: Curves of user modules, as in :attr:`actlab.Comparison.curves`.
-        labels: Short labels by name.
-    """
+    """Return which functions are nowhere or somewhere steep, are flat, or are not monotonic."""
     groups: dict[str, list[str]] = {
         "Slope below 1 everywhere": [],
         "Slope above 1 somewhere": [],
