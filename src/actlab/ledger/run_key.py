@@ -41,6 +41,7 @@ from actlab.introspection import (
     variables,
 )
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
+from actlab.spec import ResolvedActivation
 
 __all__ = ["Indescribable", "describe", "digest", "run_settings"]
 
@@ -303,6 +304,7 @@ def _portable(make: Any) -> Any:
 def _without_folder(value: Any) -> Any:
     if type(value) is dict:
         return {name: _without_folder(part) for name, part in _sorted(value).items()}
+    value = value.spec if isinstance(value, ResolvedActivation) else value
     return _FOLDER.sub("", value) if type(value) is str else value
 
 
@@ -315,6 +317,7 @@ def _activation(make: Any) -> str | None:
     if not (isinstance(make, functools.partial) and make.func is _built):
         return None
     value = make.args[1].get("activation")
+    value = value.spec if isinstance(value, ResolvedActivation) else value
     if isinstance(value, str):
         return _FOLDER.sub("", value)
     if isinstance(value, nn.Module):

@@ -16,7 +16,7 @@ from actlab.files import LEDGER
 if TYPE_CHECKING:
     from actlab.ledger.ledger import Ledger
 
-SUMMARY = "inspect the file that records the finished runs of a comparison"
+SUMMARY = "inspect, verify, export or merge records of finished runs"
 EXAMPLES = (
     "actlab ledger show out/compare",
     "actlab ledger export out/compare --out out/tables",
@@ -27,16 +27,18 @@ _ROWS = 20  # of a printed table
 
 def add_options(parser: Parser) -> None:
     """Add the commands below ``actlab ledger``."""
-    commands = parser.add_subparsers(metavar="WHAT", required=True)
+    commands = parser.add_subparsers()
     table = {
-        "show": ("print the runs, and the processes at work on them", show),
+        "show": ("print the runs, and the processes that add more", show),
         "verify": ("verify that the file is complete and consistent", verify),
         "export": ("write the tables as CSV and JSON files", export),
         "merge": ("copy the runs of other ledgers into one, each run once", merge),
     }
     for name, (summary, function) in table.items():
         parser = add_command(commands, name, summary, EXAMPLES, function)
-        parser.add_argument("ledger", type=Path, metavar="LEDGER", help="file, or output folder of compare")
+        parser.add_argument(
+            "ledger", type=Path, metavar="LEDGER", help="file, or output folder of actlab compare"
+        )
         if name == "merge":
             parser.add_argument("others", type=Path, nargs="+", metavar="OTHER", help="ledgers to copy from")
         add = parser.add_argument_group("output").add_argument
