@@ -24,10 +24,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Show processes, threads and group sizes, and the variables that override them."""
     import torch
 
+    from actlab.errors import raise_problems
     from actlab.execution.processes import workers
     from actlab.fleet.settings import processor_name, settings_for, variable_of
     from actlab.models.networks import NeuralNet
-    from actlab.training.train import device_problem, raise_problems
+    from actlab.training.train import device_problem
 
     raise_problems([device_problem(arguments.device)])
     settings = settings_for(arguments.device)

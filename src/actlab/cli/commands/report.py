@@ -36,11 +36,11 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the report of a comparison or a run, finished or not."""
-    from actlab.comparison.loading import found_in
+    from actlab.comparison.loading import load_folder
     from actlab.report.html.page import write_report
     from actlab.report.sentences import report_sentences
 
-    comparison = found_in(arguments.folder)
+    comparison = load_folder(arguments.folder)
     path = arguments.out or arguments.folder / REPORT
     check_parent_folder(path)
     check_figures(arguments)

@@ -32,8 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure activations."""
     import torch
 
+    from actlab.errors import raise_problems
     from actlab.timing import measure
-    from actlab.training.train import device_problem, raise_problems
+    from actlab.training.train import device_problem
 
     raise_problems([device_problem(arguments.device)])
     try:
