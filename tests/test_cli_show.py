@@ -142,6 +142,8 @@ def test_what_is_no_definition_cannot_be_shown(spec, mine, capsys):
         (["show"], "the following arguments are required: NAME"),
         (["show", "relu", "--out", "/proc/none"], "cannot write to output folder '/proc/none'"),
         (["show", "glu", "--out", "out"], "glu: takes two halves of a tensor, so it has no curve to draw"),
+        (["show", "elu(alpha='a')"], "activation \"elu(alpha='a')\" cannot be evaluated: TypeError: "),
+        (["show", "elu(alpha=[1])"], "activation 'elu(alpha=[1])' cannot be evaluated: "),
         (["list", "extra"], "unrecognized arguments: extra"),
     ],
 )

@@ -310,7 +310,7 @@ def test_report_refuses_what_is_no_comparison(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "no comparison in 'empty'" in refused(capsys, "report", "empty")
     comparison().to_csv(tmp_path)
-    assert "'no/a.html': there is no such folder" in refused(capsys, "report", ".", "--out", "no/a.html")
+    assert "'no/a.html': its folder does not exist" in refused(capsys, "report", ".", "--out", "no/a.html")
 
 
 def test_a_link_is_followed_and_what_is_no_file_is_left_alone(tmp_path, capsys):

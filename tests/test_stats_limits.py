@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from actlab import UsageError
-from actlab.stats.sequential import ever_beyond, look_level, race
-from actlab.stats.several_datasets import datasets_needed, over_datasets
+from actlab.stats.sequential import SequentialTest, analysis_level, crossing_probability
+from actlab.stats.several_datasets import compare_over_datasets, min_datasets
 from actlab.stats.verdict import Evidence, Posterior, evidence, holm, judge
 
 D = [1.0, 2.0, -3.0, 0.5]
@@ -98,35 +98,35 @@ def test_holm_refuses_what_are_no_p_values(p_values, message):
 @pytest.mark.parametrize(
     ("names", "message"), [([], "got 0"), (["a"], "got 1"), (["a", "b", "a"], "a, b, a")]
 )
-def test_race_needs_two_different_activations(names, message):
+def test_a_sequential_test_needs_two_different_activations(names, message):
     with pytest.raises(UsageError, match=message):
-        race(names, lambda *_: ({}, {}), lambda *_: "")
+        SequentialTest(names)
 
 
 @pytest.mark.parametrize("pairs", [0, -1, 1.5, math.nan, math.inf, 10**10])
 def test_look_level_refuses_what_is_no_number_of_pairs(pairs):
     with pytest.raises(UsageError, match=r"^pairs must be an integer from 1 to 1000000000, got "):
-        look_level(pairs)
+        analysis_level(pairs)
 
 
 @pytest.mark.parametrize(
     "looks", [[], [0], [-1], [0, 1], [2, 1], [1, 1], [1, 2, 2], [math.nan, 2], [1, math.nan], [1000, 1001]]
 )
 def test_ever_beyond_refuses_looks_that_do_not_grow(looks):
-    with pytest.raises(UsageError, match=r"^looks must be positive and grow by at least 1 % each"):
-        ever_beyond(2.0, looks)
+    with pytest.raises(UsageError, match=r"^steps must be positive and grow by at least 1 % each"):
+        crossing_probability(2.0, looks)
 
 
 @pytest.mark.parametrize("bound", [-1.0, -math.inf, math.nan])
 def test_ever_beyond_refuses_what_is_no_bound(bound):
     with pytest.raises(UsageError, match=r"^bound must be a number >= 0, got "):
-        ever_beyond(bound, [1, 2])
+        crossing_probability(bound, [1, 2])
 
 
 @pytest.mark.parametrize("pairs", [0, -3, 2.5, math.nan, math.inf])
 def test_datasets_needed_refuses_what_is_no_number_of_pairs(pairs):
     with pytest.raises(UsageError, match=r"^pairs must be an integer >= 1, got "):
-        datasets_needed(pairs)
+        min_datasets(pairs)
 
 
 # -- right values at the limits -----------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_holm_keeps_ties_and_the_ends():
 
 @pytest.mark.parametrize("bound", [0.0, 0.5, 2.0, 9.0, 20.0, 37.0, 1e3, math.inf])
 def test_ever_beyond_at_one_look_is_the_normal_distributions_tails(bound):
-    assert ever_beyond(bound, [3]) == pytest.approx(math.erfc(bound / math.sqrt(2)), rel=1e-12)
+    assert crossing_probability(bound, [3]) == pytest.approx(math.erfc(bound / math.sqrt(2)), rel=1e-12)
 
 
 @pytest.mark.parametrize("looks", [(1, 2), (2, 4), (3, 4), (1, 100), (50, 51)])
@@ -245,18 +245,18 @@ def test_ever_beyond_at_two_looks_is_a_bivariate_normal_integral(looks, bound):
     r = math.sqrt(looks[0] / looks[1])
     both = stats.multivariate_normal([0, 0], [[1, r], [r, 1]])
     inside = both.cdf([bound, bound], lower_limit=[-bound, -bound])
-    assert ever_beyond(bound, looks) == pytest.approx(1 - inside, abs=2e-5)
+    assert crossing_probability(bound, looks) == pytest.approx(1 - inside, abs=2e-5)
 
 
 @pytest.mark.parametrize("bound", [8.0, 11.0, 30.0])
 def test_ever_beyond_keeps_the_precision_of_small_probabilities(bound):
     one = math.erfc(bound / math.sqrt(2))
     # Far out the first step beyond at one of two looks is rarely beyond at both: almost twice that of one.
-    assert 1.9 * one < ever_beyond(bound, [1, 100]) < 2 * one
+    assert 1.9 * one < crossing_probability(bound, [1, 100]) < 2 * one
 
 
 def test_look_level_of_very_many_pairs_is_between_a_fifth_of_the_level_and_the_level():
-    levels = [look_level(pairs) for pairs in (1, 10**3, 10**6, 10**9)]
+    levels = [analysis_level(pairs) for pairs in (1, 10**3, 10**6, 10**9)]
     assert levels == sorted(levels, reverse=True)  # rarer errors of five looks coincide less
     assert all(0.05 / 5 < level < 0.05 for level in levels)
 
@@ -264,7 +264,7 @@ def test_look_level_of_very_many_pairs_is_between_a_fifth_of_the_level_and_the_l
 def test_over_datasets_ranks_differences_beyond_the_largest_float():
     big = 1.5e308
     scores = pd.DataFrame({"a": [big, big, 3.0, 1.0], "b": [-big, -1e308, 2.0, 1.0]})
-    found = over_datasets(scores)
+    found = compare_over_datasets(scores)
     # Differences 3.0e308 > 2.5e308 > 1 > 0: ranks 4, 3, 2 and half of 1 for each side; all three signs agree.
     assert (found.statistic, found.p_value) == (0.5, 2 / 2**3)
 
@@ -272,7 +272,7 @@ def test_over_datasets_ranks_differences_beyond_the_largest_float():
 @pytest.mark.parametrize("activations", [1, 2, 4])
 def test_over_datasets_where_everything_failed_is_undecided(activations):
     scores = pd.DataFrame(np.full((6, activations), np.nan), columns=list("abcd"[:activations]))
-    found = over_datasets(scores)
+    found = compare_over_datasets(scores)
     assert found.ranks["mean_rank"].tolist() == [(activations + 1) / 2] * activations
     assert set(found.verdicts["verdict"]) <= {"undecided"}
     assert set(found.verdicts["p"]) <= {1.0}

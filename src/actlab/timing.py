@@ -151,7 +151,11 @@ def measure(
         raise UsageError(f"there is nothing to measure: targets {targets!r}, shape {tuple(shape)!r}")
     device = device or "cpu"
     generator = torch.Generator(device).manual_seed(0)
-    x = torch.randn(*shape, generator=generator, device=device, dtype=torch.float32).mul_(2).to(dtype)
+    try:
+        x = torch.randn(*shape, generator=generator, device=device, dtype=torch.float32).mul_(2).to(dtype)
+    except (RuntimeError, TypeError, MemoryError) as error:  # too large for this machine, or for any
+        problem = summarize_error(error)
+        raise UsageError(f"shape {tuple(shape)!r} cannot be allocated on {device}: {problem}") from error
     functions, equivalents = _resolve(targets, device)
     saved = {name: _saved_per_element(name, function, x) for name, function in functions.items()}
     work = {

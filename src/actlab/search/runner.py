@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from actlab.data.dataset import fingerprint_of
 from actlab.errors import summarize_error
 from actlab.execution.processes import workers
-from actlab.execution.progress import watching
+from actlab.execution.progress import show_progress
 from actlab.execution.scheduler import engine, train_runs, training
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import (
@@ -214,7 +214,7 @@ class Trainings:
         if not runs:
             return
         names = [_label(self.candidates[task.candidate]) for task in self.fused]
-        watch = self.underway.enter_context(watching(names, self.search.verbose, what="candidate"))
+        watch = self.underway.enter_context(show_progress(names, self.search.verbose, what="candidate"))
         with _whole():
             session = self.underway.enter_context(self._session(runs, self.splits.X, self.splits.y))
             apart = bool(session and session.abandoned)

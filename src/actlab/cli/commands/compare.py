@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +38,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from actlab.comparison.comparison import Comparison
+    from actlab.comparison.config import ComparisonConfig
+    from actlab.comparison.plan import ComparisonPlan
     from actlab.data.dataset import Dataset
-    from actlab.training.train import TrainSettings
 
-SUMMARY = "train a network with each activation, and judge which is better"
+SUMMARY = "train with each activation, and judge which is better"
 EXAMPLES = (
     "actlab compare relu tanh leaky_relu --folds 3 --epochs 25",
     "actlab compare relu mish --until-decided --budget 20m",
@@ -57,38 +57,41 @@ def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
     activation = 'activation, such as relu, "elu(alpha=0.5)" or "formula:x*tanh(x)"'
     parser.add_argument("activations", nargs="+", metavar="NAME", help=activation)
-    data = "name of a dataset, or an .npz or .csv file (default: digits); repeat it for several datasets"
+    data = "dataset name, or .npz or .csv file (default: digits); repeat it for several datasets"
     add_data_options(parser, action="append", help=data)
     add = parser.add_argument_group("model").add_argument
-    add("--module", metavar="M:NET", help="your network: package.module:Net or file.py:Net(width=64)")
-    add("--replace", metavar="NAME", help="the activation to replace in it, if it has several kinds: relu")
+    add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
+    add("--replace", metavar="NAME", help="activation to replace, if it has several kinds: relu")
     add = add_training_options(parser)
-    tune = "train each run with each value, and keep the best by validation: lr=0.003,0.01"
+    tune = "train each run with each value, and keep the best by validation score: lr=0.003,0.01"
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
     add = parser.add_argument_group("statistics").add_argument
     add("--folds", type=int, default=3, metavar="N", help="folds of the cross-validation")
-    add("--seeds", type=int, default=1, metavar="N", help="repetitions of all folds with another seed")
-    add("--until-decided", action="store_true", help="add seeds, up to 32, while a verdict is undecided")
-    add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes such as 20m")
+    add("--seeds", type=int, default=1, metavar="N", help="seeds that each fold is trained with")
+    add("--until-decided", action="store_true", help="add seeds, up to 32, until every verdict is decided")
+    add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes (20m)")
     add("--scoring", metavar="NAME", help="scorer of scikit-learn (default: accuracy, or r2)")
-    add("--rope", type=float, metavar="X", help="differences up to X are practically equivalent")
+    add(
+        "--rope",
+        type=float,
+        metavar="X",
+        help="differences up to X are practically equivalent (default: set by the scorer)",
+    )
     add = parser.add_argument_group("execution").add_argument
-    add("--jobs", type=int, metavar="N", help="number of worker processes (default: chosen automatically)")
+    add("--jobs", type=int, metavar="N", help="worker processes (default: chosen automatically)")
     add("--scheduler", metavar="ADDRESS", help="train on a Dask cluster: tcp://HOST:PORT")
     add = add_output_options(parser, "out/compare")
-    add("--mlflow", metavar="URI", help="also log to MLflow: sqlite:///runs.db or http://HOST:PORT")
+    add("--mlflow", metavar="URI", help="log to MLflow: sqlite:///runs.db or http://HOST:PORT")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare activations."""
-    from actlab.comparison.comparison import check_comparison
+    from actlab.comparison.plan import ComparisonPlan
     from actlab.files import output_folder
 
-    settings, design = train_settings(arguments), _design(arguments)
     datasets = _datasets(arguments)
     folders = _folders(arguments.out, datasets)
-    for dataset in datasets:
-        check_comparison(arguments.activations, dataset, settings, **design)
+    plans = [ComparisonPlan(_config(arguments, dataset)) for dataset in datasets]
     for folder in folders:
         output_folder(folder)
     check_figures(arguments)
@@ -98,17 +101,21 @@ def run(arguments: argparse.Namespace) -> int:
         check_store(arguments.mlflow)
     with _cluster(arguments.scheduler) as executor:
         found = [
-            _compared(arguments, dataset, source, settings, design, folder, executor)
-            for dataset, source, folder in zip(datasets, _sources(arguments), folders, strict=True)
+            _compared(arguments, plan, source, folder, executor)
+            for plan, source, folder in zip(plans, _sources(arguments), folders, strict=True)
         ]
     if len(found) == 1:
         return _say_one(arguments, datasets[0], *found[0])
     return _say_several(arguments, datasets, found)
 
 
-def _design(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = "folds seeds until_decided budget module replace scoring rope jobs diagnostics".split()
-    return {**{name: getattr(arguments, name) for name in names}, "tune": _tuned(arguments.tune)}
+def _config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonConfig:
+    from actlab.comparison.config import ComparisonConfig
+
+    names = "activations folds seeds until_decided budget module replace scoring rope jobs diagnostics"
+    options = {name: getattr(arguments, name) for name in names.split()}
+    settings, tune = train_settings(arguments), _tuned(arguments.tune)
+    return ComparisonConfig(dataset=dataset, settings=settings, tune=tune, **options)
 
 
 def _sources(arguments: argparse.Namespace) -> list[str]:
@@ -161,29 +168,16 @@ def _twice(names: list[str]) -> str:
 
 
 def _compared(
-    arguments: argparse.Namespace,
-    dataset: Dataset,
-    source: str,
-    settings: TrainSettings,
-    design: Mapping[str, Any],
-    out: Path,
-    executor: Executor | None,
+    arguments: argparse.Namespace, plan: ComparisonPlan, source: str, out: Path, executor: Executor | None
 ) -> tuple[Comparison, list[Path], str]:
-    """Compare on one dataset; return what came out, the files written and what MLflow said."""
-    import actlab.comparison
-    from actlab.comparison.comparison import Interrupted, cv_results
+    """Compare on one dataset; return the comparison, the files written and the message from MLflow."""
+    from actlab.comparison.comparison import Interrupted, run_comparison
+    from actlab.comparison.tables import cv_results
     from actlab.report.tables import plain_rows, write_csv
 
+    verbose = 0 if arguments.quiet else 1 + arguments.verbose
     try:
-        found = actlab.comparison.compare(
-            arguments.activations,
-            dataset,
-            ledger=out / LEDGER,
-            executor=executor,
-            verbose=0 if arguments.quiet else 1 + arguments.verbose,
-            **design,
-            **dataclasses.asdict(settings),
-        )
+        found = run_comparison(plan, ledger=out / LEDGER, executor=executor, verbose=verbose)
     except Interrupted as interruption:
         write_csv(interruption.results, out / "results.csv")
         write_csv(interruption.history, out / "history.csv")
@@ -202,7 +196,7 @@ def _compared(
         *found.to_csv(out),
         *write_report_page(found, out / REPORT),
     ]
-    files += [out / page for page in pages]
+    files += pages
     files += write_figures(arguments, found, out)
     logged = ""
     if arguments.mlflow is not None:
@@ -212,10 +206,10 @@ def _compared(
             found.results,
             found.history,
             arguments.mlflow,
-            name=f"{dataset.name}: {', '.join(arguments.activations)}",
+            name=f"{plan.config.dataset.name}: {', '.join(arguments.activations)}",
             settings={
                 **{name: found.about[name] for name in ("data", "folds", "seeds", "metric")},
-                **dataclasses.asdict(settings),
+                **dataclasses.asdict(plan.config.settings),
             },
             files=files[1:],
             keys=found.results["key"].to_list(),
@@ -260,14 +254,14 @@ def _say_several(
 
     from actlab.report.plots.critical_difference import rank_table
     from actlab.report.tables import plain_rows, write_csv
-    from actlab.stats.several_datasets import over_datasets
+    from actlab.stats.several_datasets import compare_over_datasets
 
     means = {
         dataset.name: comparison.ranking.set_index("activation")["mean"]
         for dataset, (comparison, _, _) in zip(datasets, found, strict=True)
     }
     scores = pd.DataFrame(means).T[list(arguments.activations)]
-    across = over_datasets(scores)
+    across = compare_over_datasets(scores)
     table = scores.rename_axis("data").reset_index()
     write_csv(table, arguments.out / "datasets.csv")
     write_csv(across.verdicts, arguments.out / "across.csv")
@@ -316,7 +310,7 @@ def _diagram(across: Any, out: Path) -> list[Path]:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        print('actlab: no picture without matplotlib: pip install "actlab[write_figures]"', file=sys.stderr)
+        print('actlab: no picture without matplotlib: pip install "actlab[figures]"', file=sys.stderr)
         return []
     write_critical_difference(across, out / "critical_difference.png")
     return [out / "critical_difference.png"]

@@ -27,7 +27,7 @@ from actlab.cli.output import (
     write_report_page,
 )
 
-SUMMARY = "train a network with one activation, and describe the run"
+SUMMARY = "train a network with one activation"
 EXAMPLES = (
     "actlab train --activation tanh",
     'actlab train --data mnist --data-dir ~/data --activation "elu(alpha=0.5)"',
@@ -40,7 +40,7 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--activation", default="relu", metavar="SPEC", help="activation of the hidden layers")
     add("--num-units", type=int, default=128, metavar="N", help="width of the first hidden layer")
-    about = "name of a dataset, or an .npz or .csv file"
+    about = "dataset name, or .npz or .csv file"
     add_data_options(parser, default="digits", help=about)
     add_training_options(parser)
     add_output_options(parser, "out/train")
@@ -48,27 +48,29 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train one net."""
-    from actlab.comparison.loading import of_training, write_training
+    from actlab.comparison.loading import training_comparison, write_training
     from actlab.files import output_folder
     from actlab.fleet.diagnostics import looks_said
     from actlab.report.insights import history_insights
     from actlab.report.tables import plain_rows
-    from actlab.training.train import check_training, history_frame, trained
+    from actlab.spec import resolve
+    from actlab.training.train import history_frame, plan_training, run_training
 
     settings = train_settings(arguments, num_units=arguments.num_units)
     dataset = load_dataset(arguments, arguments.data)
-    check_training(dataset, arguments.activation, settings)
+    activation = resolve(arguments.activation)
+    plan = plan_training(dataset, activation, settings, diagnostics=arguments.diagnostics)
     check_figures(arguments)
     out = output_folder(arguments.out)
-    sink, diagnostics = epoch_printer(arguments), arguments.diagnostics
-    done = trained(dataset, arguments.activation, settings, sink=sink, diagnostics=diagnostics)
+    done = run_training(plan, sink=epoch_printer(arguments))
     command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
-    about = {"command": command, "diagnostics": looks_said(diagnostics, done.looks)}
-    page = of_training(done, dataset, arguments.activation, settings, **about)
+    diagnostics = looks_said(arguments.diagnostics, done.diagnostic_epochs)
+    about = {"command": command, "diagnostics": diagnostics}
+    page = training_comparison(done, dataset, activation, settings, **about)
     history = history_frame(done.net)
     rows, insights = plain_rows(history), history_insights(history)
     files = [*write_training(page, out), *write_report_page(page, out / REPORT)]
-    files += [out / file for file in write_hiplot_page(rows, out)]
+    files += write_hiplot_page(rows, out)
     files += write_figures(arguments, page, out)
     about = {"data": dataset.name, "fingerprint": dataset.fingerprint, "activation": arguments.activation}
     found = {**about, "history": rows, "insights": insights}

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from actlab.activation.definition import Activation
 from actlab.describe import derivatives, window
-from actlab.errors import UsageError, summarize_error
-from actlab.execution.progress import printable
+from actlab.errors import UsageError, escape_unprintable, summarize_error
 from actlab.files import writing
 from actlab.functions import catalogue
 from actlab.report.charts import short_labels
@@ -124,7 +123,9 @@ def check_matplotlib() -> None:
 def printable_labels(names: list[str], max_length: int = 26) -> dict[str, str]:
     """Return a short label for each name, of characters that fonts have."""
     labels = short_labels(names, max_length).items()
-    return {name: printable(label.translate(_DIRECTIONS)) for name, label in labels}
+    return {
+        name: escape_unprintable(" ".join(label.translate(_DIRECTIONS).split())) for name, label in labels
+    }
 
 
 def set_literal_text(text: Text, content: str) -> None:
