@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from actlab.cli import main
-from actlab.comparison.loading import found_in
+from actlab.comparison.loading import load_folder
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.sqlite import FORMAT
 from tests.commands import elsewhere, refused, tiny
@@ -52,7 +52,7 @@ def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_h
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "3 of 6 runs are done" in page
 
-    found = found_in(Path("run"))
+    found = load_folder(Path("run"))
     assert found.about["unfinished"] == {"done": 3, "planned": 6}
     assert found.verdicts.empty
     assert found.results["activation"].to_list() == ["relu"] * 3
@@ -66,7 +66,7 @@ def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_h
     assert main(call) == 0
     capsys.readouterr()
     assert "runs are done" not in report(capsys)
-    ended = found_in(Path("run"))
+    ended = load_folder(Path("run"))
     assert "unfinished" not in ended.about
     columns = ["fold", "seed", "score", "key"]
     pd.testing.assert_frame_equal(ended.results[columns][:3], found.results[columns], rtol=1e-12)
@@ -100,7 +100,7 @@ def test_of_what_is_tuned_the_best_so_far_counts(tiny):
         call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--tune", "lr=0.001,0.2", "--seeds", "2"]
         assert main([*call, "--out", "run", "--quiet"]) == 0
     assert begun
-    found, ended = found_in(Path("run")), pd.read_csv("run/results.csv")
+    found, ended = load_folder(Path("run")), pd.read_csv("run/results.csv")
     assert found.about["unfinished"] == {"done": 24, "planned": 24}
     assert found.results["lr"].to_list() == ended["lr"].to_list()
     assert found.results["score"].to_list() == pytest.approx(ended["score"].to_list())
@@ -111,7 +111,7 @@ def test_a_comparison_by_another_scorer_has_no_scores_before_it_ends(tiny):
         patch.setattr(Ledger, "end_comparison", lambda ledger, token: None)
         call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--scoring", "f1_macro", "--out", "run"]
         assert main([*call, "--quiet"]) == 0
-    found = found_in(Path("run"))
+    found = load_folder(Path("run"))
     assert found.results["score"].isna().all()
     assert found.results["loss"].notna().all()
     assert (found.ranking["status"] == "").all()
@@ -163,7 +163,7 @@ def test_a_training_of_a_regression_has_no_accuracy(capsys):
     call = ["train", "--data", "line.npz", "--regression", "--epochs", "2", "--out", "run", "--quiet"]
     assert main(call) == 0
     assert report(capsys)
-    found = found_in(Path("run"))
+    found = load_folder(Path("run"))
     assert found.results["score"].isna().all()
     assert found.results["loss"].notna().all()
 
@@ -186,7 +186,7 @@ def test_what_has_nothing_or_something_broken_is_refused_in_one_line(tiny, capsy
     Path("run/training.json").unlink()
     with Ledger("run/ledger.sqlite") as ledger:
         ledger.start_comparison({"metric": "accuracy"}, [{"key": "0" * 64}])
-    assert "what it says of its comparison is broken" in refused(capsys, "report", "run")
+    assert "its description of the comparison is broken" in refused(capsys, "report", "run")
 
 
 def test_of_several_datasets_one_is_named(tiny, capsys):
@@ -234,7 +234,7 @@ def test_ones_own_activations_have_curves_without_being_imported_again(tiny, cap
     assert main([*call, "--out", "run", "--quiet"]) == 0
     Path("kept_own.py").write_text("raise SystemExit('imported')")
     assert report(capsys)
-    curves = found_in(Path("run")).curves
+    curves = load_folder(Path("run")).curves
     assert curves["activation"].unique().tolist() == ["kept_own.py:Gate", "torch.nn:GELU"]
     gate = curves[curves["activation"] == "kept_own.py:Gate"]
     s = 1 / (1 + np.exp(-1.5 * gate["x"]))

@@ -86,7 +86,7 @@ def test_as_a_verb_it_fits_80_columns(capsys):
         (["relu", "--shape", "3,x"], "--shape must be sizes such as 1000,1000, got '3,x'"),
         (["relu", "--shape", "0"], "there is nothing to measure"),
         (["relu", "--dtype", "int8"], "--dtype must be float32, float64, float16 or bfloat16, got 'int8'"),
-        (["relu", "--device", "tpu"], "device is 'tpu', not cpu, cuda or cuda:N"),
+        (["relu", "--device", "tpu"], "device must be cpu, cuda or cuda:N, got 'tpu'"),
         (["torch.nn:GLU", "--shape", "3,3"], "target 'torch.nn:GLU' fails on (3, 3), torch.float32: "),
     ],
 )

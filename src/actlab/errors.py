@@ -29,6 +29,13 @@ class DataWarning(UserWarning):
     """Data were read with an assumption, for example about the axis that holds the channels."""
 
 
+def raise_problems(problems: Iterable[str]) -> None:
+    """Raise one UsageError that names every problem; empty strings are no problems."""
+    if real := [problem for problem in problems if problem]:
+        # A text with carets below it needs lines of its own.
+        raise UsageError(("\n" if any("\n" in problem for problem in real) else "; ").join(real))
+
+
 def escape_unprintable(text: str) -> str:
     """Replace characters that a terminal would obey, such as escape sequences, by their codes.
 

@@ -46,6 +46,7 @@ from torch.utils.hooks import RemovableHandle
 
 import actlab
 from actlab.activation.definition import Activation
+from actlab.spec import ResolvedActivation
 
 Definition = type | FunctionType | ModuleType | Activation[Any]
 _DEFINITIONS = (type, FunctionType, ModuleType, Activation)
@@ -57,6 +58,7 @@ _TEXTS: dict[type, Any] = {
     PurePath: lambda path: path.as_posix(),
     logging.Logger: lambda logger: logger.name,
     RemovableHandle: lambda handle: "",
+    ResolvedActivation: lambda activation: activation.spec,  # its module is described where it is built
 }
 _PARTS: dict[type, tuple[str, ...]] = {
     MethodType: ("__func__", "__self__"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from actlab.activation.definition import Activation
 from actlab.errors import UsageError, did_you_mean, summarize_error
-from actlab.spec import entry, imported, is_formula, parse
+from actlab.spec import entry, import_module, is_formula, parse
 
 Target = nn.Module | Callable[[Tensor], Tensor]
 
@@ -46,7 +46,7 @@ def _from_text(text: str) -> Target:
         return _construct(text, definition.module_class, args, kwargs)
     module_name, _, attribute = head.rpartition(":")
     name, args, kwargs = parse(attribute + bracket + rest)
-    value = _attribute(text, imported(f"target {text!r}", module_name), name)
+    value = _attribute(text, import_module(f"target {text!r}", module_name), name)
     return _callable(text, value, args, kwargs, called=bool(bracket))
 
 

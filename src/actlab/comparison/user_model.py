@@ -26,7 +26,7 @@ from actlab.models.lazy_layers import copied, initialized
 from actlab.models.networks import ActivationLike, fresh
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.models.swapping import activations_in, swap
-from actlab.spec import arguments_of, is_imported, named, parse
+from actlab.spec import arguments_of, import_object, is_imported, parse
 
 ModuleLike = str | nn.Module | type[nn.Module] | Callable[..., nn.Module]
 Replaced = str | type[nn.Module]
@@ -154,7 +154,7 @@ def _maker(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
     name, arguments, keywords = parse(module)
     if not is_imported(name):
         raise UsageError(f"module is {module!r}, not 'package.module:Net' or 'file.py:Net'")
-    return named("module", name), arguments, keywords
+    return import_object("module", name), arguments, keywords
 
 
 def _kind(module: nn.Module, replace: Replaced | None, name: str) -> Replaced:

@@ -22,7 +22,7 @@ from actlab.functions import catalogue
 from actlab.models.activation_sites import Function, kind_of
 from actlab.models.networks import ActivationLike, fresh
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
-from actlab.spec import arguments_of, build
+from actlab.spec import ResolvedActivation, arguments_of, resolve
 
 Forms = Mapping[str, str]  # by the name of the argument: "given" (unchanged), "module" or "class"
 
@@ -72,7 +72,9 @@ class _Constructor(type):
     def __call__(cls, *, inplace: bool = False) -> Any:
         like = cls.activation
         with torch.random.fork_rng(devices=[]):
-            made = fresh(build(like, inplace=True) if inplace and isinstance(like, str) else like)
+            if inplace and isinstance(like, ResolvedActivation):
+                like = like.build(inplace=True)
+            made = fresh(like)
         return made if isinstance(made, nn.Module) else Function(made)
 
 
@@ -90,7 +92,8 @@ def constructor_of(activation: ActivationLike) -> Any:
         >>> layer(), layer(inplace=True), constructor_of("tanh")(inplace=True)
         (LeakyReLU(negative_slope=0.2), LeakyReLU(negative_slope=0.2, inplace=True), Tanh())
     """
-    return _Constructor("Activation", (nn.Module,), {"activation": activation})
+    resolved = resolve(activation) if isinstance(activation, str) else activation
+    return _Constructor("Activation", (nn.Module,), {"activation": resolved})
 
 
 # A module may keep the class in an attribute, and is pickled with it.

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from actlab.errors import UsageError
 from actlab.models.lazy_layers import copied
-from actlab.spec import Plain, get, is_autograd_function
+from actlab.spec import FunctionModule, ResolvedActivation, is_autograd_function, resolve
 
-ActivationLike = str | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
+ActivationLike = str | ResolvedActivation | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
 
 
 class NeuralNet(nn.Module):
@@ -149,19 +149,25 @@ def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
     """Return an activation that shares no parameter with anything and has learnt nothing yet.
 
     Args:
-        activation: A spec, a module, its class, an ``autograd.Function``, or a function, which is returned
-            as it is.
+        activation: A spec, also resolved, a module, its class, an ``autograd.Function``, or a function, which
+            is returned as it is.
 
     Returns:
         A module of its own, back in its initial state as far as its parts have ``reset_parameters``.
     """
     if is_autograd_function(activation):
-        return Plain(activation)  # type: ignore[arg-type]
+        return FunctionModule(activation)  # type: ignore[arg-type]
     if isinstance(activation, type):
         return fresh(activation())
-    if not isinstance(activation, str | nn.Module):
+    if isinstance(activation, str):
+        activation = resolve(activation)
+    if isinstance(activation, ResolvedActivation):
+        module = activation.build()
+        module = copied(module) if activation.imported else module  # an imported module may be shared
+    elif isinstance(activation, nn.Module):
+        module = copied(activation)
+    else:
         return activation
-    module = copied(get(activation))
     for part in module.modules():
         if callable(reset := getattr(part, "reset_parameters", None)):
             reset()

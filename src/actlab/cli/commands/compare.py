@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +38,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from actlab.comparison.comparison import Comparison
+    from actlab.comparison.config import ComparisonConfig
+    from actlab.comparison.plan import ComparisonPlan
     from actlab.data.dataset import Dataset
-    from actlab.training.train import TrainSettings
 
 SUMMARY = "train with each activation, and judge which is better"
 EXAMPLES = (
@@ -86,14 +86,12 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare activations."""
-    from actlab.comparison.comparison import check_comparison
+    from actlab.comparison.plan import ComparisonPlan
     from actlab.files import output_folder
 
-    settings, design = train_settings(arguments), _design(arguments)
     datasets = _datasets(arguments)
     folders = _folders(arguments.out, datasets)
-    for dataset in datasets:
-        check_comparison(arguments.activations, dataset, settings, **design)
+    plans = [ComparisonPlan(_config(arguments, dataset)) for dataset in datasets]
     for folder in folders:
         output_folder(folder)
     check_figures(arguments)
@@ -103,17 +101,21 @@ def run(arguments: argparse.Namespace) -> int:
         check_store(arguments.mlflow)
     with _cluster(arguments.scheduler) as executor:
         found = [
-            _compared(arguments, dataset, source, settings, design, folder, executor)
-            for dataset, source, folder in zip(datasets, _sources(arguments), folders, strict=True)
+            _compared(arguments, plan, source, folder, executor)
+            for plan, source, folder in zip(plans, _sources(arguments), folders, strict=True)
         ]
     if len(found) == 1:
         return _say_one(arguments, datasets[0], *found[0])
     return _say_several(arguments, datasets, found)
 
 
-def _design(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = "folds seeds until_decided budget module replace scoring rope jobs diagnostics".split()
-    return {**{name: getattr(arguments, name) for name in names}, "tune": _tuned(arguments.tune)}
+def _config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonConfig:
+    from actlab.comparison.config import ComparisonConfig
+
+    names = "activations folds seeds until_decided budget module replace scoring rope jobs diagnostics"
+    options = {name: getattr(arguments, name) for name in names.split()}
+    settings, tune = train_settings(arguments), _tuned(arguments.tune)
+    return ComparisonConfig(dataset=dataset, settings=settings, tune=tune, **options)
 
 
 def _sources(arguments: argparse.Namespace) -> list[str]:
@@ -166,29 +168,16 @@ def _twice(names: list[str]) -> str:
 
 
 def _compared(
-    arguments: argparse.Namespace,
-    dataset: Dataset,
-    source: str,
-    settings: TrainSettings,
-    design: Mapping[str, Any],
-    out: Path,
-    executor: Executor | None,
+    arguments: argparse.Namespace, plan: ComparisonPlan, source: str, out: Path, executor: Executor | None
 ) -> tuple[Comparison, list[Path], str]:
-    """Compare on one dataset; return what came out, the files written and what MLflow said."""
-    import actlab.comparison
-    from actlab.comparison.comparison import Interrupted, cv_results
+    """Compare on one dataset; return the comparison, the files written and the message from MLflow."""
+    from actlab.comparison.comparison import Interrupted, run_comparison
+    from actlab.comparison.tables import cv_results
     from actlab.report.tables import plain_rows, write_csv
 
+    verbose = 0 if arguments.quiet else 1 + arguments.verbose
     try:
-        found = actlab.comparison.compare(
-            arguments.activations,
-            dataset,
-            ledger=out / LEDGER,
-            executor=executor,
-            verbose=0 if arguments.quiet else 1 + arguments.verbose,
-            **design,
-            **dataclasses.asdict(settings),
-        )
+        found = run_comparison(plan, ledger=out / LEDGER, executor=executor, verbose=verbose)
     except Interrupted as interruption:
         write_csv(interruption.results, out / "results.csv")
         write_csv(interruption.history, out / "history.csv")
@@ -217,10 +206,10 @@ def _compared(
             found.results,
             found.history,
             arguments.mlflow,
-            name=f"{dataset.name}: {', '.join(arguments.activations)}",
+            name=f"{plan.config.dataset.name}: {', '.join(arguments.activations)}",
             settings={
                 **{name: found.about[name] for name in ("data", "folds", "seeds", "metric")},
-                **dataclasses.asdict(settings),
+                **dataclasses.asdict(plan.config.settings),
             },
             files=files[1:],
             keys=found.results["key"].to_list(),
@@ -265,14 +254,14 @@ def _say_several(
 
     from actlab.report.plots.critical_difference import rank_table
     from actlab.report.tables import plain_rows, write_csv
-    from actlab.stats.several_datasets import over_datasets
+    from actlab.stats.several_datasets import compare_over_datasets
 
     means = {
         dataset.name: comparison.ranking.set_index("activation")["mean"]
         for dataset, (comparison, _, _) in zip(datasets, found, strict=True)
     }
     scores = pd.DataFrame(means).T[list(arguments.activations)]
-    across = over_datasets(scores)
+    across = compare_over_datasets(scores)
     table = scores.rename_axis("data").reset_index()
     write_csv(table, arguments.out / "datasets.csv")
     write_csv(across.verdicts, arguments.out / "across.csv")
@@ -321,7 +310,7 @@ def _diagram(across: Any, out: Path) -> list[Path]:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        print('actlab: no picture without matplotlib: pip install "actlab[write_figures]"', file=sys.stderr)
+        print('actlab: no picture without matplotlib: pip install "actlab[figures]"', file=sys.stderr)
         return []
     write_critical_difference(across, out / "critical_difference.png")
     return [out / "critical_difference.png"]

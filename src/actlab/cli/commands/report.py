@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from actlab.cli.options import FIGURES, Parser, add_json
+from actlab.cli.options import FIGURES, JSON, Parser
 from actlab.cli.output import (
     REPORT,
     SUCCESS,
@@ -31,16 +31,16 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--out", type=Path, metavar="FILE", help="the page (default: report.html in DIR)")
     add("--figures", action="store_true", help=FIGURES)
-    add_json(add)
+    add("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the report of a comparison or a run, finished or not."""
-    from actlab.comparison.loading import found_in
+    from actlab.comparison.loading import load_folder
     from actlab.report.html.page import write_report
     from actlab.report.sentences import report_sentences
 
-    comparison = found_in(arguments.folder)
+    comparison = load_folder(arguments.folder)
     path = arguments.out or arguments.folder / REPORT
     check_parent_folder(path)
     check_figures(arguments)

@@ -48,23 +48,25 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train one net."""
-    from actlab.comparison.loading import of_training, write_training
+    from actlab.comparison.loading import training_comparison, write_training
     from actlab.files import output_folder
     from actlab.fleet.diagnostics import looks_said
     from actlab.report.insights import history_insights
     from actlab.report.tables import plain_rows
-    from actlab.training.train import check_training, history_frame, trained
+    from actlab.spec import resolve
+    from actlab.training.train import history_frame, plan_training, run_training
 
     settings = train_settings(arguments, num_units=arguments.num_units)
     dataset = load_dataset(arguments, arguments.data)
-    check_training(dataset, arguments.activation, settings)
+    activation = resolve(arguments.activation)
+    plan = plan_training(dataset, activation, settings, diagnostics=arguments.diagnostics)
     check_figures(arguments)
     out = output_folder(arguments.out)
-    sink, diagnostics = epoch_printer(arguments), arguments.diagnostics
-    done = trained(dataset, arguments.activation, settings, sink=sink, diagnostics=diagnostics)
+    done = run_training(plan, sink=epoch_printer(arguments))
     command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
-    about = {"command": command, "diagnostics": looks_said(diagnostics, done.looks)}
-    page = of_training(done, dataset, arguments.activation, settings, **about)
+    diagnostics = looks_said(arguments.diagnostics, done.diagnostic_epochs)
+    about = {"command": command, "diagnostics": diagnostics}
+    page = training_comparison(done, dataset, activation, settings, **about)
     history = history_frame(done.net)
     rows, insights = plain_rows(history), history_insights(history)
     files = [*write_training(page, out), *write_report_page(page, out / REPORT)]
