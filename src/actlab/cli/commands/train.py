@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train one net."""
     from actlab.comparison.loading import training_comparison, write_training
     from actlab.files import output_folder
-    from actlab.fleet.diagnostics import looks_said
+    from actlab.fleet.diagnostics import describe_schedule
     from actlab.report.insights import history_insights
     from actlab.report.tables import plain_rows
     from actlab.spec import resolve
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = output_folder(arguments.out)
     done = run_training(plan, sink=epoch_printer(arguments))
     command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
-    diagnostics = looks_said(arguments.diagnostics, done.diagnostic_epochs)
+    diagnostics = describe_schedule(arguments.diagnostics, done.diagnostic_epochs)
     about = {"command": command, "diagnostics": diagnostics}
     page = training_comparison(done, dataset, activation, settings, **about)
     history = history_frame(done.net)
