@@ -353,7 +353,7 @@ def _live_table(sink: Callable[[str], None]) -> Watcher:
     log = PrintLog(sink=sink).initialize()
 
     def watch(state: State) -> None:
-        for row in state.rows:
+        for row in state.last_epochs:
             so_far.history.new_epoch()
             for name, value in row.items():
                 so_far.history.record(name, value)
