@@ -27,6 +27,7 @@ from actlab.execution.scheduler import choose_executor, iterate_results, train_r
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import (
     NotFused,
+    iterate_slices,
     read_run,
     restore_net,
     share_factory,
