@@ -1,4 +1,4 @@
-"""A formula and its derivatives in LaTeX."""
+"""Write a formula and its derivatives in LaTeX."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from actlab.derivation.analysis.piecewise import Leaf, Tree, map_leaves, split_i
 from actlab.derivation.syntax.budget import simplify
 from actlab.derivation.syntax.to_sympy import X
 
-_LARGEST_DENOMINATOR = 12  # a greater one is shown as the decimals that a person has written
+_LARGEST_DENOMINATOR = 12  # of fractions; others are shown as decimals
 _MOST_DIGITS = 17
 _MOST_SIMPLIFIED = 60  # operations
 
@@ -39,7 +39,7 @@ def _short(expression: Expr) -> Expr:
 
 
 def _joined(tree: Tree) -> Expr:
-    """Return one choice among all pieces."""
+    """Return one Piecewise of all pieces."""
     cases = _cases(tree, sympy.true)
     merged = cases[:1]
     for value, condition in cases[1:]:
