@@ -40,8 +40,16 @@ def _shorten(expression: Expr) -> Expr:
 
 def _join(tree: Tree) -> Expr:
     """Return one Piecewise of all pieces."""
-    *cases, (last, _) = _cases(tree, sympy.true)
-    return sympy.Piecewise(*cases, (last, True))  # which merges neighbours that are equal
+    cases = _cases(tree, sympy.true)
+    merged = cases[:1]
+    for value, condition in cases[1:]:
+        before, former = merged[-1]
+        if value == before:
+            merged[-1] = value, sympy.Or(former, condition)
+        else:
+            merged.append((value, condition))
+    last, _ = merged[-1]
+    return sympy.Piecewise(*merged[:-1], (last, True))
 
 
 def _cases(tree: Tree, condition: sympy.Basic) -> list[tuple[Expr, sympy.Basic]]:
