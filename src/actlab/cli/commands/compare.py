@@ -22,14 +22,11 @@ from actlab.cli.options import (
 )
 from actlab.cli.output import (
     FAILURE,
-    REPORT,
     SUCCESS,
     check_figures,
     print_result,
     wrap_sentences,
-    write_figures,
-    write_hiplot_page,
-    write_report_page,
+    write_pages,
 )
 from actlab.errors import UsageError
 from actlab.files import LEDGER
@@ -184,20 +181,15 @@ def _compared(
         raise
     table = cv_results(found.results)
     write_csv(table, out / "cv_results.csv")
-    pages = write_hiplot_page(plain_rows(table.filter(regex="^param_|_score$")), out)
-    about = {
-        **found.about,
-        "command": command_line(arguments, "compare", *arguments.activations, "--data", source),
-    }
-    found = dataclasses.replace(found, about=about)
+    command = command_line(arguments, "compare", *arguments.activations, "--data", source)
+    found = dataclasses.replace(found, about={**found.about, "command": command})
+    rows = plain_rows(table.filter(regex="^param_|_score$"))
     files = [
         out / LEDGER,
         out / "cv_results.csv",
         *found.to_csv(out),
-        *write_report_page(found, out / REPORT),
+        *write_pages(arguments, found, rows, out),
     ]
-    files += pages
-    files += write_figures(arguments, found, out)
     logged = ""
     if arguments.mlflow is not None:
         from actlab.integrations.mlflow import log_comparison
@@ -254,14 +246,14 @@ def _say_several(
 
     from actlab.report.plots.critical_difference import rank_table
     from actlab.report.tables import plain_rows, write_csv
-    from actlab.stats.several_datasets import over_datasets
+    from actlab.stats.several_datasets import compare_over_datasets
 
     means = {
         dataset.name: comparison.ranking.set_index("activation")["mean"]
         for dataset, (comparison, _, _) in zip(datasets, found, strict=True)
     }
     scores = pd.DataFrame(means).T[list(arguments.activations)]
-    across = over_datasets(scores)
+    across = compare_over_datasets(scores)
     table = scores.rename_axis("data").reset_index()
     write_csv(table, arguments.out / "datasets.csv")
     write_csv(across.verdicts, arguments.out / "across.csv")
@@ -310,7 +302,7 @@ def _diagram(across: Any, out: Path) -> list[Path]:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        print('actlab: no picture without matplotlib: pip install "actlab[write_figures]"', file=sys.stderr)
+        print('actlab: no picture without matplotlib: pip install "actlab[figures]"', file=sys.stderr)
         return []
     write_critical_difference(across, out / "critical_difference.png")
     return [out / "critical_difference.png"]
