@@ -29,7 +29,7 @@ from actlab.fleet.diagnostics import epochs_to_look
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import _built, fitted, held_back, read
 from actlab.fleet.unfused import epochs_of, fit_alone
-from actlab.models.lazy_layers import initialized, lazy_names
+from actlab.models.lazy_layers import initialize_lazy_layers, lazy_parameter_names
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
 from actlab.timing import saved_bytes
@@ -183,8 +183,8 @@ def try_network(
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             built = _build(net)
-            lazy = bool(lazy_names(built))
-            outputs = initialized(built, samples)(torch.from_numpy(samples))
+            lazy = bool(lazy_parameter_names(built))
+            outputs = initialize_lazy_layers(built, samples)(torch.from_numpy(samples))
     except UsageError:
         raise
     except Exception as error:  # raised by the user's code
@@ -211,7 +211,7 @@ def _build(net: skorch.NeuralNet) -> torch.nn.Module:
 
 
 def _build_initialized(module: Any, X: npt.NDArray[Any], /, **options: Any) -> torch.nn.Module:
-    return initialized(_built(module, options), X)
+    return initialize_lazy_layers(_built(module, options), X)
 
 
 @dataclass(frozen=True)
