@@ -283,7 +283,7 @@ def _stopping(rule: Any) -> Any:
 
 def _net(make: Callable[[], nn.Module]) -> Any:
     """Describe a function that makes a network, and the network that it makes from seed 0."""
-    built: Any = "fails"  # somebody's module: it fails again when it is trained
+    built: Any = "fails"  # a user's module; it fails again in training
     with warnings.catch_warnings(), seeded_torch(0, 0, WEIGHTS, "cpu"), seeded_numpy(0):
         warnings.simplefilter("ignore")
         with contextlib.suppress(Exception):
@@ -297,7 +297,7 @@ def _portable(make: Any) -> Any:
         return make
     args = list(make.args)
     if make.func is _built and args[1] and isinstance(args[0], nn.Module):
-        args[0] = type(args[0])  # it is built anew
+        args[0] = type(args[0])  # skorch builds it from its class
     return functools.partial(make.func, *map(_without_folder, args), **_without_folder(make.keywords))
 
 
