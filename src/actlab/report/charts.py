@@ -15,7 +15,7 @@ import torch
 from actlab.describe import derivatives, window
 from actlab.errors import UsageError
 from actlab.functions import catalogue
-from actlab.report.tables import plain
+from actlab.report.tables import to_json_value
 from actlab.spec import entry, get, is_formula, is_imported, parse
 
 Labels = Mapping[str, str]
@@ -206,7 +206,7 @@ def mean_line(
     Args:
         name: The activation.
         series: Its place in the ranking.
-        values: Values of several runs; values that are not finite are left out.
+        values: Values of several runs; values that are not finite are ignored.
         x: The coordinate of each value, an integer.
         max_points: Number of points to keep. The last point and the lowest mean are always kept.
         log: Take the geometric mean of the positive values.
@@ -414,7 +414,7 @@ def pairwise_differences(verdicts: pd.DataFrame) -> dict[tuple[str, str], Differ
 
 
 def _number(value: Any) -> float | None:
-    value = plain(value)
+    value = to_json_value(value)
     return float(value) if isinstance(value, int | float) else None
 
 

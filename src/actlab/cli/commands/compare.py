@@ -173,7 +173,7 @@ def _compared(
     """Compare on one dataset; return the comparison, the files written and the message from MLflow."""
     from actlab.comparison.comparison import Interrupted, run_comparison
     from actlab.comparison.tables import cv_results
-    from actlab.report.tables import plain_rows, write_csv
+    from actlab.report.tables import to_json_rows, write_csv
 
     verbose = 0 if arguments.quiet else 1 + arguments.verbose
     try:
@@ -184,7 +184,7 @@ def _compared(
         raise
     table = cv_results(found.results)
     write_csv(table, out / "cv_results.csv")
-    pages = write_hiplot_page(plain_rows(table.filter(regex="^param_|_score$")), out)
+    pages = write_hiplot_page(to_json_rows(table.filter(regex="^param_|_score$")), out)
     about = {
         **found.about,
         "command": command_line(arguments, "compare", *arguments.activations, "--data", source),
@@ -229,11 +229,11 @@ def _say_one(
 
 
 def _report(found: Comparison) -> dict[str, Any]:
-    from actlab.report.tables import plain_rows
+    from actlab.report.tables import to_json_rows
 
     return {
-        "ranking": plain_rows(found.ranking),
-        "verdicts": plain_rows(found.verdicts),
+        "ranking": to_json_rows(found.ranking),
+        "verdicts": to_json_rows(found.verdicts),
         "insights": found.sentences(),
     }
 
@@ -253,7 +253,7 @@ def _say_several(
     import pandas as pd
 
     from actlab.report.plots.critical_difference import rank_table
-    from actlab.report.tables import plain_rows, write_csv
+    from actlab.report.tables import to_json_rows, write_csv
     from actlab.stats.several_datasets import compare_over_datasets
 
     means = {
@@ -272,8 +272,8 @@ def _say_several(
         lines += [*wrap_sentences([logged]), ""] if logged else []
         said[dataset.name] = {**_report(comparison), **({"mlflow": logged} if logged else {})}
     across_said = {
-        "ranks": plain_rows(across.ranks),
-        "verdicts": plain_rows(across.verdicts),
+        "ranks": to_json_rows(across.ranks),
+        "verdicts": to_json_rows(across.verdicts),
         "insights": across.sentences(),
     }
     lines += [

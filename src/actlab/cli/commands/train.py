@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from actlab.files import output_folder
     from actlab.fleet.diagnostics import looks_said
     from actlab.report.insights import history_insights
-    from actlab.report.tables import plain_rows
+    from actlab.report.tables import to_json_rows
     from actlab.spec import resolve
     from actlab.training.train import history_frame, plan_training, run_training
 
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     about = {"command": command, "diagnostics": diagnostics}
     page = training_comparison(done, dataset, activation, settings, **about)
     history = history_frame(done.net)
-    rows, insights = plain_rows(history), history_insights(history)
+    rows, insights = to_json_rows(history), history_insights(history)
     files = [*write_training(page, out), *write_report_page(page, out / REPORT)]
     files += write_hiplot_page(rows, out)
     files += write_figures(arguments, page, out)
