@@ -22,7 +22,7 @@ from actlab.models.activation_arguments import (
     likely_forms,
     working_forms,
 )
-from actlab.models.lazy_layers import copied, initialized
+from actlab.models.lazy_layers import copy_module, initialize_lazy_layers
 from actlab.models.networks import ActivationLike, fresh
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.models.swapping import activations_in, swap
@@ -64,7 +64,7 @@ def own_net(
         made = type(made)  # skorch builds it anew
     elif isinstance(made, nn.Module):
         with seeded_torch(0, 0, WEIGHTS, "cpu"):  # not every lazy module can be copied
-            made = initialized(copied(made), dataset.X)
+            made = initialize_lazy_layers(copy_module(made), dataset.X)
     if "activation" in options:  # from here on that is the one that is compared
         made = functools.partial(made, activation=options.pop("activation"))
     forms, kind = _way(made, options, torch.from_numpy(dataset.X[:PROBE_SAMPLES]), replace)

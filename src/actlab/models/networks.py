@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab.errors import UsageError
-from actlab.models.lazy_layers import copied
+from actlab.models.lazy_layers import copy_module
 from actlab.spec import FunctionModule, ResolvedActivation, is_autograd_function, resolve
 
 ActivationLike = str | ResolvedActivation | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
@@ -163,9 +163,9 @@ def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
         activation = resolve(activation)
     if isinstance(activation, ResolvedActivation):
         module = activation.build()
-        module = copied(module) if activation.imported else module  # an imported module may be shared
+        module = copy_module(module) if activation.imported else module  # an imported module may be shared
     elif isinstance(activation, nn.Module):
-        module = copied(activation)
+        module = copy_module(activation)
     else:
         return activation
     for part in module.modules():

@@ -23,7 +23,7 @@ from actlab.data.dataset import fingerprint_of
 from actlab.errors import summarize_error
 from actlab.execution.processes import workers
 from actlab.execution.progress import show_progress
-from actlab.execution.scheduler import engine, train_runs, training
+from actlab.execution.scheduler import choose_executor, iterate_results, train_runs
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import (
     NotFused,
@@ -218,7 +218,9 @@ class Trainings:
         with _whole():
             session = self.underway.enter_context(self._session(runs, self.splits.X, self.splits.y))
             apart = bool(session and session.abandoned)
-            where = engine(self.search.executor, self.search.n_jobs, runs, self.splits.X, apart=apart)
+            where = choose_executor(
+                self.search.executor, self.search.n_jobs, runs, self.splits.X, isolated=apart
+            )
             executor = self.underway.enter_context(where)
             if executor is not None:
                 # This process scores beside those that train; it is not to take their cores.
@@ -227,7 +229,7 @@ class Trainings:
                 self.underway.callback(torch.set_num_threads, torch.get_num_threads())
                 torch.set_num_threads(1)
             arrays = _usual(self.splits.X, self.splits.y)
-            coming = training(runs, *arrays, executor=executor, watch=watch, session=session)
+            coming = iterate_results(runs, *arrays, executor=executor, watch=watch, session=session)
         self.coming = self.underway.enter_context(contextlib.closing(coming))
 
     def _session(
