@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train one network."""
     from actlab.comparison.loading import training_comparison, write_training
     from actlab.files import output_folder
-    from actlab.fleet.diagnostics import looks_said
+    from actlab.fleet.diagnostics import describe_schedule
     from actlab.report.insights import history_insights
     from actlab.report.tables import to_json_rows
     from actlab.spec import resolve
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = output_folder(arguments.out)
     training = run_training(plan, sink=epoch_printer(arguments))
     command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
-    diagnostics = looks_said(arguments.diagnostics, training.diagnostic_epochs)
+    diagnostics = describe_schedule(arguments.diagnostics, training.diagnostic_epochs)
     about = {"command": command, "diagnostics": diagnostics}
     comparison = training_comparison(training, dataset, activation, settings, **about)
     history = history_frame(training.net)
