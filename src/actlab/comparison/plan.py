@@ -64,8 +64,11 @@ class ComparisonPlan:
         self.diagnostic_epochs: dict[int, tuple[int, ...]] = {}
         self._splits: dict[int, list[tuple[Rows, Rows]]] = {}
         self._makers: list[Any] = []  # runs with one maker train together
+        self._holdouts: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
         self._templates = self._make_templates()
-        self.scoring.check(self.runs(config.names[:1], range(1))[0])
+        net, template = self._templates[config.names[0], 0]
+        if isinstance(template, str) or self.scoring.needs_weights(template):
+            self.scoring.check(net, self.splits(int(config.shuffled))[0][1])
 
     def splits(self, split: int) -> list[tuple[Rows, Rows]]:
         """Return the indices of training samples (n,) and of test samples (m,) of each fold."""
@@ -108,7 +111,9 @@ class ComparisonPlan:
         labels = (name, split, fold, own, self.candidates[candidate], net, rows, test)
         if isinstance(template, str):
             return PlannedRun(*labels, None, template)
-        train, valid = holdout(net, rows, self.config.dataset, own, fold)
+        if (key := (seed, fold, candidate)) not in self._holdouts:  # all activations share it
+            self._holdouts[key] = holdout(net, rows, self.config.dataset, own, fold)
+        train, valid = self._holdouts[key]
         parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
         run = dataclasses.replace(template, **parts)
         if candidate not in self.diagnostic_epochs:  # folds differ by a sample and share the epochs
