@@ -1,4 +1,4 @@
-"""How long a check takes, beside torch's own gradcheck and gradgradcheck of the same function.
+"""How long a check takes, and of torch's own gradcheck and gradgradcheck of the same function.
 
 Run ``python -m benchmarks.checking``; it writes docs/benchmarks/check.md.
 """

@@ -122,7 +122,7 @@ def test_a_reference_on_the_command_line(capsys):
         (["relu", "--skip", "compil"], "unknown row 'compil' (did you mean 'compile'?)"),
         (["relu", "--dtypes", "float33"], "unknown dtype 'float33'; known are float32, float16, bfloat16"),
         (["relu", "--device", "tpu9"], "device 'tpu9' cannot be used"),
-        (["relu", "--reference", "x * alpha"], "must be a formula in x alone, also has ['alpha']"),
+        (["relu", "--reference", "x * alpha"], "must be a formula in x only, it also has ['alpha']"),
         (["relu", "--junit", "none/out.xml"], "cannot write 'none/out.xml': its folder does not exist"),
         ([], "the following arguments are required: TARGET"),
     ],
@@ -140,7 +140,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, mine, capsys):
 
 def test_a_mistake_in_a_reference_is_shown_at_its_place(capsys):
     assert main(["check", "relu", "--reference", "2 * [x][0]"]) == 2
-    problem = "formula: '[' is not allowed; a formula has round brackets alone"
+    problem = "formula: '[' is not allowed; a formula uses round brackets only"
     assert capsys.readouterr() == ("", f"actlab: error: {problem}\n  2 * [x][0]\n      ^\n")
 
 

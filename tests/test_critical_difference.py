@@ -13,7 +13,7 @@ from actlab.report.plots.critical_difference import (
     rank_table,
     write_critical_difference,
 )
-from actlab.stats.several_datasets import over_datasets
+from actlab.stats.several_datasets import compare_over_datasets
 
 NAMES = [
     "leaky_relu(negative_slope=0.2)",
@@ -36,14 +36,14 @@ NAMES = [
 
 def compared(activations, datasets=20, step=0.3, seed=0):
     values = np.random.default_rng(seed).normal(size=(datasets, activations)) + step * np.arange(activations)
-    return over_datasets(pd.DataFrame(values, columns=NAMES[:activations]))
+    return compare_over_datasets(pd.DataFrame(values, columns=NAMES[:activations]))
 
 
 def with_a_hole():
     """Three activations: the first and the last are not told apart, though the second is from the first."""
     b = np.linspace(5, 6, 12)
     a = b + np.array([9.0] * 3 + [-1.0] * 9)
-    return over_datasets(pd.DataFrame({"a": a, "b": b, "c": b - 0.5}))
+    return compare_over_datasets(pd.DataFrame({"a": a, "b": b, "c": b - 0.5}))
 
 
 def drawn(found, **how):
@@ -97,7 +97,7 @@ def test_bars_have_a_dot_for_each_member_and_do_not_touch(seed):
 
 
 def test_a_bar_of_equal_ranks_can_be_seen():
-    found = over_datasets(pd.DataFrame(np.ones((9, 3)), columns=["a", "b", "c"]))
+    found = compare_over_datasets(pd.DataFrame(np.ones((9, 3)), columns=["a", "b", "c"]))
     (bar,) = lines(drawn(found), "bar")
     low, high = bar.get_xdata()
     assert low < 2 < high
@@ -144,7 +144,7 @@ def test_the_table_has_the_groups_of_each_activation():
 
 def test_long_names_stay_different():
     names = [f"my_layers.py:AnActivationWithAVeryLongName({i})" for i in range(3)]
-    found = over_datasets(pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)), columns=names))
+    found = compare_over_datasets(pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)), columns=names))
     rows = rank_table(found).splitlines()[2:5]
     assert len({row.split()[0] for row in rows}) == 3
 

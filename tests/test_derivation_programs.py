@@ -7,8 +7,8 @@ import torch
 
 import actlab
 from actlab.activation import numerics
+from actlab.derivation import kernels
 from actlab.derivation.analysis.piecewise import find_ramp, split_into_pieces
-from actlab.derivation.codegen import kernels
 from actlab.derivation.codegen.functions import Sigmoid, Tanh, recognize
 from actlab.derivation.codegen.program import Program
 from actlab.derivation.syntax.to_sympy import read as to_sympy

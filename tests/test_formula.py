@@ -309,36 +309,35 @@ def test_latex_has_decimals_where_a_person_wrote_them():
 @pytest.mark.parametrize(
     ("text", "how", "message"),
     [
-        ("3", {}, "formula: has no x: the value is the same everywhere\n  3\n  ^"),
+        ("3", {}, "formula: x does not occur: the value is the same everywhere\n  3\n  ^"),
         ("x - x", {}, "formula: x cancels out: the value is the same everywhere\n  x - x\n  ^^^^^"),
         ("x + b", {}, "formula: unknown name 'b'; a parameter needs a value: b=1.0\n  x + b\n      ^"),
         ("inf*x", {}, "formula: 'inf' is not a finite number\n  inf*x\n  ^^^"),
         (
             "sign(x)",
             {},
-            "formula: unknown function 'sign'; right is where(x > 0, 1, where(x < 0, -1, 0))\n"
-            "  sign(x)\n  ^^^^",
+            "formula: unknown function 'sign'; write where(x > 0, 1, where(x < 0, -1, 0))\n  sign(x)\n  ^^^^",
         ),
-        ("x", {"parameters": {"b": 1}}, "formula: parameter 'b' is not in it\n  x\n  ^"),
+        ("x", {"parameters": {"b": 1}}, "formula: parameter 'b' does not occur in the formula\n  x\n  ^"),
         ("x", {"parameters": {"x": 1}}, "formula: parameter 'x' is the input"),
         ("x", {"parameters": {"exp": 1}}, "formula: parameter 'exp' is a function"),
-        ("x", {"parameters": {"lambda": 1}}, "formula: parameter 'lambda' is a word of Python"),
+        ("x", {"parameters": {"lambda": 1}}, "formula: parameter 'lambda' is a Python keyword"),
         ("x", {"parameters": {"training": 1}}, "formula: parameter 'training' is taken: every module has it"),
         ("x", {"parameters": {"v1": 1}}, "formula: parameter 'v1' is taken"),
-        ("x*b", {"parameters": {"b": math.inf}}, "formula: parameter 'b' is inf, not a finite number"),
-        ("x*b", {"parameters": {"b": "1"}}, "formula: parameter 'b' is '1', not a finite number"),
-        ("x*b", {"parameters": {"b": True}}, "formula: parameter 'b' is True, not a finite number"),
-        ("x", {"trainable": ["b"]}, "formula: trainable has 'b', which is no parameter; it has none"),
-        ("x", {"trainable": "b"}, "formula: trainable is 'b', not a list of names such as ['b']"),
-        ("x", {"name": "class"}, "formula: name 'class' is a word of Python"),
+        ("x*b", {"parameters": {"b": math.inf}}, "formula: parameter 'b' must be a finite number, got inf"),
+        ("x*b", {"parameters": {"b": "1"}}, "formula: parameter 'b' must be a finite number, got '1'"),
+        ("x*b", {"parameters": {"b": True}}, "formula: parameter 'b' must be a finite number, got True"),
+        ("x", {"trainable": ["b"]}, "formula: trainable contains 'b', which is not a parameter; it has none"),
+        ("x", {"trainable": "b"}, "formula: trainable must be a list of names such as ['b'], got 'b'"),
+        ("x", {"name": "class"}, "formula: name 'class' is a Python keyword"),
         ("x", {"name": "torch"}, "formula: name 'torch' is taken"),
-        ("x", {"at": {0: math.nan}}, "formula: the derivative at 0 is nan, not a finite number"),
+        ("x", {"at": {0: math.nan}}, "formula: the derivative at 0 must be a finite number, got nan"),
         (
             "abs(x)",
             {"at": {3: 1}},
             "formula: at has 3, where the derivative does not jump\n  abs(x)\n  ^^^^^^",
         ),
-        (3, {}, "formula: must be a text such as 'x * tanh(x)', not a int"),
+        (3, {}, "formula: must be a string such as 'x * tanh(x)', got int"),
     ],
 )
 def test_what_cannot_be_made_is_refused(text, how, message):
@@ -349,7 +348,9 @@ def test_what_cannot_be_made_is_refused(text, how, message):
 
 @pytest.mark.parametrize("name", ["", "1a", "a b", "a-b", "_a", "a__b", "a/../b", "ä"])
 def test_a_name_is_safe(name):
-    with pytest.raises(actlab.UsageError, match="is no name: it has letters, digits and single underscores"):
+    with pytest.raises(
+        actlab.UsageError, match="is not a valid name: use letters, digits and single underscores"
+    ):
         formula("x * x", name=name)
 
 

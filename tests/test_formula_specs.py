@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
 MISH = "x * tanh(softplus(x))"
 SWISH = "x * sigmoid(beta * x)"
 TAHN = "formula: unknown function 'tahn' (did you mean 'tan'?)\n  x*tahn(x)\n    ^^^^"
-WITH = "formula: after 'with' stand parameters with their values, such as beta=1.5, gamma=2"
+WITH = "formula: write parameters and their values after 'with', such as beta=1.5, gamma=2"
 
 
 def points(dtype=torch.float64, **how):
@@ -48,22 +48,22 @@ def test_a_spec_may_be_a_formula():
 
 def test_a_spec_is_derived_once():
     making.from_spec.cache_clear()
-    first = making.made.cache_info().misses
+    first = making.make.cache_info().misses
     for _ in range(3):
         actlab.get("formula:x * tanh(x / 3)")
     NeuralNet(num_units=4, activation="formula:x * tanh(x / 3)", num_features=2)
-    assert making.made.cache_info().misses == first + 1
+    assert making.make.cache_info().misses == first + 1
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("formula:", "formula: is empty; right is 'x * tanh(x)', for example"),
+        ("formula:", "formula: the text is empty; write 'x * tanh(x)', for example"),
         ("formula:x*tahn(x)", TAHN),
         ("formula:x*b", "formula: unknown name 'b'; a parameter needs a value: b=1.0\n  x*b\n    ^"),
         ("formula:x*b with b", f"{WITH}\n  x*b with b\n          ^^"),
         ("formula:x*b with b=1, b=2", f"{WITH}\n  x*b with b=1, b=2\n               ^^^^"),
-        ("formula:x*b with b=inf", "formula: parameter 'b' is inf, not a finite number"),
+        ("formula:x*b with b=inf", "formula: parameter 'b' must be a finite number, got inf"),
     ],
 )  # fmt: skip
 def test_a_wrong_spec_says_what_is_right(spec, message):

@@ -9,7 +9,7 @@ from scipy import stats
 
 from actlab import UsageError
 from actlab.stats.sequential import SequentialTest, analysis_level, crossing_probability
-from actlab.stats.several_datasets import datasets_needed, over_datasets
+from actlab.stats.several_datasets import compare_over_datasets, min_datasets
 from actlab.stats.verdict import Evidence, Posterior, evidence, holm, judge
 
 D = [1.0, 2.0, -3.0, 0.5]
@@ -126,7 +126,7 @@ def test_ever_beyond_refuses_what_is_no_bound(bound):
 @pytest.mark.parametrize("pairs", [0, -3, 2.5, math.nan, math.inf])
 def test_datasets_needed_refuses_what_is_no_number_of_pairs(pairs):
     with pytest.raises(UsageError, match=r"^pairs must be an integer >= 1, got "):
-        datasets_needed(pairs)
+        min_datasets(pairs)
 
 
 # -- right values at the limits -----------------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_look_level_of_very_many_pairs_is_between_a_fifth_of_the_level_and_the_l
 def test_over_datasets_ranks_differences_beyond_the_largest_float():
     big = 1.5e308
     scores = pd.DataFrame({"a": [big, big, 3.0, 1.0], "b": [-big, -1e308, 2.0, 1.0]})
-    found = over_datasets(scores)
+    found = compare_over_datasets(scores)
     # Differences 3.0e308 > 2.5e308 > 1 > 0: ranks 4, 3, 2 and half of 1 for each side; all three signs agree.
     assert (found.statistic, found.p_value) == (0.5, 2 / 2**3)
 
@@ -272,7 +272,7 @@ def test_over_datasets_ranks_differences_beyond_the_largest_float():
 @pytest.mark.parametrize("activations", [1, 2, 4])
 def test_over_datasets_where_everything_failed_is_undecided(activations):
     scores = pd.DataFrame(np.full((6, activations), np.nan), columns=list("abcd"[:activations]))
-    found = over_datasets(scores)
+    found = compare_over_datasets(scores)
     assert found.ranks["mean_rank"].tolist() == [(activations + 1) / 2] * activations
     assert set(found.verdicts["verdict"]) <= {"undecided"}
     assert set(found.verdicts["p"]) <= {1.0}

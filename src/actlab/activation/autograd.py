@@ -1,7 +1,6 @@
-"""The autograd nodes behind a definition: every capability from one set of formulas.
+"""The autograd functions of a definition: forward mode, vmap and double backward from one set of formulas.
 
-An ``autograd.Function`` has forward mode, vmap and double backward when it is built as below.
-Dynamo refuses a Function with a ``jvp``, so compiled code gets the same node without it.
+Dynamo does not support an ``autograd.Function`` with a ``jvp``. Compiled code uses one without it.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
     from actlab.activation.definition import Activation
 
 Formula = Callable[..., Tensor]
-TorchOperation = Callable[..., Tensor | None]  # None: not with these parameters
+TorchOperation = Callable[..., Tensor | None]  # None: these parameters are not supported
 _HALF = (torch.float16, torch.bfloat16)
-# Dynamo cannot follow a closure over an object into a Function, but a global and an index it can.
+# Dynamo cannot trace a Function that closes over an object, but it can trace a global and an index.
 _ALL: list[Nodes] = []
 
 
 def _as_input(name: str, input: Tensor, result: Tensor) -> Tensor:
-    """Return the result in the input's dtype; enforce that an element-wise function keeps the shape."""
+    """Return the result in the dtype of the input, and raise if the shape is another."""
     if result.shape != input.shape:
         raise ValueError(
             f"{name}: the result must have the shape of the input, got {tuple(result.shape)} for "
@@ -44,7 +43,7 @@ def evaluate(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) ->
 
 
 class Nodes:
-    """The autograd nodes of one activation, and the formulas as they see them."""
+    """The autograd functions of one activation, and the formulas that they evaluate."""
 
     pointwise = True  # the output has the shape of the input, and a kernel may see both as one dimension
 
@@ -54,7 +53,7 @@ class Nodes:
         self.saves = activation.facts.saves
         self.parameters = tuple(activation.parameters)
         self.formulas = activation.formulas
-        # Eager mode takes the definition's own one-pass kernel; Inductor fuses the formula better.
+        # Eager mode uses the one-pass kernel of the definition; Inductor fuses the formula better.
         self.eager_gradient = activation.formulas.gradient_kernel or self.gradient
         self.traced, self.eager, self.overwriting = _function_nodes(self)
         self.plain_apply = super(Function, self.eager).apply  # type: ignore[misc]
@@ -66,7 +65,7 @@ class Nodes:
         return self.formulas.forward
 
     def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
-        """Apply the function through the node that suits how it is called."""
+        """Apply the function by the autograd function that suits the mode."""
         result: Tensor
         torch_operation = self.formulas.torch_operation
         if torch_operation is not None and not (inplace or torch.compiler.is_compiling() or fusing(x)):
@@ -77,7 +76,7 @@ class Nodes:
             result = self.traced.apply(x, *values)
             return x.copy_(result) if inplace else result
         if not inplace:
-            # Function.apply binds the signature anew at every call, half its cost; only functorch needs that.
+            # Function.apply binds the signature in every call, half its cost; only functorch needs that.
             apply = self.eager.apply if torch._C._are_functorch_transforms_active() else self.plain_apply
             return apply(x, *values)
         if self.saved_kind(values) == "output":
@@ -103,13 +102,13 @@ class Nodes:
         return run_fused(self, "mask", x, *values) if fusing(x) else self.mask(x, *values)
 
     def mask(self, x: Tensor, *values: Any) -> Tensor:
-        """Return what backward needs of the input, in one byte an element."""
+        """Return what backward needs of the input, in one byte per element."""
         if self.formulas.mask is None:
             raise TypeError(f"{self.name}: saves a mask but has none; add one with @{self.name}.mask")
         return self.formulas.mask(x, *values)
 
     def evaluate(self, formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
-        """Evaluate a formula, half precision in float32 if the definition wants it, and round once."""
+        """Evaluate a formula, half precision in float32 unless ``widen`` is off, and round once."""
         if self.widen:
             return evaluate(formula, first, *rest, dtype=dtype)
         result = formula(first, *rest)
@@ -150,32 +149,32 @@ class Nodes:
             return slope
         return self.evaluate(self.formulas.derivative, _numeric(saved, dtype), *values, dtype=dtype)
 
-    def partial(self, place: int, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
-        """Return the derivative with respect to the parameter at ``place``."""
-        formula = self.formulas.partials[self.parameters[place]]
+    def partial(self, index: int, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
+        """Return the derivative with respect to the parameter at an index."""
+        formula = self.formulas.partials[self.parameters[index]]
         return self.evaluate(formula, saved, *values, dtype=dtype)
 
     def parameter_gradients(
         self, grad: Tensor, saved: Tensor, values: Sequence[Any], needed: Sequence[bool]
     ) -> list[Tensor | None]:
-        """Return the gradient of every parameter, summed over what it was broadcast to."""
+        """Return the gradient of every parameter, summed over the broadcast dimensions."""
         gradients: list[Tensor | None] = []
-        for place, (value, wanted) in enumerate(zip(values, needed, strict=True)):
-            if not (wanted and isinstance(value, Tensor)):
+        for index, (value, is_needed) in enumerate(zip(values, needed, strict=True)):
+            if not (is_needed and isinstance(value, Tensor)):
                 gradients.append(None)
                 continue
-            # Half precision would lose a sum over a batch: the sum is taken in float32.
+            # A sum over a batch in half precision would lose digits: sum in float32.
             wide = torch.float32 if grad.dtype in _HALF else grad.dtype
-            term = _wide(grad) * self.partial(place, _wide(saved), [_wide(v) for v in values], wide)
+            term = _wide(grad) * self.partial(index, _wide(saved), [_wide(v) for v in values], wide)
             gradients.append(term.sum_to_size(value.shape).to(value.dtype))
         return gradients
 
 
 def _numeric(saved: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask as zeros and ones of the gradient's dtype; anything else as it is."""
+    """Return a mask as zeros and ones of the given dtype; any other tensor as it is."""
     if saved.is_floating_point():
         return saved
-    # A byte is converted seven times faster than a boolean.
+    # Converting bytes is seven times faster than converting booleans.
     return (saved.view(torch.uint8) if saved.dtype is torch.bool else saved).to(dtype)
 
 
@@ -184,7 +183,7 @@ def _wide(value: Any) -> Any:
 
 
 def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[Function]]:
-    """Build the node for compiled code, for eager code, and for eager code in place."""
+    """Build the autograd functions for compiled code, eager code, and eager code in place."""
     index = len(_ALL)
     _ALL.append(nodes)
     formula, eager_gradient = nodes.formula, nodes.eager_gradient
@@ -224,7 +223,7 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
             needed = ctx.needs_input_grad
             below = None
             if needed[0]:
-                if torch.is_grad_enabled():  # that is create_graph=True: it will be differentiated again
+                if torch.is_grad_enabled():  # create_graph=True: the gradient will be differentiated
                     below = nodes.gradient_in_graph(grad, saved, values)
                 elif fusing(grad):
                     below = run_fused(nodes, "gradient", grad, saved, *values)
@@ -242,9 +241,9 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
             terms = []
             if tangent is not None:
                 terms.append(nodes.tangent_in_graph(tangent, saved, values))
-            for place, direction in enumerate(tangents):
+            for position, direction in enumerate(tangents):
                 if direction is not None:
-                    terms.append(direction * nodes.partial(place, saved, values, direction.dtype))
+                    terms.append(direction * nodes.partial(position, saved, values, direction.dtype))
             result = terms[0]
             for term in terms[1:]:
                 result = result + term
@@ -290,19 +289,19 @@ def _restored(constants: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
 
 
 def _batch_first(size: int, dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:
-    """Bring the batch dimension of every argument to the front, lined up for broadcasting."""
+    """Move the batch dimension of every argument to the front, aligned for broadcasting."""
     x = args[0].movedim(dims[0], 0) if dims[0] is not None else args[0].expand(size, *args[0].shape)
-    lined: list[Any] = [x]
+    aligned: list[Any] = [x]
     for value, dim in zip(args[1:], dims[1:], strict=True):
         if dim is not None:
             value = value.movedim(dim, 0)
             value = value.reshape(size, *(1,) * (x.ndim - value.ndim), *value.shape[1:])
-        lined.append(value)
-    return lined
+        aligned.append(value)
+    return aligned
 
 
 def _slope_node(nodes: Nodes) -> type[Function] | None:
-    """Build the derivative as a node of its own, so that it too is differentiated by its own formula."""
+    """Build an autograd function of the derivative, whose derivative is the second derivative."""
     if nodes.formulas.second is None:
         return None
     second: Formula = nodes.formulas.second

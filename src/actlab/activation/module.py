@@ -1,4 +1,4 @@
-"""From an activation to its ``torch.nn.Module``."""
+"""The ``torch.nn.Module`` of an activation."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def public_module(activation: Activation[...]) -> str:
 
 
 def parameters_of(module: Any) -> dict[str, Any]:
-    """Return the parameters of an activation's module as plain values; of one for each feature, the first."""
+    """Return the parameters of an activation's module as plain values; the first of one per feature."""
     values = {name: getattr(module, name) for name in module.activation.parameters}
     return {n: v.detach().flatten()[0].item() if isinstance(v, Tensor) else v for n, v in values.items()}
 
@@ -99,7 +99,7 @@ def make_module(name: str, activation: Activation[...], repr_format: str | None)
     defaults = activation.parameters | ({"inplace": False} if activation.facts.inplace else {})
     body = {
         "__module__": public_module(activation),
-        "__doc__": re.sub(r"\n *(x|input): .*", "", activation.__doc__ or ""),  # which forward takes
+        "__doc__": re.sub(r"\n *(x|input): .*", "", activation.__doc__ or ""),  # an argument of forward
         "__signature__": inspect.Signature(
             [inspect.Parameter(p, kind, default=d) for p, d in defaults.items()]
         ),

@@ -13,14 +13,14 @@ from actlab.checking.subject import Function, Subject
 from actlab.checking.tensors import close, different, dtype_name, first_index, format_pair, gradient, same
 
 _CLOSE = 1e-6  # agreement with a finite difference, relative to the sum of all magnitudes
-_ROUNDING = 1e-9  # a kernel may compute the last elements of a tensor in another way
-_CALLS = 64  # after which a counter may change what a call returns
+_ROUNDING = 1e-9  # a kernel may compute the last elements of a tensor differently
+_CALLS = 64  # after so many calls a counter may change the result
 
 
 def input_unchanged(subject: Subject) -> str:
     """Verify that a call changes neither the input nor the memory around it, in every mode of autograd."""
     if subject.works_in_place:
-        raise NotApplicable("it was asked to work in place")
+        raise NotApplicable("it works in place on purpose")
     for train in subject.modes:
         function = subject.function(train=train)
         for mode, context, x, memory in _inputs(subject):
@@ -43,7 +43,7 @@ def _inputs(
     nothing = contextlib.nullcontext()
     plain = subject.sample()
     yield "without gradients", nothing, plain, plain
-    # A slice of a larger tensor: a function may write outside of it.
+    # A slice of a larger tensor: a function may write outside the slice.
     wide = torch.cat([subject.sample(2, seed=4), plain, subject.sample(2, seed=5)])
     yield "around a slice", nothing, wide[2:-2], wide
     leaf = subject.sample().requires_grad_()
@@ -83,12 +83,12 @@ def repeated_calls(subject: Subject) -> str:
     function, weights = subject.function(), subject.sample(11, seed=7)
     x, other = subject.sample(11), subject.sample(11, seed=6)
     truth: list[Tensor | None] = [None, None]
-    if subject.kind == "element-wise":  # in shapes of their own, so that no earlier call can be reused
+    if subject.kind == "element-wise":  # in other shapes, so that no earlier result can be reused
         with torch.no_grad():
             more = subject.sample(13, seed=8)
             truth = [function(torch.cat([z, more[:size]]))[:11] for z, size in ((x, 12), (other, 13))]
     first = subject.sample(14, seed=9)
-    # A gradient that is wrong in a first call is wrong in any, which other rows report.
+    # Other rows report a gradient that is wrong in every call.
     is_right_at_first = _mismatch(function, first, first, _call(function, first, first)[1]) is None
 
     def verify(call: str, z: Tensor, y: Tensor, slope: Tensor | None, expected: Tensor | None) -> None:
@@ -98,7 +98,7 @@ def repeated_calls(subject: Subject) -> str:
 
     for z, expected in zip((x, other), truth, strict=True):
         verify("in a repeated call of the same shape", z, *_call(function, z, weights), expected)
-    # A network that uses one activation in two places calls it twice before the first backward.
+    # A network may use one activation twice, and calls it twice before the first backward.
     leaves = [z.clone().requires_grad_() for z in (x, other)]
     outputs = [function(leaf) for leaf in leaves]
     gradients = [gradient(y, leaf, _fitting(weights, y)) for y, leaf in zip(outputs, leaves, strict=True)]

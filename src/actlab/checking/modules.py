@@ -39,7 +39,7 @@ def state_dict(subject: Subject) -> str:
     ]
     if hidden:
         raise Failure(
-            f"the state lacks {', '.join(hidden)}, which asks for a gradient but is no parameter of it"
+            f"the state lacks {', '.join(hidden)}, which requires a gradient but is not a parameter"
         )
     fresh, x = copy.deepcopy(module), subject.sample()
     with torch.no_grad():
@@ -102,5 +102,5 @@ def pickled(subject: Subject) -> str:
         raise Failure(f"cannot be pickled: {error}") from error
     # These bytes were made a line above; no file is involved.
     if not same(_call(pickle.loads(data), x), _call(module, x)):  # noqa: S301
-        raise Failure("what comes back computes something else")
+        raise Failure("the unpickled module computes something else")
     return f"{len(data)} bytes, computes the same"

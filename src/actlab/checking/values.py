@@ -13,9 +13,9 @@ from actlab.checking.subject import Subject
 from actlab.checking.tensors import format_pair, largest
 
 Point = Callable[[Tensor], Tensor]
-# Allowed in units of eps times what the condition of the function asks for. A formula of several operations
-# stays below it; a sum that cancels, or a branch that is wrong, does not.
-MOST = 16.0
+# The allowed error in units of eps times the condition of the function. A formula of several operations stays
+# below it; a sum that cancels or a wrong branch does not.
+MAX_ERROR = 16.0
 _EXACT = 1e-9  # float64 against a reference, relative
 
 
@@ -53,7 +53,7 @@ def _as_a_whole(subject: Subject, dtype: torch.dtype) -> str:
             continue
         error = (got - true).abs() / (info.eps * true.abs().max().clamp_min(info.tiny))
         at = int(error.nan_to_num(math.inf).argmax())
-        if not error[at] <= MOST:
+        if not error[at] <= MAX_ERROR:
             one, two = f"{float(got[at]):.6g}", f"{float(true[at]):.6g}"
             raise Failure(
                 f"for inputs of size {size} one value is {one}, expected {two} "
@@ -73,10 +73,10 @@ def gradient(subject: Subject, dtype: torch.dtype) -> str:
 
 
 def _steepness(function: Point, derivative: Callable[[Tensor], Tensor | None], x: Tensor) -> Tensor:
-    """Return ``|x f'|``: how much the value moves when the input is rounded.
+    """Return ``|x f'|``: how much the value changes when the input is rounded.
 
-    Differences find what a wrong backward hides, backward finds waves too short for differences. Those of
-    one rounding find a jump at a place that the dtype rounds, such as 0.1.
+    Differences do not depend on a wrong backward, and backward resolves waves that are too short for
+    differences. A difference of one rounding detects a jump at a number that the dtype rounds, such as 0.1.
     """
     wide = x.double()
     scale = torch.zeros_like(wide)
@@ -85,26 +85,26 @@ def _steepness(function: Point, derivative: Callable[[Tensor], Tensor | None], x
         scale = torch.maximum(scale, by_difference.abs().nan_to_num(0, 0, 0))
     try:
         slope = derivative(wide)
-    except (Outcome, RuntimeError):  # it has a row of its own
+    except (Outcome, RuntimeError):  # the row of the derivative reports it
         return scale
     return scale if slope is None else torch.maximum(scale, (wide * slope).abs().nan_to_num(0, 0, 0))
 
 
 def _compare(what: str, x: Tensor, got: Tensor, true: Tensor, scale: Tensor) -> str:
     info = torch.finfo(x.dtype)
-    # Where exp underflows, and torch flushes, nothing but the last numbers of the format is lost.
+    # Below it exp underflows and torch flushes to 0.
     floor = info.tiny if x.dtype is torch.float16 else info.tiny**0.8
     scale = torch.maximum(true.abs(), scale).clamp_min(floor)
     error = (got - true).abs() / (info.eps * scale)
     judged = true.isfinite() & (true.abs() < info.max * (1 - info.eps)) & got.isfinite()
     error = torch.where(judged, error, 0.0)
-    bad = error > MOST
+    bad = error > MAX_ERROR
     if bad.any():
-        at = _smallest(x, bad)
+        at = _smallest_index(x, bad)
         one, two = format_pair(got[at], true[at], 6)
         raise Failure(
             f"{what}({_number(x[at])}) = {one}, expected {two} "
-            f"({float(error[at]):.3g} eps, allowed {MOST:g}; worst {float(error.max()):.3g} "
+            f"({float(error[at]):.3g} eps, allowed {MAX_ERROR:g}; worst {float(error.max()):.3g} "
             f"at x = {_number(x[error.argmax()])})"
         )
     return f"worst error {float(error.max()):.2g} eps, at x = {_number(x[error.argmax()])}"
@@ -117,7 +117,7 @@ def finite(subject: Subject, dtype: torch.dtype) -> str:
         true, got = function(x.double()), function(x)
         bad = true.isfinite() & (true.abs() < most) & ~got.isfinite()
         if bad.any():
-            at = _smallest(x, bad)
+            at = _smallest_index(x, bad)
             raise Failure(f"{what}({_number(x[at])}) = {float(got[at])}, expected {float(true[at]):.6g}")
     return f"{len(x)} points from 1e-30 to {float(x.max()):.0e}, both signs"
 
@@ -153,25 +153,27 @@ def reference(subject: Subject) -> str:
     subject.require("element-wise")
     x = grid(torch.float64, subject.device)
     x = x[:: max(1, len(x) // chosen.most_points)]
-    value, slope = chosen.at(subject.lay(x))
+    value, slope = chosen.at(subject.arrange(x))
     pairs = {"f": (subject.value(x), value)}
     if slope is not None:
         pairs["f'"] = (subject.gradient(x), slope)
     for what, (got, wanted) in pairs.items():
         true = subject.read(wanted, len(x))
-        least = 1e-5 * largest(true[x.abs() <= 3])  # a derivative taken from the output has no more digits
+        least = 1e-5 * largest(
+            true[x.abs() <= 3]
+        )  # a derivative computed from the output is not more accurate
         error = (got - true).abs() / true.abs().clamp_min(max(least, 1e-9))
         bad = true.isfinite() & ~(error <= _EXACT)
         if bad.any():
-            at = _smallest(x, bad)
+            at = _smallest_index(x, bad)
             one, two = format_pair(got[at], true[at])
             raise Failure(f"{what}({_number(x[at])}) = {one}, expected {two} by {chosen.name}")
     by = f", by {chosen.name}" if subject.reference is None else ""
     return f"{' and '.join(pairs)} at {len(x)} points, in float64{by}"
 
 
-def _smallest(x: Tensor, bad: Tensor) -> int:
-    """Return the place of the bad point of the smallest magnitude."""
+def _smallest_index(x: Tensor, bad: Tensor) -> int:
+    """Return the index of the bad point of the smallest magnitude."""
     return int(torch.where(bad, x.double().abs(), math.inf).argmin())
 
 

@@ -14,14 +14,14 @@ _MOST_DIGITS = 17
 _MOST_SIMPLIFIED = 60  # operations
 
 
-def latex(expression: Expr) -> tuple[str, str, str]:
+def to_latex(expression: Expr) -> tuple[str, str, str]:
     r"""Return a formula and its first and second derivative in LaTeX, piece by piece.
 
     Args:
         expression: The formula.
 
     Examples:
-        >>> latex(X**2 / 3)
+        >>> to_latex(X**2 / 3)
         ('\\frac{x^{2}}{3}', '\\frac{2 x}{3}', '\\frac{2}{3}')
     """
     tree = split_into_pieces(expression)

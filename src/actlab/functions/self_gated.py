@@ -121,7 +121,7 @@ class Swish(TrainedModule):
 )
 def hardswish(x: Tensor) -> Tensor:
     """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3."""
-    # The factor reaches 1 before it is multiplied: 6 * x would overflow, and 0 * -inf is no number.
+    # Divide by 6 before multiplying: 6 * x would overflow, and 0 * -inf is NaN.
     return x.clamp_min(-3).mul_(aten.hardsigmoid(x))
 
 
@@ -165,7 +165,7 @@ def exact_gelu_second(x: Tensor) -> Tensor:
 
 
 def _inner(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what tanh-GELU's sigmoid is taken of, and x, kept within where it bends."""
+    """Return the argument of the sigmoid of tanh-GELU, and x clamped to where it bends."""
     x = x.clamp(-25, 25)
     return (x * x).mul_(_GELU_TANH * _GELU_CUBE).add_(_GELU_TANH).mul_(x), x
 

@@ -1,4 +1,4 @@
-"""Shrinkage: functions that pull towards zero."""
+"""Shrinkage functions: they move values towards zero."""
 
 from __future__ import annotations
 

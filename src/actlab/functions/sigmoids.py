@@ -76,7 +76,7 @@ def logsigmoid(x: Tensor) -> Tensor:
 logsigmoid.derivative(lambda y: -expm1(y))
 
 
-# keeps half of what torch's own keeps
+# saves half of what torch's logsigmoid saves
 logsigmoid.torch_operation(lambda x: -aten.softplus(-x, 1, CERTAIN) if small(x) else None)
 LogSigmoid = logsigmoid.module("LogSigmoid")
 
@@ -101,7 +101,7 @@ def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
         min_val: The least value.
         max_val: The greatest value.
     """
-    # The exporter to ONNX takes no mixture of int and float.
+    # The ONNX exporter does not mix int and float.
     return x.clamp(float(min_val), float(max_val))
 
 
@@ -143,7 +143,7 @@ class Hardtanh(ActivationModule):
 def hardsigmoid(x: Tensor) -> Tensor:
     """Piecewise linear sigmoid: 0 below -3, 1 above 3.
 
-    Just inside 3 it is the number before 1, not 1: the output then tells where the input was cut.
+    Just below 3 it is the largest number below 1, so that the output shows where the input was cut.
     """
     before_one = 1 - torch.finfo(x.dtype).eps / 2
     if compiled():
@@ -194,7 +194,7 @@ def softsign(x: Tensor) -> Tensor:
 
 @softsign.derivative
 def _(y: Tensor) -> Tensor:
-    size = 2 * y.clamp_min(0) - y  # its abs, which at 0 has the slope of its right side, as in the formula
+    size = 2 * y.clamp_min(0) - y  # abs(y) with the slope 1 at 0, as in the formula
     return (1 - size).square()
 
 
@@ -204,7 +204,7 @@ Softsign = softsign.module("Softsign")
 def isru_slope(y: Tensor, alpha: float) -> Tensor:
     """Return ``(1 - alpha y^2)^(3/2)``, the derivative of ISRU by its output; also ISRLU's."""
     u = (1 - alpha * y * y).clamp_min(0)
-    return u * u.clamp_min(1e-35).sqrt()  # the root of zero has no derivative
+    return u * u.clamp_min(1e-35).sqrt()  # sqrt has no derivative at 0
 
 
 @elementwise(

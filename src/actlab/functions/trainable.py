@@ -98,7 +98,7 @@ def star_relu(x: Tensor, scale: float | Tensor = 0.8944, bias: float | Tensor = 
         bias: The value at and below 0, a number or a tensor that broadcasts.
     """
     positive = torch.relu(x)
-    # Scaled before it is squared: the square alone can overflow where the result does not.
+    # Scale before squaring: the square alone can overflow.
     return positive * scale * positive + bias
 
 
@@ -230,7 +230,7 @@ class XIELU(TrainedModule):
 def dynamic_tanh(
     x: Tensor, alpha: float | Tensor = 0.5, weight: float | Tensor = 1.0, bias: float | Tensor = 0.0
 ) -> Tensor:
-    """Dynamic tanh (DyT), which takes the place of a normalisation: ``weight * tanh(alpha x) + bias``.
+    """Dynamic tanh (DyT), a replacement for normalisation: ``weight * tanh(alpha x) + bias``.
 
     Args:
         x: The input.

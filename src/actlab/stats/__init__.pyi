@@ -1,6 +1,6 @@
 from .sequential import SequentialTest as SequentialTest
-from .several_datasets import Demsar as Demsar
-from .several_datasets import over_datasets as over_datasets
+from .several_datasets import MultiDatasetResult as MultiDatasetResult
+from .several_datasets import compare_over_datasets as compare_over_datasets
 from .verdict import Evidence as Evidence
 from .verdict import Verdict as Verdict
 from .verdict import evidence as evidence

@@ -254,14 +254,14 @@ def _say_several(
 
     from actlab.report.plots.critical_difference import rank_table
     from actlab.report.tables import plain_rows, write_csv
-    from actlab.stats.several_datasets import over_datasets
+    from actlab.stats.several_datasets import compare_over_datasets
 
     means = {
         dataset.name: comparison.ranking.set_index("activation")["mean"]
         for dataset, (comparison, _, _) in zip(datasets, found, strict=True)
     }
     scores = pd.DataFrame(means).T[list(arguments.activations)]
-    across = over_datasets(scores)
+    across = compare_over_datasets(scores)
     table = scores.rename_axis("data").reset_index()
     write_csv(table, arguments.out / "datasets.csv")
     write_csv(across.verdicts, arguments.out / "across.csv")

@@ -23,6 +23,10 @@ _OTHER_SIDE = {
 }
 
 
+class NoKink(Exception):
+    """A derivative was chosen at a point where it does not jump."""
+
+
 @dataclass(frozen=True)
 class Kinks:
     """The kinks of a formula at its default parameters.
@@ -54,6 +58,9 @@ def find_kinks(
 
     Returns:
         The kinks.
+
+    Raises:
+        NoKink: The derivative does not jump at a point of ``at``.
     """
     chosen: dict[float, float] = {}
     forced = []
@@ -61,8 +68,9 @@ def find_kinks(
         left, own, right = (_slope(tree, point, parameters, side) for side in (-1, 0, 1))
         if left is None or right is None or own is None:
             continue
-        jumps = abs(left - right) > 1e-12 * max(abs(left), abs(right))
-        if not jumps and point not in at:
+        if abs(left - right) <= 1e-12 * max(abs(left), abs(right)):
+            if point in at:
+                raise NoKink(f"at has {point:g}, where the derivative does not jump")
             continue
         wanted = float(at.get(point, 0.0 if 0 in (left, right) else own))
         chosen[point] = wanted

@@ -1,4 +1,4 @@
-"""How exact a program is: its error at points, in units of what rounding the input may move the value by."""
+"""Measure the error of a program at points, in units of what rounding the input may change."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from torch import Tensor
 from actlab.derivation.analysis import reference_values
 from actlab.derivation.analysis.limits import compute_limits
 from actlab.derivation.analysis.piecewise import Tree
-from actlab.derivation.codegen.program import Program
+from actlab.derivation.codegen.program import DTYPES, Program
 
-DTYPES = (torch.float64, torch.float32)
 LIMITS = (4.0, 4.0, 8.0)  # of f, f' and f'', in units of eps times the scale
-_BESIDE = 8  # of eps: so near to a kink that the dtype does not have, either side may be taken
+_BESIDE = 8  # in eps: this near to a kink that the dtype rounds, both sides are right
 Array = np.ndarray[Any, Any]
 
 
 def points(extra: tuple[float, ...] = ()) -> Array:
-    """Return the points of a proof: float32 numbers of both signs, every size, and neighbours of some."""
+    """Return the points of measurement: float32 numbers of both signs, of every size, and near ``extra``."""
     sizes = np.concatenate([np.logspace(-30, 30, 61), np.logspace(-3, 2.8, 140), np.linspace(0.02, 12, 450)])
     sizes = np.concatenate([[1e-44, 1e-40, 1e-38], sizes]).astype(np.float32)
     centres = np.array(extra, dtype=np.float32)
@@ -42,12 +41,12 @@ def points(extra: tuple[float, ...] = ()) -> Array:
 
 @dataclass(frozen=True)
 class ErrorMeter:
-    """What is known about a formula at points, and the measure that follows from it.
+    """Measures errors against the reference values of a formula.
 
     Attributes:
         reference: The reference values at the points.
         ends: f, f' and f'' at minus and plus infinity (3, 2); NaN where there is no limit.
-        kinks: Where the derivative jumps, and is what was chosen.
+        kinks: Where the derivative jumps.
     """
 
     reference: reference_values.ReferenceValues
@@ -138,7 +137,7 @@ def build_error_meter(
     extra: tuple[float, ...] = (),
     kinks: tuple[float, ...] = (),
 ) -> ErrorMeter:
-    """Return what is known about a formula, at the points of a proof, near some others, and near kinks."""
+    """Compute reference values at the usual points, near extra points and near kinks."""
     known = _compute_reference(tree, tuple(parameters.items()), (*extra, *kinks))
     return ErrorMeter(known, compute_limits(tree, tuple(parameters.items())), kinks)
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from actlab.activation import numerics
-from actlab.derivation.codegen import kernels
+from actlab.derivation import kernels
 
+DTYPES = (torch.float64, torch.float32)
 Operand = int | float  # a step by its number, or a constant
 
 

@@ -189,11 +189,10 @@ def inverted(expression: Expr, side: int) -> Iterator[Form]:
     far = _in_inverse(opened.subs(X, side / y), y, logarithm)
     far = sympy.cancel(far) if not far.atoms(sympy.Pow) else sympy.factor(far)
     names = {y: 1 / Size(X), logarithm: -log(Size(X))}
-    made = Form(far, names, kind="in 1 / |x|")
-    yield made
-    yield Form(far, names, paired=True, kind="in 1 / |x|, in turn")
+    form = Form(far, names, kind="in 1 / |x|")
+    yield form
     if not opened.atoms(sympy.Function):
-        yield from _conjugated(made)
+        yield from _conjugated(form)
 
 
 def _in_inverse(node: Expr, y: Symbol, logarithm: Symbol) -> Expr:
@@ -250,7 +249,6 @@ def _conjugated(form: Form) -> Iterator[Form]:
         yield Form(whole, names, kind="conjugate")
         if not form.names:
             yield Form(whole, {r: rooted(sympy.sqrt(inside))}, kind="conjugate, rooted")
-        yield Form(whole, names, paired=True, kind="conjugate, in turn")
 
 
 # -- near 0 ---------------------------------------------------------------------------------------

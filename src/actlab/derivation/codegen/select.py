@@ -1,4 +1,4 @@
-"""Chooses, stretch by stretch, the cheapest way to compute that keeps its digits.
+"""Select the cheapest accurate form of an expression, interval by interval.
 
 Herbie (Panchekha et al., PLDI 2015) does this for programs; here numbers decide among the forms of a formula.
 """
@@ -18,20 +18,20 @@ from sympy import Expr
 from actlab.activation import numerics
 from actlab.derivation.analysis.piecewise import Leaf, Tree, find_ramp
 from actlab.derivation.codegen import decaying_rewrites, rewrites
-from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, ErrorMeter
+from actlab.derivation.codegen.error_bounds import LIMITS, Array, ErrorMeter
 from actlab.derivation.codegen.functions import Size, recognize
 from actlab.derivation.codegen.lower import Form, Lowering, number, program
-from actlab.derivation.codegen.nan_guards import without_derivative
-from actlab.derivation.codegen.program import Operand, Program
+from actlab.derivation.codegen.nan_guards import has_nan_derivative
+from actlab.derivation.codegen.program import DTYPES, Operand, Program
 from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
 from actlab.derivation.syntax.to_sympy import X
 
-SAFE = 0.65  # of the bound: between the points of the proof an error may be a little greater
-FAIR = 0.75  # if one form takes the place of several, or the output that of the input
-# What one form may have then, and what share of their cost it has.
-_FAIR = ((FAIR, 1.0), (1.0, 0.5))
+SAFE = 0.65  # of the bound: between the measured points an error may be a little greater
+FAIR = 0.75  # of the bound: for one form instead of several, or for a derivative from the output
+# The error of one form instead of several, and the largest share of their cost that it may have.
+_ONE_FORM = ((FAIR, 1.0), (1.0, 0.5))
 MOST_STRETCHES = 4
-_LOST = 1e6
+_NAN_PENALTY = 1e6
 # Of a derivative with more operations, or more different functions, SymPy's work is bounded: two seconds.
 _HARD, _MANY = 90, 6
 _MOST_CALLS, _FEW_CALLS = 4_000_000, 20_000
@@ -44,7 +44,7 @@ _BOUNDS = (1e9, 1e4, 700.0, 80.0, 40.0, 20.0)
 
 @dataclass(frozen=True)
 class Scored:
-    """A form, about what it costs, and its error over the bound at every point of the proof and both ends."""
+    """A form, its estimated cost, and its error relative to the bound at every point and at both ends."""
 
     form: Form
     cost: int
@@ -53,7 +53,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A form, and up to which absolute value of the input it is used."""
+    """A form, and the absolute value of the input up to which it is used."""
 
     end: float
     form: Form
@@ -61,7 +61,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class SmoothPiece:
-    """A smooth piece: its formula, its derivative of the order wanted, and its series at 0."""
+    """A derivative of a smooth piece, with its main exponent and the series of the function at 0."""
 
     order: int
     derivative: Expr
@@ -72,9 +72,9 @@ class SmoothPiece:
 def measure_errors(
     meter: ErrorMeter, made: Program, order: int, values: tuple[float, ...], share: float = 1.0
 ) -> Array:
-    """Return the errors of a program as :meth:`ErrorMeter.errors` does, the greater of its two forms.
+    """Return the errors of a program, as :meth:`ErrorMeter.errors`: the greater of eager mode and kernel.
 
-    Of a kernel's error a share counts: less than 1 where a reserve is wanted call by call alone.
+    ``share`` scales the error of the kernel: below 1 it counts less than the error of eager mode.
     """
     found = meter.errors(made, order, values)
     if made.has_second_forms:
@@ -84,11 +84,11 @@ def measure_errors(
 
 
 class Selector:
-    """Chooses forms for one order of derivative of one formula.
+    """Selects forms for one derivative of one formula.
 
     Args:
-        meter: The truth.
-        order: 0, 1 or 2.
+        meter: Measures errors.
+        order: The order of the derivative: 0, 1 or 2.
         parameters: The default parameters.
         traced: Whether autograd may go through the program.
     """
@@ -104,20 +104,19 @@ class Selector:
         self.piece = np.concatenate([meter.reference.piece, ends])
 
     def score(self, candidates: Iterable[Form]) -> list[Scored]:
-        """Evaluate forms at all points."""
-        found, seen = [], set()
-        for form in self._as_far_as_it_goes(candidates):
+        """Measure the errors of forms at all points."""
+        values = tuple(self.parameters.values())
+        scored, texts = [], set()
+        for form in self._until_failure(candidates):
             made = program(form, list(self.parameters), self.traced)
-            text = "\n".join(made.lines())
-            if text in seen:
-                continue
-            seen.add(text)
-            error = measure_errors(self.meter, made, self.order, tuple(self.parameters.values()), SAFE)
-            found.append(Scored(form, made.cost, error.max(0) / LIMITS[self.order] + self._lost(made)))
-        return found
+            if (text := "\n".join(made.lines())) not in texts:
+                texts.add(text)
+                error = measure_errors(self.meter, made, self.order, values, SAFE).max(0)
+                scored.append(Scored(form, made.cost, error / LIMITS[self.order] + self._nan_penalty(made)))
+        return scored
 
-    def _as_far_as_it_goes(self, candidates: Iterable[Form]) -> Iterator[Form]:
-        """Yield forms until SymPy fails: it may, in many ways, and there are other forms."""
+    def _until_failure(self, candidates: Iterable[Form]) -> Iterator[Form]:
+        """Yield forms until SymPy fails, as it may in many ways; there are other forms."""
         work = iter(candidates)
         with contextlib.suppress(BudgetExceeded, Exception):
             while (form := self._next(work)) is not None:
@@ -126,31 +125,31 @@ class Selector:
     def _next(self, work: Iterator[Form]) -> Form | None:
         if not self._hard:
             return next(work, None)
-        with limit_calls(max(self._calls, _FEW_CALLS)) as left:
+        with limit_calls(max(self._calls, _FEW_CALLS)) as calls_left:
             try:
                 return next(work, None)
             finally:
-                self._calls = left()
+                self._calls = calls_left()
 
-    def _lost(self, made: Program) -> Array | float:
-        """Return what is added to the error where autograd gets no number out of a form.
+    def _nan_penalty(self, made: Program) -> Array | float:
+        """Return a large error where autograd gets NaN out of a program.
 
-        Far out no form may do: there the input is clamped once the program is whole.
+        Far out every form may fail: there the input is clamped once the program is complete.
         """
         if not self.traced:
             return 0.0
         values = tuple(self.parameters.values())
-        lost = [without_derivative(made, self.meter.inputs(dtype), values).numpy() for dtype in DTYPES]
-        return _LOST * (np.logical_or(*lost) & (np.abs(self.x) < 1e4))
+        bad = [has_nan_derivative(made, self.meter.inputs(dtype), values).numpy() for dtype in DTYPES]
+        return _NAN_PENALTY * (np.logical_or(*bad) & (np.abs(self.x) < 1e4))
 
     def build(
         self, tree: Tree, smooth: Mapping[Leaf, SmoothPiece], forced: tuple[tuple[Any, float], ...] = ()
     ) -> Program:
-        """Return the program of a tree; ``forced`` are values where the sides of a relation are equal."""
+        """Return the program of a tree; ``forced`` holds values where two sides of a relation are equal."""
         lowering = Lowering(list(self.parameters), self.traced)
         value = self._add(tree, smooth, lowering, 0)
         if self.order == 0 and not lowering.build.follows_input(value):
-            value = self._attentive(value, lowering)
+            value = self._propagate_nan(value, lowering)
         for relation, wanted in forced:
             lowering.add(Form(X))
             over, from_ = (kind(relation.lhs, relation.rhs, evaluate=False) for kind in (sympy.Gt, sympy.Ge))
@@ -167,17 +166,17 @@ class Selector:
         yes = self._add(tree.yes, smooth, lowering, 2 * place + 1)
         no = self._add(tree.no, smooth, lowering, 2 * place + 2)
         followed = [lowering.build.follows_input(side) for side in (yes, no)]
-        # The side that a choice takes of no number: as it stands, or where a bound is a parameter.
+        # A choice takes this side if the input is NaN: as it stands, or where a bound is a parameter.
         if self.order == 0 and not followed[1] and (type(no) is int or not followed[0]):
-            no = self._attentive(no, lowering)
+            no = self._propagate_nan(no, lowering)
         lowering.add(Form(X))
         return lowering.choice(recognize(tree.condition), yes, no)
 
-    def _attentive(self, constant: Operand, lowering: Lowering) -> Operand:
-        """Return a constant that is no number where the input is none."""
+    def _propagate_nan(self, constant: Operand, lowering: Lowering) -> Operand:
+        """Return a constant that is NaN where the input is NaN."""
         if not self.traced:
             return lowering.build("clamp", 0, constant, constant)
-        # Unlike the clamp it has the derivatives that a constant has.
+        # Unlike the clamp this has the derivative of a constant.
         nothing = lowering.build("mul", lowering.build("clamp", 0, -1.0, 1.0), 0.0)
         return lowering.build("add", nothing, constant)
 
@@ -203,16 +202,16 @@ class Selector:
         if whole is not None:
             return lowering.add(whole.form)
         parts = self._parts(leaf, here, known)
-        # Parts that differ in their roundings alone are chosen by chance: one form is then the better one.
+        # One form is better than several that differ in their roundings only.
         cost = self._cost(leaf, *parts)
-        for bound, share in _FAIR:
+        for bound, share in _ONE_FORM:
             met = [k for k in known if k.cost < share * cost and (k.error[here] <= bound).all()]
             if met:
                 return lowering.add(min(met, key=lambda k: k.cost).form)
         return self._joined(leaf, *parts, lowering=lowering)
 
     def _parts(self, leaf: SmoothPiece, here: Array, known: list[Scored]) -> tuple[list[Stretch], ...]:
-        """Return how to cover the line: as a whole, or both sides of what tells them apart."""
+        """Return how to cover the line: as a whole, or the two sides of the main exponent."""
         far = here & (np.abs(self.x) > 1e3)
         known = known + (self.score(rewrites.inverted(leaf.derivative, 1)) if far.any() else [])
         sides = {}
@@ -224,7 +223,7 @@ class Selector:
             return (next(iter(sides.values()))[0],)
         values = {sympy.Symbol(n, real=True): v for n, v in self.parameters.items()}
         up = 1 if leaf.main.subs({**values, X: 1}) > 0 else -1
-        # What both sides have in common is computed once: the pair decides.
+        # Common parts of both sides are computed once, so pairs are compared.
         pairs = [(above, below) for above in sides[up] for below in sides[-up]]
         return min(pairs, key=lambda pair: self._cost(leaf, *pair)) if len(pairs) > 1 else pairs[0]
 
@@ -244,11 +243,11 @@ class Selector:
         outward = np.flatnonzero(mask)[np.argsort(np.abs(self.x[mask]), kind="stable")]
         one = _cheapest(known, mask)
         if one is None and not leaf.derivative.free_symbols - {X}:
-            # Where a clamped input serves is known for the parameters of the proof alone.
+            # Whether a clamped input serves is known for the default parameters only.
             known = known + self._clamped(known, outward, self._ends)
             one = _cheapest(known, mask)
         if one is not None:
-            # The other side may need the input clamped: what they have in common is then computed once.
+            # The other side may need the input clamped: common parts are then computed once.
             known = known + self.score(rewrites.clamped(one.form, *ends) for ends in _FAR)
             if one.cost < _CHEAP:
                 return _ways(known, mask)
@@ -266,7 +265,7 @@ class Selector:
             known += self._clamped(known, outward, self._ends)
             stretches = _stretches(known, outward, self.x)
         if _worst(stretches, known, outward, self.x) > 1:
-            # Those that are safe may be too short to cover all of it.
+            # Safe intervals may be too short to cover everything.
             longer = _stretches(known, outward, self.x, safe=1.0)
             stretches = min(stretches, longer, key=lambda s: _worst(s, known, outward, self.x))
         one = min(known, key=lambda k: float(k.error[mask].max()))
@@ -277,7 +276,7 @@ class Selector:
     def _clamped(
         self, known: list[Scored], outward: Array, ends: Iterable[tuple[float, float]]
     ) -> list[Scored]:
-        """Return forms of the clamped input, of the forms that fail far out alone."""
+        """Return forms of the clamped input, made from forms that fail only far out."""
         near = outward[np.abs(self.x[outward]) < 1e3]
         sound = [k for k in known if (k.error[near] <= 1).all()] or known[:1]
         cheap = sorted(sound, key=lambda k: k.cost)[:3]
@@ -321,7 +320,7 @@ def _stretches(known: list[Scored], outward: Array, x: Array, safe: float = SAFE
     while start < count and len(found) < MOST_STRETCHES:
         reach = np.array([_run(row, start) for row in good])
         if len(found) == MOST_STRETCHES - 1 and reach.max() < count:
-            # The last one has to do to the end, at as many points as may be.
+            # The last form must serve to the end, at as many points as possible.
             bad = (errors[:, start:] > 1).sum(1)
             reach = np.where(bad == bad.min(), count, -1)
         longest = np.flatnonzero(reach == reach.max())

@@ -1,10 +1,11 @@
-"""The value of a formula at one point, in thirty digits: what is no real number says which part it is."""
+"""Evaluate a formula at one point in 30 digits, and find the part that has no real value."""
 
 from __future__ import annotations
 
 import ast
 import math
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import mpmath
@@ -24,21 +25,21 @@ _COMPARED: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 class UndefinedPart(Exception):
-    """No real number; of which part of the formula."""
+    """A part of the formula has no real value."""
 
     def __init__(self, node: ast.expr) -> None:
         self.node = node
 
 
 class TooLarge(Exception):
-    """Too large to be computed with, which says nothing of the formula."""
+    """A value is too large to compute with; the formula may still be defined."""
 
 
 def check_constants(parsed: Parsed) -> None:
-    """Refuse a part without names that is no number of float64: SymPy would try to compare it for ever.
+    """Refuse a constant part that float64 cannot hold: SymPy would not finish comparing it.
 
     Raises:
-        UsageError: With its place.
+        UsageError: A constant is out of range or not real; the message shows the position.
     """
     point = PointEvaluator(parsed, {})
     with mpmath.workdps(DIGITS):
@@ -46,11 +47,11 @@ def check_constants(parsed: Parsed) -> None:
 
 
 def _constant(point: PointEvaluator, node: ast.expr) -> bool:
-    """Whether a part is a constant; its value is then known."""
+    """Return whether a part is constant, and store its value if it is."""
     parts = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
     if isinstance(node, ast.Call):
         parts = node.args
-    constants = [_constant(point, part) for part in parts]  # all of them are looked at
+    constants = [_constant(point, part) for part in parts]  # a list: every part is checked
     if not all(constants) or (isinstance(node, ast.Name) and node.id != "pi"):
         return False
     if isinstance(node, ast.Compare | ast.BoolOp) or (
@@ -65,12 +66,12 @@ def _constant(point: PointEvaluator, node: ast.expr) -> bool:
     except TooLarge:
         value = math.inf
     if abs(value) > _LARGEST:
-        point.parsed.refuse(node, f"{point.parsed.part(node)!r} is beyond what a float64 holds")
+        point.parsed.refuse(node, f"{point.parsed.part(node)!r} is out of range for float64")
     return True
 
 
 class PointEvaluator:
-    """A formula at one point. What it divides by is kept, by the place of the division in the text."""
+    """Evaluates a formula at one point, and stores the denominators by their position in the text."""
 
     def __init__(self, parsed: Parsed, values: Mapping[str, Any], pole: int | None = None) -> None:
         self.parsed, self.values, self.pole = parsed, values, pole
@@ -78,12 +79,12 @@ class PointEvaluator:
         self.known: dict[int, Any] = {}  # constants, by their node
 
     def value(self, node: ast.expr) -> Any:
-        """Return the value of a part; what is chosen by a condition is not computed where it is not."""
+        """Evaluate a part. Only the selected side of a choice is evaluated."""
         if id(node) in self.known:
             return self.known[id(node)]
         match node:
             case ast.Constant():
-                return mpmath.mpf(self.parsed.text[slice(*self.parsed.place(node))])
+                return mpmath.mpf(self.parsed.text_of(node))
             case ast.Name(id="pi"):
                 return mpmath.pi()
             case ast.Name(id=name):
@@ -128,8 +129,8 @@ class PointEvaluator:
         try:
             if name in FUNCTIONS and len(values) == len(argument_names(name)):
                 if name == "tan":
-                    self._denominator(node, mpmath.cos(_reasonable(values[0])))
-                found = FUNCTIONS[name](_Functions, *values)
+                    self._denominator(node, mpmath.cos(_limit(values[0])))
+                found = FUNCTIONS[name](_MPMATH, *values)
             else:
                 inner, given = expand_entry(name, values, mpmath.mpf)
                 found = PointEvaluator(inner, given).value(inner.tree)
@@ -153,48 +154,39 @@ class PointEvaluator:
 
 
 class _NotReal(Exception):
-    """An elementary function has no real value there."""
+    """An elementary function has no real value at the argument."""
 
 
-def _reasonable(u: Any, most: float = 1e30) -> Any:
-    """Return an argument for which a function can be computed in reasonable time."""
+def _limit(u: Any, most: float = 1e30) -> Any:
+    """Return the argument, if a function of it can be computed in reasonable time."""
     if abs(u) > most:
         raise TooLarge
     return u
 
 
-def _of(name: str, most: float, low: float = -math.inf) -> Callable[[Any], Any]:
-    """Return a function of mpmath that is real from ``low`` on, and computed where its argument is small."""
+def _wrap(name: str, most: float = math.inf, is_real: Callable[[Any], bool] | None = None) -> Any:
+    """Wrap a function of mpmath that is computed up to an argument's size, and real where a test holds."""
     function = getattr(mpmath, name)
 
     def checked(u: Any) -> Any:
-        if u < low:
+        if is_real is not None and not is_real(u):
             raise _NotReal
-        return function(_reasonable(u, most))
+        return function(_limit(u, most))
 
-    return staticmethod(checked)
+    return checked
 
 
-class _Functions:
-    """The elementary functions, as :data:`FUNCTIONS` asks for them."""
-
-    exp, sinh, cosh = _of("exp", _FAR), _of("sinh", _FAR), _of("cosh", _FAR)
-    tanh, erf, erfc, atan = _of("tanh", 1e30), _of("erf", 1e3), _of("erfc", 1e3), _of("atan", math.inf)
-    sin, cos, tan = _of("sin", 1e30), _of("cos", 1e30), _of("tan", 1e30)
-    sqrt, asinh, acosh = _of("sqrt", math.inf, low=0), _of("asinh", math.inf), _of("acosh", math.inf, low=1)
-
-    @staticmethod
-    def atanh(u: Any) -> Any:
-        """Return the inverse of the hyperbolic tangent, which lies between -1 and 1."""
-        if abs(u) >= 1:
-            raise _NotReal
-        return mpmath.atanh(u)
-
-    @staticmethod
-    def log(u: Any) -> Any:
-        """Return the natural logarithm, which 0 has none of."""
-        if u <= 0:
-            raise _NotReal
-        return mpmath.log(u)
-
-    Abs, Min, Max = staticmethod(abs), staticmethod(min), staticmethod(max)
+# The functions that FUNCTIONS uses.
+_MPMATH = SimpleNamespace(
+    **{name: _wrap(name, _FAR) for name in ("exp", "sinh", "cosh")},
+    **{name: _wrap(name, 1e30) for name in ("tanh", "sin", "cos", "tan")},
+    **{name: _wrap(name, 1e3) for name in ("erf", "erfc")},
+    **{name: _wrap(name) for name in ("atan", "asinh")},
+    sqrt=_wrap("sqrt", is_real=lambda u: u >= 0),
+    acosh=_wrap("acosh", is_real=lambda u: u >= 1),
+    atanh=_wrap("atanh", is_real=lambda u: abs(u) < 1),
+    log=_wrap("log", is_real=lambda u: u > 0),
+    Abs=abs,
+    Min=min,
+    Max=max,
+)

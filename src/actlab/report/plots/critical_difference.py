@@ -12,7 +12,7 @@ from actlab.files import writing
 from actlab.report.charts import short_labels
 from actlab.report.plots.functions import check_matplotlib
 from actlab.report.tables import WIDTH, text_table
-from actlab.stats.several_datasets import Demsar
+from actlab.stats.several_datasets import MultiDatasetResult
 from actlab.stats.verdict import LEVEL
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ _MAX_NAME = 34  # characters in the table
 _TEST = f"Wilcoxon's test, Holm's correction, {100 * LEVEL:g}\N{NO-BREAK SPACE}%"
 
 
-def rank_table(comparison: Demsar, width: int = WIDTH) -> str:
+def rank_table(comparison: MultiDatasetResult, width: int = WIDTH) -> str:
     """Return mean ranks and groups as text.
 
     Args:
-        comparison: From :func:`actlab.stats.several_datasets.over_datasets`.
+        comparison: From :func:`actlab.stats.several_datasets.compare_over_datasets`.
         width: Maximum number of characters of a line.
 
     Returns:
@@ -39,9 +39,9 @@ def rank_table(comparison: Demsar, width: int = WIDTH) -> str:
 
     Examples:
         >>> import pandas as pd
-        >>> from actlab.stats.several_datasets import over_datasets
+        >>> from actlab.stats.several_datasets import compare_over_datasets
         >>> relu, tanh = [0.97, 0.88, 0.91], [0.95, 0.87, 0.90]
-        >>> print(rank_table(over_datasets(pd.DataFrame({"tanh": tanh, "relu": relu}))))
+        >>> print(rank_table(compare_over_datasets(pd.DataFrame({"tanh": tanh, "relu": relu}))))
         activation  mean_rank  groups
         ----------  ---------  ------
         relu           1.0000  1
@@ -62,20 +62,20 @@ def rank_table(comparison: Demsar, width: int = WIDTH) -> str:
     )
 
 
-def _legend(comparison: Demsar, where: str) -> str:
+def _legend(comparison: MultiDatasetResult, where: str) -> str:
     if len(comparison.ranks) == 1:
         return "There is one activation"
     return f"No significant difference {where} ({_TEST})" if comparison.cliques else f"All differ ({_TEST})"
 
 
-def draw_critical_difference(comparison: Demsar, ax: Axes) -> Axes:
+def draw_critical_difference(comparison: MultiDatasetResult, ax: Axes) -> Axes:
     """Draw mean ranks, best at the left, and bars that join activations without a significant difference.
 
     A bar has a dot for each activation in its group; it may pass over others. There is no length that a
     difference of ranks has to exceed, as in J. Demšar's diagrams: Wilcoxon's test compares the pairs.
 
     Args:
-        comparison: From :func:`actlab.stats.several_datasets.over_datasets`.
+        comparison: From :func:`actlab.stats.several_datasets.compare_over_datasets`.
         ax: Axes to draw on. Names stand outside of the axes; ``layout="constrained"`` makes room for them.
 
     Returns:
@@ -110,7 +110,7 @@ def draw_critical_difference(comparison: Demsar, ax: Axes) -> Axes:
     return ax
 
 
-def _draw_bars(comparison: Demsar, ax: Axes, gap: float) -> float:
+def _draw_bars(comparison: MultiDatasetResult, ax: Axes, gap: float) -> float:
     """Draw a bar for each group; return the first free row below them."""
     ranks = dict(zip(comparison.ranks["activation"], comparison.ranks["mean_rank"], strict=True))
     groups = [[ranks[name] for name in clique] for clique in comparison.cliques]
@@ -137,11 +137,11 @@ def _stack(spans: Sequence[tuple[float, float]], gap: float) -> list[int]:
     return levels
 
 
-def write_critical_difference(comparison: Demsar, path: Path) -> None:
+def write_critical_difference(comparison: MultiDatasetResult, path: Path) -> None:
     """Write the diagram as a PNG, SVG or PDF file, by the suffix of the path.
 
     Args:
-        comparison: From :func:`actlab.stats.several_datasets.over_datasets`.
+        comparison: From :func:`actlab.stats.several_datasets.compare_over_datasets`.
         path: The file. It is written completely or not at all.
 
     Raises:
