@@ -221,7 +221,7 @@ def test_compare_replaces_what_is_named_in_a_module_that_takes_a_constructor(dat
 
 
 def test_compare_refuses_arguments_that_a_skorch_net_s_module_does_not_take(dataset):
-    with pytest.raises(UsageError, match=r"cannot be made: TypeError: .*widht"):
+    with pytest.raises(UsageError, match=r"cannot be built: TypeError: .*widht"):
         compare(["relu"], dataset, module=skorch_net(ActLayer, module__widht=3))
 
 

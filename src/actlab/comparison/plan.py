@@ -18,7 +18,7 @@ from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
-from actlab.comparison.user_model import own_net
+from actlab.comparison.user_model import prepare_net
 from actlab.errors import UsageError, did_you_mean, raise_problems
 from actlab.fleet.diagnostics import epochs_to_look
 from actlab.fleet.run import Rows, Run
@@ -153,9 +153,9 @@ def _template(config: ComparisonConfig) -> skorch.NeuralNet:
     """Return the net that takes an activation as ``module__activation``."""
     dataset, module = config.dataset, config.module
     if isinstance(module, skorch.NeuralNet):
-        return own_net(module, None, dataset, config.replace)
+        return prepare_net(module, None, dataset, config.replace)
     net = make_net(dataset, "relu", config.settings)
-    return net if module is None else own_net(net, module, dataset, config.replace)
+    return net if module is None else prepare_net(net, module, dataset, config.replace)
 
 
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
