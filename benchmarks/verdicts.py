@@ -23,7 +23,7 @@ import scipy
 from scipy import stats
 
 from actlab.stats.sequential import ANALYSES, SequentialTest, analysis_level
-from actlab.stats.verdict import LEVEL, Verdict, evidence, holm, judge
+from actlab.stats.verdict import LEVEL, Verdict, holm, judge, summarize_differences
 
 Floats = npt.NDArray[np.float64]
 
@@ -144,7 +144,9 @@ def _judged(
 ) -> list[Verdict]:
     step = case.folds / _ROWS if case.learners else 0.0
     known = [
-        evidence(*_differences(case, scores, pair, n), 1 / (case.folds - 1), step=step, resample=False)
+        summarize_differences(
+            *_differences(case, scores, pair, n), 1 / (case.folds - 1), step=step, resample=False
+        )
         for pair, n in zip(pairs, seeds, strict=True)
     ]
     return judge(known, 0.0, level)
@@ -170,7 +172,7 @@ def _raced(case: Case, scores: Floats, pairs: list[tuple[int, int]]) -> tuple[li
 def _counted(verdicts: Sequence[Verdict], true: Sequence[float]) -> Tally:
     tally, wrong = Tally(comparisons=1), False
     for verdict, difference in zip(verdicts, true, strict=True):
-        sign = {"better": 1, "worse": -1}.get(verdict.word, 0)
+        sign = {"better": 1, "worse": -1}.get(verdict.outcome, 0)
         wrong |= bool(sign) and sign != np.sign(difference)
         tally.pairs += 1
         tally.covered += verdict.low <= difference <= verdict.high

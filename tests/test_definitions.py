@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import linecache
+import re
 import sys
 from pathlib import Path
 
@@ -285,3 +287,10 @@ def test_what_belongs_to_a_library_is_a_name():
         "value": {"code": "skorch.net:NeuralNet"},
         "libraries": [f"skorch {skorch.__version__}"],
     }
+
+
+def test_code_that_a_library_makes_at_run_time_is_named_by_its_module_and_line(load):
+    generic = functools.singledispatch(load("def f(x):\n    return x\n").f)
+    label = describe(generic)["value"]["code"]
+    assert re.fullmatch(r"functools:f:\d+", label)
+    assert describe(generic)["code"][label]["closure"]["dispatch"]

@@ -82,7 +82,7 @@ def test_a_crash_on_a_disk_that_then_is_read_only_is_no_ledger_without_its_end(t
             assert ended(child) == -signal.SIGKILL
         Path(f"{path}-shm").unlink()
         remounted(folder, "ro")
-        with pytest.raises(UsageError, match="copy both to a folder that can be written"):
+        with pytest.raises(UsageError, match="copy both files to a folder that can be written"):
             Ledger(path, readonly=True)
         remounted(folder, "rw")
         with Ledger(path, readonly=True) as ledger:

@@ -8,15 +8,15 @@ from scipy import stats
 from actlab.comparison.config import Budget, parse_budget
 from actlab.errors import UsageError
 from actlab.stats.sequential import ANALYSES, SequentialTest, analysis_level, crossing_probability
-from actlab.stats.verdict import LEVEL, Evidence, Verdict
+from actlab.stats.verdict import LEVEL, DifferenceSummary, Verdict
 
 NAMES = ["a", "b", "c"]
 
 
 def verdict(word, more=4):
     figures = (0.0, -1.0, 1.0, 0.0123, 0.5, 0.5, 0.3, 0.4, 0.3)
-    evidence = Evidence(0.0, 6, 12, 1.0, 1 / 6, 0.5, 1.0, 6, 0.5)
-    return Verdict(word, *figures, more if word == "undecided" else None, evidence)
+    summary = DifferenceSummary(0.0, 6, 12, 1.0, 1 / 6, 0.5, 1.0, 6, 0.5)
+    return Verdict(word, *figures, more if word == "undecided" else None, summary)
 
 
 class Course:
@@ -80,7 +80,7 @@ def test_a_pair_of_losers_is_not_pursued():
     found = course.run()
     assert course.trained == [(2, NAMES)]
     assert found.ended == "all is decided"
-    assert found.verdicts["b", "c"].word == "undecided"
+    assert found.verdicts["b", "c"].outcome == "undecided"
     assert ("b", "c") not in found.decided
 
 
@@ -92,7 +92,7 @@ def test_what_is_decided_stays_so():
             return found, lost
 
     found = Wavering({}).run()
-    assert found.verdicts["a", "b"].word == "better"
+    assert found.verdicts["a", "b"].outcome == "better"
     assert found.out == {"b": "worse than a after 2 seeds"}
 
 

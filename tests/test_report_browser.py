@@ -52,12 +52,11 @@ def heading(page, name):
 
 def test_every_chart_is_drawn(opened):
     page = opened(whole())
-    assert page.locator("figure.chart").count() == 7
+    assert page.locator("figure.chart").count() == 8
     for panel in page.locator("figure.chart .panel").all():
         assert panel.locator("svg").bounding_box()["height"] > 50
         assert panel.locator(".line, .bar").count() > 0
     assert page.locator(".each svg .line").count() == 6
-    assert page.locator(".heats svg .heat path").count() > 12 * 4
     assert page.locator(LINES).count() == 36
     assert page.locator("[role=img]:not([aria-label])").count() == 0
 
@@ -129,7 +128,7 @@ def test_a_filter_that_finds_nothing_says_what_it_does_not_know(opened):
     page = opened(comparison())
     for typed, said in {
         "scor > 0.9": "0 of 36 runs; no column is called scor",
-        "score > 0,9": "0 of 36 runs; 0,9 is no number",
+        "score > 0,9": "0 of 36 runs; 0,9 is not a number",
         "seed == 3, fold = 1": "3 of 36 runs",
         "relu seed=0": "3 of 36 runs",
         "nothing of the kind": "0 of 36 runs",
@@ -279,7 +278,7 @@ def test_with_scripts_off_tables_and_curves_are_there(opened):
         "figure.learning svg.swatch",
         "#diagnostics-units",
         "figure.units svg",
-        ".heats svg",
+        "figure.distributions svg",
         ".each svg",
     ):
         assert page.locator(what).first.is_visible(), what

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from actlab.report.html import diagnostic_charts, heatmap
+from actlab.report.html import diagnostic_charts
 from actlab.report.html.page import render
-from tests.reports import HOSTILE, comparison, diagnostics_frame, histogram
+from tests.reports import HOSTILE, comparison, diagnostics_frame
 from tests.test_report_page import body, figures, text
 
 NAMES = ("relu", "tanh", "mish")
@@ -22,10 +21,6 @@ def section(page):
     return body(page).split('<section id="diagnostics"')[1].split("</section>")[0]
 
 
-def heat(rows, kind="values"):
-    return heatmap.draw_heatmap(rows, kind, "relu, layer 1", 0)
-
-
 def one_layer(**changed):
     frame = diagnostics_frame(("relu",), layers=1)
     return frame[frame["part"] == "activation"].assign(**changed)
@@ -34,19 +29,17 @@ def one_layer(**changed):
 # -- histograms -----------------------------------------------------------------------------------
 
 
-def test_histograms_of_other_widths_are_merged_by_their_shares():
-    even = "50 " * 20
-    rows = pd.DataFrame({"low": [0.0, 0.0], "high": [1.0, 3.0], "values": [even, even]})
-    found = heatmap._histograms(rows, "values")
-    shares = heatmap.cell_shares(found, np.array([0.0, 1.0, 2.0, 3.0]))
-    assert shares == pytest.approx([(1 + 1 / 3) / 2, 1 / 6, 1 / 6])
-    assert heatmap.histogram_quantiles(rows, "values", [1 / 3, 2 / 3]) == pytest.approx([0.5, 1.0])
+def percentiles(rows, kind="values"):
+    return diagnostic_charts.histogram_percentiles(rows, kind).to_numpy().tolist()
 
 
-def test_values_that_are_all_one_are_a_bar():
-    rows = one_layer(low=0.0, high=0.0, values="1000" + " 0" * 19)
-    assert heatmap.histogram_quantiles(rows, "values", [0.1, 0.9]) == pytest.approx([0, 0], abs=1e-5)
-    assert 'class="h6"' in heat(rows)
+def test_percentiles_are_interpolated_in_each_histogram():
+    rows = pd.DataFrame({"low": [0.0, -1.0], "high": [1.0, 3.0], "values": ["50 " * 20, "0 0 1 0"]})
+    assert percentiles(rows) == [pytest.approx([0.05, 0.5, 0.95]), pytest.approx([1.05, 1.5, 1.95])]
+
+
+def test_equal_values_have_equal_percentiles():
+    assert percentiles(one_layer(low=0.0, high=0.0, values="1000" + " 0" * 19))[0] == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -64,44 +57,34 @@ def test_values_that_are_all_one_are_a_bar():
     ],
 )
 def test_what_is_no_histogram_is_not_drawn(changed):
-    assert heat(one_layer(**changed)) == ""
-    assert heat(one_layer().drop(columns="values")) == ""
+    rows = one_layer(**changed).drop(columns="gradients")
+    assert diagnostic_charts.distribution_panels(rows, ["relu"]) == []
+    assert diagnostic_charts.distribution_panels(rows.drop(columns="values"), ["relu"]) == []
 
 
-def test_a_map_says_in_words_and_figures_what_it_shows():
-    rng = np.random.default_rng(0)
-    rows = []
-    for epoch, spread in ((1, 1.0), (9, 4.0)):
-        values = rng.uniform(-spread, spread, 4000)
-        rows.append({"epoch": epoch, "low": values.min(), "high": values.max(), "values": histogram(values)})
-    drawn = heat(pd.DataFrame(rows))
-    label = re.search(r'aria-label="([^"]*)"', drawn)[1]
-    found = re.findall(r"after epoch (\d) half of them are between ([−\d.]+) and ([−\d.]+)", label)
-    assert [epoch for epoch, *_ in found] == ["1", "9"]
-    ends = [float(end.replace("−", "-")) for _, *pair in found for end in pair]
-    assert ends == pytest.approx([-0.5, 0.5, -2, 2], rel=0.1)
-    assert ">1<" in drawn
-    assert ">9<" in drawn
-    assert ">epoch<" in drawn
+def test_distributions_are_means_over_the_runs():
+    outputs = pd.DataFrame(
+        {"activation": "relu", "part": "activation", "layer": 1, "epoch": [1, 1, 9], "fold": [1, 2, 1]}
+        | {"low": [-1.0, -3.0, 0.0], "high": [1.0, 3.0, 8.0], "values": "1 1 1 1"}
+    )
+    (panel,) = diagnostic_charts.distribution_panels(outputs, ["relu"])
+    (line,) = panel.lines
+    assert (panel.title, line.x, line.y) == ("outputs, layer 1", [1, 9], [0.0, 4.0])
+    assert (line.low, line.high) == ([-1.8, 0.4], [1.8, 7.6])
 
 
-def test_all_cells_of_a_look_are_drawn_once():
-    shares = np.array([[0.5, 0.3, 0.2], [0.0, 0.0, 1.0]])
-    strokes = [
-        stroke
-        for path in heatmap.cell_paths(shares).values()
-        for stroke in re.findall(r"M(\S+) (\d)v(\d)", path)
-    ]
-    covered = sorted((x, int(y) + step) for x, y, n in strokes for step in range(int(n)))
-    assert covered == [(".5", 0), (".5", 1), (".5", 2), ("1.5", 2)]
+def test_gradients_have_a_logarithmic_axis():
+    frame = diagnostics_frame(("relu",), layers=1)
+    outputs, gradients = diagnostic_charts.distribution_panels(frame, ["relu"])
+    assert not outputs.log
+    assert gradients.log
+    assert gradients.lines[0].y[0] == pytest.approx(1e-4, rel=0.3)
 
 
-def test_many_looks_are_thinned_to_the_first_the_last_and_some_between():
-    rows = one_layer()
-    many = pd.concat([rows[:1].assign(epoch=epoch) for epoch in range(1, 301)])
-    drawn = heat(many)
-    assert len(drawn) < 6000
-    assert ">300<" in drawn
+def test_many_epochs_are_thinned():
+    many = pd.concat([one_layer()[:1].assign(epoch=epoch) for epoch in range(1, 301)])
+    outputs, _ = diagnostic_charts.distribution_panels(many, ["relu"])
+    assert len(outputs.lines[0].x) == 100
 
 
 # -- panels and tables ----------------------------------------------------------------------------
@@ -172,11 +155,13 @@ def test_the_section_has_panels_maps_and_tables(page):
     found = section(page)
     said = text(page)
     assert {"units", "gradients"} <= set(figures(page))
-    assert found.count('class="heat ') == 3 * 2 * 2
+    assert figures(page)[4:5] == ["distributions"]
+    assert [
+        title for title in re.findall("<h3>(.*?)</h3>", found) if title.startswith(("outputs", "gradients"))
+    ] == [f"{kind}, layer {layer}" for kind in ("outputs", "gradients") for layer in (1, 2)]
     assert "Measured on 256 samples." in said
     assert "30 % of relu's units in layer 2 have a slope below 0.001" in said
     assert "1/10,000 for mish" in said
-    assert "Only the first" not in said
     for table in ("diagnostics-units", "diagnostics-weights"):
         assert f'<table id="{table}" class="sortable">' in found
     assert "diagnostics" not in said.split("Reproduction")[-1]
@@ -198,12 +183,6 @@ def test_where_nothing_was_looked_into_a_line_says_why(about, said):
     page = render(comparison(about={**comparison().about, **about}))
     assert said in text(page)
     assert "<svg" not in section(page)
-
-
-def test_what_is_not_drawn_is_told():
-    names = tuple(f"a{i}" for i in range(9))
-    said = text(render(comparison(names, seeds=1, diagnostics=diagnostics_frame(names, layers=5))))
-    assert "Only the first 8 of 9 activations and the first, the middle and the last layer are drawn." in said
 
 
 def test_nets_without_looks_are_named_and_the_others_shown():
@@ -248,7 +227,7 @@ def test_cells_that_are_missing_leave_the_rest(changed):
 @pytest.mark.parametrize("epochs", [(4,), (1, 2)])
 def test_one_look_is_enough(epochs):
     page = render(comparison(diagnostics=diagnostics_frame(epochs=epochs)))
-    assert section(page).count('class="heat ') == 12
+    assert "outputs, layer 2" in section(page)
     assert ("The share of dead units grows" in text(page)) == (len(epochs) > 1)
 
 

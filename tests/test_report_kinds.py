@@ -33,7 +33,7 @@ def test_a_training_says_how_good_it_was_and_has_no_verdicts():
     for absent in ("Verdicts", "erdict", "Ranking", "forest", "Mean over the runs", "means over the runs"):
         assert absent not in said
     assert 'href="#verdicts"' not in page
-    assert figures(page) == ["learning", "units", "gradients", "functions", "seconds"]
+    assert figures(page) == ["learning", "units", "gradients", "distributions", "functions", "seconds"]
     assert "train(load_data('digits'), 'relu', TrainSettings(epochs=12))" in said
 
 

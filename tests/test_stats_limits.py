@@ -10,14 +10,14 @@ from scipy import stats
 from actlab import UsageError
 from actlab.stats.sequential import SequentialTest, analysis_level, crossing_probability
 from actlab.stats.several_datasets import compare_over_datasets, min_datasets
-from actlab.stats.verdict import Evidence, Posterior, evidence, holm, judge
+from actlab.stats.verdict import DifferenceSummary, Posterior, holm, judge, summarize_differences
 
 D = [1.0, 2.0, -3.0, 0.5]
 
 
 def paired(differences, cells=None, ratio=0.5, **options):
     cells = range(len(differences)) if cells is None else cells
-    return evidence(differences, list(cells), ratio, **options)
+    return summarize_differences(differences, list(cells), ratio, **options)
 
 
 # -- refused ----------------------------------------------------------------------------------------
@@ -27,15 +27,15 @@ def paired(differences, cells=None, ratio=0.5, **options):
     ("differences", "cells", "got"),
     [([], [], 0), ([0.1], [0], 1), ([0.1, 0.2], [0, 0], 1), ([0.0] * 5, ["a"] * 5, 1), ([-1.0], [7], 1)],
 )
-def test_evidence_needs_two_cells(differences, cells, got):
+def test_summary_needs_two_cells(differences, cells, got):
     with pytest.raises(UsageError, match=rf"^a test needs at least two cells, got {got}: .* two folds$"):
-        evidence(differences, cells, 0.5)
+        summarize_differences(differences, cells, 0.5)
 
 
 @pytest.mark.parametrize(("cells", "runs", "spare"), [(1, 1, 0), (1, 2, 1), (0, 0, 0), (1, 30, 29)])
-def test_evidence_cannot_be_made_of_one_cell_by_hand(cells, runs, spare):
+def test_summary_cannot_be_made_of_one_cell_by_hand(cells, runs, spare):
     with pytest.raises(UsageError, match=f"two cells, got {cells}:"):
-        Evidence(0.1, cells, runs, 1.0, 1.0, 0.5, 1.0, spare, 0.5)
+        DifferenceSummary(0.1, cells, runs, 1.0, 1.0, 0.5, 1.0, spare, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_evidence_cannot_be_made_of_one_cell_by_hand(cells, runs, spare):
         (D, {"step": math.inf}, "step must be a finite number >= 0, got inf"),
     ],
 )
-def test_evidence_refuses_what_it_cannot_use(differences, options, message):
+def test_summary_refuses_what_it_cannot_use(differences, options, message):
     with pytest.raises(UsageError, match=message):
         paired(differences, **options)
 
@@ -139,7 +139,7 @@ def test_two_cells_are_tested_with_cauchys_distribution():
     assert verdict.p_value == pytest.approx(1 - 2 * math.atan(t) / math.pi, rel=1e-12)
     half = math.sqrt(0.5) / math.tan(math.pi * 0.025)  # the quantile 0.975 is cot(0.025 pi)
     assert (verdict.low, verdict.high) == pytest.approx((1.5 - half, 1.5 + half), rel=1e-12)
-    assert verdict.word == "undecided"
+    assert verdict.outcome == "undecided"
 
 
 @pytest.mark.parametrize("cells", [[0, 1, 2, 3], [0, 0, 1, 1]])
@@ -155,12 +155,12 @@ def test_two_cells_are_tested_with_cauchys_distribution():
 )
 def test_differences_that_are_equal_up_to_rounding_are_certain(differences, cells):
     (verdict,) = judge([paired(differences, cells)], 0.01)
-    assert verdict.word == "better"
+    assert verdict.outcome == "better"
     assert verdict.p_value < 1e-20
     assert verdict.low <= verdict.difference <= verdict.high
     assert verdict.high - verdict.low < 1e-13 * verdict.difference
     (mirrored,) = judge([paired([-d for d in differences], cells)], 0.01)
-    assert (mirrored.word, mirrored.p_value) == ("worse", verdict.p_value)
+    assert (mirrored.outcome, mirrored.p_value) == ("worse", verdict.p_value)
 
 
 @pytest.mark.parametrize("unit", [1e-99, 1e-30, 1e-13, 1.0, 1e30, 1e99])
@@ -169,7 +169,7 @@ def test_judge_does_not_depend_on_the_unit_of_the_score(unit, cells):
     d = np.array([1.0, 2.0, -0.5, 0.75])
     (plain,) = judge([paired(d, cells)], 0.1)
     (scaled,) = judge([paired(unit * d, cells)], 0.1 * unit)
-    for name in ("word", "more_seeds"):
+    for name in ("outcome", "more_seeds"):
         assert getattr(scaled, name) == getattr(plain, name)
     for name in ("p_value", "better", "equivalent", "worse"):
         assert getattr(scaled, name) == pytest.approx(getattr(plain, name), rel=1e-9, abs=1e-12)
@@ -190,8 +190,8 @@ def test_posterior_keeps_a_mean_far_beyond_its_scale():
     narrow = Posterior(1.0, 9, np.array([1e-20]), np.ones(1))
     assert narrow.interval() == (1.0, 1.0)
     assert narrow.p_value == pytest.approx(2 * stats.t.sf(1e20, 9), rel=1e-9)
-    assert (narrow.below(1.0), narrow.below(2.0)) == (0.5, 1.0)
-    assert narrow.below(0.5) < 1e-100
+    assert (narrow.probability_below(1.0), narrow.probability_below(2.0)) == (0.5, 1.0)
+    assert narrow.probability_below(0.5) < 1e-100
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,9 @@ def test_posterior_of_any_number_of_cells_and_runs_is_students_where_seeds_chang
     scale = math.sqrt(means.var(ddof=1) * (np.square(np.bincount(labels) / runs).sum() + 1.25 * 0.25))
     for value in (-0.5, 0.0, 0.2, 1.0):
         expected = stats.t.cdf((value - means[labels].mean()) / scale, cells - 1)
-        assert found.posterior.below(value) == pytest.approx(expected, abs=2e-3 if cells < 9 else 1e-9)
+        assert found.posterior.probability_below(value) == pytest.approx(
+            expected, abs=2e-3 if cells < 9 else 1e-9
+        )
 
 
 def test_forecast_of_very_many_folds_is_computed():
@@ -214,13 +216,13 @@ def test_forecast_of_very_many_folds_is_computed():
     found = paired(d, ratio=1 / 99_999, resample=False)
     # Split and seed have half of the variance 1 each. S seeds make 50,000 S cells of two runs: the squared
     # scale is 0.75 / 50,000 S + 1.25 * 0.5 / 100,000, and t = 0.006 / scale is above 1.96 from S = 4.8 on.
-    assert found.forecast(0.05, 0.0, 0.05) == 5
+    assert found.seeds_to_decide(0.05, 0.0, 0.05) == 5
 
 
 @pytest.mark.parametrize("region", [math.inf, 1e300])
 def test_judge_takes_a_region_that_holds_everything(region):
     (verdict,) = judge([paired(D)], region)
-    assert (verdict.word, verdict.equivalent) == ("equivalent", 1.0)
+    assert (verdict.outcome, verdict.equivalent) == ("equivalent", 1.0)
 
 
 def test_judge_and_holm_of_nothing_are_empty():

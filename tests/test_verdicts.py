@@ -18,7 +18,7 @@ from actlab.comparison.tables import cv_results
 from actlab.data.dataset import Dataset, load_data
 from actlab.models.random_streams import SPLIT, WEIGHTS, seeded_torch, stream_seed
 from actlab.stats.sequential import ANALYSES, analysis_level
-from actlab.stats.verdict import evidence, judge
+from actlab.stats.verdict import judge, summarize_differences
 from actlab.training.train import TrainSettings, make_net
 from tests.comparison_plans import plan_runs
 
@@ -87,12 +87,12 @@ def test_verdicts_are_read_from_the_paired_runs(dataset):
     cells = [3 * split + fold for split, fold, _ in scores.index]
     step, region = 1 / 50, 1 / 150
     known = [
-        evidence(scores[a] - scores[b], cells, 0.5, step=step)
+        summarize_differences(scores[a] - scores[b], cells, 0.5, step=step)
         for a, b in [("relu", "tanh"), ("relu", "sigmoid"), ("tanh", "sigmoid")]
     ]
     expected = judge(known, region)
     for row, verdict, one in zip(found.verdicts.to_dict("records"), expected, known, strict=True):
-        assert row["verdict"] == verdict.word
+        assert row["verdict"] == verdict.outcome
         assert row["difference"] == pytest.approx(verdict.difference)
         assert (row["low"], row["high"]) == pytest.approx((verdict.low, verdict.high))
         assert (row["p"], row["p_holm"]) == pytest.approx((verdict.p_value, verdict.p_holm))

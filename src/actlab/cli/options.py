@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ACTIVATION = 'name such as "elu(alpha=0.5)", formula:TEXT, package.module:Name or file.py:name'
 FIGURES = "also write figures as PNG and SVG into DIR/figures"
+DEVICE: dict[str, Any] = {"default": "cpu", "metavar": "D", "help": "cpu, cuda or cuda:N"}
+JSON: dict[str, Any] = {"action": "store_true", "help": "print one JSON object instead of text"}
 
 # These options decide where runs are trained and what is printed and written, not which results come out.
 _NOT_REPRODUCED = {
@@ -109,16 +111,11 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     add("--batch-size", type=int, default=128, metavar="N", help="samples in a step")
     add("--lr", type=float, default=0.01, metavar="X", help="learning rate")
     add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
-    add_device(add)
+    add("--device", **DEVICE)
     add("--precision", default="float32", metavar="P", help="float32, or bf16 for products")
     diagnostics = "record diagnostics after every epoch, or never (default: where they cost little)"
     add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     return add
-
-
-def add_device(add: Callable[..., argparse.Action]) -> None:
-    """Add ``--device`` to a parser or a group, given its ``add_argument``."""
-    add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
 
 
 def add_output_options(parser: Parser, out: str) -> Callable[..., argparse.Action]:
@@ -126,16 +123,11 @@ def add_output_options(parser: Parser, out: str) -> Callable[..., argparse.Actio
     group = parser.add_argument_group("output")
     group.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="folder of the files")
     group.add_argument("--figures", action="store_true", help=FIGURES)
-    add_json(group.add_argument)
+    group.add_argument("--json", **JSON)
     loudness = group.add_mutually_exclusive_group()
     loudness.add_argument("--verbose", action="store_true", help="show progress from the start")
     loudness.add_argument("--quiet", action="store_true", help="print errors only")
     return group.add_argument
-
-
-def add_json(add: Callable[..., argparse.Action]) -> None:
-    """Add ``--json`` to a parser or a group, given its ``add_argument``."""
-    add("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def train_settings(arguments: argparse.Namespace, **more: Any) -> TrainSettings:

@@ -9,7 +9,7 @@ from itertools import combinations
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
 from actlab.stats.sequential import Pair
-from actlab.stats.verdict import Evidence, Verdict, evidence, judge
+from actlab.stats.verdict import DifferenceSummary, Verdict, judge, summarize_differences
 
 Scores = dict[tuple[int, int, int], float]  # by split, fold and seed
 
@@ -33,17 +33,17 @@ def judge_pairs(
         labels = run.labels
         scores[labels.activation][labels.split, labels.fold, labels.seed] = run.score
     pairs = list(combinations(scores, 2))
-    known = {(a, b): found for a, b in pairs if (found := _evidence(scores[a], scores[b], plan))}
+    known = {(a, b): found for a, b in pairs if (found := _summarize(scores[a], scores[b], plan))}
     verdicts: dict[Pair, Verdict | None] = dict.fromkeys(pairs)
     verdicts.update(zip(known, judge(list(known.values()), region, level), strict=True))
     return verdicts
 
 
-def _evidence(a: Scores, b: Scores, plan: ComparisonPlan) -> Evidence | None:
+def _summarize(a: Scores, b: Scores, plan: ComparisonPlan) -> DifferenceSummary | None:
     if any(math.isnan(score) for score in (*a.values(), *b.values())):
         return None
     folds, common = plan.config.folds, sorted(a.keys() & b.keys())
     differences = [a[key] - b[key] for key in common]
     cells = [split * folds + fold for split, fold, _ in common]
     step = plan.scoring.resolution(min(len(test) for _, test in plan.splits(0)))
-    return evidence(differences, cells, 1 / (folds - 1), step=step)
+    return summarize_differences(differences, cells, 1 / (folds - 1), step=step)

@@ -128,16 +128,16 @@ def verdict_table(
         else:
             row.update(_verdict_columns(verdict, folds))
             dropped = "; ".join(f"{name} is {out[name]}" for name in (a, b) if name in out)
-            row["reason"] = _why_undecided(verdict, dropped) if verdict.word == "undecided" else ""
+            row["reason"] = _why_undecided(verdict, dropped) if verdict.outcome == "undecided" else ""
         rows.append(row)
     frame = pd.DataFrame(rows, columns=VERDICTS)
     return frame.astype({"runs": int, "seeds": int, "more_seeds": "Int64"})
 
 
 def _verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
-    evidence = verdict.evidence
+    summary = verdict.summary
     return {
-        "verdict": verdict.word,
+        "verdict": verdict.outcome,
         "difference": verdict.difference,
         "low": verdict.low,
         "high": verdict.high,
@@ -147,11 +147,11 @@ def _verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
         "p_better": verdict.better,
         "p_equivalent": verdict.equivalent,
         "p_worse": verdict.worse,
-        "wins": evidence.wins,
-        "wins_low": evidence.wins_low,
-        "wins_high": evidence.wins_high,
-        "runs": evidence.runs,
-        "seeds": evidence.runs // folds,
+        "wins": summary.wins,
+        "wins_low": summary.wins_low,
+        "wins_high": summary.wins_high,
+        "runs": summary.runs,
+        "seeds": summary.runs // folds,
         "more_seeds": pd.NA if verdict.more_seeds is None else verdict.more_seeds,
     }
 
@@ -159,7 +159,7 @@ def _verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
 def _why_undecided(verdict: Verdict, dropped: str) -> str:
     if dropped:
         return f"{dropped}: not pursued"
-    if not verdict.evidence.spare:
+    if not verdict.summary.within_df:
         return "one seed cannot separate the variance of the seed from that of the fold: add seeds"
     if verdict.more_seeds is None:
         return "no number of seeds would decide it; more folds or more data may"

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,7 +49,7 @@ _PROCESS = "host, pid, owner.started"
 
 
 class Ledger:
-    """All finished runs of a person or a group, in one file that many processes may write at once.
+    """Finished runs in one SQLite file, which many processes may write at once.
 
     Args:
         path: The file; it is created with its folder if it does not exist.
@@ -125,7 +126,7 @@ class Ledger:
                 connection.execute(
                     "INSERT INTO owner VALUES (?, ?, ?, ?, ?)"
                     " ON CONFLICT (token) DO UPDATE SET expires = excluded.expires",
-                    [self._token, now + LEASE, *Process.current().columns],
+                    [self._token, now + LEASE, *astuple(Process.current())],
                 )
                 claims = [(key, self._token) for key in unfinished]
                 connection.executemany("INSERT OR IGNORE INTO claim VALUES (?, ?)", claims)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Self
 
 import psutil
@@ -28,11 +28,6 @@ class Process:
     def current(cls) -> Self:
         """Return this process."""
         return cls(socket.gethostname(), os.getpid(), _start_time(psutil.Process()))
-
-    @property
-    def columns(self) -> tuple[str, int, float]:
-        """The columns of the ledger's table of owners."""
-        return astuple(self)
 
     def has_ended(self) -> bool:
         """Return whether the process has certainly ended. A process of another host may be running."""

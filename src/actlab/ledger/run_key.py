@@ -8,6 +8,7 @@ from __future__ import annotations
 import __future__
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import linecache
@@ -170,10 +171,15 @@ class _KeyWalk(Walk):
 
 
 def _label(code: Definition) -> str:
-    """Return what to call code of the user's own, independent of process and folder."""
+    """Return what to call code that no library holds by name, independent of process and folder."""
     if isinstance(code, ModuleType):
         return f"module {code.__name__.rpartition('.')[2].rstrip('_')}"
-    return code.name if isinstance(code, Activation) else code.__qualname__
+    module = _module_of(code)
+    name = code.name if isinstance(code, Activation) else code.__qualname__
+    if library_of(module) is None:
+        return name
+    line = code.__code__.co_firstlineno if isinstance(code, FunctionType) else 0
+    return f"{module}:{name}:{line}"  # a library made it at run time, a decorator for example
 
 
 def _module_of(code: Definition) -> str:
@@ -219,46 +225,34 @@ def run_settings(runs: Sequence[Run], fingerprint: str) -> list[dict[str, Any]]:
         fingerprint: Fingerprint of the data that the runs train on.
 
     Returns:
-        One JSON object per run, which people can read too.
+        One JSON object per run, which people can read too: the fields of the run that decide its result, the
+        name of its activation, the fingerprint and the versions of actlab and torch.
 
     Raises:
         Indescribable: As :func:`describe` raises it.
     """
-    descriptions: dict[tuple[str, int], Any] = {}
+    descriptions: dict[tuple[Any, int], Any] = {}
 
-    def once(name: str, value: Any, description: Callable[[Any], Any]) -> Any:
-        key = (name, id(value))  # the runs keep the value alive
+    def describe_once(value: Any, describe_part: Callable[[Any], Any]) -> Any:
+        key = describe_part, id(value)  # the runs keep the value alive
         if key not in descriptions:
-            descriptions[key] = description(value)
+            descriptions[key] = describe_part(value)
         return descriptions[key]
 
-    versions = {"actlab": __version__, "torch": torch.__version__}
+    shared = {"data": fingerprint, "versions": {"actlab": __version__, "torch": torch.__version__}}
     return [
         {
-            "activation": once("activation", run.net, _activation),
-            "net": once("net", run.net, _net),
-            "loss": once("loss", run.loss, lambda loss: _shorten(describe(loss, "loss"))),
-            "optimizer": once("optimizer", run.optimizer, _optimizer),
-            "epochs": int(run.epochs),
-            "batch_size": int(run.batch_size),
-            "shuffle": bool(run.shuffle),
-            "drop_last": bool(run.drop_last),
-            "piece": int(run.piece),
-            "schedule": once("schedule", run.schedule, _schedule),
-            "stopping": once(
-                "stopping", run.stopping, lambda rule: rule and describe(vars(rule), "stopping")
-            ),
-            "scoring": run.scoring,
-            "device": run.device.partition(":")[0],
-            "precision": run.precision,
-            "seed": int(run.seed),
-            "fold": int(run.fold),
-            "data": fingerprint,
-            "versions": versions,
-            **{name: once("rows", getattr(run, name), _rows) for name in ("rows", "valid", "test")},
+            **{name: describe_once(getattr(run, name), _FIELDS.get(name, _plain)) for name in _KEY_FIELDS},
+            "activation": describe_once(run.net, _activation),
+            **shared,
         }
         for run in runs
     ]
+
+
+def _plain(value: Any) -> Any:
+    """Return a number, truth value or text as Python's own type."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _rows(rows: npt.NDArray[np.int64] | None) -> Any:
@@ -267,8 +261,12 @@ def _rows(rows: npt.NDArray[np.int64] | None) -> Any:
     return {"sha256": hash_array(np.ascontiguousarray(rows, np.dtype("<i8"))), "length": len(rows)}
 
 
+def _loss(loss: nn.Module) -> Any:
+    return _shorten(describe(loss, "loss"))
+
+
 def _optimizer(rule: Any) -> dict[str, Any]:
-    numbers = {name: float(rule.numbers[name]) for name in sorted(rule.numbers)}
+    numbers = {name: float(number) for name, number in rule.numbers.items()}
     return {"name": rule.name, "numbers": numbers, "flags": sorted(rule.flags)}
 
 
@@ -279,9 +277,13 @@ def _schedule(schedule: Any) -> Any:
     return _shorten(describe({**vars(schedule), "options": _sorted(schedule.options)}, "schedule"))
 
 
+def _stopping(rule: Any) -> Any:
+    return rule and describe(vars(rule), "stopping")
+
+
 def _net(make: Callable[[], nn.Module]) -> Any:
     """Describe a function that makes a network, and the network that it makes from seed 0."""
-    built: Any = "fails"  # somebody's module: it fails again when it is trained
+    built: Any = "fails"  # a user's module; it fails again in training
     with warnings.catch_warnings(), seeded_torch(0, 0, WEIGHTS, "cpu"), seeded_numpy(0):
         warnings.simplefilter("ignore")
         with contextlib.suppress(Exception):
@@ -295,7 +297,7 @@ def _portable(make: Any) -> Any:
         return make
     args = list(make.args)
     if make.func is _built and args[1] and isinstance(args[0], nn.Module):
-        args[0] = type(args[0])  # it is built anew
+        args[0] = type(args[0])  # skorch builds it from its class
     return functools.partial(make.func, *map(_without_folder, args), **_without_folder(make.keywords))
 
 
@@ -334,3 +336,11 @@ def _shorten(description: Any) -> Any:
         name: part if len(to_json(part)) <= limit else {"sha256": digest(part)}
         for name, part in description.items()
     }
+
+
+_FIELDS: dict[str, Callable[[Any], Any]] = {
+    **{"net": _net, "loss": _loss, "optimizer": _optimizer, "schedule": _schedule, "stopping": _stopping},
+    **{"rows": _rows, "valid": _rows, "test": _rows, "device": lambda device: device.partition(":")[0]},
+}
+# A network learns the same whenever diagnostics look at it.
+_KEY_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name != "looks"]

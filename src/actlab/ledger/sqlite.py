@@ -150,10 +150,9 @@ def network_file_system(path: Path) -> str:
 
 
 def _check_access(path: Path, readonly: bool) -> Path:
-    """Raise UsageError for what is wrong before SQLite sees the file; return the resolved path.
+    """Raise UsageError if the file cannot be used; return the resolved path.
 
-    Does not open the file. To open and close a file that this process has open in SQLite would drop SQLite's
-    locks on it.
+    Do not open the file here: closing a file that SQLite has open in this process drops SQLite's locks.
     """
     name = f"ledger {str(path)!r}"
     try:
@@ -191,7 +190,7 @@ def _open_to_read(path: Path, resolved: Path) -> sqlite3.Connection:
         if os.access(resolved.parent, os.W_OK):
             raise
         if _has_side_file(resolved):
-            problem = "has changes in a file beside it; copy both to a folder that can be written"
+            problem = "has changes in a side file (-wal); copy both files to a folder that can be written"
             raise UsageError(f"ledger {str(path)!r} {problem}") from error
         connection, is_empty = _connect(path, resolved, "mode=ro&immutable=1")
     if is_empty:
@@ -324,7 +323,7 @@ def _describe_error(error: sqlite3.Error, path: Path) -> str:
         "and the same command resumes when there is space",
         sqlite3.SQLITE_BUSY: f"has been locked by another process for {PATIENCE:g} seconds; try again later",
         sqlite3.SQLITE_READONLY: "cannot be written: it is opened read-only, "
-        "or it or a file beside it (-wal, -shm) is another user's",
+        "or it or a side file (-wal, -shm) belongs to another user",
         sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of the file and of its folder",
         sqlite3.SQLITE_IOERR: f"cannot be read or written ({error}); check the disk",
     }

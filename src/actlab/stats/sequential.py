@@ -95,12 +95,12 @@ class SequentialTest:
             if pair in self.decided:
                 continue
             self.verdicts[pair] = verdict
-            if verdict and verdict.word != "undecided":
+            if verdict and verdict.outcome != "undecided":
                 self.decided[pair] = self.seeds
         self.out.update(failures)
         for (a, b), verdict in self.verdicts.items():
-            if verdict and verdict.word in ("better", "worse"):
-                loser, winner = (a, b) if verdict.word == "worse" else (b, a)
+            if verdict and verdict.outcome in ("better", "worse"):
+                loser, winner = (a, b) if verdict.outcome == "worse" else (b, a)
                 self.out.setdefault(loser, f"worse than {winner} after {self.seeds} seeds")
         undecided = [p for p in self.verdicts if p not in self.decided and not self.out.keys() & set(p)]
         self.remaining = [name for name in self.remaining if any(name in pair for pair in undecided)]

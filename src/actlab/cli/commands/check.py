@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from actlab.cli.options import ACTIVATION, Parser, add_device, add_json
+from actlab.cli.options import ACTIVATION, DEVICE, JSON, Parser
 from actlab.cli.output import FAILURE, SUCCESS, WIDTH, check_parent_folder
 
 SUMMARY = "verify activations, and name the input that breaks one"
@@ -28,10 +28,10 @@ def add_options(parser: Parser) -> None:
     add("--dtypes", metavar="D,...", help="dtypes to compare with float64: float32,float16,bfloat16")
     add("--only", action="append", metavar="CHECK,...", help="run only these checks, such as kinks,value")
     add("--skip", action="append", metavar="CHECK,...", help="omit these checks, such as compile,export")
-    add_device(add)
+    add("--device", **DEVICE)
     add = parser.add_argument_group("output").add_argument
     add("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
-    add_json(add)
+    add("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -310,7 +310,7 @@ def _diagram(across: Any, out: Path) -> list[Path]:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        print('actlab: no picture without matplotlib: pip install "actlab[write_figures]"', file=sys.stderr)
+        print('actlab: no picture without matplotlib: pip install "actlab[figures]"', file=sys.stderr)
         return []
     write_critical_difference(across, out / "critical_difference.png")
     return [out / "critical_difference.png"]

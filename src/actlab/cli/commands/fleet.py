@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 
-from actlab.cli.options import Parser, add_device, add_json
+from actlab.cli.options import DEVICE, JSON, Parser
 from actlab.cli.output import SUCCESS
 
 SUMMARY = "show how this machine trains fleets, and how to change it"
@@ -16,8 +16,8 @@ _EXAMPLE_DATA = {"digits": (64, 10), "MNIST": (784, 10)}  # features and classes
 
 def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
-    add_device(parser.add_argument_group("execution").add_argument)
-    add_json(parser.add_argument_group("output").add_argument)
+    parser.add_argument_group("execution").add_argument("--device", **DEVICE)
+    parser.add_argument_group("output").add_argument("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:

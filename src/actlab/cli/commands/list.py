@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from actlab.cli.options import Parser, add_json
+from actlab.cli.options import JSON, Parser
 from actlab.cli.output import SUCCESS, WIDTH
 
 SUMMARY = "list the activations of the catalogue"
@@ -14,7 +14,7 @@ EXAMPLES = ("actlab list", "actlab list | grep tanh", "actlab list --json > cata
 
 def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
-    add_json(parser.add_argument_group("output").add_argument)
+    parser.add_argument_group("output").add_argument("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from actlab.cli.options import FIGURES, Parser, add_json
+from actlab.cli.options import FIGURES, JSON, Parser
 from actlab.cli.output import (
     REPORT,
     SUCCESS,
@@ -31,7 +31,7 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--out", type=Path, metavar="FILE", help="the page (default: report.html in DIR)")
     add("--figures", action="store_true", help=FIGURES)
-    add_json(add)
+    add("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import json
 import textwrap
 from pathlib import Path
 
-from actlab.cli.options import Parser, add_json
+from actlab.cli.options import JSON, Parser
 from actlab.cli.output import SUCCESS, WIDTH
 from actlab.errors import UsageError, summarize_error
 
@@ -25,7 +25,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("name", metavar="NAME", help=spec)
     add = parser.add_argument_group("output").add_argument
     add("--out", type=Path, metavar="DIR", help="also write a picture, DIR/NAME.png")
-    add_json(add)
+    add("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:

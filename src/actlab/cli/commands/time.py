@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from actlab.cli.options import ACTIVATION, Parser, add_device, add_json
+from actlab.cli.options import ACTIVATION, DEVICE, JSON, Parser
 from actlab.cli.output import SUCCESS
 from actlab.errors import UsageError
 
@@ -23,9 +23,9 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument_group("measurement").add_argument
     add("--shape", default="1000,1000", metavar="N,...", help="shape of the input")
     add("--dtype", default="float32", metavar="D", help="float32, float64, float16 or bfloat16")
-    add_device(add)
+    add("--device", **DEVICE)
     add("--fused", action="store_true", help="measure compiled kernels; compiling takes seconds")
-    add_json(parser.add_argument_group("output").add_argument)
+    parser.add_argument_group("output").add_argument("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:

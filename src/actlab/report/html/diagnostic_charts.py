@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actlab.report.charts import Labels, Line, Panel, mean_line, points_per_line
-from actlab.report.html.heatmap import HISTOGRAMS, draw_heatmap, histogram_quantiles
+from actlab.report.charts import Line, Panel, mean_line, points_per_line, round_values
 from actlab.report.html.tables import Table, format_cell, format_figures, numeric
 
-LAYERS = (
-    4  # layers of an activation that have panels; of a deeper network the first, the last and two between
-)
-HEATMAP_LAYERS = 3
-HEATMAP_ACTIVATIONS = 8
+LAYERS = 4  # of a deeper network, charts and tables have the first layer, the last and two between
+_PERCENTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
+# Title, columns of the ends, and the largest size of an end that a chart can show.
+_HISTOGRAMS = {
+    "values": ("outputs", "low", "high", 1e300),
+    "gradients": ("gradients", "grad_low", "grad_high", 300.0),
+}
 _REQUIRED = {"activation", "epoch", "part", "layer"}
 _SHARES = {"dead": "dead units", "saturated": "saturated values"}
 _RUN = ("activation", "split", "fold", "seed")
-_MAX_ROWS = 300  # a larger table has only as many layers of each activation as there are panels
 _MAX_POINTS = 1500  # of all lines in a panel; there are many panels
 
 
@@ -104,45 +104,74 @@ def _mean_lines(rows: pd.DataFrame, x: str, names: Sequence[str], *, log: bool =
     lines = []
     for series, name in enumerate(names):
         own = rows[rows["activation"] == name]
-        if line := mean_line(name, series, own["value"], own[x], count, log=log, mark_lowest=False):
+        if line := mean_line(name, series, own["value"], own[x], count, log=log):
             lines.append(line)
     return lines
 
 
-# -- heat maps ------------------------------------------------------------------------------------
+# -- distributions --------------------------------------------------------------------------------
 
 
-def heatmaps(
-    diagnostics: pd.DataFrame, names: Sequence[str], labels: Labels
-) -> tuple[dict[str, list[tuple[str, str]]], str]:
-    """Return drawings of the histograms of outputs and gradients.
+def distribution_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
+    """Return panels of outputs and gradients by epoch: the median, and the 5th to the 95th percentile."""
+    rows = rows_of(diagnostics, "activation")
+    panels = []
+    for kind, (title, *_) in _HISTOGRAMS.items():
+        values = rows[["activation", "layer", "epoch"]].join(histogram_percentiles(rows, kind))
+        values = values.dropna(subset="median")
+        means = values.groupby(["activation", "layer", "epoch"]).mean().reset_index("epoch")
+        step = math.ceil(values["epoch"].nunique() / points_per_line(len(names), 100, _MAX_POINTS))
+        for layer in some_layers(sorted(values["layer"].unique()), LAYERS):
+            lines = [
+                _distribution_line(name, series, means.loc[[(name, layer)]], step, log=kind == "gradients")
+                for series, name in enumerate(names)
+                if (name, layer) in means.index
+            ]
+            panels.append(Panel(f"{title}, layer {layer}", "epoch", lines, log=kind == "gradients"))
+    return panels
+
+
+def _distribution_line(name: str, series: int, means: pd.DataFrame, step: int, *, log: bool) -> Line:
+    means = means[::step]
+    low, median, high = (
+        round_values(10.0 ** means[column] if log else means[column]) for column in _PERCENTILES
+    )
+    return Line(name, series, [int(epoch) for epoch in means["epoch"]], median, low, high)
+
+
+def histogram_percentiles(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Return percentiles of the histogram in each row; a row without a valid histogram has NaN.
+
+    Args:
+        rows: Diagnostics of activation layers.
+        kind: ``"values"``, or ``"gradients"`` for decimal logarithms of the sizes of the gradients.
 
     Returns:
-        By activation, the title and the drawing of each heat map; and a sentence on what is not drawn.
+        The columns ``low``, ``median`` and ``high``: the 5th, 50th and 95th percentile.
+
+    Examples:
+        >>> histogram_percentiles(pd.DataFrame({"values": ["1 1"], "low": [0.0], "high": [2.0]}), "values")
+           low  median  high
+        0  0.1     1.0   1.9
     """
-    rows = rows_of(diagnostics, "activation")
-    columns = [kind for kind in HISTOGRAMS if kind in rows]
-    rows = rows[rows[columns].notna().any(axis=1)] if columns else rows[:0]
-    groups = {str(name): own for name, own in rows.groupby("activation", sort=False)}
-    available = [name for name in names if name in groups]
-    drawn, all_layers = {}, True
-    for name in available[:HEATMAP_ACTIVATIONS]:
-        layers = sorted(groups[name]["layer"].unique())
-        chosen = some_layers(layers, HEATMAP_LAYERS)
-        all_layers &= len(chosen) == len(layers)
-        maps = []
-        for kind, title in HISTOGRAMS.items():
-            for layer in chosen:
-                own = groups[name][groups[name]["layer"] == layer]
-                drawing = draw_heatmap(own, kind, f"{labels[name]}, layer {layer}", names.index(name))
-                maps.append((f"{title}, layer {layer}", drawing))
-        drawn[name] = [(title, drawing) for title, drawing in maps if drawing]
-    only = []
-    if len(available) > HEATMAP_ACTIVATIONS:
-        only.append(f"the first {HEATMAP_ACTIVATIONS} of {len(available)} activations")
-    if not all_layers:
-        only.append("the first, the middle and the last layer")
-    return drawn, f"Only {' and '.join(only)} are drawn." if only else ""
+    _, *ends, largest = _HISTOGRAMS[kind]
+    low, high = (numeric(rows, str(end)) for end in ends)
+    low, high = low.where(low.abs() < largest), high.where(high.abs() < largest)
+    texts = rows[kind] if kind in rows else pd.Series("", index=rows.index)
+    percentiles = [_percentiles(*row) for row in zip(texts, low, high, strict=True)]
+    return pd.DataFrame(percentiles, columns=list(_PERCENTILES), index=rows.index, dtype=float)
+
+
+def _percentiles(text: Any, low: float, high: float) -> list[float]:
+    try:
+        counts = np.array(str(text).split(), np.float64)
+    except ValueError:
+        counts = np.zeros(1)
+    if not (low <= high and np.isfinite(counts).all() and (counts >= 0).all() and counts.sum() > 0):
+        return [math.nan] * len(_PERCENTILES)
+    below = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
+    edges = np.linspace(low, high, len(below))
+    return [float(np.interp(share, below, edges)) for share in _PERCENTILES.values()]
 
 
 # -- tables ---------------------------------------------------------------------------------------
@@ -175,19 +204,22 @@ def weights_table(diagnostics: pd.DataFrame, names: Sequence[str]) -> Table | No
     return None if rows.empty else Table(columns, cells)
 
 
-def omits_layers(diagnostics: pd.DataFrame, table: Table | None, part: str) -> bool:
-    """Return whether a table of a part has fewer layers than the diagnostics."""
-    rows = rows_of(diagnostics, part)
-    return table is not None and len(table.rows) < len(rows[["activation", "layer"]].drop_duplicates())
+def has_deep_networks(diagnostics: pd.DataFrame) -> bool:
+    """Return whether some network has more layers than charts and tables show."""
+    if not set(diagnostics) >= _REQUIRED:
+        return False
+    return bool(diagnostics.groupby(["activation", "part"])["layer"].nunique().max() > LAYERS)
 
 
 def _by_layer(rows: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, int, pd.DataFrame]]:
-    """Return the rows of each activation and layer; only some layers if there are too many."""
-    groups: dict[Any, Any] = rows.groupby(["activation", "layer"]).indices
-    layers = {name: [layer for other, layer in groups if other == name] for name in names}
-    if sum(map(len, layers.values())) > _MAX_ROWS:
-        layers = {name: some_layers(own, LAYERS) for name, own in layers.items() if own}
-    return [(name, layer, rows.iloc[groups[name, layer]]) for name in layers for layer in layers[name]]
+    """Return the rows of each activation and layer."""
+    groups = {str(name): own for name, own in rows.groupby("activation", sort=False)}
+    return [
+        (name, layer, groups[name][groups[name]["layer"] == layer])
+        for name in names
+        if name in groups
+        for layer in some_layers(sorted(groups[name]["layer"].unique()), LAYERS)
+    ]
 
 
 def _layer_name(rows: pd.DataFrame) -> str:
@@ -195,5 +227,5 @@ def _layer_name(rows: pd.DataFrame) -> str:
 
 
 def _median_gradient(rows: pd.DataFrame) -> str:
-    median = histogram_quantiles(rows, "gradients", [0.5])
-    return "–" if median is None else f"{10 ** median[0]:.1e}".replace("-", "−")
+    median = histogram_percentiles(rows, "gradients")["median"].mean()
+    return "–" if math.isnan(median) else f"{10**median:.1e}".replace("-", "−")

@@ -73,12 +73,8 @@ def render(comparison: Comparison) -> str:
         "tuning": _tuning(comparison, names, labels),
         "reproduction": _reproduction(comparison, names),
     }
-    figures = {
-        figure.id: figure.data
-        for section in sections.values()
-        for figure in section.get("figures", ())
-        if figure
-    }
+    values = [value for section in sections.values() for value in section.values()]
+    figures = {value.id: value.data for value in values if isinstance(value, Figure) and value.data}
     data = {"labels": labels, "figures": figures, "runs": sections["runs"]["data"]}
     scripts = [_asset(f"{name}.js") for name in _SCRIPTS]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -151,7 +147,6 @@ def _learning(comparison: Comparison, names: Sequence[str], labels: Labels) -> d
     }
     figure = _panels_figure("learning", list(panels.values()), _RANGE, labels)
     return {
-        "figures": [figure],
         "figure": figure,
         "missing": [title for metric, title in charts.METRICS.items() if metric not in panels],
         "insights": chart_insights.learning_insights(history, names, labels) if judged else [],
@@ -168,19 +163,17 @@ def _diagnostics(comparison: Comparison, names: Sequence[str], labels: Labels) -
     present = {row[0] for table in (unit_table, weight_table) if table for row in table.rows}
     units = _panels_figure("units", diagnostic_charts.unit_panels(frame, names), _RANGE, labels)
     gradients = _panels_figure("gradients", diagnostic_charts.gradient_panels(frame, names), _RANGE, labels)
-    heatmaps, omitted = diagnostic_charts.heatmaps(frame, names, labels)
+    panels = diagnostic_charts.distribution_panels(frame, names)
+    distributions = _panels_figure("distributions", panels, "median with 5th to 95th percentile", labels)
     return {
-        "figures": [units, gradients],
         "units": units,
         "unit_insights": chart_insights.unit_insights(frame, names, labels),
         "gradients": gradients,
         "gradient_insights": chart_insights.gradient_insights(frame, names, labels),
-        "heatmaps": heatmaps,
-        "omitted": omitted,
+        "distributions": distributions,
         "unit_table": unit_table,
         "weight_table": weight_table,
-        "some_layers": diagnostic_charts.omits_layers(frame, unit_table, "activation")
-        or diagnostic_charts.omits_layers(frame, weight_table, "weights"),
+        "some_layers": diagnostic_charts.has_deep_networks(frame),
         "samples": settings.get("rows"),
         "off": settings.get("off"),
         "missing": [name for name in names if name not in present] if present else [],
@@ -200,7 +193,7 @@ def _functions(comparison: Comparison, names: Sequence[str], labels: Labels) -> 
     panels, missing = charts.function_panels(names, comparison.curves)
     figure = _panels_figure("functions", panels, "one line for each activation", labels)
     insights = chart_insights.function_insights(names, comparison.curves, labels)
-    return {"figures": [figure], "figure": figure, "missing": missing, "insights": insights}
+    return {"figure": figure, "missing": missing, "insights": insights}
 
 
 def _cost(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:

@@ -78,22 +78,20 @@ def numeric(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
 
 def ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels: Labels) -> Table:
     """Return the ranking with the difference of each activation to the top row."""
-    first = [name for name in ("rank", "activation", "mean", "std", "runs") if name in ranking]
-    variances = [str(name) for name in ranking if name not in (*first, "status")]
+    statistics = [name for name in ("rank", "activation", "mean", "std", "runs") if name in ranking]
+    folds = [str(name) for name in ranking if name not in (*statistics, "status")]
     top = str(ranking["activation"].iloc[0]) if len(ranking) else ""
     rows = []
     for row in ranking.to_dict("records"):
         one = pairs.get((row["activation"], top))
-        verdict = f"{verdict_symbol(one.verdict)} {one.verdict}" if one else "–"
-        cells = [one.text(points) if one else "–", verdict, format_cell(row.get("status"))]
-        ends = ([format_cell(row[name]) for name in names] for names in (first, variances))
-        rows.append([*next(ends), *cells, *next(ends)])
-    title = reference_title(ranking)
-    reference = title if title == "the first" or not top else labels[top]
-    columns = [(name, name != "activation") for name in first]
+        cells = [format_cell(row[name]) for name in statistics]
+        cells += [one.text(points), f"{verdict_symbol(one.verdict)} {one.verdict}"] if one else ["–", "–"]
+        rows.append([*cells, format_cell(row.get("status")), *(format_cell(row[name]) for name in folds)])
+    reference = "the first" if reference_title(ranking) == "the first" or not top else labels[top]
+    columns = [(name, name != "activation") for name in statistics]
     columns += [(f"difference to {reference}{', pp' if points else ''}", True)]
-    columns += [("verdict", False), ("status", False)]
-    return Table([*columns, *((name.replace("_", " "), True) for name in variances)], rows)
+    columns += [("verdict", False), ("status", False), *((name.replace("_", " "), True) for name in folds)]
+    return Table(columns, rows)
 
 
 def verdict_matrix(names: Sequence[str], pairs: Pairs, points: bool) -> dict[str, Any]:
