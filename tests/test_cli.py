@@ -206,7 +206,7 @@ def test_a_process_that_refuses_says_one_line_and_leaves_nothing(tmp_path, argum
         ("train --verbose --quiet", "not allowed with argument"),
         (
             "train --batch-size 0 --lr -1",
-            "batch_size must be an integer >= 1, got 0; lr must be > 0, got -1.0",
+            "batch_size must be an integer >= 1, got 0; lr must be finite and > 0, got -1.0",
         ),
         ("train --num-units 1", "num_units must be an integer >= 2, got 1"),
         ("train --seed -3", "seed must be an integer >= 0, got -3"),
@@ -420,7 +420,7 @@ class Late(torch.nn.Module):
 
 
 @pytest.mark.parametrize("target", ["colourful.py:Early", "colourful.py:Late"])
-@pytest.mark.parametrize("verb", ["compare --epochs 1", "check", "time"])
+@pytest.mark.parametrize("verb", ["train --epochs 1 --activation", "compare --epochs 1", "check", "time"])
 def test_an_error_of_an_activation_cannot_control_the_terminal(verb, target, capsys):
     Path("colourful.py").write_text(COLOURFUL)
     assert main([*verb.split(), target]) in (1, 2)
@@ -436,6 +436,7 @@ def test_an_error_of_an_activation_cannot_control_the_terminal(verb, target, cap
         "time relu --shape 9999999999,9999999999",
         "time relu --shape 999999999999999999999",
         "train --num-units 99999999999",
+        "train --num-units 99999999999999999",
     ],
 )
 def test_too_little_memory_is_one_line(call, capsys):

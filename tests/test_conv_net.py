@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state
 
 from actlab import UsageError, load_data
-from actlab.fleet.trace import straight_line
+from actlab.fleet.trace import trace_layers
 from actlab.models.networks import ConvNet
 from tests.searches import one_thread
 
@@ -105,7 +105,7 @@ def test_a_stack_of_nets_under_vmap_has_the_gradients_that_each_has_alone(activa
 
 
 def test_a_fleet_steps_it_by_hand():
-    line = straight_line(ConvNet(num_features=64))
+    line = trace_layers(ConvNet(num_features=64))
     assert line is not None
     assert [link.name for link in line if link.kind == "formula"] == [
         "activation1.",

@@ -245,7 +245,9 @@ def test_unfit_csv_is_refused(tmp_path, text, message):
 
 
 def test_csv_without_target_lists_the_columns(tmp_path):
-    refused("flowers.csv: give target; .* one of a, kind", write_csv(tmp_path, "a,kind\n1,x\n"))
+    refused(
+        "flowers.csv: set target .--target COLUMN.; .* one of a, kind", write_csv(tmp_path, "a,kind\n1,x\n")
+    )
 
 
 def test_csv_that_is_not_text_is_refused(tmp_path):

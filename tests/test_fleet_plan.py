@@ -17,7 +17,7 @@ from actlab.execution.scheduler import train_runs
 from actlab.fleet.plan import plan
 from actlab.fleet.run import Optimizer, Run, Schedule
 from actlab.fleet.settings import FleetSettings
-from actlab.fleet.trace import straight_line
+from actlab.fleet.trace import trace_layers
 from tests.fleets import CLASSES, FEATURES, Branching, Packing, by_fleets, table
 
 X, Y = table()
@@ -159,7 +159,7 @@ class Scaled(nn.Module):
 
 def of_autograd(factor):
     net = Branching(activation=Scaled(factor))
-    assert straight_line(net) is None
+    assert trace_layers(net) is None
     return net
 
 
@@ -341,24 +341,24 @@ NO_LINES = {
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_straight_line_is_seen_layer_by_layer(name):
+def test_a_trace_layers_is_seen_layer_by_layer(name):
     make, kinds = LINES[name]
-    assert [link.kind for link in straight_line(make())] == kinds
+    assert [link.kind for link in trace_layers(make())] == kinds
 
 
 @pytest.mark.parametrize("name", NO_LINES)
-def test_what_is_no_straight_line_is_not_taken_for_one(name):
-    assert straight_line(NO_LINES[name]()) is None
+def test_what_is_no_trace_layers_is_not_taken_for_one(name):
+    assert trace_layers(NO_LINES[name]()) is None
 
 
 @pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
-def test_a_net_with_a_hook_is_no_straight_line(hook):
-    assert straight_line(hooked(None, hook)) is None
+def test_a_net_with_a_hook_is_no_trace_layers(hook):
+    assert trace_layers(hooked(None, hook)) is None
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_looking_at_a_net_leaves_its_mode_alone(training):
     for make in (perceptron(), NO_LINES["one that asks whether it trains"], Branching):
         net = make().train(training)
-        straight_line(net)
+        trace_layers(net)
         assert all(part.training is training for part in net.modules())

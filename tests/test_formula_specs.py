@@ -66,7 +66,7 @@ def test_a_spec_is_derived_once():
         ("formula:x*b with b=inf", "formula: parameter 'b' must be a finite number, got inf"),
     ],
 )  # fmt: skip
-def test_a_wrong_spec_says_what_is_right(spec, message):
+def test_invalid_spec_is_refused(spec, message):
     with pytest.raises(actlab.UsageError) as caught:
         actlab.get(spec)
     assert str(caught.value) == message
@@ -122,20 +122,20 @@ def test_show_and_check_as_real_processes(tmp_path):
     assert checked.returncode == 0, checked.stderr
 
 
-def test_a_wrong_formula_shows_its_place_and_no_traceback(tmp_path):
+def test_invalid_formula_shows_its_position_and_no_traceback(tmp_path):
     done = run("show", "formula:x*tahn(x)", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"actlab: error: {TAHN}\n")
 
 
 @pytest.mark.parametrize("verb", [["show"], ["check"], ["compare", "relu"], ["train", "--activation"]])
-def test_every_verb_shows_the_place(verb, capsys, tmp_path, monkeypatch):
+def test_every_verb_shows_the_position(verb, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*verb, "formula:x*tahn(x)"]) == 2
     assert capsys.readouterr() == ("", f"actlab: error: {TAHN}\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_mistakes_have_lines_of_their_own(capsys):
+def test_several_mistakes_are_reported_on_separate_lines(capsys):
     assert main(["compare", "formula:x*tahn(x)", "reluu", "formula:(x"]) == 2
     bracket = "formula: this bracket is never closed\n  (x\n  ^"
     unknown = "unknown activation 'reluu' (did you mean 'relu'?)"

@@ -173,7 +173,7 @@ def refusal(text):
         ("sin(x)/x", f"sin(x)/x {NOT_REAL} = 0; {TEND} 1.0 {PUT_IN}", "sin(x)/x"),
     ],
 )  # fmt: skip
-def test_what_is_no_formula_is_refused_with_its_place(text, problem, place):
+def test_invalid_formula_is_refused_with_its_position(text, problem, place):
     assert refusal(text) == (f"formula: {problem}", place)
 
 
@@ -193,12 +193,12 @@ def test_what_is_no_formula_is_refused_with_its_place(text, problem, place):
         "x / log(1 + exp(-x**2))",
     ],
 )
-def test_what_is_real_everywhere_is_not_refused(text):
+def test_formula_that_is_real_everywhere_is_accepted(text):
     check_defined(parse(text), {})
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n"])
-def test_no_text_is_said_in_one_line(text):
+def test_empty_text_is_refused_in_one_line(text):
     with pytest.raises(
         actlab.UsageError, match=r"^formula: the text is empty; write 'x \* tanh\(x\)', for example$"
     ):
@@ -234,17 +234,17 @@ def test_size_has_a_limit(text, problem):
     assert problem in str(caught.value).split("\n")[0]
 
 
-def test_a_long_sum_of_terms_is_no_deep_one():
+def test_long_sum_is_not_deep():
     assert read("+".join(["x"] * 100)) == 100 * x
 
 
-def test_what_sympy_does_not_end_with_is_given_up():
+def test_formula_too_complicated_for_sympy_is_refused():
     text = "log(atan(tanhexp(selu(abs(1 - x)) + acosh(0.005**a))))"
     with pytest.raises(actlab.UsageError, match="is too complicated for SymPy"):
         read(text)
 
 
-def test_a_profiler_of_a_person_goes_on():
+def test_profiler_of_the_user_is_restored():
     """Calls are counted by a profiler, which gives way to the former one."""
 
     def mine(frame, event, argument):

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from actlab import UsageError, compare, swap
 from actlab.cli import main
 from actlab.data.dataset import Dataset
-from actlab.models.lazy_layers import copied
+from actlab.models.lazy_layers import copy_module
 from actlab.training.train import TrainSettings, train
 from tests.comparison_plans import make_plan, plan_runs
 
@@ -223,7 +223,7 @@ def test_swap_takes_a_model_with_lazy_layers(model, count):
 
 def test_copied_keeps_buffers_that_are_shared():
     norm = nn.LazyBatchNorm1d()
-    both = copied(nn.Sequential(norm, nn.LazyLinear(2), norm))
+    both = copy_module(nn.Sequential(norm, nn.LazyLinear(2), norm))
     assert both[0] is both[2]
     assert both[0] is not norm
     assert both[0].running_mean is not norm.running_mean

@@ -133,7 +133,7 @@ def test_a_csv_file_without_its_target_lists_the_columns(tmp_path):
     refused(
         "no column 'prise' .did you mean 'price'..; the target column", path, target="prise", regression=True
     )
-    refused("give target; the target column is one of a, price", path, regression=True)
+    refused("set target .--target COLUMN.; the target column is one of a, price", path, regression=True)
 
 
 @pytest.mark.parametrize(

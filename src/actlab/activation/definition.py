@@ -189,17 +189,20 @@ class Activation(Generic[P]):
         self.formulas.preparation = step
         return step
 
-    def module(self, name: str, repr_format: str | None = None) -> type[ActivationModule]:
+    def module(
+        self, name: str, *, repr_format: str | None = None, trained: bool = False
+    ) -> type[ActivationModule]:
         """Make the ``torch.nn.Module`` of this activation, with torch.nn's argument names.
 
         Args:
             name: The class name, as in ``torch.nn``.
             repr_format: The arguments in ``repr``, as a format string (default: all).
+            trained: Whether the parameters are trained. The class then takes ``device`` and ``dtype``.
 
         Returns:
             The module class. Its Python module is ``actlab.nn``, or that of the definition.
         """
-        return self._complete(make_module(name, self, repr_format))
+        return self._complete(make_module(name, self, repr_format=repr_format, trained=trained))
 
     def use_module(self, module: type[ActivationModule]) -> type[ActivationModule]:
         """Use a class as the module of this activation: one that trains parameters or draws numbers."""

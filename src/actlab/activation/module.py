@@ -93,17 +93,28 @@ def parameters_of(module: Any) -> dict[str, Any]:
     return {n: v.detach().flatten()[0].item() if isinstance(v, Tensor) else v for n, v in values.items()}
 
 
-def make_module(name: str, activation: Activation[...], repr_format: str | None) -> type[ActivationModule]:
+class _AllTrained(TrainedModule):
+    def __init__(self, *args: Any, device: Any = None, dtype: Any = None, **kwargs: Any) -> None:
+        values, _ = self.activation.bind(args, kwargs)
+        super().__init__(device, dtype, **dict(zip(self.activation.parameters, values, strict=True)))
+
+
+def make_module(
+    name: str, activation: Activation[...], *, repr_format: str | None, trained: bool
+) -> type[ActivationModule]:
     """Make the module class of an activation, with its own signature for editors and ``help``."""
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     defaults = activation.parameters | ({"inplace": False} if activation.facts.inplace else {})
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = [inspect.Parameter(name, kind, default=default) for name, default in defaults.items()]
+    if trained:
+        repr_format = ""  # the parameters are in the state
+        options = ("device", "dtype")
+        signature += [inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=None) for o in options]
     body = {
         "__module__": public_module(activation),
         "__doc__": re.sub(r"\n *(x|input): .*", "", activation.__doc__ or ""),  # an argument of forward
-        "__signature__": inspect.Signature(
-            [inspect.Parameter(p, kind, default=d) for p, d in defaults.items()]
-        ),
+        "__signature__": inspect.Signature(signature),
         "activation": activation,
         "repr_format": repr_format,
     }
-    return type(name, (ActivationModule,), body)
+    return type(name, (_AllTrained if trained else ActivationModule,), body)

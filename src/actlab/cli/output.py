@@ -84,6 +84,32 @@ def check_figures(arguments: argparse.Namespace) -> None:
         check_matplotlib()
 
 
+def write_pages(
+    arguments: argparse.Namespace, comparison: Comparison, rows: list[dict[str, Any]], out: Path
+) -> list[Path]:
+    """Write what can be looked at, and return the files; print a note for each library that is missing.
+
+    Args:
+        arguments: The parsed arguments; ``--figures`` asks for figures.
+        comparison: The comparison, or the run as one.
+        rows: Rows of the HiPlot page.
+        out: The folder.
+    """
+    from actlab.integrations.hiplot import write_hiplot
+    from actlab.report.html.page import write_report
+
+    files = [out / REPORT, out / "hiplot.html"]
+    for write, content, path in zip(
+        (write_report, write_hiplot), (comparison, rows), tuple(files), strict=True
+    ):
+        try:
+            write(content, path)  # type: ignore[operator]
+        except ImportError as error:
+            print(f"actlab: {error}", file=sys.stderr)
+            files.remove(path)
+    return files + write_figures(arguments, comparison, out)
+
+
 def write_figures(arguments: argparse.Namespace, comparison: Comparison, out: Path) -> list[Path]:
     """Write the figures if ``--figures`` is given, and return their files."""
     if not arguments.figures:
@@ -91,26 +117,3 @@ def write_figures(arguments: argparse.Namespace, comparison: Comparison, out: Pa
     from actlab.report.plots.comparison import write_figures
 
     return write_figures(comparison, out / "figures")
-
-
-def write_hiplot_page(rows: list[dict[str, Any]], out: Path) -> list[Path]:
-    """Write the page of HiPlot into a folder and return its file; print a note if HiPlot is missing."""
-    from actlab.integrations.hiplot import write_hiplot
-
-    return _write_optional(write_hiplot, rows, out / "hiplot.html")
-
-
-def write_report_page(comparison: Comparison, path: Path) -> list[Path]:
-    """Write the report page and return its file; print a note if a library is missing."""
-    from actlab.report.html.page import write_report
-
-    return _write_optional(write_report, comparison, path)
-
-
-def _write_optional(write: Callable[[Any, Path], None], content: Any, path: Path) -> list[Path]:
-    try:
-        write(content, path)
-    except ImportError as error:
-        print(f"actlab: {error}", file=sys.stderr)
-        return []
-    return [path]

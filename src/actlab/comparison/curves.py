@@ -9,7 +9,7 @@ import torch
 
 from actlab.describe import derivatives
 from actlab.fleet.diagnostics import computes_alone
-from actlab.models.lazy_layers import copied
+from actlab.models.lazy_layers import copy_module
 from actlab.spec import ResolvedActivation
 
 _REACH, _POINTS = 6.0, 241
@@ -38,7 +38,7 @@ def own_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
         if not activation.imported:
             continue
         try:
-            module = copied(activation.build()).double().eval().requires_grad_(False)
+            module = copy_module(activation.build()).double().eval().requires_grad_(False)
             values = derivatives(module, x)
             elementwise = computes_alone(module, module, x, values[0])
         except Exception:  # raised by the user's module; the report notes that it has no curve

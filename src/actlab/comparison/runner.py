@@ -16,7 +16,7 @@ from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runs import FinishedRun, PlannedRun, RunLabels
 from actlab.errors import summarize_error
 from actlab.execution.progress import round_prefix, show_progress
-from actlab.execution.scheduler import engine, training
+from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result
 from actlab.fleet.unfused import epochs_of, fit_alone
 from actlab.ledger.session import LedgerLike, LedgerSession, open_ledger, open_session
@@ -98,13 +98,15 @@ class Runner:
         ):
             if not self._has_executor:
                 self._has_executor, apart = True, bool(session and session.abandoned)
-                where = engine(self.executor, self.plan.config.jobs, runs, dataset.X, apart=apart)
+                where = choose_executor(self.executor, self.plan.config.jobs, runs, dataset.X, isolated=apart)
                 self.executor = self._stack.enter_context(where)
             before = session.count_finished() if session else 0
             if session:
                 self._announce(planned, session, about)
             self._print_restored(before, len(runs), round_number)
-            results = training(runs, dataset.X, y, executor=self.executor, watch=watch, session=session)
+            results = iterate_results(
+                runs, dataset.X, y, executor=self.executor, watch=watch, session=session
+            )
             for index, result in results:
                 if result.needs_skorch:
                     reason = result.reason_alone

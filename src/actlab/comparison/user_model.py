@@ -22,7 +22,7 @@ from actlab.models.activation_arguments import (
     likely_forms,
     working_forms,
 )
-from actlab.models.lazy_layers import copied, initialized
+from actlab.models.lazy_layers import copy_module, initialize_lazy_layers
 from actlab.models.networks import ActivationLike, fresh
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.models.swapping import activations_in, swap
@@ -65,7 +65,7 @@ def prepare_net(
         target = type(target)  # skorch builds a new one
     elif isinstance(target, nn.Module):
         with seeded_torch(0, 0, WEIGHTS, "cpu"):  # not every lazy module can be copied
-            target = initialized(copied(target), dataset.X)
+            target = initialize_lazy_layers(copy_module(target), dataset.X)
     if "activation" in options:  # the compared activation has this name
         target = functools.partial(target, activation=options.pop("activation"))
     forms, kind = _find_forms(target, options, torch.from_numpy(dataset.X[:PROBE_SAMPLES]), replace)

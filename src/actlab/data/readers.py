@@ -100,7 +100,8 @@ def from_frame(
     columns = [str(column) for column in frame]
     if target is None or str(target) not in columns:
         known = did_you_mean(str(target), columns)
-        wrong = "give target" if target is None else f"no column {target!r}{known}"
+        option = " (--target COLUMN)" if name.lower().endswith(".csv") else ""
+        wrong = f"set target{option}" if target is None else f"no column {target!r}{known}"
         hint = "; separate fields by commas, semicolons or tabs" if len(columns) == 1 else ""
         raise UsageError(f"{name}: {wrong}; the {kind} column is one of {_listed(columns)}{hint}")
     labels = frame.pop(str(target))

@@ -1,4 +1,4 @@
-"""A formula and its derivatives in LaTeX."""
+"""Write a formula and its derivatives in LaTeX."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from actlab.derivation.analysis.piecewise import Leaf, Tree, map_leaves, split_i
 from actlab.derivation.syntax.budget import simplify
 from actlab.derivation.syntax.to_sympy import X
 
-_LARGEST_DENOMINATOR = 12  # a greater one is shown as the decimals that a person has written
+_LARGEST_DENOMINATOR = 12  # of fractions; others are shown as decimals
 _MOST_DIGITS = 17
 _MOST_SIMPLIFIED = 60  # operations
 
@@ -25,21 +25,21 @@ def to_latex(expression: Expr) -> tuple[str, str, str]:
         ('\\frac{x^{2}}{3}', '\\frac{2 x}{3}', '\\frac{2}{3}')
     """
     tree = split_into_pieces(expression)
-    texts = [sympy.latex(_decimal(expression))]
+    texts = [sympy.latex(_to_decimals(expression))]
     for _ in range(2):
-        tree = map_leaves(tree, lambda piece: _short(sympy.diff(piece, X)))
-        texts.append(sympy.latex(_decimal(_joined(tree))))
+        tree = map_leaves(tree, lambda piece: _shorten(sympy.diff(piece, X)))
+        texts.append(sympy.latex(_to_decimals(_join(tree))))
     return texts[0], texts[1], texts[2]
 
 
-def _short(expression: Expr) -> Expr:
+def _shorten(expression: Expr) -> Expr:
     if expression.count_ops() > _MOST_SIMPLIFIED:
         return expression
     return min(expression, simplify(expression), key=lambda one: len(sympy.latex(one)))
 
 
-def _joined(tree: Tree) -> Expr:
-    """Return one choice among all pieces."""
+def _join(tree: Tree) -> Expr:
+    """Return one Piecewise of all pieces."""
     cases = _cases(tree, sympy.true)
     merged = cases[:1]
     for value, condition in cases[1:]:
@@ -59,7 +59,7 @@ def _cases(tree: Tree, condition: sympy.Basic) -> list[tuple[Expr, sympy.Basic]]
     return [*_cases(tree.yes, yes), *_cases(tree.no, condition)]
 
 
-def _decimal(expression: Expr) -> Expr:
+def _to_decimals(expression: Expr) -> Expr:
     """Write fractions that have a short decimal form as decimals."""
     known = {}
     for number in expression.atoms(sympy.Rational):

@@ -1,4 +1,4 @@
-"""Make the ``nn.Module`` of a formula. Each process makes the class anew; a pickle holds its recipe."""
+"""Make the ``nn.Module`` of a formula. Each process makes the class; a pickle holds its recipe."""
 
 from __future__ import annotations
 

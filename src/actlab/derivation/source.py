@@ -11,13 +11,6 @@ from actlab.activation.definition import Activation
 from actlab.derivation.codegen.program import Program
 from actlab.derivation.modules import class_name, repr_format
 
-# The names that a program may refer to, beside torch.
-_IMPORTS = {
-    "numerics": "from actlab.activation import numerics",
-    "TrainedModule": "from actlab.activation import TrainedModule",
-    "kernels": "from actlab.derivation import kernels",
-}
-
 
 def write_source(activation: Activation[...], trainable: Sequence[str]) -> str:
     """Return an activation as Python.
@@ -50,7 +43,9 @@ def _imports(body: str) -> str:
         return re.search(rf"\b{name}\b", body) is not None
 
     lines = ["import torch", "", "from actlab import elementwise"]
-    lines += [line for name, line in _IMPORTS.items() if uses(name)]
+    names = ", ".join(name for name in ("TrainedModule", "numerics") if uses(name))
+    lines += [f"from actlab.activation import {names}"] if names else []
+    lines += ["from actlab.derivation import kernels"] if uses("kernels") else []
     constants = [f'{name} = float("{name}")' for name in ("inf", "nan") if uses(name)]
     return "\n".join([*lines, *([""] if constants else []), *constants])
 

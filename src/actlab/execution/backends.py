@@ -17,7 +17,7 @@ from actlab.errors import UsageError
 from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
 from actlab.execution.split_on_failure import Outcome, attempt
 from actlab.fleet.loop import Data, Loop, Tell
-from actlab.fleet.plan import Fleet
+from actlab.fleet.plan import Alone, Fleet
 from actlab.fleet.run import Epoch, Run
 from actlab.fleet.settings import FleetSettings, apply_settings
 
@@ -148,7 +148,7 @@ class Threads:
 
     def _ready(self, job: Job) -> list[Loop]:
         try:
-            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.draws)]
+            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.alone is Alone.DRAWS)]
         except Exception:  # it will fail again when its turn comes, and be told then
             return []
 

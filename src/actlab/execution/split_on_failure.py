@@ -11,9 +11,9 @@ import torch
 from actlab.errors import UsageError, summarize_error
 from actlab.fleet.loop import Data, Loop, Tell
 from actlab.fleet.module_state import StateChanged
-from actlab.fleet.plan import Fleet
+from actlab.fleet.plan import Alone, Fleet
 from actlab.fleet.probe import out_of_memory
-from actlab.fleet.run import Result, Run
+from actlab.fleet.run import FailureKind, Result, Run
 
 _ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or the package of a net
 
@@ -63,7 +63,7 @@ def _attempt(
 ) -> Outcome:
     notes: list[str] = []
     try:
-        loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.draws)]
+        loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.alone is Alone.DRAWS)]
         return Outcome(
             loops.pop().train(tell, notes), notes
         )  # nothing else holds it: it is gone when it fails
@@ -82,7 +82,7 @@ def _attempt(
     if len(runs) == 1 and memory and not again:
         return _attempt(runs, fleet, data, tell, None, again=True)
     if len(runs) == 1:
-        failure = f"out of memory: {reason}" if memory else f"training raised {reason}"
+        failure = f"{FailureKind.OUT_OF_MEMORY}: {reason}" if memory else f"{FailureKind.RAISED} {reason}"
         return Outcome([Result(failure=failure, passing=memory or elsewhere)])
     outcome, half = Outcome(), len(runs) // 2
     if memory:

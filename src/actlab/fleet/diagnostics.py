@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab.models.activation_sites import kind_of
+from actlab.models.activation_sites import identify
 
 ROWS = 128  # of the rows held back, that every look is at
 DEAD, FLAT = 1e-3, 0.05  # slopes below: nothing trains through it; hardly anything does
@@ -88,7 +88,7 @@ def computes_alone(value: Any, apply: Callable[[Tensor], Tensor], x: Tensor, y: 
     """
     if not x.is_floating_point() or x.shape != y.shape:
         return False
-    if isinstance(value, nn.PReLU) or ((kind := kind_of(value)) and kind.activation):
+    if isinstance(value, nn.PReLU) or ((kind := identify(value)) and kind.activation):
         return True
     order = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(0)).to(x.device)
     kept = (order % 2 == 0).reshape(x.shape)

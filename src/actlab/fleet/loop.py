@@ -17,9 +17,9 @@ from actlab.fleet.diagnostics import ROWS, told
 from actlab.fleet.lr_schedule import Pace, Watch
 from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import RULES
-from actlab.fleet.run import Epoch, Result, Rows, Run
+from actlab.fleet.run import Epoch, FailureKind, Result, Rows, Run
 from actlab.fleet.sequential_step import losses_of, step_of
-from actlab.fleet.trace import straight_line
+from actlab.fleet.trace import trace_layers
 
 Tell = Callable[[Sequence[Epoch]], None]
 _BEST = {"train_loss": min, "valid_loss": min, "valid_acc": max}
@@ -71,7 +71,7 @@ class Member:
         self.result.seconds += seconds
         wrong = [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]
         if wrong:
-            self.result.failure = f"diverged: {wrong[0]} in epoch {row['epoch']}"
+            self.result.failure = f"{FailureKind.DIVERGED}: {wrong[0]} in epoch {row['epoch']}"
             return True
         if self.pace:
             self.pace.after_epoch(row)
@@ -95,7 +95,7 @@ class Loop:
         self.here = list(self.members)  # those that still train, a row of the stack each
         self.modules = [run.build() for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
-        self.line = straight_line(self.modules[0]) if layer_by_layer else None
+        self.line = trace_layers(self.modules[0]) if layer_by_layer else None
         self._set_up()
 
     def _set_up(self) -> None:

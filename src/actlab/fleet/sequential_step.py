@@ -31,7 +31,7 @@ class Chain:
 
     Args:
         modules: The nets; equal activations stand together.
-        line: The layers of the first, as :func:`straight_line` gives them.
+        line: The layers of the first, as :func:`trace_layers` gives them.
         loss: The criterion.
         device: Where to compute.
         bfloat16: Whether matrix products take bfloat16 factors.

@@ -43,7 +43,7 @@ def _contains_linear(module: nn.Module) -> bool:
     return any(isinstance(part, nn.Linear) for part in module.modules() if part is not module)
 
 
-def straight_line(module: nn.Module) -> list[Link] | None:
+def trace_layers(module: nn.Module) -> list[Link] | None:
     """Return the layers of a net that passes one tensor through them, one after the other.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 import skorch
 
 from actlab.errors import summarize_error
-from actlab.fleet.run import Epoch, Result
+from actlab.fleet.run import Epoch, FailureKind, Result
 from actlab.fleet.skorch_adapter import untrained
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
 
@@ -55,7 +55,7 @@ def fit_alone(
         _finite(net)
     except Exception as error:
         result.failure = (
-            str(error) if isinstance(error, RunFailed) else f"training raised {summarize_error(error)}"
+            str(error) if isinstance(error, RunFailed) else f"{FailureKind.RAISED} {summarize_error(error)}"
         )
         raise
     finally:
@@ -72,7 +72,7 @@ def _finite(net: skorch.NeuralNet) -> None:
     for name in ("train_loss", "valid_loss"):
         for row in net.history:
             if not math.isfinite(row.get(name, 0.0)):
-                raise RunFailed(f"diverged: {name} is {row[name]} in epoch {row['epoch']}")
+                raise RunFailed(f"{FailureKind.DIVERGED}: {name} is {row[name]} in epoch {row['epoch']}")
 
 
 @contextlib.contextmanager

@@ -167,18 +167,4 @@ def _(x: Tensor, a: float, b: float) -> Tensor:
 
 sinlu.partial("a")(lambda x, a, b: gate(torch.sin(x * b), x))
 sinlu.partial("b")(lambda x, a, b: gate(x * a * torch.cos(x * b), x))
-
-
-@sinlu.use_module
-class SinLU(TrainedModule):
-    """SinLU with a trained wave.
-
-    Args:
-        a: The start value of the height of the wave.
-        b: The start value of its frequency.
-        device: Where they live.
-        dtype: Their dtype.
-    """
-
-    def __init__(self, a: float = 1.0, b: float = 1.0, device: Any = None, dtype: Any = None) -> None:
-        super().__init__(device, dtype, a=a, b=b)
+SinLU = sinlu.module("SinLU", trained=True)

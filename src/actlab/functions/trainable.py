@@ -105,23 +105,7 @@ def star_relu(x: Tensor, scale: float | Tensor = 0.8944, bias: float | Tensor = 
 star_relu.derivative(lambda x, scale, bias: torch.relu(x) * scale * 2)
 star_relu.partial("scale")(lambda x, scale, bias: torch.relu(x).square())
 star_relu.partial("bias")(lambda x, scale, bias: torch.ones_like(x))
-
-
-@star_relu.use_module
-class StarReLU(TrainedModule):
-    """Squared rectifier with a trained scale and bias.
-
-    Args:
-        scale: The start value of the scale.
-        bias: The start value of the bias.
-        device: Where the parameters live.
-        dtype: Their dtype.
-    """
-
-    def __init__(
-        self, scale: float = 0.8944, bias: float = -0.4472, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__(device, dtype, scale=scale, bias=bias)
+StarReLU = star_relu.module("StarReLU", trained=True)
 
 
 @elementwise(

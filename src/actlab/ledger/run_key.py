@@ -138,11 +138,11 @@ class _KeyWalk(Walk):
         if not (isinstance(code, FunctionType) and is_own(code)) or _is_generated(code):
             return source
         text = self._read_source(code.__code__.co_filename, label, code.__globals__)
-        codes = _code_in(text, code.__code__.co_flags & _FUTURE_FLAGS)
-        if code.__code__ not in codes:
+        index = _code_in(text, code.__code__.co_flags & _FUTURE_FLAGS).get(code.__code__)
+        if index is None:
             problem = f"{code.__code__.co_filename!r} is not the source of the code that runs"
             raise Indescribable(f"cannot describe {label}: {problem}; if the file was edited, restart Python")
-        return [_hash(text), codes.index(code.__code__)]
+        return [_hash(text), index]
 
     def _add_module(self, name: str) -> str | None:
         """Add the version of a library's module, or the sources of a user's module and of its imports."""
@@ -203,15 +203,15 @@ def _hash(text: str) -> str:
 
 
 @functools.lru_cache(256)
-def _code_in(text: str, flags: int) -> list[CodeType]:
-    """Return the code of all functions in a source text, in a fixed order."""
+def _code_in(text: str, flags: int) -> dict[CodeType, int]:
+    """Return the code of all functions in a source text, each with its index in a fixed order."""
     try:
         codes = [compile(text, "<source>", "exec", flags, dont_inherit=True)]
     except (SyntaxError, ValueError):
-        return []
-    for code in codes:  # which grows meanwhile
+        return {}
+    for code in codes:  # the loop also visits what it appends
         codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return codes
+    return {code: index for index, code in enumerate(codes)}
 
 
 # -- runs -----------------------------------------------------------------------------------------------

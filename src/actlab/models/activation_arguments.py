@@ -19,7 +19,7 @@ from torch import nn
 
 from actlab.errors import summarize_error
 from actlab.functions import catalogue
-from actlab.models.activation_sites import Function, kind_of
+from actlab.models.activation_sites import FunctionModule, identify
 from actlab.models.networks import ActivationLike, fresh
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
 from actlab.spec import ResolvedActivation, arguments_of, resolve
@@ -75,7 +75,7 @@ class _Constructor(type):
             if inplace and isinstance(like, ResolvedActivation):
                 like = like.build(inplace=True)
             made = fresh(like)
-        return made if isinstance(made, nn.Module) else Function(made)
+        return made if isinstance(made, nn.Module) else FunctionModule(made)
 
 
 def constructor_of(activation: ActivationLike) -> Any:
@@ -233,5 +233,5 @@ def _is_known(value: Any) -> bool:
     """Whether a value is an activation of the catalogue or of torch, a formula, or ``"file.py:Name"``."""
     if isinstance(value, str):
         return ":" in value or value.partition("(")[0].strip() in catalogue
-    kind = kind_of(value)
+    kind = identify(value)
     return kind is not None and kind.activation is not None

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx, nn
 
-from actlab.models.activation_sites import CALLS, Kind, kind_of, kind_of_module
+from actlab.models.activation_sites import CALLS, Kind, identify, identify_module
 
 _UNKNOWN = object()
 _BASE, _SOURCES = "_class_before_swap", "_sources_after_swap"
@@ -76,7 +76,7 @@ def calls_in(module: nn.Module) -> list[Call]:
     """
     if isinstance(module, fx.GraphModule | torch.jit.ScriptModule):
         return _calls_in_generated_code(module)
-    if kind_of_module(module).activation or type(module).__module__.startswith("torch."):
+    if identify_module(module).activation or type(module).__module__.startswith("torch."):
         return []
     names = ("forward", "__call__")
     own = {name: _try(lambda: _undecorated(_attribute(module, name))) for name in names}  # noqa: B023
@@ -97,10 +97,12 @@ def calls_in(module: nn.Module) -> list[Call]:
 def _calls_in_generated_code(module: Any) -> list[Call]:
     """Return the activations in the code that torch generated for a traced, exported or scripted module."""
     code = getattr(module, "code", "")  # a scripted module without a forward has none
-    names = [node.attr for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Attribute)]
-    kinds = [CALLS[f"aten::{name}"] for name in names if f"aten::{name}" in CALLS]
+    kinds = {kind.text.rpartition(".")[2]: kind for kind in CALLS.values()}
+    nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Attribute)]
+    names = [node.attr for node in nodes if ast.unparse(node.value) != "self"]
+    called = [kinds[name]._replace(text=name) for name in dict.fromkeys(names) if name in kinds]
     problem = "torch generated its code; replace it before the model is traced, exported or scripted"
-    return [Call(kind, "generated code", problem) for kind in dict.fromkeys(kinds)]
+    return [Call(kind, "generated code", problem) for kind in called]
 
 
 def _problem(module: nn.Module, method: Method) -> str:
@@ -243,7 +245,7 @@ class _Reader(ast.NodeVisitor):
     def _resolve(self, node: ast.expr) -> tuple[Any, Kind | None]:
         """Return the value of an expression, and the activation that it is."""
         value = self._value(node)
-        kind = _try(lambda: kind_of(value))
+        kind = _try(lambda: identify(value))
         if not isinstance(kind, Kind) or kind.activation is None:
             return value, None
         return value, kind if kind.text else kind._replace(text=type(value).__name__)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from actlab.errors import UsageError
-from actlab.models.lazy_layers import copied
-from actlab.spec import FunctionModule, ResolvedActivation, is_autograd_function, resolve
+from actlab.models.lazy_layers import copy_module
+from actlab.spec import CallableModule, ResolvedActivation, is_autograd_function, resolve
 
 ActivationLike = str | ResolvedActivation | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
 
@@ -156,16 +156,16 @@ def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
         A module of its own, back in its initial state as far as its parts have ``reset_parameters``.
     """
     if is_autograd_function(activation):
-        return FunctionModule(activation)  # type: ignore[arg-type]
+        return CallableModule(activation)  # type: ignore[arg-type]
     if isinstance(activation, type):
         return fresh(activation())
     if isinstance(activation, str):
         activation = resolve(activation)
     if isinstance(activation, ResolvedActivation):
         module = activation.build()
-        module = copied(module) if activation.imported else module  # an imported module may be shared
+        module = copy_module(module) if activation.imported else module  # an imported module may be shared
     elif isinstance(activation, nn.Module):
-        module = copied(activation)
+        module = copy_module(activation)
     else:
         return activation
     for part in module.modules():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -11,9 +11,9 @@ from torch import nn
 
 from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.functions import catalogue
-from actlab.models.activation_sites import Function, Kind, Place, kind_of, kind_of_module, places_of
+from actlab.models.activation_sites import FunctionModule, Kind, Site, find_sites, identify, identify_module
 from actlab.models.forward_calls import Call, calls_in, replace_calls
-from actlab.models.lazy_layers import copied
+from actlab.models.lazy_layers import copy_module
 from actlab.models.networks import ActivationLike, fresh
 
 Key = type[nn.Module] | str
@@ -61,30 +61,25 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
           (2): Linear(in_features=8, out_features=3, bias=True)
         )
     """
-    _check(model, replacements)
-    if own := _keys(replacements, kind_of(model)):
+    _validate(model, replacements)
+    if keys := _matching_keys(replacements, identify(model)):
         if inplace:
             raise UsageError(
-                f"swap: the model is itself the {_shown(own[0])}, which has no place to replace it in"
+                f"swap: the model is itself the {_text(keys[0])}, which has no place to replace it in"
             )
-        return _Swapping(model, replacements).made(own[0], model)
+        return _new_module(model, replacements, keys[0], model)
     try:
-        swapping = _Swapping(model if inplace else copied(model), replacements)
-    except Exception as error:  # anybody's attributes
+        model = model if inplace else copy_module(model)
+    except Exception as error:  # raised by the user's attributes
         raise UsageError(
             f"swap: the model cannot be copied: {summarize_error(error)}; pass inplace=True"
         ) from error
-    try:
-        swapping.replace_modules()
-        rewritings = list(swapping.rewritings())
-        swapping.check_use()
-    except BaseException:
-        swapping.undo()
-        raise
-    for rewrite in rewritings:
-        rewrite()
-    swapping.leave_fast_path()
-    return swapping.model
+    plan = _Plan(model, replacements)
+    plan.add_sites()
+    plan.add_calls()
+    plan.refuse_unused_keys()
+    plan.apply()
+    return model
 
 
 def activations_in(model: nn.Module) -> dict[str, list[str]]:
@@ -106,30 +101,29 @@ def activations_in(model: nn.Module) -> dict[str, list[str]]:
         >>> activations_in(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Softmax(-1)))
         {'relu': ['1']}
     """
-    whole = kind_of_module(model)
-    found: list[tuple[Kind | None, str]] = [(whole, "")] if whole.activation else []
-    named = {module for module in model.modules() if module is not model and _name(kind_of_module(module))}
-    found += [(kind_of(place.value), place.path) for place in places_of(model) if place.holder not in named]
+    own = identify_module(model)
+    found: list[tuple[Kind | None, str]] = [(own, "")] if own.activation else []
+    named = {m for m in model.modules() if m is not model and _elementwise_name(identify_module(m))}
+    found += [(identify(site.value), site.path) for site in find_sites(model) if site.owner not in named]
     for path, module in model.named_modules():
-        title = _title(path, module)
-        calls = [] if module in named else calls_in(module)
+        title, calls = _title(path, module), [] if module in named else calls_in(module)
         found += [(call.kind, f"{title} ({call.kind.text}, {call.where})") for call in calls]
-    places: dict[str, dict[str, None]] = {}
+    paths: dict[str, dict[str, None]] = {}
     for kind, path in found:
-        if name := _name(kind):
-            places.setdefault(name, {})[path] = None
-    return {name: list(paths) for name, paths in places.items()}
+        if name := _elementwise_name(kind):
+            paths.setdefault(name, {})[path] = None
+    return {name: list(places) for name, places in paths.items()}
 
 
-def _check(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None:
+def _validate(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError(f"swap: the model is a {type(model).__name__}; it must be an nn.Module")
     if not replacements:
         raise UsageError("swap: replacements is empty; it must say what comes in place of what")
-    known = {*catalogue, *(place.path for place in places_of(model))}
+    known = {*catalogue, *(site.path for site in find_sites(model))}
     for key in replacements:
         if isinstance(key, str) and key not in known:
-            known.update(filter(None, (kind_of_module(module).name for module in model.modules())))
+            known.update(filter(None, (identify_module(module).name for module in model.modules())))
         if isinstance(key, str) and key not in known:
             near = did_you_mean(key, known)
             raise UsageError(f"swap: {key!r} is neither in the catalogue nor a place of the model{near}")
@@ -137,16 +131,16 @@ def _check(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None
             raise UsageError(f"swap: the key {key!r} must be a module class, a catalogue name or a place")
 
 
-def _name(kind: Kind | None) -> str | None:
+def _elementwise_name(kind: Kind | None) -> str | None:
     """Return the name of an element-wise activation; None for anything else."""
     gated = kind and kind.activation and kind.activation.facts.gated
     return None if kind is None or gated else kind.name
 
 
-def _keys(replacements: Mapping[Key, Any], kind: Kind | None, path: str | None = None) -> list[Key]:
-    """Return the keys that stand for a module or a call; the first counts."""
-    place: list[Key] = [path] if path in replacements and path and path not in catalogue else []
-    return [*place, *(key for key in replacements if kind and key in kind.keys)]
+def _matching_keys(replacements: Mapping[Key, Any], kind: Kind | None, path: str = "") -> list[Key]:
+    """Return the keys that match a module or a call; the first one applies."""
+    keys: list[Key] = [path] if path and path in replacements and path not in catalogue else []
+    return [*keys, *(key for key in replacements if kind and key in kind.keys)]
 
 
 def _title(path: str, module: Any) -> str:
@@ -155,72 +149,85 @@ def _title(path: str, module: Any) -> str:
     return f"{path}: {name}" if path else name
 
 
-def _shown(key: Key) -> str:
+def _text(key: Key) -> str:
     return repr(key) if isinstance(key, str) else key.__name__
 
 
-class _Swapping:
-    """One model whose activations are being replaced."""
+def _is_inside(path: str, paths: Collection[str]) -> bool:
+    parts = path.split(".")
+    return any(".".join(parts[:end]) in paths for end in range(1, len(parts) + 1))
+
+
+def _new_module(
+    model: nn.Module, replacements: Mapping[Key, ActivationLike], key: Key, like: nn.Module
+) -> nn.Module:
+    """Return a new activation for a key, in the mode of ``like``, with the device and dtype of the model."""
+    try:
+        activation: Any = fresh(replacements[key])
+    except TypeError as error:
+        raise UsageError(f"swap: the replacement for {_text(key)}: {summarize_error(error)}") from error
+    if not callable(activation):
+        raise UsageError(
+            f"swap: the replacement for {_text(key)} is {activation!r}; it must be an activation"
+        )
+    module = activation if isinstance(activation, nn.Module) else FunctionModule(activation)
+    weights = (p for p in model.parameters() if p.dtype.is_floating_point)
+    if (weight := next(weights, None)) is not None:
+        module.to(weight.device, weight.dtype)
+    return module.train(like.training)
+
+
+class _Plan:
+    """The changes of a model, which are made after all of them are known to be possible."""
 
     def __init__(self, model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None:
         self.model, self.replacements = model, replacements
         self.used: set[Key] = set()
-        self.new: set[nn.Module] = set()
-        self.done: list[Place] = []
+        self.paths: set[str] = set()  # of what is replaced
+        self.sites: list[tuple[Site, nn.Module]] = []
+        self.changes: list[Callable[[], None]] = []
 
-    def made(self, key: Key, like: nn.Module) -> nn.Module:
-        """Make what comes in place of something, in the mode of ``like``."""
-        try:
-            made: Any = fresh(self.replacements[key])
-        except TypeError as error:
-            raise UsageError(f"swap: the replacement for {_shown(key)}: {summarize_error(error)}") from error
-        if not callable(made):
-            raise UsageError(f"swap: the replacement for {_shown(key)} is {made!r}; it must be an activation")
-        module = (made if isinstance(made, nn.Module) else Function(made)).train(like.training)
-        weights = (p for p in self.model.parameters() if p.dtype.is_floating_point)
-        if (weight := next(weights, None)) is not None:
-            module.to(weight.device, weight.dtype)
-        self.new.update(module.modules())
-        return module
-
-    def replace_modules(self) -> None:
-        """Replace modules, and functions that are attributes."""
-        chosen: dict[tuple[int, str], tuple[Place, Key]] = {}
-        for place in places_of(self.model):
-            inside = any(place.path.startswith(f"{other.path}.") for other, _ in chosen.values())
-            keys = [] if inside else _keys(self.replacements, kind_of(place.value), place.path)
+    def add_sites(self) -> None:
+        """Plan the replacement of modules, and of functions that are attributes."""
+        chosen: dict[tuple[int, str], tuple[Site, Key]] = {}
+        for site in find_sites(self.model):
+            inside = _is_inside(site.path, self.paths)
+            keys = [] if inside else _matching_keys(self.replacements, identify(site.value), site.path)
             self.used.update(keys)
-            where = id(place.holder), place.name  # a holder that is shared has several paths
-            if keys and (where not in chosen or keys[0] == place.path):
-                chosen[where] = place, keys[0]
-        shared: dict[tuple[int, Key], nn.Module] = {}
-        for place, key in chosen.values():
-            if isinstance(place.holder, torch.jit.ScriptModule):
+            attribute = id(site.owner), site.name  # a shared owner has several paths
+            if keys and (attribute not in chosen or keys[0] == site.path):
+                chosen[attribute] = site, keys[0]
+            if attribute in chosen:
+                self.paths.add(site.path)
+        new: dict[tuple[int, Key], nn.Module] = {}
+        for site, key in chosen.values():
+            if isinstance(site.owner, torch.jit.ScriptModule):
                 raise UsageError(
-                    f"swap: {place.path} is in a module that TorchScript compiled, whose parts are fixed; "
+                    f"swap: {site.path} is in a module that TorchScript compiled, whose parts are fixed; "
                     f"replace it before the model is scripted"
                 )
-            is_module = isinstance(place.value, nn.Module)
-            same = id(place.value) if is_module else id(place), key
-            if same not in shared:
-                shared[same] = self.made(key, place.value if is_module else place.holder)
-            self.done.append(place)
-            _put(place.holder, place.name, shared[same])
+            is_module = isinstance(site.value, nn.Module)
+            shared = id(site.value if is_module else site), key
+            if shared not in new:
+                like = site.value if is_module else site.owner
+                new[shared] = _new_module(self.model, self.replacements, key, like)
+            self.sites.append((site, new[shared]))
 
-    def rewritings(self) -> Iterator[Callable[[], None]]:
-        """Yield what will replace the calls in each forward."""
-        for path, module in self.model.named_modules():
-            if module in self.new:
-                continue
-            keys = {call: _keys(self.replacements, call.kind) for call in calls_in(module)}
+    def add_calls(self) -> None:
+        """Plan the replacement of calls in the forward of each module that stays."""
+        modules = self.model.named_modules(remove_duplicate=False)
+        paths = {module: path for path, module in modules if not _is_inside(path, self.paths)}
+        for module, path in paths.items():
+            keys = {call: _matching_keys(self.replacements, call.kind) for call in calls_in(module)}
             self.used.update(itertools.chain(*keys.values()))
-            if wanted := {call: fitting[0] for call, fitting in keys.items() if fitting}:
-                yield self._rewriting(path, module, wanted)
+            if any(keys.values()):
+                wanted = {call: matching[0] for call, matching in keys.items() if matching}
+                self.changes.append(self._replace_calls(path, module, wanted))
 
-    def _rewriting(self, path: str, module: nn.Module, wanted: Mapping[Call, Key]) -> Callable[[], None]:
-        new = {call: self.made(key, module) for call, key in wanted.items()}
-        refused = next((call for call in wanted if call.problem), None)
-        call, problem = refused or next(iter(wanted)), refused.problem if refused else ""
+    def _replace_calls(self, path: str, module: nn.Module, keys: Mapping[Call, Key]) -> Callable[[], None]:
+        new = {call: _new_module(self.model, self.replacements, key, module) for call, key in keys.items()}
+        refused = next((call for call in keys if call.problem), None)
+        call, problem = refused or next(iter(keys)), refused.problem if refused else ""
         try:
             if not problem:
                 return replace_calls(module, new)
@@ -229,37 +236,27 @@ class _Swapping:
         name = f"{_title(path, module)} calls {call.kind.text} ({call.where})"
         raise UsageError(f"swap: {name}, which cannot be replaced: {problem}")
 
-    def check_use(self) -> None:
-        """Raise if a key has nothing to replace."""
+    def refuse_unused_keys(self) -> None:
+        """Raise if a key matches nothing."""
         for key in self.replacements:
             if key not in self.used:
-                self.undo()
-                there = activations_in(self.model)
-                known = "; ".join(f"{name} ({', '.join(paths)})" for name, paths in there.items())
-                near = did_you_mean(key if isinstance(key, str) else key.__name__, there)
+                names = activations_in(self.model)
+                known = "; ".join(f"{name} ({', '.join(paths)})" for name, paths in names.items())
+                near = did_you_mean(key if isinstance(key, str) else key.__name__, names)
                 has = f"the model has {known}" if known else "the model has no activations"
-                raise UsageError(f"swap: there is nothing to replace for {_shown(key)}{near}; {has}")
+                raise UsageError(f"swap: there is nothing to replace for {_text(key)}{near}; {has}")
 
-    def undo(self) -> None:
-        """Put back what has been replaced."""
-        while self.done:
-            place = self.done.pop()
-            _put(place.holder, place.name, place.value)
-
-    def leave_fast_path(self) -> None:
-        """Turn off the kernels of torch's transformers, with relu or gelu built in, where that is gone."""
-        layers = {p.holder for p in self.done if isinstance(p.holder, nn.TransformerEncoderLayer)}
+    def apply(self) -> None:
+        """Change the model."""
+        for site, module in self.sites:
+            vars(site.owner).pop(site.name, None)
+            site.owner._modules[site.name] = module
+        for change in self.changes:
+            change()
+        # The fused kernels of torch's transformers have relu and gelu built in.
+        layers = {site.owner for site, _ in self.sites if isinstance(site.owner, nn.TransformerEncoderLayer)}
         for layer in layers:
             layer.activation_relu_or_gelu = 0
-        for part in self.model.modules():
-            if isinstance(part, nn.TransformerEncoder) and not layers.isdisjoint(part.layers):
-                part.use_nested_tensor = False
-
-
-def _put(holder: nn.Module, name: str, value: Any) -> None:
-    if isinstance(value, nn.Module):
-        vars(holder).pop(name, None)
-        holder._modules[name] = value
-    else:
-        del holder._modules[name]
-        vars(holder)[name] = value
+        for module in self.model.modules():
+            if isinstance(module, nn.TransformerEncoder) and not layers.isdisjoint(module.layers):
+                module.use_nested_tensor = False

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from actlab.data.dataset import fingerprint_of
 from actlab.errors import summarize_error
 from actlab.execution.progress import show_progress
-from actlab.execution.scheduler import engine, training
+from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import (
     NotFused,
@@ -211,10 +211,11 @@ class SearchRunner:
                 open_session(search.ledger, runs, fingerprint, weights=True) as session,
             ):
                 jobs, apart = (search.n_jobs, bool(session and session.abandoned)) if several else (1, False)
-                with engine(search.executor if several else None, jobs, runs, X, apart=apart) as executor:
+                where = search.executor if several else None
+                with choose_executor(where, jobs, runs, X, isolated=apart) as executor:
                     # Torch takes neither read-only nor reversed arrays.
                     arrays = [np.require(array, requirements=["C", "W"]) for array in (X, y)]
-                    results = training(runs, *arrays, executor=executor, watch=watch, session=session)
+                    results = iterate_results(runs, *arrays, executor=executor, watch=watch, session=session)
                     for index, result in results:
                         fused[index].result = result
         except Exception as error:

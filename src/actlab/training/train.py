@@ -29,7 +29,7 @@ from actlab.fleet.diagnostics import epochs_to_look
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import _built, fitted, held_back, read
 from actlab.fleet.unfused import epochs_of, fit_alone
-from actlab.models.lazy_layers import initialized, lazy_names
+from actlab.models.lazy_layers import initialize_lazy_layers, lazy_parameter_names
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
 from actlab.timing import saved_bytes
@@ -65,7 +65,7 @@ class TrainSettings:
     Examples:
         >>> TrainSettings(epochs=0, lr=-1.0)
         Traceback (most recent call last):
-        actlab.errors.UsageError: epochs must be an integer >= 1, got 0; lr must be > 0, got -1.0
+        actlab.errors.UsageError: epochs must be an integer >= 1, got 0; lr must be finite and > 0, got -1.0
     """
 
     epochs: int = 25
@@ -81,7 +81,7 @@ class TrainSettings:
         least = {"epochs": 1, "batch_size": 1, "num_units": 2, "seed": 0}
         problems = [integer_problem(name, getattr(self, name), low) for name, low in least.items()]
         if not (math.isfinite(self.lr) and self.lr > 0):
-            problems.append(f"lr must be > 0, got {self.lr!r}")
+            problems.append(f"lr must be finite and > 0, got {self.lr!r}")
         if not 0 <= self.momentum < 1:
             problems.append(f"momentum must be >= 0 and < 1, got {self.momentum!r}")
         problems += [device_problem(self.device), precision_problem(self.precision)]
@@ -177,8 +177,8 @@ def try_network(
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             built = _build(net)
-            lazy = bool(lazy_names(built))
-            outputs = initialized(built, samples)(torch.from_numpy(samples))
+            lazy = bool(lazy_parameter_names(built))
+            outputs = initialize_lazy_layers(built, samples)(torch.from_numpy(samples))
     except UsageError:
         raise
     except Exception as error:  # raised by the user's code
@@ -205,7 +205,7 @@ def _build(net: skorch.NeuralNet) -> torch.nn.Module:
 
 
 def _build_initialized(module: Any, X: npt.NDArray[Any], /, **options: Any) -> torch.nn.Module:
-    return initialized(_built(module, options), X)
+    return initialize_lazy_layers(_built(module, options), X)
 
 
 @dataclass(frozen=True)
@@ -318,10 +318,14 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
         with contextlib.suppress(Exception):  # the result has it
             fit_alone(net, X, y, run.seed, run.fold, result)
         result.history = epochs_of(net)
+    activation = net.get_params_for("module")["activation"]
     if not result.history:
-        activation = net.get_params_for("module")["activation"]
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
-    saved = saved_bytes(run.build(), torch.from_numpy(X[: min(run.batch_size, len(run.rows))]))
+    try:
+        saved = saved_bytes(run.build(), torch.from_numpy(X[: min(run.batch_size, len(run.rows))]))
+    except Exception as error:  # the activation may be anybody's code
+        failure = result.failure or summarize_error(error)
+        raise UsageError(f"activation {activation!r} cannot be trained: {failure}") from error
     if needs_skorch:
         return TrainingResult(net, result, (), saved)
     return TrainingResult(fitted(net, run, result, X, y), result, run.looks, saved)
@@ -343,7 +347,7 @@ def _live_table(sink: Callable[[str], None]) -> Watcher:
     log = PrintLog(sink=sink).initialize()
 
     def watch(state: State) -> None:
-        for row in state.rows:
+        for row in state.last_epochs:
             so_far.history.new_epoch()
             for name, value in row.items():
                 so_far.history.record(name, value)

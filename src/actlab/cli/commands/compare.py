@@ -22,14 +22,11 @@ from actlab.cli.options import (
 )
 from actlab.cli.output import (
     FAILURE,
-    REPORT,
     SUCCESS,
     check_figures,
     print_result,
     wrap_sentences,
-    write_figures,
-    write_hiplot_page,
-    write_report_page,
+    write_pages,
 )
 from actlab.errors import UsageError
 from actlab.files import LEDGER
@@ -184,20 +181,15 @@ def _compared(
         raise
     table = cv_results(found.results)
     write_csv(table, out / "cv_results.csv")
-    pages = write_hiplot_page(plain_rows(table.filter(regex="^param_|_score$")), out)
-    about = {
-        **found.about,
-        "command": command_line(arguments, "compare", *arguments.activations, "--data", source),
-    }
-    found = dataclasses.replace(found, about=about)
+    command = command_line(arguments, "compare", *arguments.activations, "--data", source)
+    found = dataclasses.replace(found, about={**found.about, "command": command})
+    rows = plain_rows(table.filter(regex="^param_|_score$"))
     files = [
         out / LEDGER,
         out / "cv_results.csv",
         *found.to_csv(out),
-        *write_report_page(found, out / REPORT),
+        *write_pages(arguments, found, rows, out),
     ]
-    files += pages
-    files += write_figures(arguments, found, out)
     logged = ""
     if arguments.mlflow is not None:
         from actlab.integrations.mlflow import log_comparison

@@ -16,15 +16,12 @@ from actlab.cli.options import (
 )
 from actlab.cli.output import (
     FAILURE,
-    REPORT,
     SUCCESS,
     check_figures,
     epoch_printer,
     print_result,
     wrap_sentences,
-    write_figures,
-    write_hiplot_page,
-    write_report_page,
+    write_pages,
 )
 
 SUMMARY = "train a network with one activation"
@@ -47,7 +44,7 @@ def add_options(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train one net."""
+    """Train one network."""
     from actlab.comparison.loading import training_comparison, write_training
     from actlab.files import output_folder
     from actlab.fleet.diagnostics import looks_said
@@ -62,21 +59,18 @@ def run(arguments: argparse.Namespace) -> int:
     plan = plan_training(dataset, activation, settings, diagnostics=arguments.diagnostics)
     check_figures(arguments)
     out = output_folder(arguments.out)
-    done = run_training(plan, sink=epoch_printer(arguments))
+    training = run_training(plan, sink=epoch_printer(arguments))
     command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
-    diagnostics = looks_said(arguments.diagnostics, done.diagnostic_epochs)
+    diagnostics = looks_said(arguments.diagnostics, training.diagnostic_epochs)
     about = {"command": command, "diagnostics": diagnostics}
-    page = training_comparison(done, dataset, activation, settings, **about)
-    history = history_frame(done.net)
+    comparison = training_comparison(training, dataset, activation, settings, **about)
+    history = history_frame(training.net)
     rows, insights = plain_rows(history), history_insights(history)
-    files = [*write_training(page, out), *write_report_page(page, out / REPORT)]
-    files += write_hiplot_page(rows, out)
-    files += write_figures(arguments, page, out)
+    files = [*write_training(comparison, out), *write_pages(arguments, comparison, rows, out)]
     about = {"data": dataset.name, "fingerprint": dataset.fingerprint, "activation": arguments.activation}
-    found = {**about, "history": rows, "insights": insights}
-    print_result(arguments, found, wrap_sentences(insights), files)
-    if not (failure := done.result.failure):
-        return SUCCESS
-    if arguments.quiet:  # else it is among the sentences
+    result = {**about, "history": rows, "insights": insights}
+    print_result(arguments, result, wrap_sentences(insights), files)
+    failure = training.result.failure
+    if failure and arguments.quiet:  # otherwise the sentences say so
         print(f"actlab: {arguments.activation} has no result: {failure}", file=sys.stderr)
-    return FAILURE
+    return FAILURE if failure else SUCCESS

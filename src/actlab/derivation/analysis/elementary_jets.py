@@ -84,7 +84,7 @@ def apply_chain_rule(u: Jet, d0: Any, d1: Any, d2: Any, d3: Any) -> Jet:
 
 
 def _exp(a: Any) -> Jet:
-    # Two exponentials beyond 1e40 cannot be told apart, and the exponential of one would never end.
+    # Beyond 1e40 a larger argument makes no difference, and the exponential would never end.
     e = mpmath.exp(min(a, _HUGE)) if a > -_HUGE else mp.zero
     return e, e, e, e
 

@@ -1,4 +1,4 @@
-"""What a formula tends to at minus and plus infinity: numbers far out tell, or SymPy where they do not."""
+"""Find the limits of a formula at minus and plus infinity, from values far out or else by SymPy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 @functools.lru_cache(256)
 def compute_limits(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Array:
-    """Return f, f' and f'' at minus and plus infinity (3, 2); NaN where there is no limit, or none is found.
+    """Return the limits of f, f' and f'' at minus and plus infinity (3, 2); NaN where none is found.
 
     Examples:
         >>> from actlab.derivation.syntax.to_sympy import read
@@ -44,7 +44,7 @@ def compute_limits(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Arr
 
 
 def estimate_limit(values: Array) -> float | None:
-    """Return the limit of numbers that go outwards; NaN if they have none, None if they do not tell.
+    """Return the limit of values at growing distance; NaN if they have none, None if it is unclear.
 
     Examples:
         >>> estimate_limit(_FAR**0.3), estimate_limit(1 - 1 / _FAR), estimate_limit(np.log(_FAR))
@@ -75,5 +75,5 @@ def _by_sympy(tree: Tree, parameters: Mapping[str, float], sign: int, order: int
             expression = sympy.diff(leaf.expression.xreplace(values), X, order)
             found = sympy.limit(expression, X, sign * sympy.oo)
             return float(found) if found.is_extended_real and found.is_number else math.nan
-    except (BudgetExceeded, Exception):  # it fails in many ways, and then there is no telling
+    except (BudgetExceeded, Exception):  # SymPy fails in many ways
         return math.nan

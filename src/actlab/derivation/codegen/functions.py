@@ -54,13 +54,13 @@ Size = _define("Size", "abs")  # the absolute value, not split into pieces
 
 
 class Root(Function):
-    """The root of the square of the first argument plus the second, without overflow."""
+    """The square root of u^2 + v, without overflow."""
 
     nargs = 2
 
 
 class Within(Function):
-    """The first argument, clamped to between the two others."""
+    """The first argument, clamped to the interval between the other two."""
 
     nargs = 3
 
@@ -75,22 +75,22 @@ _KNOWN = {sympy.tanh: Tanh, sympy.asinh: Asinh, sympy.acosh: Acosh, sympy.atanh:
 
 
 def recognize(expression: Expr) -> Expr:
-    """Write an expression in functions that keep their digits, as far as they stand there openly."""
+    """Write an expression in accurate functions wherever it contains their formulas."""
     known: dict[Expr, Expr] = {}
-    expression = expression.replace(lambda n: n.is_Mul and n.has(exp), _quotient)
+    expression = expression.replace(lambda n: n.is_Mul and n.has(exp), _recognize_tanh)
 
     def rewrite(node: Expr) -> Expr:
         if node.is_Atom or node.is_number:
             return node
         if node not in known:
             made = node.func(*(rewrite(argument) for argument in node.args))
-            known[node] = _one(made)
+            known[node] = _recognize_node(made)
         return known[node]
 
     return rewrite(expression)
 
 
-def _one(node: Expr) -> Expr:
+def _recognize_node(node: Expr) -> Expr:
     if type(node) in _KNOWN:
         return _KNOWN[type(node)](*node.args)
     if isinstance(node, sympy.erfc) and not (u := -sqrt(2) * node.args[0]).has(sqrt(2)):
@@ -106,12 +106,12 @@ def _one(node: Expr) -> Expr:
         if len(base.args) == 2 and base.args[0] == 1 and isinstance(base.args[1], exp):
             return Sigmoid(-base.args[1].args[0]) ** -node.exp
     if isinstance(node, Add):
-        return _sum(node)
+        return _recognize_sum(node)
     return node
 
 
-def _quotient(node: Expr) -> Expr:
-    """Return a quotient of exponentials that is a hyperbolic tangent as one."""
+def _recognize_tanh(node: Expr) -> Expr:
+    """Write a quotient of exponentials as a hyperbolic tangent if it is one."""
     exponents = sorted((power.args[0] for power in node.atoms(exp)), key=sympy.default_sort_key)
     first = -exponents[0] if exponents[0].could_extract_minus_sign() else exponents[0]
     t = sympy.Symbol("t", positive=True)
@@ -125,14 +125,14 @@ def _quotient(node: Expr) -> Expr:
     return node
 
 
-def _sum(node: Add) -> Expr:
-    """Pair a constant with the exponential or error function that it belongs to."""
+def _recognize_sum(node: Add) -> Expr:
+    """Combine a constant with an exponential, error function, tanh or sigmoid."""
     constant = Add(*(term for term in node.args if not term.has(Function) and not term.has(exp)))
     if constant == 0:
         return node
     for term in node.args:
         factor, rest = term.as_independent(exp, sympy.erf, Tanh, Sigmoid, NormalCdf, as_Add=False)
-        if isinstance(rest, exp) and sympy.expand(factor + _part(constant, factor)) == 0:
+        if isinstance(rest, exp) and sympy.expand(factor + _cancelling_term(constant, factor)) == 0:
             return node - term + factor + factor * Expm1(rest.args[0])
         if isinstance(rest, sympy.erf) and constant in (factor, -factor):
             sign = 1 if constant == factor else -1
@@ -145,14 +145,14 @@ def _sum(node: Add) -> Expr:
     return node
 
 
-def _part(constant: Expr, factor: Expr) -> Expr:
-    """Return the term of a sum that is the negative of a factor, or 0."""
+def _cancelling_term(constant: Expr, factor: Expr) -> Expr:
+    """Return the term of a sum that cancels a factor, or 0."""
     terms = Add.make_args(sympy.expand(constant))
     return -factor if -factor in terms or sympy.expand(constant + factor) == 0 else sympy.S.Zero
 
 
 def to_exponentials(expression: Expr) -> Expr:
-    """Write every known function of a polynomial, and of a logarithm, in exponentials."""
+    """Write functions of polynomials and of logarithms in exponentials."""
 
     def plain(node: Any) -> Expr:
         u = node.args[0]

@@ -30,7 +30,7 @@ SAFE = 0.65  # of the bound: between the measured points an error may be a littl
 FAIR = 0.75  # of the bound: for one form instead of several, or for a derivative from the output
 # The error of one form instead of several, and the largest share of their cost that it may have.
 _ONE_FORM = ((FAIR, 1.0), (1.0, 0.5))
-MOST_STRETCHES = 4
+_MOST_INTERVALS = 4
 _NAN_PENALTY = 1e6
 # Of a derivative with more operations, or more different functions, SymPy's work is bounded: two seconds.
 _HARD, _MANY = 90, 6
@@ -52,11 +52,11 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Interval:
     """A form, and the absolute value of the input up to which it is used."""
 
     end: float
-    form: Form
+    scored: Scored
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class Selector:
                 return lowering.add(min(met, key=lambda k: k.cost).form)
         return self._joined(leaf, *parts, lowering=lowering)
 
-    def _parts(self, leaf: SmoothPiece, here: Array, known: list[Scored]) -> tuple[list[Stretch], ...]:
+    def _parts(self, leaf: SmoothPiece, here: Array, known: list[Scored]) -> tuple[list[Interval], ...]:
         """Return how to cover the line: as a whole, or the two sides of the main exponent."""
         far = here & (np.abs(self.x) > 1e3)
         known = known + (self.score(rewrites.inverted(leaf.derivative, 1)) if far.any() else [])
@@ -227,19 +227,19 @@ class Selector:
         pairs = [(above, below) for above in sides[up] for below in sides[-up]]
         return min(pairs, key=lambda pair: self._cost(leaf, *pair)) if len(pairs) > 1 else pairs[0]
 
-    def _cost(self, leaf: SmoothPiece, *parts: list[Stretch]) -> int:
+    def _cost(self, leaf: SmoothPiece, *parts: list[Interval]) -> int:
         lowering = Lowering(list(self.parameters), self.traced)
         return lowering.finish(self._joined(leaf, *parts, lowering=lowering)).cost
 
-    def _joined(self, leaf: SmoothPiece, *parts: list[Stretch], lowering: Lowering) -> Operand:
+    def _joined(self, leaf: SmoothPiece, *parts: list[Interval], lowering: Lowering) -> Operand:
         values = [self._chain(part, lowering) for part in parts]
         if len(values) == 1:
             return values[0]
         lowering.add(Form(X))
         return lowering.choice(sympy.Gt(leaf.main, 0, evaluate=False), *values)
 
-    def _side(self, leaf: SmoothPiece, side: int, mask: Array, known: list[Scored]) -> list[list[Stretch]]:
-        """Return ways to cover one side, each as stretches from 0 outwards."""
+    def _side(self, leaf: SmoothPiece, side: int, mask: Array, known: list[Scored]) -> list[list[Interval]]:
+        """Return ways to cover one side, each as intervals from 0 outwards."""
         outward = np.flatnonzero(mask)[np.argsort(np.abs(self.x[mask]), kind="stable")]
         one = _cheapest(known, mask)
         if one is None and not leaf.derivative.free_symbols - {X}:
@@ -260,18 +260,19 @@ class Selector:
             known += self.score(rewrites.inverted(leaf.derivative, -1))
         if leaf.series is not None:
             known += self.score(rewrites.series(leaf.series, leaf.order))
-        stretches = _stretches(known, outward, self.x)
-        if _worst(stretches, known, outward, self.x) > 1:
+        sizes = np.abs(self.x[outward])
+        intervals = _cover(known, outward, sizes)
+        if _worst(intervals, outward, sizes) > 1:
             known += self._clamped(known, outward, self._ends)
-            stretches = _stretches(known, outward, self.x)
-        if _worst(stretches, known, outward, self.x) > 1:
+            intervals = _cover(known, outward, sizes)
+        if _worst(intervals, outward, sizes) > 1:
             # Safe intervals may be too short to cover everything.
-            longer = _stretches(known, outward, self.x, safe=1.0)
-            stretches = min(stretches, longer, key=lambda s: _worst(s, known, outward, self.x))
+            longer = _cover(known, outward, sizes, safe=1.0)
+            intervals = min(intervals, longer, key=lambda way: _worst(way, outward, sizes))
         one = min(known, key=lambda k: float(k.error[mask].max()))
-        if one.error[mask].max() <= min(1.0, _worst(stretches, known, outward, self.x)):
-            return [[Stretch(math.inf, one.form)]]
-        return [stretches]
+        if one.error[mask].max() <= min(1.0, _worst(intervals, outward, sizes)):
+            return [[Interval(math.inf, one)]]
+        return [intervals]
 
     def _clamped(
         self, known: list[Scored], outward: Array, ends: Iterable[tuple[float, float]]
@@ -282,99 +283,94 @@ class Selector:
         cheap = sorted(sound, key=lambda k: k.cost)[:3]
         return self.score(rewrites.clamped(k.form, *pair) for k in cheap for pair in ends)
 
-    def _chain(self, stretches: list[Stretch], lowering: Lowering) -> Operand:
-        *inner, last = stretches
-        value = lowering.add(last.form)
-        for stretch in reversed(inner):
-            near = lowering.add(stretch.form)
+    def _chain(self, intervals: list[Interval], lowering: Lowering) -> Operand:
+        *inner, last = intervals
+        value = lowering.add(last.scored.form)
+        for one in reversed(inner):
+            near = lowering.add(one.scored.form)
             lowering.add(Form(X))
-            value = lowering.choice(sympy.Lt(Size(X), sympy.Float(stretch.end), evaluate=False), near, value)
+            value = lowering.choice(sympy.Lt(Size(X), sympy.Float(one.end), evaluate=False), near, value)
         return value
 
 
-def _good(known: list[Scored], mask: Array) -> list[Scored]:
-    """Return the forms that meet the bound wherever a mask is set, and safely, the cheapest first."""
+def _safe(known: list[Scored], mask: Array) -> list[Scored]:
+    """Return the forms that are safe wherever a mask is set, the cheapest first."""
     return sorted((k for k in known if (k.error[mask] <= SAFE).all()), key=lambda k: k.cost)
 
 
 def _cheapest(known: list[Scored], mask: Array) -> Scored | None:
-    """Return the cheapest form that meets the bound wherever a mask is set, or None."""
-    return next(iter(_good(known, mask)), None)
+    """Return the cheapest form that is safe wherever a mask is set, or None."""
+    return next(iter(_safe(known, mask)), None)
 
 
-def _ways(known: list[Scored], mask: Array) -> list[list[Stretch]]:
-    """Return the cheapest form of every kind that meets the bound, alone."""
-    first = {k.form.kind: k.form for k in reversed(_good(known, mask))}
-    return [[Stretch(math.inf, form)] for form in list(reversed(first.values()))[:_MOST_WAYS]]
+def _ways(known: list[Scored], mask: Array) -> list[list[Interval]]:
+    """Return the cheapest safe form of every kind, each for the whole mask."""
+    first = {k.form.kind: k for k in reversed(_safe(known, mask))}
+    return [[Interval(math.inf, scored)] for scored in list(reversed(first.values()))[:_MOST_WAYS]]
 
 
-def _stretches(known: list[Scored], outward: Array, x: Array, safe: float = SAFE) -> list[Stretch]:
+def _cover(known: list[Scored], outward: Array, sizes: Array, safe: float = SAFE) -> list[Interval]:
     """Cover points, ordered outwards, by as few forms as meet the bound, or come closest."""
     errors = np.stack([k.error[outward] for k in known])
     best = errors.min(0)
-    allowed = np.where(best <= safe, safe, np.where(best <= 1, 1.0, best * 1.5))
-    good = errors <= allowed
+    good = errors <= np.where(best <= safe, safe, np.where(best <= 1, 1.0, best * 1.5))
     costs = np.array([k.cost for k in known])
-    found: list[tuple[int, int]] = []  # the form, and its first point
+    starts: list[tuple[int, int]] = []  # a form and its first point
     start, count = 0, len(outward)
-    while start < count and len(found) < MOST_STRETCHES:
-        reach = np.array([_run(row, start) for row in good])
-        if len(found) == MOST_STRETCHES - 1 and reach.max() < count:
+    while start < count and len(starts) < _MOST_INTERVALS:
+        reach = np.array([_first_bad(row, start) for row in good])
+        if len(starts) == _MOST_INTERVALS - 1 and reach.max() < count:
             # The last form must serve to the end, at as many points as possible.
             bad = (errors[:, start:] > 1).sum(1)
             reach = np.where(bad == bad.min(), count, -1)
         longest = np.flatnonzero(reach == reach.max())
         form = int(longest[costs[longest].argmin()])
-        found.append((form, start))
+        starts.append((form, start))
         start = int(reach[form])
-    return _cheaper(found, good, costs, known, np.abs(x[outward]))
+    return _use_cheapest(starts, good, costs, known, sizes)
 
 
-def _cheaper(
-    found: list[tuple[int, int]], good: Array, costs: Array, known: list[Scored], sizes: Array
-) -> list[Stretch]:
-    """Return stretches by the cheapest forms that reach from one to the next; they change in the middle."""
-    result: list[Stretch] = []
-    start = 0  # the first point that those before do not reach
-    for place, (form, _) in enumerate(found):
-        last = place == len(found) - 1
+def _use_cheapest(
+    starts: list[tuple[int, int]], good: Array, costs: Array, known: list[Scored], sizes: Array
+) -> list[Interval]:
+    """Return intervals of the cheapest forms that reach from one to the next, with ends in the middle."""
+    intervals: list[Interval] = []
+    start = 0  # the first point that the forms before do not reach
+    for place, (form, _) in enumerate(starts):
+        is_last = place == len(starts) - 1
         back = len(sizes)
-        if not last:
-            following, begin = found[place + 1]
-            back = begin - _run(good[following, :begin][::-1], 0)
+        if not is_last:
+            following, begin = starts[place + 1]
+            back = begin - _first_bad(good[following, :begin][::-1], 0)
         enough = np.flatnonzero(good[:, start:back].all(1)) if start < back else np.array([form])
         chosen = int(enough[costs[enough].argmin()]) if len(enough) else form
-        reach = _run(good[chosen], start)
+        reach = _first_bad(good[chosen], start)
         middle = (max(back, start + 1) + reach) // 2 if back < reach else reach
-        end = math.inf if last or middle >= len(sizes) else _between(sizes[middle - 1], sizes[middle])
-        result.append(Stretch(end, known[chosen].form))
+        is_open = is_last or middle >= len(sizes)
+        end = math.inf if is_open else _short_number_between(sizes[middle - 1], sizes[middle])
+        intervals.append(Interval(end, known[chosen]))
         start = reach
-    return result
+    return intervals
 
 
-def _run(good: Array, start: int) -> int:
-    """Return the first place from a start on where nothing is good."""
+def _first_bad(good: Array, start: int) -> int:
+    """Return the first index from a start on that is not good."""
     bad = np.flatnonzero(~good[start:])
     return start + int(bad[0]) if len(bad) else len(good)
 
 
-def _between(a: float, b: float) -> float:
-    """Return a short number between two, as large as the second at most."""
+def _short_number_between(a: float, b: float) -> float:
+    """Return a number with few digits above a, and at most b."""
     middle = math.sqrt(a * b) if a > 0 else b
-    for digits in range(1, 17):
-        short = float(f"{middle:.{digits}g}")
-        if a < short <= b:
-            return short
-    return b
+    rounded = (float(f"{middle:.{digits}g}") for digits in range(1, 17))
+    return next((short for short in rounded if a < short <= b), b)
 
 
-def _worst(stretches: list[Stretch], known: list[Scored], outward: Array, x: Array) -> float:
-    by_form = {id(k.form): k for k in known}
+def _worst(intervals: list[Interval], outward: Array, sizes: Array) -> float:
+    """Return the largest error of intervals."""
     worst, low = 0.0, -1.0
-    sizes = np.abs(x[outward])
-    for stretch in stretches:
-        mine = outward[(sizes >= low) & (sizes < stretch.end) if stretch.end < math.inf else sizes >= low]
-        if len(mine):
-            worst = max(worst, float(by_form[id(stretch.form)].error[mine].max()))
-        low = stretch.end
+    for one in intervals:
+        points = outward[(sizes >= low) & (sizes < one.end) if one.end < math.inf else sizes >= low]
+        worst = max(worst, float(one.scored.error[points].max(initial=0.0)))
+        low = one.end
     return worst

@@ -1,4 +1,4 @@
-"""Work that is given up: SymPy may take hours over a line of text, and nothing tells beforehand."""
+"""Limit the work of SymPy, which may take hours for a line of text."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _MOST_SIMPLIFYING = 2_000_000
 
 
 class BudgetExceeded(BaseException):
-    """More calls were made than allowed. SymPy catches exceptions; this one it does not."""
+    """More calls were made than allowed. A BaseException, because SymPy catches exceptions."""
 
 
 @contextlib.contextmanager
 def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
-    """Give up after so many calls of functions, which are the same on a slow machine and on a fast one.
+    """Stop after a number of function calls, which does not depend on the machine's speed.
 
     Args:
-        calls: So many, their returns counted too; a million takes about half a second.
+        calls: The number of calls and returns; a million takes about half a second.
 
     Yields:
-        A function that tells how many are left.
+        A function that returns how many are left.
 
     Raises:
-        BudgetExceeded: There were more.
+        BudgetExceeded: More calls were made.
 
     Examples:
         >>> try:
@@ -45,7 +45,7 @@ def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
     def count(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal left
         left -= 1
-        # A generator that is being thrown away would have nobody to raise it to.
+        # An exception in a generator that is being closed would be lost.
         if left < 0 and not frame.f_code.co_flags & inspect.CO_GENERATOR:
             raise BudgetExceeded
 
@@ -54,14 +54,14 @@ def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
         yield lambda: left
     except BudgetExceeded:
         sys.setprofile(former)
-        clear_cache()  # what was being found out of an expression is half known
+        clear_cache()  # SymPy's cache may hold half-finished results
         raise
     finally:
         sys.setprofile(former)
 
 
 def simplify(expression: sympy.Expr) -> sympy.Expr:
-    """Return an expression as SymPy simplifies it, or as it is where that takes longer than a moment."""
+    """Simplify an expression, or return it unchanged if that takes too long."""
     try:
         with limit_calls(_MOST_SIMPLIFYING):
             return sympy.simplify(expression)

@@ -1,4 +1,4 @@
-"""A mistake in a text, said with its place: the problem, the text's line and a caret line below it."""
+"""Report a mistake in a text: the problem, the line of text and a line of carets below it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ _WIDTH = 72  # characters of the text that are shown
 
 
 def error_at(problem: str, text: str, start: int, end: int) -> UsageError:
-    """Return the error that says what is wrong, and where.
+    """Return an error that shows a position in a text.
 
     Args:
-        problem: What is wrong, in one line.
+        problem: The problem, in one line.
         text: The whole text, in one line.
-        start: Where the place begins, in characters.
-        end: Where it ends.
-
-    Returns:
-        The error, to be raised.
+        start: The first character of the position.
+        end: The character after the position.
 
     Examples:
         >>> print(error_at("formula: unknown function 'tahn'", "x * tahn(x)", 4, 8))
@@ -38,6 +35,6 @@ def error_at(problem: str, text: str, start: int, end: int) -> UsageError:
 
 
 def _shown(character: str) -> str:
-    """Return a character that takes one column, so that the carets stand where they should."""
+    """Return a character that takes one column, so that the carets are aligned."""
     plain = character.isprintable() and not unicodedata.combining(character)
     return character if plain and unicodedata.east_asian_width(character) not in "WF" else "?"

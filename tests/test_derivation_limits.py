@@ -64,7 +64,7 @@ def test_limits_are_those_of_the_parameters():
     assert compute_limits(tree, (("a", -0.25), ("b", 1.0))).tolist()[0] == [inf, -inf]
 
 
-def test_numbers_say_when_they_do_not_tell():
+def test_unclear_limits_are_none():
     far = np.array([d * s for d in (1e4, 1e8, 1e12, 1e16, 1e20, 1e25, 1e30) for s in (1, 1.37, 1.61)])
     assert estimate_limit(np.log(far)) is None
     assert estimate_limit(1 + far**-0.1) is None
