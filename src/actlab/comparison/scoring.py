@@ -19,7 +19,7 @@ from actlab.comparison.runs import FinishedRun, PlannedRun
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.fleet.run import Result, Rows, Run
-from actlab.fleet.skorch_adapter import fitted
+from actlab.fleet.skorch_adapter import restore_net
 
 _ROUND = 0.001  # the smallest difference of a score from 0 to 1 that matters
 _RELATIVE = 0.01  # the same of any other score, relative to it
@@ -83,7 +83,7 @@ class Scoring:
         """Return the score of a run that a fleet has trained."""
         assert planned.run is not None
         if self.needs_weights(planned.run):
-            net = fitted(clone(planned.net), planned.run, result, self.X, self.y)
+            net = restore_net(clone(planned.net), planned.run, result, self.X, self.y)
             return self.score_net(net, planned.test)
         if self.standard == "accuracy":
             return result.test_acc

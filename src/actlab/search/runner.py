@@ -24,13 +24,13 @@ from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import (
     NotFused,
-    fitted,
-    held_back,
-    read,
-    sharing,
-    slices,
+    iterate_slices,
+    read_run,
+    restore_net,
+    share_factory,
+    split_validation,
 )
-from actlab.fleet.unfused import RunFailed, fit_alone
+from actlab.fleet.unfused import RunFailed, fit_with_skorch
 from actlab.ledger.session import open_session
 from actlab.models.activation_arguments import ActivationArguments
 
@@ -144,9 +144,9 @@ class SearchRunner:
         assert result is not None
         if result.failure:
             raise RunFailed(result.failure)
-        fitted(net, run.run, result, X, y)
+        restore_net(net, run.run, result, X, y)
         if run.candidate >= 0:  # it is scored next, which is faster in large batches
-            net.iterator_valid = slices
+            net.iterator_valid = iterate_slices
             self._scored = net
         return net
 
@@ -159,7 +159,7 @@ class SearchRunner:
             self.activations.adapt(net, X, fit_params)
             template = self._template(net, X, y, fit_params)
             if isinstance(template, Run):
-                template = sharing(template, makers)
+                template = share_factory(template, makers)
             for seed in self.splits.seeds:
                 for fold, (rows, _) in enumerate(self.splits.folds):
                     runs.append(run := SearchRun(number, fold, seed))
@@ -173,7 +173,7 @@ class SearchRunner:
         try:
             if fit_params:
                 raise NotFused(f"fit gets {', '.join(sorted(fit_params))}, which a fleet does not pass on")
-            return dataclasses.replace(read(net, X, y), precision=self.search.precision)
+            return dataclasses.replace(read_run(net, X, y), precision=self.search.precision)
         except NotFused as reason:
             return str(reason)
         except Exception as error:  # the user's callbacks or criterion: skorch meets the same error
@@ -188,7 +188,7 @@ class SearchRunner:
         key = (run.seed, run.fold, repr(net.train_split))
         try:
             if key not in self._holdouts:
-                self._holdouts[key] = held_back(net, np.arange(len(X))[rows], y, run.seed, run.fold)
+                self._holdouts[key] = split_validation(net, np.arange(len(X))[rows], y, run.seed, run.fold)
         except Exception as error:  # the user's split
             run.reason_alone = f"train_split raised {summarize_error(error)}"
             return
@@ -228,7 +228,7 @@ def _fit_alone(
     """Let skorch fit a net, with the random numbers of the run."""
     result = Result(how="skorch")
     try:
-        fit_alone(net, X, y, run.seed, run.fold, result, **fit_params)
+        fit_with_skorch(net, X, y, run.seed, run.fold, result, **fit_params)
     except Exception:
         run.result = result
         raise
