@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from actlab.errors import UsageError
-from actlab.report.tables import plain, write_csv, write_json
+from actlab.report.tables import to_json_value, write_csv, write_json
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
@@ -173,4 +173,4 @@ def _cell(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else plain(value)
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else to_json_value(value)

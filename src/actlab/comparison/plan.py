@@ -20,9 +20,9 @@ from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
 from actlab.comparison.user_model import own_net
 from actlab.errors import UsageError, did_you_mean, raise_problems
-from actlab.fleet.diagnostics import epochs_to_look
+from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
-from actlab.fleet.skorch_adapter import NotFused, read, sharing
+from actlab.fleet.skorch_adapter import NotFused, read_run, share_factory
 from actlab.models.random_streams import SPLIT, stream_seed
 from actlab.stats.sequential import ANALYSES
 from actlab.timing import saved_bytes
@@ -112,9 +112,11 @@ class ComparisonPlan:
         parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
         run = dataclasses.replace(template, **parts)
         if candidate not in self.diagnostic_epochs:  # folds differ by a sample and share the epochs
-            epochs = epochs_to_look(self.config.diagnostics, run.epochs, run.steps, run.batch_size)
+            epochs = choose_diagnostic_epochs(self.config.diagnostics, run.epochs, run.steps, run.batch_size)
             self.diagnostic_epochs[candidate] = epochs
-        return PlannedRun(*labels, dataclasses.replace(run, looks=self.diagnostic_epochs[candidate]))
+        return PlannedRun(
+            *labels, dataclasses.replace(run, diagnostic_epochs=self.diagnostic_epochs[candidate])
+        )
 
     def _make_templates(self) -> dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]]:
         """Return for each activation and candidate the net, and its run or why no fleet can train it."""
@@ -138,7 +140,7 @@ class ComparisonPlan:
 
     def _template_run(self, net: skorch.NeuralNet) -> Run | str:
         try:
-            run = sharing(read(net, self.config.dataset.X, self.y), self._makers)
+            run = share_factory(read_run(net, self.config.dataset.X, self.y), self._makers)
         except NotFused as reason:
             return str(reason)
         return dataclasses.replace(run, precision=self.config.settings.precision)

@@ -19,7 +19,7 @@ from actlab.comparison.runs import FinishedRun, PlannedRun
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.fleet.run import Result
-from actlab.fleet.skorch_adapter import fitted
+from actlab.fleet.skorch_adapter import restore_net
 
 _ROUND = 0.001  # the smallest difference of a score from 0 to 1 that matters
 _RELATIVE = 0.01  # the same of any other score, relative to it
@@ -84,7 +84,9 @@ class Scoring:
         """Return the score of a run that a fleet has trained."""
         if self.needs_weights(planned):
             assert planned.run is not None
-            return self.score_net(fitted(clone(planned.net), planned.run, result, self.X, self.y), planned)
+            return self.score_net(
+                restore_net(clone(planned.net), planned.run, result, self.X, self.y), planned
+            )
         if self.standard == "accuracy":
             return result.test_acc
         return 1 - result.test_loss / self._variance(planned)

@@ -19,7 +19,7 @@ from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
 from actlab.comparison.runs import FinishedRun, Labels, describe_failures
 from actlab.comparison.user_model import module_name
-from actlab.fleet.diagnostics import looks_said
+from actlab.fleet.diagnostics import describe_schedule
 from actlab.fleet.settings import processor_name
 from actlab.stats.sequential import Pair
 from actlab.stats.verdict import Verdict
@@ -247,7 +247,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "tuned": plan.candidates if len(plan.candidates) > 1 else [],
         "settings": dataclasses.asdict(config.settings),
         "net": module if isinstance(module, str) else module_name(module),
-        "diagnostics": looks_said(config.diagnostics, epochs),
+        "diagnostics": describe_schedule(config.diagnostics, epochs),
         **circumstances(),
     }
 

@@ -28,7 +28,7 @@ from torch import nn
 from actlab._version import __version__
 from actlab.activation.definition import Activation
 from actlab.fleet.run import Run
-from actlab.fleet.skorch_adapter import _built
+from actlab.fleet.skorch_adapter import build_module
 from actlab.introspection import (
     Definition,
     Indescribable,
@@ -296,7 +296,7 @@ def _portable(make: Any) -> Any:
     if not isinstance(make, functools.partial):
         return make
     args = list(make.args)
-    if make.func is _built and args[1] and isinstance(args[0], nn.Module):
+    if make.func is build_module and args[1] and isinstance(args[0], nn.Module):
         args[0] = type(args[0])  # skorch builds it from its class
     return functools.partial(make.func, *map(_without_folder, args), **_without_folder(make.keywords))
 
@@ -314,7 +314,7 @@ def _sorted(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _activation(make: Any) -> str | None:
     """Return the name of a network's activation as the user wrote it, if there is one."""
-    if not (isinstance(make, functools.partial) and make.func is _built):
+    if not (isinstance(make, functools.partial) and make.func is build_module):
         return None
     value = make.args[1].get("activation")
     value = value.spec if isinstance(value, ResolvedActivation) else value
@@ -343,4 +343,4 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     **{"rows": _rows, "valid": _rows, "test": _rows, "device": lambda device: device.partition(":")[0]},
 }
 # A network learns the same whenever diagnostics look at it.
-_KEY_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name != "looks"]
+_KEY_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name != "diagnostic_epochs"]

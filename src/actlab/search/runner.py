@@ -27,13 +27,13 @@ from actlab.execution.scheduler import choose_executor, iterate_results, train_r
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import (
     NotFused,
-    fitted,
-    held_back,
-    read,
-    sharing,
-    slices,
+    iterate_slices,
+    read_run,
+    restore_net,
+    share_factory,
+    split_validation,
 )
-from actlab.fleet.unfused import RunFailed, fit_alone
+from actlab.fleet.unfused import RunFailed, fit_with_skorch
 from actlab.ledger.session import LedgerSession, open_session
 from actlab.models.activation_arguments import ActivationArguments
 
@@ -148,9 +148,9 @@ class Trainings:
         assert task.result is not None
         if task.result.failure:
             raise RunFailed(task.result.failure)
-        fitted(net, task.run, task.result, X, y)
+        restore_net(net, task.run, task.result, X, y)
         if task.candidate >= 0:  # it will be scored next, and that takes longer than it need
-            net.iterator_valid = slices
+            net.iterator_valid = iterate_slices
             self.scoring = net
         return net
 
@@ -173,7 +173,7 @@ class Trainings:
             self.activations.adapt(net, X, fit_params)
             like = self._like(net, X, y, fit_params)
             if isinstance(like, Run):
-                like = sharing(like, makers)
+                like = share_factory(like, makers)
             for seed in self.splits.seeds:
                 for fold, (rows, _) in enumerate(self.splits.folds):
                     tasks.append(self._task(net, like, Task(number, fold, seed), rows, X, y))
@@ -184,7 +184,7 @@ class Trainings:
         try:
             if fit_params:
                 raise NotFused(f"fit gets {', '.join(sorted(fit_params))}, which a fleet does not pass on")
-            return dataclasses.replace(read(net, X, y), precision=self.search.precision)
+            return dataclasses.replace(read_run(net, X, y), precision=self.search.precision)
         except NotFused as reason:
             return str(reason)
         except Exception as error:  # anybody's callbacks and criterion: skorch will meet them too
@@ -197,7 +197,7 @@ class Trainings:
         key = (task.seed, task.fold, repr(net.train_split))
         try:
             if key not in self.held:
-                self.held[key] = held_back(net, np.arange(len(X))[rows], y, task.seed, task.fold)
+                self.held[key] = split_validation(net, np.arange(len(X))[rows], y, task.seed, task.fold)
         except Exception as error:  # anybody's split
             task.reason_alone = f"train_split raised {summarize_error(error)}"
             return task
@@ -254,7 +254,7 @@ class Trainings:
         """Let skorch fit a net, with the random numbers that are this run's."""
         result = Result(how="skorch")
         try:
-            fit_alone(net, X, y, task.seed, task.fold, result, **fit_params)
+            fit_with_skorch(net, X, y, task.seed, task.fold, result, **fit_params)
         except Exception:
             task.result = result
             raise

@@ -25,10 +25,10 @@ from skorch.history import History
 
 from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.execution.scheduler import State, Watcher, train_runs
-from actlab.fleet.diagnostics import epochs_to_look
+from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Result, Rows, Run
-from actlab.fleet.skorch_adapter import _built, fitted, held_back, read
-from actlab.fleet.unfused import epochs_of, fit_alone
+from actlab.fleet.skorch_adapter import build_module, read_run, restore_net, split_validation
+from actlab.fleet.unfused import epochs_of, fit_with_skorch
 from actlab.models.lazy_layers import initialize_lazy_layers, lazy_parameter_names
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
@@ -203,7 +203,7 @@ def try_network(
 
 def _build(net: skorch.NeuralNet) -> torch.nn.Module:
     try:
-        return _built(net.module, net.get_params_for("module"))
+        return build_module(net.module, net.get_params_for("module"))
     except Exception:
         if type(net) in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor):
             raise
@@ -211,7 +211,7 @@ def _build(net: skorch.NeuralNet) -> torch.nn.Module:
 
 
 def _build_initialized(module: Any, X: npt.NDArray[Any], /, **options: Any) -> torch.nn.Module:
-    return initialize_lazy_layers(_built(module, options), X)
+    return initialize_lazy_layers(build_module(module, options), X)
 
 
 @dataclass(frozen=True)
@@ -299,10 +299,10 @@ def plan_training(
         problems.insert(0, str(error))
     raise_problems(problems)
     rows, valid = holdout(net, np.arange(len(dataset.y)), dataset, settings.seed, 0)
-    run = read(net, dataset.X, dataset.y)
+    run = read_run(net, dataset.X, dataset.y)
     run = dataclasses.replace(run, rows=rows, valid=valid, seed=settings.seed, precision=settings.precision)
-    epochs = epochs_to_look(diagnostics, run.epochs, run.steps, run.batch_size)
-    return TrainingPlan(dataset, net, dataclasses.replace(run, looks=epochs))
+    epochs = choose_diagnostic_epochs(diagnostics, run.epochs, run.steps, run.batch_size)
+    return TrainingPlan(dataset, net, dataclasses.replace(run, diagnostic_epochs=epochs))
 
 
 def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = None) -> TrainingResult:
@@ -322,7 +322,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
         result = Result(how="skorch", reason_alone=result.reason_alone)
         with contextlib.suppress(Exception):  # the result has it
-            fit_alone(net, X, y, run.seed, run.fold, result)
+            fit_with_skorch(net, X, y, run.seed, run.fold, result)
         result.history = epochs_of(net)
     activation = net.get_params_for("module")["activation"]
     if not result.history:
@@ -334,7 +334,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
         raise UsageError(f"activation {activation!r} cannot be trained: {failure}") from error
     if needs_skorch:
         return TrainingResult(net, result, (), saved)
-    return TrainingResult(fitted(net, run, result, X, y), result, run.looks, saved)
+    return TrainingResult(restore_net(net, run, result, X, y), result, run.diagnostic_epochs, saved)
 
 
 def holdout(
@@ -344,7 +344,7 @@ def holdout(
     with warnings.catch_warnings():
         # A class with fewer than five rows is spread as evenly as it can be, which is all we ask.
         warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
-        return held_back(net, rows, dataset.y, seed, fold)
+        return split_validation(net, rows, dataset.y, seed, fold)
 
 
 def _live_table(sink: Callable[[str], None]) -> Watcher:
