@@ -287,7 +287,7 @@ def _status(arguments: argparse.Namespace, dataset: Dataset, comparison: Compari
     ranking = comparison.ranking
     if not ranking["mean"].isna().all():
         return SUCCESS
-    if arguments.quiet:  # otherwise the sentences say so
+    if arguments.quiet:  # otherwise the sentences state it
         failed = [f"{row['activation']} {row['status']}" for _, row in ranking[:_MAX_FAILURES].iterrows()]
         if left := len(ranking) - len(failed):
             failed.append(f"{left} more failed")

@@ -99,7 +99,7 @@ def verify(arguments: argparse.Namespace) -> int:
         problems = ledger.verify()
         try:
             runs = len(ledger.runs())
-        except UsageError:  # the problems say why
+        except UsageError:  # the problems contain the reason
             if not problems:
                 raise
     if arguments.json:

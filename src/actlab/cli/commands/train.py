@@ -71,6 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
     result = {**about, "history": rows, "insights": insights}
     print_result(arguments, result, wrap_sentences(insights), files)
     failure = training.result.failure
-    if failure and arguments.quiet:  # otherwise the sentences say so
+    if failure and arguments.quiet:  # otherwise the sentences state it
         print(f"actlab: {arguments.activation} has no result: {failure}", file=sys.stderr)
     return FAILURE if failure else SUCCESS
