@@ -28,7 +28,7 @@ import actlab
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.loop import Data, Loop
 from actlab.fleet.run import Run
-from actlab.fleet.skorch_adapter import held_back, read
+from actlab.fleet.skorch_adapter import read_run, split_validation
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "fleet.md"
@@ -116,8 +116,8 @@ def comparison(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
 def run_of(data: actlab.Dataset, rows: int, epochs: int, precision: str = "float32") -> Run:
 
     estimator = net(data.num_features, data.num_classes, epochs).set_params(module__activation="relu")
-    like = read(estimator, data.X, data.y)
-    train, valid = held_back(estimator, np.arange(rows), data.y, 0, 0)
+    like = read_run(estimator, data.X, data.y)
+    train, valid = split_validation(estimator, np.arange(rows), data.y, 0, 0)
     return dataclasses.replace(like, rows=train, valid=valid, precision=precision)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Result, Run
 from actlab.fleet.settings import FleetSettings, apply_settings
-from actlab.fleet.skorch_adapter import held_back, read
+from actlab.fleet.skorch_adapter import read_run, split_validation
 from actlab.models.networks import fresh
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 
@@ -83,8 +83,8 @@ class Orders:
 
 
 def as_run(net, X, y, seed=0, fold=0):
-    train, valid = held_back(net, np.arange(len(X)), y, seed, fold)
-    return dataclasses.replace(read(net, X, y), rows=train, valid=valid, seed=seed, fold=fold)
+    train, valid = split_validation(net, np.arange(len(X)), y, seed, fold)
+    return dataclasses.replace(read_run(net, X, y), rows=train, valid=valid, seed=seed, fold=fold)
 
 
 def by_skorch(net, run, X, y):

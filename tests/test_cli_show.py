@@ -102,7 +102,7 @@ def test_a_definition_of_a_persons_own_is_shown_with_its_true_place(name, mine, 
 @pytest.mark.parametrize(
     ("spec", "values", "facts", "row"),
     [
-        ("my_steep.py:Steep(a=3.0)", "a=3", {"monotonic": "not known"}, ["0", "0", "3", "0"]),
+        ("my_steep.py:Steep(a=3.0)", "a=3", {"monotonic": "unknown"}, ["0", "0", "3", "0"]),
         ("my_steep.py:Steep(a=2.0)", "a=2", {"monotonic": "yes"}, ["0", "0", "2", "0"]),
         (
             "leaky_relu(negative_slope=0.2)",

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from actlab import NeuralNet
-from actlab.fleet.skorch_adapter import read
+from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import Indescribable, describe, digest, run_settings
 from tests.fleets import CLASSES, FEATURES, classifier, table
 from tests.identities import CODE, OWN, load, quiet, same
@@ -268,7 +268,7 @@ def test_a_spec_does_not_hide_a_persons_code(load, tmp_path):
         (folder / "acts.py").write_text(text)
         net = classifier(module=NeuralNet, module__activation=f"{folder}/acts.py:Square")
         net.set_params(module__num_features=FEATURES, module__num_classes=CLASSES, module__num_units=4)
-        (settings,) = run_settings([read(net, X, Y)], "data")
+        (settings,) = run_settings([read_run(net, X, Y)], "data")
         assert settings["activation"] == "acts.py:Square"
         return digest(settings)
 

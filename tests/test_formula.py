@@ -224,10 +224,10 @@ print(digest(describe(formula({SWISH!r}, parameters={{"beta": 1.5}}).module_clas
 
 def test_two_formulas_of_one_name_are_separate():
     """A fleet steps equal activations in one piece: these are not equal."""
-    from actlab.fleet.layers import Formula
+    from actlab.fleet.layers import FormulaLayer
 
     kinds = [formula(text, name="same").module_class for text in ("2 * x", "tanh(x)")]
-    layer = Formula([kind() for kind in kinds])
+    layer = FormulaLayer([kind() for kind in kinds])
     x = torch.ones(2, 1, 1)
     assert layer.forward(x, True).flatten().tolist() == pytest.approx([2.0, math.tanh(1.0)])
 

@@ -21,7 +21,7 @@ from torch import nn
 from actlab import NeuralNet, load_data
 from actlab.data.dataset import fingerprint_of
 from actlab.fleet.run import Optimizer, Run, Schedule, Stopping
-from actlab.fleet.skorch_adapter import read
+from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import digest, run_settings
 from tests.fleet_runs import run as as_run
 from tests.fleets import CLASSES, FEATURES, classifier, table
@@ -87,7 +87,7 @@ CHANGED = {
 
 
 def test_every_field_of_a_run_changes_its_key_but_for_when_it_is_looked_into():
-    assert CHANGED.keys() | {"looks"} == {field.name for field in dataclasses.fields(Run)}
+    assert CHANGED.keys() | {"diagnostic_epochs"} == {field.name for field in dataclasses.fields(Run)}
     runs = [as_run()]
     runs += [
         dataclasses.replace(runs[0], **{name: value}) for name, values in CHANGED.items() for value in values
@@ -95,7 +95,7 @@ def test_every_field_of_a_run_changes_its_key_but_for_when_it_is_looked_into():
     settings = run_settings(runs, "data")
     keys = [digest(one) for one in settings]
     assert len(set(keys)) == len(keys)
-    looked = dataclasses.replace(runs[0], looks=(1, 2))
+    looked = dataclasses.replace(runs[0], diagnostic_epochs=(1, 2))
     assert digest(run_settings([looked], "data")[0]) == keys[0]
     assert digest(run_settings(runs[:1], "other data")[0]) != keys[0]
     for run, one in zip(runs, settings, strict=True):
@@ -172,7 +172,7 @@ def test_a_net_that_cannot_be_built_is_told_by_its_maker():
 )
 def test_settings_name_the_activation_as_a_person_does(activation, label):
     net = classifier(module=NeuralNet, module__activation=activation, module__num_features=FEATURES)
-    assert run_settings([read(net, X, Y)], "data")[0]["activation"] == label
+    assert run_settings([read_run(net, X, Y)], "data")[0]["activation"] == label
 
 
 def test_a_module_that_has_learnt_counts_only_where_its_weights_are_used():
@@ -183,7 +183,7 @@ def test_a_module_that_has_learnt_counts_only_where_its_weights_are_used():
         return net
 
     def of(net, **options):
-        return key(read(classifier(module=net, **options), X, Y))
+        return key(read_run(classifier(module=net, **options), X, Y))
 
     new, old = (NeuralNet(4, "relu", FEATURES, CLASSES) for _ in range(2))
     options = {"module__num_features": FEATURES, "module__num_classes": CLASSES}

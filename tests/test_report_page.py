@@ -324,7 +324,7 @@ def test_a_link_is_followed_and_what_is_no_file_is_left_alone(tmp_path, capsys):
     os.mkfifo("pipe")
     for special in ("pipe", "/dev/full"):
         said = refused(capsys, "report", ".", "--out", special)
-        assert f"cannot write {special!r}: it is there and no file; name another" in said
+        assert f"cannot write {special!r}: it exists and is not a regular file; choose another name" in said
         assert not Path(special).is_file()
 
 

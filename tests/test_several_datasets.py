@@ -65,7 +65,7 @@ def test_what_is_said_of_one_dataset_need_not_fit_the_others(tmp_path, files, ca
     ("data", "message"),
     [
         (["d0.npz", "./d0.npz"], "the same data twice"),
-        (["d0.npz", "dd/d0.npz"], "two files of one name, 'd0.npz'"),
+        (["d0.npz", "dd/d0.npz"], "two files called 'd0.npz'"),
         (["d0.npz", "nowhere.npz"], "no such file: 'nowhere.npz'"),
     ],
 )

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from actlab.describe import derivatives
-from actlab.fleet.diagnostics import computes_alone
+from actlab.fleet.diagnostics import is_elementwise_nonlinear
 from actlab.models.lazy_layers import copy_module
 from actlab.spec import ResolvedActivation
 
@@ -40,7 +40,7 @@ def own_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
         try:
             module = copy_module(activation.build()).double().eval().requires_grad_(False)
             values = derivatives(module, x)
-            elementwise = computes_alone(module, module, x, values[0])
+            elementwise = is_elementwise_nonlinear(module, module, x, values[0])
         except Exception:  # raised by the user's module; the report notes that it has no curve
             continue
         if elementwise:

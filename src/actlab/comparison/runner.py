@@ -18,7 +18,7 @@ from actlab.errors import summarize_error
 from actlab.execution.progress import round_prefix, show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result
-from actlab.fleet.unfused import epochs_of, fit_alone
+from actlab.fleet.unfused import epochs_of, fit_with_skorch
 from actlab.ledger.session import LedgerLike, LedgerSession, open_ledger, open_session
 
 Finished = FinishedRun[PlannedRun]
@@ -89,7 +89,7 @@ class Runner:
         if not runs:
             return alone
         dataset, y = self.plan.config.dataset, self.plan.y
-        weights = any(map(self.plan.scoring.needs_weights, planned))
+        weights = any(map(self.plan.scoring.needs_weights, runs))
         with (
             open_session(self.ledger, runs, dataset.fingerprint, weights=weights) as session,
             show_progress(
@@ -151,8 +151,8 @@ class Runner:
         score = math.nan
         try:
             X, targets = dataset.X[planned.rows], y[planned.rows]
-            fit_alone(net, X, targets, planned.seed, planned.fold, result)
-            score = scoring.score_net(net, planned)
+            fit_with_skorch(net, X, targets, planned.seed, planned.fold, result)
+            score = scoring.score_net(net, planned.test)
             if scoring.standard == "accuracy":
                 result.test_acc = score
         except Exception as error:  # raised by the user's callbacks, criterion, module or scorer

@@ -19,33 +19,16 @@ from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
 from actlab.comparison.runs import FinishedRun, Labels, describe_failures
 from actlab.comparison.user_model import module_name
-from actlab.fleet.diagnostics import looks_said
+from actlab.fleet.diagnostics import describe_schedule
 from actlab.fleet.settings import processor_name
 from actlab.stats.sequential import Pair
 from actlab.stats.verdict import Verdict
 from actlab.training.train import HISTORY_COLUMNS
 
-VERDICTS = (
-    "a",
-    "b",
-    "verdict",
-    "difference",
-    "low",
-    "high",
-    "level",
-    "p",
-    "p_holm",
-    "p_better",
-    "p_equivalent",
-    "p_worse",
-    "wins",
-    "wins_low",
-    "wins_high",
-    "runs",
-    "seeds",
-    "more_seeds",
-    "reason",
-)
+VERDICTS = [
+    *("a", "b", "verdict", "difference", "low", "high", "level", "p", "p_holm", "p_better", "p_equivalent"),
+    *("p_worse", "wins", "wins_low", "wins_high", "runs", "seeds", "more_seeds", "reason"),
+]
 
 
 def results_table(runs: Sequence[Finished], plan: ComparisonPlan, died: Collection[str]) -> pd.DataFrame:
@@ -247,7 +230,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "tuned": plan.candidates if len(plan.candidates) > 1 else [],
         "settings": dataclasses.asdict(config.settings),
         "net": module if isinstance(module, str) else module_name(module),
-        "diagnostics": looks_said(config.diagnostics, epochs),
+        "diagnostics": describe_schedule(config.diagnostics, epochs),
         **circumstances(),
     }
 

@@ -16,7 +16,7 @@ import torch
 from actlab.errors import UsageError
 from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
 from actlab.execution.split_on_failure import Outcome, attempt
-from actlab.fleet.loop import Data, Loop, Tell
+from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.plan import Alone, Fleet
 from actlab.fleet.run import Epoch, Run
 from actlab.fleet.settings import FleetSettings, apply_settings
@@ -67,7 +67,7 @@ def site_of(
     y: Array,
     device: str,
     settings: FleetSettings,
-    tell: Callable[[Job, Sequence[Epoch]], None],
+    report: Callable[[Job, Sequence[Epoch]], None],
 ) -> Iterator[Site]:
     """Yield where fleets are trained.
 
@@ -77,10 +77,10 @@ def site_of(
         y: Targets (n, ...).
         device: That of the first run.
         settings: How fleets compute.
-        tell: Told of every epoch of a job in this process.
+        report: Told of every epoch of a job in this process.
     """
     if executor is None:
-        yield Here(X, y, settings, tell)
+        yield Here(X, y, settings, report)
     elif isinstance(executor, ThreadPoolExecutor):
         with shared_folder(0) as folder, apply_settings(settings):  # no thread may set it for itself
             yield Threads(executor, _data(X, y, device), Shared(folder), settings)
@@ -95,9 +95,9 @@ class Here:
     together = False
 
     def __init__(
-        self, X: Array, y: Array, settings: FleetSettings, tell: Callable[[Job, Sequence[Epoch]], None]
+        self, X: Array, y: Array, settings: FleetSettings, report: Callable[[Job, Sequence[Epoch]], None]
     ) -> None:
-        self.X, self.y, self.settings, self.tell = X, y, settings, tell
+        self.X, self.y, self.settings, self.report = X, y, settings, report
         self.there: dict[str, Data] = {}
 
     def room(self) -> int | None:
@@ -111,13 +111,13 @@ class Here:
             device = job.runs[0].device
             data = self.there[device] = self.there.get(device) or _data(self.X, self.y, device)
             with apply_settings(self.settings):
-                outcome = attempt(job.runs, job.fleet, data, functools.partial(self.tell, job))
+                outcome = attempt(job.runs, job.fleet, data, functools.partial(self.report, job))
             futures.append(Future[Outcome]())
             futures[-1].set_result(outcome)
         return futures
 
     def epochs(self, job: Job) -> int | None:
-        """Say nothing: ``tell`` does."""
+        """Say nothing: ``report`` does."""
         return None
 
 
@@ -164,7 +164,7 @@ class Elsewhere:
         self.place = os.getcwd() if isinstance(executor, Processes) else ""
 
     def room(self) -> int | None:
-        """Return what the executor says, if it is one that can tell."""
+        """Return what the executor says, if it is one that can report."""
         return self.executor.room() if isinstance(self.executor, Engine) else None
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
@@ -190,19 +190,23 @@ def _submitted(executor: Executor, call: Callable[[], Outcome]) -> Future[Outcom
         raise UsageError(f"the {type(executor).__name__} takes no more work: {reason}") from error
 
 
-def _in_process(job: Job, shared: Shared, tell: Tell, settings: FleetSettings, place: str) -> Outcome:
+def _in_process(
+    job: Job, shared: Shared, report: EpochCallback, settings: FleetSettings, place: str
+) -> Outcome:
     """Train a fleet in a process that does nothing else meanwhile, in a folder if it is one of ours."""
     if place:
         os.chdir(place)
     device = job.runs[0].device
     with apply_settings(settings):
-        return attempt(job.runs, job.fleet, _loaded(shared, device), tell)
+        return attempt(job.runs, job.fleet, _loaded(shared, device), report)
 
 
-def _in_thread(job: Job, ready: list[Loop], data: Data, tell: Tell, settings: FleetSettings) -> Outcome:
+def _in_thread(
+    job: Job, ready: list[Loop], data: Data, report: EpochCallback, settings: FleetSettings
+) -> Outcome:
     """Train a fleet in one of several threads."""
     torch.set_num_threads(settings.threads)  # each thread has a number of its own
-    return attempt(job.runs, job.fleet, data, tell, ready)
+    return attempt(job.runs, job.fleet, data, report, ready)
 
 
 @functools.lru_cache(maxsize=1)
@@ -215,7 +219,7 @@ def _data(X: Array, y: Array, device: str) -> Data:
     return Data(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
 
 
-def _beat(shared: Shared, job: Job) -> Tell:
+def _beat(shared: Shared, job: Job) -> EpochCallback:
     """Return what leaves a trace of every epoch of a job that is about to begin."""
     shared.clear(_name(job))  # a process may have died of it
     return functools.partial(_tick, shared, _name(job))

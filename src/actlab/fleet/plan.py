@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from actlab.errors import summarize_error
-from actlab.fleet.layers import as_formula, constants
+from actlab.fleet.layers import as_catalogue_activation, parameter_values
 from actlab.fleet.probe import fleet_problem, out_of_memory
 from actlab.fleet.run import Run
-from actlab.fleet.sequential_step import step_of
+from actlab.fleet.sequential_step import create_step
 from actlab.fleet.settings import FleetSettings
-from actlab.fleet.trace import Link, trace_layers
+from actlab.fleet.trace import TracedLayer, trace_layers
 
 _TRIAL_SAMPLES = 2
 _DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
@@ -163,12 +163,14 @@ def _traits_of(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Trai
     return _Traits(weights, size, kinds, activations, is_sequential, network=network if reusable else None)
 
 
-def _layers_key(run: Run, network: nn.Module, layers: Sequence[Link] | None) -> tuple[Any, str]:
+def _layers_key(run: Run, network: nn.Module, layers: Sequence[TracedLayer] | None) -> tuple[Any, str]:
     """Return what the layers of networks must agree in, and the formulas in which they may differ."""
     parts = [
-        as_formula(network.get_submodule(link.name[:-1])) for link in layers or () if link.kind == "formula"
+        as_catalogue_activation(network.get_submodule(link.name[:-1]))
+        for link in layers or ()
+        if link.kind == "formula"
     ]
-    activations = str([(part.activation.name, constants(part)) for part in parts if part])
+    activations = str([(part.activation.name, parameter_values(part)) for part in parts if part])
     kinds: Any = tuple((link.kind, link.name, link.text) for link in layers or ())
     if layers is None or any(link.kind == "module" for link in layers):
         # Only networks from one factory are sure to compute the same in a module.
@@ -177,7 +179,7 @@ def _layers_key(run: Run, network: nn.Module, layers: Sequence[Link] | None) -> 
 
 
 def _problem(
-    modules: Sequence[nn.Module], line: Sequence[Link] | None, run: Run, x: Tensor, y: Tensor
+    modules: Sequence[nn.Module], line: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
 ) -> str:
     """Return the error of a step; an empty text if it can be made."""
     try:
@@ -193,8 +195,10 @@ def _batches(run: Run) -> int:
     return run.steps if run.batch_size > 0 else 0
 
 
-def _try(modules: Sequence[nn.Module], line: Sequence[Link] | None, run: Run, x: Tensor, y: Tensor) -> None:
-    step = step_of(modules, line, run.loss, "cpu", False)
+def _try(
+    modules: Sequence[nn.Module], line: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
+) -> None:
+    step = create_step(modules, line, run.loss, "cpu", False)
     step.gradients(x.expand(len(modules), *x.shape), y.expand(len(modules), *y.shape))
 
 
@@ -209,5 +213,5 @@ def _key(run: Run, traits: _Traits) -> tuple[Any, ...]:
     rule = (run.optimizer.name, run.optimizer.flags, tuple(run.optimizer.numbers))
     pace = run.schedule and run.schedule.every
     sizes = (rows(run.rows), rows(run.valid), rows(run.test), run.epochs, run.batch_size, run.piece)
-    ways = (run.shuffle, run.drop_last, run.scoring, run.device, run.precision, run.looks)
+    ways = (run.shuffle, run.drop_last, run.scoring, run.device, run.precision, run.diagnostic_epochs)
     return (traits.weights, traits.layers, traits.layer_by_layer, loss, rule, pace, sizes, ways)

@@ -52,7 +52,7 @@ class Schedule:
         policy: The scheduler's class.
         options: Its arguments.
         every: ``"epoch"`` or ``"batch"``.
-        monitor: The history's column that ``ReduceLROnPlateau`` looks at.
+        monitor: The history's column that ``ReduceLROnPlateau`` diagnostic_epochs at.
         event: The history's column for the learning rate; None for none.
     """
 
@@ -101,7 +101,7 @@ class Run:
         precision: ``"float32"``, or ``"bf16"`` for products in bfloat16.
         seed: Which repetition this is.
         fold: Which part of the data is left out.
-        looks: Epochs after which the net is looked into; what it learns does not depend on them.
+        diagnostic_epochs: Epochs after which the net is looked into; what it learns does not depend on them.
     """
 
     net: Callable[[], nn.Module]
@@ -122,7 +122,7 @@ class Run:
     precision: str = "float32"
     seed: int = 0
     fold: int = 0
-    looks: tuple[int, ...] = ()
+    diagnostic_epochs: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:

@@ -15,7 +15,7 @@ import skorch
 
 from actlab.errors import summarize_error
 from actlab.fleet.run import Epoch, FailureKind, Result
-from actlab.fleet.skorch_adapter import untrained
+from actlab.fleet.skorch_adapter import copy_untrained
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
 
 _BATCHES = ("train_batch_count", "valid_batch_count", "batches")
@@ -25,7 +25,7 @@ class RunFailed(RuntimeError):
     """A net has no result; scikit-learn gives it ``error_score``."""
 
 
-def fit_alone(
+def fit_with_skorch(
     net: skorch.NeuralNet, X: Any, y: Any, seed: int, fold: int, result: Result, **fit_params: Any
 ) -> None:
     """Let skorch fit a net.
@@ -49,7 +49,7 @@ def fit_alone(
     try:
         holdout = seeded_numpy(stream_seed(seed, fold, HOLDOUT))
         with seeded_torch(seed, fold, WEIGHTS, str(net.device)), holdout, _interruptible():
-            modules = untrained(net.get_params_for("module"))
+            modules = copy_untrained(net.get_params_for("module"))
             net.set_params(**{f"module__{name}": value for name, value in modules.items()})
             net.fit(X, y, **fit_params)
         _finite(net)

@@ -28,7 +28,7 @@ from torch import nn
 from actlab._version import __version__
 from actlab.activation.definition import Activation
 from actlab.fleet.run import Run
-from actlab.fleet.skorch_adapter import _built
+from actlab.fleet.skorch_adapter import build_module
 from actlab.introspection import (
     Definition,
     Indescribable,
@@ -138,11 +138,11 @@ class _KeyWalk(Walk):
         if not (isinstance(code, FunctionType) and is_own(code)) or _is_generated(code):
             return source
         text = self._read_source(code.__code__.co_filename, label, code.__globals__)
-        codes = _code_in(text, code.__code__.co_flags & _FUTURE_FLAGS)
-        if code.__code__ not in codes:
+        index = _code_in(text, code.__code__.co_flags & _FUTURE_FLAGS).get(code.__code__)
+        if index is None:
             problem = f"{code.__code__.co_filename!r} is not the source of the code that runs"
             raise Indescribable(f"cannot describe {label}: {problem}; if the file was edited, restart Python")
-        return [_hash(text), codes.index(code.__code__)]
+        return [_hash(text), index]
 
     def _add_module(self, name: str) -> str | None:
         """Add the version of a library's module, or the sources of a user's module and of its imports."""
@@ -203,15 +203,15 @@ def _hash(text: str) -> str:
 
 
 @functools.lru_cache(256)
-def _code_in(text: str, flags: int) -> list[CodeType]:
-    """Return the code of all functions in a source text, in a fixed order."""
+def _code_in(text: str, flags: int) -> dict[CodeType, int]:
+    """Return the code of all functions in a source text, each with its index in a fixed order."""
     try:
         codes = [compile(text, "<source>", "exec", flags, dont_inherit=True)]
     except (SyntaxError, ValueError):
-        return []
-    for code in codes:  # which grows meanwhile
+        return {}
+    for code in codes:  # the loop also visits what it appends
         codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return codes
+    return {code: index for index, code in enumerate(codes)}
 
 
 # -- runs -----------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def _portable(make: Any) -> Any:
     if not isinstance(make, functools.partial):
         return make
     args = list(make.args)
-    if make.func is _built and args[1] and isinstance(args[0], nn.Module):
+    if make.func is build_module and args[1] and isinstance(args[0], nn.Module):
         args[0] = type(args[0])  # skorch builds it from its class
     return functools.partial(make.func, *map(_without_folder, args), **_without_folder(make.keywords))
 
@@ -314,7 +314,7 @@ def _sorted(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _activation(make: Any) -> str | None:
     """Return the name of a network's activation as the user wrote it, if there is one."""
-    if not (isinstance(make, functools.partial) and make.func is _built):
+    if not (isinstance(make, functools.partial) and make.func is build_module):
         return None
     value = make.args[1].get("activation")
     value = value.spec if isinstance(value, ResolvedActivation) else value
@@ -343,4 +343,4 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     **{"rows": _rows, "valid": _rows, "test": _rows, "device": lambda device: device.partition(":")[0]},
 }
 # A network learns the same whenever diagnostics look at it.
-_KEY_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name != "looks"]
+_KEY_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name != "diagnostic_epochs"]
