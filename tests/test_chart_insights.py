@@ -10,6 +10,7 @@ import torch
 
 from actlab.comparison.curves import own_curves
 from actlab.report.html import chart_insights
+from actlab.spec import resolve_all
 from tests.reports import comparison, diagnostics_frame
 
 NAN = math.nan
@@ -185,7 +186,7 @@ class Fading(torch.nn.Module):
 
 def own(*names):
     names = [f"{__name__}:{name}" if name in ("Wave", "Fading") else f"torch.nn:{name}" for name in names]
-    return names, own_curves(names)
+    return names, own_curves(resolve_all(names))
 
 
 def test_of_activations_of_ones_own_the_kept_curves_say_it():

@@ -66,13 +66,13 @@ def test_the_weights_are_the_same_whatever_the_activation(activation):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_units": 3}, "num_units is 3; it must be at least 4"),
-        ({"num_classes": 0}, "num_classes is 0; it must be at least 1"),
-        ({"num_features": 0}, "num_features is 0; it must be at least 1"),
-        ({"num_features": 65}, "num_features is 65, which is no square; give image_shape=(channels, height"),
-        ({"num_features": 64, "image_shape": (1, 8, 9)}, "image_shape is (1, 8, 9); it must be (channels,"),
-        ({"num_features": 64, "image_shape": (8, 8)}, "height, width) with a product of 64"),
-        ({"num_features": 64, "image_shape": (1, -8, -8)}, "image_shape is (1, -8, -8)"),
+        ({"num_units": 3}, "num_units must be at least 4, got 3"),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"num_features": 0}, "num_features must be at least 1, got 0"),
+        ({"num_features": 65}, "num_features must be a square number, got 65; or give image_shape=("),
+        ({"num_features": 64, "image_shape": (1, 8, 9)}, "the product 64, got (1, 8, 9)"),
+        ({"num_features": 64, "image_shape": (8, 8)}, "height, width) with the product 64"),
+        ({"num_features": 64, "image_shape": (1, -8, -8)}, "the product 64, got (1, -8, -8)"),
     ],
 )
 def test_a_size_that_does_not_fit_is_named(arguments, message):

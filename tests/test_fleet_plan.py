@@ -230,7 +230,7 @@ def test_a_net_that_cannot_be_built_or_run_is_alone_with_its_own_error():
         "the network failed on two samples: OSError: no such"
     )
     assert reasons(functools.partial(NeuralNet, 1)) == (
-        "the network cannot be built: ValueError: num_units is 1; it must be at least 2"
+        "the network cannot be built: ValueError: num_units must be at least 2, got 1"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from actlab import UsageError
 from actlab.integrations.hiplot import to_hiplot, write_hiplot
 from actlab.report.insights import history_insights
-from actlab.report.tables import plain, plain_rows, text_table, write_csv, write_json
+from actlab.report.tables import text_table, to_json_rows, to_json_value, write_csv, write_json
 
 # Some epochs of the notebook's own history.
 TRAIN = [0.475174, 0.156564, 0.101438, 0.072656, 0.056315, 0.043030, 0.034617, 0.028333, 0.023698, 0.020254]
@@ -157,7 +157,7 @@ def test_without_validation_losses_nothing_is_said(columns):
     ],
 )
 def test_values_become_plain(value, expected):
-    result = plain(value)
+    result = to_json_value(value)
     assert result == expected
     assert type(result) is type(expected)
 
@@ -165,7 +165,7 @@ def test_values_become_plain(value, expected):
 def test_csv_and_strict_json_hold_the_same(tmp_path):
     frame = history([1.0, NAN], [1 / 3, 0.1], [0.5, 0.6])
     write_csv(frame, tmp_path / "a.csv")
-    write_json(plain_rows(frame), tmp_path / "a.json")
+    write_json(to_json_rows(frame), tmp_path / "a.json")
     rows = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
     pd.testing.assert_frame_equal(pd.DataFrame(rows), pd.read_csv(tmp_path / "a.csv"), check_exact=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json"]

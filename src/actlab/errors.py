@@ -1,4 +1,4 @@
-"""The error and the warnings that a person's input can cause, and their texts."""
+"""The error and the warnings that a user's input can cause, and their texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class UsageError(ValueError):
 
 
 class FormulaWarning(UserWarning):
-    """An activation made from a formula has a property that the person who uses it must know."""
+    """An activation made from a formula has a property that its user must know."""
 
 
 class CatalogueWarning(UserWarning):
@@ -70,7 +70,7 @@ def summarize_error(error: BaseException, max_length: int = 200) -> str:
     """Return the type of an error and the first line of its message.
 
     Args:
-        error: Any error, such as one that a person's module raises.
+        error: Any error, such as one that a user's module raises.
         max_length: Characters; a longer text is cut.
 
     Returns:

@@ -72,7 +72,7 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments = create_parser().parse_args(argv)
     except SystemExit:  # argparse has printed the help or the version
         return 0
-    sys.path.insert(0, os.getcwd())  # for the modules of the person who calls
+    sys.path.insert(0, os.getcwd())  # for the user's modules
     # `kill` and batch systems send SIGTERM. A signal that was ignored at the start stays ignored.
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:

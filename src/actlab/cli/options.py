@@ -159,7 +159,7 @@ def command_line(arguments: argparse.Namespace, command: str, *words: str) -> st
         *words: Arguments that are always shown.
 
     Returns:
-        The command line. Options at their default, and those that do not affect results, are left out.
+        The command line. Options at their default, and those that do not affect results, are omitted.
     """
     defaults = vars(arguments.parser.parse_args(words))
     line = ["actlab", command, *words]

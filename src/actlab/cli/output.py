@@ -53,7 +53,7 @@ def wrap_sentences(sentences: list[str]) -> list[str]:
 def epoch_printer(arguments: argparse.Namespace) -> Callable[[str], None] | None:
     """Return the function that prints the lines of skorch's table of epochs; None if ``--quiet``.
 
-    The table goes to standard output if a person reads it there, and otherwise to standard error.
+    The table goes to standard output if that is a terminal, and otherwise to standard error.
     """
     if arguments.quiet:
         return None

@@ -38,7 +38,7 @@ from actlab.errors import UsageError
 from actlab.files import output_folder
 from actlab.ledger.session import LedgerLike
 from actlab.report.sentences import comparison_sentences
-from actlab.report.tables import plain_rows
+from actlab.report.tables import to_json_rows
 from actlab.stats.sequential import SequentialTest
 from actlab.stats.verdict import LEVEL
 from actlab.training.train import TrainSettings
@@ -144,7 +144,7 @@ class Comparison:
         from actlab.integrations.hiplot import to_hiplot
 
         columns = self.results.drop(columns=_UNREAD, errors="ignore").dropna(axis="columns", how="all")
-        page = to_hiplot(plain_rows(columns))
+        page = to_hiplot(to_json_rows(columns))
         page.experiment.colorby = "activation"
         return page
 

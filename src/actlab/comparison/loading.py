@@ -28,7 +28,7 @@ from actlab.errors import UsageError
 from actlab.files import LEDGER
 from actlab.fleet.run import Result
 from actlab.ledger.ledger import Ledger
-from actlab.report.tables import plain_rows, write_csv, write_json
+from actlab.report.tables import to_json_rows, write_csv, write_json
 from actlab.spec import ResolvedActivation
 from actlab.training.train import TrainingResult, TrainSettings, history_frame
 
@@ -162,10 +162,10 @@ def training_comparison(
 
 def write_training(found: Comparison, folder: Path) -> list[Path]:
     """Write what :func:`training_comparison` returned; return the files."""
-    (run,) = plain_rows(found.results)
+    (run,) = to_json_rows(found.results)
     history = found.history.drop(columns=["activation", "seed"])
     write_csv(history, folder / "history.csv")
-    write_json(plain_rows(history), folder / "history.json")
+    write_json(to_json_rows(history), folder / "history.json")
     write_json([{"about": found.about, "run": run}], folder / TRAINING)
     files = [folder / name for name in ("history.csv", "history.json", TRAINING)]
     for name, table in {"diagnostics": found.diagnostics, "curves": found.curves}.items():

@@ -170,7 +170,7 @@ def outermost_activations(found: Sequence[Call]) -> list[str]:
 
 
 def summarize_records(
-    nets: int, epoch: int, seen: Sequence[ActivationRecord], weights: Mapping[str, Tensor]
+    networks: int, epoch: int, seen: Sequence[ActivationRecord], weights: Mapping[str, Tensor]
 ) -> list[list[Row]]:
     """Return diagnostics as records.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from actlab.errors import UsageError
 from actlab.files import writing
-from actlab.report.tables import plain
+from actlab.report.tables import to_json_value
 
 _RESERVED = ("uid", "from_uid")  # HiPlot's names for a row and its parent
 _JOINER = "\u2060"  # an invisible character
@@ -107,7 +107,9 @@ def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> HiPlotPage:
     except ImportError as error:
         raise ImportError('no HiPlot page without HiPlot: pip install "actlab[hiplot]"') from error
     points = [
-        hiplot.Datapoint({_column(name): _as_text(plain(value)) for name, value in row.items()}, uid=str(uid))
+        hiplot.Datapoint(
+            {_column(name): _as_text(to_json_value(value)) for name, value in row.items()}, uid=str(uid)
+        )
         for uid, row in enumerate(rows)
     ]
     if not points:

@@ -118,7 +118,7 @@ def is_activation_function(value: Any) -> bool:
 def find_sites(model: nn.Module) -> Iterator[Site]:
     """Yield the modules of a model, owners first, and the activation functions in its attributes.
 
-    Functions inside a module that is itself an activation of the catalogue are left out.
+    Functions inside a module that is itself an activation of the catalogue are not yielded.
     """
     for path, owner in model.named_modules(remove_duplicate=False):
         functions = {name: value for name, value in vars(owner).items() if is_activation_function(value)}
@@ -184,7 +184,7 @@ def _recognised(module: nn.Module) -> tuple[Activation[...] | None, bool]:
             line = y[0] + (_X - _X[0]) * ((y[-1] - y[0]) / (_X[-1] - _X[0]))
             if not _same(y[_SOME], part) or _same(y, line):
                 return None, False
-    except (Exception, SystemExit):  # anybody's forward
+    except (Exception, SystemExit):  # raised by the user's forward
         return None, False
     known = [] if any(True for _ in module.parameters()) else [*calls.seen, *_catalogue_values()]
     return next((activation for activation, values in known if _same(y, values)), None), True

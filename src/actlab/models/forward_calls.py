@@ -72,7 +72,7 @@ def calls_in(module: nn.Module) -> list[Call]:
     """Return the activations that the forward of a module calls, in the order of its source.
 
     Python functions that the forward names are read too, except those of torch. Code is read, not run. Code
-    without source, such as a function written in C, is left out.
+    without source, such as a function written in C, is skipped.
     """
     if isinstance(module, fx.GraphModule | torch.jit.ScriptModule):
         return _calls_in_generated_code(module)
@@ -281,7 +281,7 @@ def replace_calls(module: nn.Module, activations: Mapping[Call, nn.Module]) -> C
 
     Args:
         module: The module.
-        activations: What comes in place of each call.
+        activations: The new module for each call.
 
     Returns:
         A function that changes the module.

@@ -1,4 +1,4 @@
-"""The activations of a model: where they are, and the model with others in their places."""
+"""Find the activations of a model, and replace them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def activations_in(model: nn.Module) -> dict[str, list[str]]:
     A module of another package, such as ``NewGELUActivation`` of Hugging Face, has the name of the
     catalogue's activation with the same values: ``"gelu"``. If the catalogue has none and the module computes
     a non-linear function of each element, its name is that of its class. Code without source, such as a
-    function written in C, is left out.
+    function written in C, is skipped.
 
     Args:
         model: Any module.
@@ -119,7 +119,7 @@ def _validate(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> N
     if not isinstance(model, nn.Module):
         raise UsageError(f"swap: the model is a {type(model).__name__}; it must be an nn.Module")
     if not replacements:
-        raise UsageError("swap: replacements is empty; it must say what comes in place of what")
+        raise UsageError("swap: replacements is empty; give an activation for each key")
     known = {*catalogue, *(site.path for site in find_sites(model))}
     for key in replacements:
         if isinstance(key, str) and key not in known:

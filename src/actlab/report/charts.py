@@ -15,7 +15,7 @@ import torch
 from actlab.describe import derivatives, window
 from actlab.errors import UsageError
 from actlab.functions import catalogue
-from actlab.report.tables import plain
+from actlab.report.tables import to_json_value
 from actlab.spec import entry, get, is_formula, is_imported, parse
 
 Labels = Mapping[str, str]
@@ -27,7 +27,7 @@ _OPPOSITE = {"better": "worse", "worse": "better"}
 _CURVE_COLUMNS = {"activation", "x", "f", "f1", "f2"}
 _RIGHT_TO_LEFT = {"R", "AL", "RLO", "RLE", "RLI", "LRO", "LRE", "LRI", "FSI"}
 _MAX_LABEL = 26  # characters
-_MAX_POINTS = 1500  # of all lines in a panel, which keeps the page small
+_MAX_POINTS = 1200  # of all lines in a panel, which keeps the page small
 _FAR = 5.0  # a difference this many times the next smaller one is drawn at the edge
 _LOG_SPAN = 50.0  # a loss that falls by this factor has a logarithmic axis
 
@@ -206,7 +206,7 @@ def mean_line(
     Args:
         name: The activation.
         series: Its place in the ranking.
-        values: Values of several runs; values that are not finite are left out.
+        values: Values of several runs; values that are not finite are ignored.
         x: The coordinate of each value, an integer.
         max_points: Number of points to keep. The last point and the lowest mean are always kept.
         log: Take the geometric mean of the positive values.
@@ -247,7 +247,12 @@ def learning_panels(history: pd.DataFrame, names: Sequence[str]) -> dict[str, Pa
     count = points_per_line(len(names), 200)
     panels = {}
     for metric, title in METRICS.items():
-        if lines := _present(_metric_line(history, name, i, metric, count) for i, name in enumerate(names)):
+        lines = [
+            line
+            for series, name in enumerate(names)
+            if (line := _metric_line(history, name, series, metric, count))
+        ]
+        if lines:
             panels[metric] = loss_panel(title, lines) if metric in LOSSES else Panel(title, "epoch", lines)
     return panels
 
@@ -258,12 +263,12 @@ def loss_panels(history: pd.DataFrame, names: Sequence[str], labels: Labels) -> 
     panels = {}
     for series, name in enumerate(names):
         lines = [
-            line and replace(line, dash=dash)
+            replace(line, dash=dash)
             for dash, metric in enumerate(LOSSES)
-            for line in [_metric_line(history, name, series, metric, count)]
+            if (line := _metric_line(history, name, series, metric, count))
         ]
-        if any(lines):
-            panels[name] = loss_panel(labels[name], _present(lines))
+        if lines:
+            panels[name] = loss_panel(labels[name], lines)
     return panels
 
 
@@ -280,10 +285,6 @@ def _metric_line(history: pd.DataFrame, name: str, series: int, metric: str, max
     rows = history[history["activation"] == name]
     lowest = metric == "valid_loss"
     return mean_line(name, series, rows[metric], rows["epoch"], max_points, mark_lowest=lowest)
-
-
-def _present(lines: Any) -> list[Line]:
-    return [line for line in lines if line is not None]
 
 
 # -- functions ------------------------------------------------------------------------------------
@@ -413,7 +414,7 @@ def pairwise_differences(verdicts: pd.DataFrame) -> dict[tuple[str, str], Differ
 
 
 def _number(value: Any) -> float | None:
-    value = plain(value)
+    value = to_json_value(value)
     return float(value) if isinstance(value, int | float) else None
 
 

@@ -94,11 +94,11 @@ def _overfitting(epochs: list[int], train: Floats, valid: Floats) -> str:
 
 
 def last_improvement(losses: Floats, *, relative: bool) -> int:
-    """Return the index at which the lowest loss so far last fell by a thousandth.
+    """Return the index at which the lowest loss so far last fell by 0.001.
 
     Args:
         losses: Losses, or negative accuracies.
-        relative: Whether it is a thousandth of the loss.
+        relative: Whether this is 0.1 % of the loss.
     """
     best = np.minimum.accumulate(losses)
     smallest = _SMALLEST_GAIN * (np.abs(best[:-1]) if relative else 1.0)

@@ -170,7 +170,7 @@ def _compare(
     """Compare on one dataset; return the comparison, the files written and the message from MLflow."""
     from actlab.comparison.comparison import Interrupted, run_comparison
     from actlab.comparison.tables import cv_results
-    from actlab.report.tables import plain_rows, write_csv
+    from actlab.report.tables import to_json_rows, write_csv
 
     verbose = 0 if arguments.quiet else 1 + arguments.verbose
     try:
@@ -183,7 +183,7 @@ def _compare(
     write_csv(table, out / "cv_results.csv")
     command = command_line(arguments, "compare", *arguments.activations, "--data", source)
     comparison = dataclasses.replace(comparison, about={**comparison.about, "command": command})
-    rows = plain_rows(table.filter(regex="^param_|_score$"))
+    rows = to_json_rows(table.filter(regex="^param_|_score$"))
     files = [
         out / LEDGER,
         out / "cv_results.csv",
@@ -221,11 +221,11 @@ def _print_one(
 
 
 def _to_json(comparison: Comparison) -> dict[str, Any]:
-    from actlab.report.tables import plain_rows
+    from actlab.report.tables import to_json_rows
 
     return {
-        "ranking": plain_rows(comparison.ranking),
-        "verdicts": plain_rows(comparison.verdicts),
+        "ranking": to_json_rows(comparison.ranking),
+        "verdicts": to_json_rows(comparison.verdicts),
         "insights": comparison.sentences(),
     }
 
@@ -245,7 +245,7 @@ def _print_several(
     import pandas as pd
 
     from actlab.report.plots.critical_difference import rank_table
-    from actlab.report.tables import plain_rows, write_csv
+    from actlab.report.tables import to_json_rows, write_csv
     from actlab.stats.several_datasets import compare_over_datasets
 
     means = {
@@ -264,8 +264,8 @@ def _print_several(
         lines += [*wrap_sentences([logged]), ""] if logged else []
         result[dataset.name] = {**_to_json(comparison), **({"mlflow": logged} if logged else {})}
     across_json = {
-        "ranks": plain_rows(across.ranks),
-        "verdicts": plain_rows(across.verdicts),
+        "ranks": to_json_rows(across.ranks),
+        "verdicts": to_json_rows(across.verdicts),
         "insights": across.sentences(),
     }
     lines += [
@@ -287,7 +287,7 @@ def _status(arguments: argparse.Namespace, dataset: Dataset, comparison: Compari
     ranking = comparison.ranking
     if not ranking["mean"].isna().all():
         return SUCCESS
-    if arguments.quiet:  # otherwise the sentences say so
+    if arguments.quiet:  # otherwise the sentences state it
         failed = [f"{row['activation']} {row['status']}" for _, row in ranking[:_MAX_FAILURES].iterrows()]
         if left := len(ranking) - len(failed):
             failed.append(f"{left} more failed")

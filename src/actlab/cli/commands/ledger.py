@@ -51,12 +51,12 @@ def add_options(parser: Parser) -> None:
 
 def show(arguments: argparse.Namespace) -> int:
     """Print the runs of a ledger, and the processes that add more."""
-    from actlab.report.tables import plain_rows
+    from actlab.report.tables import to_json_rows
 
     with _open(arguments.ledger) as ledger:
         runs, claims = ledger.runs(), ledger.claims()
     if arguments.json:
-        print(json.dumps({"runs": plain_rows(runs), "claims": plain_rows(claims)}, allow_nan=False))
+        print(json.dumps({"runs": to_json_rows(runs), "claims": to_json_rows(claims)}, allow_nan=False))
         return SUCCESS
     lines = ["No runs yet"] if runs.empty else _runs_as_text(runs)
     sentences = _run_notes(runs)
@@ -99,7 +99,7 @@ def verify(arguments: argparse.Namespace) -> int:
         problems = ledger.verify()
         try:
             runs = len(ledger.runs())
-        except UsageError:  # the problems say why
+        except UsageError:  # the problems contain the reason
             if not problems:
                 raise
     if arguments.json:

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         facts = properties(activation)
         values = [] if activation.facts.gated else table(activation)
         plot = "" if activation.facts.gated else terminal_plot(activation)
-    except Exception as error:  # a person's definition, or its arguments, may raise anything
+    except Exception as error:  # a user's definition, or its arguments, may raise anything
         problem = summarize_error(error)
         raise UsageError(f"activation {arguments.name!r} cannot be evaluated: {problem}") from error
     picture = None

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from actlab.files import output_folder
     from actlab.fleet.diagnostics import describe_schedule
     from actlab.report.insights import history_insights
-    from actlab.report.tables import plain_rows
+    from actlab.report.tables import to_json_rows
     from actlab.spec import resolve
     from actlab.training.train import history_frame, plan_training, run_training
 
@@ -65,12 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
     about = {"command": command, "diagnostics": diagnostics}
     comparison = training_comparison(training, dataset, activation, settings, **about)
     history = history_frame(training.net)
-    rows, insights = plain_rows(history), history_insights(history)
+    rows, insights = to_json_rows(history), history_insights(history)
     files = [*write_training(comparison, out), *write_pages(arguments, comparison, rows, out)]
     about = {"data": dataset.name, "fingerprint": dataset.fingerprint, "activation": arguments.activation}
     result = {**about, "history": rows, "insights": insights}
     print_result(arguments, result, wrap_sentences(insights), files)
     failure = training.result.failure
-    if failure and arguments.quiet:  # otherwise the sentences say so
+    if failure and arguments.quiet:  # otherwise the sentences state it
         print(f"actlab: {arguments.activation} has no result: {failure}", file=sys.stderr)
     return FAILURE if failure else SUCCESS

@@ -97,10 +97,9 @@ def _draw_line(line: Line, at_x: Axis, at_y: Axis) -> Iterator[str]:
     dash = line.series // COLOURS % 4 if line.dash is None else line.dash
     yield f'<path class="line d{dash}" d="{"".join(path)}"/>'
     points = [(i, x, y) for i, (x, y) in enumerate(zip(line.x, line.y, strict=True)) if y is not None]
-    for i, x, y in points:
-        if i == line.mark or len(points) <= _DOTS:
-            radius = 4 if i == line.mark or len(points) == 1 else 3
-            yield f'<circle class="mark" cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="{radius}"/>'
+    dots = [(x, y) for i, x, y in points if i == line.mark or len(points) <= _DOTS]
+    if dots:  # strokes of length 0 with round ends
+        yield f'<path class="dots" d="{"".join(f"M{at_x(x):.1f} {at_y(y):.1f}h0" for x, y in dots)}"/>'
 
 
 def draw_forest(chart: Forest, labels: Labels, alt: str) -> str:

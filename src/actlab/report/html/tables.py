@@ -13,7 +13,7 @@ import pandas as pd
 from actlab.report.charts import METRICS, Difference, Labels, format_difference, reference_title
 from actlab.report.html.svg import verdict_symbol
 from actlab.report.insights import history_insights
-from actlab.report.tables import plain
+from actlab.report.tables import to_json_value
 
 _WIDE = 12  # a matrix of more activations has no words in its cells
 _SCORES = {"valid_acc": "validation accuracy", "valid_loss": "validation loss"}
@@ -43,7 +43,7 @@ def format_cell(value: Any) -> str:
         >>> [format_cell(value) for value in (0.97453, 12, None, float("nan"), 0.00012345, 123456.7, -0.5)]
         ['0.9745', '12', '–', '–', '0.000123', '1.23e+05', '−0.5000']
     """
-    value = plain(value)
+    value = to_json_value(value)
     if value is None or value == "":
         return "–"
     if not isinstance(value, float):
@@ -194,7 +194,7 @@ def runs_table(results: pd.DataFrame, labels: Labels) -> tuple[Table, dict[str, 
     names = [str(name) for name in results if name not in {"key", *same} and _has_values(results[name])]
     is_number = [_is_number(results[name]) for name in names]
     titles = [{"saved_bytes": "bytes saved"}.get(name, name.replace("_", " ")) for name in names]
-    rows = [[plain(value) for value in row] for row in results[names].itertuples(index=False)]
+    rows = [[to_json_value(value) for value in row] for row in results[names].itertuples(index=False)]
     texts = ("reason_alone", "failure")  # long texts, which an axis has no room for
     axes = [i for i, name in enumerate(names) if name not in texts and results[name].nunique() > 1]
     columns = list(zip(titles, is_number, strict=True))
