@@ -1,4 +1,4 @@
-"""How long a check takes, beside torch's own gradcheck and gradgradcheck of the same function.
+"""Measure how long a check takes, compared with torch's gradcheck and gradgradcheck of the same function.
 
 Run ``python -m benchmarks.checking``; it writes docs/benchmarks/check.md.
 """
@@ -37,7 +37,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def gradchecks(target: str) -> None:
-    """Run what a person runs today: both checks of torch at a batch of random points."""
+    """Run both checks of torch at a batch of random points, the usual test of a function."""
     module = actlab.get(target).double().eval()
     x = torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
     torch.autograd.gradcheck(module, x, check_forward_ad=True, raise_exception=False)

@@ -95,7 +95,7 @@ def lines(rows: list[dict[str, Any]]) -> list[str]:
         f"- Creation, proof included: median {statistics.median(creation.values()):.1f} s, the longest "
         f"{creation[slowest]:.1f} s ({slowest}).",
         "",
-        "| name | created in s | stretches not exact | peer | peer µs | made / peer, eager | fused "
+        "| name | created in s | inexact intervals | peer | peer µs | made / peer, eager | fused "
         "| made / hand, eager | fused |",
         "|---|--:|--:|---|--:|--:|--:|--:|--:|",
     ]

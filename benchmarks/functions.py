@@ -27,14 +27,14 @@ TRANSCENDENTAL = (
     "log_sigmoid logaddexp mish pow selu sigmoid silu sin sinh softplus tan tanh special_erfcx"
 ).split()
 WHY = """\
-What is slower than its peer is so because the peer is not the same function. torch's `gelu` is 57 % off
-near -5.5, 0 below -6 and NaN at infinity; its `silu` is 0 below -88.7 where -2e-37 is right, and NaN at
-minus infinity, like `mish` and `hardswish`; its `tanhshrink` loses all digits near 0; its `hardsigmoid`
-cannot be differentiated twice. To be right takes more passes in eager mode, and most of the ratios above come
-from these: a pass costs some microseconds at 128x128, and a read and a write of the whole tensor at 10⁶ and
-10⁷. `actlab.fused()` and `torch.compile` make one pass of them. A node in Python costs 15 µs a call, forward
-and backward; small tensors are left to torch's own operations where these are exact. Fused, `silu` at 10⁷
-pays about a quarter for its exact tail: torch's kernel is as fast as memory.
+Functions that are slower than their peer compute another function. torch's `gelu` is 57 % off near -5.5, 0
+below -6 and NaN at infinity. Its `silu` is 0 below -88.7, where -2e-37 is right, and NaN at minus infinity,
+like `mish` and `hardswish`. Its `tanhshrink` loses all digits near 0. Its `hardsigmoid` cannot be
+differentiated twice. Accurate values need more passes in eager mode, which explains most of the ratios above:
+a pass costs some microseconds at 128x128, and a read and a write of the whole tensor at 10⁶ and 10⁷.
+`actlab.fused()` and `torch.compile` fuse the passes into one. An autograd function in Python costs 15 µs per
+call, forward and backward. Small tensors use torch's operations where these are exact. Fused, `silu` at 10⁷
+needs about a quarter more time for its exact tail, because torch's kernel is limited by memory bandwidth.
 """.splitlines()
 VARIANTS = ("gelu(approximate='tanh')",)  # beside every activation at its defaults
 Function = Callable[[Tensor], Tensor]
@@ -54,7 +54,7 @@ class _Counting(TorchDispatchMode):
 
 
 def ours(spec: str) -> Function:
-    """Return the module where torch.nn has one too, so that both pay for theirs; the function otherwise."""
+    """Return the module if torch.nn has one too, so that both have its overhead; otherwise the function."""
     name, _, chosen = parse(spec)
     activation = actlab.catalogue[name]
     if activation.facts.torch_equivalent and activation.module_class:
@@ -80,8 +80,8 @@ def _given(activation: actlab.Activation[Any]) -> dict[str, Any]:
     return dict(activation.facts.example) if activation.facts.torch_equivalent == "Threshold" else {}
 
 
-def kept_bytes(function: Function) -> float:
-    """Return the bytes that backward keeps for each element of the input."""
+def saved_bytes(function: Function) -> float:
+    """Return the bytes saved for backward per element of the input."""
     x = torch.randn(64, 64, requires_grad=True)
     storages: dict[int, int] = {}
 
@@ -134,7 +134,7 @@ def row(name: str, device: str) -> dict[str, Any]:
         result[size] = interleaved(work, repeats)
     small = {"peer": trained(theirs, (128, 128), device), "eager": trained(ours(name), (128, 128), device)}
     result["small"] = interleaved(small, 41, inner=20)
-    result["bytes"] = (kept_bytes(ours(name)), kept_bytes(theirs))
+    result["bytes"] = (saved_bytes(ours(name)), saved_bytes(theirs))
     result["calls"] = (calls(ours(name)), calls(theirs))
     return result
 
@@ -159,8 +159,8 @@ def lines(rows: list[dict[str, Any]], device: str) -> list[str]:
         "",
         f"{machine(device)}. float32, forward and backward, medians of interleaved runs in one process.",
         "Written by `python -m benchmarks.functions`. The peer is the `torch.nn` module of the same name, or",
-        "the textbook formula under autograd where torch has none. A ratio below 1 means actlab is faster.",
-        "*Floor* is the time of 2.5 copies of the input: what reading and writing alone would take.",
+        "the textbook formula under autograd if torch has none. A ratio below 1 means actlab is faster.",
+        "*Floor* is the time of 2.5 copies of the input, the time of reading and writing alone.",
         "*Calls* counts transcendental functions evaluated per element, forward and backward, in eager mode.",
         "",
         f"- Better of eager and fused at 10⁷ elements: geometric mean **{mean:.2f}** of the peer.",
@@ -172,23 +172,23 @@ def lines(rows: list[dict[str, Any]], device: str) -> list[str]:
         *WHY,
         "",
         "| name | peer | 10⁶ peer µs | eager | fused | 10⁷ peer ms | eager | fused | best / floor "
-        "| 128x128 peer µs | eager | kept B/elem (peer) | calls (peer) |",
+        "| 128x128 peer µs | eager | saved B/elem (peer) | calls (peer) |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for r in rows:
-        a, b, c, kept, called = r[10**6], r[10**7], r["small"], r["bytes"], r["calls"]
+        a, b, c, saved, called = r[10**6], r[10**7], r["small"], r["bytes"], r["calls"]
         fastest = min(b["eager"], b["fused"])
         out.append(
             f"| {r['name']} | {r['peer']} | {a['peer'] * 1e6:.0f} | {a['eager'] / a['peer']:.2f} "
             f"| {a['fused'] / a['peer']:.2f} | {b['peer'] * 1e3:.1f} | {b['eager'] / b['peer']:.2f} "
             f"| {b['fused'] / b['peer']:.2f} | {fastest / floors[10**7]:.2f} | {c['peer'] * 1e6:.0f} "
-            f"| {c['eager'] / c['peer']:.2f} | {kept[0]:g} ({kept[1]:g}) | {called[0]} ({called[1]}) |"
+            f"| {c['eager'] / c['peer']:.2f} | {saved[0]:g} ({saved[1]:g}) | {called[0]} ({called[1]}) |"
         )
     return out
 
 
 def gelu_errors() -> list[str]:
-    """Print both errors beside both times where torch is fast because it is wrong."""
+    """Compare the errors of both GELUs: torch is fast because it is less accurate."""
     x = torch.linspace(-13, 5, 200_001, dtype=torch.float32)
     wide = x.double()
     true = wide * torch.special.erfc(wide * -math.sqrt(0.5)) / 2

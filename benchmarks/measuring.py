@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from actlab.fleet.calibration import processor
+from actlab.fleet.settings import processor_name
 from actlab.timing import interleaved
 
 __all__ = ["interleaved", "keep_memory", "machine"]
@@ -29,10 +29,7 @@ def keep_memory() -> None:
 
 def machine(device: str) -> str:
     """Say where and with what the figures were taken."""
-    if device.startswith("cuda"):
-        chip = torch.cuda.get_device_name(device)
-    else:
-        chip, _ = processor()
+    chip = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor_name()
     today = datetime.date.today().isoformat()
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     return f"{today}, {chip}, {torch.get_num_threads()} thread, {versions}"

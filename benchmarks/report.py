@@ -1,4 +1,4 @@
-"""The report in a browser: how soon it is there, how soon a brush shows, beside HiPlot with the same runs.
+"""Time to open the report and to select runs in a browser, compared with HiPlot on the same runs.
 
 Run ``python -m benchmarks.report``; it needs chromium and Playwright and writes docs/benchmarks/report.md.
 """
@@ -18,13 +18,13 @@ from playwright.sync_api import Page, sync_playwright
 from actlab.comparison.comparison import Comparison
 from actlab.integrations.hiplot import write_hiplot
 from actlab.report.html.page import write_report
-from actlab.report.tables import plain_rows
+from actlab.report.tables import to_json_rows
 from benchmarks.measuring import machine
-from tests.reports import QUIET, comparison, inside
+from tests.reports import QUIET, comparison, diagnostics_frame
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "report.md"
 ROUNDS = 7
-# From a key to the frame after the one that shows what it chose: the second callback comes after the paint.
+# From a key press to the frame after the one that shows the selection: the second callback follows the paint.
 _BRUSH = """(key) => new Promise((done) => {
   const start = performance.now();
   document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
@@ -35,7 +35,9 @@ _SHOWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimati
 
 def runs(names: int, seeds: int, folds: int) -> Comparison:
     known = tuple(f"own.py:Activation{number}" for number in range(names))
-    return comparison(known, seeds=seeds, folds=folds, epochs=25, inside=inside(known, layers=3))
+    return comparison(
+        known, seeds=seeds, folds=folds, epochs=25, diagnostics=diagnostics_frame(known, layers=3)
+    )
 
 
 def opened(page: Page, path: Path, ready: Callable[[Page], Any]) -> float:
@@ -48,7 +50,7 @@ def opened(page: Page, path: Path, ready: Callable[[Page], Any]) -> float:
 
 def report_ready(page: Page) -> None:
     page.locator("#parallel path.run").first.wait_for(state="attached")
-    page.locator(".chart .js-plotly-plot").first.wait_for(state="attached")
+    page.locator("figure.chart .panel svg").first.wait_for(state="attached")
 
 
 def hiplot_ready(page: Page) -> None:
@@ -74,10 +76,11 @@ def main() -> None:
         "# The report in a browser",
         "",
         f"Made by `python -m benchmarks.report` on {machine('cpu')}; chromium without a graphics card, "
-        f"pages from disk, medians of {ROUNDS} rounds. All runs have histories and were looked into.",
+        f"pages from disk, medians of {ROUNDS} rounds. All runs have histories and diagnostics.",
         "",
-        "Open is from the address to the first charts and all lines of the parallel coordinates, HiPlot till "
-        "its canvas is there. A brush is from the key to the frame that shows the chosen lines and rows.",
+        "Open: from navigation until the first charts and all lines of the parallel coordinates are drawn; "
+        "for HiPlot, until its canvas exists. Brush: from a key press to the frame with the selected lines "
+        "and rows.",
         "",
         "| runs | activations | size, MB | open, s | HiPlot, s | brush, ms | slowest brush, ms |",
         "|--:|--:|--:|--:|--:|--:|--:|",
@@ -88,7 +91,7 @@ def main() -> None:
             found = runs(names, seeds, folds)
             report, hiplot = Path(folder, "report.html"), Path(folder, "hiplot.html")
             write_report(found, report)
-            write_hiplot(plain_rows(found.results), hiplot)
+            write_hiplot(to_json_rows(found.results), hiplot)
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             seconds = measured(page, report, hiplot)
             page.close()

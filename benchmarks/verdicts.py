@@ -22,8 +22,8 @@ import numpy.typing as npt
 import scipy
 from scipy import stats
 
-from actlab.stats.sequential import LOOKS, Pair, look_level, race
-from actlab.stats.verdict import LEVEL, Verdict, evidence, holm, judge
+from actlab.stats.sequential import ANALYSES, SequentialTest, analysis_level
+from actlab.stats.verdict import LEVEL, Verdict, holm, judge, summarize_differences
 
 Floats = npt.NDArray[np.float64]
 
@@ -120,7 +120,7 @@ def simulate(case: Case, count: int, start: int) -> Tally:
     """Simulate a number of comparisons, with random numbers from ``start``."""
     rng, tally = np.random.default_rng([start, *map(int, repr(case).encode())]), Tally()
     for _ in range(count):
-        splits = max(1, (case.seeds or LOOKS[-1]) // 2)
+        splits = max(1, (case.seeds or ANALYSES[-1]) // 2)
         scores = (learned if case.learners else modelled)(case, rng, splits)
         pairs = list(combinations(range(len(case.effects)), 2))
         true = [0.0 if case.learners else case.effects[a] - case.effects[b] for a, b in pairs]
@@ -144,7 +144,9 @@ def _judged(
 ) -> list[Verdict]:
     step = case.folds / _ROWS if case.learners else 0.0
     known = [
-        evidence(*_differences(case, scores, pair, n), 1 / (case.folds - 1), step=step, resample=False)
+        summarize_differences(
+            *_differences(case, scores, pair, n), 1 / (case.folds - 1), step=step, resample=False
+        )
         for pair, n in zip(pairs, seeds, strict=True)
     ]
     return judge(known, 0.0, level)
@@ -157,24 +159,20 @@ def _fixed(case: Case, scores: Floats, pairs: list[tuple[int, int]]) -> tuple[li
 def _raced(case: Case, scores: Floats, pairs: list[tuple[int, int]]) -> tuple[list[Verdict], float]:
     names = [str(place) for place in range(len(scores))]
     have = dict.fromkeys(names, 0)
-
-    def look(
-        racing: Sequence[str], seeds: int, level: float
-    ) -> tuple[dict[Pair, Verdict | None], dict[str, str]]:
-        have.update(dict.fromkeys(racing, seeds))
+    test = SequentialTest(names)
+    while not test.ended:
+        have.update(dict.fromkeys(test.remaining, test.next_seeds))
         common = [min(have[names[a]], have[names[b]]) for a, b in pairs]
-        judged = _judged(case, scores, pairs, common, level)
-        return {(names[a], names[b]): v for (a, b), v in zip(pairs, judged, strict=True)}, {}
-
-    found = race(names, look, lambda racing, seeds: "")
-    verdicts = [found.verdicts[names[a], names[b]] for a, b in pairs]
+        judged = _judged(case, scores, pairs, common, test.level)
+        test.update({(names[a], names[b]): v for (a, b), v in zip(pairs, judged, strict=True)}, {})
+    verdicts = [test.verdicts[names[a], names[b]] for a, b in pairs]
     return [v for v in verdicts if v], sum(have.values()) / len(names)
 
 
 def _counted(verdicts: Sequence[Verdict], true: Sequence[float]) -> Tally:
     tally, wrong = Tally(comparisons=1), False
     for verdict, difference in zip(verdicts, true, strict=True):
-        sign = {"better": 1, "worse": -1}.get(verdict.word, 0)
+        sign = {"better": 1, "worse": -1}.get(verdict.outcome, 0)
         wrong |= bool(sign) and sign != np.sign(difference)
         tally.pairs += 1
         tally.covered += verdict.low <= difference <= verdict.high
@@ -185,8 +183,8 @@ def _counted(verdicts: Sequence[Verdict], true: Sequence[float]) -> Tally:
 
 
 def _naive(case: Case, scores: Floats, pairs: list[tuple[int, int]], true: Sequence[float]) -> bool:
-    """Whether an ordinary paired t-test of all runs is wrong; in a sequential, at any of the looks."""
-    for seeds in [case.seeds] if case.seeds else LOOKS:
+    """Whether an ordinary paired t-test of all runs is wrong; with interim analyses, at any of them."""
+    for seeds in [case.seeds] if case.seeds else ANALYSES:
         tests = [_differences(case, scores, pair, seeds)[0] for pair in pairs]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # differences that are all alike
@@ -264,8 +262,8 @@ def page(count: int, jobs: int) -> str:
         versions=versions,
         minutes=taken,
         count=count,
-        looks=", ".join(map(str, LOOKS)),
-        share=100 * look_level(3),
+        looks=", ".join(map(str, ANALYSES)),
+        share=100 * analysis_level(3),
         null="\n".join(_null_row(*each) for each in nulls),
         learners="\n".join(_null_row(*each) for each in learners),
         power="\n".join(_power_rows(power)),
@@ -284,7 +282,7 @@ python -m benchmarks.verdicts
 ```
 
 A share near 5 % is accurate to {error:.1f} percentage points. The simulation calls the functions of
-actlab that compute verdicts, `actlab.stats.judge` and `actlab.stats.race`, with random scores.
+actlab that compute verdicts, `actlab.stats.judge` and `actlab.stats.SequentialTest`, with random scores.
 
 ## Without a difference
 

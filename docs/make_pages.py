@@ -13,8 +13,8 @@ import torch
 
 import actlab
 from actlab.describe import curves, properties, summary, table, window
-from actlab.report.html.charts import digits, panel
-from actlab.report.html.svg import panel_svg, picture
+from actlab.report.charts import Line, Panel, round_values
+from actlab.report.html.svg import draw_panel, picture
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -122,19 +122,21 @@ def plot(activation: actlab.Activation[...]) -> str:
     most = max(high, 1.25)
     main = torch.stack(drawn[:2]).clamp(-most, most)  # f″ may spike at a bend: it is cut off
     room = 0.08 * float(main.max() - main.min()) or 1.0
-    limits = [float(main.min()) - room, float(main.max()) + room]
+    limits = (float(main.min()) - room, float(main.max()) + room)
     lines = [
-        {"name": label, "series": order, "dash": order, "x": digits(x), "y": digits(y.clamp(*limits))}
+        Line(label, order, x.tolist(), round_values(y.clamp(*limits)), dash=order)
         for order, (label, y) in enumerate(zip(LABELS, drawn, strict=True))
     ]
-    chart = panel(activation.name, "x", lines, limits=limits)
+    chart = Panel(activation.name, "x", lines, limits=limits)
     legend = "".join(
         f'<span><svg viewBox="0 0 24 8"><path class="line c{order} d{order}" d="M0 4H24"/></svg>'
         f"{label}</span>"
         for order, label in enumerate(LABELS)
     )
     alt = f"{activation.name}, its derivative and its second derivative from {low:g} to {high:g}"
-    return f'<figure class="plot"><figcaption>{legend}</figcaption>{panel_svg(chart, alt, 480, 270)}</figure>'
+    return (
+        f'<figure class="plot"><figcaption>{legend}</figcaption>{draw_panel(chart, alt, 480, 270)}</figure>'
+    )
 
 
 def thumbnail(activation: actlab.Activation[...]) -> str:

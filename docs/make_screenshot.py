@@ -23,7 +23,7 @@ def main() -> None:
         for scheme, name in (("light", "report.png"), ("dark", "report-dark.png")):
             page = browser.new_page(viewport={"width": 1100, "height": 1500}, color_scheme=scheme)
             page.goto(page_file.as_uri())
-            page.wait_for_selector(".js-plotly-plot .main-svg")
+            page.wait_for_selector("#parallel path.run", state="attached")
             page.screenshot(path=IMAGES / name)
             print(f"Written: {IMAGES / name}")
         browser.close()

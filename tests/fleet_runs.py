@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from actlab import NeuralNet
-from actlab.fleet.calibration import Calibration, hardware
 from actlab.fleet.run import Optimizer, Run
+from actlab.fleet.settings import FleetSettings
 from tests.fleets import CLASSES, FEATURES, Packing
 
 SHM = Path("/dev/shm")
@@ -25,9 +25,9 @@ in_memory = pytest.mark.skipif(not SHM.is_dir(), reason="there is no /dev/shm")
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    """Nets this small only wait for a second thread; no test waits for a calibration."""
-    found = Calibration(hardware(), torch.__version__)
-    monkeypatch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
+    """Nets this small only wait for a second thread;"""
+    found = FleetSettings()
+    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -37,8 +37,8 @@ def one_thread(monkeypatch):
 @pytest.fixture
 def one_fleet(monkeypatch):
     """Whatever may train together does."""
-    found = Packing(hardware(), torch.__version__, most=64)
-    monkeypatch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
+    found = Packing(most=64)
+    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
 
 
 @pytest.fixture

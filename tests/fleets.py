@@ -13,9 +13,9 @@ from sklearn.base import clone
 from torch import nn
 
 from actlab.execution.scheduler import train_runs
-from actlab.fleet.calibration import Calibration, arithmetic
 from actlab.fleet.run import Result, Run
-from actlab.fleet.skorch_adapter import held_back, read
+from actlab.fleet.settings import FleetSettings, apply_settings
+from actlab.fleet.skorch_adapter import read_run, split_validation
 from actlab.models.networks import fresh
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 
@@ -59,8 +59,8 @@ def classifier(**options):
 
 
 @dataclass(frozen=True)
-class Packing(Calibration):
-    """A calibration that says how many runs a fleet has, however large their nets."""
+class Packing(FleetSettings):
+    """Settings that say how many runs a fleet has, however large their nets."""
 
     most: int = 1
 
@@ -83,8 +83,8 @@ class Orders:
 
 
 def as_run(net, X, y, seed=0, fold=0):
-    train, valid = held_back(net, np.arange(len(X)), y, seed, fold)
-    return dataclasses.replace(read(net, X, y), rows=train, valid=valid, seed=seed, fold=fold)
+    train, valid = split_validation(net, np.arange(len(X)), y, seed, fold)
+    return dataclasses.replace(read_run(net, X, y), rows=train, valid=valid, seed=seed, fold=fold)
 
 
 def by_skorch(net, run, X, y):
@@ -92,7 +92,7 @@ def by_skorch(net, run, X, y):
     twin = clone(net).set_params(iterator_train__sampler=Orders(run), iterator_train__shuffle=False)
     with seeded_torch(run.seed, run.fold, WEIGHTS, "cpu"):
         twin.initialize()
-    with arithmetic(Packing(hardware="", torch="")):
+    with apply_settings(Packing()):
         twin.partial_fit(X, y)
     history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in twin.history]
     own = {**dict(twin.module_.named_parameters()), **dict(twin.module_.named_buffers())}
@@ -101,9 +101,9 @@ def by_skorch(net, run, X, y):
 
 def by_fleets(runs, X, y, *, most=64, layer_by_layer=True):
     """Return what came out of fleets of at most so many runs."""
-    found = Packing(hardware="", torch="", layer_by_layer=layer_by_layer, most=most)
+    found = Packing(layer_by_layer=layer_by_layer, most=most)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
+        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
         results = train_runs(runs, X, y)
     for result in results:
         result.history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in result.history]

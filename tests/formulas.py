@@ -47,15 +47,15 @@ FORMULAS = st.recursive(_LEAVES, _grown, max_leaves=5)
 POINTS = np.concatenate(
     [s * np.array([1e-9, 3e-4, 0.0123, 0.31, 1.07, 2.9, 7.7, 19.3, 41.0]) for s in (-1, 1)]
 )
-_STRETCH = re.compile(r"(f'*) (?:from (\S+) to|at) (\S+) in (float\d+)")
+_INTERVAL = re.compile(r"(f'*) (?:from (\S+) to|at) (\S+) in (float\d+)")
 # Between its points a proof sees less than there is.
 _SLACK = 4
 
 
 def excused(derived: Derived, name: str, dtype: str, x: float) -> bool:
-    """Whether a stretch that the proof calls inexact is at a point, or next to it."""
+    """Whether an interval that is reported as inexact contains a point, or is next to it."""
     for sentence in derived.inexact:
-        order, low, high, kind = _STRETCH.match(sentence).groups()
+        order, low, high, kind = _INTERVAL.match(sentence).groups()
         low = low or high
         near = 0.1 * abs(x) + 1e-6
         if (order, kind) == (name, dtype) and float(low) - near <= x <= float(high) + near:

@@ -26,7 +26,7 @@ from benchmarks.reliability import outcome, recorded
 from actlab.cli import main
 from actlab.files import LEDGER
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.sqlite import MIGRATIONS
+from actlab.ledger.sqlite import FORMAT
 from tests.ledgers import remounted
 from tests.processes import started, waited
 
@@ -258,7 +258,7 @@ def foreign(folder: Path) -> dict[str, tuple[int, str, str, bool]]:
     found = {}
     compared(*call)
     with contextlib.closing(sqlite3.connect(file)) as connection:
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+        connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
     newer = file.read_bytes()
     for what, content in {"newer": newer, "no ledger": b"a,b\n1,2\n" * 99, "cut short": newer[:-100]}.items():
         file.write_bytes(content)

@@ -62,7 +62,7 @@ def comparison(names=("relu", "tanh", "mish"), seeds=4, epochs=12, folds=3, **ch
     return Comparison(**{**parts, **changed})
 
 
-def inside(names=("relu", "tanh", "mish"), runs=((1, 0), (2, 0)), epochs=(1, 2, 5, 12), layers=2):
+def diagnostics_frame(names=("relu", "tanh", "mish"), runs=((1, 0), (2, 0)), epochs=(1, 2, 5, 12), layers=2):
     """Return made-up looks into nets: the first activation's units die, the last one's gradients vanish."""
     rng, rows = np.random.default_rng(1), []
     for (place, name), (fold, seed), (step, epoch) in itertools.product(

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from actlab.comparison.curves import own_curves
-from actlab.report.html import insights
-from tests.reports import comparison, inside
+from actlab.report.html import chart_insights
+from actlab.spec import resolve_all
+from tests.reports import comparison, diagnostics_frame
 
 NAN = math.nan
 NONE = pd.DataFrame()
@@ -36,72 +37,77 @@ def test_who_overfits_from_when_on_and_who_still_improves():
             history("c", [3, 2, 4], [3.0, 2.0, 2.5], [0.5, 0.6, 0.6]),
         ]
     )
-    assert insights.learning_insights(frame, ["a", "b", "c"], of("a", "b", "c")) == [
-        "By the means over the runs, validation loss rises while training loss falls for a after epoch 2 "
+    assert chart_insights.learning_insights(frame, ["a", "b", "c"], of("a", "b", "c")) == [
+        "In the mean over the runs, validation loss rises while training loss falls for a after epoch 2 "
         "(+50.0 %).",
-        "Still improving in the last epoch: b. More epochs may change their place.",
+        "Still improving in the last epoch: b. More epochs may change the ranking.",
     ]
 
 
 def test_a_regression_is_read_by_its_loss():
-    assert insights.learning_insights(history("a", [3, 2], [3.0, 1.0]), ["a"], of("a")) == [
-        "By the means over the runs, nothing overfits.",
-        "Still improving in the last epoch: a. More epochs may change their place.",
+    assert chart_insights.learning_insights(history("a", [3, 2], [3.0, 1.0]), ["a"], of("a")) == [
+        "In the mean over the runs, no activation overfits.",
+        "Still improving in the last epoch: a. More epochs may change the ranking.",
     ]
 
 
 def test_what_diverged_is_read_up_to_there_and_nothing_is_said_of_nothing():
     frame = history("a", [3, 2, 1, NAN], [2.0, 1.0, 1.5, NAN], [0.5, 0.8, 0.8, 0.1])
-    assert "a after epoch 2" in insights.learning_insights(frame, ["a"], of("a"))[0]
-    assert insights.learning_insights(frame[3:], ["a"], of("a")) == []
-    assert insights.learning_insights(frame.drop(columns="valid_loss"), ["a"], of("a")) == []
-    assert insights.learning_insights(pd.DataFrame(), ["a"], of("a")) == []
+    assert "a after epoch 2" in chart_insights.learning_insights(frame, ["a"], of("a"))[0]
+    assert chart_insights.learning_insights(frame[3:], ["a"], of("a")) == []
+    assert chart_insights.learning_insights(frame.drop(columns="valid_loss"), ["a"], of("a")) == []
+    assert chart_insights.learning_insights(pd.DataFrame(), ["a"], of("a")) == []
 
 
-# -- inside ---------------------------------------------------------------------------------------
+# -- diagnostics -----------------------------------------------------------------------------------
 
 
 def test_dead_units_and_saturation_with_their_figures():
     names = ("relu", "tanh")
-    assert insights.unit_insights(inside(names), names, of(*names)) == [
-        "30 % of relu's units in layer 2 have a slope below 0.001 on every row looked at: hardly anything "
-        "trains through them.",
-        "Dead units grow in number: relu in layer 2 (0 % after epoch 1, 30 % after epoch 12).",
+    assert chart_insights.unit_insights(diagnostics_frame(names), names, of(*names)) == [
+        "30 % of relu's units in layer 2 have a slope below 0.001 on every sample: they hardly train.",
+        "The share of dead units grows: relu in layer 2 (0 % after epoch 1, 30 % after epoch 12).",
         "Most saturated: the slope is below 0.05 for 27 % of tanh's values in layer 1.",
     ]
 
 
 def test_where_nothing_is_dead_that_is_said():
-    said = insights.unit_insights(inside(("relu",)).assign(dead=0.004), ["relu"], of("relu"))
-    assert said[0] == "No layer has 1 % or more dead units at the last look."
+    said = chart_insights.unit_insights(diagnostics_frame(("relu",)).assign(dead=0.004), ["relu"], of("relu"))
+    assert said[0] == "No layer has 1 % or more dead units in the last epoch."
     assert len(said) == 2
 
 
 def test_runs_that_end_early_are_looked_at_where_they_end():
-    frame = inside(("relu",), epochs=(1, 2), layers=1)
+    frame = diagnostics_frame(("relu",), epochs=(1, 2), layers=1)
     frame = frame[(frame["fold"] == 2) | (frame["epoch"] == 1)]
     frame = frame.assign(dead=frame["epoch"].map({1: 0.5, 2: 0.1}))
-    assert insights.unit_insights(frame, ["relu"], of("relu"))[0].startswith("30 % of relu's")
+    assert chart_insights.unit_insights(frame, ["relu"], of("relu"))[0].startswith("30 % of relu's")
 
 
 def test_the_first_layers_gradient_beside_the_lasts():
     names = ("relu", "tanh", "mish")
-    (said,) = insights.gradient_insights(inside(names), names, of(*names))
+    (said,) = chart_insights.gradient_insights(diagnostics_frame(names), names, of(*names))
     assert said == (
-        "The first layer's gradient beside the last layer's, root mean square of a weight at the last look: "
-        "1/10,000 for mish and about the same for relu, the others between."
+        "Gradient of the first layer divided by the last layer's: 1/10,000 for mish and about 1 for relu, "
+        "the others between."
     )
 
 
 @pytest.mark.parametrize("gradient", [NAN, 0.0, math.inf])
 def test_gradients_without_a_ratio_are_not_compared(gradient):
-    assert insights.gradient_insights(inside(("a",)).assign(gradient=gradient), ["a"], of("a")) == []
+    assert (
+        chart_insights.gradient_insights(diagnostics_frame(("a",)).assign(gradient=gradient), ["a"], of("a"))
+        == []
+    )
 
 
 def test_where_nothing_was_looked_into_nothing_is_said():
-    for frame in (pd.DataFrame(), inside(("relu",)).drop(columns=["dead", "saturated", "gradient"])):
-        assert insights.unit_insights(frame, ["relu"], of("relu")) == []
-        assert insights.gradient_insights(frame, ["relu"], of("relu")) == []
+    for frame in (
+        pd.DataFrame(),
+        diagnostics_frame(("relu",)).drop(columns=["dead", "saturated", "gradient"]),
+    ):
+        assert chart_insights.unit_insights(frame, ["relu"], of("relu")) == []
+        assert chart_insights.gradient_insights(frame, ["relu"], of("relu")) == []
 
 
 # -- runs -----------------------------------------------------------------------------------------
@@ -120,9 +126,9 @@ def runs(scores):
 def test_the_variance_of_scores_is_parted_by_sums_of_squares():
     # Activation +-3, fold +-2, seed +-1: squares 9, 4 and 1 of 14.
     results = runs([6, 4, 2, 0, 0, -2, -4, -6])
-    assert insights.runs_insights(results, of("a", "b")) == [
-        "Of the variance of the scores, each by itself, 64 % goes with the activation (by luck 14 %), "
-        "29 % goes with the rows of the fold (by luck 14 %) and 7 % goes with the seed (by luck 14 %).",
+    assert chart_insights.runs_insights(results, of("a", "b")) == [
+        "Share of the variance of the scores: activation 64 % (14 % by chance), fold 29 % (14 % by chance), "
+        "seed 7 % (14 % by chance).",
         "Best run: a, split 1, fold 1, seed 0, 6.0000; worst: b, split 1, fold 2, seed 1, -6.0000.",
     ]
 
@@ -131,16 +137,15 @@ def test_a_seed_is_not_blamed_for_its_split():
     results = runs([1, 1, 1, 1, 2, 2, 2, 2]).assign(activation="a")
     results["split"] = [1, 1, 1, 1, 2, 2, 2, 2]
     results["seed"] = [0, 1, 0, 1, 2, 3, 2, 3]
-    assert (
-        "100 % goes with the rows of the fold (by luck 43 %) and 0 % goes with the seed"
-        in (insights.runs_insights(results, of("a"))[0])
-    )
+    assert "fold 100 % (43 % by chance), seed 0 %" in (chart_insights.runs_insights(results, of("a"))[0])
 
 
 def test_runs_without_a_score_are_counted():
-    assert insights.runs_insights(runs([1, NAN, *[1] * 6]), of("a", "b")) == ["1 of 8 runs has no score."]
-    assert insights.runs_insights(runs([NAN] * 8), of("a", "b")) == ["8 of 8 runs have no score."]
-    assert insights.runs_insights(comparison(("a",), seeds=1, folds=1).results, of("a")) == []
+    assert chart_insights.runs_insights(runs([1, NAN, *[1] * 6]), of("a", "b")) == [
+        "1 of 8 runs has no score."
+    ]
+    assert chart_insights.runs_insights(runs([NAN] * 8), of("a", "b")) == ["8 of 8 runs have no score."]
+    assert chart_insights.runs_insights(comparison(("a",), seeds=1, folds=1).results, of("a")) == []
 
 
 # -- functions ------------------------------------------------------------------------------------
@@ -148,23 +153,23 @@ def test_runs_without_a_score_are_counted():
 
 def test_slopes_of_the_catalogue_in_figures():
     names = ["sigmoid", "relu", "tanh", "mish", "relu6", "softshrink", "my.py:Own", "glu", "nothing"]
-    assert insights.function_insights(names, NONE, of(*names)) == [
-        "Slope everywhere below 1: sigmoid (at most 0.25).",
-        "Slope somewhere above 1: mish (up to 1.09).",
-        "Slope of exactly 0 in a part of the line, where nothing trains: relu (x < 0), relu6 (x < 0 and "
+    assert chart_insights.function_insights(names, NONE, of(*names)) == [
+        "Slope below 1 everywhere: sigmoid (at most 0.25).",
+        "Slope above 1 somewhere: mish (up to 1.09).",
+        "Slope of exactly 0 in an interval, where nothing trains: relu (x < 0), relu6 (x < 0 and "
         "x > 6) and softshrink (−0.5 < x < 0.5).",
         "Not monotonic: mish (slope down to −0.11).",
     ]
 
 
 def test_a_slope_that_only_rounds_to_0_is_not_0():
-    assert insights.function_insights(["tanh", "softplus"], NONE, of("tanh", "softplus")) == []
+    assert chart_insights.function_insights(["tanh", "softplus"], NONE, of("tanh", "softplus")) == []
 
 
 def test_the_arguments_of_a_spec_count():
     names = ["hardtanh(-3.0, max_val=2.0)", "leaky_relu(negative_slope=2.0)"]
-    assert insights.function_insights(names, NONE, of(*names)) == [
-        "Slope of exactly 0 in a part of the line, where nothing trains: hardtanh(-3.0, max_val=2.0) "
+    assert chart_insights.function_insights(names, NONE, of(*names)) == [
+        "Slope of exactly 0 in an interval, where nothing trains: hardtanh(-3.0, max_val=2.0) "
         "(x < −3 and x > 2)."
     ]
 
@@ -181,18 +186,18 @@ class Fading(torch.nn.Module):
 
 def own(*names):
     names = [f"{__name__}:{name}" if name in ("Wave", "Fading") else f"torch.nn:{name}" for name in names]
-    return names, own_curves(names)
+    return names, own_curves(resolve_all(names))
 
 
 def test_of_activations_of_ones_own_the_kept_curves_say_it():
     names, curves = own("GELU", "ReLU6", "Sigmoid", "Wave")
-    assert insights.function_insights(["relu", *names], curves, of("relu", *names)) == [
-        "Slope everywhere below 1: torch.nn:Sigmoid (at most 0.25).",
-        f"Slope somewhere above 1: torch.nn:GELU (up to 1.13) and {__name__}:Wave (up to 3).",
-        "Slope of exactly 0 in a part of the line, where nothing trains: relu (x < 0) and torch.nn:ReLU6 "
+    assert chart_insights.function_insights(["relu", *names], curves, of("relu", *names)) == [
+        "Slope below 1 everywhere: torch.nn:Sigmoid (at most 0.25).",
+        f"Slope above 1 somewhere: torch.nn:GELU (up to 1.13) and {__name__}:Wave (up to 3).",
+        "Slope of exactly 0 in an interval, where nothing trains: relu (x < 0) and torch.nn:ReLU6 "
         "(−6 ≤ x ≤ 0).",
         f"Not monotonic: torch.nn:GELU (slope down to −0.13) and {__name__}:Wave (slope down to −3).",
-        "Known from −6 to 6 only, as they begin: torch.nn:GELU, torch.nn:ReLU6, torch.nn:Sigmoid and "
+        "Known from −6 to 6 only, before training: torch.nn:GELU, torch.nn:ReLU6, torch.nn:Sigmoid and "
         f"{__name__}:Wave.",
     ]
 
@@ -200,16 +205,16 @@ def test_of_activations_of_ones_own_the_kept_curves_say_it():
 def test_a_kept_curve_says_nothing_of_what_is_beyond_it_or_fades_away():
     names, curves = own("Softplus", "Fading")  # a slope that still rises at 6; one that rounds to 0 there
     assert curves[curves["activation"] == names[1]]["f1"].eq(0).any()
-    assert insights.function_insights(names, curves, of(*names)) == [
-        f"Slope everywhere below 1: {names[1]} (at most 0.5).",
-        f"Known from −6 to 6 only, as they begin: {names[1]}.",
+    assert chart_insights.function_insights(names, curves, of(*names)) == [
+        f"Slope below 1 everywhere: {names[1]} (at most 0.5).",
+        f"Known from −6 to 6 only, before training: {names[1]}.",
     ]
 
 
 def test_a_kept_curve_that_is_no_number_somewhere_says_nothing():
     names, curves = own("GELU")
     curves.loc[7, "f1"] = NAN
-    assert insights.function_insights(names, curves, of(*names)) == []
+    assert chart_insights.function_insights(names, curves, of(*names)) == []
 
 
 # -- cost and tuning ------------------------------------------------------------------------------
@@ -218,15 +223,15 @@ def test_a_kept_curve_that_is_no_number_somewhere_says_nothing():
 def test_the_dearest_and_the_cheapest_by_time_and_by_memory():
     kept = [2**20, 2**21, 2**21]
     results = pd.DataFrame({"activation": ["a", "b", "b"], "seconds": [1.0, 2.0, 4.0], "saved_bytes": kept})
-    assert insights.cost_insights(results, ["a", "b"], of("a", "b")) == [
-        "b takes longest, 3 s: 3 times the shortest, 1 s of a.",
-        "b keeps most for the backward pass, 2 MiB: 2 times the least, 1 MiB of a.",
+    assert chart_insights.cost_insights(results, ["a", "b"], of("a", "b")) == [
+        "Time per run: b 3 s is the most, 3 times the least, a 1 s.",
+        "Memory saved for backward: b 2 MiB is the most, 2 times the least, a 1 MiB.",
     ]
-    same = results.assign(seconds=[1.0, 1.0, 1.1], kept=NAN)
-    assert insights.cost_insights(same, ["a", "b"], of("a", "b")) == [
-        "All take about the same time: between 1 s and 1.05 s."
+    same = results.assign(seconds=[1.0, 1.0, 1.1], saved_bytes=NAN)
+    assert chart_insights.cost_insights(same, ["a", "b"], of("a", "b")) == [
+        "Time per run: about the same for all, 1 s to 1.05 s."
     ]
-    assert insights.cost_insights(same[:1], ["a"], of("a")) == []
+    assert chart_insights.cost_insights(same[:1], ["a"], of("a")) == []
 
 
 def test_a_choice_at_the_end_of_what_was_tried_is_told():
@@ -236,8 +241,8 @@ def test_a_choice_at_the_end_of_what_was_tried_is_told():
         for fold in (1, 2)
         for lr in (0.03, 0.1, 0.3)
     ]
-    assert insights.tuning_insights(pd.DataFrame(rows), list("abc"), of(*"abc")) == [
-        "a: mostly the largest lr, 0.3, was chosen; larger ones were not tried.",
-        "c: mostly the smallest lr, 0.03, was chosen; smaller ones were not tried.",
+    assert chart_insights.tuning_insights(pd.DataFrame(rows), list("abc"), of(*"abc")) == [
+        "a: mostly the largest lr, 0.3, was chosen; larger values were not tried.",
+        "c: mostly the smallest lr, 0.03, was chosen; smaller values were not tried.",
     ]
-    assert insights.tuning_insights(pd.DataFrame(), ["a"], of("a")) == []
+    assert chart_insights.tuning_insights(pd.DataFrame(), ["a"], of("a")) == []

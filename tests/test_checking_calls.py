@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import actlab
-from actlab.checking.numbers import close, same, told
+from actlab.checking.tensors import close, format_pair, same
 from tests import faulty_calls as faulty
 from tests.faulty import TanhOnce, tanh_with_slope_off
 from tests.sound import EXPECTED, SOUND, largest_fifth
@@ -226,10 +226,10 @@ def test_check_finds_that_elements_are_mixed(function):
 
 
 def test_check_prints_numbers_that_differ():
-    assert told(-14.04254381, -14.04254382) == ("-14.04254381", "-14.04254382")
-    assert told(1.0, 1.0 + 2**-52) == ("1", "1.0000000000000002")
-    assert told(0.25, 0.5) == ("0.25", "0.5")
-    assert told(float("nan"), 1.0) == ("nan", "1")
+    assert format_pair(-14.04254381, -14.04254382) == ("-14.04254381", "-14.04254382")
+    assert format_pair(1.0, 1.0 + 2**-52) == ("1", "1.0000000000000002")
+    assert format_pair(0.25, 0.5) == ("0.25", "0.5")
+    assert format_pair(float("nan"), 1.0) == ("nan", "1")
 
 
 def test_close_and_same_compare_nan_and_infinity_as_values():

@@ -197,7 +197,7 @@ FAULTS: dict[str, tuple[Any, Any, str, str]] = {
         clipped(saves="mask"),
         clipped(saves="input"),
         "saved bytes",
-        "4 per element of a float32 input, expected 1: it is declared to keep its mask alone",
+        "4 per element of a float32 input, expected 1: the definition declares that it saves its mask only",
     ),
 }
 
@@ -303,10 +303,10 @@ def test_a_definition_without_a_module_takes_parameters(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("target", "row", "told"),
     [
-        (torch.nn.Tanh(), "facts", "it is no definition, which alone declares facts"),
+        (torch.nn.Tanh(), "facts", "only a definition declares facts"),
         (torch.nn.Tanh(), "reference", "no reference was given"),
         ("swiglu", "reference", "no reference was given, and the declared formula is of two halves"),
-        ("swiglu", "facts", "an element depends on several, so nothing is declared of a point"),
+        ("swiglu", "facts", "the target is not element-wise: an output element depends on several inputs"),
     ],
 )
 def test_where_nothing_is_declared_it_is_said(target, row, told):

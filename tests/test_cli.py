@@ -1,5 +1,8 @@
+import argparse
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +13,7 @@ import pandas as pd
 import pytest
 
 from actlab.cli import main
+from actlab.cli.parser import create_parser
 from actlab.training.train import HISTORY_COLUMNS
 from tests.commands import actlab, elsewhere, names, refused, tiny
 from tests.processes import descendants, living, ran, started, waited
@@ -104,7 +108,7 @@ def test_compare_prints_the_same_table_twice_also_with_two_jobs(tmp_path, tiny, 
     assert first.returncode == 0
     columns = ["rank", "activation", "mean", "std", "runs", "fold_1", "fold_2", "fold_3"]
     assert first.stdout.split()[:8] == columns
-    assert "Equivalent is what differs by at most" in first.stdout
+    assert "Region of practical equivalence" in first.stdout
     tables = ["results.csv", "history.csv", "verdicts.csv", "ranking.csv", "comparison.json"]
     files = ["ledger.sqlite", "cv_results.csv", *tables, "report.html", "hiplot.html"]
     assert f"Written: {', '.join(f'a/{name}' for name in files)}" in " ".join(first.stdout.split())
@@ -177,7 +181,7 @@ def test_a_csv_file_with_a_target(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("compare reluu", "unknown activation 'reluu'; did you mean 'relu'?"),
+        ("compare reluu", "unknown activation 'reluu' (did you mean 'relu'?)"),
         ("compare relu --folds 175", "smallest class of digits, 8, has 174 rows"),
         ("train --out /proc/actlab", "cannot write to output folder '/proc/actlab'"),
     ],
@@ -194,25 +198,27 @@ def test_a_process_that_refuses_says_one_line_and_leaves_nothing(tmp_path, argum
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "required: VERB"),
         ("fly", "invalid choice: 'fly'"),
-        ("train --epochs 0", "epochs is 0"),
+        ("train --epochs 0", "epochs must be an integer >= 1, got 0"),
         ("train --data nothing.csv --target a", "no such file: 'nothing.csv'"),
         ("train --epochs many", "argument --epochs: invalid int value: 'many'"),
         ("train --epoch 3", "unrecognized arguments: --epoch 3"),
         ("train --verbose --quiet", "not allowed with argument"),
-        ("train --batch-size 0 --lr -1", "batch_size is 0, not a whole number of at least 1; lr is -1.0"),
-        ("train --num-units 1", "num_units is 1"),
-        ("train --seed -3", "seed is -3"),
-        ("train --device cuda:99", "device is 'cuda:99'"),
+        (
+            "train --batch-size 0 --lr -1",
+            "batch_size must be an integer >= 1, got 0; lr must be finite and > 0, got -1.0",
+        ),
+        ("train --num-units 1", "num_units must be an integer >= 2, got 1"),
+        ("train --seed -3", "seed must be an integer >= 0, got -3"),
+        ("train --device cuda:99", "device must be one that PyTorch sees"),
         ("train --activation tahn", "did you mean 'tanh'?"),
         ("train --data digts", "did you mean 'digits'?"),
         ("train --data-dir somewhere", "data_dir 'somewhere' is not used with 'digits'"),
         ("compare", "required: NAME"),
         ("compare relu relu", "activation 'relu' is given twice"),
-        ("compare relu --folds 1", "folds is 1"),
-        ("compare relu --jobs 0", "jobs is 0"),
-        ("compare relu tahn --folds 175", "'tanh'?; folds is 175"),
+        ("compare relu --folds 1", "folds must be an integer >= 2, got 1"),
+        ("compare relu --jobs 0", "jobs must be an integer >= 1, got 0"),
+        ("compare relu tahn --folds 175", "'tanh'?); folds must be <= 174, got 175"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(tmp_path, capsys, arguments, message):
@@ -251,15 +257,44 @@ def test_truncated_images_are_refused(tmp_path, capsys):
 # -- the process ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", [[], ["train"], ["compare"]])
-def test_help_shows_defaults_and_examples(capsys, verb):
-    assert main([*verb, "--help"]) == 0
+def commands(parser=None, *words):
+    """Return every command of the parser as its words, without the program's name."""
+    parser = parser or create_parser()
+    yield words
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, below in action.choices.items():
+                yield from commands(below, *words, word)
+
+
+@pytest.mark.parametrize("command", [*commands()], ids=" ".join)
+def test_a_help_page_fits_a_terminal_and_ends_with_three_examples_that_parse(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*command, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert max(map(len, page.splitlines())) <= 80
+    assert "None" not in page
+    examples = page.split("\nexamples:\n")[1].splitlines()
+    assert len(examples) == 3
+    for example in examples:
+        words = shlex.split(re.search(r"actlab (.*?)($| [|>#]|\))(?!\S)", f"{example} ")[1])
+        assert words[: len(command[:1])] == list(command[:1])
+        create_parser().parse_args(words)
+
+
+@pytest.mark.parametrize("command", [[], ["ledger"]])
+def test_without_a_command_the_help_is_printed(command, capsys):
+    assert main(command) == 0
     out = capsys.readouterr().out
-    example = " ".join(["actlab", *verb])
-    assert f"examples:\n  {example} " in out
-    said = " ".join(out.split())
-    assert not verb or "(default: digits)" in said
-    assert "default: None" not in out
+    main([*command, "--help"])
+    assert out == capsys.readouterr().out
+
+
+def test_help_shows_defaults(capsys):
+    main(["compare", "--help"])
+    page = " ".join(capsys.readouterr().out.split())
+    assert "--seed N seed of all random numbers (default: 0)" in page
+    assert ".csv file (default: digits)" in page
 
 
 @pytest.mark.parametrize("verb", ["train", "compare relu tanh"])
@@ -343,14 +378,66 @@ def test_main_leaves_signals_ignored_that_were_ignored_at_the_start(tiny):
     assert (done.returncode, Path("sent").exists()) == (0, True), done.stderr
 
 
-def test_output_that_cannot_be_written_is_said_in_a_line():
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "actlab", "list"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-        )
-    assert done.returncode == 2
-    assert done.stderr == "actlab: error: cannot write the output: No space left on device\n"
+@pytest.mark.parametrize(
+    ("redirection", "error"),
+    [
+        (">/dev/full", "cannot write the output: No space left on device"),
+        (">&-", "standard output is closed; redirect it to a file or to /dev/null"),
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line(redirection, error):
+    done = ran(["bash", "-c", f"{sys.executable} -m actlab list {redirection}"])
+    assert (done.returncode, done.stderr) == (2, f"actlab: error: {error}\n")
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
+def test_an_error_that_cannot_be_printed_keeps_its_status(redirection):
+    done = ran(["bash", "-c", f"{sys.executable} -m actlab check nope {redirection}"])
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("verb", ["train --activation", "compare"])
+def test_an_activation_that_exits_does_not_set_the_status(verb, tiny, capsys):
+    module = "class Leaves(torch.nn.Module):\n    def forward(self, x):\n        sys.exit(5)\n"
+    Path("leaves.py").write_text(f"import sys, torch\n\n{module}")
+    call = [*verb.split(), "leaves.py:Leaves", "--data", tiny]
+    assert "an activation or a network called sys.exit(5)" in refused(capsys, *call)
+
+
+COLOURFUL = """
+import torch
+
+class Early(torch.nn.Module):
+    def forward(self, x):
+        raise ValueError("\\x1b[31mred")
+
+class Late(torch.nn.Module):
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            raise ValueError("\\x1b[31mred")
+        return x
+"""
+
+
+@pytest.mark.parametrize("target", ["colourful.py:Early", "colourful.py:Late"])
+@pytest.mark.parametrize("verb", ["train --epochs 1 --activation", "compare --epochs 1", "check", "time"])
+def test_an_error_of_an_activation_cannot_control_the_terminal(verb, target, capsys):
+    Path("colourful.py").write_text(COLOURFUL)
+    assert main([*verb.split(), target]) in (1, 2)
+    printed = "".join(capsys.readouterr())
+    assert "\\x1b[31mred" in "".join(printed.split("\n  "))
+    assert "\x1b" not in printed
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "time relu --shape 99999999999",
+        "time relu --shape 9999999999,9999999999",
+        "time relu --shape 999999999999999999999",
+        "train --num-units 99999999999",
+        "train --num-units 99999999999999999",
+    ],
+)
+def test_too_little_memory_is_one_line(call, capsys):
+    refused(capsys, *call.split())

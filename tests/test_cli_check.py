@@ -101,7 +101,7 @@ def test_a_reference_on_the_command_line(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["reluu"], "unknown activation 'reluu'; did you mean 'relu'?"),
+        (["reluu"], "unknown activation 'reluu' (did you mean 'relu'?)"),
         (["threshold"], "Threshold needs 'threshold', 'value'; write threshold(threshold=..., value=...)"),
         (["no_such_module:x"], "cannot import 'no_such_module': ModuleNotFoundError: No module named"),
         (["no_such_file.py:x"], "there is no file 'no_such_file.py'"),
@@ -109,21 +109,21 @@ def test_a_reference_on_the_command_line(capsys):
         (["raises.py:f"], "cannot import 'raises.py': OSError: no weights here"),
         (["chatty.py:f"], "cannot import 'chatty.py': FileNotFoundError: "),
         (["quits.py:f"], "cannot import 'quits.py': SystemExit: 4"),
-        (["mine_of_a_person.py:cuts"], "there is no 'cuts' in it; did you mean 'cut'?"),
+        (["mine_of_a_person.py:cuts"], "there is no 'cuts' in it (did you mean 'cut'?)"),
         (["mine_of_a_person.py:number"], "a int cannot be called"),
         (["mine_of_a_person.py:nothing"], "takes no tensor: it has no parameters"),
         (["mine_of_a_person.py:two"], "needs 'y' besides the tensor; write mine_of_a_person.py:two(y=...)"),
         (["mine_of_a_person.py:Scaled"], "Scaled needs 'scale'; write mine_of_a_person.py:Scaled(scale=...)"),
         (["mine_of_a_person.py:Scaled(1, 2)"], "Scaled cannot be made: TypeError"),
-        (["mine_of_a_person.py:made(1)"], "is a module already; leave the arguments away"),
+        (["mine_of_a_person.py:made(1)"], "is a module already; remove the arguments"),
         (["torch.nn:ELU(alpha=__import__('os'))"], "arguments must be literals"),
         (["torch.nn:ELU(alpha=1.0"], "arguments must be literals"),
-        (["relu", "--only", "kinkz"], "unknown row 'kinkz'; did you mean 'kinks'?"),
-        (["relu", "--skip", "compil"], "unknown row 'compil'; did you mean 'compile'?"),
+        (["relu", "--only", "kinkz"], "unknown row 'kinkz' (did you mean 'kinks'?)"),
+        (["relu", "--skip", "compil"], "unknown row 'compil' (did you mean 'compile'?)"),
         (["relu", "--dtypes", "float33"], "unknown dtype 'float33'; known are float32, float16, bfloat16"),
         (["relu", "--device", "tpu9"], "device 'tpu9' cannot be used"),
-        (["relu", "--reference", "x * alpha"], "must be a formula in x alone, also has ['alpha']"),
-        (["relu", "--junit", "none/out.xml"], "cannot write 'none/out.xml': there is no such folder"),
+        (["relu", "--reference", "x * alpha"], "must be a formula in x only, it also has ['alpha']"),
+        (["relu", "--junit", "none/out.xml"], "cannot write 'none/out.xml': its folder does not exist"),
         ([], "the following arguments are required: TARGET"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -140,7 +140,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, mine, capsys):
 
 def test_a_mistake_in_a_reference_is_shown_at_its_place(capsys):
     assert main(["check", "relu", "--reference", "2 * [x][0]"]) == 2
-    problem = "formula: '[' is not allowed; a formula has round brackets alone"
+    problem = "formula: '[' is not allowed; a formula uses round brackets only"
     assert capsys.readouterr() == ("", f"actlab: error: {problem}\n  2 * [x][0]\n      ^\n")
 
 

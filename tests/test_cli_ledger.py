@@ -15,7 +15,7 @@ import pytest
 from actlab.cli import main
 from actlab.ledger.ledger import RUN_COLUMNS, Entry, Ledger
 from actlab.ledger.run_key import digest
-from actlab.ledger.sqlite import MIGRATIONS
+from actlab.ledger.sqlite import FORMAT
 from tests.commands import actlab, elsewhere, names, refused, tiny
 from tests.ledgers import entry, holding, key, raw
 from tests.processes import forks, killed
@@ -129,10 +129,10 @@ def test_show_of_a_ledger_without_runs_and_with_one(capsys):
     made("runs.db")
     assert printed(capsys, "show", "runs.db") == ["No runs yet"]
     assert answer(capsys, "show", "runs.db") == {"runs": [], "claims": []}
-    assert printed(capsys, "verify", "runs.db") == ["0 runs, and nothing is wrong"]
+    assert printed(capsys, "verify", "runs.db") == ["0 runs, no problems"]
     made("runs.db", entry(0))
     assert printed(capsys, "show", "runs.db")[0] == "1 run, none of them failed"
-    assert printed(capsys, "verify", "runs.db") == ["1 run, and nothing is wrong"]
+    assert printed(capsys, "verify", "runs.db") == ["1 run, no problems"]
 
 
 def test_show_for_programs_has_every_column(compared, capsys):
@@ -175,7 +175,7 @@ def test_show_prints_what_it_can_of_settings_that_are_not_ours(capsys, fold):
 
 def test_verify_finds_nothing_wrong_with_a_comparison(compared, capsys):
     before = (compared / "ledger.sqlite").read_bytes()
-    assert printed(capsys, "verify", "a") == ["6 runs, and nothing is wrong"]
+    assert printed(capsys, "verify", "a") == ["6 runs, no problems"]
     assert answer(capsys, "verify", FILE) == {"runs": 6, "problems": []}
     assert (compared / "ledger.sqlite").read_bytes() == before
 
@@ -277,20 +277,20 @@ def test_merge_takes_every_run_once_and_leaves_the_others_alone(compared, capsys
     made("c.db", entry(1, failure="diverged"), entry(2))
     before = [Path(file).read_bytes() for file in (FILE, "b.db", "c.db")]
     assert printed(capsys, "merge", "new/all.db", "a", "b.db", "c.db") == [
-        "6 runs taken over from a",
-        "2 runs taken over from b.db",
-        "1 run taken over from c.db",
+        "6 runs copied from a",
+        "2 runs copied from b.db",
+        "1 run copied from c.db",
     ]
     assert answer(capsys, "merge", "new/all.db", "c.db", FILE) == {
-        "taken": {"c.db": 0, FILE: 0},
+        "copied": {"c.db": 0, FILE: 0},
         "discrepancies": [],
     }
-    assert printed(capsys, "merge", "new/all.db", "new/all.db") == ["0 runs taken over from new/all.db"]
+    assert printed(capsys, "merge", "new/all.db", "new/all.db") == ["0 runs copied from new/all.db"]
     assert [Path(file).read_bytes() for file in (FILE, "b.db", "c.db")] == before
     rows = answer(capsys, "show", "new/all.db")["runs"]
     assert rows[:6] == answer(capsys, "show", "a")["runs"]
     assert [row["key"] for row in rows[6:]] == [key(0), key(1), key(2)]
-    assert printed(capsys, "verify", "new/all.db") == ["9 runs, and nothing is wrong"]
+    assert printed(capsys, "verify", "new/all.db") == ["9 runs, no problems"]
 
 
 def test_merge_says_what_differs_and_the_first_stays(tmp_path, capsys, caplog):
@@ -303,12 +303,12 @@ def test_merge_says_what_differs_and_the_first_stays(tmp_path, capsys, caplog):
     ]
     for taken in ("1 run", "0 runs"):
         assert printed(capsys, "merge", "a.db", "b.db", status=1) == [
-            f"{taken} taken over from b.db; discrepancies: 2",
+            f"{taken} copied from b.db; discrepancies: 2",
             "actlab ledger verify a.db lists every discrepancy.",
         ]
         assert caplog.messages == said
         caplog.clear()
-    assert answer(capsys, "merge", "a.db", "b.db", status=1) == {"taken": {"b.db": 0}, "discrepancies": said}
+    assert answer(capsys, "merge", "a.db", "b.db", status=1) == {"copied": {"b.db": 0}, "discrepancies": said}
     assert (tmp_path / "b.db").read_bytes() == before
     assert [row["test_acc"] for row in answer(capsys, "show", "a.db")["runs"]] == [0.75, 0.75, 0.75]
     assert sorted(answer(capsys, "verify", "a.db", status=1)["problems"]) == sorted(said)
@@ -320,7 +320,7 @@ def test_a_process_that_merges_warns_of_what_differs_on_standard_error():
     done = actlab("ledger", "merge", "a.db", "b.db")
     assert (done.returncode, done.stdout) == (
         1,
-        "0 runs taken over from b.db; discrepancies: 1\nactlab ledger verify a.db lists every discrepancy.\n",
+        "0 runs copied from b.db; discrepancies: 1\nactlab ledger verify a.db lists every discrepancy.\n",
     )
     assert done.stderr == (
         f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first stays\n"
@@ -332,7 +332,7 @@ def test_a_process_that_merges_warns_of_what_differs_on_standard_error():
 
 def newer():
     made("newer", entry(0))
-    damage(f"PRAGMA user_version = {len(MIGRATIONS) + 1}", "newer")
+    damage(f"PRAGMA user_version = {FORMAT + 1}", "newer")
 
 
 def cut_short():
@@ -359,8 +359,8 @@ REFUSED = {
     ),
     "newer": (
         newer,
-        f"ledger 'newer' was written by a newer actlab (schema {len(MIGRATIONS) + 1}; "
-        f"this one knows {len(MIGRATIONS)}): update actlab",
+        f"ledger 'newer' was written by a newer actlab (format {FORMAT + 1}; "
+        f"this one reads format {FORMAT}): update actlab",
     ),
     "cut": (cut_short, "ledger 'cut' is damaged: it was cut short; go back to a copy of it"),
 }
@@ -390,7 +390,6 @@ def test_runs_are_not_taken_over_into_what_is_no_ledger(tmp_path, capsys, what):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "required: WHAT"),
         ("look", "invalid choice: 'look'"),
         ("show", "required: LEDGER"),
         ("merge a.db", "required: OTHER"),

@@ -102,7 +102,7 @@ def test_a_definition_of_a_persons_own_is_shown_with_its_true_place(name, mine, 
 @pytest.mark.parametrize(
     ("spec", "values", "facts", "row"),
     [
-        ("my_steep.py:Steep(a=3.0)", "a=3", {"monotonic": "not known"}, ["0", "0", "3", "0"]),
+        ("my_steep.py:Steep(a=3.0)", "a=3", {"monotonic": "unknown"}, ["0", "0", "3", "0"]),
         ("my_steep.py:Steep(a=2.0)", "a=2", {"monotonic": "yes"}, ["0", "0", "2", "0"]),
         (
             "leaky_relu(negative_slope=0.2)",
@@ -138,10 +138,12 @@ def test_what_is_no_definition_cannot_be_shown(spec, mine, capsys):
             "argument 'alpha' is unknown; it takes",
         ),
         (["show", "no_such_file.py:x"], "there is no file 'no_such_file.py'"),
-        (["show", "reluu"], "unknown activation 'reluu'; did you mean 'relu'?"),
+        (["show", "reluu"], "unknown activation 'reluu' (did you mean 'relu'?)"),
         (["show"], "the following arguments are required: NAME"),
         (["show", "relu", "--out", "/proc/none"], "cannot write to output folder '/proc/none'"),
         (["show", "glu", "--out", "out"], "glu: takes two halves of a tensor, so it has no curve to draw"),
+        (["show", "elu(alpha='a')"], "activation \"elu(alpha='a')\" cannot be evaluated: TypeError: "),
+        (["show", "elu(alpha=[1])"], "activation 'elu(alpha=[1])' cannot be evaluated: "),
         (["list", "extra"], "unrecognized arguments: extra"),
     ],
 )

@@ -10,7 +10,9 @@ from sklearn.model_selection import StratifiedKFold
 
 import actlab
 from actlab import UsageError
-from actlab.comparison.comparison import Interrupted, check_comparison, compare, cv_results
+from actlab.comparison.comparison import Interrupted, compare
+from actlab.comparison.config import ComparisonConfig
+from actlab.comparison.tables import cv_results
 from actlab.data.dataset import Dataset
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.training.train import HISTORY_COLUMNS, TrainSettings, make_net
@@ -182,18 +184,22 @@ def test_data_may_be_named():
 @pytest.mark.parametrize(
     ("activations", "how", "message"),
     [
-        (["reluu"], {}, "unknown activation 'reluu'; did you mean 'relu'"),
+        (["reluu"], {}, "unknown activation 'reluu' .did you mean 'relu'"),
         ([], {}, "name at least one"),
         ("relu", {}, r"activations is 'relu', not a list"),
         ([1], {}, r"activations\[0\] is 1, not a spec such as 'relu'$"),
         (["relu", "tanh", "relu"], {}, "activation 'relu' is given twice"),
         (["relu", "relu()"], {}, r"activation 'relu\(\)' is given twice"),
-        (["relu"], {"folds": 1}, "folds is 1, not a whole number of at least 2.*nothing to test on"),
-        (["relu"], {"folds": 31}, "folds is 31, but the smallest class of made up, 'rare', has 30 rows"),
-        (["relu"], {"jobs": 0}, "jobs is 0"),
-        (["relu"], {"epochs": 0}, "epochs is 0"),
-        (["relu"], {"precision": "fp8"}, "precision is 'fp8', not 'float32' or 'bf16'"),
-        (["reluu", "tahn"], {"folds": 31}, "'relu'.*'tanh'.*folds is 31"),
+        (["relu"], {"folds": 1}, "folds must be an integer >= 2, got 1: with one fold there is no test set"),
+        (
+            ["relu"],
+            {"folds": 31},
+            "folds must be <= 30, got 31: the smallest class of made up, 'rare', has 30 samples",
+        ),
+        (["relu"], {"jobs": 0}, "jobs must be an integer >= 1, got 0"),
+        (["relu"], {"epochs": 0}, "epochs must be an integer >= 1, got 0"),
+        (["relu"], {"precision": "fp8"}, "precision must be 'float32' or 'bf16', got 'fp8'"),
+        (["reluu", "tahn"], {"folds": 31}, "'relu'.*'tanh'.*folds must be <= 30, got 31"),
     ],
 )
 def test_a_comparison_that_cannot_be_made_is_refused(dataset, activations, how, message):
@@ -204,5 +210,5 @@ def test_a_comparison_that_cannot_be_made_is_refused(dataset, activations, how, 
 def test_folds_that_leave_too_few_rows_to_hold_back_are_refused():
     y = np.arange(12) % 2
     small = Dataset(np.eye(12, dtype=np.float32), y, "small", "0" * 16, (0, 1))
-    with pytest.raises(UsageError, match="the largest class trains on 4 rows"):
-        check_comparison(["relu"], small, TrainSettings(), folds=3, jobs=1)
+    with pytest.raises(UsageError, match="the largest class trains on 4 samples"):
+        ComparisonConfig(activations=["relu"], dataset=small, jobs=1)

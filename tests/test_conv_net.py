@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state
 
 from actlab import UsageError, load_data
-from actlab.fleet.trace import straight_line
+from actlab.fleet.trace import trace_layers
 from actlab.models.networks import ConvNet
 from tests.searches import one_thread
 
@@ -66,13 +66,13 @@ def test_the_weights_are_the_same_whatever_the_activation(activation):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_units": 3}, "num_units is 3; it must be at least 4"),
-        ({"num_classes": 0}, "num_classes is 0; it must be at least 1"),
-        ({"num_features": 0}, "num_features is 0; it must be at least 1"),
-        ({"num_features": 65}, "num_features is 65, which is no square; give image_shape=(channels, height"),
-        ({"num_features": 64, "image_shape": (1, 8, 9)}, "image_shape is (1, 8, 9); it must be (channels,"),
-        ({"num_features": 64, "image_shape": (8, 8)}, "height, width) with a product of 64"),
-        ({"num_features": 64, "image_shape": (1, -8, -8)}, "image_shape is (1, -8, -8)"),
+        ({"num_units": 3}, "num_units must be at least 4, got 3"),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"num_features": 0}, "num_features must be at least 1, got 0"),
+        ({"num_features": 65}, "num_features must be a square number, got 65; or give image_shape=("),
+        ({"num_features": 64, "image_shape": (1, 8, 9)}, "the product 64, got (1, 8, 9)"),
+        ({"num_features": 64, "image_shape": (8, 8)}, "height, width) with the product 64"),
+        ({"num_features": 64, "image_shape": (1, -8, -8)}, "the product 64, got (1, -8, -8)"),
     ],
 )
 def test_a_size_that_does_not_fit_is_named(arguments, message):
@@ -105,7 +105,7 @@ def test_a_stack_of_nets_under_vmap_has_the_gradients_that_each_has_alone(activa
 
 
 def test_a_fleet_steps_it_by_hand():
-    line = straight_line(ConvNet(num_features=64))
+    line = trace_layers(ConvNet(num_features=64))
     assert line is not None
     assert [link.name for link in line if link.kind == "formula"] == [
         "activation1.",

@@ -71,9 +71,9 @@ def test_fingerprint_depends_on_every_value_and_on_nothing_else(tmp_path):
     [
         (
             "mnits",
-            "unknown data 'mnits'; did you mean 'mnist'.; give one of digits, mnist, fashion-mnist, kmnist",
+            "unknown data 'mnits' .did you mean 'mnist'..; give one of digits, mnist, fashion-mnist, kmnist",
         ),
-        ("MNIST", "unknown data 'MNIST'; did you mean 'mnist'"),
+        ("MNIST", "unknown data 'MNIST' .did you mean 'mnist'"),
         ("table.xlsx", "unknown data 'table.xlsx'; give one of .* or a path ending in .npz or .csv"),
         ("", "unknown data ''"),
         ("nowhere.npz", "no such file: 'nowhere.npz'"),

@@ -143,7 +143,8 @@ def test_conv_net_sees_the_images_that_were_given():
 def test_conv_net_refuses_images_of_another_shape(shape):
     net = ConvNet(num_features=90, num_classes=2, image_shape=(3, 6, 5))
     message = (
-        rf"images have shape \({', '.join(map(str, shape))}\); this net takes \(channels, height, width\) = "
+        rf"images have shape \({', '.join(map(str, shape))}\); "
+        r"this network takes \(channels, height, width\) = "
     )
     with pytest.raises(UsageError, match=message + r"\(3, 6, 5\)$"):
         net(torch.zeros(2, *shape))

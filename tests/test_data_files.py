@@ -219,7 +219,7 @@ def test_csv_true_and_false_are_features(tmp_path):
     [
         (
             "a,b,kinds\n1,2,x\n",
-            "flowers.csv: no column 'kind'; did you mean 'kinds'.; the label column is one of",
+            "flowers.csv: no column 'kind' .did you mean 'kinds'..; the label column is one of",
         ),
         ("a,b\n1,2\n", "no column 'kind'; the label column is one of a, b"),
         ("a,kind\n1,x\nred,y\n", "feature column 'a' must be numeric, but holds 'red' in row 1 .from 0."),
@@ -245,7 +245,9 @@ def test_unfit_csv_is_refused(tmp_path, text, message):
 
 
 def test_csv_without_target_lists_the_columns(tmp_path):
-    refused("flowers.csv: give target; .* one of a, kind", write_csv(tmp_path, "a,kind\n1,x\n"))
+    refused(
+        "flowers.csv: set target .--target COLUMN.; .* one of a, kind", write_csv(tmp_path, "a,kind\n1,x\n")
+    )
 
 
 def test_csv_that_is_not_text_is_refused(tmp_path):

@@ -193,7 +193,10 @@ def test_load_data_of_a_file_of_another_kind_says_what_to_do(tmp_path, name):
 def test_load_data_says_how_many_columns_it_does_not_list(tmp_path, count, listed):
     names = [*(f"c{i}" for i in range(count - 1)), "kind"]
     text = f"{','.join(names)}\n{','.join('1' * count)}\n"
-    refused(f"give target; the label column is one of c0, c1, .*, {listed}$", write_csv(tmp_path, text))
+    refused(
+        f"set target .--target COLUMN.; the label column is one of c0, c1, .*, {listed}$",
+        write_csv(tmp_path, text),
+    )
 
 
 # ---- .npz and IDX files ------------------------------------------------------------------------------------
@@ -277,7 +280,7 @@ def test_load_data_reads_a_dataframe_with_numbered_columns():
     [
         (
             FRAME.rename(columns={"kind": "Kind"}),
-            "DataFrame: no column 'kind'; did you mean 'Kind'.; the label",
+            "DataFrame: no column 'kind' .did you mean 'Kind'..; the label",
         ),
         (
             FRAME.assign(day=[datetime.datetime(2024, 1, 31)] * 3),
@@ -299,7 +302,7 @@ def test_load_data_says_what_is_wrong_with_a_dataframe(frame, message):
 
 
 def test_load_data_of_a_dataframe_asks_for_target():
-    refused("DataFrame: give target; the label column is one of width, height, kind$", FRAME)
+    refused("DataFrame: set target; the label column is one of width, height, kind$", FRAME)
     refused(
         "channels 'last' is not used with 'DataFrame': leave it out", FRAME, target="kind", channels="last"
     )

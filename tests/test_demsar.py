@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from actlab import UsageError
-from actlab.stats.several_datasets import datasets_needed, over_datasets
+from actlab.stats.several_datasets import compare_over_datasets, min_datasets
 
 NAN = math.nan
 
@@ -62,13 +62,13 @@ def graded(datasets, activations):
 
 
 def test_demsars_table_has_his_ranks():
-    ranks = over_datasets(PAPER).ranks
+    ranks = compare_over_datasets(PAPER).ranks
     assert ranks["activation"].to_list() == ["C4.5+m+cf", "C4.5+m", "C4.5+cf", "C4.5"]
     assert ranks["mean_rank"].round(3).to_list() == [1.964, 2.0, 2.893, 3.143]
 
 
 def test_demsars_table_has_his_friedman_statistics_less_the_correction_for_ties():
-    found = over_datasets(PAPER)
+    found = compare_over_datasets(PAPER)
     tied = 2**3 - 2, 2**3 - 2, 4**3 - 4, 2**3 - 2
     uncorrected = found.chi_square * (1 - sum(tied) / (14 * (4**3 - 4)))
     assert uncorrected == pytest.approx(9.28, abs=0.005)
@@ -78,7 +78,7 @@ def test_demsars_table_has_his_friedman_statistics_less_the_correction_for_ties(
 
 
 def test_demsars_example_of_wilcoxons_test_has_his_statistic():
-    found = over_datasets(PAPER[["C4.5", "C4.5+m"]])
+    found = compare_over_datasets(PAPER[["C4.5", "C4.5+m"]])
     assert found.statistic == 12  # table 2; ranks of two zeros split, four differences tie in pairs
     in_thousandths = np.rint(1000 * (PAPER["C4.5+m"] - PAPER["C4.5"]))
     assert found.p_value == wilcoxon_by_enumeration(in_thousandths) == 0.0078125
@@ -90,12 +90,12 @@ def test_demsars_example_of_wilcoxons_test_has_his_statistic():
 
 
 def test_demsars_table_in_sentences():
-    assert over_datasets(PAPER).sentences() == [
+    assert compare_over_datasets(PAPER).sentences() == [
         "Best mean rank: C4.5+m+cf, 1.96 over 14 datasets; it is the single best on 6.",
-        "Friedman's test of all of them: not all activations are alike (F(3, 39) = 4.19, p = 0.0116).",
+        "Friedman's test of all activations: not all activations are alike (F(3, 39) = 4.19, p = 0.0116).",
         "C4.5+m is better than C4.5 (p = 0.0469).",
-        "Not told apart: C4.5+m+cf, C4.5+m and C4.5+cf; C4.5+m+cf, C4.5+cf and C4.5. "
-        "That does not show them to be equal.",
+        "No significant difference: C4.5+m+cf, C4.5+m and C4.5+cf; C4.5+m+cf, C4.5+cf and C4.5. "
+        "This does not show that they are equal.",
     ]
 
 
@@ -109,14 +109,14 @@ def test_pairs_agree_with_scikit_posthocs_where_nothing_ties(datasets, activatio
         theirs = posthocs.posthoc_wilcoxon(
             long, val_col="score", group_col="activation", method="exact", p_adjust=adjust
         )
-        for row in over_datasets(scores).verdicts.to_dict("records"):
+        for row in compare_over_datasets(scores).verdicts.to_dict("records"):
             assert row[column] == pytest.approx(theirs.loc[row["a"], row["b"]], abs=1e-9)
 
 
 def test_friedmans_chi_square_agrees_with_scipy_with_ties_and_without():
     rng = np.random.default_rng(0)
     for values in (rng.normal(size=(9, 4)), rng.integers(0, 3, size=(9, 4)), rng.integers(0, 2, size=(3, 5))):
-        found = over_datasets(table(values))
+        found = compare_over_datasets(table(values))
         theirs = stats.friedmanchisquare(*np.asarray(values, float).T)
         assert (found.chi_square, found.chi_square_p_value) == pytest.approx(tuple(theirs), abs=1e-9)
 
@@ -126,7 +126,7 @@ def test_iman_and_davenports_f_is_that_of_an_analysis_of_variance_of_the_ranks()
     ranks = stats.rankdata(-values, axis=1)
     columns = 10 * np.square(ranks.mean(axis=0) - 2.5).sum()
     rest = np.square(ranks - 2.5).sum() - columns
-    found = over_datasets(table(values))
+    found = compare_over_datasets(table(values))
     assert found.statistic == pytest.approx((columns / 3) / (rest / 27))
     assert found.p_value == pytest.approx(stats.f.sf(found.statistic, 3, 27))
 
@@ -134,7 +134,7 @@ def test_iman_and_davenports_f_is_that_of_an_analysis_of_variance_of_the_ranks()
 @pytest.mark.parametrize("row", [[0.9, 0.8, 0.7], [0.9, 0.9, 0.7], [0.9, 0.8, NAN]])
 def test_where_all_datasets_rank_alike_friedmans_p_value_is_the_exact_one(row):
     arrangements = set(itertools.permutations(stats.rankdata(np.nan_to_num(row))))
-    found = over_datasets(table([row] * 4))
+    found = compare_over_datasets(table([row] * 4))
     assert found.statistic == math.inf
     assert found.p_value == pytest.approx(len(arrangements) ** -3)
     assert "all datasets rank them alike" in found.sentences()[1]
@@ -152,18 +152,18 @@ def test_where_all_datasets_rank_alike_friedmans_p_value_is_the_exact_one(row):
     ],
 )
 def test_wilcoxons_p_value_is_that_of_all_signs_with_ties_and_zeros(differences):
-    found = over_datasets(pd.DataFrame({"a": differences, "b": 0.0}))
+    found = compare_over_datasets(pd.DataFrame({"a": differences, "b": 0.0}))
     assert found.p_value == pytest.approx(wilcoxon_by_enumeration(np.array(differences)), abs=1e-12)
 
 
 def test_many_datasets_have_an_exact_p_value_too():
     d = np.random.default_rng(0).permutation(np.arange(1.0, 301.0)) * np.where(np.arange(300) % 5 < 2, -1, 1)
-    found = over_datasets(pd.DataFrame({"a": d, "b": 0.0}))
+    found = compare_over_datasets(pd.DataFrame({"a": d, "b": 0.0}))
     assert found.p_value == pytest.approx(stats.wilcoxon(d, method="exact").pvalue, rel=1e-9)
 
 
 def test_a_failure_has_the_last_rank_and_failures_share_it():
-    found = over_datasets(table([[0.1, NAN, NAN, 0.3], [0.1, NAN, 0.2, 0.3]]))
+    found = compare_over_datasets(table([[0.1, NAN, NAN, 0.3], [0.1, NAN, 0.2, 0.3]]))
     assert dict(found.ranks[["activation", "mean_rank"]].to_numpy()) == {
         "d": 1,
         "a": 2.5,
@@ -171,8 +171,8 @@ def test_a_failure_has_the_last_rank_and_failures_share_it():
         "b": 3.75,
     }
     assert found.sentences()[-2:] == [
-        "b failed on 2 of 2 datasets (0 and 1): there it has the last rank and loses by more than any score.",
-        "c failed on 1 of 2 datasets (0): there it has the last rank and loses by more than any score.",
+        "b failed on 2 of 2 datasets (0 and 1): it has the last rank there and loses by more than any score.",
+        "c failed on 1 of 2 datasets (0): it has the last rank there and loses by more than any score.",
     ]
 
 
@@ -181,36 +181,36 @@ def test_a_failure_loses_by_more_than_any_difference_and_two_are_none():
     b = [0.6, 0.7, 0.8, 0.9, 99.0, 0.0, NAN, NAN]
     inf = math.inf
     expected = wilcoxon_by_enumeration(np.array([-0.1, -0.2, -0.3, -0.4, -98.5, -inf, 0, inf]))
-    found = over_datasets(pd.DataFrame({"a": a, "b": b}))
+    found = compare_over_datasets(pd.DataFrame({"a": a, "b": b}))
     assert found.p_value == pytest.approx(expected, abs=1e-12)
     assert found.statistic == 0.5 + 7.5  # half of the zero's rank; two failures share the ranks 7 and 8
 
 
 def test_an_activation_that_fails_everywhere_is_worse():
-    found = over_datasets(pd.DataFrame({"a": [0.1] * 6, "b": [NAN] * 6}))
+    found = compare_over_datasets(pd.DataFrame({"a": [0.1] * 6, "b": [NAN] * 6}))
     assert found.verdicts["reason"].to_list() == ["better on 6, worse on 0, equal on 0 of 6 datasets"]
     assert verdict(found, "b", "a")["verdict"] == "worse"
 
 
 def test_the_reason_says_how_many_datasets_would_be_needed():
-    found = over_datasets(graded(3, 3))
+    found = compare_over_datasets(graded(3, 3))
     assert set(found.verdicts["verdict"]) == {"undecided"}
     needed = "3 datasets cannot decide it: at least 7 are needed for 3 pairs"
     assert set(found.verdicts["reason"]) == {needed}
     said = "3 datasets cannot decide any of 3 pairs: at least 7 are needed. The order is no verdict."
     assert found.sentences()[-1] == said
-    assert "at least 6 are needed for 1 pair" in over_datasets(graded(5, 2)).verdicts["reason"][0]
+    assert "at least 6 are needed for 1 pair" in compare_over_datasets(graded(5, 2)).verdicts["reason"][0]
 
 
 @pytest.mark.parametrize("activations", [2, 3, 4, 7])
 def test_so_many_datasets_decide_and_one_less_does_not(activations):
-    needed = datasets_needed(math.comb(activations, 2))
-    assert set(over_datasets(graded(needed, activations)).verdicts["verdict"]) == {"better"}
-    assert set(over_datasets(graded(needed - 1, activations)).verdicts["verdict"]) == {"undecided"}
+    needed = min_datasets(math.comb(activations, 2))
+    assert set(compare_over_datasets(graded(needed, activations)).verdicts["verdict"]) == {"better"}
+    assert set(compare_over_datasets(graded(needed - 1, activations)).verdicts["verdict"]) == {"undecided"}
 
 
 def test_a_pair_that_differs_on_too_few_datasets_says_so():
-    found = over_datasets(graded(12, 2).assign(c=lambda x: x["b"] + np.array([0.5] * 3 + [0] * 9)))
+    found = compare_over_datasets(graded(12, 2).assign(c=lambda x: x["b"] + np.array([0.5] * 3 + [0] * 9)))
     assert verdict(found, "a", "b")["verdict"] == verdict(found, "a", "c")["verdict"] == "better"
     assert (
         verdict(found, "c", "b")["reason"] == "they differ on only 3 of 12 datasets: p cannot be below 0.25"
@@ -219,28 +219,30 @@ def test_a_pair_that_differs_on_too_few_datasets_says_so():
 
 
 def test_what_is_equal_everywhere_is_undecided_without_dividing_by_zero():
-    found = over_datasets(table(np.ones((9, 4))))
+    found = compare_over_datasets(table(np.ones((9, 4))))
     assert (found.statistic, found.p_value, found.chi_square, found.chi_square_p_value) == (0, 1, 0, 1)
     assert set(found.verdicts["p"]) == set(found.verdicts["p_holm"]) == {1.0}
     assert found.cliques == [["a", "b", "c", "d"]]
     assert found.ranks["wins"].to_list() == [0, 0, 0, 0]
     sentences = found.sentences()
-    assert sentences[0] == "Best mean rank: a, b, c and d, 2.50 over 9 datasets: they share it."
+    assert sentences[0] == "Best mean rank: a, b, c and d, 2.50 over 9 datasets, shared."
     assert sentences[-2] == "b and d: they differ on none of 9 datasets: p cannot be below 1."
-    assert sentences[-1] == "So it is with 1 more of the pairs."
+    assert sentences[-1] == "The same holds for 1 more pair."
 
 
 def test_two_activations_that_are_not_told_apart():
-    sentences = over_datasets(table([[1, 0], [0, 2], [3, 0], [0, 4], [5, 0], [0, 6], [7, 0]])).sentences()
+    sentences = compare_over_datasets(
+        table([[1, 0], [0, 2], [3, 0], [0, 4], [5, 0], [0, 6], [7, 0]])
+    ).sentences()
     assert sentences == [
         "Best mean rank: a, 1.43 over 7 datasets; it is the single best on 4.",
-        "No difference is shown by Wilcoxon's test (p = 0.812).",
-        "Not told apart: a and b. That does not show them to be equal.",
+        "Wilcoxon's test shows no significant difference (p = 0.812).",
+        "No significant difference: a and b. This does not show that they are equal.",
     ]
 
 
 def test_one_activation_has_no_pairs():
-    found = over_datasets(table([[0.1], [0.2]]))
+    found = compare_over_datasets(table([[0.1], [0.2]]))
     assert found.verdicts.columns.to_list()[:3] == ["a", "b", "verdict"]
     assert (len(found.verdicts), found.cliques) == (0, [])
     assert math.isnan(found.p_value)
@@ -250,9 +252,9 @@ def test_one_activation_has_no_pairs():
 def test_scores_that_differ_by_rounding_alone_are_equal():
     mean, other = (0.1 + 0.2 + 0.3) / 3, (0.3 + 0.2 + 0.1) / 3
     assert mean != other
-    assert over_datasets(table([[mean, other], [1, 0]])).ranks["mean_rank"].to_list() == [1.25, 1.75]
+    assert compare_over_datasets(table([[mean, other], [1, 0]])).ranks["mean_rank"].to_list() == [1.25, 1.75]
     # The two differences are 0.1; in floats they are not the same.
-    tied = over_datasets(table([[0.9, 0.8], [0.7, 0.8], [0.5, 0.5]]))
+    tied = compare_over_datasets(table([[0.9, 0.8], [0.7, 0.8], [0.5, 0.5]]))
     assert (tied.statistic, tied.p_value) == (3, 1)
 
 
@@ -260,17 +262,20 @@ def test_friedmans_test_and_the_pairs_may_disagree_and_it_is_said():
     rng = np.random.default_rng(1)
     values = rng.normal(size=(16, 8))
     values[:, 0] = values[:, 1] + np.arange(1, 17) / 1000  # by little, always
-    found = over_datasets(table(values))
+    found = compare_over_datasets(table(values))
     assert verdict(found, "a", "b")["verdict"] == "better"
     assert found.p_value > 0.05
-    assert "Friedman's test does not show it; the pairs stand by their own tests." in found.sentences()
+    assert (
+        "Friedman's test is not significant; the verdicts on pairs rest on their own tests."
+        in found.sentences()
+    )
 
 
 def test_friedmans_test_may_reject_where_no_pair_is_decided():
     effects = np.linspace(2, 0, 6)
-    found = over_datasets(table(np.random.default_rng(2).normal(size=(10, 6)) + effects))
+    found = compare_over_datasets(table(np.random.default_rng(2).normal(size=(10, 6)) + effects))
     assert found.p_value < 0.05
-    said = "No pair is decided by Wilcoxon's tests with Holm's correction: which ones differ is not known."
+    said = "Wilcoxon's tests with Holm's correction decide no pair: it is not known which ones differ."
     assert said in found.sentences()
 
 
@@ -279,25 +284,25 @@ def test_friedmans_test_may_reject_where_no_pair_is_decided():
     [
         (
             table([[0.1, 0.2]]),
-            r"datasets: only '0'; verdicts need two or more, never over folds of one dataset",
+            r"datasets must be two or more, got \['0'\]; folds of one dataset do not count as datasets",
         ),
-        (table(np.empty((0, 2))), "datasets: none; verdicts need two or more"),
+        (table(np.empty((0, 2))), "datasets must be two or more, got \\[\\]"),
         (table(np.empty((3, 0))), "the scores have no columns"),
-        (table([[1], [2]]).set_axis(["u", "u"]), "dataset 'u' is there twice; give one mean score of each"),
-        (pd.DataFrame([[1, 2]] * 2, columns=["a", "a"]), "activation 'a' is there twice"),
-        (table([[1, math.inf], [2, 3]]), "the score of b on 0 is inf; should be finite, NaN for a failure"),
-        (pd.DataFrame({"a": ["x", "y"]}), "a score is not a number"),
+        (table([[1], [2]]).set_axis(["u", "u"]), "dataset 'u' occurs twice; give one mean score per"),
+        (pd.DataFrame([[1, 2]] * 2, columns=["a", "a"]), "activation 'a' occurs twice"),
+        (table([[1, math.inf], [2, 3]]), "scores must be finite, or NaN for a failure, got inf for b on 0"),
+        (pd.DataFrame({"a": ["x", "y"]}), "scores must be numbers, or NaN for a failure"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(scores, message):
     with pytest.raises(UsageError, match=message):
-        over_datasets(scores)
+        compare_over_datasets(scores)
 
 
 def test_missing_values_of_any_kind_are_failures():
-    expected = over_datasets(pd.DataFrame({"a": [1, 2, 3.0], "b": [0, NAN, 1]})).ranks
+    expected = compare_over_datasets(pd.DataFrame({"a": [1, 2, 3.0], "b": [0, NAN, 1]})).ranks
     for missing in (pd.Series([0, None, 1], dtype=object), pd.Series([0, pd.NA, 1], dtype="Int64")):
-        ranks = over_datasets(pd.DataFrame({"a": [1, 2, 3.0], "b": missing})).ranks
+        ranks = compare_over_datasets(pd.DataFrame({"a": [1, 2, 3.0], "b": missing})).ranks
         pd.testing.assert_frame_equal(ranks, expected)
 
 
@@ -317,7 +322,7 @@ def facts(found):
 def test_the_order_of_datasets_and_of_columns_changes_nothing(scores, random):
     rows = random.sample(range(len(scores)), len(scores))
     columns = random.sample(list(scores.columns), scores.shape[1])
-    found, shuffled = over_datasets(scores), over_datasets(scores.iloc[rows][columns])
+    found, shuffled = compare_over_datasets(scores), compare_over_datasets(scores.iloc[rows][columns])
     assert facts(found) == facts(shuffled)
     numbers = [[one.statistic, one.p_value, one.chi_square] for one in (found, shuffled)]
     np.testing.assert_allclose(*numbers, rtol=1e-12)
@@ -328,7 +333,7 @@ def test_the_order_of_datasets_and_of_columns_changes_nothing(scores, random):
 def test_ranks_depend_on_the_order_of_scores_alone(scores):
     scales = 1.0 + np.arange(len(scores))
     stretched = scores.apply(np.exp).mul(scales, axis=0) - 100
-    found, again = over_datasets(scores), over_datasets(stretched)
+    found, again = compare_over_datasets(scores), compare_over_datasets(stretched)
     pd.testing.assert_frame_equal(found.ranks, again.ranks)
     if scores.shape[1] > 2:
         assert (found.statistic, found.p_value) == (again.statistic, again.p_value)
@@ -338,7 +343,7 @@ def test_ranks_depend_on_the_order_of_scores_alone(scores):
 @given(tables())
 def test_mean_ranks_add_up_and_p_values_are_probabilities(scores):
     k = scores.shape[1]
-    found = over_datasets(scores)
+    found = compare_over_datasets(scores)
     assert found.ranks["mean_rank"].sum() == pytest.approx(k * (k + 1) / 2)
     assert found.ranks["mean_rank"].is_monotonic_increasing
     assert found.ranks["wins"].sum() <= len(scores)
@@ -355,13 +360,13 @@ def test_mean_ranks_add_up_and_p_values_are_probabilities(scores):
 @given(tables(least=2))
 def test_pairs_have_the_p_value_of_all_signs(scores):
     whole = (7 * scores).round()  # differences of these are exact
-    for row in over_datasets(scores).verdicts.to_dict("records"):
+    for row in compare_over_datasets(scores).verdicts.to_dict("records"):
         a, b = (whole[row[side]].fillna(-math.inf).to_numpy() for side in "ab")
         with np.errstate(invalid="ignore"):
             d = np.where(a == b, 0, a - b)
         if scores.shape[1] == 2:
             assert row["p"] == pytest.approx(wilcoxon_by_enumeration(d), abs=1e-12)
-        assert row["p"] == over_datasets(scores[[row["a"], row["b"]]]).p_value
+        assert row["p"] == compare_over_datasets(scores[[row["a"], row["b"]]]).p_value
 
 
 @st.composite
@@ -375,7 +380,7 @@ def separated(draw):
 @LAWS
 @given(separated())
 def test_cliques_are_the_largest_sets_that_are_not_told_apart(scores):
-    found = over_datasets(scores)
+    found = compare_over_datasets(scores)
     names = found.ranks["activation"].to_list()
     undecided = found.verdicts[found.verdicts["verdict"] == "undecided"]
     near = {frozenset(pair) for pair in undecided[["a", "b"]].to_numpy()}
@@ -391,5 +396,5 @@ def test_cliques_are_the_largest_sets_that_are_not_told_apart(scores):
 
 
 def test_sentences_name_no_best_where_every_activation_failed():
-    found = over_datasets(pd.DataFrame({"a": [math.nan] * 3, "b": [math.nan] * 3}, index=list("xyz")))
+    found = compare_over_datasets(pd.DataFrame({"a": [math.nan] * 3, "b": [math.nan] * 3}, index=list("xyz")))
     assert found.sentences() == ["No activation has a score: all 2 failed on all 3 datasets."]

@@ -12,7 +12,7 @@ import sympy
 import torch
 
 import actlab
-from actlab.derivation.analysis.piecewise import MOST_PIECES, TooManyPieces, leaves, pieces
+from actlab.derivation.analysis.piecewise import MOST_PIECES, TooManyPieces, leaves, split_into_pieces
 from actlab.derivation.codegen.lower import Form, program
 from actlab.derivation.codegen.program import NAMES, Builder
 from actlab.derivation.derived import derive
@@ -107,7 +107,7 @@ def test_derivatives_at_kinks(formula, kinks):
     assert slope(derived, at).tolist() == list(kinks.values())
 
 
-def test_kinks_that_no_number_is_exactly():
+def test_kinks_between_floats():
     derived = derive(to_sympy("max(x / 2, exp(x) - 1)"), {})
     assert list(derived.kinks) == [pytest.approx(-1.5936242600400401, rel=1e-15), 0.0]
     assert derived.kinks[0.0] == 1.0
@@ -141,7 +141,7 @@ def test_stays_exact_for_other_parameters(beta):
 
 
 @pytest.mark.parametrize("beta", [0.001, 0.3, 2.0])
-def test_nothing_is_cut_off_for_the_parameters_of_the_proof(beta):
+def test_other_parameters_are_not_cut_off(beta):
     derived, _ = made("x * tanh(exp(beta * x))", {"beta": 1.0})
     x = torch.linspace(-3, 3, 201, dtype=torch.float64) / beta
     e, t = torch.exp(beta * x), torch.tanh(torch.exp(beta * x))
@@ -152,14 +152,14 @@ def test_nothing_is_cut_off_for_the_parameters_of_the_proof(beta):
     torch.testing.assert_close(derived.second(x, beta), second, rtol=1e-6, atol=1e-12)
 
 
-def test_what_cannot_be_had_is_said():
+def test_inexact_intervals_are_reported():
     # The difference of two logarithms that meet everywhere: there is no rule for it.
     derived, _ = made("log(1 + x**2 + exp(sin(x))) - log(2 + x**2 + exp(sin(x)))", {})
     assert derived.inexact
     assert all("roundings" in sentence for sentence in derived.inexact)
 
 
-def test_a_stretch_of_one_point_reads_as_a_point():
+def test_an_interval_of_one_point_reads_as_a_point():
     derived = derive(to_sympy("asinh(x) / (1 + abs(x))"), {})
     assert "f at inf in float32: off by inf roundings (4 are allowed)" in derived.inexact
 
@@ -184,7 +184,7 @@ print(derive(read("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).der
     assert len(told) == 1
 
 
-def test_no_number_stays_no_number():
+def test_nan_stays_nan():
     for formula in ("max(x, 0)", "where(x > 1, 2, 3)", "where(x < 0, 0, min(x, 1))", "x * tanh(x)"):
         derived, _ = made(formula, {})
         assert derived.forward(torch.tensor([math.nan])).isnan().all(), formula
@@ -209,15 +209,15 @@ def test_a_program_of_parameters_has_the_shape_of_the_input():
             assert made_of(torch.zeros(3, 2), value).shape == (3, 2)
 
 
-def test_pieces_know_intervals():
-    found = leaves(pieces(to_sympy("min(max(x, -1), 1)")))
+def test_pieces_use_intervals():
+    found = leaves(split_into_pieces(to_sympy("min(max(x, -1), 1)")))
     assert [str(leaf.expression) for leaf in found] == ["x", "1", "-1"]
 
 
 def test_too_many_pieces_are_refused():
     text = "+".join(f"abs(sin({k} * x))" for k in range(1, MOST_PIECES))
     with pytest.raises(TooManyPieces):
-        pieces(to_sympy(text))
+        split_into_pieces(to_sympy(text))
 
 
 @pytest.mark.parametrize(("depth", "exact"), [(10, True), pytest.param(30, False, marks=SLOW)])

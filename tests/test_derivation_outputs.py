@@ -41,14 +41,14 @@ BY_OUTPUT = [name for name in NAMES if kind(name) == "output"]
 
 
 @pytest.mark.parametrize("name", BY_OUTPUT)
-def test_what_is_kept_is_what_the_entry_written_by_hand_keeps(name):
+def test_saves_the_same_tensor_as_the_catalogue_entry(name):
     derived = derive(read(filled(name)), {})
     assert derived.saves == ("input" if name in KEEP_THE_INPUT else "output")
     assert derived.inexact == ()
 
 
 @pytest.mark.parametrize("name", "sigmoid elu exponential relu6 isru softplus sparse_plus".split())
-def test_by_the_output_it_is_as_exact_as_the_entry_written_by_hand(name):
+def test_derivative_from_output_is_as_exact_as_the_catalogue_entry(name):
     derived, activation = made(filled(name), {})
     assert derived.saves == "output"
     for dtype in (torch.float64, torch.float32):
@@ -63,7 +63,7 @@ def test_by_the_output_it_is_as_exact_as_the_entry_written_by_hand(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sigmoid", "isrlu", "sparse_plus"])
-def test_by_the_output_it_compiles(name):
+def test_derivative_from_output_compiles(name):
     law.compiles(made(filled(name), {})[1])
 
 
@@ -93,14 +93,14 @@ def kept(activation) -> str:
         ("clip(x, -0.3, 0.7)", "input", None),  # in float16 an output rounded to them may be beside them
     ],
 )
-def test_what_is_kept(text, expected, derivative):
+def test_saved_tensor(text, expected, derivative):
     activation = formula(text)
     assert activation.facts.saves == kept(activation) == expected
     if derivative is not None:
         assert f"def _(y):\n    return {derivative}\n" in activation.source()
 
 
-def test_with_parameters_the_input_is_kept():
+def test_formula_with_parameters_saves_the_input():
     """The law would change with them, and a slope below 0 has none."""
     activation = formula("where(x > 0, x, a*x)", parameters={"a": 0.1})
     assert kept(activation) == "input"

@@ -7,9 +7,9 @@ import torch
 
 import actlab
 from actlab.activation import numerics
-from actlab.derivation.analysis.piecewise import pieces, ramp
-from actlab.derivation.codegen import kernels
-from actlab.derivation.codegen.functions import Sigmoid, Tanh, recognised
+from actlab.derivation import kernels
+from actlab.derivation.analysis.piecewise import find_ramp, split_into_pieces
+from actlab.derivation.codegen.functions import Sigmoid, Tanh, recognize
 from actlab.derivation.codegen.program import Program
 from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests.derivations import from_catalogue, made
@@ -58,7 +58,7 @@ def test_autograd_goes_through_what_is_chosen():
     assert x.grad.tolist() == pytest.approx([torch.e**-2, 1.0, 4.0])
 
 
-def test_a_program_asks_no_question_of_every_element():
+def test_programs_do_not_use_where():
     """On a CPU torch.where is thirty times as dear as an addition."""
     derived, _ = made("where(x > 1, x, where(x < -1, exp(x), x / 3))", {})
     x = torch.linspace(-3, 3, 101)
@@ -78,27 +78,27 @@ def test_a_program_asks_no_question_of_every_element():
         ("clip(2*x, -1, 3)", "return torch.clamp(x * 2.0, (-1.0), 3.0)"),
     ],
 )
-def test_a_line_that_stops_is_a_clamp(text, expected):
+def test_ramp_becomes_a_clamp(text, expected):
     assert lines(text) == [expected]
 
 
 @pytest.mark.parametrize("text", ["min(-x, 0)", "where(x > 1, x, 0)", "max(x**2, 1)", "where(x < 0, x, 1)"])
-def test_what_jumps_or_falls_or_bends_is_none(text):
-    assert ramp(pieces(to_sympy(text))) is None
+def test_other_pieces_are_not_ramps(text):
+    assert find_ramp(split_into_pieces(to_sympy(text))) is None
 
 
 def test_the_slope_between_two_kinks_is_one_step():
     assert lines("clip(x, -1, 2)", 1) == ["return kernels.between(y, (-1.0), 2.0, 1.0)"]
 
 
-def test_one_form_serves_the_line():
+def test_one_form_covers_the_line():
     assert lines("x * (1 + erf(x / sqrt(2))) / 2") == [
         "v1 = torch.clamp_min(x, (-1e+18))",
         "return kernels.normal_cdf(v1) * v1",
     ]
 
 
-# -- what is recognised ----------------------------------------------------------------------------
+# -- what is recognized ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_one_form_serves_the_line():
         ("exp(x)", {}, "aten::exp"),
     ],
 )
-def test_a_whole_operation_of_torch_is_found_by_its_pieces(text, parameters, operation):
+def test_torch_equivalent_is_found_by_pieces(text, parameters, operation):
     activation = actlab.formula(text, parameters=parameters)
     x = torch.linspace(-3, 3, 101, requires_grad=True)
     assert operation in calls(activation, x)
@@ -125,7 +125,7 @@ def test_a_whole_operation_of_torch_is_found_by_its_pieces(text, parameters, ope
     assert torch.equal(slope, activation.formulas.derivative(saved.detach(), *activation.defaults))
 
 
-def test_of_a_large_input_an_operation_keeps_what_the_formula_keeps():
+def test_large_input_saves_what_the_formula_saves():
     made = [actlab.formula(text) for text in ("x - clip(x, -0.5, 0.5)", "max(x, 0)", "clip(x, -1, 2)")]
     few, many = torch.randn(2**10), torch.randn(2**17)
     assert {one.facts.saves for one in made} == {"output"}
@@ -146,7 +146,7 @@ def test_of_a_large_input_an_operation_keeps_what_the_formula_keeps():
         ("clip(x, -1, 1) * 2", {}),
     ],
 )
-def test_what_differs_in_a_bit_is_not_taken_for_it(text, how):
+def test_operation_that_differs_in_a_bit_is_not_used(text, how):
     assert actlab.formula(text, **how).formulas.torch_operation is None
 
 
@@ -161,17 +161,17 @@ def test_parameters_decide_at_every_call():
 
 def test_quotients_of_exponentials_are_recognised():
     x = to_sympy("x")
-    assert recognised(to_sympy("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
-    assert recognised(to_sympy("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
-    assert recognised(to_sympy("1 / (1 + exp(-x))")) == Sigmoid(x)
-    assert not recognised(to_sympy("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
+    assert recognize(to_sympy("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
+    assert recognize(to_sympy("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
+    assert recognize(to_sympy("1 / (1 + exp(-x))")) == Sigmoid(x)
+    assert not recognize(to_sympy("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
 
 
 # -- how they run ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["mish", "sinlu", "squareplus", "tanhshrink", "hardswish"])
-def test_steps_that_overwrite_give_the_same_bits(name):
+def test_overwriting_steps_give_the_same_bits(name):
     derived, activation = from_catalogue(name)
     for program in (derived.forward, derived.derivative, derived.second):
         x = torch.linspace(-30, 30, 1001)
@@ -184,7 +184,7 @@ def test_steps_that_overwrite_give_the_same_bits(name):
         assert torch.equal(x, kept)
 
 
-def test_a_value_used_twice_is_not_overwritten():
+def test_value_used_twice_is_not_overwritten():
     from actlab.derivation.codegen.program import Step
 
     program = Program(("x",), (Step("exp", (0,)), Step("add", (1, 1.0)), Step("mul", (1, 2))))
@@ -192,7 +192,7 @@ def test_a_value_used_twice_is_not_overwritten():
         assert program(torch.tensor([0.0])).tolist() == [2.0]
 
 
-def test_digits_are_counted_as_a_kernel_computes_too():
+def test_errors_of_kernels_are_measured_too():
     """x - tanh(x) by the kernel's tanh loses what torch's own keeps."""
     _, activation = from_catalogue("tanhshrink")
     with numerics.second_forms():

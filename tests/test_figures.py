@@ -87,7 +87,7 @@ def test_a_module_that_is_no_definition_is_drawn_too(ax):
     [
         ("glu", "glu: takes two halves of a tensor, so it has no curve to draw"),
         ("torch.nn:GLU", "torch.nn:GLU: has no curve to draw: RuntimeError"),
-        ("tanhh", "unknown activation 'tanhh'; did you mean 'tanh'?"),
+        ("tanhh", "unknown activation 'tanhh' (did you mean 'tanh'?)"),
     ],
 )
 def test_what_has_no_curve_is_said(ax, what, message):
@@ -176,7 +176,7 @@ def test_of_many_activations_the_best_ten_have_names(ax):
         (
             {"epoch": [1], "train_loss": [1.0]},
             "valid_los",
-            "'valid_los' is none of .*; did you mean 'valid_loss'",
+            "metric must be one of .*, got 'valid_los'.*did you mean 'valid_loss'",
         ),
         ({"epoch": [1], "train_loss": [1.0]}, "valid_loss", "no valid_loss, so .* it has train_loss"),
         ({"epoch": [1], "train_loss": [math.nan]}, "train_loss", "it has no metric that is finite"),
@@ -207,7 +207,7 @@ def test_differences_to_the_first_stand_in_the_order_of_the_ranking(ax):
     ]
     (band,) = ax.patches
     np.testing.assert_allclose(band.get_extents().transformed(ax.transData.inverted()).intervalx, [-0.2, 0.2])
-    assert ax.get_xlabel() == "difference of accuracy to relu, in points"
+    assert ax.get_xlabel() == "difference in accuracy to relu, pp"
 
 
 def ranked(ranks, **changed):
@@ -229,7 +229,7 @@ def ranked(ranks, **changed):
 def test_plot_comparison_labels_an_activation_as_first_only_if_it_has_rank_1(ax, ranks, label):
     plot_comparison(ranked(ranks), ax)
     assert ax.texts[0].get_text() == label
-    assert ax.get_xlabel() == "difference of accuracy to relu, in points"
+    assert ax.get_xlabel() == "difference in accuracy to relu, pp"
 
 
 def test_a_difference_that_leaves_no_room_is_a_triangle_at_the_edge(ax):
@@ -246,7 +246,7 @@ def test_a_difference_that_leaves_no_room_is_a_triangle_at_the_edge(ax):
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda: comparison(("relu",)), "two activations or more; the comparison has 1"),
+        (lambda: comparison(("relu",)), "differences need at least two activations; the comparison has 1"),
         (all_diverged, "has no difference to draw: relu diverged"),
     ],
 )

@@ -15,9 +15,9 @@ from torch import nn
 
 import actlab
 from actlab.execution.processes import processes
-from actlab.execution.scheduler import engine, train_runs, training
-from actlab.fleet.calibration import Calibration, hardware
+from actlab.execution.scheduler import choose_executor, iterate_results, train_runs
 from actlab.fleet.run import Optimizer, Stopping
+from actlab.fleet.settings import FleetSettings
 from tests.fleet_runs import (
     SGD,
     WILD,
@@ -50,9 +50,9 @@ def all_kinds():
 
 @pytest.fixture(scope="module")
 def here():
-    found = Calibration(hardware(), torch.__version__)
+    found = FleetSettings()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
+        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
         return train_runs(all_kinds(), X, Y)
 
 
@@ -86,18 +86,18 @@ def test_our_own_processes_train_to_the_same_bits_and_leave_nothing_in_memory(he
 
 def test_results_come_as_soon_as_a_fleet_has_ended_and_the_rest_may_be_left():
     runs = [run(net, seed=seed) for net in (perceptron(), noisy) for seed in (0, 1)]
-    coming = training(runs, X, Y)
+    coming = iterate_results(runs, X, Y)
     assert next(coming)[0] == 0
     coming.close()
-    assert list(training([], X, Y)) == []
+    assert list(iterate_results([], X, Y)) == []
 
 
 def test_processes_are_started_where_there_is_work_for_them_or_when_they_are_wanted():
     runs = [run(seed=seed) for seed in range(4)]
     for jobs, many in ((None, runs), (1, runs), (2, runs[:1])):
-        with engine(None, jobs, many, X) as executor:
+        with choose_executor(None, jobs, many, X) as executor:
             assert executor is None
-    with engine(None, 2, runs, X) as executor:
+    with choose_executor(None, 2, runs, X) as executor:
         assert executor is not None
 
 
@@ -151,7 +151,7 @@ def test_in_this_process_every_epoch_is_told_with_its_figures():
     for state in states:
         (place,) = state.runs
         if state.results is None:
-            assert list(state.rows) == [results[place].history[state.epoch - 1]]
+            assert list(state.last_epochs) == [results[place].history[state.epoch - 1]]
         else:
             assert list(state.results) == [results[place]]
 
@@ -174,8 +174,8 @@ def test_from_elsewhere_it_is_told_how_far_fleets_are(pool):
 
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 def test_a_net_that_overwrites_its_inputs_trains_as_one_that_does_not(layer_by_layer, monkeypatch):
-    found = Calibration(hardware(), torch.__version__, layer_by_layer=layer_by_layer)
-    monkeypatch.setattr("actlab.execution.scheduler.calibration", lambda device="cpu": found)
+    found = FleetSettings(layer_by_layer=layer_by_layer)
+    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
 
     def net(inplace):
         return nn.Sequential(

@@ -17,7 +17,7 @@ from torch.optim import lr_scheduler
 
 import actlab
 from actlab.execution.scheduler import train_runs
-from actlab.fleet.diagnostics import BINS, ROWS, SHARE, computes_alone, epochs_to_look
+from actlab.fleet.diagnostics import BINS, ROWS, SHARE, choose_diagnostic_epochs, is_elementwise_nonlinear
 from actlab.fleet.loop import Data, Loop
 from actlab.fleet.run import Optimizer, Schedule, Stopping
 from actlab.models.networks import ConvNet, fresh
@@ -87,7 +87,7 @@ NETS = {
 @pytest.mark.parametrize("name", NETS)
 def test_the_figures_are_those_of_plain_autograd(name):
     make, layer_by_layer = NETS[name]
-    runs = [run(make, seed=seed, optimizer=STILL, epochs=1, looks=(1,)) for seed in (0, 1)]
+    runs = [run(make, seed=seed, optimizer=STILL, epochs=1, diagnostic_epochs=(1,)) for seed in (0, 1)]
     for each, result in zip(runs, looked(runs, layer_by_layer), strict=True):
         net = each.build()
         names = [n for n, _ in net.named_modules() if n.startswith("activation")]
@@ -126,7 +126,9 @@ class Known(nn.Module):
     ("activation", "dead"), [("relu", 0.25), ("sigmoid", 0.5), ("leaky_relu", 0.0), ("tanh", 0.5)]
 )
 def test_dead_is_a_unit_that_nothing_trains_through(activation, dead):
-    (result,) = looked([run(functools.partial(Known, activation), optimizer=STILL, epochs=1, looks=(1,))])
+    (result,) = looked(
+        [run(functools.partial(Known, activation), optimizer=STILL, epochs=1, diagnostic_epochs=(1,))]
+    )
     (row,) = rows_of(result, "activation")
     assert row["dead"] == dead
     assert row["units"] == 4
@@ -138,7 +140,7 @@ def test_dead_is_a_unit_that_nothing_trains_through(activation, dead):
 
 def test_the_channels_of_an_image_are_its_units():
     images_of = torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
-    options = {"rows": np.arange(20), "valid": np.arange(20, 40), "epochs": 1, "looks": (1,)}
+    options = {"rows": np.arange(20), "valid": np.arange(20, 40), "epochs": 1, "diagnostic_epochs": (1,)}
     make = functools.partial(ConvNet, 16, "relu", 64, 3)
     (result,) = looked([run(make, **options)], False, images_of, torch.arange(40) % 3)
     assert [row["units"] for row in rows_of(result, "activation")] == [4, 8, 16]
@@ -149,14 +151,16 @@ def test_the_channels_of_an_image_are_its_units():
 def test_of_a_deep_net_eight_layers_have_histograms():
     layers = [part for _ in range(30) for part in (nn.Linear(FEATURES, FEATURES), actlab.nn.ELU())]
     make = functools.partial(nn.Sequential, *layers, nn.Linear(FEATURES, CLASSES))
-    (result,) = looked([run(make, epochs=1, looks=(1,))])
+    (result,) = looked([run(make, epochs=1, diagnostic_epochs=(1,))])
     drawn = [row["layer"] for row in rows_of(result, "activation") if "values" in row]
     assert len(rows_of(result, "activation")) == 30
     assert (len(drawn), drawn[0], drawn[-1]) == (8, 1, 30)
 
 
 def test_nets_without_activations_or_validation_are_looked_into_too():
-    (result,) = looked([run(functools.partial(nn.Linear, FEATURES, CLASSES), valid=None, looks=(1, 3))])
+    (result,) = looked(
+        [run(functools.partial(nn.Linear, FEATURES, CLASSES), valid=None, diagnostic_epochs=(1, 3))]
+    )
     assert [(row["part"], row["epoch"]) for row in result.diagnostics] == [("weights", 1), ("weights", 3)]
 
 
@@ -194,14 +198,14 @@ def test_what_is_an_activation_is_told_by_what_it_does(module, is_one):
     module.eval()
     before = torch.get_rng_state()
     with torch.no_grad():
-        assert computes_alone(module, module, x, module(x)) is is_one
+        assert is_elementwise_nonlinear(module, module, x, module(x)) is is_one
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 def test_a_module_of_ones_own_is_one_layer_not_what_it_is_made_of(layer_by_layer):
     make = functools.partial(nn.Sequential, nn.Linear(FEATURES, 4), Nested(), nn.Linear(4, CLASSES))
-    (result,) = looked([run(make, epochs=1, looks=(1,))], layer_by_layer)
+    (result,) = looked([run(make, epochs=1, diagnostic_epochs=(1,))], layer_by_layer)
     assert [row["name"] for row in rows_of(result, "activation")] == ["1"]
 
 
@@ -230,7 +234,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_looked_into_learns_what_it_would_have(kind, one_fleet):
     def results(looks):
-        runs = [dataclasses.replace(each, epochs=5, looks=looks) for each in KINDS[kind]()]
+        runs = [dataclasses.replace(each, epochs=5, diagnostic_epochs=looks) for each in KINDS[kind]()]
         return train_runs(runs, X, Y)
 
     expected, found = results(()), results((1, 2, 4, 5))
@@ -245,9 +249,9 @@ def test_gradients_agree_with_autograd_and_training_is_not_disturbed():
     net = functools.partial(nn.Sequential, nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, CLASSES))
     data = Data(torch.randn(96, 64, generator=torch.Generator().manual_seed(0)), torch.arange(96) % CLASSES)
     rows = {"rows": np.arange(80), "valid": np.arange(80, 96), "epochs": 4}
-    ways = [Loop([run(net, **rows, looks=looks)], True, data) for looks in ((), (1, 2, 3, 4))]
+    ways = [Loop([run(net, **rows, diagnostic_epochs=looks)], True, data) for looks in ((), (1, 2, 3, 4))]
     (expected,), (found,) = (loop.train() for loop in ways)
-    (whole,) = Loop([run(net, **rows, looks=(4,), shuffle=False)], False, data).train()
+    (whole,) = Loop([run(net, **rows, diagnostic_epochs=(4,), shuffle=False)], False, data).train()
     assert found.diagnostics[-1]["gradient"] == pytest.approx(whole.diagnostics[-1]["gradient"], rel=1e-3)
     first = [rows_of(result, "weights", 4)[0]["gradient"] for result in (found, whole)]
     assert first[0] == pytest.approx(first[1], rel=1e-3)
@@ -256,7 +260,9 @@ def test_gradients_agree_with_autograd_and_training_is_not_disturbed():
 
 
 def test_a_run_that_diverges_has_no_row_of_the_epoch_it_did(one_fleet):
-    fine, wild = train_runs([run(looks=(1, 2, 3)), run(optimizer=WILD, looks=(1, 2, 3))], X, Y)
+    fine, wild = train_runs(
+        [run(diagnostic_epochs=(1, 2, 3)), run(optimizer=WILD, diagnostic_epochs=(1, 2, 3))], X, Y
+    )
     assert {row["epoch"] for row in fine.diagnostics} == {1, 2, 3}
     assert "diverged" in wild.failure
     assert len(wild.history) not in {row["epoch"] for row in wild.diagnostics}
@@ -272,7 +278,7 @@ class Shy(nn.Module):
 def test_a_net_that_cannot_be_looked_into_is_trained_and_that_is_said(caplog):
     make = functools.partial(nn.Sequential, nn.Linear(FEATURES, 4), Shy(), nn.Linear(4, CLASSES))
     with caplog.at_level(logging.WARNING, logger="actlab"):
-        (result,) = train_runs([run(make, looks=(1, 2))], X, Y)
+        (result,) = train_runs([run(make, diagnostic_epochs=(1, 2))], X, Y)
     assert not result.failure
     assert len(result.history) == 3
     assert not rows_of(result, "activation", 1)
@@ -286,12 +292,12 @@ def test_a_net_that_cannot_be_looked_into_is_trained_and_that_is_said(caplog):
     epochs=st.integers(1, 400), steps=st.integers(1, 2000), batch_size=st.sampled_from([1, 8, 32, 128, 1024])
 )
 def test_looking_unasked_stays_within_its_share(epochs, steps, batch_size):
-    looks = epochs_to_look(None, epochs, steps, batch_size)
+    looks = choose_diagnostic_epochs(None, epochs, steps, batch_size)
     assert list(looks) == sorted(set(looks))
     assert not looks or (looks[0] >= 1 and looks[-1] == epochs)
     assert len(looks) * (2.5 + ROWS / batch_size) <= SHARE * epochs * steps
-    assert epochs_to_look(True, epochs, steps, batch_size) == tuple(range(1, epochs + 1))
-    assert epochs_to_look(False, epochs, steps, batch_size) == ()
+    assert choose_diagnostic_epochs(True, epochs, steps, batch_size) == tuple(range(1, epochs + 1))
+    assert choose_diagnostic_epochs(False, epochs, steps, batch_size) == ()
 
 
 # Memory
@@ -319,6 +325,6 @@ def test_nothing_is_looked_at_that_is_not_finite():
             net.fc1.weight.fill_(math.inf)
         return net
 
-    (result,) = looked([run(broken, epochs=1, looks=(1,))])
+    (result,) = looked([run(broken, epochs=1, diagnostic_epochs=(1,))])
     assert "diverged" in result.failure
     assert result.diagnostics == []

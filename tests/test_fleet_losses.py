@@ -7,7 +7,7 @@ import torch
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from actlab.fleet.losses import gradients_of, loss_problem, one_net, plain
+from actlab.fleet.losses import has_explicit_gradient, loss_and_gradients, loss_problem, single_loss
 
 NETS, ROWS = 3, 7
 CASES = {
@@ -37,7 +37,7 @@ def drawn(loss, outputs, targets, scale=3.0):
 
 def by_autograd(loss, outputs, targets):
     leaf = outputs.clone().requires_grad_()
-    value = one_net(loss, leaf, targets)
+    value = single_loss(loss, leaf, targets)
     return value.detach(), torch.autograd.grad(value, leaf)[0]
 
 
@@ -46,7 +46,7 @@ def test_every_net_of_a_stack_has_its_own_loss_and_gradient(case):
     loss, *shapes = CASES[case]
     outputs, targets = drawn(loss, *shapes)
     expected = [by_autograd(loss, *net) for net in zip(outputs, targets, strict=True)]
-    values, grads = gradients_of(loss, outputs, targets, stacked=True)
+    values, grads = loss_and_gradients(loss, outputs, targets, stacked=True)
     torch.testing.assert_close(values, torch.stack([v for v, _ in expected]), rtol=1e-13, atol=0)
     torch.testing.assert_close(grads, torch.stack([g for _, g in expected]), rtol=1e-12, atol=1e-16)
 
@@ -56,7 +56,7 @@ def test_one_net_needs_no_stack(case):
     loss, *shapes = CASES[case]
     outputs, targets = (part[0] for part in drawn(loss, *shapes))
     expected, slope = by_autograd(loss, outputs, targets)
-    value, grad = gradients_of(loss, outputs, targets, stacked=False)
+    value, grad = loss_and_gradients(loss, outputs, targets, stacked=False)
     torch.testing.assert_close(value, expected, rtol=1e-13, atol=0)
     torch.testing.assert_close(grad, slope, rtol=1e-12, atol=1e-16)
 
@@ -66,7 +66,7 @@ def test_outputs_in_the_thousands_do_not_overflow(case):
     loss, *shapes = CASES[case]
     outputs, targets = drawn(loss, *shapes, scale=1000.0)
     given = targets.float() if targets.is_floating_point() else targets
-    values, grads = gradients_of(loss, outputs.float(), given, stacked=True)
+    values, grads = loss_and_gradients(loss, outputs.float(), given, stacked=True)
     expected = [by_autograd(loss, *net) for net in zip(outputs, targets, strict=True)]
     torch.testing.assert_close(values.double(), torch.stack([v for v, _ in expected]), rtol=1e-6, atol=0)
     torch.testing.assert_close(grads.double(), torch.stack([g for _, g in expected]), rtol=1e-4, atol=1e-7)
@@ -77,7 +77,9 @@ def test_outputs_in_the_thousands_do_not_overflow(case):
 def test_shapes_that_torch_would_broadcast_are_left_to_it(loss, stacked):
     outputs, targets = torch.zeros(4, 4, 2), torch.zeros(4, 4)
     with pytest.raises(ValueError, match=r"outputs are \(4, .*2\), but targets \(4,.*\)"):
-        gradients_of(loss, *(part if stacked else part[0] for part in (outputs, targets)), stacked=stacked)
+        loss_and_gradients(
+            loss, *(part if stacked else part[0] for part in (outputs, targets)), stacked=stacked
+        )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_shapes_that_torch_would_broadcast_are_left_to_it(loss, stacked):
     ids=repr,
 )
 def test_a_loss_with_weights_of_any_kind_is_left_to_autograd(loss, written_down):
-    assert plain(loss) is written_down
+    assert has_explicit_gradient(loss) is written_down
 
 
 def test_probabilities_are_scored_as_skorch_scores_them():
@@ -105,7 +107,9 @@ def test_probabilities_are_scored_as_skorch_scores_them():
     probabilities[0] = torch.tensor([0.0, 0.0, 1.0])
     targets = torch.tensor([0, 1, 2, 0, 1, 2])
     net = NeuralNetClassifier(nn.Linear(1, 1), criterion=nn.NLLLoss).initialize()
-    assert torch.equal(one_net(nn.NLLLoss(), probabilities, targets), net.get_loss(probabilities, targets))
+    assert torch.equal(
+        single_loss(nn.NLLLoss(), probabilities, targets), net.get_loss(probabilities, targets)
+    )
 
 
 def test_a_column_of_logits_is_scored_as_skorch_scores_it():
@@ -113,7 +117,7 @@ def test_a_column_of_logits_is_scored_as_skorch_scores_it():
     net = NeuralNetBinaryClassifier(nn.Linear(1, 1)).initialize()
     column = net.module_(x)
     assert column.shape == (6, 1)
-    assert torch.equal(one_net(net.criterion_, column, targets), net.get_loss(net.infer(x), targets))
+    assert torch.equal(single_loss(net.criterion_, column, targets), net.get_loss(net.infer(x), targets))
 
 
 def test_a_loss_that_cannot_be_stacked_says_why():

@@ -14,7 +14,7 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 
-from actlab.fleet.skorch_adapter import NotFused, read
+from actlab.fleet.skorch_adapter import NotFused, read_run
 from actlab.models.networks import fresh
 from tests.fleets import (
     CLASSES,
@@ -110,7 +110,7 @@ def test_rows_without_a_class_that_nobody_spoke_of_are_left_to_skorch():
     y = Y.copy()
     y[3::7] = -100
     with pytest.raises(NotFused, match="y has the label -100; a fleet needs labels of at least 0"):
-        read(classifier(), X, y)
+        read_run(classifier(), X, y)
 
 
 @BOTH_WAYS

@@ -14,14 +14,14 @@ from torch import nn
 import actlab
 from actlab import NeuralNet
 from actlab.execution.scheduler import train_runs
-from actlab.fleet.calibration import Calibration
 from actlab.fleet.plan import plan
 from actlab.fleet.run import Optimizer, Run, Schedule
-from actlab.fleet.trace import straight_line
+from actlab.fleet.settings import FleetSettings
+from actlab.fleet.trace import trace_layers
 from tests.fleets import CLASSES, FEATURES, Branching, Packing, by_fleets, table
 
 X, Y = table()
-TOGETHER = Packing(hardware="", torch="", most=64)
+TOGETHER = Packing(most=64)
 SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
 DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
 MIXED = ["relu", "tanh", "mish", "leaky_relu(negative_slope=0.2)", "gelu"]
@@ -45,8 +45,8 @@ def _sequential(layers):
     return nn.Sequential(nn.Linear(FEATURES, 8), *parts, nn.Linear(8, CLASSES))
 
 
-def fleets(runs, calibration=TOGETHER):
-    return plan(runs, torch.from_numpy(X), torch.from_numpy(Y), calibration)
+def fleets(runs, settings=TOGETHER):
+    return plan(runs, torch.from_numpy(X), torch.from_numpy(Y), settings)
 
 
 def places(runs):
@@ -159,7 +159,7 @@ class Scaled(nn.Module):
 
 def of_autograd(factor):
     net = Branching(activation=Scaled(factor))
-    assert straight_line(net) is None
+    assert trace_layers(net) is None
     return net
 
 
@@ -230,7 +230,7 @@ def test_a_net_that_cannot_be_built_or_run_is_alone_with_its_own_error():
         "the network failed on two samples: OSError: no such"
     )
     assert reasons(functools.partial(NeuralNet, 1)) == (
-        "the network cannot be built: ValueError: num_units is 1; it must be at least 2"
+        "the network cannot be built: ValueError: num_units must be at least 2, got 1"
     )
 
 
@@ -243,9 +243,9 @@ def test_the_same_runs_always_make_the_same_fleets():
         nets += [sequential(nn.ELU), sequential(nn.Dropout), Branching, sequential(nn.PReLU)]
         return [run(net, seed=seed) for seed in range(5) for net in nets]
 
-    calibration = Calibration("", "", weights_per_fleet=1000)
-    first = fleets(some(), calibration)
-    assert [fleets(some(), calibration) for _ in range(2)] == [first, first]
+    settings = FleetSettings(weights_per_fleet=1000)
+    first = fleets(some(), settings)
+    assert [fleets(some(), settings) for _ in range(2)] == [first, first]
     assert sorted(place for fleet in first for place in fleet.places) == list(range(45))
     assert [fleet.places[0] for fleet in first] == sorted(fleet.places[0] for fleet in first)
 
@@ -253,20 +253,16 @@ def test_the_same_runs_always_make_the_same_fleets():
 @pytest.mark.parametrize(("runs", "sizes"), [(1, [1]), (5, [1] * 5), (8, [1] * 8), (40, [5] * 8)])
 def test_a_comparison_is_cut_so_that_several_processes_have_work(runs, sizes):
     net = perceptron()
-    found = fleets(
-        [run(net, seed=seed) for seed in range(runs)], Calibration("", "", weights_per_fleet=10**9)
-    )
+    found = fleets([run(net, seed=seed) for seed in range(runs)], FleetSettings(weights_per_fleet=10**9))
     assert [len(fleet.places) for fleet in found] == sizes
 
 
 def test_shares_are_as_equal_as_they_can_be_and_hold_no_more_weights_than_is_fast():
     net = perceptron()
     size = sum(p.numel() for p in net().parameters())
-    found = fleets(
-        [run(net, seed=seed) for seed in range(20)], Calibration("", "", weights_per_fleet=3 * size)
-    )
+    found = fleets([run(net, seed=seed) for seed in range(20)], FleetSettings(weights_per_fleet=3 * size))
     assert sorted(len(fleet.places) for fleet in found) == [2, 3, 3, 3, 3, 3, 3]
-    (one,) = fleets([run(net)], Calibration("", "", weights_per_fleet=1))
+    (one,) = fleets([run(net)], FleetSettings(weights_per_fleet=1))
     assert one.places == (0,)
 
 
@@ -345,24 +341,24 @@ NO_LINES = {
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_straight_line_is_seen_layer_by_layer(name):
+def test_a_trace_layers_is_seen_layer_by_layer(name):
     make, kinds = LINES[name]
-    assert [link.kind for link in straight_line(make())] == kinds
+    assert [link.kind for link in trace_layers(make())] == kinds
 
 
 @pytest.mark.parametrize("name", NO_LINES)
-def test_what_is_no_straight_line_is_not_taken_for_one(name):
-    assert straight_line(NO_LINES[name]()) is None
+def test_what_is_no_trace_layers_is_not_taken_for_one(name):
+    assert trace_layers(NO_LINES[name]()) is None
 
 
 @pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
-def test_a_net_with_a_hook_is_no_straight_line(hook):
-    assert straight_line(hooked(None, hook)) is None
+def test_a_net_with_a_hook_is_no_trace_layers(hook):
+    assert trace_layers(hooked(None, hook)) is None
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_looking_at_a_net_leaves_its_mode_alone(training):
     for make in (perceptron(), NO_LINES["one that asks whether it trains"], Branching):
         net = make().train(training)
-        straight_line(net)
+        trace_layers(net)
         assert all(part.training is training for part in net.modules())

@@ -14,7 +14,7 @@ from torch import nn
 
 from actlab import FleetSearchCV, compare
 from actlab.data.dataset import Dataset
-from actlab.fleet.plan import plan
+from actlab.fleet.plan import Alone, plan
 from actlab.fleet.probe import fleet_problem
 from actlab.fleet.run import Optimizer, Run
 from actlab.ledger.ledger import Ledger
@@ -85,20 +85,24 @@ def raises(y, z):
     ],
 )
 def test_plan_says_in_a_sentence_why_skorch_has_to_train_a_network(function, reason):
-    found = plan([run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing("", "", most=64))
-    assert [(fleet.reason_alone, fleet.needs_skorch, len(fleet.places)) for fleet in found] == [
-        (reason, True, 1)
-    ] * 2
+    found = plan([run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing(most=64))
+    assert [
+        (fleet.reason_alone, fleet.alone is Alone.NEEDS_SKORCH, len(fleet.places)) for fleet in found
+    ] == [(reason, True, 1)] * 2
 
 
 @pytest.mark.parametrize(("batch_size", "rows"), [(33, 32), (0, 32), (-1, 32), (16, 0)])
 def test_plan_leaves_runs_without_a_batch_to_skorch(batch_size, rows):
     net = lambda: nn.Linear(FEATURES, CLASSES)  # noqa: E731
     few = run(net, batch_size=batch_size, rows=np.arange(rows), drop_last=True)
-    first, second = plan([few, run(net)], *map(torch.from_numpy, (X, Y)), Packing("", "", most=64))
+    first, second = plan([few, run(net)], *map(torch.from_numpy, (X, Y)), Packing(most=64))
     given = f"batch_size={batch_size} and drop_last=True"
     assert first.reason_alone == f"{given} give no batch from {rows} training samples"
-    assert (first.needs_skorch, second.needs_skorch, second.reason_alone) == (True, False, "")
+    assert (first.alone is Alone.NEEDS_SKORCH, second.alone is Alone.NEEDS_SKORCH, second.reason_alone) == (
+        True,
+        False,
+        "",
+    )
 
 
 def test_fleet_problem_leaves_the_generators_alone():

@@ -16,9 +16,9 @@ from skorch.history import History
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 
-from actlab.fleet.lr_schedule import Pace, Watch
+from actlab.fleet.lr_schedule import EarlyStopper, LearningRate
 from actlab.fleet.run import Stopping
-from actlab.fleet.skorch_adapter import held_back
+from actlab.fleet.skorch_adapter import split_validation
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_torch, stream_seed
 from tests.fleets import as_run, classifier, table
 
@@ -96,7 +96,9 @@ def test_the_random_state_comes_back_when_a_net_cannot_be_built():
 
 def test_rows_held_back_at_random_depend_on_seed_and_fold_alone():
     net = classifier(train_split=skorch.dataset.ValidSplit(0.2))
-    parts = [held_back(net, np.arange(50), Y, seed, fold) for seed, fold in ((0, 0), (0, 0), (1, 0), (0, 1))]
+    parts = [
+        split_validation(net, np.arange(50), Y, seed, fold) for seed, fold in ((0, 0), (0, 0), (1, 0), (0, 1))
+    ]
     for train, valid in parts:
         assert sorted([*train, *valid]) == list(range(50))
     assert np.array_equal(parts[0][1], parts[1][1])
@@ -175,7 +177,7 @@ def test_the_pace_is_that_of_skorchs_scheduler(policy, optimizer):
     numbers = Numbers()
     callbacks = [("pace", LRScheduler(**POLICIES[policy])), ("numbers", numbers)]
     net = classifier(max_epochs=6, callbacks=callbacks, **optimizer).fit(X, Y)
-    pace = Pace(as_run(net.set_params(callbacks=callbacks[:1]), X, Y))
+    pace = LearningRate(as_run(net.set_params(callbacks=callbacks[:1]), X, Y))
     steps = iter(numbers.seen)
     for row in net.history:
         for _ in range(row["train_batch_count"]):
@@ -213,7 +215,7 @@ SCORES = st.one_of(
 @settings(deadline=None)
 def test_a_run_stops_when_skorchs_early_stopping_would(listener, scores, patience, threshold, mode, lower):
     how = {"patience": patience, "threshold": threshold, "threshold_mode": mode, "lower_is_better": lower}
-    theirs, ours = EarlyStopping(**how), Watch(Stopping(**how))
+    theirs, ours = EarlyStopping(**how), EarlyStopper(Stopping(**how))
     listener.history_ = History()
     theirs.on_train_begin(listener)
     for epoch, score in enumerate(scores, 1):

@@ -15,7 +15,7 @@ from torch import nn
 
 from actlab import NeuralNet
 from actlab.execution.processes import processes
-from actlab.execution.scheduler import train_runs, training
+from actlab.execution.scheduler import iterate_results, train_runs
 from tests.fleet_runs import (
     WILD,
     Late,
@@ -171,7 +171,7 @@ def test_halves_are_halved_again_and_every_warning_is_in_the_log(caplog):
 
 def test_an_interruption_is_no_failure_and_what_has_ended_is_there():
     runs = [run(perceptron()), run(perceptron(Late(KeyboardInterrupt()))), run(noisy)]
-    coming = training(runs, X, Y)
+    coming = iterate_results(runs, X, Y)
     assert next(coming)[1].failure == ""
     with pytest.raises(KeyboardInterrupt):
         next(coming)

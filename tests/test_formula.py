@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -166,7 +167,7 @@ def test_parameters_that_are_not_trained_are_attributes():
 # -- copies, processes and keys --------------------------------------------------------------------
 
 
-def test_copies_and_pickles_are_the_same_thing_again():
+def test_copies_and_pickles_are_equal():
     made = swish(trainable=["beta"], name="saved_bytes")
     module = made.module_class(0.7)
     assert pickle.loads(pickle.dumps(made)) is made  # noqa: S301
@@ -199,7 +200,7 @@ def key(made):
     return digest(describe(made.module_class()))
 
 
-def test_keys_are_of_what_is_computed():
+def test_keys_depend_on_what_is_computed():
     one = swish()
     others = [
         formula(SWISH, parameters={"beta": 1.25}, name=one.name),
@@ -221,12 +222,12 @@ print(digest(describe(formula({SWISH!r}, parameters={{"beta": 1.5}}).module_clas
     assert (done.stdout, done.stderr) == (f"{key(swish())}\n", "")
 
 
-def test_two_formulas_of_one_name_train_as_two():
+def test_two_formulas_of_one_name_are_separate():
     """A fleet steps equal activations in one piece: these are not equal."""
-    from actlab.fleet.layers import Formula
+    from actlab.fleet.layers import FormulaLayer
 
     kinds = [formula(text, name="same").module_class for text in ("2 * x", "tanh(x)")]
-    layer = Formula([kind() for kind in kinds])
+    layer = FormulaLayer([kind() for kind in kinds])
     x = torch.ones(2, 1, 1)
     assert layer.forward(x, True).flatten().tolist() == pytest.approx([2.0, math.tanh(1.0)])
 
@@ -270,6 +271,14 @@ def test_the_source_passes_the_check(tmp_path, monkeypatch):
     assert actlab.check("checked_file.py:Pasted", only=rows).passed
 
 
+@pytest.mark.parametrize("kind", PASTED)
+def test_source_imports_from_public_faces_only(kind):
+    text, how = PASTED[kind]
+    imports = [line for line in formula(text, **how).source().splitlines() if line.startswith("from ")]
+    assert imports[0] == "from actlab import elementwise"
+    assert all(re.fullmatch(r"from actlab(\.\w+)? import [\w, ]+", line) for line in imports)
+
+
 def test_the_source_is_readable():
     lines = formula("x * exp(x)", name="steep").source().splitlines()
     assert 'formula="x * exp(x)",' in [line.strip() for line in lines]
@@ -297,7 +306,7 @@ def test_latex_of_pieces_is_one_choice_among_them():
     )
 
 
-def test_latex_has_decimals_where_a_person_wrote_them():
+def test_latex_keeps_decimals():
     text, slope, _ = formula("x * sigmoid(1.702 * x)").latex()
     assert text == r"\frac{x}{1 + e^{- 1.702 x}}"
     assert slope == r"\frac{1.702 x + e^{1.702 x} + 1}{4 \cosh^{2}{\left(0.851 x \right)}}"
@@ -309,39 +318,38 @@ def test_latex_has_decimals_where_a_person_wrote_them():
 @pytest.mark.parametrize(
     ("text", "how", "message"),
     [
-        ("3", {}, "formula: has no x: the value is the same everywhere\n  3\n  ^"),
+        ("3", {}, "formula: x does not occur: the value is the same everywhere\n  3\n  ^"),
         ("x - x", {}, "formula: x cancels out: the value is the same everywhere\n  x - x\n  ^^^^^"),
         ("x + b", {}, "formula: unknown name 'b'; a parameter needs a value: b=1.0\n  x + b\n      ^"),
         ("inf*x", {}, "formula: 'inf' is not a finite number\n  inf*x\n  ^^^"),
         (
             "sign(x)",
             {},
-            "formula: unknown function 'sign'; right is where(x > 0, 1, where(x < 0, -1, 0))\n"
-            "  sign(x)\n  ^^^^",
+            "formula: unknown function 'sign'; write where(x > 0, 1, where(x < 0, -1, 0))\n  sign(x)\n  ^^^^",
         ),
-        ("x", {"parameters": {"b": 1}}, "formula: parameter 'b' is not in it\n  x\n  ^"),
+        ("x", {"parameters": {"b": 1}}, "formula: parameter 'b' does not occur in the formula\n  x\n  ^"),
         ("x", {"parameters": {"x": 1}}, "formula: parameter 'x' is the input"),
         ("x", {"parameters": {"exp": 1}}, "formula: parameter 'exp' is a function"),
-        ("x", {"parameters": {"lambda": 1}}, "formula: parameter 'lambda' is a word of Python"),
+        ("x", {"parameters": {"lambda": 1}}, "formula: parameter 'lambda' is a Python keyword"),
         ("x", {"parameters": {"training": 1}}, "formula: parameter 'training' is taken: every module has it"),
         ("x", {"parameters": {"v1": 1}}, "formula: parameter 'v1' is taken"),
-        ("x*b", {"parameters": {"b": math.inf}}, "formula: parameter 'b' is inf, not a finite number"),
-        ("x*b", {"parameters": {"b": "1"}}, "formula: parameter 'b' is '1', not a finite number"),
-        ("x*b", {"parameters": {"b": True}}, "formula: parameter 'b' is True, not a finite number"),
-        ("x", {"trainable": ["b"]}, "formula: trainable has 'b', which is no parameter; it has none"),
-        ("x", {"trainable": "b"}, "formula: trainable is 'b', not a list of names such as ['b']"),
-        ("x", {"name": "class"}, "formula: name 'class' is a word of Python"),
+        ("x*b", {"parameters": {"b": math.inf}}, "formula: parameter 'b' must be a finite number, got inf"),
+        ("x*b", {"parameters": {"b": "1"}}, "formula: parameter 'b' must be a finite number, got '1'"),
+        ("x*b", {"parameters": {"b": True}}, "formula: parameter 'b' must be a finite number, got True"),
+        ("x", {"trainable": ["b"]}, "formula: trainable contains 'b', which is not a parameter; it has none"),
+        ("x", {"trainable": "b"}, "formula: trainable must be a list of names such as ['b'], got 'b'"),
+        ("x", {"name": "class"}, "formula: name 'class' is a Python keyword"),
         ("x", {"name": "torch"}, "formula: name 'torch' is taken"),
-        ("x", {"at": {0: math.nan}}, "formula: the derivative at 0 is nan, not a finite number"),
+        ("x", {"at": {0: math.nan}}, "formula: the derivative at 0 must be a finite number, got nan"),
         (
             "abs(x)",
             {"at": {3: 1}},
             "formula: at has 3, where the derivative does not jump\n  abs(x)\n  ^^^^^^",
         ),
-        (3, {}, "formula: must be a text such as 'x * tanh(x)', not a int"),
+        (3, {}, "formula: must be a string such as 'x * tanh(x)', got int"),
     ],
 )
-def test_what_cannot_be_made_is_refused(text, how, message):
+def test_invalid_arguments_are_refused(text, how, message):
     with pytest.raises(actlab.UsageError) as caught:
         formula(text, **how)
     assert str(caught.value) == message
@@ -349,7 +357,9 @@ def test_what_cannot_be_made_is_refused(text, how, message):
 
 @pytest.mark.parametrize("name", ["", "1a", "a b", "a-b", "_a", "a__b", "a/../b", "ä"])
 def test_a_name_is_safe(name):
-    with pytest.raises(actlab.UsageError, match="is no name: it has letters, digits and single underscores"):
+    with pytest.raises(
+        actlab.UsageError, match="is not a valid name: use letters, digits and single underscores"
+    ):
         formula("x * x", name=name)
 
 
@@ -359,7 +369,7 @@ def test_the_name_of_any_text_is_one_that_may_be_given(text):
     assert making._name_problem(default_name(text)) == ""
 
 
-def test_what_is_not_met_is_told_once(monkeypatch):
+def test_inexact_formula_warns_once(monkeypatch):
     """The engine's sentences are a warning in Python, and a line on the command line."""
     text = "x * tanh(x) * 0.125"
     usual = making.derive
@@ -379,7 +389,7 @@ def test_what_is_not_met_is_told_once(monkeypatch):
         pickle.loads(pickle.dumps(made))  # noqa: S301
 
 
-def test_the_command_line_tells_it_in_a_line(monkeypatch, capsys):
+def test_command_line_prints_the_warning_in_one_line(monkeypatch, capsys):
     usual = making.derive
 
     def told(*args, **how):

@@ -14,7 +14,7 @@ from actlab.derivation import making
 from actlab.derivation.making import FormulaActivation, formula
 from actlab.describe import module_call, properties
 from actlab.models.networks import NeuralNet
-from actlab.report.html.charts import functions
+from actlab.report.charts import function_panels
 from tests.commands import actlab as run
 
 # How exact the engine is has tests of its own.
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
 
 MISH = "x * tanh(softplus(x))"
 SWISH = "x * sigmoid(beta * x)"
-TAHN = "formula: unknown function 'tahn'; did you mean 'tan'?\n  x*tahn(x)\n    ^^^^"
-WITH = "formula: after 'with' stand parameters with their values, such as beta=1.5, gamma=2"
+TAHN = "formula: unknown function 'tahn' (did you mean 'tan'?)\n  x*tahn(x)\n    ^^^^"
+WITH = "formula: write parameters and their values after 'with', such as beta=1.5, gamma=2"
 
 
 def points(dtype=torch.float64, **how):
@@ -48,25 +48,25 @@ def test_a_spec_may_be_a_formula():
 
 def test_a_spec_is_derived_once():
     making.from_spec.cache_clear()
-    first = making.made.cache_info().misses
+    first = making.make.cache_info().misses
     for _ in range(3):
         actlab.get("formula:x * tanh(x / 3)")
     NeuralNet(num_units=4, activation="formula:x * tanh(x / 3)", num_features=2)
-    assert making.made.cache_info().misses == first + 1
+    assert making.make.cache_info().misses == first + 1
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("formula:", "formula: is empty; right is 'x * tanh(x)', for example"),
+        ("formula:", "formula: the text is empty; write 'x * tanh(x)', for example"),
         ("formula:x*tahn(x)", TAHN),
         ("formula:x*b", "formula: unknown name 'b'; a parameter needs a value: b=1.0\n  x*b\n    ^"),
         ("formula:x*b with b", f"{WITH}\n  x*b with b\n          ^^"),
         ("formula:x*b with b=1, b=2", f"{WITH}\n  x*b with b=1, b=2\n               ^^^^"),
-        ("formula:x*b with b=inf", "formula: parameter 'b' is inf, not a finite number"),
+        ("formula:x*b with b=inf", "formula: parameter 'b' must be a finite number, got inf"),
     ],
 )  # fmt: skip
-def test_a_wrong_spec_says_what_is_right(spec, message):
+def test_invalid_spec_is_refused(spec, message):
     with pytest.raises(actlab.UsageError) as caught:
         actlab.get(spec)
     assert str(caught.value) == message
@@ -77,9 +77,9 @@ def test_everything_that_takes_a_spec_takes_a_formula():
     assert isinstance(model[1].activation, FormulaActivation)
     assert actlab.check("formula:x*tanh(x)", only=["shape", "gradient", "vmap", "pickle", "deepcopy"]).passed
     assert actlab.check("mish", reference=f"formula:{MISH}", only=["reference"]).passed
-    panels, missing = functions(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
-    assert [line["name"] for line in panels[0]["lines"]] == ["formula:x*tanh(x)", "relu"]
-    assert missing == {"nothing.py:Here": "it is a module of your own of which none was kept"}
+    panels, missing = function_panels(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
+    assert [line.name for line in panels[0].lines] == ["formula:x*tanh(x)", "relu"]
+    assert missing == {"nothing.py:Here": "it is a user module, and its curve was not saved"}
     known = dict(properties(formula(SWISH, parameters={"beta": 1.5})))
     assert known["module"] == f"actlab.formula('{SWISH}', parameters={{'beta': 1.5}}).module_class()"
     assert module_call(formula("x*x", name="sq")) == "actlab.formula('x*x', name='sq').module_class()"
@@ -122,23 +122,23 @@ def test_show_and_check_as_real_processes(tmp_path):
     assert checked.returncode == 0, checked.stderr
 
 
-def test_a_wrong_formula_shows_its_place_and_no_traceback(tmp_path):
+def test_invalid_formula_shows_its_position_and_no_traceback(tmp_path):
     done = run("show", "formula:x*tahn(x)", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"actlab: error: {TAHN}\n")
 
 
 @pytest.mark.parametrize("verb", [["show"], ["check"], ["compare", "relu"], ["train", "--activation"]])
-def test_every_verb_shows_the_place(verb, capsys, tmp_path, monkeypatch):
+def test_every_verb_shows_the_position(verb, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*verb, "formula:x*tahn(x)"]) == 2
     assert capsys.readouterr() == ("", f"actlab: error: {TAHN}\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_mistakes_have_lines_of_their_own(capsys):
+def test_several_mistakes_are_reported_on_separate_lines(capsys):
     assert main(["compare", "formula:x*tahn(x)", "reluu", "formula:(x"]) == 2
     bracket = "formula: this bracket is never closed\n  (x\n  ^"
-    unknown = "unknown activation 'reluu'; did you mean 'relu'?"
+    unknown = "unknown activation 'reluu' (did you mean 'relu'?)"
     assert capsys.readouterr().err == f"actlab: error: {TAHN}\n{unknown}\n{bracket}\n"
 
 

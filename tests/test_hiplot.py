@@ -113,7 +113,7 @@ def test_to_html_returns_what_it_writes(tmp_path):
 def test_values_are_harmless_in_whatever_page_hiplot_makes_of_them():
     import hiplot
 
-    (point,) = to_hiplot([{"<b>&amp;": "</script>", "uid": 3, "n": 1.0}]).datapoints
+    (point,) = to_hiplot([{"<b>&amp;": "</script>", "uid": 3, "n": 1.0}]).experiment.datapoints
     assert point.values == {
         "<\u2060b>&\u2060amp;": "<\u2060/script>",
         "uid\u2060": 3,  # HiPlot would take it for the number of the row
@@ -126,7 +126,7 @@ def test_a_comparison_has_a_line_for_each_run():
     whole = comparison(("relu", "tanh"), seeds=2)
     results = whole.results.assign(lr=[0.01, 0.1] * 6, accuracy=math.nan)
     results.loc[3, ["score", "failure"]] = [math.nan, "diverged"]
-    experiment = comparison(("relu", "tanh"), seeds=2, results=results).to_hiplot()
+    experiment = comparison(("relu", "tanh"), seeds=2, results=results).to_hiplot().experiment
     assert experiment.colorby == "activation"
     assert len(experiment.datapoints) == 12
     columns = {"activation", "fold", "seed", "lr", "score", "loss", "epochs", "seconds", "failure"}
@@ -136,5 +136,5 @@ def test_a_comparison_has_a_line_for_each_run():
 
 
 def test_a_comparison_in_which_everything_failed_can_be_looked_at():
-    points = all_diverged().to_hiplot().datapoints
+    points = all_diverged().to_hiplot().experiment.datapoints
     assert {point.values["failure"] for point in points} == {"diverged"}

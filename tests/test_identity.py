@@ -21,7 +21,7 @@ from torch import nn
 from actlab import NeuralNet, load_data
 from actlab.data.dataset import fingerprint_of
 from actlab.fleet.run import Optimizer, Run, Schedule, Stopping
-from actlab.fleet.skorch_adapter import read
+from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import digest, run_settings
 from tests.fleet_runs import run as as_run
 from tests.fleets import CLASSES, FEATURES, classifier, table
@@ -39,6 +39,10 @@ def settings_of(run):
 
 def key(run):
     return digest(settings_of(run))
+
+
+def built(settings):
+    return dict(settings["net"]["value"]["dict"])["built"]
 
 
 LOSS = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
@@ -83,7 +87,7 @@ CHANGED = {
 
 
 def test_every_field_of_a_run_changes_its_key_but_for_when_it_is_looked_into():
-    assert CHANGED.keys() | {"looks"} == {field.name for field in dataclasses.fields(Run)}
+    assert CHANGED.keys() | {"diagnostic_epochs"} == {field.name for field in dataclasses.fields(Run)}
     runs = [as_run()]
     runs += [
         dataclasses.replace(runs[0], **{name: value}) for name, values in CHANGED.items() for value in values
@@ -91,7 +95,7 @@ def test_every_field_of_a_run_changes_its_key_but_for_when_it_is_looked_into():
     settings = run_settings(runs, "data")
     keys = [digest(one) for one in settings]
     assert len(set(keys)) == len(keys)
-    looked = dataclasses.replace(runs[0], looks=(1, 2))
+    looked = dataclasses.replace(runs[0], diagnostic_epochs=(1, 2))
     assert digest(run_settings([looked], "data")[0]) == keys[0]
     assert digest(run_settings(runs[:1], "other data")[0]) != keys[0]
     for run, one in zip(runs, settings, strict=True):
@@ -139,7 +143,7 @@ def test_describing_a_run_leaves_random_numbers_alone():
         return nn.Sequential(nn.Linear(5, 3), nn.LeakyReLU(np.random.rand()))
 
     one, two = as_run(net=net), as_run(net=lambda: net())
-    assert settings_of(one)["net"]["is"]["built"] == settings_of(two)["net"]["is"]["built"]
+    assert built(settings_of(one)) == built(settings_of(two))
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
 
@@ -153,8 +157,7 @@ def test_a_net_that_cannot_be_built_is_told_by_its_maker():
 
     assert key(as_run(net=broken(1))) == key(as_run(net=broken(1)))
     assert key(as_run(net=broken(1))) != key(as_run(net=broken(2)))
-    (settings,) = run_settings([as_run(net=broken(1))], "data")
-    assert settings["net"]["is"]["build"] == "fails"
+    assert built(settings_of(as_run(net=broken(1)))) == "fails"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +172,7 @@ def test_a_net_that_cannot_be_built_is_told_by_its_maker():
 )
 def test_settings_name_the_activation_as_a_person_does(activation, label):
     net = classifier(module=NeuralNet, module__activation=activation, module__num_features=FEATURES)
-    assert run_settings([read(net, X, Y)], "data")[0]["activation"] == label
+    assert run_settings([read_run(net, X, Y)], "data")[0]["activation"] == label
 
 
 def test_a_module_that_has_learnt_counts_only_where_its_weights_are_used():
@@ -180,7 +183,7 @@ def test_a_module_that_has_learnt_counts_only_where_its_weights_are_used():
         return net
 
     def of(net, **options):
-        return key(read(classifier(module=net, **options), X, Y))
+        return key(read_run(classifier(module=net, **options), X, Y))
 
     new, old = (NeuralNet(4, "relu", FEATURES, CLASSES) for _ in range(2))
     options = {"module__num_features": FEATURES, "module__num_classes": CLASSES}
@@ -195,7 +198,7 @@ def test_a_large_net_is_kept_as_hashes_that_still_tell_it_from_another():
 
     (one,), (two,) = (run_settings([as_run(net=deep(400, slope))], "data") for slope in (0.1, 0.2))
     assert len(json.dumps(one)) < 25_000
-    assert one["net"]["is"]["built"] != two["net"]["is"]["built"]
+    assert one["net"]["value"] != two["net"]["value"]
 
 
 def test_what_runs_share_is_described_once(monkeypatch):
@@ -236,12 +239,7 @@ from actlab import NeuralNet
 from actlab.ledger.run_key import describe, digest, run_settings
 from actlab.fleet.run import Optimizer, Run
 import mine, own
-
-class Local(nn.Module):
-    names = {{"one", "two", "three", "four"}}
-
-    def forward(self, x):
-        return x if x in {{"five", "six", "seven"}} else own.square(x)
+from local import Local
 
 net = functools.partial(NeuralNet, 8, "elu(alpha=0.5)", 5, 3)
 run = Run(net=net, rows=np.arange(9), loss=nn.CrossEntropyLoss(), optimizer=Optimizer("SGD", {{"lr": 0.1}}),
@@ -249,6 +247,17 @@ run = Run(net=net, rows=np.arange(9), loss=nn.CrossEntropyLoss(), optimizer=Opti
 values = [mine.Act(), own.Square(), Local(), {{"a", "b", "c", None, torch.half, nn.ReLU, own.square}}]
 values += [functools.partial(own.square, scale=2.0)]
 print(digest(run_settings([run], "data")), *(digest(describe(value)) for value in values))
+"""
+
+LOCAL = """
+from torch import nn
+import own
+
+class Local(nn.Module):
+    names = {"one", "two", "three", "four"}
+
+    def forward(self, x):
+        return x if x in {"five", "six", "seven"} else own.square(x)
 """
 
 
@@ -259,6 +268,7 @@ def test_keys_are_the_same_in_another_process_folder_and_order_of_hashes(tmp_pat
         folder.mkdir()
         (folder / "mine.py").write_text(CODE)
         (folder / "own.py").write_text(OWN)
+        (folder / "local.py").write_text(LOCAL)
         paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-c", textwrap.dedent(SCRIPT).format(first=first)]

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from actlab.cli import main
-from actlab.comparison.loading import found_in
+from actlab.comparison.loading import load_folder
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.sqlite import MIGRATIONS
+from actlab.ledger.sqlite import FORMAT
 from tests.commands import elsewhere, refused, tiny
 from tests.processes import started, waited
 
@@ -47,12 +47,12 @@ def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_h
     with started([sys.executable, "-m", "actlab", *call]):  # killed at the end of the block
         assert waited(Path("started").exists, 120)
         running = report(capsys)
-    assert "3 of 6 trainings are done; verdicts come when all are." in running
+    assert "3 of 6 runs are done; verdicts follow when all are done." in running
     assert report(capsys) == running
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert "3 of 6 trainings are done" in page
+    assert "3 of 6 runs are done" in page
 
-    found = found_in(Path("run"))
+    found = load_folder(Path("run"))
     assert found.about["unfinished"] == {"done": 3, "planned": 6}
     assert found.verdicts.empty
     assert found.results["activation"].to_list() == ["relu"] * 3
@@ -65,8 +65,8 @@ def test_a_comparison_is_reported_while_it_runs_when_it_was_killed_and_when_it_h
     Path("go").touch()
     assert main(call) == 0
     capsys.readouterr()
-    assert "trainings are done" not in report(capsys)
-    ended = found_in(Path("run"))
+    assert "runs are done" not in report(capsys)
+    ended = load_folder(Path("run"))
     assert "unfinished" not in ended.about
     columns = ["fold", "seed", "score", "key"]
     pd.testing.assert_frame_equal(ended.results[columns][:3], found.results[columns], rtol=1e-12)
@@ -84,8 +84,8 @@ def test_before_anything_has_ended_there_is_a_page_that_says_so(capsys):
     place = {"split": 0, "fold": 0, "seed": 0, "tuned": {}}
     runs = [{**place, "activation": name, "key": name} for name in ("relu", "tanh")]
     with Ledger("run/ledger.sqlite") as ledger:
-        ledger.begin(about, runs)
-    assert report(capsys).startswith("0 of 2 trainings are done; verdicts come when all are.")
+        ledger.start_comparison(about, runs)
+    assert report(capsys).startswith("0 of 2 runs are done; verdicts follow when all are done.")
     assert "There are no runs." in Path("run/report.html").read_text(encoding="utf-8")
 
 
@@ -96,11 +96,11 @@ def test_of_what_is_tuned_the_best_so_far_counts(tiny):
         begun.append(token)
 
     with pytest.MonkeyPatch.context() as patch:  # as if it had been killed right before it was done
-        patch.setattr(Ledger, "end", stop)
+        patch.setattr(Ledger, "end_comparison", stop)
         call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--tune", "lr=0.001,0.2", "--seeds", "2"]
         assert main([*call, "--out", "run", "--quiet"]) == 0
     assert begun
-    found, ended = found_in(Path("run")), pd.read_csv("run/results.csv")
+    found, ended = load_folder(Path("run")), pd.read_csv("run/results.csv")
     assert found.about["unfinished"] == {"done": 24, "planned": 24}
     assert found.results["lr"].to_list() == ended["lr"].to_list()
     assert found.results["score"].to_list() == pytest.approx(ended["score"].to_list())
@@ -108,10 +108,10 @@ def test_of_what_is_tuned_the_best_so_far_counts(tiny):
 
 def test_a_comparison_by_another_scorer_has_no_scores_before_it_ends(tiny):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ledger, "end", lambda ledger, token: None)
+        patch.setattr(Ledger, "end_comparison", lambda ledger, token: None)
         call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--scoring", "f1_macro", "--out", "run"]
         assert main([*call, "--quiet"]) == 0
-    found = found_in(Path("run"))
+    found = load_folder(Path("run"))
     assert found.results["score"].isna().all()
     assert found.results["loss"].notna().all()
     assert (found.ranking["status"] == "").all()
@@ -120,21 +120,21 @@ def test_a_comparison_by_another_scorer_has_no_scores_before_it_ends(tiny):
 
 def test_the_rounds_of_a_race_are_one_comparison(tiny):
     counts = []
-    begin = Ledger.begin
+    begin = Ledger.start_comparison
 
     def note(ledger, about, runs):
-        counts.append((len(runs), len(ledger.begun())))
+        counts.append((len(runs), len(ledger.unfinished_comparisons())))
         return begin(ledger, about, runs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ledger, "begin", note)
+        patch.setattr(Ledger, "start_comparison", note)
         call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--until-decided", "--budget", "60"]
         assert main([*call, "--out", "run", "--quiet"]) == 0
     assert len(counts) > 1
     assert [before for _, before in counts] == [0] * len(counts)
     assert [runs for runs, _ in counts] == sorted({runs for runs, _ in counts})
     with Ledger("run/ledger.sqlite") as ledger:
-        assert ledger.begun() == []
+        assert ledger.unfinished_comparisons() == []
 
 
 # One training
@@ -163,7 +163,7 @@ def test_a_training_of_a_regression_has_no_accuracy(capsys):
     call = ["train", "--data", "line.npz", "--regression", "--epochs", "2", "--out", "run", "--quiet"]
     assert main(call) == 0
     assert report(capsys)
-    found = found_in(Path("run"))
+    found = load_folder(Path("run"))
     assert found.results["score"].isna().all()
     assert found.results["loss"].notna().all()
 
@@ -185,8 +185,8 @@ def test_what_has_nothing_or_something_broken_is_refused_in_one_line(tiny, capsy
         assert "'run/training.json' does not describe a training" in refused(capsys, "report", "run")
     Path("run/training.json").unlink()
     with Ledger("run/ledger.sqlite") as ledger:
-        ledger.begin({"metric": "accuracy"}, [{"key": "0" * 64}])
-    assert "what it says of its comparison is broken" in refused(capsys, "report", "run")
+        ledger.start_comparison({"metric": "accuracy"}, [{"key": "0" * 64}])
+    assert "its description of the comparison is broken" in refused(capsys, "report", "run")
 
 
 def test_of_several_datasets_one_is_named(tiny, capsys):
@@ -199,16 +199,11 @@ def test_of_several_datasets_one_is_named(tiny, capsys):
 def test_beside_a_comparison_that_has_ended_an_older_ledger_does_not_matter(tiny, capsys):
     assert main(["compare", "relu", "tanh", "--data", tiny, *QUICK, "--out", "run", "--quiet"]) == 0
     with sqlite3.connect("run/ledger.sqlite") as file:
-        for table in ("inside", "begun"):
-            file.execute(f"DROP TABLE {table}")
-        file.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+        file.execute(f"PRAGMA user_version = {FORMAT - 1}")
     file.close()
     assert report(capsys) == "Written: run/report.html\n"
     Path("run/comparison.json").unlink()
     assert "was written by an older actlab" in refused(capsys, "report", "run")
-    with Ledger("run/ledger.sqlite") as ledger:  # which upgrades it
-        assert ledger.begun() == []
-        assert ledger.verify() == []
 
 
 OWN = """
@@ -239,11 +234,11 @@ def test_ones_own_activations_have_curves_without_being_imported_again(tiny, cap
     assert main([*call, "--out", "run", "--quiet"]) == 0
     Path("kept_own.py").write_text("raise SystemExit('imported')")
     assert report(capsys)
-    curves = found_in(Path("run")).curves
+    curves = load_folder(Path("run")).curves
     assert curves["activation"].unique().tolist() == ["kept_own.py:Gate", "torch.nn:GELU"]
     gate = curves[curves["activation"] == "kept_own.py:Gate"]
     s = 1 / (1 + np.exp(-1.5 * gate["x"]))
     np.testing.assert_allclose(gate["f"], gate["x"] * s, atol=1e-12)
     np.testing.assert_allclose(gate["f1"], s * (1 + 1.5 * gate["x"] * (1 - s)), atol=1e-12)
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert page.count(" has no curve here: it is a module of your own of which none was kept.") == 1
+    assert page.count(" has no curve here: it is a user module, and its curve was not saved.") == 1

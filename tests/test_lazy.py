@@ -14,10 +14,10 @@ from torch.nn.parameter import is_lazy
 
 from actlab import UsageError, compare, swap
 from actlab.cli import main
-from actlab.comparison.plan import Experiment
 from actlab.data.dataset import Dataset
-from actlab.models.lazy_layers import copied
+from actlab.models.lazy_layers import copy_module
 from actlab.training.train import TrainSettings, train
+from tests.comparison_plans import make_plan, plan_runs
 
 SHORT = {"epochs": 3, "batch_size": 16}
 
@@ -95,14 +95,14 @@ def skorch_net(module, **options):
     ids="class instance taking calling conv conv-inst function skorch skorch-taking skorch-inst".split(),
 )  # fmt: skip
 def test_compare_trains_lazy_layers_from_the_same_weights(dataset, module):
-    experiment = Experiment(dataset, TrainSettings(**SHORT), 3, module=module)
-    for each in experiment.trainings(["relu"], range(2)):
+    plan = make_plan(dataset, ["relu", "rrelu"], TrainSettings(**SHORT), module=module)
+    for each in plan.runs(["relu"], range(2)):
         relu = each.run.build()
         assert not any(is_lazy(t) for t in (*relu.parameters(), *relu.buffers()))
         assert all(int(n) == 0 for name, n in relu.named_buffers() if name.endswith("num_batches_tracked"))
         twin = next(
             other.run.build()
-            for other in experiment.trainings(["rrelu"], range(2))
+            for other in plan.runs(["rrelu"], range(2))
             if (other.seed, other.fold) == (each.seed, each.fold)
         )
         for one, other in zip(relu.parameters(), twin.parameters(), strict=True):
@@ -115,7 +115,7 @@ def test_compare_trains_lazy_layers_from_the_same_weights(dataset, module):
 
 def test_compare_starts_lazy_layers_anew_with_every_seed(dataset):
     for module in (LazyConv, Lazy()):
-        runs = Experiment(dataset, TrainSettings(), 3, module=module).trainings(["relu"], range(2))
+        runs = plan_runs(dataset, ["relu"], seeds=2, module=module)
         one, other = (torch.cat([p.flatten() for p in runs[i].run.build().parameters()]) for i in (0, 3))
         assert not torch.equal(one, other)
     assert all(is_lazy(p) for p in Lazy().parameters())
@@ -223,7 +223,7 @@ def test_swap_takes_a_model_with_lazy_layers(model, count):
 
 def test_copied_keeps_buffers_that_are_shared():
     norm = nn.LazyBatchNorm1d()
-    both = copied(nn.Sequential(norm, nn.LazyLinear(2), norm))
+    both = copy_module(nn.Sequential(norm, nn.LazyLinear(2), norm))
     assert both[0] is both[2]
     assert both[0] is not norm
     assert both[0].running_mean is not norm.running_mean

@@ -103,7 +103,7 @@ def test_a_run_whose_weights_cannot_be_written_is_recorded_without_them(path, ca
     with Ledger(path, weights=True) as ledger:
         ledger.record([entry(0, weights={"w": torch.ones(2, dtype=torch.complex128)})])
         assert ledger.results([key(0)])[key(0)].weights == {}
-    assert "weights are not kept" in caplog.text
+    assert "weights are not recorded" in caplog.text
 
 
 def test_numbers_of_numpy_become_plain_ones():

@@ -6,19 +6,21 @@ import math
 import os
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
 from actlab.errors import UsageError
 from actlab.fleet.run import Result
 from actlab.ledger import ledger as ledger_module
-from actlab.ledger import owner, sqlite
+from actlab.ledger import sqlite
 from actlab.ledger.ledger import Entry, Ledger
 from actlab.ledger.owner import Process
-from actlab.ledger.records import differences, dumps, loads, packed, short
+from actlab.ledger.records import dumps, find_differences, loads, pack_weights, short_key
 from actlab.ledger.run_key import digest
-from actlab.ledger.sqlite import MIGRATIONS, networked
+from actlab.ledger.sqlite import FORMAT, network_file_system
 from tests.ledgers import entry, epochs, key, path, raw, refusal, settings, three
 from tests.processes import ended, forked, forks
 
@@ -55,21 +57,21 @@ def losses(*values):
     ],
 )
 def test_differences_are_beyond_rounding(changes, differ):
-    assert bool(differences(usual(), usual(**changes))) is differ
-    assert bool(differences(usual(**changes), usual())) is differ
+    assert bool(find_differences(usual(), usual(**changes))) is differ
+    assert bool(find_differences(usual(**changes), usual())) is differ
 
 
 def test_differences_compare_the_last_epoch():
     first = Result(history=losses(9.0, 1.0))
-    assert differences(first, Result(history=losses(3.0, 1.0))) == []
-    assert differences(first, Result(history=losses(9.0, 2.0))) == [("train_loss", "1", "2")]
+    assert find_differences(first, Result(history=losses(3.0, 1.0))) == []
+    assert find_differences(first, Result(history=losses(9.0, 2.0))) == [("train_loss", "1", "2")]
 
 
 @pytest.mark.parametrize("other", ["diverged in epoch 2", "no memory"])
 def test_differences_do_not_compare_how_two_runs_failed(other):
     failed = usual(failure="diverged", test_loss=math.nan, test_acc=math.nan)
-    assert differences(failed, usual(failure=other, test_loss=math.nan, test_acc=math.nan)) == []
-    assert differences(failed, usual()) == [("failure", "diverged", "none")]
+    assert find_differences(failed, usual(failure=other, test_loss=math.nan, test_acc=math.nan)) == []
+    assert find_differences(failed, usual()) == [("failure", "diverged", "none")]
 
 
 # -- what is written ------------------------------------------------------------------------------------
@@ -77,22 +79,22 @@ def test_differences_do_not_compare_how_two_runs_failed(other):
 
 def test_packed_keeps_weights_up_to_the_limit(caplog):
     weights = {"w": torch.ones(10)}
-    names, state = packed(weights, 10_000)
-    assert (names, packed(weights, len(state))) == ('["w"]', (names, state))
-    assert packed(weights, len(state) - 1) is None
+    names, state = pack_weights(weights, 10_000)
+    assert (names, pack_weights(weights, len(state))) == ('["w"]', (names, state))
+    assert pack_weights(weights, len(state) - 1) is None
     assert f"{len(state)} bytes, and a ledger has room for {len(state) - 1}" in caplog.text
 
 
 def test_record_leaves_room_for_the_other_columns_of_a_row(path, caplog):
     weights = {"w": torch.ones(1000)}
-    size = len(packed(weights, 10**6)[1])
+    size = len(pack_weights(weights, 10**6)[1])
     with Ledger(path, weights=True) as ledger:
         for number, room in enumerate((999, 1000)):  # bytes beside the weights; 1000 are needed
             ledger._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, size + room)
             ledger.record([entry(number, weights=weights)])
         found = ledger.results([key(0), key(1)])
     assert [len(found[key(number)].weights) for number in range(2)] == [0, 1]
-    assert caplog.text.count("weights are not kept") == 1
+    assert caplog.text.count("weights are not recorded") == 1
 
 
 def test_loads_takes_an_object_for_a_number_only_if_it_is_nothing_else():
@@ -139,8 +141,8 @@ def test_record_adds_diagnostics_to_a_known_run_once(path):
     with Ledger(path) as ledger:
         ledger.record([entry(0)])
         assert ledger.results([key(0)])[key(0)].diagnostics == []
-        for inside in (first, second):
-            ledger.record([entry(0, inside=inside)])
+        for diagnostics in (first, second):
+            ledger.record([entry(0, diagnostics=diagnostics)])
             assert ledger.results([key(0)])[key(0)].diagnostics == first
 
 
@@ -167,20 +169,23 @@ def test_runs_count_folds_from_one(path):
 
 
 def test_short_keys_have_twelve_characters():
-    assert short("0123456789abcdef") == "0123456789ab"
+    assert short_key("0123456789abcdef") == "0123456789ab"
 
 
-def test_begun_has_the_last_to_begin_first_and_each_once(path, monkeypatch):
+def test_unfinished_comparisons_are_listed_once_newest_first(path, monkeypatch):
     moments = iter(["2026-01-02", "2026-01-02", "2026-01-01", "2026-01-03"])
-    monkeypatch.setattr(ledger_module, "now", lambda: next(moments))
+    monkeypatch.setattr(ledger_module, "utc_now", lambda: next(moments))
     with Ledger(path) as ledger:
-        tokens = [ledger.begin({"about": name}, [{"key": name}]) for name in "abc"]
+        tokens = [ledger.start_comparison({"about": name}, [{"key": name}]) for name in "abc"]
         # a and b have one moment: b came later. c has an earlier one.
-        assert [about["about"] for about, _ in ledger.begun()] == ["b", "a", "c"]
-        assert ledger.begin({"about": "again"}, [{"key": "c"}]) == tokens[2]
-        assert [about["about"] for about, _ in ledger.begun()] == ["again", "b", "a"]
-        ledger.end(tokens[0])
-        assert ledger.begun() == [({"about": "again"}, [{"key": "c"}]), ({"about": "b"}, [{"key": "b"}])]
+        assert [about["about"] for about, _ in ledger.unfinished_comparisons()] == ["b", "a", "c"]
+        assert ledger.start_comparison({"about": "again"}, [{"key": "c"}]) == tokens[2]
+        assert [about["about"] for about, _ in ledger.unfinished_comparisons()] == ["again", "b", "a"]
+        ledger.end_comparison(tokens[0])
+        assert ledger.unfinished_comparisons() == [
+            ({"about": "again"}, [{"key": "c"}]),
+            ({"about": "b"}, [{"key": "b"}]),
+        ]
 
 
 # -- claims ---------------------------------------------------------------------------------------------
@@ -264,32 +269,40 @@ def test_a_claim_beside_a_finished_run_of_somebody_else_is_given(path):
 
 
 def other(**columns):
-    return Process(**{**vars(Process.this()), **columns})
+    return Process(**{**vars(Process.current()), **columns})
 
 
-def test_a_process_of_which_nothing_is_known_is_not_gone():
-    here = Process.this()
-    assert other(pid=2**22 + 1).gone(here)
-    assert not other(pid=2**22 + 1, started="").gone(here)  # a system without /proc
-    assert not other(pid=2**22 + 1, host="elsewhere", boot="elsewhere").gone(here)
+def test_a_process_of_another_host_has_not_certainly_ended():
+    assert other(pid=2**22 + 1).has_ended()
+    assert not other(pid=2**22 + 1, host="elsewhere").has_ended()
 
 
-def test_a_process_that_lives_but_cannot_be_looked_up_is_not_gone(tmp_path, monkeypatch):
-    here, dead = Process.this(), other(pid=2**22 + 1)
-    monkeypatch.setattr(owner, "PROC", tmp_path)  # as where /proc hides other people's processes
-    assert not here.gone(here)
-    assert dead.gone(here)
+def test_a_process_that_may_not_be_looked_up_has_not_certainly_ended(monkeypatch):
+    def deny(process):
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "status", deny)
+    assert not Process.current().has_ended()
+    assert other(pid=2**22 + 1).has_ended()
+
+
+def test_the_start_of_a_process_does_not_depend_on_the_clock(monkeypatch):
+    before = Process.current()
+    boot_time, create_time = psutil.boot_time, psutil.Process.create_time
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + 3600)  # the clock was put forward
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
+    assert Process.current() == before
 
 
 @forks
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid(), reason="only root may become somebody else")
-def test_another_users_process_is_not_gone():
-    init = other(pid=1, started=owner._stat(1)[1])
+def test_another_users_process_has_not_ended():
+    started = round(psutil.Process(1).create_time() - psutil.boot_time(), 2)
 
     def look():
         os.setuid(65534)
-        assert not init.gone(Process.this())
-        assert other(pid=1, started="1").gone(Process.this())
+        assert not other(pid=1, started=started).has_ended()
+        assert other(pid=1, started=1e9).has_ended()
 
     with forked(look) as (child,):
         assert ended(child) == 0
@@ -300,19 +313,19 @@ def test_another_users_process_is_not_gone():
 
 def test_a_ledger_of_the_very_next_schema_is_left_alone(three):
     with raw(three) as file:
-        file.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    assert f"newer actlab (schema {len(MIGRATIONS) + 1}; " in refusal(three)
+        file.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    assert f"newer actlab (format {FORMAT + 1}; " in refusal(three)
 
 
 @pytest.mark.parametrize(
-    "statement", ["DROP INDEX claim_owner", "DROP TABLE discrepancy", "DROP TABLE begun"]
+    "statement", ["DROP INDEX claim_owner", "DROP TABLE discrepancy", "DROP TABLE comparison"]
 )
 def test_a_ledger_without_a_part_of_its_schema_is_not_read(three, statement):
     name = statement.split()[-1]
     with raw(three) as file:
         file.execute(statement)
     for readonly in (False, True):
-        assert f"is not as actlab makes it ({name}" in refusal(three, readonly=readonly)
+        assert f"does not have actlab's tables ({name}" in refusal(three, readonly=readonly)
 
 
 def test_a_ledger_is_made_with_all_folders_above_it(tmp_path):
@@ -322,14 +335,16 @@ def test_a_ledger_is_made_with_all_folders_above_it(tmp_path):
     assert list(tmp_path.iterdir()) == []
     Ledger(path).close()
     with raw(path) as file:
-        assert file.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        assert file.execute("PRAGMA user_version").fetchone() == (FORMAT,)
         assert file.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"actl", "big"),)
 
 
-def test_networked_takes_the_last_of_two_file_systems_at_one_place():
-    mounts = "a /data ext4 rw 0 0\nb /data nfs rw 0 0\nc /data/own ext4 rw 0 0\nd /fuse fuse.sshfs rw 0 0"
+def test_the_last_of_two_file_systems_at_one_place_counts(monkeypatch):
+    mounts = [("/data", "ext4"), ("/data", "nfs"), ("/data/own", "ext4"), ("/fuse", "fuse.sshfs")]
+    partitions = [SimpleNamespace(mountpoint=folder, fstype=kind) for folder, kind in mounts]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: partitions)
     places = ("/data/x", "/data/own/x", "/fuse/x", "/x")
-    assert [networked(Path(place), mounts) for place in places] == ["nfs", "", "fuse.sshfs", ""]
+    assert [network_file_system(Path(place)) for place in places] == ["nfs", "", "fuse.sshfs", ""]
 
 
 def test_a_full_disk_is_known_by_what_is_free(path, monkeypatch):
@@ -337,9 +352,9 @@ def test_a_full_disk_is_known_by_what_is_free(path, monkeypatch):
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
     usage = type("Usage", (), {"free": 2**16 - 1})
     monkeypatch.setattr(sqlite.shutil, "disk_usage", lambda _: usage)
-    assert "the disk is full" in sqlite._problem(error, path)
+    assert "the disk is full" in sqlite._describe_error(error, path)
     usage.free = 2**16
-    assert "cannot be read or written (disk I/O error); look at the disk" in sqlite._problem(error, path)
+    assert "cannot be read or written (disk I/O error); check the disk" in sqlite._describe_error(error, path)
 
 
 def test_a_record_that_fails_in_the_middle_writes_nothing(path):

@@ -10,13 +10,15 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from actlab.errors import UsageError
 from actlab.ledger import sqlite
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.sqlite import networked
+from actlab.ledger.sqlite import network_file_system
 from tests.ledgers import disk, entry, key, path, raw, remounted, three
 from tests.processes import ended, forked, forks
 
@@ -28,7 +30,7 @@ def test_a_full_disk_keeps_what_is_finished_and_the_ledger_goes_on_when_there_is
         ballast = folder / "ballast"
         ballast.write_bytes(bytes(150_000))
         with Ledger(folder / "runs.db") as ledger:
-            with pytest.raises(UsageError, match="the disk is full; what is finished is kept"):
+            with pytest.raises(UsageError, match="the disk is full; finished runs are recorded"):
                 collections.deque(
                     ledger.record([entry(number, fleet) for number in range(4)]) for fleet in range(10_000)
                 )
@@ -80,27 +82,24 @@ def test_a_crash_on_a_disk_that_then_is_read_only_is_no_ledger_without_its_end(t
             assert ended(child) == -signal.SIGKILL
         Path(f"{path}-shm").unlink()
         remounted(folder, "ro")
-        with pytest.raises(UsageError, match="copy both to a folder that can be written"):
+        with pytest.raises(UsageError, match="copy both files to a folder that can be written"):
             Ledger(path, readonly=True)
         remounted(folder, "rw")
         with Ledger(path, readonly=True) as ledger:
             assert list(ledger.results([key(0)])) == [key(0)]
 
 
-def test_a_network_file_system_is_recognised():
-    mounts = "\n".join(
-        [
-            "/dev/sda / ext4 rw 0 0",
-            "nas:/home /home nfs4 rw 0 0",
-            "/dev/sdb /home/kim ext4 rw 0 0",
-            "host: /mnt/my\\040share fuse.sshfs rw 0 0",
-            "/dev/sdc /mnt/stick fuseblk rw 0 0",
-            "a /twice cifs rw 0 0",
-            "b /twice xfs rw 0 0",
-            "",
-            "nonsense",
-        ]
-    )
+def test_a_network_file_system_is_recognised(monkeypatch):
+    mounts = {
+        "/": "ext4",
+        "/home": "nfs4",
+        "/home/kim": "ext4",
+        "/mnt/my share": "fuse.sshfs",
+        "/mnt/stick": "fuseblk",
+        "/share": "cifs",
+    }
+    partitions = [SimpleNamespace(mountpoint=folder, fstype=kind) for folder, kind in mounts.items()]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: partitions)
     for place, kind in {
         "/runs.db": "",
         "/home/runs.db": "nfs4",
@@ -108,18 +107,18 @@ def test_a_network_file_system_is_recognised():
         "/home/kim/runs.db": "",
         "/mnt/my share/runs.db": "fuse.sshfs",
         "/mnt/stick/runs.db": "",
-        "/twice/runs.db": "",
+        "/share/runs.db": "cifs",
     }.items():
-        assert networked(Path(place), mounts) == kind, place
+        assert network_file_system(Path(place)) == kind, place
 
 
 def test_on_a_network_file_system_there_is_a_rollback_journal(three, monkeypatch, caplog):
-    monkeypatch.setattr(sqlite, "networked", lambda real, mounts: "nfs4")
+    monkeypatch.setattr(sqlite, "network_file_system", lambda path: "nfs4")
     with Ledger(three) as ledger, raw(three) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         ledger.record([entry(3)])
         assert len(ledger.runs()) == 4
-    assert "network file system (nfs4): kept with a rollback journal" in caplog.text
+    assert "network file system (nfs4): it uses a rollback journal" in caplog.text
 
 
 def test_without_shared_memory_there_is_a_rollback_journal(path, monkeypatch, caplog):

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from actlab.errors import UsageError
-from actlab.ledger import sqlite
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.sqlite import MIGRATIONS
-from tests.ledgers import entry, key, path, raw, refusal, three
+from actlab.ledger.sqlite import FORMAT
+from tests.ledgers import key, path, raw, refusal, three
 from tests.processes import ended, forked, forks
 
 __all__ = ["path", "three"]
@@ -47,8 +46,7 @@ def test_a_newer_ledger_is_left_alone(three):
     for readonly in (False, True):
         said = refusal(three, readonly=readonly)
         assert (
-            f"was written by a newer actlab (schema 7; this one knows {len(MIGRATIONS)}): update actlab"
-            in said
+            f"was written by a newer actlab (format 7; this one reads format {FORMAT}): update actlab" in said
         )
 
 
@@ -66,7 +64,7 @@ def test_a_ledger_whose_schema_is_not_ours_is_not_read(three, statement):
     with raw(three) as file:
         file.execute(statement)
     for readonly in (False, True):
-        assert "is not as actlab makes it" in refusal(three, readonly=readonly)
+        assert "does not have actlab's tables" in refusal(three, readonly=readonly)
 
 
 def test_a_ledger_that_was_analysed_is_read(three):
@@ -171,30 +169,17 @@ def test_values_that_no_ledger_holds_are_said(three, statement, look):
             look(ledger)
 
 
-# Schemas
+# Formats
 
 
-MORE = ("ALTER TABLE run ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey'",)
-
-
-def test_an_older_ledger_is_upgraded(three, monkeypatch):
-    monkeypatch.setattr(sqlite, "MIGRATIONS", [*MIGRATIONS, MORE])
-    assert "open it for writing once" in refusal(three, readonly=True)
-    with Ledger(three) as ledger:
-        assert ledger.results([key(2)])[key(2)] == entry(2).result
-        ledger.record([entry(3)])
-        assert ledger.verify() == []
-    with raw(three) as file:
-        assert file.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
-        assert file.execute("SELECT colour FROM run").fetchall() == [("grey",)] * 4
-
-
-def test_an_upgrade_that_fails_changes_nothing(three, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(sqlite, "MIGRATIONS", [*MIGRATIONS, MORE, ("ALTER TABLE missing ADD COLUMN a TEXT",)])
-        assert "no such table" in refusal(three)
-    with Ledger(three) as ledger:
-        assert len(ledger.runs()) == 3
+def test_a_ledger_of_an_older_format_is_left_alone(path):
+    with raw(path) as file:
+        file.executescript(Path(__file__).with_name("ledger_of_format_2.sql").read_text())
+    for readonly in (False, True):
+        assert refusal(path, readonly=readonly).endswith(
+            f"was written by an older actlab (format 2; this one reads format {FORMAT}): "
+            "its run keys have another meaning; name a new file"
+        )
 
 
 # What verify finds

@@ -14,11 +14,10 @@ from torch import nn
 
 from actlab import NeuralNet, UsageError, compare
 from actlab.cli import main
-from actlab.comparison.plan import Experiment
 from actlab.data.dataset import Dataset, load_data
 from actlab.models.networks import ConvNet
-from actlab.training.train import TrainSettings
 from tests.commands import refused
+from tests.comparison_plans import build_network, plan_runs
 
 SHORT = {"epochs": 4, "batch_size": 16}
 
@@ -117,17 +116,12 @@ def own(tmp_path, monkeypatch):
     np.savez("tiny.npz", X=rng.normal(size=(90, 4)) + 2 * np.eye(3, 4)[y], y=y)
 
 
-def built(dataset, module, activation, **how):
-    experiment = Experiment(dataset, TrainSettings(), 3, module=module, **how)
-    return experiment.untrained(activation)
-
-
 def test_the_activations_of_a_class_are_swapped_and_the_weights_are_the_same(dataset):
     x = torch.from_numpy(dataset.X)
     relu, tanh, written = (
-        built(dataset, Net, "relu"),
-        built(dataset, Net, "tanh"),
-        built(dataset, Written, "tanh"),
+        build_network(dataset, Net, "relu"),
+        build_network(dataset, Net, "tanh"),
+        build_network(dataset, Written, "tanh"),
     )
     for one, other in zip(relu.parameters(), tanh.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -147,10 +141,8 @@ def test_a_class_is_compared_and_trains_in_a_fleet(dataset):
 def test_an_instance_starts_anew_with_every_seed(dataset):
     instance = Net()
     before = [weight.clone() for weight in instance.parameters()]
-    experiment = Experiment(dataset, TrainSettings(), 3, module=instance)
-    first, second = (
-        next(each.run for each in experiment.trainings(["tanh"], range(seed, seed + 1))) for seed in (0, 1)
-    )
+    runs = plan_runs(dataset, ["tanh"], seeds=2, module=instance)
+    first, second = runs[0].run, runs[3].run
     weights = [torch.cat([w.flatten() for w in run.build().parameters()]) for run in (first, second)]
     assert not torch.equal(*weights)
     assert all(torch.equal(a, b) for a, b in zip(before, instance.parameters(), strict=True))
@@ -169,8 +161,8 @@ def test_a_skorch_net_keeps_its_own_settings(dataset):
 
 def test_what_is_replaced_may_be_said(dataset):
     x = torch.from_numpy(dataset.X)
-    only_module = built(dataset, Net, "tanh", replace="act")
-    written = built(dataset, Written, "tanh")
+    only_module = build_network(dataset, Net, "tanh", replace="act")
+    written = build_network(dataset, Written, "tanh")
     assert not torch.allclose(only_module(x), written(x))
     with pytest.raises(UsageError, match="replace is 'relu', but NeuralNet takes its activation"):
         compare(["relu"], dataset, module=NeuralNet, replace="relu", **SHORT)
@@ -213,29 +205,29 @@ def test_where_everything_fails_the_answer_is_no(own, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "No activation has a rank." in out
     assert "no two are left to be compared" in out
-    assert "may want more epochs or another learning rate" in out
+    assert "may need more epochs or another learning rate" in out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--module own.py:Nett", "module 'own.py:Nett': there is no 'Nett' in it; did you mean 'Net'"),
+        ("--module own.py:Nett", "module 'own.py:Nett': there is no 'Nett' in it (did you mean 'Net'?)"),
         ("--module own.py", "module is 'own.py', not 'package.module:Net'"),
         ("--module nowhere.py:Net", "there is no file 'nowhere.py'"),
         ("--module own.py:Net(width=x)", "arguments must be literals"),
-        ("--module own.py:Net(widht=3)", "cannot be made: TypeError"),
+        ("--module own.py:Net(widht=3)", "cannot be built: TypeError"),
         ("--module own.py:broken", "cannot be made: RuntimeError: no such thing"),
-        ("--module own.py:Two", "has relu, tanh; replace says which of them"),
-        ("--module own.py:Bare", "has no activation that is known"),
-        ("--module own.py:Wrong", "gives (2, 4), not (2, 3)"),
+        ("--module own.py:Two", "has relu, tanh; name one of them with replace"),
+        ("--module own.py:Bare", "has no known activation"),
+        ("--module own.py:Wrong", "returns the shape (2, 4) for two samples, not (2, 3)"),
         ("--module own.py:Net --replace mish", "mish"),
         ("--replace relu", "there is no module to replace anything in"),
         ("--tune lr", "--tune 'lr' is not NAME=VALUE,VALUE"),
         ("--tune lr=0.1 --tune lr=0.2", "names it twice"),
-        ("--tune lr=fast", "tune has lr='fast', not above 0"),
+        ("--tune lr=fast", "tune needs learning rates > 0, got lr='fast'"),
         ("--scoring acuracy", "did you mean 'accuracy'"),
-        ("--rope -1", "rope is -1.0"),
-        ("--budget 5", "budget is 5, but only until_decided keeps to one"),
+        ("--rope -1", "rope must be a number >= 0"),
+        ("--budget 5", "budget='5' needs until_decided"),
         ("--seeds 2 --until-decided", "until_decided adds seeds by itself"),
     ],
 )

@@ -17,10 +17,9 @@ from torch import nn
 import actlab
 from actlab import UsageError, compare
 from actlab.cli import main
-from actlab.comparison.plan import Experiment
 from actlab.data.dataset import Dataset
 from actlab.models.activation_arguments import constructor_of
-from actlab.training.train import TrainSettings
+from tests.comparison_plans import build_network, plan_runs
 
 SHORT = {"epochs": 2, "batch_size": 32}
 
@@ -143,10 +142,6 @@ def skorch_net(module, **options):
     return skorch.NeuralNetClassifier(module, **how, **options)
 
 
-def built(dataset, module, activation, **how):
-    return Experiment(dataset, TrainSettings(), 3, module=module, **how).untrained(activation)
-
-
 def kinds(module):
     return [type(part).__name__ for part in module.modules() if not list(part.children())]
 
@@ -163,7 +158,7 @@ MODULES = [ActLayer, InPlace, Called, NormAct, Checked, Given, Strict, make_sequ
 def test_compare_hands_the_activation_to_the_module(dataset, module, wrap):
     if wrap is skorch_net and module is make_sequential:
         module = functools.partial(module, 4, 3)
-    relu, prelu = (built(dataset, wrap(module), name) for name in ("relu", "prelu(init=0.5)"))
+    relu, prelu = (build_network(dataset, wrap(module), name) for name in ("relu", "prelu(init=0.5)"))
     assert "PReLU" in kinds(prelu)
     assert "Sigmoid" in kinds(prelu)  # which a replacement of the only kind would not tell apart
     own = [part for part in prelu.modules() if isinstance(part, actlab.nn.PReLU)]
@@ -181,7 +176,7 @@ def test_compare_trains_modules_that_call_a_constructor_in_fleets(dataset):
 
 
 def test_compare_starts_trained_parameters_anew_in_each_run(dataset):
-    runs = Experiment(dataset, TrainSettings(), 3, module=Called).trainings(["prelu(init=0.5)"], range(2))
+    runs = plan_runs(dataset, ["prelu(init=0.5)"], seeds=2, module=Called)
     first = runs[0].run.build()
     with torch.no_grad():
         for part in first.modules():
@@ -193,24 +188,26 @@ def test_compare_starts_trained_parameters_anew_in_each_run(dataset):
 
 
 def test_compare_passes_inplace_where_the_activation_takes_it(dataset):
-    assert built(dataset, InPlace, "relu").body[1].inplace
-    assert not built(dataset, ActLayer, "relu").act1.inplace
-    assert built(dataset, InPlace, "leaky_relu(negative_slope=0.2)").body[1].negative_slope == 0.2
-    assert kinds(built(dataset, InPlace, "gelu"))[1] == "GELU"
-    assert kinds(built(dataset, InPlace, "formula:x*tanh(x)")).count("Sigmoid") == 1
-    assert not built(dataset, InPlace, "relu(inplace=False)").body[1].inplace
+    assert build_network(dataset, InPlace, "relu").body[1].inplace
+    assert not build_network(dataset, ActLayer, "relu").act1.inplace
+    assert build_network(dataset, InPlace, "leaky_relu(negative_slope=0.2)").body[1].negative_slope == 0.2
+    assert kinds(build_network(dataset, InPlace, "gelu"))[1] == "GELU"
+    assert kinds(build_network(dataset, InPlace, "formula:x*tanh(x)")).count("Sigmoid") == 1
+    assert not build_network(dataset, InPlace, "relu(inplace=False)").body[1].inplace
 
 
 def test_compare_swaps_where_the_argument_takes_neither_a_module_nor_a_class(dataset):
-    assert kinds(built(dataset, ByName, "tanh")) == ["Linear", "Tanh", "Linear"]
-    assert kinds(built(dataset, skorch_net(ByName, module__activation="elu"), "tanh"))[1] == "Tanh"
+    assert kinds(build_network(dataset, ByName, "tanh")) == ["Linear", "Tanh", "Linear"]
+    assert kinds(build_network(dataset, skorch_net(ByName, module__activation="elu"), "tanh"))[1] == "Tanh"
     x = torch.from_numpy(dataset.X)
-    assert not torch.equal(built(dataset, Output, "relu")(x), built(dataset, Output, "tanh")(x))
-    assert kinds(built(dataset, Output, "tanh")).count("Identity") == 1
+    assert not torch.equal(
+        build_network(dataset, Output, "relu")(x), build_network(dataset, Output, "tanh")(x)
+    )
+    assert kinds(build_network(dataset, Output, "tanh")).count("Identity") == 1
 
 
 def test_compare_swaps_all_activations_where_each_has_a_numbered_argument(dataset):
-    assert kinds(built(dataset, Numbered, "tanh")) == ["Linear", "Tanh", "Linear", "Tanh", "Linear"]
+    assert kinds(build_network(dataset, Numbered, "tanh")) == ["Linear", "Tanh", "Linear", "Tanh", "Linear"]
 
 
 def test_compare_refuses_to_tune_a_size_that_the_module_does_not_take(dataset):
@@ -219,19 +216,19 @@ def test_compare_refuses_to_tune_a_size_that_the_module_does_not_take(dataset):
 
 
 def test_compare_replaces_what_is_named_in_a_module_that_takes_a_constructor(dataset):
-    made = built(dataset, ActLayer, "tanh", replace="sigmoid")
+    made = build_network(dataset, ActLayer, "tanh", replace="sigmoid")
     assert [kinds(made)[place] for place in (1, 3, 4)] == ["GELU", "GELU", "Tanh"]
 
 
 def test_compare_refuses_arguments_that_a_skorch_net_s_module_does_not_take(dataset):
-    with pytest.raises(UsageError, match=r"cannot be made: TypeError: .*widht"):
+    with pytest.raises(UsageError, match=r"cannot be built: TypeError: .*widht"):
         compare(["relu"], dataset, module=skorch_net(ActLayer, module__widht=3))
 
 
 def test_compare_refuses_to_tune_the_argument_that_takes_the_activation(dataset):
     net = skorch_net(ActLayer, module__act_layer=nn.ReLU)
     with pytest.raises(
-        UsageError, match="tune has 'module__act_layer', but activations are what is compared"
+        UsageError, match="tune has 'module__act_layer', but activations are compared, not tuned"
     ):
         compare(["relu"], dataset, module=net, tune={"module__act_layer": [nn.ReLU, nn.ELU]})
 

@@ -54,9 +54,9 @@ def test_a_trained_instance_is_neither_used_nor_changed():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_units": 1}, "num_units is 1; it must be at least 2"),
-        ({"num_classes": 0}, "num_classes is 0; it must be at least 1"),
-        ({"num_features": 0}, "num_features is 0; it must be at least 1"),
+        ({"num_units": 1}, "num_units must be at least 2, got 1"),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"num_features": 0}, "num_features must be at least 1, got 0"),
     ],
 )
 def test_a_size_that_is_too_small_is_named(arguments, message):

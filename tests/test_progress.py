@@ -20,7 +20,7 @@ import time
 import pytest
 from rich.cells import cell_len
 
-from actlab.execution.progress import watching
+from actlab.execution.progress import show_progress
 from actlab.execution.scheduler import State
 from actlab.fleet.run import Result
 
@@ -92,7 +92,7 @@ def ended(fleet, runs, *results):
 def test_nothing_is_shown_to_who_wants_nothing(at_once, capsys):
     screen = Screen()
     for stream in (screen, None):
-        with watching(NAMES, 0, stream) as watch:
+        with show_progress(NAMES, 0, stream) as watch:
             watch(running(0, [0, 1], 1))
             watch(ended(0, [0, 1], result(), result()))
     assert screen.getvalue() == ""
@@ -102,7 +102,7 @@ def test_nothing_is_shown_to_who_wants_nothing(at_once, capsys):
 @pytest.mark.parametrize("stream", [io.StringIO, Screen])
 def test_what_is_done_within_a_second_shows_nothing(stream):
     shown = stream()
-    with watching(NAMES, 1, shown) as watch:
+    with show_progress(NAMES, 1, shown) as watch:
         for epoch in range(5):
             watch(running(0, [0, 1], epoch))
     assert shown.getvalue() == ""
@@ -113,7 +113,7 @@ def test_what_is_done_within_a_second_shows_nothing(stream):
 
 def test_elsewhere_than_on_a_terminal_there_are_plain_lines_after_a_second_and_not_many():
     stream = io.StringIO()
-    with watching(NAMES, 1, stream) as watch:
+    with show_progress(NAMES, 1, stream) as watch:
         watch(running(0, [0, 1], 1))
         time.sleep(1.01)
         watch(ended(0, [0, 1], result(valid_acc=0.5), result(valid_acc=0.5)))
@@ -123,13 +123,13 @@ def test_elsewhere_than_on_a_terminal_there_are_plain_lines_after_a_second_and_n
 
 
 def test_lines_go_to_standard_error(at_once, capsys):
-    with watching(NAMES, 1) as watch:
+    with show_progress(NAMES, 1) as watch:
         watch(running(0, [0], 1))
     assert capsys.readouterr() == ("", "actlab: 0 of 4 nets trained, 0 s\n")
 
 
 def test_a_line_says_which_round_of_a_race_counts(at_once, capsys):
-    with watching(NAMES, 1, turn=2) as watch:
+    with show_progress(NAMES, 1, round_number=2) as watch:
         watch(running(0, [0], 1))
     assert capsys.readouterr() == ("", "actlab: round 2: 0 of 4 nets trained, 0 s\n")
 
@@ -139,33 +139,33 @@ def test_a_line_says_which_round_of_a_race_counts(at_once, capsys):
 
 def test_every_fleet_that_trains_has_a_bar(at_once):
     screen = Screen()
-    with watching(NAMES, 1, screen) as watch:
+    with show_progress(NAMES, 1, screen) as watch:
         watch(running(0, [0, 1], 5))
         watch(running(1, [2], 10))
         watch(running(1, [2], 1, 2))
     assert screen.last() == [
-        "nets       ━━━━━━━╸━━━━━━━━━━━━  0 of 4 nets, 0:00:00",
-        "fleet 1    ━━━━━━━━━━╺━━━━━━━━━  epoch 5 of 10, 2 nets",
-        "fleet 2    ━━━━━━━━━━╺━━━━━━━━━  epoch 1 of 2, tanh",
+        "nets      ━━━━━━━╸━━━━━━━━━━━━ 0 of 4 nets, 0:00:00",
+        "fleet 1   ━━━━━━━━━━╺━━━━━━━━━ epoch 5 of 10, 2 nets",
+        "fleet 2   ━━━━━━━━━━╺━━━━━━━━━ epoch 1 of 2, tanh",
     ]
 
 
 def test_the_bar_of_all_nets_says_which_round_of_a_race_they_are(at_once):
     screen = Screen()
-    with watching(NAMES, 1, screen, turn=2) as watch:
+    with show_progress(NAMES, 1, screen, round_number=2) as watch:
         watch(running(0, [0, 1], 5))
-    assert screen.last()[0] == "round 2    ━━━━━╺━━━━━━━━━━━━━━  0 of 4 nets, 0:00:00"
+    assert screen.last()[0] == "round 2   ━━━━━╺━━━━━━━━━━━━━━ 0 of 4 nets, 0:00:00"
 
 
 def test_a_fleet_that_has_ended_has_no_bar(at_once):
     screen = Screen()
-    with watching(NAMES, 1, screen) as watch:
+    with show_progress(NAMES, 1, screen) as watch:
         watch(running(0, [0, 1], 10))
         watch(running(1, [2], 4))
         watch(ended(0, [0, 1], result(valid_acc=0.5), result(valid_acc=0.7)))
     assert screen.last() == [
-        "nets       ━━━━━━━━━━━━╺━━━━━━━  2 of 4 nets, 0:00:00",
-        "fleet 2    ━━━━━━━━╺━━━━━━━━━━━  epoch 4 of 10, tanh",
+        "nets      ━━━━━━━━━━━━╺━━━━━━━ 2 of 4 nets, 0:00:00",
+        "fleet 2   ━━━━━━━━╺━━━━━━━━━━━ epoch 4 of 10, tanh",
         "",
         HEADS,
         "─" * len(HEADS),
@@ -175,7 +175,7 @@ def test_a_fleet_that_has_ended_has_no_bar(at_once):
 
 def test_no_more_than_four_bars_and_five_leaders_are_shown_and_how_many_more_there_are(at_once):
     screen = Screen()
-    with watching([f"net {i}" for i in range(60)], 1, screen) as watch:
+    with show_progress([f"net {i}" for i in range(60)], 1, screen) as watch:
         for place in range(10):
             watch(running(place, [place], 1))
         for place in range(10, 60):
@@ -189,13 +189,15 @@ def test_no_more_than_four_bars_and_five_leaders_are_shown_and_how_many_more_the
 
 
 def test_what_is_left_is_told_from_what_was_done_since_the_first_second(at_once, monkeypatch):
-    clock = iter([0.0, 2.0, 6.0, 10.0])
-    monkeypatch.setattr("actlab.execution.progress._SILENT", 1.0)
-    monkeypatch.setattr("actlab.execution.progress.time.monotonic", lambda: next(clock))
+    now = 0.0
+    monkeypatch.setattr("actlab.execution.progress.time.monotonic", lambda: now)
     screen = Screen()
-    with watching([f"net {i}" for i in range(100)], 1, screen) as watch:
+    with show_progress([f"net {i}" for i in range(100)], 1, screen) as watch:
+        now = 2.0
         watch(ended(0, range(50), *[result(valid_acc=0.5)] * 50))  # of a ledger: no time was needed
+        now = 6.0
         watch(running(1, range(50, 70), 2))
+        now = 10.0
         watch(ended(1, range(50, 70), *[result(valid_acc=0.5)] * 20))
     assert [picture[0].partition("nets, ")[2] for picture in screen.pictures()[:3]] == [
         "0:00:02",
@@ -206,7 +208,7 @@ def test_what_is_left_is_told_from_what_was_done_since_the_first_second(at_once,
 
 def leaders(names, *results):
     screen = Screen()
-    with watching(names, 1, screen) as watch:
+    with show_progress(names, 1, screen) as watch:
         watch(ended(0, range(len(names)), *results))
     return screen.last()[4:]
 
@@ -245,7 +247,7 @@ def test_a_run_that_failed_takes_its_name_to_the_end(at_once):
 )
 def test_where_there_is_no_accuracy_the_least_loss_leads(at_once, column, head):
     screen = Screen()
-    with watching(["a", "b", "c", "d"], 1, screen, what="candidate") as watch:
+    with show_progress(["a", "b", "c", "d"], 1, screen, what="candidate") as watch:
         watch(ended(0, range(4), *[result(**{column: value}) for value in (3.0, 1.0, math.nan, 2e5)]))
     last = screen.last()
     assert re.split(r"  +", last[2]) == ["place", "candidate", f"mean {head}", "std", "nets"]
@@ -267,8 +269,8 @@ HOSTILE = {
     "[link=https://a.b]c": "[link=https://a.b]c",
     ":smiley: 🦊🦊🦊": ":smiley: 🦊🦊🦊",
     "العربية": "العربية",
-    "\x1b[2J\x1b]0;title\x07": "�[2J�]0;title�",
-    "\u202egnp.exe \ud800": "�gnp.exe �",
+    "\x1b[2J\x1b]0;title\x07": r"\x1b[2J\x1b]0;title\x07",
+    "\u202egnp.exe \ud800": r"\u202egnp.exe \ud800",
     "": "",
 }
 
@@ -278,12 +280,12 @@ HOSTILE = {
 def test_any_name_is_shown_as_text_and_no_line_is_wider_than_the_terminal(at_once, monkeypatch, name, width):
     monkeypatch.setenv("COLUMNS", str(width))
     screen = Screen()
-    with watching([name, "tanh"], 1, screen) as watch:
+    with show_progress([name, "tanh"], 1, screen) as watch:
         watch(running(0, [0], 5))
         watch(running(1, [1], 5))
         watch(ended(0, [0], result(valid_acc=0.5)))
     pictures = screen.pictures()
-    assert max(cell_len(line) for picture in pictures for line in picture) <= max(width - 1, 1)
+    assert max(cell_len(line) for picture in pictures for line in picture) <= width
     assert [len(picture) for picture in pictures] == [2, 3, 6, 1, 1]
     if width == 80:
         assert HOSTILE[name] in pictures[0][1]
@@ -294,7 +296,7 @@ def test_any_name_is_shown_as_text_and_no_line_is_wider_than_the_terminal(at_onc
 
 def test_the_picture_goes_when_the_work_is_interrupted(at_once):
     screen = Screen()
-    with contextlib.suppress(KeyboardInterrupt), watching(NAMES, 1, screen) as watch:
+    with contextlib.suppress(KeyboardInterrupt), show_progress(NAMES, 1, screen) as watch:
         watch(running(0, [0], 5))
         raise KeyboardInterrupt
     assert screen.pictures()[-1] == [""]
@@ -304,7 +306,7 @@ def test_the_picture_goes_when_the_work_is_interrupted(at_once):
 def test_without_colour_there_is_none(at_once, monkeypatch):
     def painted():
         screen = Screen()
-        with watching(NAMES, 1, screen) as watch:
+        with show_progress(NAMES, 1, screen) as watch:
             watch(running(0, [0], 5))
             watch(ended(0, [0], result(valid_acc=0.5)))
         return re.search(r"\x1b\[(\d+;)*3[0-8]", screen.getvalue())
@@ -320,7 +322,7 @@ def test_without_colour_there_is_none(at_once, monkeypatch):
 def test_a_terminal_that_cannot_paint_over_gets_lines(at_once, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     screen = Screen()
-    with watching(NAMES, 1, screen) as watch:
+    with show_progress(NAMES, 1, screen) as watch:
         watch(running(0, [0], 5))
     assert screen.getvalue() == "actlab: 0 of 4 nets trained, 0 s\n"
 
@@ -343,7 +345,7 @@ def test_a_stream_that_breaks_ends_the_display_and_nothing_else(at_once, error, 
 
     stream = Broken()
     outputs = sys.stdout, sys.stderr
-    with watching(NAMES, 1, stream) as watch:
+    with show_progress(NAMES, 1, stream) as watch:
         for epoch in range(5):
             watch(running(0, [0], epoch))
             broken = stream.writes
@@ -354,7 +356,7 @@ def test_a_stream_that_breaks_ends_the_display_and_nothing_else(at_once, error, 
 @pytest.mark.parametrize("kind", [io.StringIO, Screen])
 def test_a_stream_that_is_closed_ends_the_display_and_nothing_else(at_once, kind):
     stream = kind()
-    with watching(NAMES, 1, stream) as watch:
+    with show_progress(NAMES, 1, stream) as watch:
         watch(running(0, [0], 1))
         assert stream.getvalue()
         stream.close()
@@ -363,14 +365,14 @@ def test_a_stream_that_is_closed_ends_the_display_and_nothing_else(at_once, kind
 
 def test_without_a_standard_error_nothing_is_shown(at_once, monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
-    with watching(NAMES, 1) as watch:
+    with show_progress(NAMES, 1) as watch:
         watch(running(0, [0], 1))
 
 
 def test_what_is_printed_meanwhile_stands_above_the_picture(at_once, monkeypatch):
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
-    with watching(NAMES, 1) as watch:
+    with show_progress(NAMES, 1) as watch:
         watch(running(0, [0], 1))
         print("[bold]careful[/]", file=sys.stderr)
         watch(running(0, [0], 2))
@@ -382,9 +384,9 @@ def test_what_is_printed_meanwhile_stands_above_the_picture(at_once, monkeypatch
 
 def test_lines_need_no_rich():
     code = (
-        "import io, sys; from actlab.execution.progress import watching\n"
+        "import io, sys; from actlab.execution.progress import show_progress\n"
         "from actlab.execution.scheduler import State\n"
-        "with watching(['relu'], 2, io.StringIO()) as watch: watch(State(0, 1, (0,), 1, 2))\n"
+        "with show_progress(['relu'], 2, io.StringIO()) as watch: watch(State(0, 1, (0,), 1, 2))\n"
         "print(*[name for name in sys.modules if name.partition('.')[0] == 'rich'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -408,7 +410,8 @@ def test_a_terminal_of_any_width_is_drawn_on_and_left_clean(at_once, monkeypatch
     seen: list[bytes] = []
     reader = threading.Thread(target=functools.partial(read_all, ours, seen))
     reader.start()
-    with open(theirs, "w") as stream, watching(["x" * 300, "tanh"], 1, stream) as watch:
+    monkeypatch.setattr("rich.console._STD_STREAMS", (theirs,))
+    with open(theirs, "w") as stream, show_progress(["x" * 300, "tanh"], 1, stream) as watch:
         watch(running(0, [0], 5))
         watch(running(1, [1], 5))
         watch(ended(0, [0], result(valid_acc=0.5)))
@@ -416,4 +419,4 @@ def test_a_terminal_of_any_width_is_drawn_on_and_left_clean(at_once, monkeypatch
     os.close(ours)
     pictures = Screen(b"".join(seen).decode().replace("\r\n", "\n")).pictures()
     assert [len(picture) for picture in pictures] == [2, 3, 6, 1, 1]
-    assert max(len(line) for picture in pictures for line in picture) == width - 1
+    assert max(len(line) for picture in pictures for line in picture) == width

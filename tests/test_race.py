@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from actlab.comparison.config import Budget, budget_of
+from actlab.comparison.config import Budget, parse_budget
 from actlab.errors import UsageError
-from actlab.stats.sequential import LOOKS, ever_beyond, look_level, race
-from actlab.stats.verdict import LEVEL, Evidence, Verdict
+from actlab.stats.sequential import ANALYSES, SequentialTest, analysis_level, crossing_probability
+from actlab.stats.verdict import LEVEL, DifferenceSummary, Verdict
 
 NAMES = ["a", "b", "c"]
 
 
 def verdict(word, more=4):
     figures = (0.0, -1.0, 1.0, 0.0123, 0.5, 0.5, 0.3, 0.4, 0.3)
-    evidence = Evidence(0.0, 6, 12, 1.0, 1 / 6, 0.5, 1.0, 6, 0.5)
-    return Verdict(word, *figures, more if word == "undecided" else None, evidence)
+    summary = DifferenceSummary(0.0, 6, 12, 1.0, 1 / 6, 0.5, 1.0, 6, 0.5)
+    return Verdict(word, *figures, more if word == "undecided" else None, summary)
 
 
 class Course:
@@ -27,7 +27,7 @@ class Course:
         self.trained = []
 
     def look(self, names, seeds, level):
-        assert level == look_level(3)
+        assert level == analysis_level(3)
         self.trained.append((seeds, list(names)))
         found = {}
         for pair in combinations(NAMES, 2):
@@ -37,8 +37,15 @@ class Course:
                 found[pair] = None
         return found, self.lost
 
-    def run(self, afford=lambda names, seeds: ""):
-        return race(NAMES, self.look, afford)
+    def run(self, afford=lambda names, seeds: "", tell=lambda *numbers: None):
+        test = SequentialTest(NAMES)
+        while not test.ended:
+            if reason := afford(test.remaining, test.next_seeds):
+                test.stop(reason)
+                break
+            test.update(*self.look(test.remaining, test.next_seeds, test.level))
+            tell(test.seeds, len(test.verdicts) - len(test.decided), len(test.verdicts))
+        return test
 
 
 # S. Pocock, Biometrika 64 (1977), table 1: normal deviates for tests at equal steps.
@@ -46,17 +53,17 @@ class Course:
     ("looks", "bound"), [(1, 1.960), (2, 2.178), (3, 2.289), (4, 2.361), (5, 2.413), (10, 2.555)]
 )
 def test_the_probability_of_ever_being_beyond_is_that_of_pococks_table(looks, bound):
-    assert ever_beyond(bound, range(1, looks + 1)) == pytest.approx(0.05, abs=1e-4)
+    assert crossing_probability(bound, range(1, looks + 1)) == pytest.approx(0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 45])
 def test_all_looks_together_keep_to_the_level(pairs):
-    z = stats.norm.isf(look_level(pairs) / pairs / 2)
-    steps = np.random.default_rng(0).normal(size=(400_000, LOOKS[-1])).cumsum(axis=1)
-    walks = steps[:, np.array(LOOKS) - 1] / np.sqrt(LOOKS)
+    z = stats.norm.isf(analysis_level(pairs) / pairs / 2)
+    steps = np.random.default_rng(0).normal(size=(400_000, ANALYSES[-1])).cumsum(axis=1)
+    walks = steps[:, np.array(ANALYSES) - 1] / np.sqrt(ANALYSES)
     wrong = (np.abs(walks) > z).any(axis=1).mean()
     assert wrong == pytest.approx(LEVEL / pairs, abs=4 * math.sqrt(LEVEL / pairs / 400_000))
-    assert all(seeds % 2 == 0 for seeds in LOOKS)  # two share their folds
+    assert all(seeds % 2 == 0 for seeds in ANALYSES)  # two share their folds
 
 
 def test_who_is_worse_drops_out_and_the_rest_goes_on():
@@ -65,7 +72,7 @@ def test_who_is_worse_drops_out_and_the_rest_goes_on():
     assert course.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"])]
     assert found.out == {"b": "worse than a after 2 seeds"}
     assert found.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 8}
-    assert (found.looks, found.seeds, found.ended) == (3, 8, "all is decided")
+    assert (found.analyses, found.seeds, found.ended) == (3, 8, "all is decided")
 
 
 def test_a_pair_of_losers_is_not_pursued():
@@ -73,7 +80,7 @@ def test_a_pair_of_losers_is_not_pursued():
     found = course.run()
     assert course.trained == [(2, NAMES)]
     assert found.ended == "all is decided"
-    assert found.verdicts["b", "c"].word == "undecided"
+    assert found.verdicts["b", "c"].outcome == "undecided"
     assert ("b", "c") not in found.decided
 
 
@@ -85,7 +92,7 @@ def test_what_is_decided_stays_so():
             return found, lost
 
     found = Wavering({}).run()
-    assert found.verdicts["a", "b"].word == "better"
+    assert found.verdicts["a", "b"].outcome == "better"
     assert found.out == {"b": "worse than a after 2 seeds"}
 
 
@@ -114,36 +121,36 @@ def test_race_keeps_no_activation_without_an_undecided_pair():
 def test_race_tells_how_many_pairs_are_undecided_after_each_round():
     told = []
     course = Course({("a", "b"): ("equivalent", 4), ("a", "c"): ("better", 8), ("b", "c"): ("worse", 8)})
-    race(NAMES, course.look, lambda names, seeds: "", lambda *numbers: told.append(numbers))
+    course.run(tell=lambda *numbers: told.append(numbers))
     assert told == [(2, 3, 3), (4, 2, 3), (8, 0, 3)]
 
 
 def test_race_asks_what_those_that_stay_would_cost():
     asked = []
     course = Course({("a", "b"): ("better", 2)})
-    race(NAMES, course.look, lambda names, seeds: asked.append((list(names), seeds)) or "")
+    course.run(lambda names, seeds: asked.append((list(names), seeds)) or "")
     assert asked == [(2, NAMES)[::-1], *((["a", "c"], seeds) for seeds in (4, 8, 16, 32))]
 
 
 def test_race_where_all_but_one_failed_has_no_two_to_compare():
     found = Course({}, failed={"a": "diverged", "c": "diverged"}).run()
-    assert (found.ended, found.looks, found.decided) == ("no two are left to be compared", 1, {})
+    assert (found.ended, found.analyses, found.decided) == ("no two are left to be compared", 1, {})
 
 
 def test_an_undecided_race_ends_with_the_last_look():
     found = Course({}).run()
-    assert (found.looks, found.seeds, found.ended) == (len(LOOKS), 32, "32 seeds are the most")
+    assert (found.analyses, found.seeds, found.ended) == (len(ANALYSES), 32, "32 seeds are the most")
 
 
 def test_it_ends_when_no_number_of_seeds_would_decide():
     course = Course({}, more=None)
     found = course.run()
-    assert (found.looks, found.ended) == (3, "no number of seeds would decide the rest")
+    assert (found.analyses, found.ended) == (3, "no number of seeds would decide the rest")
 
 
 def test_it_ends_when_the_budget_does():
     found = Course({}).run(lambda names, seeds: "no more" if seeds > 4 else "")
-    assert (found.looks, found.seeds, found.ended) == (2, 4, "no more")
+    assert (found.analyses, found.seeds, found.ended) == (2, 4, "no more")
 
 
 @pytest.mark.parametrize(
@@ -157,13 +164,15 @@ def test_it_ends_when_the_budget_does():
     ],
 )
 def test_a_budget_is_runs_or_minutes(text, expected):
-    assert budget_of(text) == expected
+    assert parse_budget(text) == expected
 
 
 @pytest.mark.parametrize("text", [0, -1, "0m", "m", "20 min", "1e3", "20s", "", True, 1.5, "²"])
 def test_what_is_no_budget_is_refused(text):
-    with pytest.raises(UsageError, match="neither a number of runs such as 200 nor minutes such as '20m'"):
-        budget_of(text)
+    with pytest.raises(
+        UsageError, match="must be a number of runs such as 200, or minutes such as '20m', got "
+    ):
+        parse_budget(text)
 
 
 def test_a_round_that_does_not_fit_the_budget_is_not_begun():

@@ -20,12 +20,11 @@ from actlab.cli import main
 from actlab.data.dataset import Dataset, load_data
 from actlab.training.train import (
     TrainSettings,
-    activation_problem,
-    check_training,
     history_frame,
     holdback_problem,
     holdout,
     make_net,
+    plan_training,
     train,
 )
 from tests import fleets
@@ -132,9 +131,9 @@ def test_unfit_targets_of_a_csv_file_are_refused(tmp_path, cells, message):
 def test_a_csv_file_without_its_target_lists_the_columns(tmp_path):
     path = write_csv(tmp_path, "a,price\n1,2\n")
     refused(
-        "no column 'prise'; did you mean 'price'.; the target column", path, target="prise", regression=True
+        "no column 'prise' .did you mean 'price'..; the target column", path, target="prise", regression=True
     )
-    refused("give target; the target column is one of a, price", path, regression=True)
+    refused("set target .--target COLUMN.; the target column is one of a, price", path, regression=True)
 
 
 @pytest.mark.parametrize(
@@ -258,12 +257,18 @@ class _Mean(nn.Module):
 
 @pytest.mark.parametrize(
     ("activation", "message"),
-    [("relu", ""), ("reluu", "did you mean 'relu'"), (_Mean(), "activation _Mean.. fails in the net: ")],
+    [
+        ("relu", ""),
+        ("reluu", "did you mean 'relu'"),
+        (_Mean(), "activation _Mean.. fails on two samples of made up: "),
+    ],
 )
 def test_an_activation_is_tried_in_the_net_of_one_output(activation, message):
-    problem = activation_problem(made_up(), activation, SHORT)
-    assert message in problem.replace("()", "..")
-    assert bool(problem) == bool(message)
+    if not message:
+        plan_training(made_up(), activation, SHORT)
+        return
+    with pytest.raises(UsageError, match=message):
+        plan_training(made_up(), activation, SHORT)
 
 
 @pytest.mark.parametrize(
@@ -271,14 +276,15 @@ def test_an_activation_is_tried_in_the_net_of_one_output(activation, message):
     [(5, 1, None), (4, 1, 4), (8, 3, None), (7, 3, 4), (7, 4, None), (6, 2, 3), (2, 1, 2)],
 )
 def test_a_fifth_of_the_rows_must_be_there_to_be_held_back(rows, folds, left):
-    said = f"one row in 5 is held back for validation, but a net trains on {left} rows" if left else ""
+    few = f"a network trains on {left} samples"
+    said = f"one sample in 5 is held back for validation, but {few}: add data" if left else ""
     assert holdback_problem(np.zeros((rows, 1), np.float32), folds) == said
 
 
 def test_as_many_rows_as_can_be_held_back_are_enough_to_train():
     assert len(history_frame(train(made_up(5), "relu", SHORT))) == 3
-    with pytest.raises(UsageError, match=r"^one row in 5 .* but a net trains on 4 rows$"):
-        check_training(made_up(4), "relu", SHORT)
+    with pytest.raises(UsageError, match=r"^one sample in 5 .* but a network trains on 4 samples: add data$"):
+        plan_training(made_up(4), "relu", SHORT)
 
 
 # ---- the command line --------------------------------------------------------------------------------------
@@ -289,7 +295,7 @@ def test_train_writes_the_history_of_a_regression_and_says_what_it_shows(tmp_pat
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     said = " ".join(done.stdout.split())
     assert said.startswith("Best epoch: 3 of 3, with validation loss 0.")
-    assert "Validation loss was still improving: the last epoch lowered it by 0.0" in said
+    assert "Validation loss was still improving: the last epoch gained 0.0" in said
     assert "ccuracy" not in said
     files = ["hiplot.html", "history.csv", "history.json", "report.html", "training.json"]
     assert names(tmp_path / "run") == files
@@ -309,7 +315,7 @@ def test_a_csv_file_with_a_number_to_be_predicted(tmp_path, capsys):
     assert [list(row) for row in found["history"]] == [COLUMNS] * 2
     assert found["insights"][0].startswith("Best epoch: 2 of 2, with validation loss ")
     assert found["data"] == "t.csv"
-    assert "the largest class trains on 1 rows" in refused_in_one_line(capsys, *call)  # sixty classes
+    assert "the largest class trains on 1 samples" in refused_in_one_line(capsys, *call)  # sixty classes
 
 
 def test_a_regression_that_diverges_says_so(capsys):
@@ -331,4 +337,4 @@ def test_the_flag_with_classes_is_refused_in_one_line(tmp_path, capsys):
 def test_help_says_what_the_flag_is_for(capsys):
     assert main(["train", "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "--regression the target is a number to be predicted, not a class" in said
+    assert "--regression predict a number instead of a class" in said

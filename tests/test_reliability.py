@@ -22,7 +22,7 @@ from benchmarks.reliability import (
 
 from actlab.cli import main
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.sqlite import MIGRATIONS
+from actlab.ledger.sqlite import FORMAT
 from tests.commands import actlab, elsewhere, refused, tiny
 from tests.ledgers import disk, remounted
 from tests.processes import OWN_GROUP, ending, living, ran, waited
@@ -161,9 +161,7 @@ def test_a_folder_of_another_version_or_with_another_file_is_left_as_it_is(tmp_p
     connection.close()
     before = file.read_bytes()
     call = ["compare", "relu", "--data", tiny, "--out", "run"]
-    assert f"newer actlab (schema 7; this one knows {len(MIGRATIONS)}): update actlab" in refused(
-        capsys, *call
-    )
+    assert f"newer actlab (format 7; this one reads format {FORMAT}): update actlab" in refused(capsys, *call)
     assert file.read_bytes() == before
     shutil.copy(tiny, file)
     before = file.read_bytes()

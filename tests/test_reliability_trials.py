@@ -108,9 +108,7 @@ def test_interrupted_comparison_counts_its_runs(tmp_path):
     found = trials.interrupted(tmp_path, lambda out, _: recorded(out) > 3, epochs=600)
     assert (found["status"], found["again"], found["known"]) == (130, 0, found["saved_bytes"])
     (said,) = found["said"]
-    counted = re.fullmatch(
-        r"actlab: interrupted: (\d) of 9 nets were trained; started again, it goes on", said
-    )
+    counted = re.fullmatch(r"actlab: interrupted: (\d) of 9 nets were trained; run it again to resume", said)
     assert 1 <= int(counted[1]) <= found["saved_bytes"]
 
 

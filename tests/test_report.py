@@ -10,7 +10,7 @@ import pytest
 from actlab import UsageError
 from actlab.integrations.hiplot import to_hiplot, write_hiplot
 from actlab.report.insights import history_insights
-from actlab.report.tables import plain, plain_rows, text_table, write_csv, write_json
+from actlab.report.tables import text_table, to_json_rows, to_json_value, write_csv, write_json
 
 # Some epochs of the notebook's own history.
 TRAIN = [0.475174, 0.156564, 0.101438, 0.072656, 0.056315, 0.043030, 0.034617, 0.028333, 0.023698, 0.020254]
@@ -47,7 +47,7 @@ def test_the_notebooks_history_in_sentences():
 def test_a_history_that_still_improves():
     assert history_insights(history([2.0, 1.0], [1.5, 0.5], [0.5, 0.75])) == [
         "Best epoch: 2 of 2, with validation accuracy 0.7500.",
-        "No overfitting seen: validation loss is lowest, 0.5, in the last epoch.",
+        "No overfitting: validation loss is lowest, 0.5, in the last epoch.",
         "Accuracy was still improving: the last epoch gained 0.2500.",
     ]
 
@@ -60,8 +60,8 @@ def test_gains_too_small_to_count_are_added_up():
 def test_a_rise_of_both_losses_is_not_overfitting():
     sentence = history_insights(history([0.2, 0.4], [0.3, 0.6], [0.9, 0.8]))[1]
     assert sentence == (
-        "No overfitting seen: after epoch 1 validation loss rises from its lowest, 0.3, to 0.6 at the end "
-        "(+100.0 %), and training loss goes from 0.2 to 0.4: neither falls."
+        "No overfitting: after epoch 1 validation loss rises from its lowest, 0.3, to 0.6 at the end "
+        "(+100.0 %), but training loss does not fall either (from 0.2 to 0.4)."
     )
 
 
@@ -69,17 +69,17 @@ def test_divergence_is_said_first_and_the_epochs_before_it_are_read():
     assert history_insights(history([2.0, 1.0, NAN], [1.5, 1.2, NAN], [0.5, 0.6, 0.1])) == [
         "Training diverged at epoch 3 of 3: the training loss is nan.",
         "Best epoch: 2 of 2, with validation accuracy 0.6000.",
-        "No overfitting seen: validation loss is lowest, 1.2, in the last epoch.",
+        "No overfitting: validation loss is lowest, 1.2, in the last epoch.",
         "Accuracy was still improving: the last epoch gained 0.1000.",
     ]
     first = history_insights(history([1.0, 1.0], [float("inf"), 1.0], [0.5, 0.6]))
     assert first[0] == "Training diverged at epoch 1 of 2: the validation loss is inf."
-    assert first[1] == "No epoch with a finite loss: too few to say how training went."
+    assert first[1] == "No epoch with a finite loss: too few to describe the training."
 
 
 def test_one_epoch_says_only_that_it_is_one():
     assert history_insights(history([1.0], [1.0], [0.5])) == [
-        "1 epoch with a finite loss: too few to say how training went."
+        "1 epoch with a finite loss: too few to describe the training."
     ]
 
 
@@ -93,15 +93,15 @@ def test_without_accuracies_the_validation_loss_is_read():
         "Best epoch: 5 of 10, with validation loss 0.09312.",
         "Overfitting starts after epoch 5: validation loss rises from its lowest, 0.09312, to 0.1124 "
         "at the end (+20.7 %), while training loss falls from 0.05631 to 0.02025.",
-        "Validation loss stops improving after epoch 5: later epochs lower it by 0.",
+        "Validation loss stops improving after epoch 5: later epochs gain 0.",
     ]
 
 
 def test_a_loss_that_still_falls():
     assert history_insights(numbers([2.0, 1.0], [1.5, 0.5])) == [
         "Best epoch: 2 of 2, with validation loss 0.5.",
-        "No overfitting seen: validation loss is lowest, 0.5, in the last epoch.",
-        "Validation loss was still improving: the last epoch lowered it by 1.",
+        "No overfitting: validation loss is lowest, 0.5, in the last epoch.",
+        "Validation loss was still improving: the last epoch gained 1.",
     ]
 
 
@@ -111,14 +111,14 @@ def test_a_loss_that_still_falls():
 )
 def test_falls_of_less_than_a_thousandth_of_the_loss_are_added_up(scale, said):
     sentences = history_insights(numbers([3, 2, 1], [scale, 0.9993 * scale, 0.9986 * scale]))
-    assert sentences[1].startswith("No overfitting seen: validation loss is lowest, ")
-    assert sentences[2] == f"Validation loss stops improving after epoch 1: later epochs lower it by {said}."
+    assert sentences[1].startswith("No overfitting: validation loss is lowest, ")
+    assert sentences[2] == f"Validation loss stops improving after epoch 1: later epochs gain {said}."
 
 
 def test_a_loss_of_zero_cannot_improve():
     assert history_insights(numbers([1, 0, 0], [1, 0, 0]))[::2] == [
         "Best epoch: 2 of 3, with validation loss 0.",
-        "Validation loss stops improving after epoch 2: later epochs lower it by 0.",
+        "Validation loss stops improving after epoch 2: later epochs gain 0.",
     ]
 
 
@@ -126,15 +126,15 @@ def test_a_regression_that_diverges_is_read_up_to_there():
     assert history_insights(numbers([2.0, 1.0, NAN], [1.5, 1.2, NAN])) == [
         "Training diverged at epoch 3 of 3: the training loss is nan.",
         "Best epoch: 2 of 2, with validation loss 1.2.",
-        "No overfitting seen: validation loss is lowest, 1.2, in the last epoch.",
-        "Validation loss was still improving: the last epoch lowered it by 0.3.",
+        "No overfitting: validation loss is lowest, 1.2, in the last epoch.",
+        "Validation loss was still improving: the last epoch gained 0.3.",
     ]
 
 
 @pytest.mark.parametrize("columns", [["valid_loss"], ["valid_acc", "valid_loss"]])
 def test_without_validation_losses_nothing_is_said(columns):
     assert history_insights(history().drop(columns=columns)) == [
-        "Nothing can be said about validation: the history has no valid_loss."
+        "Validation cannot be described: the history has no valid_loss."
     ]
 
 
@@ -157,7 +157,7 @@ def test_without_validation_losses_nothing_is_said(columns):
     ],
 )
 def test_values_become_plain(value, expected):
-    result = plain(value)
+    result = to_json_value(value)
     assert result == expected
     assert type(result) is type(expected)
 
@@ -165,7 +165,7 @@ def test_values_become_plain(value, expected):
 def test_csv_and_strict_json_hold_the_same(tmp_path):
     frame = history([1.0, NAN], [1 / 3, 0.1], [0.5, 0.6])
     write_csv(frame, tmp_path / "a.csv")
-    write_json(plain_rows(frame), tmp_path / "a.json")
+    write_json(to_json_rows(frame), tmp_path / "a.json")
     rows = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
     pd.testing.assert_frame_equal(pd.DataFrame(rows), pd.read_csv(tmp_path / "a.csv"), check_exact=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json"]
@@ -217,7 +217,7 @@ def test_a_hiplot_page_asks_the_network_for_nothing(tmp_path):
 
 
 def test_a_hiplot_experiment_has_one_line_per_row():
-    points = to_hiplot([{"a": 1}, {"a": NAN}]).datapoints
+    points = to_hiplot([{"a": 1}, {"a": NAN}]).experiment.datapoints
     assert [point.values for point in points] == [{"a": 1}, {"a": None}]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 
 import pytest
 
@@ -13,7 +12,7 @@ from playwright.sync_api import expect
 
 from actlab.report.html.page import write_report
 from tests.browser import offline
-from tests.reports import HOSTILE, all_diverged, browser, comparison, inside, training, unfinished  # noqa: F401
+from tests.reports import HOSTILE, all_diverged, browser, comparison, diagnostics_frame, training, unfinished  # noqa: F401
 
 LINES = "#parallel .run"
 STROKES = "lines => lines.map((line) => getComputedStyle(line).stroke)"
@@ -35,15 +34,8 @@ def opened(browser, tmp_path):  # noqa: F811
 def whole():
     """Return a comparison that has something for every part of the page."""
     made = comparison()
-    kept = made.results["activation"].map({"relu": 65536, "tanh": 65536, "mish": 196608})
-    return comparison(results=made.results.assign(kept=kept), inside=inside())
-
-
-def drawn(page):
-    """Go through the page, for a chart is drawn by Plotly when it comes near."""
-    for figure in page.locator("figure.chart").all():
-        figure.scroll_into_view_if_needed()
-        expect(figure).to_have_class(re.compile("drawn"))
+    saved = made.results["activation"].map({"relu": 65536, "tanh": 65536, "mish": 196608})
+    return comparison(results=made.results.assign(saved_bytes=saved), diagnostics=diagnostics_frame())
 
 
 def count(page):
@@ -60,15 +52,11 @@ def heading(page, name):
 
 def test_every_chart_is_drawn(opened):
     page = opened(whole())
-    assert page.locator("figure.chart").count() == 7
-    assert page.locator("figure.cost .static").is_visible()
-    drawn(page)
-    for place in page.locator("figure.chart .plot").all():
-        assert place.locator(".main-svg").first.bounding_box()["height"] > 50
-        assert place.locator(".scatterlayer path, .barlayer path").count() > 0
-    assert page.locator("figure.chart .static").filter(visible=True).count() == 0
+    assert page.locator("figure.chart").count() == 8
+    for panel in page.locator("figure.chart .panel").all():
+        assert panel.locator("svg").bounding_box()["height"] > 50
+        assert panel.locator(".line, .bar").count() > 0
     assert page.locator(".each svg .line").count() == 6
-    assert page.locator(".heats svg .heat path").count() > 12 * 4
     assert page.locator(LINES).count() == 36
     assert page.locator("[role=img]:not([aria-label])").count() == 0
 
@@ -82,7 +70,7 @@ def test_a_brush_filters_the_table_and_a_click_ends_it(opened):
     page.mouse.down()
     page.mouse.move(box["x"], box["y"] + box["height"] / 3, steps=4)
     page.mouse.up()
-    expect(page.locator("#chosen")).to_contain_text(" of 36 runs")
+    expect(page.locator("#selected")).to_contain_text(" of 36 runs")
     chosen = count(page)
     assert 0 < chosen < 36
     everything = sorted(comparison().results["score"])
@@ -91,7 +79,7 @@ def test_a_brush_filters_the_table_and_a_click_ends_it(opened):
     greys = page.locator(f"{LINES}.off").evaluate_all(STROKES)
     assert len(set(greys)) == 1  # whatever colour they had
     assert greys[0] not in page.locator(f"{LINES}:not(.off)").evaluate_all(STROKES)
-    assert page.locator("#chosen").inner_text() == f"{chosen} of 36 runs"
+    assert page.locator("#selected").inner_text() == f"{chosen} of 36 runs"
     assert " to " in axis.get_attribute("aria-valuetext")
     page.mouse.click(box["x"], box["y"] + box["height"] / 2)
     expect(page.locator(ROWS)).to_have_count(36)
@@ -140,13 +128,13 @@ def test_a_filter_that_finds_nothing_says_what_it_does_not_know(opened):
     page = opened(comparison())
     for typed, said in {
         "scor > 0.9": "0 of 36 runs; no column is called scor",
-        "score > 0,9": "0 of 36 runs; 0,9 is no number",
+        "score > 0,9": "0 of 36 runs; 0,9 is not a number",
         "seed == 3, fold = 1": "3 of 36 runs",
         "relu seed=0": "3 of 36 runs",
         "nothing of the kind": "0 of 36 runs",
     }.items():
         page.get_by_label("Find in the table").fill(typed)
-        expect(page.locator("#chosen")).to_have_text(said)
+        expect(page.locator("#selected")).to_have_text(said)
 
 
 def test_sorting_by_mouse_and_by_keyboard(opened):
@@ -175,7 +163,7 @@ def sorted_by(page, table, name):
 
 def test_the_ranking_is_sorted_by_its_headings_by_mouse_and_by_keyboard(opened):
     page = opened(comparison(("relu", "tanh", "mish", "elu"), verdicts=comparison().verdicts))
-    difference = "difference to the first, in points"
+    difference = "difference to the first, pp"
     sorted_by(page, "#ranking", difference)
     assert cells(page, "#ranking", 2) == ["mish", "tanh", "relu", "elu"]  # -2, -1, and two without
     page.keyboard.press("Enter")
@@ -191,24 +179,46 @@ def test_the_ranking_is_sorted_by_its_headings_by_mouse_and_by_keyboard(opened):
 
 def test_other_tables_are_sorted_as_numbers(opened):
     page = opened(whole())
-    sorted_by(page, "#costs", "kept by a step, KiB")
+    sorted_by(page, "#costs", "saved for backward, KiB")
     assert cells(page, "#costs", 6) == ["64", "64", "192"]
-    sorted_by(page, "#inside-weights", "gradient of a weight")
-    gradients = cells(page, "#inside-weights", 4)
+    sorted_by(page, "#diagnostics-weights", "gradient of a weight")
+    gradients = cells(page, "#diagnostics-weights", 4)
     assert gradients[:2] == ["1e−06", "0.0001"]
     assert gradients[-1] == "0.01"
-    sorted_by(page, "#inside-units", "dead units, %")
-    sorted_by(page, "#inside-units", "dead units, %")
-    assert cells(page, "#inside-units", 5)[:2] == ["30", "15"]
-    sorted_by(page, "#learnt", "validation loss, lowest")
-    lowest = [float(cell) for cell in cells(page, "#learnt", 2)]
+    sorted_by(page, "#diagnostics-units", "dead units, %")
+    sorted_by(page, "#diagnostics-units", "dead units, %")
+    assert cells(page, "#diagnostics-units", 5)[:2] == ["30", "15"]
+    sorted_by(page, "#overfitting", "validation loss, lowest")
+    lowest = [float(cell) for cell in cells(page, "#overfitting", 2)]
     assert lowest == sorted(lowest)
     assert page.locator("#matrix button").count() == 0
 
 
-def test_a_hint_says_how_to_zoom_and_is_not_printed(opened):
+def test_the_pointer_and_the_arrow_keys_read_the_values_of_the_visible_lines(opened):
     page = opened(comparison())
-    hint = page.get_by_text("drag to zoom in, double-click to see all again")
+    panel = page.locator("figure.learning .panel").nth(1)
+    readout, svg = panel.locator(".readout"), panel.locator("svg")
+    expect(readout).to_be_hidden()
+    svg.scroll_into_view_if_needed()
+    box = svg.bounding_box()
+    page.mouse.move(box["x"] + 0.99 * box["width"], box["y"] + box["height"] / 2)
+    expect(readout).to_contain_text("epoch 12")
+    last = comparison().history.query("epoch == 12 and activation == 'tanh'")["valid_loss"]
+    text = f"tanh: {last.mean():.4g} ({last.min():.4g} to "
+    expect(readout).to_contain_text(text)
+    page.locator("figure.learning .legend").get_by_role("button", name="tanh").click()
+    panel.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(readout).to_contain_text("epoch 11")
+    expect(readout).to_contain_text("relu")
+    expect(readout).not_to_contain_text("tanh")
+    page.keyboard.press("Escape")
+    expect(readout).to_be_hidden()
+
+
+def test_the_hint_is_not_printed(opened):
+    page = opened(comparison())
+    hint = page.get_by_text("point at a panel")
     expect(hint).to_be_visible()
     page.emulate_media(media="print")
     expect(hint).to_be_hidden()
@@ -233,28 +243,28 @@ def test_the_filter_takes_words_and_conditions(opened):
 
 def test_a_legend_shows_and_hides(opened):
     page = opened(comparison())
-    drawn(page)
-    lines = page.locator("figure.learning .plot .scatterlayer .trace")
+    lines = page.locator("figure.learning .series").filter(visible=True)
     button = page.locator("figure.learning .legend").get_by_role("button", name="tanh")
-    before = lines.count()
+    assert lines.count() == 9
     button.focus()
     page.keyboard.press("Enter")
     assert button.get_attribute("aria-pressed") == "false"
-    assert lines.count() < before
+    assert lines.count() == 6
+    page.keyboard.press("Enter")
+    assert lines.count() == 9
 
 
 def test_dark_mode_changes_page_and_charts(opened):
     page = opened(comparison())
-    drawn(page)
-    tick = page.locator("figure.learning .plot .xtick text").first
-    light = tick.evaluate("e => getComputedStyle(e).fill")
+    text = page.locator("figure.learning svg text").first
+    light = text.evaluate("e => getComputedStyle(e).fill")
     expect(page.locator("body")).to_have_css("background-color", "rgb(255, 255, 255)")
     page.emulate_media(color_scheme="dark")
     expect(page.locator("body")).to_have_css("background-color", "rgb(20, 23, 26)")
-    expect(tick).not_to_have_css("fill", light)
+    expect(text).not_to_have_css("fill", light)
     page.emulate_media(color_scheme="dark", media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator("figure.chart .static svg").first.is_visible()
+    assert page.locator("figure.chart .panel svg").first.is_visible()
 
 
 def test_with_scripts_off_tables_and_curves_are_there(opened):
@@ -263,56 +273,59 @@ def test_with_scripts_off_tables_and_curves_are_there(opened):
     for what in (
         "#ranking",
         "#matrix",
-        "#learnt",
+        "#overfitting",
         "figure.forest svg",
         "figure.learning svg.swatch",
-        "#inside-units",
+        "#diagnostics-units",
         "figure.units svg",
-        ".heats svg",
+        "figure.distributions svg",
         ".each svg",
     ):
         assert page.locator(what).first.is_visible(), what
-    assert page.locator("figure.learning .static svg").count() == 3
+    assert page.locator("figure.learning .panel svg").count() == 3
     assert page.get_by_label("Find in the table").is_hidden()
 
 
 def test_nothing_of_hostile_names_is_executed(opened):
     made = comparison(tuple(HOSTILE), seeds=1)
     results = made.results.assign(**{HOSTILE[1]: HOSTILE[0]})
-    looks = inside(tuple(HOSTILE)).assign(name=HOSTILE[0])
-    page = opened(comparison(tuple(HOSTILE), seeds=1, results=results, inside=looks))
-    drawn(page)
+    looks = diagnostics_frame(tuple(HOSTILE)).assign(name=HOSTILE[0])
+    page = opened(comparison(tuple(HOSTILE), seeds=1, results=results, diagnostics=looks))
     for button in page.locator("figure.units .legend button").all():
         button.click()
         button.click()
-    sorted_by(page, "#inside-units", "name")
-    page.locator(".plot").first.hover()
+    sorted_by(page, "#diagnostics-units", "name")
+    page.locator("figure.learning .panel svg").first.hover()
+    expect(page.locator("figure.learning .readout").first).to_contain_text("<img")
     assert page.evaluate("window.stolen") is None
     assert page.locator("img").count() == 0
     for name in HOSTILE[:4]:
         assert (
             page.locator("#runs-table th[scope=row]").filter(has_text=name.replace("\u2028", " ")).count() > 0
         )
-    assert "<img" in page.locator("figure.forest .plot .ytick").nth(1).text_content()
+    assert "<img" in page.locator("figure.forest svg").text_content()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def one_run():
-    return comparison(("relu",), seeds=1, folds=1, epochs=1, inside=inside(("relu",), epochs=(1,)))
+    return comparison(
+        ("relu",), seeds=1, folds=1, epochs=1, diagnostics=diagnostics_frame(("relu",), epochs=(1,))
+    )
 
 
 @pytest.mark.parametrize("made", [all_diverged, one_run, training, unfinished])
 def test_a_page_with_little_in_it_opens(opened, made):
     page = opened(made())
     assert page.locator("h1").inner_text()
-    drawn(page)
-    assert page.locator("figure.cost .plot .barlayer path").count() > 0
+    assert page.locator("figure.seconds .bar").count() > 0
 
 
 @pytest.mark.slow
 def test_a_thousand_runs_of_fifty_activations_are_usable(opened):
     names = tuple(f"own.py:Activation{i}" for i in range(50))
-    page = opened(comparison(names, seeds=5, folds=4, epochs=10, inside=inside(names, layers=6)))
+    page = opened(
+        comparison(names, seeds=5, folds=4, epochs=10, diagnostics=diagnostics_frame(names, layers=6))
+    )
     assert page.locator(LINES).count() == 1000
     page.get_by_label("Find in the table").fill("seed=4")
     assert count(page) == 200
@@ -321,7 +334,7 @@ def test_a_thousand_runs_of_fifty_activations_are_usable(opened):
     axis = page.get_by_role("slider", name="score")
     axis.focus()
     page.keyboard.press("ArrowUp")
-    expect(page.locator("#chosen")).not_to_have_text("200 of 1000 runs")
+    expect(page.locator("#selected")).not_to_have_text("200 of 1000 runs")
     assert 0 < count(page) < 200
     assert page.locator("figure.learning .legend button[aria-pressed=true]").count() == 8
 
@@ -329,8 +342,7 @@ def test_a_thousand_runs_of_fifty_activations_are_usable(opened):
 @pytest.mark.parametrize("how", [{}, {"viewport": {"width": 400, "height": 800}}])
 def test_no_part_is_wider_than_the_window(opened, how):
     names = ("relu", "tanh", "module.of.somebody:WithALongNameOfItsOwn")
-    page = opened(comparison(names, inside=inside(names, layers=3)), **how)
-    drawn(page)
+    page = opened(comparison(names, diagnostics=diagnostics_frame(names, layers=3)), **how)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -338,20 +350,19 @@ LONG = ("relu", "tanh", "leaky_relu(negative_slope=0.2)", "mish", "my_layers.py:
 
 
 @pytest.mark.parametrize("width", [400, 1300])
-def test_captions_and_titles_of_axes_are_seen_whole(opened, width):
-    results = comparison(LONG).results.assign(kept=65536)
+def test_captions_and_labels_of_charts_are_not_cut_off(opened, width):
+    results = comparison(LONG).results.assign(saved_bytes=65536)
     page = opened(comparison(LONG, results=results), viewport={"width": width, "height": 800})
-    drawn(page)
     beyond = """parts => parts.filter(([part, box]) => {
         const inner = part.getBoundingClientRect(), outer = box.getBoundingClientRect();
         return inner.left < outer.left || inner.right > outer.right;
     }).map(([part]) => part.textContent)"""
     whole = f"""(parts, around) => ({beyond})(parts.map((part) => [part, part.closest(around)]))"""
-    captions, titles = page.locator("caption > *"), page.locator(".xtitle")
+    captions, labels = page.locator("caption > *"), page.locator("figure.chart svg text")
     assert captions.count() == 5
     assert captions.evaluate_all(whole, ".scroll") == []
-    assert titles.count() > 3
-    assert titles.evaluate_all(whole, ".plot") == []
+    assert labels.count() > 30
+    assert labels.evaluate_all(whole, "svg") == []
     page.locator("#ranking").evaluate("table => { table.parentElement.scrollLeft = 10_000; }")
     assert captions.evaluate_all(whole, ".scroll") == []
 
@@ -364,19 +375,10 @@ def test_the_words_of_the_matrix_stand_in_one_line_where_there_is_room(opened):
     assert page.locator("#matrix").bounding_box()["width"] < 500  # the caption does not widen the table
 
 
-def test_a_title_in_two_lines_is_written_as_text_is(opened):
-    page = opened(comparison(LONG), viewport={"width": 400, "height": 800})
-    drawn(page)
-    lines = page.locator(".forest .xtitle tspan")
-    assert lines.count() > 1
-    assert set(lines.evaluate_all("all => all.map((one) => getComputedStyle(one).stroke)")) == {"none"}
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_to_speak_of(opened, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     page = opened(whole(), color_scheme=scheme)
-    drawn(page)
     found = axe.Axe().run(page).response["violations"]
     assert [
         f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] != "minor"

@@ -11,9 +11,9 @@ import pytest
 import actlab
 from actlab.report.html import reproduce, tables
 from actlab.report.html.page import render
-from actlab.report.html.unfinished import training_sentences, unfinished_sentences
-from tests.reports import HOSTILE, comparison, inside, training, unfinished
-from tests.test_report_page import body, numbers, text
+from actlab.report.sentences import training_sentences, unfinished_sentences
+from tests.reports import HOSTILE, comparison, diagnostics_frame, training, unfinished
+from tests.test_report_page import body, figures, labels_of, text
 
 NAN = math.nan
 
@@ -22,16 +22,18 @@ NAN = math.nan
 
 
 def test_a_training_says_how_good_it_was_and_has_no_verdicts():
-    page = render(training(inside=inside(("relu",), runs=((1, 0),)).drop(columns=["split", "fold"])))
+    page = render(
+        training(diagnostics=diagnostics_frame(("relu",), runs=((1, 0),)).drop(columns=["split", "fold"]))
+    )
     said = text(page)
     assert "relu: validation accuracy 0.9231 in the best epoch, 12 of 12." in said
     assert "Overfitting starts after epoch 5" in said
-    assert "Inside the net" in said
+    assert "Diagnostics" in said
     assert "One run" in said
     for absent in ("Verdicts", "erdict", "Ranking", "forest", "Mean over the runs", "means over the runs"):
         assert absent not in said
     assert 'href="#verdicts"' not in page
-    assert {"learning", "units", "gradients", "functions", "cost"} == set(numbers(page)["figures"])
+    assert figures(page) == ["learning", "units", "gradients", "distributions", "functions", "seconds"]
     assert "train(load_data('digits'), 'relu', TrainSettings(epochs=12))" in said
 
 
@@ -40,7 +42,7 @@ def test_a_training_says_how_good_it_was_and_has_no_verdicts():
     [
         ({"valid_acc": NAN}, "relu: validation loss 0.3121 in the best epoch, 5 of 12."),
         ({"train_loss": NAN}, "relu: training diverged in epoch 1 of 12."),
-        ({"valid_loss": None}, "relu: 12 epochs, of which no validation loss is recorded."),
+        ({"valid_loss": None}, "relu: 12 epochs without a validation loss."),
     ],
 )
 def test_a_training_of_another_kind_says_so_on_top(changed, said):
@@ -54,8 +56,8 @@ def test_a_training_of_another_kind_says_so_on_top(changed, said):
 def test_a_training_that_failed_says_why():
     results = training().results.assign(score=NAN, failure="out of memory")
     page = render(training(results=results, history=pd.DataFrame()))
-    assert "relu: no epoch is recorded. " in text(page)
-    assert "It has failed: out of memory." in text(page)
+    assert "relu: no epoch was recorded. " in text(page)
+    assert "The run failed: out of memory." in text(page)
 
 
 # -- not done -------------------------------------------------------------------------------------
@@ -64,10 +66,10 @@ def test_a_training_that_failed_says_why():
 def test_a_comparison_that_is_not_done_says_so_on_top():
     page = render(unfinished())
     said = text(page)
-    assert '<h1 class="unfinished">20 of 36 trainings are done; verdicts come when all are.</h1>' in page
+    assert '<h1 class="unfinished">20 of 36 runs are done; verdicts follow when all are done.</h1>' in page
     assert "Highest mean accuracy so far: relu, 0.9501 over 12 runs." in said
     assert "There are no verdicts yet." in said
-    assert "There is no forest plot: verdicts come when all trainings are done." in said
+    assert "There is no forest plot: verdicts follow when all runs are done." in said
     assert "All 20 runs" in said
 
 
@@ -77,7 +79,7 @@ def test_without_a_single_score_it_is_still_a_page():
     frame = whole.ranking.assign(mean=NAN, std=NAN, status="")
     left = {"done": 0, "planned": 36}
     assert unfinished_sentences(left, frame, "accuracy") == [
-        "0 of 36 trainings are done; verdicts come when all are."
+        "0 of 36 runs are done; verdicts follow when all are done."
     ]
     page = render(comparison(results=results, ranking=frame, about=whole.about, verdicts=pd.DataFrame()))
     assert "20 of 20 runs have no score." in text(page)
@@ -104,7 +106,7 @@ def test_the_call_repeats_the_comparison():
     made = actlab.compare(
         ["tanh", "relu"], "digits", folds=2, epochs=1, tune={"lr": [0.01, 0.02]}, rope=0.02, seed=3
     )
-    command = reproduce.call(["tanh", "relu"], made.about)
+    command = reproduce.python_call(["tanh", "relu"], made.about)
     assert command == (
         "actlab.compare(['tanh', 'relu'], 'digits', folds=2, tune={'lr': [0.01, 0.02]}, rope=0.02, "
         "epochs=1, seed=3)"
@@ -123,8 +125,8 @@ def test_a_race_is_repeated_as_a_race_and_what_only_its_maker_knows_is_a_comment
         "looks": 3,
         "ended": "the budget of 40 runs: 36 are trained, the next round takes 12 more",
     }
-    assert reproduce.call(["relu"], about) == (
-        "# module is Mine exec, a net of your own\n"
+    assert reproduce.python_call(["relu"], about) == (
+        "# module is Mine exec, your own network\n"
         "# it ended by the budget of 40 runs: 36 are trained, the next round takes 12 more\n"
         "actlab.compare(['relu'], 'digits', module=module, until_decided=True, scoring='neg_log_loss')"
     )
@@ -137,34 +139,33 @@ def test_the_usual_settings_are_left_out():
         "seeds": 1,
         "settings": {"epochs": 25, "lr": 0.01, "device": "cpu"},
     }
-    assert reproduce.call(["relu"], about) == "actlab.compare(['relu'], 'digits')"
+    assert reproduce.python_call(["relu"], about) == "actlab.compare(['relu'], 'digits')"
 
 
 # -- memory ---------------------------------------------------------------------------------------
 
 
-def with_memory(*kept):
+def with_memory(*saved):
     made = comparison(seeds=1, folds=1)
-    return comparison(seeds=1, folds=1, results=made.results.assign(kept=list(kept)))
+    return comparison(seeds=1, folds=1, results=made.results.assign(saved_bytes=list(saved)))
 
 
 def test_memory_stands_beside_time():
     page = render(with_memory(2**16, 2**16, 3 * 2**16))
-    assert numbers(page)["figures"]["saved_bytes"]["unit"] == "KiB"
-    assert [row["value"] for row in numbers(page)["figures"]["saved_bytes"]["rows"]] == [64, 64, 192]
+    assert labels_of(page, "memory") == ["relu", "64 KiB", "tanh", "64 KiB", "mish", "192 KiB"]
     said = text(page)
-    assert "kept by a step, KiB" in said
+    assert "saved for backward, KiB" in said
     assert (
-        "mish keeps most for the backward pass, 192 KiB: 3 times the least, 64 KiB of relu and tanh." in said
+        "Memory saved for backward: mish 192 KiB is the most, 3 times the least, relu and tanh 64 KiB."
+        in said
     )
-    assert "bytes kept" in said
+    assert "bytes saved" in said
 
 
 def test_memory_that_is_not_known_is_left_out():
-    assert "saved_bytes" not in numbers(render(with_memory(NAN, NAN, NAN)))["figures"]
+    assert "memory" not in figures(render(with_memory(NAN, NAN, NAN)))
     page = render(with_memory(NAN, 2**21, 2**22))
-    assert numbers(page)["figures"]["saved_bytes"]["unit"] == "MiB"
-    assert [row["name"] for row in numbers(page)["figures"]["saved_bytes"]["rows"]] == ["tanh", "mish"]
+    assert labels_of(page, "memory") == ["tanh", "2 MiB", "mish", "4 MiB"]
     table = tables.cost_table(with_memory(NAN, 2**21, 2**22).results, ["relu", "tanh", "mish"])
     assert [row[-1] for row in table.rows] == ["–", "2", "4"]
 
@@ -173,7 +174,7 @@ def test_hostile_values_of_what_is_not_judged_are_text():
     about = {**unfinished().about, "unfinished": {"done": HOSTILE[0], "planned": HOSTILE[1]}}
     page = render(comparison(tuple(HOSTILE), seeds=1, verdicts=pd.DataFrame(), about=about))
     assert "<img" not in body(page)
-    about = {**training().about, "data": HOSTILE[0], "inside": {"off": HOSTILE[1]}}
+    about = {**training().about, "data": HOSTILE[0], "diagnostics": {"off": HOSTILE[1]}}
     page = render(training(about=about, results=training().results.assign(activation=HOSTILE[2])))
     assert "<img" not in body(page)
     assert 'onmouseover="window' not in body(page)

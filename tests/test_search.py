@@ -276,7 +276,7 @@ def test_impossible_seeds(seeds):
 
 @pytest.mark.parametrize("precision", ["float16", "BF16", None, 32])
 def test_an_impossible_precision(precision):
-    with pytest.raises(UsageError, match="precision is"):
+    with pytest.raises(UsageError, match="precision must be"):
         search(precision=precision).fit(X, Y)
 
 

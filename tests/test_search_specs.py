@@ -368,7 +368,7 @@ def test_search_leaves_strings_that_are_the_modules_own(module, name, value, fit
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("rleu", "unknown activation 'rleu'; did you mean 'relu'"),
+        ("rleu", "unknown activation 'rleu' .did you mean 'relu'"),
         ("relu(slope=2)", "activation 'relu\\(slope=2\\)'"),
         ("formula:x*", "formula"),
         ("missing.py:Own", "there is no file 'missing.py'"),

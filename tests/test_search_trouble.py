@@ -52,7 +52,7 @@ class Stillborn(nn.Module):
     [
         ({"module__activation": Boom()}, "training raised RuntimeError: boom"),
         ({"module__activation": Stillborn}, "training raised RuntimeError: no such thing"),
-        ({"module__num_units": 1}, "training raised ValueError: num_units is 1; it must be at least 2"),
+        ({"module__num_units": 1}, "training raised ValueError: num_units must be at least 2, got 1"),
         ({"lr": 1e30}, "diverged: "),
         ({"batch_size": 0}, "training raised ValueError"),
         ({"optimizer__momentum": -1.0}, "training raised ValueError: Invalid momentum value: -1.0"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from actlab.cli import main
-from actlab.stats.several_datasets import over_datasets
+from actlab.stats.several_datasets import compare_over_datasets
 from tests.commands import elsewhere, names, refused
 
 __all__ = ["elsewhere"]
@@ -35,7 +35,7 @@ def test_each_dataset_has_its_folder_and_all_of_them_a_verdict(tmp_path, files, 
     for name, said in found["datasets"].items():
         means = {row["activation"]: row["mean"] for row in said["ranking"]}
         assert table.loc[name].to_dict() == pytest.approx(means)
-    expected = over_datasets(table)
+    expected = compare_over_datasets(table)
     assert found["across"]["verdicts"][0]["p"] == pytest.approx(expected.verdicts["p"][0])
     assert names(tmp_path / "run") == [
         "across.csv",
@@ -65,7 +65,7 @@ def test_what_is_said_of_one_dataset_need_not_fit_the_others(tmp_path, files, ca
     ("data", "message"),
     [
         (["d0.npz", "./d0.npz"], "the same data twice"),
-        (["d0.npz", "dd/d0.npz"], "two files of one name, 'd0.npz'"),
+        (["d0.npz", "dd/d0.npz"], "two files called 'd0.npz'"),
         (["d0.npz", "nowhere.npz"], "no such file: 'nowhere.npz'"),
     ],
 )

@@ -34,7 +34,7 @@ def test_every_spec_gives_a_new_module():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("reluu", "unknown activation 'reluu'; did you mean 'relu'"),
+        ("reluu", "unknown activation 'reluu' .did you mean 'relu'"),
         ("qqq", "unknown activation 'qqq'; actlab list shows those that are known"),
         ("", "unknown activation ''"),
         ("leaky_relu(slope=0.2)", "argument 'slope' is unknown; it takes .'negative_slope', 'inplace'"),

@@ -13,18 +13,18 @@ from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold
 from sklearn.svm import SVC
 from statsmodels.stats.multitest import multipletests
 
-from actlab.stats.verdict import LEVEL, Evidence, evidence, holm, judge
+from actlab.stats.verdict import LEVEL, DifferenceSummary, holm, judge, summarize_differences
 
 
 def one_seed(differences, ratio):
-    """Return the evidence of runs each of which has a fold of its own."""
-    return evidence(differences, np.arange(len(differences)), ratio)
+    """Return the summary of runs each of which has a fold of its own."""
+    return summarize_differences(differences, np.arange(len(differences)), ratio)
 
 
 def with_seeds(cells=6, seeds=2, mean=0.0, split=0.0, own=1.0, seed=0, **how):
     rng = np.random.default_rng(seed)
     d = mean + split * rng.normal(size=(cells, 1)) + own * rng.normal(size=(cells, seeds))
-    return evidence(d.ravel(), np.repeat(np.arange(cells), seeds), 1 / (3 - 1), **how)
+    return summarize_differences(d.ravel(), np.repeat(np.arange(cells), seeds), 1 / (3 - 1), **how)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def test_scikit_learns_example_of_the_corrected_t_test(grid_search):
     assert t == pytest.approx(0.750, abs=5e-4)
     assert found.posterior.p_value / 2 == pytest.approx(stats.t.sf(t, 99), rel=1e-12)
     assert found.posterior.p_value / 2 == pytest.approx(0.227, abs=5e-4)
-    assert 1 - found.posterior.below(0) == pytest.approx(0.773, abs=5e-4)
-    assert found.posterior.within(0.01) == pytest.approx(0.432, abs=5e-4)
+    assert 1 - found.posterior.probability_below(0) == pytest.approx(0.773, abs=5e-4)
+    assert found.posterior.probability_within(0.01) == pytest.approx(0.432, abs=5e-4)
 
 
 @pytest.mark.parametrize("rope", [0.0, 0.01, 0.05])
@@ -104,10 +104,10 @@ def reference(found, value, draws=400_000):
     """Return P(true difference < value) by drawing both variances instead of by quadrature."""
     rng = np.random.default_rng(1)
     cells = found.cells - 1
-    between = cells * found.between / rng.chisquare(cells, draws)
-    within = found.spare * found.within / rng.chisquare(found.spare, draws)
-    split = np.maximum(between - found.share * within, 0)
-    scale = np.sqrt(between * found.weight + 1.25 * found.ratio * split)
+    between = cells * found.between_variance / rng.chisquare(cells, draws)
+    within = found.within_df * found.within_variance / rng.chisquare(found.within_df, draws)
+    split = np.maximum(between - found.within_weight * within, 0)
+    scale = np.sqrt(between * found.between_weight + 1.25 * found.ratio * split)
     each = stats.norm.cdf((value - found.mean) / scale)
     return float(0.95 * each.mean() + 0.05 * each[split > 0].mean())
 
@@ -117,10 +117,10 @@ def reference(found, value, draws=400_000):
 def test_two_seeds_agree_with_drawing_the_variances(cells, split):
     found = with_seeds(cells, mean=0.4, split=split)
     for value in (-1.0, 0.0, 0.4, 2.0):
-        assert found.posterior.below(value) == pytest.approx(reference(found, value), abs=3e-3)
+        assert found.posterior.probability_below(value) == pytest.approx(reference(found, value), abs=3e-3)
     low, high = found.posterior.interval()
-    assert found.posterior.below(low) == pytest.approx(0.025, abs=1e-9)
-    assert found.posterior.below(high) == pytest.approx(0.975, abs=1e-9)
+    assert found.posterior.probability_below(low) == pytest.approx(0.025, abs=1e-9)
+    assert found.posterior.probability_below(high) == pytest.approx(0.975, abs=1e-9)
 
 
 def test_the_seeds_luck_averages_out_and_the_splits_does_not():
@@ -137,16 +137,16 @@ def test_the_seeds_luck_averages_out_and_the_splits_does_not():
 def test_one_seed_takes_all_variance_for_the_splits():
     pairs = with_seeds(30, own=1.0)
     alone = one_seed(np.random.default_rng(0).normal(size=60), 0.5)
-    assert alone.posterior.scales[0] > 2 * np.sqrt(pairs.within / pairs.runs)
-    assert alone.parts == (alone.between / 2, alone.between / 2)
-    assert pairs.parts[0] < 0.3 * pairs.parts[1]
+    assert alone.posterior.scales[0] > 2 * np.sqrt(pairs.within_variance / pairs.runs)
+    assert alone.variance_components == (alone.between_variance / 2, alone.between_variance / 2)
+    assert pairs.variance_components[0] < 0.3 * pairs.variance_components[1]
 
 
 # -- verdicts -------------------------------------------------------------------------------------
 
 
 def words(*pairs, region=0.1, level=LEVEL):
-    return [verdict.word for verdict in judge(pairs, region, level)]
+    return [verdict.outcome for verdict in judge(pairs, region, level)]
 
 
 def test_the_four_words():
@@ -161,29 +161,29 @@ def test_a_certain_difference_too_small_to_matter_is_equivalent():
     small = with_seeds(60, mean=0.06, own=0.05)
     verdict = judge([small], 0.1)[0]
     assert verdict.p_holm < 1e-3
-    assert verdict.word == "equivalent"
-    assert judge([small], 0.0)[0].word == "better"
+    assert verdict.outcome == "equivalent"
+    assert judge([small], 0.0)[0].outcome == "better"
 
 
 def test_many_pairs_make_one_of_them_harder_to_decide():
     d = with_seeds(3, mean=1.0, own=0.45, seed=3)
-    assert judge([d], 0.0)[0].word == "better"
-    assert judge([d] + [with_seeds(seed=s) for s in range(30)], 0.0)[0].word == "undecided"
+    assert judge([d], 0.0)[0].outcome == "better"
+    assert judge([d] + [with_seeds(seed=s) for s in range(30)], 0.0)[0].outcome == "undecided"
 
 
 def test_identical_scores_are_equivalent():
     (verdict,) = judge([one_seed(np.zeros(3), 0.5)], 0.001)
-    assert (verdict.word, verdict.equivalent, verdict.p_value) == ("equivalent", 1.0, 1.0)
+    assert (verdict.outcome, verdict.equivalent, verdict.p_value) == ("equivalent", 1.0, 1.0)
     assert (verdict.low, verdict.high) == (0.0, 0.0)
-    with_two = evidence(np.zeros(6), [0, 0, 1, 1, 2, 2], 0.5)
-    assert judge([with_two], 0.0)[0].word == "equivalent"
+    with_two = summarize_differences(np.zeros(6), [0, 0, 1, 1, 2, 2], 0.5)
+    assert judge([with_two], 0.0)[0].outcome == "equivalent"
 
 
 def test_equal_differences_are_no_certainty_where_nothing_finer_can_be_seen():
     d, cells = np.full(3, 0.02), np.arange(3)
-    assert judge([evidence(d, cells, 0.5)], 0.0)[0].word == "better"
-    seen = judge([evidence(d, cells, 0.5, step=0.02)], 0.0)[0]
-    assert seen.word == "undecided"
+    assert judge([summarize_differences(d, cells, 0.5)], 0.0)[0].outcome == "better"
+    seen = judge([summarize_differences(d, cells, 0.5, step=0.02)], 0.0)[0]
+    assert seen.outcome == "undecided"
     assert seen.low < 0 < seen.high
 
 
@@ -210,9 +210,9 @@ def test_who_is_ahead_in_how_many_runs_with_an_interval():
 def test_a_forecast_is_about_right():
     few = with_seeds(3, mean=0.35, own=1.0, seed=1)
     (verdict,) = judge([few], 0.0)
-    assert verdict.word == "undecided"
+    assert verdict.outcome == "undecided"
     seeds = 2 + verdict.more_seeds
-    split, own = few.parts
+    split, own = few.variance_components
     decided = 0
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -222,15 +222,15 @@ def test_a_forecast_is_about_right():
             + math.sqrt(split) * rng.normal(size=(cells, 1))
             + math.sqrt(own) * rng.normal(size=(cells, 2))
         )
-        later = evidence(d.ravel(), np.repeat(np.arange(cells), 2), 0.5, resample=False)
-        decided += judge([later], 0.0)[0].word == "better"
+        later = summarize_differences(d.ravel(), np.repeat(np.arange(cells), 2), 0.5, resample=False)
+        decided += judge([later], 0.0)[0].outcome == "better"
     assert 50 < decided < 170  # about every second time
 
 
 def test_what_no_number_of_seeds_decides_is_said():
     d = with_seeds(12, mean=0.5, split=1.0, own=0.05)
     (verdict,) = judge([d], 0.01)
-    assert (verdict.word, verdict.more_seeds) == ("undecided", None)
+    assert (verdict.outcome, verdict.more_seeds) == ("undecided", None)
 
 
 @given(
@@ -245,18 +245,18 @@ def test_laws(cells, seeds, mean, split, region, seed):
     rng = np.random.default_rng(seed)
     d = mean + split * rng.normal(size=(cells, 1)) + rng.normal(size=(cells, seeds))
     labels = np.repeat(np.arange(cells), seeds)
-    found = evidence(d.ravel(), labels, 0.5, resample=False)
-    mirrored = evidence(-d.ravel(), labels, 0.5, resample=False)
+    found = summarize_differences(d.ravel(), labels, 0.5, resample=False)
+    mirrored = summarize_differences(-d.ravel(), labels, 0.5, resample=False)
     (verdict,), (other,) = judge([found], region), judge([mirrored], region)
     opposite = {"better": "worse", "worse": "better"}
-    assert other.word == opposite.get(verdict.word, verdict.word)
+    assert other.outcome == opposite.get(verdict.outcome, verdict.outcome)
     assert other.p_value == pytest.approx(verdict.p_value, rel=1e-9)
     assert (other.low, other.high) == pytest.approx((-verdict.high, -verdict.low), rel=1e-6, abs=1e-9)
     assert verdict.better + verdict.equivalent + verdict.worse == pytest.approx(1, abs=1e-9)
     assert verdict.low <= verdict.difference <= verdict.high
     order = rng.permutation(d.size)
-    shuffled = evidence(d.ravel()[order], labels[order], 0.5, resample=False)
+    shuffled = summarize_differences(d.ravel()[order], labels[order], 0.5, resample=False)
     assert judge([shuffled], region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-9)
-    scaled = evidence(10 * d.ravel(), labels, 0.5, resample=False)
+    scaled = summarize_differences(10 * d.ravel(), labels, 0.5, resample=False)
     assert judge([scaled], 10 * region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-6)
-    assert isinstance(found, Evidence)
+    assert isinstance(found, DifferenceSummary)

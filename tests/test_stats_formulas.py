@@ -8,82 +8,87 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from actlab.stats.verdict import Evidence, evidence, judge
+from actlab.stats.verdict import DifferenceSummary, judge, summarize_differences
 
 CAUTION, BELIEF = 1.25, 0.05  # as the page on verdicts has them
 
 
 def summed(between, within, cells=6, seeds=2, mean=1.0, ratio=0.5):
-    """Return the evidence of cells with as many runs each."""
+    """Return the summary of cells with as many runs each."""
     spare = cells * (seeds - 1)
-    return Evidence(mean, cells, cells * seeds, between, 1 / cells, 1 / seeds, within, spare, ratio)
+    return DifferenceSummary(mean, cells, cells * seeds, between, 1 / cells, 1 / seeds, within, spare, ratio)
 
 
 def single(mean, between=1.0, cells=6, ratio=0.5):
-    """Return the evidence of cells with one run each: Student's t with this scale, and cells - 1."""
-    found = Evidence(mean, cells, cells, between, 1 / cells, 1.0, math.nan, 0, ratio)
+    """Return the summary of cells with one run each: Student's t with this scale, and cells - 1."""
+    found = DifferenceSummary(mean, cells, cells, between, 1 / cells, 1.0, math.nan, 0, ratio)
     return found, math.sqrt(between * (1 / cells + ratio))
 
 
 def integrated(e, value):
     """Return P(true difference < value) by adaptive quadrature over the share of the first chi-square."""
-    a, b, df = (e.cells - 1) / 2, e.spare / 2, e.cells - 1 + e.spare
-    first, second = (e.cells - 1) * e.between, e.spare * e.within
+    a, b, df = (e.cells - 1) / 2, e.within_df / 2, e.cells - 1 + e.within_df
+    first, second = (e.cells - 1) * e.between_variance, e.within_df * e.within_variance
 
     def below(x):
-        split = max(first / x - e.share * second / (1 - x), 0)
-        scale = math.sqrt((first / x * e.weight + CAUTION * e.ratio * split) / df)
+        split = max(first / x - e.within_weight * second / (1 - x), 0)
+        scale = math.sqrt((first / x * e.between_weight + CAUTION * e.ratio * split) / df)
         return stats.t.cdf((value - e.mean) / scale, df) * stats.beta.pdf(x, a, b)
 
-    kink = first / (first + e.share * second)  # the split has variance where x is below it
+    kink = first / (first + e.within_weight * second)  # the split has variance where x is below it
     some = stats.beta.cdf(kink, a, b)
     with_split, without = (integrate.quad(below, *ends, epsabs=1e-11)[0] for ends in ((0, kink), (kink, 1)))
     whole = with_split + without
     return (1 - BELIEF) * whole + BELIEF * with_split / some if some else whole
 
 
-# -- what evidence sums up ------------------------------------------------------------------------------
+# -- summaries ------------------------------------------------------------------------------
 
 
-def test_evidence_of_unequal_cells_is_that_of_sums_by_hand():
+def test_summary_of_unequal_cells_is_that_of_sums_by_hand():
     # Cells u: 1, 3; v: -2; w: 0, 1, 9, 6. Means 2, -2, 4 with mean 4/3: deviations 2/3, -10/3, 8/3.
-    found = evidence([1, 0, -2, 3, 1, 9, 6], list("uwvuwww"), 0.25)
+    found = summarize_differences([1, 0, -2, 3, 1, 9, 6], list("uwvuwww"), 0.25)
     assert found.mean == pytest.approx(18 / 7)
-    assert (found.cells, found.runs, found.spare, found.ratio) == (3, 7, 4, 0.25)
-    assert found.between == pytest.approx((4 + 100 + 64) / 9 / 2)
-    assert found.weight == pytest.approx((4 + 1 + 16) / 49)
-    assert found.share == pytest.approx((1 / 2 + 1 + 1 / 4) / 3)
-    assert found.within == pytest.approx((1 + 1 + 16 + 9 + 25 + 4) / 4)
+    assert (found.cells, found.runs, found.within_df, found.ratio) == (3, 7, 4, 0.25)
+    assert found.between_variance == pytest.approx((4 + 100 + 64) / 9 / 2)
+    assert found.between_weight == pytest.approx((4 + 1 + 16) / 49)
+    assert found.within_weight == pytest.approx((1 / 2 + 1 + 1 / 4) / 3)
+    assert found.within_variance == pytest.approx((1 + 1 + 16 + 9 + 25 + 4) / 4)
     assert found.wins == pytest.approx((5 + 0.5) / 7)
 
 
-def test_evidence_of_one_run_in_each_cell_has_no_variance_within():
-    found = evidence([1.0, 2.0, 6.0], [3, 1, 2], 0.5)
-    assert (found.share, found.spare, found.weight, found.between) == (1.0, 0, pytest.approx(1 / 3), 7.0)
-    assert math.isnan(found.within)
+def test_summary_of_one_run_in_each_cell_has_no_variance_within():
+    found = summarize_differences([1.0, 2.0, 6.0], [3, 1, 2], 0.5)
+    assert (found.within_weight, found.within_df, found.between_weight, found.between_variance) == (
+        1.0,
+        0,
+        pytest.approx(1 / 3),
+        7.0,
+    )
+    assert math.isnan(found.within_variance)
 
 
 @pytest.mark.parametrize("step", [0.3, 0.05])
-def test_evidence_has_at_least_the_variance_of_rounding_to_steps(step):
+def test_summary_has_at_least_the_variance_of_rounding_to_steps(step):
     # Rounding a score to a step adds the variance step^2 / 12, so a difference of two has step^2 / 6 more.
-    found = evidence([0.3, 0.3, 0.3, 0.3], [0, 0, 1, 1], 0.5, step=step)
-    assert found.within == pytest.approx(step**2 / 6)
-    assert found.between == pytest.approx(step**2 / 6 / 2)  # a mean of two
-    above = evidence([0.0, 6.0, 10.0, 20.0], [0, 0, 1, 1], 0.5, step=step)
-    assert (above.within, above.between) == (pytest.approx((9 + 9 + 25 + 25) / 2), 72.0)
-    equal = evidence([0.0] * 4, [0, 0, 1, 1], 0.5, step=step)
-    assert (equal.within, equal.between) == (0.0, 0.0)  # the very same scores
+    found = summarize_differences([0.3, 0.3, 0.3, 0.3], [0, 0, 1, 1], 0.5, step=step)
+    assert found.within_variance == pytest.approx(step**2 / 6)
+    assert found.between_variance == pytest.approx(step**2 / 6 / 2)  # a mean of two
+    above = summarize_differences([0.0, 6.0, 10.0, 20.0], [0, 0, 1, 1], 0.5, step=step)
+    assert (above.within_variance, above.between_variance) == (pytest.approx((9 + 9 + 25 + 25) / 2), 72.0)
+    equal = summarize_differences([0.0] * 4, [0, 0, 1, 1], 0.5, step=step)
+    assert (equal.within_variance, equal.between_variance) == (0.0, 0.0)  # the very same scores
 
 
-def test_evidence_resamples_cells_for_the_interval_of_wins():
+def test_summary_resamples_cells_for_the_interval_of_wins():
     # Four cells with a win, one of three losses. Of five drawn cells K are the losing one: binomial (5, 1/5),
     # P(K >= 4) = 0.7 % and P(K >= 3) = 5.8 %: the 2.5 % end has K = 3, so 2 wins in 2 + 9 runs.
-    found = evidence([1.0] * 4 + [-1.0] * 3, [0, 1, 2, 3, 4, 4, 4], 0.5)
+    found = summarize_differences([1.0] * 4 + [-1.0] * 3, [0, 1, 2, 3, 4, 4, 4], 0.5)
     assert (found.wins, found.wins_low, found.wins_high) == (4 / 7, 2 / 11, 1.0)
     # One losing cell of three: P(K = 3) = 1 / 27 = 3.7 %, between 2.5 % and 5 %: no wins at the low end.
-    three = evidence([1.0, 1.0, -1.0], [0, 1, 2], 0.5)
+    three = summarize_differences([1.0, 1.0, -1.0], [0, 1, 2], 0.5)
     assert (three.wins, three.wins_low, three.wins_high) == (2 / 3, 0.0, 1.0)
-    unknown = evidence([1.0, 1.0, -1.0], [0, 1, 2], 0.5, resample=False)
+    unknown = summarize_differences([1.0, 1.0, -1.0], [0, 1, 2], 0.5, resample=False)
     assert np.isnan([unknown.wins_low, unknown.wins_high]).all()
 
 
@@ -95,11 +100,11 @@ def test_evidence_resamples_cells_for_the_interval_of_wins():
 def test_posterior_of_one_seed_is_the_corrected_t_test(cells, ratio):
     found, scale = single(0.7, 2.0, cells, ratio)
     law = stats.t(cells - 1, 0.7, scale)
-    assert [found.posterior.below(v) for v in (-1.0, 0.0, 0.7, 3.0)] == pytest.approx(
+    assert [found.posterior.probability_below(v) for v in (-1.0, 0.0, 0.7, 3.0)] == pytest.approx(
         law.cdf([-1.0, 0.0, 0.7, 3.0]), rel=1e-12
     )
     assert found.posterior.p_value == pytest.approx(2 * law.cdf(0), rel=1e-12)
-    assert found.posterior.within(0.4) == pytest.approx(law.cdf(0.4) - law.cdf(-0.4), rel=1e-12)
+    assert found.posterior.probability_within(0.4) == pytest.approx(law.cdf(0.4) - law.cdf(-0.4), rel=1e-12)
     assert found.posterior.interval(0.1) == pytest.approx(law.interval(0.9), rel=1e-9)
 
 
@@ -108,7 +113,7 @@ def test_posterior_of_one_seed_is_the_corrected_t_test(cells, ratio):
 def test_posterior_where_the_split_surely_varies_agrees_with_an_integral(seeds, ratio):
     found = summed(between=3.0, within=1.0, cells=20, seeds=seeds, mean=0.8, ratio=ratio)
     for value in (-1.0, 0.0, 0.5, 2.0):
-        assert found.posterior.below(value) == pytest.approx(integrated(found, value), abs=2e-6)
+        assert found.posterior.probability_below(value) == pytest.approx(integrated(found, value), abs=2e-6)
 
 
 @pytest.mark.parametrize(("between", "within"), [(1.0, 1.0), (0.5, 1.0), (0.3, 1.0)])
@@ -116,7 +121,7 @@ def test_posterior_where_the_split_surely_varies_agrees_with_an_integral(seeds, 
 def test_posterior_where_the_split_may_not_vary_agrees_with_an_integral(cells, between, within):
     found = summed(between, within, cells=cells, mean=0.5)
     for value in (-0.5, 0.0, 1.0):
-        assert found.posterior.below(value) == pytest.approx(integrated(found, value), abs=1.5e-3)
+        assert found.posterior.probability_below(value) == pytest.approx(integrated(found, value), abs=1.5e-3)
 
 
 @pytest.mark.parametrize("cells", [2, 6, 20])
@@ -147,8 +152,8 @@ def test_posterior_believes_a_little_in_a_split_that_varies():
     ],
 )
 def test_parts_are_the_variances_of_split_and_seed(between, within, seeds, expected):
-    assert summed(between, within, seeds=seeds).parts == expected
-    assert single(0.0, between)[0].parts == (between / 2, between / 2)
+    assert summed(between, within, seeds=seeds).variance_components == expected
+    assert single(0.0, between)[0].variance_components == (between / 2, between / 2)
 
 
 # -- the words ------------------------------------------------------------------------------------------
@@ -160,11 +165,11 @@ def test_judge_decides_exactly_at_the_level(level, sign):
     t = stats.t.isf(level / 2, 5)
     for factor, word in ((1.001, "better" if sign > 0 else "worse"), (0.999, "undecided")):
         (verdict,) = judge([single(sign * factor * t * single(0.0)[1])[0]], 0.0, level)
-        assert verdict.word == word
+        assert verdict.outcome == word
         assert verdict.p_value == verdict.p_holm == pytest.approx(2 * stats.t.sf(factor * t, 5), rel=1e-9)
     found, _ = single(0.9)
     assert (
-        judge([found], 0.0, found.posterior.p_value)[0].word == "better"
+        judge([found], 0.0, found.posterior.p_value)[0].outcome == "better"
     )  # at most the level, so the level too
 
 
@@ -175,9 +180,9 @@ def test_judge_finds_equivalence_exactly_at_one_minus_the_level(level):
     for factor, word in ((1.001, "equivalent"), (0.999, "undecided"), (0.8, "undecided")):
         (verdict,) = judge([found], factor * half, level)
         expected = 1 - 2 * stats.t.sf(factor * half / scale, 5)
-        assert (verdict.word, verdict.equivalent) == (word, pytest.approx(expected, rel=1e-9))
-    inside = found.posterior.within(1.0)
-    assert judge([found], 1.0, 1 - inside)[0].word == "equivalent"  # the level itself will do
+        assert (verdict.outcome, verdict.equivalent) == (word, pytest.approx(expected, rel=1e-9))
+    inside = found.posterior.probability_within(1.0)
+    assert judge([found], 1.0, 1 - inside)[0].outcome == "equivalent"  # the level itself will do
 
 
 @pytest.mark.parametrize("share", [0.905, 0.93, 0.949])
@@ -185,27 +190,34 @@ def test_judge_does_not_take_twice_the_level_for_equivalence(share):
     found, scale = single(0.0)
     (verdict,) = judge([found], stats.t.isf((1 - share) / 2, 5) * scale)
     assert verdict.equivalent == pytest.approx(share, rel=1e-9)
-    assert verdict.word == "undecided"
+    assert verdict.outcome == "undecided"
 
 
 def test_judge_takes_the_ends_of_the_region_for_equivalent_where_all_differences_are_equal():
     for region, word in ((0.25, "equivalent"), (0.2499, "better")):
         for sign in (1, -1):
-            (verdict,) = judge([evidence([sign * 0.25] * 4, range(4), 0.5)], region)
+            (verdict,) = judge([summarize_differences([sign * 0.25] * 4, range(4), 0.5)], region)
             assert (verdict.low, verdict.high) == (sign * 0.25, sign * 0.25)
-            assert verdict.word == (word if sign > 0 or word == "equivalent" else "worse")
+            assert verdict.outcome == (word if sign > 0 or word == "equivalent" else "worse")
             chances = (verdict.better, verdict.equivalent, verdict.worse)
-            assert chances == tuple(float(verdict.word == word) for word in ("better", "equivalent", "worse"))
+            assert chances == tuple(
+                float(verdict.outcome == word) for word in ("better", "equivalent", "worse")
+            )
 
 
 def test_judge_gives_identical_scores_no_probability_of_being_worse():
-    (verdict,) = judge([evidence([0.0] * 4, range(4), 0.5)], 0.0)
-    assert (verdict.word, verdict.better, verdict.equivalent, verdict.worse) == ("equivalent", 0.0, 1.0, 0.0)
+    (verdict,) = judge([summarize_differences([0.0] * 4, range(4), 0.5)], 0.0)
+    assert (verdict.outcome, verdict.better, verdict.equivalent, verdict.worse) == (
+        "equivalent",
+        0.0,
+        1.0,
+        0.0,
+    )
 
 
 def test_below_counts_half_of_a_difference_that_is_certain():
-    certain = evidence([0.25] * 4, range(4), 0.5).posterior
-    assert [certain.below(value) for value in (0.2, 0.25, 0.3)] == [0.0, 0.5, 1.0]
+    certain = summarize_differences([0.25] * 4, range(4), 0.5).posterior
+    assert [certain.probability_below(value) for value in (0.2, 0.25, 0.3)] == [0.0, 0.5, 1.0]
 
 
 def test_judge_says_with_which_probability_each_word_holds():
@@ -216,7 +228,7 @@ def test_judge_says_with_which_probability_each_word_holds():
     assert verdict.worse == pytest.approx(law.cdf(-0.3), rel=1e-9)
     assert verdict.equivalent == pytest.approx(law.cdf(0.3) - law.cdf(-0.3), rel=1e-9)
     assert (verdict.low, verdict.high) == pytest.approx(law.interval(0.9), rel=1e-9)
-    assert (verdict.difference, verdict.level, verdict.evidence) == (0.4, 0.1, found)
+    assert (verdict.difference, verdict.level, verdict.summary) == (0.4, 0.1, found)
 
 
 def test_judge_corrects_by_holms_steps_and_keeps_the_order():
@@ -227,8 +239,8 @@ def test_judge_corrects_by_holms_steps_and_keeps_the_order():
     steps = np.maximum.accumulate([4 * p[2], 3 * p[3], 2 * p[0], p[1]])
     assert [v.p_holm for v in verdicts] == pytest.approx([steps[2], steps[3], steps[0], steps[1]], rel=1e-12)
     assert [v.p_value for v in verdicts] == p
-    assert [v.word for v in verdicts] == [
-        "better" if v.p_holm <= 0.06 and v.difference > 0 else v.word for v in verdicts
+    assert [v.outcome for v in verdicts] == [
+        "better" if v.p_holm <= 0.06 and v.difference > 0 else v.outcome for v in verdicts
     ]
 
 
@@ -252,7 +264,7 @@ def test_forecast_where_seeds_change_nothing_is_a_t_test(folds, threshold, mean)
         t = abs(mean) / math.sqrt(3.0 * (1 / cells + CAUTION * ratio))
         return 2 * stats.t.sf(t, cells - 1) <= threshold
 
-    assert found.forecast(threshold, 0.0, 0.05) == first_seeds(decides)
+    assert found.seeds_to_decide(threshold, 0.0, 0.05) == first_seeds(decides)
 
 
 @pytest.mark.parametrize(("between", "within"), [(0.2, 4.0), (1.5, 1.0)])
@@ -270,7 +282,7 @@ def test_forecast_agrees_with_an_integral_for_each_number_of_seeds(between, with
         below = partial(integrated, later(seeds))
         return 2 * min(below(0.0), 1 - below(0.0)) <= 0.05 or below(region) - below(-region) >= 0.95
 
-    seeds = found.forecast(0.05, region, 0.05)
+    seeds = found.seeds_to_decide(0.05, region, 0.05)
     assert seeds is not None
     assert (decides(seeds), decides(seeds - 1)) == (True, False)
 
@@ -279,8 +291,8 @@ def test_forecast_of_one_seed_takes_half_of_the_variance_for_the_seeds():
     # Between 2: split 1 and seed 1, so a mean of two has the variance 1.5 where it takes at most 5 seeds.
     found, _ = single(3.0, between=2.0, cells=3)
     again = summed(1.5, 1.0, cells=3, mean=3.0)
-    assert again.parts == (1.0, 1.0)
-    assert found.forecast(0.05, 0.0, 0.05) == again.forecast(0.05, 0.0, 0.05)
+    assert again.variance_components == (1.0, 1.0)
+    assert found.seeds_to_decide(0.05, 0.0, 0.05) == again.seeds_to_decide(0.05, 0.0, 0.05)
 
 
 def test_forecast_finds_equivalence_at_one_minus_the_level():
@@ -292,7 +304,7 @@ def test_forecast_finds_equivalence_at_one_minus_the_level():
         scale = math.sqrt(1e-9 * (1 / cells + CAUTION / 9))
         return 1 - 2 * stats.t.sf(2.2e-5 / scale, cells - 1) >= 1 - level
 
-    answers = [found.forecast(1e-9, 2.2e-5, level) for level in (0.2, 0.1, 0.08)]
+    answers = [found.seeds_to_decide(1e-9, 2.2e-5, level) for level in (0.2, 0.1, 0.08)]
     assert answers == [first_seeds(partial(decides, level)) for level in (0.2, 0.1, 0.08)]
     assert answers == sorted(answers)
 
@@ -304,9 +316,9 @@ def test_judge_says_how_many_more_seeds_would_decide(cells, now, others):
     found = summed(between=2.1, within=4.0, cells=cells, mean=2.0)
     pairs = [found, *(summed(9.0, 1.0, mean=0.1) for _ in range(others))]
     verdict = judge(pairs, 0.01, 0.02)[0]
-    seeds = found.forecast(0.02 / len(pairs), 0.01, 0.02)
+    seeds = found.seeds_to_decide(0.02 / len(pairs), 0.01, 0.02)
     assert seeds > now
-    assert (verdict.word, verdict.more_seeds) == ("undecided", seeds - now)
+    assert (verdict.outcome, verdict.more_seeds) == ("undecided", seeds - now)
 
 
 def test_judge_forecasts_at_least_one_seed_more_and_none_where_it_is_decided():
@@ -315,8 +327,8 @@ def test_judge_forecasts_at_least_one_seed_more_and_none_where_it_is_decided():
     # Four seeds in the same three folds are undecided; three in cells of two would have done.
     found = summed(between=1.0, within=1.0, cells=3, seeds=4, mean=3.5)
     (verdict,) = judge([found], 0.0)
-    assert verdict.word == "undecided"
-    assert (found.forecast(0.05, 0.0, 0.05), verdict.more_seeds) == (3, 1)
+    assert verdict.outcome == "undecided"
+    assert (found.seeds_to_decide(0.05, 0.0, 0.05), verdict.more_seeds) == (3, 1)
 
 
 def test_forecast_is_never_more_than_500_seeds():
@@ -330,4 +342,4 @@ def test_forecast_is_never_more_than_500_seeds():
     assert all(before > after for before, after in pairwise(falling))
     for mean, expected in ((falling[3] * (1 + 1e-7), 500), (falling[4] * (1 + 1e-8), None)):
         found = summed(between=1e-9, within=0.0, cells=3, mean=mean)
-        assert found.forecast(0.05, 0.0, 0.05) == expected
+        assert found.seeds_to_decide(0.05, 0.0, 0.05) == expected

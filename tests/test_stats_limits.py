@@ -8,16 +8,16 @@ import pytest
 from scipy import stats
 
 from actlab import UsageError
-from actlab.stats.sequential import ever_beyond, look_level, race
-from actlab.stats.several_datasets import datasets_needed, over_datasets
-from actlab.stats.verdict import Evidence, Posterior, evidence, holm, judge
+from actlab.stats.sequential import SequentialTest, analysis_level, crossing_probability
+from actlab.stats.several_datasets import compare_over_datasets, min_datasets
+from actlab.stats.verdict import DifferenceSummary, Posterior, holm, judge, summarize_differences
 
 D = [1.0, 2.0, -3.0, 0.5]
 
 
 def paired(differences, cells=None, ratio=0.5, **options):
     cells = range(len(differences)) if cells is None else cells
-    return evidence(differences, list(cells), ratio, **options)
+    return summarize_differences(differences, list(cells), ratio, **options)
 
 
 # -- refused ----------------------------------------------------------------------------------------
@@ -27,15 +27,15 @@ def paired(differences, cells=None, ratio=0.5, **options):
     ("differences", "cells", "got"),
     [([], [], 0), ([0.1], [0], 1), ([0.1, 0.2], [0, 0], 1), ([0.0] * 5, ["a"] * 5, 1), ([-1.0], [7], 1)],
 )
-def test_evidence_needs_two_cells(differences, cells, got):
+def test_summary_needs_two_cells(differences, cells, got):
     with pytest.raises(UsageError, match=rf"^a test needs at least two cells, got {got}: .* two folds$"):
-        evidence(differences, cells, 0.5)
+        summarize_differences(differences, cells, 0.5)
 
 
 @pytest.mark.parametrize(("cells", "runs", "spare"), [(1, 1, 0), (1, 2, 1), (0, 0, 0), (1, 30, 29)])
-def test_evidence_cannot_be_made_of_one_cell_by_hand(cells, runs, spare):
+def test_summary_cannot_be_made_of_one_cell_by_hand(cells, runs, spare):
     with pytest.raises(UsageError, match=f"two cells, got {cells}:"):
-        Evidence(0.1, cells, runs, 1.0, 1.0, 0.5, 1.0, spare, 0.5)
+        DifferenceSummary(0.1, cells, runs, 1.0, 1.0, 0.5, 1.0, spare, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_evidence_cannot_be_made_of_one_cell_by_hand(cells, runs, spare):
         (D, {"step": math.inf}, "step must be a finite number >= 0, got inf"),
     ],
 )
-def test_evidence_refuses_what_it_cannot_use(differences, options, message):
+def test_summary_refuses_what_it_cannot_use(differences, options, message):
     with pytest.raises(UsageError, match=message):
         paired(differences, **options)
 
@@ -98,35 +98,35 @@ def test_holm_refuses_what_are_no_p_values(p_values, message):
 @pytest.mark.parametrize(
     ("names", "message"), [([], "got 0"), (["a"], "got 1"), (["a", "b", "a"], "a, b, a")]
 )
-def test_race_needs_two_different_activations(names, message):
+def test_a_sequential_test_needs_two_different_activations(names, message):
     with pytest.raises(UsageError, match=message):
-        race(names, lambda *_: ({}, {}), lambda *_: "")
+        SequentialTest(names)
 
 
 @pytest.mark.parametrize("pairs", [0, -1, 1.5, math.nan, math.inf, 10**10])
 def test_look_level_refuses_what_is_no_number_of_pairs(pairs):
     with pytest.raises(UsageError, match=r"^pairs must be an integer from 1 to 1000000000, got "):
-        look_level(pairs)
+        analysis_level(pairs)
 
 
 @pytest.mark.parametrize(
     "looks", [[], [0], [-1], [0, 1], [2, 1], [1, 1], [1, 2, 2], [math.nan, 2], [1, math.nan], [1000, 1001]]
 )
 def test_ever_beyond_refuses_looks_that_do_not_grow(looks):
-    with pytest.raises(UsageError, match=r"^looks must be positive and grow by at least 1 % each"):
-        ever_beyond(2.0, looks)
+    with pytest.raises(UsageError, match=r"^steps must be positive and grow by at least 1 % each"):
+        crossing_probability(2.0, looks)
 
 
 @pytest.mark.parametrize("bound", [-1.0, -math.inf, math.nan])
 def test_ever_beyond_refuses_what_is_no_bound(bound):
     with pytest.raises(UsageError, match=r"^bound must be a number >= 0, got "):
-        ever_beyond(bound, [1, 2])
+        crossing_probability(bound, [1, 2])
 
 
 @pytest.mark.parametrize("pairs", [0, -3, 2.5, math.nan, math.inf])
 def test_datasets_needed_refuses_what_is_no_number_of_pairs(pairs):
     with pytest.raises(UsageError, match=r"^pairs must be an integer >= 1, got "):
-        datasets_needed(pairs)
+        min_datasets(pairs)
 
 
 # -- right values at the limits -----------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_two_cells_are_tested_with_cauchys_distribution():
     assert verdict.p_value == pytest.approx(1 - 2 * math.atan(t) / math.pi, rel=1e-12)
     half = math.sqrt(0.5) / math.tan(math.pi * 0.025)  # the quantile 0.975 is cot(0.025 pi)
     assert (verdict.low, verdict.high) == pytest.approx((1.5 - half, 1.5 + half), rel=1e-12)
-    assert verdict.word == "undecided"
+    assert verdict.outcome == "undecided"
 
 
 @pytest.mark.parametrize("cells", [[0, 1, 2, 3], [0, 0, 1, 1]])
@@ -155,12 +155,12 @@ def test_two_cells_are_tested_with_cauchys_distribution():
 )
 def test_differences_that_are_equal_up_to_rounding_are_certain(differences, cells):
     (verdict,) = judge([paired(differences, cells)], 0.01)
-    assert verdict.word == "better"
+    assert verdict.outcome == "better"
     assert verdict.p_value < 1e-20
     assert verdict.low <= verdict.difference <= verdict.high
     assert verdict.high - verdict.low < 1e-13 * verdict.difference
     (mirrored,) = judge([paired([-d for d in differences], cells)], 0.01)
-    assert (mirrored.word, mirrored.p_value) == ("worse", verdict.p_value)
+    assert (mirrored.outcome, mirrored.p_value) == ("worse", verdict.p_value)
 
 
 @pytest.mark.parametrize("unit", [1e-99, 1e-30, 1e-13, 1.0, 1e30, 1e99])
@@ -169,7 +169,7 @@ def test_judge_does_not_depend_on_the_unit_of_the_score(unit, cells):
     d = np.array([1.0, 2.0, -0.5, 0.75])
     (plain,) = judge([paired(d, cells)], 0.1)
     (scaled,) = judge([paired(unit * d, cells)], 0.1 * unit)
-    for name in ("word", "more_seeds"):
+    for name in ("outcome", "more_seeds"):
         assert getattr(scaled, name) == getattr(plain, name)
     for name in ("p_value", "better", "equivalent", "worse"):
         assert getattr(scaled, name) == pytest.approx(getattr(plain, name), rel=1e-9, abs=1e-12)
@@ -190,8 +190,8 @@ def test_posterior_keeps_a_mean_far_beyond_its_scale():
     narrow = Posterior(1.0, 9, np.array([1e-20]), np.ones(1))
     assert narrow.interval() == (1.0, 1.0)
     assert narrow.p_value == pytest.approx(2 * stats.t.sf(1e20, 9), rel=1e-9)
-    assert (narrow.below(1.0), narrow.below(2.0)) == (0.5, 1.0)
-    assert narrow.below(0.5) < 1e-100
+    assert (narrow.probability_below(1.0), narrow.probability_below(2.0)) == (0.5, 1.0)
+    assert narrow.probability_below(0.5) < 1e-100
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,9 @@ def test_posterior_of_any_number_of_cells_and_runs_is_students_where_seeds_chang
     scale = math.sqrt(means.var(ddof=1) * (np.square(np.bincount(labels) / runs).sum() + 1.25 * 0.25))
     for value in (-0.5, 0.0, 0.2, 1.0):
         expected = stats.t.cdf((value - means[labels].mean()) / scale, cells - 1)
-        assert found.posterior.below(value) == pytest.approx(expected, abs=2e-3 if cells < 9 else 1e-9)
+        assert found.posterior.probability_below(value) == pytest.approx(
+            expected, abs=2e-3 if cells < 9 else 1e-9
+        )
 
 
 def test_forecast_of_very_many_folds_is_computed():
@@ -214,13 +216,13 @@ def test_forecast_of_very_many_folds_is_computed():
     found = paired(d, ratio=1 / 99_999, resample=False)
     # Split and seed have half of the variance 1 each. S seeds make 50,000 S cells of two runs: the squared
     # scale is 0.75 / 50,000 S + 1.25 * 0.5 / 100,000, and t = 0.006 / scale is above 1.96 from S = 4.8 on.
-    assert found.forecast(0.05, 0.0, 0.05) == 5
+    assert found.seeds_to_decide(0.05, 0.0, 0.05) == 5
 
 
 @pytest.mark.parametrize("region", [math.inf, 1e300])
 def test_judge_takes_a_region_that_holds_everything(region):
     (verdict,) = judge([paired(D)], region)
-    assert (verdict.word, verdict.equivalent) == ("equivalent", 1.0)
+    assert (verdict.outcome, verdict.equivalent) == ("equivalent", 1.0)
 
 
 def test_judge_and_holm_of_nothing_are_empty():
@@ -235,7 +237,7 @@ def test_holm_keeps_ties_and_the_ends():
 
 @pytest.mark.parametrize("bound", [0.0, 0.5, 2.0, 9.0, 20.0, 37.0, 1e3, math.inf])
 def test_ever_beyond_at_one_look_is_the_normal_distributions_tails(bound):
-    assert ever_beyond(bound, [3]) == pytest.approx(math.erfc(bound / math.sqrt(2)), rel=1e-12)
+    assert crossing_probability(bound, [3]) == pytest.approx(math.erfc(bound / math.sqrt(2)), rel=1e-12)
 
 
 @pytest.mark.parametrize("looks", [(1, 2), (2, 4), (3, 4), (1, 100), (50, 51)])
@@ -245,18 +247,18 @@ def test_ever_beyond_at_two_looks_is_a_bivariate_normal_integral(looks, bound):
     r = math.sqrt(looks[0] / looks[1])
     both = stats.multivariate_normal([0, 0], [[1, r], [r, 1]])
     inside = both.cdf([bound, bound], lower_limit=[-bound, -bound])
-    assert ever_beyond(bound, looks) == pytest.approx(1 - inside, abs=2e-5)
+    assert crossing_probability(bound, looks) == pytest.approx(1 - inside, abs=2e-5)
 
 
 @pytest.mark.parametrize("bound", [8.0, 11.0, 30.0])
 def test_ever_beyond_keeps_the_precision_of_small_probabilities(bound):
     one = math.erfc(bound / math.sqrt(2))
     # Far out the first step beyond at one of two looks is rarely beyond at both: almost twice that of one.
-    assert 1.9 * one < ever_beyond(bound, [1, 100]) < 2 * one
+    assert 1.9 * one < crossing_probability(bound, [1, 100]) < 2 * one
 
 
 def test_look_level_of_very_many_pairs_is_between_a_fifth_of_the_level_and_the_level():
-    levels = [look_level(pairs) for pairs in (1, 10**3, 10**6, 10**9)]
+    levels = [analysis_level(pairs) for pairs in (1, 10**3, 10**6, 10**9)]
     assert levels == sorted(levels, reverse=True)  # rarer errors of five looks coincide less
     assert all(0.05 / 5 < level < 0.05 for level in levels)
 
@@ -264,7 +266,7 @@ def test_look_level_of_very_many_pairs_is_between_a_fifth_of_the_level_and_the_l
 def test_over_datasets_ranks_differences_beyond_the_largest_float():
     big = 1.5e308
     scores = pd.DataFrame({"a": [big, big, 3.0, 1.0], "b": [-big, -1e308, 2.0, 1.0]})
-    found = over_datasets(scores)
+    found = compare_over_datasets(scores)
     # Differences 3.0e308 > 2.5e308 > 1 > 0: ranks 4, 3, 2 and half of 1 for each side; all three signs agree.
     assert (found.statistic, found.p_value) == (0.5, 2 / 2**3)
 
@@ -272,7 +274,7 @@ def test_over_datasets_ranks_differences_beyond_the_largest_float():
 @pytest.mark.parametrize("activations", [1, 2, 4])
 def test_over_datasets_where_everything_failed_is_undecided(activations):
     scores = pd.DataFrame(np.full((6, activations), np.nan), columns=list("abcd"[:activations]))
-    found = over_datasets(scores)
+    found = compare_over_datasets(scores)
     assert found.ranks["mean_rank"].tolist() == [(activations + 1) / 2] * activations
     assert set(found.verdicts["verdict"]) <= {"undecided"}
     assert set(found.verdicts["p"]) <= {1.0}

@@ -13,7 +13,7 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, load_data, swap
-from actlab.ledger.canonical import describe, digest
+from actlab.ledger.run_key import describe, digest
 from actlab.models.networks import ConvNet, NeuralNet
 from actlab.models.swapping import activations_in
 from tests.swaps import (

@@ -21,7 +21,7 @@ SMALL = {"shape": (16, 8)}
 
 def test_each_stands_beside_torchs_own_at_the_same_parameters():
     found = actlab.measure(["relu", "elu(alpha=0.5)", "snake"], **SMALL)
-    assert [(row.name, row.peer) for row in found] == [
+    assert [(row.name, row.torch_equivalent) for row in found] == [
         ("relu", "torch.nn.ReLU"),
         ("torch.nn.ReLU", ""),
         ("elu(alpha=0.5)", "torch.nn.ELU"),
@@ -30,7 +30,7 @@ def test_each_stands_beside_torchs_own_at_the_same_parameters():
     ]
     for row in found:
         assert row.forward > 0
-        assert math.isnan(row.ratio) == (row.peer == "")
+        assert math.isnan(row.ratio) == (row.torch_equivalent == "")
     whole = {row.name: row.forward + row.backward for row in found}
     relu = next(iter(found))
     assert relu.ratio == pytest.approx(whole["relu"] / whole["torch.nn.ReLU"])
@@ -82,11 +82,11 @@ def test_as_a_verb_it_fits_80_columns(capsys):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (["reluu"], "unknown activation 'reluu'; did you mean 'relu'?"),
-        (["relu", "--shape", "3,x"], "--shape is '3,x', not sizes such as 1000,1000"),
+        (["reluu"], "unknown activation 'reluu' (did you mean 'relu'?)"),
+        (["relu", "--shape", "3,x"], "--shape must be sizes such as 1000,1000, got '3,x'"),
         (["relu", "--shape", "0"], "there is nothing to measure"),
-        (["relu", "--dtype", "int8"], "--dtype is 'int8', not float32, float64, float16 or bfloat16"),
-        (["relu", "--device", "tpu"], "device is 'tpu', not cpu, cuda or cuda:N"),
+        (["relu", "--dtype", "int8"], "--dtype must be float32, float64, float16 or bfloat16, got 'int8'"),
+        (["relu", "--device", "tpu"], "device must be cpu, cuda or cuda:N, got 'tpu'"),
         (["torch.nn:GLU", "--shape", "3,3"], "target 'torch.nn:GLU' fails on (3, 3), torch.float32: "),
     ],
 )

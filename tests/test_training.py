@@ -11,9 +11,9 @@ from actlab.data.dataset import Dataset
 from actlab.training.train import (
     HISTORY_COLUMNS,
     TrainSettings,
-    check_training,
     history_frame,
     make_net,
+    plan_training,
     train,
 )
 
@@ -154,18 +154,18 @@ def test_a_class_with_few_rows_trains_without_a_warning():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"epochs": 0}, "epochs is 0, not a whole number of at least 1"),
-        ({"epochs": 2.5}, "epochs is 2.5, not a whole number"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"num_units": 1}, "num_units is 1, not a whole number of at least 2"),
-        ({"seed": -1}, "seed is -1"),
-        ({"seed": 2**64}, "seed is 18446744073709551616"),
-        ({"lr": 0.0}, "lr is 0.0, not above 0"),
-        ({"lr": float("nan")}, "lr is nan"),
-        ({"momentum": 1.0}, "momentum is 1.0, not from 0 to below 1"),
-        ({"device": "gpu"}, "device is 'gpu', not cpu, cuda or cuda:N"),
-        ({"device": "cuda:x"}, "device is 'cuda:x', not cpu"),
-        ({"device": "cuda:99"}, "device is 'cuda:99', but PyTorch sees"),
+        ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
+        ({"epochs": 2.5}, "epochs must be an integer >= 1, got 2.5"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        ({"num_units": 1}, "num_units must be an integer >= 2, got 1"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"seed": 2**64}, "seed must be an integer >= 0, got 18446744073709551616"),
+        ({"lr": 0.0}, "lr must be finite and > 0, got 0.0"),
+        ({"lr": float("nan")}, "lr must be finite and > 0, got nan"),
+        ({"momentum": 1.0}, "momentum must be >= 0 and < 1, got 1.0"),
+        ({"device": "gpu"}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
+        ({"device": "cuda:x"}, "device must be cpu, cuda or cuda:N, got 'cuda:x'"),
+        ({"device": "cuda:99"}, "device must be one that PyTorch sees, .* got 'cuda:99'"),
     ],
 )
 def test_an_impossible_setting_is_named_with_its_value(wrong, message):
@@ -174,7 +174,9 @@ def test_an_impossible_setting_is_named_with_its_value(wrong, message):
 
 
 def test_all_impossible_settings_are_named_at_once():
-    with pytest.raises(UsageError, match=r"epochs is 0.*; lr is -1.*; device is 'tpu'"):
+    with pytest.raises(
+        UsageError, match=r"epochs must .* got 0; lr must .* got -1.0; device must .* got 'tpu'"
+    ):
         TrainSettings(epochs=0, lr=-1.0, device="tpu")
 
 
@@ -192,15 +194,17 @@ class _Fails(nn.Module):
     ("activation", "message"),
     [
         ("reluu", "did you mean 'relu'"),
-        (_Halves(), "fails in the net: mat1 and mat2 shapes cannot be multiplied"),
-        (_Fails(), "fails in the net: by zero$"),
+        (_Halves(), "fails on two samples of .*: mat1 and mat2 shapes cannot be multiplied"),
+        (_Fails(), "fails on two samples of .*: ZeroDivisionError: by zero$"),
     ],
 )
 def test_an_activation_that_cannot_be_used_is_refused_before_training(activation, message):
     with pytest.raises(UsageError, match=message):
-        check_training(make_dataset(), activation, SHORT)
+        plan_training(make_dataset(), activation, SHORT)
 
 
 def test_data_too_small_to_hold_a_fifth_back_is_refused():
-    with pytest.raises(UsageError, match=r"one row in 5 is held back .* the largest class trains on 4 rows"):
+    with pytest.raises(
+        UsageError, match=r"one sample in 5 is held back .* the largest class trains on 4 samples"
+    ):
         train(make_dataset(rows=12), "relu", SHORT)

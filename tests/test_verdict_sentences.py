@@ -43,9 +43,9 @@ def test_the_better_one_is_named_first_whatever_the_order_of_the_pair():
     assert one.sentences() == other.sentences()
     assert one.sentences() == [
         "Best: relu, mean accuracy 0.9200 over 6 runs.",
-        "tanh is worse than relu by 10.00 points (95 % interval +5.00 to +15.00); p = 0.0123, "
+        "tanh is worse than relu by 10.00 pp (95 % interval +5.00 to +15.00); p = 0.0123, "
         "relu is ahead in 75% of 12 pairs of runs.",
-        "Equivalent is what differs by at most 0.10 points: a thousandth.",
+        "Region of practical equivalence: differences of at most 0.10 pp (a thousandth).",
     ]
 
 
@@ -60,13 +60,15 @@ def test_what_is_not_told_apart_is_first_together():
     )
     assert found.ranking[["rank", "activation"]].to_numpy().tolist() == [[1, "relu"], [1, "tanh"], [2, "elu"]]
     said = found.sentences()
-    assert said[0] == "First, not told apart: relu (0.9200), tanh (0.8200); mean accuracy over 6 runs."
+    assert said[0] == (
+        "Tied for first (no significant difference): relu (0.9200), tanh (0.8200); mean accuracy over 6 runs."
+    )
     assert said[1] == (
-        "relu and tanh: undecided, 10.00 points (95 % interval -5.00 to +25.00) apart, p = 0.0123 corrected "
+        "relu and tanh: undecided; difference 10.00 pp (95 % interval -5.00 to +25.00), p = 0.0123 corrected "
         "for 3 pairs; about 3 more seeds would decide it."
     )
     assert said[3] == (
-        "tanh and elu are equivalent: 0.00 points (95 % interval -0.05 to +0.05) apart, "
+        "tanh and elu are practically equivalent: difference 0.00 pp (95 % interval -0.05 to +0.05), "
         "96.7% within the region."
     )
 
@@ -80,11 +82,11 @@ def test_p_is_corrected_for_the_pairs_that_were_tested():
     scores = {"relu": HIGH, "tanh": LOW, "elu": LOW, "mish": [NAN] * 6}
     said = comparison(scores, rows, failures={"mish": "diverged: train_loss is nan in epoch 1"}).sentences()
     assert said[1] == (
-        "relu and tanh: undecided, 1.21 points (95 % interval +0.02 to +2.40) apart, p = 0.0956 corrected "
+        "relu and tanh: undecided; difference 1.21 pp (95 % interval +0.02 to +2.40), p = 0.0956 corrected "
         "for 2 pairs; more seeds may."
     )
     assert said[2] == (
-        "elu is worse than relu by 10.00 points (95 % interval +5.00 to +15.00); p = 0.0123 corrected for "
+        "elu is worse than relu by 10.00 pp (95 % interval +5.00 to +15.00); p = 0.0123 corrected for "
         "2 pairs, relu is ahead in 75% of 12 pairs of runs."
     )
 
@@ -101,7 +103,11 @@ def test_failures_and_chance_are_counted():
         chance=["sigmoid"],
     )
     said = found.sentences()
-    assert said[0] == "Best: relu, mean accuracy 0.9200 over 6 runs."
+    assert said[0] == "Only relu has a rank: mean accuracy 0.9200 over 6 runs."
+    assert said[1:3] == [
+        "sigmoid is at chance level in 6 of 6 runs: no rank.",
+        "elu diverged in 2 of 6 runs: no rank.",
+    ]
     assert "sigmoid is at chance level in 6 of 6 runs: no rank." in said
     assert "elu diverged in 2 of 6 runs: no rank." in said
     assert found.ranking["rank"].isna().to_list() == [False, True, True]
@@ -117,7 +123,7 @@ def test_scores_that_are_no_shares_have_no_points():
         metric="neg_log_loss",
     )
     assert "by 0.05 (95 % interval +0.0123 to +0.09)" in found.sentences()[1]
-    assert "at most 0.0021:" in found.sentences()[-1]
+    assert "at most 0.0021 (" in found.sentences()[-1]
 
 
 def test_of_many_pairs_those_of_the_first_are_said():
@@ -137,8 +143,8 @@ def test_the_cost_is_said():
     rows = [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)]
     found = comparison({"relu": HIGH, "tanh": LOW}, rows, tuned=values, race=race, trained=48, seeds=8)
     assert found.sentences()[-3:] == [
-        "Each run was trained with 2 values of lr: 48 trainings instead of 24.",
-        "Racing: 48 trainings in 3 rounds up to 8 seeds; all is decided.",
+        "Each run was trained with 2 values of lr: 48 trials instead of 24.",
+        "Sequential test: 48 runs in 3 rounds with up to 8 seeds; all is decided.",
         "Chosen most often: relu lr=0.1 (6 of 6 runs); tanh lr=0.1 (6 of 6 runs).",
     ]
 
@@ -147,7 +153,7 @@ def test_sentences_name_no_best_of_one_activation():
     found = comparison({"relu": HIGH}, [])
     assert found.sentences() == [
         "relu: mean accuracy 0.9200 over 6 runs.",
-        "There is one activation: nothing to compare it with.",
+        "There is one activation, and nothing to compare it with.",
     ]
     chance = comparison({"relu": LOWEST}, [], chance=["relu"])
     assert chance.sentences()[0] == "No activation has a rank."
@@ -157,4 +163,4 @@ def test_sentences_name_no_best_at_chance_level():
     rows = [pair("relu", "tanh", "undecided", 0.0, -0.1, 0.1, reason="more seeds may")]
     said = comparison({"relu": LOWEST, "tanh": LOWEST}, rows, chance=["relu", "tanh"]).sentences()
     assert said[0] == "No activation has a rank."
-    assert not any("Best" in sentence or "First" in sentence for sentence in said)
+    assert not any("Best" in sentence or "first" in sentence for sentence in said)

@@ -14,13 +14,13 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, compare
-from actlab.comparison.plan import Experiment
 from actlab.comparison.tables import cv_results
 from actlab.data.dataset import Dataset, load_data
 from actlab.models.random_streams import SPLIT, WEIGHTS, seeded_torch, stream_seed
-from actlab.stats.sequential import LOOKS, look_level
-from actlab.stats.verdict import evidence, judge
+from actlab.stats.sequential import ANALYSES, analysis_level
+from actlab.stats.verdict import judge, summarize_differences
 from actlab.training.train import TrainSettings, make_net
+from tests.comparison_plans import plan_runs
 
 SHORT = {"epochs": 8, "batch_size": 16, "num_units": 8}
 
@@ -55,8 +55,7 @@ def pairs(found):
 
 
 def test_two_seeds_share_their_folds_and_further_ones_have_their_own(dataset):
-    experiment = Experiment(dataset, TrainSettings(seed=7, **SHORT), 3, shuffled=True)
-    trainings = experiment.trainings(["relu", "tanh"], range(6))
+    trainings = plan_runs(dataset, ["relu", "tanh"], TrainSettings(seed=7, **SHORT), seeds=6)
     assert [each.seed for each in trainings[:18:3]] == [7, 8, 9, 10, 11, 12]
     assert [each.split for each in trainings[:18:3]] == [1, 1, 2, 2, 3, 3]
     for split in (1, 2, 3):
@@ -88,12 +87,12 @@ def test_verdicts_are_read_from_the_paired_runs(dataset):
     cells = [3 * split + fold for split, fold, _ in scores.index]
     step, region = 1 / 50, 1 / 150
     known = [
-        evidence(scores[a] - scores[b], cells, 0.5, step=step)
+        summarize_differences(scores[a] - scores[b], cells, 0.5, step=step)
         for a, b in [("relu", "tanh"), ("relu", "sigmoid"), ("tanh", "sigmoid")]
     ]
     expected = judge(known, region)
     for row, verdict, one in zip(found.verdicts.to_dict("records"), expected, known, strict=True):
-        assert row["verdict"] == verdict.word
+        assert row["verdict"] == verdict.outcome
         assert row["difference"] == pytest.approx(verdict.difference)
         assert (row["low"], row["high"]) == pytest.approx((verdict.low, verdict.high))
         assert (row["p"], row["p_holm"]) == pytest.approx((verdict.p_value, verdict.p_holm))
@@ -141,14 +140,14 @@ def test_equal_functions_are_equivalent_and_share_a_rank(dataset):
 def test_one_activation_has_nothing_to_be_compared_with(dataset):
     found = compare(["relu"], dataset, **SHORT)
     assert found.verdicts.empty
-    assert "There is one activation: nothing to compare it with." in found.sentences()
+    assert "There is one activation, and nothing to compare it with." in found.sentences()
 
 
 def test_a_region_may_be_given(dataset):
     found = compare(["relu", "tanh"], dataset, seeds=4, rope=0.9, **SHORT)
     assert found.verdicts["verdict"].to_list() == ["equivalent"]
     assert (found.about["region"], found.about["region_is"]) == (0.9, "as given")
-    assert "Equivalent is what differs by at most 90.00 points: as given." in found.sentences()
+    assert "Region of practical equivalence: differences of at most 90.00 pp (as given)." in found.sentences()
 
 
 # -- races ----------------------------------------------------------------------------------------
@@ -158,15 +157,15 @@ def test_a_race_adds_seeds_only_to_what_is_undecided(dataset, sleepy):
     trained = {**SHORT, "epochs": 20}
     found = compare(["relu", sleepy, "tanh"], dataset, until_decided=True, **trained)
     seeds = found.results.groupby("activation")["seed"].nunique()
-    assert seeds[sleepy] in LOOKS
+    assert seeds[sleepy] in ANALYSES
     assert seeds[sleepy] < seeds["relu"]
     assert seeds["relu"] == seeds["tanh"]
     assert found.about["trained"] == 3 * seeds.sum()
     assert found.about["race"]["out"][sleepy].startswith("worse than ")
-    assert f"Racing: {3 * seeds.sum()} trainings in" in found.sentences()[-1]
+    assert f"Sequential test: {3 * seeds.sum()} runs in" in found.sentences()[-1]
     words = {row["verdict"] for pair, row in pairs(found).items() if sleepy in pair}
     assert words & {"better", "worse"}
-    assert (found.verdicts["level"] == look_level(3)).all()
+    assert (found.verdicts["level"] == analysis_level(3)).all()
     # The runs are those of a fixed design.
     fixed = compare(["relu"], dataset, seeds=2, **trained).results
     mine = found.results[(found.results["activation"] == "relu") & (found.results["seed"] < 2)]
@@ -178,7 +177,7 @@ def test_a_race_keeps_to_its_budget(dataset):
     found = compare(["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, **SHORT)
     assert found.about["trained"] <= 30
     assert "the budget of 30 runs" in found.about["race"]["ended"]
-    with pytest.raises(UsageError, match="budget is 11 runs, but the first round takes 12"):
+    with pytest.raises(UsageError, match="budget must be >= 12 runs, the first round, got 11"):
         compare(["relu", "tanh"], dataset, until_decided=True, budget=11, **SHORT)
 
 
@@ -232,20 +231,20 @@ def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
         assert row["score"] == same["score"].item()
     assert found.tuning["chosen"].sum() == 6
     assert found.tuning.groupby(["activation", "fold"])["lr"].apply(list).to_list() == [rates] * 6
-    assert "Each run was trained with 3 values of lr: 18 trainings instead of 6." in found.sentences()
+    assert "Each run was trained with 3 values of lr: 18 trials instead of 6." in found.sentences()
 
 
 @pytest.mark.parametrize(
     ("tune", "message"),
     [
-        ({"lrr": [0.1]}, "tune has 'lrr', which the net does not take; did you mean 'lr'"),
-        ({"lr": []}, r"tune has lr=\[\], not a list of values"),
-        ({"lr": "0.1"}, "tune has lr='0.1', not a list"),
-        ({"lr": [0.1, -1.0]}, "tune has lr=-1.0, not above 0"),
-        ({"lr": [float("nan")]}, "tune has lr=nan, not above 0"),
+        ({"lrr": [0.1]}, "tune has 'lrr', which the net does not take .did you mean 'lr'"),
+        ({"lr": []}, r"tune needs a list of values .* got lr=\[\]$"),
+        ({"lr": "0.1"}, "tune needs a list of values .* got lr='0.1'$"),
+        ({"lr": [0.1, -1.0]}, "tune needs learning rates > 0, got lr=-1.0"),
+        ({"lr": [float("nan")]}, "tune needs learning rates > 0, got lr=nan"),
         (
             {"module__activation": ["relu"]},
-            "tune has 'module__activation', but activations are what is compared",
+            "tune has 'module__activation', but activations are compared",
         ),
     ],
 )
@@ -293,9 +292,9 @@ def test_a_scorer_needs_weights_which_a_ledger_then_keeps(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("scoring", "message"),
     [
-        ("acuracy", "scoring is 'acuracy', no scorer of scikit-learn; did you mean 'accuracy'"),
-        (3, "scoring is 3, neither a scorer's name nor a scorer"),
-        ("roc_auc", "scoring 'roc_auc' cannot score the net: ValueError: multi_class"),
+        ("acuracy", "scoring must be a scorer of scikit-learn, got 'acuracy' .did you mean 'accuracy'"),
+        (3, "scoring must be the name of a scorer or a scorer, got 3"),
+        ("roc_auc", "scoring 'roc_auc' cannot score the network: ValueError: multi_class"),
     ],
 )
 def test_what_cannot_score_is_refused_before_anything_is_trained(dataset, scoring, message):
@@ -324,7 +323,7 @@ def test_numbers_are_predicted_too():
     assert found.about["metric"] == "r2"
     assert found.results["accuracy"].isna().all()
     settings = TrainSettings(epochs=10)
-    first = Experiment(data, settings, 3, shuffled=True).trainings(["relu"], range(1))[0]
+    first = plan_runs(data, ["relu"], settings, seeds=2)[0]
     net = make_net(data, "relu", settings)
     with seeded_torch(0, 0, WEIGHTS, "cpu"):
         net.initialize()
@@ -341,12 +340,12 @@ def test_numbers_are_predicted_too():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"seeds": 0}, "seeds is 0, not a whole number of at least 1"),
-        ({"seeds": 2, "until_decided": True}, "seeds is 2, but until_decided adds seeds by itself"),
-        ({"budget": 100}, "budget is 100, but only until_decided keeps to one"),
-        ({"budget": "soon", "until_decided": True}, "budget is 'soon', neither"),
-        ({"rope": -1.0}, "rope is -1.0, not half the width"),
-        ({"rope": float("nan")}, "rope is nan"),
+        ({"seeds": 0}, "seeds must be an integer >= 1, got 0"),
+        ({"seeds": 2, "until_decided": True}, "until_decided adds seeds by itself, got seeds=2: omit seeds"),
+        ({"budget": 100}, "budget=100 needs until_decided"),
+        ({"budget": "soon", "until_decided": True}, "budget must be a number of runs .* got 'soon'"),
+        ({"rope": -1.0}, "rope must be a number >= 0, half the width of a region, got -1.0"),
+        ({"rope": float("nan")}, "rope must be a number >= 0, .* got nan"),
         ({"replace": "relu"}, "replace is 'relu', but there is no module"),
     ],
 )

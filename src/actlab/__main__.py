@@ -1,4 +1,4 @@
-"""``python -m actlab`` is the command ``actlab``."""
+"""Run the command line with ``python -m actlab``."""
 
 import sys
 

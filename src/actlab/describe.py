@@ -1,4 +1,4 @@
-"""An activation in words and numbers, for people: everything is read off its definition."""
+"""Describe an activation in words, numbers and characters, from its definition."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ POINTS = (-math.inf, -10.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, math.inf
 
 
 def curves(activation: Activation[Any], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Evaluate a function and its first two derivatives, by the nodes that training uses.
+    """Evaluate an activation and its first two derivatives with the autograd functions of training.
 
     Args:
-        activation: The activation, taken at its example parameters.
+        activation: The activation, with its example parameters.
         x: Points (n,), float64.
 
     Returns:
@@ -36,10 +36,10 @@ def curves(activation: Activation[Any], x: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def derivatives(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Evaluate any function of one number and its first two derivatives.
+    """Evaluate an element-wise function and its first two derivatives.
 
     Args:
-        function: It takes and returns points (n,), such as a module.
+        function: Takes and returns points (n,), such as a module.
         x: Points (n,), float64.
 
     Returns:
@@ -72,48 +72,48 @@ def summary(activation: Activation[Any]) -> str:
 
 
 def properties(activation: Activation[Any]) -> list[tuple[str, str]]:
-    """Return what is known about an activation as pairs of label and text.
+    """Return the properties of an activation as pairs of label and text.
 
     Args:
         activation: The activation.
 
     Returns:
-        Formula, the parameters that the rest is told at where these are not the defaults, derivative, range,
-        limits, monotonicity, kinks, memory, module, twin and paper.
+        Formula, example parameters if they are not the defaults, derivative, range, limits, monotonicity,
+        kinks, memory saved for backward, module, torch equivalent and paper.
     """
     facts, saves = activation.facts, activation.facts.saves
-    kept = saves(**activation.example) if callable(saves) else saves
+    saved = saves(**activation.example) if callable(saves) else saves
     rows = [("formula", activation.formula())]
     if facts.example and not facts.gated:
-        given = activation.example.items()
-        values = (f"{n}={number(v) if isinstance(v, float) else repr(v)}" for n, v in given)
+        example = activation.example.items()
+        values = (f"{name}={number(v) if isinstance(v, float) else repr(v)}" for name, v in example)
         rows.append(("values at", ", ".join(values)))
     if not facts.gated:
-        rows += [("derivative", derivative_text(activation.formula())), *_line_properties(activation)]
+        rows += [("derivative", derivative_text(activation.formula())), *_curve_properties(activation)]
     else:
         rows.append(("input", "two halves a, b of one tensor along dim"))
-    what = "a mask: 1 byte an element" if kept == "mask" else f"the {kept}: 4 bytes an element in float32"
-    rows.append(("saves", what))
+    memory = "a mask: 1 byte an element" if saved == "mask" else f"the {saved}: 4 bytes an element in float32"
+    rows.append(("saves", memory))
     rows.append(("module", module_call(activation)))
     rows.append(("in torch.nn", f"torch.nn.{facts.torch_equivalent}" if facts.torch_equivalent else "none"))
     rows.append(("source", facts.paper))
     return rows
 
 
-def _line_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
+def _curve_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
     low, high = activation.range()
     kinks = ", ".join(f"f'({number(x)}) = {number(slope)}" for x, slope in sorted(activation.kinks().items()))
     return [
         ("range", f"from {number(low)} to {number(high)}"),
         ("at -inf, +inf", " and ".join(map(number, activation.limits()))),
         ("slope there", " and ".join(map(number, activation.slopes()))),
-        ("monotonic", {True: "yes", False: "no", None: "not known"}[activation.facts.monotonic]),
+        ("monotonic", {True: "yes", False: "no", None: "unknown"}[activation.facts.monotonic]),
         ("kinks", kinks or "none: smooth"),
     ]
 
 
 def module_call(activation: Activation[Any]) -> str:
-    """Return the call of the module as a person writes it."""
+    """Return the Python expression that creates the module."""
     module = activation.module_class
     if isinstance(activation, FormulaActivation):
         return f"{activation.recipe}.module_class()"
@@ -127,7 +127,7 @@ def _signature(module: type) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number in at most six significant digits; no limit for NaN.
+    """Return a number with at most six significant digits; NaN means that a limit does not exist.
 
     Examples:
         >>> number(0.5), number(math.inf), number(math.nan)
@@ -137,14 +137,14 @@ def number(value: float) -> str:
 
 
 def table(activation: Activation[Any], points: Sequence[float] = POINTS) -> list[tuple[str, str, str, str]]:
-    """Return a table of values: x, f(x), f'(x) and f''(x), the kinks among them.
+    """Return a table of x, f(x), f'(x) and f''(x), with the kinks among the points.
 
     Args:
         activation: The activation.
         points: Where to evaluate.
 
     Returns:
-        One row of four texts for each point.
+        A row of four texts for each point.
 
     Examples:
         >>> import actlab
@@ -165,18 +165,18 @@ def terminal_plot(activation: Activation[Any], width: int = 76, height: int = 19
 
     Args:
         activation: The activation.
-        width: Columns.
-        height: Lines.
+        width: Width of the plot in characters.
+        height: Height of the plot in lines.
 
     Returns:
-        The picture as lines of text.
+        The plot as lines of text.
     """
     margin = 7
     x = torch.linspace(*window(activation), width - margin, dtype=torch.float64)
-    drawn = torch.stack(curves(activation, x))
-    top = min(float(drawn[:2].nan_to_num().abs().max()), rise(activation))  # f'' may spike: it is cut off
+    values = torch.stack(curves(activation, x))
+    top = min(float(values[:2].nan_to_num().abs().max()), rise(activation))  # spikes of f'' are cut off
     levels = [top * (1 - 2 * line / (height - 1)) for line in range(height)]
-    nearest = ((top - drawn) / (2 * top) * (height - 1)).nan_to_num(-1).round().long()
+    nearest = ((top - values) / (2 * top) * (height - 1)).nan_to_num(-1).round().long()
     canvas = [["-" if line == height // 2 else " " for _ in x] for line in range(height)]
     for line in canvas:
         line[len(x) // 2] = "|"
@@ -194,13 +194,13 @@ def terminal_plot(activation: Activation[Any], width: int = 76, height: int = 19
 
 
 def rise(activation: Activation[Any]) -> float:
-    """Return how far up and down is worth drawing: as far as to the sides, and all of a wave."""
+    """Return the largest absolute value to draw: the largest x, and at least 1.25 to show a whole wave."""
     return max(window(activation)[1], 1.25)
 
 
 def window(activation: Activation[Any]) -> tuple[float, float]:
-    """Return the part of the line worth drawing: where the function bends, and all its kinks."""
+    """Return the interval to draw, which contains all kinks and some periods of a wave."""
     reach = max([4.0, *(1.5 * abs(float(kink)) for kink in activation.kinks())])
     steepness = float(curves(activation, torch.zeros(1, dtype=torch.float64))[1].abs())
-    reach /= max(1.0, steepness / 4)  # some periods of a wave, not hundreds
+    reach /= max(1.0, steepness / 4)
     return -reach, reach

@@ -1,4 +1,4 @@
-"""What goes wrong through a person's input, said in one line, or with its place in a text."""
+"""The error and the warnings that a user's input can cause, and their texts."""
 
 from __future__ import annotations
 
@@ -6,66 +6,101 @@ import difflib
 import re
 from collections.abc import Iterable
 
-_CARETS = re.compile(r"^ *\^+$", re.MULTILINE)
+_CARET_LINE = re.compile(r"^ *\^+$", re.MULTILINE)
 
 
 class UsageError(ValueError):
-    """A person's mistake: one line that says what is wrong, with what value, and what would be right.
+    """An argument, a file or a formula is wrong.
 
-    The command line prints it without a traceback and exits with status 2.
+    The message states the problem, the value, and what to do. The command line prints it without a traceback
+    and exits with status 2.
     """
-
-
-class PlacedError(UsageError):
-    """A mistake at a place of a text: the problem, and below it the text with carets under it."""
 
 
 class FormulaWarning(UserWarning):
-    """What has to be known of an activation that was made from a formula."""
+    """An activation made from a formula has a property that its user must know."""
 
 
 class CatalogueWarning(UserWarning):
-    """Why an activation that another package offers is not in the catalogue."""
+    """An activation that another package offers cannot enter the catalogue."""
 
 
 class DataWarning(UserWarning):
-    """How data were read where they do not say it themselves, such as which axis holds the channels."""
+    """Data were read with an assumption, for example about the axis that holds the channels."""
 
 
-def in_lines(error: UsageError) -> str:
-    """Return an error as it is printed: in one line, but for texts with carets below them, which keep theirs.
+def raise_problems(problems: Iterable[str]) -> None:
+    """Raise one UsageError that names every problem; empty strings are no problems."""
+    if real := [problem for problem in problems if problem]:
+        # A text with carets below it needs lines of its own.
+        raise UsageError(("\n" if any("\n" in problem for problem in real) else "; ").join(real))
+
+
+def escape_unprintable(text: str) -> str:
+    """Replace characters that a terminal would obey, such as escape sequences, by their codes.
+
+    Args:
+        text: Any text. Line breaks stay.
+
+    Returns:
+        The text with printable characters only.
 
     Examples:
-        >>> in_lines(UsageError("no\\nsuch file"))
+        >>> escape_unprintable("\\x1b[31mred")
+        '\\\\x1b[31mred'
+    """
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def format_error(error: BaseException) -> str:
+    """Return the message of an error as printed: in one line, or with its caret lines if it has any.
+
+    Examples:
+        >>> format_error(UsageError("no\\nsuch file"))
         'no such file'
     """
     text = str(error)
-    return text if _CARETS.search(text) else " ".join(text.split())
+    return escape_unprintable(text if _CARET_LINE.search(text) else " ".join(text.split()))
 
 
-def short(error: BaseException, most: int = 200) -> str:
-    """Return an error in one line."""
+def summarize_error(error: BaseException, max_length: int = 200) -> str:
+    """Return the type of an error and the first line of its message.
+
+    Args:
+        error: Any error, such as one that a user's module raises.
+        max_length: Characters; a longer text is cut.
+
+    Returns:
+        One line of printable characters.
+
+    Examples:
+        >>> summarize_error(ZeroDivisionError("division by zero\\nin line 3"))
+        'ZeroDivisionError: division by zero'
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    text = escape_unprintable(": ".join([type(error).__name__, *lines[:1]]))
+    return text if len(text) <= max_length else f"{text[: max_length - 3]}..."
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string.
+    """Return ``" (did you mean 'x'?)"`` for the choice nearest to ``word``, or an empty string.
 
     Args:
-        word: What the person wrote.
-        choices: What would have been right.
+        word: The word that is wrong.
+        choices: The words that would be right.
 
     Returns:
-        A clause to append to an error message, empty when nothing is near.
+        A suggestion to append to an error message; empty if no choice is similar.
 
     Examples:
         >>> did_you_mean("reluu", ["relu", "tanh"])
-        "; did you mean 'relu'?"
+        " (did you mean 'relu'?)"
         >>> did_you_mean("zzz", ["relu", "tanh"])
         ''
     """
-    known = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(word.lower(), list(known), n=1)
-    return f"; did you mean {known[near[0]]!r}?" if near else ""
+    by_lowercase = {choice.lower(): choice for choice in choices}
+    similar = difflib.get_close_matches(word.lower(), list(by_lowercase), n=1)
+    return f" (did you mean {by_lowercase[similar[0]]!r}?)" if similar else ""

@@ -6,7 +6,7 @@ import sympy
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
-from actlab.derivation.syntax.budget import simplified
+from actlab.derivation.syntax.budget import simplify
 from actlab.derivation.syntax.to_sympy import read
 
 _MOST_SIMPLIFIED = 35  # operations: simplifying takes seconds beyond it
@@ -55,7 +55,7 @@ def derivative_text(text: str, order: int = 1) -> str:
     x = sympy.Symbol("x", real=True)
     derivative = sympy.diff(read(text).rewrite(sympy.Piecewise), x, order)
     if derivative.count_ops() <= _MOST_SIMPLIFIED:
-        derivative = simplified(sympy.piecewise_fold(derivative))
+        derivative = simplify(sympy.piecewise_fold(derivative))
     decimals = [one for one in derivative.atoms(sympy.Rational) if len(str(one.q)) > _MOST_DIGITS]
     shown = derivative.xreplace({one: sympy.Float(float(one), 17) for one in decimals})
     return str(_Printer().doprint(shown))

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from actlab.errors import UsageError
 
-LEDGER = "ledger.sqlite"  # in a comparison's folder
+LEDGER = "ledger.sqlite"  # in the folder of a comparison
 
 
 def output_folder(path: str | os.PathLike[str]) -> Path:
-    """Make the folder and prove that it can be written, before hours of work depend on it.
+    """Create a folder and verify that it can be written to, before hours of work depend on it.
 
     Args:
-        path: The folder; its parents are made too.
+        path: The folder; missing parents are created too.
 
     Returns:
         The folder as a :class:`~pathlib.Path`.
 
     Raises:
-        UsageError: It cannot be made or written.
+        UsageError: The folder cannot be created or written to.
     """
     folder = Path(path)
     try:
@@ -37,29 +37,31 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; on success it takes the place of ``path`` in one step.
+    """Yield a temporary path to write to; on success, rename it to ``path`` in one step.
 
     Args:
-        path: Where the finished file is to be.
+        path: The finished file.
 
     Yields:
-        A path in the same folder; it is removed when the block fails.
+        A path in the same folder, which is removed if the block fails.
 
     Raises:
-        UsageError: The file system refuses (full, read-only), or something that is no file is there.
+        UsageError: The file system is full or read-only, or the path exists and is not a regular file.
     """
-    # What a link points to is written, and the link stays; a device or a pipe would be no more.
-    place = path.resolve()
-    if place.exists() and not place.is_file():
-        raise UsageError(f"cannot write {str(path)!r}: it is there and no file; name another")
-    beside = place.with_name(f".{path.name}.{os.getpid()}.part")
+    # Write the target of a symbolic link, and never replace a device or a pipe by a file.
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise UsageError(
+            f"cannot write {str(path)!r}: it exists and is not a regular file; choose another name"
+        )
+    beside = target.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(beside, place)
+        os.replace(beside, target)
     except OSError as error:
         raise UsageError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(OSError):  # a read-only file system has said so already
+        with contextlib.suppress(OSError):  # an error of the file system has been raised already
             beside.unlink(missing_ok=True)

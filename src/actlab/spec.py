@@ -1,4 +1,4 @@
-"""A spec, how a person names an activation, turned into a module. Nothing in it is evaluated but literals."""
+"""Resolve the spec by which a person names an activation. Only literals in it are evaluated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -18,8 +19,137 @@ import torch
 
 from actlab.activation.definition import Activation
 from actlab.activation.module import parameters_of
-from actlab.errors import UsageError, did_you_mean, short
+from actlab.errors import UsageError, did_you_mean, raise_problems, summarize_error
 from actlab.functions import catalogue
+
+_EXAMPLE_FILE = "my_layers.py"  # stands for a file of the user
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ResolvedActivation:
+    """An activation that a spec names.
+
+    It is immutable, so a copy is the object itself. Its pickle holds the spec, which is resolved again where
+    it is loaded.
+
+    Attributes:
+        spec: The spec, which stands for the activation in tables and ledgers.
+        target: What the spec names: a definition, or what ``"package.module:Name"`` imports.
+        imported: Whether the target is imported, not from the catalogue or a formula.
+        args: Literal positional arguments of its module.
+        kwargs: Literal named arguments of its module.
+    """
+
+    spec: str
+    target: Any
+    imported: bool
+    args: list[Any] = field(default_factory=list)
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether it is a function of each element by definition; what is imported may be anything."""
+        return not self.imported and not self.target.facts.gated
+
+    def build(self, **options: Any) -> torch.nn.Module:
+        """Build the module; a target that is a module is returned itself.
+
+        Args:
+            **options: Arguments for a constructor that has parameters of these names, unless the spec has
+                them.
+
+        Raises:
+            UsageError: The arguments do not fit, or the target makes no module.
+        """
+        factory = _factory(self.spec, self.target)
+        accepted = arguments_of(factory) if options else {}
+        kwargs = {name: value for name, value in options.items() if name in accepted} | {**self.kwargs}
+        try:
+            module = factory(*self.args, **kwargs)
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            raise UsageError(f"activation {self.spec!r}: {error}") from error
+        if not isinstance(module, torch.nn.Module):
+            name, kind = self.spec.partition("(")[0].strip(), type(module).__name__
+            raise UsageError(f"activation {self.spec!r}: {name} makes a {kind}, not an nn.Module")
+        return module
+
+    def is_same(self, other: ResolvedActivation) -> bool:
+        """Whether two specs, such as ``"relu"`` and ``"relu()"``, name one activation."""
+        return (self.target, self.args, self.kwargs) == (other.target, other.args, other.kwargs)
+
+    def __repr__(self) -> str:
+        return repr(self.spec)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ResolvedActivation:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return resolve, (self.spec,)
+
+
+def resolve(spec: str | ResolvedActivation) -> ResolvedActivation:
+    """Find the activation that a spec names.
+
+    Args:
+        spec: As for :func:`get`. A resolved activation is returned as it is.
+
+    Raises:
+        UsageError: The spec names nothing, or its arguments are not literals.
+
+    Examples:
+        >>> resolve("leaky_relu(negative_slope=0.2)").build()
+        LeakyReLU(negative_slope=0.2)
+    """
+    if isinstance(spec, ResolvedActivation):
+        return spec
+    name, args, kwargs = parse(spec)
+    imported = is_imported(name)
+    target = import_object("activation", name) if imported else entry(name)
+    return ResolvedActivation(spec, target, imported, args, kwargs)
+
+
+def resolve_all(activations: Iterable[str | Activation[Any]]) -> tuple[ResolvedActivation, ...]:
+    """Resolve a list of different activations.
+
+    Args:
+        activations: Specs, definitions of the catalogue, or results of :func:`actlab.formula`.
+
+    Raises:
+        UsageError: The argument is not a list, an element is no activation or has no spec, or two are the
+            same. The message names all problems.
+
+    Examples:
+        >>> import actlab
+        >>> resolve_all(["relu", actlab.functional.mish, actlab.formula("x*sin(a*x)", parameters={"a": 2})])
+        ('relu', 'mish', 'formula:x*sin(a*x) with a=2.0')
+        >>> resolve_all([torch.nn.GELU()])
+        Traceback (most recent call last):
+        actlab.errors.UsageError: activations[0] is a GELU module; name it: 'torch.nn:GELU' or 'my_layers.py:Name'
+    """  # noqa: E501 - an error is one line
+    if isinstance(activations, str | torch.nn.Module) or not isinstance(activations, Iterable):
+        is_module = isinstance(activations, torch.nn.Module)
+        shown = f"a {type(activations).__name__} module" if is_module else repr(activations)
+        raise UsageError(f"activations is {shown}, not a list of specs such as ['relu', 'tanh']")
+    resolved: list[ResolvedActivation] = []
+    problems = []
+    for number, value in enumerate(activations):
+        try:
+            spec = value if isinstance(value, str | ResolvedActivation) else _spec_of(value)
+            if spec is None:
+                raise UsageError(f"activations[{number}] is {_problem(value)}")
+            resolved.append(resolve(spec))
+        except UsageError as error:
+            problems.append(str(error))
+    if not problems and not resolved:
+        problems.append("no activations are given; name at least one")
+    if not problems:
+        problems = [
+            f"activation {one!r} is given twice"
+            for number, one in enumerate(resolved)
+            if any(one.is_same(other) for other in resolved[:number])
+        ]
+    raise_problems(problems)
+    return tuple(resolved)
 
 
 def get(spec: str | torch.nn.Module) -> torch.nn.Module:
@@ -35,63 +165,75 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
         A new module, or the module given.
 
     Raises:
-        UsageError: The spec names nothing, or its arguments are no literals or do not fit.
+        UsageError: The spec names nothing, or its arguments are not literals or do not fit.
 
     Examples:
         >>> get("leaky_relu(negative_slope=0.2)")
         LeakyReLU(negative_slope=0.2)
     """
-    return spec if isinstance(spec, torch.nn.Module) else build(spec)
+    return spec if isinstance(spec, torch.nn.Module) else resolve(spec).build()
 
 
-def build(spec: str, **options: Any) -> torch.nn.Module:
-    """Return the module that a spec names.
+def definition(spec: str) -> Activation[Any]:
+    """Return the definition that a spec names, at the parameters that it gives.
 
     Args:
-        spec: As for :func:`get`.
-        **options: Arguments for a constructor that has parameters of these names, unless the spec has them.
+        spec: As for :func:`get`; what is imported must be a definition, or its module.
+
+    Returns:
+        The definition, with the parameters as its example.
 
     Raises:
-        UsageError: As for :func:`get`.
+        UsageError: The spec names nothing, something else than a definition, or its arguments do not fit.
+
+    Examples:
+        >>> definition("leaky_relu(negative_slope=0.2)").example
+        {'negative_slope': 0.2}
     """
-    name, args, kwargs = parse(spec)
-    factory = _imported(name) if is_imported(name) else entry(name).module_class
-    taken = {option: value for option, value in options.items() if option in arguments_of(factory)}
-    return _made(spec, factory, args, {**taken, **kwargs})
+    activation = resolve(spec)
+    target = activation.target
+    found = target if isinstance(target, Activation) else getattr(target, "activation", None)
+    if not isinstance(found, Activation) or (
+        found is not target and found.module_class not in (target, type(target))
+    ):
+        raise UsageError(
+            f"activation {spec!r}: is no definition, which alone can be shown; check and time take any module"
+        )
+    if activation.args or activation.kwargs:
+        return found.at(parameters_of(activation.build().eval()))
+    return found.at(parameters_of(target.eval())) if isinstance(target, torch.nn.Module) else found
 
 
-def arguments_of(factory: Any) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a callable, by name; none if it has no signature."""
-    try:
-        return inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # what is written in C may have none
-        return {}
+def entry(name: str) -> Activation[Any]:
+    """Return the definition that a name stands for, without importing anything.
 
+    Args:
+        name: A name in the catalogue, without arguments, or a formula such as ``"formula:x*tanh(x)"``.
 
-def _made(spec: str, factory: Any, args: list[Any], kwargs: dict[str, Any]) -> torch.nn.Module:
-    if factory is None:
-        raise UsageError(f"activation {spec!r}: has no module; make one with its .module('Name')")
-    try:
-        module = factory(*args, **kwargs)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise UsageError(f"activation {spec!r}: {error}") from error
-    if not isinstance(module, torch.nn.Module):
-        name = spec.partition("(")[0].strip()
-        raise UsageError(f"activation {spec!r}: {name} makes a {type(module).__name__}, not an nn.Module")
-    return module
+    Raises:
+        UsageError: There is none; the message names the nearest, or says what is wrong with the formula.
+    """
+    if is_formula(name):
+        from actlab.derivation.making import from_spec  # with SymPy, which takes half a second
+
+        return from_spec(name.strip())
+    if name not in catalogue:
+        suggestion = did_you_mean(name, catalogue) or "; actlab list shows those that are known"
+        raise UsageError(f"unknown activation {name!r}{suggestion}")
+    return catalogue[name]
 
 
 def parse(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
     """Split a spec into its name and its literal arguments.
 
     Args:
-        spec: The spec as a person wrote it.
+        spec: The spec.
 
     Returns:
         The name, the positional and the named arguments; a formula is a name as a whole.
 
     Raises:
-        UsageError: The arguments are no literals.
+        UsageError: The arguments are not literals.
 
     Examples:
         >>> parse("elu(alpha=0.5)")
@@ -126,76 +268,16 @@ def is_formula(spec: str) -> bool:
 
 
 def is_imported(name: str) -> bool:
-    """Whether a name, as :func:`parse` returns it, is of a person's module."""
+    """Whether a name, as :func:`parse` returns it, is imported."""
     return ":" in name and not is_formula(name)
 
 
-def entry(name: str) -> Activation[Any]:
-    """Return the definition that a name stands for, without importing anything.
+def import_module(what: str, place: str) -> ModuleType:
+    """Import a user's module.
 
     Args:
-        name: A name in the catalogue, without arguments, or a formula such as ``"formula:x*tanh(x)"``.
-
-    Returns:
-        The definition.
-
-    Raises:
-        UsageError: There is none; the message names the nearest, or says what is wrong with the formula.
-    """
-    if is_formula(name):
-        from actlab.derivation.making import from_spec  # with SymPy, which takes half a second
-
-        return from_spec(name.strip())
-    if name not in catalogue:
-        suggestion = did_you_mean(name, catalogue) or "; actlab list shows those that are known"
-        raise UsageError(f"unknown activation {name!r}{suggestion}")
-    return catalogue[name]
-
-
-def definition(spec: str) -> Activation[Any]:
-    """Return the definition that a spec names, at the parameters that it gives.
-
-    Args:
-        spec: As for :func:`get`; what is imported must be a definition, or its module.
-
-    Returns:
-        The definition, with the parameters as its example.
-
-    Raises:
-        UsageError: The spec names nothing, something else than a definition, or its arguments do not fit.
-
-    Examples:
-        >>> definition("leaky_relu(negative_slope=0.2)").example
-        {'negative_slope': 0.2}
-    """
-    name, args, kwargs = parse(spec)
-    found = _defined(spec, name) if is_imported(name) else entry(name)
-    if not (args or kwargs):
-        return found
-    return found.at(parameters_of(_made(spec, found.module_class, args, kwargs).eval()))
-
-
-def _defined(spec: str, name: str) -> Activation[Any]:
-    found = named("activation", name)
-    if isinstance(found, Activation):
-        return found
-    made = getattr(found, "activation", None)
-    if isinstance(made, Activation) and made.module_class in (found, type(found)):
-        return made.at(parameters_of(found.eval())) if isinstance(found, torch.nn.Module) else made
-    raise UsageError(
-        f"activation {spec!r}: is no definition, which alone can be shown; check and time take any module"
-    )
-
-
-def imported(what: str, place: str) -> ModuleType:
-    """Import a person's module.
-
-    Args:
-        what: What it is for, as the error says it.
+        what: What it is for; the error begins with it.
         place: A module's name, or the path of a ``.py`` file.
-
-    Returns:
-        The module.
 
     Raises:
         UsageError: It cannot be imported; the message has its own error, shortened.
@@ -203,21 +285,21 @@ def imported(what: str, place: str) -> ModuleType:
     if place.endswith(".py") and not Path(place).is_file():
         raise UsageError(f"{what}: there is no file {place!r}")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what it prints is not our answer
-            return _loaded(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the command line's results
+            return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{what}: cannot import {place!r}: {short(error)}") from error
+        raise UsageError(f"{what}: cannot import {place!r}: {summarize_error(error)}") from error
 
 
-def _loaded(path: Path) -> ModuleType:
+def _load_file(path: Path) -> ModuleType:
     name = path.stem
-    while name in sys.modules:  # another module has it
+    while name in sys.modules:  # another module has this name
         name += "_"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # so that what it defines can be pickled
+    sys.modules[name] = module  # objects that it defines can then be pickled
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -226,30 +308,38 @@ def _loaded(path: Path) -> ModuleType:
     return module
 
 
-def named(what: str, name: str) -> Any:
-    """Return what ``"package.module:Name"`` or ``"file.py:Name"`` names.
+def import_object(what: str, name: str) -> Any:
+    """Import what ``"package.module:Name"`` or ``"file.py:Name"`` names.
 
     Args:
-        what: What it is for, as the error says it.
+        what: What it is for; the error begins with it.
         name: The name.
 
     Raises:
-        UsageError: It cannot be imported, or is not there.
+        UsageError: It cannot be imported, or the module has no such attribute.
     """
     place, _, attribute = name.rpartition(":")
-    module = imported(f"{what} {name!r}", place)
+    module = import_module(f"{what} {name!r}", place)
     if not hasattr(module, attribute):
-        known = [n for n in dir(module) if not n.startswith("_")]
-        raise UsageError(f"{what} {name!r}: there is no {attribute!r} in it{did_you_mean(attribute, known)}")
+        public = [name for name in dir(module) if not name.startswith("_")]
+        raise UsageError(f"{what} {name!r}: there is no {attribute!r} in it{did_you_mean(attribute, public)}")
     return getattr(module, attribute)
 
 
-class Plain(torch.nn.Module):
+def arguments_of(factory: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a callable, by name; none if it has no signature."""
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # callables written in C may have none
+        return {}
+
+
+class CallableModule(torch.nn.Module):
     """A function from tensor to tensor as a module.
 
     Args:
         function: The function, or an ``autograd.Function``, which is applied.
-        **options: What it is given besides its input.
+        **options: Further arguments of each call.
     """
 
     def __init__(self, function: Callable[..., torch.Tensor], **options: Any) -> None:
@@ -263,29 +353,76 @@ class Plain(torch.nn.Module):
         return self.function(x, **self.options)
 
 
-def is_autograd_function(found: Any) -> bool:
+def is_autograd_function(value: Any) -> bool:
     """Return whether a value is a subclass of ``autograd.Function``."""
-    return isinstance(found, type) and issubclass(found, torch.autograd.Function)
+    return isinstance(value, type) and issubclass(value, torch.autograd.Function)
 
 
-def _is_plain(found: Any) -> bool:
-    """Whether it is a function of a tensor; what makes a module needs no argument."""
-    if is_autograd_function(found):
+def _is_tensor_function(target: Any) -> bool:
+    """Whether it is a function of a tensor; a function that makes a module needs no argument."""
+    if is_autograd_function(target):
         return True
-    if not isinstance(found, FunctionType):
+    if not isinstance(target, FunctionType):
         return False
-    first = next(iter(inspect.signature(found).parameters.values()), None)
+    first = next(iter(arguments_of(target).values()), None)
     return first is not None and first.default is first.empty and first.kind < first.VAR_POSITIONAL
 
 
-def _imported(name: str) -> Any:
-    found = named("activation", name)
-    if isinstance(found, Activation):
-        found = found.module_class
-    if isinstance(found, torch.nn.Module):
-        return lambda: found
-    if _is_plain(found):
-        return functools.partial(Plain, found)
-    if not callable(found):
-        raise UsageError(f"activation {name!r}: a {type(found).__name__} cannot be called")
-    return found
+def _factory(spec: str, target: Any) -> Callable[..., Any]:
+    """Return what makes the module of a target."""
+    if isinstance(target, Activation):
+        if target.module_class is None:
+            raise UsageError(f"activation {spec!r}: has no module; make one with its .module('Name')")
+        return target.module_class
+    if isinstance(target, torch.nn.Module):
+        return lambda: target
+    if _is_tensor_function(target):
+        return functools.partial(CallableModule, target)
+    if not callable(target):
+        raise UsageError(f"activation {spec!r}: a {type(target).__name__} cannot be called")
+    return target  # type: ignore[no-any-return]
+
+
+def _spec_of(value: Any) -> str | None:
+    """Return the spec that stands for a definition; None if no spec does."""
+    if not isinstance(value, Activation):
+        return None
+    if catalogue.get(value.name) is value:
+        return value.name
+    from actlab.derivation.making import FormulaActivation, from_spec  # with SymPy, half a second
+
+    if not isinstance(value, FormulaActivation):
+        return None
+    recipe = value.recipe
+    parameters = ", ".join(f"{name}={number!r}" for name, number in recipe.parameters)
+    spec = f"formula:{recipe.text}" + f" with {parameters}" * bool(parameters)
+    return spec if from_spec(spec).recipe == recipe else None
+
+
+def _problem(value: Any) -> str:
+    """Describe a value without a spec, and how to name it."""
+    if isinstance(value, Activation):
+        if (recipe := getattr(value, "recipe", None)) is None:
+            return f"the activation {value.name!r}, not of the catalogue; name it: {_import_names(value)}"
+        hint = f"put it into a file and name it: '{_EXAMPLE_FILE}:{value.name}'"
+        return f"{recipe}, of which a formula's spec would hold text and parameters only; {hint}"
+    if isinstance(value, torch.nn.Module):
+        return f"a {type(value).__name__} module; name it: {_import_names(type(value))}"
+    if isinstance(value, type) and issubclass(value, torch.nn.Module | torch.autograd.Function):
+        return f"the class {value.__name__}; name it: {_import_names(value)}"
+    if isinstance(value, FunctionType) and value.__name__ != "<lambda>":
+        return f"the function {value.__name__}; name it: {_import_names(value)}"
+    if callable(value):
+        kind = "lambda" if isinstance(value, FunctionType) else type(value).__name__
+        return f"a {kind}; write it as a function into a file and name it: '{_EXAMPLE_FILE}:name'"
+    return f"{value!r}, not a spec such as 'relu'"
+
+
+def _import_names(value: Any) -> str:
+    """Return the specs by which a module's class, a function or a definition can be imported."""
+    inner = value.__wrapped__ if isinstance(value, Activation) else value
+    module, name = inner.__module__, inner.__name__
+    if getattr(torch.nn, name, None) is value:
+        module = "torch.nn"
+    importable = module != "__main__" and getattr(sys.modules.get(module), name, None) is value
+    return f"'{module}:{name}' or '{_EXAMPLE_FILE}:Name'" if importable else f"'{_EXAMPLE_FILE}:{name}'"

@@ -1,25 +1,25 @@
-"""For the test suites of other libraries: prove an activation in one line."""
+"""Verify an activation in the test suite of another library."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from actlab.checking import CheckReport, check
-from actlab.checking.outcome import FAIL
+from actlab.checking.report import FAIL
 
 
-def assert_activation(target: Any, **how: Any) -> CheckReport:
+def assert_activation(target: Any, **options: Any) -> CheckReport:
     """Raise AssertionError unless an activation passes every row of :func:`actlab.check`.
 
     Args:
-        target: What to check, as for :func:`actlab.check`.
-        **how: Its other arguments: ``reference``, ``dtypes``, ``device``, ``only``, ``skip``.
+        target: The activation, as for :func:`actlab.check`.
+        **options: ``reference``, ``dtypes``, ``device``, ``only`` and ``skip``, as for :func:`actlab.check`.
 
     Returns:
         The report.
 
     Raises:
-        AssertionError: A row failed; the message has every row that did.
+        AssertionError: Rows failed; the message has each of them.
         UsageError: The target cannot be called with one tensor.
 
     Examples:
@@ -28,8 +28,8 @@ def assert_activation(target: Any, **how: Any) -> CheckReport:
         True
     """
     __tracebackhide__ = True  # pytest then shows the caller's line, not this one
-    report = check(target, **how)
+    report = check(target, **options)
     failed = [f"{row.name}: {row.detail}" for row in report.rows if row.status == FAIL]
     if failed:
-        raise AssertionError("\n".join([f"{report.target} is not right:", *failed]))
+        raise AssertionError("\n".join([f"{report.target} failed the check:", *failed]))
     return report

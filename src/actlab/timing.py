@@ -1,11 +1,12 @@
-"""How fast activations are and what they keep, side by side with torch's own in one run."""
+"""Measure the speed and the memory of activations, together with their torch equivalents."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -14,33 +15,34 @@ from torch import Tensor, nn
 from actlab.activation.kernels import fused
 from actlab.activation.module import ActivationModule
 from actlab.checking.target import Target, resolve
-from actlab.errors import UsageError, short
+from actlab.checking.tensors import saved_storages
+from actlab.errors import UsageError, summarize_error
 
-_LEAST = 0.02  # seconds that a sample takes at least
-_ROUNDS = 15
-_HEADS = ("name", "forward", "backward", "both", "saved bytes", "ratio")
-_UNITS = ("for each element", "ns", "ns", "ns", "B", "torch.nn")
+_SAMPLE_SECONDS = 0.02  # the shortest sample
+_SAMPLES = 15
+_HEADS = ("name", "forward", "backward", "both", "saved", "ratio to")
+_UNITS = ("per element", "ns", "ns", "ns", "B", "torch.nn")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What one activation takes.
+    """The time and the memory of one activation.
 
     Attributes:
         name: What was measured.
-        forward: Nanoseconds for each element, forwards.
-        backward: The same, backwards.
-        saved_bytes: Bytes for each element that are kept from forward to backward, the input included.
-        peer: The name of the row that it stands beside, torch's own module; empty where there is none.
-        ratio: Forward and backward as a multiple of the peer's; NaN without one.
+        forward: Nanoseconds per element of the forward pass.
+        backward: Nanoseconds per element of the backward pass.
+        saved_bytes: Bytes per element saved for backward, the input included.
+        torch_equivalent: The name of the row of its torch equivalent; empty if there is none.
+        ratio: Forward and backward as a multiple of the torch equivalent's; NaN if there is none.
     """
 
     name: str
     forward: float
     backward: float
     saved_bytes: float
-    peer: str = ""
-    ratio: float = float("nan")
+    torch_equivalent: str = ""
+    ratio: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Timings:
     """Rows of :class:`Timing`; as text a table.
 
     Attributes:
-        rows: One per target and peer.
+        rows: One for each target and torch equivalent.
         about: Shape, dtype, device, threads and whether kernels were fused.
     """
 
@@ -62,16 +64,17 @@ class Timings:
         return len(self.rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows as plain values, None for what there is none of."""
-        plain = [{k: None if v != v else v for k, v in asdict(row).items()} for row in self.rows]
-        return {"about": dict(self.about), "rows": plain}
+        """Return the rows as plain values, with None for NaN."""
+        rows = [{k: None if v != v else v for k, v in asdict(row).items()} for row in self.rows]
+        return {"about": dict(self.about), "rows": rows}
 
     def __str__(self) -> str:
         cells: list[tuple[str, ...]] = [_HEADS, _UNITS]
         for row in self.rows:
-            figures = [_figure(value) for value in (row.forward, row.backward, row.forward + row.backward)]
+            times = [_format(value) for value in (row.forward, row.backward, row.forward + row.backward)]
             name = row.name if len(row.name) <= 30 else f"{row.name[:29]}…"
-            cells.append((name, *figures, f"{row.saved_bytes:g}", f"{row.ratio:.2f} x" if row.peer else ""))
+            ratio = f"{row.ratio:.2f} x" if row.torch_equivalent else ""
+            cells.append((name, *times, f"{row.saved_bytes:g}", ratio))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = []
         for name, *numbers in cells:
@@ -80,25 +83,25 @@ class Timings:
         return "\n".join(lines)
 
 
-def _figure(nanoseconds: float) -> str:
-    return f"{nanoseconds:.3f}" if nanoseconds < 1000 else f"{nanoseconds:.0f}"  # of few elements it is many
+def _format(nanoseconds: float) -> str:
+    return f"{nanoseconds:.3f}" if nanoseconds < 1000 else f"{nanoseconds:.0f}"
 
 
 def interleaved(
     work: Mapping[str, Callable[[], object]], repeats: int, inner: int | Mapping[str, int] = 1
 ) -> dict[str, float]:
-    """Time every piece of work in turn, again and again, and return the median seconds of each.
+    """Time calls in turn, several times, and return the median seconds of each.
 
-    Slow drifts of the machine then hit all of them alike. Each is run once before, unmeasured.
+    A slow phase of the machine then affects all of them. Each call is made once before, unmeasured.
 
     Args:
-        work: What is timed.
-        repeats: How often.
-        inner: Calls of a sample, of all or of each.
+        work: The calls.
+        repeats: The number of samples of each.
+        inner: The number of calls in a sample, for all or for each.
     """
     for call in work.values():
         call()
-    taken: dict[str, list[float]] = {name: [] for name in work}
+    seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(repeats):
         for name, call in work.items():
             calls = inner if isinstance(inner, int) else inner[name]
@@ -107,8 +110,8 @@ def interleaved(
                 call()
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.synchronize()
-            taken[name].append((time.perf_counter() - start) / calls)
-    return {name: statistics.median(times) for name, times in taken.items()}
+            seconds[name].append((time.perf_counter() - start) / calls)
+    return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def measure(
@@ -119,160 +122,150 @@ def measure(
     device: str | None = None,
     fuse: bool = False,
 ) -> Timings:
-    """Measure activations, and torch.nn's own beside those that have a twin there.
+    """Measure activations, each together with its torch equivalent if it has one.
 
-    Everything is measured in turns in one run, so that a slow moment of the machine hits all alike; the
-    figures are medians. Threads are as :func:`torch.set_num_threads` has them.
+    All are measured in turn, so that a slow phase of the machine affects all. The results are medians.
+    :func:`torch.set_num_threads` sets the number of threads.
 
     Args:
         targets: Specs, definitions, modules, their classes or functions, as for :func:`actlab.check`.
-        shape: Of the input, which is normal with a standard deviation of 2.
-        dtype: Of the input.
-        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; the processor when left out.
-        fuse: Whether ours run as compiled kernels, see :func:`actlab.fused`; compiling takes seconds.
+        shape: The shape of the input, which is normal with a standard deviation of 2.
+        dtype: The dtype of the input.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"`` (default: the CPU).
+        fuse: Whether to compile actlab's kernels, see :func:`actlab.fused`. Compiling takes seconds.
 
     Returns:
-        A row for each, peers after the first that stands beside them.
+        A row for each target, followed by that of its torch equivalent.
 
     Raises:
-        UsageError: A target names nothing, or fails on this input.
+        UsageError: There is no such target, or it fails on this input.
 
     Examples:
         >>> timings = measure(["relu", "mish"], shape=(64, 64))
-        >>> [(row.name, row.saved_bytes, row.peer) for row in timings]
+        >>> [(row.name, row.saved_bytes, row.torch_equivalent) for row in timings]
         [('relu', 4.0, 'torch.nn.ReLU'), ('torch.nn.ReLU', 4.0, ''), ('mish', 4.0, 'torch.nn.Mish'), \
 ('torch.nn.Mish', 4.0, '')]
     """
     targets = [targets] if isinstance(targets, str) else list(targets)
     if not targets or not shape or min(shape) < 1:
         raise UsageError(f"there is nothing to measure: targets {targets!r}, shape {tuple(shape)!r}")
-    where = device or "cpu"
-    generator = torch.Generator(where).manual_seed(0)
-    x = torch.randn(*shape, generator=generator, device=where, dtype=torch.float32).mul_(2).to(dtype)
-    named: dict[str, Target] = {}
-    peers: dict[str, str] = {}
+    device = device or "cpu"
+    generator = torch.Generator(device).manual_seed(0)
+    try:
+        x = torch.randn(*shape, generator=generator, device=device, dtype=torch.float32).mul_(2).to(dtype)
+    except (RuntimeError, TypeError, MemoryError) as error:  # too large for this machine, or for any
+        problem = summarize_error(error)
+        raise UsageError(f"shape {tuple(shape)!r} cannot be allocated on {device}: {problem}") from error
+    functions, equivalents = _resolve(targets, device)
+    saved = {name: _saved_per_element(name, function, x) for name, function in functions.items()}
+    work = {
+        f"{name} forward": _step(function, x, fuse, backward=False) for name, function in functions.items()
+    }
+    work |= {f"{name} both": _step(function, x, fuse, backward=True) for name, function in functions.items()}
+    seconds = interleaved(work, _SAMPLES, {name: _calls_per_sample(call) for name, call in work.items()})
+    rows = []
+    for name in functions:
+        forward, both = (seconds[f"{name} {part}"] / x.numel() * 1e9 for part in ("forward", "both"))
+        rows.append(Timing(name, forward, max(both - forward, 0.0), saved[name]))
+    about = {
+        "shape": list(shape),
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "fused": fuse,
+    }
+    return Timings(tuple(_add_ratios(rows, equivalents)), about)
+
+
+def _resolve(targets: Sequence[Any], device: str) -> tuple[dict[str, Target], dict[str, str]]:
+    """Return what to measure by name, and the names of the torch equivalents."""
+    functions: dict[str, Target] = {}
+    equivalents: dict[str, str] = {}
     for target in targets:
         name, function = resolve(target)
-        named[name] = _there(function, where)
-        if twin := _twin(function):
-            peers[name] = f"torch.nn.{type(twin).__name__}"
-            named.setdefault(peers[name], _there(twin, where))
-    kept = {name: _kept(name, function, x) for name, function in named.items()}
-    forward = {f"{name} forward": _forward(function, x, fuse) for name, function in named.items()}
-    both = {f"{name} both": _both(function, x, fuse) for name, function in named.items()}
-    work = {**forward, **both}
-    seconds = interleaved(work, _ROUNDS, {name: _calls(call) for name, call in work.items()})
-    found = {}
-    for name in named:
-        ahead, whole = (seconds[f"{name} {part}"] / x.numel() * 1e9 for part in ("forward", "both"))
-        found[name] = Timing(name, ahead, max(whole - ahead, 0.0), kept[name])
-    rows = [
-        Timing(
-            **{
-                **asdict(row),
-                "peer": peers[name],
-                "ratio": (row.forward + row.backward)
-                / (found[peers[name]].forward + found[peers[name]].backward),
-            }
-        )
-        if name in peers
-        else row
-        for name, row in found.items()
-    ]
-    about = {"shape": list(shape), "dtype": str(dtype).removeprefix("torch."), "device": where}
-    return Timings(tuple(rows), {**about, "threads": torch.get_num_threads(), "fused": fuse})
+        functions[name] = function.to(device) if isinstance(function, nn.Module) else function
+        equivalent = _make_torch_equivalent(function)
+        if equivalent is not None:
+            equivalents[name] = f"torch.nn.{type(equivalent).__name__}"
+            functions.setdefault(equivalents[name], equivalent.to(device))
+    return functions, equivalents
 
 
-def _there(function: Target, device: str) -> Target:
-    return function.to(device) if isinstance(function, nn.Module) else function
-
-
-def _twin(function: Target) -> nn.Module | None:
-    """Return torch's own module of the same function, at the same parameters."""
+def _make_torch_equivalent(function: Target) -> nn.Module | None:
+    """Return the module of torch.nn for the same function, with the same parameters."""
     if not isinstance(function, ActivationModule):
         return None
     definition = function.activation
-    twin = definition.facts.torch_equivalent
-    if twin is None:
+    class_name = definition.facts.torch_equivalent
+    if class_name is None:
         return None
     values = {name: getattr(function, name) for name in definition.parameters if hasattr(function, name)}
     try:
-        return getattr(nn, twin)(**values)  # type: ignore[no-any-return]
-    except TypeError:  # it names them otherwise
+        return getattr(nn, class_name)(**values)  # type: ignore[no-any-return]
+    except TypeError:  # its arguments have other names
         return None
 
 
-class _Behind(nn.Module):
-    """A function behind a layer whose output nothing else keeps."""
-
-    def __init__(self, function: Target) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.function(x + 0)
-        return result
+def _add_ratios(rows: list[Timing], equivalents: Mapping[str, str]) -> Iterator[Timing]:
+    both = {row.name: row.forward + row.backward for row in rows}
+    for row in rows:
+        name = equivalents.get(row.name, "")
+        yield replace(row, torch_equivalent=name, ratio=both[row.name] / both[name]) if name else row
 
 
-def _kept(name: str, function: Target, x: Tensor) -> float:
+def _saved_per_element(name: str, function: Target, x: Tensor) -> float:
+    leaf = x.detach().clone().requires_grad_()
     try:
-        return saved_bytes(_Behind(function), x.detach().clone().requires_grad_()) / x.numel()
-    except Exception as error:  # anybody's
-        raise UsageError(f"target {name!r} fails on {tuple(x.shape)}, {x.dtype}: {short(error)}") from error
+        return _saved_by(function, leaf + 0, []) / x.numel()
+    except Exception as error:  # of any kind: the function may be a user's
+        raise UsageError(
+            f"target {name!r} fails on {tuple(x.shape)}, {x.dtype}: {summarize_error(error)}"
+        ) from error
 
 
-def _forward(function: Target, x: Tensor, fuse: bool) -> Callable[[], None]:
+def _step(function: Target, x: Tensor, fuse: bool, *, backward: bool) -> Callable[[], None]:
+    """Return a call of the forward pass, or of the forward and the backward pass."""
     leaf = x.detach().clone().requires_grad_()
-
-    def step() -> None:
-        with fused(fuse):
-            function(leaf)
-
-    return step
-
-
-def _both(function: Target, x: Tensor, fuse: bool) -> Callable[[], None]:
-    leaf = x.detach().clone().requires_grad_()
-    grad = torch.randn_like(function(leaf).detach())
+    grad = torch.randn_like(function(leaf).detach()) if backward else None
 
     def step() -> None:
         leaf.grad = None
         with fused(fuse):
-            function(leaf).backward(grad)
+            y = function(leaf)
+            if grad is not None:
+                y.backward(grad)
 
     return step
 
 
-def _calls(call: Callable[[], None]) -> int:
-    """Return how many calls make a sample that a clock can tell."""
+def _calls_per_sample(call: Callable[[], None]) -> int:
+    """Return how many calls take long enough for a sample."""
     call()
     start = time.perf_counter()
     call()
-    return max(1, round(_LEAST / max(time.perf_counter() - start, 1e-6)))
+    return max(1, round(_SAMPLE_SECONDS / max(time.perf_counter() - start, 1e-6)))
 
 
 def saved_bytes(module: nn.Module, x: Tensor) -> int:
-    """Return the bytes that autograd keeps of a forward pass, beside the weights and the inputs.
+    """Return the bytes that a forward pass saves for backward, without the parameters and the inputs.
 
     Args:
-        module: A net; it is in training mode afterwards. Random numbers that it draws are not missed later.
+        module: A network; it is in training mode afterwards. The random state does not change.
         x: Inputs (n, ...).
 
     Examples:
         >>> saved_bytes(nn.Tanh(), torch.zeros(8, 4, requires_grad=True))  # its outputs
         128
     """
-    known = {t.untyped_storage().data_ptr() for t in (x, *module.parameters(), *module.buffers())}
-    saved: dict[int, int] = {}
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        return _saved_by(module.train(), x, [x])
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
 
-    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad(), hooks:
-        outputs = module.train()(x)
-        del outputs  # not before: what is kept would be freed, and its place used again
-    return sum(saved.values())
+def _saved_by(function: Target, x: Tensor, not_counted: Sequence[Tensor]) -> int:
+    """Return the bytes that a function saves for backward, without its parameters."""
+    tensors = [*not_counted]
+    if isinstance(function, nn.Module):
+        tensors += [*function.parameters(), *function.buffers()]
+    excluded = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    storages = saved_storages(lambda: function(x))
+    return sum(size for address, size in storages.items() if address not in excluded)

@@ -1,4 +1,4 @@
-"""What an activation is: formulas and facts in, a differentiable function and a module out."""
+"""Definitions of activations, and the differentiable functions and modules derived from them."""
 
 import lazy_loader
 

@@ -1,7 +1,6 @@
-"""The autograd nodes behind a definition: every capability from one set of formulas.
+"""The autograd functions of a definition: forward mode, vmap and double backward from one set of formulas.
 
-An ``autograd.Function`` has forward mode, vmap and double backward when it is built as below.
-Dynamo refuses a Function with a ``jvp``, so compiled code gets the same node without it.
+Dynamo does not support an ``autograd.Function`` with a ``jvp``. Compiled code uses one without it.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
     from actlab.activation.definition import Activation
 
 Formula = Callable[..., Tensor]
-TorchOperation = Callable[..., Tensor | None]  # None: not with these parameters
+TorchOperation = Callable[..., Tensor | None]  # None: these parameters are not supported
 _HALF = (torch.float16, torch.bfloat16)
-# Dynamo cannot follow a closure over an object into a Function, but a global and an index it can.
+# Dynamo cannot trace a Function that closes over an object, but it can trace a global and an index.
 _ALL: list[Nodes] = []
 
 
 def _as_input(name: str, input: Tensor, result: Tensor) -> Tensor:
-    """Return the result in the input's dtype; enforce that an element-wise function keeps the shape."""
+    """Return the result in the dtype of the input, and raise if the shape is another."""
     if result.shape != input.shape:
         raise ValueError(
             f"{name}: the result must have the shape of the input, got {tuple(result.shape)} for "
@@ -35,7 +34,7 @@ def _as_input(name: str, input: Tensor, result: Tensor) -> Tensor:
     return result.to(input.dtype)
 
 
-def evaluated(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
+def evaluate(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
     """Evaluate a formula, half precision in float32, and round once to ``dtype``."""
     if dtype in _HALF:
         return formula(_wide(first), *map(_wide, rest)).to(dtype)
@@ -44,39 +43,40 @@ def evaluated(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -
 
 
 class Nodes:
-    """The autograd nodes of one activation, and the formulas as they see them."""
+    """The autograd functions of one activation, and the formulas that they evaluate."""
 
-    pointwise = True  # a kernel may see the input as one dimension
+    pointwise = True  # the output has the shape of the input, and a kernel may see both as one dimension
 
     def __init__(self, activation: Activation[...]) -> None:
-        if activation.formulas.derivative is None:
-            raise TypeError(
-                f"{activation.name}: has no derivative; add one with @{activation.name}.derivative"
-            )
         self.name = activation.name
         self.widen = activation.facts.widen
         self.saves = activation.facts.saves
         self.parameters = tuple(activation.parameters)
         self.formulas = activation.formulas
-        # Eager mode takes the definition's own one-pass kernel; Inductor fuses the formula better.
+        # Eager mode uses the one-pass kernel of the definition; Inductor fuses the formula better.
         self.eager_gradient = activation.formulas.gradient_kernel or self.gradient
         self.traced, self.eager, self.overwriting = _function_nodes(self)
         self.plain_apply = super(Function, self.eager).apply  # type: ignore[misc]
         self.slope = _slope_node(self)
 
+    @property
+    def formula(self) -> Formula:
+        """The value, as a function of the input and the parameters."""
+        return self.formulas.forward
+
     def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
-        """Apply the function through the node that suits how it is called."""
+        """Apply the function by the autograd function that suits the mode."""
         result: Tensor
         torch_operation = self.formulas.torch_operation
         if torch_operation is not None and not (inplace or torch.compiler.is_compiling() or fusing(x)):
-            answer = torch_operation(x, *values)
-            if answer is not None:
-                return answer
+            output = torch_operation(x, *values)
+            if output is not None:
+                return output
         if torch.compiler.is_compiling():
             result = self.traced.apply(x, *values)
             return x.copy_(result) if inplace else result
         if not inplace:
-            # Function.apply binds the signature anew at every call, half its cost; only functorch needs that.
+            # Function.apply binds the signature in every call, half its cost; only functorch needs that.
             apply = self.eager.apply if torch._C._are_functorch_transforms_active() else self.plain_apply
             return apply(x, *values)
         if self.saved_kind(values) == "output":
@@ -84,16 +84,16 @@ class Nodes:
         elif self.saved_kind(values) == "mask":
             result = x.copy_(self.eager.apply(x, *values))
         else:
-            # Backward needs what is about to be overwritten, so it keeps a copy, as torch does.
+            # Backward needs the input, which is overwritten: save a copy, as torch does.
             result = x.copy_(self.eager.apply(x.clone(), *values))
         return result
 
     def saved_kind(self, values: Sequence[Any]) -> str:
-        """Return what is kept for backward with these parameters."""
+        """Return what is saved for backward with these parameters: input, output or mask."""
         return self.saves(*values) if callable(self.saves) else self.saves
 
-    def kept(self, x: Tensor, output: Tensor, values: Sequence[Any]) -> Tensor:
-        """Return the tensor that is kept for backward."""
+    def saved_tensor(self, x: Tensor, output: Tensor, values: Sequence[Any]) -> Tensor:
+        """Return the tensor that is saved for backward."""
         kind = self.saved_kind(values)
         if kind == "output":
             return output
@@ -102,21 +102,21 @@ class Nodes:
         return run_fused(self, "mask", x, *values) if fusing(x) else self.mask(x, *values)
 
     def mask(self, x: Tensor, *values: Any) -> Tensor:
-        """Return what backward needs of the input, in one byte an element."""
+        """Return what backward needs of the input, in one byte per element."""
         if self.formulas.mask is None:
             raise TypeError(f"{self.name}: saves a mask but has none; add one with @{self.name}.mask")
         return self.formulas.mask(x, *values)
 
     def evaluate(self, formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
-        """Evaluate a formula, half precision in float32 if the definition wants it, and round once."""
+        """Evaluate a formula, half precision in float32 unless ``widen`` is off, and round once."""
         if self.widen:
-            return evaluated(formula, first, *rest, dtype=dtype)
+            return evaluate(formula, first, *rest, dtype=dtype)
         result = formula(first, *rest)
         return result if result.dtype is dtype else result.to(dtype)
 
     def forward(self, x: Tensor, *values: Any) -> Tensor:
         """Return the value, in the input's dtype."""
-        return self.evaluate(self.formulas.forward, x, *values, dtype=x.dtype)
+        return self.evaluate(self.formula, x, *values, dtype=x.dtype)
 
     def gradient(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
         """Return gradient times derivative, rounded once."""
@@ -126,15 +126,21 @@ class Nodes:
         return grad * self.formulas.derivative(_numeric(saved, grad.dtype), *values)
 
     def value_and_slope(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
-        """Return the value and the derivative by the input, whatever the definition keeps: bare formulas."""
+        """Return the value and the derivative by the input, by the bare formulas."""
         value = self.formulas.forward(x, *values)
-        kept = _numeric(self.kept(x, value, values), x.dtype)
-        return value, self.formulas.derivative(kept, *values)
+        saved = _numeric(self.saved_tensor(x, value, values), x.dtype)
+        return value, self.formulas.derivative(saved, *values)
 
     def value_and_slope_in_graph(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
         """Return both as values that can themselves be differentiated."""
         value = self.apply(x, values, False)
-        return value, self.graph_derivative(self.kept(x, value, values), values, x.dtype)
+        return value, self.graph_derivative(self.saved_tensor(x, value, values), values, x.dtype)
+
+    def gradient_in_graph(self, grad: Tensor, saved: Tensor, values: Sequence[Any]) -> Tensor:
+        """Return the gradient as a value that can itself be differentiated."""
+        return grad * self.graph_derivative(saved, values, grad.dtype)
+
+    tangent_in_graph = gradient_in_graph  # an element-wise function has a diagonal Jacobian
 
     def graph_derivative(self, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         """Return the derivative as a value that can itself be differentiated."""
@@ -143,32 +149,32 @@ class Nodes:
             return slope
         return self.evaluate(self.formulas.derivative, _numeric(saved, dtype), *values, dtype=dtype)
 
-    def partial(self, place: int, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
-        """Return the derivative with respect to the parameter at ``place``."""
-        formula = self.formulas.partials[self.parameters[place]]
+    def partial(self, index: int, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
+        """Return the derivative with respect to the parameter at an index."""
+        formula = self.formulas.partials[self.parameters[index]]
         return self.evaluate(formula, saved, *values, dtype=dtype)
 
     def parameter_gradients(
         self, grad: Tensor, saved: Tensor, values: Sequence[Any], needed: Sequence[bool]
     ) -> list[Tensor | None]:
-        """Return the gradient of every parameter, summed over what it was broadcast to."""
+        """Return the gradient of every parameter, summed over the broadcast dimensions."""
         gradients: list[Tensor | None] = []
-        for place, (value, wanted) in enumerate(zip(values, needed, strict=True)):
-            if not (wanted and isinstance(value, Tensor)):
+        for index, (value, is_needed) in enumerate(zip(values, needed, strict=True)):
+            if not (is_needed and isinstance(value, Tensor)):
                 gradients.append(None)
                 continue
-            # Half precision would lose a sum over a batch: the sum is taken in float32.
+            # A sum over a batch in half precision would lose digits: sum in float32.
             wide = torch.float32 if grad.dtype in _HALF else grad.dtype
-            term = _wide(grad) * self.partial(place, _wide(saved), [_wide(v) for v in values], wide)
+            term = _wide(grad) * self.partial(index, _wide(saved), [_wide(v) for v in values], wide)
             gradients.append(term.sum_to_size(value.shape).to(value.dtype))
         return gradients
 
 
 def _numeric(saved: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask as zeros and ones of the gradient's dtype; anything else as it is."""
+    """Return a mask as zeros and ones of the given dtype; any other tensor as it is."""
     if saved.is_floating_point():
         return saved
-    # A byte is converted seven times faster than a boolean.
+    # Converting bytes is seven times faster than converting booleans.
     return (saved.view(torch.uint8) if saved.dtype is torch.bool else saved).to(dtype)
 
 
@@ -177,10 +183,10 @@ def _wide(value: Any) -> Any:
 
 
 def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[Function]]:
-    """Build the node for compiled code, for eager code, and for eager code in place."""
+    """Build the autograd functions for compiled code, eager code, and eager code in place."""
     index = len(_ALL)
     _ALL.append(nodes)
-    formula, eager_gradient = nodes.formulas.forward, nodes.eager_gradient
+    formula, eager_gradient = nodes.formula, nodes.eager_gradient
 
     class Traced(Function):
         @staticmethod
@@ -189,7 +195,7 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            _keep(ctx, _ALL[index].kept(inputs[0], output, inputs[1:]), inputs[1:])
+            _save(ctx, _ALL[index].saved_tensor(inputs[0], output, inputs[1:]), inputs[1:])
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
@@ -206,7 +212,9 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
                 y = nodes.forward(x, *values)
             else:
                 y = formula(x, *values)
-            return y if y.shape == x.shape and y.dtype is x.dtype else _as_input(nodes.name, x, y)
+            if y.dtype is x.dtype and (y.shape == x.shape or not nodes.pointwise):
+                return y
+            return _as_input(nodes.name, x, y)
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
@@ -215,13 +223,13 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
             needed = ctx.needs_input_grad
             below = None
             if needed[0]:
-                if torch.is_grad_enabled():  # that is create_graph=True: it will be differentiated again
-                    below = grad * nodes.graph_derivative(saved, values, grad.dtype)
+                if torch.is_grad_enabled():  # create_graph=True: the gradient will be differentiated
+                    below = nodes.gradient_in_graph(grad, saved, values)
                 elif fusing(grad):
                     below = run_fused(nodes, "gradient", grad, saved, *values)
                 else:
                     below = eager_gradient(grad, saved, *values)
-                if below.shape != grad.shape:
+                if below.shape != grad.shape and nodes.pointwise:
                     below = _as_input(nodes.name, grad, below)
             if not tensors:
                 return (below, *(None,) * len(values)) if values else below
@@ -232,10 +240,10 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
             saved, values = _restore(ctx)
             terms = []
             if tangent is not None:
-                terms.append(tangent * nodes.graph_derivative(saved, values, tangent.dtype))
-            for place, direction in enumerate(tangents):
+                terms.append(nodes.tangent_in_graph(tangent, saved, values))
+            for position, direction in enumerate(tangents):
                 if direction is not None:
-                    terms.append(direction * nodes.partial(place, saved, values, direction.dtype))
+                    terms.append(direction * nodes.partial(position, saved, values, direction.dtype))
             result = terms[0]
             for term in terms[1:]:
                 result = result + term
@@ -260,14 +268,14 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
     return Traced, Eager, Overwriting
 
 
-def _keep(ctx: Any, kept: Tensor, values: Sequence[Any]) -> None:
-    """Keep a tensor and the parameters, for backward and for forward mode."""
+def _save(ctx: Any, saved: Tensor, values: Sequence[Any]) -> None:
+    """Save a tensor and the parameters for backward and for forward mode."""
     tensors = []
     if values:
         tensors = [value for value in values if isinstance(value, Tensor)]
     ctx.constants = [None if isinstance(value, Tensor) else value for value in values] if tensors else values
-    ctx.save_for_backward(kept, *tensors)
-    ctx.save_for_forward(kept, *tensors)
+    ctx.save_for_backward(saved, *tensors)
+    ctx.save_for_forward(saved, *tensors)
 
 
 def _restore(ctx: Any) -> tuple[Tensor, Sequence[Any]]:
@@ -281,19 +289,19 @@ def _restored(constants: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
 
 
 def _batch_first(size: int, dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:
-    """Bring the batch dimension of every argument to the front, lined up for broadcasting."""
+    """Move the batch dimension of every argument to the front, aligned for broadcasting."""
     x = args[0].movedim(dims[0], 0) if dims[0] is not None else args[0].expand(size, *args[0].shape)
-    lined: list[Any] = [x]
+    aligned: list[Any] = [x]
     for value, dim in zip(args[1:], dims[1:], strict=True):
         if dim is not None:
             value = value.movedim(dim, 0)
             value = value.reshape(size, *(1,) * (x.ndim - value.ndim), *value.shape[1:])
-        lined.append(value)
-    return lined
+        aligned.append(value)
+    return aligned
 
 
 def _slope_node(nodes: Nodes) -> type[Function] | None:
-    """Build the derivative as a node of its own, so that it too is differentiated by its own formula."""
+    """Build an autograd function of the derivative, whose derivative is the second derivative."""
     if nodes.formulas.second is None:
         return None
     second: Formula = nodes.formulas.second

@@ -1,8 +1,7 @@
-"""What an activation is: one definition, and everything that is derived from it.
+"""The definition of an activation, from which everything else is derived.
 
-A definition is a formula, its derivative and, where the input is kept for backward, its second
-derivative. The autograd node, the function, the module, the documentation and the tests all come
-from that one block; nothing about an activation is written twice.
+A definition is a formula, its derivative and, if the input is saved for backward, its second derivative. The
+autograd function, the module, the documentation and the tests are derived from it.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ class Requirement:
 
 @dataclass
 class Formulas:
-    """What a definition computes with."""
+    """The formulas of a definition, and what else it computes with."""
 
     forward: Formula
-    derivative: Formula = None  # type: ignore[assignment]  # set by the next block of the definition
+    derivative: Formula = None  # type: ignore[assignment]  # set later by Activation.derivative
     second: Formula | None = None
     partials: dict[str, Formula] = field(default_factory=dict)
     mask: Formula | None = None
@@ -51,29 +50,28 @@ class Formulas:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known about an activation.
+    """The facts that a definition declares.
 
     Facts that depend on the parameters are functions of them.
 
     Attributes:
         formula: The textbook formula as text, in ``x`` and the parameters.
         limits: The values at minus and plus infinity.
-        slopes: The derivatives at minus and plus infinity; NaN where there is no limit.
+        slopes: The derivatives at minus and plus infinity; NaN if there is no limit.
         range: The infimum and supremum of the values; by default the limits, in order.
-        monotonic: Whether the function never turns back, at its default parameters or those of ``example``;
-            None where that is not known.
+        monotonic: Whether the function is monotonic, at its default parameters or those of ``example``; None
+            if that is not known.
         paper: Where the function was published.
-        saves: What backward keeps: ``"input"``, ``"output"``, ``"mask"``, or a function of the parameters.
+        saves: What is saved for backward: ``"input"``, ``"output"`` or ``"mask"``.
         kinks: Where the derivative jumps, and the derivative chosen there.
         torch_equivalent: The name of the same function in ``torch.nn``.
         inplace: Whether it takes ``inplace=True``, as its torch equivalent does.
-        widen: Compute float16 and bfloat16 in float32 and round once. Off for formulas that
+        widen: Whether float16 and bfloat16 are computed in float32 and rounded once. False for formulas that
             round once by themselves, such as a selection.
-        error_scale: ``"line"`` counts the derivative's error against its largest value on the line,
-            which is what can be had from the output alone; ``"pointwise"`` against its value.
-        example: Values for parameters without a default, used to draw and to test.
-        gated: The function takes a tensor in two halves, one of which gates the other; the formula is in
-            ``a`` and ``b``.
+        error_scale: ``"pointwise"`` measures the error of the derivative relative to its value, ``"line"``
+            relative to its largest value anywhere: the output alone does not allow more.
+        example: Values for parameters without a default, for plots and tests.
+        gated: Whether one half of the input gates the other; the formula is then in ``a`` and ``b``.
     """
 
     formula: str | Callable[..., str]
@@ -93,19 +91,19 @@ class Facts:
 
 
 class Activation(Generic[P]):
-    """One activation function: its mathematics and what follows from it.
+    """One activation function: its definition and what is derived from it.
 
     Calling it applies the function. Make one with :func:`elementwise`.
 
     Args:
         forward: The formula, a function of the input and the parameters.
-        facts: What is known about it.
+        facts: The facts about it.
 
     Attributes:
         name: The name in the catalogue, as in ``torch.nn.functional``.
         parameters: The arguments after the input, with their defaults.
         defaults: The defaults alone.
-        facts: What is known about the function, as :func:`elementwise` was told.
+        facts: The facts passed to :func:`elementwise`.
         formulas: The formulas it computes with.
         module_class: Its ``torch.nn.Module``, made by :meth:`module`.
 
@@ -134,12 +132,12 @@ class Activation(Generic[P]):
     # -- the blocks of a definition -------------------------------------------------------------
 
     def derivative(self, formula: Formula) -> Formula:
-        """Set the derivative: a formula of what is saved, and of the parameters."""
+        """Set the derivative, a formula of the saved tensor and the parameters."""
         self.formulas.derivative = formula
         return formula
 
     def second(self, formula: Formula) -> Formula:
-        """Set the second derivative: a formula of the input; for definitions that save the input."""
+        """Set the second derivative, a formula of the input, if the definition saves the input."""
         self.formulas.second = formula
         return formula
 
@@ -153,20 +151,20 @@ class Activation(Generic[P]):
         return define
 
     def mask(self, formula: Formula) -> Formula:
-        """Set the one-byte mask of the input that ``saves="mask"`` keeps."""
+        """Set the mask of the input, one byte per element, that ``saves="mask"`` saves."""
         self.formulas.mask = formula
         return formula
 
     def gradient(self, kernel: Formula) -> Formula:
-        """Set a kernel that gives gradient times derivative in one pass, for eager mode."""
+        """Set a kernel that computes gradient times derivative in one pass, for eager mode."""
         self.formulas.gradient_kernel = kernel
         return kernel
 
     def torch_operation(self, operation: TorchOperation) -> TorchOperation:
-        """Set operations of torch whose own derivatives are exact and keep what ``saves`` says.
+        """Set an operation of torch with exact derivatives that saves what ``saves`` declares.
 
-        Outside fused mode torch then runs and differentiates them, with less between call and kernel.
-        The operation may answer None: not with these parameters.
+        Outside fused mode torch then computes and differentiates it, which has less overhead per call. The
+        operation returns None for parameters that it does not support.
         """
         self.formulas.torch_operation = operation
         return operation
@@ -184,24 +182,27 @@ class Activation(Generic[P]):
         self.formulas.requirement = Requirement(condition, problem, error)
 
     def prepares(self, step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
-        """Set a step from the input and the parameters to the values that the formulas get.
+        """Set a step that computes the arguments of the formulas from the input and the parameters.
 
-        For a parameter that is lined up with the input's channels, or drawn at random at every call.
+        For a parameter that is aligned with the channels of the input, or drawn at random in every call.
         """
         self.formulas.preparation = step
         return step
 
-    def module(self, name: str, repr_format: str | None = None) -> type[ActivationModule]:
+    def module(
+        self, name: str, *, repr_format: str | None = None, trained: bool = False
+    ) -> type[ActivationModule]:
         """Make the ``torch.nn.Module`` of this activation, with torch.nn's argument names.
 
         Args:
             name: The class name, as in ``torch.nn``.
             repr_format: The arguments in ``repr``, as a format string (default: all).
+            trained: Whether the parameters are trained. The class then takes ``device`` and ``dtype``.
 
         Returns:
-            The module class, at home in ``actlab.nn`` or where the definition is.
+            The module class. Its Python module is ``actlab.nn``, or that of the definition.
         """
-        return self._complete(make_module(name, self, repr_format))
+        return self._complete(make_module(name, self, repr_format=repr_format, trained=trained))
 
     def use_module(self, module: type[ActivationModule]) -> type[ActivationModule]:
         """Use a class as the module of this activation: one that trains parameters or draws numbers."""
@@ -211,21 +212,21 @@ class Activation(Generic[P]):
 
     def _complete(self, module: type[ActivationModule]) -> type[ActivationModule]:
         self.module_class = module
-        _ = self._nodes  # built now: code under torch.compile cannot build them
+        _ = self._nodes  # built now, because code under torch.compile cannot build them
         return module
 
     def also_known_as(self, name: str, *, paper: str, summary: str) -> Activation[P]:
-        """Make an entry of its own for the same function, published again under another name."""
+        """Return the same function as a separate entry, for a function published under two names."""
         other = self._copy(paper=paper)
-        other.__dict__.pop("_nodes", None)  # they carry the name
+        other.__dict__.pop("_nodes", None)  # the nodes have the name
         other.name, other.__doc__, other.module_class = name, summary, None
         return other
 
     def at(self, parameters: Mapping[str, Any]) -> Activation[P]:
-        """Return the same function with these parameters as its example: where it is drawn and described.
+        """Return the same function with these parameters as its example, for plots and descriptions.
 
         Args:
-            parameters: Values by name; of the others the example stays.
+            parameters: Values by name. The others do not change.
 
         Returns:
             An activation with the same module.
@@ -245,10 +246,12 @@ class Activation(Generic[P]):
         other.facts = dataclasses.replace(self.facts, **facts)
         return other
 
-    # -- what follows from it ---------------------------------------------------------------------
+    # -- what is derived from it ---------------------------------------------------------------------
 
     @cached_property
     def _nodes(self) -> Nodes:
+        if self.formulas.derivative is None:
+            raise TypeError(f"{self.name}: has no derivative; add one with @{self.name}.derivative")
         return Nodes(self)
 
     def __call__(self, input: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -273,7 +276,7 @@ class Activation(Generic[P]):
         return self.apply(input, self.defaults, False)
 
     def apply(self, input: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
-        """Apply the function with its parameters, in order and valid: the module's way in."""
+        """Apply the function with valid parameters, in order. Modules call it."""
         if not input.is_floating_point():
             raise NotImplementedError(
                 f"{self.name}: input must be a floating-point tensor, got {input.dtype}"
@@ -283,7 +286,7 @@ class Activation(Generic[P]):
         return self._nodes.apply(input, values, inplace)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], bool]:
-        """Put arguments in order: the value of every parameter, and whether to work in place."""
+        """Return the value of every parameter, in order, and whether to work in place."""
         takes = [*self.parameters, "inplace"] if self.facts.inplace else list(self.parameters)
         if len(args) > len(takes):
             raise TypeError(f"{self.name}: takes at most {len(takes)} arguments {takes}, got {len(args)}")
@@ -297,7 +300,7 @@ class Activation(Generic[P]):
         return tuple(given.get(name, default) for name, default in self.parameters.items()), inplace
 
     def validate(self, values: tuple[Any, ...]) -> None:
-        """Raise what torch raises when a parameter is missing, of the wrong type or out of its range."""
+        """Raise the error that torch raises if a parameter is missing, of the wrong type or out of range."""
         for name, value in zip(self.parameters, values, strict=True):
             if value is inspect.Parameter.empty:
                 raise TypeError(f"{self.name}: argument {name!r} is missing")
@@ -312,12 +315,12 @@ class Activation(Generic[P]):
 
     @property
     def made_of(self) -> tuple[Any, ...] | None:
-        """What alone decides its values, in plain texts and numbers; None where that is its code."""
+        """Text and numbers that determine the values; None if the code does."""
         return None
 
     @property
     def example(self) -> dict[str, Any]:
-        """The default parameters, with an example value where there is no default."""
+        """The default parameters, with an example value if there is no default."""
         given = {
             name: value for name, value in self.parameters.items() if value is not inspect.Parameter.empty
         }
@@ -334,7 +337,7 @@ class Activation(Generic[P]):
         return value
 
     def slopes(self, **parameters: Any) -> Pair:
-        """Return the derivatives at minus and plus infinity; NaN where there is no limit."""
+        """Return the derivatives at minus and plus infinity; NaN if there is no limit."""
         value: Pair = self._fact(self.facts.slopes, parameters)
         return value
 
@@ -347,7 +350,7 @@ class Activation(Generic[P]):
         return value
 
     def kinks(self, **parameters: Any) -> Kinks:
-        """Return where the derivative jumps, and the derivative chosen there."""
+        """Return the points where the derivative jumps, and the derivative there."""
         value: Kinks = self._fact(self.facts.kinks, parameters)
         return value
 
@@ -358,7 +361,7 @@ class Activation(Generic[P]):
         return f"<activation {self.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A definition is code: a pickle names it, as it would name a function.
+        # A pickle has the name only, as for a function.
         return _lookup, (self.__wrapped__.__module__, self.name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Activation[P]:
@@ -372,8 +375,8 @@ def _lookup(module: str, name: str) -> Any:
 def elementwise(**facts: Any) -> Callable[[Callable[Concatenate[Tensor, P], Tensor]], Activation[P]]:
     """Turn a formula into an :class:`Activation`.
 
-    The decorated function is the forward formula. Follow it with ``@name.derivative`` and, where the
-    input is saved, with ``@name.second``.
+    The decorated function is the forward formula. Add ``@name.derivative`` and, if the input is saved,
+    ``@name.second``.
 
     Args:
         **facts: The attributes of :class:`Facts`.

@@ -1,48 +1,51 @@
-"""The autograd nodes of a gated function: one half of the input times an activation of the other.
+"""Gated functions: one half of the input times an activation of the other.
 
-Everything follows from the gate's own definition. Only the input is kept for backward, where the plain
-product of torch would keep both halves and the gate's output.
+Everything follows from the definition of the gate. Only the input is saved for backward, where the plain
+product of torch would save both halves and the output of the gate.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from actlab.activation.autograd import Nodes, TorchOperation, evaluated
-from actlab.activation.kernels import fusing, run_fused
-
-# Dynamo cannot follow a closure over an object into a Function, but a global and an index it can.
-_ALL: list[GatedNodes] = []
+from actlab.activation.autograd import Formula, Nodes, evaluate
+from actlab.activation.definition import Activation
 
 
-class GatedNodes:
-    """The nodes of one gated function.
+class GatedActivation(Activation[Any]):
+    """An activation that halves its input: ``a * gate(b)``.
 
-    Args:
-        name: The name of the function.
-        gate: The nodes of the gate; none for the plain product.
-        parameters: The gate's parameters.
-        torch_operation: An operation of torch that is exact and keeps no more, for outside fused mode.
+    Attributes:
+        gate: The activation of the second half; None for the plain product.
     """
 
-    pointwise = False  # a kernel may not see the input as one dimension: it has two halves
+    gate: Activation[Any] | None = None
 
-    def __init__(
-        self,
-        name: str,
-        gate: Nodes | None,
-        parameters: tuple[Any, ...],
-        torch_operation: TorchOperation | None,
-    ) -> None:
-        self.name, self.gate, self.parameters = name, gate, parameters
-        self.torch_operation = torch_operation
-        self.traced, self.eager = _function_nodes(self)
+    @cached_property
+    def _nodes(self) -> Nodes:
+        return GatedNodes(self)
 
-    def apply(self, x: Tensor, values: tuple[int], inplace: bool) -> Tensor:
+
+class GatedNodes(Nodes):
+    """The autograd nodes of a gated function, which takes the dimension to halve as its only argument."""
+
+    pointwise = False
+
+    def __init__(self, activation: GatedActivation) -> None:
+        self.gate = activation.gate._nodes if activation.gate else None
+        self.gate_values = activation.gate.defaults if activation.gate else ()
+        super().__init__(activation)
+
+    @property
+    def formula(self) -> Formula:
+        """The value, as a function of the input and the dimension."""
+        return self._multiply
+
+    def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
         """Apply the function along a dimension."""
         (dim,) = values
         if x.ndim == 0:
@@ -54,89 +57,37 @@ class GatedNodes:
                 f"{self.name}: the input is halved along dim={dim}, so its size must be even, "
                 f"got shape {tuple(x.shape)}"
             )
-        if self.torch_operation is not None and not (torch.compiler.is_compiling() or fusing(x)):
-            answer = self.torch_operation(x, dim)
-            if answer is not None:
-                return answer
-        # Counted from the end a dimension keeps its number when a batch comes in front.
-        dim = dim if dim < 0 else dim - x.ndim
-        result: Tensor = (self.traced if torch.compiler.is_compiling() else self.eager).apply(x, dim)
-        return result
+        # A dimension that counts from the end stays the same when vmap adds a batch dimension in front.
+        return super().apply(x, (dim if dim < 0 else dim - x.ndim,), inplace)
 
-    def forward(self, x: Tensor, dim: int) -> Tensor:
-        """Return the first half times the gate of the second, rounded once."""
-        return evaluated(self._product, x, dim, dtype=x.dtype)
-
-    def _product(self, x: Tensor, dim: int) -> Tensor:
+    def _multiply(self, x: Tensor, dim: int) -> Tensor:
         a, b = x.chunk(2, dim)
-        return a * (b if self.gate is None else self.gate.formulas.forward(b, *self.parameters))
+        return a * (b if self.gate is None else self.gate.formula(b, *self.gate_values))
 
-    def gradient(self, grad: Tensor, x: Tensor, dim: int) -> Tensor:
+    def gradient(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
         """Return the gradient of both halves, rounded once."""
-        return evaluated(self._gradients, grad, x, dim, dtype=grad.dtype)
+        return evaluate(self._gradients, grad, saved, *values, dtype=grad.dtype)
 
     def _gradients(self, grad: Tensor, x: Tensor, dim: int) -> Tensor:
         a, b = x.chunk(2, dim)
         if self.gate is None:
             return torch.cat([grad * b, grad * a], dim)
-        value, slope = self.gate.value_and_slope(b, *self.parameters)
+        value, slope = self.gate.value_and_slope(b, *self.gate_values)
         return torch.cat([grad * value, grad * a * slope], dim)
 
-    def slopes_in_graph(self, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """Return the derivatives by both halves as values that can themselves be differentiated."""
+    def gradient_in_graph(self, grad: Tensor, saved: Tensor, values: Any) -> Tensor:
+        """Return the gradient of both halves as a value that can itself be differentiated."""
+        return torch.cat([grad * slope for slope in self._slopes_in_graph(saved, *values)], *values)
+
+    def tangent_in_graph(self, tangent: Tensor, saved: Tensor, values: Any) -> Tensor:
+        """Return the directional derivative as a value that can itself be differentiated."""
+        by_a, by_b = self._slopes_in_graph(saved, *values)
+        along_a, along_b = tangent.chunk(2, *values)
+        return along_a * by_a + along_b * by_b
+
+    def _slopes_in_graph(self, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         a, b = x.chunk(2, dim)
         if self.gate is None:
             return b, a
-        value, slope = self.gate.value_and_slope_in_graph(b, *self.parameters)
+        value, slope = self.gate.value_and_slope_in_graph(b, *self.gate_values)
         return value, a * slope
-
-
-def _function_nodes(nodes: GatedNodes) -> tuple[type[Function], type[Function]]:
-    """Build the node for compiled code and for eager code; Dynamo refuses one that has a ``jvp``."""
-    index = len(_ALL)
-    _ALL.append(nodes)
-
-    class Traced(Function):
-        @staticmethod
-        def forward(x: Tensor, dim: int) -> Tensor:
-            return _ALL[index].forward(x, dim)
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            x, ctx.dim = inputs
-            ctx.save_for_backward(x)
-            ctx.save_for_forward(x)
-
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> Any:
-            (x,) = ctx.saved_tensors
-            return _ALL[index].gradient(grad, x, ctx.dim), None
-
-    class Eager(Traced):
-        @staticmethod
-        def forward(x: Tensor, dim: int) -> Tensor:
-            return run_fused(nodes, "forward", x, dim) if fusing(x) else nodes.forward(x, dim)
-
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> Any:
-            (x,) = ctx.saved_tensors
-            if torch.is_grad_enabled():  # that is create_graph=True
-                return torch.cat([grad * slope for slope in nodes.slopes_in_graph(x, ctx.dim)], ctx.dim), None
-            if fusing(grad):
-                return run_fused(nodes, "gradient", grad, x, ctx.dim), None
-            return nodes.gradient(grad, x, ctx.dim), None
-
-        @staticmethod
-        def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-            (x,) = ctx.saved_tensors
-            by_a, by_b = nodes.slopes_in_graph(x, ctx.dim)
-            toward_a, toward_b = tangent.chunk(2, ctx.dim)
-            return toward_a * by_a + toward_b * by_b
-
-        @classmethod
-        def vmap(cls, info: Any, in_dims: tuple[int, None], x: Tensor, dim: int) -> tuple[Tensor, int]:
-            return cls.apply(x.movedim(in_dims[0], 0), dim), 0
-
-    for node in (Traced, Eager):
-        node.__name__ = node.__qualname__ = f"{nodes.name}_{node.__name__}"
-    return Traced, Eager

@@ -1,6 +1,6 @@
 """Fused mode: one compiled kernel for the value and one for the gradient.
 
-Compiling takes seconds the first time, so it happens only where it was asked for.
+It is off by default, because compiling takes seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from actlab.activation.autograd import Nodes
-    from actlab.activation.gated import GatedNodes
 
 log = logging.getLogger("actlab")
 _on = False
@@ -25,9 +24,8 @@ _on = False
 class fused:
     """Compute activations in single-pass kernels, compiled by Inductor.
 
-    Takes effect at once; as a context manager it restores the former mode on leaving.
-    The first use of each function compiles for a few seconds. Code under ``torch.compile`` is
-    fused anyway and does not need it.
+    Takes effect at once. As a context manager it restores the previous mode at the end. The first use of each
+    function compiles for a few seconds. ``torch.compile`` fuses the functions anyway.
 
     Args:
         on: Whether to fuse.
@@ -40,7 +38,7 @@ class fused:
 
     def __init__(self, on: bool = True) -> None:
         global _on
-        self._former = _on
+        self._previous = _on
         _on = on
 
     def __enter__(self) -> fused:
@@ -50,32 +48,32 @@ class fused:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         global _on
-        _on = self._former
+        _on = self._previous
 
 
 def fusing(x: Tensor) -> bool:
-    """Whether fused mode is on, and can work on this tensor."""
+    """Return whether fused mode is on and supports this tensor."""
     return _on and not (
         torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or x.is_meta
     )
 
 
-def run_fused(nodes: Nodes | GatedNodes, step: str, first: Tensor, *rest: Any) -> Tensor:
-    """Run one step of a node as a compiled kernel."""
+def run_fused(nodes: Nodes, step: str, first: Tensor, *rest: Any) -> Tensor:
+    """Run one method of the nodes as a compiled kernel."""
     constants = tuple(value for value in rest if not isinstance(value, Tensor))
-    kernel = _compiled(nodes, step, first.dtype, constants)
+    kernel = _compile(nodes, step, first.dtype, constants)
     if not nodes.pointwise or any(isinstance(v, Tensor) and v.shape != first.shape for v in rest):
-        return _called(kernel, first, *rest)
-    # One kernel serves all shapes: it sees every tensor as one dimension, in the order of its memory.
+        return _call(kernel, first, *rest)
+    # One kernel serves all shapes: every tensor is passed as one dimension, in the order of its memory.
     order = sorted(range(first.ndim), key=first.stride, reverse=True)
     flat = [v.permute(order).reshape(-1) if isinstance(v, Tensor) else v for v in (first, *rest)]
-    result = _called(kernel, *flat).view([first.shape[d] for d in order])
+    result = _call(kernel, *flat).view([first.shape[d] for d in order])
     return result.permute(sorted(range(first.ndim), key=order.__getitem__))
 
 
-def _called(kernel: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """Call a kernel, compiled for all sizes at once."""
-    from torch._dynamo import maybe_mark_dynamic  # a second to import, which only fused mode should take
+def _call(kernel: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """Call a kernel that is compiled for all sizes."""
+    from torch._dynamo import maybe_mark_dynamic  # importing it takes a second
 
     for value in arguments:
         if isinstance(value, Tensor):
@@ -84,20 +82,20 @@ def _called(kernel: Callable[..., Tensor], *arguments: Any) -> Tensor:
 
 
 @functools.cache
-def _compiled(
-    nodes: Nodes | GatedNodes, step: str, dtype: torch.dtype, constants: tuple[Any, ...]
+def _compile(
+    nodes: Nodes, step: str, dtype: torch.dtype, constants: tuple[Any, ...]
 ) -> Callable[..., Tensor]:
-    """Return the kernel of a step, not of a size; dtype and constants are burnt in."""
-    if not _compiled.cache_info().currsize:
-        log.info("fused mode: compiling the first kernel; each takes some seconds, once")
+    """Return the kernel of a method for a dtype and constants, for all sizes."""
+    if not _compile.cache_info().currsize:
+        log.info("fused mode: compiling the first kernel; each kernel takes some seconds, once")
     method = getattr(nodes, step)
 
     def kernel(*args: Any) -> Tensor:
         result: Tensor = method(*args)
         return result
 
-    # Dynamo allows eight compilations of one piece of code: every kernel is a piece of its own.
+    # Dynamo compiles one code object at most eight times: give every kernel its own.
     kernel.__code__ = kernel.__code__.replace(co_name=f"{nodes.name}_{step}")
-    # Sizes are marked dynamic one by one: dynamic=True would make variables of the constants too, and
-    # simplify as real numbers what makes up for their rounding.
+    # Mark sizes dynamic one by one. dynamic=True would make the constants variables too, and simplify the
+    # corrections of their rounding as if they were real numbers.
     return torch.compile(kernel)

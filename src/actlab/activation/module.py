@@ -1,4 +1,4 @@
-"""From an activation to its ``torch.nn.Module``."""
+"""The ``torch.nn.Module`` of an activation."""
 
 from __future__ import annotations
 
@@ -88,22 +88,33 @@ def public_module(activation: Activation[...]) -> str:
 
 
 def parameters_of(module: Any) -> dict[str, Any]:
-    """Return the parameters of an activation's module as plain values; of one for each feature, the first."""
+    """Return the parameters of an activation's module as plain values; the first of one per feature."""
     values = {name: getattr(module, name) for name in module.activation.parameters}
     return {n: v.detach().flatten()[0].item() if isinstance(v, Tensor) else v for n, v in values.items()}
 
 
-def make_module(name: str, activation: Activation[...], repr_format: str | None) -> type[ActivationModule]:
+class _AllTrained(TrainedModule):
+    def __init__(self, *args: Any, device: Any = None, dtype: Any = None, **kwargs: Any) -> None:
+        values, _ = self.activation.bind(args, kwargs)
+        super().__init__(device, dtype, **dict(zip(self.activation.parameters, values, strict=True)))
+
+
+def make_module(
+    name: str, activation: Activation[...], *, repr_format: str | None, trained: bool
+) -> type[ActivationModule]:
     """Make the module class of an activation, with its own signature for editors and ``help``."""
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     defaults = activation.parameters | ({"inplace": False} if activation.facts.inplace else {})
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = [inspect.Parameter(name, kind, default=default) for name, default in defaults.items()]
+    if trained:
+        repr_format = ""  # the parameters are in the state
+        options = ("device", "dtype")
+        signature += [inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=None) for o in options]
     body = {
         "__module__": public_module(activation),
-        "__doc__": re.sub(r"\n *(x|input): .*", "", activation.__doc__ or ""),  # which forward takes
-        "__signature__": inspect.Signature(
-            [inspect.Parameter(p, kind, default=d) for p, d in defaults.items()]
-        ),
+        "__doc__": re.sub(r"\n *(x|input): .*", "", activation.__doc__ or ""),  # an argument of forward
+        "__signature__": inspect.Signature(signature),
         "activation": activation,
         "repr_format": repr_format,
     }
-    return type(name, (ActivationModule,), body)
+    return type(name, (_AllTrained if trained else ActivationModule,), body)

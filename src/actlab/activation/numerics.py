@@ -1,8 +1,8 @@
-"""Elementary functions that keep their digits: in the tails, near zero, and in compiled kernels.
+"""Elementary functions that are accurate in the tails, near zero, and in compiled kernels.
 
-What torch evaluates exactly call by call, Inductor may not: on a CPU its expm1 is exp(x) - 1, its float32 erf
-has an absolute error only, both are 0 for subnormal numbers, and its tanh and erfc take three to eight times
-the time of an exponential. Where it matters a function here has two forms, one for either.
+Inductor is less accurate than torch's eager operations. On a CPU its expm1 is exp(x) - 1, its float32 erf has
+an absolute error only, both are 0 for subnormal numbers, and its tanh and erfc take three to eight times the
+time of an exponential. Where it matters, a function has an eager and a compiled form.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _second_forms = False
 
 
 def compiled() -> bool:
-    """Whether this becomes a kernel of Inductor: an exported program keeps torch's own operations."""
+    """Return whether Inductor compiles this; an exported program has torch's operations."""
     return (torch.compiler.is_compiling() and not torch.compiler.is_exporting()) or _second_forms
 
 
 @contextlib.contextmanager
 def second_forms() -> Iterator[None]:
-    """Compute call by call what a kernel will, to know its digits before there is one."""
+    """Use the compiled forms in eager mode, to measure their accuracy without compiling."""
     global _second_forms
     _second_forms = True
     try:
@@ -41,9 +41,9 @@ def second_forms() -> Iterator[None]:
 
 
 def small(x: Tensor) -> bool:
-    """Whether a node in Python costs more time than a copy of x, or than memory matters.
+    """Return whether x is so small that the overhead of a Python autograd function exceeds a copy of x.
 
-    Of so small an input torch may keep the input where the definition keeps the output, of the same size.
+    For so small an input torch may save the input instead of the output.
     """
     return x.numel() < 2**17
 

@@ -1,6 +1,6 @@
-"""Proves any activation: what is right about it, what is wrong, and the input that shows it."""
+"""Verify any activation function, and report the input that shows a fault."""
 
-from actlab.checking.outcome import CheckReport, Row, junit
+from actlab.checking.report import CheckReport, Row, junit
 from actlab.checking.run import check
 
 __all__ = ["CheckReport", "Row", "check", "junit"]

@@ -1,4 +1,4 @@
-"""Rows about many calls and modes: nothing carries over, and every mode computes the same function."""
+"""Rows about several calls and modes: no state between calls, and one function in every mode."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from actlab.checking.numbers import close, different, same, told
-from actlab.checking.outcome import Failure, NotApplicable
+from actlab.checking.report import Failure, NotApplicable
 from actlab.checking.subject import Function, Subject
+from actlab.checking.tensors import close, different, dtype_name, first_index, format_pair, gradient, same
 
 _CLOSE = 1e-6  # agreement with a finite difference, relative to the sum of all magnitudes
-_ROUNDING = 1e-9  # a kernel may compute the last elements of a tensor in another way
-_CALLS = 64  # after which a counter may change what a call returns
+_ROUNDING = 1e-9  # a kernel may compute the last elements of a tensor differently
+_CALLS = 64  # after so many calls a counter may change the result
 
 
 def input_unchanged(subject: Subject) -> str:
-    """The input, and the memory around it, stays as it was in every mode of autograd."""
+    """Verify that a call changes neither the input nor the memory around it, in every mode of autograd."""
     if subject.works_in_place:
-        raise NotApplicable("it was asked to work in place")
-    for train in (False, True) if subject.is_module else (False,):
+        raise NotApplicable("it works in place on purpose")
+    for train in subject.modes:
         function = subject.function(train=train)
         for mode, context, x, memory in _inputs(subject):
             before = memory.clone()
             with context:
                 function(x)
             if not same(memory, before):
-                at = tuple(different(memory, before).nonzero()[0].tolist())
+                at = first_index(different(memory, before))
                 raise Failure(
                     f"an element of the input changed from {float(before[at]):.6g} to "
                     f"{float(memory[at]):.6g} {mode}"
@@ -39,11 +39,11 @@ def input_unchanged(subject: Subject) -> str:
 def _inputs(
     subject: Subject,
 ) -> Iterator[tuple[str, contextlib.AbstractContextManager[object], Tensor, Tensor]]:
-    """Return modes: their name, their context, an input, and the memory that the input is a part of."""
+    """Yield modes: their name, their context, an input, and the memory that the input is a part of."""
     nothing = contextlib.nullcontext()
     plain = subject.sample()
     yield "without gradients", nothing, plain, plain
-    # A slice of a larger tensor: a function may write outside of it.
+    # A slice of a larger tensor: a function may write outside the slice.
     wide = torch.cat([subject.sample(2, seed=4), plain, subject.sample(2, seed=5)])
     yield "around a slice", nothing, wide[2:-2], wide
     leaf = subject.sample().requires_grad_()
@@ -58,7 +58,7 @@ def _inputs(
 
 
 def deterministic(subject: Subject) -> str:
-    """Two calls agree, whatever was called between them; a module may be random in training alone."""
+    """Verify that two calls agree despite a call between them; only training may be random."""
     x, other = subject.sample(), subject.sample(seed=1)
     for train in (False, True):
         function = subject.fresh(train=train)
@@ -71,66 +71,64 @@ def deterministic(subject: Subject) -> str:
             if same(first, function(x.clone())):
                 return "in evaluation; random in training, from torch's generator"
             raise Failure("in training a call leaves something behind that changes the next")
-        at = int(different(first, again).flatten().nonzero()[0])
-        one, two = told(float(first.flatten()[at]), float(again.flatten()[at]), 6)
-        where = f"x = {float(x.flatten()[at]):.6g}" if x.shape == first.shape else "the same input"
+        at = first_index(different(first, again))
+        one, two = format_pair(first[at], again[at], 6)
+        where = f"x = {float(x[at]):.6g}" if x.shape == first.shape else "the same input"
         raise Failure(f"{where} gave {one}, and {two} after another call")
     return "two calls agree, with another one between"
 
 
 def repeated_calls(subject: Subject) -> str:
-    """Values and gradients belong to the call's own input: nothing is cached, shared or counted."""
+    """Verify that values and gradients depend on the input alone: nothing is cached, shared or counted."""
     function, weights = subject.function(), subject.sample(11, seed=7)
     x, other = subject.sample(11), subject.sample(11, seed=6)
     truth: list[Tensor | None] = [None, None]
-    if subject.kind == "element-wise":  # in shapes of their own, so that no earlier call can be reused
+    if subject.kind == "element-wise":  # in other shapes, so that no earlier result can be reused
         with torch.no_grad():
             more = subject.sample(13, seed=8)
             truth = [function(torch.cat([z, more[:size]]))[:11] for z, size in ((x, 12), (other, 13))]
     first = subject.sample(14, seed=9)
-    # A gradient that is wrong in a first call is wrong in any, which other rows report.
-    judged = _mismatch(function, first, first, _call(function, first, first)[1]) is None
+    # Other rows report a gradient that is wrong in every call.
+    is_right_at_first = _mismatch(function, first, first, _call(function, first, first)[1]) is None
 
-    def judge(call: str, z: Tensor, y: Tensor, gradient: Tensor | None, expected: Tensor | None) -> None:
-        _same_values(call, z, y, expected)
-        if judged:
-            _follows(f"{call}, the gradient", function, z, weights, gradient)
+    def verify(call: str, z: Tensor, y: Tensor, slope: Tensor | None, expected: Tensor | None) -> None:
+        _require_values(call, z, y, expected)
+        if is_right_at_first:
+            _require_gradient(f"{call}, the gradient", function, z, weights, slope)
 
     for z, expected in zip((x, other), truth, strict=True):
-        judge("in a repeated call of the same shape", z, *_call(function, z, weights), expected)
-    # A network that uses one activation in two places calls it twice before the first backward.
+        verify("in a repeated call of the same shape", z, *_call(function, z, weights), expected)
+    # A network may use one activation twice, and calls it twice before the first backward.
     leaves = [z.clone().requires_grad_() for z in (x, other)]
     outputs = [function(leaf) for leaf in leaves]
-    gradients = [_gradient(y, leaf, weights) for y, leaf in zip(outputs, leaves, strict=True)]
-    for z, y, gradient, expected in zip((x, other), outputs, gradients, truth, strict=True):
-        judge("in two calls before the first backward", z, y.detach(), gradient, expected)
+    gradients = [gradient(y, leaf, _fitting(weights, y)) for y, leaf in zip(outputs, leaves, strict=True)]
+    for z, y, slope, expected in zip((x, other), outputs, gradients, truth, strict=True):
+        verify("in two calls before the first backward", z, y.detach(), slope, expected)
     buffer = x.clone()
     with torch.no_grad():
         function(buffer)
         y = function(buffer.copy_(other))
-    _same_values("for a tensor that was overwritten between two calls", other, y, truth[1])
+    _require_values("for a tensor that was overwritten between two calls", other, y, truth[1])
     for _ in range(_CALLS):
         _call(function, x[:1], weights[:1])
-    judge(f"after {_CALLS} calls", other, *_call(function, other, weights), truth[1])
+    verify(f"after {_CALLS} calls", other, *_call(function, other, weights), truth[1])
     return f"as alone: in turn, before the first backward, in one buffer, after {_CALLS} calls"
 
 
 def training_mode(subject: Subject) -> str:
-    """In training mode, too, backward gives the derivative of the values."""
-    if not subject.is_module:
-        raise NotApplicable("a function has no modes")
+    """Verify that in training mode, too, backward gives the derivative of the values."""
     x, weights = subject.sample(12), subject.sample(12, seed=7)
     function = subject.function(train=True)
     for _ in range(3):  # a first call may set something up
-        _, gradient = _call(function, x, weights)
-        _follows("in training mode, the gradient", function, x, weights, gradient)
+        _, slope = _call(function, x, weights)
+        _require_gradient("in training mode, the gradient", function, x, weights, slope)
     return "the gradient is that of the values"
 
 
 def grad_modes(subject: Subject) -> str:
-    """The values do not depend on whether gradients are recorded."""
+    """Verify that the values do not depend on whether gradients are recorded."""
     x = subject.sample(9)
-    for train in (False, True) if subject.is_module else (False,):
+    for train in subject.modes:
         expected = subject.function(train=train)(x.clone().requires_grad_()).detach()
         for mode, context in (
             ("without requires_grad", contextlib.nullcontext()),
@@ -139,14 +137,12 @@ def grad_modes(subject: Subject) -> str:
         ):
             with context:
                 y = subject.function(train=train)(x.clone())
-            _same_values(f"{mode}{' in training' * train}", x, y.clone(), expected)
+            _require_values(f"{mode}{' in training' * train}", x, y.clone(), expected)
     return "the same values with gradients, without, under no_grad and inference_mode"
 
 
 def signed_zero(subject: Subject) -> str:
-    """-0 gives the value and the gradient of 0, unless both values are infinite."""
-    if subject.kind != "element-wise":
-        raise NotApplicable("an element depends on several, so there is no point to name")
+    """Verify that -0 gives the value and the gradient of 0, unless both values are infinite."""
     for dtype in (torch.float64, *subject.dtypes):
         zeros = torch.tensor([0.0, -0.0], dtype=dtype, device=subject.device)
         for what, function in (("f", subject.value), ("f'", subject.gradient)):
@@ -154,8 +150,8 @@ def signed_zero(subject: Subject) -> str:
             if plus != minus and not (plus != plus and minus != minus):
                 if abs(plus) == abs(minus) == float("inf"):
                     return f"{what}(0) = {plus} and {what}(-0.0) = {minus}: a pole"
-                one, two = told(minus, plus, 6)
-                raise Failure(f"{what}(-0.0) = {one} in {str(dtype)[6:]}, expected {two} as at 0")
+                one, two = format_pair(minus, plus, 6)
+                raise Failure(f"{what}(-0.0) = {one} in {dtype_name(dtype)}, expected {two} as at 0")
     return "-0 gives what 0 gives"
 
 
@@ -166,43 +162,39 @@ def _call(function: Function, x: Tensor, weights: Tensor) -> tuple[Tensor, Tenso
     """Return the values, and the gradient of their weighted sum."""
     leaf = x.clone().requires_grad_()
     y = function(leaf)
-    return y.detach(), _gradient(y, leaf, weights)
-
-
-def _gradient(y: Tensor, leaf: Tensor, weights: Tensor) -> Tensor | None:
-    if not y.requires_grad:
-        return None
-    return torch.autograd.grad((y * _fitting(weights, y)).sum(), leaf, allow_unused=True)[0]
+    return y.detach(), gradient(y, leaf, _fitting(weights, y))
 
 
 def _fitting(weights: Tensor, y: Tensor) -> Tensor:
     """Return weights for an output that may be half as long in one dimension."""
-    return weights[tuple(slice(0, size) for size in y.shape)]
+    return weights[tuple(slice(0, size) for size in y.shape)].contiguous()
 
 
-def _same_values(when: str, x: Tensor, y: Tensor, expected: Tensor | None) -> None:
+def _require_values(when: str, x: Tensor, y: Tensor, expected: Tensor | None) -> None:
     if expected is None:
         return
     wrong = ~close(y, expected, _ROUNDING)
     if wrong.any():
-        at = tuple(wrong.nonzero()[0].tolist())
-        one, two = told(float(y[at]), float(expected[at]), 6)
+        at = first_index(wrong)
+        one, two = format_pair(y[at], expected[at], 6)
         where = f"f({float(x[at]):.6g})" if x.shape == y.shape else "a value"
         raise Failure(f"{when}, {where} = {one}, expected {two}")
 
 
-def _follows(what: str, function: Function, x: Tensor, weights: Tensor, gradient: Tensor | None) -> None:
-    """Refuse a gradient (of the shape of x) that differs from a finite difference along one direction."""
-    if wrong := _mismatch(function, x, weights, gradient):
-        one, two = told(*wrong, 6)
+def _require_gradient(
+    what: str, function: Function, x: Tensor, weights: Tensor, slope: Tensor | None
+) -> None:
+    """Fail if a gradient (of the shape of x) differs from a finite difference along one direction."""
+    if wrong := _mismatch(function, x, weights, slope):
+        one, two = format_pair(*wrong, 6)
         raise Failure(f"{what} along a direction is {one}, expected {two} by a finite difference")
 
 
 def _mismatch(
-    function: Function, x: Tensor, weights: Tensor, gradient: Tensor | None
+    function: Function, x: Tensor, weights: Tensor, slope: Tensor | None
 ) -> tuple[float, float] | None:
     """Return the slope along one direction by the gradient and by a finite difference, if they differ."""
-    if gradient is None:
+    if slope is None:
         return None
     direction = torch.linspace(-1, 1, x.numel(), dtype=x.dtype, device=x.device).view_as(x)
     estimates = []
@@ -211,7 +203,7 @@ def _mismatch(
             ahead, behind = (function(x + sign * step * direction) for sign in (1, -1))
         change = (ahead - behind) * _fitting(weights, ahead)
         estimates.append(float(change.sum()) / (2 * step))
-    got, size = float((gradient * direction).sum()), float((gradient * direction).abs().sum())
+    got, size = float((slope * direction).sum()), float((slope * direction).abs().sum())
     doubt = abs(estimates[0] - estimates[1])
     wrong = abs(got - estimates[1]) > _CLOSE * max(size, 1.0) + 10 * doubt
     return (got, estimates[1]) if wrong else None

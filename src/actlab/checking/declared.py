@@ -1,4 +1,4 @@
-"""What a definition says of itself, at the parameters that the target has."""
+"""The facts that a definition declares, at the parameters of the target."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any
 
 from actlab.activation.definition import Activation
 from actlab.activation.module import ActivationModule, parameters_of
-from actlab.checking.outcome import Failure, NotApplicable
 from actlab.checking.reference import FormulaReference
+from actlab.checking.report import Failure, NotApplicable
 from actlab.errors import UsageError
 
 _NONE = "no reference was given"
-_SHORT = 40  # operations
-_MOST_CALLS = 2_000_000  # of functions: about a second
+_LONG = 40  # operations
+_MAX_CALLS = 2_000_000  # function calls; about a second
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A definition and the values of its parameters, in which its facts are functions."""
+    """A definition and the values of its parameters."""
 
     definition: Activation[Any]
     parameters: Mapping[str, Any]
 
     @property
     def is_usual(self) -> bool:
-        """Whether the parameters are the defaults or the example's, for which alone some facts are told."""
+        """Whether the parameters are the defaults or the example, for which some facts are declared."""
         usual = self.definition.example
-        return all(_alike(value, usual.get(name)) for name, value in self.parameters.items())
+        return all(_nearly_equal(value, usual.get(name)) for name, value in self.parameters.items())
 
     @property
     def limits(self) -> tuple[float, ...]:
@@ -50,33 +50,36 @@ class Declared:
 
     @property
     def kinks(self) -> dict[float, float]:
-        """Where the derivative jumps, and the one chosen there."""
+        """The points where the derivative jumps, and the derivative there."""
         return {float(x): float(slope) for x, slope in self.definition.kinks(**self.parameters).items()}
 
     @property
     def saves(self) -> str:
-        """What backward keeps."""
+        """What is saved for backward."""
         saves = self.definition.facts.saves
         return saves(**self.parameters) if callable(saves) else saves
 
     def reference(self) -> FormulaReference:
-        """Return the formula, to be compared with.
+        """Return the formula as a reference.
 
         Raises:
-            NotApplicable: It is no function of one number, or too complicated.
-            Failure: It cannot be read.
+            NotApplicable: It is not a function of one number, or it is too complicated.
+            Failure: It cannot be parsed.
         """
         if self.definition.facts.gated:
             raise NotApplicable(f"{_NONE}, and the declared formula is of two halves")
-        from actlab.derivation.syntax.budget import TooMuch, bounded  # with SymPy, which takes half a second
+        from actlab.derivation.syntax.budget import (
+            BudgetExceeded,
+            limit_calls,
+        )  # it imports SymPy, which takes half a second
 
         try:
             expression = self._read()
-            # Counting calls doubles the time, and a short formula comes to its end.
-            is_long = expression.count_ops() > _SHORT
-            with bounded(_MOST_CALLS) if is_long else contextlib.nullcontext():
+            # Counting calls doubles the time; a short formula needs no limit.
+            is_long = expression.count_ops() > _LONG
+            with limit_calls(_MAX_CALLS) if is_long else contextlib.nullcontext():
                 return FormulaReference(expression, name="the declared formula", kinks=self.kinks)
-        except TooMuch:
+        except BudgetExceeded:
             raise NotApplicable(f"{_NONE}, and the declared formula is too complicated") from None
         except UsageError as error:
             problem = str(error).splitlines()[0].removeprefix("formula: ")
@@ -98,17 +101,17 @@ class Declared:
 
 
 def declared(target: object) -> Declared | None:
-    """Return what is declared of a target: a definition with parameters, or its module in evaluation mode."""
+    """Return what is declared of a target, which is a definition with parameters or its module."""
     if isinstance(target, functools.partial) and isinstance(target.func, Activation):
         given = {name: value for name, value in target.keywords.items() if name in target.func.parameters}
         return Declared(target.func, {**target.func.example, **given})
-    # What is made of a definition's module may compute something else.
+    # A subclass of the module may compute something else.
     if isinstance(target, ActivationModule) and target.activation.module_class is type(target):
         return Declared(target.activation, parameters_of(target))
     return None
 
 
-def _alike(one: Any, two: Any) -> bool:
+def _nearly_equal(one: Any, two: Any) -> bool:
     if isinstance(one, float) and isinstance(two, int | float):
-        return math.isclose(one, two, rel_tol=1e-6)  # a trained one was rounded to float32
+        return math.isclose(one, two, rel_tol=1e-6)  # a trained value was rounded to float32
     return bool(one == two)

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
 from actlab.checking.declared import Declared
-from actlab.checking.numbers import close, told
-from actlab.checking.outcome import Failure, NotApplicable
+from actlab.checking.report import Failure, NotApplicable
 from actlab.checking.subject import Subject
+from actlab.checking.tensors import close, format_pair, worst_index
 
 _FLAT = 1e-12  # a slope that is 0
-_POLE = 1e6  # a slope within 1e-9 of a place where it goes to infinity
+_POLE = 1e6  # a slope within 1e-9 of a pole
 _CLOSE = 1e-6  # agreement with a finite difference, relative to the largest of its neighbourhood
 
 
@@ -27,9 +27,9 @@ def points(device: torch.device) -> Tensor:
 
 
 def finite_difference(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the derivative by five-point differences of two widths, and its doubt.
+    """Return the derivative by five-point differences of two widths, and its uncertainty.
 
-    The doubt is by how much these disagree, and what rounding the values may add.
+    The uncertainty is the difference of the two, plus the rounding error of the values.
     """
     estimates = []
     widest = (x.abs() * 1e-3).clamp(1e-6, 1e-2)
@@ -42,27 +42,27 @@ def finite_difference(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
 
 
 def first(subject: Subject) -> str:
-    """Backward gives the derivative of the values: finite differences, point by point."""
+    """Verify by finite differences that backward gives the derivative of the values."""
     if subject.kind != "element-wise":
         return _by_gradcheck(subject)
     x = points(subject.device)
-    expected, doubt = finite_difference(subject.value, x)
-    y = subject.function()(subject.lay(x).requires_grad_())
-    if not y.requires_grad and not (expected[doubt < _CLOSE] != 0).any():
+    expected, uncertainty = finite_difference(subject.value, x)
+    y = subject.function()(subject.arrange(x).requires_grad_())
+    if not y.requires_grad and not (expected[uncertainty < _CLOSE] != 0).any():
         return "0 everywhere: the function is a constant by pieces, and detached"
-    return _agree("f'", x, subject.gradient(x), expected, doubt)
+    return _agree("f'", x, subject.gradient(x), expected, uncertainty)
 
 
 def second(subject: Subject) -> str:
-    """Backward twice gives the derivative of backward once: what a saved intermediate gets wrong."""
+    """Verify that backward twice gives the derivative of backward once."""
     if subject.kind != "element-wise":
         x = subject.sample(2).requires_grad_()
         _torch_check(torch.autograd.gradgradcheck, subject, x)
         return "gradgradcheck"
     x = points(subject.device)
-    expected, doubt = finite_difference(subject.gradient, x)
+    expected, uncertainty = finite_difference(subject.gradient, x)
     got = subject.second(x)
-    steep = (expected.abs() > _CLOSE) & (doubt < _CLOSE)
+    steep = (expected.abs() > _CLOSE) & (uncertainty < _CLOSE)
     _by_incoming(subject, x)
     if got is None and steep.any():
         at = int(torch.where(steep, x.abs(), torch.inf).argmin())
@@ -70,15 +70,15 @@ def second(subject: Subject) -> str:
         raise Failure(f"the gradient cannot be differentiated, expected f''({place:.6g}) = {slope:.6g}")
     if got is None:
         return "0 everywhere: straight pieces"
-    detail = _agree("f''", x, got, expected, doubt)
-    calm = x[(doubt < _CLOSE) & (x.abs() < 4)][::16]
-    _torch_check(torch.autograd.gradgradcheck, subject, subject.lay(calm).requires_grad_())
+    detail = _agree("f''", x, got, expected, uncertainty)
+    calm = x[(uncertainty < _CLOSE) & (x.abs() < 4)][::16]
+    _torch_check(torch.autograd.gradgradcheck, subject, subject.arrange(calm).requires_grad_())
     return f"{detail}; gradgradcheck"
 
 
 def _by_incoming(subject: Subject, x: Tensor) -> None:
-    """Differentiate the gradient by the incoming gradient, as a gradient penalty does: it is the slope."""
-    leaf = subject.lay(x).requires_grad_()
+    """Verify that the derivative by the incoming gradient, which a gradient penalty uses, is the slope."""
+    leaf = subject.arrange(x).requires_grad_()
     y = subject.function()(leaf)
     if not y.requires_grad:
         return
@@ -91,27 +91,28 @@ def _by_incoming(subject: Subject, x: Tensor) -> None:
         raise Failure(
             "the gradient is detached from the incoming gradient: a gradient penalty trains nothing"
         )
-    torch.autograd.backward(slope, torch.ones_like(slope))  # through all of it: an error may wait anywhere
+    torch.autograd.backward(
+        slope, torch.ones_like(slope)
+    )  # through the whole graph: an error may occur anywhere in it
     got = torch.zeros_like(wanted) if incoming.grad is None else incoming.grad
     wrong = ~close(got, wanted, 1e-9) & wanted.isfinite()
     if wrong.any():
-        size = torch.where(wrong, (got - wanted).abs().nan_to_num(torch.inf), -1.0)
-        at = tuple(int(i) for i in torch.unravel_index(size.argmax(), size.shape))
-        one, two = told(float(got[at]), float(wanted[at]), 6)
+        at = worst_index(wrong, got, wanted)
+        one, two = format_pair(got[at], wanted[at], 6)
         place = float(leaf[at])
         raise Failure(f"at x = {place:.6g} the gradient by the incoming gradient is {one}, expected {two}")
 
 
-def _agree(what: str, x: Tensor, got: Tensor, expected: Tensor, doubt: Tensor) -> str:
+def _agree(what: str, x: Tensor, got: Tensor, expected: Tensor, uncertainty: Tensor) -> str:
     scale = expected.abs().clamp_min(1e-2)
-    judged = (doubt < 1e-4 * scale) & expected.isfinite()  # not at kinks, nor where the waves are too short
+    judged = (uncertainty < 1e-4 * scale) & expected.isfinite()  # not at kinks, nor where waves are too short
     if judged.sum() < len(x) // 2:
-        judged = expected.isfinite() & doubt.isfinite()
-    error = ((got - expected).abs() - 10 * doubt) / scale
+        judged = expected.isfinite() & uncertainty.isfinite()
+    error = ((got - expected).abs() - 10 * uncertainty) / scale
     bad = judged & ~(error <= _CLOSE)
     if bad.any():
         at = int(torch.where(bad, x.abs(), torch.inf).argmin())
-        place, (one, two) = float(x[at]), told(float(got[at]), float(expected[at]))
+        place, (one, two) = float(x[at]), format_pair(got[at], expected[at])
         worst = float(x[int(torch.where(bad, error.nan_to_num(torch.inf), 0.0).argmax())])
         raise Failure(f"{what}({place:.6g}) = {one}, expected {two} (worst at x = {worst:.6g})")
     return f"{int(judged.sum())} points up to 1e4, against finite differences"
@@ -133,9 +134,9 @@ def _torch_check(check: Callable[..., bool], subject: Subject, x: Tensor) -> Non
 
 
 def jumps(function: Callable[[Tensor], Tensor], device: torch.device) -> list[tuple[float, float, float]]:
-    """Find where a function jumps between -10 and 10: the places, and the values on either side.
+    """Return the jumps of a function between -10 and 10: the points and the values on either side.
 
-    Where neighbours on a grid differ, the interval is halved until they touch, on the side that differs.
+    Bisect every interval of a grid whose ends differ, until the ends are neighbouring numbers.
     """
     x = (torch.arange(-1280, 1281, dtype=torch.float64) / 128).to(device)
     y = function(x)
@@ -149,7 +150,7 @@ def jumps(function: Callable[[Tensor], Tensor], device: torch.device) -> list[tu
         left = (at_middle - at_low).abs() > (at_high - at_middle).abs()
         low, at_low = torch.where(left, low, middle), torch.where(left, at_low, at_middle)
         high, at_high = torch.where(left, middle, high), torch.where(left, at_middle, at_high)
-        if halving == 12:  # where it was merely steep, nearly nothing of the difference is left
+        if halving == 12:  # where the function is only steep, the difference is nearly 0 now
             still = (at_high - at_low).abs() > 1e-4 * at_low.abs().clamp_min(1)
             low, high, at_low, at_high = low[still], high[still], at_low[still], at_high[still]
     if not len(low):
@@ -157,7 +158,7 @@ def jumps(function: Callable[[Tensor], Tensor], device: torch.device) -> list[tu
     around = torch.cat([low - 1e-9, high + 1e-9, low - 1e-6, high + 1e-6])
     before, after, outside, beyond = function(around).view(4, -1)
     across = (after - before).abs()
-    # Where it is steep but does not jump, the difference shrinks with the distance.
+    # At a steep point the difference shrinks with the distance, at a jump it does not.
     jump = (across >= 1e-4 * before.abs().clamp_min(1)) & (across >= 0.5 * (beyond - outside).abs())
     found: list[tuple[float, float, float]] = []
     for one, two, *sides in torch.stack([low, high, before, after])[:, jump].T.tolist():
@@ -168,7 +169,7 @@ def jumps(function: Callable[[Tensor], Tensor], device: torch.device) -> list[tu
 
 
 def _round_number(low: float, high: float) -> float:
-    """Return the shortest number next to where two neighbours differ: what a person wrote."""
+    """Return the shortest decimal number between two neighbours, which is probably the one in the code."""
     for digits in range(13):
         if abs(round(low, digits) - low) <= 1e-12 or abs(round(high, digits) - high) <= 1e-12:
             return round(high, digits) + 0.0
@@ -176,9 +177,7 @@ def _round_number(low: float, high: float) -> float:
 
 
 def kinks(subject: Subject) -> str:
-    """At a kink the gradient is one of those on either side or between; where one side is flat, it is 0."""
-    if subject.kind != "element-wise":
-        raise NotApplicable("an element depends on several, so there is no point to name")
+    """Verify that the gradient at a kink lies between those of the sides, and is 0 if one side is flat."""
     found, places = [], []
     for place, before, after in jumps(subject.gradient, subject.device):
         places.append(place)
@@ -188,12 +187,12 @@ def kinks(subject: Subject) -> str:
         chosen = _slopes(subject, place)[0]
         low, high = sorted((before, after))
         room = 1e-4 * max(1.0, abs(low), abs(high))
-        told = f"f'({place:.6g}) = {chosen:.6g}, between {before:.6g} and {after:.6g}"
+        detail = f"f'({place:.6g}) = {chosen:.6g}, between {before:.6g} and {after:.6g}"
         if not low - room <= chosen <= high + room:
             raise Failure(f"f'({place:.6g}) = {chosen:.6g}, expected from {low:.6g} to {high:.6g}")
         if abs(chosen) > _FLAT and _is_cut(subject, place):
-            raise Failure(f"{told}; expected 0, as torch has it: one side is flat, the input is cut there")
-        found.append(told)
+            raise Failure(f"{detail}; expected 0, as torch has it: one side is flat, the input is cut there")
+        found.append(detail)
     if subject.declared is not None:
         _as_declared(subject, subject.declared, places)
     more = f"; and {len(found) - 4} more" if len(found) > 4 else ""
@@ -201,8 +200,8 @@ def kinks(subject: Subject) -> str:
 
 
 def _is_cut(subject: Subject, place: float) -> bool:
-    """Return whether the input is cut there: at a round number, with a constant on one side of it."""
-    if round(place, 6) != place:  # of tanh(x) > 0.5, the kink lies between two numbers of the format
+    """Return whether the input is cut at a point: a round number with a constant on one side."""
+    if round(place, 6) != place:  # the kink of tanh(x) > 0.5 lies between two floating-point numbers
         return False
     slopes = _slopes(subject, *(place + step for step in (-1e-3, -1e-9, 1e-9, 1e-3)))
     return any(max(map(abs, side)) < _FLAT for side in (slopes[:2], slopes[2:]))
@@ -214,16 +213,16 @@ def _slopes(subject: Subject, *places: float) -> list[float]:
 
 
 def _as_declared(subject: Subject, known: Declared, places: list[float]) -> None:
-    """Refuse a kink that is not declared, another gradient than the one declared, and a kink that is none."""
+    """Fail if the kinks and the gradients there are not those that the definition declares."""
     for place in places:
         if all(abs(place - kink) > 1e-5 for kink in known.kinks):
-            told = ", ".join(f"{kink:.6g}" for kink in sorted(known.kinks)) or "none"
-            raise Failure(f"f' jumps at {place:.6g}; the declared kinks are {told}")
+            declared = ", ".join(f"{kink:.6g}" for kink in sorted(known.kinks)) or "none"
+            raise Failure(f"f' jumps at {place:.6g}; the declared kinks are {declared}")
     for kink, slope in sorted(known.kinks.items()):
         chosen = _slopes(subject, kink)[0]
         if not math.isclose(chosen, slope, rel_tol=1e-6, abs_tol=1e-9):
             raise Failure(f"f'({kink:.6g}) = {chosen:.6g}, declared {slope:.6g}")
-        # A parameter may take a kink away, such as a slope of 1 below 0.
+        # A parameter may remove a kink, such as a slope of 1 below 0.
         if known.is_usual and not any(_breaks(f, kink, subject) for f in (subject.gradient, subject.value)):
             raise Failure(f"f' does not jump at {kink:.6g}, a declared kink")
 
@@ -237,9 +236,7 @@ def _breaks(function: Callable[[Tensor], Tensor], place: float, subject: Subject
 
 
 def continuity(subject: Subject) -> str:
-    """Where the value itself jumps, it is said; there is nothing wrong with it."""
-    if subject.kind != "element-wise":
-        raise NotApplicable("an element depends on several, so there is no point to name")
+    """Report where the value itself jumps, which is no fault."""
     found = [f"jumps at {p:.6g} from {a:.6g} to {b:.6g}" for p, a, b in jumps(subject.value, subject.device)]
     return "; ".join(found[:4]) or "no jump between -10 and 10"
 
@@ -248,10 +245,8 @@ def continuity(subject: Subject) -> str:
 
 
 def parameters(subject: Subject) -> str:
-    """The gradients of trained parameters are those of finite differences, summed over the batch."""
-    module = subject.fresh()
-    if not isinstance(module, nn.Module):
-        raise NotApplicable("a function has none")
+    """Verify the gradients of trained parameters, summed over the batch, by finite differences."""
+    module: nn.Module = subject.fresh()
     names = [n for n, p in module.named_parameters() if p.requires_grad]
     if not names:
         raise NotApplicable("there are none")
@@ -272,11 +267,11 @@ def parameters(subject: Subject) -> str:
             raise Failure(f"{name} gets no gradient")
         flat = named[name].data.view(-1)
         for place in range(min(len(flat), 4)):
-            low, high = sorted(_numeric(loss, flat, place))  # they differ where the parameter is at a kink
+            low, high = sorted(_numeric(loss, flat, place))  # they differ if the parameter is at a kink
             got = float(gradient.reshape(-1)[place])
             room = 1e-5 * max(1.0, abs(low), abs(high))
             if not low - room <= got <= high + room and not math.isnan(low + high):
-                one, two = told(got, (low + high) / 2, 6)
+                one, two = format_pair(got, (low + high) / 2, 6)
                 raise Failure(f"the gradient of {name}[{place}] is {one}, expected {two}")
     return f"{', '.join(names)}: against finite differences"
 

@@ -1,4 +1,4 @@
-"""The row about what a definition declares: limits and slopes at infinity, range, monotonicity."""
+"""The row that verifies the declared limits, slopes, range and monotonicity."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ import torch
 from torch import Tensor
 
 from actlab.checking.declared import Declared
-from actlab.checking.outcome import Failure, NotApplicable
+from actlab.checking.report import Failure
 from actlab.checking.subject import Subject
 from actlab.checking.values import grid
 
 _DIGITS = 1e-6  # declared numbers may be written with six digits
 _ROUNDING = 1e-12
 _FAR = (1e15, 1e30)
-_REACHED = 1e3  # what goes beyond it has no bound
-_ROUNDS, _PARTS = 8, 65  # of the search for an extreme value: a part in 32 ** 8 of a step of the grid
+_REACHED = 1e3  # a function that exceeds it is unbounded
+_ROUNDS, _PARTS = 8, 65  # of the search for an extreme value
 
 
 def facts(subject: Subject) -> str:
-    """What the definition declares is what is computed."""
+    """Verify that the facts that the definition declares are those of the values."""
     known = subject.declared
-    if known is None:
-        raise NotApplicable("it is no definition, which alone declares facts")
-    if subject.kind != "element-wise":
-        raise NotApplicable("an element depends on several, so nothing is declared of a point")
+    assert known is not None
     x = grid(torch.float64, subject.device)
     if wrong := [*_ends(subject, known), *_range(subject, known, x), *_turns(subject, known, x)]:
         raise Failure("; ".join(wrong))
@@ -35,23 +32,23 @@ def facts(subject: Subject) -> str:
 
 
 def _ends(subject: Subject, known: Declared) -> Iterator[str]:
-    """Compare limits and slopes with what is computed at infinity, and far out."""
+    """Compare limits and slopes with the values at infinity and at large inputs."""
     for what, function, ends in (("f", subject.value, known.limits), ("f'", subject.gradient, known.slopes)):
         for sign, end in zip((-1, 1), ends, strict=True):
             places = [sign * place for place in (*_FAR, math.inf)]
             x = torch.tensor(places, dtype=torch.float64, device=subject.device)
             near, far, there = function(x).tolist()
             at = f"{what}({places[-1]})"
-            if math.isnan(end):  # no limit: what is given there is a convention
+            if math.isnan(end):  # no limit
                 continue
             if not math.isclose(there, end, rel_tol=_DIGITS, abs_tol=_ROUNDING):
                 yield f"{at} = {there:.6g}, declared {end:.6g}"
-            elif not _nears(near, far, end):
+            elif not _approaches(near, far, end):
                 yield f"{what}({places[1]:g}) = {far:.6g}, declared {end:.6g} at {places[-1]}"
 
 
-def _nears(near: float, far: float, end: float) -> bool:
-    """Whether two values, the second further out, are on their way to a third."""
+def _approaches(near: float, far: float, end: float) -> bool:
+    """Return whether two values, the second at a larger input, approach a third."""
     if math.isinf(end):
         sign = math.copysign(1, end)
         return far == end or sign * far > max(sign * near, 0)
@@ -63,12 +60,12 @@ def _range(subject: Subject, known: Declared, x: Tensor) -> Iterator[str]:
     ends = torch.tensor([-math.inf, math.inf], dtype=x.dtype, device=x.device)
     x = torch.cat([ends[:1], x, ends[1:]])
     for sign, end, word in zip((-1, 1), known.range, ("least", "greatest"), strict=True):
-        if math.isnan(end):  # not known at these parameters
+        if math.isnan(end):  # not declared for these parameters
             continue
         place, reached = _extreme(subject, x, sign)
         if end == sign * math.inf:
             is_reached = sign * reached > _REACHED or any(
-                _nears(near, far, end)
+                _approaches(near, far, end)
                 for near, far in (subject.value(side * x.new_tensor(_FAR)).tolist() for side in (-1, 1))
             )
         else:
@@ -78,7 +75,7 @@ def _range(subject: Subject, known: Declared, x: Tensor) -> Iterator[str]:
 
 
 def _extreme(subject: Subject, x: Tensor, sign: int) -> tuple[float, float]:
-    """Return where ``sign * f`` is greatest, and f there; between the points it is searched ever finer."""
+    """Return where ``sign * f`` is greatest, and f there, by repeatedly refining the grid."""
     best, reached = math.nan, -math.inf
     for _ in range(_ROUNDS):
         y = (sign * subject.value(x)).nan_to_num(-math.inf, math.inf, -math.inf)
@@ -105,6 +102,6 @@ def _turns(subject: Subject, known: Declared, x: Tensor) -> Iterator[str]:
         at = int(torch.where(fewer, x[1:].abs(), math.inf).argmin())
         before, after = (f"f({float(x[i]):.6g}) = {float(y[i]):.6g}" for i in (at, at + 1))
         yield f"it {word} from {before} to {after}, declared monotonic"
-    # Of one that only falls a derived formula says that it is not monotonic.
+    # A derived formula declares that a decreasing function is not monotonic.
     if not known.definition.facts.monotonic and not (turns or falls.any()):
         yield f"it never turns back at {len(x)} points, declared not monotonic"

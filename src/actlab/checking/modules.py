@@ -1,4 +1,4 @@
-"""Rows about a module's state: state_dict, pickle, deepcopy."""
+"""Rows about the state of a module: state_dict, pickle, deepcopy."""
 
 from __future__ import annotations
 
@@ -9,16 +9,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from actlab.checking.numbers import same
-from actlab.checking.outcome import Failure, NotApplicable
+from actlab.checking.report import Failure
 from actlab.checking.subject import Subject
-
-
-def _module(subject: Subject) -> nn.Module:
-    module = subject.fresh()
-    if not isinstance(module, nn.Module):
-        raise NotApplicable("a function has no state")
-    return module
+from actlab.checking.tensors import same
 
 
 def _call(module: nn.Module, x: Tensor) -> Tensor:
@@ -28,25 +21,25 @@ def _call(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def state_dict(subject: Subject) -> str:
-    """Every parameter is in the state, and a fresh module that loads it computes the same."""
-    module = _module(subject)
+    """Verify that the state has every parameter, and that a fresh module that loads it computes the same."""
+    module = subject.fresh()
     missing = [name for name, _ in module.named_parameters() if name not in module.state_dict()]
     if missing:
         raise Failure(f"the state lacks {', '.join(missing)}")
-    seen = set(map(id, module.parameters()))
+    parameters = set(map(id, module.parameters()))
     hidden = [
         name
         for part in module.modules()
         for name, value in vars(part).items()
         if name != "_parameters"
         if any(
-            isinstance(v, Tensor) and v.requires_grad and v.is_leaf and id(v) not in seen
-            for v in _held(value)
+            isinstance(v, Tensor) and v.requires_grad and v.is_leaf and id(v) not in parameters
+            for v in _values_in(value)
         )
     ]
     if hidden:
         raise Failure(
-            f"the state lacks {', '.join(hidden)}, which asks for a gradient but is no parameter of it"
+            f"the state lacks {', '.join(hidden)}, which requires a gradient but is not a parameter"
         )
     fresh, x = copy.deepcopy(module), subject.sample()
     with torch.no_grad():
@@ -60,18 +53,18 @@ def state_dict(subject: Subject) -> str:
     return f"holds {names}; loading it restores the values"
 
 
-def _held(value: object) -> Iterable[object]:
-    """Return what a plain container holds, where nn.Module does not look; of anything else, itself."""
+def _values_in(value: object) -> Iterable[object]:
+    """Return the values of a plain container, which nn.Module does not search; anything else as it is."""
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list | tuple) else (value,)
 
 
 def deepcopy(subject: Subject) -> str:
-    """A deep copy computes the same, before and after it is changed."""
-    module, x = _module(subject), subject.sample()
-    # Each row works on a copy already, so what copying itself loses is seen beside the original alone.
-    original, copied = _kept(subject.target), _kept(copy.deepcopy(subject.target))
+    """Verify that a deep copy computes the same and is independent of the module."""
+    module, x = subject.fresh(), subject.sample()
+    # subject.fresh() is a copy already: only the original shows what copying loses.
+    original, copied = _state(subject.target), _state(copy.deepcopy(subject.target))
     lost = [name for name, value in original.items() if not _same(copied.get(name), value)]
     if lost:
         raise Failure(f"a deep copy has another {', '.join(lost)}")
@@ -87,8 +80,8 @@ def deepcopy(subject: Subject) -> str:
     return "computes the same, and is independent"
 
 
-def _kept(module: object) -> dict[str, object]:
-    """Return the state of a module, and its plain numbers and texts."""
+def _state(module: object) -> dict[str, object]:
+    """Return the state of a module, and its attributes that are numbers or text."""
     assert isinstance(module, nn.Module)
     plain = {n: v for n, v in vars(module).items() if isinstance(v, int | float | str)}
     return {**plain, **{n: v for n, v in module.state_dict().items() if isinstance(v, Tensor)}}
@@ -101,13 +94,13 @@ def _same(one: object, two: object) -> bool:
 
 
 def pickled(subject: Subject) -> str:
-    """It survives pickling, as saving a whole model and sending it to a process does."""
-    module, x = _module(subject), subject.sample()
+    """Verify that it can be pickled, as for saving a whole model or sending it to another process."""
+    module, x = subject.fresh(), subject.sample()
     try:
         data = pickle.dumps(module)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise Failure(f"cannot be pickled: {error}") from error
     # These bytes were made a line above; no file is involved.
     if not same(_call(pickle.loads(data), x), _call(module, x)):  # noqa: S301
-        raise Failure("what comes back computes something else")
+        raise Failure("the unpickled module computes something else")
     return f"{len(data)} bytes, computes the same"

@@ -1,4 +1,4 @@
-"""What a target is compared with: another function, or a formula evaluated with fifty digits."""
+"""The reference of a target: another function, or a formula evaluated with fifty digits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from actlab.errors import UsageError
 from actlab.functions import catalogue
 
 _DIGITS = 50
-_FAR = 1e6  # e to that power is beyond every float, and to its negative below
+_FAR = 1e6  # exp(_FAR) overflows and exp(-_FAR) underflows
 
 
 class Reference:
-    """A function that gives values, and derivatives where it has them, at float64 points."""
+    """A function that returns values, and derivatives if it has them, at float64 points."""
 
     most_points = 100_000
     name = "the reference"
@@ -38,12 +38,12 @@ class FormulaReference(Reference):
     """A formula in SymPy, evaluated by mpmath.
 
     Args:
-        expression: It, in ``x`` alone.
-        name: What it is called when it is named.
-        kinks: Where its derivative is chosen, so that it is not compared.
+        expression: The formula, in ``x`` only.
+        name: The name in messages.
+        kinks: Points where the derivative is a convention and is not compared.
     """
 
-    most_points = 300  # each takes a tenth of a millisecond
+    most_points = 300  # a point takes a tenth of a millisecond
 
     def __init__(self, expression: Any, *, name: str = Reference.name, kinks: Iterable[float] = ()) -> None:
         import sympy
@@ -51,7 +51,9 @@ class FormulaReference(Reference):
         self.name, self.kinks = name, frozenset(kinks)
         free = sorted(map(str, expression.free_symbols - {_x()}))
         if free:
-            raise UsageError(f"reference {str(expression)!r}: must be a formula in x alone, also has {free}")
+            raise UsageError(
+                f"reference {str(expression)!r}: must be a formula in x only, it also has {free}"
+            )
         derivative = sympy.diff(expression.rewrite(sympy.Piecewise), _x())
         self.value, self.slope = (
             sympy.lambdify(_x(), e, modules=[{"exp": _exp}, "mpmath"]) for e in (expression, derivative)
@@ -62,8 +64,8 @@ class FormulaReference(Reference):
         import mpmath
 
         with mpmath.workdps(_DIGITS):
-            found = [self._point(mpmath.mpf(v)) for v in x.flatten().tolist()]
-        value, slope = torch.tensor(found, dtype=torch.float64, device=x.device).unbind(1)
+            points = [self._point(mpmath.mpf(v)) for v in x.flatten().tolist()]
+        value, slope = torch.tensor(points, dtype=torch.float64, device=x.device).unbind(1)
         return value.view_as(x), slope.view_as(x)
 
     def _point(self, x: Any) -> tuple[float, float]:
@@ -71,7 +73,7 @@ class FormulaReference(Reference):
 
 
 def _exp(x: Any) -> Any:
-    """Return e to a power. Over the exponential of a huge one mpmath takes seconds and all memory."""
+    """Return e to a power. mpmath needs seconds and all memory for a very large exponent."""
     import mpmath
 
     if abs(x) < _FAR:
@@ -85,7 +87,7 @@ def _float(function: Callable[[Any], Any], x: Any) -> float:
     try:
         return float(mpmath.re(function(x)))
     except (OverflowError, ZeroDivisionError, ValueError, TypeError):
-        return float("nan")  # no value here: the point is not judged
+        return float("nan")  # the function has no value here: the point is not compared
 
 
 def _x() -> Any:
@@ -95,7 +97,7 @@ def _x() -> Any:
 
 
 def resolve_reference(reference: Any) -> Reference | None:
-    """Return what a person named as reference.
+    """Resolve a reference.
 
     Args:
         reference: A function of a tensor, a SymPy expression in ``x``, or in text a catalogue name,
@@ -105,7 +107,7 @@ def resolve_reference(reference: Any) -> Reference | None:
         The reference.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: It is something else.
     """
     from actlab.checking.target import resolve
 

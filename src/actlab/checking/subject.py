@@ -1,4 +1,4 @@
-"""What is checked, as the rows see it: called under a fixed seed, in every dtype, with every derivative."""
+"""The target of a check as the rows use it: seeded, in every dtype, with its derivatives at points."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from actlab.checking.declared import Declared, declared
-from actlab.checking.outcome import Failure
 from actlab.checking.reference import Reference
+from actlab.checking.report import Failure, NotApplicable
 from actlab.checking.target import Target
+from actlab.checking.tensors import gradient
 
 Kind = Literal["element-wise", "gated", "mixing", "other"]
 Function = Callable[[Tensor], Tensor]
 SEED = 20241
+_NEEDS = {
+    "element-wise": "the target is not element-wise: an output element depends on several inputs",
+    "module": "the target is a function, not a module",
+    "definition": "only a definition declares facts",
+}
 
 
 class Subject:
@@ -25,9 +31,9 @@ class Subject:
 
     Args:
         target: A module or a function of one tensor.
-        dtypes: The dtypes besides float64 that are compared with it.
-        device: Where the tensors live.
-        reference: What the values are compared with, or none.
+        dtypes: The dtypes to compare with float64.
+        device: The device of the tensors.
+        reference: The reference of the values, or None.
     """
 
     def __init__(
@@ -41,7 +47,7 @@ class Subject:
 
     @cached_property
     def works_in_place(self) -> bool:
-        """Whether the target was asked to overwrite its input, as torch.relu_ is."""
+        """Whether the target overwrites its input on purpose, such as torch.relu_."""
         if isinstance(self.target, nn.Module):
             return any(getattr(part, "inplace", False) is True for part in self.target.modules())
         keywords = getattr(self.target, "keywords", {})  # of a functools.partial
@@ -52,6 +58,20 @@ class Subject:
     def is_module(self) -> bool:
         """Whether the target is a module, which has a training mode."""
         return isinstance(self.target, nn.Module)
+
+    @property
+    def modes(self) -> tuple[bool, ...]:
+        """The training modes: False, and True if the target is a module."""
+        return (False, True) if self.is_module else (False,)
+
+    def require(self, need: str) -> None:
+        """Raise NotApplicable unless the target is what a row needs, a key of ``_NEEDS``."""
+        if need == "element-wise":
+            is_met = self.kind == "element-wise"
+        else:
+            is_met = self.is_module if need == "module" else self.declared is not None
+        if not is_met:
+            raise NotApplicable(_NEEDS[need])
 
     def function(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Function:
         """Return the target for a dtype, seeded in every call; a module as a copy."""
@@ -72,36 +92,36 @@ class Subject:
         return copy.deepcopy(self.target).to(self.device, dtype).train(train)
 
     def as_module(self) -> nn.Module:
-        """Return the target for float32 as a module in evaluation mode, which leaves its input as it is."""
+        """Return the target for float32 as a module in evaluation mode that does not change its input."""
         return _Holder(self.fresh(torch.float32), self.works_in_place).eval()
 
     @cached_property
     def declared(self) -> Declared | None:
-        """What the definition says of itself, at the target's parameters; none if it is no definition."""
+        """What the definition declares at the parameters of the target; None if it is not a definition."""
         return declared(self.fresh())
 
     @cached_property
     def width(self) -> int:
-        """The size of the last dimension: that of a parameter that has one for each feature."""
+        """The size of the last dimension: the number of features of a parameter, 8 if there is none."""
         for parameter in self.per_feature:
             return parameter.shape[-1] if parameter.shape[-1] > 1 else parameter.numel()
         return 8
 
     @property
     def per_feature(self) -> list[nn.Parameter]:
-        """The parameters of more than one element, which ask for an input of their width."""
+        """The parameters of more than one element, which need an input of their width."""
         parameters = self.target.parameters() if isinstance(self.target, nn.Module) else []
         return [p for p in parameters if p.numel() > 1]
 
     def sample(self, rows: int = 6, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
-        """Return inputs (rows, width) around the origin, off the usual kinks."""
+        """Return inputs (rows, width) around the origin, not at the usual kinks."""
         generator = torch.Generator().manual_seed(seed)
         values = torch.randn(rows, self.width, generator=generator, dtype=torch.float64) * 2 + 0.0123
         return values.to(self.device, dtype)
 
     @cached_property
     def kind(self) -> Kind:
-        """What the target does to the shape, and whether an element depends on its neighbours."""
+        """Whether the target is element-wise, gated, mixes elements, or changes the shape."""
         function, x = self.function(), self.sample()
         y: object = function(x)
         if not isinstance(y, Tensor):
@@ -121,10 +141,10 @@ class Subject:
 
     # -- an element-wise target at single points ------------------------------------------------------
 
-    def lay(self, points: Tensor) -> Tensor:
-        """Return points (n,) as rows of the width that the target wants, the last filled up.
+    def arrange(self, points: Tensor) -> Tensor:
+        """Return points (n,) as rows of the width that the target needs, the last row padded.
 
-        With a parameter for each feature every point has a row of its own, so that all meet the same one.
+        With a parameter for each feature, every point has its own row, and the first parameter applies.
         """
         if self.per_feature:
             return points[:, None].repeat(1, self.width)
@@ -132,22 +152,22 @@ class Subject:
         return torch.cat([points, points[:1].expand(short)]).view(-1, self.width)
 
     def read(self, rows: Tensor, count: int) -> Tensor:
-        """Return what became of points that were laid out, (count,)."""
+        """Return the results (count,) of points from :meth:`arrange`."""
         return rows[:, 0] if self.per_feature else rows.reshape(-1)[:count]
 
     def value(self, points: Tensor) -> Tensor:
         """Return the values at points (n,), in their dtype."""
         with torch.no_grad():
-            return self.read(self.function(points.dtype)(self.lay(points)), len(points))
+            return self.read(self.function(points.dtype)(self.arrange(points)), len(points))
 
     def gradient(self, points: Tensor) -> Tensor:
         """Return the derivative at points (n,), by backward."""
-        x = self.lay(points).requires_grad_()
+        x = self.arrange(points).requires_grad_()
         return self.read(_backward(self.function(points.dtype)(x), x), len(points))
 
     def second(self, points: Tensor) -> Tensor | None:
-        """Return the second derivative at points (n,), by backward twice; none if it cannot be had."""
-        x = self.lay(points).requires_grad_()
+        """Return the second derivative at points (n,), by backward twice; None if there is none."""
+        x = self.arrange(points).requires_grad_()
         y = self.function(points.dtype)(x)
         if not y.requires_grad:
             return None
@@ -171,7 +191,7 @@ class _Holder(nn.Module):
 def _backward(y: Tensor, x: Tensor) -> Tensor:
     if not y.requires_grad:
         raise Failure("the output is detached: no gradient comes back")
-    (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y), allow_unused=True)
-    if gradient is None:
+    slope = gradient(y, x)
+    if slope is None:
         raise Failure("the output does not depend on the input: no gradient comes back")
-    return gradient
+    return slope

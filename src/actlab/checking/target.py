@@ -1,18 +1,18 @@
-"""From what a person names to what is checked."""
+"""Resolve what a user names to a function or a module that takes one tensor."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from actlab.activation.definition import Activation
-from actlab.errors import UsageError, did_you_mean, short
-from actlab.spec import entry, imported, is_formula, parse
+from actlab.errors import UsageError, did_you_mean, summarize_error
+from actlab.spec import entry, import_module, is_formula, parse
 
 Target = nn.Module | Callable[[Tensor], Tensor]
 
@@ -44,105 +44,96 @@ def _from_text(text: str) -> Target:
         name, args, kwargs = parse(text)
         definition = entry(name)
         return _construct(text, definition.module_class, args, kwargs)
-    place, _, attribute = head.rpartition(":")
+    module_name, _, attribute = head.rpartition(":")
     name, args, kwargs = parse(attribute + bracket + rest)
-    found = _attribute(text, imported(f"target {text!r}", place), name)
-    return _callable(text, found, args, kwargs, called=bool(bracket))
+    value = _attribute(text, import_module(f"target {text!r}", module_name), name)
+    return _callable(text, value, args, kwargs, called=bool(bracket))
 
 
 def _attribute(text: str, module: Any, name: str) -> Any:
     for part in name.split("."):
         if not hasattr(module, part):
-            known = [n for n in dir(module) if not n.startswith("_")]
-            raise UsageError(f"target {text!r}: there is no {part!r} in it{did_you_mean(part, known)}")
+            names = [n for n in dir(module) if not n.startswith("_")]
+            raise UsageError(f"target {text!r}: there is no {part!r} in it{did_you_mean(part, names)}")
         module = getattr(module, part)
     return module
 
 
 def _callable(
-    name: str, found: Any, args: list[Any], kwargs: dict[str, Any], *, called: bool = False
+    name: str, value: Any, args: list[Any], kwargs: dict[str, Any], *, called: bool = False
 ) -> Target:
-    if isinstance(found, Activation):
-        return _activation(name, found, args, kwargs)
-    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
-        return _with_arguments(name, found.apply, args, kwargs)
-    if isinstance(found, type):
-        return _construct(name, found, args, kwargs)
-    if not callable(found):
-        raise UsageError(f"target {name!r}: a {type(found).__name__} cannot be called")
-    if isinstance(found, nn.Module):
+    if isinstance(value, Activation):
+        return _activation(name, value, args, kwargs)
+    if isinstance(value, type) and issubclass(value, torch.autograd.Function):
+        return _with_arguments(value.apply, args, kwargs)
+    if isinstance(value, type):
+        return _construct(name, value, args, kwargs)
+    if not callable(value):
+        raise UsageError(f"target {name!r}: a {type(value).__name__} cannot be called")
+    if isinstance(value, nn.Module):
         if called:
-            raise UsageError(f"target {name!r}: is a module already; leave the arguments away")
-        return found
-    _takes_one_tensor(name, found, args, kwargs)
-    return _with_arguments(name, found, args, kwargs)
+            raise UsageError(f"target {name!r}: is a module already; remove the arguments")
+        return value
+    if _parameters(value) == []:
+        raise UsageError(f"target {name!r}: takes no tensor: it has no parameters")
+    _require_no_missing(name, "", " besides the tensor", _missing(value, [None, *args], kwargs))
+    return _with_arguments(value, args, kwargs)
 
 
-def _activation(name: str, found: Activation[Any], args: list[Any], kwargs: dict[str, Any]) -> Target:
-    """Take the module, which a person will use; the function with example values where it needs more."""
-    if found.module_class is not None and (args or kwargs or not _missing(found.module_class, args, kwargs)):
-        return _construct(name, found.module_class, args, kwargs)
+def _with_arguments(function: Callable[..., Tensor], args: list[Any], kwargs: dict[str, Any]) -> Target:
+    return (lambda x: function(x, *args, **kwargs)) if args or kwargs else function
+
+
+def _activation(name: str, activation: Activation[Any], args: list[Any], kwargs: dict[str, Any]) -> Target:
+    """Return the module, which a user will use; the function with example values where it needs more."""
+    factory = activation.module_class
+    if factory is not None and (args or kwargs or not _missing(factory, args, kwargs)):
+        return _construct(name, factory, args, kwargs)
     try:
-        found.bind(tuple(args), kwargs)
+        activation.bind(tuple(args), kwargs)
     except TypeError as error:
         raise UsageError(f"target {name!r}: {error}") from error
-    given = {**dict(zip(found.parameters, args, strict=False)), **kwargs}
-    return partial(found, **{**({} if found.facts.gated else found.example), **given})
+    example = {} if activation.facts.gated else activation.example
+    return partial(
+        activation, **{**example, **dict(zip(activation.parameters, args, strict=False)), **kwargs}
+    )
 
 
 def _construct(name: str, factory: type | None, args: list[Any], kwargs: dict[str, Any]) -> Target:
     if factory is None:
         raise UsageError(f"target {name!r}: has no module; make one with its .module('Name')")
-    missing = _missing(factory, args, kwargs)
+    _require_no_missing(name, f"{factory.__name__} ", "", _missing(factory, args, kwargs))
+    try:
+        target = factory(*args, **kwargs)
+    except Exception as error:
+        raise UsageError(
+            f"target {name!r}: {factory.__name__} cannot be made: {summarize_error(error)}"
+        ) from error
+    if not callable(target):
+        raise UsageError(f"target {name!r}: a {factory.__name__} cannot be called")
+    return cast(Target, target)
+
+
+def _require_no_missing(name: str, subject: str, besides: str, missing: list[str]) -> None:
     if missing:
         raise UsageError(
-            f"target {name!r}: {factory.__name__} needs {', '.join(map(repr, missing))}; "
+            f"target {name!r}: {subject}needs {', '.join(map(repr, missing))}{besides}; "
             f"write {name.partition('(')[0]}({', '.join(f'{m}=...' for m in missing)}) with literal values"
         )
-    try:
-        made = factory(*args, **kwargs)
-    except Exception as error:
-        raise UsageError(f"target {name!r}: {factory.__name__} cannot be made: {short(error)}") from error
-    if not callable(made):
-        raise UsageError(f"target {name!r}: a {factory.__name__} cannot be called")
-    chosen: Target = made
-    return chosen
 
 
 def _missing(factory: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> list[str]:
-    positional = [p for p in _parameters(factory) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    keyword = [p for p in _parameters(factory) if p.kind is p.KEYWORD_ONLY]
+    """Return the parameters without a default for which there is no argument."""
+    parameters = _parameters(factory) or []
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     return [
         p.name for p in [*positional[len(args) :], *keyword] if p.default is p.empty and p.name not in kwargs
     ]
 
 
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
     try:
         return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # built in, without a signature
-        return []
-
-
-def _takes_one_tensor(
-    name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
-) -> None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # built in: the first row will tell
-    if not signature.parameters:
-        raise UsageError(f"target {name!r}: takes no tensor: it has no parameters")
-    missing = _missing(function, [None, *args], kwargs)
-    if missing:
-        raise UsageError(
-            f"target {name!r}: needs {', '.join(map(repr, missing))} besides the tensor; "
-            f"write {name.partition('(')[0]}({', '.join(f'{m}=...' for m in missing)}) with literal values"
-        )
-
-
-def _with_arguments(name: str, function: Any, args: list[Any], kwargs: dict[str, Any]) -> Target:
-    if not (args or kwargs):
-        chosen: Target = function
-        return chosen
-    return lambda x: function(x, *args, **kwargs)
+    except (TypeError, ValueError):  # a built-in function without a signature
+        return None

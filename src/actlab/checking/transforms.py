@@ -1,4 +1,4 @@
-"""Rows about what torch makes of a function: forward mode, vmap, compile, export; and what it keeps."""
+"""Rows about transforms of a function: forward mode, vmap, export, compile; and its memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
-from actlab.checking.numbers import close, told
-from actlab.checking.outcome import Failure, Outcome, Unsupported
-from actlab.checking.subject import Subject
-from actlab.errors import short
+from actlab.checking.report import Failure, Outcome, Unsupported
+from actlab.checking.subject import Function, Subject
+from actlab.checking.tensors import close, format_pair, gradient_or_zeros, saved_storages, worst_index
+from actlab.errors import summarize_error
 
-# What torch says when an autograd.Function was written without an optional method, or when an operation of
-# its own has no kernel or derivative, and what to do about it: it is missing, not wrong.
+# Parts of torch's errors when an optional method of an autograd.Function, or a kernel or derivative of an
+# operation, is missing, and what to do about it.
 _MISSING = {
     "not implemented for 'Half'": "",
     "not implemented for 'BFloat16'": "",
@@ -31,11 +30,11 @@ _MISSING = {
     "jvp function": "no forward mode: define jvp",
     "forward AD": "no forward mode: define jvp",
 }
-_PARAMETERS = 0.1  # bytes an element of the tensor that is asked: some parameters are kept besides
+_PARAMETERS = 0.1  # bytes per element of the input: some parameters are saved too
 
 
 def attempt(run: Callable[[], Any]) -> Any:
-    """Run something the target may not support, and tell that from something that it gets wrong."""
+    """Run something; raise Unsupported for what the target lacks, Failure for any other error."""
     try:
         return run()
     except Outcome:
@@ -45,43 +44,38 @@ def attempt(run: Callable[[], Any]) -> Any:
         if isinstance(error, NotImplementedError | RuntimeError):
             for part, advice in _MISSING.items():
                 if part in text:
-                    raise Unsupported(advice or short(error)) from error
-        raise Failure(short(error)) from error
+                    raise Unsupported(advice or summarize_error(error)) from error
+        raise Failure(summarize_error(error)) from error
 
 
-def _close(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
+def _require_close(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
     if got.shape != expected.shape:
         raise Failure(f"{what} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}")
     wrong = ~close(got, expected, tolerance)
     if wrong.any():
-        error = torch.where(wrong, (got - expected).abs().nan_to_num(torch.inf), 0.0)
-        at = int(error.flatten().argmax())
-        one, two = told(float(got.flatten()[at]), float(expected.flatten()[at]))
+        at = worst_index(wrong, got, expected)
+        one, two = format_pair(got[at], expected[at])
         raise Failure(f"{what} is {one}, expected {two}")
 
 
-def _gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _gradient(function: Function, x: Tensor, incoming: Tensor | None = None) -> Tensor:
     leaf = x.detach().clone().requires_grad_()
-    y = function(leaf)
-    if not y.requires_grad:
-        return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(y.sum(), leaf, allow_unused=True)
-    return torch.zeros_like(x) if gradient is None else gradient
+    return gradient_or_zeros(function(leaf), leaf, incoming)
 
 
 def forward_mode(subject: Subject) -> str:
-    """Forward mode gives the directional derivative that backward gives."""
+    """Verify that forward mode gives the directional derivative that backward gives."""
     function, x = subject.function(), subject.sample()
     direction = subject.sample(seed=3)
     _, tangent = attempt(lambda: torch.func.jvp(function, (x,), (direction,)))
     weights = torch.linspace(0.5, 1.5, tangent.numel(), dtype=x.dtype, device=x.device).view_as(tangent)
-    by_x = _gradient(lambda z: function(z) * weights, x)
-    _close("the sum of a tangent", (tangent * weights).sum(), (by_x * direction).sum())
+    by_x = _gradient(function, x, weights)
+    _require_close("the sum of a tangent", (tangent * weights).sum(), (by_x * direction).sum())
     return "jvp agrees with backward"
 
 
 def batched_gradients(subject: Subject) -> str:
-    """Many gradients at once, as a Jacobian asks for them, agree with one at a time."""
+    """Verify that several gradients at once, as for a Jacobian, agree with one at a time."""
     x = subject.sample(2).requires_grad_()
     y = subject.function()(x)
     if not y.requires_grad:
@@ -89,34 +83,34 @@ def batched_gradients(subject: Subject) -> str:
     directions = torch.stack([torch.ones_like(y), torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)])
     single = torch.stack([torch.autograd.grad(y, x, d, retain_graph=True)[0] for d in directions])
     together = attempt(lambda: torch.autograd.grad(y, x, directions, is_grads_batched=True)[0])
-    _close("a batched gradient", together, single)
+    _require_close("a batched gradient", together, single)
     return "as one at a time"
 
 
 def vmap(subject: Subject) -> str:
-    """vmap over the first dimension gives what a loop over it gives."""
+    """Verify that vmap over a dimension gives what a loop over it gives."""
     function, x = subject.function(), torch.stack([subject.sample(3), subject.sample(3, seed=1)])
     expected = torch.stack([function(part) for part in x])
-    _close("vmap", attempt(lambda: torch.vmap(function, randomness="same")(x)), expected)
+    _require_close("vmap", attempt(lambda: torch.vmap(function, randomness="same")(x)), expected)
     across = torch.vmap(function, in_dims=1, out_dims=1, randomness="same")
     moved = attempt(lambda: across(x.transpose(0, 1).contiguous()))
-    _close("vmap over another dimension", moved.transpose(0, 1), expected)
+    _require_close("vmap over another dimension", moved.transpose(0, 1), expected)
     return "as a loop"
 
 
 def func_grad(subject: Subject) -> str:
-    """torch.func.grad agrees with backward, alone and under vmap."""
+    """Verify that torch.func.grad agrees with backward, also under vmap."""
     function, x = subject.function(), subject.sample(3)
     summed = torch.func.grad(lambda z: function(z).sum())
-    _close("func.grad", attempt(lambda: summed(x)), _gradient(function, x))
+    _require_close("func.grad", attempt(lambda: summed(x)), _gradient(function, x))
     rows = torch.stack([_gradient(function, row[None])[0] for row in x])
     batched = attempt(lambda: torch.vmap(lambda row: summed(row[None])[0], randomness="same")(x))
-    _close("vmap of func.grad", batched, rows)
+    _require_close("vmap of func.grad", batched, rows)
     return "as backward, and under vmap"
 
 
 def compiled(subject: Subject) -> str:
-    """torch.compile takes the whole of it, forward and backward, and the result agrees."""
+    """Verify that torch.compile takes it without a graph break, and that the result agrees."""
     compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
     backend = "inductor" if compiler or subject.device.type != "cpu" else "aot_eager"
     function = subject.as_module() if subject.works_in_place else subject.fresh(torch.float32)
@@ -126,40 +120,34 @@ def compiled(subject: Subject) -> str:
     leaf = x.clone().requires_grad_()
     y = attempt(lambda: fast(leaf))
     assert isinstance(y, Tensor)
-    _close("the compiled value", y, plain(x), 1e-4)
+    _require_close("the compiled value", y, plain(x), 1e-4)
     if y.requires_grad:
         attempt(lambda: torch.autograd.backward(y.sum()))
         assert leaf.grad is not None
-        _close("the compiled gradient", leaf.grad, _gradient(plain, x), 1e-4)
+        _require_close("the compiled gradient", leaf.grad, _gradient(plain, x), 1e-4)
     return f"fullgraph, backend {backend}, forward and backward"
 
 
 def exported(subject: Subject) -> str:
-    """torch.export takes it, and the exported program agrees."""
+    """Verify that torch.export takes it, and that the exported program agrees."""
     x = subject.sample(dtype=torch.float32)
     program = attempt(lambda: torch.export.export(subject.as_module(), (x,)))
-    _close("the exported value", program.module()(x), subject.function(torch.float32)(x), 1e-5)
+    _require_close("the exported value", program.module()(x), subject.function(torch.float32)(x), 1e-5)
     return "torch.export, and the program agrees"
 
 
 def saved_bytes(subject: Subject) -> str:
-    """How many bytes are kept for backward, for each element of a float32 input."""
+    """Report the bytes saved for backward per element of a float32 input; of a definition, verify them."""
     x = subject.sample(512, torch.float32).requires_grad_()
-    storages: dict[int, int] = {}
-
-    def pack(saved: Tensor) -> Tensor:
-        storages[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
-        return saved
-
-    with saved_tensors_hooks(pack, lambda saved: saved):
-        y = subject.function(torch.float32)(x)
-    kept = sum(storages.values()) / x.numel()
-    del y
-    found = f"{kept:.3g} per element of a float32 input"
+    function = subject.function(torch.float32)
+    saved = sum(saved_storages(lambda: function(x)).values()) / x.numel()
+    detail = f"{saved:.3g} per element of a float32 input"
     if subject.declared is None:
-        return f"{found} (ReLU keeps 4)"
+        return f"{detail} (ReLU saves 4)"
     saves = subject.declared.saves
-    told = 1 if saves == "mask" else 4
-    if kept > told + _PARAMETERS and not subject.declared.definition.facts.gated:
-        raise Failure(f"{found}, expected {told}: it is declared to keep its {saves} alone")
-    return f"{found}, its {saves} as declared"
+    expected = 1 if saves == "mask" else 4
+    if saved > expected + _PARAMETERS and not subject.declared.definition.facts.gated:
+        raise Failure(
+            f"{detail}, expected {expected}: the definition declares that it saves its {saves} only"
+        )
+    return f"{detail}, its {saves} as declared"

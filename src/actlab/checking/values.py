@@ -1,4 +1,4 @@
-"""Rows about values: each dtype against float64, or against a reference; finite where the truth is."""
+"""Rows about values and gradients at points: each dtype against float64, float64 against a reference."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from actlab.checking.numbers import largest, told
-from actlab.checking.outcome import Failure, NotApplicable, Outcome
+from actlab.checking.report import Failure, NotApplicable, Outcome
 from actlab.checking.subject import Subject
+from actlab.checking.tensors import format_pair, largest
 
 Point = Callable[[Tensor], Tensor]
-# Allowed in units of eps times what the condition of the function asks for. A formula of several operations
-# stays below it; a sum that cancels, or a branch that is wrong, does not.
-MOST = 16.0
+# The allowed error in units of eps times the condition of the function. A formula of several operations stays
+# below it; a sum that cancels or a wrong branch does not.
+MAX_ERROR = 16.0
 _EXACT = 1e-9  # float64 against a reference, relative
 
 
@@ -30,7 +30,7 @@ def grid(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def value(subject: Subject, dtype: torch.dtype) -> str:
-    """The values agree with float64, in units of what rounding the input may change."""
+    """Verify that the values agree with float64, in units of what rounding the input may change."""
     if subject.kind != "element-wise":
         return _as_a_whole(subject, dtype)
     x = grid(dtype, subject.device)
@@ -53,16 +53,18 @@ def _as_a_whole(subject: Subject, dtype: torch.dtype) -> str:
             continue
         error = (got - true).abs() / (info.eps * true.abs().max().clamp_min(info.tiny))
         at = int(error.nan_to_num(math.inf).argmax())
-        if not error[at] <= MOST:
-            told = f"one value is {float(got[at]):.6g}, expected {float(true[at]):.6g}"
-            raise Failure(f"for inputs of size {size} {told} ({float(error[at]):.3g} eps of the largest)")
+        if not error[at] <= MAX_ERROR:
+            one, two = f"{float(got[at]):.6g}", f"{float(true[at]):.6g}"
+            raise Failure(
+                f"for inputs of size {size} one value is {one}, expected {two} "
+                f"({float(error[at]):.3g} eps of the largest)"
+            )
         worst = max(worst, float(error[at]))
     return f"worst error {worst:.2g} eps of the largest value"
 
 
 def gradient(subject: Subject, dtype: torch.dtype) -> str:
-    """The gradients agree with float64."""
-    _element_wise(subject)
+    """Verify that the gradients agree with float64."""
     x = grid(dtype, subject.device)
     true = subject.gradient(x.double())
     line = largest(true[x.abs() <= 3])
@@ -71,10 +73,10 @@ def gradient(subject: Subject, dtype: torch.dtype) -> str:
 
 
 def _steepness(function: Point, derivative: Callable[[Tensor], Tensor | None], x: Tensor) -> Tensor:
-    """Return ``|x f'|``: how much the value moves when the input is rounded.
+    """Return ``|x f'|``: how much the value changes when the input is rounded.
 
-    Differences find what a wrong backward hides, backward finds waves too short for differences. Those of
-    one rounding find a jump at a place that the dtype rounds, such as 0.1.
+    Differences do not depend on a wrong backward, and backward resolves waves that are too short for
+    differences. A difference of one rounding detects a jump at a number that the dtype rounds, such as 0.1.
     """
     wide = x.double()
     scale = torch.zeros_like(wide)
@@ -83,47 +85,45 @@ def _steepness(function: Point, derivative: Callable[[Tensor], Tensor | None], x
         scale = torch.maximum(scale, by_difference.abs().nan_to_num(0, 0, 0))
     try:
         slope = derivative(wide)
-    except (Outcome, RuntimeError):  # it has a row of its own
+    except (Outcome, RuntimeError):  # the row of the derivative reports it
         return scale
     return scale if slope is None else torch.maximum(scale, (wide * slope).abs().nan_to_num(0, 0, 0))
 
 
 def _compare(what: str, x: Tensor, got: Tensor, true: Tensor, scale: Tensor) -> str:
     info = torch.finfo(x.dtype)
-    # Where exp underflows, and torch flushes, nothing but the last numbers of the format is lost.
+    # Below it exp underflows and torch flushes to 0.
     floor = info.tiny if x.dtype is torch.float16 else info.tiny**0.8
     scale = torch.maximum(true.abs(), scale).clamp_min(floor)
     error = (got - true).abs() / (info.eps * scale)
     judged = true.isfinite() & (true.abs() < info.max * (1 - info.eps)) & got.isfinite()
     error = torch.where(judged, error, 0.0)
-    bad = error > MOST
+    bad = error > MAX_ERROR
     if bad.any():
-        at = _smallest(x, bad)
-        one, two = told(float(got[at]), float(true[at]), 6)
+        at = _smallest_index(x, bad)
+        one, two = format_pair(got[at], true[at], 6)
         raise Failure(
             f"{what}({_number(x[at])}) = {one}, expected {two} "
-            f"({float(error[at]):.3g} eps, allowed {MOST:g}; worst {float(error.max()):.3g} "
+            f"({float(error[at]):.3g} eps, allowed {MAX_ERROR:g}; worst {float(error.max()):.3g} "
             f"at x = {_number(x[error.argmax()])})"
         )
     return f"worst error {float(error.max()):.2g} eps, at x = {_number(x[error.argmax()])}"
 
 
 def finite(subject: Subject, dtype: torch.dtype) -> str:
-    """Values and gradients are finite where those of float64 are, in that dtype."""
-    _element_wise(subject)
+    """Verify that values and gradients are finite where those of float64 are, in that dtype."""
     x, most = grid(dtype, subject.device), torch.finfo(dtype).max
     for what, function in (("f", subject.value), ("f'", subject.gradient)):
         true, got = function(x.double()), function(x)
         bad = true.isfinite() & (true.abs() < most) & ~got.isfinite()
         if bad.any():
-            at = _smallest(x, bad)
+            at = _smallest_index(x, bad)
             raise Failure(f"{what}({_number(x[at])}) = {float(got[at])}, expected {float(true[at]):.6g}")
     return f"{len(x)} points from 1e-30 to {float(x.max()):.0e}, both signs"
 
 
 def infinities(subject: Subject, dtype: torch.dtype) -> str:
-    """NaN gives NaN, and infinity gives what float64 gives."""
-    _element_wise(subject)
+    """Verify that NaN gives NaN, and that infinity gives what float64 gives."""
     odd = torch.tensor([math.nan, -math.inf, math.inf], dtype=dtype, device=subject.device)
     got, true = subject.value(odd), subject.value(odd.double())
     if not got[0].isnan():
@@ -141,42 +141,39 @@ def infinities(subject: Subject, dtype: torch.dtype) -> str:
 
 
 def reference(subject: Subject) -> str:
-    """In float64, values agree with the reference; gradients too where the reference has them.
+    """Verify that in float64 values, and gradients if it has them, agree with the reference.
 
-    Where none was given it is the formula that the definition declares.
+    The default reference of a definition is the formula that it declares.
     """
     chosen = subject.reference
     if chosen is None:
         if subject.declared is None:
             raise NotApplicable("no reference was given")
         chosen = subject.declared.reference()
-    _element_wise(subject)
+    subject.require("element-wise")
     x = grid(torch.float64, subject.device)
     x = x[:: max(1, len(x) // chosen.most_points)]
-    value, slope = chosen.at(subject.lay(x))
+    value, slope = chosen.at(subject.arrange(x))
     pairs = {"f": (subject.value(x), value)}
     if slope is not None:
         pairs["f'"] = (subject.gradient(x), slope)
     for what, (got, wanted) in pairs.items():
         true = subject.read(wanted, len(x))
-        least = 1e-5 * largest(true[x.abs() <= 3])  # a derivative taken from the output has no more digits
+        least = 1e-5 * largest(
+            true[x.abs() <= 3]
+        )  # a derivative computed from the output is not more accurate
         error = (got - true).abs() / true.abs().clamp_min(max(least, 1e-9))
         bad = true.isfinite() & ~(error <= _EXACT)
         if bad.any():
-            at = _smallest(x, bad)
-            one, two = told(float(got[at]), float(true[at]))
+            at = _smallest_index(x, bad)
+            one, two = format_pair(got[at], true[at])
             raise Failure(f"{what}({_number(x[at])}) = {one}, expected {two} by {chosen.name}")
     by = f", by {chosen.name}" if subject.reference is None else ""
     return f"{' and '.join(pairs)} at {len(x)} points, in float64{by}"
 
 
-def _element_wise(subject: Subject) -> None:
-    if subject.kind != "element-wise":
-        raise NotApplicable("an element depends on several, so there is no point to name")
-
-
-def _smallest(x: Tensor, bad: Tensor) -> int:
-    """Return the place of the bad point of the smallest magnitude."""
+def _smallest_index(x: Tensor, bad: Tensor) -> int:
+    """Return the index of the bad point of the smallest magnitude."""
     return int(torch.where(bad, x.double().abs(), math.inf).argmin())
 
 

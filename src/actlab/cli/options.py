@@ -8,23 +8,33 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from actlab.cli.output import SUCCESS
 from actlab.errors import UsageError
 
 if TYPE_CHECKING:
     from actlab.data.dataset import Dataset
     from actlab.training.train import TrainSettings
 
-ACTIVATION = 'name, formula:TEXT, package.module:Name or file.py:name, such as "elu(alpha=0.5)"'
+ACTIVATION = 'name such as "elu(alpha=0.5)", formula:TEXT, package.module:Name or file.py:name'
 FIGURES = "also write figures as PNG and SVG into DIR/figures"
+DEVICE: dict[str, Any] = {"default": "cpu", "metavar": "D", "help": "cpu, cuda or cuda:N"}
+JSON: dict[str, Any] = {"action": "store_true", "help": "print one JSON object instead of text"}
 
-# What changes nothing but where nets are trained, where files go and what is printed.
-_ELSEWHERE = {
+# These options decide where runs are trained and what is printed and written, not which results come out.
+_NOT_REPRODUCED = {
     *("run", "parser", "activations", "data", "out", "figures", "json", "verbose", "quiet"),
     *("jobs", "scheduler", "mlflow"),
 }
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        """Show the positional arguments only: every option has its own line below."""
+        shown = [action for action in actions if not action.option_strings]
+        if len(shown) < len(actions):
+            shown.insert(0, argparse.Action([], "options", nargs="?", metavar="options"))
+        super().add_usage(usage, shown, [], prefix)
+
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, []) or action.default is False:  # such a default would say nothing
             return action.help
@@ -32,22 +42,30 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises :class:`UsageError` and whose help shows defaults and examples.
+    """A parser that raises :class:`UsageError`, and whose help shows defaults and examples.
 
     Args:
         *arguments: Arguments of :class:`argparse.ArgumentParser`.
+        summary: What the command does, in one line.
         examples: Command lines, shown at the end of the help.
         **options: Keyword arguments of :class:`argparse.ArgumentParser`.
     """
 
-    def __init__(self, *arguments: Any, examples: Sequence[str], **options: Any) -> None:
-        epilog = "\n  ".join(["examples:", *examples])
-        options |= {"epilog": epilog, "formatter_class": _HelpFormatter, "allow_abbrev": False}
+    def __init__(self, *arguments: Any, summary: str, examples: Sequence[str], **options: Any) -> None:
+        options |= {"description": f"{summary[0].upper()}{summary[1:]}.", "allow_abbrev": False}
+        options |= {"epilog": "\n  ".join(["examples:", *examples]), "formatter_class": _HelpFormatter}
         super().__init__(*arguments, **options)
+        self.set_defaults(run=print_help, parser=self)
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as a :class:`UsageError`."""
         raise UsageError(message)
+
+
+def print_help(arguments: argparse.Namespace) -> int:
+    """Print the help of a command that has commands below it."""
+    arguments.parser.print_help()
+    return SUCCESS
 
 
 def add_command(
@@ -55,22 +73,22 @@ def add_command(
     name: str,
     summary: str,
     examples: Sequence[str],
-    run: Callable[[argparse.Namespace], int] | None = None,
+    run: Callable[[argparse.Namespace], int] = print_help,
 ) -> Parser:
     """Add the parser of a command.
 
     Args:
-        commands: What :meth:`argparse.ArgumentParser.add_subparsers` returned.
+        commands: The value of :meth:`argparse.ArgumentParser.add_subparsers`.
         name: The word that selects the command.
         summary: What the command does, in one line.
         examples: Command lines, shown at the end of its help.
-        run: Runs the command and returns the exit status; None if it has commands of its own.
+        run: Runs the command and returns the exit status (default: print the help).
 
     Returns:
         The parser, without options yet.
     """
-    parser: Parser = commands.add_parser(name, help=summary, description=summary, examples=examples)
-    parser.set_defaults(run=run, parser=parser)
+    parser: Parser = commands.add_parser(name, help=summary, summary=summary, examples=examples)
+    parser.set_defaults(run=run)
     return parser
 
 
@@ -78,47 +96,38 @@ def add_data_options(parser: Parser, **source: Any) -> None:
     """Add the options that select the data; ``source`` configures ``--data`` itself."""
     add = parser.add_argument_group("data").add_argument
     add("--data", metavar="NAME|FILE", **source)
-    add("--data-dir", metavar="DIR", help="folder with the dataset's files (default: download them)")
+    add("--data-dir", metavar="DIR", help="folder with the files (default: download them)")
     add("--target", metavar="COLUMN", help="column of a .csv file to predict")
     add("--regression", action="store_true", help="predict a number instead of a class")
-    axis = "axis of the channels in the images of an .npz file (default: the axis of length 1, 3 or 4)"
-    add("--channels", choices=("first", "last"), help=axis)
+    axis = "first or last: axis of the channels in an .npz file of images "
+    axis += "(default: the axis of length 1, 3 or 4)"
+    add("--channels", choices=("first", "last"), metavar="AXIS", help=axis)
 
 
 def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
-    """Add the options of a run; return what adds more options to their group."""
+    """Add the options of a run; return the function that adds more options to their group."""
     add = parser.add_argument_group("training").add_argument
     add("--epochs", type=int, default=25, metavar="N", help="passes over the training samples")
     add("--batch-size", type=int, default=128, metavar="N", help="samples in a step")
     add("--lr", type=float, default=0.01, metavar="X", help="learning rate")
-    add("--seed", type=int, default=0, metavar="N", help="seed of initial weights and batches")
-    add_device(add)
-    add("--precision", default="float32", metavar="P", help="float32, or bf16 for bfloat16 products")
-    diagnostics = "record diagnostics after every epoch, or never (default: as often as costs little)"
+    add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
+    add("--device", **DEVICE)
+    add("--precision", default="float32", metavar="P", help="float32, or bf16 for products")
+    diagnostics = "record diagnostics after every epoch, or never (default: where they cost little)"
     add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     return add
 
 
-def add_device(add: Callable[..., argparse.Action]) -> None:
-    """Add ``--device`` to a parser or a group, given its ``add_argument``."""
-    add("--device", default="cpu", metavar="D", help="cpu, cuda or cuda:N")
-
-
 def add_output_options(parser: Parser, out: str) -> Callable[..., argparse.Action]:
-    """Add the options of output; return what adds more options to their group."""
+    """Add the options of the output; return the function that adds more options to their group."""
     group = parser.add_argument_group("output")
-    group.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="output folder")
+    group.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="folder of the files")
     group.add_argument("--figures", action="store_true", help=FIGURES)
-    add_json(group.add_argument)
+    group.add_argument("--json", **JSON)
     loudness = group.add_mutually_exclusive_group()
     loudness.add_argument("--verbose", action="store_true", help="show progress from the start")
     loudness.add_argument("--quiet", action="store_true", help="print errors only")
     return group.add_argument
-
-
-def add_json(add: Callable[..., argparse.Action]) -> None:
-    """Add ``--json`` to a parser or a group, given its ``add_argument``."""
-    add("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def train_settings(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
@@ -141,22 +150,27 @@ def load_dataset(
     return load_data(source, **{name: getattr(arguments, name) for name in only})
 
 
-def command_line(arguments: argparse.Namespace, verb: str, *words: str) -> str:
-    """Return a command line; where it runs and what it prints is left out.
+def command_line(arguments: argparse.Namespace, command: str, *words: str) -> str:
+    """Return the command line that reproduces a result.
 
     Args:
-        arguments: What the verb was told.
-        verb: The verb.
-        *words: What the verb is told in any case.
+        arguments: The parsed arguments.
+        command: The name of the command.
+        *words: Arguments that are always shown.
+
+    Returns:
+        The command line. Options at their default, and those that do not affect results, are omitted.
     """
-    usual = vars(arguments.parser.parse_args(words))
-    said = ["actlab", verb, *words]
+    defaults = vars(arguments.parser.parse_args(words))
+    line = ["actlab", command, *words]
     for name, value in vars(arguments).items():
-        if name in _ELSEWHERE or value == usual[name]:
+        if name in _NOT_REPRODUCED or value == defaults[name]:
             continue
         option = f"--{'no-' * (value is False)}{name.replace('_', '-')}"
-        values = value if isinstance(value, list) else [value]
-        said += (
-            [option] if isinstance(value, bool) else [word for one in values for word in (option, str(one))]
-        )
-    return shlex.join(said)
+        if isinstance(value, bool):
+            line.append(option)
+        else:
+            line += [
+                word for one in (value if isinstance(value, list) else [value]) for word in (option, str(one))
+            ]
+    return shlex.join(line)

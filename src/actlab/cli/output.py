@@ -1,4 +1,4 @@
-"""What a command prints and writes: results on standard output, progress on standard error."""
+"""What commands print and write: results on standard output, progress on standard error."""
 
 from __future__ import annotations
 
@@ -12,88 +12,108 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actlab.errors import UsageError, escape_unprintable
+
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
 
-Report = dict[str, Any]
-
 WIDTH = 80
 SUCCESS, FAILURE = 0, 1
-REPORT = "report.html"  # in the folder of a comparison or a training
+REPORT = "report.html"  # in the folder of a comparison or a run
 _COLOUR = re.compile(r"\x1b\[\d*m")
 _SILENT = 1.0  # seconds before progress is shown
 
 
-def print_result(arguments: argparse.Namespace, found: Report, lines: list[str], files: list[Path]) -> None:
-    """Print a result as text or as JSON, with the files that hold it."""
+def print_result(
+    arguments: argparse.Namespace, result: dict[str, Any], lines: list[str], files: list[Path]
+) -> None:
+    """Print a result and the names of the files that were written.
+
+    Args:
+        arguments: The parsed arguments; ``--json`` and ``--quiet`` select the form.
+        result: The result as plain values, for ``--json``.
+        lines: The result as text.
+        files: The files.
+    """
     paths = [str(path) for path in files]
     if arguments.json:
-        print(json.dumps({**found, "files": paths}, allow_nan=False))
+        print(json.dumps({**result, "files": paths}, allow_nan=False))
     elif not arguments.quiet:
         print("\n".join([*lines, "", *wrap_sentences([f"Written: {', '.join(paths)}"])]))
 
 
 def wrap_sentences(sentences: list[str]) -> list[str]:
-    """Return sentences as lines that fit a terminal."""
-    return [
-        textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        for sentence in sentences
-    ]
+    """Return sentences as lines that fit a terminal, without characters that it would obey."""
+    wrapper = textwrap.TextWrapper(
+        WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return [wrapper.fill(escape_unprintable(sentence)) for sentence in sentences]
 
 
 def epoch_printer(arguments: argparse.Namespace) -> Callable[[str], None] | None:
-    """Return what prints skorch's live table: to a person's standard output, else as progress."""
+    """Return the function that prints the lines of skorch's table of epochs; None if ``--quiet``.
+
+    The table goes to standard output if that is a terminal, and otherwise to standard error.
+    """
     if arguments.quiet:
         return None
     terminal = sys.stdout.isatty()
     live = (terminal or arguments.verbose) and not arguments.json
-    start, held = time.monotonic(), list[str]()
+    start, pending = time.monotonic(), list[str]()
 
-    def show(line: str) -> None:
-        held.append(line if live and terminal else _COLOUR.sub("", line))
+    def print_epoch(line: str) -> None:
+        pending.append(line if live and terminal else _COLOUR.sub("", line))
         if live or time.monotonic() - start > _SILENT:
-            print("\n".join(held), file=sys.stdout if live else sys.stderr, flush=True)
-            held.clear()
+            print("\n".join(pending), file=sys.stdout if live else sys.stderr, flush=True)
+            pending.clear()
 
-    return show
+    return print_epoch
 
 
-def write_hiplot_page(rows: list[Report], out: Path) -> list[str]:
-    """Write the page and return its name; without HiPlot say so, for everything else is there."""
-    from actlab.integrations.hiplot import write_hiplot
-
-    try:
-        write_hiplot(rows, out / "hiplot.html")
-    except ImportError as error:
-        print(f"actlab: {error}", file=sys.stderr)
-        return []
-    return ["hiplot.html"]
+def check_parent_folder(path: Path) -> None:
+    """Raise UsageError if the folder of a file does not exist."""
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {str(path)!r}: its folder does not exist")
 
 
 def check_figures(arguments: argparse.Namespace) -> None:
-    """Refuse figures that cannot be drawn, before anything is trained."""
+    """Raise UsageError if ``--figures`` is given and matplotlib is missing."""
     if arguments.figures:
         from actlab.report.plots.functions import check_matplotlib
 
         check_matplotlib()
 
 
-def write_figures(arguments: argparse.Namespace, found: Comparison, out: Path) -> list[Path]:
-    """Write figures if they are asked for, and return their files."""
+def write_pages(
+    arguments: argparse.Namespace, comparison: Comparison, rows: list[dict[str, Any]], out: Path
+) -> list[Path]:
+    """Write what can be looked at, and return the files; print a note for each library that is missing.
+
+    Args:
+        arguments: The parsed arguments; ``--figures`` asks for figures.
+        comparison: The comparison, or the run as one.
+        rows: Rows of the HiPlot page.
+        out: The folder.
+    """
+    from actlab.integrations.hiplot import write_hiplot
+    from actlab.report.html.page import write_report
+
+    files = [out / REPORT, out / "hiplot.html"]
+    for write, content, path in zip(
+        (write_report, write_hiplot), (comparison, rows), tuple(files), strict=True
+    ):
+        try:
+            write(content, path)  # type: ignore[operator]
+        except ImportError as error:
+            print(f"actlab: {error}", file=sys.stderr)
+            files.remove(path)
+    return files + write_figures(arguments, comparison, out)
+
+
+def write_figures(arguments: argparse.Namespace, comparison: Comparison, out: Path) -> list[Path]:
+    """Write the figures if ``--figures`` is given, and return their files."""
     if not arguments.figures:
         return []
     from actlab.report.plots.comparison import write_figures
 
-    return write_figures(found, out / "figures")
-
-
-def write_report_page(comparison: Comparison, path: Path) -> list[Path]:
-    """Write the report and return its file; without Plotly say so, for everything else is there."""
-    from actlab.report.html.page import write_report
-
-    try:
-        write_report(comparison, path)
-    except ImportError as error:
-        print(f"actlab: {error}", file=sys.stderr)
-        return []
-    return [path]
+    return write_figures(comparison, out / "figures")

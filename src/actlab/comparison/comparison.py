@@ -16,37 +16,35 @@ import skorch
 
 from actlab.activation.definition import Activation
 from actlab.comparison.chance_level import Scorer
-from actlab.comparison.config import Budget, check_comparison, prepared
+from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.curves import own_curves
 from actlab.comparison.files import latex, markdown, read_comparison, write_comparison
-from actlab.comparison.runner import Contest
+from actlab.comparison.judge import judge_pairs
+from actlab.comparison.plan import ComparisonPlan
+from actlab.comparison.runner import Finished, Runner
+from actlab.comparison.runs import count_failures, select_best
 from actlab.comparison.tables import (
-    about,
-    cv_results,
+    describe_plan,
     diagnostics_table,
-    history,
-    planned,
-    ranking,
-    results,
-    tuning,
-    verdict_rows,
+    history_table,
+    ranking_table,
+    results_table,
+    tuning_table,
+    verdict_table,
 )
 from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset, load_data
 from actlab.errors import UsageError
 from actlab.files import output_folder
-from actlab.given import specs
 from actlab.ledger.session import LedgerLike
 from actlab.report.sentences import comparison_sentences
-from actlab.report.tables import plain_rows
-from actlab.stats.sequential import LOOKS, race
+from actlab.report.tables import to_json_rows
+from actlab.stats.sequential import SequentialTest
 from actlab.stats.verdict import LEVEL
 from actlab.training.train import TrainSettings
 
 if TYPE_CHECKING:
-    from actlab.integrations.hiplot_experiment import Experiment
-
-__all__ = ["Comparison", "Interrupted", "check_comparison", "compare", "cv_results"]
+    from actlab.integrations.hiplot import HiPlotPage
 
 _UNREAD = ["split", "how", "reason_alone", "chance", "key"]  # columns of the results that are not plotted
 
@@ -134,8 +132,8 @@ class Comparison:
         """Return ranking and verdicts as LaTeX tables, for ``booktabs``."""
         return latex(self)
 
-    def to_hiplot(self) -> Experiment:
-        """Return :attr:`results` as a HiPlot experiment, one line per run, coloured by activation.
+    def to_hiplot(self) -> HiPlotPage:
+        """Return :attr:`results` as a HiPlot page, one line per run, coloured by activation.
 
         Columns in which no run has anything are left out. In a notebook ``.display()`` shows it; HiPlot of
         another table is :func:`actlab.integrations.hiplot.to_hiplot`.
@@ -146,22 +144,22 @@ class Comparison:
         from actlab.integrations.hiplot import to_hiplot
 
         columns = self.results.drop(columns=_UNREAD, errors="ignore").dropna(axis="columns", how="all")
-        experiment = to_hiplot(plain_rows(columns))
-        experiment.colorby = "activation"
-        return experiment
+        page = to_hiplot(to_json_rows(columns))
+        page.experiment.colorby = "activation"
+        return page
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a comparison: what has ended is here.
+    """Ctrl-C during a comparison, with the runs that have ended.
 
     Attributes:
-        results: The rows of :attr:`Comparison.results` that are known.
+        results: The rows of :attr:`Comparison.results` so far, without what needs all runs.
         history: Their rows of :attr:`Comparison.history`.
     """
 
-    def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int, kept: bool) -> None:
-        rest = "; started again, it goes on" if kept else ""
-        super().__init__(f": {len(results)} of {total} nets were trained{rest}")
+    def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int, resumable: bool) -> None:
+        hint = "; run it again to resume" if resumable else ""
+        super().__init__(f": {len(results)} of {total} nets were trained{hint}")
         self.results, self.history = results, history
 
 
@@ -249,98 +247,136 @@ def compare(
         >>> comparison.verdicts[["a", "b"]].to_numpy().tolist()
         [['relu', 'tanh']]
     """
-    settings = TrainSettings(epochs, batch_size, lr, momentum, seed, device, num_units, precision)
+    config = ComparisonConfig(
+        activations=activations,
+        dataset=_dataset(data),
+        settings=TrainSettings(epochs, batch_size, lr, momentum, seed, device, num_units, precision),
+        folds=folds,
+        seeds=seeds,
+        until_decided=until_decided,
+        budget=budget,
+        tune=tune,
+        module=module,
+        replace=replace,
+        scoring=scoring,
+        rope=rope,
+        jobs=jobs,
+        diagnostics=diagnostics,
+    )
+    return run_comparison(ComparisonPlan(config), ledger=ledger, executor=executor, verbose=verbose)
+
+
+def run_comparison(
+    plan: ComparisonPlan,
+    *,
+    ledger: LedgerLike | None = None,
+    executor: Executor | None = None,
+    verbose: int = 0,
+) -> Comparison:
+    """Train the runs of a plan, judge every pair, and return the tables.
+
+    Args:
+        plan: The plan.
+        ledger: As for :func:`compare`.
+        executor: As for :func:`compare`.
+        verbose: As for :func:`compare`.
+
+    Raises:
+        Interrupted: Ctrl-C was pressed after some runs had ended.
+    """
+    config, about = plan.config, describe_plan(plan)
+    with Runner(plan, ledger, executor, verbose) as runner:
+        try:
+            if config.until_decided:
+                test, region = _train_until_decided(plan, runner, about, verbose)
+            else:
+                runner.train(plan.runs(config.names, range(config.seeds)), about)
+                test, region = None, _region(plan, runner.runs)
+            comparison = _make_comparison(plan, runner, region, test, about)
+            runner.end()
+            return comparison
+        except KeyboardInterrupt as interruption:
+            if not runner.runs:
+                raise
+            best = select_best(runner.runs, config.names, plan.candidates)
+            tables = results_table(best, plan, runner.died), history_table(best)
+            raise Interrupted(*tables, runner.planned, ledger is not None) from interruption
+
+
+def _dataset(data: Dataset | str | Path) -> Dataset:
     if not isinstance(data, Dataset | str | Path):
         right = "a Dataset, or a name or file for load_data; make a Dataset of it by load_data"
         raise UsageError(f"data is a {type(data).__name__}; it must be {right}")
-    dataset = data if isinstance(data, Dataset) else load_data(data)
-    design: dict[str, Any] = {
-        "folds": folds,
-        "seeds": seeds,
-        "until_decided": until_decided,
-        "budget": budget,
-        "tune": tune,
-        "module": module,
-        "replace": replace,
-        "scoring": scoring,
-        "rope": rope,
-        "jobs": jobs,
-        "diagnostics": diagnostics,
-    }
-    names = specs(activations)
-    experiment, scoring_of, spend = prepared(names, dataset, settings, **design)
-    contest = Contest(
-        names,
-        experiment,
-        scoring_of,
-        ledger=ledger,
-        executor=executor,
-        jobs=jobs,
-        verbose=verbose,
-        about=planned,
-    )
-    try:
-        with contest:
-            if until_decided:
-                found = _raced(contest, spend, rope, verbose)
-            else:
-                contest.train(names, seeds)
-                found = _judged(contest, rope)
-            contest.end()
-            return found
-    except KeyboardInterrupt as interruption:
-        if not contest.done:
-            raise
-        kept = ledger is not None
-        raise Interrupted(
-            results(contest), history(contest.chosen()), contest.planned, kept
-        ) from interruption
+    return data if isinstance(data, Dataset) else load_data(data)
 
 
-def _region(contest: Contest, rope: float | None) -> tuple[float, str]:
-    if rope is not None:
-        return rope, "as given"
-    return contest.scoring.region([one.score for one in contest.chosen()])
-
-
-def _judged(contest: Contest, rope: float | None) -> Comparison:
-    region = _region(contest, rope)
-    rows = verdict_rows(contest, contest.judge(region[0], LEVEL), LEVEL)
-    return _comparison(contest, rows, about(contest, region, LEVEL))
-
-
-def _raced(contest: Contest, budget: Budget, rope: float | None, verbose: int) -> Comparison:
-    start = time.monotonic()
-    region: tuple[float, str] = (math.nan, "")
-
-    def look(names: Sequence[str], seeds: int, level: float) -> Any:
-        nonlocal region
-        contest.train(names, seeds, turn=1 + LOOKS.index(seeds))
-        if math.isnan(region[0]):
-            region = _region(contest, rope)  # which is the same at every look
-        return contest.judge(region[0], level), contest.failed()
-
-    def afford(names: Sequence[str], seeds: int) -> str:
-        return budget.refusal(contest.planned, contest.cost(names, seeds), time.monotonic() - start)
-
-    def tell(seeds: int, left: int, pairs: int) -> None:
+def _train_until_decided(
+    plan: ComparisonPlan, runner: Runner, about: Mapping[str, Any], verbose: int
+) -> tuple[SequentialTest, tuple[float, str]]:
+    """Train rounds of seeds for what is undecided; return the test and the region of equivalence."""
+    start, config = time.monotonic(), plan.config
+    test, budget = SequentialTest(config.names), parse_budget(config.budget)
+    region = (math.nan, "")
+    while not test.ended:
+        planned = plan.runs(test.remaining, range(test.seeds, test.next_seeds))
+        if reason := budget.refusal(runner.planned, len(planned), time.monotonic() - start):
+            test.stop(reason)
+            break
+        runner.train(planned, about, test.analyses + 1)
+        best = select_best(runner.runs, config.names, plan.candidates)
+        if test.analyses == 0:
+            region = _region(
+                plan, best
+            )  # the first round has all activations; every round has the same region
+        test.update(judge_pairs(best, plan, region[0], test.level), count_failures(best))
         if verbose:
-            print(f"actlab: after {seeds} seeds {left} of {pairs} pairs are undecided", file=sys.stderr)
+            pairs = len(test.verdicts)
+            left = f"{pairs - len(test.decided)} of {pairs} pairs are undecided"
+            print(f"actlab: after {test.seeds} seeds {left}", file=sys.stderr)
+    return test, region
 
-    raced = race(contest.names, look, afford, tell)
-    rows = verdict_rows(contest, raced.verdicts, raced.level, raced)
-    return _comparison(contest, rows, about(contest, region, raced.level, raced))
+
+def _region(plan: ComparisonPlan, runs: Sequence[Finished]) -> tuple[float, str]:
+    """Return half the width of the region of practical equivalence, and what it is."""
+    if plan.config.rope is not None:
+        return plan.config.rope, "as given"
+    best = select_best(runs, plan.config.names, plan.candidates)
+    return plan.scoring.region([run.score for run in best])
 
 
-def _comparison(contest: Contest, verdicts: pd.DataFrame, said: dict[str, Any]) -> Comparison:
-    frame, fatal = results(contest), contest.fatal()
+def _make_comparison(
+    plan: ComparisonPlan,
+    runner: Runner,
+    region: tuple[float, str],
+    test: SequentialTest | None,
+    about: Mapping[str, Any],
+) -> Comparison:
+    """Judge the runs and make the tables."""
+    config = plan.config
+    best = select_best(runner.runs, config.names, plan.candidates)
+    level, seeds, out = (test.level, test.seeds, test.out) if test else (LEVEL, config.seeds, {})
+    pairs = test.verdicts if test else judge_pairs(best, plan, region[0], level)
+    race = {"race": {"looks": test.analyses, "ended": test.ended, "out": dict(out)}} if test else {}
+    results = results_table(best, plan, runner.died)
+    verdicts = verdict_table(pairs, level, config.folds, count_failures(best), out)
     return Comparison(
-        results=frame,
-        history=history(contest.chosen()),
+        results=results,
+        history=history_table(best),
         verdicts=verdicts,
-        ranking=ranking(frame, verdicts, said["seeds"]),
-        tuning=tuning(contest),
-        diagnostics=diagnostics_table(contest.chosen()),
-        curves=own_curves([name for name in contest.names if name not in fatal]),
-        about=said,
+        ranking=ranking_table(results, verdicts, seeds),
+        tuning=tuning_table(runner.runs, best),
+        diagnostics=diagnostics_table(best),
+        curves=own_curves(
+            [activation for activation in config.resolved if activation.spec not in runner.died]
+        ),
+        about={
+            **about,
+            "trained": runner.planned,
+            "region": region[0],
+            "region_is": region[1],
+            "points": plan.scoring.in_points([run.score for run in best]),
+            "level": level,
+            "seeds": seeds,
+            **race,
+        },
     )

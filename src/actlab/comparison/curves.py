@@ -1,47 +1,51 @@
-"""The curves of activations that are not in the catalogue, kept beside what was trained with them."""
+"""The curves of imported activations, saved with the results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 import torch
 
 from actlab.describe import derivatives
-from actlab.fleet.diagnostics import computes_alone
-from actlab.spec import get, is_imported, parse
+from actlab.fleet.diagnostics import is_elementwise_nonlinear
+from actlab.models.lazy_layers import copy_module
+from actlab.spec import ResolvedActivation
 
 _REACH, _POINTS = 6.0, 241
 
 
-def own_curves(names: Sequence[str]) -> pd.DataFrame:
-    """Return f, f' and f'' of those activations that are a person's own modules, as they begin.
+def own_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
+    """Return f, f' and f'' of imported activations in their initial state.
 
-    A report draws them from this: it imports nothing that a folder names.
+    A report draws them from this table, so that it imports nothing that a folder names.
 
     Args:
-        names: Specs.
+        activations: The activations; those that are not imported are left out.
 
     Returns:
-        One row per activation and point: ``activation``, ``x``, ``f``, ``f1``, ``f2``. An activation that
-        mixes numbers, or fails, has none.
+        One row per activation and point: ``activation``, ``x``, ``f``, ``f1``, ``f2``. An activation that is
+        not element-wise, or fails, has none.
 
     Examples:
-        >>> own_curves(["relu", "torch.nn:GELU"])["activation"].unique().tolist()
+        >>> from actlab.spec import resolve_all
+        >>> own_curves(resolve_all(["relu", "torch.nn:GELU"]))["activation"].unique().tolist()
         ['torch.nn:GELU']
     """
     x = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64)
-    found = []
-    for name in names:
-        if not is_imported(parse(name)[0]):
+    curves = []
+    for activation in activations:
+        if not activation.imported:
             continue
         try:
-            module = get(name).double().eval().requires_grad_(False)
-            drawn = derivatives(module, x)
-            alone = computes_alone(module, module, x, drawn[0])
-        except Exception:  # anybody's module; the report says that it has no curve
+            module = copy_module(activation.build()).double().eval().requires_grad_(False)
+            values = derivatives(module, x)
+            elementwise = is_elementwise_nonlinear(module, module, x, values[0])
+        except Exception:  # raised by the user's module; the report notes that it has no curve
             continue
-        if alone:
-            f, f1, f2 = (values.tolist() for values in drawn)
-            found.append(pd.DataFrame({"activation": name, "x": x.tolist(), "f": f, "f1": f1, "f2": f2}))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+        if elementwise:
+            f, f1, f2 = (each.tolist() for each in values)
+            curves.append(
+                pd.DataFrame({"activation": activation.spec, "x": x.tolist(), "f": f, "f1": f1, "f2": f2})
+            )
+    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()

@@ -1,4 +1,4 @@
-"""What a folder that actlab has written holds, to be reported: also what has not ended, or is of one net."""
+"""Load a folder for a report: a comparison, an unfinished one, or a training."""
 
 from __future__ import annotations
 
@@ -15,118 +15,133 @@ from actlab._version import __version__
 from actlab.comparison.comparison import Comparison
 from actlab.comparison.curves import own_curves
 from actlab.comparison.files import read_table
-from actlab.comparison.plan import Place
-from actlab.comparison.runner import Done, chosen
-from actlab.comparison.tables import VERDICTS, circumstances, diagnostics_table, figures, history
+from actlab.comparison.runs import FinishedRun, RunLabels, select_best
+from actlab.comparison.tables import (
+    VERDICTS,
+    circumstances,
+    diagnostics_table,
+    history_table,
+    result_columns,
+)
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError
 from actlab.files import LEDGER
 from actlab.fleet.run import Result
 from actlab.ledger.ledger import Ledger
-from actlab.report.tables import plain_rows, write_csv, write_json
-from actlab.training.train import Trained, TrainSettings, history_frame
+from actlab.report.tables import to_json_rows, write_csv, write_json
+from actlab.spec import ResolvedActivation
+from actlab.training.train import TrainingResult, TrainSettings, history_frame
 
 TRAINING = "training.json"
-_PLACE = [field.name for field in dataclasses.fields(Place)]
+_LABELS = [field.name for field in dataclasses.fields(RunLabels)]
 
 
-def found_in(folder: Path) -> Comparison:
-    """Return what a folder holds, as a comparison.
+def load_folder(folder: Path) -> Comparison:
+    """Load what a folder holds as a comparison.
 
     Args:
-        folder: What ``actlab compare`` or ``actlab train`` has written or writes.
+        folder: A folder that ``actlab compare`` or ``actlab train`` has written or writes.
 
     Returns:
-        A comparison. Of one that has not ended it has the runs in the ledger, no verdicts, and ``unfinished``
-        in its ``about``; of a training one run.
+        A comparison. An unfinished one has the runs in the ledger, no verdicts, and ``unfinished`` in its
+        ``about``; a training has one run.
 
     Raises:
-        UsageError: There is nothing, or it is broken.
+        UsageError: The folder holds nothing, or its files are broken.
     """
-    ended, alone = (folder / "comparison.json").is_file(), (folder / TRAINING).is_file()
+    is_finished = (folder / "comparison.json").is_file()
     if (folder / LEDGER).is_file():
         try:
             with Ledger(folder / LEDGER, readonly=True) as ledger:
-                if begun := ledger.begun():
-                    return _unfinished(ledger, *begun[0])
-        except UsageError:  # of an older actlab, say: it matters only if there is nothing else
-            if not ended:
+                if unfinished := ledger.unfinished_comparisons():
+                    return _load_unfinished(ledger, *unfinished[0])
+        except UsageError:  # such as a ledger of an older version: it matters only if there is nothing else
+            if not is_finished:
                 raise
-    if alone and not ended:
-        return _read_training(folder)
-    if not ended and (below := sorted(file.parent for file in folder.glob("*/comparison.json"))):
+    if is_finished:
+        return Comparison.load(folder)
+    if (folder / TRAINING).is_file():
+        return _load_training(folder)
+    if below := sorted(file.parent for file in folder.glob("*/comparison.json")):
         raise UsageError(f"{str(folder)!r} has comparisons below it; name one: {', '.join(map(str, below))}")
-    return Comparison.load(folder)
+    return Comparison.load(folder)  # which raises
 
 
-def _unfinished(ledger: Ledger, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Comparison:
+def _load_unfinished(
+    ledger: Ledger, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
+) -> Comparison:
     try:
-        places = {run["key"]: Place(**{name: run[name] for name in _PLACE}) for run in runs}
+        planned = {run["key"]: RunLabels(**{name: run[name] for name in _LABELS}) for run in runs}
         names, metric = list(about["activations"]), about["metric"]
-        candidates = about["tuned"] or [{}]
-        results = ledger.results(list(places))
-        done = [
-            Done(places[key], result, result.test_acc if metric == "accuracy" else math.nan, key)
-            for key, result in results.items()
+        finished = [
+            FinishedRun(planned[key], result, result.test_acc if metric == "accuracy" else math.nan, key)
+            for key, result in ledger.results(list(planned)).items()
         ]
-        counted = chosen(done, names, candidates)
+        best = select_best(finished, names, about["tuned"] or [{}])
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"ledger {str(ledger.path)!r}: what it says of its comparison is broken: {error!r}"
-        ) from error
-    verdicts = pd.DataFrame(columns=VERDICTS)
-    seeds = len({place.seed for place in places.values()})
-    so_far = {"done": len(done), "planned": len(places)}
-    none = Done(Place("", 0, 0, 0, {}), Result(), math.nan)  # has the columns, if no run has ended
-    rows = pd.DataFrame([{**figures(one), "key": one.key} for one in counted or [none]])[: len(counted)]
+        message = f"ledger {str(ledger.path)!r}: its description of the comparison is broken: {error!r}"
+        raise UsageError(message) from error
+    nothing = FinishedRun(RunLabels("", 0, 0, 0, {}), Result(), math.nan)  # has the columns
+    rows = pd.DataFrame([{**result_columns(run), "key": run.key} for run in best or [nothing]])[: len(best)]
+    unfinished = {"done": len(finished), "planned": len(planned)}
+    seeds = len({labels.seed for labels in planned.values()})
     return Comparison(
         results=rows,
-        history=history(counted),
-        verdicts=verdicts,
-        ranking=_means(names, rows),
-        diagnostics=diagnostics_table(counted),
-        about={**about, "points": metric == "accuracy", "seeds": seeds, "unfinished": so_far},
+        history=history_table(best),
+        verdicts=pd.DataFrame(columns=VERDICTS),
+        ranking=_rank_by_mean(names, rows),
+        diagnostics=diagnostics_table(best),
+        about={**about, "points": metric == "accuracy", "seeds": seeds, "unfinished": unfinished},
     )
 
 
-def _means(names: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a ranking in which nothing has a rank, best first."""
-    found = []
+def _rank_by_mean(names: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a ranking by the mean, best first, without ranks."""
+    ranking = []
     for name in names:
-        own = rows[rows["activation"] == name] if len(rows) else rows
-        scores = own["score"] if len(own) else pd.Series(dtype=float)
-        failed = int((own["failure"] != "").sum()) if len(own) else 0
-        status = (
-            f"failed in {failed} of {len(own)} runs" if failed else "" if len(own) else "no run has ended"
+        own = rows[rows["activation"] == name]
+        failed = int((own["failure"] != "").sum())
+        status = "" if len(own) else "no run has ended"
+        ranking.append(
+            {
+                "rank": pd.NA,
+                "activation": name,
+                "mean": own["score"].mean(),
+                "std": own["score"].std(ddof=0),
+                "runs": len(own),
+                "status": f"failed in {failed} of {len(own)} runs" if failed else status,
+            }
         )
-        figures_of = {"mean": scores.mean(), "std": scores.std(ddof=0), "runs": len(own), "status": status}
-        found.append({"rank": pd.NA, "activation": name, **figures_of})
-    table = pd.DataFrame(found).astype({"rank": "Int64"})
+    table = pd.DataFrame(ranking).astype({"rank": "Int64"})
     return table.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
 
 
-def of_training(
-    trained: Trained, dataset: Dataset, activation: str, settings: TrainSettings, **said: Any
+def training_comparison(
+    training: TrainingResult,
+    dataset: Dataset,
+    activation: ResolvedActivation,
+    settings: TrainSettings,
+    **more: Any,
 ) -> Comparison:
     """Return a training as a comparison of one run.
 
     Args:
-        trained: What came out of it.
-        dataset: What was learnt.
-        activation: Its spec.
-        settings: How it was trained.
-        **said: What else its ``about`` is to have.
+        training: The training.
+        dataset: Its data.
+        activation: The activation.
+        settings: The hyperparameters.
+        **more: Further entries of ``about``.
     """
-    result, measured = trained.result, not dataset.is_regression
+    result, classes = training.result, not dataset.is_regression
     last = {} if result.failure else result.history[-1]
     run = {
-        "activation": activation,
+        "activation": activation.spec,
         "seed": settings.seed,
         "score": last.get("valid_acc", math.nan),
         "loss": last.get("valid_loss", math.nan),
         "epochs": len(result.history),
         "seconds": result.seconds,
-        "saved_bytes": trained.saved_bytes,
+        "saved_bytes": training.saved_bytes,
         "how": result.how,
         "failure": result.failure,
     }
@@ -135,22 +150,22 @@ def of_training(
         "actlab": __version__,
         "data": dataset.name,
         "fingerprint": dataset.fingerprint,
-        "metric": "validation accuracy" if measured else "validation loss",
-        "points": measured,
+        "metric": "validation accuracy" if classes else "validation loss",
+        "points": classes,
         "settings": dataclasses.asdict(settings),
         **circumstances(),
-        **said,
+        **more,
     }
     diagnostics, curves = pd.DataFrame(result.diagnostics), own_curves([activation])
-    return _single(about, run, history_frame(trained.net), diagnostics, curves)
+    return _single(about, run, history_frame(training.net), diagnostics, curves)
 
 
 def write_training(found: Comparison, folder: Path) -> list[Path]:
-    """Write what :func:`of_training` returned; return the files."""
-    (run,) = plain_rows(found.results)
+    """Write what :func:`training_comparison` returned; return the files."""
+    (run,) = to_json_rows(found.results)
     history = found.history.drop(columns=["activation", "seed"])
     write_csv(history, folder / "history.csv")
-    write_json(plain_rows(history), folder / "history.json")
+    write_json(to_json_rows(history), folder / "history.json")
     write_json([{"about": found.about, "run": run}], folder / TRAINING)
     files = [folder / name for name in ("history.csv", "history.json", TRAINING)]
     for name, table in {"diagnostics": found.diagnostics, "curves": found.curves}.items():
@@ -163,7 +178,7 @@ def write_training(found: Comparison, folder: Path) -> list[Path]:
     return files
 
 
-def _read_training(folder: Path) -> Comparison:
+def _load_training(folder: Path) -> Comparison:
     try:
         (said,) = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
         about, run = dict(said["about"]), dict(said["run"])

@@ -1,4 +1,4 @@
-"""What a comparison trains: every activation in one net, on the same folds and from the same seeds."""
+"""The runs of a comparison: every activation in one network, on the same folds and from the same seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,201 +14,169 @@ import skorch
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
-from torch import nn
 
-from actlab.comparison.user_model import ModuleLike, Replaced, own_net
-from actlab.data.dataset import Dataset
-from actlab.errors import UsageError, did_you_mean
-from actlab.fleet.diagnostics import epochs_to_look
+from actlab.comparison.config import ComparisonConfig, parse_budget
+from actlab.comparison.runs import PlannedRun
+from actlab.comparison.scoring import Scoring
+from actlab.comparison.user_model import prepare_net
+from actlab.errors import UsageError, did_you_mean, raise_problems
+from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
-from actlab.fleet.skorch_adapter import NotFused, read, sharing
+from actlab.fleet.skorch_adapter import NotFused, read_run, share_factory
 from actlab.models.random_streams import SPLIT, stream_seed
+from actlab.stats.sequential import ANALYSES
 from actlab.timing import saved_bytes
-from actlab.training.train import TrainSettings, holdout, lazy_filled, make_net
+from actlab.training.train import holdout, make_net, try_network
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a net stands in a comparison.
+class ComparisonPlan:
+    """Plans the runs: activations x seeds x folds x tuned values.
 
-    Attributes:
-        activation: As it was given.
-        split: Which split of the rows; 0 is the one without shuffling.
-        fold: The part that is left out, from 0.
-        seed: Where its random numbers come from.
-        tuned: What it tries of the values that are tuned.
-    """
-
-    activation: str
-    split: int
-    fold: int
-    seed: int
-    tuned: Mapping[str, Any]
-
-    def columns(self) -> dict[str, Any]:
-        """Return them as columns of a table: folds from 1, what is tuned by its name."""
-        own = {"activation": self.activation, "split": self.split, "fold": self.fold + 1, "seed": self.seed}
-        return {**own, **self.tuned}
-
-
-@dataclass(frozen=True)
-class Training(Place):
-    """One net to train.
-
-    Attributes:
-        net: The untrained net.
-        rows: Rows (n,) to train on, those for validation among them.
-        test: Rows (m,) to be scored on.
-        run: The same for a fleet; None if no fleet can train it.
-        reason_alone: Why not.
-    """
-
-    net: skorch.NeuralNet
-    rows: Rows
-    test: Rows
-    run: Run | None
-    reason_alone: str = ""
-
-
-class Experiment:
-    """The design: activations x seeds x folds.
-
-    One seed has the folds that scikit-learn makes without shuffling. Of several, every two share a split of
-    shuffled rows, so that the luck of the seed can be told from the luck of the split. The split without
-    shuffling is none of these: rows may lie in an order, and what holds for one split is to hold for all.
+    A single seed has the folds that scikit-learn makes without shuffling. Of several seeds, every two share a
+    split of shuffled samples, which separates the variance of the seed from that of the split.
 
     Args:
-        dataset: What is learnt.
-        settings: How.
-        folds: Parts that the rows are split into.
-        shuffled: Whether the rows are shuffled, as for several seeds.
-        module: What to put the activations into; None for the notebook's net.
-        replace: Which of the module's activations; None for the only kind that it has.
-        tune: Values to choose from, by the names of the net's parameters.
-        diagnostics: Whether the nets are looked into; None for as far as it costs little.
+        config: The configuration.
+
+    Attributes:
+        config: The configuration.
+        candidates: The combinations of tuned values; one empty combination if nothing is tuned.
+        y: The targets as the network takes them.
+        scoring: How trained networks are scored.
+        diagnostic_epochs: The epochs with diagnostics, by candidate.
 
     Raises:
-        UsageError: The module cannot be had, or has no one kind of activation; what is tuned cannot be.
+        UsageError: The network cannot be built or run with an activation, cannot be tuned like that, or
+            cannot be scored.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        settings: TrainSettings,
-        folds: int,
-        shuffled: bool = False,
-        module: ModuleLike | skorch.NeuralNet | None = None,
-        replace: Replaced | None = None,
-        tune: Mapping[str, Sequence[Any]] | None = None,
-        diagnostics: bool | None = None,
-    ) -> None:
-        self.diagnostics = diagnostics
-        self.dataset, self.settings, self.folds, self.shuffled = dataset, settings, folds, shuffled
-        if isinstance(module, skorch.NeuralNet):
-            self.net = own_net(module, None, dataset, replace)
-        else:
-            self.net = make_net(dataset, "relu", settings)
-            if module is not None:
-                self.net = own_net(self.net, module, dataset, replace)
-            elif replace is not None:
-                raise UsageError(f"replace is {replace!r}, but there is no module to replace anything in")
-        self.candidates = [dict(sorted(one.items())) for one in ParameterGrid(_grid(tune, self.net))]
+    def __init__(self, config: ComparisonConfig) -> None:
+        self.config, dataset = config, config.dataset
+        self.net = _template(config)
+        self.candidates = [dict(sorted(one.items())) for one in ParameterGrid(_grid(config.tune, self.net))]
+        first_round = ANALYSES[0] * config.folds * len(self.candidates) * len(config.names)
+        if config.until_decided and first_round > parse_budget(config.budget).runs:
+            raise UsageError(f"budget must be >= {first_round} runs, the first round, got {config.budget}")
         self.y = dataset.y
-        if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss is one of numbers
+        if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss takes numbers
             self.y = dataset.y.astype(np.float32)
+        self.scoring = Scoring(config.scoring, dataset, self.y)
+        self.diagnostic_epochs: dict[int, tuple[int, ...]] = {}
         self._splits: dict[int, list[tuple[Rows, Rows]]] = {}
-        self._read: dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]] = {}
-        self._makers: list[Any] = []
-        self._modules: dict[str, Any] = {}  # what makes the module, by activation
-        self.looks: dict[int, tuple[int, ...]] = {}  # after which epochs, by candidate
+        self._makers: list[Any] = []  # runs with one maker train together
+        self._holdouts: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
+        self._templates = self._make_templates()
+        net, template = self._templates[config.names[0], 0]
+        if isinstance(template, str) or self.scoring.needs_weights(template):
+            self.scoring.check(net, self.splits(int(config.shuffled))[0][1])
 
     def splits(self, split: int) -> list[tuple[Rows, Rows]]:
-        """Return the rows for training (n,) and for the test (m,) of each fold."""
+        """Return the indices of training samples (n,) and of test samples (m,) of each fold."""
         if split not in self._splits:
-            kind = KFold if self.dataset.is_regression else StratifiedKFold
-            how: dict[str, Any] = {}
+            dataset = self.config.dataset
+            kind = KFold if dataset.is_regression else StratifiedKFold
+            options: dict[str, Any] = {}
             if split:
-                start = stream_seed(self.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32
-                how = {"shuffle": True, "random_state": start}
-            self._splits[split] = list(kind(self.folds, **how).split(self.dataset.X, self.dataset.y))
+                start = stream_seed(self.config.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32
+                options = {"shuffle": True, "random_state": start}
+            self._splits[split] = list(kind(self.config.folds, **options).split(dataset.X, dataset.y))
         return self._splits[split]
 
-    def trainings(self, names: Sequence[str], seeds: range) -> list[Training]:
-        """Return what there is to train, activation by activation.
+    def runs(self, names: Sequence[str], seeds: range) -> list[PlannedRun]:
+        """Return the runs of some activations.
 
         Args:
-            names: The activations.
-            seeds: Which seeds, counted from the first.
+            names: The specs.
+            seeds: The seeds, counted from the first seed of the comparison.
         """
-        each = itertools.product(names, seeds, range(self.folds), range(len(self.candidates)))
-        return [self._training(*place) for place in each]
+        each = itertools.product(names, seeds, range(self.config.folds), range(len(self.candidates)))
+        return [self._run(*labels) for labels in each]
 
-    def untrained(self, activation: str) -> nn.Module:
-        """Return a module as it is before training."""
-        net, like = self._as_run(activation, 0)
-        if isinstance(like, Run):
-            return like.build()
-        with torch.random.fork_rng(devices=[]):
-            return clone(net).initialize().module_  # type: ignore[no-any-return]
-
-    def kept(self, training: Training) -> float:
-        """Return the bytes that a step of a net keeps for its backward pass; NaN if that cannot be tried."""
-        rows = self.dataset.X[: max(1, min(training.net.batch_size, len(training.rows)))]
+    def saved_bytes(self, planned: PlannedRun) -> float:
+        """Return the bytes that a step of a network saves for backward; NaN if that cannot be measured."""
+        samples = self.config.dataset.X[: max(1, min(planned.net.batch_size, len(planned.rows)))]
         try:
             with torch.random.fork_rng(devices=[]):
-                run = training.run
-                module = run.build() if run else clone(training.net).initialize().module_.cpu()
-                return float(saved_bytes(module, torch.from_numpy(rows)))
-        except Exception:  # anybody's module; why it fails is told of its runs
+                run = planned.run
+                module = run.build() if run else clone(planned.net).initialize().module_.cpu()
+                return float(saved_bytes(module, torch.from_numpy(samples)))
+        except Exception:  # raised by the user's module; the failures of its runs say why
             return math.nan
 
-    def _training(self, name: str, seed: int, fold: int, candidate: int) -> Training:
-        net, like = self._as_run(name, candidate)
-        split = 1 + seed // 2 if self.shuffled else 0
+    def _run(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
+        net, template = self._templates[name, candidate]
+        split = 1 + seed // 2 if self.config.shuffled else 0
         rows, test = self.splits(split)[fold]
-        own = self.settings.seed + seed
-        about = (name, split, fold, own, self.candidates[candidate], net, rows, test)
-        if isinstance(like, str):
-            return Training(*about, None, like)
-        train, valid = holdout(net, rows, self.dataset, own, fold)
-        place: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
-        run = dataclasses.replace(like, **place)
-        if candidate not in self.looks:  # folds differ by a row, and are looked into after the same epochs
-            self.looks[candidate] = epochs_to_look(self.diagnostics, run.epochs, run.steps, run.batch_size)
-        return Training(*about, dataclasses.replace(run, looks=self.looks[candidate]))
+        own = self.config.settings.seed + seed
+        labels = (name, split, fold, own, self.candidates[candidate], net, rows, test)
+        if isinstance(template, str):
+            return PlannedRun(*labels, None, template)
+        if (key := (seed, fold, candidate)) not in self._holdouts:  # all activations share it
+            self._holdouts[key] = holdout(net, rows, self.config.dataset, own, fold)
+        train, valid = self._holdouts[key]
+        parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
+        run = dataclasses.replace(template, **parts)
+        if candidate not in self.diagnostic_epochs:  # folds differ by a sample and share the epochs
+            epochs = choose_diagnostic_epochs(self.config.diagnostics, run.epochs, run.steps, run.batch_size)
+            self.diagnostic_epochs[candidate] = epochs
+        return PlannedRun(
+            *labels, dataclasses.replace(run, diagnostic_epochs=self.diagnostic_epochs[candidate])
+        )
 
-    def _as_run(self, name: str, candidate: int) -> tuple[skorch.NeuralNet, Run | str]:
-        """Return the net with an activation and a candidate, and its run, or why no fleet can train it."""
-        if (name, candidate) not in self._read:
-            net = clone(self.net).set_params(module__activation=name, **self.candidates[candidate])
-            net.set_params(module=self.net.module)
-            if name not in self._modules:
-                self._modules[name] = lazy_filled(net, self.dataset.X)
-            net.set_params(module=self._modules[name])  # runs of one maker train together, not of its copies
+    def _make_templates(self) -> dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]]:
+        """Return for each activation and candidate the net, and its run or why no fleet can train it."""
+        own_loss = type(self.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
+        templates, problems = {}, []
+        for activation in self.config.resolved:
+            net = clone(self.net).set_params(module__activation=activation, **self.candidates[0])
+            net.set_params(module=self.net.module)  # the object itself: copies do not train together
             try:
-                run = sharing(read(net, self.dataset.X, self.y), self._makers)
-                like: Run | str = dataclasses.replace(run, precision=self.settings.precision)
-            except NotFused as reason:
-                like = str(reason)
-            self._read[name, candidate] = net, like
-        return self._read[name, candidate]
+                maker = try_network(net, activation, self.config.dataset, any_output=own_loss)
+            except UsageError as error:
+                problems.append(str(error))
+                continue
+            for number, values in enumerate(self.candidates):
+                candidate = clone(net).set_params(**values)
+                candidate.set_params(module=maker)
+                templates[activation.spec, number] = candidate, self._template_run(candidate)
+        # A fault of the user's module shows with every activation.
+        raise_problems(problems[:1] if self.config.module else problems)
+        return templates
+
+    def _template_run(self, net: skorch.NeuralNet) -> Run | str:
+        try:
+            run = share_factory(read_run(net, self.config.dataset.X, self.y), self._makers)
+        except NotFused as reason:
+            return str(reason)
+        return dataclasses.replace(run, precision=self.config.settings.precision)
+
+
+def _template(config: ComparisonConfig) -> skorch.NeuralNet:
+    """Return the net that takes an activation as ``module__activation``."""
+    dataset, module = config.dataset, config.module
+    if isinstance(module, skorch.NeuralNet):
+        return prepare_net(module, None, dataset, config.replace)
+    net = make_net(dataset, "relu", config.settings)
+    return net if module is None else prepare_net(net, module, dataset, config.replace)
 
 
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
-    """Return the values that are tried, without any that is there twice."""
+    """Return the different values that are tried, by the names of the net's parameters."""
+    if tune and net.train_split is None:
+        raise UsageError("tune needs validation samples to choose by, but the net's train_split is None")
     known = net.get_params()
     forms = net.module.args[1] if isinstance(net.module, functools.partial) else ()
-    taking = {"activation", *forms}
+    taking_activations = {"activation", *forms}
     for name, values in (tune or {}).items():
-        if name.removeprefix("module__").partition("__")[0] in taking:
-            raise UsageError(f"tune has {name!r}, but activations are what is compared: name them instead")
+        if name.removeprefix("module__").partition("__")[0] in taking_activations:
+            raise UsageError(f"tune has {name!r}, but activations are compared, not tuned: name them instead")
         if name not in known:
             hint = did_you_mean(name, known) or "; it takes 'lr', for example"
             raise UsageError(f"tune has {name!r}, which the net does not take{hint}")
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-            raise UsageError(f"tune has {name}={values!r}, not a list of values such as [0.003, 0.01]")
+            raise UsageError(f"tune needs a list of values such as [0.003, 0.01], got {name}={values!r}")
         for value in values:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if name == "lr" and not (number and 0 < value < float("inf")):
-                raise UsageError(f"tune has lr={value!r}, not above 0")
+                raise UsageError(f"tune needs learning rates > 0, got lr={value!r}")
     return {name: list(dict.fromkeys(values)) for name, values in (tune or {}).items()}

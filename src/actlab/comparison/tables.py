@@ -1,4 +1,4 @@
-"""The tables of a comparison, from the runs that have ended."""
+"""The tables of a comparison, from its finished runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import datetime
 import functools
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,69 +15,57 @@ import pandas as pd
 import torch
 
 from actlab._version import __version__
-from actlab.comparison.plan import Training
-from actlab.comparison.runner import At, Contest, Done, failures
+from actlab.comparison.plan import ComparisonPlan
+from actlab.comparison.runner import Finished
+from actlab.comparison.runs import FinishedRun, Labels, describe_failures
 from actlab.comparison.user_model import module_name
-from actlab.fleet.calibration import processor
-from actlab.fleet.diagnostics import looks_said
-from actlab.stats.sequential import Pair, Race
+from actlab.fleet.diagnostics import describe_schedule
+from actlab.fleet.settings import processor_name
+from actlab.stats.sequential import Pair
 from actlab.stats.verdict import Verdict
 from actlab.training.train import HISTORY_COLUMNS
 
-VERDICTS = (
-    "a",
-    "b",
-    "verdict",
-    "difference",
-    "low",
-    "high",
-    "level",
-    "p",
-    "p_holm",
-    "p_better",
-    "p_equivalent",
-    "p_worse",
-    "wins",
-    "wins_low",
-    "wins_high",
-    "runs",
-    "seeds",
-    "more_seeds",
-    "reason",
-)
+VERDICTS = [
+    *("a", "b", "verdict", "difference", "low", "high", "level", "p", "p_holm", "p_better", "p_equivalent"),
+    *("p_worse", "wins", "wins_low", "wins_high", "runs", "seeds", "more_seeds", "reason"),
+]
 
 
-def results(contest: Contest) -> pd.DataFrame:
-    """Return the rows of :attr:`actlab.Comparison.results`."""
-    seeds: dict[Any, list[Done[Training]]] = {}
-    fatal, kept = contest.fatal(), dict[Any, float]()
-    for one in contest.chosen():
-        if (kind := (one.training.activation, repr(one.training.tuned))) not in kept:
-            kept[kind] = math.nan if kind[0] in fatal else contest.experiment.kept(one.training)
-        if not one.result.failure:
-            seeds.setdefault((one.training.activation, one.training.seed), []).append(one)
-    chance = {
-        seed: contest.scoring.chance([(one.training, one.result, one.score) for one in runs])
-        for seed, runs in seeds.items()
-    }
-    found = pd.DataFrame(
+def results_table(runs: Sequence[Finished], plan: ComparisonPlan, died: Collection[str]) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.results`.
+
+    Args:
+        runs: The runs with the best tuned values.
+        plan: The plan.
+        died: Activations that ended the processes that trained them, and must not be called in this one.
+    """
+    saved: dict[Any, float] = {}
+    seeds: dict[Any, list[Finished]] = {}
+    for run in runs:
+        labels = run.labels
+        if (kind := (labels.activation, repr(labels.tuned))) not in saved:
+            saved[kind] = math.nan if labels.activation in died else plan.saved_bytes(labels)
+        if not run.result.failure:
+            seeds.setdefault((labels.activation, labels.seed), []).append(run)
+    chance = {seed: plan.scoring.is_chance(each) for seed, each in seeds.items()}
+    table = pd.DataFrame(
         {
-            **figures(one),
-            "saved_bytes": kept[one.training.activation, repr(one.training.tuned)],
-            "chance": chance.get((one.training.activation, one.training.seed), False),
-            "key": one.key,
+            **result_columns(run),
+            "saved_bytes": saved[run.labels.activation, repr(run.labels.tuned)],
+            "chance": chance.get((run.labels.activation, run.labels.seed), False),
+            "key": run.key,
         }
-        for one in contest.chosen()
+        for run in runs
     )
-    return found.astype({"saved_bytes": "Int64"})
+    return table.astype({"saved_bytes": "Int64"})
 
 
-def figures(one: Done[At]) -> dict[str, Any]:
-    """Return what is known of a run by itself."""
-    result = one.result
+def result_columns(run: FinishedRun[Labels]) -> dict[str, Any]:
+    """Return the columns of the results that depend on one run only."""
+    result = run.result
     return {
-        **one.training.columns(),
-        "score": one.score,
+        **run.labels.columns(),
+        "score": run.score,
         "accuracy": math.nan if result.failure else result.test_acc,
         "loss": math.nan if result.failure else result.test_loss,
         "epochs": len(result.history),
@@ -88,67 +76,68 @@ def figures(one: Done[At]) -> dict[str, Any]:
     }
 
 
-def history(runs: Sequence[Done[At]]) -> pd.DataFrame:
+def history_table(runs: Sequence[FinishedRun[Labels]]) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.history`."""
     return pd.DataFrame(
-        {**one.training.columns(), **{c: row[c] for c in HISTORY_COLUMNS if c in row}}
-        for one in runs
-        for row in one.result.history
+        {**run.labels.columns(), **{c: row[c] for c in HISTORY_COLUMNS if c in row}}
+        for run in runs
+        for row in run.result.history
     )
 
 
-def diagnostics_table(runs: Sequence[Done[At]]) -> pd.DataFrame:
+def diagnostics_table(runs: Sequence[FinishedRun[Labels]]) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.diagnostics`."""
-    return pd.DataFrame({**one.training.columns(), **row} for one in runs for row in one.result.diagnostics)
+    return pd.DataFrame({**run.labels.columns(), **row} for run in runs for row in run.result.diagnostics)
 
 
-def tuning(contest: Contest) -> pd.DataFrame:
-    """Return the rows of :attr:`actlab.Comparison.tuning`; none where nothing is tuned."""
-    if len(contest.experiment.candidates) == 1:
+def tuning_table(runs: Sequence[Finished], best: Sequence[Finished]) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.tuning`; none if nothing is tuned."""
+    if len(runs) == len(best):
         return pd.DataFrame()
-    chosen = set(map(id, contest.chosen()))
-    rows = []
-    for one in contest.done:
-        last = one.result.history[-1] if one.result.history else {}
-        found = {name: last.get(name, math.nan) for name in ("valid_acc", "valid_loss")}
-        rows.append(
-            {**one.training.columns(), **found, "failure": one.result.failure, "chosen": id(one) in chosen}
-        )
+    chosen, rows = set(map(id, best)), []
+    for run in runs:
+        last = run.result.history[-1] if run.result.history else {}
+        validation = {name: last.get(name, math.nan) for name in ("valid_acc", "valid_loss")}
+        end = {"failure": run.result.failure, "chosen": id(run) in chosen}
+        rows.append({**run.labels.columns(), **validation, **end})
     return pd.DataFrame(rows)
 
 
-def verdict_rows(
-    contest: Contest,
+def verdict_table(
     verdicts: Mapping[Pair, Verdict | None],
     level: float,
-    race: Race | None = None,
+    folds: int,
+    failures: Mapping[str, str],
+    out: Mapping[str, str],
 ) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.verdicts`.
 
     Args:
-        contest: What was trained.
-        verdicts: Of every pair.
-        level: At which they were judged.
-        race: How the race went, if there was one.
+        verdicts: The verdict on every pair; None if a run has failed.
+        level: The probability of an error at which they were judged.
+        folds: The number of folds.
+        failures: The activations with failed runs, and how many.
+        out: The activations that dropped out of a sequential test, and why.
     """
-    failed, rows = contest.failed(), []
+    rows = []
     for (a, b), verdict in verdicts.items():
         row: dict[str, Any] = dict.fromkeys(VERDICTS, math.nan)
         row.update(a=a, b=b, verdict="none", level=level, runs=0, seeds=0, more_seeds=pd.NA)
         if verdict is None:
-            row["reason"] = "; ".join(f"{name} {failed[name]}" for name in (a, b) if name in failed)
+            row["reason"] = "; ".join(f"{name} {failures[name]}" for name in (a, b) if name in failures)
         else:
-            row.update(_numbers(verdict, contest.experiment.folds))
-            row["reason"] = "" if verdict.word != "undecided" else _open(a, b, verdict, race)
+            row.update(_verdict_columns(verdict, folds))
+            dropped = "; ".join(f"{name} is {out[name]}" for name in (a, b) if name in out)
+            row["reason"] = _why_undecided(verdict, dropped) if verdict.outcome == "undecided" else ""
         rows.append(row)
     frame = pd.DataFrame(rows, columns=VERDICTS)
     return frame.astype({"runs": int, "seeds": int, "more_seeds": "Int64"})
 
 
-def _numbers(verdict: Verdict, folds: int) -> dict[str, Any]:
-    found = verdict.evidence
+def _verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
+    summary = verdict.summary
     return {
-        "verdict": verdict.word,
+        "verdict": verdict.outcome,
         "difference": verdict.difference,
         "low": verdict.low,
         "high": verdict.high,
@@ -158,26 +147,26 @@ def _numbers(verdict: Verdict, folds: int) -> dict[str, Any]:
         "p_better": verdict.better,
         "p_equivalent": verdict.equivalent,
         "p_worse": verdict.worse,
-        "wins": found.wins,
-        "wins_low": found.wins_low,
-        "wins_high": found.wins_high,
-        "runs": found.runs,
-        "seeds": found.runs // folds,
+        "wins": summary.wins,
+        "wins_low": summary.wins_low,
+        "wins_high": summary.wins_high,
+        "runs": summary.runs,
+        "seeds": summary.runs // folds,
         "more_seeds": pd.NA if verdict.more_seeds is None else verdict.more_seeds,
     }
 
 
-def _open(a: str, b: str, verdict: Verdict, race: Race | None) -> str:
-    if race and (out := [f"{name} is {race.out[name]}" for name in (a, b) if name in race.out]):
-        return f"{'; '.join(out)}: not pursued"
-    if not verdict.evidence.spare:
-        return "one seed cannot tell its luck from the fold's: more seeds may decide it"
+def _why_undecided(verdict: Verdict, dropped: str) -> str:
+    if dropped:
+        return f"{dropped}: not pursued"
+    if not verdict.summary.within_df:
+        return "one seed cannot separate the variance of the seed from that of the fold: add seeds"
     if verdict.more_seeds is None:
         return "no number of seeds would decide it; more folds or more data may"
     return f"about {verdict.more_seeds} more seed{'s' if verdict.more_seeds > 1 else ''} would decide it"
 
 
-def ranking(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) -> pd.DataFrame:
+def ranking_table(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.ranking`.
 
     Args:
@@ -219,55 +208,29 @@ def _status(rows: pd.DataFrame) -> tuple[str, bool]:
     """Return what is wrong with the runs of an activation, and whether they earn it a rank."""
     lost = rows[rows["score"].isna()]
     if len(lost):
-        return failures(lost["failure"].to_list(), len(rows)), False
+        return describe_failures(lost["failure"].to_list(), len(rows)), False
     if chance := int(rows["chance"].sum()):
         return f"chance level in {chance} of {len(rows)} runs", 2 * chance <= len(rows)
     return "", True
 
 
-def about(
-    contest: Contest, region: tuple[float, str], level: float, race: Race | None = None
-) -> dict[str, Any]:
-    """Return what :attr:`actlab.Comparison.about` has.
-
-    Args:
-        contest: What was trained.
-        region: Half the width of the region of practical equivalence, and what it is.
-        level: At which the pairs were judged.
-        race: How the race went, if there was one.
-    """
-    said = {
-        **planned(contest),
-        "region": region[0],
-        "region_is": region[1],
-        "points": contest.scoring.in_points([one.score for one in contest.chosen()]),
-        "level": level,
-        "seeds": max(contest.seeds.values()),
-    }
-    if race:
-        said["race"] = {"looks": race.looks, "ended": race.ended, "out": dict(race.out)}
-    return said
-
-
-def planned(contest: Contest) -> dict[str, Any]:
-    """Return what is known of a comparison before anything has ended."""
-    experiment, net = contest.experiment, contest.experiment.net.module
-    if isinstance(net, functools.partial):  # a person's module with an activation put in
-        net = net.args[0]
+def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
+    """Return what :attr:`actlab.Comparison.about` has before any run has ended."""
+    config, module = plan.config, plan.net.module
+    if isinstance(module, functools.partial):  # a user's module with an activation put in
+        module = module.args[0]
+    epochs = max(plan.diagnostic_epochs.values(), key=len, default=())
     return {
         "actlab": __version__,
-        "data": experiment.dataset.name,
-        "fingerprint": experiment.dataset.fingerprint,
-        "activations": contest.names,
-        "metric": contest.scoring.name,
-        "folds": experiment.folds,
-        "trained": contest.planned,
-        "tuned": experiment.candidates if len(experiment.candidates) > 1 else [],
-        "settings": dataclasses.asdict(experiment.settings),
-        "net": net if isinstance(net, str) else module_name(net),
-        "diagnostics": looks_said(
-            experiment.diagnostics, max(experiment.looks.values(), key=len, default=())
-        ),
+        "data": config.dataset.name,
+        "fingerprint": config.dataset.fingerprint,
+        "activations": config.names,
+        "metric": plan.scoring.name,
+        "folds": config.folds,
+        "tuned": plan.candidates if len(plan.candidates) > 1 else [],
+        "settings": dataclasses.asdict(config.settings),
+        "net": module if isinstance(module, str) else module_name(module),
+        "diagnostics": describe_schedule(config.diagnostics, epochs),
         **circumstances(),
     }
 
@@ -277,7 +240,7 @@ def circumstances() -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "processor": processor()[0],
+        "processor": processor_name(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -1,4 +1,4 @@
-"""Load names, files, DataFrames and arrays as a :class:`Dataset`: features, targets, a fingerprint."""
+"""Load named datasets, files, DataFrames and arrays as a :class:`Dataset`."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Dataset:
 
     Args:
         X: Features, float32 (n, d), C-contiguous, with global mean 0 and standard deviation 1.
-        y: Labels, int64 (n,), from 0 to ``num_classes - 1``. Of a regression the numbers to be predicted,
-            float32 (n, 1), with mean 0 and standard deviation 1.
-        name: What the data is called in tables and reports.
+        y: Labels, int64 (n,), from 0 to ``num_classes - 1``; for a regression the targets, float32 (n, 1),
+            with mean 0 and standard deviation 1.
+        name: The name in tables and reports.
         fingerprint: The first 16 hex digits of a SHA-256 over shape, dtype and bytes of X and y.
-        classes: The original labels in sorted order; ``classes[y[i]]`` is the label of row i. A regression
-            has none.
-        shape: The shape of a sample before it was flattened: (channels, height, width) of images, else ().
+        classes: The original labels in sorted order; ``classes[y[i]]`` is the label of sample i. Empty for a
+            regression.
+        shape: The shape of a sample before it was flattened: (channels, height, width) for images, else ().
         channels: ``"first"`` to confirm a ``shape`` that looks like (height, width, channels).
 
     Raises:
@@ -80,17 +80,17 @@ class Dataset:
 
     @property
     def num_features(self) -> int:
-        """The number of columns of X."""
+        """The number of features of a sample."""
         return int(self.X.shape[1])
 
     @property
     def is_regression(self) -> bool:
-        """Whether the targets are numbers to be predicted, not classes."""
+        """Whether the targets are numbers, not classes."""
         return not self.classes
 
     @property
     def num_classes(self) -> int:
-        """The number of outputs that a net needs: of distinct labels, and 1 for a regression."""
+        """The number of outputs of a model: the number of distinct labels, or 1 for a regression."""
         return len(self.classes) or 1
 
     def __repr__(self) -> str:
@@ -100,7 +100,7 @@ class Dataset:
 
 _REGRESSION = "diabetes"
 NAMES = ("digits", *IMAGES, _REGRESSION)
-_ARGUMENTS = {  # of load_data, that are used with each kind of source
+_ARGUMENTS = {  # of load_data, for each kind of source
     ".csv": ("target", "regression"),
     ".npz": ("regression", "channels"),
     "DataFrame": ("target", "regression"),
@@ -110,7 +110,7 @@ _ARGUMENTS = {  # of load_data, that are used with each kind of source
     _REGRESSION: ("regression",),
 }
 _CHANNELS = (1, 3, 4)  # grey, RGB and RGBA
-_BLOCK = 1 << 20  # elements a step: temporaries stay at a few MiB whatever the size of X
+_BLOCK = 1 << 20  # elements per step, which limits temporary arrays to a few MiB
 
 
 def load_data(
@@ -123,9 +123,9 @@ def load_data(
 ) -> Dataset:
     """Load a named dataset, a file, a DataFrame or arrays, standardise the features and encode the labels.
 
-    X is standardised by the mean and the standard deviation of the whole array (``ddof=1``, as
-    ``torch.Tensor.std`` has it), in float64, and rounded once to float32; so are the targets of a regression.
-    Labels become 0..k-1 in sorted order. Nothing is unpickled and nothing is evaluated.
+    X and the targets of a regression are standardised by the mean and the standard deviation of the whole
+    array (``ddof=1``, like ``torch.Tensor.std``), in float64, and rounded once to float32. Labels become
+    0..k-1 in sorted order. Loading never unpickles or evaluates content.
 
     Args:
         source: One of
@@ -134,10 +134,10 @@ def load_data(
               ``"fashion-mnist"`` or ``"kmnist"`` (the 60,000 training images, 28x28); ``"diabetes"`` (a
               regression, comes with scikit-learn);
             - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
-              (n, 1) of integers or strings, or of numbers to be predicted. X (n, h, w), (n, c, h, w) or
+              (n, 1) of integers or strings, or of numbers for a regression. X (n, h, w), (n, c, h, w) or
               (n, h, w, c) is images;
             - ``(X, y)``: arrays, CPU or GPU tensors or lists with the same contents;
-            - a path ending in ``.csv``: a header line, then one line a sample. Commas, semicolons, tabs or
+            - a path ending in ``.csv``: a header line, then one line per sample. Commas, semicolons, tabs or
               ``|`` separate the fields; an empty cell is a missing value;
             - a pandas DataFrame, with the same contents. Its index is not a feature.
 
@@ -145,9 +145,9 @@ def load_data(
         data_dir: For the 28x28 images: the folder with ``train-images-idx3-ubyte`` and
             ``train-labels-idx1-ubyte``, plain or ``.gz``, or the root folder of torchvision's layout.
             Without it they are downloaded from openml.org once, to scikit-learn's cache.
-        target: For ``.csv`` and a DataFrame: the column to be predicted. Every other column is a feature and
-            must be numeric.
-        regression: For files and data in memory: whether the target is a number to be predicted, not a class.
+        target: For ``.csv`` and a DataFrame: the name of the target column. All other columns are features
+            and must be numeric.
+        regression: For files and data in memory: whether the targets are numbers, not classes.
         channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
             are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
             neither has.
@@ -243,12 +243,12 @@ def _check_arguments(
 
 
 def _channel_axes(shape: Sequence[int]) -> list[str]:
-    """Return which axes of an image can be its channels, by their length."""
+    """Return the axes of an image that can be its channels, by their length."""
     return [axis for axis, length in (("first", shape[0]), ("last", shape[-1])) if length in _CHANNELS]
 
 
 def _channels_first(X: Array, channels: str | None, name: str) -> Array:
-    """Return images (n, h, w, c) as (n, c, h, w), and anything else as it is."""
+    """Return images (n, h, w, c) as (n, c, h, w), and other arrays unchanged."""
     found = f"{name}: X has shape {X.shape}"
     if X.ndim != 4:
         if channels is not None:
@@ -271,7 +271,7 @@ def _channels_first(X: Array, channels: str | None, name: str) -> Array:
 def _dataset(
     X: Array, y: Array, columns: Sequence[str] | None = None, *, name: str, regression: bool = False
 ) -> Dataset:
-    """Check X (n, ...) and y (n,), and make them a Dataset; ``columns`` names the features in errors."""
+    """Return a Dataset of X (n, ...) and y (n,); ``columns`` are the names of the features in errors."""
     if y.shape[1:] == (1,):
         y = y[:, 0]
     if y.ndim != 1 or X.ndim < 2 or len(X) != len(y):
@@ -287,7 +287,7 @@ def _dataset(
 
 
 def fingerprint_of(X: Array, y: Array) -> str:
-    """Return what tells data from others.
+    """Return a fingerprint of the data.
 
     Args:
         X: Features (n, ...).
@@ -320,24 +320,24 @@ def _numbers(y: Array, name: str) -> npt.NDArray[np.float32]:
     if (low := y.min()) == y.max():
         raise UsageError(f"{name}: every target is {low}; at least two different numbers are needed")
     _rescale(y)
-    y -= y.min()  # exact where numbers lie close together, and their mean has digits to spare then
+    y -= y.min()  # exact if the numbers are close together; their mean then keeps more digits
     mean, std = _float_moments(y)
     return ((y - mean) / std).astype(np.float32).reshape(-1, 1)
 
 
 def _float64(values: Array) -> Array:
-    """Return a copy in float64; a number too large for it is infinite there, which is refused later."""
+    """Return a copy in float64; larger numbers become infinite, which a later check refuses."""
     with np.errstate(over="ignore"):
         return values.astype(np.float64, order="C")
 
 
 def _rescale(values: Array) -> None:
-    """Bring values to at most 1: a power of two changes no digit, and 1e200 squared is no float64."""
+    """Divide by a power of two, which is exact, so that no value exceeds 1 and squares do not overflow."""
     np.ldexp(values, -math.frexp(max(abs(values.min()), abs(values.max())))[1], out=values)
 
 
 def _standardise(X: Array, columns: Sequence[str] | None, name: str) -> npt.NDArray[np.float32]:
-    """Standardise X (n, d) in float64, block by block: images need no float64 copy of the whole."""
+    """Standardise X (n, d) in float64, block by block, without a float64 copy of all images."""
     is_bytes = X.dtype == np.uint8
     if not is_bytes:
         X = _float64(X)
@@ -354,7 +354,7 @@ def _standardise(X: Array, columns: Sequence[str] | None, name: str) -> npt.NDAr
 
 
 def _byte_moments(X: Array) -> tuple[float, float]:
-    """Return mean and standard deviation of bytes from their histogram, whose sums are exact integers."""
+    """Return mean and standard deviation of bytes, from exact integer sums of their histogram."""
     counts = np.sum([np.bincount(block, minlength=256) for block in _blocks(X)], axis=0).tolist()
     total = sum(value * count for value, count in enumerate(counts))
     squares = sum(value * value * count for value, count in enumerate(counts))
@@ -362,7 +362,7 @@ def _byte_moments(X: Array) -> tuple[float, float]:
 
 
 def _float_moments(X: Array) -> tuple[float, float]:
-    # Not a dot product: BLAS sums in an order that depends on its threads, and the fingerprint would too.
+    # BLAS sums in an order that depends on its threads, so a dot product would change the fingerprint.
     mean = math.fsum(float(block.sum()) for block in _blocks(X)) / X.size
     squares = math.fsum(float(np.square(block - mean).sum()) for block in _blocks(X))
     return mean, math.sqrt(squares / (X.size - 1))

@@ -1,4 +1,4 @@
-"""What is in a file, or behind a name: arrays as they are there, refused where they make no dataset."""
+"""Read files, DataFrames, arrays and named datasets as arrays of features and targets."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ _SEPARATED = re.compile(r"\s*[+-]?[\d.]*[,' \u00a0\u202f][\d.,' \u00a0\u202f]*")
 def read_csv(path: Path, target: str | None, regression: bool) -> tuple[Array, Array, list[str]]:
     """Return features (n, d), targets (n,) and the names of the features of a CSV file.
 
-    The separator is a comma unless the header line is certainly separated by another character. Decimal
-    commas are read if they can be nothing else, with a :class:`DataWarning`.
+    The separator is a comma unless the header line clearly has another one. Unambiguous decimal commas are
+    read, with a :class:`DataWarning`.
     """
     import pandas as pd
 
-    content = re.sub(rb"\Asep=.\r?\n", b"", _utf8(path))  # a line that Excel writes for itself
+    content = re.sub(rb"\Asep=.\r?\n", b"", _utf8(path))  # Excel writes this line
     separator, names = _header(path, content, target)
     frame = _parsed(path, content, sep=separator)
     if not isinstance(frame.index, pd.RangeIndex) or len(names) != len(frame.columns):
@@ -84,23 +84,24 @@ def from_frame(
 
     Args:
         frame: The table, a column for each feature and one for the target.
-        target: The name of the column to be predicted.
-        regression: Whether it holds numbers to be predicted, not classes.
+        target: The name of the target column.
+        regression: Whether the targets are numbers, not classes.
         name: The name of the data in errors.
     """
     columns, kind = [str(column) for column in frame], "target" if regression else "label"
     _refuse_duplicates(columns, name)
     frame = frame.set_axis(columns, axis=1).reset_index(drop=True)
     for place, column in enumerate(columns):
-        if column.startswith("Unnamed: "):  # pandas' word for it
+        if column.startswith("Unnamed: "):  # the name that pandas gives to a column without one
             if frame[column].notna().any():
                 right = "save a DataFrame with index=False" if place == 0 else "name it, or leave it out"
                 raise UsageError(f"{name}: column {place + 1} has no name in the header; {right}")
-            del frame[column]  # a separator at the end of each line makes it
+            del frame[column]  # from a separator at the end of each line
     columns = [str(column) for column in frame]
     if target is None or str(target) not in columns:
         known = did_you_mean(str(target), columns)
-        wrong = "give target" if target is None else f"no column {target!r}{known}"
+        option = " (--target COLUMN)" if name.lower().endswith(".csv") else ""
+        wrong = f"set target{option}" if target is None else f"no column {target!r}{known}"
         hint = "; separate fields by commas, semicolons or tabs" if len(columns) == 1 else ""
         raise UsageError(f"{name}: {wrong}; the {kind} column is one of {_listed(columns)}{hint}")
     labels = frame.pop(str(target))
@@ -116,7 +117,7 @@ def from_frame(
 
 
 def _utf8(path: Path) -> bytes:
-    """Return the text of a file in UTF-8, without a byte order mark."""
+    """Return the content of a text file in UTF-8, without a byte order mark."""
     try:
         with _opened(path) as file:
             content = file.read()
@@ -143,7 +144,7 @@ def _parsed(path: Path, content: bytes, **how: Any) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        # Only an empty cell is missing: "None" and "NA" are labels that people use.
+        # Only an empty cell is a missing value: "None" and "NA" can be labels.
         frame: pd.DataFrame = pd.read_csv(
             io.BytesIO(content), keep_default_na=False, na_values=[""], low_memory=False, **how
         )
@@ -156,7 +157,7 @@ def _header(path: Path, content: bytes, target: str | None) -> tuple[str, list[s
     """Return the separator and the fields of the header line; a field without a name is empty."""
     headers: dict[str, list[str]] = {",": []}
     for separator in ",;\t|":
-        with contextlib.suppress(UsageError):  # of the separator that is used it is raised again
+        with contextlib.suppress(UsageError):  # the error of the chosen separator is raised later
             line = _parsed(path, content, sep=separator, header=None, nrows=1, dtype=str)
             headers[separator] = line.iloc[0].fillna("").to_list()
     several = [separator for separator, fields in headers.items() if len(fields) > 1]
@@ -167,7 +168,7 @@ def _header(path: Path, content: bytes, target: str | None) -> tuple[str, list[s
 
 
 def _has_decimal_commas(values: pd.Series[Any]) -> bool:
-    """Return whether a column has a comma that separates decimals and cannot separate thousands."""
+    """Whether a column has a comma that can only be a decimal point."""
     if values.dtype.kind != "O":
         return False
     return bool(values.astype(str).str.fullmatch(r"\s*[+-]?\d*,(\d{1,2}|\d{4,})\s*").any())
@@ -184,7 +185,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _labels(values: pd.Series[Any]) -> Array:
-    """Return labels; if some are numbers and others are not, all are text."""
+    """Return labels; all are text if only some are numbers."""
     if values.dtype.kind != "O":
         return values.to_numpy()
     labels = values.to_list()
@@ -192,7 +193,7 @@ def _labels(values: pd.Series[Any]) -> Array:
 
 
 def _numeric(values: pd.Series[Any], what: str, name: str) -> Array:
-    """Return a column in float64, where a missing value is NaN."""
+    """Return a column in float64, with NaN for missing values."""
     import pandas as pd
 
     numbers = values
@@ -215,7 +216,7 @@ def _numeric(values: pd.Series[Any], what: str, name: str) -> Array:
 
 
 def read_npz(path: Path, regression: bool) -> tuple[Array, Array]:
-    """Return the arrays X and y of an .npz file; their shapes are as they are."""
+    """Return the arrays X and y of an .npz file, with their shapes."""
     try:
         with _opened(path) as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as file:
             names = file.files
@@ -232,7 +233,7 @@ def read_npz(path: Path, regression: bool) -> tuple[Array, Array]:
 
 
 def from_arrays(X: Any, y: Any, regression: bool, name: str) -> tuple[Array, Array]:
-    """Return X and y, which are arrays, tensors or lists, as arrays; ``name`` is for errors."""
+    """Return arrays, tensors or lists X and y as arrays; ``name`` is the name of the data in errors."""
     arrays = []
     for letter, values in (("X", X), ("y", y)):
         try:
@@ -244,7 +245,7 @@ def from_arrays(X: Any, y: Any, regression: bool, name: str) -> tuple[Array, Arr
 
 
 def _array(values: Any) -> Array:
-    """Return an array, a tensor, or what makes an array; raise ValueError where it has gaps among text."""
+    """Return an array, tensor or list as an array; raise ValueError for missing values in text."""
     import pandas as pd
     import torch
 
@@ -254,7 +255,7 @@ def _array(values: Any) -> Array:
     array = np.asarray(values)
     if np.ma.is_masked(values):
         raise ValueError("some values are masked")
-    if array.dtype.kind == "O":  # as the strings of pandas are
+    if array.dtype.kind == "O":  # such as strings of pandas
         array = np.array(array.tolist())
     if array.dtype.kind in "OU" and (missing := pd.isna(np.asarray(values, object)).reshape(-1)).any():
         raise ValueError(f"value {missing.argmax()} is missing")
@@ -262,7 +263,7 @@ def _array(values: Any) -> Array:
 
 
 def _checked(X: Array, y: Array, regression: bool, name: str) -> tuple[Array, Array]:
-    """Return X and y, whose dtypes are right."""
+    """Return X and y after a check of their dtypes."""
     if X.dtype.kind not in "biuf" or y.dtype.kind not in ("biuf" if regression else "biufU"):
         found = f"X has dtype {X.dtype} and y {y.dtype}"
         right = "numbers, y too" if regression else "numbers, y integers or strings"
@@ -280,7 +281,7 @@ def _refuse_fractions(labels: Array, name: str) -> None:
 
 
 def read_diabetes() -> tuple[Array, Array]:
-    """Return scikit-learn's diabetes: features (442, 10), all of one scale, and numbers (442,)."""
+    """Return scikit-learn's diabetes: features (442, 10) of one scale, and targets (442,)."""
     from sklearn.datasets import load_diabetes
 
     X, y = load_diabetes(return_X_y=True)
@@ -304,7 +305,7 @@ def download(name: str) -> tuple[Array, Array]:
     except (*_BROKEN, http.client.HTTPException) as error:
         right = f"; give data_dir, the folder of {_IDX_FILES[0]}"
         raise UsageError(f"cannot download {name!r} from openml.org: {_reason(error)}{right}") from error
-    # Bytes again, as in the IDX files: both ways to the same images give the same fingerprint.
+    # Bytes, as in the IDX files, so that both sources give the same fingerprint.
     images, labels = (part[:_TRAINING_IMAGES] for part in (bunch.data, bunch.target))
     side = math.isqrt(images.shape[1])  # they are square
     return images.reshape(-1, side, side).astype(np.uint8), labels.astype(np.int64)
@@ -315,7 +316,7 @@ def read_images(name: str, data_dir: Path) -> tuple[Array, Array]:
     if not os.path.isdir(data_dir):
         raise UsageError(f"data_dir {str(data_dir)!r} is not a folder")
     subfolder = f"{IMAGES[name][1]}/raw"
-    # torchvision's folder first: it alone tells one set of images from another.
+    # torchvision's folder first: its name identifies the dataset.
     for folder in (data_dir / subfolder, data_dir / "raw", data_dir):
         plain = [folder / file for file in _IDX_FILES]
         found = [p if os.path.isfile(p) else p.with_name(f"{p.name}.gz") for p in plain]
@@ -328,7 +329,7 @@ def read_images(name: str, data_dir: Path) -> tuple[Array, Array]:
 def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes: 00 00 08 ndim, then ndim big-endian uint32 sizes, then the data."""
     try:
-        # The whole file, not the bytes that its header asks for: only at the end does gzip check its CRC.
+        # The whole file, because gzip checks its CRC only at the end.
         with _opened(path) as file:
             content = file.read()
     except _BROKEN as error:
@@ -348,7 +349,7 @@ def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file; gzip data is decompressed, whatever the file is called."""
+    """Open a file, and decompress gzip data, whatever the name of the file."""
     with path.open("rb") as file:
         zipped = file.read(len(_GZIP)) == _GZIP
         file.seek(0)

@@ -1,4 +1,4 @@
-"""A formula, and all that follows from it: programs for its value and derivatives, facts, and a proof."""
+"""Derive programs for a formula and its derivatives, facts about it, and the errors of the programs."""
 
 from __future__ import annotations
 
@@ -16,45 +16,42 @@ from torch import Tensor
 
 from actlab.derivation.analysis import reference_values
 from actlab.derivation.analysis.elementary_jets import Undefined
-from actlab.derivation.analysis.kinks import kinks_of
-from actlab.derivation.analysis.piecewise import Leaf, Tree, leaves, mapped, pieces
+from actlab.derivation.analysis.kinks import find_kinks
+from actlab.derivation.analysis.piecewise import Leaf, Tree, leaves, map_leaves, split_into_pieces
 from actlab.derivation.codegen import decaying_rewrites, rewrites
-from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, Proof, prove
-from actlab.derivation.codegen.from_output import by_output
-from actlab.derivation.codegen.functions import recognised
-from actlab.derivation.codegen.nan_guards import guarded
-from actlab.derivation.codegen.program import Program
-from actlab.derivation.codegen.select import Chooser, Smooth, errors
-from actlab.derivation.codegen.torch_equivalents import native_of
+from actlab.derivation.codegen.error_bounds import LIMITS, Array, ErrorMeter, build_error_meter
+from actlab.derivation.codegen.from_output import derive_from_output
+from actlab.derivation.codegen.functions import recognize
+from actlab.derivation.codegen.nan_guards import guard
+from actlab.derivation.codegen.program import DTYPES, Program
+from actlab.derivation.codegen.select import Selector, SmoothPiece, measure_errors
+from actlab.derivation.codegen.torch_equivalents import find_torch_equivalent
 from actlab.derivation.syntax.to_sympy import X
 
 _NAMES = ("f", "f'", "f''")
 _SERIES_TERMS = 36
 _MOST_ROOTS = 24
 Pair = tuple[float, float]
-Verdict = tuple[dict[str, float], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Derived:
-    """What follows from a formula.
+    """The result of a derivation.
 
     Attributes:
         forward: The function, of the input and the parameters.
-        derivative: Its derivative, of what is saved and the parameters.
+        derivative: Its derivative, of the saved tensor and the parameters.
         second: Its second derivative, of the input and the parameters; None where the output is saved.
-        partials: Its derivatives by the parameters that are trained.
-        torch_operation: Operations of torch that are the function, where it has them.
-        saves: What the derivative is a program of: the output where it tells the derivative exactly.
-        error_scale: ``"line"`` where the derivatives by the output are exact beside the largest one alone.
-        kinks: Where the derivative jumps, and the derivative there, at the default parameters.
+        partials: Its derivatives with respect to the trained parameters.
+        torch_operation: The operation of torch that is the function, or None.
+        saves: The saved tensor: the output where it determines the derivative exactly.
+        error_scale: ``"line"`` where derivatives from the output are exact only relative to the largest.
+        kinks: The derivative at each point where it jumps, at the default parameters.
         limits: The values at minus and plus infinity; NaN where there is no limit.
         slopes: The derivatives there.
-        range: The least and the greatest value, or what they tend to.
+        range: The infimum and the supremum.
         monotonic: Whether the function never turns back.
-        worst: The worst error by function and dtype, such as ``"f' float32"``, in units of what rounding the
-            input may move the value by.
-        inexact: One sentence for each stretch of the line where an error is above its bound.
+        inexact: One sentence for each interval in which an error exceeds its bound.
     """
 
     forward: Program
@@ -69,7 +66,6 @@ class Derived:
     slopes: Pair
     range: Pair
     monotonic: bool
-    worst: Mapping[str, float]
     inexact: tuple[str, ...]
 
 
@@ -84,50 +80,53 @@ def derive(
 
     Args:
         expression: The formula, in a real ``x`` and real parameters.
-        parameters: The parameters in order, with their defaults: the proof holds for these.
-        trainable: The parameters whose partial derivatives are wanted.
+        parameters: The parameters in order, with their defaults, for which errors are measured.
+        trainable: The parameters whose partial derivatives are needed.
         at: Derivatives at kinks, instead of those that follow from the formula.
 
     Returns:
-        The programs, the facts and the proof.
+        The programs, the facts and the errors.
 
     Examples:
         >>> silu = derive(X / (1 + sympy.exp(-X)), {})
         >>> silu.limits, silu.inexact
         ((0.0, inf), ())
     """
-    tree = pieces(expression)
-    roots, borders = _roots(tree, parameters)
-    kinks = kinks_of(tree, borders, parameters, at or {})
-    proof = prove(tree, parameters, (*roots, *borders), tuple(kinks.chosen))
-    smooth = {leaf: _smooth(leaf) for leaf in leaves(tree)}
+    tree = split_into_pieces(expression)
+    roots, borders = _find_roots_and_borders(tree, parameters)
+    kinks = find_kinks(tree, borders, parameters, at or {})
+    meter = build_error_meter(tree, parameters, (*roots, *borders), tuple(kinks.chosen))
+    smooth = {leaf: _differentiate(leaf) for leaf in leaves(tree)}
     values = tuple(parameters.values())
 
     def build(order: int) -> Program:
-        chooser = Chooser(proof, order, parameters, bool(trainable) and order > 0)
-        own = {leaf: made[order] for leaf, made in smooth.items()}
-        made = chooser.build(*((kinks.tree, own, kinks.forced) if order == 1 else (tree, own)))
+        selector = Selector(meter, order, parameters, bool(trainable) and order > 0)
+        pieces = {leaf: derivatives[order] for leaf, derivatives in smooth.items()}
+        program = selector.build(*((kinks.tree, pieces, kinks.forced) if order == 1 else (tree, pieces)))
         # Autograd goes through the second derivative, and beside trained parameters through the first.
         traced = order == 2 or (order == 1 and trainable)
-        return guarded(made, proof.inputs(torch.float64), values) if traced else made
+        return guard(program, meter.inputs(torch.float64), values) if traced else program
 
     forward = build(0)
-    judged = [_judged(proof, forward, 0, values)]
-    # The law between output and derivative would change with parameters.
-    output = None if parameters else by_output(proof, kinks, borders, forward)
-    if output is not None:
-        derivative, second = output.program, None
-        judged.append((output.worst, ()))
-    else:
-        derivative, second = build(1), build(2)
-        judged += [_judged(proof, derivative, 1, values), _judged(proof, second, 2, values)]
+    inexact = _describe_errors(meter, forward, 0, values)
+    # With parameters the law between output and derivative would change.
+    output = None if parameters else derive_from_output(meter, kinks, borders, forward)
+    derivative, second = (build(1), build(2)) if output is None else (output.program, None)
+    if second is not None:
+        inexact += _describe_errors(meter, derivative, 1, values) + _describe_errors(meter, second, 2, values)
     saves: Literal["input", "output"] = "input" if output is None else "output"
-    # A trained parameter is a tensor, which no operation takes.
-    torch_operation = None if trainable else native_of(tree, (forward, derivative, second), parameters, saves)
+    torch_operation = None
+    if not trainable:  # no operation takes a tensor as a parameter
+        programs = (forward, derivative, second)
+        torch_operation = find_torch_equivalent(tree, programs, parameters, saves)
     partials = {}
     for name in trainable:
-        partials[name], verdict = _partial(tree, name, parameters, (*roots, *borders), tuple(kinks.chosen))
-        judged.append(verdict)
+        partials[name], sentences = _derive_partial(
+            tree, name, parameters, (*roots, *borders), tuple(kinks.chosen)
+        )
+        inexact += sentences
+    values_seen = meter.reference.high[0][~np.isnan(meter.reference.high[0])]
+    extremes = np.concatenate([values_seen, meter.ends[0][~np.isnan(meter.ends[0])]])
     return Derived(
         forward,
         derivative,
@@ -137,92 +136,95 @@ def derive(
         saves=saves,
         error_scale="pointwise" if output is None else output.scale,
         kinks=kinks.chosen,
-        limits=_pair(proof.ends[0]),
-        slopes=_pair(proof.ends[1]),
-        range=_range(proof),
-        monotonic=_monotonic(proof),
-        worst={name: error for worst, _ in judged for name, error in worst.items()},
-        inexact=tuple(sentence for _, sentences in judged for sentence in sentences),
+        limits=_to_pair(meter.ends[0]),
+        slopes=_to_pair(meter.ends[1]),
+        range=(float(extremes.min()), float(extremes.max())),
+        monotonic=bool((values_seen[1:] >= values_seen[:-1]).all()),
+        inexact=tuple(inexact),
     )
 
 
-def _partial(
+def _derive_partial(
     tree: Tree,
     name: str,
     parameters: Mapping[str, float],
     places: tuple[float, ...],
     kinks: tuple[float, ...],
-) -> tuple[Program, Verdict]:
-    """Return the derivative by a parameter, and how exact it is."""
+) -> tuple[Program, list[str]]:
+    """Return the derivative with respect to a parameter, and sentences about its errors."""
     symbol = sympy.Symbol(name, real=True)
-    slopes = mapped(tree, lambda expression: sympy.diff(expression, symbol))
-    fading = _fading(prove(slopes, parameters).truth)
-    proof = prove(slopes, parameters, (*places, *sorted(fading)), kinks)
-    own = {}
+    slopes = map_leaves(tree, lambda expression: sympy.diff(expression, symbol))
+    fading = _find_fading(build_error_meter(slopes, parameters).reference)
+    meter = build_error_meter(slopes, parameters, (*places, *sorted(fading)), kinks)
+    pieces = {}
     for before, after in zip(leaves(tree), leaves(slopes), strict=True):
-        formula = recognised(before.expression)
-        coefficients = rewrites.taylor(after.expression, _SERIES_TERMS)
-        own[after] = Smooth(0, sympy.diff(formula, symbol), decaying_rewrites.main_of(formula), coefficients)
-    made = Chooser(proof, 0, parameters, True).build(slopes, own)
+        formula = recognize(before.expression)
+        series = rewrites.taylor(after.expression, _SERIES_TERMS)
+        main = decaying_rewrites.find_main(formula)
+        pieces[after] = SmoothPiece(0, sympy.diff(formula, symbol), main, series)
     values = tuple(parameters.values())
-    made = guarded(made, proof.inputs(torch.float64), values)
-    return made, _judged(proof, made, 0, values, f"the derivative by {name}")
+    program = Selector(meter, 0, parameters, True).build(slopes, pieces)
+    program = guard(program, meter.inputs(torch.float64), values)
+    return program, _describe_errors(meter, program, 0, values, f"the derivative by {name}")
 
 
-def _pair(values: Array) -> Pair:
+def _to_pair(values: Array) -> Pair:
     return float(values[0]) + 0.0, float(values[1]) + 0.0  # -0.0 is 0
 
 
-def _smooth(leaf: Leaf) -> tuple[Smooth, ...]:
-    formula = recognised(leaf.expression)
-    main = decaying_rewrites.main_of(formula)
-    coefficients = rewrites.taylor(leaf.expression, _SERIES_TERMS)
+def _differentiate(leaf: Leaf) -> tuple[SmoothPiece, ...]:
+    """Return the piece and its first two derivatives."""
+    formula = recognize(leaf.expression)
+    main = decaying_rewrites.find_main(formula)
+    series = rewrites.taylor(leaf.expression, _SERIES_TERMS)
     derivatives = [formula]
     for _ in range(2):
         derivatives.append(sympy.diff(derivatives[-1], X))
-    return tuple(Smooth(order, found, main, coefficients) for order, found in enumerate(derivatives))
+    return tuple(SmoothPiece(order, one, main, series) for order, one in enumerate(derivatives))
 
 
-def _roots(tree: Tree, parameters: Mapping[str, float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return where f, f' or f'' change sign, to the last bit, and where another piece begins."""
+def _find_roots_and_borders(
+    tree: Tree, parameters: Mapping[str, float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return where f, f' or f'' change sign or fade out, and where another piece begins."""
     roots: set[float] = set()
     borders: set[float] = set()
-    known = prove(tree, parameters).truth
-    inner = np.flatnonzero((np.abs(known.points) < 100) & (known.piece >= 0)).tolist()
-    for i, j in sorted(itertools.pairwise(inner), key=lambda pair: abs(known.points[pair[0]])):
-        low, high = float(known.points[i]), float(known.points[j])
-        if known.piece[i] != known.piece[j] and len(borders) < _MOST_ROOTS:
-            border = _bisected(tree, parameters, low, high, None)
+    reference = build_error_meter(tree, parameters).reference
+    points, piece = reference.points.tolist(), reference.piece
+    inner = np.flatnonzero((np.abs(reference.points) < 100) & (piece >= 0)).tolist()
+    for i, j in sorted(itertools.pairwise(inner), key=lambda pair: abs(points[pair[0]])):
+        if piece[i] != piece[j] and len(borders) < _MOST_ROOTS:
+            border = _bisect(tree, parameters, points[i], points[j], None)
             # The last number of one piece and the first of the next: the border is the rounder one.
             borders.add(min(border, key=lambda x: len(repr(x))))
         elif j == i + 1 and len(roots) < _MOST_ROOTS:
             for order in range(3):
-                if np.sign(known.high[order, i]) * np.sign(known.high[order, j]) < 0:
-                    roots.add(_bisected(tree, parameters, low, high, order)[1])
-    roots |= _fading(known)
-    return tuple(sorted(roots)), tuple(sorted(borders))
+                if np.sign(reference.high[order, i]) * np.sign(reference.high[order, j]) < 0:
+                    roots.add(_bisect(tree, parameters, points[i], points[j], order)[1])
+    return tuple(sorted(roots | _find_fading(reference))), tuple(sorted(borders))
 
 
-def _fading(known: reference_values.Truth) -> set[float]:
-    """Return points where a value is about to leave the normal numbers: a factor of it may have left."""
-    found: set[float] = set()
-    for row in np.abs(known.high[:3]):
-        for bound in (1e-305, 1e-35):
-            for i in np.flatnonzero((row[:-1] > bound) != (row[1:] > bound)).tolist():
-                low, high = known.points[i : i + 2].tolist()
-                if 1e-3 < abs(low) < 1e3:
-                    found |= set(np.linspace(low, high, 12)[1:-1].tolist())
-    return found
+def _find_fading(reference: reference_values.ReferenceValues) -> set[float]:
+    """Return points near which a value leaves the normal numbers: a factor of it may leave them earlier."""
+    fading: set[float] = set()
+    for row, bound in itertools.product(np.abs(reference.high[:3]), (1e-305, 1e-35)):
+        for i in np.flatnonzero((row[:-1] > bound) != (row[1:] > bound)).tolist():
+            low, high = reference.points[i : i + 2].tolist()
+            if 1e-3 < abs(low) < 1e3:
+                fading |= set(np.linspace(low, high, 12)[1:-1].tolist())
+    return fading
 
 
-def _bisected(
+def _bisect(
     tree: Tree, parameters: Mapping[str, float], low: float, high: float, order: int | None
 ) -> tuple[float, float]:
+    """Return two neighbours between which the sign of a derivative changes, or the piece (order None)."""
+
     def side(x: float) -> Any:
         try:
             if order is None:
                 return reference_values.piece_at(tree, x, parameters)
-            return reference_values.positive(tree, x, parameters, order)
+            return reference_values.evaluate(tree, x, parameters, 150)[0][order] > 0
         except Undefined:
             return None
 
@@ -231,53 +233,26 @@ def _bisected(
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        if side(middle) == start:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if side(middle) == start else (low, middle)
     return low, high
 
 
-def _judged(
-    proof: Proof, made: Program, order: int, values: tuple[float, ...], name: str | None = None
-) -> Verdict:
-    """Return the worst errors of a program, and sentences on where they are above the bound."""
-    worst: dict[str, float] = {}
-    inexact = []
-    name = name or _NAMES[order]
-    x = np.concatenate([[-math.inf], proof.truth.points, [math.inf]])
-    for dtype, row in zip(DTYPES, errors(proof, made, order, values), strict=True):
-        short = str(dtype).removeprefix("torch.")
-        worst[f"{name} {short}"] = float(row.max())
+def _describe_errors(
+    meter: ErrorMeter, program: Program, order: int, values: tuple[float, ...], name: str | None = None
+) -> list[str]:
+    """Return a sentence for each interval in which the error of a program exceeds its bound."""
+    sentences = []
+    x = np.concatenate([[-math.inf], meter.reference.points, [math.inf]])
+    for dtype, row in zip(DTYPES, measure_errors(meter, program, order, values), strict=True):
         error = np.concatenate([row[-2:-1], row[:-2], row[-1:]])
-        for first, last in _blocks(error > LIMITS[order]):
-            low, high = f"{x[first]:.6g}", f"{x[last]:.6g}"
+        bad = np.flatnonzero(error > LIMITS[order])
+        # Intervals that almost touch are one.
+        for interval in np.split(bad, np.flatnonzero(np.diff(bad) > 10) + 1) if len(bad) else ():
+            low, high = f"{x[interval[0]]:.6g}", f"{x[interval[-1]]:.6g}"
             where = f"at {low}" if low == high else f"from {low} to {high}"
-            inexact.append(
-                f"{name} {where} in {short}: off by "
-                f"{error[first : last + 1].max():.3g} roundings ({LIMITS[order]:g} are allowed)"
+            worst = error[interval[0] : interval[-1] + 1].max()
+            sentences.append(
+                f"{name or _NAMES[order]} {where} in {str(dtype).removeprefix('torch.')}: off by "
+                f"{worst:.3g} roundings ({LIMITS[order]:g} are allowed)"
             )
-    return worst, tuple(inexact)
-
-
-def _blocks(bad: Array) -> list[tuple[int, int]]:
-    """Return the first and the last place of every run, runs that almost touch as one."""
-    places = np.flatnonzero(bad).tolist()
-    found: list[tuple[int, int]] = []
-    for place in places:
-        if found and place - found[-1][1] <= 10:
-            found[-1] = (found[-1][0], place)
-        else:
-            found.append((place, place))
-    return found
-
-
-def _range(proof: Proof) -> Pair:
-    values = np.concatenate([proof.truth.high[0], proof.ends[0]])
-    values = values[~np.isnan(values)]
-    return float(values.min()), float(values.max())
-
-
-def _monotonic(proof: Proof) -> bool:
-    values = proof.truth.high[0][~np.isnan(proof.truth.high[0])]
-    return bool((values[1:] >= values[:-1]).all())
+    return sentences

@@ -1,45 +1,45 @@
-"""A formula and its derivatives in LaTeX."""
+"""Write a formula and its derivatives in LaTeX."""
 
 from __future__ import annotations
 
 import sympy
 from sympy import Expr
 
-from actlab.derivation.analysis.piecewise import Leaf, Tree, mapped, pieces
-from actlab.derivation.syntax.budget import simplified
+from actlab.derivation.analysis.piecewise import Leaf, Tree, map_leaves, split_into_pieces
+from actlab.derivation.syntax.budget import simplify
 from actlab.derivation.syntax.to_sympy import X
 
-_LARGEST_DENOMINATOR = 12  # a greater one is shown as the decimals that a person has written
+_LARGEST_DENOMINATOR = 12  # of fractions; others are shown as decimals
 _MOST_DIGITS = 17
 _MOST_SIMPLIFIED = 60  # operations
 
 
-def latex(expression: Expr) -> tuple[str, str, str]:
+def to_latex(expression: Expr) -> tuple[str, str, str]:
     r"""Return a formula and its first and second derivative in LaTeX, piece by piece.
 
     Args:
         expression: The formula.
 
     Examples:
-        >>> latex(X**2 / 3)
+        >>> to_latex(X**2 / 3)
         ('\\frac{x^{2}}{3}', '\\frac{2 x}{3}', '\\frac{2}{3}')
     """
-    tree = pieces(expression)
-    texts = [sympy.latex(_decimal(expression))]
+    tree = split_into_pieces(expression)
+    texts = [sympy.latex(_to_decimals(expression))]
     for _ in range(2):
-        tree = mapped(tree, lambda piece: _short(sympy.diff(piece, X)))
-        texts.append(sympy.latex(_decimal(_joined(tree))))
+        tree = map_leaves(tree, lambda piece: _shorten(sympy.diff(piece, X)))
+        texts.append(sympy.latex(_to_decimals(_join(tree))))
     return texts[0], texts[1], texts[2]
 
 
-def _short(expression: Expr) -> Expr:
+def _shorten(expression: Expr) -> Expr:
     if expression.count_ops() > _MOST_SIMPLIFIED:
         return expression
-    return min(expression, simplified(expression), key=lambda one: len(sympy.latex(one)))
+    return min(expression, simplify(expression), key=lambda one: len(sympy.latex(one)))
 
 
-def _joined(tree: Tree) -> Expr:
-    """Return one choice among all pieces."""
+def _join(tree: Tree) -> Expr:
+    """Return one Piecewise of all pieces."""
     cases = _cases(tree, sympy.true)
     merged = cases[:1]
     for value, condition in cases[1:]:
@@ -59,7 +59,7 @@ def _cases(tree: Tree, condition: sympy.Basic) -> list[tuple[Expr, sympy.Basic]]
     return [*_cases(tree.yes, yes), *_cases(tree.no, condition)]
 
 
-def _decimal(expression: Expr) -> Expr:
+def _to_decimals(expression: Expr) -> Expr:
     """Write fractions that have a short decimal form as decimals."""
     known = {}
     for number in expression.atoms(sympy.Rational):

@@ -1,8 +1,9 @@
-"""A line of text becomes an activation like any other."""
+"""Make an activation from a formula in text."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import inspect
 import keyword
@@ -19,38 +20,38 @@ import sympy
 from torch import nn
 
 from actlab.activation.definition import Activation, Facts
-from actlab.activation.module import ActivationModule
+from actlab.derivation.analysis.kinks import NoKink
 from actlab.derivation.derived import derive
-from actlab.derivation.modules import module_of
-from actlab.derivation.syntax.builtins import CHOICE, FUNCTIONS
-from actlab.derivation.syntax.domain import check_defined, check_kinks
-from actlab.derivation.syntax.errors import misread
-from actlab.derivation.syntax.parser import Parsed, parse
-from actlab.derivation.syntax.to_sympy import expression
-from actlab.derivation.syntax.tokenizer import one_line
+from actlab.derivation.modules import TrainedFormulaModule, make_formula_module
+from actlab.derivation.syntax.builtins import FUNCTIONS, WHERE
+from actlab.derivation.syntax.domain import check_defined
+from actlab.derivation.syntax.errors import error_at
+from actlab.derivation.syntax.parser import parse
+from actlab.derivation.syntax.to_sympy import X, to_expression
+from actlab.derivation.syntax.tokenizer import to_one_line
 from actlab.errors import FormulaWarning, UsageError, did_you_mean
 
 _LONGEST_NAME = 40
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
-_STEP = re.compile(r"v\d+")  # what a printed program calls its steps
-# What printed code and modules have already.
-_TAKEN = frozenset(
+_STEP = re.compile(r"v\d+")  # the names of steps in the source
+# Names that the source and modules use.
+_RESERVED = frozenset(
     "x pi inf nan torch nn numerics kernels elementwise activation_module input self init device dtype "
     "inplace".split()
 )
-_OF_MODULES = frozenset({*dir(nn.Module()), *dir(ActivationModule)})
-_VALUE = re.compile(r"\s*(?P<name>\w+)\s*=\s*(?P<value>[-+]?[\w.]+(?:[eE][-+]?\d+)?)\s*", re.ASCII)
+_MODULE_ATTRIBUTES = frozenset({*dir(nn.Module()), *dir(TrainedFormulaModule), "starts"})
+_ASSIGNMENT = re.compile(r"\s*(?P<name>\w+)\s*=\s*(?P<value>[-+]?[\w.]+(?:[eE][-+]?\d+)?)\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a formula's activation is made of: it is made again from it in another process.
+    """The arguments that an activation is made from. Another process makes the activation again from them.
 
     Attributes:
         text: The formula, in one line.
         name: The activation's name.
-        parameters: Names and values.
-        trainable: Which of them a module trains.
+        parameters: The names and default values of the parameters.
+        trainable: The names of the parameters that a module trains.
         at: Kinks and the derivatives chosen there.
     """
 
@@ -61,23 +62,24 @@ class Recipe:
     at: tuple[tuple[float, float], ...] = ()
 
     def __str__(self) -> str:
-        """Return the call that makes it."""
-        given = [repr(self.text)]
-        if self.name != default_name(self.text):
-            given.append(f"name={self.name!r}")
-        given += [f"parameters={dict(self.parameters)!r}"] * bool(self.parameters)
-        given += [f"trainable={self.trainable!r}"] * bool(self.trainable)
-        given += [f"at={dict(self.at)!r}"] * bool(self.at)
-        return f"actlab.formula({', '.join(given)})"
+        """Return the call of :func:`formula`."""
+        options = {
+            "name": self.name if self.name != default_name(self.text) else None,
+            "parameters": dict(self.parameters),
+            "trainable": self.trainable,
+            "at": dict(self.at),
+        }
+        written = [f"{option}={value!r}" for option, value in options.items() if value]
+        return f"actlab.formula({', '.join([repr(self.text), *written])})"
 
 
 class FormulaActivation(Activation[...]):
-    """An activation made from a line of text, by :func:`formula`.
+    """An activation that :func:`formula` made.
 
     Attributes:
-        recipe: What it was made from.
-        expression: The formula as SymPy.
-        inexact: Sentences about stretches of the line where a bound on the error is not met.
+        recipe: The arguments that it was made from.
+        expression: The formula in SymPy.
+        inexact: One sentence for each interval in which an error exceeds its bound.
     """
 
     def __init__(self, recipe: Recipe, expression: sympy.Expr) -> None:
@@ -96,7 +98,7 @@ class FormulaActivation(Activation[...]):
             error_scale=derived.error_scale,
             kinks=derived.kinks,
         )
-        super().__init__(_face(recipe), facts)
+        super().__init__(_make_prototype(recipe), facts)
         self.formulas.forward = derived.forward
         self.derivative(derived.derivative)
         if derived.torch_operation is not None:
@@ -105,28 +107,27 @@ class FormulaActivation(Activation[...]):
             self.second(derived.second)
         for name, program in derived.partials.items():
             self.partial(name)(program)
-        self._complete(module_of(self, recipe.trainable))
+        self._complete(make_formula_module(self, recipe.trainable))
 
     @property
     def made_of(self) -> tuple[Any, ...]:
-        """What alone decides its values: its recipe but for the name."""
+        """The recipe without the name: it determines the values."""
         recipe = self.recipe
         return recipe.text, recipe.parameters, recipe.trainable, recipe.at
 
     def source(self) -> str:
-        """Return the activation as Python, to be pasted into a file of your own.
+        """Return the activation as Python source for a file of your own.
 
         Returns:
-            A module's text: the function with its derivatives, and its ``nn.Module``. It computes the same
-            bits.
+            The function with its derivatives, and its ``nn.Module``. The source computes the same bits.
 
         Examples:
             >>> print(formula("x * sigmoid(x)", name="swish").source().splitlines()[0])
             import torch
         """
-        from actlab.derivation.source import source
+        from actlab.derivation.source import write_source
 
-        return source(self, self.recipe.trainable)
+        return write_source(self, self.recipe.trainable)
 
     def latex(self) -> tuple[str, str, str]:
         """Return the function and its first and second derivative in LaTeX.
@@ -135,15 +136,15 @@ class FormulaActivation(Activation[...]):
             >>> formula("x**2 * exp(x)").latex()[0]
             'x^{2} e^{x}'
         """
-        from actlab.derivation.latex import latex
+        from actlab.derivation.latex import to_latex
 
-        return latex(self.expression)
+        return to_latex(self.expression)
 
     def __repr__(self) -> str:
         return f"<activation {self.name}: {self.recipe.text}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return made, (self.recipe,)
+        return make, (self.recipe,)
 
 
 def formula(
@@ -154,24 +155,25 @@ def formula(
     trainable: Iterable[str] = (),
     at: Mapping[float, float] | None = None,
 ) -> FormulaActivation:
-    """Make an activation from a line of text.
+    """Make an activation from a formula in text.
 
     Args:
-        text: The formula in ``x`` and the parameters, as Python writes arithmetic: the usual functions,
-            ``where(x > 0, a, b)``, ``min``, ``max``, ``abs``, ``clip(x, low, high)``, ``pi``, and any
+        text: The formula in ``x`` and the parameters, in Python's arithmetic with the usual functions,
+            ``where(x > 0, a, b)``, ``min``, ``max``, ``abs``, ``clip(x, low, high)``, ``pi``, and every
             function of the catalogue with its parameters in order, such as ``elu(x, 0.5)``.
-        name: What to call it; made of the text when left out.
-        parameters: Its parameters, and their values when nothing else is said.
-        trainable: Which of them its module trains.
-        at: The derivative at kinks, instead of the one that follows from the formula: ``{0: 0.5}`` for
-            ``max(x, 0)``.
+        name: The activation's name (default: derived from the text).
+        parameters: The names and default values of the parameters.
+        trainable: The names of the parameters that the module trains.
+        at: Derivatives to use at kinks instead of those that follow from the formula, such as ``{0: 0.5}``
+            for ``max(x, 0)``.
 
     Returns:
-        The activation, with derivatives, module and everything else that one of the catalogue has, and with
-        ``.source()`` and ``.latex()``. The same arguments give the same object.
+        The activation, with derivatives, a module and everything else that an activation of the catalogue
+        has, and with ``.source()`` and ``.latex()``. The same arguments return the same object.
 
     Raises:
-        UsageError: The text is no formula, or not a real number on all of the line; the message shows where.
+        UsageError: The text is not a formula, or has no real value at some point. The message shows the
+            position.
 
     Examples:
         >>> import torch
@@ -181,13 +183,13 @@ def formula(
         >>> swish.module_class()
         MySwish(beta=1.5)
     """
-    activation = made(_recipe(text, name, parameters, trainable, at))
-    _tell(activation)
+    activation = make(_make_recipe(text, name, parameters or {}, trainable, at or {}))
+    _warn_if_inexact(activation)
     return activation
 
 
-def _tell(activation: FormulaActivation) -> None:
-    """Say where a bound is not met; a worker's person has been told already."""
+def _warn_if_inexact(activation: FormulaActivation) -> None:
+    # A worker process stays silent: its parent has warned already.
     if activation.inexact and multiprocessing.parent_process() is None:
         first, *rest = activation.inexact
         more = f"; .inexact has {len(rest)} more" if rest else ""
@@ -195,26 +197,33 @@ def _tell(activation: FormulaActivation) -> None:
 
 
 @functools.lru_cache(512)
-def made(recipe: Recipe) -> FormulaActivation:
-    """Return the activation of a recipe, made once in a process."""
+def make(recipe: Recipe) -> FormulaActivation:
+    """Make the activation of a recipe, once in a process."""
     parameters = dict(recipe.parameters)
     parsed = parse(recipe.text, ("x", *parameters))
-    found = expression(parsed)
-    _check_names(parsed, parameters)
-    if not found.has(sympy.Symbol("x", real=True)):
+    expression = to_expression(parsed)
+    names = {node.id for node in ast.walk(parsed.tree) if isinstance(node, ast.Name)}
+    for name in parameters:
+        if name not in names:
+            parsed.refuse(parsed.tree, f"parameter {name!r} does not occur in the formula")
+    if "x" not in names:
+        parsed.refuse(parsed.tree, "x does not occur: the value is the same everywhere")
+    if not expression.has(X):
         parsed.refuse(parsed.tree, "x cancels out: the value is the same everywhere")
     check_defined(parsed, parameters)
-    check_kinks(parsed, parameters, [point for point, _ in recipe.at])
-    return FormulaActivation(recipe, found)
+    try:
+        return FormulaActivation(recipe, expression)
+    except NoKink as error:
+        parsed.refuse(parsed.tree, str(error))
 
 
 @functools.lru_cache(512)
 def from_spec(spec: str) -> FormulaActivation:
-    """Return the activation of a spec.
+    """Make the activation of a spec.
 
     Args:
         spec: ``"formula:x*tanh(softplus(x))"``, with values of parameters after ``with``:
-            ``"formula:x*sigmoid(beta*x) with beta=1.5"``, several parted by commas.
+            ``"formula:x*sigmoid(beta*x) with beta=1.5"``, separated by commas.
 
     Raises:
         UsageError: As :func:`formula`.
@@ -223,23 +232,22 @@ def from_spec(spec: str) -> FormulaActivation:
         >>> from_spec("formula: a*x + b*x**3 with a=1, b=-0.1").parameters
         {'a': 1.0, 'b': -0.1}
     """
-    line = one_line(spec.strip().removeprefix("formula:"))
+    line = to_one_line(spec.strip().removeprefix("formula:"))
     text, *rest = re.split(r"\bwith\b", line, maxsplit=1)
     parameters: dict[str, float] = {}
-    place = len(line) - len(rest[0]) if rest else 0
+    start = len(line) - len(rest[0]) if rest else 0
     for part in rest[0].split(",") if rest else ():
-        found = _VALUE.fullmatch(part)
-        try:
-            value = float(found["value"]) if found else math.nan
-        except ValueError:
-            value = math.nan
-        if found is None or math.isnan(value) or found["name"] in parameters:
-            problem = "formula: after 'with' stand parameters with their values, such as beta=1.5, gamma=2"
-            raise misread(problem, line, place, place + max(len(part), 1))
-        parameters[found["name"]] = value
-        place += len(part) + 1
-    activation = made(_recipe(text, None, parameters, (), None))
-    _tell(activation)
+        match = _ASSIGNMENT.fullmatch(part)
+        value = math.nan
+        with contextlib.suppress(ValueError):
+            value = float(match["value"]) if match else math.nan
+        if match is None or math.isnan(value) or match["name"] in parameters:
+            problem = "formula: write parameters and their values after 'with', such as beta=1.5, gamma=2"
+            raise error_at(problem, line, start, start + max(len(part), 1))
+        parameters[match["name"]] = value
+        start += len(part) + 1
+    activation = make(_make_recipe(text, None, parameters, (), {}))
+    _warn_if_inexact(activation)
     return activation
 
 
@@ -252,82 +260,77 @@ def default_name(text: str) -> str:
     """
     words = "_".join(re.findall(r"[A-Za-z0-9]+", text))[:_LONGEST_NAME].strip("_")
     name = words if _NAME.fullmatch(words) else f"f_{words}".strip("_")
-    return f"f_{name}" if keyword.iskeyword(name) or name in _TAKEN else name
+    return f"f_{name}" if keyword.iskeyword(name) or name in _RESERVED else name
 
 
-def _recipe(
+def _make_recipe(
     text: str,
     name: str | None,
-    parameters: Mapping[str, float] | None,
+    parameters: Mapping[str, float],
     trainable: Iterable[str],
-    at: Mapping[float, float] | None,
+    at: Mapping[float, float],
 ) -> Recipe:
-    line = " ".join(one_line(text).split())
-    for parameter in parameters or ():
+    line = " ".join(to_one_line(text).split())
+    for parameter in parameters:
         if problem := _parameter_problem(parameter):
             raise UsageError(f"formula: parameter {parameter!r} {problem}")
     if name is not None and (problem := _name_problem(name)):
         raise UsageError(f"formula: name {name!r} {problem}")
-    values = tuple((key, _finite(f"parameter {key!r}", value)) for key, value in (parameters or {}).items())
+    values = {key: _to_finite(f"parameter {key!r}", value) for key, value in parameters.items()}
     if isinstance(trainable, str):
-        raise UsageError(f"formula: trainable is {trainable!r}, not a list of names such as [{trainable!r}]")
-    trained = tuple(dict.fromkeys(trainable))
-    for one in trained:
-        if one not in dict(values):
-            near = did_you_mean(str(one), dict(values)) or f"; it has {list(dict(values)) or 'none'}"
-            raise UsageError(f"formula: trainable has {one!r}, which is no parameter{near}")
+        raise UsageError(
+            f"formula: trainable must be a list of names such as [{trainable!r}], got {trainable!r}"
+        )
+    trainable = tuple(dict.fromkeys(trainable))
+    for one in trainable:
+        if one not in values:
+            near = did_you_mean(str(one), values) or f"; it has {list(values) or 'none'}"
+            raise UsageError(f"formula: trainable contains {one!r}, which is not a parameter{near}")
     points = [
-        (_finite("a point of at", x), _finite(f"the derivative at {x!r}", y)) for x, y in (at or {}).items()
+        (_to_finite("a point of at", x), _to_finite(f"the derivative at {x!r}", y)) for x, y in at.items()
     ]
-    return Recipe(line, name or default_name(line), values, trained, tuple(sorted(points)))
+    return Recipe(line, name or default_name(line), tuple(values.items()), trainable, tuple(sorted(points)))
 
 
-def _finite(what: str, value: object) -> float:
+def _to_finite(what: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise UsageError(f"formula: {what} is {value!r}, not a finite number")
+        raise UsageError(f"formula: {what} must be a finite number, got {value!r}")
     return float(value)
 
 
 def _name_problem(name: object) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return "is no name: it has letters, digits and single underscores, and begins with a letter"
+        return "is not a valid name: use letters, digits and single underscores, and start with a letter"
     if keyword.iskeyword(name):
-        return "is a word of Python"
-    return "is taken" if name in _TAKEN or _STEP.fullmatch(name) else ""
+        return "is a Python keyword"
+    return "is taken" if name in _RESERVED or _STEP.fullmatch(name) else ""
 
 
 def _parameter_problem(name: object) -> str:
+    if name == "x":
+        return "is the input"
     if problem := _name_problem(name):
-        return {"x": "is the input"}.get(str(name), problem)
-    if name in FUNCTIONS or name == CHOICE:
+        return problem
+    if name in FUNCTIONS or name == WHERE:
         return "is a function"
-    return "is taken: every module has it" if name in _OF_MODULES else ""
+    return "is taken: every module has it" if name in _MODULE_ATTRIBUTES else ""
 
 
-def _check_names(parsed: Parsed, parameters: Mapping[str, float]) -> None:
-    """Refuse a formula without ``x``, and a parameter that is not in it."""
-    names = {node.id for node in ast.walk(parsed.tree) if isinstance(node, ast.Name)}
-    for name in parameters:
-        if name not in names:
-            parsed.refuse(parsed.tree, f"parameter {name!r} is not in it")
-    if "x" not in names:
-        parsed.refuse(parsed.tree, "has no x: the value is the same everywhere")
-
-
-def _face(recipe: Recipe) -> Any:
-    """Return what an activation has of its function: a name, a docstring and a signature."""
+def _make_prototype(recipe: Recipe) -> Any:
+    """Return a function with the name, the docstring and the signature of the activation."""
 
     def forward(x: Any, *values: Any) -> Any:
         raise NotImplementedError  # the program is called instead
 
-    said = {name: "trained" if name in recipe.trainable else "a number" for name, _ in recipe.parameters}
+    parameters = dict(recipe.parameters)
+    kinds = {name: "trained" if name in recipe.trainable else "a number" for name in parameters}
     lines = [f"``{recipe.text}``, made from its formula.", "", "Args:", "    x: The input."]
     forward.__doc__ = "\n".join(
-        [*lines, *(f"    {name}: A parameter, {what}." for name, what in said.items())]
+        [*lines, *(f"    {name}: A parameter, {kind}." for name, kind in kinds.items())]
     )
     forward.__name__ = forward.__qualname__ = recipe.name
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    takes = [inspect.Parameter(name, kind, default=value) for name, value in recipe.parameters]
-    signature = inspect.Signature([inspect.Parameter("x", kind), *takes])
-    forward.__signature__ = signature  # type: ignore[attr-defined]
+    make_parameter = functools.partial(inspect.Parameter, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    forward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [make_parameter("x"), *(make_parameter(name, default=value) for name, value in parameters.items())]
+    )
     return forward

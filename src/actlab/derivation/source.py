@@ -1,70 +1,72 @@
-"""A formula's activation as Python."""
+"""Write a formula's activation as Python."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from actlab.activation.definition import Activation
-from actlab.derivation.modules import class_name
-
-_INDENT = "    "
-# What the text of a program may refer to, beside torch.
-_IMPORTS = {
-    "numerics": "from actlab.activation import numerics",
-    "kernels": "from actlab.derivation.codegen import kernels",
-}
+from actlab.derivation.codegen.program import Program
+from actlab.derivation.modules import class_name, repr_format
 
 
-def source(activation: Activation[...], trainable: Sequence[str]) -> str:
+def write_source(activation: Activation[...], trainable: Sequence[str]) -> str:
     """Return an activation as Python.
 
     Args:
-        activation: One whose formulas are programs.
-        trainable: Which of its parameters its module trains.
+        activation: An activation whose formulas are programs.
+        trainable: The names of the parameters that its module trains.
     """
-    given = ["x", *(f"{name}={value!r}" for name, value in activation.parameters.items())]
     name, formulas = activation.name, activation.formulas
-    blocks = [[*_facts(activation), *_function(name, given, _docstring(activation), formulas.forward)]]
-    blocks.append([f"@{name}.derivative", *_derivative(formulas.derivative)])
+    signature = ", ".join(["x", *_defaults(activation)])
+    blocks = [
+        f"{_decorator(activation)}\ndef {name}({signature}):\n{_indent(_docstring(activation))}\n"
+        f"{_body(formulas.forward)}",
+        f"@{name}.derivative\n{_function(formulas.derivative)}",
+    ]
     if formulas.second is not None:
-        blocks.append([f"@{name}.second", *_derivative(formulas.second)])
+        blocks.append(f"@{name}.second\n{_function(formulas.second)}")
     for parameter, program in formulas.partials.items():
-        blocks.append([f'@{name}.partial("{parameter}")', *_derivative(program)])
+        blocks.append(f'@{name}.partial("{parameter}")\n{_function(program)}')
     module = class_name(name)
-    blocks.append(_module(activation, trainable) if trainable else [f'{module} = {name}.module("{module}")'])
-    body = "\n\n\n".join("\n".join(block) for block in blocks)
-    return f"{_head(body, bool(trainable))}\n\n\n{body}\n"
+    blocks.append(
+        _trained_module(activation, trainable) if trainable else f'{module} = {name}.module("{module}")'
+    )
+    body = "\n\n\n".join(blocks)
+    return f"{_imports(body)}\n\n\n{body}\n"
 
 
-def _head(body: str, trained: bool) -> str:
-    lines = ["import torch"]
-    lines += ["from torch import nn"] if trained else []
-    lines += ["", "from actlab import elementwise"]
-    lines += ["from actlab.activation.module import ActivationModule"] if trained else []
-    lines += [line for name, line in _IMPORTS.items() if re.search(rf"\b{name}\.", body)]
-    numbers = [f'{name} = float("{name}")' for name in ("inf", "nan") if re.search(rf"\b{name}\b", body)]
-    return "\n".join([*lines, *([""] if numbers else []), *numbers])
+def _imports(body: str) -> str:
+    def uses(name: str) -> bool:
+        return re.search(rf"\b{name}\b", body) is not None
+
+    lines = ["import torch", "", "from actlab import elementwise"]
+    names = ", ".join(name for name in ("TrainedModule", "numerics") if uses(name))
+    lines += [f"from actlab.activation import {names}"] if names else []
+    lines += ["from actlab.derivation import kernels"] if uses("kernels") else []
+    constants = [f'{name} = float("{name}")' for name in ("inf", "nan") if uses(name)]
+    return "\n".join([*lines, *([""] if constants else []), *constants])
 
 
-def _facts(activation: Activation[...]) -> list[str]:
+def _decorator(activation: Activation[...]) -> str:
     """Return the decorator. Facts that depend on parameters are those at their defaults."""
-    facts = activation.facts
-    known = {
+    facts = {
         "formula": activation.formula(),
         "limits": activation.limits(),
         "slopes": activation.slopes(),
         "range": activation.range(),
-        "monotonic": facts.monotonic,
-        "paper": facts.paper,
-        "saves": facts.saves,
+        "monotonic": activation.facts.monotonic,
+        "paper": activation.facts.paper,
+        "saves": activation.facts.saves,
         "kinks": dict(activation.kinks()),
     }
-    if facts.error_scale != "pointwise":
-        known["error_scale"] = facts.error_scale
-    return ["@elementwise(", *(f"{_INDENT}{fact}={_literal(value)}," for fact, value in known.items()), ")"]
+    if activation.facts.error_scale != "pointwise":
+        facts["error_scale"] = activation.facts.error_scale
+    return "\n".join(
+        ["@elementwise(", *(f"    {fact}={_literal(value)}," for fact, value in facts.items()), ")"]
+    )
 
 
 def _literal(value: Any) -> str:
@@ -73,52 +75,44 @@ def _literal(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_literal(k)}: {_literal(v)}' for k, v in value.items())}}}"
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # inf, -inf and nan are names here
+        return str(value)  # the file defines inf and nan
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def _docstring(activation: Activation[...]) -> list[str]:
-    first, *rest = (activation.__doc__ or "").splitlines()
-    return [f'"""{first}', *rest, '"""'] if rest else [f'"""{first}"""']
+def _docstring(activation: Activation[...]) -> str:
+    doc = activation.__doc__ or ""
+    return f'"""{doc}\n"""' if "\n" in doc else f'"""{doc}"""'
 
 
-def _function(name: str, takes: Sequence[str], doc: Sequence[str], program: Callable[..., Any]) -> list[str]:
-    body = [f"{_INDENT}{line}".rstrip() for line in (*doc, *program.lines())]  # type: ignore[attr-defined]
-    return [f"def {name}({', '.join(takes)}):", *body]
+def _function(program: Any) -> str:
+    return f"def _({', '.join(program.inputs)}):\n{_body(program)}"
 
 
-def _derivative(program: Callable[..., Any]) -> list[str]:
-    return _function("_", program.inputs, [], program)  # type: ignore[attr-defined]
+def _body(program: Any) -> str:
+    assert isinstance(program, Program)
+    return _indent("\n".join(program.lines()))
 
 
-def _module(activation: Activation[...], trainable: Sequence[str]) -> list[str]:
-    given = [f"{name}={value!r}" for name, value in activation.parameters.items()]
-    fixed = [name for name in activation.parameters if name not in trainable]
-    init = ", ".join(f'"{name}": {name}' for name in trainable)
+def _indent(text: str) -> str:
+    return re.sub("^(?=.)", "    ", text, flags=re.M)
+
+
+def _defaults(activation: Activation[...]) -> list[str]:
+    return [f"{name}={value!r}" for name, value in activation.parameters.items()]
+
+
+def _trained_module(activation: Activation[...], trainable: Sequence[str]) -> str:
+    signature = ", ".join(["self", *_defaults(activation), "*", "device=None", "dtype=None"])
+    starts = ", ".join(f"{name}={name}" for name in trainable)
     lines = [
         f"@{activation.name}.use_module",
-        f"class {class_name(activation.name)}(ActivationModule):",
+        f"class {class_name(activation.name)}(TrainedModule):",
         f'    """The module of :func:`{activation.name}`; it trains {", ".join(trainable)}."""',
         "",
-        f"    def __init__(self, {', '.join(given)}, *, device=None, dtype=None):",
-        "        nn.Module.__init__(self)",
-        "        self.inplace = False",
-        *(f"        self.{name} = {name}" for name in fixed),
-        f"        self.init = {{{init}}}",
-        "        for name, start in self.init.items():",
-        "            setattr(self, name, nn.Parameter(torch.tensor(start, device=device, dtype=dtype)))",
+        f'    repr_format = "{repr_format(activation, trainable)}"',
         "",
-        "    def reset_parameters(self):",
-        '        """Set the parameters back to where they started."""',
-        "        for name, start in self.init.items():",
-        "            nn.init.constant_(getattr(self, name), start)",
-        "",
-        "    def extra_repr(self):",
-        '        """Return what is not trained."""',
-        f"        return {_shown(fixed)}",
+        f"    def __init__({signature}):",
+        f"        super().__init__(device, dtype, {starts})",
+        *(f"        self.{name} = {name}" for name in activation.parameters if name not in trainable),
     ]
-    return lines
-
-
-def _shown(fixed: Sequence[str]) -> str:
-    return 'f"' + ", ".join(f"{name}={{self.{name}!r}}" for name in fixed) + '"' if fixed else '""'
+    return "\n".join(lines)

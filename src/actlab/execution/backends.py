@@ -16,10 +16,10 @@ import torch
 from actlab.errors import UsageError
 from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
 from actlab.execution.split_on_failure import Outcome, attempt
-from actlab.fleet.calibration import Calibration, arithmetic, calibration, hardware
-from actlab.fleet.loop import Data, Loop, Tell
-from actlab.fleet.plan import Fleet
+from actlab.fleet.loop import Data, EpochCallback, Loop
+from actlab.fleet.plan import Alone, Fleet
 from actlab.fleet.run import Epoch, Run
+from actlab.fleet.settings import FleetSettings, apply_settings
 
 Array = npt.NDArray[Any]
 
@@ -66,8 +66,8 @@ def site_of(
     X: Array,
     y: Array,
     device: str,
-    found: Calibration,
-    tell: Callable[[Job, Sequence[Epoch]], None],
+    settings: FleetSettings,
+    report: Callable[[Job, Sequence[Epoch]], None],
 ) -> Iterator[Site]:
     """Yield where fleets are trained.
 
@@ -76,17 +76,17 @@ def site_of(
         X: Inputs (n, ...).
         y: Targets (n, ...).
         device: That of the first run.
-        found: How this machine computes.
-        tell: Told of every epoch of a job in this process.
+        settings: How fleets compute.
+        report: Told of every epoch of a job in this process.
     """
     if executor is None:
-        yield Here(X, y, found, tell)
+        yield Here(X, y, settings, report)
     elif isinstance(executor, ThreadPoolExecutor):
-        with shared_folder(0) as folder, arithmetic(found):  # no thread may set it for itself
-            yield Threads(executor, _data(X, y, device), Shared(folder), found)
+        with shared_folder(0) as folder, apply_settings(settings):  # no thread may set it for itself
+            yield Threads(executor, _data(X, y, device), Shared(folder), settings)
     else:
         with sharing(executor, X, y) as shared:
-            yield Elsewhere(executor, shared, found)
+            yield Elsewhere(executor, shared, settings)
 
 
 class Here:
@@ -95,9 +95,9 @@ class Here:
     together = False
 
     def __init__(
-        self, X: Array, y: Array, found: Calibration, tell: Callable[[Job, Sequence[Epoch]], None]
+        self, X: Array, y: Array, settings: FleetSettings, report: Callable[[Job, Sequence[Epoch]], None]
     ) -> None:
-        self.X, self.y, self.found, self.tell = X, y, found, tell
+        self.X, self.y, self.settings, self.report = X, y, settings, report
         self.there: dict[str, Data] = {}
 
     def room(self) -> int | None:
@@ -110,14 +110,14 @@ class Here:
         for job in jobs:
             device = job.runs[0].device
             data = self.there[device] = self.there.get(device) or _data(self.X, self.y, device)
-            with arithmetic(self.found):
-                outcome = attempt(job.runs, job.fleet, data, functools.partial(self.tell, job))
+            with apply_settings(self.settings):
+                outcome = attempt(job.runs, job.fleet, data, functools.partial(self.report, job))
             futures.append(Future[Outcome]())
             futures[-1].set_result(outcome)
         return futures
 
     def epochs(self, job: Job) -> int | None:
-        """Say nothing: ``tell`` does."""
+        """Say nothing: ``report`` does."""
         return None
 
 
@@ -126,8 +126,8 @@ class Threads:
 
     together = True
 
-    def __init__(self, executor: Executor, data: Data, shared: Shared, found: Calibration) -> None:
-        self.executor, self.data, self.shared, self.found = executor, data, shared, found
+    def __init__(self, executor: Executor, data: Data, shared: Shared, settings: FleetSettings) -> None:
+        self.executor, self.data, self.shared, self.settings = executor, data, shared, settings
 
     def room(self) -> int | None:
         """Return None: they all begin together."""
@@ -137,7 +137,7 @@ class Threads:
         """Let jobs begin once all nets are built: to draw weights and to trace disturbs all threads."""
         ready = [self._ready(job) for job in jobs]
         calls = [
-            functools.partial(_in_thread, job, loops, self.data, _beat(self.shared, job), self.found)
+            functools.partial(_in_thread, job, loops, self.data, _beat(self.shared, job), self.settings)
             for job, loops in zip(jobs, ready, strict=True)
         ]
         return [_submitted(self.executor, call) for call in calls]
@@ -148,7 +148,7 @@ class Threads:
 
     def _ready(self, job: Job) -> list[Loop]:
         try:
-            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.draws)]
+            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.alone is Alone.DRAWS)]
         except Exception:  # it will fail again when its turn comes, and be told then
             return []
 
@@ -158,19 +158,21 @@ class Elsewhere:
 
     together = False
 
-    def __init__(self, executor: Executor, shared: Shared, found: Calibration) -> None:
-        self.executor, self.shared, self.found = executor, shared, found
+    def __init__(self, executor: Executor, shared: Shared, settings: FleetSettings) -> None:
+        self.executor, self.shared, self.settings = executor, shared, settings
         # They may have begun elsewhere, and files of a person's modules are named from here.
         self.place = os.getcwd() if isinstance(executor, Processes) else ""
 
     def room(self) -> int | None:
-        """Return what the executor says, if it is one that can tell."""
+        """Return what the executor says, if it is one that can report."""
         return self.executor.room() if isinstance(self.executor, Engine) else None
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
         """Let jobs begin, or wait for their turn."""
         calls = [
-            functools.partial(_in_process, job, self.shared, _beat(self.shared, job), self.found, self.place)
+            functools.partial(
+                _in_process, job, self.shared, _beat(self.shared, job), self.settings, self.place
+            )
             for job in jobs
         ]
         return [_submitted(self.executor, call) for call in calls]
@@ -188,19 +190,23 @@ def _submitted(executor: Executor, call: Callable[[], Outcome]) -> Future[Outcom
         raise UsageError(f"the {type(executor).__name__} takes no more work: {reason}") from error
 
 
-def _in_process(job: Job, shared: Shared, tell: Tell, found: Calibration, place: str) -> Outcome:
+def _in_process(
+    job: Job, shared: Shared, report: EpochCallback, settings: FleetSettings, place: str
+) -> Outcome:
     """Train a fleet in a process that does nothing else meanwhile, in a folder if it is one of ours."""
     if place:
         os.chdir(place)
     device = job.runs[0].device
-    with arithmetic(found if found.hardware == hardware(device) else calibration(device)):
-        return attempt(job.runs, job.fleet, _loaded(shared, device), tell)
+    with apply_settings(settings):
+        return attempt(job.runs, job.fleet, _loaded(shared, device), report)
 
 
-def _in_thread(job: Job, ready: list[Loop], data: Data, tell: Tell, found: Calibration) -> Outcome:
+def _in_thread(
+    job: Job, ready: list[Loop], data: Data, report: EpochCallback, settings: FleetSettings
+) -> Outcome:
     """Train a fleet in one of several threads."""
-    torch.set_num_threads(found.threads)  # each thread has a number of its own
-    return attempt(job.runs, job.fleet, data, tell, ready)
+    torch.set_num_threads(settings.threads)  # each thread has a number of its own
+    return attempt(job.runs, job.fleet, data, report, ready)
 
 
 @functools.lru_cache(maxsize=1)
@@ -213,7 +219,7 @@ def _data(X: Array, y: Array, device: str) -> Data:
     return Data(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
 
 
-def _beat(shared: Shared, job: Job) -> Tell:
+def _beat(shared: Shared, job: Job) -> EpochCallback:
     """Return what leaves a trace of every epoch of a job that is about to begin."""
     shared.clear(_name(job))  # a process may have died of it
     return functools.partial(_tick, shared, _name(job))

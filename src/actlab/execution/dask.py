@@ -21,7 +21,7 @@ from distributed import Client, KilledWorker, get_worker
 from distributed.comm.addressing import parse_address, parse_host_port
 
 from actlab.data.dataset import fingerprint_of
-from actlab.errors import UsageError, short
+from actlab.errors import UsageError, summarize_error
 from actlab.execution.processes import Array, Engine, Shared, keep, mapped, shared_folder
 
 log = logging.getLogger("actlab")
@@ -136,7 +136,7 @@ class Cluster(Engine):
             if inner.status in ("cancelled", "lost"):
                 self._send(call)
                 return
-            problem = f"a worker of {self._address} cannot do its work: {short(error)}"
+            problem = f"a worker of {self._address} cannot do its work: {summarize_error(error)}"
             call.fail(UsageError(f"{problem}; it needs the modules and packages that this process has"))
 
     def _supply(self, missing: _DataMissing, call: _Call) -> None:
@@ -144,7 +144,7 @@ class Cluster(Engine):
         try:
             problem = self._client.run(_keep, fingerprint, *self._data[fingerprint], workers=[worker])[worker]
         except Exception as error:  # the worker is gone, and another one will ask
-            log.info("cannot send data to %s: %s", worker, short(error))
+            log.info("cannot send data to %s: %s", worker, summarize_error(error))
             problem = ""
         if problem:
             call.fail(UsageError(f"worker {worker} cannot keep the data: {problem}"))
@@ -171,7 +171,9 @@ class Cluster(Engine):
             log.warning("the scheduler at %s has no workers yet; waiting for some", self._address)
         for worker, versions in found.items():
             if isinstance(versions, Exception):
-                raise UsageError(f"worker {worker} has not the actlab of this process: {short(versions)}")
+                raise UsageError(
+                    f"worker {worker} has not the actlab of this process: {summarize_error(versions)}"
+                )
             if versions != _versions():
                 raise UsageError(f"worker {worker}: {_difference(versions, _versions())}")
         for worker, threads in self._client.nthreads().items():
@@ -281,7 +283,7 @@ def _keep(fingerprint: str, X: Array, y: Array, dask_worker: Any) -> str:
             Path(beside).rename(folder)
             Path(beside).mkdir()  # to be removed
     except OSError as error:
-        return "" if folder.exists() else short(error)  # another worker was faster
+        return "" if folder.exists() else summarize_error(error)  # another worker was faster
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Every fleet to its end, here or on an executor, whatever happens to one of them."""
+"""Train every fleet to its end, in this process or on an executor."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from actlab.execution.backends import Here, Job, Site, site_of
 from actlab.execution.processes import processes, workers
 from actlab.execution.split_on_failure import Outcome
-from actlab.fleet.calibration import calibration
-from actlab.fleet.plan import Fleet, plan
-from actlab.fleet.run import DIED, Epoch, Result, Run
+from actlab.fleet.plan import Alone, Fleet, plan
+from actlab.fleet.run import Epoch, FailureKind, Result, Run
+from actlab.fleet.settings import settings_for
 
 log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
 TRIES = 3  # processes that may die of a run
-_WORTH_PROCESSES = 5e7  # numbers of input seen in all; less is done before a process has started
-_AT_ONCE = 100  # fleets that are known already and are held in memory before they are given out
-_LOOK = 0.2  # seconds between two looks at how far fleets are
+_WORTH_PROCESSES = 5e7  # features read in all; less work is done before a process has started
+_MAX_KNOWN = 100  # fleets with recorded results that are held in memory at a time
+_POLL_SECONDS = 0.2  # between two questions about the progress of fleets
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a fleet is.
+    """The progress of a fleet.
 
     Attributes:
-        fleet: Its place in the plan, from 0.
-        fleets: How many there are.
-        runs: The places of its runs in the list that was given.
+        fleet: The index of the fleet.
+        fleets: The number of fleets.
+        runs: The indices of its runs.
         epoch: Epochs done.
-        epochs: Epochs there are at most.
-        rows: The last epoch in the histories of the runs that still train, where that can be seen.
-        results: What came out of its runs, once it has ended.
+        epochs: Epochs at most.
+        last_epochs: The last epoch in the histories of the runs that still train, if this process has them.
+        results: The results of its runs, once it has ended.
     """
 
     fleet: int
@@ -48,7 +49,7 @@ class State:
     runs: tuple[int, ...]
     epoch: int
     epochs: int
-    rows: Sequence[Epoch] = ()
+    last_epochs: Sequence[Epoch] = ()
     results: Sequence[Result] | None = None
 
 
@@ -56,40 +57,38 @@ Watcher = Callable[[State], None]
 
 
 class Session(Protocol):
-    """Who knows which runs have ended before or elsewhere, and is told of those that end here.
-
-    Runs are named by their place in the list that is trained.
-    """
+    """What knows the results of earlier runs and records new ones. A run is named by its index."""
 
     def claim(self, places: Sequence[int]) -> dict[int, Result] | None:
-        """Ask for runs, to train them together; return those that are known, None if others are at it."""
+        """Claim runs to train; return known results, or None if another process trains some of them."""
 
     def record(self, places: Sequence[int], results: Sequence[Result], tries: int) -> None:
-        """Take down what came out of runs that were asked for."""
+        """Record the results of claimed runs."""
 
 
-def engine(
-    executor: Executor | None, jobs: int | None, runs: Sequence[Run], X: Array, *, apart: bool = False
+def choose_executor(
+    executor: Executor | None, jobs: int | None, runs: Sequence[Run], X: Array, *, isolated: bool = False
 ) -> contextlib.AbstractContextManager[Executor | None]:
-    """Return where runs train: in this process, or in others if that is wanted or worth starting them.
+    """Return the executor that trains runs; the context yields None for this process.
 
     Args:
-        executor: Where people want it; None to decide by what follows.
-        jobs: How many processes, as scikit-learn has it. None: as many as PyTorch would use threads, if
-            the work is worth it.
-        runs: What is to be trained.
+        executor: The executor that the user wants; None to choose one.
+        jobs: The number of processes, as in scikit-learn. None: as many as PyTorch would use threads, if
+            the work is worth starting them.
+        runs: The runs.
         X: Inputs (n, ...).
-        apart: Whether they had better not be trained in this process: one of them may end it.
+        isolated: Whether to train in another process in any case, because a run may end its process.
     """
     if executor is not None:
         return contextlib.nullcontext(executor)
     number = min(workers(jobs), len(runs))
-    seen = sum(len(run.rows) * run.epochs for run in runs) * X[:1].size
-    if apart and number:
+    if isolated and number:
         return processes(number)
-    if number < 2 or runs[0].device != "cpu" or (jobs is None and seen < _WORTH_PROCESSES):
-        return contextlib.nullcontext()
-    return processes(number)
+    features_read = sum(len(run.rows) * run.epochs for run in runs) * X[:1].size
+    is_worth_it = jobs is not None or features_read >= _WORTH_PROCESSES
+    if number > 1 and runs[0].device == "cpu" and is_worth_it:
+        return processes(number)
+    return contextlib.nullcontext()
 
 
 def train_runs(
@@ -101,12 +100,12 @@ def train_runs(
     watch: Watcher | None = None,
     session: Session | None = None,
 ) -> list[Result]:
-    """Train every run, as :func:`training` does; return what came out, in the order of the runs."""
-    results = dict(training(runs, X, y, executor=executor, watch=watch, session=session))
+    """Train every run, as :func:`iterate_results` does; return the results in the order of the runs."""
+    results = dict(iterate_results(runs, X, y, executor=executor, watch=watch, session=session))
     return [results[place] for place in range(len(runs))]
 
 
-def training(
+def iterate_results(
     runs: Sequence[Run],
     X: Array,
     y: Array,
@@ -115,23 +114,23 @@ def training(
     watch: Watcher | None = None,
     session: Session | None = None,
 ) -> Generator[tuple[int, Result]]:
-    """Train every run; yield what comes out of each as soon as its fleet has ended.
+    """Train every run; yield its result as soon as its fleet has ended.
 
-    A run that fails, whatever the reason, has its reason in its result and does not touch another. A run that
-    no fleet can train is left to skorch (:attr:`Result.needs_skorch`), and its result has the reason. The
-    results are the same whatever executes them, and in whatever order. A process that dies is replaced, and
-    its fleet begins again; a run of which three have died has failed.
+    A run that fails has the reason in its result and does not affect other runs. A run that no fleet can
+    train is left to skorch (:attr:`Result.needs_skorch`). The results do not depend on the executor or on
+    the order. A process that dies is replaced, and its fleet starts again; a run fails if three processes
+    die of it.
 
     Args:
-        runs: What is to be trained.
+        runs: The runs.
         X: Inputs (n, ...), float.
         y: Targets (n, ...): class indices (int64) or numbers.
-        executor: Where fleets are trained, each as one call; this process when left out.
-        watch: Told of every epoch where that can be seen, and of every fleet that has ended.
-        session: Who knows what need not be trained.
+        executor: Trains each fleet in one call (default: this process).
+        watch: Called with the state of a fleet after an epoch, if it is known, and after its end.
+        session: Has the results of earlier runs, and records new ones.
 
     Yields:
-        The place of a run in the list, and its result.
+        The index of a run, and its result.
 
     Raises:
         UsageError: The executor takes no more work.
@@ -139,140 +138,161 @@ def training(
     if not runs:
         return
     device = runs[0].device
-    found = calibration(device)
-    fleets = plan(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), found)
-    conductor = _Conductor(runs, fleets, watch, session)
-    with site_of(executor, X, y, device, found, conductor.tell) as site, conductor.on(site):
-        yield from conductor.ended()
+    settings = settings_for(device)
+    fleets = plan(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), settings)
+    if executor is None:
+        networks = {place: network for fleet in fleets for place, network in fleet.networks.items()}
+        runs = [
+            dataclasses.replace(run, net=_BuiltOnce(networks[place], run.net)) if place in networks else run
+            for place, run in enumerate(runs)
+        ]
+    fleets = [dataclasses.replace(fleet, networks={}) for fleet in fleets]
+    scheduler = _Scheduler(runs, fleets, watch, session)
+    with site_of(executor, X, y, device, settings, scheduler.report_epoch) as site, scheduler.using(site):
+        yield from scheduler.iterate_results()
 
 
-class _Conductor:
-    """Sends fleets out and gathers what comes back."""
+class _BuiltOnce:
+    """A factory of networks whose first network was built for the trial."""
+
+    def __init__(self, network: nn.Module, factory: Callable[[], nn.Module]) -> None:
+        self.networks, self.factory = [network], factory
+
+    def __call__(self) -> nn.Module:
+        return self.networks.pop() if self.networks else self.factory()
+
+
+Ended = tuple[Job, list[Result]]
+
+
+class _Scheduler:
+    """Submits fleets and collects their results."""
 
     def __init__(
         self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, session: Session | None
     ) -> None:
         self.runs, self.fleets, self.watch, self.session = runs, fleets, watch, session
-        jobs = [Job(number, fleet, self._runs(fleet.places)) for number, fleet in enumerate(fleets)]
-        self.queue = [job for job in jobs if not job.fleet.needs_skorch]
-        self.needs_skorch = [job for job in jobs if job.fleet.needs_skorch]
+        jobs = [Job(number, fleet, self._runs_at(fleet.places)) for number, fleet in enumerate(fleets)]
+        self.queue = [job for job in jobs if job.fleet.alone is not Alone.NEEDS_SKORCH]
+        self.for_skorch = [job for job in jobs if job.fleet.alone is Alone.NEEDS_SKORCH]
         self.warned: set[str] = set()
-        self.out: dict[Future[Outcome], Job] = {}
+        self.submitted: dict[Future[Outcome], Job] = {}
         self.site: Site
 
-    def _runs(self, places: Sequence[int]) -> list[Run]:
+    def _runs_at(self, places: Sequence[int]) -> list[Run]:
         return [self.runs[place] for place in places]
 
     @contextlib.contextmanager
-    def on(self, site: Site) -> Iterator[None]:
-        """Have fleets trained there; those that have not begun never will, once the block has ended."""
+    def using(self, site: Site) -> Iterator[None]:
+        """Train fleets at a site; cancel those that have not begun at the end of the block."""
         self.site = site
         try:
             yield
         finally:
-            for future in self.out:
+            for future in self.submitted:
                 future.cancel()
 
-    def ended(self) -> Generator[tuple[int, Result]]:
-        """Yield what comes out of every run."""
-        for job in self.needs_skorch:
-            yield from self._over(
-                job, [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
-            )
-        while self.queue or self.out:
-            known = self._send()
+    def iterate_results(self) -> Generator[tuple[int, Result]]:
+        """Yield the index and the result of every run."""
+        for job in self.for_skorch:
+            left = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
+            yield from self._finish(job, left)
+        while self.queue or self.submitted:
+            ended = self._submit()
             done: set[Future[Outcome]] = set()
-            if self.out:
-                done, _ = wait(self.out, timeout=_LOOK, return_when=FIRST_COMPLETED)
-            elif not known:
-                time.sleep(_LOOK)  # others are at it
-            known += [each for future in done for each in self._came(self.out.pop(future), future)]
+            if self.submitted:
+                done, _ = wait(self.submitted, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            elif not ended:
+                time.sleep(_POLL_SECONDS)  # other processes train the rest
+            ended += [each for future in done for each in self._collect(self.submitted.pop(future), future)]
             if done and not isinstance(self.site, Here):
-                known += self._send()  # before whoever takes the results makes us wait
-            self._look()
-            for job, results in known:
-                yield from self._over(job, results)
+                ended += self._submit()  # before the consumer of the results takes its time
+            self._poll()
+            for job, results in ended:
+                yield from self._finish(job, results)
 
-    def _send(self) -> list[tuple[Job, list[Result]]]:
-        """Let fleets begin, as many as there is room for; return what need not be trained."""
-        known: list[tuple[Job, list[Result]]] = []
+    def _submit(self) -> list[Ended]:
+        """Submit as many fleets as the site has room for; return recorded results."""
+        known: list[Ended] = []
         ready: list[Job] = []
-        if self.site.together and self.out:
+        if self.site.together and self.submitted:
             return []
         room = self.site.room()
         for job in list(self.queue):
-            if room is not None and (len(self.out) + len(ready) >= room or len(known) >= _AT_ONCE):
+            if room is not None and (len(self.submitted) + len(ready) >= room or len(known) >= _MAX_KNOWN):
                 break
-            there = self.session.claim(job.fleet.places) if self.session else {}
-            if there is None:
+            recorded = self.session.claim(job.fleet.places) if self.session else {}
+            if recorded is None:
                 continue
             self.queue.remove(job)
-            if there:
-                had = [place for place in job.fleet.places if place in there]
-                known.append((self._part(job, had), [there[place] for place in had]))
-                job = self._part(job, [place for place in job.fleet.places if place not in there])
+            if recorded:
+                places = [place for place in job.fleet.places if place in recorded]
+                known.append((self._part_of(job, places), [recorded[place] for place in places]))
+                job = self._part_of(job, [place for place in job.fleet.places if place not in recorded])
             if job.runs:
                 ready.append(job)
-        self.out.update(zip(self.site.begin(ready), ready, strict=True))
+        self.submitted.update(zip(self.site.begin(ready), ready, strict=True))
         return known
 
-    def _part(self, job: Job, places: Sequence[int]) -> Job:
-        """Return some of a job's runs as a job."""
+    def _part_of(self, job: Job, places: Sequence[int]) -> Job:
         fleet = dataclasses.replace(job.fleet, places=tuple(places))
-        return dataclasses.replace(job, fleet=fleet, runs=self._runs(places))
+        return dataclasses.replace(job, fleet=fleet, runs=self._runs_at(places))
 
-    def _came(self, job: Job, future: Future[Outcome]) -> list[tuple[Job, list[Result]]]:
-        """Return what has come out of a job, if it is over; see to what follows if it is not."""
+    def _collect(self, job: Job, future: Future[Outcome]) -> list[Ended]:
+        """Return the results of a job; none if its process died and it is queued again."""
         try:
             outcome = future.result()
         except BrokenExecutor as error:
-            return self._died(job, " ".join(str(error).split()))
+            return self._retry(job, " ".join(str(error).split()))
         for note in outcome.notes:
             log.warning("fleet %d of %d: %s", job.number + 1, len(self.fleets), note)
         for result in outcome.results:
             result.reason_alone = result.reason_alone or job.fleet.reason_alone
-        if self.session:
-            self.session.record(job.fleet.places, outcome.results, job.tries + 1)
-        return [(job, outcome.results)]
+        return [self._record(job, outcome.results, job.tries + 1)]
 
-    def _died(self, job: Job, reason: str) -> list[tuple[Job, list[Result]]]:
-        """Try again what a process has died of; then by halves, until the run to blame is found."""
+    def _retry(self, job: Job, reason: str) -> list[Ended]:
+        """Queue a job whose process died; then its halves, until the run to blame is found."""
         job.tries += 1
         log.warning("fleet %d of %d: its process died: %s", job.number + 1, len(self.fleets), reason)
         if job.tries < TRIES:
             self.queue.insert(0, job)
             return []
-        half = len(job.runs) // 2
-        if half:
-            parts = job.fleet.places[:half], job.fleet.places[half:]
-            self.queue[:0] = [dataclasses.replace(self._part(job, p), tries=0) for p in parts]
+        if half := len(job.runs) // 2:
+            halves = job.fleet.places[:half], job.fleet.places[half:]
+            self.queue[:0] = [dataclasses.replace(self._part_of(job, part), tries=0) for part in halves]
             return []
-        failure = f"{DIED} {TRIES} times: {reason}"
-        results = [Result(failure=failure, reason_alone=job.fleet.reason_alone)]
-        if self.session:
-            self.session.record(job.fleet.places, results, job.tries)
-        return [(job, results)]
+        failure = f"{FailureKind.PROCESS_DIED} {TRIES} times: {reason}"
+        return [self._record(job, [Result(failure=failure, reason_alone=job.fleet.reason_alone)], job.tries)]
 
-    def _over(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:
+    def _record(self, job: Job, results: list[Result], tries: int) -> Ended:
+        if self.session:
+            self.session.record(job.fleet.places, results, tries)
+        return job, results
+
+    def _finish(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:
         for reason in {result.reason_alone for result in results if result.needs_skorch} - self.warned:
             self.warned.add(reason)
             log.warning("trained by skorch, one at a time: %s", reason)
-        self._say(job, job.runs[0].epochs, results=results)
+        self._report(job, job.runs[0].epochs, results=results)
         yield from zip(job.fleet.places, results, strict=True)
 
-    def tell(self, job: Job, rows: Sequence[Epoch]) -> None:
-        """Hear of an epoch that was trained in this process."""
-        self._say(job, rows[0]["epoch"], rows)
+    def report_epoch(self, job: Job, last_epochs: Sequence[Epoch]) -> None:
+        """Report an epoch of a job in this process to the watcher."""
+        self._report(job, last_epochs[0]["epoch"], last_epochs)
 
-    def _look(self) -> None:
-        """See how far the fleets are."""
-        for job in sorted(self.out.values(), key=lambda job: job.number):
+    def _poll(self) -> None:
+        """Report the progress of the fleets in other processes."""
+        for job in sorted(self.submitted.values(), key=lambda job: job.number):
             if self.watch and (epoch := self.site.epochs(job)) is not None:
-                self._say(job, min(epoch, job.runs[0].epochs))
+                self._report(job, min(epoch, job.runs[0].epochs))
 
-    def _say(
-        self, job: Job, epoch: int, rows: Sequence[Epoch] = (), results: Sequence[Result] | None = None
+    def _report(
+        self,
+        job: Job,
+        epoch: int,
+        last_epochs: Sequence[Epoch] = (),
+        results: Sequence[Result] | None = None,
     ) -> None:
         if self.watch:
-            epochs = job.runs[0].epochs
-            self.watch(State(job.number, len(self.fleets), job.fleet.places, epoch, epochs, rows, results))
+            state = State(job.number, len(self.fleets), job.fleet.places, epoch, job.runs[0].epochs)
+            self.watch(dataclasses.replace(state, last_epochs=last_epochs, results=results))

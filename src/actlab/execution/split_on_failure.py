@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from actlab.errors import UsageError, short
-from actlab.fleet.loop import Data, Loop, Tell
+from actlab.errors import UsageError, summarize_error
+from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.module_state import StateChanged
-from actlab.fleet.plan import Fleet
+from actlab.fleet.plan import Alone, Fleet
 from actlab.fleet.probe import out_of_memory
-from actlab.fleet.run import Result, Run
+from actlab.fleet.run import FailureKind, Result, Run
 
 _ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or the package of a net
 
@@ -35,7 +35,7 @@ def attempt(
     runs: Sequence[Run],
     fleet: Fleet,
     data: Data,
-    tell: Tell,
+    report: EpochCallback,
     ready: list[Loop] | None = None,
 ) -> Outcome:
     """Train a fleet; where that fails, its halves, down to the one run that is to blame.
@@ -44,47 +44,51 @@ def attempt(
         runs: The runs of the fleet.
         fleet: How they train.
         data: What they learn from.
-        tell: As for :meth:`Loop.train`.
+        report: As for :meth:`Loop.train`.
         ready: The loop, if it is built already; it is taken out.
 
     Returns:
         What came out.
     """
-    return _attempt(runs, fleet, data, tell, ready, again=False)
+    return _attempt(runs, fleet, data, report, ready, again=False)
 
 
 def _attempt(
     runs: Sequence[Run],
     fleet: Fleet,
     data: Data,
-    tell: Tell,
+    report: EpochCallback,
     ready: list[Loop] | None,
     again: bool,
 ) -> Outcome:
     notes: list[str] = []
     try:
-        loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.draws)]
+        loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.alone is Alone.DRAWS)]
         return Outcome(
-            loops.pop().train(tell, notes), notes
+            loops.pop().train(report, notes), notes
         )  # nothing else holds it: it is gone when it fails
     except StateChanged as change:
         return Outcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a person's module may raise anything
-        reason, memory, elsewhere = short(error), out_of_memory(error), isinstance(error, _ELSEWHERE)
+        reason, memory, elsewhere = (
+            summarize_error(error),
+            out_of_memory(error),
+            isinstance(error, _ELSEWHERE),
+        )
     if memory:
         gc.collect()  # a loop and its steps know each other, and so they outlast it
     if memory and data.X.is_cuda:
         torch.cuda.empty_cache()
     if len(runs) == 1 and memory and not again:
-        return _attempt(runs, fleet, data, tell, None, again=True)
+        return _attempt(runs, fleet, data, report, None, again=True)
     if len(runs) == 1:
-        failure = f"out of memory: {reason}" if memory else f"training raised {reason}"
+        failure = f"{FailureKind.OUT_OF_MEMORY}: {reason}" if memory else f"{FailureKind.RAISED} {reason}"
         return Outcome([Result(failure=failure, passing=memory or elsewhere)])
     outcome, half = Outcome(), len(runs) // 2
     if memory:
         outcome.notes.append(f"out of memory with {len(runs)} runs at once; going on with {half}")
     for share in (runs[:half], runs[half:]):
-        part = attempt(share, fleet, data, tell)  # from the start: what is half of a fleet is another fleet
+        part = attempt(share, fleet, data, report)  # from the start: what is half of a fleet is another fleet
         outcome.results += part.results
         outcome.notes += part.notes
     return outcome

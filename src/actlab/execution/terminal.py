@@ -1,172 +1,164 @@
-"""What a terminal shows of fleets that train; only who shows it imports this, and rich with it."""
+"""Progress on a terminal, with rich. Only :mod:`actlab.execution.progress` imports this, when it paints."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import math
-import os
-import shutil
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column, Table
 from rich.text import Text
 
-_NARROW = 60  # columns; a terminal that has less gets neither bars nor what is of second rank
-_BAR, _LABEL = 20, 9  # columns
+from actlab.execution.scheduler import State
 
-
-@dataclass(frozen=True)
-class Bar:
-    """A line with how much is done of something.
-
-    Attributes:
-        label: Of what.
-        done: Of ``total``.
-        total: How much there is.
-        text: The same in words.
-    """
-
-    label: str
-    done: float
-    total: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Board:
-    """Who leads.
-
-    Attributes:
-        what: What the names name.
-        figure: What is shown of them, in two words, such as ``validation loss``.
-        scores: The figure of every net, by name, best first.
-        more: How many names there are beside those.
-    """
-
-    what: str
-    figure: str
-    scores: Mapping[str, Sequence[float]]
-    more: int
+_BARS, _LEADERS = 4, 5  # how many are shown
+_NARROW = 60  # columns; a narrower terminal has no bars, and fewer columns in the leaderboard
+_SCORES = {
+    "valid_acc": "validation accuracy",
+    "valid_loss": "validation loss",
+    "train_loss": "training loss",
+}
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise  # the program does not end with its display
+        raise  # by default rich ends the program
 
 
-class Screen:
-    """A picture on a terminal, painted over the one before.
+class TerminalProgress(Progress):
+    """Bars of all runs and of each fleet, and the activations with the best scores.
 
-    Nothing is painted but when it is asked for: a thread that does it would be lost in a forked process,
-    with a lock that it may hold.
+    Nothing is painted by a thread: a forked process would inherit its lock without the thread.
 
     Args:
         stream: The terminal.
+        label: The label of the bar of all runs.
+        names: The name of each run.
+        what: What the names are names of.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        self.console = _Console(file=stream, force_terminal=True, force_jupyter=False)
-        ours = stream is sys.stderr
-        # What others print meanwhile is put above the picture, where it would otherwise be torn apart.
-        self.live = Live(
-            console=self.console,
+    def __init__(self, stream: TextIO, label: str, names: Sequence[str], what: str) -> None:
+        self.names, self.what = names, what
+        self.scores: dict[str, list[float]] = {}
+        self.column = ""  # the score that the leaderboard shows
+        is_stderr = stream is sys.stderr
+        super().__init__(
+            TextColumn("{task.description}", markup=False, table_column=_column(min_width=9)),
+            BarColumn(20, complete_style="cyan"),
+            TextColumn("{task.fields[text]}", markup=False, table_column=_column()),
+            console=_Console(file=stream, force_terminal=True, force_jupyter=False),
             auto_refresh=False,
             transient=True,
-            redirect_stderr=ours,
-            redirect_stdout=ours and sys.stdout is not None and sys.stdout.isatty(),
+            get_time=time.monotonic,
+            redirect_stderr=is_stderr,
+            redirect_stdout=is_stderr and sys.stdout is not None and sys.stdout.isatty(),
         )
+        self.all_columns = self.columns
+        self.all_runs = self.add_task(label, total=len(names), text="")
+        self.fleets: dict[int, TaskID] = {}
 
-    def paint(self, bars: Sequence[Bar], board: Board | None) -> None:
-        """Show bars, and who leads.
+    def paint(
+        self, running: Sequence[State], ended: Mapping[int, Mapping[str, float]], seconds: float
+    ) -> None:
+        """Paint the bars and the leaderboard.
+
+        Args:
+            running: The fleets that train.
+            ended: The last epoch of each run that has ended, by its index.
+            seconds: Since the start.
 
         Raises:
             OSError: The stream is broken.
-            ValueError: The stream is closed, or cannot encode what is shown.
+            ValueError: The stream is closed, or cannot encode a name.
         """
-        self.console.size = self._size()
-        narrow = self.console.width < _NARROW
-        parts: list[RenderableType] = [_bars(bars, narrow)]
-        if board is not None:
-            parts += [Text(), _board(board, narrow)]
-            if board.more:
-                parts.append(Text(f"and {board.more} more", no_wrap=True, style="dim"))
+        self._update_fleets(running[-_BARS:])
+        done = len(ended) + sum(len(state.runs) * state.epoch / state.epochs for state in running)
+        self.update(self.all_runs, completed=done)
+        text = f"{len(ended)} of {len(self.names)} nets, {_duration(seconds)}"
+        if (left := self.tasks[0].time_remaining or 0) > 1:  # rounded up to a second
+            text += f", about {_duration(left)} left"
+        self.update(self.all_runs, text=text)
+        self._update_scores(ended)
+        self.columns = self.all_columns[:: 2 if self._is_narrow() else 1]
         self.live.start()
-        self.live.update(Group(*parts), refresh=True)
+        self.live.refresh()
 
-    def clear(self) -> None:
-        """Leave the terminal as it was."""
-        with contextlib.suppress(OSError, ValueError, IndexError):  # the last where it broke as it began
-            self.live.update(Text())  # whatever is higher than the terminal would leave something
-            self.live.stop()
+    def close(self) -> None:
+        """Clear the terminal."""
+        with contextlib.suppress(OSError, ValueError, IndexError):  # IndexError if it broke at the start
+            self.scores = {}
+            for task in self.task_ids:  # a picture that is higher than the terminal would leave lines
+                self.remove_task(task)
+            self.stop()
 
-    def _size(self) -> tuple[int, int]:
-        """Return columns and lines; the last column stays free, for some terminals then begin a new line."""
-        usual = shutil.get_terminal_size()
-        try:  # standard output may be another terminal, or none
-            found = os.get_terminal_size(self.stream.fileno())
-        except (OSError, ValueError):
-            found = usual
-        return max((found.columns or usual.columns) - 1, 1), found.lines or usual.lines
+    def refresh(self) -> None:
+        """Paint nothing: a picture is complete only at the end of :meth:`paint`."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bars and the leaderboard."""
+        yield self.make_tasks_table(self.tasks) if self.tasks else Text()  # rich clears at least one line
+        if self.scores:
+            yield Text()
+            yield self._leaderboard()
+            if len(self.scores) > _LEADERS:
+                yield Text(f"and {len(self.scores) - _LEADERS} more", no_wrap=True, style="dim")
+
+    def _is_narrow(self) -> bool:
+        return self.console.width < _NARROW
+
+    def _update_fleets(self, running: Sequence[State]) -> None:
+        for fleet in self.fleets.keys() - {state.fleet for state in running}:
+            self.remove_task(self.fleets.pop(fleet))
+        for state in running:
+            if state.fleet not in self.fleets:
+                label = f"fleet {state.fleet + 1}"
+                self.fleets[state.fleet] = self.add_task(label, total=state.epochs, text="")
+            several = len(state.runs) > 1
+            name = f"{len(state.runs)} nets" if several else self.names[state.runs[0]]
+            text = f"epoch {state.epoch} of {state.epochs}, {name}"
+            self.update(self.fleets[state.fleet], total=state.epochs, completed=state.epoch, text=text)
+
+    def _update_scores(self, ended: Mapping[int, Mapping[str, float]]) -> None:
+        self.column = next((name for name in _SCORES if any(name in last for last in ended.values())), "")
+        scores: dict[str, list[float]] = {}
+        for run, last in ended.items():
+            scores.setdefault(self.names[run], []).append(last.get(self.column, math.nan))
+        sign = 1 if self.column.endswith("loss") else -1
+        means = {name: statistics.fmean(values) for name, values in scores.items()}
+        ranked = sorted(means, key=lambda name: (math.isnan(means[name]), sign * means[name]))
+        self.scores = {name: scores[name] for name in ranked}
+
+    def _leaderboard(self) -> Table:
+        score = _SCORES.get(self.column, "score")
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+        heads = [self.what, score.split()[-1]] if self._is_narrow() else []
+        for head in heads or ["place", self.what, f"mean {score}", "std", "nets"]:
+            is_name = head == self.what
+            table.add_column(head, justify="left" if is_name else "right", no_wrap=not is_name)
+        for place, (name, values) in enumerate(list(self.scores.items())[:_LEADERS], 1):
+            mean = statistics.fmean(values)
+            spread = statistics.stdev(values) if len(values) > 1 and math.isfinite(mean) else math.nan
+            cells: list[RenderableType] = [Text(name, no_wrap=True, overflow="ellipsis"), _figure(mean)]
+            if not heads:
+                cells = [str(place), *cells, _figure(spread), str(len(values))]
+            table.add_row(*cells)
+        return table
 
 
-def duration(seconds: float) -> str:
-    """Return seconds as hours, minutes and seconds.
+def _column(min_width: int | None = None) -> Column:
+    return Column(no_wrap=True, overflow="ellipsis", min_width=min_width)
 
-    Examples:
-        >>> duration(72.4)
-        '0:01:12'
-    """
+
+def _duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=int(seconds)))
-
-
-def _bars(bars: Sequence[Bar], narrow: bool) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(width=None if narrow else _LABEL, no_wrap=True)
-    if not narrow:
-        table.add_column(width=_BAR)
-    table.add_column()
-    for bar in bars:
-        parts: list[RenderableType] = [_line(bar.label), _line(bar.text)]
-        if not narrow:
-            painted = ProgressBar(bar.total, bar.done, width=_BAR, complete_style="cyan")
-            parts.insert(1, painted)
-        table.add_row(*parts)
-    return table
-
-
-def _board(board: Board, narrow: bool) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    if not narrow:
-        table.add_column("place", justify="right", no_wrap=True)
-    table.add_column(_line(board.what))
-    figure = board.figure.split()[-1] if narrow else f"mean {board.figure}"
-    table.add_column(figure, justify="right", no_wrap=True)
-    if not narrow:
-        table.add_column("std", justify="right", no_wrap=True)
-        table.add_column("nets", justify="right", no_wrap=True)
-    for place, (name, scores) in enumerate(board.scores.items(), 1):
-        mean = math.fsum(scores) / len(scores)
-        cells: list[RenderableType] = [_line(name), _figure(mean)]
-        if not narrow:
-            spread = statistics.stdev(scores) if len(scores) > 1 and math.isfinite(mean) else math.nan
-            cells = [str(place), *cells, _figure(spread), str(len(scores))]
-        table.add_row(*cells)
-    return table
-
-
-def _line(text: str) -> Text:
-    """Return text that is cut where there is no room, and means nothing but itself."""
-    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _figure(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Trains many nets at once: what fuses with what, the training step, calibration."""
+"""Train many networks in one loop."""
 
 from actlab.fleet.run import Optimizer, Result, Run, Schedule, Stopping
 

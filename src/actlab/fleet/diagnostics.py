@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab.models.activation_sites import kind_of
+from actlab.models.activation_sites import identify
 
 ROWS = 128  # of the rows held back, that every look is at
 DEAD, FLAT = 1e-3, 0.05  # slopes below: nothing trains through it; hardly anything does
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ActivationRecord:
     """An activation of R nets as a look has it.
 
     Attributes:
@@ -47,7 +47,9 @@ class Seen:
     grad: Tensor
 
 
-def epochs_to_look(wanted: bool | None, epochs: int, steps: int, batch_size: int) -> tuple[int, ...]:
+def choose_diagnostic_epochs(
+    wanted: bool | None, epochs: int, steps: int, batch_size: int
+) -> tuple[int, ...]:
     """Return after which epochs nets are looked into.
 
     Args:
@@ -58,10 +60,12 @@ def epochs_to_look(wanted: bool | None, epochs: int, steps: int, batch_size: int
         batch_size: Rows of a step.
 
     Examples:
-        >>> epochs_to_look(None, epochs=25, steps=313, batch_size=128)
+        >>> choose_diagnostic_epochs(None, epochs=25, steps=313, batch_size=128)
         (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)
-        >>> epochs_to_look(None, epochs=25, steps=8, batch_size=128), epochs_to_look(None, 5, 2, 128)
-        ((13, 25), ())
+        >>> choose_diagnostic_epochs(None, epochs=25, steps=8, batch_size=128)
+        (13, 25)
+        >>> choose_diagnostic_epochs(None, epochs=5, steps=2, batch_size=128)
+        ()
     """
     if wanted is not None:
         return tuple(range(1, epochs + 1)) if wanted else ()
@@ -70,14 +74,14 @@ def epochs_to_look(wanted: bool | None, epochs: int, steps: int, batch_size: int
     return tuple(math.ceil(n * epochs / times) for n in range(1, times + 1))
 
 
-def looks_said(wanted: bool | None, looks: Sequence[int]) -> Row:
+def describe_schedule(wanted: bool | None, looks: Sequence[int]) -> Row:
     """Return on how many rows nets were looked into and after which epochs, or why they were not."""
     if looks:
         return {"rows": ROWS, "looks": list(looks)}
     return {"off": "it was switched off" if wanted is False else _TOO_SHORT}
 
 
-def computes_alone(value: Any, apply: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> bool:
+def is_elementwise_nonlinear(value: Any, apply: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> bool:
     """Return whether a module or function is an activation: each number by itself, and not linearly.
 
     Args:
@@ -88,7 +92,7 @@ def computes_alone(value: Any, apply: Callable[[Tensor], Tensor], x: Tensor, y: 
     """
     if not x.is_floating_point() or x.shape != y.shape:
         return False
-    if isinstance(value, nn.PReLU) or ((kind := kind_of(value)) and kind.activation):
+    if isinstance(value, nn.PReLU) or ((kind := identify(value)) and kind.activation):
         return True
     order = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(0)).to(x.device)
     kept = (order % 2 == 0).reshape(x.shape)
@@ -121,7 +125,7 @@ class Call:
     def is_activation(self) -> bool:
         """Return whether the module is one."""
         with torch.no_grad():
-            return computes_alone(self.module, lambda x: self.module(x.clone()), self.x, self.y)
+            return is_elementwise_nonlinear(self.module, lambda x: self.module(x.clone()), self.x, self.y)
 
     def slope(self) -> Tensor:
         """Return the derivative."""
@@ -159,13 +163,15 @@ def calls(net: nn.Module) -> Iterator[list[Call]]:
         yield found
 
 
-def outermost(found: Sequence[Call]) -> list[str]:
+def outermost_activations(found: Sequence[Call]) -> list[str]:
     """Return the names of the activations among modules, not of those that one is made of."""
     names = dict.fromkeys(call.name for call in found if call.is_activation())
     return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
 
 
-def told(nets: int, epoch: int, seen: Sequence[Seen], weights: Mapping[str, Tensor]) -> list[list[Row]]:
+def summarize_records(
+    nets: int, epoch: int, seen: Sequence[ActivationRecord], weights: Mapping[str, Tensor]
+) -> list[list[Row]]:
     """Return what a look has seen, in figures.
 
     Args:
@@ -198,7 +204,7 @@ def _spread(layers: int) -> set[int]:
     return {round(n * (layers - 1) / (_DRAWN - 1)) for n in range(_DRAWN)}
 
 
-def _activation(seen: Seen, drawn: bool) -> list[Row]:
+def _activation(seen: ActivationRecord, drawn: bool) -> list[Row]:
     slope = _by_unit(seen.slope.abs())
     columns: Row = {
         "units": [slope.shape[2]] * len(slope),

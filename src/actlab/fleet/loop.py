@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from actlab.errors import short
-from actlab.fleet.diagnostics import ROWS, told
-from actlab.fleet.lr_schedule import Pace, Watch
+from actlab.errors import summarize_error
+from actlab.fleet.diagnostics import ROWS, summarize_records
+from actlab.fleet.lr_schedule import EarlyStopper, LearningRate
 from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import RULES
-from actlab.fleet.run import Epoch, Result, Rows, Run
-from actlab.fleet.sequential_step import losses_of, step_of
-from actlab.fleet.trace import straight_line
+from actlab.fleet.run import Epoch, FailureKind, Result, Rows, Run
+from actlab.fleet.sequential_step import create_step, mean_losses
+from actlab.fleet.trace import trace_layers
 
-Tell = Callable[[Sequence[Epoch]], None]
+EpochCallback = Callable[[Sequence[Epoch]], None]
 _BEST = {"train_loss": min, "valid_loss": min, "valid_acc": max}
 _AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 27}  # numbers of input evaluated in one piece: it stays in cache
 
@@ -49,14 +49,14 @@ def _cut(flat: Tensor, rows: Tensor) -> Tensor:
     return flat.view(*rows.shape, *flat.shape[1:])
 
 
-class Member:
+class RunState:
     """A run of the fleet and what happens to it."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.result = run, Result()
         self.orders = run.orders()
-        self.pace = Pace(run) if run.schedule else None
-        self.watch = Watch(run.stopping) if run.stopping else None
+        self.learning_rate = LearningRate(run) if run.schedule else None
+        self.stopper = EarlyStopper(run.stopping) if run.stopping else None
         self.best: dict[str, Tensor] = {}  # the weights to go back to
 
     def ends(self, figures: dict[str, float], seconds: float) -> bool:
@@ -71,11 +71,11 @@ class Member:
         self.result.seconds += seconds
         wrong = [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]
         if wrong:
-            self.result.failure = f"diverged: {wrong[0]} in epoch {row['epoch']}"
+            self.result.failure = f"{FailureKind.DIVERGED}: {wrong[0]} in epoch {row['epoch']}"
             return True
-        if self.pace:
-            self.pace.after_epoch(row)
-        return bool(self.watch and self.watch.stops(row))
+        if self.learning_rate:
+            self.learning_rate.after_epoch(row)
+        return bool(self.stopper and self.stopper.stops(row))
 
 
 class Loop:
@@ -90,17 +90,17 @@ class Loop:
 
     def __init__(self, runs: Sequence[Run], layer_by_layer: bool, data: Data, draws: bool = False) -> None:
         self.first, self.data, self.draws = runs[0], data, draws
-        self.device, self.looks = data.X.device, runs[0].looks
-        self.members = [Member(run) for run in runs]
+        self.device, self.diagnostic_epochs = data.X.device, runs[0].diagnostic_epochs
+        self.members = [RunState(run) for run in runs]
         self.here = list(self.members)  # those that still train, a row of the stack each
         self.modules = [run.build() for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
-        self.line = straight_line(self.modules[0]) if layer_by_layer else None
+        self.line = trace_layers(self.modules[0]) if layer_by_layer else None
         self._set_up()
 
     def _set_up(self) -> None:
         run, bfloat16 = self.first, self.first.precision == "bf16"
-        self.step = step_of(self.modules, self.line, self.loss, run.device, bfloat16)
+        self.step = create_step(self.modules, self.line, self.loss, run.device, bfloat16)
         # Every module of a stack is called through the first.
         self.state = StateWatch(self.modules[0]) if self.step.calls_modules else None
         stack = self.step.stack
@@ -109,11 +109,11 @@ class Loop:
         self.sums = torch.zeros(len(self.here), dtype=torch.float64, device=self.device)
         self.order: Tensor | None = None
 
-    def train(self, tell: Tell | None = None, notes: list[str] | None = None) -> list[Result]:
+    def train(self, report: EpochCallback | None = None, notes: list[str] | None = None) -> list[Result]:
         """Run all epochs.
 
         Args:
-            tell: Called after every epoch with its rows in the histories of the runs that train.
+            report: Called after every epoch with its rows in the histories of the runs that train.
             notes: Gets what a person should be told.
 
         Returns:
@@ -121,9 +121,9 @@ class Loop:
         """
         noise = self.first.noise() if self.draws else contextlib.nullcontext()
         with torch.no_grad(), noise:
-            return self._train(tell, [] if notes is None else notes)
+            return self._train(report, [] if notes is None else notes)
 
-    def _train(self, tell: Tell | None, notes: list[str]) -> list[Result]:
+    def _train(self, report: EpochCallback | None, notes: list[str]) -> list[Result]:
         start, epochs = time.perf_counter(), self.first.epochs
         for epoch in range(1, epochs + 1):
             before, trained = time.perf_counter(), len(self.here)
@@ -133,14 +133,14 @@ class Loop:
             seconds = (time.perf_counter() - before) / trained
             over = [member.ends(row, seconds) for member, row in zip(self.here, figures, strict=True)]
             self._remember_best()
-            if self.here[0].result.history[-1]["epoch"] in self.looks:
+            if self.here[0].result.history[-1]["epoch"] in self.diagnostic_epochs:
                 try:
-                    self._look()
+                    self._diagnose()
                 except Exception as error:  # anybody's module; the training goes on
-                    notes.append(f"cannot be looked into: {short(error)}")
-                    self.looks = ()
-            if tell:
-                tell([member.result.history[-1] for member in self.here])
+                    notes.append(f"cannot be looked into: {summarize_error(error)}")
+                    self.diagnostic_epochs = ()
+            if report:
+                report([member.result.history[-1] for member in self.here])
             if any(over):
                 self._leave(over)
             if not self.here:
@@ -157,7 +157,7 @@ class Loop:
         run, order = self.first, self._orders()
         rows = min(order.shape[1], run.steps * run.batch_size)
         batches = torch.split(order[:, :rows], run.batch_size, 1)
-        self._set_pace()
+        self._set_learning_rates()
         self.sums.zero_()
         for batch in batches:
             x, targets = self.data.batch(batch)
@@ -165,9 +165,9 @@ class Loop:
             self.rule.step()
             if run.schedule and run.schedule.every == "batch":
                 for member in self.here:
-                    assert member.pace is not None
-                    member.pace.after_batch()
-                self._set_pace()
+                    assert member.learning_rate is not None
+                    member.learning_rate.after_batch()
+                self._set_learning_rates()
         figures = {"train_loss": self.sums / rows}
         if run.valid is not None:
             figures.update(
@@ -186,9 +186,9 @@ class Loop:
             self.order = torch.stack([next(member.orders) for member in self.here]).to(self.device)
         return self.order
 
-    def _set_pace(self) -> None:
+    def _set_learning_rates(self) -> None:
         if self.first.schedule:
-            numbers = [member.pace.numbers() for member in self.here if member.pace]
+            numbers = [member.learning_rate.numbers() for member in self.here if member.learning_rate]
             for name in numbers[0]:
                 self.rule.set(name, [each[name] for each in numbers])
 
@@ -213,8 +213,8 @@ class Loop:
 
     def _losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if len(outputs) == 1:  # not every loss of a net that is by itself can be vmapped
-            return losses_of(self.loss, outputs[0], targets[0], True).reshape(1)
-        return losses_of(self.loss, outputs, targets, False)
+            return mean_losses(self.loss, outputs[0], targets[0], True).reshape(1)
+        return mean_losses(self.loss, outputs, targets, False)
 
     def _pieces(self, rows: Sequence[Rows]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs and targets of these rows of each net, piece by piece."""
@@ -224,20 +224,20 @@ class Loop:
         for piece in torch.split(table, self.first.piece or fits, 1):
             yield self.data.batch(piece)
 
-    def _look(self) -> None:
+    def _diagnose(self) -> None:
         """Look into the nets, on rows that they have not learnt from if there are any."""
         here, epoch = self.here, self.here[0].result.history[-1]["epoch"]
         rows = [member.run.rows if member.run.valid is None else member.run.valid for member in here]
         table = torch.stack([torch.as_tensor(some[:ROWS]) for some in rows]).to(self.device)
-        seen = self.step.look(*self.data.batch(table))
+        seen = self.step.diagnose(*self.data.batch(table))
         weights = {name: grad for name, grad in self.step.stack.grad_views.items() if grad.ndim > 2}
-        for member, found in zip(here, told(len(here), epoch, seen, weights), strict=True):
+        for member, found in zip(here, summarize_records(len(here), epoch, seen, weights), strict=True):
             if not member.result.failure:
                 member.result.diagnostics += found
 
     def _remember_best(self) -> None:
         for row, member in enumerate(self.here):
-            if member.watch and member.watch.rule.load_best and member.watch.improved:
+            if member.stopper and member.stopper.rule.load_best and member.stopper.improved:
                 member.best = self.step.stack.state(row)
 
     def _leave(self, over: Sequence[bool]) -> None:

@@ -20,7 +20,7 @@ def loss_problem(loss: nn.Module) -> str:
     return ""
 
 
-def one_net(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+def single_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of one net's outputs (n, ...) as skorch computes it."""
     if isinstance(loss, nn.NLLLoss):  # skorch's convention: the net gives probabilities
         outputs = torch.log(outputs + torch.finfo(outputs.dtype).eps)
@@ -30,7 +30,7 @@ def one_net(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
     return result
 
 
-def plain(loss: nn.Module) -> bool:
+def has_explicit_gradient(loss: nn.Module) -> bool:
     """Whether the gradient of the loss can be written down: one of three, without weights of any kind."""
     if isinstance(loss, nn.CrossEntropyLoss):
         # Whoever chooses a class to ignore has rows of it.
@@ -40,13 +40,13 @@ def plain(loss: nn.Module) -> bool:
     return isinstance(loss, nn.MSELoss)
 
 
-def gradients_of(
+def loss_and_gradients(
     loss: nn.Module, outputs: Tensor, targets: Tensor, *, stacked: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the mean loss of every net and its gradient.
 
     Args:
-        loss: A criterion that is :func:`plain`.
+        loss: A criterion that is :func:`has_explicit_gradient`.
         outputs: Outputs (n, ...) of one net, or (R, n, ...) of a stack.
         targets: Class indices (n,) or (R, n) for cross-entropy, else what the outputs should be.
         stacked: Whether there is a stack.

@@ -12,7 +12,7 @@ import torch
 from actlab.fleet.run import Epoch, Optimizer, Run, Stopping
 
 
-class Pace:
+class LearningRate:
     """The learning rate of one run, from torch's own scheduler on an optimizer without a net.
 
     Args:
@@ -74,7 +74,7 @@ def arguments(optimizer: Optimizer) -> Mapping[str, Any]:
     return found
 
 
-class Watch:
+class EarlyStopper:
     """Early stopping of one run, by the rule of :class:`skorch.callbacks.EarlyStopping`.
 
     Args:

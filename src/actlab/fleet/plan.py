@@ -1,25 +1,36 @@
-"""What fuses with what: runs become fleets, from the runs alone and always the same way."""
+"""Group runs into fleets. The groups depend on the runs alone."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from actlab.errors import short
-from actlab.fleet.calibration import Calibration
-from actlab.fleet.layers import as_formula, constants
+from actlab.errors import summarize_error
+from actlab.fleet.layers import as_catalogue_activation, parameter_values
 from actlab.fleet.probe import fleet_problem, out_of_memory
 from actlab.fleet.run import Run
-from actlab.fleet.sequential_step import step_of
-from actlab.fleet.trace import Link, straight_line
+from actlab.fleet.sequential_step import create_step
+from actlab.fleet.settings import FleetSettings
+from actlab.fleet.trace import TracedLayer, trace_layers
 
-_PROBE = 2  # rows, and nets, that a net is tried with
+_TRIAL_SAMPLES = 2
 _DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
+
+
+class Alone(enum.Enum):
+    """Why a run does not share its fleet with others."""
+
+    FAILS = "its network cannot be built or tried"
+    DRAWS = "its network draws random numbers while it trains"
+    NO_VMAP = "torch.vmap cannot run its network"
+    NEEDS_SKORCH = "no fleet can train its network"
 
 
 @dataclass(frozen=True)
@@ -27,124 +38,156 @@ class Fleet:
     """Runs that train in one loop.
 
     Attributes:
-        places: Which runs, by their place in the list that was planned.
-        layer_by_layer: Whether their nets are straight lines, to be stepped by hand.
-        reason_alone: Why a run is by itself; empty when it might have had company.
-        draws: Whether it draws random numbers while it trains.
-        needs_skorch: Whether no fleet can train it, not even alone.
+        places: The indices of the runs in the list that was planned.
+        layer_by_layer: Whether the networks are sequential and use explicit gradients.
+        alone: The kind of reason why a run trains by itself; None if it may train with others.
+        reason_alone: The reason as a sentence; empty if there is none.
+        networks: Untrained networks of some runs, by their index: those that were built for the trial.
     """
 
     places: tuple[int, ...]
     layer_by_layer: bool
+    alone: Alone | None = None
     reason_alone: str = ""
-    draws: bool = False
-    needs_skorch: bool = False
+    networks: Mapping[int, nn.Module] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
-class _Net:
-    """What decides with which others a net can train."""
+class _Traits:
+    """What decides with which others a network can train."""
 
     weights: tuple[Any, ...] = ()
     size: int = 0
     layers: Any = None
     activations: str = ""
     layer_by_layer: bool = False
+    alone: Alone | None = None
     reason_alone: str = ""
-    draws: bool = False
-    needs_skorch: bool = False
+    network: nn.Module | None = None
 
 
-def plan(runs: Sequence[Run], X: Tensor, y: Tensor, calibration: Calibration) -> list[Fleet]:
+def plan(runs: Sequence[Run], X: Tensor, y: Tensor, settings: FleetSettings) -> list[Fleet]:
     """Group runs into fleets.
 
     Args:
-        runs: What is to be trained.
-        X: Inputs (n, ...); two rows are tried.
+        runs: The runs.
+        X: Inputs (n, ...). Each network is tried on two samples.
         y: Targets (n, ...).
-        calibration: How many nets make a fleet.
+        settings: How many networks make a fleet.
 
     Returns:
         The fleets, in the order of their first runs.
     """
-    nets: dict[int, _Net] = {}  # runs that differ in numbers share the object that makes their net
+    traits: dict[int, _Traits] = {}  # runs that differ in numbers share the object that makes their network
+    networks: dict[int, nn.Module] = {}
     groups: dict[Any, list[int]] = {}
     for place, run in enumerate(runs):
-        if id(run.net) not in nets:
-            nets[id(run.net)] = _look(run, X[:_PROBE], y[:_PROBE], calibration)
-        net = nets[id(run.net)]
-        apart = bool(net.reason_alone) or not _batches(run)
-        groups.setdefault(place if apart else _key(run, net), []).append(place)
-    fleets = []
+        if id(run.net) not in traits:
+            traits[id(run.net)] = found = _traits_of(run, X[:_TRIAL_SAMPLES], y[:_TRIAL_SAMPLES], settings)
+            if found.network is not None:
+                networks[place] = found.network
+        group = traits[id(run.net)]
+        is_alone = group.alone is not None or not _batches(run)
+        groups.setdefault(place if is_alone else _key(run, group), []).append(place)
+    fleets: list[Fleet] = []
     for places in groups.values():
-        first = runs[places[0]]
-        net = nets[id(first.net)]
-        if not _batches(first):  # skorch validates the network that it has not trained, or raises
-            given = f"batch_size={first.batch_size} and drop_last={first.drop_last}"
-            reason = f"{given} give no batch from {len(first.rows)} training samples"
-            net = dataclasses.replace(net, reason_alone=reason, needs_skorch=True)
+        group = traits[id(runs[places[0]].net)]
         # Equal activations stand together: each is then computed in one piece.
-        seen = list(dict.fromkeys(nets[id(runs[place].net)].activations for place in places))
-        places.sort(key=lambda place: seen.index(nets[id(runs[place].net)].activations))
-        most = 1 if net.reason_alone else calibration.runs_per_fleet(net.size, len(places))
-        cuts = -(-len(places) // most)
-        for cut in range(cuts):
-            share = places[cut * len(places) // cuts : (cut + 1) * len(places) // cuts]
-            fleets.append(
-                Fleet(tuple(share), net.layer_by_layer, net.reason_alone, net.draws, net.needs_skorch)
-            )
+        kinds = [traits[id(runs[place].net)].activations for place in places]
+        order = list(dict.fromkeys(kinds))
+        places = [place for kind in order for place, own in zip(places, kinds, strict=True) if own == kind]
+        fleets += _split(places, _with_batches(group, runs[places[0]]), networks, settings)
     return sorted(fleets, key=lambda fleet: fleet.places)
 
 
-def _look(run: Run, x: Tensor, y: Tensor, calibration: Calibration) -> _Net:
-    """Try a net with two rows: alone, then beside a copy of itself."""
+def _with_batches(traits: _Traits, run: Run) -> _Traits:
+    if _batches(run):
+        return traits
+    # skorch validates the network that it has not trained, or raises
+    given = f"batch_size={run.batch_size} and drop_last={run.drop_last}"
+    reason = f"{given} give no batch from {len(run.rows)} training samples"
+    return dataclasses.replace(traits, alone=Alone.NEEDS_SKORCH, reason_alone=reason)
+
+
+def _split(
+    places: Sequence[int], traits: _Traits, networks: Mapping[int, nn.Module], settings: FleetSettings
+) -> Iterator[Fleet]:
+    """Yield fleets of nearly equal size, none of them with too many runs."""
+    most = 1 if traits.alone else settings.runs_per_fleet(traits.size, len(places))
+    parts = -(-len(places) // most)
+    for part in range(parts):
+        share = tuple(places[part * len(places) // parts : (part + 1) * len(places) // parts])
+        built = {place: networks[place] for place in share if place in networks}
+        yield Fleet(share, traits.layer_by_layer, traits.alone, traits.reason_alone, built)
+
+
+def _traits_of(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Traits:
+    """Try a network on two samples: by itself, then beside a copy of itself."""
     try:
-        module = run.build()
-    except Exception as error:  # anybody's module; it fails again when its turn comes
-        return _Net(reason_alone=f"the network cannot be built: {short(error)}")
+        network = run.build()
+    except Exception as error:  # raised by the user's module, which will raise it again in training
+        return _Traits(
+            alone=Alone.FAILS, reason_alone=f"the network cannot be built: {summarize_error(error)}"
+        )
+    lazy = any(is_lazy(parameter) for parameter in network.parameters())
+    buffers = {} if lazy else {name: value.clone() for name, value in network.named_buffers()}
     try:
         with run.noise():
             before = torch.get_rng_state()
-            if problem := fleet_problem(run, module, x, y):
-                return _Net(reason_alone=problem, needs_skorch=True)
+            if problem := fleet_problem(run, network, x, y):
+                return _Traits(alone=Alone.NEEDS_SKORCH, reason_alone=problem)
             draws = not torch.equal(before, torch.get_rng_state())
-            line = straight_line(module) if calibration.layer_by_layer else None
-            problem = _problem([module], line, run, x, y)
-            if problem and line is not None:  # a layer that a chain cannot step, such as an embedding
-                line, problem = None, _problem([module], None, run, x, y)
-    except Exception as error:  # too little memory: there may be more when its turn comes
-        return _Net(reason_alone=short(error))
+            layers = trace_layers(network) if settings.layer_by_layer else None
+            problem = _problem([network], layers, run, x, y)
+            if problem and layers is not None:  # a layer without explicit steps, such as an embedding
+                layers, problem = None, _problem([network], None, run, x, y)
+    except Exception as error:  # too little memory: there may be more in training
+        return _Traits(alone=Alone.FAILS, reason_alone=summarize_error(error))
     if problem:
-        return _Net(reason_alone=f"a fleet cannot train the network: {problem}", needs_skorch=True)
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    weights = tuple((name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors)
-    size = sum(p.numel() for p in module.parameters())
-    parts = [
-        as_formula(module.get_submodule(link.name[:-1])) for link in line or () if link.kind == "formula"
-    ]
-    activations = str([(part.activation.name, constants(part)) for part in parts if part])
-    layers: Any = tuple((link.kind, link.name, link.text) for link in line or ())
-    if line is None or any(link.kind == "module" for link in line):
-        # What a module computes cannot be read off it: only nets that one maker makes are sure to agree.
-        layers = (layers, id(run.net))
-    net = _Net(weights, size, layers, activations, line is not None)
+        reason = f"a fleet cannot train the network: {problem}"
+        return _Traits(alone=Alone.NEEDS_SKORCH, reason_alone=reason)
+    is_sequential = layers is not None
     if draws:
-        return _Net(layer_by_layer=net.layer_by_layer, reason_alone=_DRAWS, draws=True)
-    if problem := _problem([module, module], line, run, x, y):
-        return _Net(
-            layer_by_layer=net.layer_by_layer, reason_alone=f"torch.vmap cannot run the network: {problem}"
-        )
-    return net
+        return _Traits(layer_by_layer=is_sequential, alone=Alone.DRAWS, reason_alone=_DRAWS)
+    if problem := _problem([network, network], layers, run, x, y):
+        reason = f"torch.vmap cannot run the network: {problem}"
+        return _Traits(layer_by_layer=is_sequential, alone=Alone.NO_VMAP, reason_alone=reason)
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    weights = tuple((name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors)
+    size = sum(p.numel() for p in network.parameters())
+    with torch.no_grad():
+        for name, value in network.named_buffers():
+            value.copy_(buffers.get(name, value))
+    reusable = not lazy and size <= settings.weights_per_fleet  # larger ones would take memory until then
+    kinds, activations = _layers_key(run, network, layers)
+    return _Traits(weights, size, kinds, activations, is_sequential, network=network if reusable else None)
 
 
-def _problem(modules: Sequence[nn.Module], line: list[Link] | None, run: Run, x: Tensor, y: Tensor) -> str:
+def _layers_key(run: Run, network: nn.Module, layers: Sequence[TracedLayer] | None) -> tuple[Any, str]:
+    """Return what the layers of networks must agree in, and the formulas in which they may differ."""
+    parts = [
+        as_catalogue_activation(network.get_submodule(link.name[:-1]))
+        for link in layers or ()
+        if link.kind == "formula"
+    ]
+    activations = str([(part.activation.name, parameter_values(part)) for part in parts if part])
+    kinds: Any = tuple((link.kind, link.name, link.text) for link in layers or ())
+    if layers is None or any(link.kind == "module" for link in layers):
+        # Only networks from one factory are sure to compute the same in a module.
+        kinds = (kinds, id(run.net))
+    return kinds, activations
+
+
+def _problem(
+    modules: Sequence[nn.Module], line: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
+) -> str:
     """Return the error of a step; an empty text if it can be made."""
     try:
         _try(modules, line, run, x, y)
     except Exception as error:  # anybody's module
         if out_of_memory(error):
             raise
-        return short(error)
+        return summarize_error(error)
     return ""
 
 
@@ -152,12 +195,14 @@ def _batches(run: Run) -> int:
     return run.steps if run.batch_size > 0 else 0
 
 
-def _try(modules: Sequence[nn.Module], line: list[Link] | None, run: Run, x: Tensor, y: Tensor) -> None:
-    step = step_of(modules, line, run.loss, "cpu", False)
+def _try(
+    modules: Sequence[nn.Module], line: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
+) -> None:
+    step = create_step(modules, line, run.loss, "cpu", False)
     step.gradients(x.expand(len(modules), *x.shape), y.expand(len(modules), *y.shape))
 
 
-def _key(run: Run, net: _Net) -> tuple[Any, ...]:
+def _key(run: Run, traits: _Traits) -> tuple[Any, ...]:
     """Return what the runs of a fleet agree in."""
 
     def rows(part: Any) -> int:
@@ -168,5 +213,5 @@ def _key(run: Run, net: _Net) -> tuple[Any, ...]:
     rule = (run.optimizer.name, run.optimizer.flags, tuple(run.optimizer.numbers))
     pace = run.schedule and run.schedule.every
     sizes = (rows(run.rows), rows(run.valid), rows(run.test), run.epochs, run.batch_size, run.piece)
-    ways = (run.shuffle, run.drop_last, run.scoring, run.device, run.precision, run.looks)
-    return (net.weights, net.layers, net.layer_by_layer, loss, rule, pace, sizes, ways)
+    ways = (run.shuffle, run.drop_last, run.scoring, run.device, run.precision, run.diagnostic_epochs)
+    return (traits.weights, traits.layers, traits.layer_by_layer, loss, rule, pace, sizes, ways)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from actlab.errors import short
-from actlab.fleet.losses import one_net
+from actlab.errors import summarize_error
+from actlab.fleet.losses import single_loss
 from actlab.fleet.module_state import StateWatch, random_state
 from actlab.fleet.run import Run
 
@@ -36,7 +36,7 @@ def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
     except Exception as error:  # anybody's module
         if out_of_memory(error):
             raise
-        return f"the network failed on two samples: {short(error)}"
+        return f"the network failed on two samples: {summarize_error(error)}"
     finally:
         random.setstate(generators[0])
         np.random.set_state(generators[1])
@@ -72,7 +72,7 @@ def _problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
 def _unused(run: Run, module: nn.Module, outputs: Tensor, y: Tensor) -> str:
     """Go backward; return the name of a parameter that the loss does not depend on."""
     weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    loss = one_net(run.loss, outputs, y)
+    loss = single_loss(run.loss, outputs, y)
     grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True) if weights else ()
     return next((name for name, grad in zip(weights, grads, strict=True) if grad is None), "")
 

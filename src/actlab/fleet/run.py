@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,14 @@ from actlab.models.random_streams import NOISE, ORDER, WEIGHTS, seeded_torch, st
 Rows = npt.NDArray[np.int64]
 Epoch = dict[str, Any]
 
-DIED = "the training process died"  # begins the failure of a run that ended its processes
+
+class FailureKind(enum.StrEnum):
+    """The kinds of failure of training. The text of a failure begins with its kind."""
+
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out of memory"
+    RAISED = "training raised"
+    PROCESS_DIED = "the training process died"
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Schedule:
         policy: The scheduler's class.
         options: Its arguments.
         every: ``"epoch"`` or ``"batch"``.
-        monitor: The history's column that ``ReduceLROnPlateau`` looks at.
+        monitor: The history's column that ``ReduceLROnPlateau`` diagnostic_epochs at.
         event: The history's column for the learning rate; None for none.
     """
 
@@ -93,7 +101,7 @@ class Run:
         precision: ``"float32"``, or ``"bf16"`` for products in bfloat16.
         seed: Which repetition this is.
         fold: Which part of the data is left out.
-        looks: Epochs after which the net is looked into; what it learns does not depend on them.
+        diagnostic_epochs: Epochs after which the net is looked into; what it learns does not depend on them.
     """
 
     net: Callable[[], nn.Module]
@@ -114,7 +122,7 @@ class Run:
     precision: str = "float32"
     seed: int = 0
     fold: int = 0
-    looks: tuple[int, ...] = ()
+    diagnostic_epochs: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -174,6 +182,11 @@ class Result:
         return not self.how and not self.failure
 
     @property
+    def failure_kind(self) -> FailureKind | None:
+        """The kind of failure; None without a failure, or for one that is not of training."""
+        return next((kind for kind in FailureKind if self.failure.startswith(kind)), None)
+
+    @property
     def died(self) -> bool:
         """Whether the run ended the processes that trained it, so that it must not run in this one."""
-        return self.failure.startswith(DIED)
+        return self.failure_kind is FailureKind.PROCESS_DIED

@@ -8,29 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab.fleet.diagnostics import Seen, calls, outermost
+from actlab.fleet.diagnostics import ActivationRecord, calls, outermost_activations
 from actlab.fleet.layers import (
-    Formula,
+    AutogradLayer,
+    FormulaLayer,
     Function,
     Layer,
     Linear,
-    Local,
-    as_formula,
-    module_function,
+    as_catalogue_activation,
+    functional_module,
+    uses_onednn,
 )
-from actlab.fleet.losses import gradients_of, one_net, plain
+from actlab.fleet.losses import has_explicit_gradient, loss_and_gradients, single_loss
 from actlab.fleet.stacked_weights import Stack
-from actlab.fleet.trace import Link
+from actlab.fleet.trace import TracedLayer
 
 _NARROW = 32  # outputs
 
 
-class Chain:
+class SequentialStep:
     """Steps R nets that are the same straight line, whatever their catalogue functions.
 
     Args:
         modules: The nets; equal activations stand together.
-        line: The layers of the first, as :func:`straight_line` gives them.
+        line: The layers of the first, as :func:`trace_layers` gives them.
         loss: The criterion.
         device: Where to compute.
         bfloat16: Whether matrix products take bfloat16 factors.
@@ -39,28 +40,45 @@ class Chain:
     how = "layer by layer"
 
     def __init__(
-        self, modules: Sequence[nn.Module], line: Sequence[Link], loss: nn.Module, device: str, bfloat16: bool
+        self,
+        modules: Sequence[nn.Module],
+        line: Sequence[TracedLayer],
+        loss: nn.Module,
+        device: str,
+        bfloat16: bool,
     ) -> None:
-        self.stack = Stack(modules, _turned(modules[0], line), device)
         self.one = len(modules) == 1
-        self.loss, self.plain = loss, plain(loss)
+        turned = [
+            f"{link.name}weight"
+            for link in line
+            if link.kind == "linear"
+            and self._is_turned(modules[0].get_submodule(link.name[:-1]).weight, device)
+        ]
+        self.stack = Stack(modules, turned, device)
+        self.loss, self.has_explicit_gradient = loss, has_explicit_gradient(loss)
         self.training = False
         self.line = line
         self.layers = [self._layer(link, modules, bfloat16) for link in line]
         self.calls_modules = any(link.kind not in ("linear", "formula") for link in line)
 
-    def _layer(self, link: Link, modules: Sequence[nn.Module], bfloat16: bool) -> Layer:
+    def _is_turned(self, weight: Any, device: str) -> bool:
+        """Return whether a matrix is multiplied faster if it is stored as (in, out)."""
+        return len(weight) >= _NARROW and not (self.one and uses_onednn(weight, device))
+
+    def _layer(self, link: TracedLayer, modules: Sequence[nn.Module], bfloat16: bool) -> Layer:
         if link.kind == "linear":
             return Linear(self.stack, link.name, bfloat16)
         if link.apply is not None:
             apply = link.apply
-            return Local(self.stack, lambda weights, x: apply(x), {}, apply)
+            return AutogradLayer(self.stack, lambda weights, x: apply(x), {}, apply)
         parts = [module.get_submodule(link.name.rstrip(".")) for module in modules]
         if link.kind == "formula":
-            return Formula([formula for part in parts if (formula := as_formula(part)) is not None])
+            return FormulaLayer(
+                [formula for part in parts if (formula := as_catalogue_activation(part)) is not None]
+            )
         own = [*dict(parts[0].named_parameters()), *dict(parts[0].named_buffers())]
-        function = module_function(parts[0], lambda: self.training)
-        return Local(self.stack, function, {name: link.name + name for name in own}, parts[0])
+        function = functional_module(parts[0], lambda: self.training)
+        return AutogradLayer(self.stack, function, {name: link.name + name for name in own}, parts[0])
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return the outputs (R, n, ...) of the nets for their inputs (R, n, ...), in evaluation mode."""
@@ -87,7 +105,7 @@ class Chain:
             grad = self.layers[place].backward(grad, place == 0)
         return losses.reshape(-1)
 
-    def look(self, x: Tensor, targets: Tensor) -> list[Seen]:
+    def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
         """Return what the activations make of some rows, in evaluation; write the weights' gradients.
 
         Args:
@@ -107,27 +125,23 @@ class Chain:
             if (slope := layer.slope(y)) is not None:
                 found = (y, slope, grad)
                 name = link.name.rstrip(".") or link.text
-                seen.append(Seen(name, *(part.unsqueeze(0) if self.one else part for part in found)))
+                seen.append(
+                    ActivationRecord(name, *(part.unsqueeze(0) if self.one else part for part in found))
+                )
             grad = layer.backward(grad, place == 0)
         return seen[::-1]
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        if self.plain and (outputs.ndim == targets.ndim or outputs.ndim == 3 - self.one):
-            return gradients_of(self.loss, outputs, targets, stacked=not self.one)
+        if self.has_explicit_gradient and (outputs.ndim == targets.ndim or outputs.ndim == 3 - self.one):
+            return loss_and_gradients(self.loss, outputs, targets, stacked=not self.one)
         outputs = outputs.requires_grad_()
         with torch.enable_grad():
-            losses = losses_of(self.loss, outputs, targets, self.one)
+            losses = mean_losses(self.loss, outputs, targets, self.one)
             (grad,) = torch.autograd.grad(losses.sum(), outputs)
         return losses.detach(), grad
 
 
-def _turned(module: nn.Module, line: Sequence[Link]) -> list[str]:
-    """Return the matrices that are multiplied faster when they are kept as (in, out): not narrow ones."""
-    layers = [(link.name, module.get_submodule(link.name[:-1])) for link in line if link.kind == "linear"]
-    return [f"{name}weight" for name, layer in layers if len(layer.weight) >= _NARROW]  # type: ignore[arg-type]
-
-
-class Autograd:
+class AutogradStep:
     """Steps R nets of any kind that agree in everything but their weights: vmap and autograd.
 
     Args:
@@ -147,7 +161,7 @@ class Autograd:
         self.training = False
         self.module = modules[0]
         self.activations: list[str] | None = None  # their names, once they have been seen
-        self.single = module_function(modules[0], lambda: self.training)
+        self.single = functional_module(modules[0], lambda: self.training)
         self.function: Function = self.single if self.one else torch.vmap(self.single)
 
     def outputs(self, x: Tensor) -> Tensor:
@@ -167,7 +181,7 @@ class Autograd:
         leaves = {name: view.detach().requires_grad_() for name, view in self.stack.views.items()}
         with torch.enable_grad():
             outputs = self._apply(leaves, x)
-            losses = losses_of(self.loss, outputs, targets[0] if self.one else targets, self.one)
+            losses = mean_losses(self.loss, outputs, targets[0] if self.one else targets, self.one)
             grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         for (name, place), grad in zip(self.stack.grad_views.items(), grads, strict=True):
             if grad is None:  # torch.optim would leave it alone, and a row of a matrix cannot be left out
@@ -175,7 +189,7 @@ class Autograd:
             place.copy_(grad)
         return losses.detach().reshape(-1)
 
-    def look(self, x: Tensor, targets: Tensor) -> list[Seen]:
+    def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
         """Return what the activations make of some rows, in evaluation; write the weights' gradients.
 
         Args:
@@ -183,32 +197,32 @@ class Autograd:
             targets: What the loss compares with, (R, n, ...).
         """
         self.training = False
-        nets = [self._look(net, x[net], targets[net]) for net in range(len(x))]
+        nets = [self._diagnose_one(net, x[net], targets[net]) for net in range(len(x))]
         seen = []
         for same in zip(*nets, strict=True):
             outputs, slopes, grads = (
                 torch.stack([getattr(one, part) for one in same]) for part in ("output", "slope", "grad")
             )
-            seen.append(Seen(same[0].name, outputs, slopes, grads))
+            seen.append(ActivationRecord(same[0].name, outputs, slopes, grads))
         return seen
 
-    def _look(self, net: int, x: Tensor, targets: Tensor) -> list[Seen]:
+    def _diagnose_one(self, net: int, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
         """Return the same of one net, without the dimension R."""
         leaves = {name: view[net].detach().requires_grad_() for name, view in self.stack.views.items()}
         weights = {**leaves, **{name: value[net] for name, value in self.stack.fixed.items()}}
         with torch.enable_grad(), self.autocast:
             with calls(self.module) as found:
                 outputs = self.single(weights, x).float()
-            loss = losses_of(self.loss, outputs, targets, True)
+            loss = mean_losses(self.loss, outputs, targets, True)
             if self.activations is None:
-                self.activations = outermost(found)
+                self.activations = outermost_activations(found)
             found = [call for call in found if call.name in self.activations]
             wanted = [*(call.y for call in found), *leaves.values()]
             grads = torch.autograd.grad(loss, wanted, retain_graph=True, materialize_grads=True)
             for place, grad in zip(self.stack.grad_views.values(), grads[len(found) :], strict=True):
                 place[net].copy_(grad)
             return [
-                Seen(call.name, call.y.detach(), call.slope(), grad)
+                ActivationRecord(call.name, call.y.detach(), call.slope(), grad)
                 for call, grad in zip(found, grads, strict=False)
             ]
 
@@ -220,20 +234,24 @@ class Autograd:
             return self.function(weights, x).float() if self.autocast._enabled else self.function(weights, x)
 
 
-Step = Chain | Autograd
+Step = SequentialStep | AutogradStep
 
 
-def step_of(
-    modules: Sequence[nn.Module], line: Sequence[Link] | None, loss: nn.Module, device: str, bfloat16: bool
+def create_step(
+    modules: Sequence[nn.Module],
+    line: Sequence[TracedLayer] | None,
+    loss: nn.Module,
+    device: str,
+    bfloat16: bool,
 ) -> Step:
     """Return what steps these nets: by hand along their line, by autograd where there is none."""
     if line is not None:
-        return Chain(modules, line, loss, device, bfloat16)
-    return Autograd(modules, loss, device, bfloat16)
+        return SequentialStep(modules, line, loss, device, bfloat16)
+    return AutogradStep(modules, loss, device, bfloat16)
 
 
-def losses_of(loss: nn.Module, outputs: Tensor, targets: Tensor, one: bool) -> Tensor:
+def mean_losses(loss: nn.Module, outputs: Tensor, targets: Tensor, one: bool) -> Tensor:
     """Return the loss of one net (), or of every net of a stack (R,)."""
     if one:
-        return one_net(loss, outputs, targets)
-    return torch.vmap(lambda y, t: one_net(loss, y, t))(outputs, targets)
+        return single_loss(loss, outputs, targets)
+    return torch.vmap(lambda y, t: single_loss(loss, y, t))(outputs, targets)

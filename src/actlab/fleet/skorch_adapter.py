@@ -27,8 +27,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
-from actlab.errors import short
-from actlab.fleet.losses import loss_problem, plain
+from actlab.errors import summarize_error
+from actlab.fleet.losses import has_explicit_gradient, loss_problem
 from actlab.fleet.lr_schedule import arguments
 from actlab.fleet.run import Optimizer, Result, Rows, Run, Schedule, Stopping
 from actlab.fleet.stacked_weights import load
@@ -69,7 +69,7 @@ class NotFused(Exception):
     """Why a net cannot train in a fleet, as a sentence."""
 
 
-def read(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
+def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
     """Read how a skorch net would train, as a run without rows, seed and fold.
 
     Args:
@@ -101,11 +101,11 @@ def read(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
     loss = _loss(net)
     _data(X, y, loss)
     batches = _batches(net, X)
-    if not plain(loss):  # a mean over weights depends on what is averaged at once
+    if not has_explicit_gradient(loss):  # a mean over weights depends on what is averaged at once
         size = _validated_at_once(net)
         batches["piece"] = len(X) if size == -1 else size
     return Run(
-        net=functools.partial(_built, net.module, net.get_params_for("module")),
+        net=functools.partial(build_module, net.module, net.get_params_for("module")),
         rows=np.empty(0, np.int64),
         loss=loss,
         optimizer=_optimizer(net),
@@ -116,7 +116,7 @@ def read(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
     )
 
 
-def held_back(
+def split_validation(
     net: skorch.NeuralNet, rows: Rows, y: npt.NDArray[Any], seed: int, fold: int
 ) -> tuple[Rows, Rows | None]:
     """Return the rows (n,) that a net trains on and those that it validates on, as skorch splits them."""
@@ -127,7 +127,7 @@ def held_back(
     return rows[train.indices], rows[valid.indices]
 
 
-def fitted(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any) -> skorch.NeuralNet:
+def restore_net(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any) -> skorch.NeuralNet:
     """Make a net what it would be after training.
 
     Args:
@@ -156,7 +156,7 @@ def fitted(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any) -> s
     return net
 
 
-def slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[Any]:
+def iterate_slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[Any]:
     """Return what a DataLoader yields of a dataset, in larger batches that are not put together row by row.
 
     Args:
@@ -214,7 +214,7 @@ def _data(X: Any, y: Any, loss: nn.Module) -> None:
     classes = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
     if y.dtype != (wanted := np.dtype(np.int64 if classes else np.float32)):
         raise NotFused(f"y has the dtype {y.dtype}; a fleet needs {wanted} for {type(loss).__name__}")
-    if classes and plain(loss) and y.size and y.min() < 0:
+    if classes and has_explicit_gradient(loss) and y.size and y.min() < 0:
         raise NotFused(f"y has the label {y.min()}; a fleet needs labels of at least 0")
 
 
@@ -257,7 +257,7 @@ def _optimizer(net: skorch.NeuralNet) -> Optimizer:
     try:
         net.optimizer([torch.zeros(1)], **arguments(found))
     except ValueError as error:  # torch refuses the numbers, and says so when the net is fitted
-        raise NotFused(f"the optimizer refuses its arguments: {short(error)}") from error
+        raise NotFused(f"the optimizer refuses its arguments: {summarize_error(error)}") from error
     return found
 
 
@@ -302,16 +302,16 @@ def _schedule(callback: LRScheduler) -> Schedule:
     )
 
 
-def _built(module: Any, options: Mapping[str, Any]) -> nn.Module:
+def build_module(module: Any, options: Mapping[str, Any]) -> nn.Module:
     """Make the module as skorch does, but never from an instance that has learnt."""
     if isinstance(module, nn.Module) and not options:
         return copy.deepcopy(module)
     factory = type(module) if isinstance(module, nn.Module) else module
-    built: nn.Module = factory(**{**options, **untrained(options)})
+    built: nn.Module = factory(**{**options, **copy_untrained(options)})
     return built
 
 
-def untrained(options: Mapping[str, Any]) -> dict[str, Any]:
+def copy_untrained(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return copies of the modules among a net's options; activations start from their initial state."""
     modules = {name: value for name, value in options.items() if isinstance(value, nn.Module)}
     return {name: fresh(m) if _is_activation(m) else copy.deepcopy(m) for name, m in modules.items()}
@@ -322,7 +322,7 @@ def _is_activation(module: nn.Module) -> bool:
     return all(not is_lazy(p) and p.ndim < 2 for p in module.parameters())
 
 
-def alike(one: Any, other: Any) -> bool:
+def is_equal(one: Any, other: Any) -> bool:
     """Whether two values certainly build the same module."""
     if one is other:
         return True
@@ -332,13 +332,13 @@ def alike(one: Any, other: Any) -> bool:
         same = (one.dtype, one.requires_grad) == (other.dtype, other.requires_grad)
         return same and torch.equal(one, other)
     if isinstance(one, nn.Module):
-        return alike(vars(one), vars(other))
+        return is_equal(vars(one), vars(other))
     if isinstance(one, Mapping):
-        return list(one) == list(other) and all(alike(one[key], other[key]) for key in one)
+        return list(one) == list(other) and all(is_equal(one[key], other[key]) for key in one)
     return isinstance(one, str | int | float | bool | set) and bool(one == other)
 
 
-def sharing(run: Run, makers: list[Any]) -> Run:
+def share_factory(run: Run, makers: list[Any]) -> Run:
     """Return the run with the maker of nets that an equal one before it has, for they train together.
 
     Args:
@@ -346,7 +346,7 @@ def sharing(run: Run, makers: list[Any]) -> Run:
         makers: Those before it; its own joins them if there is no equal one.
     """
     for maker in makers:
-        if maker.args[0] is run.net.args[0] and alike(maker.args[1], run.net.args[1]):  # type: ignore[attr-defined]
+        if maker.args[0] is run.net.args[0] and is_equal(maker.args[1], run.net.args[1]):  # type: ignore[attr-defined]
             return dataclasses.replace(run, net=maker)
     makers.append(run.net)
     return run

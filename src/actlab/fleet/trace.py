@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor, autograd, fx, nn
 
-from actlab.fleet.layers import as_formula
+from actlab.fleet.layers import as_catalogue_activation
 
 
 @dataclass(frozen=True)
-class Link:
+class TracedLayer:
     """One place in the line.
 
     Attributes:
@@ -43,7 +43,7 @@ def _contains_linear(module: nn.Module) -> bool:
     return any(isinstance(part, nn.Linear) for part in module.modules() if part is not module)
 
 
-def straight_line(module: nn.Module) -> list[Link] | None:
+def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
     """Return the layers of a net that passes one tensor through them, one after the other.
 
     Args:
@@ -110,7 +110,7 @@ def _applied() -> Iterator[list[str]]:
 _tracing = threading.RLock()  # fx patches nn.Module for all threads while it traces
 
 
-def _links(module: nn.Module) -> list[Link] | None:
+def _links(module: nn.Module) -> list[TracedLayer] | None:
     nodes = list(_Tracer().trace(module).nodes)
     links = []
     for before, node, after in zip(nodes, nodes[1:], nodes[2:], strict=False):
@@ -124,19 +124,19 @@ def _links(module: nn.Module) -> list[Link] | None:
     return links if ends and nodes[-1].args == (nodes[-2],) else None
 
 
-def _link(net: nn.Module, node: fx.Node) -> Link | None:
+def _link(net: nn.Module, node: fx.Node) -> TracedLayer | None:
     rest, kwargs = node.args[1:], node.kwargs
     if node.op == "call_module":
         if rest or kwargs:
             return None
         part, name = net.get_submodule(str(node.target)), f"{node.target}."
         if _hooked(part):
-            return Link("module", name, "")
+            return TracedLayer("module", name, "")
         if type(part) is nn.Linear and all(p.requires_grad for p in part.parameters()):
-            return Link("linear", name, repr(part))
-        if as_formula(part) is not None:
-            return Link("formula", name, "")
-        return Link("module", name, "")
+            return TracedLayer("linear", name, repr(part))
+        if as_catalogue_activation(part) is not None:
+            return TracedLayer("formula", name, "")
+        return TracedLayer("module", name, "")
     if node.op not in ("call_function", "call_method"):
         return None
     target = node.target if callable(node.target) else getattr(Tensor, node.target)
@@ -145,4 +145,4 @@ def _link(net: nn.Module, node: fx.Node) -> Link | None:
         result: Tensor = target(x, *rest, **kwargs)
         return result
 
-    return Link("function", "", f"{node.target}{rest}{dict(kwargs)}", apply)
+    return TracedLayer("function", "", f"{node.target}{rest}{dict(kwargs)}", apply)

@@ -13,9 +13,9 @@ from typing import Any
 
 import skorch
 
-from actlab.errors import short
-from actlab.fleet.run import Epoch, Result
-from actlab.fleet.skorch_adapter import untrained
+from actlab.errors import summarize_error
+from actlab.fleet.run import Epoch, FailureKind, Result
+from actlab.fleet.skorch_adapter import copy_untrained
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
 
 _BATCHES = ("train_batch_count", "valid_batch_count", "batches")
@@ -25,7 +25,7 @@ class RunFailed(RuntimeError):
     """A net has no result; scikit-learn gives it ``error_score``."""
 
 
-def fit_alone(
+def fit_with_skorch(
     net: skorch.NeuralNet, X: Any, y: Any, seed: int, fold: int, result: Result, **fit_params: Any
 ) -> None:
     """Let skorch fit a net.
@@ -49,12 +49,14 @@ def fit_alone(
     try:
         holdout = seeded_numpy(stream_seed(seed, fold, HOLDOUT))
         with seeded_torch(seed, fold, WEIGHTS, str(net.device)), holdout, _interruptible():
-            modules = untrained(net.get_params_for("module"))
+            modules = copy_untrained(net.get_params_for("module"))
             net.set_params(**{f"module__{name}": value for name, value in modules.items()})
             net.fit(X, y, **fit_params)
         _finite(net)
     except Exception as error:
-        result.failure = str(error) if isinstance(error, RunFailed) else f"training raised {short(error)}"
+        result.failure = (
+            str(error) if isinstance(error, RunFailed) else f"{FailureKind.RAISED} {summarize_error(error)}"
+        )
         raise
     finally:
         result.seconds = time.perf_counter() - start
@@ -70,7 +72,7 @@ def _finite(net: skorch.NeuralNet) -> None:
     for name in ("train_loss", "valid_loss"):
         for row in net.history:
             if not math.isfinite(row.get(name, 0.0)):
-                raise RunFailed(f"diverged: {name} is {row[name]} in epoch {row['epoch']}")
+                raise RunFailed(f"{FailureKind.DIVERGED}: {name} is {row[name]} in epoch {row['epoch']}")
 
 
 @contextlib.contextmanager

@@ -1,41 +1,26 @@
-"""The catalogue: every definition, by name. One family a file; a definition is in it by being there."""
+"""The catalogue: every definition by name. Each file has a family; its definitions are in the catalogue."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 from actlab.activation.definition import Activation
-from actlab.functions import (
-    exponentials,
-    gated,
-    periodic,
-    rectifiers,
-    self_gated,
-    shrinkage,
-    sigmoids,
-    tanh_gated,
-    trainable,
-)
-from actlab.functions.registry import Catalogue, defined_in
+from actlab.functions.registry import Catalogue, definitions_of
 
-FAMILIES: tuple[ModuleType, ...] = (
-    exponentials,
-    gated,
-    periodic,
-    rectifiers,
-    self_gated,
-    shrinkage,
-    sigmoids,
-    tanh_gated,
-    trainable,
+_FAMILIES = (
+    "exponentials gated periodic rectifiers self_gated shrinkage sigmoids tanh_gated trainable".split()
 )
 
-
-# What actlab itself defines.
+# actlab's own definitions.
 DEFINITIONS: Mapping[str, Activation[Any]] = MappingProxyType(
-    {name: found for family in FAMILIES for name, found in defined_in(family).items()}
+    {
+        name: definition
+        for family in _FAMILIES
+        for name, definition in definitions_of(importlib.import_module(f"{__name__}.{family}")).items()
+    }
 )
 
 catalogue: Mapping[str, Activation[Any]] = Catalogue(DEFINITIONS)

@@ -1,4 +1,4 @@
-"""Exponentials: functions that bend from a constant, or from an exponential, to a line."""
+"""Exponential functions: smooth transitions from a constant or an exponential to a line."""
 
 from __future__ import annotations
 
@@ -45,16 +45,8 @@ def _(saved: Tensor, alpha: float) -> Tensor:
     return torch.where(saved > 0, 1.0, below)
 
 
-@elu.gradient
-def _(grad: Tensor, saved: Tensor, alpha: float) -> Tensor:
-    return aten.elu_backward(grad, alpha, 1, 1, alpha >= 0, saved)
-
-
-@elu.torch_operation
-def _(x: Tensor, alpha: float) -> Tensor:
-    return aten.elu_(x.clone(), alpha) if alpha >= 0 else aten.elu(x, alpha)
-
-
+elu.gradient(lambda grad, saved, alpha: aten.elu_backward(grad, alpha, 1, 1, alpha >= 0, saved))
+elu.torch_operation(lambda x, alpha: aten.elu_(x.clone(), alpha) if alpha >= 0 else aten.elu(x, alpha))
 ELU = elu.module("ELU")
 
 
@@ -80,9 +72,7 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
     return numerics.elu(x, alpha, 1, 1 / alpha) if numerics.compiled() else torch.celu(x, alpha)
 
 
-@celu.derivative
-def _(y: Tensor, alpha: float) -> Tensor:
-    return torch.where(y > 0, 1.0, y / alpha + 1)
+celu.derivative(lambda y, alpha: torch.where(y > 0, 1.0, y / alpha + 1))
 
 
 @celu.gradient
@@ -92,11 +82,7 @@ def _(grad: Tensor, y: Tensor, alpha: float) -> Tensor:
     return aten.elu_backward(grad, alpha, 1, 1 / alpha, True, y)
 
 
-@celu.torch_operation
-def _(x: Tensor, alpha: float) -> Tensor | None:
-    return aten.elu_(x.clone(), alpha, 1, 1 / alpha) if alpha > 0 else None
-
-
+celu.torch_operation(lambda x, alpha: aten.elu_(x.clone(), alpha, 1, 1 / alpha) if alpha > 0 else None)
 celu.requires(lambda alpha: alpha != 0, "alpha must not be 0", RuntimeError)
 CELU = celu.module("CELU")
 
@@ -123,21 +109,9 @@ def selu(x: Tensor) -> Tensor:
     return numerics.elu(x, _ALPHA, _SCALE)
 
 
-@selu.derivative
-def _(y: Tensor) -> Tensor:
-    return torch.where(y > 0, _SCALE, y + _SCALE * _ALPHA)
-
-
-@selu.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.elu_backward(grad, _ALPHA, _SCALE, 1, True, y)
-
-
-@selu.torch_operation
-def _(x: Tensor) -> Tensor:
-    return aten.elu_(x.clone(), _ALPHA, _SCALE)
-
-
+selu.derivative(lambda y: torch.where(y > 0, _SCALE, y + _SCALE * _ALPHA))
+selu.gradient(lambda grad, y: aten.elu_backward(grad, _ALPHA, _SCALE, 1, True, y))
+selu.torch_operation(lambda x: aten.elu_(x.clone(), _ALPHA, _SCALE))
 SELU = selu.module("SELU")
 
 
@@ -158,7 +132,7 @@ def _softplus(beta: float, threshold: float) -> str:
     kinks=lambda beta, threshold: (
         {} if threshold == 20 else {threshold / beta: 1 / (1 + math.exp(-threshold))}
     ),
-    # Another threshold makes a jump, and beside the jump the output does not know its side.
+    # Another threshold makes a jump, next to which the output does not determine the side.
     saves=lambda beta, threshold: "output" if threshold == 20 else "input",
     error_scale="line",
     torch_equivalent="Softplus",
@@ -169,8 +143,8 @@ def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     Args:
         x: The input.
         beta: The sharpness of the bend, not 0.
-        threshold: Where ``beta x`` is above it the result is ``x``. At the default this is done only
-            where nothing is lost (torch loses 2e-9 in float64); any other value is taken at its word.
+        threshold: Where ``beta x`` is above it the result is ``x``. With the default this is done only
+            where no digits are lost (torch loses 2e-9 in float64). Any other value is used as it is.
     """
     return aten.softplus(x, beta, 40.0 if threshold == 20 else threshold)
 
@@ -208,9 +182,9 @@ def squareplus(x: Tensor, b: float = 4.0) -> Tensor:
         b: Four times the square of the value at 0, positive.
     """
     size = x.abs()
-    # The root is taken of what cannot overflow; beyond, it is the size itself.
+    # Clamped so that the square cannot overflow; beyond, the root equals the size.
     root = torch.maximum((size.clamp_max(1e15).square() + b).sqrt(), size)
-    # max(x, 0) plus what is the whole value below 0: there is nothing to cancel.
+    # max(x, 0) plus a positive term: there is no cancellation.
     return x.clamp_min(0) + (b / 2) / (size + root)
 
 
@@ -235,14 +209,14 @@ Squareplus = squareplus.module("Squareplus")
 )
 def sparse_plus(x: Tensor) -> Tensor:
     """Sparse softplus: 0 below -1, ``x`` above 1, ``(x + 1)^2 / 4`` between."""
-    # The parabola touches the line from above, so the greater of the two is the right one.
+    # The parabola is above the line where both apply: take the maximum.
     return torch.maximum(((x + 1) * 0.5).clamp(0, 1).square(), x)
 
 
 @sparse_plus.derivative
 def _(y: Tensor) -> Tensor:
     y = y.clamp_max(1)
-    zero = 1 - y.sign()  # the root of zero has no derivative: 1 takes its place, and goes again
+    zero = 1 - y.sign()  # sqrt has no derivative at 0: take the root of 1 and subtract it
     return (y + zero).sqrt() - zero
 
 
@@ -262,11 +236,7 @@ def exponential(x: Tensor) -> Tensor:
     return torch.exp(x)
 
 
-@exponential.derivative
-def _(y: Tensor) -> Tensor:
-    return y
-
-
+exponential.derivative(lambda y: y)
 exponential.torch_operation(torch.exp)
 Exponential = exponential.module("Exponential")
 
@@ -287,16 +257,12 @@ def isrlu(x: Tensor, alpha: float = 1.0) -> Tensor:
         x: The input.
         alpha: Positive; the value at minus infinity is ``-1 / sqrt(alpha)``.
     """
-    # Beyond, the function is constant, in float64 too. The exporter to ONNX takes no int beside a float.
+    # Beyond, the function is constant, in float64 too. The ONNX exporter does not mix int and float.
     below = x.clamp(-1e9 / math.sqrt(alpha), 0.0)
     return x.clamp_min(0) + below * torch.rsqrt(alpha * below * below + 1)
 
 
-@isrlu.derivative
-def _(y: Tensor, alpha: float) -> Tensor:
-    return isru_slope(y.clamp_max(0), alpha)
-
-
+isrlu.derivative(lambda y, alpha: isru_slope(y.clamp_max(0), alpha))
 isrlu.requires(lambda alpha: alpha > 0, "alpha must be positive")
 ISRLU = isrlu.module("ISRLU")
 
@@ -315,7 +281,7 @@ def gaussian(x: Tensor) -> Tensor:
 
 
 def _half_gaussian(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return x, kept finite, and the root of the bell, which underflows later than the bell."""
+    """Return x, clamped, and the square root of the bell, which underflows later than the bell."""
     x = x.clamp(-40, 40)
     return x, torch.exp(-0.5 * x * x)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
 
 from actlab.activation.definition import Activation, Facts
-from actlab.activation.gated import GatedNodes
+from actlab.activation.gated import GatedActivation
 from actlab.functions.rectifiers import relu
 from actlab.functions.self_gated import gelu, silu
 from actlab.functions.sigmoids import sigmoid
@@ -18,25 +17,10 @@ from actlab.functions.sigmoids import sigmoid
 nan = math.nan
 
 
-class GatedActivation(Activation[Any]):
-    """An activation that halves its input: ``a * gate(b)``.
-
-    Attributes:
-        by: The activation of the second half; none for the plain product.
-    """
-
-    by: Activation[Any] | None
-
-    @cached_property
-    def _nodes(self) -> Any:
-        gate, parameters = (self.by._nodes, self.by.defaults) if self.by else (None, ())
-        return GatedNodes(self.name, gate, parameters, self.formulas.torch_operation)
-
-
 def gated(
     name: str,
     *,
-    by: Activation[Any] | None,
+    gate: Activation[Any] | None,
     formula: str,
     paper: str,
     summary: str,
@@ -46,7 +30,7 @@ def gated(
 
     Args:
         name: Its name in the catalogue.
-        by: The activation of the second half; none for the plain product.
+        gate: The activation of the second half; none for the plain product.
         formula: The textbook formula, in the halves ``a`` and ``b``.
         paper: Where it was published.
         summary: One line about it.
@@ -85,13 +69,13 @@ def gated(
             gated=True,
         ),
     )
-    activation.by = by
+    activation.gate = gate
     return activation
 
 
 glu = gated(
     "glu",
-    by=sigmoid,
+    gate=sigmoid,
     formula="a / (1 + exp(-b))",
     paper="Dauphin et al. 2017",
     summary="Gated linear unit: one half of the input times the sigmoid of the other.",
@@ -102,7 +86,7 @@ GLU = glu.module("GLU")
 
 bilinear = gated(
     "bilinear",
-    by=None,
+    gate=None,
     formula="a * b",
     paper="Dauphin et al. 2017; Shazeer 2020",
     summary="Bilinear unit: the product of the two halves of the input.",
@@ -119,7 +103,7 @@ Bilinear = bilinear.module("Bilinear")
 
 reglu = gated(
     "reglu",
-    by=relu,
+    gate=relu,
     formula="a * max(b, 0)",
     paper="Shazeer 2020",
     summary="Rectified gated unit: one half of the input times the ReLU of the other.",
@@ -128,7 +112,7 @@ ReGLU = reglu.module("ReGLU")
 
 geglu = gated(
     "geglu",
-    by=gelu,
+    gate=gelu,
     formula="a * b * (1 + erf(b / sqrt(2))) / 2",
     paper="Shazeer 2020",
     summary="GELU-gated unit: one half of the input times the exact GELU of the other.",
@@ -137,7 +121,7 @@ GEGLU = geglu.module("GEGLU")
 
 swiglu = gated(
     "swiglu",
-    by=silu,
+    gate=silu,
     formula="a * b / (1 + exp(-b))",
     paper="Shazeer 2020",
     summary="SiLU-gated unit: one half of the input times the SiLU of the other.",

@@ -1,4 +1,4 @@
-"""Periodic functions: sines, alone, added to a line, and gated."""
+"""Periodic functions: a sine, a sine added to a line, and a gated sine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ inf, nan = math.inf, math.nan
 
 
 def _sine_of_product(x: Tensor, factor: float, quarters: int) -> Tensor:
-    """Return ``sin(factor * x + quarters * pi / 2)``. The product is exact: rounded it loses its phase."""
+    """Return ``sin(factor * x + quarters * pi / 2)``. A rounded product would lose the phase."""
     if x.dtype is not torch.float64:
         wide = x.double() * factor
         turns = torch.round(wide / (2 * math.pi))
@@ -47,22 +47,14 @@ def sine(x: Tensor, omega: float = 30.0) -> Tensor:
     return _sine_of_product(x, omega, 0)
 
 
-@sine.derivative
-def _(x: Tensor, omega: float) -> Tensor:
-    return _sine_of_product(x, omega, 1) * omega
-
-
-@sine.second
-def _(x: Tensor, omega: float) -> Tensor:
-    return _sine_of_product(x, omega, 0) * (-omega * omega)
-
-
+sine.derivative(lambda x, omega: _sine_of_product(x, omega, 1) * omega)
+sine.second(lambda x, omega: _sine_of_product(x, omega, 0) * (-omega * omega))
 sine.requires(lambda omega: omega != 0, "omega must not be 0")
 Sine = sine.module("Sine")
 
 
-def _reach(x: Tensor) -> Tensor:
-    """Return x, kept where a sine has a value: it has none at infinity."""
+def _clamp_to_finite(x: Tensor) -> Tensor:
+    """Return x clamped to finite values: a sine has no value at infinity."""
     most = torch.finfo(x.dtype).max
     return x.clamp(-most, most)
 
@@ -81,7 +73,7 @@ def snake(x: Tensor, alpha: float | Tensor = 1.0) -> Tensor:
         x: The input.
         alpha: The frequency, not 0: a number or a tensor that broadcasts.
     """
-    return x + torch.sin(_reach(x) * alpha).square() / alpha
+    return x + torch.sin(_clamp_to_finite(x) * alpha).square() / alpha
 
 
 @snake.derivative
@@ -109,7 +101,7 @@ snake.requires(lambda alpha: isinstance(alpha, Tensor) or alpha != 0, "alpha mus
 
 @snake.prepares
 def _(x: Tensor, alpha: float | Tensor) -> tuple[float | Tensor]:
-    # One frequency for all lines up with a tensor of no dimension too.
+    # One frequency for all must also broadcast with a tensor of no dimension.
     return (alpha.reshape(()) if isinstance(alpha, Tensor) and alpha.numel() == 1 else alpha,)
 
 
@@ -149,11 +141,11 @@ def sinlu(x: Tensor, a: float | Tensor = 1.0, b: float | Tensor = 1.0) -> Tensor
         a: The height of the wave, a number or a tensor that broadcasts.
         b: Its frequency, a number or a tensor that broadcasts.
     """
-    return gate(x + torch.sin(_reach(x) * b) * a, x)
+    return gate(x + torch.sin(_clamp_to_finite(x) * b) * a, x)
 
 
 def _wave(x: Tensor, b: float | Tensor) -> tuple[Tensor, Tensor]:
-    half = _reach(x) * b / 2
+    half = _clamp_to_finite(x) * b / 2
     return torch.sin(half), torch.cos(half)
 
 
@@ -173,26 +165,6 @@ def _(x: Tensor, a: float, b: float) -> Tensor:
     return both_gates(2 * rise - (x + wave) * torch.tanh(x / 2), x) - gate(b * b * wave, x)
 
 
-@sinlu.partial("a")
-def _(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return gate(torch.sin(x * b), x)
-
-
-@sinlu.partial("b")
-def _(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return gate(x * a * torch.cos(x * b), x)
-
-
-@sinlu.use_module
-class SinLU(TrainedModule):
-    """SinLU with a trained wave.
-
-    Args:
-        a: The start value of the height of the wave.
-        b: The start value of its frequency.
-        device: Where they live.
-        dtype: Their dtype.
-    """
-
-    def __init__(self, a: float = 1.0, b: float = 1.0, device: Any = None, dtype: Any = None) -> None:
-        super().__init__(device, dtype, a=a, b=b)
+sinlu.partial("a")(lambda x, a, b: gate(torch.sin(x * b), x))
+sinlu.partial("b")(lambda x, a, b: gate(x * a * torch.cos(x * b), x))
+SinLU = sinlu.module("SinLU", trained=True)

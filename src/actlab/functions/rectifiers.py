@@ -1,4 +1,4 @@
-"""Rectifiers: functions that cut, lean or clip the line."""
+"""Rectifiers: piecewise linear functions and their squares."""
 
 from __future__ import annotations
 
@@ -34,16 +34,8 @@ def relu(x: Tensor) -> Tensor:
     return torch.relu(x)
 
 
-@relu.derivative
-def _(y: Tensor) -> Tensor:
-    return (y > 0).to(y.dtype)
-
-
-@relu.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.threshold_backward(grad, y, 0)
-
-
+relu.derivative(lambda y: (y > 0).to(y.dtype))
+relu.gradient(lambda grad, y: aten.threshold_backward(grad, y, 0))
 relu.torch_operation(torch.relu)
 ReLU = relu.module("ReLU")
 
@@ -55,7 +47,7 @@ ReLU = relu.module("ReLU")
     range=lambda negative_slope: (-inf if negative_slope > 0 else 0, inf),
     monotonic=True,
     paper="Maas et al. 2013",
-    # The output has the sign of the input unless the slope is negative, and the next layer keeps it anyway.
+    # The output has the sign of the input unless the slope is negative, and the next layer saves it anyway.
     saves=lambda negative_slope: "output" if negative_slope >= 0 else "input",
     kinks=lambda negative_slope: {0: negative_slope},
     torch_equivalent="LeakyReLU",
@@ -81,7 +73,7 @@ def _(grad: Tensor, saved: Tensor, negative_slope: float) -> Tensor:
     return aten.leaky_relu_backward(grad, saved, negative_slope, False)
 
 
-# torch keeps the output of these operations when they overwrite: of a small input they may overwrite a copy.
+# torch saves the output of an in-place operation: apply it to a copy of a small input.
 @leaky_relu.torch_operation
 def _(x: Tensor, negative_slope: float) -> Tensor | None:
     if negative_slope < 0:
@@ -99,7 +91,7 @@ LeakyReLU = leaky_relu.module("LeakyReLU")
     range=lambda lower, upper, training: (-inf if lower + upper > 0 else 0, inf),
     monotonic=True,
     paper="Xu et al. 2015",
-    # In training the slopes drawn are all that backward needs: they stand in for the mask.
+    # In training backward needs the random slopes only: they are the mask.
     saves=lambda lower, upper, training: (
         "mask" if isinstance(training, Tensor) else "output" if lower + upper >= 0 else "input"
     ),
@@ -108,7 +100,7 @@ LeakyReLU = leaky_relu.module("LeakyReLU")
     inplace=True,
 )
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
-    """Randomised leaky rectifier: below 0 a slope drawn anew per element, their mean outside training.
+    """Randomised leaky rectifier: below 0 a random slope for each element, their mean outside training.
 
     Draws the numbers that ``torch.nn.functional.rrelu`` draws from the same generator state.
 
@@ -137,14 +129,9 @@ def _(grad: Tensor, saved: Tensor, lower: float, upper: float, training: Any) ->
     return aten.leaky_relu_backward(grad, saved, (lower + upper) / 2, False)
 
 
-@rrelu.partial("training")
-def _(saved: Tensor, lower: float, upper: float, training: Any) -> Tensor:
-    return torch.zeros_like(saved)  # drawn, so nothing moves it; forward mode asks
-
-
-@rrelu.mask
-def _(x: Tensor, lower: float, upper: float, training: Tensor) -> Tensor:
-    return training
+# random; forward mode needs a derivative
+rrelu.partial("training")(lambda saved, lower, upper, training: torch.zeros_like(saved))
+rrelu.mask(lambda x, lower, upper, training: training)
 
 
 @rrelu.prepares
@@ -155,7 +142,7 @@ def _(x: Tensor, lower: float, upper: float, training: bool) -> tuple[Any, ...]:
 def _slopes(x: Tensor, lower: float, upper: float) -> Tensor:
     """Draw a slope for every element that is not positive; 1 for the others."""
     if torch._C._are_functorch_transforms_active() or x.dtype is torch.float16:
-        # torch's own operation knows neither vmap nor, on the CPU, float16.
+        # torch's operation supports neither vmap nor, on the CPU, float16.
         return torch.where(x > 0, 1.0, torch.rand_like(x) * (upper - lower) + lower)
     slopes: Tensor = aten.rrelu_with_noise_functional(x, torch.ones_like(x), lower, upper, True)[1]
     return slopes
@@ -184,15 +171,15 @@ class RReLU(ActivationModule):
 
 
 def byte_mask(kernel: Any, x: Tensor, *bounds: float) -> Tensor:
-    """Return where a backward kernel lets the gradient pass, one byte an element.
+    """Return where a backward kernel passes the gradient, one byte per element.
 
-    On a CPU three times faster than a comparison, eager and compiled: neither vectorises booleans.
+    On a CPU this is three times faster than a comparison, because booleans are not vectorised.
     """
     return kernel(x.new_ones(()).expand_as(x), x, *bounds).to(torch.int8)
 
 
 def _shows(threshold: float, value: float) -> bool:
-    """Whether the output shows what was cut, however it is rounded."""
+    """Return whether the output shows where the input was cut, even after rounding."""
     return value <= 0 <= threshold
 
 
@@ -220,9 +207,7 @@ def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
     return aten.threshold(x, threshold, value)
 
 
-@threshold.mask
-def _(x: Tensor, threshold: float, value: float) -> Tensor:
-    return byte_mask(aten.threshold_backward, x, threshold)
+threshold.mask(lambda x, threshold, value: byte_mask(aten.threshold_backward, x, threshold))
 
 
 @threshold.derivative
@@ -251,14 +236,14 @@ def clipped_gradient(grad: Tensor, y: Tensor, lower: float, upper: float) -> Ten
 
 
 def _rounded(dtype: torch.dtype, *bounds: float) -> tuple[float, ...]:
-    """Round as the output is: the kernel compares in float32, where half an output is off its bound."""
+    """Round bounds to half precision: the kernel compares in float32, where a rounded output misses them."""
     if dtype in (torch.float16, torch.bfloat16):
         return tuple(torch.tensor(bounds, dtype=dtype).tolist())
     return bounds
 
 
 def clip(x: Tensor, lower: float, upper: float) -> Tensor | None:
-    """Clip a small tensor by an operation of torch that keeps its output: in place, on a copy."""
+    """Clip a small tensor by an operation of torch that saves its output: in place, on a copy."""
     return F.hardtanh_(x.clone(), *_rounded(x.dtype, lower, upper)) if small(x) else None
 
 
@@ -279,21 +264,9 @@ def relu6(x: Tensor) -> Tensor:
     return x.clamp(0, 6)
 
 
-@relu6.derivative
-def _(y: Tensor) -> Tensor:
-    return ((y > 0) & (y < 6)).to(y.dtype)
-
-
-@relu6.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.hardtanh_backward(grad, y, 0, 6)
-
-
-@relu6.torch_operation
-def _(x: Tensor) -> Tensor | None:
-    return clip(x, 0, 6)
-
-
+relu6.derivative(lambda y: ((y > 0) & (y < 6)).to(y.dtype))
+relu6.gradient(lambda grad, y: aten.hardtanh_backward(grad, y, 0, 6))
+relu6.torch_operation(lambda x: clip(x, 0, 6))
 ReLU6 = relu6.module("ReLU6")
 
 
@@ -308,30 +281,18 @@ ReLU6 = relu6.module("ReLU6")
     widen=False,
 )
 def clipped_relu(x: Tensor, upper: float = 1.0) -> Tensor:
-    """Bounded rectifier: ``x`` between 0 and ``upper``, which it does not leave.
+    """Bounded rectifier: ``x`` between 0 and ``upper``, inclusive.
 
     Args:
         x: The input.
         upper: The largest value, positive.
     """
-    return x.clamp(0.0, float(upper))  # the exporter to ONNX takes no mixture of int and float
+    return x.clamp(0.0, float(upper))  # the ONNX exporter does not mix int and float
 
 
-@clipped_relu.derivative
-def _(y: Tensor, upper: float) -> Tensor:
-    return ((y > 0) & (y < upper)).to(y.dtype)
-
-
-@clipped_relu.gradient
-def _(grad: Tensor, y: Tensor, upper: float) -> Tensor:
-    return clipped_gradient(grad, y, 0, upper)
-
-
-@clipped_relu.torch_operation
-def _(x: Tensor, upper: float) -> Tensor | None:
-    return clip(x, 0, upper)
-
-
+clipped_relu.derivative(lambda y, upper: ((y > 0) & (y < upper)).to(y.dtype))
+clipped_relu.gradient(lambda grad, y, upper: clipped_gradient(grad, y, 0, upper))
+clipped_relu.torch_operation(lambda x, upper: clip(x, 0, upper))
 clipped_relu.requires(lambda upper: upper > 0, "upper must be positive")
 BReLU = clipped_relu.module("BReLU")
 
@@ -348,14 +309,6 @@ def relu_squared(x: Tensor) -> Tensor:
     return x.clamp_min(0).square()
 
 
-@relu_squared.derivative
-def _(x: Tensor) -> Tensor:
-    return 2 * x.clamp_min(0)
-
-
-@relu_squared.second
-def _(x: Tensor) -> Tensor:
-    return 2 * (x > 0).to(x.dtype)
-
-
+relu_squared.derivative(lambda x: 2 * x.clamp_min(0))
+relu_squared.second(lambda x: 2 * (x > 0).to(x.dtype))
 ReLUSquared = relu_squared.module("ReLUSquared")

@@ -1,4 +1,4 @@
-"""The mapping of all names: actlab's definitions, and what other installed packages offer."""
+"""The mapping of all names: actlab's definitions, and those of other installed packages."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from types import ModuleType
 from typing import Any
 
 from actlab.activation.definition import Activation
-from actlab.errors import CatalogueWarning, short
+from actlab.errors import CatalogueWarning, summarize_error
 
 GROUP = "actlab.activations"
 
 
-def defined_in(module: ModuleType) -> dict[str, Activation[Any]]:
-    """Return the definitions of a module by name; a name that it has twice is the first."""
-    found: dict[str, Activation[Any]] = {}
+def definitions_of(module: ModuleType) -> dict[str, Activation[Any]]:
+    """Return the definitions of a module by name, the first if a name occurs twice."""
+    definitions: dict[str, Activation[Any]] = {}
     for value in vars(module).values():
         if isinstance(value, Activation):
-            found.setdefault(value.name, value)
-    return found
+            definitions.setdefault(value.name, value)
+    return definitions
 
 
 class Catalogue(Mapping[str, Activation[Any]]):
     """Every activation by name: actlab's own, and those of the entry-point group ``actlab.activations``.
 
-    Other packages are imported when a name is asked for that actlab does not define, or all names are. One
-    that cannot be, or that offers a name which is taken, is left out with a :class:`CatalogueWarning`.
+    Other packages are imported at the first use of a name that actlab does not define, or of all names. A
+    :class:`CatalogueWarning` reports a package that cannot be imported, or a name that exists already.
 
     Args:
-        own: What actlab defines.
+        own: actlab's definitions.
     """
 
     def __init__(self, own: Mapping[str, Activation[Any]]) -> None:
@@ -41,46 +41,46 @@ class Catalogue(Mapping[str, Activation[Any]]):
         self._lock = threading.RLock()
 
     def __getitem__(self, name: str) -> Activation[Any]:
-        return self._all[name] if name in self._own else self._completed()[name]
+        return self._all[name] if name in self._own else self._load_all()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._completed())
+        return iter(self._load_all())
 
     def __len__(self) -> int:
-        return len(self._completed())
+        return len(self._load_all())
 
     def __repr__(self) -> str:
         return f"<{len(self)} activations: {', '.join(self)}>"
 
-    def _completed(self) -> dict[str, Activation[Any]]:
+    def _load_all(self) -> dict[str, Activation[Any]]:
         with self._lock:
             if not self._complete:
-                self._complete = True  # before: a package that is imported may ask for names itself
+                self._complete = True  # set first: an imported package may use the catalogue itself
                 for point in entry_points(group=GROUP):
-                    self._take(point)
+                    self._add(point)
         return self._all
 
-    def _take(self, point: EntryPoint) -> None:
+    def _add(self, point: EntryPoint) -> None:
         try:
-            offered = _offered(point)
+            definitions = _load(point)
         except (Exception, SystemExit) as error:
-            _warn(point, f"cannot be used: {short(error)}")
+            _warn(point, f"cannot be used: {summarize_error(error)}")
             return
-        for name, activation in offered.items():
+        for name, activation in definitions.items():
             if self._all.setdefault(name, activation) is not activation:
-                _warn(point, f"offers {name!r}, a name that is taken")
+                _warn(point, f"defines {name!r}, which exists already")
 
 
-def _offered(point: EntryPoint) -> dict[str, Activation[Any]]:
+def _load(point: EntryPoint) -> dict[str, Activation[Any]]:
     value = point.load()
     if isinstance(value, Activation):
         return {value.name: value}
     if not isinstance(value, ModuleType):
         raise TypeError(f"it is of type {type(value).__name__}, not a module or an Activation")
-    offered = defined_in(value)
-    if not offered:
+    definitions = definitions_of(value)
+    if not definitions:
         raise TypeError("the module defines no Activation")
-    return offered
+    return definitions
 
 
 def _warn(point: EntryPoint, problem: str) -> None:

@@ -41,16 +41,8 @@ def silu(x: Tensor) -> Tensor:
     return finite_gate(x.clamp_min(-FAR), x)
 
 
-@silu.derivative
-def _(x: Tensor) -> Tensor:
-    return gate_slope(x, x)
-
-
-@silu.second
-def _(x: Tensor) -> Tensor:
-    return both_gates(2 - x * torch.tanh(x / 2), x)
-
-
+silu.derivative(lambda x: gate_slope(x, x))
+silu.second(lambda x: both_gates(2 - x * torch.tanh(x / 2), x))
 SiLU = silu.module("SiLU")
 
 
@@ -90,9 +82,7 @@ def _(x: Tensor, beta: float) -> Tensor:
     return both_gates(2 - z * torch.tanh(z / 2), z) * beta
 
 
-@swish.partial("beta")
-def _(x: Tensor, beta: Tensor) -> Tensor:
-    return x * both_gates(x, x * beta)
+swish.partial("beta")(lambda x, beta: x * both_gates(x, x * beta))
 
 
 @swish.use_module
@@ -131,25 +121,13 @@ class Swish(TrainedModule):
 )
 def hardswish(x: Tensor) -> Tensor:
     """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3."""
-    # The factor reaches 1 before it is multiplied: 6 * x would overflow, and 0 * -inf is no number.
+    # Divide by 6 before multiplying: 6 * x would overflow, and 0 * -inf is NaN.
     return x.clamp_min(-3).mul_(aten.hardsigmoid(x))
 
 
-@hardswish.derivative
-def _(x: Tensor) -> Tensor:
-    return torch.where(x < 3, torch.where(x > -3, x / 3 + 0.5, 0.0), 1.0)
-
-
-@hardswish.second
-def _(x: Tensor) -> Tensor:
-    return (x.abs() < 3).to(x.dtype) / 3
-
-
-@hardswish.gradient
-def _(grad: Tensor, x: Tensor) -> Tensor:
-    return aten.hardswish_backward(grad, x)
-
-
+hardswish.derivative(lambda x: torch.where(x < 3, torch.where(x > -3, x / 3 + 0.5, 0.0), 1.0))
+hardswish.second(lambda x: (x.abs() < 3).to(x.dtype) / 3)
+hardswish.gradient(lambda grad, x: aten.hardswish_backward(grad, x))
 Hardswish = hardswish.module("Hardswish", repr_format="")
 
 
@@ -187,7 +165,7 @@ def exact_gelu_second(x: Tensor) -> Tensor:
 
 
 def _inner(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what tanh-GELU's sigmoid is taken of, and x, kept within where it bends."""
+    """Return the argument of the sigmoid of tanh-GELU, and x clamped to where it bends."""
     x = x.clamp(-25, 25)
     return (x * x).mul_(_GELU_TANH * _GELU_CUBE).add_(_GELU_TANH).mul_(x), x
 

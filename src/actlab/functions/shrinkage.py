@@ -1,4 +1,4 @@
-"""Shrinkage: functions that pull towards zero."""
+"""Shrinkage functions: they move values towards zero."""
 
 from __future__ import annotations
 
@@ -36,21 +36,9 @@ def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
     return aten.hardshrink(x, lambd)
 
 
-@hardshrink.derivative
-def _(y: Tensor, lambd: float) -> Tensor:
-    return (y != 0).to(y.dtype)
-
-
-@hardshrink.gradient
-def _(grad: Tensor, y: Tensor, lambd: float) -> Tensor:
-    return aten.hardshrink_backward(grad, y, 0)
-
-
-@hardshrink.torch_operation
-def _(x: Tensor, lambd: float) -> Tensor | None:
-    return aten.hardshrink(x, lambd) if small(x) else None
-
-
+hardshrink.derivative(lambda y, lambd: (y != 0).to(y.dtype))
+hardshrink.gradient(lambda grad, y, lambd: aten.hardshrink_backward(grad, y, 0))
+hardshrink.torch_operation(lambda x, lambd: aten.hardshrink(x, lambd) if small(x) else None)
 hardshrink.requires(lambda lambd: lambd >= 0, "lambd must not be negative", RuntimeError)
 Hardshrink = hardshrink.module("Hardshrink", repr_format="{lambd}")
 
@@ -77,21 +65,9 @@ def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
     return aten.softshrink(x, lambd)
 
 
-@softshrink.derivative
-def _(y: Tensor, lambd: float) -> Tensor:
-    return (y != 0).to(y.dtype)
-
-
-@softshrink.gradient
-def _(grad: Tensor, y: Tensor, lambd: float) -> Tensor:
-    return aten.softshrink_backward(grad, y, 0)
-
-
-@softshrink.torch_operation
-def _(x: Tensor, lambd: float) -> Tensor | None:
-    return aten.softshrink(x, lambd) if small(x) else None
-
-
+softshrink.derivative(lambda y, lambd: (y != 0).to(y.dtype))
+softshrink.gradient(lambda grad, y, lambd: aten.softshrink_backward(grad, y, 0))
+softshrink.torch_operation(lambda x, lambd: aten.softshrink(x, lambd) if small(x) else None)
 softshrink.requires(lambda lambd: lambd >= 0, "lambd must not be negative", RuntimeError)
 Softshrink = softshrink.module("Softshrink", repr_format="{lambd}")
 

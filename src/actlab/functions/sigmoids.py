@@ -31,16 +31,8 @@ def sigmoid(x: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
-@sigmoid.derivative
-def _(y: Tensor) -> Tensor:
-    return y * (1 - y)
-
-
-@sigmoid.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.sigmoid_backward(grad, y)
-
-
+sigmoid.derivative(lambda y: y * (1 - y))
+sigmoid.gradient(lambda grad, y: aten.sigmoid_backward(grad, y))
 sigmoid.torch_operation(torch.sigmoid)
 Sigmoid = sigmoid.module("Sigmoid")
 
@@ -60,16 +52,8 @@ def tanh(x: Tensor) -> Tensor:
     return torch.tanh(x)
 
 
-@tanh.derivative
-def _(y: Tensor) -> Tensor:
-    return 1 - y * y
-
-
-@tanh.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.tanh_backward(grad, y)
-
-
+tanh.derivative(lambda y: 1 - y * y)
+tanh.gradient(lambda grad, y: aten.tanh_backward(grad, y))
 tanh.torch_operation(torch.tanh)
 Tanh = tanh.module("Tanh")
 
@@ -89,16 +73,11 @@ def logsigmoid(x: Tensor) -> Tensor:
     return torch.nn.functional.logsigmoid(x)
 
 
-@logsigmoid.derivative
-def _(y: Tensor) -> Tensor:
-    return -expm1(y)
+logsigmoid.derivative(lambda y: -expm1(y))
 
 
-@logsigmoid.torch_operation
-def _(x: Tensor) -> Tensor | None:
-    return -aten.softplus(-x, 1, CERTAIN) if small(x) else None  # keeps half of what torch's own keeps
-
-
+# saves half of what torch's logsigmoid saves
+logsigmoid.torch_operation(lambda x: -aten.softplus(-x, 1, CERTAIN) if small(x) else None)
 LogSigmoid = logsigmoid.module("LogSigmoid")
 
 
@@ -122,23 +101,13 @@ def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
         min_val: The least value.
         max_val: The greatest value.
     """
-    # The exporter to ONNX takes no mixture of int and float.
+    # The ONNX exporter does not mix int and float.
     return x.clamp(float(min_val), float(max_val))
 
 
-@hardtanh.derivative
-def _(y: Tensor, min_val: float, max_val: float) -> Tensor:
-    return ((y > min_val) & (y < max_val)).to(y.dtype)
-
-
-@hardtanh.gradient
-def _(grad: Tensor, y: Tensor, min_val: float, max_val: float) -> Tensor:
-    return clipped_gradient(grad, y, min_val, max_val)
-
-
+hardtanh.derivative(lambda y, min_val, max_val: ((y > min_val) & (y < max_val)).to(y.dtype))
+hardtanh.gradient(lambda grad, y, min_val, max_val: clipped_gradient(grad, y, min_val, max_val))
 hardtanh.torch_operation(clip)
-
-
 hardtanh.requires(lambda min_val, max_val: min_val <= max_val, "min_val must be at most max_val")
 
 
@@ -174,7 +143,7 @@ class Hardtanh(ActivationModule):
 def hardsigmoid(x: Tensor) -> Tensor:
     """Piecewise linear sigmoid: 0 below -3, 1 above 3.
 
-    Just inside 3 it is the number before 1, not 1: the output then tells where the input was cut.
+    Just below 3 it is the largest number below 1, so that the output shows where the input was cut.
     """
     before_one = 1 - torch.finfo(x.dtype).eps / 2
     if compiled():
@@ -182,16 +151,8 @@ def hardsigmoid(x: Tensor) -> Tensor:
     return torch.minimum(aten.hardsigmoid(x), (x - 2).clamp_min_(before_one))
 
 
-@hardsigmoid.derivative
-def _(y: Tensor) -> Tensor:
-    return ((y > 0) & (y < 1)).to(y.dtype) / 6
-
-
-@hardsigmoid.gradient
-def _(grad: Tensor, y: Tensor) -> Tensor:
-    return aten.hardtanh_backward(grad, y, 0, 1).div_(6)
-
-
+hardsigmoid.derivative(lambda y: ((y > 0) & (y < 1)).to(y.dtype) / 6)
+hardsigmoid.gradient(lambda grad, y: aten.hardtanh_backward(grad, y, 0, 1).div_(6))
 Hardsigmoid = hardsigmoid.module("Hardsigmoid", repr_format="")
 
 
@@ -209,21 +170,9 @@ def sparse_sigmoid(x: Tensor) -> Tensor:
     return ((x + 1) * 0.5).clamp(0, 1)
 
 
-@sparse_sigmoid.mask
-def _(x: Tensor) -> Tensor:
-    return byte_mask(aten.hardtanh_backward, x, -1, 1)
-
-
-@sparse_sigmoid.derivative
-def _(mask: Tensor) -> Tensor:
-    return mask * 0.5
-
-
-@sparse_sigmoid.gradient
-def _(grad: Tensor, mask: Tensor) -> Tensor:
-    return (grad * mask).mul_(0.5)
-
-
+sparse_sigmoid.mask(lambda x: byte_mask(aten.hardtanh_backward, x, -1, 1))
+sparse_sigmoid.derivative(lambda mask: mask * 0.5)
+sparse_sigmoid.gradient(lambda grad, mask: (grad * mask).mul_(0.5))
 SparseSigmoid = sparse_sigmoid.module("SparseSigmoid")
 
 
@@ -245,7 +194,7 @@ def softsign(x: Tensor) -> Tensor:
 
 @softsign.derivative
 def _(y: Tensor) -> Tensor:
-    size = 2 * y.clamp_min(0) - y  # its abs, which at 0 has the slope of its right side, as in the formula
+    size = 2 * y.clamp_min(0) - y  # abs(y) with the slope 1 at 0, as in the formula
     return (1 - size).square()
 
 
@@ -255,7 +204,7 @@ Softsign = softsign.module("Softsign")
 def isru_slope(y: Tensor, alpha: float) -> Tensor:
     """Return ``(1 - alpha y^2)^(3/2)``, the derivative of ISRU by its output; also ISRLU's."""
     u = (1 - alpha * y * y).clamp_min(0)
-    return u * u.clamp_min(1e-35).sqrt()  # the root of zero has no derivative
+    return u * u.clamp_min(1e-35).sqrt()  # sqrt has no derivative at 0
 
 
 @elementwise(
@@ -279,10 +228,6 @@ def isru(x: Tensor, alpha: float = 1.0) -> Tensor:
     return x * torch.rsqrt(alpha * x * x + 1)
 
 
-@isru.derivative
-def _(y: Tensor, alpha: float) -> Tensor:
-    return isru_slope(y, alpha)
-
-
+isru.derivative(lambda y, alpha: isru_slope(y, alpha))
 isru.requires(lambda alpha: alpha > 0, "alpha must be positive")
 ISRU = isru.module("ISRU")

@@ -54,14 +54,14 @@ def _(x: Tensor) -> Tensor:
     x = x.clamp(-FAR, 20)
     e = x.exp()
     m = (e + 2).mul_(e).add_(2)
-    # e is taken out of the sum: its error then counts once.
+    # Factor e out of the sum, so that its error counts once.
     return (e + 1).mul_(x).mul_(4).div_(m).add_(e).add_(2).mul_(e).div_(m)
 
 
 @mish.second
 def _(x: Tensor) -> Tensor:
     c = x.clamp(-FAR, FAR)
-    e = torch.exp(-c.abs())  # on either side the power of exp(x) that decays there
+    e = torch.exp(-c.abs())  # the power of exp(x) that decays on either side
     m = e * e + 2 * e + 2
     below = (8 * (e + 1) * m + 4 * c * (2 + 2 * e - 3 * e * e - 2 * e**3)) / m**3 * e
     m = 1 + 2 * e + 2 * e * e
@@ -168,7 +168,7 @@ def _(x: Tensor) -> Tensor:
 @smish.second
 def _(x: Tensor) -> Tensor:
     c = x.clamp(-FAR, FAR)
-    e = torch.exp(-c.abs())  # on either side the power of exp(x) that decays there
+    e = torch.exp(-c.abs())  # the power of exp(x) that decays on either side
     m = _smish_quotient(e)
     below = (8 * (2 * e + 1) * (e + 1) * m + 4 * c * (2 + 6 * e - 3 * e**2 - 18 * e**3 - 10 * e**4)) / m**3
     m = (2 * e + 6) * e + 5

@@ -37,14 +37,8 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
     return aten._prelu_kernel(x, weight)
 
 
-@prelu.derivative
-def _(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.where(x > 0, 1.0, weight)
-
-
-@prelu.partial("weight")
-def _(x: Tensor, weight: Tensor) -> Tensor:
-    return x.clamp_max(0)
+prelu.derivative(lambda x, weight: torch.where(x > 0, 1.0, weight))
+prelu.partial("weight")(lambda x, weight: x.clamp_max(0))
 
 
 @prelu.prepares
@@ -64,9 +58,7 @@ def _(x: Tensor, weight: Tensor | float) -> tuple[Tensor]:
     return (weight.view(-1, *(1,) * (x.ndim - 2)),)
 
 
-@prelu.torch_operation
-def _(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.prelu(x, weight.flatten())
+prelu.torch_operation(lambda x, weight: torch.prelu(x, weight.flatten()))
 
 
 @prelu.use_module
@@ -106,40 +98,14 @@ def star_relu(x: Tensor, scale: float | Tensor = 0.8944, bias: float | Tensor = 
         bias: The value at and below 0, a number or a tensor that broadcasts.
     """
     positive = torch.relu(x)
-    # Scaled before it is squared: the square alone can overflow where the result does not.
+    # Scale before squaring: the square alone can overflow.
     return positive * scale * positive + bias
 
 
-@star_relu.derivative
-def _(x: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
-    return torch.relu(x) * scale * 2
-
-
-@star_relu.partial("scale")
-def _(x: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
-    return torch.relu(x).square()
-
-
-@star_relu.partial("bias")
-def _(x: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
-    return torch.ones_like(x)
-
-
-@star_relu.use_module
-class StarReLU(TrainedModule):
-    """Squared rectifier with a trained scale and bias.
-
-    Args:
-        scale: The start value of the scale.
-        bias: The start value of the bias.
-        device: Where the parameters live.
-        dtype: Their dtype.
-    """
-
-    def __init__(
-        self, scale: float = 0.8944, bias: float = -0.4472, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__(device, dtype, scale=scale, bias=bias)
+star_relu.derivative(lambda x, scale, bias: torch.relu(x) * scale * 2)
+star_relu.partial("scale")(lambda x, scale, bias: torch.relu(x).square())
+star_relu.partial("bias")(lambda x, scale, bias: torch.ones_like(x))
+StarReLU = star_relu.module("StarReLU", trained=True)
 
 
 @elementwise(
@@ -177,14 +143,8 @@ def _(x: Tensor, alpha_p: float | Tensor, alpha_n: float | Tensor, beta: float |
     return x.clamp_min(0) * alpha_p * 2 + (expm1(x.clamp_max(0)) * alpha_n + beta)
 
 
-@xielu.second
-def _(x: Tensor, alpha_p: float, alpha_n: float, beta: float) -> Tensor:
-    return torch.where(x > 0, 2 * alpha_p, torch.exp(x) * alpha_n)
-
-
-@xielu.partial("alpha_p")
-def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
-    return x.clamp_min(0).square()
+xielu.second(lambda x, alpha_p, alpha_n, beta: torch.where(x > 0, 2 * alpha_p, torch.exp(x) * alpha_n))
+xielu.partial("alpha_p")(lambda x, alpha_p, alpha_n, beta: x.clamp_min(0).square())
 
 
 @xielu.partial("alpha_n")
@@ -193,9 +153,7 @@ def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
     return expm1(negative) - negative
 
 
-@xielu.partial("beta")
-def _(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
-    return x
+xielu.partial("beta")(lambda x, alpha_p, alpha_n, beta: x)
 
 
 @xielu.use_module
@@ -256,7 +214,7 @@ class XIELU(TrainedModule):
 def dynamic_tanh(
     x: Tensor, alpha: float | Tensor = 0.5, weight: float | Tensor = 1.0, bias: float | Tensor = 0.0
 ) -> Tensor:
-    """Dynamic tanh (DyT), which takes the place of a normalisation: ``weight * tanh(alpha x) + bias``.
+    """Dynamic tanh (DyT), a replacement for normalisation: ``weight * tanh(alpha x) + bias``.
 
     Args:
         x: The input.
@@ -285,14 +243,8 @@ def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return root * x * weight * root
 
 
-@dynamic_tanh.partial("weight")
-def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return tanh(x * alpha)
-
-
-@dynamic_tanh.partial("bias")
-def _(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.ones_like(x)
+dynamic_tanh.partial("weight")(lambda x, alpha, weight, bias: tanh(x * alpha))
+dynamic_tanh.partial("bias")(lambda x, alpha, weight, bias: torch.ones_like(x))
 
 
 @dynamic_tanh.use_module

@@ -1,78 +1,143 @@
-"""HiPlot of rows, shown by pages that open offline, whatever the values are."""
+"""HiPlot pages that open offline and execute none of their values."""
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actlab.errors import UsageError
-from actlab.report.tables import plain
+from actlab.files import writing
+from actlab.report.tables import to_json_value
 
-if TYPE_CHECKING:
-    from actlab.integrations.hiplot_experiment import Experiment
+_RESERVED = ("uid", "from_uid")  # HiPlot's names for a row and its parent
+_JOINER = "\u2060"  # an invisible character
 
-_RESERVED = ("uid", "from_uid")  # what HiPlot calls a row, and the row that it came from
-_JOINER = "\u2060"  # an invisible character that joins words
+# HiPlot's stylesheet requests a font that the browser can do without.
+_WEB_FONT = re.compile(r'@import\s*\\?"https?://[^"]*"')
+# The empty icon keeps a browser from requesting one.
+_TEMPLATE = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>actlab: HiPlot</title><link rel="icon" href="data:,"></head>
+<body style="margin: 0">
+<div id="plot"><noscript>HiPlot needs JavaScript.</noscript></div>
+<script>{script}</script>
+<script>hiplot.render(document.getElementById("plot"), {values});</script>
+</body>
+</html>
+"""
+# A frame separates HiPlot's styles from the notebook, and the sandbox its scripts.
+_FRAME = (
+    '<div><iframe title="HiPlot" sandbox="allow-scripts" srcdoc="{page}" '
+    'style="width: 100%; height: 800px; border: 0"></iframe></div>'
+)
 
 
-def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> Experiment:
-    """Make a HiPlot experiment of rows.
+class HiPlotPage:
+    """A HiPlot experiment as a page that makes no network request.
+
+    HiPlot's own pages insert values unescaped into a script and request a font from a server.
+
+    Attributes:
+        experiment: The ``hiplot.Experiment``, to change its options.
+    """
+
+    def __init__(self, experiment: Any) -> None:
+        self.experiment = experiment
+
+    def to_html(self, file: str | Path | None = None) -> str:
+        """Return the page.
+
+        Args:
+            file: File to write the page to. It is written completely or not at all.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        import hiplot
+
+        options = {"dataProviderName": "none", "experiment": self.experiment.validate()._asdict()}
+        values = json.dumps(options, allow_nan=False).replace("<", "\\u003c")
+        bundle = Path(hiplot.__file__).with_name("static") / "built" / "hiplot.bundle.js"
+        script = _WEB_FONT.sub("", bundle.read_text(encoding="utf-8"))
+        page = _TEMPLATE.format(script=script, values=values)
+        if file is not None:
+            with writing(Path(file)) as temporary:
+                temporary.write_text(page, encoding="utf-8")
+        return page
+
+    def display(self, force_full_width: bool = False) -> None:
+        """Show the page in a notebook, in a frame of the width of the cell.
+
+        Args:
+            force_full_width: Ignored; HiPlot's own method has this argument.
+
+        Raises:
+            UsageError: This is not a notebook.
+        """
+        try:
+            import IPython
+        except ImportError:
+            ipython: Any = None
+        else:
+            ipython = IPython
+        if ipython is None or ipython.get_ipython() is None:
+            raise UsageError("display() needs a notebook; to_html('page.html') writes the page to a file")
+        ipython.display.display(ipython.display.HTML(_FRAME.format(page=html.escape(self.to_html()))))
+
+
+def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> HiPlotPage:
+    """Return a HiPlot page of rows.
 
     Args:
-        rows: One mapping from column to value per line of the plot. Values may be anything; HiPlot stops at
-            numpy scalars, classes and times, so they are made plain first. What is not finite becomes None,
-            which HiPlot shows apart from the numbers. HiPlot takes values and names of columns for HTML: an
-            invisible character after each "<" and "&" in them keeps them text.
-
-    Returns:
-        A ``hiplot.Experiment`` whose pages make no network request, see
-        :class:`actlab.integrations.hiplot_experiment.Experiment`.
+        rows: One mapping from column to value per line of the plot. Values that JSON does not have become
+            text, and values that are not finite become None, which HiPlot shows apart from the numbers.
+            HiPlot reads values and column names as HTML; an invisible character after "<" and "&" keeps them
+            text.
 
     Raises:
-        ImportError: HiPlot is not installed; the message says how to get it.
+        ImportError: HiPlot is not installed; the message says how to install it.
         UsageError: There are no rows.
     """
     try:
         import hiplot
     except ImportError as error:
         raise ImportError('no HiPlot page without HiPlot: pip install "actlab[hiplot]"') from error
-    from actlab.integrations.hiplot_experiment import Experiment
-
     points = [
         hiplot.Datapoint(
-            {_column(name): _harmless(plain(value)) for name, value in row.items()}, uid=str(place)
+            {_column(name): _as_text(to_json_value(value)) for name, value in row.items()}, uid=str(uid)
         )
-        for place, row in enumerate(rows)
+        for uid, row in enumerate(rows)
     ]
     if not points:
         raise UsageError("a HiPlot page needs at least one row; there are none")
-    experiment = Experiment(points)
+    experiment = hiplot.Experiment(points)
     for display in (hiplot.Displays.PARALLEL_PLOT, hiplot.Displays.TABLE):
-        experiment.display_data(display)["hide"] = list(_RESERVED)  # row numbers, nothing measured
-    return experiment
+        experiment.display_data(display)["hide"] = list(_RESERVED)
+    return HiPlotPage(experiment)
 
 
 def write_hiplot(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Write a HiPlot page of rows that makes no network request.
+    """Write a HiPlot page of rows; see :func:`to_hiplot`.
 
     Args:
         rows: As for :func:`to_hiplot`.
-        path: The HTML file; it appears whole or not at all.
+        path: The HTML file. It is written completely or not at all.
 
     Raises:
-        ImportError: HiPlot is not installed; the message says how to get it.
+        ImportError: HiPlot is not installed; the message says how to install it.
         UsageError: There are no rows, or the file cannot be written.
     """
     to_hiplot(rows).to_html(path)
 
 
 def _column(name: str) -> str:
-    text: str = _harmless(str(name))
+    text: str = _as_text(str(name))
     return text + _JOINER if text in _RESERVED else text
 
 
-def _harmless(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("<", "<" + _JOINER).replace("&", "&" + _JOINER)
-    return value
+def _as_text(value: Any) -> Any:
+    return re.sub("[<&]", rf"\g<0>{_JOINER}", value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""A finished comparison in an MLflow tracking store: a parent run, and a nested run for each of its runs."""
+"""Log a comparison to an MLflow tracking store: a parent run, and a nested run for each run."""
 
 from __future__ import annotations
 
@@ -29,27 +29,28 @@ EXPERIMENT, _DIGEST, _PARENT = "actlab", "actlab.digest", "mlflow.parentRunId"
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "file", "databricks")
 _DATABASE = r"(postgresql|mysql|mssql)(\+\w+)?://|sqlite(\+\w+)?:///(?!:memory:)(?P<file>[^?]+)"
 _URI = rf"{_DATABASE}|https?://([^/]*@)?[\w\[]|file:|databricks(://|$)"
-_EPOCH, _FINAL = ("train_loss", "valid_loss", "valid_acc"), ("score", "accuracy", "loss", "seconds")
-_RUN = ["activation", "fold", "seed"]  # what tells the runs of a comparison apart
-# What a call takes, a thousand things together, and the characters of a parameter, a tag and a name.
-_METRICS, _PARAMS, _PARAM, _TAG, _NAME = 900, 100, 6000, 5000, 250
+_EPOCH_METRICS, _METRICS = ("train_loss", "valid_loss", "valid_acc"), ("score", "accuracy", "loss", "seconds")
+_RUN = ["activation", "fold", "seed"]  # identifies a run of a comparison
+# MLflow's limits: metrics and parameters of a call, and characters of a parameter, a tag and a name.
+_MAX_METRICS, _MAX_PARAMS, _MAX_PARAM, _MAX_TAG, _MAX_NAME = 900, 100, 6000, 5000, 250
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-# MLflow asks again for minutes. Before a training nobody wants to wait for that; after it, everybody does.
+# MLflow retries for minutes, which is right after a training, but not before.
 _IMPATIENT = _QUIET | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _Row = Mapping[Any, Any]
 
 
 def check_store(uri: str) -> None:
-    """Refuse, before hours of training, a tracking store that could not be written to after them.
+    """Raise an error before the training if a tracking store cannot be written to.
 
     Args:
         uri: As for :func:`log_comparison`.
 
     Raises:
-        UsageError: No MLflow, no such store, or none that can be written to and answers within seconds.
+        UsageError: MLflow is missing, or the store does not exist, is read-only or does not respond within
+            seconds.
     """
-    with _store(uri, _IMPATIENT) as client:  # nothing less than writing proves that it can be done
-        client.set_experiment_tag(_experiment(client, uri), "actlab.version", __version__)
+    with _open_store(uri, _IMPATIENT) as client:  # only writing shows that the store can be written to
+        client.set_experiment_tag(_experiment_id(client, uri), "actlab.version", __version__)
 
 
 def log_comparison(
@@ -62,67 +63,67 @@ def log_comparison(
     files: Sequence[Path],
     keys: Sequence[str] = (),
 ) -> str:
-    """Log a comparison, once: what is there already stays, what was interrupted halfway is made anew.
+    """Log a comparison once; a complete log stays, and an interrupted one is replaced.
 
     Args:
         results: As in :attr:`~actlab.comparison.Comparison.results`.
         history: As in :attr:`~actlab.comparison.Comparison.history`.
         uri: A tracking store such as ``"sqlite:///runs.db"`` or ``"http://localhost:5000"``. Nothing is sent
-            anywhere else, unless the process has imported MLflow before and left MLflow's telemetry on.
-        name: Of the parent run.
+            anywhere else, unless the process has imported MLflow before with its telemetry on.
+        name: Name of the parent run.
         settings: Parameters of the comparison and of each of its runs.
         files: Artifacts of the parent run.
-        keys: A hash of what each row of results came from; without them, settings and rows' names count.
+        keys: The run key of each row of results. Without keys, settings and names identify the comparison.
 
     Returns:
-        One sentence: where it is, and why its files are not there if they could not be uploaded.
+        One sentence with the place of the log, and the reason if the files could not be uploaded.
 
     Raises:
-        UsageError: As for :func:`check_store`; the message is one line, and the call can be repeated.
+        UsageError: As for :func:`check_store`. The call can be repeated.
     """
     rows = list(zip(results.to_dict("records"), keys or [""] * len(results), strict=True))
     epochs = defaultdict[Any, list[_Row]](list)
-    for line in history.to_dict("records"):
-        epochs[tuple(line[column] for column in _RUN)].append(line)
+    for epoch in history.to_dict("records"):
+        epochs[tuple(epoch[column] for column in _RUN)].append(epoch)
     content: list[Any] = sorted(keys) or [sorted(settings.items()), results[_RUN].to_dict("list")]
     digest = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
-    handled, missing = sys.exc_info()[1], ""
-    with _store(uri, _QUIET) as client:
-        experiment = _experiment(client, uri)
+    earlier_error, not_uploaded = sys.exc_info()[1], ""
+    with _open_store(uri, _QUIET) as client:
+        experiment = _experiment_id(client, uri)
         earlier = client.search_runs([experiment], f"tags.`{_DIGEST}` = '{digest}'")
         for run in sorted(earlier, key=lambda run: run.info.status != "FINISHED"):
             if run.info.status == "FINISHED":
-                return f"Already in MLflow: {_where(uri, experiment, run.info.run_id)}"
-            _remove(client, experiment, run.info.run_id)
-        parent = client.create_run(experiment, None, {_DIGEST: digest}, name[:_NAME]).info.run_id
-        _log(client, parent, settings, {}, [])
+                return f"Already in MLflow: {_location(uri, experiment, run.info.run_id)}"
+            _delete_run(client, experiment, run.info.run_id)
+        parent = client.create_run(experiment, None, {_DIGEST: digest}, name[:_MAX_NAME]).info.run_id
+        _log_values(client, parent, settings, {}, [])
         for row, key in rows:
-            own = {column: row[column] for column in _RUN}
-            tags = {_PARENT: parent, "actlab.key": key, "actlab.failure": row["failure"][:_TAG]}
-            present = {tag: text for tag, text in tags.items() if text}
-            title = f"{row['activation']}, fold {row['fold']}"[:_NAME]
-            nested = client.create_run(experiment, None, present, title).info.run_id
-            _log(client, nested, {**settings, **own}, row, epochs[tuple(own.values())])
+            run_columns = {column: row[column] for column in _RUN}
+            tags = {_PARENT: parent, "actlab.key": key, "actlab.failure": row["failure"][:_MAX_TAG]}
+            tags = {tag: text for tag, text in tags.items() if text}
+            title = f"{row['activation']}, fold {row['fold']}"[:_MAX_NAME]
+            nested = client.create_run(experiment, None, tags, title).info.run_id
+            _log_values(client, nested, {**settings, **run_columns}, row, epochs[tuple(run_columns.values())])
             client.set_terminated(nested, "FAILED" if row["failure"] else "FINISHED")
         try:
             for file in files:
                 client.log_artifact(parent, str(file))
         except Exception as error:  # each kind of artifact store has exceptions of its own
-            missing = f"; without its files: {_reason(error, handled)}"
-        client.set_terminated(parent, "FINISHED")  # the last step: what is finished is complete
-    return f"Logged to MLflow: {_where(uri, experiment, parent)}{missing}"
+            not_uploaded = f"; without its files: {_root_cause(error, earlier_error)}"
+        client.set_terminated(parent, "FINISHED")  # the last step, so that a finished run is complete
+    return f"Logged to MLflow: {_location(uri, experiment, parent)}{not_uploaded}"
 
 
 @contextmanager
-def _store(uri: str, environment: Mapping[str, str]) -> Iterator[MlflowClient]:
-    """Yield a client; MLflow prints nothing meanwhile, and what goes wrong in the store becomes one line."""
+def _open_store(uri: str, environment: Mapping[str, str]) -> Iterator[MlflowClient]:
+    """Yield a client that prints nothing; an error in the store becomes a message of one line."""
     scheme, plugins = uri.partition(":")[0], entry_points(group="mlflow.tracking_store").names
     if not re.match(_URI, uri) and scheme not in plugins:
         near = "" if scheme in _SCHEMES else did_you_mean(scheme, [*_SCHEMES, *plugins])
         like = "'sqlite:///runs.db' or 'http://localhost:5000'"
-        raise UsageError(f"{_shown(uri)!r} is no MLflow URI such as {like}{near}")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow looks once, when it is imported
-    handled, sink = sys.exc_info()[1], io.StringIO()
+        raise UsageError(f"{_without_password(uri)!r} is no MLflow URI such as {like}{near}")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it once, when it is imported
+    earlier_error, sink = sys.exc_info()[1], io.StringIO()
     with redirect_stdout(sink), redirect_stderr(sink), catch_warnings(action="ignore"):
         try:
             from mlflow import MlflowClient
@@ -134,66 +135,72 @@ def _store(uri: str, environment: Mapping[str, str]) -> Iterator[MlflowClient]:
         before = {name: os.environ[name] for name in environment if name in os.environ}
         os.environ.update(environment)
         try:
-            if file := _file(uri):
+            if file := _database_file(uri):
                 file.parent.mkdir(parents=True, exist_ok=True)
-            if re.match(_DATABASE, uri):  # MLflow tries ten times to open one, for more than a minute
+            if re.match(_DATABASE, uri):  # MLflow tries for more than a minute to open a database
                 inspect(create_engine(uri, poolclass=NullPool)).get_table_names()
             yield MlflowClient(uri)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            raise UsageError(f"cannot log to MLflow at {_shown(uri)}: {_reason(error, handled)}") from error
+            reason = _root_cause(error, earlier_error)
+            raise UsageError(f"cannot log to MLflow at {_without_password(uri)}: {reason}") from error
         finally:
             for name in environment:
                 del os.environ[name]
             os.environ.update(before)
 
 
-def _file(uri: str) -> Path | None:
-    found = re.match(_DATABASE, uri)
-    return Path(found["file"]).absolute() if found and found["file"] else None
+def _database_file(uri: str) -> Path | None:
+    match = re.match(_DATABASE, uri)
+    return Path(match["file"]).absolute() if match and match["file"] else None
 
 
-def _shown(text: str) -> str:
-    return re.sub(r"://[^/\s]*@", "://", text)  # without name and password
+def _without_password(text: str) -> str:
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
-def _reason(error: BaseException, handled: BaseException | None) -> str:
-    """Return what an exception started from, in one line; what was handled before it is not its reason."""
-    while (below := error.__cause__ or error.__context__) not in (None, handled):
-        error = below
+def _root_cause(error: BaseException, earlier: BaseException | None) -> str:
+    """Return the first cause of an exception in one line, without exceptions that were handled earlier."""
+    while (cause := error.__cause__ or error.__context__) not in (None, earlier):
+        error = cause
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return _shown(" ".join(text.split()))[:300]
+    return _without_password(" ".join(text.split()))[:300]
 
 
-def _experiment(client: MlflowClient, uri: str) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return found.experiment_id
-    # MLflow would put the files of a local store into the folder that the process happens to be in.
-    place = file.with_name(f"{file.stem}-artifacts").as_uri() if (file := _file(uri)) else None
-    return client.create_experiment(EXPERIMENT, artifact_location=place)
+def _experiment_id(client: MlflowClient, uri: str) -> str:
+    """Return the id of actlab's experiment; create it if necessary."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        return experiment.experiment_id
+    # MLflow's default for the files of a local store is the working directory.
+    file = _database_file(uri)
+    folder = file.with_name(f"{file.stem}-artifacts").as_uri() if file else None
+    return client.create_experiment(EXPERIMENT, artifact_location=folder)
 
 
-def _remove(client: MlflowClient, experiment: str, parent: str) -> None:
-    """Delete a run that was interrupted, itself at last: while it is there, its nested runs are found."""
+def _delete_run(client: MlflowClient, experiment: str, parent: str) -> None:
+    """Delete an interrupted run after its nested runs, which are found by their parent."""
     while nested := client.search_runs([experiment], f"tags.`{_PARENT}` = '{parent}'"):
         for run in nested:
             client.delete_run(run.info.run_id)
     client.delete_run(parent)
 
 
-def _log(client: MlflowClient, run: str, params: _Row, row: _Row, epochs: Sequence[_Row]) -> None:
+def _log_values(client: MlflowClient, run: str, params: _Row, row: _Row, epochs: Sequence[_Row]) -> None:
     from mlflow.entities import Metric, Param
 
     now = int(time.time() * 1000)
-    texts = [Param(name, str(value)[:_PARAM]) for name, value in params.items()]
-    metrics = [Metric(name, float(row[name]), now, 0) for name in _FINAL if name in row]
-    metrics += [Metric(name, float(line[name]), now, line["epoch"]) for line in epochs for name in _EPOCH]
-    for at in range(max(-(-len(metrics) // _METRICS), -(-len(texts) // _PARAMS))):
-        some = metrics[at * _METRICS : (at + 1) * _METRICS]
-        client.log_batch(run, some, texts[at * _PARAMS : (at + 1) * _PARAMS], synchronous=True)
+    texts = [Param(name, str(value)[:_MAX_PARAM]) for name, value in params.items()]
+    metrics = [Metric(name, float(row[name]), now, 0) for name in _METRICS if name in row]
+    metrics += [
+        Metric(name, float(line[name]), now, line["epoch"]) for line in epochs for name in _EPOCH_METRICS
+    ]
+    for i in range(max(-(-len(metrics) // _MAX_METRICS), -(-len(texts) // _MAX_PARAMS))):
+        some = metrics[i * _MAX_METRICS : (i + 1) * _MAX_METRICS]
+        client.log_batch(run, some, texts[i * _MAX_PARAMS : (i + 1) * _MAX_PARAMS], synchronous=True)
 
 
-def _where(uri: str, experiment: str, run: str) -> str:
-    link = f"/#/experiments/{experiment}/runs/{run}"
-    place = _shown(uri).rstrip("/") + link if uri.startswith("http") else _shown(uri)
+def _location(uri: str, experiment: str, run: str) -> str:
+    place = _without_password(uri)
+    if uri.startswith("http"):
+        place = f"{place.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
     return f"experiment {EXPERIMENT}, run {run} at {place}"

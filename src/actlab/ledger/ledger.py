@@ -9,7 +9,8 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,41 +22,42 @@ from actlab.fleet.run import Result
 from actlab.ledger.owner import Process
 from actlab.ledger.records import (
     RUN_COLUMNS,
-    STORED,
+    STORED_COLUMNS,
     Entry,
-    differences,
+    describe_difference,
     dumps,
-    find,
-    insert,
+    find_differences,
+    insert_entry,
     loads,
-    now,
-    number,
-    packed,
-    reading,
-    sentence,
+    pack_weights,
+    read_entry,
+    reporting_damage,
+    short_key,
+    to_float,
+    utc_now,
 )
 from actlab.ledger.run_key import digest
-from actlab.ledger.sqlite import opened, speaking, transaction
-from actlab.ledger.verify import LOOKS
+from actlab.ledger.sqlite import open_file, transaction, translating_errors
 
 __all__ = ["LEASE", "RUN_COLUMNS", "Entry", "Ledger"]
 
 log = logging.getLogger("actlab")
 
-LEASE = 60.0  # seconds that a claim holds without being renewed
-_BATCH = 100  # runs that a merge takes over at once: other writers wait for no more
+LEASE = 60.0  # seconds until a claim expires unless it is renewed
+_BATCH = 100  # runs that a merge copies in one transaction, for which other writers wait
+_PROCESS = "host, pid, owner.started"
 
 
 class Ledger:
-    """All finished runs of a person or a group, in one file that many processes may write at once.
+    """Finished runs in one SQLite file, which many processes may write at once.
 
     Args:
-        path: The file; it is made, with its folder, if it is not there.
-        weights: Whether the nets' weights are recorded too; an attribute as well.
+        path: The file; it is created with its folder if it does not exist.
+        weights: Whether to record the weights of networks too. Also an attribute.
         readonly: Whether the file is only read.
 
     Raises:
-        UsageError: The file cannot be opened or is no ledger; it is left as it was.
+        UsageError: The file cannot be opened or is not a ledger; it is unchanged.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -74,9 +76,9 @@ class Ledger:
         self.path = Path(path)
         self.weights = weights
         self._token = uuid.uuid4().hex
-        self._holding = False  # whether anything may be claimed
+        self._has_claims = False
         self._lock = threading.RLock()  # a transaction belongs to one thread
-        self._connection = opened(self.path, readonly)
+        self._connection = open_file(self.path, readonly)
 
     def __enter__(self) -> Self:
         return self
@@ -87,142 +89,172 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Give back what is claimed and close the file; once closed it stays so."""
+        """Release all claims and close the file. A closed ledger cannot be opened again."""
         with self._lock:
-            if self._holding:
-                with contextlib.suppress(UsageError), self._transaction():  # a lease ends by itself
+            if self._has_claims:
+                with contextlib.suppress(UsageError), self._transaction():  # claims expire by themselves
                     self._connection.execute("DELETE FROM owner WHERE token = ?", [self._token])
-                self._holding = False
+                self._has_claims = False
             self._connection.close()
 
+    # -- claims -----------------------------------------------------------------------------------------
+
     def claim(self, keys: Sequence[str]) -> frozenset[str] | None:
-        """Take runs that are to be trained together, unless somebody else trains one of them.
+        """Claim runs in order to train them together, unless somebody else has claimed one of them.
 
         Args:
             keys: Their keys.
 
         Returns:
-            Those that have no finished run yet, claimed for :data:`LEASE` seconds; None, and nothing is
-            claimed, when one of them is somebody else's.
+            Those that are not finished, claimed for :data:`LEASE` seconds. None if somebody else has claimed
+            one of them; then nothing is claimed.
 
         Raises:
             UsageError: The file cannot be written.
         """
-        here, now, ours = Process.this(), time.time(), self._token
-        with self._transaction() as do:
-            for token, expires, *process in do.execute(
-                "SELECT token, expires, host, machine, boot, space, pid, started FROM owner WHERE token != ?",
-                [ours],
-            ).fetchall():
-                if expires <= now or Process(*process).gone(here):
-                    do.execute("DELETE FROM owner WHERE token = ?", [token])
-            finished = "SELECT 1 FROM run WHERE key = ?"
-            wanted = frozenset(key for key in keys if not do.execute(finished, [key]).fetchone())
-            others = "SELECT 1 FROM claim WHERE key = ? AND owner != ?"
-            if any(do.execute(others, [key, ours]).fetchone() for key in wanted):
+        now = time.time()
+        with self._transaction() as connection:
+            others = f"SELECT token, expires, {_PROCESS} FROM owner WHERE token != ?"
+            for token, expires, *process in connection.execute(others, [self._token]).fetchall():
+                if expires <= now or Process(*process).has_ended():
+                    connection.execute("DELETE FROM owner WHERE token = ?", [token])
+            unfinished = frozenset(keys) - self._finished(keys)
+            claimed = "SELECT 1 FROM claim WHERE key = ? AND owner != ?"
+            if any(connection.execute(claimed, [key, self._token]).fetchone() for key in unfinished):
                 return None
-            if wanted:
-                do.execute(
-                    "INSERT INTO owner VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            if unfinished:
+                connection.execute(
+                    "INSERT INTO owner VALUES (?, ?, ?, ?, ?)"
                     " ON CONFLICT (token) DO UPDATE SET expires = excluded.expires",
-                    [ours, now + LEASE, *here.columns],
+                    [self._token, now + LEASE, *astuple(Process.current())],
                 )
-                do.executemany("INSERT OR IGNORE INTO claim VALUES (?, ?)", [(key, ours) for key in wanted])
-        self._holding = self._holding or bool(wanted)
-        return wanted
-
-    def finished(self, keys: Sequence[str]) -> frozenset[str]:
-        """Return those of the keys that have a finished run.
-
-        Args:
-            keys: The runs that are asked for.
-        """
-        with self._transaction("DEFERRED") as do:
-            query = "SELECT 1 FROM run WHERE key = ?"
-            return frozenset(key for key in keys if do.execute(query, [key]).fetchone())
+                claims = [(key, self._token) for key in unfinished]
+                connection.executemany("INSERT OR IGNORE INTO claim VALUES (?, ?)", claims)
+        self._has_claims = self._has_claims or bool(unfinished)
+        return unfinished
 
     def abandoned(self, keys: Sequence[str]) -> bool:
-        """Say whether a process of this host has ended while it trained one of these runs.
+        """Return whether a process of this host has ended while it trained one of the runs.
 
         Args:
-            keys: The runs.
+            keys: Keys of runs.
         """
-        query = """SELECT host, machine, boot, space, pid, started FROM owner
-                   WHERE token IN (SELECT owner FROM claim WHERE key = ?)"""
-        here = Process.this()
-        with self._transaction("DEFERRED") as do:
-            owners = {row for key in keys for row in do.execute(query, [key])}
-        return any(Process(*owner).gone(here) for owner in owners)
+        query = f"SELECT {_PROCESS} FROM owner WHERE token IN (SELECT owner FROM claim WHERE key = ?)"
+        with self._transaction("DEFERRED") as connection:
+            owners = {row for key in keys for row in connection.execute(query, [key])}
+        return any(Process(*owner).has_ended() for owner in owners)
 
     def renew(self) -> None:
-        """Let what is claimed stay so for another :data:`LEASE` seconds; to be called every few seconds."""
+        """Extend all claims to :data:`LEASE` seconds from now."""
         with self._lock:
-            if not self._holding:
+            if not self._has_claims:
                 return
-            with self._transaction() as do:
-                until = time.time() + LEASE
-                found = do.execute("UPDATE owner SET expires = ? WHERE token = ?", [until, self._token])
-            self._holding = found.rowcount > 0
+            with self._transaction() as connection:
+                expiry = [time.time() + LEASE, self._token]
+                renewed = connection.execute("UPDATE owner SET expires = ? WHERE token = ?", expiry)
+            self._has_claims = renewed.rowcount > 0
 
     def release(self, keys: Sequence[str]) -> None:
-        """Give claims back.
+        """Release claims on runs that will not be trained.
 
         Args:
-            keys: The runs that will not be trained after all.
+            keys: Keys of the runs.
         """
-        with self._transaction() as do:
-            do.executemany(
-                "DELETE FROM claim WHERE key = ? AND owner = ?", [(key, self._token) for key in keys]
-            )
-            _forget_idle(do)
+        with self._transaction() as connection:
+            claims = [(key, self._token) for key in keys]
+            connection.executemany("DELETE FROM claim WHERE key = ? AND owner = ?", claims)
+            _delete_idle_owners(connection)
 
-    def record(self, entries: Sequence[Entry]) -> list[str]:
-        """Put finished runs into the file, all or none; the claims on them end.
-
-        The first result of a run stays. A second one is compared with it, and what differs by more than
-        rounding explains is kept as a discrepancy.
-
-        Args:
-            entries: The runs of a fleet, say.
+    def claims(self) -> pd.DataFrame:
+        """Return who trains runs now.
 
         Returns:
-            A sentence for each discrepancy; they are logged as warnings too.
+            One row per owner: ``host``, ``pid``, the number of ``runs``, and the ``seconds`` until the claim
+            expires unless it is renewed.
+        """
+        query = f"""SELECT (SELECT count(*) FROM claim WHERE owner = token), expires, {_PROCESS}
+                    FROM owner ORDER BY host, pid"""
+        now, rows = time.time(), []
+        with self._transaction("DEFERRED") as connection:
+            for runs, expires, *columns in connection.execute(query):
+                process = Process(*columns)
+                if expires > now and not process.has_ended():
+                    rows.append((process.host, process.pid, runs, expires - now))
+        return pd.DataFrame(rows, columns=["host", "pid", "runs", "seconds"])
+
+    # -- runs -------------------------------------------------------------------------------------------
+
+    def record(self, entries: Sequence[Entry]) -> list[str]:
+        """Record finished runs, all or none; the claims on them end.
+
+        The first result of a run stays. A second one is compared with it, and differences that rounding does
+        not explain are recorded as discrepancies.
+
+        Args:
+            entries: Finished runs.
+
+        Returns:
+            A sentence for each discrepancy; each is logged as a warning too.
 
         Raises:
-            UsageError: The file cannot be written; it has none of the runs then.
+            UsageError: The file cannot be written; none of the runs is recorded.
         """
         return self._store(entries)[1]
 
-    def results(self, keys: Sequence[str]) -> dict[str, Result]:
-        """Return what was recorded, to the last bit, with weights where there are any.
+    def finished(self, keys: Sequence[str]) -> frozenset[str]:
+        """Return the keys that have a finished run.
 
         Args:
-            keys: The runs that are wanted.
-
-        Returns:
-            The results of those that are finished, in the order of ``keys``.
+            keys: Keys of runs.
         """
         with self._transaction("DEFERRED"):
-            found = {key: self._find(key) for key in keys}
-        return {key: entry.result for key, entry in found.items() if entry}
+            return self._finished(keys)
+
+    def results(self, keys: Sequence[str]) -> dict[str, Result]:
+        """Return the recorded results, bit for bit, with weights if they were recorded.
+
+        Args:
+            keys: Keys of runs.
+
+        Returns:
+            The results of the finished runs, in the order of ``keys``.
+        """
+        with self._transaction("DEFERRED"):
+            entries = {key: self._read(key) for key in keys}
+        return {key: entry.result for key, entry in entries.items() if entry}
+
+    def settings(self, key: str) -> dict[str, Any]:
+        """Return everything that decides the result of a run.
+
+        Args:
+            key: Its key.
+
+        Raises:
+            UsageError: There is no such run.
+        """
+        with self._transaction("DEFERRED") as connection:
+            row = connection.execute("SELECT settings FROM run WHERE key = ?", [key]).fetchone()
+            if row is None:
+                raise UsageError(f"ledger {str(self.path)!r} has no run {key!r}")
+            with reporting_damage(self.path, key):
+                return loads(row[0])
 
     def runs(self) -> pd.DataFrame:
-        """Return one row per run, in the order in which they were recorded.
+        """Return one row per run, in the order of recording.
 
         Returns:
             The columns :data:`RUN_COLUMNS`; folds from 1, the accuracy from 0 to 1, ``finished`` in UTC.
         """
-        query = f"SELECT {STORED} FROM run ORDER BY id"
         rows = []
-        with self._transaction("DEFERRED") as do:
-            for key, settings, *values in do.execute(query):
-                with reading(self.path, key):
-                    row = dict(zip(STORED.split(", ")[2:], values, strict=True))
-                    row |= {name: number(row[name]) for name in ("test_loss", "test_acc", "seconds")}
-                    described = loads(settings)
-                    own = {name: described.get(name) for name in ("activation", "seed", "fold")}
-                    own["fold"] = own["fold"] + 1 if isinstance(own["fold"], int) else None
-                rows.append({"key": key, **row, **own})
+        with self._transaction("DEFERRED") as connection:
+            for values in connection.execute(f"SELECT {', '.join(STORED_COLUMNS)} FROM run ORDER BY id"):
+                row = dict(zip(STORED_COLUMNS, values, strict=True))
+                with reporting_damage(self.path, row["key"]):
+                    row |= {name: to_float(row[name]) for name in ("test_loss", "test_acc", "seconds")}
+                    settings = loads(row["settings"])
+                    row |= {name: settings.get(name) for name in ("activation", "seed", "fold")}
+                    row["fold"] = row["fold"] + 1 if isinstance(row["fold"], int) else None
+                rows.append(row)
         return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
     def history(self) -> pd.DataFrame:
@@ -233,164 +265,173 @@ class Ledger:
         """
         query = "SELECT key, epoch, figures FROM history JOIN run ON run = id ORDER BY run, epoch"
         rows = []
-        with self._transaction("DEFERRED") as do:
-            for key, epoch, figures in do.execute(query):
-                with reading(self.path, key):
+        with self._transaction("DEFERRED") as connection:
+            for key, epoch, figures in connection.execute(query):
+                with reporting_damage(self.path, key):
                     rows.append({"key": key, "epoch": epoch} | loads(figures) | {"key": key, "epoch": epoch})
         return pd.DataFrame(rows, columns=None if rows else ["key", "epoch"])
 
-    def begin(self, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
-        """Note what a comparison is about and its runs, each with its ``key``; return what to end it with."""
-        token = digest({"runs": [str(run["key"]) for run in runs]})
-        with self._transaction() as do:
-            plan = [token, now(), dumps(about), dumps({"runs": runs})]
-            do.execute("INSERT OR REPLACE INTO begun VALUES (?, ?, ?, ?)", plan)
-        return token
-
-    def end(self, token: str) -> None:
-        """Note that a comparison has ended."""
-        with self._transaction() as do:
-            do.execute("DELETE FROM begun WHERE token = ?", [token])
-
-    def begun(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Return what the comparisons that have not ended began with, the last to begin first."""
-        query = "SELECT token, about, runs FROM begun ORDER BY at DESC, rowid DESC"
-        found = []
-        with self._transaction("DEFERRED") as do:
-            for token, about, runs in do.execute(query):
-                with reading(self.path, token):
-                    found.append((loads(about), loads(runs)["runs"]))
-        return found
-
-    def settings(self, key: str) -> dict[str, Any]:
-        """Return what describes a run.
-
-        Args:
-            key: Its key.
-
-        Raises:
-            UsageError: There is no such run.
-        """
-        with self._transaction("DEFERRED") as do:
-            row = do.execute("SELECT settings FROM run WHERE key = ?", [key]).fetchone()
-            if row is None:
-                raise UsageError(f"ledger {str(self.path)!r} has no run {key!r}")
-            with reading(self.path, key):
-                return loads(row[0])
-
-    def claims(self) -> pd.DataFrame:
-        """Return who trains runs at this moment.
-
-        Returns:
-            One row per owner: ``host``, ``pid``, the number of ``runs``, and the ``seconds`` after which the
-            claim ends unless it is renewed.
-        """
-        query = """SELECT (SELECT count(*) FROM claim WHERE owner = token), expires,
-                   host, machine, boot, space, pid, started FROM owner ORDER BY host, pid"""
-        here, now, rows = Process.this(), time.time(), []
-        with self._transaction("DEFERRED") as do:
-            for runs, expires, *columns in do.execute(query):
-                process = Process(*columns)
-                if expires > now and not process.gone(here):
-                    rows.append((process.host, process.pid, runs, expires - now))
-        return pd.DataFrame(rows, columns=["host", "pid", "runs", "seconds"])
-
     def verify(self) -> list[str]:
-        """Look for everything that can be wrong with the file and with what is in it.
+        """Check the file and everything in it.
 
         Returns:
-            A sentence for each problem; an empty list says that there is none.
+            A sentence for each problem; empty if there is none.
         """
         problems: list[str] = []
-        for look in LOOKS:
+        for check in (_check_file, _check_runs, _check_discrepancies):
             try:
-                with self._transaction("DEFERRED") as do:
-                    problems += look(do, self._find)
+                with self._transaction("DEFERRED") as connection:
+                    problems += check(connection, self._read)
             except UsageError as error:
                 problems.append(str(error))
         return problems
 
     def merge(self, other: Ledger | str | os.PathLike[str]) -> tuple[int, list[str]]:
-        """Take over the runs, and the discrepancies, of another ledger, which is only read.
+        """Copy the runs and discrepancies of another ledger, which is only read.
 
         Args:
             other: The other ledger, or its file.
 
         Returns:
-            How many runs were taken over, and a sentence for each discrepancy between runs that are in both.
+            The number of runs copied, and a sentence for each discrepancy between runs that are in both.
 
         Raises:
-            UsageError: One of the files cannot be read or written; what was taken over so far stays, and
-                the same call goes on.
+            UsageError: One of the files cannot be read or written. What was copied stays, and the same call
+                copies the rest.
         """
         if not isinstance(other, Ledger):
-            with Ledger(other, readonly=True) as opened_here:
-                return self.merge(opened_here)
+            with Ledger(other, readonly=True) as ledger:
+                return self.merge(ledger)
         if os.path.samefile(self.path, other.path):
             return 0, []
-        with other._transaction("DEFERRED") as do:
-            keys = [key for (key,) in do.execute("SELECT key FROM run ORDER BY id")]
-        taken = 0
+        with other._transaction("DEFERRED") as connection:
+            keys = [key for (key,) in connection.execute("SELECT key FROM run ORDER BY id")]
+            query = "SELECT field, first, second, recorded, key FROM discrepancy JOIN run ON run = id"
+            discrepancies = connection.execute(query).fetchall()
+        copied = 0
         sentences: list[str] = []
         for start in range(0, len(keys), _BATCH):
             with other._transaction("DEFERRED"):
-                entries = [entry for key in keys[start : start + _BATCH] if (entry := other._find(key))]
-            new, said = self._store(entries)
-            taken += new
-            sentences += said
-        with other._transaction("DEFERRED") as do:
-            noted = do.execute(
-                "SELECT what, kept, found, noted, key FROM discrepancy JOIN run ON run = id"
-            ).fetchall()
-        with self._transaction() as do:
-            do.executemany(
-                "INSERT OR IGNORE INTO discrepancy (what, kept, found, noted, run)"
-                " SELECT ?, ?, ?, ?, id FROM run WHERE key = ?",
-                noted,
-            )
-        return taken, sentences
+                entries = [entry for key in keys[start : start + _BATCH] if (entry := other._read(key))]
+            new, differences = self._store(entries)
+            copied += new
+            sentences += differences
+        with self._transaction():
+            self._insert_discrepancies(discrepancies)
+        return copied, sentences
+
+    # -- comparisons ------------------------------------------------------------------------------------
+
+    def start_comparison(self, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+        """Record a comparison that begins and its runs, each with its ``key``; return its token."""
+        token = digest({"runs": [str(run["key"]) for run in runs]})
+        with self._transaction() as connection:
+            row = [token, utc_now(), dumps(about), dumps({"runs": runs})]
+            connection.execute("INSERT OR REPLACE INTO comparison VALUES (?, ?, ?, ?)", row)
+        return token
+
+    def end_comparison(self, token: str) -> None:
+        """Delete the record of a comparison that has ended."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM comparison WHERE token = ?", [token])
+
+    def unfinished_comparisons(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Return what the comparisons that have not ended are about, and their runs; the newest first."""
+        query = "SELECT token, about, runs FROM comparison ORDER BY started DESC, rowid DESC"
+        comparisons = []
+        with self._transaction("DEFERRED") as connection:
+            for token, about, runs in connection.execute(query):
+                with reporting_damage(self.path, token):
+                    comparisons.append((loads(about), loads(runs)["runs"]))
+        return comparisons
+
+    # -- within a transaction ---------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        with self._lock, speaking(self.path), transaction(self._connection, kind):
+        with self._lock, translating_errors(self.path), transaction(self._connection, kind):
             yield self._connection
 
     def _store(self, entries: Sequence[Entry]) -> tuple[int, list[str]]:
-        limit = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 1000  # a row's other columns
-        states = [packed(entry.result.weights, limit) if self.weights else None for entry in entries]
+        """Insert runs; return how many are new, and the discrepancies of the others."""
+        max_bytes = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 1000  # for the other columns
+        states = [
+            pack_weights(entry.result.weights, max_bytes) if self.weights else None for entry in entries
+        ]
         new, sentences = 0, []
-        with self._transaction() as do:
+        with self._transaction() as connection:
             for entry, state in zip(entries, states, strict=True):
-                if inserted := insert(do, entry):
-                    new += 1
-                differing = [] if inserted else self._compare(entry)
-                sentences += differing
-                if state and not differing:
-                    do.execute(
-                        "INSERT OR IGNORE INTO weights SELECT id, ?, ? FROM run WHERE key = ?",
-                        [*state, entry.key],
-                    )
-            do.executemany("DELETE FROM claim WHERE key = ?", [(entry.key,) for entry in entries])
-            _forget_idle(do)
-        for said in sentences:
-            log.warning("%s", said)
+                is_new = insert_entry(connection, entry)
+                discrepancies = [] if is_new else self._compare(entry)
+                new += is_new
+                sentences += discrepancies
+                if state and not discrepancies:
+                    statement = "INSERT OR IGNORE INTO weights SELECT id, ?, ? FROM run WHERE key = ?"
+                    connection.execute(statement, [*state, entry.key])
+            connection.executemany("DELETE FROM claim WHERE key = ?", [(entry.key,) for entry in entries])
+            _delete_idle_owners(connection)
+        for sentence in sentences:
+            log.warning("%s", sentence)
         return new, sentences
 
     def _compare(self, entry: Entry) -> list[str]:
-        """Note how a second result differs from the first, which is there."""
-        first = self._find(entry.key, weights=False)
+        """Record how a second result differs from the first."""
+        first = self._read(entry.key, weights=False)
         assert first is not None
-        differing = differences(first.result, entry.result)
+        differences = find_differences(first.result, entry.result)
+        self._insert_discrepancies([(*difference, utc_now(), entry.key) for difference in differences])
+        return [describe_difference(entry.key, *difference) for difference in differences]
+
+    def _insert_discrepancies(self, rows: Sequence[tuple[str, ...]]) -> None:
         self._connection.executemany(
-            "INSERT OR IGNORE INTO discrepancy SELECT id, ?, ?, ?, ? FROM run WHERE key = ?",
-            [(*difference, now(), entry.key) for difference in differing],
+            "INSERT OR IGNORE INTO discrepancy (field, first, second, recorded, run)"
+            " SELECT ?, ?, ?, ?, id FROM run WHERE key = ?",
+            rows,
         )
-        return [sentence(entry.key, *difference) for difference in differing]
 
-    def _find(self, key: str, weights: bool = True) -> Entry | None:
-        with reading(self.path, key):
-            return find(self._connection, key, weights)
+    def _finished(self, keys: Sequence[str]) -> frozenset[str]:
+        query = "SELECT 1 FROM run WHERE key = ?"
+        return frozenset(key for key in keys if self._connection.execute(query, [key]).fetchone())
+
+    def _read(self, key: str, weights: bool = True) -> Entry | None:
+        with reporting_damage(self.path, key):
+            return read_entry(self._connection, key, weights)
 
 
-def _forget_idle(do: sqlite3.Connection) -> None:
-    do.execute("DELETE FROM owner WHERE NOT EXISTS (SELECT 1 FROM claim WHERE claim.owner = owner.token)")
+def _delete_idle_owners(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "DELETE FROM owner WHERE NOT EXISTS (SELECT 1 FROM claim WHERE claim.owner = owner.token)"
+    )
+
+
+# -- checks, each of which returns a sentence for every problem -----------------------------------------
+
+_Read = Callable[[str], Entry | None]
+
+
+def _check_file(connection: sqlite3.Connection, read: _Read) -> list[str]:
+    reports = [" ".join(text.split()) for (text,) in connection.execute("PRAGMA integrity_check")]
+    problems = [f"SQLite finds: {report}" for report in reports if report != "ok"]
+    for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+        problems.append(f"a row of table {table!r} belongs to nothing in table {parent!r}")
+    return problems
+
+
+def _check_runs(connection: sqlite3.Connection, read: _Read) -> list[str]:
+    problems = []
+    for run, key, count in connection.execute("SELECT id, key, epochs FROM run ORDER BY id").fetchall():
+        epochs = [e for (e,) in connection.execute("SELECT epoch FROM history WHERE run = ?", [run])]
+        if sorted(epochs) != list(range(1, count + 1)):
+            problems.append(f"run {short_key(key)}: its history has the epochs {epochs}, not 1 to {count}")
+        try:
+            entry = read(key)
+            if entry and digest(dict(entry.settings)) != key:
+                problems.append(f"run {short_key(key)}: its settings do not belong to its key")
+        except (UsageError, TypeError, ValueError) as error:
+            problems.append(str(error))
+    return problems
+
+
+def _check_discrepancies(connection: sqlite3.Connection, read: _Read) -> list[str]:
+    query = "SELECT key, field, first, second FROM discrepancy JOIN run ON run = id ORDER BY recorded, run"
+    return [describe_difference(*row) for row in connection.execute(query)]

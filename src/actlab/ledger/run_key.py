@@ -1,16 +1,23 @@
-"""What decides the result of a training, as a description that can be compared, kept and read.
+"""The key of a run: a hash of everything that decides the result of the run.
 
-Equal descriptions mean equal trainings. Where that is not certain they differ, which costs a training;
-the other error would be a wrong result for good.
+Equal keys mean equal results. A key contains the user's own code as the SHA-256 of its source files. Any edit
+of such a file changes the key, also of a comment: that costs a training, but never gives a wrong result.
 """
 
 from __future__ import annotations
+import __future__
 
 import contextlib
+import dataclasses
 import functools
+import hashlib
+import linecache
 import re
+import sys
 import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,146 +28,319 @@ from torch import nn
 from actlab._version import __version__
 from actlab.activation.definition import Activation
 from actlab.fleet.run import Run
-from actlab.fleet.skorch_adapter import _built
-from actlab.ledger import code_hash
-from actlab.ledger.canonical import Indescribable, Walk, content, describe, described, digest, text
+from actlab.fleet.skorch_adapter import build_module
+from actlab.introspection import (
+    Definition,
+    Indescribable,
+    Walk,
+    hash_array,
+    is_own,
+    library_name,
+    library_of,
+    to_json,
+    variables,
+)
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
+from actlab.spec import ResolvedActivation
 
 __all__ = ["Indescribable", "describe", "digest", "run_settings"]
 
 _FOLDER = re.compile(r"^.*[/\\](?=[^/\\:]+\.py:)")
-_LEAST = 100  # characters that a hash takes
-_MOST = 20_000  # characters of a part; in a larger one its largest parts are hashes
+_MAX_TEXT = 20_000  # characters of a part of a run's settings; a longer part is replaced by its hash
+_FUTURE_FLAGS = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+
+
+# -- values with their code -----------------------------------------------------------------------------
+
+
+def describe(value: object, name: str = "value") -> Any:
+    """Describe a value and the code it uses; the same in every process and folder.
+
+    Args:
+        value: A value.
+        name: Its name in error messages.
+
+    Returns:
+        A JSON value. For a value that uses code, ``{"value": ..., "code": ..., ...}``: the variables of the
+        code, the hashes of its source files, the versions of libraries and of Python.
+
+    Raises:
+        Indescribable: A part of it cannot be described, or the source of its code is not available.
+
+    Examples:
+        >>> describe((1, 2.5, "relu"))
+        [1, 2.5, 'relu']
+        >>> describe({"p": float("inf")})
+        {'dict': [['p', {'float': 'inf'}]]}
+        >>> describe(nn.ReLU)
+        {'code': 'torch.nn.modules.activation:ReLU'}
+    """
+    walk = _KeyWalk()
+    try:
+        description = walk.describe(value, name)
+        code = walk.describe_code()
+    except RecursionError:
+        raise Indescribable(f"cannot describe {name}: it is nested too deeply") from None
+    return {"value": description, **code} if code else description
+
+
+def digest(description: Any) -> str:
+    """Return the SHA-256 of a description, in 64 hexadecimal digits.
+
+    Examples:
+        >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+        True
+    """
+    return hashlib.sha256(to_json(description).encode()).hexdigest()
+
+
+class _KeyWalk(Walk):
+    """Describe values, and collect the code that they refer to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.labels: dict[int, tuple[object, str]] = {}  # holds the code: Python reuses ids
+        self.counts: Counter[str] = Counter()
+        self.pending: deque[tuple[str, Definition]] = deque()
+        self.modules: set[str] = set()
+        self.sources: dict[str, str] = {}  # texts by file
+        self.libraries: set[str] = set()
+
+    def reference(self, code: Definition, path: str) -> str:
+        """Return the label of code, which :meth:`describe_code` describes later."""
+        if id(code) not in self.labels:
+            label = library_name(code) or _label(code)
+            self.counts[label] += 1
+            label = label if self.counts[label] == 1 else f"{label}#{self.counts[label]}"
+            self.labels[id(code)] = code, label
+            self.pending.append((label, code))
+        return self.labels[id(code)][1]
+
+    def describe_code(self) -> dict[str, Any]:
+        """Describe all code that was referred to, and what that refers to; empty if no code decides more."""
+        code = {}
+        while self.pending:
+            label, value = self.pending.popleft()
+            entry: dict[str, Any] = {"source": self._add_source(value, label)}
+            for kind, values in variables(value).items():
+                entry[kind] = self.describe_named(values, label)
+            if entry := {kind: part for kind, part in entry.items() if part}:
+                code[label] = entry
+        sources = sorted(set(map(_hash, self.sources.values())))
+        parts = {"code": code, "sources": sources, "libraries": sorted(self.libraries)}
+        if sources:
+            parts["python"] = [f"{sys.version_info.major}.{sys.version_info.minor}"]
+        return {name: part for name, part in parts.items() if part}
+
+    def _add_source(self, code: Definition, label: str) -> Any:
+        """Return the hash of the source of code, and the index of a function in it; None if it has none."""
+        source = self._add_module(_module_of(code))
+        if not (isinstance(code, FunctionType) and is_own(code)) or _is_generated(code):
+            return source
+        text = self._read_source(code.__code__.co_filename, label, code.__globals__)
+        index = _code_in(text, code.__code__.co_flags & _FUTURE_FLAGS).get(code.__code__)
+        if index is None:
+            problem = f"{code.__code__.co_filename!r} is not the source of the code that runs"
+            raise Indescribable(f"cannot describe {label}: {problem}; if the file was edited, restart Python")
+        return [_hash(text), index]
+
+    def _add_module(self, name: str) -> str | None:
+        """Add the version of a library's module, or the sources of a user's module and of its imports."""
+        library, module = library_of(name), sys.modules.get(name)
+        file = getattr(module, "__file__", None)
+        if library:
+            self.libraries.add(library)
+        if library is not None or module is None or not file:
+            return None
+        source = _hash(self._read_source(file, f"module {name}", vars(module)))
+        if name not in self.modules:
+            self.modules.add(name)
+            for value in list(vars(module).values()):
+                if isinstance(value, type | FunctionType | ModuleType):
+                    self._add_module(_module_of(value))
+        return source
+
+    def _read_source(self, file: str, label: str, namespace: dict[str, Any]) -> str:
+        if file not in self.sources:
+            linecache.checkcache(file)
+            self.sources[file] = "".join(linecache.getlines(file, namespace))
+        if not self.sources[file]:
+            problem = f"there is no source of {file!r}; write the code into a .py file"
+            raise Indescribable(f"cannot describe {label}: {problem}")
+        return self.sources[file]
+
+
+def _label(code: Definition) -> str:
+    """Return what to call code that no library holds by name, independent of process and folder."""
+    if isinstance(code, ModuleType):
+        return f"module {code.__name__.rpartition('.')[2].rstrip('_')}"
+    module = _module_of(code)
+    name = code.name if isinstance(code, Activation) else code.__qualname__
+    if library_of(module) is None:
+        return name
+    line = code.__code__.co_firstlineno if isinstance(code, FunctionType) else 0
+    return f"{module}:{name}:{line}"  # a library made it at run time, a decorator for example
+
+
+def _module_of(code: Definition) -> str:
+    if isinstance(code, ModuleType):
+        return code.__name__
+    if isinstance(code, FunctionType):  # functools.wraps may give it another __module__
+        return str(code.__globals__.get("__name__", ""))
+    return str((code.__wrapped__ if isinstance(code, Activation) else code).__module__)
+
+
+def _is_generated(function: FunctionType) -> bool:
+    """Return whether dataclasses or collections made a method, of fields that are described by themselves."""
+    is_namedtuple = str(function.__globals__.get("__name__")).startswith("namedtuple_")
+    code = function.__code__
+    return code.co_filename == "<string>" and ("__create_fn__" in code.co_qualname or is_namedtuple)
+
+
+@functools.lru_cache(256)
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@functools.lru_cache(256)
+def _code_in(text: str, flags: int) -> dict[CodeType, int]:
+    """Return the code of all functions in a source text, each with its index in a fixed order."""
+    try:
+        codes = [compile(text, "<source>", "exec", flags, dont_inherit=True)]
+    except (SyntaxError, ValueError):
+        return {}
+    for code in codes:  # the loop also visits what it appends
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return {code: index for index, code in enumerate(codes)}
+
+
+# -- runs -----------------------------------------------------------------------------------------------
 
 
 def run_settings(runs: Sequence[Run], fingerprint: str) -> list[dict[str, Any]]:
-    """Return what decides the result of each run; :func:`digest` makes a key of it.
+    """Return everything that decides the result of each run; :func:`digest` makes a key of it.
 
     Args:
-        runs: The runs. What they share, by identity, is described once, and shared in the answer too.
-        fingerprint: Of the data that their rows are in.
+        runs: The runs. Objects that they share are described once.
+        fingerprint: Fingerprint of the data that the runs train on.
 
     Returns:
-        One description for each, for people to read too.
+        One JSON object per run, which people can read too: the fields of the run that decide its result, the
+        name of its activation, the fingerprint and the versions of actlab and torch.
 
     Raises:
-        Indescribable: As :func:`describe` does.
+        Indescribable: As :func:`describe` raises it.
     """
-    memo: dict[tuple[str, int], Any] = {}
+    descriptions: dict[tuple[Any, int], Any] = {}
 
-    def once(name: str, value: Any, description: Callable[[Any], Any]) -> Any:
-        place = (name, id(value))  # the runs keep it alive
-        if place not in memo:
-            memo[place] = description(value)
-        return memo[place]
+    def describe_once(value: Any, describe_part: Callable[[Any], Any]) -> Any:
+        key = describe_part, id(value)  # the runs keep the value alive
+        if key not in descriptions:
+            descriptions[key] = describe_part(value)
+        return descriptions[key]
 
-    versions = {"actlab": __version__, "torch": torch.__version__}
-    found = []
-    for run in runs:
-        settings = {
-            "activation": once("activation", run.net, _activation),
-            "net": once("net", run.net, _net),
-            "loss": once("loss", run.loss, lambda loss: _small(describe(loss, "loss"))),
-            "optimizer": once("optimizer", run.optimizer, _optimizer),
-            "epochs": int(run.epochs),
-            "batch_size": int(run.batch_size),
-            "shuffle": bool(run.shuffle),
-            "drop_last": bool(run.drop_last),
-            "piece": int(run.piece),
-            "schedule": once("schedule", run.schedule, _schedule),
-            "stopping": once("stopping", run.stopping, lambda rule: rule and _named(vars(rule), "stopping")),
-            "scoring": run.scoring,
-            "device": run.device.partition(":")[0],
-            "precision": run.precision,
-            "seed": int(run.seed),
-            "fold": int(run.fold),
-            "data": fingerprint,
-            "versions": versions,
+    shared = {"data": fingerprint, "versions": {"actlab": __version__, "torch": torch.__version__}}
+    return [
+        {
+            **{name: describe_once(getattr(run, name), _FIELDS.get(name, _plain)) for name in _KEY_FIELDS},
+            "activation": describe_once(run.net, _activation),
+            **shared,
         }
-        for part in ("rows", "valid", "test"):
-            settings[part] = once("rows", getattr(run, part), _rows)
-        found.append(settings)
-    return found
+        for run in runs
+    ]
 
 
-# -- the parts of a run ----------------------------------------------------------------------------
+def _plain(value: Any) -> Any:
+    """Return a number, truth value or text as Python's own type."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _rows(rows: npt.NDArray[np.int64] | None) -> Any:
     if rows is None:
         return None
-    return {"sha256": content(np.ascontiguousarray(rows, np.dtype("<i8"))), "length": len(rows)}
+    return {"sha256": hash_array(np.ascontiguousarray(rows, np.dtype("<i8"))), "length": len(rows)}
+
+
+def _loss(loss: nn.Module) -> Any:
+    return _shorten(describe(loss, "loss"))
 
 
 def _optimizer(rule: Any) -> dict[str, Any]:
     numbers = {name: float(number) for name, number in rule.numbers.items()}
-    return {"name": rule.name, "numbers": _named(numbers, "optimizer"), "flags": sorted(rule.flags)}
+    return {"name": rule.name, "numbers": numbers, "flags": sorted(rule.flags)}
 
 
 def _schedule(schedule: Any) -> Any:
-    """Describe a schedule; the order of its options does not matter, for they are arguments by name."""
+    """Describe a schedule; its options are keyword arguments, so their order does not matter."""
     if schedule is None:
         return None
-    named = {**vars(schedule), "options": dict(sorted(schedule.options.items()))}
-    return _small(described(lambda walk: walk.named(named, "schedule")))
+    return _shorten(describe({**vars(schedule), "options": _sorted(schedule.options)}, "schedule"))
 
 
-def _net(maker: Callable[[], nn.Module]) -> Any:
-    """Describe a maker of nets and the net that it makes, which has the classes behind specs in it."""
-    built: Any = None
+def _stopping(rule: Any) -> Any:
+    return rule and describe(vars(rule), "stopping")
+
+
+def _net(make: Callable[[], nn.Module]) -> Any:
+    """Describe a function that makes a network, and the network that it makes from seed 0."""
+    built: Any = "fails"  # a user's module; it fails again in training
     with warnings.catch_warnings(), seeded_torch(0, 0, WEIGHTS, "cpu"), seeded_numpy(0):
         warnings.simplefilter("ignore")
-        with contextlib.suppress(Exception):  # anybody's module: it will fail again when it is trained
-            built = maker()
-    if built is None:
-        return _small(described(lambda walk: walk.named({"build": "fails", "maker": maker}, "net")))
-
-    def both(walk: Walk) -> Any:
-        return {"built": walk.describe(built, "net"), "maker": walk.describe(_portable(maker), "maker")}
-
-    return _small(described(both))
+        with contextlib.suppress(Exception):
+            built = make()
+    return _shorten(describe({"built": built, "maker": _portable(make)}, "net"))
 
 
-def _portable(maker: Any) -> Any:
-    """Return a maker without folders of ``"folder/file.py:Name"``, and without what its module has learnt."""
-    if not isinstance(maker, functools.partial):
-        return maker
-    args = list(maker.args)
-    if maker.func is _built and args[1] and isinstance(args[0], nn.Module):
-        args[0] = type(args[0])
-
-    def cut(value: Any) -> Any:
-        if type(value) is dict:
-            return {name: cut(value[name]) for name in sorted(value)}
-        return _FOLDER.sub("", value) if type(value) is str else value
-
-    return functools.partial(maker.func, *map(cut, args), **cut(maker.keywords))
+def _portable(make: Any) -> Any:
+    """Return a maker without the folders of ``"folder/file.py:Name"`` and without trained weights."""
+    if not isinstance(make, functools.partial):
+        return make
+    args = list(make.args)
+    if make.func is build_module and args[1] and isinstance(args[0], nn.Module):
+        args[0] = type(args[0])  # skorch builds it from its class
+    return functools.partial(make.func, *map(_without_folder, args), **_without_folder(make.keywords))
 
 
-def _activation(maker: Any) -> str | None:
-    """Return the activation of a net as a person would name it, where that can be told."""
-    if not (isinstance(maker, functools.partial) and maker.func is _built):
+def _without_folder(value: Any) -> Any:
+    if type(value) is dict:
+        return {name: _without_folder(part) for name, part in _sorted(value).items()}
+    value = value.spec if isinstance(value, ResolvedActivation) else value
+    return _FOLDER.sub("", value) if type(value) is str else value
+
+
+def _sorted(options: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(sorted(options.items()))
+
+
+def _activation(make: Any) -> str | None:
+    """Return the name of a network's activation as the user wrote it, if there is one."""
+    if not (isinstance(make, functools.partial) and make.func is build_module):
         return None
-    value = maker.args[1].get("activation")
+    value = make.args[1].get("activation")
+    value = value.spec if isinstance(value, ResolvedActivation) else value
     if isinstance(value, str):
         return _FOLDER.sub("", value)
     if isinstance(value, nn.Module):
-        library = all(code_hash.by_name(type(module)) for module in value.modules())
-        text = repr(value) if library else ""  # anybody's repr may have an address or a path in it
+        is_library = all(library_name(type(module)) for module in value.modules())
+        text = repr(value) if is_library else ""  # another repr may contain an address or a path
         return text if text and " at 0x" not in text else type(value).__qualname__
-    if isinstance(value, Activation):
-        return value.name
-    return getattr(value, "__qualname__", None)
+    return value.name if isinstance(value, Activation) else getattr(value, "__qualname__", None)
 
 
-def _named(values: Mapping[str, object], name: str) -> Any:
-    return described(lambda walk: walk.named(values, name))
-
-
-def _small(description: Any, most: int = _MOST) -> Any:
-    """Return a description with hashes in place of its largest parts, where it is too large to be kept."""
-    if len(text(description)) <= most:
+def _shorten(description: Any) -> Any:
+    """Return a description with hashes in place of its largest parts if it is too long to be stored."""
+    if len(to_json(description)) <= _MAX_TEXT:
         return description
-    if not isinstance(description, dict) or most // len(description) < _LEAST:
-        return {"sha256": digest(description)}
-    return {name: _small(part, most // len(description)) for name, part in description.items()}
+    limit = _MAX_TEXT // len(description)
+    return {
+        name: part if len(to_json(part)) <= limit else {"sha256": digest(part)}
+        for name, part in description.items()
+    }
+
+
+_FIELDS: dict[str, Callable[[Any], Any]] = {
+    **{"net": _net, "loss": _loss, "optimizer": _optimizer, "schedule": _schedule, "stopping": _stopping},
+    **{"rows": _rows, "valid": _rows, "test": _rows, "device": lambda device: device.partition(":")[0]},
+}
+# A network learns the same whenever diagnostics look at it.
+_KEY_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name != "diagnostic_epochs"]

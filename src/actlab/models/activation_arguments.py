@@ -17,12 +17,12 @@ from sklearn.base import clone
 from skorch.dataset import unpack_data
 from torch import nn
 
-from actlab.errors import short
+from actlab.errors import summarize_error
 from actlab.functions import catalogue
-from actlab.models.activation_sites import Function, kind_of
+from actlab.models.activation_sites import FunctionModule, identify
 from actlab.models.networks import ActivationLike, fresh
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
-from actlab.spec import arguments_of, build
+from actlab.spec import ResolvedActivation, arguments_of, resolve
 
 Forms = Mapping[str, str]  # by the name of the argument: "given" (unchanged), "module" or "class"
 
@@ -72,8 +72,10 @@ class _Constructor(type):
     def __call__(cls, *, inplace: bool = False) -> Any:
         like = cls.activation
         with torch.random.fork_rng(devices=[]):
-            made = fresh(build(like, inplace=True) if inplace and isinstance(like, str) else like)
-        return made if isinstance(made, nn.Module) else Function(made)
+            if inplace and isinstance(like, ResolvedActivation):
+                like = like.build(inplace=True)
+            made = fresh(like)
+        return made if isinstance(made, nn.Module) else FunctionModule(made)
 
 
 def constructor_of(activation: ActivationLike) -> Any:
@@ -90,7 +92,8 @@ def constructor_of(activation: ActivationLike) -> Any:
         >>> layer(), layer(inplace=True), constructor_of("tanh")(inplace=True)
         (LeakyReLU(negative_slope=0.2), LeakyReLU(negative_slope=0.2, inplace=True), Tanh())
     """
-    return _Constructor("Activation", (nn.Module,), {"activation": activation})
+    resolved = resolve(activation) if isinstance(activation, str) else activation
+    return _Constructor("Activation", (nn.Module,), {"activation": resolved})
 
 
 # A module may keep the class in an attribute, and is pickled with it.
@@ -124,7 +127,7 @@ def working_forms(
                 forward({name: in_form(probe, forms[name]) for name, probe in probes.items()})
             problem = "" if all(p.called for p in probes.values()) else "it is not called in the forward pass"
         except Exception as error:  # raised by the user's module
-            problem = short(error)
+            problem = summarize_error(error)
         if not problem:
             return forms, ""
         reason = reason or f"its argument {', '.join(map(repr, forms))} takes no activation: {problem}"
@@ -230,5 +233,5 @@ def _is_known(value: Any) -> bool:
     """Whether a value is an activation of the catalogue or of torch, a formula, or ``"file.py:Name"``."""
     if isinstance(value, str):
         return ":" in value or value.partition("(")[0].strip() in catalogue
-    kind = kind_of(value)
+    kind = identify(value)
     return kind is not None and kind.activation is not None

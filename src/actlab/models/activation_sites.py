@@ -1,4 +1,4 @@
-"""What in a model is an activation, and where it is."""
+"""Identify activations, and find where a model has them."""
 
 from __future__ import annotations
 
@@ -39,38 +39,34 @@ class Kind(NamedTuple):
         return first if isinstance(first, str) else None
 
 
-class Call(NamedTuple):
-    """A call of an activation in a forward, and the line that it is in."""
+class Site(NamedTuple):
+    """An attribute of a module that holds a module, or an activation function.
 
-    kind: Kind
-    where: str
-    node: Any = None
+    Attributes:
+        owner: The module with the attribute.
+        name: The name of the attribute.
+        path: The path of the attribute in the model.
+        value: The module or function.
+    """
 
-
-class Place(NamedTuple):
-    """A module, or a function that is an attribute, and what has it."""
-
-    holder: nn.Module
+    owner: nn.Module
     name: str
     path: str
     value: Any
 
 
 def _torch_functions() -> dict[Any, Kind]:
-    """Return torch's functions and, by name, the methods of its tensors and ``aten`` operators."""
-    found = {torch.special.expit: _kind(DEFINITIONS["sigmoid"], nn.Sigmoid, "torch.special.expit")}
+    """Return the activations of torch by function, and the methods of its tensors by name."""
+    kinds = {torch.special.expit: _kind(DEFINITIONS["sigmoid"], nn.Sigmoid, "torch.special.expit")}
     for name, activation in DEFINITIONS.items():
-        if (twin := activation.facts.torch_equivalent) is None:
+        if (equivalent := activation.facts.torch_equivalent) is None:
             continue
-        for place, owner in (("F", F), ("torch", torch), ("x", Tensor), ("aten", torch.ops.aten)):
-            for word in (word for word in (name, f"{name}_") if hasattr(owner, word)):
-                kind = _kind(activation, getattr(nn, twin), f"{place}.{word}")
-                function = getattr(owner, word)
-                names = {"x": [word], "aten": [f"aten::{word}"]}.get(place, [])
-                functions = [function.default, function] if place == "aten" else [function]
-                for key in [*names, *functions]:
-                    found.setdefault(key, kind)
-    return found
+        for prefix, namespace in (("F", F), ("torch", torch), ("x", Tensor)):
+            for attribute in (word for word in (name, f"{name}_") if hasattr(namespace, word)):
+                kind = _kind(activation, getattr(nn, equivalent), f"{prefix}.{attribute}")
+                for key in [getattr(namespace, attribute), *([attribute] if prefix == "x" else [])]:
+                    kinds.setdefault(key, kind)
+    return kinds
 
 
 def _kind(activation: Activation[...], cls: type, text: str = "") -> Kind:
@@ -86,10 +82,10 @@ def _definition(cls: type) -> Activation[...] | None:
     return getattr(cls, "activation", None) if issubclass(cls, ActivationModule) else _TWINS.get(cls)
 
 
-def kind_of(value: Any) -> Kind | None:
+def identify(value: Any) -> Kind | None:
     """Return what a module, a class or a function is; None where it is nothing to replace."""
     if isinstance(value, nn.Module):
-        return kind_of_module(value)
+        return identify_module(value)
     if isinstance(value, type):
         return _kind(activation, value, f"{value.__name__}()") if (activation := _definition(value)) else None
     function: Any = value.func if isinstance(value, partial) else value
@@ -98,7 +94,7 @@ def kind_of(value: Any) -> Kind | None:
     return CALLS.get(function) if type(function) in _FUNCTION_TYPES else None
 
 
-def kind_of_module(module: nn.Module) -> Kind:
+def identify_module(module: nn.Module) -> Kind:
     """Return what a module is."""
     cls = type(module)
     activation = _definition(cls)
@@ -113,27 +109,27 @@ def kind_of_module(module: nn.Module) -> Kind:
     return Kind(activation, (activation.name, *keys) if activation else keys)
 
 
-def is_function(value: Any) -> bool:
+def is_activation_function(value: Any) -> bool:
     """Whether a value is an activation that is a function."""
     known = type(value) in _FUNCTION_TYPES or issubclass(type(value), partial | Activation)
-    return known and kind_of(value) is not None
+    return known and identify(value) is not None
 
 
-def places_of(model: nn.Module) -> Iterator[Place]:
-    """Yield the modules of a model, what has them first, and the activation functions in its attributes.
+def find_sites(model: nn.Module) -> Iterator[Site]:
+    """Yield the modules of a model, owners first, and the activation functions in its attributes.
 
-    The inside of a module that is itself an activation of the catalogue is no place.
+    Functions inside a module that is itself an activation of the catalogue are not yielded.
     """
-    for path, holder in model.named_modules(remove_duplicate=False):
-        functions = {name: value for name, value in vars(holder).items() if is_function(value)}
-        if functions and kind_of_module(holder).activation:
+    for path, owner in model.named_modules(remove_duplicate=False):
+        functions = {name: value for name, value in vars(owner).items() if is_activation_function(value)}
+        if functions and identify_module(owner).activation:
             functions = {}
-        for name, value in {**holder._modules, **functions}.items():
+        for name, value in {**owner._modules, **functions}.items():
             if value is not None:
-                yield Place(holder, name, f"{path}.{name}" if path else name, value)
+                yield Site(owner, name, f"{path}.{name}" if path else name, value)
 
 
-class Function(nn.Module):
+class FunctionModule(nn.Module):
     """A function as a module."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -159,7 +155,7 @@ _SOME = torch.arange(len(_X) - 1, 0, -7, device="cpu")[:60].reshape(3, 20)
 
 def _may_be_activation(module: nn.Module) -> bool:
     """Whether a module has no parts and, in every parameter and buffer, at most one number."""
-    if type(module).__module__.startswith("torch.nn.") or isinstance(module, Function):
+    if type(module).__module__.startswith("torch.nn.") or isinstance(module, FunctionModule):
         return False
     try:
         weights = [*module._parameters.values(), *module._buffers.values()]
@@ -188,7 +184,7 @@ def _recognised(module: nn.Module) -> tuple[Activation[...] | None, bool]:
             line = y[0] + (_X - _X[0]) * ((y[-1] - y[0]) / (_X[-1] - _X[0]))
             if not _same(y[_SOME], part) or _same(y, line):
                 return None, False
-    except (Exception, SystemExit):  # anybody's forward
+    except (Exception, SystemExit):  # raised by the user's forward
         return None, False
     known = [] if any(True for _ in module.parameters()) else [*calls.seen, *_catalogue_values()]
     return next((activation for activation, values in known if _same(y, values)), None), True

@@ -1,4 +1,4 @@
-"""Modules with lazy layers, such as ``nn.LazyLinear``, which get their weights in a first forward pass."""
+"""Copy and initialize modules with lazy layers, such as ``nn.LazyLinear``."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from torch.nn.parameter import is_lazy
 from actlab.errors import UsageError
 
 
-def lazy_names(module: nn.Module) -> list[str]:
+def lazy_parameter_names(module: nn.Module) -> list[str]:
     """Return the names of the parameters and buffers that have no shape yet."""
     return [name for name, t in (*module.named_parameters(), *module.named_buffers()) if is_lazy(t)]
 
 
-def copied(module: nn.Module) -> nn.Module:
-    """Return a deep copy; PyTorch itself cannot copy the buffers of a lazy batch normalisation."""
+def copy_module(module: nn.Module) -> nn.Module:
+    """Return a deep copy, also of a lazy batch normalisation, whose buffers PyTorch cannot copy."""
     lazy: Any = [buffer for buffer in module.buffers() if is_lazy(buffer)]
     memo = {id(buffer): type(buffer)(device=buffer.device, dtype=buffer.dtype) for buffer in lazy}
     return copy.deepcopy(module, memo)
 
 
-def initialized(module: nn.Module, X: Any) -> nn.Module:
-    """Give the lazy layers of a module their weights, from torch's default generator.
+def initialize_lazy_layers(module: nn.Module, X: Any) -> nn.Module:
+    """Initialize the lazy layers of a module, from torch's default generator.
 
-    The forward pass runs in evaluation mode: it changes no running statistics, and what draws random numbers
-    in training only, such as dropout, does not change which weights are drawn.
+    The forward pass runs in evaluation mode: it changes no running statistics, and layers that draw random
+    numbers in training, such as dropout, do not change the weights.
 
     Args:
         module: The module; it is changed.
-        X: Features (n, ...); two samples are passed through the module.
+        X: Features (n, ...); the first two samples are passed through the module.
 
     Returns:
         The same module.
 
     Raises:
-        UsageError: A lazy layer is not used in the forward pass.
+        UsageError: The forward pass does not use a lazy layer.
     """
-    if not lazy_names(module):
+    if not lazy_parameter_names(module):
         return module
     modes = [(part, part.training) for part in module.modules()]
     with torch.no_grad():
         module.eval()(torch.from_numpy(np.asarray(X[:2])))
     for part, mode in modes:
         part.training = mode
-    if left := lazy_names(module):
+    if left := lazy_parameter_names(module):
         kind = type(module).__name__
         raise UsageError(
             f"{kind} has the lazy parameter {left[0]!r}, which its forward in evaluation mode does not use; "

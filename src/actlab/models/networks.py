@@ -1,4 +1,4 @@
-"""The nets that activations are compared in: the notebook's multilayer perceptron, and one for images."""
+"""Reference networks: the notebook's multilayer perceptron, and a convolutional network for images."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import torch
 from torch import Tensor, nn
 
 from actlab.errors import UsageError
-from actlab.models.lazy_layers import copied
-from actlab.spec import Plain, get, is_autograd_function
+from actlab.models.lazy_layers import copy_module
+from actlab.spec import CallableModule, ResolvedActivation, is_autograd_function, resolve
 
-ActivationLike = str | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
+ActivationLike = str | ResolvedActivation | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
 
 
 class NeuralNet(nn.Module):
     """A perceptron of three layers: ``num_features -> num_units -> num_units // 2 -> num_classes``.
 
-    Each of the two hidden layers has an activation of its own. A module that is given is copied and
-    put back to its initial state, so nothing that it learnt, in here or before, gets into the net.
+    Each of the two hidden layers has its own activation. A module passed as the activation is copied and
+    reset to its initial state.
 
     Args:
         num_units: Width of the first hidden layer; the second is half as wide.
         activation: A spec such as ``"leaky_relu(negative_slope=0.2)"``, an ``nn.Module``, its class,
             or a function from tensor to tensor.
-        num_features: Columns of the input.
-        num_classes: Columns of the output.
+        num_features: Number of features of a sample.
+        num_classes: Number of outputs.
 
     Raises:
         ValueError: A size is too small.
-        UsageError: The spec names nothing.
+        UsageError: The spec is not an activation.
 
     Examples:
         >>> import torch
@@ -63,23 +63,24 @@ class NeuralNet(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """Two 3x3 convolutions, each of which halves the image, and two linear layers.
+    """Two 3x3 convolutions that each halve the image, and two linear layers.
 
-    Each layer but the last has an activation of its own, made as in :class:`NeuralNet`. The net takes rows
-    (n, num_features), as datasets have them, and images (n, channels, height, width). Convolutions of
-    stride 2 halve the images, and not a pooling: on 28x28 pixels a step takes a third of the time or less.
+    Each layer except the last has its own activation, made as in :class:`NeuralNet`. The network takes flat
+    samples (n, num_features), as in a :class:`Dataset`, and images (n, channels, height, width). Convolutions
+    with stride 2 halve the images instead of pooling: a step on 28x28 pixels takes a third of the time or
+    less.
 
     Args:
         num_units: Width of the hidden linear layer; the convolutions have ``num_units // 4`` and
             ``num_units // 2`` channels.
         activation: As for :class:`NeuralNet`.
-        num_features: Columns of a row.
-        num_classes: Columns of the output.
-        image_shape: Channels, height and width of a row's image; None for a square with one channel.
+        num_features: Number of features of a sample.
+        num_classes: Number of outputs.
+        image_shape: Channels, height and width of an image; None for a square with one channel.
 
     Raises:
         ValueError: A size is too small, or the image does not have ``num_features`` numbers.
-        UsageError: The spec names nothing; of ``forward``: ``x`` are images of another shape.
+        UsageError: The spec is not an activation; in ``forward``: ``x`` are images of another shape.
 
     Examples:
         >>> import torch
@@ -111,9 +112,9 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, num_classes) of ``x`` (n, num_features) or (n, \\*image_shape)."""
-        # torch.fx, by which a fleet finds the layers, traces a proxy that has no shape.
+        # A fleet traces the layers with torch.fx, whose proxies have no shape.
         if isinstance(x, Tensor) and x.ndim == 4 and tuple(x.shape[1:]) != self.image_shape:
-            takes = f"this net takes (channels, height, width) = {self.image_shape}"
+            takes = f"this network takes (channels, height, width) = {self.image_shape}"
             raise UsageError(f"images have shape {tuple(x.shape[1:])}; {takes}")
         hidden = torch.unflatten(x.flatten(1), 1, self.image_shape)
         hidden = self.activation1(self.conv1(hidden))
@@ -127,13 +128,13 @@ def _image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple
         side = math.isqrt(num_features)
         if side * side != num_features:
             raise ValueError(
-                f"num_features is {num_features!r}, which is no square; "
-                f"give image_shape=(channels, height, width)"
+                f"num_features must be a square number, got {num_features!r}; "
+                f"or give image_shape=(channels, height, width)"
             )
         return 1, side, side
     if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != num_features:
         raise ValueError(
-            f"image_shape is {shape!r}; it must be (channels, height, width) with a product of {num_features}"
+            f"image_shape must be (channels, height, width) with the product {num_features}, got {shape!r}"
         )
     channels, height, width = shape
     return channels, height, width
@@ -142,26 +143,32 @@ def _image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple
 def _at_least(least: int, **sizes: int) -> None:
     for name, value in sizes.items():
         if value < least:
-            raise ValueError(f"{name} is {value!r}; it must be at least {least}")
+            raise ValueError(f"{name} must be at least {least}, got {value!r}")
 
 
 def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
-    """Return an activation that shares no parameter with anything and has learnt nothing yet.
+    """Return a new, untrained activation that shares no parameter with another.
 
     Args:
-        activation: A spec, a module, its class, an ``autograd.Function``, or a function, which is returned
-            as it is.
+        activation: A spec, also resolved, a module, its class, an ``autograd.Function``, or a function, which
+            is returned as it is.
 
     Returns:
-        A module of its own, back in its initial state as far as its parts have ``reset_parameters``.
+        A new module. Its parts with ``reset_parameters`` are in their initial state.
     """
     if is_autograd_function(activation):
-        return Plain(activation)  # type: ignore[arg-type]
+        return CallableModule(activation)  # type: ignore[arg-type]
     if isinstance(activation, type):
         return fresh(activation())
-    if not isinstance(activation, str | nn.Module):
+    if isinstance(activation, str):
+        activation = resolve(activation)
+    if isinstance(activation, ResolvedActivation):
+        module = activation.build()
+        module = copy_module(module) if activation.imported else module  # an imported module may be shared
+    elif isinstance(activation, nn.Module):
+        module = copy_module(activation)
+    else:
         return activation
-    module = copied(get(activation))
     for part in module.modules():
         if callable(reset := getattr(part, "reset_parameters", None)):
             reset()

@@ -1,159 +1,240 @@
-"""What a comparison says, in sentences with their figures."""
+"""Sentences on a comparison, on one run, and on a comparison that is not finished."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+
+from actlab.report.insights import history_insights
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
 
-_HINT = "What learns nothing, or diverges, may want more epochs or another learning rate; --tune tries some."
-_PAIRS = 12  # sentences about pairs; with more activations the rest is in the table
+_HINT = (
+    "Activations that diverge or stay at chance level may need more epochs or another learning rate; "
+    "try --tune."
+)
+_MAX_PAIRS = 12  # sentences on pairs; the table of verdicts has all
+_JUDGED = {"metric", "points", "region", "region_is", "tuned", "trained"}
+
+
+def report_sentences(comparison: Comparison) -> list[str]:
+    """Return the sentences at the top of a report, the most important first."""
+    about = comparison.about
+    if about.get("kind") == "training":
+        return training_sentences(comparison.results, comparison.history)
+    if progress := about.get("unfinished"):
+        return unfinished_sentences(progress, comparison.ranking, about.get("metric", "score"))
+    if set(about) >= _JUDGED:
+        return comparison_sentences(comparison)
+    means = pd.to_numeric(comparison.ranking["mean"], errors="coerce")
+    if means.notna().sum() < 2:
+        return ["Fewer than two activations have a mean score."]
+    best = str(comparison.ranking["activation"].iloc[int(means.argmax())])
+    return [f"Highest mean: {best}.", "The folder does not have the settings of the comparison."]
+
+
+# -- verdicts -------------------------------------------------------------------------------------
 
 
 def comparison_sentences(comparison: Comparison) -> list[str]:
-    """Say what a comparison shows, and what it does not.
+    """Describe the result of a comparison.
 
     Args:
         comparison: The comparison.
 
     Returns:
-        Sentences on the best, on pairs, on what has no rank, on the region of equivalence and on the cost.
+        Sentences on the best activation, on pairs, on activations without a rank, on the region of
+        practical equivalence and on the number of runs.
     """
     ranking, about = comparison.ranking, comparison.about
-    show = _Units(about["points"])
+    only_one_ranked = len(ranking) > 1 and ranking["rank"].notna().sum() == 1
+    pairs = _pairs(comparison)
+    without_rank = _without_rank(ranking)
     return [
-        *_best(ranking, about["metric"], show),
-        *_pairs(comparison, show),
-        *_without_rank(ranking),
-        *_region(about, show, len(ranking)),
-        *_cost(about),
-        *_chosen(comparison),
+        *_best(ranking, about["metric"]),
+        *(without_rank + pairs if only_one_ranked else pairs + without_rank),
+        *_region(about, len(ranking)),
+        *_run_counts(about),
+        *_most_often_chosen(comparison),
     ]
 
 
-class _Units:
-    """Differences of shares of rows are said in percentage points, others in units of the score."""
-
-    def __init__(self, points: bool) -> None:
-        self.points = points
-
-    def number(self, value: float, sign: bool = False) -> str:
-        """Return a difference without its unit."""
-        if self.points:
-            return f"{100 * value:{'+' if sign else ''}.2f}"
-        return f"{value:{'+' if sign else ''}.3g}"
-
-    def difference(self, value: float) -> str:
-        """Return a difference with its unit."""
-        return f"{self.number(value)}{' points' * self.points}"
-
-
-def _best(ranking: pd.DataFrame, metric: str, show: _Units) -> list[str]:
+def _best(ranking: pd.DataFrame, metric: str) -> list[str]:
     first = ranking[ranking["rank"] == 1]
     if first.empty:
         return ["No activation has a rank."]
-    figures = [f"{row['activation']} ({row['mean']:.4f})" for _, row in first.iterrows()]
-    runs = " or ".join(str(runs) for runs in sorted(set(first["runs"])))
-    if len(first) == 1:
-        name, mean = first.iloc[0][["activation", "mean"]]
-        if len(ranking) == 1:
-            return [f"{name}: mean {metric} {mean:.4f} over {runs} runs."]
-        return [f"Best: {name}, mean {metric} {mean:.4f} over {runs} runs."]
-    return [f"First, not told apart: {', '.join(figures)}; mean {metric} over {runs} runs."]
+    runs = f"{' or '.join(str(runs) for runs in sorted(set(first['runs'])))} runs"
+    if len(first) > 1:
+        means = ", ".join(f"{row['activation']} ({row['mean']:.4f})" for _, row in first.iterrows())
+        return [f"Tied for first (no significant difference): {means}; mean {metric} over {runs}."]
+    name, mean = first.iloc[0][["activation", "mean"]]
+    if len(ranking) == 1:
+        return [f"{name}: mean {metric} {mean:.4f} over {runs}."]
+    if ranking["rank"].notna().sum() == 1:
+        return [f"Only {name} has a rank: mean {metric} {mean:.4f} over {runs}."]
+    return [f"Best: {name}, mean {metric} {mean:.4f} over {runs}."]
 
 
-def _pairs(comparison: Comparison, show: _Units) -> list[str]:
+def _pairs(comparison: Comparison) -> list[str]:
     verdicts, ranking = comparison.verdicts, comparison.ranking
     if verdicts.empty:
-        one = "There is one activation: nothing to compare it with."
+        one = "There is one activation, and nothing to compare it with."
         return [one if len(ranking) < 2 else "There are no verdicts."]
     order = {name: place for place, name in enumerate(ranking["activation"])}
-    failed = set(ranking[ranking["mean"].isna()]["activation"])  # of them there is a sentence anyway
-    learnt = set(ranking[ranking["rank"].notna()]["activation"])
+    failed = set(ranking[ranking["mean"].isna()]["activation"])  # another sentence describes these
+    ranked = set(ranking[ranking["rank"].notna()]["activation"])
     rows = [
         row
         for _, row in verdicts.iterrows()
-        if not failed & {row["a"], row["b"]} and learnt & {row["a"], row["b"]}
+        if not failed & {row["a"], row["b"]} and ranked & {row["a"], row["b"]}
     ]
     rows.sort(key=lambda row: sorted((order[row["a"]], order[row["b"]])))
     tested = int(verdicts["p_holm"].notna().sum())
     corrected = f" corrected for {tested} pairs" if tested > 1 else ""  # by Holm; the interval is not
-    said = [_pair(row, show, corrected) for row in rows[:_PAIRS]]
-    left = len(rows) - len(said)
-    return [*said, f"{left} more pairs are in the table of verdicts."] if left else said
+    points = bool(comparison.about["points"])
+    sentences = [_pair(row, points, corrected) for row in rows[:_MAX_PAIRS]]
+    if rest := len(rows) - len(sentences):
+        sentences.append(f"{rest} more pairs are in the table of verdicts.")
+    return sentences
 
 
-def _pair(row: pd.Series[Any], show: _Units, corrected: str) -> str:
-    a, b, sign = row["a"], row["b"], 1
-    if row["difference"] < 0:
-        a, b, sign = b, a, -1
+def _pair(row: pd.Series[Any], points: bool, corrected: str) -> str:
     if row["verdict"] == "none":
-        return f"{a} and {b}: no verdict; {row['reason']}."
-    ends = sorted((sign * row["low"], sign * row["high"]))
-    level = f"{100 * (1 - row['level']):.3g} %"
-    interval = f"{level} interval {show.number(ends[0], True)} to {show.number(ends[1], True)}"
-    gap = f"{show.difference(abs(row['difference']))} ({interval})"
-    wins = row["wins"] if sign == 1 else 1 - row["wins"]
-    ahead = f"ahead in {wins:.0%} of {row['runs']} pairs of runs"
+        return f"{row['a']} and {row['b']}: no verdict; {row['reason']}."
+    sign = -1 if row["difference"] < 0 else 1
+    a, b = (row["a"], row["b"])[::sign]
+    low, high = (_number(end, points, "+") for end in sorted((sign * row["low"], sign * row["high"])))
+    interval = f"{100 * (1 - row['level']):.3g} % interval {low} to {high}"
+    gap = f"{_difference(abs(row['difference']), points)} ({interval})"
     p = f"p = {row['p_holm']:.3g}{corrected}"
     if row["verdict"] in ("better", "worse"):
-        return f"{b} is worse than {a} by {gap}; {p}, {a} is {ahead}."
+        wins = row["wins"] if sign == 1 else 1 - row["wins"]
+        return (
+            f"{b} is worse than {a} by {gap}; {p}, {a} is ahead in {wins:.0%} of {row['runs']} pairs of runs."
+        )
     if row["verdict"] == "equivalent":
-        return f"{a} and {b} are equivalent: {gap} apart, {row['p_equivalent']:.1%} within the region."
-    return f"{a} and {b}: undecided, {gap} apart, {p}; {row['reason']}."
+        probability = f"{row['p_equivalent']:.1%}"
+        return f"{a} and {b} are practically equivalent: difference {gap}, {probability} within the region."
+    return f"{a} and {b}: undecided; difference {gap}, {p}; {row['reason']}."
+
+
+def _number(value: float, points: bool, sign: str = "") -> str:
+    return f"{100 * value:{sign}.2f}" if points else f"{value:{sign}.3g}"
+
+
+def _difference(value: float, points: bool) -> str:
+    """Return a difference in percentage points, or in units of a score that is not a share."""
+    return f"{_number(value, points)}{' pp' if points else ''}"
 
 
 def _without_rank(ranking: pd.DataFrame) -> list[str]:
-    return [
-        f"{row['activation']} {_sat(row['status'])}{': no rank' if row['rank'] is pd.NA else ''}."
-        for _, row in ranking.iterrows()
-        if row["status"]
-    ] + ([_HINT] if ranking["status"].str.contains("^chance|diverged").any() else [])
+    sentences = []
+    for _, row in ranking[ranking["status"] != ""].iterrows():
+        status = f"is at {row['status']}" if row["status"].startswith("chance") else row["status"]
+        sentences.append(f"{row['activation']} {status}{': no rank' if pd.isna(row['rank']) else ''}.")
+    return sentences + [_HINT] * bool(ranking["status"].str.contains("^chance|diverged").any())
 
 
-def _sat(status: str) -> str:
-    return f"is at {status}" if status.startswith("chance") else status
-
-
-def _region(about: Any, show: _Units, names: int) -> list[str]:
-    if names < 2 or math.isnan(about["region"]):
+def _region(about: Any, activations: int) -> list[str]:
+    if activations < 2 or math.isnan(about["region"]):
         return []
-    return [
-        f"Equivalent is what differs by at most {show.difference(about['region'])}: {about['region_is']}."
-    ]
+    half_width = _difference(about["region"], about["points"])
+    return [f"Region of practical equivalence: differences of at most {half_width} ({about['region_is']})."]
 
 
-def _cost(about: Any) -> list[str]:
-    said = []
+def _run_counts(about: Any) -> list[str]:
+    sentences, trained = [], about.get("trained", 0)
     if tuned := about["tuned"]:
-        names = " and ".join(tuned[0])
-        values = f"{len(tuned)} values of {names}"
-        said.append(
-            f"Each run was trained with {values}: {about['trained']} trainings instead of "
-            f"{about['trained'] // len(tuned)}."
-        )
+        values = f"{len(tuned)} values of {' and '.join(tuned[0])}"
+        instead = f"{trained} trials instead of {trained // len(tuned)}"
+        sentences.append(f"Each run was trained with {values}: {instead}.")
     if race := about.get("race"):
-        said.append(
-            f"Racing: {about['trained']} trainings in {race['looks']} round{'s' * (race['looks'] > 1)} up to "
-            f"{about['seeds']} seeds; "
-            f"{race['ended']}."
+        rounds = f"{race['looks']} round{'s' * (race['looks'] > 1)}"
+        sentences.append(
+            f"Sequential test: {trained} runs in {rounds} with up to {about['seeds']} seeds; {race['ended']}."
         )
-    return said
+    return sentences
 
 
-def _chosen(comparison: Comparison) -> list[str]:
-    """Say which of the values that were tried each activation had most often."""
+def _most_often_chosen(comparison: Comparison) -> list[str]:
+    """Return a sentence on the tuned values that each activation had most often."""
     tuned = comparison.about["tuned"]
     if not tuned or not set(tuned[0]) <= set(comparison.results):
         return []
-    said = []
+    choices = []
     for name, runs in comparison.results.groupby("activation", sort=False):
-        values = runs[list(tuned[0])].value_counts()
-        best = values.index[0]
-        what = ", ".join(f"{n}={v}" for n, v in zip(tuned[0], best, strict=True))
-        said.append(f"{name} {what} ({values.iloc[0]} of {len(runs)} runs)")
-    return [f"Chosen most often: {'; '.join(said)}."]
+        counts = runs[list(tuned[0])].value_counts()
+        values = ", ".join(f"{n}={v}" for n, v in zip(tuned[0], counts.index[0], strict=True))
+        choices.append(f"{name} {values} ({counts.iloc[0]} of {len(runs)} runs)")
+    return [f"Chosen most often: {'; '.join(choices)}."]
+
+
+# -- without verdicts -----------------------------------------------------------------------------
+
+
+def training_sentences(results: pd.DataFrame, history: pd.DataFrame) -> list[str]:
+    """Describe one run.
+
+    Args:
+        results: One row: its ``activation``, and its ``failure`` if it has one.
+        history: One row per epoch.
+
+    Returns:
+        A headline, and insights into the history.
+    """
+    name = str(results["activation"].iloc[0])
+    failure = results["failure"].iloc[0] if "failure" in results else ""
+    failed = [f"The run failed: {failure}."] if isinstance(failure, str) and failure else []
+    if history.empty:
+        return [f"{name}: no epoch was recorded.", *failed]
+    if not {"train_loss", "valid_loss"} <= set(history):
+        return [f"{name}: {len(history)} epochs without a validation loss.", *failed]
+    history = history.reset_index(drop=True)
+    if "valid_acc" in history and history["valid_acc"].isna().all():  # a regression
+        history = history.drop(columns="valid_acc")
+    # The first insight, on the best epoch, is the headline unless the run diverged.
+    return [_run_headline(name, history), *failed, *history_insights(history)[1:]]
+
+
+def _run_headline(name: str, history: pd.DataFrame) -> str:
+    finite = np.isfinite(history[["train_loss", "valid_loss"]].to_numpy(float)).all(axis=1)
+    if not finite.all():
+        epoch = int(history["epoch"][int(finite.argmin())])
+        return f"{name}: training diverged in epoch {epoch} of {len(history)}."
+    if "valid_acc" in history:
+        best = history.iloc[int(history["valid_acc"].argmax())]
+        score = f"accuracy {best['valid_acc']:.4f}"
+    else:
+        best = history.iloc[int(history["valid_loss"].argmin())]
+        score = f"loss {best['valid_loss']:.4g}"
+    epochs = f"{int(best['epoch'])} of {int(history['epoch'].iloc[-1])}"
+    return f"{name}: validation {score} in the best epoch, {epochs}."
+
+
+def unfinished_sentences(progress: Mapping[str, Any], ranking: pd.DataFrame, metric: str) -> list[str]:
+    """Describe the progress of a comparison that is running or was stopped.
+
+    Args:
+        progress: Number of runs that are ``done`` and ``planned``.
+        ranking: The ranking so far.
+        metric: The metric of the ranking.
+    """
+    done, planned = progress.get("done", 0), progress.get("planned", "?")
+    sentences = [f"{done} of {planned} runs are done; verdicts follow when all are done."]
+    if done == planned:
+        sentences = [f"All {done} runs are done but not judged; run the same command again to judge them."]
+    means = pd.to_numeric(ranking["mean"], errors="coerce")
+    if means.notna().any():
+        first = ranking.iloc[int(means.argmax())]
+        runs = f" over {first['runs']} runs" if "runs" in ranking else ""
+        kind = "Highest mean" if len(ranking) > 1 else "Mean"
+        sentences.append(f"{kind} {metric} so far: {first['activation']}, {means.max():.4f}{runs}.")
+    for _, row in ranking.iterrows() if "status" in ranking else ():
+        if pd.notna(row["status"]) and row["status"]:
+            sentences.append(f"{row['activation']}: {row['status']}.")
+    return sentences

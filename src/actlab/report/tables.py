@@ -1,4 +1,4 @@
-"""Tables for people to read and for programs to load."""
+"""Tables as CSV, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _LONGEST = 40  # characters of a cell
 Row = dict[str, Any]
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON knows it.
+def to_json_value(value: Any) -> Any:
+    """Return a value that JSON can represent.
 
     Args:
-        value: Anything that a cell of a table may hold.
+        value: The value of a cell.
 
     Returns:
-        None, a bool, an int, a finite float or a string. NaN, infinities and missing values become None,
-        times their ISO form, classes their name, other objects their ``str``.
+        None, a bool, an int, a finite float or a string. NaN, infinities and missing values become None;
+        dates become their ISO form, classes their name, and other objects their ``str``.
 
     Examples:
         >>> import numpy as np
-        >>> [plain(value) for value in (np.float32(0.5), np.bool_(True), float("nan"), int)]
+        >>> [to_json_value(value) for value in (np.float32(0.5), np.bool_(True), float("nan"), int)]
         [0.5, True, None, 'int']
     """
     if isinstance(value, type):
@@ -49,33 +49,35 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime.date) else str(value)
 
 
-def plain_rows(frame: pd.DataFrame) -> list[Row]:
-    """Return the rows of a frame as dictionaries of plain values, see :func:`plain`."""
-    return [{str(name): plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+def to_json_rows(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows of a frame as dictionaries, with values from :func:`to_json_value`."""
+    return [
+        {str(name): to_json_value(value) for name, value in row.items()} for row in frame.to_dict("records")
+    ]
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame as CSV without its index; the file appears whole or not at all."""
-    with writing(path) as beside:
-        frame.to_csv(beside, index=False)
+    """Write a frame as CSV without its index; the file is written completely or not at all."""
+    with writing(path) as temporary:
+        frame.to_csv(temporary, index=False)
 
 
 def write_json(rows: list[Row], path: Path) -> None:
-    """Write rows as strict JSON; the file appears whole or not at all."""
-    with writing(path) as beside:
-        beside.write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    """Write rows as strict JSON; the file is written completely or not at all."""
+    with writing(path) as temporary:
+        temporary.write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def text_table(frame: pd.DataFrame, width: int = WIDTH) -> str:
-    """Lay a frame out as text.
+    """Return a frame as text, without its index and with four decimals.
 
     Args:
-        frame: Its index is left out; floats get four decimals.
-        width: The most characters a line may have.
+        frame: The table.
+        width: Maximum number of characters of a line.
 
     Returns:
-        Lines of at most ``width`` characters. Columns that do not fit are left out from the right, and the
-        last line says how many; long cells end in an ellipsis.
+        Lines. Columns at the right that do not fit are omitted, and the last line has their number. Long
+        cells end in an ellipsis.
 
     Examples:
         >>> print(text_table(pd.DataFrame({"name": ["relu", "tanh"], "mean": [0.97453, float("nan")]})))
@@ -85,17 +87,17 @@ def text_table(frame: pd.DataFrame, width: int = WIDTH) -> str:
         tanh       -
     """
     columns = [_cells(name, frame[name]) for name in frame.columns]
-    fit = len(columns)
-    while fit > 1 and sum(len(column[0]) + 2 for column in columns[:fit]) - 2 > width:
-        fit -= 1
-    lines = ["  ".join(cells).rstrip() for cells in zip(*columns[:fit], strict=True)]
-    if left_out := len(columns) - fit:
-        lines.append(f"({left_out} columns do not fit here)")
+    fitting = len(columns)
+    while fitting > 1 and sum(len(column[0]) + 2 for column in columns[:fitting]) - 2 > width:
+        fitting -= 1
+    lines = ["  ".join(cells).rstrip() for cells in zip(*columns[:fitting], strict=True)]
+    if omitted := len(columns) - fitting:
+        lines.append(f"({omitted} columns do not fit here)")
     return "\n".join(lines)
 
 
 def _cells(name: str, column: pd.Series[Any]) -> list[str]:
-    """Return header, rule and cells of a column, padded to one width; numbers are flush right."""
+    """Return header, rule and cells of a column, padded to one width; numbers are right-aligned."""
     is_number = pd.api.types.is_numeric_dtype(column)
     texts = [str(name), "", *(_cell(value) for value in column)]
     width = max(map(len, texts))

@@ -1,9 +1,8 @@
-from .sequential import Race as Race
-from .sequential import race as race
-from .several_datasets import Demsar as Demsar
-from .several_datasets import over_datasets as over_datasets
-from .verdict import Evidence as Evidence
+from .sequential import SequentialTest as SequentialTest
+from .several_datasets import MultiDatasetResult as MultiDatasetResult
+from .several_datasets import compare_over_datasets as compare_over_datasets
+from .verdict import DifferenceSummary as DifferenceSummary
 from .verdict import Verdict as Verdict
-from .verdict import evidence as evidence
 from .verdict import holm as holm
 from .verdict import judge as judge
+from .verdict import summarize_differences as summarize_differences

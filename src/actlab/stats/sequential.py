@@ -1,11 +1,10 @@
-"""Racing: train more seeds only for what is undecided, without being misled by looking again and again."""
+"""Group sequential testing: add seeds for undecided pairs, and keep the error rate over all analyses."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -15,129 +14,125 @@ from actlab.errors import UsageError
 from actlab.stats.verdict import LEVEL, Verdict
 
 Pair = tuple[str, str]
-# Seeds after which the verdicts are looked at. Two share their folds, so a round has whole pairs of them;
-# it doubles what there is, for what four seeds have not decided two more hardly will.
-LOOKS = (2, 4, 8, 16, 32)
-_SURE = 3  # looks before a forecast that no number of seeds would decide is believed
+# Seeds at the interim analyses. Two seeds share their folds, so a round has whole pairs of them. Each round
+# doubles the seeds: what four seeds have not decided, two more hardly will.
+ANALYSES = (2, 4, 8, 16, 32)
+_SURE = 3  # analyses before the test trusts a forecast that no number of seeds would decide
 _POINTS = 401  # of a numerical integral
-_WIDEST = 12.0  # standard deviations beyond which nothing is left to integrate
+_WIDEST = 12.0  # standard deviations beyond which the density is negligible
 _MOST_PAIRS = 10**9
 
-Look = Callable[[Sequence[str], int, float], tuple[Mapping[Pair, Verdict | None], Mapping[str, str]]]
-Afford = Callable[[Sequence[str], int], str]
-Tell = Callable[[int, int, int], None]
 
+class SequentialTest:
+    """A group sequential test of all pairs of activations.
 
-@dataclass(frozen=True)
-class Race:
-    """How a race went.
-
-    Attributes:
-        level: The probability of an error at each look.
-        verdicts: Of every pair, as it was when it was decided, else as it was last; None where no test is
-            possible.
-        decided: After how many seeds each pair was decided.
-        out: The activations that left it before its end, and why.
-        looks: How many times the verdicts were looked at.
-        seeds: Seeds of those that stayed longest.
-        ended: Why it ended.
-    """
-
-    level: float
-    verdicts: dict[Pair, Verdict | None]
-    decided: dict[Pair, int]
-    out: dict[str, str]
-    looks: int
-    seeds: int
-    ended: str
-
-
-def race(names: Sequence[str], look: Look, afford: Afford, tell: Tell | None = None) -> Race:
-    """Add seeds in rounds until every pair of those that may be the best is decided.
-
-    After each round all pairs are judged, at the level at which all looks together keep to 5 %. A pair that
-    is decided stays so. An activation that is worse than another, or has failed, drops out; so does one
-    with no undecided pair left.
+    It says which activations need more seeds, takes the verdicts after these seeds, and stops when every pair
+    of activations that may be the best is decided. Each interim analysis has the level at which all of them
+    together keep to 5 %. A decided pair stays decided. An activation that is worse than another, or has
+    failed, drops out, and so does one without an undecided pair.
 
     Args:
         names: The activations.
-        look: Trains those named up to so many seeds; returns a verdict on every pair, at the level given,
-            None for a pair of which one has failed, and who has failed, and how.
-        afford: Says why those named cannot be trained up to so many seeds; empty when they can.
-        tell: Told after each look of the seeds, the pairs that are undecided, and all pairs.
 
-    Returns:
-        How it went.
+    Attributes:
+        level: The probability of an error at each analysis.
+        verdicts: The verdict on every pair when it was decided, or else the latest one; None where no test is
+            possible.
+        decided: The number of seeds after which each pair was decided.
+        out: The activations that dropped out, and why.
+        remaining: The activations that need more seeds.
+        analyses: The number of analyses so far.
+        seeds: The number of seeds at the latest analysis.
+        ended: Why the test has ended; empty while it has not.
 
     Raises:
-        UsageError: There are fewer than two activations, or one is there twice.
+        UsageError: There are fewer than two activations, or two are the same.
+
+    Examples:
+        >>> test = SequentialTest(["relu", "tanh"])
+        >>> test.next_seeds, test.remaining
+        (2, ['relu', 'tanh'])
+        >>> test.stop("the budget is spent")
+        >>> test.ended
+        'the budget is spent'
     """
-    if len(names) < 2:
-        raise UsageError(
-            f"a race needs at least two activations, got {len(names)}: there are no pairs to decide"
-        )
-    if len(set(names)) < len(names):
-        raise UsageError(f"a race needs different activations, got {', '.join(names)}")
-    verdicts: dict[Pair, Verdict | None] = dict.fromkeys(combinations(names, 2))
-    level = look_level(len(verdicts))
-    decided: dict[Pair, int] = {}
-    out: dict[str, str] = {}
-    racing, done, looks, ended = list(names), 0, 0, f"{LOOKS[-1]} seeds are the most"
-    for seeds in LOOKS:
-        if reason := afford(racing, seeds):
-            ended = reason
-            break
-        done, looks = seeds, looks + 1
-        judged, failed = look(racing, seeds, level)
-        for pair, verdict in judged.items():
-            if pair in decided:
+
+    def __init__(self, names: Sequence[str]) -> None:
+        if len(names) < 2:
+            raise UsageError(
+                f"a sequential test needs at least two activations, got {len(names)}: "
+                f"there are no pairs to decide"
+            )
+        if len(set(names)) < len(names):
+            raise UsageError(f"a sequential test needs different activations, got {', '.join(names)}")
+        self.verdicts: dict[Pair, Verdict | None] = dict.fromkeys(combinations(names, 2))
+        self.level = analysis_level(len(self.verdicts))
+        self.decided: dict[Pair, int] = {}
+        self.out: dict[str, str] = {}
+        self.remaining = list(names)
+        self.analyses, self.seeds, self.ended = 0, 0, ""
+
+    @property
+    def next_seeds(self) -> int:
+        """Return the number of seeds at the next analysis."""
+        return ANALYSES[self.analyses]
+
+    def stop(self, reason: str) -> None:
+        """End the test before its next analysis."""
+        self.ended = reason
+
+    def update(self, verdicts: Mapping[Pair, Verdict | None], failures: Mapping[str, str]) -> None:
+        """Take the verdicts of an analysis.
+
+        Args:
+            verdicts: The verdict on every pair at :attr:`level` after :attr:`next_seeds` seeds; None if one
+                of the two has failed.
+            failures: The activations that have failed, and how.
+        """
+        self.seeds = self.next_seeds
+        self.analyses += 1
+        for pair, verdict in verdicts.items():
+            if pair in self.decided:
                 continue
-            verdicts[pair] = verdict
-            if verdict and verdict.word != "undecided":
-                decided[pair] = seeds
-        if tell:
-            tell(seeds, len(verdicts) - len(decided), len(verdicts))
-        out.update(failed)
-        _drop(verdicts, out, seeds)
-        open_pairs = [pair for pair in verdicts if pair not in decided and not out.keys() & set(pair)]
-        racing = [name for name in names if any(name in pair for pair in open_pairs)]
-        if not open_pairs:
-            ended = "all is decided" if decided else "no two are left to be compared"
-            break
-        if looks >= _SURE and not any((v := verdicts[pair]) and v.more_seeds for pair in open_pairs):
-            ended = "no number of seeds would decide the rest"
-            break
-    return Race(level, verdicts, decided, out, looks, done, ended)
-
-
-def _drop(verdicts: Mapping[Pair, Verdict | None], out: dict[str, str], seeds: int) -> None:
-    """Take down who is worse than another."""
-    for (one, other), verdict in verdicts.items():
-        if verdict and verdict.word in ("better", "worse"):
-            loser, winner = (one, other) if verdict.word == "worse" else (other, one)
-            out.setdefault(loser, f"worse than {winner} after {seeds} seeds")
+            self.verdicts[pair] = verdict
+            if verdict and verdict.outcome != "undecided":
+                self.decided[pair] = self.seeds
+        self.out.update(failures)
+        for (a, b), verdict in self.verdicts.items():
+            if verdict and verdict.outcome in ("better", "worse"):
+                loser, winner = (a, b) if verdict.outcome == "worse" else (b, a)
+                self.out.setdefault(loser, f"worse than {winner} after {self.seeds} seeds")
+        undecided = [p for p in self.verdicts if p not in self.decided and not self.out.keys() & set(p)]
+        self.remaining = [name for name in self.remaining if any(name in pair for pair in undecided)]
+        if not undecided:
+            self.ended = "all is decided" if self.decided else "no two are left to be compared"
+        elif self.analyses >= _SURE and not any((v := self.verdicts[p]) and v.more_seeds for p in undecided):
+            self.ended = "no number of seeds would decide the rest"
+        elif self.analyses == len(ANALYSES):
+            self.ended = f"{ANALYSES[-1]} seeds are the most"
 
 
 @functools.cache
-def look_level(pairs: int) -> float:
-    """Return the probability of an error that each look may have, so that all of them keep to 5 %.
+def analysis_level(pairs: int) -> float:
+    """Return the probability of an error that each analysis may have, so that all of them keep to 5 %.
 
-    The same level at every look, as S. Pocock has it. Between two looks only new seeds come: a difference
-    then makes a random walk, and the probability that it ever leaves its bounds is an integral over its
-    steps. Where looks have more in common, as the data at hand, they are wrong together, which is less.
+    The level is the same at every analysis, as in Pocock's design. Between two analyses there are new seeds
+    only, so a difference makes a random walk, and the probability that it ever leaves its bounds is an
+    integral over its steps. Analyses that share more, such as the dataset, err together, which lowers the
+    probability.
 
     Args:
-        pairs: How many are judged at each look; :func:`actlab.stats.holm` gives the first of them its level
-            over their number.
+        pairs: The number of pairs at each analysis. :func:`actlab.stats.holm` gives the first of them its
+            level over their number.
 
     Returns:
-        The level of a look.
+        The level of an analysis.
 
     Raises:
         UsageError: ``pairs`` is not an integer from 1 to 10^9.
 
     Examples:
-        >>> [round(look_level(pairs), 4) for pairs in (1, 3, 45)]
+        >>> [round(analysis_level(pairs), 4) for pairs in (1, 3, 45)]
         [0.013, 0.0121, 0.011]
 
     References:
@@ -149,37 +144,37 @@ def look_level(pairs: int) -> float:
     """
     if not 1 <= pairs <= _MOST_PAIRS or pairs != int(pairs):
         raise UsageError(f"pairs must be an integer from 1 to {_MOST_PAIRS}, got {pairs}")
-    bound = optimize.brentq(lambda z: ever_beyond(z, LOOKS) - LEVEL / pairs, 1.0, _WIDEST)
+    bound = optimize.brentq(lambda z: crossing_probability(z, ANALYSES) - LEVEL / pairs, 1.0, _WIDEST)
     return 2 * pairs * float(stats.norm.sf(bound))
 
 
-def ever_beyond(bound: float, looks: Sequence[int]) -> float:
-    """Return the probability that a random walk is beyond so many standard deviations at one of the looks.
+def crossing_probability(bound: float, steps: Sequence[int]) -> float:
+    """Return the probability that a random walk is outside its bounds at one of the analyses.
 
     Args:
-        bound: How many standard deviations, 0 or more.
-        looks: Steps that have been made at each look; each at least 1 % more than the one before.
+        bound: The bound in standard deviations, 0 or more.
+        steps: The number of steps at each analysis; each at least 1 % more than the one before.
 
     Returns:
         The probability, from 0 to 1; small ones keep their relative precision.
 
     Raises:
-        UsageError: The bound is negative or NaN, there are no looks, or they do not grow enough.
+        UsageError: The bound is negative or NaN, there are no analyses, or the steps do not grow enough.
     """
     if not bound >= 0:
         raise UsageError(f"bound must be a number >= 0, got {bound}")
-    growth = [after / before for before, after in pairwise(looks) if before > 0]
-    if not looks or not looks[0] > 0 or len(growth) < len(looks) - 1 or not all(r >= 1.01 for r in growth):
-        raise UsageError(f"looks must be positive and grow by at least 1 % each, got {list(looks)}")
+    growth = [after / before for before, after in pairwise(steps) if before > 0]
+    if not steps or not steps[0] > 0 or len(growth) < len(steps) - 1 or not all(r >= 1.01 for r in growth):
+        raise UsageError(f"steps must be positive and grow by at least 1 % each, got {list(steps)}")
     grid = np.linspace(-min(bound, _WIDEST), min(bound, _WIDEST), _POINTS)
     width = np.full(_POINTS, grid[1] - grid[0])
     width[[0, -1]] /= 2  # the trapezoidal rule
-    inside = stats.norm.pdf(grid) * width  # at the first look, in its standard deviations
-    beyond = 2 * stats.norm.sf(bound)
+    inside = stats.norm.pdf(grid) * width  # at the first analysis, in its standard deviations
+    outside = 2 * stats.norm.sf(bound)
     for ratio in growth:
         scale = math.sqrt(ratio - 1)
-        # Walks that cross the upper bound at this look; as many cross the lower one.
-        beyond += 2 * stats.norm.sf(bound * math.sqrt(ratio) - grid, scale=scale) @ inside
-        steps = stats.norm.pdf(grid[:, None] * math.sqrt(ratio) - grid, scale=scale)
-        inside = steps @ inside * width * math.sqrt(ratio)
-    return float(min(beyond, 1.0))
+        # Walks that cross the upper bound at this analysis; as many cross the lower one.
+        outside += 2 * stats.norm.sf(bound * math.sqrt(ratio) - grid, scale=scale) @ inside
+        density = stats.norm.pdf(grid[:, None] * math.sqrt(ratio) - grid, scale=scale)
+        inside = density @ inside * width * math.sqrt(ratio)
+    return float(min(outside, 1.0))

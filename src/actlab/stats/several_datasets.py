@@ -1,8 +1,8 @@
-"""Activations over many datasets: which are better, and what so few datasets cannot tell.
+"""Compare activations over several datasets.
 
-After J. Demšar: a dataset gives each activation a rank, and Friedman's test asks whether the mean ranks
-differ at all. Which ones differ is asked of each pair by itself, with Wilcoxon's signed-rank test and Holm's
-correction, as A. Benavoli and others advise: with mean ranks it would depend on who else is in the table.
+The procedure is J. Demšar's: each dataset ranks the activations, and Friedman's test checks whether the mean
+ranks differ at all. Wilcoxon's signed-rank test with Holm's correction then checks each pair, as A. Benavoli
+and others advise: a test of mean ranks would depend on the other activations in the table.
 """
 
 from __future__ import annotations
@@ -20,32 +20,31 @@ from scipy import special, stats
 from actlab.errors import UsageError
 from actlab.stats.verdict import LEVEL, Floats, holm
 
-_CLOSE = 1e-11  # of a score: less is rounding, as a mean over folds has it; a tie shall be one
-_FEW = "they differ on"
-_MOST = 5  # names in a sentence
+_TIE_TOLERANCE = 1e-11  # relative to a score; smaller differences are rounding errors of means over folds
+_FEW_DIFFERENCES = "they differ on"
+_MAX_NAMES = 5  # in a sentence
 _COLUMNS = ["a", "b", "verdict", "p", "p_holm", "mean_rank_difference", "reason"]
 
 
 @dataclass(frozen=True)
-class Demsar:
-    """What is known of activations that were compared over datasets.
+class MultiDatasetResult:
+    """The result of a comparison of activations over datasets.
 
     Attributes:
-        scores: What was given: a row per dataset, a column per activation, NaN where it failed.
+        scores: The scores: one row per dataset, one column per activation, NaN for a failure.
         ranks: Best first: ``activation``, ``mean_rank`` (1 is best), ``wins``: the number of datasets on
             which it is the single best.
-        statistic: Iman and Davenport's F of Friedman's test; infinite where all datasets rank alike. Of two
-            activations, Wilcoxon's T, the smaller of the two sums of ranks. NaN of one.
-        p_value: Of no difference at all, by ``statistic``; NaN of one activation.
-        chi_square: Friedman's own statistic, corrected for ties; NaN of fewer than three activations.
+        statistic: Iman and Davenport's F of Friedman's test; infinite if all datasets rank alike. For two
+            activations, Wilcoxon's T, the smaller of the two sums of ranks. NaN for one.
+        p_value: The p-value of ``statistic`` under no difference; NaN for one activation.
+        chi_square: Friedman's own statistic, corrected for ties; NaN for fewer than three activations.
         chi_square_p_value: Its p-value.
         verdicts: One row per pair, in the order of ``ranks``: ``a``, ``b``; ``verdict``: a is ``"better"``
-            or ``"worse"`` than b, or it is ``"undecided"``; ``p`` of Wilcoxon's test, two-sided and exact;
-            ``p_holm``, corrected for the number of pairs; ``mean_rank_difference``, a's less b's, negative
-            where a is ahead; ``reason``, in words.
-        cliques: Largest sets of activations none of which is told apart from another, two or more, in the
-            order of ``ranks``. They overlap where "not told apart" does not carry on: a and b, b and c, but
-            a is better than c.
+            or ``"worse"`` than b, or the pair is ``"undecided"``; ``p`` of Wilcoxon's test, two-sided and
+            exact; ``p_holm``, corrected for the number of pairs; ``mean_rank_difference``, that of a minus
+            that of b, negative if a is better; ``reason``, in words.
+        cliques: The largest sets of two or more activations without a significant difference, in the order
+            of ``ranks``. They can overlap: a and b do not differ, nor b and c, but a is better than c.
     """
 
     scores: pd.DataFrame
@@ -58,11 +57,11 @@ class Demsar:
     cliques: list[list[str]]
 
     def sentences(self) -> list[str]:
-        """Say what is known, and what is not.
+        """Describe the result in sentences.
 
         Returns:
-            Sentences on the best mean rank, on Friedman's test, on the pairs that are decided, on those that
-            are not and why, and on activations that failed.
+            Sentences about the best mean rank, Friedman's test, the decided pairs, the undecided pairs and
+            the reason, and activations that failed.
         """
         n, k = self.scores.shape
         if k == 1:
@@ -77,33 +76,33 @@ class Demsar:
         ]
 
 
-def over_datasets(scores: pd.DataFrame) -> Demsar:
+def compare_over_datasets(scores: pd.DataFrame) -> MultiDatasetResult:
     """Compare activations over datasets.
 
-    Ranks: on each dataset the best score has rank 1, equal ones share the mean of their ranks. Scores that
-    differ by rounding alone are equal. Friedman's chi-square of k activations on N datasets has the
-    correction for ties, and Iman and Davenport's statistic is::
+    Ranks: on each dataset the best score has rank 1, and equal scores share the mean of their ranks. Scores
+    that differ by rounding alone are equal. Friedman's chi-square of k activations on N datasets is corrected
+    for ties, and Iman and Davenport's statistic is::
 
         F = (N - 1) chi2 / (N (k - 1) - chi2)
 
-    with k - 1 and (k - 1)(N - 1) degrees of freedom. Where all datasets rank alike F is infinite, and its
-    p-value is the exact one, the chance that all the other datasets arrange the ranks as the first does.
+    with k - 1 and (k - 1)(N - 1) degrees of freedom. If all datasets rank alike, F is infinite. Its p-value
+    is then exact: the probability that all other datasets arrange the ranks as the first does.
 
-    Pairs: the differences d of two columns are ranked by abs(d), ties averaged, and T is the smaller of the
-    sums of ranks with d > 0 and with d < 0; the ranks of d = 0 are split evenly between them. The p-value is
-    exact for any N, with ties too: the share of all ways of giving signs to the differences other than 0
-    that are as far from balance. So it supposes that d is symmetrical about 0 where there is no difference,
-    and that a difference on one dataset is comparable with that on another.
+    Pairs: the differences d of two columns are ranked by abs(d), ties are averaged, and T is the smaller of
+    the sums of ranks with d > 0 and with d < 0. The ranks of d = 0 are split evenly. The p-value is exact for
+    any N, also with ties: the proportion of all assignments of signs to the nonzero differences that are at
+    least as unbalanced. The test assumes that d is symmetric about 0 if there is no difference, and that
+    differences on different datasets are comparable.
 
-    A failure takes the last rank, shared with other failures. In a pair it is a difference larger than any
-    of two scores, as large as other failures, and none where both failed. Only the order of abs(d) counts
-    in Wilcoxon's test, so no penalty has to be invented, and its p-value is as exact as without failures.
-    Leaving such datasets out instead would reward an activation for failing where it would have lost.
+    Failures: a failure has the last rank, shared with other failures. In a pair it is a difference larger
+    than that of any two scores, as large as other failures, and no difference if both failed. Wilcoxon's test
+    depends only on the order of abs(d), so this needs no arbitrary penalty and its p-value stays exact.
+    Leaving such datasets out would reward an activation for failing on datasets that it would have lost.
 
-    Verdicts: ``p_holm`` is at most 5 %. The probability of any wrong verdict is then at most 5 %, whichever
-    activations are equal: Holm's correction alone sees to that. Friedman's test is reported and gates
-    nothing, for a gate would add no protection, and would make what is said of two activations depend on
-    the others. The two may disagree; :meth:`Demsar.sentences` says so.
+    Verdicts: a pair is decided if ``p_holm`` is at most 5 %. The probability of any wrong verdict is then at
+    most 5 %, by Holm's correction alone. Friedman's test is reported and does not gate the pairs: a gate
+    would add no protection, and the verdict on two activations would depend on the others. If the two
+    disagree, :meth:`MultiDatasetResult.sentences` reports it.
 
     Args:
         scores: Mean scores, one row per dataset (its name is the index) and one column per activation;
@@ -113,13 +112,13 @@ def over_datasets(scores: pd.DataFrame) -> Demsar:
         Ranks, tests, verdicts and cliques.
 
     Raises:
-        UsageError: There are fewer than two datasets or no activations, a name is there twice, or a score
-            is not a finite number.
+        UsageError: There are fewer than two datasets or no activations, a name occurs twice, or a score is
+            not a finite number.
 
     Examples:
         >>> relu, tanh = [0.97, 0.88, 0.91, 0.84, 0.79, 0.93], [0.95, 0.87, 0.88, 0.80, 0.72, 0.87]
-        >>> found = over_datasets(pd.DataFrame({"relu": relu, "tanh": tanh}, index=list("uvwxyz")))
-        >>> for sentence in found.sentences():
+        >>> result = compare_over_datasets(pd.DataFrame({"relu": relu, "tanh": tanh}, index=list("uvwxyz")))
+        >>> for sentence in result.sentences():
         ...     print(sentence)
         Best mean rank: relu, 1.00 over 6 datasets; it is the single best on 6.
         relu is better than tanh (p = 0.0312).
@@ -133,7 +132,7 @@ def over_datasets(scores: pd.DataFrame) -> Demsar:
         R. L. Iman, J. M. Davenport, "Approximations of the critical region of the Friedman statistic",
         Communications in Statistics A 9 (1980).
     """
-    scores = _checked(scores)
+    scores = _validate(scores)
     values = scores.to_numpy()
     ranks = np.array([_ranks(-np.nan_to_num(row, nan=-np.inf), np.nan_to_num(abs(row))) for row in values])
     order = np.argsort(ranks.sum(axis=0), kind="stable")  # sums of halves are exact, equal ones stay equal
@@ -143,14 +142,14 @@ def over_datasets(scores: pd.DataFrame) -> Demsar:
     best = (ranks == 1).sum(axis=0)
     table = pd.DataFrame({"activation": names, "mean_rank": mean_ranks, "wins": best})
     verdicts = _verdicts(names, values, ranks)
-    return Demsar(scores, table, *_overall(values, ranks), verdicts, _cliques(names, verdicts))
+    return MultiDatasetResult(scores, table, *_overall(values, ranks), verdicts, _cliques(names, verdicts))
 
 
-def datasets_needed(pairs: int) -> int:
-    """Return the least number of datasets that can decide any of so many pairs.
+def min_datasets(pairs: int) -> int:
+    """Return the least number of datasets that can decide any of a number of pairs.
 
-    The smallest p-value of Wilcoxon's test over N datasets is 2^(1 - N), and Holm's correction takes it
-    times the number of pairs.
+    The smallest p-value of Wilcoxon's test over N datasets is 2^(1 - N). Holm's correction multiplies it by
+    the number of pairs.
 
     Args:
         pairs: The number of pairs, an integer of 1 or more.
@@ -162,7 +161,7 @@ def datasets_needed(pairs: int) -> int:
         UsageError: ``pairs`` is not an integer of at least 1.
 
     Examples:
-        >>> [datasets_needed(pairs) for pairs in (1, 3, 6, 10, 105)]
+        >>> [min_datasets(pairs) for pairs in (1, 3, 6, 10, 105)]
         [6, 7, 8, 9, 13]
     """
     if not 1 <= pairs < math.inf or pairs != int(pairs):
@@ -170,45 +169,44 @@ def datasets_needed(pairs: int) -> int:
     return 1 + math.ceil(math.log2(pairs / LEVEL))
 
 
-def _checked(scores: pd.DataFrame) -> pd.DataFrame:
+def _validate(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the scores as float64 with names of text, or raise UsageError."""
     datasets, activations = [list(map(str, names)) for names in (scores.index, scores.columns)]
     if not activations:
         raise UsageError("the scores have no columns; there should be one per activation")
     if len(datasets) < 2:
-        given = f"only {datasets[0]!r}" if datasets else "none"
-        raise UsageError(f"datasets: {given}; verdicts need two or more, never over folds of one dataset")
+        raise UsageError(
+            f"datasets must be two or more, got {datasets}; folds of one dataset do not count as datasets"
+        )
     for what, names in (("dataset", datasets), ("activation", activations)):
-        if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        if duplicates := [name for i, name in enumerate(names) if name in names[:i]]:
             raise UsageError(
-                f"{what} {twice[0]!r} is there twice; give one mean score of each on each dataset"
+                f"{what} {duplicates[0]!r} occurs twice; give one mean score per dataset and activation"
             )
     try:
         values = scores.to_numpy(np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"a score is not a number ({error}); it should be, or NaN for a failure") from error
+        raise UsageError(f"scores must be numbers, or NaN for a failure: {error}") from error
     for row, column in np.argwhere(np.isinf(values)):
         where = f"{activations[column]} on {datasets[row]}"
         raise UsageError(
-            f"the score of {where} is {values[row, column]}; should be finite, NaN for a failure"
+            f"scores must be finite, or NaN for a failure, got {values[row, column]} for {where}"
         )
     return pd.DataFrame(values, index=datasets, columns=activations)
 
 
 def _ranks(sizes: Floats, scales: Floats) -> Floats:
-    """Return ranks from the smallest on; ties are averaged, also of what rounding at a scale tells apart."""
+    """Return ranks, smallest first, with averaged ties; values that differ by rounding are ties."""
     order = np.argsort(sizes)
-    with np.errstate(
-        invalid="ignore", over="ignore"
-    ):  # two infinities: a tie; no tie beyond the largest float
-        apart = np.diff(sizes[order]) > _CLOSE * np.maximum(scales[order][1:], scales[order][:-1])
+    with np.errstate(invalid="ignore", over="ignore"):  # two infinities are a tie
+        differ = np.diff(sizes[order]) > _TIE_TOLERANCE * np.maximum(scales[order][1:], scales[order][:-1])
     groups = np.empty(len(sizes))
-    groups[order] = np.concatenate([[0], np.cumsum(apart)])
+    groups[order] = np.concatenate([[0], np.cumsum(differ)])
     return stats.rankdata(groups)
 
 
 def _overall(values: Floats, ranks: Floats) -> tuple[float, float, float, float]:
-    """Return the statistic and p-value of no difference at all, then Friedman's own."""
+    """Return the statistic and p-value under no difference, then those of Friedman's chi-square."""
     if ranks.shape[1] > 2:
         return _friedman(ranks)
     if ranks.shape[1] == 1:
@@ -221,11 +219,11 @@ def _friedman(ranks: Floats) -> tuple[float, float, float, float]:
     n, k = ranks.shape
     centred = ranks - (k + 1) / 2
     between, total = float(np.square(centred.sum(axis=0)).sum()), float(np.square(centred).sum())
-    if not between:  # equal mean ranks, which all ties give too
+    if not between:  # equal mean ranks, also if all scores are tied
         return 0.0, 1.0, 0.0, 1.0
     chi_square = (k - 1) * between / total
     chi_square_p = float(special.chdtrc(k - 1, chi_square))
-    if between == n * total:  # both are exact: sums of quarters
+    if between == n * total:  # both are exact sums of quarters
         _, ties = np.unique(ranks[0], return_counts=True)
         arrangements = special.gammaln(k + 1) - special.gammaln(ties + 1).sum()
         return math.inf, math.exp(-(n - 1) * arrangements), chi_square, chi_square_p
@@ -234,17 +232,17 @@ def _friedman(ranks: Floats) -> tuple[float, float, float, float]:
 
 
 def _signed_ranks(values: Floats, ranks: Floats) -> tuple[Floats, Floats]:
-    """Return who is better on each dataset, and the rank of the difference, for two columns."""
+    """Return the sign of the difference of two columns on each dataset, and the rank of its size."""
     signs = np.sign(ranks[:, 1] - ranks[:, 0])
-    halves = values / 2  # whose differences do not overflow
-    sizes = np.nan_to_num(np.abs(halves[:, 0] - halves[:, 1]), nan=np.inf)  # one failed, or both
+    halves = values / 2  # their differences do not overflow
+    sizes = np.nan_to_num(np.abs(halves[:, 0] - halves[:, 1]), nan=np.inf)  # at least one failed
     return signs, _ranks(np.where(signs == 0, 0, sizes), np.nan_to_num(np.abs(halves)).max(axis=1))
 
 
 def _wilcoxon(signs: Floats, ranks: Floats) -> tuple[float, float, float]:
     """Return the sums of ranks of differences above and below 0, and the exact two-sided p-value."""
     above, below, equal = (float(ranks[signs == sign].sum()) for sign in (1, -1, 0))
-    # chances[s]: the probability that fair coins give one side ranks whose sum is s / 2.
+    # chances[s]: the probability that random signs give one side ranks with the sum s / 2.
     chances = np.ones(1)
     for step in np.rint(2 * ranks[signs != 0]).astype(int):
         chances = (np.pad(chances, (0, step)) + np.pad(chances, (step, 0))) / 2
@@ -255,16 +253,16 @@ def _wilcoxon(signs: Floats, ranks: Floats) -> tuple[float, float, float]:
 def _verdicts(names: Sequence[str], values: Floats, ranks: Floats) -> pd.DataFrame:
     pairs = list(itertools.combinations(range(len(names)), 2))
     signed = [_signed_ranks(values[:, pair], ranks[:, pair]) for pair in pairs]
-    tests = [_wilcoxon(*both) for both in signed]
+    tests = [_wilcoxon(*signs_and_ranks) for signs_and_ranks in signed]
     p_values = np.array([p for _, _, p in tests])
     mean_ranks = ranks.mean(axis=0).tolist()
     rows: list[tuple[Any, ...]] = []
-    for place, ((a, b), p_holm) in enumerate(zip(pairs, holm(p_values).tolist(), strict=True)):
-        (above, below, p), signs = tests[place], signed[place][0]
+    for i, ((a, b), p_holm) in enumerate(zip(pairs, holm(p_values).tolist(), strict=True)):
+        (above, below, p), signs = tests[i], signed[i][0]
         decided = p_holm <= LEVEL
-        word = ("better" if above > below else "worse") if decided else "undecided"
-        reason = _tally(signs) if decided else _doubt(signs, np.delete(p_values, place))
-        rows.append((names[a], names[b], word, p, p_holm, mean_ranks[a] - mean_ranks[b], reason))
+        verdict = ("better" if above > below else "worse") if decided else "undecided"
+        reason = _tally(signs) if decided else _reason_undecided(signs, np.delete(p_values, i))
+        rows.append((names[a], names[b], verdict, p, p_holm, mean_ranks[a] - mean_ranks[b], reason))
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
@@ -274,112 +272,104 @@ def _tally(signs: Floats) -> str:
     return f"better on {better}, worse on {worse}, equal on {equal} of {len(signs)} datasets"
 
 
-def _doubt(signs: Floats, others: Floats) -> str:
-    """Say why a pair is undecided, given the p-values of the other pairs."""
-    n, pairs = len(signs), len(others) + 1
-    if n < (needed := datasets_needed(pairs)):
+def _reason_undecided(signs: Floats, other_p_values: Floats) -> str:
+    """Return why a pair is undecided, given the p-values of the other pairs."""
+    n, pairs = len(signs), len(other_p_values) + 1
+    if n < (needed := min_datasets(pairs)):
         what = "1 pair" if pairs == 1 else f"{pairs} pairs"
         return f"{n} datasets cannot decide it: at least {needed} are needed for {what}"
-    differ = int(np.count_nonzero(signs))
-    least = min(1.0, 2.0 ** (1 - differ))
-    if holm([least, *others])[0] > LEVEL:
-        return (
-            f"{_FEW} {f'only {differ}' if differ else 'none'} of {n} datasets: p cannot be below {least:.3g}"
-        )
+    num_different = int(np.count_nonzero(signs))
+    smallest = min(1.0, 2.0 ** (1 - num_different))
+    if holm([smallest, *other_p_values])[0] > LEVEL:
+        count = f"only {num_different}" if num_different else "none"
+        return f"{_FEW_DIFFERENCES} {count} of {n} datasets: p cannot be below {smallest:.3g}"
     return _tally(signs)
 
 
 def _cliques(names: Sequence[str], verdicts: pd.DataFrame) -> list[list[str]]:
-    """Return the largest sets that are not told apart, by the algorithm of Bron and Kerbosch."""
-    near: list[set[int]] = [set() for _ in names]
-    place = {name: i for i, name in enumerate(names)}
-    for row in verdicts[verdicts["verdict"] == "undecided"].itertuples():
-        a, b = place[str(row.a)], place[str(row.b)]
-        near[a].add(b)
-        near[b].add(a)
-    found: list[list[int]] = []
+    """Return the largest sets of two or more activations without a decided pair."""
+    import networkx
 
-    def grow(clique: list[int], more: set[int], done: set[int]) -> None:
-        if not more and not done and len(clique) > 1:
-            found.append(sorted(clique))
-        pivot = near[max(more | done, key=lambda i: len(near[i] & more))] if more else set()
-        for i in sorted(more - pivot):
-            grow([*clique, i], more & near[i], done & near[i])
-            more, done = more - {i}, done | {i}
-
-    grow([], set(range(len(names))), set())
-    return [[names[i] for i in clique] for clique in sorted(found)]
+    undecided = verdicts[verdicts["verdict"] == "undecided"]
+    graph = networkx.Graph(zip(undecided["a"], undecided["b"], strict=True))
+    order = {name: i for i, name in enumerate(names)}
+    cliques = sorted(sorted(map(order.__getitem__, clique)) for clique in networkx.find_cliques(graph))
+    return [[names[i] for i in clique] for clique in cliques]
 
 
 def _leader(ranks: pd.DataFrame, n: int) -> str:
     first = ranks["mean_rank"][0]
     leaders = ranks[ranks["mean_rank"] == first]
-    best = f"Best mean rank: {_listed(leaders['activation'].to_list())}, {first:.2f} over {n} datasets"
+    best = f"Best mean rank: {_join_names(leaders['activation'].to_list())}, {first:.2f} over {n} datasets"
     if len(leaders) > 1:
-        return f"{best}: they share it."
+        return f"{best}, shared."
     return f"{best}; it is the single best on {leaders['wins'].iloc[0]}."
 
 
-def _friedman_sentence(found: Demsar, n: int, k: int) -> str:
-    says = "not all activations are alike" if found.p_value <= LEVEL else "no difference is shown"
-    seen = f"F({k - 1}, {(k - 1) * (n - 1)}) = {found.statistic:.3g}"
-    if math.isinf(found.statistic):
-        seen = "all datasets rank them alike"
-    return f"Friedman's test of all of them: {says} ({seen}, {_p_text(found.p_value)})."
+def _friedman_sentence(result: MultiDatasetResult, n: int, k: int) -> str:
+    conclusion = "not all activations are alike" if result.p_value <= LEVEL else "no significant difference"
+    statistic = f"F({k - 1}, {(k - 1) * (n - 1)}) = {result.statistic:.3g}"
+    if math.isinf(result.statistic):
+        statistic = "all datasets rank them alike"
+    return f"Friedman's test of all activations: {conclusion} ({statistic}, {_p_text(result.p_value)})."
 
 
-def _pair_sentences(found: Demsar, n: int) -> list[str]:
-    pairs = found.verdicts
-    if n < (needed := datasets_needed(len(pairs))):
+def _pair_sentences(result: MultiDatasetResult, n: int) -> list[str]:
+    pairs = result.verdicts
+    if n < (needed := min_datasets(len(pairs))):
         what = "the pair" if len(pairs) == 1 else f"any of {len(pairs)} pairs"
         return [f"{n} datasets cannot decide {what}: at least {needed} are needed. The order is no verdict."]
     decided = pairs[pairs["verdict"] != "undecided"]
-    said = [*_wins(decided), *_agreement(found, len(decided))]
-    if found.cliques:
-        cliques = "; ".join(_listed(clique, len(clique)) for clique in found.cliques)
-        said.append(f"Not told apart: {cliques}. That does not show them to be equal.")
-    few = pairs[pairs["reason"].str.startswith(_FEW)]
-    said += [f"{row.a} and {row.b}: {row.reason}." for row in few[:_MOST].itertuples()]
-    if (rest := len(few) - _MOST) > 0:
-        said.append(f"So it is with {rest} more of the pairs.")
-    return said
+    sentences = [*_wins(decided), *_agreement(result, len(decided))]
+    if result.cliques:
+        cliques = "; ".join(_join_names(clique, len(clique)) for clique in result.cliques)
+        sentences.append(f"No significant difference: {cliques}. This does not show that they are equal.")
+    few = pairs[pairs["reason"].str.startswith(_FEW_DIFFERENCES)]
+    sentences += [f"{row.a} and {row.b}: {row.reason}." for row in few[:_MAX_NAMES].itertuples()]
+    if (rest := len(few) - _MAX_NAMES) > 0:
+        sentences.append(f"The same holds for {rest} more pair{'s' * (rest > 1)}.")
+    return sentences
 
 
 def _wins(decided: pd.DataFrame) -> list[str]:
-    """Return a sentence for each activation that is better than others, with p-values after Holm."""
+    """Return a sentence for each activation that is better than others, with corrected p-values."""
     beaten: dict[str, list[str]] = {}
     for row in decided.to_dict("records"):
         winner, loser = (row["a"], row["b"]) if row["verdict"] == "better" else (row["b"], row["a"])
         beaten.setdefault(winner, []).append(f"{loser} ({_p_text(row['p_holm'])})")
-    return [f"{winner} is better than {_listed(losers, len(losers))}." for winner, losers in beaten.items()]
+    return [
+        f"{winner} is better than {_join_names(losers, len(losers))}." for winner, losers in beaten.items()
+    ]
 
 
-def _agreement(found: Demsar, decided: int) -> list[str]:
-    """Say what Friedman's test and the tests of pairs are to each other."""
-    if len(found.ranks) == 2:
-        return [] if decided else [f"No difference is shown by Wilcoxon's test ({_p_text(found.p_value)})."]
-    if not decided:
-        which = ": which ones differ is not known" if found.p_value <= LEVEL else ""
-        return [f"No pair is decided by Wilcoxon's tests with Holm's correction{which}."]
-    if found.p_value > LEVEL:
-        return ["Friedman's test does not show it; the pairs stand by their own tests."]
+def _agreement(result: MultiDatasetResult, num_decided: int) -> list[str]:
+    """Return a sentence if the tests of pairs decide nothing, or if Friedman's test disagrees with them."""
+    if len(result.ranks) == 2:
+        if num_decided:
+            return []
+        return [f"Wilcoxon's test shows no significant difference ({_p_text(result.p_value)})."]
+    if not num_decided:
+        unknown = ": it is not known which ones differ" if result.p_value <= LEVEL else ""
+        return [f"Wilcoxon's tests with Holm's correction decide no pair{unknown}."]
+    if result.p_value > LEVEL:
+        return ["Friedman's test is not significant; the verdicts on pairs rest on their own tests."]
     return []
 
 
 def _failures(scores: pd.DataFrame) -> list[str]:
-    said = []
+    sentences = []
     for name in scores.columns:
-        lost = scores.index[scores[name].isna()].to_list()
-        if lost:
-            where = f"{len(lost)} of {len(scores)} datasets ({_listed(lost)})"
-            said.append(
-                f"{name} failed on {where}: there it has the last rank and loses by more than any score."
+        failed = scores.index[scores[name].isna()].to_list()
+        if failed:
+            where = f"{len(failed)} of {len(scores)} datasets ({_join_names(failed)})"
+            sentences.append(
+                f"{name} failed on {where}: it has the last rank there and loses by more than any score."
             )
-    return said
+    return sentences
 
 
-def _listed(names: Sequence[str], most: int = _MOST) -> str:
-    """Return "a, b and c", or so many names and how many more there are."""
+def _join_names(names: Sequence[str], most: int = _MAX_NAMES) -> str:
+    """Return "a, b and c", or the first names and the number of the others."""
     shown = list(names[:most]) + ([f"{len(names) - most} more"] if len(names) > most else [])
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 

@@ -1,14 +1,14 @@
-"""From paired scores to a verdict: is one activation better than another?
+"""Judge from paired scores whether one activation is better than another.
 
-The runs of a comparison lie in cells: a cell is one fold of one split of the rows, and two runs in it differ
-in their seed. A difference of two activations is then::
+The runs of a comparison lie in cells. A cell is one fold of one split of the samples. The runs in a cell
+differ in their seed. The difference of two activations in a run is::
 
-    d = true difference + the data's + the split's (v) + the seed's (e)
+    d = true difference + effect of the data + effect of the split (v) + effect of the seed (e)
 
-What the data at hand have in common cannot be seen in them. C. Nadeau and Y. Bengio estimate its variance
-from how much results change with the split: v times test rows / training rows, because training parts
-overlap. The seed's part has no such share: who trains once more has new luck. Two seeds in each cell tell
-v from e; with one seed all is taken for the split's, which is their corrected resampled t-test as published.
+All runs use the same data, so its effect cannot be observed. C. Nadeau and Y. Bengio estimate its variance
+from the variance between splits: v times test samples / training samples, because training sets overlap. The
+effect of the seed has no such part: each further seed is independent. Two seeds in each cell separate v from
+e. With one seed, all variance counts as that of the split, as in their corrected resampled t-test.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from actlab.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
 
-LEVEL = 0.05  # how often a verdict may be wrong
-MOST_SEEDS = 500  # a forecast of more is none
+LEVEL = 0.05  # the probability of a wrong verdict that is allowed
+MAX_SEEDS = 500  # a forecast of more is not reported
 _NODES = 64  # of a quadrature
-# The variance of splits is a difference of two estimates, and one below 0 is taken for none. Without a
-# quarter more for the data's part, and some belief that the split has a part whatever the estimates are, 95 %
-# intervals would have 93 % where that is small, and small p-values would be too small: see the calibration.
-_CAUTION, _BELIEF = 1.25, 0.05
+# The variance of splits is the difference of two estimates; negative values count as 0. Without a factor
+# above 1 on the effect of the data, and without a prior belief that splits have an effect, 95 % intervals
+# would cover 93 % where that variance is small, and small p-values would be too small: see the calibration.
+_DATA_FACTOR, _SPLIT_PRIOR = 1.25, 0.05
 _RESAMPLES = 2000
-_SMALLEST, _LARGEST = 1e-100, 1e100  # of a difference: squares of others underflow or overflow
+_SMALLEST, _LARGEST = 1e-100, 1e100  # differences whose squares neither underflow nor overflow
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What the paired runs of two activations say of their difference.
+class DifferenceSummary:
+    """A summary of the paired differences of two activations.
 
     Attributes:
         mean: Mean difference, in units of the score.
-        cells: Folds of splits in which both were trained.
-        runs: Pairs of runs.
-        between: Variance of the means of cells.
-        weight: Part of that which is left in the mean: 1 / cells where all have as many runs.
-        share: Part of a run's own variance that is left in the mean of a cell, 1 / seeds in it.
-        within: Variance between the runs of a cell; NaN where no cell has two.
-        spare: Degrees of freedom of ``within``: runs less cells.
-        ratio: Test rows / training rows of a run.
-        wins: Share of the runs in which the first was better; equal scores are half a win.
+        cells: Number of cells in which both were trained.
+        runs: Number of pairs of runs.
+        between_variance: Variance of the means of cells.
+        between_weight: The part of it that remains in the mean: 1 / cells if all cells have as many runs.
+        within_weight: The part of a run's own variance that remains in the mean of a cell: 1 / seeds in it.
+        within_variance: Variance between the runs of a cell; NaN if no cell has two.
+        within_df: Degrees of freedom of ``within_variance``: runs - cells.
+        ratio: Test samples / training samples of a run.
+        wins: Proportion of the runs in which the first was better; equal scores are half a win.
         wins_low: Lower end of its 95 % interval.
         wins_high: Upper end.
 
@@ -63,11 +63,11 @@ class Evidence:
     mean: float
     cells: int
     runs: int
-    between: float
-    weight: float
-    share: float
-    within: float
-    spare: int
+    between_variance: float
+    between_weight: float
+    within_weight: float
+    within_variance: float
+    within_df: int
     ratio: float
     wins: float = math.nan
     wins_low: float = math.nan
@@ -82,33 +82,35 @@ class Evidence:
 
     @functools.cached_property
     def posterior(self) -> Posterior:
-        """What is to be believed of the true difference."""
+        """The posterior distribution of the true difference."""
         cells = self.cells - 1
-        if not self.spare:
-            scale = math.sqrt(self.between * (self.weight + self.ratio))
+        if not self.within_df:
+            scale = math.sqrt(self.between_variance * (self.between_weight + self.ratio))
             return Posterior(self.mean, cells, np.array([scale]), np.ones(1))
-        # Both variances are sums of squares over a chi-square. The share that the first has in the sum of
-        # both chi-squares is independent of the sum: given the share, the difference follows Student's t.
-        portions, weights = _beta(cells / 2, self.spare / 2)
-        between = cells * self.between / portions
-        within = self.spare * self.within / (1 - portions)
-        split = np.maximum(between - self.share * within, 0)
-        some = weights * (split > 0)
-        if total := some.sum():
-            weights = (1 - _BELIEF) * weights + _BELIEF * some / total
-        of_data = _CAUTION * self.ratio * split
-        scales = np.sqrt((between * self.weight + of_data) / (cells + self.spare))
-        return Posterior(self.mean, cells + self.spare, scales, weights)
+        # Both variances are sums of squares over a chi-square. The proportion of the first in the sum of both
+        # chi-squares is independent of the sum. Given it, the difference follows Student's t.
+        proportions, weights = _beta(cells / 2, self.within_df / 2)
+        between = cells * self.between_variance / proportions
+        within = self.within_df * self.within_variance / (1 - proportions)
+        split = np.maximum(between - self.within_weight * within, 0)
+        positive = weights * (split > 0)
+        if total := positive.sum():
+            weights = (1 - _SPLIT_PRIOR) * weights + _SPLIT_PRIOR * positive / total
+        data_variance = _DATA_FACTOR * self.ratio * split
+        scales = np.sqrt((between * self.between_weight + data_variance) / (cells + self.within_df))
+        return Posterior(self.mean, cells + self.within_df, scales, weights)
 
     @property
-    def parts(self) -> tuple[float, float]:
-        """The variances of the split and of the seed; each is half where they are not told apart."""
-        if not self.spare:
-            return self.between / 2, self.between / 2
-        return max(self.between - self.share * self.within, 0.0), self.within
+    def variance_components(self) -> tuple[float, float]:
+        """The variances of the split and of the seed; half of the total each if there is one seed."""
+        if not self.within_df:
+            return self.between_variance / 2, self.between_variance / 2
+        return max(
+            self.between_variance - self.within_weight * self.within_variance, 0.0
+        ), self.within_variance
 
-    def forecast(self, threshold: float, region: float, level: float) -> int | None:
-        """Say how many seeds would decide, if nothing but their number changed.
+    def seeds_to_decide(self, threshold: float, region: float, level: float) -> int | None:
+        """Forecast how many seeds would decide, if the mean and the variances stayed the same.
 
         Args:
             threshold: The p-value at which a difference counts.
@@ -116,21 +118,21 @@ class Evidence:
             level: The probability of an error that is allowed in an equivalence.
 
         Returns:
-            The number of seeds in all; None if no number up to 500 would do.
+            The total number of seeds; None if no number up to 500 would decide.
         """
-        split, own = self.parts
+        split, own = self.variance_components
         folds = round(1 / self.ratio) + 1
 
         def decides(seeds: int) -> bool:
             cells = max(2, folds * seeds // 2)
-            later = Evidence(
+            later = DifferenceSummary(
                 self.mean, cells, 2 * cells, split + own / 2, 1 / cells, 0.5, own, cells, self.ratio
             ).posterior
-            return later.p_value <= threshold or later.within(region) >= 1 - level
+            return later.p_value <= threshold or later.probability_within(region) >= 1 - level
 
-        if not decides(MOST_SEEDS):
+        if not decides(MAX_SEEDS):
             return None
-        low, high = 0, MOST_SEEDS
+        low, high = 0, MAX_SEEDS
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if decides(middle) else (middle, high)
@@ -142,10 +144,10 @@ class Posterior:
     """A mixture of Student's t distributions about one mean.
 
     Attributes:
-        mean: Where all of them lie.
-        df: Degrees of freedom of all of them.
-        scales: Their scales (n,).
-        weights: Their weights (n,), which add up to 1.
+        mean: The common mean.
+        df: The common degrees of freedom.
+        scales: The scales (n,).
+        weights: The weights (n,); their sum is 1.
     """
 
     mean: float
@@ -153,67 +155,66 @@ class Posterior:
     scales: Floats
     weights: Floats
 
-    def below(self, value: float) -> float:
-        """Return the probability that the true difference is less than a value, or half of it if equal."""
-        return self._below_mean_plus(value - self.mean)
+    def probability_below(self, value: float) -> float:
+        """Return the probability that the true difference is less than a value; equality counts half."""
+        return self._probability_below_offset(value - self.mean)
 
-    def _below_mean_plus(self, distance: float) -> float:
-        # The distance itself: a mean far larger than the scales would round it away in a sum.
+    def _probability_below_offset(self, offset: float) -> float:
+        # The offset from the mean: added to a mean far larger than the scales, it would be rounded away.
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = distance / self.scales
-        t = np.where(np.isnan(t), 0.0, t)  # no variance, and exactly there
+            t = offset / self.scales
+        t = np.where(np.isnan(t), 0.0, t)  # no variance and no offset
         return float(self.weights @ special.stdtr(float(self.df), t))
 
-    def within(self, region: float) -> float:
+    def probability_within(self, region: float) -> float:
         """Return the probability that the true difference is at most ``region`` in either direction."""
-        if not self.scales.any():  # certain, also of the ends
+        if not self.scales.any():  # no variance: the ends count too
             return float(abs(self.mean) <= region)
-        return max(0.0, self.below(region) - self.below(-region))
+        return max(0.0, self.probability_below(region) - self.probability_below(-region))
 
     @property
     def p_value(self) -> float:
         """The two-sided p-value of no difference."""
-        return min(1.0, 2 * self._below_mean_plus(-abs(self.mean))) if self.mean else 1.0
+        return min(1.0, 2 * self._probability_below_offset(-abs(self.mean))) if self.mean else 1.0
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Return the ends of the interval that misses the true difference with probability ``level``."""
         _require_level(level)
-        widest = float(self.scales.max())
-        if not widest:
+        largest = float(self.scales.max())
+        if not largest:
             return self.mean, self.mean
-        far = -special.stdtrit(float(self.df), level / 2)
-        # In units of the widest scale, for the tolerance of the search is absolute.
-        half = widest * optimize.brentq(
-            lambda t: self._below_mean_plus(-t * widest) - level / 2, 0.0, far * 1.001
+        bound = -special.stdtrit(float(self.df), level / 2)
+        # In units of the largest scale, because the tolerance of the search is absolute.
+        half = largest * optimize.brentq(
+            lambda t: self._probability_below_offset(-t * largest) - level / 2, 0.0, bound * 1.001
         )
         return self.mean - half, self.mean + half
 
 
-def evidence(
+def summarize_differences(
     differences: npt.ArrayLike,
     cells: npt.ArrayLike,
     ratio: float,
     *,
     step: float = 0.0,
     resample: bool = True,
-) -> Evidence:
-    """Sum paired differences up.
+) -> DifferenceSummary:
+    """Summarize paired differences.
 
     Args:
-        differences: Score of one activation less that of the other (n,), run by run: finite, 0 or from 1e-100
-            to 1e100 in absolute value.
-        cells: The cell that each is from (n,), any labels; at least two different ones.
-        ratio: Test rows / training rows; 1 / (k - 1) in k-fold cross-validation.
-        step: The least by which a score can change, 1 / test rows of an accuracy: differences that are
-            equal because nothing finer can be seen do not count as without variance.
-        resample: Whether the interval of ``wins`` is wanted, which takes some milliseconds.
+        differences: Score of one activation minus that of the other (n,), one per run: finite, 0 or from
+            1e-100 to 1e100 in absolute value.
+        cells: The cell of each difference (n,), any labels; at least two different ones.
+        ratio: Test samples / training samples; 1 / (k - 1) in k-fold cross-validation.
+        step: The smallest possible change of a score, 1 / test samples for accuracy. Equal differences then
+            still have the variance of rounding to this step.
+        resample: Whether to compute the interval of ``wins``, which takes some milliseconds.
 
     Returns:
-        The evidence.
+        The summary.
 
     Raises:
-        UsageError: A value cannot be used, or there are fewer than two cells: nothing then tells how much a
-            difference varies.
+        UsageError: A value is invalid, or there are fewer than two cells: the variance is unknown then.
     """
     d, labels = np.asarray(differences, np.float64), np.asarray(cells)
     _require(
@@ -221,36 +222,36 @@ def evidence(
         f"differences and cells must be two lists of one length, got shapes {d.shape} and {labels.shape}",
     )
     wrong = d[~np.isfinite(d)]
-    _require(not wrong.size, f"differences must be finite, got {wrong[:1]}; leave out what failed")
+    _require(not wrong.size, f"differences must be finite, got {wrong[:1]}; leave out failed runs")
     largest = float(np.abs(d).max(initial=0))
     _require(
         not largest or _SMALLEST <= largest <= _LARGEST,
         f"the largest difference must be 0 or from {_SMALLEST:g} to {_LARGEST:g} in absolute value, "
         f"got {largest:g}; rescale the scores",
     )
-    _require(0 <= step < math.inf, f"step must be a finite number >= 0, got {step}; 0 if it is not known")
-    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    _require(0 <= step < math.inf, f"step must be a finite number >= 0, got {step}; give 0 if it is unknown")
+    _, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
     _require_cells(len(counts))
-    means = np.bincount(places, d) / counts
-    share, spare = float(np.mean(1 / counts)), len(d) - len(counts)
-    least = step * step / 6 if d.any() else 0.0  # two scores, each rounded to a step: step^2 / 12 twice
-    between = max(float(means.var(ddof=1)), share * least)
-    within = max(float(np.square(d - means[places]).sum() / spare), least) if spare else math.nan
+    means = np.bincount(indices, d) / counts
+    within_weight, within_df = float(np.mean(1 / counts)), len(d) - len(counts)
+    rounding = step * step / 6 if d.any() else 0.0  # two rounded scores, step^2 / 12 each
+    between = max(float(means.var(ddof=1)), within_weight * rounding)
+    within = max(float(np.square(d - means[indices]).sum() / within_df), rounding) if within_df else math.nan
     wins = (1 + np.sign(d)) / 2
     low, high = (
-        _wins_interval(np.bincount(places, wins).astype(np.float64), counts)
+        _wins_interval(np.bincount(indices, wins).astype(np.float64), counts)
         if resample
         else (math.nan, math.nan)
     )
-    return Evidence(
+    return DifferenceSummary(
         float(d.mean()),
         len(counts),
         len(d),
         between,
         float(np.square(counts / len(d)).sum()),
-        share,
+        within_weight,
         within,
-        spare,
+        within_df,
         ratio,
         float(wins.mean()),
         low,
@@ -259,8 +260,8 @@ def evidence(
 
 
 def _wins_interval(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float]:
-    """Resample cells, for the runs of one are not independent; the ends are percentiles."""
-    found = stats.bootstrap(
+    """Return a percentile bootstrap interval; it resamples cells, whose runs are not independent."""
+    result = stats.bootstrap(
         (wins, counts),
         lambda wins, counts, axis: wins.sum(axis) / counts.sum(axis),
         paired=True,
@@ -269,27 +270,27 @@ def _wins_interval(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 @functools.lru_cache(maxsize=256)
 def _beta(a: float, b: float) -> tuple[Floats, Floats]:
     """Return nodes in (0, 1) and weights of Gauss's quadrature over the distribution Beta(a, b).
 
-    By G. Golub and J. Welsch: the eigenvalues of the matrix of the recurrence of Jacobi's polynomials.
-    scipy.special.roots_jacobi overflows where a or b is above about a thousand.
+    The method is that of G. Golub and J. Welsch: the nodes are eigenvalues of the Jacobi matrix.
+    scipy.special.roots_jacobi overflows if a or b is above about a thousand.
     """
     n, total = np.arange(1.0, _NODES), a + b
     edge = 2 * n + total - 2
     middle = np.append(a / total, (1 + (a - b) * (total - 2) / (edge * (edge + 2))) / 2)
     beside = n * (n + a - 1) * (n + b - 1) / edge**2 / (edge + 1)
-    beside[1:] *= (n + total - 2)[1:] / (edge - 1)[1:]  # the first has 1, and 0 / 0 where a + b = 1
+    beside[1:] *= (n + total - 2)[1:] / (edge - 1)[1:]  # the first factor is 1, and 0 / 0 if a + b = 1
     nodes, vectors = np.linalg.eigh(np.diag(middle) + np.diag(np.sqrt(beside), -1))
     return nodes, np.square(vectors[0])
 
 
-def _require(right: bool, message: str) -> None:
-    if not right:
+def _require(valid: bool, message: str) -> None:
+    if not valid:
         raise UsageError(message)
 
 
@@ -304,25 +305,26 @@ def _require_level(level: float) -> None:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of a pair.
+    """The verdict on a pair of activations.
 
     Attributes:
-        word: ``"better"``, ``"worse"`` or ``"equivalent"``: the first of the pair is that, beside the second;
+        outcome: ``"better"``, ``"worse"`` or ``"equivalent"``, of the first compared with the second, or
             ``"undecided"``.
         difference: Mean difference, in units of the score.
         low: Lower end of the interval of the difference.
         high: Upper end.
-        level: The probability with which the interval misses, and of an error among all verdicts of a look.
-        p_value: Of no difference, two-sided.
-        p_holm: The same, adjusted for all pairs that were judged together.
+        level: The probability that the interval misses the true difference, and of an error among all
+            verdicts of an interim analysis.
+        p_value: Two-sided p-value of no difference.
+        p_holm: The same, corrected for all pairs that were judged together.
         better: Probability that the first is better by more than the region.
         equivalent: Probability that the difference is within the region.
-        worse: Probability that it is worse by more.
-        more_seeds: About how many seeds more would decide; None if no number would, or it is decided.
-        evidence: What it was read from.
+        worse: Probability that it is worse by more than the region.
+        more_seeds: About how many more seeds would decide; None if no number would, or the pair is decided.
+        summary: The summary of the differences.
     """
 
-    word: str
+    outcome: str
     difference: float
     low: float
     high: float
@@ -333,23 +335,23 @@ class Verdict:
     equivalent: float
     worse: float
     more_seeds: int | None
-    evidence: Evidence
+    summary: DifferenceSummary
 
 
-def judge(pairs: Sequence[Evidence], region: float, level: float = LEVEL) -> list[Verdict]:
-    """Say of each pair whether the first is better, worse, equivalent, or whether that is undecided.
+def judge(pairs: Sequence[DifferenceSummary], region: float, level: float = LEVEL) -> list[Verdict]:
+    """Judge for each pair whether the first is better, worse, equivalent, or whether that is undecided.
 
-    Better and worse: the p-value, adjusted by :func:`holm` for the pairs given, is at most ``level``.
-    Equivalent: the difference is within the region with probability 1 - ``level``; this word comes first,
-    for a difference may be certain and too small to matter.
+    Better and worse: the p-value, corrected by :func:`holm` for the given pairs, is at most ``level``.
+    Equivalent: the difference is within the region with probability 1 - ``level``. This outcome has priority,
+    because a significant difference can be too small to matter.
 
     Args:
-        pairs: What is known of each pair.
+        pairs: The summary of each pair.
         region: Half the width of the region of practical equivalence, in units of the score.
         level: The probability of an error that is allowed.
 
     Returns:
-        A verdict for each, in their order.
+        A verdict for each pair, in the same order.
 
     Raises:
         UsageError: The region is not a number of at least 0, or the level is not between 0 and 1.
@@ -365,39 +367,43 @@ def judge(pairs: Sequence[Evidence], region: float, level: float = LEVEL) -> lis
     _require_level(level)
     _require(region >= 0 or not pairs, f"region must be a number >= 0, got {region}: half its width")
     p_values = [pair.posterior.p_value for pair in pairs]
-    found = []
+    verdicts = []
     for pair, p, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
-        equivalent = pair.posterior.within(region)
-        below = min(pair.posterior.below(-region), 1 - equivalent)  # not both, at the end of the region
+        equivalent = pair.posterior.probability_within(region)
+        below = min(
+            pair.posterior.probability_below(-region), 1 - equivalent
+        )  # the end of the region counts once
         if equivalent >= 1 - level:
-            word = "equivalent"
+            outcome = "equivalent"
         elif adjusted <= level:
-            word = "better" if pair.mean > 0 else "worse"
+            outcome = "better" if pair.mean > 0 else "worse"
         else:
-            word = "undecided"
+            outcome = "undecided"
         more = None
-        if word == "undecided":
-            seeds = pair.forecast(level / len(pairs), region, level)
+        if outcome == "undecided":
+            seeds = pair.seeds_to_decide(level / len(pairs), region, level)
             more = seeds and max(1, seeds - round(pair.runs * pair.ratio / (1 + pair.ratio)))
         low, high = pair.posterior.interval(level)
         better = max(0.0, 1 - below - equivalent)
         chances = (better, equivalent, below)
-        found.append(Verdict(word, pair.mean, low, high, level, p, float(adjusted), *chances, more, pair))
-    return found
+        verdicts.append(
+            Verdict(outcome, pair.mean, low, high, level, p, float(adjusted), *chances, more, pair)
+        )
+    return verdicts
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
-    """Adjust p-values for having been computed together.
+    """Correct p-values for multiple testing by Holm's method.
 
     Args:
         p_values: The p-values (m,), 0 to 1.
 
     Returns:
-        Adjusted p-values (m,): those at most ``alpha`` are the hypotheses that are rejected, with at most
-        the probability ``alpha`` of one wrong rejection among all.
+        Corrected p-values (m,). Rejecting the hypotheses with values of at most ``alpha`` makes any wrong
+        rejection with a probability of at most ``alpha``.
 
     Raises:
-        UsageError: They are not a list of numbers from 0 to 1.
+        UsageError: The p-values are not a list of numbers from 0 to 1.
 
     Examples:
         >>> holm([0.01, 0.04, 0.03]).tolist()

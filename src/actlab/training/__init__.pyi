@@ -1,4 +1,4 @@
-from .train import Trained as Trained
+from .train import TrainingResult as TrainingResult
 from .train import TrainSettings as TrainSettings
 from .train import history_frame as history_frame
 from .train import train as train

@@ -1,4 +1,4 @@
-"""One net trained on one dataset, the same way every time."""
+"""Train one network on one dataset, with the same result every time."""
 
 from __future__ import annotations
 
@@ -18,58 +18,54 @@ import numpy.typing as npt
 import pandas as pd
 import skorch
 import torch
+from sklearn.base import clone
 from skorch.callbacks import PrintLog
 from skorch.dataset import ValidSplit
 from skorch.history import History
 
-from actlab.errors import UsageError
+from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.execution.scheduler import State, Watcher, train_runs
-from actlab.fleet.diagnostics import epochs_to_look
-from actlab.fleet.run import Result, Rows
-from actlab.fleet.skorch_adapter import _built, fitted, held_back, read
-from actlab.fleet.unfused import epochs_of, fit_alone
-from actlab.models.lazy_layers import initialized, lazy_names
+from actlab.fleet.diagnostics import choose_diagnostic_epochs
+from actlab.fleet.run import Result, Rows, Run
+from actlab.fleet.skorch_adapter import build_module, read_run, restore_net, split_validation
+from actlab.fleet.unfused import epochs_of, fit_with_skorch
+from actlab.models.lazy_layers import initialize_lazy_layers, lazy_parameter_names
 from actlab.models.networks import ActivationLike, NeuralNet
+from actlab.spec import ResolvedActivation, resolve
 from actlab.timing import saved_bytes
 
 if TYPE_CHECKING:
     from actlab.data.dataset import Dataset
 
 HISTORY_COLUMNS = (
-    "epoch",
-    "train_loss",
-    "train_loss_best",
-    "valid_acc",
-    "valid_acc_best",
-    "valid_loss",
-    "valid_loss_best",
-    "dur",
+    *("epoch", "train_loss", "train_loss_best", "valid_acc", "valid_acc_best"),
+    *("valid_loss", "valid_loss_best", "dur"),
 )
 PRECISIONS = ("float32", "bf16")
-HELD_BACK = 5  # one row in five, 20 %, is held back for validation
+HELD_BACK = 5  # one sample in five, 20 %, is held back for validation
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a net is trained; the defaults are the notebook's.
+    """The hyperparameters of a training; the defaults are the notebook's.
 
     Args:
-        epochs: Passes over the training rows.
-        batch_size: Rows in a step.
+        epochs: Passes over the training samples.
+        batch_size: Samples in a step.
         lr: Learning rate of SGD.
         momentum: Momentum of SGD.
-        seed: Where the initial weights, and whatever else is random, come from.
+        seed: Seed of the initial weights and of all other random numbers.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         num_units: Width of the first hidden layer.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
 
     Raises:
-        UsageError: Some values are impossible; the message names all of them.
+        UsageError: Some values are wrong; the message names all of them.
 
     Examples:
         >>> TrainSettings(epochs=0, lr=-1.0)
         Traceback (most recent call last):
-        actlab.errors.UsageError: epochs is 0, not a whole number of at least 1; lr is -1.0, not above 0
+        actlab.errors.UsageError: epochs must be an integer >= 1, got 0; lr must be finite and > 0, got -1.0
     """
 
     epochs: int = 25
@@ -83,58 +79,54 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 1, "num_units": 2, "seed": 0}
-        problems = [whole_number_problem(name, getattr(self, name), low) for name, low in least.items()]
+        problems = [integer_problem(name, getattr(self, name), low) for name, low in least.items()]
         if not (math.isfinite(self.lr) and self.lr > 0):
-            problems.append(f"lr is {self.lr!r}, not above 0")
+            problems.append(f"lr must be finite and > 0, got {self.lr!r}")
         if not 0 <= self.momentum < 1:
-            problems.append(f"momentum is {self.momentum!r}, not from 0 to below 1")
+            problems.append(f"momentum must be >= 0 and < 1, got {self.momentum!r}")
         problems += [device_problem(self.device), precision_problem(self.precision)]
         raise_problems(problems)
 
 
-def whole_number_problem(name: str, value: object, least: int) -> str:
-    """Say what is wrong with an argument that must be a whole number; empty when nothing is."""
+def integer_problem(name: str, value: object, least: int) -> str:
+    """Return what is wrong with an argument that must be an integer; an empty text if it is right."""
     if isinstance(value, numbers.Integral) and least <= int(value) < 2**63:
         return ""
-    return f"{name} is {value!r}, not a whole number of at least {least}"
-
-
-def raise_problems(problems: list[str]) -> None:
-    """Raise one UsageError that names every problem; empty strings are none."""
-    if found := [problem for problem in problems if problem]:
-        # A text with carets below it needs lines of its own.
-        raise UsageError(("\n" if any("\n" in problem for problem in found) else "; ").join(found))
+    return f"{name} must be an integer >= {least}, got {value!r}"
 
 
 def precision_problem(name: object) -> str:
-    """Say what is wrong with a precision; empty when nothing is."""
-    return "" if name in PRECISIONS else f"precision is {name!r}, not {' or '.join(map(repr, PRECISIONS))}"
+    """Return what is wrong with a precision; an empty text if it is right."""
+    if name in PRECISIONS:
+        return ""
+    return f"precision must be {' or '.join(map(repr, PRECISIONS))}, got {name!r}"
 
 
 def device_problem(name: str) -> str:
-    """Say what is wrong with a device's name; empty when nothing is."""
+    """Return what is wrong with a device's name; an empty text if it is right."""
     kind, _, index = str(name).partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        return f"device is {name!r}, not cpu, cuda or cuda:N"
+        return f"device must be cpu, cuda or cuda:N, got {name!r}"
     if kind == "cuda" and int(index or 0) >= (count := torch.cuda.device_count()):
-        return f"device is {name!r}, but PyTorch sees {count or 'no'} CUDA device{'s' * (count > 1)} here"
+        devices = f"{count or 'no'} CUDA device{'s' * (count > 1)}"
+        return f"device must be one that PyTorch sees, which is {devices} here, got {name!r}"
     return ""
 
 
 def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettings) -> skorch.NeuralNet:
-    """Make the untrained net: SGD with momentum, 20 % of the rows held back for validation.
+    """Make an untrained skorch net of the reference network: SGD with momentum, 20 % validation samples.
 
-    For classes it is a classifier with cross-entropy, and every class gives a fifth of its rows; for a
-    regression a regressor with mean squared error, and the first fifth of the rows is held back. Batches come
-    in the order of the rows, as in the notebook: skorch does not shuffle unless told to.
+    A classifier has the cross-entropy as its loss, and a fifth of every class is held back. A regressor has
+    the mean squared error, and the first fifth of the samples is held back. The samples are not shuffled, as
+    in the notebook and by skorch's default.
 
     Args:
-        dataset: Gives the number of features and of outputs, and what kind of net it is.
-        activation: What :class:`~actlab.models.networks.NeuralNet` takes.
-        settings: How to train.
+        dataset: Gives the number of features and of outputs, and whether it is a regression.
+        activation: As for :class:`~actlab.models.networks.NeuralNet`.
+        settings: The hyperparameters.
 
     Returns:
-        A net to ``fit``: a ``NeuralNetClassifier``, or a ``NeuralNetRegressor``.
+        A ``NeuralNetClassifier`` or a ``NeuralNetRegressor``.
     """
     regression = dataset.is_regression
     kind = skorch.NeuralNetRegressor if regression else skorch.NeuralNetClassifier
@@ -156,45 +148,95 @@ def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettin
     )
 
 
-def lazy_filled(net: skorch.NeuralNet, X: npt.NDArray[Any]) -> Any:
-    """Return what makes the module of a net, with the weights of its lazy layers if it has any.
+def try_network(
+    net: skorch.NeuralNet, activation: ActivationLike, dataset: Dataset, *, any_output: bool = False
+) -> Any:
+    """Build the network of a net and call it with two samples; return what builds it.
 
-    These weights are then drawn where the module is made, and not in the first step: fleets need their
-    shapes, and an activation that draws random numbers would change them.
+    Where the network has lazy layers, that gives them their weights: fleets need the shapes, and an
+    activation that draws random numbers in the first step would change the weights. The reference network
+    works with every element-wise activation of the catalogue or from a formula, so it is not built for them.
 
     Args:
-        net: An untrained net.
-        X: Features (n, ...), of which two samples are passed through the module.
+        net: An untrained net with the activation.
+        activation: The activation, for messages.
+        dataset: The data.
+        any_output: Whether outputs may be anything, for a net with a loss of its own.
 
     Returns:
-        The net's module, or a function that makes it and passes the samples through.
+        The net's module, or a function that builds it and initializes its lazy layers.
+
+    Raises:
+        UsageError: The network cannot be built or called, or its output has another shape than the targets.
     """
+    module, problem = net.module, f"the network with activation {activation!r}"
+    if module is NeuralNet and isinstance(activation, ResolvedActivation) and activation.is_elementwise:
+        activation.build()
+        return module
+    samples = dataset.X[:2].copy()
     try:
-        with torch.random.fork_rng(devices=[]):
-            lazy = lazy_names(_built(net.module, net.get_params_for("module")))
-    except Exception:  # anybody's module; its runs fail with the same error, which is then in the results
-        return net.module
-    return functools.partial(_initialized, net.module, X[:2].copy()) if lazy else net.module
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            built = _build(net)
+            lazy = bool(lazy_parameter_names(built))
+            outputs = initialize_lazy_layers(built, samples)(torch.from_numpy(samples))
+    except UsageError:
+        raise
+    except Exception as error:  # raised by the user's code
+        raise UsageError(
+            f"{problem} fails on two samples of {dataset.name}: {summarize_error(error)}"
+        ) from error
+    if not any_output and not isinstance(outputs, torch.Tensor):
+        raise UsageError(f"{problem} returns a {type(outputs).__name__}, not a tensor")
+    expected = (len(samples), dataset.num_classes)
+    if not any_output and tuple(outputs.shape) != expected:
+        raise UsageError(
+            f"{problem} returns the shape {tuple(outputs.shape)} for two samples, not {expected}"
+        )
+    return functools.partial(_build_initialized, module, samples) if lazy else module
 
 
-def _initialized(module: Any, X: npt.NDArray[Any], /, **options: Any) -> torch.nn.Module:
-    return initialized(_built(module, options), X)
+def _build(net: skorch.NeuralNet) -> torch.nn.Module:
+    try:
+        return build_module(net.module, net.get_params_for("module"))
+    except Exception:
+        if type(net) in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor):
+            raise
+        return clone(net).initialize().module_.cpu()  # type: ignore[no-any-return]  # it may build it its way
+
+
+def _build_initialized(module: Any, X: npt.NDArray[Any], /, **options: Any) -> torch.nn.Module:
+    return initialize_lazy_layers(build_module(module, options), X)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingPlan:
+    """A training that can begin.
+
+    Attributes:
+        dataset: The data.
+        net: The untrained net.
+        run: The run, with samples, seed and the epochs with diagnostics.
+    """
+
+    dataset: Dataset
+    net: skorch.NeuralNet
+    run: Run
+
+
+@dataclass(frozen=True)
+class TrainingResult:
     """A training that has ended.
 
     Attributes:
         net: The fitted net.
-        result: How it went.
-        looks: After which epochs it was looked into.
-        saved_bytes: Bytes that a step kept for its backward pass.
+        result: The result of the run.
+        diagnostic_epochs: The epochs with diagnostics.
+        saved_bytes: Bytes that a step saved for backward.
     """
 
     net: skorch.NeuralNet
     result: Result
-    looks: tuple[int, ...]
+    diagnostic_epochs: tuple[int, ...]
     saved_bytes: int
 
 
@@ -205,90 +247,107 @@ def train(
     *,
     sink: Callable[[str], None] | None = None,
 ) -> skorch.NeuralNet:
-    """Train the notebook's net on a dataset, as a fleet of one.
+    """Train the reference network on a dataset, as a fleet of one.
 
-    The result depends on data, activation and settings alone, not on what ran before or on threads.
+    The result depends on data, activation and settings only, not on earlier trainings or threads.
 
     Args:
-        dataset: What to learn.
-        activation: What :class:`~actlab.models.networks.NeuralNet` takes.
-        settings: How to train; the notebook's settings when left out.
-        sink: Where the lines of skorch's live table go; None for no table.
+        dataset: The data.
+        activation: As for :class:`~actlab.models.networks.NeuralNet`.
+        settings: The hyperparameters; the notebook's if omitted.
+        sink: Takes the lines of skorch's live table; None for no table.
 
     Returns:
         The fitted net; :func:`history_frame` has its epochs.
 
     Raises:
-        UsageError: The activation is unknown or does not fit, or the data has too few rows to hold some back.
+        UsageError: The activation is unknown or does not fit, or the data has too few samples for validation.
     """
-    return trained(dataset, activation, settings or TrainSettings(), sink=sink, diagnostics=False).net
+    return run_training(plan_training(dataset, activation, settings, diagnostics=False), sink=sink).net
 
 
-def trained(
+def plan_training(
     dataset: Dataset,
     activation: ActivationLike,
-    settings: TrainSettings,
+    settings: TrainSettings | None = None,
     *,
-    sink: Callable[[str], None] | None = None,
     diagnostics: bool | None = None,
-) -> Trained:
-    """Train as :func:`train` does, and return all that came out.
+) -> TrainingPlan:
+    """Plan what :func:`train` trains.
 
     Args:
-        dataset: What to learn.
-        activation: What :class:`~actlab.models.networks.NeuralNet` takes.
-        settings: How to train.
-        sink: Where the lines of skorch's live table go; None for no table.
-        diagnostics: Whether the net is looked into after every epoch; None for as often as costs little.
+        dataset: The data.
+        activation: As for :class:`~actlab.models.networks.NeuralNet`.
+        settings: The hyperparameters; the notebook's if omitted.
+        diagnostics: Whether every epoch has diagnostics; None for as many epochs as cost little.
 
     Raises:
-        UsageError: As :func:`train`.
+        UsageError: As :func:`train`; the message names all problems.
     """
-    check_training(dataset, activation, settings)
-    net = make_net(dataset, activation, settings)
-    net.set_params(module=lazy_filled(net, dataset.X))
+    settings, problems = settings or TrainSettings(), [holdback_problem(dataset.y)]
+    try:
+        activation = resolve(activation) if isinstance(activation, str) else activation
+        net = make_net(dataset, activation, settings)
+        net.set_params(module=try_network(net, activation, dataset))
+    except UsageError as error:
+        problems.insert(0, str(error))
+    raise_problems(problems)
     rows, valid = holdout(net, np.arange(len(dataset.y)), dataset, settings.seed, 0)
-    run = dataclasses.replace(
-        read(net, dataset.X, dataset.y),
-        rows=rows,
-        valid=valid,
-        seed=settings.seed,
-        precision=settings.precision,
-    )
-    run = dataclasses.replace(run, looks=epochs_to_look(diagnostics, run.epochs, run.steps, run.batch_size))
-    (result,) = train_runs([run], dataset.X, dataset.y, watch=_table(sink) if sink else None)
+    run = read_run(net, dataset.X, dataset.y)
+    run = dataclasses.replace(run, rows=rows, valid=valid, seed=settings.seed, precision=settings.precision)
+    epochs = choose_diagnostic_epochs(diagnostics, run.epochs, run.steps, run.batch_size)
+    return TrainingPlan(dataset, net, dataclasses.replace(run, diagnostic_epochs=epochs))
+
+
+def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = None) -> TrainingResult:
+    """Train as planned.
+
+    Args:
+        plan: The plan.
+        sink: Takes the lines of skorch's live table; None for no table.
+
+    Raises:
+        UsageError: The activation failed before the first epoch ended.
+    """
+    net, run, X, y = plan.net, plan.run, plan.dataset.X, plan.dataset.y
+    (result,) = train_runs([run], X, y, watch=_live_table(sink) if sink else None)
     if needs_skorch := result.needs_skorch:
         if sink:
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
         result = Result(how="skorch", reason_alone=result.reason_alone)
         with contextlib.suppress(Exception):  # the result has it
-            fit_alone(net, dataset.X, dataset.y, run.seed, run.fold, result)
+            fit_with_skorch(net, X, y, run.seed, run.fold, result)
         result.history = epochs_of(net)
+    activation = net.get_params_for("module")["activation"]
     if not result.history:
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
-    kept = saved_bytes(run.build(), torch.from_numpy(dataset.X[: min(run.batch_size, len(rows))]))
+    try:
+        saved = saved_bytes(run.build(), torch.from_numpy(X[: min(run.batch_size, len(run.rows))]))
+    except Exception as error:  # the activation may be anybody's code
+        failure = result.failure or summarize_error(error)
+        raise UsageError(f"activation {activation!r} cannot be trained: {failure}") from error
     if needs_skorch:
-        return Trained(net, result, (), kept)
-    return Trained(fitted(net, run, result, dataset.X, dataset.y), result, run.looks, kept)
+        return TrainingResult(net, result, (), saved)
+    return TrainingResult(restore_net(net, run, result, X, y), result, run.diagnostic_epochs, saved)
 
 
 def holdout(
     net: skorch.NeuralNet, rows: Rows, dataset: Dataset, seed: int, fold: int
 ) -> tuple[Rows, Rows | None]:
-    """Split rows (n,) of a dataset into those that a net trains on and those it validates on."""
+    """Split indices (n,) of samples into those for training and those for validation."""
     with warnings.catch_warnings():
-        # A class with fewer than five rows is spread as evenly as it can be, which is all we ask.
+        # A class with fewer than five samples is spread as evenly as possible, which is enough.
         warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
-        return held_back(net, rows, dataset.y, seed, fold)
+        return split_validation(net, rows, dataset.y, seed, fold)
 
 
-def _table(sink: Callable[[str], None]) -> Watcher:
-    """Return what hands the lines of skorch's live table to ``sink``."""
+def _live_table(sink: Callable[[str], None]) -> Watcher:
+    """Return a watcher that passes the lines of skorch's live table to ``sink``."""
     so_far = SimpleNamespace(history=History(), verbose=1)
     log = PrintLog(sink=sink).initialize()
 
     def watch(state: State) -> None:
-        for row in state.rows:
+        for row in state.last_epochs:
             so_far.history.new_epoch()
             for name, value in row.items():
                 so_far.history.record(name, value)
@@ -297,62 +356,33 @@ def _table(sink: Callable[[str], None]) -> Watcher:
     return watch
 
 
-def check_training(dataset: Dataset, activation: ActivationLike, settings: TrainSettings) -> None:
-    """Refuse, before any training, what :func:`train` cannot do.
-
-    Args:
-        dataset: What to learn.
-        activation: What :class:`~actlab.models.networks.NeuralNet` takes.
-        settings: How to train.
-
-    Raises:
-        UsageError: The message names all problems.
-    """
-    raise_problems([activation_problem(dataset, activation, settings), holdback_problem(dataset.y)])
-
-
-def activation_problem(dataset: Dataset, activation: ActivationLike, settings: TrainSettings) -> str:
-    """Say why a net with this activation cannot be built or run; empty when it can."""
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            sizes = (dataset.num_features, dataset.num_classes)
-            net = NeuralNet(settings.num_units, activation, *sizes)
-            shape = tuple(net(torch.from_numpy(dataset.X[:2])).shape)
-    except UsageError as error:
-        return str(error)
-    except Exception as error:  # the activation may be anybody's code
-        return f"activation {activation!r} fails in the net: {str(error).splitlines()[0]}"
-    expected = (len(dataset.X[:2]), dataset.num_classes)
-    return "" if shape == expected else f"activation {activation!r} gives {shape}, not {expected}"
-
-
 def holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
-    """Say why a fifth of the training rows of every fold cannot be held back; empty when it can.
+    """Return why a fifth of the training samples cannot be held back; an empty text if it can.
 
     Args:
-        y: The dataset's targets: labels (n,), int64, or numbers (n, 1), float32.
-        folds: Parts that the rows are split into, of which a net trains on all but one; 1 for no split.
+        y: The targets: labels (n,), int64, or numbers (n, 1), float32.
+        folds: The number of folds; a network trains on all but one. 1 for no folds.
     """
     numbers = y.dtype.kind == "f"
     most = len(y) if numbers else int(np.bincount(y).max())
     left = most - math.ceil(most / folds) if folds > 1 else most
     if left >= HELD_BACK:
         return ""
-    few = f"a net trains on {left} rows" if numbers else f"the largest class trains on {left} rows"
-    return f"one row in {HELD_BACK} is held back for validation, but {few}"
+    few = "a network trains" if numbers else "the largest class trains"
+    return f"one sample in {HELD_BACK} is held back for validation, but {few} on {left} samples: add data"
 
 
 def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:
-    """Return what happened in each epoch.
+    """Return the history of a fitted net.
 
     Args:
         net: A fitted net.
 
     Returns:
-        One row per epoch. Columns, as far as the net was validated: ``epoch`` (from 1), ``train_loss`` and
-        ``valid_loss`` (mean cross-entropy in nats, or of a regression mean squared error), ``valid_acc``
-        (0 to 1; a regression has none), ``dur`` (seconds), and ``train_loss_best``, ``valid_acc_best``,
-        ``valid_loss_best`` (whether no epoch before was as good).
+        One row per epoch: ``epoch`` (from 1), ``train_loss`` and ``valid_loss`` (mean cross-entropy in nats,
+        or mean squared error), ``valid_acc`` (0 to 1; not for a regression), ``dur`` (seconds), and
+        ``train_loss_best``, ``valid_acc_best``, ``valid_loss_best`` (whether it is the best epoch so far).
+        Without validation there are no ``valid`` columns.
     """
     columns = [column for column in HISTORY_COLUMNS if column in net.history[0]]
     return pd.DataFrame([{column: row[column] for column in columns} for row in net.history])

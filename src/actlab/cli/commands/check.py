@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
-from actlab.cli.options import ACTIVATION, Parser, add_device, add_json
-from actlab.cli.output import FAILURE, SUCCESS, WIDTH
-from actlab.errors import UsageError
+from actlab.cli.options import ACTIVATION, DEVICE, JSON, Parser
+from actlab.cli.output import FAILURE, SUCCESS, WIDTH, check_parent_folder
 
 SUMMARY = "verify activations, and name the input that breaks one"
 EXAMPLES = (
@@ -24,40 +24,40 @@ def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("targets", nargs="+", metavar="TARGET", help=ACTIVATION)
     add = parser.add_argument_group("checks").add_argument
-    add("--reference", metavar="REF", help="expected values: a formula in x, a name or package.module:name")
+    add("--reference", metavar="REF", help="expected values: formula in x, name or package.module:name")
     add("--dtypes", metavar="D,...", help="dtypes to compare with float64: float32,float16,bfloat16")
     add("--only", action="append", metavar="CHECK,...", help="run only these checks, such as kinks,value")
     add("--skip", action="append", metavar="CHECK,...", help="omit these checks, such as compile,export")
-    add_device(add)
+    add("--device", **DEVICE)
     add = parser.add_argument_group("output").add_argument
     add("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
-    add_json(add)
+    add("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prove activations."""
-    import shutil
-
+    """Verify activations."""
     from actlab.checking import check, junit
-    from actlab.checking.run import dtypes_named, rows_named
+    from actlab.checking.run import parse_dtypes, parse_rows
     from actlab.files import writing
 
-    how = {
+    options = {
         "reference": arguments.reference,
-        "dtypes": dtypes_named(arguments.dtypes),
+        "dtypes": parse_dtypes(arguments.dtypes),
         "device": arguments.device,
-        "only": rows_named(arguments.only),
-        "skip": rows_named(arguments.skip),
+        "only": parse_rows(arguments.only),
+        "skip": parse_rows(arguments.skip),
     }
-    if arguments.junit is not None and not arguments.junit.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {str(arguments.junit)!r}: there is no such folder")
+    if arguments.junit is not None:
+        check_parent_folder(arguments.junit)
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else WIDTH
+    colour = terminal and "NO_COLOR" not in os.environ
     reports = []
     for target in arguments.targets:
-        reports.append(check(target, **how))
+        reports.append(check(target, **options))
         if not arguments.json:
-            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
-            print("\n" * (len(reports) > 1) + reports[-1].text(width=width, colour=colour), flush=True)
+            blank_line = "\n" if len(reports) > 1 else ""
+            print(blank_line + reports[-1].text(width=width, colour=colour), flush=True)
     if arguments.junit is not None:
         with writing(arguments.junit) as beside:
             beside.write_text(junit(reports), encoding="utf-8")

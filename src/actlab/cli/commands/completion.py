@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from actlab.cli.options import Parser
 from actlab.cli.output import SUCCESS
 
-SUMMARY = "print a script that makes a shell complete actlab"
+SUMMARY = "print a script that lets a shell complete actlab"
 EXAMPLES = (
     "actlab completion bash > ~/.local/share/bash-completion/completions/actlab",
     "source <(actlab completion bash)  # this shell only",
     "actlab completion zsh > _actlab  # in a folder of $fpath",
 )
-
 SHELLS = ("bash", "zsh")
 
-# Where the name of an activation stands; elsewhere a word of a few, a file or a folder is asked for.
-_NAMES = {"name", "targets", "activations", "activation", "reference"}
-_WORDS = {"data", "precision", "device", "dtype"}
-_FILES = {"junit", "module"}
-_FOLDERS = {"data_dir", "folder"}
-
-
-def _completing(shell: str, kind: str, words: Sequence[str], files: Sequence[str]) -> str:
-    """Return a shell's function that completes words, and files of some kinds."""
-    if shell == "bash":
-        of = [f'compgen -W "{" ".join(words)}" -- "$1"', *(f'compgen -f -X "!{f}" -- "$1"' for f in files)]
-    else:
-        of = [f"compadd {' '.join(words)}", *(f'_files -g "{f}"' for f in files)]
-    return f"_actlab_{kind}() {{ {'; '.join(of)}; }}\n"
+# The kind of words that the shell completes for an argument. The metavar of others tells files from folders.
+_KINDS = dict.fromkeys(("name", "targets", "activations", "activation", "reference"), "names")
+_KINDS |= {name: name for name in ("data", "precision", "device", "dtype")}
 
 
 def add_options(parser: Parser) -> None:
@@ -55,35 +43,39 @@ def run(arguments: argparse.Namespace) -> int:
         "device": (("cpu", "cuda"), []),
         "dtype": (("float32", "float64", "float16", "bfloat16"), []),
     }
-    for parser in _parsers(arguments.whole_parser):
-        for action in parser._actions:
-            wanted = _wanted(action)
-            if wanted:
-                action.complete = wanted  # type: ignore[attr-defined]
+    for action in _actions(arguments.whole_parser):
+        if action.dest in _KINDS:
+            completer: Any = dict.fromkeys(SHELLS, f"_actlab_{_KINDS[action.dest]}")
+        elif action.metavar == "DIR":
+            completer = shtab.DIRECTORY
+        elif action.type is Path or action.dest == "module":
+            completer = shtab.FILE
+        else:
+            continue
+        action.complete = completer  # type: ignore[attr-defined]
     preamble = {
-        shell: "".join(_completing(shell, kind, words, files) for kind, (words, files) in kinds.items())
+        shell: "".join(_shell_function(shell, kind, *completions) for kind, completions in kinds.items())
         for shell in SHELLS
     }
-    # shtab takes one for each shell, and says so in its documentation alone
+    # shtab accepts a preamble for each shell, but its annotations do not.
     print(shtab.complete(arguments.whole_parser, shell=arguments.shell, preamble=preamble))  # type: ignore[arg-type]
     return SUCCESS
 
 
-def _wanted(action: argparse.Action) -> Any:
-    import shtab
+def _shell_function(shell: str, kind: str, words: Sequence[str], files: Sequence[str]) -> str:
+    """Return a shell function that completes some words, and files that match some patterns."""
+    if shell == "bash":
+        steps = [f'compgen -W "{" ".join(words)}" -- "$1"']
+        steps += [f'compgen -f -X "!{pattern}" -- "$1"' for pattern in files]
+    else:
+        steps = [f"compadd {' '.join(words)}", *(f'_files -g "{pattern}"' for pattern in files)]
+    return f"_actlab_{kind}() {{ {'; '.join(steps)}; }}\n"
 
-    if action.dest in (*_NAMES, *_WORDS):
-        return dict.fromkeys(SHELLS, f"_actlab_{'names' if action.dest in _NAMES else action.dest}")
-    if action.dest in _FOLDERS or (action.dest == "out" and action.metavar == "DIR"):
-        return shtab.DIRECTORY
-    return shtab.FILE if action.dest in _FILES or action.type is Path else None
 
-
-def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """Return a parser and those of its verbs, to the last."""
-    found = [parser]
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yield the actions of a parser and of the commands below it."""
     for action in parser._actions:
+        yield action
         if isinstance(action, argparse._SubParsersAction):
-            for one in action.choices.values():
-                found += _parsers(one)
-    return found
+            for command in action.choices.values():
+                yield from _actions(command)

@@ -1,4 +1,4 @@
-"""``actlab fleet``: how this machine trains fastest."""
+"""``actlab fleet``: how this machine trains many networks."""
 
 from __future__ import annotations
 
@@ -6,59 +6,48 @@ import argparse
 import dataclasses
 import json
 
-from actlab.cli.options import Parser, add_command, add_device, add_json
+from actlab.cli.options import DEVICE, JSON, Parser
 from actlab.cli.output import SUCCESS
-from actlab.errors import UsageError
 
-SUMMARY = "show or set how this machine trains fastest"
-EXAMPLES = (
-    "actlab fleet calibrate",
-    "actlab fleet calibrate --again",
-    "actlab fleet calibrate --set layer_by_layer=false",
-)
+SUMMARY = "show how this machine trains fleets, and how to change it"
+EXAMPLES = ("actlab fleet", "ACTLAB_WEIGHTS_PER_FLEET=1000000 actlab fleet", "actlab fleet --json")
+_EXAMPLE_DATA = {"digits": (64, 10), "MNIST": (784, 10)}  # features and classes
 
 
 def add_options(parser: Parser) -> None:
-    """Add the commands below ``actlab fleet``."""
-    commands = parser.add_subparsers(metavar="WHAT", required=True)
-    parser = add_command(
-        commands, "calibrate", "show the calibration; measure it on first use", EXAMPLES, run
-    )
-    add = parser.add_argument_group("calibration").add_argument
-    add("--again", action="store_true", help="measure again, and discard values set by hand")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="set a value: layer_by_layer=false")
-    add_device(add)
-    add_json(parser.add_argument_group("output").add_argument)
+    """Add the options to the command's parser."""
+    parser.add_argument_group("execution").add_argument("--device", **DEVICE)
+    parser.add_argument_group("output").add_argument("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show how this machine trains fastest."""
-    from actlab.fleet.calibration import Calibration, calibration, changed, keep, measure, place
-    from actlab.training.train import device_problem, raise_problems
+    """Show processes, threads and group sizes, and the variables that override them."""
+    import torch
 
-    device = arguments.device
-    raise_problems([device_problem(device)])
-    settings = {}
-    for text in arguments.set:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--set is {text!r}, not NAME=VALUE, such as layer_by_layer=false")
-        settings[name] = value
-    changed(Calibration("", ""), settings)  # a wrong setting is told before anything is measured
-    found = measure(device) if arguments.again else calibration(device)
-    if settings or arguments.again:
-        found = changed(found, settings)
-        keep(found, device)
-    about = {**dataclasses.asdict(found), "file": str(place(device))}
+    from actlab.errors import raise_problems
+    from actlab.execution.processes import workers
+    from actlab.fleet.settings import processor_name, settings_for, variable_of
+    from actlab.models.networks import NeuralNet
+    from actlab.training.train import device_problem
+
+    raise_problems([device_problem(arguments.device)])
+    settings = settings_for(arguments.device)
+    values = {"processor": processor_name(), "processes": workers(None), **dataclasses.asdict(settings)}
+    runs = {}
+    for name, (features, classes) in _EXAMPLE_DATA.items():
+        with torch.device("meta"):
+            weights = sum(p.numel() for p in NeuralNet(128, "relu", features, classes).parameters())
+        runs[name] = settings.runs_per_fleet(weights, 1000)
     if arguments.json:
-        print(json.dumps(about))
+        print(json.dumps({**values, "runs_per_fleet": runs}))
         return SUCCESS
-    rates, errors = about.pop("rates"), about.pop("errors")
-    for name, value in about.items():
-        print(f"{name:<20}{value}")
-    print("\nMeasured:")
-    for name, rate in rates.items():
-        unit = "GFLOP/s" if name in errors else "steps/s"
-        error = f", relative error {errors[name]:g}" if name in errors else ""
-        print(f"  {name:<26}{rate:>9.1f} {unit}{error}")
+    changes = {
+        name: f"change: {variable_of(name)}" for name in ("threads", "weights_per_fleet", "layer_by_layer")
+    }
+    changes["processes"] = "change: --jobs N, or n_jobs=N in Python"
+    for name, value in values.items():
+        print(f"{name:<20}{value!s:<12}{changes.get(name, '')}".rstrip())
+    for name, number in runs.items():
+        together = f"{number} networks" if number > 1 else "1 network"
+        print(f"{name:<20}{together} of actlab train in one fleet")
     return SUCCESS

@@ -8,133 +8,151 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actlab.cli.options import Parser, add_command, add_json
+from actlab.cli.options import JSON, Parser, add_command
 from actlab.cli.output import FAILURE, SUCCESS, wrap_sentences
 from actlab.errors import UsageError
 from actlab.files import LEDGER
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from actlab.ledger.ledger import Ledger
 
-SUMMARY = "inspect the file that records the finished runs of a comparison"
+SUMMARY = "inspect, verify, export or merge records of finished runs"
 EXAMPLES = (
     "actlab ledger show out/compare",
     "actlab ledger export out/compare --out out/tables",
     "actlab ledger merge all.sqlite out/compare out/other",
 )
-_ROWS = 20  # of a printed table
+_MAX_ROWS = 20  # of a printed table
 
 
 def add_options(parser: Parser) -> None:
     """Add the commands below ``actlab ledger``."""
-    commands = parser.add_subparsers(metavar="WHAT", required=True)
+    commands = parser.add_subparsers()
     table = {
-        "show": ("print the runs, and the processes at work on them", show),
+        "show": ("print the runs, and the processes that add more", show),
         "verify": ("verify that the file is complete and consistent", verify),
         "export": ("write the tables as CSV and JSON files", export),
         "merge": ("copy the runs of other ledgers into one, each run once", merge),
     }
     for name, (summary, function) in table.items():
         parser = add_command(commands, name, summary, EXAMPLES, function)
-        parser.add_argument("ledger", type=Path, metavar="LEDGER", help="file, or output folder of compare")
+        parser.add_argument(
+            "ledger", type=Path, metavar="LEDGER", help="file, or output folder of actlab compare"
+        )
         if name == "merge":
             parser.add_argument("others", type=Path, nargs="+", metavar="OTHER", help="ledgers to copy from")
         add = parser.add_argument_group("output").add_argument
         if name == "export":
             add("--out", type=Path, default=Path("out/ledger"), metavar="DIR", help="output folder")
-        add_json(add)
+        add("--json", **JSON)
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Show what a ledger holds, and who is at work on it."""
-    import pandas as pd
+    """Print the runs of a ledger, and the processes that add more."""
+    from actlab.report.tables import to_json_rows
 
-    from actlab.report.tables import plain_rows, text_table
-
-    with _opened(arguments.ledger, readonly=True) as ledger:
+    with _open(arguments.ledger) as ledger:
         runs, claims = ledger.runs(), ledger.claims()
     if arguments.json:
-        print(json.dumps({"runs": plain_rows(runs), "claims": plain_rows(claims)}, allow_nan=False))
+        print(json.dumps({"runs": to_json_rows(runs), "claims": to_json_rows(claims)}, allow_nan=False))
         return SUCCESS
-    failed = runs[runs["failure"] != ""]
-    lines = [f"{_runs(len(runs))}, {len(failed) or 'none'} of them failed" if len(runs) else "No runs yet"]
-    if len(runs):
-        # A loss may be as wide as it likes: what does not fit is left out from the right.
-        table = runs[["activation", "seed", "fold", "test_acc", "epochs", "seconds", "test_loss"]].copy()
-        table.insert(0, "run", runs["key"].str[:8])
-        table["fold"] = pd.to_numeric(table["fold"], errors="coerce")
-        lines += ["", text_table(table.tail(_ROWS).reset_index(drop=True))]
-    said = [f"The last {_ROWS} of {len(runs)}; actlab ledger export writes all."] if len(runs) > _ROWS else []
-    for failure, keys in failed.tail(_ROWS).groupby("failure", sort=False)["key"]:
-        said.append(f"{', '.join(keys.str[:8])} failed: {failure}")
-    if len(failed) > _ROWS:
-        said.append(f"These are the last {_ROWS} of {len(failed)} that failed.")
+    lines = ["No runs yet"] if runs.empty else _runs_as_text(runs)
+    sentences = _run_notes(runs)
     for claim in claims.to_dict("records"):
-        said.append(f"Process {claim['pid']} on {claim['host']} is training {_runs(claim['runs'])}.")
-    print("\n".join([*lines, *([""] if said else []), *wrap_sentences(said)]))
+        sentences.append(f"Process {claim['pid']} on {claim['host']} is training {_count(claim['runs'])}.")
+    print("\n".join([*lines, *([""] if sentences else []), *wrap_sentences(sentences)]))
     return SUCCESS
 
 
+def _runs_as_text(runs: pd.DataFrame) -> list[str]:
+    import pandas as pd
+
+    from actlab.report.tables import text_table
+
+    # The loss comes last: a number may be wide, and columns that do not fit are dropped from the right.
+    table = runs[["activation", "seed", "fold", "test_acc", "epochs", "seconds", "test_loss"]].copy()
+    table.insert(0, "run", runs["key"].str[:8])
+    table["fold"] = pd.to_numeric(table["fold"], errors="coerce")
+    failures = (runs["failure"] != "").sum()
+    title = f"{_count(len(runs))}, {failures or 'none'} of them failed"
+    return [title, "", text_table(table.tail(_MAX_ROWS).reset_index(drop=True))]
+
+
+def _run_notes(runs: pd.DataFrame) -> list[str]:
+    """Return a sentence for each reason why runs failed, and for what the table leaves out."""
+    omitted = f"The last {_MAX_ROWS} of {len(runs)}; actlab ledger export writes all."
+    sentences = [omitted] if len(runs) > _MAX_ROWS else []
+    failed = runs[runs["failure"] != ""]
+    for failure, keys in failed.tail(_MAX_ROWS).groupby("failure", sort=False)["key"]:
+        sentences.append(f"{', '.join(keys.str[:8])} failed: {failure}")
+    if len(failed) > _MAX_ROWS:
+        sentences.append(f"These are the last {_MAX_ROWS} of {len(failed)} that failed.")
+    return sentences
+
+
 def verify(arguments: argparse.Namespace) -> int:
-    """Look for everything that can be wrong with a ledger."""
+    """Verify a ledger, and print every problem."""
     runs = None
-    with _opened(arguments.ledger, readonly=True) as ledger:
+    with _open(arguments.ledger) as ledger:
         problems = ledger.verify()
         try:
             runs = len(ledger.runs())
-        except UsageError:
-            if not problems:  # else it is one of them
+        except UsageError:  # the problems contain the reason
+            if not problems:
                 raise
     if arguments.json:
         print(json.dumps({"runs": runs, "problems": problems}))
     else:
-        print("\n".join(wrap_sentences(problems) or [f"{_runs(runs or 0)}, and nothing is wrong"]))
+        print("\n".join(wrap_sentences(problems) or [f"{_count(runs or 0)}, no problems"]))
     return FAILURE if problems else SUCCESS
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a ledger's tables as files for other programs."""
+    """Write the tables of a ledger as files for other programs."""
     from actlab.files import output_folder
     from actlab.ledger.records import dumps
     from actlab.report.tables import write_csv, write_json
 
-    with _opened(arguments.ledger, readonly=True) as ledger:
+    with _open(arguments.ledger) as ledger:
         out = output_folder(arguments.out)
         runs, history = ledger.runs(), ledger.history()
-        # Written as the ledger has it: where JSON has no number, {"$float": "inf"}.
+        # JSON has no infinity and no NaN: the ledger's own encoding of numbers, {"$float": "inf"}, stays.
         settings = [{"key": key, **json.loads(dumps(ledger.settings(key)))} for key in runs["key"]]
     write_csv(runs, out / "runs.csv")
     write_csv(history, out / "history.csv")
     write_json(settings, out / "settings.json")
     files = [str(out / name) for name in ("runs.csv", "history.csv", "settings.json")]
-    found = {"runs": len(runs), "files": files}
-    print(json.dumps(found) if arguments.json else f"Written: {', '.join(files)}")
+    result = {"runs": len(runs), "files": files}
+    print(json.dumps(result) if arguments.json else f"Written: {', '.join(files)}")
     return SUCCESS
 
 
 def merge(arguments: argparse.Namespace) -> int:
-    """Take the runs of other ledgers over into one."""
+    """Copy the runs of other ledgers into one."""
     with contextlib.ExitStack() as stack:
-        others = [(path, stack.enter_context(_opened(path, readonly=True))) for path in arguments.others]
-        ledger = stack.enter_context(_opened(arguments.ledger))  # which is made only if the others are there
-        found = [(str(path), *ledger.merge(other)) for path, other in others]
-    said = [sentence for _, _, sentences in found for sentence in sentences]
+        others = {str(path): stack.enter_context(_open(path)) for path in arguments.others}
+        ledger = stack.enter_context(_open(arguments.ledger, readonly=False))  # created if the others exist
+        merged = {path: ledger.merge(other) for path, other in others.items()}
+    discrepancies = [sentence for _, sentences in merged.values() for sentence in sentences]
     if arguments.json:
-        print(json.dumps({"taken": {other: taken for other, taken, _ in found}, "discrepancies": said}))
-        return FAILURE if said else SUCCESS
-    for other, taken, sentences in found:
-        differ = f"; discrepancies: {len(sentences)}" if sentences else ""
-        print(f"{_runs(taken)} taken over from {other}{differ}")
-    if said:
+        copied = {path: count for path, (count, _) in merged.items()}
+        print(json.dumps({"copied": copied, "discrepancies": discrepancies}))
+        return FAILURE if discrepancies else SUCCESS
+    for path, (count, sentences) in merged.items():
+        note = f"; discrepancies: {len(sentences)}" if sentences else ""
+        print(f"{_count(count)} copied from {path}{note}")
+    if discrepancies:
         print(f"actlab ledger verify {arguments.ledger} lists every discrepancy.")
-    return FAILURE if said else SUCCESS
+    return FAILURE if discrepancies else SUCCESS
 
 
-def _opened(path: Path, readonly: bool = False) -> Ledger:
+def _open(path: Path, readonly: bool = True) -> Ledger:
     from actlab.ledger.ledger import Ledger
 
     return Ledger(path / LEDGER if path.is_dir() else path, readonly=readonly)
 
 
-def _runs(number: int) -> str:
-    return f"{number} run{'' if number == 1 else 's'}"
+def _count(runs: int) -> str:
+    return f"{runs} run{'' if runs == 1 else 's'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from actlab.cli.options import Parser, add_json
+from actlab.cli.options import JSON, Parser
 from actlab.cli.output import SUCCESS, WIDTH
 
 SUMMARY = "list the activations of the catalogue"
@@ -14,7 +14,7 @@ EXAMPLES = ("actlab list", "actlab list | grep tanh", "actlab list --json > cata
 
 def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
-    add_json(parser.add_argument_group("output").add_argument)
+    parser.add_argument_group("output").add_argument("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,13 +22,15 @@ def run(arguments: argparse.Namespace) -> int:
     from actlab.describe import module_call
     from actlab.functions import catalogue
 
-    rows = {name: catalogue[name] for name in sorted(catalogue)}
     if arguments.json:
-        found = {n: {"module": module_call(a), "formula": a.formula()} for n, a in rows.items()}
-        print(json.dumps(found))
+        table = {
+            name: {"module": module_call(catalogue[name]), "formula": catalogue[name].formula()}
+            for name in sorted(catalogue)
+        }
+        print(json.dumps(table))
         return SUCCESS
-    for name, activation in rows.items():
-        line = f"{name:<15} {activation.formula()}"
+    for name in sorted(catalogue):
+        line = f"{name:<15} {catalogue[name].formula()}"
         print(line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}...")
-    print(f"\n{len(rows)} activations; actlab show NAME tells all about one.")
+    print(f"\n{len(catalogue)} activations; actlab show NAME describes one.")
     return SUCCESS

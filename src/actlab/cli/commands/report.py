@@ -6,8 +6,15 @@ import argparse
 import json
 from pathlib import Path
 
-from actlab.cli.options import FIGURES, Parser, add_json
-from actlab.cli.output import REPORT, SUCCESS, check_figures, wrap_sentences, write_figures
+from actlab.cli.options import FIGURES, JSON, Parser
+from actlab.cli.output import (
+    REPORT,
+    SUCCESS,
+    check_figures,
+    check_parent_folder,
+    wrap_sentences,
+    write_figures,
+)
 from actlab.errors import UsageError
 
 SUMMARY = "write the report page of a comparison or a run"
@@ -24,27 +31,28 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--out", type=Path, metavar="FILE", help="the page (default: report.html in DIR)")
     add("--figures", action="store_true", help=FIGURES)
-    add_json(add)
+    add("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the report of what was trained before, or is being trained."""
-    from actlab.comparison.loading import found_in
-    from actlab.report.html.page import sentences, write_report
+    """Write the report of a comparison or a run, finished or not."""
+    from actlab.comparison.loading import load_folder
+    from actlab.report.html.page import write_report
+    from actlab.report.sentences import report_sentences
 
-    found = found_in(arguments.folder)
+    comparison = load_folder(arguments.folder)
     path = arguments.out or arguments.folder / REPORT
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {str(path)!r}: there is no such folder")
+    check_parent_folder(path)
     check_figures(arguments)
     try:
-        write_report(found, path)
+        write_report(comparison, path)
     except ImportError as error:
         raise UsageError(str(error)) from error
-    files = [path, *write_figures(arguments, found, arguments.folder)]
+    files = [path, *write_figures(arguments, comparison, arguments.folder)]
+    insights = report_sentences(comparison)
     if arguments.json:
-        print(json.dumps({"insights": sentences(found), "files": [str(file) for file in files]}))
+        print(json.dumps({"insights": insights, "files": [str(file) for file in files]}))
     else:
-        said = sentences(found)[:1] if "unfinished" in found.about else []
-        print("\n".join(wrap_sentences([*said, f"Written: {', '.join(map(str, files))}"])))
+        unfinished = insights[:1] if "unfinished" in comparison.about else []
+        print("\n".join(wrap_sentences([*unfinished, f"Written: {', '.join(map(str, files))}"])))
     return SUCCESS

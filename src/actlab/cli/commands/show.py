@@ -7,8 +7,9 @@ import json
 import textwrap
 from pathlib import Path
 
-from actlab.cli.options import Parser, add_json
+from actlab.cli.options import JSON, Parser
 from actlab.cli.output import SUCCESS, WIDTH
+from actlab.errors import UsageError, summarize_error
 
 SUMMARY = "show the formula, properties and curve of an activation"
 EXAMPLES = (
@@ -20,11 +21,11 @@ EXAMPLES = (
 
 def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
-    spec = 'name, formula:TEXT, or a definition as file.py:name, such as "elu(alpha=0.5)"'
+    spec = 'name such as "elu(alpha=0.5)", formula:TEXT or file.py:name'
     parser.add_argument("name", metavar="NAME", help=spec)
     add = parser.add_argument_group("output").add_argument
-    add("--out", type=Path, metavar="DIR", help="also write a picture, NAME.png, into this folder")
-    add_json(add)
+    add("--out", type=Path, metavar="DIR", help="also write a picture, DIR/NAME.png")
+    add("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,8 +35,13 @@ def run(arguments: argparse.Namespace) -> int:
     from actlab.spec import definition
 
     activation = definition(arguments.name)
-    known = properties(activation)
-    values = [] if activation.facts.gated else table(activation)
+    try:
+        facts = properties(activation)
+        values = [] if activation.facts.gated else table(activation)
+        plot = "" if activation.facts.gated else terminal_plot(activation)
+    except Exception as error:  # a user's definition, or its arguments, may raise anything
+        problem = summarize_error(error)
+        raise UsageError(f"activation {arguments.name!r} cannot be evaluated: {problem}") from error
     picture = None
     if arguments.out is not None:
         from actlab.report.plots.functions import check_drawable, write_figure
@@ -45,17 +51,17 @@ def run(arguments: argparse.Namespace) -> int:
         output_folder(arguments.out)
         write_figure(activation, picture)
     if arguments.json:
-        about = {"name": activation.name, **dict(known), "values": values}
+        about = {"name": activation.name, **dict(facts), "values": values}
         print(json.dumps({**about, "picture": picture and str(picture)}))
         return SUCCESS
     print(textwrap.fill(f"{activation.name}: {summary(activation)}", WIDTH) + "\n")
-    for label, text in known:
+    for label, text in facts:
         print(textwrap.fill(text, WIDTH, initial_indent=f"{label:<15}", subsequent_indent=" " * 15))
     if values:
         print()
         for x, *columns in [("x", "f", "f'", "f''"), *values]:
             print(f"{x:>10}" + "".join(f"{cell:>16}" for cell in columns))
-        print(f"\n{terminal_plot(activation)}")
+        print(f"\n{plot}")
     if picture:
         print(f"\nWritten: {picture}")
     return SUCCESS

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 
-from actlab.cli.options import ACTIVATION, Parser, add_device, add_json
+from actlab.cli.options import ACTIVATION, DEVICE, JSON, Parser
 from actlab.cli.output import SUCCESS
 from actlab.errors import UsageError
 
-SUMMARY = "measure the speed of activations and of their torch.nn equivalents"
+SUMMARY = "measure activations next to their torch.nn equivalents"
 EXAMPLES = (
     "actlab time mish gelu",
     'actlab time mish "formula:x*tanh(softplus(x))" --fused',
@@ -23,33 +23,36 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument_group("measurement").add_argument
     add("--shape", default="1000,1000", metavar="N,...", help="shape of the input")
     add("--dtype", default="float32", metavar="D", help="float32, float64, float16 or bfloat16")
-    add_device(add)
-    add("--fused", action="store_true", help="compile kernels first; the first use takes seconds")
-    add_json(parser.add_argument_group("output").add_argument)
+    add("--device", **DEVICE)
+    add("--fused", action="store_true", help="measure compiled kernels; compiling takes seconds")
+    parser.add_argument_group("output").add_argument("--json", **JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure activations."""
     import torch
 
+    from actlab.errors import raise_problems
     from actlab.timing import measure
-    from actlab.training.train import device_problem, raise_problems
+    from actlab.training.train import device_problem
 
     raise_problems([device_problem(arguments.device)])
     try:
         shape = [int(size) for size in arguments.shape.split(",")]
     except ValueError:
-        raise UsageError(f"--shape is {arguments.shape!r}, not sizes such as 1000,1000") from None
+        raise UsageError(f"--shape must be sizes such as 1000,1000, got {arguments.shape!r}") from None
     dtype = getattr(torch, arguments.dtype, None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise UsageError(f"--dtype is {arguments.dtype!r}, not float32, float64, float16 or bfloat16")
-    found = measure(
+        dtypes = "float32, float64, float16 or bfloat16"
+        raise UsageError(f"--dtype must be {dtypes}, got {arguments.dtype!r}")
+    timings = measure(
         arguments.targets, shape=shape, dtype=dtype, device=arguments.device, fuse=arguments.fused
     )
     if arguments.json:
-        print(json.dumps(found.to_json()))
+        print(json.dumps(timings.to_json()))
         return SUCCESS
-    about = found.about
-    said = f"{' x '.join(map(str, shape))} elements, {about['dtype']}, {about['device']}"
-    print(f"{said}, {about['threads']} thread{'s' * (about['threads'] > 1)}\n\n{found}")
+    about = timings.about
+    elements = f"{' x '.join(map(str, shape))} elements"
+    threads = f"{about['threads']} thread{'s' * (about['threads'] > 1)}"
+    print(f"{elements}, {about['dtype']}, {about['device']}, {threads}\n\n{timings}")
     return SUCCESS

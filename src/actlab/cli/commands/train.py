@@ -16,18 +16,15 @@ from actlab.cli.options import (
 )
 from actlab.cli.output import (
     FAILURE,
-    REPORT,
     SUCCESS,
     check_figures,
     epoch_printer,
     print_result,
     wrap_sentences,
-    write_figures,
-    write_hiplot_page,
-    write_report_page,
+    write_pages,
 )
 
-SUMMARY = "train a network with one activation, and describe the run"
+SUMMARY = "train a network with one activation"
 EXAMPLES = (
     "actlab train --activation tanh",
     'actlab train --data mnist --data-dir ~/data --activation "elu(alpha=0.5)"',
@@ -40,41 +37,40 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--activation", default="relu", metavar="SPEC", help="activation of the hidden layers")
     add("--num-units", type=int, default=128, metavar="N", help="width of the first hidden layer")
-    about = "name of a dataset, or an .npz or .csv file"
+    about = "dataset name, or .npz or .csv file"
     add_data_options(parser, default="digits", help=about)
     add_training_options(parser)
     add_output_options(parser, "out/train")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train one net."""
-    from actlab.comparison.loading import of_training, write_training
+    """Train one network."""
+    from actlab.comparison.loading import training_comparison, write_training
     from actlab.files import output_folder
-    from actlab.fleet.diagnostics import looks_said
+    from actlab.fleet.diagnostics import describe_schedule
     from actlab.report.insights import history_insights
-    from actlab.report.tables import plain_rows
-    from actlab.training.train import check_training, history_frame, trained
+    from actlab.report.tables import to_json_rows
+    from actlab.spec import resolve
+    from actlab.training.train import history_frame, plan_training, run_training
 
     settings = train_settings(arguments, num_units=arguments.num_units)
     dataset = load_dataset(arguments, arguments.data)
-    check_training(dataset, arguments.activation, settings)
+    activation = resolve(arguments.activation)
+    plan = plan_training(dataset, activation, settings, diagnostics=arguments.diagnostics)
     check_figures(arguments)
     out = output_folder(arguments.out)
-    sink, diagnostics = epoch_printer(arguments), arguments.diagnostics
-    done = trained(dataset, arguments.activation, settings, sink=sink, diagnostics=diagnostics)
+    training = run_training(plan, sink=epoch_printer(arguments))
     command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
-    about = {"command": command, "diagnostics": looks_said(diagnostics, done.looks)}
-    page = of_training(done, dataset, arguments.activation, settings, **about)
-    history = history_frame(done.net)
-    rows, insights = plain_rows(history), history_insights(history)
-    files = [*write_training(page, out), *write_report_page(page, out / REPORT)]
-    files += [out / file for file in write_hiplot_page(rows, out)]
-    files += write_figures(arguments, page, out)
+    diagnostics = describe_schedule(arguments.diagnostics, training.diagnostic_epochs)
+    about = {"command": command, "diagnostics": diagnostics}
+    comparison = training_comparison(training, dataset, activation, settings, **about)
+    history = history_frame(training.net)
+    rows, insights = to_json_rows(history), history_insights(history)
+    files = [*write_training(comparison, out), *write_pages(arguments, comparison, rows, out)]
     about = {"data": dataset.name, "fingerprint": dataset.fingerprint, "activation": arguments.activation}
-    found = {**about, "history": rows, "insights": insights}
-    print_result(arguments, found, wrap_sentences(insights), files)
-    if not (failure := done.result.failure):
-        return SUCCESS
-    if arguments.quiet:  # else it is among the sentences
+    result = {**about, "history": rows, "insights": insights}
+    print_result(arguments, result, wrap_sentences(insights), files)
+    failure = training.result.failure
+    if failure and arguments.quiet:  # otherwise the sentences state it
         print(f"actlab: {arguments.activation} has no result: {failure}", file=sys.stderr)
-    return FAILURE
+    return FAILURE if failure else SUCCESS

@@ -1,1 +1,1 @@
-"""Find what holds of a formula: pieces, kinks, limits, error bounds."""
+"""Analyse a formula: pieces, kinks, limits and reference values."""

@@ -1,4 +1,4 @@
-"""Where a derivative jumps, and the derivative chosen there."""
+"""Find the kinks of a formula, and choose the derivative at each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import mpmath
 import sympy
 
 from actlab.derivation.analysis import reference_values
-from actlab.derivation.analysis.elementary_jets import Jet, Undefined
+from actlab.derivation.analysis.elementary_jets import Undefined
 from actlab.derivation.analysis.piecewise import Branch, Leaf, Tree
 from actlab.derivation.syntax.to_sympy import X
 
@@ -23,14 +23,19 @@ _OTHER_SIDE = {
 }
 
 
+class NoKink(Exception):
+    """A derivative was chosen at a point where it does not jump."""
+
+
 @dataclass(frozen=True)
 class Kinks:
     """The kinks of a formula at its default parameters.
 
     Attributes:
-        chosen: Where the derivative jumps, and the derivative there.
-        tree: The formula with its choices changed so that its derivative is that one, where one side has it.
-        forced: Derivatives that no side has, by the relation whose two sides are equal there.
+        chosen: The derivative chosen at each point where it jumps.
+        tree: The formula, with conditions changed so that its own derivative is the chosen one where one side
+            has it.
+        forced: Chosen derivatives that no side has, with the relation whose two sides are equal there.
     """
 
     chosen: Mapping[float, float]
@@ -38,102 +43,80 @@ class Kinks:
     forced: tuple[tuple[Any, float], ...]
 
 
-def kinks_of(
-    tree: Tree, places: tuple[float, ...], parameters: Mapping[str, float], at: Mapping[float, float]
+def find_kinks(
+    tree: Tree, borders: tuple[float, ...], parameters: Mapping[str, float], at: Mapping[float, float]
 ) -> Kinks:
-    """Find kinks among places, and choose derivatives.
+    """Find the kinks among the borders of pieces, and choose derivatives.
 
-    Where one side is flat the derivative is 0; else it is that of the side the formula takes.
+    The derivative is 0 where one side is flat, and that of the side that the formula takes elsewhere.
 
     Args:
         tree: The formula.
-        places: Where another piece begins.
+        borders: Where another piece begins.
         parameters: The default parameters.
-        at: Derivatives wanted, by place.
+        at: Derivatives to choose instead, by point.
 
     Returns:
         The kinks.
+
+    Raises:
+        NoKink: The derivative does not jump at a point of ``at``.
     """
     chosen: dict[float, float] = {}
     forced = []
-    for place in sorted({*places, *map(float, at)}):
-        left, right = (
-            _slope(tree, _beside(tree, place, parameters, side), place, parameters) for side in (-1, 1)
-        )
-        own = _slope(tree, _beside(tree, place, parameters, 0), place, parameters)
+    for point in sorted({*borders, *map(float, at)}):
+        left, own, right = (_slope(tree, point, parameters, side) for side in (-1, 0, 1))
         if left is None or right is None or own is None:
             continue
-        jumps = abs(left - right) > 1e-12 * max(abs(left), abs(right))
-        if not jumps and place not in at:
+        if abs(left - right) <= 1e-12 * max(abs(left), abs(right)):
+            if point in at:
+                raise NoKink(f"at has {point:g}, where the derivative does not jump")
             continue
-        wanted = at.get(place, 0.0 if 0 in (left, right) else own)
-        chosen[place] = float(wanted)
+        wanted = float(at.get(point, 0.0 if 0 in (left, right) else own))
+        chosen[point] = wanted
         if wanted == own:
             continue
-        ties = _ties(tree, place, parameters)
-        other = _loosened(tree, ties)
-        moved = _slope(other, _beside(other, place, parameters, 0), place, parameters)
-        if ties and moved == wanted:
+        ties = _find_ties(tree, point, parameters)
+        other = _flip(tree, ties)
+        if ties and _slope(other, point, parameters, 0) == wanted:
             tree = other
         else:
-            relation = ties[0] if ties else sympy.Gt(X, sympy.Float(place), evaluate=False)
-            forced.append((relation, float(wanted)))
+            relation = ties[0] if ties else sympy.Gt(X, sympy.Float(point), evaluate=False)
+            forced.append((relation, wanted))
     return Kinks(chosen, tree, tuple(forced))
 
 
-def _known(place: Any, parameters: Mapping[str, float]) -> dict[Any, Jet]:
-    zero = mpmath.mp.zero
-    known: dict[Any, Jet] = {
-        sympy.Symbol(name, real=True): (mpmath.mpf(value), zero, zero, zero)
-        for name, value in parameters.items()
-    }
-    known[X] = (mpmath.mpf(place), mpmath.mp.one, zero, zero)
-    return known
-
-
-def _beside(tree: Tree, place: float, parameters: Mapping[str, float], side: int) -> Leaf | None:
-    """Return the piece at a place, or very near to it on one side."""
-    with mpmath.workprec(300):
-        # A border that is no float64 is off its place by less than one.
-        x = mpmath.mpf(place) + side * mpmath.mpf(max(2 * math.ulp(place), 2.0**-120))
-        try:
-            return reference_values.chosen(tree, _known(x, parameters))[0]
-        except (Undefined, ZeroDivisionError):
-            return None
-
-
-def _slope(tree: Tree, leaf: Leaf | None, place: float, parameters: Mapping[str, float]) -> float | None:
-    if leaf is None:
-        return None
+def _slope(tree: Tree, point: float, parameters: Mapping[str, float], side: int) -> float | None:
+    """Return the derivative at a point of the piece there (side 0) or very near to it on one side."""
     try:
-        return float(reference_values.exact(leaf, place, parameters)[0][1])
-    except Undefined:
+        with mpmath.workprec(300):
+            # A border that is no float64 is off its point by less than one.
+            x = mpmath.mpf(point) + side * mpmath.mpf(max(2 * math.ulp(point), 2.0**-120))
+            leaf, _ = reference_values.select_piece(tree, reference_values.bind(x, parameters))
+        return float(reference_values.evaluate_exactly(leaf, point, parameters)[0][1])
+    except (Undefined, ZeroDivisionError):
         return None
 
 
-def _ties(tree: Tree, place: float, parameters: Mapping[str, float]) -> list[Any]:
-    """Return the relations on the way to a place's piece whose two sides are equal there."""
-    found: list[Any] = []
+def _find_ties(tree: Tree, point: float, parameters: Mapping[str, float]) -> list[Any]:
+    """Return the relations on the way to a point's piece whose two sides are equal there."""
+    ties: list[Any] = []
     with mpmath.workprec(300):
-        known = _known(place, parameters)
+        symbols = reference_values.bind(point, parameters)
         while isinstance(tree, Branch):
             for relation in sorted(tree.condition.atoms(sympy.core.relational.Relational), key=str):
-                if (
-                    reference_values.jet(relation.lhs, known)[0]
-                    == reference_values.jet(relation.rhs, known)[0]
-                ):
-                    found.append(relation)
-            tree = tree.yes if reference_values.holds(tree.condition, known) else tree.no
-    return found
+                left, right = (reference_values.jet(side, symbols)[0] for side in relation.args)
+                if left == right:
+                    ties.append(relation)
+            tree = tree.yes if reference_values.holds(tree.condition, symbols) else tree.no
+    return ties
 
 
-def _loosened(tree: Tree, relations: list[Any]) -> Tree:
-    """Return the tree in which relations give equality to their other side."""
+def _flip(tree: Tree, relations: list[Any]) -> Tree:
+    """Return the tree in which the points of equality of relations change sides."""
     if isinstance(tree, Leaf):
         return tree
     condition = tree.condition.xreplace(
         {r: _OTHER_SIDE[type(r)](r.lhs, r.rhs, evaluate=False) for r in relations}
     )
-    return replace(
-        tree, condition=condition, yes=_loosened(tree.yes, relations), no=_loosened(tree.no, relations)
-    )
+    return replace(tree, condition=condition, yes=_flip(tree.yes, relations), no=_flip(tree.no, relations))

@@ -1,4 +1,4 @@
-"""What a formula tends to at minus and plus infinity: numbers far out tell, or SymPy where they do not."""
+"""Find the limits of a formula at minus and plus infinity, from values far out or else by SymPy."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import mpmath
 import numpy as np
 import sympy
 
 from actlab.derivation.analysis import reference_values
-from actlab.derivation.analysis.elementary_jets import Jet
 from actlab.derivation.analysis.piecewise import Tree
-from actlab.derivation.syntax.budget import TooMuch, bounded
+from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
 from actlab.derivation.syntax.to_sympy import X
 
 _DECADES = (1e4, 1e8, 1e12, 1e16, 1e20, 1e25, 1e30)
@@ -27,29 +25,29 @@ Array = np.ndarray[Any, Any]
 
 
 @functools.lru_cache(256)
-def ends(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Array:
-    """Return f, f' and f'' at minus and plus infinity (3, 2); NaN where there is no limit, or none is found.
+def compute_limits(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Array:
+    """Return the limits of f, f' and f'' at minus and plus infinity (3, 2); NaN where none is found.
 
     Examples:
         >>> from actlab.derivation.syntax.to_sympy import read
-        >>> from actlab.derivation.analysis.piecewise import pieces
-        >>> ends(pieces(read("x**3")), ()).tolist()
+        >>> from actlab.derivation.analysis.piecewise import split_into_pieces
+        >>> compute_limits(split_into_pieces(read("x**3")), ()).tolist()
         [[-inf, inf], [inf, inf], [-inf, inf]]
     """
     known = dict(parameters)
     columns = []
     for sign in (-1, 1):
-        values = reference_values.truth(tree, sign * _FAR, known).high
-        found = [by_numbers(values[order]) for order in range(3)]
+        values = reference_values.compute_reference(tree, sign * _FAR, known).high
+        found = [estimate_limit(values[order]) for order in range(3)]
         columns.append([_by_sympy(tree, known, sign, k) if v is None else v for k, v in enumerate(found)])
     return np.array(columns).T
 
 
-def by_numbers(values: Array) -> float | None:
-    """Return the limit of numbers that go outwards; NaN if they have none, None if they do not tell.
+def estimate_limit(values: Array) -> float | None:
+    """Return the limit of values at growing distance; NaN if they have none, None if it is unclear.
 
     Examples:
-        >>> by_numbers(_FAR**0.3), by_numbers(1 - 1 / _FAR), by_numbers(np.log(_FAR))
+        >>> estimate_limit(_FAR**0.3), estimate_limit(1 - 1 / _FAR), estimate_limit(np.log(_FAR))
         (inf, 1.0, None)
     """
     if np.isnan(values).any():
@@ -72,16 +70,10 @@ def by_numbers(values: Array) -> float | None:
 def _by_sympy(tree: Tree, parameters: Mapping[str, float], sign: int, order: int) -> float:
     values = {sympy.Symbol(name, real=True): sympy.Rational(value) for name, value in parameters.items()}
     try:
-        leaf = reference_values.chosen(tree, _known(sign * _FAR[-1], parameters))[0]
-        with bounded(_MOST_CALLS):
+        leaf, _ = reference_values.select_piece(tree, reference_values.bind(sign * _FAR[-1], parameters))
+        with limit_calls(_MOST_CALLS):
             expression = sympy.diff(leaf.expression.xreplace(values), X, order)
             found = sympy.limit(expression, X, sign * sympy.oo)
             return float(found) if found.is_extended_real and found.is_number else math.nan
-    except (TooMuch, Exception):  # it fails in many ways, and then there is no telling
+    except (BudgetExceeded, Exception):  # SymPy fails in many ways
         return math.nan
-
-
-def _known(x: float, parameters: Mapping[str, float]) -> dict[Any, Jet]:
-    zero = mpmath.mp.zero
-    given = {sympy.Symbol(name, real=True): value for name, value in parameters.items()}
-    return {symbol: (mpmath.mpf(value), zero, zero, zero) for symbol, value in {**given, X: x}.items()}

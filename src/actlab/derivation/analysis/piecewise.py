@@ -1,4 +1,4 @@
-"""A formula as a tree of smooth pieces: every choice in it becomes a branch."""
+"""Split a formula into a tree of smooth pieces: every choice becomes a branch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from actlab.derivation.syntax.to_sympy import X
 from actlab.errors import UsageError
 
 MOST_PIECES = 32
-Bounds = tuple[Any, Any]
+Interval = tuple[Any, Any]
 _CHOICES = (Piecewise, sympy.Abs, sympy.Min, sympy.Max)
 
 
@@ -37,7 +37,7 @@ Tree = Leaf | Branch
 
 
 class TooManyPieces(UsageError):
-    """The formula has more pieces than are worth telling apart."""
+    """The formula has too many pieces."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -45,27 +45,27 @@ class TooManyPieces(UsageError):
         )
 
 
-def pieces(expression: Expr) -> Tree:
+def split_into_pieces(expression: Expr) -> Tree:
     """Split a formula at its choices.
 
     Args:
         expression: A formula with ``Piecewise``, ``Abs``, ``Min`` and ``Max``.
 
     Returns:
-        The tree. Of two sides of a ``Min`` or ``Max`` that are equal it takes a constant one.
+        The tree. Where two sides of a ``Min`` or ``Max`` are equal, it takes a constant one.
 
     Raises:
-        TooManyPieces: There would be more than are worth telling apart.
+        TooManyPieces: There are more than 32.
 
     Examples:
-        >>> pieces(sympy.Max(X, 0))
+        >>> split_into_pieces(sympy.Max(X, 0))
         Branch(condition=x > 0, yes=Leaf(expression=x), no=Leaf(expression=0))
     """
     return _split(expression, {}, (-sympy.oo, sympy.oo), [0])
 
 
 def leaves(tree: Tree) -> Iterator[Leaf]:
-    """Return the pieces, from left to right."""
+    """Yield the pieces, from left to right."""
     if isinstance(tree, Leaf):
         yield tree
     else:
@@ -73,68 +73,77 @@ def leaves(tree: Tree) -> Iterator[Leaf]:
         yield from leaves(tree.no)
 
 
-def ramp(tree: Tree, place: int = 0) -> tuple[Leaf, int, Any, Any] | None:
-    """Return a rising line that stops at one or two values, if a tree is one.
+def conditions(tree: Tree) -> Iterator[Any]:
+    """Yield the conditions of all branches."""
+    if isinstance(tree, Branch):
+        yield tree.condition
+        yield from conditions(tree.yes)
+        yield from conditions(tree.no)
+
+
+def find_ramp(tree: Tree, number: int = 0) -> tuple[Leaf, int, Any, Any] | None:
+    """Return a rising line that is constant below or above some values, if a tree is one.
 
     Args:
         tree: The tree.
-        place: Its number.
+        number: The number of its root.
 
     Returns:
-        The piece of the line, its number, and the values below and above which it does not go.
+        The piece of the line, its number, and the smallest and the largest value; or None.
 
     Examples:
-        >>> ramp(pieces(sympy.Min(sympy.Max(X, 0), 6)))
+        >>> find_ramp(split_into_pieces(sympy.Min(sympy.Max(X, 0), 6)))
         (Leaf(expression=x), 3, 0, 6)
     """
     if isinstance(tree, Leaf):
         slope = sympy.diff(tree.expression, X)
-        return (tree, place, -sympy.oo, sympy.oo) if slope.is_number and slope > 0 else None
-    found = _bound(tree.condition)
-    sides = ramp(tree.yes, 2 * place + 1), ramp(tree.no, 2 * place + 2)
-    if found is None or (sides[0] is None) == (sides[1] is None):
+        return (tree, number, -sympy.oo, sympy.oo) if slope.is_number and slope > 0 else None
+    bound = _bound(tree.condition)
+    yes, no = find_ramp(tree.yes, 2 * number + 1), find_ramp(tree.no, 2 * number + 2)
+    if bound is None or (yes is None) == (no is None):
         return None
-    above, border = found
-    rising, rest = (sides[0], tree.no) if sides[0] else (sides[1], tree.yes)
+    above, border = bound
+    line, own, low, high = yes or no  # type: ignore[misc]
+    rest = tree.no if yes else tree.yes
     if not isinstance(rest, Leaf) or not rest.expression.is_number:
         return None
-    line, own, low, high = rising  # type: ignore[misc]
-    stop = rest.expression
-    if line.expression.subs(X, border) != stop or not low < stop < high:
+    end = rest.expression
+    if line.expression.subs(X, border) != end or not low < end < high:
         return None
-    on_right = above == (sides[0] is not None)
-    return (line, own, stop, high) if on_right else (line, own, low, stop)
+    is_right = above == (yes is not None)
+    return (line, own, end, high) if is_right else (line, own, low, end)
 
 
-def mapped(tree: Tree, function: Any) -> Tree:
-    """Return the tree with a function applied to every piece's expression."""
+def map_leaves(tree: Tree, function: Any) -> Tree:
+    """Apply a function to the expression of every piece."""
     if isinstance(tree, Leaf):
         return Leaf(function(tree.expression))
-    return replace(tree, yes=mapped(tree.yes, function), no=mapped(tree.no, function))
+    return replace(tree, yes=map_leaves(tree.yes, function), no=map_leaves(tree.no, function))
 
 
-def _split(expression: Any, decided: dict[Any, bool], bounds: Bounds, count: list[int]) -> Tree:
+def _split(expression: Any, decided: dict[Any, bool], interval: Interval, count: list[int]) -> Tree:
     node = next((n for n in sympy.postorder_traversal(expression) if isinstance(n, _CHOICES)), None)
     if node is None:
         count[0] += 1
         if count[0] > MOST_PIECES:
             raise TooManyPieces
         return Leaf(expression)
-    condition, yes, no = _choice(node)
-    condition = _solved(condition)
-    known = _known(condition, decided, bounds)
-    if known is not None:
-        return _split(expression.xreplace({node: yes if known else no}), decided, bounds, count)
-    inside, outside = _narrowed(condition, bounds), _narrowed(sympy.Not(condition), bounds)
-    return Branch(
-        condition,
-        _split(expression.xreplace({node: yes}), {**decided, condition: True}, inside, count),
-        _split(expression.xreplace({node: no}), {**decided, condition: False}, outside, count),
-    )
+    condition, yes, no = _first_choice(node)
+    condition = _solve(condition)
+    decision = _decide(condition, decided, interval)
+    if decision is not None:
+        return _split(expression.xreplace({node: yes if decision else no}), decided, interval, count)
+    sides = []
+    for holds, side in ((True, yes), (False, no)):
+        narrowed = _narrow(condition if holds else sympy.Not(condition), interval)
+        sides.append(
+            _split(expression.xreplace({node: side}), {**decided, condition: holds}, narrowed, count)
+        )
+    return Branch(condition, *sides)
 
 
-def _choice(node: Any) -> tuple[Any, Expr, Expr]:
-    """Return one choice of a node: a condition, and what the node is where it holds and where not."""
+def _first_choice(node: Any) -> tuple[Any, Expr, Expr]:
+    """Return a condition, and what a node is where the condition holds and where it does not."""
     if isinstance(node, sympy.Abs):
         u = node.args[0]
         return u > 0, u, -u
@@ -152,51 +161,45 @@ def _bound(condition: Any) -> tuple[bool, Any] | None:
     """Return (whether x is above, the number) of a condition on x alone."""
     if not isinstance(condition, sympy.core.relational.Relational) or condition.free_symbols != {X}:
         return None
-    if condition.lhs == X and condition.rhs.is_number:
-        return isinstance(condition, sympy.Gt | sympy.Ge), condition.rhs
-    if condition.rhs == X and condition.lhs.is_number:
-        return isinstance(condition, sympy.Lt | sympy.Le), condition.lhs
-    slope = sympy.expand(condition.lhs - condition.rhs)
-    if slope.is_polynomial(X) and sympy.degree(slope, X) == 1:
-        factor, constant = slope.coeff(X, 1), slope.coeff(X, 0)
-        above = isinstance(condition, sympy.Gt | sympy.Ge)
-        return above == bool(factor > 0), -constant / factor
+    is_above = isinstance(condition, sympy.Gt | sympy.Ge)
+    difference = sympy.expand(condition.lhs - condition.rhs)
+    if difference.is_polynomial(X) and sympy.degree(difference, X) == 1:
+        factor, constant = difference.coeff(X, 1), difference.coeff(X, 0)
+        return is_above == bool(factor > 0), -constant / factor
     return None
 
 
-def _solved(condition: Any) -> Any:
-    """Return a condition on x alone with x on its left side: nothing is rounded when it is decided."""
-    found = _bound(condition)
-    if found is None or (condition.lhs == X and condition.rhs.is_number):
+def _solve(condition: Any) -> Any:
+    """Solve a condition on x alone for x: deciding it then rounds nothing."""
+    bound = _bound(condition)
+    if bound is None or (condition.lhs == X and condition.rhs.is_number):
         return condition
-    above, place = found
+    above, border = bound
     strict = isinstance(condition, sympy.Gt | sympy.Lt)
     kind = (sympy.Gt if strict else sympy.Ge) if above else (sympy.Lt if strict else sympy.Le)
-    return kind(X, place)
+    return kind(X, border)
 
 
-def _narrowed(condition: Any, bounds: Bounds) -> Bounds:
-    found = _bound(condition)
-    if found is None:
-        return bounds
-    above, place = found
-    low, high = bounds
-    return (max(low, place), high) if above else (low, min(high, place))
+def _narrow(condition: Any, interval: Interval) -> Interval:
+    bound = _bound(condition)
+    if bound is None:
+        return interval
+    above, border = bound
+    low, high = interval
+    return (max(low, border), high) if above else (low, min(high, border))
 
 
-def _known(condition: Any, decided: dict[Any, bool], bounds: Bounds) -> bool | None:
+def _decide(condition: Any, decided: dict[Any, bool], interval: Interval) -> bool | None:
     if condition in (True, False, sympy.true, sympy.false):
         return bool(condition)
-    for known, answer in decided.items():
-        if condition == known:
-            return answer
-        if condition == sympy.Not(known):
-            return not answer
-    found = _bound(condition)
-    if found is None:
+    for known, holds in decided.items():
+        if condition in (known, sympy.Not(known)):
+            return holds == (condition == known)
+    bound = _bound(condition)
+    if bound is None:
         return None
-    above, place = found
-    low, high = bounds
-    if low > place or high < place:  # beside the place, a touching bound may still be it
-        return above == bool(low > place)
+    above, border = bound
+    low, high = interval
+    if low > border or high < border:  # an interval that touches the border may contain it
+        return above == bool(low > border)
     return None

@@ -1,13 +1,14 @@
-"""The truth about a formula: value and three derivatives at a point, in as many digits as it takes.
+"""Reference values of a formula: its value and three derivatives at a point, in as many digits as needed.
 
-Nothing here knows how a program computes. Every point is evaluated in two precisions, and in more until they
-agree.
+Nothing here depends on how a program computes. Every point is evaluated in two precisions, and in more until
+two of them agree.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,146 +18,155 @@ import numpy as np
 import sympy
 
 from actlab.derivation.analysis import elementary_jets
-from actlab.derivation.analysis.elementary_jets import JETS, Jet, Undefined, real, undefined
+from actlab.derivation.analysis.elementary_jets import Jet, Undefined, apply_chain_rule, constant
 from actlab.derivation.analysis.piecewise import Leaf, Tree
 from actlab.derivation.syntax.to_sympy import X
 
 ORDERS = 4  # f, f', f'' and, for scale, f'''
 _AGREE = mpmath.mpf(2) ** -75
-_FURTHER = (1350, 1500, 3000, 6000)  # bits
-_NOTHING = mpmath.mpf("1e-400")  # float64 ends at 5e-324
+_HIGH_PRECISIONS = (1350, 1500, 3000, 6000)  # bits
+_NEGLIGIBLE = mpmath.mpf("1e-400")  # float64 ends at 5e-324
+_COMPARISONS = {sympy.Gt: operator.gt, sympy.Ge: operator.ge, sympy.Lt: operator.lt, sympy.Le: operator.le}
+Array = np.ndarray[Any, Any]
 mp = mpmath.mp
 
 
-class _Plan:
-    """An expression as a list of jet operations, each on earlier values."""
+class _CompiledExpression:
+    """An expression as a list of jet operations, each on the results of earlier ones."""
 
     def __init__(self, expression: Any) -> None:
-        self.steps: list[tuple[Callable[..., Jet], tuple[int, ...]]] = []
-        self.symbols: list[tuple[int, Any]] = []
-        self.constants: list[tuple[int, Any]] = []
+        self.steps: list[tuple[Callable[..., Jet] | None, tuple[int, ...]]] = []  # None for a leaf
+        self.leaves: list[tuple[int, Any]] = []  # steps that are symbols and constants
         self._places: dict[Any, int] = {}
-        self._values: dict[int, list[Any]] = {}
-        self.result = self._place(expression)
+        self._constants: dict[int, list[Jet | None]] = {}  # by precision
+        self.result = self._compile(expression)
 
-    def _place(self, node: Any) -> int:
+    def _compile(self, node: Any) -> int:
         if node not in self._places:
-            self._places[node] = self._new(node)
+            self._places[node] = self._add_node(node)
         return self._places[node]
 
-    def _new(self, node: Any) -> int:
-        if node.is_Symbol:
-            return self._step(undefined, kept=self.symbols, what=node)
-        if node.is_number:
-            return self._step(undefined, kept=self.constants, what=node)
+    def _add_node(self, node: Any) -> int:
+        if node.is_Symbol or node.is_number:
+            self.leaves.append((len(self.steps), node))
+            return self._add_step(None)
         if node.is_Add or node.is_Mul:
             join = elementary_jets.add if node.is_Add else elementary_jets.mul
-            places = [self._place(argument) for argument in node.args]
-            return functools.reduce(lambda a, b: self._step(join, a, b), places)
+            places = [self._compile(argument) for argument in node.args]
+            return functools.reduce(lambda a, b: self._add_step(join, a, b), places)
         if node.is_Pow and node.exp.is_number:
-            base = self._place(node.base)
-            if node.exp == 2:
-                return self._step(elementary_jets.square, base)
-            power = node.exp
-            if power.is_Integer:
-                return self._step(lambda u, n=int(power): elementary_jets.power(u, n), base)
-            return self._step(lambda u, n=power: elementary_jets.power(u, _constant(n)), base)
+            return self._add_power(self._compile(node.base), node.exp)
         if node.is_Pow:
-            logarithm = self._step(elementary_jets.log, self._place(node.base))
-            return self._step(
-                elementary_jets.exp, self._step(elementary_jets.mul, self._place(node.exp), logarithm)
-            )
-        return self._step(JETS[type(node)], self._place(node.args[0]))
+            logarithm = self._add_function(sympy.log, self._compile(node.base))
+            product = self._add_step(elementary_jets.mul, self._compile(node.exp), logarithm)
+            return self._add_function(sympy.exp, product)
+        return self._add_function(type(node), self._compile(node.args[0]))
 
-    def _step(self, function: Callable[..., Jet], *places: int, kept: Any = None, what: Any = None) -> int:
+    def _add_power(self, base: int, exponent: Any) -> int:
+        if exponent == 2:
+            return self._add_step(elementary_jets.mul, base, base)
+        if exponent.is_Integer:
+            return self._add_step(lambda u: elementary_jets.power(u, int(exponent)), base)
+        return self._add_step(lambda u: elementary_jets.power(u, _to_mpmath(exponent)), base)
+
+    def _add_function(self, function: Any, place: int) -> int:
+        derivatives = elementary_jets.DERIVATIVES[function]
+        return self._add_step(lambda u: apply_chain_rule(u, *derivatives(u[0])), place)
+
+    def _add_step(self, function: Callable[..., Jet] | None, *places: int) -> int:
         self.steps.append((function, places))
-        if kept is not None:
-            kept.append((len(self.steps) - 1, what))
         return len(self.steps) - 1
 
-    def __call__(self, known: Mapping[Any, Jet]) -> Jet:
-        if mp.prec not in self._values:
-            values: list[Any] = [None] * len(self.steps)
-            for place, node in self.constants:
-                values[place] = (_constant(node), mp.zero, mp.zero, mp.zero)
-            self._values[mp.prec] = values
-        values = self._values[mp.prec].copy()
-        for place, symbol in self.symbols:
-            values[place] = known[symbol]
+    def __call__(self, symbols: Mapping[Any, Jet]) -> Jet:
+        if mp.prec not in self._constants:
+            constants: list[Jet | None] = [None] * len(self.steps)
+            for place, node in self.leaves:
+                constants[place] = constant(_to_mpmath(node)) if node.is_number else None
+            self._constants[mp.prec] = constants
+        values: list[Any] = self._constants[mp.prec].copy()
+        for place, node in self.leaves:
+            if not node.is_number:
+                values[place] = symbols[node]
         for place, (function, places) in enumerate(self.steps):
-            if values[place] is None:
+            if function is not None:
                 values[place] = function(*[values[i] for i in places])
-        made: Jet = values[self.result]
-        return made
+        result: Jet = values[self.result]
+        return result
 
 
-_plan = functools.lru_cache(512)(_Plan)
+_compiled = functools.lru_cache(512)(_CompiledExpression)
 
 
-def _constant(node: Any) -> Any:
-    return real(mpmath.mpf(node.p) / node.q if node.is_Rational else node._to_mpmath(mp.prec))
+def _to_mpmath(node: Any) -> Any:
+    value = mpmath.mpf(node.p) / node.q if node.is_Rational else node._to_mpmath(mp.prec)
+    return elementary_jets.require_real(value)
 
 
-def jet(node: Any, known: Mapping[Any, Jet]) -> Jet:
-    """Return value and derivatives, over their factorials, of an expression; ``known`` holds its symbols."""
-    return _plan(node)(known)
+def bind(x: Any, parameters: Mapping[str, float]) -> dict[Any, Jet]:
+    """Return the jets of the input and of the parameters, by symbol."""
+    symbols = {sympy.Symbol(name, real=True): constant(value) for name, value in parameters.items()}
+    return {**symbols, X: (mpmath.mpf(x), mp.one, mp.zero, mp.zero)}
 
 
-def holds(condition: Any, known: dict[Any, Jet]) -> bool:
-    """Whether a condition holds."""
+def jet(node: Any, symbols: Mapping[Any, Jet]) -> Jet:
+    """Evaluate an expression and its derivatives.
+
+    Args:
+        node: The expression.
+        symbols: The jets of its symbols.
+    """
+    return _compiled(node)(symbols)
+
+
+def holds(condition: Any, symbols: Mapping[Any, Jet]) -> bool:
+    """Return whether a condition holds."""
     if condition in (sympy.true, sympy.false):
         return bool(condition)
     if isinstance(condition, sympy.And):
-        return all(holds(part, known) for part in condition.args)
+        return all(holds(part, symbols) for part in condition.args)
     if isinstance(condition, sympy.Or):
-        return any(holds(part, known) for part in condition.args)
+        return any(holds(part, symbols) for part in condition.args)
     if isinstance(condition, sympy.Not):
-        return not holds(condition.args[0], known)
-    left, right = jet(condition.lhs, known)[0], jet(condition.rhs, known)[0]
-    if isinstance(condition, sympy.Gt | sympy.Lt):
-        return bool(left > right if isinstance(condition, sympy.Gt) else left < right)
-    return bool(left >= right if isinstance(condition, sympy.Ge) else left <= right)
+        return not holds(condition.args[0], symbols)
+    left, right = jet(condition.lhs, symbols)[0], jet(condition.rhs, symbols)[0]
+    return bool(_COMPARISONS[type(condition)](left, right))
 
 
-def chosen(tree: Tree, known: dict[Any, Jet], place: int = 0) -> tuple[Leaf, int]:
-    """Return the piece that holds, and its number."""
+def select_piece(tree: Tree, symbols: Mapping[Any, Jet], number: int = 0) -> tuple[Leaf, int]:
+    """Return the piece that applies, and its number."""
     if isinstance(tree, Leaf):
-        return tree, place
-    if holds(tree.condition, known):
-        return chosen(tree.yes, known, 2 * place + 1)
-    return chosen(tree.no, known, 2 * place + 2)
+        return tree, number
+    if holds(tree.condition, symbols):
+        return select_piece(tree.yes, symbols, 2 * number + 1)
+    return select_piece(tree.no, symbols, 2 * number + 2)
 
 
-def at(tree: Tree, x: Any, parameters: Mapping[str, float], bits: int) -> tuple[list[Any], int]:
+def evaluate(tree: Tree, x: Any, parameters: Mapping[str, float], bits: int) -> tuple[list[Any], int]:
     """Return f, f', f'' and f''' at a point in one precision, and the number of the piece."""
     with mpmath.workprec(bits):
-        known: dict[Any, Jet] = {
-            sympy.Symbol(name, real=True): (mpmath.mpf(value), mp.zero, mp.zero, mp.zero)
-            for name, value in parameters.items()
-        }
-        known[X] = (mpmath.mpf(x), mp.one, mp.zero, mp.zero)
-        leaf, place = chosen(tree, known)
+        symbols = bind(x, parameters)
+        leaf, number = select_piece(tree, symbols)
         try:
-            found = jet(leaf.expression, known)
+            values = jet(leaf.expression, symbols)
         except ZeroDivisionError as error:
             raise Undefined from error
-        return [found[k] * math.factorial(k) for k in range(ORDERS)], place
+        return [values[k] * math.factorial(k) for k in range(ORDERS)], number
 
 
-def exact(tree: Tree, x: Any, parameters: Mapping[str, float]) -> tuple[list[Any], int]:
-    """Return f, f', f'' and f''' at a point, in 75 good bits, and the number of the piece.
+def evaluate_exactly(tree: Tree, x: Any, parameters: Mapping[str, float]) -> tuple[list[Any], int]:
+    """Return f, f', f'' and f''' at a point, in 75 correct bits, and the number of the piece.
 
     Raises:
-        Undefined: The formula has no real value there, or precision does not settle it.
+        Undefined: The formula has no real value there, or no precision suffices.
     """
     size = abs(float(x))
-    # What a sum absorbs, both precisions lose: far out the first one already holds 1 + exp(-x).
-    ladder = (160, 200, *_FURTHER) if size < 6 else (500, 600, *_FURTHER) if size < 20 else _FURTHER
+    # Both of two low precisions lose what a sum absorbs: far out the first one must already hold 1 + exp(-x).
+    first = (160, 200) if size < 6 else (500, 600) if size < 20 else ()
     before: tuple[list[Any], int] | None = None
     failures = 0
-    for bits in ladder:
+    for bits in (*first, *_HIGH_PRECISIONS):
         try:
-            now = at(tree, x, parameters, bits)
+            now = evaluate(tree, x, parameters, bits)
             if before is not None and before[1] == now[1] and _all_agree(before[0], now[0], bits):
                 return now
             before = now
@@ -174,33 +184,38 @@ def _all_agree(before: list[Any], now: list[Any], bits: int) -> bool:
 
 
 def _agree(a: Any, b: Any, bits: int) -> bool:
-    """Whether two precisions agree; a zero may be what both have lost, until it is below every float64."""
-    if not mpmath.isfinite(b) or (b == 0 and bits < 1350):
+    """Return whether two precisions agree. Both may have lost a value that they find to be 0."""
+    if not mpmath.isfinite(b) or (b == 0 and bits < _HIGH_PRECISIONS[0]):
         return False
-    return bool(abs(a - b) <= abs(b) * _AGREE or (abs(a) < _NOTHING > abs(b)))
+    return bool(abs(a - b) <= abs(b) * _AGREE or (abs(a) < _NEGLIGIBLE > abs(b)))
+
+
+def piece_at(tree: Tree, x: float, parameters: Mapping[str, float]) -> int:
+    """Return the number of the piece at a point."""
+    return evaluate(tree, x, parameters, _HIGH_PRECISIONS[0])[1]  # beside 0 a small exponential needs them
 
 
 @dataclass(frozen=True)
-class Truth:
-    """f, f', f'' and f''' at points, each as a double and the rest that the double leaves.
+class ReferenceValues:
+    """f, f', f'' and f''' at points, each as a double and the remainder that the double leaves.
 
     Attributes:
         points: The points (n,), in order.
         high: The doubles (4, n); NaN where the formula has no value.
-        low: What they leave (4, n).
+        low: The remainders (4, n).
         piece: The number of the piece of each point (n,); -1 where there is no value.
     """
 
-    points: np.ndarray[Any, Any]
-    high: np.ndarray[Any, Any]
-    low: np.ndarray[Any, Any]
-    piece: np.ndarray[Any, Any]
+    points: Array
+    high: Array
+    low: Array
+    piece: Array
 
-    def joined(self, other: Truth) -> Truth:
-        """Return the truth at the points of both."""
+    def merge(self, other: ReferenceValues) -> ReferenceValues:
+        """Return the values at the points of both."""
         points = np.concatenate([self.points, other.points])
         order = np.argsort(points)
-        return Truth(
+        return ReferenceValues(
             points[order],
             np.concatenate([self.high, other.high], axis=1)[:, order],
             np.concatenate([self.low, other.low], axis=1)[:, order],
@@ -208,28 +223,18 @@ class Truth:
         )
 
 
-def positive(tree: Tree, x: float, parameters: Mapping[str, float], order: int) -> bool:
-    """Whether a derivative of an order is positive at a point, as far as few bits tell."""
-    return bool(at(tree, x, parameters, 150)[0][order] > 0)
-
-
-def piece_at(tree: Tree, x: float, parameters: Mapping[str, float]) -> int:
-    """Return the number of the piece at a point."""
-    return at(tree, x, parameters, _FURTHER[0])[1]  # beside 0 a small exponential takes so many
-
-
-def truth(tree: Tree, points: np.ndarray[Any, Any], parameters: Mapping[str, float]) -> Truth:
-    """Return the true function and derivatives at points (n,)."""
+def compute_reference(tree: Tree, points: Array, parameters: Mapping[str, float]) -> ReferenceValues:
+    """Evaluate a formula and its derivatives exactly at points (n,)."""
     high = np.full((ORDERS, len(points)), math.nan)
     low = np.zeros((ORDERS, len(points)))
     piece = np.full(len(points), -1)
     for i, x in enumerate(points.tolist()):
         try:
-            found, piece[i] = exact(tree, x, parameters)
+            values, piece[i] = evaluate_exactly(tree, x, parameters)
         except Undefined:
             continue
-        for order, value in enumerate(found):
+        for order, value in enumerate(values):
             high[order, i] = float(value)
             if math.isfinite(high[order, i]):
                 low[order, i] = float(value - mpmath.mpf(high[order, i]))
-    return Truth(points, high, low, piece)
+    return ReferenceValues(points, high, low, piece)

@@ -1,1 +1,1 @@
-"""Choose accurate expressions and write them as PyTorch programs."""
+"""Write programs over tensors for the pieces of a formula."""

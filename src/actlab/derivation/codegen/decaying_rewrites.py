@@ -1,29 +1,30 @@
-"""Forms in exponentials that decay: what overflows, or is lost beside what is large, does not come about."""
+"""Rewrite expressions in exponentials that decay, which neither overflow nor absorb small terms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import sympy
 import torch
 from sympy import Add, Expr, Integer, Mul, Symbol, exp, log
 
-from actlab.derivation.codegen.functions import Expm1, Known, Log1p, Size, Within, expanded
+from actlab.derivation.codegen.functions import Expm1, Known, Log1p, Size, Within, to_exponentials
 from actlab.derivation.codegen.lower import Form, program
 from actlab.derivation.codegen.rewrites import MODERATE, lowest, size, tidy
 from actlab.derivation.syntax.to_sympy import X
 
+_CAPS = (20, 40)
+
 
 class Decaying:
-    """Writes an expression on one side of 0 in exponentials that decay there.
+    """Rewrites an expression on one side of 0 in exponentials that decay there.
 
     Args:
         side: 1 or -1, the sign of the input.
-        parameters: The default parameters, which tell the sign of an exponent.
-        main: What is positive on the one side and negative on the other: a multiple of the input.
-        cap: Instead of decaying on the side, exponentials of ``main`` grow up to that of the cap, and no
-            others are allowed: for one form on both sides.
+        parameters: The default parameters, which determine the sign of an exponent.
+        main: A multiple of the input: positive on one side, negative on the other.
+        cap: For one form on both sides: exponentials of ``main`` grow up to the exponential of the cap
+            instead of decaying, and others are not allowed.
     """
 
     def __init__(
@@ -35,19 +36,19 @@ class Decaying:
         self._groups: list[tuple[Expr, Symbol]] = []
         self._functions: dict[Expr, Symbol] = {}
         self._logarithms: dict[Symbol, Expr] = {}
-        self.decaying: dict[Symbol, None] = {}  # in order: nothing may depend on the order of a set
+        self.decaying: dict[Symbol, None] = {}  # an ordered set: the result must not depend on hashes
 
-    def rewrite(self, node: Expr, peel: bool) -> Expr:
+    def rewrite(self, node: Expr) -> Expr:
         """Return the expression in symbols for exponentials and for other functions."""
         if node.is_Atom or node.is_number:
             return node
         if isinstance(node, exp):
-            return self._exponential(node.args[0], peel)
+            return self._exponential(node.args[0])
         if node.is_Pow and not node.exp.is_number:
-            return self._exponential(node.exp * log(node.base), peel)
-        arguments = [self.rewrite(argument, peel) for argument in node.args]
+            return self._exponential(node.exp * log(node.base))
+        arguments = [self.rewrite(argument) for argument in node.args]
         if isinstance(node, log):
-            return self._logarithm(arguments[0], peel)
+            return self._logarithm(arguments[0])
         if isinstance(node, Known | sympy.Function):
             return self._function(node.func(*(tidy(a) for a in arguments)))
         if node.is_Pow and not node.exp.is_Integer:
@@ -61,52 +62,48 @@ class Decaying:
         return self._functions[node]
 
     def _value(self, node: Expr) -> float:
-        """Return the value of an expression at a point of the side, to tell its sign."""
+        """Return the value of an expression at a point of the side."""
         made = program(Form(node, self.names), list(self._parameters))
         point = torch.tensor(self.side * 2.3, dtype=torch.float64)
         return float(made(point, *self._parameters.values()))
 
-    def _exponential(self, argument: Expr, peel: bool) -> Expr:
+    def _exponential(self, argument: Expr) -> Expr:
         argument = sympy.expand(argument)
         constant, varying = argument.as_independent(X, as_Add=True)
         if constant.is_number and constant != 0 and varying != 0:
-            return exp(constant) * self._exponential(varying, peel)
-        inside = self.rewrite(argument, peel)
+            return exp(constant) * self._exponential(varying)
+        exponent = self.rewrite(argument)
         for base, symbol in self._groups:
-            ratio = sympy.cancel(inside / base)
-            if ratio.is_Rational and ratio.is_Integer:
+            ratio = sympy.cancel(exponent / base)
+            if ratio.is_Integer:
                 return symbol**ratio
-        return self._new_group(inside)
+        return self._new_group(exponent)
 
-    def _new_group(self, inside: Expr) -> Expr:
-        """Return exp(inside) by a new symbol for the one of exp(inside) and exp(-inside) that decays."""
+    def _new_group(self, exponent: Expr) -> Expr:
+        """Return an exponential by a new symbol for the one of exp(u) and exp(-u) that decays."""
         symbol = Symbol(f"t{len(self._groups)}", positive=True)
-        sign = 1 if self._value(inside) > 0 else -1
-        on_main = sympy.cancel(inside / self.main)
-        if self.cap is not None:
+        on_main = sympy.cancel(exponent / self.main)
+        if self.cap is None:
+            sign = 1 if self._value(exponent) > 0 else -1
+            decay: Expr = -abs(on_main) * Size(self.main) if on_main.is_Rational else -sign * exponent
+            # On this side the size is the input itself: a sum with it may cancel.
+            self._logarithms[symbol] = -sign * exponent
+        else:
             if not on_main.is_Rational:
                 raise NotImplementedError("more than one exponential")
             sign = -1 if on_main > 0 else 1
-            decay: Expr = Within(abs(on_main) * self.main, -sympy.oo, Integer(self.cap))
-        elif on_main.is_Rational:
-            decay = -abs(on_main) * Size(self.main)
-        else:
-            decay = -sign * inside
-        if self.cap is None:
-            # On this side, where it is used, the size is the input itself: a sum with it may end.
-            self._logarithms[symbol] = -sign * inside
-        else:
+            decay = Within(abs(on_main) * self.main, -sympy.oo, Integer(self.cap))
             self._logarithms[symbol] = Symbol(f"log_{symbol}", real=True)
             self.names[self._logarithms[symbol]] = decay
         self.names[symbol] = exp(decay)
         # The exponential of the base is symbol ** -sign.
-        self._groups.append((-sign * inside, symbol))
+        self._groups.append((-sign * exponent, symbol))
         self.decaying[symbol] = None
         return symbol ** (-sign)
 
-    def _logarithm(self, inside: Expr, peel: bool) -> Expr:
+    def _logarithm(self, argument: Expr) -> Expr:
         """Return log(c t^k (1 + b)) as log(c) + k log(t) + log1p(b)."""
-        ratio = sympy.cancel(sympy.together(inside))
+        ratio = sympy.cancel(sympy.together(argument))
         top, bottom = sympy.fraction(ratio)
         used = [s for s in self.decaying if ratio.has(s)]
         if len(used) != 1:
@@ -116,25 +113,17 @@ class Decaying:
         lead = sympy.cancel(a / b)
         if lead.has(X) or any(lead.has(f) for f in self._functions.values()):
             return self._plain_logarithm(ratio)
-        if not peel and i == j and lead != 1:
-            return self._plain_logarithm(ratio)
         rest = sympy.cancel(ratio / (lead * t ** (i - j)) - 1)
-        power = self._logarithms[t]
-        return (
-            log(lead) + (i - j) * power + self._function(Log1p(tidy(rest)))
-            if rest != 0
-            else (log(lead) + (i - j) * power)
-        )
+        result = log(lead) + (i - j) * self._logarithms[t]
+        return result + self._function(Log1p(tidy(rest))) if rest != 0 else result
 
     def _plain_logarithm(self, ratio: Expr) -> Expr:
-        if ratio.is_number:
-            return log(ratio)
-        return self._function(Log1p(tidy(sympy.cancel(ratio - 1))))
+        return log(ratio) if ratio.is_number else self._function(Log1p(tidy(sympy.cancel(ratio - 1))))
 
 
-def main_of(expression: Expr) -> Expr:
-    """Return what tells the sides apart: the first exponent that is a multiple of x, without its number."""
-    for node in sorted(expanded(expression).atoms(exp), key=sympy.default_sort_key):
+def find_main(expression: Expr) -> Expr:
+    """Return the main exponent: the first one that is a multiple of x with parameters, without its number."""
+    for node in sorted(to_exponentials(expression).atoms(exp), key=sympy.default_sort_key):
         for term in Add.make_args(sympy.expand(node.args[0])):
             factor = sympy.cancel(term / X)
             if not factor.has(X) and factor.free_symbols:
@@ -145,49 +134,42 @@ def main_of(expression: Expr) -> Expr:
 
 def decaying(expression: Expr, side: int, parameters: Mapping[str, float], main: Expr) -> Iterator[Form]:
     """Yield quotients of polynomials in decaying exponentials, and in expm1 of their exponents."""
-    opened = expanded(expression)
+    opened = to_exponentials(expression)
     if not opened.atoms(exp) or size(opened) > MODERATE:
         return
-    seen: set[Any] = set()
-    for peel in (True, False) if opened.atoms(log) else (True,):
-        writer = Decaying(side, parameters, main)
-        ratio = sympy.together(writer.rewrite(opened, peel))
-        if size(ratio) > 2 * MODERATE:
-            continue
-        top, bottom = sympy.fraction(sympy.cancel(ratio))
-        if (top, bottom) in seen:
-            continue
-        seen.add((top, bottom))
-        guard = _Guard(writer)
-        for above in (sympy.factor(top), _powers(top, writer)):
-            form = guard.form(above, sympy.factor(bottom), "decaying")
-            yield form
-            yield from _by_roots(form, writer)
-        yield from _by_expm1(top, bottom, writer)
+    writer = Decaying(side, parameters, main)
+    ratio = sympy.together(writer.rewrite(opened))
+    if size(ratio) > 2 * MODERATE:
+        return
+    top, bottom = sympy.fraction(sympy.cancel(ratio))
+    clamp = _InputClamp(writer)
+    for numerator in (sympy.factor(top), _collect_powers(top, writer)):
+        form = clamp.form(numerator, sympy.factor(bottom), "decaying")
+        yield form
+        yield from _by_roots(form, writer)
+    yield from _by_expm1(top, bottom, writer)
 
 
 def capped(expression: Expr, parameters: Mapping[str, float], main: Expr) -> Iterator[Form]:
-    """Yield a quotient of polynomials in one exponential, which stops growing when it may."""
-    opened = expanded(expression)
+    """Yield a quotient of polynomials in one exponential that stops growing at a cap."""
+    opened = to_exponentials(expression)
     if not opened.atoms(exp) or size(opened) > MODERATE:
         return
-    writer = Decaying(-1, parameters, main, 20)
-    ratio = sympy.together(writer.rewrite(opened, True))
-    top, bottom = sympy.fraction(sympy.cancel(ratio))
-    for cap in (20, 40, 44):
+    low = -(Integer(10) ** 9)
+    for cap in _CAPS:
         writer = Decaying(-1, parameters, main, cap)
-        writer.rewrite(opened, True)
+        top, bottom = sympy.fraction(sympy.cancel(sympy.together(writer.rewrite(opened))))
         below = sympy.factor(bottom)
-        for whole in (sympy.factor(top) / below, _powers(top, writer) / below, *_divided(top, below, writer)):
+        tops = sympy.factor(top), _collect_powers(top, writer)
+        for whole in (*(above / below for above in tops), *_divided(top, below, writer)):
             if not whole.has(X):
                 yield Form(whole, writer.names, kind="one exponential")
                 continue
-            low = -(Integer(10) ** 9)
-            # How far x has to go is known where it stands with its factor in the exponent alone.
+            # The clamp of x is known if x occurs with its factor in the exponent only.
             z = Symbol("z", real=True)
             scaled = whole.xreplace({X: z * X / main})
-            below = {power for power in scaled.atoms(sympy.Pow) if power.exp < 0}
-            if not scaled.has(X) and not any(power.has(z) for power in below):
+            divisors = {power for power in scaled.atoms(sympy.Pow) if power.exp < 0}
+            if not scaled.has(X) and not any(power.has(z) for power in divisors):
                 yield Form(scaled, {**writer.names, z: Within(main, low, cap)}, kind="one exponential")
             for paired in (False, True):
                 near = Within(X, low, sympy.oo)
@@ -195,7 +177,7 @@ def capped(expression: Expr, parameters: Mapping[str, float], main: Expr) -> Ite
 
 
 def _divided(top: Expr, bottom: Expr, writer: Decaying) -> Iterator[Expr]:
-    """Yield t^k (q + r / m) / m for a quotient by m^2, whose powers of t may be too large."""
+    """Yield t^k (q + r / m) / m for a quotient by m^2 with large powers of t."""
     for t in writer.decaying:
         squares = [f for f in Mul.make_args(bottom) if f.is_Pow and f.exp == 2 and f.has(t)]
         if len(squares) != 1 or (bottom / squares[0]).has(t):
@@ -206,15 +188,15 @@ def _divided(top: Expr, bottom: Expr, writer: Decaying) -> Iterator[Expr]:
         yield t**k * whole / (bottom / m)
 
 
-def _powers(polynomial: Expr, writer: Decaying) -> Expr:
-    """Return a polynomial by its powers of the decaying symbols, each coefficient in factors."""
+def _collect_powers(polynomial: Expr, writer: Decaying) -> Expr:
+    """Return a polynomial by powers of the decaying symbols, with factored coefficients."""
     symbols = sorted(writer.decaying, key=str)
     collected = sympy.collect(sympy.expand(polynomial), symbols, evaluate=False)
     return Add(*(power * sympy.factor(factor) for power, factor in collected.items()))
 
 
 def _by_expm1(top: Expr, bottom: Expr, writer: Decaying) -> Iterator[Form]:
-    """Yield the quotient in m = t - 1 instead of t: near 0 the ones cancel."""
+    """Yield the quotient in m = t - 1 instead of t: near 0 the terms 1 cancel."""
     t = next((s for s in writer.decaying if top.has(s) or bottom.has(s)), None)
     if t is None:
         return
@@ -236,36 +218,31 @@ def _by_roots(form: Form, writer: Decaying) -> Iterator[Form]:
         yield Form(r * rest, names, kind="decaying, by roots")
 
 
-class _Guard:
-    """Keeps a large x from meeting an exponential that is 0."""
+class _InputClamp:
+    """Clamps a large x where it meets an exponential that is 0."""
 
     def __init__(self, writer: Decaying) -> None:
-        self.writer = writer
+        self.decaying, self.names = writer.decaying, writer.names
         self.x_near = Symbol("xn", real=True)
 
     def form(self, top: Expr, bottom: Expr, kind: str) -> Form:
         """Return the form of a quotient."""
-        symbols = self.writer.decaying
-        whole = any(
-            (f.is_Symbol and f in symbols) or (f.is_Pow and f.base in symbols) for f in Mul.make_args(top)
-        )
+        factors = Mul.make_args(top)
+        whole = any(f in self.decaying or (f.is_Pow and f.base in self.decaying) for f in factors)
         degree = max(int(sympy.degree(p, X)) if p.has(X) else 1 for p in (top, bottom))
-        # The power must be a float32 still, and the exponential of the bound nothing, however slow it is.
+        # The power must stay in float32, and the exponential of the bound be 0, even of a slow exponent.
         bound = Integer(10) ** min(12, 36 // max(degree, 1))
-        names = {**self.writer.names, self.x_near: Within(X, -bound, bound)}
-        parts = [self._part(f, whole) for f in Mul.make_args(top)]
-        parts += [1 / self._part(f, False) for f in Mul.make_args(bottom)]
+        names = {**self.names, self.x_near: Within(X, -bound, bound)}
+        parts = [f.xreplace({X: self.x_near}) if whole else self._part(f) for f in factors]
+        parts += [1 / self._part(f) for f in Mul.make_args(bottom)]
         return Form(Mul(*parts), names, kind=kind)
 
-    def _part(self, factor: Expr, whole: bool) -> Expr:
-        if whole:
-            return factor.xreplace({X: self.x_near})
+    def _part(self, factor: Expr) -> Expr:
         if factor.is_Pow and factor.exp.is_Integer:
-            return self._part(factor.base, False) ** factor.exp
-        if isinstance(factor, Add):
-            return Add(*(self._term(term) for term in factor.args))
-        return self._term(factor)
+            return self._part(factor.base) ** factor.exp
+        terms = factor.args if isinstance(factor, Add) else (factor,)
+        return Add(*(self._term(term) for term in terms))
 
     def _term(self, term: Expr) -> Expr:
-        falls = bool(term.free_symbols & self.writer.decaying.keys())
+        falls = bool(term.free_symbols & self.decaying.keys())
         return term.xreplace({X: self.x_near}) if falls else term

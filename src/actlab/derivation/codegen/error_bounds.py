@@ -1,4 +1,4 @@
-"""How exact a program is: its error at points, in units of what rounding the input may move the value by."""
+"""Measure the error of a program at points, in units of what rounding the input may change."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ import torch
 from torch import Tensor
 
 from actlab.derivation.analysis import reference_values
-from actlab.derivation.analysis.limits import ends
+from actlab.derivation.analysis.limits import compute_limits
 from actlab.derivation.analysis.piecewise import Tree
-from actlab.derivation.codegen.program import Program
+from actlab.derivation.codegen.program import DTYPES, Program
 
-DTYPES = (torch.float64, torch.float32)
 LIMITS = (4.0, 4.0, 8.0)  # of f, f' and f'', in units of eps times the scale
-_BESIDE = 8  # of eps: so near to a kink that the dtype does not have, either side may be taken
+_BESIDE = 8  # in eps: this near to a kink that the dtype rounds, both sides are right
 Array = np.ndarray[Any, Any]
 
 
 def points(extra: tuple[float, ...] = ()) -> Array:
-    """Return the points of a proof: float32 numbers of both signs, every size, and neighbours of some."""
+    """Return the points of measurement: float32 numbers of both signs, of every size, and near ``extra``."""
     sizes = np.concatenate([np.logspace(-30, 30, 61), np.logspace(-3, 2.8, 140), np.linspace(0.02, 12, 450)])
     sizes = np.concatenate([[1e-44, 1e-40, 1e-38], sizes]).astype(np.float32)
     centres = np.array(extra, dtype=np.float32)
@@ -41,16 +40,16 @@ def points(extra: tuple[float, ...] = ()) -> Array:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What is known about a formula at points, and the measure that follows from it.
+class ErrorMeter:
+    """Measures errors against the reference values of a formula.
 
     Attributes:
-        truth: The truth at the points.
+        reference: The reference values at the points.
         ends: f, f' and f'' at minus and plus infinity (3, 2); NaN where there is no limit.
-        kinks: Where the derivative jumps, and is what was chosen.
+        kinks: Where the derivative jumps.
     """
 
-    truth: reference_values.Truth
+    reference: reference_values.ReferenceValues
     ends: Array
     kinks: tuple[float, ...] = ()
     _inputs: dict[torch.dtype, Tensor] = field(default_factory=dict)
@@ -58,7 +57,7 @@ class Proof:
     def inputs(self, dtype: torch.dtype) -> Tensor:
         """Return the points, and minus and plus infinity after them."""
         if dtype not in self._inputs:
-            both = np.concatenate([self.truth.points, [-math.inf, math.inf]])
+            both = np.concatenate([self.reference.points, [-math.inf, math.inf]])
             self._inputs[dtype] = torch.from_numpy(both).to(dtype)
         return self._inputs[dtype]
 
@@ -83,7 +82,7 @@ class Proof:
 
     def error(self, got: Array, dtype: torch.dtype, order: int, line: bool = False) -> Array:
         """Return the error of values; with ``line`` in units of the largest derivative on the line."""
-        info, known = torch.finfo(dtype), self.truth
+        info, known = torch.finfo(dtype), self.reference
         with np.errstate(all="ignore"):
             x, true, value = known.points, known.high[order], got[:-2]
             moved = np.nan_to_num(np.abs(x * known.high[order + 1]), nan=0.0, posinf=0.0)
@@ -105,10 +104,10 @@ class Proof:
         exact = torch.tensor(self.kinks, dtype=torch.float64)
         rounded = exact.to(dtype).double()
         places = (rounded if order else rounded[rounded != exact]).numpy()
-        on: Array = np.isin(self.truth.points, places)
+        on: Array = np.isin(self.reference.points, places)
         for place in rounded[rounded != exact].numpy() if order else ():
             # Which side an input is on is itself computed, and rounded.
-            on |= np.abs(self.truth.points - place) <= _BESIDE * torch.finfo(dtype).eps * abs(place)
+            on |= np.abs(self.reference.points - place) <= _BESIDE * torch.finfo(dtype).eps * abs(place)
         return on
 
     def _at_ends(self, got: Array, dtype: torch.dtype, order: int) -> Array:
@@ -132,23 +131,23 @@ def _largest(values: Array) -> float:
     return float(np.abs(values[np.isfinite(values)]).max())
 
 
-def prove(
+def build_error_meter(
     tree: Tree,
     parameters: Mapping[str, float],
     extra: tuple[float, ...] = (),
     kinks: tuple[float, ...] = (),
-) -> Proof:
-    """Return what is known about a formula, at the points of a proof, near some others, and near kinks."""
-    known = _truth(tree, tuple(parameters.items()), (*extra, *kinks))
-    return Proof(known, ends(tree, tuple(parameters.items())), kinks)
+) -> ErrorMeter:
+    """Compute reference values at the usual points, near extra points and near kinks."""
+    known = _compute_reference(tree, tuple(parameters.items()), (*extra, *kinks))
+    return ErrorMeter(known, compute_limits(tree, tuple(parameters.items())), kinks)
 
 
 @functools.lru_cache(16)
-def _truth(
+def _compute_reference(
     tree: Tree, parameters: tuple[tuple[str, float], ...], extra: tuple[float, ...]
-) -> reference_values.Truth:
+) -> reference_values.ReferenceValues:
     if not extra:
-        return reference_values.truth(tree, points(), dict(parameters))
-    before = _truth(tree, parameters, ())
+        return reference_values.compute_reference(tree, points(), dict(parameters))
+    before = _compute_reference(tree, parameters, ())
     new = np.setdiff1d(points(extra), before.points)
-    return before.joined(reference_values.truth(tree, new, dict(parameters)))
+    return before.merge(reference_values.compute_reference(tree, new, dict(parameters)))

@@ -1,7 +1,8 @@
-"""The derivative as a function of the output, where it is one: then backward keeps what the next layer keeps.
+"""Derive the derivative as a function of the output, where it is one.
 
-A sigmoid's derivative is y (1 - y), an exponential's y. Numbers tell which of a few such laws a piece obeys,
-and numbers prove that the law costs no digits; else the input is kept.
+Backward then saves the output, which the next layer saves anyway. The derivative of a sigmoid is y (1 - y),
+that of an exponential y. Reference values tell which of a few such laws holds on a piece, and whether the law
+loses digits; if it does, the input is saved.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from actlab.activation import numerics
 from actlab.derivation.analysis import reference_values
 from actlab.derivation.analysis.kinks import Kinks
 from actlab.derivation.analysis.piecewise import Branch, Leaf, Tree
-from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, Proof
-from actlab.derivation.codegen.functions import Within, recognised
+from actlab.derivation.codegen.error_bounds import LIMITS, Array, ErrorMeter
+from actlab.derivation.codegen.functions import Within, recognize
 from actlab.derivation.codegen.lower import Form, Lowering
-from actlab.derivation.codegen.nan_guards import guarded
-from actlab.derivation.codegen.program import Operand, Program
+from actlab.derivation.codegen.nan_guards import guard
+from actlab.derivation.codegen.program import DTYPES, Operand, Program
 from actlab.derivation.codegen.select import FAIR
 from actlab.derivation.syntax.to_sympy import X
 
@@ -35,56 +36,58 @@ _SAMPLES = 9
 _MODERATE = 20.0
 _BITS = 200
 _LARGEST_DENOMINATOR = 1000
-_HALF = (torch.float16, torch.bfloat16)
+_HALF_DTYPES = (torch.float16, torch.bfloat16)
 Scale = Literal["pointwise", "line"]
 _SCALES: tuple[Scale, Scale] = ("pointwise", "line")
 
 
 @dataclass(frozen=True)
-class ByOutput:
-    """A derivative by the output.
+class OutputDerivative:
+    """A derivative as a function of the output.
 
     Attributes:
-        program: Its program; the input of which is the output.
-        scale: What its error is counted against: its own value, or the largest on the line.
-        worst: The worst error by function and dtype.
+        program: Its program; the input is the output of the function.
+        scale: What its error is measured against: its own value, or the largest on the line.
+        error: The worst error of f' and f''.
     """
 
     program: Program
     scale: Scale
-    worst: dict[str, float]
+    error: float
 
 
-def by_output(proof: Proof, kinks: Kinks, places: Sequence[float], forward: Program) -> ByOutput | None:
+def derive_from_output(
+    meter: ErrorMeter, kinks: Kinks, borders: Sequence[float], forward: Program
+) -> OutputDerivative | None:
     """Return the derivative of a formula without parameters as a program of its output.
 
     Args:
-        proof: The truth about the formula.
-        kinks: Where its derivative jumps.
-        places: Where another piece begins, in order.
+        meter: Measures errors.
+        kinks: Where the derivative jumps.
+        borders: Where another piece begins, in order.
         forward: The program of the formula.
 
     Returns:
-        The most exact that meets the bounds; None where the output does not tell the derivative, or not
-        exactly.
+        The most exact program within the bounds; None where the output does not determine the derivative, or
+        not exactly.
     """
-    sides = (False, True) if places else (True,)
-    trees = [tree for closed in sides if (tree := _tree(proof, kinks, places, closed)) is not None]
-    found = []
-    for tree, write in itertools.product(trees, (recognised, sympy.factor)):
-        made = guarded(_program(tree, write), forward(proof.inputs(torch.float64)), ())
+    sides = (False, True) if borders else (True,)
+    trees = [tree for closed in sides if (tree := _find_laws(meter, kinks, borders, closed)) is not None]
+    candidates = []
+    for tree, rewrite in itertools.product(trees, (recognize, sympy.factor)):
+        program = guard(_lower(tree, rewrite), forward(meter.inputs(torch.float64)), ())
         for scale in _SCALES:
-            worst = _worst(proof, kinks, places, forward, made, scale == "line")
-            if worst is not None:
-                found.append(ByOutput(made, scale, worst))
+            error = _worst_error(meter, kinks, borders, forward, program, scale == "line")
+            if error < math.inf:
+                candidates.append(OutputDerivative(program, scale, error))
                 break
-    return min(found, key=lambda one: (one.scale == "line", max(one.worst.values())), default=None)
+    return min(candidates, key=lambda one: (one.scale == "line", one.error), default=None)
 
 
-# An output whose square is a number.
+# -- laws -----------------------------------------------------------------------------------------
+
+# An output whose square is finite.
 _FINITE = Within(X, -(sympy.Integer(10) ** 18), sympy.Integer(10) ** 18)
-
-# -- which law ------------------------------------------------------------------------------------
 
 # f, f', f'' and f''' at a point.
 Values = tuple[Any, Any, Any, Any]
@@ -126,22 +129,23 @@ def _ratio(at: Values) -> tuple[Any, ...]:
     return 1 / d1 - b / y**2, b
 
 
+# A law has coefficients, which must be the same at all points, and a derivative in terms of the value, X.
 _LAWS: tuple[Law, ...] = (
     (_quadratic, lambda a, b, c: a + b * X + c * X**2),
     (_exponential, lambda a, b, k: a + b * sympy.exp(k * X)),
     (_root, lambda a, b, c, sign: sign * sympy.sqrt(a + b * X + c * X**2)),
-    (_power, lambda a, c: (a + c * X**2) * _kept_root(a + c * X**2)),
+    (_power, lambda a, c: (a + c * X**2) * _root_with_slope(a + c * X**2)),
     (_ratio, lambda a, b: _FINITE**2 / (a * _FINITE**2 + b)),
 )
 
 
-def _kept_root(square: Expr) -> Expr:
-    """Return a root that autograd goes through at 0, where its own slope is infinite."""
+def _root_with_slope(square: Expr) -> Expr:
+    """Return a root that has a finite slope at 0 for autograd."""
     return sympy.sqrt(Within(square, sympy.Float("1e-30"), sympy.oo))
 
 
-def _law(samples: list[Values]) -> Expr | None:
-    """Return the derivative in terms of the value, which X stands for here."""
+def _find_law(samples: list[Values]) -> Expr | None:
+    """Return the derivative in terms of the value, or None."""
     if all(d1 == 0 for _, d1, _, _ in samples):
         return sympy.Integer(0)
     for coefficients, law in _LAWS:
@@ -150,53 +154,53 @@ def _law(samples: list[Values]) -> Expr | None:
                 rows = [coefficients(at) for at in samples]
         except (ZeroDivisionError, ValueError):
             continue
-        if all(_constant(column) for column in zip(*rows, strict=True)):
-            return law(*map(_short, rows[len(rows) // 2]))
+        if all(_is_constant(column) for column in zip(*rows, strict=True)):
+            return law(*map(_shorten, rows[len(rows) // 2]))
     return None
 
 
-def _constant(column: tuple[Any, ...]) -> bool:
+def _is_constant(column: tuple[Any, ...]) -> bool:
     if not all(isinstance(value, mpmath.mpf) and mpmath.isfinite(value) for value in column):
         return False
     return bool(max(column) - min(column) <= 1e-12 * max(1, *map(abs, column)))
 
 
-def _short(value: Any) -> Expr:
-    """Return a coefficient as the fraction that it is, or as it is."""
+def _shorten(value: Any) -> Expr:
+    """Return a coefficient as the short fraction that it is, or as it is."""
     near = Fraction(float(value)).limit_denominator(_LARGEST_DENOMINATOR)
     if abs(value - mpmath.mpf(near.numerator) / near.denominator) < 1e-14:
         return sympy.Rational(near.numerator, near.denominator)
     return sympy.Float(value, 30)
 
 
-# -- which law where ------------------------------------------------------------------------------
+# -- the law of every piece -----------------------------------------------------------------------
 
 
-def _tree(proof: Proof, kinks: Kinks, places: Sequence[float], closed: bool) -> Tree | None:
-    """Return the laws of all pieces, chosen by the output; None where that does not tell.
+def _find_laws(meter: ErrorMeter, kinks: Kinks, borders: Sequence[float], closed: bool) -> Tree | None:
+    """Return the laws of all pieces, chosen by the output; None where the output does not tell the piece.
 
-    ``closed`` says whether the output of a border is the upper piece's, where no slope jumps there.
+    ``closed`` tells whether the output at a border without a kink belongs to the upper piece.
     """
-    truth = proof.truth
-    values = truth.high[0]
-    if (truth.piece < 0).any() or not np.isfinite(values[np.abs(truth.points) < _MODERATE]).all():
+    reference = meter.reference
+    values = reference.high[0]
+    if (reference.piece < 0).any() or not np.isfinite(values[np.abs(reference.points) < _MODERATE]).all():
         return None
-    changes = np.flatnonzero(np.diff(truth.piece)) + 1
+    changes = np.flatnonzero(np.diff(reference.piece)) + 1
     rises = bool((values[1:] >= values[:-1]).all())
-    if kinks.forced or len(changes) != len(places) or (places and not rises):
+    if kinks.forced or len(changes) != len(borders) or (borders and not rises):
         return None
-    borders = [-math.inf, *places]
     tree: Tree | None = None
-    for stretch in np.split(np.arange(len(values)), changes):
-        law = _law(list(_samples(proof, stretch)))
+    pieces = np.split(np.arange(len(values)), changes)
+    for border, piece in zip([-math.inf, *borders], pieces, strict=True):
+        law = _find_law(list(_samples(meter, piece)))
         if law is None:
             return None
-        border = borders.pop(0)
-        if tree is not None and law != _uppermost(tree):
-            tree = _beside(tree, law, border, kinks, closed)
+        if tree is None:
+            tree = Leaf(law)
+        elif law != _uppermost(tree):
+            tree = _add_above(tree, law, border, kinks, closed)
             if tree is None:
                 return None
-        tree = tree or Leaf(law)
     return tree
 
 
@@ -204,49 +208,49 @@ def _uppermost(tree: Tree) -> Expr:
     return _uppermost(tree.yes) if isinstance(tree, Branch) else tree.expression
 
 
-def _samples(proof: Proof, stretch: Array) -> Iterator[Values]:
-    truth = proof.truth
-    inner = stretch[np.abs(truth.points[stretch]) < _MODERATE]
-    places = (inner if len(inner) else stretch).tolist()
-    # A border may be a point of it: not where a series is all that tells 0 from nothing.
-    step = max(1, len(places) // (_SAMPLES + 1))
-    for i in places[step::step] or places:
-        if abs(truth.points[i]) > 1e-3 or len(places) < _SAMPLES:
-            high, low = truth.high[:, i].tolist(), truth.low[:, i].tolist()
+def _samples(meter: ErrorMeter, piece: Array) -> Iterator[Values]:
+    reference = meter.reference
+    inner = piece[np.abs(reference.points[piece]) < _MODERATE]
+    indices = (inner if len(inner) else piece).tolist()
+    step = max(1, len(indices) // (_SAMPLES + 1))
+    for i in indices[step::step] or indices:
+        # Very near to 0 a law may not be seen in the digits.
+        if abs(reference.points[i]) > 1e-3 or len(indices) < _SAMPLES:
+            high, low = reference.high[:, i].tolist(), reference.low[:, i].tolist()
             with mpmath.workprec(_BITS):
-                found = [mpmath.mpf(a) + mpmath.mpf(b) for a, b in zip(high, low, strict=True)]
-            yield found[0], found[1], found[2], found[3]
+                f, d1, d2, d3 = (mpmath.mpf(a) + mpmath.mpf(b) for a, b in zip(high, low, strict=True))
+            yield f, d1, d2, d3
 
 
-def _beside(tree: Tree, law: Expr, border: float, kinks: Kinks, closed: bool) -> Tree | None:
-    """Return the laws so far, and one for the outputs above that of a border."""
-    whole = kinks.tree
-    value = reference_values.exact(whole, border, {})[0][0]
-    place = _short(value)
-    if not _is_short(float(value)):
+def _add_above(tree: Tree, law: Expr, border: float, kinks: Kinks, closed: bool) -> Tree | None:
+    """Add a law for the outputs above that of a border."""
+    value = reference_values.evaluate_exactly(kinks.tree, border, {})[0][0]
+    if not _is_exact_in_half(float(value)):
         return None
     if 0 in (law, _uppermost(tree)):
         closed = law == 0
     elif border in kinks.chosen:
-        after = math.nextafter(border, math.inf)
-        closed = reference_values.piece_at(whole, border, {}) == reference_values.piece_at(whole, after, {})
-    return Branch((sympy.Ge if closed else sympy.Gt)(X, place), Leaf(law), tree)
+        at, after = (
+            reference_values.piece_at(kinks.tree, x, {}) for x in (border, math.nextafter(border, math.inf))
+        )
+        closed = at == after
+    return Branch((sympy.Ge if closed else sympy.Gt)(X, _shorten(value)), Leaf(law), tree)
 
 
-def _is_short(value: float) -> bool:
-    """Whether every dtype has a number: an output that is it is then known to be it."""
-    return all(float(torch.tensor(value, dtype=torch.float64).to(dtype)) == value for dtype in _HALF)
+def _is_exact_in_half(value: float) -> bool:
+    """Return whether every dtype holds a number: only then does an equal output identify it."""
+    return all(float(torch.tensor(value, dtype=torch.float64).to(dtype)) == value for dtype in _HALF_DTYPES)
 
 
-# -- whether it is exact --------------------------------------------------------------------------
+# -- errors ---------------------------------------------------------------------------------------
 
 
-def _program(tree: Tree, write: Callable[[Expr], Expr]) -> Program:
+def _lower(tree: Tree, rewrite: Callable[[Expr], Expr]) -> Program:
     lowering = Lowering([])
 
     def add(tree: Tree) -> Operand:
         if isinstance(tree, Leaf):
-            return lowering.add(Form(write(tree.expression)))
+            return lowering.add(Form(rewrite(tree.expression)))
         yes, no = add(tree.yes), add(tree.no)
         lowering.add(Form(X))
         return lowering.choice(tree.condition, yes, no)
@@ -254,55 +258,54 @@ def _program(tree: Tree, write: Callable[[Expr], Expr]) -> Program:
     return replace(lowering.finish(add(tree)), inputs=("y",))
 
 
-def _worst(
-    proof: Proof, kinks: Kinks, places: Sequence[float], forward: Program, made: Program, line: bool
-) -> dict[str, float] | None:
-    """Return the worst errors of the derivatives by the output; None where one is above its bound."""
-    worst = _measured(proof, kinks, places, forward, made, line)
-    if worst is not None and (forward.has_second_forms or made.has_second_forms):
+def _worst_error(
+    meter: ErrorMeter, kinks: Kinks, borders: Sequence[float], forward: Program, program: Program, line: bool
+) -> float:
+    """Return the worst error of the derivatives by the output; infinity if one exceeds its bound."""
+    worst = _measure(meter, kinks, borders, forward, program, line)
+    if worst < math.inf and (forward.has_second_forms or program.has_second_forms):
         with numerics.second_forms():
-            other = _measured(proof, kinks, places, forward, made, line)
-        worst = None if other is None else {name: max(worst[name], other[name]) for name in worst}
-    held = worst is not None and all(_holds_in(dtype, forward, made, line) for dtype in _HALF)
-    return worst if held else None
+            worst = max(worst, _measure(meter, kinks, borders, forward, program, line))
+    is_exact = worst < math.inf and all(_holds_in(dtype, forward, program, line) for dtype in _HALF_DTYPES)
+    return worst if is_exact else math.inf
 
 
-def _measured(
-    proof: Proof, kinks: Kinks, places: Sequence[float], forward: Program, made: Program, line: bool
-) -> dict[str, float] | None:
-    worst = {}
+def _measure(
+    meter: ErrorMeter, kinks: Kinks, borders: Sequence[float], forward: Program, program: Program, line: bool
+) -> float:
+    worst = 0.0
     for dtype in DTYPES:
-        y = forward(proof.inputs(dtype)).requires_grad_()
-        slope = made(y)
+        y = forward(meter.inputs(dtype)).requires_grad_()
+        slope = program(y)
         bend = torch.autograd.grad(slope.sum(), y)[0] * slope if slope.requires_grad else slope * 0
         for order, got in ((1, slope), (2, bend)):
-            errors = proof.error(got.detach().double().numpy(), dtype, order, line)
+            errors = meter.error(got.detach().double().numpy(), dtype, order, line)
             if order == 2:
-                # On a border there may be no second derivative, and of a subnormal step off a kink an
-                # output may show nothing.
-                off = torch.finfo(dtype).tiny if line else 0.0
-                besides = _near(proof, places, 0.0) | _near(proof, tuple(kinks.chosen), off)
-                errors = np.where(besides, 0.0, errors)
+                # A border may have no second derivative, and an output may not show a subnormal step off a
+                # kink.
+                step = torch.finfo(dtype).tiny if line else 0.0
+                ignored = _is_near(meter, borders, 0.0) | _is_near(meter, tuple(kinks.chosen), step)
+                errors = np.where(ignored, 0.0, errors)
             error = float(errors.max())
             if not error <= FAIR * LIMITS[order]:
-                return None
-            worst["f" + "'" * order + f" {str(dtype).removeprefix('torch.')}"] = error
+                return math.inf
+            worst = max(worst, error)
     return worst
 
 
-def _near(proof: Proof, places: Sequence[float], step: float) -> Array:
-    """Whether points, and both ends, are within a step of places."""
-    x = np.concatenate([proof.truth.points, [-math.inf, math.inf]])
+def _is_near(meter: ErrorMeter, places: Sequence[float], step: float) -> Array:
+    """Return whether points, and both ends, are within a step of some places."""
+    x = np.concatenate([meter.reference.points, [-math.inf, math.inf]])
     return np.any([np.zeros(len(x), dtype=bool), *(np.abs(x - place) <= step for place in places)], axis=0)
 
 
-def _holds_in(dtype: torch.dtype, forward: Program, made: Program, line: bool) -> bool:
-    """Whether an output that half precision has rounded gives the derivative as exactly as it may."""
+def _holds_in(dtype: torch.dtype, forward: Program, program: Program, line: bool) -> bool:
+    """Return whether an output rounded to half precision gives the derivative as exactly as possible."""
     with torch.no_grad():
         x = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype).float()
         y = forward(x)
-        x, y = x[y.isfinite()], y[y.isfinite()]
-        true, got = made(y), made(y.to(dtype).float())
+        y = y[y.isfinite()]
+        true, got = program(y), program(y.to(dtype).float())
         scale = true.abs().max().expand_as(true) if line else true.abs()
-        room = 2 * torch.finfo(dtype).eps * scale + torch.finfo(dtype).smallest_normal
-        return bool(((got - true).abs() <= room)[y.abs() < torch.finfo(dtype).max].all())
+        tolerance = 2 * torch.finfo(dtype).eps * scale + torch.finfo(dtype).smallest_normal
+        return bool(((got - true).abs() <= tolerance)[y.abs() < torch.finfo(dtype).max].all())

@@ -1,7 +1,8 @@
-"""The functions that SymPy lacks and programs have, and how an expression is written in them."""
+"""Functions that programs have and SymPy lacks, and how to write an expression in them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sympy
@@ -9,145 +10,57 @@ from sympy import Add, Expr, Function, Pow, exp, log, pi, sqrt
 
 
 class Known(Function):
-    """A real function of one real number that programs compute by an operation of their own."""
+    """A real function of one real number that programs compute by an operation of their own.
+
+    Attributes:
+        operation: The operation's name in a program.
+        derivative: Returns the derivative at an argument; None for functions that are never differentiated.
+    """
 
     nargs = 1
     operation = ""
+    derivative: Callable[[Expr], Expr] | None = None
 
     def _eval_is_real(self) -> bool:
         return True
 
     @classmethod
     def eval(cls, u: Expr) -> None:
-        """Leave it as it is."""
-
-
-class Tanh(Known):
-    """The hyperbolic tangent, whose derivative does not cancel."""
-
-    operation = "tanh"
+        """Leave it unevaluated."""
 
     def fdiff(self, argindex: int = 1) -> Expr:
         """Return the derivative."""
-        return Sech(self.args[0]) ** 2
+        return self.derivative(self.args[0]) if self.derivative else super().fdiff(argindex)
 
 
-class Sech(Known):
-    """1 / cosh."""
-
-    operation = "sech"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return -Sech(self.args[0]) * Tanh(self.args[0])
+def _define(name: str, operation: str, derivative: Callable[[Expr], Expr] | None = None) -> Any:
+    body = {"operation": operation, "derivative": staticmethod(derivative) if derivative else None}
+    return type(name, (Known,), body)
 
 
-class TanhSlope(Known):
-    """1 / cosh^2, exact where tanh is small."""
-
-    operation = "tanh_slope"
-
-
-class Sigmoid(Known):
-    """The logistic sigmoid."""
-
-    operation = "sigmoid"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return Sigmoid(self.args[0]) * Sigmoid(-self.args[0])
-
-
-class NormalSigmoid(Known):
-    """The logistic sigmoid by torch's operation, which is 0 where it is no normal number."""
-
-    operation = "normal_sigmoid"
-
-
-class Log1p(Known):
-    """log(1 + u)."""
-
-    operation = "log1p"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return 1 / (1 + self.args[0])
-
-
-class Expm1(Known):
-    """exp(u) - 1."""
-
-    operation = "expm1"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return exp(self.args[0])
-
-
-class Asinh(Known):
-    """The inverse hyperbolic sine."""
-
-    operation = "asinh"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return 1 / sqrt(1 + self.args[0] ** 2)
-
-
-class Acosh(Known):
-    """The inverse hyperbolic cosine."""
-
-    operation = "acosh"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return 1 / sqrt(self.args[0] ** 2 - 1)
-
-
-class Atanh(Known):
-    """The inverse hyperbolic tangent."""
-
-    operation = "atanh"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return 1 / (1 - self.args[0] ** 2)
-
-
-class NormalCdf(Known):
-    """The normal distribution function."""
-
-    operation = "normal_cdf"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return Bell(self.args[0]) / sqrt(2 * pi)
-
-
-class Bell(Known):
-    """exp(-u^2 / 2), which a kernel has in common with the normal distribution function."""
-
-    operation = "bell"
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Return the derivative."""
-        return -self.args[0] * Bell(self.args[0])
-
-
-class Size(Known):
-    """The absolute value, as the sides of a split see it."""
-
-    operation = "abs"
+Tanh = _define("Tanh", "tanh", lambda u: Sech(u) ** 2)  # whose derivative does not cancel
+Sech: Any = _define("Sech", "sech", lambda u: -Sech(u) * Tanh(u))  # 1 / cosh
+TanhSlope = _define("TanhSlope", "tanh_slope")  # 1 / cosh^2, exact where tanh is small
+Sigmoid: Any = _define("Sigmoid", "sigmoid", lambda u: Sigmoid(u) * Sigmoid(-u))
+NormalSigmoid = _define("NormalSigmoid", "normal_sigmoid")  # torch.sigmoid: 0 instead of subnormal numbers
+Log1p = _define("Log1p", "log1p", lambda u: 1 / (1 + u))
+Expm1 = _define("Expm1", "expm1", lambda u: exp(u))
+Asinh = _define("Asinh", "asinh", lambda u: 1 / sqrt(1 + u**2))
+Acosh = _define("Acosh", "acosh", lambda u: 1 / sqrt(u**2 - 1))
+Atanh = _define("Atanh", "atanh", lambda u: 1 / (1 - u**2))
+NormalCdf = _define("NormalCdf", "normal_cdf", lambda u: Bell(u) / sqrt(2 * pi))
+Bell: Any = _define("Bell", "bell", lambda u: -u * Bell(u))  # exp(-u^2 / 2); kernels share it with NormalCdf
+Size = _define("Size", "abs")  # the absolute value, not split into pieces
 
 
 class Root(Function):
-    """The root of the square of the first argument plus the second, without overflow."""
+    """The square root of u^2 + v, without overflow."""
 
     nargs = 2
 
 
 class Within(Function):
-    """The first argument, clamped to between the two others."""
+    """The first argument, clamped to the interval between the other two."""
 
     nargs = 3
 
@@ -161,23 +74,23 @@ class Series(Function):
 _KNOWN = {sympy.tanh: Tanh, sympy.asinh: Asinh, sympy.acosh: Acosh, sympy.atanh: Atanh}
 
 
-def recognised(expression: Expr) -> Expr:
-    """Write an expression in functions that keep their digits, as far as they stand there openly."""
+def recognize(expression: Expr) -> Expr:
+    """Write an expression in accurate functions wherever it contains their formulas."""
     known: dict[Expr, Expr] = {}
-    expression = expression.replace(lambda n: n.is_Mul and n.has(exp), _quotient)
+    expression = expression.replace(lambda n: n.is_Mul and n.has(exp), _recognize_tanh)
 
     def rewrite(node: Expr) -> Expr:
         if node.is_Atom or node.is_number:
             return node
         if node not in known:
             made = node.func(*(rewrite(argument) for argument in node.args))
-            known[node] = _one(made)
+            known[node] = _recognize_node(made)
         return known[node]
 
     return rewrite(expression)
 
 
-def _one(node: Expr) -> Expr:
+def _recognize_node(node: Expr) -> Expr:
     if type(node) in _KNOWN:
         return _KNOWN[type(node)](*node.args)
     if isinstance(node, sympy.erfc) and not (u := -sqrt(2) * node.args[0]).has(sqrt(2)):
@@ -193,12 +106,12 @@ def _one(node: Expr) -> Expr:
         if len(base.args) == 2 and base.args[0] == 1 and isinstance(base.args[1], exp):
             return Sigmoid(-base.args[1].args[0]) ** -node.exp
     if isinstance(node, Add):
-        return _sum(node)
+        return _recognize_sum(node)
     return node
 
 
-def _quotient(node: Expr) -> Expr:
-    """Return a quotient of exponentials that is a hyperbolic tangent as one."""
+def _recognize_tanh(node: Expr) -> Expr:
+    """Write a quotient of exponentials as a hyperbolic tangent if it is one."""
     exponents = sorted((power.args[0] for power in node.atoms(exp)), key=sympy.default_sort_key)
     first = -exponents[0] if exponents[0].could_extract_minus_sign() else exponents[0]
     t = sympy.Symbol("t", positive=True)
@@ -212,14 +125,14 @@ def _quotient(node: Expr) -> Expr:
     return node
 
 
-def _sum(node: Add) -> Expr:
-    """Pair a constant with the exponential or error function that it belongs to."""
+def _recognize_sum(node: Add) -> Expr:
+    """Combine a constant with an exponential, error function, tanh or sigmoid."""
     constant = Add(*(term for term in node.args if not term.has(Function) and not term.has(exp)))
     if constant == 0:
         return node
     for term in node.args:
         factor, rest = term.as_independent(exp, sympy.erf, Tanh, Sigmoid, NormalCdf, as_Add=False)
-        if isinstance(rest, exp) and sympy.expand(factor + _part(constant, factor)) == 0:
+        if isinstance(rest, exp) and sympy.expand(factor + _cancelling_term(constant, factor)) == 0:
             return node - term + factor + factor * Expm1(rest.args[0])
         if isinstance(rest, sympy.erf) and constant in (factor, -factor):
             sign = 1 if constant == factor else -1
@@ -232,14 +145,14 @@ def _sum(node: Add) -> Expr:
     return node
 
 
-def _part(constant: Expr, factor: Expr) -> Expr:
-    """Return the term of a sum that is the negative of a factor, or 0."""
+def _cancelling_term(constant: Expr, factor: Expr) -> Expr:
+    """Return the term of a sum that cancels a factor, or 0."""
     terms = Add.make_args(sympy.expand(constant))
     return -factor if -factor in terms or sympy.expand(constant + factor) == 0 else sympy.S.Zero
 
 
-def expanded(expression: Expr) -> Expr:
-    """Write every known function of a polynomial, and of a logarithm, in exponentials."""
+def to_exponentials(expression: Expr) -> Expr:
+    """Write functions of polynomials and of logarithms in exponentials."""
 
     def plain(node: Any) -> Expr:
         u = node.args[0]

@@ -1,4 +1,4 @@
-"""From SymPy to steps of a program."""
+"""Lower SymPy expressions to steps of a program."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Form:
     """One way to compute an expression.
 
     Attributes:
-        expression: What is computed, in the input, the parameters and the symbols of ``names``.
-        names: What the symbols stand for: common parts that SymPy must not multiply out.
+        expression: The expression, in the input, the parameters and the symbols of ``names``.
+        names: The expressions of symbols: common parts that SymPy must not multiply out.
         paired: Multiply large and small factors in turn, so that no partial product overflows.
-        kind: The way, for people.
+        kind: A description of the rewrite.
     """
 
     expression: Expr
@@ -54,8 +54,7 @@ class Lowering:
     def add(self, form: Form) -> Operand:
         """Add a form; return its value."""
         self._names, self._paired = form.names, form.paired
-        # Symbols of names are told apart by what they stand for, not by what they are called.
-        self._known = {}
+        self._known = {}  # other forms use the same symbols for other expressions
         return self.value(form.expression)
 
     def value(self, node: Any) -> Operand:
@@ -66,7 +65,7 @@ class Lowering:
         return self._known[key]
 
     def _lower(self, node: Any) -> Operand:
-        if node.is_number and not node.has(Known, Size, Within):  # of which SymPy knows no value
+        if node.is_number and not node.has(Known, Size, Within):  # SymPy cannot evaluate these
             return number(node)
         if node.is_Symbol:
             return self.value(self._names[node]) if node in self._names else self._places[node]
@@ -103,7 +102,7 @@ class Lowering:
             for other in rest:
                 first = self.build(operation, first, other)
             return first
-        raise TypeError(f"{type(node).__name__} is no function of a formula")
+        raise TypeError(f"{type(node).__name__} is not a function of formulas")
 
     def _series(self, _: Expr, power: Expr, step: Expr, *coefficients: Expr) -> Operand:
         z = self.value(X) if step == 1 else self.build("mul", self.value(X), self.value(X))
@@ -135,7 +134,7 @@ class Lowering:
     def _sum(self, node: sympy.Add) -> Operand:
         plus: list[Expr] = []
         minus: list[Expr] = []
-        # What parameters alone make is added up first: it may be exactly 0.
+        # Terms of parameters only are added first: their sum may be exactly 0.
         fixed = [t for t in node.args if t.free_symbols and self._is_fixed(t)]
         if fixed and len(fixed) < len(node.args):
             fixed += [t for t in node.args if t.is_number]
@@ -178,10 +177,10 @@ class Lowering:
             and constant.q & (constant.q - 1)
             and max(constant.p, constant.q) < 1e6
         ):
-            # Such as 1 / 3, which no float is: two exact numbers round once.
+            # No float is 1 / 3: multiplying and dividing by exact numbers rounds less.
             constant, divisor = Integer(constant.p), Integer(constant.q)
         if self._paired:
-            result = self._in_turn(above, below)
+            result = self._multiply_in_turn(above, below)
             if constant != 1:
                 result = (
                     number(constant)
@@ -191,11 +190,13 @@ class Lowering:
             if divisor != 1:
                 result = self.build("div", result, number(divisor))
         else:
-            top = self._all(above, constant)
-            result = top if divisor == 1 and not below else self.build("div", top, self._all(below, divisor))
+            top = self._multiply(above, constant)
+            result = (
+                top if divisor == 1 and not below else self.build("div", top, self._multiply(below, divisor))
+            )
         return self.build("neg", result) if negative else result
 
-    def _all(self, factors: list[tuple[Expr, Expr]], constant: Expr) -> Operand:
+    def _multiply(self, factors: list[tuple[Expr, Expr]], constant: Expr) -> Operand:
         values = [self._power(base, power) for base, power in factors]
         if constant != 1 or not values:
             values.append(number(constant))
@@ -204,7 +205,7 @@ class Lowering:
             result = self.build("mul", result, value)
         return result
 
-    def _in_turn(self, above: list[tuple[Expr, Expr]], below: list[tuple[Expr, Expr]]) -> Operand:
+    def _multiply_in_turn(self, above: list[tuple[Expr, Expr]], below: list[tuple[Expr, Expr]]) -> Operand:
         """Multiply factors and divide by divisors in turn, a power one factor at a time."""
         # One factor of every power, then the next of every one that has more.
         most = max((int(power) for _, power in above), default=0)

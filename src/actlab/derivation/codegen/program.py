@@ -1,7 +1,7 @@
-"""A straight-line program over tensors: what a derived activation runs, and what it prints.
+"""Straight-line programs over tensors, which a derived activation runs and prints.
 
-Every step is one operation of a small vocabulary over earlier steps. Calling a program and printing it read
-the same table, so a printed program computes what the called one does, to the last bit.
+Every step is one operation of a small vocabulary on the results of earlier steps. Calling and printing read
+the same table, so a printed program computes the same bits.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ import torch
 from torch import Tensor
 
 from actlab.activation import numerics
-from actlab.derivation.codegen import kernels
+from actlab.derivation import kernels
 
+DTYPES = (torch.float64, torch.float32)
 Operand = int | float  # a step by its number, or a constant
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation: how it is computed, how it is written, and about how many additions it costs."""
+    """One operation: its function, its text in Python, and its cost in additions."""
 
     run: Callable[..., Any]
     text: str
     cost: int = 1
-    second_form: bool = False  # in a kernel it is computed in another way
+    second_form: bool = False  # whether kernels compute it in another way
 
 
 _BINARY = {
@@ -41,7 +42,7 @@ _BINARY = {
 _OTHERS = {
     "neg": Operation(lambda a: -a, "-{0}"),
     "abs": Operation(torch.abs, "torch.abs({0})"),
-    # Beside a trained parameter autograd goes through it: at 0 it then has the slope of its left side.
+    # abs for autograd beside a trained parameter: at 0 it has the slope of the left side.
     "size": Operation(lambda a: torch.where(a > 0, a, -a), "torch.where({0} > 0, {0}, -{0})", 2),
     "sqrt": Operation(torch.sqrt, "torch.sqrt({0})", 3),
     "root": Operation(kernels.root, "kernels.root({0}, {1})", 6),
@@ -82,22 +83,22 @@ _OTHERS = {
 }
 OPERATIONS: Mapping[str, Operation] = {**_BINARY, **_OTHERS}
 _IN_PLACE = frozenset("add sub mul div neg abs sqrt exp log log1p sin cos clamp clamp_min clamp_max".split())
-# Which ends of a clamp an operation sets: the lower one is 0, the upper one 1.
-_ENDS = {"clamp": (0, 1), "clamp_min": (0,), "clamp_max": (1,)}
-_ATOM, _LONG = 9, 80  # what needs no brackets; characters of a line
-_LEVELS = {
+# The ends of a clamp that an operation sets: 0 is the lower one, 1 the upper one.
+_CLAMP_ENDS = {"clamp": (0, 1), "clamp_min": (0,), "clamp_max": (1,)}
+_ATOM, _LONG = 9, 80  # precedence of what needs no brackets; characters of a line
+_PRECEDENCE = {
     **dict.fromkeys(("add", "sub", "lift", "spread"), 5),
     **dict.fromkeys(("mul", "div"), 6),
     "neg": 7,
     "power": 8,
 }
-# What text of a printed program may refer to.
+# The names that a printed program refers to.
 NAMES: Mapping[str, Any] = {"torch": torch, "numerics": numerics, "kernels": kernels, "inf": math.inf}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: an operation, its operands, and a polynomial's coefficients, the highest power first."""
+    """One step: an operation, its operands, and coefficients of a polynomial, highest power first."""
 
     operation: str
     operands: tuple[Operand, ...]
@@ -105,21 +106,21 @@ class Step:
 
     @property
     def cost(self) -> int:
-        """Return about how many additions it costs."""
+        """Return the cost in additions."""
         return 2 * len(self.coefficients) if self.coefficients else OPERATIONS[self.operation].cost
 
 
-class _Plan(NamedTuple):
-    """What a step may do: overwrite one of its operands, and drop those that nobody needs after it."""
+class _Reuse(NamedTuple):
+    """The operand that a step may overwrite, and the values that no later step needs."""
 
-    reused: int | None
-    done: tuple[int, ...]
+    overwritten: int | None
+    finished: tuple[int, ...]
 
 
 def _may_overwrite(parameters: Sequence[Any]) -> bool:
-    """Whether nobody but the program sees its steps, and all of them have the dtype of the input."""
-    seen = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    return not (seen or any(isinstance(value, Tensor) for value in parameters))
+    """Return whether only the program uses its steps, and all of them have the dtype of the input."""
+    is_recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return not (is_recorded or any(isinstance(value, Tensor) for value in parameters))
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,9 @@ class Program:
     """A straight-line program of an input and of parameters.
 
     Attributes:
-        inputs: The names of the input and the parameters, in order. Step ``i`` is the value number
-            ``len(inputs) + i``.
-        steps: What is computed, in order; the last one is the result.
+        inputs: The names of the input and the parameters, in order. The result of step ``i`` is the value
+            number ``len(inputs) + i``.
+        steps: The steps, in order; the last one is the result.
 
     Examples:
         >>> program = Program(("x",), (Step("mul", (0, 0)), Step("add", (1, 2.0))))
@@ -153,52 +154,52 @@ class Program:
             The result, of the input's shape and dtype.
         """
         values: list[Any] = [x, *parameters]
-        plan = self._plan if _may_overwrite(parameters) else None
+        reuse = self._reuse if _may_overwrite(parameters) else None
         for place, step in enumerate(self.steps):
             operands: list[Any] = [values[o] if isinstance(o, int) else o for o in step.operands]
             if step.coefficients:
                 values.append(numerics.polynomial(operands[0], step.coefficients))
-            elif plan and (reused := plan[place].reused) is not None:
-                values.append(getattr(operands.pop(reused), f"{step.operation}_")(*operands))
+            elif reuse and (overwritten := reuse[place].overwritten) is not None:
+                values.append(getattr(operands.pop(overwritten), f"{step.operation}_")(*operands))
             else:
                 values.append(OPERATIONS[step.operation].run(*operands))
-            for number in plan[place].done if plan else ():
+            for number in reuse[place].finished if reuse else ():
                 values[number] = None
         result: Tensor = values[-1]
         return result
 
     @functools.cached_property
-    def _plan(self) -> list[_Plan]:
+    def _reuse(self) -> list[_Reuse]:
         first, spread = len(self.inputs), {0}
         last = {o: place for place, step in enumerate(self.steps) for o in step.operands if type(o) is int}
-        plan = []
+        reuse = []
         for place, step in enumerate(self.steps):
             used = {i: o for i, o in enumerate(step.operands) if type(o) is int}
-            done = {o for o in used.values() if o >= first and last[o] == place}
+            finished = {o for o in used.values() if o >= first and last[o] == place}
             ends = (0, 1) if step.operation in ("add", "mul") else (0,)
-            own = [i for i in ends if used.get(i) in done & spread and step.operation in _IN_PLACE]
-            plan.append(_Plan(own[0] if own else None, tuple(done)))
+            own = [i for i in ends if used.get(i) in finished & spread and step.operation in _IN_PLACE]
+            reuse.append(_Reuse(own[0] if own else None, tuple(finished)))
             if step.operation == "spread" or (step.operation != "lift" and spread & {*used.values()}):
                 spread.add(first + place)
-        return plan
+        return reuse
 
     @property
     def has_second_forms(self) -> bool:
-        """Whether a kernel computes some step in another way."""
+        """Return whether kernels compute some step in another way."""
         return any(
             step.operation in OPERATIONS and OPERATIONS[step.operation].second_form for step in self.steps
         )
 
     @property
     def cost(self) -> int:
-        """Return about how many additions it costs."""
+        """Return the cost in additions."""
         return sum(step.cost for step in self.steps)
 
     def lines(self) -> list[str]:
         """Return the program as Python statements, the last one a ``return``.
 
         Returns:
-            The statements; beside the inputs they name ``torch`` and actlab's ``numerics`` and ``kernels``.
+            The statements; they refer to the inputs, ``torch``, and actlab's ``numerics`` and ``kernels``.
         """
         texts: list[tuple[str, int]] = [(name, _ATOM) for name in self.inputs]
         uses = [0] * (len(self.inputs) + len(self.steps))
@@ -213,27 +214,27 @@ class Program:
             texts[number] = (f"v{len(named)}", _ATOM)
 
         for step in self.steps:
-            text, level = _written(step, texts)
+            text, level = _write(step, texts)
             inner = {o for o in step.operands if type(o) is int and not texts[o][0].isidentifier()}
             while len(text) > _LONG and (longest := max(inner, key=lambda o: len(texts[o][0]), default=None)):
                 inner.remove(longest)
                 name(longest)
-                text, level = _written(step, texts)
+                text, level = _write(step, texts)
             texts.append((text, level))
             if uses[len(texts) - 1] > 1:
                 name(len(texts) - 1)
         return [*named, f"return {texts[-1][0]}"]
 
 
-def _written(step: Step, texts: Sequence[tuple[str, int]]) -> tuple[str, int]:
-    """Return a step as Python and how tightly it binds; its operands get brackets where they need them."""
+def _write(step: Step, texts: Sequence[tuple[str, int]]) -> tuple[str, int]:
+    """Return a step as Python and its precedence; operands get brackets where they need them."""
     operands = [texts[o] if type(o) is int else (_literal(float(o)), _ATOM) for o in step.operands]
     if step.coefficients:
         return f"numerics.polynomial({operands[0][0]}, {tuple(step.coefficients)!r})", _ATOM
     shape = OPERATIONS[step.operation].text
-    level = _LEVELS.get(step.operation, _ATOM)
+    level = _PRECEDENCE.get(step.operation, _ATOM)
     if step.operation in _BINARY or level != _ATOM:
-        # What stands at the right of - or / is bracketed if it binds no tighter.
+        # An operand on the right of - or / needs a higher precedence.
         inner = [text if own >= level + place else f"({text})" for place, (text, own) in enumerate(operands)]
     else:
         inner = [text for text, _ in operands]
@@ -249,7 +250,7 @@ def _is_zero(value: Operand) -> bool:
 
 
 class Builder:
-    """Collects steps; the same operation on the same operands is one step."""
+    """Collects steps; the same operation on the same operands becomes one step."""
 
     def __init__(self, inputs: Sequence[str]) -> None:
         self.inputs = tuple(inputs)
@@ -258,9 +259,9 @@ class Builder:
         self._spread = {0}  # values that have the input's shape
 
     def __call__(self, operation: str, *operands: Operand, coefficients: tuple[float, ...] = ()) -> int:
-        """Return the number of a step, a new one if there is none like it."""
+        """Add a step, and return its number; an equal step is not added again."""
         step = Step(operation, operands, coefficients)
-        # To Python the number 1.0 and the step 1 are equal.
+        # The type is in the key because Python finds the number 1.0 and the step 1 equal.
         key = (operation, *((type(value), value) for value in operands), coefficients)
         if key not in self._known:
             self._known[key] = len(self.inputs) + len(self.steps)
@@ -271,11 +272,11 @@ class Builder:
         return self._known[key]
 
     def clamp(self, value: int, low: Operand, high: Operand) -> int:
-        """Return the number of a clamp: one of a clamped value is one, and an end at infinity is none."""
+        """Add a clamp, joined with that of a clamped value; an end at infinity is omitted."""
         inner = self._step(value)
-        if inner and inner.operation in _ENDS and type(low) is float and type(high) is float:
+        if inner and inner.operation in _CLAMP_ENDS and type(low) is float and type(high) is float:
             ends = {0: -math.inf, 1: math.inf}
-            ends |= dict(zip(_ENDS[inner.operation], inner.operands[1:], strict=True))
+            ends |= dict(zip(_CLAMP_ENDS[inner.operation], inner.operands[1:], strict=True))
             both = max(ends[0], low), min(ends[1], high)
             if all(type(end) is float for end in ends.values()) and both[0] <= both[1]:
                 return self.clamp(int(inner.operands[0]), *both)
@@ -288,7 +289,7 @@ class Builder:
         )
 
     def choice(self, operation: str, u: Operand, bound: Operand, yes: Operand, no: Operand) -> int:
-        """Return the number of a choice, where two cut out an interval as one step."""
+        """Add a choice; two choices that cut out an interval become one step."""
         inner = self._step(yes)
         if operation == "above" and _is_zero(no) and inner and inner.operation == "at_least":
             same, high, beyond, value = inner.operands
@@ -306,20 +307,20 @@ class Builder:
         return self(operation, u, bound, yes, no)
 
     def _step(self, value: Operand) -> Step | None:
-        """Return what a value is computed by; None for inputs and numbers."""
+        """Return the step that computes a value; None for inputs and numbers."""
         place = value - len(self.inputs) if type(value) is int else -1
         return self.steps[int(place)] if place >= 0 else None
 
     def _is_number(self, value: Operand) -> bool:
-        """Whether a value is a number or a parameter."""
+        """Return whether a value is a number or a parameter."""
         return type(value) is float or 0 < value < len(self.inputs)
 
     def follows_input(self, value: Operand) -> bool:
-        """Whether a value is a tensor of the input's shape for certain."""
+        """Return whether a value certainly is a tensor of the input's shape."""
         return type(value) is int and value in self._spread
 
     def tensor(self, value: Operand) -> int:
-        """Return a value as a tensor that broadcasts: parameters may be numbers."""
+        """Convert a value to a tensor that broadcasts: parameters may be numbers."""
         if type(value) is int and (self.follows_input(value) or value >= len(self.inputs)):
             step = self.steps[value - len(self.inputs)] if value >= len(self.inputs) else None
             if step is None or self.follows_input(value) or step.operation == "lift":
@@ -327,7 +328,7 @@ class Builder:
         return self("lift", 0, value)
 
     def finish(self, value: Operand) -> Program:
-        """Return the program whose result a value is, without the steps it does not need."""
+        """Return the program that computes a value, with the steps it needs only."""
         if not self.follows_input(value):
             value = self("spread", 0, value)
         if value == 0:

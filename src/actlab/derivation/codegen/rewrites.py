@@ -1,4 +1,4 @@
-"""Ways to compute one smooth expression: which of them keeps its digits is for numbers to say."""
+"""Rewrite a smooth expression in several forms, among which measured errors decide."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from actlab.derivation.codegen.functions import (
     Tanh,
     TanhSlope,
     Within,
-    expanded,
+    to_exponentials,
 )
 from actlab.derivation.codegen.lower import Form
 from actlab.derivation.syntax.to_sympy import X
 
-# What SymPy is asked to multiply out and factor: its time grows fast, and cannot be limited from outside.
+# Operations of an expression that SymPy may factor or multiply out: its time grows fast.
 _SMALL, MODERATE = 90, 260
 
 
 def size(expression: Expr) -> int:
-    """Return how many operations an expression has."""
+    """Count the operations of an expression."""
     return int(sympy.count_ops(expression))
 
 
@@ -45,12 +45,12 @@ def lowest(polynomial: Expr, t: Symbol) -> tuple[int, Expr]:
 
 @functools.lru_cache(2048)
 def tidy(expression: Expr) -> Expr:
-    """Return an expression in factors, if that is not too much work."""
+    """Factor an expression, if it is small."""
     return sympy.factor(expression) if size(expression) <= _SMALL else expression
 
 
 def plain(expression: Expr) -> Iterator[Form]:
-    """Yield an expression as it stands, and in factors."""
+    """Yield an expression unchanged, and in factored and rewritten forms."""
     yield Form(expression)
     if size(expression) > MODERATE:
         return
@@ -61,7 +61,7 @@ def plain(expression: Expr) -> Iterator[Form]:
         *by_tanh(expression),
         *_factored(expression),
         *_trigonometric(expression),
-        _kept_finite(expression),
+        _with_finite_angles(expression),
         rooted(expression),
         _rounded(expression),
         expression.replace(Sigmoid, NormalSigmoid),
@@ -75,7 +75,7 @@ def plain(expression: Expr) -> Iterator[Form]:
 
 
 def halved(expression: Expr) -> Expr:
-    """Write sines by those of the half angle: what 1 + cos(u) and 1 - cos(u) are near 0, a square, shows."""
+    """Write sines and cosines by the half angle: 1 + cos(u) and 1 - cos(u) become squares."""
 
     def double(node: Any) -> Expr:
         s, c = sympy.sin(node.args[0] / 2), sympy.cos(node.args[0] / 2)
@@ -84,8 +84,8 @@ def halved(expression: Expr) -> Expr:
     return expression.replace(lambda n: isinstance(n, sympy.sin | sympy.cos), double)
 
 
-def _kept_finite(expression: Expr) -> Expr:
-    """Keep the arguments of sines finite: at infinity they have no value, and what they are added to may."""
+def _with_finite_angles(expression: Expr) -> Expr:
+    """Keep the arguments of sines finite: at infinity a sum may have a value where its sine has none."""
     return expression.replace(
         lambda n: isinstance(n, sympy.sin | sympy.cos),
         lambda n: n.func(n.args[0].xreplace({X: Within(X, -(Integer(10) ** 36), Integer(10) ** 36)})),
@@ -93,7 +93,7 @@ def _kept_finite(expression: Expr) -> Expr:
 
 
 def _rounded(expression: Expr) -> Expr:
-    """Write factors such as 1 / 3 as the floats next to them: a product is cheaper than a division."""
+    """Round factors such as 1 / 3 to floats: a product is cheaper than a division."""
     return expression.replace(
         lambda n: n.is_Mul and n.args[0].is_Rational and n.args[0].q & (n.args[0].q - 1),
         lambda n: n.func(sympy.Float(n.args[0]), *n.args[1:]),
@@ -101,7 +101,7 @@ def _rounded(expression: Expr) -> Expr:
 
 
 def _by_sech(product: Expr) -> Expr:
-    """Write a sigmoid times that of the other sign by 1 / cosh, which takes one exponential."""
+    """Write sigmoid(u) sigmoid(-u) by 1 / cosh, which takes one exponential."""
     for one in product.args:
         if isinstance(one, Sigmoid) and (other := Sigmoid(-one.args[0])) in product.args:
             return product / one / other * Sech(one.args[0] / 2) ** 2 / 4
@@ -109,7 +109,7 @@ def _by_sech(product: Expr) -> Expr:
 
 
 def rooted(expression: Expr) -> Expr:
-    """Write roots of x^2 plus something by an operation in which the square does not overflow."""
+    """Write roots of x^2 + v by an operation whose square does not overflow."""
 
     def root(node: Any) -> Expr:
         rest = node.base - X**2
@@ -125,7 +125,7 @@ def _deep(power: Any) -> bool:
 
 
 def by_tanh(expression: Expr) -> Iterator[Expr]:
-    """Yield it with other forms of sech^2, which keep more digits where tanh is small."""
+    """Yield other forms of sech^2, which are more accurate where tanh is small."""
     if size(expression) > MODERATE:
         return
     for other in (lambda u: 1 - Tanh(u) ** 2, TanhSlope):
@@ -147,7 +147,7 @@ def _factored(expression: Expr) -> Iterator[Expr]:
 
 
 def _trigonometric(expression: Expr) -> Iterator[Expr]:
-    """Yield factors that come of 1 = sin^2 + cos^2, such as those of 1 + sin(2 x)."""
+    """Yield factorizations by 1 = sin^2 + cos^2, such as that of 1 + sin(2 x)."""
     angles = {node.args[0] for node in expression.atoms(sympy.sin, sympy.cos)}
     for angle in sorted(angles, key=sympy.default_sort_key):
         opened = expression.replace(
@@ -168,7 +168,7 @@ def _trigonometric(expression: Expr) -> Iterator[Expr]:
 
 
 def clamped(form: Form, low: float, high: float) -> Form:
-    """Return a form of the clamped input: beyond, the function is constant, or a factor of it is."""
+    """Return a form of the clamped input, for functions that are constant beyond a bound."""
     near = {X: Within(X, low, high)}
     names = {name: value.xreplace(near) for name, value in form.names.items()}
     return Form(form.expression.xreplace(near), names, form.paired, f"{form.kind}, from {low:g} to {high:g}")
@@ -178,8 +178,8 @@ def clamped(form: Form, low: float, high: float) -> Form:
 
 
 def inverted(expression: Expr, side: int) -> Iterator[Form]:
-    """Yield an expression in 1 / |x|, and without the difference of a root and what is nearly it."""
-    opened = expanded(expression)
+    """Yield an expression in 1 / |x|, and without the difference of a root and a close value."""
+    opened = to_exponentials(expression)
     if opened.atoms(exp) or size(opened) > _SMALL:
         return
     if not opened.atoms(sympy.Function):
@@ -189,15 +189,14 @@ def inverted(expression: Expr, side: int) -> Iterator[Form]:
     far = _in_inverse(opened.subs(X, side / y), y, logarithm)
     far = sympy.cancel(far) if not far.atoms(sympy.Pow) else sympy.factor(far)
     names = {y: 1 / Size(X), logarithm: -log(Size(X))}
-    made = Form(far, names, kind="in 1 / |x|")
-    yield made
-    yield Form(far, names, paired=True, kind="in 1 / |x|, in turn")
+    form = Form(far, names, kind="in 1 / |x|")
+    yield form
     if not opened.atoms(sympy.Function):
-        yield from _conjugated(made)
+        yield from _conjugated(form)
 
 
 def _in_inverse(node: Expr, y: Symbol, logarithm: Symbol) -> Expr:
-    """Write what functions are taken of so that no power of 1 / y is left in it that could be taken out."""
+    """Take powers of 1 / y out of the arguments of functions and roots."""
     if node.is_Atom or node.is_number:
         return node
     made = node.func(*(_in_inverse(argument, y, logarithm) for argument in node.args))
@@ -250,14 +249,13 @@ def _conjugated(form: Form) -> Iterator[Form]:
         yield Form(whole, names, kind="conjugate")
         if not form.names:
             yield Form(whole, {r: rooted(sympy.sqrt(inside))}, kind="conjugate, rooted")
-        yield Form(whole, names, paired=True, kind="conjugate, in turn")
 
 
 # -- near 0 ---------------------------------------------------------------------------------------
 
 
 def taylor(expression: Expr, terms: int) -> list[Any] | None:
-    """Return the coefficients of the series at 0 of an expression in x alone, or None if it has none."""
+    """Return the Taylor coefficients at 0 of an expression in x alone, or None if there are none."""
     if expression.free_symbols != {X}:
         return None
     function = sympy.lambdify(X, expression, "mpmath")
@@ -271,7 +269,7 @@ def taylor(expression: Expr, terms: int) -> list[Any] | None:
 
 
 def series(coefficients: list[Any], order: int) -> Iterator[Form]:
-    """Yield polynomials for the derivative of an order, of several degrees, by the series of the function."""
+    """Yield polynomials and Padé quotients for a derivative, from the Taylor series of the function."""
     for _ in range(order):
         coefficients = [c * k for k, c in enumerate(coefficients)][1:]
     powers = [k for k, c in enumerate(coefficients) if c]
@@ -288,7 +286,7 @@ def series(coefficients: list[Any], order: int) -> Iterator[Form]:
 
 
 def _series(power: int, step: int, top: Sequence[Any], bottom: Sequence[Any]) -> Form:
-    """Return x^power times a polynomial in x^step or a quotient of two, the constants first."""
+    """Return x^power times a polynomial in x^step or a quotient of two; constants come first."""
     first, last = (
         Series(X, Integer(start), Integer(step), *(sympy.Float(float(c)) for c in reversed(part)))
         for start, part in ((power, top), (0, bottom))

@@ -1,4 +1,4 @@
-"""Chooses, stretch by stretch, the cheapest way to compute that keeps its digits.
+"""Select the cheapest accurate form of an expression, interval by interval.
 
 Herbie (Panchekha et al., PLDI 2015) does this for programs; here numbers decide among the forms of a formula.
 """
@@ -16,22 +16,22 @@ import sympy
 from sympy import Expr
 
 from actlab.activation import numerics
-from actlab.derivation.analysis.piecewise import Leaf, Tree, ramp
+from actlab.derivation.analysis.piecewise import Leaf, Tree, find_ramp
 from actlab.derivation.codegen import decaying_rewrites, rewrites
-from actlab.derivation.codegen.error_bounds import DTYPES, LIMITS, Array, Proof
-from actlab.derivation.codegen.functions import Size, recognised
+from actlab.derivation.codegen.error_bounds import LIMITS, Array, ErrorMeter
+from actlab.derivation.codegen.functions import Size, recognize
 from actlab.derivation.codegen.lower import Form, Lowering, number, program
-from actlab.derivation.codegen.nan_guards import without_derivative
-from actlab.derivation.codegen.program import Operand, Program
-from actlab.derivation.syntax.budget import TooMuch, bounded
+from actlab.derivation.codegen.nan_guards import has_nan_derivative
+from actlab.derivation.codegen.program import DTYPES, Operand, Program
+from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
 from actlab.derivation.syntax.to_sympy import X
 
-SAFE = 0.65  # of the bound: between the points of the proof an error may be a little greater
-FAIR = 0.75  # if one form takes the place of several, or the output that of the input
-# What one form may have then, and what share of their cost it has.
-_FAIR = ((FAIR, 1.0), (1.0, 0.5))
-MOST_STRETCHES = 4
-_LOST = 1e6
+SAFE = 0.65  # of the bound: between the measured points an error may be a little greater
+FAIR = 0.75  # of the bound: for one form instead of several, or for a derivative from the output
+# The error of one form instead of several, and the largest share of their cost that it may have.
+_ONE_FORM = ((FAIR, 1.0), (1.0, 0.5))
+_MOST_INTERVALS = 4
+_NAN_PENALTY = 1e6
 # Of a derivative with more operations, or more different functions, SymPy's work is bounded: two seconds.
 _HARD, _MANY = 90, 6
 _MOST_CALLS, _FEW_CALLS = 4_000_000, 20_000
@@ -44,7 +44,7 @@ _BOUNDS = (1e9, 1e4, 700.0, 80.0, 40.0, 20.0)
 
 @dataclass(frozen=True)
 class Scored:
-    """A form, about what it costs, and its error over the bound at every point of the proof and both ends."""
+    """A form, its estimated cost, and its error relative to the bound at every point and at both ends."""
 
     form: Form
     cost: int
@@ -52,16 +52,16 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A form, and up to which absolute value of the input it is used."""
+class Interval:
+    """A form, and the absolute value of the input up to which it is used."""
 
     end: float
-    form: Form
+    scored: Scored
 
 
 @dataclass(frozen=True)
-class Smooth:
-    """A smooth piece: its formula, its derivative of the order wanted, and its series at 0."""
+class SmoothPiece:
+    """A derivative of a smooth piece, with its main exponent and the series of the function at 0."""
 
     order: int
     derivative: Expr
@@ -69,117 +69,118 @@ class Smooth:
     series: list[Any] | None
 
 
-def errors(proof: Proof, made: Program, order: int, values: tuple[float, ...], share: float = 1.0) -> Array:
-    """Return the errors of a program as :meth:`Proof.errors` does, the greater of its two forms.
+def measure_errors(
+    meter: ErrorMeter, made: Program, order: int, values: tuple[float, ...], share: float = 1.0
+) -> Array:
+    """Return the errors of a program, as :meth:`ErrorMeter.errors`: the greater of eager mode and kernel.
 
-    Of a kernel's error a share counts: less than 1 where a reserve is wanted call by call alone.
+    ``share`` scales the error of the kernel: below 1 it counts less than the error of eager mode.
     """
-    found = proof.errors(made, order, values)
+    found = meter.errors(made, order, values)
     if made.has_second_forms:
         with numerics.second_forms():
-            found = np.maximum(found, share * proof.errors(made, order, values))
+            found = np.maximum(found, share * meter.errors(made, order, values))
     return found
 
 
-class Chooser:
-    """Chooses forms for one order of derivative of one formula.
+class Selector:
+    """Selects forms for one derivative of one formula.
 
     Args:
-        proof: The truth.
-        order: 0, 1 or 2.
+        meter: Measures errors.
+        order: The order of the derivative: 0, 1 or 2.
         parameters: The default parameters.
         traced: Whether autograd may go through the program.
     """
 
-    def __init__(self, proof: Proof, order: int, parameters: Mapping[str, float], traced: bool) -> None:
-        self.proof, self.order, self.parameters, self.traced = proof, order, parameters, traced
+    def __init__(self, meter: ErrorMeter, order: int, parameters: Mapping[str, float], traced: bool) -> None:
+        self.meter, self.order, self.parameters, self.traced = meter, order, parameters, traced
         # With other parameters a function may still change where it does not with these.
         self._whole = _FAR if parameters else (*_FAR, *_ASKEW)
         self._ends = [*_FAR, *((-bound, bound) for bound in (_BOUNDS[:1] if parameters else _BOUNDS))]
         self._hard, self._calls = False, _MOST_CALLS
-        self.x = np.concatenate([proof.truth.points, [-math.inf, math.inf]])
-        ends = proof.truth.piece[[0, -1]]
-        self.piece = np.concatenate([proof.truth.piece, ends])
+        self.x = np.concatenate([meter.reference.points, [-math.inf, math.inf]])
+        ends = meter.reference.piece[[0, -1]]
+        self.piece = np.concatenate([meter.reference.piece, ends])
 
     def score(self, candidates: Iterable[Form]) -> list[Scored]:
-        """Evaluate forms at all points."""
-        found, seen = [], set()
-        for form in self._as_far_as_it_goes(candidates):
+        """Measure the errors of forms at all points."""
+        values = tuple(self.parameters.values())
+        scored, texts = [], set()
+        for form in self._until_failure(candidates):
             made = program(form, list(self.parameters), self.traced)
-            text = "\n".join(made.lines())
-            if text in seen:
-                continue
-            seen.add(text)
-            error = errors(self.proof, made, self.order, tuple(self.parameters.values()), SAFE)
-            found.append(Scored(form, made.cost, error.max(0) / LIMITS[self.order] + self._lost(made)))
-        return found
+            if (text := "\n".join(made.lines())) not in texts:
+                texts.add(text)
+                error = measure_errors(self.meter, made, self.order, values, SAFE).max(0)
+                scored.append(Scored(form, made.cost, error / LIMITS[self.order] + self._nan_penalty(made)))
+        return scored
 
-    def _as_far_as_it_goes(self, candidates: Iterable[Form]) -> Iterator[Form]:
-        """Yield forms until SymPy fails: it may, in many ways, and there are other forms."""
+    def _until_failure(self, candidates: Iterable[Form]) -> Iterator[Form]:
+        """Yield forms until SymPy fails, as it may in many ways; there are other forms."""
         work = iter(candidates)
-        with contextlib.suppress(TooMuch, Exception):
+        with contextlib.suppress(BudgetExceeded, Exception):
             while (form := self._next(work)) is not None:
                 yield form
 
     def _next(self, work: Iterator[Form]) -> Form | None:
         if not self._hard:
             return next(work, None)
-        with bounded(max(self._calls, _FEW_CALLS)) as left:
+        with limit_calls(max(self._calls, _FEW_CALLS)) as calls_left:
             try:
                 return next(work, None)
             finally:
-                self._calls = left()
+                self._calls = calls_left()
 
-    def _lost(self, made: Program) -> Array | float:
-        """Return what is added to the error where autograd gets no number out of a form.
+    def _nan_penalty(self, made: Program) -> Array | float:
+        """Return a large error where autograd gets NaN out of a program.
 
-        Far out no form may do: there the input is clamped once the program is whole.
+        Far out every form may fail: there the input is clamped once the program is complete.
         """
         if not self.traced:
             return 0.0
         values = tuple(self.parameters.values())
-        lost = [without_derivative(made, self.proof.inputs(dtype), values).numpy() for dtype in DTYPES]
-        return _LOST * (np.logical_or(*lost) & (np.abs(self.x) < 1e4))
+        bad = [has_nan_derivative(made, self.meter.inputs(dtype), values).numpy() for dtype in DTYPES]
+        return _NAN_PENALTY * (np.logical_or(*bad) & (np.abs(self.x) < 1e4))
 
     def build(
-        self, tree: Tree, smooth: Mapping[Leaf, Smooth], forced: tuple[tuple[Any, float], ...] = ()
+        self, tree: Tree, smooth: Mapping[Leaf, SmoothPiece], forced: tuple[tuple[Any, float], ...] = ()
     ) -> Program:
-        """Return the program of a tree; ``forced`` are values where the sides of a relation are equal."""
+        """Return the program of a tree; ``forced`` holds values where two sides of a relation are equal."""
         lowering = Lowering(list(self.parameters), self.traced)
         value = self._add(tree, smooth, lowering, 0)
         if self.order == 0 and not lowering.build.follows_input(value):
-            value = self._attentive(value, lowering)
+            value = self._propagate_nan(value, lowering)
         for relation, wanted in forced:
             lowering.add(Form(X))
             over, from_ = (kind(relation.lhs, relation.rhs, evaluate=False) for kind in (sympy.Gt, sympy.Ge))
             value = lowering.choice(from_, lowering.choice(over, value, wanted), value)
         return lowering.finish(value)
 
-    def _add(self, tree: Tree, smooth: Mapping[Leaf, Smooth], lowering: Lowering, place: int) -> Operand:
+    def _add(self, tree: Tree, smooth: Mapping[Leaf, SmoothPiece], lowering: Lowering, place: int) -> Operand:
         if isinstance(tree, Leaf):
             return self._leaf(smooth[tree], lowering, self.piece == place)
-        if self.order == 0 and (found := ramp(tree, place)) is not None:
+        if self.order == 0 and (found := find_ramp(tree, place)) is not None:
             line, own, low, high = found
             value = lowering.build.tensor(self._leaf(smooth[line], lowering, self.piece == own))
             return lowering.build.clamp(value, *map(number, (low, high)))
         yes = self._add(tree.yes, smooth, lowering, 2 * place + 1)
         no = self._add(tree.no, smooth, lowering, 2 * place + 2)
         followed = [lowering.build.follows_input(side) for side in (yes, no)]
-        # The side that a choice takes of no number: as it stands, or where a bound is a parameter.
+        # A choice takes this side if the input is NaN: as it stands, or where a bound is a parameter.
         if self.order == 0 and not followed[1] and (type(no) is int or not followed[0]):
-            no = self._attentive(no, lowering)
+            no = self._propagate_nan(no, lowering)
         lowering.add(Form(X))
-        return lowering.choice(recognised(tree.condition), yes, no)
+        return lowering.choice(recognize(tree.condition), yes, no)
 
-    def _attentive(self, constant: Operand, lowering: Lowering) -> Operand:
-        """Return a constant that is no number where the input is none."""
+    def _propagate_nan(self, constant: Operand, lowering: Lowering) -> Operand:
+        """Return a constant that is NaN where the input is NaN."""
         if not self.traced:
             return lowering.build("clamp", 0, constant, constant)
-        # Unlike the clamp it has the derivatives that a constant has.
+        # Unlike the clamp this has the derivative of a constant.
         nothing = lowering.build("mul", lowering.build("clamp", 0, -1.0, 1.0), 0.0)
         return lowering.build("add", nothing, constant)
 
-    def _leaf(self, leaf: Smooth, lowering: Lowering, here: Array) -> Operand:
+    def _leaf(self, leaf: SmoothPiece, lowering: Lowering, here: Array) -> Operand:
         expression = leaf.derivative
         if not expression.has(X):
             return lowering.add(Form(expression))
@@ -201,16 +202,16 @@ class Chooser:
         if whole is not None:
             return lowering.add(whole.form)
         parts = self._parts(leaf, here, known)
-        # Parts that differ in their roundings alone are chosen by chance: one form is then the better one.
+        # One form is better than several that differ in their roundings only.
         cost = self._cost(leaf, *parts)
-        for bound, share in _FAIR:
+        for bound, share in _ONE_FORM:
             met = [k for k in known if k.cost < share * cost and (k.error[here] <= bound).all()]
             if met:
                 return lowering.add(min(met, key=lambda k: k.cost).form)
         return self._joined(leaf, *parts, lowering=lowering)
 
-    def _parts(self, leaf: Smooth, here: Array, known: list[Scored]) -> tuple[list[Stretch], ...]:
-        """Return how to cover the line: as a whole, or both sides of what tells them apart."""
+    def _parts(self, leaf: SmoothPiece, here: Array, known: list[Scored]) -> tuple[list[Interval], ...]:
+        """Return how to cover the line: as a whole, or the two sides of the main exponent."""
         far = here & (np.abs(self.x) > 1e3)
         known = known + (self.score(rewrites.inverted(leaf.derivative, 1)) if far.any() else [])
         sides = {}
@@ -222,31 +223,31 @@ class Chooser:
             return (next(iter(sides.values()))[0],)
         values = {sympy.Symbol(n, real=True): v for n, v in self.parameters.items()}
         up = 1 if leaf.main.subs({**values, X: 1}) > 0 else -1
-        # What both sides have in common is computed once: the pair decides.
+        # Common parts of both sides are computed once, so pairs are compared.
         pairs = [(above, below) for above in sides[up] for below in sides[-up]]
         return min(pairs, key=lambda pair: self._cost(leaf, *pair)) if len(pairs) > 1 else pairs[0]
 
-    def _cost(self, leaf: Smooth, *parts: list[Stretch]) -> int:
+    def _cost(self, leaf: SmoothPiece, *parts: list[Interval]) -> int:
         lowering = Lowering(list(self.parameters), self.traced)
         return lowering.finish(self._joined(leaf, *parts, lowering=lowering)).cost
 
-    def _joined(self, leaf: Smooth, *parts: list[Stretch], lowering: Lowering) -> Operand:
+    def _joined(self, leaf: SmoothPiece, *parts: list[Interval], lowering: Lowering) -> Operand:
         values = [self._chain(part, lowering) for part in parts]
         if len(values) == 1:
             return values[0]
         lowering.add(Form(X))
         return lowering.choice(sympy.Gt(leaf.main, 0, evaluate=False), *values)
 
-    def _side(self, leaf: Smooth, side: int, mask: Array, known: list[Scored]) -> list[list[Stretch]]:
-        """Return ways to cover one side, each as stretches from 0 outwards."""
+    def _side(self, leaf: SmoothPiece, side: int, mask: Array, known: list[Scored]) -> list[list[Interval]]:
+        """Return ways to cover one side, each as intervals from 0 outwards."""
         outward = np.flatnonzero(mask)[np.argsort(np.abs(self.x[mask]), kind="stable")]
         one = _cheapest(known, mask)
         if one is None and not leaf.derivative.free_symbols - {X}:
-            # Where a clamped input serves is known for the parameters of the proof alone.
+            # Whether a clamped input serves is known for the default parameters only.
             known = known + self._clamped(known, outward, self._ends)
             one = _cheapest(known, mask)
         if one is not None:
-            # The other side may need the input clamped: what they have in common is then computed once.
+            # The other side may need the input clamped: common parts are then computed once.
             known = known + self.score(rewrites.clamped(one.form, *ends) for ends in _FAR)
             if one.cost < _CHEAP:
                 return _ways(known, mask)
@@ -259,121 +260,117 @@ class Chooser:
             known += self.score(rewrites.inverted(leaf.derivative, -1))
         if leaf.series is not None:
             known += self.score(rewrites.series(leaf.series, leaf.order))
-        stretches = _stretches(known, outward, self.x)
-        if _worst(stretches, known, outward, self.x) > 1:
+        sizes = np.abs(self.x[outward])
+        intervals = _cover(known, outward, sizes)
+        if _worst(intervals, outward, sizes) > 1:
             known += self._clamped(known, outward, self._ends)
-            stretches = _stretches(known, outward, self.x)
-        if _worst(stretches, known, outward, self.x) > 1:
-            # Those that are safe may be too short to cover all of it.
-            longer = _stretches(known, outward, self.x, safe=1.0)
-            stretches = min(stretches, longer, key=lambda s: _worst(s, known, outward, self.x))
+            intervals = _cover(known, outward, sizes)
+        if _worst(intervals, outward, sizes) > 1:
+            # Safe intervals may be too short to cover everything.
+            longer = _cover(known, outward, sizes, safe=1.0)
+            intervals = min(intervals, longer, key=lambda way: _worst(way, outward, sizes))
         one = min(known, key=lambda k: float(k.error[mask].max()))
-        if one.error[mask].max() <= min(1.0, _worst(stretches, known, outward, self.x)):
-            return [[Stretch(math.inf, one.form)]]
-        return [stretches]
+        if one.error[mask].max() <= min(1.0, _worst(intervals, outward, sizes)):
+            return [[Interval(math.inf, one)]]
+        return [intervals]
 
     def _clamped(
         self, known: list[Scored], outward: Array, ends: Iterable[tuple[float, float]]
     ) -> list[Scored]:
-        """Return forms of the clamped input, of the forms that fail far out alone."""
+        """Return forms of the clamped input, made from forms that fail only far out."""
         near = outward[np.abs(self.x[outward]) < 1e3]
         sound = [k for k in known if (k.error[near] <= 1).all()] or known[:1]
         cheap = sorted(sound, key=lambda k: k.cost)[:3]
         return self.score(rewrites.clamped(k.form, *pair) for k in cheap for pair in ends)
 
-    def _chain(self, stretches: list[Stretch], lowering: Lowering) -> Operand:
-        *inner, last = stretches
-        value = lowering.add(last.form)
-        for stretch in reversed(inner):
-            near = lowering.add(stretch.form)
+    def _chain(self, intervals: list[Interval], lowering: Lowering) -> Operand:
+        *inner, last = intervals
+        value = lowering.add(last.scored.form)
+        for one in reversed(inner):
+            near = lowering.add(one.scored.form)
             lowering.add(Form(X))
-            value = lowering.choice(sympy.Lt(Size(X), sympy.Float(stretch.end), evaluate=False), near, value)
+            value = lowering.choice(sympy.Lt(Size(X), sympy.Float(one.end), evaluate=False), near, value)
         return value
 
 
-def _good(known: list[Scored], mask: Array) -> list[Scored]:
-    """Return the forms that meet the bound wherever a mask is set, and safely, the cheapest first."""
+def _safe(known: list[Scored], mask: Array) -> list[Scored]:
+    """Return the forms that are safe wherever a mask is set, the cheapest first."""
     return sorted((k for k in known if (k.error[mask] <= SAFE).all()), key=lambda k: k.cost)
 
 
 def _cheapest(known: list[Scored], mask: Array) -> Scored | None:
-    """Return the cheapest form that meets the bound wherever a mask is set, or None."""
-    return next(iter(_good(known, mask)), None)
+    """Return the cheapest form that is safe wherever a mask is set, or None."""
+    return next(iter(_safe(known, mask)), None)
 
 
-def _ways(known: list[Scored], mask: Array) -> list[list[Stretch]]:
-    """Return the cheapest form of every kind that meets the bound, alone."""
-    first = {k.form.kind: k.form for k in reversed(_good(known, mask))}
-    return [[Stretch(math.inf, form)] for form in list(reversed(first.values()))[:_MOST_WAYS]]
+def _ways(known: list[Scored], mask: Array) -> list[list[Interval]]:
+    """Return the cheapest safe form of every kind, each for the whole mask."""
+    first = {k.form.kind: k for k in reversed(_safe(known, mask))}
+    return [[Interval(math.inf, scored)] for scored in list(reversed(first.values()))[:_MOST_WAYS]]
 
 
-def _stretches(known: list[Scored], outward: Array, x: Array, safe: float = SAFE) -> list[Stretch]:
+def _cover(known: list[Scored], outward: Array, sizes: Array, safe: float = SAFE) -> list[Interval]:
     """Cover points, ordered outwards, by as few forms as meet the bound, or come closest."""
     errors = np.stack([k.error[outward] for k in known])
     best = errors.min(0)
-    allowed = np.where(best <= safe, safe, np.where(best <= 1, 1.0, best * 1.5))
-    good = errors <= allowed
+    good = errors <= np.where(best <= safe, safe, np.where(best <= 1, 1.0, best * 1.5))
     costs = np.array([k.cost for k in known])
-    found: list[tuple[int, int]] = []  # the form, and its first point
+    starts: list[tuple[int, int]] = []  # a form and its first point
     start, count = 0, len(outward)
-    while start < count and len(found) < MOST_STRETCHES:
-        reach = np.array([_run(row, start) for row in good])
-        if len(found) == MOST_STRETCHES - 1 and reach.max() < count:
-            # The last one has to do to the end, at as many points as may be.
+    while start < count and len(starts) < _MOST_INTERVALS:
+        reach = np.array([_first_bad(row, start) for row in good])
+        if len(starts) == _MOST_INTERVALS - 1 and reach.max() < count:
+            # The last form must serve to the end, at as many points as possible.
             bad = (errors[:, start:] > 1).sum(1)
             reach = np.where(bad == bad.min(), count, -1)
         longest = np.flatnonzero(reach == reach.max())
         form = int(longest[costs[longest].argmin()])
-        found.append((form, start))
+        starts.append((form, start))
         start = int(reach[form])
-    return _cheaper(found, good, costs, known, np.abs(x[outward]))
+    return _use_cheapest(starts, good, costs, known, sizes)
 
 
-def _cheaper(
-    found: list[tuple[int, int]], good: Array, costs: Array, known: list[Scored], sizes: Array
-) -> list[Stretch]:
-    """Return stretches by the cheapest forms that reach from one to the next; they change in the middle."""
-    result: list[Stretch] = []
-    start = 0  # the first point that those before do not reach
-    for place, (form, _) in enumerate(found):
-        last = place == len(found) - 1
+def _use_cheapest(
+    starts: list[tuple[int, int]], good: Array, costs: Array, known: list[Scored], sizes: Array
+) -> list[Interval]:
+    """Return intervals of the cheapest forms that reach from one to the next, with ends in the middle."""
+    intervals: list[Interval] = []
+    start = 0  # the first point that the forms before do not reach
+    for place, (form, _) in enumerate(starts):
+        is_last = place == len(starts) - 1
         back = len(sizes)
-        if not last:
-            following, begin = found[place + 1]
-            back = begin - _run(good[following, :begin][::-1], 0)
+        if not is_last:
+            following, begin = starts[place + 1]
+            back = begin - _first_bad(good[following, :begin][::-1], 0)
         enough = np.flatnonzero(good[:, start:back].all(1)) if start < back else np.array([form])
         chosen = int(enough[costs[enough].argmin()]) if len(enough) else form
-        reach = _run(good[chosen], start)
+        reach = _first_bad(good[chosen], start)
         middle = (max(back, start + 1) + reach) // 2 if back < reach else reach
-        end = math.inf if last or middle >= len(sizes) else _between(sizes[middle - 1], sizes[middle])
-        result.append(Stretch(end, known[chosen].form))
+        is_open = is_last or middle >= len(sizes)
+        end = math.inf if is_open else _short_number_between(sizes[middle - 1], sizes[middle])
+        intervals.append(Interval(end, known[chosen]))
         start = reach
-    return result
+    return intervals
 
 
-def _run(good: Array, start: int) -> int:
-    """Return the first place from a start on where nothing is good."""
+def _first_bad(good: Array, start: int) -> int:
+    """Return the first index from a start on that is not good."""
     bad = np.flatnonzero(~good[start:])
     return start + int(bad[0]) if len(bad) else len(good)
 
 
-def _between(a: float, b: float) -> float:
-    """Return a short number between two, as large as the second at most."""
+def _short_number_between(a: float, b: float) -> float:
+    """Return a number with few digits above a, and at most b."""
     middle = math.sqrt(a * b) if a > 0 else b
-    for digits in range(1, 17):
-        short = float(f"{middle:.{digits}g}")
-        if a < short <= b:
-            return short
-    return b
+    rounded = (float(f"{middle:.{digits}g}") for digits in range(1, 17))
+    return next((short for short in rounded if a < short <= b), b)
 
 
-def _worst(stretches: list[Stretch], known: list[Scored], outward: Array, x: Array) -> float:
-    by_form = {id(k.form): k for k in known}
+def _worst(intervals: list[Interval], outward: Array, sizes: Array) -> float:
+    """Return the largest error of intervals."""
     worst, low = 0.0, -1.0
-    sizes = np.abs(x[outward])
-    for stretch in stretches:
-        mine = outward[(sizes >= low) & (sizes < stretch.end) if stretch.end < math.inf else sizes >= low]
-        if len(mine):
-            worst = max(worst, float(by_form[id(stretch.form)].error[mine].max()))
-        low = stretch.end
+    for one in intervals:
+        points = outward[(sizes >= low) & (sizes < one.end) if one.end < math.inf else sizes >= low]
+        worst = max(worst, float(one.scored.error[points].max(initial=0.0)))
+        low = one.end
     return worst

@@ -1,1 +1,1 @@
-"""Read the text of a formula."""
+"""Parse the text of a formula."""

@@ -1,4 +1,4 @@
-"""Work that is given up: SymPy may take hours over a line of text, and nothing tells beforehand."""
+"""Limit the work of SymPy, which may take hours for a line of text."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from sympy.core.cache import clear_cache
 _MOST_SIMPLIFYING = 2_000_000
 
 
-class TooMuch(BaseException):
-    """More calls were made than allowed. SymPy catches exceptions; this one it does not."""
+class BudgetExceeded(BaseException):
+    """More calls were made than allowed. A BaseException, because SymPy catches exceptions."""
 
 
 @contextlib.contextmanager
-def bounded(calls: int) -> Iterator[Callable[[], int]]:
-    """Give up after so many calls of functions, which are the same on a slow machine and on a fast one.
+def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
+    """Stop after a number of function calls, which does not depend on the machine's speed.
 
     Args:
-        calls: So many, their returns counted too; a million takes about half a second.
+        calls: The number of calls and returns; a million takes about half a second.
 
     Yields:
-        A function that tells how many are left.
+        A function that returns how many are left.
 
     Raises:
-        TooMuch: There were more.
+        BudgetExceeded: More calls were made.
 
     Examples:
         >>> try:
-        ...     with bounded(100):
+        ...     with limit_calls(100):
         ...         sum(map(lambda n: n, range(1000)))
-        ... except TooMuch:
+        ... except BudgetExceeded:
         ...     print("given up")
         given up
     """
@@ -45,25 +45,25 @@ def bounded(calls: int) -> Iterator[Callable[[], int]]:
     def count(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal left
         left -= 1
-        # A generator that is being thrown away would have nobody to raise it to.
+        # An exception in a generator that is being closed would be lost.
         if left < 0 and not frame.f_code.co_flags & inspect.CO_GENERATOR:
-            raise TooMuch
+            raise BudgetExceeded
 
     sys.setprofile(count)
     try:
         yield lambda: left
-    except TooMuch:
+    except BudgetExceeded:
         sys.setprofile(former)
-        clear_cache()  # what was being found out of an expression is half known
+        clear_cache()  # SymPy's cache may hold half-finished results
         raise
     finally:
         sys.setprofile(former)
 
 
-def simplified(expression: sympy.Expr) -> sympy.Expr:
-    """Return an expression as SymPy simplifies it, or as it is where that takes longer than a moment."""
+def simplify(expression: sympy.Expr) -> sympy.Expr:
+    """Simplify an expression, or return it unchanged if that takes too long."""
     try:
-        with bounded(_MOST_SIMPLIFYING):
+        with limit_calls(_MOST_SIMPLIFYING):
             return sympy.simplify(expression)
-    except TooMuch:
+    except BudgetExceeded:
         return expression

@@ -1,4 +1,4 @@
-"""The functions that a formula may use. Each is said once, for SymPy and for numbers of many digits alike."""
+"""The functions that a formula may use, each defined once for SymPy and for mpmath."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from typing import Any
 
 from actlab.activation.definition import Activation
 
-Meaning = Callable[..., Any]
-
-
-def _same(name: str) -> Meaning:
-    return lambda m, x: getattr(m, name)(x)
-
-
-_PLAIN = "exp log tanh sinh cosh sin cos tan atan asinh acosh atanh erf erfc sqrt".split()
-# The first argument has the elementary functions: it is SymPy, or stands for mpmath.
-FUNCTIONS: Mapping[str, Meaning] = {
-    **{name: _same(name) for name in _PLAIN},
+WHERE = "where"
+_ELEMENTARY = "exp log tanh sinh cosh sin cos tan atan asinh acosh atanh erf erfc sqrt".split()
+# The first argument holds the elementary functions: SymPy, or a wrapper of mpmath.
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    **{name: lambda m, x, name=name: getattr(m, name)(x) for name in _ELEMENTARY},
     "log1p": lambda m, x: m.log(1 + x),
     "expm1": lambda m, x: m.exp(x) - 1,
     "sigmoid": lambda m, x: 1 / (1 + m.exp(-x)),
@@ -27,10 +21,10 @@ FUNCTIONS: Mapping[str, Meaning] = {
     "min": lambda m, a, b: m.Min(a, b),
     "max": lambda m, a, b: m.Max(a, b),
     "clip": lambda m, x, low, high: m.Min(m.Max(x, low), high),
+    WHERE: lambda m, condition, a, b: m.Piecewise((a, condition), (b, True)),
 }
-CHOICE = "where"
-# What people write who come from elsewhere.
-OTHERWISE = {
+# Names in other languages and libraries.
+SYNONYMS = {
     "ln": "log",
     "arctan": "atan",
     "arcsinh": "asinh",
@@ -46,10 +40,8 @@ OTHERWISE = {
     "iif": "where",
     "piecewise": "where",
 }
-
-
-# What has no derivative of its own at a jump is said by a choice.
-STEPS = {
+# At a jump there is no derivative to choose: these are written by where().
+STEP_FUNCTIONS = {
     "sign": "where(x > 0, 1, where(x < 0, -1, 0))",
     "sgn": "where(x > 0, 1, where(x < 0, -1, 0))",
     "step": "where(x > 0, 1, 0)",
@@ -57,27 +49,26 @@ STEPS = {
 }
 
 
-def arguments(name: str) -> list[str]:
+def argument_names(name: str) -> list[str]:
     """Return the names of a function's arguments."""
-    if name == CHOICE:
-        return ["condition", "a", "b"]
-    return list(inspect.signature(FUNCTIONS[name]).parameters)[1:]
+    parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.default is parameter.empty][1:]
 
 
-def entry_of(name: str) -> Activation[Any] | None:
-    """Return the catalogue's entry of that name, whose textbook formula may be put into another."""
-    from actlab.functions import catalogue  # which takes a moment, and most formulas name none of it
+def find_entry(name: str) -> Activation[Any] | None:
+    """Return the catalogue's entry of that name, or None."""
+    from actlab.functions import catalogue  # slow to import, and few formulas need it
 
     return catalogue.get(name)
 
 
-def choices() -> list[str]:
-    """Return all names of functions."""
+def function_names() -> list[str]:
+    """Return the names of all functions that a formula may use."""
     from actlab.functions import catalogue
 
-    return [*FUNCTIONS, CHOICE, *(name for name, entry in catalogue.items() if not entry.facts.gated)]
+    return [*FUNCTIONS, *(name for name, entry in catalogue.items() if not entry.facts.gated)]
 
 
 def is_number(value: object) -> bool:
-    """Whether a parameter's value is a number that can be put into a formula."""
+    """Return whether a parameter's value can be inserted into a formula."""
     return isinstance(value, int | float) and not isinstance(value, bool)

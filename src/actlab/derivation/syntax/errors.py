@@ -1,28 +1,25 @@
-"""A mistake in a text, said with its place: the problem, the text's line and a caret line below it."""
+"""Report a mistake in a text: the problem, the line of text and a line of carets below it."""
 
 from __future__ import annotations
 
 import unicodedata
 
-from actlab.errors import PlacedError
+from actlab.errors import UsageError
 
 _WIDTH = 72  # characters of the text that are shown
 
 
-def misread(problem: str, text: str, start: int, end: int) -> PlacedError:
-    """Return the error that says what is wrong, and where.
+def error_at(problem: str, text: str, start: int, end: int) -> UsageError:
+    """Return an error that shows a position in a text.
 
     Args:
-        problem: What is wrong, in one line.
+        problem: The problem, in one line.
         text: The whole text, in one line.
-        start: Where the place begins, in characters.
-        end: Where it ends.
-
-    Returns:
-        The error, to be raised.
+        start: The first character of the position.
+        end: The character after the position.
 
     Examples:
-        >>> print(misread("formula: unknown function 'tahn'", "x * tahn(x)", 4, 8))
+        >>> print(error_at("formula: unknown function 'tahn'", "x * tahn(x)", 4, 8))
         formula: unknown function 'tahn'
           x * tahn(x)
               ^^^^
@@ -32,12 +29,12 @@ def misread(problem: str, text: str, start: int, end: int) -> PlacedError:
     before, after = "…" * (first > 0), "…" * (last < len(text))
     shown = "".join(map(_shown, text[first:last]))
     carets = max(1, min(end, last) - start)
-    return PlacedError(
+    return UsageError(
         f"{problem}\n  {before}{shown}{after}\n  {' ' * (len(before) + start - first)}{'^' * carets}"
     )
 
 
 def _shown(character: str) -> str:
-    """Return a character that takes one column, so that the carets stand where they should."""
+    """Return a character that takes one column, so that the carets are aligned."""
     plain = character.isprintable() and not unicodedata.combining(character)
     return character if plain and unicodedata.east_asian_width(character) not in "WF" else "?"

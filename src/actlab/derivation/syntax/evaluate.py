@@ -1,16 +1,17 @@
-"""The value of a formula at one point, in thirty digits: what is no real number says which part it is."""
+"""Evaluate a formula at one point in 30 digits, and find the part that has no real value."""
 
 from __future__ import annotations
 
 import ast
 import math
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import mpmath
 
-from actlab.derivation.syntax.builtins import CHOICE, FUNCTIONS, arguments
-from actlab.derivation.syntax.parser import Parsed, inserted
+from actlab.derivation.syntax.builtins import FUNCTIONS, WHERE, argument_names
+from actlab.derivation.syntax.parser import Parsed, expand_entry
 
 DIGITS = 30
 _FAR = 1e6  # an argument of exp beyond it, or a power of 2
@@ -23,34 +24,34 @@ _COMPARED: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
-class Undefined(Exception):
-    """No real number; of which part of the formula."""
+class UndefinedPart(Exception):
+    """A part of the formula has no real value."""
 
     def __init__(self, node: ast.expr) -> None:
         self.node = node
 
 
-class TooFar(Exception):
-    """Too large to be computed with, which says nothing of the formula."""
+class TooLarge(Exception):
+    """A value is too large to compute with; the formula may still be defined."""
 
 
 def check_constants(parsed: Parsed) -> None:
-    """Refuse a part without names that is no number of float64: SymPy would try to compare it for ever.
+    """Refuse a constant part that float64 cannot hold: SymPy would not finish comparing it.
 
     Raises:
-        UsageError: With its place.
+        UsageError: A constant is out of range or not real; the message shows the position.
     """
-    point = Point(parsed, {})
+    point = PointEvaluator(parsed, {})
     with mpmath.workdps(DIGITS):
         _constant(point, parsed.tree)
 
 
-def _constant(point: Point, node: ast.expr) -> bool:
-    """Whether a part is a constant; its value is then known."""
+def _constant(point: PointEvaluator, node: ast.expr) -> bool:
+    """Return whether a part is constant, and store its value if it is."""
     parts = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
     if isinstance(node, ast.Call):
         parts = node.args
-    constants = [_constant(point, part) for part in parts]  # all of them are looked at
+    constants = [_constant(point, part) for part in parts]  # a list: every part is checked
     if not all(constants) or (isinstance(node, ast.Name) and node.id != "pi"):
         return False
     if isinstance(node, ast.Compare | ast.BoolOp) or (
@@ -59,18 +60,18 @@ def _constant(point: Point, node: ast.expr) -> bool:
         return True
     try:
         value = point.known[id(node)] = point.value(node)
-    except Undefined as error:
+    except UndefinedPart as error:
         text = point.parsed.part(error.node)
         point.parsed.refuse(error.node, f"{text!r} is not a finite real number")
-    except TooFar:
+    except TooLarge:
         value = math.inf
     if abs(value) > _LARGEST:
-        point.parsed.refuse(node, f"{point.parsed.part(node)!r} is beyond what a float64 holds")
+        point.parsed.refuse(node, f"{point.parsed.part(node)!r} is out of range for float64")
     return True
 
 
-class Point:
-    """A formula at one point. What it divides by is kept, by the place of the division in the text."""
+class PointEvaluator:
+    """Evaluates a formula at one point, and stores the denominators by their position in the text."""
 
     def __init__(self, parsed: Parsed, values: Mapping[str, Any], pole: int | None = None) -> None:
         self.parsed, self.values, self.pole = parsed, values, pole
@@ -78,12 +79,12 @@ class Point:
         self.known: dict[int, Any] = {}  # constants, by their node
 
     def value(self, node: ast.expr) -> Any:
-        """Return the value of a part; what is chosen by a condition is not computed where it is not."""
+        """Evaluate a part. Only the selected side of a choice is evaluated."""
         if id(node) in self.known:
             return self.known[id(node)]
         match node:
             case ast.Constant():
-                return mpmath.mpf(self.parsed.text[slice(*self.parsed.place(node))])
+                return mpmath.mpf(self.parsed.text_of(node))
             case ast.Name(id="pi"):
                 return mpmath.pi()
             case ast.Name(id=name):
@@ -93,7 +94,7 @@ class Point:
             case ast.BinOp(left=left, op=op, right=right):
                 return self._operation(node, op, self.value(left), self.value(right))
             case ast.Call(func=ast.Name(id=name), args=args):
-                if name == CHOICE:
+                if name == WHERE:
                     return self.value(args[1] if self._holds(args[0]) else args[2])
                 return self._call(node, name, list(map(self.value, args)))
         raise TypeError(type(node))
@@ -112,31 +113,31 @@ class Point:
         if b < 0:
             self._denominator(node, a)
         if (a == 0 and b < 0) or (a < 0 and not whole):
-            raise Undefined(node)
+            raise UndefinedPart(node)
         if a and abs(b) * abs(mpmath.log(abs(a), 2)) > _FAR:
-            raise TooFar
+            raise TooLarge
         return a**b
 
     def _denominator(self, node: ast.expr, value: Any) -> Any:
         key = node.col_offset * 10_000 + (node.end_col_offset or 0)
         self.denominators[key] = value
         if value == 0 or key == self.pole:
-            raise Undefined(node)
+            raise UndefinedPart(node)
         return value
 
     def _call(self, node: ast.Call, name: str, values: list[Any]) -> Any:
         try:
-            if name in FUNCTIONS and len(values) == len(arguments(name)):
+            if name in FUNCTIONS and len(values) == len(argument_names(name)):
                 if name == "tan":
-                    self._denominator(node, mpmath.cos(_reasonable(values[0])))
-                found = FUNCTIONS[name](_Functions, *values)
+                    self._denominator(node, mpmath.cos(_limit(values[0])))
+                found = FUNCTIONS[name](_MPMATH, *values)
             else:
-                inner, given = inserted(name, values, mpmath.mpf)
-                found = Point(inner, given).value(inner.tree)
-        except (_NotReal, Undefined):
-            raise Undefined(node) from None
+                inner, given = expand_entry(name, values, mpmath.mpf)
+                found = PointEvaluator(inner, given).value(inner.tree)
+        except (_NotReal, UndefinedPart):
+            raise UndefinedPart(node) from None
         if not mpmath.isfinite(found):
-            raise Undefined(node)
+            raise UndefinedPart(node)
         return found
 
     def _holds(self, node: ast.expr) -> bool:
@@ -153,48 +154,39 @@ class Point:
 
 
 class _NotReal(Exception):
-    """An elementary function has no real value there."""
+    """An elementary function has no real value at the argument."""
 
 
-def _reasonable(u: Any, most: float = 1e30) -> Any:
-    """Return an argument for which a function can be computed in reasonable time."""
+def _limit(u: Any, most: float = 1e30) -> Any:
+    """Return the argument, if a function of it can be computed in reasonable time."""
     if abs(u) > most:
-        raise TooFar
+        raise TooLarge
     return u
 
 
-def _of(name: str, most: float, low: float = -math.inf) -> Callable[[Any], Any]:
-    """Return a function of mpmath that is real from ``low`` on, and computed where its argument is small."""
+def _wrap(name: str, most: float = math.inf, is_real: Callable[[Any], bool] | None = None) -> Any:
+    """Wrap a function of mpmath that is computed up to an argument's size, and real where a test holds."""
     function = getattr(mpmath, name)
 
     def checked(u: Any) -> Any:
-        if u < low:
+        if is_real is not None and not is_real(u):
             raise _NotReal
-        return function(_reasonable(u, most))
+        return function(_limit(u, most))
 
-    return staticmethod(checked)
+    return checked
 
 
-class _Functions:
-    """The elementary functions, as :data:`FUNCTIONS` asks for them."""
-
-    exp, sinh, cosh = _of("exp", _FAR), _of("sinh", _FAR), _of("cosh", _FAR)
-    tanh, erf, erfc, atan = _of("tanh", 1e30), _of("erf", 1e3), _of("erfc", 1e3), _of("atan", math.inf)
-    sin, cos, tan = _of("sin", 1e30), _of("cos", 1e30), _of("tan", 1e30)
-    sqrt, asinh, acosh = _of("sqrt", math.inf, low=0), _of("asinh", math.inf), _of("acosh", math.inf, low=1)
-
-    @staticmethod
-    def atanh(u: Any) -> Any:
-        """Return the inverse of the hyperbolic tangent, which lies between -1 and 1."""
-        if abs(u) >= 1:
-            raise _NotReal
-        return mpmath.atanh(u)
-
-    @staticmethod
-    def log(u: Any) -> Any:
-        """Return the natural logarithm, which 0 has none of."""
-        if u <= 0:
-            raise _NotReal
-        return mpmath.log(u)
-
-    Abs, Min, Max = staticmethod(abs), staticmethod(min), staticmethod(max)
+# The functions that FUNCTIONS uses.
+_MPMATH = SimpleNamespace(
+    **{name: _wrap(name, _FAR) for name in ("exp", "sinh", "cosh")},
+    **{name: _wrap(name, 1e30) for name in ("tanh", "sin", "cos", "tan")},
+    **{name: _wrap(name, 1e3) for name in ("erf", "erfc")},
+    **{name: _wrap(name) for name in ("atan", "asinh")},
+    sqrt=_wrap("sqrt", is_real=lambda u: u >= 0),
+    acosh=_wrap("acosh", is_real=lambda u: u >= 1),
+    atanh=_wrap("atanh", is_real=lambda u: abs(u) < 1),
+    log=_wrap("log", is_real=lambda u: u > 0),
+    Abs=abs,
+    Min=min,
+    Max=max,
+)

@@ -1,4 +1,4 @@
-"""A formula's form: a tree of Python's grammar, every part of which is on a white list."""
+"""Parse a formula into a tree of Python's grammar, and refuse every node that is not on an allow-list."""
 
 from __future__ import annotations
 
@@ -10,78 +10,77 @@ from typing import Any, NoReturn
 
 from actlab.activation.definition import Activation
 from actlab.derivation.syntax.builtins import (
-    CHOICE,
     FUNCTIONS,
-    OTHERWISE,
-    STEPS,
-    arguments,
-    choices,
-    entry_of,
+    STEP_FUNCTIONS,
+    SYNONYMS,
+    WHERE,
+    argument_names,
+    find_entry,
+    function_names,
     is_number,
 )
-from actlab.derivation.syntax.errors import misread
-from actlab.derivation.syntax.tokenizer import one_line, scanned
+from actlab.derivation.syntax.errors import error_at
+from actlab.derivation.syntax.tokenizer import to_one_line, tokenize
 from actlab.errors import did_you_mean
 
 _MOST_PARTS = 300  # numbers, names and operations in a text
-_DEEPEST = 150  # steps down the tree; a function or a bracket counts for three
+_DEEPEST = 150  # depth of the tree; a function or a bracket counts for three
 TOO_LONG = "is too long: it has more than {} operations and values"
-_TOO_DEEP = "too many operations are inside each other"
+_TOO_DEEP = "operations are nested too deeply"
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)
 _COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A formula that is one: every part of its tree is allowed.
+    """A parsed formula; every node of its tree is allowed.
 
     Attributes:
-        text: Its text, in one line.
-        tree: Its tree, with places in the text.
+        text: The text, in one line.
+        tree: The tree, with positions in the text.
     """
 
     text: str
     tree: ast.expr
 
-    def place(self, node: ast.expr) -> tuple[int, int]:
-        """Return where a part begins and ends, with the brackets that belong to it."""
-        assert node.end_col_offset is not None
-        return node.col_offset, node.end_col_offset
+    def text_of(self, node: ast.expr) -> str:
+        """Return the text of a part."""
+        return self.text[node.col_offset : node.end_col_offset]
 
     def refuse(self, node: ast.expr, problem: str) -> NoReturn:
-        """Raise what is wrong with a part, with its place."""
-        raise misread(f"formula: {problem}", self.text, *self.place(node)) from None
+        """Raise an error that shows a part of the formula."""
+        assert node.end_col_offset is not None
+        raise error_at(f"formula: {problem}", self.text, node.col_offset, node.end_col_offset) from None
 
-    def part(self, node: ast.expr, most: int = 60) -> str:
-        """Return the text of a part, shortened."""
-        start, end = self.place(node)
-        text = self.text[start:end]
-        return text if len(text) <= most else f"{text[: most - 3]}..."
+    def part(self, node: ast.expr) -> str:
+        """Return the text of a part, shortened to 60 characters."""
+        text = self.text_of(node)
+        return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def parse(text: str, names: Collection[str] | None = None) -> Parsed:
-    """Read a formula's form, and refuse what is none.
+    """Parse a formula.
 
     Args:
         text: Arithmetic in real variables with the usual functions, ``where(x > 0, a, b)``, ``pi``, and
             functions of the catalogue.
-        names: The variables that it may have; any, when left out.
+        names: The variables that it may use (default: any).
 
     Returns:
-        The formula.
+        The parsed formula.
 
     Raises:
-        UsageError: The text is no formula; the message names the place.
+        UsageError: The text is not a formula; the message shows the position.
     """
-    line = one_line(text)
-    scanned(line)
+    line = to_one_line(text)
+    tokenize(line)
     try:
         tree = ast.parse(line, mode="eval").body
     except SyntaxError as error:
-        place = min(max((error.offset or 1) - 1, 0), len(line) - 1)
-        raise misread("formula: cannot be read here", line, place, place + 1) from None
+        start = min(max((error.offset or 1) - 1, 0), len(line) - 1)
+        raise error_at("formula: cannot be read here", line, start, start + 1) from None
     except (RecursionError, MemoryError):
-        raise misread(f"formula: {_TOO_DEEP}", line, 0, len(line)) from None
+        raise error_at(f"formula: {_TOO_DEEP}", line, 0, len(line)) from None
     parsed = Parsed(line, tree)
     _check_size(parsed)
     _check(parsed, tree, names)
@@ -97,14 +96,14 @@ def _check_size(parsed: Parsed) -> None:
             parsed.refuse(node, _TOO_DEEP)
         if parts > _MOST_PARTS:
             parsed.refuse(parsed.tree, TOO_LONG.format(_MOST_PARTS))
-        left = node.left if isinstance(node, ast.BinOp) else None  # a long sum is no deep one
+        left = node.left if isinstance(node, ast.BinOp) else None  # a long sum is not deep
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
                 pending.append((child, depth + (1 if child is left else 3)))
 
 
 def _check(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> None:
-    """Refuse what is no number: a comparison, a name that is not known, a function that is none."""
+    """Refuse a node that is not a number: a comparison, or an unknown name or function."""
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return
@@ -116,7 +115,7 @@ def _check(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> Non
             _check(parsed, left, names)
             _check(parsed, right, names)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
-            if name == CHOICE and len(args) == 3:
+            if name == WHERE and len(args) == 3:
                 _check_condition(parsed, args[0], names)
                 args = args[1:]
             else:
@@ -124,12 +123,10 @@ def _check(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> Non
             for argument in args:
                 _check(parsed, argument, names)
         case ast.Compare() | ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
-            parsed.refuse(
-                node,
-                f"{(part := parsed.part(node))!r} is a condition, which has its place in where({part}, a, b)",
-            )
+            part = parsed.part(node)
+            parsed.refuse(node, f"{part!r} is a condition; write where({part}, a, b)")
         case ast.Tuple():
-            parsed.refuse(node, f"{parsed.part(node)!r} are several formulas; one is read")
+            parsed.refuse(node, f"{parsed.part(node)!r} is more than one formula")
         case _:
             parsed.refuse(node, f"{parsed.part(node)!r} is not allowed")
 
@@ -147,18 +144,14 @@ def _check_condition(parsed: Parsed, node: ast.expr, names: Collection[str] | No
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             _check_condition(parsed, operand, names)
         case _:
-            parsed.refuse(node, f"{parsed.part(node)!r} is no condition; right is where(x > 0, a, b)")
+            parsed.refuse(node, f"{parsed.part(node)!r} is not a condition; write where(x > 0, a, b)")
 
 
 def _check_name(parsed: Parsed, node: ast.expr, name: str, names: Collection[str] | None) -> None:
-    if (
-        name == "pi"
-        or (names is None and name not in (*FUNCTIONS, CHOICE))
-        or (names is not None and name in names)
-    ):
+    if name == "pi" or (name not in FUNCTIONS if names is None else name in names):
         return
-    if name in FUNCTIONS or name == CHOICE:
-        parsed.refuse(node, f"{name!r} is a function; right is {name}({', '.join(arguments(name))})")
+    if name in FUNCTIONS:
+        parsed.refuse(node, f"{name!r} is a function; write {name}({', '.join(argument_names(name))})")
     if name in ("e", "E"):
         parsed.refuse(node, f"unknown name {name!r}; e to the power of x is exp(x)")
     if name.lower() in ("inf", "infinity", "nan"):
@@ -170,9 +163,9 @@ def _check_name(parsed: Parsed, node: ast.expr, name: str, names: Collection[str
 
 def _check_call(parsed: Parsed, node: ast.Call, name: str, count: int, names: Collection[str] | None) -> None:
     assert isinstance(node.func, ast.expr)
-    if name in FUNCTIONS and count == len(arguments(name)):
+    if name in FUNCTIONS and count == len(argument_names(name)):
         return
-    entry = entry_of(name)
+    entry = find_entry(name)
     if entry is not None and not entry.facts.gated:
         takes = list(_numbers(entry))
         least = 1 + sum(
@@ -182,34 +175,34 @@ def _check_call(parsed: Parsed, node: ast.Call, name: str, count: int, names: Co
             return
         wanted = ["x", *takes]
     elif entry is not None:
-        parsed.refuse(node.func, f"{name!r} takes two halves of a tensor, and has no formula in x")
-    elif name in FUNCTIONS or name == CHOICE:
-        wanted = arguments(name)
+        parsed.refuse(node.func, f"{name!r} gates one half of a tensor by the other and has no formula in x")
+    elif name in FUNCTIONS:
+        wanted = argument_names(name)
     else:
         if name == "x" or name in (names or ()):
-            parsed.refuse(node.func, f"{name!r} is not a function; did you mean '{name}*(...)'?")
-        if name in STEPS:
-            parsed.refuse(node.func, f"unknown function {name!r}; right is {STEPS[name]}")
-        near = OTHERWISE.get(name)
-        hint = f"; did you mean {near!r}?" if near else did_you_mean(name, choices())
+            parsed.refuse(node.func, f"{name!r} is not a function (did you mean '{name}*(...)'?)")
+        if name in STEP_FUNCTIONS:
+            parsed.refuse(node.func, f"unknown function {name!r}; write {STEP_FUNCTIONS[name]}")
+        near = SYNONYMS.get(name)
+        hint = f" (did you mean {near!r}?)" if near else did_you_mean(name, function_names())
         parsed.refuse(node.func, f"unknown function {name!r}{hint}")
     plural = "s" * (count != 1)
-    parsed.refuse(node, f"{name} is given {count} argument{plural}; right is {name}({', '.join(wanted)})")
+    parsed.refuse(node, f"{name} got {count} argument{plural}; write {name}({', '.join(wanted)})")
 
 
-def inserted(name: str, values: list[Any], number: Callable[[str], Any]) -> tuple[Parsed, dict[str, Any]]:
-    """Return the formula of a catalogue entry that another formula names, and what its names stand for.
+def expand_entry(name: str, values: list[Any], number: Callable[[str], Any]) -> tuple[Parsed, dict[str, Any]]:
+    """Return the formula of a catalogue entry that another formula calls, and the values of its names.
 
     Args:
         name: The entry.
-        values: Its arguments: what stands for ``x``, and parameters in order.
-        number: Makes a number of its text.
+        values: The arguments of the call: ``x`` and parameters in order.
+        number: Converts the text of a number.
     """
-    entry = entry_of(name)
+    entry = find_entry(name)
     assert entry is not None
-    usual = _numbers(entry)
-    given = {parameter: number(repr(value)) for parameter, value in usual.items()}
-    return _textbook(entry.formula()), {**given, **dict(zip(["x", *usual], values, strict=False))}
+    defaults = _numbers(entry)
+    known = {parameter: number(repr(value)) for parameter, value in defaults.items()}
+    return _parse_cached(entry.formula()), {**known, **dict(zip(["x", *defaults], values, strict=False))}
 
 
 def _numbers(entry: Activation[Any]) -> dict[str, float]:
@@ -217,6 +210,4 @@ def _numbers(entry: Activation[Any]) -> dict[str, float]:
     return {name: entry.example[name] for name in entry.parameters if is_number(entry.example[name])}
 
 
-@functools.cache
-def _textbook(text: str) -> Parsed:
-    return parse(text)
+_parse_cached = functools.cache(parse)

@@ -1,4 +1,4 @@
-"""A formula in text as SymPy: nothing in it is evaluated as Python, and nothing is imported."""
+"""Convert a formula to SymPy. Nothing in the text is evaluated as Python, and nothing is imported."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, NoReturn
 
 import sympy
 
-from actlab.derivation.syntax.budget import TooMuch, bounded
-from actlab.derivation.syntax.builtins import CHOICE, FUNCTIONS, arguments
+from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
+from actlab.derivation.syntax.builtins import FUNCTIONS, argument_names
 from actlab.derivation.syntax.evaluate import check_constants
-from actlab.derivation.syntax.parser import TOO_LONG, Parsed, inserted, parse
+from actlab.derivation.syntax.parser import TOO_LONG, Parsed, expand_entry, parse
 from actlab.errors import UsageError
 
 X = sympy.Symbol("x", real=True)  # the input of a formula
 
-_MOST_NODES = 600  # of an expression, once all names of functions have been put in
-_MOST_CHOSEN = 150  # of an expression in min or max, which SymPy compares with each other at length
+_MOST_NODES = 600  # of an expression, with all functions of the catalogue expanded
+_MOST_COMPARED = 150  # nodes in min or max: SymPy compares them with each other at length
 _LARGEST_EXPONENT = 100
 _MOST_BITS = 4096  # of a number
-_MOST_CALLS = 1_000_000  # of functions, half a second: SymPy may not come to an end
+_MOST_CALLS = 1_000_000  # of functions, about half a second: SymPy may not terminate
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
@@ -43,13 +43,13 @@ def read(text: str, names: Collection[str] | None = None) -> sympy.Expr:
     Args:
         text: Arithmetic in real variables with the usual functions, ``where(x > 0, a, b)``, ``pi``, and
             functions of the catalogue.
-        names: The variables that it may have; any, when left out.
+        names: The variables that it may use (default: any).
 
     Returns:
         The expression; its symbols are real.
 
     Raises:
-        UsageError: The text is no formula; the message names the place.
+        UsageError: The text is not a formula; the message shows the position.
 
     Examples:
         >>> read("where(x > 0, x, a * (exp(x) - 1))")
@@ -57,38 +57,38 @@ def read(text: str, names: Collection[str] | None = None) -> sympy.Expr:
         >>> read("mish(x) / 2")
         x*tanh(log(exp(x) + 1))/2
     """
-    return expression(parse(text, names))
+    return to_expression(parse(text, names))
 
 
-def expression(parsed: Parsed) -> sympy.Expr:
-    """Return a formula as SymPy, exactly: numbers are fractions.
+def to_expression(parsed: Parsed) -> sympy.Expr:
+    """Convert a parsed formula exactly: numbers become fractions.
 
     Raises:
-        UsageError: A part of it is too large, or no finite real number.
+        UsageError: A part is too large, or is not a finite real number.
     """
     check_constants(parsed)
     try:
-        with bounded(_MOST_CALLS):
-            return _Reading(parsed, {}).read(parsed.tree)
-    except TooMuch:
-        parsed.refuse(parsed.tree, "is too complicated: SymPy does not come to an end with it")
+        with limit_calls(_MOST_CALLS):
+            return _Reader(parsed, {}).read(parsed.tree)
+    except BudgetExceeded:
+        parsed.refuse(parsed.tree, "is too complicated for SymPy")
 
 
-class _Reading:
-    """One formula, with values for its names: that of a function in another has its arguments."""
+class _Reader:
+    """Converts one formula; ``values`` replace its names when another formula calls it."""
 
     def __init__(self, parsed: Parsed, values: Mapping[str, Any]) -> None:
         self.parsed, self.values = parsed, values
         self.sizes: dict[Any, int] = {}
 
     def read(self, node: ast.expr) -> Any:
-        """Return a part."""
+        """Convert a part."""
         try:
             found = self._read(node)
         except UsageError:
             raise
         except (TypeError, ValueError, ArithmeticError, RecursionError, AttributeError):
-            self.parsed.refuse(node, f"{self.parsed.part(node)!r} cannot be computed with")
+            self.parsed.refuse(node, f"{self.parsed.part(node)!r} cannot be evaluated")
         if found in (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
             self.parsed.refuse(node, f"{self.parsed.part(node)!r} is not a finite number")
         if self._size(found) > _MOST_NODES:
@@ -98,20 +98,16 @@ class _Reading:
     def _read(self, node: ast.expr) -> Any:
         match node:
             case ast.Constant():
-                return sympy.Rational(self.parsed.text[slice(*self.parsed.place(node))])
+                return sympy.Rational(self.parsed.text_of(node))
             case ast.Name(id="pi"):
                 return sympy.pi
             case ast.Name(id=name):
                 return self.values[name] if name in self.values else sympy.Symbol(name, real=True)
             case ast.UnaryOp(op=op, operand=operand):
                 value = self.read(operand)
-                return (
-                    sympy.Not(value)
-                    if isinstance(op, ast.Not)
-                    else -value
-                    if isinstance(op, ast.USub)
-                    else value
-                )
+                if isinstance(op, ast.Not):
+                    return sympy.Not(value)
+                return -value if isinstance(op, ast.USub) else value
             case ast.BinOp(left=left, op=op, right=right):
                 a, b = self.read(left), self.read(right)
                 if b == 0 and isinstance(op, ast.Div):
@@ -141,27 +137,24 @@ class _Reading:
 
     def _too_large(self, node: ast.expr) -> NoReturn:
         part = self.parsed.part(node)
-        self.parsed.refuse(node, f"{part!r} has too large an exponent; {_LARGEST_EXPONENT} is the largest")
+        self.parsed.refuse(node, f"{part!r} has too large an exponent; the maximum is {_LARGEST_EXPONENT}")
 
     def _call(self, node: ast.expr, name: str, values: list[Any]) -> Any:
-        if name == CHOICE:
-            condition, a, b = values
-            return sympy.Piecewise((a, condition), (b, True))
-        if name in ("min", "max", "clip") and sum(map(self._size, values)) > _MOST_CHOSEN:
+        if name in ("min", "max", "clip") and sum(map(self._size, values)) > _MOST_COMPARED:
             self.parsed.refuse(
-                node, f"{name} is given expressions of more than {_MOST_CHOSEN} operations and values"
+                node, f"{name} is given expressions of more than {_MOST_COMPARED} operations and values"
             )
-        if name in FUNCTIONS and len(values) == len(arguments(name)):
+        if name in FUNCTIONS and len(values) == len(argument_names(name)):
             return FUNCTIONS[name](sympy, *values)
-        inner, given = inserted(name, values, sympy.Rational)
+        inner, given = expand_entry(name, values, sympy.Rational)
         try:
-            return _Reading(inner, given).read(inner.tree)
+            return _Reader(inner, given).read(inner.tree)
         except UsageError as error:
             problem = str(error).splitlines()[0].removeprefix("formula: ")
             self.parsed.refuse(node, f"{self.parsed.part(node)!r}: in {inner.text}, {problem}")
 
     def _size(self, found: Any) -> int:
-        """Return how many nodes a tree has, and refuse a number that is too long."""
+        """Count the nodes of an expression, and refuse a number that is too long."""
         if found not in self.sizes:
             if found.is_Rational and _bits(found) > _MOST_BITS:
                 raise ValueError("too long a number")

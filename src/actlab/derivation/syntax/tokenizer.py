@@ -1,7 +1,7 @@
-"""The words of a formula, before Python's parser sees them: what is not allowed is told by its place.
+"""Split a formula into tokens, and refuse what is not allowed before Python's parser sees it.
 
-Python's parser is slow or fails on nested brackets, warns of numbers and letters run together, and says
-"invalid syntax" of what people mean by ``2x``, ``x^2`` or ``x²``.
+Python's parser is slow or fails on nested brackets, warns of numbers and letters run together, and reports
+only "invalid syntax" for ``2x``, ``x^2`` or ``x²``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actlab.derivation.syntax.errors import misread
+from actlab.derivation.syntax.errors import error_at
 from actlab.errors import UsageError
 
 LONGEST = 2000  # characters
@@ -26,39 +26,27 @@ _TOKEN = re.compile(
 )
 _LOGICAL = ("and", "or", "not")
 _BETWEEN = ("*", "/", "**", "<", ">", "<=", ">=", ",", "and", "or")
-_POINT = "; right is <, <=, > or >=, for a single point has no numbers near it"
-_MEANT = {
-    "^": "; did you mean '**'?",
-    "×": "; did you mean '*'?",
-    "·": "; did you mean '*'?",
-    "÷": "; did you mean '/'?",
-    "//": "; did you mean '/'?",
-    "−": "; did you mean '-'?",
-    "²": "; did you mean '**2'?",
-    "³": "; did you mean '**3'?",
-    "√": "; did you mean 'sqrt'?",
-    "π": "; did you mean 'pi'?",
-    "≤": "; did you mean '<='?",
-    "≥": "; did you mean '>='?",
-    "&": "; did you mean 'and'?",
-    "&&": "; did you mean 'and'?",
-    "|": "; did you mean 'abs' or 'or'?",
-    "||": "; did you mean 'or'?",
-    "!": "; did you mean 'not'?",
-    "==": _POINT,
-    "!=": _POINT,
+# Signs that people write, and what they mean.
+_INTENDED = {
+    **dict(
+        zip("^ × · ÷ // − ² ³ √ π ≤ ≥".split(), "** * * / / - **2 **3 sqrt pi <= >=".split(), strict=True)
+    ),
+    **{"&": "and", "&&": "and", "||": "or", "!": "not"},
+}
+_HINTS = {
+    **{sign: f" (did you mean {intended!r}?)" for sign, intended in _INTENDED.items()},
+    "|": " (did you mean 'abs' or 'or'?)",
+    **dict.fromkeys(("==", "!="), "; write <, <=, > or >="),
     "=": "; a function's arguments are given in order, without names",
     ".": "; a formula has no attributes",
-    "[": "; a formula has round brackets alone",
-    "{": "; a formula has round brackets alone",
-    '"': "; a formula has no texts in it",
-    "'": "; a formula has no texts in it",
+    **dict.fromkeys("[{", "; a formula uses round brackets only"),
+    **dict.fromkeys("\"'", "; a formula has no strings"),
 }
 
 
 @dataclass(frozen=True)
 class Token:
-    """One word: its kind (``"number"``, ``"name"``, ``"sign"``), its text and where it begins."""
+    """One token: its kind (``"number"``, ``"name"``, ``"sign"``), its text and where it begins."""
 
     kind: str
     text: str
@@ -66,29 +54,35 @@ class Token:
 
     @property
     def end(self) -> int:
-        """Where it ends."""
+        """Return where it ends."""
         return self.start + len(self.text)
 
+    @property
+    def ends_value(self) -> bool:
+        """Return whether a value may end with this token."""
+        is_value = self.kind == "number" or (self.kind == "name" and self.text not in _LOGICAL)
+        return is_value or self.text == ")"
 
-def one_line(text: object) -> str:
-    """Return a formula's text in one line, without space about it.
+
+def to_one_line(text: object) -> str:
+    """Return the text of a formula in one line, without surrounding space.
 
     Raises:
-        UsageError: It is no text, empty or too long.
+        UsageError: The text is not a string, empty or too long.
     """
     if not isinstance(text, str):
-        raise UsageError(f"formula: must be a text such as 'x * tanh(x)', not a {type(text).__name__}")
+        raise UsageError(f"formula: must be a string such as 'x * tanh(x)', got {type(text).__name__}")
     line = re.sub(r"[\t\r\n]", " ", text[: 2 * LONGEST]).strip(" ")
     if not line:
-        raise UsageError("formula: is empty; right is 'x * tanh(x)', for example")
+        raise UsageError("formula: the text is empty; write 'x * tanh(x)', for example")
     if len(line) > LONGEST or len(text) > 2 * LONGEST:
-        problem = f"formula: has {len(text)} characters; {LONGEST} are read at most"
-        raise misread(problem, line[:LONGEST], min(len(line), LONGEST) - 1, LONGEST)
+        problem = f"formula: has {len(text)} characters; the maximum is {LONGEST}"
+        raise error_at(problem, line[:LONGEST], min(len(line), LONGEST) - 1, LONGEST)
     return line
 
 
-def scanned(line: str) -> list[Token]:
-    """Return the words of a formula.
+def tokenize(line: str) -> list[Token]:
+    """Split a formula into tokens.
 
     Args:
         line: The text, in one line.
@@ -97,105 +91,99 @@ def scanned(line: str) -> list[Token]:
         The tokens, in order.
 
     Raises:
-        UsageError: A character, a word or a bracket is not where one may be.
+        UsageError: A character, a word or a bracket is not allowed where it is.
 
     Examples:
-        >>> [token.text for token in scanned("2 * x**-1.5e3")]
+        >>> [token.text for token in tokenize("2 * x**-1.5e3")]
         ['2', '*', 'x', '**', '-', '1.5e3']
     """
     tokens: list[Token] = []
-    place = 0
-    while place < len(line):
-        found = _TOKEN.match(line, place)
-        if found is None or found[0] in _MEANT:
-            length = len(found[0]) if found else 1
-            raise _unknown(line, place, length)
-        place = found.end()
-        if found.lastgroup == "space":
+    start = 0
+    while start < len(line):
+        match = _TOKEN.match(line, start)
+        if match is None or match[0] in _HINTS:
+            raise _unknown_sign(line, start, match[0] if match else line[start])
+        start = match.end()
+        if match.lastgroup == "space":
             continue
-        token = Token(str(found.lastgroup), found[0], found.start())
+        token = Token(str(match.lastgroup), match[0], match.start())
         _check_word(line, token)
         _check_neighbours(line, tokens[-1] if tokens else None, token)
         tokens.append(token)
-    if tokens and not _ends_value(tokens[-1]):
-        raise misread(
-            f"formula: a value is missing after {tokens[-1].text!r}", line, len(line), len(line) + 1
-        )
+    if tokens and not tokens[-1].ends_value:
+        problem = f"formula: a value is missing after {tokens[-1].text!r}"
+        raise error_at(problem, line, len(line), len(line) + 1)
     _check_brackets(line, tokens)
     return tokens
 
 
-def _unknown(line: str, place: int, length: int) -> UsageError:
-    what = line[place : place + length]
-    hint = _MEANT.get(what, "")
-    name = unicodedata.name(what, "") if len(what) == 1 else ""
+def _unknown_sign(line: str, start: int, sign: str) -> UsageError:
+    hint = _HINTS.get(sign, "")
+    name = unicodedata.name(sign, "") if len(sign) == 1 else ""
     if not hint and (letter := re.fullmatch(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)", name)):
         hint = f"; spell it out: {letter[1].lower()}"
-    problem = f"formula: {ascii(what) if not what.isprintable() else repr(what)} is not allowed{hint}"
-    return misread(problem, line, place, place + length)
+    shown = repr(sign) if sign.isprintable() else ascii(sign)
+    return error_at(f"formula: {shown} is not allowed{hint}", line, start, start + len(sign))
 
 
 def _check_word(line: str, token: Token) -> None:
-    text, problem = token.text, ""
-    if token.kind == "number":
-        digits = re.sub(r"[eE].*|\D", "", text).lstrip("0")
-        if not math.isfinite(float(text)) or (digits and float(text) == 0):
-            problem = "is beyond what a float64 holds"
-        elif len(digits) > _MOST_DIGITS:
-            problem = f"has {len(digits)} digits; {_MOST_DIGITS} are read at most"
-        elif re.fullmatch(r"0\d+", text):
-            problem = "begins with a 0; leave it out"
-    elif token.kind == "name":
-        if text.startswith("_") or "__" in text:
-            problem = "is no name for a parameter or a function: underscores may only part words"
-        elif text in ("if", "else"):
-            problem = "has no meaning in a formula; right is where(x > 0, a, b)"
-        elif text in ("True", "False", "None"):
-            problem = "is not a number"
-        elif keyword.iskeyword(text) and text not in _LOGICAL:
-            problem = "is a word of Python, and has no meaning in a formula"
+    problem = {"number": _number_problem, "name": _name_problem}.get(token.kind, lambda _: "")(token.text)
     if problem:
-        shown = text if len(text) <= 40 else f"{text[:37]}..."
-        raise misread(f"formula: {shown!r} {problem}", line, token.start, token.end)
+        shown = token.text if len(token.text) <= 40 else f"{token.text[:37]}..."
+        raise error_at(f"formula: {shown!r} {problem}", line, token.start, token.end)
 
 
-def _ends_value(token: Token) -> bool:
-    return (
-        token.kind == "number" or token.text == ")" or (token.kind == "name" and token.text not in _LOGICAL)
-    )
+def _number_problem(text: str) -> str:
+    digits = re.sub(r"[eE].*|\D", "", text).lstrip("0")
+    if not math.isfinite(float(text)) or (digits and float(text) == 0):
+        return "is out of range for float64"
+    if len(digits) > _MOST_DIGITS:
+        return f"has {len(digits)} digits; the maximum is {_MOST_DIGITS}"
+    return "starts with a 0; remove it" if re.fullmatch(r"0\d+", text) else ""
+
+
+def _name_problem(text: str) -> str:
+    if text.startswith("_") or "__" in text:
+        return "is not a valid name: underscores may only separate words"
+    if text in ("if", "else"):
+        return "has no meaning in a formula; write where(x > 0, a, b)"
+    if text in ("True", "False", "None"):
+        return "is not a number"
+    is_keyword = keyword.iskeyword(text) and text not in _LOGICAL
+    return "is a Python keyword and has no meaning in a formula" if is_keyword else ""
 
 
 def _check_neighbours(line: str, left: Token | None, right: Token) -> None:
-    """Refuse two values side by side, for ``2x`` might be anything, and two operators."""
-    place = line, right.start, right.end
-    if left is None or not _ends_value(left):
-        call = left is not None and left.text == "(" and right.text == ")"  # its arguments are counted later
-        if not call and (right.text in _BETWEEN or right.text == ")"):
-            raise misread(f"formula: a value is missing before {right.text!r}", *place)
+    """Refuse two values side by side, such as ``2x``, and two operators."""
+    span = line, right.start, right.end
+    if left is None or not left.ends_value:
+        is_empty_call = left is not None and left.text == "(" and right.text == ")"  # the parser refuses it
+        if not is_empty_call and (right.text in _BETWEEN or right.text == ")"):
+            raise error_at(f"formula: a value is missing before {right.text!r}", *span)
     elif right.text in ("and", "or"):
         if left.kind == "number" and left.end == right.start:
-            raise misread(f"formula: put a space before {right.text!r}", *place)
+            raise error_at(f"formula: put a space before {right.text!r}", *span)
     elif right.kind == "sign" and (right.text != "(" or left.kind == "name"):
         return
     elif left.kind == "number" and left.end == right.start and right.text in ("j", "J"):
         problem = f"formula: '{left.text}{right.text}' is a complex number; a formula is real"
-        raise misread(problem, line, left.start, right.end)
+        raise error_at(problem, line, left.start, right.end)
     else:
-        problem = f"formula: there is no operator between {left.text!r} and {right.text!r}"
-        raise misread(f"{problem}; did you mean '{left.text}*{right.text}'?", *place)
+        problem = f"formula: an operator is missing between {left.text!r} and {right.text!r}"
+        raise error_at(f"{problem} (did you mean '{left.text}*{right.text}'?)", *span)
 
 
 def _check_brackets(line: str, tokens: Sequence[Token]) -> None:
     opened: list[Token] = []
     for token in tokens:
+        span = line, token.start, token.end
         if token.text == "(":
             opened.append(token)
             if len(opened) > _DEEPEST:
-                problem = f"formula: more than {_DEEPEST} brackets are inside each other"
-                raise misread(problem, line, token.start, token.end)
+                raise error_at(f"formula: brackets are nested more than {_DEEPEST} deep", *span)
         elif token.text == ")":
             if not opened:
-                raise misread("formula: this bracket closes nothing", line, token.start, token.end)
+                raise error_at("formula: this bracket was never opened", *span)
             opened.pop()
     if opened:
-        raise misread("formula: this bracket is never closed", line, opened[-1].start, opened[-1].end)
+        raise error_at("formula: this bracket is never closed", line, opened[-1].start, opened[-1].end)

@@ -9,218 +9,223 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actlab.report.html.charts import Chart, Labels, panel, spread
-from actlab.report.html.heatmap import HEATS, layer_heat, quantiles
-from actlab.report.html.tables import Table, rounded, show
+from actlab.report.charts import Line, Panel, mean_line, points_per_line, round_values
+from actlab.report.html.tables import Table, format_cell, format_figures, numeric
 
-LAYERS = 4  # of activations that have panels; of a deeper net the first, the last and two between
-HEAT_LAYERS = 3  # that have histograms
-HEAT_NAMES = 8  # activations that have histograms
-_NEEDED = {"activation", "epoch", "part", "layer"}
-_UNITS = {"dead": "dead units", "saturated": "saturated values"}
+LAYERS = 4  # of a deeper network, charts and tables have the first layer, the last and two between
+_PERCENTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
+# Title, columns of the ends, and the largest size of an end that a chart can show.
+_HISTOGRAMS = {
+    "values": ("outputs", "low", "high", 1e300),
+    "gradients": ("gradients", "grad_low", "grad_high", 300.0),
+}
+_REQUIRED = {"activation", "epoch", "part", "layer"}
+_SHARES = {"dead": "dead units", "saturated": "saturated values"}
 _RUN = ("activation", "split", "fold", "seed")
-_ROWS = 300  # of a table; with more, of each activation only as many layers as have panels
-_POINTS = 1500  # of all lines in one set of axes, and 100 of one, at most: such axes are many
+_MAX_POINTS = 1500  # of all lines in a panel; there are many panels
 
 
-def looks(diagnostics: pd.DataFrame, part: str) -> pd.DataFrame:
-    """Return the rows of one part, ``"activation"`` or ``"weights"``, whose epoch and layer are known."""
-    if not set(diagnostics) >= _NEEDED:
-        return pd.DataFrame(columns=sorted(_NEEDED))
-    found = diagnostics[diagnostics["part"] == part].copy()
-    for column in ("epoch", "layer"):
-        found[column] = pd.to_numeric(found[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
-    return found.dropna(subset=["epoch", "layer"]).astype({"epoch": int, "layer": int})
+def rows_of(diagnostics: pd.DataFrame, part: str) -> pd.DataFrame:
+    """Return the rows of a part, ``"activation"`` or ``"weights"``, that have an epoch and a layer."""
+    if not set(diagnostics) >= _REQUIRED:
+        return pd.DataFrame(columns=sorted(_REQUIRED))
+    rows = diagnostics[diagnostics["part"] == part]
+    rows = rows.assign(epoch=numeric(rows, "epoch"), layer=numeric(rows, "layer"))
+    return rows.dropna(subset=["epoch", "layer"]).astype({"epoch": int, "layer": int})
 
 
-def last_looks(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of each run's last look."""
+def last_epochs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each run's last epoch with diagnostics."""
     run = [name for name in _RUN if name in rows]
     return rows[rows["epoch"] == rows.groupby(run, dropna=False)["epoch"].transform("max")]
 
 
-def number(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
-    """Return a column as finite numbers, NaN where there are none."""
-    if column not in rows:
-        return pd.Series(math.nan, index=rows.index)
-    return pd.to_numeric(rows[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
-
-
-def some_layers(layers: Sequence[int], most: int) -> list[int]:
-    """Return the first, the last and some between.
+def some_layers(layers: Sequence[int], count: int) -> list[int]:
+    """Return the first layer, the last and some between.
 
     Examples:
         >>> some_layers([1, 2, 3], 4), some_layers(range(1, 31), 4), some_layers(range(1, 31), 3)
         ([1, 2, 3], [1, 11, 20, 30], [1, 16, 30])
     """
-    places = np.linspace(0, len(layers) - 1, min(most, len(layers)))
+    places = np.linspace(0, len(layers) - 1, min(count, len(layers)))
     return [layers[math.floor(place + 0.5)] for place in places]
 
 
-def unit_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Chart]:
-    """Return panels of dead units and of saturation by epoch, one for each of some layers."""
-    rows = looks(diagnostics, "activation")
-    found = []
-    for column, title in _UNITS.items():
-        share = 100 * number(rows, column)
+# -- panels ---------------------------------------------------------------------------------------
+
+
+def unit_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
+    """Return panels of dead units and saturated values by epoch, one for each of some layers."""
+    rows = rows_of(diagnostics, "activation")
+    panels = []
+    for column, title in _SHARES.items():
+        share = 100 * numeric(rows, column)
         layers = some_layers(sorted(rows["layer"][share.notna()].unique()), LAYERS)
-        top = 1.06 * max(5.0, share.max()) if layers else 0.0  # the same of all layers, to be compared
+        top = 1.06 * max(5.0, share.max()) if layers else 0.0  # the same for all layers
         for layer in layers:
-            lines = _lines(share[rows["layer"] == layer], rows["epoch"], rows["activation"], names)
-            found.append(panel(f"{title}, layer {layer}, %", "epoch", lines, limits=[-0.05 * top, top]))
-    return found
+            own = rows[rows["layer"] == layer]
+            lines = _mean_lines(own.assign(value=share), "epoch", names)
+            panels.append(Panel(f"{title}, layer {layer}, %", "epoch", lines, limits=(-0.05 * top, top)))
+    return panels
 
 
-def gradient_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Chart]:
-    """Return panels of the weights' gradients: first layer to last by epoch, and all layers at the end."""
-    rows, found = looks(diagnostics, "weights"), []
-    ratio = first_to_last(rows)
-    if len(ratio):
-        lines = _lines(ratio["ratio"], ratio["epoch"], ratio["activation"], names, log=True)
-        found.append(panel("gradient of the first layer's weights ÷ the last's", "epoch", lines, log=True))
-    last = last_looks(rows)
-    lines = _lines(number(last, "gradient"), last["layer"], last["activation"], names, log=True)
-    if lines:
-        found.append(panel("gradient of a weight, last look", "layer", lines, log=True))
-    return found
+def gradient_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
+    """Return panels of weight gradients: the ratio of first to last layer by epoch, and the last by layer."""
+    rows = rows_of(diagnostics, "weights")
+    last = last_epochs(rows)
+    by_epoch = first_to_last_ratio(rows).rename(columns={"ratio": "value"})
+    by_layer = last.assign(value=numeric(last, "gradient"))
+    charts = [
+        ("gradient of the first layer's weights ÷ the last's", "epoch", by_epoch),
+        ("gradient of a weight, last epoch", "layer", by_layer),
+    ]
+    lines = [_mean_lines(values, x, names, log=True) for _, x, values in charts]
+    return [Panel(title, x, own, log=True) for (title, x, _), own in zip(charts, lines, strict=True) if own]
 
 
-def first_to_last(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the ratio of the first layer's gradient to the last layer's, for each run and look.
+def first_to_last_ratio(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the ratio of the first layer's gradient to the last layer's, by run and epoch.
 
     Args:
-        rows: Those of the weights. Nets of one layer, and gradients of 0, have no ratio.
+        rows: Rows of weights. Networks of one layer, and gradients of 0, have no ratio.
     """
     run = [name for name in (*_RUN, "epoch") if name in rows]
-    rows = rows.assign(gradient=number(rows, "gradient")).sort_values("layer", kind="stable")
-    ends = rows.groupby(run, dropna=False, sort=False)
-    # "first" and "last" would pass over a layer whose gradient is missing.
-    first, last = (ends.nth(place).set_index(run) for place in (0, -1))
+    rows = rows.assign(gradient=numeric(rows, "gradient")).sort_values("layer", kind="stable")
+    groups = rows.groupby(run, dropna=False, sort=False)
+    # The group's first() and last() would skip a layer whose gradient is missing.
+    first, last = (groups.nth(place).set_index(run) for place in (0, -1))
     ratio = (first["gradient"] / last["gradient"])[first["layer"] < last["layer"]]
-    found = pd.DataFrame(ratio.rename("ratio").reset_index())
-    return pd.DataFrame(found[np.isfinite(found["ratio"]) & (found["ratio"] > 0)])
+    frame = pd.DataFrame(ratio.rename("ratio").reset_index())
+    return pd.DataFrame(frame[np.isfinite(frame["ratio"]) & (frame["ratio"] > 0)])
 
 
-def _lines(
-    values: pd.Series[Any],
-    at: pd.Series[Any],
-    whose: pd.Series[Any],
-    names: Sequence[str],
-    *,
-    log: bool = False,
-) -> list[Chart]:
-    lines, most = [], min(100, _POINTS // max(len(names), 1))
+def _mean_lines(rows: pd.DataFrame, x: str, names: Sequence[str], *, log: bool = False) -> list[Line]:
+    count = points_per_line(len(names), 100, _MAX_POINTS)
+    lines = []
     for series, name in enumerate(names):
-        own = values[whose == name]
-        line, _ = spread(own, at[own.index], most, log=log)
-        if any(y is not None for y in line["y"]):
-            lines.append({"name": name, "series": series, **line})
+        own = rows[rows["activation"] == name]
+        if line := mean_line(name, series, own["value"], own[x], count, log=log):
+            lines.append(line)
     return lines
 
 
-def heats(diagnostics: pd.DataFrame, names: Sequence[str], of: Labels) -> dict[str, Any]:
-    """Return drawings of the histograms of outputs and gradients, and what is not drawn.
+# -- distributions --------------------------------------------------------------------------------
+
+
+def distribution_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
+    """Return panels of outputs and gradients by epoch: the median, and the 5th to the 95th percentile."""
+    rows = rows_of(diagnostics, "activation")
+    panels = []
+    for kind, (title, *_) in _HISTOGRAMS.items():
+        values = rows[["activation", "layer", "epoch"]].join(histogram_percentiles(rows, kind))
+        values = values.dropna(subset="median")
+        means = values.groupby(["activation", "layer", "epoch"]).mean().reset_index("epoch")
+        step = math.ceil(values["epoch"].nunique() / points_per_line(len(names), 100, _MAX_POINTS))
+        for layer in some_layers(sorted(values["layer"].unique()), LAYERS):
+            lines = [
+                _distribution_line(name, series, means.loc[[(name, layer)]], step, log=kind == "gradients")
+                for series, name in enumerate(names)
+                if (name, layer) in means.index
+            ]
+            panels.append(Panel(f"{title}, layer {layer}", "epoch", lines, log=kind == "gradients"))
+    return panels
+
+
+def _distribution_line(name: str, series: int, means: pd.DataFrame, step: int, *, log: bool) -> Line:
+    means = means[::step]
+    low, median, high = (
+        round_values(10.0 ** means[column] if log else means[column]) for column in _PERCENTILES
+    )
+    return Line(name, series, [int(epoch) for epoch in means["epoch"]], median, low, high)
+
+
+def histogram_percentiles(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Return percentiles of the histogram in each row; a row without a valid histogram has NaN.
+
+    Args:
+        rows: Diagnostics of activation layers.
+        kind: ``"values"``, or ``"gradients"`` for decimal logarithms of the sizes of the gradients.
 
     Returns:
-        ``rows``: an activation and its drawings, each with its title; ``left_out``, in words.
+        The columns ``low``, ``median`` and ``high``: the 5th, 50th and 95th percentile.
+
+    Examples:
+        >>> histogram_percentiles(pd.DataFrame({"values": ["1 1"], "low": [0.0], "high": [2.0]}), "values")
+           low  median  high
+        0  0.1     1.0   1.9
     """
-    rows = looks(diagnostics, "activation")
-    have = [name for name in names if _has(rows[rows["activation"] == name])]
-    found, fewer = [], False
-    for name in have[:HEAT_NAMES]:
-        own = rows[rows["activation"] == name]
-        layers = sorted(own["layer"][_with(own)].unique())
-        chosen = some_layers(layers, HEAT_LAYERS)
-        fewer |= len(chosen) < len(layers)
-        drawn = [
-            (
-                f"{title}, layer {layer}",
-                layer_heat(own[own["layer"] == layer], kind, of[name], layer, names.index(name)),
-            )
-            for kind, title in HEATS.items()
-            for layer in chosen
-        ]
-        found.append((name, [(title, one) for title, one in drawn if one]))
-    left = [f"the first {HEAT_NAMES} of {len(have)} activations"] if len(have) > HEAT_NAMES else []
-    left += ["the first, the middle and the last layer"] if fewer else []
-    return {"rows": found, "left_out": f"Only {' and '.join(left)} are drawn." if left else ""}
+    _, *ends, largest = _HISTOGRAMS[kind]
+    low, high = (numeric(rows, str(end)) for end in ends)
+    low, high = low.where(low.abs() < largest), high.where(high.abs() < largest)
+    texts = rows[kind] if kind in rows else pd.Series("", index=rows.index)
+    percentiles = [_percentiles(*row) for row in zip(texts, low, high, strict=True)]
+    return pd.DataFrame(percentiles, columns=list(_PERCENTILES), index=rows.index, dtype=float)
 
 
-def _with(rows: pd.DataFrame) -> pd.Series[Any]:
-    """Return which rows have a histogram."""
-    columns = [kind for kind in HEATS if kind in rows]
-    return rows[columns].notna().any(axis=1) if columns else pd.Series(False, index=rows.index)
+def _percentiles(text: Any, low: float, high: float) -> list[float]:
+    try:
+        counts = np.array(str(text).split(), np.float64)
+    except ValueError:
+        counts = np.zeros(1)
+    if not (low <= high and np.isfinite(counts).all() and (counts >= 0).all() and counts.sum() > 0):
+        return [math.nan] * len(_PERCENTILES)
+    below = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
+    edges = np.linspace(low, high, len(below))
+    return [float(np.interp(share, below, edges)) for share in _PERCENTILES.values()]
 
 
-def _has(rows: pd.DataFrame) -> bool:
-    return bool(_with(rows).any())
+# -- tables ---------------------------------------------------------------------------------------
 
 
 def units_table(diagnostics: pd.DataFrame, names: Sequence[str]) -> Table | None:
-    """Return each activation layer at the last look, means over the runs."""
-    rows = last_looks(looks(diagnostics, "activation"))
-    if rows.empty:
-        return None
-    heads = [
-        ("activation", False),
-        ("layer", True),
-        ("name", False),
-        ("units", True),
-        ("dead units, %", True),
-    ]
-    heads += [("saturated values, %", True), ("gradients of exactly 0, %", True), ("median gradient", True)]
+    """Return each activation layer in the last epoch with diagnostics, means over the runs."""
+    rows = last_epochs(rows_of(diagnostics, "activation"))
     cells = []
     for name, layer, own in _by_layer(rows, names):
-        shares = (100 * number(own, column).mean() for column in ("dead", "saturated", "grad_zero"))
-        units = number(own, "units").mean()
-        size = show(int(units)) if units == units else "–"
-        cells.append([name, str(layer), _named(own), size, *map(rounded, shares), _middle(own)])
-    return Table(heads, cells)
+        units = numeric(own, "units").mean()
+        shares = (100 * numeric(own, column).mean() for column in ("dead", "saturated", "grad_zero"))
+        size = format_cell(int(units)) if units == units else "–"
+        row = [name, str(layer), _layer_name(own), size, *map(format_figures, shares)]
+        cells.append([*row, _median_gradient(own)])
+    columns = [("activation", False), ("layer", True), ("name", False), ("units", True)]
+    columns += [("dead units, %", True), ("saturated values, %", True), ("gradients of exactly 0, %", True)]
+    return None if rows.empty else Table([*columns, ("median gradient", True)], cells)
 
 
 def weights_table(diagnostics: pd.DataFrame, names: Sequence[str]) -> Table | None:
-    """Return the gradient of each layer's weights at the last look, geometric means as in the chart."""
-    rows = last_looks(looks(diagnostics, "weights"))
-    if rows.empty:
-        return None
-    heads = [("activation", False), ("layer", True), ("name", False), ("gradient of a weight", True)]
-    cells = [
-        [name, str(layer), _named(own), rounded(_geometric(number(own, "gradient")))]
-        for name, layer, own in _by_layer(rows, names)
-    ]
-    return Table(heads, cells)
+    """Return the gradient of each layer's weights in the last epoch with diagnostics, as geometric means."""
+    rows = last_epochs(rows_of(diagnostics, "weights"))
+    cells = []
+    for name, layer, own in _by_layer(rows, names):
+        gradient = numeric(own, "gradient")
+        mean = float(np.exp(np.log(gradient.where(gradient > 0)).mean()))
+        cells.append([name, str(layer), _layer_name(own), format_figures(mean)])
+    columns = [("activation", False), ("layer", True), ("name", False), ("gradient of a weight", True)]
+    return None if rows.empty else Table(columns, cells)
 
 
-def _geometric(values: pd.Series[Any]) -> float:
-    return float(np.exp(np.log(values.where(values > 0)).mean()))
-
-
-def left_out(diagnostics: pd.DataFrame, table: Table | None, part: str) -> bool:
-    """Return whether a table of a part has fewer layers than there were looks into."""
-    rows = looks(diagnostics, part)
-    return table is not None and len(table.rows) < len(rows[["activation", "layer"]].drop_duplicates())
+def has_deep_networks(diagnostics: pd.DataFrame) -> bool:
+    """Return whether some network has more layers than charts and tables show."""
+    if not set(diagnostics) >= _REQUIRED:
+        return False
+    return bool(diagnostics.groupby(["activation", "part"])["layer"].nunique().max() > LAYERS)
 
 
 def _by_layer(rows: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, int, pd.DataFrame]]:
-    """Return the rows of each activation and layer, of deep nets with many activations some layers."""
-    groups: dict[Any, Any] = rows.groupby(["activation", "layer"], sort=False).indices
-    layers: dict[str, list[int]] = {name: [] for name in names}
-    for name, layer in groups:
-        if name in layers:
-            layers[name].append(layer)
-    if sum(map(len, layers.values())) > _ROWS:
-        layers = {name: some_layers(sorted(all_of), LAYERS) for name, all_of in layers.items() if all_of}
+    """Return the rows of each activation and layer."""
+    groups = {str(name): own for name, own in rows.groupby("activation", sort=False)}
     return [
-        (name, layer, rows.iloc[groups[name, layer]])
-        for name, some in layers.items()
-        for layer in sorted(some)
+        (name, layer, groups[name][groups[name]["layer"] == layer])
+        for name in names
+        if name in groups
+        for layer in some_layers(sorted(groups[name]["layer"].unique()), LAYERS)
     ]
 
 
-def _named(rows: pd.DataFrame) -> str:
-    return show(rows["name"].iloc[0]) if "name" in rows else "–"
+def _layer_name(rows: pd.DataFrame) -> str:
+    return format_cell(rows["name"].iloc[0]) if "name" in rows else "–"
 
 
-def _middle(rows: pd.DataFrame) -> str:
-    found = quantiles(rows, "gradients", [0.5])
-    return "–" if found is None else f"{10 ** found[0]:.1e}".replace("-", "−")
+def _median_gradient(rows: pd.DataFrame) -> str:
+    median = histogram_percentiles(rows, "gradients")["median"].mean()
+    return "–" if math.isnan(median) else f"{10**median:.1e}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""A comparison as one page: to open, to send and to print, without a network."""
+"""Write a comparison as one HTML page that works offline."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,26 +15,29 @@ import pandas as pd
 
 from actlab.errors import UsageError
 from actlab.files import writing
-from actlab.report.html import charts, diagnostic_charts, insights, reproduce, sections, svg, tables
-from actlab.report.html.unfinished import training_sentences, unfinished_sentences
+from actlab.report import charts
+from actlab.report.charts import Labels, Panel
+from actlab.report.html import chart_insights, diagnostic_charts, reproduce, svg, tables
+from actlab.report.sentences import report_sentences
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
 
-_MEANS = "mean over the runs of each activation, with the band from the lowest to the highest"
-_JUDGED = {"metric", "points", "region", "region_is", "tuned", "trained"}  # what sentences are made of
-_ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+_SCRIPTS = ("charts", "sorting", "runs", "parallel")
+_RANGE = "mean over the runs of each activation, with the range from the lowest to the highest"
+_LOSSES = "training loss (solid) and validation loss (dashed) by epoch; a dot at the lowest validation loss"
+_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
 def write_report(comparison: Comparison, path: Path) -> None:
-    """Write the report of a comparison: one HTML file that makes no network request.
+    """Write the report of a comparison as one HTML file that makes no network request.
 
     Args:
-        comparison: The comparison, of a training or of :meth:`actlab.Comparison.load`.
-        path: The file; it appears whole or not at all.
+        comparison: The comparison, also one from :meth:`actlab.Comparison.load`.
+        path: The file. It is written completely or not at all.
 
     Raises:
-        ImportError: Plotly or Jinja is not installed; the message says how to get them.
+        ImportError: Jinja is not installed; the message says how to install it.
         UsageError: There are no runs, or the file cannot be written.
 
     Examples:
@@ -44,29 +48,48 @@ def write_report(comparison: Comparison, path: Path) -> None:
         '<!DOCTYPE html>'
     """
     page = render(comparison)
-    with writing(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+    with writing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def render(comparison: Comparison) -> str:
     """Return the page; see :func:`write_report`."""
     try:
         import jinja2
-        from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise ImportError('no report without Plotly and Jinja: pip install "actlab[report]"') from error
+        raise ImportError('the report needs Jinja: pip install "actlab[report]"') from error
     if comparison.results.empty and comparison.ranking.empty:
         raise UsageError("a report needs at least one run; the comparison has none")
-    content = _content(comparison)
-    numbers = json.dumps(content["numbers"], allow_nan=False, separators=(",", ":")).translate(_ESCAPED)
-    scripts = [get_plotlyjs(), *(_asset(f"{name}.js") for name in ("charts", "sorting", "runs", "parallel"))]
+    names = [str(name) for name in comparison.ranking["activation"]]
+    labels = charts.short_labels(names)
+    sections = {
+        "header": _header(comparison, names, labels),
+        "verdicts": _verdicts(comparison, names, labels),
+        "learning": _learning(comparison, names, labels),
+        "diagnostics": _diagnostics(comparison, names, labels),
+        "runs": _runs(comparison, labels),
+        "functions": _functions(comparison, names, labels),
+        "cost": _cost(comparison, names, labels),
+        "tuning": _tuning(comparison, names, labels),
+        "reproduction": _reproduction(comparison, names),
+    }
+    values = [value for section in sections.values() for value in section.values()]
+    figures = {value.id: value.data for value in values if isinstance(value, Figure) and value.data}
+    data = {"labels": labels, "figures": figures, "runs": sections["runs"]["data"]}
+    scripts = [_asset(f"{name}.js") for name in _SCRIPTS]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.globals.update(symbol=svg.symbol, swatch=svg.swatch)
+    environment.globals["swatch"] = svg.draw_swatch
     return environment.from_string(_asset("report.html.j2")).render(
-        **{**content, "numbers": numbers},
+        **sections,
+        names=names,
+        labels=labels,
+        judged=comparison.about.get("kind") != "training",
+        one_run=len(comparison.results) == 1,
+        unfinished=bool(comparison.about.get("unfinished")),
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).translate(_ESCAPES),
         css=_asset("report.css"),
         scripts=scripts,
-        # Only these scripts may run, whatever else might have found its way into the page.
+        # The page's policy allows these scripts only.
         hashes=[_hash(script) for script in scripts],
     )
 
@@ -79,116 +102,175 @@ def _hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _content(comparison: Comparison) -> dict[str, Any]:
-    ranking, about, diagnostics = comparison.ranking, comparison.about, comparison.diagnostics
-    names = [str(name) for name in ranking["activation"]]
-    of = charts.labels(names)
-    said = [_legible(sentence, names) for sentence in sentences(comparison)]
-    judged, has_history = about.get("kind") != "training", len(comparison.history) > 0
-    points = bool(about.get("points"))
-    found = charts.differences(comparison.verdicts, names[0]) if names else {}
-    made = {
-        "forest": sections.forest(names, found, about, of, charts.standing(ranking)),
-        "learning": sections.learning(comparison.history, names, of),
-        "units": sections.panels(diagnostic_charts.unit_panels(diagnostics, names), _MEANS, of),
-        "gradients": sections.panels(diagnostic_charts.gradient_panels(diagnostics, names), _MEANS, of),
-        "functions": sections.functions(names, comparison.curves, of),
-        "cost": sections.seconds(comparison.results, names, of),
-        "saved_bytes": sections.kept(comparison.results, names, of),
-    }
-    runs = tables.runs_table(comparison.results, of)
+# -- sections -------------------------------------------------------------------------------------
+
+
+def _header(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+    about, sentences = comparison.about, report_sentences(comparison)
+    for name in names:
+        if (isolated := charts.isolate_direction(name)) != name:
+            sentences = [sentence.replace(name, isolated) for sentence in sentences]
     return {
-        "title": f"{', '.join(of.values())}: {about.get('data', 'comparison')}"[:120],
-        "headline": said[0],
-        "sentences": said[1:],
-        "judged": judged,
-        "one_run": len(comparison.results) == 1,
-        "unfinished": bool(about.get("unfinished")),
-        "about": about,
-        "facts": reproduce.facts(about),
-        "command": about.get("command") or reproduce.call(_given(comparison, names), about),
-        "names": names,
-        "of": of,
-        "leader": names[0] if names else "",
+        "title": f"{', '.join(labels.values())}: {about.get('data', 'comparison')}"[:120],
+        "data": about.get("data", "comparison"),
+        "date": str(about.get("date", ""))[:10],
+        "headline": sentences[0],
+        "sentences": sentences[1:],
+    }
+
+
+def _verdicts(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+    ranking, verdicts, about = comparison.ranking, comparison.verdicts, comparison.about
+    points, pairs = bool(about.get("points")), charts.pairwise_differences(verdicts)
+    chart = charts.forest(ranking, verdicts, about, labels) if names else None
+    figure = None
+    if chart:
+        rows = "; ".join(f"{labels[row.name]} {row.text}" for row in chart.rows[:20])
+        figure = Figure("forest", [svg.draw_forest(chart, labels, f"Forest plot: {chart.axis}. {rows}")])
+    return {
+        "forest": figure,
+        "has_far_rows": bool(chart and any(map(chart.is_beyond, chart.rows))),
+        "reference": labels[names[0]] if names else "",
         "metric": about.get("metric", "score"),
         "points": points,
-        "figures": made,
-        "insights": _insights(comparison, names, of),
-        "ranking": tables.ranking_table(ranking, found, points, of),
-        "matrix": tables.matrix(names, comparison.verdicts, points) if len(comparison.verdicts) else None,
-        "each": sections.each(comparison.history, names, of),
-        "has_history": has_history,
-        "learnt": tables.learning_table(comparison.history, names) if judged and has_history else None,
-        "diagnostics": _diagnostics(diagnostics, names, of, about.get("diagnostics") or {}),
-        "cost": tables.cost_table(comparison.results, names),
-        "tuning": tables.tuning_table(comparison.tuning, names),
-        "runs": runs["table"],
-        "numbers": {
-            "labels": of,
-            "figures": {name: figure["chart"] for name, figure in made.items() if figure["chart"]},
-            "runs": runs["data"],
-        },
+        "ranking": tables.ranking_table(ranking, pairs, points, labels),
+        "matrix": tables.verdict_matrix(names, pairs, points) if pairs else None,
     }
 
 
-def _given(comparison: Comparison, names: Sequence[str]) -> list[str]:
-    """Return the activations in the order in which they were given, which the results keep."""
-    order = [str(name) for name in comparison.results.get("activation", [])]
-    return list(dict.fromkeys([*order, *names]))
-
-
-def sentences(comparison: Comparison) -> list[str]:
-    """Say what is known, the most important first; also of a training, and of what has not ended."""
-    about = comparison.about
-    if about.get("kind") == "training":
-        return training_sentences(comparison.results, comparison.history)
-    if left := about.get("unfinished"):
-        return unfinished_sentences(left, comparison.ranking, about.get("metric", "score"))
-    if set(about) >= _JUDGED:
-        return comparison.sentences()
-    means = pd.to_numeric(comparison.ranking["mean"], errors="coerce")
-    if means.notna().sum() < 2:
-        return ["No two activations have a mean score.", "No more is known of it."]
-    best = str(comparison.ranking["activation"].iloc[int(means.argmax())])
-    return [f"Highest mean: {best}.", "No more is known of it."]
-
-
-def _legible(sentence: str, names: Sequence[str]) -> str:
-    for name in names:
-        if (alone := charts.isolated(name)) != name:
-            sentence = sentence.replace(name, alone)
-    return sentence
-
-
-def _insights(comparison: Comparison, names: Sequence[str], of: charts.Labels) -> dict[str, list[str]]:
-    """Return what each chart shows, in words."""
-    results, diagnostics = comparison.results, comparison.diagnostics
+def _learning(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+    history, judged = comparison.history, comparison.about.get("kind") != "training"
+    panels = charts.learning_panels(history, names)
+    drawings = {
+        name: svg.draw_panel(panel, f"{labels[name]}: {_LOSSES}", 300, 200)
+        for name, panel in charts.loss_panels(history, names, labels).items()
+    }
+    figure = _panels_figure("learning", list(panels.values()), _RANGE, labels)
     return {
-        "learning": insights.learning_insights(comparison.history, names, of),
-        "units": insights.unit_insights(diagnostics, names, of),
-        "gradients": insights.gradient_insights(diagnostics, names, of),
-        "runs": insights.runs_insights(results, of),
-        "functions": insights.function_insights(names, comparison.curves, of),
-        "cost": insights.cost_insights(results, names, of),
-        "tuning": insights.tuning_insights(comparison.tuning, names, of),
+        "figure": figure,
+        "missing": [title for metric, title in charts.METRICS.items() if metric not in panels],
+        "insights": chart_insights.learning_insights(history, names, labels) if judged else [],
+        "losses": drawings,
+        "has_history": len(history) > 0,
+        "table": tables.overfitting_table(history, names) if judged and len(history) else None,
     }
 
 
-def _diagnostics(
-    diagnostics: Any, names: Sequence[str], of: charts.Labels, about: Mapping[str, Any]
-) -> dict[str, Any]:
-    units, weights = (
-        diagnostic_charts.units_table(diagnostics, names),
-        diagnostic_charts.weights_table(diagnostics, names),
-    )
-    seen = {row[0] for table in (units, weights) if table for row in table.rows}
+def _diagnostics(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+    frame, settings = comparison.diagnostics, comparison.about.get("diagnostics") or {}
+    unit_table = diagnostic_charts.units_table(frame, names)
+    weight_table = diagnostic_charts.weights_table(frame, names)
+    present = {row[0] for table in (unit_table, weight_table) if table for row in table.rows}
+    units = _panels_figure("units", diagnostic_charts.unit_panels(frame, names), _RANGE, labels)
+    gradients = _panels_figure("gradients", diagnostic_charts.gradient_panels(frame, names), _RANGE, labels)
+    panels = diagnostic_charts.distribution_panels(frame, names)
+    distributions = _panels_figure("distributions", panels, "median with 5th to 95th percentile", labels)
     return {
         "units": units,
-        "weights": weights,
-        "fewer": diagnostic_charts.left_out(diagnostics, units, "activation")
-        or diagnostic_charts.left_out(diagnostics, weights, "weights"),
-        "heats": diagnostic_charts.heats(diagnostics, names, of),
-        "rows": about.get("rows"),
-        "off": about.get("off"),
-        "unseen": [name for name in names if name not in seen] if seen else [],
+        "unit_insights": chart_insights.unit_insights(frame, names, labels),
+        "gradients": gradients,
+        "gradient_insights": chart_insights.gradient_insights(frame, names, labels),
+        "distributions": distributions,
+        "unit_table": unit_table,
+        "weight_table": weight_table,
+        "some_layers": diagnostic_charts.has_deep_networks(frame),
+        "samples": settings.get("rows"),
+        "off": settings.get("off"),
+        "missing": [name for name in names if name not in present] if present else [],
     }
+
+
+def _runs(comparison: Comparison, labels: Labels) -> dict[str, Any]:
+    table, data = tables.runs_table(comparison.results, labels)
+    return {
+        "table": table,
+        "data": data,
+        "insights": chart_insights.runs_insights(comparison.results, labels),
+    }
+
+
+def _functions(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+    panels, missing = charts.function_panels(names, comparison.curves)
+    figure = _panels_figure("functions", panels, "one line for each activation", labels)
+    insights = chart_insights.function_insights(names, comparison.curves, labels)
+    return {"figure": figure, "missing": missing, "insights": insights}
+
+
+def _cost(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+    results = comparison.results
+    seconds, saved = (tables.activation_means(results, column) for column in ("seconds", "saved_bytes"))
+    unit, size = tables.memory_unit(saved)
+    return {
+        "seconds": _bars_figure("seconds", "seconds per run", seconds, "s", names, labels),
+        "memory": _bars_figure("memory", f"{unit} saved for backward", saved / size, unit, names, labels),
+        "insights": chart_insights.cost_insights(results, names, labels),
+        "table": tables.cost_table(results, names),
+    }
+
+
+def _tuning(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+    return {
+        "table": tables.tuning_table(comparison.tuning, names),
+        "insights": chart_insights.tuning_insights(comparison.tuning, names, labels),
+    }
+
+
+def _reproduction(comparison: Comparison, names: Sequence[str]) -> dict[str, Any]:
+    about = comparison.about
+    # The results have the activations in the order of the call.
+    in_order = dict.fromkeys([*map(str, comparison.results.get("activation", [])), *names])
+    command = about.get("command") or reproduce.python_call(list(in_order), about)
+    return {"command": command, "facts": reproduce.facts(about)}
+
+
+# -- figures --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the page.
+
+    Attributes:
+        id: Its name in the page.
+        drawings: SVG of each of its panels.
+        titles: Titles of the panels.
+        legend: Name and series of each line.
+        data: Values of each panel, which the page shows at the pointer.
+    """
+
+    id: str
+    drawings: Sequence[str]
+    titles: Sequence[str] = ()
+    legend: Sequence[tuple[str, int]] = ()
+    data: Sequence[Mapping[str, Any]] = ()
+
+
+def _panels_figure(id_: str, panels: Sequence[Panel], description: str, labels: Labels) -> Figure | None:
+    """Return panels with one legend."""
+    if not panels:
+        return None
+    drawings = []
+    for panel in panels:
+        lines = ", ".join(labels[line.name] for line in panel.lines[:20])
+        drawings.append(svg.draw_panel(panel, f"{panel.title} by {panel.x_label}: {description}: {lines}"))
+    legend = sorted(
+        {(line.name, line.series) for panel in panels for line in panel.lines}, key=lambda x: x[1]
+    )
+    return Figure(id_, drawings, [panel.title for panel in panels], legend, list(map(_panel_data, panels)))
+
+
+def _panel_data(panel: Panel) -> dict[str, Any]:
+    """Return the values of a panel; a line without ``x`` has that of the first line."""
+    first, lines = panel.lines[0], []
+    for line in panel.lines:
+        values = {"name": line.name, "series": line.series, "y": line.y, "low": line.low, "high": line.high}
+        lines.append(values | ({} if line.x == first.x and line is not first else {"x": line.x}))
+    return {"x": panel.x_label, "range": panel.x_range, "lines": lines}
+
+
+def _bars_figure(
+    id_: str, title: str, values: pd.Series[Any], unit: str, names: Sequence[str], labels: Labels
+) -> Figure | None:
+    rows = [(name, series, float(values[name])) for series, name in enumerate(names) if name in values]
+    alt = f"{title}: {', '.join(f'{labels[name]} {value:.3g}' for name, _, value in rows)}"
+    return Figure(id_, [svg.draw_bars(rows, unit, labels, alt)]) if rows else None

@@ -1,4 +1,4 @@
-"""The tables of a report, every cell a text."""
+"""The tables of the page; every cell is text."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actlab.report.html.charts import METRICS, Labels, differences, standing
-from actlab.report.html.svg import symbol
+from actlab.report.charts import METRICS, Difference, Labels, format_difference, reference_title
+from actlab.report.html.svg import verdict_symbol
 from actlab.report.insights import history_insights
-from actlab.report.tables import plain
+from actlab.report.tables import to_json_value
 
-_WIDE = 12  # activations; beyond, a pair is a sign and a number
-_HEADS = {"saved_bytes": "bytes saved"}
-_NAMES = {"valid_acc": "validation accuracy", "valid_loss": "validation loss"}
+_WIDE = 12  # a matrix of more activations has no words in its cells
+_SCORES = {"valid_acc": "validation accuracy", "valid_loss": "validation loss"}
+# Columns of the tuning table that are not a tuned setting.
+TUNING_COLUMNS = {"activation", "split", "fold", "seed", "valid_acc", "valid_loss", "failure", "chosen"}
+
+Pairs = Mapping[tuple[str, str], Difference]
 
 
 @dataclass(frozen=True)
@@ -25,22 +28,22 @@ class Table:
     """A table of texts.
 
     Attributes:
-        columns: Heading, and whether the column is of numbers.
-        rows: Cells, as many in each as there are columns.
+        columns: Heading, and whether the column has numbers.
+        rows: Cells, one per column.
     """
 
     columns: Sequence[tuple[str, bool]]
     rows: Sequence[Sequence[str]]
 
 
-def show(value: Any) -> str:
-    """Return a value as a cell has it.
+def format_cell(value: Any) -> str:
+    """Return a value as the text of a cell.
 
     Examples:
-        >>> [show(value) for value in (0.97453, 12, None, float("nan"), 0.00012345, 123456.7, -0.5)]
+        >>> [format_cell(value) for value in (0.97453, 12, None, float("nan"), 0.00012345, 123456.7, -0.5)]
         ['0.9745', '12', '–', '–', '0.000123', '1.23e+05', '−0.5000']
     """
-    value = plain(value)
+    value = to_json_value(value)
     if value is None or value == "":
         return "–"
     if not isinstance(value, float):
@@ -49,76 +52,63 @@ def show(value: Any) -> str:
     return (f"{value:.4f}" if near else f"{value:.3g}").replace("-", "−", 1 if value < 0 else 0)
 
 
-def exactly(value: Any) -> str:
-    """Return a setting as a cell has it: a number in as many digits as it was given."""
-    return f"{value:.6g}" if isinstance(value, float) else show(value)
+def format_setting(value: Any) -> str:
+    """Return a setting as text; a number keeps up to six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else format_cell(value)
 
 
-def difference(value: float | None, points: bool) -> str:
-    """Return a difference with its sign, in points or in units of the score."""
-    if value is None:
+def format_figures(value: float, figures: int = 3) -> str:
+    """Return a number with so many significant figures, a dash for NaN.
+
+    Examples:
+        >>> [format_figures(value) for value in (1234.5, 0.0123456, -2.0, math.nan)]
+        ['1234', '0.0123', '−2', '–']
+    """
+    if not math.isfinite(value):
         return "–"
-    return (f"{100 * value:+.2f}" if points else f"{value:+.3g}").replace("-", "−")
+    return (f"{value:.0f}" if abs(value) >= 10**figures else f"{value:.{figures}g}").replace("-", "−", 1)
 
 
-def ranking_table(
-    ranking: pd.DataFrame, found: Mapping[str, dict[str, Any]], points: bool, of: Labels
-) -> Table:
-    """Return the ranking with each activation's difference to its top row."""
-    beside = {name: interval(one, points) for name, one in found.items()}
-    named = {"rank", "activation", "mean", "std", "runs", "status"}
-    first = [name for name in ("rank", "activation", "mean", "std", "runs") if name in ranking]
-    parts = [str(name) for name in ranking if str(name) not in named]
+def numeric(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
+    """Return a column as finite numbers, NaN where a cell has none."""
+    if column not in rows:
+        return pd.Series(math.nan, index=rows.index)
+    return pd.to_numeric(rows[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
+
+
+def ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels: Labels) -> Table:
+    """Return the ranking with the difference of each activation to the top row."""
+    statistics = [name for name in ("rank", "activation", "mean", "std", "runs") if name in ranking]
+    folds = [str(name) for name in ranking if name not in (*statistics, "status")]
+    top = str(ranking["activation"].iloc[0]) if len(ranking) else ""
     rows = []
     for row in ranking.to_dict("records"):
-        one = found.get(row["activation"])
-        word = f"{symbol(one['word'])} {one['word']}" if one else "–"
-        cells = [show(row[name]) for name in first]
-        extra = [beside.get(row["activation"], "–"), word, show(row.get("status"))]
-        rows.append([*cells, *extra, *(show(row[name]) for name in parts)])
-    heads = [(name, name != "activation") for name in first]
-    top = standing(ranking)
-    if top != "the first" and len(ranking):
-        top = of[str(ranking["activation"].iloc[0])]
-    unit = f"difference to {top}" + (", in points" if points else "")
-    more = [
-        (unit, True),
-        ("verdict", False),
-        ("status", False),
-        *((part.replace("_", " "), True) for part in parts),
-    ]
-    return Table([*heads, *more], rows)
+        one = pairs.get((row["activation"], top))
+        cells = [format_cell(row[name]) for name in statistics]
+        cells += [one.text(points), f"{verdict_symbol(one.verdict)} {one.verdict}"] if one else ["–", "–"]
+        rows.append([*cells, format_cell(row.get("status")), *(format_cell(row[name]) for name in folds)])
+    reference = "the first" if reference_title(ranking) == "the first" or not top else labels[top]
+    columns = [(name, name != "activation") for name in statistics]
+    columns += [(f"difference to {reference}{', pp' if points else ''}", True)]
+    columns += [("verdict", False), ("status", False), *((name.replace("_", " "), True) for name in folds)]
+    return Table(columns, rows)
 
 
-def interval(one: Mapping[str, Any], points: bool) -> str:
-    """Return a difference and its interval as one text."""
-    if one["value"] is None:
-        return "–"
-    ends = [difference(one[name], points) for name in ("low", "high")]
-    return f"{difference(one['value'], points)} ({ends[0]} to {ends[1]})"
-
-
-def matrix(names: Sequence[str], verdicts: pd.DataFrame, points: bool) -> dict[str, Any]:
-    """Return every pair as a cell: what the row's activation is beside the column's."""
-    rows = []
-    for name in names:
-        # What the others are beside this one, turned round, is what this one is beside them.
-        found = differences(verdicts, name)
-        rows.append([_pair(found.get(other), points) if other != name else None for other in names])
+def verdict_matrix(names: Sequence[str], pairs: Pairs, points: bool) -> dict[str, Any]:
+    """Return the verdict of every pair: the activation of the row compared with that of the column."""
+    rows = [[None if a == b else _matrix_cell(pairs.get((a, b)), points) for b in names] for a in names]
     return {"rows": rows, "wide": len(names) <= _WIDE}
 
 
-def _pair(one: Mapping[str, Any] | None, points: bool) -> dict[str, str]:
+def _matrix_cell(one: Difference | None, points: bool) -> dict[str, str]:
     if one is None:
-        return {"word": "none", "symbol": symbol("none"), "value": "", "title": "no verdict"}
-    word = {"better": "worse", "worse": "better"}.get(one["word"], one["word"])
-    value = None if one["value"] is None else 0.0 - one["value"]
-    shown = difference(value, points) if value is not None else ""
-    return {"word": word, "symbol": symbol(word), "value": shown, "title": one["reason"] or word}
+        return {"verdict": "none", "value": "", "reason": ""}
+    value = "" if one.value is None else format_difference(one.value, points)
+    return {"verdict": one.verdict, "value": value, "reason": one.reason}
 
 
-def learning_table(history: pd.DataFrame, names: Sequence[str]) -> Table:
-    """Return what each activation's mean history says of overfitting."""
+def overfitting_table(history: pd.DataFrame, names: Sequence[str]) -> Table:
+    """Return the lowest validation loss of each activation's mean history, and what the history shows."""
     metrics = [name for name in METRICS if name in history]
     rows = []
     for name in names:
@@ -127,135 +117,97 @@ def learning_table(history: pd.DataFrame, names: Sequence[str]) -> Table:
             rows.append([name, "–", "–", "–", "no epochs"])
             continue
         mean = runs.groupby("epoch")[metrics].mean().reset_index()
-        rows.append([name, *_lowest(mean), " ".join(_said(mean))])
-    heads = [
-        ("activation", False),
-        ("validation loss, lowest", True),
-        ("in epoch", True),
-        ("at the end", True),
-    ]
-    return Table([*heads, ("what the means over all runs say", False)], rows)
+        insights = ["No validation loss: overfitting cannot be detected."]
+        if {"train_loss", "valid_loss"} <= set(mean):
+            insights = history_insights(mean)
+        rows.append([name, *_lowest_loss(mean), " ".join(insights)])
+    numbers = ("validation loss, lowest", "in epoch", "at the end")
+    columns = [("activation", False), *((name, True) for name in numbers)]
+    return Table([*columns, ("the mean history of all runs", False)], rows)
 
 
-def _lowest(mean: pd.DataFrame) -> list[str]:
+def _lowest_loss(mean: pd.DataFrame) -> list[str]:
     if "valid_loss" not in mean or not mean["valid_loss"].notna().any():
         return ["–", "–", "–"]
     loss = mean["valid_loss"].to_numpy(float)
     low = int(np.nanargmin(loss))
-    return [show(loss[low]), show(int(mean["epoch"].iloc[low])), show(loss[-1])]
+    return [format_cell(value) for value in (loss[low], int(mean["epoch"].iloc[low]), loss[-1])]
 
 
-def _said(mean: pd.DataFrame) -> list[str]:
-    if not {"train_loss", "valid_loss"} <= set(mean):
-        return ["No validation: nothing can be said about overfitting."]
-    return history_insights(mean)
-
-
-def means(results: pd.DataFrame, column: str) -> pd.Series[Any]:
-    """Return the mean of a column by activation; none where there is no finite one."""
+def activation_means(results: pd.DataFrame, column: str) -> pd.Series[Any]:
+    """Return the mean of a column by activation, without activations that have no finite value."""
     if not {"activation", column} <= set(results):
         return pd.Series(dtype=float)
-    values = pd.to_numeric(results[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
-    return values.groupby(results["activation"]).mean().dropna()
+    return numeric(results, column).groupby(results["activation"]).mean().dropna()
 
 
-def memory_unit(found: pd.Series[Any]) -> tuple[str, int]:
-    """Return in what bytes are best said, and how many it is."""
-    return ("MiB", 2**20) if len(found) and found.max() >= 2**20 else ("KiB", 2**10)
+def memory_unit(sizes: pd.Series[Any]) -> tuple[str, int]:
+    """Return the unit in which to show sizes in bytes, and its number of bytes."""
+    return ("MiB", 2**20) if len(sizes) and sizes.max() >= 2**20 else ("KiB", 2**10)
 
 
 def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
-    """Return what the runs of each activation took."""
-    heads = [
-        ("activation", False),
-        ("runs", True),
-        ("seconds each", True),
-        ("seconds in all", True),
-        ("epochs", True),
-    ]
-    kept = means(results, "saved_bytes")
-    unit, size = memory_unit(kept)
-    heads += [(f"kept by a step, {unit}", True)] if len(kept) else []
+    """Return number, seconds, epochs and memory of the runs of each activation."""
+    saved = activation_means(results, "saved_bytes")
+    unit, size = memory_unit(saved)
     rows = []
     for name in names:
         runs = results[results["activation"] == name]
-        seconds, epochs = (
-            pd.to_numeric(runs[c], errors="coerce") if c in runs else pd.Series(dtype=float)
-            for c in ("seconds", "epochs")
-        )
-        all_of_them = seconds.sum() if seconds.notna().any() else math.nan
-        cells = [show(seconds.mean()), show(float(all_of_them)), _span(epochs.dropna().astype(int).to_list())]
-        cells += [rounded(kept.get(name, math.nan) / size)] if len(kept) else []
-        rows.append([name, str(len(runs)), *cells])
-    return Table(heads, rows)
+        seconds, epochs = (numeric(runs, column).dropna() for column in ("seconds", "epochs"))
+        total = float(seconds.sum()) if len(seconds) else math.nan
+        cells = [name, str(len(runs)), format_cell(seconds.mean()), format_cell(total), _range(epochs)]
+        rows.append([*cells, *([format_figures(saved.get(name, math.nan) / size)] if len(saved) else [])])
+    columns = [("activation", False), ("runs", True), ("seconds each", True), ("seconds in all", True)]
+    columns += [("epochs", True), *([(f"saved for backward, {unit}", True)] if len(saved) else [])]
+    return Table(columns, rows)
 
 
-def rounded(value: float, figures: int = 3) -> str:
-    """Return a number in so many figures, a dash where there is none.
-
-    Examples:
-        >>> [rounded(value) for value in (1234.5, 0.0123456, -2.0, math.nan)]
-        ['1234', '0.0123', '−2', '–']
-    """
-    if not math.isfinite(value):
-        return "–"
-    return (f"{value:.0f}" if abs(value) >= 10**figures else f"{value:.{figures}g}").replace("-", "−", 1)
-
-
-def _span(values: Sequence[int]) -> str:
-    if not values:
-        return "–"
-    return str(values[0]) if min(values) == max(values) else f"{min(values)} to {max(values)}"
+def _range(values: pd.Series[Any]) -> str:
+    ends = dict.fromkeys(int(value) for value in (values.min(), values.max()) if value == value)
+    return " to ".join(map(str, ends)) or "–"
 
 
 def tuning_table(tuning: pd.DataFrame, names: Sequence[str]) -> Table | None:
-    """Return how each value did for each activation, and how often it was chosen."""
-    known = {"activation", "split", "fold", "seed", "valid_acc", "valid_loss", "failure", "chosen"}
+    """Return the scores of each tuned value by activation, and how often it was chosen."""
     if "activation" not in tuning or tuning.empty:
         return None
-    tuned = [str(name) for name in tuning if str(name) not in known]
-    measured = [name for name in _NAMES if name in tuning and tuning[name].notna().any()]
+    tuned = [str(name) for name in tuning if str(name) not in TUNING_COLUMNS]
+    scores = {name: title for name, title in _SCORES.items() if name in tuning and tuning[name].notna().any()}
     rows = []
-    place = tuning["activation"].map({name: place for place, name in enumerate(names)})
-    for values, runs in tuning.groupby([place, "activation", *tuned], dropna=False):
-        means = [show(float(runs[name].mean())) for name in measured]
+    series = tuning["activation"].map({name: place for place, name in enumerate(names)})
+    for values, runs in tuning.groupby([series, "activation", *tuned], dropna=False):
+        means = [format_cell(float(runs[name].mean())) for name in scores]
         chosen = f"{int(runs['chosen'].sum())} of {len(runs)}" if "chosen" in runs else "–"
-        rows.append([*(exactly(value) for value in values[1:]), *means, chosen])
-    heads = [("activation", False), *((name, True) for name in tuned), *((_NAMES[n], True) for n in measured)]
-    return Table([*heads, ("chosen", True)], rows)
+        rows.append([*(format_setting(value) for value in values[1:]), *means, chosen])
+    numbers = [(name, True) for name in (*tuned, *scores.values(), "chosen")]
+    return Table([("activation", False), *numbers], rows)
 
 
-def runs_table(results: pd.DataFrame, of: Labels) -> dict[str, Any]:
-    """Return all runs: the table's texts, and the values that the page sorts, filters and draws.
+def runs_table(results: pd.DataFrame, labels: Labels) -> tuple[Table, dict[str, Any]]:
+    """Return the table of all runs, and the values that the page sorts, filters and draws.
 
     Args:
         results: As in :attr:`actlab.Comparison.results`.
-        of: Short labels of the activations.
+        labels: Short labels of the activations.
     """
     same = {"accuracy"} if "accuracy" in results and results["accuracy"].equals(results["score"]) else set()
-    names = [str(name) for name in results if name not in {"key", *same} and _told(results[name])]
-    numeric = {name: _is_number(results[name]) for name in names}
-    values = [[plain(value) for value in row] for row in results[names].itertuples(index=False)]
-    texts = [[show(value) for value in row] for row in values]
-    heads = [(_HEADS.get(name, name.replace("_", " ")), numeric[name]) for name in names]
-    axes = [
-        i
-        for i, name in enumerate(names)
-        if name not in ("reason_alone", "failure") and results[name].nunique() > 1
-    ]
-    return {
-        "table": Table(heads, texts),
-        "data": {
-            "columns": [{"name": heads[i][0], "number": numeric[name]} for i, name in enumerate(names)],
-            "rows": values,
-            "axes": axes,
-            "labels": dict(of),
-        },
+    names = [str(name) for name in results if name not in {"key", *same} and _has_values(results[name])]
+    is_number = [_is_number(results[name]) for name in names]
+    titles = [{"saved_bytes": "bytes saved"}.get(name, name.replace("_", " ")) for name in names]
+    rows = [[to_json_value(value) for value in row] for row in results[names].itertuples(index=False)]
+    texts = ("reason_alone", "failure")  # long texts, which an axis has no room for
+    axes = [i for i, name in enumerate(names) if name not in texts and results[name].nunique() > 1]
+    columns = list(zip(titles, is_number, strict=True))
+    data = {
+        "columns": [{"name": title, "number": number} for title, number in columns],
+        "rows": rows,
+        "axes": axes,
+        "labels": dict(labels),
     }
+    return Table(columns, [[format_cell(value) for value in row] for row in rows]), data
 
 
-def _told(column: pd.Series[Any]) -> bool:
-    """Return whether a column says anything: not one that is empty in every run."""
+def _has_values(column: pd.Series[Any]) -> bool:
     return bool((column.notna() & (column.astype(str) != "")).any())
 
 

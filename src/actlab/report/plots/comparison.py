@@ -1,10 +1,11 @@
-"""Figures of what was trained, drawn with matplotlib: learning, differences, functions side by side."""
+"""Plots of comparisons on matplotlib axes: learning curves and differences."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,15 @@ import pandas as pd
 
 from actlab.errors import UsageError, did_you_mean
 from actlab.files import output_folder, writing
-from actlab.report.html import charts
-from actlab.report.html.tables import interval
-from actlab.report.plots.functions import TITLE, as_written, axes, check_matplotlib, shown
+from actlab.report import charts
+from actlab.report.charts import Forest, ForestRow, Line, Panel, Values
+from actlab.report.plots.functions import (
+    MAX_TITLE,
+    check_matplotlib,
+    current_axes,
+    printable_labels,
+    set_literal_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,36 +29,36 @@ if TYPE_CHECKING:
 
     from actlab.comparison.comparison import Comparison
 
-# The report's: Okabe and Ito's palette, without yellow and darkened so that all are seen on white.
+# The report's palette: Okabe and Ito's, without yellow and darkened for a white background.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b5588f", "#d08a00", "#3a9bd1", "#3b3f45")
-_DASHES = ("-", "--", ":", "-.")  # of the second seven lines, and so on
-_OTHERS, _REGION = "0.8", "0.9"  # greys
-_SHOWN = 10  # activations in one set of axes that have a colour and a name
-_INSIDE = 4  # names in a legend that has room among the lines
-_ROW = 0.26  # inches of an activation in a forest plot
+_DASHES = ("-", "--", ":", "-.")
+_GREY, _REGION = "0.8", "0.9"
+_NAMED = 10  # activations with a colour and a name; the others are grey
+_INSIDE = 4  # names that a legend inside the axes may have
+_ROW = 0.26  # inches per activation in a forest plot
 _SUFFIXES = ("png", "svg")
 
 
 def plot_history(
     history: pd.DataFrame | Comparison, ax: Axes | None = None, *, metric: str = "valid_loss"
 ) -> Axes:
-    """Draw a metric by epoch: the mean over runs, in a band from the lowest to the highest.
+    """Plot a metric by epoch: the mean over the runs, in a band from the lowest to the highest.
 
-    Of one activation the loss of its training rows is drawn too, dashed, beside that of its validation rows.
-    Of more than ten the ten that come out best have colours and names, and the others are grey.
+    For a loss of a single activation, both training loss (dashed) and validation loss are plotted. With more
+    than ten activations, the ten that end best have colours and names, and the others are grey.
 
     Args:
-        history: What :func:`actlab.training.history_frame` or :attr:`actlab.Comparison.history` is; of a
-            comparison itself, activations have the colours that they have in :func:`plot_comparison`.
-        ax: Where to draw; the current axes of :mod:`matplotlib.pyplot` when left out. More than four names
-            stand outside of it: a figure with ``layout="constrained"`` makes room for them.
+        history: From :func:`actlab.training.history_frame` or :attr:`actlab.Comparison.history`. For a
+            comparison, activations have the same colours as in :func:`plot_comparison`.
+        ax: Axes to draw on (default: the current axes of :mod:`matplotlib.pyplot`). More than four names
+            stand outside of the axes; ``layout="constrained"`` makes room for them.
         metric: ``"valid_loss"``, ``"train_loss"`` or ``"valid_acc"``.
 
     Returns:
         The axes.
 
     Raises:
-        UsageError: matplotlib is missing, or the history has no such metric.
+        UsageError: matplotlib is missing, or the history does not have the metric.
 
     Examples:
         >>> from matplotlib.figure import Figure
@@ -60,8 +67,10 @@ def plot_history(
         'loss'
     """
     if metric not in charts.METRICS:
-        right = ", ".join(charts.METRICS)
-        raise UsageError(f"metric {metric!r} is none of {right}{did_you_mean(metric, charts.METRICS)}")
+        options = ", ".join(charts.METRICS)
+        raise UsageError(
+            f"metric must be one of {options}, got {metric!r}{did_you_mean(metric, charts.METRICS)}"
+        )
     ranked = None if isinstance(history, pd.DataFrame) else _names(history)
     history = history if isinstance(history, pd.DataFrame) else history.history
     if history.empty:
@@ -69,36 +78,35 @@ def plot_history(
     if "activation" not in history:
         history = history.assign(activation="")
     names = ranked or history["activation"].unique().tolist()
-    if len(names) > _SHOWN and not ranked:
-        names = _best(history, names, metric)
-    panel = _panels(history, names).get(metric)
-    if panel is None:
-        there = ", ".join(_panels(history, names)) or "no metric that is finite"
-        raise UsageError(f"the history has no {metric}, so there is no curve to draw; it has {there}")
-    ax = axes(ax)
-    of = shown(names)
+    if len(names) > _NAMED and not ranked:
+        names = _best_first(history, names, metric)
+    panels = charts.learning_panels(history, names)
+    if metric not in panels:
+        available = ", ".join(panels) or "no metric that is finite"
+        raise UsageError(f"the history has no {metric}, so there is no curve to draw; it has {available}")
+    ax, labels = current_axes(ax), printable_labels(names)
     if len(names) == 1 and metric in charts.LOSSES:
-        _draw_losses(ax, _panels(history, names))
-        as_written(ax.set_title(""), shown(names, TITLE)[names[0]] if names[0] else "")
+        _draw_both_losses(ax, panels)
+        set_literal_text(ax.set_title(""), printable_labels(names, MAX_TITLE)[names[0]] if names[0] else "")
         return ax
-    _draw_panel(ax, panel)
+    _draw_panel(ax, panels[metric])
     if names != [""]:
-        legend = {line["series"]: of[line["name"]] for line in panel["lines"]}
+        legend = {line.series: labels[line.name] for line in panels[metric].lines}
         outside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
-        _legend(ax, legend, **(outside if len(legend) > _INSIDE else {}))
+        _draw_legend(ax, legend, **(outside if len(legend) > _INSIDE else {}))
     return ax
 
 
 def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """Draw the difference of each activation to the top row of the ranking, with its interval.
+    """Plot the difference of each activation to the top row of the ranking, with its interval.
 
-    The grey band is the region of practical equivalence; at the right are the figures and the verdict. A
-    triangle at the edge is a difference that would leave no room for the others.
+    The grey band is the region of practical equivalence. A triangle at the edge is a difference beyond the
+    axis. The text at the right has the differences and the verdicts.
 
     Args:
         comparison: The comparison.
-        ax: Where to draw; the current axes of :mod:`matplotlib.pyplot` when left out. Names and figures
-            stand outside of it: a figure with ``layout="constrained"`` makes room for them.
+        ax: Axes to draw on (default: the current axes of :mod:`matplotlib.pyplot`). Names and text stand
+            outside of the axes; ``layout="constrained"`` makes room for them.
 
     Returns:
         The axes.
@@ -106,54 +114,56 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     Raises:
         UsageError: matplotlib is missing, or the comparison has no difference.
     """
-    names = [str(name) for name in comparison.ranking["activation"]]
+    names = _names(comparison)
     if len(names) < 2:
-        raise UsageError(f"differences take two activations or more; the comparison has {len(names)}")
-    found = charts.differences(comparison.verdicts, names[0])
-    if all(one["value"] is None for one in found.values()):
-        why = next((one["reason"] for one in found.values() if one["reason"]), "no run has a score")
-        raise UsageError(f"the comparison has no difference to draw: {why}")
-    ax, of, about = axes(ax), shown(names), comparison.about
-    points = bool(about.get("points"))
-    chart = charts.forest(names, found, float(about.get("region", math.nan)), 100.0 if points else 1.0)
-    top = charts.standing(comparison.ranking)
-    limit: float = chart["limit"]
-    if chart["region"] is not None:
-        ax.axvspan(-chart["region"], chart["region"], color=_REGION, zorder=0)
+        raise UsageError(f"differences need at least two activations; the comparison has {len(names)}")
+    labels = printable_labels(names)
+    chart = charts.forest(comparison.ranking, comparison.verdicts, comparison.about, labels)
+    if chart is None:
+        pairs = charts.pairwise_differences(comparison.verdicts)
+        reason = next((pair.reason for pair in pairs.values() if pair.reason), "no run has a score")
+        raise UsageError(f"the comparison has no difference to draw: {reason}")
+    ax = current_axes(ax)
+    if chart.region is not None:
+        ax.axvspan(-chart.region, chart.region, color=_REGION, zorder=0)
     ax.axvline(0, color="0.5", linewidth=0.8, zorder=1)
     size = "medium" if len(names) <= 12 else "small"
-    for place, row in enumerate(chart["rows"]):
-        _whisker(ax, place, row, limit)
-        said = _said(row["word"], found.get(row["name"]), points) if place else top
-        at: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": size}
-        ax.text(1.02, place, said, **at)
-    ends = [
-        0.0,
-        *(x for row in chart["rows"] for x in (row["value"], row["low"], row["high"]) if x is not None),
-    ]
-    half = chart["region"] or 0.0
-    low, high = max(min(*ends, -half), -limit), min(max(*ends, half), limit)
-    margin = 0.04 * (high - low)
-    ax.set_xlim(low - margin, high + margin)
+    for place, row in enumerate(chart.rows):
+        _draw_interval(ax, place, row, chart)
+        is_verdict = place > 0 and row.difference.value is not None
+        text = f"{row.text}  {row.difference.verdict}" if is_verdict else row.text
+        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=size)
+    ax.set_xlim(*_forest_limits(chart))
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), [""] * len(names), fontsize=size)
-    ax.set_yticklabels([of[name] for name in names], parse_math=False, usetex=False)
+    ax.set_yticklabels([labels[name] for name in names], parse_math=False, usetex=False)
     ax.tick_params(axis="y", length=0)
     ax.spines[["left", "top", "right"]].set_visible(False)
-    unit = f"difference of {about.get('metric', 'score')} to {of[names[0]]}{', in points' if points else ''}"
-    as_written(ax.xaxis.label, unit)
+    set_literal_text(ax.xaxis.label, chart.axis)
     return ax
 
 
-def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
-    """Write the figures of a comparison: ``functions``, ``learning`` and ``comparison``, as PNG and SVG.
+def _forest_limits(chart: Forest) -> tuple[float, float]:
+    ends = [(row.difference.value, row.difference.low, row.difference.high) for row in chart.rows]
+    values = [0.0, *(end for row in ends for end in row if end is not None)]
+    region = chart.region or 0.0
+    low, high = max(min(*values, -region), -chart.limit), min(max(*values, region), chart.limit)
+    margin = 0.04 * (high - low)
+    return low - margin, high + margin
 
-    What there is nothing to draw for is left out, and removed if it is there of another comparison. An
-    activation has the same colour in all of them.
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
+    """Write the figures ``functions``, ``learning`` and ``comparison`` as PNG and SVG.
+
+    A figure without content is not written, and an old file of that name is removed. An activation has the
+    same colour in all figures.
 
     Args:
         comparison: The comparison.
-        folder: Where to write; it is made. Each file appears whole or not at all.
+        folder: Output folder; it is created if necessary. Each file is written completely or not at all.
 
     Returns:
         The files.
@@ -162,14 +172,18 @@ def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
         UsageError: matplotlib is missing, or a file cannot be written.
     """
     check_matplotlib()
-    drawings: dict[str, Callable[[Comparison], Figure | None]] = {
-        "functions": _functions_figure,
-        "learning": _learning_figure,
-        "comparison": _comparison_figure,
+    names = _names(comparison)
+    few = names[:_NAMED]  # curves of more functions would hide each other
+    drawings: dict[str, Callable[[], Figure | None]] = {
+        "functions": lambda: _side_by_side(charts.function_panels(few, comparison.curves)[0], names),
+        "learning": lambda: _side_by_side(
+            [*charts.learning_panels(comparison.history, names).values()], names
+        ),
+        "comparison": lambda: _comparison_figure(comparison),
     }
     folder, written = output_folder(folder), []
     for name, draw in drawings.items():
-        figure = draw(comparison)
+        figure = draw()
         for suffix in _SUFFIXES:
             path = folder / f"{name}.{suffix}"
             if figure is None:
@@ -183,30 +197,16 @@ def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
 def _save(figure: Figure, path: Path) -> None:
     import matplotlib
 
-    with (
-        warnings.catch_warnings(),
-        matplotlib.rc_context({"svg.hashsalt": "actlab"}),
-        writing(path) as beside,
-    ):
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a box stands for it
-        kind = path.suffix.lstrip(".")
-        # The same comparison gives the same file.
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(beside, dpi=120, format=kind, metadata=metadata)
+    kind = path.suffix.lstrip(".")
+    # The same comparison gives the same file.
+    reproducible = matplotlib.rc_context({"svg.hashsalt": "actlab"})
+    with warnings.catch_warnings(), reproducible, writing(path) as temporary:
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # matplotlib draws a box
+        figure.savefig(temporary, dpi=120, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
 def _names(comparison: Comparison) -> list[str]:
     return [str(name) for name in comparison.ranking["activation"]]
-
-
-def _functions_figure(comparison: Comparison) -> Figure | None:
-    names = _names(comparison)
-    few = names[:_SHOWN]  # fifty waves would hide each other
-    return _side_by_side(charts.functions(few, comparison.curves)[0], names)
-
-
-def _learning_figure(comparison: Comparison) -> Figure | None:
-    return _side_by_side(list(_panels(comparison.history, _names(comparison)).values()), _names(comparison))
 
 
 def _comparison_figure(comparison: Comparison) -> Figure | None:
@@ -220,128 +220,120 @@ def _comparison_figure(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _side_by_side(panels: Sequence[charts.Chart], names: Sequence[str]) -> Figure | None:
-    """Draw panels beside each other, with one legend."""
+def _side_by_side(panels: Sequence[Panel], names: Sequence[str]) -> Figure | None:
+    """Return panels next to each other, with one legend."""
     from matplotlib.figure import Figure
 
     if not panels:
         return None
-    of = shown(list(names))
+    labels = printable_labels(list(names))
     figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
     for panel, ax in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         _draw_panel(ax, panel)
-    legend = {line["series"]: of[line["name"]] for panel in panels for line in panel["lines"]}
-    how: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(legend), 4)}
-    _legend(figure, dict(sorted(legend.items())), undrawn=len(names) - len(legend), **how)
+    legend = {line.series: labels[line.name] for panel in panels for line in panel.lines}
+    style: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(legend), 4)}
+    _draw_legend(figure, dict(sorted(legend.items())), missing=len(names) - len(legend), **style)
     return figure
 
 
-def _panels(history: pd.DataFrame, names: Sequence[str]) -> dict[str, charts.Chart]:
-    """Return the panel of each metric that the history has."""
-    by_title = {panel["title"]: panel for panel in charts.learning(history, names)}
-    return {metric: by_title[title] for metric, title in charts.METRICS.items() if title in by_title}
+def _best_first(history: pd.DataFrame, names: Sequence[str], metric: str) -> list[str]:
+    """Return the names in the order in which their mean curves end, names without a curve last."""
+    panel = charts.learning_panels(history, names).get(metric)
+    ends = {line.name: [y for y in line.y if y is not None][-1] for line in panel.lines} if panel else {}
+    sign = 1 if metric in charts.LOSSES else -1
+    return sorted(names, key=lambda name: sign * ends[name] if name in ends else math.inf)
 
 
-def _best(history: pd.DataFrame, names: Sequence[str], metric: str) -> list[str]:
-    """Return the names, those whose mean line ends best first, and those without one last."""
-    panel = _panels(history, names).get(metric, {"lines": []})
-    ends = {line["name"]: [y for y in line["y"] if y is not None][-1] for line in panel["lines"]}
-    worst, sign = math.inf, 1 if metric in charts.LOSSES else -1
-    return sorted(names, key=lambda name: sign * ends[name] if name in ends else worst)
+# -- drawing --------------------------------------------------------------------------------------
 
 
-def _draw_losses(ax: Axes, panels: dict[str, charts.Chart]) -> None:
-    """Draw the losses of one activation, that of training dashed."""
+def _draw_both_losses(ax: Axes, panels: Mapping[str, Panel]) -> None:
+    """Draw the losses of a single activation, the training loss dashed."""
+    metrics = [metric for metric in ("valid_loss", "train_loss") if metric in panels]
+    dashes = {series: int(metric == "train_loss") for series, metric in enumerate(metrics)}
+    titles = {series: charts.LOSSES[metric] for series, metric in enumerate(metrics)}
     lines = [
-        {**panels[metric]["lines"][0], "series": series, "dash": int(metric == "train_loss")}
-        for series, metric in enumerate(("valid_loss", "train_loss"))
-        if metric in panels
+        replace(panels[metric].lines[0], series=series, dash=dashes[series])
+        for series, metric in enumerate(metrics)
     ]
-    _draw_panel(ax, charts.panel("loss", "epoch", lines, loss=True))
-    titles = {line["series"]: charts.LOSSES[("valid_loss", "train_loss")[line["series"]]] for line in lines}
-    _legend(ax, titles, dashes={line["series"]: line["dash"] for line in lines})
-    ax.set_ylabel(titles[lines[0]["series"]] if len(lines) == 1 else "loss")
+    _draw_panel(ax, charts.loss_panel("loss", lines))
+    _draw_legend(ax, titles, dashes=dashes)
+    ax.set_ylabel(titles[0] if len(titles) == 1 else "loss")
 
 
-def _draw_panel(ax: Axes, panel: charts.Chart) -> None:
+def _draw_panel(ax: Axes, panel: Panel) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    few = len(panel["lines"]) <= _INSIDE
-    for line in reversed(panel["lines"]):  # the best are on top
-        _draw_line(ax, line, 0.18 if few else 0.08)
-    if panel["log"]:
+    alpha = 0.18 if len(panel.lines) <= _INSIDE else 0.08
+    for line in reversed(panel.lines):  # the best are on top
+        _draw_line(ax, line, alpha)
+    if panel.log:
         ax.set_yscale("log")
-        ax.set_yticks(panel["ticks"], [f"{tick:.6g}" for tick in panel["ticks"]])
+        ax.set_yticks(panel.y_ticks, [f"{tick:.6g}" for tick in panel.y_ticks])
         ax.set_yticks([], minor=True)
-    if panel["limits"]:
-        ax.set_ylim(*panel["limits"])
-    ax.set_xlim(*panel["span"])
-    if panel["x"] == "epoch":
+    if panel.limits:
+        ax.set_ylim(*panel.limits)
+    ax.set_xlim(*panel.x_range)
+    if panel.x_label == "epoch":
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    ax.set_xlabel(panel["x"])
-    ax.set_ylabel(panel["title"])
+    ax.set_xlabel(panel.x_label)
+    ax.set_ylabel(panel.title)
     ax.grid(color="0.92", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_line(ax: Axes, line: charts.Chart, alpha: float) -> None:
-    style = _style(line["series"], line.get("dash"))
-    y, low, high = (_gaps(line.get(name, [])) for name in ("y", "low", "high"))
-    named = line["series"] < _SHOWN
-    if low and named:
-        ax.fill_between(line["x"], low, high, color=style["color"], alpha=alpha, linewidth=0)
-    one = sum(map(math.isfinite, y)) == 1  # one point is no line
-    ax.plot(line["x"], y, marker="o" if one else "", zorder=2.5 if named else 1.5, **style)
+def _draw_line(ax: Axes, line: Line, alpha: float) -> None:
+    style, named = _style(line.series, line.dash), line.series < _NAMED
+    if line.low and named:
+        low, high = _with_nan(line.low), _with_nan(line.high)
+        ax.fill_between(line.x, low, high, color=style["color"], alpha=alpha, linewidth=0)
+    is_point = sum(y is not None for y in line.y) == 1
+    ax.plot(line.x, _with_nan(line.y), marker="o" if is_point else "", zorder=2.5 if named else 1.5, **style)
 
 
-def _gaps(values: Sequence[float | None]) -> list[float]:
+def _with_nan(values: Values) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
 def _style(series: int, dash: int | None = None) -> dict[str, Any]:
-    if series >= _SHOWN:
-        return {"color": _OTHERS, "linewidth": 0.8}
+    if series >= _NAMED:
+        return {"color": _GREY, "linewidth": 0.8}
     dash = series // len(_COLOURS) if dash is None else dash
     return {"color": _COLOURS[series % len(_COLOURS)], "linestyle": _DASHES[dash], "linewidth": 1.6}
 
 
-def _legend(
-    where: Axes | Figure, names: dict[int, str], *, dashes: Any = None, undrawn: int = 0, **how: Any
+def _draw_legend(
+    parent: Axes | Figure, names: Mapping[int, str], *, dashes: Any = None, missing: int = 0, **style: Any
 ) -> None:
-    """Draw a legend of names by series; the grey ones share a line of it."""
+    """Draw a legend of names by series; the grey lines share an entry."""
     from matplotlib.lines import Line2D
 
-    named = {series: name for series, name in names.items() if series < _SHOWN}
-    handles = [Line2D([], [], **_style(series, (dashes or {}).get(series))) for series in named]
-    said = list(named.values())
-    if others := len(names) - len(named):
-        handles.append(Line2D([], [], **_style(_SHOWN)))
-        said.append(f"{others} more")
-    if undrawn:
-        handles.append(Line2D([], [], linestyle=""))
-        said.append(f"{undrawn} not drawn")
-    # matplotlib leaves out what begins with an underscore: the names are put in afterwards.
-    legend = where.legend(handles, ["-"] * len(said), frameon=False, fontsize="small", **how)
-    for text, name in zip(legend.get_texts(), said, strict=True):
-        as_written(text, name)
+    entries = [
+        (name, _style(series, (dashes or {}).get(series)))
+        for series, name in names.items()
+        if series < _NAMED
+    ]
+    if others := len(names) - len(entries):
+        entries.append((f"{others} more", _style(_NAMED)))
+    if missing:
+        entries.append((f"{missing} not drawn", {"linestyle": ""}))
+    handles = [Line2D([], [], **line) for _, line in entries]
+    # matplotlib omits labels that begin with an underscore, so the names are set afterwards.
+    legend = parent.legend(handles, ["-"] * len(entries), frameon=False, fontsize="small", **style)
+    for text, (name, _) in zip(legend.get_texts(), entries, strict=True):
+        set_literal_text(text, name)
 
 
-def _whisker(ax: Axes, place: int, row: dict[str, Any], limit: float) -> None:
-    if row["value"] is None:
+def _draw_interval(ax: Axes, place: int, row: ForestRow, chart: Forest) -> None:
+    value, low, high = row.difference.value, row.difference.low, row.difference.high
+    if value is None:
         return
-    colour = _COLOURS[row["series"] % len(_COLOURS)] if row["series"] < _SHOWN else "0.45"
-    if abs(row["value"]) > limit:
-        left = row["value"] < 0
-        x, marker = (-limit, "<") if left else (limit, ">")
+    colour = _COLOURS[row.series % len(_COLOURS)] if row.series < _NAMED else "0.45"
+    if chart.is_beyond(row):
+        marker, x = ("<", -chart.limit) if value < 0 else (">", chart.limit)
         ax.plot([x], [place], marker=marker, color=colour, markersize=7)
         return
-    if row["low"] is not None:
-        ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.8)
-    ax.plot([row["value"]], [place], "o", color=colour, markersize=6)
-
-
-def _said(word: str, one: Any, points: bool) -> str:
-    if one is None or one["value"] is None:
-        return "no verdict"
-    return f"{interval(one, points)}  {word}"
+    if low is not None and high is not None:
+        ax.plot([low, high], [place, place], color=colour, linewidth=1.8)
+    ax.plot([value], [place], "o", color=colour, markersize=6)

@@ -1,18 +1,18 @@
 "use strict";
-// Parallel coordinates: a line for each run, in plain SVG, for what draws them by WebGL does not draw everywhere.
+// Parallel coordinates in SVG: a line for each run, axes to select runs and to reorder, linked to the table of runs.
 {
   const place = document.getElementById("parallel"), { columns, rows, axes } = actlab.runs;
   const TOP = 44, HEIGHT = 280, BOTTOM = TOP + HEIGHT, MISSING = BOTTOM + 22, WIDTH = 6.6;
-  const make = (name, attributes, parent) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
-    return parent.appendChild(made);
+  const add = (name, attributes, parent) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    Object.entries(attributes).forEach(([key, value]) => element.setAttribute(key, value));
+    return parent.appendChild(element);
   };
   const short = (text) => text.length > 27 ? `${text.slice(0, 13)}…${text.slice(-13)}` : text;
-  const shown = (column, value) => columns[column].number ? String(Number.isInteger(value) ? value : Number(value.toPrecision(4))).replaceAll("-", "−")
+  const format = (column, value) => columns[column].number ? String(Number.isInteger(value) ? value : Number(value.toPrecision(4))).replaceAll("-", "−")
     : short(actlab.labels[value] ?? String(value));
 
-  /** Return where the values of a column are, and what is written at its axis. */
+  /** Return the scale of a column: the height of a value, its ticks, and the step of the keyboard. */
   function scale(column) {
     const values = rows.map((row) => row[column]).filter((value) => value !== null && value !== "");
     if (columns[column].number) {
@@ -22,23 +22,23 @@
       const ticks = few.length <= 6 ? few : [...new Set(whole ? even.map(Math.round) : even)];
       return { at, ticks, low, high, step: HEIGHT / 20 };
     }
-    const known = Object.keys(actlab.labels).filter((name) => columns[column].name === "activation" && values.includes(name));
-    const names = [...known, ...[...new Set(values)].filter((name) => !known.includes(name)).sort()];
+    const activations = Object.keys(actlab.labels).filter((name) => columns[column].name === "activation" && values.includes(name));
+    const names = [...activations, ...[...new Set(values)].filter((name) => !activations.includes(name)).sort()];
     const apart = HEIGHT / Math.max(names.length, 1), places = new Map(names.map((name, i) => [name, i]));
     const at = (value) => TOP + apart * (places.get(value) + 0.5);
     return { at, ticks: names, names, places, step: Math.max(apart, 7) };
   }
 
   const scales = new Map(columns.map((_, column) => [column, scale(column)]));
-  const LEFT = Math.max(60, ...axes.flatMap((column) => scales.get(column).ticks.map((tick) => 20 + WIDTH * shown(column, tick).length)));
+  const LEFT = Math.max(60, ...axes.flatMap((column) => scales.get(column).ticks.map((tick) => 20 + WIDTH * format(column, tick).length)));
   const height = (run, column) => {
     const value = rows[run][column];
     return value === null || value === "" ? MISSING : scales.get(column).at(value);
   };
-  const brushes = new Map();  // by column: the top and the bottom of what is chosen
+  const brushes = new Map();  // by column: top and bottom of the selection
   let order = [...axes], gap = 0, svg, paths = [], groups = new Map(), waiting = false;
 
-  const inside = (run) => [...brushes].every(([column, [top, bottom]]) => {
+  const isSelected = (run) => [...brushes].every(([column, [top, bottom]]) => {
     const y = height(run, column);
     return y >= top - 0.5 && y <= bottom + 0.5;
   });
@@ -49,38 +49,40 @@
     paths.forEach((path, run) => path.setAttribute("d", "M" + order.map((column) => `${x(column)} ${height(run, column).toFixed(1)}`).join("L")));
   }
 
-  function said(column) {
+  /** Return the selected values of a column as text. */
+  function describe(column) {
     const brush = brushes.get(column);
     if (!brush) return "all";
     const { ticks } = scales.get(column), values = rows.map((row) => row[column]);
-    const chosen = rows.flatMap((_, run) => {
+    const selected = rows.flatMap((_, run) => {
       const y = height(run, column);
       return y >= brush[0] - 0.5 && y <= brush[1] + 0.5 && y !== MISSING ? [values[run]] : [];
     });
-    if (!chosen.length) return "nothing";
-    if (columns[column].number) return `${shown(column, Math.min(...chosen))} to ${shown(column, Math.max(...chosen))}`;
-    return ticks.filter((name) => chosen.includes(name)).map((name) => shown(column, name)).join(", ");
+    if (!selected.length) return "none";
+    if (columns[column].number) return `${format(column, Math.min(...selected))} to ${format(column, Math.max(...selected))}`;
+    return ticks.filter((name) => selected.includes(name)).map((name) => format(column, name)).join(", ");
   }
 
-  function brushed(column) {
+  /** Show the selection of a column, and apply all selections in the next frame. */
+  function update(column) {
     const group = groups.get(column), bar = group.querySelector(".brush"), brush = brushes.get(column);
     bar.setAttribute("y", brush ? brush[0] : 0);
     bar.setAttribute("height", brush ? Math.max(brush[1] - brush[0], 2) : 0);
-    group.setAttribute("aria-valuetext", said(column));
+    group.setAttribute("aria-valuetext", describe(column));
     group.setAttribute("aria-valuenow", brush ? Math.round((100 * (BOTTOM - (brush[0] + brush[1]) / 2)) / HEIGHT) : 50);
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { waiting = false; actlab.choose(inside); });
+    requestAnimationFrame(() => { waiting = false; actlab.select(isSelected); });
   }
 
-  const within = (y) => Math.max(TOP, Math.min(MISSING + 6, y));
+  const clamp = (y) => Math.max(TOP, Math.min(MISSING + 6, y));
   function set(column, top, bottom) {
-    brushes.set(column, [within(Math.min(top, bottom)), within(Math.max(top, bottom))]);
-    brushed(column);
+    brushes.set(column, [clamp(Math.min(top, bottom)), clamp(Math.max(top, bottom))]);
+    update(column);
   }
   function clear(column) {
     brushes.delete(column);
-    brushed(column);
+    update(column);
   }
   function move(column, to) {
     order = order.filter((one) => one !== column);
@@ -104,7 +106,7 @@
     event.preventDefault();
   }
 
-  /** Follow the pointer from where it is pressed to where it is let go. */
+  /** Call what begin() returns with each place of the pointer while it is pressed. */
   function dragged(target, begin) {
     target.addEventListener("pointerdown", (event) => {
       if (event.button) return;
@@ -127,19 +129,19 @@
   }
 
   function axis(column) {
-    const group = make("g", { tabindex: 0, role: "slider", "aria-orientation": "vertical", "aria-valuemin": 0, "aria-valuemax": 100,
+    const group = add("g", { tabindex: 0, role: "slider", "aria-orientation": "vertical", "aria-valuemin": 0, "aria-valuemax": 100,
       "aria-valuenow": 50, "aria-valuetext": "all", "aria-label": columns[column].name, "aria-describedby": "parallel-help" }, svg);
-    make("path", { class: "axis", d: `M0 ${TOP}V${BOTTOM}` }, group);
+    add("path", { class: "axis", d: `M0 ${TOP}V${BOTTOM}` }, group);
     const { ticks, at } = scales.get(column), every = Math.ceil(ticks.length / 18);
     ticks.filter((_, i) => i % every === 0).forEach((tick) => {
-      make("text", { class: "tick", x: -7, y: at(tick) + 4, "text-anchor": "end", direction: "ltr" }, group).textContent = shown(column, tick);
+      add("text", { class: "tick", x: -7, y: at(tick) + 4, "text-anchor": "end", direction: "ltr" }, group).textContent = format(column, tick);
     });
     if (rows.some((_, run) => height(run, column) === MISSING)) {
-      make("text", { class: "tick", x: -7, y: MISSING + 4, "text-anchor": "end" }, group).textContent = "none";
+      add("text", { class: "tick", x: -7, y: MISSING + 4, "text-anchor": "end" }, group).textContent = "none";
     }
-    make("rect", { class: "brush", x: -9, width: 18, y: 0, height: 0, rx: 3 }, group);
-    const hit = make("rect", { class: "bar-hit", x: -16, width: 32, y: TOP - 8, height: MISSING - TOP + 18 }, group);
-    const head = make("text", { class: "head", x: 0, y: TOP - 18, "text-anchor": "middle" }, group);
+    add("rect", { class: "brush", x: -9, width: 18, y: 0, height: 0, rx: 3 }, group);
+    const hit = add("rect", { class: "bar-hit", x: -16, width: 32, y: TOP - 8, height: MISSING - TOP + 18 }, group);
+    const head = add("text", { class: "head", x: 0, y: TOP - 18, "text-anchor": "middle" }, group);
     head.textContent = short(columns[column].name);
     group.addEventListener("keydown", (event) => byKey(event, column));
     dragged(hit, ([, from]) => {
@@ -169,18 +171,18 @@
       one.append(mark, `${text}  `);
       return one;
     };
-    const some = names ? names.slice(0, 8).map((name, i) => dot(`var(--c${i % 7})`, shown(column, name)))
-      : [dot(mixed(0), shown(column, low)), dot(mixed(1), shown(column, high))];
+    const some = names ? names.slice(0, 8).map((name, i) => dot(`var(--c${i % 7})`, format(column, name)))
+      : [dot(mixed(0), format(column, low)), dot(mixed(1), format(column, high))];
     legend.replaceChildren(...some, names?.length > 8 ? "…" : "");
   }
 
   function begin() {
     gap = Math.max(100, (place.clientWidth - LEFT - 50) / Math.max(axes.length - 1, 1));
     const wide = LEFT + gap * (axes.length - 1) + 45;
-    svg = make("svg", { width: wide, height: MISSING + 16, viewBox: `0 0 ${wide} ${MISSING + 16}`, role: "group",
+    svg = add("svg", { width: wide, height: MISSING + 16, viewBox: `0 0 ${wide} ${MISSING + 16}`, role: "group",
       "aria-label": `Parallel coordinates of ${rows.length} runs; the table below has the same` }, place);
-    const below = make("g", {}, svg);
-    paths = rows.map(() => make("path", { class: "run" }, below));
+    const below = add("g", {}, svg);
+    paths = rows.map(() => add("path", { class: "run" }, below));
     axes.forEach(axis);
     layOut();
     const select = document.getElementById("colour");
@@ -190,9 +192,9 @@
     document.getElementById("clear").addEventListener("click", () => {
       [...brushes.keys()].forEach(clear);
       document.getElementById("filter").value = "";
-      actlab.choose(inside);
+      actlab.select(isSelected);
     });
-    actlab.onChosen((chosen) => paths.forEach((path, run) => path.classList.toggle("off", !chosen.has(run))));
+    actlab.onSelected((selected) => paths.forEach((path, run) => path.classList.toggle("off", !selected.has(run))));
     document.getElementById("runs-table").addEventListener("pointerover", (event) => {
       const row = event.target.closest("tr[data-run]");
       place.querySelectorAll(".near").forEach((path) => path.classList.remove("near"));

@@ -1,10 +1,10 @@
 "use strict";
-// Tables that their headings sort, by mouse and by keyboard.
+// Headings that sort a table, by mouse and by keyboard.
 {
   /**
    * Make the headings of a table sort it.
-   * value(row, column) is a number, a text, or null where there is none; changed() is called after each press.
-   * Returns what compares two rows: what is missing is last either way, and equals stay as they were.
+   * value(row, column) is a number, a text or null; changed() is called after each press.
+   * Returns a comparison of two rows: missing values are last in both directions, and equal rows keep their order.
    */
   actlab.sortable = (table, value, changed) => {
     const cells = [...table.tHead.rows[0].cells];
@@ -31,7 +31,7 @@
     };
   };
 
-  /** Return what a cell has: a number where its column is of numbers, the first that it says. */
+  /** Return the value of a cell; in a column of numbers its first number. */
   function read(cell) {
     const text = cell.textContent.trim();
     if (text === "–" || text === "") return null;

@@ -5,7 +5,7 @@ import torch
 
 import actlab
 from actlab import UsageError
-from actlab.given import specs
+from actlab.spec import resolve_all
 from tests.test_comparison import SHORT, dataset, scores  # noqa: F401 - a fixture
 
 SWISH = "x * sigmoid(beta * x)"
@@ -29,7 +29,7 @@ def test_definitions_go_by_their_specs():
         actlab.formula(SWISH, parameters={"beta": 1e-5}),
         actlab.formula("a*x + b*x**3", parameters={"a": 1, "b": -0.1}),
     )
-    assert specs(given) == [
+    assert [activation.spec for activation in resolve_all(given)] == [
         "relu",
         "mish",
         "leaky_relu",
@@ -86,13 +86,13 @@ LOST = "of which a formula's spec would hold text and parameters only; put it in
 )  # fmt: skip
 def test_what_has_no_spec_is_refused_with_how_to_name_it(given, said):
     with pytest.raises(UsageError) as caught:
-        specs(["relu", given])
+        resolve_all(["relu", given])
     assert str(caught.value) == f"activations[1] is {said}"
 
 
 def test_all_that_has_no_spec_is_told_at_once():
     with pytest.raises(UsageError) as caught:
-        specs([torch.nn.ReLU(), "relu", 2])
+        resolve_all([torch.nn.ReLU(), "relu", 2])
     assert str(caught.value) == (
         "activations[0] is a ReLU module; name it: 'torch.nn:ReLU' or 'my_layers.py:Name'; "
         "activations[2] is 2, not a spec such as 'relu'"
@@ -105,5 +105,5 @@ def test_all_that_has_no_spec_is_told_at_once():
 )
 def test_one_activation_is_no_list_of_them(given, said):
     with pytest.raises(UsageError) as caught:
-        specs(given)
+        resolve_all(given)
     assert str(caught.value) == f"activations is {said}, not a list of specs such as ['relu', 'tanh']"

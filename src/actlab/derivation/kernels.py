@@ -1,4 +1,4 @@
-"""Elementary functions of any real argument, for programs whose arguments nobody has looked at."""
+"""Elementary functions of any real argument, for programs of formulas."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def normal_cdf(u: Tensor) -> Tensor:
 
 
 def bell(u: Tensor) -> Tensor:
-    """Return ``exp(-u^2 / 2)``; a kernel that has its distribution function computes it once."""
+    """Return ``exp(-u^2 / 2)``; a kernel shares it with the normal distribution function."""
     near = u.clamp(-40, 40)
     if numerics.compiled():
         near = near.abs()
@@ -50,7 +50,7 @@ def tanh_slope(u: Tensor) -> Tensor:
 
 
 def tanh_beside_slope(u: Tensor) -> Tensor:
-    """Return the hyperbolic tangent; a kernel that has its derivative computes what they share once."""
+    """Return the hyperbolic tangent; a kernel shares the common part with its derivative."""
     if not numerics.compiled():
         return torch.tanh(u)
     size = numerics.tanh_and_slope(u.abs())[0]
@@ -58,23 +58,23 @@ def tanh_beside_slope(u: Tensor) -> Tensor:
 
 
 def root(u: Tensor, rest: Any) -> Tensor:
-    """Return ``sqrt(u^2 + rest)``: far out, where the square would overflow, the size of u."""
+    """Return ``sqrt(u^2 + rest)``, or the size of u where the square would overflow."""
     near = u.clamp(-1e15, 1e15)
     return torch.maximum((near * near + rest).sqrt(), u.abs())
 
 
 def above(u: Tensor, bound: Any, yes: Any, no: Any) -> Tensor:
-    """Return ``yes`` where u is above a bound, ``no`` elsewhere; of no number, a tensor of them."""
+    """Return ``yes`` where u is above a bound, ``no`` elsewhere; NaN selects a side that is a tensor."""
     if torch.compiler.is_compiling() or isinstance(bound, Tensor):
         return torch.where(u > bound, yes, no) if isinstance(no, Tensor) else _where(u <= bound, no, yes, u)
-    return _parted(u, bound, _before(-bound, u.dtype), yes, no)
+    return _add_sides(u, bound, _previous(-bound, u.dtype), yes, no)
 
 
 def at_least(u: Tensor, bound: Any, yes: Any, no: Any) -> Tensor:
-    """Return ``yes`` where u is a bound or above, ``no`` elsewhere; of no number, as :func:`above`."""
+    """Return ``yes`` where u is at least a bound, ``no`` elsewhere; NaN as in :func:`above`."""
     if torch.compiler.is_compiling() or isinstance(bound, Tensor):
         return torch.where(u >= bound, yes, no) if isinstance(no, Tensor) else _where(u < bound, no, yes, u)
-    return _parted(u, _before(bound, u.dtype), -bound, yes, no)
+    return _add_sides(u, _previous(bound, u.dtype), -bound, yes, no)
 
 
 def between(u: Tensor, low: Any, high: Any, yes: Any) -> Tensor:
@@ -85,10 +85,10 @@ def between(u: Tensor, low: Any, high: Any, yes: Any) -> Tensor:
     return result
 
 
-def _parted(u: Tensor, yes_above: float, no_above: float, yes: Any, no: Any) -> Tensor:
+def _add_sides(u: Tensor, yes_above: float, no_above: float, yes: Any, no: Any) -> Tensor:
     """Return the sum of ``yes`` where u is above one bound and of ``no`` where -u is above another.
 
-    On a CPU torch.where takes the time of thirty additions: it branches, and random numbers are not foreseen.
+    On a CPU torch.where takes the time of 30 additions: it branches, and random signs are not predicted.
     """
     parts = []
     for value, size, bound in ((yes, u, yes_above), (no, -u, no_above)):
@@ -102,7 +102,7 @@ def _parted(u: Tensor, yes_above: float, no_above: float, yes: Any, no: Any) -> 
 
 
 def _where(condition: Tensor, yes: Any, no: Any, u: Tensor) -> Tensor:
-    """Return a choice, of two numbers in the dtype of u."""
+    """Return torch.where; two numbers get the dtype of u."""
     numbers = not (isinstance(yes, Tensor) or isinstance(no, Tensor))
     return torch.where(condition, torch.full_like(u, yes) if numbers else yes, no)
 
@@ -112,13 +112,13 @@ def _full(u: Tensor, value: Any) -> Tensor:
 
 
 @functools.lru_cache(512)
-def _before(bound: float, dtype: torch.dtype) -> float:
-    """Return the greatest number of a dtype below the one that a bound is in it."""
+def _previous(bound: float, dtype: torch.dtype) -> float:
+    """Return the number of a dtype that precedes a bound."""
     kind = np.float64 if dtype is torch.float64 else np.float32
     return float(np.nextafter(kind(bound), kind(-np.inf)))
 
 
-_LARGE = 1e9  # beside its square a 1 is lost, and in float32 the square is a number still
+_LARGE = 1e9  # its square absorbs 1 and is finite in float32
 
 
 def asinh(u: Tensor) -> Tensor:

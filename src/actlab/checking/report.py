@@ -1,4 +1,4 @@
-"""What a check says: one row for each capability, and the report of all rows."""
+"""The report of a check: one row for each capability, as text, JSON and JUnit XML."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Outcome(Exception):
 
 
 class Failure(Outcome):
-    """The target is wrong; the text names the smallest input that shows it, and what was expected."""
+    """The target is wrong; the text has the smallest input that shows it and the expected value."""
 
 
 class Unsupported(Outcome):
-    """The target does not have the capability, and says so instead of giving a wrong answer."""
+    """The target lacks the capability and raises an error instead of returning a wrong result."""
 
     status = UNSUPPORTED
 
 
 class NotApplicable(Outcome):
-    """The row asks for something that does not exist for this target."""
+    """The capability does not exist for this target."""
 
     status = NOT_APPLICABLE
 
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found out about one target.
+    """The result of checking one target.
 
     Attributes:
         target: The name of what was checked.
@@ -81,9 +81,9 @@ class CheckReport:
         ]
         named = max([len(row.name) for row in self.rows], default=0)
         room = max(width - named - 18, 20)
-        told: dict[tuple[str, str], str] = {}  # a detail is printed once
+        printed: dict[tuple[str, str], str] = {}  # a long detail is printed once
         for row in sorted(self.rows, key=lambda row: STATUSES.index(row.status)):
-            earlier = told.setdefault((row.status, row.detail), row.name)
+            earlier = printed.setdefault((row.status, row.detail), row.name)
             repeats = len(row.detail) > room and earlier != row.name
             detail = f"as for {earlier}" if repeats else row.detail
             first, *rest = textwrap.wrap(detail, room) or [""]
@@ -127,5 +127,5 @@ def junit(reports: Sequence[CheckReport]) -> str:
 
 
 def _printable(text: str) -> str:
-    """XML has no control characters; a target's own error may."""
+    """Escape control characters, which XML does not allow and an error of the target may have."""
     return json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', '"').replace("\\\\", "\\")

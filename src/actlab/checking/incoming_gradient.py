@@ -1,4 +1,4 @@
-"""Rows about the incoming gradient: backward multiplies it by the slope, and leaves it as it is."""
+"""Rows about the incoming gradient: backward multiplies it by the slope and does not change it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from actlab.checking.basics import name
-from actlab.checking.numbers import close, same, told
-from actlab.checking.outcome import Failure
+from actlab.checking.report import Failure
 from actlab.checking.subject import Subject
+from actlab.checking.tensors import (
+    close,
+    dtype_name,
+    first_index,
+    format_pair,
+    gradient_or_zeros,
+    same,
+    worst_index,
+)
 
 _ROUNDING = 64  # units of eps; products with powers of two are exact unless they underflow
-_SUM = 1e-6  # of sums, relative to the largest element
-_SCALES = {  # factors that no sound backward overflows or underflows with
+_SUM = 1e-6  # tolerance of sums, relative to the largest element
+_SCALES = {  # factors with which no correct backward overflows or underflows
     torch.float64: (1.0, 2.0**-66, 2.0**66),
     torch.float32: (1.0, 2.0**-33, 2.0**33),
     torch.bfloat16: (1.0, 2.0**-33, 2.0**33),
     torch.float16: (1.0, 2.0**8),
 }
 _AGAIN = 1e-9  # sums may be taken in another order for another layout
-_STEEP = 0.1  # a slope that no NaN or infinity vanishes in
+_STEEP = 0.1  # a slope that must let NaN and infinity pass
 
 
 def linearity(subject: Subject) -> str:
-    """Backward is linear in the incoming gradient: any sign, scale, layout, and a value for each element."""
+    """Verify that backward is linear in the incoming gradient, for any sign, scale and layout."""
     narrow = subject.dtypes if subject.kind == "element-wise" else ()  # a sum of others has few digits
     dtypes = [torch.float64, *(d for d in narrow if d is not torch.float64)]
     for dtype in dtypes:
@@ -34,13 +41,13 @@ def linearity(subject: Subject) -> str:
         y = subject.function(dtype)(x)
         if not y.requires_grad:
             return "there is no gradient"
-        slope = _backward(y, x, torch.ones_like(y))
+        slope = gradient_or_zeros(y, x)
         for scale in _SCALES.get(dtype, (1.0,)):
             for layout, incoming in _layouts(y, scale):
                 _compare(subject, x, y, slope, incoming, layout)
         if subject.kind == "element-wise":
             _propagates(x, y, slope)
-    return f"signs, zeros, scales and layouts of the incoming gradient; {', '.join(map(name, dtypes))}"
+    return f"signs, zeros, scales and layouts of the incoming gradient; {', '.join(map(dtype_name, dtypes))}"
 
 
 def _layouts(y: Tensor, scale: float) -> Iterator[tuple[str, Tensor]]:
@@ -59,19 +66,18 @@ def _layouts(y: Tensor, scale: float) -> Iterator[tuple[str, Tensor]]:
 
 
 def _compare(subject: Subject, x: Tensor, y: Tensor, slope: Tensor, incoming: Tensor, layout: str) -> None:
-    got = _backward(y, x, incoming)
+    got = gradient_or_zeros(y, x, incoming)
     if subject.kind == "element-wise":
         expected = incoming * slope
         room = _ROUNDING * torch.finfo(x.dtype).eps * incoming.abs() * slope.abs().clamp_min(1)
     else:  # the sum of what two parts of it give
         part = incoming.abs().max() * torch.linspace(-1, 1, y.numel(), device=x.device).view_as(y).to(y.dtype)
-        expected = _backward(y, x, part) + _backward(y, x, incoming - part)
+        expected = gradient_or_zeros(y, x, part) + gradient_or_zeros(y, x, incoming - part)
         room = _SUM * torch.maximum(expected.abs().max(), incoming.abs().max()).expand_as(expected)
     wrong = expected.isfinite() & ~((got - expected).abs() <= room)
     if wrong.any():
-        size = torch.where(wrong, (got - expected).abs().nan_to_num(torch.inf), -1.0)
-        at = tuple(int(i) for i in torch.unravel_index(size.argmax(), size.shape))
-        one, two = told(float(got[at]), float(expected[at]))
+        at = worst_index(wrong, got, expected)
+        one, two = format_pair(got[at], expected[at])
         where = (
             f"{float(incoming[at]):.6g} at x = {float(x[at]):.6g} " if subject.kind == "element-wise" else ""
         )
@@ -82,12 +88,12 @@ def _compare(subject: Subject, x: Tensor, y: Tensor, slope: Tensor, incoming: Te
 
 
 def _propagates(x: Tensor, y: Tensor, slope: Tensor) -> None:
-    """Refuse a backward that hides NaN or infinity, which a training loop relies on to detect divergence."""
+    """Fail if backward hides NaN or infinity, by which a training loop detects divergence."""
     for odd in (math.nan, math.inf):
-        got = _backward(y, x, torch.full_like(y, odd))
+        got = gradient_or_zeros(y, x, torch.full_like(y, odd))
         hidden = got.isfinite() & (slope.abs() > _STEEP)
         if hidden.any():
-            at = tuple(hidden.nonzero()[0].tolist())
+            at = first_index(hidden)
             raise Failure(
                 f"for an incoming gradient of {odd} at x = {float(x[at]):.6g}, backward returns "
                 f"{float(got[at]):.6g}, expected {odd * float(slope[at])}"
@@ -95,17 +101,17 @@ def _propagates(x: Tensor, y: Tensor, slope: Tensor) -> None:
 
 
 def gradient_unchanged(subject: Subject) -> str:
-    """Backward writes neither into the incoming gradient nor into what the next backward reads."""
-    for train in (False, True) if subject.is_module else (False,):
+    """Verify that backward changes neither the incoming gradient nor what the next backward reads."""
+    for train in subject.modes:
         x = subject.sample(10).requires_grad_()
         y = subject.function(train=train)(x)
         if not y.requires_grad:
             return "there is no gradient"
         for layout, incoming in _layouts(y, 1.0):
             before, values, inputs = incoming.clone(), y.detach().clone(), x.detach().clone()
-            first = _backward(y, x, incoming).clone()
+            first = gradient_or_zeros(y, x, incoming).clone()
             if not same(incoming, before):
-                at = tuple((incoming != before).nonzero()[0].tolist())
+                at = first_index(incoming != before)
                 raise Failure(
                     f"backward changes {layout} incoming gradient from {float(before[at]):.6g} to "
                     f"{float(incoming[at]):.6g}: clone it before writing into it"
@@ -114,11 +120,6 @@ def gradient_unchanged(subject: Subject) -> str:
                 raise Failure("backward changes the output of forward")
             if not same(x.detach(), inputs):
                 raise Failure("backward changes the input of forward")
-            if not close(_backward(y, x, before), first, _AGAIN).all():
+            if not close(gradient_or_zeros(y, x, before), first, _AGAIN).all():
                 raise Failure("a second backward through the same output gives another gradient")
     return "the incoming gradient, the input and the output stay as they are"
-
-
-def _backward(y: Tensor, x: Tensor, incoming: Tensor) -> Tensor:
-    (gradient,) = torch.autograd.grad(y, x, incoming, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(x) if gradient is None else gradient

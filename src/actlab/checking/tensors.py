@@ -1,0 +1,97 @@
+"""Compute gradients; compare tensors and print what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+
+def gradient(y: Tensor, x: Tensor, incoming: Tensor | None = None) -> Tensor | None:
+    """Return the gradient of y with respect to x; None if there is none.
+
+    Args:
+        y: The output.
+        x: The input, of any shape.
+        incoming: The gradient of y, of its shape (default: ones).
+    """
+    if not y.requires_grad:
+        return None
+    incoming = torch.ones_like(y) if incoming is None else incoming
+    return torch.autograd.grad(y, x, incoming, retain_graph=True, allow_unused=True)[0]
+
+
+def gradient_or_zeros(y: Tensor, x: Tensor, incoming: Tensor | None = None) -> Tensor:
+    """Return the same, and zeros if there is none."""
+    result = gradient(y, x, incoming)
+    return torch.zeros_like(x) if result is None else result
+
+
+def same(one: Tensor, two: Tensor) -> bool:
+    """Return whether two tensors have the same shape and values; NaN equals NaN."""
+    return one.shape == two.shape and not different(one, two).any()
+
+
+def different(one: Tensor, two: Tensor) -> Tensor:
+    """Return where two tensors of one shape differ; NaN equals NaN."""
+    return (one != two) & ~(one.isnan() & two.isnan())
+
+
+def close(got: Tensor, expected: Tensor, tolerance: float) -> Tensor:
+    """Return where a value is as expected: relative to it, absolute below 1; NaN and infinity as such."""
+    near = (got - expected).abs() <= tolerance * expected.abs().clamp_min(1)
+    return (near & expected.isfinite()) | ~different(got, expected)
+
+
+def first_index(mask: Tensor) -> tuple[int, ...]:
+    """Return the index of the first element that is true."""
+    return tuple(mask.nonzero()[0].tolist())
+
+
+def worst_index(wrong: Tensor, got: Tensor, expected: Tensor) -> tuple[int, ...]:
+    """Return the index of the largest difference among the elements that are wrong."""
+    error = torch.where(wrong, (got - expected).abs().nan_to_num(torch.inf), -1.0)
+    return tuple(int(i) for i in torch.unravel_index(error.argmax(), error.shape))
+
+
+def format_pair(got: float | Tensor, expected: float | Tensor, digits: int = 9) -> tuple[str, str]:
+    """Return two numbers as text, with as many digits as it takes to distinguish them.
+
+    Examples:
+        >>> format_pair(1.0, 2.0)
+        ('1', '2')
+        >>> format_pair(-14.04254381, -14.04254382)
+        ('-14.04254381', '-14.04254382')
+    """
+    for precision in range(digits, 18):
+        one, two = f"{float(got):.{precision}g}", f"{float(expected):.{precision}g}"
+        if one != two:
+            break
+    return one, two
+
+
+def largest(values: Tensor) -> float:
+    """Return the largest of the finite magnitudes, 0 if there are none."""
+    finite = values[values.isfinite()]
+    return float(finite.abs().max()) if len(finite) else 0.0
+
+
+def saved_storages(call: Callable[[], object]) -> dict[int, int]:
+    """Return the storages that a call saves for backward: their sizes in bytes by address."""
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = call()
+    del output  # not earlier: memory that is freed may be used again
+    return storages
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a dtype without its module."""
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,122 @@
+"""The runs of a comparison: planned, and finished."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import skorch
+
+from actlab.fleet.run import Result, Rows, Run
+
+
+@dataclass(frozen=True)
+class RunLabels:
+    """Identify a run of a comparison.
+
+    Attributes:
+        activation: The spec.
+        split: The split of the samples; 0 is the one without shuffling.
+        fold: The part that is left out, from 0.
+        seed: The seed of its random numbers.
+        tuned: The tuned values that it has, by name.
+    """
+
+    activation: str
+    split: int
+    fold: int
+    seed: int
+    tuned: Mapping[str, Any]
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of a table; folds count from 1 there."""
+        own = {"activation": self.activation, "split": self.split, "fold": self.fold + 1, "seed": self.seed}
+        return {**own, **self.tuned}
+
+
+@dataclass(frozen=True)
+class PlannedRun(RunLabels):
+    """A run to be trained.
+
+    Attributes:
+        net: The untrained skorch net.
+        rows: Indices (n,) of the training samples, including those held back for validation.
+        test: Indices (m,) of the test samples.
+        run: The run as a fleet takes it; None if skorch has to train it.
+        reason_alone: Why skorch has to.
+    """
+
+    net: skorch.NeuralNet
+    rows: Rows
+    test: Rows
+    run: Run | None
+    reason_alone: str = ""
+
+
+Labels = TypeVar("Labels", bound=RunLabels)
+
+
+@dataclass(frozen=True)
+class FinishedRun(Generic[Labels]):
+    """A run that has ended.
+
+    Attributes:
+        labels: Which run it is.
+        result: The result of its training.
+        score: The score on the test samples; NaN if the run has failed.
+        key: Its key in the ledger; empty without a ledger.
+    """
+
+    labels: Labels
+    result: Result
+    score: float
+    key: str = ""
+
+    @property
+    def validation(self) -> tuple[float, float]:
+        """Return how good it is on the validation samples; more is better."""
+        last = self.result.history[-1] if self.result.history and not self.result.failure else {}
+        loss = -last.get("valid_loss", math.inf)
+        return last.get("valid_acc", loss if last else -math.inf), loss
+
+
+def select_best(
+    runs: Sequence[FinishedRun[Labels]], names: Sequence[str], candidates: Sequence[Mapping[str, Any]]
+) -> list[FinishedRun[Labels]]:
+    """Return the runs with the best tuned values, in order of activation, seed and fold.
+
+    Args:
+        runs: The finished runs.
+        names: The specs of the activations.
+        candidates: The combinations of tuned values; of equal runs the first combination is selected.
+    """
+    best: dict[Any, FinishedRun[Labels]] = {}
+    for run in sorted(runs, key=lambda run: candidates.index(dict(run.labels.tuned))):
+        key = (names.index(run.labels.activation), run.labels.seed, run.labels.fold)
+        if key not in best or run.validation > best[key].validation:
+            best[key] = run
+    return [best[key] for key in sorted(best)]
+
+
+def count_failures(runs: Sequence[FinishedRun[Labels]]) -> dict[str, str]:
+    """Return for each activation with runs without a score how many these are, and why."""
+    reasons: dict[str, list[str | None]] = {}
+    for run in runs:
+        reason = run.result.failure if math.isnan(run.score) else None
+        reasons.setdefault(run.labels.activation, []).append(reason)
+    described = {
+        name: describe_failures([reason for reason in each if reason is not None], len(each))
+        for name, each in reasons.items()
+    }
+    return {name: text for name, text in described.items() if text}
+
+
+def describe_failures(reasons: Sequence[str], total: int) -> str:
+    """Return how many of a number of runs have failed, and why; an empty text if none has."""
+    diverged = sum(reason.startswith("diverged") for reason in reasons)
+    parts = [f"diverged in {diverged} of {total} runs"] if diverged else []
+    if others := [reason for reason in reasons if not reason.startswith("diverged")]:
+        parts.append(f"failed in {len(others)} of {total} runs: {others[0]}")
+    return "; ".join(parts)

@@ -1,0 +1,407 @@
+"""Find the activations that a forward calls, in its source, and replace them by submodules.
+
+``F.relu(self.fc(x))`` becomes ``self.activation1(self.fc(x))`` in a subclass of the module's class.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import functools
+import hashlib
+import inspect
+import itertools
+import linecache
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import torch
+from torch import fx, nn
+
+from actlab.models.activation_sites import CALLS, Kind, identify, identify_module
+
+_UNKNOWN = object()
+_BASE, _SOURCES = "_class_before_swap", "_sources_after_swap"
+
+
+class Method(NamedTuple):
+    """A Python function that runs when a module is called.
+
+    Attributes:
+        function: The function, without its decorators.
+        name: The name by which its owner has it.
+        owner: The object whose method it is; None for a function that is not a method.
+        tree: Its parsed source.
+        offset: The difference between lines of its file and lines of the tree.
+    """
+
+    function: FunctionType
+    name: str
+    owner: Any
+    tree: ast.Module
+    offset: int
+
+
+class Call(NamedTuple):
+    """An activation in the source of a method: a call, or the function itself, as in ``act = F.relu``.
+
+    Attributes:
+        kind: The activation.
+        where: The file and the line.
+        problem: Why it cannot be replaced, and what to do; empty if it can.
+        method: The method.
+        node: The expression in the method's tree.
+        argument: The input of the activation; None if the activation is named and not called.
+    """
+
+    kind: Kind
+    where: str
+    problem: str
+    method: Method | None = None
+    node: ast.expr | None = None
+    argument: ast.expr | None = None
+
+
+# -- finding calls ------------------------------------------------------------------------------------------
+
+
+def calls_in(module: nn.Module) -> list[Call]:
+    """Return the activations that the forward of a module calls, in the order of its source.
+
+    Python functions that the forward names are read too, except those of torch. Code is read, not run. Code
+    without source, such as a function written in C, is skipped.
+    """
+    if isinstance(module, fx.GraphModule | torch.jit.ScriptModule):
+        return _calls_in_generated_code(module)
+    if identify_module(module).activation or type(module).__module__.startswith("torch."):
+        return []
+    names = ("forward", "__call__")
+    own = {name: _try(lambda: _undecorated(_attribute(module, name))) for name in names}  # noqa: B023
+    todo = [(function, name, module) for name, function in own.items() if isinstance(function, FunctionType)]
+    calls: list[Call] = []
+    read = set()
+    while todo:
+        function, name, owner = todo.pop(0)
+        if function not in read:
+            read.add(function)
+            if (method := _parse(function, name, owner)) is not None:
+                reader = _Reader(method, _problem(module, method))
+                calls += reader.calls
+                todo += reader.functions
+    return calls
+
+
+def _calls_in_generated_code(module: Any) -> list[Call]:
+    """Return the activations in the code that torch generated for a traced, exported or scripted module."""
+    code = getattr(module, "code", "")  # a scripted module without a forward has none
+    kinds = {kind.text.rpartition(".")[2]: kind for kind in CALLS.values()}
+    nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Attribute)]
+    names = [node.attr for node in nodes if ast.unparse(node.value) != "self"]
+    called = [kinds[name]._replace(text=name) for name in dict.fromkeys(names) if name in kinds]
+    problem = "torch generated its code; replace it before the model is traced, exported or scripted"
+    return [Call(kind, "generated code", problem) for kind in called]
+
+
+def _problem(module: nn.Module, method: Method) -> str:
+    """Return why the source of a function cannot be replaced in a module."""
+    own = inspect.getattr_static(type(module), method.name, None) if method.owner is module else None
+    if method.owner is module and method.name in vars(module):
+        problem = f"{method.name} is an attribute of the module, not a method of its class"
+    elif own is None or _undecorated(own) is not method.function:
+        problem = f"it is in {method.function.__qualname__}, not in a method of its class"
+    elif not method.function.__code__.co_argcount:
+        problem = f"{method.name} does not name its first argument"
+    else:
+        return ""
+    return f"{problem}; make it a module of its own"
+
+
+def _undecorated(value: Any) -> Any:
+    """Return the Python function of a method or decorated function; None for torch's and for others."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    function = inspect.unwrap(getattr(value, "__func__", value))
+    if not isinstance(function, FunctionType):
+        return None
+    package = str(function.__globals__.get("__name__")).partition(".")[0]
+    return None if package == "torch" else function
+
+
+@functools.lru_cache(maxsize=4096)
+def _source(function: FunctionType) -> str:
+    source = inspect.getsource(function)
+    return f"if 1:\n{source}" if source[0].isspace() else f"\n{source}"
+
+
+def _parse(function: FunctionType, name: str, owner: Any) -> Method | None:
+    try:
+        tree = ast.parse(_source(function))
+    except (OSError, TypeError, SyntaxError):  # no source, or a lambda within a statement
+        return None
+    if isinstance(first := tree.body[0], ast.If):
+        tree.body = first.body
+    cls = function.__qualname__.rpartition(".")[0].rpartition(".")[2].lstrip("_")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("__") and not node.attr.endswith("__"):
+            node.attr = f"_{cls}{node.attr}"  # the name of a private attribute outside of its class
+    return Method(function, name, owner, tree, function.__code__.co_firstlineno - 2)
+
+
+def _scope(method: Method) -> dict[str, Any]:
+    """Return the values of the names in a function that are not local variables."""
+    function: Any = method.function
+    scope = {**function.__builtins__, **function.__globals__, **_closure(function)}
+    for node in ast.walk(method.tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            _try(lambda: exec(compile(ast.Module([node], []), "<import>", "exec"), scope))  # noqa: B023, S102
+        elif isinstance(node, ast.arg):
+            scope.pop(node.arg, None)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            scope.pop(node.id, None)
+    if method.owner is not None and function.__code__.co_argcount:
+        scope[function.__code__.co_varnames[0]] = method.owner
+    return scope
+
+
+def _closure(function: FunctionType) -> dict[str, Any]:
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {name: _try(lambda: cell.cell_contents) for name, cell in cells}  # noqa: B023
+
+
+def _try(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except Exception:  # raised by the user's objects, or by an empty cell
+        return _UNKNOWN
+
+
+def _attribute(value: Any, name: str) -> Any:
+    is_computed = isinstance(inspect.getattr_static(value, name, None), property | cached_property)
+    return _UNKNOWN if value is _UNKNOWN or is_computed else getattr(value, name)
+
+
+class _Reader(ast.NodeVisitor):
+    """Collects the activations in the source of one function, and the other functions that it names."""
+
+    def __init__(self, method: Method, problem: str) -> None:
+        self.method, self.problem, self.scope = method, problem, _scope(method)
+        self.calls: list[Call] = []
+        self.functions: list[tuple[FunctionType, str, Any]] = []
+        definition = method.tree.body[0]
+        for node in getattr(definition, "body", [definition]):  # without decorators and defaults
+            self.visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        value, kind = self._resolve(node.func)
+        inputs = [*node.args, *(k.value for k in node.keywords if k.arg in ("input", "x", None))]
+        if value is _UNKNOWN and isinstance(node.func, ast.Attribute):  # x.relu()
+            kind, inputs = CALLS.get(node.func.attr), [node.func.value]
+        if kind is None or self._is_place(node.func):
+            self.generic_visit(node)
+        elif isinstance(value, type):  # nn.ReLU()
+            self._add(node, kind)
+        elif inputs:
+            self.visit(inputs[0])
+            self._add(node, kind, inputs[0])
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self._visit_value(node, node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._visit_value(node, node.attr)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        self._visit_value(node, "")
+
+    def _visit_value(self, node: ast.expr, name: str) -> None:
+        value, kind = self._resolve(node)
+        if kind is not None and not isinstance(value, type) and not self._is_place(node):
+            self._add(node, kind)
+            return
+        function = _try(lambda: _undecorated(value))
+        if isinstance(function, FunctionType):
+            self.functions.append((function, name, getattr(value, "__self__", None)))
+        self.generic_visit(node)
+
+    def _add(self, node: ast.expr, kind: Kind, argument: ast.expr | None = None) -> None:
+        file = os.path.basename(self.method.function.__code__.co_filename)
+        where = f"{'<swapped>' if file.startswith('<swapped') else file}:{self.method.offset + node.lineno}"
+        keywords = node.keywords if isinstance(node, ast.Call) else []
+        problem = "it has an argument out; remove it" if any(k.arg == "out" for k in keywords) else ""
+        self.calls.append(Call(kind, where, self.problem or problem, self.method, node, argument))
+
+    def _is_place(self, node: ast.expr) -> bool:
+        """Whether an expression is an attribute of a module, which is replaced where it is."""
+        if not isinstance(node, ast.Attribute | ast.Subscript):
+            return False
+        owner = self._value(node.value)
+        if not issubclass(type(owner), nn.Module):
+            return False
+        return isinstance(node, ast.Subscript) or node.attr in {**vars(owner), **owner._modules}
+
+    def _resolve(self, node: ast.expr) -> tuple[Any, Kind | None]:
+        """Return the value of an expression, and the activation that it is."""
+        value = self._value(node)
+        kind = _try(lambda: identify(value))
+        if not isinstance(kind, Kind) or kind.activation is None:
+            return value, None
+        return value, kind if kind.text else kind._replace(text=type(value).__name__)
+
+    def _value(self, node: ast.expr) -> Any:
+        return _try(lambda: self._evaluate(node))
+
+    def _evaluate(self, node: ast.expr) -> Any:
+        """Return the value of a name, attribute or item that does not depend on local variables."""
+        match node:
+            case ast.Name(id=name):
+                return self.scope.get(name, _UNKNOWN)
+            case ast.Constant(value=value):
+                return value
+            case ast.Call(func=ast.Name(id="super"), args=[]):
+                return super(self.scope["__class__"], self.method.owner)
+            case ast.Call(func=ast.Name(id="getattr"), args=[base, name, *_]):
+                return _attribute(self._evaluate(base), self._evaluate(name))
+            case ast.Attribute(value=base, attr=name):
+                return _attribute(self._evaluate(base), name)
+            case ast.Subscript(value=base, slice=key) if isinstance(
+                self._evaluate(base), dict | list | tuple
+            ):
+                return self._evaluate(base)[self._evaluate(key)]
+        return _UNKNOWN
+
+
+# -- replacing calls ----------------------------------------------------------------------------------------
+
+
+def replace_calls(module: nn.Module, activations: Mapping[Call, nn.Module]) -> Callable[[], None]:
+    """Prepare the replacement of calls in the methods of a module.
+
+    Args:
+        module: The module.
+        activations: The new module for each call.
+
+    Returns:
+        A function that changes the module.
+
+    Raises:
+        Exception: A method cannot be compiled apart from its class.
+    """
+    numbered = (f"activation{number}" for number in itertools.count(1))
+    names = dict(zip(activations, (n for n in numbered if not hasattr(module, n)), strict=False))
+    sources = dict(getattr(module, _SOURCES, ()))
+    for method in {id(call.method): call.method for call in names}.values():
+        assert method is not None
+        _Rewriter(method, {call.node: (call, name) for call, name in names.items()}).visit(method.tree)
+        sources[method.name] = ast.unparse(method.tree)
+    base: Any = getattr(module, _BASE, type(module))
+    cls = _class_with(base, tuple(sources.items()))
+
+    def replace() -> None:
+        for call, name in names.items():
+            setattr(module, name, activations[call])
+        module.__class__ = cls
+
+    return replace
+
+
+class _Rewriter(ast.NodeTransformer):
+    """Puts attributes of the module in the place of activations."""
+
+    def __init__(self, method: Method, names: Mapping[Any, tuple[Call, str]]) -> None:
+        self.names, self.tree = names, method.tree
+        self.parents = {child: node for node in ast.walk(method.tree) for child in ast.iter_child_nodes(node)}
+        self.own = ast.Name(method.function.__code__.co_varnames[0])
+        arguments = next(node for node in ast.walk(method.tree) if isinstance(node, ast.arguments))
+        arguments.defaults = [ast.Constant(None) for _ in arguments.defaults]  # taken from the function
+        arguments.kw_defaults = [value and ast.Constant(None) for value in arguments.kw_defaults]
+
+    def visit(self, node: ast.AST) -> Any:
+        if node not in self.names:
+            return self.generic_visit(node)
+        call, name = self.names[node]
+        activation = ast.Attribute(self.own, name)
+        if call.argument is None:
+            return activation
+        argument = self.visit(call.argument)
+        if not _is_inplace(call) or self._is_temporary(call.argument):
+            return ast.Call(activation, [argument], [])
+        copy = ast.Call(ast.Attribute(ast.Name("swapped_input"), "clone"), [], [])
+        input_ = ast.NamedExpr(ast.Name("swapped_input"), argument)
+        return ast.Call(ast.Attribute(input_, "copy_"), [ast.Call(activation, [copy], [])], [])
+
+    def _is_temporary(self, argument: ast.expr) -> bool:
+        """Whether a tensor that a call overwrites is certainly not used after the call."""
+        if not isinstance(argument, ast.Name):
+            return isinstance(argument, ast.BinOp) or self._calls_own(argument)
+        node: ast.AST = argument
+        while not isinstance(node, ast.stmt):
+            node = self.parents[node]
+        reuses = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == argument.id
+        once = sum(isinstance(n, ast.Name) and n.id == argument.id for n in ast.walk(node)) == 1 + reuses
+        return once and (reuses or isinstance(node, ast.Return)) and not self._may_have_aliases(argument.id)
+
+    def _may_have_aliases(self, name: str) -> bool:
+        """Whether another variable may refer to the tensor of a local variable."""
+        for node, parent in self.parents.items():
+            if isinstance(node, ast.Name) and node.id == name:
+                match parent:
+                    case ast.BinOp() | ast.AugAssign() | ast.Return():
+                        continue
+                    case ast.Assign(targets=[_], value=ast.Call() | ast.BinOp()):
+                        continue
+                    case ast.Call() if parent in self.names or self._calls_own(parent):
+                        continue
+                return True
+        return False
+
+    def _calls_own(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Call) and ast.unparse(node.func).startswith(f"{self.own.id}.")
+
+
+def _is_inplace(call: Call) -> bool:
+    """Whether a call overwrites its input."""
+    if not isinstance(call.node, ast.Call):
+        return False
+    flags: list[ast.expr] = [flag for flag in call.node.args[1:] if isinstance(flag, ast.Constant)]
+    flags += [keyword.value for keyword in call.node.keywords if keyword.arg == "inplace"]
+    return call.kind.text.endswith("_") or any(getattr(flag, "value", True) is True for flag in flags)
+
+
+@functools.lru_cache(maxsize=256)
+def _class_with(base: Any, sources: tuple[tuple[str, str], ...]) -> type:
+    """Return a subclass in which methods have other source, and whose instances pickle."""
+
+    def __reduce_ex__(self: Any, protocol: Any) -> tuple[Any, ...]:
+        state = base.__reduce_ex__(self, max(2, protocol))[2:]
+        return _blank, (base, sources), *state
+
+    members = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
+    members |= {name: _compile(base, name, source) for name, source in sources}
+    members |= {_BASE: base, _SOURCES: sources, "__reduce_ex__": __reduce_ex__}
+    return type(base.__name__, (base,), members)
+
+
+def _blank(base: Any, sources: tuple[tuple[str, str], ...]) -> Any:
+    cls: Any = _class_with(base, sources)
+    return cls.__new__(cls)
+
+
+def _compile(base: type, name: str, source: str) -> Any:
+    """Compile the source of a method, with the globals, closure and defaults of the one that a class has."""
+    old: Any = _undecorated(inspect.getattr_static(base, name))
+    body: list[Any] = ast.parse(source).body
+    factory: Any = ast.parse(f"def make({', '.join(old.__code__.co_freevars)}): pass")
+    factory.body[0].body = [*body, ast.Return(ast.Name(getattr(body[0], "name", name)))]
+    text = ast.unparse(factory)
+    file = f"<swapped {base.__qualname__}.{name} {hashlib.sha256(text.encode()).hexdigest()[:8]}>"
+    linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
+    scope: dict[str, Any] = {}
+    flags = __future__.annotations.compiler_flag
+    exec(compile(text, file, "exec", flags, dont_inherit=True), scope)  # noqa: S102
+    new = FunctionType(scope["make"].__code__, old.__globals__)(*_closure(old).values())
+    inner: Any = _undecorated(new)
+    inner.__defaults__, inner.__kwdefaults__ = old.__defaults__, old.__kwdefaults__
+    return new

@@ -1,0 +1,342 @@
+"""Sentences on what the charts of a report show, computed from the same tables.
+
+Arguments are tables of :class:`actlab.Comparison`, the names of its activations, and a short label for each.
+A user module is not imported: its saved curve stands for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from actlab.describe import derivatives
+from actlab.errors import UsageError
+from actlab.report.charts import Labels, drawable, own_curve
+from actlab.report.html.diagnostic_charts import first_to_last_ratio, last_epochs, rows_of
+from actlab.report.html.tables import TUNING_COLUMNS, activation_means, memory_unit, numeric
+from actlab.report.insights import Floats, last_improvement, overfitting_start
+from actlab.spec import entry, parse
+
+_MAX_LISTED = 5  # activations in a sentence; the tables have all
+_MANY_DEAD = 0.01  # share of dead units that a sentence mentions
+_GROWTH = 0.05  # growth of that share that a sentence mentions
+_SIMILAR = 1.1  # costs within this factor are about the same
+_REACH = 30.0  # slopes are examined from minus this to this
+_FADED = 1e-6  # a slope of 0 next to a smaller slope is rounded, not exact
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return a few names as a list, and the number of the others.
+
+    Examples:
+        >>> join_names(["a", "b", "c"]), join_names(list("abcdefg"))
+        ('a, b and c', 'a, b, c, d, e and 2 more')
+    """
+    shown = list(names[:_MAX_LISTED])
+    if rest := len(names) - len(shown):
+        return f"{', '.join(shown)} and {rest} more"
+    return " and ".join([", ".join(shown[:-1])] * (len(shown) > 1) + shown[-1:])
+
+
+def percent(share: float) -> str:
+    """Return a share in percent.
+
+    Examples:
+        >>> percent(0.314), percent(0.004), percent(0.9996), percent(1.0), percent(0.0), percent(1e-5)
+        ('31 %', '0.4 %', 'more than 99.9 %', '100 %', '0 %', 'less than 0.1 %')
+    """
+    near = min(share, 1 - share)
+    if 0 < near < 0.001:
+        return "less than 0.1 %" if share < 0.5 else "more than 99.9 %"
+    return f"{100 * share:.{1 if 0 < near < 0.01 else 0}f} %"
+
+
+# -- learning -------------------------------------------------------------------------------------
+
+
+def learning_insights(history: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+    """Return which activations overfit from which epoch on, and which still improve in the last epoch."""
+    if not {"activation", "epoch", "train_loss", "valid_loss"} <= set(history):
+        return []
+    means = {name: _finite_mean(history[history["activation"] == name]) for name in names}
+    means = {name: mean for name, mean in means.items() if len(mean) > 1}
+    overfitting, improving = [], []
+    for name, mean in means.items():
+        train, valid = (mean[column].to_numpy(float) for column in ("train_loss", "valid_loss"))
+        if (start := overfitting_start(train, valid)) is not None:
+            rise = f" (+{100 * (valid[-1] / valid[start] - 1):.1f} %)" if valid[start] > 0 else ""
+            overfitting.append(f"{labels[name]} after epoch {mean['epoch'].iloc[start]}{rise}")
+        has_accuracy = "valid_acc" in mean and mean["valid_acc"].notna().all()
+        losses = -mean["valid_acc"].to_numpy(float) if has_accuracy else valid
+        if last_improvement(losses, relative=not has_accuracy) == len(mean) - 1:
+            improving.append(labels[name])
+    if not means:
+        return []
+    rises = f"validation loss rises while training loss falls for {join_names(overfitting)}."
+    sentences = [f"In the mean over the runs, {rises if overfitting else 'no activation overfits.'}"]
+    if improving:
+        still = f"Still improving in the last epoch: {join_names(improving)}."
+        sentences.append(f"{still} More epochs may change the ranking.")
+    return sentences
+
+
+def _finite_mean(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean history of an activation until a loss is not finite."""
+    columns = [name for name in ("train_loss", "valid_loss", "valid_acc") if name in runs]
+    mean = runs.groupby("epoch")[columns].mean().reset_index()
+    finite = np.isfinite(mean[["train_loss", "valid_loss"]].to_numpy(float)).all(axis=1)
+    return mean if finite.all() else mean[: int(finite.argmin())]
+
+
+# -- diagnostics ----------------------------------------------------------------------------------
+
+
+def unit_insights(diagnostics: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+    """Return where units are dead, where their number grows, and what is most saturated."""
+    rows = rows_of(diagnostics, "activation")
+    rows = rows[rows["activation"].isin(names)]
+    if rows.empty:
+        return []
+    dead = _layer_means(rows, "dead")
+    worst = dead.drop_duplicates("activation")
+    worst = worst[worst["dead"] >= _MANY_DEAD]
+    sentences = [
+        f"{percent(row['dead'])} of {labels[row['activation']]}'s units in layer {row['layer']} have a slope "
+        "below 0.001 on every sample: they hardly train."
+        for row in worst[:3].to_dict("records")
+    ]
+    if len(dead) and worst.empty:
+        sentences.append(f"No layer has {percent(_MANY_DEAD)} or more dead units in the last epoch.")
+    if growing := _growing(rows, worst, labels):
+        sentences.append(f"The share of dead units grows: {join_names(growing)}.")
+    saturated = _layer_means(rows, "saturated")
+    if len(saturated) and saturated["saturated"].iloc[0] >= _MANY_DEAD:
+        most = saturated.iloc[0]
+        values = f"{labels[most['activation']]}'s values in layer {most['layer']}"
+        share = percent(most["saturated"])
+        sentences.append(f"Most saturated: the slope is below 0.05 for {share} of {values}.")
+    return sentences
+
+
+def _layer_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the means over the runs in the last epoch, by activation and layer, the largest first."""
+    last = last_epochs(rows)
+    groups = last.assign(**{column: numeric(last, column)}).groupby(["activation", "layer"], sort=False)
+    means = groups[column].mean().dropna().reset_index()
+    return means.sort_values(column, ascending=False, kind="stable")
+
+
+def _growing(rows: pd.DataFrame, worst: pd.DataFrame, labels: Labels) -> list[str]:
+    growing = []
+    for row in worst.to_dict("records"):
+        own = rows[(rows["activation"] == row["activation"]) & (rows["layer"] == row["layer"])]
+        mean = numeric(own, "dead").groupby(own["epoch"]).mean().dropna()
+        if len(mean) > 1 and mean.iloc[-1] - mean.iloc[0] >= _GROWTH:
+            first, last = (f"{percent(mean.iloc[i])} after epoch {mean.index[i]}" for i in (0, -1))
+            growing.append(f"{labels[row['activation']]} in layer {row['layer']} ({first}, {last})")
+    return growing
+
+
+def gradient_insights(diagnostics: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+    """Return the ratio of the first layer's gradient to the last layer's in the last epoch."""
+    ratio = first_to_last_ratio(last_epochs(rows_of(diagnostics, "weights")))
+    ratio = ratio[ratio["activation"].isin(names)]
+    if ratio.empty:
+        return []
+    means = np.exp(np.log(ratio["ratio"]).groupby(ratio["activation"]).mean()).sort_values()
+    ends = [f"{_factor(means[name])} for {labels[name]}" for name in dict.fromkeys(means.index[[0, -1]])]
+    between = ", the others between" if len(means) > 2 else ""
+    return [f"Gradient of the first layer divided by the last layer's: {' and '.join(ends)}{between}."]
+
+
+def _factor(ratio: float) -> str:
+    """Return a ratio as text.
+
+    Examples:
+        >>> _factor(1 / 400), _factor(1.5), _factor(1 / 1234567), _factor(1e-12)
+        ('1/400', '1.5', '1/1,230,000', '1e−12')
+    """
+    if 1e-9 < ratio < 0.95:
+        rounded = float(f"{1 / ratio:.3g}")
+        return f"1/{rounded:,.0f}" if rounded >= 100 else f"1/{rounded:g}"
+    return "about 1" if 0.95 < ratio < 1.05 else f"{ratio:.3g}".replace("-", "−")
+
+
+# -- runs -----------------------------------------------------------------------------------------
+
+
+def runs_insights(results: pd.DataFrame, labels: Labels) -> list[str]:
+    """Return the sources of the variance of the scores, and the best and the worst run."""
+    if not {"activation", "score"} <= set(results):
+        return []
+    scored = results.assign(score=numeric(results, "score")).dropna(subset=["score"])
+    sentences = []
+    if lost := len(results) - len(scored):
+        sentences.append(f"{lost} of {len(results)} runs {'has' if lost == 1 else 'have'} no score.")
+    if len(scored) < 2 or scored["score"].min() == scored["score"].max():
+        return sentences
+    if shares := _variance_shares(scored):
+        parts = [f"{factor} {percent(share)} ({percent(luck)} by chance)" for factor, share, luck in shares]
+        sentences.append(f"Share of the variance of the scores: {', '.join(parts)}.")
+    ends = (scored.iloc[int(scored["score"].argmax())], scored.iloc[int(scored["score"].argmin())])
+    best, worst = (f"{_describe_run(row, labels)}, {row['score']:.4f}" for row in ends)
+    return [*sentences, f"Best run: {best}; worst: {worst}."]
+
+
+def _variance_shares(scored: pd.DataFrame) -> list[tuple[str, float, float]]:
+    """Return for each factor its share of the sum of squares, and the share expected by chance."""
+    split = ["split"] if "split" in scored else []
+    factors: dict[str, tuple[list[str], list[str]]] = {"activation": (["activation"], [])}
+    if "fold" in scored:
+        factors["fold"] = [*split, "fold"], []
+    if "seed" in scored:  # beyond the share of the split, which two seeds have in common
+        factors["seed"] = [*split, "seed"], split
+    score, shares = scored["score"], []
+    total = float(((score - score.mean()) ** 2).sum())
+    for factor, (columns, within) in factors.items():
+        (upper, groups), (lower, fewer) = (_squares_between(scored, by) for by in (columns, within))
+        if groups > fewer:
+            shares.append((factor, (upper - lower) / total, (groups - fewer) / (len(scored) - 1)))
+    return shares
+
+
+def _squares_between(scored: pd.DataFrame, by: list[str]) -> tuple[float, int]:
+    """Return the sum of squares between groups, and the number of groups."""
+    if not by:
+        return 0.0, 1
+    groups = scored.groupby(by, dropna=False)["score"].agg(["mean", "size"])
+    return float((groups["size"] * (groups["mean"] - scored["score"].mean()) ** 2).sum()), len(groups)
+
+
+def _describe_run(row: pd.Series[Any], labels: Labels) -> str:
+    place = [f"{name} {row[name]}" for name in ("split", "fold", "seed") if name in row]
+    return ", ".join([labels.get(row["activation"], row["activation"]), *place])
+
+
+# -- functions ------------------------------------------------------------------------------------
+
+
+def function_insights(names: Sequence[str], curves: pd.DataFrame, labels: Labels) -> list[str]:
+    """Return which functions are nowhere or somewhere steep, are flat, or are not monotonic."""
+    groups: dict[str, list[str]] = {
+        "Slope below 1 everywhere": [],
+        "Slope above 1 somewhere": [],
+        "Slope of exactly 0 in an interval, where nothing trains": [],
+        "Not monotonic": [],
+        "Known from −6 to 6 only, before training": [],
+    }
+    gentle, steep, flat, turning, sampled = groups.values()
+    for name in names:
+        if (sample := _slopes(name, curves)) is None:
+            continue
+        x, slope, is_own = sample
+        label, largest, before = labels[name], float(slope.max()), sum(map(len, groups.values()))
+        if largest < 0.999 and not (is_own and _may_be_steeper_beyond(slope)):
+            gentle.append(f"{label} (at most {largest:.3g})")
+        elif largest > 1.001 and slope[-1] < largest and slope[0] < largest:  # it does not grow forever
+            steep.append(f"{label} (up to {largest:.3g})")
+        if intervals := _sampled_flat_intervals(slope, x) if is_own else _flat_intervals(name, slope, x):
+            flat.append(f"{label} ({intervals})")
+        if slope.min() < -1e-6 and largest > 1e-6:
+            turning.append(f"{label} (slope down to −{-slope.min():.2g})")
+        if is_own and sum(map(len, groups.values())) > before:
+            sampled.append(label)
+    return [f"{title}: {join_names(members)}." for title, members in groups.items() if members]
+
+
+def _slopes(name: str, curves: pd.DataFrame) -> tuple[Floats, Floats, bool] | None:
+    """Return coordinates, slopes and whether they are from a saved curve; None if there are none."""
+    try:
+        module, _ = drawable(name)
+    except UsageError:
+        rows = own_curve(name, curves)
+        x, slope = numeric(rows, "x").to_numpy(float), numeric(rows, "f1").to_numpy(float)
+        return (x, slope, True) if len(rows) > 1 and np.isfinite([x, slope]).all() else None
+    line = torch.linspace(-_REACH, _REACH, 6001, dtype=torch.float64)
+    return line.numpy(), derivatives(module, line)[1].numpy(), False
+
+
+def _may_be_steeper_beyond(slope: Floats) -> bool:
+    """Return whether a saved curve is steepest at one of its ends."""
+    largest = slope.max()
+    return bool((slope[0] == largest > slope[1]) or (slope[-1] == largest > slope[-2]))
+
+
+def _sampled_flat_intervals(slope: Floats, x: Floats) -> str:
+    """Return where a saved curve has slope 0, without slopes that fade and are rounded to 0."""
+    x = x.round(9) + 0.0  # evenly spaced points do not hit 0 exactly
+    intervals, ends = [], np.flatnonzero(np.diff(np.concatenate([[False], slope == 0, [False]])))
+    for first, last in zip(ends[::2], ends[1::2] - 1, strict=True):
+        beside = [abs(slope[place]) for place in (first - 1, last + 1) if 0 <= place < len(slope)]
+        if last > first and min(beside, default=math.inf) > _FADED:
+            intervals.append(f"{x[first]:.3g} ≤ x ≤ {x[last]:.3g}")
+    return " and ".join(intervals).replace("-", "−")
+
+
+def _flat_intervals(spec: str, slope: Floats, x: Floats) -> str:
+    """Return the intervals between kinks where the slope is 0, not just rounded to 0."""
+    name, args, kwargs = parse(spec)
+    activation = entry(name)
+    values = dict(zip(activation.parameters, args, strict=False)) | kwargs
+    kinks = activation.kinks(**{key: value for key, value in values.items() if key in activation.parameters})
+    intervals = []
+    for low, high in pairwise([-math.inf, *sorted(map(float, kinks)), math.inf]) if kinks else []:
+        between = slope[(x > low) & (x < high)]
+        if len(between) and (between == 0).all():
+            end = f"x < {high:g}" if low == -math.inf else f"x > {low:g}"
+            intervals.append(f"{low:g} < x < {high:g}" if math.isfinite(high - low) else end)
+    return " and ".join(intervals).replace("-", "−")
+
+
+# -- cost and tuning ------------------------------------------------------------------------------
+
+
+def cost_insights(results: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+    """Return the most and the least expensive activations in time and in memory."""
+    seconds, saved = (
+        activation_means(results, column).reindex(list(names)).dropna()
+        for column in ("seconds", "saved_bytes")
+    )
+    unit, size = memory_unit(saved)
+    return [
+        *_extremes(seconds, labels, "Time per run", lambda value: f"{value:.3g} s"),
+        *_extremes(saved, labels, "Memory saved for backward", lambda value: f"{value / size:.3g} {unit}"),
+    ]
+
+
+def _extremes(
+    means: pd.Series[Any], labels: Labels, quantity: str, show: Callable[[float], str]
+) -> list[str]:
+    if len(means) < 2 or means.min() <= 0:
+        return []
+    name, lowest = str(means.idxmax()), means.min()
+    ratio = means[name] / lowest
+    if ratio < _SIMILAR:
+        ends = list(dict.fromkeys([show(lowest), show(means[name])]))
+        return [f"{quantity}: about the same for all, {' to '.join(ends)}."]
+    cheapest = join_names([labels[other] for other in means[means == lowest].index])
+    most, least = f"{labels[name]} {show(means[name])}", f"{cheapest} {show(lowest)}"
+    return [f"{quantity}: {most} is the most, {ratio:.3g} times the least, {least}."]
+
+
+def tuning_insights(tuning: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+    """Return which activations mostly chose the largest or the smallest value that was tried."""
+    if not {"activation", "chosen"} <= set(tuning):
+        return []
+    sentences, chosen = [], tuning[tuning["chosen"].astype(bool)]
+    for column in (str(name) for name in tuning if name not in TUNING_COLUMNS):
+        tried = numeric(tuning, column)
+        if tried.isna().any() or tried.nunique() < 2:
+            continue
+        modes = {name: list(numeric(own, column).mode()) for name, own in chosen.groupby("activation")}
+        for end, word, beyond in ((tried.max(), "largest", "larger"), (tried.min(), "smallest", "smaller")):
+            if matching := [labels[name] for name in names if modes.get(name) == [end]]:
+                value = f"mostly the {word} {column}, {end:g}, was chosen; {beyond} values were not tried"
+                sentences.append(f"{join_names(matching)}: {value}.")
+    return sentences

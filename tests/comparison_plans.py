@@ -1,0 +1,21 @@
+"""Plans of comparisons, and the untrained networks in them."""
+
+from actlab.comparison.config import ComparisonConfig
+from actlab.comparison.plan import ComparisonPlan
+from actlab.training.train import TrainSettings
+
+
+def make_plan(dataset, activations, settings=None, **options):
+    settings = settings or TrainSettings()
+    return ComparisonPlan(
+        ComparisonConfig(activations=activations, dataset=dataset, settings=settings, **options)
+    )
+
+
+def plan_runs(dataset, activations, settings=None, *, seeds=1, **options):
+    """Return the runs of some activations with so many seeds, which share splits as several seeds do."""
+    return make_plan(dataset, activations, settings, seeds=seeds, **options).runs(activations, range(seeds))
+
+
+def build_network(dataset, module, activation, **options):
+    return plan_runs(dataset, [activation], module=module, **options)[0].run.build()
