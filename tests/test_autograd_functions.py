@@ -13,7 +13,7 @@ from torch import nn
 import actlab
 from actlab.cli import main
 from actlab.models.networks import fresh
-from actlab.spec import FunctionModule
+from actlab.spec import CallableModule
 from tests.faulty import TanhOnce
 from tests.sound import NotebookReLU, OldStyleSoftsign, SigmoidOfOutput
 
@@ -48,7 +48,7 @@ def test_fresh_applies_an_autograd_function(function):
 
 def test_plain_survives_pickling_with_an_autograd_function():
     x = torch.linspace(-2, 2, 9)
-    again = pickle.loads(pickle.dumps(FunctionModule(NotebookReLU)))  # noqa: S301 - bytes of this line
+    again = pickle.loads(pickle.dumps(CallableModule(NotebookReLU)))  # noqa: S301 - bytes of this line
     assert torch.equal(again(x), x.relu())
 
 

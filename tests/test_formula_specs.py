@@ -79,7 +79,7 @@ def test_everything_that_takes_a_spec_takes_a_formula():
     assert actlab.check("mish", reference=f"formula:{MISH}", only=["reference"]).passed
     panels, missing = function_panels(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
     assert [line.name for line in panels[0].lines] == ["formula:x*tanh(x)", "relu"]
-    assert missing == {"nothing.py:Here": "it is a module of your own of which none was kept"}
+    assert missing == {"nothing.py:Here": "it is a user module, and its curve was not saved"}
     known = dict(properties(formula(SWISH, parameters={"beta": 1.5})))
     assert known["module"] == f"actlab.formula('{SWISH}', parameters={{'beta': 1.5}}).module_class()"
     assert module_call(formula("x*x", name="sq")) == "actlab.formula('x*x', name='sq').module_class()"

@@ -221,14 +221,14 @@ def test_compare_replaces_what_is_named_in_a_module_that_takes_a_constructor(dat
 
 
 def test_compare_refuses_arguments_that_a_skorch_net_s_module_does_not_take(dataset):
-    with pytest.raises(UsageError, match=r"cannot be made: TypeError: .*widht"):
+    with pytest.raises(UsageError, match=r"cannot be built: TypeError: .*widht"):
         compare(["relu"], dataset, module=skorch_net(ActLayer, module__widht=3))
 
 
 def test_compare_refuses_to_tune_the_argument_that_takes_the_activation(dataset):
     net = skorch_net(ActLayer, module__act_layer=nn.ReLU)
     with pytest.raises(
-        UsageError, match="tune has 'module__act_layer', but activations are what is compared"
+        UsageError, match="tune has 'module__act_layer', but activations are compared, not tuned"
     ):
         compare(["relu"], dataset, module=net, tune={"module__act_layer": [nn.ReLU, nn.ELU]})
 

@@ -193,7 +193,7 @@ def test_what_the_nets_fit_is_given_keeps_it_out_of_fleets():
     net = classifier(module=Scaling, train_split=None)
     found = search(net, LR, scoring="neg_log_loss", refit=False).fit(X, Y, scale=0.0)
     assert found.runs_["reason_alone"].eq("fit gets scale, which a fleet does not pass on").all()
-    assert found.runs_["how"].eq("by skorch").all()
+    assert found.runs_["how"].eq("skorch").all()
     assert found.runs_["failure"].eq("").all()
     assert np.array_equal(scores(found)[0], scores(found)[1])  # nothing can be learnt with a scale of 0
 

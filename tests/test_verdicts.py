@@ -140,7 +140,7 @@ def test_equal_functions_are_equivalent_and_share_a_rank(dataset):
 def test_one_activation_has_nothing_to_be_compared_with(dataset):
     found = compare(["relu"], dataset, **SHORT)
     assert found.verdicts.empty
-    assert "There is one activation: nothing to compare it with." in found.sentences()
+    assert "There is one activation, and nothing to compare it with." in found.sentences()
 
 
 def test_a_region_may_be_given(dataset):

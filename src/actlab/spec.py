@@ -334,7 +334,7 @@ def arguments_of(factory: Any) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-class FunctionModule(torch.nn.Module):
+class CallableModule(torch.nn.Module):
     """A function from tensor to tensor as a module.
 
     Args:
@@ -377,7 +377,7 @@ def _factory(spec: str, target: Any) -> Callable[..., Any]:
     if isinstance(target, torch.nn.Module):
         return lambda: target
     if _is_tensor_function(target):
-        return functools.partial(FunctionModule, target)
+        return functools.partial(CallableModule, target)
     if not callable(target):
         raise UsageError(f"activation {spec!r}: a {type(target).__name__} cannot be called")
     return target  # type: ignore[no-any-return]

@@ -16,19 +16,15 @@ if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
 
 _TABLES = ("results", "history", "verdicts", "ranking", "tuning", "diagnostics", "curves")
-_OPTIONAL = ("tuning", "diagnostics", "curves")  # not there where there is nothing to tell
+_OPTIONAL = ("tuning", "diagnostics", "curves")  # without rows there is no file
 _ABOUT = "comparison.json"
-_NEEDED = {
+_REQUIRED = {
     "results": ["activation", "fold", "seed", "score", "failure"],
     "verdicts": ["a", "b", "verdict", "difference", "reason"],
     "ranking": ["rank", "activation", "mean", "status"],
 }
-_WHOLE = {
-    "ranking": ["rank"],
-    "verdicts": ["more_seeds"],
-    "results": ["saved_bytes"],
-}  # whole numbers that may be missing
-_TEXT = (
+_INTEGERS = {"ranking": ["rank"], "verdicts": ["more_seeds"], "results": ["saved_bytes"]}  # may be missing
+_TEXT = [
     "activation",
     "how",
     "reason_alone",
@@ -41,7 +37,7 @@ _TEXT = (
     "verdict",
     "part",
     "name",
-)
+]
 _HISTOGRAMS = ("values", "gradients")
 _SHOWN = {
     "ranking": ["rank", "activation", "mean", "std", "runs", "status"],
@@ -58,7 +54,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
     Args:
         comparison: The comparison.
-        folder: The folder, which is there.
+        folder: An existing folder.
 
     Returns:
         The files.
@@ -71,7 +67,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
             write_csv(table, path)
             files.append(path)
         else:
-            path.unlink(missing_ok=True)  # of a comparison that was here before
+            path.unlink(missing_ok=True)  # of an earlier comparison
     write_json([_plain(comparison.about)], folder / _ABOUT)
     return [*files, folder / _ABOUT]
 
@@ -86,7 +82,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         The fields of a :class:`actlab.Comparison`.
 
     Raises:
-        UsageError: A file is missing, broken or of something else.
+        UsageError: A file is missing or broken, or belongs to something else.
     """
     if not folder.is_dir():
         raise UsageError(f"there is no folder {str(folder)!r}")
@@ -100,8 +96,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{str(folder / _ABOUT)!r} does not describe a comparison")
     if about.get("region") is None:
         about["region"] = float("nan")
-    found = {name: read_table(folder, name) for name in _TABLES}
-    return {**found, "about": about}
+    return {**{name: read_table(folder, name) for name in _TABLES}, "about": about}
 
 
 def read_table(folder: Path, name: str) -> pd.DataFrame:
@@ -109,23 +104,23 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
 
     Args:
         folder: The folder.
-        name: Which: ``"results"``, ``"history"``, ...
+        name: ``"results"``, ``"history"``, ...
 
     Raises:
-        UsageError: It is missing, broken or of something else.
+        UsageError: It is missing or broken, or belongs to something else.
     """
     path = folder / f"{name}.csv"
     if name in _OPTIONAL and not path.is_file():
         return pd.DataFrame()
     try:
         frame = pd.read_csv(
-            path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys((*_TEXT, *_HISTOGRAMS), str)
+            path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys([*_TEXT, *_HISTOGRAMS], str)
         )
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {str(path)!r}: {str(error).splitlines()[0]}") from error
-    if missing := [column for column in _NEEDED.get(name, []) if column not in frame]:
-        raise UsageError(f"{str(path)!r} has no column {missing[0]!r}: it is of no comparison")
-    for column in set(_WHOLE.get(name, [])) & set(frame):
+    if missing := [column for column in _REQUIRED.get(name, []) if column not in frame]:
+        raise UsageError(f"{str(path)!r} has no column {missing[0]!r}: it does not belong to a comparison")
+    for column in set(_INTEGERS.get(name, [])) & set(frame):
         frame[column] = frame[column].astype("Int64")
     for column in set(_TEXT) & set(frame):
         frame[column] = frame[column].fillna("")

@@ -18,7 +18,7 @@ from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
-from actlab.comparison.user_model import own_net
+from actlab.comparison.user_model import prepare_net
 from actlab.errors import UsageError, did_you_mean, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
@@ -64,8 +64,11 @@ class ComparisonPlan:
         self.diagnostic_epochs: dict[int, tuple[int, ...]] = {}
         self._splits: dict[int, list[tuple[Rows, Rows]]] = {}
         self._makers: list[Any] = []  # runs with one maker train together
+        self._holdouts: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
         self._templates = self._make_templates()
-        self.scoring.check(self.runs(config.names[:1], range(1))[0])
+        net, template = self._templates[config.names[0], 0]
+        if isinstance(template, str) or self.scoring.needs_weights(template):
+            self.scoring.check(net, self.splits(int(config.shuffled))[0][1])
 
     def splits(self, split: int) -> list[tuple[Rows, Rows]]:
         """Return the indices of training samples (n,) and of test samples (m,) of each fold."""
@@ -108,7 +111,9 @@ class ComparisonPlan:
         labels = (name, split, fold, own, self.candidates[candidate], net, rows, test)
         if isinstance(template, str):
             return PlannedRun(*labels, None, template)
-        train, valid = holdout(net, rows, self.config.dataset, own, fold)
+        if (key := (seed, fold, candidate)) not in self._holdouts:  # all activations share it
+            self._holdouts[key] = holdout(net, rows, self.config.dataset, own, fold)
+        train, valid = self._holdouts[key]
         parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
         run = dataclasses.replace(template, **parts)
         if candidate not in self.diagnostic_epochs:  # folds differ by a sample and share the epochs
@@ -150,9 +155,9 @@ def _template(config: ComparisonConfig) -> skorch.NeuralNet:
     """Return the net that takes an activation as ``module__activation``."""
     dataset, module = config.dataset, config.module
     if isinstance(module, skorch.NeuralNet):
-        return own_net(module, None, dataset, config.replace)
+        return prepare_net(module, None, dataset, config.replace)
     net = make_net(dataset, "relu", config.settings)
-    return net if module is None else own_net(net, module, dataset, config.replace)
+    return net if module is None else prepare_net(net, module, dataset, config.replace)
 
 
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:

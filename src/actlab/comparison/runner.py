@@ -89,7 +89,7 @@ class Runner:
         if not runs:
             return alone
         dataset, y = self.plan.config.dataset, self.plan.y
-        weights = any(map(self.plan.scoring.needs_weights, planned))
+        weights = any(map(self.plan.scoring.needs_weights, runs))
         with (
             open_session(self.ledger, runs, dataset.fingerprint, weights=weights) as session,
             show_progress(
@@ -152,7 +152,7 @@ class Runner:
         try:
             X, targets = dataset.X[planned.rows], y[planned.rows]
             fit_with_skorch(net, X, targets, planned.seed, planned.fold, result)
-            score = scoring.score_net(net, planned)
+            score = scoring.score_net(net, planned.test)
             if scoring.standard == "accuracy":
                 result.test_acc = score
         except Exception as error:  # raised by the user's callbacks, criterion, module or scorer

@@ -18,7 +18,7 @@ from actlab.comparison.chance_level import LEVEL, ChanceScores, Scorer, chance_s
 from actlab.comparison.runs import FinishedRun, PlannedRun
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, did_you_mean, summarize_error
-from actlab.fleet.run import Result
+from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import restore_net
 
 _ROUND = 0.001  # the smallest difference of a score from 0 to 1 that matters
@@ -54,27 +54,26 @@ class Scoring:
             raise UsageError(f"scoring must be the name of a scorer or a scorer, got {named!r}")
         self._chance: dict[tuple[int, int], ChanceScores | None] = {}  # by split and fold
 
-    def needs_weights(self, planned: PlannedRun) -> bool:
+    def needs_weights(self, run: Run) -> bool:
         """Whether the scorer is called with the network; otherwise the result of the fleet is enough."""
-        run = planned.run
-        if run is None:
-            return False
         if self.standard == "accuracy":
             return not run.scoring
         return not (self.standard == "r2" and type(run.loss) is nn.MSELoss)
 
-    def check(self, planned: PlannedRun) -> None:
-        """Refuse, before anything is trained, a scorer that cannot score the network.
+    def check(self, net: skorch.NeuralNet, test: Rows) -> None:
+        """Refuse, before anything is trained, a scorer that cannot score a network.
+
+        Args:
+            net: An untrained net.
+            test: Indices of test samples.
 
         Raises:
             UsageError: The scorer raised an error, which the message has.
         """
-        if planned.run is not None and not self.needs_weights(planned):
-            return
         try:
-            net = clone(planned.net).initialize()
-            net.check_data(self.X[planned.test], self.y[planned.test])
-            self.score_net(net, planned)
+            net = clone(net).initialize()
+            net.check_data(self.X[test], self.y[test])
+            self.score_net(net, test)
         except Exception as error:  # the user's scorer may raise anything
             raise UsageError(
                 f"scoring {self.name!r} cannot score the network: {summarize_error(error)}"
@@ -82,18 +81,17 @@ class Scoring:
 
     def score(self, planned: PlannedRun, result: Result) -> float:
         """Return the score of a run that a fleet has trained."""
-        if self.needs_weights(planned):
-            assert planned.run is not None
-            return self.score_net(
-                restore_net(clone(planned.net), planned.run, result, self.X, self.y), planned
-            )
+        assert planned.run is not None
+        if self.needs_weights(planned.run):
+            net = restore_net(clone(planned.net), planned.run, result, self.X, self.y)
+            return self.score_net(net, planned.test)
         if self.standard == "accuracy":
             return result.test_acc
         return 1 - result.test_loss / self._variance(planned)
 
-    def score_net(self, net: skorch.NeuralNet, planned: PlannedRun) -> float:
-        """Return the score of a fitted net."""
-        return float(self.scorer(net, self.X[planned.test], self.y[planned.test]))
+    def score_net(self, net: skorch.NeuralNet, test: Rows) -> float:
+        """Return the score of a fitted net on test samples."""
+        return float(self.scorer(net, self.X[test], self.y[test]))
 
     def _variance(self, planned: PlannedRun) -> float:
         return float(np.var(self.y[planned.test], dtype=np.float64)) or math.nan
@@ -113,7 +111,7 @@ class Scoring:
         if self.standard == "accuracy":
             return self._is_most_frequent(runs)
         planned = [run.labels for run in runs]
-        if self.standard == "r2" and not any(p.run is None or self.needs_weights(p) for p in planned):
+        if self.standard == "r2" and not any(p.run is None or self.needs_weights(p.run) for p in planned):
             losses = [run.result.test_loss for run in runs]
             return bool(np.mean(losses) >= np.mean([self._variance(p) for p in planned]))
         folds = [self._chance_scores(p) for p in planned]

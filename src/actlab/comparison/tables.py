@@ -25,27 +25,10 @@ from actlab.stats.sequential import Pair
 from actlab.stats.verdict import Verdict
 from actlab.training.train import HISTORY_COLUMNS
 
-VERDICTS = (
-    "a",
-    "b",
-    "verdict",
-    "difference",
-    "low",
-    "high",
-    "level",
-    "p",
-    "p_holm",
-    "p_better",
-    "p_equivalent",
-    "p_worse",
-    "wins",
-    "wins_low",
-    "wins_high",
-    "runs",
-    "seeds",
-    "more_seeds",
-    "reason",
-)
+VERDICTS = [
+    *("a", "b", "verdict", "difference", "low", "high", "level", "p", "p_holm", "p_better", "p_equivalent"),
+    *("p_worse", "wins", "wins_low", "wins_high", "runs", "seeds", "more_seeds", "reason"),
+]
 
 
 def results_table(runs: Sequence[Finished], plan: ComparisonPlan, died: Collection[str]) -> pd.DataFrame:

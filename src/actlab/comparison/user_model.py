@@ -1,4 +1,4 @@
-"""A person's module with an activation put into it."""
+"""Put an activation into a user's module."""
 
 from __future__ import annotations
 
@@ -35,118 +35,125 @@ Replaced = str | type[nn.Module]
 _PREFIXES = (None, "hidden", "inner", "norm", "conv", "default")
 
 
-def own_net(
+def prepare_net(
     net: skorch.NeuralNet, module: ModuleLike | None, dataset: Dataset, replace: Replaced | None
 ) -> skorch.NeuralNet:
-    """Return a copy of a net that takes an activation as ``module__activation``.
+    """Return a copy of a skorch net that takes an activation as ``module__activation``.
 
     Args:
-        net: The net; whatever it has learnt stays with it.
-        module: What is in the copy: a module, its class, what makes it, or ``"package.module:Name"``. It gets
-            the net's arguments that it takes. None for the net's own module, which gets all of them.
+        net: The net; its trained state is not copied.
+        module: The module of the copy: a module, its class, a function that builds it, or
+            ``"package.module:Name"``. It gets those of the net's arguments that it takes. None for the net's
+            own module, which gets all of them.
         dataset: Gives two samples, and the shape of images for modules that take it.
-        replace: Which of its activations; None for the only kind there is.
+        replace: The activation to replace; None for the only kind that the module has.
 
     Raises:
-        UsageError: There is no such module, it cannot be made, or has no one kind of activation.
+        UsageError: There is no such module, it cannot be built, or it has several kinds of activation.
     """
     options = net.get_params_for("module")
-    made: Any = net.module if module is None else module
+    target: Any = net.module if module is None else module
     if module is not None:
-        if replace is not None and "activation" in _free(module):
+        if replace is not None and "activation" in _activation_arguments(module):
             name = module_name(module)
             raise UsageError(f"replace is {replace!r}, but {name} takes its activation as an argument")
-        maker, _, keywords = _maker(module)
-        taken = arguments_of(maker).keys() - keywords.keys() - {"activation"}
+        factory, _, keywords = _factory_of(module)
+        taken = arguments_of(factory).keys() - keywords.keys() - {"activation"}
         options["image_shape"] = dataset.shape or None
         options = {name: value for name, value in options.items() if name in taken}
-    if isinstance(made, nn.Module) and options:
-        made = type(made)  # skorch builds it anew
-    elif isinstance(made, nn.Module):
+    if isinstance(target, nn.Module) and options:
+        target = type(target)  # skorch builds a new one
+    elif isinstance(target, nn.Module):
         with seeded_torch(0, 0, WEIGHTS, "cpu"):  # not every lazy module can be copied
-            made = initialize_lazy_layers(copy_module(made), dataset.X)
-    if "activation" in options:  # from here on that is the one that is compared
-        made = functools.partial(made, activation=options.pop("activation"))
-    forms, kind = _way(made, options, torch.from_numpy(dataset.X[:PROBE_SAMPLES]), replace)
+            target = initialize_lazy_layers(copy_module(target), dataset.X)
+    if "activation" in options:  # the compared activation has this name
+        target = functools.partial(target, activation=options.pop("activation"))
+    forms, kind = _find_forms(target, options, torch.from_numpy(dataset.X[:PROBE_SAMPLES]), replace)
     values = {n: v for n, v in net.get_params(deep=False).items() if n.partition("__")[0] != "module"}
     values |= {f"module__{name}": value for name, value in options.items()}
     copy = {name: clone(value, safe=False) for name, value in values.items()}
-    return type(net)(module=functools.partial(filled, made, forms, kind), **copy)
+    return type(net)(module=functools.partial(build_with_activation, target, forms, kind), **copy)
 
 
-def filled(
+def build_with_activation(
     module: ModuleLike, forms: Forms, kind: Replaced, /, *, activation: ActivationLike, **options: Any
 ) -> nn.Module:
-    """Make a person's module with an activation put in.
+    """Build a user's module with an activation.
 
     Args:
-        module: As in :func:`own_net`. A module that is given is copied and starts anew where its parts have
-            ``reset_parameters``, for every seed begins with weights of its own.
-        forms: The argument that takes the activation, with its form; empty if none does.
-        kind: What is replaced by it, if no argument takes it.
-        activation: What to put in. Its initial weights come from random numbers of its own: the other weights
-            are the same for every activation.
+        module: As in :func:`prepare_net`. An instance is copied, and parts with ``reset_parameters`` are
+            reset, since every seed has initial weights of its own.
+        forms: The argument that takes the activation, with its form; empty if no argument does.
+        kind: The activation to replace if no argument takes it.
+        activation: The activation. Its initial weights come from random numbers of its own, so the other
+            weights are the same for every activation.
         **options: Arguments of the module.
     """
-    made = _made(module, {**options, **{name: in_form(activation, form) for name, form in forms.items()}})
+    network = _build(module, {**options, **{name: in_form(activation, form) for name, form in forms.items()}})
     if forms:
-        return made
+        return network
     with torch.random.fork_rng(devices=[]):
-        return swap(made, {kind: activation}, inplace=True)
+        return swap(network, {kind: activation}, inplace=True)
 
 
-def _way(
+def _find_forms(
     module: ModuleLike, options: Mapping[str, Any], x: torch.Tensor, replace: Replaced | None
 ) -> tuple[Forms, Replaced]:
-    """Return the first way that works for an activation to get into a module, as :func:`filled` takes it."""
+    """Return the first working ``forms`` and ``kind`` of :func:`build_with_activation` for a module."""
     reason = ""
     if replace is None:
-        free = _free(module)
-        each = [{name: form} for name, default in free.items() for form in likely_forms(name, default)]
-        forms, reason = working_forms(each, lambda taken: _made(module, {**options, **taken}).eval()(x))
-        required = (one for one in each if all(free[name] is inspect.Parameter.empty for name in one))
+        defaults = _activation_arguments(module)
+        candidates = [
+            {name: form} for name, default in defaults.items() for form in likely_forms(name, default)
+        ]
+        forms, reason = working_forms(
+            candidates, lambda values: _build(module, {**options, **values}).eval()(x)
+        )
+        required = (
+            one for one in candidates if all(defaults[name] is inspect.Parameter.empty for name in one)
+        )
         if forms := forms or next(required, None):
             return forms, ""
     try:
-        return {}, _kind(_made(module, options), replace, module_name(module))
+        return {}, _find_kind(_build(module, options), replace, module_name(module))
     except UsageError as error:
         raise UsageError(f"{error}; {reason}" if reason else str(error)) from error
 
 
-def _free(module: Any) -> dict[str, Any]:
-    """Return the arguments that may take an activation, ``activation`` first, with their defaults."""
-    maker, arguments, keywords = _maker(module)
-    if isinstance(maker, nn.Module):
+def _activation_arguments(module: Any) -> dict[str, Any]:
+    """Return the arguments that may take an activation, with their defaults; ``activation`` comes first."""
+    factory, arguments, keywords = _factory_of(module)
+    if isinstance(factory, nn.Module):
         return {}
-    found = {
+    defaults = {
         name: parameter.default
-        for name, parameter in arguments_of(functools.partial(maker, *arguments, **keywords)).items()
+        for name, parameter in arguments_of(functools.partial(factory, *arguments, **keywords)).items()
         if name not in keywords
         and (match := ACTIVATION_NAME.fullmatch(name))
         and match["prefix"] in _PREFIXES
         and not match["number"]
         and not isinstance(parameter.default, int | float)
     }
-    return dict(sorted(found.items(), key=lambda item: item[0] != "activation"))
+    return dict(sorted(defaults.items(), key=lambda item: item[0] != "activation"))
 
 
-def _made(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
-    maker, arguments, keywords = _maker(module)
-    if isinstance(maker, nn.Module):
-        return fresh(maker)  # type: ignore[return-value]
+def _build(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
+    factory, arguments, keywords = _factory_of(module)
+    if isinstance(factory, nn.Module):
+        return fresh(factory)  # type: ignore[return-value]
     try:
-        made = maker(*arguments, **{**options, **keywords})
+        built = factory(*arguments, **{**options, **keywords})
     except UsageError:
         raise
-    except Exception as error:  # anybody's code
-        raise UsageError(f"module {module_name(module)} cannot be made: {summarize_error(error)}") from error
-    if not isinstance(made, nn.Module):
-        raise UsageError(f"module {module_name(module)} makes a {type(made).__name__}, not an nn.Module")
-    return made
+    except Exception as error:  # raised by the user's code
+        raise UsageError(f"module {module_name(module)} cannot be built: {summarize_error(error)}") from error
+    if not isinstance(built, nn.Module):
+        raise UsageError(f"module {module_name(module)} builds a {type(built).__name__}, not an nn.Module")
+    return built
 
 
-def _maker(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
-    """Return what makes the module, and with which arguments."""
+def _factory_of(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
+    """Return what builds the module, and its arguments."""
     if not isinstance(module, str):
         if not callable(module):
             raise UsageError(f"module is {module!r}, not an nn.Module, its class, or 'package.module:Net'")
@@ -157,22 +164,22 @@ def _maker(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
     return import_object("module", name), arguments, keywords
 
 
-def _kind(module: nn.Module, replace: Replaced | None, name: str) -> Replaced:
-    """Return what is replaced in a module."""
+def _find_kind(module: nn.Module, replace: Replaced | None, name: str) -> Replaced:
+    """Return the activation to replace in a module."""
     if replace is not None:
         with torch.random.fork_rng(devices=[]):
-            swap(module, {replace: "relu"})  # says what is wrong with it
+            swap(module, {replace: "relu"})  # raises if it has no such activation
         return replace
     kinds = activations_in(module)
     if len(kinds) == 1:
         return next(iter(kinds))
     if not kinds:
-        raise UsageError(f"module {name} has no activation that is known; replace names its place or class")
-    raise UsageError(f"module {name} has {', '.join(sorted(kinds))}; replace says which of them")
+        raise UsageError(f"module {name} has no known activation; name its path or class with replace")
+    raise UsageError(f"module {name} has {', '.join(sorted(kinds))}; name one of them with replace")
 
 
 def module_name(module: Any) -> str:
-    """Return what a message calls a person's module."""
+    """Return the name of a user's module in messages."""
     while isinstance(module, functools.partial):
         module = module.func
     return repr(module) if isinstance(module, str) else getattr(module, "__name__", type(module).__name__)

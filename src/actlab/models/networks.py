@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from actlab.errors import UsageError
 from actlab.models.lazy_layers import copy_module
-from actlab.spec import FunctionModule, ResolvedActivation, is_autograd_function, resolve
+from actlab.spec import CallableModule, ResolvedActivation, is_autograd_function, resolve
 
 ActivationLike = str | ResolvedActivation | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
 
@@ -157,7 +157,7 @@ def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
         A new module. Its parts with ``reset_parameters`` are in their initial state.
     """
     if is_autograd_function(activation):
-        return FunctionModule(activation)  # type: ignore[arg-type]
+        return CallableModule(activation)  # type: ignore[arg-type]
     if isinstance(activation, type):
         return fresh(activation())
     if isinstance(activation, str):

@@ -16,7 +16,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 from actlab.errors import UsageError
 from actlab.ledger.session import LedgerLike
-from actlab.search.runner import Broken, Trainings
+from actlab.search.runner import FleetsFailed, SearchRunner
 from actlab.training.train import precision_problem
 
 
@@ -135,23 +135,23 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
             return self
         classifier = is_classifier(self.estimator)
         splits = _Splits(check_cv(self.cv, y, classifier=classifier), seeds)
-        trainings = Trainings(self, splits)
+        runner = SearchRunner(self, splits)
         options = {name: getattr(self, name) for name in inspect.signature(GridSearchCV).parameters}
-        options.update(estimator=trainings.estimator(), cv=splits, verbose=0)
+        options.update(estimator=runner.make_estimator(), cv=splits, verbose=0)
         # One after the other, so that each net that is "fitted" is the next of those that are trained.
         inner = GridSearchCV(**{**options, "n_jobs": 1})
         try:
-            with trainings:
-                inner.fit(X, y, **params)
-        except Broken as broken:
-            (error,) = broken.args
+            inner.fit(X, y, **params)
+        except FleetsFailed as failed:
+            (error,) = failed.args
             raise error from error.__cause__
         finally:
-            self.runs_ = trainings.table()
+            runner.restore_batching()
+            self.runs_ = runner.table()
             inner.estimator.__class__ = type(self.estimator)  # a scorer may hold on to it
         found = {n: v for n, v in vars(inner).items() if n.endswith("_") and not n.startswith("_")}
         self.__dict__.update(found)
-        times = trainings.seconds().reshape(len(trainings.candidates), -1)
+        times = runner.seconds()
         self.cv_results_["mean_fit_time"] = times.mean(axis=1)
         self.cv_results_["std_fit_time"] = times.std(axis=1)
         return self

@@ -1,4 +1,4 @@
-"""One net trained on one dataset, the same way every time."""
+"""Train one network on one dataset, with the same result every time."""
 
 from __future__ import annotations
 
@@ -38,35 +38,29 @@ if TYPE_CHECKING:
     from actlab.data.dataset import Dataset
 
 HISTORY_COLUMNS = (
-    "epoch",
-    "train_loss",
-    "train_loss_best",
-    "valid_acc",
-    "valid_acc_best",
-    "valid_loss",
-    "valid_loss_best",
-    "dur",
+    *("epoch", "train_loss", "train_loss_best", "valid_acc", "valid_acc_best"),
+    *("valid_loss", "valid_loss_best", "dur"),
 )
 PRECISIONS = ("float32", "bf16")
-HELD_BACK = 5  # one row in five, 20 %, is held back for validation
+HELD_BACK = 5  # one sample in five, 20 %, is held back for validation
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a net is trained; the defaults are the notebook's.
+    """The hyperparameters of a training; the defaults are the notebook's.
 
     Args:
-        epochs: Passes over the training rows.
-        batch_size: Rows in a step.
+        epochs: Passes over the training samples.
+        batch_size: Samples in a step.
         lr: Learning rate of SGD.
         momentum: Momentum of SGD.
-        seed: Where the initial weights, and whatever else is random, come from.
+        seed: Seed of the initial weights and of all other random numbers.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         num_units: Width of the first hidden layer.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
 
     Raises:
-        UsageError: Some values are impossible; the message names all of them.
+        UsageError: Some values are wrong; the message names all of them.
 
     Examples:
         >>> TrainSettings(epochs=0, lr=-1.0)
@@ -120,19 +114,19 @@ def device_problem(name: str) -> str:
 
 
 def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettings) -> skorch.NeuralNet:
-    """Make the untrained net: SGD with momentum, 20 % of the rows held back for validation.
+    """Make an untrained skorch net of the reference network: SGD with momentum, 20 % validation samples.
 
-    For classes it is a classifier with cross-entropy, and every class gives a fifth of its rows; for a
-    regression a regressor with mean squared error, and the first fifth of the rows is held back. Batches come
-    in the order of the rows, as in the notebook: skorch does not shuffle unless told to.
+    A classifier has the cross-entropy as its loss, and a fifth of every class is held back. A regressor has
+    the mean squared error, and the first fifth of the samples is held back. The samples are not shuffled, as
+    in the notebook and by skorch's default.
 
     Args:
-        dataset: Gives the number of features and of outputs, and what kind of net it is.
-        activation: What :class:`~actlab.models.networks.NeuralNet` takes.
-        settings: How to train.
+        dataset: Gives the number of features and of outputs, and whether it is a regression.
+        activation: As for :class:`~actlab.models.networks.NeuralNet`.
+        settings: The hyperparameters.
 
     Returns:
-        A net to ``fit``: a ``NeuralNetClassifier``, or a ``NeuralNetRegressor``.
+        A ``NeuralNetClassifier`` or a ``NeuralNetRegressor``.
     """
     regression = dataset.is_regression
     kind = skorch.NeuralNetRegressor if regression else skorch.NeuralNetClassifier
@@ -340,15 +334,15 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
 def holdout(
     net: skorch.NeuralNet, rows: Rows, dataset: Dataset, seed: int, fold: int
 ) -> tuple[Rows, Rows | None]:
-    """Split rows (n,) of a dataset into those that a net trains on and those it validates on."""
+    """Split indices (n,) of samples into those for training and those for validation."""
     with warnings.catch_warnings():
-        # A class with fewer than five rows is spread as evenly as it can be, which is all we ask.
+        # A class with fewer than five samples is spread as evenly as possible, which is enough.
         warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
         return split_validation(net, rows, dataset.y, seed, fold)
 
 
 def _live_table(sink: Callable[[str], None]) -> Watcher:
-    """Return what hands the lines of skorch's live table to ``sink``."""
+    """Return a watcher that passes the lines of skorch's live table to ``sink``."""
     so_far = SimpleNamespace(history=History(), verbose=1)
     log = PrintLog(sink=sink).initialize()
 
@@ -363,11 +357,11 @@ def _live_table(sink: Callable[[str], None]) -> Watcher:
 
 
 def holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
-    """Say why a fifth of the training rows of every fold cannot be held back; empty when it can.
+    """Return why a fifth of the training samples cannot be held back; an empty text if it can.
 
     Args:
-        y: The dataset's targets: labels (n,), int64, or numbers (n, 1), float32.
-        folds: Parts that the rows are split into, of which a net trains on all but one; 1 for no split.
+        y: The targets: labels (n,), int64, or numbers (n, 1), float32.
+        folds: The number of folds; a network trains on all but one. 1 for no folds.
     """
     numbers = y.dtype.kind == "f"
     most = len(y) if numbers else int(np.bincount(y).max())
@@ -379,16 +373,16 @@ def holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
 
 
 def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:
-    """Return what happened in each epoch.
+    """Return the history of a fitted net.
 
     Args:
         net: A fitted net.
 
     Returns:
-        One row per epoch. Columns, as far as the net was validated: ``epoch`` (from 1), ``train_loss`` and
-        ``valid_loss`` (mean cross-entropy in nats, or of a regression mean squared error), ``valid_acc``
-        (0 to 1; a regression has none), ``dur`` (seconds), and ``train_loss_best``, ``valid_acc_best``,
-        ``valid_loss_best`` (whether no epoch before was as good).
+        One row per epoch: ``epoch`` (from 1), ``train_loss`` and ``valid_loss`` (mean cross-entropy in nats,
+        or mean squared error), ``valid_acc`` (0 to 1; not for a regression), ``dur`` (seconds), and
+        ``train_loss_best``, ``valid_acc_best``, ``valid_loss_best`` (whether it is the best epoch so far).
+        Without validation there are no ``valid`` columns.
     """
     columns = [column for column in HISTORY_COLUMNS if column in net.history[0]]
     return pd.DataFrame([{column: row[column] for column in columns} for row in net.history])

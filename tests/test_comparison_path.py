@@ -1,0 +1,52 @@
+"""How many modules a reader passes through to follow a comparison, and how often it repeats work."""
+
+import sys
+from collections import Counter
+
+import actlab
+from actlab.data.dataset import load_data
+
+
+class Followed:
+    """Follow the calls of actlab in a comparison of two activations on digits.
+
+    Attributes:
+        calls: The calls by module and function.
+        modules: The modules entered before fleets are planned.
+        changes: How often two consecutive calls before that are in different modules.
+    """
+
+    def __init__(self):
+        self.calls, self.modules, self.changes = Counter(), set(), 0
+        self._last, self._planning = "", False
+        actlab.compare(["elu", "sigmoid"], "digits", epochs=1, jobs=1)  # imports what is imported late
+        before = sys.getprofile()
+        sys.setprofile(self._profile)
+        try:
+            actlab.compare(["relu", "tanh"], "digits", epochs=1, jobs=1)
+        finally:
+            sys.setprofile(before)
+
+    def _profile(self, frame, event, _):
+        module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname
+        is_written = not name.startswith("__create_fn__")  # dataclasses write the others
+        if event != "call" or not module.startswith("actlab.") or not is_written:
+            return
+        self.calls[module, name] += 1
+        self._planning |= module == "actlab.fleet.plan"
+        if not self._planning:
+            self.modules.add(module)
+            self.changes += module != self._last
+            self._last = module
+
+
+def test_the_path_from_a_comparison_to_its_fleets_is_short():
+    load_data("digits")
+    followed = Followed()
+    assert len(followed.modules) <= 26
+    assert followed.changes <= 110
+    assert followed.calls["actlab.spec", "parse"] == 2
+    networks = followed.calls["actlab.models.networks", "NeuralNet.__init__"]
+    assert networks <= 10  # six runs, a trial in the fleet's plan and the bytes saved of each activation
+    assert followed.calls["actlab.comparison.config", "ComparisonConfig.__post_init__"] == 1
+    assert followed.calls["actlab.comparison.plan", "ComparisonPlan.__init__"] == 1
