@@ -1,4 +1,4 @@
-"""Where a fleet is trained: in this process, in its threads, or in other processes."""
+"""Backends that train fleets: this process, its threads, or other processes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(eq=False)
 class Job:
-    """A fleet, or a part of one, on its way.
+    """A fleet, or a part of one, that is to be trained.
 
     Attributes:
-        number: The fleet's place in the plan.
-        fleet: The fleet, with the places of its runs in the list that was given.
+        number: The index of the fleet.
+        fleet: The fleet, with the indices of its runs.
         runs: Its runs.
         tries: How many processes have died of it.
     """
@@ -42,22 +42,22 @@ class Job:
 
 
 class Site(Protocol):
-    """Where fleets are trained.
+    """Trains fleets.
 
     Attributes:
-        together: Whether all have to begin at once.
+        together: Whether all jobs begin at once.
     """
 
     together: bool
 
     def room(self) -> int | None:
-        """Return how many jobs there should be at a time; None for as many as there are."""
+        """Return how many jobs to submit at a time; None for all."""
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
-        """Let jobs begin, or wait for their turn."""
+        """Submit jobs."""
 
     def epochs(self, job: Job) -> int | None:
-        """Return how many epochs of a job are done, where that can be seen."""
+        """Return how many epochs of a job are done; None if that is unknown."""
 
 
 @contextlib.contextmanager
@@ -69,15 +69,15 @@ def site_of(
     settings: FleetSettings,
     report: Callable[[Job, Sequence[Epoch]], None],
 ) -> Iterator[Site]:
-    """Yield where fleets are trained.
+    """Yield the site that trains fleets.
 
     Args:
-        executor: Where people want it; None for this process.
+        executor: The executor; None for this process.
         X: Inputs (n, ...).
         y: Targets (n, ...).
         device: That of the first run.
         settings: How fleets compute.
-        report: Told of every epoch of a job in this process.
+        report: Called after every epoch of a job in this process.
     """
     if executor is None:
         yield Here(X, y, settings, report)
@@ -117,7 +117,7 @@ class Here:
         return futures
 
     def epochs(self, job: Job) -> int | None:
-        """Say nothing: ``report`` does."""
+        """Return None: ``report`` is called after each epoch."""
         return None
 
 
@@ -130,11 +130,11 @@ class Threads:
         self.executor, self.data, self.shared, self.settings = executor, data, shared, settings
 
     def room(self) -> int | None:
-        """Return None: they all begin together."""
+        """Return None: all jobs begin together."""
         return None
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
-        """Let jobs begin once all nets are built: to draw weights and to trace disturbs all threads."""
+        """Submit jobs once all networks are built, since drawing weights and tracing affect all threads."""
         ready = [self._ready(job) for job in jobs]
         calls = [
             functools.partial(_in_thread, job, loops, self.data, _beat(self.shared, job), self.settings)
@@ -160,15 +160,15 @@ class Elsewhere:
 
     def __init__(self, executor: Executor, shared: Shared, settings: FleetSettings) -> None:
         self.executor, self.shared, self.settings = executor, shared, settings
-        # They may have begun elsewhere, and files of a person's modules are named from here.
+        # They may have begun elsewhere, and files of a user's modules are named from here.
         self.place = os.getcwd() if isinstance(executor, Processes) else ""
 
     def room(self) -> int | None:
-        """Return what the executor says, if it is one that can report."""
+        """Return the room of an :class:`Engine`; None for other executors."""
         return self.executor.room() if isinstance(self.executor, Engine) else None
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
-        """Let jobs begin, or wait for their turn."""
+        """Submit jobs."""
         calls = [
             functools.partial(
                 _in_process, job, self.shared, _beat(self.shared, job), self.settings, self.place
@@ -178,7 +178,7 @@ class Elsewhere:
         return [_submitted(self.executor, call) for call in calls]
 
     def epochs(self, job: Job) -> int | None:
-        """Return how many epochs of a job are done, if its process sees our folder."""
+        """Return how many epochs of a job are done, if its process has access to the folder."""
         return self.shared.ticks(_name(job))
 
 
@@ -220,7 +220,7 @@ def _data(X: Array, y: Array, device: str) -> Data:
 
 
 def _beat(shared: Shared, job: Job) -> EpochCallback:
-    """Return what leaves a trace of every epoch of a job that is about to begin."""
+    """Return a callback that counts the epochs of a job in a file."""
     shared.clear(_name(job))  # a process may have died of it
     return functools.partial(_tick, shared, _name(job))
 
