@@ -182,7 +182,7 @@ def test_compare_reads_a_csv_file_with_target(tmp_path, capsys):
     ("arguments", "message"),
     [
         ("compare reluu", "unknown activation 'reluu' (did you mean 'relu'?)"),
-        ("compare relu --folds 175", "smallest class of digits, 8, has 174 rows"),
+        ("compare relu --folds 175", "smallest class of digits, 8, has 174 samples"),
         ("train --out /proc/actlab", "cannot write to output folder '/proc/actlab'"),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_fleet_that_does_not_fit_into_memory_goes_on_in_halves():
         re.match(r"1 out of memory: RuntimeError: .*can't allocate memory", line) for line in lines[8:]
     )
     notes = done.stderr.splitlines()
-    assert notes[0] == "fleet 1 of 1: out of memory with 8 runs at once; going on with 4"
+    assert notes[0] == "fleet 1 of 1: out of memory with 8 runs at once; continuing with 4"
     assert all(note.startswith("fleet 1 of 1: out of memory with ") for note in notes)
 
 
@@ -154,7 +154,7 @@ def test_halves_are_halved_again_and_every_warning_is_in_the_log(caplog):
     with caplog.at_level(logging.WARNING, "actlab"):
         results = train_runs([run(net, seed=seed) for seed in range(8)], X, Y)
     assert [result.failure for result in results] == [""] * 8
-    text = "fleet 1 of 1: out of memory with {} runs at once; going on with {}"
+    text = "fleet 1 of 1: out of memory with {} runs at once; continuing with {}"
     assert sorted(record.message for record in caplog.records) == [
         text.format(4, 2),
         text.format(4, 2),

@@ -1,4 +1,4 @@
-"""Where a fleet is trained: in this process, in its threads, or in other processes."""
+"""Backends that train fleets: this process, its threads, or other processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 from actlab.errors import UsageError
 from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
-from actlab.execution.split_on_failure import Outcome, attempt
+from actlab.execution.split_on_failure import FleetOutcome, attempt
 from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.plan import Alone, Fleet
 from actlab.fleet.run import Epoch, Run
@@ -26,11 +26,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(eq=False)
 class Job:
-    """A fleet, or a part of one, on its way.
+    """A fleet, or a part of one, that is to be trained.
 
     Attributes:
-        number: The fleet's place in the plan.
-        fleet: The fleet, with the places of its runs in the list that was given.
+        number: The index of the fleet.
+        fleet: The fleet, with the indices of its runs.
         runs: Its runs.
         tries: How many processes have died of it.
     """
@@ -41,23 +41,23 @@ class Job:
     tries: int = 0
 
 
-class Site(Protocol):
-    """Where fleets are trained.
+class Backend(Protocol):
+    """Trains fleets.
 
     Attributes:
-        together: Whether all have to begin at once.
+        together: Whether all jobs begin at once.
     """
 
     together: bool
 
     def room(self) -> int | None:
-        """Return how many jobs there should be at a time; None for as many as there are."""
+        """Return how many jobs to submit at a time; None for all."""
 
-    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
-        """Let jobs begin, or wait for their turn."""
+    def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
+        """Submit jobs."""
 
     def epochs(self, job: Job) -> int | None:
-        """Return how many epochs of a job are done, where that can be seen."""
+        """Return how many epochs of a job are done; None if that is unknown."""
 
 
 @contextlib.contextmanager
@@ -68,16 +68,16 @@ def site_of(
     device: str,
     settings: FleetSettings,
     report: Callable[[Job, Sequence[Epoch]], None],
-) -> Iterator[Site]:
-    """Yield where fleets are trained.
+) -> Iterator[Backend]:
+    """Yield the site that trains fleets.
 
     Args:
-        executor: Where people want it; None for this process.
+        executor: The executor; None for this process.
         X: Inputs (n, ...).
         y: Targets (n, ...).
         device: That of the first run.
         settings: How fleets compute.
-        report: Told of every epoch of a job in this process.
+        report: Called after every epoch of a job in this process.
     """
     if executor is None:
         yield Here(X, y, settings, report)
@@ -104,7 +104,7 @@ class Here:
         """Return 1: a job that begins ends before anything else happens."""
         return 1
 
-    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
+    def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Train jobs to their end."""
         futures = []
         for job in jobs:
@@ -112,12 +112,12 @@ class Here:
             data = self.there[device] = self.there.get(device) or _data(self.X, self.y, device)
             with apply_settings(self.settings):
                 outcome = attempt(job.runs, job.fleet, data, functools.partial(self.report, job))
-            futures.append(Future[Outcome]())
+            futures.append(Future[FleetOutcome]())
             futures[-1].set_result(outcome)
         return futures
 
     def epochs(self, job: Job) -> int | None:
-        """Say nothing: ``report`` does."""
+        """Return None: ``report`` is called after each epoch."""
         return None
 
 
@@ -130,11 +130,11 @@ class Threads:
         self.executor, self.data, self.shared, self.settings = executor, data, shared, settings
 
     def room(self) -> int | None:
-        """Return None: they all begin together."""
+        """Return None: all jobs begin together."""
         return None
 
-    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
-        """Let jobs begin once all nets are built: to draw weights and to trace disturbs all threads."""
+    def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
+        """Submit jobs once all networks are built, since drawing weights and tracing affect all threads."""
         ready = [self._ready(job) for job in jobs]
         calls = [
             functools.partial(_in_thread, job, loops, self.data, _beat(self.shared, job), self.settings)
@@ -160,15 +160,15 @@ class Elsewhere:
 
     def __init__(self, executor: Executor, shared: Shared, settings: FleetSettings) -> None:
         self.executor, self.shared, self.settings = executor, shared, settings
-        # They may have begun elsewhere, and files of a person's modules are named from here.
+        # They may have begun elsewhere, and files of a user's modules are named from here.
         self.place = os.getcwd() if isinstance(executor, Processes) else ""
 
     def room(self) -> int | None:
-        """Return what the executor says, if it is one that can report."""
+        """Return the room of an :class:`Engine`; None for other executors."""
         return self.executor.room() if isinstance(self.executor, Engine) else None
 
-    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
-        """Let jobs begin, or wait for their turn."""
+    def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
+        """Submit jobs."""
         calls = [
             functools.partial(
                 _in_process, job, self.shared, _beat(self.shared, job), self.settings, self.place
@@ -178,11 +178,11 @@ class Elsewhere:
         return [_submitted(self.executor, call) for call in calls]
 
     def epochs(self, job: Job) -> int | None:
-        """Return how many epochs of a job are done, if its process sees our folder."""
+        """Return how many epochs of a job are done, if its process has access to the folder."""
         return self.shared.ticks(_name(job))
 
 
-def _submitted(executor: Executor, call: Callable[[], Outcome]) -> Future[Outcome]:
+def _submitted(executor: Executor, call: Callable[[], FleetOutcome]) -> Future[FleetOutcome]:
     try:
         return executor.submit(call)
     except RuntimeError as error:  # BrokenExecutor is one too
@@ -192,7 +192,7 @@ def _submitted(executor: Executor, call: Callable[[], Outcome]) -> Future[Outcom
 
 def _in_process(
     job: Job, shared: Shared, report: EpochCallback, settings: FleetSettings, place: str
-) -> Outcome:
+) -> FleetOutcome:
     """Train a fleet in a process that does nothing else meanwhile, in a folder if it is one of ours."""
     if place:
         os.chdir(place)
@@ -203,7 +203,7 @@ def _in_process(
 
 def _in_thread(
     job: Job, ready: list[Loop], data: Data, report: EpochCallback, settings: FleetSettings
-) -> Outcome:
+) -> FleetOutcome:
     """Train a fleet in one of several threads."""
     torch.set_num_threads(settings.threads)  # each thread has a number of its own
     return attempt(job.runs, job.fleet, data, report, ready)
@@ -220,7 +220,7 @@ def _data(X: Array, y: Array, device: str) -> Data:
 
 
 def _beat(shared: Shared, job: Job) -> EpochCallback:
-    """Return what leaves a trace of every epoch of a job that is about to begin."""
+    """Return a callback that counts the epochs of a job in a file."""
     shared.clear(_name(job))  # a process may have died of it
     return functools.partial(_tick, shared, _name(job))
 

@@ -1,4 +1,4 @@
-"""A Dask cluster as an engine: workers come and go, what they were doing is done again."""
+"""A Dask cluster as an executor. The work of a worker that dies is done by another one."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _SAME = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that 
 class Cluster(Engine):
     """The workers of a Dask cluster.
 
-    A worker gets the data once, as files of its own that it maps into its memory. Nets train one at a time
-    in each worker process: workers should have one thread each. When a worker dies, its work goes to
-    another; when the scheduler is restarted, what was lost is sent again.
+    A worker gets the data once, as files that it maps into its memory. It trains one fleet at a time, so it
+    should have one thread. If a worker dies, another one does its work. If the scheduler is restarted, lost
+    work is sent again.
 
     Args:
         scheduler: Its address, such as ``"tcp://10.0.0.1:8786"``, or a :class:`distributed.Client`.
@@ -270,7 +270,7 @@ class _TakenBack(BaseException):
 
 
 def _place(worker: Any, fingerprint: str) -> Path:
-    # Beside the worker's own folder, for the next worker of this machine when this one has died of a net.
+    # Beside the worker's own folder, for the next worker of this machine when this one has died of a network.
     return Path(worker.local_directory).parent / f"actlab-{fingerprint}"
 
 
@@ -291,7 +291,7 @@ def _forget(fingerprint: str, dask_worker: Any) -> None:
     shutil.rmtree(_place(dask_worker, fingerprint), ignore_errors=True)
 
 
-_one_at_a_time = threading.Lock()  # nets that train in two threads of a process disturb each other
+_one_at_a_time = threading.Lock()  # networks that train in two threads of a process disturb each other
 
 
 def _perform(versions: dict[str, str], function: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Where work is done: in this process, or on any ``concurrent.futures.Executor``."""
+"""Worker processes of this machine, and arrays that they share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One fleet trained, whatever happens to it: what fails is halved until the run to blame is found."""
+"""Train one fleet. A fleet that fails is halved until the run to blame is found."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from actlab.fleet.plan import Alone, Fleet
 from actlab.fleet.probe import out_of_memory
 from actlab.fleet.run import FailureKind, Result, Run
 
-_ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or the package of a net
+_ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or the package of a network
 
 
 @dataclass
-class Outcome:
-    """What came out of a fleet.
+class FleetOutcome:
+    """The results of a fleet.
 
     Attributes:
         results: Of each of its runs.
-        notes: What a person should be told.
+        notes: Messages for the user.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -37,18 +37,18 @@ def attempt(
     data: Data,
     report: EpochCallback,
     ready: list[Loop] | None = None,
-) -> Outcome:
-    """Train a fleet; where that fails, its halves, down to the one run that is to blame.
+) -> FleetOutcome:
+    """Train a fleet; if that fails, its halves, down to the run to blame.
 
     Args:
         runs: The runs of the fleet.
         fleet: How they train.
-        data: What they learn from.
-        report: As for :meth:`Loop.train`.
+        data: Inputs and targets.
+        report: As in :meth:`Loop.train`.
         ready: The loop, if it is built already; it is taken out.
 
     Returns:
-        What came out.
+        The results, and messages for the user.
     """
     return _attempt(runs, fleet, data, report, ready, again=False)
 
@@ -60,16 +60,16 @@ def _attempt(
     report: EpochCallback,
     ready: list[Loop] | None,
     again: bool,
-) -> Outcome:
+) -> FleetOutcome:
     notes: list[str] = []
     try:
         loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.alone is Alone.DRAWS)]
-        return Outcome(
+        return FleetOutcome(
             loops.pop().train(report, notes), notes
         )  # nothing else holds it: it is gone when it fails
     except StateChanged as change:
-        return Outcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
-    except Exception as error:  # a person's module may raise anything
+        return FleetOutcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
+    except Exception as error:  # a user's module may raise anything
         reason, memory, elsewhere = (
             summarize_error(error),
             out_of_memory(error),
@@ -83,10 +83,10 @@ def _attempt(
         return _attempt(runs, fleet, data, report, None, again=True)
     if len(runs) == 1:
         failure = f"{FailureKind.OUT_OF_MEMORY}: {reason}" if memory else f"{FailureKind.RAISED} {reason}"
-        return Outcome([Result(failure=failure, passing=memory or elsewhere)])
-    outcome, half = Outcome(), len(runs) // 2
+        return FleetOutcome([Result(failure=failure, passing=memory or elsewhere)])
+    outcome, half = FleetOutcome(), len(runs) // 2
     if memory:
-        outcome.notes.append(f"out of memory with {len(runs)} runs at once; going on with {half}")
+        outcome.notes.append(f"out of memory with {len(runs)} runs at once; continuing with {half}")
     for share in (runs[:half], runs[half:]):
         part = attempt(share, fleet, data, report)  # from the start: what is half of a fleet is another fleet
         outcome.results += part.results

@@ -1,4 +1,4 @@
-"""What goes on inside nets while they train: activations and gradients on a few rows, between epochs."""
+"""Diagnostics of networks between epochs: activations and gradients for a few samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOO_SHORT = (
 )
 SHARE = 0.05  # of the time that training takes, which looking may take unasked
 _FILED = 32  # rows whose values go into histograms
-_DRAWN = 8  # activation layers of a net that have histograms
+_DRAWN = 8  # activation layers of a network that have histograms
 _STEPS, _ALWAYS = 1.0, 2.5  # a look takes as long as so many steps of ROWS rows, and so many of any size
 _THOUSAND = 1000
 
@@ -32,10 +32,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class ActivationRecord:
-    """An activation of R nets as a look has it.
+    """The outputs, derivatives and gradients of an activation of R networks.
 
     Attributes:
-        name: Of the module in the net.
+        name: Of the module in the network.
         output: Its outputs (R, n, ...).
         slope: The derivative there, of the same shape.
         grad: The gradients of the mean loss with respect to its outputs.
@@ -50,7 +50,7 @@ class ActivationRecord:
 def choose_diagnostic_epochs(
     wanted: bool | None, epochs: int, steps: int, batch_size: int
 ) -> tuple[int, ...]:
-    """Return after which epochs nets are looked into.
+    """Return the epochs after which diagnostics are collected.
 
     Args:
         wanted: True for after each, False for never, None for as many as :data:`SHARE` of the time allows,
@@ -75,14 +75,14 @@ def choose_diagnostic_epochs(
 
 
 def describe_schedule(wanted: bool | None, looks: Sequence[int]) -> Row:
-    """Return on how many rows nets were looked into and after which epochs, or why they were not."""
+    """Return the samples and epochs of the diagnostics, or why there are none."""
     if looks:
         return {"rows": ROWS, "looks": list(looks)}
     return {"off": "it was switched off" if wanted is False else _TOO_SHORT}
 
 
 def is_elementwise_nonlinear(value: Any, apply: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> bool:
-    """Return whether a module or function is an activation: each number by itself, and not linearly.
+    """Return whether a module or function is an activation: elementwise and not linear.
 
     Args:
         value: The module or the function.
@@ -109,11 +109,11 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
-class Call:
-    """A call of a module in a net that computes gradients.
+class LayerCall:
+    """A call of a module in a network that computes gradients.
 
     Args:
-        name: Of the module in the net.
+        name: Of the module in the network.
         module: The module.
         x: Its input.
     """
@@ -134,17 +134,17 @@ class Call:
 
 
 @contextlib.contextmanager
-def calls(net: nn.Module) -> Iterator[list[Call]]:
-    """Yield what gets the calls of the modules of a net, for as long as the block lasts."""
-    found: list[Call] = []
-    begun: list[Call | None] = []
+def calls(net: nn.Module) -> Iterator[list[LayerCall]]:
+    """Yield a list that records the calls of the modules of a network during the block."""
+    found: list[LayerCall] = []
+    begun: list[LayerCall | None] = []
 
     def before(name: str, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(args) != 1 or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
             begun.append(None)
             return args
         x = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
-        begun.append(Call(name, module, x))
+        begun.append(LayerCall(name, module, x))
         return (x.clone(),)  # which it may overwrite
 
     def after(module: nn.Module, args: tuple[Any, ...], y: Any) -> Any:
@@ -163,28 +163,28 @@ def calls(net: nn.Module) -> Iterator[list[Call]]:
         yield found
 
 
-def outermost_activations(found: Sequence[Call]) -> list[str]:
+def outermost_activations(found: Sequence[LayerCall]) -> list[str]:
     """Return the names of the activations among modules, not of those that one is made of."""
     names = dict.fromkeys(call.name for call in found if call.is_activation())
     return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
 
 
 def summarize_records(
-    nets: int, epoch: int, seen: Sequence[ActivationRecord], weights: Mapping[str, Tensor]
+    networks: int, epoch: int, seen: Sequence[ActivationRecord], weights: Mapping[str, Tensor]
 ) -> list[list[Row]]:
-    """Return what a look has seen, in figures.
+    """Return diagnostics as records.
 
     Args:
-        nets: How many there are.
+        networks: The number of networks.
         epoch: The epoch after which it was.
         seen: The activations, from first to last.
         weights: The gradients (R, ...) of the weights by their names, from first to last.
 
     Returns:
-        For each net a row for each activation and each weight: ``epoch``, ``part``, ``layer``, ``name`` and
-        its figures, as :attr:`actlab.Comparison.diagnostics` has them.
+        For each network a record for each activation and each weight: ``epoch``, ``part``, ``layer``,
+        ``name`` and the columns of :attr:`actlab.Comparison.diagnostics`.
     """
-    found: list[list[Row]] = [[] for _ in range(nets)]
+    found: list[list[Row]] = [[] for _ in range(networks)]
     drawn = _spread(len(seen))
     for place, one in enumerate(seen):
         about = {"epoch": epoch, "part": "activation", "layer": place + 1, "name": one.name}

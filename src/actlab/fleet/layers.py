@@ -1,4 +1,4 @@
-"""The layers of a chain: each computes its value and, by hand where it can, its gradient."""
+"""Layers of sequential networks: each computes its value and its gradient, explicitly if it can."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ Function = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 
 class Layer(Protocol):
-    """A step of a chain, for one net (n, ...) or a stack of nets (R, n, ...)."""
+    """A layer of one network (n, ...) or of a stack of networks (R, n, ...)."""
 
     def forward(self, x: Tensor, training: bool) -> Tensor:
-        """Return the layer's value; keep what :meth:`backward` needs when training."""
+        """Return the outputs; save what :meth:`backward` needs when training."""
 
     def backward(self, grad: Tensor, first: bool) -> Tensor:
-        """Write the gradients of the weights, return that of the input; not needed of the first layer."""
+        """Write the gradients of the weights; return that of the input, unless it is the first layer."""
 
     def slope(self, output: Tensor) -> Tensor | None:
-        """Return the derivative of an activation where it was last; None of anything else."""
+        """Return the derivative of an activation at its last input; None if it is no activation."""
 
 
 class Linear:
     """A matrix product and a bias.
 
     Args:
-        stack: The nets.
+        stack: The networks.
         name: The layer's name in them; a dot at its end.
         bfloat16: Whether the products take bfloat16 factors.
     """
@@ -61,7 +61,7 @@ class Linear:
         self.bias = self.bias_grad = None
         if f"{name}bias" in stack.views:
             self.bias_grad = view(stack.grad_views, "bias")
-            # (1, out) for one net, (R, 1, out) for more: what addmm and baddbmm broadcast
+            # (1, out) for one network, (R, 1, out) for more: what addmm and baddbmm broadcast
             self.bias = view(stack.views, "bias").unsqueeze(-2)
 
     def forward(self, x: Tensor, training: bool) -> Tensor:
@@ -115,10 +115,10 @@ def _onednn_affine(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 class FormulaLayer:
-    """Catalogue functions without trained parameters, each on its share of the stack.
+    """Activations of the catalogue without trained parameters, each on its part of the stack.
 
     Args:
-        modules: The activation of every net; equal ones stand together.
+        modules: The activation of every network; equal ones stand together.
     """
 
     def __init__(self, modules: Sequence[ActivationModule]) -> None:
@@ -166,12 +166,12 @@ class _ActivationFormula:
 
 
 class AutogradLayer:
-    """Any function of one tensor: torch differentiates it, nothing else of the net is in that graph.
+    """Any function of one tensor. Autograd differentiates it, in a graph of its own.
 
     Args:
-        stack: The nets.
-        function: From the weights of one net, by name, and its input to its output.
-        names: Which weights and buffers of the nets it reads, by the names it knows them by.
+        stack: The networks.
+        function: From the weights of one network, by name, and its input to its output.
+        names: Which weights and buffers of the networks it reads, by the names it knows them by.
         value: The module or function that it is.
     """
 
@@ -294,6 +294,6 @@ def parameter_values(module: ActivationModule) -> tuple[Any, ...]:
 
 
 def equal_neighbours(kinds: Sequence[Any]) -> list[slice]:
-    """Return the stretches of equal neighbours."""
+    """Return slices of equal neighbours."""
     starts = [i for i, kind in enumerate(kinds) if i == 0 or kind != kinds[i - 1]]
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(kinds)], strict=True)]

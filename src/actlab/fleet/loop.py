@@ -1,4 +1,4 @@
-"""One fleet through its epochs: batches, losses, schedules, early stopping, history."""
+"""Train the runs of one fleet: batches, losses, schedules, early stopping, history."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 27}  # numbers of input evaluated in on
 
 @dataclass(frozen=True)
 class Data:
-    """What all runs learn from: one tensor of inputs, one of targets, on the device.
+    """The inputs and targets of all runs, on the device.
 
     Args:
         X: Inputs (n, ...).
@@ -39,7 +39,7 @@ class Data:
     y: Tensor
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets (R, n, ...) of these rows (R, n)."""
+        """Return inputs and targets (R, n, ...) of the samples with these indices (R, n)."""
         flat = rows.reshape(-1)
         x, targets = (torch.index_select(part, 0, flat) for part in (self.X, self.y))
         return _cut(x, rows), _cut(targets, rows)
@@ -50,7 +50,7 @@ def _cut(flat: Tensor, rows: Tensor) -> Tensor:
 
 
 class RunState:
-    """A run of the fleet and what happens to it."""
+    """A run of the fleet with its result so far."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.result = run, Result()
@@ -60,7 +60,7 @@ class RunState:
         self.best: dict[str, Tensor] = {}  # the weights to go back to
 
     def ends(self, figures: dict[str, float], seconds: float) -> bool:
-        """Put an epoch into the history; say whether the run is over before its time."""
+        """Append an epoch to the history; return whether the run ends early."""
         history, row = self.result.history, {"epoch": len(self.result.history) + 1, **figures}
         for name, better in _BEST.items():
             if name in figures:
@@ -82,10 +82,10 @@ class Loop:
     """Trains the runs of one fleet.
 
     Args:
-        runs: Runs that agree in everything that shapes a step, as the plan groups them.
-        layer_by_layer: Whether their nets are straight lines, to be stepped by hand.
-        data: What they learn from.
-        draws: Whether the net, which is alone then, draws random numbers while it trains.
+        runs: Runs that the plan put into one group.
+        layer_by_layer: Whether the networks are sequential and use explicit gradients.
+        data: Inputs and targets.
+        draws: Whether the network, the only one of the fleet, draws random numbers while it trains.
     """
 
     def __init__(self, runs: Sequence[Run], layer_by_layer: bool, data: Data, draws: bool = False) -> None:
@@ -113,11 +113,11 @@ class Loop:
         """Run all epochs.
 
         Args:
-            report: Called after every epoch with its rows in the histories of the runs that train.
-            notes: Gets what a person should be told.
+            report: Called after every epoch with the last record of each run that still trains.
+            notes: Gets messages for the user.
 
         Returns:
-            What came out of each run, in the order given.
+            The result of each run, in the order of the runs.
         """
         noise = self.first.noise() if self.draws else contextlib.nullcontext()
         with torch.no_grad(), noise:
@@ -136,8 +136,8 @@ class Loop:
             if self.here[0].result.history[-1]["epoch"] in self.diagnostic_epochs:
                 try:
                     self._diagnose()
-                except Exception as error:  # anybody's module; the training goes on
-                    notes.append(f"cannot be looked into: {summarize_error(error)}")
+                except Exception as error:  # the user's module; the training goes on
+                    notes.append(f"diagnostics failed: {summarize_error(error)}")
                     self.diagnostic_epochs = ()
             if report:
                 report([member.result.history[-1] for member in self.here])
@@ -153,7 +153,7 @@ class Loop:
         return [member.result for member in self.members]
 
     def epoch(self) -> list[dict[str, float]]:
-        """Train one epoch and validate; return the figures of every run that still trains."""
+        """Train one epoch and validate; return the losses and accuracies of every run that still trains."""
         run, order = self.first, self._orders()
         rows = min(order.shape[1], run.steps * run.batch_size)
         batches = torch.split(order[:, :rows], run.batch_size, 1)
@@ -177,7 +177,7 @@ class Loop:
         return [{n: values[i] for n, values in columns.items()} for i in range(len(self.here))]
 
     def _check_state(self) -> None:
-        """Raise StateChanged if a network has changed what is not kept for each of them."""
+        """Raise StateChanged if a network has changed state that a fleet does not keep."""
         if self.state and (change := self.state.change()):
             raise StateChanged(change)
 
@@ -193,7 +193,7 @@ class Loop:
                 self.rule.set(name, [each[name] for each in numbers])
 
     def _evaluate(self, part: str, rows: Sequence[Rows]) -> dict[str, Tensor]:
-        """Return mean loss and accuracy of every net on rows of its own, as columns of the history."""
+        """Return mean loss and accuracy of every network on its own samples, by column of the history."""
         total = len(rows[0])
         losses = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
         hits = torch.zeros_like(losses)
@@ -212,12 +212,12 @@ class Loop:
         return {**found, f"{part}_acc": hits / total} if self.first.scoring else found
 
     def _losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if len(outputs) == 1:  # not every loss of a net that is by itself can be vmapped
+        if len(outputs) == 1:  # not every loss of a network that is by itself can be vmapped
             return mean_losses(self.loss, outputs[0], targets[0], True).reshape(1)
         return mean_losses(self.loss, outputs, targets, False)
 
     def _pieces(self, rows: Sequence[Rows]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and targets of these rows of each net, piece by piece."""
+        """Yield inputs and targets of these samples of each network, batch by batch."""
         size = len(rows) * max(1, self.data.X[0].numel())
         table = torch.stack([torch.as_tensor(r) for r in rows]).to(self.device)
         fits = max(1, _AT_ONCE[self.device.type] // size)
@@ -225,7 +225,7 @@ class Loop:
             yield self.data.batch(piece)
 
     def _diagnose(self) -> None:
-        """Look into the nets, on rows that they have not learnt from if there are any."""
+        """Collect diagnostics, on validation samples if there are any."""
         here, epoch = self.here, self.here[0].result.history[-1]["epoch"]
         rows = [member.run.rows if member.run.valid is None else member.run.valid for member in here]
         table = torch.stack([torch.as_tensor(some[:ROWS]) for some in rows]).to(self.device)
@@ -241,7 +241,7 @@ class Loop:
                 member.best = self.step.stack.state(row)
 
     def _leave(self, over: Sequence[bool]) -> None:
-        """Let the runs that are over go, and close the ranks."""
+        """Finish the runs that are over; go on with the others in a smaller stack."""
         leaving = [row for row, left in enumerate(over) if left]
         for row in leaving:
             if self.here[row].best:
@@ -271,7 +271,7 @@ class Loop:
 
 
 def _hits(outputs: Tensor, targets: Tensor, scoring: str) -> Tensor:
-    """Return how many rows each net (R, n, ...) has right."""
+    """Return how many samples each network classifies correctly, from outputs (R, n, ...)."""
     if scoring == "classes":
         return (outputs.argmax(2) == targets).sum(1)
     if scoring == "binary":

@@ -1,4 +1,4 @@
-"""Losses over a stack of nets: one mean per net, and its gradient by the outputs."""
+"""Losses over a stack of networks: one mean per network, and its gradient by the outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KINDS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss, nn.MSELoss)
 
 
 def loss_problem(loss: nn.Module) -> str:
-    """Say why a criterion cannot be used for a stack of nets; empty when it can."""
+    """Return why a fleet cannot use a criterion; an empty text if it can."""
     if type(loss) not in _KINDS:
         return f"criterion is {type(loss).__name__}; a fleet has {', '.join(k.__name__ for k in _KINDS)}"
     if loss.reduction != "mean":
@@ -21,8 +21,8 @@ def loss_problem(loss: nn.Module) -> str:
 
 
 def single_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss of one net's outputs (n, ...) as skorch computes it."""
-    if isinstance(loss, nn.NLLLoss):  # skorch's convention: the net gives probabilities
+    """Return the loss of one network's outputs (n, ...) as skorch computes it."""
+    if isinstance(loss, nn.NLLLoss):  # skorch's convention: the network gives probabilities
         outputs = torch.log(outputs + torch.finfo(outputs.dtype).eps)
     if isinstance(loss, nn.BCEWithLogitsLoss):
         outputs = _without_column(outputs, targets)
@@ -31,9 +31,9 @@ def single_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def has_explicit_gradient(loss: nn.Module) -> bool:
-    """Whether the gradient of the loss can be written down: one of three, without weights of any kind."""
+    """Return whether the gradient of the loss is explicit: one of three losses, without weights."""
     if isinstance(loss, nn.CrossEntropyLoss):
-        # Whoever chooses a class to ignore has rows of it.
+        # With another ignored class there are samples of it.
         return loss.weight is None and loss.ignore_index == _IGNORED and not loss.label_smoothing
     if isinstance(loss, nn.BCEWithLogitsLoss):
         return loss.weight is None and loss.pos_weight is None
@@ -43,11 +43,11 @@ def has_explicit_gradient(loss: nn.Module) -> bool:
 def loss_and_gradients(
     loss: nn.Module, outputs: Tensor, targets: Tensor, *, stacked: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean loss of every net and its gradient.
+    """Return the mean loss of every network and its gradient.
 
     Args:
         loss: A criterion that is :func:`has_explicit_gradient`.
-        outputs: Outputs (n, ...) of one net, or (R, n, ...) of a stack.
+        outputs: Outputs (n, ...) of one network, or (R, n, ...) of a stack.
         targets: Class indices (n,) or (R, n) for cross-entropy, else what the outputs should be.
         stacked: Whether there is a stack.
 

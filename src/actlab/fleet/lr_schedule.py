@@ -1,4 +1,4 @@
-"""What happens to one run between epochs: its learning rate, and whether it stops."""
+"""The learning rate and the early stopping of one run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from actlab.fleet.run import Epoch, Optimizer, Run, Stopping
 
 
 class LearningRate:
-    """The learning rate of one run, from torch's own scheduler on an optimizer without a net.
+    """The learning rate of one run, from torch's scheduler on an optimizer with one dummy parameter.
 
     Args:
         run: A run with a schedule.
@@ -59,7 +59,7 @@ class LearningRate:
 
     def _move(self, *score: float) -> None:
         with warnings.catch_warnings():
-            # There is no net to step; the scheduler wants to see it stepped first.
+            # There is no network to step; the scheduler wants to see it stepped first.
             warnings.filterwarnings(
                 "ignore", message="Detected call of `lr_scheduler.step", category=UserWarning
             )
@@ -91,7 +91,7 @@ class EarlyStopper:
         self._bar = math.inf if rule.lower_is_better else -math.inf
 
     def stops(self, row: Epoch) -> bool:
-        """Look at an epoch; say whether it was the last."""
+        """Return whether training stops after an epoch."""
         rule, score = self.rule, row[self.rule.monitor]
         self.improved = score < self._bar if rule.lower_is_better else score > self._bar
         if self.improved:

@@ -1,4 +1,4 @@
-"""torch.optim's rules on a stack of nets at once: every number may differ from net to net."""
+"""The optimizers of torch.optim for a stack of networks, with hyper-parameters of each network."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from actlab.fleet.run import Optimizer
 
 
 class Rule(ABC):
-    """One rule with its state, for R nets whose weights are the rows of a matrix.
+    """One rule with its state, for R networks whose weights are the rows of a matrix.
 
     Each step does what torch.optim's own rule of that name does, in the same order of operations.
 
     Args:
-        optimizers: What every net is trained with; they agree in name and flags.
+        optimizers: What every network is trained with; they agree in name and flags.
         weights: Weights (R, P), which :meth:`step` changes in place.
         grads: Their gradients (R, P), which :meth:`step` may overwrite.
     """
@@ -40,7 +40,7 @@ class Rule(ABC):
         self.state = {name: torch.zeros_like(weights) for name in kept}
 
     def set(self, name: str, values: Sequence[float]) -> None:
-        """Set a number of every net."""
+        """Set a number of every network."""
         self.numbers[name].copy_(torch.tensor(values, dtype=torch.float64).unsqueeze(1))
         self.rounded[name].copy_(self.numbers[name])
 

@@ -184,7 +184,7 @@ def _problem(
     """Return the error of a step; an empty text if it can be made."""
     try:
         _try(modules, line, run, x, y)
-    except Exception as error:  # anybody's module
+    except Exception as error:  # the user's module
         if out_of_memory(error):
             raise
         return summarize_error(error)

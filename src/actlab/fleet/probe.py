@@ -33,7 +33,7 @@ def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # skorch will show them
             return _problem(run, module, x, y)
-    except Exception as error:  # anybody's module
+    except Exception as error:  # the user's module
         if out_of_memory(error):
             raise
         return f"the network failed on two samples: {summarize_error(error)}"

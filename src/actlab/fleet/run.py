@@ -1,4 +1,4 @@
-"""A run, one net to train, and what comes out of it."""
+"""A run, which is one network to train, and its result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FailureKind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How weights follow their gradients: one of torch.optim's rules, with its numbers.
+    """An optimizer of torch.optim with its hyper-parameters.
 
     Args:
         name: ``"SGD"``, ``"Adam"``, ``"AdamW"`` or ``"RMSprop"``.
@@ -46,14 +46,14 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate changes: a scheduler of torch.optim, stepped as skorch steps it.
+    """A scheduler of torch.optim, stepped as skorch steps it.
 
     Args:
         policy: The scheduler's class.
         options: Its arguments.
         every: ``"epoch"`` or ``"batch"``.
         monitor: The history's column that ``ReduceLROnPlateau`` diagnostic_epochs at.
-        event: The history's column for the learning rate; None for none.
+        event: The column of the history that gets the learning rate; None for none.
     """
 
     policy: Callable[..., Any]
@@ -77,31 +77,31 @@ class Stopping:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One net to train: a net, hyper-parameters, rows, a fold and a seed.
+    """One network to train: its factory, hyper-parameters, samples, fold and seed.
 
-    Everything that is random comes from ``(seed, fold)`` alone, so that runs that differ in their
-    activation start from the same weights and see the same batches.
+    All random numbers come from ``(seed, fold)``. Runs that differ in their activation start from the
+    same weights and see the same batches.
 
     Args:
-        net: Makes the untrained module, drawing from torch's default generator.
-        rows: Rows of the data to train on, in their order.
-        valid: Rows to validate on after every epoch; None for no validation.
-        test: Rows to evaluate the trained net on; None for none.
-        loss: The criterion, which must average over rows.
-        optimizer: The rule and its numbers.
-        epochs: Passes over the rows.
-        batch_size: Rows in a step.
-        shuffle: Whether every epoch has an order of its own.
-        piece: Rows that are validated at once, where the loss depends on it; 0 for as many as fit.
-        drop_last: Whether an incomplete last batch is left out.
+        net: Returns a new module, with weights drawn from torch's default generator.
+        rows: Indices of the samples to train on, in their order.
+        valid: Indices of the samples to validate on after every epoch; None for no validation.
+        test: Indices of the samples to evaluate the trained network on; None for none.
+        loss: The criterion, which must average over samples.
+        optimizer: The optimizer and its hyper-parameters.
+        epochs: Passes over the samples.
+        batch_size: Samples in a step.
+        shuffle: Whether every epoch has its own order.
+        piece: Samples in a batch of validation, if the loss depends on it; 0 for as many as fit.
+        drop_last: Whether an incomplete last batch is dropped.
         schedule: How the learning rate changes.
-        stopping: When to stop early.
-        scoring: ``"classes"``, ``"binary"`` or ``""``: how accuracy is told from outputs, if at all.
+        stopping: The rule of early stopping; None for no early stopping.
+        scoring: ``"classes"``, ``"binary"`` or ``""``: how outputs become an accuracy; empty for none.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for products in bfloat16.
-        seed: Which repetition this is.
-        fold: Which part of the data is left out.
-        diagnostic_epochs: Epochs after which the net is looked into; what it learns does not depend on them.
+        seed: The seed of the repetition.
+        fold: The index of the fold.
+        diagnostic_epochs: Epochs with diagnostics, which do not change the training.
     """
 
     net: Callable[[], nn.Module]
@@ -126,21 +126,21 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """How many batches an epoch has."""
+        """The number of batches in an epoch."""
         rows = len(self.rows)
         return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
 
     def build(self) -> nn.Module:
-        """Make the untrained module, from the run's own stream of random numbers."""
+        """Return a new module, with weights from the run's own random numbers."""
         with seeded_torch(self.seed, self.fold, WEIGHTS, self.device):
             return self.net()
 
     def noise(self) -> contextlib.AbstractContextManager[None]:
-        """Let torch's default generator be the run's own, for nets that draw numbers while they train."""
+        """Seed torch's default generator for a network that draws random numbers while it trains."""
         return seeded_torch(self.seed, self.fold, NOISE, self.device)
 
     def orders(self) -> Iterator[Tensor]:
-        """Yield the order of the rows (n,), epoch after epoch."""
+        """Yield the indices of the samples (n,) in the order of each epoch."""
         rows = torch.from_numpy(self.rows)
         generator = torch.Generator().manual_seed(stream_seed(self.seed, self.fold, ORDER))
         while True:
@@ -149,18 +149,18 @@ class Run:
 
 @dataclass(kw_only=True)
 class Result:
-    """What came out of a run.
+    """The result of a run.
 
     Attributes:
-        weights: The module's state after the last epoch, on the CPU; empty when it could not be trained.
-        history: One row per epoch, in skorch's columns.
-        seconds: The run's share of the time that its fleet took.
+        weights: The state of the module after the last epoch, on the CPU; empty if it was not trained.
+        history: One record per epoch, in skorch's columns.
+        seconds: The run's share of the time of its fleet.
         how: How it was trained: ``"layer by layer"``, ``"autograd"`` or ``"skorch"``.
         reason_alone: Why it trained alone, or why skorch trains it; empty if it trained in a fleet.
-        failure: Why there is no trained net, in one line; empty when there is one.
-        passing: Whether it may go better another time, or by skorch: memory, a file or a package was missing.
-        test_loss: Mean loss over the test rows; NaN without test rows.
-        test_acc: Accuracy on the test rows, 0 to 1; NaN without test rows.
+        failure: Why there is no trained network, in one line; empty if there is one.
+        passing: Whether another attempt, or skorch, may succeed: memory, a file or a package was missing.
+        test_loss: Mean loss over the test samples; NaN without any.
+        test_acc: Accuracy on the test samples, 0 to 1; NaN without any.
         diagnostics: A row per epoch and layer, as ``actlab.fleet.diagnostics.told``
             has them.
     """

@@ -1,4 +1,4 @@
-"""A straight line of layers, stepped by hand: no graph of the whole net, no call of a module."""
+"""Training steps of a stack of networks: layer by layer with explicit gradients, or by autograd."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _NARROW = 32  # outputs
 
 
 class SequentialStep:
-    """Steps R nets that are the same straight line, whatever their catalogue functions.
+    """Steps R sequential networks with equal layers; their activations may differ.
 
     Args:
-        modules: The nets; equal activations stand together.
+        modules: The networks; equal activations stand together.
         line: The layers of the first, as :func:`trace_layers` gives them.
         loss: The criterion.
         device: Where to compute.
@@ -81,7 +81,7 @@ class SequentialStep:
         return AutogradLayer(self.stack, function, {name: link.name + name for name in own}, parts[0])
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Return the outputs (R, n, ...) of the nets for their inputs (R, n, ...), in evaluation mode."""
+        """Return the outputs (R, n, ...) of the networks for their inputs (R, n, ...), in evaluation mode."""
         self.training = False
         y = x[0] if self.one else x
         for layer in self.layers:
@@ -106,7 +106,7 @@ class SequentialStep:
         return losses.reshape(-1)
 
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
-        """Return what the activations make of some rows, in evaluation; write the weights' gradients.
+        """Return the activations' outputs and derivatives for some samples; write the weights' gradients.
 
         Args:
             x: Inputs (R, n, ...).
@@ -142,10 +142,10 @@ class SequentialStep:
 
 
 class AutogradStep:
-    """Steps R nets of any kind that agree in everything but their weights: vmap and autograd.
+    """Steps R networks of any kind with vmap and autograd; they differ in their weights only.
 
     Args:
-        modules: The nets.
+        modules: The networks.
         loss: The criterion.
         device: Where to compute.
         bfloat16: Whether to compute under autocast.
@@ -165,7 +165,7 @@ class AutogradStep:
         self.function: Function = self.single if self.one else torch.vmap(self.single)
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Return the outputs (R, n, ...) of the nets for their inputs (R, n, ...), in evaluation mode."""
+        """Return the outputs (R, n, ...) of the networks for their inputs (R, n, ...), in evaluation mode."""
         self.training = False
         y = self._apply(self.stack.views, x)
         return y.unsqueeze(0) if self.one else y
@@ -190,7 +190,7 @@ class AutogradStep:
         return losses.detach().reshape(-1)
 
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
-        """Return what the activations make of some rows, in evaluation; write the weights' gradients.
+        """Return the activations' outputs and derivatives for some samples; write the weights' gradients.
 
         Args:
             x: Inputs (R, n, ...).
@@ -207,7 +207,7 @@ class AutogradStep:
         return seen
 
     def _diagnose_one(self, net: int, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
-        """Return the same of one net, without the dimension R."""
+        """Return the same of one network, without the dimension R."""
         leaves = {name: view[net].detach().requires_grad_() for name, view in self.stack.views.items()}
         weights = {**leaves, **{name: value[net] for name, value in self.stack.fixed.items()}}
         with torch.enable_grad(), self.autocast:
@@ -244,14 +244,14 @@ def create_step(
     device: str,
     bfloat16: bool,
 ) -> Step:
-    """Return what steps these nets: by hand along their line, by autograd where there is none."""
+    """Return a step with explicit gradients if the layers are known, otherwise one with autograd."""
     if line is not None:
         return SequentialStep(modules, line, loss, device, bfloat16)
     return AutogradStep(modules, loss, device, bfloat16)
 
 
 def mean_losses(loss: nn.Module, outputs: Tensor, targets: Tensor, one: bool) -> Tensor:
-    """Return the loss of one net (), or of every net of a stack (R,)."""
+    """Return the loss of one network (), or of every network of a stack (R,)."""
     if one:
         return single_loss(loss, outputs, targets)
     return torch.vmap(lambda y, t: single_loss(loss, y, t))(outputs, targets)

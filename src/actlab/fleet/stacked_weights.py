@@ -1,4 +1,4 @@
-"""R nets of one shape as one matrix of weights, a net a row."""
+"""The weights of R networks of one shape as one matrix, with one row per network."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LINE = 16  # elements: every weight begins on a cache line of its own
 
 
 class Stack:
-    """The weights, gradients and buffers of R nets.
+    """The weights, gradients and buffers of R networks.
 
     Args:
-        modules: The nets; their parameters and buffers agree in name, shape and dtype.
+        modules: The networks; their parameters and buffers agree in name, shape and dtype.
         turned: Names of the matrices that are kept transposed.
         device: Where the tensors are.
 
@@ -53,20 +53,20 @@ class Stack:
         return len(self.weights)
 
     def take(self, other: Stack, rows: Tensor) -> None:
-        """Take over these rows (k,) of another stack of such nets."""
+        """Take over these rows (k,) of another stack of such networks."""
         self.weights.copy_(other.weights[rows])
         for name, value in self.fixed.items():
             value.copy_(other.fixed[name][rows])
 
     def put(self, row: int, state: Mapping[str, Tensor]) -> None:
-        """Put a state that :meth:`state` gave back into its net."""
+        """Put a state that :meth:`state` gave back into its network."""
         for name, view in self.views.items():
             view[row].copy_(self._turn(name, state[name]))
         for name, fixed in self.fixed.items():
             fixed[row].copy_(state[name])
 
     def state(self, row: int) -> dict[str, Tensor]:
-        """Return a copy of the weights and buffers of one net, on the CPU."""
+        """Return a copy of the weights and buffers of one network, on the CPU."""
         trained = {name: self._turn(name, view[row]) for name, view in self.views.items()}
         fixed = {name: value[row] for name, value in self.fixed.items()}
         return {name: value.cpu().clone().contiguous() for name, value in {**trained, **fixed}.items()}

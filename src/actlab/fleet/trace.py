@@ -1,4 +1,4 @@
-"""What a net is, read off it by tracing: a straight line of layers, if it is one."""
+"""Trace the layers of a sequential network."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from actlab.fleet.layers import as_catalogue_activation
 
 @dataclass(frozen=True)
 class TracedLayer:
-    """One place in the line.
+    """One layer of a sequential network.
 
     Attributes:
         kind: ``"linear"``, ``"formula"`` (a catalogue function), ``"module"`` or ``"function"``.
-        name: The module's name in the net, with a dot at its end; empty for a function.
-        text: What two nets must agree in at this place to be stepped together; a module says nothing of
+        name: The module's name in the network, with a dot at its end; empty for a function.
+        text: What two networks must agree in at this place to be stepped together; a module says nothing of
             what it computes.
         apply: The function.
     """
@@ -44,10 +44,10 @@ def _contains_linear(module: nn.Module) -> bool:
 
 
 def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
-    """Return the layers of a net that passes one tensor through them, one after the other.
+    """Return the layers of a network that passes one tensor through them, one after the other.
 
     Args:
-        module: Any net.
+        module: Any network.
 
     Returns:
         Its layers in order; None when it branches, uses a layer twice or not at all, does in training what
@@ -60,7 +60,7 @@ def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
     with _tracing, _applied() as applied:
         try:
             lines = [_links(module.train(mode)) for mode in (True, False)]
-        except Exception:  # anybody's forward, run on a proxy; autograd takes what cannot be traced
+        except Exception:  # the user's forward, run on a proxy; autograd takes what cannot be traced
             return None
         finally:
             module.train(was)

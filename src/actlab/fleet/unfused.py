@@ -1,4 +1,4 @@
-"""A net that no fleet can train, trained by skorch with the random numbers that are its run's."""
+"""Train a network that no fleet can train with skorch, from the random numbers of its run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BATCHES = ("train_batch_count", "valid_batch_count", "batches")
 
 
 class RunFailed(RuntimeError):
-    """A net has no result; scikit-learn gives it ``error_score``."""
+    """A run has no result; scikit-learn gives it ``error_score``."""
 
 
 def fit_with_skorch(
@@ -43,7 +43,7 @@ def fit_with_skorch(
         RunFailed: It diverged.
         KeyboardInterrupt: SIGINT interrupted the process. A callback that raises KeyboardInterrupt itself,
             as skorch's EarlyStopping does, ends this fit normally.
-        Exception: Whatever anybody's callbacks, criterion or module raise.
+        Exception: Whatever the user's callbacks, criterion or module raise.
     """
     start = time.perf_counter()
     try:
