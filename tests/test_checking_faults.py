@@ -154,7 +154,12 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     "mean instead of sum": (faulty.ScaledByMean, "parameters", "the gradient of scale[0] is", Scaled),
     "parameter out of the graph": (faulty.ScaledByNumber, "parameters", "scale gets no gradient", Scaled),
     "state missing": (faulty.ScaledWithoutState, "state_dict", "lacks scale", Scaled),
-    "tensor instead of parameter": (faulty.ScaledByTensor, "state_dict", "lacks scale, which asks", Scaled),
+    "tensor instead of parameter": (
+        faulty.ScaledByTensor,
+        "state_dict",
+        "lacks scale, which requires",
+        Scaled,
+    ),
     "parameter in a list": (faulty.ScaledByList, "state_dict", "lacks scales", Scaled),
     "copy shares": (faulty.ScaledShared, "deepcopy", "changed the module", Scaled),
     "copy starts with initial values": (faulty.ScaledCopiedInitial, "deepcopy", "has another scale", Scaled),
