@@ -77,6 +77,13 @@ class ResolvedActivation:
         """Whether two specs, such as ``"relu"`` and ``"relu()"``, name one activation."""
         return (self.target, self.args, self.kwargs) == (other.target, other.args, other.kwargs)
 
+    def __eq__(self, other: object) -> bool:
+        """Compare the spec with another, which may be text: ``net.module__activation == "tanh"``."""
+        return self.spec == (other.spec if isinstance(other, ResolvedActivation) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.spec)
+
     def __repr__(self) -> str:
         return repr(self.spec)
 

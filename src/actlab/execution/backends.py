@@ -15,7 +15,7 @@ import torch
 
 from actlab.errors import UsageError
 from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
-from actlab.execution.split_on_failure import Outcome, attempt
+from actlab.execution.split_on_failure import FleetOutcome, attempt
 from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.plan import Alone, Fleet
 from actlab.fleet.run import Epoch, Run
@@ -41,7 +41,7 @@ class Job:
     tries: int = 0
 
 
-class Site(Protocol):
+class Backend(Protocol):
     """Trains fleets.
 
     Attributes:
@@ -53,7 +53,7 @@ class Site(Protocol):
     def room(self) -> int | None:
         """Return how many jobs to submit at a time; None for all."""
 
-    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
+    def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Submit jobs."""
 
     def epochs(self, job: Job) -> int | None:
@@ -68,7 +68,7 @@ def site_of(
     device: str,
     settings: FleetSettings,
     report: Callable[[Job, Sequence[Epoch]], None],
-) -> Iterator[Site]:
+) -> Iterator[Backend]:
     """Yield the site that trains fleets.
 
     Args:
@@ -104,7 +104,7 @@ class Here:
         """Return 1: a job that begins ends before anything else happens."""
         return 1
 
-    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
+    def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Train jobs to their end."""
         futures = []
         for job in jobs:
@@ -112,7 +112,7 @@ class Here:
             data = self.there[device] = self.there.get(device) or _data(self.X, self.y, device)
             with apply_settings(self.settings):
                 outcome = attempt(job.runs, job.fleet, data, functools.partial(self.report, job))
-            futures.append(Future[Outcome]())
+            futures.append(Future[FleetOutcome]())
             futures[-1].set_result(outcome)
         return futures
 
@@ -133,7 +133,7 @@ class Threads:
         """Return None: all jobs begin together."""
         return None
 
-    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
+    def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Submit jobs once all networks are built, since drawing weights and tracing affect all threads."""
         ready = [self._ready(job) for job in jobs]
         calls = [
@@ -167,7 +167,7 @@ class Elsewhere:
         """Return the room of an :class:`Engine`; None for other executors."""
         return self.executor.room() if isinstance(self.executor, Engine) else None
 
-    def begin(self, jobs: Sequence[Job]) -> list[Future[Outcome]]:
+    def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Submit jobs."""
         calls = [
             functools.partial(
@@ -182,7 +182,7 @@ class Elsewhere:
         return self.shared.ticks(_name(job))
 
 
-def _submitted(executor: Executor, call: Callable[[], Outcome]) -> Future[Outcome]:
+def _submitted(executor: Executor, call: Callable[[], FleetOutcome]) -> Future[FleetOutcome]:
     try:
         return executor.submit(call)
     except RuntimeError as error:  # BrokenExecutor is one too
@@ -192,7 +192,7 @@ def _submitted(executor: Executor, call: Callable[[], Outcome]) -> Future[Outcom
 
 def _in_process(
     job: Job, shared: Shared, report: EpochCallback, settings: FleetSettings, place: str
-) -> Outcome:
+) -> FleetOutcome:
     """Train a fleet in a process that does nothing else meanwhile, in a folder if it is one of ours."""
     if place:
         os.chdir(place)
@@ -203,7 +203,7 @@ def _in_process(
 
 def _in_thread(
     job: Job, ready: list[Loop], data: Data, report: EpochCallback, settings: FleetSettings
-) -> Outcome:
+) -> FleetOutcome:
     """Train a fleet in one of several threads."""
     torch.set_num_threads(settings.threads)  # each thread has a number of its own
     return attempt(job.runs, job.fleet, data, report, ready)

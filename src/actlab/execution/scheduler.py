@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from actlab.execution.backends import Here, Job, Site, site_of
+from actlab.execution.backends import Backend, Here, Job, site_of
 from actlab.execution.processes import processes, workers
-from actlab.execution.split_on_failure import Outcome
+from actlab.execution.split_on_failure import FleetOutcome
 from actlab.fleet.plan import Alone, Fleet, plan
 from actlab.fleet.run import Epoch, FailureKind, Result, Run
 from actlab.fleet.settings import settings_for
@@ -176,14 +176,14 @@ class _Scheduler:
         self.queue = [job for job in jobs if job.fleet.alone is not Alone.NEEDS_SKORCH]
         self.for_skorch = [job for job in jobs if job.fleet.alone is Alone.NEEDS_SKORCH]
         self.warned: set[str] = set()
-        self.submitted: dict[Future[Outcome], Job] = {}
-        self.site: Site
+        self.submitted: dict[Future[FleetOutcome], Job] = {}
+        self.site: Backend
 
     def _runs_at(self, places: Sequence[int]) -> list[Run]:
         return [self.runs[place] for place in places]
 
     @contextlib.contextmanager
-    def using(self, site: Site) -> Iterator[None]:
+    def using(self, site: Backend) -> Iterator[None]:
         """Train fleets at a site; cancel those that have not begun at the end of the block."""
         self.site = site
         try:
@@ -199,7 +199,7 @@ class _Scheduler:
             yield from self._finish(job, left)
         while self.queue or self.submitted:
             ended = self._submit()
-            done: set[Future[Outcome]] = set()
+            done: set[Future[FleetOutcome]] = set()
             if self.submitted:
                 done, _ = wait(self.submitted, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             elif not ended:
@@ -238,7 +238,7 @@ class _Scheduler:
         fleet = dataclasses.replace(job.fleet, places=tuple(places))
         return dataclasses.replace(job, fleet=fleet, runs=self._runs_at(places))
 
-    def _collect(self, job: Job, future: Future[Outcome]) -> list[Ended]:
+    def _collect(self, job: Job, future: Future[FleetOutcome]) -> list[Ended]:
         """Return the results of a job; none if its process died and it is queued again."""
         try:
             outcome = future.result()

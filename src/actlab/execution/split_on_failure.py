@@ -19,7 +19,7 @@ _ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or 
 
 
 @dataclass
-class Outcome:
+class FleetOutcome:
     """The results of a fleet.
 
     Attributes:
@@ -37,7 +37,7 @@ def attempt(
     data: Data,
     report: EpochCallback,
     ready: list[Loop] | None = None,
-) -> Outcome:
+) -> FleetOutcome:
     """Train a fleet; if that fails, its halves, down to the run to blame.
 
     Args:
@@ -60,15 +60,15 @@ def _attempt(
     report: EpochCallback,
     ready: list[Loop] | None,
     again: bool,
-) -> Outcome:
+) -> FleetOutcome:
     notes: list[str] = []
     try:
         loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.alone is Alone.DRAWS)]
-        return Outcome(
+        return FleetOutcome(
             loops.pop().train(report, notes), notes
         )  # nothing else holds it: it is gone when it fails
     except StateChanged as change:
-        return Outcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
+        return FleetOutcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a user's module may raise anything
         reason, memory, elsewhere = (
             summarize_error(error),
@@ -83,8 +83,8 @@ def _attempt(
         return _attempt(runs, fleet, data, report, None, again=True)
     if len(runs) == 1:
         failure = f"{FailureKind.OUT_OF_MEMORY}: {reason}" if memory else f"{FailureKind.RAISED} {reason}"
-        return Outcome([Result(failure=failure, passing=memory or elsewhere)])
-    outcome, half = Outcome(), len(runs) // 2
+        return FleetOutcome([Result(failure=failure, passing=memory or elsewhere)])
+    outcome, half = FleetOutcome(), len(runs) // 2
     if memory:
         outcome.notes.append(f"out of memory with {len(runs)} runs at once; continuing with {half}")
     for share in (runs[:half], runs[half:]):

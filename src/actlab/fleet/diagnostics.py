@@ -109,7 +109,7 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
-class Call:
+class LayerCall:
     """A call of a module in a network that computes gradients.
 
     Args:
@@ -134,17 +134,17 @@ class Call:
 
 
 @contextlib.contextmanager
-def calls(net: nn.Module) -> Iterator[list[Call]]:
+def calls(net: nn.Module) -> Iterator[list[LayerCall]]:
     """Yield a list that records the calls of the modules of a network during the block."""
-    found: list[Call] = []
-    begun: list[Call | None] = []
+    found: list[LayerCall] = []
+    begun: list[LayerCall | None] = []
 
     def before(name: str, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(args) != 1 or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
             begun.append(None)
             return args
         x = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
-        begun.append(Call(name, module, x))
+        begun.append(LayerCall(name, module, x))
         return (x.clone(),)  # which it may overwrite
 
     def after(module: nn.Module, args: tuple[Any, ...], y: Any) -> Any:
@@ -163,7 +163,7 @@ def calls(net: nn.Module) -> Iterator[list[Call]]:
         yield found
 
 
-def outermost_activations(found: Sequence[Call]) -> list[str]:
+def outermost_activations(found: Sequence[LayerCall]) -> list[str]:
     """Return the names of the activations among modules, not of those that one is made of."""
     names = dict.fromkeys(call.name for call in found if call.is_activation())
     return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
