@@ -107,7 +107,7 @@ def _construct(name: str, factory: type | None, args: list[Any], kwargs: dict[st
         target = factory(*args, **kwargs)
     except Exception as error:
         raise UsageError(
-            f"target {name!r}: {factory.__name__} cannot be made: {summarize_error(error)}"
+            f"target {name!r}: {factory.__name__} cannot be created: {summarize_error(error)}"
         ) from error
     if not callable(target):
         raise UsageError(f"target {name!r}: a {factory.__name__} cannot be called")
