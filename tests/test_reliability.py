@@ -61,7 +61,7 @@ def ended(monkeypatch):
 def test_compare_resumes_after_kill(tmp_path, undisturbed):
     process = reliability.started(tmp_path / "run", "--jobs", "2")
     assert waited(lambda: recorded(tmp_path / "run") >= 3)
-    workers = reliability.below(process.pid)
+    workers = reliability.list_workers(process.pid)
     process.kill()
     process.wait()
     finished = recorded(tmp_path / "run")
