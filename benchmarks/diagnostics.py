@@ -82,7 +82,8 @@ def main() -> None:
         "the three settings in turn; times are of whole comparisons, including verdicts.",
         "",
         f"Diagnostics use {ROWS} samples that the models do not train on: a forward and a backward pass of "
-        "the whole fleet, shares of dead and saturated units, two histograms and the gradient of every layer. "
+        "the whole fleet, shares of dead and saturated units, two histograms and the gradient of every "
+        "layer. "
         f"By default they are collected after as many epochs as take at most {SHARE:.0%} of the training "
         "steps, which is the same number on every machine.",
         "",
