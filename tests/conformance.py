@@ -1,5 +1,5 @@
-"""What every definition must satisfy: one function for each law. The suite runs them over the catalogue,
-and over broken copies to show that they can fail."""
+"""The laws that every definition must satisfy, one function for each. The suite runs them over the
+catalogue, and over broken copies to show that they can fail."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Activation = actlab.Activation[...]
 
 
 def sample(shape: tuple[int, ...] = (6, 8), dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
-    """Points away from kinks, within reach of all that bends."""
+    """Return points away from kinks, where the functions bend."""
     values = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2
     return (values + 0.0123).to(dtype)
 
@@ -37,16 +37,16 @@ def call(activation: Activation) -> Callable[[Tensor], Tensor]:
 
 
 def torch_equivalent(activation: Activation) -> torch.nn.Module | None:
-    """The module of torch.nn, with the example arguments it needs, in evaluation mode."""
+    """Return the torch.nn module with its example arguments, in evaluation mode."""
     name = activation.facts.torch_equivalent
     return getattr(torch.nn, name)(**_needed(getattr(torch.nn, name), activation)).eval() if name else None
 
 
 def module(activation: Activation, **parameters: float) -> torch.nn.Module:
-    """Our module with the same arguments, or with others."""
-    made = activation.module_class
-    assert made is not None
-    return made(**{**_needed(made, activation), **parameters}).eval()
+    """Return actlab's module with the same arguments, or with ``parameters``."""
+    module_class = activation.module_class
+    assert module_class is not None
+    return module_class(**{**_needed(module_class, activation), **parameters}).eval()
 
 
 def _needed(factory: Callable[..., Any], activation: Activation) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _needed(factory: Callable[..., Any], activation: Activation) -> dict[str, An
 
 
 def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The named parameters: a class of torch.nn without an __init__ shows ``*args`` and ``**kwargs``."""
+    """Return the named parameters: torch.nn classes without an __init__ have ``*args`` and ``**kwargs``."""
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p for p in inspect.signature(factory).parameters.values() if p.kind not in variadic]
 
@@ -103,31 +103,33 @@ def limits(activation: Activation, dtype: torch.dtype) -> None:
 
 def kinks(activation: Activation) -> None:
     for dtype in DTYPES:
-        for place, slope in activation.kinks().items():
-            at = torch.tensor([float(place)], dtype=dtype)
-            if float(at) != float(place):
+        for kink, slope in activation.kinks().items():
+            at = torch.tensor([float(kink)], dtype=dtype)
+            if float(at) != float(kink):
                 continue  # not representable here: no input hits the kink
-            found = derivatives(activation, at)
+            result = derivatives(activation, at)
             chosen = torch.tensor([float(slope)], dtype=dtype)
-            same(found["f'"], chosen)
-            same(found["f' in a graph"], chosen)
+            same(result["f'"], chosen)
+            same(result["f' in a graph"], chosen)
             theirs = torch_equivalent(activation)
             if theirs is not None:
                 same(gradient(theirs.to(dtype), at), chosen)
 
 
-def facts(activation: Activation) -> None:
-    """Range and monotonicity are what the values say."""
+def range_and_monotonicity(activation: Activation) -> None:
+    """Range and monotonicity agree with the values."""
     y = derivatives(activation, grid(activation, torch.float64))["f"]
-    for what, end, reached in zip(("infimum", "supremum"), activation.range(), y.aminmax(), strict=True):
+    for bound_name, end, reached in zip(
+        ("infimum", "supremum"), activation.range(), y.aminmax(), strict=True
+    ):
         if math.isfinite(end):
             assert math.isclose(reached, end, rel_tol=1e-12, abs_tol=1e-12), (
-                f"the {what} is {reached}, not {end}"
+                f"the {bound_name} is {reached}, not {end}"
             )
         else:
-            assert reached * math.copysign(1, end) > 1e3, f"the {what} is {reached}, not {end}"
+            assert reached * math.copysign(1, end) > 1e3, f"the {bound_name} is {reached}, not {end}"
     turns = y.diff() < -1e-12 * y[1:].abs().clamp_min(1e-12)
-    assert activation.facts.monotonic == (not turns.any()), "monotonic, or not"
+    assert activation.facts.monotonic == (not turns.any()), "monotonic is declared wrongly"
 
 
 def agrees_with_torch(activation: Activation) -> None:
@@ -142,7 +144,7 @@ def agrees_with_torch(activation: Activation) -> None:
 # -- memory ---------------------------------------------------------------------------------------
 
 
-def kept_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
+def count_saved_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
     storages: dict[int, int] = {}
 
     def pack(saved: Tensor) -> Tensor:
@@ -155,20 +157,22 @@ def kept_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
     return sum(storages.values()) / x.numel()
 
 
-def saves_what_it_says(activation: Activation) -> None:
+def saves_as_declared(activation: Activation) -> None:
     saves = activation.facts.saves
     kind = saves(**activation.example) if callable(saves) else saves
-    told, theirs = 1 if kind == "mask" else 4, torch_equivalent(activation)
+    declared, theirs = 1 if kind == "mask" else 4, torch_equivalent(activation)
     for size in (64, 512):  # torch's own operations may take small tensors
         x = sample((size, size), torch.float32).requires_grad_()
-        kept = kept_bytes(call(activation), x)
-        assert kept <= told + 0.01, f"{kept} bytes an element, not {told}"  # a parameter or two besides
+        saved_bytes = count_saved_bytes(call(activation), x)
+        assert saved_bytes <= declared + 0.01, (
+            f"{saved_bytes} bytes an element, not {declared}"
+        )  # plus one or two parameters
         if theirs is not None:
-            assert kept <= kept_bytes(theirs, x) + 0.01, "more bytes than torch.nn"
+            assert saved_bytes <= count_saved_bytes(theirs, x) + 0.01, "more bytes than torch.nn"
 
 
 def leaves_no_cycle(activation: Activation) -> None:
-    """The output is freed when its last user lets go, without waiting for the garbage collector."""
+    """The output is freed with its last reference, without the garbage collector."""
     gc.disable()
     try:
         x = sample().requires_grad_()
@@ -193,7 +197,7 @@ def differentiable(activation: Activation) -> None:
 
 
 def parameters_differentiable(activation: Activation) -> None:
-    """Exact gradients of every parameter that may be a tensor, summed over what it was broadcast to."""
+    """Gradients of every parameter that can be a tensor are exact and summed over broadcast dimensions."""
     names = [n for n in activation.formulas.partials if isinstance(activation.example.get(n), float | int)]
     start = [torch.tensor(float(activation.example[n]) + 0.1, dtype=torch.float64) for n in names]
     x = sample((3, 4)).requires_grad_()
@@ -210,7 +214,7 @@ def transforms(activation: Activation) -> None:
     """vmap, func.grad, jvp and hessian agree with plain backward."""
     function, x = call(activation), sample((3, 8))
     same(torch.vmap(function)(x), function(x), 1e-15)
-    if not activation.facts.gated:  # three elements have no halves
+    if not activation.facts.gated:  # three elements cannot be halved
         same(torch.vmap(function, in_dims=1, out_dims=1)(x.mT.contiguous().mT), function(x), 1e-15)
     plain = gradient(function, x)
     summed = torch.func.grad(lambda z: function(z).sum())
@@ -231,40 +235,40 @@ def transforms(activation: Activation) -> None:
 def compiles(activation: Activation, backend: str = "aot_eager") -> None:
     """Compiled without a graph break: value, gradient, and an optimiser step through it."""
     torch.compiler.reset()
-    # In float64: a steep function would raise the roundings of a first step to differences in the second.
-    net = torch.nn.Sequential(torch.nn.Linear(8, 8), module(activation)).double().eval()
+    # In float64, because a steep function would amplify the rounding errors of the first step.
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), module(activation)).double().eval()
     with torch.no_grad():
-        net[0].weight.copy_(sample((8, 8), seed=1) / 6)
-        net[0].bias.zero_()
-    eager, x = copy.deepcopy(net), sample((5, 8))
-    compiled = torch.compile(net, fullgraph=True, backend=backend)
+        model[0].weight.copy_(sample((8, 8), seed=1) / 6)
+        model[0].bias.zero_()
+    eager, x = copy.deepcopy(model), sample((5, 8))
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
     for model in (compiled, eager):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for _ in range(2):
             optimizer.zero_grad()
             model(x).square().sum().backward()
             optimizer.step()
-    for got, expected in zip(net.parameters(), eager.parameters(), strict=True):
+    for got, expected in zip(model.parameters(), eager.parameters(), strict=True):
         same(got, expected, 1e-9)
 
 
 def exports(activation: Activation) -> None:
-    made, x = module(activation), sample((5, 8), torch.float32)
-    program = torch.export.export(made, (x,))
-    same(program.module()(x), made(x), 1e-6)
+    instance, x = module(activation), sample((5, 8), torch.float32)
+    program = torch.export.export(instance, (x,))
+    same(program.module()(x), instance(x), 1e-6)
 
 
 def exports_to_onnx(activation: Activation, **parameters: float) -> None:
     import onnxruntime
 
-    made, x = module(activation, **parameters), sample((5, 8), torch.float32)
-    program = torch.onnx.export(made, (x,), dynamo=True, verbose=False)
+    instance, x = module(activation, **parameters), sample((5, 8), torch.float32)
+    program = torch.onnx.export(instance, (x,), dynamo=True, verbose=False)
     file = io.BytesIO()
     program.save(file)
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     assert program.model.opset_imports[""] >= 18
-    same(torch.from_numpy(got), made(x).detach(), 1e-5)
+    same(torch.from_numpy(got), instance(x).detach(), 1e-5)
 
 
 # -- tensors of every kind ------------------------------------------------------------------------
@@ -292,7 +296,7 @@ def autocast(activation: Activation) -> None:
 
 
 def layouts(activation: Activation) -> None:
-    """Any layout gives what a contiguous copy gives, and no input is touched."""
+    """Any layout gives the result of a contiguous copy, and the input is not modified."""
     base, function = sample((4, 6, 8, 12)), call(activation)
     views = {
         "transposed": base.mT,
@@ -346,26 +350,26 @@ def refuses(activation: Activation) -> None:
 
 
 def pickled(thing: Any) -> Any:
-    return pickle.loads(pickle.dumps(thing))  # noqa: S301, the bytes are ours
+    return pickle.loads(pickle.dumps(thing))  # noqa: S301, the bytes are from this process
 
 
-def module_is_a_good_citizen(activation: Activation) -> None:
-    made, x = module(activation), sample((4, 8), torch.float32)
-    expected = made(x)
-    for copied in (copy.deepcopy(made), pickled(made)):
+def module_copies_and_resets(activation: Activation) -> None:
+    instance, x = module(activation), sample((4, 8), torch.float32)
+    expected = instance(x)
+    for copied in (copy.deepcopy(instance), pickled(instance)):
         same(copied(x), expected)
-        assert repr(copied) == repr(made)
+        assert repr(copied) == repr(instance)
     fresh = module(activation)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in instance.parameters():
             parameter.add_(0.1)
-    fresh.load_state_dict(made.state_dict())
-    same(fresh(x), made(x))
-    if list(made.parameters()):
-        made.reset_parameters()
-        same(made(x), expected)
-    assert type(made).__module__ == "actlab.nn"
-    assert getattr(actlab.nn, type(made).__name__) is type(made)
+    fresh.load_state_dict(instance.state_dict())
+    same(fresh(x), instance(x))
+    if list(instance.parameters()):
+        instance.reset_parameters()
+        same(instance(x), expected)
+    assert type(instance).__module__ == "actlab.nn"
+    assert getattr(actlab.nn, type(instance).__name__) is type(instance)
     assert getattr(actlab.functional, activation.name) is activation
     assert pickled(activation) is activation
 
@@ -375,7 +379,9 @@ def module_looks_like_torch(activation: Activation) -> None:
     assert theirs is not None
     assert repr(ours) == repr(theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())
-    mine, torchs = ([(p.name, p.default) for p in _parameters(type(m))] for m in (ours, theirs))
+    our_arguments, their_arguments = (
+        [(p.name, p.default) for p in _parameters(type(m))] for m in (ours, theirs)
+    )
     # torch.nn.Hardtanh still takes the former names of two arguments, and warns when they are used.
-    expected = [pair for pair in torchs if pair[0] not in ("min_value", "max_value")]
-    assert mine == expected, f"the arguments are {mine}, not {expected}"
+    expected = [pair for pair in their_arguments if pair[0] not in ("min_value", "max_value")]
+    assert our_arguments == expected, f"the arguments are {our_arguments}, not {expected}"

@@ -1,4 +1,4 @@
-"""Processes that tests start: with the usual signals, for a bounded time, and none is left behind."""
+"""Processes that tests start: with default signals, for a limited time, and always ended."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-SECONDS = 300  # after which a process is killed; far more than any needs on a loaded machine
+SECONDS = 300  # time limit of a process; far more than any test needs on a busy machine
 
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the test forks processes")
 
 
 def default_signals():
-    """Reset what a process inherits when tests run in the background, where SIGINT is ignored."""
+    """Reset signals, because processes started in the background ignore SIGINT."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 
@@ -29,16 +29,16 @@ OWN_GROUP = {"start_new_session": True, "preexec_fn": default_signals}  # option
 
 @contextlib.contextmanager
 def started(command, seconds=SECONDS, **options):
-    """Start a process, the first of a group of its own; see :func:`ending` for its end."""
+    """Start a process as leader of a new group; :func:`ending` ends it."""
     with ending(subprocess.Popen(command, **{**OWN_GROUP, **options}), seconds) as process:
         yield process
 
 
 @contextlib.contextmanager
 def ending(process, seconds=SECONDS):
-    """Kill a process and its group if it outlasts the block or the time, or if the block fails.
+    """Kill a process and its group at the end of the block, after the time limit, or if the block fails.
 
-    So nothing that waits for the process, or reads what it writes, waits for longer.
+    Code that waits for the process or reads its output therefore waits no longer than the limit.
     """
     timer = threading.Timer(seconds, kill_group, [process])
     timer.daemon = True
@@ -58,7 +58,7 @@ def ending(process, seconds=SECONDS):
 
 
 def ran(command, seconds=SECONDS, **options):
-    """Run a process to its end; return its status and output as :func:`subprocess.run` does."""
+    """Run a process to its end; return its status and output like :func:`subprocess.run`."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     with started(command, seconds, **options) as process:
         out, err = process.communicate()
@@ -66,30 +66,32 @@ def ran(command, seconds=SECONDS, **options):
 
 
 def kill_group(process):
-    """Kill a process that was started in a group of its own, and the group, as a power cut would."""
+    """Kill a process and its group with SIGKILL."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
-def forked(*works, seconds=SECONDS):
-    """Run functions in processes of their own; yield their numbers, and kill what outlasts the block."""
+def forked(*functions, seconds=SECONDS):
+    """Run functions in forked processes, yield their PIDs, and kill those that outlast the block."""
     children = []
     try:
-        for work in works:
-            children.append(_fork(work, seconds))
+        for function in functions:
+            children.append(_fork(function, seconds))
         yield children
     finally:
         for child in children:
-            with contextlib.suppress(ChildProcessError):  # its end was waited for
+            with contextlib.suppress(ChildProcessError):  # a test has already waited for it
                 if os.waitpid(child, os.WNOHANG) == (0, 0):
                     os.kill(child, signal.SIGKILL)
                     os.waitpid(child, 0)
 
 
-def _fork(work, seconds):
+def _fork(function, seconds):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads; ours use none
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # about forking with threads; these processes use none
         child = os.fork()
     if child:
         return child
@@ -97,26 +99,26 @@ def _fork(work, seconds):
     try:
         default_signals()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(seconds)  # which kills it, whatever it does
-        work()
+        signal.alarm(seconds)  # kills the process after the time limit
+        function()
         status = 0
     finally:
         os._exit(status)
 
 
 def ended(child):
-    """Wait for a forked process; return what it ended with."""
+    """Wait for a forked process; return its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def killed(child):
-    """End a forked process as a power cut would."""
+    """Kill a forked process with SIGKILL and wait for it."""
     os.kill(child, signal.SIGKILL)
     assert ended(child) == -signal.SIGKILL
 
 
 def waited(condition, seconds=60):
-    """Wait until a condition holds; return what it returned, which is false if it never did."""
+    """Wait until a condition is true; return its last value."""
     end = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < end:
         time.sleep(0.02)
@@ -124,7 +126,7 @@ def waited(condition, seconds=60):
 
 
 def descendants(pid):
-    """Return the processes that a process has started, and theirs."""
+    """Return the PIDs of all descendants of a process."""
     found = []
     for child in [number for number, _, parent, _ in _processes() if parent == pid]:
         found += [child, *descendants(child)]
@@ -132,17 +134,17 @@ def descendants(pid):
 
 
 def living(pids):
-    """Return those of the processes that have not ended."""
+    """Return the PIDs of ``pids`` that have not ended."""
     return [number for number, state, _, _ in _processes() if number in pids and state not in "ZX"]
 
 
 def in_session(session):
-    """Return the living processes of a session, as each process from :func:`started` begins one."""
+    """Return the living processes of a session; each process from :func:`started` begins one."""
     return [number for number, state, _, own in _processes() if own == session and state not in "ZX"]
 
 
 def _processes():
-    """Return number, state, parent and session of every process."""
+    """Return PID, state, parent and session of every process."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended

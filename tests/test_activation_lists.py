@@ -1,4 +1,4 @@
-"""What a comparison takes beside names, and how it says what to write for the rest."""
+"""Activations in a list: names, definitions and formulas are resolved; others are rejected with advice."""
 
 import pytest
 import torch
@@ -16,12 +16,12 @@ class Own(torch.nn.Module):
         return x
 
 
-def own(x):
+def own_function(x):
     return x
 
 
-def test_definitions_go_by_their_specs():
-    given = (
+def test_resolve_all_returns_the_specs_of_definitions():
+    activations = (
         "relu",
         actlab.functional.mish,
         actlab.catalogue["leaky_relu"],
@@ -29,7 +29,7 @@ def test_definitions_go_by_their_specs():
         actlab.formula(SWISH, parameters={"beta": 1e-5}),
         actlab.formula("a*x + b*x**3", parameters={"a": 1, "b": -0.1}),
     )
-    assert [activation.spec for activation in resolve_all(given)] == [
+    assert [activation.spec for activation in resolve_all(activations)] == [
         "relu",
         "mish",
         "leaky_relu",
@@ -39,7 +39,7 @@ def test_definitions_go_by_their_specs():
     ]
 
 
-def test_a_comparison_of_definitions_is_that_of_their_names(dataset):  # noqa: F811
+def test_compare_with_definitions_equals_compare_with_specs(dataset):  # noqa: F811
     cubic = actlab.formula("x*tanh(a*x)", parameters={"a": 2})
     found = actlab.compare([actlab.functional.tanh, cubic], dataset, **SHORT)
     same = actlab.compare(["tanh", "formula:x*tanh(a*x) with a=2.0"], dataset, **SHORT)
@@ -47,50 +47,50 @@ def test_a_comparison_of_definitions_is_that_of_their_names(dataset):  # noqa: F
     assert found.about["activations"] == ["tanh", "formula:x*tanh(a*x) with a=2.0"]
 
 
-def test_a_definition_and_its_name_are_one_activation(dataset):  # noqa: F811
+def test_compare_rejects_a_definition_together_with_its_name(dataset):  # noqa: F811
     with pytest.raises(UsageError, match=r"^activation 'relu' is given twice$"):
         actlab.compare(["relu", actlab.functional.relu], dataset, **SHORT)
 
 
-def local():
+def make_local_module():
     class Inner(torch.nn.Module):
         pass
 
     return Inner()
 
 
-LOST = "of which a formula's spec would hold text and parameters only; put it into a file and name it: "
+ADVICE = "of which a formula's spec would hold text and parameters only; put it into a file and name it: "
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("activations", "message"),
     [
         (torch.nn.GELU(), "a GELU module; name it: 'torch.nn:GELU' or 'my_layers.py:Name'"),
         (torch.nn.GELU, "the class GELU; name it: 'torch.nn:GELU' or 'my_layers.py:Name'"),
         (actlab.nn.Mish(), "a Mish module; name it: 'actlab.nn:Mish' or 'my_layers.py:Name'"),
         (Own(), f"a Own module; name it: '{__name__}:Own' or 'my_layers.py:Name'"),
-        (local(), "a Inner module; name it: 'my_layers.py:Inner'"),
-        (own, f"the function own; name it: '{__name__}:own' or 'my_layers.py:Name'"),
+        (make_local_module(), "a Inner module; name it: 'my_layers.py:Inner'"),
+        (own_function, f"the function own; name it: '{__name__}:own' or 'my_layers.py:Name'"),
         (lambda x: x, "a lambda; write it as a function into a file and name it: 'my_layers.py:name'"),
         (torch.tanh, "a builtin_function_or_method; write it as a function into a file and name it: "
          "'my_layers.py:name'"),
         (None, "None, not a spec such as 'relu'"),
         (actlab.formula("x*tanh(x)", name="mine"),
-         f"actlab.formula('x*tanh(x)', name='mine'), {LOST}'my_layers.py:mine'"),
+         f"actlab.formula('x*tanh(x)', name='mine'), {ADVICE}'my_layers.py:mine'"),
         (actlab.formula("max(x, 0)", at={0: 0.5}),
-         f"actlab.formula('max(x, 0)', at={{0.0: 0.5}}), {LOST}'my_layers.py:max_x_0'"),
+         f"actlab.formula('max(x, 0)', at={{0.0: 0.5}}), {ADVICE}'my_layers.py:max_x_0'"),
         (actlab.formula("a*x*tanh(x)", parameters={"a": 1}, trainable=["a"]),
          "actlab.formula('a*x*tanh(x)', parameters={'a': 1.0}, trainable=('a',)), "
-         f"{LOST}'my_layers.py:a_x_tanh_x'"),
+         f"{ADVICE}'my_layers.py:a_x_tanh_x'"),
     ],
 )  # fmt: skip
-def test_what_has_no_spec_is_refused_with_how_to_name_it(given, said):
+def test_resolve_all_rejects_activations_without_spec_and_gives_advice(activations, message):
     with pytest.raises(UsageError) as caught:
-        resolve_all(["relu", given])
-    assert str(caught.value) == f"activations[1] is {said}"
+        resolve_all(["relu", activations])
+    assert str(caught.value) == f"activations[1] is {message}"
 
 
-def test_all_that_has_no_spec_is_told_at_once():
+def test_resolve_all_reports_all_activations_without_spec_together():
     with pytest.raises(UsageError) as caught:
         resolve_all([torch.nn.ReLU(), "relu", 2])
     assert str(caught.value) == (
@@ -100,10 +100,10 @@ def test_all_that_has_no_spec_is_told_at_once():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("activations", "message"),
     [("relu", "'relu'"), (3, "3"), (torch.nn.Sequential(torch.nn.ReLU()), "a Sequential module")],
 )
-def test_one_activation_is_no_list_of_them(given, said):
+def test_resolve_all_rejects_a_single_activation(activations, message):
     with pytest.raises(UsageError) as caught:
-        resolve_all(given)
-    assert str(caught.value) == f"activations is {said}, not a list of specs such as ['relu', 'tanh']"
+        resolve_all(activations)
+    assert str(caught.value) == f"activations is {message}, not a list of specs such as ['relu', 'tanh']"

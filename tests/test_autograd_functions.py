@@ -1,4 +1,4 @@
-"""An autograd.Function is an activation wherever a function is."""
+"""An autograd.Function can be used as an activation in swap, compare and FleetSearchCV."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import actlab
 from actlab.cli import main
 from actlab.models.networks import fresh
 from actlab.spec import CallableModule
-from tests.faulty import TanhOnce
-from tests.sound import NotebookReLU, OldStyleSoftsign, SigmoidOfOutput
+from tests.faulty_activations import TanhOnce
+from tests.sound_activations import NotebookReLU, OldStyleSoftsign, SigmoidOfOutput
 
 FUNCTIONS = [NotebookReLU, OldStyleSoftsign, SigmoidOfOutput, TanhOnce]
 FILE = """
@@ -39,31 +39,31 @@ class Squish(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_fresh_applies_an_autograd_function(function):
+def test_fresh_wraps_an_autograd_function(function):
     x = torch.linspace(-2, 2, 9)
     module = fresh(function)
     assert isinstance(module, nn.Module)
     assert torch.equal(module(x), function.apply(x))
 
 
-def test_plain_survives_pickling_with_an_autograd_function():
+def test_function_module_can_be_pickled_with_an_autograd_function():
     x = torch.linspace(-2, 2, 9)
     again = pickle.loads(pickle.dumps(CallableModule(NotebookReLU)))  # noqa: S301 - bytes of this line
     assert torch.equal(again(x), x.relu())
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_swap_puts_an_autograd_function_in(function):
+def test_swap_inserts_an_autograd_function(function):
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     x = torch.randn(3, 4)
     expected = model[2](function.apply(model[0](x)))
     assert torch.equal(actlab.swap(model, {nn.ReLU: function})(x), expected)
 
 
-def test_compare_trains_an_autograd_function_of_a_file(tmp_path, monkeypatch, capsys):
+def test_compare_trains_an_autograd_function_from_a_file(tmp_path, monkeypatch, capsys):
     (tmp_path / "act.py").write_text(FILE)
     monkeypatch.chdir(tmp_path)
-    words = [
+    call = [
         "compare",
         "tanh",
         "act.py:Squish",
@@ -75,10 +75,10 @@ def test_compare_trains_an_autograd_function_of_a_file(tmp_path, monkeypatch, ca
         "1",
         "--quiet",
     ]
-    assert main([*words, "--out", "out"]) == 0
+    assert main([*call, "--out", "out"]) == 0
     table = actlab.Comparison.load("out").results
     scores = table.pivot(index="fold", columns="activation", values="score")
-    # Values and slope are computed as torch computes them, so training agrees to rounding.
+    # Values and slopes are computed as in torch, so training differs only by rounding.
     assert np.allclose(scores["tanh"], scores["act.py:Squish"], atol=0.005)
 
 
@@ -99,8 +99,8 @@ class Net(nn.Module):
 def test_search_trains_an_autograd_function():
     data = actlab.load_data("digits")
     torch.manual_seed(0)
-    net = skorch.NeuralNetClassifier(Net, criterion=nn.CrossEntropyLoss, max_epochs=2, verbose=0)
+    model = skorch.NeuralNetClassifier(Net, criterion=nn.CrossEntropyLoss, max_epochs=2, verbose=0)
     grid = {"module__act": [nn.ReLU(), NotebookReLU]}
-    search = actlab.FleetSearchCV(net, grid, cv=3, n_jobs=1, refit=False).fit(data.X, data.y)
-    relu, by_hand = search.cv_results_["mean_test_score"]
-    assert abs(relu - by_hand) < 0.005  # the same function and gradient
+    search = actlab.FleetSearchCV(model, grid, cv=3, n_jobs=1, refit=False).fit(data.X, data.y)
+    relu, notebook_relu = search.cv_results_["mean_test_score"]
+    assert abs(relu - notebook_relu) < 0.005  # the same function and gradient

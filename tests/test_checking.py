@@ -1,4 +1,4 @@
-"""The check itself: no false alarms, PyTorch's known faults, targets that crash or hang, and the report."""
+"""Checks of the catalogue and of torch.nn, targets that crash or hang, and the report."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ REST = sorted(set(actlab.catalogue) - set(QUICK))
 
 
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in REST)])
-def test_no_false_alarm_over_the_catalogue(name):
+def test_check_passes_every_catalogue_entry(name):
     assert failed(actlab.check(actlab.catalogue[name], skip=COMPILER)) == {}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
-def test_the_compiler_raises_no_false_alarm(name):
-    """That every entry compiles and exports is for the conformance laws to show."""
+def test_check_compile_and_export_pass_for_the_catalogue(name):
+    """Check a few entries; the conformance laws compile and export all of them."""
     assert failed(actlab.check(actlab.catalogue[name], only=["shape", *COMPILER])) == {}
 
 
-# What is wrong in PyTorch itself: the rows that find it, with a piece of what they say.
-KNOWN = {
+# Known faults of PyTorch: the rows that fail, with a part of their messages.
+KNOWN_FAULTS = {
     "GELU()": {
         "value float32": "-0.0161",
         "infinities float32": "f(inf) = nan",
@@ -59,17 +59,19 @@ SOUND = """ReLU() ReLU6() LeakyReLU() PReLU() RReLU() ELU() CELU() SELU() SiLU()
     Threshold(0.5,-0.25) GLU()""".split()
 
 
-@pytest.mark.parametrize("spec", [*KNOWN, *(pytest.param(spec, marks=pytest.mark.slow) for spec in SOUND)])
-def test_torch_passes_but_for_its_known_faults(spec):
+@pytest.mark.parametrize(
+    "spec", [*KNOWN_FAULTS, *(pytest.param(spec, marks=pytest.mark.slow) for spec in SOUND)]
+)
+def test_check_of_torch_nn_fails_only_for_known_faults(spec):
     found = failed(actlab.check(f"torch.nn:{spec}", skip=COMPILER))
-    known = KNOWN.get(spec, {})
-    assert set(found) == set(known)
-    for row, told in known.items():
-        assert told in found[row]
+    expected = KNOWN_FAULTS.get(spec, {})
+    assert set(found) == set(expected)
+    for row, message in expected.items():
+        assert message in found[row]
 
 
 @pytest.mark.parametrize(
-    ("target", "row", "told"),
+    ("target", "row", "message"),
     [
         (torch.nn.Softmax(-1), "kind", "several of the input"),
         (torch.nn.LayerNorm(8), "kind", "several of the input"),
@@ -94,13 +96,13 @@ def test_torch_passes_but_for_its_known_faults(spec):
     ],
     ids=str,
 )
-def test_what_a_row_says(target, row, told):
+def test_check_row_details(target, row, message):
     found = actlab.check(target, only=[row]).row(row)
     assert found.status == "pass"
-    assert told in found.detail
+    assert message in found.detail
 
 
-def test_a_function_without_a_rule_is_unsupported_not_wrong():
+def test_check_reports_a_missing_transform_rule_as_unsupported():
     class Plain(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -129,20 +131,20 @@ def hangs_in_bfloat16(x):
     return torch.tanh(x)
 
 
-def test_a_crash_is_a_row_that_failed_and_the_rest_goes_on():
+def test_check_reports_a_crash_as_a_failed_row_and_continues():
     report = actlab.check(kills_the_interpreter_in_float16, only=["shape", "value", "kinks"])
     assert failed(report) == {"value float16": "the interpreter was ended by SIGSEGV"}
     assert [row.status for row in report.rows].count("pass") == 4
 
 
-def test_a_hang_is_a_row_that_failed_and_the_rest_goes_on():
+def test_check_reports_a_hang_as_a_failed_row_and_continues():
     report = actlab.check(hangs_in_bfloat16, only=["dtype", "kinks"])
     assert failed(report) == {"dtype": "did not end within 10 s"}
     assert report.row("kinks").status == "pass"
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "message"),
     [
         (lambda x: None, "returns a NoneType, expected a tensor"),
         (lambda x: (x, x), "returns a tuple, expected a tensor"),
@@ -150,24 +152,24 @@ def test_a_hang_is_a_row_that_failed_and_the_rest_goes_on():
         (lambda x: os._exit(3), "the interpreter ended with status 3"),
     ],
 )
-def test_when_the_shape_row_fails_nothing_else_can_be_asked(target, told):
+def test_check_runs_no_other_row_if_the_shape_row_fails(target, message):
     report = actlab.check(target)
-    assert failed(report) == {"shape": told}
+    assert failed(report) == {"shape": message}
     assert {row.status for row in report.rows[1:]} == {"could not run"}
     assert len(report.rows) == 45
 
 
-def test_what_a_target_prints_is_not_in_the_report(capfd):
-    def noisy(x):
+def test_check_suppresses_output_of_the_target(capfd):
+    def print_and_compute(x):
         print("hello")
         os.write(1, b"hello")
         return torch.tanh(x)
 
-    assert actlab.check(noisy, only=["shape", "kinks"]).passed
+    assert actlab.check(print_and_compute, only=["shape", "kinks"]).passed
     assert capfd.readouterr().out == ""
 
 
-def test_the_callers_random_state_is_left_alone():
+def test_check_leaves_the_random_state_unchanged():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -187,32 +189,32 @@ REPORT = CheckReport(
 )
 
 
-def test_the_table_is_worst_first_and_fits():
+def test_check_report_lists_failures_first_within_80_columns():
     lines = str(REPORT).splitlines()
     assert lines[0] == "mine: 1 fail, 1 could not run, 1 unsupported, 1 pass, 1 not applicable"
     assert max(map(len, lines)) <= 80
-    told = [line.split()[0] for line in lines[2:] if not line.startswith(" ")]
-    assert told == ["kinks", "compile", "vmap", "shape", "reference"]
+    message = [line.split()[0] for line in lines[2:] if not line.startswith(" ")]
+    assert message == ["kinks", "compile", "vmap", "shape", "reference"]
     short = CheckReport("mine", [Row(name, "not applicable", "a function has none") for name in "ab"])
     assert [line.split(maxsplit=3)[-1] for line in str(short).splitlines()[2:]] == ["a function has none"] * 2
     assert "\x1b[31mfail" in REPORT.text(colour=True)
     assert not REPORT.passed
 
 
-def test_junit_and_json():
+def test_check_report_as_junit_and_json():
     suite = ElementTree.fromstring(junit([REPORT]).partition("\n")[2]).find("testsuite")
     assert [suite.get(count) for count in ("tests", "failures", "skipped")] == ["5", "1", "3"]
     assert suite.find("testcase[@name='kinks']/failure").get("message").startswith("f'(0) = 1 & <not> 0")
     assert REPORT.to_json()["rows"][0] == {"name": "shape", "status": "pass", "detail": "fine"}
 
 
-def test_the_pytest_helper():
+def test_assert_activation_raises_for_failed_rows():
     assert assert_activation(torch.tanh, only=["kinks"]).passed
     with pytest.raises(AssertionError, match=r"failed the check:\nkinks: f'\(0\) = 1, between 0 and 1"):
         assert_activation(lambda x: x.clamp_min(0), only=["kinks", "vmap"])
 
 
-def test_references():
+def test_check_accepts_formula_name_sympy_and_module_as_reference():
     x = sympy.Symbol("x")
     formula = "x * tanh(log(1 + exp(x)))"
     for reference in (formula, "mish", x * sympy.tanh(sympy.log(1 + sympy.exp(x))), actlab.nn.Mish()):
@@ -223,17 +225,17 @@ def test_references():
 
 
 @pytest.mark.parametrize("wrong", ["y * 2", "import os", "__import__('os')", 3])
-def test_what_is_no_reference(wrong):
+def test_check_rejects_an_invalid_reference(wrong):
     with pytest.raises(UsageError, match=r"^(reference|formula)[ :]"):
         actlab.check("mish", reference=wrong)
 
 
-def test_a_check_of_nothing_is_a_mistake():
+def test_check_rejects_an_empty_selection_of_rows():
     with pytest.raises(UsageError, match="no row is left to run"):
         actlab.check("relu", only="value", skip=["value"])
 
 
-def test_only_skip_and_dtypes():
+def test_check_only_skip_and_dtypes_select_rows():
     names = [row.name for row in actlab.check("relu", only=["value", "kinks"], dtypes=[torch.float32]).rows]
     assert names == ["value float32", "kinks"]
     rows = actlab.check("relu", only=["value", "kinks"], skip=["kinks", "value float16"]).rows

@@ -1,4 +1,4 @@
-"""check finds what is wrong in other calls than one with a gradient of ones, and passes sound activations."""
+"""check detects faults outside a single call with a gradient of ones, and passes sound activations."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from torch import nn
 
 import actlab
 from actlab.checking.tensors import close, format_pair, same
-from tests import faulty_calls as faulty
-from tests.faulty import TanhOnce, tanh_with_slope_off
-from tests.sound import EXPECTED, SOUND, largest_fifth
+from tests import faulty_in_other_calls as faulty
+from tests.faulty_activations import TanhOnce, tanh_with_slope_off
+from tests.sound_activations import EXPECTED, SOUND, largest_fifth
 
 
 def check_row(target, row):
     return actlab.check(target, only=[row]).row(row)
 
 
-def assert_fails(target, row, told):
+def assert_fails(target, row, message):
     found = check_row(target, row)
     assert found.status == "fail", found
-    assert told in found.detail, found
+    assert message in found.detail, found
 
 
 @pytest.mark.parametrize("fault", faulty.LINEAR)
 def test_check_refuses_a_backward_that_is_not_linear(fault):
-    told = "incoming gradient of nan" if fault == "hides NaN" else "not linear in the incoming gradient: "
-    assert_fails(faulty.LINEAR[fault], "linear backward", told)
+    message = "incoming gradient of nan" if fault == "hides NaN" else "not linear in the incoming gradient: "
+    assert_fails(faulty.LINEAR[fault], "linear backward", message)
 
 
 def test_check_refuses_a_backward_that_mixes_elements_and_is_not_linear():
@@ -42,12 +42,12 @@ def test_check_names_the_incoming_gradient_and_the_input():
 
 @pytest.mark.parametrize("fault", faulty.UNCHANGED)
 def test_check_refuses_a_backward_that_writes(fault):
-    told = {
+    message = {
         "writes into the output": "changes the output of forward",
         "writes into the input": "changes the input of forward",
-        "writes into what it keeps": "second backward through the same output",
+        "writes into its saved slope": "second backward through the same output",
     }
-    assert_fails(faulty.UNCHANGED[fault], "grad unchanged", told.get(fault, "incoming gradient from"))
+    assert_fails(faulty.UNCHANGED[fault], "grad unchanged", message.get(fault, "incoming gradient from"))
 
 
 @pytest.mark.parametrize("fault", faulty.INPUT)
@@ -56,7 +56,7 @@ def test_check_refuses_a_forward_that_writes_into_its_input(fault):
 
 
 @pytest.mark.parametrize("fault", faulty.REPEATED)
-def test_check_refuses_what_an_earlier_call_changes(fault):
+def test_check_refuses_results_that_depend_on_earlier_calls(fault):
     found = check_row(faulty.REPEATED[fault](), "repeated calls")
     assert found.status == "fail", found
 
@@ -76,12 +76,12 @@ def test_check_refuses_a_wrong_gradient_in_training_mode(fault):
     "fault", faulty.AUTOCAST, ids=lambda function: getattr(function, "__name__", "slope")
 )
 def test_check_refuses_overflow_under_autocast(fault):
-    what = "gradient at" if fault is faulty.slope_in_autocast_dtype else "value at"
-    assert_fails(fault, "autocast", f"under autocast to float16 the {what} x = ")
+    quantity = "gradient at" if fault is faulty.slope_in_autocast_dtype else "value at"
+    assert_fails(fault, "autocast", f"under autocast to float16 the {quantity} x = ")
 
 
 @pytest.mark.parametrize("fault", faulty.ZEROS)
-def test_check_refuses_another_result_at_negative_zero(fault):
+def test_check_refuses_a_different_result_at_negative_zero(fault):
     assert_fails(faulty.ZEROS[fault], "signed zero", "(-0.0) = ")
 
 
@@ -160,7 +160,7 @@ def test_check_compiles_and_exports_modules_in_place(name):
 @pytest.mark.parametrize(
     "function", [torch.log, torch.sqrt, torch.acosh, torch.asin, lambda x: x.log().relu()]
 )
-def test_check_takes_nan_for_nan(function):
+def test_check_treats_nan_as_equal_to_nan(function):
     rows = ["deterministic", "repeated calls", "vmap", "func.grad", "non-contiguous", "expanded", "autocast"]
     report = actlab.check(function, only=[*rows, "forward mode", "batched gradients", "grad modes"])
     assert {row.status for row in report.rows} == {"pass"}, report
@@ -176,7 +176,7 @@ def test_check_takes_nan_for_nan(function):
     ],
     ids=["infinite", "nan", "infinite and flat", "too large and mixing"],
 )
-def test_check_reports_no_error_of_its_own_without_a_finite_value(function):
+def test_check_raises_no_internal_error_without_a_finite_value(function):
     report = actlab.check(function, skip=["export", "compile"])
     assert not [row for row in report.rows if "Error" in row.detail], report
 
@@ -186,7 +186,7 @@ def test_check_finds_no_kink_where_the_slope_is_steep():
     assert (found.status, found.detail) == ("pass", "none between -10 and 10")
 
 
-def test_check_takes_backward_for_linear_where_it_cancels():
+def test_check_accepts_a_linear_backward_with_cancellation():
     def sinc(x):
         return torch.where(x == 0, torch.ones_like(x), torch.sin(x) / x)
 
@@ -198,7 +198,7 @@ def test_check_ignores_products_that_overflow():
     assert check_row(lambda x: torch.exp(x) * torch.tanh(x), "linear backward").status == "pass"
 
 
-def test_check_leaves_a_slope_that_is_nan_to_the_first_derivative():
+def test_check_reports_a_nan_slope_only_under_first_derivative():
     def elu_of_where(x):
         return torch.where(x > 0, x, x * torch.exp(x))
 
@@ -221,11 +221,11 @@ def test_check_compares_infinities_of_another_dtype():
 
 
 @pytest.mark.parametrize("function", [largest_fifth, lambda x: x * (x > x.max() - 4)], ids=["fifth", "near"])
-def test_check_finds_that_elements_are_mixed(function):
+def test_check_detects_mixed_elements(function):
     assert "not element-wise" in check_row(function, "kind").detail
 
 
-def test_check_prints_numbers_that_differ():
+def test_format_pair_prints_enough_digits_to_differ():
     assert format_pair(-14.04254381, -14.04254382) == ("-14.04254381", "-14.04254382")
     assert format_pair(1.0, 1.0 + 2**-52) == ("1", "1.0000000000000002")
     assert format_pair(0.25, 0.5) == ("0.25", "0.5")

@@ -1,4 +1,4 @@
-"""A definition is held to what it declares: every wrong fact is found by its row, and the true one passes."""
+"""check compares a definition with its declared facts: wrong facts fail, true facts pass."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CUT = {
 
 
 def swish(**facts: Any) -> Any:
-    """Define x * sigmoid(b * x); sound as it is."""
+    """Define x * sigmoid(b * x), which is sound without ``facts``."""
 
     @actlab.elementwise(**{**SOUND, **facts})
     def my_swish(x, b=1.0):
@@ -54,7 +54,7 @@ def swish(**facts: Any) -> Any:
 
 
 def jumps_at_infinity() -> Any:
-    """Define a tanh that is 0.5 far out, and 1 at infinity."""
+    """Define a tanh that is 0.5 for large inputs, and 1 at infinity."""
 
     @actlab.elementwise(
         formula="tanh(x)", limits=(-1, 1), slopes=(0, 0), range=(-1, 1), monotonic=True, paper="-"
@@ -74,7 +74,7 @@ def jumps_at_infinity() -> Any:
 
 
 def cut(at: float = 0.0, **facts: Any) -> Any:
-    """Define a leaky rectifier; sound as it is."""
+    """Define a leaky rectifier, which is sound without ``facts``."""
 
     @actlab.elementwise(**{**CUT, **facts})
     def my_cut(x):
@@ -92,7 +92,7 @@ def cut(at: float = 0.0, **facts: Any) -> Any:
 
 
 def clipped(**facts: Any) -> Any:
-    """Define a hard tanh whose own operation keeps the input."""
+    """Define a hard tanh whose torch operation saves the input for backward."""
 
     @actlab.elementwise(
         formula="clip(x, -1, 1)",
@@ -179,7 +179,7 @@ FAULTS: dict[str, tuple[Any, Any, str, str]] = {
         "facts",
         "f(1e+30) = 0.5, declared 1 at inf",
     ),
-    "a kink left out": (cut(kinks={}), cut(), "kinks", "f' jumps at 0; the declared kinks are none"),
+    "a missing kink": (cut(kinks={}), cut(), "kinks", "f' jumps at 0; the declared kinks are none"),
     "a kink elsewhere": (
         cut(kinks={0: 0.5, 2: 1}),
         cut(),
@@ -187,7 +187,7 @@ FAULTS: dict[str, tuple[Any, Any, str, str]] = {
         "f' does not jump at 2, a declared kink",
     ),
     "another gradient at a kink": (cut(kinks={0: 1}), cut(), "kinks", "f'(0) = 0.5, declared 1"),
-    "a kink out of sight": (
+    "a distant kink": (
         cut(20.0, kinks={20: 1}),
         cut(20.0, kinks={20: 0.5}),
         "kinks",
@@ -202,15 +202,15 @@ FAULTS: dict[str, tuple[Any, Any, str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("broken", "sound", "row", "told"), FAULTS.values(), ids=FAULTS)
-def test_a_wrong_fact_is_found_by_its_row(broken, sound, row, told):
+@pytest.mark.parametrize(("broken", "sound", "row", "message"), FAULTS.values(), ids=FAULTS)
+def test_check_fails_the_row_of_a_wrong_fact(broken, sound, row, message):
     found = one_row(broken, row)
     assert found.status == "fail", found
-    assert told in found.detail
+    assert message in found.detail
     assert one_row(sound, row).status == "pass", one_row(sound, row)
 
 
-def naive() -> Any:
+def naive_swish_definition() -> Any:
     @actlab.elementwise(**SOUND)
     def naive_swish(x, b=1.0):
         return x * torch.sigmoid(b * x)
@@ -220,8 +220,8 @@ def naive() -> Any:
     return naive_swish
 
 
-def test_a_limit_that_is_declared_is_to_be_had():
-    report = actlab.check(naive(), only=["infinities", "facts"], dtypes=[torch.float32])
+def test_check_fails_if_a_declared_limit_is_not_reached():
+    report = actlab.check(naive_swish_definition(), only=["infinities", "facts"], dtypes=[torch.float32])
     assert report.row("infinities float32").detail == "f(-inf) = nan, expected 0, the declared limit"
     assert report.row("facts").detail == "f(-inf) = nan, declared 0"
     assert actlab.check(swish(), only=["infinities", "facts"]).passed
@@ -229,7 +229,7 @@ def test_a_limit_that_is_declared_is_to_be_had():
     assert "is nan in float64 too, not the limit" in plain.row("infinities float32").detail
 
 
-def test_all_wrong_facts_are_told_at_once():
+def test_check_reports_all_wrong_facts_together():
     found = one_row(swish(limits=(5, 7), slopes=(3, 4), range=(10, 11)), "facts")
     assert found.detail == (
         "f(-inf) = 0, declared 5; f(inf) = inf, declared 7; "
@@ -239,7 +239,7 @@ def test_all_wrong_facts_are_told_at_once():
     )
 
 
-# -- which parameters, and what cannot be proved ------------------------------------------------------
+# -- parameters, and targets without facts -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_all_wrong_facts_are_told_at_once():
         "formula:where(x > 2, 1, 0)",
     ],
 )
-def test_facts_hold_at_the_parameters_of_the_target(target):
+def test_check_evaluates_facts_at_the_parameters_of_the_target(target):
     report = actlab.check(target, only=["reference", "facts", "kinks", "saved bytes", "infinities"])
     assert {row.status for row in report.rows} == {"pass"}, report
 
@@ -291,7 +291,7 @@ def _(x, a):
 """
 
 
-def test_a_definition_without_a_module_takes_parameters(tmp_path, monkeypatch):
+def test_check_passes_parameters_to_a_definition_without_a_module(tmp_path, monkeypatch):
     (tmp_path / "my_line.py").write_text(WITHOUT_A_MODULE)
     monkeypatch.chdir(tmp_path)
     report = actlab.check("my_line.py:line(a=-3.0)", only=["reference", "facts"], reference="-3 * x")
@@ -301,7 +301,7 @@ def test_a_definition_without_a_module_takes_parameters(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("target", "row", "told"),
+    ("target", "row", "message"),
     [
         (torch.nn.Tanh(), "facts", "only a definition declares facts"),
         (torch.nn.Tanh(), "reference", "no reference was given"),
@@ -309,12 +309,12 @@ def test_a_definition_without_a_module_takes_parameters(tmp_path, monkeypatch):
         ("swiglu", "facts", "the target is not element-wise: an output element depends on several inputs"),
     ],
 )
-def test_where_nothing_is_declared_it_is_said(target, row, told):
+def test_check_facts_and_reference_are_not_applicable_without_declaration(target, row, message):
     found = one_row(target, row)
-    assert (found.status, found.detail) == ("not applicable", told)
+    assert (found.status, found.detail) == ("not applicable", message)
 
 
-def test_what_is_made_of_a_definitions_module_declares_nothing():
+def test_check_facts_are_not_applicable_to_a_subclass():
     class Twice(actlab.nn.Mish):
         def forward(self, x):
             return 2 * super().forward(x)
@@ -322,11 +322,11 @@ def test_what_is_made_of_a_definitions_module_declares_nothing():
     assert one_row(Twice, "facts").status == "not applicable"
 
 
-def test_a_reference_that_is_given_comes_before_the_formula():
+def test_check_prefers_the_given_reference_to_the_declared_formula():
     wrong = swish(formula="x * tanh(b * x)")
     report = actlab.check(wrong, only=["reference"], reference="x * sigmoid(x)")
     assert report.row("reference").detail == "f and f' at 303 points, in float64"
 
 
-def test_a_formula_too_large_for_the_digits_of_a_reference_is_not_waited_for():
+def test_check_skips_reference_digits_of_a_formula_that_grows_too_fast():
     assert actlab.check("tanhexp", only=["reference"], reference="x * tanh(exp(x))").passed

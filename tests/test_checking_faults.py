@@ -1,4 +1,4 @@
-"""Every fault is found by the row meant for it, which names what is wrong; the sound one passes there."""
+"""check detects each fault in the row for it; the same row passes for a sound version."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.functional import relu6, softplus
 
 import actlab
-from tests import faulty
-from tests.faulty import Scaled, double_mish
+from tests import faulty_activations as faulty
+from tests.faulty_activations import Scaled, double_mish
 
-# What is wrong, the row that finds it, a piece of what it says, and the sound one.
+# Fault: faulty target, row that fails, part of its message, and sound target.
 FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     # values
     "wrong sign": (faulty.negative_tanh, "reference", "e-14, expected -2.5", torch.tanh),
@@ -46,7 +46,7 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
         double_mish,
     ),
     "NaN swallowed": (
-        faulty.relu_that_swallows_nan,
+        faulty.relu_that_drops_nan,
         "infinities float32",
         "f(nan) = 0, expected nan",
         torch.relu,
@@ -57,7 +57,7 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     "works in place": (faulty.relu_in_place, "input unchanged", "to 0", torch.relu),
     "promotes": (faulty.tanh_with_float32_constant, "dtype", "float16 in gives float32 out", torch.tanh),
     "noise": (faulty.noisy_tanh, "deterministic", "after another call", torch.tanh),
-    "counts its calls": (faulty.TanhThatTires(), "deterministic", "after another call", torch.tanh),
+    "counts its calls": (faulty.TanhThatShrinks(), "deterministic", "after another call", torch.tanh),
     "remembers an input": (faulty.TanhOfFirstScale(), "deterministic", "after another call", torch.tanh),
     "in storage order": (
         faulty.tanh_in_storage_order,
@@ -135,12 +135,12 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     # torch's transforms
     "item under vmap": (faulty.relu_by_item, "vmap", ".item()", torch.relu),
     "vmap over another dimension": (
-        faulty.tanh_with_vmap_elsewhere,
+        faulty.tanh_with_wrong_vmap_dimension,
         "vmap",
         "vmap over another dimension has shape",
         faulty.tanh,
     ),
-    "vmap of another function": (faulty.tanh_with_vmap_of_nothing, "vmap", "vmap is", faulty.tanh),
+    "vmap of another function": (faulty.tanh_with_vmap_without_tanh, "vmap", "vmap is", faulty.tanh),
     "jvp off by a factor": (faulty.tanh_with_jvp_off, "forward mode", "a tangent is", faulty.tanh),
     "jvp of wrong sign": (faulty.tanh_with_jvp_negative, "forward mode", "a tangent is", faulty.tanh),
     "item in backward": (faulty.tanh_with_backward_by_item, "batched gradients", "aten::item", faulty.tanh),
@@ -153,11 +153,16 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     # modules
     "mean instead of sum": (faulty.ScaledByMean, "parameters", "the gradient of scale[0] is", Scaled),
     "parameter out of the graph": (faulty.ScaledByNumber, "parameters", "scale gets no gradient", Scaled),
-    "state left out": (faulty.ScaledWithoutState, "state_dict", "lacks scale", Scaled),
-    "tensor instead of parameter": (faulty.ScaledByTensor, "state_dict", "lacks scale, which asks", Scaled),
+    "state missing": (faulty.ScaledWithoutState, "state_dict", "lacks scale", Scaled),
+    "tensor instead of parameter": (
+        faulty.ScaledByTensor,
+        "state_dict",
+        "lacks scale, which requires",
+        Scaled,
+    ),
     "parameter in a list": (faulty.ScaledByList, "state_dict", "lacks scales", Scaled),
     "copy shares": (faulty.ScaledShared, "deepcopy", "changed the module", Scaled),
-    "copy begins anew": (faulty.ScaledAnew, "deepcopy", "has another scale", Scaled),
+    "copy starts with initial values": (faulty.ScaledCopiedInitial, "deepcopy", "has another scale", Scaled),
     "copy computes less": (faulty.ScaledLessByCopy, "deepcopy", "computes something else", Scaled),
     "state not loaded": (faulty.ScaledWithoutLoading, "state_dict", "computes something else", Scaled),
     "lambda in a module": (faulty.ScaledByLambda, "pickle", "cannot be pickled", Scaled),
@@ -170,7 +175,7 @@ def one_row(target: Any, row: str) -> actlab.checking.Row:
 
 
 @pytest.mark.parametrize(("target", "row", "message", "sound"), FAULTS.values(), ids=FAULTS)
-def test_fault_is_found_by_its_row(target, row, message, sound):
+def test_check_fails_the_row_of_a_fault(target, row, message, sound):
     found = one_row(target, row)
     assert found.status == "fail", found
     assert message in found.detail
@@ -182,39 +187,39 @@ def test_fault_is_found_by_its_row(target, row, message, sound):
     [faulty.tanh, faulty.relu, faulty.relu6, double_mish, Scaled],
     ids=["tanh", "relu", "relu6", "mish", "scaled"],
 )
-def test_sound_ones_are_sound_in_all(sound):
+def test_check_passes_sound_targets_in_all_rows(sound):
     report = actlab.check(sound, skip=["export", "compile"])
     assert {row.status for row in report.rows} == {"pass", "not applicable"}, report
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ["export", "compile"])
-def test_item_breaks_compilers(row):
+def test_check_compile_and_export_fail_for_item(row):
     found = one_row(faulty.relu_by_item, row)
     assert found.status == "fail", found
     assert one_row(nn.ReLU, row).status == "pass"
 
 
-# -- what looks like a fault and is none ------------------------------------------------------------
+# -- correct targets that resemble faults ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("sound", "row", "status"),
     [
-        (nn.Threshold(0.1, 20.0), "value float32", "pass"),  # 0.1 in float32 is on its other side
+        (nn.Threshold(0.1, 20.0), "value float32", "pass"),  # 0.1 in float32 is larger than 0.1 in float64
         (nn.Threshold(0.1, 20.0), "gradient float32", "pass"),
-        (torch.round, "first derivative", "pass"),  # from afar it looks like the identity
+        (torch.round, "first derivative", "pass"),  # for large inputs it is close to the identity
         (nn.PReLU(8), "zero-dimensional", "not applicable"),
         (nn.BatchNorm1d(8), "zero-dimensional", "not applicable"),
         (nn.Linear(8, 8), "kind", "pass"),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_no_false_alarm(sound, row, status):
+def test_check_row_has_no_false_alarm(sound, row, status):
     assert one_row(sound, row).status == status, one_row(sound, row)
 
 
-def test_parameters_that_a_module_also_keeps_in_a_list_are_in_its_state():
+def test_check_state_dict_passes_for_parameters_also_in_a_list():
     class Listed(Scaled):
         def __init__(self) -> None:
             super().__init__()
@@ -223,10 +228,10 @@ def test_parameters_that_a_module_also_keeps_in_a_list_are_in_its_state():
     assert one_row(Listed, "state_dict").status == "pass"
 
 
-# -- targets and what they may do to the report -----------------------------------------------------
+# -- names and errors of targets in the report --------------------------------------------------------
 
 
-def test_an_error_with_control_characters_is_one_plain_line():
+def test_check_escapes_control_characters_of_an_error():
     def rings(x: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("\x1b[31mred\x07 \ud800")
 
@@ -235,27 +240,27 @@ def test_an_error_with_control_characters_is_one_plain_line():
     actlab.checking.junit([report]).encode()
 
 
-def test_a_long_name_does_not_widen_the_report():
+def test_check_report_wraps_a_long_name():
     report = actlab.checking.CheckReport("a/folder/" * 12 + "file.py:name", [])
     assert max(map(len, str(report).splitlines())) <= 80
 
 
-def test_a_function_is_named_by_its_class():
+def test_check_names_a_function_by_its_class():
     assert actlab.check(faulty.TanhOnce.apply, only=["shape"]).target == "TanhOnce"
 
 
 @pytest.mark.parametrize("wrong", ["float32", torch.int64])
-def test_what_is_no_dtype(wrong):
+def test_check_rejects_an_invalid_dtype(wrong):
     with pytest.raises(actlab.UsageError, match="must be a floating-point"):
         actlab.check("relu", dtypes=[wrong])
 
 
-def test_a_file_named_as_a_module_is_not_that_module(tmp_path):
+def test_check_loads_a_file_with_the_name_of_a_module(tmp_path):
     path = tmp_path / "random.py"
     path.write_text("from torch import nn\n\n\nclass Mine(nn.ReLU):\n    pass\n")
     assert one_row(f"{path}:Mine", "pickle").status == "pass"
-    broken = tmp_path / "breaks_halfway.py"
+    broken = tmp_path / "raises_on_import.py"
     broken.write_text("x = 1 / 0\n")
     with pytest.raises(actlab.UsageError, match="ZeroDivisionError"):
         actlab.check(f"{broken}:f")
-    assert "breaks_halfway" not in sys.modules
+    assert "raises_on_import" not in sys.modules

@@ -15,13 +15,13 @@ import pytest
 from actlab.cli import main
 from actlab.cli.parser import create_parser
 from actlab.training.train import HISTORY_COLUMNS
-from tests.commands import actlab, elsewhere, names, refused, tiny
+from tests.command_line import actlab, elsewhere, names, refused, tiny
 from tests.processes import descendants, living, ran, started, waited
 
 __all__ = ["elsewhere", "tiny"]
 
 
-# It waits once the other activation's nets, which come first, have surely been trained.
+# It starts waiting after the models of the other activation, which come first, have been trained.
 SLOW = """
 import pathlib, time, torch
 
@@ -38,7 +38,7 @@ class Slow(torch.nn.Module):
 # -- train ----------------------------------------------------------------------------------------
 
 
-def test_train_writes_the_history_and_says_what_it_shows(tmp_path):
+def test_train_writes_the_history_and_prints_insights(tmp_path):
     done = actlab("train", "--epochs", "3", "--out", "run")
     assert (done.returncode, done.stdout.count("Traceback")) == (0, 0)
     assert "Best epoch: 3 of 3, with validation accuracy 0." in done.stdout
@@ -48,7 +48,7 @@ def test_train_writes_the_history_and_says_what_it_shows(tmp_path):
     assert names(tmp_path / "run") == files
 
 
-def test_the_two_histories_hold_the_same(tmp_path, tiny):
+def test_train_writes_equal_histories_as_csv_and_json(tmp_path, tiny):
     assert main(["train", "--data", tiny, "--epochs", "2", "--out", "run", "--quiet"]) == 0
     rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)
     frame = pd.read_csv(tmp_path / "run/history.csv")
@@ -56,32 +56,32 @@ def test_the_two_histories_hold_the_same(tmp_path, tiny):
     pd.testing.assert_frame_equal(pd.DataFrame(rows), frame, check_exact=True)
 
 
-def test_a_diverged_history_is_strict_json(tmp_path, tiny, capsys):
+def test_train_writes_strict_json_for_a_diverged_run(tmp_path, tiny, capsys):
     assert main(["train", "--data", tiny, "--epochs", "2", "--lr", "1e30", "--out", "run"]) == 1
     rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)
     assert rows[-1]["valid_loss"] is None
     assert "Training diverged at epoch" in capsys.readouterr().out
 
 
-def test_a_training_that_diverged_has_no_result(tiny, capsys):
+def test_train_quiet_reports_a_diverged_run(tiny, capsys):
     assert main(["train", "--data", tiny, "--epochs", "2", "--lr", "1e30", "--quiet"]) == 1
     said = "actlab: relu has no result: diverged: valid_loss is nan in epoch 1\n"
     assert capsys.readouterr() == ("", said)
 
 
-def test_quiet_prints_nothing(tiny, capsys):
+def test_train_quiet_prints_nothing(tiny, capsys):
     assert main(["train", "--data", tiny, "--epochs", "2", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 
 
-def test_verbose_shows_the_table_without_colours_in_a_file(tiny, capsys):
+def test_train_verbose_prints_the_table_without_colours_to_a_file(tiny, capsys):
     assert main(["train", "--data", tiny, "--epochs", "2", "--verbose"]) == 0
     out = capsys.readouterr().out
     assert out.split()[:5] == ["epoch", "train_loss", "valid_acc", "valid_loss", "dur"]
     assert "\x1b" not in out
 
 
-def test_json_is_all_there_is_on_standard_output(tiny, capsys):
+def test_train_json_is_the_only_standard_output(tiny, capsys):
     assert main(["train", "--data", tiny, "--epochs", "2", "--json", "--activation", "tanh"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["activation"] == "tanh"
@@ -92,7 +92,7 @@ def test_json_is_all_there_is_on_standard_output(tiny, capsys):
     assert found["files"] == [f"out/train/{name}" for name in files]
 
 
-def test_without_hiplot_one_line_says_so_and_the_rest_works(tmp_path, tiny, capsys, monkeypatch):
+def test_train_without_hiplot_prints_one_line_and_writes_the_other_files(tmp_path, tiny, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "hiplot", None)
     assert main(["train", "--data", tiny, "--epochs", "2", "--out", "run"]) == 0
     assert capsys.readouterr().err == 'actlab: no HiPlot page without HiPlot: pip install "actlab[hiplot]"\n'
@@ -102,7 +102,7 @@ def test_without_hiplot_one_line_says_so_and_the_rest_works(tmp_path, tiny, caps
 # -- compare --------------------------------------------------------------------------------------
 
 
-def test_compare_prints_the_same_table_twice_also_with_two_jobs(tmp_path, tiny, capsys):
+def test_compare_prints_the_same_table_again_and_with_two_jobs(tmp_path, tiny, capsys):
     call = ["compare", "relu", "tanh", "--data", tiny, "--epochs", "3", "--out", "a"]
     first = actlab(*call)
     assert first.returncode == 0
@@ -118,7 +118,7 @@ def test_compare_prints_the_same_table_twice_also_with_two_jobs(tmp_path, tiny, 
     assert capsys.readouterr().out == first.stdout
 
 
-# It passes on the rows that are tried beforehand, without gradients.
+# It accepts the samples of the first test of a model, which computes no gradients.
 BREAKING = """
 import torch
 
@@ -133,29 +133,29 @@ class Late(Early):
 """
 
 
-def test_where_every_run_failed_nothing_was_compared(tmp_path, tiny, capsys):
+def test_compare_exits_with_1_if_every_run_failed(tmp_path, tiny, capsys):
     (tmp_path / "own.py").write_text(BREAKING)
     call = ["compare", "own.py:Early", "own.py:Late", "--data", tiny, "--epochs", "1"]
     assert main([*call, "--quiet"]) == 1
     failed = "failed in 3 of 3 runs: training raised ZeroDivisionError: by zero"
     said = f"actlab: nothing was compared on tiny.npz: own.py:Early {failed}; own.py:Late {failed}\n"
     assert capsys.readouterr() == ("", said)
-    assert main(call) == 1  # the reason is among what is said
+    assert main(call) == 1  # the output names the reason
     assert f"own.py:Late {failed}: no rank." in " ".join(capsys.readouterr().out.split())
     assert main(["compare", "relu", *call[2:], "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 
 
-def test_of_many_that_failed_the_first_are_told(tiny, capsys):
-    given = ["relu", "elu", "selu", "softplus", "silu", "mish", "gelu"]
-    assert main(["compare", *given, "--data", tiny, "--epochs", "1", "--lr", "1e30", "--quiet"]) == 1
+def test_compare_names_the_first_five_failed_activations(tiny, capsys):
+    activations = ["relu", "elu", "selu", "softplus", "silu", "mish", "gelu"]
+    assert main(["compare", *activations, "--data", tiny, "--epochs", "1", "--lr", "1e30", "--quiet"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    told = "; ".join(f"{name} diverged in 3 of 3 runs" for name in given[:5])
-    assert err == f"actlab: nothing was compared on tiny.npz: {told}; 2 more failed\n"
+    failures = "; ".join(f"{name} diverged in 3 of 3 runs" for name in activations[:5])
+    assert err == f"actlab: nothing was compared on tiny.npz: {failures}; 2 more failed\n"
 
 
-def test_compare_writes_scikit_learns_results(tmp_path, tiny, capsys):
+def test_compare_writes_cv_results_of_scikit_learn(tmp_path, tiny, capsys):
     assert main(["compare", "relu", "tanh", "--data", tiny, "--epochs", "2", "--json", "--out", "a"]) == 0
     found = json.loads(capsys.readouterr().out)
     results = pd.read_csv(tmp_path / "a/cv_results.csv").set_index("param_module__activation")
@@ -165,7 +165,7 @@ def test_compare_writes_scikit_learns_results(tmp_path, tiny, capsys):
     assert "split2_test_score" in (tmp_path / "a/hiplot.html").read_text()
 
 
-def test_a_csv_file_with_a_target(tmp_path, capsys):
+def test_compare_reads_a_csv_file_with_target(tmp_path, capsys):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"a": rng.normal(size=60), "b": rng.normal(size=60), "kind": ["x", "y"] * 30})
     frame.to_csv("t.csv", index=False)
@@ -175,7 +175,7 @@ def test_a_csv_file_with_a_target(tmp_path, capsys):
     assert "kind" in refused(capsys, *call, "--target", "kin")
 
 
-# -- what is refused ------------------------------------------------------------------------------
+# -- invalid input ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_csv_file_with_a_target(tmp_path, capsys):
         ("train --out /proc/actlab", "cannot write to output folder '/proc/actlab'"),
     ],
 )
-def test_a_process_that_refuses_says_one_line_and_leaves_nothing(tmp_path, arguments, message):
+def test_invalid_input_prints_one_line_and_writes_no_file(tmp_path, arguments, message):
     done = actlab(*arguments.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("actlab: error: ")
@@ -221,20 +221,20 @@ def test_a_process_that_refuses_says_one_line_and_leaves_nothing(tmp_path, argum
         ("compare relu tahn --folds 175", "'tanh'?); folds must be <= 174, got 175"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(tmp_path, capsys, arguments, message):
+def test_invalid_arguments_are_rejected_in_one_line(tmp_path, capsys, arguments, message):
     assert message in refused(capsys, *arguments.split())
     assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("verb", ["train", "compare relu"])
-def test_an_output_folder_below_a_file_is_refused_before_training(tmp_path, capsys, monkeypatch, verb):
+def test_out_below_a_file_is_rejected_before_training(tmp_path, capsys, monkeypatch, verb):
     (tmp_path / "file").write_text("mine")
     monkeypatch.setattr("actlab.fleet.loop.Loop.train", lambda *_: pytest.fail("trained"))
     assert "'file/run'" in refused(capsys, *verb.split(), "--out", "file/run")
     assert names(tmp_path) == ["file"]
 
 
-def test_bad_arrays_are_refused(tmp_path, capsys):
+def test_train_rejects_invalid_arrays(tmp_path, capsys):
     X, y = np.ones((20, 3)), np.arange(20) % 2
     for name, (features, labels) in {
         "nan.npz": (np.where(np.eye(20, 3) > 0, np.nan, X), y),
@@ -246,7 +246,7 @@ def test_bad_arrays_are_refused(tmp_path, capsys):
     assert names(tmp_path) == ["constant.npz", "counts.npz", "nan.npz"]
 
 
-def test_truncated_images_are_refused(tmp_path, capsys):
+def test_train_rejects_truncated_mnist_files(tmp_path, capsys):
     (tmp_path / "train-images-idx3-ubyte").write_bytes(
         bytes([0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0, 2, 1])
     )
@@ -258,7 +258,7 @@ def test_truncated_images_are_refused(tmp_path, capsys):
 
 
 def commands(parser=None, *words):
-    """Return every command of the parser as its words, without the program's name."""
+    """Yield every command of the parser as its words, without the program's name."""
     parser = parser or create_parser()
     yield words
     for action in parser._actions:
@@ -268,7 +268,7 @@ def commands(parser=None, *words):
 
 
 @pytest.mark.parametrize("command", [*commands()], ids=" ".join)
-def test_a_help_page_fits_a_terminal_and_ends_with_three_examples_that_parse(command, capsys, monkeypatch):
+def test_help_fits_80_columns_and_ends_with_three_valid_examples(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main([*command, "--help"]) == 0
     page = capsys.readouterr().out
@@ -283,14 +283,14 @@ def test_a_help_page_fits_a_terminal_and_ends_with_three_examples_that_parse(com
 
 
 @pytest.mark.parametrize("command", [[], ["ledger"]])
-def test_without_a_command_the_help_is_printed(command, capsys):
+def test_main_without_a_command_prints_the_help(command, capsys):
     assert main(command) == 0
     out = capsys.readouterr().out
     main([*command, "--help"])
     assert out == capsys.readouterr().out
 
 
-def test_help_shows_defaults(capsys):
+def test_compare_help_shows_defaults(capsys):
     main(["compare", "--help"])
     page = " ".join(capsys.readouterr().out.split())
     assert "--seed N seed of all random numbers (default: 0)" in page
@@ -298,9 +298,7 @@ def test_help_shows_defaults(capsys):
 
 
 @pytest.mark.parametrize("verb", ["train", "compare relu tanh"])
-def test_an_interruption_is_one_line_and_nothing_half_trained_is_written(
-    tmp_path, capsys, monkeypatch, tiny, verb
-):
+def test_interrupted_verb_prints_one_line_and_writes_no_result(tmp_path, capsys, monkeypatch, tiny, verb):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -310,7 +308,7 @@ def test_an_interruption_is_one_line_and_nothing_half_trained_is_written(
     assert names(tmp_path / "run") == (["ledger.sqlite"] if verb.startswith("compare") else [])
 
 
-def test_a_reader_that_goes_away_is_no_error(tiny, capsys, monkeypatch):
+def test_train_exits_with_141_if_its_reader_closes_the_pipe(tiny, capsys, monkeypatch):
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as broken:
@@ -319,7 +317,7 @@ def test_a_reader_that_goes_away_is_no_error(tiny, capsys, monkeypatch):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_progress_is_shown_on_standard_error_after_a_while(capsys, monkeypatch, tiny):
+def test_progress_is_printed_to_standard_error_after_a_delay(capsys, monkeypatch, tiny):
     monkeypatch.setattr("actlab.execution.progress._SILENT", -1.0)
     monkeypatch.setattr("actlab.cli.output._SILENT", -1.0)
     assert main(["compare", "relu", "--data", tiny, "--epochs", "5", "--quiet"]) == 0
@@ -332,13 +330,13 @@ def test_progress_is_shown_on_standard_error_after_a_while(capsys, monkeypatch, 
     assert "train_loss" in capsys.readouterr().err
 
 
-def test_verbose_shows_progress_from_the_start(capsys, tiny):
+def test_compare_verbose_prints_progress_from_the_start(capsys, tiny):
     assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--verbose"]) == 0
     assert " of 3 nets trained, 0 s\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("signal_sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_ctrl_c_leaves_no_processes_and_keeps_what_has_ended(tmp_path, signal_sent):
+def test_compare_after_ctrl_c_keeps_finished_runs_and_no_processes(tmp_path, signal_sent):
     (tmp_path / "slow.py").write_text(SLOW)
     call = [sys.executable, "-m", "actlab", "compare", "relu", "slow.py:Slow", "--jobs", "2", "--out", "run"]
     with started(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
@@ -367,14 +365,14 @@ class Sends(torch.nn.Module):
 """
 
 
-def test_main_leaves_signals_ignored_that_were_ignored_at_the_start(tiny):
-    def ignoring():
+def test_main_keeps_ignored_signals_ignored(tiny):
+    def ignore_signals():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     Path("sends.py").write_text(SENDS)
     call = ["compare", "sends.py:Sends", "--data", tiny, "--epochs", "1", "--jobs", "1"]
-    done = ran([sys.executable, "-m", "actlab", *call], preexec_fn=ignoring)
+    done = ran([sys.executable, "-m", "actlab", *call], preexec_fn=ignore_signals)
     assert (done.returncode, Path("sent").exists()) == (0, True), done.stderr
 
 
@@ -385,19 +383,19 @@ def test_main_leaves_signals_ignored_that_were_ignored_at_the_start(tiny):
         (">&-", "standard output is closed; redirect it to a file or to /dev/null"),
     ],
 )
-def test_output_that_cannot_be_written_is_one_line(redirection, error):
+def test_list_reports_unwritable_output_in_one_line(redirection, error):
     done = ran(["bash", "-c", f"{sys.executable} -m actlab list {redirection}"])
     assert (done.returncode, done.stderr) == (2, f"actlab: error: {error}\n")
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
-def test_an_error_that_cannot_be_printed_keeps_its_status(redirection):
+def test_check_keeps_its_exit_status_if_standard_error_is_unwritable(redirection):
     done = ran(["bash", "-c", f"{sys.executable} -m actlab check nope {redirection}"])
     assert (done.returncode, done.stdout) == (2, "")
 
 
 @pytest.mark.parametrize("verb", ["train --activation", "compare"])
-def test_an_activation_that_exits_does_not_set_the_status(verb, tiny, capsys):
+def test_sys_exit_in_an_activation_is_reported_as_an_error(verb, tiny, capsys):
     module = "class Leaves(torch.nn.Module):\n    def forward(self, x):\n        sys.exit(5)\n"
     Path("leaves.py").write_text(f"import sys, torch\n\n{module}")
     call = [*verb.split(), "leaves.py:Leaves", "--data", tiny]
@@ -421,7 +419,7 @@ class Late(torch.nn.Module):
 
 @pytest.mark.parametrize("target", ["colourful.py:Early", "colourful.py:Late"])
 @pytest.mark.parametrize("verb", ["train --epochs 1 --activation", "compare --epochs 1", "check", "time"])
-def test_an_error_of_an_activation_cannot_control_the_terminal(verb, target, capsys):
+def test_errors_of_activations_are_printed_without_control_characters(verb, target, capsys):
     Path("colourful.py").write_text(COLOURFUL)
     assert main([*verb.split(), target]) in (1, 2)
     printed = "".join(capsys.readouterr())
@@ -439,5 +437,5 @@ def test_an_error_of_an_activation_cannot_control_the_terminal(verb, target, cap
         "train --num-units 99999999999999999",
     ],
 )
-def test_too_little_memory_is_one_line(call, capsys):
+def test_time_and_train_report_too_little_memory_in_one_line(call, capsys):
     refused(capsys, *call.split())

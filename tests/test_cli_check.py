@@ -1,4 +1,4 @@
-"""The check verb: its exit status, its output, and what it says to a person's mistake."""
+"""The verb ``check``: exit status, output, and messages for mistakes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from actlab.cli import main
 from tests.processes import descendants, living, ran, started, waited
 
-MINE = """
+USER_MODULE = """
 import os, sys, time
 import torch
 from torch import nn
@@ -50,9 +50,9 @@ number = 3
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch):
-    """A folder with a person's own file, which is where that person works."""
-    (tmp_path / "mine_of_a_person.py").write_text(MINE)
+def user_folder(tmp_path, monkeypatch):
+    """Change to a folder with user-written modules, and return it."""
+    (tmp_path / "user_module.py").write_text(USER_MODULE)
     (tmp_path / "broken.py").write_text("def f(x:\n")
     (tmp_path / "raises.py").write_text("raise OSError('no weights here')\n")
     (tmp_path / "chatty.py").write_text("import torch\nprint('hello')\nf = torch.tanh\nopen('none.pt')\n")
@@ -60,28 +60,28 @@ def mine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
-    sys.modules.pop("mine_of_a_person", None)
+    sys.modules.pop("user_module", None)
 
 
 @pytest.mark.parametrize(
     ("target", "status"),
     [
         ("torch:tanh", 0),
-        ("mine_of_a_person:Scaled(scale=0.5)", 0),
-        ("mine_of_a_person.py:Scaled(0.5, shift=-1)", 0),
-        ("mine_of_a_person.py:made", 0),
-        ("mine_of_a_person.py:cut", 1),
+        ("user_module:Scaled(scale=0.5)", 0),
+        ("user_module.py:Scaled(0.5, shift=-1)", 0),
+        ("user_module.py:made", 0),
+        ("user_module.py:cut", 1),
     ],
 )
-def test_status(target, status, mine, capsys):
+def test_check_exit_status(target, status, user_folder, capsys):
     assert main(["check", target, "--only", "kinks,vmap"]) == status
     captured = capsys.readouterr()
     assert captured.out.startswith(f"{target}: " + ("1 fail, 1 pass" if status else "2 pass"))
     assert captured.err == ""
 
 
-def test_several_targets_in_json_and_junit(mine, capsys):
-    targets = ["torch:tanh", "mine_of_a_person.py:cut"]
+def test_check_writes_json_and_junit_for_several_targets(user_folder, capsys):
+    targets = ["torch:tanh", "user_module.py:cut"]
     assert main(["check", *targets, "--only", "kinks", "--json", "--junit", "out.xml"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert [(r["target"], r["passed"]) for r in found["reports"]] == list(
@@ -89,10 +89,10 @@ def test_several_targets_in_json_and_junit(mine, capsys):
     )
     suites = ElementTree.parse("out.xml").getroot().findall("testsuite")
     assert [suite.get("failures") for suite in suites] == ["0", "1"]
-    assert sorted(path.name for path in mine.iterdir() if path.suffix == ".xml") == ["out.xml"]
+    assert sorted(path.name for path in user_folder.iterdir() if path.suffix == ".xml") == ["out.xml"]
 
 
-def test_a_reference_on_the_command_line(capsys):
+def test_check_reference_option(capsys):
     assert main(["check", "mish", "--reference", "x * tanh(log(1 + exp(x)))", "--only", "reference"]) == 0
     assert main(["check", "relu", "--reference", "x", "--only", "reference"]) == 1
     assert "f(-1e-30) = 0, expected" not in capsys.readouterr().out.replace("\n", " ")
@@ -109,13 +109,13 @@ def test_a_reference_on_the_command_line(capsys):
         (["raises.py:f"], "cannot import 'raises.py': OSError: no weights here"),
         (["chatty.py:f"], "cannot import 'chatty.py': FileNotFoundError: "),
         (["quits.py:f"], "cannot import 'quits.py': SystemExit: 4"),
-        (["mine_of_a_person.py:cuts"], "there is no 'cuts' in it (did you mean 'cut'?)"),
-        (["mine_of_a_person.py:number"], "a int cannot be called"),
-        (["mine_of_a_person.py:nothing"], "takes no tensor: it has no parameters"),
-        (["mine_of_a_person.py:two"], "needs 'y' besides the tensor; write mine_of_a_person.py:two(y=...)"),
-        (["mine_of_a_person.py:Scaled"], "Scaled needs 'scale'; write mine_of_a_person.py:Scaled(scale=...)"),
-        (["mine_of_a_person.py:Scaled(1, 2)"], "Scaled cannot be made: TypeError"),
-        (["mine_of_a_person.py:made(1)"], "is a module already; remove the arguments"),
+        (["user_module.py:cuts"], "there is no 'cuts' in it (did you mean 'cut'?)"),
+        (["user_module.py:number"], "a int cannot be called"),
+        (["user_module.py:nothing"], "takes no tensor: it has no parameters"),
+        (["user_module.py:two"], "needs 'y' besides the tensor; write user_module.py:two(y=...)"),
+        (["user_module.py:Scaled"], "Scaled needs 'scale'; write user_module.py:Scaled(scale=...)"),
+        (["user_module.py:Scaled(1, 2)"], "Scaled cannot be made: TypeError"),
+        (["user_module.py:made(1)"], "is a module already; remove the arguments"),
         (["torch.nn:ELU(alpha=__import__('os'))"], "arguments must be literals"),
         (["torch.nn:ELU(alpha=1.0"], "arguments must be literals"),
         (["relu", "--only", "kinkz"], "unknown row 'kinkz' (did you mean 'kinks'?)"),
@@ -128,17 +128,17 @@ def test_a_reference_on_the_command_line(capsys):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_line_and_status_2(arguments, message, mine, capsys):
+def test_check_mistake_prints_one_line_and_exits_with_2(arguments, message, user_folder, capsys):
     assert main(["check", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    told = captured.err.removeprefix("hello\n")  # what a module prints as it is imported is not our answer
-    assert told.startswith("actlab: error: ")
-    assert message in told
-    assert told.count("\n") == 1
+    error = captured.err.removeprefix("hello\n")  # "hello" is printed by an imported module
+    assert error.startswith("actlab: error: ")
+    assert message in error
+    assert error.count("\n") == 1
 
 
-def test_a_mistake_in_a_reference_is_shown_at_its_place(capsys):
+def test_check_marks_the_position_of_a_mistake_in_a_reference(capsys):
     assert main(["check", "relu", "--reference", "2 * [x][0]"]) == 2
     problem = "formula: '[' is not allowed; a formula uses round brackets only"
     assert capsys.readouterr() == ("", f"actlab: error: {problem}\n  2 * [x][0]\n      ^\n")
@@ -148,8 +148,8 @@ def command(*arguments):
     return [sys.executable, "-m", "actlab", "check", *arguments]
 
 
-def test_as_a_process_it_fits_80_columns(mine):
-    done = ran(command("mine_of_a_person.py:cut", "--skip", "compile,export"))
+def test_check_output_fits_80_columns(user_folder):
+    done = ran(command("user_module.py:cut", "--skip", "compile,export"))
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
@@ -159,11 +159,11 @@ def test_as_a_process_it_fits_80_columns(mine):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
-def test_a_target_that_hangs_does_not_outlive_a_killed_check(mine):
-    with started(command("mine_of_a_person.py:hangs"), stdout=subprocess.DEVNULL) as running:
+def test_check_that_is_killed_ends_its_hanging_target(user_folder):
+    with started(command("user_module.py:hangs"), stdout=subprocess.DEVNULL) as running:
         children = waited(lambda: descendants(running.pid))
         assert children
-        time.sleep(0.5)  # it asks to end with its parent a moment after it began
+        time.sleep(0.5)  # the child asks to end with its parent shortly after its start
         running.kill()
         running.wait()
         assert waited(lambda: not living(children))

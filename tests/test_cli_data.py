@@ -1,4 +1,4 @@
-"""The data options of ``actlab train`` and ``actlab compare``: channels, CSV dialects, mistakes in files."""
+"""The data options of ``actlab train`` and ``actlab compare``: channels, CSV dialects, invalid files."""
 
 import gzip
 import json
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from actlab.cli import main
-from tests.commands import actlab, elsewhere, names, refused
+from tests.command_line import actlab, elsewhere, names, refused
 
 __all__ = ["elsewhere"]
 
@@ -28,7 +28,7 @@ def fingerprint(capsys, *arguments):
     return json.loads(out)["fingerprint"], err
 
 
-def test_compare_moves_channels_to_the_front_and_notes_it_once(capsys):
+def test_compare_moves_channels_to_the_front_and_prints_one_note(capsys):
     X = save_images("last.npz", 8, 6, 3)
     np.savez("first.npz", X=np.moveaxis(X, 3, 1), y=LABELS)
     call = [
@@ -64,17 +64,17 @@ def test_train_with_channels_reads_ambiguous_images(tmp_path, capsys, shape, cha
     first = X if channels == "first" else np.moveaxis(X, 3, 1)
     np.savez("flat.npz", X=first.reshape(60, -1), y=LABELS)
     expected, _ = fingerprint(capsys, "--data", "flat.npz")
-    found, err = fingerprint(capsys, "--data", "images.npz", "--channels", channels)
-    assert found == expected
+    fingerprint_read, err = fingerprint(capsys, "--data", "images.npz", "--channels", channels)
+    assert fingerprint_read == expected
     assert "note" not in err
     assert f"--data images.npz --channels {channels} --epochs 1" in (tmp_path / "run/report.html").read_text()
 
 
 @pytest.mark.parametrize("verb", ["train", "compare"])
-def test_ambiguous_images_exit_with_2_and_name_the_option(tmp_path, capsys, verb):
+def test_ambiguous_images_are_rejected_with_the_channels_option(tmp_path, capsys, verb):
     save_images("images.npz", 4, 6, 3)
-    said = refused(capsys, verb, *["relu"] * (verb == "compare"), "--data", "images.npz", *SHORT)
-    assert said == (
+    message = refused(capsys, verb, *["relu"] * (verb == "compare"), "--data", "images.npz", *SHORT)
+    assert message == (
         "actlab: error: images.npz: X has shape (60, 4, 6, 3); the channels can be its first or its last "
         "axis; give channels='first' or 'last' to load_data (--channels first, --channels last)\n"
     )
@@ -111,7 +111,7 @@ def test_compare_uses_channels_only_for_the_datasets_that_have_them(capsys):
     ],
 )
 @pytest.mark.parametrize("verb", ["train", "compare"])
-def test_channels_that_do_not_apply_exit_with_2(capsys, verb, arguments, message):
+def test_channels_option_that_does_not_apply_is_rejected(capsys, verb, arguments, message):
     save_images("grey.npz", 5, 4)
     assert message in refused(capsys, verb, *["relu"] * (verb == "compare"), *arguments, *SHORT)
 
@@ -122,9 +122,9 @@ def test_train_reads_a_csv_file_of_a_european_spreadsheet(tmp_path, capsys):
     english = "\n".join(["a;b;kind", *lines])
     (tmp_path / "english.csv").write_text(english.replace(";", ","))
     (tmp_path / "german.csv").write_bytes(english.replace(".", ",").encode("utf-16"))
-    found, err = fingerprint(capsys, "--data", "german.csv", "--target", "kind")
+    fingerprint_read, err = fingerprint(capsys, "--data", "german.csv", "--target", "kind")
     assert "actlab: note: german.csv: commas in numbers were read as decimal points\n" in err
-    assert found == fingerprint(capsys, "--data", "english.csv", "--target", "kind")[0]
+    assert fingerprint_read == fingerprint(capsys, "--data", "english.csv", "--target", "kind")[0]
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ def test_train_reads_a_csv_file_of_a_european_spreadsheet(tmp_path, capsys):
         ),
     ],
 )
-def test_files_that_cannot_be_read_exit_with_2(tmp_path, capsys, name, content, message):
+def test_train_rejects_unreadable_data_files(tmp_path, capsys, name, content, message):
     (tmp_path / name).write_bytes(content)
     target = ["--target", "kind"] * name.endswith(".csv")
     assert message in refused(capsys, "train", "--data", name, *target, *SHORT)
     assert names(tmp_path) == [name]
 
 
-def test_a_broken_csv_file_leaves_no_traceback(tmp_path):
+def test_compare_rejects_a_broken_csv_file_without_traceback(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'kind,size\nx,"1,234"\ny,5\n')
     done = actlab("compare", "relu", "tanh", "--data", "a.csv", "--target", "kind", *SHORT)
     assert (done.returncode, done.stdout) == (2, "")

@@ -16,8 +16,8 @@ from actlab.cli import main
 from actlab.ledger.ledger import RUN_COLUMNS, Entry, Ledger
 from actlab.ledger.run_key import digest
 from actlab.ledger.sqlite import FORMAT
-from tests.commands import actlab, elsewhere, names, refused, tiny
-from tests.ledgers import entry, holding, key, raw
+from tests.command_line import actlab, elsewhere, names, refused, tiny
+from tests.ledger_cases import entry, holding, key, raw
 from tests.processes import forks, killed
 
 __all__ = ["elsewhere", "tiny"]
@@ -26,20 +26,20 @@ FILE = "a/ledger.sqlite"
 
 
 @pytest.fixture
-def compared(tmp_path, tiny, capsys):
-    """A comparison's folder, ``a``: its ledger has six runs."""
+def comparison_folder(tmp_path, tiny, capsys):
+    """Return the folder ``a`` of a comparison whose ledger has six runs."""
     assert main(["compare", "relu", "tanh", "--data", tiny, "--epochs", "2", "--out", "a"]) == 0
     capsys.readouterr()
     return tmp_path / "a"
 
 
-def made(name, *entries):
+def record_entries(name, *entries):
     with Ledger(name) as ledger:
         ledger.record(entries)
 
 
-def printed(capsys, *arguments, status=0):
-    """Run a verb; return the lines that it prints, which fit a terminal."""
+def run_verb(capsys, *arguments, status=0):
+    """Run a ledger verb, check that its lines fit 80 columns, and return them."""
     assert main(["ledger", *arguments]) == status
     out, err = capsys.readouterr()
     assert err == ""
@@ -48,8 +48,8 @@ def printed(capsys, *arguments, status=0):
     return lines
 
 
-def answer(capsys, *arguments, status=0):
-    """Run a verb for a program; return what it answers, in strict JSON."""
+def run_verb_json(capsys, *arguments, status=0):
+    """Run a ledger verb with --json and return its parsed output."""
     assert main(["ledger", *arguments, "--json"]) == status
     out, err = capsys.readouterr()
     assert err == ""
@@ -57,8 +57,8 @@ def answer(capsys, *arguments, status=0):
     return json.loads(out, parse_constant=pytest.fail)
 
 
-def contents(folder):
-    """Return what every file has in it, without what SQLite leaves beside a ledger that it has read."""
+def read_files(folder):
+    """Return the content of every file, except SQLite's temporary files."""
     files = (path for path in folder.iterdir() if not path.name.endswith(("-shm", "-wal")))
     return {path.name: path.is_file() and path.read_bytes() for path in files}
 
@@ -72,25 +72,27 @@ def damage(statement, file=FILE):
 # -- show -----------------------------------------------------------------------------------------
 
 
-def test_show_prints_the_runs_of_a_comparison(compared, capsys):
-    lines = printed(capsys, "show", "a")
-    assert printed(capsys, "show", FILE) == lines
+def test_ledger_show_prints_the_runs_of_a_comparison(comparison_folder, capsys):
+    lines = run_verb(capsys, "show", "a")
+    assert run_verb(capsys, "show", FILE) == lines
     assert lines[:2] == ["6 runs, none of them failed", ""]
     assert lines[2].split() == "run activation seed fold test_acc epochs seconds test_loss".split()
-    results = pd.read_csv(compared / "results.csv").sort_values(["activation", "fold"])
+    results = pd.read_csv(comparison_folder / "results.csv").sort_values(["activation", "fold"])
     with Ledger(FILE, readonly=True) as ledger:
         runs = ledger.runs()
     assert [line.split()[1:5] for line in lines[4:]] == [
         [row.activation, "0", str(row.fold), f"{row.accuracy:.4f}"] for row in results.itertuples()
     ]
     assert [line.split()[0] for line in lines[4:]] == [one[:8] for one in runs["key"]]
-    assert names(compared.parent) == ["a", "tiny.npz"]
+    assert names(comparison_folder.parent) == ["a", "tiny.npz"]
 
 
-def test_show_says_why_runs_failed(capsys):
+def test_ledger_show_prints_reasons_of_failed_runs(capsys):
     alike = [entry(n, failure="diverged: valid_loss is nan in epoch 1", test_acc=math.nan) for n in (1, 2)]
-    made("runs.db", entry(0), *alike, entry(3, failure="RuntimeError: no room\n  for " + "a matrix " * 9))
-    assert printed(capsys, "show", "runs.db") == [
+    record_entries(
+        "runs.db", entry(0), *alike, entry(3, failure="RuntimeError: no room\n  for " + "a matrix " * 9)
+    )
+    assert run_verb(capsys, "show", "runs.db") == [
         "4 runs, 3 of them failed",
         "",
         "run       activation  seed  fold  test_acc  epochs  seconds  test_loss",
@@ -106,12 +108,14 @@ def test_show_says_why_runs_failed(capsys):
     ]
 
 
-def test_show_prints_the_last_twenty_of_many(capsys):
+def test_ledger_show_prints_the_last_twenty_runs(capsys):
     settings = [{"activation": f"my_layers:{'A' * 60}", "seed": n, "fold": 0} for n in range(25)]
     loss = {"test_loss": 1e30, "failure": "diverged"}
     runs = [entry(n, **loss if n > 2 else {}).result for n in range(25)]
-    made("runs.db", *(Entry(digest(own), own, run) for own, run in zip(settings, runs, strict=True)))
-    lines = printed(capsys, "show", "runs.db")
+    record_entries(
+        "runs.db", *(Entry(digest(own), own, run) for own, run in zip(settings, runs, strict=True))
+    )
+    lines = run_verb(capsys, "show", "runs.db")
     assert lines[0] == "25 runs, 22 of them failed"
     assert lines[2].split() == ["run", "activation", "seed", "fold", "test_acc", "epochs"]
     assert [int(line.split()[2]) for line in lines[4:24]] == list(range(5, 25))
@@ -125,19 +129,19 @@ def test_show_prints_the_last_twenty_of_many(capsys):
     assert lines[-1] == "These are the last 20 of 22 that failed."
 
 
-def test_show_of_a_ledger_without_runs_and_with_one(capsys):
-    made("runs.db")
-    assert printed(capsys, "show", "runs.db") == ["No runs yet"]
-    assert answer(capsys, "show", "runs.db") == {"runs": [], "claims": []}
-    assert printed(capsys, "verify", "runs.db") == ["0 runs, no problems"]
-    made("runs.db", entry(0))
-    assert printed(capsys, "show", "runs.db")[0] == "1 run, none of them failed"
-    assert printed(capsys, "verify", "runs.db") == ["1 run, no problems"]
+def test_ledger_show_and_verify_with_no_run_and_with_one(capsys):
+    record_entries("runs.db")
+    assert run_verb(capsys, "show", "runs.db") == ["No runs yet"]
+    assert run_verb_json(capsys, "show", "runs.db") == {"runs": [], "claims": []}
+    assert run_verb(capsys, "verify", "runs.db") == ["0 runs, no problems"]
+    record_entries("runs.db", entry(0))
+    assert run_verb(capsys, "show", "runs.db")[0] == "1 run, none of them failed"
+    assert run_verb(capsys, "verify", "runs.db") == ["1 run, no problems"]
 
 
-def test_show_for_programs_has_every_column(compared, capsys):
-    made(FILE, entry(0, test_acc=math.nan, test_loss=math.inf, failure="diverged"))
-    found = answer(capsys, "show", "a")
+def test_ledger_show_json_has_every_column(comparison_folder, capsys):
+    record_entries(FILE, entry(0, test_acc=math.nan, test_loss=math.inf, failure="diverged"))
+    found = run_verb_json(capsys, "show", "a")
     with Ledger(FILE, readonly=True) as ledger:
         runs = ledger.runs()
     assert found["claims"] == []
@@ -149,39 +153,39 @@ def test_show_for_programs_has_every_column(compared, capsys):
 
 
 @forks
-def test_show_names_a_process_that_is_training_and_none_that_was_killed(tmp_path, capsys):
-    made("runs.db", entry(0))
+def test_ledger_show_names_training_processes_but_no_killed_ones(tmp_path, capsys):
+    record_entries("runs.db", entry(0))
     with holding(tmp_path / "runs.db", [key(1), key(2)]) as owner:
         host = socket.gethostname()
-        *_, blank, said = printed(capsys, "show", "runs.db")
-        assert (blank, said) == ("", f"Process {owner} on {host} is training 2 runs.")
-        (claim,) = answer(capsys, "show", "runs.db")["claims"]
+        *_, blank, message = run_verb(capsys, "show", "runs.db")
+        assert (blank, message) == ("", f"Process {owner} on {host} is training 2 runs.")
+        (claim,) = run_verb_json(capsys, "show", "runs.db")["claims"]
         assert 0 < claim.pop("seconds") <= 60
         assert claim == {"host": host, "pid": owner, "runs": 2}
         killed(owner)
-        assert len(printed(capsys, "show", "runs.db")) == 5
-        assert answer(capsys, "show", "runs.db")["claims"] == []
+        assert len(run_verb(capsys, "show", "runs.db")) == 5
+        assert run_verb_json(capsys, "show", "runs.db")["claims"] == []
 
 
 @pytest.mark.parametrize("fold", ["null", '"x"', "[1]"])
-def test_show_prints_what_it_can_of_settings_that_are_not_ours(capsys, fold):
-    made("runs.db", entry(0))
+def test_ledger_show_prints_unknown_settings_as_none(capsys, fold):
+    record_entries("runs.db", entry(0))
     damage(f"UPDATE run SET settings = '{{\"fold\":{fold}}}'", "runs.db")
-    assert printed(capsys, "show", "runs.db")[4].split()[1:5] == ["None", "None", "-", "0.7500"]
+    assert run_verb(capsys, "show", "runs.db")[4].split()[1:5] == ["None", "None", "-", "0.7500"]
 
 
 # -- verify ---------------------------------------------------------------------------------------
 
 
-def test_verify_finds_nothing_wrong_with_a_comparison(compared, capsys):
-    before = (compared / "ledger.sqlite").read_bytes()
-    assert printed(capsys, "verify", "a") == ["6 runs, no problems"]
-    assert answer(capsys, "verify", FILE) == {"runs": 6, "problems": []}
-    assert (compared / "ledger.sqlite").read_bytes() == before
+def test_ledger_verify_finds_no_problem_in_a_comparison(comparison_folder, capsys):
+    before = (comparison_folder / "ledger.sqlite").read_bytes()
+    assert run_verb(capsys, "verify", "a") == ["6 runs, no problems"]
+    assert run_verb_json(capsys, "verify", FILE) == {"runs": 6, "problems": []}
+    assert (comparison_folder / "ledger.sqlite").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("statement", "runs", "said"),
+    ("statement", "runs", "message"),
     [
         (
             "DELETE FROM history WHERE run = 2 AND epoch = 1",
@@ -207,25 +211,25 @@ def test_verify_finds_nothing_wrong_with_a_comparison(compared, capsys):
     ],
     ids=["history", "key", "discrepancy", "unreadable"],
 )
-def test_verify_says_what_is_wrong(compared, capsys, statement, runs, said):
+def test_ledger_verify_prints_each_problem(comparison_folder, capsys, statement, runs, message):
     with Ledger(FILE, readonly=True) as ledger:
-        problem = said.format(key=ledger.runs()["key"][1][:12])
+        problem = message.format(key=ledger.runs()["key"][1][:12])
     damage(statement)
-    lines = printed(capsys, "verify", "a", status=1)
+    lines = run_verb(capsys, "verify", "a", status=1)
     assert " ".join(line.strip() for line in lines) == problem
-    assert answer(capsys, "verify", "a", status=1) == {"runs": runs, "problems": [problem]}
+    assert run_verb_json(capsys, "verify", "a", status=1) == {"runs": runs, "problems": [problem]}
 
 
 # -- export ---------------------------------------------------------------------------------------
 
 
-def test_export_writes_files_that_load_again_exactly(compared, capsys):
+def test_ledger_export_writes_exact_files(comparison_folder, capsys):
     odd = [{"epoch": 1, "train_loss": math.inf}, {"epoch": 2, "train_loss": math.nan, "lr": 5e-324}]
     why = 'diverged: "x",\n é'
-    made(FILE, entry(0, history=odd, test_acc=-0.0, test_loss=math.nan, failure=why))
+    record_entries(FILE, entry(0, history=odd, test_acc=-0.0, test_loss=math.nan, failure=why))
     files = [f"deep/er/{name}" for name in ("runs.csv", "history.csv", "settings.json")]
-    assert printed(capsys, "export", "a", "--out", "deep/er") == [f"Written: {', '.join(files)}"]
-    assert names(compared.parent / "deep/er") == ["history.csv", "runs.csv", "settings.json"]
+    assert run_verb(capsys, "export", "a", "--out", "deep/er") == [f"Written: {', '.join(files)}"]
+    assert names(comparison_folder.parent / "deep/er") == ["history.csv", "runs.csv", "settings.json"]
     with Ledger(FILE, readonly=True) as ledger:
         runs, history = ledger.runs(), ledger.history()
         settings = {one: ledger.settings(one) for one in runs["key"]}
@@ -235,88 +239,93 @@ def test_export_writes_files_that_load_again_exactly(compared, capsys):
         assert header == frame.columns.tolist()
         expected = [["" if pd.isna(cell) else str(cell) for cell in row] for row in frame.values.tolist()]
         assert rows == expected
-    found = json.loads((compared.parent / "deep/er/settings.json").read_text(), parse_constant=pytest.fail)
+    found = json.loads(
+        (comparison_folder.parent / "deep/er/settings.json").read_text(), parse_constant=pytest.fail
+    )
     assert [one.pop("key") for one in found] == [digest(one) for one in found] == runs["key"].tolist()
     assert found == list(settings.values())
 
 
-def test_export_for_programs_and_without_a_folder(compared, capsys):
+def test_ledger_export_json_writes_to_the_default_folder(comparison_folder, capsys):
     files = [f"out/ledger/{name}" for name in ("runs.csv", "history.csv", "settings.json")]
     for _ in range(2):
-        assert answer(capsys, "export", FILE) == {"runs": 6, "files": files}
-    assert names(compared.parent / "out/ledger") == ["history.csv", "runs.csv", "settings.json"]
+        assert run_verb_json(capsys, "export", FILE) == {"runs": 6, "files": files}
+    assert names(comparison_folder.parent / "out/ledger") == ["history.csv", "runs.csv", "settings.json"]
 
 
-def test_export_of_a_ledger_without_runs(tmp_path, capsys):
-    made("runs.db")
-    printed(capsys, "export", "runs.db", "--out", "x")
+def test_ledger_export_without_runs(tmp_path, capsys):
+    record_entries("runs.db")
+    run_verb(capsys, "export", "runs.db", "--out", "x")
     assert (tmp_path / "x/runs.csv").read_text() == ",".join(RUN_COLUMNS) + "\n"
     assert (tmp_path / "x/history.csv").read_text() == "key,epoch\n"
     assert (tmp_path / "x/settings.json").read_text() == "[]\n"
 
 
-def test_export_writes_settings_that_json_has_no_number_for(tmp_path, capsys):
+def test_ledger_export_writes_nan_and_infinite_settings(tmp_path, capsys):
     own = {"lr": math.inf, "deep": [math.nan]}
-    made("runs.db", Entry("k", own, entry(0).result))
-    printed(capsys, "export", "runs.db", "--out", "x")
+    record_entries("runs.db", Entry("k", own, entry(0).result))
+    run_verb(capsys, "export", "runs.db", "--out", "x")
     assert json.loads((tmp_path / "x/settings.json").read_text(), parse_constant=pytest.fail) == [
         {"key": "k", "lr": {"$float": "inf"}, "deep": [{"$float": "nan"}]}
     ]
 
 
 @pytest.mark.parametrize("out", ["/proc/actlab", f"{FILE}/below"])
-def test_export_into_a_folder_that_cannot_be_written_is_refused(compared, capsys, out):
+def test_ledger_export_rejects_an_unwritable_folder(comparison_folder, capsys, out):
     assert f"cannot write to output folder {out!r}" in refused(capsys, "ledger", "export", "a", "--out", out)
 
 
 # -- merge ----------------------------------------------------------------------------------------
 
 
-def test_merge_takes_every_run_once_and_leaves_the_others_alone(compared, capsys):
-    made("b.db", entry(0), entry(1, failure="diverged"))
-    made("c.db", entry(1, failure="diverged"), entry(2))
+def test_ledger_merge_copies_every_run_once_and_leaves_sources_unchanged(comparison_folder, capsys):
+    record_entries("b.db", entry(0), entry(1, failure="diverged"))
+    record_entries("c.db", entry(1, failure="diverged"), entry(2))
     before = [Path(file).read_bytes() for file in (FILE, "b.db", "c.db")]
-    assert printed(capsys, "merge", "new/all.db", "a", "b.db", "c.db") == [
+    assert run_verb(capsys, "merge", "new/all.db", "a", "b.db", "c.db") == [
         "6 runs copied from a",
         "2 runs copied from b.db",
         "1 run copied from c.db",
     ]
-    assert answer(capsys, "merge", "new/all.db", "c.db", FILE) == {
+    assert run_verb_json(capsys, "merge", "new/all.db", "c.db", FILE) == {
         "copied": {"c.db": 0, FILE: 0},
         "discrepancies": [],
     }
-    assert printed(capsys, "merge", "new/all.db", "new/all.db") == ["0 runs copied from new/all.db"]
+    assert run_verb(capsys, "merge", "new/all.db", "new/all.db") == ["0 runs copied from new/all.db"]
     assert [Path(file).read_bytes() for file in (FILE, "b.db", "c.db")] == before
-    rows = answer(capsys, "show", "new/all.db")["runs"]
-    assert rows[:6] == answer(capsys, "show", "a")["runs"]
+    rows = run_verb_json(capsys, "show", "new/all.db")["runs"]
+    assert rows[:6] == run_verb_json(capsys, "show", "a")["runs"]
     assert [row["key"] for row in rows[6:]] == [key(0), key(1), key(2)]
-    assert printed(capsys, "verify", "new/all.db") == ["9 runs, no problems"]
+    assert run_verb(capsys, "verify", "new/all.db") == ["9 runs, no problems"]
 
 
-def test_merge_says_what_differs_and_the_first_stays(tmp_path, capsys, caplog):
-    made("a.db", entry(0), entry(1))
-    made("b.db", entry(0, test_acc=0.5, test_loss=0.5), entry(2))
+def test_ledger_merge_reports_discrepancies_and_keeps_the_first_result(tmp_path, capsys, caplog):
+    record_entries("a.db", entry(0), entry(1))
+    record_entries("b.db", entry(0, test_acc=0.5, test_loss=0.5), entry(2))
     before = (tmp_path / "b.db").read_bytes()
-    said = [
+    message = [
         f"run {key(0)[:12]}: test_loss is 0.25 here and 0.5 in a second result; the first stays",
         f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first stays",
     ]
-    for taken in ("1 run", "0 runs"):
-        assert printed(capsys, "merge", "a.db", "b.db", status=1) == [
-            f"{taken} copied from b.db; discrepancies: 2",
+    for copied in ("1 run", "0 runs"):
+        assert run_verb(capsys, "merge", "a.db", "b.db", status=1) == [
+            f"{copied} copied from b.db; discrepancies: 2",
             "actlab ledger verify a.db lists every discrepancy.",
         ]
-        assert caplog.messages == said
+        assert caplog.messages == message
         caplog.clear()
-    assert answer(capsys, "merge", "a.db", "b.db", status=1) == {"copied": {"b.db": 0}, "discrepancies": said}
+    assert run_verb_json(capsys, "merge", "a.db", "b.db", status=1) == {
+        "copied": {"b.db": 0},
+        "discrepancies": message,
+    }
     assert (tmp_path / "b.db").read_bytes() == before
-    assert [row["test_acc"] for row in answer(capsys, "show", "a.db")["runs"]] == [0.75, 0.75, 0.75]
-    assert sorted(answer(capsys, "verify", "a.db", status=1)["problems"]) == sorted(said)
+    assert [row["test_acc"] for row in run_verb_json(capsys, "show", "a.db")["runs"]] == [0.75, 0.75, 0.75]
+    assert sorted(run_verb_json(capsys, "verify", "a.db", status=1)["problems"]) == sorted(message)
 
 
-def test_a_process_that_merges_warns_of_what_differs_on_standard_error():
-    made("a.db", entry(0))
-    made("b.db", entry(0, test_acc=0.5))
+def test_ledger_merge_prints_discrepancies_to_standard_error():
+    record_entries("a.db", entry(0))
+    record_entries("b.db", entry(0, test_acc=0.5))
     done = actlab("ledger", "merge", "a.db", "b.db")
     assert (done.returncode, done.stdout) == (
         1,
@@ -327,25 +336,25 @@ def test_a_process_that_merges_warns_of_what_differs_on_standard_error():
     )
 
 
-# -- what is refused ------------------------------------------------------------------------------
+# -- invalid input ---------------------------------------------------------------------------------
 
 
-def newer():
-    made("newer", entry(0))
+def make_newer_ledger():
+    record_entries("newer", entry(0))
     damage(f"PRAGMA user_version = {FORMAT + 1}", "newer")
 
 
-def cut_short():
-    made("cut", entry(0))
+def make_truncated_ledger():
+    record_entries("cut", entry(0))
     os.truncate("cut", os.path.getsize("cut") - 100)
 
 
-def another():
+def make_other_database():
     with raw("another") as file:
         file.execute("CREATE TABLE run (id INTEGER)")
 
 
-REFUSED = {
+INVALID_LEDGERS = {
     "absent": (lambda: None, "there is no ledger at 'absent'"),
     "folder": (lambda: Path("folder").mkdir(), "there is no ledger at 'folder/ledger.sqlite'"),
     "empty": (lambda: Path("empty").touch(), "there is no ledger at 'empty' yet: the file is empty"),
@@ -354,37 +363,37 @@ REFUSED = {
         "ledger 'text' is not a ledger: it is no SQLite file; name another file",
     ),
     "another": (
-        another,
+        make_other_database,
         "ledger 'another' is not a ledger but another application's SQLite file; name another",
     ),
     "newer": (
-        newer,
+        make_newer_ledger,
         f"ledger 'newer' was written by a newer actlab (format {FORMAT + 1}; "
         f"this one reads format {FORMAT}): update actlab",
     ),
-    "cut": (cut_short, "ledger 'cut' is damaged: it was cut short; go back to a copy of it"),
+    "cut": (make_truncated_ledger, "ledger 'cut' is damaged: it was cut short; go back to a copy of it"),
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("what", INVALID_LEDGERS)
 @pytest.mark.parametrize("verb", ["show", "verify", "export", "merge new.db", "merge new.db good.db"])
-def test_what_is_no_ledger_is_refused_in_one_line_and_stays(tmp_path, capsys, verb, what):
-    make, said = REFUSED[what]
+def test_ledger_verbs_reject_invalid_files_and_leave_them_unchanged(tmp_path, capsys, verb, what):
+    make, message = INVALID_LEDGERS[what]
     make()
-    made("good.db", entry(1))
-    before = contents(tmp_path)
-    assert refused(capsys, "ledger", *verb.split(), what) == f"actlab: error: {said}\n"
-    assert contents(tmp_path) == before
+    record_entries("good.db", entry(1))
+    before = read_files(tmp_path)
+    assert refused(capsys, "ledger", *verb.split(), what) == f"actlab: error: {message}\n"
+    assert read_files(tmp_path) == before
 
 
 @pytest.mark.parametrize("what", ["text", "another", "newer", "cut"])
-def test_runs_are_not_taken_over_into_what_is_no_ledger(tmp_path, capsys, what):
-    make, said = REFUSED[what]
+def test_ledger_merge_rejects_an_invalid_target(tmp_path, capsys, what):
+    make, message = INVALID_LEDGERS[what]
     make()
-    made("good.db", entry(1))
-    before = contents(tmp_path)
-    assert refused(capsys, "ledger", "merge", what, "good.db") == f"actlab: error: {said}\n"
-    assert contents(tmp_path) == before
+    record_entries("good.db", entry(1))
+    before = read_files(tmp_path)
+    assert refused(capsys, "ledger", "merge", what, "good.db") == f"actlab: error: {message}\n"
+    assert read_files(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -396,6 +405,6 @@ def test_runs_are_not_taken_over_into_what_is_no_ledger(tmp_path, capsys, what):
         ("show a.db --out x", "unrecognized arguments: --out x"),
     ],
 )
-def test_wrong_usage_is_refused(tmp_path, capsys, arguments, message):
+def test_ledger_verbs_reject_wrong_usage(tmp_path, capsys, arguments, message):
     assert message in refused(capsys, "ledger", *arguments.split())
     assert names(tmp_path) == []

@@ -17,7 +17,7 @@ def test_list_names_every_activation_in_eighty_columns(capsys):
     assert lines[-1].startswith(f"{len(actlab.catalogue)} activations")
 
 
-def test_list_for_programs(capsys):
+def test_list_json(capsys):
     assert main(["list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["leaky_relu"] == {
@@ -26,7 +26,7 @@ def test_list_for_programs(capsys):
     }
 
 
-def test_show_prints_formula_values_and_picture(capsys):
+def test_show_prints_formula_values_and_kinks(capsys):
     assert main(["show", "leaky_relu"]) == 0
     out = capsys.readouterr().out
     assert all(len(line) <= 80 for line in out.splitlines())
@@ -36,7 +36,7 @@ def test_show_prints_formula_values_and_picture(capsys):
     assert "in torch.nn    torch.nn.LeakyReLU" in out
 
 
-def test_show_writes_the_picture_whole(capsys, tmp_path):
+def test_show_out_writes_the_picture(capsys, tmp_path):
     assert main(["show", "tanh", "--out", str(tmp_path / "new"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["picture"] == str(tmp_path / "new" / "tanh.png")
@@ -81,8 +81,8 @@ def plain(x):
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch):
-    """A folder with a person's own definition, which is where that person works."""
+def user_folder(tmp_path, monkeypatch):
+    """Change to a folder with a user-written definition, and return it."""
     (tmp_path / "my_steep.py").write_text(STEEP)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -91,7 +91,7 @@ def mine(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["steep", "Steep"])
-def test_a_definition_of_a_persons_own_is_shown_with_its_true_place(name, mine, capsys):
+def test_show_accepts_a_user_definition(name, user_folder, capsys):
     assert main(["show", f"my_steep.py:{name}", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["module"] in ("my_steep.Steep(a=2.0)", "my_steep_.Steep(a=2.0)")
@@ -115,7 +115,7 @@ def test_a_definition_of_a_persons_own_is_shown_with_its_true_place(name, mine, 
         ("threshold", "threshold=0.5, value=-0.25", {"kinks": "f'(0.5) = 0"}, None),
     ],
 )
-def test_what_is_shown_is_said_and_told_at_the_parameters_given(spec, values, facts, row, mine, capsys):
+def test_show_evaluates_at_the_given_parameters(spec, values, facts, row, user_folder, capsys):
     assert main(["show", spec, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["values at"] == values
@@ -124,7 +124,7 @@ def test_what_is_shown_is_said_and_told_at_the_parameters_given(spec, values, fa
 
 
 @pytest.mark.parametrize("spec", ["torch.nn:GELU", "my_steep.py:plain"])
-def test_what_is_no_definition_cannot_be_shown(spec, mine, capsys):
+def test_show_rejects_targets_that_are_not_definitions(spec, user_folder, capsys):
     assert main(["show", spec]) == 2
     problem = "is no definition, which alone can be shown; check and time take any module"
     assert capsys.readouterr().err == f"actlab: error: activation {spec!r}: {problem}\n"
@@ -147,7 +147,7 @@ def test_what_is_no_definition_cannot_be_shown(spec, mine, capsys):
         (["list", "extra"], "unrecognized arguments: extra"),
     ],
 )
-def test_wrong_usage_is_one_line_and_status_2(arguments, message, capsys):
+def test_show_and_list_reject_wrong_usage_in_one_line(arguments, message, capsys):
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -1,11 +1,11 @@
-"""Completion in a real bash, which has read the script that actlab prints."""
+"""The verb ``completion``: its scripts, used in a real bash."""
 
 import shutil
 import subprocess
 
 import pytest
 
-from tests.commands import actlab, elsewhere, main, refused  # noqa: F401
+from tests.command_line import actlab, elsewhere, main, refused  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -35,26 +35,26 @@ def script(tmp_path_factory):
         ("actlab frobnicate gel", []),
     ],
 )
-def test_bash_completes(script, tmp_path, words, completed):
+def test_completion_script_completes_in_bash(script, tmp_path, words, completed):
     for name in ("my_relu.py", "my_data.npz"):
         (tmp_path / name).touch()
     array = " ".join(words.split())
-    ask = (
+    command = (
         f"source {script}; COMP_WORDS=({array}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); "
         "$(complete -p actlab | sed 's/.*-F \\([^ ]*\\).*/\\1/') 2>&1; printf '%s\\n' \"${COMPREPLY[@]}\""
     )
     shell = shutil.which("bash")
     assert shell
-    done = subprocess.run([shell, "-c", ask], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    done = subprocess.run([shell, "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert sorted(done.stdout.split()) == completed, done.stderr
 
 
-def test_zsh_gets_a_script_too(capsys):
+def test_completion_prints_a_script_for_zsh(capsys):
     assert main(["completion", "zsh"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("#compdef actlab")
     assert "compadd" in out
 
 
-def test_another_shell_is_refused(capsys):
+def test_completion_rejects_another_shell(capsys):
     assert "invalid choice: 'fish'" in refused(capsys, "completion", "fish")

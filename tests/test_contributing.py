@@ -1,4 +1,4 @@
-"""What the contributors' page says is enough to add an activation is enough: done in a copy of the tree."""
+"""The steps of CONTRIBUTING.md for a new activation are complete: they are followed in a copy of the tree."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
-def test_the_block_of_the_page_is_all_that_an_activation_takes(tmp_path):
+def test_contributing_steps_add_an_activation(tmp_path):
     for folder in ("src", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")

@@ -26,20 +26,20 @@ x, a = sympy.symbols("x a", real=True)
         ("where(x < -1 or x > 1, x, 0)", sympy.Piecewise((x, sympy.Or(x < -1, x > 1)), (0, True))),
     ],
 )
-def test_a_formula_is_read_exactly(text, expected):
+def test_read_converts_a_formula_exactly(text, expected):
     assert read(text) == expected
 
 
 @pytest.mark.parametrize("text", ["where(x > 0, 2*x, a*exp(x))", "abs(x)", "where(x > 1 and x < 2, 1, 0)"])
-def test_derivatives_are_printed_in_the_grammar_that_is_read(text):
+def test_derivative_text_can_be_read_again(text):
     assert read(derivative_text(text)) is not None
 
 
-def test_decimals_stay_decimals():
+def test_derivative_text_keeps_decimals():
     assert derivative_text("1.0507009873554804934 * x") == "1.0507009873554805"
 
 
-def test_curves_are_the_function_and_its_derivatives():
+def test_curves_returns_the_function_and_its_derivatives():
     points = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
     value, first, second = curves(actlab.catalogue["tanh"], points)
     y = torch.tanh(points)
@@ -48,16 +48,16 @@ def test_curves_are_the_function_and_its_derivatives():
     assert torch.allclose(second, -2 * y * (1 - y**2), rtol=1e-14)
 
 
-def test_the_table_holds_the_kinks_and_the_ends():
+def test_table_contains_kinks_and_infinities():
     rows = table(actlab.catalogue["leaky_relu"], [-math.inf, 3.0])
     assert rows == [("-inf", "-inf", "0.01", "0"), ("0", "0", "0.01", "0"), ("3", "3", "1", "0")]
 
 
-LINE = [name for name, activation in actlab.catalogue.items() if not activation.facts.gated]
+ELEMENTWISE = [name for name, activation in actlab.catalogue.items() if not activation.facts.gated]
 
 
-@pytest.mark.parametrize("name", LINE)
-def test_every_definition_can_be_shown_in_eighty_columns(name):
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_terminal_plot_of_every_definition_fits_80_columns(name):
     activation = actlab.catalogue[name]
     picture = terminal_plot(activation)
     assert all(len(line) <= 80 for line in picture.splitlines())
@@ -67,16 +67,16 @@ def test_every_definition_can_be_shown_in_eighty_columns(name):
 
 
 @pytest.mark.parametrize("name", actlab.catalogue)
-def test_every_definition_says_all_that_is_known(name):
+def test_properties_of_every_definition_are_complete(name):
     activation = actlab.catalogue[name]
-    known = dict(properties(activation))
-    assert known["formula"] == activation.formula()
-    assert known["module"].startswith(f"actlab.nn.{activation.module_class.__name__}(")
+    described = dict(properties(activation))
+    assert described["formula"] == activation.formula()
+    assert described["module"].startswith(f"actlab.nn.{activation.module_class.__name__}(")
     assert activation.__doc__
     assert activation.facts.paper != ""
 
 
-def test_a_figure_is_a_png_file_with_the_kink_marked(tmp_path):
+def test_plot_function_marks_kinks_and_write_figure_writes_png(tmp_path):
     from matplotlib.figure import Figure
 
     from actlab.report.plots.functions import plot_function, write_figure

@@ -20,7 +20,7 @@ import actlab
 from actlab.errors import UsageError
 from actlab.execution.processes import processes, shared_folder, sharing, workers
 from tests.fleet_runs import SHM, gone, in_memory, in_shm, workers_of
-from tests.ledgers import disk
+from tests.ledger_cases import disk
 from tests.processes import in_session, started, waited
 
 __all__ = ["in_shm"]

@@ -19,7 +19,7 @@ import actlab
 from actlab import UsageError, plot_comparison, plot_function, plot_history
 from actlab.cli import main
 from actlab.report.plots.comparison import write_figures
-from tests.commands import elsewhere, names, refused, tiny
+from tests.command_line import elsewhere, names, refused, tiny
 from tests.reports import HOSTILE, all_diverged, comparison
 
 __all__ = ["elsewhere", "tiny"]

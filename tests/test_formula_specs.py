@@ -15,7 +15,7 @@ from actlab.derivation.making import FormulaActivation, formula
 from actlab.describe import module_call, properties
 from actlab.models.networks import NeuralNet
 from actlab.report.charts import function_panels
-from tests.commands import actlab as run
+from tests.command_line import actlab as run
 
 # How exact the engine is has tests of its own.
 pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")

@@ -1,4 +1,4 @@
-"""Fused mode: only where it was asked for, one log line, one kernel for all sizes."""
+"""Fused mode: enabled only in its block, one log line, one kernel for all sizes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ import actlab
 from actlab.activation.kernels import _compile
 
 
-def both(function, x):
+def value_and_gradient(function, x):
     x = x.clone().requires_grad_()
     y = function(x)
     y.sum().backward()
     return y.detach(), x.grad
 
 
-def test_it_says_once_that_it_compiles_and_serves_every_size_with_one_kernel(caplog):
+def test_fused_logs_once_and_uses_one_kernel_for_all_sizes(caplog):
     _compile.cache_clear()
     torch.compiler.reset()
     counters.clear()
     caplog.set_level(logging.INFO, logger="actlab")
     shapes = ((5,), (64, 3), (2, 3, 4), (1000,))
     with actlab.fused():
-        fused = [both(actlab.functional.silu, torch.ones(shape)) for shape in shapes]
+        fused = [value_and_gradient(actlab.functional.silu, torch.ones(shape)) for shape in shapes]
     for shape, pair in zip(shapes, fused, strict=True):
-        for got, expected in zip(pair, both(actlab.functional.silu, torch.ones(shape)), strict=True):
+        for got, expected in zip(
+            pair, value_and_gradient(actlab.functional.silu, torch.ones(shape)), strict=True
+        ):
             assert got.shape == shape
             torch.testing.assert_close(got, expected)
     assert [record.message for record in caplog.records if record.name == "actlab"] == [
@@ -38,7 +40,7 @@ def test_it_says_once_that_it_compiles_and_serves_every_size_with_one_kernel(cap
     assert counters["stats"]["unique_graphs"] == 2  # the value and the gradient
 
 
-def test_it_is_left_as_it_was_found():
+def test_fused_restores_the_previous_mode():
     x = torch.tensor([-1.0, 2.0], requires_grad=True)
     _compile.cache_clear()
     with actlab.fused(), actlab.fused(False):
@@ -47,9 +49,9 @@ def test_it_is_left_as_it_was_found():
     assert _compile.cache_info().misses == 0
 
 
-def test_importing_compiles_nothing():
-    tell = "print([name for name in ('torch._dynamo', 'sympy', 'skorch') if name in sys.modules])"
-    code, bare = f"import sys, actlab.nn, actlab.functional; {tell}", f"import sys, torch; {tell}"
+def test_importing_actlab_compiles_nothing():
+    report = "print([name for name in ('torch._dynamo', 'sympy', 'skorch') if name in sys.modules])"
+    code, bare = f"import sys, actlab.nn, actlab.functional; {report}", f"import sys, torch; {report}"
     ours, theirs = (
         subprocess.run([sys.executable, "-c", c], capture_output=True, text=True, check=True).stdout
         for c in (code, bare)

@@ -15,7 +15,7 @@ from actlab.cli import main
 from actlab.comparison.loading import load_folder
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.sqlite import FORMAT
-from tests.commands import elsewhere, refused, tiny
+from tests.command_line import elsewhere, refused, tiny
 from tests.processes import started, waited
 
 __all__ = ["elsewhere", "tiny"]

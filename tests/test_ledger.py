@@ -1,4 +1,4 @@
-"""The ledger: what is recorded comes back, once, and is compared with what else comes."""
+"""A ledger records results exactly and once, compares later results, and merges with other ledgers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from actlab.errors import UsageError
 from actlab.ledger import ledger as ledger_module
 from actlab.ledger.ledger import RUN_COLUMNS, Entry, Ledger
 from actlab.ledger.records import dumps, loads
-from tests.ledgers import entry, epochs, key, path, settings, three
+from tests.ledger_cases import entry, epochs, key, path, settings, three
 
 __all__ = ["path", "three"]
 
 
 def bits(value):
-    """Return a value so that it is equal to itself only, to the last bit."""
+    """Return a key that is equal only for values with the same type and bits."""
     return (type(value), struct.pack("d", value) if isinstance(value, float) else value)
 
 
-# What is recorded comes back
+# Recorded results are read back exactly
 
 
 floats = st.floats(allow_nan=False) | st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 5e-324, 1e-310])
@@ -39,15 +39,15 @@ figures = st.dictionaries(
 
 @given(
     histories=st.lists(st.lists(figures, max_size=4), min_size=1, max_size=3),
-    numbers=st.tuples(floats, floats, floats),
+    figures_of_run=st.tuples(floats, floats, floats),
     texts=st.tuples(*[st.text(max_size=10)] * 3),
     passing=st.booleans(),
 )
 @tried(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_results_come_back_to_the_last_bit(tmp_path, histories, numbers, texts, passing):
+def test_results_returns_recorded_values_bit_for_bit(tmp_path, histories, figures_of_run, texts, passing):
     path = tmp_path / "runs.db"
     path.unlink(missing_ok=True)
-    loss, acc, seconds = numbers
+    loss, acc, seconds = figures_of_run
     how, alone, failure = texts
     own = {"test_loss": loss, "test_acc": acc, "seconds": seconds}
     own |= {"how": how, "reason_alone": alone, "failure": failure, "passing": passing}
@@ -70,7 +70,7 @@ def test_results_come_back_to_the_last_bit(tmp_path, histories, numbers, texts, 
     [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool],
     ids=str,
 )
-def test_weights_come_back_in_every_dtype_and_in_their_order(path, dtype):
+def test_results_returns_weights_in_every_dtype_and_in_order(path, dtype):
     matrix = torch.randn(4, 6).mul(100).to(dtype)
     weights = {"z.weight": matrix.t(), "a.weight": matrix[1], "tied": matrix[1]}
     weights |= {"count": torch.tensor(3).to(dtype), "none": torch.zeros(0, 3, dtype=dtype)}
@@ -85,7 +85,7 @@ def test_weights_come_back_in_every_dtype_and_in_their_order(path, dtype):
         assert torch.equal(tensor, weights[name])
 
 
-def test_weights_keep_nan_and_the_sign_of_zero(path):
+def test_results_returns_weights_with_nan_and_signed_zero(path):
     odd = torch.tensor([math.nan, -0.0, math.inf, 1e-45])
     with Ledger(path, weights=True) as ledger:
         ledger.record([entry(0, weights={"w": odd})])
@@ -93,20 +93,20 @@ def test_weights_keep_nan_and_the_sign_of_zero(path):
     assert torch.equal(found.view(torch.int32), odd.view(torch.int32))
 
 
-def test_weights_are_kept_only_if_they_are_wanted(path):
+def test_record_stores_weights_only_if_requested(path):
     with Ledger(path) as ledger:
         ledger.record([entry(0, weights={"w": torch.ones(3)})])
         assert ledger.results([key(0)])[key(0)].weights == {}
 
 
-def test_a_run_whose_weights_cannot_be_written_is_recorded_without_them(path, caplog):
+def test_record_skips_weights_that_cannot_be_written(path, caplog):
     with Ledger(path, weights=True) as ledger:
         ledger.record([entry(0, weights={"w": torch.ones(2, dtype=torch.complex128)})])
         assert ledger.results([key(0)])[key(0)].weights == {}
     assert "weights are not recorded" in caplog.text
 
 
-def test_numbers_of_numpy_become_plain_ones():
+def test_dumps_converts_numpy_numbers():
     assert loads(
         dumps({"a": np.float32(0.5), "b": np.int64(3), "c": np.bool_(True), "d": [np.float32("inf")]})
     ) == {
@@ -118,20 +118,20 @@ def test_numbers_of_numpy_become_plain_ones():
 
 
 @given(figures)
-def test_what_is_written_is_standard_json(row):
+def test_dumps_writes_standard_json(row):
     def constant(name):
-        raise AssertionError(f"{name} is no JSON")
+        raise AssertionError(f"{name} is not JSON")
 
     json.loads(dumps(row), parse_constant=constant)
 
 
-def test_text_that_is_no_unicode_is_spelt_out(path):
+def test_record_escapes_text_that_is_not_unicode(path):
     with Ledger(path) as ledger:
         ledger.record([entry(0, failure="no file 'caf\udce9'")])
         assert ledger.results([key(0)])[key(0)].failure == "no file 'caf\\udce9'"
 
 
-def test_what_cannot_be_recorded_leaves_the_fleet_out_as_a_whole(path):
+def test_record_writes_nothing_if_one_entry_cannot_be_recorded(path):
     with Ledger(path) as ledger:
         with pytest.raises(TypeError, match="cannot be recorded"):
             ledger.record([entry(0), entry(1, history=[{"a": object()}])])
@@ -140,7 +140,7 @@ def test_what_cannot_be_recorded_leaves_the_fleet_out_as_a_whole(path):
         assert list(ledger.results([key(1), key(0)])) == [key(0)]
 
 
-def test_runs_and_history_are_tables(path):
+def test_runs_and_history_return_tables(path):
     with Ledger(path) as ledger:
         assert ledger.runs().columns.tolist() == list(RUN_COLUMNS)
         assert ledger.history().columns.tolist() == ["key", "epoch"]
@@ -163,7 +163,7 @@ def test_runs_and_history_are_tables(path):
     assert history["train_loss_best"].tolist() == [True, False, False]
 
 
-# Once, and compared
+# Each run is stored once; a second result is compared
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_runs_and_history_are_tables(path):
         ({"seconds": 99.0, "how": "autograd"}, None),
     ],
 )
-def test_the_first_result_stays_and_a_second_is_compared(path, caplog, changes, said):
+def test_record_keeps_the_first_result_and_reports_differences(path, caplog, changes, said):
     with Ledger(path) as ledger:
         ledger.record([entry(0)])
         sentences = ledger.record([entry(0, **changes), entry(1)])
@@ -194,13 +194,13 @@ def test_the_first_result_stays_and_a_second_is_compared(path, caplog, changes, 
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == expected
 
 
-def test_how_a_diverged_run_ends_is_not_compared(path):
+def test_record_does_not_compare_losses_of_diverged_runs(path):
     ends = [{"history": epochs(train_loss=loss), "failure": "diverged"} for loss in (math.inf, math.nan)]
     with Ledger(path) as ledger:
         assert [ledger.record([entry(0, **end)]) for end in ends] == [[], []]
 
 
-def test_weights_are_filled_in_if_the_results_agree(path):
+def test_record_adds_missing_weights_if_the_results_agree(path):
     ones, twos = ({"w": torch.full((3,), value)} for value in (1.0, 2.0))
     with Ledger(path) as ledger:
         ledger.record([entry(0), entry(1)])
@@ -215,15 +215,15 @@ def test_weights_are_filled_in_if_the_results_agree(path):
 # Merging
 
 
-def test_a_merge_takes_over_what_is_missing_and_compares_the_rest(tmp_path, path, monkeypatch):
+def test_merge_copies_missing_runs_and_compares_the_others(tmp_path, path, monkeypatch):
     monkeypatch.setattr(ledger_module, "_BATCH", 2)
     other, weights = tmp_path / "other.db", {"w": torch.ones(2)}
     with Ledger(other, weights=True) as ledger:
-        strange = entry(3)
-        strange = Entry(
-            strange.key, strange.settings, strange.result, 4, "far away", "2020-02-02T00:00:00+00:00"
+        foreign = entry(3)
+        foreign = Entry(
+            foreign.key, foreign.settings, foreign.result, 4, "other-host", "2020-02-02T00:00:00+00:00"
         )
-        ledger.record([entry(0, weights=weights), entry(1, test_acc=0.1), entry(2), strange])
+        ledger.record([entry(0, weights=weights), entry(1, test_acc=0.1), entry(2), foreign])
         ledger.record([entry(2, test_loss=9.0)])
     before = other.read_bytes()
     with Ledger(path, weights=True) as ledger:
@@ -240,7 +240,7 @@ def test_a_merge_takes_over_what_is_missing_and_compares_the_rest(tmp_path, path
     assert found[key(1)].test_acc == 0.75
     assert runs.loc[key(3), ["attempts", "host", "finished"]].tolist() == [
         4,
-        "far away",
+        "other-host",
         "2020-02-02T00:00:00+00:00",
     ]
     assert sorted(problems) == sorted(
@@ -249,7 +249,7 @@ def test_a_merge_takes_over_what_is_missing_and_compares_the_rest(tmp_path, path
     assert other.read_bytes() == before
 
 
-def test_a_merge_with_what_is_no_ledger_changes_nothing(three, tmp_path):
+def test_merge_of_a_file_that_is_not_a_ledger_changes_nothing(three, tmp_path):
     with Ledger(three) as ledger:
         with pytest.raises(UsageError, match="there is no ledger at"):
             ledger.merge(tmp_path / "absent.db")

@@ -1,4 +1,4 @@
-"""Who trains which run of a ledger; many processes write it, some are killed, and nothing is lost."""
+"""Claims of a ledger, and many processes that write it: some are killed, and no run is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from actlab.ledger import ledger as ledger_module
 from actlab.ledger import sqlite
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.owner import Process
-from tests.ledgers import entry, holding, key, path
+from tests.ledger_cases import entry, holding, key, path
 from tests.processes import ended, forked, forks, killed, living, waited
 
 __all__ = ["path"]
@@ -24,7 +24,7 @@ __all__ = ["path"]
 # Claims
 
 
-def test_a_claim_is_for_one_owner_and_for_runs_that_are_not_finished(path):
+def test_claim_gives_unfinished_runs_to_one_owner(path):
     with Ledger(path) as one, Ledger(path) as two:
         one.record([entry(0)])
         assert one.claim([key(0), key(1)]) == {key(1)}
@@ -43,7 +43,7 @@ def test_a_claim_is_for_one_owner_and_for_runs_that_are_not_finished(path):
         assert two.claims()["runs"].tolist() == [2]
 
 
-def test_closing_gives_claims_back(path):
+def test_close_releases_claims(path):
     with Ledger(path) as one:
         with Ledger(path) as two:
             two.claim([key(0)])
@@ -51,7 +51,7 @@ def test_closing_gives_claims_back(path):
         assert one.claim([key(0)]) == {key(0)}
 
 
-def test_a_claim_lasts_as_long_as_it_is_renewed(path, monkeypatch):
+def test_renew_keeps_a_claim_until_it_expires(path, monkeypatch):
     now = time.time()
     monkeypatch.setattr(ledger_module.time, "time", lambda: now)
     with Ledger(path) as one, Ledger(path) as two:
@@ -67,64 +67,69 @@ def test_a_claim_lasts_as_long_as_it_is_renewed(path, monkeypatch):
         assert two.claim([key(0)]) == {key(0)}
         one.renew()
         assert one.claim([key(0)]) is None
-        assert one.record([entry(0)]) == []  # what was trained all the same is not lost
+        assert one.record([entry(0)]) == []  # the result of the expired claim is still recorded
         assert two.claim([key(0)]) == frozenset()
 
 
 @forks
-def test_a_process_that_was_killed_holds_nothing(path):
+def test_claims_of_a_killed_process_end(path):
     with holding(path, [key(0)]) as owner, Ledger(path) as ledger:
         assert ledger.claim([key(0), key(1)]) is None
         assert ledger.claims()[["pid", "runs"]].values.tolist() == [[owner, 1]]
         os.kill(owner, signal.SIGKILL)
-        assert waited(lambda: not living([owner]))  # it has ended; nobody has waited for it
+        assert waited(lambda: not living([owner]))  # it has ended, and its parent has not waited for it
         assert ledger.claims().empty
         assert ledger.claim([key(0), key(1)]) == {key(0), key(1)}
 
 
 @forks
-def test_runs_of_a_process_that_was_killed_are_abandoned_until_somebody_claims_them(path):
+def test_abandoned_reports_runs_of_a_killed_process_until_claimed(path):
     with (
-        holding(path, [key(0), key(1)]) as dies,
+        holding(path, [key(0), key(1)]) as killed_process,
         holding(path, [key(2)]),
         Ledger(path) as ledger,
         Ledger(path, readonly=True) as reader,
     ):
         assert not ledger.abandoned([key(number) for number in range(4)])
-        killed(dies)
-        for asked in (reader, ledger, reader):
-            assert [asked.abandoned([key(number)]) for number in range(4)] == [True, True, False, False]
-            assert asked.abandoned([key(3), key(2), key(1)])
-            assert not asked.abandoned([key(3), key(2)])
-            assert not asked.abandoned([])
+        killed(killed_process)
+        for reader_or_writer in (reader, ledger, reader):
+            assert [reader_or_writer.abandoned([key(number)]) for number in range(4)] == [
+                True,
+                True,
+                False,
+                False,
+            ]
+            assert reader_or_writer.abandoned([key(3), key(2), key(1)])
+            assert not reader_or_writer.abandoned([key(3), key(2)])
+            assert not reader_or_writer.abandoned([])
         assert ledger.claim([key(0), key(1)]) == {key(0), key(1)}
-        for asked in (ledger, reader):
-            assert not asked.abandoned([key(number) for number in range(4)])
+        for reader_or_writer in (ledger, reader):
+            assert not reader_or_writer.abandoned([key(number) for number in range(4)])
 
 
 @forks
-def test_what_is_finished_or_was_given_back_is_not_abandoned(path):
-    with holding(path, [key(0), key(1)]) as dies, Ledger(path) as ledger:
+def test_abandoned_ignores_finished_and_released_runs(path):
+    with holding(path, [key(0), key(1)]) as killed_process, Ledger(path) as ledger:
         ledger.record([entry(0)])
-        killed(dies)
+        killed(killed_process)
         assert [ledger.abandoned([key(number)]) for number in range(2)] == [False, True]
-    with holding(path, [key(2)], Ledger.close) as closes:
-        assert ended(closes) == 0
+    with holding(path, [key(2)], Ledger.close) as closing_process:
+        assert ended(closing_process) == 0
         with Ledger(path, readonly=True) as ledger:
             assert not ledger.abandoned([key(2)])
 
 
-def test_a_process_has_ended_only_if_that_is_certain():
+def test_has_ended_is_true_only_for_a_process_that_certainly_ended():
     here = Process.current()
     change = lambda **columns: Process(**{**vars(here), **columns}).has_ended()  # noqa: E731
     assert not here.has_ended()
-    assert change(started=1.0), "another process had the number"
+    assert change(started=1.0), "another process had the PID"
     assert change(pid=2**22 + 1)
     assert change(pid=2**70)
     assert not change(pid=2**22 + 1, host="elsewhere")
 
 
-def test_a_ledger_may_be_used_from_many_threads(path):
+def test_ledger_can_be_used_from_many_threads(path):
     with Ledger(path) as ledger:
         work = [
             lambda n=n: [ledger.record([entry(n, fleet)]) or ledger.renew() for fleet in range(5)]
@@ -142,9 +147,9 @@ def test_a_ledger_may_be_used_from_many_threads(path):
 
 
 @forks
-def test_sixteen_writers_record_every_run_once_and_lose_none(path):
+def test_record_by_sixteen_processes_stores_every_run_once(path):
     def writer(own):
-        with Ledger(path) as ledger:  # which is made by whoever comes first
+        with Ledger(path) as ledger:  # the first process creates the file
             for number in range(0, 50, 5):
                 numbers = range(number, number + 5)
                 ledger.record([entry(n, fleet="shared" if n % 2 else own) for n in numbers])
@@ -161,48 +166,50 @@ def test_sixteen_writers_record_every_run_once_and_lose_none(path):
 
 @forks
 @pytest.mark.parametrize("journal", ["wal", "delete"])
-def test_a_writer_that_is_killed_leaves_whole_fleets(path, monkeypatch, journal):
+def test_record_by_a_killed_process_leaves_complete_fleets(path, monkeypatch, journal):
     if journal == "delete":
         monkeypatch.setattr(sqlite, "network_file_system", lambda path: "nfs4")
 
-    def writer(start, says):
+    def writer(start, write_end):
         with Ledger(path, weights=True) as ledger:
             for fleet in range(start, start + 10_000):
                 weights = {"w": torch.ones(2000)}
                 ledger.record([entry(n, fleet, weights=weights) for n in range(7)])
-                os.write(says, b".")
+                os.write(write_end, b".")
 
     rng, recorded = random.Random(0), 0
     for time_ in range(15):
-        hears, says = os.pipe()
-        with forked(functools.partial(writer, 10_000 * time_, says)) as (child,):
-            os.close(says)
-            os.read(hears, 1)
+        read_end, write_end = os.pipe()
+        with forked(functools.partial(writer, 10_000 * time_, write_end)) as (child,):
+            os.close(write_end)
+            os.read(read_end, 1)
             time.sleep(rng.uniform(0, 0.03))
             killed(child)
-        said = 1
-        while dots := os.read(hears, 1 << 16):
-            said += len(dots)
-        os.close(hears)
+        recorded_fleets = 1
+        while dots := os.read(read_end, 1 << 16):
+            recorded_fleets += len(dots)
+        os.close(read_end)
         with Ledger(path, weights=True) as ledger:
             runs = ledger.runs()
             fleets = [ledger.settings(one)["fleet"] for one in runs["key"]]
             sizes = {fleet: fleets.count(fleet) for fleet in fleets}
             assert set(sizes.values()) == {7}
-            assert len(sizes) - recorded in (said, said + 1), "what was recorded is there"
+            assert len(sizes) - recorded in (recorded_fleets, recorded_fleets + 1), (
+                "every recorded fleet is in the ledger"
+            )
             recorded = len(sizes)
     with Ledger(path) as ledger:
         assert ledger.verify() == []
 
 
 @forks
-def test_a_maker_that_is_killed_leaves_nothing_that_hinders_the_next(tmp_path):
+def test_ledger_opens_after_its_creator_was_killed(tmp_path):
     def make(path):
         Ledger(path).close()
 
     for time_ in range(20):
         path = tmp_path / f"{time_}.db"
-        with forked(functools.partial(make, path)):  # it is killed at the end of the block
+        with forked(functools.partial(make, path)):  # the process is killed at the end of the block
             time.sleep(0.0005 * time_)
         with Ledger(path) as ledger:
             ledger.record([entry(0)])

@@ -1,4 +1,4 @@
-"""The disk under a ledger: full, read-only, far away, locked."""
+"""Ledgers on disks that are full, read-only, remote or locked."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from actlab.errors import UsageError
 from actlab.ledger import sqlite
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.sqlite import network_file_system
-from tests.ledgers import disk, entry, key, path, raw, remounted, three
+from tests.ledger_cases import disk, entry, key, path, raw, remount, three
 from tests.processes import ended, forked, forks
 
 __all__ = ["path", "three"]
 
 
-def test_a_full_disk_keeps_what_is_finished_and_the_ledger_goes_on_when_there_is_space(tmp_path):
+def test_record_on_a_full_disk_keeps_finished_runs_and_resumes_with_space(tmp_path):
     with disk(tmp_path / "disk", 600_000) as folder:
         ballast = folder / "ballast"
         ballast.write_bytes(bytes(150_000))
@@ -46,19 +46,19 @@ def test_a_full_disk_keeps_what_is_finished_and_the_ledger_goes_on_when_there_is
 
 
 @pytest.mark.parametrize("free", [0, 16384, 49152], ids=["the file", "shared memory", "the journal"])
-def test_a_disk_that_has_no_room_for_a_ledger_is_said(tmp_path, free):
+def test_ledger_reports_a_disk_without_space_for_the_file(tmp_path, free):
     with disk(tmp_path / "disk", 65536) as folder:
         (folder / "ballast").write_bytes(bytes(65536 - free))
         with pytest.raises(UsageError, match="the disk is full"):
             Ledger(folder / "runs.db")
 
 
-def test_a_read_only_disk_is_said_and_can_be_read(tmp_path):
+def test_ledger_on_a_read_only_disk_can_only_be_read(tmp_path):
     with disk(tmp_path / "disk", 1_000_000) as folder:
         path = folder / "runs.db"
         with Ledger(path) as ledger:
             ledger.record([entry(0)])
-        remounted(folder, "ro")
+        remount(folder, "ro")
         with pytest.raises(UsageError, match="the file system is read-only"):
             Ledger(path)
         with pytest.raises(UsageError, match="the file system is read-only"):
@@ -70,7 +70,7 @@ def test_a_read_only_disk_is_said_and_can_be_read(tmp_path):
 
 
 @forks
-def test_a_crash_on_a_disk_that_then_is_read_only_is_no_ledger_without_its_end(tmp_path):
+def test_ledger_with_an_open_log_on_a_read_only_disk_is_rejected(tmp_path):
     def crash(path):
         ledger = Ledger(path)
         ledger.record([entry(0)])
@@ -81,15 +81,15 @@ def test_a_crash_on_a_disk_that_then_is_read_only_is_no_ledger_without_its_end(t
         with forked(functools.partial(crash, path)) as (child,):
             assert ended(child) == -signal.SIGKILL
         Path(f"{path}-shm").unlink()
-        remounted(folder, "ro")
+        remount(folder, "ro")
         with pytest.raises(UsageError, match="copy both files to a folder that can be written"):
             Ledger(path, readonly=True)
-        remounted(folder, "rw")
+        remount(folder, "rw")
         with Ledger(path, readonly=True) as ledger:
             assert list(ledger.results([key(0)])) == [key(0)]
 
 
-def test_a_network_file_system_is_recognised(monkeypatch):
+def test_network_file_system_recognises_network_mounts(monkeypatch):
     mounts = {
         "/": "ext4",
         "/home": "nfs4",
@@ -100,7 +100,7 @@ def test_a_network_file_system_is_recognised(monkeypatch):
     }
     partitions = [SimpleNamespace(mountpoint=folder, fstype=kind) for folder, kind in mounts.items()]
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: partitions)
-    for place, kind in {
+    for path_, kind in {
         "/runs.db": "",
         "/home/runs.db": "nfs4",
         "/homes/runs.db": "",
@@ -109,10 +109,10 @@ def test_a_network_file_system_is_recognised(monkeypatch):
         "/mnt/stick/runs.db": "",
         "/share/runs.db": "cifs",
     }.items():
-        assert network_file_system(Path(place)) == kind, place
+        assert network_file_system(Path(path_)) == kind, path_
 
 
-def test_on_a_network_file_system_there_is_a_rollback_journal(three, monkeypatch, caplog):
+def test_ledger_on_a_network_file_system_uses_a_rollback_journal(three, monkeypatch, caplog):
     monkeypatch.setattr(sqlite, "network_file_system", lambda path: "nfs4")
     with Ledger(three) as ledger, raw(three) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("delete",)
@@ -121,13 +121,13 @@ def test_on_a_network_file_system_there_is_a_rollback_journal(three, monkeypatch
     assert "network file system (nfs4): it uses a rollback journal" in caplog.text
 
 
-def test_without_shared_memory_there_is_a_rollback_journal(path, monkeypatch, caplog):
+def test_ledger_without_shared_memory_uses_a_rollback_journal(path, monkeypatch, caplog):
     connect = sqlite3.connect
 
-    def dotted(name, **options):
+    def connect_with_dot_file_locks(name, **options):
         return connect(name if name == ":memory:" else f"{name}&vfs=unix-dotfile", **options)
 
-    monkeypatch.setattr(sqlite.sqlite3, "connect", dotted)
+    monkeypatch.setattr(sqlite.sqlite3, "connect", connect_with_dot_file_locks)
     with Ledger(path) as ledger:
         ledger.record([entry(0)])
         assert not Path(f"{path}-wal").exists()
@@ -137,7 +137,7 @@ def test_without_shared_memory_there_is_a_rollback_journal(path, monkeypatch, ca
         assert list(ledger.results([key(0)])) == [key(0)]
 
 
-def test_the_usual_ledger_is_one_file_once_it_is_closed(three):
+def test_ledger_is_one_file_after_close(three):
     assert [file.name for file in three.parent.iterdir()] == ["runs.db"]
     with Ledger(three) as ledger, raw(three) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -146,7 +146,7 @@ def test_the_usual_ledger_is_one_file_once_it_is_closed(three):
         assert ledger._connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
 
 
-def test_a_lock_that_stays_is_said(three, monkeypatch):
+def test_record_reports_a_permanent_lock(three, monkeypatch):
     monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     with Ledger(three) as ledger, raw(three) as file:
         file.execute("BEGIN IMMEDIATE")
@@ -157,16 +157,16 @@ def test_a_lock_that_stays_is_said(three, monkeypatch):
         assert len(ledger.runs()) == 4
 
 
-def test_who_makes_a_ledger_waits_for_another_who_does(path):
+def test_ledger_waits_for_a_process_that_creates_the_same_file(path):
     locked = threading.Event()
 
-    def other():
+    def hold_lock():
         with raw(path) as file:
             file.execute("BEGIN IMMEDIATE")
             locked.set()
             time.sleep(0.2)
 
-    thread = threading.Thread(target=other)
+    thread = threading.Thread(target=hold_lock)
     thread.start()
     assert locked.wait(60)
     with Ledger(path) as ledger:

@@ -1,4 +1,4 @@
-"""What is wrong with a ledger's file is said in one line, and the file stays as it is."""
+"""Errors in a ledger's file are reported in one line, and the file stays unchanged."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from actlab.errors import UsageError
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.sqlite import FORMAT
-from tests.ledgers import key, path, raw, refusal, three
+from tests.ledger_cases import key, path, raw, refusal, three
 from tests.processes import ended, forked, forks
 
 __all__ = ["path", "three"]
 
-# What is no ledger
+# Files that are not ledgers
 
 
 @pytest.mark.parametrize(
     "content", [b"activation,accuracy\n" * 300, b"x", bytes(5000)], ids=["csv", "x", "zeros"]
 )
-def test_a_file_that_is_not_sqlite_is_left_alone(path, content):
+def test_ledger_leaves_a_file_that_is_not_sqlite_unchanged(path, content):
     path.write_bytes(content)
     for readonly in (False, True):
         assert "is not a ledger: it is no SQLite file" in refusal(path, readonly=readonly)
@@ -30,7 +30,7 @@ def test_a_file_that_is_not_sqlite_is_left_alone(path, content):
 
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
-def test_another_applications_file_is_left_alone(path, journal):
+def test_ledger_leaves_another_applications_file_unchanged(path, journal):
     with raw(path) as file:
         file.execute(f"PRAGMA journal_mode = {journal}")
         file.execute("CREATE TABLE run (id INTEGER)")
@@ -40,13 +40,14 @@ def test_another_applications_file_is_left_alone(path, journal):
         assert file.execute("SELECT name FROM sqlite_master").fetchall() == [("run",)]
 
 
-def test_a_newer_ledger_is_left_alone(three):
+def test_ledger_leaves_a_newer_format_unchanged(three):
     with raw(three) as file:
         file.execute("PRAGMA user_version = 7")
     for readonly in (False, True):
-        said = refusal(three, readonly=readonly)
+        message = refusal(three, readonly=readonly)
         assert (
-            f"was written by a newer actlab (format 7; this one reads format {FORMAT}): update actlab" in said
+            f"was written by a newer actlab (format 7; this one reads format {FORMAT}): update actlab"
+            in message
         )
 
 
@@ -60,21 +61,21 @@ def test_a_newer_ledger_is_left_alone(three):
         "DROP TABLE claim",
     ],
 )
-def test_a_ledger_whose_schema_is_not_ours_is_not_read(three, statement):
+def test_ledger_rejects_a_foreign_schema(three, statement):
     with raw(three) as file:
         file.execute(statement)
     for readonly in (False, True):
         assert "does not have actlab's tables" in refusal(three, readonly=readonly)
 
 
-def test_a_ledger_that_was_analysed_is_read(three):
+def test_ledger_reads_an_analysed_file(three):
     with raw(three) as file:
         file.execute("ANALYZE")
     with Ledger(three) as ledger:
         assert len(ledger.runs()) == 3
 
 
-def test_what_cannot_be_a_ledger_is_said(tmp_path):
+def test_ledger_rejects_folders_devices_and_absent_files(tmp_path):
     assert "is a folder; name a file in it" in refusal(tmp_path)
     assert "is no regular file" in refusal(Path("/dev/null"))
     absent = tmp_path / "absent" / "runs.db"
@@ -88,19 +89,19 @@ def test_what_cannot_be_a_ledger_is_said(tmp_path):
 
 
 @forks
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="another user is needed, so root")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change its user")
 @pytest.mark.parametrize(
-    ("folder", "file", "said"),
+    ("folder", "file", "message"),
     [
         (0o755, 0o666, "no permission for"),
         (0o777, 0o644, "no permission for"),
         (0o777, 0o600, "cannot be read: perm"),
     ],
 )
-def test_permissions_are_said(three, folder, file, said):
-    def other():
+def test_ledger_reports_missing_permissions(three, folder, file, message):
+    def open_as_other_user():
         os.setuid(65534)
-        refusal_ = pytest.raises(UsageError, match=said)
+        refusal_ = pytest.raises(UsageError, match=message)
         with refusal_:
             Ledger(three)
         if file & 0o044:
@@ -112,40 +113,40 @@ def test_permissions_are_said(three, folder, file, said):
             parent.chmod(0o755)
     three.parent.chmod(folder)
     three.chmod(file)
-    with forked(other) as (child,):
+    with forked(open_as_other_user) as (child,):
         assert ended(child) == 0
 
 
-def test_a_file_that_was_cut_short_is_said(three):
+def test_ledger_reports_a_truncated_file(three):
     whole = three.read_bytes()
     rng = random.Random(0)
-    places = [1, 15, 16, 50, 99, 100, 101, 511, 512, 4095, 4096, 4097, len(whole) - 4096, len(whole) - 1]
-    for size in places + [rng.randrange(1, len(whole)) for _ in range(60)]:
+    sizes = [1, 15, 16, 50, 99, 100, 101, 511, 512, 4095, 4096, 4097, len(whole) - 4096, len(whole) - 1]
+    for size in sizes + [rng.randrange(1, len(whole)) for _ in range(60)]:
         three.write_bytes(whole[:size])
         for readonly in (False, True):
-            said = refusal(three, readonly=readonly)
-            assert "is damaged" in said or (size < 512 and "is no SQLite file" in said), (size, said)
+            message = refusal(three, readonly=readonly)
+            assert "is damaged" in message or (size < 512 and "is no SQLite file" in message), (size, message)
 
 
-def test_a_file_that_was_overwritten_in_places_gives_results_or_says_so(three):
+def test_ledger_reads_or_rejects_a_partly_overwritten_file(three):
     whole = three.read_bytes()
-    rng, heard = random.Random(0), 0
+    rng, refusals = random.Random(0), 0
     for _ in range(150):
-        spoilt = bytearray(whole)
+        damaged = bytearray(whole)
         start = rng.randrange(100, len(whole))
-        spoilt[start : start + 200] = rng.randbytes(len(spoilt[start : start + 200]))
-        three.write_bytes(spoilt)
+        damaged[start : start + 200] = rng.randbytes(len(damaged[start : start + 200]))
+        three.write_bytes(damaged)
         try:
             with Ledger(three, readonly=True) as ledger:
                 ledger.results([key(number) for number in range(3)])
                 ledger.runs(), ledger.history(), ledger.claims(), ledger.verify()
         except UsageError:
-            heard += 1
-    assert heard > 10
+            refusals += 1
+    assert refusals > 10
 
 
 @pytest.mark.parametrize(
-    ("statement", "look"),
+    ("statement", "read"),
     [
         ("UPDATE history SET figures = 'relu'", Ledger.history),
         ("UPDATE history SET figures = '[1]'", Ledger.history),
@@ -159,20 +160,20 @@ def test_a_file_that_was_overwritten_in_places_gives_results_or_says_so(three):
         ),
     ],
 )
-def test_values_that_no_ledger_holds_are_said(three, statement, look):
+def test_ledger_reports_invalid_values(three, statement, read):
     with raw(three) as file:
         file.execute(statement.replace("'relu' FROM", "CAST('relu' AS BLOB) FROM"))
     with Ledger(three) as ledger:
         with pytest.raises(UsageError, match=r"runs\.db' is damaged"):
             ledger.results([key(0)])
         with pytest.raises(UsageError, match=r"runs\.db' is damaged"):
-            look(ledger)
+            read(ledger)
 
 
 # Formats
 
 
-def test_a_ledger_of_an_older_format_is_left_alone(path):
+def test_ledger_leaves_an_older_format_unchanged(path):
     with raw(path) as file:
         file.executescript(Path(__file__).with_name("ledger_of_format_2.sql").read_text())
     for readonly in (False, True):
@@ -182,11 +183,11 @@ def test_a_ledger_of_an_older_format_is_left_alone(path):
         )
 
 
-# What verify finds
+# Problems that verify reports
 
 
 @pytest.mark.parametrize(
-    ("statement", "said"),
+    ("statement", "message"),
     [
         ("DELETE FROM history WHERE epoch = 2 AND run = 1", "its history has the epochs [1, 3], not 1 to 3"),
         ("DELETE FROM history WHERE epoch = 3 AND run = 1", "its history has the epochs [1, 2], not 1 to 3"),
@@ -203,7 +204,7 @@ def test_a_ledger_of_an_older_format_is_left_alone(path):
         ),
     ],
 )
-def test_verify_finds_what_is_wrong(three, statement, said):
+def test_verify_reports_each_problem(three, statement, message):
     with Ledger(three) as ledger:
         assert ledger.verify() == []
     with raw(three) as file:
@@ -212,10 +213,10 @@ def test_verify_finds_what_is_wrong(three, statement, said):
     with Ledger(three, readonly=True) as ledger:
         problems = ledger.verify()
     assert len(problems) == 1
-    assert said in problems[0]
+    assert message in problems[0]
 
 
-def test_verify_finds_an_index_without_its_row(three):
+def test_verify_reports_an_index_entry_without_its_row(three):
     with raw(three) as file:
         file.execute("PRAGMA writable_schema = ON")
         page = file.execute(

@@ -1,4 +1,4 @@
-"""Comparisons and searches with a ledger: only what is missing is trained, and the results are the same."""
+"""Comparisons and searches with a ledger train only missing runs and return the same results."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ TIMES = ["seconds", "dur"]
 
 
 @pytest.fixture
-def trained(monkeypatch):
-    """Return the list of what is trained in this process from now on: how many runs each time."""
+def trained_runs(monkeypatch):
+    """Return a list that receives the number of runs of each fleet trained in this process."""
     from actlab.execution import backends
 
     found = []
@@ -48,17 +48,17 @@ def trained(monkeypatch):
     return found
 
 
-def small(activations=("relu", "tanh"), **options):
+def compare_small(activations=("relu", "tanh"), **options):
     return compare(list(activations), DATA, **{"epochs": 2, "num_units": 8, "jobs": 1, **options})
 
 
-def same(found, expected):
-    """Hold a comparison against another one, bit for bit, but for the time it took and the keys of runs."""
-    for ours, theirs in ((found.results, expected.results), (found.history, expected.history)):
+def assert_same_comparison(found, expected):
+    """Assert that two comparisons are equal bit for bit, except for times and run keys."""
+    for ours, other_session in ((found.results, expected.results), (found.history, expected.history)):
         columns = [*TIMES, "key"]
         pd.testing.assert_frame_equal(
             ours.drop(columns=columns, errors="ignore"),
-            theirs.drop(columns=columns, errors="ignore"),
+            other_session.drop(columns=columns, errors="ignore"),
             check_exact=True,
         )
     pd.testing.assert_frame_equal(found.ranking, expected.ranking, check_exact=True)
@@ -67,17 +67,17 @@ def same(found, expected):
 # -- comparisons ----------------------------------------------------------------------------------
 
 
-def test_what_is_in_the_ledger_is_not_trained_again_and_is_the_same(tmp_path, trained, capsys):
+def test_compare_takes_recorded_runs_from_the_ledger(tmp_path, trained_runs, capsys):
     file = tmp_path / "ledger.sqlite"
-    first = small(ledger=file, verbose=1)
-    assert sum(trained) == 6
+    first = compare_small(ledger=file, verbose=1)
+    assert sum(trained_runs) == 6
     assert capsys.readouterr().err == ""
-    again = small(ledger=file, verbose=1)
-    assert sum(trained) == 6
+    again = compare_small(ledger=file, verbose=1)
+    assert sum(trained_runs) == 6
     assert capsys.readouterr().err == "actlab: 6 of 6 nets are from the ledger\n"
     pd.testing.assert_frame_equal(again.results, first.results, check_exact=True)
     pd.testing.assert_frame_equal(again.history, first.history, check_exact=True)
-    same(small(), first)
+    assert_same_comparison(compare_small(), first)
 
 
 @pytest.mark.parametrize(
@@ -97,23 +97,23 @@ def test_what_is_in_the_ledger_is_not_trained_again_and_is_the_same(tmp_path, tr
         ({"activations": ("tanh", "relu")}, 0),
     ],
 )
-def test_a_changed_setting_trains_what_it_changes(tmp_path, trained, change, number):
+def test_compare_trains_only_the_runs_that_a_changed_setting_affects(tmp_path, trained_runs, change, number):
     file = tmp_path / "ledger.sqlite"
-    small(ledger=file)
-    trained.clear()
-    found = small(**{**change, "ledger": file})
-    assert sum(trained) == number
+    compare_small(ledger=file)
+    trained_runs.clear()
+    found = compare_small(**{**change, "ledger": file})
+    assert sum(trained_runs) == number
     with Ledger(file, readonly=True) as ledger:
         assert len(ledger.runs()) == 6 + number
     if "jobs" not in change:
-        same(found, small(**change))
+        assert_same_comparison(found, compare_small(**change))
 
 
-def test_other_data_are_other_runs(tmp_path, trained):
-    small(ledger=tmp_path / "ledger.sqlite")
+def test_compare_trains_again_for_other_data(tmp_path, trained_runs):
+    compare_small(ledger=tmp_path / "ledger.sqlite")
     other = X.copy()
     other[0, 0] += 1
-    trained.clear()
+    trained_runs.clear()
     compare(
         ["relu"],
         dataclasses.replace(DATA, X=other, fingerprint=fingerprint_of(other, Y)),
@@ -122,10 +122,10 @@ def test_other_data_are_other_runs(tmp_path, trained):
         jobs=1,
         ledger=tmp_path / "ledger.sqlite",
     )
-    assert sum(trained) == 3
+    assert sum(trained_runs) == 3
 
 
-def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path, monkeypatch, trained):
+def test_compare_resumes_after_an_interrupt(tmp_path, monkeypatch, trained_runs):
     from actlab.fleet.optimizers import SGD
 
     step, steps = SGD.step, []
@@ -139,36 +139,36 @@ def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path, monkeypatch, t
     with monkeypatch.context() as patch:
         patch.setattr(SGD, "step", interrupt)
         with pytest.raises(Interrupted, match=r"of 6 nets were trained; run it again to resume$") as caught:
-            small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
+            compare_small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
     done = len(caught.value.results)
     assert 0 < done < 6
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert len(ledger.runs()) == done
         assert ledger.claims().empty
-    trained.clear()
-    found = small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
-    assert sum(trained) == 6 - done
-    same(found, small(batch_size=8))
+    trained_runs.clear()
+    found = compare_small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
+    assert sum(trained_runs) == 6 - done
+    assert_same_comparison(found, compare_small(batch_size=8))
 
 
-def test_results_carry_the_keys_of_the_ledger(tmp_path):
-    found = small(ledger=tmp_path / "ledger.sqlite")
+def test_compare_results_contain_the_run_keys(tmp_path):
+    found = compare_small(ledger=tmp_path / "ledger.sqlite")
     with Ledger(tmp_path / "ledger.sqlite", readonly=True) as ledger:
         runs = ledger.runs().set_index("key").loc[found.results["key"]]
     assert runs["activation"].to_list() == found.results["activation"].to_list()
     assert runs["test_acc"].to_list() == found.results["accuracy"].to_list()
-    assert set(small().results["key"]) == {""}
+    assert set(compare_small().results["key"]) == {""}
 
 
 # -- runs -----------------------------------------------------------------------------------------
 
 
-def with_ledger(runs, file, *, weights=True, executor=None):
+def train_with_ledger(runs, file, *, weights=True, executor=None):
     with open_session(file, runs, DATA.fingerprint, weights=weights) as session:
         return train_runs(runs, X, Y, executor=executor, session=session)
 
 
-def test_every_kind_of_result_comes_back_to_the_last_bit(tmp_path):
+def test_train_runs_restores_every_kind_of_result_bit_for_bit(tmp_path):
     runs = [
         run(),
         run(perceptron("prelu")),
@@ -177,129 +177,129 @@ def test_every_kind_of_result_comes_back_to_the_last_bit(tmp_path):
         run(perceptron(Late(ValueError("no")))),
     ]
     expected = train_runs(runs, X, Y)
-    assert_equal(with_ledger(runs, tmp_path / "a"), expected)
-    again = with_ledger(runs, tmp_path / "a")
+    assert_equal(train_with_ledger(runs, tmp_path / "a"), expected)
+    again = train_with_ledger(runs, tmp_path / "a")
     assert_equal(again, expected)
     assert [result.failure for result in again] == ["", "", "", *(r.failure for r in expected[3:])]
 
 
-def test_of_a_fleet_the_missing_runs_are_trained(tmp_path, one_fleet, trained):
+def test_train_runs_trains_the_missing_runs_of_a_fleet(tmp_path, one_fleet, trained_runs):
     runs = [run(seed=seed) for seed in range(5)]
-    with_ledger(runs[1:3], tmp_path / "a")
-    trained.clear()
-    results = with_ledger(runs, tmp_path / "a")
-    assert trained == [3]
+    train_with_ledger(runs[1:3], tmp_path / "a")
+    trained_runs.clear()
+    results = train_with_ledger(runs, tmp_path / "a")
+    assert trained_runs == [3]
     for result, expected in zip(results, train_runs(runs, X, Y), strict=True):
         assert result.history[-1]["train_loss"] == pytest.approx(expected.history[-1]["train_loss"], rel=1e-5)
 
 
-def test_a_result_without_weights_will_do_only_where_none_are_wanted(tmp_path, trained):
+def test_train_runs_accepts_results_without_weights_only_if_none_are_needed(tmp_path, trained_runs):
     runs = [run()]
-    with_ledger(runs, tmp_path / "a", weights=False)
-    assert with_ledger(runs, tmp_path / "a", weights=False)[0].weights == {}
-    assert sum(trained) == 1
-    (result,) = with_ledger(runs, tmp_path / "a")
-    assert sum(trained) == 2
+    train_with_ledger(runs, tmp_path / "a", weights=False)
+    assert train_with_ledger(runs, tmp_path / "a", weights=False)[0].weights == {}
+    assert sum(trained_runs) == 1
+    (result,) = train_with_ledger(runs, tmp_path / "a")
+    assert sum(trained_runs) == 2
     assert result.weights
-    assert_equal(with_ledger(runs, tmp_path / "a"), [result])
-    assert sum(trained) == 2
+    assert_equal(train_with_ledger(runs, tmp_path / "a"), [result])
+    assert sum(trained_runs) == 2
 
 
-def test_what_failed_for_want_of_memory_is_tried_again(tmp_path, trained):
+def test_train_runs_retries_runs_that_ran_out_of_memory(tmp_path, trained_runs):
     runs = [run(perceptron(Late(MemoryError("all of it"))))]
     for times in (1, 2):
-        (result,) = with_ledger(runs, tmp_path / "a")
+        (result,) = train_with_ledger(runs, tmp_path / "a")
         assert result.failure.startswith("out of memory")
-        assert len(trained) == times
+        assert len(trained_runs) == times
     with Ledger(tmp_path / "a") as ledger:
         assert ledger.runs().empty
         assert ledger.claims().empty
 
 
-def test_runs_that_others_train_are_waited_for_and_not_trained(tmp_path, trained):
+def test_train_runs_waits_for_runs_claimed_by_others(tmp_path, trained_runs):
     import threading
 
     runs = [run(seed=seed) for seed in range(3)]
-    with open_session(tmp_path / "a", runs[:1], DATA.fingerprint) as theirs:
-        assert theirs.claim([0]) == {}
+    with open_session(tmp_path / "a", runs[:1], DATA.fingerprint) as other_session:
+        assert other_session.claim([0]) == {}
         results = []
-        waiting = threading.Thread(
-            target=lambda: results.extend(with_ledger(runs, tmp_path / "a", weights=False))
+        waiting_thread = threading.Thread(
+            target=lambda: results.extend(train_with_ledger(runs, tmp_path / "a", weights=False))
         )
-        waiting.start()
-        waiting.join(1.5)
-        assert waiting.is_alive()
-        theirs.record([0], [Result(test_acc=0.25, history=[])], 1)
-        waiting.join(20)
-    assert not waiting.is_alive()
+        waiting_thread.start()
+        waiting_thread.join(1.5)
+        assert waiting_thread.is_alive()
+        other_session.record([0], [Result(test_acc=0.25, history=[])], 1)
+        waiting_thread.join(20)
+    assert not waiting_thread.is_alive()
     assert results[0].test_acc == 0.25
-    assert sum(trained) == 2
+    assert sum(trained_runs) == 2
 
 
-def test_processes_and_a_ledger_go_together(tmp_path):
+def test_train_runs_combines_processes_with_a_ledger(tmp_path):
     runs = [run(perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh", "gelu")]
     with processes(2) as executor:
-        results = with_ledger(runs[:5], tmp_path / "a", executor=executor)
-        assert_equal(with_ledger(runs, tmp_path / "a", executor=executor), train_runs(runs, X, Y))
+        results = train_with_ledger(runs[:5], tmp_path / "a", executor=executor)
+        assert_equal(train_with_ledger(runs, tmp_path / "a", executor=executor), train_runs(runs, X, Y))
     assert_equal(results, train_runs(runs[:5], X, Y))
 
 
-def test_a_run_that_cannot_be_told_from_others_is_refused(tmp_path):
+def test_open_session_rejects_a_run_without_a_description(tmp_path):
     def generator():
         yield 1
 
     net = perceptron()
     net.keywords["extra"] = generator()
     with pytest.raises(UsageError, match=r"^a ledger cannot record these runs: cannot describe "):
-        with_ledger([run(net)], tmp_path / "a")
+        train_with_ledger([run(net)], tmp_path / "a")
 
 
 # -- searches -------------------------------------------------------------------------------------
 
 
-def figures(found):
+def scores_of(found):
     return {name: value for name, value in found.cv_results_.items() if "time" not in name}
 
 
-def equal(found, expected):
-    for name, value in figures(expected).items():
-        np.testing.assert_array_equal(figures(found)[name], value, err_msg=name)
+def assert_same_search(found, expected):
+    for name, value in scores_of(expected).items():
+        np.testing.assert_array_equal(scores_of(found)[name], value, err_msg=name)
     assert found.best_params_ == expected.best_params_
     assert np.array_equal(found.predict_proba(searches.X), expected.predict_proba(searches.X))
 
 
-def test_a_search_trains_only_what_is_missing_and_the_best_net_works(tmp_path, trained):
+def test_search_trains_only_missing_runs_and_its_best_estimator_works(tmp_path, trained_runs):
     file = tmp_path / "ledger.sqlite"
     first = search(ledger=file).fit(*OURS)
-    number = sum(trained)
-    assert number == len(first.runs_) + 1  # and the best, on everything
+    number = sum(trained_runs)
+    assert number == len(first.runs_) + 1  # plus the best setting, refitted on all samples
     again = search(ledger=file).fit(*OURS)
-    assert sum(trained) == number
-    equal(again, first)
-    equal(first, search().fit(*OURS))
+    assert sum(trained_runs) == number
+    assert_same_search(again, first)
+    assert_same_search(first, search().fit(*OURS))
     again.best_estimator_.partial_fit(*OURS)
 
 
-def test_a_ledger_is_shared_by_clones_and_left_out_of_pickles(tmp_path):
+def test_search_clones_share_the_ledger_and_pickles_omit_it(tmp_path):
     with Ledger(tmp_path / "a", weights=True) as ledger:
         ours = search(ledger=ledger)
         assert clone(ours).ledger is ledger
-        assert copy.deepcopy(ours).ledger is None  # as through a pickle
-        equal(ours.fit(*OURS), search().fit(*OURS))
+        assert copy.deepcopy(ours).ledger is None  # a pickle omits the ledger, too
+        assert_same_search(ours.fit(*OURS), search().fit(*OURS))
 
 
-def test_a_ledger_without_weights_will_not_do_for_a_search(tmp_path):
+def test_search_rejects_a_ledger_without_weights(tmp_path):
     with Ledger(tmp_path / "a") as ledger:
         with pytest.raises(UsageError, match=r"keeps no weights, which are needed: weights=True$"):
             search(ledger=ledger).fit(*OURS)
-        small(ledger=ledger)
+        compare_small(ledger=ledger)
         assert len(ledger.runs()) == 6
 
 
-def test_a_file_that_is_missing_here_is_no_result(tmp_path, trained):
+def test_train_runs_does_not_record_failures_from_missing_files(tmp_path, trained_runs):
     runs = [run(perceptron(Late(FileNotFoundError("my_act.py"))))]
     for times in (1, 2):
-        assert "my_act.py" in with_ledger(runs, tmp_path / "a")[0].failure
-        assert len(trained) == times
+        assert "my_act.py" in train_with_ledger(runs, tmp_path / "a")[0].failure
+        assert len(trained_runs) == times
     with Ledger(tmp_path / "a") as ledger:
         assert ledger.runs().empty

@@ -1,4 +1,4 @@
-"""What a ledger session claims, records, counts and releases."""
+"""Claims, records and counts of a ledger session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from actlab.ledger import sqlite
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.session import open_session
 from tests.fleet_runs import one_thread, run
-from tests.ledgers import path, raw
+from tests.ledger_cases import path, raw
 from tests.processes import waited
 
 __all__ = ["one_thread", "path"]
@@ -27,7 +27,7 @@ def session_of(ledger, **options):
     return open_session(ledger, RUNS, "data", **options)
 
 
-def test_a_session_gives_back_what_was_not_recorded(path):
+def test_session_releases_runs_that_were_not_recorded(path):
     with Ledger(path) as ledger, Ledger(path) as other:
         with session_of(ledger) as session:
             assert session.claim([0, 1]) == {}
@@ -40,7 +40,7 @@ def test_a_session_gives_back_what_was_not_recorded(path):
         assert other.claim(session.keys) == set(session.keys[1:])
 
 
-def test_a_session_claims_all_or_none(path):
+def test_session_claims_all_runs_or_none(path):
     with Ledger(path) as ledger, Ledger(path) as other, session_of(ledger) as session:
         other.claim([session.keys[1]])
         assert session.claim([0, 1]) is None
@@ -48,40 +48,40 @@ def test_a_session_claims_all_or_none(path):
         assert other.claims()["runs"].tolist() == [1]
 
 
-def test_a_session_counts_what_is_known(path):
+def test_session_counts_restored_and_finished_runs(path):
     with Ledger(path) as ledger:
         with session_of(ledger) as session:
             session.record([1, 3], [Result(test_acc=0.25), Result(test_acc=0.75)], 1)
             assert (session.restored, session.count_finished()) == (0, 2)
         with session_of(ledger) as session:
             found = session.claim([3, 0])
-            assert {place: result.test_acc for place, result in found.items()} == {3: 0.75}
+            assert {index: result.test_acc for index, result in found.items()} == {3: 0.75}
             assert (session.restored, session.claimed) == (1, {session.keys[0]})
-            assert {place: result.test_acc for place, result in session.claim([1]).items()} == {1: 0.25}
+            assert {index: result.test_acc for index, result in session.claim([1]).items()} == {1: 0.25}
             assert session.restored == 2
 
 
-def test_a_session_that_needs_weights_takes_only_failures_without(path):
+def test_session_with_weights_restores_only_failures_without_weights(path):
     results = [Result(test_acc=0.5), Result(failure="diverged"), Result(failure="")]
     with Ledger(path, weights=True) as ledger:
         with session_of(ledger) as session:
             session.record([0, 1, 2], results, 1)
             assert set(session.claim([0, 1, 2])) == {0, 1, 2}
         with session_of(ledger, weights=True) as session:
-            assert {place: found.failure for place, found in session.claim([0, 1, 2]).items()} == {
+            assert {index: found.failure for index, found in session.claim([0, 1, 2]).items()} == {
                 1: "diverged"
             }
             assert session.restored == 1
 
 
-def test_a_session_that_needs_weights_refuses_a_ledger_without(path):
+def test_session_with_weights_rejects_a_ledger_without_weights(path):
     with Ledger(path) as ledger, pytest.raises(UsageError, match="keeps no weights, which are needed"):
         session_of(ledger, weights=True).__enter__()
     with session_of(path, weights=True) as session:
         assert session.ledger.weights
 
 
-def test_record_keeps_the_tries_and_leaves_out_what_may_go_better(path):
+def test_session_record_stores_attempts_and_omits_temporary_failures(path):
     with Ledger(path) as ledger:
         with session_of(ledger) as session:
             session.claim([0, 1])
@@ -90,45 +90,47 @@ def test_record_keeps_the_tries_and_leaves_out_what_may_go_better(path):
         assert ledger.runs()[["key", "attempts"]].values.tolist() == [[session.keys[0], 3]]
 
 
-def test_a_session_renews_its_claims_and_goes_on_after_a_lock(path, monkeypatch, caplog):
+def test_session_renews_its_claims_and_continues_after_a_lock(path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "actlab")
     monkeypatch.setattr(session_module, "LEASE", 0.3)
     monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     with Ledger(path) as ledger, raw(path) as file:
 
-        def expires():
+        def read_expiry():
             return file.execute("SELECT max(expires) FROM owner").fetchone()[0]
 
         with session_of(ledger) as session:
             session.claim([0])
-            before = expires()
-            assert waited(lambda: expires() > before)
+            before = read_expiry()
+            assert waited(lambda: read_expiry() > before)
             file.execute("BEGIN IMMEDIATE")
             assert waited(lambda: "claims are not renewed" in caplog.text)
             file.execute("ROLLBACK")
-            locked = expires()
-            assert waited(lambda: expires() > locked)
+            locked = read_expiry()
+            assert waited(lambda: read_expiry() > locked)
 
 
-def test_a_session_renews_its_claims_several_times_in_a_lease(path, monkeypatch):
+def test_session_renews_its_claims_several_times_per_lease(path, monkeypatch):
     intervals = []
 
-    class Watched(threading.Event):
+    class RecordingEvent(threading.Event):
         def wait(self, timeout=None):
             intervals.append(timeout)
             return super().wait(0.01)
 
-    monkeypatch.setattr(session_module, "threading", SimpleNamespace(Event=Watched, Thread=threading.Thread))
+    monkeypatch.setattr(
+        session_module, "threading", SimpleNamespace(Event=RecordingEvent, Thread=threading.Thread)
+    )
     with session_of(path):
         assert waited(lambda: len(intervals) > 2)
     assert set(intervals) == {10.0}  # seconds; a lease has 60
 
 
-def test_a_session_ends_where_claims_cannot_be_given_back(path, monkeypatch):
+def test_session_ends_if_its_claims_cannot_be_released(path, monkeypatch):
     monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     with Ledger(path) as ledger, raw(path) as file:
         with session_of(ledger) as session:
             session.claim([0])
             file.execute("BEGIN IMMEDIATE")
         file.execute("ROLLBACK")
-        assert ledger.claims()["runs"].tolist() == [1]  # until its lease ends
+        assert ledger.claims()["runs"].tolist() == [1]  # until the lease ends

@@ -16,7 +16,7 @@ from actlab import NeuralNet, UsageError, compare
 from actlab.cli import main
 from actlab.data.dataset import Dataset, load_data
 from actlab.models.networks import ConvNet
-from tests.commands import refused
+from tests.command_line import refused
 from tests.comparison_plans import build_network, plan_runs
 
 SHORT = {"epochs": 4, "batch_size": 16}

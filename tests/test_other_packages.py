@@ -9,7 +9,7 @@ from actlab import CatalogueWarning
 from actlab.functions import DEFINITIONS
 from actlab.functions.registry import Catalogue
 from actlab.ledger.ledger import Ledger
-from tests.commands import actlab
+from tests.command_line import actlab
 
 CUBE = '''
 import torch

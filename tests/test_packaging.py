@@ -1,4 +1,4 @@
-"""What is published: built twice it is the same, and it installs where there is nothing but Python."""
+"""Distributions: builds are reproducible, complete, and install into an empty environment."""
 
 import hashlib
 import os
@@ -20,56 +20,58 @@ CORE = {
 }
 
 
-def done(*command, **how):
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False, **how)
+def run_command(*command, **options):
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False, **options)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
 
 
-def built(out, copy):
-    """Build an sdist, and from it a wheel, of a copy of the files under version control."""
-    listed = done("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+def build_distributions(out, copy):
+    """Build an sdist and a wheel from a copy of the files under version control."""
+    listed = run_command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, copy / name)  # with a time of its own
-    done(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(copy))
+            shutil.copyfile(ROOT / name, copy / name)  # with a new modification time
+    run_command(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(copy))
     return sorted(out.iterdir())
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     if not (ROOT / ".git").exists():
-        pytest.skip("which files are published is known from git, and this is no checkout")
-    return [built(tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("copy")) for _ in range(2)]
+        pytest.skip("the list of published files needs a git checkout")
+    return [
+        build_distributions(tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("copy")) for _ in range(2)
+    ]
 
 
-def test_built_twice_it_is_the_same_to_the_byte(files):
+def test_build_is_reproducible(files):
     first, second = ([(f.name, hashlib.sha256(f.read_bytes()).hexdigest()) for f in fs] for fs in files)
     assert first == second
     assert [name.rpartition("-")[2][-3:] for name, _ in first] == ["whl", ".gz"]
 
 
-def test_the_wheel_has_the_package_and_nothing_else(files):
+def test_wheel_contains_exactly_the_package(files):
     with zipfile.ZipFile(files[0][0]) as wheel:
         names = wheel.namelist()
         metadata = Parser().parsestr(
             wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode("utf-8")
         )
         scripts = wheel.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
-    kept = {
+    package_files = {
         str(path.relative_to(ROOT / "src"))
         for path in (ROOT / "src/actlab").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {name for name in names if ".dist-info/" not in name} == kept
-    assert {"actlab/py.typed", "actlab/report/html/assets/report.html.j2"} <= kept
+    assert {name for name in names if ".dist-info/" not in name} == package_files
+    assert {"actlab/py.typed", "actlab/report/html/assets/report.html.j2"} <= package_files
     assert "actlab = actlab.cli:main" in scripts
     core = [r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r]
     assert {r.partition(">")[0] for r in core} == CORE
 
 
-def test_the_source_distribution_has_what_tests_and_documentation_need(files):
+def test_sdist_contains_tests_docs_and_benchmarks(files):
     with tarfile.open(files[0][1]) as source:
         names = {name.partition("/")[2] for name in source.getnames()}
     wanted = {
@@ -80,19 +82,19 @@ def test_the_source_distribution_has_what_tests_and_documentation_need(files):
 
 
 @pytest.mark.slow
-def test_it_installs_and_compares_where_there_is_nothing_but_python(files, tmp_path):
-    done(sys.executable, "-m", "venv", str(tmp_path / "venv"))
+def test_wheel_installs_and_compares_in_an_empty_environment(files, tmp_path):
+    run_command(sys.executable, "-m", "venv", str(tmp_path / "venv"))
     python = tmp_path / "venv/bin/python"
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment["PATH"] = f"{tmp_path / 'venv/bin'}{os.pathsep}/usr/bin{os.pathsep}/bin"
-    how = {"cwd": tmp_path, "env": environment}
+    options = {"cwd": tmp_path, "env": environment}
     pip = (str(python), "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt"))
-    done(*pip, str(files[0][0]), **how)
-    installed = done(str(python), "-m", "pip", "list", "--format=freeze", **how)
+    run_command(*pip, str(files[0][0]), **options)
+    installed = run_command(str(python), "-m", "pip", "list", "--format=freeze", **options)
     for extra in ("hiplot", "matplotlib", "distributed", "mlflow", "ipython"):
         assert f"\n{extra}==" not in f"\n{installed.lower()}"
-    assert "50 activations" in done("actlab", "list", **how)
-    assert done(str(python), "-m", "actlab", "--version", **how).startswith("actlab ")
-    done("actlab", "compare", "relu", "tanh", "--epochs", "2", **how)
-    assert not (tmp_path / "out/compare/report.html").exists()  # which needs Jinja
+    assert "50 activations" in run_command("actlab", "list", **options)
+    assert run_command(str(python), "-m", "actlab", "--version", **options).startswith("actlab ")
+    run_command("actlab", "compare", "relu", "tanh", "--epochs", "2", **options)
+    assert not (tmp_path / "out/compare/report.html").exists()  # the page needs Jinja
     assert (tmp_path / "out/compare/ranking.csv").is_file()

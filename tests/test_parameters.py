@@ -1,4 +1,4 @@
-"""Parameters: out of range they are refused as torch refuses them, by name and value; trained they train."""
+"""Parameters of activations: values out of range raise the errors of torch, and trained ones are trained."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ X = torch.linspace(-2, 2, 24).reshape(2, 3, 4)
         (lambda: nn.GLU()(torch.tensor(1.0)), RuntimeError, "glu: input must have at least one dimension"),
     ],
 )
-def test_out_of_range(call, error, message):
+def test_activation_rejects_parameters_out_of_range(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call()
 
 
-def test_gated_along_any_dimension():
+def test_gated_activations_accept_any_dimension():
     x = torch.randn(4, 6, 2, dtype=torch.float64)
     for dim in (-1, 0, 1, -3):
         assert torch.equal(functional.glu(x, dim), torch.nn.functional.glu(x, dim))
@@ -77,7 +77,7 @@ def test_gated_along_any_dimension():
         torch.testing.assert_close(functional.geglu(x, dim), a * torch.nn.functional.gelu(b))
 
 
-def test_rrelu_draws_what_torch_draws():
+def test_rrelu_draws_the_same_slopes_as_torch():
     x = torch.linspace(-3, 3, 40)
     ours, theirs = nn.RReLU(0.1, 0.4), torch.nn.RReLU(0.1, 0.4)
     for mode in (True, False):
@@ -105,7 +105,7 @@ def test_rrelu_draws_what_torch_draws():
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, torch.nn.Module) else "",
 )
-def test_a_trained_parameter_moves_and_comes_back(module, names):
+def test_reset_parameters_restores_trained_parameters(module, names):
     assert set(module.state_dict()) == names
     start = {name: value.clone() for name, value in module.state_dict().items()}
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
@@ -116,7 +116,7 @@ def test_a_trained_parameter_moves_and_comes_back(module, names):
     assert all(torch.equal(value, start[name]) for name, value in module.state_dict().items())
 
 
-def test_swish_is_trained_or_fixed():
+def test_swish_trained_false_fixes_beta():
     fixed = nn.Swish(beta=2.0, trained=False)
     assert list(fixed.parameters()) == []
     assert repr(fixed) == "Swish(beta=2.0, trained=False)"
@@ -134,7 +134,7 @@ def test_swish_is_trained_or_fixed():
     paper="-",
 )
 def square(x):
-    """A person's own definition."""
+    """User-defined square."""
     return x * x
 
 
@@ -151,10 +151,10 @@ def _(x):
 Square = square.module("Square")
 
 
-def test_a_persons_own_definition_passes_the_check_and_can_be_pickled():
+def test_user_definition_passes_check_and_can_be_pickled():
     assert actlab.check(square, skip=["compile", "export"]).passed
     assert Square.__module__ == __name__
-    copied = pickle.loads(pickle.dumps(torch.nn.Sequential(Square())))  # noqa: S301 - made right here
+    copied = pickle.loads(pickle.dumps(torch.nn.Sequential(Square())))  # noqa: S301 - bytes of this line
     assert torch.equal(copied(X), X * X)
 
 

@@ -28,8 +28,8 @@ from actlab.training.train import (
     train,
 )
 from tests import fleets
-from tests.commands import actlab, elsewhere, names
-from tests.commands import refused as refused_in_one_line
+from tests.command_line import actlab, elsewhere, names
+from tests.command_line import refused as refused_in_one_line
 from tests.datasets import THREE, refused, write_csv, write_npz
 
 __all__ = ["elsewhere"]

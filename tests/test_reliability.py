@@ -1,4 +1,4 @@
-"""Comparisons that are killed, that fill a disk, that two people start: nothing lost, nothing twice."""
+"""Comparisons that are killed, fill a disk, or run twice at once lose no run and train none twice."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from benchmarks.reliability import (
 from actlab.cli import main
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.sqlite import FORMAT
-from tests.commands import actlab, elsewhere, refused, tiny
-from tests.ledgers import disk, remounted
+from tests.command_line import actlab, elsewhere, refused, tiny
+from tests.ledger_cases import disk, remount
 from tests.processes import OWN_GROUP, ending, living, ran, waited
-from tests.reliability import known
+from tests.reliability_trials import count_restored_runs
 
 __all__ = ["elsewhere", "tiny"]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """Return how long a comparison takes that nobody disturbs, and what it writes."""
+    """Return the duration and the results of a comparison without interruption."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     start = time.monotonic()
     call = [sys.executable, "-m", "actlab", "compare", *reliability.CALL, "--out", folder, "--jobs", "2"]
@@ -43,14 +43,14 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def ended(monkeypatch):
-    """Whatever happens in a test, the comparisons that it has started end with it."""
+    """End the comparisons that a test has started when the test ends."""
     start = reliability.started
     with contextlib.ExitStack() as stack:
 
-        def starting(*arguments, **options):
+        def start_and_register(*arguments, **options):
             return stack.enter_context(ending(start(*arguments, **options, **OWN_GROUP)))
 
-        monkeypatch.setattr(reliability, "started", starting)
+        monkeypatch.setattr(reliability, "started", start_and_register)
         yield
 
 
@@ -58,7 +58,7 @@ def ended(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_comparison_that_is_killed_goes_on_where_it_was(tmp_path, undisturbed):
+def test_compare_resumes_after_kill(tmp_path, undisturbed):
     process = reliability.started(tmp_path / "run", "--jobs", "2")
     assert waited(lambda: recorded(tmp_path / "run") >= 3)
     workers = reliability.below(process.pid)
@@ -74,21 +74,21 @@ def test_a_comparison_that_is_killed_goes_on_where_it_was(tmp_path, undisturbed)
 
 
 @pytest.mark.slow
-def test_processes_that_train_are_killed_and_the_comparison_ends_by_itself(tmp_path, undisturbed):
+def test_compare_completes_after_kills_of_worker_processes(tmp_path, undisturbed):
     tally = kill_workers(tmp_path, undisturbed[1], 2)
     assert tally.kills == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_twenty_kills_of_comparisons_lose_and_double_nothing(tmp_path, undisturbed, jobs):
+def test_compare_loses_and_repeats_no_run_in_twenty_kills(tmp_path, undisturbed, jobs):
     tally = kill_coordinators(tmp_path, undisturbed[1], undisturbed[0], reliability.KILLS, "--jobs", jobs)
     assert tally.kills == reliability.KILLS
     assert any(0 < done < 9 for done in tally.resumed)
 
 
 @pytest.mark.slow
-def test_twenty_kills_of_processes_that_train_lose_and_double_nothing(tmp_path, undisturbed):
+def test_compare_loses_and_repeats_no_run_in_twenty_kills_of_workers(tmp_path, undisturbed):
     assert kill_workers(tmp_path, undisturbed[1], reliability.KILLS).kills == reliability.KILLS
 
 
@@ -96,18 +96,18 @@ def test_twenty_kills_of_processes_that_train_lose_and_double_nothing(tmp_path, 
 
 
 @pytest.mark.slow
-def test_two_that_start_together_train_every_run_once(tmp_path, undisturbed):
+def test_compare_twice_at_once_trains_every_run_once(tmp_path, undisturbed):
     both = [
         reliability.started(tmp_path / "run", "--jobs", "1", errors=tmp_path / f"errors-{number}")
         for number in (1, 2)
     ]
     assert [process.wait() for process in both] == [0, 0]
     same(outcome(tmp_path / "run"), undisturbed[1])
-    # Each trains what the other takes from the ledger; one that starts late may find all nine there.
-    assert sum(known((tmp_path / f"errors-{number}").read_text()) for number in (1, 2)) == 9
+    # Each takes the runs of the other from the ledger; a late starter can find all nine there.
+    assert sum(count_restored_runs((tmp_path / f"errors-{number}").read_text()) for number in (1, 2)) == 9
 
 
-# -- a run that ends its process ------------------------------------------------------------------
+# -- a run that kills its process ----------------------------------------------------------------
 
 POISON = """
 import os, signal
@@ -122,7 +122,7 @@ class Poison(nn.Module):
 
 
 @pytest.mark.slow
-def test_a_run_that_ends_its_process_has_failed_after_three(tmp_path, tiny):
+def test_compare_records_a_run_that_kills_its_process_as_failed_after_three_attempts(tmp_path, tiny):
     (tmp_path / "poison.py").write_text(POISON)
     call = ["compare", "relu", "poison.py:Poison", "--data", tiny, "--epochs", "2", "--out", "run"]
     call += ["--jobs", "2"]
@@ -137,22 +137,22 @@ def test_a_run_that_ends_its_process_has_failed_after_three(tmp_path, tiny):
     again = actlab(*call)
     assert again.stdout == found.stdout
     assert again.stderr == "actlab: 6 of 6 nets are from the ledger\n"
-    assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--out", "reason_alone"]) == 0
+    assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--out", "alone"]) == 0
     assert results["accuracy"].to_list()[:3] == pd.read_csv("alone/results.csv")["accuracy"].to_list()
 
 
 # -- disks and folders ----------------------------------------------------------------------------
 
 
-def test_a_read_only_folder_is_said(tmp_path, tiny, capsys):
+def test_compare_reports_a_read_only_folder(tmp_path, tiny, capsys):
     with disk(tmp_path / "disk", "1m") as folder:
-        remounted(folder, "ro")
+        remount(folder, "ro")
         os.symlink(folder, "run")
         said = refused(capsys, "compare", "relu", "--data", tiny, "--out", "run")
         assert "Read-only file system" in said
 
 
-def test_a_folder_of_another_version_or_with_another_file_is_left_as_it_is(tmp_path, tiny, capsys):
+def test_compare_leaves_foreign_ledgers_unchanged(tmp_path, tiny, capsys):
     (tmp_path / "run").mkdir()
     file = tmp_path / "run/ledger.sqlite"
     Ledger(file).close()
@@ -173,11 +173,11 @@ def test_a_folder_of_another_version_or_with_another_file_is_left_as_it_is(tmp_p
 
 
 @pytest.mark.slow
-def test_ten_thousand_runs_go_through_ledger_and_engine():
+def test_ten_thousand_runs_need_little_memory_and_disk():
     command = [sys.executable, "-m", "benchmarks.reliability", "--load", "10000"]
     root = reliability.PAGE.parents[1]
     found = ran(command, 900, cwd=root)
     assert found.returncode == 0, found.stderr
     *_, before, after, size = map(float, found.stdout.split())
-    assert after - before < 0.25  # GiB: 10,000 results, and nothing that grows with them
-    assert size < 10  # KiB a run
+    assert after - before < 0.25  # GiB for 10,000 results
+    assert size < 10  # KiB per run

@@ -19,7 +19,7 @@ from actlab.cli import main
 from actlab.report import charts
 from actlab.report.html import svg
 from actlab.report.html.page import render, write_report
-from tests.commands import elsewhere, names, refused, tiny  # noqa: F401
+from tests.command_line import elsewhere, names, refused, tiny  # noqa: F401
 from tests.reports import HOSTILE, all_diverged, comparison
 
 

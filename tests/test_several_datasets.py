@@ -8,7 +8,7 @@ import pytest
 
 from actlab.cli import main
 from actlab.stats.several_datasets import compare_over_datasets
-from tests.commands import elsewhere, names, refused
+from tests.command_line import elsewhere, names, refused
 
 __all__ = ["elsewhere"]
 

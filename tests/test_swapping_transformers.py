@@ -13,7 +13,7 @@ from torch import nn
 
 from actlab import swap
 from actlab.models.swapping import activations_in
-from tests.commands import actlab
+from tests.command_line import actlab
 from tests.swaps import one_thread, pickled
 
 __all__ = ["one_thread"]

@@ -1,4 +1,4 @@
-"""Timings: what is measured, how it is said, and what is refused. How fast anything is, is for benchmarks."""
+"""Timings: measured quantities, printed tables and rejected input. Benchmarks measure the speed itself."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import nn
 import actlab
 from actlab.cli import main
 from actlab.timing import Timing, Timings, interleaved
-from tests.commands import elsewhere, refused
+from tests.command_line import elsewhere, refused
 
 __all__ = ["elsewhere"]
 
 SMALL = {"shape": (16, 8)}
 
 
-def test_each_stands_beside_torchs_own_at_the_same_parameters():
+def test_measure_compares_with_torch_at_the_same_parameters():
     found = actlab.measure(["relu", "elu(alpha=0.5)", "snake"], **SMALL)
     assert [(row.name, row.torch_equivalent) for row in found] == [
         ("relu", "torch.nn.ReLU"),
@@ -31,32 +31,32 @@ def test_each_stands_beside_torchs_own_at_the_same_parameters():
     for row in found:
         assert row.forward > 0
         assert math.isnan(row.ratio) == (row.torch_equivalent == "")
-    whole = {row.name: row.forward + row.backward for row in found}
+    total = {row.name: row.forward + row.backward for row in found}
     relu = next(iter(found))
-    assert relu.ratio == pytest.approx(whole["relu"] / whole["torch.nn.ReLU"])
+    assert relu.ratio == pytest.approx(total["relu"] / total["torch.nn.ReLU"])
 
 
-def test_what_is_kept_is_counted_in_bytes():
+def test_measure_counts_saved_bytes():
     class Twice(nn.Module):
         def forward(self, x):
-            return torch.sin(x) * torch.cos(x)  # keeps x, sin and cos
+            return torch.sin(x) * torch.cos(x)  # saves x, sin and cos for backward
 
-    kept = {row.name: row.saved_bytes for row in actlab.measure(["tanh", Twice, torch.exp], **SMALL)}
-    assert kept["tanh"] == 4
-    assert kept["Twice"] == 12
-    assert kept["exp"] == 4
+    saved_bytes = {row.name: row.saved_bytes for row in actlab.measure(["tanh", Twice, torch.exp], **SMALL)}
+    assert saved_bytes["tanh"] == 4
+    assert saved_bytes["Twice"] == 12
+    assert saved_bytes["exp"] == 4
     halves = {row.name: row.saved_bytes for row in actlab.measure(["tanh"], dtype=torch.float16, **SMALL)}
     assert halves["tanh"] == 2
 
 
-def test_every_piece_is_timed_in_turn():
+def test_interleaved_alternates_between_measurements():
     calls = []
     work = {name: lambda name=name: calls.append(name) for name in "ab"}
     interleaved(work, 2, {"a": 1, "b": 3})
     assert "".join(calls) == "ab" + 2 * "abbb"
 
 
-def test_slow_and_fast_ones_stand_in_a_table_of_80_columns():
+def test_timings_table_fits_80_columns():
     slow = Timing("x" * 31, 1234567.89, 12.3456, 4.0, "torch.nn.Slow", 123.456)
     fast = Timing("relu", 0.1, 99999.4, 4.0, "torch.nn.ReLU", 0.5)
     text = str(Timings((slow, fast), {}))
@@ -65,7 +65,7 @@ def test_slow_and_fast_ones_stand_in_a_table_of_80_columns():
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_as_a_verb_it_fits_80_columns(capsys):
+def test_time_verb_prints_80_columns_and_json(capsys):
     targets = ["relu", "formula:x*tanh(softplus(x)) + 0.001*x*sigmoid(3*x)"]
     assert main(["time", *targets, "--shape", "32,4"]) == 0
     out = capsys.readouterr().out
@@ -80,7 +80,7 @@ def test_as_a_verb_it_fits_80_columns(capsys):
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (["reluu"], "unknown activation 'reluu' (did you mean 'relu'?)"),
         (["relu", "--shape", "3,x"], "--shape must be sizes such as 1000,1000, got '3,x'"),
@@ -90,5 +90,5 @@ def test_as_a_verb_it_fits_80_columns(capsys):
         (["torch.nn:GLU", "--shape", "3,3"], "target 'torch.nn:GLU' fails on (3, 3), torch.float32: "),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_one_line(call, said, capsys):
-    assert said in refused(capsys, "time", *call)
+def test_time_verb_rejects_invalid_input_in_one_line(call, message, capsys):
+    assert message in refused(capsys, "time", *call)

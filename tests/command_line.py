@@ -1,4 +1,4 @@
-"""What the tests of the command line have in common: an empty folder, a small dataset, refusals."""
+"""Fixtures and helpers for the tests of the command line: an empty folder, a small dataset, errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.processes import ran
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """Every test runs in an empty folder, where a file left behind is seen."""
+    """Run every test in an empty folder, where unexpected files are noticed."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -26,8 +26,8 @@ def tiny(tmp_path):
     return str(path)
 
 
-def actlab(*arguments, **how):
-    return ran([sys.executable, "-m", "actlab", *arguments], **how)
+def actlab(*arguments, **options):
+    return ran([sys.executable, "-m", "actlab", *arguments], **options)
 
 
 def names(folder):
@@ -35,7 +35,7 @@ def names(folder):
 
 
 def refused(capsys, *arguments):
-    """Run in this process, expect a refusal, return its line."""
+    """Run a command in this process, expect an error, and return its line."""
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -1,4 +1,4 @@
-"""What the tests of descriptions and keys have in common: a person's code, and how it is loaded."""
+"""User code for the tests of run keys, and a fixture that imports it."""
 
 from __future__ import annotations
 
@@ -128,9 +128,9 @@ def quiet():
 
 @pytest.fixture
 def load(tmp_path, monkeypatch):
-    """Return what imports a text, each time from another folder, as a module of the same name."""
+    """Return a function that imports a text from a new folder as a module of a fixed name."""
 
-    def loaded(text, name="mine"):
+    def import_text(text, name="mine"):
         folder = tmp_path / f"folder{next(_folders)}"
         folder.mkdir()
         file = folder / f"{name}.py"
@@ -141,7 +141,7 @@ def load(tmp_path, monkeypatch):
         spec.loader.exec_module(module)
         return module
 
-    return loaded
+    return import_text
 
 
 def same(one, other):

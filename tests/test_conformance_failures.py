@@ -1,4 +1,4 @@
-"""The laws can fail: each takes a sound definition, and rejects the same definition with one part broken."""
+"""Each conformance law passes for a sound definition, and fails for a copy with one broken part."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def define(
     forward.__name__ = forward.__qualname__ = "copy"
     forward.__module__ = "actlab.functional"
     facts = {key: value for key, value in parts.items() if key not in BLOCKS}
-    made = actlab.elementwise(**{"paper": "-", **facts})(forward)
+    activation = actlab.elementwise(**{"paper": "-", **facts})(forward)
     for block in parts.keys() & set(BLOCKS):
-        getattr(made, block)(parts[block])
+        getattr(activation, block)(parts[block])
     for parameter, formula in (partials or {}).items():
-        made.partial(parameter)(formula)
-    vars(made).update(methods or {})
+        activation.partial(parameter)(formula)
+    vars(activation).update(methods or {})
     if trains is not None:
-        made.use_module(trains())
+        activation.use_module(trains())
     else:
-        made.module(name)
-    return made
+        activation.module(name)
+    return activation
 
 
 # -- sound definitions ----------------------------------------------------------------------------
@@ -103,8 +103,8 @@ SOFTSIGN: dict[str, Any] = {
 }
 
 
-def scaled(start: float) -> type[ActivationModule]:
-    """A module that trains its scale; its reset sets it to ``start``, which is right at 1."""
+def make_scaled_module(start: float) -> type[ActivationModule]:
+    """Return a module class with a trained scale that resets to ``start``; 1 is correct."""
 
     class Copy(ActivationModule):
         def __init__(self) -> None:
@@ -122,7 +122,7 @@ def scaled(start: float) -> type[ActivationModule]:
     return Copy
 
 
-LINE: dict[str, Any] = {
+SCALED_IDENTITY: dict[str, Any] = {
     "formula": "scale * x",
     "limits": (-inf, inf),
     "slopes": (1, 1),
@@ -132,14 +132,14 @@ LINE: dict[str, Any] = {
     "derivative": lambda x, scale: torch.ones_like(x) * scale,
     "second": lambda x, scale: torch.zeros_like(x),
     "partials": {"scale": lambda x, scale: x},
-    "trains": lambda: scaled(1.0),
+    "trains": lambda: make_scaled_module(1.0),
 }
 
-# -- what is broken -------------------------------------------------------------------------------
+# -- broken parts ---------------------------------------------------------------------------------
 
 
 class SavesIntermediate(Function):
-    """The square, right in every mode but one: autograd takes the slope saved for a constant."""
+    """Square whose saved slope is a constant for autograd, so that the second derivative is wrong."""
 
     generate_vmap_rule = True
 
@@ -163,7 +163,7 @@ class SavesIntermediate(Function):
 
 
 class HoldsOutput(Function):
-    """The square, held by its own node: a cycle. Nor does vmap know it."""
+    """Square with a reference cycle through its own context, and without a vmap rule."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -180,7 +180,7 @@ def wrong_when_compiled(x: Tensor) -> Tensor:
     return x * x * 1.01 if torch.compiler.is_compiling() else x * x
 
 
-def decides_by_the_data(x: Tensor) -> Tensor:
+def branches_on_values(x: Tensor) -> Tensor:
     return x * x if (x == x).all() else x
 
 
@@ -190,7 +190,7 @@ def promotes(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
 
 @dataclass(frozen=True)
 class Case:
-    """A law, a definition that it takes, and the change for which it must reject it."""
+    """A law, a sound definition, and a change that the law must reject."""
 
     flaw: str
     law: Callable[..., None]
@@ -260,7 +260,7 @@ CASES = [
         arguments=(float16,),
     ),
     Case("kink", law.kinks, RELU, {"derivative": lambda x: (x >= 0).to(x.dtype)}, "Tensor-likes are not"),
-    Case("kink other than said", law.kinks, RELU, {"kinks": {0: 0.5}}, "Tensor-likes are not"),
+    Case("kink other than declared", law.kinks, RELU, {"kinks": {0: 0.5}}, "Tensor-likes are not"),
     Case(
         "no NaN",
         law.limits,
@@ -279,32 +279,34 @@ CASES = [
     ),
     Case("limits", law.limits, SOFTSIGN, {"limits": (-1, 2)}, "^..f., 1,", arguments=(float64,)),
     Case("slopes", law.limits, SOFTSIGN, {"slopes": (0, 1)}, "^..f'., 1,", arguments=(float64,)),
-    Case("range too narrow", law.facts, SOFTSIGN, {"range": (-0.5, 1)}, "the infimum is -1"),
-    Case("range too wide", law.facts, SOFTSIGN, {"range": (-1, 1.001)}, "the supremum is 1"),
-    Case("infinite range", law.facts, SQUARE, {"range": (-inf, inf)}, "the infimum is 0"),
-    Case("finite range", law.facts, SQUARE, {"range": (0, 1e6)}, "the supremum is"),
-    Case("monotonic", law.facts, SQUARE, {"monotonic": True}, "monotonic"),
-    Case("not monotonic", law.facts, SOFTSIGN, {"monotonic": False}, "monotonic"),
+    Case("range too narrow", law.range_and_monotonicity, SOFTSIGN, {"range": (-0.5, 1)}, "the infimum is -1"),
+    Case("range too wide", law.range_and_monotonicity, SOFTSIGN, {"range": (-1, 1.001)}, "the supremum is 1"),
+    Case("infinite range", law.range_and_monotonicity, SQUARE, {"range": (-inf, inf)}, "the infimum is 0"),
+    Case("finite range", law.range_and_monotonicity, SQUARE, {"range": (0, 1e6)}, "the supremum is"),
+    Case("monotonic", law.range_and_monotonicity, SQUARE, {"monotonic": True}, "monotonic is declared"),
+    Case(
+        "not monotonic", law.range_and_monotonicity, SOFTSIGN, {"monotonic": False}, "monotonic is declared"
+    ),
     Case(
         "torch equivalent", law.agrees_with_torch, RELU, {"torch_equivalent": "SiLU"}, "Tensor-likes are not"
     ),
     Case(
         "mask of four bytes",
-        law.saves_what_it_says,
+        law.saves_as_declared,
         MASKED_RELU,
         {"mask": lambda x: (x > 0).to(x.dtype)},
         r"^4\.0 bytes an element, not 1",
     ),
     Case(
-        "two tensors kept",
-        law.saves_what_it_says,
+        "two tensors saved",
+        law.saves_as_declared,
         SQUARE,
         {"torch_operation": lambda x: x * x.sin() + x * (x - x.sin())},
         r"bytes an element, not 4",
     ),
     Case(
         "more than torch",
-        law.saves_what_it_says,
+        law.saves_as_declared,
         RELU,
         {"torch_equivalent": "Identity"},
         "more bytes than torch.nn",
@@ -314,7 +316,7 @@ CASES = [
     Case(
         "partial derivative",
         law.parameters_differentiable,
-        LINE,
+        SCALED_IDENTITY,
         {"partials": {"scale": lambda x, scale: 2 * x}},
         "Jacobian mismatch",
         GradcheckError,
@@ -324,7 +326,7 @@ CASES = [
         "graph break",
         law.compiles,
         SQUARE,
-        {"forward": decides_by_the_data},
+        {"forward": branches_on_values},
         "[Dd]ata-dependent",
         torch._dynamo.exc.Unsupported,
     ),
@@ -371,7 +373,7 @@ CASES = [
         "modified by an inplace operation",
         RuntimeError,
     ),
-    Case("meta", law.meta, SQUARE, {"forward": decides_by_the_data}, "meta", RuntimeError),
+    Case("meta", law.meta, SQUARE, {"forward": branches_on_values}, "meta", RuntimeError),
     Case(
         "integers",
         law.refuses,
@@ -382,9 +384,9 @@ CASES = [
     ),
     Case(
         "reset elsewhere",
-        law.module_is_a_good_citizen,
-        LINE,
-        {"trains": lambda: scaled(0.5)},
+        law.module_copies_and_resets,
+        SCALED_IDENTITY,
+        {"trains": lambda: make_scaled_module(0.5)},
         "Tensor-likes are not",
     ),
     Case("no inplace", law.module_looks_like_torch, RELU, {"inplace": False}, "the arguments are ..,"),
@@ -393,20 +395,22 @@ CASES = [
 
 @pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.law.__name__}: {case.flaw}")
-def test_a_law_rejects_what_is_broken(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    def subject(parts: dict[str, Any]) -> actlab.Activation[...]:
-        made = define(**parts)
-        # Where a module and a function of the catalogue are found, for a pickle too.
-        monkeypatch.setattr(actlab.nn, made.module_class.__name__, made.module_class, raising=False)
-        monkeypatch.setattr(actlab.functional, made.name, made, raising=False)
-        return made
+def test_conformance_law_rejects_a_broken_definition(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_activation(parts: dict[str, Any]) -> actlab.Activation[...]:
+        activation = define(**parts)
+        # Pickle and the laws look modules and functions up in these namespaces.
+        monkeypatch.setattr(
+            actlab.nn, activation.module_class.__name__, activation.module_class, raising=False
+        )
+        monkeypatch.setattr(actlab.functional, activation.name, activation, raising=False)
+        return activation
 
-    case.law(subject(case.sound), *case.arguments)
+    case.law(build_activation(case.sound), *case.arguments)
     with pytest.raises(case.error, match=case.message):
-        case.law(subject({**case.sound, **case.change}), *case.arguments)
+        case.law(build_activation({**case.sound, **case.change}), *case.arguments)
 
 
-def test_every_law_is_shown_to_fail() -> None:
+def test_every_conformance_law_has_a_failing_case() -> None:
     laws = {
         function
         for _, function in inspect.getmembers(law, inspect.isfunction)

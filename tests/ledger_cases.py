@@ -1,4 +1,4 @@
-"""What the tests of ledgers have in common: runs, processes that are killed, small disks."""
+"""Fixtures and helpers for the tests of ledgers: entries, processes that hold claims, small disks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def three(path):
-    """A ledger of three runs, closed."""
+    """Return the path of a closed ledger with three runs."""
     with Ledger(path) as ledger:
         ledger.record([entry(number) for number in range(3)])
     return path
@@ -43,57 +43,57 @@ def epochs(number=3, train_loss=0.5):
 
 
 def entry(number, fleet=0, **changes):
-    usual = {
+    defaults = {
         "history": epochs(),
         "test_loss": 0.25,
         "test_acc": 0.75,
         "seconds": 1.5,
         "how": "layer by layer",
     }
-    return Entry(key(number, fleet), settings(number, fleet), Result(**{**usual, **changes}))
+    return Entry(key(number, fleet), settings(number, fleet), Result(**{**defaults, **changes}))
 
 
 def refusal(path, **options):
-    """Return what is said about a file, which must stay as it is."""
+    """Return the error message for a file, which must stay unchanged."""
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(UsageError) as caught, contextlib.closing(Ledger(path, **options)) as ledger:
         ledger.results([key(number) for number in range(3)])
     assert before == (path.read_bytes() if path.is_file() else None)
-    said = str(caught.value)
-    assert "\n" not in said
-    assert repr(str(path)) in said
-    return said
+    message = str(caught.value)
+    assert "\n" not in message
+    assert repr(str(path)) in message
+    return message
 
 
 @contextlib.contextmanager
 def raw(path):
-    """Yield the file as anybody with SQLite has it; what is done to it is kept."""
+    """Yield a direct SQLite connection to the file; its changes are saved at once."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def holding(path, keys, then=lambda ledger: time.sleep(600)):
-    """Yield the number of another process, which has claimed the keys; it is killed at last."""
-    hears, says = os.pipe()
+    """Yield the PID of another process that has claimed the keys; kill it at the end."""
+    read_end, write_end = os.pipe()
 
     def hold():
         ledger = Ledger(path)
         claimed = ledger.claim(keys)
-        os.write(says, b"y" if claimed == set(keys) else b"n")
+        os.write(write_end, b"y" if claimed == set(keys) else b"n")
         then(ledger)
 
     with forked(hold) as (owner,):
-        os.close(says)
-        said = os.read(hears, 1)
-        os.close(hears)
-        assert said == b"y"
+        os.close(write_end)
+        message = os.read(read_end, 1)
+        os.close(read_end)
+        assert message == b"y"
         yield owner
 
 
 @contextlib.contextmanager
 def disk(folder, size):
-    """Yield a folder that is a disk of so many bytes; skip where none can be mounted."""
+    """Yield a folder that is a disk of ``size`` bytes; skip the test if it cannot be mounted."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
@@ -108,5 +108,5 @@ def disk(folder, size):
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def remounted(folder, how):
+def remount(folder, how):
     subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)

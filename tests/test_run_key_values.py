@@ -1,4 +1,4 @@
-"""Descriptions of values and of modules: equal for equal ones, different for any two others."""
+"""Descriptions of values and modules are equal exactly for equal values and modules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from actlab.ledger.run_key import Indescribable, describe, digest
-from tests.identities import quiet, same
+from tests.user_code import quiet, same
 
 __all__ = ["quiet"]
 
@@ -109,18 +109,18 @@ ATOMS = [
 ]
 
 
-def test_no_two_of_these_values_have_one_description():
-    found = collections.defaultdict(list)
+def test_describe_distinguishes_all_values():
+    values_by_digest = collections.defaultdict(list)
     for value in ATOMS:
-        found[digest(describe(value))].append(value)
-    assert [values for values in found.values() if len(values) > 1] == []
+        values_by_digest[digest(describe(value))].append(value)
+    assert [values for values in values_by_digest.values() if len(values) > 1] == []
 
 
-@pytest.mark.parametrize("place", range(len(ATOMS)))
-def test_a_copy_has_the_description_of_the_original(place):
-    value = ATOMS[place]
+@pytest.mark.parametrize("index", range(len(ATOMS)))
+def test_describe_is_equal_for_a_copy(index):
+    value = ATOMS[index]
     if value in (math, json) if isinstance(value, type(math)) else isinstance(value, nn.LazyLinear):
-        return  # no copies of modules; torch leaves something out when it copies a lazy one's hooks
+        return  # modules cannot be copied; torch's copy of a lazy module lacks some hooks
     json.dumps(describe(value), allow_nan=False)
     assert describe(copy.deepcopy(value)) == describe(value)
     assert describe([copy.deepcopy(value), Point(copy.deepcopy(value))]) == describe(
@@ -149,47 +149,50 @@ nested = st.recursive(
 )
 
 
-def strict(value):
-    """Return a text that is equal for values that are equal in every type and bit."""
+def exact_text(value):
+    """Return a text that is equal only for values with equal types and bits."""
     if isinstance(value, set | frozenset):
-        return f"{type(value).__name__}{sorted(map(strict, value))}"
+        return f"{type(value).__name__}{sorted(map(exact_text, value))}"
     if isinstance(value, list | tuple):
-        return f"{type(value).__name__}[{','.join(map(strict, value))}]"
+        return f"{type(value).__name__}[{','.join(map(exact_text, value))}]"
     if isinstance(value, dict):
-        return f"dict{[(strict(k), strict(v)) for k, v in value.items()]}"
+        return f"dict{[(exact_text(k), exact_text(v)) for k, v in value.items()]}"
     if isinstance(value, Point):
-        return f"Point({strict(value.x)},{strict(value.y)})"
+        return f"Point({exact_text(value.x)},{exact_text(value.y)})"
     return f"{type(value).__name__}:{value!r}"
 
 
 @given(nested)
-def test_a_copy_of_anything_nested_has_the_same_description(value):
+def test_describe_is_equal_for_a_copy_of_nested_values(value):
     assert describe(copy.deepcopy(value)) == describe(value)
 
 
 @given(nested, nested)
-def test_descriptions_are_equal_exactly_for_equal_values(one, other):
-    assert same(one, other) == (strict(one) == strict(other))
+def test_describe_is_equal_only_for_equal_values(one, other):
+    assert same(one, other) == (exact_text(one) == exact_text(other))
 
 
 @given(st.lists(st.text() | st.integers()))
-def test_the_order_in_which_a_set_was_filled_does_not_matter(items):
+def test_describe_ignores_the_insertion_order_of_a_set(items):
     backwards = items[::-1]
     assert describe(set(items)) == describe(set(backwards))
 
 
-def test_what_is_shared_is_told_from_what_is_equal():
+def test_describe_distinguishes_shared_from_equal_values():
     one, two = [1], [1]
     assert not same([one, one], [one, two])
     weight = nn.Parameter(torch.zeros(2))
-    tied, apart = nn.ParameterList([weight, weight]), nn.ParameterList([weight, nn.Parameter(torch.zeros(2))])
-    assert not same(tied, apart)
+    tied, separate = (
+        nn.ParameterList([weight, weight]),
+        nn.ParameterList([weight, nn.Parameter(torch.zeros(2))]),
+    )
+    assert not same(tied, separate)
     base = torch.zeros(4)
     assert not same((base, base[:2]), (base, torch.zeros(2)))
     assert not same((base, base[:2]), (base, base[2:]))
 
 
-def test_cycles_end():
+def test_describe_ends_for_cycles():
     one = [1]
     one.append(one)
     assert describe(one) == {"list": [1, {"same": "value"}]}
@@ -199,14 +202,14 @@ def test_cycles_end():
     assert same(point, copy.deepcopy(point))
 
 
-def test_the_layout_of_an_array_in_memory_does_not_matter():
+def test_describe_ignores_the_memory_layout_of_an_array():
     array = np.arange(6).reshape(2, 3)
     assert same(array, np.asfortranarray(array))
     assert same(array[:, 1:], array[:, 1:].copy())
     assert not same(array, array.T)
 
 
-NOT_TOLD = [
+INDESCRIBABLE = [
     (lambda: (n for n in ()), "a generator"),
     (threading.Lock, "a lock"),
     (lambda: memoryview(b""), "a memoryview"),
@@ -214,8 +217,8 @@ NOT_TOLD = [
 ]
 
 
-@pytest.mark.parametrize(("make", "what"), NOT_TOLD)
-def test_what_cannot_be_told_is_named_with_its_place(make, what):
+@pytest.mark.parametrize(("make", "what"), INDESCRIBABLE)
+def test_describe_names_the_path_of_an_indescribable_value(make, what):
     net = nn.Sequential(nn.Linear(2, 2))
     net[0].x = {"deep": [Point(make())]}
     with pytest.raises(Indescribable) as caught:
@@ -224,7 +227,7 @@ def test_what_cannot_be_told_is_named_with_its_place(make, what):
     assert str(caught.value) == f"cannot describe {where}, {what}"
 
 
-def test_a_file_a_set_told_apart_by_addresses_and_a_bottomless_list_are_refused(tmp_path):
+def test_describe_rejects_files_sets_of_objects_and_deep_nesting(tmp_path):
     with (
         (tmp_path / "file").open("w") as file,
         pytest.raises(Indescribable, match=r"value\.x, a TextIOWrapper$"),
@@ -242,7 +245,7 @@ def test_a_file_a_set_told_apart_by_addresses_and_a_bottomless_list_are_refused(
 # -- modules --------------------------------------------------------------------------------------
 
 
-def test_weights_and_attributes_of_a_module_count_and_its_mode_does_not():
+def test_describe_includes_weights_and_attributes_but_not_the_mode():
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2))
     described = digest(describe(net))
 
@@ -263,7 +266,7 @@ def test_weights_and_attributes_of_a_module_count_and_its_mode_does_not():
     assert changed(lambda n: nn.utils.parametrizations.weight_norm(n[0]))
 
 
-def test_hooks_are_told_by_what_they_do_and_not_by_their_number():
+def test_describe_identifies_hooks_by_their_function():
     def hooked(*factors):
         net = nn.ReLU()
         for factor in factors:
@@ -274,7 +277,7 @@ def test_hooks_are_told_by_what_they_do_and_not_by_their_number():
     assert not same(hooked(1, 2), hooked(2, 1))
 
 
-def test_a_method_replaced_in_a_class_of_torch_counts(monkeypatch):
+def test_describe_includes_a_replaced_method_of_a_torch_class(monkeypatch):
     before = digest(describe(nn.ReLU()))
     monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: x * 2)
     assert digest(describe(nn.ReLU())) != before

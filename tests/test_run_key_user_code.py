@@ -1,4 +1,4 @@
-"""Descriptions of the user's own code change with its source and with the values that it uses."""
+"""Descriptions of user code change with its source and with the values that it uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from actlab import NeuralNet
 from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import Indescribable, describe, digest, run_settings
 from tests.fleets import CLASSES, FEATURES, classifier, table
-from tests.identities import CODE, OWN, load, quiet, same
+from tests.user_code import CODE, OWN, load, quiet, same
 
 __all__ = ["load", "quiet"]
 
@@ -45,7 +45,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_of_what_an_activation_does_changes_its_description(load, change):
+def test_describe_changes_with_the_code_of_an_activation(load, change):
     before = digest(describe(load(CODE).Act()))
     assert CHANGES[change][0] in CODE
     if change == "other bases":
@@ -59,7 +59,7 @@ def test_a_change_of_what_an_activation_does_changes_its_description(load, chang
 
 
 @pytest.mark.parametrize("change", [("# a comment", "# another"), ("SLOPE = 0.1", "\nSLOPE = 0.1")])
-def test_any_edit_of_the_file_changes_the_description(load, change):
+def test_describe_changes_with_any_edit_of_the_file(load, change):
     before = describe(load(CODE).Act())
     assert describe(load(CODE.replace(*change)).Act()) != before
 
@@ -82,23 +82,23 @@ def set_closure(module):
         set_closure,
     ],
 )
-def test_a_variable_that_is_set_at_run_time_changes_the_description_without_an_edit(load, change):
+def test_describe_changes_with_variables_set_at_run_time(load, change):
     module = load(CODE)
     before = digest(describe(module.Act()))
-    module.unrelated.attribute = module.OTHER = 1  # nothing uses them
+    module.unrelated.attribute = module.OTHER = 1  # unused by the activation
     assert digest(describe(module.Act())) == before
     change(module)
     assert digest(describe(module.Act())) != before
 
 
-def test_two_functions_of_one_file_and_name_have_two_descriptions(load):
+def test_describe_distinguishes_functions_of_one_file_and_name(load):
     one, two, three = load("fs = [lambda x: x * 2.0, lambda x: x * 3.0, lambda x: x * 3.0]\n").fs
     assert len({digest(describe(f)) for f in (one, two, three)}) == 3
     assert not same([one, two], [two, one])
     assert same([one, two], [one, two])
 
 
-def test_two_functions_of_one_name_in_two_modules_have_two_descriptions(load):
+def test_describe_distinguishes_functions_of_one_name_in_two_modules(load):
     load("def f(x):\n    return x\n", "helpers")
     module = load("import helpers\ndef f(x):\n    return -x\n")
     import helpers
@@ -108,7 +108,7 @@ def test_two_functions_of_one_name_in_two_modules_have_two_descriptions(load):
     assert not same([module.f, helpers.f], [helpers.f, module.f])
 
 
-def test_a_description_of_code_is_readable_and_tells_what_differs(load):
+def test_describe_returns_readable_code_descriptions(load):
     described = describe(load(CODE).Act())
     assert described["value"] == {"class": "Act", "attributes": {"power": 1.5}}
     assert described["code"]["helper"]["globals"] == {"SLOPE": 0.1, "recursive": {"code": "recursive"}}
@@ -118,7 +118,7 @@ def test_a_description_of_code_is_readable_and_tells_what_differs(load):
     assert "unrelated" not in described["code"]
 
 
-def test_a_file_that_was_edited_since_its_import_is_refused(load):
+def test_describe_rejects_a_file_edited_after_its_import(load):
     module = load(CODE)
     before = describe(module.Act())
     file = Path(module.__file__)
@@ -129,7 +129,7 @@ def test_a_file_that_was_edited_since_its_import_is_refused(load):
     assert describe(module.Act()) == before
 
 
-def test_modules_that_the_code_imports_count_and_others_do_not(load):
+def test_describe_includes_only_imported_modules(load):
     text = "import helpers\ndef f(x):\n    return helpers.scaled(x) + helpers.OFFSET\n"
     helpers = "import deeper\nOFFSET = 1\nOTHER = 1\ndef scaled(x):\n    return deeper.double(x)\n"
 
@@ -143,7 +143,7 @@ def test_modules_that_the_code_imports_count_and_others_do_not(load):
     assert described() == described(other="A = 1") == described(OTHER=2) == before
     changed = [
         described(helpers.replace("OFFSET = 1", "OFFSET = 2")),
-        described(helpers.replace("OTHER = 1", "OTHER = 2")),  # the file counts as a whole
+        described(helpers.replace("OTHER = 1", "OTHER = 2")),  # the whole file is part of the description
         described(helpers.replace("import deeper\n", "import deeper  # here\n")),
         described(deeper="def double(x):\n    return x + x\n"),
         described(OFFSET=2),
@@ -160,7 +160,7 @@ IMPORTS = [
 
 
 @pytest.mark.parametrize("line", IMPORTS)
-def test_an_import_inside_a_function_is_followed(load, line):
+def test_describe_follows_imports_inside_functions(load, line):
     text = f"def f(x):\n    {line}\n    return scaled(x)\n"
 
     def described(factor):
@@ -171,7 +171,7 @@ def test_an_import_inside_a_function_is_followed(load, line):
     assert described(2) != described(3)
 
 
-def test_a_module_that_is_handed_on_counts_as_a_whole(load):
+def test_describe_includes_a_module_passed_as_a_value(load):
     text = "import helpers\ndef f(x):\n    return getattr(helpers, 'sca' + 'led')(x)\n"
 
     def described(factor):
@@ -181,9 +181,9 @@ def test_a_module_that_is_handed_on_counts_as_a_whole(load):
     assert described(2) != described(3)
 
 
-def test_relative_imports_inside_functions_count(tmp_path, monkeypatch):
+def test_describe_follows_relative_imports_inside_functions(tmp_path, monkeypatch):
     def described(number):
-        folder = tmp_path / f"place{number}" / "package"
+        folder = tmp_path / f"folder{number}" / "package"
         folder.mkdir(parents=True)
         (folder / "__init__.py").write_text("")
         (folder / "helpers.py").write_text(f"def scaled(x):\n    return x * {number}\n")
@@ -196,34 +196,34 @@ def test_relative_imports_inside_functions_count(tmp_path, monkeypatch):
     assert described(1) != described(2)
 
 
-def test_code_without_a_source_is_refused():
+def test_describe_rejects_code_without_source():
     space = {"__name__": "__main__"}
     exec("def f(x):\n    return x * 2", space)  # noqa: S102
     with pytest.raises(Indescribable, match=r"^cannot describe f: there is no source of '<string>'; write"):
         describe(space["f"])
 
 
-def cell(text, name):
-    """Run a text as a notebook does: it has no file, and its source is in linecache."""
+def run_cell(text, name):
+    """Run a text as a notebook cell: it has no file, and its source is in linecache."""
     space = {"__name__": "__main__"}
     linecache.cache[name] = (len(text), None, text.splitlines(True), name)
     exec(compile(text, name, "exec"), space)  # noqa: S102
     return space
 
 
-def test_a_cell_of_a_notebook_counts_as_a_whole(monkeypatch):
+def test_describe_includes_the_whole_notebook_cell(monkeypatch):
     monkeypatch.setattr(linecache, "cache", linecache.cache.copy())
     text = "from torch import nn\nSLOPE = 0.1\nclass Act(nn.Module):\n    def forward(self, x):\n        "
     text += "return x * SLOPE\n"
-    spaces = [cell(text, "/tmp/kernel_1/11.py"), cell(text, "/tmp/kernel_2/12.py")]
-    spaces += [cell(text.replace("x * SLOPE", "x / SLOPE"), "/tmp/kernel_1/13.py")]
+    spaces = [run_cell(text, "/tmp/kernel_1/11.py"), run_cell(text, "/tmp/kernel_2/12.py")]
+    spaces += [run_cell(text.replace("x * SLOPE", "x / SLOPE"), "/tmp/kernel_1/13.py")]
     keys = [digest(describe(space["Act"]())) for space in spaces]
     assert keys[0] == keys[1] != keys[2]
     spaces[1]["SLOPE"] = 0.2  # set in another cell
     assert digest(describe(spaces[1]["Act"]())) != keys[0]
 
 
-def test_methods_that_dataclasses_and_collections_make_need_no_source(load):
+def test_describe_needs_no_source_for_generated_methods(load):
     text = """
 from collections import namedtuple
 from dataclasses import dataclass
@@ -251,7 +251,7 @@ Pair = namedtuple("Pair", "a b")
         ("scale=1.0", "scale=2.0"),
     ],
 )
-def test_every_formula_of_an_own_activation_counts(load, what, change):
+def test_describe_includes_every_formula_of_a_user_activation(load, what, change):
     def described(text):
         torch.manual_seed(0)
         return digest(describe(getattr(load(text), what)()))
@@ -261,7 +261,7 @@ def test_every_formula_of_an_own_activation_counts(load, what, change):
     assert described(OWN.replace(*change)) != before
 
 
-def test_a_spec_does_not_hide_a_persons_code(load, tmp_path):
+def test_run_settings_include_the_code_behind_a_spec(load, tmp_path):
     def of(text, place):
         folder = tmp_path / place
         folder.mkdir()
@@ -273,11 +273,11 @@ def test_a_spec_does_not_hide_a_persons_code(load, tmp_path):
         return digest(settings)
 
     before = of(OWN, "a")
-    assert of(OWN, "b") == before  # the file is loaded anew, under another name
+    assert of(OWN, "b") == before  # the file is loaded again under another name
     assert of(OWN.replace("2 * x", "3 * x"), "c") != before
 
 
-def test_what_belongs_to_a_library_is_a_name():
+def test_describe_names_library_code():
     assert describe(nn.ReLU()) == {
         "class": "torch.nn.modules.activation:ReLU",
         "attributes": {"inplace": False},
@@ -289,7 +289,7 @@ def test_what_belongs_to_a_library_is_a_name():
     }
 
 
-def test_code_that_a_library_makes_at_run_time_is_named_by_its_module_and_line(load):
+def test_describe_names_code_generated_by_a_library(load):
     generic = functools.singledispatch(load("def f(x):\n    return x\n").f)
     label = describe(generic)["value"]["code"]
     assert re.fullmatch(r"functools:f:\d+", label)

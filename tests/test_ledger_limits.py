@@ -1,4 +1,4 @@
-"""Boundaries of the ledger: tolerances, leases, limits and orders, each at its exact value."""
+"""Limits of the ledger at their exact values: tolerances, leases, sizes and orders."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from actlab.ledger.owner import Process
 from actlab.ledger.records import dumps, find_differences, loads, pack_weights, short_key
 from actlab.ledger.run_key import digest
 from actlab.ledger.sqlite import FORMAT, network_file_system
-from tests.ledgers import entry, epochs, key, path, raw, refusal, settings, three
+from tests.ledger_cases import entry, epochs, key, path, raw, refusal, settings, three
 from tests.processes import ended, forked, forks
 
 __all__ = ["path", "three"]
 
 
-def usual(**changes):
+def make_result(**changes):
     return entry(0, **changes).result
 
 
@@ -35,7 +35,7 @@ def losses(*values):
     return [{"train_loss": value} for value in values]
 
 
-# -- what differs ---------------------------------------------------------------------------------------
+# -- differences ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -56,28 +56,31 @@ def losses(*values):
         ({"history": []}, True),
     ],
 )
-def test_differences_are_beyond_rounding(changes, differ):
-    assert bool(find_differences(usual(), usual(**changes))) is differ
-    assert bool(find_differences(usual(**changes), usual())) is differ
+def test_find_differences_ignores_rounding(changes, differ):
+    assert bool(find_differences(make_result(), make_result(**changes))) is differ
+    assert bool(find_differences(make_result(**changes), make_result())) is differ
 
 
-def test_differences_compare_the_last_epoch():
+def test_find_differences_compares_the_last_epoch():
     first = Result(history=losses(9.0, 1.0))
     assert find_differences(first, Result(history=losses(3.0, 1.0))) == []
     assert find_differences(first, Result(history=losses(9.0, 2.0))) == [("train_loss", "1", "2")]
 
 
-@pytest.mark.parametrize("other", ["diverged in epoch 2", "no memory"])
-def test_differences_do_not_compare_how_two_runs_failed(other):
-    failed = usual(failure="diverged", test_loss=math.nan, test_acc=math.nan)
-    assert find_differences(failed, usual(failure=other, test_loss=math.nan, test_acc=math.nan)) == []
-    assert find_differences(failed, usual()) == [("failure", "diverged", "none")]
+@pytest.mark.parametrize("make_process", ["diverged in epoch 2", "no memory"])
+def test_find_differences_ignores_the_reasons_of_two_failures(make_process):
+    failed = make_result(failure="diverged", test_loss=math.nan, test_acc=math.nan)
+    assert (
+        find_differences(failed, make_result(failure=make_process, test_loss=math.nan, test_acc=math.nan))
+        == []
+    )
+    assert find_differences(failed, make_result()) == [("failure", "diverged", "none")]
 
 
-# -- what is written ------------------------------------------------------------------------------------
+# -- writing --------------------------------------------------------------------------------------------
 
 
-def test_packed_keeps_weights_up_to_the_limit(caplog):
+def test_pack_weights_accepts_weights_up_to_the_limit(caplog):
     weights = {"w": torch.ones(10)}
     names, state = pack_weights(weights, 10_000)
     assert (names, pack_weights(weights, len(state))) == ('["w"]', (names, state))
@@ -89,7 +92,7 @@ def test_record_leaves_room_for_the_other_columns_of_a_row(path, caplog):
     weights = {"w": torch.ones(1000)}
     size = len(pack_weights(weights, 10**6)[1])
     with Ledger(path, weights=True) as ledger:
-        for number, room in enumerate((999, 1000)):  # bytes beside the weights; 1000 are needed
+        for number, room in enumerate((999, 1000)):  # bytes in addition to the weights; 1000 are needed
             ledger._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, size + room)
             ledger.record([entry(number, weights=weights)])
         found = ledger.results([key(0), key(1)])
@@ -97,7 +100,7 @@ def test_record_leaves_room_for_the_other_columns_of_a_row(path, caplog):
     assert caplog.text.count("weights are not recorded") == 1
 
 
-def test_loads_takes_an_object_for_a_number_only_if_it_is_nothing_else():
+def test_loads_reads_an_object_as_a_number_only_if_it_has_no_other_key():
     written = {"a": math.inf, "b": -math.inf, "c": [math.nan]}
     read = loads(dumps(written))
     assert (read["a"], read["b"], math.isnan(read["c"][0])) == (math.inf, -math.inf, True)
@@ -105,7 +108,7 @@ def test_loads_takes_an_object_for_a_number_only_if_it_is_nothing_else():
     assert loads(more) == {"a": {"$float": "nan", "b": 1}, "c": {}}
 
 
-def test_weights_whose_names_are_not_theirs_are_said(path):
+def test_results_rejects_weights_with_wrong_names(path):
     with Ledger(path, weights=True) as ledger:
         ledger.record([entry(0, weights={"w": torch.ones(3)})])
         assert ledger.results([key(0)])[key(0)].weights["w"].tolist() == [1, 1, 1]
@@ -123,16 +126,16 @@ def test_record_numbers_epochs_from_one_and_keeps_their_order(path):
         assert ledger.history()["epoch"].tolist() == list(range(1, 13))
 
 
-def test_record_keeps_what_an_entry_says_of_its_making(path):
+def test_record_stores_attempts_host_and_time_of_an_entry(path):
     plain = entry(0)
-    told = Entry(plain.key, plain.settings, plain.result, 3, "far away", "2020-02-02T00:00:00+00:00")
+    detailed = Entry(plain.key, plain.settings, plain.result, 3, "other-host", "2020-02-02T00:00:00+00:00")
     with Ledger(path) as ledger:
-        ledger.record([told, entry(1)])
+        ledger.record([detailed, entry(1)])
         runs = ledger.runs()
     columns = ["attempts", "host", "finished"]
-    assert runs[columns].values.tolist()[0] == [3, "far away", "2020-02-02T00:00:00+00:00"]
+    assert runs[columns].values.tolist()[0] == [3, "other-host", "2020-02-02T00:00:00+00:00"]
     assert runs["attempts"][1] == 1
-    assert runs["host"][1] not in ("", "far away")
+    assert runs["host"][1] not in ("", "other-host")
     assert runs["finished"][1] > "2026"
 
 
@@ -146,11 +149,11 @@ def test_record_adds_diagnostics_to_a_known_run_once(path):
             assert ledger.results([key(0)])[key(0)].diagnostics == first
 
 
-# -- what is read ---------------------------------------------------------------------------------------
+# -- reading --------------------------------------------------------------------------------------------
 
 
-def test_tables_are_in_the_order_in_which_runs_were_recorded(path):
-    numbers = sorted(range(6), key=key, reverse=True)  # against the order of their keys
+def test_runs_and_history_are_in_the_order_of_recording(path):
+    numbers = sorted(range(6), key=key, reverse=True)  # in the reverse order of their keys
     with Ledger(path) as ledger:
         for number in numbers:
             ledger.record([entry(number, history=epochs(2))])
@@ -160,24 +163,24 @@ def test_tables_are_in_the_order_in_which_runs_were_recorded(path):
 
 
 def test_runs_count_folds_from_one(path):
-    described = [{"fold": 0}, {"fold": 4}, {"fold": None}, {}]
+    settings_of_runs = [{"fold": 0}, {"fold": 4}, {"fold": None}, {}]
     with Ledger(path) as ledger:
-        ledger.record([Entry(digest(one), one, Result()) for one in described])
+        ledger.record([Entry(digest(one), one, Result()) for one in settings_of_runs])
         folds = ledger.runs()["fold"]
     assert folds[:2].tolist() == [1, 5]
     assert folds[2:].isna().all()
 
 
-def test_short_keys_have_twelve_characters():
+def test_short_key_has_twelve_characters():
     assert short_key("0123456789abcdef") == "0123456789ab"
 
 
-def test_unfinished_comparisons_are_listed_once_newest_first(path, monkeypatch):
-    moments = iter(["2026-01-02", "2026-01-02", "2026-01-01", "2026-01-03"])
-    monkeypatch.setattr(ledger_module, "utc_now", lambda: next(moments))
+def test_unfinished_comparisons_lists_each_once_newest_first(path, monkeypatch):
+    times = iter(["2026-01-02", "2026-01-02", "2026-01-01", "2026-01-03"])
+    monkeypatch.setattr(ledger_module, "utc_now", lambda: next(times))
     with Ledger(path) as ledger:
         tokens = [ledger.start_comparison({"about": name}, [{"key": name}]) for name in "abc"]
-        # a and b have one moment: b came later. c has an earlier one.
+        # a and b have the same time, and b was added later. c has an earlier time.
         assert [about["about"] for about, _ in ledger.unfinished_comparisons()] == ["b", "a", "c"]
         assert ledger.start_comparison({"about": "again"}, [{"key": "c"}]) == tokens[2]
         assert [about["about"] for about, _ in ledger.unfinished_comparisons()] == ["again", "b", "a"]
@@ -193,13 +196,13 @@ def test_unfinished_comparisons_are_listed_once_newest_first(path, monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Return a clock of one number, which the ledger takes for the time."""
+    """Replace the time that the ledger reads by a list of one number."""
     now = [1_000_000.0]
     monkeypatch.setattr(ledger_module.time, "time", lambda: now[0])
     return now
 
 
-def test_a_claim_holds_for_exactly_a_minute(path, clock):
+def test_claim_expires_after_exactly_one_minute(path, clock):
     with Ledger(path) as one, Ledger(path) as two:
         one.claim([key(0)])
         assert two.claims()["seconds"].tolist() == [60.0]
@@ -211,7 +214,7 @@ def test_a_claim_holds_for_exactly_a_minute(path, clock):
         assert two.claim([key(0)]) == {key(0)}
 
 
-def test_a_further_claim_renews_all_of_an_owner(path, clock):
+def test_claim_renews_earlier_claims_of_the_owner(path, clock):
     with Ledger(path) as one, Ledger(path) as two:
         one.claim([key(0)])
         clock[0] += 50
@@ -221,7 +224,7 @@ def test_a_further_claim_renews_all_of_an_owner(path, clock):
         assert two.claim([key(0)]) is None
 
 
-def test_renew_holds_again_and_again(path, clock):
+def test_renew_extends_claims_repeatedly(path, clock):
     with Ledger(path) as one, Ledger(path) as two:
         one.claim([key(0)])
         for _ in range(3):
@@ -230,7 +233,7 @@ def test_renew_holds_again_and_again(path, clock):
             assert two.claims()["seconds"].tolist() == [60.0]
 
 
-def test_close_gives_back_what_was_claimed_before_a_claim_of_nothing(path):
+def test_close_releases_claims_made_before_an_empty_claim(path):
     with Ledger(path) as two:
         with Ledger(path) as one:
             one.record([entry(1)])
@@ -242,22 +245,22 @@ def test_close_gives_back_what_was_claimed_before_a_claim_of_nothing(path):
 
 
 @pytest.mark.parametrize(
-    "how", [lambda ledger: ledger.release([key(0)]), lambda ledger: ledger.record([entry(0)])]
+    "remove_claim", [lambda ledger: ledger.release([key(0)]), lambda ledger: ledger.record([entry(0)])]
 )
-def test_an_owner_without_claims_is_forgotten(path, how):
+def test_release_and_record_remove_an_owner_without_claims(path, remove_claim):
     with Ledger(path) as one, Ledger(path) as two:
         one.claim([key(0)])
         two.claim([key(1)])
-        how(one)
+        remove_claim(one)
         assert two.claims()["runs"].tolist() == [1]
         with raw(path) as file:
             assert file.execute("SELECT count(*) FROM owner").fetchone() == (1,)
 
 
-def test_a_claim_beside_a_finished_run_of_somebody_else_is_given(path):
+def test_claim_ignores_another_owners_claim_on_a_finished_run(path):
     with Ledger(path) as one, Ledger(path) as two:
         one.claim([key(0), key(1)])
-        with raw(path) as file:  # as if it was recorded by a process that had it claimed before
+        with raw(path) as file:  # as if a process with an earlier claim had recorded it
             file.execute("CREATE TEMP TABLE claims AS SELECT * FROM claim")
             two.record([entry(0)])
             file.execute("INSERT INTO claim SELECT * FROM claims WHERE true ON CONFLICT DO NOTHING")
@@ -268,50 +271,50 @@ def test_a_claim_beside_a_finished_run_of_somebody_else_is_given(path):
 # -- processes ------------------------------------------------------------------------------------------
 
 
-def other(**columns):
+def make_process(**columns):
     return Process(**{**vars(Process.current()), **columns})
 
 
-def test_a_process_of_another_host_has_not_certainly_ended():
-    assert other(pid=2**22 + 1).has_ended()
-    assert not other(pid=2**22 + 1, host="elsewhere").has_ended()
+def test_has_ended_is_false_for_a_process_of_another_host():
+    assert make_process(pid=2**22 + 1).has_ended()
+    assert not make_process(pid=2**22 + 1, host="elsewhere").has_ended()
 
 
-def test_a_process_that_may_not_be_looked_up_has_not_certainly_ended(monkeypatch):
+def test_has_ended_is_false_for_a_process_that_cannot_be_inspected(monkeypatch):
     def deny(process):
         raise psutil.AccessDenied(process.pid)
 
     monkeypatch.setattr(psutil.Process, "status", deny)
     assert not Process.current().has_ended()
-    assert other(pid=2**22 + 1).has_ended()
+    assert make_process(pid=2**22 + 1).has_ended()
 
 
-def test_the_start_of_a_process_does_not_depend_on_the_clock(monkeypatch):
+def test_process_start_does_not_depend_on_the_system_clock(monkeypatch):
     before = Process.current()
     boot_time, create_time = psutil.boot_time, psutil.Process.create_time
-    monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + 3600)  # the clock was put forward
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + 3600)  # the system clock moves forward
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
     assert Process.current() == before
 
 
 @forks
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid(), reason="only root may become somebody else")
-def test_another_users_process_has_not_ended():
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid(), reason="only root can change its user")
+def test_has_ended_is_false_for_another_users_process():
     started = round(psutil.Process(1).create_time() - psutil.boot_time(), 2)
 
-    def look():
+    def check_has_ended():
         os.setuid(65534)
-        assert not other(pid=1, started=started).has_ended()
-        assert other(pid=1, started=1e9).has_ended()
+        assert not make_process(pid=1, started=started).has_ended()
+        assert make_process(pid=1, started=1e9).has_ended()
 
-    with forked(look) as (child,):
+    with forked(check_has_ended) as (child,):
         assert ended(child) == 0
 
 
 # -- the file -------------------------------------------------------------------------------------------
 
 
-def test_a_ledger_of_the_very_next_schema_is_left_alone(three):
+def test_ledger_rejects_the_next_format(three):
     with raw(three) as file:
         file.execute(f"PRAGMA user_version = {FORMAT + 1}")
     assert f"newer actlab (format {FORMAT + 1}; " in refusal(three)
@@ -320,7 +323,7 @@ def test_a_ledger_of_the_very_next_schema_is_left_alone(three):
 @pytest.mark.parametrize(
     "statement", ["DROP INDEX claim_owner", "DROP TABLE discrepancy", "DROP TABLE comparison"]
 )
-def test_a_ledger_without_a_part_of_its_schema_is_not_read(three, statement):
+def test_ledger_rejects_a_file_without_part_of_the_schema(three, statement):
     name = statement.split()[-1]
     with raw(three) as file:
         file.execute(statement)
@@ -328,7 +331,7 @@ def test_a_ledger_without_a_part_of_its_schema_is_not_read(three, statement):
         assert f"does not have actlab's tables ({name}" in refusal(three, readonly=readonly)
 
 
-def test_a_ledger_is_made_with_all_folders_above_it(tmp_path):
+def test_ledger_creates_its_parent_folders(tmp_path):
     path = tmp_path / "a" / "b" / "c" / "runs.db"
     with pytest.raises(UsageError, match="there is no ledger at"):
         Ledger(path, readonly=True)
@@ -339,15 +342,15 @@ def test_a_ledger_is_made_with_all_folders_above_it(tmp_path):
         assert file.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"actl", "big"),)
 
 
-def test_the_last_of_two_file_systems_at_one_place_counts(monkeypatch):
+def test_network_file_system_uses_the_last_mount_at_a_path(monkeypatch):
     mounts = [("/data", "ext4"), ("/data", "nfs"), ("/data/own", "ext4"), ("/fuse", "fuse.sshfs")]
     partitions = [SimpleNamespace(mountpoint=folder, fstype=kind) for folder, kind in mounts]
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: partitions)
-    places = ("/data/x", "/data/own/x", "/fuse/x", "/x")
-    assert [network_file_system(Path(place)) for place in places] == ["nfs", "", "fuse.sshfs", ""]
+    paths = ("/data/x", "/data/own/x", "/fuse/x", "/x")
+    assert [network_file_system(Path(path_)) for path_ in paths] == ["nfs", "", "fuse.sshfs", ""]
 
 
-def test_a_full_disk_is_known_by_what_is_free(path, monkeypatch):
+def test_describe_error_recognises_a_full_disk_by_its_free_space(path, monkeypatch):
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
     usage = type("Usage", (), {"free": 2**16 - 1})
@@ -357,17 +360,17 @@ def test_a_full_disk_is_known_by_what_is_free(path, monkeypatch):
     assert "cannot be read or written (disk I/O error); check the disk" in sqlite._describe_error(error, path)
 
 
-def test_a_record_that_fails_in_the_middle_writes_nothing(path):
+def test_record_that_fails_halfway_writes_nothing(path):
     with Ledger(path) as ledger:
         ledger.claim([key(0), key(1)])
         with pytest.raises(TypeError, match="cannot be recorded"):
-            ledger.record([entry(0), Entry(key(1), settings(1), usual(history=[{"bad": object()}]))])
+            ledger.record([entry(0), Entry(key(1), settings(1), make_result(history=[{"bad": object()}]))])
         assert ledger.runs().empty
         assert ledger.history().empty
         assert ledger.claims()["runs"].tolist() == [2]
 
 
-def test_merge_takes_every_run_whatever_the_size_of_a_batch(tmp_path, path, monkeypatch):
+def test_merge_copies_every_run_for_any_batch_size(tmp_path, path, monkeypatch):
     with Ledger(tmp_path / "other.db") as ledger:
         ledger.record([entry(number) for number in range(7)])
     for batch in (1, 3, 7, 100):
@@ -377,7 +380,7 @@ def test_merge_takes_every_run_whatever_the_size_of_a_batch(tmp_path, path, monk
             assert ledger.runs()["key"].tolist() == [key(number) for number in range(7)]
 
 
-def test_abandoned_finds_one_process_that_ended_among_others(path):
+def test_abandoned_detects_one_ended_process_among_others(path):
     with Ledger(path) as one, Ledger(path) as two:
         one.claim([key(0)])
         two.claim([key(1)])
@@ -389,11 +392,11 @@ def test_abandoned_finds_one_process_that_ended_among_others(path):
         assert one.claims()["pid"].tolist() == [os.getpid()]
 
 
-def test_a_file_that_ends_within_a_page_is_read_where_its_log_has_the_rest(path, tmp_path):
+def test_ledger_restores_a_truncated_page_from_its_log(path, tmp_path):
     copy = tmp_path / "copy.db"
     with Ledger(path) as ledger:
         ledger.record([entry(number) for number in range(3)])
-        # As after a crash while SQLite moved pages from the log into the file.
+        # A crash while SQLite moves pages from the log into the file leaves this state.
         copy.write_bytes(path.read_bytes() + bytes(1000))
         Path(f"{copy}-wal").write_bytes(Path(f"{path}-wal").read_bytes())
     with Ledger(copy) as ledger:
@@ -404,7 +407,7 @@ def test_a_file_that_ends_within_a_page_is_read_where_its_log_has_the_rest(path,
     assert "is damaged: it was cut short" in refusal(copy)
 
 
-def test_merge_lets_other_writers_in_after_a_hundred_runs(tmp_path, path):
+def test_merge_releases_the_lock_after_a_hundred_runs(tmp_path, path):
     with Ledger(tmp_path / "other.db") as ledger:
         ledger.record([entry(number, history=[]) for number in range(201)])
     statements = []

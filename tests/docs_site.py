@@ -1,4 +1,4 @@
-"""What the tests of the documentation have in common: the built site, its links, what a docstring needs."""
+"""Helpers for the tests of the documentation: the built site, its links, and sections of docstrings."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ class Site:
     """A built site.
 
     Attributes:
-        source: The copy of the repository's pages that it was built from, with what was generated.
+        source: Copy of the repository's pages with the generated pages.
         html: The site.
-        said: What was printed while it was built, to both streams.
+        output: Text that the build printed to both streams.
         status: The exit status of the build.
     """
 
     source: Path
     html: Path
-    said: str
+    output: str
     status: int
 
 
 def build(folder: Path) -> Site:
-    """Build the site from a copy of the pages, as ``make docs`` does: the checkout stays as it is."""
+    """Build the site from a copy of the pages, like ``make docs``; the checkout stays unchanged."""
     source = folder / "source"
-    shutil.copytree(ROOT / "docs", source / "docs", ignore=_made)
+    shutil.copytree(ROOT / "docs", source / "docs", ignore=_generated_names)
     for page in (*PAGES, "LICENSE"):
         shutil.copy(ROOT / page, source)
     docs, html = source / "docs", folder / "html"
-    made = ran([sys.executable, docs / "make_pages.py"], 1800)
-    assert made.returncode == 0, made.stderr
-    how = "-q -b html -W --keep-going -j 1".split()
-    command = [sys.executable, "-m", "sphinx", *how, docs, html]
+    generated = ran([sys.executable, docs / "make_pages.py"], 1800)
+    assert generated.returncode == 0, generated.stderr
+    options = "-q -b html -W --keep-going -j 1".split()
+    command = [sys.executable, "-m", "sphinx", *options, docs, html]
     done = ran(command, 1800)
     return Site(source, html, done.stdout + done.stderr, done.returncode)
 
 
-def _made(folder: str, names: list[str]) -> list[str]:
-    """Return what ``make docs`` has made of a folder's names: it is made anew."""
+def _generated_names(folder: str, names: list[str]) -> list[str]:
+    """Return the names in a folder that ``make docs`` generates."""
     return [name for name in names if name in ("_build", "functions", "__pycache__")]
 
 
 @dataclass
 class _Reader(HTMLParser):
-    """The anchors of a page and what it refers to."""
+    """Collect the anchors and link targets of a page."""
 
     anchors: set[str] = field(default_factory=set)
     targets: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ class _Reader(HTMLParser):
 
 
 def broken_links(html: Path) -> list[str]:
-    """Return every link of a site to a file or an anchor that is not there."""
+    """Return every link of a site to a missing file or anchor."""
     pages = {}
     for path in html.rglob("*.html"):
         pages[path] = _Reader()
@@ -87,46 +87,48 @@ def broken_links(html: Path) -> list[str]:
             parts = urllib.parse.urlsplit(target)
             if parts.scheme or parts.netloc:
                 continue
-            there = (path.parent / urllib.parse.unquote(parts.path)).resolve() if parts.path else path
+            target_path = (path.parent / urllib.parse.unquote(parts.path)).resolve() if parts.path else path
             anchor = urllib.parse.unquote(parts.fragment)
-            if not there.is_file() or (anchor and there in pages and anchor not in pages[there].anchors):
+            if not target_path.is_file() or (
+                anchor and target_path in pages and anchor not in pages[target_path].anchors
+            ):
                 wrong.append(f"{path.relative_to(html)}: {target}")
     return wrong
 
 
 def broken_markdown(root: Path) -> list[str]:
-    """Return every relative link of Markdown pages to a file or a heading that is not there."""
+    """Return every relative link of Markdown pages to a missing file or heading."""
     wrong = []
     for path in [*(root / name for name in PAGES), *(root / "docs").rglob("*.md")]:
         for target in _LINK.findall(_FENCE.sub("", path.read_text(encoding="utf-8"))):
             parts = urllib.parse.urlsplit(target)
             if parts.scheme:
                 continue
-            there = path.parent / parts.path if parts.path else path
-            if not there.exists() or (parts.fragment and parts.fragment not in headings(there)):
+            target_path = path.parent / parts.path if parts.path else path
+            if not target_path.exists() or (parts.fragment and parts.fragment not in headings(target_path)):
                 wrong.append(f"{path.relative_to(root)}: {target}")
     return wrong
 
 
 def headings(path: Path) -> set[str]:
-    """Return the anchors of a Markdown page's headings, as GitHub and MyST make them."""
+    """Return the anchors of a Markdown page's headings, in the format of GitHub and MyST."""
     text = _FENCE.sub("", path.read_text(encoding="utf-8"))
     titles = re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def inventory(html: Path) -> set[str]:
-    """Return the names that are described on some page."""
+    """Return the names in the site's inventory."""
     raw = (html / "objects.inv").read_bytes().split(b"\n", 4)[4]
     return {line.split(" ", 1)[0] for line in zlib.decompress(raw).decode().splitlines()}
 
 
 def missing_parts(thing: object, ignored: tuple[str, ...] = ()) -> list[str]:
-    """Return what a public docstring needs and has not.
+    """Return the required sections that a public docstring lacks.
 
     Args:
-        thing: A function, a class, or what can be called like one.
-        ignored: Parameters that are explained for all in one place.
+        thing: Function, class or other callable.
+        ignored: Parameters that are documented once for all functions.
     """
     text = inspect.getdoc(thing) or ""
     first, _, rest = text.partition("\n")

@@ -1,4 +1,4 @@
-"""Activations with one fault each, and the sound ones they are made from; what finds them is beside."""
+"""Activations with one fault each, and their sound versions; test_checking_faults.py checks them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def tanh_slope(x: Tensor) -> Tensor:
 
 
 def node(forward: Formula = torch.tanh, slope: Formula = tanh_slope, **others: Any) -> Formula:
-    """Make a function with a backward and a jvp of its own; sound for tanh as it is."""
+    """Return a function with its own backward and jvp; with the default arguments it is a sound tanh."""
 
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
         ctx.save_for_forward(*inputs)
 
     methods = {
-        "forward": lambda x: forward(x),  # a built-in has no signature to ask for
+        "forward": lambda x: forward(x),  # a built-in function has no signature
         "setup_context": setup_context,
         "backward": lambda ctx, g: g * slope(ctx.saved_tensors[0]),
         "jvp": lambda ctx, t: t * slope(ctx.saved_tensors[0]),
@@ -60,12 +60,12 @@ def tanh_wrong_in_double(x: Tensor) -> Tensor:
 
 
 def tanh_wrong_far_out(x: Tensor) -> Tensor:
-    """Wrong beyond 50, and only where float32 has a kernel of its own."""
+    """Wrong beyond 50 in float32."""
     return x.tanh() * (torch.where(x.abs() > 50, 1.01, 1.0) if x.dtype is torch.float32 else 1)
 
 
 def tanh_by_exp_in(narrow: torch.dtype) -> Formula:
-    """Make a tanh that loses all digits near 0, in one dtype alone."""
+    """Return a tanh that loses all digits near 0 in one dtype."""
 
     def function(x: Tensor) -> Tensor:
         if x.dtype is not narrow:
@@ -77,7 +77,7 @@ def tanh_by_exp_in(narrow: torch.dtype) -> Formula:
 
 
 def mish_by_exp_in(narrow: torch.dtype) -> Formula:
-    """Make a mish whose exp is cut off too late for one dtype: its gradient is inf / inf there."""
+    """Return a mish whose exp overflows in one dtype, so that its gradient there is inf / inf."""
 
     def function(x: Tensor) -> Tensor:
         wide = x if x.dtype is narrow else x.double()
@@ -89,11 +89,11 @@ def mish_by_exp_in(narrow: torch.dtype) -> Formula:
 double_mish = mish_by_exp_in(torch.float64)
 
 
-def relu_that_swallows_nan(x: Tensor) -> Tensor:
+def relu_that_drops_nan(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 0)
 
 
-# -- the call -------------------------------------------------------------------------------------
+# -- shapes, dtypes and state ---------------------------------------------------------------------
 
 
 def relu_that_flattens(x: Tensor) -> Tensor:
@@ -118,8 +118,8 @@ def noisy_tanh(x: Tensor) -> Tensor:
     return x.tanh() + 1e-3 * torch.rand_like(x)
 
 
-class TanhThatTires:
-    """Each call gives a little less than the one before."""
+class TanhThatShrinks:
+    """Tanh whose values shrink with every call."""
 
     def __init__(self) -> None:
         self.calls = itertools.count()
@@ -129,7 +129,7 @@ class TanhThatTires:
 
 
 class TanhOfFirstScale:
-    """Remembers the scale of the first input that it sees."""
+    """Tanh divided by the largest magnitude of the previous input."""
 
     scale: Tensor | None = None
 
@@ -150,22 +150,24 @@ def tanh_into_same_strides(x: Tensor) -> Tensor:
 
 
 def _backward_by_storage(ctx: Any, g: Tensor) -> Tensor:
-    """Sum in each place of the storage what belongs to every element there."""
+    """Sum the gradients of all elements that share a storage location."""
     (x,) = ctx.saved_tensors
-    place = sum(
+    location = sum(
         torch.arange(n).mul(step).view(-1, *[1] * (x.ndim - d - 1))
         for d, (n, step) in enumerate(zip(x.shape, x.stride(), strict=True))
     )
-    assert isinstance(place, Tensor)
-    summed = x.new_zeros(int(place.max()) + 1).index_add(0, place.flatten(), (g * tanh_slope(x)).flatten())
-    return summed[place]
+    assert isinstance(location, Tensor)
+    summed = x.new_zeros(int(location.max()) + 1).index_add(
+        0, location.flatten(), (g * tanh_slope(x)).flatten()
+    )
+    return summed[location]
 
 
 tanh_that_sums_shared_memory = node(backward=_backward_by_storage)
 
 
 def tanh_by_largest(x: Tensor) -> Tensor:
-    """Has no largest element when there is none at all."""
+    """Tanh that fails for an empty tensor."""
     return x.tanh() + 0 * x.max()
 
 
@@ -174,7 +176,7 @@ def tanh_at_least_a_row(x: Tensor) -> Tensor:
 
 
 def tanh_by_matmul(x: Tensor) -> Tensor:
-    """Mixes what autocast rounds to bfloat16 with what it leaves."""
+    """Tanh that mixes dtypes under autocast."""
     one = torch.ones(1, 1, dtype=x.dtype)
     return torch.lerp(x.tanh(), (x.tanh()[..., None] @ one)[..., 0], 0.5)
 
@@ -187,7 +189,7 @@ def detached_tanh(x: Tensor) -> Tensor:
 
 
 def softplus_by_where(x: Tensor) -> Tensor:
-    """The branch that is not taken overflows, and 0 times its infinite gradient is NaN."""
+    """Softplus whose unused branch overflows: 0 times its infinite gradient is NaN."""
     return torch.where(x > 20, x, torch.log1p(x.exp()))
 
 
@@ -222,7 +224,7 @@ relu = node(torch.relu, _above_zero)
 
 
 class MishOfSaved(Function):
-    """Keeps tanh(softplus(x)) as a plain attribute, a constant to whoever differentiates backward."""
+    """Mish that saves tanh(softplus(x)) as an attribute, which is a constant for the second derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -237,7 +239,7 @@ class MishOfSaved(Function):
 
 
 class TanhOfSaved(Function):
-    """Keeps everything as plain attributes, so that backward cannot be differentiated at all."""
+    """Tanh that saves its output as an attribute, so that backward cannot be differentiated."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -268,11 +270,11 @@ def relu_by_item(x: Tensor) -> Tensor:
     return x.relu() if x.sum().item() > -1e9 else x
 
 
-def _vmap_that_forgets_where(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
+def _vmap_with_wrong_dimension(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
     return x.tanh(), 0  # the batch is at in_dims[0]
 
 
-def _vmap_that_forgets_tanh(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
+def _vmap_without_tanh(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
     return x, in_dims[0]
 
 
@@ -280,8 +282,8 @@ def _backward_by_item(ctx: Any, g: Tensor) -> Tensor:
     return g * tanh_slope(ctx.saved_tensors[0]) if g.abs().max().item() else g
 
 
-tanh_with_vmap_elsewhere = node(vmap=_vmap_that_forgets_where)
-tanh_with_vmap_of_nothing = node(vmap=_vmap_that_forgets_tanh)
+tanh_with_wrong_vmap_dimension = node(vmap=_vmap_with_wrong_dimension)
+tanh_with_vmap_without_tanh = node(vmap=_vmap_without_tanh)
 tanh_with_backward_by_item = node(backward=_backward_by_item)
 tanh_with_jvp_off = node(jvp=lambda ctx, t: 1.001 * t * tanh_slope(ctx.saved_tensors[0]))
 tanh_with_jvp_negative = node(jvp=lambda ctx, t: -t * tanh_slope(ctx.saved_tensors[0]))
@@ -292,7 +294,7 @@ tanh = node()
 
 
 class Scaled(nn.Module):
-    """Sound: tanh times a parameter."""
+    """Tanh times a parameter (sound)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -321,7 +323,7 @@ class ScaledByMean(Scaled):
 
 
 class ScaledByNumber(Scaled):
-    """Takes the parameter out of the graph."""
+    """Converts the parameter to a number, which has no gradient."""
 
     def forward(self, x: Tensor) -> Tensor:
         return float(self.scale) * x.tanh()
@@ -329,11 +331,11 @@ class ScaledByNumber(Scaled):
 
 class ScaledWithoutState(Scaled):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        """Keep nothing."""
+        """Save nothing."""
 
 
 class ScaledByTensor(nn.Module):
-    """Trains a tensor that is no parameter, so that neither .parameters() nor the state has it."""
+    """Trains a plain tensor that is missing in parameters() and state_dict()."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -344,7 +346,7 @@ class ScaledByTensor(nn.Module):
 
 
 class ScaledByList(nn.Module):
-    """Keeps its parameter in a plain list, where nn.Module does not see it."""
+    """Stores its parameter in a list, which nn.Module does not search."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -355,14 +357,14 @@ class ScaledByList(nn.Module):
 
 
 class ScaledShared(Scaled):
-    """A deep copy has the parameter of the original."""
+    """Shares its parameter with its deep copies."""
 
     def __deepcopy__(self, memo: Any) -> ScaledShared:
         return copy.copy(self)
 
 
-class ScaledAnew(Scaled):
-    """A deep copy starts from the beginning."""
+class ScaledCopiedInitial(Scaled):
+    """Has deep copies with the initial parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -374,7 +376,7 @@ class ScaledAnew(Scaled):
 
 
 class ScaledLessByCopy(nn.Module):
-    """Each deep copy computes half of what the one before did."""
+    """Has deep copies with half of its factor."""
 
     def __init__(self, factors: tuple[float, ...] = (1.5,)) -> None:
         super().__init__()
@@ -388,7 +390,7 @@ class ScaledLessByCopy(nn.Module):
 
 
 class ScaledWithoutLoading(Scaled):
-    """Takes no value from a state that it loads."""
+    """Ignores the state that it loads."""
 
     def _load_from_state_dict(self, *args: Any) -> None:
         """Do nothing."""

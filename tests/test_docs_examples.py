@@ -1,7 +1,7 @@
-"""What the README and the documentation tell people to type is typed, in an empty folder, page by page.
+"""Commands and programs of the README and the documentation run in an empty folder, page by page.
 
-Fences of ``sh`` are commands, those of ``python`` run in one namespace, or are a file where the first line is
-a comment with its name. What cannot run has a line before the fence that says why: ``<!-- not run: ... -->``.
+``sh`` fences are commands. ``python`` fences run in one namespace; a fence whose first line is a comment with
+a file name is written to that file. A line ``<!-- not run: reason -->`` before a fence excludes it.
 """
 
 import os
@@ -32,17 +32,17 @@ SHELL = set("|;&$<>`~*\n")
 LANGUAGES = {"sh", "python", "text", "toml"}
 
 
-def fences(page):
-    return [found.groupdict() for found in FENCE.finditer(page.read_text(encoding="utf-8"))]
+def find_fences(page):
+    return [match.groupdict() for match in FENCE.finditer(page.read_text(encoding="utf-8"))]
 
 
-def runs(page):
+def runnable_fences(page):
     """Return the fences of a page that run."""
-    return [f for f in fences(page) if f["language"] in ("sh", "python") and not f["reason"]]
+    return [f for f in find_fences(page) if f["language"] in ("sh", "python") and not f["reason"]]
 
 
-def commands(text):
-    """Return the command lines of a fence; a backslash goes on, a comment is none."""
+def command_lines(text):
+    """Return the command lines of a fence; a backslash joins lines, and comments are skipped."""
     lines = text.replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
@@ -51,36 +51,38 @@ def run_command(line):
     if PLAIN.match(line) and not SHELL & set(re.sub(r"\"[^\"]*\"|'[^']*'", "", line)):
         words = shlex.split(line)[1:]
         status = main(words)
-        # A check that finds something wrong has done its work.
+        # Status 1 means that the verb found a problem, which is correct for these verbs.
         assert status == 0 or (status == 1 and words[0] in ("check", "ledger")), line
         return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    how = {"env": {**os.environ, "PATH": path}, "timeout": 300, "capture_output": True, "text": True}
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], **how)
+    options = {"env": {**os.environ, "PATH": path}, "timeout": 300, "capture_output": True, "text": True}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], **options)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", [*filter(runs, PAGES)], ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_and_program_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "page", [*filter(runnable_fences, PAGES)], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_docs_page_commands_and_programs_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setitem(sys.modules, "a_page", module := types.ModuleType("a_page"))
-    for fence in runs(page):
+    for fence in runnable_fences(page):
         if fence["language"] == "sh":
-            for line in commands(fence["text"]):
+            for line in command_lines(fence["text"]):
                 run_command(line)
         elif name := FILE.match(fence["text"]):
             Path(name[1]).write_text(fence["text"], encoding="utf-8")
         else:
-            exec(compile(fence["text"], str(page), "exec"), vars(module))  # noqa: S102, our own pages
+            exec(compile(fence["text"], str(page), "exec"), vars(module))  # noqa: S102, text of this repository
     capsys.readouterr()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_that_are_not_run_are_spelled_right(page):
-    for fence in fences(page):
+def test_docs_page_commands_that_are_not_run_can_be_parsed(page):
+    for fence in find_fences(page):
         language = fence["language"]
         assert language in LANGUAGES or language.startswith("{"), fence["text"]
-        for line in commands(fence["text"]) if fence["language"] == "sh" and fence["reason"] else []:
+        for line in command_lines(fence["text"]) if fence["language"] == "sh" and fence["reason"] else []:
             if PLAIN.match(line):
                 create_parser().parse_args(shlex.split(line)[1:])

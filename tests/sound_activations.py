@@ -1,4 +1,4 @@
-"""Sound activations as people write them by hand: functions, modules, autograd.Functions, compositions."""
+"""Sound user-written activations: functions, modules, autograd.Functions and compositions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from tests.faulty import double_mish, relu, relu6, tanh
+from tests.faulty_activations import double_mish, relu, relu6, tanh
 
 
 class OldStyleSoftsign(Function):
-    """Takes ctx in forward, as tutorials have it, and keeps what backward needs."""
+    """Softsign with ctx in forward, as in older tutorials."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class OldStyleSoftsign(Function):
 
 
 class NotebookReLU(Function):
-    """The notebook's, with the clone and with the gradient of torch at 0."""
+    """Relu of the tutorial notebook, with a cloned gradient and with torch's gradient at 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class NotebookReLU(Function):
 
 
 class MaskedReLU(Function):
-    """Keeps a mask of one byte an element."""
+    """Relu that saves a mask of one byte per element."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class MaskedReLU(Function):
 
 
 class SigmoidOfOutput(Function):
-    """Computes the slope from the output, and has a forward mode and a vmap rule."""
+    """Sigmoid with the slope computed from the output, a jvp and a vmap rule."""
 
     generate_vmap_rule = True
 
@@ -85,7 +85,7 @@ class SigmoidOfOutput(Function):
 
 
 class Swish(nn.Module):
-    """Has a trained parameter."""
+    """Swish with a trained parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Swish(nn.Module):
 
 
 class PerChannel(nn.Module):
-    """Has a slope for each feature."""
+    """Leaky relu with one slope per feature."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class PerChannel(nn.Module):
 
 
 class Buffered(nn.Module):
-    """Has a constant that moves with the module."""
+    """Tanh scaled by a buffer."""
 
     scale: Tensor
 
@@ -120,7 +120,7 @@ class Buffered(nn.Module):
 
 
 class NoisyInTraining(nn.Module):
-    """Draws from torch's generator in training, and scales what it draws."""
+    """Relu with random scaling in training."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(x)
@@ -128,14 +128,14 @@ class NoisyInTraining(nn.Module):
 
 
 class LeakyInTraining(nn.Module):
-    """Computes another function in training, whose gradient is its own."""
+    """Leaky relu with another slope in training."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, 0.2 if self.training else 0.1)
 
 
 class Counting(nn.Module):
-    """Counts its calls and does not use the count."""
+    """Tanh that counts its calls without using the count."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Counting(nn.Module):
 
 
 class TwoParameters(nn.Module):
-    """Has a parameter of two elements, which is not one for each feature."""
+    """Sum of two functions weighted by a parameter with two elements."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class TwoParameters(nn.Module):
 
 
 class AtKink(nn.Module):
-    """Has a parameter that starts at the kink of what it goes through."""
+    """Tanh plus a shift that starts at the kink of a relu."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class AtKink(nn.Module):
 
 
 class AlternatingOverBatch(nn.Module):
-    """Mirrors every other sample."""
+    """Tanh computed with the sign of every other sample flipped."""
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.shape[0] if x.ndim else 1
@@ -178,21 +178,21 @@ class AlternatingOverBatch(nn.Module):
 
 
 def largest_fifth(x: Tensor) -> Tensor:
-    """Keep the largest fifth of all elements."""
+    """Set all elements below the largest fifth to 0."""
     if not x.numel():
         return x.clone()
     return torch.where(x >= x.flatten().topk(max(1, x.numel() // 5)).values[-1], x, 0)
 
 
 def softshrink_of_tanh(bound: float) -> nn.Module:
-    """Return a composition whose kinks lie between two numbers."""
+    """Return a composition whose kinks are not at round numbers."""
     return nn.Sequential(nn.Tanh(), nn.Softshrink(bound))
 
 
 SOUND: dict[str, Any] = {
-    "tanh by hand": tanh,
-    "relu by hand": relu,
-    "relu6 by hand": relu6,
+    "tanh as autograd.Function": tanh,
+    "relu as autograd.Function": relu,
+    "relu6 as autograd.Function": relu6,
     "mish in double": double_mish,
     "notebook's relu": NotebookReLU,
     "relu of a mask": MaskedReLU,
@@ -245,7 +245,7 @@ SOUND: dict[str, Any] = {
     "dropout": nn.Dropout(0.3),
     "alpha dropout": nn.AlphaDropout(0.3),
 }
-# What a sound target does not support, and says so.
+# Rows that a sound target reports as unsupported.
 OLD_STYLE = {"forward mode", "vmap", "func.grad"}
 EXPECTED: dict[str, set[str]] = {
     "notebook's relu": OLD_STYLE,

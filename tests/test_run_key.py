@@ -1,4 +1,4 @@
-"""The key of a run: it changes with whatever decides the result, and with nothing else."""
+"""The key of a run changes exactly with the settings that decide its result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import digest, run_settings
 from tests.fleet_runs import run as as_run
 from tests.fleets import CLASSES, FEATURES, classifier, table
-from tests.identities import CODE, OWN, load, quiet
+from tests.user_code import CODE, OWN, load, quiet
 
 __all__ = ["load", "quiet"]
 
@@ -47,7 +47,7 @@ def built(settings):
 
 LOSS = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
 STEPS = torch.optim.lr_scheduler.LambdaLR
-CHANGED = {
+CHANGED_FIELDS = {
     "net": [
         functools.partial(NeuralNet, 8, "tanh", FEATURES, CLASSES),
         functools.partial(NeuralNet, 6, "relu", FEATURES, CLASSES),
@@ -86,40 +86,42 @@ CHANGED = {
 }
 
 
-def test_every_field_of_a_run_changes_its_key_but_for_when_it_is_looked_into():
-    assert CHANGED.keys() | {"diagnostic_epochs"} == {field.name for field in dataclasses.fields(Run)}
+def test_run_settings_depend_on_every_field_except_diagnostic_epochs():
+    assert CHANGED_FIELDS.keys() | {"diagnostic_epochs"} == {field.name for field in dataclasses.fields(Run)}
     runs = [as_run()]
     runs += [
-        dataclasses.replace(runs[0], **{name: value}) for name, values in CHANGED.items() for value in values
+        dataclasses.replace(runs[0], **{name: value})
+        for name, values in CHANGED_FIELDS.items()
+        for value in values
     ]
     settings = run_settings(runs, "data")
     keys = [digest(one) for one in settings]
     assert len(set(keys)) == len(keys)
-    looked = dataclasses.replace(runs[0], diagnostic_epochs=(1, 2))
-    assert digest(run_settings([looked], "data")[0]) == keys[0]
+    with_diagnostics = dataclasses.replace(runs[0], diagnostic_epochs=(1, 2))
+    assert digest(run_settings([with_diagnostics], "data")[0]) == keys[0]
     assert digest(run_settings(runs[:1], "other data")[0]) != keys[0]
     for run, one in zip(runs, settings, strict=True):
-        assert run_settings([run], "data") == [one]  # the company changes nothing
+        assert run_settings([run], "data") == [one]  # other runs in the list do not change a run's settings
     assert [set(one) - {f.name for f in dataclasses.fields(Run)} for one in settings] == [
         {"activation", "data", "versions"}
     ] * len(settings)
 
 
-def test_equal_runs_of_separate_objects_have_one_key():
-    def fresh():
+def test_run_settings_are_equal_for_equal_runs_of_separate_objects():
+    def make_run():
         loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
         schedule = Schedule(STEPS, {"last_epoch": -1, "lr_lambda": lambda epoch: 0.9**epoch})
         return as_run(loss=loss, schedule=schedule, stopping=Stopping(), test=np.arange(3), device="cuda:1")
 
-    again = dataclasses.replace(fresh(), device="cuda:0", rows=np.arange(96)[:48], seed=np.int64(0))
-    assert key(fresh()) == key(again)
-    turned = dict(reversed(fresh().schedule.options.items()))
-    assert key(dataclasses.replace(again, schedule=Schedule(STEPS, turned))) == key(fresh())
+    again = dataclasses.replace(make_run(), device="cuda:0", rows=np.arange(96)[:48], seed=np.int64(0))
+    assert key(make_run()) == key(again)
+    reversed_options = dict(reversed(make_run().schedule.options.items()))
+    assert key(dataclasses.replace(again, schedule=Schedule(STEPS, reversed_options))) == key(make_run())
     numbers = dict(reversed(again.optimizer.numbers.items()))
-    assert key(dataclasses.replace(again, optimizer=Optimizer("SGD", numbers))) == key(fresh())
+    assert key(dataclasses.replace(again, optimizer=Optimizer("SGD", numbers))) == key(make_run())
 
 
-def test_how_a_net_draws_its_weights_counts(load):
+def test_run_settings_depend_on_the_weight_initialisation(load):
     text = """
 from torch import nn
 
@@ -134,7 +136,7 @@ def net():
     assert key(as_run(net=one)) != key(as_run(net=other))
 
 
-def test_describing_a_run_leaves_random_numbers_alone():
+def test_run_settings_leave_the_random_state_unchanged():
     torch.manual_seed(5)
     np.random.seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
@@ -148,7 +150,7 @@ def test_describing_a_run_leaves_random_numbers_alone():
     assert np.array_equal(before[1], np.random.get_state()[1])
 
 
-def test_a_net_that_cannot_be_built_is_told_by_its_maker():
+def test_run_settings_describe_a_model_that_cannot_be_built_by_its_factory():
     def broken(width):
         def net():
             raise ValueError(f"not {width} at {id(object())}")
@@ -170,13 +172,13 @@ def test_a_net_that_cannot_be_built_is_told_by_its_maker():
         (as_run, "run"),
     ],
 )
-def test_settings_name_the_activation_as_a_person_does(activation, label):
+def test_run_settings_name_the_activation(activation, label):
     net = classifier(module=NeuralNet, module__activation=activation, module__num_features=FEATURES)
     assert run_settings([read_run(net, X, Y)], "data")[0]["activation"] == label
 
 
-def test_a_module_that_has_learnt_counts_only_where_its_weights_are_used():
-    def learnt(net):
+def test_run_settings_include_trained_weights_only_if_they_are_used():
+    def change_weights(net):
         with torch.no_grad():
             for parameter in net.parameters():
                 parameter.add_(1)
@@ -187,34 +189,34 @@ def test_a_module_that_has_learnt_counts_only_where_its_weights_are_used():
 
     new, old = (NeuralNet(4, "relu", FEATURES, CLASSES) for _ in range(2))
     options = {"module__num_features": FEATURES, "module__num_classes": CLASSES}
-    assert of(new, **options) == of(learnt(old), **options)
+    assert of(new, **options) == of(change_weights(old), **options)
     assert of(new, **options) == of(new, **dict(reversed(options.items())))
-    assert of(new) != of(learnt(copy.deepcopy(new)))
+    assert of(new) != of(change_weights(copy.deepcopy(new)))
 
 
-def test_a_large_net_is_kept_as_hashes_that_still_tell_it_from_another():
-    def deep(number, slope):
+def test_run_settings_hash_a_large_model():
+    def build_deep(number, slope):
         return lambda: nn.Sequential(*(nn.LeakyReLU(slope) for _ in range(number)), nn.Linear(5, 3))
 
-    (one,), (two,) = (run_settings([as_run(net=deep(400, slope))], "data") for slope in (0.1, 0.2))
+    (one,), (two,) = (run_settings([as_run(net=build_deep(400, slope))], "data") for slope in (0.1, 0.2))
     assert len(json.dumps(one)) < 25_000
     assert one["net"]["value"] != two["net"]["value"]
 
 
-def test_what_runs_share_is_described_once(monkeypatch):
+def test_run_settings_describe_shared_values_once(monkeypatch):
     built = []
 
     def net():
         built.append(1)
         return nn.Linear(5, 3)
 
-    like = as_run(net=net)
-    settings = run_settings([dataclasses.replace(like, seed=seed) for seed in range(1000)], "data")
+    template = as_run(net=net)
+    settings = run_settings([dataclasses.replace(template, seed=seed) for seed in range(1000)], "data")
     assert len(built) == 1
     assert len({digest(one) for one in settings}) == 1000
 
 
-def test_settings_have_no_address_and_no_folder_in_them(load):
+def test_run_settings_contain_no_address_and_no_folder(load):
     module = load(OWN)
     run = as_run(net=functools.partial(NeuralNet, 8, module.Square, FEATURES, CLASSES))
     text = json.dumps(run_settings([run], "data"))
@@ -222,7 +224,7 @@ def test_settings_have_no_address_and_no_folder_in_them(load):
     assert not re.search(r"0x[0-9a-f]{6}|folder\d|site-packages|/", text.replace("_/", ""))
 
 
-def test_data_has_the_fingerprint_of_its_dataset():
+def test_fingerprint_of_equals_the_datasets_fingerprint():
     data = load_data("digits")
     assert fingerprint_of(data.X, data.y) == data.fingerprint
     assert fingerprint_of(np.asfortranarray(data.X), data.y) == data.fingerprint
@@ -261,10 +263,10 @@ class Local(nn.Module):
 """
 
 
-def test_keys_are_the_same_in_another_process_folder_and_order_of_hashes(tmp_path):
-    answers = []
+def test_run_key_is_independent_of_process_folder_and_hash_seed(tmp_path):
+    outputs = []
     for number, (seed, first) in enumerate([("1", "math"), ("2", "actlab.nn"), ("3", "scipy.stats")]):
-        folder = tmp_path / f"place{number}"
+        folder = tmp_path / f"folder{number}"
         folder.mkdir()
         (folder / "mine.py").write_text(CODE)
         (folder / "own.py").write_text(OWN)
@@ -275,6 +277,6 @@ def test_keys_are_the_same_in_another_process_folder_and_order_of_hashes(tmp_pat
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=120
         )
-        answers.append(done.stdout.split())
-    assert len(answers[0]) == 6
-    assert answers[0] == answers[1] == answers[2]
+        outputs.append(done.stdout.split())
+    assert len(outputs[0]) == 6
+    assert outputs[0] == outputs[1] == outputs[2]

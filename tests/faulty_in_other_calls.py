@@ -1,4 +1,4 @@
-"""Activations that are right for one call with a gradient of ones, and wrong in other calls or modes."""
+"""Activations that are correct for one call with a gradient of ones, and wrong in other calls or modes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from tests.faulty import Formula, node, relu, tanh, tanh_slope
+from tests.faulty_activations import Formula, node, relu, tanh, tanh_slope
 
 
 def by_backward(backward: Callable[[Tensor, Tensor], Tensor], forward: Formula = torch.tanh) -> Formula:
-    """Make a function from its backward, which takes the incoming gradient and the input."""
+    """Return a function with a given backward, which takes the incoming gradient and the input."""
     return node(forward, backward=lambda ctx, grad: backward(grad, ctx.saved_tensors[0]))
 
 
@@ -26,7 +26,7 @@ LINEAR: dict[str, Formula] = {
     "takes its magnitude": by_backward(lambda g, x: g.abs() * tanh_slope(x)),
     "takes its sign": by_backward(lambda g, x: g.sign() * tanh_slope(x)),
     "guided backpropagation": by_backward(lambda g, x: g.clamp_min(0) * (x > 0), torch.relu),
-    "takes its norm away": by_backward(lambda g, x: g / g.abs().amax().clamp_min(1) * tanh_slope(x)),
+    "divides by its norm": by_backward(lambda g, x: g / g.abs().amax().clamp_min(1) * tanh_slope(x)),
     "averages it": by_backward(lambda g, x: g.mean() * tanh_slope(x)),
     "takes the first for all": by_backward(lambda g, x: g.flatten()[0] * tanh_slope(x)),
     "takes the first row for all": by_backward(lambda g, x: g[:1] * tanh_slope(x)),
@@ -48,7 +48,7 @@ LINEAR: dict[str, Formula] = {
 
 
 class _SoftmaxOfMagnitude(Function):
-    """Mixes elements; sound for a gradient without negative elements."""
+    """Softmax that is wrong for a gradient with negative elements."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def _relu_without_clone(g: Tensor, x: Tensor) -> Tensor:
 
 
 class TanhOfOutput(Function):
-    """Computes the slope in the memory of the output."""
+    """Tanh that overwrites its output with the slope in backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class TanhOfOutput(Function):
 
 
 class TanhOfSlope(Function):
-    """Multiplies into what it has kept, so that a second backward starts from the first."""
+    """Tanh that modifies its saved slope, so that a second backward is wrong."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -111,18 +111,18 @@ UNCHANGED: dict[str, Any] = {
     "the notebook's without clone": by_backward(_relu_without_clone, torch.relu),
     "multiplies in place": by_backward(lambda g, x: g.mul_(tanh_slope(x))),
     "clamps in place and returns another": by_backward(lambda g, x: g.clamp_(-9, 1).mul(tanh_slope(x))),
-    "zeroes it at last": by_backward(lambda g, x: (g * tanh_slope(x), g.zero_())[0]),
+    "zeroes it at the end": by_backward(lambda g, x: (g * tanh_slope(x), g.zero_())[0]),
     "writes into the output": TanhOfOutput,
     "writes into the input": by_backward(lambda g, x: g * x.detach().tanh_().square_().neg_().add_(1)),
-    "writes into what it keeps": TanhOfSlope,
+    "writes into its saved slope": TanhOfSlope,
     "in training alone": ClampsGradientInTraining,
 }
 
 # -- the input ------------------------------------------------------------------------------------
 
 
-def writing(when: Callable[[Tensor], bool]) -> Formula:
-    """Make a relu that writes into its input when a condition holds."""
+def relu_that_writes(when: Callable[[Tensor], bool]) -> Formula:
+    """Return a relu that writes into its input if a condition holds."""
 
     def function(x: Tensor) -> Tensor:
         y = x.relu()
@@ -141,14 +141,14 @@ def _clears_around(x: Tensor) -> Tensor:
 
 class WritesInTraining(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return writing(lambda x: self.training)(x)
+        return relu_that_writes(lambda x: self.training)(x)
 
 
 INPUT: dict[str, Any] = {
-    "under no_grad": writing(lambda x: not torch.is_grad_enabled()),
-    "under inference_mode": writing(lambda x: torch.is_inference_mode_enabled()),
-    "of a leaf": writing(lambda x: x.requires_grad and x.is_leaf),
-    "of an intermediate": writing(lambda x: not x.is_leaf),
+    "under no_grad": relu_that_writes(lambda x: not torch.is_grad_enabled()),
+    "under inference_mode": relu_that_writes(lambda x: torch.is_inference_mode_enabled()),
+    "of a leaf": relu_that_writes(lambda x: x.requires_grad and x.is_leaf),
+    "of an intermediate": relu_that_writes(lambda x: not x.is_leaf),
     "around a slice": _clears_around,
     "in training": WritesInTraining,
 }
@@ -157,11 +157,11 @@ INPUT: dict[str, Any] = {
 
 
 class CachesMask:
-    """Keeps the first mask for a key, and uses it in backward.
+    """Relu that caches the first mask for a key and uses it in backward.
 
     Args:
-        key: Returns it for an input.
-        in_forward: Whether the values come from the cached mask, too.
+        key: Function that returns the key of an input.
+        in_forward: Whether the values use the cached mask, too.
     """
 
     def __init__(self, key: Callable[[Tensor], Any], in_forward: bool = False) -> None:
@@ -169,23 +169,23 @@ class CachesMask:
 
     def __call__(self, x: Tensor) -> Tensor:
         mask = self.masks.setdefault(self.key(x), (x.detach() > 0).to(x.dtype))
-        y = x * mask  # whose gradient is the mask
+        y = x * mask  # the gradient of this product is the mask
         return y if self.in_forward else y + (x.relu() - y).detach()
 
 
 class CachesValue:
-    """Returns the value of an earlier call for a tensor of the same key."""
+    """Tanh that returns the value of an earlier call for a tensor with the same key."""
 
     def __init__(self, key: Callable[[Tensor], Any]) -> None:
         self.key, self.values = key, dict[Any, Tensor]()
 
     def __call__(self, x: Tensor) -> Tensor:
-        known = self.values.setdefault(self.key(x), x.detach().tanh())
-        return x.tanh() + (known - x.tanh()).detach() if known.shape == x.shape else x.tanh()
+        value = self.values.setdefault(self.key(x), x.detach().tanh())
+        return x.tanh() + (value - x.tanh()).detach() if value.shape == x.shape else x.tanh()
 
 
 class CachesTensor:
-    """Returns the value of an earlier call for the same tensor, which it keeps alive."""
+    """Tanh that returns the value of an earlier call for the same tensor object."""
 
     def __init__(self) -> None:
         self.known: list[tuple[Tensor, Tensor]] = []
@@ -200,7 +200,7 @@ class CachesTensor:
 
 
 class KeepsLast(Function):
-    """Keeps its input on the class instead of the context."""
+    """Tanh that saves its input on the class instead of the context."""
 
     last: Tensor
 
@@ -215,7 +215,7 @@ class KeepsLast(Function):
 
 
 class ReusesOutput:
-    """Returns the same memory for every input of a shape."""
+    """Tanh that returns the same memory for every input of a shape."""
 
     def __init__(self) -> None:
         self.outputs = dict[Any, Tensor]()
@@ -237,7 +237,7 @@ class _Into(Function):
 
 
 class CountsCalls:
-    """Doubles the gradient after 40 calls."""
+    """Tanh that doubles the gradient after 40 calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -294,14 +294,14 @@ class DoublesInTraining(nn.Module):
 
 
 class DetachesInTraining(nn.Module):
-    """A silu whose gate gets no gradient in training."""
+    """Silu whose gate gets no gradient in training."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (x.sigmoid().detach() if self.training else x.sigmoid())
 
 
 class ScalesForward(nn.Module):
-    """Scales values in training, and forgets their gradient."""
+    """Tanh that scales values in training without their gradient."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.tanh()
@@ -309,7 +309,7 @@ class ScalesForward(nn.Module):
 
 
 class RoundsInTraining(nn.Module):
-    """Has the gradient of the identity where it has the values of a step."""
+    """Identity whose values are rounded in training."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + (x.round() - x).detach() if self.training else x
@@ -329,7 +329,7 @@ def relu_in_autocast_dtype(x: Tensor) -> Tensor:
 
 
 def square_in_autocast_dtype(x: Tensor) -> Tensor:
-    """Overflows within, far before the value does."""
+    """Overflows in an intermediate value long before the result."""
     z = x.to(_narrow(x))
     return (z * z / (1 + z.abs())).to(x.dtype)
 

@@ -1,4 +1,4 @@
-"""Runs that end every process that trains them: they have failed, and this process never trains them."""
+"""Runs that kill every training process are recorded as failed and never train in the main process."""
 
 import math
 import multiprocessing
@@ -17,11 +17,11 @@ from tests.searches import X, Y, one_thread, scores, search
 
 __all__ = ["one_thread"]
 
-calls_here: list[tuple[int, ...]] = []
+calls_in_main_process: list[tuple[int, ...]] = []
 
 
 class Deadly(nn.Module):
-    """Ends a process that trains it, but takes the two rows that a net is tried with."""
+    """Kill a process that trains it, but accept the two samples of the first test of a model."""
 
     def end(self):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -30,7 +30,7 @@ class Deadly(nn.Module):
         if len(x) > 2:
             if multiprocessing.parent_process() is not None:
                 self.end()
-            calls_here.append(tuple(x.shape))
+            calls_in_main_process.append(tuple(x.shape))
         return x
 
 
@@ -45,10 +45,10 @@ class Exits(Deadly):
 
 
 @pytest.fixture(autouse=True)
-def not_here():
-    calls_here.clear()
+def no_call_in_main_process():
+    calls_in_main_process.clear()
     yield
-    assert calls_here == []
+    assert calls_in_main_process == []
 
 
 def reason(code):
@@ -63,10 +63,10 @@ def reason(code):
         pytest.param(Exits, "EXIT(3)", marks=pytest.mark.slow),
     ],
 )
-def test_search_gives_error_score_to_a_run_that_ends_its_processes(tmp_path, deadly, code):
+def test_search_gives_error_score_to_a_run_that_kills_its_processes(tmp_path, deadly, code):
     good = {"module__activation": ["relu", "tanh"]}
     grid = [good, {"module__activation": [deadly]}]
-    how = {
+    options = {
         "cv": [(np.arange(100), np.arange(100, 150))],
         "scoring": "neg_log_loss",
         "ledger": tmp_path / "ledger.sqlite",
@@ -75,25 +75,31 @@ def test_search_gives_error_score_to_a_run_that_ends_its_processes(tmp_path, dea
     with pytest.warns(
         FitFailedWarning, match=r"1 fits failed out of a total of 3(.|\n)*training process died"
     ):
-        found = search(grid=grid, n_jobs=2, **how).fit(X, Y)
-    alone = search(grid=good, cv=how["cv"], scoring=how["scoring"]).fit(X, Y)
-    assert scores(found).tolist() == [*scores(alone).tolist(), [-9]]
+        found = search(grid=grid, n_jobs=2, **options).fit(X, Y)
+    expected = search(grid=good, cv=options["cv"], scoring=options["scoring"]).fit(X, Y)
+    assert scores(found).tolist() == [*scores(expected).tolist(), [-9]]
     assert found.runs_["failure"].tolist() == ["", "", reason(code)]
     with pytest.warns(FitFailedWarning, match="1 fits failed out of a total of 3"):
-        again = search(grid=grid, n_jobs=1, **how).fit(X, Y)
+        again = search(grid=grid, n_jobs=1, **options).fit(X, Y)
     assert np.array_equal(scores(again), scores(found))
     assert again.runs_.equals(found.runs_)
     with pytest.raises(RunFailed, match="the training process died 3 times"):
-        search(grid=grid, n_jobs=1, **{**how, "error_score": "raise"}).fit(X, Y)
+        search(grid=grid, n_jobs=1, **{**options, "error_score": "raise"}).fit(X, Y)
 
 
 @pytest.mark.slow
-def test_compare_does_not_call_an_activation_that_ends_its_processes(tmp_path):
+def test_compare_does_not_train_a_killing_activation_in_the_main_process(tmp_path):
     names = ["relu", f"{__name__}:Deadly"]
     dataset = Dataset(X, Y, "made up", "0" * 16, ("a", "b", "c"))
-    how = {"folds": 2, "epochs": 2, "batch_size": 16, "num_units": 8, "ledger": tmp_path / "ledger.sqlite"}
-    for jobs in (2, 1):  # at the second time all runs are in the ledger
-        found = compare(names, dataset, jobs=jobs, **how)
+    options = {
+        "folds": 2,
+        "epochs": 2,
+        "batch_size": 16,
+        "num_units": 8,
+        "ledger": tmp_path / "ledger.sqlite",
+    }
+    for jobs in (2, 1):  # the second comparison takes all runs from the ledger
+        found = compare(names, dataset, jobs=jobs, **options)
         assert found.results["failure"].to_list() == ["", "", *[reason("SIGKILL(-9)")] * 2]
         assert found.results["saved_bytes"].notna().to_list() == [True, True, False, False]
         assert found.curves.empty
