@@ -103,7 +103,7 @@ print(
 
 # %% [markdown]
 # A linear network gets at most three of the four corners right, however many units it has. How does ReLU
-# help? With eight units that is hard to see, but two units are enough if we choose their weights:
+# help? This is hard to see with eight units. But two units are enough if we choose their weights:
 #
 # $$h_1 = \max(x_1 - x_2,\,0), \qquad h_2 = \max(x_2 - x_1,\,0), \qquad y = h_1 + h_2 - 1.$$
 
@@ -164,10 +164,10 @@ axes[1, 1].set(
 plt.show()
 
 # %% [markdown]
-# The last plot is the main point of this lesson. It shows the same 200 points as the last layer receives them.
-# The last layer is linear: it can only separate its input by a straight line. The layer before it has *folded*
-# the plane. Negative values are set to 0, so two opposite corners lie at the same place, and one line is
-# enough. In the input space, this one line is the two borders of the plot on its left.
+# The last plot is the main point of this lesson. It shows the same 200 points as the last layer receives
+# them. The last layer is linear: it can only separate its input by a straight line. The layer before it has
+# *folded* the plane. Negative values are set to 0, so two opposite corners lie at the same place, and one
+# line is enough. In the input space, this line corresponds to the two borders in the plot to the left.
 #
 # ReLU itself learns nothing. It is a fixed function, the same before and after training. The network learns
 # its linear weights: a representation of the data that is easy to separate after ReLU.
@@ -250,9 +250,9 @@ for ax, (title, values) in zip(axes, panels, strict=True):
 plt.show()
 
 # %% [markdown]
-# Where the first panel is negative, the second and the fourth are 0. The backward pass must know where that
-# is. It needs something from the forward pass: the input or the output. Saving it is what an activation costs
-# in memory.
+# Where the first panel is negative, the second and the fourth are 0. The backward pass must know these
+# positions. So it needs a tensor from the forward pass: the input or the output. This saved tensor is the
+# memory cost of an activation.
 #
 # ## Three equal shapes
 #

@@ -11,8 +11,8 @@
 # %% [markdown]
 # # 2. Write ReLU, and verify it
 #
-# PyTorch has ReLU. We write it anyway, because whoever can write one activation can write any. Then we check
-# it: on paper, with PyTorch's own checker, and with a stricter one, which finds a common mistake.
+# PyTorch has ReLU. We write it anyway: if you can write one activation, you can write any. Then we check it:
+# on paper, with PyTorch's own checker, and with a stricter one, which finds a common mistake.
 
 # %%
 import os
@@ -63,9 +63,9 @@ class ReLUFunction(torch.autograd.Function):
 
 # %% [markdown]
 # Note three things. We save tensors with `save_for_backward`, not as attributes: PyTorch then frees them in
-# time and notices if they are changed in between. We copy the incoming gradient before we change it, because
-# other operations may read it. And we save the *input*. Save only the input or the output, for a reason that
-# we show below.
+# time and detects if they are modified in the meantime. We copy the incoming gradient before we change it,
+# because other operations may read it. And we save the *input*. Save only the input or the output, for a
+# reason that we show below.
 #
 # Networks are made of modules, so we wrap the function in a module.
 
@@ -120,14 +120,14 @@ x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
 torch.autograd.gradcheck(ReLUFunction.apply, x)
 
 # %% [markdown]
-# `True` at these twenty points. It does not test float32, in which networks are trained, nor very large or
-# very small inputs, nor the kink of ReLU: a random number is never exactly 0.
+# gradcheck returns `True` for these twenty points. It does not test float32, the dtype of training. It does
+# not test very large or very small inputs, or the kink of ReLU: a random number is never exactly 0.
 #
 # ## With actlab
 #
-# `actlab.check` tests these, too. It compares values and gradients with float64 over the whole range of each
-# number format, finds kinks and jumps and tests the gradient there, and tries everything else that PyTorch can
-# do with a function. (We skip the two rows that run the compiler, because they take seconds.)
+# `actlab.check` also tests these. It compares values and gradients with float64 over the whole range of each
+# number format, finds kinks and jumps, tests the gradient there, and tries all other ways in which PyTorch
+# can use a function. (We skip the two rows that run the compiler, because they take seconds.)
 
 # %%
 report = actlab.check(ReLUFunction, skip=["compile", "export"])
@@ -139,9 +139,9 @@ print(report)
 # every input that is not *above* 0 to 0, so an input of 0 should get no gradient. PyTorch's ReLU returns 0
 # there. Our code has `x < 0` where it should have `x <= 0`.
 #
-# Does this matter? Inputs of exactly 0 are rare, except where zeros are made: in a layer whose weights start
-# at 0, in an empty part of an image under a filter without bias, in the padding of a text. There, the two
-# functions train differently.
+# Does this matter? Inputs of exactly 0 are rare, but some models produce them: a layer whose weights start at
+# 0, an empty part of an image under a filter without bias, the padding of a text. There, the two functions
+# train differently.
 
 # %%
 z = torch.zeros(3, requires_grad=True)

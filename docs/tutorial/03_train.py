@@ -11,8 +11,8 @@
 # %% [markdown]
 # # 3. Train with it
 #
-# We train a model with our own ReLU and [skorch](https://skorch.readthedocs.io), and read what happened in
-# four ways: a table, a plot, sentences, and an interactive plot.
+# We train a model with our own ReLU and [skorch](https://skorch.readthedocs.io). Then we look at its history
+# in four ways: a table, a plot, sentences, and an interactive plot.
 
 # %%
 import os
@@ -111,7 +111,7 @@ net.fit(data.X, data.y)
 #
 # ## As a table
 #
-# skorch keeps a history with what it printed, and more.
+# skorch keeps a history of the printed values and others.
 
 # %%
 pd.DataFrame(net.history).columns.to_list()
@@ -134,8 +134,8 @@ plt.show()
 
 # %% [markdown]
 # The training loss falls until the end: the model fits its training samples better and better. What counts is
-# the validation loss, on samples that it has not seen. Where the validation loss no longer falls while the
-# training loss does, the model *overfits*: it memorises its training samples.
+# the validation loss, on samples that the model was not trained on. Where the validation loss no longer falls
+# while the training loss does, the model *overfits*: it memorises its training samples.
 #
 # The two plots need not agree. Accuracy counts which class has the highest output. The loss also depends on
 # how confident the model was. A model that becomes more confident in its mistakes has a rising loss and the
@@ -143,17 +143,17 @@ plt.show()
 #
 # ## In sentences
 #
-# Which epoch is best? Does the model overfit, and from when? When could training have stopped? actlab answers
-# from the history.
+# Which epoch is best? Does the model overfit, and from when? When could training have stopped? actlab derives
+# the answers from the history.
 
 # %%
 for sentence in history_insights(history):
     print(sentence)
 
 # %% [markdown]
-# Read these sentences with care. They describe one model and one split. The accuracy on the validation samples
-# changes by a few samples from one epoch to the next, so the best epoch is partly chance. Another seed has
-# another best epoch.
+# Read these sentences with care. They describe one model and one split. The accuracy on the validation
+# samples changes by a few samples from one epoch to the next, so the best epoch is partly chance. With
+# another seed, another epoch would be best.
 
 # %%
 print(

@@ -11,9 +11,9 @@
 # %% [markdown]
 # # 4. Which one is better?
 #
-# ReLU, tanh or leaky ReLU? The usual way to find out is a grid search with cross-validation, and to take the
-# first of the table. This lesson does that, then does it in less time, and then asks what the table cannot
-# answer: would the order be the same if we did it again?
+# ReLU, tanh or leaky ReLU? The usual way to find out is to run a grid search with cross-validation and take
+# the first row of the table. This lesson does that, and then does it in less time. The table does not show
+# whether the order would be the same if we repeated the search. So we test this, too.
 
 # %%
 import os
@@ -104,7 +104,7 @@ table(search)
 #
 # ## One import changed
 #
-# Models this small keep a processor waiting: most of the time is not spent on arithmetic.
+# With models this small, the processor is mostly idle: overhead takes more time than arithmetic.
 # `actlab.FleetSearchCV` is a `GridSearchCV` that trains all nine models together, as a fleet. Nothing else
 # changes.
 
@@ -129,13 +129,13 @@ difference = (
 difference.round().astype(int)
 
 # %% [markdown]
-# Tanh has the same number of correct samples in every fold. So the runs are the same; only sums are added in
-# another order, which is equal up to rounding. The differences of ReLU and leaky ReLU come from rounding, too.
-# At a kink, a change in the last digit switches a unit on or off, and thousands of steps later a few samples
-# are classified differently.
+# Tanh has the same number of correct samples in every fold. So the runs are the same up to rounding: the
+# fleet adds numbers in another order. The differences of ReLU and leaky ReLU also come from rounding. At a
+# kink, a change in the last digit switches a unit on or off, and thousands of steps later a few samples are
+# classified differently.
 #
 # Keep this in mind: **two runs that differ only by rounding may differ by a few samples.** A lead of a few
-# samples is no lead.
+# samples means nothing.
 #
 # ## Is the difference real?
 #
@@ -168,9 +168,10 @@ means.assign(
 #
 # ## A verdict
 #
-# `actlab.compare` answers this. It trains every activation on the same folds, from the same weights, with the
-# same batches, so these cannot cause a difference. With `until_decided` it analyses the results after two
-# seeds, and adds seeds for the pairs that are still undecided. We add a fourth function, the sigmoid.
+# `actlab.compare` answers this question. It trains every activation on the same folds, from the same weights,
+# with the same batches, so these cannot cause a difference. With `until_decided` it analyses the results
+# after two seeds, and adds seeds for the pairs that are still undecided. We add a fourth function, the
+# sigmoid.
 
 # %%
 start = time.perf_counter()
@@ -197,7 +198,7 @@ plt.show()
 #   equivalent: the order of the two in a table is noise.
 # - **worse** or **better**: the difference is real. At most 5 % of such comparisons contain a wrong "better"
 #   or "worse". Sigmoid is worse than all others.
-# - **undecided**: the data support neither. This is an answer, too, and the right one for tanh with these
+# - **undecided**: the data support neither. This is also an answer. It is the right one for tanh with these
 #   settings.
 #
 # [The page on verdicts](../verdicts.md) explains how they are computed, and why an ordinary t-test over the
@@ -206,10 +207,10 @@ plt.show()
 # ## A verdict depends on the settings
 #
 # With 25 epochs on MNIST instead of five, the answer for tanh changes. It learns fast at first, and then the
-# two others overtake it: **tanh is worse than ReLU** by a quarter of a percentage point. 72 runs decide this.
+# other two overtake it: **tanh is worse than ReLU** by a quarter of a percentage point. 72 runs decide this.
 # ReLU and leaky ReLU stay equivalent. [The same page](../verdicts.md) shows that comparison.
-# [The reproduction](../reproduction.md) shows that with three folds and one seed, the order of the two depends
-# on the seed.
+# [The reproduction](../reproduction.md) shows that with three folds and one seed, the order of the two
+# depends on the seed.
 #
 # So compare with the model, the data and the number of epochs that you will use.
 #
@@ -248,7 +249,7 @@ comparison.to_hiplot().display(force_full_width=True)
 
 # %% [markdown]
 # `comparison.to_csv("folder")` writes all tables.
-# `actlab compare relu tanh leaky_relu sigmoid --data digits --until-decided` does the same on the command line
-# and writes [a report](../report.md). [The guide](../guide/compare.md) has more.
+# `actlab compare relu tanh leaky_relu sigmoid --data digits --until-decided` does the same on the command
+# line and writes [a report](../report.md). [The guide](../guide/compare.md) describes more options.
 #
 # Next: [invent one](05_invent.ipynb).

@@ -61,8 +61,8 @@ for row in report.rows:
 # float16 from 256 on. For very negative $x$ the root is close to $-x$, and the two cancel. Near 0 the root and
 # 1 cancel.
 #
-# Now the same as a formula. `actlab.formula` computes both derivatives, tries several equivalent expressions
-# for the value and the derivatives, and selects accurate ones.
+# Now we write the same function as a formula. `actlab.formula` computes both derivatives, tries several
+# equivalent expressions for the value and the derivatives, and selects accurate ones.
 
 # %%
 smooth = actlab.formula("(x + sqrt(x**2 + 1) - 1) / 2", name="smooth_relu")
@@ -91,7 +91,8 @@ report = actlab.check(
 print(report)
 
 # %% [markdown]
-# `reference` compares every value with the formula in fifty digits, so nothing is compared with itself.
+# `reference` compares every value with the formula in fifty digits, so the expected values do not come from
+# the code that is checked.
 #
 # ## Time it
 #
@@ -121,9 +122,10 @@ actlab.plot_comparison(comparison)
 plt.show()
 
 # %% [markdown]
-# This answers one question: for this model, these data and this learning rate. Some inventions win because
-# the usual learning rate happens to suit them. To be fair, choose the best learning rate for each on training
-# samples only: `tune={"lr": [0.003, 0.01, 0.03]}` in `actlab.compare`, or `--tune` on the command line.
+# This answers the question for this model, these data and this learning rate only. Some inventions win
+# because the usual learning rate happens to suit them. For a fair comparison, choose the best learning rate
+# for each activation, on training samples only: `tune={"lr": [0.003, 0.01, 0.03]}` in `actlab.compare`, or
+# `--tune` on the command line.
 #
 # If the verdict is *undecided* or *equivalent*, you have learnt something that most tables of results do not
 # show.
