@@ -37,7 +37,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def gradchecks(target: str) -> None:
-    """Run both checks of torch at a batch of random points, the usual test of a function."""
+    """Run torch's gradcheck and gradgradcheck at a batch of random points."""
     module = actlab.get(target).double().eval()
     x = torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
     torch.autograd.gradcheck(module, x, check_forward_ad=True, raise_exception=False)
@@ -47,12 +47,12 @@ def gradchecks(target: str) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     lines = [
-        "# What a check costs",
+        "# Time of a check",
         "",
-        f"{machine('cpu')}. Written by `python -m benchmarks.checking`. The peer is torch's gradcheck,",
-        "with forward mode, and gradgradcheck, at 48 points; a check has 45 rows, at thousands of points,",
-        "in a process of its own.",
-        "The limits set are 5 s without the rows `compile` and `export`, and 25 s with them.",
+        f"{machine('cpu')}. Written by `python -m benchmarks.checking`. It is compared with torch's",
+        "gradcheck with forward mode and gradgradcheck at 48 points. A check has 45 rows at thousands of",
+        "points, and runs in a separate process.",
+        "The limits are 5 s without the rows `compile` and `export`, and 25 s with them.",
         "",
         "| target | without compile, s | all, s | gradchecks, s | without compile / gradchecks |",
         "|---|--:|--:|--:|--:|",

@@ -1,4 +1,4 @@
-"""Thirty layers: which activations train at all? A result that is known, to see that it is found.
+"""Reproduce a known result: which activations train a network with thirty layers?
 
 ``python -m benchmarks.depth`` writes docs/depth.md.
 """
@@ -24,17 +24,17 @@ _POINTS = 4001
 class DeepNet(nn.Module):
     """A perceptron of many layers, initialised for its activation.
 
-    Weights are drawn from a normal distribution with variance ``gain^2 / fan_in``, where ``gain^2`` is one
-    over the mean of ``f(z)^2`` for a standard normal z: each layer then gives what it gets (K. He et al.,
-    "Delving deep into rectifiers", 2015, for ReLU, where it is 2). From the same seed nets with different
-    activations start from the same draws.
+    Weights are drawn from a normal distribution with variance ``gain^2 / fan_in``. ``gain^2`` is one over the
+    mean of ``f(z)^2`` for a standard normal z, so that layers keep the variance of their input (K. He et al.,
+    "Delving deep into rectifiers", 2015, where ``gain^2`` is 2 for ReLU). Networks with the same seed and
+    different activations start from the same random numbers.
 
     Args:
-        activation: What :class:`actlab.NeuralNet` takes.
-        num_features: Columns of the input.
-        num_classes: Columns of the output.
-        depth: Layers.
-        num_units: Width of each.
+        activation: Activation, as in :class:`actlab.NeuralNet`.
+        num_features: Number of features.
+        num_classes: Number of classes.
+        depth: Number of linear layers.
+        num_units: Units of each hidden layer.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class DeepNet(nn.Module):
         widths = [num_features, *[num_units] * (depth - 1), num_classes]
         gain = _gain(activation)
         layers: list[nn.Module] = []
-        for place, (wide, narrow) in enumerate(itertools.pairwise(widths)):
+        for index, (wide, narrow) in enumerate(itertools.pairwise(widths)):
             linear = nn.Linear(wide, narrow)
-            nn.init.normal_(linear.weight, std=(gain if place else 1.0) / math.sqrt(wide))
+            nn.init.normal_(linear.weight, std=(gain if index else 1.0) / math.sqrt(wide))
             nn.init.zeros_(linear.bias)
             layers += [linear, fresh(activation)]  # type: ignore[list-item]
         self.layers = nn.Sequential(*layers[:-1])
@@ -62,7 +62,7 @@ class DeepNet(nn.Module):
 
 
 def _gain(activation: ActivationLike) -> float:
-    """Return one over the root mean square of an activation of a standard normal variable."""
+    """Return one over the root mean square of an activation for standard normal input."""
     z = torch.linspace(-8, 8, _POINTS)
     density = torch.softmax(-z * z / 2, 0)
     with torch.no_grad():
@@ -70,8 +70,8 @@ def _gain(activation: ActivationLike) -> float:
 
 
 def page(epochs: int) -> str:
-    """Compare, and return the page."""
-    found = actlab.compare(
+    """Compare sigmoid, relu and elu, and return the page."""
+    comparison = actlab.compare(
         ["sigmoid", "relu", "elu"],
         "digits",
         module=DeepNet,
@@ -81,8 +81,10 @@ def page(epochs: int) -> str:
         momentum=0.9,
         verbose=1,
     )
-    said = "\n".join(f"> {sentence}\n>" for sentence in found.sentences()).rstrip("\n>")
-    return _PAGE.format(machine=machine("cpu"), epochs=epochs, tables=found.to_markdown().strip(), said=said)
+    sentences = "\n".join(f"> {sentence}\n>" for sentence in comparison.sentences()).rstrip("\n>")
+    return _PAGE.format(
+        machine=machine("cpu"), epochs=epochs, tables=comparison.to_markdown().strip(), sentences=sentences
+    )
 
 
 _PAGE = """# Thirty layers
@@ -103,9 +105,9 @@ initialised for its activation: {epochs} epochs, three folds, four seeds ({machi
 
 `actlab.compare` prints:
 
-{said}
+{sentences}
 
-Sigmoid has no rank: it is not the third best, because it has learnt nothing. Compare your own network
+Sigmoid has no rank, because it stayed at chance level. Compare your own network
 in the same way: `actlab compare sigmoid relu elu --module my_nets.py:DeepNet`.
 """
 
@@ -113,8 +115,8 @@ in the same way: `actlab compare sigmoid relu elu --module my_nets.py:DeepNet`.
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the training rows")
-    parser.add_argument("--out", type=Path, default=PAGE, help="the page that is written")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of each run")
+    parser.add_argument("--out", type=Path, default=PAGE, help="path of the page to write")
     arguments = parser.parse_args()
     arguments.out.write_text(page(arguments.epochs), encoding="utf-8")
     print(f"Written: {arguments.out}")

@@ -1,7 +1,7 @@
-"""The fleet beside skorch under GridSearchCV: the notebook's comparison, and what many runs cost.
+"""Compare the fleet with skorch under GridSearchCV: the notebook's comparison, and the time of many runs.
 
 Run ``python -m benchmarks.fleet --data-dir MNIST``; it writes docs/benchmarks/fleet.md. Without MNIST's
-files in that folder the rows that need them are left out. ``--epochs`` shortens a trial run.
+files in that folder the tables that need them are omitted. ``--epochs`` shortens a trial run.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ NAMES = ["relu", "tanh", "leaky_relu"]
 MANY = (1, 9, 90, 900)
 SAMPLES = (6_000, 12_000, 24_000, 48_000)
 LIMITS = [
-    "The limit: the first layer's two products are 51 MFLOP a step. Nine networks on two processes are at",
-    "most five networks on one of them.",
+    "The two products of the first layer, 51 MFLOP per step, limit the speed. Of nine networks on two",
+    "processes, one process trains at least five.",
 ]
 TEN = ["relu", "tanh", "leaky_relu", "sigmoid", "silu", "mish", "gelu", "elu", "selu", "softplus"]
 
 
-def net(features: int, classes: int, epochs: int, device: str = "cpu") -> skorch.NeuralNetClassifier:
-    """Make the notebook's classifier."""
+def create_classifier(
+    features: int, classes: int, epochs: int, device: str = "cpu"
+) -> skorch.NeuralNetClassifier:
+    """Return the classifier of the notebook."""
     return skorch.NeuralNetClassifier(
         actlab.NeuralNet,
         module__num_features=features,
@@ -57,53 +59,53 @@ def net(features: int, classes: int, epochs: int, device: str = "cpu") -> skorch
     )
 
 
-def search(kind: type, data: actlab.Dataset, epochs: int, **how: object) -> tuple[float, np.ndarray]:
-    """Make the notebook's comparison; return its seconds and the mean scores."""
+def search(kind: type, data: actlab.Dataset, epochs: int, **options: object) -> tuple[float, np.ndarray]:
+    """Run the notebook's comparison; return its seconds and the mean scores."""
     grid = {"module__activation": NAMES}
-    device = str(how.pop("device", "cpu"))
-    estimator = net(data.num_features, data.num_classes, epochs, device)
+    device = str(options.pop("device", "cpu"))
+    estimator = create_classifier(data.num_features, data.num_classes, epochs, device)
     start = time.perf_counter()
-    found = kind(estimator, grid, cv=3, refit=False, **how).fit(data.X, data.y)
-    return time.perf_counter() - start, found.cv_results_["mean_test_score"]
+    fitted = kind(estimator, grid, cv=3, refit=False, **options).fit(data.X, data.y)
+    return time.perf_counter() - start, fitted.cv_results_["mean_test_score"]
 
 
-def by_skorch(data: actlab.Dataset, epochs: int, jobs: int | None) -> tuple[float, np.ndarray]:
-    if jobs is None:  # as the notebook runs it: one net at a time, with all threads
+def search_with_skorch(data: actlab.Dataset, epochs: int, jobs: int | None) -> tuple[float, np.ndarray]:
+    if jobs is None:  # the notebook trains one model at a time, with all threads
         return search(GridSearchCV, data, epochs)
     with parallel_config("loky", inner_max_num_threads=1):
         return search(GridSearchCV, data, epochs, n_jobs=jobs)
 
 
-def comparison(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
+def measure_comparison(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
     calls: Mapping[str, Callable[[], tuple[float, np.ndarray]]] = {
         "fleet, float32, n_jobs=2": lambda: search(actlab.FleetSearchCV, data, epochs, n_jobs=2),
         "fleet, bf16, n_jobs=2": lambda: search(
             actlab.FleetSearchCV, data, epochs, n_jobs=2, precision="bf16"
         ),
-        "skorch, GridSearchCV(n_jobs=2), a thread each": lambda: by_skorch(data, epochs, 2),
-        "skorch, GridSearchCV() as the notebook has it": lambda: by_skorch(data, epochs, None),
+        "skorch, GridSearchCV(n_jobs=2), one thread each": lambda: search_with_skorch(data, epochs, 2),
+        "skorch, GridSearchCV() as in the notebook": lambda: search_with_skorch(data, epochs, None),
     }
     small = actlab.Dataset(data.X[:3000], data.y[:3000], "warm", "", data.classes)
-    search(actlab.FleetSearchCV, small, 1, n_jobs=2)  # both sides find their processes started
-    by_skorch(small, 1, 2)
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    search(actlab.FleetSearchCV, small, 1, n_jobs=2)  # warm up the worker processes of both
+    search_with_skorch(small, 1, 2)
+    seconds_of_rounds: dict[str, list[float]] = {name: [] for name in calls}
     scores = {}
     for _ in range(rounds):
         for name, call in calls.items():
             seconds, scores[name] = call()
-            taken[name].append(seconds)
+            seconds_of_rounds[name].append(seconds)
             print(f"{name}: {seconds:.1f} s, {scores[name]}", flush=True)
-    medians = {name: statistics.median(times) for name, times in taken.items()}
+    medians = {name: statistics.median(times) for name, times in seconds_of_rounds.items()}
     two, one = [name for name in calls if name.startswith("skorch")]
     lines = [
         f"## The notebook's comparison: 3 activations, 3 folds, {epochs} epochs, MNIST",
         "",
-        f"Medians of {rounds} rounds, one after the other in one process; worker processes are warm.",
+        f"Medians of {rounds} rounds in turn in one process; worker processes are warm.",
         "",
-        "The last two columns: how many times faster than each of skorch's. Accuracies are in the order of",
-        "relu, tanh, leaky_relu.",
+        "The last two columns are the speedups over the two skorch rows. Accuracies are in the order relu,",
+        "tanh, leaky_relu.",
         "",
-        "| | seconds | mean accuracies | than n_jobs=2 | than the notebook's |",
+        "| | seconds | mean accuracies | over n_jobs=2 | over the notebook |",
         "|---|--:|---|--:|--:|",
     ]
     for name, seconds in medians.items():
@@ -115,19 +117,21 @@ def comparison(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
 
 def run_of(data: actlab.Dataset, rows: int, epochs: int, precision: str = "float32") -> Run:
 
-    estimator = net(data.num_features, data.num_classes, epochs).set_params(module__activation="relu")
-    like = read_run(estimator, data.X, data.y)
+    estimator = create_classifier(data.num_features, data.num_classes, epochs).set_params(
+        module__activation="relu"
+    )
+    template = read_run(estimator, data.X, data.y)
     train, valid = split_validation(estimator, np.arange(rows), data.y, 0, 0)
-    return dataclasses.replace(like, rows=train, valid=valid, precision=precision)
+    return dataclasses.replace(template, rows=train, valid=valid, precision=precision)
 
 
 class Clock:
-    """Adds up the seconds that some calls take."""
+    """Add up the seconds of calls."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def around(
+    def time_calls(
         self, call: Callable[..., Any], when: Callable[..., bool] = lambda *_: True
     ) -> Callable[..., Any]:
         def timed(*args: Any) -> Any:
@@ -146,7 +150,7 @@ class Clock:
 
 
 def product_rate(dtype: torch.dtype) -> float:
-    """Return the GFLOP/s of the first layer's product in oneDNN, its factors in the cache."""
+    """Return the GFLOP/s of the first layer's product in oneDNN with its factors in the cache."""
     x, weight = torch.randn(128, 784, dtype=dtype), torch.randn(128, 784, dtype=dtype)
     product = torch.ops.mkldnn._linear_pointwise
     seconds = []
@@ -157,16 +161,16 @@ def product_rate(dtype: torch.dtype) -> float:
     return 2e-9 * 128 * 784 * 128 / statistics.median(seconds)
 
 
-def parts(data: actlab.Dataset) -> list[str]:
-    """Say where the time of a step goes, beside the machine's rate for the same products."""
+def measure_step_parts(data: actlab.Dataset) -> list[str]:
+    """Measure the parts of a step, and the machine's rate for the same products."""
     torch.set_num_threads(1)
     lines = [
-        "## Where the time goes",
+        "## Parts of a step",
         "",
-        "One thread, one run of 40,000 rows: 250 steps an epoch and 8,000 rows to validate, in microseconds",
-        "a step.",
+        "One thread, one run of 40,000 samples: 250 steps per epoch and 8,000 validation samples. Times are",
+        "microseconds per step.",
         "",
-        "| precision | step | of it first layer | loss | update | validation | GFLOP/s | the machine's |",
+        "| precision | step | first layer | loss | update | validation | GFLOP/s | the machine's |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
@@ -176,43 +180,43 @@ def parts(data: actlab.Dataset) -> list[str]:
         with torch.no_grad():
             loop.epoch()
             layer: Any = loop.step.layers[0]
-            layer.forward = clocks["layer"].around(layer.forward, lambda _, training: training)
-            layer.backward = clocks["layer"].around(layer.backward)
+            layer.forward = clocks["layer"].time_calls(layer.forward, lambda _, training: training)
+            layer.backward = clocks["layer"].time_calls(layer.backward)
             hidden: Any = loop
-            hidden.step._loss = clocks["loss"].around(hidden.step._loss)
-            hidden.rule.step = clocks["update"].around(hidden.rule.step)
-            hidden._evaluate = clocks["validation"].around(hidden._evaluate)
-            epoch = clocks["epoch"].around(loop.epoch)
+            hidden.step._loss = clocks["loss"].time_calls(hidden.step._loss)
+            hidden.rule.step = clocks["update"].time_calls(hidden.rule.step)
+            hidden._evaluate = clocks["validation"].time_calls(hidden._evaluate)
+            epoch = clocks["epoch"].time_calls(loop.epoch)
             rounds = []
             for _ in range(7):
                 epoch()
                 rounds.append({part: 1e6 * clock.take() / 250 for part, clock in clocks.items()})
-        took = {part: statistics.median(each[part] for each in rounds) for part in clocks}
-        step = took["epoch"] - took["validation"]
+        medians = {part: statistics.median(each[part] for each in rounds) for part in clocks}
+        step = medians["epoch"] - medians["validation"]
         work = 2 * 128 * (2 * 784 * 128 + 3 * 128 * 64 + 3 * 64 * 10)
-        figures = [step, *(took[part] for part in ("layer", "loss", "update", "validation"))]
+        figures = [step, *(medians[part] for part in ("layer", "loss", "update", "validation"))]
         rate = f"{work / step / 1e3:.0f} | {product_rate(dtype):.0f}"
         lines.append(f"| {precision} | " + " | ".join(f"{each:.0f}" for each in figures) + f" | {rate} |")
         print(lines[-1], flush=True)
     return [*lines, "", *LIMITS, ""]
 
 
-def many(count: int) -> None:
-    """Train so many runs on digits in this process; print seconds and the peak of memory as JSON."""
+def train_many(count: int) -> None:
+    """Train ``count`` runs on digits in this process; print seconds and peak memory as JSON."""
 
     torch.set_num_threads(1)
     data = actlab.load_data("digits")
-    like = run_of(data, len(data.y), 25)
+    template = run_of(data, len(data.y), 25)
     lrs = np.geomspace(0.001, 0.1, 30)
     runs = [
         dataclasses.replace(
-            like,
-            seed=place // 30,
+            template,
+            seed=index // 30,
             optimizer=dataclasses.replace(
-                like.optimizer, numbers={**like.optimizer.numbers, "lr": lrs[place % 30]}
+                template.optimizer, numbers={**template.optimizer.numbers, "lr": lrs[index % 30]}
             ),
         )
-        for place in range(count)
+        for index in range(count)
     ]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
@@ -221,14 +225,14 @@ def many(count: int) -> None:
     print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, before / 2**20]))
 
 
-def growth() -> list[str]:
+def measure_many_runs() -> list[str]:
     lines = [
-        "## What many runs cost",
+        "## Many runs",
         "",
-        "Digits, 25 epochs, one process with one thread, each row in a process of its own. The peak before",
-        "training is that of imports and data: the runs stay below it.",
+        "Digits, 25 epochs, one process with one thread, a new process for each row. Imports and data cause",
+        "the peak memory before training; the runs stay below it.",
         "",
-        "| runs | seconds | ms a run | peak memory, GiB | of it before training |",
+        "| runs | seconds | ms per run | peak memory, GiB | before training, GiB |",
         "|--:|--:|--:|--:|--:|",
     ]
     for count in MANY:
@@ -241,12 +245,12 @@ def growth() -> list[str]:
     return [*lines, ""]
 
 
-def samples(data: actlab.Dataset) -> list[str]:
+def measure_samples(data: actlab.Dataset) -> list[str]:
     torch.set_num_threads(1)
     lines = [
-        "And of rows: one run on so many of MNIST's, 5 epochs.",
+        "One run with 5 epochs on a part of MNIST:",
         "",
-        "| rows | seconds | us a row and epoch |",
+        "| samples | seconds | us per sample and epoch |",
         "|--:|--:|--:|",
     ]
     for rows in SAMPLES:
@@ -259,13 +263,13 @@ def samples(data: actlab.Dataset) -> list[str]:
     return [*lines, ""]
 
 
-def card(data: actlab.Dataset, epochs: int) -> list[str]:
-    """Measure a graphics card, if there is one."""
+def measure_card(data: actlab.Dataset, epochs: int) -> list[str]:
+    """Measure on a graphics card if there is one."""
     lines = ["## On a graphics card", ""]
     if not torch.cuda.is_available():
         return [
             *lines,
-            "Not measured: there was none. `python -m benchmarks.fleet` measures one that it finds.",
+            "Not measured, because there was none. `python -m benchmarks.fleet` uses a card if it finds one.",
             "",
         ]
     search(actlab.FleetSearchCV, data, 1, device="cuda")
@@ -275,7 +279,7 @@ def card(data: actlab.Dataset, epochs: int) -> list[str]:
         "module__activation": TEN,
         "lr": np.geomspace(0.001, 0.1, 10).tolist(),
     }
-    estimator = net(data.num_features, data.num_classes, epochs, "cuda")
+    estimator = create_classifier(data.num_features, data.num_classes, epochs, "cuda")
     start = time.perf_counter()
     folds = [(np.arange(len(data.y)), np.arange(1000))]
     actlab.FleetSearchCV(estimator, grid, cv=folds, seeds=10, refit=False).fit(data.X, data.y)
@@ -300,10 +304,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--many", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.many:
-        many(arguments.many)
+        train_many(arguments.many)
         return
     lines = [
-        "# The fleet beside skorch",
+        "# Fleet and skorch",
         "",
         f"{machine('cpu')}, skorch {skorch.__version__}, two cores.",
         "Written by `python -m benchmarks.fleet`.",
@@ -312,11 +316,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         data = actlab.load_data("mnist", arguments.data_dir)
     except actlab.UsageError as error:
-        lines += [f"MNIST's rows are left out: {error}", ""]
-        lines += growth()
+        lines += [f"The MNIST tables are omitted: {error}", ""]
+        lines += measure_many_runs()
     else:
-        lines += comparison(data, arguments.epochs, arguments.rounds)
-        lines += [*parts(data), *growth(), *samples(data), *card(data, arguments.epochs)]
+        lines += measure_comparison(data, arguments.epochs, arguments.rounds)
+        lines += [
+            *measure_step_parts(data),
+            *measure_many_runs(),
+            *measure_samples(data),
+            *measure_card(data, arguments.epochs),
+        ]
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text("\n".join(lines).rstrip() + "\n")
 

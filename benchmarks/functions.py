@@ -1,4 +1,4 @@
-"""Every activation against torch.nn, or against its plain formula: time, memory, passes, bandwidth.
+"""Compare every activation with torch.nn or with its plain formula: time, memory, calls, bandwidth.
 
 Run ``python -m benchmarks.functions``; it writes docs/benchmarks/functions.md.
 """
@@ -36,12 +36,12 @@ a pass costs some microseconds at 128x128, and a read and a write of the whole t
 call, forward and backward. Small tensors use torch's operations where these are exact. Fused, `silu` at 10⁷
 needs about a quarter more time for its exact tail, because torch's kernel is limited by memory bandwidth.
 """.splitlines()
-VARIANTS = ("gelu(approximate='tanh')",)  # beside every activation at its defaults
+VARIANTS = ("gelu(approximate='tanh')",)  # in addition to every activation with default arguments
 Function = Callable[[Tensor], Tensor]
 
 
 class _Counting(TorchDispatchMode):
-    """Counts the calls of kernels that evaluate a transcendental function."""
+    """Count the kernel calls that evaluate a transcendental function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,11 +54,11 @@ class _Counting(TorchDispatchMode):
 
 
 def ours(spec: str) -> Function:
-    """Return the module if torch.nn has one too, so that both have its overhead; otherwise the function."""
+    """Return the module if torch.nn has one, so that both sides have module overhead; else the function."""
     name, _, chosen = parse(spec)
     activation = actlab.catalogue[name]
     if activation.facts.torch_equivalent and activation.module_class:
-        return activation.module_class(**_given(activation), **chosen)
+        return activation.module_class(**_required_arguments(activation), **chosen)
     arguments = {} if activation.facts.gated else activation.example
     return lambda x: activation(x, **arguments)
 
@@ -69,14 +69,16 @@ def peer(spec: str) -> tuple[str, Function]:
     activation = actlab.catalogue[name]
     if activation.facts.torch_equivalent:
         equivalent = getattr(torch.nn, activation.facts.torch_equivalent)
-        return f"nn.{activation.facts.torch_equivalent}", equivalent(**_given(activation), **chosen)
+        return f"nn.{activation.facts.torch_equivalent}", equivalent(
+            **_required_arguments(activation), **chosen
+        )
     parameters = {k: v for k, v in activation.example.items() if isinstance(v, int | float)}
     formula = textbook(activation.formula(), **parameters)
     return "formula", (lambda x: formula(*x.chunk(2, -1))) if activation.facts.gated else formula
 
 
-def _given(activation: actlab.Activation[Any]) -> dict[str, Any]:
-    """Return the arguments that the torch equivalent needs: those of a threshold have no default."""
+def _required_arguments(activation: actlab.Activation[Any]) -> dict[str, Any]:
+    """Return the required arguments of the torch equivalent; only Threshold has any."""
     return dict(activation.facts.example) if activation.facts.torch_equivalent == "Threshold" else {}
 
 
@@ -96,15 +98,15 @@ def saved_bytes(function: Function) -> float:
     return sum(storages.values()) / x.numel()
 
 
-def calls(function: Function) -> int:
+def count_calls(function: Function) -> int:
     x = torch.randn(64, 64, requires_grad=True)
     with _Counting() as counting:
         function(x).sum().backward()
     return counting.calls
 
 
-def trained(function: Function, shape: tuple[int, ...], device: str) -> Callable[[], None]:
-    """Return one forward and backward pass over a fixed input."""
+def training_step(function: Function, shape: tuple[int, ...], device: str) -> Callable[[], None]:
+    """Return a function that runs one forward and backward pass over a fixed input."""
     generator = torch.Generator(device).manual_seed(0)
     x = torch.randn(shape, generator=generator, device=device).mul_(2).requires_grad_()
     grad = torch.randn_like(function(x).detach())
@@ -129,18 +131,21 @@ def row(name: str, device: str) -> dict[str, Any]:
     result: dict[str, Any] = {"name": name, "peer": label}
     for size, repeats in ((10**6, 21), (10**7, 11)):
         shape = (size // 1000, 1000)
-        step = trained(ours(name), shape, device)
-        work = {"peer": trained(theirs, shape, device), "eager": step, "fused": fused(step)}
+        step = training_step(ours(name), shape, device)
+        work = {"peer": training_step(theirs, shape, device), "eager": step, "fused": fused(step)}
         result[size] = interleaved(work, repeats)
-    small = {"peer": trained(theirs, (128, 128), device), "eager": trained(ours(name), (128, 128), device)}
+    small = {
+        "peer": training_step(theirs, (128, 128), device),
+        "eager": training_step(ours(name), (128, 128), device),
+    }
     result["small"] = interleaved(small, 41, inner=20)
     result["bytes"] = (saved_bytes(ours(name)), saved_bytes(theirs))
-    result["calls"] = (calls(ours(name)), calls(theirs))
+    result["calls"] = (count_calls(ours(name)), count_calls(theirs))
     return result
 
 
 def floor(size: int, device: str) -> float:
-    """Return the seconds that forward and backward take if they only move their bytes: 2.5 copies."""
+    """Return the seconds that forward and backward need to read and write memory: 2.5 copies."""
     x = torch.randn(size // 1000, 1000, device=device)
     return 2.5 * interleaved({"copy": x.clone}, 21)["copy"]
 
@@ -188,7 +193,7 @@ def lines(rows: list[dict[str, Any]], device: str) -> list[str]:
 
 
 def gelu_errors() -> list[str]:
-    """Compare the errors of both GELUs: torch is fast because it is less accurate."""
+    """Return the largest errors of both GELUs; torch is faster and less accurate."""
     x = torch.linspace(-13, 5, 200_001, dtype=torch.float32)
     wide = x.double()
     true = wide * torch.special.erfc(wide * -math.sqrt(0.5)) / 2
@@ -206,7 +211,11 @@ def gelu_errors() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="only these; then the table is printed, not written")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        help="activations to measure (default: all); with names, the table is only printed",
+    )
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""What an import costs beyond PyTorch's own, each in a fresh process, in turn.
+"""Measure import times beyond PyTorch's own, each in a new process, in turn.
 
 Run ``python -m benchmarks.importing``; it writes docs/benchmarks/importing.md.
 """
@@ -15,7 +15,7 @@ from benchmarks.measuring import machine
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "importing.md"
 ROUNDS = 7
 TARGET = 0.3
-WHAT = {
+STATEMENTS = {
     "`import torch`": "import torch",
     "`import actlab`": "import actlab",
     "every activation: `actlab.nn`, `actlab.functional`, `actlab.catalogue`": "import actlab; actlab.nn; "
@@ -35,25 +35,23 @@ print(time.perf_counter() - start)
 
 
 def seconds(code: str) -> float:
-    """Return what it takes in a fresh process, in which torch is imported unless that is asked."""
+    """Return the seconds of code in a new process that has imported torch, except for torch itself."""
     program = _PROGRAM.format(first="" if code == "import torch" else "import torch", code=code)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def main() -> None:
-    for code in WHAT.values():  # what was never read is slow to come from disk
+    for code in STATEMENTS.values():  # fill the disk cache
         seconds(code)
-    taken: dict[str, list[float]] = {name: [] for name in WHAT}
+    seconds_by_name: dict[str, list[float]] = {name: [] for name in STATEMENTS}
     for _ in range(ROUNDS):
-        for name, code in WHAT.items():
-            taken[name].append(seconds(code))
-    lines = ["# What an import costs", "", f"{machine('cpu')}. Written by `python -m benchmarks.importing`."]
-    lines += [
-        f"Each in fresh processes, medians of {ROUNDS}, in turn; all but the first after `import torch`."
-    ]
-    lines += [f"The limit set is {TARGET} s for the activations.", "", "| | seconds |", "|---|--:|"]
-    lines += [f"| {name} | {statistics.median(values):.3f} |" for name, values in taken.items()]
+        for name, code in STATEMENTS.items():
+            seconds_by_name[name].append(seconds(code))
+    lines = ["# Import times", "", f"{machine('cpu')}. Written by `python -m benchmarks.importing`."]
+    lines += [f"Medians of {ROUNDS} new processes in turn; all but the first after `import torch`."]
+    lines += [f"The limit is {TARGET} s for the activations.", "", "| | seconds |", "|---|--:|"]
+    lines += [f"| {name} | {statistics.median(values):.3f} |" for name, values in seconds_by_name.items()]
     PAGE.write_text("\n".join([*lines, ""]), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
 

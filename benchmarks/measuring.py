@@ -1,4 +1,4 @@
-"""What every benchmark needs: interleaved medians, and the machine they were taken on."""
+"""Helpers for all benchmarks: interleaved medians and a description of the machine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["interleaved", "keep_memory", "machine"]
 
 
 def keep_memory() -> None:
-    """Let this process keep the memory it frees, as a caching allocator does.
+    """Let this process keep freed memory, like a caching allocator.
 
-    Else every large result is new memory, and both sides wait for the operating system's page faults.
+    Otherwise every large result needs new memory, and page faults dominate the times.
     """
     if sys.platform == "linux":
         glibc = ctypes.CDLL(None)
@@ -28,7 +28,7 @@ def keep_memory() -> None:
 
 
 def machine(device: str) -> str:
-    """Say where and with what the figures were taken."""
+    """Return the date, the processor, the threads and the versions of a measurement."""
     chip = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor_name()
     today = datetime.date.today().isoformat()
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"

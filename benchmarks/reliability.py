@@ -1,7 +1,7 @@
-"""What happens to a comparison whose processes are killed, and what ledger and engine cost.
+"""Kill processes of comparisons, and measure the cost of the ledger and of scheduling.
 
 Run ``python -m benchmarks.reliability --data-dir MNIST``; it writes docs/reliability.md. Without MNIST's
-files in that folder the rows that need them are left out.
+files in that folder, the section that needs them is omitted.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ TESTED = [
 
 @dataclass
 class Tally:
-    """What was counted while processes were killed."""
+    """Counts of killed processes and their comparisons."""
 
     kills: int = 0
     comparisons: int = 0
@@ -75,14 +75,14 @@ class Tally:
 def started(
     folder: Path, *arguments: str, errors: Path | None = None, **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a comparison as a person does; options are those of Popen."""
+    """Start a comparison from the command line; ``options`` are those of Popen."""
     command = [sys.executable, "-m", "actlab", "compare", *CALL, "--out", str(folder), *arguments]
     with (errors or Path(os.devnull)).open("wb") as file:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, **options)
 
 
-def whole(folder: Path, *arguments: str) -> float:
-    """Let a comparison run to its end; return its seconds."""
+def run_to_end(folder: Path, *arguments: str) -> float:
+    """Run a comparison to its end; return its seconds."""
     start = time.monotonic()
     status = started(folder, *arguments).wait()
     assert status == 0, f"exit status {status}"
@@ -90,119 +90,122 @@ def whole(folder: Path, *arguments: str) -> float:
 
 
 def outcome(folder: Path) -> dict[str, pd.DataFrame]:
-    """Return what a comparison has written, without the time that it took."""
+    """Return the tables that a comparison has written, without times."""
     with Ledger(folder / "ledger.sqlite", readonly=True) as ledger:
         problems, runs, history = ledger.verify(), ledger.runs(), ledger.history()
     assert not problems, problems
     assert not runs["key"].duplicated().any()
     times = {"runs": ["seconds", "attempts", "finished", "host"], "results": ["seconds"], "history": ["dur"]}
-    found = {
+    results = {
         "runs": runs.sort_values("key", ignore_index=True),
         "epochs": history.sort_values(["key", "epoch"], ignore_index=True),
         "results": pd.read_csv(folder / "results.csv"),
         "history": pd.read_csv(folder / "history.csv"),
     }
     return {
-        name: frame.drop(columns=times.get(name, ["dur"]), errors="ignore") for name, frame in found.items()
+        name: frame.drop(columns=times.get(name, ["dur"]), errors="ignore") for name, frame in results.items()
     }
 
 
-def same(found: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame]) -> None:
-    """Hold what a comparison has written against another one, bit for bit."""
+def same(results: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame]) -> None:
+    """Assert that two comparisons have written the same tables, bit for bit."""
     for name, frame in expected.items():
-        pd.testing.assert_frame_equal(found[name], frame, check_exact=True)
+        pd.testing.assert_frame_equal(results[name], frame, check_exact=True)
 
 
 def recorded(folder: Path) -> int:
-    """Return how many runs a ledger has."""
+    """Return the number of runs in a ledger."""
     try:
         with Ledger(folder / "ledger.sqlite", readonly=True) as ledger:
             return len(ledger.runs())
-    except actlab.UsageError:  # there is none yet, or it has no tables yet
+    except actlab.UsageError:  # the ledger does not exist yet, or has no tables yet
         return 0
 
 
-def below(pid: int) -> list[int]:
-    """Return the processes that a process has started to train in."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
+def list_workers(pid: int) -> list[int]:
+    """Return the worker processes of a process."""
+    results = []
+    for process_folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
-            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == pid and b"loky.backend.popen_loky_posix" in (place / "cmdline").read_bytes():
-                found.append(int(place.name))
-    return found
+            parent = int((process_folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if (
+                parent == pid
+                and b"loky.backend.popen_loky_posix" in (process_folder / "cmdline").read_bytes()
+            ):
+                results.append(int(process_folder.name))
+    return results
 
 
 def kill_coordinators(
-    folder: Path, expected: dict[str, pd.DataFrame], usual: float, kills: int, *arguments: str
+    folder: Path, expected: dict[str, pd.DataFrame], normal: float, kills: int, *arguments: str
 ) -> Tally:
-    """Kill comparisons at random moments and start them again, until so many were killed.
+    """Kill comparisons at random moments and start them again, until ``kills`` were killed.
 
     Args:
-        folder: Where their folders are made.
-        expected: What an uninterrupted one has written.
-        usual: The seconds that one takes.
-        kills: How many are killed.
-        arguments: More for the command line.
+        folder: Parent of their output folders.
+        expected: Tables of an uninterrupted comparison.
+        usual: Seconds of an uninterrupted comparison.
+        kills: Number of kills.
+        arguments: Further command-line arguments.
     """
     tally, chance = Tally(), random.Random(0)
     while tally.kills < kills:
-        place = folder / f"comparison-{tally.comparisons}"
+        process_folder = folder / f"comparison-{tally.comparisons}"
         tally.comparisons += 1
         while True:
-            process = started(place, *arguments)
+            process = started(process_folder, *arguments)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(chance.uniform(0.1 * usual, usual) if tally.kills < kills else None)
+                process.wait(chance.uniform(0.1 * normal, normal) if tally.kills < kills else None)
             if process.poll() is not None:
                 assert process.returncode == 0
                 break
             process.kill()
             process.wait()
             tally.kills += 1
-            tally.resumed.append(recorded(place))
-        same(outcome(place), expected)
+            tally.resumed.append(recorded(process_folder))
+        same(outcome(process_folder), expected)
     return tally
 
 
 def kill_workers(folder: Path, expected: dict[str, pd.DataFrame], kills: int) -> Tally:
-    """Kill processes that train at random moments; a comparison loses two at most, for the third is the last.
+    """Kill worker processes at random moments, at most two per comparison; a third would be final.
 
     Args:
-        folder: Where their folders are made.
-        expected: What an undisturbed comparison has written.
-        kills: How many are killed.
+        folder: Parent of their output folders.
+        expected: Tables of an undisturbed comparison.
+        kills: Number of kills.
     """
     tally, chance = Tally(), random.Random(1)
     while tally.kills < kills:
-        place = folder / f"comparison-{tally.comparisons}"
+        process_folder = folder / f"comparison-{tally.comparisons}"
         tally.comparisons += 1
         start = time.monotonic()
-        process = started(place, "--jobs", "2")
+        process = started(process_folder, "--jobs", "2")
         for _ in range(2):
             workers: list[int] = []
             while not workers and process.poll() is None:
                 time.sleep(0.05)
-                workers = below(process.pid)
+                workers = list_workers(process.pid)
             time.sleep(chance.uniform(0, 3))
-            workers = below(process.pid)
+            workers = list_workers(process.pid)
             if workers and process.poll() is None and tally.kills < kills:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chance.choice(workers), signal.SIGKILL)
                     tally.kills += 1
         assert process.wait() == 0
         tally.seconds.append(time.monotonic() - start)
-        same(outcome(place), expected)
+        same(outcome(process_folder), expected)
     return tally
 
 
-def killed(folder: Path) -> list[str]:
-    """Kill both kinds of processes, and say what came of it."""
-    usual = whole(folder / "whole", "--jobs", "2")
+def measure_kills(folder: Path) -> list[str]:
+    """Kill both kinds of processes, and return the section of the page."""
+    normal = run_to_end(folder / "whole", "--jobs", "2")
     expected = outcome(folder / "whole")
     lines = [
         "## Killed processes",
         "",
-        f"`actlab compare {' '.join(CALL)}`: nine runs, {usual:.1f} s undisturbed.",
+        f"`actlab compare {' '.join(CALL)}`: nine runs, {normal:.1f} s undisturbed.",
         "`kill -9` hits processes at random moments. The same command then runs again until the",
         "comparison is complete. Results, histories and ledger records must equal those of the",
         "undisturbed comparison bit for bit.",
@@ -211,8 +214,8 @@ def killed(folder: Path) -> list[str]:
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for what, jobs in (("the comparison, two processes", "2"), ("the comparison, one process", "1")):
-        place = folder / f"jobs-{jobs}"
-        tally = kill_coordinators(place, expected, usual, KILLS, "--jobs", jobs)
+        process_folder = folder / f"jobs-{jobs}"
+        tally = kill_coordinators(process_folder, expected, normal, KILLS, "--jobs", jobs)
         between = f"{min(tally.resumed)} to {max(tally.resumed)}, mean {statistics.mean(tally.resumed):.1f}"
         lines.append(f"| {what} | {tally.kills} | {tally.comparisons} | {between} | 0 | 0 | 0 |")
         print(lines[-1], flush=True)
@@ -226,46 +229,46 @@ def killed(folder: Path) -> list[str]:
 # -- many runs ------------------------------------------------------------------------------------
 
 
-def stub() -> nn.Module:
-    """Make a net that trains alone, for it draws random numbers: each run is a fleet, the worst case."""
+def build_stub() -> nn.Module:
+    """Return a model that trains alone because it draws random numbers, so that each run is a fleet."""
     return nn.Sequential(nn.Linear(4, 3), nn.Dropout())
 
 
-def stubs(number: int) -> list[Run]:
-    """Return runs that take no time."""
-    usual: dict[str, Any] = {
+def stub_runs(number: int) -> list[Run]:
+    """Return runs that take almost no time."""
+    normal: dict[str, Any] = {
         "rows": np.arange(32),
         "loss": nn.CrossEntropyLoss(),
         "optimizer": Optimizer("SGD", {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}),
     }
-    return [Run(net=stub, epochs=1, batch_size=32, seed=seed, **usual) for seed in range(number)]
+    return [Run(net=build_stub, epochs=1, batch_size=32, seed=seed, **normal) for seed in range(number)]
 
 
-def load(number: int) -> None:
-    """Train so many stub runs in this process's two processes, with a ledger, and say what that took."""
+def train_stub_runs(number: int) -> None:
+    """Train ``number`` stub runs in two processes, without and with a ledger; print times and memory."""
     X = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
     y = np.arange(32) % 3
-    runs = stubs(number)
+    runs = stub_runs(number)
     with processes(2) as executor, tempfile.TemporaryDirectory() as folder:
         train_runs(runs[:4], X, y, executor=executor)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        took = []
+        times_per_run = []
         for file in (None, Path(folder, "ledger.sqlite")):
             start = time.perf_counter()
             with open_session(file, runs, "stubs") as session:
                 results = train_runs(runs, X, y, executor=executor, session=session)
-            took.append(1000 * (time.perf_counter() - start) / number)
+            times_per_run.append(1000 * (time.perf_counter() - start) / number)
             assert not any(result.failure for result in results)
         with Ledger(Path(folder, "ledger.sqlite"), readonly=True) as ledger:
             assert len(ledger.runs()) == number
         size = Path(folder, "ledger.sqlite").stat().st_size
     alone = 1000 * statistics.median(result.seconds for result in results)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(*took, alone, before / 2**20, after / 2**20, size / number / 1024)
+    print(*times_per_run, alone, before / 2**20, after / 2**20, size / number / 1024)
 
 
-def loads() -> list[str]:
-    """Say what a run costs beside its training."""
+def measure_many_runs() -> list[str]:
+    """Measure the overhead of a run, and return the section of the page."""
     lines = [
         "## Many runs",
         "",
@@ -278,21 +281,24 @@ def loads() -> list[str]:
     ]
     for number in (1_000, 10_000):
         command = [sys.executable, "-m", "benchmarks.reliability", "--load", str(number)]
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        plain, kept, alone, before, after, size = map(float, found)
-        times, memory = f"{plain:.1f} | {kept:.1f} | {alone:.1f}", f"{before:.2f} | {after:.2f}"
+        results = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        plain, with_ledger, alone, before, after, size = map(float, results)
+        times, memory = f"{plain:.1f} | {with_ledger:.1f} | {alone:.1f}", f"{before:.2f} | {after:.2f}"
         lines.append(f"| {number:,} | {times} | {memory} | {size:.1f} |")
         print(lines[-1], flush=True)
     return [*lines, ""]
 
 
-# -- what it costs --------------------------------------------------------------------------------
+# -- cost of a ledger -----------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def timed(names: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Yield the seconds spent in methods of a ledger session, while the block runs."""
-    taken, before = dict.fromkeys(names, 0.0), {name: getattr(LedgerSession, name) for name in names}
+    """Yield the seconds spent in methods of a ledger session during the block."""
+    seconds_by_method, before = (
+        dict.fromkeys(names, 0.0),
+        {name: getattr(LedgerSession, name) for name in names},
+    )
 
     def timing(name: str, method: Any) -> Any:
         @functools.wraps(method)
@@ -301,35 +307,38 @@ def timed(names: Sequence[str]) -> Iterator[dict[str, float]]:
             try:
                 return method(*args)
             finally:
-                taken[name] += time.perf_counter() - start
+                seconds_by_method[name] += time.perf_counter() - start
 
         return call
 
     for name, method in before.items():
         setattr(LedgerSession, name, timing(name, method))
     try:
-        yield taken
+        yield seconds_by_method
     finally:
         for name, method in before.items():
             setattr(LedgerSession, name, method)
 
 
-def cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
+def measure_ledger_cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[str]:
     """Measure the notebook's comparison with and without a ledger."""
     names = ["relu", "tanh", "leaky_relu"]
-    whole: dict[str, list[float]] = {"without": [], "with": []}
+    run_to_end: dict[str, list[float]] = {"without": [], "with": []}
     share = []
     actlab.compare(names, data, epochs=1, jobs=2)
     for _ in range(rounds):
-        for what, seconds in whole.items():
-            with tempfile.TemporaryDirectory() as folder, timed(["__init__", "claim", "record"]) as taken:
+        for what, seconds in run_to_end.items():
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                timed(["__init__", "claim", "record"]) as seconds_by_method,
+            ):
                 file = Path(folder, "ledger.sqlite") if what == "with" else None
                 start = time.perf_counter()
                 actlab.compare(names, data, epochs=epochs, jobs=2, ledger=file)
                 seconds.append(time.perf_counter() - start)
             if file:
-                share.append(sum(taken.values()))
-    medians = {what: statistics.median(seconds) for what, seconds in whole.items()}
+                share.append(sum(seconds_by_method.values()))
+    medians = {what: statistics.median(seconds) for what, seconds in run_to_end.items()}
     own = statistics.median(share)
     part = 100 * own / medians["with"]
     return [
@@ -351,19 +360,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--load", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.load:
-        load(arguments.load)
+        train_stub_runs(arguments.load)
         return
     lines = ["# Reliability of comparisons", "", f"{machine('cpu')}, two cores.", ""]
     lines += ["Written by `python -m benchmarks.reliability`.", ""]
-    lines += loads()
+    lines += measure_many_runs()
     try:
         data = actlab.load_data("mnist", arguments.data_dir)
     except actlab.UsageError as error:
         lines += [f"The cost of a ledger was not measured: {error}", ""]
     else:
-        lines += cost(data, arguments.epochs, arguments.rounds)
+        lines += measure_ledger_cost(data, arguments.epochs, arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:
-        lines += [*killed(Path(folder)), *TESTED]
+        lines += [*measure_kills(Path(folder)), *TESTED]
     PAGE.write_text("\n".join(lines).rstrip() + "\n")
 
 

@@ -24,7 +24,7 @@ from tests.reports import QUIET, comparison, diagnostics_frame
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "report.md"
 ROUNDS = 7
-# From a key press to the frame after the one that shows the selection: the second callback follows the paint.
+# The second animation frame callback runs after the frame with the selection has been painted.
 _BRUSH = """(key) => new Promise((done) => {
   const start = performance.now();
   document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
@@ -33,14 +33,18 @@ _BRUSH = """(key) => new Promise((done) => {
 _SHOWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
-def runs(names: int, seeds: int, folds: int) -> Comparison:
-    known = tuple(f"own.py:Activation{number}" for number in range(names))
+def create_comparison(names: int, seeds: int, folds: int) -> Comparison:
+    names_of_activations = tuple(f"own.py:Activation{number}" for number in range(names))
     return comparison(
-        known, seeds=seeds, folds=folds, epochs=25, diagnostics=diagnostics_frame(known, layers=3)
+        names_of_activations,
+        seeds=seeds,
+        folds=folds,
+        epochs=25,
+        diagnostics=diagnostics_frame(names_of_activations, layers=3),
     )
 
 
-def opened(page: Page, path: Path, ready: Callable[[Page], Any]) -> float:
+def measure_opening(page: Page, path: Path, ready: Callable[[Page], Any]) -> float:
     start = time.perf_counter()
     page.goto(path.as_uri())
     ready(page)
@@ -57,25 +61,25 @@ def hiplot_ready(page: Page) -> None:
     page.locator("canvas").first.wait_for()
 
 
-def measured(page: Page, report: Path, hiplot: Path) -> dict[str, float]:
-    taken: dict[str, list[float]] = {"report": [], "hiplot": [], "brush": []}
+def measure(page: Page, report: Path, hiplot: Path) -> dict[str, float]:
+    seconds_by_name: dict[str, list[float]] = {"report": [], "hiplot": [], "brush": []}
     for _ in range(ROUNDS):
-        taken["hiplot"].append(opened(page, hiplot, hiplot_ready))
-        taken["report"].append(opened(page, report, report_ready))
+        seconds_by_name["hiplot"].append(measure_opening(page, hiplot, hiplot_ready))
+        seconds_by_name["report"].append(measure_opening(page, report, report_ready))
         axis = page.get_by_role("slider", name="score")
         axis.scroll_into_view_if_needed()
         axis.focus()
         for key in ("ArrowUp", "ArrowUp", "ArrowDown", "ArrowUp"):
-            taken["brush"].append(page.evaluate(_BRUSH, key) / 1000)
-    found = {name: statistics.median(times) for name, times in taken.items()}
-    return {**found, "worst": max(taken["brush"])}
+            seconds_by_name["brush"].append(page.evaluate(_BRUSH, key) / 1000)
+    example = {name: statistics.median(times) for name, times in seconds_by_name.items()}
+    return {**example, "worst": max(seconds_by_name["brush"])}
 
 
 def main() -> None:
     lines = [
         "# The report in a browser",
         "",
-        f"Made by `python -m benchmarks.report` on {machine('cpu')}; chromium without a graphics card, "
+        f"Written by `python -m benchmarks.report` on {machine('cpu')}; chromium without a graphics card, "
         f"pages from disk, medians of {ROUNDS} rounds. All runs have histories and diagnostics.",
         "",
         "Open: from navigation until the first charts and all lines of the parallel coordinates are drawn; "
@@ -88,12 +92,12 @@ def main() -> None:
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
         for names, seeds, folds in ((4, 2, 3), (5, 5, 4), (50, 5, 4)):
-            found = runs(names, seeds, folds)
+            example = create_comparison(names, seeds, folds)
             report, hiplot = Path(folder, "report.html"), Path(folder, "hiplot.html")
-            write_report(found, report)
-            write_hiplot(to_json_rows(found.results), hiplot)
+            write_report(example, report)
+            write_hiplot(to_json_rows(example.results), hiplot)
             page = browser.new_page(viewport={"width": 1280, "height": 900})
-            seconds = measured(page, report, hiplot)
+            seconds = measure(page, report, hiplot)
             page.close()
             cells = [str(names * seeds * folds), str(names), f"{report.stat().st_size / 1e6:.2f}"]
             cells += [f"{seconds['report']:.2f}", f"{seconds['hiplot']:.2f}"]

@@ -1,4 +1,4 @@
-"""A definition's textbook formula in torch's own operations, as a person would type it: the naive peer."""
+"""A catalogue formula in torch operations, as a user would write it: the naive peer in benchmarks."""
 
 from __future__ import annotations
 
@@ -51,39 +51,39 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 
 
 def textbook(formula: str, **parameters: Any) -> Callable[..., Tensor]:
-    """Return the formula as a function of its variables, tensors in the order of their names.
+    """Return the formula as a function of its variables, which are tensors in alphabetical order.
 
     Args:
         formula: A formula of the catalogue.
-        **parameters: The values of its parameters; what is left are the variables.
+        **parameters: The values of its parameters; all other names are variables.
 
     Returns:
-        A function that torch differentiates by its own rules.
+        A function that autograd can differentiate.
     """
     tree = ast.parse(formula, mode="eval").body
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     variables = sorted(names - set(parameters) - set(_FUNCTIONS) - {"pi"})
 
     def function(*inputs: Tensor) -> Tensor:
-        known = {"pi": math.pi, **parameters, **dict(zip(variables, inputs, strict=True))}
-        result: Tensor = _evaluate(tree, known)
+        values = {"pi": math.pi, **parameters, **dict(zip(variables, inputs, strict=True))}
+        result: Tensor = _evaluate(tree, values)
         return result
 
     return function
 
 
-def _evaluate(node: ast.expr, known: Mapping[str, Any]) -> Any:
+def _evaluate(node: ast.expr, values: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=value):
             return value
         case ast.Name(id=name):
-            return known[name]
+            return values[name]
         case ast.UnaryOp(op=op, operand=operand):
-            return _OPERATIONS[type(op)](_evaluate(operand, known))
+            return _OPERATIONS[type(op)](_evaluate(operand, values))
         case ast.BinOp(left=left, op=op, right=right):
-            return _OPERATIONS[type(op)](_evaluate(left, known), _evaluate(right, known))
+            return _OPERATIONS[type(op)](_evaluate(left, values), _evaluate(right, values))
         case ast.Compare(left=left, ops=[op], comparators=[right]):
-            return _OPERATIONS[type(op)](_evaluate(left, known), _evaluate(right, known))
+            return _OPERATIONS[type(op)](_evaluate(left, values), _evaluate(right, values))
         case ast.Call(func=ast.Name(id=name), args=args):
-            return _FUNCTIONS[name](*(_evaluate(arg, known) for arg in args))
+            return _FUNCTIONS[name](*(_evaluate(arg, values) for arg in args))
     raise ValueError(f"no textbook operation for {ast.dump(node)}")

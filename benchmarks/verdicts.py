@@ -1,4 +1,4 @@
-"""How often a verdict is wrong, and finds what is there: by simulation, beside an ordinary t-test.
+"""Simulate how often verdicts are wrong and how often they find a difference, compared with a t-test.
 
 ``python -m benchmarks.verdicts`` writes docs/calibration.md.
 """
@@ -28,19 +28,19 @@ from actlab.stats.verdict import LEVEL, Verdict, holm, judge, summarize_differen
 Floats = npt.NDArray[np.float64]
 
 PAGE = Path(__file__).parent.parent / "docs" / "calibration.md"
-_ROWS, _FEATURES, _HIDDEN = 240, 6, 12  # of what small learners learn
+_ROWS, _FEATURES, _HIDDEN = 240, 6, 12  # sizes for the small networks
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is simulated.
+    """A simulated comparison.
 
     Args:
-        folds: Parts that the rows are split into.
-        split: Share of the variance of a difference that the split of the rows has; the rest is the seed's.
-        seeds: How many there are; 0 for a race.
+        folds: Number of folds.
+        split: Share of the split in the variance of a difference; the rest comes from the seed.
+        seeds: Number of seeds; 0 for a sequential comparison.
         effects: True means of the activations, in standard deviations of a difference of two runs.
-        learners: Whether small networks are trained instead of drawing scores from the model.
+        learners: Whether to train small networks instead of drawing scores from the model.
     """
 
     folds: int
@@ -52,16 +52,16 @@ class Case:
 
 @dataclass
 class Tally:
-    """What came out.
+    """Counts of simulated comparisons.
 
     Attributes:
-        comparisons: How many were simulated.
+        comparisons: Number of comparisons.
         wrong: Comparisons with a wrong "better" or "worse".
-        pairs: Pairs in them.
-        covered: Pairs whose interval has the true difference.
+        pairs: Pairs of activations in all comparisons.
+        covered: Pairs whose interval contains the true difference.
         real: Pairs that truly differ.
-        found: Of these, those that were found.
-        seeds: Seeds trained, over all activations.
+        found: Pairs with a real difference and a correct verdict.
+        seeds: Mean number of seeds per activation, summed over comparisons.
         naive: Comparisons in which an ordinary paired t-test, with Holm's correction, is wrong.
     """
 
@@ -78,11 +78,11 @@ class Tally:
         return Tally(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
-def modelled(case: Case, rng: np.random.Generator, splits: int) -> Floats:
+def draw_scores(case: Case, rng: np.random.Generator, splits: int) -> Floats:
     """Draw scores (activations, splits, folds, 2 seeds).
 
-    The data's own part has the variance that Nadeau and Bengio's estimate assumes: that of splits times test
-    rows / training rows.
+    The variance of the dataset is the one that Nadeau and Bengio's estimate assumes: the variance of the
+    split times test samples / training samples.
     """
     count, half = len(case.effects), 0.5  # a difference has the variance of two scores
     split, own = case.split * half, (1 - case.split) * half
@@ -92,12 +92,12 @@ def modelled(case: Case, rng: np.random.Generator, splits: int) -> Floats:
     return np.asarray(case.effects)[:, None, None, None] + data + cells + runs
 
 
-def learned(case: Case, rng: np.random.Generator, splits: int) -> Floats:
+def train_scores(case: Case, rng: np.random.Generator, splits: int) -> Floats:
     """Train small networks; return their accuracies (activations, splits, folds, 2 seeds).
 
-    Each activation sees features of its own of the same rows, drawn from one distribution: none is better,
-    but on the rows at hand each has its luck. A network has one random hidden layer (the seed's part) and a
-    least-squares output.
+    Each activation has its own features of the same samples, drawn from one distribution. None is better, but
+    each can fit the given samples by chance. A network has one random hidden layer, which depends on the
+    seed, and a least-squares output.
     """
     count = len(case.effects)
     y = np.where(np.arange(_ROWS) % 2, 1.0, -1.0)
@@ -109,9 +109,9 @@ def learned(case: Case, rng: np.random.Generator, splits: int) -> Floats:
             train = np.setdiff1d(np.arange(_ROWS), test)
             weights = rng.normal(size=(count, 2, _FEATURES + 1, _HIDDEN)) / math.sqrt(_FEATURES)
             hidden = np.tanh(X[:, None] @ weights[:, :, 1:] + weights[:, :, :1])
-            learnt = hidden[:, :, train]
-            gram = learnt.mT @ learnt + np.eye(_HIDDEN)
-            output = np.linalg.solve(gram, learnt.mT @ y[train, None])
+            hidden_train = hidden[:, :, train]
+            gram = hidden_train.mT @ hidden_train + np.eye(_HIDDEN)
+            output = np.linalg.solve(gram, hidden_train.mT @ y[train, None])
             found[:, split, fold] = ((hidden[:, :, test] @ output)[..., 0] * y[test] > 0).mean(-1)
     return found
 
@@ -121,13 +121,13 @@ def simulate(case: Case, count: int, start: int) -> Tally:
     rng, tally = np.random.default_rng([start, *map(int, repr(case).encode())]), Tally()
     for _ in range(count):
         splits = max(1, (case.seeds or ANALYSES[-1]) // 2)
-        scores = (learned if case.learners else modelled)(case, rng, splits)
+        scores = (train_scores if case.learners else draw_scores)(case, rng, splits)
         pairs = list(combinations(range(len(case.effects)), 2))
         true = [0.0 if case.learners else case.effects[a] - case.effects[b] for a, b in pairs]
-        verdicts, seeds = (_fixed if case.seeds else _raced)(case, scores, pairs)
-        tally += _counted(verdicts, true)
+        verdicts, seeds = (_judge_fixed if case.seeds else _judge_sequential)(case, scores, pairs)
+        tally += _count(verdicts, true)
         tally.seeds += seeds
-        tally.naive += _naive(case, scores, pairs, true)
+        tally.naive += _is_t_test_wrong(case, scores, pairs, true)
     return tally
 
 
@@ -139,37 +139,39 @@ def _differences(case: Case, scores: Floats, pair: tuple[int, int], seeds: int) 
     return d, np.repeat(np.arange(len(d) // 2), 2)
 
 
-def _judged(
+def _judge(
     case: Case, scores: Floats, pairs: Sequence[tuple[int, int]], seeds: Sequence[int], level: float
 ) -> list[Verdict]:
     step = case.folds / _ROWS if case.learners else 0.0
-    known = [
+    summaries = [
         summarize_differences(
             *_differences(case, scores, pair, n), 1 / (case.folds - 1), step=step, resample=False
         )
         for pair, n in zip(pairs, seeds, strict=True)
     ]
-    return judge(known, 0.0, level)
+    return judge(summaries, 0.0, level)
 
 
-def _fixed(case: Case, scores: Floats, pairs: list[tuple[int, int]]) -> tuple[list[Verdict], float]:
-    return _judged(case, scores, pairs, [case.seeds] * len(pairs), LEVEL), case.seeds
+def _judge_fixed(case: Case, scores: Floats, pairs: list[tuple[int, int]]) -> tuple[list[Verdict], float]:
+    return _judge(case, scores, pairs, [case.seeds] * len(pairs), LEVEL), case.seeds
 
 
-def _raced(case: Case, scores: Floats, pairs: list[tuple[int, int]]) -> tuple[list[Verdict], float]:
-    names = [str(place) for place in range(len(scores))]
-    have = dict.fromkeys(names, 0)
+def _judge_sequential(
+    case: Case, scores: Floats, pairs: list[tuple[int, int]]
+) -> tuple[list[Verdict], float]:
+    names = [str(index) for index in range(len(scores))]
+    seeds_of = dict.fromkeys(names, 0)
     test = SequentialTest(names)
     while not test.ended:
-        have.update(dict.fromkeys(test.remaining, test.next_seeds))
-        common = [min(have[names[a]], have[names[b]]) for a, b in pairs]
-        judged = _judged(case, scores, pairs, common, test.level)
+        seeds_of.update(dict.fromkeys(test.remaining, test.next_seeds))
+        common = [min(seeds_of[names[a]], seeds_of[names[b]]) for a, b in pairs]
+        judged = _judge(case, scores, pairs, common, test.level)
         test.update({(names[a], names[b]): v for (a, b), v in zip(pairs, judged, strict=True)}, {})
     verdicts = [test.verdicts[names[a], names[b]] for a, b in pairs]
-    return [v for v in verdicts if v], sum(have.values()) / len(names)
+    return [v for v in verdicts if v], sum(seeds_of.values()) / len(names)
 
 
-def _counted(verdicts: Sequence[Verdict], true: Sequence[float]) -> Tally:
+def _count(verdicts: Sequence[Verdict], true: Sequence[float]) -> Tally:
     tally, wrong = Tally(comparisons=1), False
     for verdict, difference in zip(verdicts, true, strict=True):
         sign = {"better": 1, "worse": -1}.get(verdict.outcome, 0)
@@ -182,12 +184,12 @@ def _counted(verdicts: Sequence[Verdict], true: Sequence[float]) -> Tally:
     return tally
 
 
-def _naive(case: Case, scores: Floats, pairs: list[tuple[int, int]], true: Sequence[float]) -> bool:
-    """Whether an ordinary paired t-test of all runs is wrong; with interim analyses, at any of them."""
+def _is_t_test_wrong(case: Case, scores: Floats, pairs: list[tuple[int, int]], true: Sequence[float]) -> bool:
+    """Return whether an ordinary paired t-test of all runs is wrong, in any of the interim analyses."""
     for seeds in [case.seeds] if case.seeds else ANALYSES:
         tests = [_differences(case, scores, pair, seeds)[0] for pair in pairs]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # differences that are all alike
+            warnings.simplefilter("ignore")  # all differences are equal
             p_values = holm([float(np.nan_to_num(stats.ttest_1samp(d, 0).pvalue, nan=1.0)) for d in tests])
         if any(
             p <= LEVEL and np.sign(d.mean()) != np.sign(t)
@@ -197,13 +199,13 @@ def _naive(case: Case, scores: Floats, pairs: list[tuple[int, int]], true: Seque
     return False
 
 
-def simulated(cases: Iterable[Case], count: int, jobs: int) -> list[tuple[Case, Tally]]:
-    """Simulate every case, on several processes."""
-    cases, pieces = list(cases), 8
-    work = [(case, count // pieces, piece) for case in cases for piece in range(pieces)]
+def simulate_all(cases: Iterable[Case], count: int, jobs: int) -> list[tuple[Case, Tally]]:
+    """Simulate every case in several processes."""
+    cases, chunks = list(cases), 8
+    work = [(case, count // chunks, chunk) for case in cases for chunk in range(chunks)]
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         found = pool.starmap(simulate, work, chunksize=1)
-    each = [found[place * pieces : (place + 1) * pieces] for place in range(len(cases))]
+    each = [found[index * chunks : (index + 1) * chunks] for index in range(len(cases))]
     return [
         (case, functools.reduce(Tally.__add__, tallies)) for case, tallies in zip(cases, each, strict=True)
     ]
@@ -216,7 +218,7 @@ _FIXED = [
     for split in (0.1, 0.3, 1.0)
     for seeds in (1, 2, 4, 10)
 ]
-_RACES = [Case(folds, split, 0, _NULL) for folds in (3, 10) for split in (0.1, 0.3, 1.0)]
+_SEQUENTIAL = [Case(folds, split, 0, _NULL) for folds in (3, 10) for split in (0.1, 0.3, 1.0)]
 _POWER = [
     Case(folds, split, seeds, (effect, 0.0))
     for folds in (3, 10)
@@ -250,19 +252,19 @@ def _power_rows(found: Sequence[tuple[Case, Tally]]) -> list[str]:
 
 
 def page(count: int, jobs: int) -> str:
-    """Simulate everything; return the page."""
-    begun = time.perf_counter()
-    nulls = simulated([*_FIXED, *_RACES], count, jobs)
-    learners = simulated(_LEARNERS, count, jobs)
-    power = simulated(_POWER, count, jobs)
-    taken = (time.perf_counter() - begun) / 60
+    """Run all simulations, and return the page."""
+    start = time.perf_counter()
+    nulls = simulate_all([*_FIXED, *_SEQUENTIAL], count, jobs)
+    learners = simulate_all(_LEARNERS, count, jobs)
+    power = simulate_all(_POWER, count, jobs)
+    taken = (time.perf_counter() - start) / 60
     versions = f"NumPy {np.__version__}, SciPy {scipy.__version__}"
     return _PAGE.format(
         date=datetime.date.today().isoformat(),
         versions=versions,
         minutes=taken,
         count=count,
-        looks=", ".join(map(str, ANALYSES)),
+        analyses=", ".join(map(str, ANALYSES)),
         share=100 * analysis_level(3),
         null="\n".join(_null_row(*each) for each in nulls),
         learners="\n".join(_null_row(*each) for each in learners),
@@ -288,7 +290,7 @@ actlab that compute verdicts, `actlab.stats.judge` and `actlab.stats.SequentialT
 
 Three activations with equal means, three pairs, Holm's correction. A comparison is wrong if one of its
 verdicts is "better" or "worse". The region of practical equivalence is empty, so no sequential
-comparison ends early. A sequential comparison has interim analyses after {looks} seeds, each at a level of
+comparison ends early. A sequential comparison has interim analyses after {analyses} seeds, each at a level of
 {share:.3g} % for three pairs. *Share of the split*: the share of the variance of a difference that comes
 from the split of the samples; the rest comes from the seed. *t-test*: the ordinary paired t-test over all
 runs with the same correction; in a sequential comparison, at 5 % in any of the interim analyses.
@@ -330,9 +332,9 @@ them.
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=2000, help="comparisons a row")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--out", type=Path, default=PAGE, help="the page that is written")
+    parser.add_argument("--count", type=int, default=2000, help="comparisons per row")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
+    parser.add_argument("--out", type=Path, default=PAGE, help="path of the page to write")
     arguments = parser.parse_args()
     arguments.out.write_text(page(arguments.count, arguments.jobs), encoding="utf-8")
     print(f"Written: {arguments.out}")

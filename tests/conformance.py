@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 import actlab
-from tests.truth import bound, derivatives, errors, grid
+from tests.exact_values import bound, derivatives, errors, grid
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 Activation = actlab.Activation[...]

@@ -48,8 +48,8 @@ def build(folder: Path) -> Site:
     assert generated.returncode == 0, generated.stderr
     options = "-q -b html -W --keep-going -j 1".split()
     command = [sys.executable, "-m", "sphinx", *options, docs, html]
-    done = ran(command, 1800)
-    return Site(source, html, done.stdout + done.stderr, done.returncode)
+    process = ran(command, 1800)
+    return Site(source, html, process.stdout + process.stderr, process.returncode)
 
 
 def _generated_names(folder: str, names: list[str]) -> list[str]:

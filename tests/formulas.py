@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from actlab.derivation.derived import Derived, derive
 from actlab.derivation.syntax.to_sympy import read as to_sympy
-from tests.truth import taylor
+from tests.exact_values import taylor
 
 _NAMES = (
     "exp",

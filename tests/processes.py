@@ -120,17 +120,17 @@ def killed(child):
 def waited(condition, seconds=60):
     """Wait until a condition is true; return its last value."""
     end = time.monotonic() + seconds
-    while not (found := condition()) and time.monotonic() < end:
+    while not (value := condition()) and time.monotonic() < end:
         time.sleep(0.02)
-    return found
+    return value
 
 
 def descendants(pid):
     """Return the PIDs of all descendants of a process."""
-    found = []
+    pids = []
     for child in [number for number, _, parent, _ in _processes() if parent == pid]:
-        found += [child, *descendants(child)]
-    return found
+        pids += [child, *descendants(child)]
+    return pids
 
 
 def living(pids):
@@ -145,9 +145,9 @@ def in_session(session):
 
 def _processes():
     """Return PID, state, parent and session of every process."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
+    results = []
+    for process_folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
-            state, parent, _, session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
-            found.append((int(place.name), state, int(parent), int(session)))
-    return found
+            state, parent, _, session = (process_folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            results.append((int(process_folder.name), state, int(parent), int(session)))
+    return results

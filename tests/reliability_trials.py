@@ -102,8 +102,8 @@ def verify(out: Path) -> dict[str, Any]:
 
 def count_restored_runs(err: str) -> int:
     """Return the number of models from the ledger that a comparison printed last."""
-    found = re.findall(r"^actlab: (\d+) of \d+ nets are from the ledger$", err, re.MULTILINE)
-    return int(found[-1]) if found else 0
+    results = re.findall(r"^actlab: (\d+) of \d+ nets are from the ledger$", err, re.MULTILINE)
+    return int(results[-1]) if results else 0
 
 
 def wait_for_first_run(out: Path, process: subprocess.Popen[str]) -> int:
@@ -120,12 +120,12 @@ def track_processes() -> Iterator[Any]:
     mark = f"{name}={value}".encode()
 
     def alive() -> list[str]:
-        found = []
-        for place in Path("/proc").glob("[0-9]*"):
+        results = []
+        for process_folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if mark in (place / "environ").read_bytes().split(b"\0"):
-                    found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        return found
+                if mark in (process_folder / "environ").read_bytes().split(b"\0"):
+                    results.append((process_folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        return results
 
     def remaining(seconds: float = 20) -> list[str]:
         end = time.monotonic() + seconds
@@ -171,7 +171,7 @@ def compare_twice_at_once(folder: Path, epochs: int = 20) -> dict[str, Any]:
 
 def compare_with_changes(folder: Path, epochs: int = 2) -> dict[str, int]:
     """Change a comparison several times; return the number of runs trained each time."""
-    found, before = {}, 0
+    results, before = {}, 0
     more = options(folder / "changed", epochs=epochs)
     for what, arguments in {
         "two activations": [*THREE[:2], *more],
@@ -182,8 +182,8 @@ def compare_with_changes(folder: Path, epochs: int = 2) -> dict[str, int]:
     }.items():
         compare(*arguments)
         now = recorded(folder / "changed")
-        found[what], before = now - before, now
-    return found
+        results[what], before = now - before, now
+    return results
 
 
 def compare_with_killing_activation(
@@ -257,7 +257,7 @@ def compare_with_foreign_ledger(folder: Path) -> dict[str, tuple[int, str, str, 
     """Compare in a folder with a newer, an invalid and a truncated ledger."""
     call = ["relu", *options(folder, epochs=1)]
     file = folder / LEDGER
-    found = {}
+    results = {}
     compare(*call)
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
@@ -265,8 +265,8 @@ def compare_with_foreign_ledger(folder: Path) -> dict[str, tuple[int, str, str, 
     for what, content in {"newer": newer, "no ledger": b"a,b\n1,2\n" * 99, "cut short": newer[:-100]}.items():
         file.write_bytes(content)
         status, out, err = run_here("compare", *call, "--lr", "0.5")
-        found[what] = (status, out, err.replace(str(folder), "DIR"), file.read_bytes() == content)
-    return found
+        results[what] = (status, out, err.replace(str(folder), "DIR"), file.read_bytes() == content)
+    return results
 
 
 def interrupt_and_resume(

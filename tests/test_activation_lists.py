@@ -41,10 +41,10 @@ def test_resolve_all_returns_the_specs_of_definitions():
 
 def test_compare_with_definitions_equals_compare_with_specs(dataset):  # noqa: F811
     cubic = actlab.formula("x*tanh(a*x)", parameters={"a": 2})
-    found = actlab.compare([actlab.functional.tanh, cubic], dataset, **SHORT)
+    comparison = actlab.compare([actlab.functional.tanh, cubic], dataset, **SHORT)
     same = actlab.compare(["tanh", "formula:x*tanh(a*x) with a=2.0"], dataset, **SHORT)
-    assert scores(found).equals(scores(same))
-    assert found.about["activations"] == ["tanh", "formula:x*tanh(a*x) with a=2.0"]
+    assert scores(comparison).equals(scores(same))
+    assert comparison.about["activations"] == ["tanh", "formula:x*tanh(a*x) with a=2.0"]
 
 
 def test_compare_rejects_a_definition_together_with_its_name(dataset):  # noqa: F811

@@ -63,11 +63,11 @@ SOUND = """ReLU() ReLU6() LeakyReLU() PReLU() RReLU() ELU() CELU() SELU() SiLU()
     "spec", [*KNOWN_FAULTS, *(pytest.param(spec, marks=pytest.mark.slow) for spec in SOUND)]
 )
 def test_check_of_torch_nn_fails_only_for_known_faults(spec):
-    found = failed(actlab.check(f"torch.nn:{spec}", skip=COMPILER))
+    result = failed(actlab.check(f"torch.nn:{spec}", skip=COMPILER))
     expected = KNOWN_FAULTS.get(spec, {})
-    assert set(found) == set(expected)
+    assert set(result) == set(expected)
     for row, message in expected.items():
-        assert message in found[row]
+        assert message in result[row]
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_check_of_torch_nn_fails_only_for_known_faults(spec):
     ids=str,
 )
 def test_check_row_details(target, row, message):
-    found = actlab.check(target, only=[row]).row(row)
-    assert found.status == "pass"
-    assert message in found.detail
+    result = actlab.check(target, only=[row]).row(row)
+    assert result.status == "pass"
+    assert message in result.detail
 
 
 def test_check_reports_a_missing_transform_rule_as_unsupported():

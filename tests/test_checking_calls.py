@@ -18,9 +18,9 @@ def check_row(target, row):
 
 
 def assert_fails(target, row, message):
-    found = check_row(target, row)
-    assert found.status == "fail", found
-    assert message in found.detail, found
+    result = check_row(target, row)
+    assert result.status == "fail", result
+    assert message in result.detail, result
 
 
 @pytest.mark.parametrize("fault", faulty.LINEAR)
@@ -57,8 +57,8 @@ def test_check_refuses_a_forward_that_writes_into_its_input(fault):
 
 @pytest.mark.parametrize("fault", faulty.REPEATED)
 def test_check_refuses_results_that_depend_on_earlier_calls(fault):
-    found = check_row(faulty.REPEATED[fault](), "repeated calls")
-    assert found.status == "fail", found
+    result = check_row(faulty.REPEATED[fault](), "repeated calls")
+    assert result.status == "fail", result
 
 
 @pytest.mark.parametrize("fault", faulty.MODES)
@@ -129,15 +129,15 @@ class IdentityOnce(ReLUOnce):
 
 @pytest.mark.parametrize("target", [TanhOnce, ReLUOnce, HardtanhOnce, IdentityOnce])
 def test_check_reports_once_differentiable_as_unsupported(target):
-    found = check_row(target, "second derivative")
-    assert (found.status, found.detail) == ("unsupported", "backward is marked @once_differentiable")
+    result = check_row(target, "second derivative")
+    assert (result.status, result.detail) == ("unsupported", "backward is marked @once_differentiable")
 
 
 @pytest.mark.parametrize("name", SOUND)
 def test_check_passes_sound_activations(name):
     report = actlab.check(SOUND[name], skip=["export", "compile"])
-    found = {row.name: row.status for row in report.rows if row.status not in ("pass", "not applicable")}
-    assert found == dict.fromkeys(EXPECTED.get(name, ()), "unsupported"), report
+    statuses = {row.name: row.status for row in report.rows if row.status not in ("pass", "not applicable")}
+    assert statuses == dict.fromkeys(EXPECTED.get(name, ()), "unsupported"), report
 
 
 @pytest.mark.slow
@@ -182,8 +182,8 @@ def test_check_raises_no_internal_error_without_a_finite_value(function):
 
 
 def test_check_finds_no_kink_where_the_slope_is_steep():
-    found = check_row(lambda x: torch.sqrt(x * x + 1e-10), "kinks")  # from -1 to 1 within 1e-5
-    assert (found.status, found.detail) == ("pass", "none between -10 and 10")
+    result = check_row(lambda x: torch.sqrt(x * x + 1e-10), "kinks")  # from -1 to 1 within 1e-5
+    assert (result.status, result.detail) == ("pass", "none between -10 and 10")
 
 
 def test_check_accepts_a_linear_backward_with_cancellation():
@@ -202,8 +202,8 @@ def test_check_reports_a_nan_slope_only_under_first_derivative():
     def elu_of_where(x):
         return torch.where(x > 0, x, x * torch.exp(x))
 
-    found = {n: check_row(elu_of_where, n).status for n in ("first derivative", "second derivative")}
-    assert found["first derivative"] == "fail"
+    statuses = {n: check_row(elu_of_where, n).status for n in ("first derivative", "second derivative")}
+    assert statuses["first derivative"] == "fail"
     assert "gradient by the incoming" not in check_row(elu_of_where, "second derivative").detail
 
 

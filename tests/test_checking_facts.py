@@ -204,9 +204,9 @@ FAULTS: dict[str, tuple[Any, Any, str, str]] = {
 
 @pytest.mark.parametrize(("broken", "sound", "row", "message"), FAULTS.values(), ids=FAULTS)
 def test_check_fails_the_row_of_a_wrong_fact(broken, sound, row, message):
-    found = one_row(broken, row)
-    assert found.status == "fail", found
-    assert message in found.detail
+    result = one_row(broken, row)
+    assert result.status == "fail", result
+    assert message in result.detail
     assert one_row(sound, row).status == "pass", one_row(sound, row)
 
 
@@ -230,8 +230,8 @@ def test_check_fails_if_a_declared_limit_is_not_reached():
 
 
 def test_check_reports_all_wrong_facts_together():
-    found = one_row(swish(limits=(5, 7), slopes=(3, 4), range=(10, 11)), "facts")
-    assert found.detail == (
+    result = one_row(swish(limits=(5, 7), slopes=(3, 4), range=(10, 11)), "facts")
+    assert result.detail == (
         "f(-inf) = 0, declared 5; f(inf) = inf, declared 7; "
         "f'(-inf) = 0, declared 3; f'(inf) = 1, declared 4; "
         "the least value is f(-1.27846) = -0.278465, declared 10; "
@@ -310,8 +310,8 @@ def test_check_passes_parameters_to_a_definition_without_a_module(tmp_path, monk
     ],
 )
 def test_check_facts_and_reference_are_not_applicable_without_declaration(target, row, message):
-    found = one_row(target, row)
-    assert (found.status, found.detail) == ("not applicable", message)
+    result = one_row(target, row)
+    assert (result.status, result.detail) == ("not applicable", message)
 
 
 def test_check_facts_are_not_applicable_to_a_subclass():

@@ -176,9 +176,9 @@ def one_row(target: Any, row: str) -> actlab.checking.Row:
 
 @pytest.mark.parametrize(("target", "row", "message", "sound"), FAULTS.values(), ids=FAULTS)
 def test_check_fails_the_row_of_a_fault(target, row, message, sound):
-    found = one_row(target, row)
-    assert found.status == "fail", found
-    assert message in found.detail
+    result = one_row(target, row)
+    assert result.status == "fail", result
+    assert message in result.detail
     assert one_row(sound, row).status == "pass", one_row(sound, row)
 
 
@@ -195,8 +195,8 @@ def test_check_passes_sound_targets_in_all_rows(sound):
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ["export", "compile"])
 def test_check_compile_and_export_fail_for_item(row):
-    found = one_row(faulty.relu_by_item, row)
-    assert found.status == "fail", found
+    result = one_row(faulty.relu_by_item, row)
+    assert result.status == "fail", result
     assert one_row(nn.ReLU, row).status == "pass"
 
 

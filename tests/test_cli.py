@@ -39,10 +39,10 @@ class Slow(torch.nn.Module):
 
 
 def test_train_writes_the_history_and_prints_insights(tmp_path):
-    done = actlab("train", "--epochs", "3", "--out", "run")
-    assert (done.returncode, done.stdout.count("Traceback")) == (0, 0)
-    assert "Best epoch: 3 of 3, with validation accuracy 0." in done.stdout
-    assert "Written: run/history.csv, run/history.json, run/training.json" in done.stdout
+    process = actlab("train", "--epochs", "3", "--out", "run")
+    assert (process.returncode, process.stdout.count("Traceback")) == (0, 0)
+    assert "Best epoch: 3 of 3, with validation accuracy 0." in process.stdout
+    assert "Written: run/history.csv, run/history.json, run/training.json" in process.stdout
     assert names(tmp_path) == ["run"]
     files = ["hiplot.html", "history.csv", "history.json", "report.html", "training.json"]
     assert names(tmp_path / "run") == files
@@ -65,8 +65,8 @@ def test_train_writes_strict_json_for_a_diverged_run(tmp_path, tiny, capsys):
 
 def test_train_quiet_reports_a_diverged_run(tiny, capsys):
     assert main(["train", "--data", tiny, "--epochs", "2", "--lr", "1e30", "--quiet"]) == 1
-    said = "actlab: relu has no result: diverged: valid_loss is nan in epoch 1\n"
-    assert capsys.readouterr() == ("", said)
+    message = "actlab: relu has no result: diverged: valid_loss is nan in epoch 1\n"
+    assert capsys.readouterr() == ("", message)
 
 
 def test_train_quiet_prints_nothing(tiny, capsys):
@@ -83,13 +83,13 @@ def test_train_verbose_prints_the_table_without_colours_to_a_file(tiny, capsys):
 
 def test_train_json_is_the_only_standard_output(tiny, capsys):
     assert main(["train", "--data", tiny, "--epochs", "2", "--json", "--activation", "tanh"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["activation"] == "tanh"
-    assert found["data"] == "tiny.npz"
-    assert len(found["history"]) == 2
-    assert len(found["insights"]) == 3
+    output = json.loads(capsys.readouterr().out)
+    assert output["activation"] == "tanh"
+    assert output["data"] == "tiny.npz"
+    assert len(output["history"]) == 2
+    assert len(output["insights"]) == 3
     files = ["history.csv", "history.json", "training.json", "report.html", "hiplot.html"]
-    assert found["files"] == [f"out/train/{name}" for name in files]
+    assert output["files"] == [f"out/train/{name}" for name in files]
 
 
 def test_train_without_hiplot_prints_one_line_and_writes_the_other_files(tmp_path, tiny, capsys, monkeypatch):
@@ -138,8 +138,8 @@ def test_compare_exits_with_1_if_every_run_failed(tmp_path, tiny, capsys):
     call = ["compare", "own.py:Early", "own.py:Late", "--data", tiny, "--epochs", "1"]
     assert main([*call, "--quiet"]) == 1
     failed = "failed in 3 of 3 runs: training raised ZeroDivisionError: by zero"
-    said = f"actlab: nothing was compared on tiny.npz: own.py:Early {failed}; own.py:Late {failed}\n"
-    assert capsys.readouterr() == ("", said)
+    message = f"actlab: nothing was compared on tiny.npz: own.py:Early {failed}; own.py:Late {failed}\n"
+    assert capsys.readouterr() == ("", message)
     assert main(call) == 1  # the output names the reason
     assert f"own.py:Late {failed}: no rank." in " ".join(capsys.readouterr().out.split())
     assert main(["compare", "relu", *call[2:], "--quiet"]) == 0
@@ -157,9 +157,9 @@ def test_compare_names_the_first_five_failed_activations(tiny, capsys):
 
 def test_compare_writes_cv_results_of_scikit_learn(tmp_path, tiny, capsys):
     assert main(["compare", "relu", "tanh", "--data", tiny, "--epochs", "2", "--json", "--out", "a"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    output = json.loads(capsys.readouterr().out)
     results = pd.read_csv(tmp_path / "a/cv_results.csv").set_index("param_module__activation")
-    best = found["ranking"][0]
+    best = output["ranking"][0]
     assert results.loc[best["activation"], "mean_test_score"] == best["mean"]
     assert results.loc[best["activation"], "rank_test_score"] == 1
     assert "split2_test_score" in (tmp_path / "a/hiplot.html").read_text()
@@ -187,11 +187,11 @@ def test_compare_reads_a_csv_file_with_target(tmp_path, capsys):
     ],
 )
 def test_invalid_input_prints_one_line_and_writes_no_file(tmp_path, arguments, message):
-    done = actlab(*arguments.split())
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("actlab: error: ")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    process = actlab(*arguments.split())
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.startswith("actlab: error: ")
+    assert message in process.stderr
+    assert process.stderr.count("\n") == 1
     assert names(tmp_path) == []
 
 
@@ -372,8 +372,8 @@ def test_main_keeps_ignored_signals_ignored(tiny):
 
     Path("sends.py").write_text(SENDS)
     call = ["compare", "sends.py:Sends", "--data", tiny, "--epochs", "1", "--jobs", "1"]
-    done = ran([sys.executable, "-m", "actlab", *call], preexec_fn=ignore_signals)
-    assert (done.returncode, Path("sent").exists()) == (0, True), done.stderr
+    process = ran([sys.executable, "-m", "actlab", *call], preexec_fn=ignore_signals)
+    assert (process.returncode, Path("sent").exists()) == (0, True), process.stderr
 
 
 @pytest.mark.parametrize(
@@ -384,14 +384,14 @@ def test_main_keeps_ignored_signals_ignored(tiny):
     ],
 )
 def test_list_reports_unwritable_output_in_one_line(redirection, error):
-    done = ran(["bash", "-c", f"{sys.executable} -m actlab list {redirection}"])
-    assert (done.returncode, done.stderr) == (2, f"actlab: error: {error}\n")
+    process = ran(["bash", "-c", f"{sys.executable} -m actlab list {redirection}"])
+    assert (process.returncode, process.stderr) == (2, f"actlab: error: {error}\n")
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
 def test_check_keeps_its_exit_status_if_standard_error_is_unwritable(redirection):
-    done = ran(["bash", "-c", f"{sys.executable} -m actlab check nope {redirection}"])
-    assert (done.returncode, done.stdout) == (2, "")
+    process = ran(["bash", "-c", f"{sys.executable} -m actlab check nope {redirection}"])
+    assert (process.returncode, process.stdout) == (2, "")
 
 
 @pytest.mark.parametrize("verb", ["train --activation", "compare"])

@@ -83,8 +83,8 @@ def test_check_exit_status(target, status, user_folder, capsys):
 def test_check_writes_json_and_junit_for_several_targets(user_folder, capsys):
     targets = ["torch:tanh", "user_module.py:cut"]
     assert main(["check", *targets, "--only", "kinks", "--json", "--junit", "out.xml"]) == 1
-    found = json.loads(capsys.readouterr().out)
-    assert [(r["target"], r["passed"]) for r in found["reports"]] == list(
+    output = json.loads(capsys.readouterr().out)
+    assert [(r["target"], r["passed"]) for r in output["reports"]] == list(
         zip(targets, [True, False], strict=True)
     )
     suites = ElementTree.parse("out.xml").getroot().findall("testsuite")
@@ -149,9 +149,9 @@ def command(*arguments):
 
 
 def test_check_output_fits_80_columns(user_folder):
-    done = ran(command("user_module.py:cut", "--skip", "compile,export"))
-    assert (done.returncode, done.stderr) == (1, "")
-    lines = done.stdout.splitlines()
+    process = ran(command("user_module.py:cut", "--skip", "compile,export"))
+    assert (process.returncode, process.stderr) == (1, "")
+    lines = process.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[2].startswith(
         "kinks                fail            f'(0) = 1, between 0 and 1; expected 0, as"

@@ -42,16 +42,16 @@ def test_compare_moves_channels_to_the_front_and_prints_one_note(capsys):
         "--json",
         *SHORT,
     ]
-    done = actlab(*call, "--data", "last.npz")
-    assert done.returncode == 0
-    assert [line for line in done.stderr.splitlines() if "note" in line] == [
+    process = actlab(*call, "--data", "last.npz")
+    assert process.returncode == 0
+    assert [line for line in process.stderr.splitlines() if "note" in line] == [
         "actlab: note: last.npz: X has shape (60, 8, 6, 3); its last axis was taken as the channels and "
         "moved to the front; if its first axis is the channels, give channels='first' (--channels first)"
     ]
     assert main([*call, "--data", "first.npz"]) == 0
     out, err = capsys.readouterr()
     assert "note" not in err
-    last, first = json.loads(done.stdout), json.loads(out)
+    last, first = json.loads(process.stdout), json.loads(out)
     assert last["fingerprint"] == first["fingerprint"]
     assert [row["mean"] for row in last["ranking"]] == [row["mean"] for row in first["ranking"]]
 
@@ -169,9 +169,9 @@ def test_train_rejects_unreadable_data_files(tmp_path, capsys, name, content, me
 
 def test_compare_rejects_a_broken_csv_file_without_traceback(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'kind,size\nx,"1,234"\ny,5\n')
-    done = actlab("compare", "relu", "tanh", "--data", "a.csv", "--target", "kind", *SHORT)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
+    process = actlab("compare", "relu", "tanh", "--data", "a.csv", "--target", "kind", *SHORT)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == (
         "actlab: error: a.csv: feature column 'size' must be numeric, but holds '1,234' in row 0 (from 0); "
         "write numbers as 1234.5, or read the file by pandas.read_csv with decimal and thousands and give "
         "load_data the DataFrame\n"

@@ -141,13 +141,13 @@ def test_ledger_show_and_verify_with_no_run_and_with_one(capsys):
 
 def test_ledger_show_json_has_every_column(comparison_folder, capsys):
     record_entries(FILE, entry(0, test_acc=math.nan, test_loss=math.inf, failure="diverged"))
-    found = run_verb_json(capsys, "show", "a")
+    output = run_verb_json(capsys, "show", "a")
     with Ledger(FILE, readonly=True) as ledger:
         runs = ledger.runs()
-    assert found["claims"] == []
-    assert [tuple(row) for row in found["runs"]] == [RUN_COLUMNS] * 7
-    assert found["runs"][:6] == runs[:6].to_dict("records")
-    assert [found["runs"][6][name] for name in ("key", "test_acc", "test_loss", "failure")] == [
+    assert output["claims"] == []
+    assert [tuple(row) for row in output["runs"]] == [RUN_COLUMNS] * 7
+    assert output["runs"][:6] == runs[:6].to_dict("records")
+    assert [output["runs"][6][name] for name in ("key", "test_acc", "test_loss", "failure")] == [
         *(key(0), None, None, "diverged")
     ]
 
@@ -239,11 +239,11 @@ def test_ledger_export_writes_exact_files(comparison_folder, capsys):
         assert header == frame.columns.tolist()
         expected = [["" if pd.isna(cell) else str(cell) for cell in row] for row in frame.values.tolist()]
         assert rows == expected
-    found = json.loads(
+    output = json.loads(
         (comparison_folder.parent / "deep/er/settings.json").read_text(), parse_constant=pytest.fail
     )
-    assert [one.pop("key") for one in found] == [digest(one) for one in found] == runs["key"].tolist()
-    assert found == list(settings.values())
+    assert [one.pop("key") for one in output] == [digest(one) for one in output] == runs["key"].tolist()
+    assert output == list(settings.values())
 
 
 def test_ledger_export_json_writes_to_the_default_folder(comparison_folder, capsys):
@@ -326,12 +326,12 @@ def test_ledger_merge_reports_discrepancies_and_keeps_the_first_result(tmp_path,
 def test_ledger_merge_prints_discrepancies_to_standard_error():
     record_entries("a.db", entry(0))
     record_entries("b.db", entry(0, test_acc=0.5))
-    done = actlab("ledger", "merge", "a.db", "b.db")
-    assert (done.returncode, done.stdout) == (
+    process = actlab("ledger", "merge", "a.db", "b.db")
+    assert (process.returncode, process.stdout) == (
         1,
         "0 runs copied from b.db; discrepancies: 1\nactlab ledger verify a.db lists every discrepancy.\n",
     )
-    assert done.stderr == (
+    assert process.stderr == (
         f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first stays\n"
     )
 

@@ -19,8 +19,8 @@ def test_list_names_every_activation_in_eighty_columns(capsys):
 
 def test_list_json(capsys):
     assert main(["list", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["leaky_relu"] == {
+    output = json.loads(capsys.readouterr().out)
+    assert output["leaky_relu"] == {
         "module": "actlab.nn.LeakyReLU(negative_slope=0.01, inplace=False)",
         "formula": "where(x > 0, x, negative_slope * x)",
     }
@@ -38,10 +38,10 @@ def test_show_prints_formula_values_and_kinks(capsys):
 
 def test_show_out_writes_the_picture(capsys, tmp_path):
     assert main(["show", "tanh", "--out", str(tmp_path / "new"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["picture"] == str(tmp_path / "new" / "tanh.png")
+    output = json.loads(capsys.readouterr().out)
+    assert output["picture"] == str(tmp_path / "new" / "tanh.png")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["tanh.png"]
-    assert ["0", "0", "1", "0"] in found["values"]
+    assert ["0", "0", "1", "0"] in output["values"]
 
 
 STEEP = """
@@ -93,10 +93,10 @@ def user_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["steep", "Steep"])
 def test_show_accepts_a_user_definition(name, user_folder, capsys):
     assert main(["show", f"my_steep.py:{name}", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["module"] in ("my_steep.Steep(a=2.0)", "my_steep_.Steep(a=2.0)")
-    assert ["0", "0", "2", "0"] in found["values"]
-    assert "values at" not in found
+    output = json.loads(capsys.readouterr().out)
+    assert output["module"] in ("my_steep.Steep(a=2.0)", "my_steep_.Steep(a=2.0)")
+    assert ["0", "0", "2", "0"] in output["values"]
+    assert "values at" not in output
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ def test_show_accepts_a_user_definition(name, user_folder, capsys):
 )
 def test_show_evaluates_at_the_given_parameters(spec, values, facts, row, user_folder, capsys):
     assert main(["show", spec, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["values at"] == values
-    assert found.items() >= facts.items()
-    assert row is None or row in found["values"]
+    output = json.loads(capsys.readouterr().out)
+    assert output["values at"] == values
+    assert output.items() >= facts.items()
+    assert row is None or row in output["values"]
 
 
 @pytest.mark.parametrize("spec", ["torch.nn:GELU", "my_steep.py:plain"])

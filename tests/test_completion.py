@@ -10,10 +10,10 @@ from tests.command_line import actlab, elsewhere, main, refused  # noqa: F401
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
-    done = actlab("completion", "bash")
-    assert (done.returncode, done.stderr) == (0, "")
+    process = actlab("completion", "bash")
+    assert (process.returncode, process.stderr) == (0, "")
     path = tmp_path_factory.mktemp("completion") / "actlab.bash"
-    path.write_text(done.stdout)
+    path.write_text(process.stdout)
     return path
 
 
@@ -45,8 +45,8 @@ def test_completion_script_completes_in_bash(script, tmp_path, words, completed)
     )
     shell = shutil.which("bash")
     assert shell
-    done = subprocess.run([shell, "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    assert sorted(done.stdout.split()) == completed, done.stderr
+    process = subprocess.run([shell, "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert sorted(process.stdout.split()) == completed, process.stderr
 
 
 def test_completion_prints_a_script_for_zsh(capsys):

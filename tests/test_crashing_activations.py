@@ -75,14 +75,14 @@ def test_search_gives_error_score_to_a_run_that_kills_its_processes(tmp_path, de
     with pytest.warns(
         FitFailedWarning, match=r"1 fits failed out of a total of 3(.|\n)*training process died"
     ):
-        found = search(grid=grid, n_jobs=2, **options).fit(X, Y)
+        fitted = search(grid=grid, n_jobs=2, **options).fit(X, Y)
     expected = search(grid=good, cv=options["cv"], scoring=options["scoring"]).fit(X, Y)
-    assert scores(found).tolist() == [*scores(expected).tolist(), [-9]]
-    assert found.runs_["failure"].tolist() == ["", "", reason(code)]
+    assert scores(fitted).tolist() == [*scores(expected).tolist(), [-9]]
+    assert fitted.runs_["failure"].tolist() == ["", "", reason(code)]
     with pytest.warns(FitFailedWarning, match="1 fits failed out of a total of 3"):
         again = search(grid=grid, n_jobs=1, **options).fit(X, Y)
-    assert np.array_equal(scores(again), scores(found))
-    assert again.runs_.equals(found.runs_)
+    assert np.array_equal(scores(again), scores(fitted))
+    assert again.runs_.equals(fitted.runs_)
     with pytest.raises(RunFailed, match="the training process died 3 times"):
         search(grid=grid, n_jobs=1, **{**options, "error_score": "raise"}).fit(X, Y)
 
@@ -99,10 +99,10 @@ def test_compare_does_not_train_a_killing_activation_in_the_main_process(tmp_pat
         "ledger": tmp_path / "ledger.sqlite",
     }
     for jobs in (2, 1):  # the second comparison takes all runs from the ledger
-        found = compare(names, dataset, jobs=jobs, **options)
-        assert found.results["failure"].to_list() == ["", "", *[reason("SIGKILL(-9)")] * 2]
-        assert found.results["saved_bytes"].notna().to_list() == [True, True, False, False]
-        assert found.curves.empty
+        comparison = compare(names, dataset, jobs=jobs, **options)
+        assert comparison.results["failure"].to_list() == ["", "", *[reason("SIGKILL(-9)")] * 2]
+        assert comparison.results["saved_bytes"].notna().to_list() == [True, True, False, False]
+        assert comparison.curves.empty
         status = f"failed in 2 of 2 runs: {reason('SIGKILL(-9)')}"
-        assert found.ranking["status"].to_list()[1] == status
-        assert math.isnan(found.ranking["mean"][1])
+        assert comparison.ranking["status"].to_list()[1] == status
+        assert math.isnan(comparison.ranking["mean"][1])

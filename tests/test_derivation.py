@@ -21,7 +21,7 @@ from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests import conformance as law
 from tests.derivations import NAMES as CATALOGUE
 from tests.derivations import from_catalogue, made, numbers, printed, programs, sample, slope
-from tests.truth import bound, errors
+from tests.exact_values import bound, errors
 
 FAST = ("relu", "silu", "tanhshrink", "hardswish", "threshold", "swish")
 SLOW = pytest.mark.slow

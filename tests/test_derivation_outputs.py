@@ -14,7 +14,7 @@ from actlab.derivation.making import formula
 from actlab.derivation.syntax.to_sympy import read
 from tests import conformance as law
 from tests.derivations import NAMES, made, numbers
-from tests.truth import bound, errors
+from tests.exact_values import bound, errors
 
 # Written by hand these keep the output; as formulas they do not, and why.
 KEEP_THE_INPUT = {

@@ -13,7 +13,7 @@ from actlab.derivation.codegen.functions import Sigmoid, Tanh, recognize
 from actlab.derivation.codegen.program import Program
 from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests.derivations import from_catalogue, made
-from tests.truth import bound, errors
+from tests.exact_values import bound, errors
 
 inf, nan = torch.inf, torch.nan
 BORDERS = [-inf, -3.0, -0.1, -1e-45, 0.0, 1e-45, 0.1, 3.0, inf]

@@ -56,8 +56,8 @@ def run_command(line):
         return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     options = {"env": {**os.environ, "PATH": path}, "timeout": 300, "capture_output": True, "text": True}
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], **options)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run(["bash", "-euo", "pipefail", "-c", line], **options)
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ def test_docs_site_has_a_page_for_every_function(site):
 def test_docs_helper_doctests_pass(helper):
     file = ROOT / "docs" / "_ext" / f"{helper}.py"
     command = [sys.executable, "-m", "doctest", "-v", file]
-    done = ran(command)
-    assert (done.returncode, "Test passed." in done.stdout) == (0, True)
+    process = ran(command)
+    assert (process.returncode, "Test passed." in process.stdout) == (0, True)
 
 
 def test_docs_function_pages_quote_the_benchmark_tables(site):

@@ -48,16 +48,16 @@ def test_results_returns_recorded_values_bit_for_bit(tmp_path, histories, figure
     path = tmp_path / "runs.db"
     path.unlink(missing_ok=True)
     loss, acc, seconds = figures_of_run
-    how, alone, failure = texts
+    how_trained, reason_alone, failure = texts
     own = {"test_loss": loss, "test_acc": acc, "seconds": seconds}
-    own |= {"how": how, "reason_alone": alone, "failure": failure, "passing": passing}
+    own |= {"how": how_trained, "reason_alone": reason_alone, "failure": failure, "passing": passing}
     entries = [entry(number, history=history, **own) for number, history in enumerate(histories)]
     with Ledger(path) as ledger:
         ledger.record(entries)
     with Ledger(path, readonly=True) as ledger:
-        found = ledger.results([one.key for one in entries])
-    assert list(found) == [one.key for one in entries]
-    for result, history in zip(found.values(), histories, strict=True):
+        results = ledger.results([one.key for one in entries])
+    assert list(results) == [one.key for one in entries]
+    for result, history in zip(results.values(), histories, strict=True):
         assert [[(n, bits(v)) for n, v in row.items()] for row in result.history] == [
             [(n, bits(v)) for n, v in row.items()] for row in history
         ]
@@ -76,10 +76,10 @@ def test_results_returns_weights_in_every_dtype_and_in_order(path, dtype):
     weights |= {"count": torch.tensor(3).to(dtype), "none": torch.zeros(0, 3, dtype=dtype)}
     with Ledger(path, weights=True) as ledger:
         ledger.record([entry(0, weights=weights), entry(1)])
-        found = ledger.results([key(0), key(1)])
-    assert found[key(1)].weights == {}
-    assert list(found[key(0)].weights) == list(weights)
-    for name, tensor in found[key(0)].weights.items():
+        results = ledger.results([key(0), key(1)])
+    assert results[key(1)].weights == {}
+    assert list(results[key(0)].weights) == list(weights)
+    for name, tensor in results[key(0)].weights.items():
         assert tensor.dtype == dtype
         assert tensor.shape == weights[name].shape
         assert torch.equal(tensor, weights[name])
@@ -89,8 +89,8 @@ def test_results_returns_weights_with_nan_and_signed_zero(path):
     odd = torch.tensor([math.nan, -0.0, math.inf, 1e-45])
     with Ledger(path, weights=True) as ledger:
         ledger.record([entry(0, weights={"w": odd})])
-        found = ledger.results([key(0)])[key(0)].weights["w"]
-    assert torch.equal(found.view(torch.int32), odd.view(torch.int32))
+        results = ledger.results([key(0)])[key(0)].weights["w"]
+    assert torch.equal(results.view(torch.int32), odd.view(torch.int32))
 
 
 def test_record_stores_weights_only_if_requested(path):
@@ -144,7 +144,7 @@ def test_runs_and_history_return_tables(path):
     with Ledger(path) as ledger:
         assert ledger.runs().columns.tolist() == list(RUN_COLUMNS)
         assert ledger.history().columns.tolist() == ["key", "epoch"]
-        failed = entry(1, history=[], failure="diverged", reason_alone="a net of its own", test_acc=math.nan)
+        failed = entry(1, history=[], failure="diverged", reason_alone="trained alone", test_acc=math.nan)
         ledger.record([entry(0), failed])
         runs, history = ledger.runs(), ledger.history()
         assert ledger.settings(key(1)) == settings(1)
@@ -167,7 +167,7 @@ def test_runs_and_history_return_tables(path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "messages"),
     [
         ({"test_loss": 0.2524}, None),
         ({"test_loss": 0.26}, "test_loss is 0.25 here and 0.26 in a second result"),
@@ -181,7 +181,7 @@ def test_runs_and_history_return_tables(path):
         ({"seconds": 99.0, "how": "autograd"}, None),
     ],
 )
-def test_record_keeps_the_first_result_and_reports_differences(path, caplog, changes, said):
+def test_record_keeps_the_first_result_and_reports_differences(path, caplog, changes, messages):
     with Ledger(path) as ledger:
         ledger.record([entry(0)])
         sentences = ledger.record([entry(0, **changes), entry(1)])
@@ -189,7 +189,7 @@ def test_record_keeps_the_first_result_and_reports_differences(path, caplog, cha
         assert list(ledger.results([key(1)])) == [key(1)]
         assert len(ledger.runs()) == 2
         assert ledger.verify() == sentences
-    expected = [] if said is None else [f"run {key(0)[:12]}: {said}; the first stays"]
+    expected = [] if messages is None else [f"run {key(0)[:12]}: {messages}; the first stays"]
     assert sentences == expected
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == expected
 
@@ -207,9 +207,9 @@ def test_record_adds_missing_weights_if_the_results_agree(path):
     with Ledger(path, weights=True) as ledger:
         ledger.record([entry(0, weights=ones), entry(1, weights=ones, test_acc=0.1)])
         ledger.record([entry(0, weights=twos)])
-        found = ledger.results([key(0), key(1)])
-    assert found[key(0)].weights["w"].tolist() == [1, 1, 1]
-    assert found[key(1)].weights == {}
+        results = ledger.results([key(0), key(1)])
+    assert results[key(0)].weights["w"].tolist() == [1, 1, 1]
+    assert results[key(1)].weights == {}
 
 
 # Merging
@@ -229,22 +229,22 @@ def test_merge_copies_missing_runs_and_compares_the_others(tmp_path, path, monke
     with Ledger(path, weights=True) as ledger:
         ledger.record([entry(0), entry(1)])
         first, again = ledger.merge(other), ledger.merge(other)
-        runs, found = ledger.runs().set_index("key"), ledger.results([key(n) for n in range(4)])
+        runs, results = ledger.runs().set_index("key"), ledger.results([key(n) for n in range(4)])
         problems = ledger.verify()
         assert ledger.merge(ledger) == (0, [])
-    said = [f"run {key(1)[:12]}: test_acc is 0.75 here and 0.1 in a second result; the first stays"]
-    assert first == (2, said)
-    assert again == (0, said)
-    assert list(found) == [key(n) for n in range(4)]
-    assert found[key(0)].weights["w"].tolist() == [1, 1]
-    assert found[key(1)].test_acc == 0.75
+    messages = [f"run {key(1)[:12]}: test_acc is 0.75 here and 0.1 in a second result; the first stays"]
+    assert first == (2, messages)
+    assert again == (0, messages)
+    assert list(results) == [key(n) for n in range(4)]
+    assert results[key(0)].weights["w"].tolist() == [1, 1]
+    assert results[key(1)].test_acc == 0.75
     assert runs.loc[key(3), ["attempts", "host", "finished"]].tolist() == [
         4,
         "other-host",
         "2020-02-02T00:00:00+00:00",
     ]
     assert sorted(problems) == sorted(
-        [*said, f"run {key(2)[:12]}: test_loss is 0.25 here and 9 in a second result; the first stays"]
+        [*messages, f"run {key(2)[:12]}: test_loss is 0.25 here and 9 in a second result; the first stays"]
     )
     assert other.read_bytes() == before
 

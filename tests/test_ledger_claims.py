@@ -120,9 +120,9 @@ def test_abandoned_ignores_finished_and_released_runs(path):
 
 
 def test_has_ended_is_true_only_for_a_process_that_certainly_ended():
-    here = Process.current()
-    change = lambda **columns: Process(**{**vars(here), **columns}).has_ended()  # noqa: E731
-    assert not here.has_ended()
+    current = Process.current()
+    change = lambda **columns: Process(**{**vars(current), **columns}).has_ended()  # noqa: E731
+    assert not current.has_ended()
     assert change(started=1.0), "another process had the PID"
     assert change(pid=2**22 + 1)
     assert change(pid=2**70)

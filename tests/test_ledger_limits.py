@@ -95,8 +95,8 @@ def test_record_leaves_room_for_the_other_columns_of_a_row(path, caplog):
         for number, room in enumerate((999, 1000)):  # bytes in addition to the weights; 1000 are needed
             ledger._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, size + room)
             ledger.record([entry(number, weights=weights)])
-        found = ledger.results([key(0), key(1)])
-    assert [len(found[key(number)].weights) for number in range(2)] == [0, 1]
+        results = ledger.results([key(0), key(1)])
+    assert [len(results[key(number)].weights) for number in range(2)] == [0, 1]
     assert caplog.text.count("weights are not recorded") == 1
 
 

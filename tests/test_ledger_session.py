@@ -37,31 +37,31 @@ def trained_runs(monkeypatch):
     """Return a list that receives the number of runs of each fleet trained in this process."""
     from actlab.execution import backends
 
-    found = []
+    fleet_sizes = []
 
     def count(runs, *arguments):
-        found.append(len(runs))
+        fleet_sizes.append(len(runs))
         return attempt(runs, *arguments)
 
     attempt = backends.attempt
     monkeypatch.setattr(backends, "attempt", count)
-    return found
+    return fleet_sizes
 
 
 def compare_small(activations=("relu", "tanh"), **options):
     return compare(list(activations), DATA, **{"epochs": 2, "num_units": 8, "jobs": 1, **options})
 
 
-def assert_same_comparison(found, expected):
+def assert_same_comparison(comparison, expected):
     """Assert that two comparisons are equal bit for bit, except for times and run keys."""
-    for ours, other_session in ((found.results, expected.results), (found.history, expected.history)):
+    for ours, theirs in ((comparison.results, expected.results), (comparison.history, expected.history)):
         columns = [*TIMES, "key"]
         pd.testing.assert_frame_equal(
             ours.drop(columns=columns, errors="ignore"),
-            other_session.drop(columns=columns, errors="ignore"),
+            theirs.drop(columns=columns, errors="ignore"),
             check_exact=True,
         )
-    pd.testing.assert_frame_equal(found.ranking, expected.ranking, check_exact=True)
+    pd.testing.assert_frame_equal(comparison.ranking, expected.ranking, check_exact=True)
 
 
 # -- comparisons ----------------------------------------------------------------------------------
@@ -101,12 +101,12 @@ def test_compare_trains_only_the_runs_that_a_changed_setting_affects(tmp_path, t
     file = tmp_path / "ledger.sqlite"
     compare_small(ledger=file)
     trained_runs.clear()
-    found = compare_small(**{**change, "ledger": file})
+    comparison = compare_small(**{**change, "ledger": file})
     assert sum(trained_runs) == number
     with Ledger(file, readonly=True) as ledger:
         assert len(ledger.runs()) == 6 + number
     if "jobs" not in change:
-        assert_same_comparison(found, compare_small(**change))
+        assert_same_comparison(comparison, compare_small(**change))
 
 
 def test_compare_trains_again_for_other_data(tmp_path, trained_runs):
@@ -140,23 +140,23 @@ def test_compare_resumes_after_an_interrupt(tmp_path, monkeypatch, trained_runs)
         patch.setattr(SGD, "step", interrupt)
         with pytest.raises(Interrupted, match=r"of 6 nets were trained; run it again to resume$") as caught:
             compare_small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
-    done = len(caught.value.results)
-    assert 0 < done < 6
+    finished = len(caught.value.results)
+    assert 0 < finished < 6
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        assert len(ledger.runs()) == done
+        assert len(ledger.runs()) == finished
         assert ledger.claims().empty
     trained_runs.clear()
-    found = compare_small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
-    assert sum(trained_runs) == 6 - done
-    assert_same_comparison(found, compare_small(batch_size=8))
+    comparison = compare_small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
+    assert sum(trained_runs) == 6 - finished
+    assert_same_comparison(comparison, compare_small(batch_size=8))
 
 
 def test_compare_results_contain_the_run_keys(tmp_path):
-    found = compare_small(ledger=tmp_path / "ledger.sqlite")
+    comparison = compare_small(ledger=tmp_path / "ledger.sqlite")
     with Ledger(tmp_path / "ledger.sqlite", readonly=True) as ledger:
-        runs = ledger.runs().set_index("key").loc[found.results["key"]]
-    assert runs["activation"].to_list() == found.results["activation"].to_list()
-    assert runs["test_acc"].to_list() == found.results["accuracy"].to_list()
+        runs = ledger.runs().set_index("key").loc[comparison.results["key"]]
+    assert runs["activation"].to_list() == comparison.results["activation"].to_list()
+    assert runs["test_acc"].to_list() == comparison.results["accuracy"].to_list()
     assert set(compare_small().results["key"]) == {""}
 
 
@@ -248,24 +248,24 @@ def test_open_session_rejects_a_run_without_a_description(tmp_path):
     def generator():
         yield 1
 
-    net = perceptron()
-    net.keywords["extra"] = generator()
+    model = perceptron()
+    model.keywords["extra"] = generator()
     with pytest.raises(UsageError, match=r"^a ledger cannot record these runs: cannot describe "):
-        train_with_ledger([run(net)], tmp_path / "a")
+        train_with_ledger([run(model)], tmp_path / "a")
 
 
 # -- searches -------------------------------------------------------------------------------------
 
 
-def scores_of(found):
-    return {name: value for name, value in found.cv_results_.items() if "time" not in name}
+def scores_of(fitted):
+    return {name: value for name, value in fitted.cv_results_.items() if "time" not in name}
 
 
-def assert_same_search(found, expected):
+def assert_same_search(fitted, expected):
     for name, value in scores_of(expected).items():
-        np.testing.assert_array_equal(scores_of(found)[name], value, err_msg=name)
-    assert found.best_params_ == expected.best_params_
-    assert np.array_equal(found.predict_proba(searches.X), expected.predict_proba(searches.X))
+        np.testing.assert_array_equal(scores_of(fitted)[name], value, err_msg=name)
+    assert fitted.best_params_ == expected.best_params_
+    assert np.array_equal(fitted.predict_proba(searches.X), expected.predict_proba(searches.X))
 
 
 def test_search_trains_only_missing_runs_and_its_best_estimator_works(tmp_path, trained_runs):

@@ -54,8 +54,8 @@ def test_session_counts_restored_and_finished_runs(path):
             session.record([1, 3], [Result(test_acc=0.25), Result(test_acc=0.75)], 1)
             assert (session.restored, session.count_finished()) == (0, 2)
         with session_of(ledger) as session:
-            found = session.claim([3, 0])
-            assert {index: result.test_acc for index, result in found.items()} == {3: 0.75}
+            restored = session.claim([3, 0])
+            assert {index: result.test_acc for index, result in restored.items()} == {3: 0.75}
             assert (session.restored, session.claimed) == (1, {session.keys[0]})
             assert {index: result.test_acc for index, result in session.claim([1]).items()} == {1: 0.25}
             assert session.restored == 2
@@ -68,7 +68,7 @@ def test_session_with_weights_restores_only_failures_without_weights(path):
             session.record([0, 1, 2], results, 1)
             assert set(session.claim([0, 1, 2])) == {0, 1, 2}
         with session_of(ledger, weights=True) as session:
-            assert {index: found.failure for index, found in session.claim([0, 1, 2]).items()} == {
+            assert {index: restored.failure for index, restored in session.claim([0, 1, 2]).items()} == {
                 1: "diverged"
             }
             assert session.restored == 1

@@ -61,15 +61,15 @@ def ended(monkeypatch):
 def test_compare_resumes_after_kill(tmp_path, undisturbed):
     process = reliability.started(tmp_path / "run", "--jobs", "2")
     assert waited(lambda: recorded(tmp_path / "run") >= 3)
-    workers = reliability.below(process.pid)
+    workers = reliability.list_workers(process.pid)
     process.kill()
     process.wait()
-    done = recorded(tmp_path / "run")
-    assert 3 <= done < 9
+    finished = recorded(tmp_path / "run")
+    assert 3 <= finished < 9
     assert waited(lambda: not living(workers))
     second = actlab("compare", *reliability.CALL, "--out", "run", "--jobs", "2")
     assert second.returncode == 0
-    assert f"actlab: {done} of 9 nets are from the ledger\n" in second.stderr
+    assert f"actlab: {finished} of 9 nets are from the ledger\n" in second.stderr
     same(outcome(tmp_path / "run"), undisturbed[1])
 
 
@@ -84,7 +84,7 @@ def test_compare_completes_after_kills_of_worker_processes(tmp_path, undisturbed
 def test_compare_loses_and_repeats_no_run_in_twenty_kills(tmp_path, undisturbed, jobs):
     tally = kill_coordinators(tmp_path, undisturbed[1], undisturbed[0], reliability.KILLS, "--jobs", jobs)
     assert tally.kills == reliability.KILLS
-    assert any(0 < done < 9 for done in tally.resumed)
+    assert any(0 < finished < 9 for finished in tally.resumed)
 
 
 @pytest.mark.slow
@@ -126,16 +126,16 @@ def test_compare_records_a_run_that_kills_its_process_as_failed_after_three_atte
     (tmp_path / "poison.py").write_text(POISON)
     call = ["compare", "relu", "poison.py:Poison", "--data", tiny, "--epochs", "2", "--out", "run"]
     call += ["--jobs", "2"]
-    found = actlab(*call)
-    assert found.returncode == 0
+    process = actlab(*call)
+    assert process.returncode == 0
     results = pd.read_csv("run/results.csv").fillna({"failure": ""})
     assert (
         results["failure"].to_list()
         == [""] * 3 + ["the training process died 3 times: exit code SIGKILL(-9)"] * 3
     )
-    assert "Traceback" not in found.stderr
+    assert "Traceback" not in process.stderr
     again = actlab(*call)
-    assert again.stdout == found.stdout
+    assert again.stdout == process.stdout
     assert again.stderr == "actlab: 6 of 6 nets are from the ledger\n"
     assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--out", "alone"]) == 0
     assert results["accuracy"].to_list()[:3] == pd.read_csv("alone/results.csv")["accuracy"].to_list()
@@ -148,8 +148,8 @@ def test_compare_reports_a_read_only_folder(tmp_path, tiny, capsys):
     with disk(tmp_path / "disk", "1m") as folder:
         remount(folder, "ro")
         os.symlink(folder, "run")
-        said = refused(capsys, "compare", "relu", "--data", tiny, "--out", "run")
-        assert "Read-only file system" in said
+        message = refused(capsys, "compare", "relu", "--data", tiny, "--out", "run")
+        assert "Read-only file system" in message
 
 
 def test_compare_leaves_foreign_ledgers_unchanged(tmp_path, tiny, capsys):
@@ -176,8 +176,8 @@ def test_compare_leaves_foreign_ledgers_unchanged(tmp_path, tiny, capsys):
 def test_ten_thousand_runs_need_little_memory_and_disk():
     command = [sys.executable, "-m", "benchmarks.reliability", "--load", "10000"]
     root = reliability.PAGE.parents[1]
-    found = ran(command, 900, cwd=root)
-    assert found.returncode == 0, found.stderr
-    *_, before, after, size = map(float, found.stdout.split())
+    process = ran(command, 900, cwd=root)
+    assert process.returncode == 0, process.stderr
+    *_, before, after, size = map(float, process.stdout.split())
     assert after - before < 0.25  # GiB for 10,000 results
     assert size < 10  # KiB per run

@@ -42,18 +42,18 @@ def test_compare_after_a_change_trains_only_affected_runs_and_keeps_all(tmp_path
 
 
 def test_compare_reports_a_foreign_ledger_and_leaves_it_unchanged(tmp_path):
-    found = trials.compare_with_foreign_ledger(tmp_path)
-    assert [(status, out, same) for status, out, _, same in found.values()] == [(2, "", True)] * 3
+    trial = trials.compare_with_foreign_ledger(tmp_path)
+    assert [(status, out, same) for status, out, _, same in trial.values()] == [(2, "", True)] * 3
     assert all(
-        err.startswith("actlab: error: ledger ") and err.count("\n") == 1 for _, _, err, _ in found.values()
+        err.startswith("actlab: error: ledger ") and err.count("\n") == 1 for _, _, err, _ in trial.values()
     )
 
 
 @pytest.mark.slow
 def test_compare_twice_at_once_prints_the_same_and_a_third_trains_nothing(tmp_path):
-    found = trials.compare_twice_at_once(tmp_path)
-    assert sum(found.pop("shared")) == 9
-    assert found == {
+    trial = trials.compare_twice_at_once(tmp_path)
+    assert sum(trial.pop("shared")) == 9
+    assert trial == {
         "status": [0, 0],
         "equal output": True,
         "runs": 9,
@@ -73,12 +73,12 @@ def test_compare_on_a_full_disk_keeps_finished_runs_and_resumes(tmp_path):
     recorded_runs = []
     for free in (0, 120_000, 220_000, 320_000, 440_000, 560_000):
         with disk(tmp_path / str(free), size) as small:
-            found = trials.compare_on_full_disk(small, free, size)
-        assert (found["status"], found["out"], found["err"].count("\n")) == (2, "", 1)
-        assert "disk is full" in found["err"] or "No space left" in found["err"]
-        assert found["problems"] == []
-        assert found["resumed"] == expected
-        recorded_runs.append(found["recorded"])
+            trial = trials.compare_on_full_disk(small, free, size)
+        assert (trial["status"], trial["out"], trial["err"].count("\n")) == (2, "", 1)
+        assert "disk is full" in trial["err"] or "No space left" in trial["err"]
+        assert trial["problems"] == []
+        assert trial["resumed"] == expected
+        recorded_runs.append(trial["recorded"])
     assert recorded_runs == sorted(recorded_runs)
     assert recorded_runs[0] == 0
     assert any(0 < number < 9 for number in recorded_runs)
@@ -98,27 +98,27 @@ def test_compare_on_a_full_disk_keeps_finished_runs_and_resumes(tmp_path):
     ids=["folder", "ledger", "first child", "workers", "first run", "seventh run"],
 )
 def test_interrupted_compare_prints_one_line_and_trains_nothing_twice(tmp_path, moment):
-    found = trials.interrupt_and_resume(tmp_path, moment)
-    assert (found["status"], found["again"]) in (
+    trial = trials.interrupt_and_resume(tmp_path, moment)
+    assert (trial["status"], trial["again"]) in (
         (130, 0),
         (0, 0),
     )  # the comparison can end before the interrupt
-    assert found["restored"] == found["recorded"]
-    if found["status"] == 130:
-        (message,) = found["messages"]
+    assert trial["restored"] == trial["recorded"]
+    if trial["status"] == 130:
+        (message,) = trial["messages"]
         assert message.startswith("actlab: interrupted")
 
 
 @pytest.mark.slow
 def test_interrupted_compare_counts_its_runs(tmp_path):
     # Up to three are recorded at once, before the first is counted; 600 epochs so that it does not end first.
-    found = trials.interrupt_and_resume(tmp_path, lambda out, _: recorded(out) > 3, epochs=600)
-    assert (found["status"], found["again"], found["restored"]) == (130, 0, found["recorded"])
-    (message,) = found["messages"]
+    trial = trials.interrupt_and_resume(tmp_path, lambda out, _: recorded(out) > 3, epochs=600)
+    assert (trial["status"], trial["again"], trial["restored"]) == (130, 0, trial["recorded"])
+    (message,) = trial["messages"]
     counted = re.fullmatch(
         r"actlab: interrupted: (\d) of 9 nets were trained; run it again to resume", message
     )
-    assert 1 <= int(counted[1]) <= found["recorded"]
+    assert 1 <= int(counted[1]) <= trial["recorded"]
 
 
 @pytest.mark.slow
@@ -130,12 +130,12 @@ def test_compare_reports_a_run_that_kills_its_process_in_workers_and_main(tmp_pa
     ):
         folder = tmp_path / name
         folder.mkdir()
-        found = trials.compare_with_killing_activation(folder, kills, *options, before=before)
+        trial = trials.compare_with_killing_activation(folder, kills, *options, before=before)
         reason = "the training process died 3 times: exit code SIGKILL(-9)" if kills == 99 else ""
-        assert found["failures"] == ["", "", reason, reason]
-        assert found["attempts"] == ([1, 1, 3, 3] if reason else [1, 1, 1, 1])
-        assert found["status"] == [-9] * before + [0]
-        assert found["died"] == before + (6 if reason else 0)
-        assert found["relu unchanged"]
-        assert found["the second start"] == (0, 4, True)
-        assert found["died at the second start"] == 0
+        assert trial["failures"] == ["", "", reason, reason]
+        assert trial["attempts"] == ([1, 1, 3, 3] if reason else [1, 1, 1, 1])
+        assert trial["status"] == [-9] * before + [0]
+        assert trial["died"] == before + (6 if reason else 0)
+        assert trial["relu unchanged"]
+        assert trial["the second start"] == (0, 4, True)
+        assert trial["died at the second start"] == 0

@@ -127,9 +127,9 @@ from torch import nn
 
 
 def net():
-    made = nn.Linear(5, 3)
-    nn.init.normal_(made.weight, std=0.1)
-    return made
+    model = nn.Linear(5, 3)
+    nn.init.normal_(model.weight, std=0.1)
+    return model
 """
     one, two, other = (load(t).net for t in (text, text, text.replace("0.1", "0.2")))
     assert key(as_run(net=one)) == key(as_run(net=two))
@@ -141,10 +141,10 @@ def test_run_settings_leave_the_random_state_unchanged():
     np.random.seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
 
-    def net():
+    def build_model():
         return nn.Sequential(nn.Linear(5, 3), nn.LeakyReLU(np.random.rand()))
 
-    one, two = as_run(net=net), as_run(net=lambda: net())
+    one, two = as_run(net=build_model), as_run(net=lambda: build_model())
     assert built(settings_of(one)) == built(settings_of(two))
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
@@ -152,10 +152,10 @@ def test_run_settings_leave_the_random_state_unchanged():
 
 def test_run_settings_describe_a_model_that_cannot_be_built_by_its_factory():
     def broken(width):
-        def net():
+        def build_model():
             raise ValueError(f"not {width} at {id(object())}")
 
-        return net
+        return build_model
 
     assert key(as_run(net=broken(1))) == key(as_run(net=broken(1)))
     assert key(as_run(net=broken(1))) != key(as_run(net=broken(2)))
@@ -173,19 +173,19 @@ def test_run_settings_describe_a_model_that_cannot_be_built_by_its_factory():
     ],
 )
 def test_run_settings_name_the_activation(activation, label):
-    net = classifier(module=NeuralNet, module__activation=activation, module__num_features=FEATURES)
-    assert run_settings([read_run(net, X, Y)], "data")[0]["activation"] == label
+    model = classifier(module=NeuralNet, module__activation=activation, module__num_features=FEATURES)
+    assert run_settings([read_run(model, X, Y)], "data")[0]["activation"] == label
 
 
 def test_run_settings_include_trained_weights_only_if_they_are_used():
-    def change_weights(net):
+    def change_weights(model):
         with torch.no_grad():
-            for parameter in net.parameters():
+            for parameter in model.parameters():
                 parameter.add_(1)
-        return net
+        return model
 
-    def of(net, **options):
-        return key(read_run(classifier(module=net, **options), X, Y))
+    def of(model, **options):
+        return key(read_run(classifier(module=model, **options), X, Y))
 
     new, old = (NeuralNet(4, "relu", FEATURES, CLASSES) for _ in range(2))
     options = {"module__num_features": FEATURES, "module__num_classes": CLASSES}
@@ -206,11 +206,11 @@ def test_run_settings_hash_a_large_model():
 def test_run_settings_describe_shared_values_once(monkeypatch):
     built = []
 
-    def net():
+    def build_model():
         built.append(1)
         return nn.Linear(5, 3)
 
-    template = as_run(net=net)
+    template = as_run(net=build_model)
     settings = run_settings([dataclasses.replace(template, seed=seed) for seed in range(1000)], "data")
     assert len(built) == 1
     assert len({digest(one) for one in settings}) == 1000
@@ -274,9 +274,9 @@ def test_run_key_is_independent_of_process_folder_and_hash_seed(tmp_path):
         paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-c", textwrap.dedent(SCRIPT).format(first=first)]
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=120
         )
-        outputs.append(done.stdout.split())
+        outputs.append(process.stdout.split())
     assert len(outputs[0]) == 6
     assert outputs[0] == outputs[1] == outputs[2]

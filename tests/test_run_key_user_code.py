@@ -266,9 +266,9 @@ def test_run_settings_include_the_code_behind_a_spec(load, tmp_path):
         folder = tmp_path / place
         folder.mkdir()
         (folder / "acts.py").write_text(text)
-        net = classifier(module=NeuralNet, module__activation=f"{folder}/acts.py:Square")
-        net.set_params(module__num_features=FEATURES, module__num_classes=CLASSES, module__num_units=4)
-        (settings,) = run_settings([read_run(net, X, Y)], "data")
+        model = classifier(module=NeuralNet, module__activation=f"{folder}/acts.py:Square")
+        model.set_params(module__num_features=FEATURES, module__num_classes=CLASSES, module__num_units=4)
+        (settings,) = run_settings([read_run(model, X, Y)], "data")
         assert settings["activation"] == "acts.py:Square"
         return digest(settings)
 

@@ -219,10 +219,10 @@ INDESCRIBABLE = [
 
 @pytest.mark.parametrize(("make", "what"), INDESCRIBABLE)
 def test_describe_names_the_path_of_an_indescribable_value(make, what):
-    net = nn.Sequential(nn.Linear(2, 2))
-    net[0].x = {"deep": [Point(make())]}
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0].x = {"deep": [Point(make())]}
     with pytest.raises(Indescribable) as caught:
-        describe(net, "net")
+        describe(model, "net")
     where = "net._modules['0'].x['deep'][0].x"
     assert str(caught.value) == f"cannot describe {where}, {what}"
 
@@ -246,11 +246,11 @@ def test_describe_rejects_files_sets_of_objects_and_deep_nesting(tmp_path):
 
 
 def test_describe_includes_weights_and_attributes_but_not_the_mode():
-    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2))
-    described = digest(describe(net))
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2))
+    described = digest(describe(model))
 
     def changed(change):
-        other = copy.deepcopy(net)
+        other = copy.deepcopy(model)
         change(other)
         return digest(describe(other)) != described
 
@@ -268,10 +268,10 @@ def test_describe_includes_weights_and_attributes_but_not_the_mode():
 
 def test_describe_identifies_hooks_by_their_function():
     def hooked(*factors):
-        net = nn.ReLU()
+        model = nn.ReLU()
         for factor in factors:
-            net.register_forward_hook(functools.partial(Point, factor), with_kwargs=factor > 1)
-        return net
+            model.register_forward_hook(functools.partial(Point, factor), with_kwargs=factor > 1)
+        return model
 
     assert same(hooked(1, 2), hooked(1, 2))
     assert not same(hooked(1, 2), hooked(2, 1))

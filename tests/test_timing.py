@@ -20,19 +20,19 @@ SMALL = {"shape": (16, 8)}
 
 
 def test_measure_compares_with_torch_at_the_same_parameters():
-    found = actlab.measure(["relu", "elu(alpha=0.5)", "snake"], **SMALL)
-    assert [(row.name, row.torch_equivalent) for row in found] == [
+    timings = actlab.measure(["relu", "elu(alpha=0.5)", "snake"], **SMALL)
+    assert [(row.name, row.torch_equivalent) for row in timings] == [
         ("relu", "torch.nn.ReLU"),
         ("torch.nn.ReLU", ""),
         ("elu(alpha=0.5)", "torch.nn.ELU"),
         ("torch.nn.ELU", ""),
         ("snake", ""),
     ]
-    for row in found:
+    for row in timings:
         assert row.forward > 0
         assert math.isnan(row.ratio) == (row.torch_equivalent == "")
-    total = {row.name: row.forward + row.backward for row in found}
-    relu = next(iter(found))
+    total = {row.name: row.forward + row.backward for row in timings}
+    relu = next(iter(timings))
     assert relu.ratio == pytest.approx(total["relu"] / total["torch.nn.ReLU"])
 
 
@@ -73,10 +73,10 @@ def test_time_verb_prints_80_columns_and_json(capsys):
     assert all(len(line) <= 80 for line in out.splitlines())
     assert "torch.nn.ReLU" in out
     assert main(["time", "mish", "--shape", "8", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in found["rows"]] == ["mish", "torch.nn.Mish"]
-    assert found["rows"][1]["ratio"] is None
-    assert found["about"]["shape"] == [8]
+    output = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in output["rows"]] == ["mish", "torch.nn.Mish"]
+    assert output["rows"][1]["ratio"] is None
+    assert output["about"]["shape"] == [8]
 
 
 @pytest.mark.parametrize(

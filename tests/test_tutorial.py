@@ -27,7 +27,7 @@ def executed(tmp_path_factory):
     """Return the notebooks by lesson name, executed with scikit-learn's digits."""
     folder = tmp_path_factory.mktemp("tutorial")
     settings = {name: value for name, value in os.environ.items() if not name.startswith("ACTLAB_")}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "make_tutorial.py"), str(folder)],
         capture_output=True,
         text=True,
@@ -35,7 +35,7 @@ def executed(tmp_path_factory):
         env=settings,
         timeout=540,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return {lesson: jupytext.read(folder / f"{lesson}.ipynb") for lesson in LESSONS}
 
 
@@ -48,10 +48,10 @@ def printed_text(notebook):
 
 
 def images(notebook):
-    found = [
+    matches = [
         output.data["image/png"] for output in outputs(notebook) if "image/png" in output.get("data", {})
     ]
-    return [base64.b64decode(image) for image in found]
+    return [base64.b64decode(image) for image in matches]
 
 
 def texts(notebook):
@@ -166,8 +166,8 @@ def test_tutorial_stored_notebook_was_executed_on_mnist_without_errors(path):
 
 @pytest.mark.parametrize("path", STORED, ids=LESSONS)
 def test_tutorial_stored_outputs_contain_no_absolute_path(path):
-    found = [ABSOLUTE.search(text) for text in texts(jupytext.read(path))]
-    assert [match.group() for match in found if match] == []
+    matches = [ABSOLUTE.search(text) for text in texts(jupytext.read(path))]
+    assert [match.group() for match in matches if match] == []
 
 
 def test_make_tutorial_keeps_outputs_until_the_code_changes(tmp_path):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy.typing as npt
 import torch
+from cloudpickle import dumps
 
-from actlab.errors import UsageError
+from actlab.errors import UsageError, summarize_error
 from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
 from actlab.execution.split_on_failure import FleetOutcome, attempt
 from actlab.fleet.loop import Data, EpochCallback, Loop
@@ -170,11 +172,11 @@ class Elsewhere:
     def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Submit jobs."""
         calls = [
-            functools.partial(
-                _in_process, job, self.shared, _beat(self.shared, job), self.settings, self.place
-            )
+            functools.partial(_in_process, job, self.shared, _beat(self.shared, job), self.settings)
             for job in jobs
         ]
+        if self.place:  # activations of the user's files are loaded with the call
+            calls = [functools.partial(_in_folder, self.place, dumps(call)) for call in calls]
         return [_submitted(self.executor, call) for call in calls]
 
     def epochs(self, job: Job) -> int | None:
@@ -190,12 +192,19 @@ def _submitted(executor: Executor, call: Callable[[], FleetOutcome]) -> Future[F
         raise UsageError(f"the {type(executor).__name__} takes no more work: {reason}") from error
 
 
-def _in_process(
-    job: Job, shared: Shared, report: EpochCallback, settings: FleetSettings, place: str
-) -> FleetOutcome:
-    """Train a fleet in a process that does nothing else meanwhile, in a folder if it is one of ours."""
-    if place:
-        os.chdir(place)
+def _in_folder(folder: str, call: bytes) -> FleetOutcome:
+    """Load and run a call in the folder of the process that submitted it."""
+    os.chdir(folder)
+    try:
+        function = pickle.loads(call)  # noqa: S301 - from the parent process
+    except Exception as error:  # raised by the user's modules
+        raise BrokenExecutor(f"it cannot load its work: {summarize_error(error)}") from error
+    outcome: FleetOutcome = function()
+    return outcome
+
+
+def _in_process(job: Job, shared: Shared, report: EpochCallback, settings: FleetSettings) -> FleetOutcome:
+    """Train a fleet in a process that does nothing else meanwhile."""
     device = job.runs[0].device
     with apply_settings(settings):
         return attempt(job.runs, job.fleet, _loaded(shared, device), report)

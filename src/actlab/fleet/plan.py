@@ -129,7 +129,7 @@ def _traits_of(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Trai
         return _Traits(
             alone=Alone.FAILS, reason_alone=f"the network cannot be built: {summarize_error(error)}"
         )
-    lazy = any(is_lazy(parameter) for parameter in network.parameters())
+    lazy = not isinstance(network, nn.Module) or any(map(is_lazy, network.parameters()))
     buffers = {} if lazy else {name: value.clone() for name, value in network.named_buffers()}
     try:
         with run.noise():

@@ -1,8 +1,8 @@
-"""The truth about an activation, from its textbook formula, by ball arithmetic.
+"""Exact values of an activation from its textbook formula, in ball arithmetic.
 
-Every value comes with a proven bound: python-flint's ``arb_series`` carries f, f', f'' and f''' at once
-as an enclosure, and precision is doubled until the enclosure is tight. Nothing here knows how actlab
-computes. As a command, ``python tests/truth.py [NAME ...]`` prints the worst errors of the definitions.
+Every value has a proven bound: python-flint's ``arb_series`` encloses f, f', f'' and f''', and the precision
+is doubled until the enclosure is tight. The module is independent of actlab's computations.
+``python tests/exact_values.py [NAME ...]`` prints the largest errors of the definitions.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _BINARY = {
 _COMPARE = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
 
 
-# Filled while a formula is walked: the point lies on a branch, where a second derivative may jump.
+# Filled by _walk if the point lies on a branch, where the second derivative can jump.
 _ties: list[bool] = []
 
 
 class _Undecided(Exception):
-    """The precision does not tell on which side of a branch the point lies."""
+    """The precision is too low to decide on which side of a branch the point lies."""
 
 
 def _constant(value: Any) -> arb_series:
@@ -91,7 +91,7 @@ def _holds(compare: Any, u: arb_series, v: arb_series) -> bool:
 def _walk(node: ast.expr, names: dict[str, arb_series]) -> Any:
     match node:
         case ast.Constant(value=value):
-            # A decimal in a formula is the double it is written as.
+            # A decimal in a formula means the nearest double.
             return _constant(value)
         case ast.Name(id="pi"):
             return _constant(arb.pi())
@@ -133,9 +133,9 @@ def taylor(tree: ast.expr, x: float, parameters: dict[str, float]) -> tuple[list
         names = {name: _constant(value) for name, value in parameters.items()}
         try:
             series = _walk(tree, {**names, "x": arb_series([arb(x), arb(1)], ORDERS)})
-            found = [series[k] * math.factorial(k) for k in range(ORDERS)]
-            if all(map(_good, found, range(ORDERS))):
-                return found, bool(_ties)
+            results = [series[k] * math.factorial(k) for k in range(ORDERS)]
+            if all(map(_good, results, range(ORDERS))):
+                return results, bool(_ties)
         except _Undecided:
             pass
         if bits >= MOST_BITS:
@@ -144,8 +144,8 @@ def taylor(tree: ast.expr, x: float, parameters: dict[str, float]) -> tuple[list
 
 
 @dataclass(frozen=True)
-class Truth:
-    """f, f', f'' and f''' at points, each as a double and the rest that the double leaves."""
+class ExactValues:
+    """f, f', f'' and f''' at points, each as a double and its rounding error."""
 
     high: np.ndarray[Any, Any]  # (4, n)
     low: np.ndarray[Any, Any]  # (4, n)
@@ -153,25 +153,27 @@ class Truth:
 
 
 @functools.cache
-def _truth(formula: str, points: bytes, parameters: tuple[tuple[str, float], ...]) -> Truth:
+def _exact_values(formula: str, points: bytes, parameters: tuple[tuple[str, float], ...]) -> ExactValues:
     tree = ast.parse(formula, mode="eval").body
     xs = np.frombuffer(points)
     high, low = np.zeros((ORDERS, len(xs))), np.zeros((ORDERS, len(xs)))
     branch = np.zeros(len(xs), bool)
-    given = {name: value for name, value in parameters if not isinstance(value, bool | str)}
+    numbers = {name: value for name, value in parameters if not isinstance(value, bool | str)}
     for i, x in enumerate(xs.tolist()):
-        balls, branch[i] = taylor(tree, x, given)
+        balls, branch[i] = taylor(tree, x, numbers)
         for order, ball in enumerate(balls):
             middle = ball.mid()
             high[order, i] = float(middle)
             low[order, i] = float(middle - arb(high[order, i])) if math.isfinite(high[order, i]) else 0.0
-    return Truth(high, low, branch)
+    return ExactValues(high, low, branch)
 
 
-def truth(activation: actlab.Activation[...], points: np.ndarray[Any, Any], **parameters: float) -> Truth:
-    """Return the true function and derivatives at float64 points (n,)."""
+def exact_values(
+    activation: actlab.Activation[...], points: np.ndarray[Any, Any], **parameters: float
+) -> ExactValues:
+    """Return the exact function and derivatives at float64 points (n,)."""
     chosen = {**activation.example, **parameters}
-    return _truth(
+    return _exact_values(
         activation.formula(**parameters),
         np.ascontiguousarray(points, np.float64).tobytes(),
         tuple(chosen.items()),
@@ -179,7 +181,7 @@ def truth(activation: actlab.Activation[...], points: np.ndarray[Any, Any], **pa
 
 
 def grid(activation: actlab.Activation[...], dtype: torch.dtype, **parameters: float) -> torch.Tensor:
-    """Return at least 4,000 points: a log grid over both signs, and the neighbours of kinks and roots."""
+    """Return at least 4,000 points: a log grid of both signs, and the neighbours of kinks and roots."""
     if dtype in (torch.float16, torch.bfloat16):
         every = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).view(dtype)
         return every[every.isfinite()].sort().values
@@ -200,9 +202,9 @@ def grid(activation: actlab.Activation[...], dtype: torch.dtype, **parameters: f
 def derivatives(
     activation: actlab.Activation[...], points: torch.Tensor, copies: int = 1, **parameters: float
 ) -> dict[str, torch.Tensor]:
-    """Measure f, f' (plain backward), f' (with create_graph) and f'' (double backward), through the nodes.
+    """Compute f, f' (plain backward), f' (with create_graph) and f'' (double backward) by autograd.
 
-    Copies of the points, side by side, show a definition as it is for a large tensor.
+    ``copies`` repeats the points, because definitions can use other kernels for large tensors.
     """
     x = points.repeat(copies).requires_grad_()
     value = activation(x, **{**activation.example, **parameters})
@@ -213,13 +215,13 @@ def derivatives(
     if graph.requires_grad:
         (second,) = torch.autograd.grad(graph, x, ones, allow_unused=True)
     second = torch.zeros_like(x) if second is None else second
-    found = {"f": value, "f'": plain, "f' in a graph": graph, "f''": second}
-    return {order: values.detach()[: len(points)] for order, values in found.items()}
+    results = {"f": value, "f'": plain, "f' in a graph": graph, "f''": second}
+    return {order: values.detach()[: len(points)] for order, values in results.items()}
 
 
 def _roots(activation: actlab.Activation[...], points: torch.Tensor, **parameters: float) -> torch.Tensor:
-    """Return where f, f' or f'' change sign, to the last bit."""
-    found = []
+    """Return the points where f, f' or f'' change sign, to the last bit."""
+    results = []
     ordered = points[(points.abs() < 100) & (points.abs() > 1e-3)].double().sort().values
     for order in ("f", "f'", "f''"):
         values = derivatives(activation, ordered, **parameters)[order]
@@ -229,17 +231,17 @@ def _roots(activation: actlab.Activation[...], points: torch.Tensor, **parameter
             middle = (low + high) / 2
             same = derivatives(activation, middle, **parameters)[order].sign() == start
             low, high = torch.where(same, middle, low), torch.where(same, high, middle)
-        found.append(low)
-    return torch.cat(found).to(points.dtype)
+        results.append(low)
+    return torch.cat(results).to(points.dtype)
 
 
 @dataclass(frozen=True)
 class Worst:
-    """Where a definition is worst: the error in units of the bound's measure, and the place."""
+    """The largest error of a definition, in the units of :func:`bound`, and its input."""
 
     error: float
     x: float
-    got: float
+    computed: float
     true: float
 
 
@@ -254,36 +256,36 @@ def bound(order: str, dtype: torch.dtype) -> float:
 def errors(
     activation: actlab.Activation[...], dtype: torch.dtype, copies: int = 1, **parameters: float
 ) -> dict[str, Worst]:
-    """Measure every order on the grid: |got - true| / (eps * max(|f|, |x f'|)), and so on for derivatives.
+    """Measure every order on the grid: |got - true| / (eps * max(|f|, |x f'|)), likewise for derivatives.
 
-    An error is infinite where a value is not finite though the truth is, in that dtype.
+    An error is infinite if a value is not finite and the exact value is finite in that dtype.
     """
     points = grid(activation, dtype, **parameters)
     exact = points.double()
     oscillates = any(math.isnan(slope) for slope in activation.slopes(**parameters))
     if dtype in (torch.float16, torch.bfloat16) and not oscillates:
-        # Ball arithmetic for all inputs is slow; float64 has been proven on the grid before.
+        # Ball arithmetic is slow for all inputs, and float64 has been verified on the grid.
         high = _double(activation, exact, **parameters)
         low = torch.zeros_like(high)
         branch = torch.zeros_like(exact, dtype=torch.bool)
     else:
-        known = truth(activation, exact.numpy(), **parameters)
-        high, low, branch = map(torch.from_numpy, (known.high, known.low, known.branch))
+        reference = exact_values(activation, exact.numpy(), **parameters)
+        high, low, branch = map(torch.from_numpy, (reference.high, reference.low, reference.branch))
     kinks = torch.tensor([*map(float, activation.kinks(**parameters)), math.inf], dtype=torch.float64)
     distance = (exact[:, None] - kinks.to(dtype).double()).abs().amin(1)
-    found = {}
-    for order, got in derivatives(activation, points, copies, **parameters).items():
+    results = {}
+    for order, computed in derivatives(activation, points, copies, **parameters).items():
         k = ORDER[order]
         line = activation.facts.error_scale == "line" and k > 0
-        # Of a subnormal step off a kink an output may show nothing: it has no second derivative there.
+        # A subnormal distance from a kink can vanish in the output, which then has no second derivative.
         step = torch.finfo(dtype).tiny if line else 0.0
         where = (~branch & (distance > step)) if k == 2 else distance > 0 if k == 1 else distance >= 0
-        found[order] = _worst(points[where], got[where], high[:, where], low[:, where], k, line)
-    return found
+        results[order] = _worst(points[where], computed[where], high[:, where], low[:, where], k, line)
+    return results
 
 
 def _double(activation: actlab.Activation[...], x: torch.Tensor, **parameters: float) -> torch.Tensor:
-    """Return f, f', f'' in float64, and a difference quotient for the third, which is only a scale."""
+    """Return f, f', f'' in float64, and a difference quotient as the scale for f'''."""
     at = derivatives(activation, x, **parameters)
     step = (x.abs() * 1e-4).clamp_min(1e-12)
     ahead, behind = (derivatives(activation, x + d, **parameters)["f''"] for d in (step, -step))
@@ -291,17 +293,17 @@ def _double(activation: actlab.Activation[...], x: torch.Tensor, **parameters: f
 
 
 def _worst(
-    points: torch.Tensor, got: torch.Tensor, high: torch.Tensor, low: torch.Tensor, k: int, line: bool
+    points: torch.Tensor, computed: torch.Tensor, high: torch.Tensor, low: torch.Tensor, k: int, line: bool
 ) -> Worst:
     info, half = torch.finfo(points.dtype), points.dtype in (torch.float16, torch.bfloat16)
-    x, value, true = points.double(), got.double(), high[k]
+    x, value, true = points.double(), computed.double(), high[k]
     scale = torch.maximum(true.abs(), (x * high[k + 1]).abs().nan_to_num(0.0, 0.0))
     if line:
-        # What the output alone can give: its rounding moves f' and f'' by about eps times the largest f'.
+        # If only the output is saved, its rounding changes f' and f'' by about eps times the largest f'.
         scale = torch.maximum(scale, max(h[h.isfinite()].abs().max() for h in high[1 : k + 1]))
     scale = scale.clamp_min(info.tiny * (1 if half else 1000))
     error = ((value - true) - low[k]).abs() / (info.eps * scale)
-    # Beyond the format's range both its largest number and infinity are right.
+    # Beyond the range of the dtype, its largest number and infinity are both correct.
     beyond = true.abs() >= info.max * (1 - info.eps)
     right = beyond & (value * true.sign() >= info.max * (1 - info.eps))
     flushed = (true.abs() < info.tiny) & (value == 0) & (points.dtype != torch.float16)
@@ -312,16 +314,16 @@ def _worst(
 
 
 def main() -> None:
-    """Print the worst errors of the definitions named, or of all."""
+    """Print the largest errors of the named definitions, or of all."""
     for name in sys.argv[1:] or sorted(actlab.catalogue):
         activation = actlab.catalogue[name]
         if activation.facts.gated:
             continue
         for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
-            found = errors(activation, dtype)
-            summary = "  ".join(f"{order} {worst.error:.2f}" for order, worst in found.items())
+            results = errors(activation, dtype)
+            summary = "  ".join(f"{order} {worst.error:.2f}" for order, worst in results.items())
             print(f"{name:15} {str(dtype)[6:]:9} {summary}", flush=True)
-            for order, worst in found.items():
+            for order, worst in results.items():
                 if worst.error > bound(order, dtype):
                     print(f"    {order}: x = {worst.x!r}, got {worst.got!r}, true {worst.true!r}")
 
