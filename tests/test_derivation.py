@@ -156,12 +156,12 @@ def test_inexact_intervals_are_reported():
     # The difference of two logarithms that meet everywhere: there is no rule for it.
     derived, _ = made("log(1 + x**2 + exp(sin(x))) - log(2 + x**2 + exp(sin(x)))", {})
     assert derived.inexact
-    assert all("roundings" in sentence for sentence in derived.inexact)
+    assert all("units of rounding" in sentence for sentence in derived.inexact)
 
 
 def test_an_interval_of_one_point_reads_as_a_point():
     derived = derive(to_sympy("asinh(x) / (1 + abs(x))"), {})
-    assert "f at inf in float32: off by inf roundings (4 are allowed)" in derived.inexact
+    assert "f at inf in float32: off by inf units of rounding (4 are allowed)" in derived.inexact
 
 
 def test_the_same_text_is_the_same_program_in_every_process():

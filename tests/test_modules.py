@@ -211,12 +211,12 @@ def test_where_everything_fails_the_answer_is_no(own, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--module own.py:Nett", "module 'own.py:Nett': there is no 'Nett' in it (did you mean 'Net'?)"),
+        ("--module own.py:Nett", "module 'own.py:Nett': 'Nett' not found (did you mean 'Net'?)"),
         ("--module own.py", "module is 'own.py', not 'package.module:Net'"),
-        ("--module nowhere.py:Net", "there is no file 'nowhere.py'"),
+        ("--module nowhere.py:Net", "file 'nowhere.py' does not exist"),
         ("--module own.py:Net(width=x)", "arguments must be literals"),
         ("--module own.py:Net(widht=3)", "cannot be built: TypeError"),
-        ("--module own.py:broken", "cannot be made: RuntimeError: no such thing"),
+        ("--module own.py:broken", "cannot be built: RuntimeError: no such thing"),
         ("--module own.py:Two", "has relu, tanh; name one of them with replace"),
         ("--module own.py:Bare", "has no known activation"),
         ("--module own.py:Wrong", "returns the shape (2, 4) for two samples, not (2, 3)"),

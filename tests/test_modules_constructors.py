@@ -242,7 +242,9 @@ def test_compare_says_why_an_argument_takes_no_activation(dataset):
         def forward(self, x):
             return self.head(x)
 
-    with pytest.raises(UsageError, match="'activation' takes no activation: it is not called in the forward"):
+    with pytest.raises(
+        UsageError, match="'activation' does not accept an activation: it is not called in the forward"
+    ):
         compare(["relu"], dataset, module=Bare, **SHORT)
 
 

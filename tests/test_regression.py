@@ -115,10 +115,13 @@ def test_a_column_of_a_csv_file_is_the_target(tmp_path):
     [
         (["5", "5", "5"], "flowers.csv: every target is 5.0; at least two different numbers are needed"),
         (["5"], "every target is 5.0; at least two different numbers"),
-        (["cheap", "2", "3"], "target column 'price' must be numeric, but holds 'cheap' in row 0 .from 0."),
+        (
+            ["cheap", "2", "3"],
+            "target column 'price' must be numeric, but contains 'cheap' in row 0 .counted from 0.",
+        ),
         (["1", "2,5", "3"], "cannot read .*flowers.csv' as CSV"),
-        (["1", '"2,500"', "3"], "target column 'price' must be numeric, but holds '2,500' in row 1"),
-        (["1", "nan", "3"], "target column 'price' must be numeric, but holds 'nan' in row 1"),
+        (["1", '"2,500"', "3"], "target column 'price' must be numeric, but contains '2,500' in row 1"),
+        (["1", "nan", "3"], "target column 'price' must be numeric, but contains 'nan' in row 1"),
         (["1", "", "3"], r"the target column 'price' is empty in 1 of 3 rows, the first is y\[1\]"),
         (["1", "1e999", "-inf"], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = inf"),
     ],
@@ -141,8 +144,8 @@ def test_a_csv_file_without_its_target_lists_the_columns(tmp_path):
     [
         (np.full(3, 0.5), "arrays.npz: every target is 0.5; at least two different numbers are needed"),
         ([1, np.nan, np.inf], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = nan"),
-        (["1", "2", "3"], "y <U1; X must be numbers, y too"),
-        ([1, 2j, 3], "y complex128; X must be numbers, y too"),
+        (["1", "2", "3"], "y <U1; X must be numbers, and y too"),
+        ([1, 2j, 3], "y complex128; X must be numbers, and y too"),
         (
             np.eye(3, 2),
             r"X has shape \(3, 2, 2\) and y \(3, 2\); they must be \(n, d\) and \(n,\) or \(n, 1\) ",

@@ -371,7 +371,7 @@ def test_search_leaves_strings_that_are_the_modules_own(module, name, value, fit
         ("rleu", "unknown activation 'rleu' .did you mean 'relu'"),
         ("relu(slope=2)", "activation 'relu\\(slope=2\\)'"),
         ("formula:x*", "formula"),
-        ("missing.py:Own", "there is no file 'missing.py'"),
+        ("missing.py:Own", "file 'missing.py' does not exist"),
     ],
 )
 def test_search_a_wrong_spec_fails_its_own_fits_and_says_why(value, message):

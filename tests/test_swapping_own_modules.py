@@ -94,9 +94,9 @@ def test_activations_in_leaves_out_a_module_that_is_no_function_of_each_element(
 def test_swap_takes_the_class_of_torch_for_a_module_that_computes_the_same():
     model = nn.Sequential(act(lambda x: x * torch.sigmoid(x)), SubclassOfReLU())
     assert isinstance(swap(model, {nn.SiLU: nn.Tanh})[0], nn.Tanh)
-    with pytest.raises(UsageError, match="nothing to replace for ReLU"):
+    with pytest.raises(UsageError, match="nothing in the model matches ReLU"):
         swap(model, {nn.ReLU: nn.Tanh})
-    with pytest.raises(UsageError, match=r"nothing to replace for 'sigmoid'; the model has silu \(0\)"):
+    with pytest.raises(UsageError, match=r"nothing in the model matches 'sigmoid'; the model has silu \(0\)"):
         swap(model, {"sigmoid": "tanh"})
 
 
@@ -106,7 +106,7 @@ def test_swap_replaces_a_call_inside_an_activation_that_the_catalogue_does_not_h
 
 
 def test_swap_says_which_class_name_is_near():
-    with pytest.raises(UsageError, match=r"'Trainer' is neither in the catalogue nor a place .* 'Trained'"):
+    with pytest.raises(UsageError, match=r"'Trainer' is neither a catalogue name nor a path .* 'Trained'"):
         swap(nn.Sequential(Trained()), {"Trainer": "tanh"})
 
 

@@ -1,4 +1,4 @@
-"""Rows about derivatives: first and second compared with finite differences, kinks, jumps, trained parameters."""
+"""Verify derivatives against finite differences; find kinks and jumps; verify the gradients of parameters."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def _by_incoming(subject: Subject, x: Tensor) -> None:
         one, two = format_pair(got[at], wanted[at], 6)
         place = float(leaf[at])
         raise Failure(
-            f"at x = {place:.6g} the derivative of the gradient by the incoming gradient is {one}, expected {two}"
+            f"at x = {place:.6g}, the derivative of the gradient by the incoming gradient is {one}, "
+            f"expected {two}"
         )
 
 

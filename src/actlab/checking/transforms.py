@@ -137,7 +137,7 @@ def exported(subject: Subject) -> str:
 
 
 def saved_bytes(subject: Subject) -> str:
-    """Report the bytes saved for backward bytes per element of a float32 input; of a definition, verify them."""
+    """Report the bytes saved for backward per element of a float32 input; of a definition, verify them."""
     x = subject.sample(512, torch.float32).requires_grad_()
     function = subject.function(torch.float32)
     saved = sum(saved_storages(lambda: function(x)).values()) / x.numel()
