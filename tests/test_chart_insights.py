@@ -89,7 +89,7 @@ def test_the_first_layers_gradient_beside_the_lasts():
     (said,) = chart_insights.gradient_insights(diagnostics_frame(names), names, of(*names))
     assert said == (
         "Gradient of the first layer divided by the last layer's: 1/10,000 for mish and about 1 for relu, "
-        "the others between."
+        "the others are in between."
     )
 
 
@@ -156,7 +156,7 @@ def test_slopes_of_the_catalogue_in_figures():
     assert chart_insights.function_insights(names, NONE, of(*names)) == [
         "Slope below 1 everywhere: sigmoid (at most 0.25).",
         "Slope above 1 somewhere: mish (up to 1.09).",
-        "Slope of exactly 0 in an interval, where nothing trains: relu (x < 0), relu6 (x < 0 and "
+        "Slope of exactly 0 in an interval, where the gradient vanishes: relu (x < 0), relu6 (x < 0 and "
         "x > 6) and softshrink (−0.5 < x < 0.5).",
         "Not monotonic: mish (slope down to −0.11).",
     ]
@@ -169,7 +169,7 @@ def test_a_slope_that_only_rounds_to_0_is_not_0():
 def test_the_arguments_of_a_spec_count():
     names = ["hardtanh(-3.0, max_val=2.0)", "leaky_relu(negative_slope=2.0)"]
     assert chart_insights.function_insights(names, NONE, of(*names)) == [
-        "Slope of exactly 0 in an interval, where nothing trains: hardtanh(-3.0, max_val=2.0) "
+        "Slope of exactly 0 in an interval, where the gradient vanishes: hardtanh(-3.0, max_val=2.0) "
         "(x < −3 and x > 2)."
     ]
 
@@ -194,10 +194,10 @@ def test_of_activations_of_ones_own_the_kept_curves_say_it():
     assert chart_insights.function_insights(["relu", *names], curves, of("relu", *names)) == [
         "Slope below 1 everywhere: torch.nn:Sigmoid (at most 0.25).",
         f"Slope above 1 somewhere: torch.nn:GELU (up to 1.13) and {__name__}:Wave (up to 3).",
-        "Slope of exactly 0 in an interval, where nothing trains: relu (x < 0) and torch.nn:ReLU6 "
+        "Slope of exactly 0 in an interval, where the gradient vanishes: relu (x < 0) and torch.nn:ReLU6 "
         "(−6 ≤ x ≤ 0).",
         f"Not monotonic: torch.nn:GELU (slope down to −0.13) and {__name__}:Wave (slope down to −3).",
-        "Known from −6 to 6 only, before training: torch.nn:GELU, torch.nn:ReLU6, torch.nn:Sigmoid and "
+        "Evaluated from −6 to 6 only, before training: torch.nn:GELU, torch.nn:ReLU6, torch.nn:Sigmoid and "
         f"{__name__}:Wave.",
     ]
 
@@ -207,7 +207,7 @@ def test_a_kept_curve_says_nothing_of_what_is_beyond_it_or_fades_away():
     assert curves[curves["activation"] == names[1]]["f1"].eq(0).any()
     assert chart_insights.function_insights(names, curves, of(*names)) == [
         f"Slope below 1 everywhere: {names[1]} (at most 0.5).",
-        f"Known from −6 to 6 only, before training: {names[1]}.",
+        f"Evaluated from −6 to 6 only, before training: {names[1]}.",
     ]
 
 
@@ -224,8 +224,8 @@ def test_the_dearest_and_the_cheapest_by_time_and_by_memory():
     kept = [2**20, 2**21, 2**21]
     results = pd.DataFrame({"activation": ["a", "b", "b"], "seconds": [1.0, 2.0, 4.0], "saved_bytes": kept})
     assert chart_insights.cost_insights(results, ["a", "b"], of("a", "b")) == [
-        "Time per run: b 3 s is the most, 3 times the least, a 1 s.",
-        "Memory saved for backward: b 2 MiB is the most, 2 times the least, a 1 MiB.",
+        "Time per run: b 3 s is the highest, 3 times the lowest, a 1 s.",
+        "Memory saved for backward: b 2 MiB is the highest, 2 times the lowest, a 1 MiB.",
     ]
     same = results.assign(seconds=[1.0, 1.0, 1.1], saved_bytes=NAN)
     assert chart_insights.cost_insights(same, ["a", "b"], of("a", "b")) == [

@@ -84,15 +84,15 @@ def test_demsars_example_of_wilcoxons_test_has_his_statistic():
     assert found.p_value == wilcoxon_by_enumeration(in_thousandths) == 0.0078125
     assert math.isnan(found.chi_square)
     assert found.sentences() == [
-        "Best mean rank: C4.5+m, 1.21 over 14 datasets; it is the single best on 10.",
+        "Best mean rank: C4.5+m, 1.21 over 14 datasets; it is the sole best on 10.",
         "C4.5+m is better than C4.5 (p = 0.00781).",
     ]
 
 
 def test_demsars_table_in_sentences():
     assert compare_over_datasets(PAPER).sentences() == [
-        "Best mean rank: C4.5+m+cf, 1.96 over 14 datasets; it is the single best on 6.",
-        "Friedman's test of all activations: not all activations are alike (F(3, 39) = 4.19, p = 0.0116).",
+        "Best mean rank: C4.5+m+cf, 1.96 over 14 datasets; it is the sole best on 6.",
+        "Friedman's test of all activations: the activations differ (F(3, 39) = 4.19, p = 0.0116).",
         "C4.5+m is better than C4.5 (p = 0.0469).",
         "No significant difference: C4.5+m+cf, C4.5+m and C4.5+cf; C4.5+m+cf, C4.5+cf and C4.5. "
         "This does not show that they are equal.",
@@ -137,7 +137,7 @@ def test_where_all_datasets_rank_alike_friedmans_p_value_is_the_exact_one(row):
     found = compare_over_datasets(table([row] * 4))
     assert found.statistic == math.inf
     assert found.p_value == pytest.approx(len(arrangements) ** -3)
-    assert "all datasets rank them alike" in found.sentences()[1]
+    assert "all datasets rank them in the same order" in found.sentences()[1]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_the_reason_says_how_many_datasets_would_be_needed():
     assert set(found.verdicts["verdict"]) == {"undecided"}
     needed = "3 datasets cannot decide it: at least 7 are needed for 3 pairs"
     assert set(found.verdicts["reason"]) == {needed}
-    said = "3 datasets cannot decide any of 3 pairs: at least 7 are needed. The order is no verdict."
+    said = "3 datasets cannot decide any of 3 pairs: at least 7 are needed. The order is not a verdict."
     assert found.sentences()[-1] == said
     assert "at least 6 are needed for 1 pair" in compare_over_datasets(graded(5, 2)).verdicts["reason"][0]
 
@@ -235,7 +235,7 @@ def test_two_activations_that_are_not_told_apart():
         table([[1, 0], [0, 2], [3, 0], [0, 4], [5, 0], [0, 6], [7, 0]])
     ).sentences()
     assert sentences == [
-        "Best mean rank: a, 1.43 over 7 datasets; it is the single best on 4.",
+        "Best mean rank: a, 1.43 over 7 datasets; it is the sole best on 4.",
         "Wilcoxon's test shows no significant difference (p = 0.812).",
         "No significant difference: a and b. This does not show that they are equal.",
     ]
@@ -275,7 +275,7 @@ def test_friedmans_test_may_reject_where_no_pair_is_decided():
     effects = np.linspace(2, 0, 6)
     found = compare_over_datasets(table(np.random.default_rng(2).normal(size=(10, 6)) + effects))
     assert found.p_value < 0.05
-    said = "Wilcoxon's tests with Holm's correction decide no pair: it is not known which ones differ."
+    said = "Wilcoxon's tests with Holm's correction decide no pair: which ones differ is unknown."
     assert said in found.sentences()
 
 

@@ -123,6 +123,6 @@ def test_a_column_of_logits_is_scored_as_skorch_scores_it():
 def test_a_loss_that_cannot_be_stacked_says_why():
     assert loss_problem(nn.CrossEntropyLoss()) == ""
     assert loss_problem(nn.L1Loss()) == (
-        "criterion is L1Loss; a fleet has CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, MSELoss"
+        "criterion is L1Loss; a fleet supports CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, MSELoss"
     )
     assert loss_problem(nn.MSELoss(reduction="sum")) == "criterion__reduction is 'sum'; a fleet needs 'mean'"

@@ -109,7 +109,7 @@ def test_rows_without_a_class_are_left_out(first, layer_by_layer):
 def test_rows_without_a_class_that_nobody_spoke_of_are_left_to_skorch():
     y = Y.copy()
     y[3::7] = -100
-    with pytest.raises(NotFused, match="y has the label -100; a fleet needs labels of at least 0"):
+    with pytest.raises(NotFused, match="y has the label -100; a fleet needs labels >= 0"):
         read_run(classifier(), X, y)
 
 

@@ -113,8 +113,8 @@ def test_the_verb_shows_settings_group_sizes_and_how_to_change_them(capsys):
     assert "threads             1           change: ACTLAB_THREADS" in lines
     assert "weights_per_fleet   131072      change: ACTLAB_WEIGHTS_PER_FLEET" in lines
     assert "layer_by_layer      True        change: ACTLAB_LAYER_BY_LAYER" in lines
-    assert "digits              7 networks of actlab train in one fleet" in lines
-    assert "MNIST               1 network of actlab train in one fleet" in lines
+    assert "digits              7 networks of actlab in one fleet" in lines
+    assert "MNIST               1 network of actlab in one fleet" in lines
 
 
 def test_as_json_it_is_one_object(monkeypatch, capsys):

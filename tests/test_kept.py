@@ -154,7 +154,7 @@ def test_a_training_is_reported_again_as_it_was(capsys):
     assert set(pd.read_csv("run/history.csv")) >= {"epoch", "train_loss", "valid_loss"}
     assert main(["train", "--epochs", "1", "--no-diagnostics", "--out", "run", "--quiet"]) == 0
     assert not Path("run/diagnostics.csv").exists()
-    assert "it was switched off" in Path("run/report.html").read_text(encoding="utf-8")
+    assert "they were switched off" in Path("run/report.html").read_text(encoding="utf-8")
 
 
 def test_a_training_of_a_regression_has_no_accuracy(capsys):
@@ -182,7 +182,7 @@ def test_what_has_nothing_or_something_broken_is_refused_in_one_line(tiny, capsy
     assert "no comparison in 'run'" in refused(capsys, "report", "run")
     for text in ("{", "[]", "[3]", '[{"about": {}, "run": {}}]'):
         Path("run/training.json").write_text(text)
-        assert "'run/training.json' does not describe a training" in refused(capsys, "report", "run")
+        assert "'run/training.json' does not describe a run" in refused(capsys, "report", "run")
     Path("run/training.json").unlink()
     with Ledger("run/ledger.sqlite") as ledger:
         ledger.start_comparison({"metric": "accuracy"}, [{"key": "0" * 64}])

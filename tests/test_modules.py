@@ -204,7 +204,7 @@ def test_where_everything_fails_the_answer_is_no(own, capsys):
     assert main([*call, "--until-decided"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "No activation has a rank." in out
-    assert "no two are left to be compared" in out
+    assert "fewer than two activations are left" in out
     assert "may need more epochs or another learning rate" in out
 
 
@@ -228,7 +228,7 @@ def test_where_everything_fails_the_answer_is_no(own, capsys):
         ("--scoring acuracy", "did you mean 'accuracy'"),
         ("--rope -1", "rope must be a number >= 0"),
         ("--budget 5", "budget='5' needs until_decided"),
-        ("--seeds 2 --until-decided", "until_decided adds seeds by itself"),
+        ("--seeds 2 --until-decided", "until_decided chooses the number of seeds"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(own, capsys, arguments, message):

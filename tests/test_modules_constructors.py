@@ -211,7 +211,7 @@ def test_compare_swaps_all_activations_where_each_has_a_numbered_argument(datase
 
 
 def test_compare_refuses_to_tune_a_size_that_the_module_does_not_take(dataset):
-    with pytest.raises(UsageError, match="tune has 'module__num_units', which the net does not take"):
+    with pytest.raises(UsageError, match="tune contains 'module__num_units', which is not a parameter"):
         compare(["relu"], dataset, module=ActLayer, tune={"module__num_units": [4, 8]})
 
 

@@ -27,7 +27,7 @@ from actlab.fleet.run import Result
 NAMES = ["relu", "relu", "tanh", "elu"]
 AGAIN = re.compile(r"\r(?:\x1b\[2K|\x1b\[1A)+")  # back to the first line of a picture, clearing all
 STYLE = re.compile(r"\x1b\[[\d;]*m|\x1b\[\?25[lh]")  # colours, and the cursor hidden or shown
-HEADS = "place   activation   mean validation accuracy      std   nets"
+HEADS = "place   activation   mean validation accuracy      std   runs"
 
 
 @pytest.fixture(autouse=True)
@@ -119,19 +119,19 @@ def test_elsewhere_than_on_a_terminal_there_are_plain_lines_after_a_second_and_n
         watch(ended(0, [0, 1], result(valid_acc=0.5), result(valid_acc=0.5)))
         for epoch in range(100):
             watch(running(1, [2, 3], epoch, 100))
-    assert re.fullmatch(r"actlab: 2 of 4 nets trained, \d+ s\n", stream.getvalue())
+    assert re.fullmatch(r"actlab: 2 of 4 runs trained, \d+ s\n", stream.getvalue())
 
 
 def test_lines_go_to_standard_error(at_once, capsys):
     with show_progress(NAMES, 1) as watch:
         watch(running(0, [0], 1))
-    assert capsys.readouterr() == ("", "actlab: 0 of 4 nets trained, 0 s\n")
+    assert capsys.readouterr() == ("", "actlab: 0 of 4 runs trained, 0 s\n")
 
 
 def test_a_line_says_which_round_of_a_race_counts(at_once, capsys):
     with show_progress(NAMES, 1, round_number=2) as watch:
         watch(running(0, [0], 1))
-    assert capsys.readouterr() == ("", "actlab: round 2: 0 of 4 nets trained, 0 s\n")
+    assert capsys.readouterr() == ("", "actlab: round 2: 0 of 4 runs trained, 0 s\n")
 
 
 # -- pictures -------------------------------------------------------------------------------------
@@ -144,8 +144,8 @@ def test_every_fleet_that_trains_has_a_bar(at_once):
         watch(running(1, [2], 10))
         watch(running(1, [2], 1, 2))
     assert screen.last() == [
-        "nets      ━━━━━━━╸━━━━━━━━━━━━ 0 of 4 nets, 0:00:00",
-        "fleet 1   ━━━━━━━━━━╺━━━━━━━━━ epoch 5 of 10, 2 nets",
+        "runs      ━━━━━━━╸━━━━━━━━━━━━ 0 of 4 runs, 0:00:00",
+        "fleet 1   ━━━━━━━━━━╺━━━━━━━━━ epoch 5 of 10, 2 runs",
         "fleet 2   ━━━━━━━━━━╺━━━━━━━━━ epoch 1 of 2, tanh",
     ]
 
@@ -154,7 +154,7 @@ def test_the_bar_of_all_nets_says_which_round_of_a_race_they_are(at_once):
     screen = Screen()
     with show_progress(NAMES, 1, screen, round_number=2) as watch:
         watch(running(0, [0, 1], 5))
-    assert screen.last()[0] == "round 2   ━━━━━╺━━━━━━━━━━━━━━ 0 of 4 nets, 0:00:00"
+    assert screen.last()[0] == "round 2   ━━━━━╺━━━━━━━━━━━━━━ 0 of 4 runs, 0:00:00"
 
 
 def test_a_fleet_that_has_ended_has_no_bar(at_once):
@@ -164,7 +164,7 @@ def test_a_fleet_that_has_ended_has_no_bar(at_once):
         watch(running(1, [2], 4))
         watch(ended(0, [0, 1], result(valid_acc=0.5), result(valid_acc=0.7)))
     assert screen.last() == [
-        "nets      ━━━━━━━━━━━━╺━━━━━━━ 2 of 4 nets, 0:00:00",
+        "runs      ━━━━━━━━━━━━╺━━━━━━━ 2 of 4 runs, 0:00:00",
         "fleet 2   ━━━━━━━━╺━━━━━━━━━━━ epoch 4 of 10, tanh",
         "",
         HEADS,
@@ -199,7 +199,7 @@ def test_what_is_left_is_told_from_what_was_done_since_the_first_second(at_once,
         watch(running(1, range(50, 70), 2))
         now = 10.0
         watch(ended(1, range(50, 70), *[result(valid_acc=0.5)] * 20))
-    assert [picture[0].partition("nets, ")[2] for picture in screen.pictures()[:3]] == [
+    assert [picture[0].partition("runs, ")[2] for picture in screen.pictures()[:3]] == [
         "0:00:02",
         "0:00:06, about 0:00:46 left",  # 4 nets in 4 seconds, 46 to come
         "0:00:10, about 0:00:12 left",
@@ -250,7 +250,7 @@ def test_where_there_is_no_accuracy_the_least_loss_leads(at_once, column, head):
     with show_progress(["a", "b", "c", "d"], 1, screen, what="candidate") as watch:
         watch(ended(0, range(4), *[result(**{column: value}) for value in (3.0, 1.0, math.nan, 2e5)]))
     last = screen.last()
-    assert re.split(r"  +", last[2]) == ["place", "candidate", f"mean {head}", "std", "nets"]
+    assert re.split(r"  +", last[2]) == ["place", "candidate", f"mean {head}", "std", "runs"]
     assert [line.split()[1:3] for line in last[4:]] == [
         ["b", "1.0000"],
         ["a", "3.0000"],
@@ -324,7 +324,7 @@ def test_a_terminal_that_cannot_paint_over_gets_lines(at_once, monkeypatch):
     screen = Screen()
     with show_progress(NAMES, 1, screen) as watch:
         watch(running(0, [0], 5))
-    assert screen.getvalue() == "actlab: 0 of 4 nets trained, 0 s\n"
+    assert screen.getvalue() == "actlab: 0 of 4 runs trained, 0 s\n"
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe")])

@@ -72,14 +72,14 @@ def test_who_is_worse_drops_out_and_the_rest_goes_on():
     assert course.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"])]
     assert found.out == {"b": "worse than a after 2 seeds"}
     assert found.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 8}
-    assert (found.analyses, found.seeds, found.ended) == (3, 8, "all is decided")
+    assert (found.analyses, found.seeds, found.ended) == (3, 8, "all pairs are decided")
 
 
 def test_a_pair_of_losers_is_not_pursued():
     course = Course({("a", "b"): ("better", 2), ("a", "c"): ("better", 2)})
     found = course.run()
     assert course.trained == [(2, NAMES)]
-    assert found.ended == "all is decided"
+    assert found.ended == "all pairs are decided"
     assert found.verdicts["b", "c"].outcome == "undecided"
     assert ("b", "c") not in found.decided
 
@@ -134,18 +134,22 @@ def test_race_asks_what_those_that_stay_would_cost():
 
 def test_race_where_all_but_one_failed_has_no_two_to_compare():
     found = Course({}, failed={"a": "diverged", "c": "diverged"}).run()
-    assert (found.ended, found.analyses, found.decided) == ("no two are left to be compared", 1, {})
+    assert (found.ended, found.analyses, found.decided) == ("fewer than two activations are left", 1, {})
 
 
 def test_an_undecided_race_ends_with_the_last_look():
     found = Course({}).run()
-    assert (found.analyses, found.seeds, found.ended) == (len(ANALYSES), 32, "32 seeds are the most")
+    assert (found.analyses, found.seeds, found.ended) == (
+        len(ANALYSES),
+        32,
+        "the maximum of 32 seeds is reached",
+    )
 
 
 def test_it_ends_when_no_number_of_seeds_would_decide():
     course = Course({}, more=None)
     found = course.run()
-    assert (found.analyses, found.ended) == (3, "no number of seeds would decide the rest")
+    assert (found.analyses, found.ended) == (3, "more seeds would not decide the remaining pairs")
 
 
 def test_it_ends_when_the_budget_does():

@@ -279,14 +279,16 @@ def test_an_activation_is_tried_in_the_net_of_one_output(activation, message):
     [(5, 1, None), (4, 1, 4), (8, 3, None), (7, 3, 4), (7, 4, None), (6, 2, 3), (2, 1, 2)],
 )
 def test_a_fifth_of_the_rows_must_be_there_to_be_held_back(rows, folds, left):
-    few = f"a network trains on {left} samples"
+    few = f"the training set has only {left} samples"
     said = f"one sample in 5 is held back for validation, but {few}: add data" if left else ""
     assert holdback_problem(np.zeros((rows, 1), np.float32), folds) == said
 
 
 def test_as_many_rows_as_can_be_held_back_are_enough_to_train():
     assert len(history_frame(train(made_up(5), "relu", SHORT))) == 3
-    with pytest.raises(UsageError, match=r"^one sample in 5 .* but a network trains on 4 samples: add data$"):
+    with pytest.raises(
+        UsageError, match=r"^one sample in 5 .* but the training set has only 4 samples: add data$"
+    ):
         plan_training(made_up(4), "relu", SHORT)
 
 
@@ -318,7 +320,7 @@ def test_a_csv_file_with_a_number_to_be_predicted(tmp_path, capsys):
     assert [list(row) for row in found["history"]] == [COLUMNS] * 2
     assert found["insights"][0].startswith("Best epoch: 2 of 2, with validation loss ")
     assert found["data"] == "t.csv"
-    assert "the largest class trains on 1 samples" in refused_in_one_line(capsys, *call)  # sixty classes
+    assert "the largest class has only 1 samples" in refused_in_one_line(capsys, *call)  # sixty classes
 
 
 def test_a_regression_that_diverges_says_so(capsys):

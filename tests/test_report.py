@@ -74,12 +74,12 @@ def test_divergence_is_said_first_and_the_epochs_before_it_are_read():
     ]
     first = history_insights(history([1.0, 1.0], [float("inf"), 1.0], [0.5, 0.6]))
     assert first[0] == "Training diverged at epoch 1 of 2: the validation loss is inf."
-    assert first[1] == "No epoch with a finite loss: too few to describe the training."
+    assert first[1] == "No epoch with a finite loss: too few to describe the run."
 
 
 def test_one_epoch_says_only_that_it_is_one():
     assert history_insights(history([1.0], [1.0], [0.5])) == [
-        "1 epoch with a finite loss: too few to describe the training."
+        "1 epoch with a finite loss: too few to describe the run."
     ]
 
 

@@ -167,7 +167,7 @@ def test_a_history_without_validation():
 def test_without_verdicts_the_rest_is_there():
     said = text(render(comparison(verdicts=comparison().verdicts[:0])))
     assert "There are no verdicts." in said
-    assert "There is one activation" not in said
+    assert "There is only one activation" not in said
     assert "All 36 runs" in said
 
 

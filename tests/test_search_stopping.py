@@ -191,7 +191,7 @@ def test_compare_a_signal_interrupts_every_net():
                 signal.raise_signal(signal.SIGINT)
 
     net = classifier(callbacks=[Second], max_epochs=1)
-    with sigint(signal.default_int_handler), pytest.raises(Interrupted, match="2 of 4 nets") as caught:
+    with sigint(signal.default_int_handler), pytest.raises(Interrupted, match="2 of 4 runs") as caught:
         actlab.compare(["relu", "tanh"], TABLE, module=net, folds=2)
     assert caught.value.results["activation"].to_list() == ["relu", "relu"]
 

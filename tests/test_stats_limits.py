@@ -74,7 +74,7 @@ def test_judge_and_interval_refuse_a_level_that_is_no_probability(level):
 
 @pytest.mark.parametrize("region", [-1e-9, math.nan, -math.inf])
 def test_judge_refuses_a_region_that_is_no_width(region):
-    with pytest.raises(UsageError, match=f"^region must be a number >= 0, got {region}: half its width"):
+    with pytest.raises(UsageError, match=rf"^region \(half its width\) must be a number >= 0, got {region}"):
         judge([paired(D)], region)
     assert judge([], region) == []  # of no pair nothing is asked, as where every run has failed
 

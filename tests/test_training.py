@@ -165,7 +165,7 @@ def test_a_class_with_few_rows_trains_without_a_warning():
         ({"momentum": 1.0}, "momentum must be >= 0 and < 1, got 1.0"),
         ({"device": "gpu"}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
         ({"device": "cuda:x"}, "device must be cpu, cuda or cuda:N, got 'cuda:x'"),
-        ({"device": "cuda:99"}, "device must be one that PyTorch sees, .* got 'cuda:99'"),
+        ({"device": "cuda:99"}, "device must be available, got 'cuda:99'; PyTorch finds"),
     ],
 )
 def test_an_impossible_setting_is_named_with_its_value(wrong, message):
@@ -205,6 +205,6 @@ def test_an_activation_that_cannot_be_used_is_refused_before_training(activation
 
 def test_data_too_small_to_hold_a_fifth_back_is_refused():
     with pytest.raises(
-        UsageError, match=r"one sample in 5 is held back .* the largest class trains on 4 samples"
+        UsageError, match=r"one sample in 5 is held back .* the largest class has only 4 samples"
     ):
         train(make_dataset(rows=12), "relu", SHORT)

@@ -139,7 +139,7 @@ def test_of_many_pairs_those_of_the_first_are_said():
 
 def test_the_cost_is_said():
     values = [{"lr": 0.1}, {"lr": 0.2}]
-    race = {"looks": 3, "ended": "all is decided", "out": {}}
+    race = {"looks": 3, "ended": "all pairs are decided", "out": {}}
     rows = [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)]
     found = comparison({"relu": HIGH, "tanh": LOW}, rows, tuned=values, race=race, trained=48, seeds=8)
     assert found.sentences()[-3:] == [
@@ -153,7 +153,7 @@ def test_sentences_name_no_best_of_one_activation():
     found = comparison({"relu": HIGH}, [])
     assert found.sentences() == [
         "relu: mean accuracy 0.9200 over 6 runs.",
-        "There is one activation, and nothing to compare it with.",
+        "There is only one activation, so there is nothing to compare.",
     ]
     chance = comparison({"relu": LOWEST}, [], chance=["relu"])
     assert chance.sentences()[0] == "No activation has a rank."

@@ -97,7 +97,7 @@ def test_verdicts_are_read_from_the_paired_runs(dataset):
         assert (row["low"], row["high"]) == pytest.approx((verdict.low, verdict.high))
         assert (row["p"], row["p_holm"]) == pytest.approx((verdict.p_value, verdict.p_holm))
         assert (row["wins"], row["runs"], row["seeds"]) == (one.wins, 12, 4)
-    assert (found.about["region"], found.about["region_is"]) == (region, "one of 150 rows")
+    assert (found.about["region"], found.about["region_is"]) == (region, "one of 150 samples")
     assert list(found.ranking)[6:] == ["seed_0", "seed_1", "seed_2", "seed_3"]
     means = scores.groupby("seed").mean()
     for _, row in found.ranking.iterrows():
@@ -140,7 +140,7 @@ def test_equal_functions_are_equivalent_and_share_a_rank(dataset):
 def test_one_activation_has_nothing_to_be_compared_with(dataset):
     found = compare(["relu"], dataset, **SHORT)
     assert found.verdicts.empty
-    assert "There is one activation, and nothing to compare it with." in found.sentences()
+    assert "There is only one activation, so there is nothing to compare." in found.sentences()
 
 
 def test_a_region_may_be_given(dataset):
@@ -205,8 +205,8 @@ def test_what_a_race_counts_is_that_of_its_round(dataset, tmp_path, capsys):
     compare(["relu", "tanh"], dataset, verbose=1, **how)
     assert first.about["race"]["looks"] == 2
     assert [line for line in capsys.readouterr().err.splitlines() if "ledger" in line] == [
-        "actlab: round 1: 12 of 12 nets are from the ledger",
-        "actlab: round 2: 12 of 12 nets are from the ledger",
+        "actlab: round 1: 12 of 12 runs are from the ledger",
+        "actlab: round 2: 12 of 12 runs are from the ledger",
     ]
 
 
@@ -237,7 +237,10 @@ def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
 @pytest.mark.parametrize(
     ("tune", "message"),
     [
-        ({"lrr": [0.1]}, "tune has 'lrr', which the net does not take .did you mean 'lr'"),
+        (
+            {"lrr": [0.1]},
+            "tune contains 'lrr', which is not a parameter of the skorch net .did you mean 'lr'",
+        ),
         ({"lr": []}, r"tune needs a list of values .* got lr=\[\]$"),
         ({"lr": "0.1"}, "tune needs a list of values .* got lr='0.1'$"),
         ({"lr": [0.1, -1.0]}, "tune needs learning rates > 0, got lr=-1.0"),
@@ -341,7 +344,10 @@ def test_numbers_are_predicted_too():
     ("how", "message"),
     [
         ({"seeds": 0}, "seeds must be an integer >= 1, got 0"),
-        ({"seeds": 2, "until_decided": True}, "until_decided adds seeds by itself, got seeds=2: omit seeds"),
+        (
+            {"seeds": 2, "until_decided": True},
+            "until_decided chooses the number of seeds, got seeds=2: omit seeds",
+        ),
         ({"budget": 100}, "budget=100 needs until_decided"),
         ({"budget": "soon", "until_decided": True}, "budget must be a number of runs .* got 'soon'"),
         ({"rope": -1.0}, "rope must be a number >= 0, half the width of a region, got -1.0"),

@@ -159,7 +159,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int, resumable: bool) -> None:
         hint = "; run it again to resume" if resumable else ""
-        super().__init__(f": {len(results)} of {total} nets were trained{hint}")
+        super().__init__(f": {len(results)} of {total} runs were trained{hint}")
         self.results, self.history = results, history
 
 
@@ -305,8 +305,8 @@ def run_comparison(
 
 def _dataset(data: Dataset | str | Path) -> Dataset:
     if not isinstance(data, Dataset | str | Path):
-        right = "a Dataset, or a name or file for load_data; make a Dataset of it by load_data"
-        raise UsageError(f"data is a {type(data).__name__}; it must be {right}")
+        right = "a Dataset, or a name or file for load_data; use load_data to make a Dataset"
+        raise UsageError(f"data is of type {type(data).__name__}; it must be {right}")
     return data if isinstance(data, Dataset) else load_data(data)
 
 

@@ -147,13 +147,13 @@ class Cluster(Engine):
             log.info("cannot send data to %s: %s", worker, summarize_error(error))
             problem = ""
         if problem:
-            call.fail(UsageError(f"worker {worker} cannot keep the data: {problem}"))
+            call.fail(UsageError(f"worker {worker} cannot store the data: {problem}"))
         else:
             self._send(call)
 
     def _reconnect(self) -> None:
         """Wait until the scheduler is there again."""
-        log.warning("the scheduler at %s is gone; waiting for it", self._address)
+        log.warning("the scheduler at %s does not respond; waiting for it", self._address)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and not self._closed.is_set():
             if self._client.status == "running":
@@ -163,23 +163,23 @@ class Cluster(Engine):
                     self._client, self._own = _connected(self._address), True
                     return
             self._closed.wait(0.2)
-        raise UsageError(f"the scheduler at {self._address} has been gone for {PATIENCE:g} seconds")
+        raise UsageError(f"the scheduler at {self._address} has not responded for {PATIENCE:g} seconds")
 
     def _look_at_workers(self) -> None:
         found = self._client.run(_versions, on_error="return")
         if not found:
-            log.warning("the scheduler at %s has no workers yet; waiting for some", self._address)
+            log.warning("the scheduler at %s has no workers yet; waiting", self._address)
         for worker, versions in found.items():
             if isinstance(versions, Exception):
                 raise UsageError(
-                    f"worker {worker} has not the actlab of this process: {summarize_error(versions)}"
+                    f"worker {worker} has another actlab than this process: {summarize_error(versions)}"
                 )
             if versions != _versions():
                 raise UsageError(f"worker {worker}: {_difference(versions, _versions())}")
         for worker, threads in self._client.nthreads().items():
             if threads > 1:
                 log.warning(
-                    "worker %s has %d threads, but one net trains in a process at a time: --nthreads 1",
+                    "worker %s has %d threads, but trains one fleet at a time; use --nthreads 1",
                     worker,
                     threads,
                 )
@@ -224,12 +224,12 @@ def _connected(address: str) -> Client:
         return Client(address, timeout=_ANSWERS, set_as_default=False)
     except (OSError, TimeoutError) as error:
         problem = f"no Dask scheduler answers at {address!r} within {_ANSWERS:g} s"
-        raise UsageError(f"{problem}; `dask scheduler` starts one, and says its address") from error
+        raise UsageError(f"{problem}; start one with `dask scheduler`, which prints its address") from error
 
 
 def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
     differ = [f"{name} {theirs[name]}, here {ours[name]}" for name in ours if theirs[name] != ours[name]]
-    return f"it has other versions than this process: {'; '.join(differ)}"
+    return f"its versions differ from those of this process: {'; '.join(differ)}"
 
 
 # -- on workers -----------------------------------------------------------------------------------

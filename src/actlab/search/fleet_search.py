@@ -175,7 +175,7 @@ def _seeds(seeds: Any) -> list[int]:
     found = range(seeds) if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool) else seeds
     right = isinstance(found, Sequence) and not isinstance(found, str) and len(found) > 0
     if not right or not all(isinstance(s, int | np.integer) and 0 <= s < 2**32 for s in found):
-        raise UsageError(f"seeds is {seeds!r}, not a number of at least 1 or a list of seeds such as [0, 1]")
+        raise UsageError(f"seeds must be an integer >= 1 or a list of seeds such as [0, 1], got {seeds!r}")
     return [int(seed) for seed in found]
 
 
