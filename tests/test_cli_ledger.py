@@ -93,7 +93,7 @@ def test_ledger_show_prints_reasons_of_failed_runs(capsys):
         "runs.db", entry(0), *alike, entry(3, failure="RuntimeError: no room\n  for " + "a matrix " * 9)
     )
     assert run_verb(capsys, "show", "runs.db") == [
-        "4 runs, 3 of them failed",
+        "4 runs, 3 failed",
         "",
         "run       activation  seed  fold  test_acc  epochs  seconds  test_loss",
         "--------  ----------  ----  ----  --------  ------  -------  ---------",
@@ -116,7 +116,7 @@ def test_ledger_show_prints_the_last_twenty_runs(capsys):
         "runs.db", *(Entry(digest(own), own, run) for own, run in zip(settings, runs, strict=True))
     )
     lines = run_verb(capsys, "show", "runs.db")
-    assert lines[0] == "25 runs, 22 of them failed"
+    assert lines[0] == "25 runs, 22 failed"
     assert lines[2].split() == ["run", "activation", "seed", "fold", "test_acc", "epochs"]
     assert [int(line.split()[2]) for line in lines[4:24]] == list(range(5, 25))
     assert lines[24:27] == [

@@ -192,7 +192,7 @@ def test_what_has_nothing_or_something_broken_is_refused_in_one_line(tiny, capsy
 def test_of_several_datasets_one_is_named(tiny, capsys):
     call = ["compare", "relu", "tanh", "--data", tiny, "--data", "digits", "--epochs", "1", "--out", "run"]
     assert main([*call, "--quiet"]) == 0
-    assert "name one: run/digits, run/tiny.npz" in refused(capsys, "report", "run")
+    assert "choose one: run/digits, run/tiny.npz" in refused(capsys, "report", "run")
     assert main(["report", "run/tiny.npz"]) == 0
 
 

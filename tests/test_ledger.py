@@ -254,6 +254,6 @@ def test_merge_of_a_file_that_is_not_a_ledger_changes_nothing(three, tmp_path):
         with pytest.raises(UsageError, match="there is no ledger at"):
             ledger.merge(tmp_path / "absent.db")
         (tmp_path / "text").write_text("relu, tanh" * 100)
-        with pytest.raises(UsageError, match="is no SQLite file"):
+        with pytest.raises(UsageError, match="is not an SQLite file"):
             ledger.merge(tmp_path / "text")
         assert len(ledger.runs()) == 3

@@ -25,7 +25,7 @@ __all__ = ["path", "three"]
 def test_ledger_leaves_a_file_that_is_not_sqlite_unchanged(path, content):
     path.write_bytes(content)
     for readonly in (False, True):
-        assert "is not a ledger: it is no SQLite file" in refusal(path, readonly=readonly)
+        assert "is not a ledger: it is not an SQLite file" in refusal(path, readonly=readonly)
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -125,7 +125,10 @@ def test_ledger_reports_a_truncated_file(three):
         three.write_bytes(whole[:size])
         for readonly in (False, True):
             message = refusal(three, readonly=readonly)
-            assert "is damaged" in message or (size < 512 and "is no SQLite file" in message), (size, message)
+            assert "is damaged" in message or (size < 512 and "is not an SQLite file" in message), (
+                size,
+                message,
+            )
 
 
 def test_ledger_reads_or_rejects_a_partly_overwritten_file(three):

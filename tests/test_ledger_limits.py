@@ -404,7 +404,7 @@ def test_ledger_restores_a_truncated_page_from_its_log(path, tmp_path):
         assert ledger.verify() == []
     assert copy.stat().st_size % 4096 == 0
     copy.write_bytes(copy.read_bytes() + bytes(1000))
-    assert "is damaged: it was cut short" in refusal(copy)
+    assert "is damaged: it is truncated" in refusal(copy)
 
 
 def test_merge_releases_the_lock_after_a_hundred_runs(tmp_path, path):

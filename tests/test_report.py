@@ -222,7 +222,7 @@ def test_a_hiplot_experiment_has_one_line_per_row():
 
 
 def test_a_hiplot_page_needs_rows():
-    with pytest.raises(UsageError, match="at least one sample"):
+    with pytest.raises(UsageError, match="at least one row"):
         to_hiplot([])
 
 

@@ -50,7 +50,7 @@ def test_files_that_cannot_be_uploaded_leave_the_numbers(store, tmp_path, files)
     ("uri", "message"),
     [
         ("htp://localhost", "'htp://localhost' is not an MLflow URI such as .* .did you mean 'http'.."),
-        ("postgres://me:secret@host/db", "'postgres://host/db' is no .* .did you mean 'postgresql'.."),
+        ("postgres://me:secret@host/db", "'postgres://host/db' is not an .* .did you mean 'postgresql'.."),
         ("runs.db", "'runs.db' is not an MLflow URI such as 'sqlite:///runs.db' or 'http://localhost:5000'"),
         ("", "'' is not an MLflow URI"),
         ("localhost:5000", "'localhost:5000' is not an MLflow URI"),
