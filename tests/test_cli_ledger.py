@@ -120,7 +120,7 @@ def test_ledger_show_prints_the_last_twenty_runs(capsys):
     assert lines[2].split() == ["run", "activation", "seed", "fold", "test_acc", "epochs"]
     assert [int(line.split()[2]) for line in lines[4:24]] == list(range(5, 25))
     assert lines[24:27] == [
-        "(2 columns do not fit here)",
+        "(2 columns omitted)",
         "",
         "The last 20 of 25; actlab ledger export writes all.",
     ]

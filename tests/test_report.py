@@ -185,7 +185,7 @@ def test_a_table_fits_the_terminal_and_says_what_it_left_out():
     lines = text_table(frame).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[2].startswith("x" * 39 + "…  0.5000")
-    assert lines[-1] == "(5 columns do not fit here)"
+    assert lines[-1] == "(5 columns omitted)"
 
 
 def test_a_hiplot_page_keeps_values_out_of_the_markup(tmp_path):

@@ -165,7 +165,7 @@ def test_the_section_has_panels_maps_and_tables(page):
     for table in ("diagnostics-units", "diagnostics-weights"):
         assert f'<table id="{table}" class="sortable">' in found
     assert "diagnostics" not in said.split("Reproduction")[-1]
-    assert "On paper" not in said
+    assert "A printed page" not in said
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_thirty_layers_of_fifty_activations_have_short_tables():
     assert found.count("<tr>") == 2 + 2 * 50 * 4
     said = text(page)
     assert "the first layer, the last and two between" in said
-    assert "On paper a table has its first 40 rows; diagnostics.csv has all." in said
+    assert "A printed page shows the first 40 rows of each table; diagnostics.csv has all." in said
     assert len(page.encode()) < 1_500_000
 
 

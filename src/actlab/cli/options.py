@@ -112,7 +112,7 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     add("--lr", type=float, default=0.01, metavar="X", help="learning rate")
     add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
     add("--device", **DEVICE)
-    add("--precision", default="float32", metavar="P", help="float32, or bf16 for matrix products")
+    add("--precision", default="float32", metavar="P", help="float32, or bf16 products")
     diagnostics = "record diagnostics after every epoch, or never (default: where they cost little)"
     add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     return add

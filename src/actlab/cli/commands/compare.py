@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from actlab.comparison.plan import ComparisonPlan
     from actlab.data.dataset import Dataset
 
-SUMMARY = "train a network with each activation and judge which is better"
+SUMMARY = "train with each activation and judge which is better"
 EXAMPLES = (
     "actlab compare relu tanh leaky_relu --folds 3 --epochs 25",
     "actlab compare relu mish --until-decided --budget 20m",
@@ -58,7 +58,7 @@ def add_options(parser: Parser) -> None:
     add_data_options(parser, action="append", help=data)
     add = parser.add_argument_group("model").add_argument
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
-    add("--replace", metavar="NAME", help="activation to replace, if the network has several kinds")
+    add("--replace", metavar="NAME", help="activation to replace, if there are several kinds")
     add = add_training_options(parser)
     tune = "train each run with each value, and keep the one with the best validation score: lr=0.003,0.01"
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)

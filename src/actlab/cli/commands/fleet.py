@@ -9,7 +9,7 @@ import json
 from actlab.cli.options import DEVICE, JSON, Parser
 from actlab.cli.output import SUCCESS
 
-SUMMARY = "show the fleet settings of this machine and how to change them"
+SUMMARY = "show the fleet settings of this machine"
 EXAMPLES = ("actlab fleet", "ACTLAB_WEIGHTS_PER_FLEET=1000000 actlab fleet", "actlab fleet --json")
 _EXAMPLE_DATA = {"digits": (64, 10), "MNIST": (784, 10)}  # features and classes
 
