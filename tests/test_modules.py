@@ -221,7 +221,7 @@ def test_where_everything_fails_the_answer_is_no(own, capsys):
         ("--module own.py:Bare", "has no known activation"),
         ("--module own.py:Wrong", "returns the shape (2, 4) for two samples, not (2, 3)"),
         ("--module own.py:Net --replace mish", "mish"),
-        ("--replace relu", "there is no module to replace anything in"),
+        ("--replace relu", "replace needs a module"),
         ("--tune lr", "--tune 'lr' is not NAME=VALUE,VALUE"),
         ("--tune lr=0.1 --tune lr=0.2", "names it twice"),
         ("--tune lr=fast", "tune needs learning rates > 0, got lr='fast'"),

@@ -228,7 +228,7 @@ def test_compare_refuses_arguments_that_a_skorch_net_s_module_does_not_take(data
 def test_compare_refuses_to_tune_the_argument_that_takes_the_activation(dataset):
     net = skorch_net(ActLayer, module__act_layer=nn.ReLU)
     with pytest.raises(
-        UsageError, match="tune has 'module__act_layer', but activations are compared, not tuned"
+        UsageError, match="tune contains 'module__act_layer', but activations are compared, not tuned"
     ):
         compare(["relu"], dataset, module=net, tune={"module__act_layer": [nn.ReLU, nn.ELU]})
 

@@ -146,7 +146,7 @@ def test_the_cost_is_said():
     found = comparison({"relu": HIGH, "tanh": LOW}, rows, tuned=values, race=race, trained=48, seeds=8)
     assert found.sentences()[-3:] == [
         "Each run was trained with 2 values of lr: 48 trials instead of 24.",
-        "Sequential test: 48 runs in 3 rounds with up to 8 seeds; all is decided.",
+        "Sequential test: 48 runs in 3 rounds with up to 8 seeds; all pairs are decided.",
         "Chosen most often: relu lr=0.1 (6 of 6 runs); tanh lr=0.1 (6 of 6 runs).",
     ]
 

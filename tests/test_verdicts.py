@@ -247,7 +247,7 @@ def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
         ({"lr": [float("nan")]}, "tune needs learning rates > 0, got lr=nan"),
         (
             {"module__activation": ["relu"]},
-            "tune has 'module__activation', but activations are compared",
+            "tune contains 'module__activation', but activations are compared",
         ),
     ],
 )
@@ -352,7 +352,7 @@ def test_numbers_are_predicted_too():
         ({"budget": "soon", "until_decided": True}, "budget must be a number of runs .* got 'soon'"),
         ({"rope": -1.0}, "rope must be a number >= 0, half the width of a region, got -1.0"),
         ({"rope": float("nan")}, "rope must be a number >= 0, .* got nan"),
-        ({"replace": "relu"}, "replace is 'relu', but there is no module"),
+        ({"replace": "relu"}, "replace needs a module, got replace='relu' without one"),
     ],
 )
 def test_a_design_that_makes_no_sense_is_refused(dataset, how, message):
@@ -361,7 +361,7 @@ def test_a_design_that_makes_no_sense_is_refused(dataset, how, message):
 
 
 def test_data_that_is_none_is_refused():
-    with pytest.raises(UsageError, match="data is a tuple; it must be a Dataset, or a name or file"):
+    with pytest.raises(UsageError, match="data is of type tuple; it must be a Dataset, or a name or file"):
         compare(["relu"], (np.zeros((9, 2)), np.zeros(9)))
 
 

@@ -33,17 +33,17 @@ _SAME = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that 
 
 
 class Cluster(Engine):
-    """The workers of a Dask cluster.
+    """An executor that trains on the workers of a Dask cluster.
 
-    A worker gets the data once, as files that it maps into its memory. It trains one fleet at a time, so it
-    should have one thread. If a worker dies, another one does its work. If the scheduler is restarted, lost
-    work is sent again.
+    Each machine stores the data once, as files that its workers map into memory. A worker trains one fleet
+    at a time, so it should have one thread. If a worker dies, another worker trains its fleet. If the
+    scheduler restarts, unfinished tasks are submitted again.
 
     Args:
         scheduler: Its address, such as ``"tcp://10.0.0.1:8786"``, or a :class:`distributed.Client`.
 
     Raises:
-        UsageError: Nobody answers at the address, or workers have other versions of what decides results.
+        UsageError: No scheduler answers at the address, or the versions of a worker differ.
     """
 
     def __init__(self, scheduler: str | Client) -> None:
@@ -62,7 +62,7 @@ class Cluster(Engine):
             raise
 
     def room(self) -> int:
-        """Return twice the number of workers: nobody is to wait for what is on its way."""
+        """Return twice the number of workers, so that no worker waits for its next task."""
         if self._client.status == "running" and time.monotonic() - self._counted > _RECENT:
             with contextlib.suppress(OSError, TimeoutError):  # between two schedulers
                 self._workers = max(1, len(self._client.nthreads()))
@@ -82,7 +82,7 @@ class Cluster(Engine):
             del self._data[fingerprint]
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Let a worker call a function; when workers die of it, that is a BrokenExecutor."""
+        """Call a function on a worker; the future raises BrokenExecutor if the workers die."""
         if self._closed.is_set():
             raise RuntimeError("it is shut down")
         call = _Call(functools.partial(fn, *args, **kwargs))
@@ -90,7 +90,7 @@ class Cluster(Engine):
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work, and leave the cluster if we came to it by an address."""
+        """Accept no more work, and disconnect if the cluster was given by its address."""
         self._closed.set()
         self._hands.shutdown(wait=wait, cancel_futures=cancel_futures)
         for fingerprint in self._sent if self._client.status == "running" else ():
