@@ -228,7 +228,7 @@ def test_workers_with_other_versions_are_told_at_once_or_when_they_come(own, tmp
 def test_a_cluster_that_is_shut_down_takes_no_more_work(three):
     executor = Cluster(three.address)
     executor.shutdown()
-    with pytest.raises(UsageError, match=r"^the Cluster takes no more work: it is shut down$"):
+    with pytest.raises(UsageError, match=r"^the Cluster accepts no more work: it is shut down$"):
         train_runs(kinds()[:1], X, Y, executor=executor)
 
 

@@ -286,7 +286,7 @@ class Closed(concurrent.futures.Executor):
 
 
 def test_what_is_wrong_with_the_executor_is_no_failure_of_nets():
-    with pytest.raises(UsageError, match=r"^the Closed takes no more work: there is nobody here$"):
+    with pytest.raises(UsageError, match=r"^the Closed accepts no more work: there is nobody here$"):
         search(executor=Closed()).fit(X, Y)
 
 
