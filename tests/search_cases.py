@@ -1,4 +1,4 @@
-"""Configurations of skorch for a search beside GridSearchCV, with the data that they learn from."""
+"""Configurations of skorch for comparing FleetSearchCV with GridSearchCV, and their data."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ NUMBERS = X @ np.array([[1.0], [-2.0], [0.5], [0.0]], np.float32)
 
 @dataclass
 class Case:
-    """A configuration: what the net has besides the usual, how it trains, its data, grid and search."""
+    """A configuration: model options, expected way of training, data, grid and search options."""
 
     net: dict[str, Any] = field(default_factory=dict)
     how: str = FLEET
@@ -84,7 +84,7 @@ class Case:
     scoring: Any = "neg_log_loss"
 
     def __post_init__(self):
-        if self.grid is None:  # what trains alone is slower, and its candidates have nothing in common
+        if self.grid is None:  # training alone is slower, so one candidate is enough
             self.grid = {"lr": [0.1]} if self.how == ALONE else {"lr": [0.1, 0.02]}
 
 
@@ -350,7 +350,7 @@ CASES = {
     ),
 }
 
-# Configurations that only the slow tests have: rarer, or close to another one.
+# Configurations for slow tests only: rare ones, or similar to others.
 # fmt: off
 RARE = {
     "features in Fortran order", "tensor features", "a dataset with its labels", "images",
@@ -384,7 +384,7 @@ WITH_ACTIVATION = {
     "module__act": LEARNT,
 }
 
-# Configurations whose results are not those of GridSearchCV, and what the guide says of them.
+# Configurations whose results differ from GridSearchCV, with the sentence of the guide.
 DIFFERENT = {
     "The orders of shuffled samples": Case(
         {"iterator_train__shuffle": True, "batch_size": 5, "max_epochs": 4}

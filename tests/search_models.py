@@ -1,4 +1,4 @@
-"""Modules and nets for the configurations of skorch that searches are compared on."""
+"""Modules and skorch classes for the configurations in search_cases.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Net(nn.Module):
 
 
 class Columns(Net):
-    """Takes the columns of a table by name."""
+    """Takes the columns of a table as named arguments."""
 
     def forward(self, a, b, c, d):
         return super().forward(torch.stack([v.reshape(-1) for v in (a, b, c, d)], 1).float())
@@ -46,7 +46,7 @@ class Dense(Net):
 
 
 class Weighed(nn.Module):
-    """Takes the weights of samples along with them."""
+    """Takes sample weights as a second input."""
 
     def __init__(self):
         super().__init__()
@@ -63,7 +63,7 @@ class WeighedNet(skorch.NeuralNetClassifier):
 
 
 class Logged(skorch.NeuralNetClassifier):
-    """Overrides what no fleet knows of."""
+    """Overrides a method that fleets do not support."""
 
     def train_step(self, batch, **fit_params):
         return super().train_step(batch, **fit_params)
@@ -134,7 +134,7 @@ class Attention(nn.Module):
 
 
 class Branching(Net):
-    """Has outputs that depend on the other samples of a batch."""
+    """Has outputs that depend on the whole batch."""
 
     def forward(self, X):
         found = super().forward(X)

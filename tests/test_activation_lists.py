@@ -16,7 +16,7 @@ class Own(torch.nn.Module):
         return x
 
 
-def own_function(x):
+def halve(x):
     return x
 
 
@@ -70,7 +70,7 @@ ADVICE = "of which a formula's spec would hold text and parameters only; put it 
         (actlab.nn.Mish(), "a Mish module; name it: 'actlab.nn:Mish' or 'my_layers.py:Name'"),
         (Own(), f"a Own module; name it: '{__name__}:Own' or 'my_layers.py:Name'"),
         (make_local_module(), "a Inner module; name it: 'my_layers.py:Inner'"),
-        (own_function, f"the function own_function; name it: '{__name__}:own_function' or 'my_layers.py:Name'"),
+        (halve, f"the function halve; name it: '{__name__}:halve' or 'my_layers.py:Name'"),
         (lambda x: x, "a lambda; write it as a function into a file and name it: 'my_layers.py:name'"),
         (torch.tanh, "a builtin_function_or_method; write it as a function into a file and name it: "
          "'my_layers.py:name'"),

@@ -1,4 +1,4 @@
-"""A comparison as files, and read again."""
+"""Comparison.to_csv, Comparison.load and tables for papers."""
 
 import json
 
@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from actlab import Comparison, UsageError, compare
-from tests.test_verdicts import SHORT, dataset
+from tests.test_comparison_verdicts import SHORT, dataset
 
 __all__ = ["dataset"]
 
 
-def test_a_comparison_comes_back_from_its_folder(dataset, tmp_path):
-    how = {"tune": {"lr": [0.01, 0.05]}, "ledger": tmp_path / "l.sqlite"}
-    found = compare(["relu", "tanh", "sigmoid"], dataset, seeds=2, **how, **SHORT)
+def test_comparison_load_restores_a_saved_comparison(dataset, tmp_path):
+    options = {"tune": {"lr": [0.01, 0.05]}, "ledger": tmp_path / "l.sqlite"}
+    found = compare(["relu", "tanh", "sigmoid"], dataset, seeds=2, **options, **SHORT)
     files = found.to_csv(tmp_path / "run")
     names = ["results", "history", "verdicts", "ranking", "tuning"]
     assert [file.name for file in files] == [*(f"{name}.csv" for name in names), "comparison.json"]
@@ -25,7 +25,7 @@ def test_a_comparison_comes_back_from_its_folder(dataset, tmp_path):
     assert json.loads((tmp_path / "run/comparison.json").read_text(), parse_constant=pytest.fail)
 
 
-def test_one_with_failures_comes_back_too(dataset, tmp_path):
+def test_comparison_load_restores_failures(dataset, tmp_path):
     found = compare(["relu", "tanh"], dataset, lr=1e30, **SHORT)
     found.to_csv(tmp_path)
     again = Comparison.load(tmp_path)
@@ -46,7 +46,7 @@ def test_one_with_failures_comes_back_too(dataset, tmp_path):
         (lambda folder: (folder / "history.csv").write_text(""), "cannot read .*history.csv"),
     ],
 )
-def test_a_broken_folder_is_refused_in_one_line(dataset, tmp_path, change, message):
+def test_comparison_load_rejects_a_broken_folder(dataset, tmp_path, change, message):
     compare(["relu"], dataset, **SHORT).to_csv(tmp_path)
     change(tmp_path)
     with pytest.raises(UsageError, match=message) as caught:
@@ -54,7 +54,7 @@ def test_a_broken_folder_is_refused_in_one_line(dataset, tmp_path, change, messa
     assert "\n" not in str(caught.value)
 
 
-def test_tables_for_papers(dataset):
+def test_comparison_to_latex_and_to_markdown(dataset):
     names = ["leaky_relu(negative_slope=0.2)", "relu"]
     found = compare(names, dataset, seeds=2, **SHORT)
     text = found.to_latex()

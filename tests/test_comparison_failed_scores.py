@@ -1,4 +1,4 @@
-"""Runs whose score is no number: failed, each with its reason, in every table and in the report."""
+"""Runs whose score is not finite fail with a reason in every table and in the report."""
 
 import math
 
@@ -25,7 +25,7 @@ def dataset():
 
 
 def scorer(value, calls=range(10**6), name="tanh"):
-    """Return a scorer of accuracy that gives one activation this value in these of its calls."""
+    """Return an accuracy scorer that returns ``value`` for one activation in some of its calls."""
     count = iter(range(10**6))
 
     def scored(net, inputs, targets):
@@ -49,9 +49,9 @@ def test_compare_fails_runs_whose_score_is_not_finite(dataset, tmp_path, value):
     last = found.ranking.iloc[-1]
     assert (last["activation"], last["rank"], last["status"]) == ("tanh", pd.NA, status)
     assert math.isnan(last["mean"])
-    said = pairs(found)
-    assert said["relu", "tanh"] == said["tanh", "elu"] == ("none", f"tanh {status}")
-    assert said["relu", "elu"][0] != "none"
+    verdicts = pairs(found)
+    assert verdicts["relu", "tanh"] == verdicts["tanh", "elu"] == ("none", f"tanh {status}")
+    assert verdicts["relu", "elu"][0] != "none"
     assert f"tanh {status}: no rank." in found.sentences()
     assert cv_results(found.results)["rank_test_score"].to_list()[1] == 3
     found.to_csv(tmp_path)
@@ -73,7 +73,7 @@ def test_compare_ranks_nothing_if_every_score_is_infinite(dataset):
     assert "relu failed in 3 of 3 runs: the score is -inf: no rank." in found.sentences()
 
 
-def test_compare_fails_infinite_scores_of_nets_that_skorch_trains(dataset):
+def test_compare_fails_infinite_scores_of_models_trained_by_skorch(dataset):
     options = {"module__num_features": 4, "module__num_classes": 3, "criterion": nn.CrossEntropyLoss}
     net = skorch.NeuralNetClassifier(NeuralNet, max_epochs=2, verbose=0, callbacks=[Idle], **options)
     found = compare(NAMES[:2], dataset, module=net, scoring=scorer(math.inf))
@@ -82,21 +82,21 @@ def test_compare_fails_infinite_scores_of_nets_that_skorch_trains(dataset):
     assert pairs(found) == {("relu", "tanh"): ("none", "tanh failed in 3 of 3 runs: the score is inf")}
 
 
-def test_race_drops_an_activation_whose_score_is_infinite(dataset):
+def test_compare_until_decided_drops_an_activation_with_an_infinite_score(dataset):
     found = compare(NAMES, dataset, scoring=scorer(math.inf, [4]), until_decided=True, budget=18, **SHORT)
     assert found.about["race"]["out"]["tanh"] == "failed in 1 of 6 runs: the score is inf"
     assert pairs(found)["relu", "elu"][0] != "none"
 
 
-def test_compare_scores_again_what_is_in_the_ledger(dataset, tmp_path):
-    how = {**SHORT, "ledger": tmp_path / "ledger.sqlite"}
-    first = compare(NAMES, dataset, scoring=scorer(math.inf), **how)
-    again = compare(NAMES, dataset, scoring=scorer(math.inf), **how)
+def test_compare_scores_restored_runs_again(dataset, tmp_path):
+    options = {**SHORT, "ledger": tmp_path / "ledger.sqlite"}
+    first = compare(NAMES, dataset, scoring=scorer(math.inf), **options)
+    again = compare(NAMES, dataset, scoring=scorer(math.inf), **options)
     pd.testing.assert_frame_equal(again.results, first.results)
     pd.testing.assert_frame_equal(again.ranking, first.ranking)
-    right = compare(NAMES, dataset, scoring=scorer(math.inf, []), **how)
-    assert right.results["failure"].eq("").all()
-    assert right.results["seconds"].to_list() == first.results["seconds"].to_list()
+    correct = compare(NAMES, dataset, scoring=scorer(math.inf, []), **options)
+    assert correct.results["failure"].eq("").all()
+    assert correct.results["seconds"].to_list() == first.results["seconds"].to_list()
 
 
 def test_compare_fails_folds_without_an_r2():

@@ -1,4 +1,4 @@
-"""Activations compared in a person's own net."""
+"""Comparisons of activations in a user's own network."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def broken():
 
 
 class Net(nn.Module):
-    """A net whose first activation is a module and whose second is a call."""
+    """A network whose first activation is a module and whose second is a function call."""
 
     def __init__(self, num_features=4, num_classes=3):
         super().__init__()
@@ -88,7 +88,7 @@ class Net(nn.Module):
 
 
 class Written(nn.Module):
-    """The same, written with tanh."""
+    """The same network, written with tanh."""
 
     def __init__(self, num_features=4, num_classes=3):
         super().__init__()
@@ -116,7 +116,7 @@ def own(tmp_path, monkeypatch):
     np.savez("tiny.npz", X=rng.normal(size=(90, 4)) + 2 * np.eye(3, 4)[y], y=y)
 
 
-def test_the_activations_of_a_class_are_swapped_and_the_weights_are_the_same(dataset):
+def test_compare_swaps_activations_of_a_class_and_keeps_weights(dataset):
     x = torch.from_numpy(dataset.X)
     relu, tanh, written = (
         build_network(dataset, Net, "relu"),
@@ -129,7 +129,7 @@ def test_the_activations_of_a_class_are_swapped_and_the_weights_are_the_same(dat
     assert not torch.allclose(relu(x), tanh(x))
 
 
-def test_a_class_is_compared_and_trains_in_a_fleet(dataset):
+def test_compare_trains_a_user_class_in_a_fleet(dataset):
     found = compare(["relu", "tanh"], dataset, module=Net, seeds=2, **SHORT)
     assert (found.results["failure"] == "").all()
     assert set(found.results["how"]) <= {"layer by layer", "autograd"}
@@ -138,7 +138,7 @@ def test_a_class_is_compared_and_trains_in_a_fleet(dataset):
     assert same["score"].to_list() == pytest.approx(written.results["score"].to_list(), abs=0.026)
 
 
-def test_an_instance_starts_anew_with_every_seed(dataset):
+def test_compare_initialises_an_instance_for_every_seed(dataset):
     instance = Net()
     before = [weight.clone() for weight in instance.parameters()]
     runs = plan_runs(dataset, ["tanh"], seeds=2, module=instance)
@@ -149,7 +149,7 @@ def test_an_instance_starts_anew_with_every_seed(dataset):
     assert (compare(["relu", "tanh"], dataset, module=instance, **SHORT).results["failure"] == "").all()
 
 
-def test_a_skorch_net_keeps_its_own_settings(dataset):
+def test_compare_keeps_the_settings_of_a_skorch_network(dataset):
     net = skorch.NeuralNetClassifier(
         Net, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, max_epochs=3, lr=0.01, verbose=0
     )
@@ -159,7 +159,7 @@ def test_a_skorch_net_keeps_its_own_settings(dataset):
     assert (found.results["failure"] == "").all()
 
 
-def test_what_is_replaced_may_be_said(dataset):
+def test_compare_replace_selects_the_swapped_activation(dataset):
     x = torch.from_numpy(dataset.X)
     only_module = build_network(dataset, Net, "tanh", replace="act")
     written = build_network(dataset, Written, "tanh")
@@ -168,7 +168,7 @@ def test_what_is_replaced_may_be_said(dataset):
         compare(["relu"], dataset, module=NeuralNet, replace="relu", **SHORT)
 
 
-def test_a_convolutional_net_sees_images():
+def test_compare_trains_a_convolutional_network_on_images():
     data = load_data("digits")
     assert data.shape == (1, 8, 8)
     rows = np.sort(np.random.default_rng(0).permutation(len(data.y))[:300])
@@ -181,7 +181,7 @@ def test_a_convolutional_net_sees_images():
 # -- on the command line --------------------------------------------------------------------------
 
 
-def test_a_module_from_a_file(own, tmp_path, capsys):
+def test_compare_verb_module_option_reads_a_file(own, tmp_path, capsys):
     call = ["compare", "relu", "tanh", "--data", "tiny.npz", "--epochs", "2", "--seeds", "2"]
     assert main([*call, "--module", "own.py:Net(width=12)", "--out", "a"]) == 0
     first = capsys.readouterr().out
@@ -190,7 +190,7 @@ def test_a_module_from_a_file(own, tmp_path, capsys):
     assert main([*call, "--module", "own.py:Two", "--replace", "tanh", "--out", "b"]) == 0
 
 
-def test_a_module_may_take_its_activation_and_a_function_may_be_one(own, capsys):
+def test_compare_verb_accepts_a_module_with_an_activation_argument(own, capsys):
     call = ["compare", "relu", "own.py:soar", "own.py:soar(b=0.1)", "--data", "tiny.npz", "--epochs", "2"]
     assert main([*call, "--module", "own.py:Taking", "--jobs", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -199,7 +199,7 @@ def test_a_module_may_take_its_activation_and_a_function_may_be_one(own, capsys)
     assert json.loads(capsys.readouterr().out)["ranking"] == found["ranking"]
 
 
-def test_where_everything_fails_the_answer_is_no(own, capsys):
+def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
     call = ["compare", "relu", "elu", "--data", "tiny.npz", "--lr", "1e30"]
     assert main([*call, "--until-decided"]) == 1
     out = " ".join(capsys.readouterr().out.split())
@@ -231,14 +231,14 @@ def test_where_everything_fails_the_answer_is_no(own, capsys):
         ("--seeds 2 --until-decided", "until_decided adds seeds by itself"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_in_one_line(own, capsys, arguments, message):
+def test_compare_verb_rejects_invalid_modules(own, capsys, arguments, message):
     before = sorted(os.listdir())
     call = ["compare", "relu", "tanh", "--data", "tiny.npz", *arguments.split()]
     assert message in refused(capsys, *call)
     assert sorted(set(os.listdir()) - {"__pycache__"}) == before
 
 
-def test_a_person_s_module_prints_to_standard_error(own, capsys):
+def test_compare_verb_redirects_output_of_a_module_to_standard_error(own, capsys):
     Path("loud.py").write_text(f"print('hello')\n{OWN}")
     sys.modules.pop("loud", None)
     call = ["compare", "relu", "--data", "tiny.npz", "--epochs", "1", "--module", "loud.py:Net"]
@@ -252,11 +252,11 @@ def test_a_person_s_module_prints_to_standard_error(own, capsys):
 
 
 @pytest.mark.slow
-def test_thirty_layers_of_sigmoids_learn_nothing_and_get_no_rank():
+def test_compare_gives_no_rank_to_sigmoid_in_thirty_layers():
     from benchmarks.depth import DeepNet
 
-    how = {"module": DeepNet, "seeds": 2, "epochs": 20, "lr": 0.003, "momentum": 0.9}
-    found = compare(["sigmoid", "relu", "elu"], "digits", **how)
+    options = {"module": DeepNet, "seeds": 2, "epochs": 20, "lr": 0.003, "momentum": 0.9}
+    found = compare(["sigmoid", "relu", "elu"], "digits", **options)
     ranking = found.ranking.set_index("activation")
     assert ranking["status"].to_dict() == {"elu": "", "relu": "", "sigmoid": "chance level in 6 of 6 runs"}
     assert ranking["rank"].isna().to_dict() == {"elu": False, "relu": False, "sigmoid": True}

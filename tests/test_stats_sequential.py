@@ -19,8 +19,8 @@ def verdict(word, more=4):
     return Verdict(word, *figures, more if word == "undecided" else None, summary)
 
 
-class Course:
-    """Says of each pair what a script says, from the look on at which it says it."""
+class ScriptedTest:
+    """Return scripted verdicts for each pair from a given interim analysis on."""
 
     def __init__(self, script, failed=None, more=4):
         self.script, self.lost, self.more = script, failed or {}, more
@@ -52,104 +52,110 @@ class Course:
 @pytest.mark.parametrize(
     ("looks", "bound"), [(1, 1.960), (2, 2.178), (3, 2.289), (4, 2.361), (5, 2.413), (10, 2.555)]
 )
-def test_the_probability_of_ever_being_beyond_is_that_of_pococks_table(looks, bound):
+def test_crossing_probability_agrees_with_pococks_table(looks, bound):
     assert crossing_probability(bound, range(1, looks + 1)) == pytest.approx(0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 45])
-def test_all_looks_together_keep_to_the_level(pairs):
+def test_analysis_level_keeps_the_level_over_all_interim_analyses(pairs):
     z = stats.norm.isf(analysis_level(pairs) / pairs / 2)
     steps = np.random.default_rng(0).normal(size=(400_000, ANALYSES[-1])).cumsum(axis=1)
     walks = steps[:, np.array(ANALYSES) - 1] / np.sqrt(ANALYSES)
     wrong = (np.abs(walks) > z).any(axis=1).mean()
     assert wrong == pytest.approx(LEVEL / pairs, abs=4 * math.sqrt(LEVEL / pairs / 400_000))
-    assert all(seeds % 2 == 0 for seeds in ANALYSES)  # two share their folds
+    assert all(seeds % 2 == 0 for seeds in ANALYSES)  # two seeds share their folds
 
 
-def test_who_is_worse_drops_out_and_the_rest_goes_on():
-    course = Course({("a", "b"): ("better", 2), ("a", "c"): ("equivalent", 8), ("b", "c"): ("worse", 2)})
-    found = course.run()
-    assert course.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"])]
+def test_sequential_test_drops_worse_activations_and_continues():
+    scripted = ScriptedTest(
+        {("a", "b"): ("better", 2), ("a", "c"): ("equivalent", 8), ("b", "c"): ("worse", 2)}
+    )
+    found = scripted.run()
+    assert scripted.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"])]
     assert found.out == {"b": "worse than a after 2 seeds"}
     assert found.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 8}
     assert (found.analyses, found.seeds, found.ended) == (3, 8, "all is decided")
 
 
-def test_a_pair_of_losers_is_not_pursued():
-    course = Course({("a", "b"): ("better", 2), ("a", "c"): ("better", 2)})
-    found = course.run()
-    assert course.trained == [(2, NAMES)]
+def test_sequential_test_ignores_pairs_of_dropped_activations():
+    scripted = ScriptedTest({("a", "b"): ("better", 2), ("a", "c"): ("better", 2)})
+    found = scripted.run()
+    assert scripted.trained == [(2, NAMES)]
     assert found.ended == "all is decided"
     assert found.verdicts["b", "c"].outcome == "undecided"
     assert ("b", "c") not in found.decided
 
 
-def test_what_is_decided_stays_so():
-    class Wavering(Course):
+def test_sequential_test_keeps_decided_verdicts():
+    class WaveringTest(ScriptedTest):
         def look(self, names, seeds, level):
             found, lost = super().look(names, seeds, level)
             found["a", "b"] = verdict("better" if seeds == 2 else "worse")
             return found, lost
 
-    found = Wavering({}).run()
+    found = WaveringTest({}).run()
     assert found.verdicts["a", "b"].outcome == "better"
     assert found.out == {"b": "worse than a after 2 seeds"}
 
 
-def test_who_has_failed_drops_out():
-    course = Course({("a", "c"): ("better", 4)}, failed={"b": "diverged in 1 of 6 runs"})
-    found = course.run()
-    assert course.trained == [(2, NAMES), (4, ["a", "c"])]
+def test_sequential_test_drops_failed_activations():
+    scripted = ScriptedTest({("a", "c"): ("better", 4)}, failed={"b": "diverged in 1 of 6 runs"})
+    found = scripted.run()
+    assert scripted.trained == [(2, NAMES), (4, ["a", "c"])]
     assert found.out["b"] == "diverged in 1 of 6 runs"
     assert found.verdicts["a", "b"] is None
 
 
-def test_race_drops_who_is_worse_on_either_side_of_a_pair():
-    course = Course({("a", "b"): ("worse", 2), ("b", "c"): ("worse", 4)})
-    found = course.run()
-    assert course.trained == [(2, NAMES), (4, ["b", "c"])]
+def test_sequential_test_drops_the_worse_of_a_pair_in_either_order():
+    scripted = ScriptedTest({("a", "b"): ("worse", 2), ("b", "c"): ("worse", 4)})
+    found = scripted.run()
+    assert scripted.trained == [(2, NAMES), (4, ["b", "c"])]
     assert found.out == {"a": "worse than b after 2 seeds", "b": "worse than c after 4 seeds"}
 
 
-def test_race_keeps_no_activation_without_an_undecided_pair():
-    course = Course({("a", "b"): ("equivalent", 2), ("a", "c"): ("equivalent", 2), ("b", "c"): ("better", 4)})
-    found = course.run()
-    assert course.trained == [(2, NAMES), (4, ["b", "c"])]
+def test_sequential_test_drops_activations_without_undecided_pairs():
+    scripted = ScriptedTest(
+        {("a", "b"): ("equivalent", 2), ("a", "c"): ("equivalent", 2), ("b", "c"): ("better", 4)}
+    )
+    found = scripted.run()
+    assert scripted.trained == [(2, NAMES), (4, ["b", "c"])]
     assert found.out == {"c": "worse than b after 4 seeds"}
 
 
-def test_race_tells_how_many_pairs_are_undecided_after_each_round():
-    told = []
-    course = Course({("a", "b"): ("equivalent", 4), ("a", "c"): ("better", 8), ("b", "c"): ("worse", 8)})
-    course.run(tell=lambda *numbers: told.append(numbers))
-    assert told == [(2, 3, 3), (4, 2, 3), (8, 0, 3)]
+def test_sequential_test_reports_undecided_pairs_after_each_round():
+    reports = []
+    scripted = ScriptedTest(
+        {("a", "b"): ("equivalent", 4), ("a", "c"): ("better", 8), ("b", "c"): ("worse", 8)}
+    )
+    scripted.run(tell=lambda *numbers: reports.append(numbers))
+    assert reports == [(2, 3, 3), (4, 2, 3), (8, 0, 3)]
 
 
-def test_race_asks_what_those_that_stay_would_cost():
-    asked = []
-    course = Course({("a", "b"): ("better", 2)})
-    course.run(lambda names, seeds: asked.append((list(names), seeds)) or "")
-    assert asked == [(2, NAMES)[::-1], *((["a", "c"], seeds) for seeds in (4, 8, 16, 32))]
+def test_sequential_test_requests_the_cost_of_remaining_activations():
+    requests = []
+    scripted = ScriptedTest({("a", "b"): ("better", 2)})
+    scripted.run(lambda names, seeds: requests.append((list(names), seeds)) or "")
+    assert requests == [(2, NAMES)[::-1], *((["a", "c"], seeds) for seeds in (4, 8, 16, 32))]
 
 
-def test_race_where_all_but_one_failed_has_no_two_to_compare():
-    found = Course({}, failed={"a": "diverged", "c": "diverged"}).run()
+def test_sequential_test_ends_if_all_but_one_failed():
+    found = ScriptedTest({}, failed={"a": "diverged", "c": "diverged"}).run()
     assert (found.ended, found.analyses, found.decided) == ("no two are left to be compared", 1, {})
 
 
-def test_an_undecided_race_ends_with_the_last_look():
-    found = Course({}).run()
+def test_sequential_test_ends_after_the_last_interim_analysis():
+    found = ScriptedTest({}).run()
     assert (found.analyses, found.seeds, found.ended) == (len(ANALYSES), 32, "32 seeds are the most")
 
 
-def test_it_ends_when_no_number_of_seeds_would_decide():
-    course = Course({}, more=None)
-    found = course.run()
+def test_sequential_test_ends_if_seeds_cannot_decide():
+    scripted = ScriptedTest({}, more=None)
+    found = scripted.run()
     assert (found.analyses, found.ended) == (3, "no number of seeds would decide the rest")
 
 
-def test_it_ends_when_the_budget_does():
-    found = Course({}).run(lambda names, seeds: "no more" if seeds > 4 else "")
+def test_sequential_test_ends_with_its_budget():
+    found = ScriptedTest({}).run(lambda names, seeds: "no more" if seeds > 4 else "")
     assert (found.analyses, found.seeds, found.ended) == (2, 4, "no more")
 
 
@@ -163,19 +169,19 @@ def test_it_ends_when_the_budget_does():
         ("0.5m", Budget(seconds=30)),
     ],
 )
-def test_a_budget_is_runs_or_minutes(text, expected):
+def test_parse_budget_reads_runs_or_minutes(text, expected):
     assert parse_budget(text) == expected
 
 
 @pytest.mark.parametrize("text", [0, -1, "0m", "m", "20 min", "1e3", "20s", "", True, 1.5, "²"])
-def test_what_is_no_budget_is_refused(text):
+def test_parse_budget_rejects_invalid_text(text):
     with pytest.raises(
         UsageError, match="must be a number of runs such as 200, or minutes such as '20m', got "
     ):
         parse_budget(text)
 
 
-def test_a_round_that_does_not_fit_the_budget_is_not_begun():
+def test_budget_refusal_names_a_round_that_does_not_fit():
     assert Budget(runs=30).refusal(18, 12, 1.0) == ""
     assert Budget(runs=30).refusal(18, 13, 1.0) == (
         "the budget of 30 runs: 18 are trained, the next round takes 13 more"

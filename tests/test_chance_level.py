@@ -1,4 +1,4 @@
-"""The chance level: what a predictor that ignores the features scores, under the scorer in use."""
+"""The chance level: the score of a predictor that ignores the features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from actlab.data.dataset import Dataset, load_data
 
 
 class Dead(nn.Module):
-    """An activation that lets nothing through."""
+    """An activation whose output is always 0."""
 
     def forward(self, x):
         return x * 0
@@ -24,8 +24,8 @@ class Dead(nn.Module):
 DEAD = f"{__name__}:Dead"
 
 
-def rare(share=0.08, n=240, seed=0):
-    """Return a dataset with few positives that one feature tells apart."""
+def rare_positives(share=0.08, n=240, seed=0):
+    """Return a dataset with few positive samples that one feature separates."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(n) < share * n).astype(np.int64)
     X = rng.normal(size=(n, 3)).astype(np.float32)
@@ -33,11 +33,11 @@ def rare(share=0.08, n=240, seed=0):
     return Dataset(X, y, "rare", "0" * 16, ("no", "yes"))
 
 
-def weighted_net(**options):
+def create_weighted_network(**options):
     settings = {"module__num_units": 8, "module__num_features": 3, "module__num_classes": 2}
     loss = {"criterion": nn.CrossEntropyLoss, "criterion__weight": torch.tensor([1.0, 11.5])}
-    how = {"max_epochs": 12, "lr": 0.1, "batch_size": 16, "verbose": 0}
-    return skorch.NeuralNetClassifier(NeuralNet, **{**settings, **loss, **how, **options})
+    training = {"max_epochs": 12, "lr": 0.1, "batch_size": 16, "verbose": 0}
+    return skorch.NeuralNetClassifier(NeuralNet, **{**settings, **loss, **training, **options})
 
 
 def statuses(found):
@@ -53,24 +53,26 @@ CHANCE = "chance level in 3 of 3 runs"
     ids=["roc_auc", "make_scorer"],
 )
 def test_compare_measures_chance_with_its_scorer(scoring):
-    found = compare(["tanh", DEAD], rare(), module=weighted_net(), scoring=scoring)
+    found = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=scoring)
     assert statuses(found) == {"tanh": "", DEAD: CHANCE}
     assert found.ranking["rank"].isna().to_list() == [False, True]
 
 
-def test_compare_keeps_the_binomial_test_of_an_accuracy():
-    found = compare(["tanh", DEAD], rare(0.5), module=weighted_net(criterion__weight=None))
+def test_compare_tests_accuracy_at_chance_by_a_binomial_test():
+    found = compare(
+        ["tanh", DEAD], rare_positives(0.5), module=create_weighted_network(criterion__weight=None)
+    )
     assert statuses(found) == {"tanh": "", DEAD: CHANCE}
     below = compare(
-        ["tanh"], rare(), module=weighted_net()
-    )  # its accuracy is below that of the commonest class
+        ["tanh"], rare_positives(), module=create_weighted_network()
+    )  # its accuracy is below that of the most frequent class
     assert below.ranking["mean"].item() < 0.92
     assert statuses(below)["tanh"] == CHANCE
 
 
-def test_compare_with_a_loss_as_score_takes_the_class_frequencies_for_chance():
-    plain = weighted_net(criterion__weight=None, max_epochs=30)
-    found = compare(["tanh", DEAD], rare(0.3), module=plain, scoring="neg_log_loss")
+def test_compare_with_a_loss_as_score_uses_class_frequencies_as_chance_level():
+    plain = create_weighted_network(criterion__weight=None, max_epochs=30)
+    found = compare(["tanh", DEAD], rare_positives(0.3), module=plain, scoring="neg_log_loss")
     assert statuses(found) == {"tanh": "", DEAD: CHANCE}
 
 
@@ -80,11 +82,11 @@ def test_compare_measures_chance_of_a_regression_with_its_scorer(scoring):
     assert statuses(found) == {"tanh": "", DEAD: CHANCE}
 
 
-def test_compare_makes_no_statement_where_the_scorer_needs_the_net():
+def test_compare_reports_no_chance_level_if_the_scorer_needs_the_model():
     def weight(net, X, y):
         return -sum(float(p.detach().abs().sum()) for p in net.module_.parameters())
 
-    found = compare(["tanh", DEAD], rare(), module=weighted_net(), scoring=weight)
+    found = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=weight)
     assert statuses(found) == {"tanh": "", DEAD: ""}
 
 
@@ -92,19 +94,19 @@ def test_compare_tests_a_callable_that_only_predicts():
     def area(net, X, y):
         return roc_auc_score(y, net.predict_proba(X)[:, 1])
 
-    found = compare(["tanh", DEAD], rare(), module=weighted_net(), scoring=area)
+    found = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=area)
     assert statuses(found) == {"tanh": "", DEAD: CHANCE}
 
 
-def test_compare_calls_a_scorer_that_is_named_like_a_metric():
+def test_compare_calls_a_scorer_with_the_name_of_a_metric():
     def accuracy(net, X, y):
         return float(len(X))
 
-    found = compare(["tanh"], rare(), module=weighted_net(), scoring=accuracy)
+    found = compare(["tanh"], rare_positives(), module=create_weighted_network(), scoring=accuracy)
     assert found.results["score"].to_list() == [80.0] * 3
 
 
-def test_compare_scores_chance_of_r2_when_the_loss_is_another_one():
+def test_compare_uses_r2_for_chance_if_the_loss_differs():
     data = load_data("diabetes")
     net = skorch.NeuralNetRegressor(
         NeuralNet, module__num_units=16, module__num_features=10, module__num_classes=1,
@@ -127,7 +129,7 @@ def baseline(scoring, y, folds=3):
 
 @pytest.mark.parametrize("scoring", ["roc_auc", "average_precision"])
 def test_is_chance_passes_one_random_model_in_twenty(scoring):
-    y = rare(0.2).y
+    y = rare_positives(0.2).y
     folds, rng = baseline(scoring, y), np.random.default_rng(1)
     metric = get_scorer(scoring)._score_func
     scores = [np.mean([metric(y[f::3], rng.random(80)) for f in range(3)]) for _ in range(80)]
@@ -138,7 +140,7 @@ def test_is_chance_passes_one_random_model_in_twenty(scoring):
 @pytest.mark.parametrize("scoring", ["neg_brier_score", "neg_log_loss"])
 @pytest.mark.parametrize("share", [0.001, 0.01])
 def test_is_chance_of_random_probabilities_that_are_nearly_constant(scoring, share):
-    y = rare(0.3).y
+    y = rare_positives(0.3).y
     folds, rng = baseline(scoring, y), np.random.default_rng(1)
     scorer, passed = get_scorer(scoring), 0
     for _ in range(60):
@@ -147,7 +149,7 @@ def test_is_chance_of_random_probabilities_that_are_nearly_constant(scoring, sha
             positive = (1 - share) * part.mean() + share * rng.random(len(part))
             scores.append(scorer._sign * scorer._score_func(part, positive))
         passed += not is_chance(float(np.mean(scores)), folds)
-    assert passed <= 6  # half of them beat the best constant
+    assert passed <= 6  # half of the predictions beat the best constant
 
 
 @pytest.mark.parametrize("scoring", ["r2", "explained_variance", "neg_mean_squared_error"])
@@ -164,13 +166,13 @@ def test_is_chance_of_random_numbers_that_are_nearly_constant(scoring):
 
 
 @pytest.mark.parametrize("rank", [1, 25, 29])
-def test_is_chance_of_a_class_that_is_not_among_the_commonest(rank):
+def test_is_chance_of_a_class_that_is_not_among_the_most_frequent(rank):
     y = np.random.default_rng(0).permutation(np.repeat(np.arange(30), np.arange(40, 10, -1)))
-    only = make_scorer(f1_score, labels=[rank], average="macro")
-    fold = baseline(only, y, folds=1)
-    always = f1_score(y, np.full_like(y, rank), labels=[rank], average="macro")
-    assert is_chance(always, fold)
-    assert not is_chance(always + 0.3, fold)
+    scorer = make_scorer(f1_score, labels=[rank], average="macro")
+    fold = baseline(scorer, y, folds=1)
+    constant_score = f1_score(y, np.full_like(y, rank), labels=[rank], average="macro")
+    assert is_chance(constant_score, fold)
+    assert not is_chance(constant_score + 0.3, fold)
 
 
 def test_chance_scores_of_a_fold_that_lacks_a_class():
@@ -201,14 +203,14 @@ def test_is_chance_of_several_classes(scoring, low, high):
 @pytest.mark.parametrize(
     ("scoring", "low", "high"),
     [
-        ("recall", 0.08, 0.7),  # a constant has a perfect recall, which says nothing
+        ("recall", 0.08, 0.7),  # a constant prediction has perfect recall
         ("balanced_accuracy", 0.5, 0.7),
         ("precision", 0.08, 0.3),
         ("f1", 0.148, 0.4),  # what always predicting the rare class has
     ],
 )
 def test_is_chance_of_a_rare_class(scoring, low, high):
-    folds = baseline(scoring, rare().y)
+    folds = baseline(scoring, rare_positives().y)
     assert is_chance(low, folds)
     assert not is_chance(high, folds)
 
@@ -228,17 +230,17 @@ def test_is_chance_takes_the_best_constant_of_a_skewed_target():
     assert not is_chance(-0.1, relative)
 
 
-def test_is_chance_says_nothing_where_every_prediction_is_perfect():
+def test_is_chance_is_false_if_every_prediction_is_perfect():
     y = np.arange(60) % 2
     assert not is_chance(1.0, baseline(make_scorer(lambda y, predicted: 1.0), y))
 
 
-def test_chance_scores_are_none_where_a_scorer_fails():
+def test_chance_scores_are_none_if_a_scorer_fails():
     y = np.linspace(-1, 1, 60, dtype=np.float32)[:, None]
     assert baseline("neg_mean_poisson_deviance", y) == [None] * 3
 
 
-def test_chance_scores_are_the_same_every_time():
+def test_chance_scores_are_reproducible():
     y = np.random.default_rng(0).permutation(np.arange(90) % 3)
     for one, other in zip(baseline("accuracy", y), baseline("accuracy", y), strict=True):
         assert one.guesses.tolist() == other.guesses.tolist()

@@ -27,13 +27,13 @@ def files(tmp_path):
     return found
 
 
-def test_each_dataset_has_its_folder_and_all_of_them_a_verdict(tmp_path, files, capsys):
+def test_compare_over_datasets_writes_a_folder_for_each_and_joint_verdicts(tmp_path, files, capsys):
     assert main([*CALL, *files, "--out", "run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert list(found["datasets"]) == [f"d{number}.npz" for number in range(7)]
     table = pd.read_csv(tmp_path / "run/datasets.csv").set_index("data")
-    for name, said in found["datasets"].items():
-        means = {row["activation"]: row["mean"] for row in said["ranking"]}
+    for name, summary in found["datasets"].items():
+        means = {row["activation"]: row["mean"] for row in summary["ranking"]}
         assert table.loc[name].to_dict() == pytest.approx(means)
     expected = compare_over_datasets(table)
     assert found["across"]["verdicts"][0]["p"] == pytest.approx(expected.verdicts["p"][0])
@@ -47,7 +47,7 @@ def test_each_dataset_has_its_folder_and_all_of_them_a_verdict(tmp_path, files, 
     assert "verdicts.csv" in names(tmp_path / "run/d3.npz")
 
 
-def test_the_answer_fits_a_terminal_and_says_that_two_datasets_are_few(files, capsys):
+def test_compare_over_two_datasets_reports_that_more_are_needed(files, capsys):
     assert main([*CALL, *files[:4], "--out", "run"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
@@ -55,7 +55,7 @@ def test_the_answer_fits_a_terminal_and_says_that_two_datasets_are_few(files, ca
     assert "at least 6" in " ".join(out.split())
 
 
-def test_what_is_said_of_one_dataset_need_not_fit_the_others(tmp_path, files, capsys):
+def test_compare_applies_data_options_only_where_they_fit(tmp_path, files, capsys):
     rng = np.random.default_rng(0)
     pd.DataFrame({"a": rng.normal(size=60), "kind": ["x", "y"] * 30}).to_csv("t.csv", index=False)
     assert main([*CALL, "--data", "t.csv", "--target", "kind", *files[:2], "--out", "run", "--quiet"]) == 0
@@ -69,7 +69,7 @@ def test_what_is_said_of_one_dataset_need_not_fit_the_others(tmp_path, files, ca
         (["d0.npz", "nowhere.npz"], "no such file: 'nowhere.npz'"),
     ],
 )
-def test_what_cannot_be_compared_over_is_refused(tmp_path, files, capsys, data, message):
+def test_compare_rejects_invalid_lists_of_datasets(tmp_path, files, capsys, data, message):
     (tmp_path / "dd").mkdir()
     (tmp_path / "d1.npz").rename(tmp_path / "dd/d0.npz")
     arguments = [word for source in data for word in ("--data", source)]

@@ -1,4 +1,4 @@
-"""Modules that take their activation as an argument: as a module, or as a constructor that they call."""
+"""Comparisons of modules that take their activation as a module or as a constructor."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class InPlace(nn.Module):
 
 
 class Called(ActLayer):
-    """Its argument is called as a constructor, which neither its name nor a default tells."""
+    """Calls its argument as a constructor, without a hint in the name or the default."""
 
     def __init__(self, num_features=4, num_classes=3, *, activation):
         super().__init__(num_features, num_classes, activation)
@@ -65,8 +65,8 @@ class Checked(ActLayer):
         super().__init__(num_features, num_classes, act_cls)
 
 
-class Given(nn.Module):
-    """Its argument is a module, although it is named as a layer's class is."""
+class TakesModule(nn.Module):
+    """Takes a module, although the argument has the name of a constructor."""
 
     def __init__(self, num_features=4, num_classes=3, act_layer=None):
         super().__init__()
@@ -79,14 +79,14 @@ class Given(nn.Module):
         return self.head(self.body(x))
 
 
-class Strict(Given):
+class Strict(TakesModule):
     def __init__(self, num_features=4, num_classes=3, activation=None):
         assert isinstance(activation, nn.Module)
         super().__init__(num_features, num_classes, activation)
 
 
 class ByName(nn.Module):
-    """Its activation is looked up by a name, which a spec is not."""
+    """Looks its activation up by its own names."""
 
     def __init__(self, num_features=4, num_classes=3, activation="relu", use_act=True):
         super().__init__()
@@ -98,7 +98,7 @@ class ByName(nn.Module):
 
 
 class Output(nn.Module):
-    """It has an argument for the activation of its output, and none for that of its hidden layer."""
+    """Has an argument for the output activation only."""
 
     def __init__(self, num_features=4, num_classes=3, output_activation=nn.Identity):
         super().__init__()
@@ -113,7 +113,7 @@ class Output(nn.Module):
 
 
 class Numbered(nn.Module):
-    """It has an argument for each of its activations."""
+    """Has an argument for each of its activations."""
 
     def __init__(self, num_features=4, num_classes=3, activation1=nn.ReLU, activation2=nn.ReLU):
         super().__init__()
@@ -138,15 +138,15 @@ def dataset():
 
 
 def skorch_net(module, **options):
-    how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 32, "verbose": 0}
-    return skorch.NeuralNetClassifier(module, **how, **options)
+    options = {"criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 32, "verbose": 0}
+    return skorch.NeuralNetClassifier(module, **options, **options)
 
 
 def kinds(module):
     return [type(part).__name__ for part in module.modules() if not list(part.children())]
 
 
-MODULES = [ActLayer, InPlace, Called, NormAct, Checked, Given, Strict, make_sequential]
+MODULES = [ActLayer, InPlace, Called, NormAct, Checked, TakesModule, Strict, make_sequential]
 
 
 @pytest.mark.parametrize(
@@ -155,12 +155,12 @@ MODULES = [ActLayer, InPlace, Called, NormAct, Checked, Given, Strict, make_sequ
     ids=lambda m: getattr(m, "__name__", type(m).__name__),
 )
 @pytest.mark.parametrize("wrap", [lambda module: module, skorch_net], ids=["plain", "skorch"])
-def test_compare_hands_the_activation_to_the_module(dataset, module, wrap):
+def test_compare_passes_the_activation_to_the_module(dataset, module, wrap):
     if wrap is skorch_net and module is make_sequential:
         module = functools.partial(module, 4, 3)
     relu, prelu = (build_network(dataset, wrap(module), name) for name in ("relu", "prelu(init=0.5)"))
     assert "PReLU" in kinds(prelu)
-    assert "Sigmoid" in kinds(prelu)  # which a replacement of the only kind would not tell apart
+    assert "Sigmoid" in kinds(prelu)  # swapping by type would replace it, too
     own = [part for part in prelu.modules() if isinstance(part, actlab.nn.PReLU)]
     assert len({id(p) for part in own for p in part.parameters()}) == len(own)
     others = [p for name, p in prelu.named_parameters() if p.numel() > 1]
@@ -175,7 +175,7 @@ def test_compare_trains_modules_that_call_a_constructor_in_fleets(dataset):
         assert set(found.results["how"]) <= {"layer by layer", "autograd"}
 
 
-def test_compare_starts_trained_parameters_anew_in_each_run(dataset):
+def test_compare_initialises_activation_parameters_in_each_run(dataset):
     runs = plan_runs(dataset, ["prelu(init=0.5)"], seeds=2, module=Called)
     first = runs[0].run.build()
     with torch.no_grad():
@@ -187,7 +187,7 @@ def test_compare_starts_trained_parameters_anew_in_each_run(dataset):
         assert [module.act1.weight.item(), module.act2.weight.item()] == [0.5, 0.5]
 
 
-def test_compare_passes_inplace_where_the_activation_takes_it(dataset):
+def test_compare_passes_inplace_if_the_activation_accepts_it(dataset):
     assert build_network(dataset, InPlace, "relu").body[1].inplace
     assert not build_network(dataset, ActLayer, "relu").act1.inplace
     assert build_network(dataset, InPlace, "leaky_relu(negative_slope=0.2)").body[1].negative_slope == 0.2
@@ -196,7 +196,7 @@ def test_compare_passes_inplace_where_the_activation_takes_it(dataset):
     assert not build_network(dataset, InPlace, "relu(inplace=False)").body[1].inplace
 
 
-def test_compare_swaps_where_the_argument_takes_neither_a_module_nor_a_class(dataset):
+def test_compare_swaps_if_the_argument_accepts_neither_module_nor_class(dataset):
     assert kinds(build_network(dataset, ByName, "tanh")) == ["Linear", "Tanh", "Linear"]
     assert kinds(build_network(dataset, skorch_net(ByName, module__activation="elu"), "tanh"))[1] == "Tanh"
     x = torch.from_numpy(dataset.X)
@@ -206,7 +206,7 @@ def test_compare_swaps_where_the_argument_takes_neither_a_module_nor_a_class(dat
     assert kinds(build_network(dataset, Output, "tanh")).count("Identity") == 1
 
 
-def test_compare_swaps_all_activations_where_each_has_a_numbered_argument(dataset):
+def test_compare_swaps_all_activations_with_numbered_arguments(dataset):
     assert kinds(build_network(dataset, Numbered, "tanh")) == ["Linear", "Tanh", "Linear", "Tanh", "Linear"]
 
 
@@ -215,12 +215,12 @@ def test_compare_refuses_to_tune_a_size_that_the_module_does_not_take(dataset):
         compare(["relu"], dataset, module=ActLayer, tune={"module__num_units": [4, 8]})
 
 
-def test_compare_replaces_what_is_named_in_a_module_that_takes_a_constructor(dataset):
-    made = build_network(dataset, ActLayer, "tanh", replace="sigmoid")
-    assert [kinds(made)[place] for place in (1, 3, 4)] == ["GELU", "GELU", "Tanh"]
+def test_compare_replace_works_in_a_module_with_a_constructor_argument(dataset):
+    network = build_network(dataset, ActLayer, "tanh", replace="sigmoid")
+    assert [kinds(network)[index] for index in (1, 3, 4)] == ["GELU", "GELU", "Tanh"]
 
 
-def test_compare_refuses_arguments_that_a_skorch_net_s_module_does_not_take(dataset):
+def test_compare_refuses_unknown_arguments_of_a_skorch_module(dataset):
     with pytest.raises(UsageError, match=r"cannot be built: TypeError: .*widht"):
         compare(["relu"], dataset, module=skorch_net(ActLayer, module__widht=3))
 
@@ -233,7 +233,7 @@ def test_compare_refuses_to_tune_the_argument_that_takes_the_activation(dataset)
         compare(["relu"], dataset, module=net, tune={"module__act_layer": [nn.ReLU, nn.ELU]})
 
 
-def test_compare_says_why_an_argument_takes_no_activation(dataset):
+def test_compare_reports_why_an_argument_accepts_no_activation(dataset):
     class Bare(nn.Module):
         def __init__(self, activation="none"):
             super().__init__()
@@ -246,15 +246,15 @@ def test_compare_says_why_an_argument_takes_no_activation(dataset):
         compare(["relu"], dataset, module=Bare, **SHORT)
 
 
-def test_constructor_of_takes_no_other_arguments():
+def test_constructor_of_rejects_other_arguments():
     with pytest.raises(TypeError, match="negative_slope"):
         constructor_of("leaky_relu")(negative_slope=0.1)
 
 
-def test_compare_keeps_runs_of_constructors_in_the_ledger(dataset, tmp_path):
-    how = {**SHORT, "module": ActLayer, "ledger": tmp_path / "l.sqlite"}
-    first = compare(["relu", "elu"], dataset, **how)
-    again = compare(["relu", "elu"], dataset, **how)
+def test_compare_records_runs_of_constructors(dataset, tmp_path):
+    options = {**SHORT, "module": ActLayer, "ledger": tmp_path / "l.sqlite"}
+    first = compare(["relu", "elu"], dataset, **options)
+    again = compare(["relu", "elu"], dataset, **options)
     assert first.results["seconds"].to_list() == again.results["seconds"].to_list()
     assert first.results["key"].nunique() == 6
 
@@ -274,7 +274,7 @@ class Net(nn.Module):
 """
 
 
-def test_compare_command_takes_a_module_that_calls_a_constructor(dataset, tmp_path, monkeypatch, capsys):
+def test_compare_verb_accepts_a_module_that_calls_a_constructor(dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("layers_of_mine.py").write_text(FILE)
     np.savez("tiny.npz", X=dataset.X, y=dataset.y)

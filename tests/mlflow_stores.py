@@ -1,4 +1,4 @@
-"""What the tests of MLflow have in common: a database, a real server, made-up comparisons."""
+"""Fixtures and helpers for the tests of MLflow: a database, a real server, generated comparisons."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAN, INF = float("nan"), float("inf")
 
 @pytest.fixture(scope="session")
 def blank(tmp_path_factory):
-    """A database with MLflow's tables: they take seconds to make."""
+    """Return the bytes of a database with MLflow's tables, which take seconds to create."""
     path = tmp_path_factory.mktemp("blank") / "runs.db"
     client_of(f"sqlite:///{path}").search_experiments()
     return path.read_bytes()
@@ -33,7 +33,7 @@ def blank(tmp_path_factory):
 @pytest.fixture
 def store(tmp_path, blank):
     (tmp_path / "runs.db").write_bytes(blank)
-    # The experiment Default of a database has the folder of the process that made it: nothing uses it.
+    # The experiment Default contains the folder of the creating process, which nothing uses.
     return f"sqlite:///{tmp_path / 'runs.db'}"
 
 
@@ -52,8 +52,11 @@ def server(tmp_path_factory, blank):
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'runs.db'}"]
     command += ["--artifacts-destination", folder / "artifacts"]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    how = {"cwd": folder, "env": environment}
-    with (folder / "log").open("w") as log, started(command, 3600, stdout=log, stderr=log, **how) as process:
+    options = {"cwd": folder, "env": environment}
+    with (
+        (folder / "log").open("w") as log,
+        started(command, 3600, stdout=log, stderr=log, **options) as process,
+    ):
         uri = f"http://127.0.0.1:{port}"
         for _ in range(600):
             assert process.poll() is None, (folder / "log").read_text()
@@ -126,13 +129,13 @@ def keys_of(results):
     return [f"{row.activation}-{row.fold}" for row in results.itertuples()]
 
 
-def log(uri, results, history, files=(), **how):
-    about = {"name": "made up: relu, tanh", "settings": SETTINGS, "keys": keys_of(results), **how}
+def log(uri, results, history, files=(), **options):
+    about = {"name": "made up: relu, tanh", "settings": SETTINGS, "keys": keys_of(results), **options}
     return log_comparison(results, history, uri, files=list(files), **about)
 
 
 def assert_logged(client, results, history, name="made up: relu, tanh"):
-    """Everything is there, once, digit for digit."""
+    """Assert that every value is logged exactly once."""
     (parent,), nested = runs_of(client)
     assert (parent.info.run_name, parent.info.status) == (name, "FINISHED")
     assert parent.data.params == {name: str(value) for name, value in SETTINGS.items()}

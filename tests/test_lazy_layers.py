@@ -1,4 +1,4 @@
-"""Models with lazy layers, which have no weights before their first forward pass."""
+"""Models and activations with lazy layers, which have no weights before their first forward pass."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Unused(Lazy):
 
 
 class Scaled(nn.Module):
-    """An activation with one trained number for each feature that it meets."""
+    """An activation with one trained parameter per feature."""
 
     def __init__(self):
         super().__init__()
@@ -84,8 +84,8 @@ def dataset():
 
 
 def skorch_net(module, **options):
-    how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 3, "batch_size": 16, "verbose": 0}
-    return skorch.NeuralNetClassifier(module, **how, **options)
+    options = {"criterion": nn.CrossEntropyLoss, "max_epochs": 3, "batch_size": 16, "verbose": 0}
+    return skorch.NeuralNetClassifier(module, **options, **options)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_compare_trains_lazy_layers_from_the_same_weights(dataset, module):
     assert len(found.history) == 18
 
 
-def test_compare_starts_lazy_layers_anew_with_every_seed(dataset):
+def test_compare_initialises_lazy_layers_for_every_seed(dataset):
     for module in (LazyConv, Lazy()):
         runs = plan_runs(dataset, ["relu"], seeds=2, module=module)
         one, other = (torch.cat([p.flatten() for p in runs[i].run.build().parameters()]) for i in (0, 3))
@@ -121,7 +121,7 @@ def test_compare_starts_lazy_layers_anew_with_every_seed(dataset):
     assert all(is_lazy(p) for p in Lazy().parameters())
 
 
-def test_compare_leaves_a_lazy_instance_as_it_is(dataset):
+def test_compare_leaves_a_lazy_instance_unchanged(dataset):
     instance = LazyConv()
     compare(["relu"], dataset, module=instance, **SHORT)
     assert all(is_lazy(p) for p in instance.parameters())
@@ -134,16 +134,16 @@ def test_compare_scores_lazy_models_with_a_scorer_that_needs_their_weights(datas
     assert found.results["failure"].to_list() == [""] * 6
 
 
-def test_compare_trains_lazy_models_that_skorch_trains_alone(dataset):
+def test_compare_trains_lazy_models_by_skorch(dataset):
     class Own(skorch.NeuralNetClassifier):
         def get_loss(self, *args, **kwargs):
             return super().get_loss(*args, **kwargs) * 1.0
 
-    how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 3, "batch_size": 16, "verbose": 0}
-    alone = compare(["relu", "tanh"], dataset, module=Own(Lazy, **how))
+    options = {"criterion": nn.CrossEntropyLoss, "max_epochs": 3, "batch_size": 16, "verbose": 0}
+    separate = compare(["relu", "tanh"], dataset, module=Own(Lazy, **options))
     fused = compare(["relu", "tanh"], dataset, module=skorch_net(Lazy))
-    assert set(alone.results["how"]) == {"skorch"}
-    assert alone.history["train_loss"].to_list() == pytest.approx(
+    assert set(separate.results["how"]) == {"skorch"}
+    assert separate.history["train_loss"].to_list() == pytest.approx(
         fused.history["train_loss"].to_list(), rel=1e-4
     )
 
@@ -154,9 +154,9 @@ def test_compare_refuses_a_lazy_layer_that_is_never_used(dataset):
 
 
 def test_compare_keeps_lazy_runs_in_the_ledger(dataset, tmp_path):
-    how = {**SHORT, "module": Lazy(), "ledger": tmp_path / "l.sqlite"}
-    first = compare(["relu", "tanh"], dataset, **how)
-    again = compare(["relu", "tanh"], dataset, **{**how, "module": Lazy()})
+    options = {**SHORT, "module": Lazy(), "ledger": tmp_path / "l.sqlite"}
+    first = compare(["relu", "tanh"], dataset, **options)
+    again = compare(["relu", "tanh"], dataset, **{**options, "module": Lazy()})
     assert first.results["key"].to_list() == again.results["key"].to_list()
     assert first.results["seconds"].to_list() == again.results["seconds"].to_list()
 
@@ -164,15 +164,15 @@ def test_compare_keeps_lazy_runs_in_the_ledger(dataset, tmp_path):
 @pytest.mark.slow
 def test_compare_trains_lazy_layers_in_processes(dataset):
     for module in (LazyConv, LazyConv()):
-        here = compare(["relu", "tanh"], dataset, module=module, **SHORT)
-        there = compare(["relu", "tanh"], dataset, module=module, jobs=2, **SHORT)
-        assert here.results["score"].to_list() == there.results["score"].to_list()
+        local = compare(["relu", "tanh"], dataset, module=module, **SHORT)
+        parallel = compare(["relu", "tanh"], dataset, module=module, jobs=2, **SHORT)
+        assert local.results["score"].to_list() == parallel.results["score"].to_list()
 
 
 # -- activations with lazy layers -----------------------------------------------------------------
 
 
-def test_train_takes_an_activation_with_lazy_layers(dataset):
+def test_train_accepts_an_activation_with_lazy_layers(dataset):
     net = train(dataset, SCALED, TrainSettings(epochs=3, batch_size=16, num_units=8))
     assert [
         p.shape[0] for p in (net.module_.activation1.norm.weight, net.module_.activation2.norm.weight)
@@ -180,12 +180,12 @@ def test_train_takes_an_activation_with_lazy_layers(dataset):
     assert net.predict(dataset.X).shape == (90,)
 
 
-def test_compare_takes_an_activation_with_lazy_layers(dataset):
+def test_compare_accepts_an_activation_with_lazy_layers(dataset):
     found = compare(["relu", SCALED], dataset, num_units=8, **SHORT)
     assert found.results["failure"].to_list() == [""] * 6
 
 
-def test_train_command_takes_an_activation_with_lazy_layers(dataset, tmp_path, monkeypatch, capsys):
+def test_train_verb_accepts_an_activation_with_lazy_layers(dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.savez("tiny.npz", X=dataset.X, y=dataset.y)
     call = [
@@ -211,7 +211,7 @@ def test_train_command_takes_an_activation_with_lazy_layers(dataset, tmp_path, m
 @pytest.mark.parametrize(
     ("model", "count"), [(Lazy(), 2), (LazyConv(), 1), (nn.Sequential(nn.LazyBatchNorm1d(), nn.ReLU()), 1)]
 )
-def test_swap_takes_a_model_with_lazy_layers(model, count):
+def test_swap_accepts_a_model_with_lazy_layers(model, count):
     new = swap(model, {"relu": "prelu(init=0.5)"})
     assert sum(type(part).__name__ == "PReLU" for part in new.modules()) == count
     x = torch.randn(5, 4)
@@ -221,7 +221,7 @@ def test_swap_takes_a_model_with_lazy_layers(model, count):
     assert model(x).shape == new(x).shape
 
 
-def test_copied_keeps_buffers_that_are_shared():
+def test_copy_module_keeps_shared_buffers():
     norm = nn.LazyBatchNorm1d()
     both = copy_module(nn.Sequential(norm, nn.LazyLinear(2), norm))
     assert both[0] is both[2]

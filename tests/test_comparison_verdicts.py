@@ -1,4 +1,4 @@
-"""What a comparison says: seeds, races, tuned values, scorers, files."""
+"""Verdicts of a comparison: seeds, sequential tests, tuned values, scorers, files."""
 
 import math
 import sys
@@ -34,17 +34,17 @@ def dataset():
     return Dataset(X[order].astype(np.float32), y[order], "made up", "0" * 16, ("a", "b", "rare"))
 
 
-class Sleepy(nn.Module):
-    """An activation that lets nothing through."""
+class Constant(nn.Module):
+    """An activation whose output is always 0."""
 
     def forward(self, x):
         return x * 0
 
 
 @pytest.fixture
-def sleepy(monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "Sleepy", Sleepy, raising=False)
-    return f"{__name__}:Sleepy"
+def constant(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "Constant", Constant, raising=False)
+    return f"{__name__}:Constant"
 
 
 def pairs(found):
@@ -54,17 +54,17 @@ def pairs(found):
 # -- the design -----------------------------------------------------------------------------------
 
 
-def test_two_seeds_share_their_folds_and_further_ones_have_their_own(dataset):
-    trainings = plan_runs(dataset, ["relu", "tanh"], TrainSettings(seed=7, **SHORT), seeds=6)
-    assert [each.seed for each in trainings[:18:3]] == [7, 8, 9, 10, 11, 12]
-    assert [each.split for each in trainings[:18:3]] == [1, 1, 2, 2, 3, 3]
+def test_plan_runs_gives_each_two_seeds_their_own_folds(dataset):
+    planned_runs = plan_runs(dataset, ["relu", "tanh"], TrainSettings(seed=7, **SHORT), seeds=6)
+    assert [each.seed for each in planned_runs[:18:3]] == [7, 8, 9, 10, 11, 12]
+    assert [each.split for each in planned_runs[:18:3]] == [1, 1, 2, 2, 3, 3]
     for split in (1, 2, 3):
-        how = {"shuffle": True, "random_state": stream_seed(5 + 2 * split, 0, SPLIT) % 2**32}
-        expected = list(StratifiedKFold(3, **how).split(dataset.X, dataset.y))
-        for each in [each for each in trainings if each.split == split]:
+        options = {"shuffle": True, "random_state": stream_seed(5 + 2 * split, 0, SPLIT) % 2**32}
+        expected = list(StratifiedKFold(3, **options).split(dataset.X, dataset.y))
+        for each in [each for each in planned_runs if each.split == split]:
             assert np.array_equal(each.rows, expected[each.fold][0])
             assert np.array_equal(each.test, expected[each.fold][1])
-    relu, tanh = trainings[:18], trainings[18:]
+    relu, tanh = planned_runs[:18], planned_runs[18:]
     for one, other in zip(relu, tanh, strict=True):
         assert (one.seed, one.fold, one.split) == (other.seed, other.fold, other.split)
         assert np.array_equal(one.run.rows, other.run.rows)
@@ -72,7 +72,7 @@ def test_two_seeds_share_their_folds_and_further_ones_have_their_own(dataset):
             assert torch.equal(a, b)
 
 
-def test_one_seed_has_the_folds_of_scikit_learn_and_fewer_seeds_are_the_first_of_more(dataset):
+def test_compare_with_one_seed_uses_scikit_learns_folds(dataset):
     alone = compare(["relu", "tanh"], dataset, **SHORT).results
     assert alone["split"].to_list() == [0] * 6
     two, more = (compare(["relu", "tanh"], dataset, seeds=seeds, **SHORT).results for seeds in (2, 3))
@@ -81,17 +81,17 @@ def test_one_seed_has_the_folds_of_scikit_learn_and_fewer_seeds_are_the_first_of
     assert more["split"].to_list() == [1] * 6 + [2] * 3 + [1] * 6 + [2] * 3
 
 
-def test_verdicts_are_read_from_the_paired_runs(dataset):
+def test_compare_verdicts_are_computed_from_paired_runs(dataset):
     found = compare(["relu", "tanh", "sigmoid"], dataset, seeds=4, **SHORT)
     scores = found.results.pivot(index=["split", "fold", "seed"], columns="activation", values="score")
     cells = [3 * split + fold for split, fold, _ in scores.index]
     step, region = 1 / 50, 1 / 150
-    known = [
+    summaries = [
         summarize_differences(scores[a] - scores[b], cells, 0.5, step=step)
         for a, b in [("relu", "tanh"), ("relu", "sigmoid"), ("tanh", "sigmoid")]
     ]
-    expected = judge(known, region)
-    for row, verdict, one in zip(found.verdicts.to_dict("records"), expected, known, strict=True):
+    expected = judge(summaries, region)
+    for row, verdict, one in zip(found.verdicts.to_dict("records"), expected, summaries, strict=True):
         assert row["verdict"] == verdict.outcome
         assert row["difference"] == pytest.approx(verdict.difference)
         assert (row["low"], row["high"]) == pytest.approx((verdict.low, verdict.high))
@@ -104,18 +104,18 @@ def test_verdicts_are_read_from_the_paired_runs(dataset):
         assert row["seed_2"] == pytest.approx(means[row["activation"]][2])
 
 
-def test_what_does_not_learn_has_no_rank_and_is_worse(dataset, sleepy):
-    found = compare(["relu", sleepy, "tanh"], dataset, seeds=4, **{**SHORT, "epochs": 20})
-    assert pairs(found)["relu", sleepy]["verdict"] == "better"
-    assert pairs(found)[sleepy, "tanh"]["verdict"] == "worse"
+def test_compare_ranks_no_activation_at_chance_level(dataset, constant):
+    found = compare(["relu", constant, "tanh"], dataset, seeds=4, **{**SHORT, "epochs": 20})
+    assert pairs(found)["relu", constant]["verdict"] == "better"
+    assert pairs(found)[constant, "tanh"]["verdict"] == "worse"
     last = found.ranking.iloc[-1]
-    assert (last["activation"], last["status"]) == (sleepy, "chance level in 12 of 12 runs")
+    assert (last["activation"], last["status"]) == (constant, "chance level in 12 of 12 runs")
     assert last["rank"] is pd.NA
     assert found.ranking["rank"].iloc[0] == found.ranking["rank"].iloc[1] == 1
-    assert f"{sleepy} is at chance level in 12 of 12 runs: no rank." in found.sentences()
+    assert f"{constant} is at chance level in 12 of 12 runs: no rank." in found.sentences()
 
 
-def test_few_rows_in_a_fold_count_together(dataset):
+def test_compare_pools_small_test_folds(dataset):
     found = compare(["relu", "tanh"], dataset, folds=25, **{**SHORT, "epochs": 20})
     assert found.results["score"].mean() > 0.7
     assert not found.results["chance"].any()
@@ -123,13 +123,13 @@ def test_few_rows_in_a_fold_count_together(dataset):
     assert found.about["region"] == 1 / 150
 
 
-def test_an_odd_number_of_seeds_gives_the_difference_of_the_means(dataset):
+def test_compare_with_an_odd_number_of_seeds_compares_means(dataset):
     found = compare(["relu", "tanh"], dataset, seeds=3, **SHORT)
     mean = found.ranking.set_index("activation")["mean"]
     assert found.verdicts["difference"].item() == pytest.approx(mean["relu"] - mean["tanh"], abs=1e-12)
 
 
-def test_equal_functions_are_equivalent_and_share_a_rank(dataset):
+def test_compare_gives_equal_functions_the_same_rank(dataset):
     same = "leaky_relu(negative_slope=0.0)"
     found = compare(["relu", same], dataset, **SHORT)
     (row,) = found.verdicts.to_dict("records")
@@ -137,43 +137,43 @@ def test_equal_functions_are_equivalent_and_share_a_rank(dataset):
     assert found.ranking["rank"].to_list() == [1, 1]
 
 
-def test_one_activation_has_nothing_to_be_compared_with(dataset):
+def test_compare_of_one_activation_has_no_verdict(dataset):
     found = compare(["relu"], dataset, **SHORT)
     assert found.verdicts.empty
     assert "There is one activation, and nothing to compare it with." in found.sentences()
 
 
-def test_a_region_may_be_given(dataset):
+def test_compare_rope_sets_the_region(dataset):
     found = compare(["relu", "tanh"], dataset, seeds=4, rope=0.9, **SHORT)
     assert found.verdicts["verdict"].to_list() == ["equivalent"]
     assert (found.about["region"], found.about["region_is"]) == (0.9, "as given")
     assert "Region of practical equivalence: differences of at most 90.00 pp (as given)." in found.sentences()
 
 
-# -- races ----------------------------------------------------------------------------------------
+# -- sequential tests -----------------------------------------------------------------------------
 
 
-def test_a_race_adds_seeds_only_to_what_is_undecided(dataset, sleepy):
+def test_compare_until_decided_adds_seeds_only_to_undecided_activations(dataset, constant):
     trained = {**SHORT, "epochs": 20}
-    found = compare(["relu", sleepy, "tanh"], dataset, until_decided=True, **trained)
+    found = compare(["relu", constant, "tanh"], dataset, until_decided=True, **trained)
     seeds = found.results.groupby("activation")["seed"].nunique()
-    assert seeds[sleepy] in ANALYSES
-    assert seeds[sleepy] < seeds["relu"]
+    assert seeds[constant] in ANALYSES
+    assert seeds[constant] < seeds["relu"]
     assert seeds["relu"] == seeds["tanh"]
     assert found.about["trained"] == 3 * seeds.sum()
-    assert found.about["race"]["out"][sleepy].startswith("worse than ")
+    assert found.about["race"]["out"][constant].startswith("worse than ")
     assert f"Sequential test: {3 * seeds.sum()} runs in" in found.sentences()[-1]
-    words = {row["verdict"] for pair, row in pairs(found).items() if sleepy in pair}
+    words = {row["verdict"] for pair, row in pairs(found).items() if constant in pair}
     assert words & {"better", "worse"}
     assert (found.verdicts["level"] == analysis_level(3)).all()
-    # The runs are those of a fixed design.
+    # The runs equal those of a comparison with a fixed number of seeds.
     fixed = compare(["relu"], dataset, seeds=2, **trained).results
     mine = found.results[(found.results["activation"] == "relu") & (found.results["seed"] < 2)]
     assert mine["score"].to_list() == fixed["score"].to_list()
     assert len(cv_results(found.results)) == 3
 
 
-def test_a_race_keeps_to_its_budget(dataset):
+def test_compare_until_decided_keeps_its_budget(dataset):
     found = compare(["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, **SHORT)
     assert found.about["trained"] <= 30
     assert "the budget of 30 runs" in found.about["race"]["ended"]
@@ -181,17 +181,17 @@ def test_a_race_keeps_to_its_budget(dataset):
         compare(["relu", "tanh"], dataset, until_decided=True, budget=11, **SHORT)
 
 
-def test_who_diverges_in_a_race_drops_out(dataset):
+def test_compare_until_decided_drops_diverged_activations(dataset):
     found = compare(["relu", "tanh"], dataset, lr=3e4, until_decided=True, **SHORT)
     assert found.verdicts["verdict"].to_list() == ["none"]
     assert "diverged in" in found.about["race"]["out"]["relu"]
     assert found.about["seeds"] == 2
 
 
-def test_a_race_goes_on_where_it_was_from_its_ledger(dataset, tmp_path):
-    how = {**SHORT, "until_decided": True, "budget": 60}
-    first = compare(["relu", "tanh"], dataset, ledger=tmp_path / "l.sqlite", **how)
-    again = compare(["relu", "tanh"], dataset, ledger=tmp_path / "l.sqlite", **how)
+def test_compare_until_decided_resumes_from_its_ledger(dataset, tmp_path):
+    options = {**SHORT, "until_decided": True, "budget": 60}
+    first = compare(["relu", "tanh"], dataset, ledger=tmp_path / "l.sqlite", **options)
+    again = compare(["relu", "tanh"], dataset, ledger=tmp_path / "l.sqlite", **options)
     pd.testing.assert_frame_equal(first.results, again.results)
     pd.testing.assert_frame_equal(first.verdicts, again.verdicts)
 
@@ -199,10 +199,10 @@ def test_a_race_goes_on_where_it_was_from_its_ledger(dataset, tmp_path):
 # -- tuned ----------------------------------------------------------------------------------------
 
 
-def test_what_a_race_counts_is_that_of_its_round(dataset, tmp_path, capsys):
-    how = {**SHORT, "until_decided": True, "budget": 24, "rope": 0.0, "ledger": tmp_path / "l.sqlite"}
-    first = compare(["relu", "tanh"], dataset, **how)
-    compare(["relu", "tanh"], dataset, verbose=1, **how)
+def test_compare_until_decided_reports_restored_runs_per_round(dataset, tmp_path, capsys):
+    options = {**SHORT, "until_decided": True, "budget": 24, "rope": 0.0, "ledger": tmp_path / "l.sqlite"}
+    first = compare(["relu", "tanh"], dataset, **options)
+    compare(["relu", "tanh"], dataset, verbose=1, **options)
     assert first.about["race"]["looks"] == 2
     assert [line for line in capsys.readouterr().err.splitlines() if "ledger" in line] == [
         "actlab: round 1: 12 of 12 nets are from the ledger",
@@ -210,24 +210,24 @@ def test_what_a_race_counts_is_that_of_its_round(dataset, tmp_path, capsys):
     ]
 
 
-def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
+def test_compare_tune_chooses_values_on_training_samples_only(dataset):
     rates = [0.001, 0.05, 1e30]
     found = compare(["relu", "tanh"], dataset, tune={"lr": rates}, **SHORT)
     assert found.about["trained"] == 18
     assert len(found.results) == 6
     each = {lr: compare(["relu", "tanh"], dataset, lr=lr, **SHORT) for lr in rates}
     for _, row in found.results.iterrows():
-        place = {name: row[name] for name in ("activation", "fold")}
+        index = {name: row[name] for name in ("activation", "fold")}
         merits = {}
         for lr, comparison in each.items():
             runs = comparison.history
-            mine = runs[(runs["activation"] == place["activation"]) & (runs["fold"] == place["fold"])]
+            mine = runs[(runs["activation"] == index["activation"]) & (runs["fold"] == index["fold"])]
             last = mine.iloc[-1]
             finite = math.isfinite(last["valid_loss"])
             merits[lr] = (last["valid_acc"], -last["valid_loss"]) if finite else (-math.inf, -math.inf)
         assert row["lr"] == max(merits, key=merits.get)
         runs = each[row["lr"]].results
-        same = runs[(runs["activation"] == place["activation"]) & (runs["fold"] == place["fold"])]
+        same = runs[(runs["activation"] == index["activation"]) & (runs["fold"] == index["fold"])]
         assert row["score"] == same["score"].item()
     assert found.tuning["chosen"].sum() == 6
     assert found.tuning.groupby(["activation", "fold"])["lr"].apply(list).to_list() == [rates] * 6
@@ -248,7 +248,7 @@ def test_a_tuned_value_is_chosen_by_training_rows_alone(dataset):
         ),
     ],
 )
-def test_what_cannot_be_tuned_is_refused(dataset, tune, message):
+def test_compare_tune_rejects_invalid_values(dataset, tune, message):
     with pytest.raises(UsageError, match=message):
         compare(["relu"], dataset, tune=tune, **SHORT)
 
@@ -256,7 +256,7 @@ def test_what_cannot_be_tuned_is_refused(dataset, tune, message):
 # -- scorers, regression --------------------------------------------------------------------------
 
 
-def test_any_scorer_of_scikit_learn(dataset):
+def test_compare_accepts_any_scorer_of_scikit_learn(dataset):
     settings = TrainSettings(**SHORT)
     for scoring in ("f1_macro", "neg_log_loss"):
         found = compare(["tanh"], dataset, scoring=scoring, **SHORT)
@@ -274,7 +274,7 @@ def test_any_scorer_of_scikit_learn(dataset):
         assert found.about["metric"] == scoring
 
 
-def test_losses_have_a_region_of_their_size(dataset):
+def test_compare_region_of_a_loss_is_relative(dataset):
     found = compare(["relu", "tanh"], dataset, scoring="neg_log_loss", seeds=2, **SHORT)
     median = found.results["score"].abs().median()
     assert found.about["region"] == pytest.approx(0.01 * median)
@@ -282,10 +282,10 @@ def test_losses_have_a_region_of_their_size(dataset):
     assert "points" not in " ".join(found.sentences())
 
 
-def test_a_scorer_needs_weights_which_a_ledger_then_keeps(dataset, tmp_path):
-    how = {**SHORT, "scoring": make_scorer(f1_score, average="macro"), "ledger": tmp_path / "l.sqlite"}
-    first = compare(["relu", "tanh"], dataset, **how)
-    again = compare(["relu", "tanh"], dataset, **how)
+def test_compare_with_a_scorer_stores_weights_in_the_ledger(dataset, tmp_path):
+    options = {**SHORT, "scoring": make_scorer(f1_score, average="macro"), "ledger": tmp_path / "l.sqlite"}
+    first = compare(["relu", "tanh"], dataset, **options)
+    again = compare(["relu", "tanh"], dataset, **options)
     pd.testing.assert_frame_equal(first.results, again.results)
 
 
@@ -297,12 +297,12 @@ def test_a_scorer_needs_weights_which_a_ledger_then_keeps(dataset, tmp_path):
         ("roc_auc", "scoring 'roc_auc' cannot score the network: ValueError: multi_class"),
     ],
 )
-def test_what_cannot_score_is_refused_before_anything_is_trained(dataset, scoring, message):
+def test_compare_rejects_an_invalid_scorer_before_training(dataset, scoring, message):
     with pytest.raises(UsageError, match=message):
         compare(["relu"], dataset, scoring=scoring, **SHORT)
 
 
-def test_a_scorer_that_breaks_later_is_a_failure_with_its_reason(dataset):
+def test_compare_records_an_error_of_a_scorer_as_failure(dataset):
     calls = []
 
     def breaking(net, X, y):
@@ -317,7 +317,7 @@ def test_a_scorer_that_breaks_later_is_a_failure_with_its_reason(dataset):
     assert status == "failed in 2 of 3 runs: scoring failed: ZeroDivisionError: by zero"
 
 
-def test_numbers_are_predicted_too():
+def test_compare_scores_a_regression_by_r2():
     data = load_data("diabetes")
     found = compare(["relu", "tanh"], data, seeds=2, epochs=10)
     assert found.about["metric"] == "r2"
@@ -338,7 +338,7 @@ def test_numbers_are_predicted_too():
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("options", "message"),
     [
         ({"seeds": 0}, "seeds must be an integer >= 1, got 0"),
         ({"seeds": 2, "until_decided": True}, "until_decided adds seeds by itself, got seeds=2: omit seeds"),
@@ -349,35 +349,35 @@ def test_numbers_are_predicted_too():
         ({"replace": "relu"}, "replace is 'relu', but there is no module"),
     ],
 )
-def test_a_design_that_makes_no_sense_is_refused(dataset, how, message):
+def test_compare_rejects_invalid_settings(dataset, options, message):
     with pytest.raises(UsageError, match=message):
-        compare(["relu", "tanh"], dataset, **how, **SHORT)
+        compare(["relu", "tanh"], dataset, **options, **SHORT)
 
 
-def test_data_that_is_none_is_refused():
+def test_compare_rejects_invalid_data():
     with pytest.raises(UsageError, match="data is a tuple; it must be a Dataset, or a name or file"):
         compare(["relu"], (np.zeros((9, 2)), np.zeros(9)))
 
 
-def test_a_race_of_one_is_refused(dataset):
+def test_compare_until_decided_rejects_one_activation(dataset):
     with pytest.raises(UsageError, match="until_decided needs two activations"):
         compare(["relu"], dataset, until_decided=True, **SHORT)
 
 
-def test_skorch_nets_that_no_fleet_trains_are_trained_one_by_one(dataset):
+def test_compare_trains_custom_skorch_networks_one_by_one(dataset):
     class Own(skorch.NeuralNetClassifier):
         def get_loss(self, y_pred, y_true, *args, **kwargs):
             return super().get_loss(y_pred, y_true, *args, **kwargs) * 1.0
 
     settings = {"module__num_features": 4, "module__num_classes": 3, "module__num_units": 8}
-    how = {"criterion": nn.CrossEntropyLoss, "max_epochs": 5, "batch_size": 16, "lr": 0.05, "verbose": 0}
-    found = compare(["relu", "tanh"], dataset, module=Own(actlab.NeuralNet, **settings, **how), seeds=2)
+    options = {"criterion": nn.CrossEntropyLoss, "max_epochs": 5, "batch_size": 16, "lr": 0.05, "verbose": 0}
+    found = compare(["relu", "tanh"], dataset, module=Own(actlab.NeuralNet, **settings, **options), seeds=2)
     assert found.results["how"].unique().tolist() == ["skorch"]
     assert found.results["reason_alone"].unique().tolist() == [
         "Own overrides get_loss; a fleet runs skorch's own training loop"
     ]
     assert found.results["epochs"].unique().tolist() == [5]
-    fused = skorch.NeuralNetClassifier(actlab.NeuralNet, **settings, **how)
+    fused = skorch.NeuralNetClassifier(actlab.NeuralNet, **settings, **options)
     same = compare(["relu", "tanh"], dataset, module=fused, seeds=2)
     assert same.results["how"].unique().tolist() == ["layer by layer"]
     assert found.results["score"].to_list() == pytest.approx(same.results["score"].to_list(), abs=0.021)

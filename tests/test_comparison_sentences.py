@@ -8,8 +8,8 @@ NAN = float("nan")
 
 
 def pair(a, b, verdict, difference, low, high, **more):
-    usual = {"level": 0.05, "p": 0.01, "p_holm": 0.0123, "p_equivalent": 0.967, "wins": 0.75, "runs": 12}
-    row = {**dict.fromkeys(VERDICTS, NAN), **usual, "seeds": 4, "reason": "", "more_seeds": pd.NA, **more}
+    defaults = {"level": 0.05, "p": 0.01, "p_holm": 0.0123, "p_equivalent": 0.967, "wins": 0.75, "runs": 12}
+    row = {**dict.fromkeys(VERDICTS, NAN), **defaults, "seeds": 4, "reason": "", "more_seeds": pd.NA, **more}
     return {**row, "a": a, "b": b, "verdict": verdict, "difference": difference, "low": low, "high": high}
 
 
@@ -17,15 +17,15 @@ def comparison(scores, verdicts, failures=None, chance=(), lr=0.1, **about):
     rows = [
         {
             "activation": name,
-            "fold": 1 + place % 3,
+            "fold": 1 + index % 3,
             "lr": lr,
-            "seed": place // 3,
+            "seed": index // 3,
             "score": score,
             "failure": (failures or {}).get(name, "") if score != score else "",
             "chance": name in chance,
         }
         for name, values in scores.items()
-        for place, score in enumerate(values)
+        for index, score in enumerate(values)
     ]
     results = pd.DataFrame(rows)
     frame = pd.DataFrame(verdicts, columns=VERDICTS)
@@ -35,7 +35,7 @@ def comparison(scores, verdicts, failures=None, chance=(), lr=0.1, **about):
 HIGH, LOW, LOWEST = [0.9, 0.92, 0.94] * 2, [0.8, 0.82, 0.84] * 2, [0.1] * 6
 
 
-def test_the_better_one_is_named_first_whatever_the_order_of_the_pair():
+def test_sentences_name_the_better_activation_first():
     one = comparison({"relu": HIGH, "tanh": LOW}, [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)])
     other = comparison(
         {"tanh": LOW, "relu": HIGH}, [pair("tanh", "relu", "worse", -0.1, -0.15, -0.05, wins=0.25)]
@@ -49,7 +49,7 @@ def test_the_better_one_is_named_first_whatever_the_order_of_the_pair():
     ]
 
 
-def test_what_is_not_told_apart_is_first_together():
+def test_sentences_name_activations_tied_for_first():
     found = comparison(
         {"relu": HIGH, "tanh": LOW, "elu": LOW},
         [
@@ -59,39 +59,41 @@ def test_what_is_not_told_apart_is_first_together():
         ],
     )
     assert found.ranking[["rank", "activation"]].to_numpy().tolist() == [[1, "relu"], [1, "tanh"], [2, "elu"]]
-    said = found.sentences()
-    assert said[0] == (
+    sentences = found.sentences()
+    assert sentences[0] == (
         "Tied for first (no significant difference): relu (0.9200), tanh (0.8200); mean accuracy over 6 runs."
     )
-    assert said[1] == (
+    assert sentences[1] == (
         "relu and tanh: undecided; difference 10.00 pp (95 % interval -5.00 to +25.00), p = 0.0123 corrected "
         "for 3 pairs; about 3 more seeds would decide it."
     )
-    assert said[3] == (
+    assert sentences[3] == (
         "tanh and elu are practically equivalent: difference 0.00 pp (95 % interval -0.05 to +0.05), "
         "96.7% within the region."
     )
 
 
-def test_p_is_corrected_for_the_pairs_that_were_tested():
+def test_sentences_correct_p_for_the_tested_pairs():
     rows = [
         pair("relu", "tanh", "undecided", 0.0121, 0.0002, 0.024, p_holm=0.0956, reason="more seeds may"),
         pair("relu", "elu", "better", 0.1, 0.05, 0.15),
         *(pair(name, "mish", "none", NAN, NAN, NAN, p_holm=NAN) for name in ("relu", "tanh", "elu")),
     ]
     scores = {"relu": HIGH, "tanh": LOW, "elu": LOW, "mish": [NAN] * 6}
-    said = comparison(scores, rows, failures={"mish": "diverged: train_loss is nan in epoch 1"}).sentences()
-    assert said[1] == (
+    sentences = comparison(
+        scores, rows, failures={"mish": "diverged: train_loss is nan in epoch 1"}
+    ).sentences()
+    assert sentences[1] == (
         "relu and tanh: undecided; difference 1.21 pp (95 % interval +0.02 to +2.40), p = 0.0956 corrected "
         "for 2 pairs; more seeds may."
     )
-    assert said[2] == (
+    assert sentences[2] == (
         "elu is worse than relu by 10.00 pp (95 % interval +5.00 to +15.00); p = 0.0123 corrected for "
         "2 pairs, relu is ahead in 75% of 12 pairs of runs."
     )
 
 
-def test_failures_and_chance_are_counted():
+def test_sentences_count_failures_and_runs_at_chance_level():
     found = comparison(
         {"relu": HIGH, "elu": [*HIGH[:4], NAN, NAN], "sigmoid": LOWEST},
         [
@@ -102,19 +104,19 @@ def test_failures_and_chance_are_counted():
         failures={"elu": "diverged: train_loss is nan in epoch 3"},
         chance=["sigmoid"],
     )
-    said = found.sentences()
-    assert said[0] == "Only relu has a rank: mean accuracy 0.9200 over 6 runs."
-    assert said[1:3] == [
+    sentences = found.sentences()
+    assert sentences[0] == "Only relu has a rank: mean accuracy 0.9200 over 6 runs."
+    assert sentences[1:3] == [
         "sigmoid is at chance level in 6 of 6 runs: no rank.",
         "elu diverged in 2 of 6 runs: no rank.",
     ]
-    assert "sigmoid is at chance level in 6 of 6 runs: no rank." in said
-    assert "elu diverged in 2 of 6 runs: no rank." in said
+    assert "sigmoid is at chance level in 6 of 6 runs: no rank." in sentences
+    assert "elu diverged in 2 of 6 runs: no rank." in sentences
     assert found.ranking["rank"].isna().to_list() == [False, True, True]
-    assert sum(" elu" in f" {sentence}" for sentence in said) == 1
+    assert sum(" elu" in f" {sentence}" for sentence in sentences) == 1
 
 
-def test_scores_that_are_no_shares_have_no_points():
+def test_sentences_use_percentage_points_only_for_shares():
     found = comparison(
         {"relu": [-0.2] * 6, "tanh": [-0.25] * 6},
         [pair("relu", "tanh", "better", 0.05, 0.01234, 0.09)],
@@ -126,18 +128,18 @@ def test_scores_that_are_no_shares_have_no_points():
     assert "at most 0.0021 (" in found.sentences()[-1]
 
 
-def test_of_many_pairs_those_of_the_first_are_said():
+def test_sentences_of_many_pairs_describe_those_of_the_first():
     names = [f"f{number:02}" for number in range(10)]
-    scores = {name: [0.9 - 0.01 * place] * 6 for place, name in enumerate(names)}
+    scores = {name: [0.9 - 0.01 * index] * 6 for index, name in enumerate(names)}
     rows = [
-        pair(a, b, "better", 0.01, 0.005, 0.015) for place, a in enumerate(names) for b in names[place + 1 :]
+        pair(a, b, "better", 0.01, 0.005, 0.015) for index, a in enumerate(names) for b in names[index + 1 :]
     ]
-    said = comparison(scores, rows).sentences()
-    assert [f"f{number:02} is worse than f00" in said[number] for number in range(1, 10)] == [True] * 9
-    assert "33 more pairs are in the table of verdicts." in said
+    sentences = comparison(scores, rows).sentences()
+    assert [f"f{number:02} is worse than f00" in sentences[number] for number in range(1, 10)] == [True] * 9
+    assert "33 more pairs are in the table of verdicts." in sentences
 
 
-def test_the_cost_is_said():
+def test_sentences_report_the_number_of_runs():
     values = [{"lr": 0.1}, {"lr": 0.2}]
     race = {"looks": 3, "ended": "all is decided", "out": {}}
     rows = [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)]
@@ -161,6 +163,6 @@ def test_sentences_name_no_best_of_one_activation():
 
 def test_sentences_name_no_best_at_chance_level():
     rows = [pair("relu", "tanh", "undecided", 0.0, -0.1, 0.1, reason="more seeds may")]
-    said = comparison({"relu": LOWEST, "tanh": LOWEST}, rows, chance=["relu", "tanh"]).sentences()
-    assert said[0] == "No activation has a rank."
-    assert not any("Best" in sentence or "first" in sentence for sentence in said)
+    sentences = comparison({"relu": LOWEST, "tanh": LOWEST}, rows, chance=["relu", "tanh"]).sentences()
+    assert sentences[0] == "No activation has a rank."
+    assert not any("Best" in sentence or "first" in sentence for sentence in sentences)

@@ -23,8 +23,8 @@ C45_CF = [0.771, 0.590, 0.968, 0.654, 0.886, 0.916, 0.609, 0.563, 0.866, 1.0, 0.
 C45_MCF = [0.798, 0.569, 0.967, 0.657, 0.898, 0.931, 0.685, 0.625, 0.875, 1.0, 0.962, 0.669, 0.9749, 0.970]
 PAPER = pd.DataFrame({"C4.5": C45, "C4.5+m": C45_M, "C4.5+cf": C45_CF, "C4.5+m+cf": C45_MCF})
 
-LAWS = settings(deadline=None, max_examples=60)
-# Coarse, so that there are many ties; None is a failure.
+PROPERTY_SETTINGS = settings(deadline=None, max_examples=60)
+# Coarse values cause many ties; NaN is a failure.
 SCORES = st.integers(0, 6).map(lambda i: i / 7) | st.just(NAN)
 
 
@@ -41,9 +41,9 @@ def tables(least=1):
 def wilcoxon_by_enumeration(differences):
     ranks = stats.rankdata(np.abs(differences))
     signs = np.sign(differences)
-    seen = abs(ranks @ signs)
+    observed = abs(ranks @ signs)
     flips = itertools.product(*[(-1, 1) if sign else (0,) for sign in signs])
-    return np.mean([abs(ranks @ np.array(flip)) >= seen for flip in flips])
+    return np.mean([abs(ranks @ np.array(flip)) >= observed for flip in flips])
 
 
 def verdict(found, a, b):
@@ -54,20 +54,20 @@ def verdict(found, a, b):
     return row if row["a"] == a else row.replace(row["verdict"], swapped)
 
 
-def graded(datasets, activations):
-    """Return scores on which every dataset agrees: a is best, then b."""
+def consistent_scores(datasets, activations):
+    """Return scores with the same ranking on every dataset: a is best, then b."""
     return table(
         [[10.0 * row - column * (row + 1) for column in range(activations)] for row in range(datasets)]
     )
 
 
-def test_demsars_table_has_his_ranks():
+def test_compare_over_datasets_has_the_ranks_of_demsars_paper():
     ranks = compare_over_datasets(PAPER).ranks
     assert ranks["activation"].to_list() == ["C4.5+m+cf", "C4.5+m", "C4.5+cf", "C4.5"]
     assert ranks["mean_rank"].round(3).to_list() == [1.964, 2.0, 2.893, 3.143]
 
 
-def test_demsars_table_has_his_friedman_statistics_less_the_correction_for_ties():
+def test_compare_over_datasets_has_demsars_friedman_statistics_without_tie_correction():
     found = compare_over_datasets(PAPER)
     tied = 2**3 - 2, 2**3 - 2, 4**3 - 4, 2**3 - 2
     uncorrected = found.chi_square * (1 - sum(tied) / (14 * (4**3 - 4)))
@@ -77,7 +77,7 @@ def test_demsars_table_has_his_friedman_statistics_less_the_correction_for_ties(
     assert found.p_value == pytest.approx(stats.f.sf(found.statistic, 3, 39))
 
 
-def test_demsars_example_of_wilcoxons_test_has_his_statistic():
+def test_compare_over_datasets_has_demsars_wilcoxon_statistic():
     found = compare_over_datasets(PAPER[["C4.5", "C4.5+m"]])
     assert found.statistic == 12  # table 2; ranks of two zeros split, four differences tie in pairs
     in_thousandths = np.rint(1000 * (PAPER["C4.5+m"] - PAPER["C4.5"]))
@@ -89,7 +89,7 @@ def test_demsars_example_of_wilcoxons_test_has_his_statistic():
     ]
 
 
-def test_demsars_table_in_sentences():
+def test_compare_over_datasets_sentences_for_demsars_table():
     assert compare_over_datasets(PAPER).sentences() == [
         "Best mean rank: C4.5+m+cf, 1.96 over 14 datasets; it is the single best on 6.",
         "Friedman's test of all activations: not all activations are alike (F(3, 39) = 4.19, p = 0.0116).",
@@ -100,7 +100,7 @@ def test_demsars_table_in_sentences():
 
 
 @pytest.mark.parametrize(("datasets", "activations", "seed"), [(5, 3, 0), (12, 5, 1), (30, 8, 2)])
-def test_pairs_agree_with_scikit_posthocs_where_nothing_ties(datasets, activations, seed):
+def test_compare_over_datasets_pairs_agree_with_scikit_posthocs_without_ties(datasets, activations, seed):
     posthocs = pytest.importorskip("scikit_posthocs")
     effects = np.linspace(0, 1, activations)
     scores = table(np.random.default_rng(seed).normal(size=(datasets, activations)) + effects)
@@ -113,7 +113,7 @@ def test_pairs_agree_with_scikit_posthocs_where_nothing_ties(datasets, activatio
             assert row[column] == pytest.approx(theirs.loc[row["a"], row["b"]], abs=1e-9)
 
 
-def test_friedmans_chi_square_agrees_with_scipy_with_ties_and_without():
+def test_compare_over_datasets_chi_square_agrees_with_scipy():
     rng = np.random.default_rng(0)
     for values in (rng.normal(size=(9, 4)), rng.integers(0, 3, size=(9, 4)), rng.integers(0, 2, size=(3, 5))):
         found = compare_over_datasets(table(values))
@@ -121,7 +121,7 @@ def test_friedmans_chi_square_agrees_with_scipy_with_ties_and_without():
         assert (found.chi_square, found.chi_square_p_value) == pytest.approx(tuple(theirs), abs=1e-9)
 
 
-def test_iman_and_davenports_f_is_that_of_an_analysis_of_variance_of_the_ranks():
+def test_compare_over_datasets_f_statistic_is_an_analysis_of_variance_of_ranks():
     values = np.random.default_rng(3).integers(0, 4, size=(10, 4))
     ranks = stats.rankdata(-values, axis=1)
     columns = 10 * np.square(ranks.mean(axis=0) - 2.5).sum()
@@ -132,7 +132,7 @@ def test_iman_and_davenports_f_is_that_of_an_analysis_of_variance_of_the_ranks()
 
 
 @pytest.mark.parametrize("row", [[0.9, 0.8, 0.7], [0.9, 0.9, 0.7], [0.9, 0.8, NAN]])
-def test_where_all_datasets_rank_alike_friedmans_p_value_is_the_exact_one(row):
+def test_compare_over_datasets_p_value_is_exact_for_equal_rankings(row):
     arrangements = set(itertools.permutations(stats.rankdata(np.nan_to_num(row))))
     found = compare_over_datasets(table([row] * 4))
     assert found.statistic == math.inf
@@ -151,18 +151,18 @@ def test_where_all_datasets_rank_alike_friedmans_p_value_is_the_exact_one(row):
         [0.25, 0.5, -0.75, 1, 1.25, 1.5, 1.75, -2, 2.25, 2.5, 3],
     ],
 )
-def test_wilcoxons_p_value_is_that_of_all_signs_with_ties_and_zeros(differences):
+def test_compare_over_datasets_wilcoxon_p_value_enumerates_signs(differences):
     found = compare_over_datasets(pd.DataFrame({"a": differences, "b": 0.0}))
     assert found.p_value == pytest.approx(wilcoxon_by_enumeration(np.array(differences)), abs=1e-12)
 
 
-def test_many_datasets_have_an_exact_p_value_too():
+def test_compare_over_datasets_p_value_is_exact_for_many_datasets():
     d = np.random.default_rng(0).permutation(np.arange(1.0, 301.0)) * np.where(np.arange(300) % 5 < 2, -1, 1)
     found = compare_over_datasets(pd.DataFrame({"a": d, "b": 0.0}))
     assert found.p_value == pytest.approx(stats.wilcoxon(d, method="exact").pvalue, rel=1e-9)
 
 
-def test_a_failure_has_the_last_rank_and_failures_share_it():
+def test_compare_over_datasets_ranks_failures_last():
     found = compare_over_datasets(table([[0.1, NAN, NAN, 0.3], [0.1, NAN, 0.2, 0.3]]))
     assert dict(found.ranks[["activation", "mean_rank"]].to_numpy()) == {
         "d": 1,
@@ -176,41 +176,50 @@ def test_a_failure_has_the_last_rank_and_failures_share_it():
     ]
 
 
-def test_a_failure_loses_by_more_than_any_difference_and_two_are_none():
+def test_compare_over_datasets_treats_a_failure_as_the_largest_difference():
     a = [0.5, 0.5, 0.5, 0.5, 0.5, NAN, NAN, 0.5]
     b = [0.6, 0.7, 0.8, 0.9, 99.0, 0.0, NAN, NAN]
     inf = math.inf
     expected = wilcoxon_by_enumeration(np.array([-0.1, -0.2, -0.3, -0.4, -98.5, -inf, 0, inf]))
     found = compare_over_datasets(pd.DataFrame({"a": a, "b": b}))
     assert found.p_value == pytest.approx(expected, abs=1e-12)
-    assert found.statistic == 0.5 + 7.5  # half of the zero's rank; two failures share the ranks 7 and 8
+    assert found.statistic == 0.5 + 7.5  # half of the rank of zero; two failures share the ranks 7 and 8
 
 
-def test_an_activation_that_fails_everywhere_is_worse():
+def test_compare_over_datasets_calls_an_activation_that_always_fails_worse():
     found = compare_over_datasets(pd.DataFrame({"a": [0.1] * 6, "b": [NAN] * 6}))
     assert found.verdicts["reason"].to_list() == ["better on 6, worse on 0, equal on 0 of 6 datasets"]
     assert verdict(found, "b", "a")["verdict"] == "worse"
 
 
-def test_the_reason_says_how_many_datasets_would_be_needed():
-    found = compare_over_datasets(graded(3, 3))
+def test_compare_over_datasets_reason_names_the_required_datasets():
+    found = compare_over_datasets(consistent_scores(3, 3))
     assert set(found.verdicts["verdict"]) == {"undecided"}
     needed = "3 datasets cannot decide it: at least 7 are needed for 3 pairs"
     assert set(found.verdicts["reason"]) == {needed}
-    said = "3 datasets cannot decide any of 3 pairs: at least 7 are needed. The order is no verdict."
-    assert found.sentences()[-1] == said
-    assert "at least 6 are needed for 1 pair" in compare_over_datasets(graded(5, 2)).verdicts["reason"][0]
+    sentence = "3 datasets cannot decide any of 3 pairs: at least 7 are needed. The order is no verdict."
+    assert found.sentences()[-1] == sentence
+    assert (
+        "at least 6 are needed for 1 pair"
+        in compare_over_datasets(consistent_scores(5, 2)).verdicts["reason"][0]
+    )
 
 
 @pytest.mark.parametrize("activations", [2, 3, 4, 7])
-def test_so_many_datasets_decide_and_one_less_does_not(activations):
+def test_min_datasets_is_the_smallest_number_that_can_decide(activations):
     needed = min_datasets(math.comb(activations, 2))
-    assert set(compare_over_datasets(graded(needed, activations)).verdicts["verdict"]) == {"better"}
-    assert set(compare_over_datasets(graded(needed - 1, activations)).verdicts["verdict"]) == {"undecided"}
+    assert set(compare_over_datasets(consistent_scores(needed, activations)).verdicts["verdict"]) == {
+        "better"
+    }
+    assert set(compare_over_datasets(consistent_scores(needed - 1, activations)).verdicts["verdict"]) == {
+        "undecided"
+    }
 
 
-def test_a_pair_that_differs_on_too_few_datasets_says_so():
-    found = compare_over_datasets(graded(12, 2).assign(c=lambda x: x["b"] + np.array([0.5] * 3 + [0] * 9)))
+def test_compare_over_datasets_reason_for_pairs_that_rarely_differ():
+    found = compare_over_datasets(
+        consistent_scores(12, 2).assign(c=lambda x: x["b"] + np.array([0.5] * 3 + [0] * 9))
+    )
     assert verdict(found, "a", "b")["verdict"] == verdict(found, "a", "c")["verdict"] == "better"
     assert (
         verdict(found, "c", "b")["reason"] == "they differ on only 3 of 12 datasets: p cannot be below 0.25"
@@ -218,7 +227,7 @@ def test_a_pair_that_differs_on_too_few_datasets_says_so():
     assert found.sentences()[-1] == "c and b: they differ on only 3 of 12 datasets: p cannot be below 0.25."
 
 
-def test_what_is_equal_everywhere_is_undecided_without_dividing_by_zero():
+def test_compare_over_datasets_of_equal_scores_is_undecided():
     found = compare_over_datasets(table(np.ones((9, 4))))
     assert (found.statistic, found.p_value, found.chi_square, found.chi_square_p_value) == (0, 1, 0, 1)
     assert set(found.verdicts["p"]) == set(found.verdicts["p_holm"]) == {1.0}
@@ -230,7 +239,7 @@ def test_what_is_equal_everywhere_is_undecided_without_dividing_by_zero():
     assert sentences[-1] == "The same holds for 1 more pair."
 
 
-def test_two_activations_that_are_not_told_apart():
+def test_compare_over_datasets_sentences_for_two_undecided_activations():
     sentences = compare_over_datasets(
         table([[1, 0], [0, 2], [3, 0], [0, 4], [5, 0], [0, 6], [7, 0]])
     ).sentences()
@@ -241,7 +250,7 @@ def test_two_activations_that_are_not_told_apart():
     ]
 
 
-def test_one_activation_has_no_pairs():
+def test_compare_over_datasets_of_one_activation_has_no_pairs():
     found = compare_over_datasets(table([[0.1], [0.2]]))
     assert found.verdicts.columns.to_list()[:3] == ["a", "b", "verdict"]
     assert (len(found.verdicts), found.cliques) == (0, [])
@@ -249,19 +258,19 @@ def test_one_activation_has_no_pairs():
     assert found.sentences() == ["a is the only activation: there are no pairs to compare."]
 
 
-def test_scores_that_differ_by_rounding_alone_are_equal():
+def test_compare_over_datasets_ignores_rounding_of_scores():
     mean, other = (0.1 + 0.2 + 0.3) / 3, (0.3 + 0.2 + 0.1) / 3
     assert mean != other
     assert compare_over_datasets(table([[mean, other], [1, 0]])).ranks["mean_rank"].to_list() == [1.25, 1.75]
-    # The two differences are 0.1; in floats they are not the same.
+    # Both differences are 0.1, but not equal as floats.
     tied = compare_over_datasets(table([[0.9, 0.8], [0.7, 0.8], [0.5, 0.5]]))
     assert (tied.statistic, tied.p_value) == (3, 1)
 
 
-def test_friedmans_test_and_the_pairs_may_disagree_and_it_is_said():
+def test_compare_over_datasets_sentences_if_friedman_and_pairs_disagree():
     rng = np.random.default_rng(1)
     values = rng.normal(size=(16, 8))
-    values[:, 0] = values[:, 1] + np.arange(1, 17) / 1000  # by little, always
+    values[:, 0] = values[:, 1] + np.arange(1, 17) / 1000  # by a small amount on every dataset
     found = compare_over_datasets(table(values))
     assert verdict(found, "a", "b")["verdict"] == "better"
     assert found.p_value > 0.05
@@ -271,12 +280,12 @@ def test_friedmans_test_and_the_pairs_may_disagree_and_it_is_said():
     )
 
 
-def test_friedmans_test_may_reject_where_no_pair_is_decided():
+def test_compare_over_datasets_sentences_if_only_friedman_rejects():
     effects = np.linspace(2, 0, 6)
     found = compare_over_datasets(table(np.random.default_rng(2).normal(size=(10, 6)) + effects))
     assert found.p_value < 0.05
-    said = "Wilcoxon's tests with Holm's correction decide no pair: it is not known which ones differ."
-    assert said in found.sentences()
+    sentence = "Wilcoxon's tests with Holm's correction decide no pair: it is not known which ones differ."
+    assert sentence in found.sentences()
 
 
 @pytest.mark.parametrize(
@@ -294,20 +303,20 @@ def test_friedmans_test_may_reject_where_no_pair_is_decided():
         (pd.DataFrame({"a": ["x", "y"]}), "scores must be numbers, or NaN for a failure"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(scores, message):
+def test_compare_over_datasets_rejects_invalid_scores(scores, message):
     with pytest.raises(UsageError, match=message):
         compare_over_datasets(scores)
 
 
-def test_missing_values_of_any_kind_are_failures():
+def test_compare_over_datasets_treats_missing_values_as_failures():
     expected = compare_over_datasets(pd.DataFrame({"a": [1, 2, 3.0], "b": [0, NAN, 1]})).ranks
     for missing in (pd.Series([0, None, 1], dtype=object), pd.Series([0, pd.NA, 1], dtype="Int64")):
         ranks = compare_over_datasets(pd.DataFrame({"a": [1, 2, 3.0], "b": missing})).ranks
         pd.testing.assert_frame_equal(ranks, expected)
 
 
-def facts(found):
-    """Return what must not depend on the order of rows and columns."""
+def order_free_results(found):
+    """Return the results that must not depend on the order of rows and columns."""
     names = found.ranks["activation"]
     pairs = [verdict(found, a, b) for a, b in itertools.combinations(sorted(names), 2)]
     return (
@@ -317,20 +326,20 @@ def facts(found):
     )
 
 
-@LAWS
+@PROPERTY_SETTINGS
 @given(tables(), st.randoms(use_true_random=False))
-def test_the_order_of_datasets_and_of_columns_changes_nothing(scores, random):
+def test_compare_over_datasets_ignores_the_order_of_rows_and_columns(scores, random):
     rows = random.sample(range(len(scores)), len(scores))
     columns = random.sample(list(scores.columns), scores.shape[1])
     found, shuffled = compare_over_datasets(scores), compare_over_datasets(scores.iloc[rows][columns])
-    assert facts(found) == facts(shuffled)
+    assert order_free_results(found) == order_free_results(shuffled)
     numbers = [[one.statistic, one.p_value, one.chi_square] for one in (found, shuffled)]
     np.testing.assert_allclose(*numbers, rtol=1e-12)
 
 
-@LAWS
+@PROPERTY_SETTINGS
 @given(tables())
-def test_ranks_depend_on_the_order_of_scores_alone(scores):
+def test_compare_over_datasets_ranks_depend_only_on_the_order_of_scores(scores):
     scales = 1.0 + np.arange(len(scores))
     stretched = scores.apply(np.exp).mul(scales, axis=0) - 100
     found, again = compare_over_datasets(scores), compare_over_datasets(stretched)
@@ -339,9 +348,9 @@ def test_ranks_depend_on_the_order_of_scores_alone(scores):
         assert (found.statistic, found.p_value) == (again.statistic, again.p_value)
 
 
-@LAWS
+@PROPERTY_SETTINGS
 @given(tables())
-def test_mean_ranks_add_up_and_p_values_are_probabilities(scores):
+def test_compare_over_datasets_mean_ranks_add_up(scores):
     k = scores.shape[1]
     found = compare_over_datasets(scores)
     assert found.ranks["mean_rank"].sum() == pytest.approx(k * (k + 1) / 2)
@@ -356,9 +365,9 @@ def test_mean_ranks_add_up_and_p_values_are_probabilities(scores):
     assert found.sentences()
 
 
-@LAWS
+@PROPERTY_SETTINGS
 @given(tables(least=2))
-def test_pairs_have_the_p_value_of_all_signs(scores):
+def test_compare_over_datasets_pair_p_values_enumerate_signs(scores):
     whole = (7 * scores).round()  # differences of these are exact
     for row in compare_over_datasets(scores).verdicts.to_dict("records"):
         a, b = (whole[row[side]].fillna(-math.inf).to_numpy() for side in "ab")
@@ -371,15 +380,15 @@ def test_pairs_have_the_p_value_of_all_signs(scores):
 
 @st.composite
 def separated(draw):
-    """Scores on ten datasets, on which some pairs are decided."""
+    """Draw scores on 14 datasets with some decided pairs."""
     effects = draw(hnp.arrays(int, draw(st.integers(2, 7)), elements=st.integers(0, 40)))
     seed = draw(st.integers(0, 1000))
     return table(np.random.default_rng(seed).normal(size=(14, len(effects))) + effects / 10)
 
 
-@LAWS
+@PROPERTY_SETTINGS
 @given(separated())
-def test_cliques_are_the_largest_sets_that_are_not_told_apart(scores):
+def test_compare_over_datasets_cliques_are_maximal(scores):
     found = compare_over_datasets(scores)
     names = found.ranks["activation"].to_list()
     undecided = found.verdicts[found.verdicts["verdict"] == "undecided"]
@@ -395,6 +404,6 @@ def test_cliques_are_the_largest_sets_that_are_not_told_apart(scores):
     assert all(clique == sorted(clique, key=names.index) for clique in found.cliques)
 
 
-def test_sentences_name_no_best_where_every_activation_failed():
+def test_compare_over_datasets_sentences_name_no_best_if_all_failed():
     found = compare_over_datasets(pd.DataFrame({"a": [math.nan] * 3, "b": [math.nan] * 3}, index=list("xyz")))
     assert found.sentences() == ["No activation has a score: all 2 failed on all 3 datasets."]

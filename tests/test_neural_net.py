@@ -8,13 +8,13 @@ from actlab import UsageError
 from actlab.models.networks import NeuralNet
 
 
-def test_the_layers_are_the_notebooks():
+def test_neural_net_has_the_layers_of_the_notebook():
     net = NeuralNet()
     sizes = [tuple(layer.weight.shape) for layer in (net.fc1, net.fc2, net.fc3)]
     assert sizes == [(128, 784), (64, 128), (10, 64)]
 
 
-def test_the_forward_pass_is_three_layers_with_an_activation_after_the_first_two():
+def test_neural_net_has_three_layers_and_two_activations():
     net = NeuralNet(num_units=6, activation="tanh", num_features=5, num_classes=3)
     x = torch.randn(4, 5)
     expected = net.fc3(torch.tanh(net.fc2(torch.tanh(net.fc1(x)))))
@@ -24,7 +24,7 @@ def test_the_forward_pass_is_three_layers_with_an_activation_after_the_first_two
 @pytest.mark.parametrize(
     "activation", ["relu", "leaky_relu(negative_slope=0.0)", nn.ReLU(), nn.ReLU, torch.relu]
 )
-def test_an_activation_may_be_a_name_a_spec_a_module_its_class_or_a_function(activation):
+def test_neural_net_accepts_name_spec_module_class_and_function(activation):
     torch.manual_seed(0)
     net = NeuralNet(num_units=6, activation=activation, num_features=5, num_classes=3)
     torch.manual_seed(0)
@@ -33,13 +33,13 @@ def test_an_activation_may_be_a_name_a_spec_a_module_its_class_or_a_function(act
     assert torch.equal(net(x), twin(x))
 
 
-def test_each_layer_has_an_activation_of_its_own():
+def test_neural_net_layers_have_separate_activations():
     net = NeuralNet(num_units=6, activation=nn.PReLU(), num_features=5, num_classes=3)
     assert net.activation1 is not net.activation2
     assert net.activation1.weight is not net.activation2.weight
 
 
-def test_a_trained_instance_is_neither_used_nor_changed():
+def test_neural_net_neither_uses_nor_changes_a_trained_instance():
     trained = nn.PReLU(init=0.1)
     with torch.no_grad():
         trained.weight.fill_(0.9)
@@ -59,11 +59,11 @@ def test_a_trained_instance_is_neither_used_nor_changed():
         ({"num_features": 0}, "num_features must be at least 1, got 0"),
     ],
 )
-def test_a_size_that_is_too_small_is_named(arguments, message):
+def test_neural_net_rejects_invalid_sizes(arguments, message):
     with pytest.raises(ValueError, match=message):
         NeuralNet(**arguments)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_neural_net_suggests_the_nearest_activation_name():
     with pytest.raises(UsageError, match="did you mean 'relu'"):
         NeuralNet(activation="reluu")

@@ -28,7 +28,7 @@ from tests.searches import (
 __all__ = ["one_thread"]
 
 
-def test_a_binary_classifier():
+def test_search_trains_a_binary_classifier():
     y = (Y == 0).astype(np.float32)
     net = skorch.NeuralNetBinaryClassifier(
         one, module__outputs=1, lr=0.5, max_epochs=2, batch_size=16, verbose=0
@@ -37,36 +37,36 @@ def test_a_binary_classifier():
     assert found.runs_["reason_alone"].eq("").all()
     assert found.predict_proba(X).shape == (ROWS, 2)
     assert set(np.unique(found.predict(X))) <= {0, 1}
-    alone = by_skorch(net.set_params(**found.best_params_), X, y, 0, 3)
-    np.testing.assert_allclose(found.predict_proba(X), alone.predict_proba(X), rtol=1e-5)
-    assert found.best_estimator_.history[:, "valid_acc"] == pytest.approx(alone.history[:, "valid_acc"])
+    expected = by_skorch(net.set_params(**found.best_params_), X, y, 0, 3)
+    np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-5)
+    assert found.best_estimator_.history[:, "valid_acc"] == pytest.approx(expected.history[:, "valid_acc"])
 
 
-def test_a_regressor():
+def test_search_trains_a_regressor():
     y = X @ np.array([[1.0], [-2.0], [0.5], [0.0]], np.float32)
     net = skorch.NeuralNetRegressor(one, module__outputs=1, lr=0.05, max_epochs=3, batch_size=16, verbose=0)
     found = search(net, {"lr": [0.05, 0.01]}, cv=KFold(3)).fit(X, y)
     assert found.runs_["reason_alone"].eq("").all()
-    alone = by_skorch(net.set_params(**found.best_params_), X, y, 0, 3)
-    np.testing.assert_allclose(found.predict(X), alone.predict(X), rtol=1e-4, atol=1e-5)
-    assert found.score(X, y) == pytest.approx(alone.score(X, y), abs=1e-5)
+    expected = by_skorch(net.set_params(**found.best_params_), X, y, 0, 3)
+    np.testing.assert_allclose(found.predict(X), expected.predict(X), rtol=1e-4, atol=1e-5)
+    assert found.score(X, y) == pytest.approx(expected.score(X, y), abs=1e-5)
 
 
 def softmaxed(outputs):
     return nn.Sequential(*one(outputs), nn.Softmax(dim=-1))
 
 
-def test_the_default_loss_with_probabilities():
+def test_search_trains_with_the_default_loss_of_probabilities():
     net = skorch.NeuralNetClassifier(
         softmaxed, module__outputs=CLASSES, lr=0.3, max_epochs=2, batch_size=16, verbose=0
     )
     found = search(net, {"lr": [0.3, 0.1]}).fit(X, Y)
     assert found.runs_["reason_alone"].eq("").all()
-    alone = by_skorch(net.set_params(**found.best_params_), X, Y, 0, 3)
-    np.testing.assert_allclose(found.predict_proba(X), alone.predict_proba(X), rtol=1e-5)
+    expected = by_skorch(net.set_params(**found.best_params_), X, Y, 0, 3)
+    np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-5)
 
 
-def test_the_input_may_have_more_dimensions():
+def test_search_accepts_input_with_more_dimensions():
     images = X.reshape(ROWS, 2, 2)
     module = nn.Sequential(nn.Flatten(), *one(CLASSES))
     net = skorch.NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss, max_epochs=1, verbose=0)
@@ -75,20 +75,20 @@ def test_the_input_may_have_more_dimensions():
     assert found.predict(images).shape == (ROWS,)
 
 
-@pytest.mark.parametrize("how", ["backwards", "columns", "read-only"])
-def test_the_memory_of_the_input_does_not_matter(how):
+@pytest.mark.parametrize("layout", ["backwards", "columns", "read-only"])
+def test_search_ignores_the_memory_layout_of_the_input(layout):
     expected = scores(search(scoring="neg_log_loss", cv=KFold(3)).fit(X, Y))
-    given, targets = X, Y
-    if how == "backwards":
-        given, targets = X[::-1].copy()[::-1], Y[::-1].copy()[::-1]
-    elif how == "columns":
-        given = np.asfortranarray(X)
+    inputs, targets = X, Y
+    if layout == "backwards":
+        inputs, targets = X[::-1].copy()[::-1], Y[::-1].copy()[::-1]
+    elif layout == "columns":
+        inputs = np.asfortranarray(X)
     else:
-        given = X.copy()
-        given.flags.writeable = False
+        inputs = X.copy()
+        inputs.flags.writeable = False
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = search(scoring="neg_log_loss", cv=KFold(3)).fit(given, targets)
+        found = search(scoring="neg_log_loss", cv=KFold(3)).fit(inputs, targets)
     assert np.array_equal(scores(found), expected)
     assert found.runs_["reason_alone"].eq("").all()
 
@@ -100,22 +100,22 @@ def double(x):
     return torch.tanh(2 * x)
 
 
-def test_an_activation_is_a_spec_a_class_a_function_or_a_module():
-    given = ["leaky_relu(negative_slope=0.2)", nn.Tanh, double, nn.ELU(), Recorder, Recorder()]
-    found = search(grid={"module__activation": given}, scoring="neg_log_loss", cv=4).fit(X, Y)
+def test_search_accepts_activations_as_spec_class_function_or_module():
+    inputs = ["leaky_relu(negative_slope=0.2)", nn.Tanh, double, nn.ELU(), Recorder, Recorder()]
+    found = search(grid={"module__activation": inputs}, scoring="neg_log_loss", cv=4).fit(X, Y)
     assert found.runs_["how"].ne("skorch").all()
     assert found.cv_results_["param_module__activation"].dtype == object
-    for number, activation in enumerate(given):
+    for number, activation in enumerate(inputs):
         net = classifier(module__activation=activation)
         for fold, (train, test) in enumerate(StratifiedKFold(4).split(X, Y)):
-            alone = by_skorch(net, X[train], Y[train], 0, fold)
-            loss = log_loss(Y[test], alone.predict_proba(X[test]))
+            expected = by_skorch(net, X[train], Y[train], 0, fold)
+            loss = log_loss(Y[test], expected.predict_proba(X[test]))
             assert scores(found)[number, fold] == pytest.approx(-loss, abs=1e-6)
     assert np.array_equal(scores(found)[4], scores(found)[5])
 
 
 class Scaled(nn.Module):
-    """Says nothing of its number in its representation."""
+    """An activation whose repr does not show its scale."""
 
     def __init__(self, scale):
         super().__init__()
@@ -130,13 +130,13 @@ def scaled(scale):
 
 
 @pytest.mark.parametrize("kind", [Scaled, scaled], ids=["modules", "functions"])
-def test_activations_that_look_alike_are_not_taken_for_each_other(kind):
-    given = [kind(0.1), kind(1.0), kind(3.0)]
+def test_search_distinguishes_activations_with_equal_reprs(kind):
+    inputs = [kind(0.1), kind(1.0), kind(3.0)]
     options = {"scoring": "neg_log_loss", "refit": False, "seeds": 3}
-    together = scores(search(grid={"module__activation": given}, **options).fit(X, Y))
-    for number, activation in enumerate(given):
-        alone = search(grid={"module__activation": [activation]}, **options).fit(X, Y)
-        np.testing.assert_allclose(together[number], scores(alone)[0], rtol=1e-6)
+    together = scores(search(grid={"module__activation": inputs}, **options).fit(X, Y))
+    for number, activation in enumerate(inputs):
+        expected = search(grid={"module__activation": [activation]}, **options).fit(X, Y)
+        np.testing.assert_allclose(together[number], scores(expected)[0], rtol=1e-6)
 
 
 def quarter():
@@ -144,29 +144,29 @@ def quarter():
 
 
 @pytest.mark.parametrize("kind", [nn.PReLU, quarter], ids=["torch's", "own"])
-def test_a_module_starts_from_its_initial_state_every_time_and_is_left_untouched(kind):
+def test_search_starts_activation_modules_from_their_initial_state(kind):
     options = {"scoring": "neg_log_loss", "cv": 3}
-    learnt = kind()
+    trained = kind()
     with torch.no_grad():
-        next(learnt.parameters()).fill_(3.0)
-    grid = {"module__activation": [kind(), learnt], "lr": [0.1, 0.2]}
+        next(trained.parameters()).fill_(3.0)
+    grid = {"module__activation": [kind(), trained], "lr": [0.1, 0.2]}
     found = search(grid=grid, **options).fit(X, Y)
     assert np.array_equal(scores(found)[::2], scores(found)[1::2])
     assert [next(a.parameters()).item() for a in grid["module__activation"]] == [0.25, 3.0]
-    net = classifier(module__activation=learnt, module__num_units=8)
+    net = classifier(module__activation=trained, module__num_units=8)
     assert np.array_equal(scores(search(net, {"lr": [0.1, 0.2]}, **options).fit(X, Y)), scores(found)[::2])
 
 
-def around(activation, encoder=None):
+def build_around(activation, encoder=None):
     return nn.Sequential(
         *([encoder] if encoder else []), nn.Linear(FEATURES, 6), activation, nn.Linear(6, CLASSES)
     )
 
 
 @pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "skorch"])
-def test_an_activation_starts_afresh_in_anybodys_module(callbacks):
+def test_search_starts_activations_afresh_in_user_modules(callbacks):
     activation = nn.PReLU()
-    net = plain(around, module__activation=activation, callbacks=callbacks)
+    net = plain(build_around, module__activation=activation, callbacks=callbacks)
     first = search(net, {"lr": [0.5]}, scoring="neg_log_loss").fit(X, Y)
     net.fit(X, Y)
     assert activation.weight.item() != 0.25
@@ -176,11 +176,13 @@ def test_an_activation_starts_afresh_in_anybodys_module(callbacks):
 
 
 @pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "skorch"])
-def test_a_module_with_matrices_keeps_what_it_learnt_elsewhere(callbacks):
+def test_search_keeps_pretrained_weights_of_a_module_argument(callbacks):
     encoder = nn.Linear(FEATURES, FEATURES)
     with torch.no_grad():
         encoder.weight.copy_(2 * torch.eye(FEATURES))
         encoder.bias.zero_()
-    net = plain(around, module__activation=nn.Tanh(), module__encoder=encoder, callbacks=callbacks, lr=1e-6)
+    net = plain(
+        build_around, module__activation=nn.Tanh(), module__encoder=encoder, callbacks=callbacks, lr=1e-6
+    )
     best = search(net, {"max_epochs": [1]}).fit(X, Y).best_estimator_
     torch.testing.assert_close(best.module_[0].weight, encoder.weight, rtol=0, atol=1e-4)

@@ -59,18 +59,18 @@ class Stillborn(nn.Module):
     ],
     ids=["forward", "construction", "argument", "divergence", "batches", "optimizer"],
 )
-def test_a_run_that_fails_gets_error_score_and_touches_no_other(bad, text):
+def test_search_gives_error_score_only_to_failed_runs(bad, text):
     good = [
         {"module__activation": ["relu", "tanh", "elu"], "lr": [0.1, 0.05]}
-    ]  # enough for fleets of several
+    ]  # enough runs for fleets with several members
     grid = [*good, {name: [value] for name, value in bad.items()}]
     options = {"cv": 2, "scoring": "neg_log_loss", "seeds": 2, "refit": False}
     expected = scores(search(grid=good, **options).fit(X, Y))
-    with pytest.warns() as seen:
+    with pytest.warns() as warnings_seen:
         found = search(grid=grid, **options).fit(X, Y)
     assert any(
         w.category is FitFailedWarning and "4 fits failed out of a total of 28" in str(w.message)
-        for w in seen
+        for w in warnings_seen
     )
     assert np.array_equal(scores(found)[:6], expected)
     assert np.isnan(scores(found)[6]).all()
@@ -82,7 +82,7 @@ def test_a_run_that_fails_gets_error_score_and_touches_no_other(bad, text):
         search(grid=grid[1:], error_score="raise", **options).fit(X, Y)
 
 
-def test_several_scores_of_a_run_that_fails():
+def test_search_gives_error_score_for_several_scores():
     with pytest.warns(FitFailedWarning):
         found = search(
             grid={"lr": [0.1, 1e30]}, scoring=["accuracy", "neg_log_loss"], refit="accuracy", error_score=-1
@@ -92,15 +92,15 @@ def test_several_scores_of_a_run_that_fails():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_when_everything_fails_scikit_learn_says_so():
+def test_search_raises_scikit_learns_error_if_all_fits_fail():
     with pytest.raises(ValueError, match=r"All the 3 fits failed(.|\n)*diverged: train_loss"):
         search(grid={"lr": [1e30]}).fit(X, Y)
 
 
 @pytest.mark.parametrize(
-    "grid", [{"nonsense": [1]}, {"lr": [0.1], "activation": ["relu"]}], ids=["reason_alone", "beside"]
+    "grid", [{"nonsense": [1]}, {"lr": [0.1], "activation": ["relu"]}], ids=["alone", "with others"]
 )
-def test_a_wrong_parameter_name_is_scikit_learns_error_before_anything_is_trained(grid):
+def test_search_rejects_a_wrong_parameter_name_before_training(grid):
     module = Counting.of()
     with pytest.raises(ValueError, match=r"Invalid parameter '(nonsense|activation)' for estimator"):
         search(classifier(module=module), grid).fit(X, Y)
@@ -109,7 +109,7 @@ def test_a_wrong_parameter_name_is_scikit_learns_error_before_anything_is_traine
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", ["modul__x", "module_x", "module__x"])
-def test_a_wrong_prefix_or_argument_is_skorchs_error(name):
+def test_search_raises_skorchs_error_for_a_wrong_prefix_or_argument(name):
     messages = []
     for kind in (search, grid_search):
         with pytest.raises(Exception, match=r"argument|parameter") as error:
@@ -118,7 +118,7 @@ def test_a_wrong_prefix_or_argument_is_skorchs_error(name):
     assert messages[0] == messages[1]
 
 
-# -- what a fleet cannot do ---------------------------------------------------------------------------
+# -- unsupported by fleets ----------------------------------------------------------------------------
 
 
 class OwnLoss(skorch.NeuralNetClassifier):
@@ -155,7 +155,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize(("reason", "options"), REASONS.items(), ids=REASONS)
-def test_what_a_fleet_cannot_do_skorch_does_and_says_why(reason, options):
+def test_search_trains_by_skorch_and_gives_the_reason(reason, options):
     net = classifier(**options)
     found = search(net, {"lr": [0.1, 0.05]}, return_train_score=True, seeds=[5]).fit(X, Y)
     assert found.runs_["reason_alone"].str.startswith(reason).all()
@@ -163,8 +163,8 @@ def test_what_a_fleet_cannot_do_skorch_does_and_says_why(reason, options):
     assert found.runs_["seconds"].gt(0).all()
     train, test = next(StratifiedKFold(3).split(X, Y))
     if "callbacks" not in options or options["callbacks"] != "disable":
-        alone = by_skorch(net, X[train], Y[train], 5, 0)
-        assert scores(found)[0, 0] == alone.score(X[test], Y[test])
+        expected_network = by_skorch(net, X[train], Y[train], 5, 0)
+        assert scores(found)[0, 0] == expected_network.score(X[test], Y[test])
     assert type(found.best_estimator_) is type(net)
 
 
@@ -187,7 +187,7 @@ def test_what_a_fleet_cannot_do_skorch_does_and_says_why(reason, options):
     ids=["byte order", "int32", "tensor", "frame", "list", "sparse"],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_data_that_a_fleet_does_not_take_gives_what_scikit_learn_gives(change, reason):
+def test_search_with_unsupported_data_equals_grid_search(change, reason):
     data = change(X, Y)
     outcomes = []
     for kind in (search, grid_search):
@@ -203,13 +203,13 @@ def test_data_that_a_fleet_does_not_take_gives_what_scikit_learn_gives(change, r
     assert outcomes[0] == outcomes[1]
 
 
-def test_some_candidates_in_fleets_and_others_by_skorch():
+def test_search_combines_fleets_and_skorch():
     found = search(grid={"callbacks": [[], [Idle]], "module__activation": ["relu", "tanh"]}).fit(X, Y)
     assert found.runs_["how"].tolist() == ["layer by layer"] * 6 + ["skorch"] * 6
     assert np.array_equal(scores(found)[:2], scores(found)[2:])
 
 
-def test_a_split_at_random_is_the_same_every_time_in_fleets_and_by_skorch():
+def test_search_random_validation_splits_are_reproducible():
     split = skorch.dataset.ValidSplit(0.3)
     for callbacks in ([], [Idle]):
         net = classifier(train_split=split, callbacks=callbacks)
@@ -218,7 +218,7 @@ def test_a_split_at_random_is_the_same_every_time_in_fleets_and_by_skorch():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_criterion_that_cannot_be_made_fails_its_candidate_alone():
+def test_search_with_an_invalid_criterion_fails_only_its_candidate():
     with pytest.warns(FitFailedWarning, match="3 fits failed out of a total of 6"):
         found = search(grid=[{"lr": [0.1]}, {"criterion__nonsense": [1]}]).fit(X, Y)
     assert found.runs_["failure"].tolist()[:3] == [""] * 3
@@ -226,7 +226,7 @@ def test_a_criterion_that_cannot_be_made_fails_its_candidate_alone():
 
 
 class Picky(nn.Module):
-    """Works in skorch, and not where weights come from outside."""
+    """Works in skorch, but not with external weights."""
 
     def __init__(self, **sizes):
         super().__init__()
@@ -238,7 +238,7 @@ class Picky(nn.Module):
         return self.layer(x)
 
 
-def test_a_net_that_only_a_fleet_cannot_train_is_trained_by_skorch():
+def test_search_trains_models_unsupported_by_fleets_by_skorch():
     found = search(classifier(module=Picky), {"lr": [0.1, 0.2]}).fit(X, Y)
     assert found.runs_["reason_alone"].unique().tolist() == [
         "a fleet cannot train the network: TypeError: no weights of my own"
@@ -254,7 +254,7 @@ def test_a_net_that_only_a_fleet_cannot_train_is_trained_by_skorch():
 GRID = {"module__activation": ["relu", "tanh", "prelu"], "lr": [0.1, 0.05]}
 
 
-def figures(grid=GRID, **options):
+def search_figures(grid=GRID, **options):
     found = search(grid=grid, scoring="neg_log_loss", return_train_score=True, **options).fit(X, Y)
     assert found.runs_["reason_alone"].eq("").all()
     assert found.runs_["failure"].eq("").all()
@@ -263,21 +263,23 @@ def figures(grid=GRID, **options):
     return rows[np.argsort(order)], found.best_score_
 
 
-def test_it_does_not_matter_where_fleets_are_trained():
-    rows, best = figures()
-    others, other = figures(n_jobs=2)
+def test_search_results_do_not_depend_on_the_executor():
+    rows, best = search_figures()
+    others, other = search_figures(n_jobs=2)
     assert np.array_equal(others, rows)
     assert other == best
     with ThreadPoolExecutor(2) as executor:
-        assert np.array_equal(figures(executor=executor)[0], rows)
+        assert np.array_equal(search_figures(executor=executor)[0], rows)
 
 
-def test_the_order_of_the_grid_does_not_matter():
-    rows = figures()[0]
-    turned = {name: values[::-1] for name, values in reversed(GRID.items())}
-    assert np.array_equal(figures(turned)[0], rows)
-    each = [{"module__activation": [a], "lr": [lr]} for lr in GRID["lr"] for a in GRID["module__activation"]]
-    assert np.array_equal(figures(each)[0], rows)
+def test_search_results_do_not_depend_on_the_order_of_the_grid():
+    rows = search_figures()[0]
+    reversed_grid = {name: values[::-1] for name, values in reversed(GRID.items())}
+    assert np.array_equal(search_figures(reversed_grid)[0], rows)
+    single_grids = [
+        {"module__activation": [a], "lr": [lr]} for lr in GRID["lr"] for a in GRID["module__activation"]
+    ]
+    assert np.array_equal(search_figures(single_grids)[0], rows)
 
 
 class Closed(concurrent.futures.Executor):
@@ -285,12 +287,12 @@ class Closed(concurrent.futures.Executor):
         raise RuntimeError("there is nobody here")
 
 
-def test_what_is_wrong_with_the_executor_is_no_failure_of_nets():
+def test_search_raises_errors_of_the_executor():
     with pytest.raises(UsageError, match=r"^the Closed takes no more work: there is nobody here$"):
         search(executor=Closed()).fit(X, Y)
 
 
-def test_an_impossible_number_of_processes_is_no_failure_of_nets():
+def test_search_rejects_invalid_n_jobs():
     with pytest.raises(ValueError, match="n_jobs"):
         search(n_jobs=0).fit(X, Y)
 
@@ -305,12 +307,12 @@ class InterruptsLater(skorch.callbacks.Callback):
 
 @pytest.fixture
 def interruptible():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests can run with SIGINT ignored
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_after_an_interruption_the_search_knows_what_has_ended(interruptible):
+def test_search_keeps_finished_runs_after_an_interrupt(interruptible):
     found = search(grid=[{"lr": [0.1, 0.2]}, {"callbacks": [[InterruptsLater()]]}])
     with pytest.raises(KeyboardInterrupt):
         found.fit(X, Y)
@@ -320,7 +322,7 @@ def test_after_an_interruption_the_search_knows_what_has_ended(interruptible):
         found.predict(X)
 
 
-def test_an_interruption_within_a_fleet():
+def test_search_keeps_finished_runs_after_an_interrupt_within_a_fleet():
     found = search(grid=[{"lr": [0.1]}, {"module__activation": [Late()]}])
     with pytest.raises(KeyboardInterrupt):
         found.fit(X, Y)
@@ -328,7 +330,7 @@ def test_an_interruption_within_a_fleet():
 
 
 class Late(nn.Module):
-    """Is interrupted once it sees more than the two rows that a net is tried with."""
+    """Raises KeyboardInterrupt for more than the two samples of the first test of a model."""
 
     def forward(self, x):
         if x.shape[-2] > 2:
@@ -354,13 +356,13 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("everybody", [True, False], ids=["a terminal's", "kill"])
-def test_ctrl_c_ends_every_process(tmp_path, everybody):
+def test_search_after_ctrl_c_leaves_no_process(tmp_path, everybody):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with started([sys.executable, str(script)], **pipes) as process:
         assert process.stdout.readline() == b"here\n"
-        # Two that train, and loky's own watcher of what they leave behind.
+        # Two workers and loky's resource tracker.
         assert waited(lambda: len(descendants(process.pid)) >= 3)
         time.sleep(3)
         family = descendants(process.pid)

@@ -1,4 +1,4 @@
-"""Comparisons in MLflow: in a database and behind a real server, complete and once."""
+"""Logging of comparisons to MLflow, in a database and on a real server: complete and only once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 from actlab.comparison.comparison import compare
 from actlab.data.dataset import Dataset
 from actlab.integrations.mlflow import check_store
-from tests.processes import started
-from tests.tracking_stores import (
+from tests.mlflow_stores import (
     CURVES,
     INF,
     NAN,
@@ -32,18 +31,19 @@ from tests.tracking_stores import (
     server,
     store,
 )
+from tests.processes import started
 
 __all__ = ["blank", "files", "server", "store"]
-# Not importorskip: MLflow takes seconds to import, and decides then whether it reports to its makers.
+# Not importorskip: importing MLflow takes seconds and can start its telemetry.
 pytestmark = pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra mlflow is not installed")
 
 
-def test_a_database_takes_a_comparison_once(tmp_path, store, files, capfd, monkeypatch):
+def test_log_comparison_writes_to_a_database_once(tmp_path, store, files, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path / "out")
     results, history = made_up()
     check_store(store)
     check_store(store)
-    said = log(store, results, history, files)
+    message = log(store, results, history, files)
     again = log(store, results, history, files)
     shuffled = results.sample(frac=1, random_state=0)
     assert log(store, shuffled, history, files) == again
@@ -51,7 +51,7 @@ def test_a_database_takes_a_comparison_once(tmp_path, store, files, capfd, monke
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["page.html", "results.csv"]
     client = client_of(store)
     run = runs_of(client)[0][0].info.run_id
-    assert said == f"Logged to MLflow: experiment actlab, run {run} at {store}"
+    assert message == f"Logged to MLflow: experiment actlab, run {run} at {store}"
     assert again == f"Already in MLflow: experiment actlab, run {run} at {store}"
     assert_logged(client, results, history)
     assert_uploaded(client, files, tmp_path)
@@ -59,24 +59,24 @@ def test_a_database_takes_a_comparison_once(tmp_path, store, files, capfd, monke
 
 
 @pytest.mark.slow
-def test_a_server_takes_a_comparison_once(tmp_path, server, files, capfd):
+def test_log_comparison_writes_to_a_server_once(tmp_path, server, files, capfd):
     results, history = made_up()
     results.loc[0, ["accuracy", "loss", "failure"]] = [NAN, NAN, "the loss is not finite in epoch 3"]
     history.loc[2, CURVES] = [NAN, 1e308, NAN]
     check_store(server)
-    said = log(f"{server}/", results, history, files)
+    message = log(f"{server}/", results, history, files)
     again = log(server, results, history, files)
     assert capfd.readouterr() == ("", "")
     client = client_of(server)
     run = runs_of(client)[0][0].info
     link = f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
-    assert said == f"Logged to MLflow: experiment actlab, run {run.run_id} at {link}"
+    assert message == f"Logged to MLflow: experiment actlab, run {run.run_id} at {link}"
     assert again == f"Already in MLflow: experiment actlab, run {run.run_id} at {link}"
     assert_logged(client, results, history)
     assert_uploaded(client, files, tmp_path)
 
 
-def test_a_real_comparison_is_logged(store):
+def test_log_comparison_accepts_a_real_comparison(store):
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], 30)
     X = (rng.normal(size=(60, 3)) + y[:, None]).astype(np.float32)
@@ -87,7 +87,7 @@ def test_a_real_comparison_is_logged(store):
     assert_logged(client_of(store), found.results, found.history)
 
 
-def test_without_keys_settings_and_names_tell_comparisons_apart(store):
+def test_log_comparison_without_keys_distinguishes_settings_and_names(store):
     results, history = made_up()
     for names in (["relu"], ["relu", "tanh"], ["relu"]):
         some = results[results["activation"].isin(names)]
@@ -98,7 +98,7 @@ def test_without_keys_settings_and_names_tell_comparisons_apart(store):
     assert all("actlab.key" not in run.data.tags for run in nested)
 
 
-def test_another_comparison_has_a_run_of_its_own(store):
+def test_log_comparison_creates_a_run_for_each_comparison(store):
     results, history = made_up()
     assert log(store, results, history).startswith("Logged")
     assert log(store, results[:3], history, name="made up: relu").startswith("Logged")
@@ -109,7 +109,7 @@ def test_another_comparison_has_a_run_of_its_own(store):
         log(store, results, history, keys=["a"])
 
 
-def test_numbers_that_are_none(store):
+def test_log_comparison_handles_nan_and_infinity(store):
     results, history = made_up(["relu"], folds=1)
     results.loc[0, ["accuracy", "loss", "failure"]] = [NAN, INF, "diverged\nin epoch 3"]
     history["train_loss"], history["valid_loss"] = [INF, -INF, NAN], [NAN, NAN, NAN]
@@ -117,14 +117,14 @@ def test_numbers_that_are_none(store):
     client = client_of(store)
     _, (run,) = runs_of(client)
     assert np.isnan(run.data.metrics["accuracy"])
-    assert run.data.metrics["loss"] == sys.float_info.max  # SQL knows no infinity
+    assert run.data.metrics["loss"] == sys.float_info.max  # SQL has no infinity
     values = [step.value for step in client.get_metric_history(run.info.run_id, "train_loss")]
     assert sorted(values[:2]) == [-sys.float_info.max, sys.float_info.max]
     assert np.isnan(values[2])
     assert run.data.tags["actlab.failure"] == "diverged\nin epoch 3"
 
 
-def test_a_net_without_a_single_epoch(store):
+def test_log_comparison_handles_runs_without_epochs(store):
     results, _ = made_up()
     log(store, results.assign(failure="out of memory", epochs=0), pd.DataFrame())
     (parent,), nested = runs_of(client_of(store))
@@ -132,11 +132,11 @@ def test_a_net_without_a_single_epoch(store):
     assert [run.info.status for run in nested] == ["FAILED"] * 6
 
 
-def test_long_and_many_values_are_cut_to_what_mlflow_takes(store):
+def test_log_comparison_truncates_long_and_many_values(store):
     activation = "leaky_relu(negative_slope=0." + "1" * 7000 + ")"
     results, history = made_up([activation], folds=1, epochs=700)
     results["failure"] = "x" * 9000
-    many = {f"p{place}": place for place in range(250)}
+    many = {f"p{index}": index for index in range(250)}
     log(store, results, history, settings={**many, "note": "é" * 7000}, name="n" * 300)
     client = client_of(store)
     (parent,), (run,) = runs_of(client)
@@ -156,14 +156,14 @@ sys.path.insert(0, sys.argv[1])
 from test_tracking import log, made_up
 log(sys.argv[2], *made_up(sys.argv[3].split()))
 """
-MANY = [f"a{place}" for place in range(300)]
+MANY = [f"a{index}" for index in range(300)]
 
 
 @pytest.fixture
 def killed(store):
-    """A store that a process was killed over, in the middle."""
-    here = str(Path(__file__).parent)
-    with started([sys.executable, "-c", LOGGING, here, store, " ".join(MANY)]) as process:
+    """Return a store after the logging process was killed halfway."""
+    folder_of_tests = str(Path(__file__).parent)
+    with started([sys.executable, "-c", LOGGING, folder_of_tests, store, " ".join(MANY)]) as process:
         client = client_of(store)
         for _ in range(600):
             time.sleep(0.1)
@@ -174,7 +174,7 @@ def killed(store):
 
 
 @pytest.mark.slow
-def test_a_process_killed_in_the_middle_leaves_nothing_twice(killed):
+def test_log_comparison_after_a_kill_writes_nothing_twice(killed):
     results, history = made_up(MANY)
     client = client_of(killed)
     (parent,), nested = runs_of(client)
@@ -185,7 +185,7 @@ def test_a_process_killed_in_the_middle_leaves_nothing_twice(killed):
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "FAILED", "KILLED"])
-def test_what_was_interrupted_is_made_anew(store, status):
+def test_log_comparison_replaces_an_interrupted_run(store, status):
     results, history = made_up()
     log(store, results, history)
     client = client_of(store)
@@ -197,11 +197,11 @@ def test_what_was_interrupted_is_made_anew(store, status):
     assert_logged(client, results, history)
 
 
-def test_the_end_of_an_interrupted_comparison_can_be_logged(store, tmp_path):
+def test_log_comparison_works_after_keyboard_interrupt(store, tmp_path):
     results, history = made_up()
     try:
         raise KeyboardInterrupt("not the reason why a file is missing")
     except KeyboardInterrupt:
-        said = log(store, results[:2], history[:6], [tmp_path / "missing.csv"])
-    assert said.endswith("; without its files: No such file or directory")
+        message = log(store, results[:2], history[:6], [tmp_path / "missing.csv"])
+    assert message.endswith("; without its files: No such file or directory")
     assert_logged(client_of(store), results[:2], history[:6])

@@ -1,4 +1,4 @@
-"""Stores that are not there, full, slow or somebody else's; the command line."""
+"""MLflow stores that are missing, unwritable, slow or foreign, and the command line option."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from actlab import UsageError
 from actlab.cli import main
 from actlab.integrations import mlflow
 from actlab.integrations.mlflow import check_store
-from tests.tracking_stores import (
+from tests.mlflow_stores import (
     assert_logged,
     blank,
     client_of,
@@ -34,15 +34,15 @@ from tests.tracking_stores import (
 )
 
 __all__ = ["blank", "files", "server", "store"]
-# Not importorskip: MLflow takes seconds to import, and decides then whether it reports to its makers.
+# Not importorskip: importing MLflow takes seconds and can start its telemetry.
 pytestmark = pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra mlflow is not installed")
 
 
-def test_files_that_cannot_be_uploaded_leave_the_numbers(store, tmp_path, files):
+def test_log_comparison_keeps_metrics_if_files_cannot_be_uploaded(store, tmp_path, files):
     (tmp_path / "runs-artifacts").write_text("no folder")
     results, history = made_up()
-    said = log(store, results, history, files)
-    assert re.search(r" at sqlite:\S+; without its files: (Not a directory|File exists)$", said)
+    message = log(store, results, history, files)
+    assert re.search(r" at sqlite:\S+; without its files: (Not a directory|File exists)$", message)
     assert_logged(client_of(store), results, history)
 
 
@@ -65,8 +65,8 @@ def test_files_that_cannot_be_uploaded_leave_the_numbers(store, tmp_path, files)
         ("sqlite:///{here}/note.txt/a.db", "cannot log to MLflow at .*/a.db: (File exists|Not a directory)"),
     ],
 )
-def test_a_wrong_uri_is_one_line(tmp_path, uri, message, capfd, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # log_comparison has patience
+def test_check_store_rejects_a_wrong_uri(tmp_path, uri, message, capfd, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # log_comparison retries
     (tmp_path / "note.txt").write_text("no database, and longer than the header of one would be" * 20)
     uri = uri.format(closed=free_port(), here=tmp_path)
     with pytest.raises(UsageError, match=message) as caught:
@@ -78,7 +78,7 @@ def test_a_wrong_uri_is_one_line(tmp_path, uri, message, capfd, monkeypatch):
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_environment_is_left_as_it_was(store, monkeypatch):
+def test_mlflow_logging_leaves_the_environment_unchanged(store, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     check_store(store)
     before = dict(os.environ)
@@ -88,8 +88,8 @@ def test_the_environment_is_left_as_it_was(store, monkeypatch):
 
 
 @contextlib.contextmanager
-def answering(answer):
-    """A server that sends the same to everybody; without an answer it only listens."""
+def serve_answer(answer):
+    """Serve a fixed answer to all requests; without an answer only listen."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve():
@@ -105,20 +105,26 @@ def answering(answer):
         listening.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch):
+def test_check_store_does_not_wait_for_a_silent_server(monkeypatch):
     monkeypatch.setitem(mlflow._IMPATIENT, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with answering(b"") as uri, pytest.raises(UsageError, match=f"cannot log to MLflow at {uri}: timed out"):
+    with (
+        serve_answer(b"") as uri,
+        pytest.raises(UsageError, match=f"cannot log to MLflow at {uri}: timed out"),
+    ):
         check_store(uri)
 
 
-def test_a_server_that_is_not_mlflows():
+def test_check_store_rejects_a_server_that_is_not_mlflow():
     page = b"HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\nConnection: close\r\n\r\n<p>\nhere</p>\n"
-    with answering(page) as uri, pytest.raises(UsageError, match=r"error code 404 .*'<p> here</p>") as caught:
+    with (
+        serve_answer(page) as uri,
+        pytest.raises(UsageError, match=r"error code 404 .*'<p> here</p>") as caught,
+    ):
         check_store(uri)
     assert "\n" not in str(caught.value)
 
 
-def test_an_experiment_in_the_bin_is_left_there(store):
+def test_check_store_rejects_a_deleted_experiment(store):
     check_store(store)
     client = client_of(store)
     client.delete_experiment(experiment_of(client).experiment_id)
@@ -127,14 +133,14 @@ def test_an_experiment_in_the_bin_is_left_there(store):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_database_that_may_only_be_read(store, tmp_path):
+def test_check_store_rejects_a_read_only_database(store, tmp_path):
     check_store(store)
     (tmp_path / "runs.db").chmod(0o444)
     with pytest.raises(UsageError, match="readonly database"):
         check_store(store)
 
 
-def test_a_database_that_another_process_holds(store, tmp_path):
+def test_check_store_reports_a_locked_database(store, tmp_path):
     check_store(store)
     with contextlib.closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -142,15 +148,15 @@ def test_a_database_that_another_process_holds(store, tmp_path):
             check_store(f"{store}?timeout=0.1")
 
 
-def apart(code, *arguments):
-    """Run Python in a process that does not look like a test to MLflow."""
+def run_outside_tests(code, *arguments):
+    """Run Python in a process without the variables by which MLflow recognises tests."""
     marks = ("PYTEST_CURRENT_TEST", "CI", "GITHUB_ACTIONS", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
     environment = {name: value for name, value in os.environ.items() if name not in marks}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 
-def test_without_mlflow_one_line_says_how_to_get_it():
+def test_check_store_without_mlflow_names_the_extra():
     code = """
 import sys
 sys.modules["mlflow"] = None
@@ -161,11 +167,11 @@ try:
 except UsageError as error:
     print(error)
 """
-    done = apart(code)
+    done = run_outside_tests(code)
     assert (done.stdout, done.stderr) == ("no MLflow run without MLflow: pip install 'actlab[mlflow]'\n", "")
 
 
-def test_mlflow_is_imported_late_and_reports_to_nobody(store):
+def test_check_store_imports_mlflow_late_and_without_telemetry(store):
     code = """
 import sys
 from actlab.integrations.mlflow import check_store
@@ -174,13 +180,13 @@ check_store(sys.argv[1])
 import mlflow.telemetry
 print(mlflow.telemetry.get_telemetry_client(), mlflow.get_tracking_uri() == sys.argv[1])
 """
-    done = apart(code, store)
+    done = run_outside_tests(code, store)
     assert (done.stdout, done.stderr) == ("None False\n", "")
 
 
 @pytest.mark.slow
-def test_a_thousand_runs(store):
-    results, history = made_up([f"a{place}" for place in range(250)], folds=4, epochs=25)
+def test_log_comparison_writes_a_thousand_runs(store):
+    results, history = made_up([f"a{index}" for index in range(250)], folds=4, epochs=25)
     log(store, results, history)
     assert log(store, results, history).startswith("Already")
     assert_logged(client_of(store), results, history)
@@ -192,7 +198,7 @@ CALL = ["compare", "relu", "tanh", "--data", "digits", "--epochs", "1", "--jobs"
 
 
 @pytest.mark.slow
-def test_a_comparison_is_logged_with_its_files_and_once(tmp_path, monkeypatch, server, capsys):
+def test_compare_mlflow_option_logs_a_comparison_once(tmp_path, monkeypatch, server, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*CALL, "--seed", "7", "--mlflow", server]) == 0
     out = capsys.readouterr().out
@@ -213,7 +219,7 @@ def test_a_comparison_is_logged_with_its_files_and_once(tmp_path, monkeypatch, s
     assert json.loads(capsys.readouterr().out)["mlflow"].startswith("Already in MLflow: ")
 
 
-def test_a_store_that_does_not_answer_is_told_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+def test_compare_mlflow_option_rejects_a_silent_store_before_training(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     uri = f"http://127.0.0.1:{free_port()}"
     assert main([*CALL, "--mlflow", uri]) == 2

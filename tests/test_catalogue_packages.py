@@ -1,4 +1,4 @@
-"""Other packages' activations in the catalogue: real distributions on the path of real processes."""
+"""Activations of other installed packages in the catalogue."""
 
 import os
 import sys
@@ -46,35 +46,35 @@ Cube = cube.module("Cube")
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Return a function that puts a distribution on the path: its entry points and its files."""
-    place = tmp_path / "site"
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.syspath_prepend(place)
-    monkeypatch.setattr(sys, "modules", sys.modules.copy())  # what is imported here is gone afterwards
+    """Return a function that creates a distribution with entry points and files on the path."""
+    folder = tmp_path / "site"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())  # restore the imported modules afterwards
     monkeypatch.chdir(tmp_path)
 
     def install(points, **files):
-        facts = place / "cubes-1.0.dist-info"
+        facts = folder / "cubes-1.0.dist-info"
         facts.mkdir(parents=True, exist_ok=True)
         (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: cubes\nVersion: 1.0\n")
         lines = [f"point{i} = {point}" for i, point in enumerate(points)]
         (facts / "entry_points.txt").write_text("\n".join(["[actlab.activations]", *lines, ""]))
         for name, text in files.items():
-            (place / f"{name}.py").write_text(text)
+            (folder / f"{name}.py").write_text(text)
 
     return install
 
 
-def compared():
-    """Compare in a process of its own; return the keys of all runs that are kept by then."""
-    done = actlab("compare", "relu", "cube", "--folds", "2", "--epochs", "1", "--jobs", "1", "--quiet")
-    assert (done.returncode, done.stderr) == (0, "")
+def compare_in_process():
+    """Compare in a new process; return the keys of all recorded runs."""
+    process = actlab("compare", "relu", "cube", "--folds", "2", "--epochs", "1", "--jobs", "1", "--quiet")
+    assert (process.returncode, process.stderr) == (0, "")
     with Ledger("out/compare/ledger.sqlite", readonly=True) as ledger:
         return set(ledger.runs()["key"])
 
 
 @pytest.mark.parametrize("point", ["their_cubes", "their_cubes:cube"])
-def test_their_definition_is_one_of_the_catalogue(installed, point):
+def test_catalogue_contains_definitions_of_other_packages(installed, point):
     installed([point], their_cubes=CUBE.format(shift=2.0))
     catalogue = Catalogue(DEFINITIONS)
     assert len(catalogue) == len(DEFINITIONS) + 1
@@ -82,17 +82,17 @@ def test_their_definition_is_one_of_the_catalogue(installed, point):
     assert catalogue["relu"] is DEFINITIONS["relu"]
 
 
-def test_it_is_listed_and_trained_by_its_name_and_its_code_decides_what_its_runs_are(installed):
+def test_list_and_compare_use_definitions_of_other_packages(installed):
     installed(["their_cubes"], their_cubes=CUBE.format(shift=0.0))
     assert "cube            x**3 + 0.0*x" in actlab("list").stdout
-    before = compared()
+    before = compare_in_process()
     installed(["their_cubes"], their_cubes=CUBE.format(shift=2.0))
-    after = compared()
+    after = compare_in_process()
     assert len(before) == 4
-    assert len(after - before) == 2  # those of cube; relu's are what they were
+    assert len(after - before) == 2  # the runs of cube; those of relu are unchanged
 
 
-def test_actlab_s_own_names_wait_for_no_package(installed, capsys):
+def test_catalogue_imports_packages_only_for_unknown_names(installed, capsys):
     installed(["their_cubes"], their_cubes="print('imported')\n" + CUBE.format(shift=1.0))
     catalogue = Catalogue(DEFINITIONS)
     assert "gelu" in catalogue
@@ -102,7 +102,7 @@ def test_actlab_s_own_names_wait_for_no_package(installed, capsys):
     assert capsys.readouterr().out == "imported\n"
 
 
-def test_a_package_may_look_at_the_catalogue_while_it_is_imported(installed):
+def test_catalogue_can_be_used_while_a_package_is_imported(installed):
     code = CUBE.format(shift=1.0) + "\nassert 'sphere' not in actlab.catalogue\n"
     installed(["their_cubes"], their_cubes=code)
     assert Catalogue(DEFINITIONS)["cube"].name == "cube"
@@ -123,7 +123,7 @@ RELU = {"their_cubes": CUBE.format(shift=1.0).replace("cube", "relu")}
         ("their_cubes", RELU, "defines 'relu', which exists already"),
     ],
 )
-def test_what_cannot_be_used_is_said_and_the_rest_is_there(installed, point, files, problem):
+def test_catalogue_warns_about_unusable_packages(installed, point, files, problem):
     installed([point], **files)
     with pytest.warns(CatalogueWarning) as caught:
         assert set(Catalogue(DEFINITIONS)) == set(DEFINITIONS)
@@ -131,11 +131,11 @@ def test_what_cannot_be_used_is_said_and_the_rest_is_there(installed, point, fil
     assert str(caught[0].message).startswith(f"package cubes: actlab.activations {point} {problem}")
 
 
-def test_the_command_line_says_it_in_a_line(installed):
+def test_list_prints_a_note_about_unusable_packages(installed):
     installed(["their_cubes"], **NOTHING)
-    done = actlab("list")
-    assert done.returncode == 0
-    assert done.stderr == (
+    process = actlab("list")
+    assert process.returncode == 0
+    assert process.stderr == (
         "actlab: note: package cubes: actlab.activations their_cubes cannot be used: "
         "TypeError: the module defines no Activation\n"
     )
