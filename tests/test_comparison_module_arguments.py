@@ -138,8 +138,8 @@ def dataset():
 
 
 def skorch_net(module, **options):
-    options = {"criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 32, "verbose": 0}
-    return skorch.NeuralNetClassifier(module, **options, **options)
+    defaults = {"criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 32, "verbose": 0}
+    return skorch.NeuralNetClassifier(module, **defaults, **options)
 
 
 def kinds(module):

@@ -1,7 +1,7 @@
 import pandas as pd
 
 from actlab import Comparison
-from actlab.comparison.tables import VERDICTS, ranking
+from actlab.comparison.tables import VERDICTS, ranking_table
 
 ABOUT = {"metric": "accuracy", "region": 0.001, "region_is": "a thousandth", "points": True, "tuned": []}
 NAN = float("nan")
@@ -29,7 +29,9 @@ def comparison(scores, verdicts, failures=None, chance=(), lr=0.1, **about):
     ]
     results = pd.DataFrame(rows)
     frame = pd.DataFrame(verdicts, columns=VERDICTS)
-    return Comparison(results, pd.DataFrame(), frame, ranking(results, frame, 2), about={**ABOUT, **about})
+    return Comparison(
+        results, pd.DataFrame(), frame, ranking_table(results, frame, 2), about={**ABOUT, **about}
+    )
 
 
 HIGH, LOW, LOWEST = [0.9, 0.92, 0.94] * 2, [0.8, 0.82, 0.84] * 2, [0.1] * 6

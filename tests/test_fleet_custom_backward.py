@@ -1,4 +1,4 @@
-"""A fleet keeps a custom backward; parameters of several dtypes are left to skorch."""
+"""Fleets keep custom backward functions; skorch trains models with parameters of several dtypes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class OldHalves(Function):
         return 0.5 * grad * (ctx.saved_tensors[0] > 0)
 
 
-bound = Reverses.apply  # taken before anything is traced
+reverse = Reverses.apply  # bound before tracing
 
 
 class Net(nn.Module):
@@ -69,7 +69,7 @@ class Net(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.last = nn.Linear(64, 12), nn.Linear(12, 10)
-        self.function = {"Rounds": Rounds.apply, "bound": bound, "OldHalves": OldHalves.apply}[function]
+        self.function = {"Rounds": Rounds.apply, "reverse": reverse, "OldHalves": OldHalves.apply}[function]
 
     def forward(self, x):
         return self.last(self.function(torch.tanh(self.first(x))))
@@ -96,7 +96,7 @@ def mean_losses(search_class, module, grid, **options):
     return search, search.cv_results_["mean_test_score"]
 
 
-@pytest.mark.parametrize("function", ["Rounds", "bound", "OldHalves"])
+@pytest.mark.parametrize("function", ["Rounds", "reverse", "OldHalves"])
 def test_search_keeps_the_backward_of_a_function_in_a_forward(function):
     grid = {"module__function": [function]}
     search, found = mean_losses(actlab.FleetSearchCV, Net, grid)

@@ -84,8 +84,8 @@ def dataset():
 
 
 def skorch_net(module, **options):
-    options = {"criterion": nn.CrossEntropyLoss, "max_epochs": 3, "batch_size": 16, "verbose": 0}
-    return skorch.NeuralNetClassifier(module, **options, **options)
+    defaults = {"criterion": nn.CrossEntropyLoss, "max_epochs": 3, "batch_size": 16, "verbose": 0}
+    return skorch.NeuralNetClassifier(module, **defaults, **options)
 
 
 @pytest.mark.parametrize(

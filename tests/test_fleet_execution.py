@@ -1,4 +1,4 @@
-"""Fleets to their end, wherever they are trained: the same results, and what is told meanwhile."""
+"""train_runs gives the same results wherever fleets are trained, and reports their progress."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ X, Y = table(80)
 
 
 def all_kinds():
-    """Return runs of many kinds; what makes them can be imported wherever actlab can."""
+    """Return runs of many kinds; other processes can import their model factories."""
     shuffled = functools.partial(run, shuffle=True)
     runs = [shuffled(perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh", "gelu")]
     others = [perceptron(kind) for kind in ("prelu", actlab.functional.mish, nn.Dropout(0.2))]
@@ -45,54 +45,54 @@ def all_kinds():
     return [*runs, run(perceptron("elu"), optimizer=WILD, epochs=4)]
 
 
-# -- where ----------------------------------------------------------------------------------------
+# -- executors ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def here():
+def local_results():
     found = FleetSettings()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
         return train_runs(all_kinds(), X, Y)
 
 
-def test_in_this_process_everything_is_trained_in_order(here):
-    assert [result.failure for result in here[:-1]] == [""] * 12
-    assert here[-1].failure.startswith("diverged: ")
-    assert {result.how for result in here} == {"layer by layer", "autograd"}
-    assert all(len(result.history) == 3 for result in here[:-1])
+def test_train_runs_in_this_process_trains_in_order(local_results):
+    assert [result.failure for result in local_results[:-1]] == [""] * 12
+    assert local_results[-1].failure.startswith("diverged: ")
+    assert {result.how for result in local_results} == {"layer by layer", "autograd"}
+    assert all(len(result.history) == 3 for result in local_results[:-1])
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_train_to_the_same_bits(here, threads):
+def test_train_runs_in_threads_gives_the_same_bits(local_results, threads):
     with ThreadPoolExecutor(threads) as executor:
-        assert_equal(train_runs(all_kinds(), X, Y, executor=executor), here)
+        assert_equal(train_runs(all_kinds(), X, Y, executor=executor), local_results)
     assert torch.get_num_threads() == 1
 
 
-def test_spawned_processes_train_to_the_same_bits(here):
+def test_train_runs_in_spawned_processes_gives_the_same_bits(local_results):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
-        assert_equal(train_runs(all_kinds(), X, Y, executor=executor), here)
+        assert_equal(train_runs(all_kinds(), X, Y, executor=executor), local_results)
 
 
 @in_memory
-def test_our_own_processes_train_to_the_same_bits_and_leave_nothing_in_memory(here, in_shm):
+def test_train_runs_in_processes_gives_the_same_bits_and_frees_shared_memory(local_results, in_shm):
     runs = all_kinds()
     with processes(2) as executor:
-        assert_equal(train_runs(runs, X, Y, executor=executor), here)
+        assert_equal(train_runs(runs, X, Y, executor=executor), local_results)
         assert_equal(train_runs(runs[::-1], X, Y, executor=executor)[::-1], train_runs(runs, X, Y))
     assert in_shm() == set()
 
 
-def test_results_come_as_soon_as_a_fleet_has_ended_and_the_rest_may_be_left():
+def test_iterate_results_yields_each_fleet_and_can_be_closed():
     runs = [run(net, seed=seed) for net in (perceptron(), noisy) for seed in (0, 1)]
-    coming = iterate_results(runs, X, Y)
-    assert next(coming)[0] == 0
-    coming.close()
+    results_iterator = iterate_results(runs, X, Y)
+    assert next(results_iterator)[0] == 0
+    results_iterator.close()
     assert list(iterate_results([], X, Y)) == []
 
 
-def test_processes_are_started_where_there_is_work_for_them_or_when_they_are_wanted():
+def test_choose_executor_starts_processes_only_for_enough_runs():
     runs = [run(seed=seed) for seed in range(4)]
     for jobs, many in ((None, runs), (1, runs), (2, runs[:1])):
         with choose_executor(None, jobs, many, X) as executor:
@@ -101,13 +101,13 @@ def test_processes_are_started_where_there_is_work_for_them_or_when_they_are_wan
         assert executor is not None
 
 
-def test_data_are_let_go_when_training_has_ended():
+def test_train_runs_releases_the_data():
     data = X.copy()
-    gone = weakref.ref(data)
+    reference = weakref.ref(data)
     train_runs([run(perceptron("prelu"))], data, Y)
     del data
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
 # -- runs that stop -------------------------------------------------------------------------------
@@ -115,20 +115,20 @@ def test_data_are_let_go_when_training_has_ended():
 
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
-def test_runs_that_stop_early_do_not_disturb_those_that_go_on(optimizer, layer_by_layer):
+def test_fleet_continues_unchanged_after_early_stopping_of_some_runs(optimizer, layer_by_layer):
     adam = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-4, "weight_decay": 0.0}
     rule = Optimizer(optimizer, SGD if optimizer == "SGD" else adam)
     net = perceptron("tanh")
-    stays = [run(net, seed=seed, optimizer=rule, epochs=12) for seed in range(4)]
-    stops = [
+    continuing = [run(net, seed=seed, optimizer=rule, epochs=12) for seed in range(4)]
+    stopping_runs = [
         dataclasses.replace(each, stopping=Stopping("train_loss", patience=patience, threshold=0.9))
-        for patience, each in enumerate(stays, 1)
+        for patience, each in enumerate(continuing, 1)
     ]
-    mixed = [each for pair in zip(stops, stays, strict=True) for each in pair]
+    mixed = [each for pair in zip(stopping_runs, continuing, strict=True) for each in pair]
     results = by_fleets(mixed, X, Y, layer_by_layer=layer_by_layer)
     assert [len(result.history) for result in results[::2]] == [2, 3, 4, 5]
     for result, other in zip(
-        results[1::2], by_fleets(stays, X, Y, layer_by_layer=layer_by_layer), strict=True
+        results[1::2], by_fleets(continuing, X, Y, layer_by_layer=layer_by_layer), strict=True
     ):
         assert len(result.history) == len(other.history) == 12
         for name, weight in other.weights.items():
@@ -137,15 +137,15 @@ def test_runs_that_stop_early_do_not_disturb_those_that_go_on(optimizer, layer_b
             assert row == pytest.approx(expected, rel=1e-6)
 
 
-# -- what is told ---------------------------------------------------------------------------------
+# -- progress -------------------------------------------------------------------------------------
 
 
-def test_in_this_process_every_epoch_is_told_with_its_figures():
+def test_train_runs_reports_every_epoch_with_its_values():
     states = []
     net = perceptron()
     results = train_runs([run(net), run(net, seed=1), run(noisy)], X, Y, watch=states.append)
     assert [(state.fleet, state.epoch, state.results is None) for state in states] == [
-        (fleet, *told) for fleet in range(3) for told in ((1, True), (2, True), (3, True), (3, False))
+        (fleet, *progress) for fleet in range(3) for progress in ((1, True), (2, True), (3, True), (3, False))
     ]
     assert {(state.fleets, state.epochs, len(state.runs)) for state in states} == {(3, 3, 1)}
     for state in states:
@@ -157,7 +157,7 @@ def test_in_this_process_every_epoch_is_told_with_its_figures():
 
 
 @pytest.mark.parametrize("pool", [processes, ThreadPoolExecutor], ids=["processes", "threads"])
-def test_from_elsewhere_it_is_told_how_far_fleets_are(pool):
+def test_train_runs_reports_progress_of_executors(pool):
     states = []
     runs = [run(perceptron(name), epochs=2000) for name in ("tanh", "gelu")]
     with pool(2) as executor:
@@ -173,7 +173,7 @@ def test_from_elsewhere_it_is_told_how_far_fleets_are(pool):
 
 
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
-def test_a_net_that_overwrites_its_inputs_trains_as_one_that_does_not(layer_by_layer, monkeypatch):
+def test_fleet_trains_inplace_models_correctly(layer_by_layer, monkeypatch):
     found = FleetSettings(layer_by_layer=layer_by_layer)
     monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
 

@@ -1,4 +1,4 @@
-"""Fleets in which something goes wrong: who fails, who goes on, and what is left behind."""
+"""Fleets with failures: only the failed runs are affected, and no resources remain."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ X, Y = table(80)
 
 
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
-@pytest.mark.parametrize("place", [0, 2, 5])
-def test_a_run_that_diverges_has_its_history_and_its_mates_are_untouched(place, layer_by_layer):
+@pytest.mark.parametrize("index", [0, 2, 5])
+def test_fleet_with_a_diverged_run_keeps_the_other_results(index, layer_by_layer):
     net = perceptron("leaky_relu")
-    mates = [run(net, seed=seed, epochs=4) for seed in range(5)]
-    runs = [*mates[:place], run(net, optimizer=WILD, seed=9, epochs=4), *mates[place:]]
+    others = [run(net, seed=seed, epochs=4) for seed in range(5)]
+    runs = [*others[:index], run(net, optimizer=WILD, seed=9, epochs=4), *others[index:]]
     results = by_fleets(runs, X, Y, layer_by_layer=layer_by_layer)
-    wild = results.pop(place)
-    assert re.fullmatch(r"diverged: (train|valid)_loss is (nan|inf) in epoch 1", wild.failure)
-    assert [row["epoch"] for row in wild.history] == [1]
-    assert_equal(results, by_fleets(mates, X, Y, layer_by_layer=layer_by_layer))
+    diverged = results.pop(index)
+    assert re.fullmatch(r"diverged: (train|valid)_loss is (nan|inf) in epoch 1", diverged.failure)
+    assert [row["epoch"] for row in diverged.history] == [1]
+    assert_equal(results, by_fleets(others, X, Y, layer_by_layer=layer_by_layer))
 
 
-def moody():
-    """Return a net, with some seeds."""
+def build_sometimes():
+    """Return a model for some seeds, and raise for others."""
     if torch.rand(()) < 0.5:
         raise RuntimeError("not\ntoday")
     return NeuralNet(8, "tanh", FEATURES, CLASSES)
 
 
 @pytest.mark.usefixtures("one_fleet")
-def test_a_net_that_cannot_be_built_fails_alone_though_it_has_mates():
-    runs = [run(moody, seed=seed) for seed in range(12)]
+def test_train_runs_fails_only_models_that_cannot_be_built():
+    runs = [run(build_sometimes, seed=seed) for seed in range(12)]
     results = train_runs(runs, X, Y)
     failed = [result.failure for result in results if result.failure]
     assert 0 < len(failed) < 12
@@ -72,7 +72,7 @@ def test_a_net_that_cannot_be_built_fails_alone_though_it_has_mates():
 
 
 @pytest.mark.usefixtures("one_fleet")
-def test_a_module_that_raises_fails_and_no_other_net_knows_of_it():
+def test_train_runs_fails_only_runs_whose_module_raises():
     broken, good = perceptron(Late(OSError("no such\nthing"))), perceptron()
     runs = [run(net, seed=seed) for seed in (0, 1, 2) for net in (broken, good)]
     results = train_runs(runs, X, Y)
@@ -117,10 +117,10 @@ for nets in (30, 1):
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is looked up in /proc")
-def test_a_fleet_that_does_not_fit_into_memory_goes_on_in_halves():
+def test_train_runs_splits_a_fleet_that_runs_out_of_memory():
     done = subprocess.run(
         [sys.executable, "-c", MEMORY],
-        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},  # what is freed is free at once
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},  # freed memory is returned at once
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -138,7 +138,7 @@ def test_a_fleet_that_does_not_fit_into_memory_goes_on_in_halves():
 
 
 class Small(nn.Module):
-    """Takes two nets at once, and no more."""
+    """Runs out of memory for more than two models at once."""
 
     def forward(self, x):
         if x.shape[-2] > 2 and torch._C._functorch.maybe_get_level(x) > 0:
@@ -149,7 +149,7 @@ class Small(nn.Module):
 
 
 @pytest.mark.usefixtures("one_fleet")
-def test_halves_are_halved_again_and_every_warning_is_in_the_log(caplog):
+def test_train_runs_splits_fleets_repeatedly_and_logs_each_split(caplog):
     net = perceptron(Small())
     with caplog.at_level(logging.WARNING, "actlab"):
         results = train_runs([run(net, seed=seed) for seed in range(8)], X, Y)
@@ -169,29 +169,29 @@ def test_halves_are_halved_again_and_every_warning_is_in_the_log(caplog):
 # -- interruptions --------------------------------------------------------------------------------
 
 
-def test_an_interruption_is_no_failure_and_what_has_ended_is_there():
+def test_iterate_results_yields_finished_runs_before_an_interrupt():
     runs = [run(perceptron()), run(perceptron(Late(KeyboardInterrupt()))), run(noisy)]
-    coming = iterate_results(runs, X, Y)
-    assert next(coming)[1].failure == ""
+    results_iterator = iterate_results(runs, X, Y)
+    assert next(results_iterator)[1].failure == ""
     with pytest.raises(KeyboardInterrupt):
-        next(coming)
+        next(results_iterator)
 
 
 @in_memory
-def test_an_interruption_while_processes_train_ends_them_and_clears_the_memory(in_shm):
+def test_train_runs_after_an_interrupt_ends_processes_and_frees_memory(in_shm):
     def interrupt(state):
         assert len(in_shm()) == 1
         raise KeyboardInterrupt
 
     def train():
         with processes(2) as executor:
-            family.extend(workers_of(executor))
+            pids.extend(workers_of(executor))
             train_runs(runs, X, Y, executor=executor, watch=interrupt)
 
     runs = [run(perceptron(name), epochs=10**6) for name in ("relu", "tanh", "gelu")]
-    family: list[int] = []
+    pids: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         train()
-    assert len(family) == 2
-    assert gone(family)
+    assert len(pids) == 2
+    assert gone(pids)
     assert in_shm() == set()

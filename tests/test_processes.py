@@ -1,4 +1,4 @@
-"""Processes and shared folders, and that nothing is left of either."""
+"""Worker processes and shared folders, and that none of them remain."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ __all__ = ["in_shm"]
 
 
 @pytest.mark.parametrize(("jobs", "number"), [(1, 1), (3, 3), (-1, os.cpu_count()), (-1000, 1)])
-def test_a_number_of_jobs_is_as_scikit_learn_has_it(jobs, number):
+def test_workers_counts_jobs_like_scikit_learn(jobs, number):
     assert workers(jobs) == number
     assert workers(None) == torch.get_num_threads()
 
 
-def test_a_process_that_is_a_worker_starts_no_others():
+def test_workers_is_1_in_a_worker_process():
     with processes(2) as executor:
         assert executor.submit(workers, None).result() == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_processes_stay_for_the_next_block_and_none_outlives_an_exception(error):
+def test_processes_are_reused_and_end_after_an_exception(error):
     def fail():
         with processes(2) as executor:
-            assert workers_of(executor) == family
+            assert workers_of(executor) == pids
             raise error
 
     with processes(2) as executor:
-        family = workers_of(executor)
-        assert len(family) == 2
-    assert not gone(family, seconds=0)
+        pids = workers_of(executor)
+        assert len(pids) == 2
+    assert not gone(pids, seconds=0)
     with pytest.raises(error):
         fail()
-    assert gone(family)
+    assert gone(pids)
 
 
 @in_memory
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_the_shared_folder_goes_with_its_block(error, in_shm):
+def test_shared_folder_is_deleted_after_its_block(error, in_shm):
     with contextlib.suppress(*filter(None, [error])), shared_folder(1000) as folder:
         assert in_shm() == {folder}
         (folder / "X.npy").write_bytes(b"1")
@@ -66,7 +66,7 @@ def test_the_shared_folder_goes_with_its_block(error, in_shm):
 
 
 @in_memory
-def test_the_shared_folder_goes_though_somebody_still_writes_there(in_shm):
+def test_shared_folder_is_deleted_during_concurrent_writes(in_shm):
     def write():
         with contextlib.suppress(FileNotFoundError):
             for number in itertools.count():
@@ -84,7 +84,7 @@ def test_the_shared_folder_goes_though_somebody_still_writes_there(in_shm):
     assert in_shm() == set()
 
 
-def test_what_does_not_fit_into_memory_is_shared_elsewhere():
+def test_shared_folder_falls_back_to_disk():
     with shared_folder(1 << 60) as folder:
         assert not folder.is_relative_to(SHM)
         assert folder.is_dir()
@@ -102,24 +102,24 @@ with shared_folder(1000) as folder:
 
 
 @in_memory
-def test_what_a_killed_process_left_in_memory_goes_with_the_next_folder_and_nothing_else_does():
+def test_shared_folder_removes_leftovers_of_killed_processes():
     holder = [sys.executable, "-c", HOLDER]
     pipe = {"stdout": subprocess.PIPE, "text": True}
     with started(holder, **pipe) as dead, started(holder, **pipe) as alive:
-        left, kept = (Path(process.stdout.readline().strip()) for process in (dead, alive))
+        leftover, active = (Path(process.stdout.readline().strip()) for process in (dead, alive))
         dead.kill()
         dead.wait()
-        assert left.exists()
+        assert leftover.exists()
         with shared_folder(0):
-            assert not left.exists()
-            assert (kept / "X.npy").exists()
-        assert (kept / "X.npy").exists()
+            assert not leftover.exists()
+            assert (active / "X.npy").exists()
+        assert (active / "X.npy").exists()
         alive.send_signal(signal.SIGINT)
         alive.wait()
-        assert not kept.exists()
+        assert not active.exists()
 
 
-def test_data_that_have_no_room_anywhere_are_said_in_one_line(tmp_path, monkeypatch):
+def test_sharing_reports_missing_space_in_one_line(tmp_path, monkeypatch):
     with disk(tmp_path / "disk", 1_000_000) as folder, processes(2) as executor:
         monkeypatch.setattr("actlab.execution.processes._MEMORY", folder / "missing")
         monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -145,7 +145,7 @@ with processes(2) as executor:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("wait", [0.0, 4.0], ids=["starting", "at work"])
-def test_processes_end_with_the_one_that_is_killed(wait):
+def test_processes_end_with_their_killed_parent(wait):
     command = [sys.executable, "-c", PARENT]
     with started(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout.readline() == "started\n"
@@ -164,7 +164,7 @@ class Shifted(torch.nn.Module):
 """
 
 
-def test_processes_go_along_to_another_folder(tmp_path, monkeypatch):
+def test_processes_follow_a_change_of_the_working_directory(tmp_path, monkeypatch):
     data = actlab.load_data("digits")
     for name, shift in (("first", "0.0"), ("second", "1.0")):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""Processes that die of a run: it is tried again, and no other run changes."""
+"""Runs that kill their processes are retried, and other runs are unaffected."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["one_thread"]
 X, Y = table(80)
 
 
-class Deadly(nn.Module):
-    """Takes its process along in training, as long as there is a life left in the file."""
+class KillsProcess(nn.Module):
+    """Kills its process in training as often as the file has bytes."""
 
     def __init__(self, file, width=8):
         super().__init__()
@@ -30,46 +30,46 @@ class Deadly(nn.Module):
         self.last = nn.Linear(width, CLASSES)
 
     def forward(self, x):
-        lives = len(self.file.read_bytes())
-        if x.shape[-2] > 2 and lives:
-            self.file.write_bytes(b"." * (lives - 1))
+        kills = len(self.file.read_bytes())
+        if x.shape[-2] > 2 and kills:
+            self.file.write_bytes(b"." * (kills - 1))
             os.kill(os.getpid(), signal.SIGKILL)
         return self.last(self.layer(x))
 
 
-def deadly(file, lives):
-    file.write_bytes(b"." * lives)
-    return run(functools.partial(Deadly, file))
+def create_killing_run(file, kills):
+    file.write_bytes(b"." * kills)
+    return run(functools.partial(KillsProcess, file))
 
 
-@pytest.mark.parametrize("lives", [pytest.param(TRIES - 1, marks=pytest.mark.slow), TRIES])
-def test_a_run_of_which_processes_die_is_tried_three_times_and_touches_no_other(tmp_path, caplog, lives):
+@pytest.mark.parametrize("kills", [pytest.param(TRIES - 1, marks=pytest.mark.slow), TRIES])
+def test_train_runs_tries_a_killing_run_three_times(tmp_path, caplog, kills):
     others = [run(perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh")]
-    poison = deadly(tmp_path / "lives", lives)
+    killing_run = create_killing_run(tmp_path / "lives", kills)
     with processes(2) as executor:
-        *results, last = train_runs([*others, poison], X, Y, executor=executor)
+        *results, last = train_runs([*others, killing_run], X, Y, executor=executor)
     assert_equal(results, train_runs(others, X, Y))
     died = [record for record in caplog.records if "its process died" in record.getMessage()]
-    assert len(died) == min(lives, TRIES)
-    if lives < TRIES:
-        assert_equal([last], train_runs([poison], X, Y))
+    assert len(died) == min(kills, TRIES)
+    if kills < TRIES:
+        assert_equal([last], train_runs([killing_run], X, Y))
     else:
         assert last.failure == "the training process died 3 times: exit code SIGKILL(-9)"
         assert not last.weights
 
 
-def test_in_a_fleet_the_run_to_blame_is_found(tmp_path, monkeypatch):
+def test_train_runs_finds_the_killing_run_in_a_fleet(tmp_path, monkeypatch):
     file = tmp_path / "lives"
     file.write_bytes(b"." * 99)
-    net = functools.partial(Poisonous, file)
+    net = functools.partial(KillsForSeed2, file)
     runs = [run(net, seed=seed, optimizer=Optimizer("SGD", SGD)) for seed in range(4)]
     with processes(2) as executor:
         results = train_runs(runs, X, Y, executor=executor)
     assert [bool(result.failure) for result in results] == [False, False, True, False]
 
 
-class Poisonous(nn.Module):
-    """Takes its process along when it is given the weights that seed 2 draws."""
+class KillsForSeed2(nn.Module):
+    """Kills its process for the initial weights of seed 2."""
 
     def __init__(self, file):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Nets that look like a line of layers, or like another net, and are not: against skorch's own training."""
+"""Fleets of unusual models, or of models with equal reprs, compared with skorch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOTH_WAYS = pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer
 
 
 class Scaled(nn.Module):
-    """An activation whose repr keeps its only number to itself."""
+    """An activation whose repr does not show its factor."""
 
     def __init__(self, factor):
         super().__init__()
@@ -42,7 +42,7 @@ class Scaled(nn.Module):
 
 
 class Twice(nn.Module):
-    """A net that goes through one layer, and one activation, twice."""
+    """A model that applies one layer and one activation twice."""
 
     def __init__(self, activation=nn.Tanh):
         super().__init__()
@@ -55,7 +55,7 @@ class Twice(nn.Module):
 
 
 class Tied(Twice):
-    """Two layers that share their matrix."""
+    """Two layers with a shared weight."""
 
     def __init__(self):
         super().__init__()
@@ -67,7 +67,7 @@ class Tied(Twice):
 
 
 class OtherwiseInTraining(nn.Module):
-    """A net that computes something else while it trains."""
+    """A model that computes another function in training."""
 
     def __init__(self):
         super().__init__()
@@ -78,9 +78,9 @@ class OtherwiseInTraining(nn.Module):
         return self.last(torch.tanh(2 * x if self.training else x))
 
 
-def hooked(place):
+def hooked(index):
     module = line()
-    module[place].register_forward_hook(lambda module, inputs, output: 2 * output)
+    module[index].register_forward_hook(lambda module, inputs, output: 2 * output)
     return module
 
 
@@ -90,7 +90,7 @@ def frozen():
     return module
 
 
-NETS = {
+MODELS = {
     "a layer that is used twice": Twice,
     "a learning activation that is used twice": functools.partial(Twice, nn.PReLU),
     "a matrix that is shared": Tied,
@@ -106,12 +106,12 @@ NETS = {
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("name", NETS)
-def test_a_net_with_a_peculiarity_trains_as_skorch_trains_it(name, layer_by_layer):
-    check(classifier(module=NETS[name], optimizer__momentum=0.5), X, Y, layer_by_layer=layer_by_layer)
+@pytest.mark.parametrize("name", MODELS)
+def test_fleet_trains_unusual_models_like_skorch(name, layer_by_layer):
+    check(classifier(module=MODELS[name], optimizer__momentum=0.5), X, Y, layer_by_layer=layer_by_layer)
 
 
-ALIKE = {
+EQUAL_REPRS = {
     "a number that the repr leaves out": [
         classifier(module=functools.partial(line, activation=functools.partial(Scaled, factor)))
         for factor in (1.0, 3.0)
@@ -127,17 +127,17 @@ ALIKE = {
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("name", ALIKE)
-def test_nets_that_look_the_same_do_not_become_the_same(name, layer_by_layer):
-    runs = [as_run(net, X, Y) for net in ALIKE[name]]
+@pytest.mark.parametrize("name", EQUAL_REPRS)
+def test_fleet_distinguishes_models_with_equal_reprs(name, layer_by_layer):
+    runs = [as_run(net, X, Y) for net in EQUAL_REPRS[name]]
     for net, run, result in zip(
-        ALIKE[name], runs, by_fleets(runs, X, Y, layer_by_layer=layer_by_layer), strict=True
+        EQUAL_REPRS[name], runs, by_fleets(runs, X, Y, layer_by_layer=layer_by_layer), strict=True
     ):
         assert_same(result, by_skorch(net, run, X, Y))
 
 
 @BOTH_WAYS
-def test_the_net_that_is_tested_is_the_one_that_is_given_back(layer_by_layer):
+def test_fleet_returns_the_weights_of_the_tested_model(layer_by_layer):
     stopping = EarlyStopping(patience=3, load_best=True, threshold=0.2)
     net = classifier(max_epochs=12, lr=2.0, callbacks=[("stop", stopping)])
     rows = np.arange(0, 50, 3)

@@ -1,4 +1,4 @@
-"""What is seen inside nets: exact figures, and nothing changed by looking."""
+"""Diagnostics of models: exact values, and no effect on training."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tests.fleets import CLASSES, FEATURES, Branching, table
 __all__ = ["one_fleet", "one_thread"]
 
 X, Y = table(80)
-STILL = Optimizer("SGD", {**SGD, "lr": 1e-30})
+FROZEN = Optimizer("SGD", {**SGD, "lr": 1e-30})
 
 
-def looked(runs, layer_by_layer=True, x=X, y=Y):
+def train_fleet(runs, layer_by_layer=True, x=X, y=Y):
     return Loop(runs, layer_by_layer, Data(torch.as_tensor(x), torch.as_tensor(y))).train()
 
 
@@ -39,11 +39,11 @@ def rows_of(result, part, epoch=None):
     return [row for row in result.diagnostics if row["part"] == part and epoch in (None, row["epoch"])]
 
 
-# Figures
+# Values
 
 
-def by_torch(net, x, y, names):
-    """Return the figures of the activations ``names`` and of the weights, by plain autograd."""
+def diagnostics_by_autograd(net, x, y, names):
+    """Return the diagnostics of the activations ``names`` and of the weights, by plain autograd."""
     inputs, outputs = {}, {}
     for name in names:
 
@@ -73,7 +73,7 @@ def by_torch(net, x, y, names):
     return found, weights
 
 
-NETS = {
+MODELS = {
     "relu": (perceptron("relu"), True),
     "mish": (perceptron("mish"), True),
     "prelu": (perceptron("prelu"), True),
@@ -84,18 +84,20 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_the_figures_are_those_of_plain_autograd(name):
-    make, layer_by_layer = NETS[name]
-    runs = [run(make, seed=seed, optimizer=STILL, epochs=1, diagnostic_epochs=(1,)) for seed in (0, 1)]
-    for each, result in zip(runs, looked(runs, layer_by_layer), strict=True):
+@pytest.mark.parametrize("name", MODELS)
+def test_diagnostics_equal_those_of_plain_autograd(name):
+    make, layer_by_layer = MODELS[name]
+    runs = [run(make, seed=seed, optimizer=FROZEN, epochs=1, diagnostic_epochs=(1,)) for seed in (0, 1)]
+    for each, result in zip(runs, train_fleet(runs, layer_by_layer), strict=True):
         net = each.build()
         names = [n for n, _ in net.named_modules() if n.startswith("activation")]
         valid = torch.as_tensor(each.valid)
-        if name == "in place":  # hooks would see what it has overwritten
+        if name == "in place":  # hooks would see overwritten values
             net = perceptron(nn.SiLU())()
             net.load_state_dict(each.build().state_dict())
-        expected, weights = by_torch(net, torch.as_tensor(X)[valid], torch.as_tensor(Y)[valid], names)
+        expected, weights = diagnostics_by_autograd(
+            net, torch.as_tensor(X)[valid], torch.as_tensor(Y)[valid], names
+        )
         found = rows_of(result, "activation")
         assert [row["layer"] for row in found] == list(range(1, len(names) + 1))
         for row, other in zip(found, expected, strict=True):
@@ -107,8 +109,8 @@ def test_the_figures_are_those_of_plain_autograd(name):
         }
 
 
-class Known(nn.Module):
-    """Four units of which the first never fires and the second always does."""
+class KnownUnits(nn.Module):
+    """Four units: the first is never active, the second always."""
 
     def __init__(self, activation):
         super().__init__()
@@ -125,9 +127,9 @@ class Known(nn.Module):
 @pytest.mark.parametrize(
     ("activation", "dead"), [("relu", 0.25), ("sigmoid", 0.5), ("leaky_relu", 0.0), ("tanh", 0.5)]
 )
-def test_dead_is_a_unit_that_nothing_trains_through(activation, dead):
-    (result,) = looked(
-        [run(functools.partial(Known, activation), optimizer=STILL, epochs=1, diagnostic_epochs=(1,))]
+def test_diagnostics_count_units_without_gradient_as_dead(activation, dead):
+    (result,) = train_fleet(
+        [run(functools.partial(KnownUnits, activation), optimizer=FROZEN, epochs=1, diagnostic_epochs=(1,))]
     )
     (row,) = rows_of(result, "activation")
     assert row["dead"] == dead
@@ -138,27 +140,27 @@ def test_dead_is_a_unit_that_nothing_trains_through(activation, dead):
     assert sum(shares) == pytest.approx(1000, abs=BINS / 2)
 
 
-def test_the_channels_of_an_image_are_its_units():
+def test_diagnostics_treat_channels_of_images_as_units():
     images_of = torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
     options = {"rows": np.arange(20), "valid": np.arange(20, 40), "epochs": 1, "diagnostic_epochs": (1,)}
     make = functools.partial(ConvNet, 16, "relu", 64, 3)
-    (result,) = looked([run(make, **options)], False, images_of, torch.arange(40) % 3)
+    (result,) = train_fleet([run(make, **options)], False, images_of, torch.arange(40) % 3)
     assert [row["units"] for row in rows_of(result, "activation")] == [4, 8, 16]
     names = [row["name"] for row in rows_of(result, "weights")]
     assert names == ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]
 
 
-def test_of_a_deep_net_eight_layers_have_histograms():
+def test_diagnostics_of_a_deep_network_have_eight_histograms():
     layers = [part for _ in range(30) for part in (nn.Linear(FEATURES, FEATURES), actlab.nn.ELU())]
     make = functools.partial(nn.Sequential, *layers, nn.Linear(FEATURES, CLASSES))
-    (result,) = looked([run(make, epochs=1, diagnostic_epochs=(1,))])
-    drawn = [row["layer"] for row in rows_of(result, "activation") if "values" in row]
+    (result,) = train_fleet([run(make, epochs=1, diagnostic_epochs=(1,))])
+    with_histogram = [row["layer"] for row in rows_of(result, "activation") if "values" in row]
     assert len(rows_of(result, "activation")) == 30
-    assert (len(drawn), drawn[0], drawn[-1]) == (8, 1, 30)
+    assert (len(with_histogram), with_histogram[0], with_histogram[-1]) == (8, 1, 30)
 
 
-def test_nets_without_activations_or_validation_are_looked_into_too():
-    (result,) = looked(
+def test_diagnostics_of_models_without_activations_or_validation():
+    (result,) = train_fleet(
         [run(functools.partial(nn.Linear, FEATURES, CLASSES), valid=None, diagnostic_epochs=(1, 3))]
     )
     assert [(row["part"], row["epoch"]) for row in result.diagnostics] == [("weights", 1), ("weights", 3)]
@@ -193,7 +195,7 @@ class Nested(nn.Module):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_an_activation_is_told_by_what_it_does(module, is_one):
+def test_is_elementwise_nonlinear_recognises_activations_by_behaviour(module, is_one):
     x = torch.randn(16, 6, generator=torch.Generator().manual_seed(1))
     module.eval()
     before = torch.get_rng_state()
@@ -203,13 +205,13 @@ def test_what_is_an_activation_is_told_by_what_it_does(module, is_one):
 
 
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
-def test_a_module_of_ones_own_is_one_layer_not_what_it_is_made_of(layer_by_layer):
+def test_diagnostics_treat_a_user_activation_as_one_layer(layer_by_layer):
     make = functools.partial(nn.Sequential, nn.Linear(FEATURES, 4), Nested(), nn.Linear(4, CLASSES))
-    (result,) = looked([run(make, epochs=1, diagnostic_epochs=(1,))], layer_by_layer)
+    (result,) = train_fleet([run(make, epochs=1, diagnostic_epochs=(1,))], layer_by_layer)
     assert [row["name"] for row in rows_of(result, "activation")] == ["1"]
 
 
-# Nothing changes
+# No effect on training
 
 
 def normalised():
@@ -232,9 +234,12 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_looked_into_learns_what_it_would_have(kind, one_fleet):
-    def results(looks):
-        runs = [dataclasses.replace(each, epochs=5, diagnostic_epochs=looks) for each in KINDS[kind]()]
+def test_diagnostics_do_not_change_results(kind, one_fleet):
+    def results(epochs_with_diagnostics):
+        runs = [
+            dataclasses.replace(each, epochs=5, diagnostic_epochs=epochs_with_diagnostics)
+            for each in KINDS[kind]()
+        ]
         return train_runs(runs, X, Y)
 
     expected, found = results(()), results((1, 2, 4, 5))
@@ -245,12 +250,15 @@ def test_what_is_looked_into_learns_what_it_would_have(kind, one_fleet):
     assert_equal(found, expected)
 
 
-def test_gradients_agree_with_autograd_and_training_is_not_disturbed():
+def test_diagnostics_gradients_agree_with_autograd():
     net = functools.partial(nn.Sequential, nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, CLASSES))
     data = Data(torch.randn(96, 64, generator=torch.Generator().manual_seed(0)), torch.arange(96) % CLASSES)
     rows = {"rows": np.arange(80), "valid": np.arange(80, 96), "epochs": 4}
-    ways = [Loop([run(net, **rows, diagnostic_epochs=looks)], True, data) for looks in ((), (1, 2, 3, 4))]
-    (expected,), (found,) = (loop.train() for loop in ways)
+    loops = [
+        Loop([run(net, **rows, diagnostic_epochs=epochs_with_diagnostics)], True, data)
+        for epochs_with_diagnostics in ((), (1, 2, 3, 4))
+    ]
+    (expected,), (found,) = (loop.train() for loop in loops)
     (whole,) = Loop([run(net, **rows, diagnostic_epochs=(4,), shuffle=False)], False, data).train()
     assert found.diagnostics[-1]["gradient"] == pytest.approx(whole.diagnostics[-1]["gradient"], rel=1e-3)
     first = [rows_of(result, "weights", 4)[0]["gradient"] for result in (found, whole)]
@@ -259,7 +267,7 @@ def test_gradients_agree_with_autograd_and_training_is_not_disturbed():
     assert_equal([found], [expected])
 
 
-def test_a_run_that_diverges_has_no_row_of_the_epoch_it_did(one_fleet):
+def test_diagnostics_have_no_row_for_the_epoch_of_divergence(one_fleet):
     fine, wild = train_runs(
         [run(diagnostic_epochs=(1, 2, 3)), run(optimizer=WILD, diagnostic_epochs=(1, 2, 3))], X, Y
     )
@@ -268,15 +276,15 @@ def test_a_run_that_diverges_has_no_row_of_the_epoch_it_did(one_fleet):
     assert len(wild.history) not in {row["epoch"] for row in wild.diagnostics}
 
 
-class Shy(nn.Module):
-    """An activation that cannot be differentiated in evaluation."""
+class NoEvalGradient(nn.Module):
+    """An activation without a gradient in evaluation mode."""
 
     def forward(self, x):
         return torch.relu(x) if self.training else torch.relu(x).detach().round()
 
 
-def test_a_net_that_cannot_be_looked_into_is_trained_and_that_is_said(caplog):
-    make = functools.partial(nn.Sequential, nn.Linear(FEATURES, 4), Shy(), nn.Linear(4, CLASSES))
+def test_diagnostics_that_fail_are_logged_and_training_continues(caplog):
+    make = functools.partial(nn.Sequential, nn.Linear(FEATURES, 4), NoEvalGradient(), nn.Linear(4, CLASSES))
     with caplog.at_level(logging.WARNING, logger="actlab"):
         (result,) = train_runs([run(make, diagnostic_epochs=(1, 2))], X, Y)
     assert not result.failure
@@ -285,17 +293,19 @@ def test_a_net_that_cannot_be_looked_into_is_trained_and_that_is_said(caplog):
     assert [message for message in caplog.messages if "diagnostics failed" in message]
 
 
-# When
+# Epochs
 
 
 @given(
     epochs=st.integers(1, 400), steps=st.integers(1, 2000), batch_size=st.sampled_from([1, 8, 32, 128, 1024])
 )
-def test_looking_unasked_stays_within_its_share(epochs, steps, batch_size):
-    looks = choose_diagnostic_epochs(None, epochs, steps, batch_size)
-    assert list(looks) == sorted(set(looks))
-    assert not looks or (looks[0] >= 1 and looks[-1] == epochs)
-    assert len(looks) * (2.5 + ROWS / batch_size) <= SHARE * epochs * steps
+def test_choose_diagnostic_epochs_stays_within_its_share(epochs, steps, batch_size):
+    epochs_with_diagnostics = choose_diagnostic_epochs(None, epochs, steps, batch_size)
+    assert list(epochs_with_diagnostics) == sorted(set(epochs_with_diagnostics))
+    assert not epochs_with_diagnostics or (
+        epochs_with_diagnostics[0] >= 1 and epochs_with_diagnostics[-1] == epochs
+    )
+    assert len(epochs_with_diagnostics) * (2.5 + ROWS / batch_size) <= SHARE * epochs * steps
     assert choose_diagnostic_epochs(True, epochs, steps, batch_size) == tuple(range(1, epochs + 1))
     assert choose_diagnostic_epochs(False, epochs, steps, batch_size) == ()
 
@@ -305,26 +315,26 @@ def test_looking_unasked_stays_within_its_share(epochs, steps, batch_size):
 
 @pytest.mark.parametrize(
     ("activation", "expected"),
-    # In float32: relu and tanh save their outputs, which the next layer saves anyway; mish its inputs too.
+    # In float32: relu and tanh save their outputs, like the next layer; mish also saves its inputs.
     [("relu", 4 * 10 * (8 + 4)), ("tanh", 4 * 10 * (8 + 4)), ("mish", 2 * 4 * 10 * (8 + 4))],
 )
-def test_a_step_saves_what_its_activations_need(activation, expected):
+def test_saved_bytes_counts_tensors_of_activations(activation, expected):
     assert saved_bytes(perceptron(activation)(), torch.zeros(10, FEATURES)) == expected
 
 
-def test_counting_what_is_kept_draws_nothing_from_anybody():
+def test_saved_bytes_leaves_the_random_state_unchanged():
     before = torch.get_rng_state()
     assert saved_bytes(nn.Dropout(), torch.zeros(10, 8, requires_grad=True)) > 0
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_nothing_is_looked_at_that_is_not_finite():
+def test_diagnostics_skip_models_with_nonfinite_values():
     def broken():
         net = perceptron("relu")()
         with torch.no_grad():
             net.fc1.weight.fill_(math.inf)
         return net
 
-    (result,) = looked([run(broken, epochs=1, diagnostic_epochs=(1,))])
+    (result,) = train_fleet([run(broken, epochs=1, diagnostic_epochs=(1,))])
     assert "diverged" in result.failure
     assert result.diagnostics == []

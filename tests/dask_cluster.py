@@ -1,4 +1,4 @@
-"""A real Dask cluster on loopback: a scheduler and workers, each a process of its own."""
+"""A real Dask cluster on loopback, with a scheduler and workers in separate processes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.processes import kill_group, started
 
 _HERE = ("--host", "127.0.0.1", "--no-dashboard")
 _DASK = [sys.executable, "-m", "dask"]
-_SECONDS = 3600  # that a process may last: many tests share a cluster
+_SECONDS = 3600  # time limit of a process; many tests share a cluster
 
 
 class LoopbackCluster:
     """A scheduler on 127.0.0.1, and workers with one thread each.
 
     Args:
-        folder: Where logs and the files of workers go.
-        stack: What ends the processes.
+        folder: Folder of logs and of the workers' files.
+        stack: Exit stack that ends the processes.
     """
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
@@ -34,7 +34,7 @@ class LoopbackCluster:
     def start_scheduler(self):
         port = self.address.rpartition(":")[2] or "0"
         process, log = self._start("scheduler", *_HERE, "--port", port, "--no-show")
-        self.address = _found(log, r"Scheduler at: *(tcp://127\.0\.0\.1:\d+)")
+        self.address = _find_in_log(log, r"Scheduler at: *(tcp://127\.0\.0\.1:\d+)")
         self.scheduler = process
         return process
 
@@ -43,7 +43,7 @@ class LoopbackCluster:
         options = [*_HERE, "--nthreads", "1", "--local-directory", str(folder)]
         options += ["--memory-limit", "0", "--death-timeout", "60"]
         process, log = self._start("worker", self.address, *options, environment=environment)
-        _found(log, r"Registered to: *(tcp://\S+)")
+        _find_in_log(log, r"Registered to: *(tcp://\S+)")
         self.workers.append(process)
         return process
 
@@ -58,19 +58,19 @@ class LoopbackCluster:
             return self.stack.enter_context(start), log
 
     def kill(self, process):
-        """Kill a process and its children, as a machine that loses its power."""
+        """Kill a process and its children."""
         kill_group(process)
         process.wait(60)
 
 
 @contextlib.contextmanager
 def loopback_cluster(folder):
-    """Yield a cluster with a scheduler and no workers; all its processes end with the block."""
+    """Yield a cluster with a scheduler and no workers, and end all processes after the block."""
     with contextlib.ExitStack() as stack:
         yield LoopbackCluster(folder, stack)
 
 
-def _found(log, pattern, seconds=60):
+def _find_in_log(log, pattern, seconds=60):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if match := re.search(pattern, log.read_text()):
