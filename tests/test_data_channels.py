@@ -200,9 +200,9 @@ def test_dataset_accepts_a_shape_with_channels_first(shape):
         ({"shape": (9, 10)}, r"direct: shape is \(9, 10\); it must be \(channels, height, width\)"),
         (
             {"shape": (), "rows": (5, 6, 5, 3)},
-            r"by hand: X has shape \(5, 6, 5, 3\) .* takes \(n, d\)",
+            r"direct: X has shape \(5, 6, 5, 3\) .* takes \(n, d\)",
         ),
-        ({"shape": (), "rows": (4, 90)}, r"by hand: X has shape \(4, 90\) and y \(5,\); .* same n"),
+        ({"shape": (), "rows": (4, 90)}, r"direct: X has shape \(4, 90\) and y \(5,\); .* same n"),
         ({"shape": (3, 6, 5), "channels": "last"}, "channels must be 'first' or None, got 'last'"),
     ],
 )

@@ -20,7 +20,7 @@ from tests.fleet_runs import (
     WILD,
     Late,
     assert_equal,
-    gone,
+    have_ended,
     in_memory,
     in_shm,
     noisy,
@@ -193,5 +193,5 @@ def test_train_runs_after_an_interrupt_ends_processes_and_frees_memory(in_shm):
     with pytest.raises(KeyboardInterrupt):
         train()
     assert len(pids) == 2
-    assert gone(pids)
+    assert have_ended(pids)
     assert in_shm() == set()

@@ -19,7 +19,7 @@ import torch
 import actlab
 from actlab.errors import UsageError
 from actlab.execution.processes import processes, shared_folder, sharing, workers
-from tests.fleet_runs import SHM, gone, in_memory, in_shm, workers_of
+from tests.fleet_runs import SHM, have_ended, in_memory, in_shm, workers_of
 from tests.ledger_cases import disk
 from tests.processes import in_session, started, waited
 
@@ -48,10 +48,10 @@ def test_processes_are_reused_and_end_after_an_exception(error):
     with processes(2) as executor:
         pids = workers_of(executor)
         assert len(pids) == 2
-    assert not gone(pids, seconds=0)
+    assert not have_ended(pids, seconds=0)
     with pytest.raises(error):
         fail()
-    assert gone(pids)
+    assert have_ended(pids)
 
 
 @in_memory

@@ -1,4 +1,4 @@
-"""Formulas in text: what is read, and what is refused with its place."""
+"""The grammar of formulas: valid formulas, and errors with their position."""
 
 import subprocess
 import sys
@@ -55,23 +55,23 @@ TENTH = sympy.Rational(1, 10)
         ("threshold(x, 1, 2)", sympy.Piecewise((x, x > 1), (2, True))),
     ],
 )
-def test_a_formula_is_read_exactly(text, expected):
+def test_read_converts_a_formula_exactly(text, expected):
     assert read(text) == expected
 
 
-LINE = [name for name, entry in actlab.catalogue.items() if not entry.facts.gated]
+ELEMENTWISE = [name for name, entry in actlab.catalogue.items() if not entry.facts.gated]
 
 
-@pytest.mark.parametrize("name", LINE)
-def test_every_formula_of_the_catalogue_is_defined_everywhere(name):
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_check_defined_accepts_every_formula_of_the_catalogue(name):
     entry = actlab.catalogue[name]
     numbers = {key: value for key, value in entry.example.items() if is_number(value)}
     check_defined(parse(entry.formula(), ("x", *numbers)), numbers)
 
 
-@pytest.mark.parametrize("name", LINE)
-def test_every_function_of_the_catalogue_can_be_put_in(name):
-    """The formula that is put in is what the catalogue computes."""
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_read_accepts_every_function_of_the_catalogue(name):
+    """Functions in formulas compute the same values as the catalogue."""
     entry = actlab.catalogue[name]
     extra = ", ".join(str(v) for v in entry.example.values() if type(v) is float)
     text = f"{name}(x, {extra})" if name in ("threshold", "prelu") else f"{name}(x)"
@@ -80,24 +80,24 @@ def test_every_function_of_the_catalogue_can_be_put_in(name):
     assert found == pytest.approx(entry(points, **entry.example).tolist(), rel=1e-12)
 
 
-def whole(text):
-    """Read a formula in x and beta, and look where it is defined."""
+def read_and_check(text):
+    """Read a formula in x and beta, and check that it is defined everywhere."""
     found = read(text, ("x", "beta"))
     check_defined(parse(text, ("x", "beta")), {"beta": 1.5})
     return found
 
 
 def refusal(text):
-    """Return the lines of an error, and what the carets are under."""
+    """Return the first line of an error, and the text above its carets."""
     with pytest.raises(actlab.UsageError) as caught:
-        whole(text)
+        read_and_check(text)
     problem, shown, carets = str(caught.value).split("\n")
     assert set(carets) == {" ", "^"}
     return problem, shown[carets.index("^") : carets.rindex("^") + 1]
 
 
 @pytest.mark.parametrize(
-    ("text", "problem", "place"),
+    ("text", "problem", "marked"),
     [
         # Names and functions.
         ("x * tanhh(x)", "unknown function 'tanhh' (did you mean 'tanh'?)", "tanhh"),
@@ -115,7 +115,7 @@ def refusal(text):
         ("where(x > 0, x)", "where got 2 arguments; write where(condition, a, b)", "where(x > 0, x)"),
         ("prelu(x)", "prelu got 1 argument; write prelu(x, weight)", "prelu(x)"),
         ("gelu(x, 1)", "gelu got 2 arguments; write gelu(x)", "gelu(x, 1)"),
-        # What Python has and a formula has not.
+        # Python syntax that formulas do not have.
         ("x.real", "'.' is not allowed; a formula has no attributes", "."),
         ("exp(x=1)", "'=' is not allowed; a function's arguments are given in order, without names", "="),
         ("exp(*x)", "a value is missing before '*'", "*"),
@@ -131,7 +131,7 @@ def refusal(text):
         ("x\0", r"'\x00' is not allowed", "?"),
         ("x % 2", "'%' is not allowed", "%"),
         ("x // 2", "'//' is not allowed (did you mean '/'?)", "//"),
-        # What people write.
+        # Common mistakes.
         ("x^2", "'^' is not allowed (did you mean '**'?)", "^"),
         ("x²", "'²' is not allowed (did you mean '**2'?)", "²"),
         ("α * x", "'α' is not allowed; spell it out: alpha", "α"),
@@ -161,7 +161,7 @@ def refusal(text):
         ("x + log(0)", "'log(0)' is not a finite real number", "log(0)"),
         ("x * sqrt(-1)", "'sqrt(-1)' is not a finite real number", "sqrt(-1)"),
         ("celu(x, 0)", f"'celu(x, 0)': in {CELU}, 'x / alpha' divides by 0", "celu(x, 0)"),
-        # Where it is no real number.
+        # Points without a real value.
         ("x * log(x)", "log(x) is not a real number for x = -1", "log(x)"),
         ("sqrt(x - 2)", "sqrt(x - 2) is not a real number for x = -1", "sqrt(x - 2)"),
         ("1 + x**0.5", "x**0.5 is not a real number for x = -1", "x**0.5"),
@@ -173,8 +173,8 @@ def refusal(text):
         ("sin(x)/x", f"sin(x)/x {NOT_REAL} = 0; {TEND} 1.0 {PUT_IN}", "sin(x)/x"),
     ],
 )  # fmt: skip
-def test_invalid_formula_is_refused_with_its_position(text, problem, place):
-    assert refusal(text) == (f"formula: {problem}", place)
+def test_read_rejects_invalid_formulas_with_their_position(text, problem, marked):
+    assert refusal(text) == (f"formula: {problem}", marked)
 
 
 @pytest.mark.parametrize(
@@ -193,19 +193,19 @@ def test_invalid_formula_is_refused_with_its_position(text, problem, place):
         "x / log(1 + exp(-x**2))",
     ],
 )
-def test_formula_that_is_real_everywhere_is_accepted(text):
+def test_check_defined_accepts_formulas_that_are_real_everywhere(text):
     check_defined(parse(text), {})
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n"])
-def test_empty_text_is_refused_in_one_line(text):
+def test_read_rejects_empty_text_in_one_line(text):
     with pytest.raises(
         actlab.UsageError, match=r"^formula: the text is empty; write 'x \* tanh\(x\)', for example$"
     ):
         read(text)
 
 
-def test_a_long_formula_is_shown_around_the_place():
+def test_read_shows_a_long_formula_around_the_error():
     text = " + ".join(["x"] * 40) + " + tahn(x) + " + " + ".join(["x"] * 40)
     with pytest.raises(actlab.UsageError) as caught:
         read(text)
@@ -228,32 +228,32 @@ def test_a_long_formula_is_shown_around_the_place():
         ("max(x, x*x) + " * 60 + "x", "formula: is too long: it has more than 300 operations and values"),
     ],
 )
-def test_size_has_a_limit(text, problem):
+def test_read_limits_the_size_of_formulas(text, problem):
     with pytest.raises(actlab.UsageError) as caught:
         read(text)
     assert problem in str(caught.value).split("\n")[0]
 
 
-def test_long_sum_is_not_deep():
+def test_read_accepts_a_long_sum():
     assert read("+".join(["x"] * 100)) == 100 * x
 
 
-def test_formula_too_complicated_for_sympy_is_refused():
+def test_read_rejects_formulas_too_complicated_for_sympy():
     text = "log(atan(tanhexp(selu(abs(1 - x)) + acosh(0.005**a))))"
     with pytest.raises(actlab.UsageError, match="is too complicated for SymPy"):
         read(text)
 
 
-def test_profiler_of_the_user_is_restored():
-    """Calls are counted by a profiler, which gives way to the former one."""
+def test_read_restores_the_users_profiler():
+    """The profiler that counts calls restores the user's profiler."""
 
-    def mine(frame, event, argument):
+    def user_profiler(frame, event, argument):
         pass
 
-    sys.setprofile(mine)
+    sys.setprofile(user_profiler)
     try:
         read("x * tanh(x)")
-        assert sys.getprofile() is mine
+        assert sys.getprofile() is user_profiler
     finally:
         sys.setprofile(None)
 
@@ -270,7 +270,7 @@ def _calls(inside):
     call = st.sampled_from(list(FUNCTIONS)).flatmap(
         lambda name: st.lists(
             inside, min_size=len(argument_names(name)), max_size=len(argument_names(name))
-        ).map(lambda given: f"{name}({', '.join(given)})")
+        ).map(lambda arguments: f"{name}({', '.join(arguments)})")
     )
     choice = st.builds(lambda p, q: f"where({p[0]} > {p[1]}, {q[0]}, {q[1]})", both, both)
     return operation | call | choice
@@ -281,10 +281,10 @@ FORMULAS = st.recursive(LEAVES, _calls, max_leaves=15)
 
 @settings(max_examples=150, deadline=timedelta(seconds=5), suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=60) | SOUP | FORMULAS)
-def test_any_text_is_a_formula_or_a_usage_error(text):
-    """Within bounded work: the deadline has room for a slow machine, where usual texts take milliseconds."""
+def test_read_of_any_text_returns_or_raises_usage_error(text):
+    """Any text is read within the deadline, which allows for a slow machine."""
     try:
-        found = whole(text)
+        found = read_and_check(text)
     except actlab.UsageError as error:
         lines = str(error).split("\n")
         assert lines[0].startswith("formula: ")
@@ -296,8 +296,8 @@ def test_any_text_is_a_formula_or_a_usage_error(text):
     assert found.free_symbols <= {x, sympy.Symbol("beta", real=True)}
 
 
-def test_nothing_is_imported_or_executed(tmp_path):
-    """A process of its own, in which importing, opening and compiling anything but a tree is seen."""
+def test_read_imports_and_executes_nothing(tmp_path):
+    """Run in a new process that records all imports, file accesses and compilations."""
     code = """
 import sys
 from actlab.errors import UsageError

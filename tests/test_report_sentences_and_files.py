@@ -12,7 +12,7 @@ from actlab.integrations.hiplot import to_hiplot, write_hiplot
 from actlab.report.insights import history_insights
 from actlab.report.tables import text_table, to_json_rows, to_json_value, write_csv, write_json
 
-# Some epochs of the notebook's own history.
+# Some epochs of the notebook's history.
 TRAIN = [0.475174, 0.156564, 0.101438, 0.072656, 0.056315, 0.043030, 0.034617, 0.028333, 0.023698, 0.020254]
 VALID = [0.188230, 0.127276, 0.113426, 0.103544, 0.093118, 0.100192, 0.106429, 0.127717, 0.124840, 0.112428]
 ACCURACY = [
@@ -35,7 +35,7 @@ def history(train=TRAIN, valid=VALID, accuracy=ACCURACY):
     return pd.DataFrame({"epoch": range(1, len(train) + 1), **columns})
 
 
-def test_the_notebooks_history_in_sentences():
+def test_history_insights_of_the_notebooks_history():
     assert history_insights(history()) == [
         "Best epoch: 5 of 10, with validation accuracy 0.9741.",
         "Overfitting starts after epoch 5: validation loss rises from its lowest, 0.09312, to 0.1124 "
@@ -44,7 +44,7 @@ def test_the_notebooks_history_in_sentences():
     ]
 
 
-def test_a_history_that_still_improves():
+def test_history_insights_of_a_history_that_still_improves():
     assert history_insights(history([2.0, 1.0], [1.5, 0.5], [0.5, 0.75])) == [
         "Best epoch: 2 of 2, with validation accuracy 0.7500.",
         "No overfitting: validation loss is lowest, 0.5, in the last epoch.",
@@ -52,12 +52,12 @@ def test_a_history_that_still_improves():
     ]
 
 
-def test_gains_too_small_to_count_are_added_up():
+def test_history_insights_add_up_small_gains():
     sentence = history_insights(history([3, 2, 1], [3, 2, 1], [0.9, 0.9008, 0.9016]))[-1]
     assert sentence == "Accuracy stops improving after epoch 1: later epochs gain 0.0016."
 
 
-def test_a_rise_of_both_losses_is_not_overfitting():
+def test_history_insights_call_a_rise_of_both_losses_no_overfitting():
     sentence = history_insights(history([0.2, 0.4], [0.3, 0.6], [0.9, 0.8]))[1]
     assert sentence == (
         "No overfitting: after epoch 1 validation loss rises from its lowest, 0.3, to 0.6 at the end "
@@ -65,7 +65,7 @@ def test_a_rise_of_both_losses_is_not_overfitting():
     )
 
 
-def test_divergence_is_said_first_and_the_epochs_before_it_are_read():
+def test_history_insights_report_divergence_first():
     assert history_insights(history([2.0, 1.0, NAN], [1.5, 1.2, NAN], [0.5, 0.6, 0.1])) == [
         "Training diverged at epoch 3 of 3: the training loss is nan.",
         "Best epoch: 2 of 2, with validation accuracy 0.6000.",
@@ -77,19 +77,19 @@ def test_divergence_is_said_first_and_the_epochs_before_it_are_read():
     assert first[1] == "No epoch with a finite loss: too few to describe the training."
 
 
-def test_one_epoch_says_only_that_it_is_one():
+def test_history_insights_of_one_epoch():
     assert history_insights(history([1.0], [1.0], [0.5])) == [
         "1 epoch with a finite loss: too few to describe the training."
     ]
 
 
-def numbers(train=TRAIN, valid=VALID):
-    """The history of a regression, which has no accuracies."""
+def regression_history(train=TRAIN, valid=VALID):
+    """Return the history of a regression, which has no accuracies."""
     return history(train, valid, 0.0).drop(columns="valid_acc")
 
 
-def test_without_accuracies_the_validation_loss_is_read():
-    assert history_insights(numbers()) == [
+def test_history_insights_without_accuracy_use_the_validation_loss():
+    assert history_insights(regression_history()) == [
         "Best epoch: 5 of 10, with validation loss 0.09312.",
         "Overfitting starts after epoch 5: validation loss rises from its lowest, 0.09312, to 0.1124 "
         "at the end (+20.7 %), while training loss falls from 0.05631 to 0.02025.",
@@ -97,8 +97,8 @@ def test_without_accuracies_the_validation_loss_is_read():
     ]
 
 
-def test_a_loss_that_still_falls():
-    assert history_insights(numbers([2.0, 1.0], [1.5, 0.5])) == [
+def test_history_insights_of_a_falling_loss():
+    assert history_insights(regression_history([2.0, 1.0], [1.5, 0.5])) == [
         "Best epoch: 2 of 2, with validation loss 0.5.",
         "No overfitting: validation loss is lowest, 0.5, in the last epoch.",
         "Validation loss was still improving: the last epoch gained 1.",
@@ -106,24 +106,24 @@ def test_a_loss_that_still_falls():
 
 
 @pytest.mark.parametrize(
-    ("scale", "said"),
+    ("scale", "gain"),
     [(1.0, "0.0014"), (1e-6, "1.4e-09"), (1e6, "1400")],
 )
-def test_falls_of_less_than_a_thousandth_of_the_loss_are_added_up(scale, said):
-    sentences = history_insights(numbers([3, 2, 1], [scale, 0.9993 * scale, 0.9986 * scale]))
+def test_history_insights_add_up_small_decreases(scale, gain):
+    sentences = history_insights(regression_history([3, 2, 1], [scale, 0.9993 * scale, 0.9986 * scale]))
     assert sentences[1].startswith("No overfitting: validation loss is lowest, ")
-    assert sentences[2] == f"Validation loss stops improving after epoch 1: later epochs gain {said}."
+    assert sentences[2] == f"Validation loss stops improving after epoch 1: later epochs gain {gain}."
 
 
-def test_a_loss_of_zero_cannot_improve():
-    assert history_insights(numbers([1, 0, 0], [1, 0, 0]))[::2] == [
+def test_history_insights_of_a_loss_of_zero():
+    assert history_insights(regression_history([1, 0, 0], [1, 0, 0]))[::2] == [
         "Best epoch: 2 of 3, with validation loss 0.",
         "Validation loss stops improving after epoch 2: later epochs gain 0.",
     ]
 
 
-def test_a_regression_that_diverges_is_read_up_to_there():
-    assert history_insights(numbers([2.0, 1.0, NAN], [1.5, 1.2, NAN])) == [
+def test_history_insights_of_a_diverged_regression():
+    assert history_insights(regression_history([2.0, 1.0, NAN], [1.5, 1.2, NAN])) == [
         "Training diverged at epoch 3 of 3: the training loss is nan.",
         "Best epoch: 2 of 2, with validation loss 1.2.",
         "No overfitting: validation loss is lowest, 1.2, in the last epoch.",
@@ -132,7 +132,7 @@ def test_a_regression_that_diverges_is_read_up_to_there():
 
 
 @pytest.mark.parametrize("columns", [["valid_loss"], ["valid_acc", "valid_loss"]])
-def test_without_validation_losses_nothing_is_said(columns):
+def test_history_insights_without_validation_losses(columns):
     assert history_insights(history().drop(columns=columns)) == [
         "Validation cannot be described: the history has no valid_loss."
     ]
@@ -156,13 +156,13 @@ def test_without_validation_losses_nothing_is_said(columns):
         ((1, 2), "(1, 2)"),
     ],
 )
-def test_values_become_plain(value, expected):
+def test_to_json_value_converts_numpy_and_pandas_values(value, expected):
     result = to_json_value(value)
     assert result == expected
     assert type(result) is type(expected)
 
 
-def test_csv_and_strict_json_hold_the_same(tmp_path):
+def test_write_csv_and_write_json_agree(tmp_path):
     frame = history([1.0, NAN], [1 / 3, 0.1], [0.5, 0.6])
     write_csv(frame, tmp_path / "a.csv")
     write_json(to_json_rows(frame), tmp_path / "a.json")
@@ -171,7 +171,7 @@ def test_csv_and_strict_json_hold_the_same(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json"]
 
 
-def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):
+def test_write_json_keeps_the_old_file_after_an_error(tmp_path):
     path = tmp_path / "a.json"
     write_json([{"a": 1}], path)
     with pytest.raises(ValueError, match="Out of range float"):
@@ -180,7 +180,7 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_table_fits_the_terminal_and_says_what_it_left_out():
+def test_text_table_fits_the_terminal_and_counts_omitted_columns():
     frame = pd.DataFrame({"name": ["x" * 60], **{f"fold_{i}": [0.5] for i in range(1, 11)}})
     lines = text_table(frame).splitlines()
     assert max(map(len, lines)) <= 80
@@ -188,7 +188,7 @@ def test_a_table_fits_the_terminal_and_says_what_it_left_out():
     assert lines[-1] == "(5 columns do not fit here)"
 
 
-def test_a_hiplot_page_keeps_values_out_of_the_markup(tmp_path):
+def test_write_hiplot_escapes_values(tmp_path):
     write_hiplot(
         [{"</script><script>a": "</script><img src=x>", "b": np.float32(1), "c": int}], tmp_path / "a.html"
     )
@@ -197,7 +197,7 @@ def test_a_hiplot_page_keeps_values_out_of_the_markup(tmp_path):
     assert "<img src=x>" not in page
     values = re.search(r"hiplot\.render\(document\.getElementById\(\"plot\"\), (.*)\);</script>", page)
     (point,) = json.loads(values[1])["experiment"]["datapoints"]
-    # An invisible character after "<" keeps HiPlot's table from reading a tag.
+    # An invisible character after "<" prevents HiPlot's table from reading a tag.
     assert point["values"] == {
         "<\u2060/script><\u2060script>a": "<\u2060/script><\u2060img src=x>",
         "b": 1.0,
@@ -205,7 +205,7 @@ def test_a_hiplot_page_keeps_values_out_of_the_markup(tmp_path):
     }
 
 
-def test_a_hiplot_page_asks_the_network_for_nothing(tmp_path):
+def test_write_hiplot_page_uses_no_network(tmp_path):
     write_hiplot([{"a": 1}], tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     remote = r"(https?:)?//"
@@ -216,17 +216,17 @@ def test_a_hiplot_page_asks_the_network_for_nothing(tmp_path):
     assert re.findall(r"<link\b[^>]*>", head) == ['<link rel="icon" href="data:,">']
 
 
-def test_a_hiplot_experiment_has_one_line_per_row():
+def test_to_hiplot_has_one_datapoint_per_row():
     points = to_hiplot([{"a": 1}, {"a": NAN}]).experiment.datapoints
     assert [point.values for point in points] == [{"a": 1}, {"a": None}]
 
 
-def test_a_hiplot_page_needs_rows():
+def test_to_hiplot_rejects_no_rows():
     with pytest.raises(UsageError, match="at least one row"):
         to_hiplot([])
 
 
-def test_without_hiplot_it_says_how_to_get_it(monkeypatch):
+def test_to_hiplot_without_hiplot_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "hiplot", None)
     with pytest.raises(ImportError, match=r'pip install "actlab\[hiplot\]"'):
         to_hiplot([{"a": 1}])

@@ -1,4 +1,4 @@
-"""Figures on matplotlib's axes, read back from what is drawn there, and their files."""
+"""Figures on matplotlib axes, checked by the drawn lines and texts, and their files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from actlab import UsageError, plot_comparison, plot_function, plot_history
 from actlab.cli import main
 from actlab.report.plots.comparison import write_figures
 from tests.command_line import elsewhere, names, refused, tiny
-from tests.reports import HOSTILE, all_diverged, comparison
+from tests.report_cases import HOSTILE, all_diverged, comparison
 
 __all__ = ["elsewhere", "tiny"]
 
 FILES = [f"{name}.{kind}" for name in ("functions", "learning", "comparison") for kind in ("png", "svg")]
-WITHOUT = 'figures need matplotlib: pip install "actlab[figures]"'
-WRITTEN = ["$x^2$", "$unbalanced", "_hidden", "a_b\\input{x}", "\x1b[2J\x00", *HOSTILE]
+NO_MATPLOTLIB = 'figures need matplotlib: pip install "actlab[figures]"'
+LITERAL_NAMES = ["$x^2$", "$unbalanced", "_hidden", "a_b\\input{x}", "\x1b[2J\x00", *HOSTILE]
 
 
 @pytest.fixture
@@ -46,60 +46,60 @@ def lines(ax):
 # -- functions ------------------------------------------------------------------------------------
 
 
-def drawn(what, ax):
-    curve = plot_function(what, ax).lines[0]
+def draw_function(activation, ax):
+    curve = plot_function(activation, ax).lines[0]
     return curve.get_xdata(), curve.get_ydata()
 
 
-def test_a_function_is_drawn_with_the_parameters_of_its_spec(ax):
-    x, y = drawn("leaky_relu(negative_slope=0.5)", ax)
+def test_plot_function_uses_the_parameters_of_a_spec(ax):
+    x, y = draw_function("leaky_relu(negative_slope=0.5)", ax)
     np.testing.assert_allclose(y, np.where(x > 0, x, 0.5 * x))
     assert ax.get_title() == "leaky_relu(negative_slope=0.5)"
 
 
-def test_a_definition_and_its_name_give_the_same_figure(ax):
+def test_plot_function_accepts_definitions_and_names(ax):
     for name in ("mish", "threshold", "prelu"):  # threshold has no default
-        first = drawn(actlab.catalogue[name], ax)
+        first = draw_function(actlab.catalogue[name], ax)
         ax.clear()
-        np.testing.assert_array_equal(drawn(name, ax), first)
+        np.testing.assert_array_equal(draw_function(name, ax), first)
         ax.clear()
 
 
-def test_all_kinks_of_a_spec_are_in_sight(ax):
+def test_plot_function_shows_all_kinks(ax):
     plot_function("hardtanh(min_val=-7.0, max_val=7.0)", ax)
     kinks = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
     assert kinks == [-7, 7]
     assert ax.get_xlim() == (-10.5, 10.5)
 
 
-def test_trained_parameters_can_be_given(ax):
-    x, y = drawn("prelu(init=0.5)", ax)
+def test_plot_function_accepts_trained_parameters(ax):
+    x, y = draw_function("prelu(init=0.5)", ax)
     np.testing.assert_allclose(y, np.where(x > 0, x, 0.5 * x))
 
 
-def test_a_module_that_is_no_definition_is_drawn_too(ax):
-    x, y = drawn("torch.nn:Softsign", ax)
+def test_plot_function_accepts_modules(ax):
+    x, y = draw_function("torch.nn:Softsign", ax)
     np.testing.assert_allclose(y, x / (1 + abs(x)))
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("activation", "message"),
     [
         ("glu", "glu: takes two halves of a tensor, so it has no curve to draw"),
         ("torch.nn:GLU", "torch.nn:GLU: has no curve to draw: RuntimeError"),
         ("tanhh", "unknown activation 'tanhh' (did you mean 'tanh'?)"),
     ],
 )
-def test_what_has_no_curve_is_said(ax, what, message):
+def test_plot_function_rejects_activations_without_curve(ax, activation, message):
     with pytest.raises(UsageError) as error:
-        plot_function(what, ax)
+        plot_function(activation, ax)
     assert str(error.value).startswith(message)
 
 
 # -- histories ------------------------------------------------------------------------------------
 
 
-def test_a_metric_is_its_mean_over_runs_in_a_band_from_lowest_to_highest(ax):
+def test_plot_history_shows_means_and_ranges(ax):
     history = pd.DataFrame(
         {
             "activation": ["relu"] * 4 + ["tanh"] * 4,
@@ -108,7 +108,7 @@ def test_a_metric_is_its_mean_over_runs_in_a_band_from_lowest_to_highest(ax):
         }
     )
     assert plot_history(history, ax, metric="valid_acc") is ax
-    tanh, relu = lines(ax)  # the first is drawn last, on top
+    tanh, relu = lines(ax)  # the best is drawn last, on top
     assert relu == ([1, 2], [0.2, 0.4])
     assert tanh == ([1, 2], [0.5, 0.5])
     band = ax.collections[1].get_paths()[0].vertices
@@ -117,9 +117,11 @@ def test_a_metric_is_its_mean_over_runs_in_a_band_from_lowest_to_highest(ax):
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("epoch", "validation accuracy", "linear")
 
 
-def test_of_a_comparison_an_activation_has_one_colour_in_both_figures(ax):
+def test_plot_history_and_plot_comparison_use_equal_colours(ax):
     made = comparison(("relu", "tanh", "mish"), seeds=4)
-    by_name = made.history.sort_values("activation", kind="stable")  # in which mish, the last, comes first
+    by_name = made.history.sort_values(
+        "activation", kind="stable"
+    )  # mish, the last of the ranking, comes first
     whole = dataclasses.replace(made, history=by_name)
     plot_history(whole, ax, metric="valid_acc")
     other = Figure().subplots()
@@ -132,7 +134,7 @@ def test_of_a_comparison_an_activation_has_one_colour_in_both_figures(ax):
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])
-def test_of_one_net_or_activation_both_losses_are_drawn_that_of_training_dashed(ax, activation):
+def test_plot_history_of_one_activation_shows_both_losses(ax, activation):
     history = pd.DataFrame({"epoch": [1, 2], "train_loss": [3.0, 1.0], "valid_loss": [3.0, 2.0]})
     if activation:
         history.insert(0, "activation", activation)
@@ -143,19 +145,19 @@ def test_of_one_net_or_activation_both_losses_are_drawn_that_of_training_dashed(
     assert ax.get_title() == (activation or "")
 
 
-def test_a_loss_that_falls_by_decades_is_drawn_on_a_logarithmic_scale(ax):
+def test_plot_history_uses_a_logarithmic_scale_for_large_ranges(ax):
     plot_history(pd.DataFrame({"epoch": [1, 2], "train_loss": [10.0, 0.01]}), ax, metric="train_loss")
     assert ax.get_yscale() == "log"
     assert ax.get_ylabel() == "training loss"
 
 
-def test_one_epoch_is_a_dot(ax):
+def test_plot_history_of_one_epoch_draws_a_dot(ax):
     plot_history(pd.DataFrame({"epoch": [1], "valid_acc": [0.5]}), ax, metric="valid_acc")
     assert [line.get_marker() for line in ax.lines] == ["o"]
     assert ax.get_legend() is None
 
 
-def test_of_many_activations_the_best_ten_have_names(ax):
+def test_plot_history_names_the_best_ten_activations(ax):
     history = pd.DataFrame(
         {"activation": f"a{i}", "epoch": epoch, "valid_acc": i / 20} for i in range(20) for epoch in (1, 2)
     )
@@ -184,7 +186,7 @@ def test_of_many_activations_the_best_ten_have_names(ax):
         ({"epoch": []}, "valid_loss", "the history has no epochs"),
     ],
 )
-def test_what_a_history_has_not_is_said(ax, history, metric, message):
+def test_plot_history_rejects_missing_metrics(ax, history, metric, message):
     with pytest.raises(UsageError, match=message):
         plot_history(pd.DataFrame(history), ax, metric=metric)
     assert not ax.has_data()
@@ -193,7 +195,7 @@ def test_what_a_history_has_not_is_said(ax, history, metric, message):
 # -- differences ----------------------------------------------------------------------------------
 
 
-def test_differences_to_the_first_stand_in_the_order_of_the_ranking(ax):
+def test_plot_comparison_orders_differences_by_rank(ax):
     assert plot_comparison(comparison(), ax) is ax
     assert [label.get_text() for label in ax.get_yticklabels()] == ["relu", "tanh", "mish"]
     dots = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines if line.get_marker() == "o"]
@@ -211,7 +213,7 @@ def test_differences_to_the_first_stand_in_the_order_of_the_ranking(ax):
 
 
 def ranked(ranks, **changed):
-    """Return the made-up comparison with other ranks."""
+    """Return the generated comparison with other ranks."""
     whole = comparison(**changed)
     ranking = whole.ranking.assign(rank=pd.array(ranks, "Int64"), status="chance level in 12 of 12 runs")
     return dataclasses.replace(whole, ranking=ranking)
@@ -232,7 +234,7 @@ def test_plot_comparison_labels_an_activation_as_first_only_if_it_has_rank_1(ax,
     assert ax.get_xlabel() == "difference in accuracy to relu, pp"
 
 
-def test_a_difference_that_leaves_no_room_is_a_triangle_at_the_edge(ax):
+def test_plot_comparison_marks_large_differences_at_the_edge(ax):
     whole = comparison()
     verdicts = whole.verdicts.copy()
     verdicts.loc[1, ["difference", "low", "high"]] = [0.9, 0.8, 0.95]
@@ -250,7 +252,7 @@ def test_a_difference_that_leaves_no_room_is_a_triangle_at_the_edge(ax):
         (all_diverged, "has no difference to draw: relu diverged"),
     ],
 )
-def test_what_a_comparison_has_not_is_said(ax, made, message):
+def test_plot_comparison_rejects_missing_data(ax, made, message):
     with pytest.raises(UsageError, match=message):
         plot_comparison(made(), ax)
 
@@ -259,8 +261,8 @@ def test_what_a_comparison_has_not_is_said(ax, made, message):
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing:UserWarning")
-@pytest.mark.parametrize("name", WRITTEN)
-def test_a_name_is_written_as_it_is(ax, name):
+@pytest.mark.parametrize("name", LITERAL_NAMES)
+def test_plot_functions_write_names_literally(ax, name):
     whole = comparison((name, "relu"), seeds=1)
     plot_history(whole.history, ax, metric="valid_acc")
     found = ax.get_legend().get_texts()
@@ -288,7 +290,7 @@ def test_a_name_is_written_as_it_is(ax, name):
         lambda: plot_comparison(comparison(seeds=1)),
     ],
 )
-def test_where_no_axes_are_given_the_current_ones_are_taken(plot):
+def test_plot_functions_use_the_current_axes_by_default(plot):
     with matplotlib.rc_context({"backend": "agg"}):
         _, (_, second) = pyplot.subplots(1, 2)
         try:
@@ -297,27 +299,27 @@ def test_where_no_axes_are_given_the_current_ones_are_taken(plot):
             pyplot.close("all")
 
 
-def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch, tmp_path):
+def test_plot_functions_without_matplotlib_name_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    made = comparison(seeds=1)
+    whole = comparison(seeds=1)
     for plot in (
         lambda: plot_function("relu"),
-        lambda: plot_history(made.history),
-        lambda: plot_comparison(made),
-        lambda: write_figures(made, tmp_path),
+        lambda: plot_history(whole.history),
+        lambda: plot_comparison(whole),
+        lambda: write_figures(whole, tmp_path),
     ):
         with pytest.raises(UsageError) as error:
             plot()
-        assert str(error.value) == WITHOUT
+        assert str(error.value) == NO_MATPLOTLIB
     assert names(tmp_path) == []
 
 
 # -- files ----------------------------------------------------------------------------------------
 
 
-def test_every_figure_is_written_as_png_and_svg_and_comes_out_the_same_again(tmp_path):
-    made = comparison(("relu", "tanh"), seeds=1)
-    written = write_figures(made, tmp_path / "a/b")
+def test_write_figures_writes_reproducible_png_and_svg(tmp_path):
+    whole = comparison(("relu", "tanh"), seeds=1)
+    written = write_figures(whole, tmp_path / "a/b")
     assert written == [tmp_path / "a/b" / name for name in FILES]
     assert names(tmp_path / "a/b") == sorted(FILES)
     for path in written:
@@ -325,24 +327,24 @@ def test_every_figure_is_written_as_png_and_svg_and_comes_out_the_same_again(tmp
             assert path.read_bytes().startswith(b"\x89PNG")
         else:
             assert xml.parse(path).getroot().tag.endswith("svg")
-    write_figures(made, tmp_path / "c")
+    write_figures(whole, tmp_path / "c")
     for path in written:
         assert path.read_bytes() == (tmp_path / "c" / path.name).read_bytes()
 
 
-def test_what_there_is_nothing_to_draw_for_is_left_out_and_an_old_one_removed(tmp_path):
+def test_write_figures_removes_old_files_without_data(tmp_path):
     write_figures(comparison(("relu", "tanh"), seeds=1), tmp_path)
     assert names(tmp_path) == sorted(FILES)
     written = write_figures(all_diverged(), tmp_path)
     assert [path.name for path in written] == ["functions.png", "functions.svg"]
     assert names(tmp_path) == ["functions.png", "functions.svg"]
-    own = write_figures(comparison(tuple(WRITTEN), seeds=1), tmp_path)
+    own = write_figures(comparison(tuple(LITERAL_NAMES), seeds=1), tmp_path)
     assert [path.name for path in own] == FILES[2:]
     for path in own[1::2]:
         xml.parse(path)
 
 
-def test_compare_and_report_write_figures_when_asked(tmp_path, tiny, capsys):
+def test_compare_and_report_figures_option_writes_figures(tmp_path, tiny, capsys):
     call = ["compare", "relu", "tanh", "--data", tiny, "--epochs", "2", "--out", "a", "--json"]
     assert main([*call, "--figures"]) == 0
     files = [f"a/figures/{name}" for name in FILES]
@@ -360,9 +362,9 @@ def test_compare_and_report_write_figures_when_asked(tmp_path, tiny, capsys):
     assert names(tmp_path / "a/figures") == sorted(FILES)
 
 
-def test_figures_without_matplotlib_are_refused_before_anything_is_trained(
-    tmp_path, tiny, capsys, monkeypatch
-):
+def test_compare_figures_option_needs_matplotlib_before_training(tmp_path, tiny, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert refused(capsys, "compare", "relu", "--data", tiny, "--figures") == f"actlab: error: {WITHOUT}\n"
+    assert (
+        refused(capsys, "compare", "relu", "--data", tiny, "--figures") == f"actlab: error: {NO_MATPLOTLIB}\n"
+    )
     assert not (tmp_path / "out/compare/ledger.sqlite").exists()

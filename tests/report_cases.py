@@ -1,4 +1,4 @@
-"""What the tests of the report have in common: comparisons that no training was needed for, and a browser."""
+"""Helpers for the tests of the report: generated comparisons, and a browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from actlab import Comparison
 from actlab.comparison.tables import VERDICTS
 
-# Nothing that the browser itself asks a network for.
+# Disable the browser's own network requests.
 QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -29,7 +29,7 @@ HOSTILE = [
 
 
 def comparison(names=("relu", "tanh", "mish"), seeds=4, epochs=12, folds=3, **changed):
-    """Return a comparison of made-up runs, of which the first activation is best and overfits."""
+    """Return a comparison of generated runs; the first activation is best and overfits."""
     rng = np.random.default_rng(0)
     places = list(itertools.product(names, range(seeds), range(1, folds + 1)))
     rows, history = [], []
@@ -63,7 +63,7 @@ def comparison(names=("relu", "tanh", "mish"), seeds=4, epochs=12, folds=3, **ch
 
 
 def diagnostics_frame(names=("relu", "tanh", "mish"), runs=((1, 0), (2, 0)), epochs=(1, 2, 5, 12), layers=2):
-    """Return made-up looks into nets: the first activation's units die, the last one's gradients vanish."""
+    """Return generated diagnostics: units of the first activation die, gradients of the last one vanish."""
     rng, rows = np.random.default_rng(1), []
     for (place, name), (fold, seed), (step, epoch) in itertools.product(
         enumerate(names), runs, enumerate(epochs)
@@ -92,7 +92,7 @@ def histogram(values):
 
 
 def training(**changed):
-    """Return a made-up training of one net, in the form of a comparison."""
+    """Return a generated training of one model, in the form of a comparison."""
     whole = comparison(("relu",), seeds=1, folds=1)
     about = {"kind": "training", "data": "digits", "metric": "accuracy", "settings": {"epochs": 12}}
     parts = {
@@ -106,7 +106,7 @@ def training(**changed):
 
 
 def unfinished():
-    """Return a comparison of which some trainings are not done."""
+    """Return a comparison with unfinished runs."""
     whole = comparison()
     results = whole.results[:20]
     about = {**whole.about, "unfinished": {"done": 20, "planned": 36}}
@@ -178,7 +178,7 @@ def all_diverged():
     )
 
 
-@pytest.fixture(scope="module")  # two of Playwright's loops do not go together
+@pytest.fixture(scope="module")  # Playwright supports one event loop at a time
 def browser():
     """Return a real browser."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -1,4 +1,4 @@
-"""Formulas at random, and whether what is derived from them is what its proof says."""
+"""Random formulas, and checks of their derived programs against ball arithmetic."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ _BINARY = ["({}) + ({})", "({}) - ({})", "({}) * ({})", "({}) / (1 + ({})**2)", 
 _LEAVES = st.sampled_from(["x", "x", "x", "0.5 * x", "2 * x", "1", "0.5", "3", "-x"])
 
 
-def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+def _extend(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     one = st.builds(lambda form, a: form.format(a), st.sampled_from(_UNARY), inner)
     two = st.builds(lambda form, a, b: form.format(a, b), st.sampled_from(_BINARY), inner, inner)
     choice = st.builds("where(x > {}, {}, {})".format, st.sampled_from(["0", "1", "-0.5"]), inner, inner)
     return st.one_of(one, one, two, two, two, choice)
 
 
-FORMULAS = st.recursive(_LEAVES, _grown, max_leaves=5)
-# Points at which the ball arithmetic is asked: not those of the proof.
+FORMULAS = st.recursive(_LEAVES, _extend, max_leaves=5)
+# Points for ball arithmetic, different from those of the error bounds.
 POINTS = np.concatenate(
     [s * np.array([1e-9, 3e-4, 0.0123, 0.31, 1.07, 2.9, 7.7, 19.3, 41.0]) for s in (-1, 1)]
 )
 _INTERVAL = re.compile(r"(f'*) (?:from (\S+) to|at) (\S+) in (float\d+)")
-# Between its points a proof sees less than there is.
+# The error bounds can be exceeded between their points.
 _SLACK = 4
 
 
-def excused(derived: Derived, name: str, dtype: str, x: float) -> bool:
-    """Whether an interval that is reported as inexact contains a point, or is next to it."""
+def is_reported_inexact(derived: Derived, name: str, dtype: str, x: float) -> bool:
+    """Return whether a reported inexact interval contains or borders on a point."""
     for sentence in derived.inexact:
         order, low, high, kind = _INTERVAL.match(sentence).groups()
         low = low or high
@@ -64,7 +64,7 @@ def excused(derived: Derived, name: str, dtype: str, x: float) -> bool:
 
 
 def functions(derived: Derived) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-    """f, f' and f'' of the input, whichever tensor is kept."""
+    """Return f, f' and f'' as functions of the input, for either saved tensor."""
     if derived.second is not None:
         return {"f": derived.forward, "f'": derived.derivative, "f''": derived.second}
 
@@ -81,7 +81,7 @@ def functions(derived: Derived) -> dict[str, Callable[[torch.Tensor], torch.Tens
 
 
 def check(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
-    """What is wrong with the programs of a formula, by ball arithmetic."""
+    """Return the errors of a formula's programs, found by ball arithmetic."""
     found = derived(to_sympy(text), {})
     tree = ast.parse(text, mode="eval").body
     programs = functions(found)
@@ -91,7 +91,7 @@ def check(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
         try:
             balls, branch = taylor(tree, x, {})
         except (ArithmeticError, ValueError):
-            continue  # no value, or none that can be enclosed
+            continue  # no value, or no tight enclosure
         true = [float(ball.mid()) for ball in balls]
         for order, (name, made) in enumerate(programs.items()):
             if (branch and order) or not math.isfinite(true[order]):
@@ -105,6 +105,8 @@ def check(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
                 scale = max(abs(true[order]), abs(x * true[order + 1]), info.tiny * 1000, least)
                 error = abs(got - true[order]) / (info.eps * scale)
                 short = str(dtype).removeprefix("torch.")
-                if not error <= _SLACK * (8 if order == 2 else 4) and not excused(found, name, short, x):
+                if not error <= _SLACK * (8 if order == 2 else 4) and not is_reported_inexact(
+                    found, name, short, x
+                ):
                     wrong.append(f"{name} at {x} in {short}: {got}, not {true[order]}: {error:.3g} roundings")
     return wrong

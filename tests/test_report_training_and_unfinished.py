@@ -1,4 +1,4 @@
-"""Pages of one training and of a comparison that is not done; how a page says that it is repeated."""
+"""Reports of single trainings and of unfinished comparisons, and calls that reproduce a comparison."""
 
 from __future__ import annotations
 
@@ -12,114 +12,114 @@ import actlab
 from actlab.report.html import reproduce, tables
 from actlab.report.html.page import render
 from actlab.report.sentences import training_sentences, unfinished_sentences
-from tests.reports import HOSTILE, comparison, diagnostics_frame, training, unfinished
+from tests.report_cases import HOSTILE, comparison, diagnostics_frame, training, unfinished
 from tests.test_report_page import body, figures, labels_of, text
 
 NAN = math.nan
 
 
-# -- one training ---------------------------------------------------------------------------------
+# -- a single training ----------------------------------------------------------------------------
 
 
-def test_a_training_says_how_good_it_was_and_has_no_verdicts():
+def test_render_of_a_training_shows_its_best_epoch_and_no_verdicts():
     page = render(
         training(diagnostics=diagnostics_frame(("relu",), runs=((1, 0),)).drop(columns=["split", "fold"]))
     )
-    said = text(page)
-    assert "relu: validation accuracy 0.9231 in the best epoch, 12 of 12." in said
-    assert "Overfitting starts after epoch 5" in said
-    assert "Diagnostics" in said
-    assert "One run" in said
+    message = text(page)
+    assert "relu: validation accuracy 0.9231 in the best epoch, 12 of 12." in message
+    assert "Overfitting starts after epoch 5" in message
+    assert "Diagnostics" in message
+    assert "One run" in message
     for absent in ("Verdicts", "erdict", "Ranking", "forest", "Mean over the runs", "means over the runs"):
-        assert absent not in said
+        assert absent not in message
     assert 'href="#verdicts"' not in page
     assert figures(page) == ["learning", "units", "gradients", "distributions", "functions", "seconds"]
-    assert "train(load_data('digits'), 'relu', TrainSettings(epochs=12))" in said
+    assert "train(load_data('digits'), 'relu', TrainSettings(epochs=12))" in message
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"valid_acc": NAN}, "relu: validation loss 0.3121 in the best epoch, 5 of 12."),
         ({"train_loss": NAN}, "relu: training diverged in epoch 1 of 12."),
         ({"valid_loss": None}, "relu: 12 epochs without a validation loss."),
     ],
 )
-def test_a_training_of_another_kind_says_so_on_top(changed, said):
+def test_training_sentences_without_accuracy_or_losses(changed, message):
     history = training().history.assign(**changed).dropna(axis="columns", how="all")
     if changed == {"train_loss": NAN}:
         history["train_loss"] = NAN
-    assert training_sentences(training().results, history)[0] == said
-    assert said in text(render(training(history=history)))
+    assert training_sentences(training().results, history)[0] == message
+    assert message in text(render(training(history=history)))
 
 
-def test_a_training_that_failed_says_why():
+def test_render_of_a_failed_training_gives_the_reason():
     results = training().results.assign(score=NAN, failure="out of memory")
     page = render(training(results=results, history=pd.DataFrame()))
     assert "relu: no epoch was recorded. " in text(page)
     assert "The run failed: out of memory." in text(page)
 
 
-# -- not done -------------------------------------------------------------------------------------
+# -- unfinished -----------------------------------------------------------------------------------
 
 
-def test_a_comparison_that_is_not_done_says_so_on_top():
+def test_render_of_an_unfinished_comparison_says_so_in_the_headline():
     page = render(unfinished())
-    said = text(page)
+    message = text(page)
     assert '<h1 class="unfinished">20 of 36 runs are done; verdicts follow when all are done.</h1>' in page
-    assert "Highest mean accuracy so far: relu, 0.9501 over 12 runs." in said
-    assert "There are no verdicts yet." in said
-    assert "There is no forest plot: verdicts follow when all runs are done." in said
-    assert "All 20 runs" in said
+    assert "Highest mean accuracy so far: relu, 0.9501 over 12 runs." in message
+    assert "There are no verdicts yet." in message
+    assert "There is no forest plot: verdicts follow when all runs are done." in message
+    assert "All 20 runs" in message
 
 
-def test_without_a_single_score_it_is_still_a_page():
+def test_render_of_an_unfinished_comparison_without_scores():
     whole = unfinished()
     results = whole.results.assign(score=NAN)
     frame = whole.ranking.assign(mean=NAN, std=NAN, status="")
-    left = {"done": 0, "planned": 36}
-    assert unfinished_sentences(left, frame, "accuracy") == [
+    progress = {"done": 0, "planned": 36}
+    assert unfinished_sentences(progress, frame, "accuracy") == [
         "0 of 36 runs are done; verdicts follow when all are done."
     ]
     page = render(comparison(results=results, ranking=frame, about=whole.about, verdicts=pd.DataFrame()))
     assert "20 of 20 runs have no score." in text(page)
 
 
-def test_what_failed_so_far_is_said():
+def test_unfinished_sentences_list_failures():
     frame = pd.DataFrame(
         {"activation": ["a", "b"], "mean": [0.5, NAN], "status": ["", "diverged in 1 of 2 runs"]}
     )
-    said = unfinished_sentences({"done": 3, "planned": 9}, frame, "r2")
-    assert said[1:] == ["Highest mean r2 so far: a, 0.5000.", "b: diverged in 1 of 2 runs."]
+    message = unfinished_sentences({"done": 3, "planned": 9}, frame, "r2")
+    assert message[1:] == ["Highest mean r2 so far: a, 0.5000.", "b: diverged in 1 of 2 runs."]
 
 
 def test_unfinished_sentences_name_no_highest_mean_of_one_activation():
     frame = pd.DataFrame({"activation": ["a"], "mean": [0.5], "status": [""]})
-    said = unfinished_sentences({"done": 1, "planned": 3}, frame, "accuracy")
-    assert said[1:] == ["Mean accuracy so far: a, 0.5000."]
+    message = unfinished_sentences({"done": 1, "planned": 3}, frame, "accuracy")
+    assert message[1:] == ["Mean accuracy so far: a, 0.5000."]
 
 
-# -- repeat it ------------------------------------------------------------------------------------
+# -- reproduce ------------------------------------------------------------------------------------
 
 
-def test_the_call_repeats_the_comparison():
-    made = actlab.compare(
+def test_python_call_reproduces_the_comparison():
+    whole = actlab.compare(
         ["tanh", "relu"], "digits", folds=2, epochs=1, tune={"lr": [0.01, 0.02]}, rope=0.02, seed=3
     )
-    command = reproduce.python_call(["tanh", "relu"], made.about)
+    command = reproduce.python_call(["tanh", "relu"], whole.about)
     assert command == (
         "actlab.compare(['tanh', 'relu'], 'digits', folds=2, tune={'lr': [0.01, 0.02]}, rope=0.02, "
         "epochs=1, seed=3)"
     )
     parsed = ast.parse(command, mode="eval").body
-    given = {one.arg: ast.literal_eval(one.value) for one in parsed.keywords}
-    again = actlab.compare(*map(ast.literal_eval, parsed.args), **given)
+    arguments = {one.arg: ast.literal_eval(one.value) for one in parsed.keywords}
+    again = actlab.compare(*map(ast.literal_eval, parsed.args), **arguments)
     drop = ["seconds", "key"]
-    pd.testing.assert_frame_equal(again.results.drop(columns=drop), made.results.drop(columns=drop))
-    assert command in text(render(made))
+    pd.testing.assert_frame_equal(again.results.drop(columns=drop), whole.results.drop(columns=drop))
+    assert command in text(render(whole))
 
 
-def test_a_race_is_repeated_as_a_race_and_what_only_its_maker_knows_is_a_comment():
+def test_python_call_of_a_sequential_test_comments_unknown_settings():
     about = {**comparison().about, "settings": {}, "net": "Mine\nexec", "metric": "neg_log_loss"}
     about["race"] = {
         "looks": 3,
@@ -132,7 +132,7 @@ def test_a_race_is_repeated_as_a_race_and_what_only_its_maker_knows_is_a_comment
     )
 
 
-def test_the_usual_settings_are_left_out():
+def test_python_call_omits_defaults():
     about = {
         "data": "digits",
         "folds": 3,
@@ -146,23 +146,23 @@ def test_the_usual_settings_are_left_out():
 
 
 def with_memory(*saved):
-    made = comparison(seeds=1, folds=1)
-    return comparison(seeds=1, folds=1, results=made.results.assign(saved_bytes=list(saved)))
+    whole = comparison(seeds=1, folds=1)
+    return comparison(seeds=1, folds=1, results=whole.results.assign(saved_bytes=list(saved)))
 
 
-def test_memory_stands_beside_time():
+def test_render_shows_memory_and_time():
     page = render(with_memory(2**16, 2**16, 3 * 2**16))
     assert labels_of(page, "memory") == ["relu", "64 KiB", "tanh", "64 KiB", "mish", "192 KiB"]
-    said = text(page)
-    assert "saved for backward, KiB" in said
+    message = text(page)
+    assert "saved for backward, KiB" in message
     assert (
         "Memory saved for backward: mish 192 KiB is the most, 3 times the least, relu and tanh 64 KiB."
-        in said
+        in message
     )
-    assert "bytes saved" in said
+    assert "bytes saved" in message
 
 
-def test_memory_that_is_not_known_is_left_out():
+def test_render_omits_unknown_memory():
     assert "memory" not in figures(render(with_memory(NAN, NAN, NAN)))
     page = render(with_memory(NAN, 2**21, 2**22))
     assert labels_of(page, "memory") == ["tanh", "2 MiB", "mish", "4 MiB"]
@@ -170,7 +170,7 @@ def test_memory_that_is_not_known_is_left_out():
     assert [row[-1] for row in table.rows] == ["–", "2", "4"]
 
 
-def test_hostile_values_of_what_is_not_judged_are_text():
+def test_render_escapes_values_of_unfinished_comparisons():
     about = {**unfinished().about, "unfinished": {"done": HOSTILE[0], "planned": HOSTILE[1]}}
     page = render(comparison(tuple(HOSTILE), seeds=1, verdicts=pd.DataFrame(), about=about))
     assert "<img" not in body(page)
