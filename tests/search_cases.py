@@ -386,11 +386,11 @@ WITH_ACTIVATION = {
 
 # Configurations whose results differ from GridSearchCV, with the sentence of the guide.
 DIFFERENT = {
-    "The orders of shuffled samples": Case(
+    "The order of shuffled samples": Case(
         {"iterator_train__shuffle": True, "batch_size": 5, "max_epochs": 4}
     ),
-    "the random numbers of a model that draws while it trains": Case({"module__drop": 0.5}),
-    "if its loss is no longer finite": Case(grid={"lr": [0.1, 1e38]}, scoring="accuracy"),
-    "An activation that is given as a module starts from its initial state": Case(WITH_ACTIVATION),
-    "in larger batches": Case({"module": Branching, "batch_size": 5}),
+    "the random numbers that a model draws in training": Case({"module__drop": 0.5}),
+    "if its loss is infinite or NaN": Case(grid={"lr": [0.1, 1e38]}, scoring="accuracy"),
+    "An activation given as a module instance starts from its initial state": Case(WITH_ACTIVATION),
+    "in batches larger than": Case({"module": Branching, "batch_size": 5}),
 }

@@ -216,7 +216,7 @@ def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
         ("--module nowhere.py:Net", "there is no file 'nowhere.py'"),
         ("--module own.py:Net(width=x)", "arguments must be literals"),
         ("--module own.py:Net(widht=3)", "cannot be built: TypeError"),
-        ("--module own.py:broken", "cannot be made: RuntimeError: no such thing"),
+        ("--module own.py:broken", "cannot be built: RuntimeError: no such thing"),
         ("--module own.py:Two", "has relu, tanh; name one of them with replace"),
         ("--module own.py:Bare", "has no known activation"),
         ("--module own.py:Wrong", "returns the shape (2, 4) for two samples, not (2, 3)"),
