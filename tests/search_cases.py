@@ -46,7 +46,7 @@ from tests.search_models import (
     Frozen,
     Halves,
     Logged,
-    Net,
+    Network,
     Recurrent,
     Several,
     Tied,
@@ -283,10 +283,10 @@ CASES = {
     "batch norm, alone": Case({"module__norm": True, "optimizer": torch.optim.Adamax}, ALONE),
     "dropout, alone": Case({"module__drop": 0.3, "optimizer": torch.optim.Adamax}, ALONE),
     "a function": Case({"module": make}),
-    "a partial": Case({"module": functools.partial(Net, width=3)}),
+    "a partial": Case({"module": functools.partial(Network, width=3)}),
     "a module that is given": Case({"module": given()}),
     "a module that is given, alone": Case({"module": given(), "optimizer": torch.optim.Adamax}, ALONE),
-    "a module that is given, with an argument": Case({"module": Net(), "module__width": 4}),
+    "a module that is given, with an argument": Case({"module": Network(), "module__width": 4}),
     "several outputs": Case({"module": Several}, ALONE, Auxiliary),
     "a lazy module": Case(
         {"module": lambda: nn.Sequential(nn.LazyLinear(5), nn.ReLU(), nn.LazyLinear(3))}, "any"

@@ -54,21 +54,21 @@ class Idle(skorch.callbacks.Callback):
     """A callback without effect that a fleet must nevertheless assume to have one."""
 
 
-def grid_search(net=None, grid=None, **options):
-    return GridSearchCV(net or classifier(), grid or ACTIVATIONS, **{"cv": 3, **options})
+def grid_search(model=None, grid=None, **options):
+    return GridSearchCV(model or classifier(), grid or ACTIVATIONS, **{"cv": 3, **options})
 
 
-def search(net=None, grid=None, **options):
-    return FleetSearchCV(net or classifier(), grid or ACTIVATIONS, **{"cv": 3, "n_jobs": 1, **options})
+def search(model=None, grid=None, **options):
+    return FleetSearchCV(model or classifier(), grid or ACTIVATIONS, **{"cv": 3, "n_jobs": 1, **options})
 
 
 def one(outputs, features=FEATURES):
     return nn.Sequential(nn.Linear(features, 6), nn.Tanh(), nn.Linear(6, outputs))
 
 
-def by_skorch(net, X, y, seed=0, fold=0):
+def by_skorch(model, X, y, seed=0, fold=0):
     """Return a copy of the model, trained by skorch from the initial weights of the search for this fold."""
-    copy = clone(net)
+    copy = clone(model)
     with seeded_torch(seed, fold, WEIGHTS, "cpu"):
         copy.initialize()
     return copy.partial_fit(X, y)

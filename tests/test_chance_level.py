@@ -83,23 +83,23 @@ def test_compare_measures_chance_of_a_regression_with_its_scorer(scoring):
 
 
 def test_compare_reports_no_chance_level_if_the_scorer_needs_the_model():
-    def weight(net, X, y):
-        return -sum(float(p.detach().abs().sum()) for p in net.module_.parameters())
+    def weight(model, X, y):
+        return -sum(float(p.detach().abs().sum()) for p in model.module_.parameters())
 
     found = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=weight)
     assert statuses(found) == {"tanh": "", DEAD: ""}
 
 
 def test_compare_tests_a_callable_that_only_predicts():
-    def area(net, X, y):
-        return roc_auc_score(y, net.predict_proba(X)[:, 1])
+    def area(model, X, y):
+        return roc_auc_score(y, model.predict_proba(X)[:, 1])
 
     found = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=area)
     assert statuses(found) == {"tanh": "", DEAD: CHANCE}
 
 
 def test_compare_calls_a_scorer_with_the_name_of_a_metric():
-    def accuracy(net, X, y):
+    def accuracy(model, X, y):
         return float(len(X))
 
     found = compare(["tanh"], rare_positives(), module=create_weighted_network(), scoring=accuracy)
@@ -108,11 +108,11 @@ def test_compare_calls_a_scorer_with_the_name_of_a_metric():
 
 def test_compare_uses_r2_for_chance_if_the_loss_differs():
     data = load_data("diabetes")
-    net = skorch.NeuralNetRegressor(
+    model = skorch.NeuralNetRegressor(
         NeuralNet, module__num_units=16, module__num_features=10, module__num_classes=1,
         criterion=nn.L1Loss, max_epochs=15, lr=0.01, verbose=0,
     )  # fmt: skip
-    found = compare(["tanh", DEAD], data, module=net)
+    found = compare(["tanh", DEAD], data, module=model)
     assert found.about["metric"] == "r2"
     assert statuses(found)[DEAD] == CHANCE
     assert (statuses(found)["tanh"] == "") == (found.ranking["mean"].max() > 0)

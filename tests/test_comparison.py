@@ -59,14 +59,14 @@ def test_compare_accuracy_is_that_of_the_trained_model_on_the_fold(dataset):
     found = compare(["tanh"], dataset, **SHORT)
     settings = TrainSettings(epochs=2, batch_size=16, num_units=8)
     for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
-        net = make_net(dataset, "tanh", settings)
+        model = make_net(dataset, "tanh", settings)
         with seeded_torch(0, fold, WEIGHTS, "cpu"):
-            net.initialize()
-        net.partial_fit(dataset.X[rows], dataset.y[rows])
+            model.initialize()
+        model.partial_fit(dataset.X[rows], dataset.y[rows])
         row = found.results.iloc[fold]
-        assert row["accuracy"] == accuracy_score(dataset.y[test], net.predict(dataset.X[test]))
+        assert row["accuracy"] == accuracy_score(dataset.y[test], model.predict(dataset.X[test]))
         history = found.history[found.history["fold"] == fold + 1]
-        expected = [epoch["valid_loss"] for epoch in net.history]
+        expected = [epoch["valid_loss"] for epoch in model.history]
         assert history["valid_loss"].to_list() == pytest.approx(expected, rel=1e-5)
 
 

@@ -28,9 +28,9 @@ def scorer(value, calls=range(10**6), name="tanh"):
     """Return an accuracy scorer that returns ``value`` for one activation in some of its calls."""
     count = iter(range(10**6))
 
-    def scored(net, inputs, targets):
-        wrong = net.module__activation == name and next(count) in calls
-        return value if wrong else accuracy_score(targets, net.predict(inputs))
+    def scored(model, inputs, targets):
+        wrong = model.module__activation == name and next(count) in calls
+        return value if wrong else accuracy_score(targets, model.predict(inputs))
 
     return scored
 
@@ -75,8 +75,8 @@ def test_compare_ranks_nothing_if_every_score_is_infinite(dataset):
 
 def test_compare_fails_infinite_scores_of_models_trained_by_skorch(dataset):
     options = {"module__num_features": 4, "module__num_classes": 3, "criterion": nn.CrossEntropyLoss}
-    net = skorch.NeuralNetClassifier(NeuralNet, max_epochs=2, verbose=0, callbacks=[Idle], **options)
-    found = compare(NAMES[:2], dataset, module=net, scoring=scorer(math.inf))
+    model = skorch.NeuralNetClassifier(NeuralNet, max_epochs=2, verbose=0, callbacks=[Idle], **options)
+    found = compare(NAMES[:2], dataset, module=model, scoring=scorer(math.inf))
     assert found.results["how"].eq("skorch").all()
     assert found.results["failure"].to_list() == [""] * 3 + ["the score is inf"] * 3
     assert pairs(found) == {("relu", "tanh"): ("none", "tanh failed in 3 of 3 runs: the score is inf")}

@@ -226,11 +226,11 @@ def test_compare_refuses_unknown_arguments_of_a_skorch_module(dataset):
 
 
 def test_compare_refuses_to_tune_the_argument_that_takes_the_activation(dataset):
-    net = skorch_net(ActLayer, module__act_layer=nn.ReLU)
+    model = skorch_net(ActLayer, module__act_layer=nn.ReLU)
     with pytest.raises(
         UsageError, match="tune has 'module__act_layer', but activations are compared, not tuned"
     ):
-        compare(["relu"], dataset, module=net, tune={"module__act_layer": [nn.ReLU, nn.ELU]})
+        compare(["relu"], dataset, module=model, tune={"module__act_layer": [nn.ReLU, nn.ELU]})
 
 
 def test_compare_reports_why_an_argument_accepts_no_activation(dataset):
@@ -263,7 +263,7 @@ FILE = """
 from torch import nn
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     def __init__(self, num_features, num_classes, act_layer, width=8):
         super().__init__()
         self.body = nn.Sequential(nn.Linear(num_features, width), act_layer(inplace=True))
@@ -279,7 +279,7 @@ def test_compare_verb_accepts_a_module_that_calls_a_constructor(dataset, tmp_pat
     Path("layers_of_mine.py").write_text(FILE)
     np.savez("tiny.npz", X=dataset.X, y=dataset.y)
     call = ["compare", "relu", "tanh", "--data", "tiny.npz", "--epochs", "1", "--json"]
-    assert main([*call, "--module", "layers_of_mine.py:Net(width=6)"]) == 0
+    assert main([*call, "--module", "layers_of_mine.py:Network(width=6)"]) == 0
     ranking = json.loads(capsys.readouterr().out)["ranking"]
     assert all(row["mean"] > 0 for row in ranking)
     sys.modules.pop("layers_of_mine", None)

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     def __init__(self, num_features, num_classes, width=8):
         super().__init__()
         inner = [nn.Linear(num_features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
@@ -38,7 +38,7 @@ class Net(nn.Module):
         return self.head(self.body(x))
 
 
-class Two(Net):
+class Two(Network):
     def forward(self, x):
         return self.head(torch.tanh(self.body(x)))
 
@@ -52,7 +52,7 @@ class Bare(nn.Module):
         return self.head(x)
 
 
-class Wrong(Net):
+class Wrong(Network):
     def __init__(self, num_features, num_classes):
         super().__init__(num_features, num_classes + 1)
 
@@ -75,7 +75,7 @@ def broken():
 """
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     """A network whose first activation is a module and whose second is a function call."""
 
     def __init__(self, num_features=4, num_classes=3):
@@ -119,8 +119,8 @@ def own(tmp_path, monkeypatch):
 def test_compare_swaps_activations_of_a_class_and_keeps_weights(dataset):
     x = torch.from_numpy(dataset.X)
     relu, tanh, written = (
-        build_network(dataset, Net, "relu"),
-        build_network(dataset, Net, "tanh"),
+        build_network(dataset, Network, "relu"),
+        build_network(dataset, Network, "tanh"),
         build_network(dataset, Written, "tanh"),
     )
     for one, other in zip(relu.parameters(), tanh.parameters(), strict=True):
@@ -130,16 +130,16 @@ def test_compare_swaps_activations_of_a_class_and_keeps_weights(dataset):
 
 
 def test_compare_trains_a_user_class_in_a_fleet(dataset):
-    found = compare(["relu", "tanh"], dataset, module=Net, seeds=2, **SHORT)
+    found = compare(["relu", "tanh"], dataset, module=Network, seeds=2, **SHORT)
     assert (found.results["failure"] == "").all()
     assert set(found.results["how"]) <= {"layer by layer", "autograd"}
-    written = compare(["relu"], dataset, module=Net, seeds=2, **SHORT)
+    written = compare(["relu"], dataset, module=Network, seeds=2, **SHORT)
     same = found.results[found.results["activation"] == "relu"]
     assert same["score"].to_list() == pytest.approx(written.results["score"].to_list(), abs=0.026)
 
 
 def test_compare_initialises_an_instance_for_every_seed(dataset):
-    instance = Net()
+    instance = Network()
     before = [weight.clone() for weight in instance.parameters()]
     runs = plan_runs(dataset, ["tanh"], seeds=2, module=instance)
     first, second = runs[0].run, runs[3].run
@@ -150,10 +150,10 @@ def test_compare_initialises_an_instance_for_every_seed(dataset):
 
 
 def test_compare_keeps_the_settings_of_a_skorch_network(dataset):
-    net = skorch.NeuralNetClassifier(
-        Net, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, max_epochs=3, lr=0.01, verbose=0
+    model = skorch.NeuralNetClassifier(
+        Network, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, max_epochs=3, lr=0.01, verbose=0
     )
-    found = compare(["relu", "tanh"], dataset, module=net, tune={"lr": [0.001, 0.01]})
+    found = compare(["relu", "tanh"], dataset, module=model, tune={"lr": [0.001, 0.01]})
     assert found.results["epochs"].unique().tolist() == [3]
     assert set(found.results["lr"]) <= {0.001, 0.01}
     assert (found.results["failure"] == "").all()
@@ -161,7 +161,7 @@ def test_compare_keeps_the_settings_of_a_skorch_network(dataset):
 
 def test_compare_replace_selects_the_swapped_activation(dataset):
     x = torch.from_numpy(dataset.X)
-    only_module = build_network(dataset, Net, "tanh", replace="act")
+    only_module = build_network(dataset, Network, "tanh", replace="act")
     written = build_network(dataset, Written, "tanh")
     assert not torch.allclose(only_module(x), written(x))
     with pytest.raises(UsageError, match="replace is 'relu', but NeuralNet takes its activation"):
@@ -183,9 +183,9 @@ def test_compare_trains_a_convolutional_network_on_images():
 
 def test_compare_verb_module_option_reads_a_file(own, tmp_path, capsys):
     call = ["compare", "relu", "tanh", "--data", "tiny.npz", "--epochs", "2", "--seeds", "2"]
-    assert main([*call, "--module", "own.py:Net(width=12)", "--out", "a"]) == 0
+    assert main([*call, "--module", "own.py:Network(width=12)", "--out", "a"]) == 0
     first = capsys.readouterr().out
-    assert main([*call, "--module", "own.py:Net(width=12)", "--out", "a", "--jobs", "2"]) == 0
+    assert main([*call, "--module", "own.py:Network(width=12)", "--out", "a", "--jobs", "2"]) == 0
     assert capsys.readouterr().out == first
     assert main([*call, "--module", "own.py:Two", "--replace", "tanh", "--out", "b"]) == 0
 
@@ -211,16 +211,19 @@ def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--module own.py:Nett", "module 'own.py:Nett': there is no 'Nett' in it (did you mean 'Net'?)"),
-        ("--module own.py", "module is 'own.py', not 'package.module:Net'"),
-        ("--module nowhere.py:Net", "there is no file 'nowhere.py'"),
-        ("--module own.py:Net(width=x)", "arguments must be literals"),
-        ("--module own.py:Net(widht=3)", "cannot be built: TypeError"),
+        (
+            "--module own.py:Networkk",
+            "module 'own.py:Networkk': there is no 'Networkk' in it (did you mean 'Network'?)",
+        ),
+        ("--module own.py", "module is 'own.py', not 'package.module:Network'"),
+        ("--module nowhere.py:Network", "there is no file 'nowhere.py'"),
+        ("--module own.py:Network(width=x)", "arguments must be literals"),
+        ("--module own.py:Network(widht=3)", "cannot be built: TypeError"),
         ("--module own.py:broken", "cannot be built: RuntimeError: no such thing"),
         ("--module own.py:Two", "has relu, tanh; name one of them with replace"),
         ("--module own.py:Bare", "has no known activation"),
         ("--module own.py:Wrong", "returns the shape (2, 4) for two samples, not (2, 3)"),
-        ("--module own.py:Net --replace mish", "mish"),
+        ("--module own.py:Network --replace mish", "mish"),
         ("--replace relu", "there is no module to replace anything in"),
         ("--tune lr", "--tune 'lr' is not NAME=VALUE,VALUE"),
         ("--tune lr=0.1 --tune lr=0.2", "names it twice"),
@@ -241,7 +244,7 @@ def test_compare_verb_rejects_invalid_modules(own, capsys, arguments, message):
 def test_compare_verb_redirects_output_of_a_module_to_standard_error(own, capsys):
     Path("loud.py").write_text(f"print('hello')\n{OWN}")
     sys.modules.pop("loud", None)
-    call = ["compare", "relu", "--data", "tiny.npz", "--epochs", "1", "--module", "loud.py:Net"]
+    call = ["compare", "relu", "--data", "tiny.npz", "--epochs", "1", "--module", "loud.py:Network"]
     assert main([*call, "--json"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("{")

@@ -261,14 +261,14 @@ def test_compare_accepts_any_scorer_of_scikit_learn(dataset):
     for scoring in ("f1_macro", "neg_log_loss"):
         found = compare(["tanh"], dataset, scoring=scoring, **SHORT)
         for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
-            net = make_net(dataset, "tanh", settings)
+            model = make_net(dataset, "tanh", settings)
             with seeded_torch(0, fold, WEIGHTS, "cpu"):
-                net.initialize()
-            net.partial_fit(dataset.X[rows], dataset.y[rows])
+                model.initialize()
+            model.partial_fit(dataset.X[rows], dataset.y[rows])
             X, y = dataset.X[test], dataset.y[test]
             expected = {
-                "f1_macro": f1_score(y, net.predict(X), average="macro"),
-                "neg_log_loss": -log_loss(y, net.predict_proba(X)),
+                "f1_macro": f1_score(y, model.predict(X), average="macro"),
+                "neg_log_loss": -log_loss(y, model.predict_proba(X)),
             }[scoring]
             assert found.results["score"][fold] == pytest.approx(expected, rel=1e-5)
         assert found.about["metric"] == scoring
@@ -305,7 +305,7 @@ def test_compare_rejects_an_invalid_scorer_before_training(dataset, scoring, mes
 def test_compare_records_an_error_of_a_scorer_as_failure(dataset):
     calls = []
 
-    def breaking(net, X, y):
+    def breaking(model, X, y):
         calls.append(len(X))
         if len(calls) > 2:
             raise ZeroDivisionError("by zero")
@@ -324,11 +324,11 @@ def test_compare_scores_a_regression_by_r2():
     assert found.results["accuracy"].isna().all()
     settings = TrainSettings(epochs=10)
     first = plan_runs(data, ["relu"], settings, seeds=2)[0]
-    net = make_net(data, "relu", settings)
+    model = make_net(data, "relu", settings)
     with seeded_torch(0, 0, WEIGHTS, "cpu"):
-        net.initialize()
-    net.partial_fit(data.X[first.rows], data.y[first.rows])
-    expected = r2_score(data.y[first.test], net.predict(data.X[first.test]))
+        model.initialize()
+    model.partial_fit(data.X[first.rows], data.y[first.rows])
+    expected = r2_score(data.y[first.test], model.predict(data.X[first.test]))
     assert found.results["score"][0] == pytest.approx(expected, rel=1e-4)
     other = compare(["relu"], data, epochs=10, scoring="neg_mean_absolute_error").results["score"]
     assert (other < 0).all()

@@ -45,9 +45,9 @@ def cluster(tmp_path):
 
 @functools.cache
 def runs_of_all_kinds():
-    nets = [perceptron(name) for name in ("relu", "tanh", "gelu", "prelu")]
+    models = [perceptron(name) for name in ("relu", "tanh", "gelu", "prelu")]
     return [
-        *(run(net, seed=seed, shuffle=True) for seed in (0, 1) for net in nets),
+        *(run(model, seed=seed, shuffle=True) for seed in (0, 1) for model in models),
         run(noisy),
         run(perceptron("elu"), optimizer=WILD, epochs=4),
     ]

@@ -143,13 +143,13 @@ def test_conv_net_receives_images_in_the_right_layout():
 
 @pytest.mark.parametrize("shape", [(6, 5, 3), (5, 6, 3), (3, 5, 6), (1, 9, 10)])
 def test_conv_net_refuses_images_of_another_shape(shape):
-    net = ConvNet(num_features=90, num_classes=2, image_shape=(3, 6, 5))
+    model = ConvNet(num_features=90, num_classes=2, image_shape=(3, 6, 5))
     message = (
         rf"images have shape \({', '.join(map(str, shape))}\); "
         r"this network takes \(channels, height, width\) = "
     )
     with pytest.raises(UsageError, match=message + r"\(3, 6, 5\)$"):
-        net(torch.zeros(2, *shape))
+        model(torch.zeros(2, *shape))
 
 
 @pytest.mark.parametrize(

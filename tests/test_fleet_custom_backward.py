@@ -64,7 +64,7 @@ class OldHalves(Function):
 reverse = Reverses.apply  # bound before tracing
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     def __init__(self, function="Rounds"):
         super().__init__()
         torch.manual_seed(0)
@@ -88,10 +88,10 @@ class Scales(nn.Module):
 
 def mean_losses(search_class, module, grid, **options):
     data = actlab.load_data("digits")
-    net = skorch.NeuralNetClassifier(
+    model = skorch.NeuralNetClassifier(
         module, criterion=nn.CrossEntropyLoss, max_epochs=3, lr=0.1, verbose=0, train_split=None
     )
-    search = search_class(net, grid, cv=2, scoring="neg_log_loss", refit=False, n_jobs=1, **options)
+    search = search_class(model, grid, cv=2, scoring="neg_log_loss", refit=False, n_jobs=1, **options)
     search.fit(data.X[:400], data.y[:400])
     return search, search.cv_results_["mean_test_score"]
 
@@ -99,8 +99,8 @@ def mean_losses(search_class, module, grid, **options):
 @pytest.mark.parametrize("function", ["Rounds", "reverse", "OldHalves"])
 def test_search_keeps_the_backward_of_a_function_in_a_forward(function):
     grid = {"module__function": [function]}
-    search, found = mean_losses(actlab.FleetSearchCV, Net, grid)
-    assert found == pytest.approx(mean_losses(GridSearchCV, Net, grid)[1], rel=1e-4)
+    search, found = mean_losses(actlab.FleetSearchCV, Network, grid)
+    assert found == pytest.approx(mean_losses(GridSearchCV, Network, grid)[1], rel=1e-4)
     assert set(search.runs_["how"]) <= {"autograd", "skorch"}
 
 

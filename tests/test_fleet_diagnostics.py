@@ -89,14 +89,14 @@ def test_diagnostics_equal_those_of_plain_autograd(name):
     make, layer_by_layer = MODELS[name]
     runs = [run(make, seed=seed, optimizer=FROZEN, epochs=1, diagnostic_epochs=(1,)) for seed in (0, 1)]
     for each, result in zip(runs, train_fleet(runs, layer_by_layer), strict=True):
-        net = each.build()
-        names = [n for n, _ in net.named_modules() if n.startswith("activation")]
+        model = each.build()
+        names = [n for n, _ in model.named_modules() if n.startswith("activation")]
         valid = torch.as_tensor(each.valid)
         if name == "in place":  # hooks would see overwritten values
-            net = perceptron(nn.SiLU())()
-            net.load_state_dict(each.build().state_dict())
+            model = perceptron(nn.SiLU())()
+            model.load_state_dict(each.build().state_dict())
         expected, weights = diagnostics_by_autograd(
-            net, torch.as_tensor(X)[valid], torch.as_tensor(Y)[valid], names
+            model, torch.as_tensor(X)[valid], torch.as_tensor(Y)[valid], names
         )
         found = rows_of(result, "activation")
         assert [row["layer"] for row in found] == list(range(1, len(names) + 1))
@@ -251,15 +251,15 @@ def test_diagnostics_do_not_change_results(kind, one_fleet):
 
 
 def test_diagnostics_gradients_agree_with_autograd():
-    net = functools.partial(nn.Sequential, nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, CLASSES))
+    model = functools.partial(nn.Sequential, nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, CLASSES))
     data = Data(torch.randn(96, 64, generator=torch.Generator().manual_seed(0)), torch.arange(96) % CLASSES)
     rows = {"rows": np.arange(80), "valid": np.arange(80, 96), "epochs": 4}
     loops = [
-        Loop([run(net, **rows, diagnostic_epochs=epochs_with_diagnostics)], True, data)
+        Loop([run(model, **rows, diagnostic_epochs=epochs_with_diagnostics)], True, data)
         for epochs_with_diagnostics in ((), (1, 2, 3, 4))
     ]
     (expected,), (found,) = (loop.train() for loop in loops)
-    (whole,) = Loop([run(net, **rows, diagnostic_epochs=(4,), shuffle=False)], False, data).train()
+    (whole,) = Loop([run(model, **rows, diagnostic_epochs=(4,), shuffle=False)], False, data).train()
     assert found.diagnostics[-1]["gradient"] == pytest.approx(whole.diagnostics[-1]["gradient"], rel=1e-3)
     first = [rows_of(result, "weights", 4)[0]["gradient"] for result in (found, whole)]
     assert first[0] == pytest.approx(first[1], rel=1e-3)
@@ -330,10 +330,10 @@ def test_saved_bytes_leaves_the_random_state_unchanged():
 
 def test_diagnostics_skip_models_with_nonfinite_values():
     def broken():
-        net = perceptron("relu")()
+        model = perceptron("relu")()
         with torch.no_grad():
-            net.fc1.weight.fill_(math.inf)
-        return net
+            model.fc1.weight.fill_(math.inf)
+        return model
 
     (result,) = train_fleet([run(broken, epochs=1, diagnostic_epochs=(1,))])
     assert "diverged" in result.failure

@@ -41,7 +41,7 @@ def all_kinds():
     shuffled = functools.partial(run, shuffle=True)
     runs = [shuffled(perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh", "gelu")]
     others = [perceptron(kind) for kind in ("prelu", actlab.functional.mish, nn.Dropout(0.2))]
-    runs += [shuffled(net, seed=seed) for seed in (0, 1) for net in others]
+    runs += [shuffled(model, seed=seed) for seed in (0, 1) for model in others]
     return [*runs, run(perceptron("elu"), optimizer=WILD, epochs=4)]
 
 
@@ -85,7 +85,7 @@ def test_train_runs_in_processes_gives_the_same_bits_and_frees_shared_memory(loc
 
 
 def test_iterate_results_yields_each_fleet_and_can_be_closed():
-    runs = [run(net, seed=seed) for net in (perceptron(), noisy) for seed in (0, 1)]
+    runs = [run(model, seed=seed) for model in (perceptron(), noisy) for seed in (0, 1)]
     results_iterator = iterate_results(runs, X, Y)
     assert next(results_iterator)[0] == 0
     results_iterator.close()
@@ -118,8 +118,8 @@ def test_train_runs_releases_the_data():
 def test_fleet_continues_unchanged_after_early_stopping_of_some_runs(optimizer, layer_by_layer):
     adam = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-4, "weight_decay": 0.0}
     rule = Optimizer(optimizer, SGD if optimizer == "SGD" else adam)
-    net = perceptron("tanh")
-    continuing = [run(net, seed=seed, optimizer=rule, epochs=12) for seed in range(4)]
+    model = perceptron("tanh")
+    continuing = [run(model, seed=seed, optimizer=rule, epochs=12) for seed in range(4)]
     stopping_runs = [
         dataclasses.replace(each, stopping=Stopping("train_loss", patience=patience, threshold=0.9))
         for patience, each in enumerate(continuing, 1)
@@ -142,8 +142,8 @@ def test_fleet_continues_unchanged_after_early_stopping_of_some_runs(optimizer, 
 
 def test_train_runs_reports_every_epoch_with_its_values():
     states = []
-    net = perceptron()
-    results = train_runs([run(net), run(net, seed=1), run(noisy)], X, Y, watch=states.append)
+    model = perceptron()
+    results = train_runs([run(model), run(model, seed=1), run(noisy)], X, Y, watch=states.append)
     assert [(state.fleet, state.epoch, state.results is None) for state in states] == [
         (fleet, *progress) for fleet in range(3) for progress in ((1, True), (2, True), (3, True), (3, False))
     ]
@@ -177,12 +177,12 @@ def test_fleet_trains_inplace_models_correctly(layer_by_layer, monkeypatch):
     found = FleetSettings(layer_by_layer=layer_by_layer)
     monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
 
-    def net(inplace):
+    def build_model(inplace):
         return nn.Sequential(
             nn.ELU(inplace=inplace), nn.Linear(FEATURES, 8), nn.Tanh(), nn.Linear(8, CLASSES)
         )
 
-    runs = [run(functools.partial(net, inplace)) for inplace in (True, False)]
+    runs = [run(functools.partial(build_model, inplace)) for inplace in (True, False)]
     first, second = train_runs(runs, X, Y)
     figures = [[(row["train_loss"], row["valid_loss"]) for row in r.history] for r in (first, second)]
     assert figures[0] == figures[1]

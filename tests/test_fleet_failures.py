@@ -43,9 +43,9 @@ X, Y = table(80)
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 @pytest.mark.parametrize("index", [0, 2, 5])
 def test_fleet_with_a_diverged_run_keeps_the_other_results(index, layer_by_layer):
-    net = perceptron("leaky_relu")
-    others = [run(net, seed=seed, epochs=4) for seed in range(5)]
-    runs = [*others[:index], run(net, optimizer=WILD, seed=9, epochs=4), *others[index:]]
+    model = perceptron("leaky_relu")
+    others = [run(model, seed=seed, epochs=4) for seed in range(5)]
+    runs = [*others[:index], run(model, optimizer=WILD, seed=9, epochs=4), *others[index:]]
     results = by_fleets(runs, X, Y, layer_by_layer=layer_by_layer)
     diverged = results.pop(index)
     assert re.fullmatch(r"diverged: (train|valid)_loss is (nan|inf) in epoch 1", diverged.failure)
@@ -74,7 +74,7 @@ def test_train_runs_fails_only_models_that_cannot_be_built():
 @pytest.mark.usefixtures("one_fleet")
 def test_train_runs_fails_only_runs_whose_module_raises():
     broken, good = perceptron(Late(OSError("no such\nthing"))), perceptron()
-    runs = [run(net, seed=seed) for seed in (0, 1, 2) for net in (broken, good)]
+    runs = [run(model, seed=seed) for seed in (0, 1, 2) for model in (broken, good)]
     results = train_runs(runs, X, Y)
     assert [result.failure for result in results[::2]] == ["training raised OSError: no such"] * 3
     assert_equal(results[1::2], train_runs(runs[1::2], X, Y))
@@ -142,17 +142,17 @@ class Small(nn.Module):
 
     def forward(self, x):
         if x.shape[-2] > 2 and torch._C._functorch.maybe_get_level(x) > 0:
-            nets = torch._C._functorch.get_unwrapped(x).shape[0]
-            if nets > 2:
-                raise torch.OutOfMemoryError(f"no room for {nets}")
+            models = torch._C._functorch.get_unwrapped(x).shape[0]
+            if models > 2:
+                raise torch.OutOfMemoryError(f"no room for {models}")
         return torch.tanh(x)
 
 
 @pytest.mark.usefixtures("one_fleet")
 def test_train_runs_splits_fleets_repeatedly_and_logs_each_split(caplog):
-    net = perceptron(Small())
+    model = perceptron(Small())
     with caplog.at_level(logging.WARNING, "actlab"):
-        results = train_runs([run(net, seed=seed) for seed in range(8)], X, Y)
+        results = train_runs([run(model, seed=seed) for seed in range(8)], X, Y)
     assert [result.failure for result in results] == [""] * 8
     text = "fleet 1 of 1: out of memory with {} runs at once; continuing with {}"
     assert sorted(record.message for record in caplog.records) == [

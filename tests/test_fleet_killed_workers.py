@@ -61,8 +61,8 @@ def test_train_runs_tries_a_killing_run_three_times(tmp_path, caplog, kills):
 def test_train_runs_finds_the_killing_run_in_a_fleet(tmp_path, monkeypatch):
     file = tmp_path / "lives"
     file.write_bytes(b"." * 99)
-    net = functools.partial(KillsForSeed2, file)
-    runs = [run(net, seed=seed, optimizer=Optimizer("SGD", SGD)) for seed in range(4)]
+    model = functools.partial(KillsForSeed2, file)
+    runs = [run(model, seed=seed, optimizer=Optimizer("SGD", SGD)) for seed in range(4)]
     with processes(2) as executor:
         results = train_runs(runs, X, Y, executor=executor)
     assert [bool(result.failure) for result in results] == [False, False, True, False]

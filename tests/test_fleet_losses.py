@@ -45,7 +45,7 @@ def by_autograd(loss, outputs, targets):
 def test_loss_and_gradients_of_a_stack_equal_those_of_each_model(case):
     loss, *shapes = CASES[case]
     outputs, targets = draw_inputs(loss, *shapes)
-    expected = [by_autograd(loss, *net) for net in zip(outputs, targets, strict=True)]
+    expected = [by_autograd(loss, *model) for model in zip(outputs, targets, strict=True)]
     values, grads = loss_and_gradients(loss, outputs, targets, stacked=True)
     torch.testing.assert_close(values, torch.stack([v for v, _ in expected]), rtol=1e-13, atol=0)
     torch.testing.assert_close(grads, torch.stack([g for _, g in expected]), rtol=1e-12, atol=1e-16)
@@ -67,7 +67,7 @@ def test_loss_and_gradients_do_not_overflow_for_large_outputs(case):
     outputs, targets = draw_inputs(loss, *shapes, scale=1000.0)
     targets_32 = targets.float() if targets.is_floating_point() else targets
     values, grads = loss_and_gradients(loss, outputs.float(), targets_32, stacked=True)
-    expected = [by_autograd(loss, *net) for net in zip(outputs, targets, strict=True)]
+    expected = [by_autograd(loss, *model) for model in zip(outputs, targets, strict=True)]
     torch.testing.assert_close(values.double(), torch.stack([v for v, _ in expected]), rtol=1e-6, atol=0)
     torch.testing.assert_close(grads.double(), torch.stack([g for _, g in expected]), rtol=1e-4, atol=1e-7)
 
@@ -106,18 +106,20 @@ def test_single_loss_of_probabilities_equals_skorch():
     probabilities = torch.softmax(torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), 1)
     probabilities[0] = torch.tensor([0.0, 0.0, 1.0])
     targets = torch.tensor([0, 1, 2, 0, 1, 2])
-    net = NeuralNetClassifier(nn.Linear(1, 1), criterion=nn.NLLLoss).initialize()
+    model = NeuralNetClassifier(nn.Linear(1, 1), criterion=nn.NLLLoss).initialize()
     assert torch.equal(
-        single_loss(nn.NLLLoss(), probabilities, targets), net.get_loss(probabilities, targets)
+        single_loss(nn.NLLLoss(), probabilities, targets), model.get_loss(probabilities, targets)
     )
 
 
 def test_single_loss_of_a_column_of_logits_equals_skorch():
     x, targets = torch.linspace(-3, 3, 6).unsqueeze(1), torch.tensor([0.0, 1, 0, 1, 0, 1])
-    net = NeuralNetBinaryClassifier(nn.Linear(1, 1)).initialize()
-    column = net.module_(x)
+    model = NeuralNetBinaryClassifier(nn.Linear(1, 1)).initialize()
+    column = model.module_(x)
     assert column.shape == (6, 1)
-    assert torch.equal(single_loss(net.criterion_, column, targets), net.get_loss(net.infer(x), targets))
+    assert torch.equal(
+        single_loss(model.criterion_, column, targets), model.get_loss(model.infer(x), targets)
+    )
 
 
 def test_loss_problem_names_unsupported_losses():

@@ -116,18 +116,18 @@ def test_read_run_rejects_undeclared_negative_labels():
 @BOTH_WAYS
 @pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 0.5])], ids=["equal", "weighted"])
 def test_fleet_trains_with_nll_loss_like_skorch(weight, layer_by_layer):
-    net = classifier(module=probabilities, criterion=nn.NLLLoss, criterion__weight=weight)
-    check(net, X, Y, layer_by_layer=layer_by_layer)
+    model = classifier(module=probabilities, criterion=nn.NLLLoss, criterion__weight=weight)
+    check(model, X, Y, layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("module", [flat, lambda: line(outputs=1)], ids=["(n,)", "(n, 1)"])
 @pytest.mark.parametrize("pos_weight", [None, torch.tensor(3.0)], ids=["equal", "weighted"])
 def test_fleet_trains_binary_classifiers_like_skorch(module, pos_weight, layer_by_layer):
-    net = skorch.NeuralNetBinaryClassifier(
+    model = skorch.NeuralNetBinaryClassifier(
         module, criterion__pos_weight=pos_weight, max_epochs=2, batch_size=16, lr=0.1, verbose=0
     )
-    check(net, X, (Y == 1).astype(np.float32), layer_by_layer=layer_by_layer)
+    check(model, X, (Y == 1).astype(np.float32), layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
@@ -136,8 +136,8 @@ def test_fleet_trains_regressors_like_skorch(columns, layer_by_layer):
     y = X @ np.arange(1, FEATURES + 1, dtype=np.float32) / 5
     y = np.stack([y, -y], 1)[:, :columns] if columns else y
     module = (lambda: line(outputs=columns)) if columns else flat
-    net = skorch.NeuralNetRegressor(module, max_epochs=2, batch_size=16, lr=0.1, verbose=0)
-    check(net, X, y, layer_by_layer=layer_by_layer)
+    model = skorch.NeuralNetRegressor(module, max_epochs=2, batch_size=16, lr=0.1, verbose=0)
+    check(model, X, y, layer_by_layer=layer_by_layer)
 
 
 # -- batches --------------------------------------------------------------------------------------
@@ -199,8 +199,8 @@ SCHEDULES = {
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_fleet_uses_the_learning_rate_schedules_of_skorch(name, layer_by_layer):
     policy, optimizer = SCHEDULES[name]
-    net = classifier(max_epochs=5, callbacks=[("pace", LRScheduler(**policy))], **optimizer)
-    check(net, X, Y, layer_by_layer=layer_by_layer)
+    model = classifier(max_epochs=5, callbacks=[("pace", LRScheduler(**policy))], **optimizer)
+    check(model, X, Y, layer_by_layer=layer_by_layer)
 
 
 # -- early stopping -------------------------------------------------------------------------------
@@ -225,12 +225,12 @@ STOPPING = {
 @BOTH_WAYS
 @pytest.mark.parametrize("name", STOPPING)
 def test_fleet_stops_runs_early_like_skorch(name, layer_by_layer):
-    net = classifier(max_epochs=12, callbacks=[("stop", EarlyStopping(**STOPPING[name]))], lr=0.05)
-    runs = [as_run(net.set_params(lr=lr), X, Y, seed) for seed in (0, 1) for lr in (0.05, 0.2, 1.0)]
+    model = classifier(max_epochs=12, callbacks=[("stop", EarlyStopping(**STOPPING[name]))], lr=0.05)
+    runs = [as_run(model.set_params(lr=lr), X, Y, seed) for seed in (0, 1) for lr in (0.05, 0.2, 1.0)]
     results = by_fleets(runs, X, Y, layer_by_layer=layer_by_layer)
     for run, result in zip(runs, results, strict=True):
-        net.set_params(lr=run.optimizer.numbers["lr"])
-        assert_same(result, by_skorch(net, run, X, Y))
+        model.set_params(lr=run.optimizer.numbers["lr"])
+        assert_same(result, by_skorch(model, run, X, Y))
     lengths = {len(result.history) for result in results}
     assert lengths == {"never": {12}, "at once": {1}}.get(name, lengths)
     assert name in ("never", "at once") or len(lengths) > 1
@@ -259,12 +259,12 @@ def wide(bias=True):
     "options", [{}, {"module__bias": False}, {"iterator_train__drop_last": True}], ids=str
 )
 def test_fleet_trains_mostly_constant_samples_like_skorch(background, name, options):
-    net = classifier(module=wide, batch_size=12, max_epochs=3, **{**OPTIMIZERS[name], **options})
+    model = classifier(module=wide, batch_size=12, max_epochs=3, **{**OPTIMIZERS[name], **options})
     X = images(background)
-    runs = [as_run(net, X, Y, seed) for seed in (0, 1)]
+    runs = [as_run(model, X, Y, seed) for seed in (0, 1)]
     for most in (1, 2):
         for run, result in zip(runs, by_fleets(runs, X, Y, most=most), strict=True):
-            assert_same(result, by_skorch(net, run, X, Y))
+            assert_same(result, by_skorch(model, run, X, Y))
 
 
 # -- anything -------------------------------------------------------------------------------------
@@ -317,15 +317,15 @@ def searches(draw):
         shape = {"module": Line, "module__widths": tuple(widths), "module__norm": norm}
     options |= {**shape, "module__bias": draw(st.booleans())}
     rates = [0.001, 0.01, 0.1] if rule == "SGD" else [0.001, 0.01]
-    nets = []
+    models = []
     for _ in range(draw(st.integers(1, 6))):
         numbers = {"lr": draw(st.sampled_from(rates))}
         numbers["optimizer__weight_decay"] = draw(st.sampled_from([0.0, 0.01, 0.3]))
         if rule in ("SGD", "RMSprop"):
             numbers["optimizer__momentum"] = draw(st.sampled_from([0.1, 0.5, 0.9]))
         numbers["module__activation"] = draw(st.sampled_from(ACTIVATIONS))
-        nets.append((classifier(**options, **numbers), draw(st.integers(0, 3))))
-    return nets
+        models.append((classifier(**options, **numbers), draw(st.integers(0, 3))))
+    return models
 
 
 @given(
@@ -337,12 +337,12 @@ def searches(draw):
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_fleet_equals_skorch_for_random_models_and_packings(nets, layer_by_layer, most, other, random):
-    runs = [as_run(net, X, Y, seed) for net, seed in nets]
+    runs = [as_run(model, X, Y, seed) for model, seed in nets]
     results = by_fleets(runs, X, Y, most=most, layer_by_layer=layer_by_layer)
-    for (net, _), run, result in zip(nets, runs, results, strict=True):
+    for (model, _), run, result in zip(nets, runs, results, strict=True):
         assert not result.reason_alone
-        assert result.how == ("layer by layer" if layer_by_layer and net.module is Line else "autograd")
-        assert_same(result, by_skorch(net, run, X, Y))
+        assert result.how == ("layer by layer" if layer_by_layer and model.module is Line else "autograd")
+        assert_same(result, by_skorch(model, run, X, Y))
     places = random.sample(range(len(runs)), len(runs))
     again = by_fleets([runs[place] for place in places], X, Y, most=other, layer_by_layer=layer_by_layer)
     for place, result in zip(places, again, strict=True):

@@ -89,22 +89,22 @@ def test_plan_groups_torch_equivalents_with_catalogue_activations():
 
 def test_plan_groups_other_torch_activations_by_kind():
     elu, softplus = sequential(nn.ELU), sequential(nn.Softplus)
-    found = fleets([run(net, seed=seed) for seed in (0, 1) for net in (elu, softplus)])
+    found = fleets([run(model, seed=seed) for seed in (0, 1) for model in (elu, softplus)])
     assert [(fleet.places, fleet.layer_by_layer) for fleet in found] == [((0, 2), True), ((1, 3), True)]
 
 
 @pytest.mark.parametrize("kind", [nn.PReLU, actlab.nn.PReLU], ids=["torch", "actlab"])
 def test_plan_separates_trained_activations(kind):
     trained, other = sequential(kind), sequential(nn.Tanh)
-    found = fleets([run(net, seed=seed) for seed in (0, 1) for net in (trained, other)])
+    found = fleets([run(model, seed=seed) for seed in (0, 1) for model in (trained, other)])
     assert [fleet.places for fleet in found] == [(0, 2), (1, 3)]
     assert not any(fleet.reason_alone for fleet in found)
 
 
 def test_plan_groups_runs_with_other_hyperparameters_seeds_and_folds():
-    net = perceptron()
+    model = perceptron()
     rates = [dataclasses.replace(SGD, numbers={**SGD.numbers, "lr": lr}) for lr in (0.1, 0.01)]
-    runs = [run(net, optimizer=rate, seed=s, fold=f) for rate in rates for s, f in [(0, 1), (1, 0)]]
+    runs = [run(model, optimizer=rate, seed=s, fold=f) for rate in rates for s, f in [(0, 1), (1, 0)]]
     assert indices_of_fleets(runs) == [(0, 1, 2, 3)]
 
 
@@ -129,21 +129,21 @@ DIFFERENT = {
     "when the learning rate changes": {
         "schedule": Schedule(torch.optim.lr_scheduler.StepLR, {"step_size": 1}, every="batch")
     },
-    "the net's width": {"net": perceptron(units=9)},
+    "the width of the model": {"net": perceptron(units=9)},
 }
 
 
 @pytest.mark.parametrize("change", DIFFERENT)
 def test_plan_separates_runs_with_different_steps(change):
-    net = perceptron()
-    runs = [run(net), run(**{"net": net, **DIFFERENT[change]}), run(net, seed=1)]
+    model = perceptron()
+    runs = [run(model), run(**{"net": model, **DIFFERENT[change]}), run(model, seed=1)]
     assert indices_of_fleets(runs) == [(0, 2), (1,)]
 
 
 def test_plan_separates_losses_with_different_weights():
-    net = perceptron()
+    model = perceptron()
     weights = [torch.tensor([1.0, 2.0, factor]) for factor in (0.5, 0.25, 0.5)]
-    assert indices_of_fleets([run(net, loss=nn.CrossEntropyLoss(weight=weight)) for weight in weights]) == [
+    assert indices_of_fleets([run(model, loss=nn.CrossEntropyLoss(weight=weight)) for weight in weights]) == [
         (0, 2),
         (1,),
     ]
@@ -161,9 +161,9 @@ class Scaled(nn.Module):
 
 
 def of_autograd(factor):
-    net = Branching(activation=Scaled(factor))
-    assert trace_layers(net) is None
-    return net
+    model = Branching(activation=Scaled(factor))
+    assert trace_layers(model) is None
+    return model
 
 
 @pytest.mark.parametrize("make", [lambda factor: sequential(lambda: Scaled(factor))(), of_autograd])
@@ -242,9 +242,9 @@ def test_plan_reports_the_error_of_a_broken_model():
 
 def test_plan_is_deterministic():
     def make_runs():
-        nets = [perceptron(name) for name in MIXED]
-        nets += [sequential(nn.ELU), sequential(nn.Dropout), Branching, sequential(nn.PReLU)]
-        return [run(net, seed=seed) for seed in range(5) for net in nets]
+        models = [perceptron(name) for name in MIXED]
+        models += [sequential(nn.ELU), sequential(nn.Dropout), Branching, sequential(nn.PReLU)]
+        return [run(model, seed=seed) for seed in range(5) for model in models]
 
     settings = FleetSettings(weights_per_fleet=1000)
     first = fleets(make_runs(), settings)
@@ -255,23 +255,23 @@ def test_plan_is_deterministic():
 
 @pytest.mark.parametrize(("runs", "sizes"), [(1, [1]), (5, [1] * 5), (8, [1] * 8), (40, [5] * 8)])
 def test_plan_splits_runs_for_several_processes(runs, sizes):
-    net = perceptron()
-    found = fleets([run(net, seed=seed) for seed in range(runs)], FleetSettings(weights_per_fleet=10**9))
+    model = perceptron()
+    found = fleets([run(model, seed=seed) for seed in range(runs)], FleetSettings(weights_per_fleet=10**9))
     assert [len(fleet.places) for fleet in found] == sizes
 
 
 def test_plan_limits_weights_per_fleet_and_balances_sizes():
-    net = perceptron()
-    size = sum(p.numel() for p in net().parameters())
-    found = fleets([run(net, seed=seed) for seed in range(20)], FleetSettings(weights_per_fleet=3 * size))
+    model = perceptron()
+    size = sum(p.numel() for p in model().parameters())
+    found = fleets([run(model, seed=seed) for seed in range(20)], FleetSettings(weights_per_fleet=3 * size))
     assert sorted(len(fleet.places) for fleet in found) == [2, 3, 3, 3, 3, 3, 3]
-    (one,) = fleets([run(net)], FleetSettings(weights_per_fleet=1))
+    (one,) = fleets([run(model)], FleetSettings(weights_per_fleet=1))
     assert one.places == (0,)
 
 
 def test_plan_respects_layer_by_layer_false():
     (fleet,) = fleets(
-        [run(net := perceptron()), run(net, seed=1)], dataclasses.replace(ONE_FLEET, layer_by_layer=False)
+        [run(model := perceptron()), run(model, seed=1)], dataclasses.replace(ONE_FLEET, layer_by_layer=False)
     )
     assert not fleet.layer_by_layer
 
@@ -292,21 +292,21 @@ class Line(nn.Module):
 
 
 def hooked(index, hook="register_forward_hook"):
-    net = sequential(nn.Tanh)()
-    getattr(net[index] if index is not None else net, hook)(lambda *given: None)
-    return net
+    model = sequential(nn.Tanh)()
+    getattr(model[index] if index is not None else model, hook)(lambda *given: None)
+    return model
 
 
 def tied():
-    net = sequential(nn.Tanh, functools.partial(nn.Linear, 8, 8), functools.partial(nn.Linear, 8, 8))()
-    net[3].weight = net[2].weight
-    return net
+    model = sequential(nn.Tanh, functools.partial(nn.Linear, 8, 8), functools.partial(nn.Linear, 8, 8))()
+    model[3].weight = model[2].weight
+    return model
 
 
 def unused():
-    net = Line(lambda net, x: x)
-    net.never = nn.Linear(3, 3)
-    return net
+    model = Line(lambda model, x: x)
+    model.never = nn.Linear(3, 3)
+    return model
 
 
 SEQUENCES = {
@@ -315,10 +315,10 @@ SEQUENCES = {
         lambda: nn.Sequential(nn.Flatten(), sequential(nn.ELU, nn.Dropout)(), nn.Softmax(1)),
         ["module", "linear", "module", "module", "linear", "module"],
     ),
-    "F.relu": (lambda: Line(lambda net, x: F.relu(x)), ["linear", "function", "linear"]),
-    "flatten(1)": (lambda: Line(lambda net, x: x.flatten(1)), ["linear", "function", "linear"]),
-    "x * 2": (lambda: Line(lambda net, x: x * 2), ["linear", "function", "linear"]),
-    "-x.sin()": (lambda: Line(lambda net, x: -x.sin()), ["linear", "function", "function", "linear"]),
+    "F.relu": (lambda: Line(lambda model, x: F.relu(x)), ["linear", "function", "linear"]),
+    "flatten(1)": (lambda: Line(lambda model, x: x.flatten(1)), ["linear", "function", "linear"]),
+    "x * 2": (lambda: Line(lambda model, x: x * 2), ["linear", "function", "linear"]),
+    "-x.sin()": (lambda: Line(lambda model, x: -x.sin()), ["linear", "function", "function", "linear"]),
     "a hook on a layer": (functools.partial(hooked, 0), ["module", "formula", "linear"]),
     "a hook on an activation": (functools.partial(hooked, 1), ["linear", "module", "linear"]),
     "a hook before a layer": (
@@ -328,17 +328,17 @@ SEQUENCES = {
     "an activation with a trained number": (sequential(nn.PReLU), ["linear", "module", "linear"]),
 }
 OTHER_MODELS = {
-    "a net that branches": Branching,
-    "a net that adds its input": lambda: Line(lambda net, x: x + net.tanh(x)),
+    "a model that branches": Branching,
+    "a model that adds its input": lambda: Line(lambda model, x: x + model.tanh(x)),
     "tied layers": tied,
-    "a layer that is used twice": lambda: Line(lambda net, x: net.tanh(net.tanh(x))),
+    "a layer that is used twice": lambda: Line(lambda model, x: model.tanh(model.tanh(x))),
     "a layer that is not used": unused,
-    "one that asks whether it trains": lambda: Line(lambda net, x: torch.tanh(x) if net.training else x),
-    "one that asks what it sees": lambda: Line(lambda net, x: x if x.sum() > 0 else -x),
-    "torch.tanh(input=x)": lambda: Line(lambda net, x: torch.tanh(input=x)),
-    "a factor before the input": lambda: Line(lambda net, x: 2 * x),
-    "a weight of its own": lambda: Line(lambda net, x: x * net.last.weight[0]),
-    "two inputs": lambda: Line(lambda net, x: torch.cat([x, x], 1)),
+    "branches on its training mode": lambda: Line(lambda model, x: torch.tanh(x) if model.training else x),
+    "branches on its input": lambda: Line(lambda model, x: x if x.sum() > 0 else -x),
+    "torch.tanh(input=x)": lambda: Line(lambda model, x: torch.tanh(input=x)),
+    "a factor before the input": lambda: Line(lambda model, x: 2 * x),
+    "a weight of its own": lambda: Line(lambda model, x: x * model.last.weight[0]),
+    "two inputs": lambda: Line(lambda model, x: torch.cat([x, x], 1)),
     "no layer at all": nn.Sequential,
 }
 
@@ -361,7 +361,7 @@ def test_trace_layers_returns_none_for_models_with_hooks(hook):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_trace_layers_leaves_the_training_mode_unchanged(training):
-    for make in (perceptron(), OTHER_MODELS["one that asks whether it trains"], Branching):
-        net = make().train(training)
-        trace_layers(net)
-        assert all(part.training is training for part in net.modules())
+    for make in (perceptron(), OTHER_MODELS["branches on its training mode"], Branching):
+        model = make().train(training)
+        trace_layers(model)
+        assert all(part.training is training for part in model.modules())

@@ -93,9 +93,9 @@ def test_plan_gives_the_reason_why_skorch_trains_a_model(function, reason):
 
 @pytest.mark.parametrize(("batch_size", "rows"), [(33, 32), (0, 32), (-1, 32), (16, 0)])
 def test_plan_leaves_runs_without_a_batch_to_skorch(batch_size, rows):
-    net = lambda: nn.Linear(FEATURES, CLASSES)  # noqa: E731
-    few = run(net, batch_size=batch_size, rows=np.arange(rows), drop_last=True)
-    first, second = plan([few, run(net)], *map(torch.from_numpy, (X, Y)), Packing(most=64))
+    model = lambda: nn.Linear(FEATURES, CLASSES)  # noqa: E731
+    few = run(model, batch_size=batch_size, rows=np.arange(rows), drop_last=True)
+    first, second = plan([few, run(model)], *map(torch.from_numpy, (X, Y)), Packing(most=64))
     settings = f"batch_size={batch_size} and drop_last=True"
     assert first.reason_alone == f"{settings} give no batch from {rows} training samples"
     assert (first.alone is Alone.NEEDS_SKORCH, second.alone is Alone.NEEDS_SKORCH, second.reason_alone) == (
@@ -110,9 +110,9 @@ def test_fleet_problem_leaves_random_generators_unchanged():
         return y + z + random.random() + np.random.rand()
 
     before = random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()
-    net = run(lambda: Calls(draws))
+    model = run(lambda: Calls(draws))
     assert "draws from Python's or NumPy's global random generator" in fleet_problem(
-        net, net.build(), torch.from_numpy(X[:2]), torch.from_numpy(Y[:2])
+        model, model.build(), torch.from_numpy(X[:2]), torch.from_numpy(Y[:2])
     )
     assert (random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()) == before
 
@@ -170,8 +170,8 @@ def embedding_line():
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float32])
 def test_fleet_search_trains_embeddings_in_a_fleet(dtype):
-    net = plain(Words) if dtype in (np.uint8, np.float32) else plain(embedding_line)
-    ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1]}, WORDS.astype(dtype))
+    model = plain(Words) if dtype in (np.uint8, np.float32) else plain(embedding_line)
+    ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1]}, WORDS.astype(dtype))
     assert ours.runs_["reason_alone"].eq("").all()
     np.testing.assert_allclose(scores(ours), theirs, rtol=1e-6)
 
@@ -179,11 +179,11 @@ def test_fleet_search_trains_embeddings_in_a_fleet(dtype):
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 @pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
 def test_compare_trains_embeddings_in_a_fleet(kind):
-    class Net(Words):
+    class Network(Words):
         def __init__(self, activation):
             super().__init__(kind, activation)
 
-    found = compare(["relu", "tanh"], dataset(WORDS), module=Net, **SHORT).results
+    found = compare(["relu", "tanh"], dataset(WORDS), module=Network, **SHORT).results
     assert found["reason_alone"].eq("").all()
     assert found["failure"].eq("").all()
     assert found["how"].eq("autograd").all()
@@ -218,8 +218,8 @@ def test_fleet_search_equals_skorch_if_drop_last_leaves_no_batch(shuffle):
 
 
 def test_compare_reports_that_drop_last_leaves_no_batch():
-    net = classifier(batch_size=200, iterator_train__drop_last=True)
-    found = compare(["relu", "tanh"], dataset(), module=net).results
+    model = classifier(batch_size=200, iterator_train__drop_last=True)
+    found = compare(["relu", "tanh"], dataset(), module=model).results
     assert (
         found["reason_alone"].str.startswith("batch_size=200 and drop_last=True give no batch from 80").all()
     )
@@ -244,9 +244,9 @@ CHANGES = "the network changes the attribute 'steps' of activation1 (Counter) wh
 
 
 def as_skorch_trains(seed, fold, rows, settings):
-    net = make_net(dataset(), COUNTER, settings)
+    model = make_net(dataset(), COUNTER, settings)
     with seeded_torch(seed, fold, WEIGHTS, "cpu"):
-        return net.fit(X[rows], Y[rows])
+        return model.fit(X[rows], Y[rows])
 
 
 def test_compare_trains_a_module_that_changes_itself_like_skorch():
@@ -257,9 +257,9 @@ def test_compare_trains_a_module_that_changes_itself_like_skorch():
     splits = [(np.flatnonzero(np.arange(ROWS) // (ROWS // 3) != fold)) for fold in range(3)]
     settings = TrainSettings(epochs=2, batch_size=16, seed=4)
     for fold, rows in enumerate(splits):
-        net = as_skorch_trains(4, fold, rows, settings)
+        model = as_skorch_trains(4, fold, rows, settings)
         test = np.setdiff1d(np.arange(ROWS), rows)
-        assert found["score"][3 + fold] == net.score(X[test], Y[test])
+        assert found["score"][3 + fold] == model.score(X[test], Y[test])
 
 
 def test_compare_with_a_ledger_repeats_runs_trained_by_skorch(tmp_path):
@@ -276,11 +276,11 @@ def test_compare_with_a_ledger_repeats_runs_trained_by_skorch(tmp_path):
 def test_train_trains_a_module_that_changes_itself_like_skorch(loud, capsys):
     settings = TrainSettings(epochs=2, batch_size=16, seed=3)
     lines = []
-    net = train(dataset(), COUNTER, settings, sink=lines.append if loud else None)
+    model = train(dataset(), COUNTER, settings, sink=lines.append if loud else None)
     expected = as_skorch_trains(3, 0, np.arange(ROWS), settings)
-    assert history_frame(net).drop(columns="dur").equals(history_frame(expected).drop(columns="dur"))
+    assert history_frame(model).drop(columns="dur").equals(history_frame(expected).drop(columns="dur"))
     for name, weight in expected.module_.named_parameters():
-        assert torch.equal(dict(net.module_.named_parameters())[name], weight)
+        assert torch.equal(dict(model.module_.named_parameters())[name], weight)
     assert len(lines) == (4 if loud else 0)
     assert capsys.readouterr().out == ""
 

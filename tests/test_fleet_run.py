@@ -86,18 +86,19 @@ def test_run_leaves_the_random_state_unchanged():
 def test_run_build_restores_the_random_state_after_an_error():
     def broken():
         torch.rand(1)
-        raise RuntimeError("no net")
+        raise RuntimeError("no model")
 
     before = torch.get_rng_state()
-    with pytest.raises(RuntimeError, match="no net"):
+    with pytest.raises(RuntimeError, match="no model"):
         dataclasses.replace(as_run(SHUFFLED, X, Y), net=broken).build()
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_split_validation_depends_only_on_seed_and_fold():
-    net = classifier(train_split=skorch.dataset.ValidSplit(0.2))
+    model = classifier(train_split=skorch.dataset.ValidSplit(0.2))
     parts = [
-        split_validation(net, np.arange(50), Y, seed, fold) for seed, fold in ((0, 0), (0, 0), (1, 0), (0, 1))
+        split_validation(model, np.arange(50), Y, seed, fold)
+        for seed, fold in ((0, 0), (0, 0), (1, 0), (0, 1))
     ]
     for train, valid in parts:
         assert sorted([*train, *valid]) == list(range(50))
@@ -176,10 +177,10 @@ POLICIES = {
 def test_learning_rate_equals_that_of_skorchs_scheduler(policy, optimizer):
     numbers = Numbers()
     callbacks = [("pace", LRScheduler(**POLICIES[policy])), ("numbers", numbers)]
-    net = classifier(max_epochs=6, callbacks=callbacks, **optimizer).fit(X, Y)
-    learning_rate = LearningRate(as_run(net.set_params(callbacks=callbacks[:1]), X, Y))
+    model = classifier(max_epochs=6, callbacks=callbacks, **optimizer).fit(X, Y)
+    learning_rate = LearningRate(as_run(model.set_params(callbacks=callbacks[:1]), X, Y))
     steps = iter(numbers.seen)
-    for row in net.history:
+    for row in model.history:
         for _ in range(row["train_batch_count"]):
             assert learning_rate.numbers() == next(steps)
             learning_rate.after_batch()

@@ -17,7 +17,7 @@ from tests.searches import CLASSES, FEATURES, X, Y, one_thread, plain, scores
 __all__ = ["one_thread"]
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     def __init__(self, activation):
         super().__init__()
         self.first, self.last = nn.Linear(FEATURES, 8), nn.Linear(8, CLASSES)
@@ -245,21 +245,21 @@ CHANGING = {
 SPLIT = [(np.arange(90), np.arange(90, 150))]
 
 
-def by_fleet_and_skorch(net, grid):
+def by_fleet_and_skorch(model, grid):
     """Return FleetSearchCV and the scores of GridSearchCV, on one split from the same seed."""
     options = {"cv": SPLIT, "scoring": "neg_log_loss", "refit": False}
-    ours = FleetSearchCV(net, grid, n_jobs=1, seeds=[5], **options).fit(X, Y)
+    ours = FleetSearchCV(model, grid, n_jobs=1, seeds=[5], **options).fit(X, Y)
     theirs = []
     for lr in grid["lr"]:
         torch.manual_seed(5)
-        theirs.append(scores(GridSearchCV(net, {"lr": [lr]}, **options).fit(X, Y))[0])
+        theirs.append(scores(GridSearchCV(model, {"lr": [lr]}, **options).fit(X, Y))[0])
     return ours, np.array(theirs)
 
 
 @pytest.mark.parametrize("kind", CHANGING, ids=lambda kind: kind.__name__)
 def test_fleet_search_trains_modules_that_change_themselves_by_skorch(kind):
-    net = plain(Net, module__activation=kind)
-    ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1, 0.05]})
+    model = plain(Network, module__activation=kind)
+    ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1, 0.05]})
     assert ours.runs_["how"].eq("skorch").all()
     assert ours.runs_["reason_alone"].str.startswith(f"the network changes {CHANGING[kind]}").all()
     assert ours.runs_["failure"].eq("").all()
@@ -352,14 +352,14 @@ DRAWS = "the network draws from Python's or NumPy's global random generator"
         (closure, "the network changes the variable 'calls' of closure.<locals>.apply"),
         (late_closure, "the network changes the variable 'calls' of late_closure.<locals>.apply"),
         (LateGlobal, "the network changes the variable 'TOTALS' of remember"),
-        (Callable, "the network changes the attribute 'activation' of Net"),
+        (Callable, "the network changes the attribute 'activation' of Network"),
         (NumPyDraws, DRAWS),
         (PythonDraws, DRAWS),
     ],
 )
 def test_fleet_search_detects_state_outside_of_the_module(kind, reason):
-    net = plain(Net, module__activation=kind, max_epochs=1)
-    found = FleetSearchCV(net, {"lr": [0.1]}, cv=SPLIT, refit=False, n_jobs=1).fit(X, Y)
+    model = plain(Network, module__activation=kind, max_epochs=1)
+    found = FleetSearchCV(model, {"lr": [0.1]}, cv=SPLIT, refit=False, n_jobs=1).fit(X, Y)
     assert found.runs_["reason_alone"].str.startswith(reason).all()
     assert found.runs_["how"].eq("skorch").all()
 
@@ -462,13 +462,13 @@ class AssignedAndCounted(Assigned):
 
 @pytest.mark.parametrize("kind", [Assigned, InPlace, AssignedAndCounted, lambda: nn.BatchNorm1d(8)])
 def test_fleet_search_trains_modules_that_change_their_buffers_in_fleets(kind):
-    net = plain(Net, module__activation=kind)
-    ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1, 0.05]})
+    model = plain(Network, module__activation=kind)
+    ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1, 0.05]})
     assert ours.runs_["reason_alone"].eq("").all()
     np.testing.assert_allclose(scores(ours), theirs, rtol=1e-5)
 
 
-class Residual(Net):
+class Residual(Network):
     """Is not sequential, so that the fleet uses autograd."""
 
     def forward(self, x):
@@ -478,8 +478,8 @@ class Residual(Net):
 
 @pytest.mark.parametrize("kind", [Assigned, AssignedAndCounted])
 def test_fleet_search_follows_buffers_in_autograd_fleets(kind):
-    net = plain(Residual, module__activation=kind)
-    ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1, 0.05]})
+    model = plain(Residual, module__activation=kind)
+    ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1, 0.05]})
     assert ours.runs_["how"].eq("autograd").all()
     assert ours.runs_["reason_alone"].eq("").all()
     np.testing.assert_allclose(scores(ours), theirs, rtol=1e-5)

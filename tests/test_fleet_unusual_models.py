@@ -129,19 +129,19 @@ EQUAL_REPRS = {
 @BOTH_WAYS
 @pytest.mark.parametrize("name", EQUAL_REPRS)
 def test_fleet_distinguishes_models_with_equal_reprs(name, layer_by_layer):
-    runs = [as_run(net, X, Y) for net in EQUAL_REPRS[name]]
-    for net, run, result in zip(
+    runs = [as_run(model, X, Y) for model in EQUAL_REPRS[name]]
+    for model, run, result in zip(
         EQUAL_REPRS[name], runs, by_fleets(runs, X, Y, layer_by_layer=layer_by_layer), strict=True
     ):
-        assert_same(result, by_skorch(net, run, X, Y))
+        assert_same(result, by_skorch(model, run, X, Y))
 
 
 @BOTH_WAYS
 def test_fleet_returns_the_weights_of_the_tested_model(layer_by_layer):
     stopping = EarlyStopping(patience=3, load_best=True, threshold=0.2)
-    net = classifier(max_epochs=12, lr=2.0, callbacks=[("stop", stopping)])
+    model = classifier(max_epochs=12, lr=2.0, callbacks=[("stop", stopping)])
     rows = np.arange(0, 50, 3)
-    run = dataclasses.replace(as_run(net, X, Y), test=rows)
+    run = dataclasses.replace(as_run(model, X, Y), test=rows)
     (result,) = by_fleets([run], X, Y, layer_by_layer=layer_by_layer)
     module = run.build().eval()
     load(module, result.weights)

@@ -93,12 +93,12 @@ def test_search_accepts_formulas_as_specs_classes_and_modules():
     rng = np.random.default_rng(0)
     y = np.arange(60) % 3
     X = (rng.normal(size=(60, 4)) + np.eye(3, 4)[y]).astype(np.float32)
-    net = NeuralNetClassifier(
+    model = NeuralNetClassifier(
         NeuralNet, module__num_units=4, module__num_features=4, module__num_classes=3, max_epochs=2,
         criterion=nn.CrossEntropyLoss, verbose=0,
     )  # fmt: skip
     grid = {"module__activation": ["formula:x*tanh(x)", trained.module_class, trained.module_class(0.5)]}
-    search = actlab.FleetSearchCV(net, grid, cv=2, n_jobs=2, error_score="raise").fit(X, y.astype(np.int64))
+    search = actlab.FleetSearchCV(model, grid, cv=2, n_jobs=2, error_score="raise").fit(X, y.astype(np.int64))
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 

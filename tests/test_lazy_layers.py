@@ -173,11 +173,11 @@ def test_compare_trains_lazy_layers_in_processes(dataset):
 
 
 def test_train_accepts_an_activation_with_lazy_layers(dataset):
-    net = train(dataset, SCALED, TrainSettings(epochs=3, batch_size=16, num_units=8))
+    model = train(dataset, SCALED, TrainSettings(epochs=3, batch_size=16, num_units=8))
     assert [
-        p.shape[0] for p in (net.module_.activation1.norm.weight, net.module_.activation2.norm.weight)
+        p.shape[0] for p in (model.module_.activation1.norm.weight, model.module_.activation2.norm.weight)
     ] == [8, 4]
-    assert net.predict(dataset.X).shape == (90,)
+    assert model.predict(dataset.X).shape == (90,)
 
 
 def test_compare_accepts_an_activation_with_lazy_layers(dataset):

@@ -161,7 +161,7 @@ MANY = [f"a{index}" for index in range(300)]
 
 @pytest.fixture
 def killed(store):
-    """Return a store after the logging process was killed halfway."""
+    """Return a store after the logging process was killed during logging."""
     folder_of_tests = str(Path(__file__).parent)
     with started([sys.executable, "-c", LOGGING, folder_of_tests, store, " ".join(MANY)]) as process:
         client = client_of(store)

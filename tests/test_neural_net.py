@@ -9,16 +9,16 @@ from actlab.models.networks import NeuralNet
 
 
 def test_neural_net_has_the_layers_of_the_notebook():
-    net = NeuralNet()
-    sizes = [tuple(layer.weight.shape) for layer in (net.fc1, net.fc2, net.fc3)]
+    model = NeuralNet()
+    sizes = [tuple(layer.weight.shape) for layer in (model.fc1, model.fc2, model.fc3)]
     assert sizes == [(128, 784), (64, 128), (10, 64)]
 
 
 def test_neural_net_has_three_layers_and_two_activations():
-    net = NeuralNet(num_units=6, activation="tanh", num_features=5, num_classes=3)
+    model = NeuralNet(num_units=6, activation="tanh", num_features=5, num_classes=3)
     x = torch.randn(4, 5)
-    expected = net.fc3(torch.tanh(net.fc2(torch.tanh(net.fc1(x)))))
-    torch.testing.assert_close(net(x), expected)
+    expected = model.fc3(torch.tanh(model.fc2(torch.tanh(model.fc1(x)))))
+    torch.testing.assert_close(model(x), expected)
 
 
 @pytest.mark.parametrize(
@@ -26,17 +26,17 @@ def test_neural_net_has_three_layers_and_two_activations():
 )
 def test_neural_net_accepts_name_spec_module_class_and_function(activation):
     torch.manual_seed(0)
-    net = NeuralNet(num_units=6, activation=activation, num_features=5, num_classes=3)
+    model = NeuralNet(num_units=6, activation=activation, num_features=5, num_classes=3)
     torch.manual_seed(0)
     twin = NeuralNet(num_units=6, activation="relu", num_features=5, num_classes=3)
     x = torch.randn(4, 5)
-    assert torch.equal(net(x), twin(x))
+    assert torch.equal(model(x), twin(x))
 
 
 def test_neural_net_layers_have_separate_activations():
-    net = NeuralNet(num_units=6, activation=nn.PReLU(), num_features=5, num_classes=3)
-    assert net.activation1 is not net.activation2
-    assert net.activation1.weight is not net.activation2.weight
+    model = NeuralNet(num_units=6, activation=nn.PReLU(), num_features=5, num_classes=3)
+    assert model.activation1 is not model.activation2
+    assert model.activation1.weight is not model.activation2.weight
 
 
 def test_neural_net_neither_uses_nor_changes_a_trained_instance():
@@ -44,9 +44,9 @@ def test_neural_net_neither_uses_nor_changes_a_trained_instance():
     with torch.no_grad():
         trained.weight.fill_(0.9)
     before = copy.deepcopy(trained.state_dict())
-    net = NeuralNet(num_units=6, activation=nn.Sequential(trained), num_features=5, num_classes=3)
-    assert net.activation1[0].weight.item() == pytest.approx(0.1)
-    net(torch.randn(4, 5)).sum().backward()
+    model = NeuralNet(num_units=6, activation=nn.Sequential(trained), num_features=5, num_classes=3)
+    assert model.activation1[0].weight.item() == pytest.approx(0.1)
+    model(torch.randn(4, 5)).sum().backward()
     assert trained.weight.grad is None
     assert torch.equal(trained.weight, before["weight"])
 

@@ -175,7 +175,7 @@ def test_show_progress_removes_the_bar_of_a_finished_fleet(at_once):
 
 def test_show_progress_limits_bars_and_leaders(at_once):
     screen = Screen()
-    with show_progress([f"net {i}" for i in range(60)], 1, screen) as watch:
+    with show_progress([f"act {i}" for i in range(60)], 1, screen) as watch:
         for index in range(10):
             watch(running(index, [index], 1))
         for index in range(10, 60):
@@ -183,7 +183,7 @@ def test_show_progress_limits_bars_and_leaders(at_once):
     last = screen.last()
     assert [line.split()[1] for line in last[1:5]] == ["7", "8", "9", "10"]
     assert [line.split()[:3] for line in last[-6:-1]] == [
-        [str(index), "net", str(60 - index)] for index in range(1, 6)
+        [str(index), "act", str(60 - index)] for index in range(1, 6)
     ]
     assert last[-1] == "and 45 more"
 
@@ -192,7 +192,7 @@ def test_show_progress_estimates_remaining_time_from_trained_runs(at_once, monke
     now = 0.0
     monkeypatch.setattr("actlab.execution.progress.time.monotonic", lambda: now)
     screen = Screen()
-    with show_progress([f"net {i}" for i in range(100)], 1, screen) as watch:
+    with show_progress([f"act {i}" for i in range(100)], 1, screen) as watch:
         now = 2.0
         watch(ended(0, range(50), *[result(valid_acc=0.5)] * 50))  # from a ledger, without training time
         now = 6.0
@@ -201,7 +201,7 @@ def test_show_progress_estimates_remaining_time_from_trained_runs(at_once, monke
         watch(ended(1, range(50, 70), *[result(valid_acc=0.5)] * 20))
     assert [picture[0].partition("nets, ")[2] for picture in screen.pictures()[:3]] == [
         "0:00:02",
-        "0:00:06, about 0:00:46 left",  # 4 nets in 4 seconds, 46 to come
+        "0:00:06, about 0:00:46 left",  # 4 runs in 4 seconds, 46 to come
         "0:00:10, about 0:00:12 left",
     ]
 

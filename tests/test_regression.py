@@ -176,12 +176,12 @@ def test_load_data_rejects_regression_for_classified_images(source):
 
 
 def test_make_net_returns_a_regressor_with_squared_error():
-    net = make_net(make_dataset(), "relu", TrainSettings())
-    assert type(net) is skorch.NeuralNetRegressor
-    assert (net.criterion, net.optimizer) == (nn.MSELoss, torch.optim.SGD)
-    assert (net.lr, net.max_epochs, net.batch_size) == (0.01, 25, 128)
-    assert net.get_params()["optimizer__momentum"] == 0.95
-    module = net.initialize().module_
+    model = make_net(make_dataset(), "relu", TrainSettings())
+    assert type(model) is skorch.NeuralNetRegressor
+    assert (model.criterion, model.optimizer) == (nn.MSELoss, torch.optim.SGD)
+    assert (model.lr, model.max_epochs, model.batch_size) == (0.01, 25, 128)
+    assert model.get_params()["optimizer__momentum"] == 0.95
+    module = model.initialize().module_
     assert [tuple(p.shape) for p in (module.fc1.weight, module.fc2.weight, module.fc3.weight)] == [
         (128, 4),
         (64, 128),
@@ -205,21 +205,21 @@ def test_fleet_trains_a_regression_like_skorch(activation, layer_by_layer):
 
 def test_train_trains_a_regression_like_skorch():
     data = make_dataset()
-    net = train(data, "tanh", SHORT)
+    model = train(data, "tanh", SHORT)
     torch.manual_seed(SHORT.seed)
     expected_network = make_net(data, "tanh", SHORT).fit(data.X, data.y)
     for name, weight in expected_network.module_.state_dict().items():
-        torch.testing.assert_close(net.module_.state_dict()[name], weight)
-    ours, theirs = history_frame(net), history_frame(expected_network)
+        torch.testing.assert_close(model.module_.state_dict()[name], weight)
+    ours, theirs = history_frame(model), history_frame(expected_network)
     pd.testing.assert_frame_equal(ours.drop(columns="dur"), theirs.drop(columns="dur"), rtol=1e-5)
     assert list(ours) == COLUMNS
 
 
 def test_train_validation_loss_is_the_squared_error_of_the_first_fifth():
     data = make_dataset()
-    net = train(data, "tanh", SHORT)
-    errors = net.predict(data.X[:12]) - data.y[:12]
-    assert np.square(errors).mean() == pytest.approx(net.history[-1]["valid_loss"], rel=1e-5)
+    model = train(data, "tanh", SHORT)
+    errors = model.predict(data.X[:12]) - data.y[:12]
+    assert np.square(errors).mean() == pytest.approx(model.history[-1]["valid_loss"], rel=1e-5)
 
 
 def test_holdout_of_a_regression_keeps_the_order_of_samples():
@@ -236,11 +236,11 @@ def test_train_learns_a_regression():
 
 def test_train_returns_a_regressor_that_can_continue_training():
     data = make_dataset()
-    net = train(data, "relu", SHORT)
-    assert net.predict(data.X).shape == (60, 1)
-    net.partial_fit(data.X, data.y)
-    assert len(net.history) == 6
-    assert pickle.loads(pickle.dumps(net)).history == net.history  # noqa: S301 - bytes of this line
+    model = train(data, "relu", SHORT)
+    assert model.predict(data.X).shape == (60, 1)
+    model.partial_fit(data.X, data.y)
+    assert len(model.history) == 6
+    assert pickle.loads(pickle.dumps(model)).history == model.history  # noqa: S301 - bytes of this line
 
 
 def test_train_prints_no_accuracy_of_a_regression():

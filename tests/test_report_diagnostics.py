@@ -172,8 +172,8 @@ def test_render_diagnostics_section_has_panels_and_tables(page):
     ("about", "said"),
     [
         (
-            {"diagnostics": {"off": "the net trains in a process of its own"}},
-            "There are no diagnostics: the net trains in a process of its own.",
+            {"diagnostics": {"off": "the model trains in a separate process"}},
+            "There are no diagnostics: the model trains in a separate process.",
         ),
         ({}, "There are no diagnostics."),
         ({"diagnostics": None}, "There are no diagnostics."),

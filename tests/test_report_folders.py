@@ -1,4 +1,4 @@
-"""The verb ``report`` for unfinished comparisons, single trainings and changed folders."""
+"""The verb ``report`` for unfinished comparisons, single runs and changed folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports of single trainings and of unfinished comparisons, and calls that reproduce a comparison."""
+"""Reports of single runs and of unfinished comparisons, and calls that reproduce a comparison."""
 
 from __future__ import annotations
 

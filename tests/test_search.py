@@ -73,13 +73,13 @@ def test_search_has_every_attribute_of_grid_search():
 
 
 def test_search_runs_equal_skorch_with_the_same_weights_and_samples():
-    net = classifier(module__activation="tanh")
+    model = classifier(module__activation="tanh")
     grid = {"lr": [0.1, 0.02], "module__num_units": [4, 8]}
-    found = search(net, grid, scoring="neg_log_loss", return_train_score=True).fit(X, Y)
+    found = search(model, grid, scoring="neg_log_loss", return_train_score=True).fit(X, Y)
     for number, parameters in enumerate(found.cv_results_["params"]):
         for fold, (train, test) in enumerate(StratifiedKFold(3).split(X, Y)):
             expected_network = by_skorch(
-                copy.deepcopy(net).set_params(**parameters), X[train], Y[train], 0, fold
+                copy.deepcopy(model).set_params(**parameters), X[train], Y[train], 0, fold
             )
             for part, rows in {"train": train, "test": test}.items():
                 score = -nn.functional.cross_entropy(
@@ -111,8 +111,8 @@ def test_search_reports_fit_times_per_run():
 # -- scoring and refit --------------------------------------------------------------------------------
 
 
-def both_scores(net, X, y):
-    right = accuracy_score(y, net.predict(X))
+def both_scores(model, X, y):
+    right = accuracy_score(y, model.predict(X))
     return {"right": right, "wrong": 1 - right}
 
 
@@ -148,8 +148,8 @@ def test_search_refit_chooses_the_refitted_candidate():
 
 def test_search_best_estimator_equals_skorch_on_all_samples():
     found = search(seeds=[7, 8]).fit(X, Y)
-    net = classifier().set_params(**found.best_params_)
-    expected_network = by_skorch(net, X, Y, seed=7, fold=3)
+    model = classifier().set_params(**found.best_params_)
+    expected_network = by_skorch(model, X, Y, seed=7, fold=3)
     for name, weight in found.best_estimator_.module_.state_dict().items():
         torch.testing.assert_close(weight, expected_network.module_.state_dict()[name], rtol=1e-5, atol=1e-6)
     ours, theirs = (
@@ -190,15 +190,15 @@ def test_search_uses_the_splits_of_scikit_learn(cv, params):
     scored_rows = {"ours": [], "theirs": []}
 
     def scoring(which):
-        def note(net, X, y):
+        def note(model, X, y):
             scored_rows[which].append(X[:, 0].tolist())
             return 0.0
 
         return note
 
-    net = classifier(max_epochs=1)
-    ours = search(net, {"lr": [0.1]}, cv=cv, scoring=scoring("ours"), refit=False).fit(X, Y, **params)
-    theirs = GridSearchCV(net, {"lr": [0.1]}, cv=cv, scoring=scoring("theirs"), refit=False)
+    model = classifier(max_epochs=1)
+    ours = search(model, {"lr": [0.1]}, cv=cv, scoring=scoring("ours"), refit=False).fit(X, Y, **params)
+    theirs = GridSearchCV(model, {"lr": [0.1]}, cv=cv, scoring=scoring("theirs"), refit=False)
     theirs.fit(X, Y, **params)
     assert scored_rows["ours"] == scored_rows["theirs"]
     assert ours.n_splits_ == theirs.n_splits_
@@ -223,7 +223,7 @@ def test_search_draws_random_splits_once():
     cv = Drawing(2, test_size=0.5, random_state=None)
     rows = []
 
-    def note(net, X, y):
+    def note(model, X, y):
         rows.append(tuple(X[:, 0].tolist()))
         return 0.0
 
@@ -283,9 +283,9 @@ def test_search_rejects_an_invalid_precision(precision):
 
 
 def test_search_in_bfloat16_is_close_to_float32():
-    net = classifier(module__num_units=256)  # small layers stay in float32
+    model = classifier(module__num_units=256)  # small layers stay in float32
     exact, rough = (
-        scores(search(net, scoring="neg_log_loss", precision=p, refit=False).fit(X, Y))
+        scores(search(model, scoring="neg_log_loss", precision=p, refit=False).fit(X, Y))
         for p in ("float32", "bf16")
     )
     assert not np.array_equal(exact, rough)

@@ -46,19 +46,25 @@ def same_results(ours, theirs):
 
 
 def test_search_fit_leaves_constructor_arguments_unchanged():
-    net, grid, cv = classifier(), {"module__activation": ["relu", nn.PReLU()]}, KFold(3)
-    arguments = {"estimator": net, "param_grid": grid, "cv": cv, "scoring": ["accuracy"], "refit": "accuracy"}
+    model, grid, cv = classifier(), {"module__activation": ["relu", nn.PReLU()]}, KFold(3)
+    arguments = {
+        "estimator": model,
+        "param_grid": grid,
+        "cv": cv,
+        "scoring": ["accuracy"],
+        "refit": "accuracy",
+    }
     found = FleetSearchCV(**arguments, n_jobs=1, seeds=[3])
-    before, attributes = found.get_params(), vars(net).keys()
-    text = {name: repr(value) for name, value in net.get_params(deep=False).items()}
+    before, attributes = found.get_params(), vars(model).keys()
+    text = {name: repr(value) for name, value in model.get_params(deep=False).items()}
     found.fit(X, Y)
     after = found.get_params()
     assert after.keys() == before.keys()
     assert all(after[name] is before[name] for name in arguments)
-    assert {name: repr(value) for name, value in net.get_params(deep=False).items()} == text
-    assert vars(net).keys() == attributes
-    assert not net.initialized_
-    assert type(net) is skorch.NeuralNetClassifier
+    assert {name: repr(value) for name, value in model.get_params(deep=False).items()} == text
+    assert vars(model).keys() == attributes
+    assert not model.initialized_
+    assert type(model) is skorch.NeuralNetClassifier
 
 
 def test_search_get_params_and_set_params():
@@ -114,7 +120,7 @@ def test_search_has_the_type_of_its_estimator():
     assert is_regressor(search(skorch.NeuralNetRegressor(NeuralNet)))
 
 
-# -- the best net -------------------------------------------------------------------------------------
+# -- the best model -----------------------------------------------------------------------------------
 
 
 class CustomClassifier(skorch.NeuralNetClassifier):
@@ -190,8 +196,8 @@ class Scaling(nn.Module):
 
 
 def test_search_with_fit_parameters_trains_by_skorch():
-    net = classifier(module=Scaling, train_split=None)
-    found = search(net, LR, scoring="neg_log_loss", refit=False).fit(X, Y, scale=0.0)
+    model = classifier(module=Scaling, train_split=None)
+    found = search(model, LR, scoring="neg_log_loss", refit=False).fit(X, Y, scale=0.0)
     assert found.runs_["reason_alone"].eq("fit gets scale, which a fleet does not pass on").all()
     assert found.runs_["how"].eq("skorch").all()
     assert found.runs_["failure"].eq("").all()

@@ -156,16 +156,16 @@ REASONS = {
 
 @pytest.mark.parametrize(("reason", "options"), REASONS.items(), ids=REASONS)
 def test_search_trains_by_skorch_and_gives_the_reason(reason, options):
-    net = classifier(**options)
-    found = search(net, {"lr": [0.1, 0.05]}, return_train_score=True, seeds=[5]).fit(X, Y)
+    model = classifier(**options)
+    found = search(model, {"lr": [0.1, 0.05]}, return_train_score=True, seeds=[5]).fit(X, Y)
     assert found.runs_["reason_alone"].str.startswith(reason).all()
     assert found.runs_["how"].eq("skorch").all()
     assert found.runs_["seconds"].gt(0).all()
     train, test = next(StratifiedKFold(3).split(X, Y))
     if "callbacks" not in options or options["callbacks"] != "disable":
-        expected_network = by_skorch(net, X[train], Y[train], 5, 0)
+        expected_network = by_skorch(model, X[train], Y[train], 5, 0)
         assert scores(found)[0, 0] == expected_network.score(X[test], Y[test])
-    assert type(found.best_estimator_) is type(net)
+    assert type(found.best_estimator_) is type(model)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_search_combines_fleets_and_skorch():
 def test_search_random_validation_splits_are_reproducible():
     split = skorch.dataset.ValidSplit(0.3)
     for callbacks in ([], [Idle]):
-        net = classifier(train_split=split, callbacks=callbacks)
-        first, second = (search(net, {"lr": [0.1]}, scoring="neg_log_loss").fit(X, Y) for _ in range(2))
+        model = classifier(train_split=split, callbacks=callbacks)
+        first, second = (search(model, {"lr": [0.1]}, scoring="neg_log_loss").fit(X, Y) for _ in range(2))
         assert np.array_equal(scores(first), scores(second))
 
 
@@ -284,11 +284,11 @@ def test_search_results_do_not_depend_on_the_order_of_the_grid():
 
 class Closed(concurrent.futures.Executor):
     def submit(self, function, /, *args, **kwargs):
-        raise RuntimeError("there is nobody here")
+        raise RuntimeError("no worker is left")
 
 
 def test_search_raises_errors_of_the_executor():
-    with pytest.raises(UsageError, match=r"^the Closed takes no more work: there is nobody here$"):
+    with pytest.raises(UsageError, match=r"^the Closed takes no more work: no worker is left$"):
         search(executor=Closed()).fit(X, Y)
 
 

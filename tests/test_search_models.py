@@ -30,24 +30,24 @@ __all__ = ["one_thread"]
 
 def test_search_trains_a_binary_classifier():
     y = (Y == 0).astype(np.float32)
-    net = skorch.NeuralNetBinaryClassifier(
+    model = skorch.NeuralNetBinaryClassifier(
         one, module__outputs=1, lr=0.5, max_epochs=2, batch_size=16, verbose=0
     )
-    found = search(net, {"lr": [0.5, 0.1]}).fit(X, y)
+    found = search(model, {"lr": [0.5, 0.1]}).fit(X, y)
     assert found.runs_["reason_alone"].eq("").all()
     assert found.predict_proba(X).shape == (ROWS, 2)
     assert set(np.unique(found.predict(X))) <= {0, 1}
-    expected = by_skorch(net.set_params(**found.best_params_), X, y, 0, 3)
+    expected = by_skorch(model.set_params(**found.best_params_), X, y, 0, 3)
     np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-5)
     assert found.best_estimator_.history[:, "valid_acc"] == pytest.approx(expected.history[:, "valid_acc"])
 
 
 def test_search_trains_a_regressor():
     y = X @ np.array([[1.0], [-2.0], [0.5], [0.0]], np.float32)
-    net = skorch.NeuralNetRegressor(one, module__outputs=1, lr=0.05, max_epochs=3, batch_size=16, verbose=0)
-    found = search(net, {"lr": [0.05, 0.01]}, cv=KFold(3)).fit(X, y)
+    model = skorch.NeuralNetRegressor(one, module__outputs=1, lr=0.05, max_epochs=3, batch_size=16, verbose=0)
+    found = search(model, {"lr": [0.05, 0.01]}, cv=KFold(3)).fit(X, y)
     assert found.runs_["reason_alone"].eq("").all()
-    expected = by_skorch(net.set_params(**found.best_params_), X, y, 0, 3)
+    expected = by_skorch(model.set_params(**found.best_params_), X, y, 0, 3)
     np.testing.assert_allclose(found.predict(X), expected.predict(X), rtol=1e-4, atol=1e-5)
     assert found.score(X, y) == pytest.approx(expected.score(X, y), abs=1e-5)
 
@@ -57,20 +57,20 @@ def softmaxed(outputs):
 
 
 def test_search_trains_with_the_default_loss_of_probabilities():
-    net = skorch.NeuralNetClassifier(
+    model = skorch.NeuralNetClassifier(
         softmaxed, module__outputs=CLASSES, lr=0.3, max_epochs=2, batch_size=16, verbose=0
     )
-    found = search(net, {"lr": [0.3, 0.1]}).fit(X, Y)
+    found = search(model, {"lr": [0.3, 0.1]}).fit(X, Y)
     assert found.runs_["reason_alone"].eq("").all()
-    expected = by_skorch(net.set_params(**found.best_params_), X, Y, 0, 3)
+    expected = by_skorch(model.set_params(**found.best_params_), X, Y, 0, 3)
     np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-5)
 
 
 def test_search_accepts_input_with_more_dimensions():
     images = X.reshape(ROWS, 2, 2)
     module = nn.Sequential(nn.Flatten(), *one(CLASSES))
-    net = skorch.NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss, max_epochs=1, verbose=0)
-    found = search(net, {"lr": [0.1, 0.2]}).fit(images, Y)
+    model = skorch.NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss, max_epochs=1, verbose=0)
+    found = search(model, {"lr": [0.1, 0.2]}).fit(images, Y)
     assert found.runs_["reason_alone"].eq("").all()
     assert found.predict(images).shape == (ROWS,)
 
@@ -106,9 +106,9 @@ def test_search_accepts_activations_as_spec_class_function_or_module():
     assert found.runs_["how"].ne("skorch").all()
     assert found.cv_results_["param_module__activation"].dtype == object
     for number, activation in enumerate(inputs):
-        net = classifier(module__activation=activation)
+        model = classifier(module__activation=activation)
         for fold, (train, test) in enumerate(StratifiedKFold(4).split(X, Y)):
-            expected = by_skorch(net, X[train], Y[train], 0, fold)
+            expected = by_skorch(model, X[train], Y[train], 0, fold)
             loss = log_loss(Y[test], expected.predict_proba(X[test]))
             assert scores(found)[number, fold] == pytest.approx(-loss, abs=1e-6)
     assert np.array_equal(scores(found)[4], scores(found)[5])
@@ -153,8 +153,8 @@ def test_search_starts_activation_modules_from_their_initial_state(kind):
     found = search(grid=grid, **options).fit(X, Y)
     assert np.array_equal(scores(found)[::2], scores(found)[1::2])
     assert [next(a.parameters()).item() for a in grid["module__activation"]] == [0.25, 3.0]
-    net = classifier(module__activation=trained, module__num_units=8)
-    assert np.array_equal(scores(search(net, {"lr": [0.1, 0.2]}, **options).fit(X, Y)), scores(found)[::2])
+    model = classifier(module__activation=trained, module__num_units=8)
+    assert np.array_equal(scores(search(model, {"lr": [0.1, 0.2]}, **options).fit(X, Y)), scores(found)[::2])
 
 
 def build_around(activation, encoder=None):
@@ -166,11 +166,11 @@ def build_around(activation, encoder=None):
 @pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "skorch"])
 def test_search_starts_activations_afresh_in_user_modules(callbacks):
     activation = nn.PReLU()
-    net = plain(build_around, module__activation=activation, callbacks=callbacks)
-    first = search(net, {"lr": [0.5]}, scoring="neg_log_loss").fit(X, Y)
-    net.fit(X, Y)
+    model = plain(build_around, module__activation=activation, callbacks=callbacks)
+    first = search(model, {"lr": [0.5]}, scoring="neg_log_loss").fit(X, Y)
+    model.fit(X, Y)
     assert activation.weight.item() != 0.25
-    again = search(net, {"lr": [0.5]}, scoring="neg_log_loss").fit(X, Y)
+    again = search(model, {"lr": [0.5]}, scoring="neg_log_loss").fit(X, Y)
     assert np.array_equal(scores(first), scores(again))
     assert (again.runs_["reason_alone"] == "").all() == (callbacks is None)
 
@@ -181,8 +181,8 @@ def test_search_keeps_pretrained_weights_of_a_module_argument(callbacks):
     with torch.no_grad():
         encoder.weight.copy_(2 * torch.eye(FEATURES))
         encoder.bias.zero_()
-    net = plain(
+    model = plain(
         build_around, module__activation=nn.Tanh(), module__encoder=encoder, callbacks=callbacks, lr=1e-6
     )
-    best = search(net, {"max_epochs": [1]}).fit(X, Y).best_estimator_
+    best = search(model, {"max_epochs": [1]}).fit(X, Y).best_estimator_
     torch.testing.assert_close(best.module_[0].weight, encoder.weight, rtol=0, atol=1e-4)

@@ -26,15 +26,15 @@ from torch import nn
 from actlab import FleetSearchCV
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
 from tests.search_cases import ALONE, CASES, DIFFERENT, NUMBERS, RARE, SPLITS, Case
-from tests.search_models import Net
+from tests.search_models import Network
 from tests.searches import FEATURES, ROWS, X, Y, one_thread
 
 __all__ = ["one_thread"]
 
 
-def seeded(net, splits, candidates):
+def seeded(model, splits, candidates):
     """Return the model in a class whose fits, in GridSearchCV's order, use the seeds of FleetSearchCV."""
-    kind, calls = type(net), itertools.count()
+    kind, calls = type(model), itertools.count()
 
     @functools.wraps(kind.fit)
     def fit(self, X, y=None, **fit_params):
@@ -44,20 +44,20 @@ def seeded(net, splits, candidates):
         with seeded_torch(0, fold, WEIGHTS, "cpu"), seeded_numpy(stream_seed(0, fold, HOLDOUT)):
             return self.fit(X, y, **fit_params)
 
-    net.__class__ = type(kind.__name__, (kind,), {"fit": fit})
-    return net
+    model.__class__ = type(kind.__name__, (kind,), {"fit": fit})
+    return model
 
 
 def create(case, **options):
-    defaults = {"module": Net, "criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 32}
+    defaults = {"module": Network, "criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 32}
     return case.kind(**{**defaults, "lr": 0.1, "verbose": 0, **case.net, **options})
 
 
-def fit_search(kind, case, net):
+def fit_search(kind, case, model):
     X_, y = (X if case.X is None else case.X), (Y if case.y is None else case.y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = kind(net, case.grid, n_jobs=1, **{"cv": SPLITS, "scoring": case.scoring, **case.search})
+        found = kind(model, case.grid, n_jobs=1, **{"cv": SPLITS, "scoring": case.scoring, **case.search})
         return found.fit(X_, y, **case.fit)
 
 
@@ -106,7 +106,7 @@ def test_search_results_differ_from_grid_search_as_documented(text):
 
 
 class Raising(skorch.callbacks.Callback):
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, model, **kwargs):
         raise LookupError("nothing there")
 
 
@@ -163,8 +163,8 @@ def test_search_of_a_pipeline_equals_grid_search():
     found = []
     for kind in (FleetSearchCV, GridSearchCV):
         torch.manual_seed(0)
-        net = create(Case({"callbacks": [EarlyStopping(patience=1, threshold=9)], "max_epochs": 4}))
-        pipeline = Pipeline([("scale", StandardScaler()), ("net", net)])
+        model = create(Case({"callbacks": [EarlyStopping(patience=1, threshold=9)], "max_epochs": 4}))
+        pipeline = Pipeline([("scale", StandardScaler()), ("net", model)])
         case = Case(grid={"net__lr": [0.1, 0.2], "scale__with_mean": [True, False]})
         found.append(fit_search(kind, case, pipeline))
     assert np.array_equal(*(one.cv_results_["mean_test_score"] for one in found))

@@ -34,7 +34,7 @@ from tests.searches import (
 __all__ = ["one_thread"]
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     """Takes a module."""
 
     def __init__(self, activation=nn.ReLU()):  # noqa: B008
@@ -181,8 +181,8 @@ VALUES = [
 ]
 FEW = VALUES[1:12:5] + VALUES[7:11] + VALUES[13:14]  # some of each kind
 MODULES = {
-    "module": (Net, "activation", VALUES, lambda make: make()),
-    "module instance": (Net(), "activation", FEW, lambda make: make()),
+    "module": (Network, "activation", VALUES, lambda make: make()),
+    "module instance": (Network(), "activation", FEW, lambda make: make()),
     "other name": (Layers, "squash", FEW, lambda make: make()),
     "class": (Two, "hidden_activation", FEW, lambda make: make),
     "function": (Functional, "nonlin", FEW, lambda make: make()),
@@ -198,8 +198,8 @@ def test_search_passes_activations_in_the_form_the_module_expects(
     module, name, values, expected, callbacks, in_folder
 ):
     values_only = [value for value, _ in values]
-    net = plain(module, callbacks=callbacks, max_epochs=1)
-    found = search(net, {f"module__{name}": values_only}, scoring="neg_log_loss", cv=2).fit(X, Y)
+    model = plain(module, callbacks=callbacks, max_epochs=1)
+    found = search(model, {f"module__{name}": values_only}, scoring="neg_log_loss", cv=2).fit(X, Y)
     assert found.runs_["failure"].eq("").all()
     assert (found.runs_["how"] == "skorch").all() == (callbacks is not None)
     shown = list(found.cv_results_[f"param_module__{name}"])
@@ -222,10 +222,10 @@ def test_search_passes_activations_in_the_form_the_module_expects(
 @pytest.mark.parametrize("value", ["prelu", "own.py:Own", "formula:x*tanh(x)"])
 @pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_search_best_estimator_of_a_spec_trains_again_clones_and_pickles(value, seeds, in_folder):
-    found = search(plain(Net), {"module__activation": [value]}, seeds=seeds).fit(X, Y)
+    found = search(plain(Network), {"module__activation": [value]}, seeds=seeds).fit(X, Y)
     best = found.best_estimator_
     assert best.get_params()["module__activation"] == value
-    assert type(best.module_) is Net
+    assert type(best.module_) is Network
     for copy in (pickle.loads(pickle.dumps(best)), pickle.loads(pickle.dumps(found)).best_estimator_):  # noqa: S301
         assert np.array_equal(copy.predict_proba(X), best.predict_proba(X))
     again = by_skorch(best, X, Y, fold=3)
@@ -236,8 +236,8 @@ def test_search_best_estimator_of_a_spec_trains_again_clones_and_pickles(value, 
 
 
 def test_search_accepts_specs_in_the_estimator():
-    found = search(plain(Net, module__activation="mish"), {"lr": [0.1, 0.2]}).fit(X, Y)
-    expected = search(plain(Net, module__activation=actlab.nn.Mish()), {"lr": [0.1, 0.2]}).fit(X, Y)
+    found = search(plain(Network, module__activation="mish"), {"lr": [0.1, 0.2]}).fit(X, Y)
+    expected = search(plain(Network, module__activation=actlab.nn.Mish()), {"lr": [0.1, 0.2]}).fit(X, Y)
     assert found.runs_["failure"].eq("").all()
     assert np.array_equal(scores(found), scores(expected))
 
@@ -253,8 +253,8 @@ def test_search_accepts_specs_in_the_estimator():
     ids=["spec", "class", "module", "function"],
 )
 def test_search_with_a_module_that_calls_its_constructor_inplace(value, expected):
-    net = plain(InPlace, max_epochs=1)
-    found = search(net, {"module__act_layer": [value]}, scoring="neg_log_loss", cv=2).fit(X, Y)
+    model = plain(InPlace, max_epochs=1)
+    found = search(model, {"module__act_layer": [value]}, scoring="neg_log_loss", cv=2).fit(X, Y)
     assert found.runs_["failure"].eq("").all()
     best = found.best_estimator_
     one, other = best.module_.layers[1], best.module_.layers[3]
@@ -287,9 +287,9 @@ def test_search_passes_two_activations_in_two_forms():
 def test_search_trains_specs_together_and_records_them(tmp_path):
     grid = {"module__activation": ["relu", "mish"], "lr": [0.1, 0.2]}
     options = {"ledger": tmp_path / "ledger.sqlite", "refit": False}
-    net = plain(Net)
-    first = search(net, grid, **options).fit(X, Y)
-    again = search(net, grid, **options).fit(X, Y)
+    model = plain(Network)
+    first = search(model, grid, **options).fit(X, Y)
+    again = search(model, grid, **options).fit(X, Y)
     assert first.runs_["how"].eq("layer by layer").all() or first.runs_["how"].eq("autograd").all()
     assert first.runs_["reason_alone"].eq("").all()
     assert np.array_equal(scores(first), scores(again))
@@ -326,9 +326,9 @@ class Init(nn.Module):
         return self.layers(x)
 
 
-def outcome(kind, net, name, value):
+def outcome(kind, model, name, value):
     try:
-        kind(net, {f"module__{name}": [value]}, cv=2, refit=False, error_score="raise").fit(X, Y)
+        kind(model, {f"module__{name}": [value]}, cv=2, refit=False, error_score="raise").fit(X, Y)
     except Exception as error:
         return type(error), str(error)
     return "fits"
@@ -346,20 +346,20 @@ def outcome(kind, net, name, value):
         (Init, "mode", "softmin", False),
         (Functional, "nonlin", "tanh", True),
         (Two, "act", "tanh", False),
-        (Net, "nonsense", "relu", False),
+        (Network, "nonsense", "relu", False),
     ],
 )
 def test_search_leaves_strings_of_the_module_unchanged(module, name, value, fits):
-    net = plain(module, max_epochs=1)
+    model = plain(module, max_epochs=1)
     if module is Two:
-        net.set_params(module__hidden_activation=nn.ReLU)
-    ours, theirs = (outcome(kind, net, name, value) for kind in (search, grid_search))
+        model.set_params(module__hidden_activation=nn.ReLU)
+    ours, theirs = (outcome(kind, model, name, value) for kind in (search, grid_search))
     assert ours == theirs
     assert (ours == "fits") is fits
     if fits:
-        found = search(net, {f"module__{name}": [value]}, cv=2, scoring="neg_log_loss").fit(X, Y)
+        found = search(model, {f"module__{name}": [value]}, cv=2, scoring="neg_log_loss").fit(X, Y)
         train, test = next(StratifiedKFold(2).split(X, Y))
-        alone = by_skorch(clone(net).set_params(**{f"module__{name}": value}), X[train], Y[train])
+        alone = by_skorch(clone(model).set_params(**{f"module__{name}": value}), X[train], Y[train])
         log = np.log(alone.predict_proba(X[test])[np.arange(len(test)), Y[test]])
         assert scores(found)[0, 0] == pytest.approx(log.mean(), abs=1e-6)
         assert found.best_estimator_.module is module
@@ -377,7 +377,7 @@ def test_search_leaves_strings_of_the_module_unchanged(module, name, value, fits
 )
 def test_search_with_a_wrong_spec_fails_only_its_fits(value, message):
     with pytest.warns(FitFailedWarning, match=message):
-        found = search(plain(Net), {"module__activation": ["tanh", value]}, cv=2).fit(X, Y)
+        found = search(plain(Network), {"module__activation": ["tanh", value]}, cv=2).fit(X, Y)
     assert np.isnan(scores(found)[1]).all()
     assert found.best_params_ == {"module__activation": "tanh"}
     assert found.runs_["failure"].str.contains(message).tolist() == [False, False, True, True]
@@ -391,7 +391,7 @@ class Broken(nn.Module):
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
 def test_search_reports_why_an_activation_fails():
     with pytest.warns(FitFailedWarning, match="no input is good enough"):
-        found = search(plain(Net), {"module__activation": [Broken, "tanh"]}, cv=2).fit(X, Y)
+        found = search(plain(Network), {"module__activation": [Broken, "tanh"]}, cv=2).fit(X, Y)
     assert np.isnan(scores(found)[0]).all()
 
 
@@ -411,16 +411,16 @@ class Shaky(nn.Module):
 
 
 def test_activation_arguments_adapt_leaves_random_state_and_model_unchanged():
-    net = plain(Shaky, module__activation="mish")
+    model = plain(Shaky, module__activation="mish")
     before = torch.get_rng_state(), np.random.get_state()[1:3]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ActivationArguments([]).adapt(net, X, {})
+        ActivationArguments([]).adapt(model, X, {})
     assert torch.equal(torch.get_rng_state(), before[0])
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state()[1:3], before[1], strict=True))
-    assert net.module is not Shaky
-    assert net.module__activation == "mish"
-    assert not net.initialized_
+    assert model.module is not Shaky
+    assert model.module__activation == "mish"
+    assert not model.initialized_
 
 
 class Keyed(nn.Module):
@@ -435,8 +435,8 @@ class Keyed(nn.Module):
 @pytest.mark.parametrize(
     ("module", "change"),
     [
-        (Net, torch.from_numpy),
-        (Net, lambda X: SliceDataset(torch.utils.data.TensorDataset(torch.from_numpy(X)), 0)),
+        (Network, torch.from_numpy),
+        (Network, lambda X: SliceDataset(torch.utils.data.TensorDataset(torch.from_numpy(X)), 0)),
         (Keyed, lambda X: SliceDict(left=X[:, :1], expected=X[:, 1:])),
     ],
     ids=["tensor", "dataset", "dict"],

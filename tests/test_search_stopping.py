@@ -95,23 +95,23 @@ STOPPED = {
 
 @pytest.mark.parametrize(("options", "epochs"), STOPPED.values(), ids=STOPPED)
 def test_search_callback_with_keyboard_interrupt_stops_only_its_model(tmp_path, options, epochs):
-    net = classifier(max_epochs=5, **options(tmp_path))
+    model = classifier(max_epochs=5, **options(tmp_path))
     handler = signal.getsignal(signal.SIGINT)
-    found = search(net, {"lr": [0.1, 0.05]}, cv=2, scoring="neg_log_loss").fit(X, Y)
+    found = search(model, {"lr": [0.1, 0.05]}, cv=2, scoring="neg_log_loss").fit(X, Y)
     assert signal.getsignal(signal.SIGINT) is handler
     assert found.runs_["how"].eq("skorch").all()
     assert found.runs_["failure"].eq("").all()
     assert len(found.best_estimator_.history) == epochs
     for fold, (train, test) in enumerate(StratifiedKFold(2).split(X, Y)):
-        expected = by_skorch(net, X[train], Y[train], 0, fold)
+        expected = by_skorch(model, X[train], Y[train], 0, fold)
         right = np.log(expected.predict_proba(X[test])[np.arange(len(test)), Y[test]]).mean()
         assert scores(found)[0, fold] == pytest.approx(right, rel=1e-6)
 
 
 @pytest.mark.parametrize("change", [torch.from_numpy, lambda X: SliceDict(x=X)], ids=["tensor", "dict"])
 def test_search_early_stopping_with_data_that_fleets_do_not_support(change):
-    net = classifier(max_epochs=5, callbacks=[early_stopping()], train_split=skorch.dataset.ValidSplit(3))
-    found = search(net, {"lr": [0.1]}, cv=[(np.arange(100), np.arange(100, 150))]).fit(change(X), Y)
+    model = classifier(max_epochs=5, callbacks=[early_stopping()], train_split=skorch.dataset.ValidSplit(3))
+    found = search(model, {"lr": [0.1]}, cv=[(np.arange(100), np.arange(100, 150))]).fit(change(X), Y)
     assert found.runs_["failure"].eq("").all()
     assert len(found.best_estimator_.history) == 2
 
@@ -133,8 +133,8 @@ def test_search_early_stopping_in_a_thread():
     [macro_callbacks, lambda: [StopAt("on_batch_end", 1)], lambda: [StopAt("on_grad_computed", 5)]],
 )
 def test_compare_callback_with_keyboard_interrupt_stops_only_its_model(callbacks):
-    net = classifier(callbacks=callbacks(), max_epochs=5)
-    found = actlab.compare(["relu", "tanh"], TABLE, module=net, folds=2)
+    model = classifier(callbacks=callbacks(), max_epochs=5)
+    found = actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2)
     assert found.results["score"].notna().all()
     assert set(found.history.groupby(["activation", "fold"]).size()) <= {1, 2}
 
@@ -195,14 +195,14 @@ def test_compare_is_interrupted_by_a_signal():
     class Second(Callback):
         trained = 0
 
-        def on_train_end(self, net, **kwargs):
+        def on_train_end(self, model, **kwargs):
             Second.trained += 1
             if Second.trained == 3:
                 signal.raise_signal(signal.SIGINT)
 
-    net = classifier(callbacks=[Second], max_epochs=1)
+    model = classifier(callbacks=[Second], max_epochs=1)
     with sigint(signal.default_int_handler), pytest.raises(Interrupted, match="2 of 4 nets") as caught:
-        actlab.compare(["relu", "tanh"], TABLE, module=net, folds=2)
+        actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2)
     assert caught.value.results["activation"].to_list() == ["relu", "relu"]
 
 
@@ -224,7 +224,7 @@ def test_search_continues_after_an_ignored_signal(handling, callbacks):
 
 def test_search_keeps_a_signal_handler_installed_by_a_callback():
     class Installs(Callback):
-        def on_train_begin(self, net, **kwargs):
+        def on_train_begin(self, model, **kwargs):
             signal.signal(signal.SIGINT, own_handler)
 
     with sigint(signal.default_int_handler):

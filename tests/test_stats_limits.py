@@ -1,4 +1,4 @@
-"""Degenerate input of the statistics: a correct value, or an error that says what to do."""
+"""Degenerate input of the statistics: a correct value, or an error with advice."""
 
 import math
 

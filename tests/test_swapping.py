@@ -38,9 +38,13 @@ def test_swap_selects_modules_by_class_name_and_path(key):
 
 
 def test_swap_finds_modules_at_any_depth():
-    model = nn.ModuleDict({"list": nn.ModuleList([nn.Sequential(nn.ReLU()), nn.ReLU()]), "net": NeuralNet()})
+    model = nn.ModuleDict(
+        {"list": nn.ModuleList([nn.Sequential(nn.ReLU()), nn.ReLU()]), "model": NeuralNet()}
+    )
     swapped = swap(model, {"relu": "mish"})
-    assert activations_in(swapped) == {"mish": ["list.1", "list.0.0", "net.activation1", "net.activation2"]}
+    assert activations_in(swapped) == {
+        "mish": ["list.1", "list.0.0", "model.activation1", "model.activation2"]
+    }
 
 
 def test_swap_name_matches_modules_of_torch_and_actlab():
@@ -166,13 +170,13 @@ def test_activations_in_lists_all_paths_of_a_shared_module():
 
 
 def test_activations_in_ignores_functions_that_are_not_called():
-    class Net(nn.Module):
+    class Network(nn.Module):
         relu, act_layer = "relu", nn.ReLU
 
         def forward(self, x):
             return self.relu and x
 
-    assert activations_in(Net()) == {}
+    assert activations_in(Network()) == {}
 
 
 # -- use of the result ------------------------------------------------------------------------------------
@@ -195,12 +199,12 @@ def test_swap_results_have_equal_descriptions_only_for_equal_swaps():
     assert same[0] != digest(describe(swap(model, {"relu": "elu"})))
 
 
-@pytest.mark.parametrize("net", [ConvNet, functools.partial(NeuralNet, activation=F.relu)])
-def test_swap_result_can_be_trained(net):
+@pytest.mark.parametrize("model_class", [ConvNet, functools.partial(NeuralNet, activation=F.relu)])
+def test_swap_result_can_be_trained(model_class):
     torch.manual_seed(0)
     data = load_data("digits")
-    net = skorch.NeuralNetClassifier(
-        swap(net(num_features=64), {"relu": nn.PReLU}),
+    model_class = skorch.NeuralNetClassifier(
+        swap(model_class(num_features=64), {"relu": nn.PReLU}),
         criterion=nn.CrossEntropyLoss,
         optimizer__momentum=0.9,
         lr=0.03,
@@ -209,11 +213,11 @@ def test_swap_result_can_be_trained(net):
         train_split=None,
         verbose=0,
     )
-    net.fit(data.X, data.y)
-    slopes = [part.weight.item() for part in net.module_.modules() if isinstance(part, nn.PReLU)]
+    model_class.fit(data.X, data.y)
+    slopes = [part.weight.item() for part in model_class.module_.modules() if isinstance(part, nn.PReLU)]
     assert all(slope != 0.25 for slope in slopes)
     assert len(set(slopes)) == len(slopes)
-    assert np.mean(net.predict(data.X) == data.y) > 0.5
+    assert np.mean(model_class.predict(data.X) == data.y) > 0.5
 
 
 @pytest.mark.parametrize("activation", ["relu", F.gelu, nn.ReLU()])

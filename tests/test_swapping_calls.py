@@ -37,8 +37,8 @@ def test_swap_of_functional_calls_equals_a_rewritten_model(key):
     swapped = swap(model, {key: torch.tanh})
     x = torch.randn(6, 4)
     assert torch.equal(swapped(x), written(x))
-    for net in (swapped, written):
-        net(x).square().sum().backward()
+    for model_class in (swapped, written):
+        model_class(x).square().sum().backward()
     for name, parameter in written.named_parameters():
         assert torch.equal(swapped.get_parameter(name).grad, parameter.grad)
 
@@ -87,7 +87,7 @@ def test_swap_finds_functions_with_any_arguments(expression, key, tmp_path, monk
     (tmp_path / "written.py").write_text(WRITTEN.format(expression))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "written", raising=False)
-    model = importlib.import_module("written").Net()
+    model = importlib.import_module("written").Network()
     swapped, x = swap(model, {key: "sine"}), torch.randn(8)
     with_rest = x * 3 if key == "elu" else 0
     assert torch.equal(swapped(x), actlab.functional.sine(x * 3) + with_rest)
@@ -102,7 +102,7 @@ import actlab
 FUNCTIONS = {{"silu": F.silu}}
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     name = "silu"
 
     def forward(self, x):
@@ -343,13 +343,13 @@ FORWARDS = [
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("net", FORWARDS)
-def test_swap_of_a_forward_equals_the_other_function(net, inplace, training):
-    model = nn.Sequential(nn.ModuleDict({"net": net()}), nn.ReLU()).train(training)[0]["net"]
+@pytest.mark.parametrize("model_class", FORWARDS)
+def test_swap_of_a_forward_equals_the_other_function(model_class, inplace, training):
+    model = nn.Sequential(nn.ModuleDict({"part": model_class()}), nn.ReLU()).train(training)[0]["part"]
     x, results = torch.randn(6, 4), []
     swapped = swap(model, {nn.ReLU: nn.Tanh}, inplace=inplace)
     assert "relu" not in activations_in(swapped)
-    for part, mode in ((net(), TanhForRelu()), (swapped, contextlib.nullcontext())):
+    for part, mode in ((model_class(), TanhForRelu()), (swapped, contextlib.nullcontext())):
         torch.manual_seed(1)
         random.seed(1)
         part.load_state_dict(model.state_dict(), strict=False)
@@ -398,16 +398,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("net", REFUSED)
-def test_swap_rejects_calls_it_cannot_replace(net, inplace):
-    model = nn.Sequential(nn.ReLU(), nn.ModuleDict({"net": net()}))
+@pytest.mark.parametrize("model_class", REFUSED)
+def test_swap_rejects_calls_it_cannot_replace(model_class, inplace):
+    model = nn.Sequential(nn.ReLU(), nn.ModuleDict({"part": model_class()}))
     shown, parts = repr(model), [id(part) for part in model.modules()]
     with pytest.raises(UsageError) as error:
         swap(model, {nn.ReLU: nn.Tanh}, inplace=inplace)
     message = str(error.value)
-    assert message.startswith(f"swap: 1.net: {net.__name__}.forward calls ")
+    assert message.startswith(f"swap: 1.part: {model_class.__name__}.forward calls ")
     assert "relu (test_swapping_calls.py:" in message
-    assert message.endswith(f", which cannot be replaced: {REFUSED[net]}")
+    assert message.endswith(f", which cannot be replaced: {REFUSED[model_class]}")
     assert (repr(model), [id(part) for part in model.modules()]) == (shown, parts)
 
 
@@ -438,10 +438,10 @@ def test_activations_in_leaves_modes_and_random_state_unchanged():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("net", [Functional, Deciding, Dropping, Mangled])
-def test_swap_result_compiles_and_exports(net):
-    model, x = swap(net(), {"relu": nn.Mish}).eval(), torch.randn(3, 4)
-    whole = net is not Deciding
+@pytest.mark.parametrize("model_class", [Functional, Deciding, Dropping, Mangled])
+def test_swap_result_compiles_and_exports(model_class):
+    model, x = swap(model_class(), {"relu": nn.Mish}).eval(), torch.randn(3, 4)
+    whole = model_class is not Deciding
     with torch.no_grad():
         assert torch.equal(torch.compile(model, backend="eager", fullgraph=whole)(x), model(x))
     if whole:
@@ -453,7 +453,7 @@ def test_swap_result_compiles_and_exports(net):
     ("replacements", "message"),
     [
         ({"reluu": "tanh"}, "swap: 'reluu' is neither in the catalogue nor a place of the model (did you"),
-        ({"net.1": "tanh"}, "swap: 'net.1' is neither in the catalogue nor a place of the model"),
+        ({"part.1": "tanh"}, "swap: 'part.1' is neither in the catalogue nor a place of the model"),
         ({torch.relu: "tanh"}, "must be a module class, a catalogue name or a place"),
         ({int: "tanh"}, "swap: the key <class 'int'> must be a module class, a catalogue name or a place"),
         ({}, "swap: replacements is empty"),

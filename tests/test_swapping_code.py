@@ -218,18 +218,18 @@ MODELS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("net", MODELS)
-def test_swap_replaces_a_call_in_any_code(net):
-    model = nn.Sequential(net())
+@pytest.mark.parametrize("model_class", MODELS)
+def test_swap_replaces_a_call_in_any_code(model_class):
+    model = nn.Sequential(model_class())
     assert list(activations_in(model)) == ["relu"]
     swapped, x = swap(model, {"relu": "mish"}), torch.full((3, 4), 0.05)
     torch.testing.assert_close(swapped(x), F.mish(model[0].fc(x)))
     assert list(activations_in(swapped)) == ["mish"]
 
 
-@pytest.mark.parametrize("net", [Coroutine, Yielding, Recursing])
-def test_swap_replaces_a_call_in_a_forward_that_returns_no_tensor(net):
-    swapped = swap(nn.Sequential(net()), {"relu": "mish"})
+@pytest.mark.parametrize("model_class", [Coroutine, Yielding, Recursing])
+def test_swap_replaces_a_call_in_a_forward_that_returns_no_tensor(model_class):
+    swapped = swap(nn.Sequential(model_class()), {"relu": "mish"})
     assert list(activations_in(swapped)) == ["mish"]
 
 
@@ -259,23 +259,23 @@ class AttributeForward(Layer):
 
 
 @pytest.mark.parametrize(
-    ("net", "problem"),
+    ("model_class", "problem"),
     [
         (Starred, "forward does not name its first argument"),
         (PartOfMethod, "it is in PartOfMethod.go, not in a method of its class"),
         (AttributeForward, "forward is an attribute of the module, not a method of its class"),
     ],
 )
-def test_swap_names_the_module_whose_code_it_cannot_rewrite(net, problem):
-    model = nn.Sequential(nn.Tanh(), net())
+def test_swap_names_the_module_whose_code_it_cannot_rewrite(model_class, problem):
+    model = nn.Sequential(nn.Tanh(), model_class())
     found = activations_in(model)
     assert list(found) == ["tanh", "relu"]
-    assert all(place.startswith(f"1: {net.__name__}.forward (") for place in found["relu"])
-    message = rf"^swap: 1: {net.__name__}.forward calls .*: {problem}; make it a module of its own$"
+    assert all(place.startswith(f"1: {model_class.__name__}.forward (") for place in found["relu"])
+    message = rf"^swap: 1: {model_class.__name__}.forward calls .*: {problem}; make it a module of its own$"
     with pytest.raises(UsageError, match=message):
         swap(model, {"relu": "mish"})
     assert activations_in(model) == found
-    assert type(swap(model, {"tanh": "mish"})[1]) is net
+    assert type(swap(model, {"tanh": "mish"})[1]) is model_class
 
 
 def at_run_time():

@@ -271,7 +271,7 @@ from torch import nn
 from transformers import {0}Config, {0}ForImageClassification
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     def __init__(self, num_classes, image_shape):
         super().__init__()
         self.image_shape = image_shape
@@ -292,8 +292,8 @@ class Net(nn.Module):
     ],
 )
 def test_compare_replaces_the_activations_of_a_transformers_model(kind, arguments, tmp_path):
-    (tmp_path / "net.py").write_text(OWN.format(kind, arguments))
-    call = ["compare", "relu", "mish", "--data", "digits", "--module", "net.py:Net", "--folds", "2"]
+    (tmp_path / "network.py").write_text(OWN.format(kind, arguments))
+    call = ["compare", "relu", "mish", "--data", "digits", "--module", "network.py:Network", "--folds", "2"]
     call += ["--epochs", "1", "--lr", "0.05", "--out", "out", "--json"]
     first = actlab(*call, cwd=tmp_path)
     assert first.returncode == 0, first.stderr

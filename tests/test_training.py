@@ -27,32 +27,32 @@ def make_dataset(rows=120, classes=3, seed=0):
     return Dataset(X.astype(np.float32), y.astype(np.int64), "made up", "0" * 16, tuple(range(classes)))
 
 
-def history_without_times(net):
+def history_without_times(model):
     """Return the history without its times, which differ between runs."""
-    return history_frame(net).drop(columns="dur")
+    return history_frame(model).drop(columns="dur")
 
 
 def test_train_settings_defaults_are_those_of_the_notebook():
     settings = TrainSettings()
     assert (settings.epochs, settings.batch_size, settings.lr, settings.momentum) == (25, 128, 0.01, 0.95)
-    net = make_net(make_dataset(), "relu", settings)
-    assert isinstance(net, NeuralNetClassifier)
-    assert net.optimizer is torch.optim.SGD
-    assert net.criterion is nn.CrossEntropyLoss
-    assert net.get_params()["optimizer__momentum"] == 0.95
+    model = make_net(make_dataset(), "relu", settings)
+    assert isinstance(model, NeuralNetClassifier)
+    assert model.optimizer is torch.optim.SGD
+    assert model.criterion is nn.CrossEntropyLoss
+    assert model.get_params()["optimizer__momentum"] == 0.95
 
 
 def test_make_net_keeps_the_order_of_samples():
     dataset = make_dataset()
-    net = make_net(dataset, "relu", SHORT).initialize()
-    batches = net.get_iterator(net.get_dataset(dataset.X, dataset.y), training=True)
+    model = make_net(dataset, "relu", SHORT).initialize()
+    batches = model.get_iterator(model.get_dataset(dataset.X, dataset.y), training=True)
     assert torch.equal(torch.cat([x for x, _ in batches]), torch.from_numpy(dataset.X))
 
 
 def test_make_net_holds_back_a_fifth_of_every_class():
     dataset = make_dataset()
-    net = make_net(dataset, "relu", SHORT)
-    held_back = net.get_split_datasets(dataset.X, dataset.y)[1]
+    model = make_net(dataset, "relu", SHORT)
+    held_back = model.get_split_datasets(dataset.X, dataset.y)[1]
     labels = [dataset.y[i] for i in held_back.indices]
     assert np.bincount(labels).tolist() == [8, 8, 8]
 
@@ -65,8 +65,8 @@ def test_history_frame_has_skorchs_columns_and_counts_epochs_from_1():
 
 def test_history_frame_without_validation_has_no_validation_columns():
     dataset = make_dataset()
-    net = make_net(dataset, "relu", SHORT).set_params(train_split=None).fit(dataset.X, dataset.y)
-    assert list(history_frame(net)) == ["epoch", "train_loss", "train_loss_best", "dur"]
+    model = make_net(dataset, "relu", SHORT).set_params(train_split=None).fit(dataset.X, dataset.y)
+    assert list(history_frame(model)) == ["epoch", "train_loss", "train_loss_best", "dur"]
 
 
 def test_train_learns():
@@ -107,20 +107,20 @@ def test_train_leaves_random_state_and_threads_unchanged(threads):
 
 def test_train_does_not_change_a_prelu_instance():
     dataset, prelu = make_dataset(), nn.PReLU()
-    net = train(dataset, prelu, SHORT)
-    assert net.module_.activation1.weight.item() != 0.25
+    model = train(dataset, prelu, SHORT)
+    assert model.module_.activation1.weight.item() != 0.25
     assert prelu.weight.item() == 0.25
-    again = train(dataset, net.module_.activation1, SHORT)
-    assert history_without_times(again).equals(history_without_times(net))
+    again = train(dataset, model.module_.activation1, SHORT)
+    assert history_without_times(again).equals(history_without_times(model))
 
 
 def test_train_returns_a_skorch_network_that_can_continue_training():
     dataset = make_dataset()
-    net = train(dataset, "relu", SHORT)
-    assert net.predict(dataset.X).shape == (120,)
-    net.partial_fit(dataset.X, dataset.y)
-    assert len(net.history) == 6
-    assert pickle.loads(pickle.dumps(net)).history == net.history  # noqa: S301 - bytes of this line
+    model = train(dataset, "relu", SHORT)
+    assert model.predict(dataset.X).shape == (120,)
+    model.partial_fit(dataset.X, dataset.y)
+    assert len(model.history) == 6
+    assert pickle.loads(pickle.dumps(model)).history == model.history  # noqa: S301 - bytes of this line
 
 
 def test_train_writes_the_live_table_to_its_sink(capsys):
