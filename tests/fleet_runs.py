@@ -26,8 +26,8 @@ in_memory = pytest.mark.skipif(not SHM.is_dir(), reason="there is no /dev/shm")
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """Use one thread, because small models only wait for a second one;"""
-    found = FleetSettings()
-    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
+    settings = FleetSettings()
+    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -37,8 +37,8 @@ def one_thread(monkeypatch):
 @pytest.fixture
 def one_fleet(monkeypatch):
     """Put all runs that can train together into one fleet."""
-    found = Packing(most=64)
-    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
+    settings = Packing(most=64)
+    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
 
 
 @pytest.fixture

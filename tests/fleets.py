@@ -101,9 +101,9 @@ def by_skorch(net, run, X, y):
 
 def by_fleets(runs, X, y, *, most=64, layer_by_layer=True):
     """Return the results of fleets with at most ``most`` runs."""
-    found = Packing(layer_by_layer=layer_by_layer, most=most)
+    settings = Packing(layer_by_layer=layer_by_layer, most=most)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
+        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
         results = train_runs(runs, X, y)
     for result in results:
         result.history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in result.history]

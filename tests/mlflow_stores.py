@@ -85,9 +85,9 @@ def experiment_of(client):
 
 def runs_of(client):
     """Return the parents, and the nested runs in the order of their names."""
-    found = list(client.search_runs([experiment_of(client).experiment_id], max_results=50000))
-    nested = [run for run in found if "mlflow.parentRunId" in run.data.tags]
-    parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    result = list(client.search_runs([experiment_of(client).experiment_id], max_results=50000))
+    nested = [run for run in result if "mlflow.parentRunId" in run.data.tags]
+    parents = [run for run in result if "mlflow.parentRunId" not in run.data.tags]
     return parents, sorted(nested, key=lambda run: run.info.run_name)
 
 

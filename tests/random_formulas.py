@@ -82,9 +82,9 @@ def functions(derived: Derived) -> dict[str, Callable[[torch.Tensor], torch.Tens
 
 def check(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
     """Return the errors of a formula's programs, found by ball arithmetic."""
-    found = derived(to_sympy(text), {})
+    result = derived(to_sympy(text), {})
     tree = ast.parse(text, mode="eval").body
-    programs = functions(found)
+    programs = functions(result)
     line = float(programs["f'"](torch.linspace(-50, 50, 1001).double()).abs().max())
     wrong = []
     for x in POINTS.astype(np.float32).astype(float).tolist():
@@ -97,7 +97,7 @@ def check(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
             if (branch and order) or not math.isfinite(true[order]):
                 continue
             for dtype in (torch.float64, torch.float32):
-                least = line if order and found.error_scale == "line" else 0.0
+                least = line if order and result.error_scale == "line" else 0.0
                 info = torch.finfo(dtype)
                 if not abs(true[order]) < info.max / 2:
                     continue
@@ -106,7 +106,7 @@ def check(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
                 error = abs(got - true[order]) / (info.eps * scale)
                 short = str(dtype).removeprefix("torch.")
                 if not error <= _SLACK * (8 if order == 2 else 4) and not is_reported_inexact(
-                    found, name, short, x
+                    result, name, short, x
                 ):
                     wrong.append(f"{name} at {x} in {short}: {got}, not {true[order]}: {error:.3g} roundings")
     return wrong

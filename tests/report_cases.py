@@ -186,6 +186,6 @@ def browser():
     if where is None:
         pytest.skip("there is no chromium: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=where, args=QUIET)
-        yield found
-        found.close()
+        result = playwright.chromium.launch(executable_path=where, args=QUIET)
+        yield result
+        result.close()

@@ -137,8 +137,8 @@ class Branching(Network):
     """Has outputs that depend on the whole batch."""
 
     def forward(self, X):
-        found = super().forward(X)
-        return found if found.mean() > 0 else 2 * found
+        result = super().forward(X)
+        return result if result.mean() > 0 else 2 * result
 
 
 class Backwards(torch.utils.data.Sampler):

@@ -74,9 +74,9 @@ def by_skorch(model, X, y, seed=0, fold=0):
     return copy.partial_fit(X, y)
 
 
-def scores(found, name="test_score"):
+def scores(fitted, name="test_score"):
     """Return the scores (candidates, splits)."""
-    results = found.cv_results_
+    results = fitted.cv_results_
     splits = [key for key in results if key.startswith("split") and key.endswith(name)]
     return np.column_stack([results[key] for key in splits])
 

@@ -40,8 +40,8 @@ def create_weighted_network(**options):
     return skorch.NeuralNetClassifier(NeuralNet, **{**settings, **loss, **training, **options})
 
 
-def statuses(found):
-    return dict(zip(found.ranking["activation"], found.ranking["status"], strict=True))
+def statuses(comparison):
+    return dict(zip(comparison.ranking["activation"], comparison.ranking["status"], strict=True))
 
 
 CHANCE = "chance level in 3 of 3 runs"
@@ -53,16 +53,16 @@ CHANCE = "chance level in 3 of 3 runs"
     ids=["roc_auc", "make_scorer"],
 )
 def test_compare_measures_chance_with_its_scorer(scoring):
-    found = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=scoring)
-    assert statuses(found) == {"tanh": "", DEAD: CHANCE}
-    assert found.ranking["rank"].isna().to_list() == [False, True]
+    comparison = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=scoring)
+    assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
+    assert comparison.ranking["rank"].isna().to_list() == [False, True]
 
 
 def test_compare_tests_accuracy_at_chance_by_a_binomial_test():
-    found = compare(
+    comparison = compare(
         ["tanh", DEAD], rare_positives(0.5), module=create_weighted_network(criterion__weight=None)
     )
-    assert statuses(found) == {"tanh": "", DEAD: CHANCE}
+    assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
     below = compare(
         ["tanh"], rare_positives(), module=create_weighted_network()
     )  # its accuracy is below that of the most frequent class
@@ -72,38 +72,38 @@ def test_compare_tests_accuracy_at_chance_by_a_binomial_test():
 
 def test_compare_with_a_loss_as_score_uses_class_frequencies_as_chance_level():
     plain = create_weighted_network(criterion__weight=None, max_epochs=30)
-    found = compare(["tanh", DEAD], rare_positives(0.3), module=plain, scoring="neg_log_loss")
-    assert statuses(found) == {"tanh": "", DEAD: CHANCE}
+    comparison = compare(["tanh", DEAD], rare_positives(0.3), module=plain, scoring="neg_log_loss")
+    assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
 
 
 @pytest.mark.parametrize("scoring", ["neg_mean_absolute_error", "explained_variance"])
 def test_compare_measures_chance_of_a_regression_with_its_scorer(scoring):
-    found = compare(["tanh", DEAD], load_data("diabetes"), epochs=15, scoring=scoring, num_units=16)
-    assert statuses(found) == {"tanh": "", DEAD: CHANCE}
+    comparison = compare(["tanh", DEAD], load_data("diabetes"), epochs=15, scoring=scoring, num_units=16)
+    assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
 
 
 def test_compare_reports_no_chance_level_if_the_scorer_needs_the_model():
     def weight(model, X, y):
         return -sum(float(p.detach().abs().sum()) for p in model.module_.parameters())
 
-    found = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=weight)
-    assert statuses(found) == {"tanh": "", DEAD: ""}
+    comparison = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=weight)
+    assert statuses(comparison) == {"tanh": "", DEAD: ""}
 
 
 def test_compare_tests_a_callable_that_only_predicts():
     def area(model, X, y):
         return roc_auc_score(y, model.predict_proba(X)[:, 1])
 
-    found = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=area)
-    assert statuses(found) == {"tanh": "", DEAD: CHANCE}
+    comparison = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=area)
+    assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
 
 
 def test_compare_calls_a_scorer_with_the_name_of_a_metric():
     def accuracy(model, X, y):
         return float(len(X))
 
-    found = compare(["tanh"], rare_positives(), module=create_weighted_network(), scoring=accuracy)
-    assert found.results["score"].to_list() == [80.0] * 3
+    comparison = compare(["tanh"], rare_positives(), module=create_weighted_network(), scoring=accuracy)
+    assert comparison.results["score"].to_list() == [80.0] * 3
 
 
 def test_compare_uses_r2_for_chance_if_the_loss_differs():
@@ -112,10 +112,10 @@ def test_compare_uses_r2_for_chance_if_the_loss_differs():
         NeuralNet, module__num_units=16, module__num_features=10, module__num_classes=1,
         criterion=nn.L1Loss, max_epochs=15, lr=0.01, verbose=0,
     )  # fmt: skip
-    found = compare(["tanh", DEAD], data, module=model)
-    assert found.about["metric"] == "r2"
-    assert statuses(found)[DEAD] == CHANCE
-    assert (statuses(found)["tanh"] == "") == (found.ranking["mean"].max() > 0)
+    comparison = compare(["tanh", DEAD], data, module=model)
+    assert comparison.about["metric"] == "r2"
+    assert statuses(comparison)[DEAD] == CHANCE
+    assert (statuses(comparison)["tanh"] == "") == (comparison.ranking["mean"].max() > 0)
 
 
 # -- predictors -----------------------------------------------------------------------------------

@@ -18,25 +18,25 @@ CALL = ["compare", "relu", "tanh", "--epochs", "2", "--batch-size", "16"]
 @pytest.fixture
 def files(tmp_path):
     """Return seven small datasets as arguments."""
-    found = []
+    collected = []
     for number in range(7):
         rng = np.random.default_rng(number)
         y = np.arange(60) % 2
         np.savez(f"d{number}.npz", X=rng.normal(size=(60, 3)) + y[:, None], y=y)
-        found += ["--data", f"d{number}.npz"]
-    return found
+        collected += ["--data", f"d{number}.npz"]
+    return collected
 
 
 def test_compare_over_datasets_writes_a_folder_for_each_and_joint_verdicts(tmp_path, files, capsys):
     assert main([*CALL, *files, "--out", "run", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert list(found["datasets"]) == [f"d{number}.npz" for number in range(7)]
+    output = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert list(output["datasets"]) == [f"d{number}.npz" for number in range(7)]
     table = pd.read_csv(tmp_path / "run/datasets.csv").set_index("data")
-    for name, summary in found["datasets"].items():
+    for name, summary in output["datasets"].items():
         means = {row["activation"]: row["mean"] for row in summary["ranking"]}
         assert table.loc[name].to_dict() == pytest.approx(means)
     expected = compare_over_datasets(table)
-    assert found["across"]["verdicts"][0]["p"] == pytest.approx(expected.verdicts["p"][0])
+    assert output["across"]["verdicts"][0]["p"] == pytest.approx(expected.verdicts["p"][0])
     assert names(tmp_path / "run") == [
         "across.csv",
         "critical_difference.png",

@@ -56,16 +56,16 @@ def test_compare_returns_one_row_per_run_and_a_ranking(dataset):
 
 
 def test_compare_accuracy_is_that_of_the_trained_model_on_the_fold(dataset):
-    found = compare(["tanh"], dataset, **SHORT)
+    comparison = compare(["tanh"], dataset, **SHORT)
     settings = TrainSettings(epochs=2, batch_size=16, num_units=8)
     for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
         model = make_net(dataset, "tanh", settings)
         with seeded_torch(0, fold, WEIGHTS, "cpu"):
             model.initialize()
         model.partial_fit(dataset.X[rows], dataset.y[rows])
-        row = found.results.iloc[fold]
+        row = comparison.results.iloc[fold]
         assert row["accuracy"] == accuracy_score(dataset.y[test], model.predict(dataset.X[test]))
-        history = found.history[found.history["fold"] == fold + 1]
+        history = comparison.history[comparison.history["fold"] == fold + 1]
         expected = [epoch["valid_loss"] for epoch in model.history]
         assert history["valid_loss"].to_list() == pytest.approx(expected, rel=1e-5)
 
@@ -117,24 +117,24 @@ def test_compare_with_another_seed_gives_other_results(dataset):
 
 
 def test_compare_gives_no_rank_to_a_diverged_activation(dataset):
-    found = compare(["relu", "tanh"], dataset, lr=3e4, **SHORT)
-    ranking = found.ranking
+    comparison = compare(["relu", "tanh"], dataset, lr=3e4, **SHORT)
+    ranking = comparison.ranking
     assert ranking["activation"].to_list() == ["tanh", "relu"]
     assert math.isnan(ranking["mean"].iloc[1])
     assert not math.isnan(ranking["mean"].iloc[0])
-    diverged_runs = int(found.results[found.results["activation"] == "relu"]["score"].isna().sum())
+    diverged_runs = int(comparison.results[comparison.results["activation"] == "relu"]["score"].isna().sum())
     assert ranking["status"].iloc[1] == f"diverged in {diverged_runs} of 3 runs"
     assert ranking["rank"].iloc[1] is pd.NA
-    (pair,) = found.verdicts.to_dict("records")
+    (pair,) = comparison.verdicts.to_dict("records")
     assert (pair["verdict"], pair["reason"]) == ("none", f"relu diverged in {diverged_runs} of 3 runs")
     assert math.isnan(pair["difference"])
-    assert f"relu diverged in {diverged_runs} of 3 runs: no rank." in found.sentences()
+    assert f"relu diverged in {diverged_runs} of 3 runs: no rank." in comparison.sentences()
 
 
 def test_compare_of_only_diverged_models_has_no_rank(dataset):
-    found = compare(["relu"], dataset, lr=1e30, **SHORT)
-    assert found.ranking["mean"].isna().all()
-    assert found.sentences()[0] == "No activation has a rank."
+    comparison = compare(["relu"], dataset, lr=1e30, **SHORT)
+    assert comparison.ranking["mean"].isna().all()
+    assert comparison.sentences()[0] == "No activation has a rank."
 
 
 def test_compare_interrupt_keeps_finished_runs(dataset, monkeypatch):

@@ -35,57 +35,61 @@ def scorer(value, calls=range(10**6), name="tanh"):
     return scored
 
 
-def pairs(found):
-    return {(row["a"], row["b"]): (row["verdict"], row["reason"]) for _, row in found.verdicts.iterrows()}
+def pairs(comparison):
+    return {
+        (row["a"], row["b"]): (row["verdict"], row["reason"]) for _, row in comparison.verdicts.iterrows()
+    }
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, np.float32("inf")], ids=str)
 def test_compare_fails_runs_whose_score_is_not_finite(dataset, tmp_path, value):
-    found = compare(NAMES, dataset, scoring=scorer(value), **SHORT)
+    comparison = compare(NAMES, dataset, scoring=scorer(value), **SHORT)
     reason = f"the score is {float(value)}"
-    assert found.results["failure"].to_list() == [""] * 3 + [reason] * 3 + [""] * 3
-    assert found.results["score"].isna().to_list() == [False] * 3 + [True] * 3 + [False] * 3
+    assert comparison.results["failure"].to_list() == [""] * 3 + [reason] * 3 + [""] * 3
+    assert comparison.results["score"].isna().to_list() == [False] * 3 + [True] * 3 + [False] * 3
     status = f"failed in 3 of 3 runs: {reason}"
-    last = found.ranking.iloc[-1]
+    last = comparison.ranking.iloc[-1]
     assert (last["activation"], last["rank"], last["status"]) == ("tanh", pd.NA, status)
     assert math.isnan(last["mean"])
-    verdicts = pairs(found)
+    verdicts = pairs(comparison)
     assert verdicts["relu", "tanh"] == verdicts["tanh", "elu"] == ("none", f"tanh {status}")
     assert verdicts["relu", "elu"][0] != "none"
-    assert f"tanh {status}: no rank." in found.sentences()
-    assert cv_results(found.results)["rank_test_score"].to_list()[1] == 3
-    found.to_csv(tmp_path)
+    assert f"tanh {status}: no rank." in comparison.sentences()
+    assert cv_results(comparison.results)["rank_test_score"].to_list()[1] == 3
+    comparison.to_csv(tmp_path)
     write_report(Comparison.load(tmp_path), tmp_path / "report.html")
     assert status in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_compare_counts_the_runs_whose_score_is_infinite(dataset):
-    found = compare(NAMES, dataset, scoring=scorer(math.inf, [1]), **SHORT)
-    assert found.results["failure"].to_list() == ["", "", "", "", "the score is inf", "", "", "", ""]
-    assert found.ranking["status"].to_list()[-1] == "failed in 1 of 3 runs: the score is inf"
+    comparison = compare(NAMES, dataset, scoring=scorer(math.inf, [1]), **SHORT)
+    assert comparison.results["failure"].to_list() == ["", "", "", "", "the score is inf", "", "", "", ""]
+    assert comparison.ranking["status"].to_list()[-1] == "failed in 1 of 3 runs: the score is inf"
 
 
 def test_compare_ranks_nothing_if_every_score_is_infinite(dataset):
-    found = compare(["relu"], dataset, scoring=lambda *_: -math.inf, **SHORT)
-    assert found.results["failure"].to_list() == ["the score is -inf"] * 3
-    assert found.ranking["rank"].isna().all()
-    assert math.isnan(found.about["region"])
-    assert "relu failed in 3 of 3 runs: the score is -inf: no rank." in found.sentences()
+    comparison = compare(["relu"], dataset, scoring=lambda *_: -math.inf, **SHORT)
+    assert comparison.results["failure"].to_list() == ["the score is -inf"] * 3
+    assert comparison.ranking["rank"].isna().all()
+    assert math.isnan(comparison.about["region"])
+    assert "relu failed in 3 of 3 runs: the score is -inf: no rank." in comparison.sentences()
 
 
 def test_compare_fails_infinite_scores_of_models_trained_by_skorch(dataset):
     options = {"module__num_features": 4, "module__num_classes": 3, "criterion": nn.CrossEntropyLoss}
     model = skorch.NeuralNetClassifier(NeuralNet, max_epochs=2, verbose=0, callbacks=[Idle], **options)
-    found = compare(NAMES[:2], dataset, module=model, scoring=scorer(math.inf))
-    assert found.results["how"].eq("skorch").all()
-    assert found.results["failure"].to_list() == [""] * 3 + ["the score is inf"] * 3
-    assert pairs(found) == {("relu", "tanh"): ("none", "tanh failed in 3 of 3 runs: the score is inf")}
+    comparison = compare(NAMES[:2], dataset, module=model, scoring=scorer(math.inf))
+    assert comparison.results["how"].eq("skorch").all()
+    assert comparison.results["failure"].to_list() == [""] * 3 + ["the score is inf"] * 3
+    assert pairs(comparison) == {("relu", "tanh"): ("none", "tanh failed in 3 of 3 runs: the score is inf")}
 
 
 def test_compare_until_decided_drops_an_activation_with_an_infinite_score(dataset):
-    found = compare(NAMES, dataset, scoring=scorer(math.inf, [4]), until_decided=True, budget=18, **SHORT)
-    assert found.about["race"]["out"]["tanh"] == "failed in 1 of 6 runs: the score is inf"
-    assert pairs(found)["relu", "elu"][0] != "none"
+    comparison = compare(
+        NAMES, dataset, scoring=scorer(math.inf, [4]), until_decided=True, budget=18, **SHORT
+    )
+    assert comparison.about["race"]["out"]["tanh"] == "failed in 1 of 6 runs: the score is inf"
+    assert pairs(comparison)["relu", "elu"][0] != "none"
 
 
 def test_compare_scores_restored_runs_again(dataset, tmp_path):
@@ -103,6 +107,6 @@ def test_compare_fails_folds_without_an_r2():
     rng = np.random.default_rng(0)
     y = np.where(np.arange(90) < 30, 1.0, rng.normal(size=90)).astype(np.float32)[:, None]
     data = Dataset(rng.normal(size=(90, 4)).astype(np.float32), y, "constant fold", "1" * 16, ())
-    found = compare(["relu", "tanh"], data, **SHORT)
-    assert found.results["failure"].to_list() == ["the score is nan", "", ""] * 2
-    assert found.results["score"].notna().to_list() == [False, True, True] * 2
+    comparison = compare(["relu", "tanh"], data, **SHORT)
+    assert comparison.results["failure"].to_list() == ["the score is nan", "", ""] * 2
+    assert comparison.results["score"].notna().to_list() == [False, True, True] * 2

@@ -170,9 +170,9 @@ def test_compare_passes_the_activation_to_the_module(dataset, module, wrap):
 
 def test_compare_trains_modules_that_call_a_constructor_in_fleets(dataset):
     for module in (ActLayer, InPlace, skorch_net(InPlace)):
-        found = compare(["relu", "elu", "prelu"], dataset, module=module, **SHORT)
-        assert (found.results["failure"] == "").all()
-        assert set(found.results["how"]) <= {"layer by layer", "autograd"}
+        comparison = compare(["relu", "elu", "prelu"], dataset, module=module, **SHORT)
+        assert (comparison.results["failure"] == "").all()
+        assert set(comparison.results["how"]) <= {"layer by layer", "autograd"}
 
 
 def test_compare_initialises_activation_parameters_in_each_run(dataset):

@@ -130,11 +130,11 @@ def test_compare_swaps_activations_of_a_class_and_keeps_weights(dataset):
 
 
 def test_compare_trains_a_user_class_in_a_fleet(dataset):
-    found = compare(["relu", "tanh"], dataset, module=Network, seeds=2, **SHORT)
-    assert (found.results["failure"] == "").all()
-    assert set(found.results["how"]) <= {"layer by layer", "autograd"}
+    comparison = compare(["relu", "tanh"], dataset, module=Network, seeds=2, **SHORT)
+    assert (comparison.results["failure"] == "").all()
+    assert set(comparison.results["how"]) <= {"layer by layer", "autograd"}
     written = compare(["relu"], dataset, module=Network, seeds=2, **SHORT)
-    same = found.results[found.results["activation"] == "relu"]
+    same = comparison.results[comparison.results["activation"] == "relu"]
     assert same["score"].to_list() == pytest.approx(written.results["score"].to_list(), abs=0.026)
 
 
@@ -153,10 +153,10 @@ def test_compare_keeps_the_settings_of_a_skorch_network(dataset):
     model = skorch.NeuralNetClassifier(
         Network, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, max_epochs=3, lr=0.01, verbose=0
     )
-    found = compare(["relu", "tanh"], dataset, module=model, tune={"lr": [0.001, 0.01]})
-    assert found.results["epochs"].unique().tolist() == [3]
-    assert set(found.results["lr"]) <= {0.001, 0.01}
-    assert (found.results["failure"] == "").all()
+    comparison = compare(["relu", "tanh"], dataset, module=model, tune={"lr": [0.001, 0.01]})
+    assert comparison.results["epochs"].unique().tolist() == [3]
+    assert set(comparison.results["lr"]) <= {0.001, 0.01}
+    assert (comparison.results["failure"] == "").all()
 
 
 def test_compare_replace_selects_the_swapped_activation(dataset):
@@ -173,9 +173,9 @@ def test_compare_trains_a_convolutional_network_on_images():
     assert data.shape == (1, 8, 8)
     rows = np.sort(np.random.default_rng(0).permutation(len(data.y))[:300])
     few = Dataset(data.X[rows], data.y[rows], "few digits", "1" * 16, data.classes, data.shape)
-    found = compare(["relu", "tanh"], few, module=ConvNet, epochs=12, lr=0.05, batch_size=16)
-    assert (found.results["failure"] == "").all()
-    assert found.ranking["mean"].min() > 0.6
+    comparison = compare(["relu", "tanh"], few, module=ConvNet, epochs=12, lr=0.05, batch_size=16)
+    assert (comparison.results["failure"] == "").all()
+    assert comparison.ranking["mean"].min() > 0.6
 
 
 # -- on the command line --------------------------------------------------------------------------
@@ -193,10 +193,10 @@ def test_compare_verb_module_option_reads_a_file(own, tmp_path, capsys):
 def test_compare_verb_accepts_a_module_with_an_activation_argument(own, capsys):
     call = ["compare", "relu", "own.py:soar", "own.py:soar(b=0.1)", "--data", "tiny.npz", "--epochs", "2"]
     assert main([*call, "--module", "own.py:Taking", "--jobs", "2", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {row["activation"] for row in found["ranking"]} == {"relu", "own.py:soar", "own.py:soar(b=0.1)"}
+    output = json.loads(capsys.readouterr().out)
+    assert {row["activation"] for row in output["ranking"]} == {"relu", "own.py:soar", "own.py:soar(b=0.1)"}
     assert main([*call, "--module", "own.py:Taking", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["ranking"] == found["ranking"]
+    assert json.loads(capsys.readouterr().out)["ranking"] == output["ranking"]
 
 
 def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
@@ -259,11 +259,11 @@ def test_compare_gives_no_rank_to_sigmoid_in_thirty_layers():
     from benchmarks.depth import DeepNet
 
     options = {"module": DeepNet, "seeds": 2, "epochs": 20, "lr": 0.003, "momentum": 0.9}
-    found = compare(["sigmoid", "relu", "elu"], "digits", **options)
-    ranking = found.ranking.set_index("activation")
+    comparison = compare(["sigmoid", "relu", "elu"], "digits", **options)
+    ranking = comparison.ranking.set_index("activation")
     assert ranking["status"].to_dict() == {"elu": "", "relu": "", "sigmoid": "chance level in 6 of 6 runs"}
     assert ranking["rank"].isna().to_dict() == {"elu": False, "relu": False, "sigmoid": True}
     assert ranking["mean"][["elu", "relu"]].min() > 0.7
-    assert "sigmoid is at chance level in 6 of 6 runs: no rank." in found.sentences()
-    words = found.verdicts.set_index(["a", "b"])["verdict"]
+    assert "sigmoid is at chance level in 6 of 6 runs: no rank." in comparison.sentences()
+    words = comparison.verdicts.set_index(["a", "b"])["verdict"]
     assert words["sigmoid", "relu"] == words["sigmoid", "elu"] == "worse"

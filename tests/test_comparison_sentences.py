@@ -52,7 +52,7 @@ def test_sentences_name_the_better_activation_first():
 
 
 def test_sentences_name_activations_tied_for_first():
-    found = comparison(
+    result = comparison(
         {"relu": HIGH, "tanh": LOW, "elu": LOW},
         [
             pair("relu", "tanh", "undecided", 0.1, -0.05, 0.25, reason="about 3 more seeds would decide it"),
@@ -60,8 +60,12 @@ def test_sentences_name_activations_tied_for_first():
             pair("tanh", "elu", "equivalent", 0.0, -0.0005, 0.0005),
         ],
     )
-    assert found.ranking[["rank", "activation"]].to_numpy().tolist() == [[1, "relu"], [1, "tanh"], [2, "elu"]]
-    sentences = found.sentences()
+    assert result.ranking[["rank", "activation"]].to_numpy().tolist() == [
+        [1, "relu"],
+        [1, "tanh"],
+        [2, "elu"],
+    ]
+    sentences = result.sentences()
     assert sentences[0] == (
         "Tied for first (no significant difference): relu (0.9200), tanh (0.8200); mean accuracy over 6 runs."
     )
@@ -96,7 +100,7 @@ def test_sentences_correct_p_for_the_tested_pairs():
 
 
 def test_sentences_count_failures_and_runs_at_chance_level():
-    found = comparison(
+    result = comparison(
         {"relu": HIGH, "elu": [*HIGH[:4], NAN, NAN], "sigmoid": LOWEST},
         [
             pair("relu", "elu", "none", NAN, NAN, NAN, reason="elu diverged in 2 of 6 runs"),
@@ -106,7 +110,7 @@ def test_sentences_count_failures_and_runs_at_chance_level():
         failures={"elu": "diverged: train_loss is nan in epoch 3"},
         chance=["sigmoid"],
     )
-    sentences = found.sentences()
+    sentences = result.sentences()
     assert sentences[0] == "Only relu has a rank: mean accuracy 0.9200 over 6 runs."
     assert sentences[1:3] == [
         "sigmoid is at chance level in 6 of 6 runs: no rank.",
@@ -114,20 +118,20 @@ def test_sentences_count_failures_and_runs_at_chance_level():
     ]
     assert "sigmoid is at chance level in 6 of 6 runs: no rank." in sentences
     assert "elu diverged in 2 of 6 runs: no rank." in sentences
-    assert found.ranking["rank"].isna().to_list() == [False, True, True]
+    assert result.ranking["rank"].isna().to_list() == [False, True, True]
     assert sum(" elu" in f" {sentence}" for sentence in sentences) == 1
 
 
 def test_sentences_use_percentage_points_only_for_shares():
-    found = comparison(
+    result = comparison(
         {"relu": [-0.2] * 6, "tanh": [-0.25] * 6},
         [pair("relu", "tanh", "better", 0.05, 0.01234, 0.09)],
         points=False,
         region=0.0021,
         metric="neg_log_loss",
     )
-    assert "by 0.05 (95 % interval +0.0123 to +0.09)" in found.sentences()[1]
-    assert "at most 0.0021 (" in found.sentences()[-1]
+    assert "by 0.05 (95 % interval +0.0123 to +0.09)" in result.sentences()[1]
+    assert "at most 0.0021 (" in result.sentences()[-1]
 
 
 def test_sentences_of_many_pairs_describe_those_of_the_first():
@@ -145,8 +149,8 @@ def test_sentences_report_the_number_of_runs():
     values = [{"lr": 0.1}, {"lr": 0.2}]
     race = {"looks": 3, "ended": "all is decided", "out": {}}
     rows = [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)]
-    found = comparison({"relu": HIGH, "tanh": LOW}, rows, tuned=values, race=race, trained=48, seeds=8)
-    assert found.sentences()[-3:] == [
+    result = comparison({"relu": HIGH, "tanh": LOW}, rows, tuned=values, race=race, trained=48, seeds=8)
+    assert result.sentences()[-3:] == [
         "Each run was trained with 2 values of lr: 48 trials instead of 24.",
         "Sequential test: 48 runs in 3 rounds with up to 8 seeds; all is decided.",
         "Chosen most often: relu lr=0.1 (6 of 6 runs); tanh lr=0.1 (6 of 6 runs).",
@@ -154,8 +158,8 @@ def test_sentences_report_the_number_of_runs():
 
 
 def test_sentences_name_no_best_of_one_activation():
-    found = comparison({"relu": HIGH}, [])
-    assert found.sentences() == [
+    result = comparison({"relu": HIGH}, [])
+    assert result.sentences() == [
         "relu: mean accuracy 0.9200 over 6 runs.",
         "There is one activation, and nothing to compare it with.",
     ]

@@ -47,8 +47,8 @@ def constant(monkeypatch):
     return f"{__name__}:Constant"
 
 
-def pairs(found):
-    return {(row["a"], row["b"]): row for row in found.verdicts.to_dict("records")}
+def pairs(comparison):
+    return {(row["a"], row["b"]): row for row in comparison.verdicts.to_dict("records")}
 
 
 # -- the design -----------------------------------------------------------------------------------
@@ -82,8 +82,8 @@ def test_compare_with_one_seed_uses_scikit_learns_folds(dataset):
 
 
 def test_compare_verdicts_are_computed_from_paired_runs(dataset):
-    found = compare(["relu", "tanh", "sigmoid"], dataset, seeds=4, **SHORT)
-    scores = found.results.pivot(index=["split", "fold", "seed"], columns="activation", values="score")
+    comparison = compare(["relu", "tanh", "sigmoid"], dataset, seeds=4, **SHORT)
+    scores = comparison.results.pivot(index=["split", "fold", "seed"], columns="activation", values="score")
     cells = [3 * split + fold for split, fold, _ in scores.index]
     step, region = 1 / 50, 1 / 150
     summaries = [
@@ -91,63 +91,66 @@ def test_compare_verdicts_are_computed_from_paired_runs(dataset):
         for a, b in [("relu", "tanh"), ("relu", "sigmoid"), ("tanh", "sigmoid")]
     ]
     expected = judge(summaries, region)
-    for row, verdict, one in zip(found.verdicts.to_dict("records"), expected, summaries, strict=True):
+    for row, verdict, one in zip(comparison.verdicts.to_dict("records"), expected, summaries, strict=True):
         assert row["verdict"] == verdict.outcome
         assert row["difference"] == pytest.approx(verdict.difference)
         assert (row["low"], row["high"]) == pytest.approx((verdict.low, verdict.high))
         assert (row["p"], row["p_holm"]) == pytest.approx((verdict.p_value, verdict.p_holm))
         assert (row["wins"], row["runs"], row["seeds"]) == (one.wins, 12, 4)
-    assert (found.about["region"], found.about["region_is"]) == (region, "one of 150 rows")
-    assert list(found.ranking)[6:] == ["seed_0", "seed_1", "seed_2", "seed_3"]
+    assert (comparison.about["region"], comparison.about["region_is"]) == (region, "one of 150 rows")
+    assert list(comparison.ranking)[6:] == ["seed_0", "seed_1", "seed_2", "seed_3"]
     means = scores.groupby("seed").mean()
-    for _, row in found.ranking.iterrows():
+    for _, row in comparison.ranking.iterrows():
         assert row["seed_2"] == pytest.approx(means[row["activation"]][2])
 
 
 def test_compare_ranks_no_activation_at_chance_level(dataset, constant):
-    found = compare(["relu", constant, "tanh"], dataset, seeds=4, **{**SHORT, "epochs": 20})
-    assert pairs(found)["relu", constant]["verdict"] == "better"
-    assert pairs(found)[constant, "tanh"]["verdict"] == "worse"
-    last = found.ranking.iloc[-1]
+    comparison = compare(["relu", constant, "tanh"], dataset, seeds=4, **{**SHORT, "epochs": 20})
+    assert pairs(comparison)["relu", constant]["verdict"] == "better"
+    assert pairs(comparison)[constant, "tanh"]["verdict"] == "worse"
+    last = comparison.ranking.iloc[-1]
     assert (last["activation"], last["status"]) == (constant, "chance level in 12 of 12 runs")
     assert last["rank"] is pd.NA
-    assert found.ranking["rank"].iloc[0] == found.ranking["rank"].iloc[1] == 1
-    assert f"{constant} is at chance level in 12 of 12 runs: no rank." in found.sentences()
+    assert comparison.ranking["rank"].iloc[0] == comparison.ranking["rank"].iloc[1] == 1
+    assert f"{constant} is at chance level in 12 of 12 runs: no rank." in comparison.sentences()
 
 
 def test_compare_pools_small_test_folds(dataset):
-    found = compare(["relu", "tanh"], dataset, folds=25, **{**SHORT, "epochs": 20})
-    assert found.results["score"].mean() > 0.7
-    assert not found.results["chance"].any()
-    assert found.ranking["rank"].notna().all()
-    assert found.about["region"] == 1 / 150
+    comparison = compare(["relu", "tanh"], dataset, folds=25, **{**SHORT, "epochs": 20})
+    assert comparison.results["score"].mean() > 0.7
+    assert not comparison.results["chance"].any()
+    assert comparison.ranking["rank"].notna().all()
+    assert comparison.about["region"] == 1 / 150
 
 
 def test_compare_with_an_odd_number_of_seeds_compares_means(dataset):
-    found = compare(["relu", "tanh"], dataset, seeds=3, **SHORT)
-    mean = found.ranking.set_index("activation")["mean"]
-    assert found.verdicts["difference"].item() == pytest.approx(mean["relu"] - mean["tanh"], abs=1e-12)
+    comparison = compare(["relu", "tanh"], dataset, seeds=3, **SHORT)
+    mean = comparison.ranking.set_index("activation")["mean"]
+    assert comparison.verdicts["difference"].item() == pytest.approx(mean["relu"] - mean["tanh"], abs=1e-12)
 
 
 def test_compare_gives_equal_functions_the_same_rank(dataset):
     same = "leaky_relu(negative_slope=0.0)"
-    found = compare(["relu", same], dataset, **SHORT)
-    (row,) = found.verdicts.to_dict("records")
+    comparison = compare(["relu", same], dataset, **SHORT)
+    (row,) = comparison.verdicts.to_dict("records")
     assert (row["verdict"], row["difference"], row["wins"]) == ("equivalent", 0.0, 0.5)
-    assert found.ranking["rank"].to_list() == [1, 1]
+    assert comparison.ranking["rank"].to_list() == [1, 1]
 
 
 def test_compare_of_one_activation_has_no_verdict(dataset):
-    found = compare(["relu"], dataset, **SHORT)
-    assert found.verdicts.empty
-    assert "There is one activation, and nothing to compare it with." in found.sentences()
+    comparison = compare(["relu"], dataset, **SHORT)
+    assert comparison.verdicts.empty
+    assert "There is one activation, and nothing to compare it with." in comparison.sentences()
 
 
 def test_compare_rope_sets_the_region(dataset):
-    found = compare(["relu", "tanh"], dataset, seeds=4, rope=0.9, **SHORT)
-    assert found.verdicts["verdict"].to_list() == ["equivalent"]
-    assert (found.about["region"], found.about["region_is"]) == (0.9, "as given")
-    assert "Region of practical equivalence: differences of at most 90.00 pp (as given)." in found.sentences()
+    comparison = compare(["relu", "tanh"], dataset, seeds=4, rope=0.9, **SHORT)
+    assert comparison.verdicts["verdict"].to_list() == ["equivalent"]
+    assert (comparison.about["region"], comparison.about["region_is"]) == (0.9, "as given")
+    assert (
+        "Region of practical equivalence: differences of at most 90.00 pp (as given)."
+        in comparison.sentences()
+    )
 
 
 # -- sequential tests -----------------------------------------------------------------------------
@@ -155,37 +158,37 @@ def test_compare_rope_sets_the_region(dataset):
 
 def test_compare_until_decided_adds_seeds_only_to_undecided_activations(dataset, constant):
     trained = {**SHORT, "epochs": 20}
-    found = compare(["relu", constant, "tanh"], dataset, until_decided=True, **trained)
-    seeds = found.results.groupby("activation")["seed"].nunique()
+    comparison = compare(["relu", constant, "tanh"], dataset, until_decided=True, **trained)
+    seeds = comparison.results.groupby("activation")["seed"].nunique()
     assert seeds[constant] in ANALYSES
     assert seeds[constant] < seeds["relu"]
     assert seeds["relu"] == seeds["tanh"]
-    assert found.about["trained"] == 3 * seeds.sum()
-    assert found.about["race"]["out"][constant].startswith("worse than ")
-    assert f"Sequential test: {3 * seeds.sum()} runs in" in found.sentences()[-1]
-    words = {row["verdict"] for pair, row in pairs(found).items() if constant in pair}
+    assert comparison.about["trained"] == 3 * seeds.sum()
+    assert comparison.about["race"]["out"][constant].startswith("worse than ")
+    assert f"Sequential test: {3 * seeds.sum()} runs in" in comparison.sentences()[-1]
+    words = {row["verdict"] for pair, row in pairs(comparison).items() if constant in pair}
     assert words & {"better", "worse"}
-    assert (found.verdicts["level"] == analysis_level(3)).all()
+    assert (comparison.verdicts["level"] == analysis_level(3)).all()
     # The runs equal those of a comparison with a fixed number of seeds.
     fixed = compare(["relu"], dataset, seeds=2, **trained).results
-    mine = found.results[(found.results["activation"] == "relu") & (found.results["seed"] < 2)]
+    mine = comparison.results[(comparison.results["activation"] == "relu") & (comparison.results["seed"] < 2)]
     assert mine["score"].to_list() == fixed["score"].to_list()
-    assert len(cv_results(found.results)) == 3
+    assert len(cv_results(comparison.results)) == 3
 
 
 def test_compare_until_decided_keeps_its_budget(dataset):
-    found = compare(["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, **SHORT)
-    assert found.about["trained"] <= 30
-    assert "the budget of 30 runs" in found.about["race"]["ended"]
+    comparison = compare(["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, **SHORT)
+    assert comparison.about["trained"] <= 30
+    assert "the budget of 30 runs" in comparison.about["race"]["ended"]
     with pytest.raises(UsageError, match="budget must be >= 12 runs, the first round, got 11"):
         compare(["relu", "tanh"], dataset, until_decided=True, budget=11, **SHORT)
 
 
 def test_compare_until_decided_drops_diverged_activations(dataset):
-    found = compare(["relu", "tanh"], dataset, lr=3e4, until_decided=True, **SHORT)
-    assert found.verdicts["verdict"].to_list() == ["none"]
-    assert "diverged in" in found.about["race"]["out"]["relu"]
-    assert found.about["seeds"] == 2
+    comparison = compare(["relu", "tanh"], dataset, lr=3e4, until_decided=True, **SHORT)
+    assert comparison.verdicts["verdict"].to_list() == ["none"]
+    assert "diverged in" in comparison.about["race"]["out"]["relu"]
+    assert comparison.about["seeds"] == 2
 
 
 def test_compare_until_decided_resumes_from_its_ledger(dataset, tmp_path):
@@ -212,11 +215,11 @@ def test_compare_until_decided_reports_restored_runs_per_round(dataset, tmp_path
 
 def test_compare_tune_chooses_values_on_training_samples_only(dataset):
     rates = [0.001, 0.05, 1e30]
-    found = compare(["relu", "tanh"], dataset, tune={"lr": rates}, **SHORT)
-    assert found.about["trained"] == 18
-    assert len(found.results) == 6
+    result = compare(["relu", "tanh"], dataset, tune={"lr": rates}, **SHORT)
+    assert result.about["trained"] == 18
+    assert len(result.results) == 6
     each = {lr: compare(["relu", "tanh"], dataset, lr=lr, **SHORT) for lr in rates}
-    for _, row in found.results.iterrows():
+    for _, row in result.results.iterrows():
         index = {name: row[name] for name in ("activation", "fold")}
         merits = {}
         for lr, comparison in each.items():
@@ -229,9 +232,9 @@ def test_compare_tune_chooses_values_on_training_samples_only(dataset):
         runs = each[row["lr"]].results
         same = runs[(runs["activation"] == index["activation"]) & (runs["fold"] == index["fold"])]
         assert row["score"] == same["score"].item()
-    assert found.tuning["chosen"].sum() == 6
-    assert found.tuning.groupby(["activation", "fold"])["lr"].apply(list).to_list() == [rates] * 6
-    assert "Each run was trained with 3 values of lr: 18 trials instead of 6." in found.sentences()
+    assert result.tuning["chosen"].sum() == 6
+    assert result.tuning.groupby(["activation", "fold"])["lr"].apply(list).to_list() == [rates] * 6
+    assert "Each run was trained with 3 values of lr: 18 trials instead of 6." in result.sentences()
 
 
 @pytest.mark.parametrize(
@@ -259,7 +262,7 @@ def test_compare_tune_rejects_invalid_values(dataset, tune, message):
 def test_compare_accepts_any_scorer_of_scikit_learn(dataset):
     settings = TrainSettings(**SHORT)
     for scoring in ("f1_macro", "neg_log_loss"):
-        found = compare(["tanh"], dataset, scoring=scoring, **SHORT)
+        comparison = compare(["tanh"], dataset, scoring=scoring, **SHORT)
         for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
             model = make_net(dataset, "tanh", settings)
             with seeded_torch(0, fold, WEIGHTS, "cpu"):
@@ -270,16 +273,16 @@ def test_compare_accepts_any_scorer_of_scikit_learn(dataset):
                 "f1_macro": f1_score(y, model.predict(X), average="macro"),
                 "neg_log_loss": -log_loss(y, model.predict_proba(X)),
             }[scoring]
-            assert found.results["score"][fold] == pytest.approx(expected, rel=1e-5)
-        assert found.about["metric"] == scoring
+            assert comparison.results["score"][fold] == pytest.approx(expected, rel=1e-5)
+        assert comparison.about["metric"] == scoring
 
 
 def test_compare_region_of_a_loss_is_relative(dataset):
-    found = compare(["relu", "tanh"], dataset, scoring="neg_log_loss", seeds=2, **SHORT)
-    median = found.results["score"].abs().median()
-    assert found.about["region"] == pytest.approx(0.01 * median)
-    assert "a hundredth of the median score" in " ".join(found.sentences())
-    assert "points" not in " ".join(found.sentences())
+    comparison = compare(["relu", "tanh"], dataset, scoring="neg_log_loss", seeds=2, **SHORT)
+    median = comparison.results["score"].abs().median()
+    assert comparison.about["region"] == pytest.approx(0.01 * median)
+    assert "a hundredth of the median score" in " ".join(comparison.sentences())
+    assert "points" not in " ".join(comparison.sentences())
 
 
 def test_compare_with_a_scorer_stores_weights_in_the_ledger(dataset, tmp_path):
@@ -311,17 +314,20 @@ def test_compare_records_an_error_of_a_scorer_as_failure(dataset):
             raise ZeroDivisionError("by zero")
         return 0.5
 
-    found = compare(["relu"], dataset, scoring=breaking, **SHORT)
-    assert found.results["failure"].to_list() == ["", *["scoring failed: ZeroDivisionError: by zero"] * 2]
-    status = found.ranking["status"].item()
+    comparison = compare(["relu"], dataset, scoring=breaking, **SHORT)
+    assert comparison.results["failure"].to_list() == [
+        "",
+        *["scoring failed: ZeroDivisionError: by zero"] * 2,
+    ]
+    status = comparison.ranking["status"].item()
     assert status == "failed in 2 of 3 runs: scoring failed: ZeroDivisionError: by zero"
 
 
 def test_compare_scores_a_regression_by_r2():
     data = load_data("diabetes")
-    found = compare(["relu", "tanh"], data, seeds=2, epochs=10)
-    assert found.about["metric"] == "r2"
-    assert found.results["accuracy"].isna().all()
+    comparison = compare(["relu", "tanh"], data, seeds=2, epochs=10)
+    assert comparison.about["metric"] == "r2"
+    assert comparison.results["accuracy"].isna().all()
     settings = TrainSettings(epochs=10)
     first = plan_runs(data, ["relu"], settings, seeds=2)[0]
     model = make_net(data, "relu", settings)
@@ -329,7 +335,7 @@ def test_compare_scores_a_regression_by_r2():
         model.initialize()
     model.partial_fit(data.X[first.rows], data.y[first.rows])
     expected = r2_score(data.y[first.test], model.predict(data.X[first.test]))
-    assert found.results["score"][0] == pytest.approx(expected, rel=1e-4)
+    assert comparison.results["score"][0] == pytest.approx(expected, rel=1e-4)
     other = compare(["relu"], data, epochs=10, scoring="neg_mean_absolute_error").results["score"]
     assert (other < 0).all()
 
@@ -371,14 +377,16 @@ def test_compare_trains_custom_skorch_networks_one_by_one(dataset):
 
     settings = {"module__num_features": 4, "module__num_classes": 3, "module__num_units": 8}
     options = {"criterion": nn.CrossEntropyLoss, "max_epochs": 5, "batch_size": 16, "lr": 0.05, "verbose": 0}
-    found = compare(["relu", "tanh"], dataset, module=Own(actlab.NeuralNet, **settings, **options), seeds=2)
-    assert found.results["how"].unique().tolist() == ["skorch"]
-    assert found.results["reason_alone"].unique().tolist() == [
+    comparison = compare(
+        ["relu", "tanh"], dataset, module=Own(actlab.NeuralNet, **settings, **options), seeds=2
+    )
+    assert comparison.results["how"].unique().tolist() == ["skorch"]
+    assert comparison.results["reason_alone"].unique().tolist() == [
         "Own overrides get_loss; a fleet runs skorch's own training loop"
     ]
-    assert found.results["epochs"].unique().tolist() == [5]
+    assert comparison.results["epochs"].unique().tolist() == [5]
     fused = skorch.NeuralNetClassifier(actlab.NeuralNet, **settings, **options)
     same = compare(["relu", "tanh"], dataset, module=fused, seeds=2)
     assert same.results["how"].unique().tolist() == ["layer by layer"]
-    assert found.results["score"].to_list() == pytest.approx(same.results["score"].to_list(), abs=0.021)
-    assert len(found.history) == len(same.history) == 60
+    assert comparison.results["score"].to_list() == pytest.approx(same.results["score"].to_list(), abs=0.021)
+    assert len(comparison.history) == len(same.history) == 60

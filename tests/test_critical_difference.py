@@ -46,12 +46,12 @@ def compare_with_a_gap():
     return compare_over_datasets(pd.DataFrame({"a": a, "b": b, "c": b - 0.5}))
 
 
-def draw(found, **options):
+def draw(result, **options):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained", **options)
     axes = figure.subplots()
-    assert draw_critical_difference(found, axes) is axes
+    assert draw_critical_difference(result, axes) is axes
     figure.draw_without_rendering()
     return axes
 
@@ -83,13 +83,13 @@ def test_critical_difference_texts_do_not_overlap(activations):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_critical_difference_bars_have_a_dot_for_each_member(seed):
-    found = compare(12, datasets=30, step=0.15, seed=seed)
-    axes = draw(found)
-    ranks = dict(found.ranks[["activation", "mean_rank"]].to_numpy())
+    comparison = compare(12, datasets=30, step=0.15, seed=seed)
+    axes = draw(comparison)
+    ranks = dict(comparison.ranks[["activation", "mean_rank"]].to_numpy())
     dots = [line.get_xdata().tolist() for line in lines(axes, "members")]
-    assert dots == [[ranks[name] for name in clique] for clique in found.cliques]
+    assert dots == [[ranks[name] for name in clique] for clique in comparison.cliques]
     bars = [(*line.get_xdata(), line.get_ydata()[0]) for line in lines(axes, "bar")]
-    assert len(bars) == len(found.cliques) > 1
+    assert len(bars) == len(comparison.cliques) > 1
     for (low, high, y), (low_2, high_2, y_2) in itertools.combinations(bars, 2):
         assert y != y_2 or high < low_2 or high_2 < low
     highest_label = min(text.get_position()[1] for text in axes.texts)
@@ -97,8 +97,8 @@ def test_critical_difference_bars_have_a_dot_for_each_member(seed):
 
 
 def test_critical_difference_bar_of_equal_ranks_is_visible():
-    found = compare_over_datasets(pd.DataFrame(np.ones((9, 3)), columns=["a", "b", "c"]))
-    (bar,) = lines(draw(found), "bar")
+    result = compare_over_datasets(pd.DataFrame(np.ones((9, 3)), columns=["a", "b", "c"]))
+    (bar,) = lines(draw(result), "bar")
     low, high = bar.get_xdata()
     assert low < 2 < high
 
@@ -144,21 +144,21 @@ def test_rank_table_has_the_groups_of_each_activation():
 
 def test_rank_table_keeps_long_names_distinct():
     names = [f"my_layers.py:AnActivationWithAVeryLongName({i})" for i in range(3)]
-    found = compare_over_datasets(pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)), columns=names))
-    rows = rank_table(found).splitlines()[2:5]
+    result = compare_over_datasets(pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)), columns=names))
+    rows = rank_table(result).splitlines()[2:5]
     assert len({row.split()[0] for row in rows}) == 3
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 15), st.integers(2, 30), st.floats(0, 1), st.integers(0, 99))
 def test_rank_table_groups_activations_that_do_not_differ(activations, datasets, step, seed):
-    found = compare(activations, datasets, step, seed)
-    rows = rank_table(found, 120).splitlines()[2 : activations + 2]
-    names = found.ranks["activation"].to_list()
+    comparison = compare(activations, datasets, step, seed)
+    rows = rank_table(comparison, 120).splitlines()[2 : activations + 2]
+    names = comparison.ranks["activation"].to_list()
     groups = {
         name: set(row.split()[-1:]) | set(row.split()[2:]) for name, row in zip(names, rows, strict=True)
     }
-    pairs = {frozenset((row.a, row.b)): row.verdict for row in found.verdicts.itertuples()}
+    pairs = {frozenset((row.a, row.b)): row.verdict for row in comparison.verdicts.itertuples()}
     for a, b in itertools.combinations(names, 2):
         shared = (groups[a] & groups[b]) - {"-"}
         assert bool(shared) == (pairs[frozenset((a, b))] == "undecided")

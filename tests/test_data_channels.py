@@ -91,9 +91,9 @@ def test_load_data_uses_the_channels_option(tmp_path, shape, channels):
 def test_load_data_accepts_grey_images_of_any_layout(tmp_path):
     grey = images(6, 5)
     layouts = [grey, grey[:, None], grey[..., None]]
-    found = [load_with_warnings(write_npz(tmp_path, X=X, y=LABELS))[0] for X in layouts]
-    assert [data.shape for data in found] == [(1, 6, 5)] * 3
-    assert len({data.fingerprint for data in found}) == 1
+    result = [load_with_warnings(write_npz(tmp_path, X=X, y=LABELS))[0] for X in layouts]
+    assert [data.shape for data in result] == [(1, 6, 5)] * 3
+    assert len({data.fingerprint for data in result}) == 1
 
 
 @pytest.mark.parametrize("scale", [1, 255, 1 / 255])

@@ -218,8 +218,8 @@ def test_program_of_parameters_has_the_shape_of_the_input():
 
 
 def test_split_into_pieces_uses_intervals():
-    found = leaves(split_into_pieces(to_sympy("min(max(x, -1), 1)")))
-    assert [str(leaf.expression) for leaf in found] == ["x", "1", "-1"]
+    result = leaves(split_into_pieces(to_sympy("min(max(x, -1), 1)")))
+    assert [str(leaf.expression) for leaf in result] == ["x", "1", "-1"]
 
 
 def test_split_into_pieces_rejects_too_many_pieces():

@@ -84,14 +84,14 @@ def test_formula_compiled_derivatives_are_not_nan(text, parameters):
     torch.compiler.reset()
     activation = formula(text, parameters=parameters, trainable=list(parameters))
     for dtype, sign in itertools.product((torch.float64, torch.float32), (-1, 1)):
-        found = []
+        collected = []
         for wrap in (lambda f: f, lambda f: torch.compile(f, fullgraph=True)):
             module = activation.module_class(dtype=dtype)
             x = (sign * extreme(dtype)[len(EXTREME) :]).requires_grad_()
             y = wrap(module)(x)
             y.sum().backward()
-            found.append([y.detach(), x.grad, *(p.grad for p in module.parameters())])
-        for eager, compiled in zip(*found, strict=True):
+            collected.append([y.detach(), x.grad, *(p.grad for p in module.parameters())])
+        for eager, compiled in zip(*collected, strict=True):
             assert not compiled.isnan().any()
             torch.testing.assert_close(eager, compiled)
 

@@ -53,9 +53,9 @@ PI = math.pi
     ],
 )
 def test_compute_limits_of_values_and_slopes(text, limits, slopes):
-    found = compute_limits(split_into_pieces(read(text)), ()).tolist()
-    assert found[0] == pytest.approx(limits, rel=1e-15, nan_ok=True)
-    assert found[1] == pytest.approx(slopes, rel=1e-15, nan_ok=True)
+    result = compute_limits(split_into_pieces(read(text)), ()).tolist()
+    assert result[0] == pytest.approx(limits, rel=1e-15, nan_ok=True)
+    assert result[1] == pytest.approx(slopes, rel=1e-15, nan_ok=True)
 
 
 def test_compute_limits_depends_on_parameters():

@@ -43,8 +43,8 @@ def test_kernel_branches_are_exact_at_borders_and_next_to_infinities(dtype, bord
     x = torch.cat([x, *close])
     for yes, no in ((torch.exp(100 * x), -x), (x, 0.0), (2.0, x), (1.0, 0.25), (0.0, 0.0)):
         sides = [side if isinstance(side, torch.Tensor) else torch.full_like(x, side) for side in (yes, no)]
-        found = getattr(kernels, name)(x, border, yes, no)
-        assert torch.equal(found, torch.where(compare(x, border), *sides))
+        result = getattr(kernels, name)(x, border, yes, no)
+        assert torch.equal(result, torch.where(compare(x, border), *sides))
 
 
 def test_kernel_between_uses_an_open_interval():
@@ -197,6 +197,6 @@ def test_derived_activation_is_exact_with_kernel_functions():
     _, activation = from_catalogue("tanhshrink")
     with numerics.second_forms():
         worst = errors(activation, torch.float32)
-    for order, found in worst.items():
-        assert found.error <= bound(order, torch.float32), f"{order}: {found}"
+    for order, result in worst.items():
+        assert result.error <= bound(order, torch.float32), f"{order}: {result}"
     assert not numerics.compiled()

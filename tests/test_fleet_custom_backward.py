@@ -99,15 +99,15 @@ def mean_losses(search_class, module, grid, **options):
 @pytest.mark.parametrize("function", ["Rounds", "reverse", "OldHalves"])
 def test_search_keeps_the_backward_of_a_function_in_a_forward(function):
     grid = {"module__function": [function]}
-    search, found = mean_losses(actlab.FleetSearchCV, Network, grid)
-    assert found == pytest.approx(mean_losses(GridSearchCV, Network, grid)[1], rel=1e-4)
+    search, result = mean_losses(actlab.FleetSearchCV, Network, grid)
+    assert result == pytest.approx(mean_losses(GridSearchCV, Network, grid)[1], rel=1e-4)
     assert set(search.runs_["how"]) <= {"autograd", "skorch"}
 
 
 @pytest.mark.parametrize("dtype", ["complex", "float64"])
 def test_search_leaves_parameters_of_several_dtypes_to_skorch(dtype):
     grid = {"module__dtype": [dtype]}
-    search, found = mean_losses(actlab.FleetSearchCV, Scales, grid)
-    assert found == pytest.approx(mean_losses(GridSearchCV, Scales, grid)[1], rel=1e-6)
+    search, result = mean_losses(actlab.FleetSearchCV, Scales, grid)
+    assert result == pytest.approx(mean_losses(GridSearchCV, Scales, grid)[1], rel=1e-6)
     assert set(search.runs_["how"]) == {"skorch"}
     assert search.runs_["reason_alone"].str.contains("a fleet needs one real dtype").all()

@@ -54,11 +54,11 @@ def diagnostics_by_autograd(net, x, y, names):
 
         net.get_submodule(name).register_forward_hook(note)
     nn.functional.cross_entropy(net.eval()(x), y).backward()
-    found = []
+    collected = []
     for name in names:
         slope = torch.where(outputs[name].grad == 0, 0.0, inputs[name].grad / outputs[name].grad).abs()
         slope = slope.movedim(1, -1).flatten(0, -2)
-        found.append(
+        collected.append(
             {
                 "name": name,
                 "units": slope.shape[1],
@@ -70,7 +70,7 @@ def diagnostics_by_autograd(net, x, y, names):
             }
         )
     weights = [(n, p.grad.square().mean().sqrt().item()) for n, p in net.named_parameters() if p.ndim > 1]
-    return found, weights
+    return collected, weights
 
 
 MODELS = {
@@ -98,9 +98,9 @@ def test_diagnostics_equal_those_of_plain_autograd(name):
         expected, weights = diagnostics_by_autograd(
             model, torch.as_tensor(X)[valid], torch.as_tensor(Y)[valid], names
         )
-        found = rows_of(result, "activation")
-        assert [row["layer"] for row in found] == list(range(1, len(names) + 1))
-        for row, other in zip(found, expected, strict=True):
+        results = rows_of(result, "activation")
+        assert [row["layer"] for row in results] == list(range(1, len(names) + 1))
+        for row, other in zip(results, expected, strict=True):
             for figure, value in other.items():
                 right = value if isinstance(value, str | int) else pytest.approx(value, rel=1e-4, abs=1e-5)
                 assert row[figure] == right, figure
@@ -258,13 +258,13 @@ def test_diagnostics_gradients_agree_with_autograd():
         Loop([run(model, **rows, diagnostic_epochs=epochs_with_diagnostics)], True, data)
         for epochs_with_diagnostics in ((), (1, 2, 3, 4))
     ]
-    (expected,), (found,) = (loop.train() for loop in loops)
+    (expected,), (results,) = (loop.train() for loop in loops)
     (whole,) = Loop([run(model, **rows, diagnostic_epochs=(4,), shuffle=False)], False, data).train()
-    assert found.diagnostics[-1]["gradient"] == pytest.approx(whole.diagnostics[-1]["gradient"], rel=1e-3)
-    first = [rows_of(result, "weights", 4)[0]["gradient"] for result in (found, whole)]
+    assert results.diagnostics[-1]["gradient"] == pytest.approx(whole.diagnostics[-1]["gradient"], rel=1e-3)
+    first = [rows_of(result, "weights", 4)[0]["gradient"] for result in (results, whole)]
     assert first[0] == pytest.approx(first[1], rel=1e-3)
-    found.diagnostics = []
-    assert_equal([found], [expected])
+    results.diagnostics = []
+    assert_equal([results], [expected])
 
 
 def test_diagnostics_have_no_row_for_the_epoch_of_divergence(one_fleet):

@@ -50,9 +50,9 @@ def all_kinds():
 
 @pytest.fixture(scope="module")
 def local_results():
-    found = FleetSettings()
+    settings = FleetSettings()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
+        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
         return train_runs(all_kinds(), X, Y)
 
 
@@ -174,8 +174,8 @@ def test_train_runs_reports_progress_of_executors(pool):
 
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 def test_fleet_trains_inplace_models_correctly(layer_by_layer, monkeypatch):
-    found = FleetSettings(layer_by_layer=layer_by_layer)
-    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
+    settings = FleetSettings(layer_by_layer=layer_by_layer)
+    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
 
     def build_model(inplace):
         return nn.Sequential(

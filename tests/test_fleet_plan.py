@@ -55,10 +55,10 @@ def indices_of_fleets(runs):
 
 def reasons(net):
     """Return why two runs of a model train alone."""
-    found = fleets([run(net), run(net, seed=1)])
-    assert len({fleet.reason_alone for fleet in found}) == 1
-    assert len(found) == (2 if found[0].reason_alone else 1)
-    return found[0].reason_alone
+    planned = fleets([run(net), run(net, seed=1)])
+    assert len({fleet.reason_alone for fleet in planned}) == 1
+    assert len(planned) == (2 if planned[0].reason_alone else 1)
+    return planned[0].reason_alone
 
 
 # -- runs in one fleet ----------------------------------------------------------------------------
@@ -89,16 +89,16 @@ def test_plan_groups_torch_equivalents_with_catalogue_activations():
 
 def test_plan_groups_other_torch_activations_by_kind():
     elu, softplus = sequential(nn.ELU), sequential(nn.Softplus)
-    found = fleets([run(model, seed=seed) for seed in (0, 1) for model in (elu, softplus)])
-    assert [(fleet.places, fleet.layer_by_layer) for fleet in found] == [((0, 2), True), ((1, 3), True)]
+    planned = fleets([run(model, seed=seed) for seed in (0, 1) for model in (elu, softplus)])
+    assert [(fleet.places, fleet.layer_by_layer) for fleet in planned] == [((0, 2), True), ((1, 3), True)]
 
 
 @pytest.mark.parametrize("kind", [nn.PReLU, actlab.nn.PReLU], ids=["torch", "actlab"])
 def test_plan_separates_trained_activations(kind):
     trained, other = sequential(kind), sequential(nn.Tanh)
-    found = fleets([run(model, seed=seed) for seed in (0, 1) for model in (trained, other)])
-    assert [fleet.places for fleet in found] == [(0, 2), (1, 3)]
-    assert not any(fleet.reason_alone for fleet in found)
+    planned = fleets([run(model, seed=seed) for seed in (0, 1) for model in (trained, other)])
+    assert [fleet.places for fleet in planned] == [(0, 2), (1, 3)]
+    assert not any(fleet.reason_alone for fleet in planned)
 
 
 def test_plan_groups_runs_with_other_hyperparameters_seeds_and_folds():
@@ -256,15 +256,15 @@ def test_plan_is_deterministic():
 @pytest.mark.parametrize(("runs", "sizes"), [(1, [1]), (5, [1] * 5), (8, [1] * 8), (40, [5] * 8)])
 def test_plan_splits_runs_for_several_processes(runs, sizes):
     model = perceptron()
-    found = fleets([run(model, seed=seed) for seed in range(runs)], FleetSettings(weights_per_fleet=10**9))
-    assert [len(fleet.places) for fleet in found] == sizes
+    planned = fleets([run(model, seed=seed) for seed in range(runs)], FleetSettings(weights_per_fleet=10**9))
+    assert [len(fleet.places) for fleet in planned] == sizes
 
 
 def test_plan_limits_weights_per_fleet_and_balances_sizes():
     model = perceptron()
     size = sum(p.numel() for p in model().parameters())
-    found = fleets([run(model, seed=seed) for seed in range(20)], FleetSettings(weights_per_fleet=3 * size))
-    assert sorted(len(fleet.places) for fleet in found) == [2, 3, 3, 3, 3, 3, 3]
+    planned = fleets([run(model, seed=seed) for seed in range(20)], FleetSettings(weights_per_fleet=3 * size))
+    assert sorted(len(fleet.places) for fleet in planned) == [2, 3, 3, 3, 3, 3, 3]
     (one,) = fleets([run(model)], FleetSettings(weights_per_fleet=1))
     assert one.places == (0,)
 

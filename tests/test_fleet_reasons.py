@@ -85,9 +85,9 @@ def raises(y, z):
     ],
 )
 def test_plan_gives_the_reason_why_skorch_trains_a_model(function, reason):
-    found = plan([run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing(most=64))
+    planned = plan([run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing(most=64))
     assert [
-        (fleet.reason_alone, fleet.alone is Alone.NEEDS_SKORCH, len(fleet.places)) for fleet in found
+        (fleet.reason_alone, fleet.alone is Alone.NEEDS_SKORCH, len(fleet.places)) for fleet in planned
     ] == [(reason, True, 1)] * 2
 
 
@@ -160,8 +160,8 @@ class Words(nn.Module):
         self.last = nn.Linear(4, CLASSES)
 
     def forward(self, x):
-        found = self.table(x.long())
-        return self.last(self.activation(found.mean(1) if found.ndim > 2 else found))
+        fitted = self.table(x.long())
+        return self.last(self.activation(fitted.mean(1) if fitted.ndim > 2 else fitted))
 
 
 def embedding_line():
@@ -183,10 +183,10 @@ def test_compare_trains_embeddings_in_a_fleet(kind):
         def __init__(self, activation):
             super().__init__(kind, activation)
 
-    found = compare(["relu", "tanh"], dataset(WORDS), module=Network, **SHORT).results
-    assert found["reason_alone"].eq("").all()
-    assert found["failure"].eq("").all()
-    assert found["how"].eq("autograd").all()
+    comparison = compare(["relu", "tanh"], dataset(WORDS), module=Network, **SHORT).results
+    assert comparison["reason_alone"].eq("").all()
+    assert comparison["failure"].eq("").all()
+    assert comparison["how"].eq("autograd").all()
 
 
 class Unused(nn.Module):
@@ -199,12 +199,14 @@ class Unused(nn.Module):
 
 
 def test_compare_trains_models_unsupported_by_fleets_by_skorch():
-    found = compare(["relu", "tanh"], dataset(), module=Unused, **SHORT).results
-    assert found["how"].eq("skorch").all()
+    comparison = compare(["relu", "tanh"], dataset(), module=Unused, **SHORT).results
+    assert comparison["how"].eq("skorch").all()
     assert (
-        found["reason_alone"].str.startswith("the loss does not depend on the parameter never.weight").all()
+        comparison["reason_alone"]
+        .str.startswith("the loss does not depend on the parameter never.weight")
+        .all()
     )
-    assert found["failure"].eq("").all()
+    assert comparison["failure"].eq("").all()
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -219,11 +221,13 @@ def test_fleet_search_equals_skorch_if_drop_last_leaves_no_batch(shuffle):
 
 def test_compare_reports_that_drop_last_leaves_no_batch():
     model = classifier(batch_size=200, iterator_train__drop_last=True)
-    found = compare(["relu", "tanh"], dataset(), module=model).results
+    comparison = compare(["relu", "tanh"], dataset(), module=model).results
     assert (
-        found["reason_alone"].str.startswith("batch_size=200 and drop_last=True give no batch from 80").all()
+        comparison["reason_alone"]
+        .str.startswith("batch_size=200 and drop_last=True give no batch from 80")
+        .all()
     )
-    assert found["failure"].eq("").all()
+    assert comparison["failure"].eq("").all()
 
 
 # -- modules that change their own state -------------------------------------------------------------
@@ -250,16 +254,16 @@ def as_skorch_trains(seed, fold, rows, settings):
 
 
 def test_compare_trains_a_module_that_changes_itself_like_skorch():
-    found = compare(["relu", COUNTER], dataset(), folds=3, seed=4, **SHORT).results
-    assert found["how"].tolist() == ["layer by layer"] * 3 + ["skorch"] * 3
-    assert found["reason_alone"][:3].eq("").all()
-    assert found["reason_alone"][3:].str.startswith(CHANGES).all()
+    comparison = compare(["relu", COUNTER], dataset(), folds=3, seed=4, **SHORT).results
+    assert comparison["how"].tolist() == ["layer by layer"] * 3 + ["skorch"] * 3
+    assert comparison["reason_alone"][:3].eq("").all()
+    assert comparison["reason_alone"][3:].str.startswith(CHANGES).all()
     splits = [(np.flatnonzero(np.arange(ROWS) // (ROWS // 3) != fold)) for fold in range(3)]
     settings = TrainSettings(epochs=2, batch_size=16, seed=4)
     for fold, rows in enumerate(splits):
         model = as_skorch_trains(4, fold, rows, settings)
         test = np.setdiff1d(np.arange(ROWS), rows)
-        assert found["score"][3 + fold] == model.score(X[test], Y[test])
+        assert comparison["score"][3 + fold] == model.score(X[test], Y[test])
 
 
 def test_compare_with_a_ledger_repeats_runs_trained_by_skorch(tmp_path):
@@ -301,10 +305,10 @@ def search_mixed(**options):
     return search.fit(X, Y)
 
 
-def check_mixed(found):
-    assert found.runs_["how"].tolist() == ["layer by layer"] * 2 + ["skorch"] * 2 + ["layer by layer"] * 2
-    assert found.runs_["reason_alone"][2:4].str.startswith("the network changes the attribute 'steps'").all()
-    assert np.array_equal(scores(found), scores(search_mixed(n_jobs=1)))
+def check_mixed(fitted):
+    assert fitted.runs_["how"].tolist() == ["layer by layer"] * 2 + ["skorch"] * 2 + ["layer by layer"] * 2
+    assert fitted.runs_["reason_alone"][2:4].str.startswith("the network changes the attribute 'steps'").all()
+    assert np.array_equal(scores(fitted), scores(search_mixed(n_jobs=1)))
 
 
 def test_fleet_search_trains_other_runs_in_fleets_with_threads():

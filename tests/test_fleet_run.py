@@ -108,9 +108,9 @@ def test_split_validation_depends_only_on_seed_and_fold():
 
 
 def test_stream_seed_is_different_for_each_purpose():
-    found = [stream_seed(s, f, p) for s in range(20) for f in range(20) for p in range(WEIGHTS, HOLDOUT + 1)]
-    assert len(set(found)) == len(found)
-    assert all(0 <= start < 2**63 for start in found)
+    result = [stream_seed(s, f, p) for s in range(20) for f in range(20) for p in range(WEIGHTS, HOLDOUT + 1)]
+    assert len(set(result)) == len(result)
+    assert all(0 <= start < 2**63 for start in result)
     samples = []
     for purpose in (WEIGHTS, HOLDOUT):
         with seeded_torch(0, 0, purpose, "cpu"):

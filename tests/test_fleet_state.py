@@ -359,9 +359,9 @@ DRAWS = "the network draws from Python's or NumPy's global random generator"
 )
 def test_fleet_search_detects_state_outside_of_the_module(kind, reason):
     model = plain(Network, module__activation=kind, max_epochs=1)
-    found = FleetSearchCV(model, {"lr": [0.1]}, cv=SPLIT, refit=False, n_jobs=1).fit(X, Y)
-    assert found.runs_["reason_alone"].str.startswith(reason).all()
-    assert found.runs_["how"].eq("skorch").all()
+    fitted = FleetSearchCV(model, {"lr": [0.1]}, cv=SPLIT, refit=False, n_jobs=1).fit(X, Y)
+    assert fitted.runs_["reason_alone"].str.startswith(reason).all()
+    assert fitted.runs_["how"].eq("skorch").all()
 
 
 # -- no false alarms ----------------------------------------------------------------------------------

@@ -61,13 +61,13 @@ def test_formula_parameters_have_defaults_and_can_be_passed():
     activation = swish()
     x = points()
     expected = x * torch.sigmoid(3.0 * x)
-    for found in (
+    for result in (
         activation(x, 3.0),
         activation(x, beta=3.0),
         activation.module_class(3.0)(x),
         activation.module_class(beta=3)(x),
     ):
-        assert torch.allclose(found, expected, rtol=1e-14)
+        assert torch.allclose(result, expected, rtol=1e-14)
     assert torch.allclose(activation(x), x * torch.sigmoid(1.5 * x), rtol=1e-14)
     assert repr(activation.module_class()).endswith("(beta=1.5)")
     with pytest.raises(TypeError, match=r"argument 'alpha' is unknown; it takes \['beta'\]"):
@@ -380,8 +380,8 @@ def test_formula_warns_once_if_inexact(monkeypatch):
     original_derive = making.derive
 
     def derive_inexact(*args, **options):
-        found = original_derive(*args, **options)
-        return type("Inexact", (), {**vars(found), "inexact": (WARNING_TEXT, "so it does below -9")})()
+        result = original_derive(*args, **options)
+        return type("Inexact", (), {**vars(result), "inexact": (WARNING_TEXT, "so it does below -9")})()
 
     monkeypatch.setattr(making, "derive", derive_inexact)
     with pytest.warns(actlab.FormulaWarning) as caught:
@@ -398,8 +398,8 @@ def test_command_line_prints_the_inexact_warning_in_one_line(monkeypatch, capsys
     original_derive = making.derive
 
     def derive_inexact(*args, **options):
-        found = original_derive(*args, **options)
-        return type("Inexact", (), {**vars(found), "inexact": (WARNING_TEXT, "so it does below -9")})()
+        result = original_derive(*args, **options)
+        return type("Inexact", (), {**vars(result), "inexact": (WARNING_TEXT, "so it does below -9")})()
 
     monkeypatch.setattr(making, "derive", derive_inexact)
     assert main(["show", "formula:x*tanh(x)*0.25", "--json"]) == 0

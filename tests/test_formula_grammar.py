@@ -76,15 +76,15 @@ def test_read_accepts_every_function_of_the_catalogue(name):
     extra = ", ".join(str(v) for v in entry.example.values() if type(v) is float)
     text = f"{name}(x, {extra})" if name in ("threshold", "prelu") else f"{name}(x)"
     points = torch.tensor([-2.5, -0.3, 0.4, 3.7], dtype=torch.float64)
-    found = [float(read(text).subs(x, point)) for point in points.tolist()]
-    assert found == pytest.approx(entry(points, **entry.example).tolist(), rel=1e-12)
+    result = [float(read(text).subs(x, point)) for point in points.tolist()]
+    assert result == pytest.approx(entry(points, **entry.example).tolist(), rel=1e-12)
 
 
 def read_and_check(text):
     """Read a formula in x and beta, and check that it is defined everywhere."""
-    found = read(text, ("x", "beta"))
+    result = read(text, ("x", "beta"))
     check_defined(parse(text, ("x", "beta")), {"beta": 1.5})
-    return found
+    return result
 
 
 def refusal(text):
@@ -284,7 +284,7 @@ FORMULAS = st.recursive(LEAVES, _calls, max_leaves=15)
 def test_read_of_any_text_returns_or_raises_usage_error(text):
     """Any text is read within the deadline, which allows for a slow machine."""
     try:
-        found = read_and_check(text)
+        result = read_and_check(text)
     except actlab.UsageError as error:
         lines = str(error).split("\n")
         assert lines[0].startswith("formula: ")
@@ -293,7 +293,7 @@ def test_read_of_any_text_returns_or_raises_usage_error(text):
             assert lines[2].strip(" ").strip("^") == ""
             assert len(lines[1]) <= 80
         return
-    assert found.free_symbols <= {x, sympy.Symbol("beta", real=True)}
+    assert result.free_symbols <= {x, sympy.Symbol("beta", real=True)}
 
 
 def test_read_imports_and_executes_nothing(tmp_path):

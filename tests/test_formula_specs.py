@@ -148,10 +148,10 @@ def test_compare_trains_a_formula_in_worker_processes(tmp_path):
     options = ["--data", "digits", "--epochs", "2", "--jobs", "2", "--json"]
     process = run("compare", *specs, *options, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    found = json.loads(process.stdout)
-    assert sorted(row["activation"] for row in found["ranking"]) == sorted(specs)
+    output = json.loads(process.stdout)
+    assert sorted(row["activation"] for row in output["ranking"]) == sorted(specs)
     page = (tmp_path / "out" / "compare" / "report.html").read_text(encoding="utf-8")
     assert "has no curve here" not in page
     again = run("compare", *specs, *options, cwd=tmp_path)
-    assert json.loads(again.stdout)["ranking"] == found["ranking"]
+    assert json.loads(again.stdout)["ranking"] == output["ranking"]
     assert "0 of 9 nets trained" not in again.stderr  # the ledger has every run

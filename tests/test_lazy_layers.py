@@ -107,10 +107,10 @@ def test_compare_trains_lazy_layers_from_the_same_weights(dataset, module):
         )
         for one, other in zip(relu.parameters(), twin.parameters(), strict=True):
             assert torch.equal(one, other)
-    found = compare(["relu", "prelu"], dataset, module=module, **SHORT)
-    assert found.results["failure"].to_list() == [""] * 6
-    assert found.results["saved_bytes"].notna().all()
-    assert len(found.history) == 18
+    comparison = compare(["relu", "prelu"], dataset, module=module, **SHORT)
+    assert comparison.results["failure"].to_list() == [""] * 6
+    assert comparison.results["saved_bytes"].notna().all()
+    assert len(comparison.history) == 18
 
 
 def test_compare_initialises_lazy_layers_for_every_seed(dataset):
@@ -128,10 +128,10 @@ def test_compare_leaves_a_lazy_instance_unchanged(dataset):
 
 
 def test_compare_scores_lazy_models_with_a_scorer_that_needs_their_weights(dataset):
-    found = compare(
+    comparison = compare(
         ["relu", "tanh"], dataset, module=Lazy, scoring="f1_macro", tune={"lr": [0.01, 0.1]}, **SHORT
     )
-    assert found.results["failure"].to_list() == [""] * 6
+    assert comparison.results["failure"].to_list() == [""] * 6
 
 
 def test_compare_trains_lazy_models_by_skorch(dataset):
@@ -181,8 +181,8 @@ def test_train_accepts_an_activation_with_lazy_layers(dataset):
 
 
 def test_compare_accepts_an_activation_with_lazy_layers(dataset):
-    found = compare(["relu", SCALED], dataset, num_units=8, **SHORT)
-    assert found.results["failure"].to_list() == [""] * 6
+    comparison = compare(["relu", SCALED], dataset, num_units=8, **SHORT)
+    assert comparison.results["failure"].to_list() == [""] * 6
 
 
 def test_train_verb_accepts_an_activation_with_lazy_layers(dataset, tmp_path, monkeypatch, capsys):

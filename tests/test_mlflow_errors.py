@@ -213,8 +213,8 @@ def test_compare_mlflow_option_logs_a_comparison_once(tmp_path, monkeypatch, ser
     assert {file.path for file in client.list_artifacts(logged[1])} == files
     results = pd.read_csv("out/compare/results.csv")
     nested = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{logged[1]}'")
-    found = {run.data.tags["actlab.key"]: run.data.metrics["accuracy"] for run in nested}
-    assert found == dict(zip(results["key"], results["accuracy"], strict=True))
+    result = {run.data.tags["actlab.key"]: run.data.metrics["accuracy"] for run in nested}
+    assert result == dict(zip(results["key"], results["accuracy"], strict=True))
     assert main([*CALL, "--seed", "7", "--mlflow", server, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["mlflow"].startswith("Already in MLflow: ")
 

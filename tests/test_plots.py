@@ -118,11 +118,11 @@ def test_plot_history_shows_means_and_ranges(ax):
 
 
 def test_plot_history_and_plot_comparison_use_equal_colours(ax):
-    made = comparison(("relu", "tanh", "mish"), seeds=4)
-    by_name = made.history.sort_values(
+    example = comparison(("relu", "tanh", "mish"), seeds=4)
+    by_name = example.history.sort_values(
         "activation", kind="stable"
     )  # mish, the last of the ranking, comes first
-    whole = dataclasses.replace(made, history=by_name)
+    whole = dataclasses.replace(example, history=by_name)
     plot_history(whole, ax, metric="valid_acc")
     other = Figure().subplots()
     plot_comparison(whole, other)
@@ -246,15 +246,15 @@ def test_plot_comparison_marks_large_differences_at_the_edge(ax):
 
 
 @pytest.mark.parametrize(
-    ("made", "message"),
+    ("example", "message"),
     [
         (lambda: comparison(("relu",)), "differences need at least two activations; the comparison has 1"),
         (all_diverged, "has no difference to draw: relu diverged"),
     ],
 )
-def test_plot_comparison_rejects_missing_data(ax, made, message):
+def test_plot_comparison_rejects_missing_data(ax, example, message):
     with pytest.raises(UsageError, match=message):
-        plot_comparison(made(), ax)
+        plot_comparison(example(), ax)
 
 
 # -- names ----------------------------------------------------------------------------------------
@@ -265,10 +265,10 @@ def test_plot_comparison_rejects_missing_data(ax, made, message):
 def test_plot_functions_write_names_literally(ax, name):
     whole = comparison((name, "relu"), seeds=1)
     plot_history(whole.history, ax, metric="valid_acc")
-    found = ax.get_legend().get_texts()
+    result = ax.get_legend().get_texts()
     other = Figure(layout="constrained").subplots()
     plot_comparison(whole, other)
-    texts = [found[0], other.get_yticklabels()[0], other.xaxis.label]
+    texts = [result[0], other.get_yticklabels()[0], other.xaxis.label]
     with matplotlib.rc_context({"text.usetex": False}):
         for figure in (ax.figure, other.figure):
             figure.draw_without_rendering()

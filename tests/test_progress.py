@@ -60,7 +60,7 @@ class Screen(io.StringIO):
     def pictures(self):
         """Return the lines of every display; each replaces the whole display before it."""
         pictures = self.painted()
-        ups = [found.count("\x1b[1A") for found in AGAIN.findall(STYLE.sub("", self.getvalue()))]
+        ups = [result.count("\x1b[1A") for result in AGAIN.findall(STYLE.sub("", self.getvalue()))]
         heights = [len(picture) for picture in pictures]
         # During updates the cursor is in the last line; after the final clearing it is below.
         assert ups == [height - 1 for height in heights[: len(ups) - 1]] + heights[len(ups) - 1 : -1]
@@ -214,7 +214,7 @@ def leaders(names, *results):
 
 
 def test_show_progress_sorts_leaders_by_accuracy(at_once):
-    found = leaders(
+    results = leaders(
         ["a", "b", "c", "d", "b"],
         result(valid_acc=0.25, valid_loss=9.0),
         result(valid_acc=0.5, valid_loss=1.0),
@@ -222,7 +222,7 @@ def test_show_progress_sorts_leaders_by_accuracy(at_once):
         result(valid_acc=0.75),
         result(valid_acc=1.0),
     )
-    assert [line.split() for line in found] == [
+    assert [line.split() for line in results] == [
         ["1", "b", "0.7500", "0.3536", "2"],
         ["2", "d", "0.7500", "-", "1"],
         ["3", "a", "0.2500", "-", "1"],
@@ -232,10 +232,10 @@ def test_show_progress_sorts_leaders_by_accuracy(at_once):
 
 def test_show_progress_lists_failed_activations_last(at_once):
     failed = result("diverged: train_loss is nan in epoch 1", valid_acc=0.9)
-    found = leaders(
+    results = leaders(
         ["a", "b", "a", "c"], result(valid_acc=0.9), result(valid_acc=0.1), failed, result("broken")
     )
-    assert [line.split() for line in found] == [
+    assert [line.split() for line in results] == [
         ["1", "b", "0.1000", "-", "1"],
         ["2", "a", "-", "-", "2"],
         ["3", "c", "-", "-", "1"],

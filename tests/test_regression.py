@@ -95,10 +95,10 @@ def test_load_data_regression_targets_have_mean_0_and_deviation_1(tmp_path_facto
     if numbers.min() == numbers.max():
         refused("every target is", path, regression=True)
         return
-    found = load_data(path, regression=True).y[:, 0].astype(np.float64)
-    assert abs(found.mean()) < 1e-6
-    assert found.std(ddof=1) == pytest.approx(1, abs=1e-6)
-    assert (np.diff(found[np.argsort(numbers, kind="stable")]) >= 0).all()
+    result = load_data(path, regression=True).y[:, 0].astype(np.float64)
+    assert abs(result.mean()) < 1e-6
+    assert result.std(ddof=1) == pytest.approx(1, abs=1e-6)
+    assert (np.diff(result[np.argsort(numbers, kind="stable")]) >= 0).all()
 
 
 def test_load_data_reads_a_regression_target_from_csv(tmp_path):
@@ -311,10 +311,10 @@ def test_train_verb_regression_option_reads_a_csv_target(tmp_path, capsys):
     frame.to_csv("t.csv", index=False)
     call = ["train", "--data", "t.csv", "--target", "price", "--epochs", "2"]
     assert main([*call, "--regression", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [list(row) for row in found["history"]] == [COLUMNS] * 2
-    assert found["insights"][0].startswith("Best epoch: 2 of 2, with validation loss ")
-    assert found["data"] == "t.csv"
+    output = json.loads(capsys.readouterr().out)
+    assert [list(row) for row in output["history"]] == [COLUMNS] * 2
+    assert output["insights"][0].startswith("Best epoch: 2 of 2, with validation loss ")
+    assert output["data"] == "t.csv"
     assert "the largest class trains on 1 samples" in refused_in_one_line(
         capsys, *call
     )  # without --regression there are sixty classes

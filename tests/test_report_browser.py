@@ -31,8 +31,8 @@ def opened(browser, tmp_path):
     """Return a function that opens a comparison's page; requests and errors fail the test."""
     with contextlib.ExitStack() as open_pages:
 
-        def open_page(made, **context_options):
-            write_report(made, tmp_path / "report.html")
+        def open_page(example, **context_options):
+            write_report(example, tmp_path / "report.html")
             return open_pages.enter_context(offline(browser, tmp_path / "report.html", **context_options))
 
         yield open_page
@@ -133,7 +133,7 @@ def test_report_lines_are_coloured_by_a_column(opened):
 
 def test_report_filter_names_unknown_columns_and_numbers(opened):
     page = opened(comparison())
-    for query, said in {
+    for query, message in {
         "scor > 0.9": "0 of 36 runs; no column is called scor",
         "score > 0,9": "0 of 36 runs; 0,9 is not a number",
         "seed == 3, fold = 1": "3 of 36 runs",
@@ -141,7 +141,7 @@ def test_report_filter_names_unknown_columns_and_numbers(opened):
         "nothing of the kind": "0 of 36 runs",
     }.items():
         page.get_by_label("Find in the table").fill(query)
-        expect(page.locator("#selected")).to_have_text(said)
+        expect(page.locator("#selected")).to_have_text(message)
 
 
 def test_report_sorts_runs_by_mouse_and_keyboard(opened):
@@ -234,7 +234,7 @@ def test_report_hides_the_hint_in_print(opened):
 def test_report_filter_accepts_words_and_conditions(opened):
     page = opened(comparison())
     box = page.get_by_label("Find in the table")
-    for query, found in [
+    for query, result in [
         ("TANH", 12),
         ("tanh seed=2", 3),
         ("score>0.945 activation=relu", 12),
@@ -242,7 +242,7 @@ def test_report_filter_accepts_words_and_conditions(opened):
         ("", 36),
     ]:
         box.fill(query)
-        assert count(page) == found, query
+        assert count(page) == result, query
     box.fill("mish")
     page.get_by_role("button", name="Show all").click()
     assert count(page) == 36
@@ -320,9 +320,9 @@ def one_run():
     )
 
 
-@pytest.mark.parametrize("made", [all_diverged, one_run, training, unfinished])
-def test_report_with_little_data_opens(opened, made):
-    page = opened(made())
+@pytest.mark.parametrize("example", [all_diverged, one_run, training, unfinished])
+def test_report_with_little_data_opens(opened, example):
+    page = opened(example())
     assert page.locator("h1").inner_text()
     assert page.locator("figure.seconds .bar").count() > 0
 
@@ -386,7 +386,7 @@ def test_report_matrix_caption_is_one_line_in_a_wide_window(opened):
 def test_report_has_no_accessibility_violations(opened, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     page = opened(whole(), color_scheme=scheme)
-    found = axe.Axe().run(page).response["violations"]
+    result = axe.Axe().run(page).response["violations"]
     assert [
-        f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] != "minor"
+        f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in result if one["impact"] != "minor"
     ] == []

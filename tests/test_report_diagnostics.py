@@ -152,24 +152,24 @@ def page():
 
 
 def test_render_diagnostics_section_has_panels_and_tables(page):
-    found = section(page)
-    said = text(page)
+    result = section(page)
+    message = text(page)
     assert {"units", "gradients"} <= set(figures(page))
     assert figures(page)[4:5] == ["distributions"]
     assert [
-        title for title in re.findall("<h3>(.*?)</h3>", found) if title.startswith(("outputs", "gradients"))
+        title for title in re.findall("<h3>(.*?)</h3>", result) if title.startswith(("outputs", "gradients"))
     ] == [f"{kind}, layer {layer}" for kind in ("outputs", "gradients") for layer in (1, 2)]
-    assert "Measured on 256 samples." in said
-    assert "30 % of relu's units in layer 2 have a slope below 0.001" in said
-    assert "1/10,000 for mish" in said
+    assert "Measured on 256 samples." in message
+    assert "30 % of relu's units in layer 2 have a slope below 0.001" in message
+    assert "1/10,000 for mish" in message
     for table in ("diagnostics-units", "diagnostics-weights"):
-        assert f'<table id="{table}" class="sortable">' in found
-    assert "diagnostics" not in said.split("Reproduction")[-1]
-    assert "On paper" not in said
+        assert f'<table id="{table}" class="sortable">' in result
+    assert "diagnostics" not in message.split("Reproduction")[-1]
+    assert "On paper" not in message
 
 
 @pytest.mark.parametrize(
-    ("about", "said"),
+    ("about", "message"),
     [
         (
             {"diagnostics": {"off": "the model trains in a separate process"}},
@@ -179,16 +179,16 @@ def test_render_diagnostics_section_has_panels_and_tables(page):
         ({"diagnostics": None}, "There are no diagnostics."),
     ],
 )
-def test_render_gives_the_reason_for_missing_diagnostics(about, said):
+def test_render_gives_the_reason_for_missing_diagnostics(about, message):
     page = render(comparison(about={**comparison().about, **about}))
-    assert said in text(page)
+    assert message in text(page)
     assert "<svg" not in section(page)
 
 
 def test_render_names_activations_without_diagnostics():
-    found = text(render(comparison(diagnostics=diagnostics_frame(("relu",)))))
-    assert "No diagnostics of tanh , mish ." in found
-    assert "30 % of relu's units" in found
+    result = text(render(comparison(diagnostics=diagnostics_frame(("relu",)))))
+    assert "No diagnostics of tanh , mish ." in result
+    assert "30 % of relu's units" in result
 
 
 def test_render_of_many_layers_and_activations_has_short_tables():
@@ -198,11 +198,11 @@ def test_render_of_many_layers_and_activations_has_short_tables():
             names, seeds=1, folds=2, epochs=2, diagnostics=diagnostics_frame(names, epochs=(1, 2), layers=30)
         )
     )
-    found = section(page)
-    assert found.count("<tr>") == 2 + 2 * 50 * 4
-    said = text(page)
-    assert "the first layer, the last and two between" in said
-    assert "On paper a table has its first 40 rows; diagnostics.csv has all." in said
+    result = section(page)
+    assert result.count("<tr>") == 2 + 2 * 50 * 4
+    message = text(page)
+    assert "the first layer, the last and two between" in message
+    assert "On paper a table has its first 40 rows; diagnostics.csv has all." in message
     assert len(page.encode()) < 1_500_000
 
 

@@ -129,10 +129,10 @@ def test_render_isolates_right_to_left_names():
 
 
 def test_short_labels_are_short_and_distinct():
-    found = charts.short_labels(["a" * 300, "a" * 200, "relu", "", "a  b"])
-    assert found["relu"] == "relu"
-    assert max(map(len, found.values())) <= 32
-    assert len(set(found.values())) == 5
+    result = charts.short_labels(["a" * 300, "a" * 200, "relu", "", "a  b"])
+    assert result["relu"] == "relu"
+    assert max(map(len, result.values())) <= 32
+    assert len(set(result.values())) == 5
 
 
 def test_render_of_one_activation_has_no_verdicts():
@@ -299,9 +299,9 @@ def test_compare_verb_writes_the_page_and_report_verb_repeats_it(tmp_path, tiny,
     assert (tmp_path / "b.html").read_text(encoding="utf-8") == page
     (tmp_path / "a/report.html").unlink()
     assert main(["report", "a", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["files"] == ["a/report.html"]
-    assert found["insights"] == Comparison.load("a").sentences()
+    output = json.loads(capsys.readouterr().out)
+    assert output["files"] == ["a/report.html"]
+    assert output["insights"] == Comparison.load("a").sentences()
     assert "report.html" in names(tmp_path / "a")
 
 

@@ -53,13 +53,13 @@ def test_search_cv_results_have_the_keys_types_and_masks_of_scikit_learn(grid, s
     assert list(ours.cv_results_) == list(theirs.cv_results_)
     assert ours.cv_results_["params"] == theirs.cv_results_["params"]
     for name, expected in theirs.cv_results_.items():
-        found = ours.cv_results_[name]
-        assert type(found) is type(expected), name
+        fitted = ours.cv_results_[name]
+        assert type(fitted) is type(expected), name
         if name != "params":
-            assert (found.dtype, found.shape) == (expected.dtype, expected.shape), name
+            assert (fitted.dtype, fitted.shape) == (expected.dtype, expected.shape), name
         if name.startswith("param_"):
-            assert np.array_equal(np.ma.getmaskarray(found), np.ma.getmaskarray(expected)), name
-            assert found.compressed().tolist() == expected.compressed().tolist(), name
+            assert np.array_equal(np.ma.getmaskarray(fitted), np.ma.getmaskarray(expected)), name
+            assert fitted.compressed().tolist() == expected.compressed().tolist(), name
     assert (ours.n_splits_, ours.multimetric_) == (theirs.n_splits_, theirs.multimetric_)
     assert vars(ours).keys() - vars(theirs).keys() <= {"executor", "ledger", "seeds", "precision", "runs_"}
 
@@ -75,8 +75,8 @@ def test_search_has_every_attribute_of_grid_search():
 def test_search_runs_equal_skorch_with_the_same_weights_and_samples():
     model = classifier(module__activation="tanh")
     grid = {"lr": [0.1, 0.02], "module__num_units": [4, 8]}
-    found = search(model, grid, scoring="neg_log_loss", return_train_score=True).fit(X, Y)
-    for number, parameters in enumerate(found.cv_results_["params"]):
+    fitted = search(model, grid, scoring="neg_log_loss", return_train_score=True).fit(X, Y)
+    for number, parameters in enumerate(fitted.cv_results_["params"]):
         for fold, (train, test) in enumerate(StratifiedKFold(3).split(X, Y)):
             expected_network = by_skorch(
                 copy.deepcopy(model).set_params(**parameters), X[train], Y[train], 0, fold
@@ -85,27 +85,27 @@ def test_search_runs_equal_skorch_with_the_same_weights_and_samples():
                 score = -nn.functional.cross_entropy(
                     torch.from_numpy(expected_network.forward(X[rows]).numpy()), torch.from_numpy(Y[rows])
                 )
-                assert scores(found, f"{part}_score")[number, fold] == pytest.approx(score.item(), abs=1e-6)
+                assert scores(fitted, f"{part}_score")[number, fold] == pytest.approx(score.item(), abs=1e-6)
 
 
 def test_search_computes_ranks_and_means_from_the_splits():
-    found = search(grid={"lr": [0.3, 1e-6, 0.1], "module__activation": ["relu", "tanh"]}).fit(X, Y)
-    table = scores(found)
-    assert np.array_equal(found.cv_results_["mean_test_score"], table.mean(axis=1))
-    assert np.array_equal(found.cv_results_["std_test_score"], table.std(axis=1))
+    fitted = search(grid={"lr": [0.3, 1e-6, 0.1], "module__activation": ["relu", "tanh"]}).fit(X, Y)
+    table = scores(fitted)
+    assert np.array_equal(fitted.cv_results_["mean_test_score"], table.mean(axis=1))
+    assert np.array_equal(fitted.cv_results_["std_test_score"], table.std(axis=1))
     means = table.mean(axis=1)
-    assert found.cv_results_["rank_test_score"].tolist() == [1 + int((means > m).sum()) for m in means]
-    assert found.best_index_ == means.argmax()
-    assert found.best_score_ == means.max()
-    assert found.best_params_ == found.cv_results_["params"][found.best_index_]
+    assert fitted.cv_results_["rank_test_score"].tolist() == [1 + int((means > m).sum()) for m in means]
+    assert fitted.best_index_ == means.argmax()
+    assert fitted.best_score_ == means.max()
+    assert fitted.best_params_ == fitted.cv_results_["params"][fitted.best_index_]
 
 
 def test_search_reports_fit_times_per_run():
-    found = search(seeds=2).fit(X, Y)
-    seconds = found.runs_["seconds"].to_numpy().reshape(2, 6)
+    fitted = search(seeds=2).fit(X, Y)
+    seconds = fitted.runs_["seconds"].to_numpy().reshape(2, 6)
     assert (seconds > 0).all()
-    assert np.array_equal(found.cv_results_["mean_fit_time"], seconds.mean(axis=1))
-    assert np.array_equal(found.cv_results_["std_fit_time"], seconds.std(axis=1))
+    assert np.array_equal(fitted.cv_results_["mean_fit_time"], seconds.mean(axis=1))
+    assert np.array_equal(fitted.cv_results_["std_fit_time"], seconds.std(axis=1))
 
 
 # -- scoring and refit --------------------------------------------------------------------------------
@@ -128,12 +128,12 @@ def both_scores(model, X, y):
 )
 def test_search_computes_several_scores(scoring):
     name = "right" if scoring is both_scores else "accuracy"
-    found = search(scoring=scoring, refit=name).fit(X, Y)
+    fitted = search(scoring=scoring, refit=name).fit(X, Y)
     expected = scores(search().fit(X, Y))
-    assert np.array_equal(scores(found, f"test_{name}"), expected)
-    assert found.multimetric_ is True
-    assert found.best_score_ == expected.mean(axis=1).max()
-    assert found.score(X, Y) == accuracy_score(Y, found.predict(X))
+    assert np.array_equal(scores(fitted, f"test_{name}"), expected)
+    assert fitted.multimetric_ is True
+    assert fitted.best_score_ == expected.mean(axis=1).max()
+    assert fitted.score(X, Y) == accuracy_score(Y, fitted.predict(X))
 
 
 def test_search_refit_chooses_the_refitted_candidate():
@@ -147,14 +147,14 @@ def test_search_refit_chooses_the_refitted_candidate():
 
 
 def test_search_best_estimator_equals_skorch_on_all_samples():
-    found = search(seeds=[7, 8]).fit(X, Y)
-    model = classifier().set_params(**found.best_params_)
+    fitted = search(seeds=[7, 8]).fit(X, Y)
+    model = classifier().set_params(**fitted.best_params_)
     expected_network = by_skorch(model, X, Y, seed=7, fold=3)
-    for name, weight in found.best_estimator_.module_.state_dict().items():
+    for name, weight in fitted.best_estimator_.module_.state_dict().items():
         torch.testing.assert_close(weight, expected_network.module_.state_dict()[name], rtol=1e-5, atol=1e-6)
     ours, theirs = (
         pd.DataFrame(list(n.history)).drop(columns=["batches", "dur"], errors="ignore")
-        for n in (found.best_estimator_, expected_network)
+        for n in (fitted.best_estimator_, expected_network)
     )
     pd.testing.assert_frame_equal(ours[sorted(ours)], theirs[sorted(theirs)], rtol=1e-5)
 

@@ -54,11 +54,11 @@ def test_search_fit_leaves_constructor_arguments_unchanged():
         "scoring": ["accuracy"],
         "refit": "accuracy",
     }
-    found = FleetSearchCV(**arguments, n_jobs=1, seeds=[3])
-    before, attributes = found.get_params(), vars(model).keys()
+    fitted = FleetSearchCV(**arguments, n_jobs=1, seeds=[3])
+    before, attributes = fitted.get_params(), vars(model).keys()
     text = {name: repr(value) for name, value in model.get_params(deep=False).items()}
-    found.fit(X, Y)
-    after = found.get_params()
+    fitted.fit(X, Y)
+    after = fitted.get_params()
     assert after.keys() == before.keys()
     assert all(after[name] is before[name] for name in arguments)
     assert {name: repr(value) for name, value in model.get_params(deep=False).items()} == text
@@ -68,50 +68,50 @@ def test_search_fit_leaves_constructor_arguments_unchanged():
 
 
 def test_search_get_params_and_set_params():
-    found = search()
+    fitted = search()
     params = {"estimator__max_epochs": 1, "seeds": 2, "precision": "bf16", "cv": 2}
-    found.set_params(**params)
-    assert {name: found.get_params()[name] for name in params} == params
-    assert found.estimator.max_epochs == 1
+    fitted.set_params(**params)
+    assert {name: fitted.get_params()[name] for name in params} == params
+    assert fitted.estimator.max_epochs == 1
     with pytest.raises(ValueError, match="Invalid parameter 'nonsense'"):
-        found.set_params(nonsense=1)
-    assert list(FleetSearchCV(found.estimator, {}).get_params(deep=False)) == sorted(
-        found.get_params(deep=False)
+        fitted.set_params(nonsense=1)
+    assert list(FleetSearchCV(fitted.estimator, {}).get_params(deep=False)) == sorted(
+        fitted.get_params(deep=False)
     )
-    assert "FleetSearchCV(cv=2" in repr(found)
+    assert "FleetSearchCV(cv=2" in repr(fitted)
 
 
 def test_search_clone_is_unfitted_and_shares_the_executor():
     with ThreadPoolExecutor(1) as executor:
-        found = search(executor=executor, grid=LR, seeds=[4, 5]).fit(X, Y)
-        cloned = clone(found)
+        fitted = search(executor=executor, grid=LR, seeds=[4, 5]).fit(X, Y)
+        cloned = clone(fitted)
         assert cloned.executor is executor
-        assert found.executor is executor
-        assert cloned.estimator is not found.estimator
+        assert fitted.executor is executor
+        assert cloned.estimator is not fitted.estimator
         assert cloned.seeds == [4, 5]
         with pytest.raises(NotFittedError):
             check_is_fitted(cloned)
-        assert np.array_equal(scores(cloned.fit(X, Y)), scores(found))
+        assert np.array_equal(scores(cloned.fit(X, Y)), scores(fitted))
 
 
 @pytest.mark.parametrize("threads", [False, True])
 def test_search_can_be_pickled_after_fit(threads):
     with ThreadPoolExecutor(1) as executor:
-        found = search(executor=executor if threads else None, grid=LR).fit(X, Y)
-        for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):  # noqa: S301
+        fitted = search(executor=executor if threads else None, grid=LR).fit(X, Y)
+        for again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):  # noqa: S301
             assert again.executor is None
-            same_results(again, found)
-            assert np.array_equal(again.predict_proba(X), found.predict_proba(X))
-            assert again.runs_.equals(found.runs_)
-            assert again.score(X, Y) == found.score(X, Y)
-        assert found.executor is (executor if threads else None)
+            same_results(again, fitted)
+            assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
+            assert again.runs_.equals(fitted.runs_)
+            assert again.score(X, Y) == fitted.score(X, Y)
+        assert fitted.executor is (executor if threads else None)
 
 
 def test_search_before_fit_raises_not_fitted():
-    found = search()
+    fitted = search()
     with pytest.raises(NotFittedError):
-        found.predict(X)
-    assert hasattr(found, "predict_proba")
+        fitted.predict(X)
+    assert hasattr(fitted, "predict_proba")
     assert not hasattr(search(refit=False), "predict")
 
 
@@ -129,8 +129,8 @@ class CustomClassifier(skorch.NeuralNetClassifier):
 
 
 def test_search_best_estimator_has_the_estimators_class_and_can_train_on():
-    found = search(classifier(CustomClassifier), LR).fit(X, Y)
-    best = found.best_estimator_
+    fitted = search(classifier(CustomClassifier), LR).fit(X, Y)
+    best = fitted.best_estimator_
     assert type(best) is CustomClassifier
     assert best.twice() == 2
     assert [row["epoch"] for row in best.history] == [1, 2]
@@ -144,13 +144,13 @@ def test_search_best_estimator_has_the_estimators_class_and_can_train_on():
 
 
 def test_search_predicts_with_its_best_estimator():
-    found = search(grid=LR).fit(X, Y)
-    best = found.best_estimator_
-    assert np.array_equal(found.predict(X), best.predict(X))
-    assert np.array_equal(found.predict_proba(X), best.predict_proba(X))
-    assert found.score(X, Y) == accuracy_score(Y, best.predict(X))
-    assert np.array_equal(found.classes_, [0, 1, 2])
-    assert found.refit_time_ > 0
+    fitted = search(grid=LR).fit(X, Y)
+    best = fitted.best_estimator_
+    assert np.array_equal(fitted.predict(X), best.predict(X))
+    assert np.array_equal(fitted.predict_proba(X), best.predict_proba(X))
+    assert fitted.score(X, Y) == accuracy_score(Y, best.predict(X))
+    assert np.array_equal(fitted.classes_, [0, 1, 2])
+    assert fitted.refit_time_ > 0
 
 
 # -- pipelines and nesting ----------------------------------------------------------------------------
@@ -158,17 +158,17 @@ def test_search_predicts_with_its_best_estimator():
 
 def test_search_works_within_a_pipeline():
     pipeline = make_pipeline(StandardScaler(), search(grid=LR)).fit(X, Y)
-    found = pipeline[-1]
-    assert found.runs_["reason_alone"].eq("").all()
-    expected = clone(found).fit(StandardScaler().fit_transform(X), Y)
-    same_results(found, expected)
+    fitted = pipeline[-1]
+    assert fitted.runs_["reason_alone"].eq("").all()
+    expected = clone(fitted).fit(StandardScaler().fit_transform(X), Y)
+    same_results(fitted, expected)
     assert np.array_equal(pipeline.predict(X), expected.predict(pipeline[0].transform(X)))
 
 
 def test_search_of_a_pipeline_falls_back_to_scikit_learn():
     pipeline = make_pipeline(StandardScaler(), classifier(train_split=None, max_epochs=1))
-    found = FleetSearchCV(pipeline, {"neuralnetclassifier__lr": [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, Y)
-    assert found.cv_results_["split0_test_score"].shape == (2,)
+    fitted = FleetSearchCV(pipeline, {"neuralnetclassifier__lr": [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, Y)
+    assert fitted.cv_results_["split0_test_score"].shape == (2,)
 
 
 def test_search_works_in_nested_cross_validation():
@@ -197,11 +197,11 @@ class Scaling(nn.Module):
 
 def test_search_with_fit_parameters_trains_by_skorch():
     model = classifier(module=Scaling, train_split=None)
-    found = search(model, LR, scoring="neg_log_loss", refit=False).fit(X, Y, scale=0.0)
-    assert found.runs_["reason_alone"].eq("fit gets scale, which a fleet does not pass on").all()
-    assert found.runs_["how"].eq("skorch").all()
-    assert found.runs_["failure"].eq("").all()
-    assert np.array_equal(scores(found)[0], scores(found)[1])  # the models learn nothing with a scale of 0
+    fitted = search(model, LR, scoring="neg_log_loss", refit=False).fit(X, Y, scale=0.0)
+    assert fitted.runs_["reason_alone"].eq("fit gets scale, which a fleet does not pass on").all()
+    assert fitted.runs_["how"].eq("skorch").all()
+    assert fitted.runs_["failure"].eq("").all()
+    assert np.array_equal(scores(fitted)[0], scores(fitted)[1])  # the models learn nothing with a scale of 0
 
 
 def weighted_scorer():
@@ -212,17 +212,17 @@ def test_search_routes_metadata_to_scorers_and_splitters():
     weights, groups = np.linspace(0, 1, ROWS), np.arange(ROWS) // 30
     with sklearn.config_context(enable_metadata_routing=True):
         cv = GroupKFold(3).set_split_request(groups=True)
-        found = search(grid=LR, cv=cv, scoring=weighted_scorer()).fit(
+        fitted = search(grid=LR, cv=cv, scoring=weighted_scorer()).fit(
             X, Y, sample_weight=weights, groups=groups
         )
         plain = search(grid=LR, cv=cv).fit(X, Y, groups=groups)
-    assert found.runs_["reason_alone"].eq("").all()
+    assert fitted.runs_["reason_alone"].eq("").all()
     assert np.array_equal(scores(plain), scores(search(grid=LR, cv=GroupKFold(3)).fit(X, Y, groups=groups)))
     rows = next(GroupKFold(3).split(X, Y, groups))
-    first = by_skorch(classifier(**found.cv_results_["params"][0]), X[rows[0]], Y[rows[0]])
+    first = by_skorch(classifier(**fitted.cv_results_["params"][0]), X[rows[0]], Y[rows[0]])
     right = accuracy_score(Y[rows[1]], first.predict(X[rows[1]]), sample_weight=weights[rows[1]])
-    assert scores(found)[0, 0] == pytest.approx(right)
-    assert not np.array_equal(scores(found), scores(plain))
+    assert scores(fitted)[0, 0] == pytest.approx(right)
+    assert not np.array_equal(scores(fitted), scores(plain))
 
 
 def test_search_rejects_unrequested_metadata_like_scikit_learn():
@@ -307,9 +307,9 @@ def test_search_subclass_can_have_its_own_parameters():
             super().__init__(estimator, param_grid, cv=cv, n_jobs=n_jobs, executor=executor)
             self.name = name
 
-    found = clone(Named(classifier(), LR, name="mine", cv=2, n_jobs=1)).fit(X, Y)
-    assert found.name == "mine"
-    assert found.runs_["reason_alone"].eq("").all()
+    fitted = clone(Named(classifier(), LR, name="mine", cv=2, n_jobs=1)).fit(X, Y)
+    assert fitted.name == "mine"
+    assert fitted.runs_["reason_alone"].eq("").all()
 
 
 def test_search_builds_every_model_once():

@@ -67,15 +67,15 @@ def test_search_gives_error_score_only_to_failed_runs(bad, text):
     options = {"cv": 2, "scoring": "neg_log_loss", "seeds": 2, "refit": False}
     expected = scores(search(grid=good, **options).fit(X, Y))
     with pytest.warns() as warnings_seen:
-        found = search(grid=grid, **options).fit(X, Y)
+        fitted = search(grid=grid, **options).fit(X, Y)
     assert any(
         w.category is FitFailedWarning and "4 fits failed out of a total of 28" in str(w.message)
         for w in warnings_seen
     )
-    assert np.array_equal(scores(found)[:6], expected)
-    assert np.isnan(scores(found)[6]).all()
-    assert found.cv_results_["rank_test_score"][6] == 7
-    failures = found.runs_.groupby("candidate")["failure"].unique()
+    assert np.array_equal(scores(fitted)[:6], expected)
+    assert np.isnan(scores(fitted)[6]).all()
+    assert fitted.cv_results_["rank_test_score"][6] == 7
+    failures = fitted.runs_.groupby("candidate")["failure"].unique()
     assert all(failures[candidate].tolist() == [""] for candidate in range(6))
     assert all(failure.startswith(text) for failure in failures[6])
     with pytest.raises((RuntimeError, ValueError), match=text.partition("Error: ")[2] or None):
@@ -84,11 +84,13 @@ def test_search_gives_error_score_only_to_failed_runs(bad, text):
 
 def test_search_gives_error_score_for_several_scores():
     with pytest.warns(FitFailedWarning):
-        found = search(
+        fitted = search(
             grid={"lr": [0.1, 1e30]}, scoring=["accuracy", "neg_log_loss"], refit="accuracy", error_score=-1
         ).fit(X, Y)
-    assert found.cv_results_["mean_test_accuracy"][1] == found.cv_results_["mean_test_neg_log_loss"][1] == -1
-    assert found.best_index_ == 0
+    assert (
+        fitted.cv_results_["mean_test_accuracy"][1] == fitted.cv_results_["mean_test_neg_log_loss"][1] == -1
+    )
+    assert fitted.best_index_ == 0
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -157,15 +159,15 @@ REASONS = {
 @pytest.mark.parametrize(("reason", "options"), REASONS.items(), ids=REASONS)
 def test_search_trains_by_skorch_and_gives_the_reason(reason, options):
     model = classifier(**options)
-    found = search(model, {"lr": [0.1, 0.05]}, return_train_score=True, seeds=[5]).fit(X, Y)
-    assert found.runs_["reason_alone"].str.startswith(reason).all()
-    assert found.runs_["how"].eq("skorch").all()
-    assert found.runs_["seconds"].gt(0).all()
+    fitted = search(model, {"lr": [0.1, 0.05]}, return_train_score=True, seeds=[5]).fit(X, Y)
+    assert fitted.runs_["reason_alone"].str.startswith(reason).all()
+    assert fitted.runs_["how"].eq("skorch").all()
+    assert fitted.runs_["seconds"].gt(0).all()
     train, test = next(StratifiedKFold(3).split(X, Y))
     if "callbacks" not in options or options["callbacks"] != "disable":
         expected_network = by_skorch(model, X[train], Y[train], 5, 0)
-        assert scores(found)[0, 0] == expected_network.score(X[test], Y[test])
-    assert type(found.best_estimator_) is type(model)
+        assert scores(fitted)[0, 0] == expected_network.score(X[test], Y[test])
+    assert type(fitted.best_estimator_) is type(model)
 
 
 @pytest.mark.parametrize(
@@ -191,22 +193,22 @@ def test_search_with_unsupported_data_equals_grid_search(change, reason):
     data = change(X, Y)
     outcomes = []
     for kind in (search, grid_search):
-        found = kind(grid={"lr": [0.1]})
+        fitted = kind(grid={"lr": [0.1]})
         try:
-            found.fit(*data)
+            fitted.fit(*data)
             outcomes.append("fitted")
         except Exception as error:
             outcomes.append(type(error))
         if kind is search:
-            assert found.runs_["reason_alone"].tolist() == [found.runs_["reason_alone"][0]] * 3
-            assert found.runs_["reason_alone"][0].startswith(reason)
+            assert fitted.runs_["reason_alone"].tolist() == [fitted.runs_["reason_alone"][0]] * 3
+            assert fitted.runs_["reason_alone"][0].startswith(reason)
     assert outcomes[0] == outcomes[1]
 
 
 def test_search_combines_fleets_and_skorch():
-    found = search(grid={"callbacks": [[], [Idle]], "module__activation": ["relu", "tanh"]}).fit(X, Y)
-    assert found.runs_["how"].tolist() == ["layer by layer"] * 6 + ["skorch"] * 6
-    assert np.array_equal(scores(found)[:2], scores(found)[2:])
+    fitted = search(grid={"callbacks": [[], [Idle]], "module__activation": ["relu", "tanh"]}).fit(X, Y)
+    assert fitted.runs_["how"].tolist() == ["layer by layer"] * 6 + ["skorch"] * 6
+    assert np.array_equal(scores(fitted)[:2], scores(fitted)[2:])
 
 
 def test_search_random_validation_splits_are_reproducible():
@@ -220,9 +222,9 @@ def test_search_random_validation_splits_are_reproducible():
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_search_with_an_invalid_criterion_fails_only_its_candidate():
     with pytest.warns(FitFailedWarning, match="3 fits failed out of a total of 6"):
-        found = search(grid=[{"lr": [0.1]}, {"criterion__nonsense": [1]}]).fit(X, Y)
-    assert found.runs_["failure"].tolist()[:3] == [""] * 3
-    assert found.runs_["failure"].str.contains("nonsense").tolist() == [False] * 3 + [True] * 3
+        fitted = search(grid=[{"lr": [0.1]}, {"criterion__nonsense": [1]}]).fit(X, Y)
+    assert fitted.runs_["failure"].tolist()[:3] == [""] * 3
+    assert fitted.runs_["failure"].str.contains("nonsense").tolist() == [False] * 3 + [True] * 3
 
 
 class Picky(nn.Module):
@@ -239,13 +241,13 @@ class Picky(nn.Module):
 
 
 def test_search_trains_models_unsupported_by_fleets_by_skorch():
-    found = search(classifier(module=Picky), {"lr": [0.1, 0.2]}).fit(X, Y)
-    assert found.runs_["reason_alone"].unique().tolist() == [
+    fitted = search(classifier(module=Picky), {"lr": [0.1, 0.2]}).fit(X, Y)
+    assert fitted.runs_["reason_alone"].unique().tolist() == [
         "a fleet cannot train the network: TypeError: no weights of my own"
     ]
-    assert found.runs_["how"].eq("skorch").all()
-    assert found.runs_["failure"].eq("").all()
-    assert found.best_score_ > 0.3
+    assert fitted.runs_["how"].eq("skorch").all()
+    assert fitted.runs_["failure"].eq("").all()
+    assert fitted.best_score_ > 0.3
 
 
 # -- where fleets are trained -------------------------------------------------------------------------
@@ -255,12 +257,12 @@ GRID = {"module__activation": ["relu", "tanh", "prelu"], "lr": [0.1, 0.05]}
 
 
 def search_figures(grid=GRID, **options):
-    found = search(grid=grid, scoring="neg_log_loss", return_train_score=True, **options).fit(X, Y)
-    assert found.runs_["reason_alone"].eq("").all()
-    assert found.runs_["failure"].eq("").all()
-    order = [str(sorted(parameters.items())) for parameters in found.cv_results_["params"]]
-    rows = np.hstack([scores(found, "test_score"), scores(found, "train_score")])
-    return rows[np.argsort(order)], found.best_score_
+    fitted = search(grid=grid, scoring="neg_log_loss", return_train_score=True, **options).fit(X, Y)
+    assert fitted.runs_["reason_alone"].eq("").all()
+    assert fitted.runs_["failure"].eq("").all()
+    order = [str(sorted(parameters.items())) for parameters in fitted.cv_results_["params"]]
+    rows = np.hstack([scores(fitted, "test_score"), scores(fitted, "train_score")])
+    return rows[np.argsort(order)], fitted.best_score_
 
 
 def test_search_results_do_not_depend_on_the_executor():
@@ -313,20 +315,20 @@ def interruptible():
 
 
 def test_search_keeps_finished_runs_after_an_interrupt(interruptible):
-    found = search(grid=[{"lr": [0.1, 0.2]}, {"callbacks": [[InterruptsLater()]]}])
+    fitted = search(grid=[{"lr": [0.1, 0.2]}, {"callbacks": [[InterruptsLater()]]}])
     with pytest.raises(KeyboardInterrupt):
-        found.fit(X, Y)
-    assert found.runs_["candidate"].tolist() == [0, 0, 0, 1, 1, 1]
-    assert found.runs_["failure"].eq("").all()
+        fitted.fit(X, Y)
+    assert fitted.runs_["candidate"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert fitted.runs_["failure"].eq("").all()
     with pytest.raises(NotFittedError):
-        found.predict(X)
+        fitted.predict(X)
 
 
 def test_search_keeps_finished_runs_after_an_interrupt_within_a_fleet():
-    found = search(grid=[{"lr": [0.1]}, {"module__activation": [Late()]}])
+    fitted = search(grid=[{"lr": [0.1]}, {"module__activation": [Late()]}])
     with pytest.raises(KeyboardInterrupt):
-        found.fit(X, Y)
-    assert found.runs_["candidate"].tolist() == [0, 0, 0]
+        fitted.fit(X, Y)
+    assert fitted.runs_["candidate"].tolist() == [0, 0, 0]
 
 
 class Late(nn.Module):

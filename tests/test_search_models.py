@@ -33,23 +33,23 @@ def test_search_trains_a_binary_classifier():
     model = skorch.NeuralNetBinaryClassifier(
         one, module__outputs=1, lr=0.5, max_epochs=2, batch_size=16, verbose=0
     )
-    found = search(model, {"lr": [0.5, 0.1]}).fit(X, y)
-    assert found.runs_["reason_alone"].eq("").all()
-    assert found.predict_proba(X).shape == (ROWS, 2)
-    assert set(np.unique(found.predict(X))) <= {0, 1}
-    expected = by_skorch(model.set_params(**found.best_params_), X, y, 0, 3)
-    np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-5)
-    assert found.best_estimator_.history[:, "valid_acc"] == pytest.approx(expected.history[:, "valid_acc"])
+    fitted = search(model, {"lr": [0.5, 0.1]}).fit(X, y)
+    assert fitted.runs_["reason_alone"].eq("").all()
+    assert fitted.predict_proba(X).shape == (ROWS, 2)
+    assert set(np.unique(fitted.predict(X))) <= {0, 1}
+    expected = by_skorch(model.set_params(**fitted.best_params_), X, y, 0, 3)
+    np.testing.assert_allclose(fitted.predict_proba(X), expected.predict_proba(X), rtol=1e-5)
+    assert fitted.best_estimator_.history[:, "valid_acc"] == pytest.approx(expected.history[:, "valid_acc"])
 
 
 def test_search_trains_a_regressor():
     y = X @ np.array([[1.0], [-2.0], [0.5], [0.0]], np.float32)
     model = skorch.NeuralNetRegressor(one, module__outputs=1, lr=0.05, max_epochs=3, batch_size=16, verbose=0)
-    found = search(model, {"lr": [0.05, 0.01]}, cv=KFold(3)).fit(X, y)
-    assert found.runs_["reason_alone"].eq("").all()
-    expected = by_skorch(model.set_params(**found.best_params_), X, y, 0, 3)
-    np.testing.assert_allclose(found.predict(X), expected.predict(X), rtol=1e-4, atol=1e-5)
-    assert found.score(X, y) == pytest.approx(expected.score(X, y), abs=1e-5)
+    fitted = search(model, {"lr": [0.05, 0.01]}, cv=KFold(3)).fit(X, y)
+    assert fitted.runs_["reason_alone"].eq("").all()
+    expected = by_skorch(model.set_params(**fitted.best_params_), X, y, 0, 3)
+    np.testing.assert_allclose(fitted.predict(X), expected.predict(X), rtol=1e-4, atol=1e-5)
+    assert fitted.score(X, y) == pytest.approx(expected.score(X, y), abs=1e-5)
 
 
 def softmaxed(outputs):
@@ -60,19 +60,19 @@ def test_search_trains_with_the_default_loss_of_probabilities():
     model = skorch.NeuralNetClassifier(
         softmaxed, module__outputs=CLASSES, lr=0.3, max_epochs=2, batch_size=16, verbose=0
     )
-    found = search(model, {"lr": [0.3, 0.1]}).fit(X, Y)
-    assert found.runs_["reason_alone"].eq("").all()
-    expected = by_skorch(model.set_params(**found.best_params_), X, Y, 0, 3)
-    np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-5)
+    fitted = search(model, {"lr": [0.3, 0.1]}).fit(X, Y)
+    assert fitted.runs_["reason_alone"].eq("").all()
+    expected = by_skorch(model.set_params(**fitted.best_params_), X, Y, 0, 3)
+    np.testing.assert_allclose(fitted.predict_proba(X), expected.predict_proba(X), rtol=1e-5)
 
 
 def test_search_accepts_input_with_more_dimensions():
     images = X.reshape(ROWS, 2, 2)
     module = nn.Sequential(nn.Flatten(), *one(CLASSES))
     model = skorch.NeuralNetClassifier(module, criterion=nn.CrossEntropyLoss, max_epochs=1, verbose=0)
-    found = search(model, {"lr": [0.1, 0.2]}).fit(images, Y)
-    assert found.runs_["reason_alone"].eq("").all()
-    assert found.predict(images).shape == (ROWS,)
+    fitted = search(model, {"lr": [0.1, 0.2]}).fit(images, Y)
+    assert fitted.runs_["reason_alone"].eq("").all()
+    assert fitted.predict(images).shape == (ROWS,)
 
 
 @pytest.mark.parametrize("layout", ["backwards", "columns", "read-only"])
@@ -88,9 +88,9 @@ def test_search_ignores_the_memory_layout_of_the_input(layout):
         inputs.flags.writeable = False
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = search(scoring="neg_log_loss", cv=KFold(3)).fit(inputs, targets)
-    assert np.array_equal(scores(found), expected)
-    assert found.runs_["reason_alone"].eq("").all()
+        fitted = search(scoring="neg_log_loss", cv=KFold(3)).fit(inputs, targets)
+    assert np.array_equal(scores(fitted), expected)
+    assert fitted.runs_["reason_alone"].eq("").all()
 
 
 # -- activations in the grid --------------------------------------------------------------------------
@@ -102,16 +102,16 @@ def double(x):
 
 def test_search_accepts_activations_as_spec_class_function_or_module():
     inputs = ["leaky_relu(negative_slope=0.2)", nn.Tanh, double, nn.ELU(), Recorder, Recorder()]
-    found = search(grid={"module__activation": inputs}, scoring="neg_log_loss", cv=4).fit(X, Y)
-    assert found.runs_["how"].ne("skorch").all()
-    assert found.cv_results_["param_module__activation"].dtype == object
+    fitted = search(grid={"module__activation": inputs}, scoring="neg_log_loss", cv=4).fit(X, Y)
+    assert fitted.runs_["how"].ne("skorch").all()
+    assert fitted.cv_results_["param_module__activation"].dtype == object
     for number, activation in enumerate(inputs):
         model = classifier(module__activation=activation)
         for fold, (train, test) in enumerate(StratifiedKFold(4).split(X, Y)):
             expected = by_skorch(model, X[train], Y[train], 0, fold)
             loss = log_loss(Y[test], expected.predict_proba(X[test]))
-            assert scores(found)[number, fold] == pytest.approx(-loss, abs=1e-6)
-    assert np.array_equal(scores(found)[4], scores(found)[5])
+            assert scores(fitted)[number, fold] == pytest.approx(-loss, abs=1e-6)
+    assert np.array_equal(scores(fitted)[4], scores(fitted)[5])
 
 
 class Scaled(nn.Module):
@@ -150,11 +150,11 @@ def test_search_starts_activation_modules_from_their_initial_state(kind):
     with torch.no_grad():
         next(trained.parameters()).fill_(3.0)
     grid = {"module__activation": [kind(), trained], "lr": [0.1, 0.2]}
-    found = search(grid=grid, **options).fit(X, Y)
-    assert np.array_equal(scores(found)[::2], scores(found)[1::2])
+    fitted = search(grid=grid, **options).fit(X, Y)
+    assert np.array_equal(scores(fitted)[::2], scores(fitted)[1::2])
     assert [next(a.parameters()).item() for a in grid["module__activation"]] == [0.25, 3.0]
     model = classifier(module__activation=trained, module__num_units=8)
-    assert np.array_equal(scores(search(model, {"lr": [0.1, 0.2]}, **options).fit(X, Y)), scores(found)[::2])
+    assert np.array_equal(scores(search(model, {"lr": [0.1, 0.2]}, **options).fit(X, Y)), scores(fitted)[::2])
 
 
 def build_around(activation, encoder=None):

@@ -57,8 +57,8 @@ def fit_search(kind, case, model):
     X_, y = (X if case.X is None else case.X), (Y if case.y is None else case.y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = kind(model, case.grid, n_jobs=1, **{"cv": SPLITS, "scoring": case.scoring, **case.search})
-        return found.fit(X_, y, **case.fit)
+        fitted = kind(model, case.grid, n_jobs=1, **{"cv": SPLITS, "scoring": case.scoring, **case.search})
+        return fitted.fit(X_, y, **case.fit)
 
 
 close = functools.partial(np.allclose, rtol=1e-4, atol=1e-5)  # "four digits" in the guide
@@ -100,7 +100,7 @@ def test_search_results_differ_from_grid_search_as_documented(text):
     ours = fit_search(FleetSearchCV, case, create(case))
     theirs = fit_search(GridSearchCV, case, seeded(create(case), SPLITS, 2))
     again = fit_search(FleetSearchCV, case, create(case))
-    first, other, second = (found.cv_results_["mean_test_score"] for found in (ours, theirs, again))
+    first, other, second = (fitted.cv_results_["mean_test_score"] for fitted in (ours, theirs, again))
     assert not close(first, other)
     assert np.array_equal(first, second, equal_nan=True)
 
@@ -160,12 +160,12 @@ def test_search_errors_equal_those_of_grid_search(name):
 
 
 def test_search_of_a_pipeline_equals_grid_search():
-    found = []
+    collected = []
     for kind in (FleetSearchCV, GridSearchCV):
         torch.manual_seed(0)
         model = create(Case({"callbacks": [EarlyStopping(patience=1, threshold=9)], "max_epochs": 4}))
         pipeline = Pipeline([("scale", StandardScaler()), ("net", model)])
         case = Case(grid={"net__lr": [0.1, 0.2], "scale__with_mean": [True, False]})
-        found.append(fit_search(kind, case, pipeline))
-    assert np.array_equal(*(one.cv_results_["mean_test_score"] for one in found))
-    assert np.array_equal(*(one.predict_proba(X) for one in found))
+        collected.append(fit_search(kind, case, pipeline))
+    assert np.array_equal(*(one.cv_results_["mean_test_score"] for one in collected))
+    assert np.array_equal(*(one.predict_proba(X) for one in collected))

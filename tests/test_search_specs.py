@@ -199,47 +199,47 @@ def test_search_passes_activations_in_the_form_the_module_expects(
 ):
     values_only = [value for value, _ in values]
     model = plain(module, callbacks=callbacks, max_epochs=1)
-    found = search(model, {f"module__{name}": values_only}, scoring="neg_log_loss", cv=2).fit(X, Y)
-    assert found.runs_["failure"].eq("").all()
-    assert (found.runs_["how"] == "skorch").all() == (callbacks is not None)
-    shown = list(found.cv_results_[f"param_module__{name}"])
+    fitted = search(model, {f"module__{name}": values_only}, scoring="neg_log_loss", cv=2).fit(X, Y)
+    assert fitted.runs_["failure"].eq("").all()
+    assert (fitted.runs_["how"] == "skorch").all() == (callbacks is not None)
+    shown = list(fitted.cv_results_[f"param_module__{name}"])
     assert all(
         type(one) is type(other) and repr(one) == repr(other)
         for one, other in zip(shown, values_only, strict=True)
     )
     assert (
-        found.best_params_[f"module__{name}"]
-        is found.cv_results_["params"][found.best_index_][f"module__{name}"]
+        fitted.best_params_[f"module__{name}"]
+        is fitted.cv_results_["params"][fitted.best_index_][f"module__{name}"]
     )
     train, test = next(StratifiedKFold(2).split(X, Y))
     for number, (_, make) in enumerate(values):
         alone = plain(module, max_epochs=1, **{f"module__{name}": expected(make)})
         alone = by_skorch(alone, X[train], Y[train])
         log = np.log(alone.predict_proba(X[test])[np.arange(len(test)), Y[test]])
-        assert scores(found)[number, 0] == pytest.approx(log.mean(), abs=1e-6), values_only[number]
+        assert scores(fitted)[number, 0] == pytest.approx(log.mean(), abs=1e-6), values_only[number]
 
 
 @pytest.mark.parametrize("value", ["prelu", "own.py:Own", "formula:x*tanh(x)"])
 @pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_search_best_estimator_of_a_spec_trains_again_clones_and_pickles(value, seeds, in_folder):
-    found = search(plain(Network), {"module__activation": [value]}, seeds=seeds).fit(X, Y)
-    best = found.best_estimator_
+    fitted = search(plain(Network), {"module__activation": [value]}, seeds=seeds).fit(X, Y)
+    best = fitted.best_estimator_
     assert best.get_params()["module__activation"] == value
     assert type(best.module_) is Network
-    for copy in (pickle.loads(pickle.dumps(best)), pickle.loads(pickle.dumps(found)).best_estimator_):  # noqa: S301
+    for copy in (pickle.loads(pickle.dumps(best)), pickle.loads(pickle.dumps(fitted)).best_estimator_):  # noqa: S301
         assert np.array_equal(copy.predict_proba(X), best.predict_proba(X))
     again = by_skorch(best, X, Y, fold=3)
     np.testing.assert_allclose(again.predict_proba(X), best.predict_proba(X), rtol=1e-4)
-    assert np.array_equal(scores(clone(found).fit(X, Y)), scores(found))
+    assert np.array_equal(scores(clone(fitted).fit(X, Y)), scores(fitted))
     best.fit(X, Y)
     assert best.set_params(module__activation="tanh").fit(X, Y).score(X, Y) > 0
 
 
 def test_search_accepts_specs_in_the_estimator():
-    found = search(plain(Network, module__activation="mish"), {"lr": [0.1, 0.2]}).fit(X, Y)
+    fitted = search(plain(Network, module__activation="mish"), {"lr": [0.1, 0.2]}).fit(X, Y)
     expected = search(plain(Network, module__activation=actlab.nn.Mish()), {"lr": [0.1, 0.2]}).fit(X, Y)
-    assert found.runs_["failure"].eq("").all()
-    assert np.array_equal(scores(found), scores(expected))
+    assert fitted.runs_["failure"].eq("").all()
+    assert np.array_equal(scores(fitted), scores(expected))
 
 
 @pytest.mark.parametrize(
@@ -254,9 +254,9 @@ def test_search_accepts_specs_in_the_estimator():
 )
 def test_search_with_a_module_that_calls_its_constructor_inplace(value, expected):
     model = plain(InPlace, max_epochs=1)
-    found = search(model, {"module__act_layer": [value]}, scoring="neg_log_loss", cv=2).fit(X, Y)
-    assert found.runs_["failure"].eq("").all()
-    best = found.best_estimator_
+    fitted = search(model, {"module__act_layer": [value]}, scoring="neg_log_loss", cv=2).fit(X, Y)
+    assert fitted.runs_["failure"].eq("").all()
+    best = fitted.best_estimator_
     one, other = best.module_.layers[1], best.module_.layers[3]
     assert one is not other
     assert getattr(one, "inplace", False) == isinstance(value, str)
@@ -267,8 +267,8 @@ def test_search_with_a_module_that_calls_its_constructor_inplace(value, expected
 
 
 def test_search_prefers_the_form_suggested_by_the_argument_name():
-    found = search(plain(Either, max_epochs=1), {"module__act_layer": ["prelu"]}, cv=2).fit(X, Y)
-    layers = found.best_estimator_.module_.layers
+    fitted = search(plain(Either, max_epochs=1), {"module__act_layer": ["prelu"]}, cv=2).fit(X, Y)
+    layers = fitted.best_estimator_.module_.layers
     assert layers[1] is not layers[2]
 
 
@@ -278,10 +278,10 @@ def test_search_passes_two_activations_in_two_forms():
         "module__act": ["hard", "relu"],
         "module__width": [6, 4],
     }
-    found = search(plain(Two), grid).fit(X, Y)
-    assert found.runs_["failure"].eq("").all()
+    fitted = search(plain(Two), grid).fit(X, Y)
+    assert fitted.runs_["failure"].eq("").all()
     rights = {**grid, "module__hidden_activation": [actlab.nn.Mish, nn.Tanh]}
-    assert np.array_equal(scores(found), scores(search(plain(Two), rights).fit(X, Y)))
+    assert np.array_equal(scores(fitted), scores(search(plain(Two), rights).fit(X, Y)))
 
 
 def test_search_trains_specs_together_and_records_them(tmp_path):
@@ -357,12 +357,12 @@ def test_search_leaves_strings_of_the_module_unchanged(module, name, value, fits
     assert ours == theirs
     assert (ours == "fits") is fits
     if fits:
-        found = search(model, {f"module__{name}": [value]}, cv=2, scoring="neg_log_loss").fit(X, Y)
+        fitted = search(model, {f"module__{name}": [value]}, cv=2, scoring="neg_log_loss").fit(X, Y)
         train, test = next(StratifiedKFold(2).split(X, Y))
-        alone = by_skorch(clone(model).set_params(**{f"module__{name}": value}), X[train], Y[train])
-        log = np.log(alone.predict_proba(X[test])[np.arange(len(test)), Y[test]])
-        assert scores(found)[0, 0] == pytest.approx(log.mean(), abs=1e-6)
-        assert found.best_estimator_.module is module
+        expected = by_skorch(clone(model).set_params(**{f"module__{name}": value}), X[train], Y[train])
+        log = np.log(expected.predict_proba(X[test])[np.arange(len(test)), Y[test]])
+        assert scores(fitted)[0, 0] == pytest.approx(log.mean(), abs=1e-6)
+        assert fitted.best_estimator_.module is module
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
@@ -377,10 +377,10 @@ def test_search_leaves_strings_of_the_module_unchanged(module, name, value, fits
 )
 def test_search_with_a_wrong_spec_fails_only_its_fits(value, message):
     with pytest.warns(FitFailedWarning, match=message):
-        found = search(plain(Network), {"module__activation": ["tanh", value]}, cv=2).fit(X, Y)
-    assert np.isnan(scores(found)[1]).all()
-    assert found.best_params_ == {"module__activation": "tanh"}
-    assert found.runs_["failure"].str.contains(message).tolist() == [False, False, True, True]
+        fitted = search(plain(Network), {"module__activation": ["tanh", value]}, cv=2).fit(X, Y)
+    assert np.isnan(scores(fitted)[1]).all()
+    assert fitted.best_params_ == {"module__activation": "tanh"}
+    assert fitted.runs_["failure"].str.contains(message).tolist() == [False, False, True, True]
 
 
 class Broken(nn.Module):
@@ -391,8 +391,8 @@ class Broken(nn.Module):
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
 def test_search_reports_why_an_activation_fails():
     with pytest.warns(FitFailedWarning, match="no input is good enough"):
-        found = search(plain(Network), {"module__activation": [Broken, "tanh"]}, cv=2).fit(X, Y)
-    assert np.isnan(scores(found)[0]).all()
+        fitted = search(plain(Network), {"module__activation": [Broken, "tanh"]}, cv=2).fit(X, Y)
+    assert np.isnan(scores(fitted)[0]).all()
 
 
 class Shaky(nn.Module):
@@ -442,8 +442,8 @@ class Keyed(nn.Module):
     ids=["tensor", "dataset", "dict"],
 )
 def test_search_accepts_specs_with_data_that_fleets_do_not_support(module, change):
-    found = search(plain(module, max_epochs=1), {"module__activation": ["mish", "tanh"]}, cv=2).fit(
+    fitted = search(plain(module, max_epochs=1), {"module__activation": ["mish", "tanh"]}, cv=2).fit(
         change(X), Y
     )
-    assert found.runs_["failure"].eq("").all()
-    assert found.runs_["how"].eq("skorch").all()
+    assert fitted.runs_["failure"].eq("").all()
+    assert fitted.runs_["how"].eq("skorch").all()

@@ -97,34 +97,34 @@ STOPPED = {
 def test_search_callback_with_keyboard_interrupt_stops_only_its_model(tmp_path, options, epochs):
     model = classifier(max_epochs=5, **options(tmp_path))
     handler = signal.getsignal(signal.SIGINT)
-    found = search(model, {"lr": [0.1, 0.05]}, cv=2, scoring="neg_log_loss").fit(X, Y)
+    fitted = search(model, {"lr": [0.1, 0.05]}, cv=2, scoring="neg_log_loss").fit(X, Y)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert found.runs_["how"].eq("skorch").all()
-    assert found.runs_["failure"].eq("").all()
-    assert len(found.best_estimator_.history) == epochs
+    assert fitted.runs_["how"].eq("skorch").all()
+    assert fitted.runs_["failure"].eq("").all()
+    assert len(fitted.best_estimator_.history) == epochs
     for fold, (train, test) in enumerate(StratifiedKFold(2).split(X, Y)):
         expected = by_skorch(model, X[train], Y[train], 0, fold)
         right = np.log(expected.predict_proba(X[test])[np.arange(len(test)), Y[test]]).mean()
-        assert scores(found)[0, fold] == pytest.approx(right, rel=1e-6)
+        assert scores(fitted)[0, fold] == pytest.approx(right, rel=1e-6)
 
 
 @pytest.mark.parametrize("change", [torch.from_numpy, lambda X: SliceDict(x=X)], ids=["tensor", "dict"])
 def test_search_early_stopping_with_data_that_fleets_do_not_support(change):
     model = classifier(max_epochs=5, callbacks=[early_stopping()], train_split=skorch.dataset.ValidSplit(3))
-    found = search(model, {"lr": [0.1]}, cv=[(np.arange(100), np.arange(100, 150))]).fit(change(X), Y)
-    assert found.runs_["failure"].eq("").all()
-    assert len(found.best_estimator_.history) == 2
+    fitted = search(model, {"lr": [0.1]}, cv=[(np.arange(100), np.arange(100, 150))]).fit(change(X), Y)
+    assert fitted.runs_["failure"].eq("").all()
+    assert len(fitted.best_estimator_.history) == 2
 
 
 def test_search_early_stopping_in_a_thread():
-    found, handler = (
+    fitted, handler = (
         search(classifier(callbacks=macro_callbacks(), max_epochs=5), {"lr": [0.1]}),
         signal.getsignal(2),
     )
-    thread = threading.Thread(target=found.fit, args=(X, Y))
+    thread = threading.Thread(target=fitted.fit, args=(X, Y))
     thread.start()
     thread.join()
-    assert len(found.best_estimator_.history) == 2
+    assert len(fitted.best_estimator_.history) == 2
     assert signal.getsignal(signal.SIGINT) is handler
 
 
@@ -134,14 +134,14 @@ def test_search_early_stopping_in_a_thread():
 )
 def test_compare_callback_with_keyboard_interrupt_stops_only_its_model(callbacks):
     model = classifier(callbacks=callbacks(), max_epochs=5)
-    found = actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2)
-    assert found.results["score"].notna().all()
-    assert set(found.history.groupby(["activation", "fold"]).size()) <= {1, 2}
+    comparison = actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2)
+    assert comparison.results["score"].notna().all()
+    assert set(comparison.history.groupby(["activation", "fold"]).size()) <= {1, 2}
 
 
 def fitted_elsewhere():
-    found = search(classifier(callbacks=[StopAt("on_epoch_end")], max_epochs=5), {"lr": [0.1]}).fit(X, Y)
-    return len(found.best_estimator_.history), signal.getsignal(signal.SIGINT)
+    fitted = search(classifier(callbacks=[StopAt("on_epoch_end")], max_epochs=5), {"lr": [0.1]}).fit(X, Y)
+    return len(fitted.best_estimator_.history), signal.getsignal(signal.SIGINT)
 
 
 @pytest.mark.slow
@@ -183,12 +183,12 @@ def own_handler(number, frame):
 @pytest.mark.parametrize("callback", [Signals, Swallows])
 @pytest.mark.parametrize("handler", [signal.default_int_handler, own_handler], ids=["python's", "own"])
 def test_search_is_interrupted_by_a_signal(handler, callback):
-    found = search(classifier(callbacks=[callback], max_epochs=3), {"lr": [0.1, 0.2]})
+    fitted = search(classifier(callbacks=[callback], max_epochs=3), {"lr": [0.1, 0.2]})
     with sigint(handler), pytest.raises(KeyboardInterrupt) as caught:
-        found.fit(X, Y)
+        fitted.fit(X, Y)
     assert caught.type is (KeyboardInterrupt if handler is signal.default_int_handler else Enough)
-    assert len(found.runs_) == 0
-    assert not hasattr(found, "cv_results_")
+    assert len(fitted.runs_) == 0
+    assert not hasattr(fitted, "cv_results_")
 
 
 def test_compare_is_interrupted_by_a_signal():
@@ -216,10 +216,10 @@ def test_search_continues_after_an_ignored_signal(handling, callbacks):
     received = []
     handler = signal.SIG_IGN if handling == "ignored" else record_signals(received)
     with sigint(handler):
-        found = search(classifier(callbacks=callbacks, max_epochs=3), {"lr": [0.1, 0.2]}, cv=2).fit(X, Y)
+        fitted = search(classifier(callbacks=callbacks, max_epochs=3), {"lr": [0.1, 0.2]}, cv=2).fit(X, Y)
         assert signal.getsignal(signal.SIGINT) is handler
     assert len(received) == (0 if handling == "ignored" else 5)
-    assert found.runs_["failure"].eq("").all()
+    assert fitted.runs_["failure"].eq("").all()
 
 
 def test_search_keeps_a_signal_handler_installed_by_a_callback():

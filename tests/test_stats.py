@@ -33,9 +33,9 @@ def grid_search():
     X, y = make_moons(noise=0.352, random_state=1, n_samples=100)
     grid = [{"kernel": ["linear"]}, {"kernel": ["poly"], "degree": [2, 3]}, {"kernel": ["rbf"]}]
     cv = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
-    found = GridSearchCV(SVC(random_state=0), grid, scoring="roc_auc", cv=cv).fit(X, y).cv_results_
-    scores = np.array([[found[f"split{i}_test_score"][row] for i in range(100)] for row in range(4)])
-    names = [f"{p['kernel']}{p.get('degree', '')}" for p in found["params"]]
+    result = GridSearchCV(SVC(random_state=0), grid, scoring="roc_auc", cv=cv).fit(X, y).cv_results_
+    scores = np.array([[result[f"split{i}_test_score"][row] for i in range(100)] for row in range(4)])
+    names = [f"{p['kernel']}{p.get('degree', '')}" for p in result["params"]]
     return dict(zip(names, scores, strict=True))
 
 
@@ -43,16 +43,16 @@ def grid_search():
 
 
 def test_summarize_differences_agrees_with_scikit_learns_example(grid_search):
-    found = one_seed(grid_search["rbf"] - grid_search["linear"], 10 / 90)
+    summary = one_seed(grid_search["rbf"] - grid_search["linear"], 10 / 90)
     # scikit-learn's page prints t = 0.750, one-sided p = 0.227, and for the Bayesian test 0.773, and 0.432
     # for equivalence with a region of 0.01.
     d = grid_search["rbf"] - grid_search["linear"]
     t = d.mean() / math.sqrt(d.var(ddof=1) * (1 / 100 + 10 / 90))
     assert t == pytest.approx(0.750, abs=5e-4)
-    assert found.posterior.p_value / 2 == pytest.approx(stats.t.sf(t, 99), rel=1e-12)
-    assert found.posterior.p_value / 2 == pytest.approx(0.227, abs=5e-4)
-    assert 1 - found.posterior.probability_below(0) == pytest.approx(0.773, abs=5e-4)
-    assert found.posterior.probability_within(0.01) == pytest.approx(0.432, abs=5e-4)
+    assert summary.posterior.p_value / 2 == pytest.approx(stats.t.sf(t, 99), rel=1e-12)
+    assert summary.posterior.p_value / 2 == pytest.approx(0.227, abs=5e-4)
+    assert 1 - summary.posterior.probability_below(0) == pytest.approx(0.773, abs=5e-4)
+    assert summary.posterior.probability_within(0.01) == pytest.approx(0.432, abs=5e-4)
 
 
 @pytest.mark.parametrize("rope", [0.0, 0.01, 0.05])
@@ -69,11 +69,11 @@ def test_judge_of_one_seed_agrees_with_baycomp(grid_search, rope):
 
 def test_posterior_interval_of_one_seed_is_students_t(grid_search):
     d = grid_search["rbf"] - grid_search["poly3"]
-    found = one_seed(d, 10 / 90)
+    summary = one_seed(d, 10 / 90)
     scale = math.sqrt(d.var(ddof=1) * (1 / 100 + 10 / 90))
     for level in (0.05, 0.01, 1e-6):
         expected = stats.t.interval(1 - level, 99, d.mean(), scale)
-        assert found.posterior.interval(level) == pytest.approx(expected, rel=1e-9)
+        assert summary.posterior.interval(level) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -100,27 +100,29 @@ def test_holm_of_paired_t_tests_agrees_with_scikit_posthocs(grid_search):
 # -- two seeds ------------------------------------------------------------------------------------
 
 
-def reference(found, value, draws=400_000):
+def reference(result, value, draws=400_000):
     """Return P(true difference < value) by drawing both variances instead of by quadrature."""
     rng = np.random.default_rng(1)
-    cells = found.cells - 1
-    between = cells * found.between_variance / rng.chisquare(cells, draws)
-    within = found.within_df * found.within_variance / rng.chisquare(found.within_df, draws)
-    split = np.maximum(between - found.within_weight * within, 0)
-    scale = np.sqrt(between * found.between_weight + 1.25 * found.ratio * split)
-    each = stats.norm.cdf((value - found.mean) / scale)
+    cells = result.cells - 1
+    between = cells * result.between_variance / rng.chisquare(cells, draws)
+    within = result.within_df * result.within_variance / rng.chisquare(result.within_df, draws)
+    split = np.maximum(between - result.within_weight * within, 0)
+    scale = np.sqrt(between * result.between_weight + 1.25 * result.ratio * split)
+    each = stats.norm.cdf((value - result.mean) / scale)
     return float(0.95 * each.mean() + 0.05 * each[split > 0].mean())
 
 
 @pytest.mark.parametrize("split", [0.0, 0.5, 3.0])
 @pytest.mark.parametrize("cells", [2, 3, 15, 48])
 def test_posterior_of_two_seeds_agrees_with_sampled_variances(cells, split):
-    found = with_seeds(cells, mean=0.4, split=split)
+    summary = with_seeds(cells, mean=0.4, split=split)
     for value in (-1.0, 0.0, 0.4, 2.0):
-        assert found.posterior.probability_below(value) == pytest.approx(reference(found, value), abs=3e-3)
-    low, high = found.posterior.interval()
-    assert found.posterior.probability_below(low) == pytest.approx(0.025, abs=1e-9)
-    assert found.posterior.probability_below(high) == pytest.approx(0.975, abs=1e-9)
+        assert summary.posterior.probability_below(value) == pytest.approx(
+            reference(summary, value), abs=3e-3
+        )
+    low, high = summary.posterior.interval()
+    assert summary.posterior.probability_below(low) == pytest.approx(0.025, abs=1e-9)
+    assert summary.posterior.probability_below(high) == pytest.approx(0.975, abs=1e-9)
 
 
 def test_posterior_interval_shrinks_with_seeds_but_not_below_the_split():
@@ -192,11 +194,11 @@ def test_judge_accounts_for_the_step_of_scores():
 
 def test_summarize_differences_counts_wins_with_an_interval():
     d = [0.1, -0.1, 0.2, 0.3, 0.0, 0.1]
-    found = one_seed(d, 0.5)
-    assert found.wins == pytest.approx(4.5 / 6)
-    assert 0 < found.wins_low < found.wins < found.wins_high <= 1
+    summary = one_seed(d, 0.5)
+    assert summary.wins == pytest.approx(4.5 / 6)
+    assert 0 < summary.wins_low < summary.wins < summary.wins_high <= 1
     again = one_seed(d, 0.5)
-    assert (again.wins_low, again.wins_high) == (found.wins_low, found.wins_high)
+    assert (again.wins_low, again.wins_high) == (summary.wins_low, summary.wins_high)
     wins = stats.bootstrap(
         ((1 + np.sign(d)) / 2,),
         np.mean,
@@ -204,7 +206,7 @@ def test_summarize_differences_counts_wins_with_an_interval():
         n_resamples=20_000,
         rng=np.random.default_rng(5),
     ).confidence_interval
-    assert (found.wins_low, found.wins_high) == pytest.approx((wins.low, wins.high), abs=0.09)
+    assert (summary.wins_low, summary.wins_high) == pytest.approx((wins.low, wins.high), abs=0.09)
 
 
 # -- forecasts ------------------------------------------------------------------------------------
@@ -248,9 +250,9 @@ def test_judge_is_antisymmetric_and_consistent(cells, seeds, mean, split, region
     rng = np.random.default_rng(seed)
     d = mean + split * rng.normal(size=(cells, 1)) + rng.normal(size=(cells, seeds))
     labels = np.repeat(np.arange(cells), seeds)
-    found = summarize_differences(d.ravel(), labels, 0.5, resample=False)
+    summary = summarize_differences(d.ravel(), labels, 0.5, resample=False)
     mirrored = summarize_differences(-d.ravel(), labels, 0.5, resample=False)
-    (verdict,), (other,) = judge([found], region), judge([mirrored], region)
+    (verdict,), (other,) = judge([summary], region), judge([mirrored], region)
     opposite = {"better": "worse", "worse": "better"}
     assert other.outcome == opposite.get(verdict.outcome, verdict.outcome)
     assert other.p_value == pytest.approx(verdict.p_value, rel=1e-9)
@@ -262,4 +264,4 @@ def test_judge_is_antisymmetric_and_consistent(cells, seeds, mean, split, region
     assert judge([shuffled], region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-9)
     scaled = summarize_differences(10 * d.ravel(), labels, 0.5, resample=False)
     assert judge([scaled], 10 * region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-6)
-    assert isinstance(found, DifferenceSummary)
+    assert isinstance(summary, DifferenceSummary)

@@ -183,8 +183,8 @@ def test_judge_does_not_depend_on_the_unit_of_the_score(unit, cells):
 def test_posterior_interval_is_students_t_in_any_unit(unit):
     scale = 2.5 * unit
     expected = stats.t.interval(0.95, 7, 0.5 * unit, scale)
-    found = Posterior(0.5 * unit, 7, np.array([scale]), np.ones(1)).interval()
-    assert np.array(found) / unit == pytest.approx(np.array(expected) / unit, rel=1e-12)
+    result = Posterior(0.5 * unit, 7, np.array([scale]), np.ones(1)).interval()
+    assert np.array(result) / unit == pytest.approx(np.array(expected) / unit, rel=1e-12)
 
 
 def test_posterior_is_accurate_for_a_mean_much_larger_than_its_scale():
@@ -204,21 +204,21 @@ def test_posterior_without_seed_variance_is_students_t_for_any_size(cells, runs)
     # cells - 1 degrees of freedom for any number of runs.
     means = np.random.default_rng(cells).normal(size=cells) + 0.1
     labels = np.sort(np.arange(runs) % cells)
-    found = paired(means[labels], labels, 0.25, resample=False)
+    summary = paired(means[labels], labels, 0.25, resample=False)
     scale = math.sqrt(means.var(ddof=1) * (np.square(np.bincount(labels) / runs).sum() + 1.25 * 0.25))
     for value in (-0.5, 0.0, 0.2, 1.0):
         expected = stats.t.cdf((value - means[labels].mean()) / scale, cells - 1)
-        assert found.posterior.probability_below(value) == pytest.approx(
+        assert summary.posterior.probability_below(value) == pytest.approx(
             expected, abs=2e-3 if cells < 9 else 1e-9
         )
 
 
 def test_seeds_to_decide_handles_many_folds():
     d = np.tile([-1.0, 1.0], 50_000) + 0.006
-    found = paired(d, ratio=1 / 99_999, resample=False)
+    summary = paired(d, ratio=1 / 99_999, resample=False)
     # Split and seed have half of the variance 1 each. S seeds make 50,000 S cells of two runs: the squared
     # scale is 0.75 / 50,000 S + 1.25 * 0.5 / 100,000, and t = 0.006 / scale is above 1.96 from S = 4.8 on.
-    assert found.seeds_to_decide(0.05, 0.0, 0.05) == 5
+    assert summary.seeds_to_decide(0.05, 0.0, 0.05) == 5
 
 
 @pytest.mark.parametrize("region", [math.inf, 1e300])
@@ -268,15 +268,15 @@ def test_analysis_level_of_many_pairs_is_between_a_fifth_of_the_level_and_the_le
 def test_compare_over_datasets_ranks_differences_beyond_the_largest_float():
     big = 1.5e308
     scores = pd.DataFrame({"a": [big, big, 3.0, 1.0], "b": [-big, -1e308, 2.0, 1.0]})
-    found = compare_over_datasets(scores)
+    result = compare_over_datasets(scores)
     # Differences 3.0e308 > 2.5e308 > 1 > 0: ranks 4, 3, 2 and half of 1 for each side; all three signs agree.
-    assert (found.statistic, found.p_value) == (0.5, 2 / 2**3)
+    assert (result.statistic, result.p_value) == (0.5, 2 / 2**3)
 
 
 @pytest.mark.parametrize("activations", [1, 2, 4])
 def test_compare_over_datasets_is_undecided_if_every_run_failed(activations):
     scores = pd.DataFrame(np.full((6, activations), np.nan), columns=list("abcd"[:activations]))
-    found = compare_over_datasets(scores)
-    assert found.ranks["mean_rank"].tolist() == [(activations + 1) / 2] * activations
-    assert set(found.verdicts["verdict"]) <= {"undecided"}
-    assert set(found.verdicts["p"]) <= {1.0}
+    result = compare_over_datasets(scores)
+    assert result.ranks["mean_rank"].tolist() == [(activations + 1) / 2] * activations
+    assert set(result.verdicts["verdict"]) <= {"undecided"}
+    assert set(result.verdicts["p"]) <= {1.0}

@@ -29,13 +29,13 @@ class ScriptedTest:
     def look(self, names, seeds, level):
         assert level == analysis_level(3)
         self.trained.append((seeds, list(names)))
-        found = {}
+        collected = {}
         for pair in combinations(NAMES, 2):
             word, since = self.script.get(pair, ("undecided", 0))
-            found[pair] = verdict(word if seeds >= since else "undecided", self.more)
+            collected[pair] = verdict(word if seeds >= since else "undecided", self.more)
             if set(pair) & self.lost.keys():
-                found[pair] = None
-        return found, self.lost
+                collected[pair] = None
+        return collected, self.lost
 
     def run(self, afford=lambda names, seeds: "", tell=lambda *numbers: None):
         test = SequentialTest(NAMES)
@@ -70,56 +70,56 @@ def test_sequential_test_drops_worse_activations_and_continues():
     scripted = ScriptedTest(
         {("a", "b"): ("better", 2), ("a", "c"): ("equivalent", 8), ("b", "c"): ("worse", 2)}
     )
-    found = scripted.run()
+    result = scripted.run()
     assert scripted.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"])]
-    assert found.out == {"b": "worse than a after 2 seeds"}
-    assert found.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 8}
-    assert (found.analyses, found.seeds, found.ended) == (3, 8, "all is decided")
+    assert result.out == {"b": "worse than a after 2 seeds"}
+    assert result.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 8}
+    assert (result.analyses, result.seeds, result.ended) == (3, 8, "all is decided")
 
 
 def test_sequential_test_ignores_pairs_of_dropped_activations():
     scripted = ScriptedTest({("a", "b"): ("better", 2), ("a", "c"): ("better", 2)})
-    found = scripted.run()
+    result = scripted.run()
     assert scripted.trained == [(2, NAMES)]
-    assert found.ended == "all is decided"
-    assert found.verdicts["b", "c"].outcome == "undecided"
-    assert ("b", "c") not in found.decided
+    assert result.ended == "all is decided"
+    assert result.verdicts["b", "c"].outcome == "undecided"
+    assert ("b", "c") not in result.decided
 
 
 def test_sequential_test_keeps_decided_verdicts():
     class WaveringTest(ScriptedTest):
         def look(self, names, seeds, level):
-            found, lost = super().look(names, seeds, level)
-            found["a", "b"] = verdict("better" if seeds == 2 else "worse")
-            return found, lost
+            result, lost = super().look(names, seeds, level)
+            result["a", "b"] = verdict("better" if seeds == 2 else "worse")
+            return result, lost
 
-    found = WaveringTest({}).run()
-    assert found.verdicts["a", "b"].outcome == "better"
-    assert found.out == {"b": "worse than a after 2 seeds"}
+    result = WaveringTest({}).run()
+    assert result.verdicts["a", "b"].outcome == "better"
+    assert result.out == {"b": "worse than a after 2 seeds"}
 
 
 def test_sequential_test_drops_failed_activations():
     scripted = ScriptedTest({("a", "c"): ("better", 4)}, failed={"b": "diverged in 1 of 6 runs"})
-    found = scripted.run()
+    result = scripted.run()
     assert scripted.trained == [(2, NAMES), (4, ["a", "c"])]
-    assert found.out["b"] == "diverged in 1 of 6 runs"
-    assert found.verdicts["a", "b"] is None
+    assert result.out["b"] == "diverged in 1 of 6 runs"
+    assert result.verdicts["a", "b"] is None
 
 
 def test_sequential_test_drops_the_worse_of_a_pair_in_either_order():
     scripted = ScriptedTest({("a", "b"): ("worse", 2), ("b", "c"): ("worse", 4)})
-    found = scripted.run()
+    result = scripted.run()
     assert scripted.trained == [(2, NAMES), (4, ["b", "c"])]
-    assert found.out == {"a": "worse than b after 2 seeds", "b": "worse than c after 4 seeds"}
+    assert result.out == {"a": "worse than b after 2 seeds", "b": "worse than c after 4 seeds"}
 
 
 def test_sequential_test_drops_activations_without_undecided_pairs():
     scripted = ScriptedTest(
         {("a", "b"): ("equivalent", 2), ("a", "c"): ("equivalent", 2), ("b", "c"): ("better", 4)}
     )
-    found = scripted.run()
+    result = scripted.run()
     assert scripted.trained == [(2, NAMES), (4, ["b", "c"])]
-    assert found.out == {"c": "worse than b after 4 seeds"}
+    assert result.out == {"c": "worse than b after 4 seeds"}
 
 
 def test_sequential_test_reports_undecided_pairs_after_each_round():
@@ -139,24 +139,24 @@ def test_sequential_test_requests_the_cost_of_remaining_activations():
 
 
 def test_sequential_test_ends_if_all_but_one_failed():
-    found = ScriptedTest({}, failed={"a": "diverged", "c": "diverged"}).run()
-    assert (found.ended, found.analyses, found.decided) == ("no two are left to be compared", 1, {})
+    result = ScriptedTest({}, failed={"a": "diverged", "c": "diverged"}).run()
+    assert (result.ended, result.analyses, result.decided) == ("no two are left to be compared", 1, {})
 
 
 def test_sequential_test_ends_after_the_last_interim_analysis():
-    found = ScriptedTest({}).run()
-    assert (found.analyses, found.seeds, found.ended) == (len(ANALYSES), 32, "32 seeds are the most")
+    result = ScriptedTest({}).run()
+    assert (result.analyses, result.seeds, result.ended) == (len(ANALYSES), 32, "32 seeds are the most")
 
 
 def test_sequential_test_ends_if_seeds_cannot_decide():
     scripted = ScriptedTest({}, more=None)
-    found = scripted.run()
-    assert (found.analyses, found.ended) == (3, "no number of seeds would decide the rest")
+    result = scripted.run()
+    assert (result.analyses, result.ended) == (3, "no number of seeds would decide the rest")
 
 
 def test_sequential_test_ends_with_its_budget():
-    found = ScriptedTest({}).run(lambda names, seeds: "no more" if seeds > 4 else "")
-    assert (found.analyses, found.seeds, found.ended) == (2, 4, "no more")
+    result = ScriptedTest({}).run(lambda names, seeds: "no more" if seeds > 4 else "")
+    assert (result.analyses, result.seeds, result.ended) == (2, 4, "no more")
 
 
 @pytest.mark.parametrize(

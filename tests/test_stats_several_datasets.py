@@ -46,9 +46,9 @@ def wilcoxon_by_enumeration(differences):
     return np.mean([abs(ranks @ np.array(flip)) >= observed for flip in flips])
 
 
-def verdict(found, a, b):
+def verdict(result, a, b):
     """Return the row of a pair, from the side of a."""
-    rows = found.verdicts
+    rows = result.verdicts
     row = rows[((rows["a"] == a) & (rows["b"] == b)) | ((rows["a"] == b) & (rows["b"] == a))].iloc[0]
     swapped = {"better": "worse", "worse": "better"}.get(row["verdict"], row["verdict"])
     return row if row["a"] == a else row.replace(row["verdict"], swapped)
@@ -68,22 +68,22 @@ def test_compare_over_datasets_has_the_ranks_of_demsars_paper():
 
 
 def test_compare_over_datasets_has_demsars_friedman_statistics_without_tie_correction():
-    found = compare_over_datasets(PAPER)
+    result = compare_over_datasets(PAPER)
     tied = 2**3 - 2, 2**3 - 2, 4**3 - 4, 2**3 - 2
-    uncorrected = found.chi_square * (1 - sum(tied) / (14 * (4**3 - 4)))
+    uncorrected = result.chi_square * (1 - sum(tied) / (14 * (4**3 - 4)))
     assert uncorrected == pytest.approx(9.28, abs=0.005)
     assert 13 * uncorrected / (14 * 3 - uncorrected) == pytest.approx(3.69, abs=0.005)
-    assert found.statistic == pytest.approx(13 * found.chi_square / (14 * 3 - found.chi_square))
-    assert found.p_value == pytest.approx(stats.f.sf(found.statistic, 3, 39))
+    assert result.statistic == pytest.approx(13 * result.chi_square / (14 * 3 - result.chi_square))
+    assert result.p_value == pytest.approx(stats.f.sf(result.statistic, 3, 39))
 
 
 def test_compare_over_datasets_has_demsars_wilcoxon_statistic():
-    found = compare_over_datasets(PAPER[["C4.5", "C4.5+m"]])
-    assert found.statistic == 12  # table 2; ranks of two zeros split, four differences tie in pairs
+    result = compare_over_datasets(PAPER[["C4.5", "C4.5+m"]])
+    assert result.statistic == 12  # table 2; ranks of two zeros split, four differences tie in pairs
     in_thousandths = np.rint(1000 * (PAPER["C4.5+m"] - PAPER["C4.5"]))
-    assert found.p_value == wilcoxon_by_enumeration(in_thousandths) == 0.0078125
-    assert math.isnan(found.chi_square)
-    assert found.sentences() == [
+    assert result.p_value == wilcoxon_by_enumeration(in_thousandths) == 0.0078125
+    assert math.isnan(result.chi_square)
+    assert result.sentences() == [
         "Best mean rank: C4.5+m, 1.21 over 14 datasets; it is the single best on 10.",
         "C4.5+m is better than C4.5 (p = 0.00781).",
     ]
@@ -116,9 +116,9 @@ def test_compare_over_datasets_pairs_agree_with_scikit_posthocs_without_ties(dat
 def test_compare_over_datasets_chi_square_agrees_with_scipy():
     rng = np.random.default_rng(0)
     for values in (rng.normal(size=(9, 4)), rng.integers(0, 3, size=(9, 4)), rng.integers(0, 2, size=(3, 5))):
-        found = compare_over_datasets(table(values))
+        result = compare_over_datasets(table(values))
         theirs = stats.friedmanchisquare(*np.asarray(values, float).T)
-        assert (found.chi_square, found.chi_square_p_value) == pytest.approx(tuple(theirs), abs=1e-9)
+        assert (result.chi_square, result.chi_square_p_value) == pytest.approx(tuple(theirs), abs=1e-9)
 
 
 def test_compare_over_datasets_f_statistic_is_an_analysis_of_variance_of_ranks():
@@ -126,18 +126,18 @@ def test_compare_over_datasets_f_statistic_is_an_analysis_of_variance_of_ranks()
     ranks = stats.rankdata(-values, axis=1)
     columns = 10 * np.square(ranks.mean(axis=0) - 2.5).sum()
     rest = np.square(ranks - 2.5).sum() - columns
-    found = compare_over_datasets(table(values))
-    assert found.statistic == pytest.approx((columns / 3) / (rest / 27))
-    assert found.p_value == pytest.approx(stats.f.sf(found.statistic, 3, 27))
+    result = compare_over_datasets(table(values))
+    assert result.statistic == pytest.approx((columns / 3) / (rest / 27))
+    assert result.p_value == pytest.approx(stats.f.sf(result.statistic, 3, 27))
 
 
 @pytest.mark.parametrize("row", [[0.9, 0.8, 0.7], [0.9, 0.9, 0.7], [0.9, 0.8, NAN]])
 def test_compare_over_datasets_p_value_is_exact_for_equal_rankings(row):
     arrangements = set(itertools.permutations(stats.rankdata(np.nan_to_num(row))))
-    found = compare_over_datasets(table([row] * 4))
-    assert found.statistic == math.inf
-    assert found.p_value == pytest.approx(len(arrangements) ** -3)
-    assert "all datasets rank them alike" in found.sentences()[1]
+    result = compare_over_datasets(table([row] * 4))
+    assert result.statistic == math.inf
+    assert result.p_value == pytest.approx(len(arrangements) ** -3)
+    assert "all datasets rank them alike" in result.sentences()[1]
 
 
 @pytest.mark.parametrize(
@@ -152,25 +152,25 @@ def test_compare_over_datasets_p_value_is_exact_for_equal_rankings(row):
     ],
 )
 def test_compare_over_datasets_wilcoxon_p_value_enumerates_signs(differences):
-    found = compare_over_datasets(pd.DataFrame({"a": differences, "b": 0.0}))
-    assert found.p_value == pytest.approx(wilcoxon_by_enumeration(np.array(differences)), abs=1e-12)
+    result = compare_over_datasets(pd.DataFrame({"a": differences, "b": 0.0}))
+    assert result.p_value == pytest.approx(wilcoxon_by_enumeration(np.array(differences)), abs=1e-12)
 
 
 def test_compare_over_datasets_p_value_is_exact_for_many_datasets():
     d = np.random.default_rng(0).permutation(np.arange(1.0, 301.0)) * np.where(np.arange(300) % 5 < 2, -1, 1)
-    found = compare_over_datasets(pd.DataFrame({"a": d, "b": 0.0}))
-    assert found.p_value == pytest.approx(stats.wilcoxon(d, method="exact").pvalue, rel=1e-9)
+    result = compare_over_datasets(pd.DataFrame({"a": d, "b": 0.0}))
+    assert result.p_value == pytest.approx(stats.wilcoxon(d, method="exact").pvalue, rel=1e-9)
 
 
 def test_compare_over_datasets_ranks_failures_last():
-    found = compare_over_datasets(table([[0.1, NAN, NAN, 0.3], [0.1, NAN, 0.2, 0.3]]))
-    assert dict(found.ranks[["activation", "mean_rank"]].to_numpy()) == {
+    result = compare_over_datasets(table([[0.1, NAN, NAN, 0.3], [0.1, NAN, 0.2, 0.3]]))
+    assert dict(result.ranks[["activation", "mean_rank"]].to_numpy()) == {
         "d": 1,
         "a": 2.5,
         "c": 2.75,
         "b": 3.75,
     }
-    assert found.sentences()[-2:] == [
+    assert result.sentences()[-2:] == [
         "b failed on 2 of 2 datasets (0 and 1): it has the last rank there and loses by more than any score.",
         "c failed on 1 of 2 datasets (0): it has the last rank there and loses by more than any score.",
     ]
@@ -181,24 +181,24 @@ def test_compare_over_datasets_treats_a_failure_as_the_largest_difference():
     b = [0.6, 0.7, 0.8, 0.9, 99.0, 0.0, NAN, NAN]
     inf = math.inf
     expected = wilcoxon_by_enumeration(np.array([-0.1, -0.2, -0.3, -0.4, -98.5, -inf, 0, inf]))
-    found = compare_over_datasets(pd.DataFrame({"a": a, "b": b}))
-    assert found.p_value == pytest.approx(expected, abs=1e-12)
-    assert found.statistic == 0.5 + 7.5  # half of the rank of zero; two failures share the ranks 7 and 8
+    result = compare_over_datasets(pd.DataFrame({"a": a, "b": b}))
+    assert result.p_value == pytest.approx(expected, abs=1e-12)
+    assert result.statistic == 0.5 + 7.5  # half of the rank of zero; two failures share the ranks 7 and 8
 
 
 def test_compare_over_datasets_calls_an_activation_that_always_fails_worse():
-    found = compare_over_datasets(pd.DataFrame({"a": [0.1] * 6, "b": [NAN] * 6}))
-    assert found.verdicts["reason"].to_list() == ["better on 6, worse on 0, equal on 0 of 6 datasets"]
-    assert verdict(found, "b", "a")["verdict"] == "worse"
+    result = compare_over_datasets(pd.DataFrame({"a": [0.1] * 6, "b": [NAN] * 6}))
+    assert result.verdicts["reason"].to_list() == ["better on 6, worse on 0, equal on 0 of 6 datasets"]
+    assert verdict(result, "b", "a")["verdict"] == "worse"
 
 
 def test_compare_over_datasets_reason_names_the_required_datasets():
-    found = compare_over_datasets(consistent_scores(3, 3))
-    assert set(found.verdicts["verdict"]) == {"undecided"}
+    result = compare_over_datasets(consistent_scores(3, 3))
+    assert set(result.verdicts["verdict"]) == {"undecided"}
     needed = "3 datasets cannot decide it: at least 7 are needed for 3 pairs"
-    assert set(found.verdicts["reason"]) == {needed}
+    assert set(result.verdicts["reason"]) == {needed}
     sentence = "3 datasets cannot decide any of 3 pairs: at least 7 are needed. The order is no verdict."
-    assert found.sentences()[-1] == sentence
+    assert result.sentences()[-1] == sentence
     assert (
         "at least 6 are needed for 1 pair"
         in compare_over_datasets(consistent_scores(5, 2)).verdicts["reason"][0]
@@ -217,23 +217,23 @@ def test_min_datasets_is_the_smallest_number_that_can_decide(activations):
 
 
 def test_compare_over_datasets_reason_for_pairs_that_rarely_differ():
-    found = compare_over_datasets(
+    result = compare_over_datasets(
         consistent_scores(12, 2).assign(c=lambda x: x["b"] + np.array([0.5] * 3 + [0] * 9))
     )
-    assert verdict(found, "a", "b")["verdict"] == verdict(found, "a", "c")["verdict"] == "better"
+    assert verdict(result, "a", "b")["verdict"] == verdict(result, "a", "c")["verdict"] == "better"
     assert (
-        verdict(found, "c", "b")["reason"] == "they differ on only 3 of 12 datasets: p cannot be below 0.25"
+        verdict(result, "c", "b")["reason"] == "they differ on only 3 of 12 datasets: p cannot be below 0.25"
     )
-    assert found.sentences()[-1] == "c and b: they differ on only 3 of 12 datasets: p cannot be below 0.25."
+    assert result.sentences()[-1] == "c and b: they differ on only 3 of 12 datasets: p cannot be below 0.25."
 
 
 def test_compare_over_datasets_of_equal_scores_is_undecided():
-    found = compare_over_datasets(table(np.ones((9, 4))))
-    assert (found.statistic, found.p_value, found.chi_square, found.chi_square_p_value) == (0, 1, 0, 1)
-    assert set(found.verdicts["p"]) == set(found.verdicts["p_holm"]) == {1.0}
-    assert found.cliques == [["a", "b", "c", "d"]]
-    assert found.ranks["wins"].to_list() == [0, 0, 0, 0]
-    sentences = found.sentences()
+    result = compare_over_datasets(table(np.ones((9, 4))))
+    assert (result.statistic, result.p_value, result.chi_square, result.chi_square_p_value) == (0, 1, 0, 1)
+    assert set(result.verdicts["p"]) == set(result.verdicts["p_holm"]) == {1.0}
+    assert result.cliques == [["a", "b", "c", "d"]]
+    assert result.ranks["wins"].to_list() == [0, 0, 0, 0]
+    sentences = result.sentences()
     assert sentences[0] == "Best mean rank: a, b, c and d, 2.50 over 9 datasets, shared."
     assert sentences[-2] == "b and d: they differ on none of 9 datasets: p cannot be below 1."
     assert sentences[-1] == "The same holds for 1 more pair."
@@ -251,11 +251,11 @@ def test_compare_over_datasets_sentences_for_two_undecided_activations():
 
 
 def test_compare_over_datasets_of_one_activation_has_no_pairs():
-    found = compare_over_datasets(table([[0.1], [0.2]]))
-    assert found.verdicts.columns.to_list()[:3] == ["a", "b", "verdict"]
-    assert (len(found.verdicts), found.cliques) == (0, [])
-    assert math.isnan(found.p_value)
-    assert found.sentences() == ["a is the only activation: there are no pairs to compare."]
+    result = compare_over_datasets(table([[0.1], [0.2]]))
+    assert result.verdicts.columns.to_list()[:3] == ["a", "b", "verdict"]
+    assert (len(result.verdicts), result.cliques) == (0, [])
+    assert math.isnan(result.p_value)
+    assert result.sentences() == ["a is the only activation: there are no pairs to compare."]
 
 
 def test_compare_over_datasets_ignores_rounding_of_scores():
@@ -271,21 +271,21 @@ def test_compare_over_datasets_sentences_if_friedman_and_pairs_disagree():
     rng = np.random.default_rng(1)
     values = rng.normal(size=(16, 8))
     values[:, 0] = values[:, 1] + np.arange(1, 17) / 1000  # by a small amount on every dataset
-    found = compare_over_datasets(table(values))
-    assert verdict(found, "a", "b")["verdict"] == "better"
-    assert found.p_value > 0.05
+    result = compare_over_datasets(table(values))
+    assert verdict(result, "a", "b")["verdict"] == "better"
+    assert result.p_value > 0.05
     assert (
         "Friedman's test is not significant; the verdicts on pairs rest on their own tests."
-        in found.sentences()
+        in result.sentences()
     )
 
 
 def test_compare_over_datasets_sentences_if_only_friedman_rejects():
     effects = np.linspace(2, 0, 6)
-    found = compare_over_datasets(table(np.random.default_rng(2).normal(size=(10, 6)) + effects))
-    assert found.p_value < 0.05
+    result = compare_over_datasets(table(np.random.default_rng(2).normal(size=(10, 6)) + effects))
+    assert result.p_value < 0.05
     sentence = "Wilcoxon's tests with Holm's correction decide no pair: it is not known which ones differ."
-    assert sentence in found.sentences()
+    assert sentence in result.sentences()
 
 
 @pytest.mark.parametrize(
@@ -315,14 +315,14 @@ def test_compare_over_datasets_treats_missing_values_as_failures():
         pd.testing.assert_frame_equal(ranks, expected)
 
 
-def order_free_results(found):
+def order_free_results(result):
     """Return the results that must not depend on the order of rows and columns."""
-    names = found.ranks["activation"]
-    pairs = [verdict(found, a, b) for a, b in itertools.combinations(sorted(names), 2)]
+    names = result.ranks["activation"]
+    pairs = [verdict(result, a, b) for a, b in itertools.combinations(sorted(names), 2)]
     return (
-        {row["activation"]: (row["mean_rank"], row["wins"]) for row in found.ranks.to_dict("records")},
+        {row["activation"]: (row["mean_rank"], row["wins"]) for row in result.ranks.to_dict("records")},
         [(row["verdict"], row["p"], row["p_holm"]) for row in pairs],
-        {frozenset(clique) for clique in found.cliques},
+        {frozenset(clique) for clique in result.cliques},
     )
 
 
@@ -331,9 +331,9 @@ def order_free_results(found):
 def test_compare_over_datasets_ignores_the_order_of_rows_and_columns(scores, random):
     rows = random.sample(range(len(scores)), len(scores))
     columns = random.sample(list(scores.columns), scores.shape[1])
-    found, shuffled = compare_over_datasets(scores), compare_over_datasets(scores.iloc[rows][columns])
-    assert order_free_results(found) == order_free_results(shuffled)
-    numbers = [[one.statistic, one.p_value, one.chi_square] for one in (found, shuffled)]
+    result, shuffled = compare_over_datasets(scores), compare_over_datasets(scores.iloc[rows][columns])
+    assert order_free_results(result) == order_free_results(shuffled)
+    numbers = [[one.statistic, one.p_value, one.chi_square] for one in (result, shuffled)]
     np.testing.assert_allclose(*numbers, rtol=1e-12)
 
 
@@ -342,27 +342,27 @@ def test_compare_over_datasets_ignores_the_order_of_rows_and_columns(scores, ran
 def test_compare_over_datasets_ranks_depend_only_on_the_order_of_scores(scores):
     scales = 1.0 + np.arange(len(scores))
     stretched = scores.apply(np.exp).mul(scales, axis=0) - 100
-    found, again = compare_over_datasets(scores), compare_over_datasets(stretched)
-    pd.testing.assert_frame_equal(found.ranks, again.ranks)
+    result, again = compare_over_datasets(scores), compare_over_datasets(stretched)
+    pd.testing.assert_frame_equal(result.ranks, again.ranks)
     if scores.shape[1] > 2:
-        assert (found.statistic, found.p_value) == (again.statistic, again.p_value)
+        assert (result.statistic, result.p_value) == (again.statistic, again.p_value)
 
 
 @PROPERTY_SETTINGS
 @given(tables())
 def test_compare_over_datasets_mean_ranks_add_up(scores):
     k = scores.shape[1]
-    found = compare_over_datasets(scores)
-    assert found.ranks["mean_rank"].sum() == pytest.approx(k * (k + 1) / 2)
-    assert found.ranks["mean_rank"].is_monotonic_increasing
-    assert found.ranks["wins"].sum() <= len(scores)
+    result = compare_over_datasets(scores)
+    assert result.ranks["mean_rank"].sum() == pytest.approx(k * (k + 1) / 2)
+    assert result.ranks["mean_rank"].is_monotonic_increasing
+    assert result.ranks["wins"].sum() <= len(scores)
     least = 2.0 ** (1 - len(scores))
-    for row in found.verdicts.to_dict("records"):
+    for row in result.verdicts.to_dict("records"):
         assert least <= row["p"] <= row["p_holm"] <= 1
         assert row["mean_rank_difference"] <= 0
         assert (row["verdict"] != "undecided") == (row["p_holm"] <= 0.05)
-    assert k == 1 or 0 <= found.p_value <= 1
-    assert found.sentences()
+    assert k == 1 or 0 <= result.p_value <= 1
+    assert result.sentences()
 
 
 @PROPERTY_SETTINGS
@@ -389,9 +389,9 @@ def separated(draw):
 @PROPERTY_SETTINGS
 @given(separated())
 def test_compare_over_datasets_cliques_are_maximal(scores):
-    found = compare_over_datasets(scores)
-    names = found.ranks["activation"].to_list()
-    undecided = found.verdicts[found.verdicts["verdict"] == "undecided"]
+    result = compare_over_datasets(scores)
+    names = result.ranks["activation"].to_list()
+    undecided = result.verdicts[result.verdicts["verdict"] == "undecided"]
     near = {frozenset(pair) for pair in undecided[["a", "b"]].to_numpy()}
     sets = [
         set(some)
@@ -400,10 +400,12 @@ def test_compare_over_datasets_cliques_are_maximal(scores):
         if all(frozenset(pair) in near for pair in itertools.combinations(some, 2))
     ]
     largest = [some for some in sets if not any(some < other for other in sets)]
-    assert sorted(map(sorted, largest)) == sorted(map(sorted, found.cliques))
-    assert all(clique == sorted(clique, key=names.index) for clique in found.cliques)
+    assert sorted(map(sorted, largest)) == sorted(map(sorted, result.cliques))
+    assert all(clique == sorted(clique, key=names.index) for clique in result.cliques)
 
 
 def test_compare_over_datasets_sentences_name_no_best_if_all_failed():
-    found = compare_over_datasets(pd.DataFrame({"a": [math.nan] * 3, "b": [math.nan] * 3}, index=list("xyz")))
-    assert found.sentences() == ["No activation has a score: all 2 failed on all 3 datasets."]
+    result = compare_over_datasets(
+        pd.DataFrame({"a": [math.nan] * 3, "b": [math.nan] * 3}, index=list("xyz"))
+    )
+    assert result.sentences() == ["No activation has a score: all 2 failed on all 3 datasets."]

@@ -268,13 +268,13 @@ class AttributeForward(Layer):
 )
 def test_swap_names_the_module_whose_code_it_cannot_rewrite(model_class, problem):
     model = nn.Sequential(nn.Tanh(), model_class())
-    found = activations_in(model)
-    assert list(found) == ["tanh", "relu"]
-    assert all(place.startswith(f"1: {model_class.__name__}.forward (") for place in found["relu"])
+    result = activations_in(model)
+    assert list(result) == ["tanh", "relu"]
+    assert all(place.startswith(f"1: {model_class.__name__}.forward (") for place in result["relu"])
     message = rf"^swap: 1: {model_class.__name__}.forward calls .*: {problem}; make it a module of its own$"
     with pytest.raises(UsageError, match=message):
         swap(model, {"relu": "mish"})
-    assert activations_in(model) == found
+    assert activations_in(model) == result
     assert type(swap(model, {"tanh": "mish"})[1]) is model_class
 
 

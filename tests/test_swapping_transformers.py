@@ -133,8 +133,8 @@ def inputs_for(model):
 
 def output_of(model, **more):
     with torch.no_grad():
-        found = model(**inputs_for(model), **more)
-    return found.logits if hasattr(found, "logits") else found.last_hidden_state
+        result = model(**inputs_for(model), **more)
+    return result.logits if hasattr(result, "logits") else result.last_hidden_state
 
 
 @functools.cache
@@ -256,13 +256,13 @@ def test_swap_replaces_calls_in_the_forward_of_a_transformers_model(transformers
     written.load_state_dict(model.state_dict())
     sound = {"input_features": torch.randn(2, 8, 20), "decoder_input_ids": torch.randint(5, 90, (2, 7))}
     with torch.no_grad():
-        found, expected = swapped(**sound), written(**sound)
-        torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-5)
+        result, expected = swapped(**sound), written(**sound)
+        torch.testing.assert_close(result.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-5)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.nn.functional, "gelu", torch.nn.functional.mish)
             expected = written(**sound)
-        found = everywhere(**sound)
-    torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-5)
+        result = everywhere(**sound)
+    torch.testing.assert_close(result.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-5)
     assert list(activations_in(everywhere)) == ["mish"]
 
 
