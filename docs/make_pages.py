@@ -100,7 +100,7 @@ def _fast(rows: dict[str, dict[str, str]]) -> list[str]:
         "|---|---|--:|--:|--:|--:|--:|--:|",
         *(
             f"| `{spec}` | {row['peer']} | {row['eager 3']} | {row['eager']} | {row['fused']} "
-            f"| {row['eager 2']} | {row['fused 2']} | {row['kept B/elem (peer)']} |"
+            f"| {row['eager 2']} | {row['fused 2']} | {row['saved B/elem (peer)']} |"
             for spec, row in rows.items()
         ),
     ]
@@ -177,7 +177,7 @@ def index(speed: Table) -> str:
     ]
     lines += ["| function | module | formula | kept | source |", "|---|---|---|---|---|"]
     for name, one in OURS.items():
-        kept = speed[name][0]["kept B/elem (peer)"].split(" ")[0] if name in speed else ""
+        kept = speed[name][0]["saved B/elem (peer)"].split(" ")[0] if name in speed else ""
         cells = (f"[{name}]({name}.md)", _module(one), f"`{one.formula()}`", kept, one.facts.paper)
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "```{toctree}", ":hidden:", "", *OURS, "```", ""]

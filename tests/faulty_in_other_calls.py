@@ -147,9 +147,9 @@ class WritesInTraining(nn.Module):
 INPUT: dict[str, Any] = {
     "under no_grad": relu_that_writes(lambda x: not torch.is_grad_enabled()),
     "under inference_mode": relu_that_writes(lambda x: torch.is_inference_mode_enabled()),
-    "of a leaf": relu_that_writes(lambda x: x.requires_grad and x.is_leaf),
-    "of an intermediate": relu_that_writes(lambda x: not x.is_leaf),
-    "around a slice": _clears_around,
+    "a leaf": relu_that_writes(lambda x: x.requires_grad and x.is_leaf),
+    "an intermediate": relu_that_writes(lambda x: not x.is_leaf),
+    "around the slice that was passed in": _clears_around,
     "in training": WritesInTraining,
 }
 

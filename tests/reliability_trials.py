@@ -102,7 +102,7 @@ def verify(out: Path) -> dict[str, Any]:
 
 def count_restored_runs(err: str) -> int:
     """Return the number of models from the ledger that a comparison printed last."""
-    results = re.findall(r"^actlab: (\d+) of \d+ nets are from the ledger$", err, re.MULTILINE)
+    results = re.findall(r"^actlab: (\d+) of \d+ runs are from the ledger$", err, re.MULTILINE)
     return int(results[-1]) if results else 0
 
 
@@ -217,7 +217,7 @@ def compare_with_killing_activation(
         "relu unchanged": rows[0].drop(columns="seconds").equals(rows[1].drop(columns="seconds")),
         "the second start": (again[0], count_restored_runs(again[2]), again[1] == out),
         "died at the second start": lives - used - len((folder / "lives").read_bytes()),
-        "messages": [line for line in err.splitlines() if "nets trained" not in line],
+        "messages": [line for line in err.splitlines() if "runs trained" not in line],
         "output": out,
     }
 
@@ -287,7 +287,7 @@ def interrupt_and_resume(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         status, _, err = wait_for_exit(process)
-    lines = [line for line in err.splitlines() if "nets trained" not in line]
+    lines = [line for line in err.splitlines() if "runs trained" not in line]
     recorded_runs = recorded(out)
     again, _, output = run_here(*call)
     # Python ends by the signal itself while it is importing; a shell reports 130 in both cases.

@@ -59,20 +59,21 @@ def make_local_module():
     return Inner()
 
 
-ADVICE = "of which a formula's spec would hold text and parameters only; put it into a file and name it: "
+ADVICE = "which a formula spec cannot express completely; put it into a file and pass its name: "
 
 
 @pytest.mark.parametrize(
     ("activations", "message"),
     [
-        (torch.nn.GELU(), "a GELU module; name it: 'torch.nn:GELU' or 'my_layers.py:Name'"),
-        (torch.nn.GELU, "the class GELU; name it: 'torch.nn:GELU' or 'my_layers.py:Name'"),
-        (actlab.nn.Mish(), "a Mish module; name it: 'actlab.nn:Mish' or 'my_layers.py:Name'"),
-        (Own(), f"a Own module; name it: '{__name__}:Own' or 'my_layers.py:Name'"),
-        (make_local_module(), "a Inner module; name it: 'my_layers.py:Inner'"),
-        (halve, f"the function halve; name it: '{__name__}:halve' or 'my_layers.py:Name'"),
-        (lambda x: x, "a lambda; write it as a function into a file and name it: 'my_layers.py:name'"),
-        (torch.tanh, "a builtin_function_or_method; write it as a function into a file and name it: "
+        (torch.nn.GELU(), "an instance of GELU; pass its name: 'torch.nn:GELU' or 'my_layers.py:Name'"),
+        (torch.nn.GELU, "the class GELU; pass its name: 'torch.nn:GELU' or 'my_layers.py:Name'"),
+        (actlab.nn.Mish(), "an instance of Mish; pass its name: 'actlab.nn:Mish' or 'my_layers.py:Name'"),
+        (Own(), f"an instance of Own; pass its name: '{__name__}:Own' or 'my_layers.py:Name'"),
+        (make_local_module(), "an instance of Inner; pass its name: 'my_layers.py:Inner'"),
+        (halve, "the function halve; pass its name: "
+         f"'{__name__}:halve' or 'my_layers.py:Name'"),
+        (lambda x: x, "a lambda; write it as a function into a file and pass its name: 'my_layers.py:name'"),
+        (torch.tanh, "a builtin_function_or_method; write it as a function into a file and pass its name: "
          "'my_layers.py:name'"),
         (None, "None, not a spec such as 'relu'"),
         (actlab.formula("x*tanh(x)", name="mine"),
@@ -94,14 +95,14 @@ def test_resolve_all_reports_all_activations_without_spec_together():
     with pytest.raises(UsageError) as caught:
         resolve_all([torch.nn.ReLU(), "relu", 2])
     assert str(caught.value) == (
-        "activations[0] is a ReLU module; name it: 'torch.nn:ReLU' or 'my_layers.py:Name'; "
+        "activations[0] is an instance of ReLU; pass its name: 'torch.nn:ReLU' or 'my_layers.py:Name'; "
         "activations[2] is 2, not a spec such as 'relu'"
     )
 
 
 @pytest.mark.parametrize(
     ("activations", "message"),
-    [("relu", "'relu'"), (3, "3"), (torch.nn.Sequential(torch.nn.ReLU()), "a Sequential module")],
+    [("relu", "'relu'"), (3, "3"), (torch.nn.Sequential(torch.nn.ReLU()), "an instance of Sequential")],
 )
 def test_resolve_all_rejects_a_single_activation(activations, message):
     with pytest.raises(UsageError) as caught:

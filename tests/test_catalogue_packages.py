@@ -120,7 +120,7 @@ RELU = {"their_cubes": CUBE.format(shift=1.0).replace("cube", "relu")}
         ("their_cubes:x", NOTHING, "cannot be used: TypeError: it is of type int, not a module"),
         ("their_cubes", NOTHING, "cannot be used: TypeError: the module defines no Activation"),
         ("their_cubes", {"their_cubes": "raise SystemExit(3)"}, "cannot be used: SystemExit: 3"),
-        ("their_cubes", RELU, "defines 'relu', which exists already"),
+        ("their_cubes", RELU, "defines 'relu', which already exists"),
     ],
 )
 def test_catalogue_warns_about_unusable_packages(installed, point, files, problem):

@@ -91,7 +91,7 @@ def test_gradient_insights_compare_first_and_last_layer():
     (insights,) = chart_insights.gradient_insights(diagnostics_frame(names), names, own_labels(*names))
     assert insights == (
         "Gradient of the first layer divided by the last layer's: 1/10,000 for mish and about 1 for relu, "
-        "the others between."
+        "the others are in between."
     )
 
 
@@ -164,7 +164,7 @@ def test_function_insights_describe_slopes_of_the_catalogue():
     assert chart_insights.function_insights(names, NONE, own_labels(*names)) == [
         "Slope below 1 everywhere: sigmoid (at most 0.25).",
         "Slope above 1 somewhere: mish (up to 1.09).",
-        "Slope of exactly 0 in an interval, where nothing trains: relu (x < 0), relu6 (x < 0 and "
+        "Slope of exactly 0 in an interval, where the gradient vanishes: relu (x < 0), relu6 (x < 0 and "
         "x > 6) and softshrink (−0.5 < x < 0.5).",
         "Not monotonic: mish (slope down to −0.11).",
     ]
@@ -177,7 +177,7 @@ def test_function_insights_ignore_slopes_that_round_to_0():
 def test_function_insights_use_the_arguments_of_a_spec():
     names = ["hardtanh(-3.0, max_val=2.0)", "leaky_relu(negative_slope=2.0)"]
     assert chart_insights.function_insights(names, NONE, own_labels(*names)) == [
-        "Slope of exactly 0 in an interval, where nothing trains: hardtanh(-3.0, max_val=2.0) "
+        "Slope of exactly 0 in an interval, where the gradient vanishes: hardtanh(-3.0, max_val=2.0) "
         "(x < −3 and x > 2)."
     ]
 
@@ -202,10 +202,10 @@ def test_function_insights_describe_saved_curves_of_user_activations():
     assert chart_insights.function_insights(["relu", *names], curves, own_labels("relu", *names)) == [
         "Slope below 1 everywhere: torch.nn:Sigmoid (at most 0.25).",
         f"Slope above 1 somewhere: torch.nn:GELU (up to 1.13) and {__name__}:Wave (up to 3).",
-        "Slope of exactly 0 in an interval, where nothing trains: relu (x < 0) and torch.nn:ReLU6 "
+        "Slope of exactly 0 in an interval, where the gradient vanishes: relu (x < 0) and torch.nn:ReLU6 "
         "(−6 ≤ x ≤ 0).",
         f"Not monotonic: torch.nn:GELU (slope down to −0.13) and {__name__}:Wave (slope down to −3).",
-        "Known from −6 to 6 only, before training: torch.nn:GELU, torch.nn:ReLU6, torch.nn:Sigmoid and "
+        "Evaluated from −6 to 6 only, before training: torch.nn:GELU, torch.nn:ReLU6, torch.nn:Sigmoid and "
         f"{__name__}:Wave.",
     ]
 
@@ -217,7 +217,7 @@ def test_function_insights_state_the_range_of_saved_curves():
     assert curves[curves["activation"] == names[1]]["f1"].eq(0).any()
     assert chart_insights.function_insights(names, curves, own_labels(*names)) == [
         f"Slope below 1 everywhere: {names[1]} (at most 0.5).",
-        f"Known from −6 to 6 only, before training: {names[1]}.",
+        f"Evaluated from −6 to 6 only, before training: {names[1]}.",
     ]
 
 
@@ -236,8 +236,8 @@ def test_cost_insights_report_time_and_memory():
         {"activation": ["a", "b", "b"], "seconds": [1.0, 2.0, 4.0], "saved_bytes": saved_bytes}
     )
     assert chart_insights.cost_insights(results, ["a", "b"], own_labels("a", "b")) == [
-        "Time per run: b 3 s is the most, 3 times the least, a 1 s.",
-        "Memory saved for backward: b 2 MiB is the most, 2 times the least, a 1 MiB.",
+        "Time per run: b 3 s is the highest, 3 times the lowest, a 1 s.",
+        "Memory saved for backward: b 2 MiB is the highest, 2 times the lowest, a 1 MiB.",
     ]
     same = results.assign(seconds=[1.0, 1.0, 1.1], saved_bytes=NAN)
     assert chart_insights.cost_insights(same, ["a", "b"], own_labels("a", "b")) == [

@@ -73,8 +73,8 @@ def test_check_of_torch_nn_fails_only_for_known_faults(spec):
 @pytest.mark.parametrize(
     ("target", "row", "message"),
     [
-        (torch.nn.Softmax(-1), "kind", "several of the input"),
-        (torch.nn.LayerNorm(8), "kind", "several of the input"),
+        (torch.nn.Softmax(-1), "kind", "several input elements"),
+        (torch.nn.LayerNorm(8), "kind", "several input elements"),
         (torch.nn.GLU(), "kind", "gates the other"),
         (torch.nn.Dropout(), "deterministic", "random in training, from torch's generator"),
         (actlab.nn.RReLU(), "deterministic", "random in training"),
@@ -86,13 +86,13 @@ def test_check_of_torch_nn_fails_only_for_known_faults(spec):
             "kinks",
             "f'(-0.7) = 0, between 0 and 1; f'(0.3) = 0, between 1",
         ),
-        (torch.nn.ReLU(), "saved bytes", "4 per element"),
+        (torch.nn.ReLU(), "saved bytes", "4 bytes per element"),
         (
             torch.nn.Softsign(),
             "infinities float32",
-            "f(-inf) and f(inf) is nan in float64 too, not",
+            "f(-inf) and f(inf) is nan in float64, too, instead",
         ),
-        (torch.nn.PReLU(8), "parameters", "weight: against finite differences"),
+        (torch.nn.PReLU(8), "parameters", "weight: compared with finite differences"),
     ],
     ids=str,
 )
@@ -133,7 +133,7 @@ def hangs_in_bfloat16(x):
 
 def test_check_reports_a_crash_as_a_failed_row_and_continues():
     report = actlab.check(kills_the_interpreter_in_float16, only=["shape", "value", "kinks"])
-    assert failed(report) == {"value float16": "the interpreter was ended by SIGSEGV"}
+    assert failed(report) == {"value float16": "the interpreter was killed by SIGSEGV"}
     assert [row.status for row in report.rows].count("pass") == 4
 
 
@@ -149,7 +149,7 @@ def test_check_reports_a_hang_as_a_failed_row_and_continues():
         (lambda x: None, "returns a NoneType, expected a tensor"),
         (lambda x: (x, x), "returns a tuple, expected a tensor"),
         (lambda x: x.nothing, "AttributeError: 'Tensor' object has no attribute 'nothing'"),
-        (lambda x: os._exit(3), "the interpreter ended with status 3"),
+        (lambda x: os._exit(3), "the interpreter exited with status 3"),
     ],
 )
 def test_check_runs_no_other_row_if_the_shape_row_fails(target, message):

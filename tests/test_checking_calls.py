@@ -250,6 +250,6 @@ def test_check_prints_a_reason_once():
         "",
         "forward mode  unsupported     forward takes ctx: torch.func needs a separate",
         "                              setup_context",
-        "vmap          unsupported     as for forward mode",
-        "func.grad     unsupported     as for forward mode",
+        "vmap          unsupported     same as forward mode",
+        "func.grad     unsupported     same as forward mode",
     ]

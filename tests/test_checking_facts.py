@@ -171,7 +171,7 @@ FAULTS: dict[str, tuple[Any, Any, str, str]] = {
         cut(monotonic=False),
         cut(),
         "facts",
-        "it never turns back at 4844 points, declared not monotonic",
+        "f is monotonic at 4844 points, declared not monotonic",
     ),
     "a limit at infinity alone": (
         jumps_at_infinity(),
@@ -197,7 +197,7 @@ FAULTS: dict[str, tuple[Any, Any, str, str]] = {
         clipped(saves="mask"),
         clipped(saves="input"),
         "saved bytes",
-        "4 per element of a float32 input, expected 1: the definition declares that it saves its mask only",
+        "input, expected 1: the definition declares that it saves only its mask",
     ),
 }
 
@@ -226,7 +226,7 @@ def test_check_fails_if_a_declared_limit_is_not_reached():
     assert report.row("facts").detail == "f(-inf) = nan, declared 0"
     assert actlab.check(swish(), only=["infinities", "facts"]).passed
     plain = actlab.check(lambda x: x * torch.sigmoid(x), only=["infinities"], dtypes=[torch.float32])
-    assert "is nan in float64 too, not the limit" in plain.row("infinities float32").detail
+    assert "is nan in float64, too, instead of the limit" in plain.row("infinities float32").detail
 
 
 def test_check_reports_all_wrong_facts_together():
@@ -305,7 +305,7 @@ def test_check_passes_parameters_to_a_definition_without_a_module(tmp_path, monk
     [
         (torch.nn.Tanh(), "facts", "only a definition declares facts"),
         (torch.nn.Tanh(), "reference", "no reference was given"),
-        ("swiglu", "reference", "no reference was given, and the declared formula is of two halves"),
+        ("swiglu", "reference", "no reference was given, and the declared formula has two inputs"),
         ("swiglu", "facts", "the target is not element-wise: an output element depends on several inputs"),
     ],
 )

@@ -95,7 +95,7 @@ def test_train_json_is_the_only_standard_output(tiny, capsys):
 def test_train_without_hiplot_prints_one_line_and_writes_the_other_files(tmp_path, tiny, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "hiplot", None)
     assert main(["train", "--data", tiny, "--epochs", "2", "--out", "run"]) == 0
-    assert capsys.readouterr().err == 'actlab: no HiPlot page without HiPlot: pip install "actlab[hiplot]"\n'
+    assert capsys.readouterr().err == 'actlab: a HiPlot page needs HiPlot: pip install "actlab[hiplot]"\n'
     assert names(tmp_path / "run") == ["history.csv", "history.json", "report.html", "training.json"]
 
 
@@ -210,7 +210,7 @@ def test_invalid_input_prints_one_line_and_writes_no_file(tmp_path, arguments, m
         ),
         ("train --num-units 1", "num_units must be an integer >= 2, got 1"),
         ("train --seed -3", "seed must be an integer >= 0, got -3"),
-        ("train --device cuda:99", "device must be one that PyTorch sees"),
+        ("train --device cuda:99", "device must be available"),
         ("train --activation tahn", "did you mean 'tanh'?"),
         ("train --data digts", "did you mean 'digits'?"),
         ("train --data-dir somewhere", "data_dir 'somewhere' is not used with 'digits'"),
@@ -324,7 +324,7 @@ def test_progress_is_printed_to_standard_error_after_a_delay(capsys, monkeypatch
     assert capsys.readouterr().err == ""
     assert main(["compare", "relu", "--data", tiny, "--epochs", "5", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert " of 3 nets trained, 0 s\n" in err
+    assert " of 3 runs trained, 0 s\n" in err
     json.loads(out)
     assert main(["train", "--data", tiny, "--epochs", "2"]) == 0
     assert "train_loss" in capsys.readouterr().err
@@ -332,7 +332,7 @@ def test_progress_is_printed_to_standard_error_after_a_delay(capsys, monkeypatch
 
 def test_compare_verbose_prints_progress_from_the_start(capsys, tiny):
     assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--verbose"]) == 0
-    assert " of 3 nets trained, 0 s\n" in capsys.readouterr().err
+    assert " of 3 runs trained, 0 s\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("signal_sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
@@ -346,7 +346,7 @@ def test_compare_after_ctrl_c_keeps_finished_runs_and_no_processes(tmp_path, sig
         child.send_signal(signal_sent)
         err = child.communicate()[1]
         assert child.returncode == 130
-        assert "actlab: interrupted: 3 of 6 nets were trained" in err
+        assert "actlab: interrupted: 3 of 6 runs were trained" in err
         assert "Traceback" not in err
         assert pd.read_csv(tmp_path / "run/results.csv")["activation"].to_list() == ["relu"] * 3
         assert waited(lambda: not living(workers))

@@ -46,7 +46,7 @@ def test_compare_moves_channels_to_the_front_and_prints_one_note(capsys):
     assert process.returncode == 0
     assert [line for line in process.stderr.splitlines() if "note" in line] == [
         "actlab: note: last.npz: X has shape (60, 8, 6, 3); its last axis was taken as the channels and "
-        "moved to the front; if its first axis is the channels, give channels='first' (--channels first)"
+        "moved to the front; if its first axis is the channels, set channels='first' (--channels first)"
     ]
     assert main([*call, "--data", "first.npz"]) == 0
     out, err = capsys.readouterr()
@@ -76,7 +76,7 @@ def test_ambiguous_images_are_rejected_with_the_channels_option(tmp_path, capsys
     message = refused(capsys, verb, *["relu"] * (verb == "compare"), "--data", "images.npz", *SHORT)
     assert message == (
         "actlab: error: images.npz: X has shape (60, 4, 6, 3); the channels can be its first or its last "
-        "axis; give channels='first' or 'last' to load_data (--channels first, --channels last)\n"
+        "axis; set channels='first' or 'last' in load_data (--channels first, --channels last)\n"
     )
     assert names(tmp_path) == ["images.npz"]
 
@@ -103,7 +103,7 @@ def test_compare_uses_channels_only_for_the_datasets_that_have_them(capsys):
     ("arguments", "message"),
     [
         (["--channels", "middle"], "argument --channels: invalid choice: 'middle' (choose from"),
-        (["--channels", "last"], "channels 'last' is not used with 'digits': leave it out"),
+        (["--channels", "last"], "channels 'last' is not used with 'digits'; omit it"),
         (
             ["--data", "grey.npz", "--channels", "last"],
             "grey.npz: X has shape (60, 5, 4), not (n, c, h, w) or",
@@ -145,7 +145,7 @@ def test_train_reads_a_csv_file_of_a_european_spreadsheet(tmp_path, capsys):
         (
             "a.csv",
             gzip.compress(b"kind;day\nx;1.5.2024\n", mtime=0),
-            "but holds '1.5.2024' in row 0 (from 0); encode",
+            "but contains '1.5.2024' in row 0 (counted from 0); encode",
         ),
         ("a.npz", b"PK\x03\x04" + bytes(40), "cannot read arrays X and y from 'a.npz': "),
         (
@@ -156,7 +156,7 @@ def test_train_reads_a_csv_file_of_a_european_spreadsheet(tmp_path, capsys):
         (
             "a.parquet",
             b"PAR1",
-            "cannot load 'a.parquet'; give a file ending in .npz or .csv, or read it with",
+            "cannot load 'a.parquet'; pass a file that ends in .npz or .csv, or read it with",
         ),
     ],
 )
@@ -172,7 +172,7 @@ def test_compare_rejects_a_broken_csv_file_without_traceback(tmp_path):
     process = actlab("compare", "relu", "tanh", "--data", "a.csv", "--target", "kind", *SHORT)
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr == (
-        "actlab: error: a.csv: feature column 'size' must be numeric, but holds '1,234' in row 0 (from 0); "
-        "write numbers as 1234.5, or read the file by pandas.read_csv with decimal and thousands and give "
-        "load_data the DataFrame\n"
+        "actlab: error: a.csv: feature column 'size' must be numeric, but contains '1,234' in row 0 "
+        "(counted from 0); write numbers as 1234.5, or read it with pandas.read_csv(decimal=..., "
+        "thousands=...) and pass the DataFrame to load_data\n"
     )

@@ -75,7 +75,7 @@ def damage(statement, file=FILE):
 def test_ledger_show_prints_the_runs_of_a_comparison(comparison_folder, capsys):
     lines = run_verb(capsys, "show", "a")
     assert run_verb(capsys, "show", FILE) == lines
-    assert lines[:2] == ["6 runs, none of them failed", ""]
+    assert lines[:2] == ["6 runs, none failed", ""]
     assert lines[2].split() == "run activation seed fold test_acc epochs seconds test_loss".split()
     results = pd.read_csv(comparison_folder / "results.csv").sort_values(["activation", "fold"])
     with Ledger(FILE, readonly=True) as ledger:
@@ -93,7 +93,7 @@ def test_ledger_show_prints_reasons_of_failed_runs(capsys):
         "runs.db", entry(0), *alike, entry(3, failure="RuntimeError: no room\n  for " + "a matrix " * 9)
     )
     assert run_verb(capsys, "show", "runs.db") == [
-        "4 runs, 3 of them failed",
+        "4 runs, 3 failed",
         "",
         "run       activation  seed  fold  test_acc  epochs  seconds  test_loss",
         "--------  ----------  ----  ----  --------  ------  -------  ---------",
@@ -116,11 +116,11 @@ def test_ledger_show_prints_the_last_twenty_runs(capsys):
         "runs.db", *(Entry(digest(own), own, run) for own, run in zip(settings, runs, strict=True))
     )
     lines = run_verb(capsys, "show", "runs.db")
-    assert lines[0] == "25 runs, 22 of them failed"
+    assert lines[0] == "25 runs, 22 failed"
     assert lines[2].split() == ["run", "activation", "seed", "fold", "test_acc", "epochs"]
     assert [int(line.split()[2]) for line in lines[4:24]] == list(range(5, 25))
     assert lines[24:27] == [
-        "(2 columns do not fit here)",
+        "(2 columns omitted)",
         "",
         "The last 20 of 25; actlab ledger export writes all.",
     ]
@@ -135,7 +135,7 @@ def test_ledger_show_and_verify_with_no_run_and_with_one(capsys):
     assert run_verb_json(capsys, "show", "runs.db") == {"runs": [], "claims": []}
     assert run_verb(capsys, "verify", "runs.db") == ["0 runs, no problems"]
     record_entries("runs.db", entry(0))
-    assert run_verb(capsys, "show", "runs.db")[0] == "1 run, none of them failed"
+    assert run_verb(capsys, "show", "runs.db")[0] == "1 run, none failed"
     assert run_verb(capsys, "verify", "runs.db") == ["1 run, no problems"]
 
 
@@ -195,18 +195,18 @@ def test_ledger_verify_finds_no_problem_in_a_comparison(comparison_folder, capsy
         (
             "UPDATE run SET settings = '{}' WHERE id = 2",
             6,
-            "run {key}: its settings do not belong to its key",
+            "run {key}: its settings do not match its key",
         ),
         (
             "INSERT INTO discrepancy VALUES (2, 'test_acc', '0.5', '0.9', '')",
             6,
-            "run {key}: test_acc is 0.5 here and 0.9 in a second result; the first stays",
+            "run {key}: test_acc is 0.5 here and 0.9 in a second result; the first is kept",
         ),
         (
             "UPDATE run SET settings = 'relu' WHERE id = 2",
             None,
             "ledger 'a/ledger.sqlite' is damaged: run {key} cannot be read (Expecting value: line 1 column 1 "
-            "(char 0)); go back to a copy of it",
+            "(char 0)); restore a backup",
         ),
     ],
     ids=["history", "key", "discrepancy", "unreadable"],
@@ -304,8 +304,8 @@ def test_ledger_merge_reports_discrepancies_and_keeps_the_first_result(tmp_path,
     record_entries("b.db", entry(0, test_acc=0.5, test_loss=0.5), entry(2))
     before = (tmp_path / "b.db").read_bytes()
     message = [
-        f"run {key(0)[:12]}: test_loss is 0.25 here and 0.5 in a second result; the first stays",
-        f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first stays",
+        f"run {key(0)[:12]}: test_loss is 0.25 here and 0.5 in a second result; the first is kept",
+        f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first is kept",
     ]
     for copied in ("1 run", "0 runs"):
         assert run_verb(capsys, "merge", "a.db", "b.db", status=1) == [
@@ -332,7 +332,7 @@ def test_ledger_merge_prints_discrepancies_to_standard_error():
         "0 runs copied from b.db; discrepancies: 1\nactlab ledger verify a.db lists every discrepancy.\n",
     )
     assert process.stderr == (
-        f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first stays\n"
+        f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first is kept\n"
     )
 
 
@@ -360,18 +360,18 @@ INVALID_LEDGERS = {
     "empty": (lambda: Path("empty").touch(), "there is no ledger at 'empty' yet: the file is empty"),
     "text": (
         lambda: Path("text").write_text("a,b\n" * 99),
-        "ledger 'text' is not a ledger: it is no SQLite file; name another file",
+        "ledger 'text' is not a ledger: it is not an SQLite file; choose another file",
     ),
     "another": (
         make_other_database,
-        "ledger 'another' is not a ledger but another application's SQLite file; name another",
+        "ledger 'another' is not a ledger but another application's SQLite file; choose another file",
     ),
     "newer": (
         make_newer_ledger,
         f"ledger 'newer' was written by a newer actlab (format {FORMAT + 1}; "
         f"this one reads format {FORMAT}): update actlab",
     ),
-    "cut": (make_truncated_ledger, "ledger 'cut' is damaged: it was cut short; go back to a copy of it"),
+    "cut": (make_truncated_ledger, "ledger 'cut' is damaged: it is truncated; restore a backup"),
 }
 
 

@@ -126,7 +126,7 @@ def test_show_evaluates_at_the_given_parameters(spec, values, facts, row, user_f
 @pytest.mark.parametrize("spec", ["torch.nn:GELU", "my_steep.py:plain"])
 def test_show_rejects_targets_that_are_not_definitions(spec, user_folder, capsys):
     assert main(["show", spec]) == 2
-    problem = "is no definition, which alone can be shown; check and time take any module"
+    problem = "is not a definition; show needs one, check and time accept any module"
     assert capsys.readouterr().err == f"actlab: error: activation {spec!r}: {problem}\n"
 
 
@@ -137,7 +137,7 @@ def test_show_rejects_targets_that_are_not_definitions(spec, user_folder, capsys
             ["show", "leaky_relu(alpha=3)"],
             "argument 'alpha' is unknown; it takes",
         ),
-        (["show", "no_such_file.py:x"], "there is no file 'no_such_file.py'"),
+        (["show", "no_such_file.py:x"], "file 'no_such_file.py' does not exist"),
         (["show", "reluu"], "unknown activation 'reluu' (did you mean 'relu'?)"),
         (["show"], "the following arguments are required: NAME"),
         (["show", "relu", "--out", "/proc/none"], "cannot write to output folder '/proc/none'"),

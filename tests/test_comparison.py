@@ -145,7 +145,7 @@ def test_compare_interrupt_keeps_finished_runs(dataset, monkeypatch):
             return x
 
     monkeypatch.setattr(sys.modules[__name__], "Interrupting", Interrupting, raising=False)
-    with pytest.raises(Interrupted, match=": 3 of 6 nets were trained") as caught:
+    with pytest.raises(Interrupted, match=": 3 of 6 runs were trained") as caught:
         compare(["relu", f"{__name__}:Interrupting"], dataset, **SHORT)
     assert caught.value.results["activation"].to_list() == ["relu"] * 3
     assert len(caught.value.history) == 6
@@ -210,5 +210,5 @@ def test_compare_rejects_invalid_arguments(dataset, activations, options, messag
 def test_comparison_config_rejects_folds_with_too_few_samples():
     y = np.arange(12) % 2
     small = Dataset(np.eye(12, dtype=np.float32), y, "small", "0" * 16, (0, 1))
-    with pytest.raises(UsageError, match="the largest class trains on 4 samples"):
+    with pytest.raises(UsageError, match="the largest class has only 4 samples"):
         ComparisonConfig(activations=["relu"], dataset=small, jobs=1)

@@ -211,7 +211,7 @@ def test_compare_swaps_all_activations_with_numbered_arguments(dataset):
 
 
 def test_compare_refuses_to_tune_a_size_that_the_module_does_not_take(dataset):
-    with pytest.raises(UsageError, match="tune has 'module__num_units', which the net does not take"):
+    with pytest.raises(UsageError, match="tune contains 'module__num_units', which is not a parameter"):
         compare(["relu"], dataset, module=ActLayer, tune={"module__num_units": [4, 8]})
 
 
@@ -228,7 +228,7 @@ def test_compare_refuses_unknown_arguments_of_a_skorch_module(dataset):
 def test_compare_refuses_to_tune_the_argument_that_takes_the_activation(dataset):
     model = skorch_net(ActLayer, module__act_layer=nn.ReLU)
     with pytest.raises(
-        UsageError, match="tune has 'module__act_layer', but activations are compared, not tuned"
+        UsageError, match="tune contains 'module__act_layer', but activations are compared, not tuned"
     ):
         compare(["relu"], dataset, module=model, tune={"module__act_layer": [nn.ReLU, nn.ELU]})
 
@@ -242,7 +242,9 @@ def test_compare_reports_why_an_argument_accepts_no_activation(dataset):
         def forward(self, x):
             return self.head(x)
 
-    with pytest.raises(UsageError, match="'activation' takes no activation: it is not called in the forward"):
+    with pytest.raises(
+        UsageError, match="'activation' does not accept an activation: it is not called in the forward"
+    ):
         compare(["relu"], dataset, module=Bare, **SHORT)
 
 

@@ -204,7 +204,7 @@ def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
     assert main([*call, "--until-decided"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "No activation has a rank." in out
-    assert "no two are left to be compared" in out
+    assert "fewer than two activations are left" in out
     assert "may need more epochs or another learning rate" in out
 
 
@@ -213,10 +213,10 @@ def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
     [
         (
             "--module own.py:Networkk",
-            "module 'own.py:Networkk': there is no 'Networkk' in it (did you mean 'Network'?)",
+            "module 'own.py:Networkk': 'Networkk' not found (did you mean 'Network'?)",
         ),
         ("--module own.py", "module is 'own.py', not 'package.module:Network'"),
-        ("--module nowhere.py:Network", "there is no file 'nowhere.py'"),
+        ("--module nowhere.py:Network", "file 'nowhere.py' does not exist"),
         ("--module own.py:Network(width=x)", "arguments must be literals"),
         ("--module own.py:Network(widht=3)", "cannot be built: TypeError"),
         ("--module own.py:broken", "cannot be built: RuntimeError: no such thing"),
@@ -224,14 +224,14 @@ def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
         ("--module own.py:Bare", "has no known activation"),
         ("--module own.py:Wrong", "returns the shape (2, 4) for two samples, not (2, 3)"),
         ("--module own.py:Network --replace mish", "mish"),
-        ("--replace relu", "there is no module to replace anything in"),
+        ("--replace relu", "replace needs a module"),
         ("--tune lr", "--tune 'lr' is not NAME=VALUE,VALUE"),
         ("--tune lr=0.1 --tune lr=0.2", "names it twice"),
         ("--tune lr=fast", "tune needs learning rates > 0, got lr='fast'"),
         ("--scoring acuracy", "did you mean 'accuracy'"),
         ("--rope -1", "rope must be a number >= 0"),
         ("--budget 5", "budget='5' needs until_decided"),
-        ("--seeds 2 --until-decided", "until_decided adds seeds by itself"),
+        ("--seeds 2 --until-decided", "until_decided chooses the number of seeds"),
     ],
 )
 def test_compare_verb_rejects_invalid_modules(own, capsys, arguments, message):

@@ -147,12 +147,12 @@ def test_sentences_of_many_pairs_describe_those_of_the_first():
 
 def test_sentences_report_the_number_of_runs():
     values = [{"lr": 0.1}, {"lr": 0.2}]
-    race = {"looks": 3, "ended": "all is decided", "out": {}}
+    race = {"looks": 3, "ended": "all pairs are decided", "out": {}}
     rows = [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)]
     result = comparison({"relu": HIGH, "tanh": LOW}, rows, tuned=values, race=race, trained=48, seeds=8)
     assert result.sentences()[-3:] == [
         "Each run was trained with 2 values of lr: 48 trials instead of 24.",
-        "Sequential test: 48 runs in 3 rounds with up to 8 seeds; all is decided.",
+        "Sequential test: 48 runs in 3 rounds with up to 8 seeds; all pairs are decided.",
         "Chosen most often: relu lr=0.1 (6 of 6 runs); tanh lr=0.1 (6 of 6 runs).",
     ]
 
@@ -161,7 +161,7 @@ def test_sentences_name_no_best_of_one_activation():
     result = comparison({"relu": HIGH}, [])
     assert result.sentences() == [
         "relu: mean accuracy 0.9200 over 6 runs.",
-        "There is one activation, and nothing to compare it with.",
+        "There is only one activation, so there is nothing to compare.",
     ]
     chance = comparison({"relu": LOWEST}, [], chance=["relu"])
     assert chance.sentences()[0] == "No activation has a rank."

@@ -97,7 +97,7 @@ def test_compare_verdicts_are_computed_from_paired_runs(dataset):
         assert (row["low"], row["high"]) == pytest.approx((verdict.low, verdict.high))
         assert (row["p"], row["p_holm"]) == pytest.approx((verdict.p_value, verdict.p_holm))
         assert (row["wins"], row["runs"], row["seeds"]) == (one.wins, 12, 4)
-    assert (comparison.about["region"], comparison.about["region_is"]) == (region, "one of 150 rows")
+    assert (comparison.about["region"], comparison.about["region_is"]) == (region, "one of 150 samples")
     assert list(comparison.ranking)[6:] == ["seed_0", "seed_1", "seed_2", "seed_3"]
     means = scores.groupby("seed").mean()
     for _, row in comparison.ranking.iterrows():
@@ -140,7 +140,7 @@ def test_compare_gives_equal_functions_the_same_rank(dataset):
 def test_compare_of_one_activation_has_no_verdict(dataset):
     comparison = compare(["relu"], dataset, **SHORT)
     assert comparison.verdicts.empty
-    assert "There is one activation, and nothing to compare it with." in comparison.sentences()
+    assert "There is only one activation, so there is nothing to compare." in comparison.sentences()
 
 
 def test_compare_rope_sets_the_region(dataset):
@@ -208,8 +208,8 @@ def test_compare_until_decided_reports_restored_runs_per_round(dataset, tmp_path
     compare(["relu", "tanh"], dataset, verbose=1, **options)
     assert first.about["race"]["looks"] == 2
     assert [line for line in capsys.readouterr().err.splitlines() if "ledger" in line] == [
-        "actlab: round 1: 12 of 12 nets are from the ledger",
-        "actlab: round 2: 12 of 12 nets are from the ledger",
+        "actlab: round 1: 12 of 12 runs are from the ledger",
+        "actlab: round 2: 12 of 12 runs are from the ledger",
     ]
 
 
@@ -240,14 +240,17 @@ def test_compare_tune_chooses_values_on_training_samples_only(dataset):
 @pytest.mark.parametrize(
     ("tune", "message"),
     [
-        ({"lrr": [0.1]}, "tune has 'lrr', which the net does not take .did you mean 'lr'"),
+        (
+            {"lrr": [0.1]},
+            "tune contains 'lrr', which is not a parameter of the skorch net .did you mean 'lr'",
+        ),
         ({"lr": []}, r"tune needs a list of values .* got lr=\[\]$"),
         ({"lr": "0.1"}, "tune needs a list of values .* got lr='0.1'$"),
         ({"lr": [0.1, -1.0]}, "tune needs learning rates > 0, got lr=-1.0"),
         ({"lr": [float("nan")]}, "tune needs learning rates > 0, got lr=nan"),
         (
             {"module__activation": ["relu"]},
-            "tune has 'module__activation', but activations are compared",
+            "tune contains 'module__activation', but activations are compared",
         ),
     ],
 )
@@ -347,12 +350,15 @@ def test_compare_scores_a_regression_by_r2():
     ("options", "message"),
     [
         ({"seeds": 0}, "seeds must be an integer >= 1, got 0"),
-        ({"seeds": 2, "until_decided": True}, "until_decided adds seeds by itself, got seeds=2: omit seeds"),
+        (
+            {"seeds": 2, "until_decided": True},
+            "until_decided chooses the number of seeds, got seeds=2: omit seeds",
+        ),
         ({"budget": 100}, "budget=100 needs until_decided"),
         ({"budget": "soon", "until_decided": True}, "budget must be a number of runs .* got 'soon'"),
         ({"rope": -1.0}, "rope must be a number >= 0, half the width of a region, got -1.0"),
         ({"rope": float("nan")}, "rope must be a number >= 0, .* got nan"),
-        ({"replace": "relu"}, "replace is 'relu', but there is no module"),
+        ({"replace": "relu"}, "replace needs a module, got replace='relu' without one"),
     ],
 )
 def test_compare_rejects_invalid_settings(dataset, options, message):
@@ -361,7 +367,7 @@ def test_compare_rejects_invalid_settings(dataset, options, message):
 
 
 def test_compare_rejects_invalid_data():
-    with pytest.raises(UsageError, match="data is a tuple; it must be a Dataset, or a name or file"):
+    with pytest.raises(UsageError, match="data is of type tuple; it must be a Dataset, or a name or file"):
         compare(["relu"], (np.zeros((9, 2)), np.zeros(9)))
 
 

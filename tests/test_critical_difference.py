@@ -109,7 +109,7 @@ def test_critical_difference_legend_describes_the_bars():
         "5\N{NO-BREAK SPACE}%)"
     )
     assert draw(compare(2, step=5)).texts[-1].get_text().startswith("All differ (")
-    assert draw(compare(1)).texts[-1].get_text() == "There is one activation"
+    assert draw(compare(1)).texts[-1].get_text() == "There is only one activation"
 
 
 @pytest.mark.parametrize(("suffix", "first"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".PDF", b"%PDF")])

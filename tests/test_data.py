@@ -71,10 +71,10 @@ def test_dataset_fingerprint_depends_exactly_on_the_values(tmp_path):
     [
         (
             "mnits",
-            "unknown data 'mnits' .did you mean 'mnist'..; give one of digits, mnist, fashion-mnist, kmnist",
+            "unknown data 'mnits' .did you mean 'mnist'..; pass one of digits, mnist, fashion-mnist, kmnist",
         ),
         ("MNIST", "unknown data 'MNIST' .did you mean 'mnist'"),
-        ("table.xlsx", "unknown data 'table.xlsx'; give one of .* or a path ending in .npz or .csv"),
+        ("table.xlsx", "unknown data 'table.xlsx'; pass one of .* or a path that ends in .npz or .csv"),
         ("", "unknown data ''"),
         ("nowhere.npz", "no such file: 'nowhere.npz'"),
         ("nowhere.csv", "no such file: 'nowhere.csv'"),
@@ -92,7 +92,7 @@ def test_load_data_rejects_a_folder(tmp_path):
 
 @pytest.mark.parametrize("source", ["digits", "some.npz", "some.csv"])
 def test_load_data_rejects_data_dir_where_it_is_not_used(tmp_path, source):
-    refused(f"data_dir '.*' is not used with '{source}': leave it out", source, tmp_path)
+    refused(f"data_dir '.*' is not used with '{source}'; omit it", source, tmp_path)
 
 
 @pytest.mark.parametrize("source", ["digits", "mnist", "some.npz"])

@@ -46,7 +46,7 @@ def test_load_data_moves_the_channels_of_images_to_the_front(tmp_path, shape, dt
     assert notes == [
         f"arrays.npz: X has shape (5, {height}, {width}, {channels}); its last axis was taken as the "
         "channels and moved to the front; if its first axis is the channels, "
-        "give channels='first' (--channels first)"
+        "set channels='first' (--channels first)"
     ]
 
 
@@ -64,7 +64,7 @@ def test_load_data_with_ambiguous_channels_names_the_option(tmp_path, shape):
     path = write_npz(tmp_path, X=X, y=LABELS)
     refused(
         rf"arrays.npz: X has shape \(5, {shape[0]}, {shape[1]}, {shape[2]}\); the channels can be its "
-        r"first or its last axis; give channels='first' or 'last' to load_data \(--channels first, "
+        r"first or its last axis; set channels='first' or 'last' in load_data \(--channels first, "
         r"--channels last\)$",
         path,
     )
@@ -155,14 +155,14 @@ def test_conv_net_refuses_images_of_another_shape(shape):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("digits",), "channels 'last' is not used with 'digits': leave it out"),
+        (("digits",), "channels 'last' is not used with 'digits'; omit it"),
         (("mnist",), "channels 'last' is not used with 'mnist'"),
         (("some.csv",), "channels 'last' is not used with 'some.csv'"),
         (
             ((np.eye(4), [0, 1, 0, 1]),),
             r"arrays: X has shape \(4, 4\), not \(n, c, h, w\) or \(n, h, w, c\); ",
         ),
-        (((np.ones((4, 2, 2)), [0, 1, 0, 1]),), r"channels 'last' is not used with it: leave it out$"),
+        (((np.ones((4, 2, 2)), [0, 1, 0, 1]),), r"channels 'last' is not used with it; omit it$"),
     ],
 )
 def test_load_data_refuses_channels_without_a_channel_axis(arguments, message):
@@ -200,9 +200,9 @@ def test_dataset_accepts_a_shape_with_channels_first(shape):
         ({"shape": (9, 10)}, r"direct: shape is \(9, 10\); it must be \(channels, height, width\)"),
         (
             {"shape": (), "rows": (5, 6, 5, 3)},
-            r"direct: X has shape \(5, 6, 5, 3\) .* takes \(n, d\)",
+            r"direct: X has shape \(5, 6, 5, 3\) .* X must be \(n, d\)",
         ),
-        ({"shape": (), "rows": (4, 90)}, r"direct: X has shape \(4, 90\) and y \(5,\); .* same n"),
+        ({"shape": (), "rows": (4, 90)}, r"direct: X has shape \(4, 90\) and y \(5,\); .* with the n of y"),
         ({"shape": (3, 6, 5), "channels": "last"}, "channels must be 'first' or None, got 'last'"),
     ],
 )

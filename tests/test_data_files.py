@@ -72,7 +72,7 @@ ONE_NAN = np.where(np.arange(6).reshape(3, 2) == 3, np.nan, 1.0)
     [
         (
             {"X": THREE},
-            r"arrays.npz: no array 'y'; its arrays are X; save it by np.savez\(path, X=X, y=y\)$",
+            r"arrays.npz: no array 'y'; its arrays are X; save it with np.savez\(path, X=X, y=y\)$",
         ),
         ({"y": [0, 1, 0], "x": THREE}, "arrays.npz: no array 'X'; its arrays are y, x; save it"),
         ({"arr_0": THREE, "arr_1": [0, 1, 0]}, "no array 'X'; its arrays are arr_0, arr_1; save it"),
@@ -85,29 +85,32 @@ ONE_NAN = np.where(np.arange(6).reshape(3, 2) == 3, np.nan, 1.0)
         ({"X": THREE.astype(object), "y": [0, 1, 0]}, "Object arrays cannot be loaded"),
         (
             {"X": THREE, "y": [0, 0.5, 1]},
-            "arrays.npz: y holds 0.5; labels must be integers or strings; "
-            r"where numbers are to be predicted, give regression=True \(--regression\)$",
+            "arrays.npz: y contains 0.5; labels must be integers or strings; "
+            r"to predict numbers, set regression=True \(--regression\)$",
         ),
-        ({"X": THREE, "y": [0, np.nan, 1]}, "y holds nan; labels must be integers or strings$"),
-        ({"X": THREE, "y": [0, np.inf, 1]}, "y holds inf"),
+        ({"X": THREE, "y": [0, np.nan, 1]}, "y contains nan; labels must be integers or strings$"),
+        ({"X": THREE, "y": [0, np.inf, 1]}, "y contains inf"),
         (
             {"X": THREE, "y": [0, 1]},
             r"X has shape \(3, 2, 2\) and y \(2,\); they must be \(n, d\) and \(n,\)",
         ),
         (
             {"X": THREE, "y": np.eye(3, dtype=int)},
-            r"y \(3, 3\); .*; turn one-hot labels into numbers by y.argm",
+            r"y \(3, 3\); .*; convert one-hot labels with y.argm",
         ),
         ({"X": [1, 2, 3], "y": [0, 1, 0]}, r"X has shape \(3,\)"),
         ({"X": 1.0, "y": 0}, r"X has shape \(\)"),
-        ({"X": np.zeros((3, 0)), "y": [0, 1, 0]}, r"X has shape \(3, 0\); at least one row and one feature"),
+        (
+            {"X": np.zeros((3, 0)), "y": [0, 1, 0]},
+            r"X has shape \(3, 0\); at least one sample and one feature",
+        ),
         ({"X": THREE.astype(str), "y": [0, 1, 0]}, "X has dtype <U3 and y int64; X must be numbers"),
         ({"X": THREE + 1j, "y": [0, 1, 0]}, "X has dtype complex128"),
-        ({"X": THREE, "y": [b"a", b"b", b"a"]}, "y [|]S1; X must be numbers, y integers or strings"),
+        ({"X": THREE, "y": [b"a", b"b", b"a"]}, "y [|]S1; X must be numbers, and y integers or strings"),
         ({"X": np.full((3, 2), 0.1), "y": [0, 1, 0]}, "X is constant .every value is 0.1."),
         (
             {"X": ONE_NAN, "y": [0, 1, 0]},
-            r"1 of 6 values .*, the first is X\[1, 1\] = nan; fill them in, or leave out such samples$",
+            r"1 of 6 values .*, the first is X\[1, 1\] = nan; fill them in, or drop these samples$",
         ),
         (
             {"X": [[1, 2], [np.inf, -np.inf]], "y": [0, 1]},
@@ -222,11 +225,14 @@ def test_load_data_reads_csv_booleans_as_features(tmp_path):
             "flowers.csv: no column 'kind' .did you mean 'kinds'..; the label column is one of",
         ),
         ("a,b\n1,2\n", "no column 'kind'; the label column is one of a, b"),
-        ("a,kind\n1,x\nred,y\n", "feature column 'a' must be numeric, but holds 'red' in row 1 .from 0."),
+        (
+            "a,kind\n1,x\nred,y\n",
+            "feature column 'a' must be numeric, but contains 'red' in row 1 .counted from 0.",
+        ),
         ("a,kind\nTrue,x\n,y\n", r"1 of 2 values of X are missing.* X\[1, 0\] = nan .column 'a'."),
         ("", "cannot read '.*flowers.csv' as CSV: it is empty; write a header line, then a line for each"),
-        ("a,kind\n", r"flowers.csv: X has shape \(0, 1\); at least one row"),
-        ("kind\nx\ny\n", r"X has shape \(2, 0\); at least one row and one feature"),
+        ("a,kind\n", r"flowers.csv: X has shape \(0, 1\); at least one sample"),
+        ("kind\nx\ny\n", r"X has shape \(2, 0\); at least one sample and one feature"),
         ("a,kind\n1,x\n2,\n3,\n", r"the label column 'kind' is empty in 2 of 3 rows, the first is y\[1\]"),
         ("a,b,kind\n1,2,x\n1,,y\n", r"1 of 4 values .*missing.*X\[1, 1\] = nan .column 'b'."),
         ("a,b,kind\n1,2,x\n1,1e999,y\n", r"1 of 4 values .*X\[1, 1\] = inf .column 'b'."),

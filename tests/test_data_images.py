@@ -105,15 +105,18 @@ def test_load_data_mnist_fingerprint_is_stable():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (idx(THREE)[:-1], "images-idx3-ubyte' is truncated: 27 bytes, its header says 28"),
+        (idx(THREE)[:-1], "images-idx3-ubyte' is truncated: 27 bytes, its header states 28"),
         (idx(THREE)[:10], "images-idx3-ubyte' is truncated: 10 bytes"),
-        (idx(THREE) + b"\0", "images-idx3-ubyte' is too long: 29 bytes, its header says 28"),
-        (b"\0\0\x08\x03" + b"\xff" * 12, "is truncated: 16 bytes, its header says 7922816"),
-        (b"GIF89a" + bytes(30), "begins with '47 49 46 38', not with '00 00 08 03': it is no IDX file"),
+        (idx(THREE) + b"\0", "images-idx3-ubyte' is too long: 29 bytes, its header states 28"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "is truncated: 16 bytes, its header states 7922816"),
+        (b"GIF89a" + bytes(30), "begins with '47 49 46 38', not with '00 00 08 03': it is not an IDX file"),
         (b"\0", "begins with '00', not with"),
         (gzip.compress(b"none", mtime=0), "begins with '6e 6f 6e 65', not with '00 00 08 03'"),
         (idx(THREE.astype(">f4"), kind=0x0D), "begins with '00 00 0d 03', not with '00 00 08 03'"),
-        (idx(THREE.reshape(3, 4)), "begins with '00 00 08 02', not with .* no IDX file of bytes in 3 dimen"),
+        (
+            idx(THREE.reshape(3, 4)),
+            "begins with '00 00 08 02', not with .* not an IDX file of bytes with 3 dimen",
+        ),
         (idx(THREE[:2]), r"mnist: X has shape \(2, 2, 2\) and y \(3,\); .* the same n"),
         (idx(THREE * 0), "X is constant .every value is 0.; it cannot be standardised"),
     ],
@@ -124,7 +127,7 @@ def test_load_data_rejects_broken_images(tmp_path, images, message):
 
 def test_load_data_rejects_zero_images(tmp_path):
     write_images(tmp_path, THREE[:0], np.zeros(0, np.uint8))
-    refused(r"mnist: X has shape \(0, 2, 2\); at least one row", "mnist", tmp_path)
+    refused(r"mnist: X has shape \(0, 2, 2\); at least one sample", "mnist", tmp_path)
 
 
 def test_load_data_rejects_images_given_as_labels(tmp_path):
@@ -141,7 +144,7 @@ def test_load_data_rejects_a_single_class(tmp_path):
     [
         (
             lambda content: content[:-12],
-            "cannot read .*images-idx3-ubyte.gz'.* ended before .*get the file again",
+            "cannot read .*images-idx3-ubyte.gz'.* ended before .*download it again",
         ),
         (lambda content: content[:-5] + b"\xff" + content[-4:], "cannot read .*gz'"),
         (lambda content: content[:-8] + b"\0\0\0\0" + content[-4:], "cannot read .*gz': CRC check failed"),
@@ -165,7 +168,7 @@ def test_load_data_rejects_a_missing_folder(tmp_path):
 def test_load_data_names_a_missing_file(tmp_path, present):
     for name in present:
         (tmp_path / name).touch()
-    message = rf"kmnist: no {IMAGES}\[.gz\] and {LABELS}\[.gz\] together in '.*', its raw or its KMNIST/raw"
+    message = rf"kmnist: {IMAGES}\[.gz\] and {LABELS}\[.gz\] must be in '.*', its raw or its KMNIST/raw"
     refused(message, "kmnist", tmp_path)
 
 
@@ -186,7 +189,7 @@ def test_load_data_failed_download_suggests_data_dir(monkeypatch, error, reason)
         raise error
 
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fail)
-    refused(f"cannot download 'mnist' from openml.org: {reason}.*; give data_dir", "mnist")
+    refused(f"cannot download 'mnist' from openml.org: {reason}.*; set data_dir", "mnist")
 
 
 def test_load_data_download_equals_the_idx_files(monkeypatch, tmp_path):

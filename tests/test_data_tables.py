@@ -103,30 +103,36 @@ def test_load_data_reads_booleans_and_large_integers_as_numbers(tmp_path):
 
 # ---- invalid CSV files -------------------------------------------------------------------------------------
 
-NUMBERS = "; write numbers as 1234.5, or read the file by pandas.read_csv with decimal and thousands and give"
-ENCODE = "; encode categories and dates as numbers, or leave the column out$"
+NUMBERS = r"; write numbers as 1234.5, or read it with pandas.read_csv\(decimal=..., thousands=...\) and pass"
+ENCODE = "; encode categories and dates as numbers, or drop the column$"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('a,kind\n"1,234",x\n"5",y\n', "'a' must be numeric, but holds '1,234' in row 0 .from 0." + NUMBERS),
-        ("a;kind\n1.234,5;x\n5;y\n", "holds '1.234,5' in row 0 .from 0." + NUMBERS),
-        ("a;kind\n5;x\n1 234;y\n", "holds '1 234' in row 1 .from 0." + NUMBERS),
-        ("a;b;kind\n1,5;2;x\n2;3.5;y\n", "'a' must be numeric, but holds '1,5' in row 0 .from 0." + NUMBERS),
-        ("a,kind\n3,x\n2024-01-31,y\n", "holds '2024-01-31' in row 1 .from 0." + ENCODE),
-        ("a,kind\n31.12.2024,x\n1,y\n", "holds '31.12.2024' in row 0 .from 0." + ENCODE),
+        (
+            'a,kind\n"1,234",x\n"5",y\n',
+            "'a' must be numeric, but contains '1,234' in row 0 .counted from 0." + NUMBERS,
+        ),
+        ("a;kind\n1.234,5;x\n5;y\n", "contains '1.234,5' in row 0 .counted from 0." + NUMBERS),
+        ("a;kind\n5;x\n1 234;y\n", "contains '1 234' in row 1 .counted from 0." + NUMBERS),
+        (
+            "a;b;kind\n1,5;2;x\n2;3.5;y\n",
+            "'a' must be numeric, but contains '1,5' in row 0 .counted from 0." + NUMBERS,
+        ),
+        ("a,kind\n3,x\n2024-01-31,y\n", "contains '2024-01-31' in row 1 .counted from 0." + ENCODE),
+        ("a,kind\n31.12.2024,x\n1,y\n", "contains '31.12.2024' in row 0 .counted from 0." + ENCODE),
         (
             "a,kind\n1,x\nred,y\n3,x\n",
-            "feature column 'a' must be numeric, but holds 'red' in row 1 .*" + ENCODE,
+            "feature column 'a' must be numeric, but contains 'red' in row 1 .*" + ENCODE,
         ),
-        ("a,kind\nTrue,x\nno,y\n", "holds 'True' in row 0 .from 0." + ENCODE),
-        ("a,kind\n5 kg,x\n1,y\n", "holds '5 kg' in row 0 .from 0." + ENCODE),
-        ("a,b,a,kind\n1,2,3,x\n", "flowers.csv: several columns have the name 'a'; give each its own$"),
+        ("a,kind\nTrue,x\nno,y\n", "contains 'True' in row 0 .counted from 0." + ENCODE),
+        ("a,kind\n5 kg,x\n1,y\n", "contains '5 kg' in row 0 .counted from 0." + ENCODE),
+        ("a,b,a,kind\n1,2,3,x\n", "flowers.csv: several columns have the name 'a'; rename all but one$"),
         ("kind;a;kind\n1;2;x\n", "several columns have the name 'kind'"),
         (
             "a,b,kind\n1,,x\n2,,y\n",
-            r"2 of 4 .* X\[0, 1\] = nan .column 'b', which has no number.; fill them in",
+            r"2 of 4 .* X\[0, 1\] = nan .column 'b'; it contains no number.; fill them in",
         ),
         (
             "a,b,kind\nTrue,1,x\n,2,y\n",
@@ -134,13 +140,13 @@ ENCODE = "; encode categories and dates as numbers, or leave the column out$"
         ),
         (
             "a,,kind\n1,2,x\n1,3,y\n",
-            "flowers.csv: column 2 has no name in the header; name it, or leave it out$",
+            "flowers.csv: column 2 has no name in the header; name it, or remove it$",
         ),
         ("a,kind\n1,x,\n1,y,\n", "more fields than the header line, a, kind; name every column, or remove"),
         ("a b kind\n1 2 x\n", "one of a b kind; separate fields by commas, semicolons or tabs$"),
-        ("a,kind\n1,x\n2,\n", r"'kind' is empty in 1 of 2 rows, the first is y\[1\]; fill it in or leave"),
+        ("a,kind\n1,x\n2,\n", r"'kind' is empty in 1 of 2 rows, the first is y\[1\]; fill it in, or drop"),
         ("\n \n\t\n", "cannot read '.*flowers.csv' as CSV: it is empty"),
-        ("a,kind\n", r"X has shape \(0, 1\); at least one row"),
+        ("a,kind\n", r"X has shape \(0, 1\); at least one sample"),
         ("a,kind\n1,x\n2,x\n", "every label is 'x'; at least two classes are needed"),
     ],
 )
@@ -158,7 +164,7 @@ def test_load_data_reports_errors_in_csv(tmp_path, text, message):
         ("a,kind\n1,x€\n".encode("cp1252"), "byte 0x80 at position 10 is not UTF-8"),
         (
             PLAIN.encode("utf-16-le"),
-            "as CSV: it holds a NUL character at position 1; save it as text in UTF-8$",
+            "as CSV: it contains a NUL character at position 1; save it as text in UTF-8$",
         ),
         (PLAIN.encode("utf-16")[:-1], "is not UTF-16; save it in UTF-8$"),
         (
@@ -171,7 +177,7 @@ def test_load_data_reports_errors_in_csv(tmp_path, text, message):
         ),
         (
             b"\xd0\xcf\x11\xe0\xa1\xb1",
-            "is an old Excel workbook, not CSV text; read it with pandas, and give",
+            "is an old Excel workbook, not CSV text; read it with pandas, and pass",
         ),
         (b"PAR1" + bytes(8), "is a Parquet file, not CSV text; read it with pandas"),
         (b"\x93NUMPY\x01\x00", "is a NumPy array file, not CSV text"),
@@ -184,7 +190,7 @@ def test_load_data_names_the_type_of_a_file_that_is_not_csv(tmp_path, content, m
 @pytest.mark.parametrize("name", ["table.xlsx", "table.parquet", "X.npy", "flowers.txt", "flowers"])
 def test_load_data_rejects_other_file_types_with_advice(tmp_path, name):
     path = write_bytes(tmp_path, PLAIN.encode(), name)
-    refused(f"cannot load '.*{name}'; give a file ending in .npz or .csv, or read it with pandas", path)
+    refused(f"cannot load '.*{name}'; pass a file that ends in .npz or .csv, or read it with pandas", path)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +222,7 @@ def test_load_data_rejects_an_npz_member_that_is_not_an_array(tmp_path):
     with zipfile.ZipFile(path := tmp_path / "arrays.npz", "w") as file:
         file.writestr("X.npy", b"no array")
         file.writestr("y.npy", b"no array")
-    refused("arrays.npz: no array 'X'; its arrays are X, y; save it by np.savez", path)
+    refused("arrays.npz: no array 'X'; its arrays are X, y; save it with np.savez", path)
 
 
 @pytest.mark.parametrize("regression", [False, True])
@@ -284,17 +290,23 @@ def test_load_data_reads_a_dataframe_with_numbered_columns():
         ),
         (
             FRAME.assign(day=[datetime.datetime(2024, 1, 31)] * 3),
-            "'day' must be numeric, but holds '2024-01-31 ",
+            "'day' must be numeric, but contains '2024-01-31 ",
         ),
         (FRAME.assign(wait=pd.to_timedelta([1, 2, 3])), "feature column 'wait' must be numeric"),
-        (FRAME.assign(width=[1j, 2, 3]), "feature column 'width' must be numeric, but holds '1j' in row 0"),
-        (FRAME.assign(width=[[1], [2], [3]]), r"feature column 'width' must be numeric, but holds '\[1\]'"),
+        (
+            FRAME.assign(width=[1j, 2, 3]),
+            "feature column 'width' must be numeric, but contains '1j' in row 0",
+        ),
+        (
+            FRAME.assign(width=[[1], [2], [3]]),
+            r"feature column 'width' must be numeric, but contains '\[1\]'",
+        ),
         (FRAME.assign(width=pd.array([1, None, 2], "Int64")), r"1 of 6 .* X\[1, 0\] = nan .column 'width'."),
         (FRAME.assign(width=pd.array([True, None, False], "boolean")), r"1 of 6 values of X are missing"),
         (FRAME.assign(kind=["a", None, "b"]), r"the label column 'kind' is empty in 1 of 3 rows, .* y\[1\]"),
         (FRAME.set_axis(["kind", "kind", "x"], axis=1), "DataFrame: several columns have the name 'kind'"),
-        (FRAME.iloc[:0], r"DataFrame: X has shape \(0, 2\); at least one row"),
-        (FRAME[["kind"]], r"DataFrame: X has shape \(3, 0\); at least one row and one feature"),
+        (FRAME.iloc[:0], r"DataFrame: X has shape \(0, 2\); at least one sample"),
+        (FRAME[["kind"]], r"DataFrame: X has shape \(3, 0\); at least one sample and one feature"),
     ],
 )
 def test_load_data_reports_errors_in_a_dataframe(frame, message):
@@ -303,9 +315,7 @@ def test_load_data_reports_errors_in_a_dataframe(frame, message):
 
 def test_load_data_of_a_dataframe_requires_target():
     refused("DataFrame: set target; the label column is one of width, height, kind$", FRAME)
-    refused(
-        "channels 'last' is not used with 'DataFrame': leave it out", FRAME, target="kind", channels="last"
-    )
+    refused("channels 'last' is not used with 'DataFrame'; omit it", FRAME, target="kind", channels="last")
 
 
 @pytest.mark.parametrize(
@@ -321,24 +331,30 @@ def test_load_data_accepts_arrays_with_text_labels(labels):
     ("source", "message"),
     [
         ((FEATURES, [0, 1]), r"arrays: X has shape \(3, 2\) and y \(2,\); they must be .* with the same n"),
-        ((FEATURES, [0, np.nan, 1]), "arrays: y holds nan; labels must be integers or strings"),
+        ((FEATURES, [0, np.nan, 1]), "arrays: y contains nan; labels must be integers or strings"),
         (
             (FEATURES, [0, None, 1]),
-            r"arrays: y is a list that makes no array \(value 1 is missing\); give an",
+            r"arrays: y is a list that cannot be converted to an array \(value 1 is missing\); pass an",
         ),
-        ((FEATURES, ["a", np.nan, "b"]), r"y is a list that makes no array \(value 1 is missing\)"),
+        (
+            (FEATURES, ["a", np.nan, "b"]),
+            r"y is a list that cannot be converted to an array \(value 1 is missing\)",
+        ),
         (
             (FEATURES, pd.Series(["a", "b", None])),
-            r"y is a Series that makes no array \(value 2 is missing\)",
+            r"y is a Series that cannot be converted to an array \(value 2 is missing\)",
         ),
         ((FEATURES, pd.Categorical([None, "b", "a"])), r"y is a Categorical .* \(value 0 is missing\)"),
-        ((np.ma.masked_less(FEATURES, 0), [0, 1, 0]), "X is a MaskedArray .* .some values are masked.; give"),
+        ((np.ma.masked_less(FEATURES, 0), [0, 1, 0]), "X is a MaskedArray .* .some values are masked.; pass"),
         ((FEATURES, [1, 1, 1]), "arrays: every label is 1; at least two classes are needed"),
-        (([[1, 2], [3]], [0, 1]), "arrays: X is a list that makes no array .*; give an array without"),
-        ((FEATURES, [[0], [1, 2], 3]), "arrays: y is a list that makes no array"),
+        (
+            ([[1, 2], [3]], [0, 1]),
+            "arrays: X is a list that cannot be converted to an array .*; pass an array without",
+        ),
+        ((FEATURES, [[0], [1, 2], 3]), "arrays: y is a list that cannot be converted to an array"),
         ((FEATURES.astype(str), [0, 1, 0]), "arrays: X has dtype <U"),
-        ((FEATURES,), "cannot load data of type tuple; give a name, a file, a DataFrame and its target, or"),
-        (FEATURES, "cannot load data of type ndarray; give a name"),
+        ((FEATURES,), "cannot load data of type tuple; pass a name, a file, a DataFrame and its target, or"),
+        (FEATURES, "cannot load data of type ndarray; pass a name"),
         (None, "cannot load data of type NoneType"),
         ({"X": FEATURES}, "cannot load data of type dict"),
         (7, "cannot load data of type int"),

@@ -164,12 +164,12 @@ def test_derive_reports_inexact_intervals():
     # There is no rule for the difference of two close logarithms.
     derived, _ = derive_activation("log(1 + x**2 + exp(sin(x))) - log(2 + x**2 + exp(sin(x)))", {})
     assert derived.inexact
-    assert all("roundings" in sentence for sentence in derived.inexact)
+    assert all("units of rounding" in sentence for sentence in derived.inexact)
 
 
 def test_derive_reports_a_single_inexact_point():
     derived = derive(to_sympy("asinh(x) / (1 + abs(x))"), {})
-    assert "f at inf in float32: off by inf roundings (4 are allowed)" in derived.inexact
+    assert "f at inf in float32: off by inf units of rounding (4 are allowed)" in derived.inexact
 
 
 def test_derive_is_deterministic_across_processes():

@@ -125,6 +125,6 @@ def test_single_loss_of_a_column_of_logits_equals_skorch():
 def test_loss_problem_names_unsupported_losses():
     assert loss_problem(nn.CrossEntropyLoss()) == ""
     assert loss_problem(nn.L1Loss()) == (
-        "criterion is L1Loss; a fleet has CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, MSELoss"
+        "criterion is L1Loss; a fleet supports CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, MSELoss"
     )
     assert loss_problem(nn.MSELoss(reduction="sum")) == "criterion__reduction is 'sum'; a fleet needs 'mean'"

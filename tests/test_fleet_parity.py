@@ -109,7 +109,7 @@ def test_fleet_supports_ignore_index(first, layer_by_layer):
 def test_read_run_rejects_undeclared_negative_labels():
     y = Y.copy()
     y[3::7] = -100
-    with pytest.raises(NotFused, match="y has the label -100; a fleet needs labels of at least 0"):
+    with pytest.raises(NotFused, match="y has the label -100; a fleet needs labels >= 0"):
         read_run(classifier(), X, y)
 
 

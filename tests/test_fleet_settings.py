@@ -113,8 +113,8 @@ def test_fleet_verb_prints_settings_and_their_variables(capsys):
     assert "threads             1           change: ACTLAB_THREADS" in lines
     assert "weights_per_fleet   131072      change: ACTLAB_WEIGHTS_PER_FLEET" in lines
     assert "layer_by_layer      True        change: ACTLAB_LAYER_BY_LAYER" in lines
-    assert "digits              7 networks of actlab train in one fleet" in lines
-    assert "MNIST               1 network of actlab train in one fleet" in lines
+    assert "digits              7 networks of actlab in one fleet" in lines
+    assert "MNIST               1 network of actlab in one fleet" in lines
 
 
 def test_fleet_verb_json_prints_one_object(monkeypatch, capsys):

@@ -21,7 +21,7 @@ x, a = sympy.symbols("x a", real=True)
 UNDERSCORES = "is not a valid name: underscores may only separate words"
 CELU = actlab.catalogue["celu"].formula()
 POINT = "write <, <=, > or >="
-TEND, PUT_IN = "both sides tend to", "there, which where() can put in"
+TEND, PUT_IN = "both sides tend to", "there; set this value with where()"
 NOT_REAL = "is not a real number for x"
 TENTH = sympy.Rational(1, 10)
 

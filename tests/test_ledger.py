@@ -189,7 +189,7 @@ def test_record_keeps_the_first_result_and_reports_differences(path, caplog, cha
         assert list(ledger.results([key(1)])) == [key(1)]
         assert len(ledger.runs()) == 2
         assert ledger.verify() == sentences
-    expected = [] if messages is None else [f"run {key(0)[:12]}: {messages}; the first stays"]
+    expected = [] if messages is None else [f"run {key(0)[:12]}: {messages}; the first is kept"]
     assert sentences == expected
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == expected
 
@@ -232,7 +232,7 @@ def test_merge_copies_missing_runs_and_compares_the_others(tmp_path, path, monke
         runs, results = ledger.runs().set_index("key"), ledger.results([key(n) for n in range(4)])
         problems = ledger.verify()
         assert ledger.merge(ledger) == (0, [])
-    messages = [f"run {key(1)[:12]}: test_acc is 0.75 here and 0.1 in a second result; the first stays"]
+    messages = [f"run {key(1)[:12]}: test_acc is 0.75 here and 0.1 in a second result; the first is kept"]
     assert first == (2, messages)
     assert again == (0, messages)
     assert list(results) == [key(n) for n in range(4)]
@@ -244,7 +244,7 @@ def test_merge_copies_missing_runs_and_compares_the_others(tmp_path, path, monke
         "2020-02-02T00:00:00+00:00",
     ]
     assert sorted(problems) == sorted(
-        [*messages, f"run {key(2)[:12]}: test_loss is 0.25 here and 9 in a second result; the first stays"]
+        [*messages, f"run {key(2)[:12]}: test_loss is 0.25 here and 9 in a second result; the first is kept"]
     )
     assert other.read_bytes() == before
 
@@ -254,6 +254,6 @@ def test_merge_of_a_file_that_is_not_a_ledger_changes_nothing(three, tmp_path):
         with pytest.raises(UsageError, match="there is no ledger at"):
             ledger.merge(tmp_path / "absent.db")
         (tmp_path / "text").write_text("relu, tanh" * 100)
-        with pytest.raises(UsageError, match="is no SQLite file"):
+        with pytest.raises(UsageError, match="is not an SQLite file"):
             ledger.merge(tmp_path / "text")
         assert len(ledger.runs()) == 3

@@ -25,7 +25,7 @@ __all__ = ["path", "three"]
 def test_ledger_leaves_a_file_that_is_not_sqlite_unchanged(path, content):
     path.write_bytes(content)
     for readonly in (False, True):
-        assert "is not a ledger: it is no SQLite file" in refusal(path, readonly=readonly)
+        assert "is not a ledger: it is not an SQLite file" in refusal(path, readonly=readonly)
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -77,7 +77,7 @@ def test_ledger_reads_an_analysed_file(three):
 
 def test_ledger_rejects_folders_devices_and_absent_files(tmp_path):
     assert "is a folder; name a file in it" in refusal(tmp_path)
-    assert "is no regular file" in refusal(Path("/dev/null"))
+    assert "is not a regular file" in refusal(Path("/dev/null"))
     absent = tmp_path / "absent" / "runs.db"
     assert refusal(absent, readonly=True) == f"there is no ledger at {str(absent)!r}"
     assert not absent.parent.exists()
@@ -125,7 +125,10 @@ def test_ledger_reports_a_truncated_file(three):
         three.write_bytes(whole[:size])
         for readonly in (False, True):
             message = refusal(three, readonly=readonly)
-            assert "is damaged" in message or (size < 512 and "is no SQLite file" in message), (size, message)
+            assert "is damaged" in message or (size < 512 and "is not an SQLite file" in message), (
+                size,
+                message,
+            )
 
 
 def test_ledger_reads_or_rejects_a_partly_overwritten_file(three):
@@ -179,7 +182,7 @@ def test_ledger_leaves_an_older_format_unchanged(path):
     for readonly in (False, True):
         assert refusal(path, readonly=readonly).endswith(
             f"was written by an older actlab (format 2; this one reads format {FORMAT}): "
-            "its run keys have another meaning; name a new file"
+            "its run keys are computed differently; choose a new file"
         )
 
 
@@ -191,12 +194,12 @@ def test_ledger_leaves_an_older_format_unchanged(path):
     [
         ("DELETE FROM history WHERE epoch = 2 AND run = 1", "its history has the epochs [1, 3], not 1 to 3"),
         ("DELETE FROM history WHERE epoch = 3 AND run = 1", "its history has the epochs [1, 2], not 1 to 3"),
-        ("""UPDATE run SET settings = '{"seed":0}' WHERE id = 1""", "its settings do not belong to its key"),
+        ("""UPDATE run SET settings = '{"seed":0}' WHERE id = 1""", "its settings do not match its key"),
         ("UPDATE history SET figures = 'x' WHERE run = 1", "cannot be read"),
         ("INSERT INTO weights VALUES (1, '[\"w\"]', x'00')", "cannot be read"),
         (
             "INSERT INTO history VALUES (99, 1, '{}')",
-            "a row of table 'history' belongs to nothing in table 'run'",
+            "a row of table 'history' has no parent in table 'run'",
         ),
         (
             "INSERT INTO discrepancy VALUES (1, 'epochs', '3', '4', '')",
@@ -226,4 +229,4 @@ def test_verify_reports_an_index_entry_without_its_row(three):
     content[4096 * page - 40 : 4096 * page - 30] = b"f" * 10
     three.write_bytes(content)
     with Ledger(three, readonly=True) as ledger:
-        assert any("SQLite finds: " in problem for problem in ledger.verify())
+        assert any("SQLite reports: " in problem for problem in ledger.verify())

@@ -85,7 +85,7 @@ def test_pack_weights_accepts_weights_up_to_the_limit(caplog):
     names, state = pack_weights(weights, 10_000)
     assert (names, pack_weights(weights, len(state))) == ('["w"]', (names, state))
     assert pack_weights(weights, len(state) - 1) is None
-    assert f"{len(state)} bytes, and a ledger has room for {len(state) - 1}" in caplog.text
+    assert f"{len(state)} bytes, the maximum is {len(state) - 1}" in caplog.text
 
 
 def test_record_leaves_room_for_the_other_columns_of_a_row(path, caplog):
@@ -114,7 +114,7 @@ def test_results_rejects_weights_with_wrong_names(path):
         assert ledger.results([key(0)])[key(0)].weights["w"].tolist() == [1, 1, 1]
         with raw(path) as file:
             file.execute("""UPDATE weights SET names = '["v"]'""")
-        with pytest.raises(UsageError, match=r"names that are not those of the weights"):
+        with pytest.raises(UsageError, match=r"names that differ from those of the weights"):
             ledger.results([key(0)])
 
 
@@ -404,7 +404,7 @@ def test_ledger_restores_a_truncated_page_from_its_log(path, tmp_path):
         assert ledger.verify() == []
     assert copy.stat().st_size % 4096 == 0
     copy.write_bytes(copy.read_bytes() + bytes(1000))
-    assert "is damaged: it was cut short" in refusal(copy)
+    assert "is damaged: it is truncated" in refusal(copy)
 
 
 def test_merge_releases_the_lock_after_a_hundred_runs(tmp_path, path):

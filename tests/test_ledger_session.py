@@ -74,7 +74,7 @@ def test_compare_takes_recorded_runs_from_the_ledger(tmp_path, trained_runs, cap
     assert capsys.readouterr().err == ""
     again = compare_small(ledger=file, verbose=1)
     assert sum(trained_runs) == 6
-    assert capsys.readouterr().err == "actlab: 6 of 6 nets are from the ledger\n"
+    assert capsys.readouterr().err == "actlab: 6 of 6 runs are from the ledger\n"
     pd.testing.assert_frame_equal(again.results, first.results, check_exact=True)
     pd.testing.assert_frame_equal(again.history, first.history, check_exact=True)
     assert_same_comparison(compare_small(), first)
@@ -138,7 +138,7 @@ def test_compare_resumes_after_an_interrupt(tmp_path, monkeypatch, trained_runs)
 
     with monkeypatch.context() as patch:
         patch.setattr(SGD, "step", interrupt)
-        with pytest.raises(Interrupted, match=r"of 6 nets were trained; run it again to resume$") as caught:
+        with pytest.raises(Interrupted, match=r"of 6 runs were trained; run it again to resume$") as caught:
             compare_small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
     finished = len(caught.value.results)
     assert 0 < finished < 6
@@ -290,7 +290,7 @@ def test_search_clones_share_the_ledger_and_pickles_omit_it(tmp_path):
 
 def test_search_rejects_a_ledger_without_weights(tmp_path):
     with Ledger(tmp_path / "a") as ledger:
-        with pytest.raises(UsageError, match=r"keeps no weights, which are needed: weights=True$"):
+        with pytest.raises(UsageError, match=r"does not store weights; open it with weights=True$"):
             search(ledger=ledger).fit(*OURS)
         compare_small(ledger=ledger)
         assert len(ledger.runs()) == 6

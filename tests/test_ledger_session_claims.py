@@ -75,7 +75,7 @@ def test_session_with_weights_restores_only_failures_without_weights(path):
 
 
 def test_session_with_weights_rejects_a_ledger_without_weights(path):
-    with Ledger(path) as ledger, pytest.raises(UsageError, match="keeps no weights, which are needed"):
+    with Ledger(path) as ledger, pytest.raises(UsageError, match="does not store weights"):
         session_of(ledger, weights=True).__enter__()
     with session_of(path, weights=True) as session:
         assert session.ledger.weights

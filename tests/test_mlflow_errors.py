@@ -49,15 +49,15 @@ def test_log_comparison_keeps_metrics_if_files_cannot_be_uploaded(store, tmp_pat
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("htp://localhost", "'htp://localhost' is no MLflow URI such as .* .did you mean 'http'.."),
-        ("postgres://me:secret@host/db", "'postgres://host/db' is no .* .did you mean 'postgresql'.."),
-        ("runs.db", "'runs.db' is no MLflow URI such as 'sqlite:///runs.db' or 'http://localhost:5000'"),
-        ("", "'' is no MLflow URI"),
-        ("localhost:5000", "'localhost:5000' is no MLflow URI"),
-        ("sqlite://runs.db", "'sqlite://runs.db' is no MLflow URI such as 'sqlite:///runs.db' [^;]*"),
-        ("sqlite:///:memory:", "is no MLflow URI"),
-        ("sqlite:///", "is no MLflow URI"),
-        ("http://", "is no MLflow URI"),
+        ("htp://localhost", "'htp://localhost' is not an MLflow URI such as .* .did you mean 'http'.."),
+        ("postgres://me:secret@host/db", "'postgres://host/db' is not an .* .did you mean 'postgresql'.."),
+        ("runs.db", "'runs.db' is not an MLflow URI such as 'sqlite:///runs.db' or 'http://localhost:5000'"),
+        ("", "'' is not an MLflow URI"),
+        ("localhost:5000", "'localhost:5000' is not an MLflow URI"),
+        ("sqlite://runs.db", "'sqlite://runs.db' is not an MLflow URI such as 'sqlite:///runs.db' [^;]*"),
+        ("sqlite:///:memory:", "is not an MLflow URI"),
+        ("sqlite:///", "is not an MLflow URI"),
+        ("http://", "is not an MLflow URI"),
         ("http://me:secret@127.0.0.1:99999", "cannot log to MLflow at http://127.0.0.1:99999: [^@]*"),
         ("http://127.0.0.1:{closed}", "cannot log to MLflow at http://127.0.0.1:[0-9]+: Connection refused"),
         ("sqlite:////proc/runs.db", "cannot log to MLflow at sqlite:////proc/runs.db: unable to open .*"),
@@ -168,7 +168,10 @@ except UsageError as error:
     print(error)
 """
     done = run_outside_tests(code)
-    assert (done.stdout, done.stderr) == ("no MLflow run without MLflow: pip install 'actlab[mlflow]'\n", "")
+    assert (done.stdout, done.stderr) == (
+        "logging to MLflow needs MLflow: pip install 'actlab[mlflow]'\n",
+        "",
+    )
 
 
 def test_check_store_imports_mlflow_late_and_without_telemetry(store):

@@ -86,7 +86,7 @@ def test_plot_function_accepts_modules(ax):
     ("activation", "message"),
     [
         ("glu", "glu: takes two halves of a tensor, so it has no curve to draw"),
-        ("torch.nn:GLU", "torch.nn:GLU: has no curve to draw: RuntimeError"),
+        ("torch.nn:GLU", "torch.nn:GLU: its curve cannot be drawn: RuntimeError"),
         ("tanhh", "unknown activation 'tanhh' (did you mean 'tanh'?)"),
     ],
 )

@@ -124,7 +124,7 @@ def test_sharing_reports_missing_space_in_one_line(tmp_path, monkeypatch):
         monkeypatch.setattr("actlab.execution.processes._MEMORY", folder / "missing")
         monkeypatch.setattr("tempfile.tempdir", str(folder))
         rows = np.zeros((1000, 1000), np.float32)
-        message = rf"^there is no room in {folder} for 4 MiB of data that processes share; set TMPDIR"
+        message = rf"^{folder} has no room for 4 MiB of data that the processes share; set TMPDIR"
         with pytest.raises(UsageError, match=message), sharing(executor, rows, rows[:, 0]):
             pass
         assert list(folder.iterdir()) == []

@@ -27,7 +27,7 @@ from actlab.fleet.run import Result
 NAMES = ["relu", "relu", "tanh", "elu"]
 AGAIN = re.compile(r"\r(?:\x1b\[2K|\x1b\[1A)+")  # back to the first line of the display, clearing it
 STYLE = re.compile(r"\x1b\[[\d;]*m|\x1b\[\?25[lh]")  # colours, and the cursor hidden or shown
-HEADER = "place   activation   mean validation accuracy      std   nets"
+HEADER = "place   activation   mean validation accuracy      std   runs"
 
 
 @pytest.fixture(autouse=True)
@@ -119,19 +119,19 @@ def test_show_progress_prints_few_plain_lines_without_a_terminal():
         watch(ended(0, [0, 1], result(valid_acc=0.5), result(valid_acc=0.5)))
         for epoch in range(100):
             watch(running(1, [2, 3], epoch, 100))
-    assert re.fullmatch(r"actlab: 2 of 4 nets trained, \d+ s\n", stream.getvalue())
+    assert re.fullmatch(r"actlab: 2 of 4 runs trained, \d+ s\n", stream.getvalue())
 
 
 def test_show_progress_prints_to_standard_error(at_once, capsys):
     with show_progress(NAMES, 1) as watch:
         watch(running(0, [0], 1))
-    assert capsys.readouterr() == ("", "actlab: 0 of 4 nets trained, 0 s\n")
+    assert capsys.readouterr() == ("", "actlab: 0 of 4 runs trained, 0 s\n")
 
 
 def test_show_progress_line_names_the_round(at_once, capsys):
     with show_progress(NAMES, 1, round_number=2) as watch:
         watch(running(0, [0], 1))
-    assert capsys.readouterr() == ("", "actlab: round 2: 0 of 4 nets trained, 0 s\n")
+    assert capsys.readouterr() == ("", "actlab: round 2: 0 of 4 runs trained, 0 s\n")
 
 
 # -- pictures -------------------------------------------------------------------------------------
@@ -144,8 +144,8 @@ def test_show_progress_has_a_bar_for_every_training_fleet(at_once):
         watch(running(1, [2], 10))
         watch(running(1, [2], 1, 2))
     assert screen.last() == [
-        "nets      ━━━━━━━╸━━━━━━━━━━━━ 0 of 4 nets, 0:00:00",
-        "fleet 1   ━━━━━━━━━━╺━━━━━━━━━ epoch 5 of 10, 2 nets",
+        "runs      ━━━━━━━╸━━━━━━━━━━━━ 0 of 4 runs, 0:00:00",
+        "fleet 1   ━━━━━━━━━━╺━━━━━━━━━ epoch 5 of 10, 2 runs",
         "fleet 2   ━━━━━━━━━━╺━━━━━━━━━ epoch 1 of 2, tanh",
     ]
 
@@ -154,7 +154,7 @@ def test_show_progress_bar_names_the_round(at_once):
     screen = Screen()
     with show_progress(NAMES, 1, screen, round_number=2) as watch:
         watch(running(0, [0, 1], 5))
-    assert screen.last()[0] == "round 2   ━━━━━╺━━━━━━━━━━━━━━ 0 of 4 nets, 0:00:00"
+    assert screen.last()[0] == "round 2   ━━━━━╺━━━━━━━━━━━━━━ 0 of 4 runs, 0:00:00"
 
 
 def test_show_progress_removes_the_bar_of_a_finished_fleet(at_once):
@@ -164,7 +164,7 @@ def test_show_progress_removes_the_bar_of_a_finished_fleet(at_once):
         watch(running(1, [2], 4))
         watch(ended(0, [0, 1], result(valid_acc=0.5), result(valid_acc=0.7)))
     assert screen.last() == [
-        "nets      ━━━━━━━━━━━━╺━━━━━━━ 2 of 4 nets, 0:00:00",
+        "runs      ━━━━━━━━━━━━╺━━━━━━━ 2 of 4 runs, 0:00:00",
         "fleet 2   ━━━━━━━━╺━━━━━━━━━━━ epoch 4 of 10, tanh",
         "",
         HEADER,
@@ -199,7 +199,7 @@ def test_show_progress_estimates_remaining_time_from_trained_runs(at_once, monke
         watch(running(1, range(50, 70), 2))
         now = 10.0
         watch(ended(1, range(50, 70), *[result(valid_acc=0.5)] * 20))
-    assert [picture[0].partition("nets, ")[2] for picture in screen.pictures()[:3]] == [
+    assert [picture[0].partition("runs, ")[2] for picture in screen.pictures()[:3]] == [
         "0:00:02",
         "0:00:06, about 0:00:46 left",  # 4 runs in 4 seconds, 46 to come
         "0:00:10, about 0:00:12 left",
@@ -250,7 +250,7 @@ def test_show_progress_sorts_leaders_by_loss_without_accuracy(at_once, column, h
     with show_progress(["a", "b", "c", "d"], 1, screen, what="candidate") as watch:
         watch(ended(0, range(4), *[result(**{column: value}) for value in (3.0, 1.0, math.nan, 2e5)]))
     last = screen.last()
-    assert re.split(r"  +", last[2]) == ["place", "candidate", f"mean {head}", "std", "nets"]
+    assert re.split(r"  +", last[2]) == ["place", "candidate", f"mean {head}", "std", "runs"]
     assert [line.split()[1:3] for line in last[4:]] == [
         ["b", "1.0000"],
         ["a", "3.0000"],
@@ -324,7 +324,7 @@ def test_show_progress_prints_lines_on_a_dumb_terminal(at_once, monkeypatch):
     screen = Screen()
     with show_progress(NAMES, 1, screen) as watch:
         watch(running(0, [0], 5))
-    assert screen.getvalue() == "actlab: 0 of 4 nets trained, 0 s\n"
+    assert screen.getvalue() == "actlab: 0 of 4 runs trained, 0 s\n"
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe")])

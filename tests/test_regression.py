@@ -115,10 +115,13 @@ def test_load_data_reads_a_regression_target_from_csv(tmp_path):
     [
         (["5", "5", "5"], "flowers.csv: every target is 5.0; at least two different numbers are needed"),
         (["5"], "every target is 5.0; at least two different numbers"),
-        (["cheap", "2", "3"], "target column 'price' must be numeric, but holds 'cheap' in row 0 .from 0."),
+        (
+            ["cheap", "2", "3"],
+            "target column 'price' must be numeric, but contains 'cheap' in row 0 .counted from 0.",
+        ),
         (["1", "2,5", "3"], "cannot read .*flowers.csv' as CSV"),
-        (["1", '"2,500"', "3"], "target column 'price' must be numeric, but holds '2,500' in row 1"),
-        (["1", "nan", "3"], "target column 'price' must be numeric, but holds 'nan' in row 1"),
+        (["1", '"2,500"', "3"], "target column 'price' must be numeric, but contains '2,500' in row 1"),
+        (["1", "nan", "3"], "target column 'price' must be numeric, but contains 'nan' in row 1"),
         (["1", "", "3"], r"the target column 'price' is empty in 1 of 3 rows, the first is y\[1\]"),
         (["1", "1e999", "-inf"], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = inf"),
     ],
@@ -141,8 +144,8 @@ def test_load_data_of_csv_without_regression_target_lists_the_columns(tmp_path):
     [
         (np.full(3, 0.5), "arrays.npz: every target is 0.5; at least two different numbers are needed"),
         ([1, np.nan, np.inf], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = nan"),
-        (["1", "2", "3"], "y <U1; X must be numbers, y too"),
-        ([1, 2j, 3], "y complex128; X must be numbers, y too"),
+        (["1", "2", "3"], "y <U1; X must be numbers, and y too"),
+        ([1, 2j, 3], "y complex128; X must be numbers, and y too"),
         (
             np.eye(3, 2),
             r"X has shape \(3, 2, 2\) and y \(3, 2\); they must be \(n, d\) and \(n,\) or \(n, 1\) ",
@@ -276,14 +279,16 @@ def test_plan_training_tests_the_activation_with_one_output(activation, message)
     [(5, 1, None), (4, 1, 4), (8, 3, None), (7, 3, 4), (7, 4, None), (6, 2, 3), (2, 1, 2)],
 )
 def test_holdback_problem_reports_too_few_samples(rows, folds, left):
-    few = f"a network trains on {left} samples"
+    few = f"the training set has only {left} samples"
     message = f"one sample in 5 is held back for validation, but {few}: add data" if left else ""
     assert holdback_problem(np.zeros((rows, 1), np.float32), folds) == message
 
 
 def test_train_needs_five_samples_for_a_regression():
     assert len(history_frame(train(make_dataset(5), "relu", SHORT))) == 3
-    with pytest.raises(UsageError, match=r"^one sample in 5 .* but a network trains on 4 samples: add data$"):
+    with pytest.raises(
+        UsageError, match=r"^one sample in 5 .* but the training set has only 4 samples: add data$"
+    ):
         plan_training(make_dataset(4), "relu", SHORT)
 
 
@@ -315,7 +320,7 @@ def test_train_verb_regression_option_reads_a_csv_target(tmp_path, capsys):
     assert [list(row) for row in output["history"]] == [COLUMNS] * 2
     assert output["insights"][0].startswith("Best epoch: 2 of 2, with validation loss ")
     assert output["data"] == "t.csv"
-    assert "the largest class trains on 1 samples" in refused_in_one_line(
+    assert "the largest class has only 1 samples" in refused_in_one_line(
         capsys, *call
     )  # without --regression there are sixty classes
 

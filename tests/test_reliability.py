@@ -69,7 +69,7 @@ def test_compare_resumes_after_kill(tmp_path, undisturbed):
     assert waited(lambda: not living(workers))
     second = actlab("compare", *reliability.CALL, "--out", "run", "--jobs", "2")
     assert second.returncode == 0
-    assert f"actlab: {finished} of 9 nets are from the ledger\n" in second.stderr
+    assert f"actlab: {finished} of 9 runs are from the ledger\n" in second.stderr
     same(outcome(tmp_path / "run"), undisturbed[1])
 
 
@@ -136,7 +136,7 @@ def test_compare_records_a_run_that_kills_its_process_as_failed_after_three_atte
     assert "Traceback" not in process.stderr
     again = actlab(*call)
     assert again.stdout == process.stdout
-    assert again.stderr == "actlab: 6 of 6 nets are from the ledger\n"
+    assert again.stderr == "actlab: 6 of 6 runs are from the ledger\n"
     assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--out", "alone"]) == 0
     assert results["accuracy"].to_list()[:3] == pd.read_csv("alone/results.csv")["accuracy"].to_list()
 

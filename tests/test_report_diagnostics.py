@@ -165,7 +165,7 @@ def test_render_diagnostics_section_has_panels_and_tables(page):
     for table in ("diagnostics-units", "diagnostics-weights"):
         assert f'<table id="{table}" class="sortable">' in result
     assert "diagnostics" not in message.split("Reproduction")[-1]
-    assert "On paper" not in message
+    assert "A printed page" not in message
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_render_of_many_layers_and_activations_has_short_tables():
     assert result.count("<tr>") == 2 + 2 * 50 * 4
     message = text(page)
     assert "the first layer, the last and two between" in message
-    assert "On paper a table has its first 40 rows; diagnostics.csv has all." in message
+    assert "A printed page shows the first 40 rows of each table; diagnostics.csv has all." in message
     assert len(page.encode()) < 1_500_000
 
 

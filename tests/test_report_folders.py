@@ -154,7 +154,7 @@ def test_report_of_a_training_equals_its_first_report(capsys):
     assert set(pd.read_csv("run/history.csv")) >= {"epoch", "train_loss", "valid_loss"}
     assert main(["train", "--epochs", "1", "--no-diagnostics", "--out", "run", "--quiet"]) == 0
     assert not Path("run/diagnostics.csv").exists()
-    assert "it was switched off" in Path("run/report.html").read_text(encoding="utf-8")
+    assert "they were switched off" in Path("run/report.html").read_text(encoding="utf-8")
 
 
 def test_report_of_a_regression_training_has_no_accuracy(capsys):
@@ -182,7 +182,7 @@ def test_report_rejects_empty_and_broken_folders(tiny, capsys):
     assert "no comparison in 'run'" in refused(capsys, "report", "run")
     for text in ("{", "[]", "[3]", '[{"about": {}, "run": {}}]'):
         Path("run/training.json").write_text(text)
-        assert "'run/training.json' does not describe a training" in refused(capsys, "report", "run")
+        assert "'run/training.json' does not describe a run" in refused(capsys, "report", "run")
     Path("run/training.json").unlink()
     with Ledger("run/ledger.sqlite") as ledger:
         ledger.start_comparison({"metric": "accuracy"}, [{"key": "0" * 64}])
@@ -192,7 +192,7 @@ def test_report_rejects_empty_and_broken_folders(tiny, capsys):
 def test_report_of_several_datasets_requires_one_folder(tiny, capsys):
     call = ["compare", "relu", "tanh", "--data", tiny, "--data", "digits", "--epochs", "1", "--out", "run"]
     assert main([*call, "--quiet"]) == 0
-    assert "name one: run/digits, run/tiny.npz" in refused(capsys, "report", "run")
+    assert "choose one: run/digits, run/tiny.npz" in refused(capsys, "report", "run")
     assert main(["report", "run/tiny.npz"]) == 0
 
 

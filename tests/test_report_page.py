@@ -167,7 +167,7 @@ def test_render_of_a_history_without_validation():
 def test_render_without_verdicts_shows_the_rest():
     message = text(render(comparison(verdicts=comparison().verdicts[:0])))
     assert "There are no verdicts." in message
-    assert "There is one activation" not in message
+    assert "There is only one activation" not in message
     assert "All 36 runs" in message
 
 

@@ -74,12 +74,12 @@ def test_history_insights_report_divergence_first():
     ]
     first = history_insights(history([1.0, 1.0], [float("inf"), 1.0], [0.5, 0.6]))
     assert first[0] == "Training diverged at epoch 1 of 2: the validation loss is inf."
-    assert first[1] == "No epoch with a finite loss: too few to describe the training."
+    assert first[1] == "No epoch with a finite loss: too few to describe the run."
 
 
 def test_history_insights_of_one_epoch():
     assert history_insights(history([1.0], [1.0], [0.5])) == [
-        "1 epoch with a finite loss: too few to describe the training."
+        "1 epoch with a finite loss: too few to describe the run."
     ]
 
 
@@ -185,7 +185,7 @@ def test_text_table_fits_the_terminal_and_counts_omitted_columns():
     lines = text_table(frame).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[2].startswith("x" * 39 + "…  0.5000")
-    assert lines[-1] == "(5 columns do not fit here)"
+    assert lines[-1] == "(5 columns omitted)"
 
 
 def test_write_hiplot_escapes_values(tmp_path):

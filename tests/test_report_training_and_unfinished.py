@@ -127,7 +127,7 @@ def test_python_call_of_a_sequential_test_comments_unknown_settings():
     }
     assert reproduce.python_call(["relu"], about) == (
         "# module is Mine exec, your own network\n"
-        "# it ended by the budget of 40 runs: 36 are trained, the next round takes 12 more\n"
+        "# the test ended: the budget of 40 runs: 36 are trained, the next round takes 12 more\n"
         "actlab.compare(['relu'], 'digits', module=module, until_decided=True, scoring='neg_log_loss')"
     )
 
@@ -156,7 +156,7 @@ def test_render_shows_memory_and_time():
     message = text(page)
     assert "saved for backward, KiB" in message
     assert (
-        "Memory saved for backward: mish 192 KiB is the most, 3 times the least, relu and tanh 64 KiB."
+        "Memory saved for backward: mish 192 KiB is the highest, 3 times the lowest, relu and tanh 64 KiB."
         in message
     )
     assert "bytes saved" in message

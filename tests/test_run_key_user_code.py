@@ -199,7 +199,7 @@ def test_describe_follows_relative_imports_inside_functions(tmp_path, monkeypatc
 def test_describe_rejects_code_without_source():
     space = {"__name__": "__main__"}
     exec("def f(x):\n    return x * 2", space)  # noqa: S102
-    with pytest.raises(Indescribable, match=r"^cannot describe f: there is no source of '<string>'; write"):
+    with pytest.raises(Indescribable, match=r"^cannot describe f: '<string>' has no source; write"):
         describe(space["f"])
 
 

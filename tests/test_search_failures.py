@@ -134,12 +134,12 @@ class Batches(DataLoader):
 
 REASONS = {
     "OwnLoss overrides get_loss; a fleet runs skorch's own training loop": {"kind": OwnLoss},
-    "the callback 'Idle' (Idle) may act on the net; a fleet has only ": {"callbacks": [Idle]},
-    "the callback 'f1' (EpochScoring) may act on the net; a fleet has only ": {
+    "the callback 'Idle' (Idle) may act on the model; a fleet supports only ": {"callbacks": [Idle]},
+    "the callback 'f1' (EpochScoring) may act on the model; a fleet supports only ": {
         "callbacks": [("f1", EpochScoring("f1_macro", lower_is_better=False))]
     },
     "warm_start is True; a fleet needs False": {"warm_start": True},
-    "callbacks is 'disable'; a fleet always has skorch's default callbacks": {"callbacks": "disable"},
+    "callbacks is 'disable'; a fleet always uses skorch's default callbacks": {"callbacks": "disable"},
     "device is None; a fleet trains on 'cpu' or 'cuda'": {"device": None},
     "predict_nonlinearity is None; a fleet needs 'auto'": {"predict_nonlinearity": None},
     "iterator_train is Batches; a fleet needs torch's DataLoader": {"iterator_train": Batches},
@@ -149,9 +149,9 @@ REASONS = {
     "train_split is a function; a fleet needs a ValidSplit or None": {
         "train_split": lambda data, y: (data, data)
     },
-    "criterion is MultiMarginLoss; a fleet has CrossEntropyLoss, ": {"criterion": nn.MultiMarginLoss},
+    "criterion is MultiMarginLoss; a fleet supports CrossEntropyLoss, ": {"criterion": nn.MultiMarginLoss},
     "criterion__reduction is 'sum'; a fleet needs 'mean'": {"criterion__reduction": "sum"},
-    "optimizer is Adagrad; a fleet has SGD, Adam, AdamW, RMSprop": {"optimizer": torch.optim.Adagrad},
+    "optimizer is Adagrad; a fleet supports SGD, Adam, AdamW, RMSprop": {"optimizer": torch.optim.Adagrad},
     "optimizer__maximize is True, which a fleet does not support": {"optimizer__maximize": True},
 }
 

@@ -372,7 +372,7 @@ def test_search_leaves_strings_of_the_module_unchanged(module, name, value, fits
         ("rleu", "unknown activation 'rleu' .did you mean 'relu'"),
         ("relu(slope=2)", "activation 'relu\\(slope=2\\)'"),
         ("formula:x*", "formula"),
-        ("missing.py:Own", "there is no file 'missing.py'"),
+        ("missing.py:Own", "file 'missing.py' does not exist"),
     ],
 )
 def test_search_with_a_wrong_spec_fails_only_its_fits(value, message):

@@ -201,7 +201,7 @@ def test_compare_is_interrupted_by_a_signal():
                 signal.raise_signal(signal.SIGINT)
 
     model = classifier(callbacks=[Second], max_epochs=1)
-    with sigint(signal.default_int_handler), pytest.raises(Interrupted, match="2 of 4 nets") as caught:
+    with sigint(signal.default_int_handler), pytest.raises(Interrupted, match="2 of 4 runs") as caught:
         actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2)
     assert caught.value.results["activation"].to_list() == ["relu", "relu"]
 

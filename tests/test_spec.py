@@ -35,7 +35,7 @@ def test_get_returns_a_new_module_each_time():
     ("spec", "message"),
     [
         ("reluu", "unknown activation 'reluu' .did you mean 'relu'"),
-        ("qqq", "unknown activation 'qqq'; actlab list shows those that are known"),
+        ("qqq", "unknown activation 'qqq'; actlab list prints all names"),
         ("", "unknown activation ''"),
         ("leaky_relu(slope=0.2)", "argument 'slope' is unknown; it takes .'negative_slope', 'inplace'"),
         ("leaky_relu(0.1, negative_slope=0.2)", "'negative_slope' is given twice"),
@@ -49,10 +49,10 @@ def test_get_returns_a_new_module_each_time():
             "no.such.package:Thing",
             "cannot import 'no.such.package': ModuleNotFoundError: No module named 'no'",
         ),
-        ("torch.nn:NoSuch", "there is no 'NoSuch' in it"),
-        ("torch:__version__", "cannot be called"),
+        ("torch.nn:NoSuch", "'NoSuch' not found"),
+        ("torch:__version__", "is not callable"),
         ("torch.nn:ELU(alfa=1)", "unexpected keyword argument 'alfa'"),
-        ("builtins:dict", "makes a dict, not an nn.Module"),
+        ("builtins:dict", "returns a dict, not an nn.Module"),
         (3, "must be a name or an nn.Module, not int"),
     ],
 )

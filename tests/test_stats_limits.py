@@ -41,14 +41,14 @@ def test_difference_summary_rejects_one_cell(cells, runs, spare):
 @pytest.mark.parametrize(
     ("differences", "options", "message"),
     [
-        ([1.0, math.nan, 2.0], {}, "differences must be finite, got .nan.; leave out"),
-        ([1.0, 2.0, -math.inf], {}, "differences must be finite, got .-inf.; leave out"),
+        ([1.0, math.nan, 2.0], {}, "differences must be finite, got .nan.; omit"),
+        ([1.0, 2.0, -math.inf], {}, "differences must be finite, got .-inf.; omit"),
         ([1e200, 2e200], {}, r"from 1e-100 to 1e\+100 in absolute value, got 2e\+200; rescale the scores"),
         ([1e308, -1e308], {}, r"got 1e\+308; rescale"),
         ([0.0, -1e-101], {}, "got 1e-101; rescale"),
         ([0.0, 5e-324], {}, "rescale"),
-        ([1.0, 2.0, 3.0], {"cells": [0, 1]}, r"one length, got shapes \(3,\) and \(2,\)"),
-        ([[1.0, 2.0]], {"cells": [[0, 1]]}, r"one length, got shapes \(1, 2\) and \(1, 2\)"),
+        ([1.0, 2.0, 3.0], {"cells": [0, 1]}, r"the same length, got shapes \(3,\) and \(2,\)"),
+        ([[1.0, 2.0]], {"cells": [[0, 1]]}, r"the same length, got shapes \(1, 2\) and \(1, 2\)"),
         (D, {"ratio": 0.0}, r"ratio must be .* got 0.0$"),
         (D, {"ratio": -0.5}, "ratio must be .* got -0.5"),
         (D, {"ratio": math.nan}, "ratio must be .* got nan"),
@@ -74,7 +74,7 @@ def test_judge_and_interval_reject_an_invalid_level(level):
 
 @pytest.mark.parametrize("region", [-1e-9, math.nan, -math.inf])
 def test_judge_rejects_an_invalid_region(region):
-    with pytest.raises(UsageError, match=f"^region must be a number >= 0, got {region}: half its width"):
+    with pytest.raises(UsageError, match=rf"^region \(half its width\) must be a number >= 0, got {region}"):
         judge([paired(D)], region)
     assert (
         judge([], region) == []

@@ -74,14 +74,14 @@ def test_sequential_test_drops_worse_activations_and_continues():
     assert scripted.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"])]
     assert result.out == {"b": "worse than a after 2 seeds"}
     assert result.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 8}
-    assert (result.analyses, result.seeds, result.ended) == (3, 8, "all is decided")
+    assert (result.analyses, result.seeds, result.ended) == (3, 8, "all pairs are decided")
 
 
 def test_sequential_test_ignores_pairs_of_dropped_activations():
     scripted = ScriptedTest({("a", "b"): ("better", 2), ("a", "c"): ("better", 2)})
     result = scripted.run()
     assert scripted.trained == [(2, NAMES)]
-    assert result.ended == "all is decided"
+    assert result.ended == "all pairs are decided"
     assert result.verdicts["b", "c"].outcome == "undecided"
     assert ("b", "c") not in result.decided
 
@@ -140,18 +140,22 @@ def test_sequential_test_requests_the_cost_of_remaining_activations():
 
 def test_sequential_test_ends_if_all_but_one_failed():
     result = ScriptedTest({}, failed={"a": "diverged", "c": "diverged"}).run()
-    assert (result.ended, result.analyses, result.decided) == ("no two are left to be compared", 1, {})
+    assert (result.ended, result.analyses, result.decided) == ("fewer than two activations are left", 1, {})
 
 
 def test_sequential_test_ends_after_the_last_interim_analysis():
     result = ScriptedTest({}).run()
-    assert (result.analyses, result.seeds, result.ended) == (len(ANALYSES), 32, "32 seeds are the most")
+    assert (result.analyses, result.seeds, result.ended) == (
+        len(ANALYSES),
+        32,
+        "the maximum of 32 seeds is reached",
+    )
 
 
 def test_sequential_test_ends_if_seeds_cannot_decide():
     scripted = ScriptedTest({}, more=None)
     result = scripted.run()
-    assert (result.analyses, result.ended) == (3, "no number of seeds would decide the rest")
+    assert (result.analyses, result.ended) == (3, "more seeds would not decide the remaining pairs")
 
 
 def test_sequential_test_ends_with_its_budget():

@@ -84,15 +84,15 @@ def test_compare_over_datasets_has_demsars_wilcoxon_statistic():
     assert result.p_value == wilcoxon_by_enumeration(in_thousandths) == 0.0078125
     assert math.isnan(result.chi_square)
     assert result.sentences() == [
-        "Best mean rank: C4.5+m, 1.21 over 14 datasets; it is the single best on 10.",
+        "Best mean rank: C4.5+m, 1.21 over 14 datasets; it is the sole best on 10.",
         "C4.5+m is better than C4.5 (p = 0.00781).",
     ]
 
 
 def test_compare_over_datasets_sentences_for_demsars_table():
     assert compare_over_datasets(PAPER).sentences() == [
-        "Best mean rank: C4.5+m+cf, 1.96 over 14 datasets; it is the single best on 6.",
-        "Friedman's test of all activations: not all activations are alike (F(3, 39) = 4.19, p = 0.0116).",
+        "Best mean rank: C4.5+m+cf, 1.96 over 14 datasets; it is the sole best on 6.",
+        "Friedman's test of all activations: the activations differ (F(3, 39) = 4.19, p = 0.0116).",
         "C4.5+m is better than C4.5 (p = 0.0469).",
         "No significant difference: C4.5+m+cf, C4.5+m and C4.5+cf; C4.5+m+cf, C4.5+cf and C4.5. "
         "This does not show that they are equal.",
@@ -137,7 +137,7 @@ def test_compare_over_datasets_p_value_is_exact_for_equal_rankings(row):
     result = compare_over_datasets(table([row] * 4))
     assert result.statistic == math.inf
     assert result.p_value == pytest.approx(len(arrangements) ** -3)
-    assert "all datasets rank them alike" in result.sentences()[1]
+    assert "all datasets rank them in the same order" in result.sentences()[1]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_compare_over_datasets_reason_names_the_required_datasets():
     assert set(result.verdicts["verdict"]) == {"undecided"}
     needed = "3 datasets cannot decide it: at least 7 are needed for 3 pairs"
     assert set(result.verdicts["reason"]) == {needed}
-    sentence = "3 datasets cannot decide any of 3 pairs: at least 7 are needed. The order is no verdict."
+    sentence = "3 datasets cannot decide any of 3 pairs: at least 7 are needed. The order is not a verdict."
     assert result.sentences()[-1] == sentence
     assert (
         "at least 6 are needed for 1 pair"
@@ -244,7 +244,7 @@ def test_compare_over_datasets_sentences_for_two_undecided_activations():
         table([[1, 0], [0, 2], [3, 0], [0, 4], [5, 0], [0, 6], [7, 0]])
     ).sentences()
     assert sentences == [
-        "Best mean rank: a, 1.43 over 7 datasets; it is the single best on 4.",
+        "Best mean rank: a, 1.43 over 7 datasets; it is the sole best on 4.",
         "Wilcoxon's test shows no significant difference (p = 0.812).",
         "No significant difference: a and b. This does not show that they are equal.",
     ]
@@ -284,7 +284,7 @@ def test_compare_over_datasets_sentences_if_only_friedman_rejects():
     effects = np.linspace(2, 0, 6)
     result = compare_over_datasets(table(np.random.default_rng(2).normal(size=(10, 6)) + effects))
     assert result.p_value < 0.05
-    sentence = "Wilcoxon's tests with Holm's correction decide no pair: it is not known which ones differ."
+    sentence = "Wilcoxon's tests with Holm's correction decide no pair: which ones differ is unknown."
     assert sentence in result.sentences()
 
 

@@ -452,14 +452,14 @@ def test_swap_result_compiles_and_exports(model_class):
 @pytest.mark.parametrize(
     ("replacements", "message"),
     [
-        ({"reluu": "tanh"}, "swap: 'reluu' is neither in the catalogue nor a place of the model (did you"),
-        ({"part.1": "tanh"}, "swap: 'part.1' is neither in the catalogue nor a place of the model"),
-        ({torch.relu: "tanh"}, "must be a module class, a catalogue name or a place"),
-        ({int: "tanh"}, "swap: the key <class 'int'> must be a module class, a catalogue name or a place"),
+        ({"reluu": "tanh"}, "swap: 'reluu' is neither a catalogue name nor a path in the model (did you"),
+        ({"part.1": "tanh"}, "swap: 'part.1' is neither a catalogue name nor a path in the model"),
+        ({torch.relu: "tanh"}, "must be a module class, a catalogue name or a path"),
+        ({int: "tanh"}, "swap: the key <class 'int'> must be a module class, a catalogue name or a path"),
         ({}, "swap: replacements is empty"),
-        ({"gelu": "tanh"}, "nothing to replace for 'gelu' (did you mean 'elu'?); the model has relu (0)"),
-        ({"mish": "tanh"}, "swap: there is nothing to replace for 'mish'; the model has relu (0); elu (1)"),
-        ({nn.ReLU: "tanh", nn.Tanh: "relu"}, "there is nothing to replace for Tanh; the model has relu (0)"),
+        ({"gelu": "tanh"}, "nothing in the model matches 'gelu' (did you mean 'elu'?); the model has relu"),
+        ({"mish": "tanh"}, "swap: nothing in the model matches 'mish'; the model has relu (0); elu (1)"),
+        ({nn.ReLU: "tanh", nn.Tanh: "relu"}, "nothing in the model matches Tanh; the model has relu (0)"),
         ({"relu": "tanhh"}, "unknown activation 'tanhh' (did you mean 'tanh'?)"),
         ({"relu": nn.Threshold}, "swap: the replacement for 'relu': TypeError"),
         ({"relu": 3}, "swap: the replacement for 'relu' is 3; it must be an activation"),
@@ -478,5 +478,5 @@ def test_swap_rejects_invalid_keys_in_one_line(replacements, message, inplace):
 def test_swap_reports_a_model_without_activations():
     with pytest.raises(UsageError, match="the model has no activations"):
         swap(nn.Linear(2, 2), {"relu": "tanh"})
-    with pytest.raises(UsageError, match=r"the model is a function; it must be an nn\.Module"):
+    with pytest.raises(UsageError, match=r"the model must be an nn\.Module, got a function"):
         swap(F.relu, {"relu": "tanh"})

@@ -94,9 +94,9 @@ def test_activations_in_omits_modules_that_are_not_elementwise(module):
 def test_swap_by_torch_class_matches_modules_with_the_same_function():
     model = nn.Sequential(act(lambda x: x * torch.sigmoid(x)), SubclassOfReLU())
     assert isinstance(swap(model, {nn.SiLU: nn.Tanh})[0], nn.Tanh)
-    with pytest.raises(UsageError, match="nothing to replace for ReLU"):
+    with pytest.raises(UsageError, match="nothing in the model matches ReLU"):
         swap(model, {nn.ReLU: nn.Tanh})
-    with pytest.raises(UsageError, match=r"nothing to replace for 'sigmoid'; the model has silu \(0\)"):
+    with pytest.raises(UsageError, match=r"nothing in the model matches 'sigmoid'; the model has silu \(0\)"):
         swap(model, {"sigmoid": "tanh"})
 
 
@@ -106,7 +106,7 @@ def test_swap_replaces_a_call_inside_an_unknown_activation():
 
 
 def test_swap_suggests_the_nearest_class_name():
-    with pytest.raises(UsageError, match=r"'Trainer' is neither in the catalogue nor a place .* 'Trained'"):
+    with pytest.raises(UsageError, match=r"'Trainer' is neither a catalogue name nor a path .* 'Trained'"):
         swap(nn.Sequential(Trained()), {"Trainer": "tanh"})
 
 

@@ -167,7 +167,7 @@ def test_train_accepts_a_class_with_few_samples_without_a_warning():
         ({"momentum": 1.0}, "momentum must be >= 0 and < 1, got 1.0"),
         ({"device": "gpu"}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
         ({"device": "cuda:x"}, "device must be cpu, cuda or cuda:N, got 'cuda:x'"),
-        ({"device": "cuda:99"}, "device must be one that PyTorch sees, .* got 'cuda:99'"),
+        ({"device": "cuda:99"}, "device must be available, got 'cuda:99'; PyTorch finds"),
     ],
 )
 def test_train_settings_reject_invalid_values(settings, message):
@@ -207,6 +207,6 @@ def test_plan_training_rejects_an_unusable_activation(activation, message):
 
 def test_train_rejects_data_too_small_for_validation():
     with pytest.raises(
-        UsageError, match=r"one sample in 5 is held back .* the largest class trains on 4 samples"
+        UsageError, match=r"one sample in 5 is held back .* the largest class has only 4 samples"
     ):
         train(make_dataset(rows=12), "relu", SHORT)

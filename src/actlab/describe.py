@@ -92,7 +92,9 @@ def properties(activation: Activation[Any]) -> list[tuple[str, str]]:
         rows += [("derivative", derivative_text(activation.formula())), *_curve_properties(activation)]
     else:
         rows.append(("input", "two halves a, b of one tensor along dim"))
-    memory = "a mask: 1 byte an element" if saved == "mask" else f"the {saved}: 4 bytes an element in float32"
+    memory = (
+        "a mask: 1 byte per element" if saved == "mask" else f"the {saved}: 4 bytes per element in float32"
+    )
     rows.append(("saves", memory))
     rows.append(("module", module_call(activation)))
     rows.append(("in torch.nn", f"torch.nn.{facts.torch_equivalent}" if facts.torch_equivalent else "none"))

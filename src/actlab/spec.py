@@ -70,7 +70,7 @@ class ResolvedActivation:
             raise UsageError(f"activation {self.spec!r}: {error}") from error
         if not isinstance(module, torch.nn.Module):
             name, kind = self.spec.partition("(")[0].strip(), type(module).__name__
-            raise UsageError(f"activation {self.spec!r}: {name} makes a {kind}, not an nn.Module")
+            raise UsageError(f"activation {self.spec!r}: {name} returns a {kind}, not an nn.Module")
         return module
 
     def is_same(self, other: ResolvedActivation) -> bool:
@@ -131,11 +131,11 @@ def resolve_all(activations: Iterable[str | Activation[Any]]) -> tuple[ResolvedA
         ('relu', 'mish', 'formula:x*sin(a*x) with a=2.0')
         >>> resolve_all([torch.nn.GELU()])
         Traceback (most recent call last):
-        actlab.errors.UsageError: activations[0] is a GELU module; name it: 'torch.nn:GELU' or 'my_layers.py:Name'
+        actlab.errors.UsageError: activations[0] is an instance of GELU; pass its name: 'torch.nn:GELU' or 'my_layers.py:Name'
     """  # noqa: E501 - an error is one line
     if isinstance(activations, str | torch.nn.Module) or not isinstance(activations, Iterable):
         is_module = isinstance(activations, torch.nn.Module)
-        shown = f"a {type(activations).__name__} module" if is_module else repr(activations)
+        shown = f"an instance of {type(activations).__name__}" if is_module else repr(activations)
         raise UsageError(f"activations is {shown}, not a list of specs such as ['relu', 'tanh']")
     resolved: list[ResolvedActivation] = []
     problems = []
@@ -204,7 +204,7 @@ def definition(spec: str) -> Activation[Any]:
         found is not target and found.module_class not in (target, type(target))
     ):
         raise UsageError(
-            f"activation {spec!r}: is no definition, which alone can be shown; check and time take any module"
+            f"activation {spec!r}: is not a definition; show needs one, check and time accept any module"
         )
     if activation.args or activation.kwargs:
         return found.at(parameters_of(activation.build().eval()))
@@ -225,7 +225,7 @@ def entry(name: str) -> Activation[Any]:
 
         return from_spec(name.strip())
     if name not in catalogue:
-        suggestion = did_you_mean(name, catalogue) or "; actlab list shows those that are known"
+        suggestion = did_you_mean(name, catalogue) or "; actlab list prints all names"
         raise UsageError(f"unknown activation {name!r}{suggestion}")
     return catalogue[name]
 
@@ -290,7 +290,7 @@ def import_module(what: str, place: str) -> ModuleType:
         UsageError: It cannot be imported; the message has its own error, shortened.
     """
     if place.endswith(".py") and not Path(place).is_file():
-        raise UsageError(f"{what}: there is no file {place!r}")
+        raise UsageError(f"{what}: file {place!r} does not exist")
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the command line's results
             return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
@@ -329,7 +329,7 @@ def import_object(what: str, name: str) -> Any:
     module = import_module(f"{what} {name!r}", place)
     if not hasattr(module, attribute):
         public = [name for name in dir(module) if not name.startswith("_")]
-        raise UsageError(f"{what} {name!r}: there is no {attribute!r} in it{did_you_mean(attribute, public)}")
+        raise UsageError(f"{what} {name!r}: {attribute!r} not found{did_you_mean(attribute, public)}")
     return getattr(module, attribute)
 
 
@@ -386,7 +386,7 @@ def _factory(spec: str, target: Any) -> Callable[..., Any]:
     if _is_tensor_function(target):
         return functools.partial(CallableModule, target)
     if not callable(target):
-        raise UsageError(f"activation {spec!r}: a {type(target).__name__} cannot be called")
+        raise UsageError(f"activation {spec!r}: a value of type {type(target).__name__} is not callable")
     return target  # type: ignore[no-any-return]
 
 
@@ -410,18 +410,19 @@ def _problem(value: Any) -> str:
     """Describe a value without a spec, and how to name it."""
     if isinstance(value, Activation):
         if (recipe := getattr(value, "recipe", None)) is None:
-            return f"the activation {value.name!r}, not of the catalogue; name it: {_import_names(value)}"
-        hint = f"put it into a file and name it: '{_EXAMPLE_FILE}:{value.name}'"
-        return f"{recipe}, of which a formula's spec would hold text and parameters only; {hint}"
+            problem = f"the activation {value.name!r}, which is not in the catalogue"
+            return f"{problem}; pass its name: {_import_names(value)}"
+        hint = f"put it into a file and pass its name: '{_EXAMPLE_FILE}:{value.name}'"
+        return f"{recipe}, which a formula spec cannot express completely; {hint}"
     if isinstance(value, torch.nn.Module):
-        return f"a {type(value).__name__} module; name it: {_import_names(type(value))}"
+        return f"an instance of {type(value).__name__}; pass its name: {_import_names(type(value))}"
     if isinstance(value, type) and issubclass(value, torch.nn.Module | torch.autograd.Function):
-        return f"the class {value.__name__}; name it: {_import_names(value)}"
+        return f"the class {value.__name__}; pass its name: {_import_names(value)}"
     if isinstance(value, FunctionType) and value.__name__ != "<lambda>":
-        return f"the function {value.__name__}; name it: {_import_names(value)}"
+        return f"the function {value.__name__}; pass its name: {_import_names(value)}"
     if callable(value):
         kind = "lambda" if isinstance(value, FunctionType) else type(value).__name__
-        return f"a {kind}; write it as a function into a file and name it: '{_EXAMPLE_FILE}:name'"
+        return f"a {kind}; write it as a function into a file and pass its name: '{_EXAMPLE_FILE}:name'"
     return f"{value!r}, not a spec such as 'relu'"
 
 

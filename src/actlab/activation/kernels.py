@@ -87,7 +87,7 @@ def _compile(
 ) -> Callable[..., Tensor]:
     """Return the kernel of a method for a dtype and constants, for all sizes."""
     if not _compile.cache_info().currsize:
-        log.info("fused mode: compiling the first kernel; each kernel takes some seconds, once")
+        log.info("fused mode: compiling the first kernel; each new kernel takes some seconds")
     method = getattr(nodes, step)
 
     def kernel(*args: Any) -> Tensor:

@@ -23,9 +23,9 @@ from actlab.checking.tensors import (
 
 _AUTOCAST_TOLERANCE = 0.05  # of products of bfloat16 factors, relative to the largest value
 _KINDS = {
-    "mixing": "not element-wise: an element of the output depends on several of the input, as in softmax",
+    "mixing": "not element-wise: an output element depends on several input elements, as in softmax",
     "gated": "not element-wise: one half of the input gates the other",
-    "element-wise": "element-wise: an element of the output depends on its own input alone",
+    "element-wise": "element-wise: each output element depends on one input element",
 }
 
 
@@ -57,11 +57,11 @@ def dtype(subject: Subject) -> str:
         x = subject.sample(dtype=expected).requires_grad_()
         y = subject.function(expected)(x)
         if y.dtype != expected:
-            raise Failure(f"{dtype_name(expected)} in gives {dtype_name(y.dtype)} out")
+            raise Failure(f"a {dtype_name(expected)} input gives a {dtype_name(y.dtype)} output")
         slope = gradient(y, x)
         if slope is not None and slope.dtype != expected:
-            raise Failure(f"{dtype_name(expected)} in gives a gradient in {dtype_name(slope.dtype)}")
-    return "kept by " + ", ".join(map(dtype_name, dtypes))
+            raise Failure(f"a {dtype_name(expected)} input gives a {dtype_name(slope.dtype)} gradient")
+    return "preserved for " + ", ".join(map(dtype_name, dtypes))
 
 
 def autocast(subject: Subject) -> str:
@@ -91,7 +91,7 @@ def _autocast(subject: Subject, dtype: torch.dtype) -> str:
                 raise Failure(
                     f"under autocast to {dtype_name(dtype)} the {what}{where} is {one}, expected {two}"
                 )
-    return f"{dtype_name(dtype)}: float32 in gives {dtype_name(y.dtype)} out"
+    return f"{dtype_name(dtype)}: a float32 input gives a {dtype_name(y.dtype)} output"
 
 
 class _DetectCasts(TorchFunctionMode):
@@ -142,8 +142,8 @@ def _compare_with_copies(subject: Subject, views: dict[str, Tensor]) -> str:
             results.append((y.detach(), gradient_or_zeros(y, leaf)))
         for what, one, two in zip(("value", "gradient"), *results, strict=True):
             if not close(one, two, 1e-9).all():  # sums may be taken in another order
-                raise Failure(f"{label} of strides {view.stride()} gives another {what} than its copy")
-    return ", ".join(views) + ": as the copies"
+                raise Failure(f"{label} with strides {view.stride()} and its copy give different {what}s")
+    return ", ".join(views) + ": same as contiguous copies"
 
 
 def empty(subject: Subject) -> str:
@@ -159,7 +159,7 @@ def empty(subject: Subject) -> str:
 def zero_dimensional(subject: Subject) -> str:
     """Verify that a tensor of no dimension gives one, with the value of the same number in a row."""
     if subject.per_feature:
-        raise NotApplicable("a parameter for each feature needs a dimension")
+        raise NotApplicable("a parameter per feature needs an input with a dimension")
     x = torch.tensor(0.7, dtype=torch.float64, device=subject.device).requires_grad_()
     y = subject.function()(x)
     if y.shape != x.shape:
@@ -167,5 +167,5 @@ def zero_dimensional(subject: Subject) -> str:
     expected = subject.value(x.detach().reshape(1))[0]
     if not close(y, expected, 1e-12):
         one, two = format_pair(y, expected, 6)
-        raise Failure(f"x = 0.7 gives {one}, in a row {two}")
+        raise Failure(f"x = 0.7 gives {one}, in a vector {two}")
     return "() gives ()"

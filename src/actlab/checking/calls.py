@@ -20,7 +20,7 @@ _CALLS = 64  # after so many calls a counter may change the result
 def input_unchanged(subject: Subject) -> str:
     """Verify that a call changes neither the input nor the memory around it, in every mode of autograd."""
     if subject.works_in_place:
-        raise NotApplicable("it works in place on purpose")
+        raise NotApplicable("the target works in place by design")
     for train in subject.modes:
         function = subject.function(train=train)
         for mode, context, x, memory in _inputs(subject):
@@ -31,9 +31,9 @@ def input_unchanged(subject: Subject) -> str:
                 at = first_index(different(memory, before))
                 raise Failure(
                     f"an element of the input changed from {float(before[at]):.6g} to "
-                    f"{float(memory[at]):.6g} {mode}"
+                    f"{float(memory[at]):.6g}: {mode}"
                 )
-    return "forward leaves it as it was: leaf or not, under no_grad and inference_mode"
+    return "unchanged: leaves and intermediate results, under no_grad and inference_mode"
 
 
 def _inputs(
@@ -45,11 +45,11 @@ def _inputs(
     yield "without gradients", nothing, plain, plain
     # A slice of a larger tensor: a function may write outside the slice.
     wide = torch.cat([subject.sample(2, seed=4), plain, subject.sample(2, seed=5)])
-    yield "around a slice", nothing, wide[2:-2], wide
+    yield "around the slice that was passed in", nothing, wide[2:-2], wide
     leaf = subject.sample().requires_grad_()
-    yield "of a leaf that requires a gradient", nothing, leaf, leaf.detach()
+    yield "a leaf that requires a gradient", nothing, leaf, leaf.detach()
     other = subject.sample().requires_grad_() * 1.5
-    yield "of an intermediate result", nothing, other, other.detach()
+    yield "an intermediate result", nothing, other, other.detach()
     frozen = subject.sample()
     yield "under no_grad", torch.no_grad(), frozen, frozen
     with torch.inference_mode():
@@ -69,13 +69,13 @@ def deterministic(subject: Subject) -> str:
         if train:
             torch.manual_seed(1)
             if same(first, function(x.clone())):
-                return "in evaluation; random in training, from torch's generator"
-            raise Failure("in training a call leaves something behind that changes the next")
+                return "deterministic in evaluation mode; random in training, from torch's generator"
+            raise Failure("in training mode, a call changes the result of the next call")
         at = first_index(different(first, again))
         one, two = format_pair(first[at], again[at], 6)
         where = f"x = {float(x[at]):.6g}" if x.shape == first.shape else "the same input"
         raise Failure(f"{where} gave {one}, and {two} after another call")
-    return "two calls agree, with another one between"
+    return "two calls agree, with another call between them"
 
 
 def repeated_calls(subject: Subject) -> str:
@@ -112,7 +112,7 @@ def repeated_calls(subject: Subject) -> str:
     for _ in range(_CALLS):
         _call(function, x[:1], weights[:1])
     verify(f"after {_CALLS} calls", other, *_call(function, other, weights), truth[1])
-    return f"as alone: in turn, before the first backward, in one buffer, after {_CALLS} calls"
+    return f"same results in repeated calls, before the first backward, in one buffer, after {_CALLS} calls"
 
 
 def training_mode(subject: Subject) -> str:
@@ -122,7 +122,7 @@ def training_mode(subject: Subject) -> str:
     for _ in range(3):  # a first call may set something up
         _, slope = _call(function, x, weights)
         _require_gradient("in training mode, the gradient", function, x, weights, slope)
-    return "the gradient is that of the values"
+    return "the gradient is the derivative of the values"
 
 
 def grad_modes(subject: Subject) -> str:
@@ -138,7 +138,7 @@ def grad_modes(subject: Subject) -> str:
             with context:
                 y = subject.function(train=train)(x.clone())
             _require_values(f"{mode}{' in training' * train}", x, y.clone(), expected)
-    return "the same values with gradients, without, under no_grad and inference_mode"
+    return "same values with and without gradients, under no_grad and inference_mode"
 
 
 def signed_zero(subject: Subject) -> str:
@@ -152,7 +152,7 @@ def signed_zero(subject: Subject) -> str:
                     return f"{what}(0) = {plus} and {what}(-0.0) = {minus}: a pole"
                 one, two = format_pair(minus, plus, 6)
                 raise Failure(f"{what}(-0.0) = {one} in {dtype_name(dtype)}, expected {two} as at 0")
-    return "-0 gives what 0 gives"
+    return "-0.0 and 0.0 give the same value and gradient"
 
 
 # -- helpers ------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Declared:
             Failure: It cannot be parsed.
         """
         if self.definition.facts.gated:
-            raise NotApplicable(f"{_NONE}, and the declared formula is of two halves")
+            raise NotApplicable(f"{_NONE}, and the declared formula has two inputs")
         from actlab.derivation.syntax.budget import (
             BudgetExceeded,
             limit_calls,
@@ -96,7 +96,7 @@ class Declared:
         expression = formula.xreplace(values)
         more = sorted(map(str, expression.free_symbols - {sympy.Symbol("x", real=True)}))
         if more:
-            raise NotApplicable(f"{_NONE}, and {more[0]} of the declared formula is no number")
+            raise NotApplicable(f"{_NONE}, and {more[0]} in the declared formula is not a number")
         return expression
 
 

@@ -1,4 +1,4 @@
-"""Rows about derivatives: first and second against finite differences, kinks, jumps, trained parameters."""
+"""Verify derivatives against finite differences; find kinks and jumps; verify the gradients of parameters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def first(subject: Subject) -> str:
     expected, uncertainty = finite_difference(subject.value, x)
     y = subject.function()(subject.arrange(x).requires_grad_())
     if not y.requires_grad and not (expected[uncertainty < _CLOSE] != 0).any():
-        return "0 everywhere: the function is a constant by pieces, and detached"
+        return "0 everywhere: the function is piecewise constant, and its output is detached"
     return _agree("f'", x, subject.gradient(x), expected, uncertainty)
 
 
@@ -69,7 +69,7 @@ def second(subject: Subject) -> str:
         place, slope = float(x[at]), float(expected[at])
         raise Failure(f"the gradient cannot be differentiated, expected f''({place:.6g}) = {slope:.6g}")
     if got is None:
-        return "0 everywhere: straight pieces"
+        return "0 everywhere: the function is piecewise linear"
     detail = _agree("f''", x, got, expected, uncertainty)
     calm = x[(uncertainty < _CLOSE) & (x.abs() < 4)][::16]
     _torch_check(torch.autograd.gradgradcheck, subject, subject.arrange(calm).requires_grad_())
@@ -88,9 +88,7 @@ def _by_incoming(subject: Subject, x: Tensor) -> None:
     if not slope.requires_grad and not wanted.any():
         return
     if not slope.requires_grad:
-        raise Failure(
-            "the gradient is detached from the incoming gradient: a gradient penalty trains nothing"
-        )
+        raise Failure("the gradient is detached from the incoming gradient: a gradient penalty has no effect")
     torch.autograd.backward(
         slope, torch.ones_like(slope)
     )  # through the whole graph: an error may occur anywhere in it
@@ -100,7 +98,10 @@ def _by_incoming(subject: Subject, x: Tensor) -> None:
         at = worst_index(wrong, got, wanted)
         one, two = format_pair(got[at], wanted[at], 6)
         place = float(leaf[at])
-        raise Failure(f"at x = {place:.6g} the gradient by the incoming gradient is {one}, expected {two}")
+        raise Failure(
+            f"at x = {place:.6g}, the derivative of the gradient by the incoming gradient is {one}, "
+            f"expected {two}"
+        )
 
 
 def _agree(what: str, x: Tensor, got: Tensor, expected: Tensor, uncertainty: Tensor) -> str:
@@ -115,7 +116,7 @@ def _agree(what: str, x: Tensor, got: Tensor, expected: Tensor, uncertainty: Ten
         place, (one, two) = float(x[at]), format_pair(got[at], expected[at])
         worst = float(x[int(torch.where(bad, error.nan_to_num(torch.inf), 0.0).argmax())])
         raise Failure(f"{what}({place:.6g}) = {one}, expected {two} (worst at x = {worst:.6g})")
-    return f"{int(judged.sum())} points up to 1e4, against finite differences"
+    return f"{int(judged.sum())} points up to 1e4, compared with finite differences"
 
 
 def _by_gradcheck(subject: Subject) -> str:
@@ -191,7 +192,7 @@ def kinks(subject: Subject) -> str:
         if not low - room <= chosen <= high + room:
             raise Failure(f"f'({place:.6g}) = {chosen:.6g}, expected from {low:.6g} to {high:.6g}")
         if abs(chosen) > _FLAT and _is_cut(subject, place):
-            raise Failure(f"{detail}; expected 0, as torch has it: one side is flat, the input is cut there")
+            raise Failure(f"{detail}; expected 0, as in torch: the function is constant on one side")
         found.append(detail)
     if subject.declared is not None:
         _as_declared(subject, subject.declared, places)
@@ -249,7 +250,7 @@ def parameters(subject: Subject) -> str:
     module: nn.Module = subject.fresh()
     names = [n for n, p in module.named_parameters() if p.requires_grad]
     if not names:
-        raise NotApplicable("there are none")
+        raise NotApplicable("the module has no trained parameters")
     x, weights = subject.sample(), subject.sample(seed=2)
 
     def loss() -> Tensor:
@@ -273,7 +274,7 @@ def parameters(subject: Subject) -> str:
             if not low - room <= got <= high + room and not math.isnan(low + high):
                 one, two = format_pair(got, (low + high) / 2, 6)
                 raise Failure(f"the gradient of {name}[{place}] is {one}, expected {two}")
-    return f"{', '.join(names)}: against finite differences"
+    return f"{', '.join(names)}: compared with finite differences"
 
 
 def _numeric(loss: Callable[[], Tensor], flat: Tensor, place: int) -> tuple[float, float]:

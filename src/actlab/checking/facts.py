@@ -101,7 +101,7 @@ def _turns(subject: Subject, known: Declared, x: Tensor) -> Iterator[str]:
         fewer, word = (falls, "falls") if falls.sum() <= rises.sum() else (rises, "rises")
         at = int(torch.where(fewer, x[1:].abs(), math.inf).argmin())
         before, after = (f"f({float(x[i]):.6g}) = {float(y[i]):.6g}" for i in (at, at + 1))
-        yield f"it {word} from {before} to {after}, declared monotonic"
+        yield f"the value {word} from {before} to {after}, declared monotonic"
     # A derived formula declares that a decreasing function is not monotonic.
     if not known.definition.facts.monotonic and not (turns or falls.any()):
-        yield f"it never turns back at {len(x)} points, declared not monotonic"
+        yield f"f is monotonic at {len(x)} points, declared not monotonic"

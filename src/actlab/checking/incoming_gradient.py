@@ -40,7 +40,7 @@ def linearity(subject: Subject) -> str:
         x = subject.sample(12, dtype).requires_grad_()
         y = subject.function(dtype)(x)
         if not y.requires_grad:
-            return "there is no gradient"
+            return "the output has no gradient"
         slope = gradient_or_zeros(y, x)
         for scale in _SCALES.get(dtype, (1.0,)):
             for layout, incoming in _layouts(y, scale):
@@ -106,7 +106,7 @@ def gradient_unchanged(subject: Subject) -> str:
         x = subject.sample(10).requires_grad_()
         y = subject.function(train=train)(x)
         if not y.requires_grad:
-            return "there is no gradient"
+            return "the output has no gradient"
         for layout, incoming in _layouts(y, 1.0):
             before, values, inputs = incoming.clone(), y.detach().clone(), x.detach().clone()
             first = gradient_or_zeros(y, x, incoming).clone()
@@ -121,5 +121,5 @@ def gradient_unchanged(subject: Subject) -> str:
             if not same(x.detach(), inputs):
                 raise Failure("backward changes the input of forward")
             if not close(gradient_or_zeros(y, x, before), first, _AGAIN).all():
-                raise Failure("a second backward through the same output gives another gradient")
-    return "the incoming gradient, the input and the output stay as they are"
+                raise Failure("a second backward through the same output gives a different gradient")
+    return "the incoming gradient, the input and the output are unchanged"

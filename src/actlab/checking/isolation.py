@@ -34,7 +34,7 @@ def run_checks(subject: Subject, checks: Sequence[Check]) -> list[Row]:
         rows = _run_isolated(subject, checks)
     else:
         rows = list(_run(subject, checks))
-    return rows + [Row(c.name, COULD_NOT_RUN, "the shape row failed") for c in checks[len(rows) :]]
+    return rows + [Row(c.name, COULD_NOT_RUN, "the row shape failed") for c in checks[len(rows) :]]
 
 
 def _run(subject: Subject, checks: Sequence[Check]) -> Iterator[Row]:
@@ -124,5 +124,5 @@ def _run_as_child(subject: Subject, checks: Sequence[Check], sender: Connection)
 
 def _describe_exit(status: int) -> str:
     if os.WIFSIGNALED(status):
-        return f"the interpreter was ended by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"the interpreter ended with status {os.WEXITSTATUS(status)}"
+        return f"the interpreter was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"the interpreter exited with status {os.WEXITSTATUS(status)}"

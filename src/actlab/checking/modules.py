@@ -48,7 +48,7 @@ def state_dict(subject: Subject) -> str:
     expected = _call(module, x)
     fresh.load_state_dict(module.state_dict())
     if not same(_call(fresh, x), expected):
-        raise Failure("a fresh module that loads the state computes something else")
+        raise Failure("a fresh module that loads the state gives different values")
     names = ", ".join(module.state_dict()) or "nothing"
     return f"holds {names}; loading it restores the values"
 
@@ -67,17 +67,17 @@ def deepcopy(subject: Subject) -> str:
     original, copied = _state(subject.target), _state(copy.deepcopy(subject.target))
     lost = [name for name, value in original.items() if not _same(copied.get(name), value)]
     if lost:
-        raise Failure(f"a deep copy has another {', '.join(lost)}")
+        raise Failure(f"a deep copy has a different {', '.join(lost)}")
     expected = _call(module, x)
     other = copy.deepcopy(module)
     if not same(_call(other, x), expected):
-        raise Failure("a deep copy computes something else")
+        raise Failure("a deep copy gives different values")
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.add_(0.5)
     if not same(_call(module, x), expected):
         raise Failure("changing a deep copy changed the module")
-    return "computes the same, and is independent"
+    return "gives the same values and is independent"
 
 
 def _state(module: object) -> dict[str, object]:
@@ -102,5 +102,5 @@ def pickled(subject: Subject) -> str:
         raise Failure(f"cannot be pickled: {error}") from error
     # These bytes were made a line above; no file is involved.
     if not same(_call(pickle.loads(data), x), _call(module, x)):  # noqa: S301
-        raise Failure("the unpickled module computes something else")
-    return f"{len(data)} bytes, computes the same"
+        raise Failure("the unpickled module gives different values")
+    return f"{len(data)} bytes, same values"

@@ -52,7 +52,7 @@ class FormulaReference(Reference):
         free = sorted(map(str, expression.free_symbols - {_x()}))
         if free:
             raise UsageError(
-                f"reference {str(expression)!r}: must be a formula in x only, it also has {free}"
+                f"reference {str(expression)!r}: must be a formula in x only, but it also contains {free}"
             )
         derivative = sympy.diff(expression.rewrite(sympy.Piecewise), _x())
         self.value, self.slope = (

@@ -85,7 +85,7 @@ class CheckReport:
         for row in sorted(self.rows, key=lambda row: STATUSES.index(row.status)):
             earlier = printed.setdefault((row.status, row.detail), row.name)
             repeats = len(row.detail) > room and earlier != row.name
-            detail = f"as for {earlier}" if repeats else row.detail
+            detail = f"same as {earlier}" if repeats else row.detail
             first, *rest = textwrap.wrap(detail, room) or [""]
             status = f"{row.status:<14}"
             if colour:

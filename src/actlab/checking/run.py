@@ -56,13 +56,13 @@ def check(
         >>> report.passed
         False
         >>> print(report.row("kinks").detail)
-        f'(0) = 1, between 0 and 1; expected 0, as torch has it: one side is flat, the input is cut there
+        f'(0) = 1, between 0 and 1; expected 0, as in torch: the function is constant on one side
     """
     name, function = resolve(target)
     dtypes = tuple(DTYPES if dtypes is None else dtypes)
     for dtype in dtypes:
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise UsageError(f"dtype {dtype!r}: must be a floating-point torch.dtype, as torch.float32")
+            raise UsageError(f"dtype {dtype!r}: must be a floating-point torch.dtype such as torch.float32")
     checks = _select(list_checks(dtypes), only, skip)
     subject = Subject(function, dtypes, _resolve_device(device), resolve_reference(reference))
     return CheckReport(name, run_checks(subject, checks))
@@ -84,7 +84,7 @@ def parse_dtypes(text: str | None) -> tuple[torch.dtype, ...] | None:
     by_name = {dtype_name(dtype): dtype for dtype in DTYPES}
     for word in text.split(","):
         if word not in by_name:
-            raise UsageError(f"unknown dtype {word!r}; known are {', '.join(by_name)}")
+            raise UsageError(f"unknown dtype {word!r}; choose from {', '.join(by_name)}")
     return tuple(by_name[word] for word in text.split(","))
 
 
@@ -100,7 +100,7 @@ def _select(checks: list[Check], only: Iterable[str] | None, skip: Iterable[str]
     names = [check.name for check in checks]
     for word in [*(only or ()), *skip]:
         if not any(_selects(word, name) for name in names):
-            hint = did_you_mean(word, names) or f"; known are {', '.join(names)}"
+            hint = did_you_mean(word, names) or f"; choose from {', '.join(names)}"
             raise UsageError(f"unknown row {word!r}{hint}")
     selected = [
         check
@@ -109,7 +109,7 @@ def _select(checks: list[Check], only: Iterable[str] | None, skip: Iterable[str]
         and not any(_selects(word, check.name) for word in skip)
     ]
     if not selected:
-        raise UsageError("no row is left to run: only and skip name the same rows")
+        raise UsageError("no row is left to run: skip contains all rows of only")
     return selected
 
 

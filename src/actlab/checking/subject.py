@@ -190,8 +190,8 @@ class _Holder(nn.Module):
 
 def _backward(y: Tensor, x: Tensor) -> Tensor:
     if not y.requires_grad:
-        raise Failure("the output is detached: no gradient comes back")
+        raise Failure("the output is detached, so the input gets no gradient")
     slope = gradient(y, x)
     if slope is None:
-        raise Failure("the output does not depend on the input: no gradient comes back")
+        raise Failure("the output does not depend on the input, so the input gets no gradient")
     return slope

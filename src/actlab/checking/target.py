@@ -54,7 +54,7 @@ def _attribute(text: str, module: Any, name: str) -> Any:
     for part in name.split("."):
         if not hasattr(module, part):
             names = [n for n in dir(module) if not n.startswith("_")]
-            raise UsageError(f"target {text!r}: there is no {part!r} in it{did_you_mean(part, names)}")
+            raise UsageError(f"target {text!r}: {part!r} not found{did_you_mean(part, names)}")
         module = getattr(module, part)
     return module
 
@@ -69,7 +69,7 @@ def _callable(
     if isinstance(value, type):
         return _construct(name, value, args, kwargs)
     if not callable(value):
-        raise UsageError(f"target {name!r}: a {type(value).__name__} cannot be called")
+        raise UsageError(f"target {name!r}: a value of type {type(value).__name__} is not callable")
     if isinstance(value, nn.Module):
         if called:
             raise UsageError(f"target {name!r}: is a module already; remove the arguments")
@@ -107,10 +107,10 @@ def _construct(name: str, factory: type | None, args: list[Any], kwargs: dict[st
         target = factory(*args, **kwargs)
     except Exception as error:
         raise UsageError(
-            f"target {name!r}: {factory.__name__} cannot be made: {summarize_error(error)}"
+            f"target {name!r}: {factory.__name__} cannot be created: {summarize_error(error)}"
         ) from error
     if not callable(target):
-        raise UsageError(f"target {name!r}: a {factory.__name__} cannot be called")
+        raise UsageError(f"target {name!r}: a value of type {factory.__name__} is not callable")
     return cast(Target, target)
 
 

@@ -26,7 +26,7 @@ _MISSING = {
     "generate_vmap_rule": "no vmap rule: set generate_vmap_rule = True or define vmap",
     "vmap support": "no vmap rule: set generate_vmap_rule = True or define vmap",
     "does not have vmap": "no vmap rule: set generate_vmap_rule = True or define vmap",
-    "Unsupported custom jvp": "torch.compile takes no autograd.Function with a jvp of its own",
+    "Unsupported custom jvp": "torch.compile does not support an autograd.Function that defines jvp",
     "jvp function": "no forward mode: define jvp",
     "forward AD": "no forward mode: define jvp",
 }
@@ -79,12 +79,12 @@ def batched_gradients(subject: Subject) -> str:
     x = subject.sample(2).requires_grad_()
     y = subject.function()(x)
     if not y.requires_grad:
-        return "there is no gradient"
+        return "the output has no gradient"
     directions = torch.stack([torch.ones_like(y), torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)])
     single = torch.stack([torch.autograd.grad(y, x, d, retain_graph=True)[0] for d in directions])
     together = attempt(lambda: torch.autograd.grad(y, x, directions, is_grads_batched=True)[0])
     _require_close("a batched gradient", together, single)
-    return "as one at a time"
+    return "same as one gradient at a time"
 
 
 def vmap(subject: Subject) -> str:
@@ -95,7 +95,7 @@ def vmap(subject: Subject) -> str:
     across = torch.vmap(function, in_dims=1, out_dims=1, randomness="same")
     moved = attempt(lambda: across(x.transpose(0, 1).contiguous()))
     _require_close("vmap over another dimension", moved.transpose(0, 1), expected)
-    return "as a loop"
+    return "same as a loop"
 
 
 def func_grad(subject: Subject) -> str:
@@ -106,7 +106,7 @@ def func_grad(subject: Subject) -> str:
     rows = torch.stack([_gradient(function, row[None])[0] for row in x])
     batched = attempt(lambda: torch.vmap(lambda row: summed(row[None])[0], randomness="same")(x))
     _require_close("vmap of func.grad", batched, rows)
-    return "as backward, and under vmap"
+    return "agrees with backward, also under vmap"
 
 
 def compiled(subject: Subject) -> str:
@@ -133,7 +133,7 @@ def exported(subject: Subject) -> str:
     x = subject.sample(dtype=torch.float32)
     program = attempt(lambda: torch.export.export(subject.as_module(), (x,)))
     _require_close("the exported value", program.module()(x), subject.function(torch.float32)(x), 1e-5)
-    return "torch.export, and the program agrees"
+    return "the exported program agrees"
 
 
 def saved_bytes(subject: Subject) -> str:
@@ -141,13 +141,13 @@ def saved_bytes(subject: Subject) -> str:
     x = subject.sample(512, torch.float32).requires_grad_()
     function = subject.function(torch.float32)
     saved = sum(saved_storages(lambda: function(x)).values()) / x.numel()
-    detail = f"{saved:.3g} per element of a float32 input"
+    detail = f"{saved:.3g} bytes per element of a float32 input"
     if subject.declared is None:
         return f"{detail} (ReLU saves 4)"
     saves = subject.declared.saves
     expected = 1 if saves == "mask" else 4
     if saved > expected + _PARAMETERS and not subject.declared.definition.facts.gated:
         raise Failure(
-            f"{detail}, expected {expected}: the definition declares that it saves its {saves} only"
+            f"{detail}, expected {expected}: the definition declares that it saves only its {saves}"
         )
-    return f"{detail}, its {saves} as declared"
+    return f"{detail}: the {saves}, as declared"

@@ -46,7 +46,7 @@ def _as_a_whole(subject: Subject, dtype: torch.dtype) -> str:
         with torch.no_grad():
             got, true = subject.function(dtype)(x).double(), subject.function()(x.double())
         if got.shape != true.shape:
-            raise Failure(f"gives shape {tuple(got.shape)}, in float64 {tuple(true.shape)}")
+            raise Failure(f"gives shape {tuple(got.shape)}, but {tuple(true.shape)} in float64")
         judged = true.isfinite() & (true.abs() < info.max * (1 - info.eps))
         got, true = got[judged], true[judged]
         if not len(true):
@@ -56,7 +56,7 @@ def _as_a_whole(subject: Subject, dtype: torch.dtype) -> str:
         if not error[at] <= MAX_ERROR:
             one, two = f"{float(got[at]):.6g}", f"{float(true[at]):.6g}"
             raise Failure(
-                f"for inputs of size {size} one value is {one}, expected {two} "
+                f"for inputs of magnitude {size}, one value is {one}, expected {two} "
                 f"({float(error[at]):.3g} eps of the largest)"
             )
         worst = max(worst, float(error[at]))
@@ -137,7 +137,11 @@ def infinities(subject: Subject, dtype: torch.dtype) -> str:
             missing.append(f"f({float(x)})")
         elif not torch.isclose(value.double(), expected.to(dtype).double(), rtol=4 * torch.finfo(dtype).eps):
             raise Failure(f"f({float(x)}) = {float(value):.6g}, expected {float(expected):.6g} as in float64")
-    return f"{' and '.join(missing)} is nan in float64 too, not the limit" if missing else "as in float64"
+    return (
+        f"{' and '.join(missing)} is nan in float64, too, instead of the limit"
+        if missing
+        else "same as in float64"
+    )
 
 
 def reference(subject: Subject) -> str:

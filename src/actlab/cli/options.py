@@ -108,11 +108,11 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     """Add the options of a run; return the function that adds more options to their group."""
     add = parser.add_argument_group("training").add_argument
     add("--epochs", type=int, default=25, metavar="N", help="passes over the training samples")
-    add("--batch-size", type=int, default=128, metavar="N", help="samples in a step")
+    add("--batch-size", type=int, default=128, metavar="N", help="samples per step")
     add("--lr", type=float, default=0.01, metavar="X", help="learning rate")
     add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
     add("--device", **DEVICE)
-    add("--precision", default="float32", metavar="P", help="float32, or bf16 for products")
+    add("--precision", default="float32", metavar="P", help="float32, or bf16 products")
     diagnostics = "record diagnostics after every epoch, or never (default: where they cost little)"
     add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     return add
@@ -121,7 +121,7 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
 def add_output_options(parser: Parser, out: str) -> Callable[..., argparse.Action]:
     """Add the options of the output; return the function that adds more options to their group."""
     group = parser.add_argument_group("output")
-    group.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="folder of the files")
+    group.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="output folder")
     group.add_argument("--figures", action="store_true", help=FIGURES)
     group.add_argument("--json", **JSON)
     loudness = group.add_mutually_exclusive_group()

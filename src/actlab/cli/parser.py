@@ -7,7 +7,7 @@ import importlib
 from actlab._version import __version__
 from actlab.cli.options import Parser, add_command, print_help
 
-_SUMMARY = "verify activation functions, train with them, and judge which is better"
+_SUMMARY = "verify activation functions, train with them and judge which is better"
 _EXAMPLES = (
     "actlab check mish",
     'actlab time mish "formula:x*tanh(softplus(x))"',

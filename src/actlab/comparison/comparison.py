@@ -1,4 +1,4 @@
-"""The experiment: one net with each activation on the same folds and seeds, and a verdict on every pair."""
+"""Compare activations: train one network with each on the same folds and seeds, and judge every pair."""
 
 from __future__ import annotations
 
@@ -51,51 +51,48 @@ _UNREAD = ["split", "how", "reason_alone", "chance", "key"]  # columns of the re
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out of a comparison.
+    """The result of a comparison: its tables and settings.
 
     Attributes:
-        results: One row per run, in the order of activations, seeds and folds: ``activation``, ``split``
-            (of the rows: 0 without shuffling, from 1 shuffled; two seeds share one), ``fold`` (from 1),
-            ``seed``, what was tuned by its name, ``score`` (more is better), ``accuracy`` (0 to 1; NaN for a
-            regression) and ``loss`` (mean cross-entropy in nats, or squared error; NaN where skorch trained
-            the net alone) on the rows of the fold, ``epochs`` trained, ``seconds``
-            (its share of the time its fleet took), ``how`` it was trained, ``reason_alone``: why
-            it trained alone, its
-            ``failure``: why it has no score, if it has none, ``saved_bytes``: what a step
-            saves for its backward
-            pass, ``chance``: whether the models of this seed, all folds together, score no better than
-            predictors that ignore the features, and its ``key`` in the ledger, if there is one.
+        results: One row per run, in the order of activations, seeds and folds: ``activation``; ``split``
+            (the shuffle of the samples, which two seeds share; 0 without shuffling); ``fold`` (from 1);
+            ``seed``; one column per tuned parameter; ``score`` (greater is better); ``accuracy`` on the test
+            samples (0 to 1; NaN for a regression); ``loss`` on the test samples (mean cross-entropy in nats
+            or mean squared error; NaN if skorch trained the network); the number of ``epochs``; ``seconds``
+            (the run's share of the time of its fleet); ``how`` it was trained; ``reason_alone`` (why it
+            trained alone); ``failure`` (why it has no score); ``saved_bytes`` (what a step saves for
+            backward); ``chance`` (whether the networks of the seed are at chance level); and its ``key`` in
+            the ledger, if there is one.
         history: One row per run and epoch: ``activation``, ``split``, ``fold``, ``seed`` and the columns of
             :func:`~actlab.training.history_frame`.
-        verdicts: One row per pair: ``a``, ``b``, ``verdict`` (what ``a`` is beside ``b``: ``better``,
-            ``worse``, ``equivalent`` or ``undecided``; ``none`` where no test is possible), ``difference``
-            of the scores with its interval ``low`` to ``high``, the ``level`` at which that misses and a
-            verdict errs, ``p`` and ``p_holm``, ``p_better``, ``p_equivalent``, ``p_worse``: the chances
-            that the difference is above, within and below the region of practical equivalence, ``wins``:
-            the share of runs in which ``a`` was better, with its bootstrap interval ``wins_low`` to
-            ``wins_high``, ``runs`` and ``seeds`` that were paired, ``more_seeds``: about how many more would
-            decide, and a ``reason`` in words where there is no decision.
-        ranking: Best first: ``rank`` (1 more than the number of activations that are better; missing without
-            a mean, or at chance level), ``activation``, ``mean``, ``std`` (over runs, divided by their
-            number), ``runs``, ``status`` (what is wrong with it), and the means of each fold ``fold_1``, ...
-            or, with several seeds, of each seed ``seed_0``, ...
-        tuning: One row per run that was trained to choose a value: ``activation``, ``split``, ``fold``,
-            ``seed``, the values, ``valid_acc`` and ``valid_loss`` on the rows held back, ``chosen``.
-        diagnostics: What was measured on 128 validation rows: one row per run, epoch
-            and layer: ``activation``, ``split``, ``fold``, ``seed``, ``epoch``, ``part`` (``activation`` or
-            ``weights``), ``layer`` (from 1), ``name`` in the net; of an activation its ``units``, which share
-            of them is ``dead`` (a slope below 0.001 on all rows: nothing trains through it), the share of
-            values that are ``saturated`` (a slope below 0.05), a histogram of its outputs (shares in
-            thousandths, ``values``, of 20 bins from ``low`` to ``high``), the share of gradients that are 0
-            (``grad_zero``) and a histogram of the decimal logarithms of the others (``grad_low``,
-            ``grad_high``, ``gradients``), those of the loss of one row by the outputs; of weights the root
-            mean square of the mean loss's ``gradient``. Empty where nothing was looked into.
-        curves: Of activations that are modules of one's own, ``x``, ``f``, ``f1`` and ``f2``: the function
-            and its derivatives as they begin; one row per ``activation`` and point.
-        about: What was compared: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
-            ``region_is``, ``folds``, ``seeds``, ``level``, ``trained``: runs in all, ``race`` if there was
-            one, ``settings``, the ``net``, versions, ``processor`` and ``date``, and the ``command`` if there
-            was one.
+        verdicts: One row per pair: ``a``; ``b``; ``verdict`` (``a`` is ``better``, ``worse`` or
+            ``equivalent``, or the pair is ``undecided``; ``none`` if no test is possible); the
+            ``difference`` of the scores; its interval from ``low`` to ``high``; the ``level`` of the interval
+            and of the verdict; ``p``; ``p_holm``; ``p_better``, ``p_equivalent`` and ``p_worse`` (the
+            probabilities that the difference is above, within and below the region of practical
+            equivalence); ``wins`` (the share of runs in which ``a`` was better) with its bootstrap interval
+            from ``wins_low`` to ``wins_high``; the numbers of paired ``runs`` and ``seeds``; ``more_seeds``
+            (about how many more seeds would decide the pair); and the ``reason`` if there is no decision.
+        ranking: One row per activation, the best first: ``rank`` (one more than the number of better
+            activations; missing without a mean or at chance level); ``activation``; ``mean``; ``std`` over
+            the runs (``ddof=0``); ``runs``; ``status`` (failed runs or chance level); and the means of the
+            folds ``fold_1``, ... or, with several seeds, of the seeds ``seed_0``, ...
+        tuning: With tuned values, one row per trial: ``activation``, ``split``, ``fold``, ``seed``, the
+            values, ``valid_acc`` and ``valid_loss`` on the validation samples, and ``chosen``.
+        diagnostics: One row per run, epoch and layer, measured on 128 validation samples; empty without
+            diagnostics. All rows have ``activation``, ``split``, ``fold``, ``seed``, ``epoch``, ``part``
+            (``activation`` or ``weights``), ``layer`` (from 1) and the ``name`` of the layer. Rows of
+            activations have the number of ``units``; the share of ``dead`` units (a slope below 0.001 on all
+            samples); the share of ``saturated`` values (a slope below 0.05); a histogram of the outputs
+            (``values``, thousandths in 20 bins from ``low`` to ``high``); the share of zero gradients
+            ``grad_zero``; and a histogram of the decimal logarithms of the others (``gradients``, from
+            ``grad_low`` to ``grad_high``), of a sample's loss with respect to the outputs. Rows of weights
+            have ``gradient``, the root mean square gradient of the mean loss.
+        curves: For your own activations, one row per ``activation`` and point: ``x``, ``f``, ``f1`` and
+            ``f2``, the function and its derivatives before training.
+        about: Settings and circumstances: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
+            ``region_is``, ``folds``, ``seeds``, ``level``, ``trained`` (the number of runs), ``race`` (of a
+            sequential test), ``settings``, ``net``, versions, ``processor``, ``date`` and ``command``.
     """
 
     results: pd.DataFrame
@@ -121,7 +118,7 @@ class Comparison:
         return cls(**read_comparison(Path(folder)))
 
     def sentences(self) -> list[str]:
-        """Say what is known, and what is not."""
+        """Return the result in sentences."""
         return comparison_sentences(self)
 
     def to_markdown(self) -> str:
@@ -135,11 +132,11 @@ class Comparison:
     def to_hiplot(self) -> HiPlotPage:
         """Return :attr:`results` as a HiPlot page, one line per run, coloured by activation.
 
-        Columns in which no run has anything are left out. In a notebook ``.display()`` shows it; HiPlot of
-        another table is :func:`actlab.integrations.hiplot.to_hiplot`.
+        Empty columns are omitted. In a notebook, ``.display()`` shows the page. For other tables, use
+        :func:`actlab.integrations.to_hiplot`.
 
         Raises:
-            ImportError: HiPlot is not installed; the message says how to get it.
+            ImportError: HiPlot is not installed; the message says how to install it.
         """
         from actlab.integrations.hiplot import to_hiplot
 
@@ -150,16 +147,16 @@ class Comparison:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a comparison, with the runs that have ended.
+    """Raised after Ctrl-C during a comparison. It has the finished runs.
 
     Attributes:
-        results: The rows of :attr:`Comparison.results` so far, without what needs all runs.
-        history: Their rows of :attr:`Comparison.history`.
+        results: The rows of :attr:`Comparison.results` for the finished runs.
+        history: The rows of :attr:`Comparison.history` for the finished runs.
     """
 
     def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int, resumable: bool) -> None:
         hint = "; run it again to resume" if resumable else ""
-        super().__init__(f": {len(results)} of {total} nets were trained{hint}")
+        super().__init__(f": {len(results)} of {total} runs were trained{hint}")
         self.results, self.history = results, history
 
 
@@ -190,55 +187,57 @@ def compare(
     diagnostics: bool | None = None,
     verbose: int = 0,
 ) -> Comparison:
-    """Train a net with each activation on the same folds and seeds, and say which is really better.
+    """Train a network with each activation on the same folds and seeds, and judge every pair.
 
-    Runs are paired: every activation starts from the same weights and sees the same rows in the same order;
-    ``jobs`` changes the time and nothing else. One seed has the folds that scikit-learn makes without
-    shuffling; of several, every two have folds of rows that are shuffled anew.
+    Runs are paired: every activation starts from the same weights and gets the same batches. ``jobs`` does
+    not change the result. One seed uses the folds that scikit-learn makes without shuffling. With several
+    seeds, every two seeds share a new shuffle of the samples.
 
     Args:
-        activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``, and definitions that a
-            spec names as well: those of the catalogue, and of :func:`actlab.formula` without ``name``,
-            ``trainable`` and ``at``. All tables have the specs.
-        data: A dataset, or what :func:`~actlab.data.load_data` takes.
-        folds: Parts that the rows are split into, stratified by class.
-        seeds: How many times all folds are trained.
-        until_decided: Add seeds in rounds, for what is undecided only, up to 32; see
-            :func:`actlab.stats.sequential.race`.
-        budget: What that may take: so many runs, or minutes as ``"20m"``.
-        tune: Values to choose from, such as ``{"lr": [0.003, 0.01, 0.03]}``: every run is trained with each,
-            and that which is best on the rows held back, which are training rows, is scored.
-        module: The net: a module, its class, what makes it, ``"package.module:Net"``, or a skorch net, whose
-            own epochs, batch size, learning rate and so on are then used. One that takes an ``activation``,
-            ``act_layer`` or the like gets a module, or a class if it calls its argument; in any other the
-            activation is put in by :func:`actlab.swap`. Lazy layers are initialized with two samples.
-        replace: Which activation of the module is replaced, as :func:`actlab.swap` names it; the only kind
-            that it has when left out.
-        scoring: A scorer of scikit-learn or its name; accuracy, or R^2 of a regression, when left out.
-        rope: Half the width of the region of practical equivalence, in units of the score. None: one row
-            of all and at least 0.001 for scores from 0 to 1, a hundredth of the median score for others.
-        seed: The first seed: where the initial weights come from.
-        jobs: Processes that train. None: as many as PyTorch would use threads, if that is worth it.
-        epochs: Passes over the training rows.
-        batch_size: Rows in a step.
+        activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``; definitions of the
+            catalogue; or results of :func:`actlab.formula` without ``name``, ``trainable`` and ``at``. The
+            tables contain the specs.
+        data: A dataset, or a source for :func:`~actlab.data.load_data`.
+        folds: Number of folds, stratified by class.
+        seeds: Number of seeds; each seed trains all folds.
+        until_decided: Whether to add seeds in rounds, up to 32, for activations in an undecided pair; see
+            :class:`actlab.stats.SequentialTest`.
+        budget: Limit of ``until_decided``: a number of runs, or minutes such as ``"20m"``.
+        tune: Values to choose from, such as ``{"lr": [0.003, 0.01, 0.03]}``. Each run is trained with each
+            value. The network with the best validation score is scored on the test samples. Validation
+            samples are part of the training samples.
+        module: The network: a module, its class, a function that returns it, ``"package.module:Net"``, or a
+            skorch model, whose own epochs, batch size, learning rate and other settings apply. A network
+            with an argument such as ``activation`` or ``act_layer`` receives a module, or a class if it
+            calls the argument. In any other network, :func:`actlab.swap` replaces the activation. Lazy
+            layers are initialized with two samples.
+        replace: The activation that is replaced in the module, as in :func:`actlab.swap` (default: the only
+            kind of activation in the module).
+        scoring: A scikit-learn scorer or its name (default: accuracy, or R^2 for a regression).
+        rope: Half the width of the region of practical equivalence, in units of the score. Default: for
+            scores from 0 to 1, the share of one sample and at least 0.001; for other scores, a hundredth of
+            the median score.
+        seed: The first seed.
+        jobs: Number of worker processes (default: chosen automatically).
+        epochs: Passes over the training samples.
+        batch_size: Samples per step.
         lr: Learning rate of SGD.
         momentum: Momentum of SGD.
         num_units: Width of the first hidden layer.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
-        ledger: A :class:`~actlab.ledger.Ledger` or its file. Runs that are in it are not trained again, and
-            those that end are put into it.
-        executor: Where nets are trained instead, any :class:`concurrent.futures.Executor`; ``jobs`` does
-            nothing then.
-        diagnostics: Whether to collect :attr:`Comparison.diagnostics` after every epoch. None: after as
-            many epochs as cost at most a twentieth of the time that training takes.
-        verbose: 0 for silence; 1 for progress on standard error, 2 for more of it.
+        ledger: A :class:`~actlab.ledger.Ledger` or its file. Runs in the ledger are not trained again, and
+            finished runs are recorded in it.
+        executor: Any :class:`concurrent.futures.Executor` to train in; ``jobs`` is then ignored.
+        diagnostics: True to collect :attr:`Comparison.diagnostics` after every epoch, False for never
+            (default: after as many epochs as take at most 5 % of the training time).
+        verbose: 0 for no output; 1 for progress on standard error; 2 for more detail.
 
     Returns:
-        Results, histories, verdicts and the ranking.
+        The tables and settings of the comparison.
 
     Raises:
-        UsageError: Something in the call is wrong; the message names everything that is.
+        UsageError: Some arguments are wrong; the message names all of them.
 
     Examples:
         >>> comparison = compare(["relu", "tanh"], "digits", epochs=2)
@@ -305,15 +304,15 @@ def run_comparison(
 
 def _dataset(data: Dataset | str | Path) -> Dataset:
     if not isinstance(data, Dataset | str | Path):
-        right = "a Dataset, or a name or file for load_data; make a Dataset of it by load_data"
-        raise UsageError(f"data is a {type(data).__name__}; it must be {right}")
+        right = "a Dataset, or a name or file for load_data; use load_data to make a Dataset"
+        raise UsageError(f"data is of type {type(data).__name__}; it must be {right}")
     return data if isinstance(data, Dataset) else load_data(data)
 
 
 def _train_until_decided(
     plan: ComparisonPlan, runner: Runner, about: Mapping[str, Any], verbose: int
 ) -> tuple[SequentialTest, tuple[float, str]]:
-    """Train rounds of seeds for what is undecided; return the test and the region of equivalence."""
+    """Train rounds of seeds for undecided pairs; return the test and the region of equivalence."""
     start, config = time.monotonic(), plan.config
     test, budget = SequentialTest(config.names), parse_budget(config.budget)
     region = (math.nan, "")

@@ -45,7 +45,7 @@ class Budget:
         if runs + more > self.runs:
             return f"the budget of {self.runs:.0f} runs: {runs} are trained, the next round takes {more} more"
         if runs and seconds * (1 + more / runs) > self.seconds:
-            return f"the budget of {self.seconds / 60:g} minutes: the next round would not end in it"
+            return f"the budget of {self.seconds / 60:g} minutes: the next round would exceed it"
         return ""
 
 
@@ -123,7 +123,7 @@ class ComparisonConfig:
         ):
             problems.append(f"rope must be a number >= 0, half the width of a region, got {self.rope!r}")
         if self.replace is not None and self.module is None:
-            problems.append(f"replace is {self.replace!r}, but there is no module to replace anything in")
+            problems.append(f"replace needs a module, got replace={self.replace!r} without one")
         problems += self._sequential_problems(len(resolved))
         raise_problems(problems)
 
@@ -134,7 +134,7 @@ class ComparisonConfig:
             return [f"budget={self.budget!r} needs until_decided; without it, set seeds"]
         problems = []
         if self.seeds != 1:
-            problems.append(f"until_decided adds seeds by itself, got seeds={self.seeds}: omit seeds")
+            problems.append(f"until_decided chooses the number of seeds, got seeds={self.seeds}: omit seeds")
         if activations == 1:
             problems.append("until_decided needs two activations, got 1: there are no pairs to decide")
         try:

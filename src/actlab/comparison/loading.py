@@ -63,7 +63,9 @@ def load_folder(folder: Path) -> Comparison:
     if (folder / TRAINING).is_file():
         return _load_training(folder)
     if below := sorted(file.parent for file in folder.glob("*/comparison.json")):
-        raise UsageError(f"{str(folder)!r} has comparisons below it; name one: {', '.join(map(str, below))}")
+        raise UsageError(
+            f"{str(folder)!r} contains several comparisons; choose one: {', '.join(map(str, below))}"
+        )
     return Comparison.load(folder)  # which raises
 
 
@@ -101,7 +103,7 @@ def _rank_by_mean(names: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
     for name in names:
         own = rows[rows["activation"] == name]
         failed = int((own["failure"] != "").sum())
-        status = "" if len(own) else "no run has ended"
+        status = "" if len(own) else "no run has finished"
         ranking.append(
             {
                 "rank": pd.NA,
@@ -185,7 +187,7 @@ def _load_training(folder: Path) -> Comparison:
         if missing := {"activation", "seed", "score", "epochs", "failure"} - set(run):
             raise KeyError(min(missing))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{str(folder / TRAINING)!r} does not describe a training: {error}") from error
+        raise UsageError(f"{str(folder / TRAINING)!r} does not describe a run: {error}") from error
     return _single(about, run, *(read_table(folder, name) for name in ("history", "diagnostics", "curves")))
 
 

@@ -163,16 +163,18 @@ def _template(config: ComparisonConfig) -> skorch.NeuralNet:
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
     """Return the different values that are tried, by the names of the net's parameters."""
     if tune and net.train_split is None:
-        raise UsageError("tune needs validation samples to choose by, but the net's train_split is None")
+        raise UsageError("tune needs validation samples, but the net's train_split is None")
     known = net.get_params()
     forms = net.module.args[1] if isinstance(net.module, functools.partial) else ()
     taking_activations = {"activation", *forms}
     for name, values in (tune or {}).items():
         if name.removeprefix("module__").partition("__")[0] in taking_activations:
-            raise UsageError(f"tune has {name!r}, but activations are compared, not tuned: name them instead")
+            raise UsageError(
+                f"tune contains {name!r}, but activations are compared, not tuned: list them as activations"
+            )
         if name not in known:
-            hint = did_you_mean(name, known) or "; it takes 'lr', for example"
-            raise UsageError(f"tune has {name!r}, which the net does not take{hint}")
+            hint = did_you_mean(name, known) or "; an example is 'lr'"
+            raise UsageError(f"tune contains {name!r}, which is not a parameter of the skorch net{hint}")
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise UsageError(f"tune needs a list of values such as [0.003, 0.01], got {name}={values!r}")
         for value in values:

@@ -132,7 +132,7 @@ class Runner:
 
     def _print_restored(self, restored: int, total: int, round_number: int) -> None:
         if restored and self.verbose:
-            message = f"{round_prefix(round_number)}{restored} of {total} nets are from the ledger"
+            message = f"{round_prefix(round_number)}{restored} of {total} runs are from the ledger"
             print(f"actlab: {message}", file=sys.stderr)
 
     def _score(self, planned: PlannedRun, result: Result, key: str) -> None:

@@ -154,7 +154,7 @@ class Scoring:
             return math.nan, "no score"
         if self.in_points(scores):
             samples = len(self.y)  # every sample is tested once, so one of them moves a mean over folds
-            named = f"one of {samples} rows" if 1 / samples > _ROUND else "a thousandth"
+            named = f"one of {samples} samples" if 1 / samples > _ROUND else "a thousandth"
             return max(1 / samples, _ROUND), named
         return _RELATIVE * float(np.median(np.abs(finite))), "a hundredth of the median score"
 

@@ -158,7 +158,7 @@ def _verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
 
 def _why_undecided(verdict: Verdict, dropped: str) -> str:
     if dropped:
-        return f"{dropped}: not pursued"
+        return f"{dropped}: dropped"
     if not verdict.summary.within_df:
         return "one seed cannot separate the variance of the seed from that of the fold: add seeds"
     if verdict.more_seeds is None:

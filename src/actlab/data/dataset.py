@@ -65,7 +65,7 @@ class Dataset:
     def __post_init__(self, channels: str | None) -> None:
         found = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
         if self.X.ndim != 2 or len(self.X) != len(self.y):
-            raise UsageError(f"{found}; Dataset takes (n, d) and the same n, load_data((X, y)) also images")
+            raise UsageError(f"{found}; X must be (n, d) with the n of y; load_data((X, y)) takes images")
         if channels not in (None, "first"):
             raise UsageError(f"{self.name}: channels must be 'first' or None, got {channels!r}")
         if self.shape and (len(self.shape) != 3 or math.prod(self.shape) != self.num_features):
@@ -74,7 +74,7 @@ class Dataset:
         if self.shape and channels is None and _channel_axes(self.shape) == ["last"]:
             wrong = f"shape is {self.shape}, which looks like (height, width, channels)"
             right = (
-                "load_data((X, y)) moves the channels to the front; if they are there, give channels='first'"
+                "load_data((X, y)) moves the channels to the front; if they are there, set channels='first'"
             )
             raise UsageError(f"{self.name}: {wrong}; {right}")
 
@@ -212,15 +212,15 @@ def _kind(source: Source) -> str:
             return "DataFrame"
         if isinstance(source, tuple | list) and len(source) == 2:
             return "arrays"
-        right = "give a name, a file, a DataFrame and its target, or arrays as (X, y)"
+        right = "pass a name, a file, a DataFrame and its target, or arrays as (X, y)"
         raise UsageError(f"cannot load data of type {type(source).__name__}; {right}")
     name = str(source)
     suffix = Path(name.lower().removesuffix(".gz")).suffix
     if suffix in _ARGUMENTS or name in NAMES:
         return suffix or name
     if os.path.isfile(name):
-        raise UsageError(f"cannot load {name!r}; give a file ending in .npz or .csv, or {IN_PANDAS}")
-    right = f"give one of {', '.join(NAMES)}, or a path ending in .npz or .csv"
+        raise UsageError(f"cannot load {name!r}; pass a file that ends in .npz or .csv, or {IN_PANDAS}")
+    right = f"pass one of {', '.join(NAMES)}, or a path that ends in .npz or .csv"
     raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {right}")
 
 
@@ -239,7 +239,7 @@ def _check_arguments(
     for argument, value in given.items():
         if value is not None and argument not in _ARGUMENTS[kind]:
             said = argument if value is True else f"{argument} {str(value)!r}"
-            raise UsageError(f"{said} is not used with {name!r}{why.get(argument, '')}: leave it out")
+            raise UsageError(f"{said} is not used with {name!r}{why.get(argument, '')}; omit it")
 
 
 def _channel_axes(shape: Sequence[int]) -> list[str]:
@@ -253,17 +253,17 @@ def _channels_first(X: Array, channels: str | None, name: str) -> Array:
     if X.ndim != 4:
         if channels is not None:
             either = f"not (n, c, h, w) or (n, h, w, c); channels {channels!r}"
-            raise UsageError(f"{found}, {either} is not used with it: leave it out")
+            raise UsageError(f"{found}, {either} is not used with it; omit it")
         return X
     axes = [channels] if channels else _channel_axes(X.shape[1:])
     if len(axes) > 1:
-        right = "give channels='first' or 'last' to load_data (--channels first, --channels last)"
+        right = "set channels='first' or 'last' in load_data (--channels first, --channels last)"
         raise UsageError(f"{found}; the channels can be its first or its last axis; {right}")
     if axes != ["last"]:
         return X
     if channels is None:
         taken = "its last axis was taken as the channels and moved to the front"
-        right = "if its first axis is the channels, give channels='first' (--channels first)"
+        right = "if its first axis is the channels, set channels='first' (--channels first)"
         warnings.warn(f"{found}; {taken}; {right}", DataWarning, stacklevel=3)
     return np.moveaxis(X, 3, 1)
 
@@ -276,10 +276,10 @@ def _dataset(
         y = y[:, 0]
     if y.ndim != 1 or X.ndim < 2 or len(X) != len(y):
         found = f"X has shape {X.shape} and y {y.shape}"
-        labels = "; turn one-hot labels into numbers by y.argmax(1)" if y.ndim == 2 and not regression else ""
+        labels = "; convert one-hot labels with y.argmax(1)" if y.ndim == 2 and not regression else ""
         raise UsageError(f"{name}: {found}; they must be (n, d) and (n,) or (n, 1) with the same n{labels}")
     if X.size == 0:
-        raise UsageError(f"{name}: X has shape {X.shape}; at least one row and one feature are needed")
+        raise UsageError(f"{name}: X has shape {X.shape}; at least one sample and one feature are needed")
     targets, classes = (_numbers(y, name), ()) if regression else _encode(y, name)
     shape = {3: (1, *X.shape[1:]), 4: X.shape[1:]}.get(X.ndim, ())
     X = _standardise(X.reshape(len(X), -1), columns, name)
@@ -378,6 +378,6 @@ def _refuse_not_finite(X: Array, columns: Sequence[str] | None, name: str) -> No
         count = f"{bad.sum()} of {X.size} values of X are missing, NaN or infinite"
         where = f"X[{row}, {column}] = {X[row, column]}"
         if columns:
-            where += f" (column {columns[column]!r}{', which has no number' * bool(bad[:, column].all())})"
-        right = f"fill them in, or leave out such samples{' or columns' * bool(columns)}"
+            where += f" (column {columns[column]!r}{'; it contains no number' * bool(bad[:, column].all())})"
+        right = f"fill them in, or drop these samples{' or columns' * bool(columns)}"
         raise UsageError(f"{name}: {count}, the first is {where}; {right}")

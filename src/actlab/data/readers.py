@@ -47,8 +47,10 @@ _FORMATS = {
     b"\x93NUMPY": "a NumPy array file",
     b"\x89HDF": "an HDF5 file",
 }
-_SAVE = "save it by np.savez(path, X=X, y=y)"
-IN_PANDAS = "read it with pandas, and give load_data the DataFrame or save it by to_csv(path, index=False)"
+_SAVE = "save it with np.savez(path, X=X, y=y)"
+IN_PANDAS = (
+    "read it with pandas, and pass the DataFrame to load_data or save it with to_csv(path, index=False)"
+)
 _SEPARATED = re.compile(r"\s*[+-]?[\d.]*[,' \u00a0\u202f][\d.,' \u00a0\u202f]*")  # 1,234 or 1.234,5
 
 
@@ -94,7 +96,7 @@ def from_frame(
     for place, column in enumerate(columns):
         if column.startswith("Unnamed: "):  # the name that pandas gives to a column without one
             if frame[column].notna().any():
-                right = "save a DataFrame with index=False" if place == 0 else "name it, or leave it out"
+                right = "save a DataFrame with index=False" if place == 0 else "name it, or remove it"
                 raise UsageError(f"{name}: column {place + 1} has no name in the header; {right}")
             del frame[column]  # from a separator at the end of each line
     columns = [str(column) for column in frame]
@@ -107,7 +109,7 @@ def from_frame(
     labels = frame.pop(str(target))
     if len(missing := np.flatnonzero(labels.isna())):
         where = f"{len(missing)} of {len(frame)} rows, the first is y[{missing[0]}]"
-        right = "fill it in or leave those rows out"
+        right = "fill it in, or drop these rows"
         raise UsageError(f"{name}: the {kind} column {target!r} is empty in {where}; {right}")
     y = _numeric(labels, f"target column {target!r}", name) if regression else _labels(labels)
     X = np.empty(frame.shape)
@@ -133,7 +135,7 @@ def _utf8(path: Path) -> bytes:
         raise UsageError(f"cannot read {str(path)!r} as CSV: {wrong}; save it in UTF-8") from error
     if "\0" in text:
         where = f"a NUL character at position {text.index(chr(0))}"
-        raise UsageError(f"cannot read {str(path)!r} as CSV: it holds {where}; save it as text in UTF-8")
+        raise UsageError(f"cannot read {str(path)!r} as CSV: it contains {where}; save it as text in UTF-8")
     if not text.strip("\ufeff \t\r\n"):
         right = "write a header line, then a line for each sample"
         raise UsageError(f"cannot read {str(path)!r} as CSV: it is empty; {right}")
@@ -176,7 +178,7 @@ def _has_decimal_commas(values: pd.Series[Any]) -> bool:
 
 def _refuse_duplicates(columns: list[str], name: str) -> None:
     if twice := [column for column, count in Counter(columns).items() if count > 1]:
-        raise UsageError(f"{name}: several columns have the name {twice[0]!r}; give each its own")
+        raise UsageError(f"{name}: several columns have the name {twice[0]!r}; rename all but one")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -206,11 +208,11 @@ def _numeric(values: pd.Series[Any], what: str, name: str) -> Array:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         value = str(values.iloc[row])
-        found = f"{what} must be numeric, but holds {value!r} in row {row} (from 0)"
-        right = "encode categories and dates as numbers, or leave the column out"
+        found = f"{what} must be numeric, but contains {value!r} in row {row} (counted from 0)"
+        right = "encode categories and dates as numbers, or drop the column"
         if _SEPARATED.fullmatch(value):
-            how = "pandas.read_csv with decimal and thousands"
-            right = f"write numbers as 1234.5, or read the file by {how} and give load_data the DataFrame"
+            how = "pandas.read_csv(decimal=..., thousands=...)"
+            right = f"write numbers as 1234.5, or read it with {how} and pass the DataFrame to load_data"
         raise UsageError(f"{name}: {found}; {right}")
     return numbers.to_numpy(np.float64, na_value=np.nan)
 
@@ -239,8 +241,9 @@ def from_arrays(X: Any, y: Any, regression: bool, name: str) -> tuple[Array, Arr
         try:
             arrays.append(_array(values))
         except (TypeError, ValueError, RuntimeError) as error:
-            wrong = f"{letter} is a {type(values).__name__} that makes no array ({_reason(error)})"
-            raise UsageError(f"{name}: {wrong}; give an array without missing values") from error
+            kind = type(values).__name__
+            wrong = f"{letter} is a {kind} that cannot be converted to an array ({_reason(error)})"
+            raise UsageError(f"{name}: {wrong}; pass an array without missing values") from error
     return _checked(arrays[0], arrays[1], regression, name)
 
 
@@ -266,7 +269,7 @@ def _checked(X: Array, y: Array, regression: bool, name: str) -> tuple[Array, Ar
     """Return X and y after a check of their dtypes."""
     if X.dtype.kind not in "biuf" or y.dtype.kind not in ("biuf" if regression else "biufU"):
         found = f"X has dtype {X.dtype} and y {y.dtype}"
-        right = "numbers, y too" if regression else "numbers, y integers or strings"
+        right = "numbers, and y too" if regression else "numbers, and y integers or strings"
         raise UsageError(f"{name}: {found}; X must be {right}")
     if not regression:
         _refuse_fractions(y, name)
@@ -275,9 +278,9 @@ def _checked(X: Array, y: Array, regression: bool, name: str) -> tuple[Array, Ar
 
 def _refuse_fractions(labels: Array, name: str) -> None:
     if labels.dtype.kind == "f" and (bad := labels[~np.isfinite(labels) | (labels != np.floor(labels))]).size:
-        numbers = "; where numbers are to be predicted, give regression=True (--regression)"
+        numbers = "; to predict numbers, set regression=True (--regression)"
         right = f"labels must be integers or strings{numbers if np.isfinite(bad[0]) else ''}"
-        raise UsageError(f"{name}: y holds {bad[0]}; {right}")
+        raise UsageError(f"{name}: y contains {bad[0]}; {right}")
 
 
 def read_diabetes() -> tuple[Array, Array]:
@@ -303,7 +306,7 @@ def download(name: str) -> tuple[Array, Array]:
     try:
         bunch = fetch_openml(IMAGES[name][0], version=1, as_frame=False, parser="liac-arff")
     except (*_BROKEN, http.client.HTTPException) as error:
-        right = f"; give data_dir, the folder of {_IDX_FILES[0]}"
+        right = f"; set data_dir to the folder of {_IDX_FILES[0]}"
         raise UsageError(f"cannot download {name!r} from openml.org: {_reason(error)}{right}") from error
     # Bytes, as in the IDX files, so that both sources give the same fingerprint.
     images, labels = (part[:_TRAINING_IMAGES] for part in (bunch.data, bunch.target))
@@ -323,7 +326,7 @@ def read_images(name: str, data_dir: Path) -> tuple[Array, Array]:
         if all(os.path.isfile(p) for p in found):
             return _read_idx(found[0], ndim=3), _read_idx(found[1], ndim=1)
     files = " and ".join(f"{file}[.gz]" for file in _IDX_FILES)
-    raise UsageError(f"{name}: no {files} together in {str(data_dir)!r}, its raw or its {subfolder}")
+    raise UsageError(f"{name}: {files} must be in {str(data_dir)!r}, its raw or its {subfolder}")
 
 
 def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
@@ -333,16 +336,16 @@ def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
         with _opened(path) as file:
             content = file.read()
     except _BROKEN as error:
-        raise UsageError(f"cannot read {str(path)!r}: {_reason(error)}; get the file again") from error
+        raise UsageError(f"cannot read {str(path)!r}: {_reason(error)}; download it again") from error
     if content[:4] != bytes((0, 0, 8, ndim)):
         found = f"begins with '{content[:4].hex(' ')}', not with '00 00 08 0{ndim}'"
-        raise UsageError(f"{str(path)!r} {found}: it is no IDX file of bytes in {ndim} dimensions")
+        raise UsageError(f"{str(path)!r} {found}: it is not an IDX file of bytes with {ndim} dimensions")
     start = 4 + 4 * ndim
     shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
     if len(content) != (needed := start + math.prod(shape)):
         kind = "truncated" if len(content) < needed else "too long"
         raise UsageError(
-            f"{str(path)!r} is {kind}: {len(content)} bytes, its header says {needed}; get it again"
+            f"{str(path)!r} is {kind}: {len(content)} bytes, its header states {needed}; download it again"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 

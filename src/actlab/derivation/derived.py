@@ -165,7 +165,7 @@ def _derive_partial(
     values = tuple(parameters.values())
     program = Selector(meter, 0, parameters, True).build(slopes, pieces)
     program = guard(program, meter.inputs(torch.float64), values)
-    return program, _describe_errors(meter, program, 0, values, f"the derivative by {name}")
+    return program, _describe_errors(meter, program, 0, values, f"the derivative with respect to {name}")
 
 
 def _to_pair(values: Array) -> Pair:
@@ -253,6 +253,6 @@ def _describe_errors(
             worst = error[interval[0] : interval[-1] + 1].max()
             sentences.append(
                 f"{name or _NAMES[order]} {where} in {str(dtype).removeprefix('torch.')}: off by "
-                f"{worst:.3g} roundings ({LIMITS[order]:g} are allowed)"
+                f"{worst:.3g} units of rounding ({LIMITS[order]:g} are allowed)"
             )
     return sentences

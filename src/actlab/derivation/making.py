@@ -284,7 +284,7 @@ def _make_recipe(
     trainable = tuple(dict.fromkeys(trainable))
     for one in trainable:
         if one not in values:
-            near = did_you_mean(str(one), values) or f"; it has {list(values) or 'none'}"
+            near = did_you_mean(str(one), values) or f"; the formula has {list(values) or 'no parameters'}"
             raise UsageError(f"formula: trainable contains {one!r}, which is not a parameter{near}")
     points = [
         (_to_finite("a point of at", x), _to_finite(f"the derivative at {x!r}", y)) for x, y in at.items()
@@ -313,7 +313,7 @@ def _parameter_problem(name: object) -> str:
         return problem
     if name in FUNCTIONS or name == WHERE:
         return "is a function"
-    return "is taken: every module has it" if name in _MODULE_ATTRIBUTES else ""
+    return "is reserved: every module has an attribute of this name" if name in _MODULE_ATTRIBUTES else ""
 
 
 def _make_prototype(recipe: Recipe) -> Any:

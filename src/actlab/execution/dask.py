@@ -33,17 +33,17 @@ _SAME = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that 
 
 
 class Cluster(Engine):
-    """The workers of a Dask cluster.
+    """An executor that trains on the workers of a Dask cluster.
 
-    A worker gets the data once, as files that it maps into its memory. It trains one fleet at a time, so it
-    should have one thread. If a worker dies, another one does its work. If the scheduler is restarted, lost
-    work is sent again.
+    Each machine stores the data once, as files that its workers map into memory. A worker trains one fleet
+    at a time, so it should have one thread. If a worker dies, another worker trains its fleet. If the
+    scheduler restarts, unfinished tasks are submitted again.
 
     Args:
         scheduler: Its address, such as ``"tcp://10.0.0.1:8786"``, or a :class:`distributed.Client`.
 
     Raises:
-        UsageError: Nobody answers at the address, or workers have other versions of what decides results.
+        UsageError: No scheduler answers at the address, or the versions of a worker differ.
     """
 
     def __init__(self, scheduler: str | Client) -> None:
@@ -62,7 +62,7 @@ class Cluster(Engine):
             raise
 
     def room(self) -> int:
-        """Return twice the number of workers: nobody is to wait for what is on its way."""
+        """Return twice the number of workers, so that no worker waits for its next task."""
         if self._client.status == "running" and time.monotonic() - self._counted > _RECENT:
             with contextlib.suppress(OSError, TimeoutError):  # between two schedulers
                 self._workers = max(1, len(self._client.nthreads()))
@@ -82,7 +82,7 @@ class Cluster(Engine):
             del self._data[fingerprint]
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Let a worker call a function; when workers die of it, that is a BrokenExecutor."""
+        """Call a function on a worker; the future raises BrokenExecutor if the workers die."""
         if self._closed.is_set():
             raise RuntimeError("it is shut down")
         call = _Call(functools.partial(fn, *args, **kwargs))
@@ -90,7 +90,7 @@ class Cluster(Engine):
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work, and leave the cluster if we came to it by an address."""
+        """Accept no more work, and disconnect if the cluster was given by its address."""
         self._closed.set()
         self._hands.shutdown(wait=wait, cancel_futures=cancel_futures)
         for fingerprint in self._sent if self._client.status == "running" else ():
@@ -147,13 +147,13 @@ class Cluster(Engine):
             log.info("cannot send data to %s: %s", worker, summarize_error(error))
             problem = ""
         if problem:
-            call.fail(UsageError(f"worker {worker} cannot keep the data: {problem}"))
+            call.fail(UsageError(f"worker {worker} cannot store the data: {problem}"))
         else:
             self._send(call)
 
     def _reconnect(self) -> None:
         """Wait until the scheduler is there again."""
-        log.warning("the scheduler at %s is gone; waiting for it", self._address)
+        log.warning("the scheduler at %s does not respond; waiting for it", self._address)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and not self._closed.is_set():
             if self._client.status == "running":
@@ -163,23 +163,23 @@ class Cluster(Engine):
                     self._client, self._own = _connected(self._address), True
                     return
             self._closed.wait(0.2)
-        raise UsageError(f"the scheduler at {self._address} has been gone for {PATIENCE:g} seconds")
+        raise UsageError(f"the scheduler at {self._address} has not responded for {PATIENCE:g} seconds")
 
     def _look_at_workers(self) -> None:
         found = self._client.run(_versions, on_error="return")
         if not found:
-            log.warning("the scheduler at %s has no workers yet; waiting for some", self._address)
+            log.warning("the scheduler at %s has no workers yet; waiting", self._address)
         for worker, versions in found.items():
             if isinstance(versions, Exception):
                 raise UsageError(
-                    f"worker {worker} has not the actlab of this process: {summarize_error(versions)}"
+                    f"worker {worker} has another actlab than this process: {summarize_error(versions)}"
                 )
             if versions != _versions():
                 raise UsageError(f"worker {worker}: {_difference(versions, _versions())}")
         for worker, threads in self._client.nthreads().items():
             if threads > 1:
                 log.warning(
-                    "worker %s has %d threads, but one net trains in a process at a time: --nthreads 1",
+                    "worker %s has %d threads, but trains one fleet at a time; use --nthreads 1",
                     worker,
                     threads,
                 )
@@ -224,12 +224,12 @@ def _connected(address: str) -> Client:
         return Client(address, timeout=_ANSWERS, set_as_default=False)
     except (OSError, TimeoutError) as error:
         problem = f"no Dask scheduler answers at {address!r} within {_ANSWERS:g} s"
-        raise UsageError(f"{problem}; `dask scheduler` starts one, and says its address") from error
+        raise UsageError(f"{problem}; start one with `dask scheduler`, which prints its address") from error
 
 
 def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
     differ = [f"{name} {theirs[name]}, here {ours[name]}" for name in ours if theirs[name] != ours[name]]
-    return f"it has other versions than this process: {'; '.join(differ)}"
+    return f"its versions differ from those of this process: {'; '.join(differ)}"
 
 
 # -- on workers -----------------------------------------------------------------------------------

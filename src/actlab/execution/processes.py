@@ -266,7 +266,7 @@ def _in_files(X: Array, y: Array) -> Iterator[Shared]:
             keep(folder, X, y)
         except OSError as error:
             size = f"{(X.nbytes + y.nbytes) / 2**20:.0f} MiB of data"
-            problem = f"there is no room in {folder.parent} for {size} that processes share"
+            problem = f"{folder.parent} has no room for {size} that the processes share"
             raise UsageError(f"{problem}; set TMPDIR to a larger folder, or train in one process") from error
         yield Shared(folder)
 

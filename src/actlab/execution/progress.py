@@ -86,7 +86,7 @@ class _Display:
             self.due = math.inf
 
     def _print(self, seconds: float) -> None:
-        done = f"{len(self.ended)} of {len(self.names)} nets trained, {seconds:.0f} s"
+        done = f"{len(self.ended)} of {len(self.names)} runs trained, {seconds:.0f} s"
         self.stream.write(f"actlab: {round_prefix(self.round_number)}{done}\n")
         self.stream.flush()
 
@@ -94,7 +94,7 @@ class _Display:
         from actlab.execution.terminal import TerminalProgress
 
         if self.terminal is None:
-            label = f"round {self.round_number}" if self.round_number else "nets"
+            label = f"round {self.round_number}" if self.round_number else "runs"
             self.terminal = TerminalProgress(self.stream, label, self.names, self.what)
         self.terminal.paint(list(self.running.values()), self.ended, seconds)
 

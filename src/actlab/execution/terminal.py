@@ -82,7 +82,7 @@ class TerminalProgress(Progress):
         self._update_fleets(running[-_BARS:])
         done = len(ended) + sum(len(state.runs) * state.epoch / state.epochs for state in running)
         self.update(self.all_runs, completed=done)
-        text = f"{len(ended)} of {len(self.names)} nets, {_duration(seconds)}"
+        text = f"{len(ended)} of {len(self.names)} runs, {_duration(seconds)}"
         if (left := self.tasks[0].time_remaining or 0) > 1:  # rounded up to a second
             text += f", about {_duration(left)} left"
         self.update(self.all_runs, text=text)
@@ -122,7 +122,7 @@ class TerminalProgress(Progress):
                 label = f"fleet {state.fleet + 1}"
                 self.fleets[state.fleet] = self.add_task(label, total=state.epochs, text="")
             several = len(state.runs) > 1
-            name = f"{len(state.runs)} nets" if several else self.names[state.runs[0]]
+            name = f"{len(state.runs)} runs" if several else self.names[state.runs[0]]
             text = f"epoch {state.epoch} of {state.epochs}, {name}"
             self.update(self.fleets[state.fleet], total=state.epochs, completed=state.epoch, text=text)
 
@@ -140,7 +140,7 @@ class TerminalProgress(Progress):
         score = _SCORES.get(self.column, "score")
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
         heads = [self.what, score.split()[-1]] if self._is_narrow() else []
-        for head in heads or ["place", self.what, f"mean {score}", "std", "nets"]:
+        for head in heads or ["place", self.what, f"mean {score}", "std", "runs"]:
             is_name = head == self.what
             table.add_column(head, justify="left" if is_name else "right", no_wrap=not is_name)
         for place, (name, values) in enumerate(list(self.scores.items())[:_LEADERS], 1):

@@ -18,8 +18,8 @@ ROWS = 128  # of the rows held back, that every look is at
 DEAD, FLAT = 1e-3, 0.05  # slopes below: nothing trains through it; hardly anything does
 BINS = 20
 _TOO_SHORT = (
-    "one look would take more than a twentieth of so short a training; "
-    "diagnostics=True, or --diagnostics, looks anyway"
+    "diagnostics would take more than 5 % of the time of such a short run; "
+    "diagnostics=True or --diagnostics records them anyway"
 )
 SHARE = 0.05  # of the time that training takes, which looking may take unasked
 _FILED = 32  # rows whose values go into histograms
@@ -78,7 +78,7 @@ def describe_schedule(wanted: bool | None, looks: Sequence[int]) -> Row:
     """Return the samples and epochs of the diagnostics, or why there are none."""
     if looks:
         return {"rows": ROWS, "looks": list(looks)}
-    return {"off": "it was switched off" if wanted is False else _TOO_SHORT}
+    return {"off": "they were switched off" if wanted is False else _TOO_SHORT}
 
 
 def is_elementwise_nonlinear(value: Any, apply: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> bool:

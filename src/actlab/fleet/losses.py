@@ -14,7 +14,7 @@ _KINDS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss, nn.MSELoss)
 def loss_problem(loss: nn.Module) -> str:
     """Return why a fleet cannot use a criterion; an empty text if it can."""
     if type(loss) not in _KINDS:
-        return f"criterion is {type(loss).__name__}; a fleet has {', '.join(k.__name__ for k in _KINDS)}"
+        return f"criterion is {type(loss).__name__}; a fleet supports {', '.join(k.__name__ for k in _KINDS)}"
     if loss.reduction != "mean":
         return f"criterion__reduction is {loss.reduction!r}; a fleet needs 'mean'"
     return ""

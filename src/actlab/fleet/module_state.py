@@ -20,7 +20,7 @@ _BARE_ATTRIBUTES = frozenset(
 _NOT_COMPARED = frozenset(
     "training _parameters _buffers _modules _compiled_call_impl _flat_weights _flat_weight_refs".split()
 )
-_REQUIREMENT = "a fleet keeps only parameters and buffers for each network"
+_REQUIREMENT = "a fleet stores only the parameters and buffers of each network"
 
 Snapshot = dict[tuple[str, str, int], Any]  # by owner, name, and identity of the owner if it is code
 

@@ -161,8 +161,7 @@ class Result:
         passing: Whether another attempt, or skorch, may succeed: memory, a file or a package was missing.
         test_loss: Mean loss over the test samples; NaN without any.
         test_acc: Accuracy on the test samples, 0 to 1; NaN without any.
-        diagnostics: A row per epoch and layer, as ``actlab.fleet.diagnostics.told``
-            has them.
+        diagnostics: One record per epoch and layer.
     """
 
     weights: dict[str, Tensor] = field(default_factory=dict)

@@ -91,7 +91,7 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
         if getattr(net, name, usual) != usual:
             raise NotFused(f"{name} is {_shown(getattr(net, name))}; a fleet needs {_shown(usual)}")
     if net.callbacks == "disable":
-        raise NotFused("callbacks is 'disable'; a fleet always has skorch's default callbacks")
+        raise NotFused("callbacks is 'disable'; a fleet always uses skorch's default callbacks")
     if str(net.device).partition(":")[0] not in ("cpu", "cuda"):
         raise NotFused(f"device is {net.device!r}; a fleet trains on 'cpu' or 'cuda'")
     if not (net.train_split is None or type(net.train_split) is ValidSplit):
@@ -215,7 +215,7 @@ def _data(X: Any, y: Any, loss: nn.Module) -> None:
     if y.dtype != (wanted := np.dtype(np.int64 if classes else np.float32)):
         raise NotFused(f"y has the dtype {y.dtype}; a fleet needs {wanted} for {type(loss).__name__}")
     if classes and has_explicit_gradient(loss) and y.size and y.min() < 0:
-        raise NotFused(f"y has the label {y.min()}; a fleet needs labels of at least 0")
+        raise NotFused(f"y has the label {y.min()}; a fleet needs labels >= 0")
 
 
 def _batches(net: skorch.NeuralNet, X: npt.NDArray[Any]) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def _shown(value: Any) -> str:
 def _optimizer(net: skorch.NeuralNet) -> Optimizer:
     if net.optimizer not in _RULES:
         rules = ", ".join(rule.__name__ for rule in _RULES)
-        raise NotFused(f"optimizer is {_shown(net.optimizer)}; a fleet has {rules}")
+        raise NotFused(f"optimizer is {_shown(net.optimizer)}; a fleet supports {rules}")
     names, flags = _RULES[net.optimizer]
     usual = inspect.signature(net.optimizer).parameters
     given = {"lr": net.lr, **net.get_params_for("optimizer")}
@@ -257,7 +257,7 @@ def _optimizer(net: skorch.NeuralNet) -> Optimizer:
     try:
         net.optimizer([torch.zeros(1)], **arguments(found))
     except ValueError as error:  # torch refuses the numbers, and says so when the net is fitted
-        raise NotFused(f"the optimizer refuses its arguments: {summarize_error(error)}") from error
+        raise NotFused(f"the optimizer rejects its arguments: {summarize_error(error)}") from error
     return found
 
 
@@ -283,7 +283,7 @@ def _callbacks(net: skorch.NeuralNet) -> dict[str, Any]:
         elif kind not in (EpochTimer, PrintLog):
             known = "EarlyStopping, LRScheduler and skorch's default callbacks"
             raise NotFused(
-                f"the callback {name!r} ({kind.__name__}) may act on the net; a fleet has only {known}"
+                f"the callback {name!r} ({kind.__name__}) may act on the model; a fleet supports only {known}"
             )
     return found
 

@@ -68,7 +68,7 @@ class Catalogue(Mapping[str, Activation[Any]]):
             return
         for name, activation in definitions.items():
             if self._all.setdefault(name, activation) is not activation:
-                _warn(point, f"defines {name!r}, which exists already")
+                _warn(point, f"defines {name!r}, which already exists")
 
 
 def _load(point: EntryPoint) -> dict[str, Activation[Any]]:

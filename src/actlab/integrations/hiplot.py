@@ -105,7 +105,7 @@ def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> HiPlotPage:
     try:
         import hiplot
     except ImportError as error:
-        raise ImportError('no HiPlot page without HiPlot: pip install "actlab[hiplot]"') from error
+        raise ImportError('a HiPlot page needs HiPlot: pip install "actlab[hiplot]"') from error
     points = [
         hiplot.Datapoint(
             {_column(name): _as_text(to_json_value(value)) for name, value in row.items()}, uid=str(uid)

@@ -121,7 +121,7 @@ def _open_store(uri: str, environment: Mapping[str, str]) -> Iterator[MlflowClie
     if not re.match(_URI, uri) and scheme not in plugins:
         near = "" if scheme in _SCHEMES else did_you_mean(scheme, [*_SCHEMES, *plugins])
         like = "'sqlite:///runs.db' or 'http://localhost:5000'"
-        raise UsageError(f"{_without_password(uri)!r} is no MLflow URI such as {like}{near}")
+        raise UsageError(f"{_without_password(uri)!r} is not an MLflow URI such as {like}{near}")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it once, when it is imported
     earlier_error, sink = sys.exc_info()[1], io.StringIO()
     with redirect_stdout(sink), redirect_stderr(sink), catch_warnings(action="ignore"):
@@ -131,7 +131,7 @@ def _open_store(uri: str, environment: Mapping[str, str]) -> Iterator[MlflowClie
             from sqlalchemy import NullPool, create_engine, inspect
             from sqlalchemy.exc import SQLAlchemyError
         except ImportError as error:
-            raise UsageError("no MLflow run without MLflow: pip install 'actlab[mlflow]'") from error
+            raise UsageError("logging to MLflow needs MLflow: pip install 'actlab[mlflow]'") from error
         before = {name: os.environ[name] for name in environment if name in os.environ}
         os.environ.update(environment)
         try:

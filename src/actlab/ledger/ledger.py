@@ -411,9 +411,9 @@ _Read = Callable[[str], Entry | None]
 
 def _check_file(connection: sqlite3.Connection, read: _Read) -> list[str]:
     reports = [" ".join(text.split()) for (text,) in connection.execute("PRAGMA integrity_check")]
-    problems = [f"SQLite finds: {report}" for report in reports if report != "ok"]
+    problems = [f"SQLite reports: {report}" for report in reports if report != "ok"]
     for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        problems.append(f"a row of table {table!r} belongs to nothing in table {parent!r}")
+        problems.append(f"a row of table {table!r} has no parent in table {parent!r}")
     return problems
 
 
@@ -426,7 +426,7 @@ def _check_runs(connection: sqlite3.Connection, read: _Read) -> list[str]:
         try:
             entry = read(key)
             if entry and digest(dict(entry.settings)) != key:
-                problems.append(f"run {short_key(key)}: its settings do not belong to its key")
+                problems.append(f"run {short_key(key)}: its settings do not match its key")
         except (UsageError, TypeError, ValueError) as error:
             problems.append(str(error))
     return problems

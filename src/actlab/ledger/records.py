@@ -115,7 +115,7 @@ def reporting_damage(path: Path, key: str) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
-        problem = f"is damaged: run {short_key(key)} cannot be read ({error}); go back to a copy of it"
+        problem = f"is damaged: run {short_key(key)} cannot be read ({error}); restore a backup"
         raise UsageError(f"ledger {str(path)!r} {problem}") from error
 
 
@@ -136,7 +136,7 @@ def loads(text: str) -> dict[str, Any]:
     """Return what :func:`dumps` wrote. Call it within :func:`reporting_damage`."""
     value = json.loads(text, object_hook=_restore_infinite)
     if not isinstance(value, dict):
-        raise ValueError("a JSON value that is no object")
+        raise ValueError("a JSON value that is not an object")
     return value
 
 
@@ -147,7 +147,7 @@ def _to_json(value: Any) -> str:
 def _from_numpy(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{value!r} cannot be recorded: it is no number, truth value or text")
+    raise TypeError(f"{value!r} cannot be recorded: it is not a number, a bool or a string")
 
 
 def _replace_infinite(value: Any) -> Any:
@@ -176,10 +176,10 @@ def pack_weights(weights: Mapping[str, Tensor], max_bytes: int) -> tuple[str, by
         }
         state = safetensors.torch.save(copies)
     except (AttributeError, KeyError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
-        log.warning("weights are not recorded, safetensors cannot write them: %r", error)
+        log.warning("weights are not recorded because safetensors cannot write them: %r", error)
         return None
     if len(state) > max_bytes:
-        log.warning("weights are not recorded: %d bytes, and a ledger has room for %d", len(state), max_bytes)
+        log.warning("weights are not recorded: they have %d bytes, the maximum is %d", len(state), max_bytes)
         return None
     return json.dumps(list(copies)), state
 
@@ -187,7 +187,7 @@ def pack_weights(weights: Mapping[str, Tensor], max_bytes: int) -> tuple[str, by
 def _unpack_weights(names: str, state: bytes) -> dict[str, Tensor]:
     tensors = safetensors.torch.load(state)
     if sorted(order := json.loads(names)) != sorted(tensors):
-        raise ValueError("names that are not those of the weights")
+        raise ValueError("names that differ from those of the weights")
     return {name: tensors[name] for name in order}
 
 
@@ -217,7 +217,7 @@ def find_differences(first: Result, second: Result) -> list[tuple[str, str, str]
 
 def describe_difference(key: str, field: str, first: str, second: str) -> str:
     """Return how a second result of a run differs from the stored one, as a sentence."""
-    return f"run {short_key(key)}: {field} is {first} here and {second} in a second result; the first stays"
+    return f"run {short_key(key)}: {field} is {first} here and {second} in a second result; the first is kept"
 
 
 def short_key(key: str) -> str:

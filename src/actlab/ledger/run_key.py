@@ -165,7 +165,7 @@ class _KeyWalk(Walk):
             linecache.checkcache(file)
             self.sources[file] = "".join(linecache.getlines(file, namespace))
         if not self.sources[file]:
-            problem = f"there is no source of {file!r}; write the code into a .py file"
+            problem = f"{file!r} has no source; write the code into a .py file"
             raise Indescribable(f"cannot describe {label}: {problem}")
         return self.sources[file]
 

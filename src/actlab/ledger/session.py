@@ -118,7 +118,7 @@ def open_session(
         return
     with open_ledger(ledger, weights) as ledger:
         if weights and not ledger.weights:
-            raise UsageError(f"ledger {str(ledger.path)!r} keeps no weights, which are needed: weights=True")
+            raise UsageError(f"ledger {str(ledger.path)!r} does not store weights; open it with weights=True")
         session = LedgerSession(ledger, runs, fingerprint, weights)
         ended = threading.Event()
         # An epoch may last longer than a lease.

@@ -26,7 +26,7 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     "9p afs beegfs ceph cifs coda gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs pvfs2 smb3 smbfs "
     "virtiofs".split()
 )
-_NOT_SQLITE = "is not a ledger: it is no SQLite file; name another file"
+_NOT_SQLITE = "is not a ledger: it is not an SQLite file; choose another file"
 _MIN_FILE = 512  # bytes of the smallest SQLite file
 _MIN_FREE = 1 << 16  # bytes that must be free for SQLite's side files
 
@@ -169,14 +169,14 @@ def _check_access(path: Path, readonly: bool) -> Path:
     if mode and stat.S_ISDIR(mode):
         raise UsageError(f"{name} is a folder; name a file in it")
     if mode and not stat.S_ISREG(mode):
-        raise UsageError(f"{name} is no regular file; name another")
+        raise UsageError(f"{name} is not a regular file; choose another")
     if mode and not os.access(resolved, os.R_OK):
         raise UsageError(f"{name} cannot be read: permission denied")
     for target in [] if readonly else [resolved, resolved.parent] if mode else [resolved.parent]:
         if not os.access(target, os.W_OK):
             is_readonly = os.statvfs(target).f_flag & os.ST_RDONLY
             reason = "the file system is read-only" if is_readonly else f"no permission for {str(target)!r}"
-            raise UsageError(f"{name} cannot be written: {reason}; name a file elsewhere")
+            raise UsageError(f"{name} cannot be written: {reason}; choose another folder")
     return resolved
 
 
@@ -248,22 +248,22 @@ def _check_format(connection: sqlite3.Connection, path: Path, resolved: Path) ->
     size = resolved.stat().st_size
     # SQLite reads the missing part of a page as zeros, and a file of a few bytes as a new one.
     if size % page and not _has_side_file(resolved):
-        cut = "is damaged: it was cut short; go back to a copy of it"
+        cut = "is damaged: it is truncated; restore a backup"
         raise UsageError(f"{name} {cut if size >= _MIN_FILE else _NOT_SQLITE}")
     schema = _schema_of(connection)
     if not (application or version or schema):
         return True  # new, or the process that created it was killed before there was a table
     if application != _APPLICATION:
-        raise UsageError(f"{name} is not a ledger but another application's SQLite file; name another")
+        raise UsageError(f"{name} is not a ledger but another application's SQLite file; choose another file")
     if version > FORMAT:
         problem = f"was written by a newer actlab (format {version}; this one reads format {FORMAT})"
         raise UsageError(f"{name} {problem}: update actlab")
     if version < FORMAT:
         problem = f"was written by an older actlab (format {version}; this one reads format {FORMAT})"
-        raise UsageError(f"{name} {problem}: its run keys have another meaning; name a new file")
+        raise UsageError(f"{name} {problem}: its run keys are computed differently; choose a new file")
     if changed := schema ^ _expected_schema():
         names = ", ".join(sorted({str(name) for _, name, _ in changed}))
-        raise UsageError(f"{name} does not have actlab's tables ({names}): it is not read")
+        raise UsageError(f"{name} does not have actlab's tables ({names})")
     return False
 
 
@@ -302,7 +302,11 @@ def _set_journal(connection: sqlite3.Connection, path: Path, resolved: Path) -> 
             time.sleep(0.01)
     if mode != "wal":
         where = f"a network file system ({network})" if network else "a file system without shared memory"
-        log.warning("ledger %r is on %s: it uses a rollback journal, slower but as safe", str(path), where)
+        log.warning(
+            "ledger %r is on %s: it uses a rollback journal, which is slower but equally safe",
+            str(path),
+            where,
+        )
 
 
 def _primary_code(error: sqlite3.Error) -> int | None:
@@ -314,7 +318,7 @@ def _describe_error(error: sqlite3.Error, path: Path) -> str:
     code = _primary_code(error)
     if code == sqlite3.SQLITE_IOERR and _is_full(path):
         code = sqlite3.SQLITE_FULL  # SQLite's code for a full disk depends on which of its files is written
-    damaged = f"is damaged ({error}); go back to a copy of it"
+    damaged = f"is damaged ({error}); restore a backup"
     problems = {
         None: damaged,
         sqlite3.SQLITE_CORRUPT: damaged,

@@ -130,7 +130,9 @@ def working_forms(
             problem = summarize_error(error)
         if not problem:
             return forms, ""
-        reason = reason or f"its argument {', '.join(map(repr, forms))} takes no activation: {problem}"
+        reason = (
+            reason or f"its argument {', '.join(map(repr, forms))} does not accept an activation: {problem}"
+        )
     return None, reason
 
 
@@ -226,7 +228,7 @@ def _forward(
     batch = next(iter(trial.get_iterator(trial.get_dataset(X))))
     output = trial.infer(unpack_data(batch)[0], **fit_params)
     if not isinstance(output[0] if isinstance(output, tuple) else output, torch.Tensor):
-        raise TypeError("its forward returns no tensor")  # but a module, if it called a class
+        raise TypeError("its forward does not return a tensor")  # but a module, if it called a class
 
 
 def _is_known(value: Any) -> bool:

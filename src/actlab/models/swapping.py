@@ -65,7 +65,7 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
     if keys := _matching_keys(replacements, identify(model)):
         if inplace:
             raise UsageError(
-                f"swap: the model is itself the {_text(keys[0])}, which has no place to replace it in"
+                f"swap: the model itself is the {_text(keys[0])}; put it into a module, or pass inplace=False"
             )
         return _new_module(model, replacements, keys[0], model)
     try:
@@ -117,18 +117,18 @@ def activations_in(model: nn.Module) -> dict[str, list[str]]:
 
 def _validate(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None:
     if not isinstance(model, nn.Module):
-        raise UsageError(f"swap: the model is a {type(model).__name__}; it must be an nn.Module")
+        raise UsageError(f"swap: the model must be an nn.Module, got a {type(model).__name__}")
     if not replacements:
-        raise UsageError("swap: replacements is empty; give an activation for each key")
+        raise UsageError("swap: replacements is empty; pass an activation for at least one key")
     known = {*catalogue, *(site.path for site in find_sites(model))}
     for key in replacements:
         if isinstance(key, str) and key not in known:
             known.update(filter(None, (identify_module(module).name for module in model.modules())))
         if isinstance(key, str) and key not in known:
             near = did_you_mean(key, known)
-            raise UsageError(f"swap: {key!r} is neither in the catalogue nor a place of the model{near}")
+            raise UsageError(f"swap: {key!r} is neither a catalogue name nor a path in the model{near}")
         if not (isinstance(key, str) or (isinstance(key, type) and issubclass(key, nn.Module))):
-            raise UsageError(f"swap: the key {key!r} must be a module class, a catalogue name or a place")
+            raise UsageError(f"swap: the key {key!r} must be a module class, a catalogue name or a path")
 
 
 def _elementwise_name(kind: Kind | None) -> str | None:
@@ -203,7 +203,7 @@ class _Plan:
         for site, key in chosen.values():
             if isinstance(site.owner, torch.jit.ScriptModule):
                 raise UsageError(
-                    f"swap: {site.path} is in a module that TorchScript compiled, whose parts are fixed; "
+                    f"swap: {site.path} is in a module that TorchScript has compiled and that cannot change; "
                     f"replace it before the model is scripted"
                 )
             is_module = isinstance(site.value, nn.Module)
@@ -244,7 +244,7 @@ class _Plan:
                 known = "; ".join(f"{name} ({', '.join(paths)})" for name, paths in names.items())
                 near = did_you_mean(key if isinstance(key, str) else key.__name__, names)
                 has = f"the model has {known}" if known else "the model has no activations"
-                raise UsageError(f"swap: there is nothing to replace for {_text(key)}{near}; {has}")
+                raise UsageError(f"swap: nothing in the model matches {_text(key)}{near}; {has}")
 
     def apply(self) -> None:
         """Change the model."""

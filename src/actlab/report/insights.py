@@ -40,7 +40,7 @@ def history_insights(history: pd.DataFrame) -> list[str]:
     steps = len(history) if finite.all() else int(finite.argmin())
     sentences = [] if finite.all() else [_divergence(history.iloc[steps], len(history))]
     if steps < 2:
-        return [*sentences, f"{steps or 'No'} epoch with a finite loss: too few to describe the training."]
+        return [*sentences, f"{steps or 'No'} epoch with a finite loss: too few to describe the run."]
     history, (train, valid) = history[:steps], losses[:steps].T
     epochs = [int(epoch) for epoch in history["epoch"]]
     overfitting = _overfitting(epochs, train, valid)

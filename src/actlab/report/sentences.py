@@ -83,7 +83,7 @@ def _best(ranking: pd.DataFrame, metric: str) -> list[str]:
 def _pairs(comparison: Comparison) -> list[str]:
     verdicts, ranking = comparison.verdicts, comparison.ranking
     if verdicts.empty:
-        one = "There is one activation, and nothing to compare it with."
+        one = "There is only one activation, so there is nothing to compare."
         return [one if len(ranking) < 2 else "There are no verdicts."]
     order = {name: place for place, name in enumerate(ranking["activation"])}
     failed = set(ranking[ranking["mean"].isna()]["activation"])  # another sentence describes these

@@ -92,7 +92,7 @@ def text_table(frame: pd.DataFrame, width: int = WIDTH) -> str:
         fitting -= 1
     lines = ["  ".join(cells).rstrip() for cells in zip(*columns[:fitting], strict=True)]
     if omitted := len(columns) - fitting:
-        lines.append(f"({omitted} columns do not fit here)")
+        lines.append(f"({omitted} columns omitted)")
     return "\n".join(lines)
 
 

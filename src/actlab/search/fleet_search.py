@@ -21,51 +21,48 @@ from actlab.training.train import precision_problem
 
 
 class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is untyped
-    """:class:`sklearn.model_selection.GridSearchCV` that trains skorch nets as fleets.
+    """A :class:`sklearn.model_selection.GridSearchCV` that trains skorch models as fleets.
 
-    All candidates and folds are trained together first; then scikit-learn does its own scoring and
-    bookkeeping over nets that are already trained. What a fleet cannot do, skorch does, one net at a
-    time, and :attr:`runs_` says why. Any other estimator goes scikit-learn's way.
+    All candidates and folds are trained together before scikit-learn scores them. skorch trains models that
+    a fleet does not support, one at a time, and :attr:`runs_` contains the reason. Other estimators are
+    trained by scikit-learn.
 
-    Every run is seeded by its fold and its repetition alone: candidates start from the same weights and
-    see the same batches, whatever their order and however many processes there are. An activation that
-    is given as a module starts from its initial state every time.
+    The random numbers of a run depend on its fold and seed only. All candidates start from the same weights
+    and get the same batches, for any order of the grid and any number of processes. An activation that is
+    given as a module instance starts from its initial state.
 
-    A run has failed, and gets ``error_score``, if its loss is no longer finite or if it ended three worker
-    processes.
+    A run fails, and gets ``error_score``, if its loss is infinite or NaN, or if three of its worker processes
+    have died.
 
     Args:
         estimator: As for GridSearchCV.
         param_grid: As for GridSearchCV. An activation may be a spec, a class, a function or a module. The
-            net's module gets it as given if it works with that, otherwise as a module, or as a class for
-            modules that call its constructor, as in ``act_layer(inplace=True)``.
+            network's module receives it unchanged if it works with it; otherwise it receives a module, or a
+            class if it calls the argument, as in ``act_layer(inplace=True)``.
         scoring: As for GridSearchCV.
-        n_jobs: Processes that train, a thread each. None: as many as PyTorch would use threads, if the
-            work is worth starting them.
+        n_jobs: Number of worker processes with one thread each (default: as many as PyTorch would use
+            threads, if the work takes long enough).
         refit: As for GridSearchCV.
         cv: As for GridSearchCV.
-        verbose: 0 for silence; 1 for progress on standard error, 2 for more of it.
-        pre_dispatch: As for GridSearchCV; fleets do not use it.
+        verbose: 0 for no output; 1 for progress on standard error; 2 for more detail.
+        pre_dispatch: As for GridSearchCV; fleets ignore it.
         error_score: As for GridSearchCV.
         return_train_score: As for GridSearchCV.
-        executor: Where fleets are trained instead, any :class:`concurrent.futures.Executor`. It is
-            shared with clones and left out of pickles.
-        ledger: A :class:`~actlab.ledger.Ledger`, opened with ``weights=True``, or its file. What a fleet has
-            trained is put into it and not trained again. Shared with clones and left out of pickles.
-        seeds: How often every fold is trained, each time from other weights and in another order; or the
-            seeds themselves. The splits of ``cv_results_`` are then every fold with the first seed, every
-            fold with the second, and so on.
+        executor: Any :class:`concurrent.futures.Executor` to train in. Clones share it; pickles omit it.
+        ledger: A :class:`~actlab.ledger.Ledger`, opened with ``weights=True``, or its file. Runs in the
+            ledger are not trained again, and finished runs are recorded in it. Clones share it; pickles
+            omit it.
+        seeds: The number of seeds, or a list of seeds; each seed trains every fold. The splits of
+            ``cv_results_`` are all folds with the first seed, then all folds with the second, and so on.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
 
     Attributes:
-        cv_results_: As of GridSearchCV. Fit times are each run's share of the time its fleet took, in
-            seconds.
-        runs_: One row per run: ``candidate``, ``fold``, ``seed``, ``how`` it was trained, why it trained
-            ``reason_alone``, its ``failure`` and its ``seconds``. When fitting is interrupted, those that had
-            ended.
+        cv_results_: As for GridSearchCV. Fit times are shares of the time of a fleet, in seconds.
+        runs_: One row per run: ``candidate``, ``fold``, ``seed``, ``how`` it was trained, ``reason_alone``
+            (why it trained alone), ``failure`` and ``seconds``. After an interruption, the finished runs.
 
     Raises:
-        UsageError: seeds or precision is impossible.
+        UsageError: ``seeds`` or ``precision`` is invalid.
 
     Examples:
         >>> import torch, skorch, actlab
@@ -114,12 +111,12 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         self.precision = precision
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> FleetSearchCV:
-        """Train every candidate on every fold, score it, and train the best on everything.
+        """Train and score every candidate on every fold, and train the best on all samples.
 
         Args:
             X: As for GridSearchCV.
             y: As for GridSearchCV.
-            **params: As for GridSearchCV; those that reach the net's ``fit`` keep it out of fleets.
+            **params: As for GridSearchCV. If a parameter reaches the ``fit`` of the model, skorch trains it.
 
         Returns:
             This search.
@@ -175,7 +172,7 @@ def _seeds(seeds: Any) -> list[int]:
     found = range(seeds) if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool) else seeds
     right = isinstance(found, Sequence) and not isinstance(found, str) and len(found) > 0
     if not right or not all(isinstance(s, int | np.integer) and 0 <= s < 2**32 for s in found):
-        raise UsageError(f"seeds is {seeds!r}, not a number of at least 1 or a list of seeds such as [0, 1]")
+        raise UsageError(f"seeds must be an integer >= 1 or a list of seeds such as [0, 1], got {seeds!r}")
     return [int(seed) for seed in found]
 
 

@@ -105,11 +105,11 @@ class SequentialTest:
         undecided = [p for p in self.verdicts if p not in self.decided and not self.out.keys() & set(p)]
         self.remaining = [name for name in self.remaining if any(name in pair for pair in undecided)]
         if not undecided:
-            self.ended = "all is decided" if self.decided else "no two are left to be compared"
+            self.ended = "all pairs are decided" if self.decided else "fewer than two activations are left"
         elif self.analyses >= _SURE and not any((v := self.verdicts[p]) and v.more_seeds for p in undecided):
-            self.ended = "no number of seeds would decide the rest"
+            self.ended = "more seeds would not decide the remaining pairs"
         elif self.analyses == len(ANALYSES):
-            self.ended = f"{ANALYSES[-1]} seeds are the most"
+            self.ended = f"the maximum of {ANALYSES[-1]} seeds is reached"
 
 
 @functools.cache

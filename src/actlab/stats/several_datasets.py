@@ -303,14 +303,14 @@ def _leader(ranks: pd.DataFrame, n: int) -> str:
     best = f"Best mean rank: {_join_names(leaders['activation'].to_list())}, {first:.2f} over {n} datasets"
     if len(leaders) > 1:
         return f"{best}, shared."
-    return f"{best}; it is the single best on {leaders['wins'].iloc[0]}."
+    return f"{best}; it is the sole best on {leaders['wins'].iloc[0]}."
 
 
 def _friedman_sentence(result: MultiDatasetResult, n: int, k: int) -> str:
-    conclusion = "not all activations are alike" if result.p_value <= LEVEL else "no significant difference"
+    conclusion = "the activations differ" if result.p_value <= LEVEL else "no significant difference"
     statistic = f"F({k - 1}, {(k - 1) * (n - 1)}) = {result.statistic:.3g}"
     if math.isinf(result.statistic):
-        statistic = "all datasets rank them alike"
+        statistic = "all datasets rank them in the same order"
     return f"Friedman's test of all activations: {conclusion} ({statistic}, {_p_text(result.p_value)})."
 
 
@@ -318,7 +318,9 @@ def _pair_sentences(result: MultiDatasetResult, n: int) -> list[str]:
     pairs = result.verdicts
     if n < (needed := min_datasets(len(pairs))):
         what = "the pair" if len(pairs) == 1 else f"any of {len(pairs)} pairs"
-        return [f"{n} datasets cannot decide {what}: at least {needed} are needed. The order is no verdict."]
+        return [
+            f"{n} datasets cannot decide {what}: at least {needed} are needed. The order is not a verdict."
+        ]
     decided = pairs[pairs["verdict"] != "undecided"]
     sentences = [*_wins(decided), *_agreement(result, len(decided))]
     if result.cliques:
@@ -349,7 +351,7 @@ def _agreement(result: MultiDatasetResult, num_decided: int) -> list[str]:
             return []
         return [f"Wilcoxon's test shows no significant difference ({_p_text(result.p_value)})."]
     if not num_decided:
-        unknown = ": it is not known which ones differ" if result.p_value <= LEVEL else ""
+        unknown = ": which ones differ is unknown" if result.p_value <= LEVEL else ""
         return [f"Wilcoxon's tests with Holm's correction decide no pair{unknown}."]
     if result.p_value > LEVEL:
         return ["Friedman's test is not significant; the verdicts on pairs rest on their own tests."]

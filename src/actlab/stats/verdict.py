@@ -219,17 +219,17 @@ def summarize_differences(
     d, labels = np.asarray(differences, np.float64), np.asarray(cells)
     _require(
         d.ndim == 1 and labels.shape == d.shape,
-        f"differences and cells must be two lists of one length, got shapes {d.shape} and {labels.shape}",
+        f"differences and cells must be lists of the same length, got shapes {d.shape} and {labels.shape}",
     )
     wrong = d[~np.isfinite(d)]
-    _require(not wrong.size, f"differences must be finite, got {wrong[:1]}; leave out failed runs")
+    _require(not wrong.size, f"differences must be finite, got {wrong[:1]}; omit failed runs")
     largest = float(np.abs(d).max(initial=0))
     _require(
         not largest or _SMALLEST <= largest <= _LARGEST,
         f"the largest difference must be 0 or from {_SMALLEST:g} to {_LARGEST:g} in absolute value, "
         f"got {largest:g}; rescale the scores",
     )
-    _require(0 <= step < math.inf, f"step must be a finite number >= 0, got {step}; give 0 if it is unknown")
+    _require(0 <= step < math.inf, f"step must be a finite number >= 0, got {step}; pass 0 if it is unknown")
     _, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
     _require_cells(len(counts))
     means = np.bincount(indices, d) / counts
@@ -365,7 +365,7 @@ def judge(pairs: Sequence[DifferenceSummary], region: float, level: float = LEVE
         X. Bouthillier et al., "Accounting for variance in machine learning benchmarks", MLSys 3 (2021).
     """
     _require_level(level)
-    _require(region >= 0 or not pairs, f"region must be a number >= 0, got {region}: half its width")
+    _require(region >= 0 or not pairs, f"region (half its width) must be a number >= 0, got {region}")
     p_values = [pair.posterior.p_value for pair in pairs]
     verdicts = []
     for pair, p, adjusted in zip(pairs, p_values, holm(p_values), strict=True):

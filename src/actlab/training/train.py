@@ -109,7 +109,7 @@ def device_problem(name: str) -> str:
         return f"device must be cpu, cuda or cuda:N, got {name!r}"
     if kind == "cuda" and int(index or 0) >= (count := torch.cuda.device_count()):
         devices = f"{count or 'no'} CUDA device{'s' * (count > 1)}"
-        return f"device must be one that PyTorch sees, which is {devices} here, got {name!r}"
+        return f"device must be available, got {name!r}; PyTorch finds {devices}"
     return ""
 
 
@@ -368,8 +368,8 @@ def holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
     left = most - math.ceil(most / folds) if folds > 1 else most
     if left >= HELD_BACK:
         return ""
-    few = "a network trains" if numbers else "the largest class trains"
-    return f"one sample in {HELD_BACK} is held back for validation, but {few} on {left} samples: add data"
+    few = "the training set has" if numbers else "the largest class has"
+    return f"one sample in {HELD_BACK} is held back for validation, but {few} only {left} samples: add data"
 
 
 def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from pathlib import Path
 from actlab.cli.options import ACTIVATION, DEVICE, JSON, Parser
 from actlab.cli.output import FAILURE, SUCCESS, WIDTH, check_parent_folder
 
-SUMMARY = "verify activations, and name the input that breaks one"
+SUMMARY = "verify activations and show the inputs at which they fail"
 EXAMPLES = (
     "actlab check mish",
     'actlab check "torch.nn:ELU(alpha=0.5)" --only value,kinks',

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from actlab.comparison.plan import ComparisonPlan
     from actlab.data.dataset import Dataset
 
-SUMMARY = "train with each activation, and judge which is better"
+SUMMARY = "train with each activation and judge which is better"
 EXAMPLES = (
     "actlab compare relu tanh leaky_relu --folds 3 --epochs 25",
     "actlab compare relu mish --until-decided --budget 20m",
@@ -58,16 +58,16 @@ def add_options(parser: Parser) -> None:
     add_data_options(parser, action="append", help=data)
     add = parser.add_argument_group("model").add_argument
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
-    add("--replace", metavar="NAME", help="activation to replace, if it has several kinds: relu")
+    add("--replace", metavar="NAME", help="activation to replace, if there are several kinds")
     add = add_training_options(parser)
-    tune = "train each run with each value, and keep the best by validation score: lr=0.003,0.01"
+    tune = "train each run with each value, and keep the one with the best validation score: lr=0.003,0.01"
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
     add = parser.add_argument_group("statistics").add_argument
-    add("--folds", type=int, default=3, metavar="N", help="folds of the cross-validation")
-    add("--seeds", type=int, default=1, metavar="N", help="seeds that each fold is trained with")
+    add("--folds", type=int, default=3, metavar="N", help="number of cross-validation folds")
+    add("--seeds", type=int, default=1, metavar="N", help="number of seeds per fold")
     add("--until-decided", action="store_true", help="add seeds, up to 32, until every verdict is decided")
     add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes (20m)")
-    add("--scoring", metavar="NAME", help="scorer of scikit-learn (default: accuracy, or r2)")
+    add("--scoring", metavar="NAME", help="scikit-learn scorer (default: accuracy or r2)")
     add(
         "--rope",
         type=float,
@@ -136,7 +136,7 @@ def _parse_tune(texts: list[str]) -> dict[str, list[Any]]:
         name, equals, values = text.partition("=")
         if not equals or not values or name in tuned:
             wrong = "names it twice" if name in tuned else "is not NAME=VALUE,VALUE"
-            raise UsageError(f"--tune {text!r} {wrong}; right is lr=0.003,0.01,0.03")
+            raise UsageError(f"--tune {text!r} {wrong}; write lr=0.003,0.01,0.03, for example")
         tuned[name] = [_literal(value) for value in values.split(",")]
     return tuned
 
@@ -302,7 +302,7 @@ def _diagram(across: Any, out: Path) -> list[Path]:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        print('actlab: no picture without matplotlib: pip install "actlab[figures]"', file=sys.stderr)
+        print('actlab: the picture needs matplotlib: pip install "actlab[figures]"', file=sys.stderr)
         return []
     write_critical_difference(across, out / "critical_difference.png")
     return [out / "critical_difference.png"]

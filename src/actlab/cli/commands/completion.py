@@ -10,7 +10,7 @@ from typing import Any
 from actlab.cli.options import Parser
 from actlab.cli.output import SUCCESS
 
-SUMMARY = "print a script that lets a shell complete actlab"
+SUMMARY = "print a shell completion script"
 EXAMPLES = (
     "actlab completion bash > ~/.local/share/bash-completion/completions/actlab",
     "source <(actlab completion bash)  # this shell only",

@@ -9,7 +9,7 @@ import json
 from actlab.cli.options import DEVICE, JSON, Parser
 from actlab.cli.output import SUCCESS
 
-SUMMARY = "show how this machine trains fleets, and how to change it"
+SUMMARY = "show the fleet settings of this machine"
 EXAMPLES = ("actlab fleet", "ACTLAB_WEIGHTS_PER_FLEET=1000000 actlab fleet", "actlab fleet --json")
 _EXAMPLE_DATA = {"digits": (64, 10), "MNIST": (784, 10)}  # features and classes
 
@@ -49,5 +49,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{name:<20}{value!s:<12}{changes.get(name, '')}".rstrip())
     for name, number in runs.items():
         together = f"{number} networks" if number > 1 else "1 network"
-        print(f"{name:<20}{together} of actlab train in one fleet")
+        print(f"{name:<20}{together} of actlab in one fleet")
     return SUCCESS

@@ -31,7 +31,7 @@ def add_options(parser: Parser) -> None:
     """Add the commands below ``actlab ledger``."""
     commands = parser.add_subparsers()
     table = {
-        "show": ("print the runs, and the processes that add more", show),
+        "show": ("print the runs and the processes that are training more", show),
         "verify": ("verify that the file is complete and consistent", verify),
         "export": ("write the tables as CSV and JSON files", export),
         "merge": ("copy the runs of other ledgers into one, each run once", merge),
@@ -76,7 +76,7 @@ def _runs_as_text(runs: pd.DataFrame) -> list[str]:
     table.insert(0, "run", runs["key"].str[:8])
     table["fold"] = pd.to_numeric(table["fold"], errors="coerce")
     failures = (runs["failure"] != "").sum()
-    title = f"{_count(len(runs))}, {failures or 'none'} of them failed"
+    title = f"{_count(len(runs))}, {failures or 'none'} failed"
     return [title, "", text_table(table.tail(_MAX_ROWS).reset_index(drop=True))]
 
 

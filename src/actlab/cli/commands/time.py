@@ -9,7 +9,7 @@ from actlab.cli.options import ACTIVATION, DEVICE, JSON, Parser
 from actlab.cli.output import SUCCESS
 from actlab.errors import UsageError
 
-SUMMARY = "measure activations next to their torch.nn equivalents"
+SUMMARY = "measure time and memory, compared with torch.nn"
 EXAMPLES = (
     "actlab time mish gelu",
     'actlab time mish "formula:x*tanh(softplus(x))" --fused',

@@ -101,7 +101,7 @@ def _hole(parsed: Parsed, values: Mapping[str, Any], x: Any) -> str:
     if abs(sides[0] - sides[1]) > 1e-6 * (1 + abs(sides[0])):
         return ""
     value = mpmath.nstr(mpmath.mpf(sum(sides) / 2), 6)
-    return f"; both sides tend to {value} there, which where() can put in"
+    return f"; both sides tend to {value} there; set this value with where()"
 
 
 def _sign_changes(denominators: Mapping[float, Mapping[int, Any]]) -> list[tuple[float, float, int]]:

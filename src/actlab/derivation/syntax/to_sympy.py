@@ -142,7 +142,7 @@ class _Reader:
     def _call(self, node: ast.expr, name: str, values: list[Any]) -> Any:
         if name in ("min", "max", "clip") and sum(map(self._size, values)) > _MOST_COMPARED:
             self.parsed.refuse(
-                node, f"{name} is given expressions of more than {_MOST_COMPARED} operations and values"
+                node, f"{name} has arguments of more than {_MOST_COMPARED} operations and values"
             )
         if name in FUNCTIONS and len(values) == len(argument_names(name)):
             return FUNCTIONS[name](sympy, *values)

@@ -151,7 +151,7 @@ def gradient_insights(diagnostics: pd.DataFrame, names: Sequence[str], labels: L
         return []
     means = np.exp(np.log(ratio["ratio"]).groupby(ratio["activation"]).mean()).sort_values()
     ends = [f"{_factor(means[name])} for {labels[name]}" for name in dict.fromkeys(means.index[[0, -1]])]
-    between = ", the others between" if len(means) > 2 else ""
+    between = ", the others are in between" if len(means) > 2 else ""
     return [f"Gradient of the first layer divided by the last layer's: {' and '.join(ends)}{between}."]
 
 
@@ -227,9 +227,9 @@ def function_insights(names: Sequence[str], curves: pd.DataFrame, labels: Labels
     groups: dict[str, list[str]] = {
         "Slope below 1 everywhere": [],
         "Slope above 1 somewhere": [],
-        "Slope of exactly 0 in an interval, where nothing trains": [],
+        "Slope of exactly 0 in an interval, where the gradient vanishes": [],
         "Not monotonic": [],
-        "Known from −6 to 6 only, before training": [],
+        "Evaluated from −6 to 6 only, before training": [],
     }
     gentle, steep, flat, turning, sampled = groups.values()
     for name in names:
@@ -322,7 +322,7 @@ def _extremes(
         return [f"{quantity}: about the same for all, {' to '.join(ends)}."]
     cheapest = join_names([labels[other] for other in means[means == lowest].index])
     most, least = f"{labels[name]} {show(means[name])}", f"{cheapest} {show(lowest)}"
-    return [f"{quantity}: {most} is the most, {ratio:.3g} times the least, {least}."]
+    return [f"{quantity}: {most} is the highest, {ratio:.3g} times the lowest, {least}."]
 
 
 def tuning_insights(tuning: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:

@@ -66,7 +66,7 @@ def python_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
     if (metric := about.get("metric", "accuracy")) not in _DEFAULT_METRICS:
         scoring = f"scoring={metric!r}"
     if "budget" in ((about.get("race") or {}).get("ended") or ""):
-        comments.append(f"# it ended by {_one_line(about['race']['ended'])}\n")
+        comments.append(f"# the test ended: {_one_line(about['race']['ended'])}\n")
     keywords = _keywords({**_design(about), **changed})
     arguments = [repr(list(names)), repr(data), module, keywords, scoring]
     return f"{''.join(comments)}actlab.compare({', '.join(filter(None, arguments))})"

@@ -157,7 +157,7 @@ def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
         total = float(seconds.sum()) if len(seconds) else math.nan
         cells = [name, str(len(runs)), format_cell(seconds.mean()), format_cell(total), _range(epochs)]
         rows.append([*cells, *([format_figures(saved.get(name, math.nan) / size)] if len(saved) else [])])
-    columns = [("activation", False), ("runs", True), ("seconds each", True), ("seconds in all", True)]
+    columns = [("activation", False), ("runs", True), ("seconds each", True), ("total seconds", True)]
     columns += [("epochs", True), *([(f"saved for backward, {unit}", True)] if len(saved) else [])]
     return Table(columns, rows)
 

@@ -64,7 +64,7 @@ def rank_table(comparison: MultiDatasetResult, width: int = WIDTH) -> str:
 
 def _legend(comparison: MultiDatasetResult, where: str) -> str:
     if len(comparison.ranks) == 1:
-        return "There is one activation"
+        return "There is only one activation"
     return f"No significant difference {where} ({_TEST})" if comparison.cliques else f"All differ ({_TEST})"
 
 

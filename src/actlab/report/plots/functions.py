@@ -54,7 +54,7 @@ def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> 
     try:
         curves = derivatives(function, x)
     except Exception as error:  # a user's module may raise anything
-        raise UsageError(f"{name}: has no curve to draw: {summarize_error(error)}") from error
+        raise UsageError(f"{name}: its curve cannot be drawn: {summarize_error(error)}") from error
     ax = current_axes(ax)
     for values, (label, color, style) in zip(curves, _STYLES, strict=True):
         ax.plot(x.numpy(), values.numpy(), style, color=color, label=label, linewidth=1.8)
@@ -80,7 +80,7 @@ def _resolve(
     """Return the name of an activation, its function, its kinks and the largest x worth drawing."""
     if not isinstance(activation, str | Activation):
         expected = "a spec such as 'elu(alpha=0.5)', or a definition"
-        raise UsageError(f"activation is a {type(activation).__name__}; it must be {expected}")
+        raise UsageError(f"activation must be {expected}, got a {type(activation).__name__}")
     definition = catalogue.get(activation) if isinstance(activation, str) else activation
     if definition is not None:
         check_drawable(definition)
