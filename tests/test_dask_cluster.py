@@ -234,7 +234,7 @@ def test_cluster_rejects_workers_with_other_versions(cluster, tmp_path):
 def test_cluster_rejects_work_after_shutdown(cluster_of_three):
     executor = Cluster(cluster_of_three.address)
     executor.shutdown()
-    with pytest.raises(UsageError, match=r"^the Cluster takes no more work: it is shut down$"):
+    with pytest.raises(UsageError, match=r"^the Cluster accepts no more work: it is shut down$"):
         train_runs(runs_of_all_kinds()[:1], X, Y, executor=executor)
 
 
