@@ -46,7 +46,7 @@ TESTED = [
     "",
     "- A Dask scheduler and three worker processes on loopback give the same bits as local",
     "  training, also when a worker is killed and replaced, and when the scheduler is killed and",
-    "  restarted (`tests/test_cluster.py`).",
+    "  restarted (`tests/test_dask_cluster.py`).",
     "- Sixteen processes write one ledger, and some are killed while they write. The ledger",
     "  contains complete fleets only (`tests/test_ledger_claims.py`).",
     "- Disks fill up at any moment, or are read-only. Ledgers are truncated anywhere, have a newer",

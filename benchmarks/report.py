@@ -20,7 +20,7 @@ from actlab.integrations.hiplot import write_hiplot
 from actlab.report.html.page import write_report
 from actlab.report.tables import to_json_rows
 from benchmarks.measuring import machine
-from tests.reports import QUIET, comparison, diagnostics_frame
+from tests.report_cases import QUIET, comparison, diagnostics_frame
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "report.md"
 ROUNDS = 7

@@ -1,4 +1,4 @@
-"""A page in a real browser that has no network, and what went wrong there."""
+"""Open pages in a real browser without network, and collect errors."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import contextlib
 
 
 @contextlib.contextmanager
-def offline(browser, file, **how):
-    """Open a file; at the end nothing may have been asked for or complained of."""
-    wrong = []
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **how})
+def offline(browser, file, **options):
+    """Open a file; requests and console errors fail the test at the end."""
+    problems = []
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     with contextlib.closing(context):
         context.route(
             lambda url: not url.startswith("file:"),
-            lambda route: (wrong.append(route.request.url), route.abort()),
+            lambda route: (problems.append(route.request.url), route.abort()),
         )
         context.set_offline(True)
         page = context.new_page()
         page.on(
             "console",
-            lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None,
+            lambda message: problems.append(message.text) if message.type in ("error", "warning") else None,
         )
-        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(file.as_uri())
         yield page
-    assert wrong == []
+    assert problems == []

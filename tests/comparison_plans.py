@@ -1,4 +1,4 @@
-"""Plans of comparisons, and the untrained networks in them."""
+"""Helpers that create plans of comparisons and their untrained networks."""
 
 from actlab.comparison.config import ComparisonConfig
 from actlab.comparison.plan import ComparisonPlan
@@ -13,7 +13,7 @@ def make_plan(dataset, activations, settings=None, **options):
 
 
 def plan_runs(dataset, activations, settings=None, *, seeds=1, **options):
-    """Return the runs of some activations with so many seeds, which share splits as several seeds do."""
+    """Return the runs of activations with ``seeds`` seeds, which share splits as in a comparison."""
     return make_plan(dataset, activations, settings, seeds=seeds, **options).runs(activations, range(seeds))
 
 

@@ -1,4 +1,4 @@
-"""What the tests of data have in common: files written by hand, and refusals of one line."""
+"""Helpers for the tests of data: small files and expected errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def idx(array: np.ndarray, kind: int = 8) -> bytes:
 def write_images(
     folder: Path, images: np.ndarray | bytes = THREE, labels: np.ndarray | bytes = b"", *, gz: bool = False
 ) -> Path:
-    """Write both IDX files; bytes are written as they are, and three labels are the default."""
+    """Write both IDX files; bytes are written unchanged, and three labels are the default."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(labels, bytes) and not labels:
         labels = np.array([0, 1, 0], np.uint8)
@@ -48,7 +48,7 @@ def write_npz(tmp_path: Path, **arrays: object) -> Path:
 
 
 def standardised(values: np.ndarray) -> np.ndarray:
-    """The notebook's words: (data - data.mean()) / data.std(), in torch."""
+    """Standardise like the notebook: (data - data.mean()) / data.std(), in torch."""
     data = torch.from_numpy(values.astype(np.float64))
     return ((data - data.mean()) / data.std()).float().numpy()
 

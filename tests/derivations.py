@@ -1,4 +1,4 @@
-"""Activations made of derived programs, as the tests need them."""
+"""Activations built from derived programs, for the tests of derivation."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from actlab.derivation.derived import Derived, derive
 from actlab.derivation.syntax.to_sympy import read as to_sympy
 
 # Every element-wise formula of the catalogue.
-NAMES = tuple(name for name, known in actlab.catalogue.items() if not known.facts.gated)
+NAMES = tuple(name for name, entry in actlab.catalogue.items() if not entry.facts.gated)
 
 
 def numbers(parameters: Mapping[str, Any]) -> dict[str, float]:
-    """The parameters that are numbers."""
+    """Return the parameters that are numbers."""
     return {k: float(v) for k, v in parameters.items() if not isinstance(v, bool | str)}
 
 
-def trained(name: str) -> tuple[str, ...]:
-    """The parameters of an entry of the catalogue that may be trained."""
-    known = actlab.catalogue[name]
-    return tuple(p for p in known.formulas.partials if p in numbers(known.example))
+def trainable_parameters(name: str) -> tuple[str, ...]:
+    """Return the trainable parameters of a catalogue entry."""
+    entry = actlab.catalogue[name]
+    return tuple(p for p in entry.formulas.partials if p in numbers(entry.example))
 
 
 @functools.cache
 def from_catalogue(name: str) -> tuple[Derived, Activation[...]]:
-    """An entry of the catalogue, derived from its formula alone."""
-    known = actlab.catalogue[name]
-    return made(known.formula(), numbers(known.example), trained(name))
+    """Derive a catalogue entry from its formula."""
+    entry = actlab.catalogue[name]
+    return derive_activation(entry.formula(), numbers(entry.example), trainable_parameters(name))
 
 
-def made(
+def derive_activation(
     formula: str, parameters: Mapping[str, float], trainable: tuple[str, ...] = (), **facts: Any
 ) -> tuple[Derived, Activation[...]]:
-    """A formula, derived, and the activation of its programs."""
+    """Derive a formula; return the result and the activation of its programs."""
     derived = derive(to_sympy(formula), parameters, trainable=trainable)
 
     def forward(x: Tensor, *values: Any) -> Tensor:
@@ -54,7 +54,7 @@ def made(
             *(inspect.Parameter(name, kind, default=value) for name, value in parameters.items()),
         ]
     )
-    known: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "formula": formula,
         "limits": derived.limits,
         "slopes": derived.slopes,
@@ -65,7 +65,7 @@ def made(
         "error_scale": derived.error_scale,
         "kinks": derived.kinks,
     }
-    activation: Activation[...] = Activation(forward, Facts(**{**known, **facts}))
+    activation: Activation[...] = Activation(forward, Facts(**{**entry, **facts}))
     activation.derivative(derived.derivative)
     if derived.torch_operation is not None:
         activation.torch_operation(derived.torch_operation)
@@ -78,25 +78,25 @@ def made(
 
 
 def slope(derived: Derived, x: Tensor) -> Tensor:
-    """The derivative by the input, whichever tensor is kept."""
+    """Return the derivative by the input, for either saved tensor."""
     return derived.derivative(derived.forward(x) if derived.saves == "output" else x)
 
 
 def programs(derived: Derived) -> list[Program]:
-    """All programs that there are."""
-    made = (derived.forward, derived.derivative, derived.second, *derived.partials.values())
-    return [program for program in made if program is not None]
+    """Return all programs of a derivation."""
+    candidates = (derived.forward, derived.derivative, derived.second, *derived.partials.values())
+    return [program for program in candidates if program is not None]
 
 
-def printed(lines: list[str], inputs: tuple[str, ...], names: Mapping[str, Any]) -> Any:
-    """The function that printed statements are the body of."""
+def compile_lines(lines: list[str], inputs: tuple[str, ...], names: Mapping[str, Any]) -> Any:
+    """Return a function with the printed statements as its body."""
     source = f"def function({', '.join(inputs)}):\n" + "\n".join(f"    {line}" for line in lines)
     space: dict[str, Any] = dict(names)
-    exec(source, space)  # noqa: S102, it is what is tested
+    exec(source, space)  # noqa: S102, the printed code is under test
     return space["function"]
 
 
 def sample() -> torch.Tensor:
-    """Numbers of every size, infinities and no number."""
+    """Return numbers of all magnitudes, infinities and NaN."""
     sizes = torch.logspace(-45, 38, 400, dtype=torch.float64)
     return torch.cat([-sizes, sizes, torch.tensor([0.0, torch.inf, -torch.inf, torch.nan])]).double()

@@ -1,4 +1,4 @@
-"""What the tests of whole fleets have in common: small runs, and results that are equal to the last bit."""
+"""Helpers for the tests of fleets: small runs, and comparison of results bit for bit."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ in_memory = pytest.mark.skipif(not SHM.is_dir(), reason="there is no /dev/shm")
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    """Nets this small only wait for a second thread;"""
-    found = FleetSettings()
-    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
+    """Use one thread, because small models only wait for a second one;"""
+    settings = FleetSettings()
+    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -36,14 +36,14 @@ def one_thread(monkeypatch):
 
 @pytest.fixture
 def one_fleet(monkeypatch):
-    """Whatever may train together does."""
-    found = Packing(most=64)
-    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
+    """Put all runs that can train together into one fleet."""
+    settings = Packing(most=64)
+    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
 
 
 @pytest.fixture
 def in_shm():
-    """Return what tells the folders that this process has in /dev/shm."""
+    """Return a function that lists the new folders of this process in /dev/shm."""
     before = set(SHM.glob("actlab-*"))
     return lambda: set(SHM.glob(f"actlab-{os.getpid()}-*")) - before
 
@@ -57,7 +57,7 @@ def noisy():
 
 
 def run(net=None, **options):
-    usual = {
+    defaults = {
         "net": net or perceptron(),
         "rows": np.arange(48),
         "valid": np.arange(48, 64),
@@ -66,11 +66,11 @@ def run(net=None, **options):
         "epochs": 3,
         "batch_size": 16,
     }
-    return Run(**{**usual, **options})
+    return Run(**{**defaults, **options})
 
 
 class Late(nn.Module):
-    """Raises when it sees more than the two rows that a net is tried with."""
+    """Raises for more than the two samples of the first test of a model."""
 
     def __init__(self, error):
         super().__init__()
@@ -83,7 +83,7 @@ class Late(nn.Module):
 
 
 def assert_equal(results, expected):
-    """Hold results against others, bit for bit."""
+    """Assert that results are equal bit for bit."""
     for result, other in zip(results, expected, strict=True):
         assert (result.failure, result.how, result.reason_alone) == (
             other.failure,
@@ -99,14 +99,14 @@ def assert_equal(results, expected):
 
 
 def workers_of(executor):
-    """Return the processes that an executor of ours has."""
+    """Return the PIDs of an executor's processes."""
     list(executor.map(time.sleep, [0.05] * 8))
     return sorted(pid for pool in (*executor._free, *executor._busy) for pid in pool._processes)
 
 
-def gone(family, seconds=20):
-    """Say whether these processes end in time."""
+def have_ended(pids, seconds=20):
+    """Return whether the processes end in time."""
     end = time.monotonic() + seconds
-    while any(Path("/proc", str(pid)).exists() for pid in family) and time.monotonic() < end:
+    while any(Path("/proc", str(pid)).exists() for pid in pids) and time.monotonic() < end:
         time.sleep(0.05)
-    return not any(Path("/proc", str(pid)).exists() for pid in family)
+    return not any(Path("/proc", str(pid)).exists() for pid in pids)

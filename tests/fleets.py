@@ -1,4 +1,4 @@
-"""What a fleet is held against: skorch, one net after the other, from the same weights in the same order."""
+"""Compare fleets with skorch, model by model, from the same weights and with the same order of samples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_COMPARED = {"batches", "dur", "train_batch_count", "valid_batch_count"}
 
 
 def table(rows=ROWS, seed=0):
-    """Return inputs (rows, 5) and three classes that can be told apart, if not perfectly."""
+    """Return inputs (rows, 5) of three classes that overlap slightly."""
     rng = np.random.default_rng(seed)
     y = np.arange(rows) % CLASSES
     X = rng.normal(size=(rows, FEATURES)) + 2 * np.eye(CLASSES, FEATURES)[y]
@@ -36,12 +36,12 @@ def line(*, activation=nn.Tanh, outputs=CLASSES):
 
 
 def flat(**options):
-    """Return a net whose outputs are (n,)."""
+    """Return a model with outputs of shape (n,)."""
     return nn.Sequential(line(outputs=1, **options), nn.Flatten(0))
 
 
 class Branching(nn.Module):
-    """A net that is no straight line."""
+    """A model that is not sequential."""
 
     def __init__(self, width=6, bias=True, activation="tanh", outputs=CLASSES):
         super().__init__()
@@ -54,13 +54,13 @@ class Branching(nn.Module):
 
 
 def classifier(**options):
-    usual = {"criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 16, "lr": 0.1, "verbose": 0}
-    return skorch.NeuralNetClassifier(**{"module": line, **usual, **options})
+    defaults = {"criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 16, "lr": 0.1, "verbose": 0}
+    return skorch.NeuralNetClassifier(**{"module": line, **defaults, **options})
 
 
 @dataclass(frozen=True)
 class Packing(FleetSettings):
-    """Settings that say how many runs a fleet has, however large their nets."""
+    """Settings with a fixed number of runs per fleet."""
 
     most: int = 1
 
@@ -69,10 +69,10 @@ class Packing(FleetSettings):
 
 
 class Orders:
-    """The sampler that gives skorch's DataLoader the batches of a run, epoch after epoch."""
+    """A sampler that gives skorch's DataLoader the batches of a run in every epoch."""
 
     def __init__(self, run: Run) -> None:
-        self.places = {row: place for place, row in enumerate(run.rows.tolist())}
+        self.places = {row: position for position, row in enumerate(run.rows.tolist())}
         self.orders = run.orders()
 
     def __len__(self) -> int:
@@ -88,22 +88,22 @@ def as_run(net, X, y, seed=0, fold=0):
 
 
 def by_skorch(net, run, X, y):
-    """Return what came out of skorch's own training."""
-    twin = clone(net).set_params(iterator_train__sampler=Orders(run), iterator_train__shuffle=False)
+    """Return the result of training by skorch."""
+    copy = clone(net).set_params(iterator_train__sampler=Orders(run), iterator_train__shuffle=False)
     with seeded_torch(run.seed, run.fold, WEIGHTS, "cpu"):
-        twin.initialize()
+        copy.initialize()
     with apply_settings(Packing()):
-        twin.partial_fit(X, y)
-    history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in twin.history]
-    own = {**dict(twin.module_.named_parameters()), **dict(twin.module_.named_buffers())}
+        copy.partial_fit(X, y)
+    history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in copy.history]
+    own = {**dict(copy.module_.named_parameters()), **dict(copy.module_.named_buffers())}
     return Result(weights={name: value.detach() for name, value in own.items()}, history=history)
 
 
 def by_fleets(runs, X, y, *, most=64, layer_by_layer=True):
-    """Return what came out of fleets of at most so many runs."""
-    found = Packing(layer_by_layer=layer_by_layer, most=most)
+    """Return the results of fleets with at most ``most`` runs."""
+    settings = Packing(layer_by_layer=layer_by_layer, most=most)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": found)
+        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
         results = train_runs(runs, X, y)
     for result in results:
         result.history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in result.history]
@@ -111,13 +111,13 @@ def by_fleets(runs, X, y, *, most=64, layer_by_layer=True):
 
 
 def assert_same(result, expected, *, tolerance=1e-4, samples=10):
-    """Hold a result against another one: weights, and every column of the history.
+    """Assert that two results have close weights and histories.
 
     Args:
-        result: What came out.
-        expected: What should have.
-        tolerance: The largest difference, relative to the largest number of its kind.
-        samples: How many rows an accuracy is the mean of.
+        result: Result of the fleet.
+        expected: Result of skorch.
+        tolerance: Largest difference, relative to the largest absolute value.
+        samples: Number of samples of an accuracy.
     """
     assert not result.failure
     assert result.weights.keys() == expected.weights.keys()
@@ -137,14 +137,14 @@ def assert_same(result, expected, *, tolerance=1e-4, samples=10):
 
 
 def assert_close(value, expected, tolerance, name):
-    """Hold a tensor against another one, relative to its largest number."""
+    """Assert that two tensors are close, relative to the largest absolute value."""
     scale = max(float(expected.abs().max()), 1e-3)
     worst = float((value - expected).abs().max())
     assert worst <= tolerance * scale, f"{name} is off by {worst / scale:.1e}"
 
 
 def check(net, X, y, *, seeds=(0, 1, 2), layer_by_layer=True):
-    """Hold a fleet of some seeds of a net against skorch."""
+    """Assert that a fleet of several seeds of a model equals skorch."""
     runs = [as_run(net, X, y, seed) for seed in seeds]
     results = by_fleets(runs, X, y, layer_by_layer=layer_by_layer)
     for run, result in zip(runs, results, strict=True):

@@ -1,4 +1,4 @@
-"""Configurations of skorch for a search beside GridSearchCV, with the data that they learn from."""
+"""Configurations of skorch for comparing FleetSearchCV with GridSearchCV, and their data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.search_models import (
     Frozen,
     Halves,
     Logged,
-    Net,
+    Network,
     Recurrent,
     Several,
     Tied,
@@ -71,7 +71,7 @@ NUMBERS = X @ np.array([[1.0], [-2.0], [0.5], [0.0]], np.float32)
 
 @dataclass
 class Case:
-    """A configuration: what the net has besides the usual, how it trains, its data, grid and search."""
+    """A configuration: model options, expected way of training, data, grid and search options."""
 
     net: dict[str, Any] = field(default_factory=dict)
     how: str = FLEET
@@ -84,7 +84,7 @@ class Case:
     scoring: Any = "neg_log_loss"
 
     def __post_init__(self):
-        if self.grid is None:  # what trains alone is slower, and its candidates have nothing in common
+        if self.grid is None:  # training alone is slower, so one candidate is enough
             self.grid = {"lr": [0.1]} if self.how == ALONE else {"lr": [0.1, 0.02]}
 
 
@@ -283,10 +283,10 @@ CASES = {
     "batch norm, alone": Case({"module__norm": True, "optimizer": torch.optim.Adamax}, ALONE),
     "dropout, alone": Case({"module__drop": 0.3, "optimizer": torch.optim.Adamax}, ALONE),
     "a function": Case({"module": make}),
-    "a partial": Case({"module": functools.partial(Net, width=3)}),
+    "a partial": Case({"module": functools.partial(Network, width=3)}),
     "a module that is given": Case({"module": given()}),
     "a module that is given, alone": Case({"module": given(), "optimizer": torch.optim.Adamax}, ALONE),
-    "a module that is given, with an argument": Case({"module": Net(), "module__width": 4}),
+    "a module that is given, with an argument": Case({"module": Network(), "module__width": 4}),
     "several outputs": Case({"module": Several}, ALONE, Auxiliary),
     "a lazy module": Case(
         {"module": lambda: nn.Sequential(nn.LazyLinear(5), nn.ReLU(), nn.LazyLinear(3))}, "any"
@@ -350,7 +350,7 @@ CASES = {
     ),
 }
 
-# Configurations that only the slow tests have: rarer, or close to another one.
+# Configurations for slow tests only: rare ones, or similar to others.
 # fmt: off
 RARE = {
     "features in Fortran order", "tensor features", "a dataset with its labels", "images",
@@ -384,13 +384,13 @@ WITH_ACTIVATION = {
     "module__act": LEARNT,
 }
 
-# Configurations whose results are not those of GridSearchCV, and what the guide says of them.
+# Configurations whose results differ from GridSearchCV, with the sentence of the guide.
 DIFFERENT = {
-    "The orders of shuffled samples": Case(
+    "The order of shuffled samples": Case(
         {"iterator_train__shuffle": True, "batch_size": 5, "max_epochs": 4}
     ),
-    "the random numbers of a model that draws while it trains": Case({"module__drop": 0.5}),
-    "if its loss is no longer finite": Case(grid={"lr": [0.1, 1e38]}, scoring="accuracy"),
-    "An activation that is given as a module starts from its initial state": Case(WITH_ACTIVATION),
-    "in larger batches": Case({"module": Branching, "batch_size": 5}),
+    "the random numbers that a model draws in training": Case({"module__drop": 0.5}),
+    "if its loss is infinite or NaN": Case(grid={"lr": [0.1, 1e38]}, scoring="accuracy"),
+    "An activation given as a module instance starts from its initial state": Case(WITH_ACTIVATION),
+    "in batches larger than": Case({"module": Branching, "batch_size": 5}),
 }

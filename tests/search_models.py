@@ -1,4 +1,4 @@
-"""Modules and nets for the configurations of skorch that searches are compared on."""
+"""Modules and skorch classes for the configurations in search_cases.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from tests.searches import CLASSES, FEATURES
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     def __init__(self, width=6, outputs=CLASSES, drop=0.0, norm=False):
         super().__init__()
         self.first, self.last = nn.Linear(FEATURES, width), nn.Linear(width, outputs)
@@ -22,35 +22,35 @@ class Net(nn.Module):
         return self.last(self.between(self.first(X)))
 
 
-class Columns(Net):
-    """Takes the columns of a table by name."""
+class Columns(Network):
+    """Takes the columns of a table as named arguments."""
 
     def forward(self, a, b, c, d):
         return super().forward(torch.stack([v.reshape(-1) for v in (a, b, c, d)], 1).float())
 
 
-class Halves(Net):
+class Halves(Network):
     def forward(self, left, right):
         return super().forward(torch.cat([left, right], 1))
 
 
-class Several(Net):
+class Several(Network):
     def forward(self, X):
         hidden = self.first(X)
         return self.last(hidden), hidden
 
 
-class Dense(Net):
+class Dense(Network):
     def forward(self, X):
         return super().forward(X.to_dense() if X.layout != torch.strided else X)
 
 
 class Weighed(nn.Module):
-    """Takes the weights of samples along with them."""
+    """Takes sample weights as a second input."""
 
     def __init__(self):
         super().__init__()
-        self.net = Net()
+        self.net = Network()
 
     def forward(self, X, sample_weight):
         return self.net(X)
@@ -63,7 +63,7 @@ class WeighedNet(skorch.NeuralNetClassifier):
 
 
 class Logged(skorch.NeuralNetClassifier):
-    """Overrides what no fleet knows of."""
+    """Overrides a method that fleets do not support."""
 
     def train_step(self, batch, **fit_params):
         return super().train_step(batch, **fit_params)
@@ -74,7 +74,7 @@ class Auxiliary(skorch.NeuralNetClassifier):
         return super().get_loss(y_pred[0], y_true, *args, **kwargs) + y_pred[1].square().mean()
 
 
-class Tokens(Net):
+class Tokens(Network):
     def __init__(self):
         super().__init__()
         self.embedding = nn.EmbeddingBag(2, FEATURES)
@@ -93,19 +93,19 @@ class Tied(nn.Module):
         return self.last(torch.tanh(self.second(torch.tanh(self.first(X)))))
 
 
-class Frozen(Net):
+class Frozen(Network):
     def __init__(self):
         super().__init__()
         self.first.requires_grad_(False)
 
 
-class Unused(Net):
+class Unused(Network):
     def __init__(self):
         super().__init__()
         self.spare = nn.Linear(2, 2)
 
 
-class Counted(Net):
+class Counted(Network):
     def __init__(self):
         super().__init__()
         self.register_buffer("scale", torch.tensor(2.0))
@@ -133,12 +133,12 @@ class Attention(nn.Module):
         return self.last(self.layer(X).flatten(1))
 
 
-class Branching(Net):
-    """Has outputs that depend on the other samples of a batch."""
+class Branching(Network):
+    """Has outputs that depend on the whole batch."""
 
     def forward(self, X):
-        found = super().forward(X)
-        return found if found.mean() > 0 else 2 * found
+        result = super().forward(X)
+        return result if result.mean() > 0 else 2 * result
 
 
 class Backwards(torch.utils.data.Sampler):

@@ -1,4 +1,4 @@
-"""What the tests of the search have in common: a small table, small nets, skorch's own training of one."""
+"""Helpers for the tests of FleetSearchCV: a small table, small models, training by skorch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ X, Y = table()
 
 
 def classifier(kind: Any = skorch.NeuralNetClassifier, **options):
-    usual = {
+    defaults = {
         "module": NeuralNet,
         "module__num_features": FEATURES,
         "module__num_classes": CLASSES,
@@ -41,48 +41,48 @@ def classifier(kind: Any = skorch.NeuralNetClassifier, **options):
         "batch_size": 16,
         "verbose": 0,
     }
-    return kind(**{**usual, **options})
+    return kind(**{**defaults, **options})
 
 
 def plain(module, kind: Any = skorch.NeuralNetClassifier, **options):
-    """Return a net of a module without NeuralNet's arguments."""
-    usual = {"criterion": nn.CrossEntropyLoss, "lr": 0.1, "max_epochs": 2, "batch_size": 16, "verbose": 0}
-    return kind(module, **{**usual, **options})
+    """Return a skorch model of a module without NeuralNet's arguments."""
+    defaults = {"criterion": nn.CrossEntropyLoss, "lr": 0.1, "max_epochs": 2, "batch_size": 16, "verbose": 0}
+    return kind(module, **{**defaults, **options})
 
 
 class Idle(skorch.callbacks.Callback):
-    """Does nothing, but a fleet cannot know that."""
+    """A callback without effect that a fleet must nevertheless assume to have one."""
 
 
-def grid_search(net=None, grid=None, **options):
-    return GridSearchCV(net or classifier(), grid or ACTIVATIONS, **{"cv": 3, **options})
+def grid_search(model=None, grid=None, **options):
+    return GridSearchCV(model or classifier(), grid or ACTIVATIONS, **{"cv": 3, **options})
 
 
-def search(net=None, grid=None, **options):
-    return FleetSearchCV(net or classifier(), grid or ACTIVATIONS, **{"cv": 3, "n_jobs": 1, **options})
+def search(model=None, grid=None, **options):
+    return FleetSearchCV(model or classifier(), grid or ACTIVATIONS, **{"cv": 3, "n_jobs": 1, **options})
 
 
 def one(outputs, features=FEATURES):
     return nn.Sequential(nn.Linear(features, 6), nn.Tanh(), nn.Linear(6, outputs))
 
 
-def by_skorch(net, X, y, seed=0, fold=0):
-    """Return a copy of the net that skorch trained from the weights that the search gives this fold."""
-    twin = clone(net)
+def by_skorch(model, X, y, seed=0, fold=0):
+    """Return a copy of the model, trained by skorch from the initial weights of the search for this fold."""
+    copy = clone(model)
     with seeded_torch(seed, fold, WEIGHTS, "cpu"):
-        twin.initialize()
-    return twin.partial_fit(X, y)
+        copy.initialize()
+    return copy.partial_fit(X, y)
 
 
-def scores(found, name="test_score"):
+def scores(fitted, name="test_score"):
     """Return the scores (candidates, splits)."""
-    results = found.cv_results_
+    results = fitted.cv_results_
     splits = [key for key in results if key.startswith("split") and key.endswith(name)]
     return np.column_stack([results[key] for key in splits])
 
 
 class Recorder(nn.Module):
-    """An activation with a trained number, which tells where it started."""
+    """An activation with a trained slope and a given start value."""
 
     def __init__(self, start=0.5):
         super().__init__()
@@ -117,6 +117,6 @@ class Counting(nn.Module):
 @pytest.fixture(autouse=True)
 def one_thread():
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # nets this small only wait for a second one
+    torch.set_num_threads(1)  # a second thread only slows small models down
     yield
     torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""Models whose activation is F.relu in one way or another."""
+"""Models that use F.relu in different ways."""
 
 import functools
 import pickle
@@ -13,7 +13,7 @@ __all__ = ["one_thread"]
 
 
 class Functional(nn.Module):
-    """Calls one function in each of the ways there are."""
+    """Calls relu in all available ways."""
 
     def __init__(self):
         super().__init__()
@@ -26,14 +26,14 @@ class Functional(nn.Module):
 
 
 class Tanhs(Functional):
-    """The same net, written with tanh."""
+    """The same model, written with tanh."""
 
     def forward(self, x):
         return torch.tanh(self.third(torch.tanh(self.second(torch.tanh(self.first(x))))))
 
 
 class Block(nn.Module):
-    """A block of a residual net, as torchvision writes it."""
+    """A block of a residual network, in the style of torchvision."""
 
     def __init__(self, channels, out, stride=1, activation=nn.ReLU):
         super().__init__()
@@ -78,7 +78,7 @@ def residual(block, **options):
 
 
 class Holding(nn.Module):
-    """Keeps functions as attributes."""
+    """Stores functions as attributes."""
 
     def __init__(self):
         super().__init__()
@@ -90,7 +90,7 @@ class Holding(nn.Module):
 
 
 class Helped(nn.Module):
-    """Calls its function in a method."""
+    """Calls the function in a method."""
 
     def __init__(self):
         super().__init__()
@@ -108,5 +108,5 @@ def pickled(model):
 
 
 def tanhs_of(model, x):
-    """Return the output of a net of Functional's shape with tanh in its places."""
+    """Return the output of Functional with tanh instead of relu."""
     return torch.tanh(model.third(torch.tanh(model.second(torch.tanh(model.first(x))))))

@@ -16,7 +16,7 @@ class Own(torch.nn.Module):
         return x
 
 
-def own_function(x):
+def halve(x):
     return x
 
 
@@ -70,8 +70,8 @@ ADVICE = "which a formula spec cannot express completely; put it into a file and
         (actlab.nn.Mish(), "an instance of Mish; pass its name: 'actlab.nn:Mish' or 'my_layers.py:Name'"),
         (Own(), f"an instance of Own; pass its name: '{__name__}:Own' or 'my_layers.py:Name'"),
         (make_local_module(), "an instance of Inner; pass its name: 'my_layers.py:Inner'"),
-        (own_function, "the function own_function; pass its name: "
-         f"'{__name__}:own_function' or 'my_layers.py:Name'"),
+        (halve, "the function halve; pass its name: "
+         f"'{__name__}:halve' or 'my_layers.py:Name'"),
         (lambda x: x, "a lambda; write it as a function into a file and pass its name: 'my_layers.py:name'"),
         (torch.tanh, "a builtin_function_or_method; write it as a function into a file and pass its name: "
          "'my_layers.py:name'"),

@@ -87,7 +87,7 @@ def test_compare_names_the_file_that_an_autograd_function_needs():
         actlab.compare(["relu", NotebookReLU], "digits")
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     def __init__(self, act=None):
         super().__init__()
         self.first, self.act, self.last = nn.Linear(64, 8), act or nn.ReLU(), nn.Linear(8, 10)
@@ -99,7 +99,7 @@ class Net(nn.Module):
 def test_search_trains_an_autograd_function():
     data = actlab.load_data("digits")
     torch.manual_seed(0)
-    model = skorch.NeuralNetClassifier(Net, criterion=nn.CrossEntropyLoss, max_epochs=2, verbose=0)
+    model = skorch.NeuralNetClassifier(Network, criterion=nn.CrossEntropyLoss, max_epochs=2, verbose=0)
     grid = {"module__act": [nn.ReLU(), NotebookReLU]}
     search = actlab.FleetSearchCV(model, grid, cv=3, n_jobs=1, refit=False).fit(data.X, data.y)
     relu, notebook_relu = search.cv_results_["mean_test_score"]

@@ -18,7 +18,7 @@ from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.training.train import HISTORY_COLUMNS, TrainSettings, make_net
 
 SHORT = {"epochs": 2, "batch_size": 16, "num_units": 8}
-WIDE = {"epochs": 2, "batch_size": 16, "num_units": 256}  # wide enough for a product in bfloat16
+WIDE = {"epochs": 2, "batch_size": 16, "num_units": 256}  # layers wide enough for products in bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def dataset():
     return Dataset(X[order].astype(np.float32), y[order], "made up", "0" * 16, ("a", "b", "rare"))
 
 
-FIGURES = ["activation", "split", "fold", "seed", "score", "accuracy", "loss", "epochs", "failure"]
+COLUMNS = ["activation", "split", "fold", "seed", "score", "accuracy", "loss", "epochs", "failure"]
 
 
 def scores(comparison):
-    return comparison.results[FIGURES]
+    return comparison.results[COLUMNS]
 
 
-def test_every_run_has_its_row_and_the_ranking_is_read_from_them(dataset):
+def test_compare_returns_one_row_per_run_and_a_ranking(dataset):
     names = ["relu", "tanh", "leaky_relu(negative_slope=0.5)"]
     comparison = compare(names, dataset, **{**SHORT, "epochs": 20})
     results, ranking = comparison.results, comparison.ranking
@@ -55,29 +55,29 @@ def test_every_run_has_its_row_and_the_ranking_is_read_from_them(dataset):
         assert row["std"] == pytest.approx(folds.std(ddof=0))
 
 
-def test_the_accuracy_is_that_of_the_trained_net_on_the_fold(dataset):
-    found = compare(["tanh"], dataset, **SHORT)
+def test_compare_accuracy_is_that_of_the_trained_model_on_the_fold(dataset):
+    comparison = compare(["tanh"], dataset, **SHORT)
     settings = TrainSettings(epochs=2, batch_size=16, num_units=8)
     for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
-        net = make_net(dataset, "tanh", settings)
+        model = make_net(dataset, "tanh", settings)
         with seeded_torch(0, fold, WEIGHTS, "cpu"):
-            net.initialize()
-        net.partial_fit(dataset.X[rows], dataset.y[rows])
-        row = found.results.iloc[fold]
-        assert row["accuracy"] == accuracy_score(dataset.y[test], net.predict(dataset.X[test]))
-        history = found.history[found.history["fold"] == fold + 1]
-        expected = [epoch["valid_loss"] for epoch in net.history]
+            model.initialize()
+        model.partial_fit(dataset.X[rows], dataset.y[rows])
+        row = comparison.results.iloc[fold]
+        assert row["accuracy"] == accuracy_score(dataset.y[test], model.predict(dataset.X[test]))
+        history = comparison.history[comparison.history["fold"] == fold + 1]
+        expected = [epoch["valid_loss"] for epoch in model.history]
         assert history["valid_loss"].to_list() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_history_has_every_epoch_of_every_run(dataset):
+def test_compare_history_has_every_epoch_of_every_run(dataset):
     history = compare(["relu", "tanh"], dataset, **SHORT).history
     assert list(history) == ["activation", "split", "fold", "seed", *HISTORY_COLUMNS]
     assert history["epoch"].to_list() == [1, 2] * 6
     assert history.groupby(["activation", "fold"]).size().to_list() == [2] * 6
 
 
-def test_scikit_learns_columns_are_there_too(dataset):
+def test_cv_results_has_scikit_learns_columns(dataset):
     comparison = compare(["relu", "tanh"], dataset, **SHORT)
     table = cv_results(comparison.results)
     assert table["param_module__activation"].to_list() == ["relu", "tanh"]
@@ -91,7 +91,7 @@ def test_scikit_learns_columns_are_there_too(dataset):
     assert table["mean_fit_time"].to_list() == pytest.approx(seconds.loc[["relu", "tanh"]].to_list())
 
 
-def test_the_same_seed_gives_the_same_table_also_with_two_jobs_and_other_threads(dataset):
+def test_compare_is_reproducible_with_other_jobs_and_threads(dataset):
     names = ["relu", "tanh"]
     first = scores(compare(names, dataset, **SHORT))
     before = torch.get_num_threads()
@@ -102,45 +102,45 @@ def test_the_same_seed_gives_the_same_table_also_with_two_jobs_and_other_threads
     assert scores(compare(names, dataset, jobs=2, **SHORT)).equals(first)
 
 
-def test_the_table_does_not_depend_on_the_order_or_the_company(dataset):
+def test_compare_results_do_not_depend_on_other_activations(dataset):
     both = scores(compare(["relu", "tanh"], dataset, **SHORT))
-    alone = scores(compare(["tanh"], dataset, **SHORT))
+    single = scores(compare(["tanh"], dataset, **SHORT))
     together = both[both["activation"] == "tanh"].reset_index(drop=True)
     exact = ["activation", "fold", "accuracy", "epochs"]
-    assert together[exact].equals(alone[exact])
-    assert together["loss"].to_list() == pytest.approx(alone["loss"].to_list(), rel=1e-5)
+    assert together[exact].equals(single[exact])
+    assert together["loss"].to_list() == pytest.approx(single["loss"].to_list(), rel=1e-5)
 
 
-def test_a_different_seed_gives_a_different_table(dataset):
+def test_compare_with_another_seed_gives_other_results(dataset):
     first, other = (compare(["tanh"], dataset, seed=seed, **SHORT).results["loss"] for seed in (0, 1))
     assert not first.equals(other)
 
 
-def test_a_net_that_diverges_is_counted_and_has_no_rank(dataset):
-    found = compare(["relu", "tanh"], dataset, lr=3e4, **SHORT)
-    ranking = found.ranking
+def test_compare_gives_no_rank_to_a_diverged_activation(dataset):
+    comparison = compare(["relu", "tanh"], dataset, lr=3e4, **SHORT)
+    ranking = comparison.ranking
     assert ranking["activation"].to_list() == ["tanh", "relu"]
     assert math.isnan(ranking["mean"].iloc[1])
     assert not math.isnan(ranking["mean"].iloc[0])
-    lost = int(found.results[found.results["activation"] == "relu"]["score"].isna().sum())
-    assert ranking["status"].iloc[1] == f"diverged in {lost} of 3 runs"
+    diverged_runs = int(comparison.results[comparison.results["activation"] == "relu"]["score"].isna().sum())
+    assert ranking["status"].iloc[1] == f"diverged in {diverged_runs} of 3 runs"
     assert ranking["rank"].iloc[1] is pd.NA
-    (pair,) = found.verdicts.to_dict("records")
-    assert (pair["verdict"], pair["reason"]) == ("none", f"relu diverged in {lost} of 3 runs")
+    (pair,) = comparison.verdicts.to_dict("records")
+    assert (pair["verdict"], pair["reason"]) == ("none", f"relu diverged in {diverged_runs} of 3 runs")
     assert math.isnan(pair["difference"])
-    assert f"relu diverged in {lost} of 3 runs: no rank." in found.sentences()
+    assert f"relu diverged in {diverged_runs} of 3 runs: no rank." in comparison.sentences()
 
 
-def test_all_nets_may_diverge(dataset):
-    found = compare(["relu"], dataset, lr=1e30, **SHORT)
-    assert found.ranking["mean"].isna().all()
-    assert found.sentences()[0] == "No activation has a rank."
+def test_compare_of_only_diverged_models_has_no_rank(dataset):
+    comparison = compare(["relu"], dataset, lr=1e30, **SHORT)
+    assert comparison.ranking["mean"].isna().all()
+    assert comparison.sentences()[0] == "No activation has a rank."
 
 
-def test_an_interruption_keeps_what_has_ended(dataset, monkeypatch):
+def test_compare_interrupt_keeps_finished_runs(dataset, monkeypatch):
     class Interrupting(torch.nn.Module):
         def forward(self, x):
-            if len(x) > 2:  # two rows are tried beforehand
+            if len(x) > 2:  # the first test of a model uses two samples
                 raise KeyboardInterrupt
             return x
 
@@ -154,7 +154,7 @@ def test_an_interruption_keeps_what_has_ended(dataset, monkeypatch):
     assert not isinstance(caught.value, Interrupted)
 
 
-def test_an_activation_that_breaks_while_it_trains_fails_alone(dataset, monkeypatch):
+def test_compare_fails_only_the_activation_that_raises(dataset, monkeypatch):
     class Breaking(torch.nn.Module):
         def forward(self, x):
             if len(x) > 2:
@@ -171,18 +171,18 @@ def test_an_activation_that_breaks_while_it_trains_fails_alone(dataset, monkeypa
     assert scores(comparison)[:3].equals(scores(compare(["relu"], dataset, **SHORT)))
 
 
-def test_products_in_bfloat16_are_a_choice(dataset):
+def test_compare_precision_bf16_changes_results_slightly(dataset):
     exact, rounded = (compare(["tanh"], dataset, precision=p, **WIDE).results for p in ("float32", "bf16"))
     assert exact["loss"].to_list() != rounded["loss"].to_list()
     assert exact["loss"].to_list() == pytest.approx(rounded["loss"].to_list(), rel=0.02)
 
 
-def test_data_may_be_named():
+def test_compare_accepts_the_name_of_a_dataset():
     assert len(actlab.compare(["relu"], "digits", folds=2, epochs=1).ranking) == 1
 
 
 @pytest.mark.parametrize(
-    ("activations", "how", "message"),
+    ("activations", "options", "message"),
     [
         (["reluu"], {}, "unknown activation 'reluu' .did you mean 'relu'"),
         ([], {}, "name at least one"),
@@ -202,12 +202,12 @@ def test_data_may_be_named():
         (["reluu", "tahn"], {"folds": 31}, "'relu'.*'tanh'.*folds must be <= 30, got 31"),
     ],
 )
-def test_a_comparison_that_cannot_be_made_is_refused(dataset, activations, how, message):
+def test_compare_rejects_invalid_arguments(dataset, activations, options, message):
     with pytest.raises(UsageError, match=message):
-        compare(activations, dataset, **how)
+        compare(activations, dataset, **options)
 
 
-def test_folds_that_leave_too_few_rows_to_hold_back_are_refused():
+def test_comparison_config_rejects_folds_with_too_few_samples():
     y = np.arange(12) % 2
     small = Dataset(np.eye(12, dtype=np.float32), y, "small", "0" * 16, (0, 1))
     with pytest.raises(UsageError, match="the largest class has only 4 samples"):

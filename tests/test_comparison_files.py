@@ -1,4 +1,4 @@
-"""A comparison as files, and read again."""
+"""Comparison.to_csv, Comparison.load and tables for papers."""
 
 import json
 
@@ -6,32 +6,32 @@ import pandas as pd
 import pytest
 
 from actlab import Comparison, UsageError, compare
-from tests.test_verdicts import SHORT, dataset
+from tests.test_comparison_verdicts import SHORT, dataset
 
 __all__ = ["dataset"]
 
 
-def test_a_comparison_comes_back_from_its_folder(dataset, tmp_path):
-    how = {"tune": {"lr": [0.01, 0.05]}, "ledger": tmp_path / "l.sqlite"}
-    found = compare(["relu", "tanh", "sigmoid"], dataset, seeds=2, **how, **SHORT)
-    files = found.to_csv(tmp_path / "run")
+def test_comparison_load_restores_a_saved_comparison(dataset, tmp_path):
+    options = {"tune": {"lr": [0.01, 0.05]}, "ledger": tmp_path / "l.sqlite"}
+    comparison = compare(["relu", "tanh", "sigmoid"], dataset, seeds=2, **options, **SHORT)
+    files = comparison.to_csv(tmp_path / "run")
     names = ["results", "history", "verdicts", "ranking", "tuning"]
     assert [file.name for file in files] == [*(f"{name}.csv" for name in names), "comparison.json"]
     again = Comparison.load(tmp_path / "run")
     for name in names:
-        pd.testing.assert_frame_equal(getattr(found, name), getattr(again, name), check_exact=True)
-    assert again.about == found.about
-    assert again.sentences() == found.sentences()
+        pd.testing.assert_frame_equal(getattr(comparison, name), getattr(again, name), check_exact=True)
+    assert again.about == comparison.about
+    assert again.sentences() == comparison.sentences()
     assert json.loads((tmp_path / "run/comparison.json").read_text(), parse_constant=pytest.fail)
 
 
-def test_one_with_failures_comes_back_too(dataset, tmp_path):
-    found = compare(["relu", "tanh"], dataset, lr=1e30, **SHORT)
-    found.to_csv(tmp_path)
+def test_comparison_load_restores_failures(dataset, tmp_path):
+    comparison = compare(["relu", "tanh"], dataset, lr=1e30, **SHORT)
+    comparison.to_csv(tmp_path)
     again = Comparison.load(tmp_path)
-    pd.testing.assert_frame_equal(found.ranking, again.ranking)
-    pd.testing.assert_frame_equal(found.verdicts, again.verdicts)
-    assert again.sentences() == found.sentences()
+    pd.testing.assert_frame_equal(comparison.ranking, again.ranking)
+    pd.testing.assert_frame_equal(comparison.verdicts, again.verdicts)
+    assert again.sentences() == comparison.sentences()
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_one_with_failures_comes_back_too(dataset, tmp_path):
         (lambda folder: (folder / "history.csv").write_text(""), "cannot read .*history.csv"),
     ],
 )
-def test_a_broken_folder_is_refused_in_one_line(dataset, tmp_path, change, message):
+def test_comparison_load_rejects_a_broken_folder(dataset, tmp_path, change, message):
     compare(["relu"], dataset, **SHORT).to_csv(tmp_path)
     change(tmp_path)
     with pytest.raises(UsageError, match=message) as caught:
@@ -54,15 +54,15 @@ def test_a_broken_folder_is_refused_in_one_line(dataset, tmp_path, change, messa
     assert "\n" not in str(caught.value)
 
 
-def test_tables_for_papers(dataset):
+def test_comparison_to_latex_and_to_markdown(dataset):
     names = ["leaky_relu(negative_slope=0.2)", "relu"]
-    found = compare(names, dataset, seeds=2, **SHORT)
-    text = found.to_latex()
+    comparison = compare(names, dataset, seeds=2, **SHORT)
+    text = comparison.to_latex()
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
     assert r"leaky\_relu(negative\_slope=0.2)" in text
     assert "_" not in text.replace(r"\_", "")
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {row.count(" & ") for row in rows} == {5, 7}
-    lines = found.to_markdown().splitlines()
+    lines = comparison.to_markdown().splitlines()
     assert lines[0] == "| rank | activation | mean | std | runs | status |"
     assert all(line.startswith("| ") for line in lines if line)

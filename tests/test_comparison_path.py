@@ -1,4 +1,4 @@
-"""How many modules a reader passes through to follow a comparison, and how often it repeats work."""
+"""Limits for the number of modules that a comparison enters and for repeated work."""
 
 import sys
 from collections import Counter
@@ -19,7 +19,7 @@ class Followed:
     def __init__(self):
         self.calls, self.modules, self.changes = Counter(), set(), 0
         self._last, self._planning = "", False
-        actlab.compare(["elu", "sigmoid"], "digits", epochs=1, jobs=1)  # imports what is imported late
+        actlab.compare(["elu", "sigmoid"], "digits", epochs=1, jobs=1)  # trigger late imports
         before = sys.getprofile()
         sys.setprofile(self._profile)
         try:
@@ -40,7 +40,7 @@ class Followed:
             self._last = module
 
 
-def test_the_path_from_a_comparison_to_its_fleets_is_short():
+def test_compare_enters_few_modules_before_its_fleets():
     load_data("digits")
     followed = Followed()
     assert len(followed.modules) <= 26

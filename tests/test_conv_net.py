@@ -23,44 +23,44 @@ __all__ = ["one_thread"]
         ({"num_features": 3 * 6 * 10, "image_shape": (3, 6, 10)}, (3, 6, 10)),
     ],
 )
-def test_rows_and_images_give_the_same_logits(arguments, image):
-    net = ConvNet(**arguments)
+def test_conv_net_gives_the_same_logits_for_flat_samples_and_images(arguments, image):
+    model = ConvNet(**arguments)
     images = torch.randn(3, *image)
-    logits = net(images)
+    logits = model(images)
     assert logits.shape == (3, arguments.get("num_classes", 10))
-    assert torch.equal(net(images.flatten(1)), logits)
+    assert torch.equal(model(images.flatten(1)), logits)
 
 
-def test_an_empty_batch_has_no_logits():
+def test_conv_net_accepts_an_empty_batch():
     assert ConvNet(num_features=64)(torch.empty(0, 64)).shape == (0, 10)
 
 
-def test_the_forward_pass_is_four_layers_with_an_activation_after_the_first_three():
-    net = ConvNet(num_units=8, activation="tanh", num_features=36, num_classes=3)
+def test_conv_net_has_four_layers_and_three_activations():
+    model = ConvNet(num_units=8, activation="tanh", num_features=36, num_classes=3)
     x = torch.randn(4, 36)
-    hidden = torch.tanh(net.conv2(torch.tanh(net.conv1(x.view(4, 1, 6, 6)))))
-    expected = net.fc2(torch.tanh(net.fc1(hidden.flatten(1))))
-    assert torch.equal(net(x), expected)
+    hidden = torch.tanh(model.conv2(torch.tanh(model.conv1(x.view(4, 1, 6, 6)))))
+    expected = model.fc2(torch.tanh(model.fc1(hidden.flatten(1))))
+    assert torch.equal(model(x), expected)
 
 
-def test_the_sizes_follow_num_units():
-    net = ConvNet(num_units=32, num_features=64)
-    sizes = [tuple(layer.weight.shape) for layer in (net.conv1, net.conv2, net.fc1, net.fc2)]
+def test_conv_net_sizes_follow_num_units():
+    model = ConvNet(num_units=32, num_features=64)
+    sizes = [tuple(layer.weight.shape) for layer in (model.conv1, model.conv2, model.fc1, model.fc2)]
     assert sizes == [(8, 1, 3, 3), (16, 8, 3, 3), (32, 64), (10, 32)]
 
 
-def test_each_layer_has_an_activation_of_its_own():
-    net = ConvNet(activation=nn.PReLU(), num_features=64)
-    assert len({id(p) for p in net.parameters() if p.numel() == 1}) == 3
+def test_conv_net_layers_have_separate_activations():
+    model = ConvNet(activation=nn.PReLU(), num_features=64)
+    assert len({id(p) for p in model.parameters() if p.numel() == 1}) == 3
 
 
 @pytest.mark.parametrize("activation", ["tanh", nn.PReLU, torch.relu, "xielu"])
-def test_the_weights_are_the_same_whatever_the_activation(activation):
+def test_conv_net_weights_do_not_depend_on_the_activation(activation):
     torch.manual_seed(3)
-    net = dict(ConvNet(activation=activation, num_features=64).named_parameters())
+    model = dict(ConvNet(activation=activation, num_features=64).named_parameters())
     torch.manual_seed(3)
     for name, value in ConvNet(num_features=64).named_parameters():
-        assert torch.equal(net[name], value)
+        assert torch.equal(model[name], value)
 
 
 @pytest.mark.parametrize(
@@ -75,49 +75,49 @@ def test_the_weights_are_the_same_whatever_the_activation(activation):
         ({"num_features": 64, "image_shape": (1, -8, -8)}, "the product 64, got (1, -8, -8)"),
     ],
 )
-def test_a_size_that_does_not_fit_is_named(arguments, message):
+def test_conv_net_rejects_invalid_sizes(arguments, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         ConvNet(**arguments)
     assert message in str(error.value)
 
 
-def test_rows_of_another_width_are_refused():
+def test_conv_net_rejects_samples_of_another_width():
     with pytest.raises(RuntimeError, match="65"):
         ConvNet(num_features=64)(torch.zeros(2, 65))
 
 
-def test_an_unknown_activation_is_answered_with_the_nearest():
+def test_conv_net_suggests_the_nearest_activation_name():
     with pytest.raises(UsageError, match="did you mean 'relu'"):
         ConvNet(activation="reluu")
 
 
 @pytest.mark.parametrize("activation", ["relu", "mish", nn.PReLU])
-def test_a_stack_of_nets_under_vmap_has_the_gradients_that_each_has_alone(activation):
-    nets = [ConvNet(num_units=8, activation=activation, num_features=64) for _ in range(3)]
+def test_conv_net_gradients_under_vmap_equal_single_gradients(activation):
+    models = [ConvNet(num_units=8, activation=activation, num_features=64) for _ in range(3)]
     x = torch.randn(5, 64)
-    weights, _ = stack_module_state(nets)
-    stacked = torch.vmap(lambda w: functional_call(nets[0], w, (x,)))(weights)
+    weights, _ = stack_module_state(models)
+    stacked = torch.vmap(lambda w: functional_call(models[0], w, (x,)))(weights)
     grads = torch.autograd.grad(stacked.square().sum(), list(weights.values()))
-    for place, net in enumerate(nets):
-        alone = torch.autograd.grad(net(x).square().sum(), list(net.parameters()))
-        for ours, theirs in zip(grads, alone, strict=True):
-            torch.testing.assert_close(ours[place], theirs)
+    for index, model in enumerate(models):
+        single = torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
+        for ours, theirs in zip(grads, single, strict=True):
+            torch.testing.assert_close(ours[index], theirs)
 
 
-def test_a_fleet_steps_it_by_hand():
-    line = trace_layers(ConvNet(num_features=64))
-    assert line is not None
-    assert [link.name for link in line if link.kind == "formula"] == [
+def test_fleet_traces_conv_net_as_layers():
+    layers = trace_layers(ConvNet(num_features=64))
+    assert layers is not None
+    assert [layer.name for layer in layers if layer.kind == "formula"] == [
         "activation1.",
         "activation2.",
         "activation3.",
     ]
 
 
-def test_it_learns_the_digits():
+def test_conv_net_learns_the_digits():
     torch.manual_seed(0)
     data = load_data("digits")
-    net = skorch.NeuralNetClassifier(
+    model = skorch.NeuralNetClassifier(
         ConvNet,
         module__num_features=64,
         criterion=nn.CrossEntropyLoss,
@@ -130,5 +130,5 @@ def test_it_learns_the_digits():
         verbose=0,
     )
     learnt = np.arange(len(data.X)) % 5 != 0
-    net.fit(data.X[learnt], data.y[learnt])
-    assert np.mean(net.predict(data.X[~learnt]) == data.y[~learnt]) > 0.9
+    model.fit(data.X[learnt], data.y[learnt])
+    assert np.mean(model.predict(data.X[~learnt]) == data.y[~learnt]) > 0.9

@@ -34,24 +34,24 @@ NAMES = [
 ]
 
 
-def compared(activations, datasets=20, step=0.3, seed=0):
+def compare(activations, datasets=20, step=0.3, seed=0):
     values = np.random.default_rng(seed).normal(size=(datasets, activations)) + step * np.arange(activations)
     return compare_over_datasets(pd.DataFrame(values, columns=NAMES[:activations]))
 
 
-def with_a_hole():
-    """Three activations: the first and the last are not told apart, though the second is from the first."""
+def compare_with_a_gap():
+    """Return ranks in which only the first and the last of three activations do not differ significantly."""
     b = np.linspace(5, 6, 12)
     a = b + np.array([9.0] * 3 + [-1.0] * 9)
     return compare_over_datasets(pd.DataFrame({"a": a, "b": b, "c": b - 0.5}))
 
 
-def drawn(found, **how):
+def draw(result, **options):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5), layout="constrained", **how)
+    figure = Figure(figsize=(11, 5), layout="constrained", **options)
     axes = figure.subplots()
-    assert draw_critical_difference(found, axes) is axes
+    assert draw_critical_difference(result, axes) is axes
     figure.draw_without_rendering()
     return axes
 
@@ -60,12 +60,12 @@ def lines(axes, label):
     return [line for line in axes.lines if line.get_label() == label]
 
 
-def test_rank_1_is_at_the_left_and_names_stand_with_their_mean_ranks():
-    axes = drawn(compared(4))
+def test_critical_difference_has_rank_1_left_and_names_with_mean_ranks():
+    axes = draw(compare(4))
     low, high = axes.get_xlim()
     assert low < 1 < 4 < high
     texts = [text.get_text().strip() for text in axes.texts]
-    ranks = compared(4).ranks
+    ranks = compare(4).ranks
     names, means = ranks["activation"], ranks["mean_rank"]
     assert texts[:2] == [f"{name}  {mean:.2f}" for name, mean in zip(names[:2], means[:2], strict=True)]
     assert texts[2:4] == [f"{mean:.2f}  {name}" for name, mean in zip(names[2:], means[2:], strict=True)]
@@ -73,8 +73,8 @@ def test_rank_1_is_at_the_left_and_names_stand_with_their_mean_ranks():
 
 
 @pytest.mark.parametrize("activations", range(2, 16))
-def test_nothing_that_is_written_overlaps(activations):
-    axes = drawn(compared(activations))
+def test_critical_difference_texts_do_not_overlap(activations):
+    axes = draw(compare(activations))
     boxes = [text.get_window_extent() for text in [*axes.texts, axes.xaxis.label, *axes.get_xticklabels()]]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     page = axes.figure.bbox
@@ -82,56 +82,56 @@ def test_nothing_that_is_written_overlaps(activations):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_bars_have_a_dot_for_each_member_and_do_not_touch(seed):
-    found = compared(12, datasets=30, step=0.15, seed=seed)
-    axes = drawn(found)
-    ranks = dict(found.ranks[["activation", "mean_rank"]].to_numpy())
+def test_critical_difference_bars_have_a_dot_for_each_member(seed):
+    comparison = compare(12, datasets=30, step=0.15, seed=seed)
+    axes = draw(comparison)
+    ranks = dict(comparison.ranks[["activation", "mean_rank"]].to_numpy())
     dots = [line.get_xdata().tolist() for line in lines(axes, "members")]
-    assert dots == [[ranks[name] for name in clique] for clique in found.cliques]
+    assert dots == [[ranks[name] for name in clique] for clique in comparison.cliques]
     bars = [(*line.get_xdata(), line.get_ydata()[0]) for line in lines(axes, "bar")]
-    assert len(bars) == len(found.cliques) > 1
+    assert len(bars) == len(comparison.cliques) > 1
     for (low, high, y), (low_2, high_2, y_2) in itertools.combinations(bars, 2):
         assert y != y_2 or high < low_2 or high_2 < low
     highest_label = min(text.get_position()[1] for text in axes.texts)
     assert max(y for _, _, y in bars) < highest_label
 
 
-def test_a_bar_of_equal_ranks_can_be_seen():
-    found = compare_over_datasets(pd.DataFrame(np.ones((9, 3)), columns=["a", "b", "c"]))
-    (bar,) = lines(drawn(found), "bar")
+def test_critical_difference_bar_of_equal_ranks_is_visible():
+    result = compare_over_datasets(pd.DataFrame(np.ones((9, 3)), columns=["a", "b", "c"]))
+    (bar,) = lines(draw(result), "bar")
     low, high = bar.get_xdata()
     assert low < 2 < high
 
 
-def test_the_legend_describes_the_bars():
-    assert drawn(compared(3, datasets=3)).texts[-1].get_text() == (
+def test_critical_difference_legend_describes_the_bars():
+    assert draw(compare(3, datasets=3)).texts[-1].get_text() == (
         "No significant difference between the dots of a bar (Wilcoxon's test, Holm's correction, "
         "5\N{NO-BREAK SPACE}%)"
     )
-    assert drawn(compared(2, step=5)).texts[-1].get_text().startswith("All differ (")
-    assert drawn(compared(1)).texts[-1].get_text() == "There is only one activation"
+    assert draw(compare(2, step=5)).texts[-1].get_text().startswith("All differ (")
+    assert draw(compare(1)).texts[-1].get_text() == "There is only one activation"
 
 
 @pytest.mark.parametrize(("suffix", "first"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".PDF", b"%PDF")])
-def test_the_file_is_of_the_kind_that_its_name_says(tmp_path, suffix, first):
-    write_critical_difference(compared(15), tmp_path / f"ranks{suffix}")
+def test_write_critical_difference_uses_the_format_of_the_suffix(tmp_path, suffix, first):
+    write_critical_difference(compare(15), tmp_path / f"ranks{suffix}")
     assert (tmp_path / f"ranks{suffix}").read_bytes().startswith(first)
     assert [path.name for path in tmp_path.iterdir()] == [f"ranks{suffix}"]
 
 
-def test_files_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
+def test_write_critical_difference_rejects_unwritable_files(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"must end in .png, .svg, .pdf, got 'ranks.txt'"):
-        write_critical_difference(compared(3), tmp_path / "ranks.txt")
+        write_critical_difference(compare(3), tmp_path / "ranks.txt")
     with pytest.raises(UsageError, match=r"cannot write .*No such file"):
-        write_critical_difference(compared(3), tmp_path / "none" / "ranks.png")
+        write_critical_difference(compare(3), tmp_path / "none" / "ranks.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r'pip install "actlab\[figures\]"'):
-        write_critical_difference(compared(3), tmp_path / "ranks.png")
+        write_critical_difference(compare(3), tmp_path / "ranks.png")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_table_has_the_groups_of_each_activation():
-    assert rank_table(with_a_hole(), 60).splitlines() == [
+def test_rank_table_has_the_groups_of_each_activation():
+    assert rank_table(compare_with_a_gap(), 60).splitlines() == [
         "activation  mean_rank  groups",
         "----------  ---------  ------",
         "b              1.2500  1",
@@ -142,23 +142,23 @@ def test_the_table_has_the_groups_of_each_activation():
     ]
 
 
-def test_long_names_stay_different():
+def test_rank_table_keeps_long_names_distinct():
     names = [f"my_layers.py:AnActivationWithAVeryLongName({i})" for i in range(3)]
-    found = compare_over_datasets(pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)), columns=names))
-    rows = rank_table(found).splitlines()[2:5]
+    result = compare_over_datasets(pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)), columns=names))
+    rows = rank_table(result).splitlines()[2:5]
     assert len({row.split()[0] for row in rows}) == 3
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 15), st.integers(2, 30), st.floats(0, 1), st.integers(0, 99))
-def test_two_activations_share_a_group_where_they_do_not_differ(activations, datasets, step, seed):
-    found = compared(activations, datasets, step, seed)
-    rows = rank_table(found, 120).splitlines()[2 : activations + 2]
-    names = found.ranks["activation"].to_list()
+def test_rank_table_groups_activations_that_do_not_differ(activations, datasets, step, seed):
+    comparison = compare(activations, datasets, step, seed)
+    rows = rank_table(comparison, 120).splitlines()[2 : activations + 2]
+    names = comparison.ranks["activation"].to_list()
     groups = {
         name: set(row.split()[-1:]) | set(row.split()[2:]) for name, row in zip(names, rows, strict=True)
     }
-    pairs = {frozenset((row.a, row.b)): row.verdict for row in found.verdicts.itertuples()}
+    pairs = {frozenset((row.a, row.b)): row.verdict for row in comparison.verdicts.itertuples()}
     for a, b in itertools.combinations(names, 2):
         shared = (groups[a] & groups[b]) - {"-"}
         assert bool(shared) == (pairs[frozenset((a, b))] == "undecided")

@@ -1,4 +1,4 @@
-"""data.py: what a Dataset is, and which names and arguments there are."""
+"""Dataset objects, and names and arguments of load_data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.datasets import refused, standardised, write_npz
 # ---- the Dataset -------------------------------------------------------------------------------------------
 
 
-def test_digits_is_the_notebooks_standardisation():
+def test_load_data_digits_is_standardised_like_the_notebook():
     from sklearn.datasets import load_digits
 
     data, (X, y) = load_data("digits"), load_digits(return_X_y=True)
@@ -22,7 +22,7 @@ def test_digits_is_the_notebooks_standardisation():
     assert (data.shape, data.is_regression, data.fingerprint) == ((1, 8, 8), False, "522bf7a8f6d541ce")
 
 
-def test_dtypes_and_layout_are_what_training_needs():
+def test_load_data_returns_contiguous_float32_and_int64():
     data = load_data("digits")
     assert (data.X.dtype, data.y.dtype) == (np.float32, np.int64)
     assert data.X.flags.c_contiguous
@@ -30,14 +30,14 @@ def test_dtypes_and_layout_are_what_training_needs():
     torch.from_numpy(data.X)  # a read-only array would warn here
 
 
-def test_repr_is_one_short_line():
+def test_dataset_repr_is_one_short_line():
     text = repr(load_data("digits"))
     assert text.startswith("Dataset('digits', X=float32(1797, 64), num_classes=10, fingerprint='")
     assert "\n" not in text
     assert len(text) < 120
 
 
-def test_a_dataset_is_frozen_and_compares_by_identity():
+def test_dataset_is_frozen_and_compares_by_identity():
     data = load_data("digits")
     with pytest.raises(AttributeError):
         data.name = "other"
@@ -45,7 +45,7 @@ def test_a_dataset_is_frozen_and_compares_by_identity():
     assert data in {data}
 
 
-def test_fingerprint_depends_on_every_value_and_on_nothing_else(tmp_path):
+def test_dataset_fingerprint_depends_exactly_on_the_values(tmp_path):
     X, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2
 
     def fingerprint(X: np.ndarray, y: np.ndarray) -> str:
@@ -81,20 +81,20 @@ def test_fingerprint_depends_on_every_value_and_on_nothing_else(tmp_path):
         ("https://example.org/table.csv", "no such file: 'https://example.org/table.csv'"),
     ],
 )
-def test_unknown_sources_are_refused(source, message):
+def test_load_data_rejects_unknown_sources(source, message):
     refused(message, source)
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_load_data_rejects_a_folder(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     refused("no such file: '.*folder.csv'", tmp_path / "folder.csv", target="a")
 
 
 @pytest.mark.parametrize("source", ["digits", "some.npz", "some.csv"])
-def test_data_dir_where_it_is_not_used_is_refused(tmp_path, source):
+def test_load_data_rejects_data_dir_where_it_is_not_used(tmp_path, source):
     refused(f"data_dir '.*' is not used with '{source}'; omit it", source, tmp_path)
 
 
 @pytest.mark.parametrize("source", ["digits", "mnist", "some.npz"])
-def test_target_where_it_is_not_used_is_refused(source):
+def test_load_data_rejects_target_where_it_is_not_used(source):
     refused(f"target 'label' is not used with '{source}', only with a .csv file", source, target="label")

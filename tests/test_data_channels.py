@@ -21,8 +21,8 @@ def images(*shape: int, dtype: object = np.uint8) -> np.ndarray:
     return np.random.default_rng(0).permutation(5 * int(np.prod(shape))).reshape(5, *shape).astype(dtype)
 
 
-def noted(*arguments: object, **keywords: object) -> tuple[Dataset, list[str]]:
-    """Load data; return it with the warnings."""
+def load_with_warnings(*arguments: object, **keywords: object) -> tuple[Dataset, list[str]]:
+    """Load data; return it with its warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = load_data(*arguments, **keywords)
@@ -34,11 +34,11 @@ def noted(*arguments: object, **keywords: object) -> tuple[Dataset, list[str]]:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
 def test_load_data_moves_the_channels_of_images_to_the_front(tmp_path, shape, dtype):
     X = images(*shape, dtype=dtype)
-    data, notes = noted(write_npz(tmp_path, X=X, y=LABELS))
+    data, notes = load_with_warnings(write_npz(tmp_path, X=X, y=LABELS))
     first = np.stack([X[..., channel] for channel in range(shape[2])], axis=1)
     assert data.shape == (shape[2], *shape[:2])
     np.testing.assert_allclose(data.X, standardised(first.reshape(5, -1)), rtol=1e-6, atol=1e-7)
-    saved_first, none = noted(write_npz(tmp_path, X=first, y=LABELS), channels="first")
+    saved_first, none = load_with_warnings(write_npz(tmp_path, X=first, y=LABELS), channels="first")
     assert data.fingerprint == saved_first.fingerprint
     np.testing.assert_array_equal(data.X, saved_first.X)
     height, width, channels = shape
@@ -53,7 +53,7 @@ def test_load_data_moves_the_channels_of_images_to_the_front(tmp_path, shape, dt
 @pytest.mark.parametrize("shape", [(3, 6, 5), (4, 7, 2), (1, 5, 8), (3, 1, 2), (16, 7, 7), (2, 3, 5)])
 def test_load_data_keeps_channels_first(tmp_path, shape):
     X = images(*shape)
-    data, notes = noted(write_npz(tmp_path, X=X, y=LABELS))
+    data, notes = load_with_warnings(write_npz(tmp_path, X=X, y=LABELS))
     assert (data.shape, notes) == (shape, [])
     np.testing.assert_allclose(data.X, standardised(X.reshape(5, -1)), rtol=1e-6, atol=1e-7)
 
@@ -68,7 +68,7 @@ def test_load_data_with_ambiguous_channels_names_the_option(tmp_path, shape):
         r"--channels last\)$",
         path,
     )
-    first, last = (noted(path, channels=channels) for channels in ("first", "last"))
+    first, last = (load_with_warnings(path, channels=channels) for channels in ("first", "last"))
     assert (first[1], last[1]) == ([], [])
     assert (first[0].shape, last[0].shape) == (shape, (shape[2], *shape[:2]))
     np.testing.assert_allclose(first[0].X, standardised(X.reshape(5, -1)), rtol=1e-6, atol=1e-7)
@@ -80,27 +80,29 @@ def test_load_data_with_ambiguous_channels_names_the_option(tmp_path, shape):
 @pytest.mark.parametrize(
     ("shape", "channels"), [((6, 5, 3), "first"), ((6, 5, 2), "last"), ((3, 5, 8), "last")]
 )
-def test_load_data_obeys_channels(tmp_path, shape, channels):
+def test_load_data_uses_the_channels_option(tmp_path, shape, channels):
     X = images(*shape)
-    data, notes = noted(write_npz(tmp_path, X=X, y=LABELS), channels=channels)
+    data, notes = load_with_warnings(write_npz(tmp_path, X=X, y=LABELS), channels=channels)
     right = X if channels == "first" else np.moveaxis(X, 3, 1)
     assert (data.shape, notes) == (right.shape[1:], [])
     np.testing.assert_allclose(data.X, standardised(right.reshape(5, -1)), rtol=1e-6, atol=1e-7)
 
 
-def test_load_data_takes_grey_images_of_any_layout(tmp_path):
+def test_load_data_accepts_grey_images_of_any_layout(tmp_path):
     grey = images(6, 5)
     layouts = [grey, grey[:, None], grey[..., None]]
-    found = [noted(write_npz(tmp_path, X=X, y=LABELS))[0] for X in layouts]
-    assert [data.shape for data in found] == [(1, 6, 5)] * 3
-    assert len({data.fingerprint for data in found}) == 1
+    result = [load_with_warnings(write_npz(tmp_path, X=X, y=LABELS))[0] for X in layouts]
+    assert [data.shape for data in result] == [(1, 6, 5)] * 3
+    assert len({data.fingerprint for data in result}) == 1
 
 
 @pytest.mark.parametrize("scale", [1, 255, 1 / 255])
-def test_load_data_standardises_the_scale_of_images_away(tmp_path, scale):
+def test_load_data_standardises_images_of_any_scale(tmp_path, scale):
     X = images(6, 5, 3)
-    as_bytes, _ = noted(write_npz(tmp_path, X=X, y=LABELS))
-    as_floats, _ = noted(write_npz(tmp_path, X=X.astype(np.float32) * np.float32(scale), y=LABELS))
+    as_bytes, _ = load_with_warnings(write_npz(tmp_path, X=X, y=LABELS))
+    as_floats, _ = load_with_warnings(
+        write_npz(tmp_path, X=X.astype(np.float32) * np.float32(scale), y=LABELS)
+    )
     assert as_floats.shape == as_bytes.shape == (3, 6, 5)
     np.testing.assert_allclose(as_floats.X, as_bytes.X, rtol=1e-5, atol=1e-6)
 
@@ -119,35 +121,35 @@ def test_load_data_standardises_the_scale_of_images_away(tmp_path, scale):
 )
 def test_load_data_moves_the_channels_of_arrays_and_tensors(tmp_path, pair):
     X = images(6, 5, 3)
-    data, notes = noted(pair(X))
-    saved, _ = noted(write_npz(tmp_path, X=X, y=LABELS))
+    data, notes = load_with_warnings(pair(X))
+    saved, _ = load_with_warnings(write_npz(tmp_path, X=X, y=LABELS))
     assert (data.name, data.shape, len(notes)) == ("arrays", (3, 6, 5), 1)
     np.testing.assert_allclose(data.X, saved.X, rtol=1e-6)
     np.testing.assert_array_equal(data.y, LABELS)
     refused("arrays: X has shape .* the channels can be its first or its last", pair(images(3, 5, 4)))
 
 
-def test_conv_net_sees_the_images_that_were_given():
+def test_conv_net_receives_images_in_the_right_layout():
     X = images(6, 5, 3)
-    data, _ = noted((X, LABELS))
-    seen = ConvNet(num_features=90, num_classes=2, image_shape=data.shape)
-    pixels = torch.unflatten(torch.from_numpy(data.X), 1, seen.image_shape)
+    data, _ = load_with_warnings((X, LABELS))
+    network = ConvNet(num_features=90, num_classes=2, image_shape=data.shape)
+    pixels = torch.unflatten(torch.from_numpy(data.X), 1, network.image_shape)
     flat = X.astype(np.float64)
     np.testing.assert_allclose(
         pixels.permute(0, 2, 3, 1).numpy(), (flat - flat.mean()) / flat.std(ddof=1), rtol=1e-5, atol=1e-6
     )
-    assert seen(pixels).equal(seen(torch.from_numpy(data.X)))
+    assert network(pixels).equal(network(torch.from_numpy(data.X)))
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 3), (5, 6, 3), (3, 5, 6), (1, 9, 10)])
 def test_conv_net_refuses_images_of_another_shape(shape):
-    net = ConvNet(num_features=90, num_classes=2, image_shape=(3, 6, 5))
+    model = ConvNet(num_features=90, num_classes=2, image_shape=(3, 6, 5))
     message = (
         rf"images have shape \({', '.join(map(str, shape))}\); "
         r"this network takes \(channels, height, width\) = "
     )
     with pytest.raises(UsageError, match=message + r"\(3, 6, 5\)$"):
-        net(torch.zeros(2, *shape))
+        model(torch.zeros(2, *shape))
 
 
 @pytest.mark.parametrize(
@@ -173,37 +175,37 @@ def test_load_data_refuses_unknown_channels(channels):
 
 
 def test_load_data_reads_grey_idx_images_without_a_note(tmp_path):
-    data, notes = noted("mnist", write_images(tmp_path, images(6, 3), LABELS.astype(np.uint8)))
+    data, notes = load_with_warnings("mnist", write_images(tmp_path, images(6, 3), LABELS.astype(np.uint8)))
     assert (data.shape, notes) == ((1, 6, 3), [])
 
 
-# ---- a Dataset made by hand --------------------------------------------------------------------------------
+# ---- a Dataset created directly ----------------------------------------------------------------------------
 
 
-def by_hand(shape: tuple[int, ...], rows: tuple[int, ...] = (5, 90), **more: object) -> Dataset:
-    return Dataset(np.zeros(rows, np.float32), LABELS, "by hand", "0" * 16, (0, 1), shape, **more)
+def create_dataset(shape: tuple[int, ...], rows: tuple[int, ...] = (5, 90), **more: object) -> Dataset:
+    return Dataset(np.zeros(rows, np.float32), LABELS, "direct", "0" * 16, (0, 1), shape, **more)
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 5), (1, 9, 10), (10, 9, 1)])
-def test_dataset_takes_a_shape_with_channels_first(shape):
-    assert by_hand(shape, channels="first").shape == shape
+def test_dataset_accepts_a_shape_with_channels_first(shape):
+    assert create_dataset(shape, channels="first").shape == shape
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shape": (6, 5, 3)}, r"by hand: shape is \(6, 5, 3\), .* looks like \(height, width, channels\)"),
+        ({"shape": (6, 5, 3)}, r"direct: shape is \(6, 5, 3\), .* looks like \(height, width, channels\)"),
         ({"shape": (10, 9, 1)}, r"load_data\(\(X, y\)\) moves the channels to the front"),
-        ({"shape": (3, 6, 6)}, r"by hand: shape is \(3, 6, 6\); it must be .* with a product of 90"),
-        ({"shape": (9, 10)}, r"by hand: shape is \(9, 10\); it must be \(channels, height, width\)"),
+        ({"shape": (3, 6, 6)}, r"direct: shape is \(3, 6, 6\); it must be .* with a product of 90"),
+        ({"shape": (9, 10)}, r"direct: shape is \(9, 10\); it must be \(channels, height, width\)"),
         (
             {"shape": (), "rows": (5, 6, 5, 3)},
-            r"by hand: X has shape \(5, 6, 5, 3\) .* X must be \(n, d\)",
+            r"direct: X has shape \(5, 6, 5, 3\) .* X must be \(n, d\)",
         ),
-        ({"shape": (), "rows": (4, 90)}, r"by hand: X has shape \(4, 90\) and y \(5,\); .* with the n of y"),
+        ({"shape": (), "rows": (4, 90)}, r"direct: X has shape \(4, 90\) and y \(5,\); .* with the n of y"),
         ({"shape": (3, 6, 5), "channels": "last"}, "channels must be 'first' or None, got 'last'"),
     ],
 )
-def test_dataset_refuses_shapes_that_do_not_fit(arguments, message):
+def test_dataset_rejects_shapes_that_do_not_fit(arguments, message):
     with pytest.raises(UsageError, match=message):
-        by_hand(**arguments)
+        create_dataset(**arguments)

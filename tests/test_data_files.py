@@ -1,4 +1,4 @@
-"""Tables: .npz and .csv files against arrays written here, and every message a person can meet."""
+"""load_data of .npz and .csv files: values and error messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.datasets import THREE, refused, standardised, write_csv, write_npz
 # ---- .npz --------------------------------------------------------------------------------------------------
 
 
-def test_npz_flattens_and_encodes(tmp_path):
+def test_load_data_flattens_npz_features_and_encodes_labels(tmp_path):
     X = np.random.default_rng(0).normal(3, 2, (5, 2, 3)).astype(np.float32)
     data = load_data(write_npz(tmp_path, X=X, y=np.array(["b", "a", "c", "a", "b"])))
     np.testing.assert_allclose(data.X, standardised(X.reshape(5, 6)), rtol=1e-5)
@@ -34,7 +34,7 @@ def test_npz_flattens_and_encodes(tmp_path):
     ("rows", "shape"),
     [((6,), ()), ((2, 3), (1, 2, 3)), ((3, 1, 2), (3, 1, 2)), ((1, 6), (1, 1, 6)), ((1, 2, 3, 1), ())],
 )
-def test_npz_images_keep_their_shape_and_are_the_same_data(tmp_path, rows, shape):
+def test_load_data_keeps_the_shape_of_npz_images(tmp_path, rows, shape):
     X = np.arange(24.0).reshape(4, *rows)
     data = load_data(write_npz(tmp_path, X=X, y=np.arange(4)))
     assert data.shape == shape
@@ -45,7 +45,7 @@ def test_npz_images_keep_their_shape_and_are_the_same_data(tmp_path, rows, shape
 @pytest.mark.parametrize(
     "y", [np.array([5, -1, 5]), np.array([5.0, -1.0, 5.0]), np.array([5, -1, 5], np.int8)]
 )
-def test_whole_labels_keep_their_numbers(tmp_path, y):
+def test_load_data_keeps_integer_labels(tmp_path, y):
     data = load_data(str(write_npz(tmp_path, X=THREE, y=y)))
     assert data.classes == (-1, 5)
     assert [type(label) for label in data.classes] == [int, int]
@@ -53,13 +53,13 @@ def test_whole_labels_keep_their_numbers(tmp_path, y):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, np.uint8, ">f8", np.longdouble])
-def test_every_numeric_dtype_gives_the_same_features(tmp_path, dtype):
+def test_load_data_gives_the_same_features_for_every_dtype(tmp_path, dtype):
     data = load_data(write_npz(tmp_path, X=THREE.astype(dtype), y=np.array([0, 1, 0])))
     np.testing.assert_allclose(data.X, standardised(THREE.reshape(3, 4)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [5e-324, 1e-200, 1e200, 1.7e308])
-def test_features_of_any_scale(tmp_path, scale):
+def test_load_data_standardises_features_of_any_scale(tmp_path, scale):
     data = load_data(write_npz(tmp_path, X=np.array([[scale], [-scale]]), y=np.array([0, 1])))
     np.testing.assert_allclose(data.X, [[math.sqrt(0.5)], [-math.sqrt(0.5)]], rtol=1e-6)
 
@@ -120,7 +120,7 @@ ONE_NAN = np.where(np.arange(6).reshape(3, 2) == 3, np.nan, 1.0)
         ({"X": THREE, "y": np.zeros(3)}, "every label is 0; at least two"),
     ],
 )
-def test_unfit_arrays_are_refused(tmp_path, arrays, message):
+def test_load_data_rejects_invalid_arrays(tmp_path, arrays, message):
     refused(message, write_npz(tmp_path, **arrays))
 
 
@@ -132,20 +132,20 @@ def test_unfit_arrays_are_refused(tmp_path, arrays, message):
         (b"\x80\x04N.", "File is not a zip file"),  # a pickle
     ],
 )
-def test_a_file_that_is_no_npz_is_refused(tmp_path, content, message):
+def test_load_data_rejects_a_file_that_is_not_npz(tmp_path, content, message):
     path = tmp_path / "broken.npz"
     path.write_bytes(content)
     refused(message, path)
 
 
-def test_a_npy_renamed_is_refused(tmp_path):
+def test_load_data_rejects_a_renamed_npy_file(tmp_path):
     path = tmp_path / "single.npz"
     with path.open("wb") as file:
         np.save(file, THREE)
     refused("File is not a zip file", path)
 
 
-def test_an_array_larger_than_memory_is_refused(tmp_path):
+def test_load_data_rejects_an_array_larger_than_memory(tmp_path):
     path, header = tmp_path / "huge.npz", io.BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 60,)}
@@ -163,7 +163,7 @@ def test_an_array_larger_than_memory_is_refused(tmp_path):
     compressed=st.booleans(),
 )
 @pytest.mark.filterwarnings("ignore:Reading `.npy`", "ignore:Overlapped entries")
-def test_damaged_npz_is_loaded_or_refused_but_never_a_traceback(damage, cut, compressed):
+def test_load_data_loads_or_rejects_damaged_npz_files(damage, cut, compressed):
     buffer = io.BytesIO()
     save = np.savez_compressed if compressed else np.savez
     save(buffer, X=np.arange(60.0).reshape(20, 3), y=np.arange(20) % 2)
@@ -181,7 +181,7 @@ def test_damaged_npz_is_loaded_or_refused_but_never_a_traceback(damage, cut, com
 # ---- .csv --------------------------------------------------------------------------------------------------
 
 
-def test_csv_takes_every_other_column_as_a_feature(tmp_path):
+def test_load_data_uses_all_other_csv_columns_as_features(tmp_path):
     path = write_csv(tmp_path, "width,kind,height\n1,rose,2.5\n3,None,4\n5,iris,6\n7,rose,-1e3\n")
     data = load_data(path, target="kind")
     np.testing.assert_allclose(
@@ -205,14 +205,14 @@ def test_csv_takes_every_other_column_as_a_feature(tmp_path):
         (["18446744073709551615", "7", "7"], (7, 2**64 - 1), [1, 0, 0]),
     ],
 )
-def test_csv_labels_of_any_type(tmp_path, labels, classes, y):
+def test_load_data_reads_csv_labels_of_any_type(tmp_path, labels, classes, y):
     rows = "".join(f"{label},{i}\n" for i, label in enumerate(labels))
     data = load_data(write_csv(tmp_path, f"label,a\n{rows}"), target="label")
     assert data.classes == classes
     assert data.y.tolist() == y
 
 
-def test_csv_true_and_false_are_features(tmp_path):
+def test_load_data_reads_csv_booleans_as_features(tmp_path):
     data = load_data(write_csv(tmp_path, "a,label\nTrue,x\nFalse,y\n"), target="label")
     np.testing.assert_allclose(data.X, [[math.sqrt(0.5)], [-math.sqrt(0.5)]], rtol=1e-6)
 
@@ -246,17 +246,17 @@ def test_csv_true_and_false_are_features(tmp_path):
         ),
     ],
 )
-def test_unfit_csv_is_refused(tmp_path, text, message):
+def test_load_data_rejects_invalid_csv(tmp_path, text, message):
     refused(message, write_csv(tmp_path, text), target="kind")
 
 
-def test_csv_without_target_lists_the_columns(tmp_path):
+def test_load_data_of_csv_without_target_lists_the_columns(tmp_path):
     refused(
         "flowers.csv: set target .--target COLUMN.; .* one of a, kind", write_csv(tmp_path, "a,kind\n1,x\n")
     )
 
 
-def test_csv_that_is_not_text_is_refused(tmp_path):
+def test_load_data_rejects_csv_that_is_not_text(tmp_path):
     path = tmp_path / "flowers.csv"
     path.write_bytes(b"a,kind\n\xff\xfe,x\n")
     message = "as CSV: byte 0xff at position 7 is not UTF-8; save it in UTF-8$"

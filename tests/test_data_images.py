@@ -1,4 +1,4 @@
-"""Images: the IDX files of MNIST and its like, and their download."""
+"""load_data of MNIST and similar image sets: IDX files and downloads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MNIST = Path(__file__).parents[1].parent / "shared/data/mnist"
 @pytest.mark.parametrize(
     ("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
 )
-def test_images_are_found_in_every_layout(tmp_path, name, folder, gz):
+def test_load_data_finds_images_in_every_folder_layout(tmp_path, name, folder, gz):
     fingerprints = set()
     for inside in (".", "raw", f"{folder}/raw"):
         root = tmp_path / inside.replace("/", "-")
@@ -42,7 +42,7 @@ def test_images_are_found_in_every_layout(tmp_path, name, folder, gz):
     assert len(fingerprints) == 1
 
 
-def test_torchvisions_folder_tells_the_image_sets_apart(tmp_path):
+def test_load_data_distinguishes_image_sets_in_a_torchvision_folder(tmp_path):
     write_images(tmp_path)
     write_images(tmp_path / "FashionMNIST/raw", THREE[::-1] ** 2)
     assert load_data("mnist", tmp_path).fingerprint != load_data("fashion-mnist", tmp_path).fingerprint
@@ -56,7 +56,7 @@ def test_torchvisions_folder_tells_the_image_sets_apart(tmp_path):
     gz=st.booleans(),
     data=st.data(),
 )
-def test_idx_round_trip(images, gz, data):
+def test_load_data_reads_written_idx_files(images, gz, data):
     labels = data.draw(hnp.arrays(np.uint8, len(images)))
     labels_differ = len(set(labels.tolist())) > 1
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +72,7 @@ def test_idx_round_trip(images, gz, data):
     np.testing.assert_array_equal(np.array(loaded.classes)[loaded.y], labels)
 
 
-def test_more_images_than_one_block(tmp_path):
+def test_load_data_reads_more_images_than_one_block(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (1500, 28, 28), np.uint8)  # 1.1 million bytes
     data = load_data("mnist", write_images(tmp_path, images, np.arange(1500, dtype=np.uint8) % 10))
     np.testing.assert_allclose(data.X, standardised(images.reshape(1500, -1)), rtol=1e-6, atol=1e-7)
@@ -81,24 +81,24 @@ def test_more_images_than_one_block(tmp_path):
 @functools.cache
 def real_mnist() -> Dataset:
     if not (MNIST / f"{IMAGES}.gz").is_file():
-        pytest.skip("the MNIST files are not beside the checkout, in ../shared/data/mnist")
+        pytest.skip("the MNIST files are missing in ../shared/data/mnist")
     return load_data("mnist", MNIST)
 
 
-def test_real_mnist_has_the_notebooks_shape_and_counts():
+def test_load_data_mnist_has_the_known_shape_and_counts():
     data = real_mnist()
     assert (data.X.shape, data.shape) == ((60_000, 784), (1, 28, 28))
     assert np.bincount(data.y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert data.classes == tuple(range(10))
 
 
-def test_real_mnist_is_standardised():
+def test_load_data_mnist_is_standardised():
     X = real_mnist().X
     assert X.mean(dtype=np.float64) == pytest.approx(0, abs=1e-5)
     assert math.sqrt(np.square(X, dtype=np.float64).mean()) == pytest.approx(1, abs=1e-5)
 
 
-def test_real_mnist_fingerprint_is_stable():
+def test_load_data_mnist_fingerprint_is_stable():
     assert real_mnist().fingerprint == load_data("mnist", MNIST).fingerprint
 
 
@@ -121,20 +121,20 @@ def test_real_mnist_fingerprint_is_stable():
         (idx(THREE * 0), "X is constant .every value is 0.; it cannot be standardised"),
     ],
 )
-def test_broken_images_are_refused(tmp_path, images, message):
+def test_load_data_rejects_broken_images(tmp_path, images, message):
     refused(message, "mnist", write_images(tmp_path, images))
 
 
-def test_zero_images_are_refused(tmp_path):
+def test_load_data_rejects_zero_images(tmp_path):
     write_images(tmp_path, THREE[:0], np.zeros(0, np.uint8))
     refused(r"mnist: X has shape \(0, 2, 2\); at least one sample", "mnist", tmp_path)
 
 
-def test_images_given_as_labels_are_refused(tmp_path):
+def test_load_data_rejects_images_given_as_labels(tmp_path):
     refused("labels-idx1-ubyte' begins with '00 00 08 03'", "mnist", write_images(tmp_path, THREE, THREE))
 
 
-def test_a_single_class_is_refused(tmp_path):
+def test_load_data_rejects_a_single_class(tmp_path):
     write_images(tmp_path, labels=np.full(3, 7, np.uint8))
     refused("mnist: every label is 7; at least two classes are needed", "mnist", tmp_path)
 
@@ -154,18 +154,18 @@ def test_a_single_class_is_refused(tmp_path):
     ],
     ids=["truncated", "length", "crc", "deflate", "html", "empty"],
 )
-def test_damaged_gz_is_refused(tmp_path, damage, message):
+def test_load_data_rejects_damaged_gz(tmp_path, damage, message):
     path = write_images(tmp_path, gz=True) / f"{IMAGES}.gz"
     path.write_bytes(damage(path.read_bytes()))
     refused(message, "mnist", tmp_path)
 
 
-def test_missing_folder_is_refused(tmp_path):
+def test_load_data_rejects_a_missing_folder(tmp_path):
     refused("data_dir '.*nowhere' is not a folder", "mnist", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("present", [(), (IMAGES,), (f"{LABELS}.gz",)])
-def test_missing_file_is_refused_by_name(tmp_path, present):
+def test_load_data_names_a_missing_file(tmp_path, present):
     for name in present:
         (tmp_path / name).touch()
     message = rf"kmnist: {IMAGES}\[.gz\] and {LABELS}\[.gz\] must be in '.*', its raw or its KMNIST/raw"
@@ -184,7 +184,7 @@ def test_missing_file_is_refused_by_name(tmp_path, present):
         (ValueError("md5 checksum of local file\ndoes not match"), "md5 checksum of local file"),
     ],
 )
-def test_failed_download_says_to_give_data_dir(monkeypatch, error, reason):
+def test_load_data_failed_download_suggests_data_dir(monkeypatch, error, reason):
     def fail(*args: object, **keywords: object) -> None:
         raise error
 
@@ -192,23 +192,23 @@ def test_failed_download_says_to_give_data_dir(monkeypatch, error, reason):
     refused(f"cannot download 'mnist' from openml.org: {reason}.*; set data_dir", "mnist")
 
 
-def test_download_equals_the_idx_files(monkeypatch, tmp_path):
+def test_load_data_download_equals_the_idx_files(monkeypatch, tmp_path):
     from sklearn.utils import Bunch
 
-    asked = []
+    requests = []
 
     def fetch(name: str, **keywords: object) -> Bunch:
-        asked.append((name, keywords))
+        requests.append((name, keywords))
         return Bunch(data=THREE.reshape(3, 4).astype(np.float64), target=np.array(["0", "1", "0"], object))
 
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
     downloaded = load_data("fashion-mnist")
-    assert asked == [("Fashion-MNIST", {"version": 1, "as_frame": False, "parser": "liac-arff"})]
+    assert requests == [("Fashion-MNIST", {"version": 1, "as_frame": False, "parser": "liac-arff"})]
     assert downloaded.shape == (1, 2, 2)
     assert downloaded.fingerprint == load_data("fashion-mnist", write_images(tmp_path)).fingerprint
 
 
-def test_download_leaves_the_test_images_out(monkeypatch):
+def test_load_data_download_omits_the_test_images(monkeypatch):
     from sklearn.utils import Bunch
 
     bunch = Bunch(data=np.arange(70_000.0)[:, None] % 256, target=np.array(["0"] * 59_999 + ["1"] * 10_001))

@@ -1,4 +1,4 @@
-"""load_data: CSV files as other programs write them, and pandas DataFrames."""
+"""load_data of CSV files from other programs and of pandas DataFrames."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def assert_is_the_plain_table(data: Dataset) -> None:
     assert (data.classes, data.y.tolist()) == (("iris", "rose"), [1, 0, 1])
 
 
-# ---- what a CSV file may look like -------------------------------------------------------------------------
+# ---- CSV dialects ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_load_data_reads_csv_of_many_dialects(tmp_path, content):
 
 
 @pytest.mark.parametrize("name", ["flowers.csv.gz", "flowers.CSV", "flowers.csv.GZ"])
-def test_load_data_decompresses_csv_whatever_its_name(tmp_path, name):
+def test_load_data_decompresses_csv_with_any_name(tmp_path, name):
     path = write_bytes(tmp_path, gzip.compress(PLAIN.encode(), mtime=0), name)
     assert_is_the_plain_table(data := load_data(path, target="kind"))
     assert data.name == name
@@ -101,7 +101,7 @@ def test_load_data_reads_booleans_and_large_integers_as_numbers(tmp_path):
     np.testing.assert_allclose(data.X, standardised(np.array([[1, 1e3], [0, 1e20]])), rtol=1e-6)
 
 
-# ---- what is wrong with a CSV file -------------------------------------------------------------------------
+# ---- invalid CSV files -------------------------------------------------------------------------------------
 
 NUMBERS = r"; write numbers as 1234.5, or read it with pandas.read_csv\(decimal=..., thousands=...\) and pass"
 ENCODE = "; encode categories and dates as numbers, or drop the column$"
@@ -150,7 +150,7 @@ ENCODE = "; encode categories and dates as numbers, or drop the column$"
         ("a,kind\n1,x\n2,x\n", "every label is 'x'; at least two classes are needed"),
     ],
 )
-def test_load_data_says_what_is_wrong_with_csv(tmp_path, text, message):
+def test_load_data_reports_errors_in_csv(tmp_path, text, message):
     refused(message, write_csv(tmp_path, text), target="kind")
 
 
@@ -183,12 +183,12 @@ def test_load_data_says_what_is_wrong_with_csv(tmp_path, text, message):
         (b"\x93NUMPY\x01\x00", "is a NumPy array file, not CSV text"),
     ],
 )
-def test_load_data_says_what_a_file_is_that_is_no_csv(tmp_path, content, message):
+def test_load_data_names_the_type_of_a_file_that_is_not_csv(tmp_path, content, message):
     refused(message, write_bytes(tmp_path, content), target="kind")
 
 
 @pytest.mark.parametrize("name", ["table.xlsx", "table.parquet", "X.npy", "flowers.txt", "flowers"])
-def test_load_data_of_a_file_of_another_kind_says_what_to_do(tmp_path, name):
+def test_load_data_rejects_other_file_types_with_advice(tmp_path, name):
     path = write_bytes(tmp_path, PLAIN.encode(), name)
     refused(f"cannot load '.*{name}'; pass a file that ends in .npz or .csv, or read it with pandas", path)
 
@@ -196,7 +196,7 @@ def test_load_data_of_a_file_of_another_kind_says_what_to_do(tmp_path, name):
 @pytest.mark.parametrize(
     ("count", "listed"), [(20, "c18, kind"), (21, "c19 and 1 more"), (43, "c19 and 23 more")]
 )
-def test_load_data_says_how_many_columns_it_does_not_list(tmp_path, count, listed):
+def test_load_data_reports_the_number_of_unlisted_columns(tmp_path, count, listed):
     names = [*(f"c{i}" for i in range(count - 1)), "kind"]
     text = f"{','.join(names)}\n{','.join('1' * count)}\n"
     refused(
@@ -208,7 +208,7 @@ def test_load_data_says_how_many_columns_it_does_not_list(tmp_path, count, liste
 # ---- .npz and IDX files ------------------------------------------------------------------------------------
 
 
-def test_load_data_decompresses_npz_and_idx_whatever_their_names(tmp_path):
+def test_load_data_decompresses_npz_and_idx_with_any_name(tmp_path):
     plain = write_npz(tmp_path, X=THREE, y=[0, 1, 0])
     zipped = write_bytes(tmp_path, gzip.compress(plain.read_bytes()), "zipped.npz")
     images = load_data("mnist", write_images(tmp_path, gzip.compress(idx(THREE))))
@@ -216,7 +216,7 @@ def test_load_data_decompresses_npz_and_idx_whatever_their_names(tmp_path):
     assert load_data(zipped).shape == (1, 2, 2)
 
 
-def test_load_data_refuses_an_npz_member_that_is_no_array(tmp_path):
+def test_load_data_rejects_an_npz_member_that_is_not_an_array(tmp_path):
     import zipfile
 
     with zipfile.ZipFile(path := tmp_path / "arrays.npz", "w") as file:
@@ -226,7 +226,7 @@ def test_load_data_refuses_an_npz_member_that_is_no_array(tmp_path):
 
 
 @pytest.mark.parametrize("regression", [False, True])
-def test_load_data_takes_targets_in_one_column(tmp_path, regression):
+def test_load_data_accepts_targets_in_one_column(tmp_path, regression):
     y = np.array([[2], [7], [2]])
     column = load_data(write_npz(tmp_path, X=THREE, y=y), regression=regression)
     flat = load_data((THREE, y[:, 0]), regression=regression)
@@ -251,7 +251,7 @@ FRAME = pd.DataFrame({"width": [1.5, -3.25, 0], "height": [20, 4, 6], "kind": ["
     ],
     ids=["plain", "index", "nullable", "object", "order", "text", "category"],
 )
-def test_load_data_reads_a_dataframe_as_its_csv_file(tmp_path, frame):
+def test_load_data_reads_a_dataframe_like_its_csv_file(tmp_path, frame):
     before = frame.copy()
     assert_is_the_plain_table(data := load_data(frame, target="kind"))
     assert data.name == "DataFrame"
@@ -269,7 +269,7 @@ def test_load_data_reads_a_dataframe_as_its_csv_file(tmp_path, frame):
         (pd.Categorical([10, 9, 10], categories=[10, 9, 8]), (9, 10), [1, 0, 1]),
     ],
 )
-def test_load_data_takes_labels_of_any_column(labels, classes, y):
+def test_load_data_accepts_labels_of_any_column_type(labels, classes, y):
     data = load_data(FRAME.assign(kind=labels), target="kind")
     assert (data.classes, data.y.tolist()) == (classes, y)
 
@@ -309,11 +309,11 @@ def test_load_data_reads_a_dataframe_with_numbered_columns():
         (FRAME[["kind"]], r"DataFrame: X has shape \(3, 0\); at least one sample and one feature"),
     ],
 )
-def test_load_data_says_what_is_wrong_with_a_dataframe(frame, message):
+def test_load_data_reports_errors_in_a_dataframe(frame, message):
     refused(message, frame, target="kind")
 
 
-def test_load_data_of_a_dataframe_asks_for_target():
+def test_load_data_of_a_dataframe_requires_target():
     refused("DataFrame: set target; the label column is one of width, height, kind$", FRAME)
     refused("channels 'last' is not used with 'DataFrame'; omit it", FRAME, target="kind", channels="last")
 
@@ -321,7 +321,7 @@ def test_load_data_of_a_dataframe_asks_for_target():
 @pytest.mark.parametrize(
     "labels", [["b", "a", "b"], np.array(["b", "a", "b"], object), pd.Series(["b", "a", "b"])]
 )
-def test_load_data_takes_arrays_with_labels_of_text(labels):
+def test_load_data_accepts_arrays_with_text_labels(labels):
     data = load_data((FEATURES, labels))
     np.testing.assert_array_equal(data.X, standardised(FEATURES))
     assert (data.classes, data.y.tolist()) == (("a", "b"), [1, 0, 1])
@@ -360,11 +360,11 @@ def test_load_data_takes_arrays_with_labels_of_text(labels):
         (7, "cannot load data of type int"),
     ],
 )
-def test_load_data_says_what_is_wrong_with_arrays(source, message):
+def test_load_data_reports_errors_in_arrays(source, message):
     refused(message, source)
 
 
-def test_load_data_of_plain_files_warns_of_nothing(tmp_path):
+def test_load_data_of_plain_files_gives_no_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_data(write_csv(tmp_path, PLAIN), target="kind")

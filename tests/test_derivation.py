@@ -1,4 +1,4 @@
-"""Derived activations: their programs, and that they are what the catalogue's hand-written ones are."""
+"""Derived activations: their programs, and agreement with the definitions of the catalogue."""
 
 from __future__ import annotations
 
@@ -20,12 +20,20 @@ from actlab.derivation.syntax.to_sympy import X
 from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests import conformance as law
 from tests.derivations import NAMES as CATALOGUE
-from tests.derivations import from_catalogue, made, numbers, printed, programs, sample, slope
+from tests.derivations import (
+    compile_lines,
+    derive_activation,
+    from_catalogue,
+    numbers,
+    programs,
+    sample,
+    slope,
+)
 from tests.exact_values import bound, errors
 
 FAST = ("relu", "silu", "tanhshrink", "hardswish", "threshold", "swish")
 SLOW = pytest.mark.slow
-everything = pytest.mark.parametrize(
+every_entry = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FAST else SLOW) for name in CATALOGUE]
 )
 inf = math.inf
@@ -34,8 +42,8 @@ inf = math.inf
 # -- against the catalogue ------------------------------------------------------------------------
 
 
-@everything
-def test_is_exact(name):
+@every_entry
+def test_derived_activation_is_exact(name):
     derived, activation = from_catalogue(name)
     assert derived.inexact == ()
     for dtype in (torch.float64, torch.float32):
@@ -44,22 +52,22 @@ def test_is_exact(name):
         law.limits(activation, dtype)
 
 
-@everything
-def test_has_the_facts_of_the_catalogue(name):
+@every_entry
+def test_derived_activation_has_the_facts_of_the_catalogue(name):
     derived, activation = from_catalogue(name)
-    known = actlab.catalogue[name]
-    assert derived.limits == pytest.approx(known.limits(), nan_ok=True)
-    assert derived.slopes == pytest.approx(known.slopes(), nan_ok=True)
-    if name != "phish":  # whose entry in the catalogue has another infimum
-        assert derived.range == pytest.approx(known.range(), rel=1e-12)
-    assert derived.monotonic == known.facts.monotonic
-    assert derived.kinks == pytest.approx({float(k): float(v) for k, v in known.kinks().items()}, rel=1e-15)
+    entry = actlab.catalogue[name]
+    assert derived.limits == pytest.approx(entry.limits(), nan_ok=True)
+    assert derived.slopes == pytest.approx(entry.slopes(), nan_ok=True)
+    if name != "phish":  # its catalogue entry declares another infimum
+        assert derived.range == pytest.approx(entry.range(), rel=1e-12)
+    assert derived.monotonic == entry.facts.monotonic
+    assert derived.kinks == pytest.approx({float(k): float(v) for k, v in entry.kinks().items()}, rel=1e-15)
     law.kinks(activation)
     law.facts(activation)
 
 
-@everything
-def test_is_differentiable_in_every_mode(name):
+@every_entry
+def test_derived_activation_is_differentiable_in_every_mode(name):
     _, activation = from_catalogue(name)
     law.differentiable(activation)
     law.parameters_differentiable(activation)
@@ -67,26 +75,26 @@ def test_is_differentiable_in_every_mode(name):
     law.transforms(activation)
 
 
-@everything
-def test_compiles(name):
+@every_entry
+def test_derived_activation_compiles(name):
     _, activation = from_catalogue(name)
     law.compiles(activation)
 
 
-@everything
-def test_printed_programs_give_the_same_bits(name):
+@every_entry
+def test_program_lines_give_the_same_bits(name):
     derived, _ = from_catalogue(name)
     values = tuple(numbers(actlab.catalogue[name].example).values())
-    for made_of in programs(derived):
-        function = printed(made_of.lines(), made_of.inputs, NAMES)
+    for program_of in programs(derived):
+        function = compile_lines(program_of.lines(), program_of.inputs, NAMES)
         for dtype in (torch.float64, torch.float32):
             x = sample().to(dtype)
             torch.testing.assert_close(
-                function(x, *values), made_of(x, *values), rtol=0, atol=0, equal_nan=True
+                function(x, *values), program_of(x, *values), rtol=0, atol=0, equal_nan=True
             )
 
 
-# -- what is chosen -------------------------------------------------------------------------------
+# -- kinks and parameters ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -100,14 +108,14 @@ def test_printed_programs_give_the_same_bits(name):
         ("abs(x) * x", {}),
     ],
 )
-def test_derivatives_at_kinks(formula, kinks):
-    derived, _ = made(formula, {})
+def test_derive_sets_derivatives_at_kinks(formula, kinks):
+    derived, _ = derive_activation(formula, {})
     assert derived.kinks == kinks
     at = torch.tensor(list(kinks), dtype=torch.float64)
     assert slope(derived, at).tolist() == list(kinks.values())
 
 
-def test_kinks_between_floats():
+def test_derive_finds_kinks_between_floats():
     derived = derive(to_sympy("max(x / 2, exp(x) - 1)"), {})
     assert list(derived.kinks) == [pytest.approx(-1.5936242600400401, rel=1e-15), 0.0]
     assert derived.kinks[0.0] == 1.0
@@ -115,34 +123,34 @@ def test_kinks_between_floats():
 
 
 @pytest.mark.parametrize("chosen", [0.0, 0.5, 1.0])
-def test_a_derivative_at_a_kink_may_be_chosen(chosen):
+def test_derive_at_sets_the_derivative_at_a_kink(chosen):
     derived = derive(to_sympy("where(x > 0, x, 0.25 * x)"), {}, at={0: chosen})
     assert derived.kinks == {0.0: chosen}
     x = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
     assert slope(derived, x).tolist() == [0.25, chosen, 1.0]
 
 
-def test_kinks_move_with_parameters():
-    derived, _ = made("where(x > threshold, x, value)", {"threshold": 0.5, "value": -0.25})
+def test_derived_kinks_move_with_parameters():
+    derived, _ = derive_activation("where(x > threshold, x, value)", {"threshold": 0.5, "value": -0.25})
     x = torch.tensor([2.0, 3.0, 3.5])
     assert derived.forward(x, 3.0, 7.0).tolist() == [7.0, 7.0, 3.5]
     assert derived.derivative(x, 3.0, 7.0).tolist() == [0.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("beta", [-2.0, 0.01, 3.0, 50.0])
-def test_stays_exact_for_other_parameters(beta):
-    derived, _ = made("x / (1 + exp(-beta * x))", {"beta": 1.0}, ("beta",))
+def test_derived_activation_is_exact_for_other_parameters(beta):
+    derived, _ = derive_activation("x / (1 + exp(-beta * x))", {"beta": 1.0}, ("beta",))
     x = torch.linspace(-300, 300, 1001, dtype=torch.float64)
-    known = actlab.catalogue["swish"]
-    torch.testing.assert_close(derived.forward(x, beta), known(x, beta), rtol=1e-13, atol=1e-300)
+    entry = actlab.catalogue["swish"]
+    torch.testing.assert_close(derived.forward(x, beta), entry(x, beta), rtol=1e-13, atol=1e-300)
     torch.testing.assert_close(
-        derived.second(x, beta), known.formulas.second(x, beta), rtol=1e-12, atol=1e-300
+        derived.second(x, beta), entry.formulas.second(x, beta), rtol=1e-12, atol=1e-300
     )
 
 
 @pytest.mark.parametrize("beta", [0.001, 0.3, 2.0])
-def test_other_parameters_are_not_cut_off(beta):
-    derived, _ = made("x * tanh(exp(beta * x))", {"beta": 1.0})
+def test_derived_activation_is_not_truncated_for_other_parameters(beta):
+    derived, _ = derive_activation("x * tanh(exp(beta * x))", {"beta": 1.0})
     x = torch.linspace(-3, 3, 201, dtype=torch.float64) / beta
     e, t = torch.exp(beta * x), torch.tanh(torch.exp(beta * x))
     slope = 1 - t * t
@@ -152,25 +160,25 @@ def test_other_parameters_are_not_cut_off(beta):
     torch.testing.assert_close(derived.second(x, beta), second, rtol=1e-6, atol=1e-12)
 
 
-def test_inexact_intervals_are_reported():
-    # The difference of two logarithms that meet everywhere: there is no rule for it.
-    derived, _ = made("log(1 + x**2 + exp(sin(x))) - log(2 + x**2 + exp(sin(x)))", {})
+def test_derive_reports_inexact_intervals():
+    # There is no rule for the difference of two close logarithms.
+    derived, _ = derive_activation("log(1 + x**2 + exp(sin(x))) - log(2 + x**2 + exp(sin(x)))", {})
     assert derived.inexact
     assert all("units of rounding" in sentence for sentence in derived.inexact)
 
 
-def test_an_interval_of_one_point_reads_as_a_point():
+def test_derive_reports_a_single_inexact_point():
     derived = derive(to_sympy("asinh(x) / (1 + abs(x))"), {})
     assert "f at inf in float32: off by inf units of rounding (4 are allowed)" in derived.inexact
 
 
-def test_the_same_text_is_the_same_program_in_every_process():
+def test_derive_is_deterministic_across_processes():
     code = """
 from actlab.derivation.derived import derive
 from actlab.derivation.syntax.to_sympy import read
 print(derive(read("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.lines())
 """
-    told = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,
@@ -181,19 +189,19 @@ print(derive(read("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).der
         ).stdout
         for seed in "012"
     }
-    assert len(told) == 1
+    assert len(outputs) == 1
 
 
-def test_nan_stays_nan():
+def test_derived_activation_propagates_nan():
     for formula in ("max(x, 0)", "where(x > 1, 2, 3)", "where(x < 0, 0, min(x, 1))", "x * tanh(x)"):
-        derived, _ = made(formula, {})
+        derived, _ = derive_activation(formula, {})
         assert derived.forward(torch.tensor([math.nan])).isnan().all(), formula
 
 
-# -- the parts ------------------------------------------------------------------------------------
+# -- parts of the derivation ----------------------------------------------------------------------
 
 
-def test_equal_steps_are_one():
+def test_builder_merges_equal_steps():
     build = Builder(["x", "a"])
     first, second = build("mul", 0, 1), build("mul", 0, 1)
     assert first == second
@@ -201,27 +209,27 @@ def test_equal_steps_are_one():
     assert len(build.finish(first).steps) == 1
 
 
-def test_a_program_of_parameters_has_the_shape_of_the_input():
+def test_program_of_parameters_has_the_shape_of_the_input():
     a = sympy.Symbol("a", real=True)
     for expression in (a, sympy.exp(a), sympy.Integer(3), X):
-        made_of = program(Form(expression), ["a"])
+        program_of = program(Form(expression), ["a"])
         for value in (2.0, torch.tensor(2.0)):
-            assert made_of(torch.zeros(3, 2), value).shape == (3, 2)
+            assert program_of(torch.zeros(3, 2), value).shape == (3, 2)
 
 
-def test_pieces_use_intervals():
-    found = leaves(split_into_pieces(to_sympy("min(max(x, -1), 1)")))
-    assert [str(leaf.expression) for leaf in found] == ["x", "1", "-1"]
+def test_split_into_pieces_uses_intervals():
+    result = leaves(split_into_pieces(to_sympy("min(max(x, -1), 1)")))
+    assert [str(leaf.expression) for leaf in result] == ["x", "1", "-1"]
 
 
-def test_too_many_pieces_are_refused():
+def test_split_into_pieces_rejects_too_many_pieces():
     text = "+".join(f"abs(sin({k} * x))" for k in range(1, MOST_PIECES))
     with pytest.raises(TooManyPieces):
         split_into_pieces(to_sympy(text))
 
 
 @pytest.mark.parametrize(("depth", "exact"), [(10, True), pytest.param(30, False, marks=SLOW)])
-def test_a_formula_of_many_functions_is_derived_within_bounds(depth, exact):
+def test_derive_handles_many_nested_functions(depth, exact):
     derived = derive(to_sympy("tanh(" * depth + "x" + ")" * depth), {})
     assert (derived.inexact == ()) is exact
     value, slope = 0.7, 1.0

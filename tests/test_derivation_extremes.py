@@ -1,4 +1,4 @@
-"""What a formula does not take at a point does not reach its derivatives there, however large it is."""
+"""Unused branches of a formula do not affect its derivatives, even if they overflow."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def extreme(dtype):
     return torch.tensor([*(-x for x in EXTREME), *EXTREME], dtype=dtype)
 
 
-def derivatives(made, x, values):
-    """The value, its derivatives by the input and by every parameter, and all of theirs, point by point."""
+def derivatives(activation, x, values):
+    """Return the value and its first and second derivatives by the input and all parameters."""
     inputs = [x.clone(), *(torch.full_like(x, value) for value in values)]
     inputs = [one.requires_grad_() for one in inputs]
-    value = made(*inputs)
+    value = activation(*inputs)
     first = torch.autograd.grad(value.sum(), inputs, create_graph=True)
     second = []
     for one in first:
@@ -45,19 +45,19 @@ def derivatives(made, x, values):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("text", "parameters"), TRAINED)
-def test_no_derivative_is_nan(text, parameters, dtype):
-    made = formula(text, parameters=parameters, trainable=list(parameters))
+def test_formula_derivatives_are_not_nan(text, parameters, dtype):
+    activation = formula(text, parameters=parameters, trainable=list(parameters))
     start = list(map(float, parameters.values()))
     for values in (start, [v + 1 for v in start], [2 * v for v in start]):
-        value, first, second = derivatives(made, extreme(dtype), values)
+        value, first, second = derivatives(activation, extreme(dtype), values)
         for one in (value, *first, *second):
             assert not one.isnan().any()
 
 
-def test_second_derivatives_beside_an_overflow_are_exact():
-    made = formula(TRAINED[0][0], parameters=TRAINED[0][1], trainable=["a", "b"])
+def test_formula_second_derivatives_next_to_an_overflow_are_exact():
+    activation = formula(TRAINED[0][0], parameters=TRAINED[0][1], trainable=["a", "b"])
     x = torch.tensor([759.0, -1.0, -759.0], dtype=torch.float64)
-    value, (by_x, by_a, by_b), second = derivatives(made, x, (0.1, 2.0))
+    value, (by_x, by_a, by_b), second = derivatives(activation, x, (0.1, 2.0))
     e = math.exp(-1)
     assert value.tolist() == pytest.approx([834.9, -0.1 + 2 * (e - 1), -77.9], rel=1e-15)
     assert by_x.tolist() == pytest.approx([1.1, 0.1 + 2 * e, 0.1], rel=1e-15)
@@ -69,35 +69,35 @@ def test_second_derivatives_beside_an_overflow_are_exact():
     assert by_x_b.tolist() == by_b_x.tolist() == pytest.approx([0, e, 0], abs=1e-300)
 
 
-def test_safe_point_moves_with_a_trained_threshold():
-    """The logarithm of the side not taken has no value left of the threshold, wherever that is."""
-    made = formula(TRAINED[2][0], parameters=TRAINED[2][1], trainable=["t", "a"])
+def test_formula_safe_point_moves_with_a_trained_threshold():
+    """The logarithm in the unused branch has no value left of the threshold."""
+    activation = formula(TRAINED[2][0], parameters=TRAINED[2][1], trainable=["t", "a"])
     for t in (-50.0, 0.0, 300.0):
         x = torch.tensor([t - 200.0, t + 1.0], dtype=torch.float64)
-        _, _, second = derivatives(made, x, (t, 1.0))
+        _, _, second = derivatives(activation, x, (t, 1.0))
         assert second[0].tolist() == pytest.approx([0.0, -0.25])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("text", "parameters"), TRAINED[:3])
-def test_no_compiled_derivative_is_nan(text, parameters):
+def test_formula_compiled_derivatives_are_not_nan(text, parameters):
     torch.compiler.reset()
-    made = formula(text, parameters=parameters, trainable=list(parameters))
+    activation = formula(text, parameters=parameters, trainable=list(parameters))
     for dtype, sign in itertools.product((torch.float64, torch.float32), (-1, 1)):
-        found = []
+        collected = []
         for wrap in (lambda f: f, lambda f: torch.compile(f, fullgraph=True)):
-            module = made.module_class(dtype=dtype)
+            module = activation.module_class(dtype=dtype)
             x = (sign * extreme(dtype)[len(EXTREME) :]).requires_grad_()
             y = wrap(module)(x)
             y.sum().backward()
-            found.append([y.detach(), x.grad, *(p.grad for p in module.parameters())])
-        for eager, compiled in zip(*found, strict=True):
+            collected.append([y.detach(), x.grad, *(p.grad for p in module.parameters())])
+        for eager, compiled in zip(*collected, strict=True):
             assert not compiled.isnan().any()
             torch.testing.assert_close(eager, compiled)
 
 
 @pytest.mark.parametrize("text", ["where(x > 0, x, exp(x) - 1)", "gelu(x)", "x**2 / (1 + x**4)"])
-def test_a_third_derivative_of_a_formula_without_parameters_is_a_number(text):
+def test_formula_third_derivative_is_not_nan(text):
     x = extreme(torch.float64)[len(EXTREME) :].requires_grad_()
     value = formula(text)(x)
     for _ in range(3):
@@ -106,36 +106,36 @@ def test_a_third_derivative_of_a_formula_without_parameters_is_a_number(text):
 
 
 @pytest.mark.parametrize("text", ["where(x > 0, x, a**2)", "where(x > a, x, a**2)"])
-def test_a_constant_piece_keeps_its_derivative_by_a_parameter(text):
-    made = formula(text, parameters={"a": 0.7}, trainable=["a"])
+def test_formula_constant_piece_has_a_derivative_by_a_parameter(text):
+    activation = formula(text, parameters={"a": 0.7}, trainable=["a"])
     x = torch.tensor([-3.0, 0.2, 1.4, 3.0], dtype=torch.float64, requires_grad=True)
     a = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(made(x, a).sum(), a, create_graph=True)
-    taken = 1 if "x > 0" in text else 2
-    assert slope.item() == pytest.approx(taken * 2 * 0.7)
+    (slope,) = torch.autograd.grad(activation(x, a).sum(), a, create_graph=True)
+    branches_taken = 1 if "x > 0" in text else 2
+    assert slope.item() == pytest.approx(branches_taken * 2 * 0.7)
     (bend,) = torch.autograd.grad(slope, a)
-    assert bend.item() == taken * 2
-    assert made(torch.tensor([torch.nan]), a.detach().float()).isnan().all()
+    assert bend.item() == branches_taken * 2
+    assert activation(torch.tensor([torch.nan]), a.detach().float()).isnan().all()
 
 
-def test_an_interval_is_guarded_on_both_sides():
+def test_guard_protects_both_sides_of_an_interval():
     x = torch.tensor([-800.0, -1.0, 1.0, 800.0], dtype=torch.float64)
     steps = (Step("exp", (0,)), Step("between", (0, -2.0, 2.0, 1)))
     bump = Program(("x",), steps)
     assert has_nan_derivative(bump, x, ()).tolist() == [False, False, False, True]
-    made = guard(bump, x, ())
-    assert not has_nan_derivative(made, x, ()).any()
-    assert torch.equal(made(x), bump(x))
+    guarded = guard(bump, x, ())
+    assert not has_nan_derivative(guarded, x, ()).any()
+    assert torch.equal(guarded(x), bump(x))
 
 
-def test_a_program_is_guarded_only_where_it_has_to_be():
+def test_guard_changes_only_programs_with_nan_derivatives():
     x = torch.tensor([-800.0, -1.0, 1.0, 800.0], dtype=torch.float64)
     choice = Step("above", (0, 0.0, 0, 1))
     elu = Program(("x",), (Step("exp", (0,)), choice))
     leaky = Program(("x",), (Step("mul", (0, 0.1)), choice))
     assert has_nan_derivative(elu, x, ()).tolist() == [False, False, False, True]
     assert guard(leaky, x, ()) is leaky
-    made = guard(elu, x, ())
-    assert not has_nan_derivative(made, x, ()).any()
-    assert torch.equal(made(x), elu(x))
-    assert made.lines() == ["return kernels.above(x, 0.0, x, torch.exp(kernels.above(x, 0.0, (-1.0), x)))"]
+    guarded = guard(elu, x, ())
+    assert not has_nan_derivative(guarded, x, ()).any()
+    assert torch.equal(guarded(x), elu(x))
+    assert guarded.lines() == ["return kernels.above(x, 0.0, x, torch.exp(kernels.above(x, 0.0, (-1.0), x)))"]

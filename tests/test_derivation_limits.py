@@ -1,4 +1,4 @@
-"""What formulas tend to, and their range and direction, in exact figures."""
+"""Limits, slopes, range and monotonicity of formulas."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PI = math.pi
         ("(2*x**2 + x) / (x**2 + 3)", (2, 2), (0, 0)),
         ("x / (1 + x**2)", (0, 0), (0, 0)),
         ("where(x > 0, x**2, x)", (-inf, inf), (1, inf)),
-        # roots and logarithms, however slow
+        # roots and logarithms, including slow ones
         ("sqrt(1 + x**2)", (inf, inf), (-1, 1)),
         ("sqrt(1 + x**2) - x", (inf, 0), (-2, 0)),
         ("(1 + x**2)**0.025", (inf, inf), (0, 0)),
@@ -43,7 +43,7 @@ PI = math.pi
         ("exp(-exp(x))", (1, 0), (0, 0)),
         ("x - log(cosh(x))", (-inf, math.log(2)), (2, 0)),
         ("x * atan(x)", (inf, inf), (-PI / 2, PI / 2)),
-        # oscillating: no number where there is no limit
+        # oscillating functions: NaN without limit
         ("sin(x)", (nan, nan), (nan, nan)),
         ("x * sin(x)", (nan, nan), (nan, nan)),
         ("x + sin(x)", (-inf, inf), (nan, nan)),
@@ -52,23 +52,23 @@ PI = math.pi
         ("tanh(x) + sin(x) / 9", (nan, nan), (nan, nan)),
     ],
 )
-def test_limits_and_slopes(text, limits, slopes):
-    found = compute_limits(split_into_pieces(read(text)), ()).tolist()
-    assert found[0] == pytest.approx(limits, rel=1e-15, nan_ok=True)
-    assert found[1] == pytest.approx(slopes, rel=1e-15, nan_ok=True)
+def test_compute_limits_of_values_and_slopes(text, limits, slopes):
+    result = compute_limits(split_into_pieces(read(text)), ()).tolist()
+    assert result[0] == pytest.approx(limits, rel=1e-15, nan_ok=True)
+    assert result[1] == pytest.approx(slopes, rel=1e-15, nan_ok=True)
 
 
-def test_limits_are_those_of_the_parameters():
+def test_compute_limits_depends_on_parameters():
     tree = split_into_pieces(read("a*x**3 + log(b + x**2)"))
     assert compute_limits(tree, (("a", 0.0), ("b", 1.0))).tolist()[0] == [inf, inf]
     assert compute_limits(tree, (("a", -0.25), ("b", 1.0))).tolist()[0] == [inf, -inf]
 
 
-def test_unclear_limits_are_none():
-    far = np.array([d * s for d in (1e4, 1e8, 1e12, 1e16, 1e20, 1e25, 1e30) for s in (1, 1.37, 1.61)])
-    assert estimate_limit(np.log(far)) is None
-    assert estimate_limit(1 + far**-0.1) is None
-    assert math.isnan(estimate_limit(np.where(far > 1e25, np.inf, 1.0) * np.cos(np.arange(21) * PI)))
+def test_estimate_limit_returns_none_if_unclear():
+    distances = np.array([d * s for d in (1e4, 1e8, 1e12, 1e16, 1e20, 1e25, 1e30) for s in (1, 1.37, 1.61)])
+    assert estimate_limit(np.log(distances)) is None
+    assert estimate_limit(1 + distances**-0.1) is None
+    assert math.isnan(estimate_limit(np.where(distances > 1e25, np.inf, 1.0) * np.cos(np.arange(21) * PI)))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_unclear_limits_are_none():
         ("min(log(1 + x**2), 2)", (2, 2), (0, 2), False),
     ],
 )
-def test_facts(text, limits, range_, monotonic):
+def test_derive_computes_limits_range_and_monotonicity(text, limits, range_, monotonic):
     derived = derive(read(text), {})
     assert derived.inexact == ()
     assert derived.limits == limits

@@ -1,4 +1,4 @@
-"""What backward keeps of a formula: the output, where that tells the derivative and costs no digits."""
+"""Derived activations save the output for backward if it determines the derivative without loss of digits."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from actlab.derivation.derived import derive
 from actlab.derivation.making import formula
 from actlab.derivation.syntax.to_sympy import read
 from tests import conformance as law
-from tests.derivations import NAMES, made, numbers
+from tests.derivations import NAMES, derive_activation, numbers
 from tests.exact_values import bound, errors
 
-# Written by hand these keep the output; as formulas they do not, and why.
-KEEP_THE_INPUT = {
+# Definitions that save the output, while their formulas save the input, with the reason.
+SAVE_THE_INPUT = {
     "hardsigmoid": "beside its kinks rounding makes the output that of the kink",
 }
 
 
-def filled(name: str) -> str:
-    """The textbook formula of an entry, with the values of its parameters in it."""
-    known = actlab.catalogue[name]
-    text = known.formula()
-    for parameter, value in numbers(known.example).items():
+def insert_parameters(name: str) -> str:
+    """Return the textbook formula of an entry with the values of its parameters inserted."""
+    entry = actlab.catalogue[name]
+    text = entry.formula()
+    for parameter, value in numbers(entry.example).items():
         text = re.sub(rf"\b{parameter}\b", f"({value!r})", text)
     return text
 
 
 def kind(name: str) -> str:
-    known = actlab.catalogue[name]
-    saves = known.facts.saves
-    return saves(**known.example) if callable(saves) else saves
+    entry = actlab.catalogue[name]
+    saves = entry.facts.saves
+    return saves(**entry.example) if callable(saves) else saves
 
 
 BY_OUTPUT = [name for name in NAMES if kind(name) == "output"]
 
 
 @pytest.mark.parametrize("name", BY_OUTPUT)
-def test_saves_the_same_tensor_as_the_catalogue_entry(name):
-    derived = derive(read(filled(name)), {})
-    assert derived.saves == ("input" if name in KEEP_THE_INPUT else "output")
+def test_derive_saves_the_same_tensor_as_the_catalogue_entry(name):
+    derived = derive(read(insert_parameters(name)), {})
+    assert derived.saves == ("input" if name in SAVE_THE_INPUT else "output")
     assert derived.inexact == ()
 
 
 @pytest.mark.parametrize("name", "sigmoid elu exponential relu6 isru softplus sparse_plus".split())
 def test_derivative_from_output_is_as_exact_as_the_catalogue_entry(name):
-    derived, activation = made(filled(name), {})
+    derived, activation = derive_activation(insert_parameters(name), {})
     assert derived.saves == "output"
     for dtype in (torch.float64, torch.float32):
         for order, worst in errors(activation, dtype).items():
@@ -64,13 +64,13 @@ def test_derivative_from_output_is_as_exact_as_the_catalogue_entry(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sigmoid", "isrlu", "sparse_plus"])
 def test_derivative_from_output_compiles(name):
-    law.compiles(made(filled(name), {})[1])
+    law.compiles(derive_activation(insert_parameters(name), {})[1])
 
 
-def kept(activation) -> str:
-    """Whether backward keeps the input or the output."""
+def saved_tensor_of(activation) -> str:
+    """Return whether backward saves the input or the output."""
     saved = []
-    x = torch.linspace(-3, 3, 2**17, requires_grad=True)  # of less, torch may keep either
+    x = torch.linspace(-3, 3, 2**17, requires_grad=True)  # for small tensors torch may save either
     with saved_tensors_hooks(lambda tensor: saved.append(tensor.data_ptr()), lambda _: None):
         y = activation(x)
     (place,) = saved
@@ -93,17 +93,17 @@ def kept(activation) -> str:
         ("clip(x, -0.3, 0.7)", "input", None),  # in float16 an output rounded to them may be beside them
     ],
 )
-def test_saved_tensor(text, expected, derivative):
+def test_formula_saves_input_or_output(text, expected, derivative):
     activation = formula(text)
-    assert activation.facts.saves == kept(activation) == expected
+    assert activation.facts.saves == saved_tensor_of(activation) == expected
     if derivative is not None:
         assert f"def _(y):\n    return {derivative}\n" in activation.source()
 
 
 def test_formula_with_parameters_saves_the_input():
-    """The law would change with them, and a slope below 0 has none."""
+    """The derivative from the output would change with the parameters, and a negative slope has none."""
     activation = formula("where(x > 0, x, a*x)", parameters={"a": 0.1})
-    assert kept(activation) == "input"
+    assert saved_tensor_of(activation) == "input"
     x = torch.tensor([-2.0, 3.0], requires_grad=True)
     activation(x, a=-0.5).sum().backward()
     assert x.grad.tolist() == [-0.5, 1.0]

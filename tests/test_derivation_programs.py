@@ -1,4 +1,4 @@
-"""What programs of formulas are made of: choices, clamps, whole operations of torch, steps that overwrite."""
+"""Programs of formulas: branches, clamps, torch equivalents and in-place steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from actlab.derivation.analysis.piecewise import find_ramp, split_into_pieces
 from actlab.derivation.codegen.functions import Sigmoid, Tanh, recognize
 from actlab.derivation.codegen.program import Program
 from actlab.derivation.syntax.to_sympy import read as to_sympy
-from tests.derivations import from_catalogue, made
+from tests.derivations import derive_activation, from_catalogue
 from tests.exact_values import bound, errors
 
 inf, nan = torch.inf, torch.nan
@@ -20,47 +20,47 @@ BORDERS = [-inf, -3.0, -0.1, -1e-45, 0.0, 1e-45, 0.1, 3.0, inf]
 
 
 def lines(text, order=0, **parameters):
-    derived, _ = made(text, parameters)
+    derived, _ = derive_activation(text, parameters)
     return (derived.forward, derived.derivative)[order].lines()
 
 
 def calls(function, *args):
-    """The operations of torch that a call runs."""
+    """Return the names of the torch operations that a call runs."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         function(*args)
     return {event.key for event in profile.key_averages()}
 
 
-# -- choices ---------------------------------------------------------------------------------------
+# -- branches --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("border", [0.0, -0.1, 0.1, 3.0])
 @pytest.mark.parametrize(("name", "compare"), [("above", torch.gt), ("at_least", torch.ge)])
-def test_a_choice_is_exact_at_its_border_and_beside_what_is_infinite(dtype, border, name, compare):
+def test_kernel_branches_are_exact_at_borders_and_next_to_infinities(dtype, border, name, compare):
     x = torch.tensor(BORDERS, dtype=dtype)
     close = [torch.nextafter(x, torch.tensor(to, dtype=dtype)) for to in (-inf, inf)]
     x = torch.cat([x, *close])
     for yes, no in ((torch.exp(100 * x), -x), (x, 0.0), (2.0, x), (1.0, 0.25), (0.0, 0.0)):
         sides = [side if isinstance(side, torch.Tensor) else torch.full_like(x, side) for side in (yes, no)]
-        found = getattr(kernels, name)(x, border, yes, no)
-        assert torch.equal(found, torch.where(compare(x, border), *sides))
+        result = getattr(kernels, name)(x, border, yes, no)
+        assert torch.equal(result, torch.where(compare(x, border), *sides))
 
 
-def test_an_interval_is_open():
+def test_kernel_between_uses_an_open_interval():
     x = torch.tensor(BORDERS)
     assert kernels.between(x, -0.1, 3.0, 0.5).tolist() == [0, 0, 0, 0.5, 0.5, 0.5, 0.5, 0, 0]
 
 
-def test_autograd_goes_through_what_is_chosen():
+def test_kernel_branches_have_the_gradient_of_the_chosen_side():
     x = torch.tensor([-2.0, 0.0, 2.0], requires_grad=True)
     kernels.above(x, 0.0, x * x, torch.exp(x)).sum().backward()
     assert x.grad.tolist() == pytest.approx([torch.e**-2, 1.0, 4.0])
 
 
 def test_programs_do_not_use_where():
-    """On a CPU torch.where is thirty times as dear as an addition."""
-    derived, _ = made("where(x > 1, x, where(x < -1, exp(x), x / 3))", {})
+    """On a CPU torch.where takes thirty times as long as an addition."""
+    derived, _ = derive_activation("where(x > 1, x, where(x < -1, exp(x), x / 3))", {})
     x = torch.linspace(-3, 3, 101)
     for program in (derived.forward, derived.derivative, derived.second):
         assert "aten::where" not in calls(program, x)
@@ -78,27 +78,27 @@ def test_programs_do_not_use_where():
         ("clip(2*x, -1, 3)", "return torch.clamp(x * 2.0, (-1.0), 3.0)"),
     ],
 )
-def test_ramp_becomes_a_clamp(text, expected):
+def test_program_of_a_ramp_is_a_clamp(text, expected):
     assert lines(text) == [expected]
 
 
 @pytest.mark.parametrize("text", ["min(-x, 0)", "where(x > 1, x, 0)", "max(x**2, 1)", "where(x < 0, x, 1)"])
-def test_other_pieces_are_not_ramps(text):
+def test_find_ramp_ignores_other_pieces(text):
     assert find_ramp(split_into_pieces(to_sympy(text))) is None
 
 
-def test_the_slope_between_two_kinks_is_one_step():
+def test_program_of_a_slope_between_kinks_is_one_step():
     assert lines("clip(x, -1, 2)", 1) == ["return kernels.between(y, (-1.0), 2.0, 1.0)"]
 
 
-def test_one_form_covers_the_line():
+def test_program_uses_one_form_on_the_whole_line():
     assert lines("x * (1 + erf(x / sqrt(2))) / 2") == [
         "v1 = torch.clamp_min(x, (-1e+18))",
         "return kernels.normal_cdf(v1) * v1",
     ]
 
 
-# -- what is recognized ----------------------------------------------------------------------------
+# -- torch equivalents -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_one_form_covers_the_line():
         ("exp(x)", {}, "aten::exp"),
     ],
 )
-def test_torch_equivalent_is_found_by_pieces(text, parameters, operation):
+def test_formula_uses_the_torch_equivalent(text, parameters, operation):
     activation = actlab.formula(text, parameters=parameters)
     x = torch.linspace(-3, 3, 101, requires_grad=True)
     assert operation in calls(activation, x)
@@ -125,32 +125,32 @@ def test_torch_equivalent_is_found_by_pieces(text, parameters, operation):
     assert torch.equal(slope, activation.formulas.derivative(saved.detach(), *activation.defaults))
 
 
-def test_large_input_saves_what_the_formula_saves():
-    made = [actlab.formula(text) for text in ("x - clip(x, -0.5, 0.5)", "max(x, 0)", "clip(x, -1, 2)")]
+def test_formula_saves_the_same_tensor_for_large_inputs():
+    activations = [actlab.formula(text) for text in ("x - clip(x, -0.5, 0.5)", "max(x, 0)", "clip(x, -1, 2)")]
     few, many = torch.randn(2**10), torch.randn(2**17)
-    assert {one.facts.saves for one in made} == {"output"}
-    shrink, relu, clip = made
+    assert {one.facts.saves for one in activations} == {"output"}
+    shrink, relu, clip = activations
     assert "aten::softshrink" in calls(shrink, few)
-    assert "aten::softshrink" not in calls(shrink, many)  # which keeps its input
+    assert "aten::softshrink" not in calls(shrink, many)  # softshrink saves its input
     assert "aten::relu" in calls(relu, many)
     assert "aten::hardtanh_" in calls(clip, many)
 
 
 @pytest.mark.parametrize(
-    ("text", "how"),
+    ("text", "options"),
     [
-        ("where(x >= 0, x, 0.1*x)", {}),  # whose slope at 0 is 1
+        ("where(x >= 0, x, 0.1*x)", {}),  # its slope at 0 is 1
         ("max(x, 0)", {"at": {0: 0.5}}),
         ("where(x > 0, x, 0.1*x + 1)", {}),
         ("where(x > 0, x, a*x)", {"parameters": {"a": 0.1}, "trainable": ["a"]}),
         ("clip(x, -1, 1) * 2", {}),
     ],
 )
-def test_operation_that_differs_in_a_bit_is_not_used(text, how):
-    assert actlab.formula(text, **how).formulas.torch_operation is None
+def test_formula_ignores_a_torch_operation_that_differs_in_a_bit(text, options):
+    assert actlab.formula(text, **options).formulas.torch_operation is None
 
 
-def test_parameters_decide_at_every_call():
+def test_formula_torch_operation_depends_on_parameters():
     activation = actlab.formula("where(x > t, x, a*x)", parameters={"t": 0, "a": 0.1})
     x = torch.tensor([-1.0, 0.5, 2.0])
     assert activation(x).tolist() == pytest.approx([-0.1, 0.5, 2.0])
@@ -159,7 +159,7 @@ def test_parameters_decide_at_every_call():
     assert activation.formulas.torch_operation(x, 0.0, -2.0).tolist() == [2.0, 0.5, 2.0]
 
 
-def test_quotients_of_exponentials_are_recognised():
+def test_recognize_finds_quotients_of_exponentials():
     x = to_sympy("x")
     assert recognize(to_sympy("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
     assert recognize(to_sympy("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
@@ -167,24 +167,24 @@ def test_quotients_of_exponentials_are_recognised():
     assert not recognize(to_sympy("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
 
 
-# -- how they run ----------------------------------------------------------------------------------
+# -- execution -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["mish", "sinlu", "squareplus", "tanhshrink", "hardswish"])
-def test_overwriting_steps_give_the_same_bits(name):
+def test_program_in_place_steps_give_the_same_bits(name):
     derived, activation = from_catalogue(name)
     for program in (derived.forward, derived.derivative, derived.second):
         x = torch.linspace(-30, 30, 1001)
-        kept = x.clone()
+        original = x.clone()
         values = activation.defaults
         with torch.enable_grad():
-            alone = program(x, *values)
+            plain = program(x, *values)
         with torch.no_grad():
-            assert torch.equal(program(x, *values), alone)
-        assert torch.equal(x, kept)
+            assert torch.equal(program(x, *values), plain)
+        assert torch.equal(x, original)
 
 
-def test_value_used_twice_is_not_overwritten():
+def test_program_does_not_overwrite_a_value_used_twice():
     from actlab.derivation.codegen.program import Step
 
     program = Program(("x",), (Step("exp", (0,)), Step("add", (1, 1.0)), Step("mul", (1, 2))))
@@ -192,11 +192,11 @@ def test_value_used_twice_is_not_overwritten():
         assert program(torch.tensor([0.0])).tolist() == [2.0]
 
 
-def test_errors_of_kernels_are_measured_too():
-    """x - tanh(x) by the kernel's tanh loses what torch's own keeps."""
+def test_derived_activation_is_exact_with_kernel_functions():
+    """x - tanh(x) loses digits with the kernel's tanh, but not with torch's."""
     _, activation = from_catalogue("tanhshrink")
     with numerics.second_forms():
         worst = errors(activation, torch.float32)
-    for order, found in worst.items():
-        assert found.error <= bound(order, torch.float32), f"{order}: {found}"
+    for order, result in worst.items():
+        assert result.error <= bound(order, torch.float32), f"{order}: {result}"
     assert not numerics.compiled()

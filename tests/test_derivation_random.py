@@ -1,4 +1,4 @@
-"""Any formula: it is derived without a crash, and what it gives is right or said to be inexact."""
+"""Random formulas are derived without a crash, and are exact or reported as inexact."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from actlab.derivation.codegen.program import NAMES
 from actlab.derivation.derived import derive
 from actlab.derivation.syntax.to_sympy import read as to_sympy
-from tests.derivations import printed, programs, sample
-from tests.formulas import FORMULAS, check
+from tests.derivations import compile_lines, programs, sample
+from tests.random_formulas import FORMULAS, check
 
-# What was wrong once.
-KNOWN = [
+# Formulas that failed in earlier versions.
+EARLIER_FAILURES = [
     "softplus(3)",
     "where(x > 1, abs(x), softplus(1))",
     "max(where(x > 0, -x, 0.5 * x), max(x, abs(2 * x)))",
@@ -36,42 +36,42 @@ KNOWN = [
 ]
 
 
-@pytest.mark.parametrize("formula", KNOWN)
-def test_known_formulas(formula):
+@pytest.mark.parametrize("formula", EARLIER_FAILURES)
+def test_derive_handles_formulas_that_failed_before(formula):
     if "tan(" in formula or formula in ("1 / x", "log(x)", "sqrt(x)", "x**0.3"):
-        derive(to_sympy(formula), {})  # there are points without a value
+        derive(to_sympy(formula), {})  # the formula has no value at some points
     else:
         assert check(formula) == []
 
 
 @pytest.mark.parametrize("formula", ["softplus(2 * x) - 2 * x", "log1p(x**2)", "atan(x) - x", "x - tanh(x)"])
-def test_cancellation_is_avoided(formula):
+def test_derive_avoids_cancellation(formula):
     derived = derive(to_sympy(formula), {})
     assert derived.inexact == ()
     assert check(formula) == []
 
 
-def _law(formula):
+def assert_derived_correctly(formula):
     assert check(formula) == []
 
 
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(FORMULAS)
-def test_formulas_at_random(formula):
-    _law(formula)
+def test_derive_random_formulas(formula):
+    assert_derived_correctly(formula)
 
 
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(FORMULAS)
-def test_many_formulas_at_random(formula):
-    _law(formula)
+def test_derive_many_random_formulas(formula):
+    assert_derived_correctly(formula)
 
 
 @settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(FORMULAS)
-def test_printed_programs_of_formulas_at_random(formula):
+def test_program_lines_of_random_formulas_give_the_same_bits(formula):
     derived = derive(to_sympy(formula), {})
-    for made in programs(derived):
-        function = printed(made.lines(), made.inputs, NAMES)
-        torch.testing.assert_close(function(sample()), made(sample()), rtol=0, atol=0, equal_nan=True)
+    for program in programs(derived):
+        function = compile_lines(program.lines(), program.inputs, NAMES)
+        torch.testing.assert_close(function(sample()), program(sample()), rtol=0, atol=0, equal_nan=True)

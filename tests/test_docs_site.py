@@ -24,7 +24,7 @@ from tests.docs_site import (
     missing_parts,
 )
 from tests.processes import ran
-from tests.reports import browser  # noqa: F401
+from tests.report_cases import browser  # noqa: F401
 
 FUNCTIONS = actlab.functional.__all__
 DATA = ("__version__", "catalogue")

@@ -1,4 +1,4 @@
-"""A fleet keeps a custom backward; parameters of several dtypes are left to skorch."""
+"""Fleets keep custom backward functions; skorch trains models with parameters of several dtypes."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ class OldHalves(Function):
         return 0.5 * grad * (ctx.saved_tensors[0] > 0)
 
 
-bound = Reverses.apply  # taken before anything is traced
+reverse = Reverses.apply  # bound before tracing
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     def __init__(self, function="Rounds"):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.last = nn.Linear(64, 12), nn.Linear(12, 10)
-        self.function = {"Rounds": Rounds.apply, "bound": bound, "OldHalves": OldHalves.apply}[function]
+        self.function = {"Rounds": Rounds.apply, "reverse": reverse, "OldHalves": OldHalves.apply}[function]
 
     def forward(self, x):
         return self.last(self.function(torch.tanh(self.first(x))))
@@ -88,26 +88,26 @@ class Scales(nn.Module):
 
 def mean_losses(search_class, module, grid, **options):
     data = actlab.load_data("digits")
-    net = skorch.NeuralNetClassifier(
+    model = skorch.NeuralNetClassifier(
         module, criterion=nn.CrossEntropyLoss, max_epochs=3, lr=0.1, verbose=0, train_split=None
     )
-    search = search_class(net, grid, cv=2, scoring="neg_log_loss", refit=False, n_jobs=1, **options)
+    search = search_class(model, grid, cv=2, scoring="neg_log_loss", refit=False, n_jobs=1, **options)
     search.fit(data.X[:400], data.y[:400])
     return search, search.cv_results_["mean_test_score"]
 
 
-@pytest.mark.parametrize("function", ["Rounds", "bound", "OldHalves"])
+@pytest.mark.parametrize("function", ["Rounds", "reverse", "OldHalves"])
 def test_search_keeps_the_backward_of_a_function_in_a_forward(function):
     grid = {"module__function": [function]}
-    search, found = mean_losses(actlab.FleetSearchCV, Net, grid)
-    assert found == pytest.approx(mean_losses(GridSearchCV, Net, grid)[1], rel=1e-4)
+    search, result = mean_losses(actlab.FleetSearchCV, Network, grid)
+    assert result == pytest.approx(mean_losses(GridSearchCV, Network, grid)[1], rel=1e-4)
     assert set(search.runs_["how"]) <= {"autograd", "skorch"}
 
 
 @pytest.mark.parametrize("dtype", ["complex", "float64"])
 def test_search_leaves_parameters_of_several_dtypes_to_skorch(dtype):
     grid = {"module__dtype": [dtype]}
-    search, found = mean_losses(actlab.FleetSearchCV, Scales, grid)
-    assert found == pytest.approx(mean_losses(GridSearchCV, Scales, grid)[1], rel=1e-6)
+    search, result = mean_losses(actlab.FleetSearchCV, Scales, grid)
+    assert result == pytest.approx(mean_losses(GridSearchCV, Scales, grid)[1], rel=1e-6)
     assert set(search.runs_["how"]) == {"skorch"}
     assert search.runs_["reason_alone"].str.contains("a fleet needs one real dtype").all()

@@ -1,4 +1,4 @@
-"""Losses over a stack, and their gradients, against torch's own."""
+"""Losses of stacked models and their gradients, compared with torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASES = {
 }
 
 
-def drawn(loss, outputs, targets, scale=3.0):
+def draw_inputs(loss, outputs, targets, scale=3.0):
     generator = torch.Generator().manual_seed(0)
     y = scale * torch.randn(NETS, ROWS, *outputs, generator=generator, dtype=torch.float64)
     if isinstance(loss, nn.CrossEntropyLoss):
@@ -42,19 +42,19 @@ def by_autograd(loss, outputs, targets):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_net_of_a_stack_has_its_own_loss_and_gradient(case):
+def test_loss_and_gradients_of_a_stack_equal_those_of_each_model(case):
     loss, *shapes = CASES[case]
-    outputs, targets = drawn(loss, *shapes)
-    expected = [by_autograd(loss, *net) for net in zip(outputs, targets, strict=True)]
+    outputs, targets = draw_inputs(loss, *shapes)
+    expected = [by_autograd(loss, *model) for model in zip(outputs, targets, strict=True)]
     values, grads = loss_and_gradients(loss, outputs, targets, stacked=True)
     torch.testing.assert_close(values, torch.stack([v for v, _ in expected]), rtol=1e-13, atol=0)
     torch.testing.assert_close(grads, torch.stack([g for _, g in expected]), rtol=1e-12, atol=1e-16)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_net_needs_no_stack(case):
+def test_loss_and_gradients_of_one_model(case):
     loss, *shapes = CASES[case]
-    outputs, targets = (part[0] for part in drawn(loss, *shapes))
+    outputs, targets = (part[0] for part in draw_inputs(loss, *shapes))
     expected, slope = by_autograd(loss, outputs, targets)
     value, grad = loss_and_gradients(loss, outputs, targets, stacked=False)
     torch.testing.assert_close(value, expected, rtol=1e-13, atol=0)
@@ -62,19 +62,19 @@ def test_one_net_needs_no_stack(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_outputs_in_the_thousands_do_not_overflow(case):
+def test_loss_and_gradients_do_not_overflow_for_large_outputs(case):
     loss, *shapes = CASES[case]
-    outputs, targets = drawn(loss, *shapes, scale=1000.0)
-    given = targets.float() if targets.is_floating_point() else targets
-    values, grads = loss_and_gradients(loss, outputs.float(), given, stacked=True)
-    expected = [by_autograd(loss, *net) for net in zip(outputs, targets, strict=True)]
+    outputs, targets = draw_inputs(loss, *shapes, scale=1000.0)
+    targets_32 = targets.float() if targets.is_floating_point() else targets
+    values, grads = loss_and_gradients(loss, outputs.float(), targets_32, stacked=True)
+    expected = [by_autograd(loss, *model) for model in zip(outputs, targets, strict=True)]
     torch.testing.assert_close(values.double(), torch.stack([v for v, _ in expected]), rtol=1e-6, atol=0)
     torch.testing.assert_close(grads.double(), torch.stack([g for _, g in expected]), rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("loss", [nn.MSELoss(), nn.BCEWithLogitsLoss()], ids=["mse", "bce"])
 @pytest.mark.parametrize("stacked", [False, True])
-def test_shapes_that_torch_would_broadcast_are_left_to_it(loss, stacked):
+def test_loss_and_gradients_reject_broadcast_shapes(loss, stacked):
     outputs, targets = torch.zeros(4, 4, 2), torch.zeros(4, 4)
     with pytest.raises(ValueError, match=r"outputs are \(4, .*2\), but targets \(4,.*\)"):
         loss_and_gradients(
@@ -98,29 +98,31 @@ def test_shapes_that_torch_would_broadcast_are_left_to_it(loss, stacked):
     ],
     ids=repr,
 )
-def test_a_loss_with_weights_of_any_kind_is_left_to_autograd(loss, written_down):
+def test_has_explicit_gradient_is_false_for_weighted_losses(loss, written_down):
     assert has_explicit_gradient(loss) is written_down
 
 
-def test_probabilities_are_scored_as_skorch_scores_them():
+def test_single_loss_of_probabilities_equals_skorch():
     probabilities = torch.softmax(torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), 1)
     probabilities[0] = torch.tensor([0.0, 0.0, 1.0])
     targets = torch.tensor([0, 1, 2, 0, 1, 2])
-    net = NeuralNetClassifier(nn.Linear(1, 1), criterion=nn.NLLLoss).initialize()
+    model = NeuralNetClassifier(nn.Linear(1, 1), criterion=nn.NLLLoss).initialize()
     assert torch.equal(
-        single_loss(nn.NLLLoss(), probabilities, targets), net.get_loss(probabilities, targets)
+        single_loss(nn.NLLLoss(), probabilities, targets), model.get_loss(probabilities, targets)
     )
 
 
-def test_a_column_of_logits_is_scored_as_skorch_scores_it():
+def test_single_loss_of_a_column_of_logits_equals_skorch():
     x, targets = torch.linspace(-3, 3, 6).unsqueeze(1), torch.tensor([0.0, 1, 0, 1, 0, 1])
-    net = NeuralNetBinaryClassifier(nn.Linear(1, 1)).initialize()
-    column = net.module_(x)
+    model = NeuralNetBinaryClassifier(nn.Linear(1, 1)).initialize()
+    column = model.module_(x)
     assert column.shape == (6, 1)
-    assert torch.equal(single_loss(net.criterion_, column, targets), net.get_loss(net.infer(x), targets))
+    assert torch.equal(
+        single_loss(model.criterion_, column, targets), model.get_loss(model.infer(x), targets)
+    )
 
 
-def test_a_loss_that_cannot_be_stacked_says_why():
+def test_loss_problem_names_unsupported_losses():
     assert loss_problem(nn.CrossEntropyLoss()) == ""
     assert loss_problem(nn.L1Loss()) == (
         "criterion is L1Loss; a fleet supports CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, MSELoss"

@@ -1,4 +1,4 @@
-"""Every rule on a stack against torch.optim's own, a net at a time."""
+"""Optimizers of stacked models, compared with torch.optim for each model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RMSPROP = {
     "weight_decay": (0.0, 1e-2, 0.3),
     "momentum": (0.0, 0.9, 0.5),
 }
-MOVING = {**SGD, "momentum": (0.9, 0.1, 0.5)}  # torch refuses Nesterov's way without momentum
+MOVING = {**SGD, "momentum": (0.9, 0.1, 0.5)}  # torch rejects Nesterov without momentum
 CASES = {
     "SGD": ("SGD", SGD, ()),
     "SGD without decay": ("SGD", {**SGD, "weight_decay": (0.0, 0.0, 0.0)}, ()),
@@ -47,7 +47,7 @@ def optimizers(case):
 
 
 def gradients(rows, dtype, steps=STEPS):
-    """Return gradients of sizes that differ by thousands, some of them zero."""
+    """Return gradients that differ by a factor of 1000, some of them zero."""
     generator = torch.Generator().manual_seed(1)
     grads = torch.randn(steps, rows, SIZE, generator=generator, dtype=torch.float64)
     grads *= torch.logspace(-2, 1, SIZE, dtype=torch.float64)
@@ -56,7 +56,7 @@ def gradients(rows, dtype, steps=STEPS):
 
 
 class Theirs:
-    """What torch.optim does to the rows of a matrix, each with an optimizer of its own."""
+    """Rows of a matrix, each with its own optimizer of torch.optim."""
 
     def __init__(self, each, weights):
         self.rows = [row.clone().requires_grad_() for row in weights]
@@ -82,7 +82,7 @@ class Theirs:
 
 
 class Ours:
-    """The same by a rule."""
+    """The same matrix with an optimizer for stacked models."""
 
     def __init__(self, each, weights):
         self.weights, self.grads = weights.clone(), torch.zeros_like(weights)
@@ -104,7 +104,7 @@ def assert_same(ours, theirs):
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("case", CASES)
-def test_a_rule_does_to_every_row_what_torch_does_with_its_numbers(case, dtype):
+def test_stacked_optimizer_equals_torch_for_every_model(case, dtype):
     each, weights = optimizers(case), start(3, dtype)
     ours, theirs = Ours(each, weights), Theirs(each, weights)
     for grads in gradients(3, dtype):
@@ -114,48 +114,48 @@ def test_a_rule_does_to_every_row_what_torch_does_with_its_numbers(case, dtype):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_smaller_stack_goes_on_where_the_larger_one_was(case):
-    each, weights, kept = optimizers(case), start(3, torch.float64), torch.tensor([2, 0])
+def test_stacked_optimizer_continues_with_a_smaller_stack(case):
+    each, weights, remaining = optimizers(case), start(3, torch.float64), torch.tensor([2, 0])
     theirs, before = Theirs(each, weights), Ours(each, weights)
     for grads in gradients(3, torch.float64)[:7]:
         before.step(grads)
         theirs.step(grads)
-    after = Ours([each[row] for row in kept], before.weights[kept])
-    after.rule.take(before.rule, kept)
+    after = Ours([each[row] for row in remaining], before.weights[remaining])
+    after.rule.take(before.rule, remaining)
     for grads in gradients(3, torch.float64)[7:]:
-        after.step(grads[kept])
+        after.step(grads[remaining])
         theirs.step(grads)
-    assert_same(after.weights, theirs.weights[kept])
+    assert_same(after.weights, theirs.weights[remaining])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_numbers_that_are_set_count_from_the_next_step_and_go_along_to_a_smaller_stack(case):
-    each, weights, kept = optimizers(case), start(3, torch.float64), torch.tensor([1])
+def test_stacked_optimizer_set_applies_from_the_next_step(case):
+    each, weights, remaining = optimizers(case), start(3, torch.float64), torch.tensor([1])
     theirs, before = Theirs(each, weights), Ours(each, weights)
     cycled = "beta1" if "beta1" in each[0].numbers else "momentum"
     for number, grads in enumerate(gradients(3, torch.float64)[:9], 1):
-        # A step with a momentum of exactly 0 would leave torch's buffer out, so none is.
+        # No momentum is exactly 0, because torch would then skip its buffer.
         for name, values in {"lr": (0.1 / number, 0.2, 0.03), cycled: (0.9, 0.5 / number, 0.8)}.items():
             before.rule.set(name, values)
             theirs.set(name, values)
         before.step(grads)
         theirs.step(grads)
     assert_same(before.weights, theirs.weights)
-    after = Ours([each[1]], before.weights[kept])
-    after.rule.take(before.rule, kept)
+    after = Ours([each[1]], before.weights[remaining])
+    after.rule.take(before.rule, remaining)
     for grads in gradients(3, torch.float64)[9:]:
-        after.step(grads[kept])
+        after.step(grads[remaining])
         theirs.step(grads)
-    assert_same(after.weights, theirs.weights[kept])
+    assert_same(after.weights, theirs.weights[remaining])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_row_does_not_depend_on_its_company(case):
+def test_stacked_optimizer_is_independent_for_each_model(case):
     each, weights = optimizers(case), start(3, torch.float32)
     together = Ours(each, weights)
-    alone = [Ours([o], weights[[row]]) for row, o in enumerate(each)]
+    single = [Ours([o], weights[[row]]) for row, o in enumerate(each)]
     for grads in gradients(3, torch.float32):
         together.step(grads)
-        for row, one in enumerate(alone):
+        for row, one in enumerate(single):
             one.step(grads[[row]])
-    assert_same(together.weights, torch.cat([one.weights for one in alone]))
+    assert_same(together.weights, torch.cat([one.weights for one in single]))

@@ -1,4 +1,4 @@
-"""A fleet against skorch's own training: the same weights, the same history, one net after the other."""
+"""Fleets give the weights and histories of skorch, model by model."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ OPTIMIZERS = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_rule_trains_as_torchs_own_does(name, layer_by_layer):
+def test_fleet_trains_with_every_optimizer_like_skorch(name, layer_by_layer):
     check(classifier(**OPTIMIZERS[name]), X, Y, layer_by_layer=layer_by_layer)
 
 
@@ -94,19 +94,19 @@ def probabilities():
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", LOSSES)
-def test_classes_are_learnt_as_skorch_learns_them(name, layer_by_layer):
+def test_fleet_trains_with_cross_entropy_like_skorch(name, layer_by_layer):
     check(classifier(**LOSSES[name]), X, Y, layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("first", [0, 3])
-def test_rows_without_a_class_are_left_out(first, layer_by_layer):
+def test_fleet_supports_ignore_index(first, layer_by_layer):
     y = Y.copy()
     y[first::7] = -1
     check(classifier(criterion__ignore_index=-1, train_split=None), X, y, layer_by_layer=layer_by_layer)
 
 
-def test_rows_without_a_class_that_nobody_spoke_of_are_left_to_skorch():
+def test_read_run_rejects_undeclared_negative_labels():
     y = Y.copy()
     y[3::7] = -100
     with pytest.raises(NotFused, match="y has the label -100; a fleet needs labels >= 0"):
@@ -115,29 +115,29 @@ def test_rows_without_a_class_that_nobody_spoke_of_are_left_to_skorch():
 
 @BOTH_WAYS
 @pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 0.5])], ids=["equal", "weighted"])
-def test_probabilities_are_learnt_as_skorch_learns_them(weight, layer_by_layer):
-    net = classifier(module=probabilities, criterion=nn.NLLLoss, criterion__weight=weight)
-    check(net, X, Y, layer_by_layer=layer_by_layer)
+def test_fleet_trains_with_nll_loss_like_skorch(weight, layer_by_layer):
+    model = classifier(module=probabilities, criterion=nn.NLLLoss, criterion__weight=weight)
+    check(model, X, Y, layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("module", [flat, lambda: line(outputs=1)], ids=["(n,)", "(n, 1)"])
 @pytest.mark.parametrize("pos_weight", [None, torch.tensor(3.0)], ids=["equal", "weighted"])
-def test_one_class_of_two_is_learnt_as_skorch_learns_it(module, pos_weight, layer_by_layer):
-    net = skorch.NeuralNetBinaryClassifier(
+def test_fleet_trains_binary_classifiers_like_skorch(module, pos_weight, layer_by_layer):
+    model = skorch.NeuralNetBinaryClassifier(
         module, criterion__pos_weight=pos_weight, max_epochs=2, batch_size=16, lr=0.1, verbose=0
     )
-    check(net, X, (Y == 1).astype(np.float32), layer_by_layer=layer_by_layer)
+    check(model, X, (Y == 1).astype(np.float32), layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("columns", [0, 1, 2])
-def test_numbers_are_learnt_as_skorch_learns_them(columns, layer_by_layer):
+def test_fleet_trains_regressors_like_skorch(columns, layer_by_layer):
     y = X @ np.arange(1, FEATURES + 1, dtype=np.float32) / 5
     y = np.stack([y, -y], 1)[:, :columns] if columns else y
     module = (lambda: line(outputs=columns)) if columns else flat
-    net = skorch.NeuralNetRegressor(module, max_epochs=2, batch_size=16, lr=0.1, verbose=0)
-    check(net, X, y, layer_by_layer=layer_by_layer)
+    model = skorch.NeuralNetRegressor(module, max_epochs=2, batch_size=16, lr=0.1, verbose=0)
+    check(model, X, y, layer_by_layer=layer_by_layer)
 
 
 # -- batches --------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ BATCHES = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", BATCHES)
-def test_batches_are_skorchs(name, layer_by_layer):
+def test_fleet_uses_the_batches_of_skorch(name, layer_by_layer):
     check(classifier(**BATCHES[name]), X, Y, layer_by_layer=layer_by_layer)
 
 
@@ -197,10 +197,10 @@ SCHEDULES = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_learning_rate_changes_as_skorch_changes_it(name, layer_by_layer):
+def test_fleet_uses_the_learning_rate_schedules_of_skorch(name, layer_by_layer):
     policy, optimizer = SCHEDULES[name]
-    net = classifier(max_epochs=5, callbacks=[("pace", LRScheduler(**policy))], **optimizer)
-    check(net, X, Y, layer_by_layer=layer_by_layer)
+    model = classifier(max_epochs=5, callbacks=[("pace", LRScheduler(**policy))], **optimizer)
+    check(model, X, Y, layer_by_layer=layer_by_layer)
 
 
 # -- early stopping -------------------------------------------------------------------------------
@@ -224,13 +224,13 @@ STOPPING = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", STOPPING)
-def test_a_run_stops_when_skorch_stops_it_and_the_others_go_on(name, layer_by_layer):
-    net = classifier(max_epochs=12, callbacks=[("stop", EarlyStopping(**STOPPING[name]))], lr=0.05)
-    runs = [as_run(net.set_params(lr=lr), X, Y, seed) for seed in (0, 1) for lr in (0.05, 0.2, 1.0)]
+def test_fleet_stops_runs_early_like_skorch(name, layer_by_layer):
+    model = classifier(max_epochs=12, callbacks=[("stop", EarlyStopping(**STOPPING[name]))], lr=0.05)
+    runs = [as_run(model.set_params(lr=lr), X, Y, seed) for seed in (0, 1) for lr in (0.05, 0.2, 1.0)]
     results = by_fleets(runs, X, Y, layer_by_layer=layer_by_layer)
     for run, result in zip(runs, results, strict=True):
-        net.set_params(lr=run.optimizer.numbers["lr"])
-        assert_same(result, by_skorch(net, run, X, Y))
+        model.set_params(lr=run.optimizer.numbers["lr"])
+        assert_same(result, by_skorch(model, run, X, Y))
     lengths = {len(result.history) for result in results}
     assert lengths == {"never": {12}, "at once": {1}}.get(name, lengths)
     assert name in ("never", "at once") or len(lengths) > 1
@@ -240,7 +240,7 @@ def test_a_run_stops_when_skorch_stops_it_and_the_others_go_on(name, layer_by_la
 
 
 def images(background):
-    """Return rows (50, 64) that are mostly background: some columns everywhere, most nowhere."""
+    """Return samples (50, 64) that are mostly background: some columns vary everywhere, most nowhere."""
     rng = np.random.default_rng(0)
     X = np.full((50, 64), background, np.float32)
     X[:, 10:30] = rng.normal(size=(50, 20)) + 2 * np.eye(CLASSES, 20)[Y]
@@ -255,27 +255,29 @@ def wide(bias=True):
 
 @pytest.mark.parametrize("background", [0.0, -0.4242])
 @pytest.mark.parametrize("name", ["SGD with decay", "SGD, Nesterov", "Adam, cautious"])
-@pytest.mark.parametrize("how", [{}, {"module__bias": False}, {"iterator_train__drop_last": True}], ids=str)
-def test_rows_that_are_mostly_background_train_as_any_others(background, name, how):
-    net = classifier(module=wide, batch_size=12, max_epochs=3, **{**OPTIMIZERS[name], **how})
+@pytest.mark.parametrize(
+    "options", [{}, {"module__bias": False}, {"iterator_train__drop_last": True}], ids=str
+)
+def test_fleet_trains_mostly_constant_samples_like_skorch(background, name, options):
+    model = classifier(module=wide, batch_size=12, max_epochs=3, **{**OPTIMIZERS[name], **options})
     X = images(background)
-    runs = [as_run(net, X, Y, seed) for seed in (0, 1)]
+    runs = [as_run(model, X, Y, seed) for seed in (0, 1)]
     for most in (1, 2):
         for run, result in zip(runs, by_fleets(runs, X, Y, most=most), strict=True):
-            assert_same(result, by_skorch(net, run, X, Y))
+            assert_same(result, by_skorch(model, run, X, Y))
 
 
 # -- anything -------------------------------------------------------------------------------------
 
 
 class Line(nn.Module):
-    """A straight line of layers."""
+    """A sequential model."""
 
     def __init__(self, widths=(6,), bias=True, norm=False, activation="tanh"):
         super().__init__()
         sizes, parts = [FEATURES, *widths], []
         for before, after in itertools.pairwise(sizes):
-            # A bias before a normalization has no gradient but noise, which Adam takes for a direction.
+            # The gradient of a bias before a normalization is rounding noise, which Adam amplifies.
             parts += [nn.Linear(before, after, bias=bias and not norm)]
             parts += [nn.BatchNorm1d(after)] * norm + [fresh(activation)]
         self.layers = nn.Sequential(*parts, nn.Linear(sizes[-1], CLASSES, bias=bias))
@@ -297,11 +299,11 @@ RULES = {
 
 @st.composite
 def searches(draw):
-    """Draw runs of one kind of net that differ in numbers, activations and seeds."""
+    """Draw runs of one kind of model that differ in hyperparameters, activations and seeds."""
     rule = draw(st.sampled_from(sorted(RULES)))
     options = {"optimizer": getattr(torch.optim, rule)}
     options |= {name: draw(values) for name, values in RULES[rule].items()}
-    if rule != "SGD":  # torch's 1e-8 makes a step of a gradient's sign, even where that is rounding alone
+    if rule != "SGD":  # with torch's eps of 1e-8, rounding noise decides the sign of a step
         options["optimizer__eps"] = 1e-4
     options["batch_size"] = draw(st.sampled_from([7, 16, 40, -1]))
     options["iterator_train__shuffle"] = draw(st.booleans())
@@ -310,20 +312,20 @@ def searches(draw):
         shape = {"module": Branching, "module__width": draw(WIDTHS)}
     else:
         norm = draw(st.booleans())
-        # Nor has a weight by itself a gradient before one: it only scales what is scaled back.
+        # A weight before a normalization has no gradient, because its scale is normalised away.
         widths = draw(st.lists(WIDTHS.filter(lambda width: width > norm), min_size=1, max_size=3))
         shape = {"module": Line, "module__widths": tuple(widths), "module__norm": norm}
     options |= {**shape, "module__bias": draw(st.booleans())}
     rates = [0.001, 0.01, 0.1] if rule == "SGD" else [0.001, 0.01]
-    nets = []
+    models = []
     for _ in range(draw(st.integers(1, 6))):
         numbers = {"lr": draw(st.sampled_from(rates))}
         numbers["optimizer__weight_decay"] = draw(st.sampled_from([0.0, 0.01, 0.3]))
         if rule in ("SGD", "RMSprop"):
             numbers["optimizer__momentum"] = draw(st.sampled_from([0.1, 0.5, 0.9]))
         numbers["module__activation"] = draw(st.sampled_from(ACTIVATIONS))
-        nets.append((classifier(**options, **numbers), draw(st.integers(0, 3))))
-    return nets
+        models.append((classifier(**options, **numbers), draw(st.integers(0, 3))))
+    return models
 
 
 @given(
@@ -334,15 +336,13 @@ def searches(draw):
     random=st.randoms(use_true_random=False),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_search_gives_what_skorch_gives_in_any_order_and_packing(
-    nets, layer_by_layer, most, other, random
-):
-    runs = [as_run(net, X, Y, seed) for net, seed in nets]
+def test_fleet_equals_skorch_for_random_models_and_packings(nets, layer_by_layer, most, other, random):
+    runs = [as_run(model, X, Y, seed) for model, seed in nets]
     results = by_fleets(runs, X, Y, most=most, layer_by_layer=layer_by_layer)
-    for (net, _), run, result in zip(nets, runs, results, strict=True):
+    for (model, _), run, result in zip(nets, runs, results, strict=True):
         assert not result.reason_alone
-        assert result.how == ("layer by layer" if layer_by_layer and net.module is Line else "autograd")
-        assert_same(result, by_skorch(net, run, X, Y))
+        assert result.how == ("layer by layer" if layer_by_layer and model.module is Line else "autograd")
+        assert_same(result, by_skorch(model, run, X, Y))
     places = random.sample(range(len(runs)), len(runs))
     again = by_fleets([runs[place] for place in places], X, Y, most=other, layer_by_layer=layer_by_layer)
     for place, result in zip(places, again, strict=True):

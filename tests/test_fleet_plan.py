@@ -1,4 +1,4 @@
-"""What fuses with what, and which nets are straight lines."""
+"""Plans of fleets: which runs train together, and which models are sequences of layers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from actlab.fleet.trace import trace_layers
 from tests.fleets import CLASSES, FEATURES, Branching, Packing, by_fleets, table
 
 X, Y = table()
-TOGETHER = Packing(most=64)
+ONE_FLEET = Packing(most=64)
 SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
 DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
 MIXED = ["relu", "tanh", "mish", "leaky_relu(negative_slope=0.2)", "gelu"]
 
 
 def run(net, **options):
-    usual = {"rows": np.arange(32), "loss": nn.CrossEntropyLoss(), "optimizer": SGD}
-    return Run(**{"net": net, "epochs": 2, "batch_size": 16, **usual, **options})
+    defaults = {"rows": np.arange(32), "loss": nn.CrossEntropyLoss(), "optimizer": SGD}
+    return Run(**{"net": net, "epochs": 2, "batch_size": 16, **defaults, **options})
 
 
 def perceptron(activation="relu", units=8):
@@ -45,26 +45,26 @@ def _sequential(layers):
     return nn.Sequential(nn.Linear(FEATURES, 8), *parts, nn.Linear(8, CLASSES))
 
 
-def fleets(runs, settings=TOGETHER):
+def fleets(runs, settings=ONE_FLEET):
     return plan(runs, torch.from_numpy(X), torch.from_numpy(Y), settings)
 
 
-def places(runs):
+def indices_of_fleets(runs):
     return [fleet.places for fleet in fleets(runs)]
 
 
 def reasons(net):
-    """Say why nobody trains with two runs of a net."""
-    found = fleets([run(net), run(net, seed=1)])
-    assert len({fleet.reason_alone for fleet in found}) == 1
-    assert len(found) == (2 if found[0].reason_alone else 1)
-    return found[0].reason_alone
+    """Return why two runs of a model train alone."""
+    planned = fleets([run(net), run(net, seed=1)])
+    assert len({fleet.reason_alone for fleet in planned}) == 1
+    assert len(planned) == (2 if planned[0].reason_alone else 1)
+    return planned[0].reason_alone
 
 
-# -- together -------------------------------------------------------------------------------------
+# -- runs in one fleet ----------------------------------------------------------------------------
 
 
-def test_catalogue_activations_of_all_kinds_are_one_fleet_layer_by_layer_with_equal_ones_side_by_side():
+def test_plan_groups_catalogue_activations_in_one_fleet():
     runs = [run(perceptron(name), seed=seed) for seed in range(3) for name in MIXED]
     (fleet,) = fleets(runs)
     assert fleet.layer_by_layer
@@ -72,7 +72,7 @@ def test_catalogue_activations_of_all_kinds_are_one_fleet_layer_by_layer_with_eq
     assert fleet.places == (0, 5, 10, 1, 6, 11, 2, 7, 12, 3, 8, 13, 4, 9, 14)
 
 
-def test_a_fleet_of_all_kinds_trains_every_net_as_it_trains_by_itself():
+def test_fleet_of_mixed_activations_equals_single_training():
     runs = [run(perceptron(name), seed=seed) for seed in range(2) for name in MIXED]
     for one, many in zip(by_fleets(runs, X, Y, most=1), by_fleets(runs, X, Y), strict=True):
         assert many.weights.keys() == one.weights.keys()
@@ -80,35 +80,35 @@ def test_a_fleet_of_all_kinds_trains_every_net_as_it_trains_by_itself():
             torch.testing.assert_close(many.weights[name], weight, rtol=1e-5, atol=1e-6)
 
 
-def test_torchs_own_activations_that_equal_ours_join_them():
-    twins = [nn.ReLU, nn.Tanh, nn.Sigmoid, functools.partial(nn.LeakyReLU, 0.3), actlab.nn.Mish]
-    (fleet,) = fleets([run(sequential(kind)) for kind in twins])
+def test_plan_groups_torch_equivalents_with_catalogue_activations():
+    equivalents = [nn.ReLU, nn.Tanh, nn.Sigmoid, functools.partial(nn.LeakyReLU, 0.3), actlab.nn.Mish]
+    (fleet,) = fleets([run(sequential(kind)) for kind in equivalents])
     assert fleet.layer_by_layer
     assert fleet.places == (0, 1, 2, 3, 4)
 
 
-def test_torchs_other_activations_are_layer_by_layer_with_their_own_kind_alone():
+def test_plan_groups_other_torch_activations_by_kind():
     elu, softplus = sequential(nn.ELU), sequential(nn.Softplus)
-    found = fleets([run(net, seed=seed) for seed in (0, 1) for net in (elu, softplus)])
-    assert [(fleet.places, fleet.layer_by_layer) for fleet in found] == [((0, 2), True), ((1, 3), True)]
+    planned = fleets([run(model, seed=seed) for seed in (0, 1) for model in (elu, softplus)])
+    assert [(fleet.places, fleet.layer_by_layer) for fleet in planned] == [((0, 2), True), ((1, 3), True)]
 
 
 @pytest.mark.parametrize("kind", [nn.PReLU, actlab.nn.PReLU], ids=["torch", "actlab"])
-def test_an_activation_that_learns_is_apart_from_those_that_do_not(kind):
-    learns, other = sequential(kind), sequential(nn.Tanh)
-    found = fleets([run(net, seed=seed) for seed in (0, 1) for net in (learns, other)])
-    assert [fleet.places for fleet in found] == [(0, 2), (1, 3)]
-    assert not any(fleet.reason_alone for fleet in found)
+def test_plan_separates_trained_activations(kind):
+    trained, other = sequential(kind), sequential(nn.Tanh)
+    planned = fleets([run(model, seed=seed) for seed in (0, 1) for model in (trained, other)])
+    assert [fleet.places for fleet in planned] == [(0, 2), (1, 3)]
+    assert not any(fleet.reason_alone for fleet in planned)
 
 
-def test_runs_that_differ_in_numbers_seeds_and_folds_are_one_fleet():
-    net = perceptron()
+def test_plan_groups_runs_with_other_hyperparameters_seeds_and_folds():
+    model = perceptron()
     rates = [dataclasses.replace(SGD, numbers={**SGD.numbers, "lr": lr}) for lr in (0.1, 0.01)]
-    runs = [run(net, optimizer=rate, seed=s, fold=f) for rate in rates for s, f in [(0, 1), (1, 0)]]
-    assert places(runs) == [(0, 1, 2, 3)]
+    runs = [run(model, optimizer=rate, seed=s, fold=f) for rate in rates for s, f in [(0, 1), (1, 0)]]
+    assert indices_of_fleets(runs) == [(0, 1, 2, 3)]
 
 
-# -- apart ----------------------------------------------------------------------------------------
+# -- runs in separate fleets ----------------------------------------------------------------------
 
 WEIGHTED = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 0.5]))
 DIFFERENT = {
@@ -129,25 +129,28 @@ DIFFERENT = {
     "when the learning rate changes": {
         "schedule": Schedule(torch.optim.lr_scheduler.StepLR, {"step_size": 1}, every="batch")
     },
-    "the net's width": {"net": perceptron(units=9)},
+    "the width of the model": {"net": perceptron(units=9)},
 }
 
 
-@pytest.mark.parametrize("what", DIFFERENT)
-def test_runs_that_differ_in_what_shapes_a_step_are_apart(what):
-    net = perceptron()
-    runs = [run(net), run(**{"net": net, **DIFFERENT[what]}), run(net, seed=1)]
-    assert places(runs) == [(0, 2), (1,)]
+@pytest.mark.parametrize("change", DIFFERENT)
+def test_plan_separates_runs_with_different_steps(change):
+    model = perceptron()
+    runs = [run(model), run(**{"net": model, **DIFFERENT[change]}), run(model, seed=1)]
+    assert indices_of_fleets(runs) == [(0, 2), (1,)]
 
 
-def test_two_losses_with_different_weights_are_apart_and_two_with_equal_ones_together():
-    net = perceptron()
+def test_plan_separates_losses_with_different_weights():
+    model = perceptron()
     weights = [torch.tensor([1.0, 2.0, factor]) for factor in (0.5, 0.25, 0.5)]
-    assert places([run(net, loss=nn.CrossEntropyLoss(weight=weight)) for weight in weights]) == [(0, 2), (1,)]
+    assert indices_of_fleets([run(model, loss=nn.CrossEntropyLoss(weight=weight)) for weight in weights]) == [
+        (0, 2),
+        (1,),
+    ]
 
 
 class Scaled(nn.Module):
-    """Tells nothing of its factor."""
+    """An activation whose repr does not show its factor."""
 
     def __init__(self, factor):
         super().__init__()
@@ -158,19 +161,19 @@ class Scaled(nn.Module):
 
 
 def of_autograd(factor):
-    net = Branching(activation=Scaled(factor))
-    assert trace_layers(net) is None
-    return net
+    model = Branching(activation=Scaled(factor))
+    assert trace_layers(model) is None
+    return model
 
 
 @pytest.mark.parametrize("make", [lambda factor: sequential(lambda: Scaled(factor))(), of_autograd])
-def test_nets_that_look_the_same_and_are_not_never_meet(make):
+def test_plan_separates_models_with_equal_reprs(make):
     one, other = functools.partial(make, 1.0), functools.partial(make, 3.0)
     assert repr(one()) == repr(other())
-    assert places([run(one), run(other), run(one, seed=1), run(other, seed=1)]) == [(0, 2), (1, 3)]
+    assert indices_of_fleets([run(one), run(other), run(one, seed=1), run(other, seed=1)]) == [(0, 2), (1, 3)]
 
 
-# -- alone ----------------------------------------------------------------------------------------
+# -- runs that train alone ------------------------------------------------------------------------
 
 
 RANDOM = {
@@ -192,7 +195,7 @@ class Calls(nn.Module):
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_a_net_that_draws_random_numbers_is_alone_and_draws_the_same_every_time(name):
+def test_plan_trains_random_models_alone_and_reproducibly(name):
     assert reasons(RANDOM[name]) == DRAWS
     runs = [run(RANDOM[name], seed=seed) for seed in (0, 1, 0)]
     torch.manual_seed(1)
@@ -207,22 +210,22 @@ def test_a_net_that_draws_random_numbers_is_alone_and_draws_the_same_every_time(
     assert losses[0] == losses[2] != losses[1]
 
 
-def test_our_own_rrelu_draws_random_numbers_too():
+def test_plan_trains_rrelu_alone():
     assert reasons(sequential(actlab.nn.RReLU)) == DRAWS
 
 
-def test_a_net_that_cannot_be_vmapped_is_alone_and_says_what_vmap_said():
-    def looks(module, x):
+def test_plan_reports_the_error_of_vmap():
+    def branch(module, x):
         return x if x.sum().item() > 0 else -x
 
-    reason = reasons(sequential(lambda: Calls(looks)))
+    reason = reasons(sequential(lambda: Calls(branch)))
     assert reason.startswith(
         "torch.vmap cannot run the network: RuntimeError: vmap: It looks like you're calling .item()"
     )
     assert "\n" not in reason
 
 
-def test_a_net_that_cannot_be_built_or_run_is_alone_with_its_own_error():
+def test_plan_reports_the_error_of_a_broken_model():
     def broken(module, x):
         raise OSError("no such\nthing")
 
@@ -234,50 +237,50 @@ def test_a_net_that_cannot_be_built_or_run_is_alone_with_its_own_error():
     )
 
 
-# -- how many -------------------------------------------------------------------------------------
+# -- sizes of fleets ------------------------------------------------------------------------------
 
 
-def test_the_same_runs_always_make_the_same_fleets():
-    def some():
-        nets = [perceptron(name) for name in MIXED]
-        nets += [sequential(nn.ELU), sequential(nn.Dropout), Branching, sequential(nn.PReLU)]
-        return [run(net, seed=seed) for seed in range(5) for net in nets]
+def test_plan_is_deterministic():
+    def make_runs():
+        models = [perceptron(name) for name in MIXED]
+        models += [sequential(nn.ELU), sequential(nn.Dropout), Branching, sequential(nn.PReLU)]
+        return [run(model, seed=seed) for seed in range(5) for model in models]
 
     settings = FleetSettings(weights_per_fleet=1000)
-    first = fleets(some(), settings)
-    assert [fleets(some(), settings) for _ in range(2)] == [first, first]
-    assert sorted(place for fleet in first for place in fleet.places) == list(range(45))
+    first = fleets(make_runs(), settings)
+    assert [fleets(make_runs(), settings) for _ in range(2)] == [first, first]
+    assert sorted(index for fleet in first for index in fleet.places) == list(range(45))
     assert [fleet.places[0] for fleet in first] == sorted(fleet.places[0] for fleet in first)
 
 
 @pytest.mark.parametrize(("runs", "sizes"), [(1, [1]), (5, [1] * 5), (8, [1] * 8), (40, [5] * 8)])
-def test_a_comparison_is_cut_so_that_several_processes_have_work(runs, sizes):
-    net = perceptron()
-    found = fleets([run(net, seed=seed) for seed in range(runs)], FleetSettings(weights_per_fleet=10**9))
-    assert [len(fleet.places) for fleet in found] == sizes
+def test_plan_splits_runs_for_several_processes(runs, sizes):
+    model = perceptron()
+    planned = fleets([run(model, seed=seed) for seed in range(runs)], FleetSettings(weights_per_fleet=10**9))
+    assert [len(fleet.places) for fleet in planned] == sizes
 
 
-def test_shares_are_as_equal_as_they_can_be_and_hold_no_more_weights_than_is_fast():
-    net = perceptron()
-    size = sum(p.numel() for p in net().parameters())
-    found = fleets([run(net, seed=seed) for seed in range(20)], FleetSettings(weights_per_fleet=3 * size))
-    assert sorted(len(fleet.places) for fleet in found) == [2, 3, 3, 3, 3, 3, 3]
-    (one,) = fleets([run(net)], FleetSettings(weights_per_fleet=1))
+def test_plan_limits_weights_per_fleet_and_balances_sizes():
+    model = perceptron()
+    size = sum(p.numel() for p in model().parameters())
+    planned = fleets([run(model, seed=seed) for seed in range(20)], FleetSettings(weights_per_fleet=3 * size))
+    assert sorted(len(fleet.places) for fleet in planned) == [2, 3, 3, 3, 3, 3, 3]
+    (one,) = fleets([run(model)], FleetSettings(weights_per_fleet=1))
     assert one.places == (0,)
 
 
-def test_nothing_is_stepped_layer_by_layer_where_autograd_is_faster():
+def test_plan_respects_layer_by_layer_false():
     (fleet,) = fleets(
-        [run(net := perceptron()), run(net, seed=1)], dataclasses.replace(TOGETHER, layer_by_layer=False)
+        [run(model := perceptron()), run(model, seed=1)], dataclasses.replace(ONE_FLEET, layer_by_layer=False)
     )
     assert not fleet.layer_by_layer
 
 
-# -- straight lines -------------------------------------------------------------------------------
+# -- sequences of layers --------------------------------------------------------------------------
 
 
 class Line(nn.Module):
-    """Two layers with something between them."""
+    """Two layers with a function between them."""
 
     def __init__(self, between):
         super().__init__()
@@ -288,34 +291,34 @@ class Line(nn.Module):
         return self.last(self.between(self, self.first(x)))
 
 
-def hooked(place, hook="register_forward_hook"):
-    net = sequential(nn.Tanh)()
-    getattr(net[place] if place is not None else net, hook)(lambda *given: None)
-    return net
+def hooked(index, hook="register_forward_hook"):
+    model = sequential(nn.Tanh)()
+    getattr(model[index] if index is not None else model, hook)(lambda *given: None)
+    return model
 
 
 def tied():
-    net = sequential(nn.Tanh, functools.partial(nn.Linear, 8, 8), functools.partial(nn.Linear, 8, 8))()
-    net[3].weight = net[2].weight
-    return net
+    model = sequential(nn.Tanh, functools.partial(nn.Linear, 8, 8), functools.partial(nn.Linear, 8, 8))()
+    model[3].weight = model[2].weight
+    return model
 
 
 def unused():
-    net = Line(lambda net, x: x)
-    net.never = nn.Linear(3, 3)
-    return net
+    model = Line(lambda model, x: x)
+    model.never = nn.Linear(3, 3)
+    return model
 
 
-LINES = {
+SEQUENCES = {
     "a perceptron": (perceptron(), ["linear", "formula"] * 2 + ["linear"]),
     "nested lines": (
         lambda: nn.Sequential(nn.Flatten(), sequential(nn.ELU, nn.Dropout)(), nn.Softmax(1)),
         ["module", "linear", "module", "module", "linear", "module"],
     ),
-    "F.relu": (lambda: Line(lambda net, x: F.relu(x)), ["linear", "function", "linear"]),
-    "flatten(1)": (lambda: Line(lambda net, x: x.flatten(1)), ["linear", "function", "linear"]),
-    "x * 2": (lambda: Line(lambda net, x: x * 2), ["linear", "function", "linear"]),
-    "-x.sin()": (lambda: Line(lambda net, x: -x.sin()), ["linear", "function", "function", "linear"]),
+    "F.relu": (lambda: Line(lambda model, x: F.relu(x)), ["linear", "function", "linear"]),
+    "flatten(1)": (lambda: Line(lambda model, x: x.flatten(1)), ["linear", "function", "linear"]),
+    "x * 2": (lambda: Line(lambda model, x: x * 2), ["linear", "function", "linear"]),
+    "-x.sin()": (lambda: Line(lambda model, x: -x.sin()), ["linear", "function", "function", "linear"]),
     "a hook on a layer": (functools.partial(hooked, 0), ["module", "formula", "linear"]),
     "a hook on an activation": (functools.partial(hooked, 1), ["linear", "module", "linear"]),
     "a hook before a layer": (
@@ -324,41 +327,41 @@ LINES = {
     ),
     "an activation with a trained number": (sequential(nn.PReLU), ["linear", "module", "linear"]),
 }
-NO_LINES = {
-    "a net that branches": Branching,
-    "a net that adds its input": lambda: Line(lambda net, x: x + net.tanh(x)),
+OTHER_MODELS = {
+    "a model that branches": Branching,
+    "a model that adds its input": lambda: Line(lambda model, x: x + model.tanh(x)),
     "tied layers": tied,
-    "a layer that is used twice": lambda: Line(lambda net, x: net.tanh(net.tanh(x))),
+    "a layer that is used twice": lambda: Line(lambda model, x: model.tanh(model.tanh(x))),
     "a layer that is not used": unused,
-    "one that asks whether it trains": lambda: Line(lambda net, x: torch.tanh(x) if net.training else x),
-    "one that asks what it sees": lambda: Line(lambda net, x: x if x.sum() > 0 else -x),
-    "torch.tanh(input=x)": lambda: Line(lambda net, x: torch.tanh(input=x)),
-    "a factor before the input": lambda: Line(lambda net, x: 2 * x),
-    "a weight of its own": lambda: Line(lambda net, x: x * net.last.weight[0]),
-    "two inputs": lambda: Line(lambda net, x: torch.cat([x, x], 1)),
+    "branches on its training mode": lambda: Line(lambda model, x: torch.tanh(x) if model.training else x),
+    "branches on its input": lambda: Line(lambda model, x: x if x.sum() > 0 else -x),
+    "torch.tanh(input=x)": lambda: Line(lambda model, x: torch.tanh(input=x)),
+    "a factor before the input": lambda: Line(lambda model, x: 2 * x),
+    "a weight of its own": lambda: Line(lambda model, x: x * model.last.weight[0]),
+    "two inputs": lambda: Line(lambda model, x: torch.cat([x, x], 1)),
     "no layer at all": nn.Sequential,
 }
 
 
-@pytest.mark.parametrize("name", LINES)
-def test_a_trace_layers_is_seen_layer_by_layer(name):
-    make, kinds = LINES[name]
-    assert [link.kind for link in trace_layers(make())] == kinds
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_trace_layers_returns_the_kinds_of_layers(name):
+    make, kinds = SEQUENCES[name]
+    assert [layer.kind for layer in trace_layers(make())] == kinds
 
 
-@pytest.mark.parametrize("name", NO_LINES)
-def test_what_is_no_trace_layers_is_not_taken_for_one(name):
-    assert trace_layers(NO_LINES[name]()) is None
+@pytest.mark.parametrize("name", OTHER_MODELS)
+def test_trace_layers_returns_none_for_other_models(name):
+    assert trace_layers(OTHER_MODELS[name]()) is None
 
 
 @pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
-def test_a_net_with_a_hook_is_no_trace_layers(hook):
+def test_trace_layers_returns_none_for_models_with_hooks(hook):
     assert trace_layers(hooked(None, hook)) is None
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_looking_at_a_net_leaves_its_mode_alone(training):
-    for make in (perceptron(), NO_LINES["one that asks whether it trains"], Branching):
-        net = make().train(training)
-        trace_layers(net)
-        assert all(part.training is training for part in net.modules())
+def test_trace_layers_leaves_the_training_mode_unchanged(training):
+    for make in (perceptron(), OTHER_MODELS["branches on its training mode"], Branching):
+        model = make().train(training)
+        trace_layers(model)
+        assert all(part.training is training for part in model.modules())

@@ -1,4 +1,4 @@
-"""Why a network trains alone, in sentences, and that it trains all the same."""
+"""Reasons why models train alone, and that they train correctly."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def dataset(values=X):
 
 
 def by_fleet_and_skorch(net, grid, values=X):
-    """Return a search and the scores of scikit-learn's, on one split from the same seed."""
+    """Return a FleetSearchCV and the scores of GridSearchCV, on one split from the same seed."""
     options = {"cv": SPLIT, "scoring": "neg_log_loss", "refit": False}
     ours = FleetSearchCV(net, grid, n_jobs=1, seeds=[5], **options).fit(values, Y)
     torch.manual_seed(5)
@@ -44,13 +44,13 @@ def by_fleet_and_skorch(net, grid, values=X):
     return ours, scores(GridSearchCV(net, {name: [one]}, **options).fit(values, Y))
 
 
-# -- what the plan says -------------------------------------------------------------------------------
+# -- reasons of the plan ------------------------------------------------------------------------------
 
 
 def run(net, **options):
-    usual = {"rows": np.arange(32), "loss": nn.CrossEntropyLoss(), "batch_size": 16}
+    defaults = {"rows": np.arange(32), "loss": nn.CrossEntropyLoss(), "batch_size": 16}
     rule = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
-    return Run(**{"net": net, "epochs": 2, "optimizer": rule, **usual, **options})
+    return Run(**{"net": net, "epochs": 2, "optimizer": rule, **defaults, **options})
 
 
 class Calls(nn.Module):
@@ -84,20 +84,20 @@ def raises(y, z):
         ),
     ],
 )
-def test_plan_says_in_a_sentence_why_skorch_has_to_train_a_network(function, reason):
-    found = plan([run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing(most=64))
+def test_plan_gives_the_reason_why_skorch_trains_a_model(function, reason):
+    planned = plan([run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing(most=64))
     assert [
-        (fleet.reason_alone, fleet.alone is Alone.NEEDS_SKORCH, len(fleet.places)) for fleet in found
+        (fleet.reason_alone, fleet.alone is Alone.NEEDS_SKORCH, len(fleet.places)) for fleet in planned
     ] == [(reason, True, 1)] * 2
 
 
 @pytest.mark.parametrize(("batch_size", "rows"), [(33, 32), (0, 32), (-1, 32), (16, 0)])
 def test_plan_leaves_runs_without_a_batch_to_skorch(batch_size, rows):
-    net = lambda: nn.Linear(FEATURES, CLASSES)  # noqa: E731
-    few = run(net, batch_size=batch_size, rows=np.arange(rows), drop_last=True)
-    first, second = plan([few, run(net)], *map(torch.from_numpy, (X, Y)), Packing(most=64))
-    given = f"batch_size={batch_size} and drop_last=True"
-    assert first.reason_alone == f"{given} give no batch from {rows} training samples"
+    model = lambda: nn.Linear(FEATURES, CLASSES)  # noqa: E731
+    few = run(model, batch_size=batch_size, rows=np.arange(rows), drop_last=True)
+    first, second = plan([few, run(model)], *map(torch.from_numpy, (X, Y)), Packing(most=64))
+    settings = f"batch_size={batch_size} and drop_last=True"
+    assert first.reason_alone == f"{settings} give no batch from {rows} training samples"
     assert (first.alone is Alone.NEEDS_SKORCH, second.alone is Alone.NEEDS_SKORCH, second.reason_alone) == (
         True,
         False,
@@ -105,23 +105,23 @@ def test_plan_leaves_runs_without_a_batch_to_skorch(batch_size, rows):
     )
 
 
-def test_fleet_problem_leaves_the_generators_alone():
+def test_fleet_problem_leaves_random_generators_unchanged():
     def draws(y, z):
         return y + z + random.random() + np.random.rand()
 
     before = random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()
-    net = run(lambda: Calls(draws))
+    model = run(lambda: Calls(draws))
     assert "draws from Python's or NumPy's global random generator" in fleet_problem(
-        net, net.build(), torch.from_numpy(X[:2]), torch.from_numpy(Y[:2])
+        model, model.build(), torch.from_numpy(X[:2]), torch.from_numpy(Y[:2])
     )
     assert (random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()) == before
 
 
-# -- networks that a fleet or skorch trains -----------------------------------------------------------
+# -- models that a fleet or skorch trains -------------------------------------------------------------
 
 
 class Last(nn.Module):
-    """Returns the last output of a recurrent layer, whatever it gives."""
+    """Returns the last output of a recurrent layer."""
 
     def forward(self, x):
         return x[0][:, -1]
@@ -145,7 +145,7 @@ class Sequences(nn.Module):
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("make", [recurrent, Sequences])
-def test_fleet_search_trains_recurrent_networks_as_skorch_does(make, kind):
+def test_fleet_search_trains_recurrent_networks_like_skorch(make, kind):
     ours, theirs = by_fleet_and_skorch(plain(make, module__kind=kind), {"lr": [0.1]})
     (reason,) = ours.runs_["reason_alone"].unique()
     assert reason.startswith("torch.vmap cannot run the network: ")
@@ -160,8 +160,8 @@ class Words(nn.Module):
         self.last = nn.Linear(4, CLASSES)
 
     def forward(self, x):
-        found = self.table(x.long())
-        return self.last(self.activation(found.mean(1) if found.ndim > 2 else found))
+        fitted = self.table(x.long())
+        return self.last(self.activation(fitted.mean(1) if fitted.ndim > 2 else fitted))
 
 
 def embedding_line():
@@ -170,8 +170,8 @@ def embedding_line():
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float32])
 def test_fleet_search_trains_embeddings_in_a_fleet(dtype):
-    net = plain(Words) if dtype in (np.uint8, np.float32) else plain(embedding_line)
-    ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1]}, WORDS.astype(dtype))
+    model = plain(Words) if dtype in (np.uint8, np.float32) else plain(embedding_line)
+    ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1]}, WORDS.astype(dtype))
     assert ours.runs_["reason_alone"].eq("").all()
     np.testing.assert_allclose(scores(ours), theirs, rtol=1e-6)
 
@@ -179,14 +179,14 @@ def test_fleet_search_trains_embeddings_in_a_fleet(dtype):
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 @pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
 def test_compare_trains_embeddings_in_a_fleet(kind):
-    class Net(Words):
+    class Network(Words):
         def __init__(self, activation):
             super().__init__(kind, activation)
 
-    found = compare(["relu", "tanh"], dataset(WORDS), module=Net, **SHORT).results
-    assert found["reason_alone"].eq("").all()
-    assert found["failure"].eq("").all()
-    assert found["how"].eq("autograd").all()
+    comparison = compare(["relu", "tanh"], dataset(WORDS), module=Network, **SHORT).results
+    assert comparison["reason_alone"].eq("").all()
+    assert comparison["failure"].eq("").all()
+    assert comparison["how"].eq("autograd").all()
 
 
 class Unused(nn.Module):
@@ -198,17 +198,19 @@ class Unused(nn.Module):
         return self.layer(self.activation(x))
 
 
-def test_compare_trains_with_skorch_what_no_fleet_can():
-    found = compare(["relu", "tanh"], dataset(), module=Unused, **SHORT).results
-    assert found["how"].eq("skorch").all()
+def test_compare_trains_models_unsupported_by_fleets_by_skorch():
+    comparison = compare(["relu", "tanh"], dataset(), module=Unused, **SHORT).results
+    assert comparison["how"].eq("skorch").all()
     assert (
-        found["reason_alone"].str.startswith("the loss does not depend on the parameter never.weight").all()
+        comparison["reason_alone"]
+        .str.startswith("the loss does not depend on the parameter never.weight")
+        .all()
     )
-    assert found["failure"].eq("").all()
+    assert comparison["failure"].eq("").all()
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_fleet_search_does_as_skorch_where_drop_last_leaves_no_batch(shuffle):
+def test_fleet_search_equals_skorch_if_drop_last_leaves_no_batch(shuffle):
     options = {"iterator_train__drop_last": True, "iterator_train__shuffle": shuffle}
     ours, theirs = by_fleet_and_skorch(classifier(batch_size=73, **options), {"lr": [0.1]})
     assert ours.runs_["reason_alone"].unique().tolist() == [
@@ -217,16 +219,18 @@ def test_fleet_search_does_as_skorch_where_drop_last_leaves_no_batch(shuffle):
     assert np.array_equal(scores(ours), theirs)
 
 
-def test_compare_says_that_drop_last_leaves_no_batch():
-    net = classifier(batch_size=200, iterator_train__drop_last=True)
-    found = compare(["relu", "tanh"], dataset(), module=net).results
+def test_compare_reports_that_drop_last_leaves_no_batch():
+    model = classifier(batch_size=200, iterator_train__drop_last=True)
+    comparison = compare(["relu", "tanh"], dataset(), module=model).results
     assert (
-        found["reason_alone"].str.startswith("batch_size=200 and drop_last=True give no batch from 80").all()
+        comparison["reason_alone"]
+        .str.startswith("batch_size=200 and drop_last=True give no batch from 80")
+        .all()
     )
-    assert found["failure"].eq("").all()
+    assert comparison["failure"].eq("").all()
 
 
-# -- a module that changes itself, everywhere ---------------------------------------------------------
+# -- modules that change their own state -------------------------------------------------------------
 
 
 class Counter(nn.Module):
@@ -244,25 +248,25 @@ CHANGES = "the network changes the attribute 'steps' of activation1 (Counter) wh
 
 
 def as_skorch_trains(seed, fold, rows, settings):
-    net = make_net(dataset(), COUNTER, settings)
+    model = make_net(dataset(), COUNTER, settings)
     with seeded_torch(seed, fold, WEIGHTS, "cpu"):
-        return net.fit(X[rows], Y[rows])
+        return model.fit(X[rows], Y[rows])
 
 
-def test_compare_trains_a_module_that_changes_itself_as_skorch_does():
-    found = compare(["relu", COUNTER], dataset(), folds=3, seed=4, **SHORT).results
-    assert found["how"].tolist() == ["layer by layer"] * 3 + ["skorch"] * 3
-    assert found["reason_alone"][:3].eq("").all()
-    assert found["reason_alone"][3:].str.startswith(CHANGES).all()
+def test_compare_trains_a_module_that_changes_itself_like_skorch():
+    comparison = compare(["relu", COUNTER], dataset(), folds=3, seed=4, **SHORT).results
+    assert comparison["how"].tolist() == ["layer by layer"] * 3 + ["skorch"] * 3
+    assert comparison["reason_alone"][:3].eq("").all()
+    assert comparison["reason_alone"][3:].str.startswith(CHANGES).all()
     splits = [(np.flatnonzero(np.arange(ROWS) // (ROWS // 3) != fold)) for fold in range(3)]
     settings = TrainSettings(epochs=2, batch_size=16, seed=4)
     for fold, rows in enumerate(splits):
-        net = as_skorch_trains(4, fold, rows, settings)
+        model = as_skorch_trains(4, fold, rows, settings)
         test = np.setdiff1d(np.arange(ROWS), rows)
-        assert found["score"][3 + fold] == net.score(X[test], Y[test])
+        assert comparison["score"][3 + fold] == model.score(X[test], Y[test])
 
 
-def test_compare_with_a_ledger_trains_again_what_only_skorch_can(tmp_path):
+def test_compare_with_a_ledger_repeats_runs_trained_by_skorch(tmp_path):
     first, second = (
         compare(["relu", COUNTER], dataset(), ledger=tmp_path / "runs.db", **SHORT) for _ in range(2)
     )
@@ -273,20 +277,20 @@ def test_compare_with_a_ledger_trains_again_what_only_skorch_can(tmp_path):
 
 
 @pytest.mark.parametrize("loud", [False, True])
-def test_train_trains_a_module_that_changes_itself_as_skorch_does(loud, capsys):
+def test_train_trains_a_module_that_changes_itself_like_skorch(loud, capsys):
     settings = TrainSettings(epochs=2, batch_size=16, seed=3)
     lines = []
-    net = train(dataset(), COUNTER, settings, sink=lines.append if loud else None)
+    model = train(dataset(), COUNTER, settings, sink=lines.append if loud else None)
     expected = as_skorch_trains(3, 0, np.arange(ROWS), settings)
-    assert history_frame(net).drop(columns="dur").equals(history_frame(expected).drop(columns="dur"))
+    assert history_frame(model).drop(columns="dur").equals(history_frame(expected).drop(columns="dur"))
     for name, weight in expected.module_.named_parameters():
-        assert torch.equal(dict(net.module_.named_parameters())[name], weight)
+        assert torch.equal(dict(model.module_.named_parameters())[name], weight)
     assert len(lines) == (4 if loud else 0)
     assert capsys.readouterr().out == ""
 
 
 class Late(Counter):
-    """Changes in training, but not for the two samples that it is tried with."""
+    """Changes in training, but not for the two samples of the first test."""
 
     def forward(self, x):
         self.steps += x.shape[-2] > 2
@@ -296,30 +300,30 @@ class Late(Counter):
 GRID = {"module__activation": ["relu", Late, "tanh"]}
 
 
-def mixed(**options):
+def search_mixed(**options):
     search = FleetSearchCV(classifier(), GRID, cv=2, refit=False, scoring="neg_log_loss", **options)
     return search.fit(X, Y)
 
 
-def check_mixed(found):
-    assert found.runs_["how"].tolist() == ["layer by layer"] * 2 + ["skorch"] * 2 + ["layer by layer"] * 2
-    assert found.runs_["reason_alone"][2:4].str.startswith("the network changes the attribute 'steps'").all()
-    assert np.array_equal(scores(found), scores(mixed(n_jobs=1)))
+def check_mixed(fitted):
+    assert fitted.runs_["how"].tolist() == ["layer by layer"] * 2 + ["skorch"] * 2 + ["layer by layer"] * 2
+    assert fitted.runs_["reason_alone"][2:4].str.startswith("the network changes the attribute 'steps'").all()
+    assert np.array_equal(scores(fitted), scores(search_mixed(n_jobs=1)))
 
 
-def test_fleet_search_trains_others_in_fleets_also_in_threads():
+def test_fleet_search_trains_other_runs_in_fleets_with_threads():
     with ThreadPoolExecutor(2) as executor:
-        check_mixed(mixed(executor=executor))
+        check_mixed(search_mixed(executor=executor))
 
 
 @pytest.mark.slow
-def test_fleet_search_trains_others_in_fleets_also_in_processes():
-    check_mixed(mixed(n_jobs=2))
+def test_fleet_search_trains_other_runs_in_fleets_with_processes():
+    check_mixed(search_mixed(n_jobs=2))
 
 
-def test_fleet_search_warns_once_of_what_skorch_trains(caplog):
+def test_fleet_search_warns_once_about_runs_trained_by_skorch(caplog):
     with caplog.at_level(logging.WARNING, "actlab"):
-        mixed(n_jobs=1, seeds=3)
+        search_mixed(n_jobs=1, seeds=3)
     (record,) = caplog.records
     assert record.message.startswith(
         "trained by skorch, one at a time: the network changes the attribute 'steps' of activation1 (Late)"

@@ -1,4 +1,4 @@
-"""A run's random numbers, and what happens to it between epochs."""
+"""Random numbers, learning rates and early stopping of a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def weights_of(run):
 # -- random numbers -------------------------------------------------------------------------------
 
 
-def test_a_shuffled_run_sees_every_row_once_an_epoch_and_no_two_epochs_are_alike():
+def test_run_orders_shuffle_every_epoch_differently():
     run = as_run(SHUFFLED, X, Y)
     first, second, third = epochs_of(run)
     for order in (first, second, third):
@@ -46,12 +46,12 @@ def test_a_shuffled_run_sees_every_row_once_an_epoch_and_no_two_epochs_are_alike
     assert not torch.equal(second, third)
 
 
-def test_a_run_that_is_not_shuffled_sees_its_rows_in_their_order():
+def test_run_orders_without_shuffle_keep_the_order():
     run = as_run(classifier(), X, Y)
     assert all(order.tolist() == run.rows.tolist() for order in epochs_of(run))
 
 
-def test_order_and_weights_depend_on_seed_and_fold_and_on_nothing_else():
+def test_run_orders_and_weights_depend_only_on_seed_and_fold():
     run = as_run(SHUFFLED, X, Y, seed=3, fold=2)
     torch.manual_seed(99)
     np.random.seed(99)
@@ -64,12 +64,12 @@ def test_order_and_weights_depend_on_seed_and_fold_and_on_nothing_else():
         assert not torch.equal(weights_of(run), weights_of(changed))
 
 
-def test_nets_that_differ_in_their_activation_start_from_the_same_weights():
+def test_run_build_gives_equal_weights_for_all_activations():
     tanh, elu = (as_run(classifier(module__activation=kind), X, Y) for kind in (nn.Tanh, nn.ELU))
     assert torch.equal(weights_of(tanh), weights_of(elu))
 
 
-def test_building_ordering_and_splitting_leave_the_callers_random_state_alone():
+def test_run_leaves_the_random_state_unchanged():
     random = classifier(train_split=skorch.dataset.ValidSplit(0.2), iterator_train__shuffle=True)
     torch.manual_seed(5)
     np.random.seed(5)
@@ -83,21 +83,22 @@ def test_building_ordering_and_splitting_leave_the_callers_random_state_alone():
     assert np.array_equal(np.random.get_state()[1], before[1])
 
 
-def test_the_random_state_comes_back_when_a_net_cannot_be_built():
+def test_run_build_restores_the_random_state_after_an_error():
     def broken():
         torch.rand(1)
-        raise RuntimeError("no net")
+        raise RuntimeError("no model")
 
     before = torch.get_rng_state()
-    with pytest.raises(RuntimeError, match="no net"):
+    with pytest.raises(RuntimeError, match="no model"):
         dataclasses.replace(as_run(SHUFFLED, X, Y), net=broken).build()
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_rows_held_back_at_random_depend_on_seed_and_fold_alone():
-    net = classifier(train_split=skorch.dataset.ValidSplit(0.2))
+def test_split_validation_depends_only_on_seed_and_fold():
+    model = classifier(train_split=skorch.dataset.ValidSplit(0.2))
     parts = [
-        split_validation(net, np.arange(50), Y, seed, fold) for seed, fold in ((0, 0), (0, 0), (1, 0), (0, 1))
+        split_validation(model, np.arange(50), Y, seed, fold)
+        for seed, fold in ((0, 0), (0, 0), (1, 0), (0, 1))
     ]
     for train, valid in parts:
         assert sorted([*train, *valid]) == list(range(50))
@@ -106,22 +107,22 @@ def test_rows_held_back_at_random_depend_on_seed_and_fold_alone():
     assert not np.array_equal(parts[0][1], parts[3][1])
 
 
-def test_what_is_drawn_for_one_purpose_says_nothing_about_another():
-    found = [stream_seed(s, f, p) for s in range(20) for f in range(20) for p in range(WEIGHTS, HOLDOUT + 1)]
-    assert len(set(found)) == len(found)
-    assert all(0 <= start < 2**63 for start in found)
-    drawn = []
+def test_stream_seed_is_different_for_each_purpose():
+    result = [stream_seed(s, f, p) for s in range(20) for f in range(20) for p in range(WEIGHTS, HOLDOUT + 1)]
+    assert len(set(result)) == len(result)
+    assert all(0 <= start < 2**63 for start in result)
+    samples = []
     for purpose in (WEIGHTS, HOLDOUT):
         with seeded_torch(0, 0, purpose, "cpu"):
-            drawn.append(torch.rand(4))
-    assert not torch.equal(*drawn)
+            samples.append(torch.rand(4))
+    assert not torch.equal(*samples)
 
 
 # -- learning rates -------------------------------------------------------------------------------
 
 
 class Numbers(Callback):
-    """Writes down what the optimizer takes a step with."""
+    """Record the hyperparameters of the optimizer in each step."""
 
     def on_train_begin(self, net, **kwargs):
         self.seen = []
@@ -173,18 +174,18 @@ POLICIES = {
 
 @pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_the_pace_is_that_of_skorchs_scheduler(policy, optimizer):
+def test_learning_rate_equals_that_of_skorchs_scheduler(policy, optimizer):
     numbers = Numbers()
     callbacks = [("pace", LRScheduler(**POLICIES[policy])), ("numbers", numbers)]
-    net = classifier(max_epochs=6, callbacks=callbacks, **optimizer).fit(X, Y)
-    pace = LearningRate(as_run(net.set_params(callbacks=callbacks[:1]), X, Y))
+    model = classifier(max_epochs=6, callbacks=callbacks, **optimizer).fit(X, Y)
+    learning_rate = LearningRate(as_run(model.set_params(callbacks=callbacks[:1]), X, Y))
     steps = iter(numbers.seen)
-    for row in net.history:
+    for row in model.history:
         for _ in range(row["train_batch_count"]):
-            assert pace.numbers() == next(steps)
-            pace.after_batch()
+            assert learning_rate.numbers() == next(steps)
+            learning_rate.after_batch()
         ours = {name: row[name] for name in ("train_loss", "valid_loss", "valid_acc")}
-        pace.after_epoch(ours)
+        learning_rate.after_epoch(ours)
         assert ours.get("event_lr") == row.get("event_lr")
     assert not list(steps)
 
@@ -193,8 +194,8 @@ def test_the_pace_is_that_of_skorchs_scheduler(policy, optimizer):
 
 
 @pytest.fixture(scope="module")
-def listener():
-    """A net that skorch's callback can be told of."""
+def network():
+    """Return a skorch network whose history the test fills."""
     return classifier(callbacks=None).initialize()
 
 
@@ -213,18 +214,18 @@ SCORES = st.one_of(
     lower=st.booleans(),
 )
 @settings(deadline=None)
-def test_a_run_stops_when_skorchs_early_stopping_would(listener, scores, patience, threshold, mode, lower):
-    how = {"patience": patience, "threshold": threshold, "threshold_mode": mode, "lower_is_better": lower}
-    theirs, ours = EarlyStopping(**how), EarlyStopper(Stopping(**how))
-    listener.history_ = History()
-    theirs.on_train_begin(listener)
+def test_early_stopper_stops_like_skorch(network, scores, patience, threshold, mode, lower):
+    options = {"patience": patience, "threshold": threshold, "threshold_mode": mode, "lower_is_better": lower}
+    theirs, ours = EarlyStopping(**options), EarlyStopper(Stopping(**options))
+    network.history_ = History()
+    theirs.on_train_begin(network)
     for epoch, score in enumerate(scores, 1):
-        listener.history.new_epoch()
-        listener.history.record("epoch", epoch)
-        listener.history.record("valid_loss", score)
+        network.history.new_epoch()
+        network.history.record("epoch", epoch)
+        network.history.record("valid_loss", score)
         stopped = False
         try:
-            theirs.on_epoch_end(listener)
+            theirs.on_epoch_end(network)
         except KeyboardInterrupt:
             stopped = True
         assert ours.stops({"valid_loss": score}) is stopped

@@ -1,4 +1,4 @@
-"""How fleets compute, what overrides it, and what ``actlab fleet`` shows of it."""
+"""Fleet settings: defaults, environment variables, and the verb ``fleet``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from actlab.fleet.stacked_weights import Stack
         ("threads", "", 1),
     ],
 )
-def test_a_variable_of_the_environment_overrides_one_setting(monkeypatch, name, text, value):
+def test_settings_for_reads_environment_variables(monkeypatch, name, text, value):
     monkeypatch.setenv(f"ACTLAB_{name.upper()}", text)
     assert settings_for() == dataclasses.replace(FleetSettings(), **{name: value})
 
@@ -42,7 +42,7 @@ def test_a_variable_of_the_environment_overrides_one_setting(monkeypatch, name, 
         ("ACTLAB_LAYER_BY_LAYER", "no", "ACTLAB_LAYER_BY_LAYER must be true or false, got 'no'"),
     ],
 )
-def test_an_impossible_value_is_one_line_and_status_2(monkeypatch, capsys, name, text, message):
+def test_settings_for_rejects_invalid_environment_variables(monkeypatch, capsys, name, text, message):
     monkeypatch.setenv(name, text)
     with pytest.raises(UsageError) as error:
         settings_for()
@@ -53,7 +53,7 @@ def test_an_impossible_value_is_one_line_and_status_2(monkeypatch, capsys, name,
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_callers_torch_settings_are_restored(fails):
+def test_apply_settings_restores_torch_settings(fails):
     before = torch.get_float32_matmul_precision(), torch.get_num_threads()
     try:
         with apply_settings(FleetSettings(threads=before[1] + 1)):
@@ -70,14 +70,14 @@ def test_the_callers_torch_settings_are_restored(fails):
     ("size", "runs", "most"),
     [(100, 80, 10), (100, 8, 1), (100, 1, 1), (6000, 80, 2), (10**6, 80, 1), (0, 80, 10)],
 )
-def test_a_fleet_has_a_share_of_the_runs_as_far_as_their_weights_fit(size, runs, most):
+def test_runs_per_fleet_is_limited_by_runs_and_weights(size, runs, most):
     settings = FleetSettings(weights_per_fleet=12345)
     assert settings.runs_per_fleet(size, runs) == most
     assert dataclasses.replace(settings, device="cuda:0").runs_per_fleet(100, runs) == 123
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_products_of_a_large_layer_are_exact_to_float32(bias):
+def test_linear_products_of_a_large_layer_are_accurate(bias):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(784, 128, bias=bias))
     stack = Stack([module], [] if uses_onednn(module[0].weight, "cpu") else ["0.weight"])
@@ -96,7 +96,7 @@ def assert_near(value, exact):
     assert float((value.double() - exact).norm() / exact.norm()) < 2e-6
 
 
-def test_small_other_and_remote_matrices_are_left_to_torch():
+def test_uses_onednn_is_false_for_small_float64_and_cuda_weights():
     weight = torch.empty(256, 256)
     assert not uses_onednn(weight[:128], "cpu")
     assert not uses_onednn(weight.double(), "cpu")
@@ -106,7 +106,7 @@ def test_small_other_and_remote_matrices_are_left_to_torch():
 # -- the command line -----------------------------------------------------------------------------
 
 
-def test_the_verb_shows_settings_group_sizes_and_how_to_change_them(capsys):
+def test_fleet_verb_prints_settings_and_their_variables(capsys):
     assert main(["fleet"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"processor           {processor_name()}"
@@ -117,7 +117,7 @@ def test_the_verb_shows_settings_group_sizes_and_how_to_change_them(capsys):
     assert "MNIST               1 network of actlab in one fleet" in lines
 
 
-def test_as_json_it_is_one_object(monkeypatch, capsys):
+def test_fleet_verb_json_prints_one_object(monkeypatch, capsys):
     monkeypatch.setenv("ACTLAB_THREADS", "3")
     before = np.random.get_state()[2], torch.get_rng_state()
     assert main(["fleet", "--json"]) == 0
@@ -132,6 +132,6 @@ def test_as_json_it_is_one_object(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:99"])
-def test_a_device_that_is_not_here_is_one_line_and_status_2(device, capsys):
+def test_fleet_verb_rejects_an_unavailable_device(device, capsys):
     assert main(["fleet", "--device", device]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Networks that change their own state: skorch trains them, with the scores of scikit-learn's grid search."""
+"""Models that change their own state are trained by skorch, with the scores of GridSearchCV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.searches import CLASSES, FEATURES, X, Y, one_thread, plain, scores
 __all__ = ["one_thread"]
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     def __init__(self, activation):
         super().__init__()
         self.first, self.last = nn.Linear(FEATURES, 8), nn.Linear(8, CLASSES)
@@ -28,7 +28,7 @@ class Net(nn.Module):
 
 
 class Leaky(nn.Module):
-    """The base of activations whose slope below 0 depends on what they have seen."""
+    """Base of activations whose negative slope depends on earlier calls."""
 
     def leaky(self, x, slope):
         return torch.where(x > 0, x, x * slope)
@@ -65,7 +65,7 @@ class Cache(Leaky):
 
 
 class Outer(Leaky):
-    """Changes a submodule, which is never called."""
+    """Changes a submodule that is never called."""
 
     def __init__(self):
         super().__init__()
@@ -97,7 +97,7 @@ class PlainArray(Leaky):
 
 
 class Previous(Leaky):
-    """Remembers a tensor of its last call."""
+    """Saves a tensor of its last call."""
 
     def __init__(self):
         super().__init__()
@@ -120,7 +120,7 @@ class EvalOnly(Leaky):
 
 
 class Toggle(Leaky):
-    """Is as before after every second call."""
+    """Returns to its first state after every second call."""
 
     def __init__(self):
         super().__init__()
@@ -132,7 +132,7 @@ class Toggle(Leaky):
 
 
 class Threshold(Leaky):
-    """Changes once it sees more samples than it is tried with."""
+    """Changes only for more samples than the first test uses."""
 
     def __init__(self):
         super().__init__()
@@ -144,7 +144,7 @@ class Threshold(Leaky):
 
 
 class Later(Leaky):
-    """Changes once a registered counter has come far enough."""
+    """Changes after a registered counter reaches a limit."""
 
     def __init__(self):
         super().__init__()
@@ -176,8 +176,8 @@ class Backward(Leaky):
         return y
 
 
-class Own(Leaky):
-    """Draws from a generator of its own."""
+class OwnGenerator(Leaky):
+    """Draws from its own random generator."""
 
     def __init__(self):
         super().__init__()
@@ -188,7 +188,7 @@ class Own(Leaky):
 
 
 class Evaluated(Leaky):
-    """Counts all of its calls in a buffer, and so depends on how often it is evaluated."""
+    """Counts all calls in a buffer, so that evaluations change it."""
 
     def __init__(self):
         super().__init__()
@@ -212,7 +212,7 @@ class Shrinking(Leaky):
 
 
 class Growing(nn.Module):
-    """Makes its layer when it is called first."""
+    """Creates its layer in the first call."""
 
     def __init__(self):
         super().__init__()
@@ -237,7 +237,7 @@ CHANGING = {
     Threshold: "the attribute 'large' of activation (Threshold)",
     Later: "the attribute 'slope' of activation (Later)",
     Backward: "the attribute 'steps' of activation (Backward)",
-    Own: "the attribute 'random' of activation (Own)",
+    OwnGenerator: "the attribute 'random' of activation (Own)",
     Evaluated: "activation.calls when it is called in evaluation mode",
     Shrinking: "activation.slope when it is called in training mode",
     Growing: "the layers, parameters or buffers of activation.layers (ModuleList)",
@@ -245,21 +245,21 @@ CHANGING = {
 SPLIT = [(np.arange(90), np.arange(90, 150))]
 
 
-def by_fleet_and_skorch(net, grid):
-    """Return a search and scikit-learn's, on one split from the same seed."""
+def by_fleet_and_skorch(model, grid):
+    """Return FleetSearchCV and the scores of GridSearchCV, on one split from the same seed."""
     options = {"cv": SPLIT, "scoring": "neg_log_loss", "refit": False}
-    ours = FleetSearchCV(net, grid, n_jobs=1, seeds=[5], **options).fit(X, Y)
+    ours = FleetSearchCV(model, grid, n_jobs=1, seeds=[5], **options).fit(X, Y)
     theirs = []
     for lr in grid["lr"]:
         torch.manual_seed(5)
-        theirs.append(scores(GridSearchCV(net, {"lr": [lr]}, **options).fit(X, Y))[0])
+        theirs.append(scores(GridSearchCV(model, {"lr": [lr]}, **options).fit(X, Y))[0])
     return ours, np.array(theirs)
 
 
 @pytest.mark.parametrize("kind", CHANGING, ids=lambda kind: kind.__name__)
-def test_fleet_search_trains_a_module_that_changes_itself_with_skorch_and_names_what_changes(kind):
-    net = plain(Net, module__activation=kind)
-    ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1, 0.05]})
+def test_fleet_search_trains_modules_that_change_themselves_by_skorch(kind):
+    model = plain(Network, module__activation=kind)
+    ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1, 0.05]})
     assert ours.runs_["how"].eq("skorch").all()
     assert ours.runs_["reason_alone"].str.startswith(f"the network changes {CHANGING[kind]}").all()
     assert ours.runs_["failure"].eq("").all()
@@ -315,7 +315,7 @@ def remember(x):
 
 
 class LateGlobal(Leaky):
-    """Changes a global variable through a helper, but not for the two samples that it is tried with."""
+    """Changes a global variable in a helper, but not for the two samples of the first test."""
 
     def forward(self, x):
         remember(x)
@@ -352,16 +352,16 @@ DRAWS = "the network draws from Python's or NumPy's global random generator"
         (closure, "the network changes the variable 'calls' of closure.<locals>.apply"),
         (late_closure, "the network changes the variable 'calls' of late_closure.<locals>.apply"),
         (LateGlobal, "the network changes the variable 'TOTALS' of remember"),
-        (Callable, "the network changes the attribute 'activation' of Net"),
+        (Callable, "the network changes the attribute 'activation' of Network"),
         (NumPyDraws, DRAWS),
         (PythonDraws, DRAWS),
     ],
 )
-def test_fleet_search_sees_state_outside_of_the_module(kind, reason):
-    net = plain(Net, module__activation=kind, max_epochs=1)
-    found = FleetSearchCV(net, {"lr": [0.1]}, cv=SPLIT, refit=False, n_jobs=1).fit(X, Y)
-    assert found.runs_["reason_alone"].str.startswith(reason).all()
-    assert found.runs_["how"].eq("skorch").all()
+def test_fleet_search_detects_state_outside_of_the_module(kind, reason):
+    model = plain(Network, module__activation=kind, max_epochs=1)
+    fitted = FleetSearchCV(model, {"lr": [0.1]}, cv=SPLIT, refit=False, n_jobs=1).fit(X, Y)
+    assert fitted.runs_["reason_alone"].str.startswith(reason).all()
+    assert fitted.runs_["how"].eq("skorch").all()
 
 
 # -- no false alarms ----------------------------------------------------------------------------------
@@ -387,7 +387,7 @@ class Compiled(nn.Module):
 
 
 class Table(nn.Module):
-    """Has state of many kinds, and changes none."""
+    """Has state of many kinds that does not change."""
 
     def __init__(self):
         super().__init__()
@@ -416,7 +416,7 @@ def spectral():
 
 
 @pytest.mark.parametrize("make", [Hooked, Compiled, Table, compiled, compiled_in_place, spectral])
-def test_state_watch_is_silent_where_nothing_changes_but_registered_tensors_and_caches(make):
+def test_state_watch_ignores_registered_tensors_and_caches(make):
     module = make()
     watch = StateWatch(module)
     for training in (True, False, True):
@@ -428,7 +428,7 @@ def test_state_watch_is_silent_where_nothing_changes_but_registered_tensors_and_
 
 
 class Assigned(Leaky):
-    """Assigns its buffer anew in every step."""
+    """Assigns a new tensor to its buffer in every step."""
 
     def __init__(self):
         super().__init__()
@@ -448,7 +448,7 @@ class InPlace(Assigned):
         return self.leaky(x, 1 / self.scale)
 
 
-class Both(Assigned):
+class AssignedAndCounted(Assigned):
     def __init__(self):
         super().__init__()
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
@@ -460,26 +460,26 @@ class Both(Assigned):
         return self.leaky(x, 1 / self.scale)
 
 
-@pytest.mark.parametrize("kind", [Assigned, InPlace, Both, lambda: nn.BatchNorm1d(8)])
+@pytest.mark.parametrize("kind", [Assigned, InPlace, AssignedAndCounted, lambda: nn.BatchNorm1d(8)])
 def test_fleet_search_trains_modules_that_change_their_buffers_in_fleets(kind):
-    net = plain(Net, module__activation=kind)
-    ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1, 0.05]})
+    model = plain(Network, module__activation=kind)
+    ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1, 0.05]})
     assert ours.runs_["reason_alone"].eq("").all()
     np.testing.assert_allclose(scores(ours), theirs, rtol=1e-5)
 
 
-class Around(Net):
-    """Is no straight line, so that autograd steps the fleet."""
+class Residual(Network):
+    """Is not sequential, so that the fleet uses autograd."""
 
     def forward(self, x):
         hidden = self.first(x)
         return self.last(self.activation(hidden) + hidden)
 
 
-@pytest.mark.parametrize("kind", [Assigned, Both])
-def test_fleet_search_follows_buffers_where_autograd_steps_the_fleet(kind):
-    net = plain(Around, module__activation=kind)
-    ours, theirs = by_fleet_and_skorch(net, {"lr": [0.1, 0.05]})
+@pytest.mark.parametrize("kind", [Assigned, AssignedAndCounted])
+def test_fleet_search_follows_buffers_in_autograd_fleets(kind):
+    model = plain(Residual, module__activation=kind)
+    ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1, 0.05]})
     assert ours.runs_["how"].eq("autograd").all()
     assert ours.runs_["reason_alone"].eq("").all()
     np.testing.assert_allclose(scores(ours), theirs, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Activations made from a line of text, as a person uses them."""
+"""Activations from formulas in text, in typical use."""
 
 import copy
 import importlib.util
@@ -22,12 +22,12 @@ from actlab.derivation import making
 from actlab.derivation.making import default_name, formula
 from actlab.ledger.run_key import describe, digest
 
-# How exact the engine is has tests of its own.
+# Other tests measure the accuracy of the derivation.
 pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
 
 MISH = "x * tanh(softplus(x))"
 SWISH = "x * sigmoid(beta * x)"
-LOST = "it loses digits for x > 9"
+WARNING_TEXT = "it loses digits for x > 9"
 TEXTS = [
     MISH,
     "where(x > 0, x, exp(x) - 1)",
@@ -36,69 +36,74 @@ TEXTS = [
 ]
 
 
-def points(dtype=torch.float64, **how):
-    return torch.tensor([-3.0, -1.2, -0.4, 0.3, 0.9, 2.5], dtype=dtype, **how)
+def points(dtype=torch.float64, **options):
+    return torch.tensor([-3.0, -1.2, -0.4, 0.3, 0.9, 2.5], dtype=dtype, **options)
 
 
-def swish(**how):
-    return formula(SWISH, parameters={"beta": 1.5}, **how)
+def swish(**options):
+    return formula(SWISH, parameters={"beta": 1.5}, **options)
 
 
-# -- what it computes ------------------------------------------------------------------------------
+# -- values and derivatives ------------------------------------------------------------------------
 
 
-def test_a_formula_is_an_activation_like_any_other():
-    made = formula(MISH, name="my_mish")
-    assert isinstance(made, actlab.Activation)
-    assert repr(made) == "<activation my_mish: x * tanh(softplus(x))>"
-    assert made.__doc__.startswith("``x * tanh(softplus(x))``, made from its formula.")
-    assert (made.name, made.parameters, made.facts.formula) == ("my_mish", {}, MISH)
-    assert repr(made.module_class()) == "MyMish()"
-    assert torch.allclose(made(points()), nn.functional.mish(points()), rtol=1e-14)
+def test_formula_returns_an_activation():
+    activation = formula(MISH, name="my_mish")
+    assert isinstance(activation, actlab.Activation)
+    assert repr(activation) == "<activation my_mish: x * tanh(softplus(x))>"
+    assert activation.__doc__.startswith("``x * tanh(softplus(x))``, made from its formula.")
+    assert (activation.name, activation.parameters, activation.facts.formula) == ("my_mish", {}, MISH)
+    assert repr(activation.module_class()) == "MyMish()"
+    assert torch.allclose(activation(points()), nn.functional.mish(points()), rtol=1e-14)
 
 
-def test_parameters_have_their_defaults_and_are_given_as_usual():
-    made = swish()
+def test_formula_parameters_have_defaults_and_can_be_passed():
+    activation = swish()
     x = points()
     expected = x * torch.sigmoid(3.0 * x)
-    for found in (made(x, 3.0), made(x, beta=3.0), made.module_class(3.0)(x), made.module_class(beta=3)(x)):
-        assert torch.allclose(found, expected, rtol=1e-14)
-    assert torch.allclose(made(x), x * torch.sigmoid(1.5 * x), rtol=1e-14)
-    assert repr(made.module_class()).endswith("(beta=1.5)")
+    for result in (
+        activation(x, 3.0),
+        activation(x, beta=3.0),
+        activation.module_class(3.0)(x),
+        activation.module_class(beta=3)(x),
+    ):
+        assert torch.allclose(result, expected, rtol=1e-14)
+    assert torch.allclose(activation(x), x * torch.sigmoid(1.5 * x), rtol=1e-14)
+    assert repr(activation.module_class()).endswith("(beta=1.5)")
     with pytest.raises(TypeError, match=r"argument 'alpha' is unknown; it takes \['beta'\]"):
-        made(x, alpha=1)
+        activation(x, alpha=1)
     with pytest.raises(NotImplementedError, match="'beta' must be a number, not a tensor"):
-        made(x, torch.tensor(1.0))
+        activation(x, torch.tensor(1.0))
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_derivatives_of_any_order_and_every_transform(text):
-    made = formula(text)
+def test_formula_supports_derivatives_and_transforms(text):
+    activation = formula(text)
     x = points(requires_grad=True)
-    assert torch.autograd.gradcheck(made, x)
-    assert torch.autograd.gradgradcheck(made, x)
-    slope = torch.func.vmap(torch.func.grad(made))(points())
-    (backward,) = torch.autograd.grad(made(x).sum(), x)
+    assert torch.autograd.gradcheck(activation, x)
+    assert torch.autograd.gradgradcheck(activation, x)
+    slope = torch.func.vmap(torch.func.grad(activation))(points())
+    (backward,) = torch.autograd.grad(activation(x).sum(), x)
     assert torch.allclose(slope, backward, rtol=1e-14)
-    value, tangent = torch.func.jvp(made, (points(),), (torch.ones(6, dtype=torch.float64),))
-    assert torch.allclose(value, made(points()), rtol=1e-14)
+    value, tangent = torch.func.jvp(activation, (points(),), (torch.ones(6, dtype=torch.float64),))
+    assert torch.allclose(value, activation(points()), rtol=1e-14)
     assert torch.allclose(tangent, backward, rtol=1e-14)
-    assert torch.allclose(torch.func.vmap(made)(points().view(2, 3)).flatten(), value, rtol=1e-14)
+    assert torch.allclose(torch.func.vmap(activation)(points().view(2, 3)).flatten(), value, rtol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_every_dtype_is_kept(dtype):
-    made = formula(MISH)
+def test_formula_keeps_the_dtype(dtype):
+    activation = formula(MISH)
     x = points(dtype, requires_grad=True)
-    y = made(x)
+    y = activation(x)
     assert y.dtype is dtype
-    assert torch.allclose(y.double(), made(x.double()), rtol=4 * torch.finfo(dtype).eps)
+    assert torch.allclose(y.double(), activation(x.double()), rtol=4 * torch.finfo(dtype).eps)
     y.sum().backward()
     assert x.grad.dtype is dtype
 
 
 @pytest.mark.parametrize("trainable", [(), ("beta",)])
-def test_it_compiles_without_a_break(trainable):
+def test_formula_compiles_without_graph_breaks(trainable):
     module = swish(trainable=trainable).module_class().double()
     x, y = points(requires_grad=True), points(requires_grad=True)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
@@ -107,33 +112,33 @@ def test_it_compiles_without_a_break(trainable):
     assert torch.allclose(x.grad, y.grad, rtol=1e-12)
 
 
-def test_fused_mode_computes_the_same():
-    made = formula(MISH)
+def test_formula_in_fused_mode_computes_the_same():
+    activation = formula(MISH)
     x, y = points(torch.float32, requires_grad=True), points(torch.float32, requires_grad=True)
     with actlab.fused():
-        made(x).sum().backward()
-    made(y).sum().backward()
+        activation(x).sum().backward()
+    activation(y).sum().backward()
     assert torch.allclose(x.grad, y.grad, rtol=1e-5)
 
 
-def test_the_derivative_at_a_kink_can_be_chosen():
+def test_formula_at_sets_the_derivative_at_a_kink():
     x = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
-    made = formula("max(x, 0)", at={0: 0.5}, name="half")
-    (slope,) = torch.autograd.grad(made(x).sum(), x)
+    activation = formula("max(x, 0)", at={0: 0.5}, name="half")
+    (slope,) = torch.autograd.grad(activation(x).sum(), x)
     assert slope.tolist() == [0.0, 0.5, 1.0]
-    assert dict(made.kinks()) == {0.0: 0.5}
+    assert dict(activation.kinks()) == {0.0: 0.5}
 
 
-def test_the_same_arguments_give_the_same_object():
+def test_formula_returns_the_same_object_for_equal_arguments():
     assert formula(MISH) is formula(MISH)
     assert formula("  x *\n tanh(x)") is formula("x * tanh(x)")
     assert formula(MISH) is not formula(MISH, name="other")
 
 
-# -- parameters that are trained -------------------------------------------------------------------
+# -- trained parameters ----------------------------------------------------------------------------
 
 
-def test_a_trained_parameter_is_trained():
+def test_formula_trainable_parameter_is_trained():
     module = swish(trainable=["beta"]).module_class(beta=0.5)
     assert [(name, p.item()) for name, p in module.named_parameters()] == [("beta", 0.5)]
     x = torch.linspace(-4, 4, 200)
@@ -149,16 +154,16 @@ def test_a_trained_parameter_is_trained():
     assert module.beta.item() == 0.5
 
 
-def test_trained_parameters_are_checked_by_finite_differences():
+def test_formula_trainable_parameters_pass_gradcheck():
     text = "a * x + where(x > 0, x, b * (exp(x) - 1))"
-    made = formula(text, parameters={"a": 0.1, "b": 2}, trainable=("a", "b"))
-    given = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.1, 2.0)]
-    assert torch.autograd.gradcheck(made, (points(requires_grad=True), *given))
+    activation = formula(text, parameters={"a": 0.1, "b": 2}, trainable=("a", "b"))
+    parameter_tensors = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.1, 2.0)]
+    assert torch.autograd.gradcheck(activation, (points(requires_grad=True), *parameter_tensors))
 
 
-def test_parameters_that_are_not_trained_are_attributes():
-    made = formula("a * x + b * tanh(x)", parameters={"a": 0.1, "b": 2}, trainable=["b"], name="leak")
-    module = made.module_class(a=0.2, dtype=torch.float64)
+def test_formula_fixed_parameters_are_attributes():
+    activation = formula("a * x + b * tanh(x)", parameters={"a": 0.1, "b": 2}, trainable=["b"], name="leak")
+    module = activation.module_class(a=0.2, dtype=torch.float64)
     assert repr(module) == "Leak(a=0.2)"
     assert module.b.dtype is torch.float64
     assert list(module.state_dict()) == ["b"]
@@ -167,40 +172,40 @@ def test_parameters_that_are_not_trained_are_attributes():
 # -- copies, processes and keys --------------------------------------------------------------------
 
 
-def test_copies_and_pickles_are_equal():
-    made = swish(trainable=["beta"], name="saved_bytes")
-    module = made.module_class(0.7)
-    assert pickle.loads(pickle.dumps(made)) is made  # noqa: S301
-    assert copy.deepcopy(made) is made
-    assert pickle.loads(pickle.dumps(made.module_class)) is made.module_class  # noqa: S301
+def test_formula_copies_and_pickles_are_equal():
+    activation = swish(trainable=["beta"], name="copied")
+    module = activation.module_class(0.7)
+    assert pickle.loads(pickle.dumps(activation)) is activation  # noqa: S301
+    assert copy.deepcopy(activation) is activation
+    assert pickle.loads(pickle.dumps(activation.module_class)) is activation.module_class  # noqa: S301
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):  # noqa: S301
         assert type(other) is type(module)
         assert other.beta is not module.beta
         assert torch.equal(other(points(torch.float32)), module(points(torch.float32)))
 
 
-def test_a_pickle_is_read_in_another_process(tmp_path):
-    made = swish(trainable=["beta"], name="sent")
-    module = made.module_class(0.7)
-    (tmp_path / "kept.pickle").write_bytes(pickle.dumps([made, made.module_class, module]))
+def test_formula_pickle_can_be_read_in_another_process(tmp_path):
+    activation = swish(trainable=["beta"], name="sent")
+    module = activation.module_class(0.7)
+    (tmp_path / "formula.pickle").write_bytes(pickle.dumps([activation, activation.module_class, module]))
     code = """
 import pickle, torch
-made, kind, module = pickle.load(open("kept.pickle", "rb"))
+made, kind, module = pickle.load(open("formula.pickle", "rb"))
 assert kind is made.module_class and type(module) is kind
 print(made, module(torch.tensor([1.5, -2.0], dtype=torch.float32)).tolist())
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     expected = module(torch.tensor([1.5, -2.0])).tolist()
-    assert (done.stdout, done.stderr) == (f"<activation sent: {SWISH}> {expected}\n", "")
+    assert (process.stdout, process.stderr) == (f"<activation sent: {SWISH}> {expected}\n", "")
 
 
-def key(made):
-    return digest(describe(made.module_class()))
+def key(activation):
+    return digest(describe(activation.module_class()))
 
 
-def test_keys_depend_on_what_is_computed():
+def test_formula_description_depends_on_the_computation():
     one = swish()
     others = [
         formula(SWISH, parameters={"beta": 1.25}, name=one.name),
@@ -212,18 +217,18 @@ def test_keys_depend_on_what_is_computed():
     assert len({key(one), *map(key, others)}) == 6
 
 
-def test_keys_are_the_same_in_another_process():
+def test_formula_description_is_equal_in_another_process():
     code = f"""
 from actlab.ledger.run_key import describe, digest
 from actlab.derivation.making import formula
 print(digest(describe(formula({SWISH!r}, parameters={{"beta": 1.5}}).module_class())))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.stdout, done.stderr) == (f"{key(swish())}\n", "")
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (process.stdout, process.stderr) == (f"{key(swish())}\n", "")
 
 
-def test_two_formulas_of_one_name_are_separate():
-    """A fleet steps equal activations in one piece: these are not equal."""
+def test_formulas_with_one_name_are_separate_in_a_fleet():
+    """A fleet merges equal activations, but these are not equal."""
     from actlab.fleet.layers import FormulaLayer
 
     kinds = [formula(text, name="same").module_class for text in ("2 * x", "tanh(x)")]
@@ -243,50 +248,50 @@ PASTED = {
 
 
 @pytest.mark.parametrize("kind", PASTED)
-def test_the_source_computes_the_same_bits(kind, tmp_path):
-    text, how = PASTED[kind]
-    made = formula(text, **how, name="pasted")
-    place = tmp_path / "pasted_file.py"
-    place.write_text(made.source(), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("pasted_file", place)
+def test_formula_source_computes_the_same_bits(kind, tmp_path):
+    text, options = PASTED[kind]
+    activation = formula(text, **options, name="pasted")
+    path = tmp_path / "pasted_file.py"
+    path.write_text(activation.source(), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("pasted_file", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     pasted = module.pasted
-    assert pasted.parameters == made.parameters
-    assert repr(module.Pasted()) == repr(made.module_class())
+    assert pasted.parameters == activation.parameters
+    assert repr(module.Pasted()) == repr(activation.module_class())
     for dtype in (torch.float64, torch.float32, torch.float16):
         x, y = points(dtype, requires_grad=True), points(dtype, requires_grad=True)
-        assert torch.equal(pasted(x), made(y))
-        for function, at in ((pasted, x), (made, y)):
+        assert torch.equal(pasted(x), activation(y))
+        for function, at in ((pasted, x), (activation, y)):
             (slope,) = torch.autograd.grad(function(at).sum(), at, create_graph=True)
             slope.sum().backward()
         assert torch.equal(x.grad, y.grad)
 
 
-def test_the_source_passes_the_check(tmp_path, monkeypatch):
+def test_formula_source_passes_check(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = swish(trainable=["beta"], name="pasted")
-    (tmp_path / "checked_file.py").write_text(made.source(), encoding="utf-8")
+    activation = swish(trainable=["beta"], name="pasted")
+    (tmp_path / "checked_file.py").write_text(activation.source(), encoding="utf-8")
     rows = ["shape", "kinks", "gradient", "vmap", "pickle", "state_dict", "parameters", "saved"]
     assert actlab.check("checked_file.py:Pasted", only=rows).passed
 
 
 @pytest.mark.parametrize("kind", PASTED)
-def test_source_imports_from_public_faces_only(kind):
-    text, how = PASTED[kind]
-    imports = [line for line in formula(text, **how).source().splitlines() if line.startswith("from ")]
+def test_formula_source_imports_only_public_names(kind):
+    text, options = PASTED[kind]
+    imports = [line for line in formula(text, **options).source().splitlines() if line.startswith("from ")]
     assert imports[0] == "from actlab import elementwise"
     assert all(re.fullmatch(r"from actlab(\.\w+)? import [\w, ]+", line) for line in imports)
 
 
-def test_the_source_is_readable():
+def test_formula_source_is_readable():
     lines = formula("x * exp(x)", name="steep").source().splitlines()
     assert 'formula="x * exp(x)",' in [line.strip() for line in lines]
     assert "def steep(x):" in lines
     assert lines[-1] == 'Steep = steep.module("Steep")'
 
 
-def test_latex_has_the_function_and_its_derivatives():
+def test_formula_latex_has_the_function_and_its_derivatives():
     assert formula("x**2 * beta", parameters={"beta": 1}).latex() == (
         r"\beta x^{2}",
         r"2 \beta x",
@@ -294,7 +299,7 @@ def test_latex_has_the_function_and_its_derivatives():
     )
 
 
-def test_latex_of_pieces_is_one_choice_among_them():
+def test_formula_latex_of_pieces_is_one_cases_expression():
     _, slope, bend = formula("clip(x/6 + 0.5, 0, 1) * x", name="hard").latex()
     middle = r"x > -3 \wedge x < 3"
     assert slope == (
@@ -306,17 +311,17 @@ def test_latex_of_pieces_is_one_choice_among_them():
     )
 
 
-def test_latex_keeps_decimals():
+def test_formula_latex_keeps_decimals():
     text, slope, _ = formula("x * sigmoid(1.702 * x)").latex()
     assert text == r"\frac{x}{1 + e^{- 1.702 x}}"
     assert slope == r"\frac{1.702 x + e^{1.702 x} + 1}{4 \cosh^{2}{\left(0.851 x \right)}}"
 
 
-# -- what is refused -------------------------------------------------------------------------------
+# -- invalid arguments -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "how", "message"),
+    ("text", "options", "message"),
     [
         ("3", {}, "formula: x does not occur: the value is the same everywhere\n  3\n  ^"),
         ("x - x", {}, "formula: x cancels out: the value is the same everywhere\n  x - x\n  ^^^^^"),
@@ -357,14 +362,14 @@ def test_latex_keeps_decimals():
         (3, {}, "formula: must be a string such as 'x * tanh(x)', got int"),
     ],
 )
-def test_invalid_arguments_are_refused(text, how, message):
+def test_formula_rejects_invalid_arguments(text, options, message):
     with pytest.raises(actlab.UsageError) as caught:
-        formula(text, **how)
+        formula(text, **options)
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("name", ["", "1a", "a b", "a-b", "_a", "a__b", "a/../b", "ä"])
-def test_a_name_is_safe(name):
+def test_formula_rejects_unsafe_names(name):
     with pytest.raises(
         actlab.UsageError, match="is not a valid name: use letters, digits and single underscores"
     ):
@@ -373,39 +378,39 @@ def test_a_name_is_safe(name):
 
 @settings(max_examples=200)
 @given(st.text(alphabet="abx01_ +-*/().", min_size=1, max_size=80))
-def test_the_name_of_any_text_is_one_that_may_be_given(text):
+def test_default_name_of_any_text_is_valid(text):
     assert making._name_problem(default_name(text)) == ""
 
 
-def test_inexact_formula_warns_once(monkeypatch):
-    """The engine's sentences are a warning in Python, and a line on the command line."""
+def test_formula_warns_once_if_inexact(monkeypatch):
+    """Reports of inexact intervals are a warning in Python, and a line on the command line."""
     text = "x * tanh(x) * 0.125"
-    usual = making.derive
+    original_derive = making.derive
 
-    def told(*args, **how):
-        found = usual(*args, **how)
-        return type("Told", (), {**vars(found), "inexact": (LOST, "so it does below -9")})()
+    def derive_inexact(*args, **options):
+        result = original_derive(*args, **options)
+        return type("Inexact", (), {**vars(result), "inexact": (WARNING_TEXT, "so it does below -9")})()
 
-    monkeypatch.setattr(making, "derive", told)
+    monkeypatch.setattr(making, "derive", derive_inexact)
     with pytest.warns(actlab.FormulaWarning) as caught:
-        made = formula(text, name="telling")
-    assert [str(one.message) for one in caught] == [f"formula {text}: {LOST}; .inexact has 1 more"]
+        activation = formula(text, name="telling")
+    assert [str(one.message) for one in caught] == [f"formula {text}: {WARNING_TEXT}; .inexact has 1 more"]
     assert caught[0].filename == __file__
-    assert made.inexact == (LOST, "so it does below -9")
+    assert activation.inexact == (WARNING_TEXT, "so it does below -9")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pickle.loads(pickle.dumps(made))  # noqa: S301
+        pickle.loads(pickle.dumps(activation))  # noqa: S301
 
 
-def test_command_line_prints_the_warning_in_one_line(monkeypatch, capsys):
-    usual = making.derive
+def test_command_line_prints_the_inexact_warning_in_one_line(monkeypatch, capsys):
+    original_derive = making.derive
 
-    def told(*args, **how):
-        found = usual(*args, **how)
-        return type("Told", (), {**vars(found), "inexact": (LOST, "so it does below -9")})()
+    def derive_inexact(*args, **options):
+        result = original_derive(*args, **options)
+        return type("Inexact", (), {**vars(result), "inexact": (WARNING_TEXT, "so it does below -9")})()
 
-    monkeypatch.setattr(making, "derive", told)
+    monkeypatch.setattr(making, "derive", derive_inexact)
     assert main(["show", "formula:x*tanh(x)*0.25", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert err == f"actlab: note: formula x*tanh(x)*0.25: {LOST}; .inexact has 1 more\n"
+    assert err == f"actlab: note: formula x*tanh(x)*0.25: {WARNING_TEXT}; .inexact has 1 more\n"
     assert json.loads(out)["formula"] == "x*tanh(x)*0.25"

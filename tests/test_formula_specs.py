@@ -1,4 +1,4 @@
-"""Formulas wherever an activation is named, in Python and on the command line."""
+"""Formulas as specs in Python and on the command line."""
 
 import json
 
@@ -17,7 +17,7 @@ from actlab.models.networks import NeuralNet
 from actlab.report.charts import function_panels
 from tests.command_line import actlab as run
 
-# How exact the engine is has tests of its own.
+# Other tests measure the accuracy of the derivation.
 pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
 
 MISH = "x * tanh(softplus(x))"
@@ -26,18 +26,18 @@ TAHN = "formula: unknown function 'tahn' (did you mean 'tan'?)\n  x*tahn(x)\n   
 WITH = "formula: write parameters and their values after 'with', such as beta=1.5, gamma=2"
 
 
-def points(dtype=torch.float64, **how):
-    return torch.tensor([-3.0, -1.2, -0.4, 0.3, 0.9, 2.5], dtype=dtype, **how)
+def points(dtype=torch.float64, **options):
+    return torch.tensor([-3.0, -1.2, -0.4, 0.3, 0.9, 2.5], dtype=dtype, **options)
 
 
-def swish(**how):
-    return formula(SWISH, parameters={"beta": 1.5}, **how)
+def swish(**options):
+    return formula(SWISH, parameters={"beta": 1.5}, **options)
 
 
 # -- as a spec -------------------------------------------------------------------------------------
 
 
-def test_a_spec_may_be_a_formula():
+def test_get_accepts_a_formula():
     x = points(torch.float32)
     assert torch.equal(actlab.get("formula: x * tanh(softplus(x))")(x), formula(MISH)(x))
     module = actlab.get(f"formula:{SWISH} with beta=0.5")
@@ -46,7 +46,7 @@ def test_a_spec_may_be_a_formula():
     assert actlab.get("formula:a*x + tanh(b*x) with a=-1e-2, b=2").b == 2.0
 
 
-def test_a_spec_is_derived_once():
+def test_get_derives_a_formula_once():
     making.from_spec.cache_clear()
     first = making.make.cache_info().misses
     for _ in range(3):
@@ -66,13 +66,13 @@ def test_a_spec_is_derived_once():
         ("formula:x*b with b=inf", "formula: parameter 'b' must be a finite number, got inf"),
     ],
 )  # fmt: skip
-def test_invalid_spec_is_refused(spec, message):
+def test_get_rejects_an_invalid_formula(spec, message):
     with pytest.raises(actlab.UsageError) as caught:
         actlab.get(spec)
     assert str(caught.value) == message
 
 
-def test_everything_that_takes_a_spec_takes_a_formula():
+def test_swap_check_and_function_panels_accept_formulas():
     model = actlab.swap(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), {nn.ReLU: "formula:x*tanh(x)"})
     assert isinstance(model[1].activation, FormulaActivation)
     assert actlab.check("formula:x*tanh(x)", only=["shape", "gradient", "vmap", "pickle", "deepcopy"]).passed
@@ -86,32 +86,32 @@ def test_everything_that_takes_a_spec_takes_a_formula():
 
 
 @pytest.mark.slow
-def test_a_search_takes_formulas_as_specs_classes_and_modules():
+def test_search_accepts_formulas_as_specs_classes_and_modules():
     from skorch import NeuralNetClassifier
 
     trained = swish(trainable=["beta"], name="searched")
     rng = np.random.default_rng(0)
     y = np.arange(60) % 3
     X = (rng.normal(size=(60, 4)) + np.eye(3, 4)[y]).astype(np.float32)
-    net = NeuralNetClassifier(
+    model = NeuralNetClassifier(
         NeuralNet, module__num_units=4, module__num_features=4, module__num_classes=3, max_epochs=2,
         criterion=nn.CrossEntropyLoss, verbose=0,
     )  # fmt: skip
     grid = {"module__activation": ["formula:x*tanh(x)", trained.module_class, trained.module_class(0.5)]}
-    search = actlab.FleetSearchCV(net, grid, cv=2, n_jobs=2, error_score="raise").fit(X, y.astype(np.int64))
+    search = actlab.FleetSearchCV(model, grid, cv=2, n_jobs=2, error_score="raise").fit(X, y.astype(np.int64))
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
 # -- on the command line, as real processes --------------------------------------------------------
 
 
-def test_one_formula_is_not_compared_with_itself(capsys):
+def test_compare_rejects_one_formula_twice(capsys):
     assert main(["compare", "formula:x*tanh(x)", "formula: x*tanh(x)"]) == 2
     assert capsys.readouterr().err == "actlab: error: activation 'formula: x*tanh(x)' is given twice\n"
 
 
 @pytest.mark.slow
-def test_show_and_check_as_real_processes(tmp_path):
+def test_show_and_check_accept_formulas_in_a_process(tmp_path):
     shown = run("show", f"formula:{MISH}", "--out", "pictures", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert shown.stderr == ""
@@ -122,20 +122,20 @@ def test_show_and_check_as_real_processes(tmp_path):
     assert checked.returncode == 0, checked.stderr
 
 
-def test_invalid_formula_shows_its_position_and_no_traceback(tmp_path):
-    done = run("show", "formula:x*tahn(x)", cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"actlab: error: {TAHN}\n")
+def test_show_marks_the_position_of_an_invalid_formula(tmp_path):
+    process = run("show", "formula:x*tahn(x)", cwd=tmp_path)
+    assert (process.returncode, process.stdout, process.stderr) == (2, "", f"actlab: error: {TAHN}\n")
 
 
 @pytest.mark.parametrize("verb", [["show"], ["check"], ["compare", "relu"], ["train", "--activation"]])
-def test_every_verb_shows_the_position(verb, capsys, tmp_path, monkeypatch):
+def test_verbs_mark_the_position_of_an_invalid_formula(verb, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*verb, "formula:x*tahn(x)"]) == 2
     assert capsys.readouterr() == ("", f"actlab: error: {TAHN}\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_mistakes_are_reported_on_separate_lines(capsys):
+def test_compare_reports_several_mistakes_on_separate_lines(capsys):
     assert main(["compare", "formula:x*tahn(x)", "reluu", "formula:(x"]) == 2
     bracket = "formula: this bracket is never closed\n  (x\n  ^"
     unknown = "unknown activation 'reluu' (did you mean 'relu'?)"
@@ -145,13 +145,13 @@ def test_several_mistakes_are_reported_on_separate_lines(capsys):
 @pytest.mark.slow
 def test_compare_trains_a_formula_in_worker_processes(tmp_path):
     specs = ["relu", "formula:x*tanh(softplus(x))", "formula:x*sigmoid(beta*x) with beta=1.5"]
-    how = ["--data", "digits", "--epochs", "2", "--jobs", "2", "--json"]
-    done = run("compare", *specs, *how, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert sorted(row["activation"] for row in found["ranking"]) == sorted(specs)
+    options = ["--data", "digits", "--epochs", "2", "--jobs", "2", "--json"]
+    process = run("compare", *specs, *options, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    output = json.loads(process.stdout)
+    assert sorted(row["activation"] for row in output["ranking"]) == sorted(specs)
     page = (tmp_path / "out" / "compare" / "report.html").read_text(encoding="utf-8")
     assert "has no curve here" not in page
-    again = run("compare", *specs, *how, cwd=tmp_path)
-    assert json.loads(again.stdout)["ranking"] == found["ranking"]
-    assert "0 of 9 runs trained" not in again.stderr  # every key was found
+    again = run("compare", *specs, *options, cwd=tmp_path)
+    assert json.loads(again.stdout)["ranking"] == output["ranking"]
+    assert "0 of 9 runs trained" not in again.stderr  # the ledger has every run

@@ -1,4 +1,4 @@
-"""HiPlot in a real browser, opened from a file, with the network cut off; and of a comparison's runs."""
+"""HiPlot pages in a real browser without network, and HiPlot experiments of comparisons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip("hiplot", reason="HiPlot is not installed")
 from actlab import UsageError
 from actlab.integrations.hiplot import to_hiplot, write_hiplot
 from tests.browser import offline
-from tests.reports import HOSTILE, all_diverged, browser, comparison
+from tests.report_cases import HOSTILE, all_diverged, browser, comparison
 
 __all__ = ["browser"]
 
@@ -33,7 +33,7 @@ ROWS = [
 ]
 PAINTED = """canvases => canvases.some(canvas => canvas.width && canvas.height &&
     canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value))"""
-# What a notebook does: a cell, and what it has published.
+# Run a cell like a notebook, and print its published output.
 NOTEBOOK = """
 import json, sys
 from IPython.core.interactiveshell import InteractiveShell
@@ -51,33 +51,33 @@ print(captured.stdout + captured.stderr + output.data["text/html"])
 """
 
 
-def shown(text):
-    """Return text as a browser shows it."""
+def visible_text(text):
+    """Return text in the form that a browser shows."""
     return " ".join(text.replace("\u2060", "").split())
 
 
-def see_it_drawn(page):
-    """See that lines are drawn, that every hostile text is text, and that none was executed."""
+def assert_drawn(page):
+    """Assert that lines are drawn, and that hostile texts are shown and not executed."""
     page.locator("table tbody tr").first.wait_for()
     page.wait_for_function(f"() => ({PAINTED})([...document.querySelectorAll('canvas')])")
-    heads = [shown(head) for head in page.locator("table thead").first.locator("th").all_inner_texts()]
+    heads = [visible_text(head) for head in page.locator("table thead").first.locator("th").all_inner_texts()]
     for column, name in enumerate(NAMES):
-        assert shown(f"{name}{column}") in heads
-    cells = {shown(cell) for cell in page.locator("table tbody td").all_inner_texts()}
-    assert {shown(name) for name in NAMES} <= cells
-    ticks = {shown(tick) for tick in page.locator("svg .tick text").all_text_contents()}
-    assert {shown(name) for name in NAMES} <= ticks
+        assert visible_text(f"{name}{column}") in heads
+    cells = {visible_text(cell) for cell in page.locator("table tbody td").all_inner_texts()}
+    assert {visible_text(name) for name in NAMES} <= cells
+    ticks = {visible_text(tick) for tick in page.locator("svg .tick text").all_text_contents()}
+    assert {visible_text(name) for name in NAMES} <= ticks
     assert page.evaluate("window.stolen") is None
-    assert page.locator("img:not([src^='data:'])").count() == 0  # HiPlot's own is its sign
+    assert page.locator("img:not([src^='data:'])").count() == 0  # HiPlot's logo is a data URL
 
 
-def test_a_page_of_hostile_rows_shows_them_as_text(browser, tmp_path):
+def test_write_hiplot_shows_hostile_rows_as_text(browser, tmp_path):
     write_hiplot(ROWS, tmp_path / "hiplot.html")
     with offline(browser, tmp_path / "hiplot.html") as page:
-        see_it_drawn(page)
+        assert_drawn(page)
 
 
-def test_what_a_notebook_displays_shows_them_as_text(browser, tmp_path):
+def test_to_hiplot_display_shows_hostile_rows_as_text(browser, tmp_path):
     if importlib.util.find_spec("IPython") is None:
         pytest.skip("IPython is not installed")
     done = subprocess.run(
@@ -95,34 +95,34 @@ def test_what_a_notebook_displays_shows_them_as_text(browser, tmp_path):
     with offline(browser, tmp_path / "notebook.html") as page:
         frame = page.locator("iframe")
         assert frame.bounding_box()["width"] > 1200
-        see_it_drawn(frame.element_handle().content_frame())
+        assert_drawn(frame.element_handle().content_frame())
         assert page.evaluate("window.stolen") is None
         assert page.evaluate("document.body.innerText").strip() == ""
 
 
-def test_display_needs_a_notebook():
+def test_to_hiplot_display_needs_a_notebook():
     with pytest.raises(UsageError, match=r"needs a notebook; to_html\('page.html'\)"):
         to_hiplot([{"a": 1}]).display()
 
 
-def test_to_html_returns_what_it_writes(tmp_path):
+def test_to_hiplot_to_html_returns_the_written_page(tmp_path):
     page = to_hiplot([{"a": 1}]).to_html(tmp_path / "a.html")
     assert (tmp_path / "a.html").read_text(encoding="utf-8") == page
 
 
-def test_values_are_harmless_in_whatever_page_hiplot_makes_of_them():
+def test_to_hiplot_escapes_values():
     import hiplot
 
     (point,) = to_hiplot([{"<b>&amp;": "</script>", "uid": 3, "n": 1.0}]).experiment.datapoints
     assert point.values == {
         "<\u2060b>&\u2060amp;": "<\u2060/script>",
-        "uid\u2060": 3,  # HiPlot would take it for the number of the row
+        "uid\u2060": 3,  # HiPlot would use it as the row number
         "n": 1.0,
     }
     assert "</script>" not in json.dumps(hiplot.Experiment([point])._asdict())
 
 
-def test_a_comparison_has_a_line_for_each_run():
+def test_comparison_to_hiplot_has_one_datapoint_per_run():
     whole = comparison(("relu", "tanh"), seeds=2)
     results = whole.results.assign(lr=[0.01, 0.1] * 6, accuracy=math.nan)
     results.loc[3, ["score", "failure"]] = [math.nan, "diverged"]
@@ -135,6 +135,6 @@ def test_a_comparison_has_a_line_for_each_run():
     assert (failed["activation"], failed["score"], failed["failure"]) == ("relu", None, "diverged")
 
 
-def test_a_comparison_in_which_everything_failed_can_be_looked_at():
+def test_comparison_to_hiplot_works_if_every_run_failed():
     points = all_diverged().to_hiplot().experiment.datapoints
     assert {point.values["failure"] for point in points} == {"diverged"}

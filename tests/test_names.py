@@ -1,4 +1,4 @@
-"""Names that a reader must be able to tell apart."""
+"""Public class names are unique."""
 
 import ast
 from collections import defaultdict
@@ -7,7 +7,7 @@ from pathlib import Path
 import actlab
 
 
-def test_no_two_modules_have_a_public_class_of_one_name():
+def test_public_class_names_are_unique_across_modules():
     modules = defaultdict(list)
     for file in Path(actlab.__file__).parent.rglob("*.py"):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:

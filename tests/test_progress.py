@@ -1,4 +1,4 @@
-"""What a person sees of fleets that train."""
+"""The progress display of fleets."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from actlab.execution.scheduler import State
 from actlab.fleet.run import Result
 
 NAMES = ["relu", "relu", "tanh", "elu"]
-AGAIN = re.compile(r"\r(?:\x1b\[2K|\x1b\[1A)+")  # back to the first line of a picture, clearing all
+AGAIN = re.compile(r"\r(?:\x1b\[2K|\x1b\[1A)+")  # back to the first line of the display, clearing it
 STYLE = re.compile(r"\x1b\[[\d;]*m|\x1b\[\?25[lh]")  # colours, and the cursor hidden or shown
-HEADS = "place   activation   mean validation accuracy      std   runs"
+HEADER = "place   activation   mean validation accuracy      std   runs"
 
 
 @pytest.fixture(autouse=True)
-def a_terminal(monkeypatch):
-    """Any terminal that a person may have, of the usual size."""
+def default_terminal(monkeypatch):
+    """Simulate a terminal of the default size."""
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"}.items():
@@ -41,34 +41,34 @@ def a_terminal(monkeypatch):
 
 @pytest.fixture
 def at_once(monkeypatch):
-    """Nothing waits until it is worth showing."""
+    """Show the display without delay."""
     for name in ("_SILENT", "_OFTEN", "_SELDOM"):
         monkeypatch.setattr(f"actlab.execution.progress.{name}", 0.0)
 
 
 class Screen(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that behaves like a terminal."""
 
     def isatty(self):
         return True
 
     def painted(self):
-        """Return the lines of whatever was painted at once."""
+        """Return the lines of each update."""
         parts = AGAIN.split(STYLE.sub("", self.getvalue()))
         return [part.rstrip("\n").split("\n") for part in parts]
 
     def pictures(self):
-        """Return the lines of every picture; each has taken the whole place of the one before."""
+        """Return the lines of every display; each replaces the whole display before it."""
         pictures = self.painted()
-        ups = [found.count("\x1b[1A") for found in AGAIN.findall(STYLE.sub("", self.getvalue()))]
+        ups = [result.count("\x1b[1A") for result in AGAIN.findall(STYLE.sub("", self.getvalue()))]
         heights = [len(picture) for picture in pictures]
-        # What is painted over has the cursor in its last line, what is cleared at the end below it.
+        # During updates the cursor is in the last line; after the final clearing it is below.
         assert ups == [height - 1 for height in heights[: len(ups) - 1]] + heights[len(ups) - 1 : -1]
         assert "\x1b" not in "".join(map("".join, pictures))
         return [[line.rstrip() for line in picture] for picture in pictures]
 
     def last(self):
-        """Return the last picture but those that clear the terminal."""
+        """Return the last display before the terminal is cleared."""
         *_, last, empty, gone = self.pictures()
         assert empty == gone == [""]
         return last
@@ -89,7 +89,7 @@ def ended(fleet, runs, *results):
 # -- silence --------------------------------------------------------------------------------------
 
 
-def test_nothing_is_shown_to_who_wants_nothing(at_once, capsys):
+def test_show_progress_quiet_prints_nothing(at_once, capsys):
     screen = Screen()
     for stream in (screen, None):
         with show_progress(NAMES, 0, stream) as watch:
@@ -100,7 +100,7 @@ def test_nothing_is_shown_to_who_wants_nothing(at_once, capsys):
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Screen])
-def test_what_is_done_within_a_second_shows_nothing(stream):
+def test_show_progress_is_silent_in_the_first_second(stream):
     shown = stream()
     with show_progress(NAMES, 1, shown) as watch:
         for epoch in range(5):
@@ -111,7 +111,7 @@ def test_what_is_done_within_a_second_shows_nothing(stream):
 # -- lines ----------------------------------------------------------------------------------------
 
 
-def test_elsewhere_than_on_a_terminal_there_are_plain_lines_after_a_second_and_not_many():
+def test_show_progress_prints_few_plain_lines_without_a_terminal():
     stream = io.StringIO()
     with show_progress(NAMES, 1, stream) as watch:
         watch(running(0, [0, 1], 1))
@@ -122,13 +122,13 @@ def test_elsewhere_than_on_a_terminal_there_are_plain_lines_after_a_second_and_n
     assert re.fullmatch(r"actlab: 2 of 4 runs trained, \d+ s\n", stream.getvalue())
 
 
-def test_lines_go_to_standard_error(at_once, capsys):
+def test_show_progress_prints_to_standard_error(at_once, capsys):
     with show_progress(NAMES, 1) as watch:
         watch(running(0, [0], 1))
     assert capsys.readouterr() == ("", "actlab: 0 of 4 runs trained, 0 s\n")
 
 
-def test_a_line_says_which_round_of_a_race_counts(at_once, capsys):
+def test_show_progress_line_names_the_round(at_once, capsys):
     with show_progress(NAMES, 1, round_number=2) as watch:
         watch(running(0, [0], 1))
     assert capsys.readouterr() == ("", "actlab: round 2: 0 of 4 runs trained, 0 s\n")
@@ -137,7 +137,7 @@ def test_a_line_says_which_round_of_a_race_counts(at_once, capsys):
 # -- pictures -------------------------------------------------------------------------------------
 
 
-def test_every_fleet_that_trains_has_a_bar(at_once):
+def test_show_progress_has_a_bar_for_every_training_fleet(at_once):
     screen = Screen()
     with show_progress(NAMES, 1, screen) as watch:
         watch(running(0, [0, 1], 5))
@@ -150,14 +150,14 @@ def test_every_fleet_that_trains_has_a_bar(at_once):
     ]
 
 
-def test_the_bar_of_all_nets_says_which_round_of_a_race_they_are(at_once):
+def test_show_progress_bar_names_the_round(at_once):
     screen = Screen()
     with show_progress(NAMES, 1, screen, round_number=2) as watch:
         watch(running(0, [0, 1], 5))
     assert screen.last()[0] == "round 2   ━━━━━╺━━━━━━━━━━━━━━ 0 of 4 runs, 0:00:00"
 
 
-def test_a_fleet_that_has_ended_has_no_bar(at_once):
+def test_show_progress_removes_the_bar_of_a_finished_fleet(at_once):
     screen = Screen()
     with show_progress(NAMES, 1, screen) as watch:
         watch(running(0, [0, 1], 10))
@@ -167,41 +167,41 @@ def test_a_fleet_that_has_ended_has_no_bar(at_once):
         "runs      ━━━━━━━━━━━━╺━━━━━━━ 2 of 4 runs, 0:00:00",
         "fleet 2   ━━━━━━━━╺━━━━━━━━━━━ epoch 4 of 10, tanh",
         "",
-        HEADS,
-        "─" * len(HEADS),
+        HEADER,
+        "─" * len(HEADER),
         "    1   relu                           0.6000   0.1414      2",
     ]
 
 
-def test_no_more_than_four_bars_and_five_leaders_are_shown_and_how_many_more_there_are(at_once):
+def test_show_progress_limits_bars_and_leaders(at_once):
     screen = Screen()
-    with show_progress([f"net {i}" for i in range(60)], 1, screen) as watch:
-        for place in range(10):
-            watch(running(place, [place], 1))
-        for place in range(10, 60):
-            watch(ended(place, [place], result(valid_acc=place / 60)))
+    with show_progress([f"act {i}" for i in range(60)], 1, screen) as watch:
+        for index in range(10):
+            watch(running(index, [index], 1))
+        for index in range(10, 60):
+            watch(ended(index, [index], result(valid_acc=index / 60)))
     last = screen.last()
     assert [line.split()[1] for line in last[1:5]] == ["7", "8", "9", "10"]
     assert [line.split()[:3] for line in last[-6:-1]] == [
-        [str(place), "net", str(60 - place)] for place in range(1, 6)
+        [str(index), "act", str(60 - index)] for index in range(1, 6)
     ]
     assert last[-1] == "and 45 more"
 
 
-def test_what_is_left_is_told_from_what_was_done_since_the_first_second(at_once, monkeypatch):
+def test_show_progress_estimates_remaining_time_from_trained_runs(at_once, monkeypatch):
     now = 0.0
     monkeypatch.setattr("actlab.execution.progress.time.monotonic", lambda: now)
     screen = Screen()
-    with show_progress([f"net {i}" for i in range(100)], 1, screen) as watch:
+    with show_progress([f"act {i}" for i in range(100)], 1, screen) as watch:
         now = 2.0
-        watch(ended(0, range(50), *[result(valid_acc=0.5)] * 50))  # of a ledger: no time was needed
+        watch(ended(0, range(50), *[result(valid_acc=0.5)] * 50))  # from a ledger, without training time
         now = 6.0
         watch(running(1, range(50, 70), 2))
         now = 10.0
         watch(ended(1, range(50, 70), *[result(valid_acc=0.5)] * 20))
     assert [picture[0].partition("runs, ")[2] for picture in screen.pictures()[:3]] == [
         "0:00:02",
-        "0:00:06, about 0:00:46 left",  # 4 nets in 4 seconds, 46 to come
+        "0:00:06, about 0:00:46 left",  # 4 runs in 4 seconds, 46 to come
         "0:00:10, about 0:00:12 left",
     ]
 
@@ -213,8 +213,8 @@ def leaders(names, *results):
     return screen.last()[4:]
 
 
-def test_the_most_accurate_leads_and_what_has_no_figure_is_last(at_once):
-    found = leaders(
+def test_show_progress_sorts_leaders_by_accuracy(at_once):
+    results = leaders(
         ["a", "b", "c", "d", "b"],
         result(valid_acc=0.25, valid_loss=9.0),
         result(valid_acc=0.5, valid_loss=1.0),
@@ -222,7 +222,7 @@ def test_the_most_accurate_leads_and_what_has_no_figure_is_last(at_once):
         result(valid_acc=0.75),
         result(valid_acc=1.0),
     )
-    assert [line.split() for line in found] == [
+    assert [line.split() for line in results] == [
         ["1", "b", "0.7500", "0.3536", "2"],
         ["2", "d", "0.7500", "-", "1"],
         ["3", "a", "0.2500", "-", "1"],
@@ -230,12 +230,12 @@ def test_the_most_accurate_leads_and_what_has_no_figure_is_last(at_once):
     ]
 
 
-def test_a_run_that_failed_takes_its_name_to_the_end(at_once):
+def test_show_progress_lists_failed_activations_last(at_once):
     failed = result("diverged: train_loss is nan in epoch 1", valid_acc=0.9)
-    found = leaders(
+    results = leaders(
         ["a", "b", "a", "c"], result(valid_acc=0.9), result(valid_acc=0.1), failed, result("broken")
     )
-    assert [line.split() for line in found] == [
+    assert [line.split() for line in results] == [
         ["1", "b", "0.1000", "-", "1"],
         ["2", "a", "-", "-", "2"],
         ["3", "c", "-", "-", "1"],
@@ -245,7 +245,7 @@ def test_a_run_that_failed_takes_its_name_to_the_end(at_once):
 @pytest.mark.parametrize(
     ("column", "head"), [("valid_loss", "validation loss"), ("train_loss", "training loss")]
 )
-def test_where_there_is_no_accuracy_the_least_loss_leads(at_once, column, head):
+def test_show_progress_sorts_leaders_by_loss_without_accuracy(at_once, column, head):
     screen = Screen()
     with show_progress(["a", "b", "c", "d"], 1, screen, what="candidate") as watch:
         watch(ended(0, range(4), *[result(**{column: value}) for value in (3.0, 1.0, math.nan, 2e5)]))
@@ -259,7 +259,7 @@ def test_where_there_is_no_accuracy_the_least_loss_leads(at_once, column, head):
     ]
 
 
-# -- names that would like to be something else ---------------------------------------------------
+# -- names with markup or control characters -----------------------------------------------------
 
 HOSTILE = {
     "a long name " * 20: "a long name a",
@@ -277,7 +277,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("width", [1, 20, 40, 80])
-def test_any_name_is_shown_as_text_and_no_line_is_wider_than_the_terminal(at_once, monkeypatch, name, width):
+def test_show_progress_escapes_names_and_fits_the_terminal(at_once, monkeypatch, name, width):
     monkeypatch.setenv("COLUMNS", str(width))
     screen = Screen()
     with show_progress([name, "tanh"], 1, screen) as watch:
@@ -294,7 +294,7 @@ def test_any_name_is_shown_as_text_and_no_line_is_wider_than_the_terminal(at_onc
         assert pictures[2][-1].endswith("0.5000")
 
 
-def test_the_picture_goes_when_the_work_is_interrupted(at_once):
+def test_show_progress_clears_the_display_after_an_interrupt(at_once):
     screen = Screen()
     with contextlib.suppress(KeyboardInterrupt), show_progress(NAMES, 1, screen) as watch:
         watch(running(0, [0], 5))
@@ -303,7 +303,7 @@ def test_the_picture_goes_when_the_work_is_interrupted(at_once):
     assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count("\x1b[?25h") == 1
 
 
-def test_without_colour_there_is_none(at_once, monkeypatch):
+def test_show_progress_respects_no_color(at_once, monkeypatch):
     def painted():
         screen = Screen()
         with show_progress(NAMES, 1, screen) as watch:
@@ -319,7 +319,7 @@ def test_without_colour_there_is_none(at_once, monkeypatch):
 # -- streams --------------------------------------------------------------------------------------
 
 
-def test_a_terminal_that_cannot_paint_over_gets_lines(at_once, monkeypatch):
+def test_show_progress_prints_lines_on_a_dumb_terminal(at_once, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     screen = Screen()
     with show_progress(NAMES, 1, screen) as watch:
@@ -330,7 +330,7 @@ def test_a_terminal_that_cannot_paint_over_gets_lines(at_once, monkeypatch):
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe")])
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("after", [0, 1])
-def test_a_stream_that_breaks_ends_the_display_and_nothing_else(at_once, error, terminal, after):
+def test_show_progress_ends_after_an_error_of_its_stream(at_once, error, terminal, after):
     class Broken(io.StringIO):
         writes = 0
 
@@ -354,7 +354,7 @@ def test_a_stream_that_breaks_ends_the_display_and_nothing_else(at_once, error, 
 
 
 @pytest.mark.parametrize("kind", [io.StringIO, Screen])
-def test_a_stream_that_is_closed_ends_the_display_and_nothing_else(at_once, kind):
+def test_show_progress_ends_after_its_stream_is_closed(at_once, kind):
     stream = kind()
     with show_progress(NAMES, 1, stream) as watch:
         watch(running(0, [0], 1))
@@ -363,13 +363,13 @@ def test_a_stream_that_is_closed_ends_the_display_and_nothing_else(at_once, kind
         watch(running(0, [0], 2))
 
 
-def test_without_a_standard_error_nothing_is_shown(at_once, monkeypatch):
+def test_show_progress_without_standard_error_shows_nothing(at_once, monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     with show_progress(NAMES, 1) as watch:
         watch(running(0, [0], 1))
 
 
-def test_what_is_printed_meanwhile_stands_above_the_picture(at_once, monkeypatch):
+def test_show_progress_keeps_other_output_above_the_display(at_once, monkeypatch):
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
     with show_progress(NAMES, 1) as watch:
@@ -382,7 +382,7 @@ def test_what_is_printed_meanwhile_stands_above_the_picture(at_once, monkeypatch
     assert [len(second), "epoch 2 of 10" in second[1]] == [2, True]
 
 
-def test_lines_need_no_rich():
+def test_show_progress_lines_do_not_import_rich():
     code = (
         "import io, sys; from actlab.execution.progress import show_progress\n"
         "from actlab.execution.scheduler import State\n"
@@ -403,12 +403,12 @@ def read_all(terminal, into):
 
 
 @pytest.mark.parametrize("width", [30, 200])
-def test_a_terminal_of_any_width_is_drawn_on_and_left_clean(at_once, monkeypatch, width):
+def test_show_progress_draws_on_a_real_terminal_and_clears_it(at_once, monkeypatch, width):
     monkeypatch.delenv("COLUMNS", raising=False)
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    seen: list[bytes] = []
-    reader = threading.Thread(target=functools.partial(read_all, ours, seen))
+    output: list[bytes] = []
+    reader = threading.Thread(target=functools.partial(read_all, ours, output))
     reader.start()
     monkeypatch.setattr("rich.console._STD_STREAMS", (theirs,))
     with open(theirs, "w") as stream, show_progress(["x" * 300, "tanh"], 1, stream) as watch:
@@ -417,6 +417,6 @@ def test_a_terminal_of_any_width_is_drawn_on_and_left_clean(at_once, monkeypatch
         watch(ended(0, [0], result(valid_acc=0.5)))
     reader.join(10)
     os.close(ours)
-    pictures = Screen(b"".join(seen).decode().replace("\r\n", "\n")).pictures()
+    pictures = Screen(b"".join(output).decode().replace("\r\n", "\n")).pictures()
     assert [len(picture) for picture in pictures] == [2, 3, 6, 1, 1]
     assert max(len(line) for picture in pictures for line in picture) == width

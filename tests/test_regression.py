@@ -1,4 +1,4 @@
-"""Numbers to be predicted instead of classes: from the file to the sentences about the training."""
+"""Regression: from the data file to the insights about the training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SHORT = TrainSettings(epochs=3, batch_size=16, num_units=8)
 COLUMNS = ["epoch", "train_loss", "train_loss_best", "valid_loss", "valid_loss_best", "dur"]
 
 
-def made_up(rows=60):
+def make_dataset(rows=60):
     y = (PRICES - PRICES.mean()) / PRICES.std(ddof=1)
     return Dataset(X[:rows], y[:rows, None].astype(np.float32), "made up", "0" * 16, ())
 
@@ -48,7 +48,7 @@ def made_up(rows=60):
 # ---- targets -----------------------------------------------------------------------------------------------
 
 
-def test_diabetes_is_a_regression_without_saying_so():
+def test_load_data_diabetes_is_a_regression_by_default():
     from sklearn.datasets import load_diabetes
 
     data, (features, y) = load_data("diabetes"), load_diabetes(return_X_y=True)
@@ -63,7 +63,7 @@ def test_diabetes_is_a_regression_without_saying_so():
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.uint8, ">i4"])
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])
-def test_numbers_of_any_type_are_standardised_to_one_column(tmp_path, kind, shape):
+def test_load_data_standardises_regression_targets_of_any_dtype(tmp_path, kind, shape):
     data = load_data(
         write_npz(tmp_path, X=THREE, y=np.array([1, 2, 6], kind).reshape(shape)), regression=True
     )
@@ -82,26 +82,26 @@ def test_numbers_of_any_type_are_standardised_to_one_column(tmp_path, kind, shap
         ([2**53 - 1, 2**53 - 2, 2**53 - 3], [1, 0, -1]),
     ],
 )
-def test_targets_of_any_scale(tmp_path, y, expected):
+def test_load_data_standardises_regression_targets_of_any_scale(tmp_path, y, expected):
     data = load_data(write_npz(tmp_path, X=np.eye(len(y), 3), y=np.array(y)), regression=True)
     np.testing.assert_allclose(data.y[:, 0], expected, rtol=1e-7, atol=1e-15)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(-1e300, 1e300), min_size=2, max_size=20), st.floats(-1e300, 1e300))
-def test_targets_have_mean_zero_and_deviation_one(tmp_path_factory, y, far):
-    numbers = np.array([*y, far])
+def test_load_data_regression_targets_have_mean_0_and_deviation_1(tmp_path_factory, y, last):
+    numbers = np.array([*y, last])
     path = write_npz(tmp_path_factory.mktemp("y"), X=np.eye(len(numbers)), y=numbers)
     if numbers.min() == numbers.max():
         refused("every target is", path, regression=True)
         return
-    found = load_data(path, regression=True).y[:, 0].astype(np.float64)
-    assert abs(found.mean()) < 1e-6
-    assert found.std(ddof=1) == pytest.approx(1, abs=1e-6)
-    assert (np.diff(found[np.argsort(numbers, kind="stable")]) >= 0).all()
+    result = load_data(path, regression=True).y[:, 0].astype(np.float64)
+    assert abs(result.mean()) < 1e-6
+    assert result.std(ddof=1) == pytest.approx(1, abs=1e-6)
+    assert (np.diff(result[np.argsort(numbers, kind="stable")]) >= 0).all()
 
 
-def test_a_column_of_a_csv_file_is_the_target(tmp_path):
+def test_load_data_reads_a_regression_target_from_csv(tmp_path):
     path = write_csv(tmp_path, "price,a,b\n1,1,4\n2,2,6\n6,5,5\n")
     data, as_classes = load_data(path, target="price", regression=True), load_data(path, target="price")
     np.testing.assert_array_equal(data.y, np.float32([[-2], [-1], [3]] / np.sqrt(7.0)))
@@ -126,12 +126,12 @@ def test_a_column_of_a_csv_file_is_the_target(tmp_path):
         (["1", "1e999", "-inf"], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = inf"),
     ],
 )
-def test_unfit_targets_of_a_csv_file_are_refused(tmp_path, cells, message):
-    rows = "".join(f"{place},{place * place},{cell}\n" for place, cell in enumerate(cells, 1))
+def test_load_data_rejects_invalid_regression_targets_in_csv(tmp_path, cells, message):
+    rows = "".join(f"{number},{number * number},{cell}\n" for number, cell in enumerate(cells, 1))
     refused(message, write_csv(tmp_path, f"a,b,price\n{rows}"), target="price", regression=True)
 
 
-def test_a_csv_file_without_its_target_lists_the_columns(tmp_path):
+def test_load_data_of_csv_without_regression_target_lists_the_columns(tmp_path):
     path = write_csv(tmp_path, "a,price\n1,2\n")
     refused(
         "no column 'prise' .did you mean 'price'..; the target column", path, target="prise", regression=True
@@ -157,34 +157,34 @@ def test_a_csv_file_without_its_target_lists_the_columns(tmp_path):
         (np.array([1, "a", None]), "Object arrays cannot be loaded when allow_pickle=False"),
     ],
 )
-def test_unfit_targets_of_an_npz_file_are_refused(tmp_path, y, message):
+def test_load_data_rejects_invalid_regression_targets_in_npz(tmp_path, y, message):
     refused(message, write_npz(tmp_path, X=THREE, y=y), regression=True)
 
 
-def test_one_row_is_nothing_to_predict(tmp_path):
+def test_load_data_rejects_a_regression_with_one_sample(tmp_path):
     refused("every target is 2.5", write_npz(tmp_path, X=[[1, 2]], y=[2.5]), regression=True)
 
 
-def test_a_target_beyond_float64_is_infinite(tmp_path):
+def test_load_data_rejects_a_regression_target_beyond_float64(tmp_path):
     y = np.array([np.longdouble("1e4000"), 1, 2])
     refused(r"y\[0\] = inf", write_npz(tmp_path, X=THREE, y=y), regression=True)
 
 
 @pytest.mark.parametrize("source", ["digits", "mnist", "fashion-mnist", "kmnist"])
-def test_images_of_classes_are_no_regression(source):
+def test_load_data_rejects_regression_for_classified_images(source):
     refused(f"regression is not used with '{source}', whose targets are classes", source, regression=True)
 
 
 # ---- training ----------------------------------------------------------------------------------------------
 
 
-def test_the_net_is_a_regressor_with_squared_error_and_one_output():
-    net = make_net(made_up(), "relu", TrainSettings())
-    assert type(net) is skorch.NeuralNetRegressor
-    assert (net.criterion, net.optimizer) == (nn.MSELoss, torch.optim.SGD)
-    assert (net.lr, net.max_epochs, net.batch_size) == (0.01, 25, 128)
-    assert net.get_params()["optimizer__momentum"] == 0.95
-    module = net.initialize().module_
+def test_make_net_returns_a_regressor_with_squared_error():
+    model = make_net(make_dataset(), "relu", TrainSettings())
+    assert type(model) is skorch.NeuralNetRegressor
+    assert (model.criterion, model.optimizer) == (nn.MSELoss, torch.optim.SGD)
+    assert (model.lr, model.max_epochs, model.batch_size) == (0.01, 25, 128)
+    assert model.get_params()["optimizer__momentum"] == 0.95
+    module = model.initialize().module_
     assert [tuple(p.shape) for p in (module.fc1.weight, module.fc2.weight, module.fc3.weight)] == [
         (128, 4),
         (64, 128),
@@ -201,54 +201,54 @@ def test_the_net_is_a_regressor_with_squared_error_and_one_output():
 
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 @pytest.mark.parametrize("activation", ["tanh", "prelu"])
-def test_a_regression_is_learnt_as_skorch_learns_it(activation, layer_by_layer):
-    data = made_up()
+def test_fleet_trains_a_regression_like_skorch(activation, layer_by_layer):
+    data = make_dataset()
     fleets.check(make_net(data, activation, SHORT), data.X, data.y, layer_by_layer=layer_by_layer)
 
 
-def test_a_net_is_trained_as_skorch_trains_it():
-    data = made_up()
-    net = train(data, "tanh", SHORT)
+def test_train_trains_a_regression_like_skorch():
+    data = make_dataset()
+    model = train(data, "tanh", SHORT)
     torch.manual_seed(SHORT.seed)
-    twin = make_net(data, "tanh", SHORT).fit(data.X, data.y)
-    for name, weight in twin.module_.state_dict().items():
-        torch.testing.assert_close(net.module_.state_dict()[name], weight)
-    ours, theirs = history_frame(net), history_frame(twin)
+    expected_network = make_net(data, "tanh", SHORT).fit(data.X, data.y)
+    for name, weight in expected_network.module_.state_dict().items():
+        torch.testing.assert_close(model.module_.state_dict()[name], weight)
+    ours, theirs = history_frame(model), history_frame(expected_network)
     pd.testing.assert_frame_equal(ours.drop(columns="dur"), theirs.drop(columns="dur"), rtol=1e-5)
     assert list(ours) == COLUMNS
 
 
-def test_the_validation_loss_is_the_mean_squared_error_of_the_first_fifth():
-    data = made_up()
-    net = train(data, "tanh", SHORT)
-    errors = net.predict(data.X[:12]) - data.y[:12]
-    assert np.square(errors).mean() == pytest.approx(net.history[-1]["valid_loss"], rel=1e-5)
+def test_train_validation_loss_is_the_squared_error_of_the_first_fifth():
+    data = make_dataset()
+    model = train(data, "tanh", SHORT)
+    errors = model.predict(data.X[:12]) - data.y[:12]
+    assert np.square(errors).mean() == pytest.approx(model.history[-1]["valid_loss"], rel=1e-5)
 
 
-def test_rows_are_held_back_in_their_order():
-    data = made_up()
+def test_holdout_of_a_regression_keeps_the_order_of_samples():
+    data = make_dataset()
     rows, valid = holdout(make_net(data, "relu", SHORT), np.arange(7, 60, 2), data, 0, 0)
     assert valid.tolist() == [7, 9, 11, 13, 15, 17]
     assert rows.tolist() == [*range(19, 60, 2)]
 
 
-def test_it_learns_numbers():
-    history = history_frame(train(made_up(), "tanh", TrainSettings(epochs=60, batch_size=8)))
-    assert history["valid_loss"].min() < 0.2  # to predict the mean is to have 1
+def test_train_learns_a_regression():
+    history = history_frame(train(make_dataset(), "tanh", TrainSettings(epochs=60, batch_size=8)))
+    assert history["valid_loss"].min() < 0.2  # predicting the mean gives 1
 
 
-def test_a_trained_regressor_is_a_skorch_net_that_goes_on():
-    data = made_up()
-    net = train(data, "relu", SHORT)
-    assert net.predict(data.X).shape == (60, 1)
-    net.partial_fit(data.X, data.y)
-    assert len(net.history) == 6
-    assert pickle.loads(pickle.dumps(net)).history == net.history  # noqa: S301 - made right here
+def test_train_returns_a_regressor_that_can_continue_training():
+    data = make_dataset()
+    model = train(data, "relu", SHORT)
+    assert model.predict(data.X).shape == (60, 1)
+    model.partial_fit(data.X, data.y)
+    assert len(model.history) == 6
+    assert pickle.loads(pickle.dumps(model)).history == model.history  # noqa: S301 - bytes of this line
 
 
-def test_the_live_table_has_no_accuracy():
+def test_train_prints_no_accuracy_of_a_regression():
     lines = []
-    train(made_up(), "relu", SHORT, sink=lines.append)
+    train(make_dataset(), "relu", SHORT, sink=lines.append)
     assert lines[0].split() == ["epoch", "train_loss", "valid_loss", "dur"]
     assert len(lines) == 2 + 3
 
@@ -266,42 +266,42 @@ class _Mean(nn.Module):
         (_Mean(), "activation _Mean.. fails on two samples of made up: "),
     ],
 )
-def test_an_activation_is_tried_in_the_net_of_one_output(activation, message):
+def test_plan_training_tests_the_activation_with_one_output(activation, message):
     if not message:
-        plan_training(made_up(), activation, SHORT)
+        plan_training(make_dataset(), activation, SHORT)
         return
     with pytest.raises(UsageError, match=message):
-        plan_training(made_up(), activation, SHORT)
+        plan_training(make_dataset(), activation, SHORT)
 
 
 @pytest.mark.parametrize(
     ("rows", "folds", "left"),
     [(5, 1, None), (4, 1, 4), (8, 3, None), (7, 3, 4), (7, 4, None), (6, 2, 3), (2, 1, 2)],
 )
-def test_a_fifth_of_the_rows_must_be_there_to_be_held_back(rows, folds, left):
+def test_holdback_problem_reports_too_few_samples(rows, folds, left):
     few = f"the training set has only {left} samples"
-    said = f"one sample in 5 is held back for validation, but {few}: add data" if left else ""
-    assert holdback_problem(np.zeros((rows, 1), np.float32), folds) == said
+    message = f"one sample in 5 is held back for validation, but {few}: add data" if left else ""
+    assert holdback_problem(np.zeros((rows, 1), np.float32), folds) == message
 
 
-def test_as_many_rows_as_can_be_held_back_are_enough_to_train():
-    assert len(history_frame(train(made_up(5), "relu", SHORT))) == 3
+def test_train_needs_five_samples_for_a_regression():
+    assert len(history_frame(train(make_dataset(5), "relu", SHORT))) == 3
     with pytest.raises(
         UsageError, match=r"^one sample in 5 .* but the training set has only 4 samples: add data$"
     ):
-        plan_training(made_up(4), "relu", SHORT)
+        plan_training(make_dataset(4), "relu", SHORT)
 
 
 # ---- the command line --------------------------------------------------------------------------------------
 
 
-def test_train_writes_the_history_of_a_regression_and_says_what_it_shows(tmp_path):
+def test_train_verb_writes_the_history_and_insights_of_a_regression(tmp_path):
     done = actlab("train", "--data", "diabetes", "--epochs", "3", "--out", "run")
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
-    said = " ".join(done.stdout.split())
-    assert said.startswith("Best epoch: 3 of 3, with validation loss 0.")
-    assert "Validation loss was still improving: the last epoch gained 0.0" in said
-    assert "ccuracy" not in said
+    message = " ".join(done.stdout.split())
+    assert message.startswith("Best epoch: 3 of 3, with validation loss 0.")
+    assert "Validation loss was still improving: the last epoch gained 0.0" in message
+    assert "ccuracy" not in message
     files = ["hiplot.html", "history.csv", "history.json", "report.html", "training.json"]
     assert names(tmp_path / "run") == files
     frame = pd.read_csv(tmp_path / "run/history.csv")
@@ -311,35 +311,37 @@ def test_train_writes_the_history_of_a_regression_and_says_what_it_shows(tmp_pat
     assert '"valid_loss"' in (tmp_path / "run/hiplot.html").read_text()
 
 
-def test_a_csv_file_with_a_number_to_be_predicted(tmp_path, capsys):
+def test_train_verb_regression_option_reads_a_csv_target(tmp_path, capsys):
     frame = pd.DataFrame(X, columns=["a", "b", "c", "d"]).assign(price=1e6 + 1e5 * PRICES)
     frame.to_csv("t.csv", index=False)
     call = ["train", "--data", "t.csv", "--target", "price", "--epochs", "2"]
     assert main([*call, "--regression", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [list(row) for row in found["history"]] == [COLUMNS] * 2
-    assert found["insights"][0].startswith("Best epoch: 2 of 2, with validation loss ")
-    assert found["data"] == "t.csv"
-    assert "the largest class has only 1 samples" in refused_in_one_line(capsys, *call)  # sixty classes
+    output = json.loads(capsys.readouterr().out)
+    assert [list(row) for row in output["history"]] == [COLUMNS] * 2
+    assert output["insights"][0].startswith("Best epoch: 2 of 2, with validation loss ")
+    assert output["data"] == "t.csv"
+    assert "the largest class has only 1 samples" in refused_in_one_line(
+        capsys, *call
+    )  # without --regression there are sixty classes
 
 
-def test_a_regression_that_diverges_says_so(capsys):
+def test_train_verb_reports_a_diverged_regression(capsys):
     assert main(["train", "--data", "diabetes", "--epochs", "3", "--lr", "1e30"]) == 1
     assert capsys.readouterr().out.startswith("Training diverged at epoch 1 of 1: the training loss is ")
 
 
-def test_numbers_taken_for_labels_are_told_the_flag(tmp_path, capsys):
+def test_train_verb_suggests_the_regression_option(tmp_path, capsys):
     write_npz(tmp_path, X=X, y=PRICES)
     assert "(--regression)" in refused_in_one_line(capsys, "train", "--data", "arrays.npz")
     assert main(["train", "--data", "arrays.npz", "--regression", "--epochs", "1", "--quiet"]) == 0
 
 
-def test_the_flag_with_classes_is_refused_in_one_line(tmp_path, capsys):
+def test_train_verb_rejects_regression_for_classes(tmp_path, capsys):
     assert "'digits', whose targets are classes" in refused_in_one_line(capsys, "train", "--regression")
     assert names(tmp_path) == []
 
 
-def test_help_says_what_the_flag_is_for(capsys):
+def test_train_help_describes_the_regression_option(capsys):
     assert main(["train", "--help"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "--regression predict a number instead of a class" in said
+    message = " ".join(capsys.readouterr().out.split())
+    assert "--regression predict a number instead of a class" in message

@@ -1,4 +1,4 @@
-"""The report in a real browser, opened from a file, with the network cut off."""
+"""The report in a real browser, opened from a file, without network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from playwright.sync_api import expect
 
 from actlab.report.html.page import write_report
 from tests.browser import offline
-from tests.reports import HOSTILE, all_diverged, browser, comparison, diagnostics_frame, training, unfinished  # noqa: F401
+from tests.report_cases import (
+    HOSTILE,
+    all_diverged,
+    comparison,
+    diagnostics_frame,
+    training,
+    unfinished,
+)
 
 LINES = "#parallel .run"
 STROKES = "lines => lines.map((line) => getComputedStyle(line).stroke)"
@@ -20,37 +27,37 @@ ROWS = "#runs-table tbody tr:not([hidden])"
 
 
 @pytest.fixture
-def opened(browser, tmp_path):  # noqa: F811
-    """Return what opens a comparison's page; at the end nothing may have been asked for or complained of."""
+def opened(browser, tmp_path):
+    """Return a function that opens a comparison's page; requests and errors fail the test."""
     with contextlib.ExitStack() as open_pages:
 
-        def open_page(made, **how):
-            write_report(made, tmp_path / "report.html")
-            return open_pages.enter_context(offline(browser, tmp_path / "report.html", **how))
+        def open_page(example, **context_options):
+            write_report(example, tmp_path / "report.html")
+            return open_pages.enter_context(offline(browser, tmp_path / "report.html", **context_options))
 
         yield open_page
 
 
 def whole():
-    """Return a comparison that has something for every part of the page."""
-    made = comparison()
-    saved = made.results["activation"].map({"relu": 65536, "tanh": 65536, "mish": 196608})
-    return comparison(results=made.results.assign(saved_bytes=saved), diagnostics=diagnostics_frame())
+    """Return a comparison with data for every part of the page."""
+    whole = comparison()
+    saved = whole.results["activation"].map({"relu": 65536, "tanh": 65536, "mish": 196608})
+    return comparison(results=whole.results.assign(saved_bytes=saved), diagnostics=diagnostics_frame())
 
 
 def count(page):
     return page.locator(ROWS).count()
 
 
-def column(page, place):
-    return page.locator(f"{ROWS} > :nth-child({place})").all_inner_texts()
+def column(page, column_number):
+    return page.locator(f"{ROWS} > :nth-child({column_number})").all_inner_texts()
 
 
 def heading(page, name):
     return page.locator("#runs-table thead").get_by_role("button", name=name, exact=True)
 
 
-def test_every_chart_is_drawn(opened):
+def test_report_draws_every_chart(opened):
     page = opened(whole())
     assert page.locator("figure.chart").count() == 8
     for panel in page.locator("figure.chart .panel").all():
@@ -61,7 +68,7 @@ def test_every_chart_is_drawn(opened):
     assert page.locator("[role=img]:not([aria-label])").count() == 0
 
 
-def test_a_brush_filters_the_table_and_a_click_ends_it(opened):
+def test_report_brush_filters_the_table_and_a_click_ends_it(opened):
     page = opened(comparison())
     axis = page.get_by_role("slider", name="score")
     axis.scroll_into_view_if_needed()
@@ -77,7 +84,7 @@ def test_a_brush_filters_the_table_and_a_click_ends_it(opened):
     assert sorted(map(float, column(page, 5))) == [float(f"{score:.4f}") for score in everything[-chosen:]]
     assert page.locator(f"{LINES}.off").count() == 36 - chosen
     greys = page.locator(f"{LINES}.off").evaluate_all(STROKES)
-    assert len(set(greys)) == 1  # whatever colour they had
+    assert len(set(greys)) == 1  # for lines of all colours
     assert greys[0] not in page.locator(f"{LINES}:not(.off)").evaluate_all(STROKES)
     assert page.locator("#selected").inner_text() == f"{chosen} of 36 runs"
     assert " to " in axis.get_attribute("aria-valuetext")
@@ -86,7 +93,7 @@ def test_a_brush_filters_the_table_and_a_click_ends_it(opened):
     assert page.locator(f"{LINES}.off").count() == 0
 
 
-def test_brushes_and_axes_move_by_keyboard(opened):
+def test_report_brushes_and_axes_move_by_keyboard(opened):
     page = opened(comparison())
     axis = page.get_by_role("slider", name="activation")
     axis.focus()
@@ -104,7 +111,7 @@ def test_brushes_and_axes_move_by_keyboard(opened):
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "activation"
 
 
-def test_axes_are_reordered_by_dragging_their_names(opened):
+def test_report_axes_are_reordered_by_dragging(opened):
     page = opened(comparison())
     first, second = (page.get_by_role("slider", name=name, exact=True) for name in ("activation", "split"))
     head, target = first.locator(".head"), second.locator(".head").bounding_box()
@@ -117,27 +124,27 @@ def test_axes_are_reordered_by_dragging_their_names(opened):
     assert first.bounding_box()["x"] > second.bounding_box()["x"]
 
 
-def test_lines_are_coloured_by_a_column(opened):
+def test_report_lines_are_coloured_by_a_column(opened):
     page = opened(comparison())
     assert len(set(page.locator(LINES).evaluate_all(STROKES))) == 3
     page.get_by_label("Colour by").select_option(label="seconds")
     assert len(set(page.locator(LINES).evaluate_all(STROKES))) > 10
 
 
-def test_a_filter_that_finds_nothing_says_what_it_does_not_know(opened):
+def test_report_filter_names_unknown_columns_and_numbers(opened):
     page = opened(comparison())
-    for typed, said in {
+    for query, message in {
         "scor > 0.9": "0 of 36 runs; no column is called scor",
         "score > 0,9": "0 of 36 runs; 0,9 is not a number",
         "seed == 3, fold = 1": "3 of 36 runs",
         "relu seed=0": "3 of 36 runs",
         "nothing of the kind": "0 of 36 runs",
     }.items():
-        page.get_by_label("Find in the table").fill(typed)
-        expect(page.locator("#selected")).to_have_text(said)
+        page.get_by_label("Find in the table").fill(query)
+        expect(page.locator("#selected")).to_have_text(message)
 
 
-def test_sorting_by_mouse_and_by_keyboard(opened):
+def test_report_sorts_runs_by_mouse_and_keyboard(opened):
     page = opened(comparison())
     heading(page, "score").click()
     scores = column(page, 5)
@@ -152,8 +159,8 @@ def test_sorting_by_mouse_and_by_keyboard(opened):
     assert page.locator("#runs-table th[aria-sort]").count() == 1
 
 
-def cells(page, table, place):
-    return page.locator(f"{table} tbody tr > :nth-child({place})").all_inner_texts()
+def cells(page, table, column_number):
+    return page.locator(f"{table} tbody tr > :nth-child({column_number})").all_inner_texts()
 
 
 def sorted_by(page, table, name):
@@ -161,7 +168,7 @@ def sorted_by(page, table, name):
     page.locator(f"{table} thead").get_by_role("button", name=name, exact=True).click()
 
 
-def test_the_ranking_is_sorted_by_its_headings_by_mouse_and_by_keyboard(opened):
+def test_report_sorts_the_ranking_by_mouse_and_keyboard(opened):
     page = opened(comparison(("relu", "tanh", "mish", "elu"), verdicts=comparison().verdicts))
     difference = "difference to the first, pp"
     sorted_by(page, "#ranking", difference)
@@ -169,7 +176,7 @@ def test_the_ranking_is_sorted_by_its_headings_by_mouse_and_by_keyboard(opened):
     page.keyboard.press("Enter")
     assert cells(page, "#ranking", 2) == ["tanh", "mish", "relu", "elu"]
     assert page.locator("#ranking th[aria-sort]").get_attribute("aria-sort") == "descending"
-    sorted_by(page, "#ranking", "runs")  # all the same: as it was written
+    sorted_by(page, "#ranking", "runs")  # equal values keep their order
     assert cells(page, "#ranking", 2) == ["relu", "tanh", "mish", "elu"]
     assert page.locator("#ranking th[aria-sort]").count() == 1
     page.locator("#ranking thead").get_by_role("button", name="activation").focus()
@@ -177,7 +184,7 @@ def test_the_ranking_is_sorted_by_its_headings_by_mouse_and_by_keyboard(opened):
     assert cells(page, "#ranking", 2) == ["elu", "mish", "relu", "tanh"]
 
 
-def test_other_tables_are_sorted_as_numbers(opened):
+def test_report_sorts_other_tables_as_numbers(opened):
     page = opened(whole())
     sorted_by(page, "#costs", "saved for backward, KiB")
     assert cells(page, "#costs", 6) == ["64", "64", "192"]
@@ -194,7 +201,7 @@ def test_other_tables_are_sorted_as_numbers(opened):
     assert page.locator("#matrix button").count() == 0
 
 
-def test_the_pointer_and_the_arrow_keys_read_the_values_of_the_visible_lines(opened):
+def test_report_readout_follows_pointer_and_arrow_keys(opened):
     page = opened(comparison())
     panel = page.locator("figure.learning .panel").nth(1)
     readout, svg = panel.locator(".readout"), panel.locator("svg")
@@ -216,7 +223,7 @@ def test_the_pointer_and_the_arrow_keys_read_the_values_of_the_visible_lines(ope
     expect(readout).to_be_hidden()
 
 
-def test_the_hint_is_not_printed(opened):
+def test_report_hides_the_hint_in_print(opened):
     page = opened(comparison())
     hint = page.get_by_text("point at a panel")
     expect(hint).to_be_visible()
@@ -224,24 +231,24 @@ def test_the_hint_is_not_printed(opened):
     expect(hint).to_be_hidden()
 
 
-def test_the_filter_takes_words_and_conditions(opened):
+def test_report_filter_accepts_words_and_conditions(opened):
     page = opened(comparison())
     box = page.get_by_label("Find in the table")
-    for typed, found in [
+    for query, result in [
         ("TANH", 12),
         ("tanh seed=2", 3),
         ("score>0.945 activation=relu", 12),
         ("zzz", 0),
         ("", 36),
     ]:
-        box.fill(typed)
-        assert count(page) == found, typed
+        box.fill(query)
+        assert count(page) == result, query
     box.fill("mish")
     page.get_by_role("button", name="Show all").click()
     assert count(page) == 36
 
 
-def test_a_legend_shows_and_hides(opened):
+def test_report_legend_shows_and_hides_lines(opened):
     page = opened(comparison())
     lines = page.locator("figure.learning .series").filter(visible=True)
     button = page.locator("figure.learning .legend").get_by_role("button", name="tanh")
@@ -254,7 +261,7 @@ def test_a_legend_shows_and_hides(opened):
     assert lines.count() == 9
 
 
-def test_dark_mode_changes_page_and_charts(opened):
+def test_report_dark_mode_changes_page_and_charts(opened):
     page = opened(comparison())
     text = page.locator("figure.learning svg text").first
     light = text.evaluate("e => getComputedStyle(e).fill")
@@ -267,7 +274,7 @@ def test_dark_mode_changes_page_and_charts(opened):
     assert page.locator("figure.chart .panel svg").first.is_visible()
 
 
-def test_with_scripts_off_tables_and_curves_are_there(opened):
+def test_report_without_javascript_shows_tables_and_curves(opened):
     page = opened(whole(), java_script_enabled=False)
     assert page.locator(ROWS).count() == 36
     for what in (
@@ -286,9 +293,9 @@ def test_with_scripts_off_tables_and_curves_are_there(opened):
     assert page.get_by_label("Find in the table").is_hidden()
 
 
-def test_nothing_of_hostile_names_is_executed(opened):
-    made = comparison(tuple(HOSTILE), seeds=1)
-    results = made.results.assign(**{HOSTILE[1]: HOSTILE[0]})
+def test_report_does_not_execute_hostile_names(opened):
+    whole = comparison(tuple(HOSTILE), seeds=1)
+    results = whole.results.assign(**{HOSTILE[1]: HOSTILE[0]})
     looks = diagnostics_frame(tuple(HOSTILE)).assign(name=HOSTILE[0])
     page = opened(comparison(tuple(HOSTILE), seeds=1, results=results, diagnostics=looks))
     for button in page.locator("figure.units .legend button").all():
@@ -313,15 +320,15 @@ def one_run():
     )
 
 
-@pytest.mark.parametrize("made", [all_diverged, one_run, training, unfinished])
-def test_a_page_with_little_in_it_opens(opened, made):
-    page = opened(made())
+@pytest.mark.parametrize("example", [all_diverged, one_run, training, unfinished])
+def test_report_with_little_data_opens(opened, example):
+    page = opened(example())
     assert page.locator("h1").inner_text()
     assert page.locator("figure.seconds .bar").count() > 0
 
 
 @pytest.mark.slow
-def test_a_thousand_runs_of_fifty_activations_are_usable(opened):
+def test_report_of_a_thousand_runs_is_usable(opened):
     names = tuple(f"own.py:Activation{i}" for i in range(50))
     page = opened(
         comparison(names, seeds=5, folds=4, epochs=10, diagnostics=diagnostics_frame(names, layers=6))
@@ -339,10 +346,10 @@ def test_a_thousand_runs_of_fifty_activations_are_usable(opened):
     assert page.locator("figure.learning .legend button[aria-pressed=true]").count() == 8
 
 
-@pytest.mark.parametrize("how", [{}, {"viewport": {"width": 400, "height": 800}}])
-def test_no_part_is_wider_than_the_window(opened, how):
+@pytest.mark.parametrize("context_options", [{}, {"viewport": {"width": 400, "height": 800}}])
+def test_report_fits_the_window(opened, context_options):
     names = ("relu", "tanh", "module.of.somebody:WithALongNameOfItsOwn")
-    page = opened(comparison(names, diagnostics=diagnostics_frame(names, layers=3)), **how)
+    page = opened(comparison(names, diagnostics=diagnostics_frame(names, layers=3)), **context_options)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -350,7 +357,7 @@ LONG = ("relu", "tanh", "leaky_relu(negative_slope=0.2)", "mish", "my_layers.py:
 
 
 @pytest.mark.parametrize("width", [400, 1300])
-def test_captions_and_labels_of_charts_are_not_cut_off(opened, width):
+def test_report_captions_and_labels_are_not_cut_off(opened, width):
     results = comparison(LONG).results.assign(saved_bytes=65536)
     page = opened(comparison(LONG, results=results), viewport={"width": width, "height": 800})
     beyond = """parts => parts.filter(([part, box]) => {
@@ -367,7 +374,7 @@ def test_captions_and_labels_of_charts_are_not_cut_off(opened, width):
     assert captions.evaluate_all(whole, ".scroll") == []
 
 
-def test_the_words_of_the_matrix_stand_in_one_line_where_there_is_room(opened):
+def test_report_matrix_caption_is_one_line_in_a_wide_window(opened):
     page = opened(comparison(("relu", "tanh")), viewport={"width": 1300, "height": 800})
     tops = page.locator("#matrix caption .v").evaluate_all("all => all.map((one) => one.offsetTop)")
     assert len(tops) == 5
@@ -376,10 +383,10 @@ def test_the_words_of_the_matrix_stand_in_one_line_where_there_is_room(opened):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_to_speak_of(opened, scheme):
+def test_report_has_no_accessibility_violations(opened, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     page = opened(whole(), color_scheme=scheme)
-    found = axe.Axe().run(page).response["violations"]
+    result = axe.Axe().run(page).response["violations"]
     assert [
-        f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] != "minor"
+        f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in result if one["impact"] != "minor"
     ] == []

@@ -1,4 +1,4 @@
-"""Diagnostics on the page: histograms on one grid, layers, ratios, and what is missing."""
+"""Diagnostics in the report: histograms, layers, ratios and missing values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from actlab.report.html import diagnostic_charts
 from actlab.report.html.page import render
-from tests.reports import HOSTILE, comparison, diagnostics_frame
+from tests.report_cases import HOSTILE, comparison, diagnostics_frame
 from tests.test_report_page import body, figures, text
 
 NAMES = ("relu", "tanh", "mish")
@@ -33,12 +33,12 @@ def percentiles(rows, kind="values"):
     return diagnostic_charts.histogram_percentiles(rows, kind).to_numpy().tolist()
 
 
-def test_percentiles_are_interpolated_in_each_histogram():
+def test_histogram_percentiles_are_interpolated():
     rows = pd.DataFrame({"low": [0.0, -1.0], "high": [1.0, 3.0], "values": ["50 " * 20, "0 0 1 0"]})
     assert percentiles(rows) == [pytest.approx([0.05, 0.5, 0.95]), pytest.approx([1.05, 1.5, 1.95])]
 
 
-def test_equal_values_have_equal_percentiles():
+def test_histogram_percentiles_of_equal_values_are_equal():
     assert percentiles(one_layer(low=0.0, high=0.0, values="1000" + " 0" * 19))[0] == [0.0, 0.0, 0.0]
 
 
@@ -56,13 +56,13 @@ def test_equal_values_have_equal_percentiles():
         {"low": "a"},
     ],
 )
-def test_what_is_no_histogram_is_not_drawn(changed):
+def test_distribution_panels_skip_invalid_histograms(changed):
     rows = one_layer(**changed).drop(columns="gradients")
     assert diagnostic_charts.distribution_panels(rows, ["relu"]) == []
     assert diagnostic_charts.distribution_panels(rows.drop(columns="values"), ["relu"]) == []
 
 
-def test_distributions_are_means_over_the_runs():
+def test_distribution_panels_show_means_over_runs():
     outputs = pd.DataFrame(
         {"activation": "relu", "part": "activation", "layer": 1, "epoch": [1, 1, 9], "fold": [1, 2, 1]}
         | {"low": [-1.0, -3.0, 0.0], "high": [1.0, 3.0, 8.0], "values": "1 1 1 1"}
@@ -73,7 +73,7 @@ def test_distributions_are_means_over_the_runs():
     assert (line.low, line.high) == ([-1.8, 0.4], [1.8, 7.6])
 
 
-def test_gradients_have_a_logarithmic_axis():
+def test_distribution_panels_use_a_logarithmic_axis_for_gradients():
     frame = diagnostics_frame(("relu",), layers=1)
     outputs, gradients = diagnostic_charts.distribution_panels(frame, ["relu"])
     assert not outputs.log
@@ -81,7 +81,7 @@ def test_gradients_have_a_logarithmic_axis():
     assert gradients.lines[0].y[0] == pytest.approx(1e-4, rel=0.3)
 
 
-def test_many_epochs_are_thinned():
+def test_distribution_panels_thin_many_epochs():
     many = pd.concat([one_layer()[:1].assign(epoch=epoch) for epoch in range(1, 301)])
     outputs, _ = diagnostic_charts.distribution_panels(many, ["relu"])
     assert len(outputs.lines[0].x) == 100
@@ -90,7 +90,7 @@ def test_many_epochs_are_thinned():
 # -- panels and tables ----------------------------------------------------------------------------
 
 
-def test_deep_nets_have_the_first_the_last_and_two_layers_between():
+def test_unit_panels_of_deep_networks_show_four_layers():
     panels = diagnostic_charts.unit_panels(diagnostics_frame(("relu",), layers=30), ["relu"])
     assert [panel.title for panel in panels[:4]] == [
         f"dead units, layer {layer}, %" for layer in (1, 11, 20, 30)
@@ -98,14 +98,14 @@ def test_deep_nets_have_the_first_the_last_and_two_layers_between():
     assert len(panels) == 8
 
 
-def test_panels_have_the_means_and_the_ends_over_the_runs():
+def test_unit_panels_show_means_and_ranges_over_runs():
     frame = diagnostics_frame(("relu",), epochs=(1, 2), layers=1)
     frame["dead"] = frame["dead"].where(frame["fold"] == 1, 0.5)
     line = diagnostic_charts.unit_panels(frame, ["relu"])[0].lines[0]
     assert [line.x, line.y, line.low, line.high] == [[1, 2], [25, 30], [0, 10], [50, 50]]
 
 
-def test_the_ratio_of_gradients_is_that_of_each_run():
+def test_first_to_last_ratio_is_computed_per_run():
     frame = diagnostics_frame(("tanh",), epochs=(3,), layers=2)
     weights = diagnostic_charts.rows_of(
         frame.assign(gradient=frame["layer"] * frame["fold"] * 1e-3), "weights"
@@ -113,10 +113,10 @@ def test_the_ratio_of_gradients_is_that_of_each_run():
     assert diagnostic_charts.first_to_last_ratio(weights)["ratio"].to_list() == pytest.approx([1 / 3, 1 / 3])
     assert diagnostic_charts.first_to_last_ratio(weights[weights["layer"] == 1]).empty
     missing = weights.assign(gradient=weights["gradient"].where(weights["layer"] > 1))
-    assert diagnostic_charts.first_to_last_ratio(missing).empty  # the second layer is not the first
+    assert diagnostic_charts.first_to_last_ratio(missing).empty  # the second layer cannot replace the first
 
 
-def test_gradients_are_drawn_on_a_logarithmic_scale_without_zeros():
+def test_gradient_panels_use_a_logarithmic_scale_without_zeros():
     frame = diagnostics_frame(("a", "b"))
     frame["gradient"] = frame["gradient"].where((frame["activation"] == "a") | (frame["layer"] != 2), 0.0)
     ratio, layers = diagnostic_charts.gradient_panels(frame, ["a", "b"])
@@ -127,7 +127,7 @@ def test_gradients_are_drawn_on_a_logarithmic_scale_without_zeros():
     assert layers.has_integer_x
 
 
-def test_the_table_has_the_last_look():
+def test_units_table_shows_the_last_epoch():
     table = diagnostic_charts.units_table(diagnostics_frame(("relu",), layers=1), ["relu"])
     assert [name for name, _ in table.columns[:6]] == [
         "activation",
@@ -151,58 +151,58 @@ def page():
     return render(comparison(diagnostics=diagnostics_frame(), about=about))
 
 
-def test_the_section_has_panels_maps_and_tables(page):
-    found = section(page)
-    said = text(page)
+def test_render_diagnostics_section_has_panels_and_tables(page):
+    result = section(page)
+    message = text(page)
     assert {"units", "gradients"} <= set(figures(page))
     assert figures(page)[4:5] == ["distributions"]
     assert [
-        title for title in re.findall("<h3>(.*?)</h3>", found) if title.startswith(("outputs", "gradients"))
+        title for title in re.findall("<h3>(.*?)</h3>", result) if title.startswith(("outputs", "gradients"))
     ] == [f"{kind}, layer {layer}" for kind in ("outputs", "gradients") for layer in (1, 2)]
-    assert "Measured on 256 samples." in said
-    assert "30 % of relu's units in layer 2 have a slope below 0.001" in said
-    assert "1/10,000 for mish" in said
+    assert "Measured on 256 samples." in message
+    assert "30 % of relu's units in layer 2 have a slope below 0.001" in message
+    assert "1/10,000 for mish" in message
     for table in ("diagnostics-units", "diagnostics-weights"):
-        assert f'<table id="{table}" class="sortable">' in found
-    assert "diagnostics" not in said.split("Reproduction")[-1]
-    assert "A printed page" not in said
+        assert f'<table id="{table}" class="sortable">' in result
+    assert "diagnostics" not in message.split("Reproduction")[-1]
+    assert "A printed page" not in message
 
 
 @pytest.mark.parametrize(
-    ("about", "said"),
+    ("about", "message"),
     [
         (
-            {"diagnostics": {"off": "the net trains in a process of its own"}},
-            "There are no diagnostics: the net trains in a process of its own.",
+            {"diagnostics": {"off": "the model trains in a separate process"}},
+            "There are no diagnostics: the model trains in a separate process.",
         ),
         ({}, "There are no diagnostics."),
         ({"diagnostics": None}, "There are no diagnostics."),
     ],
 )
-def test_where_nothing_was_looked_into_a_line_says_why(about, said):
+def test_render_gives_the_reason_for_missing_diagnostics(about, message):
     page = render(comparison(about={**comparison().about, **about}))
-    assert said in text(page)
+    assert message in text(page)
     assert "<svg" not in section(page)
 
 
-def test_nets_without_looks_are_named_and_the_others_shown():
-    found = text(render(comparison(diagnostics=diagnostics_frame(("relu",)))))
-    assert "No diagnostics of tanh , mish ." in found
-    assert "30 % of relu's units" in found
+def test_render_names_activations_without_diagnostics():
+    result = text(render(comparison(diagnostics=diagnostics_frame(("relu",)))))
+    assert "No diagnostics of tanh , mish ." in result
+    assert "30 % of relu's units" in result
 
 
-def test_thirty_layers_of_fifty_activations_have_short_tables():
+def test_render_of_many_layers_and_activations_has_short_tables():
     names = tuple(f"a{i}" for i in range(50))
     page = render(
         comparison(
             names, seeds=1, folds=2, epochs=2, diagnostics=diagnostics_frame(names, epochs=(1, 2), layers=30)
         )
     )
-    found = section(page)
-    assert found.count("<tr>") == 2 + 2 * 50 * 4
-    said = text(page)
-    assert "the first layer, the last and two between" in said
-    assert "A printed page shows the first 40 rows of each table; diagnostics.csv has all." in said
+    result = section(page)
+    assert result.count("<tr>") == 2 + 2 * 50 * 4
+    message = text(page)
+    assert "the first layer, the last and two between" in message
+    assert "A printed page shows the first 40 rows of each table; diagnostics.csv has all." in message
     assert len(page.encode()) < 1_500_000
 
 
@@ -217,7 +217,7 @@ def test_thirty_layers_of_fifty_activations_have_short_tables():
         {"gradient": 0.0},
     ],
 )
-def test_cells_that_are_missing_leave_the_rest(changed):
+def test_render_skips_missing_diagnostics_cells(changed):
     page = render(comparison(diagnostics=diagnostics_frame().assign(**changed)))
     assert "activation2" in section(page)
     assert "nan" not in re.sub(r"<[^>]*>", " ", section(page)).lower()
@@ -225,17 +225,17 @@ def test_cells_that_are_missing_leave_the_rest(changed):
 
 
 @pytest.mark.parametrize("epochs", [(4,), (1, 2)])
-def test_one_look_is_enough(epochs):
+def test_render_diagnostics_of_one_epoch(epochs):
     page = render(comparison(diagnostics=diagnostics_frame(epochs=epochs)))
     assert "outputs, layer 2" in section(page)
     assert ("The share of dead units grows" in text(page)) == (len(epochs) > 1)
 
 
-def test_a_table_without_the_columns_that_are_needed_is_none():
+def test_render_ignores_diagnostics_without_required_columns():
     assert "There are no diagnostics." in text(render(comparison(diagnostics=pd.DataFrame({"a": [1]}))))
 
 
-def test_hostile_names_of_layers_are_text():
+def test_render_escapes_names_of_layers():
     names = tuple(HOSTILE)
     frame = diagnostics_frame(names)
     frame["name"] = [HOSTILE[i % len(HOSTILE)] for i in range(len(frame))]
@@ -245,10 +245,10 @@ def test_hostile_names_of_layers_are_text():
     assert 'onmouseover="window' not in body(page)
 
 
-def test_a_hundred_runs_with_looks_stay_below_a_megabyte_and_a_half():
+def test_render_of_a_hundred_runs_with_diagnostics_is_below_1_5_mb():
     runs = [(fold, seed) for seed in range(11) for fold in (1, 2, 3)]
-    made = comparison(
+    whole = comparison(
         seeds=11, epochs=25, diagnostics=diagnostics_frame(runs=runs, epochs=range(1, 26), layers=3)
     )
-    assert len(made.results) == 99
-    assert len(render(made).encode()) < 1_500_000
+    assert len(whole.results) == 99
+    assert len(render(whole).encode()) < 1_500_000

@@ -1,4 +1,4 @@
-"""The report as a file: what is in it, what is missing and said so, and that values stay values."""
+"""The report file: content, missing parts, and escaping of values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from actlab.report import charts
 from actlab.report.html import svg
 from actlab.report.html.page import render, write_report
 from tests.command_line import elsewhere, names, refused, tiny  # noqa: F401
-from tests.reports import HOSTILE, all_diverged, comparison
+from tests.report_cases import HOSTILE, all_diverged, comparison
 
 
 def body(page):
@@ -29,7 +29,7 @@ def body(page):
 
 
 def text(page):
-    """Return what a person reads."""
+    """Return the visible text of the page."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body(page))).split())
 
 
@@ -39,7 +39,7 @@ def figures(page):
 
 
 def labels_of(page, figure):
-    """Return the texts in a figure's drawings."""
+    """Return the labels in a figure."""
     drawings = page.split(f'data-chart="{figure}"')[1].split("</figure>")[0]
     return [html.unescape(label) for label in re.findall(r"<text[^>]*>([^<]*)</text>", drawings)]
 
@@ -48,7 +48,7 @@ def numbers(page):
     return json.loads(page.split('id="data">')[1].split("</script>")[0])
 
 
-def test_the_verdict_is_the_headline_and_everything_follows_in_its_order():
+def test_render_has_the_verdict_as_headline_and_sections_in_order():
     page = render(comparison())
     assert re.search(r"<h1>Best: relu, mean accuracy 0\.9\d{3} over 12 runs\.</h1>", page)
     assert re.findall(r'<h2 id="[\w-]+">([^<]*)</h2>', page) == [
@@ -60,14 +60,14 @@ def test_the_verdict_is_the_headline_and_everything_follows_in_its_order():
         "Cost",
         "Reproduction",
     ]
-    said = text(page)
-    assert "mish is worse than relu by 2.00 pp (95 % interval +0.80 to +3.20)" in said
-    assert "−2.00 (−3.20 to −0.80)" in said
-    assert "Overfitting starts after epoch" in said
-    assert "▼ worse" in said
+    message = text(page)
+    assert "mish is worse than relu by 2.00 pp (95 % interval +0.80 to +3.20)" in message
+    assert "−2.00 (−3.20 to −0.80)" in message
+    assert "Overfitting starts after epoch" in message
+    assert "▼ worse" in message
 
 
-def test_a_pair_is_told_from_both_sides():
+def test_pairwise_differences_contain_both_directions():
     (cells,) = [
         row for row in re.findall(r"<tr>(.*?)</tr>", body(render(comparison())), re.S) if "better" in row
     ]
@@ -79,7 +79,7 @@ def test_a_pair_is_told_from_both_sides():
     assert (round(other.low, 3), round(other.high, 3)) == (-0.032, -0.008)
 
 
-def test_a_page_asks_for_nothing_and_only_its_own_scripts_may_run():
+def test_render_uses_no_network_and_allows_only_its_scripts():
     page = render(comparison())
     assert not re.findall(r'\b(?:src|href)="(?!#|data:,")', page.split("<script")[0])
     assert "@import" not in page.split("<script")[0]
@@ -89,7 +89,7 @@ def test_a_page_asks_for_nothing_and_only_its_own_scripts_may_run():
     assert len(re.findall(r"'sha256-[\w+/=]{44}'", html.unescape(policy))) == page.count("<script>") == 4
 
 
-def test_the_same_comparison_gives_the_same_page_also_from_its_folder(tmp_path):
+def test_write_report_is_reproducible_from_the_folder(tmp_path):
     whole = comparison()
     whole.to_csv(tmp_path)
     write_report(whole, tmp_path / "a.html")
@@ -98,14 +98,14 @@ def test_the_same_comparison_gives_the_same_page_also_from_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize(("activations", "seeds", "epochs"), [(3, 11, 25), (50, 2, 300)])
-def test_a_page_stays_below_a_megabyte_and_a_half(activations, seeds, epochs):
-    made = comparison(
+def test_render_is_below_1_5_mb(activations, seeds, epochs):
+    whole = comparison(
         tuple(f"file.py:Own{i}" for i in range(activations)), seeds=seeds, epochs=epochs, folds=3
     )
-    assert len(render(made).encode()) < 1_500_000
+    assert len(render(whole).encode()) < 1_500_000
 
 
-def test_hostile_names_are_text():
+def test_render_escapes_names():
     whole = comparison(tuple(HOSTILE), seeds=1)
     about = {**whole.about, "data": HOSTILE[0], "command": HOSTILE[1], "settings": {HOSTILE[0]: HOSTILE[1]}}
     results = whole.results.assign(failure=HOSTILE[0], **{HOSTILE[1]: HOSTILE[2]})
@@ -123,70 +123,70 @@ def test_hostile_names_are_text():
         ).replace(">", "&gt;")
 
 
-def test_a_name_from_right_to_left_does_not_turn_the_sentence_round():
+def test_render_isolates_right_to_left_names():
     page = render(comparison(("relu", HOSTILE[4], "tanh"), seeds=1))
     assert f"relu and \u2068{HOSTILE[4]}\u2069: undecided" in text(page)
 
 
-def test_labels_are_short_and_differ():
-    found = charts.short_labels(["a" * 300, "a" * 200, "relu", "", "a  b"])
-    assert found["relu"] == "relu"
-    assert max(map(len, found.values())) <= 32
-    assert len(set(found.values())) == 5
+def test_short_labels_are_short_and_distinct():
+    result = charts.short_labels(["a" * 300, "a" * 200, "relu", "", "a  b"])
+    assert result["relu"] == "relu"
+    assert max(map(len, result.values())) <= 32
+    assert len(set(result.values())) == 5
 
 
-def test_one_activation_has_nothing_to_be_compared_with():
-    said = text(render(comparison(("relu",), seeds=1)))
-    assert "There is no forest plot: there is one activation." in said
-    assert "There are no verdicts: there is one activation." in said
+def test_render_of_one_activation_has_no_verdicts():
+    message = text(render(comparison(("relu",), seeds=1)))
+    assert "There is no forest plot: there is one activation." in message
+    assert "There are no verdicts: there is one activation." in message
 
 
-def test_one_run_is_enough():
-    said = text(render(comparison(("relu",), seeds=1, folds=1, epochs=1)))
-    assert "All 1 runs" not in said
-    assert "One run" in said
+def test_render_of_one_run():
+    message = text(render(comparison(("relu",), seeds=1, folds=1, epochs=1)))
+    assert "All 1 runs" not in message
+    assert "One run" in message
 
 
-def test_where_all_have_diverged_that_is_said():
+def test_render_of_diverged_runs_says_so():
     page = render(all_diverged())
-    said = text(page)
-    assert "No activation has a rank." in said
-    assert "There is no forest plot: no pair with relu has an interval." in said
-    assert "There are no learning curves: no epoch has a finite loss." in said
-    assert "Training diverged at epoch 1 of 12" in said
+    message = text(page)
+    assert "No activation has a rank." in message
+    assert "There is no forest plot: no pair with relu has an interval." in message
+    assert "There are no learning curves: no epoch has a finite loss." in message
+    assert "Training diverged at epoch 1 of 12" in message
     assert figures(page) == ["functions", "seconds"]
 
 
-def test_a_history_without_validation():
+def test_render_of_a_history_without_validation():
     whole = comparison()
-    said = text(render(comparison(history=whole.history.drop(columns=["valid_loss", "valid_acc"]))))
-    assert "The history has no validation loss and no validation accuracy." in said
-    assert "overfitting cannot be detected" in said
+    message = text(render(comparison(history=whole.history.drop(columns=["valid_loss", "valid_acc"]))))
+    assert "The history has no validation loss and no validation accuracy." in message
+    assert "overfitting cannot be detected" in message
 
 
-def test_without_verdicts_the_rest_is_there():
-    said = text(render(comparison(verdicts=comparison().verdicts[:0])))
-    assert "There are no verdicts." in said
-    assert "There is only one activation" not in said
-    assert "All 36 runs" in said
+def test_render_without_verdicts_shows_the_rest():
+    message = text(render(comparison(verdicts=comparison().verdicts[:0])))
+    assert "There are no verdicts." in message
+    assert "There is only one activation" not in message
+    assert "All 36 runs" in message
 
 
-def test_without_a_history_or_anything_about_it_the_rest_is_there():
-    said = text(render(comparison(history=pd.DataFrame(), about={})))
-    assert "There are no learning curves: there is no history." in said
-    assert "Highest mean: relu." in said
+def test_render_without_history_shows_the_rest():
+    message = text(render(comparison(history=pd.DataFrame(), about={})))
+    assert "There are no learning curves: there is no history." in message
+    assert "Highest mean: relu." in message
 
 
 def test_render_names_no_first_activation_without_a_rank():
     whole = comparison()
     status = "chance level in 12 of 12 runs"
     frame = whole.ranking.assign(rank=pd.array([pd.NA] * 3, "Int64"), status=status)
-    said = text(render(comparison(ranking=frame)))
-    assert "No activation has a rank." in said
-    assert "difference to relu, pp" in said
-    assert "– the reference" in said
-    assert "◆" not in said
-    assert "the first" not in said
+    message = text(render(comparison(ranking=frame)))
+    assert "No activation has a rank." in message
+    assert "difference to relu, pp" in message
+    assert "– the reference" in message
+    assert "◆" not in message
+    assert "the first" not in message
     tied = text(render(comparison(ranking=whole.ranking.assign(rank=pd.array([1, 1, 3], "Int64")))))
     assert "tied for first" in tied
     assert "difference to the first" not in tied
@@ -198,27 +198,27 @@ def test_render_names_no_first_activation_without_a_rank():
 @pytest.mark.parametrize("means", [[math.nan] * 3, [0.5, math.nan, math.nan]])
 def test_render_names_no_highest_mean_without_two_means(means):
     frame = comparison().ranking.assign(mean=means)
-    said = text(render(comparison(history=pd.DataFrame(), about={}, ranking=frame)))
-    assert "Fewer than two activations have a mean score." in said
-    assert "Highest mean" not in said
+    message = text(render(comparison(history=pd.DataFrame(), about={}, ranking=frame)))
+    assert "Fewer than two activations have a mean score." in message
+    assert "Highest mean" not in message
 
 
-def test_without_runs_there_is_no_page(tmp_path):
+def test_write_report_rejects_a_comparison_without_runs(tmp_path):
     whole = comparison()
     with pytest.raises(UsageError, match="at least one run"):
         write_report(comparison(results=whole.results[:0], ranking=whole.ranking[:0]), tmp_path / "a.html")
     assert not list(tmp_path.iterdir())
 
 
-def test_what_has_no_curve_is_told():
-    said = text(render(comparison(("relu", "my.py:Own", "glu", "elu(alpha=0.5)", "nothing"))))
-    assert "my.py:Own has no curve here: it is a user module, and its curve was not saved." in said
-    assert "glu has no curve here: it takes two halves of a tensor." in said
-    assert "nothing has no curve here: it is not in the catalogue." in said
-    assert "elu(alpha=0.5) has no curve" not in said
+def test_render_names_activations_without_curve():
+    message = text(render(comparison(("relu", "my.py:Own", "glu", "elu(alpha=0.5)", "nothing"))))
+    assert "my.py:Own has no curve here: it is a user module, and its curve was not saved." in message
+    assert "glu has no curve here: it takes two halves of a tensor." in message
+    assert "nothing has no curve here: it is not in the catalogue." in message
+    assert "elu(alpha=0.5) has no curve" not in message
 
 
-def test_a_curve_has_the_arguments_of_its_spec():
+def test_function_panels_use_the_arguments_of_a_spec():
     panels, missing = charts.function_panels(["leaky_relu(negative_slope=0.25)"], pd.DataFrame())
     assert missing == {}
     line = panels[0].lines[0]
@@ -226,7 +226,7 @@ def test_a_curve_has_the_arguments_of_its_spec():
     assert [panel.lines[0].y[0] for panel in panels] == [-1, 0.25, 0]
 
 
-def test_tuned_values_have_a_table():
+def test_render_shows_tuned_values():
     rows = [
         {
             "activation": "relu",
@@ -242,12 +242,12 @@ def test_tuned_values_have_a_table():
         for lr in (0.01, 0.03)
     ]
     about = {**comparison().about, "tuned": [{"lr": 0.01}, {"lr": 0.03}]}
-    said = text(render(comparison(tuning=pd.DataFrame(rows), about=about)))
-    assert "relu 0.01 0.5000 0.0100 2 of 2" in said
-    assert "relu 0.03 0.5000 0.0300 0 of 2" in said
+    message = text(render(comparison(tuning=pd.DataFrame(rows), about=about)))
+    assert "relu 0.01 0.5000 0.0100 2 of 2" in message
+    assert "relu 0.03 0.5000 0.0300 0 of 2" in message
 
 
-def test_a_far_difference_leaves_room_for_the_others():
+def test_forest_limits_large_differences():
     whole, labels = comparison(("a", "b", "c")), {name: name for name in "abc"}
     ends = {"difference": [0.01, 0.6, 0.59], "low": [0.0, 0.59, 0.58], "high": [0.02, 0.61, 0.6]}
     chart = charts.forest(whole.ranking, whole.verdicts.assign(**ends), whole.about, labels)
@@ -257,7 +257,7 @@ def test_a_far_difference_leaves_room_for_the_others():
     assert drawn.count('<path class="mark') == 1
 
 
-def test_a_loss_that_falls_by_far_is_on_a_logarithmic_scale():
+def test_learning_panels_use_a_logarithmic_scale_for_large_ranges():
     history = comparison().history
     training, validation, accuracy = charts.learning_panels(
         history.assign(train_loss=10.0 ** -history["epoch"]), ["relu"]
@@ -269,10 +269,10 @@ def test_a_loss_that_falls_by_far_is_on_a_logarithmic_scale():
     assert validation.lines[0].x[validation.lines[0].mark] in (4, 5, 6)
 
 
-# -- the verbs ------------------------------------------------------------------------------------
+# -- the verb report -----------------------------------------------------------------------------
 
 
-def test_compare_writes_the_page_with_its_command_and_report_writes_it_again(tmp_path, tiny, capsys):  # noqa: F811
+def test_compare_verb_writes_the_page_and_report_verb_repeats_it(tmp_path, tiny, capsys):  # noqa: F811
     call = [
         "compare",
         "relu",
@@ -291,21 +291,21 @@ def test_compare_writes_the_page_with_its_command_and_report_writes_it_again(tmp
     assert main(call) == 0
     page = (tmp_path / "a/report.html").read_text(encoding="utf-8")
     assert f"actlab compare relu tanh --data {tiny} --epochs 2 --lr 0.02</code>" in page
-    for said in ("torch", "python", "processor", "date", "net"):
-        assert f"<dt>{said}</dt>" in page
+    for message in ("torch", "python", "processor", "date", "net"):
+        assert f"<dt>{message}</dt>" in page
     capsys.readouterr()
     assert main(["report", "a", "--out", "b.html"]) == 0
     assert capsys.readouterr().out == "Written: b.html\n"
     assert (tmp_path / "b.html").read_text(encoding="utf-8") == page
     (tmp_path / "a/report.html").unlink()
     assert main(["report", "a", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["files"] == ["a/report.html"]
-    assert found["insights"] == Comparison.load("a").sentences()
+    output = json.loads(capsys.readouterr().out)
+    assert output["files"] == ["a/report.html"]
+    assert output["insights"] == Comparison.load("a").sentences()
     assert "report.html" in names(tmp_path / "a")
 
 
-def test_report_refuses_what_is_no_comparison(tmp_path, capsys):
+def test_report_verb_rejects_folders_without_comparison(tmp_path, capsys):
     assert "there is no folder 'nowhere'" in refused(capsys, "report", "nowhere")
     (tmp_path / "empty").mkdir()
     assert "no comparison in 'empty'" in refused(capsys, "report", "empty")
@@ -313,7 +313,7 @@ def test_report_refuses_what_is_no_comparison(tmp_path, capsys):
     assert "'no/a.html': its folder does not exist" in refused(capsys, "report", ".", "--out", "no/a.html")
 
 
-def test_a_link_is_followed_and_what_is_no_file_is_left_alone(tmp_path, capsys):
+def test_report_verb_follows_links_and_rejects_special_files(tmp_path, capsys):
     comparison().to_csv(tmp_path)
     Path("page.html").write_text("old")
     Path("link.html").symlink_to("page.html")
@@ -323,12 +323,14 @@ def test_a_link_is_followed_and_what_is_no_file_is_left_alone(tmp_path, capsys):
     assert Path("page.html").stat().st_size > 1e5
     os.mkfifo("pipe")
     for special in ("pipe", "/dev/full"):
-        said = refused(capsys, "report", ".", "--out", special)
-        assert f"cannot write {special!r}: it exists and is not a regular file; choose another name" in said
+        message = refused(capsys, "report", ".", "--out", special)
+        assert (
+            f"cannot write {special!r}: it exists and is not a regular file; choose another name" in message
+        )
         assert not Path(special).is_file()
 
 
-def test_without_the_extra_one_line_says_so(tmp_path, tiny, capsys, monkeypatch):  # noqa: F811
+def test_report_verb_without_jinja_names_the_extra(tmp_path, tiny, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setitem(sys.modules, "jinja2", None)
     call = ["compare", "relu", "tanh", "--data", tiny, "--epochs", "1", "--out", "a", "--jobs", "1"]
     assert main(call) == 0

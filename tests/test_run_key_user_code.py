@@ -241,7 +241,7 @@ Pair = namedtuple("Pair", "a b")
     assert same(module.Pair(1, 2), load(text).Pair(1, 2))
 
 
-@pytest.mark.parametrize("what", ["Square", "Net"])
+@pytest.mark.parametrize("what", ["Square", "Network"])
 @pytest.mark.parametrize(
     "change",
     [

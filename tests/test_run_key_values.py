@@ -222,8 +222,8 @@ def test_describe_names_the_path_of_an_indescribable_value(make, what):
     model = nn.Sequential(nn.Linear(2, 2))
     model[0].x = {"deep": [Point(make())]}
     with pytest.raises(Indescribable) as caught:
-        describe(model, "net")
-    where = "net._modules['0'].x['deep'][0].x"
+        describe(model, "model")
+    where = "model._modules['0'].x['deep'][0].x"
     assert str(caught.value) == f"cannot describe {where}, {what}"
 
 

@@ -46,25 +46,25 @@ GRIDS = {
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 @pytest.mark.parametrize("scoring", [None, ["accuracy", "neg_log_loss"]], ids=["score", "scores"])
-def test_results_have_the_keys_types_and_masks_of_scikit_learn(grid, scoring):
+def test_search_cv_results_have_the_keys_types_and_masks_of_scikit_learn(grid, scoring):
     options = {"scoring": scoring, "refit": False, "return_train_score": True}
     ours = search(grid=grid, **options).fit(X, Y)
     theirs = grid_search(grid=grid, **options).fit(X, Y)
     assert list(ours.cv_results_) == list(theirs.cv_results_)
     assert ours.cv_results_["params"] == theirs.cv_results_["params"]
     for name, expected in theirs.cv_results_.items():
-        found = ours.cv_results_[name]
-        assert type(found) is type(expected), name
+        fitted = ours.cv_results_[name]
+        assert type(fitted) is type(expected), name
         if name != "params":
-            assert (found.dtype, found.shape) == (expected.dtype, expected.shape), name
+            assert (fitted.dtype, fitted.shape) == (expected.dtype, expected.shape), name
         if name.startswith("param_"):
-            assert np.array_equal(np.ma.getmaskarray(found), np.ma.getmaskarray(expected)), name
-            assert found.compressed().tolist() == expected.compressed().tolist(), name
+            assert np.array_equal(np.ma.getmaskarray(fitted), np.ma.getmaskarray(expected)), name
+            assert fitted.compressed().tolist() == expected.compressed().tolist(), name
     assert (ours.n_splits_, ours.multimetric_) == (theirs.n_splits_, theirs.multimetric_)
     assert vars(ours).keys() - vars(theirs).keys() <= {"executor", "ledger", "seeds", "precision", "runs_"}
 
 
-def test_a_search_has_every_attribute_of_scikit_learns():
+def test_search_has_every_attribute_of_grid_search():
     ours, theirs = search().fit(X, Y), grid_search().fit(X, Y)
     public = {name for name in vars(theirs) if not name.startswith("_")}
     assert public == vars(ours).keys() - {"executor", "ledger", "seeds", "precision", "runs_"} - {
@@ -72,45 +72,47 @@ def test_a_search_has_every_attribute_of_scikit_learns():
     }
 
 
-def test_every_run_is_what_skorch_makes_of_the_same_weights_and_rows():
-    net = classifier(module__activation="tanh")
+def test_search_runs_equal_skorch_with_the_same_weights_and_samples():
+    model = classifier(module__activation="tanh")
     grid = {"lr": [0.1, 0.02], "module__num_units": [4, 8]}
-    found = search(net, grid, scoring="neg_log_loss", return_train_score=True).fit(X, Y)
-    for number, parameters in enumerate(found.cv_results_["params"]):
+    fitted = search(model, grid, scoring="neg_log_loss", return_train_score=True).fit(X, Y)
+    for number, parameters in enumerate(fitted.cv_results_["params"]):
         for fold, (train, test) in enumerate(StratifiedKFold(3).split(X, Y)):
-            alone = by_skorch(copy.deepcopy(net).set_params(**parameters), X[train], Y[train], 0, fold)
+            expected_network = by_skorch(
+                copy.deepcopy(model).set_params(**parameters), X[train], Y[train], 0, fold
+            )
             for part, rows in {"train": train, "test": test}.items():
                 score = -nn.functional.cross_entropy(
-                    torch.from_numpy(alone.forward(X[rows]).numpy()), torch.from_numpy(Y[rows])
+                    torch.from_numpy(expected_network.forward(X[rows]).numpy()), torch.from_numpy(Y[rows])
                 )
-                assert scores(found, f"{part}_score")[number, fold] == pytest.approx(score.item(), abs=1e-6)
+                assert scores(fitted, f"{part}_score")[number, fold] == pytest.approx(score.item(), abs=1e-6)
 
 
-def test_ranks_and_means_follow_from_the_splits():
-    found = search(grid={"lr": [0.3, 1e-6, 0.1], "module__activation": ["relu", "tanh"]}).fit(X, Y)
-    table = scores(found)
-    assert np.array_equal(found.cv_results_["mean_test_score"], table.mean(axis=1))
-    assert np.array_equal(found.cv_results_["std_test_score"], table.std(axis=1))
+def test_search_computes_ranks_and_means_from_the_splits():
+    fitted = search(grid={"lr": [0.3, 1e-6, 0.1], "module__activation": ["relu", "tanh"]}).fit(X, Y)
+    table = scores(fitted)
+    assert np.array_equal(fitted.cv_results_["mean_test_score"], table.mean(axis=1))
+    assert np.array_equal(fitted.cv_results_["std_test_score"], table.std(axis=1))
     means = table.mean(axis=1)
-    assert found.cv_results_["rank_test_score"].tolist() == [1 + int((means > m).sum()) for m in means]
-    assert found.best_index_ == means.argmax()
-    assert found.best_score_ == means.max()
-    assert found.best_params_ == found.cv_results_["params"][found.best_index_]
+    assert fitted.cv_results_["rank_test_score"].tolist() == [1 + int((means > m).sum()) for m in means]
+    assert fitted.best_index_ == means.argmax()
+    assert fitted.best_score_ == means.max()
+    assert fitted.best_params_ == fitted.cv_results_["params"][fitted.best_index_]
 
 
-def test_every_run_has_its_share_of_the_time():
-    found = search(seeds=2).fit(X, Y)
-    seconds = found.runs_["seconds"].to_numpy().reshape(2, 6)
+def test_search_reports_fit_times_per_run():
+    fitted = search(seeds=2).fit(X, Y)
+    seconds = fitted.runs_["seconds"].to_numpy().reshape(2, 6)
     assert (seconds > 0).all()
-    assert np.array_equal(found.cv_results_["mean_fit_time"], seconds.mean(axis=1))
-    assert np.array_equal(found.cv_results_["std_fit_time"], seconds.std(axis=1))
+    assert np.array_equal(fitted.cv_results_["mean_fit_time"], seconds.mean(axis=1))
+    assert np.array_equal(fitted.cv_results_["std_fit_time"], seconds.std(axis=1))
 
 
 # -- scoring and refit --------------------------------------------------------------------------------
 
 
-def both_scores(net, X, y):
-    right = accuracy_score(y, net.predict(X))
+def both_scores(model, X, y):
+    right = accuracy_score(y, model.predict(X))
     return {"right": right, "wrong": 1 - right}
 
 
@@ -124,17 +126,17 @@ def both_scores(net, X, y):
     ],
     ids=["list", "tuple", "dict", "callable"],
 )
-def test_several_scores_at_once(scoring):
+def test_search_computes_several_scores(scoring):
     name = "right" if scoring is both_scores else "accuracy"
-    found = search(scoring=scoring, refit=name).fit(X, Y)
+    fitted = search(scoring=scoring, refit=name).fit(X, Y)
     expected = scores(search().fit(X, Y))
-    assert np.array_equal(scores(found, f"test_{name}"), expected)
-    assert found.multimetric_ is True
-    assert found.best_score_ == expected.mean(axis=1).max()
-    assert found.score(X, Y) == accuracy_score(Y, found.predict(X))
+    assert np.array_equal(scores(fitted, f"test_{name}"), expected)
+    assert fitted.multimetric_ is True
+    assert fitted.best_score_ == expected.mean(axis=1).max()
+    assert fitted.score(X, Y) == accuracy_score(Y, fitted.predict(X))
 
 
-def test_refit_says_which_candidate_is_trained_on_everything():
+def test_search_refit_chooses_the_refitted_candidate():
     assert not hasattr(search(refit=False).fit(X, Y), "best_estimator_")
     worst = search(refit=lambda results: int(results["mean_test_score"].argmin())).fit(X, Y)
     assert worst.best_index_ == worst.cv_results_["mean_test_score"].argmin()
@@ -144,21 +146,21 @@ def test_refit_says_which_candidate_is_trained_on_everything():
         search(scoring=["accuracy", "f1_macro"]).fit(X, Y)
 
 
-def test_the_best_net_is_what_skorch_makes_of_everything():
-    found = search(seeds=[7, 8]).fit(X, Y)
-    net = classifier().set_params(**found.best_params_)
-    alone = by_skorch(net, X, Y, seed=7, fold=3)
-    for name, weight in found.best_estimator_.module_.state_dict().items():
-        torch.testing.assert_close(weight, alone.module_.state_dict()[name], rtol=1e-5, atol=1e-6)
+def test_search_best_estimator_equals_skorch_on_all_samples():
+    fitted = search(seeds=[7, 8]).fit(X, Y)
+    model = classifier().set_params(**fitted.best_params_)
+    expected_network = by_skorch(model, X, Y, seed=7, fold=3)
+    for name, weight in fitted.best_estimator_.module_.state_dict().items():
+        torch.testing.assert_close(weight, expected_network.module_.state_dict()[name], rtol=1e-5, atol=1e-6)
     ours, theirs = (
         pd.DataFrame(list(n.history)).drop(columns=["batches", "dur"], errors="ignore")
-        for n in (found.best_estimator_, alone)
+        for n in (fitted.best_estimator_, expected_network)
     )
     pd.testing.assert_frame_equal(ours[sorted(ours)], theirs[sorted(theirs)], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["accuracy_", "acuracy"])
-def test_a_wrong_scoring_name_is_told_before_anything_is_trained(name):
+def test_search_rejects_a_wrong_scoring_name_before_training(name):
     module = Counting.of(fails=False)
     with pytest.raises(ValueError, match="scoring"):
         search(classifier(module=module), {"lr": [0.1]}, scoring=name).fit(X, Y)
@@ -184,26 +186,26 @@ GROUPS = np.arange(ROWS) // 30
     ],
     ids=["int", "none", "splitter", "indices", "masks", "groups", "one group out"],
 )
-def test_splits_are_scikit_learns(cv, params):
-    rows_seen = {"ours": [], "theirs": []}
+def test_search_uses_the_splits_of_scikit_learn(cv, params):
+    scored_rows = {"ours": [], "theirs": []}
 
     def scoring(which):
-        def note(net, X, y):
-            rows_seen[which].append(X[:, 0].tolist())
+        def note(model, X, y):
+            scored_rows[which].append(X[:, 0].tolist())
             return 0.0
 
         return note
 
-    net = classifier(max_epochs=1)
-    ours = search(net, {"lr": [0.1]}, cv=cv, scoring=scoring("ours"), refit=False).fit(X, Y, **params)
-    theirs = GridSearchCV(net, {"lr": [0.1]}, cv=cv, scoring=scoring("theirs"), refit=False)
+    model = classifier(max_epochs=1)
+    ours = search(model, {"lr": [0.1]}, cv=cv, scoring=scoring("ours"), refit=False).fit(X, Y, **params)
+    theirs = GridSearchCV(model, {"lr": [0.1]}, cv=cv, scoring=scoring("theirs"), refit=False)
     theirs.fit(X, Y, **params)
-    assert rows_seen["ours"] == rows_seen["theirs"]
+    assert scored_rows["ours"] == scored_rows["theirs"]
     assert ours.n_splits_ == theirs.n_splits_
     assert ours.runs_["reason_alone"].eq("").all()
 
 
-def test_a_generator_of_splits_is_used_up_once():
+def test_search_accepts_a_generator_of_splits():
     splits = list(KFold(3).split(X))
     expected = scores(search(cv=splits).fit(X, Y))
     assert np.array_equal(scores(search(cv=(pair for pair in splits)).fit(X, Y)), expected)
@@ -217,11 +219,11 @@ class Drawing(ShuffleSplit):
         return super().split(X, y, groups)
 
 
-def test_splits_at_random_are_drawn_once_for_all_candidates_and_seeds():
+def test_search_draws_random_splits_once():
     cv = Drawing(2, test_size=0.5, random_state=None)
     rows = []
 
-    def note(net, X, y):
+    def note(model, X, y):
         rows.append(tuple(X[:, 0].tolist()))
         return 0.0
 
@@ -231,8 +233,8 @@ def test_splits_at_random_are_drawn_once_for_all_candidates_and_seeds():
     assert rows == rows[:2] * 4
 
 
-class Needy:
-    """A splitter as people write them: groups have no default, nothing is inherited."""
+class CustomSplitter:
+    """A user-written splitter: groups have no default, and there is no base class."""
 
     def get_n_splits(self, X, y, groups):
         return 2
@@ -242,14 +244,14 @@ class Needy:
         return iter(KFold(2).split(X))
 
 
-def test_a_splitter_need_not_be_scikit_learns():
-    assert search(cv=Needy()).fit(X, Y).n_splits_ == 2
+def test_search_accepts_a_splitter_without_base_class():
+    assert search(cv=CustomSplitter()).fit(X, Y).n_splits_ == 2
 
 
 # -- seeds --------------------------------------------------------------------------------------------
 
 
-def test_splits_are_every_fold_for_the_first_seed_then_for_the_second():
+def test_search_orders_splits_by_seed_and_fold():
     options = {"scoring": "neg_log_loss", "refit": False}
     both = search(seeds=[7, 8], **options).fit(X, Y)
     seven, eight = (search(seeds=[seed], **options).fit(X, Y) for seed in (7, 8))
@@ -261,7 +263,7 @@ def test_splits_are_every_fold_for_the_first_seed_then_for_the_second():
     assert not np.array_equal(scores(seven), scores(eight))
 
 
-def test_a_number_of_seeds_counts_from_zero():
+def test_search_seeds_as_a_number_count_from_zero():
     options = {"scoring": "neg_log_loss", "refit": False}
     assert np.array_equal(
         scores(search(seeds=2, **options).fit(X, Y)), scores(search(seeds=[0, 1], **options).fit(X, Y))
@@ -269,21 +271,21 @@ def test_a_number_of_seeds_counts_from_zero():
 
 
 @pytest.mark.parametrize("seeds", [0, -1, 1.5, "2", None, [], [-1], [0.5], [2**32], True])
-def test_impossible_seeds(seeds):
+def test_search_rejects_invalid_seeds(seeds):
     with pytest.raises(UsageError, match="seeds is"):
         search(seeds=seeds).fit(X, Y)
 
 
 @pytest.mark.parametrize("precision", ["float16", "BF16", None, 32])
-def test_an_impossible_precision(precision):
+def test_search_rejects_an_invalid_precision(precision):
     with pytest.raises(UsageError, match="precision must be"):
         search(precision=precision).fit(X, Y)
 
 
-def test_bfloat16_is_close_to_float32_and_not_the_same():
-    net = classifier(module__num_units=256)  # layers that are small are left in float32
+def test_search_in_bfloat16_is_close_to_float32():
+    model = classifier(module__num_units=256)  # small layers stay in float32
     exact, rough = (
-        scores(search(net, scoring="neg_log_loss", precision=p, refit=False).fit(X, Y))
+        scores(search(model, scoring="neg_log_loss", precision=p, refit=False).fit(X, Y))
         for p in ("float32", "bf16")
     )
     assert not np.array_equal(exact, rough)

@@ -45,87 +45,93 @@ def same_results(ours, theirs):
 # -- an estimator like any other ----------------------------------------------------------------------
 
 
-def test_fitting_leaves_what_the_constructor_was_given_alone():
-    net, grid, cv = classifier(), {"module__activation": ["relu", nn.PReLU()]}, KFold(3)
-    given = {"estimator": net, "param_grid": grid, "cv": cv, "scoring": ["accuracy"], "refit": "accuracy"}
-    found = FleetSearchCV(**given, n_jobs=1, seeds=[3])
-    before, attributes = found.get_params(), vars(net).keys()
-    text = {name: repr(value) for name, value in net.get_params(deep=False).items()}
-    found.fit(X, Y)
-    after = found.get_params()
+def test_search_fit_leaves_constructor_arguments_unchanged():
+    model, grid, cv = classifier(), {"module__activation": ["relu", nn.PReLU()]}, KFold(3)
+    arguments = {
+        "estimator": model,
+        "param_grid": grid,
+        "cv": cv,
+        "scoring": ["accuracy"],
+        "refit": "accuracy",
+    }
+    fitted = FleetSearchCV(**arguments, n_jobs=1, seeds=[3])
+    before, attributes = fitted.get_params(), vars(model).keys()
+    text = {name: repr(value) for name, value in model.get_params(deep=False).items()}
+    fitted.fit(X, Y)
+    after = fitted.get_params()
     assert after.keys() == before.keys()
-    assert all(after[name] is before[name] for name in given)
-    assert {name: repr(value) for name, value in net.get_params(deep=False).items()} == text
-    assert vars(net).keys() == attributes
-    assert not net.initialized_
-    assert type(net) is skorch.NeuralNetClassifier
+    assert all(after[name] is before[name] for name in arguments)
+    assert {name: repr(value) for name, value in model.get_params(deep=False).items()} == text
+    assert vars(model).keys() == attributes
+    assert not model.initialized_
+    assert type(model) is skorch.NeuralNetClassifier
 
 
-def test_parameters_are_got_and_set_as_usual():
-    found = search()
+def test_search_get_params_and_set_params():
+    fitted = search()
     params = {"estimator__max_epochs": 1, "seeds": 2, "precision": "bf16", "cv": 2}
-    found.set_params(**params)
-    assert {name: found.get_params()[name] for name in params} == params
-    assert found.estimator.max_epochs == 1
+    fitted.set_params(**params)
+    assert {name: fitted.get_params()[name] for name in params} == params
+    assert fitted.estimator.max_epochs == 1
     with pytest.raises(ValueError, match="Invalid parameter 'nonsense'"):
-        found.set_params(nonsense=1)
-    assert list(FleetSearchCV(found.estimator, {}).get_params(deep=False)) == sorted(
-        found.get_params(deep=False)
+        fitted.set_params(nonsense=1)
+    assert list(FleetSearchCV(fitted.estimator, {}).get_params(deep=False)) == sorted(
+        fitted.get_params(deep=False)
     )
-    assert "FleetSearchCV(cv=2" in repr(found)
+    assert "FleetSearchCV(cv=2" in repr(fitted)
 
 
-def test_a_clone_is_unfitted_and_shares_the_executor():
+def test_search_clone_is_unfitted_and_shares_the_executor():
     with ThreadPoolExecutor(1) as executor:
-        found = search(executor=executor, grid=LR, seeds=[4, 5]).fit(X, Y)
-        twin = clone(found)
-        assert twin.executor is executor
-        assert found.executor is executor
-        assert twin.estimator is not found.estimator
-        assert twin.seeds == [4, 5]
+        fitted = search(executor=executor, grid=LR, seeds=[4, 5]).fit(X, Y)
+        cloned = clone(fitted)
+        assert cloned.executor is executor
+        assert fitted.executor is executor
+        assert cloned.estimator is not fitted.estimator
+        assert cloned.seeds == [4, 5]
         with pytest.raises(NotFittedError):
-            check_is_fitted(twin)
-        assert np.array_equal(scores(twin.fit(X, Y)), scores(found))
+            check_is_fitted(cloned)
+        assert np.array_equal(scores(cloned.fit(X, Y)), scores(fitted))
 
 
 @pytest.mark.parametrize("threads", [False, True])
-def test_a_fitted_search_can_be_pickled(threads):
+def test_search_can_be_pickled_after_fit(threads):
     with ThreadPoolExecutor(1) as executor:
-        found = search(executor=executor if threads else None, grid=LR).fit(X, Y)
-        for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):  # noqa: S301
+        fitted = search(executor=executor if threads else None, grid=LR).fit(X, Y)
+        for again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):  # noqa: S301
             assert again.executor is None
-            same_results(again, found)
-            assert np.array_equal(again.predict_proba(X), found.predict_proba(X))
-            assert again.runs_.equals(found.runs_)
-            assert again.score(X, Y) == found.score(X, Y)
-        assert found.executor is (executor if threads else None)
+            same_results(again, fitted)
+            assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
+            assert again.runs_.equals(fitted.runs_)
+            assert again.score(X, Y) == fitted.score(X, Y)
+        assert fitted.executor is (executor if threads else None)
 
 
-def test_before_it_is_fitted():
-    found = search()
+def test_search_before_fit_raises_not_fitted():
+    fitted = search()
     with pytest.raises(NotFittedError):
-        found.predict(X)
-    assert hasattr(found, "predict_proba")
+        fitted.predict(X)
+    assert hasattr(fitted, "predict_proba")
     assert not hasattr(search(refit=False), "predict")
 
 
-def test_it_is_what_its_estimator_is():
+def test_search_has_the_type_of_its_estimator():
     assert is_classifier(search())
     assert is_regressor(search(skorch.NeuralNetRegressor(NeuralNet)))
 
 
-# -- the best net -------------------------------------------------------------------------------------
+# -- the best model -----------------------------------------------------------------------------------
 
 
-class Mine(skorch.NeuralNetClassifier):
+class CustomClassifier(skorch.NeuralNetClassifier):
     def twice(self):
         return 2
 
 
-def test_the_best_net_is_of_the_estimators_class_and_goes_on_like_any_other():
-    found = search(classifier(Mine), LR).fit(X, Y)
-    best = found.best_estimator_
-    assert type(best) is Mine
+def test_search_best_estimator_has_the_estimators_class_and_can_train_on():
+    fitted = search(classifier(CustomClassifier), LR).fit(X, Y)
+    best = fitted.best_estimator_
+    assert type(best) is CustomClassifier
     assert best.twice() == 2
     assert [row["epoch"] for row in best.history] == [1, 2]
     assert {"train_loss", "valid_loss", "valid_acc", "dur"} <= best.history[-1].keys()
@@ -137,47 +143,47 @@ def test_the_best_net_is_of_the_estimators_class_and_goes_on_like_any_other():
     assert clone(best).fit(X, Y).history[-1]["epoch"] == 2
 
 
-def test_the_search_predicts_with_the_best_net():
-    found = search(grid=LR).fit(X, Y)
-    best = found.best_estimator_
-    assert np.array_equal(found.predict(X), best.predict(X))
-    assert np.array_equal(found.predict_proba(X), best.predict_proba(X))
-    assert found.score(X, Y) == accuracy_score(Y, best.predict(X))
-    assert np.array_equal(found.classes_, [0, 1, 2])
-    assert found.refit_time_ > 0
+def test_search_predicts_with_its_best_estimator():
+    fitted = search(grid=LR).fit(X, Y)
+    best = fitted.best_estimator_
+    assert np.array_equal(fitted.predict(X), best.predict(X))
+    assert np.array_equal(fitted.predict_proba(X), best.predict_proba(X))
+    assert fitted.score(X, Y) == accuracy_score(Y, best.predict(X))
+    assert np.array_equal(fitted.classes_, [0, 1, 2])
+    assert fitted.refit_time_ > 0
 
 
-# -- within others ------------------------------------------------------------------------------------
+# -- pipelines and nesting ----------------------------------------------------------------------------
 
 
-def test_within_a_pipeline():
+def test_search_works_within_a_pipeline():
     pipeline = make_pipeline(StandardScaler(), search(grid=LR)).fit(X, Y)
-    found = pipeline[-1]
-    assert found.runs_["reason_alone"].eq("").all()
-    alone = clone(found).fit(StandardScaler().fit_transform(X), Y)
-    same_results(found, alone)
-    assert np.array_equal(pipeline.predict(X), alone.predict(pipeline[0].transform(X)))
+    fitted = pipeline[-1]
+    assert fitted.runs_["reason_alone"].eq("").all()
+    expected = clone(fitted).fit(StandardScaler().fit_transform(X), Y)
+    same_results(fitted, expected)
+    assert np.array_equal(pipeline.predict(X), expected.predict(pipeline[0].transform(X)))
 
 
-def test_around_a_pipeline_everything_goes_scikit_learns_way():
+def test_search_of_a_pipeline_falls_back_to_scikit_learn():
     pipeline = make_pipeline(StandardScaler(), classifier(train_split=None, max_epochs=1))
-    found = FleetSearchCV(pipeline, {"neuralnetclassifier__lr": [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, Y)
-    assert found.cv_results_["split0_test_score"].shape == (2,)
+    fitted = FleetSearchCV(pipeline, {"neuralnetclassifier__lr": [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, Y)
+    assert fitted.cv_results_["split0_test_score"].shape == (2,)
 
 
-def test_nested_cross_validation():
+def test_search_works_in_nested_cross_validation():
     outer = cross_val_score(search(grid=LR), X, Y, cv=KFold(2, shuffle=True, random_state=0))
     splits = KFold(2, shuffle=True, random_state=0).split(X)
-    by_hand = [search(grid=LR).fit(X[a], Y[a]).score(X[b], Y[b]) for a, b in splits]
-    assert outer.tolist() == by_hand
+    expected = [search(grid=LR).fit(X[a], Y[a]).score(X[b], Y[b]) for a, b in splits]
+    assert outer.tolist() == expected
 
 
-def test_a_search_of_searches():
+def test_search_works_in_a_grid_search():
     outer = GridSearchCV(search(grid=LR, scoring="neg_log_loss"), {"seeds": [1, 2]}, cv=2).fit(X, Y)
     assert outer.best_estimator_.n_splits_ in (3, 6)
 
 
-# -- what goes along with the data --------------------------------------------------------------------
+# -- metadata -----------------------------------------------------------------------------------------
 
 
 class Scaling(nn.Module):
@@ -189,35 +195,37 @@ class Scaling(nn.Module):
         return self.net(X) * scale
 
 
-def test_what_the_nets_fit_is_given_keeps_it_out_of_fleets():
-    net = classifier(module=Scaling, train_split=None)
-    found = search(net, LR, scoring="neg_log_loss", refit=False).fit(X, Y, scale=0.0)
-    assert found.runs_["reason_alone"].eq("fit gets scale, which a fleet does not pass on").all()
-    assert found.runs_["how"].eq("skorch").all()
-    assert found.runs_["failure"].eq("").all()
-    assert np.array_equal(scores(found)[0], scores(found)[1])  # nothing can be learnt with a scale of 0
+def test_search_with_fit_parameters_trains_by_skorch():
+    model = classifier(module=Scaling, train_split=None)
+    fitted = search(model, LR, scoring="neg_log_loss", refit=False).fit(X, Y, scale=0.0)
+    assert fitted.runs_["reason_alone"].eq("fit gets scale, which a fleet does not pass on").all()
+    assert fitted.runs_["how"].eq("skorch").all()
+    assert fitted.runs_["failure"].eq("").all()
+    assert np.array_equal(scores(fitted)[0], scores(fitted)[1])  # the models learn nothing with a scale of 0
 
 
-def weighted():
+def weighted_scorer():
     return make_scorer(accuracy_score).set_score_request(sample_weight=True)
 
 
-def test_metadata_is_routed_to_scorers_and_splitters():
+def test_search_routes_metadata_to_scorers_and_splitters():
     weights, groups = np.linspace(0, 1, ROWS), np.arange(ROWS) // 30
     with sklearn.config_context(enable_metadata_routing=True):
         cv = GroupKFold(3).set_split_request(groups=True)
-        found = search(grid=LR, cv=cv, scoring=weighted()).fit(X, Y, sample_weight=weights, groups=groups)
+        fitted = search(grid=LR, cv=cv, scoring=weighted_scorer()).fit(
+            X, Y, sample_weight=weights, groups=groups
+        )
         plain = search(grid=LR, cv=cv).fit(X, Y, groups=groups)
-    assert found.runs_["reason_alone"].eq("").all()
+    assert fitted.runs_["reason_alone"].eq("").all()
     assert np.array_equal(scores(plain), scores(search(grid=LR, cv=GroupKFold(3)).fit(X, Y, groups=groups)))
     rows = next(GroupKFold(3).split(X, Y, groups))
-    first = by_skorch(classifier(**found.cv_results_["params"][0]), X[rows[0]], Y[rows[0]])
+    first = by_skorch(classifier(**fitted.cv_results_["params"][0]), X[rows[0]], Y[rows[0]])
     right = accuracy_score(Y[rows[1]], first.predict(X[rows[1]]), sample_weight=weights[rows[1]])
-    assert scores(found)[0, 0] == pytest.approx(right)
-    assert not np.array_equal(scores(found), scores(plain))
+    assert scores(fitted)[0, 0] == pytest.approx(right)
+    assert not np.array_equal(scores(fitted), scores(plain))
 
 
-def test_metadata_that_nobody_asked_for_is_refused_as_scikit_learn_does():
+def test_search_rejects_unrequested_metadata_like_scikit_learn():
     messages = []
     with sklearn.config_context(enable_metadata_routing=True):
         for kind in (search, grid_search):
@@ -227,15 +235,15 @@ def test_metadata_that_nobody_asked_for_is_refused_as_scikit_learn_does():
     assert messages[0] == messages[1]
 
 
-def test_metadata_goes_through_the_search_when_it_is_routed_to_it():
+def test_search_passes_routed_metadata_on():
     weights = np.linspace(0, 1, ROWS)
     with sklearn.config_context(enable_metadata_routing=True):
         result = cross_validate(
-            search(grid=LR, scoring=weighted()),
+            search(grid=LR, scoring=weighted_scorer()),
             X,
             Y,
             cv=2,
-            scoring=weighted(),
+            scoring=weighted_scorer(),
             params={"sample_weight": weights},
             error_score="raise",
         )
@@ -250,12 +258,12 @@ class NoRouting:
         return KFold(2).split(X)
 
 
-def test_routing_with_a_splitter_that_knows_nothing_of_it():
+def test_search_routing_works_with_a_splitter_without_routing():
     with sklearn.config_context(enable_metadata_routing=True):
         assert search(grid=LR, cv=NoRouting()).fit(X, Y).n_splits_ == 2
 
 
-# -- estimators that are no nets ----------------------------------------------------------------------
+# -- estimators other than skorch networks ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -266,7 +274,7 @@ def test_routing_with_a_splitter_that_knows_nothing_of_it():
     ],
     ids=["classifier", "regressor"],
 )
-def test_other_estimators_go_scikit_learns_way(estimator, grid):
+def test_search_of_other_estimators_falls_back_to_scikit_learn(estimator, grid):
     options = {"cv": 3, "return_train_score": True}
     ours = FleetSearchCV(estimator, grid, **options).fit(X, Y)
     theirs = GridSearchCV(estimator, grid, **options).fit(X, Y)
@@ -284,7 +292,7 @@ def test_other_estimators_go_scikit_learns_way(estimator, grid):
     [(LogisticRegression(), {"C": [0.1, 1.0]}), (Ridge(), {"alpha": [0.1, 1.0]})],
     ids=["classifier", "regressor"],
 )
-def test_scikit_learns_own_checks_end_as_they_do_for_its_search(estimator, grid):
+def test_search_passes_check_estimator_like_grid_search(estimator, grid):
     outcomes = []
     for kind in (FleetSearchCV, GridSearchCV):
         results = check_estimator(kind(estimator, grid, cv=2), on_fail=None, on_skip=None)
@@ -293,18 +301,18 @@ def test_scikit_learns_own_checks_end_as_they_do_for_its_search(estimator, grid)
     assert len(outcomes[0]) > 30
 
 
-def test_a_subclass_may_have_parameters_of_its_own():
+def test_search_subclass_can_have_its_own_parameters():
     class Named(FleetSearchCV):
         def __init__(self, estimator, param_grid, *, name="", cv=None, n_jobs=None, executor=None):
             super().__init__(estimator, param_grid, cv=cv, n_jobs=n_jobs, executor=executor)
             self.name = name
 
-    found = clone(Named(classifier(), LR, name="mine", cv=2, n_jobs=1)).fit(X, Y)
-    assert found.name == "mine"
-    assert found.runs_["reason_alone"].eq("").all()
+    fitted = clone(Named(classifier(), LR, name="mine", cv=2, n_jobs=1)).fit(X, Y)
+    assert fitted.name == "mine"
+    assert fitted.runs_["reason_alone"].eq("").all()
 
 
-def test_every_net_is_built_for_training_once():
+def test_search_builds_every_model_once():
     module = Counting.of()
     search(classifier(module=module), {"lr": [0.1]}, refit=False).fit(X, Y)
     trained, handed_out = 3, 3  # the network of the trial is one of those trained

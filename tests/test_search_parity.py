@@ -1,8 +1,8 @@
-"""A search beside GridSearchCV, on common configurations of skorch, from the same seeds.
+"""FleetSearchCV compared with GridSearchCV on common configurations of skorch, from the same seeds.
 
-GridSearchCV's nets are seeded here as the search seeds its own. Then a net that trains alone has identical
-scores and weights. A net of a fleet has those of GridSearchCV up to the rounding of float32. What differs for
-another reason has a case with that reason, and docs/guide/fleet.md lists it.
+The models of GridSearchCV are seeded here like those of FleetSearchCV. Models that train alone then have
+identical scores and weights. Models in a fleet agree up to the rounding of float32. Other differences have a
+case with their reason, and docs/guide/fleet.md lists them.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from torch import nn
 from actlab import FleetSearchCV
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
 from tests.search_cases import ALONE, CASES, DIFFERENT, NUMBERS, RARE, SPLITS, Case
-from tests.search_models import Net
+from tests.search_models import Network
 from tests.searches import FEATURES, ROWS, X, Y, one_thread
 
 __all__ = ["one_thread"]
 
 
-def seeded(net, splits, candidates):
-    """Return the net in a class whose fits, in GridSearchCV's order, are seeded as the search seeds them."""
-    kind, calls = type(net), itertools.count()
+def seeded(model, splits, candidates):
+    """Return the model in a class whose fits, in GridSearchCV's order, use the seeds of FleetSearchCV."""
+    kind, calls = type(model), itertools.count()
 
     @functools.wraps(kind.fit)
     def fit(self, X, y=None, **fit_params):
@@ -44,33 +44,35 @@ def seeded(net, splits, candidates):
         with seeded_torch(0, fold, WEIGHTS, "cpu"), seeded_numpy(stream_seed(0, fold, HOLDOUT)):
             return self.fit(X, y, **fit_params)
 
-    net.__class__ = type(kind.__name__, (kind,), {"fit": fit})
-    return net
+    model.__class__ = type(kind.__name__, (kind,), {"fit": fit})
+    return model
 
 
-def made(case, **options):
-    usual = {"module": Net, "criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 32}
-    return case.kind(**{**usual, "lr": 0.1, "verbose": 0, **case.net, **options})
+def create(case, **options):
+    defaults = {"module": Network, "criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 32}
+    return case.kind(**{**defaults, "lr": 0.1, "verbose": 0, **case.net, **options})
 
 
-def fitted(kind, case, net):
+def fit_search(kind, case, model):
     X_, y = (X if case.X is None else case.X), (Y if case.y is None else case.y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = kind(net, case.grid, n_jobs=1, **{"cv": SPLITS, "scoring": case.scoring, **case.search})
-        return found.fit(X_, y, **case.fit)
+        fitted = kind(model, case.grid, n_jobs=1, **{"cv": SPLITS, "scoring": case.scoring, **case.search})
+        return fitted.fit(X_, y, **case.fit)
 
 
-close = functools.partial(np.allclose, rtol=1e-4, atol=1e-5)  # what the guide calls four digits
+close = functools.partial(np.allclose, rtol=1e-4, atol=1e-5)  # "four digits" in the guide
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in RARE else ()) for name in CASES]
 )
-def test_search_results_are_those_of_grid_search(name):
+def test_search_results_equal_those_of_grid_search(name):
     case = CASES[name]
-    ours = fitted(FleetSearchCV, case, made(case))
-    theirs = fitted(GridSearchCV, case, seeded(made(case), ours.n_splits_, len(ParameterGrid(case.grid))))
+    ours = fit_search(FleetSearchCV, case, create(case))
+    theirs = fit_search(
+        GridSearchCV, case, seeded(create(case), ours.n_splits_, len(ParameterGrid(case.grid)))
+    )
     exact = ours.runs_["how"].eq("skorch").all()
     assert case.how == "any" or exact is np.bool_(case.how == ALONE), ours.runs_["reason_alone"][0]
     assert list(ours.cv_results_) == list(theirs.cv_results_)
@@ -91,20 +93,20 @@ def test_search_results_are_those_of_grid_search(name):
 
 
 @pytest.mark.parametrize("text", DIFFERENT)
-def test_search_results_differ_from_grid_search_as_the_guide_says(text):
+def test_search_results_differ_from_grid_search_as_documented(text):
     case = DIFFERENT[text]
     guide = Path(__file__).parent.parent / "docs" / "guide" / "fleet.md"
     assert text in " ".join(guide.read_text().split())
-    ours = fitted(FleetSearchCV, case, made(case))
-    theirs = fitted(GridSearchCV, case, seeded(made(case), SPLITS, 2))
-    again = fitted(FleetSearchCV, case, made(case))
-    first, other, second = (found.cv_results_["mean_test_score"] for found in (ours, theirs, again))
+    ours = fit_search(FleetSearchCV, case, create(case))
+    theirs = fit_search(GridSearchCV, case, seeded(create(case), SPLITS, 2))
+    again = fit_search(FleetSearchCV, case, create(case))
+    first, other, second = (fitted.cv_results_["mean_test_score"] for fitted in (ours, theirs, again))
     assert not close(first, other)
     assert np.array_equal(first, second, equal_nan=True)
 
 
 class Raising(skorch.callbacks.Callback):
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, model, **kwargs):
         raise LookupError("nothing there")
 
 
@@ -148,22 +150,22 @@ FAILING = {
 def error_of(kind, case):
     failing = dataclasses.replace(case, search={**case.search, "error_score": "raise"})
     with pytest.raises(Exception, match=r"\w") as caught:
-        fitted(kind, failing, made(case))
+        fit_search(kind, failing, create(case))
     return caught.type, str(caught.value).replace("FleetSearchCV", "GridSearchCV")
 
 
 @pytest.mark.parametrize("name", FAILING)
-def test_search_errors_are_those_of_grid_search(name):
+def test_search_errors_equal_those_of_grid_search(name):
     assert error_of(FleetSearchCV, FAILING[name]) == error_of(GridSearchCV, FAILING[name])
 
 
-def test_search_of_a_pipeline_is_grid_search():
-    found = []
+def test_search_of_a_pipeline_equals_grid_search():
+    collected = []
     for kind in (FleetSearchCV, GridSearchCV):
         torch.manual_seed(0)
-        net = made(Case({"callbacks": [EarlyStopping(patience=1, threshold=9)], "max_epochs": 4}))
-        pipeline = Pipeline([("scale", StandardScaler()), ("net", net)])
+        model = create(Case({"callbacks": [EarlyStopping(patience=1, threshold=9)], "max_epochs": 4}))
+        pipeline = Pipeline([("scale", StandardScaler()), ("net", model)])
         case = Case(grid={"net__lr": [0.1, 0.2], "scale__with_mean": [True, False]})
-        found.append(fitted(kind, case, pipeline))
-    assert np.array_equal(*(one.cv_results_["mean_test_score"] for one in found))
-    assert np.array_equal(*(one.predict_proba(X) for one in found))
+        collected.append(fit_search(kind, case, pipeline))
+    assert np.array_equal(*(one.cv_results_["mean_test_score"] for one in collected))
+    assert np.array_equal(*(one.predict_proba(X) for one in collected))

@@ -34,7 +34,7 @@ from tests.searches import (
 __all__ = ["one_thread"]
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     """Takes a module."""
 
     def __init__(self, activation=nn.ReLU()):  # noqa: B008
@@ -47,7 +47,7 @@ class Net(nn.Module):
 
 
 class Layers(nn.Module):
-    """Takes a module under another name, which nothing but its default explains."""
+    """Takes a module under a name that only its default explains."""
 
     def __init__(self, squash=nn.Tanh()):  # noqa: B008
         super().__init__()
@@ -126,7 +126,7 @@ def stack_of_two(make):
     return nn.Sequential(nn.Linear(FEATURES, 6), make(), nn.Linear(6, 6), make(), nn.Linear(6, CLASSES))
 
 
-class Mine(nn.Module):
+class CustomActivation(nn.Module):
     def __init__(self, scale=2.0):
         super().__init__()
         self.scale = scale
@@ -161,19 +161,19 @@ def in_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-# What a grid may have, and the module that it stands for.
+# Values of a grid, and the module of each.
 VALUES = [
     ("mish", actlab.nn.Mish),
     ("prelu", nn.PReLU),
     ("leaky_relu(negative_slope=0.2)", lambda: nn.LeakyReLU(0.2)),
     ("formula:x*sigmoid(a*x) with a=1.5", lambda: actlab.get("formula:x*sigmoid(a*x) with a=1.5")),
-    ("own.py:Own", Mine),
-    ("own.py:Own(scale=0.5)", lambda: Mine(0.5)),
-    ("own.py:own", Mine),
+    ("own.py:Own", CustomActivation),
+    ("own.py:Own(scale=0.5)", lambda: CustomActivation(0.5)),
+    ("own.py:own", CustomActivation),
     (nn.Tanh(), nn.Tanh),
     (nn.Tanh, nn.Tanh),
-    (Mine, Mine),
-    (double, Mine),
+    (CustomActivation, CustomActivation),
+    (double, CustomActivation),
     (torch.sigmoid, nn.Sigmoid),
     (actlab.functional.mish, actlab.nn.Mish),
     (nn.ELU(0.5), lambda: nn.ELU(0.5)),
@@ -181,8 +181,8 @@ VALUES = [
 ]
 FEW = VALUES[1:12:5] + VALUES[7:11] + VALUES[13:14]  # some of each kind
 MODULES = {
-    "module": (Net, "activation", VALUES, lambda make: make()),
-    "module instance": (Net(), "activation", FEW, lambda make: make()),
+    "module": (Network, "activation", VALUES, lambda make: make()),
+    "module instance": (Network(), "activation", FEW, lambda make: make()),
     "other name": (Layers, "squash", FEW, lambda make: make()),
     "class": (Two, "hidden_activation", FEW, lambda make: make),
     "function": (Functional, "nonlin", FEW, lambda make: make()),
@@ -193,113 +193,114 @@ MODULES = {
 @pytest.mark.parametrize(
     "callbacks", [None, pytest.param([Idle], marks=pytest.mark.slow)], ids=["fleets", "reason_alone"]
 )
-@pytest.mark.parametrize(("module", "name", "values", "right"), MODULES.values(), ids=MODULES)
-def test_search_passes_activations_in_the_form_that_the_module_takes(
-    module, name, values, right, callbacks, in_folder
+@pytest.mark.parametrize(("module", "name", "values", "expected"), MODULES.values(), ids=MODULES)
+def test_search_passes_activations_in_the_form_the_module_expects(
+    module, name, values, expected, callbacks, in_folder
 ):
-    given = [value for value, _ in values]
-    net = plain(module, callbacks=callbacks, max_epochs=1)
-    found = search(net, {f"module__{name}": given}, scoring="neg_log_loss", cv=2).fit(X, Y)
-    assert found.runs_["failure"].eq("").all()
-    assert (found.runs_["how"] == "skorch").all() == (callbacks is not None)
-    shown = list(found.cv_results_[f"param_module__{name}"])
+    values_only = [value for value, _ in values]
+    model = plain(module, callbacks=callbacks, max_epochs=1)
+    fitted = search(model, {f"module__{name}": values_only}, scoring="neg_log_loss", cv=2).fit(X, Y)
+    assert fitted.runs_["failure"].eq("").all()
+    assert (fitted.runs_["how"] == "skorch").all() == (callbacks is not None)
+    shown = list(fitted.cv_results_[f"param_module__{name}"])
     assert all(
-        type(one) is type(other) and repr(one) == repr(other) for one, other in zip(shown, given, strict=True)
+        type(one) is type(other) and repr(one) == repr(other)
+        for one, other in zip(shown, values_only, strict=True)
     )
     assert (
-        found.best_params_[f"module__{name}"]
-        is found.cv_results_["params"][found.best_index_][f"module__{name}"]
+        fitted.best_params_[f"module__{name}"]
+        is fitted.cv_results_["params"][fitted.best_index_][f"module__{name}"]
     )
     train, test = next(StratifiedKFold(2).split(X, Y))
     for number, (_, make) in enumerate(values):
-        alone = plain(module, max_epochs=1, **{f"module__{name}": right(make)})
+        alone = plain(module, max_epochs=1, **{f"module__{name}": expected(make)})
         alone = by_skorch(alone, X[train], Y[train])
         log = np.log(alone.predict_proba(X[test])[np.arange(len(test)), Y[test]])
-        assert scores(found)[number, 0] == pytest.approx(log.mean(), abs=1e-6), given[number]
+        assert scores(fitted)[number, 0] == pytest.approx(log.mean(), abs=1e-6), values_only[number]
 
 
 @pytest.mark.parametrize("value", ["prelu", "own.py:Own", "formula:x*tanh(x)"])
 @pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_search_best_estimator_of_a_spec_trains_again_clones_and_pickles(value, seeds, in_folder):
-    found = search(plain(Net), {"module__activation": [value]}, seeds=seeds).fit(X, Y)
-    best = found.best_estimator_
+    fitted = search(plain(Network), {"module__activation": [value]}, seeds=seeds).fit(X, Y)
+    best = fitted.best_estimator_
     assert best.get_params()["module__activation"] == value
-    assert type(best.module_) is Net
-    for copy in (pickle.loads(pickle.dumps(best)), pickle.loads(pickle.dumps(found)).best_estimator_):  # noqa: S301
+    assert type(best.module_) is Network
+    for copy in (pickle.loads(pickle.dumps(best)), pickle.loads(pickle.dumps(fitted)).best_estimator_):  # noqa: S301
         assert np.array_equal(copy.predict_proba(X), best.predict_proba(X))
     again = by_skorch(best, X, Y, fold=3)
     np.testing.assert_allclose(again.predict_proba(X), best.predict_proba(X), rtol=1e-4)
-    assert np.array_equal(scores(clone(found).fit(X, Y)), scores(found))
+    assert np.array_equal(scores(clone(fitted).fit(X, Y)), scores(fitted))
     best.fit(X, Y)
     assert best.set_params(module__activation="tanh").fit(X, Y).score(X, Y) > 0
 
 
-def test_search_activations_of_the_estimator_itself_may_be_specs():
-    found = search(plain(Net, module__activation="mish"), {"lr": [0.1, 0.2]}).fit(X, Y)
-    expected = search(plain(Net, module__activation=actlab.nn.Mish()), {"lr": [0.1, 0.2]}).fit(X, Y)
-    assert found.runs_["failure"].eq("").all()
-    assert np.array_equal(scores(found), scores(expected))
+def test_search_accepts_specs_in_the_estimator():
+    fitted = search(plain(Network, module__activation="mish"), {"lr": [0.1, 0.2]}).fit(X, Y)
+    expected = search(plain(Network, module__activation=actlab.nn.Mish()), {"lr": [0.1, 0.2]}).fit(X, Y)
+    assert fitted.runs_["failure"].eq("").all()
+    assert np.array_equal(scores(fitted), scores(expected))
 
 
 @pytest.mark.parametrize(
-    ("value", "right"),
+    ("value", "expected"),
     [
         ("leaky_relu(negative_slope=0.2)", functools.partial(nn.LeakyReLU, 0.2)),
         (nn.Tanh, nn.Tanh),  # the class itself takes no inplace
         (nn.ELU(0.5), functools.partial(nn.ELU, 0.5)),
-        (double, Mine),
+        (double, CustomActivation),
     ],
     ids=["spec", "class", "module", "function"],
 )
-def test_search_with_a_module_that_calls_its_constructor_inplace(value, right):
-    net = plain(InPlace, max_epochs=1)
-    found = search(net, {"module__act_layer": [value]}, scoring="neg_log_loss", cv=2).fit(X, Y)
-    assert found.runs_["failure"].eq("").all()
-    best = found.best_estimator_
+def test_search_with_a_module_that_calls_its_constructor_inplace(value, expected):
+    model = plain(InPlace, max_epochs=1)
+    fitted = search(model, {"module__act_layer": [value]}, scoring="neg_log_loss", cv=2).fit(X, Y)
+    assert fitted.runs_["failure"].eq("").all()
+    best = fitted.best_estimator_
     one, other = best.module_.layers[1], best.module_.layers[3]
     assert one is not other
     assert getattr(one, "inplace", False) == isinstance(value, str)
-    twin = by_skorch(plain(stack_of_two, max_epochs=1, module__make=right), X, Y, fold=2)
+    twin = by_skorch(plain(stack_of_two, max_epochs=1, module__make=expected), X, Y, fold=2)
     np.testing.assert_allclose(best.predict_proba(X), twin.predict_proba(X), rtol=1e-4)
     again = pickle.loads(pickle.dumps(best))  # noqa: S301
     assert np.array_equal(again.predict_proba(X), best.predict_proba(X))
 
 
-def test_search_prefers_the_form_that_the_name_of_the_argument_tells():
-    found = search(plain(Either, max_epochs=1), {"module__act_layer": ["prelu"]}, cv=2).fit(X, Y)
-    layers = found.best_estimator_.module_.layers
+def test_search_prefers_the_form_suggested_by_the_argument_name():
+    fitted = search(plain(Either, max_epochs=1), {"module__act_layer": ["prelu"]}, cv=2).fit(X, Y)
+    layers = fitted.best_estimator_.module_.layers
     assert layers[1] is not layers[2]
 
 
-def test_search_two_activations_in_two_forms():
+def test_search_passes_two_activations_in_two_forms():
     grid = {
         "module__hidden_activation": ["mish", nn.Tanh],
         "module__act": ["hard", "relu"],
         "module__width": [6, 4],
     }
-    found = search(plain(Two), grid).fit(X, Y)
-    assert found.runs_["failure"].eq("").all()
+    fitted = search(plain(Two), grid).fit(X, Y)
+    assert fitted.runs_["failure"].eq("").all()
     rights = {**grid, "module__hidden_activation": [actlab.nn.Mish, nn.Tanh]}
-    assert np.array_equal(scores(found), scores(search(plain(Two), rights).fit(X, Y)))
+    assert np.array_equal(scores(fitted), scores(search(plain(Two), rights).fit(X, Y)))
 
 
-def test_search_trains_specs_together_and_keeps_them_in_a_ledger(tmp_path):
+def test_search_trains_specs_together_and_records_them(tmp_path):
     grid = {"module__activation": ["relu", "mish"], "lr": [0.1, 0.2]}
     options = {"ledger": tmp_path / "ledger.sqlite", "refit": False}
-    net = plain(Net)
-    first = search(net, grid, **options).fit(X, Y)
-    again = search(net, grid, **options).fit(X, Y)
+    model = plain(Network)
+    first = search(model, grid, **options).fit(X, Y)
+    again = search(model, grid, **options).fit(X, Y)
     assert first.runs_["how"].eq("layer by layer").all() or first.runs_["how"].eq("autograd").all()
     assert first.runs_["reason_alone"].eq("").all()
     assert np.array_equal(scores(first), scores(again))
-    assert np.array_equal(first.runs_["seconds"], again.runs_["seconds"])  # nothing was trained again
+    assert np.array_equal(first.runs_["seconds"], again.runs_["seconds"])  # no run was trained again
 
 
-# -- strings that are the module's own ------------------------------------------------------------------
+# -- strings with a meaning in the module ---------------------------------------------------------------
 
 
-class Own(nn.Module):
-    """Has its own names, of which some are in the catalogue and mean something else."""
+class OwnNames(nn.Module):
+    """Has its own names; some of them mean something else in the catalogue."""
 
     NAMES: ClassVar = {"relu": nn.Tanh, "swish2": nn.SiLU}
 
@@ -312,7 +313,7 @@ class Own(nn.Module):
 
 
 class Init(nn.Module):
-    """Takes strings of the catalogue that are no activations of it."""
+    """Takes strings that are names in the catalogue, but not activations here."""
 
     def __init__(self, gain="linear", mode="sum"):
         super().__init__()
@@ -325,9 +326,9 @@ class Init(nn.Module):
         return self.layers(x)
 
 
-def outcome(kind, net, name, value):
+def outcome(kind, model, name, value):
     try:
-        kind(net, {f"module__{name}": [value]}, cv=2, refit=False, error_score="raise").fit(X, Y)
+        kind(model, {f"module__{name}": [value]}, cv=2, refit=False, error_score="raise").fit(X, Y)
     except Exception as error:
         return type(error), str(error)
     return "fits"
@@ -336,32 +337,32 @@ def outcome(kind, net, name, value):
 @pytest.mark.parametrize(
     ("module", "name", "value", "fits"),
     [
-        (Own, "activation", "relu", True),
-        (Own, "activation", "swish2", True),
-        (Own, "activation", "mish", False),
+        (OwnNames, "activation", "relu", True),
+        (OwnNames, "activation", "swish2", True),
+        (OwnNames, "activation", "mish", False),
         (Init, "gain", "selu", True),
         (Init, "gain", "mish", False),
         (Init, "mode", "softmax", True),
         (Init, "mode", "softmin", False),
         (Functional, "nonlin", "tanh", True),
         (Two, "act", "tanh", False),
-        (Net, "nonsense", "relu", False),
+        (Network, "nonsense", "relu", False),
     ],
 )
-def test_search_leaves_strings_that_are_the_modules_own(module, name, value, fits):
-    net = plain(module, max_epochs=1)
+def test_search_leaves_strings_of_the_module_unchanged(module, name, value, fits):
+    model = plain(module, max_epochs=1)
     if module is Two:
-        net.set_params(module__hidden_activation=nn.ReLU)
-    ours, theirs = (outcome(kind, net, name, value) for kind in (search, grid_search))
+        model.set_params(module__hidden_activation=nn.ReLU)
+    ours, theirs = (outcome(kind, model, name, value) for kind in (search, grid_search))
     assert ours == theirs
     assert (ours == "fits") is fits
     if fits:
-        found = search(net, {f"module__{name}": [value]}, cv=2, scoring="neg_log_loss").fit(X, Y)
+        fitted = search(model, {f"module__{name}": [value]}, cv=2, scoring="neg_log_loss").fit(X, Y)
         train, test = next(StratifiedKFold(2).split(X, Y))
-        alone = by_skorch(clone(net).set_params(**{f"module__{name}": value}), X[train], Y[train])
-        log = np.log(alone.predict_proba(X[test])[np.arange(len(test)), Y[test]])
-        assert scores(found)[0, 0] == pytest.approx(log.mean(), abs=1e-6)
-        assert found.best_estimator_.module is module
+        expected = by_skorch(clone(model).set_params(**{f"module__{name}": value}), X[train], Y[train])
+        log = np.log(expected.predict_proba(X[test])[np.arange(len(test)), Y[test]])
+        assert scores(fitted)[0, 0] == pytest.approx(log.mean(), abs=1e-6)
+        assert fitted.best_estimator_.module is module
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
@@ -374,12 +375,12 @@ def test_search_leaves_strings_that_are_the_modules_own(module, name, value, fit
         ("missing.py:Own", "file 'missing.py' does not exist"),
     ],
 )
-def test_search_a_wrong_spec_fails_its_own_fits_and_says_why(value, message):
+def test_search_with_a_wrong_spec_fails_only_its_fits(value, message):
     with pytest.warns(FitFailedWarning, match=message):
-        found = search(plain(Net), {"module__activation": ["tanh", value]}, cv=2).fit(X, Y)
-    assert np.isnan(scores(found)[1]).all()
-    assert found.best_params_ == {"module__activation": "tanh"}
-    assert found.runs_["failure"].str.contains(message).tolist() == [False, False, True, True]
+        fitted = search(plain(Network), {"module__activation": ["tanh", value]}, cv=2).fit(X, Y)
+    assert np.isnan(scores(fitted)[1]).all()
+    assert fitted.best_params_ == {"module__activation": "tanh"}
+    assert fitted.runs_["failure"].str.contains(message).tolist() == [False, False, True, True]
 
 
 class Broken(nn.Module):
@@ -388,14 +389,14 @@ class Broken(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
-def test_search_an_activation_that_fails_says_why():
+def test_search_reports_why_an_activation_fails():
     with pytest.warns(FitFailedWarning, match="no input is good enough"):
-        found = search(plain(Net), {"module__activation": [Broken, "tanh"]}, cv=2).fit(X, Y)
-    assert np.isnan(scores(found)[0]).all()
+        fitted = search(plain(Network), {"module__activation": [Broken, "tanh"]}, cv=2).fit(X, Y)
+    assert np.isnan(scores(fitted)[0]).all()
 
 
 class Shaky(nn.Module):
-    """Draws numbers from NumPy and torch, and warns when it is made."""
+    """Draws random numbers from NumPy and torch, and warns when it is created."""
 
     def __init__(self, activation=nn.ReLU()):  # noqa: B008
         super().__init__()
@@ -409,17 +410,17 @@ class Shaky(nn.Module):
         return self.layers(x)
 
 
-def test_activation_arguments_adapt_leaves_random_generators_and_the_net_alone():
-    net = plain(Shaky, module__activation="mish")
+def test_activation_arguments_adapt_leaves_random_state_and_model_unchanged():
+    model = plain(Shaky, module__activation="mish")
     before = torch.get_rng_state(), np.random.get_state()[1:3]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ActivationArguments([]).adapt(net, X, {})
+        ActivationArguments([]).adapt(model, X, {})
     assert torch.equal(torch.get_rng_state(), before[0])
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state()[1:3], before[1], strict=True))
-    assert net.module is not Shaky
-    assert net.module__activation == "mish"
-    assert not net.initialized_
+    assert model.module is not Shaky
+    assert model.module__activation == "mish"
+    assert not model.initialized_
 
 
 class Keyed(nn.Module):
@@ -427,22 +428,22 @@ class Keyed(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(FEATURES, 6), activation, nn.Linear(6, CLASSES))
 
-    def forward(self, left, right):
-        return self.layers(torch.cat([left, right], 1))
+    def forward(self, left, expected):
+        return self.layers(torch.cat([left, expected], 1))
 
 
 @pytest.mark.parametrize(
     ("module", "change"),
     [
-        (Net, torch.from_numpy),
-        (Net, lambda X: SliceDataset(torch.utils.data.TensorDataset(torch.from_numpy(X)), 0)),
-        (Keyed, lambda X: SliceDict(left=X[:, :1], right=X[:, 1:])),
+        (Network, torch.from_numpy),
+        (Network, lambda X: SliceDataset(torch.utils.data.TensorDataset(torch.from_numpy(X)), 0)),
+        (Keyed, lambda X: SliceDict(left=X[:, :1], expected=X[:, 1:])),
     ],
     ids=["tensor", "dataset", "dict"],
 )
-def test_search_specs_with_data_that_no_fleet_takes(module, change):
-    found = search(plain(module, max_epochs=1), {"module__activation": ["mish", "tanh"]}, cv=2).fit(
+def test_search_accepts_specs_with_data_that_fleets_do_not_support(module, change):
+    fitted = search(plain(module, max_epochs=1), {"module__activation": ["mish", "tanh"]}, cv=2).fit(
         change(X), Y
     )
-    assert found.runs_["failure"].eq("").all()
-    assert found.runs_["how"].eq("skorch").all()
+    assert fitted.runs_["failure"].eq("").all()
+    assert fitted.runs_["how"].eq("skorch").all()

@@ -1,4 +1,4 @@
-"""Nets that train alone: a callback may stop them, and Ctrl-C interrupts the search."""
+"""Models that train alone: callbacks can stop them, and Ctrl-C interrupts the search."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ TABLE = Dataset(X, Y, "table", "0" * 16, (0, 1, 2))
 
 
 class StopAt(Callback):
-    """Stop a net by KeyboardInterrupt at the n-th call of one of skorch's events."""
+    """Stop a model by KeyboardInterrupt at the n-th call of an event of skorch."""
 
     def __init__(self, event, times=2, error=KeyboardInterrupt):
         self.event, self.times, self.error = event, times, error
@@ -57,24 +57,30 @@ def stopping_scorer(net, X, y):
     return 0.0
 
 
-def macro():
+def macro_callbacks():
     return [
         EpochScoring("f1_macro", name="f1", lower_is_better=False),
         EarlyStopping(monitor="f1", patience=1, lower_is_better=False, threshold=10),
     ]
 
 
-def early():
+def early_stopping():
     return EarlyStopping(patience=1, threshold=10)
 
 
 STOPPED = {
-    "early stopping beside a scorer": (lambda tmp: {"callbacks": macro()}, 2),
-    "early stopping, Adamax": (lambda tmp: {"callbacks": [early()], "optimizer": torch.optim.Adamax}, 2),
-    "early stopping, NAdam": (lambda tmp: {"callbacks": [early()], "optimizer": torch.optim.NAdam}, 2),
-    "early stopping, clipping": (lambda tmp: {"callbacks": [early(), GradientNormClipping(1.0)]}, 2),
+    "early stopping beside a scorer": (lambda tmp: {"callbacks": macro_callbacks()}, 2),
+    "early stopping, Adamax": (
+        lambda tmp: {"callbacks": [early_stopping()], "optimizer": torch.optim.Adamax},
+        2,
+    ),
+    "early stopping, NAdam": (
+        lambda tmp: {"callbacks": [early_stopping()], "optimizer": torch.optim.NAdam},
+        2,
+    ),
+    "early stopping, clipping": (lambda tmp: {"callbacks": [early_stopping(), GradientNormClipping(1.0)]}, 2),
     "early stopping, checkpoint": (
-        lambda tmp: {"callbacks": [("stop", early()), Checkpoint(dirname=tmp, load_best=True)]},
+        lambda tmp: {"callbacks": [("stop", early_stopping()), Checkpoint(dirname=tmp, load_best=True)]},
         1,  # the history of the best epoch
     ),
     "epoch end": (lambda tmp: {"callbacks": [StopAt("on_epoch_end")]}, 2),
@@ -88,55 +94,59 @@ STOPPED = {
 
 
 @pytest.mark.parametrize(("options", "epochs"), STOPPED.values(), ids=STOPPED)
-def test_search_a_callback_that_raises_keyboard_interrupt_stops_its_net_alone(tmp_path, options, epochs):
-    net = classifier(max_epochs=5, **options(tmp_path))
+def test_search_callback_with_keyboard_interrupt_stops_only_its_model(tmp_path, options, epochs):
+    model = classifier(max_epochs=5, **options(tmp_path))
     handler = signal.getsignal(signal.SIGINT)
-    found = search(net, {"lr": [0.1, 0.05]}, cv=2, scoring="neg_log_loss").fit(X, Y)
+    fitted = search(model, {"lr": [0.1, 0.05]}, cv=2, scoring="neg_log_loss").fit(X, Y)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert found.runs_["how"].eq("skorch").all()
-    assert found.runs_["failure"].eq("").all()
-    assert len(found.best_estimator_.history) == epochs
+    assert fitted.runs_["how"].eq("skorch").all()
+    assert fitted.runs_["failure"].eq("").all()
+    assert len(fitted.best_estimator_.history) == epochs
     for fold, (train, test) in enumerate(StratifiedKFold(2).split(X, Y)):
-        alone = by_skorch(net, X[train], Y[train], 0, fold)
-        right = np.log(alone.predict_proba(X[test])[np.arange(len(test)), Y[test]]).mean()
-        assert scores(found)[0, fold] == pytest.approx(right, rel=1e-6)
+        expected = by_skorch(model, X[train], Y[train], 0, fold)
+        right = np.log(expected.predict_proba(X[test])[np.arange(len(test)), Y[test]]).mean()
+        assert scores(fitted)[0, fold] == pytest.approx(right, rel=1e-6)
 
 
 @pytest.mark.parametrize("change", [torch.from_numpy, lambda X: SliceDict(x=X)], ids=["tensor", "dict"])
-def test_search_early_stopping_of_data_that_no_fleet_takes(change):
-    net = classifier(max_epochs=5, callbacks=[early()], train_split=skorch.dataset.ValidSplit(3))
-    found = search(net, {"lr": [0.1]}, cv=[(np.arange(100), np.arange(100, 150))]).fit(change(X), Y)
-    assert found.runs_["failure"].eq("").all()
-    assert len(found.best_estimator_.history) == 2
+def test_search_early_stopping_with_data_that_fleets_do_not_support(change):
+    model = classifier(max_epochs=5, callbacks=[early_stopping()], train_split=skorch.dataset.ValidSplit(3))
+    fitted = search(model, {"lr": [0.1]}, cv=[(np.arange(100), np.arange(100, 150))]).fit(change(X), Y)
+    assert fitted.runs_["failure"].eq("").all()
+    assert len(fitted.best_estimator_.history) == 2
 
 
 def test_search_early_stopping_in_a_thread():
-    found, handler = search(classifier(callbacks=macro(), max_epochs=5), {"lr": [0.1]}), signal.getsignal(2)
-    thread = threading.Thread(target=found.fit, args=(X, Y))
+    fitted, handler = (
+        search(classifier(callbacks=macro_callbacks(), max_epochs=5), {"lr": [0.1]}),
+        signal.getsignal(2),
+    )
+    thread = threading.Thread(target=fitted.fit, args=(X, Y))
     thread.start()
     thread.join()
-    assert len(found.best_estimator_.history) == 2
+    assert len(fitted.best_estimator_.history) == 2
     assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize(
-    "callbacks", [macro, lambda: [StopAt("on_batch_end", 1)], lambda: [StopAt("on_grad_computed", 5)]]
+    "callbacks",
+    [macro_callbacks, lambda: [StopAt("on_batch_end", 1)], lambda: [StopAt("on_grad_computed", 5)]],
 )
-def test_compare_a_callback_that_raises_keyboard_interrupt_stops_its_net_alone(callbacks):
-    net = classifier(callbacks=callbacks(), max_epochs=5)
-    found = actlab.compare(["relu", "tanh"], TABLE, module=net, folds=2)
-    assert found.results["score"].notna().all()
-    assert set(found.history.groupby(["activation", "fold"]).size()) <= {1, 2}
+def test_compare_callback_with_keyboard_interrupt_stops_only_its_model(callbacks):
+    model = classifier(callbacks=callbacks(), max_epochs=5)
+    comparison = actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2)
+    assert comparison.results["score"].notna().all()
+    assert set(comparison.history.groupby(["activation", "fold"]).size()) <= {1, 2}
 
 
 def fitted_elsewhere():
-    found = search(classifier(callbacks=[StopAt("on_epoch_end")], max_epochs=5), {"lr": [0.1]}).fit(X, Y)
-    return len(found.best_estimator_.history), signal.getsignal(signal.SIGINT)
+    fitted = search(classifier(callbacks=[StopAt("on_epoch_end")], max_epochs=5), {"lr": [0.1]}).fit(X, Y)
+    return len(fitted.best_estimator_.history), signal.getsignal(signal.SIGINT)
 
 
 @pytest.mark.slow
 def test_search_early_stopping_in_a_worker_process():
-    with processes(1) as executor:  # whose processes ignore SIGINT
+    with processes(1) as executor:  # its processes ignore SIGINT
         assert executor.submit(fitted_elsewhere).result() == (2, signal.SIG_IGN)
 
 
@@ -153,7 +163,7 @@ def sigint(handler):
 
 
 class Signals(Callback):
-    """Send this process SIGINT in the second epoch, as Ctrl-C does."""
+    """Send SIGINT to this process in the second epoch, like Ctrl-C."""
 
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == 2:
@@ -172,49 +182,49 @@ def own_handler(number, frame):
 
 @pytest.mark.parametrize("callback", [Signals, Swallows])
 @pytest.mark.parametrize("handler", [signal.default_int_handler, own_handler], ids=["python's", "own"])
-def test_search_a_signal_interrupts_every_net(handler, callback):
-    found = search(classifier(callbacks=[callback], max_epochs=3), {"lr": [0.1, 0.2]})
+def test_search_is_interrupted_by_a_signal(handler, callback):
+    fitted = search(classifier(callbacks=[callback], max_epochs=3), {"lr": [0.1, 0.2]})
     with sigint(handler), pytest.raises(KeyboardInterrupt) as caught:
-        found.fit(X, Y)
+        fitted.fit(X, Y)
     assert caught.type is (KeyboardInterrupt if handler is signal.default_int_handler else Enough)
-    assert len(found.runs_) == 0
-    assert not hasattr(found, "cv_results_")
+    assert len(fitted.runs_) == 0
+    assert not hasattr(fitted, "cv_results_")
 
 
-def test_compare_a_signal_interrupts_every_net():
+def test_compare_is_interrupted_by_a_signal():
     class Second(Callback):
         trained = 0
 
-        def on_train_end(self, net, **kwargs):
+        def on_train_end(self, model, **kwargs):
             Second.trained += 1
             if Second.trained == 3:
                 signal.raise_signal(signal.SIGINT)
 
-    net = classifier(callbacks=[Second], max_epochs=1)
+    model = classifier(callbacks=[Second], max_epochs=1)
     with sigint(signal.default_int_handler), pytest.raises(Interrupted, match="2 of 4 runs") as caught:
-        actlab.compare(["relu", "tanh"], TABLE, module=net, folds=2)
+        actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2)
     assert caught.value.results["activation"].to_list() == ["relu", "relu"]
 
 
-def ignoring(seen):
-    return lambda number, frame: seen.append(number)
+def record_signals(received):
+    return lambda number, frame: received.append(number)
 
 
 @pytest.mark.parametrize("callbacks", [[Signals], [Signals, StopAt("on_epoch_begin", 3)]])
-@pytest.mark.parametrize("how", ["ignored", "noted"])
-def test_search_a_signal_that_the_user_ignores_interrupts_nothing(how, callbacks):
-    seen = []
-    handler = signal.SIG_IGN if how == "ignored" else ignoring(seen)
+@pytest.mark.parametrize("handling", ["ignored", "noted"])
+def test_search_continues_after_an_ignored_signal(handling, callbacks):
+    received = []
+    handler = signal.SIG_IGN if handling == "ignored" else record_signals(received)
     with sigint(handler):
-        found = search(classifier(callbacks=callbacks, max_epochs=3), {"lr": [0.1, 0.2]}, cv=2).fit(X, Y)
+        fitted = search(classifier(callbacks=callbacks, max_epochs=3), {"lr": [0.1, 0.2]}, cv=2).fit(X, Y)
         assert signal.getsignal(signal.SIGINT) is handler
-    assert len(seen) == (0 if how == "ignored" else 5)
-    assert found.runs_["failure"].eq("").all()
+    assert len(received) == (0 if handling == "ignored" else 5)
+    assert fitted.runs_["failure"].eq("").all()
 
 
-def test_search_leaves_a_handler_that_a_callback_installs():
+def test_search_keeps_a_signal_handler_installed_by_a_callback():
     class Installs(Callback):
-        def on_train_begin(self, net, **kwargs):
+        def on_train_begin(self, model, **kwargs):
             signal.signal(signal.SIGINT, own_handler)
 
     with sigint(signal.default_int_handler):
@@ -253,7 +263,7 @@ actlab.compare(["relu", "tanh"], data, module=net, folds=2)
 @pytest.mark.parametrize(
     "call", [SEARCH, pytest.param(COMPARE, marks=pytest.mark.slow)], ids=["search", "compare"]
 )
-def test_ctrl_c_interrupts_a_net_that_trains_alone(tmp_path, call):
+def test_search_and_compare_are_interrupted_by_ctrl_c(tmp_path, call):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT + call)
     process = subprocess.Popen(

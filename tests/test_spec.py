@@ -18,16 +18,16 @@ from actlab.spec import parse
         ("actlab.functional:tanh", "Tanh()"),
     ],
 )
-def test_a_spec_names_a_module(spec, shown):
+def test_get_returns_the_module_of_a_spec(spec, shown):
     assert repr(actlab.get(spec)) == shown
 
 
-def test_a_module_is_returned_as_it_is():
+def test_get_returns_a_module_unchanged():
     module = torch.nn.Mish()
     assert actlab.get(module) is module
 
 
-def test_every_spec_gives_a_new_module():
+def test_get_returns_a_new_module_each_time():
     assert actlab.get("relu") is not actlab.get("relu")
 
 
@@ -56,12 +56,12 @@ def test_every_spec_gives_a_new_module():
         (3, "must be a name or an nn.Module, not int"),
     ],
 )
-def test_a_wrong_spec_is_one_clear_line(spec, message):
+def test_get_rejects_a_wrong_spec_in_one_line(spec, message):
     with pytest.raises(actlab.UsageError, match=message) as caught:
         actlab.get(spec)
     assert "\n" not in str(caught.value)
 
 
-def test_deep_nesting_is_refused_not_crashed_on():
+def test_parse_rejects_deep_nesting():
     with pytest.raises(actlab.UsageError, match="must be literals"):
         parse("leaky_relu(" + "[" * 100_000 + "]" * 100_000 + ")")

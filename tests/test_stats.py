@@ -17,14 +17,14 @@ from actlab.stats.verdict import LEVEL, DifferenceSummary, holm, judge, summariz
 
 
 def one_seed(differences, ratio):
-    """Return the summary of runs each of which has a fold of its own."""
+    """Summarize runs with one seed, each on its own fold."""
     return summarize_differences(differences, np.arange(len(differences)), ratio)
 
 
-def with_seeds(cells=6, seeds=2, mean=0.0, split=0.0, own=1.0, seed=0, **how):
+def with_seeds(cells=6, seeds=2, mean=0.0, split=0.0, own=1.0, seed=0, **options):
     rng = np.random.default_rng(seed)
     d = mean + split * rng.normal(size=(cells, 1)) + own * rng.normal(size=(cells, seeds))
-    return summarize_differences(d.ravel(), np.repeat(np.arange(cells), seeds), 1 / (3 - 1), **how)
+    return summarize_differences(d.ravel(), np.repeat(np.arange(cells), seeds), 1 / (3 - 1), **options)
 
 
 @pytest.fixture(scope="module")
@@ -33,30 +33,30 @@ def grid_search():
     X, y = make_moons(noise=0.352, random_state=1, n_samples=100)
     grid = [{"kernel": ["linear"]}, {"kernel": ["poly"], "degree": [2, 3]}, {"kernel": ["rbf"]}]
     cv = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
-    found = GridSearchCV(SVC(random_state=0), grid, scoring="roc_auc", cv=cv).fit(X, y).cv_results_
-    scores = np.array([[found[f"split{i}_test_score"][row] for i in range(100)] for row in range(4)])
-    names = [f"{p['kernel']}{p.get('degree', '')}" for p in found["params"]]
+    result = GridSearchCV(SVC(random_state=0), grid, scoring="roc_auc", cv=cv).fit(X, y).cv_results_
+    scores = np.array([[result[f"split{i}_test_score"][row] for i in range(100)] for row in range(4)])
+    names = [f"{p['kernel']}{p.get('degree', '')}" for p in result["params"]]
     return dict(zip(names, scores, strict=True))
 
 
-# -- agreement with what is published -------------------------------------------------------------
+# -- agreement with published results --------------------------------------------------------------
 
 
-def test_scikit_learns_example_of_the_corrected_t_test(grid_search):
-    found = one_seed(grid_search["rbf"] - grid_search["linear"], 10 / 90)
-    # The figures that scikit-learn's page prints: t 0.750, one-sided p 0.227, and of the Bayesian test
-    # 0.773, with a region of 0.01 0.432 equivalent.
+def test_summarize_differences_agrees_with_scikit_learns_example(grid_search):
+    summary = one_seed(grid_search["rbf"] - grid_search["linear"], 10 / 90)
+    # scikit-learn's page prints t = 0.750, one-sided p = 0.227, and for the Bayesian test 0.773, and 0.432
+    # for equivalence with a region of 0.01.
     d = grid_search["rbf"] - grid_search["linear"]
     t = d.mean() / math.sqrt(d.var(ddof=1) * (1 / 100 + 10 / 90))
     assert t == pytest.approx(0.750, abs=5e-4)
-    assert found.posterior.p_value / 2 == pytest.approx(stats.t.sf(t, 99), rel=1e-12)
-    assert found.posterior.p_value / 2 == pytest.approx(0.227, abs=5e-4)
-    assert 1 - found.posterior.probability_below(0) == pytest.approx(0.773, abs=5e-4)
-    assert found.posterior.probability_within(0.01) == pytest.approx(0.432, abs=5e-4)
+    assert summary.posterior.p_value / 2 == pytest.approx(stats.t.sf(t, 99), rel=1e-12)
+    assert summary.posterior.p_value / 2 == pytest.approx(0.227, abs=5e-4)
+    assert 1 - summary.posterior.probability_below(0) == pytest.approx(0.773, abs=5e-4)
+    assert summary.posterior.probability_within(0.01) == pytest.approx(0.432, abs=5e-4)
 
 
 @pytest.mark.parametrize("rope", [0.0, 0.01, 0.05])
-def test_one_seed_agrees_with_baycomp(grid_search, rope):
+def test_judge_of_one_seed_agrees_with_baycomp(grid_search, rope):
     for one, other in itertools.combinations(grid_search.values(), 2):
         expected = baycomp.CorrelatedTTest(one, other, rope=rope, runs=10)
         verdict = judge([one_seed(one - other, 10 / 90)], rope)[0]
@@ -67,19 +67,19 @@ def test_one_seed_agrees_with_baycomp(grid_search, rope):
         assert ours == pytest.approx(theirs, abs=1e-6)
 
 
-def test_the_interval_is_that_of_students_t(grid_search):
+def test_posterior_interval_of_one_seed_is_students_t(grid_search):
     d = grid_search["rbf"] - grid_search["poly3"]
-    found = one_seed(d, 10 / 90)
+    summary = one_seed(d, 10 / 90)
     scale = math.sqrt(d.var(ddof=1) * (1 / 100 + 10 / 90))
     for level in (0.05, 0.01, 1e-6):
         expected = stats.t.interval(1 - level, 99, d.mean(), scale)
-        assert found.posterior.interval(level) == pytest.approx(expected, rel=1e-9)
+        assert summary.posterior.interval(level) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
     "p_values", [[0.03], [0.01, 0.04, 0.03], [0.5, 0.5, 0.0, 1.0], [0.2, 0.001, 0.001, 0.04, 0.011, 0.9]]
 )
-def test_holm_agrees_with_what_scikit_posthocs_adjusts_with(p_values):
+def test_holm_agrees_with_statsmodels(p_values):
     expected = multipletests(p_values, method="holm")[1]
     assert holm(p_values) == pytest.approx(expected, abs=1e-12)
 
@@ -100,32 +100,34 @@ def test_holm_of_paired_t_tests_agrees_with_scikit_posthocs(grid_search):
 # -- two seeds ------------------------------------------------------------------------------------
 
 
-def reference(found, value, draws=400_000):
+def reference(result, value, draws=400_000):
     """Return P(true difference < value) by drawing both variances instead of by quadrature."""
     rng = np.random.default_rng(1)
-    cells = found.cells - 1
-    between = cells * found.between_variance / rng.chisquare(cells, draws)
-    within = found.within_df * found.within_variance / rng.chisquare(found.within_df, draws)
-    split = np.maximum(between - found.within_weight * within, 0)
-    scale = np.sqrt(between * found.between_weight + 1.25 * found.ratio * split)
-    each = stats.norm.cdf((value - found.mean) / scale)
+    cells = result.cells - 1
+    between = cells * result.between_variance / rng.chisquare(cells, draws)
+    within = result.within_df * result.within_variance / rng.chisquare(result.within_df, draws)
+    split = np.maximum(between - result.within_weight * within, 0)
+    scale = np.sqrt(between * result.between_weight + 1.25 * result.ratio * split)
+    each = stats.norm.cdf((value - result.mean) / scale)
     return float(0.95 * each.mean() + 0.05 * each[split > 0].mean())
 
 
 @pytest.mark.parametrize("split", [0.0, 0.5, 3.0])
 @pytest.mark.parametrize("cells", [2, 3, 15, 48])
-def test_two_seeds_agree_with_drawing_the_variances(cells, split):
-    found = with_seeds(cells, mean=0.4, split=split)
+def test_posterior_of_two_seeds_agrees_with_sampled_variances(cells, split):
+    summary = with_seeds(cells, mean=0.4, split=split)
     for value in (-1.0, 0.0, 0.4, 2.0):
-        assert found.posterior.probability_below(value) == pytest.approx(reference(found, value), abs=3e-3)
-    low, high = found.posterior.interval()
-    assert found.posterior.probability_below(low) == pytest.approx(0.025, abs=1e-9)
-    assert found.posterior.probability_below(high) == pytest.approx(0.975, abs=1e-9)
+        assert summary.posterior.probability_below(value) == pytest.approx(
+            reference(summary, value), abs=3e-3
+        )
+    low, high = summary.posterior.interval()
+    assert summary.posterior.probability_below(low) == pytest.approx(0.025, abs=1e-9)
+    assert summary.posterior.probability_below(high) == pytest.approx(0.975, abs=1e-9)
 
 
-def test_the_seeds_luck_averages_out_and_the_splits_does_not():
-    def width(seeds, **how):
-        low, high = with_seeds(3 * seeds // 2, **how).posterior.interval()
+def test_posterior_interval_shrinks_with_seeds_but_not_below_the_split():
+    def width(seeds, **options):
+        low, high = with_seeds(3 * seeds // 2, **options).posterior.interval()
         return high - low
 
     assert width(160) < width(10) / 2
@@ -134,30 +136,33 @@ def test_the_seeds_luck_averages_out_and_the_splits_does_not():
     assert many == pytest.approx(2 * 1.96 * math.sqrt(1.25 / 2), rel=0.25)
 
 
-def test_one_seed_takes_all_variance_for_the_splits():
+def test_posterior_of_one_seed_attributes_all_variance_to_the_split():
     pairs = with_seeds(30, own=1.0)
-    alone = one_seed(np.random.default_rng(0).normal(size=60), 0.5)
-    assert alone.posterior.scales[0] > 2 * np.sqrt(pairs.within_variance / pairs.runs)
-    assert alone.variance_components == (alone.between_variance / 2, alone.between_variance / 2)
+    single_seed = one_seed(np.random.default_rng(0).normal(size=60), 0.5)
+    assert single_seed.posterior.scales[0] > 2 * np.sqrt(pairs.within_variance / pairs.runs)
+    assert single_seed.variance_components == (
+        single_seed.between_variance / 2,
+        single_seed.between_variance / 2,
+    )
     assert pairs.variance_components[0] < 0.3 * pairs.variance_components[1]
 
 
 # -- verdicts -------------------------------------------------------------------------------------
 
 
-def words(*pairs, region=0.1, level=LEVEL):
+def outcomes(*pairs, region=0.1, level=LEVEL):
     return [verdict.outcome for verdict in judge(pairs, region, level)]
 
 
-def test_the_four_words():
+def test_judge_returns_four_outcomes():
     better = with_seeds(mean=3.0, own=0.2)
     worse = with_seeds(mean=-3.0, own=0.2)
     equivalent = with_seeds(30, mean=0.0, own=0.1)
     undecided = with_seeds(mean=0.3, own=1.0)
-    assert words(better, worse, equivalent, undecided) == ["better", "worse", "equivalent", "undecided"]
+    assert outcomes(better, worse, equivalent, undecided) == ["better", "worse", "equivalent", "undecided"]
 
 
-def test_a_certain_difference_too_small_to_matter_is_equivalent():
+def test_judge_calls_a_significant_small_difference_equivalent():
     small = with_seeds(60, mean=0.06, own=0.05)
     verdict = judge([small], 0.1)[0]
     assert verdict.p_holm < 1e-3
@@ -165,13 +170,13 @@ def test_a_certain_difference_too_small_to_matter_is_equivalent():
     assert judge([small], 0.0)[0].outcome == "better"
 
 
-def test_many_pairs_make_one_of_them_harder_to_decide():
+def test_judge_corrects_for_the_number_of_pairs():
     d = with_seeds(3, mean=1.0, own=0.45, seed=3)
     assert judge([d], 0.0)[0].outcome == "better"
     assert judge([d] + [with_seeds(seed=s) for s in range(30)], 0.0)[0].outcome == "undecided"
 
 
-def test_identical_scores_are_equivalent():
+def test_judge_calls_identical_scores_equivalent():
     (verdict,) = judge([one_seed(np.zeros(3), 0.5)], 0.001)
     assert (verdict.outcome, verdict.equivalent, verdict.p_value) == ("equivalent", 1.0, 1.0)
     assert (verdict.low, verdict.high) == (0.0, 0.0)
@@ -179,21 +184,21 @@ def test_identical_scores_are_equivalent():
     assert judge([with_two], 0.0)[0].outcome == "equivalent"
 
 
-def test_equal_differences_are_no_certainty_where_nothing_finer_can_be_seen():
+def test_judge_accounts_for_the_step_of_scores():
     d, cells = np.full(3, 0.02), np.arange(3)
     assert judge([summarize_differences(d, cells, 0.5)], 0.0)[0].outcome == "better"
-    seen = judge([summarize_differences(d, cells, 0.5, step=0.02)], 0.0)[0]
-    assert seen.outcome == "undecided"
-    assert seen.low < 0 < seen.high
+    verdict = judge([summarize_differences(d, cells, 0.5, step=0.02)], 0.0)[0]
+    assert verdict.outcome == "undecided"
+    assert verdict.low < 0 < verdict.high
 
 
-def test_who_is_ahead_in_how_many_runs_with_an_interval():
+def test_summarize_differences_counts_wins_with_an_interval():
     d = [0.1, -0.1, 0.2, 0.3, 0.0, 0.1]
-    found = one_seed(d, 0.5)
-    assert found.wins == pytest.approx(4.5 / 6)
-    assert 0 < found.wins_low < found.wins < found.wins_high <= 1
+    summary = one_seed(d, 0.5)
+    assert summary.wins == pytest.approx(4.5 / 6)
+    assert 0 < summary.wins_low < summary.wins < summary.wins_high <= 1
     again = one_seed(d, 0.5)
-    assert (again.wins_low, again.wins_high) == (found.wins_low, found.wins_high)
+    assert (again.wins_low, again.wins_high) == (summary.wins_low, summary.wins_high)
     wins = stats.bootstrap(
         ((1 + np.sign(d)) / 2,),
         np.mean,
@@ -201,13 +206,13 @@ def test_who_is_ahead_in_how_many_runs_with_an_interval():
         n_resamples=20_000,
         rng=np.random.default_rng(5),
     ).confidence_interval
-    assert (found.wins_low, found.wins_high) == pytest.approx((wins.low, wins.high), abs=0.09)
+    assert (summary.wins_low, summary.wins_high) == pytest.approx((wins.low, wins.high), abs=0.09)
 
 
 # -- forecasts ------------------------------------------------------------------------------------
 
 
-def test_a_forecast_is_about_right():
+def test_judge_more_seeds_decides_in_about_half_of_the_cases():
     few = with_seeds(3, mean=0.35, own=1.0, seed=1)
     (verdict,) = judge([few], 0.0)
     assert verdict.outcome == "undecided"
@@ -224,10 +229,10 @@ def test_a_forecast_is_about_right():
         )
         later = summarize_differences(d.ravel(), np.repeat(np.arange(cells), 2), 0.5, resample=False)
         decided += judge([later], 0.0)[0].outcome == "better"
-    assert 50 < decided < 170  # about every second time
+    assert 50 < decided < 170  # a forecast holds in about half of the cases
 
 
-def test_what_no_number_of_seeds_decides_is_said():
+def test_judge_more_seeds_is_none_if_seeds_cannot_decide():
     d = with_seeds(12, mean=0.5, split=1.0, own=0.05)
     (verdict,) = judge([d], 0.01)
     assert (verdict.outcome, verdict.more_seeds) == ("undecided", None)
@@ -241,13 +246,13 @@ def test_what_no_number_of_seeds_decides_is_said():
     st.floats(0, 0.5),
     st.integers(0, 1000),
 )
-def test_laws(cells, seeds, mean, split, region, seed):
+def test_judge_is_antisymmetric_and_consistent(cells, seeds, mean, split, region, seed):
     rng = np.random.default_rng(seed)
     d = mean + split * rng.normal(size=(cells, 1)) + rng.normal(size=(cells, seeds))
     labels = np.repeat(np.arange(cells), seeds)
-    found = summarize_differences(d.ravel(), labels, 0.5, resample=False)
+    summary = summarize_differences(d.ravel(), labels, 0.5, resample=False)
     mirrored = summarize_differences(-d.ravel(), labels, 0.5, resample=False)
-    (verdict,), (other,) = judge([found], region), judge([mirrored], region)
+    (verdict,), (other,) = judge([summary], region), judge([mirrored], region)
     opposite = {"better": "worse", "worse": "better"}
     assert other.outcome == opposite.get(verdict.outcome, verdict.outcome)
     assert other.p_value == pytest.approx(verdict.p_value, rel=1e-9)
@@ -259,4 +264,4 @@ def test_laws(cells, seeds, mean, split, region, seed):
     assert judge([shuffled], region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-9)
     scaled = summarize_differences(10 * d.ravel(), labels, 0.5, resample=False)
     assert judge([scaled], 10 * region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-6)
-    assert isinstance(found, DifferenceSummary)
+    assert isinstance(summary, DifferenceSummary)

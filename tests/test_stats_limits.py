@@ -1,4 +1,4 @@
-"""Degenerate input of stats, race and demsar: a right value, or an error that says what to do."""
+"""Degenerate input of the statistics: a correct value, or an error with advice."""
 
 import math
 
@@ -20,20 +20,20 @@ def paired(differences, cells=None, ratio=0.5, **options):
     return summarize_differences(differences, list(cells), ratio, **options)
 
 
-# -- refused ----------------------------------------------------------------------------------------
+# -- rejected input ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("differences", "cells", "got"),
     [([], [], 0), ([0.1], [0], 1), ([0.1, 0.2], [0, 0], 1), ([0.0] * 5, ["a"] * 5, 1), ([-1.0], [7], 1)],
 )
-def test_summary_needs_two_cells(differences, cells, got):
+def test_summarize_differences_needs_two_cells(differences, cells, got):
     with pytest.raises(UsageError, match=rf"^a test needs at least two cells, got {got}: .* two folds$"):
         summarize_differences(differences, cells, 0.5)
 
 
 @pytest.mark.parametrize(("cells", "runs", "spare"), [(1, 1, 0), (1, 2, 1), (0, 0, 0), (1, 30, 29)])
-def test_summary_cannot_be_made_of_one_cell_by_hand(cells, runs, spare):
+def test_difference_summary_rejects_one_cell(cells, runs, spare):
     with pytest.raises(UsageError, match=f"two cells, got {cells}:"):
         DifferenceSummary(0.1, cells, runs, 1.0, 1.0, 0.5, 1.0, spare, 0.5)
 
@@ -58,13 +58,13 @@ def test_summary_cannot_be_made_of_one_cell_by_hand(cells, runs, spare):
         (D, {"step": math.inf}, "step must be a finite number >= 0, got inf"),
     ],
 )
-def test_summary_refuses_what_it_cannot_use(differences, options, message):
+def test_summarize_differences_rejects_invalid_input(differences, options, message):
     with pytest.raises(UsageError, match=message):
         paired(differences, **options)
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.05, 1.5, math.nan, math.inf])
-def test_judge_and_interval_refuse_a_level_that_is_no_probability(level):
+def test_judge_and_interval_reject_an_invalid_level(level):
     message = f"^level must be a probability between 0 and 1, got {level}$"
     with pytest.raises(UsageError, match=message):
         judge([paired(D)], 0.1, level)
@@ -73,10 +73,12 @@ def test_judge_and_interval_refuse_a_level_that_is_no_probability(level):
 
 
 @pytest.mark.parametrize("region", [-1e-9, math.nan, -math.inf])
-def test_judge_refuses_a_region_that_is_no_width(region):
+def test_judge_rejects_an_invalid_region(region):
     with pytest.raises(UsageError, match=rf"^region \(half its width\) must be a number >= 0, got {region}"):
         judge([paired(D)], region)
-    assert judge([], region) == []  # of no pair nothing is asked, as where every run has failed
+    assert (
+        judge([], region) == []
+    )  # without pairs the region is not used, for example if every run has failed
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_judge_refuses_a_region_that_is_no_width(region):
         ([[0.1, 0.2]], r"a list of numbers, got shape \(1, 2\)"),
     ],
 )
-def test_holm_refuses_what_are_no_p_values(p_values, message):
+def test_holm_rejects_invalid_p_values(p_values, message):
     with pytest.raises(UsageError, match=message):
         holm(p_values)
 
@@ -98,41 +100,41 @@ def test_holm_refuses_what_are_no_p_values(p_values, message):
 @pytest.mark.parametrize(
     ("names", "message"), [([], "got 0"), (["a"], "got 1"), (["a", "b", "a"], "a, b, a")]
 )
-def test_a_sequential_test_needs_two_different_activations(names, message):
+def test_sequential_test_needs_two_different_activations(names, message):
     with pytest.raises(UsageError, match=message):
         SequentialTest(names)
 
 
 @pytest.mark.parametrize("pairs", [0, -1, 1.5, math.nan, math.inf, 10**10])
-def test_look_level_refuses_what_is_no_number_of_pairs(pairs):
+def test_analysis_level_rejects_an_invalid_number_of_pairs(pairs):
     with pytest.raises(UsageError, match=r"^pairs must be an integer from 1 to 1000000000, got "):
         analysis_level(pairs)
 
 
 @pytest.mark.parametrize(
-    "looks", [[], [0], [-1], [0, 1], [2, 1], [1, 1], [1, 2, 2], [math.nan, 2], [1, math.nan], [1000, 1001]]
+    "steps", [[], [0], [-1], [0, 1], [2, 1], [1, 1], [1, 2, 2], [math.nan, 2], [1, math.nan], [1000, 1001]]
 )
-def test_ever_beyond_refuses_looks_that_do_not_grow(looks):
+def test_crossing_probability_rejects_steps_that_do_not_grow(steps):
     with pytest.raises(UsageError, match=r"^steps must be positive and grow by at least 1 % each"):
-        crossing_probability(2.0, looks)
+        crossing_probability(2.0, steps)
 
 
 @pytest.mark.parametrize("bound", [-1.0, -math.inf, math.nan])
-def test_ever_beyond_refuses_what_is_no_bound(bound):
+def test_crossing_probability_rejects_an_invalid_bound(bound):
     with pytest.raises(UsageError, match=r"^bound must be a number >= 0, got "):
         crossing_probability(bound, [1, 2])
 
 
 @pytest.mark.parametrize("pairs", [0, -3, 2.5, math.nan, math.inf])
-def test_datasets_needed_refuses_what_is_no_number_of_pairs(pairs):
+def test_min_datasets_rejects_an_invalid_number_of_pairs(pairs):
     with pytest.raises(UsageError, match=r"^pairs must be an integer >= 1, got "):
         min_datasets(pairs)
 
 
-# -- right values at the limits -----------------------------------------------------------------------
+# -- correct values at the limits ---------------------------------------------------------------------
 
 
-def test_two_cells_are_tested_with_cauchys_distribution():
+def test_judge_of_two_cells_uses_the_cauchy_distribution():
     # Mean 1.5, variance 0.5, so t = 1.5 / sqrt(0.5 * (1/2 + 1/2)); with one degree of freedom t is Cauchy's.
     t = 1.5 / math.sqrt(0.5)
     (verdict,) = judge([paired([1.0, 2.0])], 0.0)
@@ -153,7 +155,7 @@ def test_two_cells_are_tested_with_cauchys_distribution():
     ],
     ids=["equal", "up to rounding", "one ulp", "large"],
 )
-def test_differences_that_are_equal_up_to_rounding_are_certain(differences, cells):
+def test_judge_treats_differences_equal_up_to_rounding_as_certain(differences, cells):
     (verdict,) = judge([paired(differences, cells)], 0.01)
     assert verdict.outcome == "better"
     assert verdict.p_value < 1e-20
@@ -178,14 +180,14 @@ def test_judge_does_not_depend_on_the_unit_of_the_score(unit, cells):
 
 
 @pytest.mark.parametrize("unit", [1e-90, 1e-12, 1e-3, 1.0, 1e60])
-def test_interval_is_students_in_any_unit(unit):
+def test_posterior_interval_is_students_t_in_any_unit(unit):
     scale = 2.5 * unit
     expected = stats.t.interval(0.95, 7, 0.5 * unit, scale)
-    found = Posterior(0.5 * unit, 7, np.array([scale]), np.ones(1)).interval()
-    assert np.array(found) / unit == pytest.approx(np.array(expected) / unit, rel=1e-12)
+    result = Posterior(0.5 * unit, 7, np.array([scale]), np.ones(1)).interval()
+    assert np.array(result) / unit == pytest.approx(np.array(expected) / unit, rel=1e-12)
 
 
-def test_posterior_keeps_a_mean_far_beyond_its_scale():
+def test_posterior_is_accurate_for_a_mean_much_larger_than_its_scale():
     # 1 + 1e-20 is 1 in floats; the distance from the mean is not rounded.
     narrow = Posterior(1.0, 9, np.array([1e-20]), np.ones(1))
     assert narrow.interval() == (1.0, 1.0)
@@ -197,84 +199,84 @@ def test_posterior_keeps_a_mean_far_beyond_its_scale():
 @pytest.mark.parametrize(
     ("cells", "runs"), [(2, 200), (2, 3), (9000, 9001), (60, 120), (4000, 8000), (3, 5000)]
 )
-def test_posterior_of_any_number_of_cells_and_runs_is_students_where_seeds_change_nothing(cells, runs):
-    # Runs of a cell are equal: all variance is the split's, and dividing the sums of squares by chi-squares
-    # gives Student's t with cells - 1 degrees of freedom, whatever the number of runs.
+def test_posterior_without_seed_variance_is_students_t_for_any_size(cells, runs):
+    # Runs of a cell are equal, so all variance comes from the split, and the posterior is Student's t with
+    # cells - 1 degrees of freedom for any number of runs.
     means = np.random.default_rng(cells).normal(size=cells) + 0.1
     labels = np.sort(np.arange(runs) % cells)
-    found = paired(means[labels], labels, 0.25, resample=False)
+    summary = paired(means[labels], labels, 0.25, resample=False)
     scale = math.sqrt(means.var(ddof=1) * (np.square(np.bincount(labels) / runs).sum() + 1.25 * 0.25))
     for value in (-0.5, 0.0, 0.2, 1.0):
         expected = stats.t.cdf((value - means[labels].mean()) / scale, cells - 1)
-        assert found.posterior.probability_below(value) == pytest.approx(
+        assert summary.posterior.probability_below(value) == pytest.approx(
             expected, abs=2e-3 if cells < 9 else 1e-9
         )
 
 
-def test_forecast_of_very_many_folds_is_computed():
+def test_seeds_to_decide_handles_many_folds():
     d = np.tile([-1.0, 1.0], 50_000) + 0.006
-    found = paired(d, ratio=1 / 99_999, resample=False)
+    summary = paired(d, ratio=1 / 99_999, resample=False)
     # Split and seed have half of the variance 1 each. S seeds make 50,000 S cells of two runs: the squared
     # scale is 0.75 / 50,000 S + 1.25 * 0.5 / 100,000, and t = 0.006 / scale is above 1.96 from S = 4.8 on.
-    assert found.seeds_to_decide(0.05, 0.0, 0.05) == 5
+    assert summary.seeds_to_decide(0.05, 0.0, 0.05) == 5
 
 
 @pytest.mark.parametrize("region", [math.inf, 1e300])
-def test_judge_takes_a_region_that_holds_everything(region):
+def test_judge_accepts_an_infinite_region(region):
     (verdict,) = judge([paired(D)], region)
     assert (verdict.outcome, verdict.equivalent) == ("equivalent", 1.0)
 
 
-def test_judge_and_holm_of_nothing_are_empty():
+def test_judge_and_holm_of_no_pairs_are_empty():
     assert judge([], 0.1) == []
     assert holm([]).tolist() == []
 
 
-def test_holm_keeps_ties_and_the_ends():
+def test_holm_keeps_ties_zeros_and_ones():
     assert holm([0.0, 0.0, 1.0, 1.0]).tolist() == [0.0, 0.0, 1.0, 1.0]
     assert holm([0.02, 0.02, 0.02]).tolist() == [0.06, 0.06, 0.06]
 
 
 @pytest.mark.parametrize("bound", [0.0, 0.5, 2.0, 9.0, 20.0, 37.0, 1e3, math.inf])
-def test_ever_beyond_at_one_look_is_the_normal_distributions_tails(bound):
+def test_crossing_probability_of_one_step_is_the_normal_tail(bound):
     assert crossing_probability(bound, [3]) == pytest.approx(math.erfc(bound / math.sqrt(2)), rel=1e-12)
 
 
-@pytest.mark.parametrize("looks", [(1, 2), (2, 4), (3, 4), (1, 100), (50, 51)])
+@pytest.mark.parametrize("steps", [(1, 2), (2, 4), (3, 4), (1, 100), (50, 51)])
 @pytest.mark.parametrize("bound", [0.3, 1.0, 2.5])
-def test_ever_beyond_at_two_looks_is_a_bivariate_normal_integral(looks, bound):
+def test_crossing_probability_of_two_steps_is_a_bivariate_normal_integral(steps, bound):
     # Two sums of n < m steps have the correlation sqrt(n / m).
-    r = math.sqrt(looks[0] / looks[1])
+    r = math.sqrt(steps[0] / steps[1])
     both = stats.multivariate_normal([0, 0], [[1, r], [r, 1]])
     inside = both.cdf([bound, bound], lower_limit=[-bound, -bound])
-    assert crossing_probability(bound, looks) == pytest.approx(1 - inside, abs=2e-5)
+    assert crossing_probability(bound, steps) == pytest.approx(1 - inside, abs=2e-5)
 
 
 @pytest.mark.parametrize("bound", [8.0, 11.0, 30.0])
-def test_ever_beyond_keeps_the_precision_of_small_probabilities(bound):
+def test_crossing_probability_is_precise_for_small_probabilities(bound):
     one = math.erfc(bound / math.sqrt(2))
-    # Far out the first step beyond at one of two looks is rarely beyond at both: almost twice that of one.
+    # For large bounds, crossing at both steps is rare, so the probability is almost twice that of one step.
     assert 1.9 * one < crossing_probability(bound, [1, 100]) < 2 * one
 
 
-def test_look_level_of_very_many_pairs_is_between_a_fifth_of_the_level_and_the_level():
+def test_analysis_level_of_many_pairs_is_between_a_fifth_of_the_level_and_the_level():
     levels = [analysis_level(pairs) for pairs in (1, 10**3, 10**6, 10**9)]
-    assert levels == sorted(levels, reverse=True)  # rarer errors of five looks coincide less
+    assert levels == sorted(levels, reverse=True)  # rarer errors coincide less in five analyses
     assert all(0.05 / 5 < level < 0.05 for level in levels)
 
 
-def test_over_datasets_ranks_differences_beyond_the_largest_float():
+def test_compare_over_datasets_ranks_differences_beyond_the_largest_float():
     big = 1.5e308
     scores = pd.DataFrame({"a": [big, big, 3.0, 1.0], "b": [-big, -1e308, 2.0, 1.0]})
-    found = compare_over_datasets(scores)
+    result = compare_over_datasets(scores)
     # Differences 3.0e308 > 2.5e308 > 1 > 0: ranks 4, 3, 2 and half of 1 for each side; all three signs agree.
-    assert (found.statistic, found.p_value) == (0.5, 2 / 2**3)
+    assert (result.statistic, result.p_value) == (0.5, 2 / 2**3)
 
 
 @pytest.mark.parametrize("activations", [1, 2, 4])
-def test_over_datasets_where_everything_failed_is_undecided(activations):
+def test_compare_over_datasets_is_undecided_if_every_run_failed(activations):
     scores = pd.DataFrame(np.full((6, activations), np.nan), columns=list("abcd"[:activations]))
-    found = compare_over_datasets(scores)
-    assert found.ranks["mean_rank"].tolist() == [(activations + 1) / 2] * activations
-    assert set(found.verdicts["verdict"]) <= {"undecided"}
-    assert set(found.verdicts["p"]) <= {1.0}
+    result = compare_over_datasets(scores)
+    assert result.ranks["mean_rank"].tolist() == [(activations + 1) / 2] * activations
+    assert set(result.verdicts["verdict"]) <= {"undecided"}
+    assert set(result.verdicts["p"]) <= {1.0}

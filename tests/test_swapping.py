@@ -30,48 +30,52 @@ __all__ = ["one_thread"]
 
 
 @pytest.mark.parametrize("key", [nn.ReLU, "relu", "1"])
-def test_a_class_a_name_and_a_place_stand_for_a_module(key):
+def test_swap_selects_modules_by_class_name_and_path(key):
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     swapped = swap(model, {key: nn.Tanh})
     x = torch.randn(5, 4)
     assert torch.equal(swapped(x), model[2](torch.tanh(model[0](x))))
 
 
-def test_modules_are_found_at_any_depth_in_any_container():
-    model = nn.ModuleDict({"list": nn.ModuleList([nn.Sequential(nn.ReLU()), nn.ReLU()]), "net": NeuralNet()})
+def test_swap_finds_modules_at_any_depth():
+    model = nn.ModuleDict(
+        {"list": nn.ModuleList([nn.Sequential(nn.ReLU()), nn.ReLU()]), "model": NeuralNet()}
+    )
     swapped = swap(model, {"relu": "mish"})
-    assert activations_in(swapped) == {"mish": ["list.1", "list.0.0", "net.activation1", "net.activation2"]}
+    assert activations_in(swapped) == {
+        "mish": ["list.1", "list.0.0", "model.activation1", "model.activation2"]
+    }
 
 
-def test_a_name_stands_for_torchs_module_and_for_ours():
+def test_swap_name_matches_modules_of_torch_and_actlab():
     swapped = swap(nn.Sequential(nn.ReLU(), actlab.nn.ReLU(), nn.ReLU6()), {"relu": "tanh"})
     assert [type(part) for part in swapped] == [actlab.nn.Tanh, actlab.nn.Tanh, nn.ReLU6]
 
 
-def test_a_class_does_not_stand_for_its_subclasses():
+def test_swap_class_does_not_match_subclasses():
     assert issubclass(nn.ReLU6, nn.Hardtanh)
     swapped = swap(nn.Sequential(nn.ReLU6(), nn.Hardtanh()), {nn.Hardtanh: nn.Tanh})
     assert [type(part) for part in swapped] == [nn.ReLU6, nn.Tanh]
 
 
-def test_all_replacing_is_done_at_once():
+def test_swap_applies_all_replacements_at_once():
     swapped = swap(nn.Sequential(nn.ReLU(), nn.Tanh()), {nn.ReLU: nn.Tanh, nn.Tanh: nn.ReLU})
     assert [type(part) for part in swapped] == [nn.Tanh, nn.ReLU]
 
 
-def test_a_place_goes_before_a_class_and_the_first_key_before_the_next():
+def test_swap_prefers_paths_and_earlier_keys():
     model = nn.Sequential(nn.ReLU(), nn.ReLU())
     swapped = swap(model, {"relu": nn.Tanh, nn.ReLU: nn.SiLU, "1": nn.ELU})
     assert [type(part) for part in swapped] == [nn.Tanh, nn.ELU]
 
 
-def test_any_module_may_be_replaced_by_its_class_and_what_is_in_it_goes_with_it():
+def test_swap_replaces_containers_with_their_contents():
     model = nn.Sequential(nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Tanh())
     swapped = swap(model, {"0": nn.Identity, nn.Tanh: nn.ELU})
     assert [type(part) for part in swapped] == [nn.Identity, nn.ELU]
 
 
-def test_every_place_has_parameters_of_its_own():
+def test_swap_gives_every_replacement_its_own_parameters():
     trained = nn.PReLU()
     with torch.no_grad():
         trained.weight.fill_(0.9)
@@ -82,7 +86,7 @@ def test_every_place_has_parameters_of_its_own():
     assert trained.weight.item() == pytest.approx(0.9)
 
 
-def test_a_module_in_two_places_becomes_one_module_in_two_places():
+def test_swap_keeps_sharing_of_modules():
     act = nn.ReLU()
     swapped = swap(nn.Sequential(act, nn.Linear(2, 2), act, nn.ReLU()), {nn.ReLU: nn.PReLU})
     assert swapped[0] is swapped[2]
@@ -90,19 +94,19 @@ def test_a_module_in_two_places_becomes_one_module_in_two_places():
     assert len(list(swapped.parameters())) == 4
 
 
-def test_a_place_is_that_place_alone_even_of_a_shared_module():
+def test_swap_path_selects_one_use_of_a_shared_module():
     act = nn.ReLU()
     swapped = swap(nn.Sequential(act, act), {"1": nn.Tanh})
     assert [type(part) for part in swapped] == [nn.ReLU, nn.Tanh]
 
 
-def test_a_place_counts_in_a_block_that_stands_twice():
+def test_swap_path_applies_to_a_shared_block():
     block = nn.Sequential(nn.ReLU())
     swapped = swap(nn.Sequential(block, block), {"1.0": nn.Tanh, "relu": nn.ELU})
     assert type(swapped[0][0]) is type(swapped[1][0]) is nn.Tanh
 
 
-def test_mode_dtype_and_device_are_the_models():
+def test_swap_keeps_mode_dtype_and_device():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.ReLU()).double()
     model[1].eval()
     swapped = swap(model, {nn.ReLU: nn.PReLU})
@@ -111,7 +115,7 @@ def test_mode_dtype_and_device_are_the_models():
     assert swap(model.to("meta"), {nn.ReLU: nn.PReLU})[1].weight.is_meta
 
 
-def test_a_model_that_is_an_activation_is_replaced_itself():
+def test_swap_replaces_a_model_that_is_an_activation():
     assert isinstance(swap(nn.ReLU().eval(), {"relu": nn.Tanh}), nn.Tanh)
     assert not swap(nn.ReLU().eval(), {"relu": nn.Tanh}).training
     with pytest.raises(UsageError, match="the model itself is the ReLU"):
@@ -119,14 +123,14 @@ def test_a_model_that_is_an_activation_is_replaced_itself():
 
 
 @pytest.mark.parametrize("activation", [torch.sin, actlab.functional.mish, nn.SiLU(), "elu(alpha=0.5)"])
-def test_a_replacement_is_whatever_a_net_takes(activation):
+def test_swap_accepts_functions_modules_and_specs(activation):
     swapped = swap(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), {nn.ReLU: activation})
     x = torch.randn(2, 3)
     function = actlab.get(activation) if isinstance(activation, str) else activation
     assert torch.equal(swapped(x), function(swapped[0](x)))
 
 
-def test_the_copy_shares_nothing_and_the_original_stays_as_it_was():
+def test_swap_returns_an_independent_copy():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Functional())
     x, before = torch.randn(3, 4), copy.deepcopy(model.state_dict())
     expected = model(x)
@@ -140,7 +144,7 @@ def test_the_copy_shares_nothing_and_the_original_stays_as_it_was():
     assert activations_in(model).keys() == {"relu"}
 
 
-def test_in_place_the_model_itself_is_changed():
+def test_swap_inplace_changes_the_model():
     model = Functional()
     weight, x = model.first.weight, torch.randn(3, 4)
     assert swap(model, {"relu": "tanh"}, inplace=True) is model
@@ -148,10 +152,10 @@ def test_in_place_the_model_itself_is_changed():
     assert torch.equal(model(x), tanhs_of(model, x))
 
 
-# -- what activations_in says -----------------------------------------------------------------------------
+# -- activations_in --------------------------------------------------------------------------------------
 
 
-def test_only_what_is_element_wise_is_an_activation():
+def test_activations_in_lists_only_elementwise_modules():
     model = nn.Sequential(
         nn.Softmax(-1), nn.LogSoftmax(-1), nn.GLU(), nn.MultiheadAttention(4, 2), nn.LSTM(4, 4), nn.PReLU()
     )
@@ -160,47 +164,47 @@ def test_only_what_is_element_wise_is_an_activation():
     assert activations_in(nn.Linear(2, 2)) == {}
 
 
-def test_a_module_in_two_places_is_in_both():
+def test_activations_in_lists_all_paths_of_a_shared_module():
     act = nn.ReLU()
     assert activations_in(nn.Sequential(act, nn.Tanh(), act)) == {"relu": ["0", "2"], "tanh": ["1"]}
 
 
-def test_a_function_that_is_named_and_not_called_is_no_activation():
-    class Net(nn.Module):
+def test_activations_in_ignores_functions_that_are_not_called():
+    class Network(nn.Module):
         relu, act_layer = "relu", nn.ReLU
 
         def forward(self, x):
             return self.relu and x
 
-    assert activations_in(Net()) == {}
+    assert activations_in(Network()) == {}
 
 
-# -- what can be done with the result ----------------------------------------------------------------------
+# -- use of the result ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(4, 4), nn.ReLU()), Functional(), Holding()])
 @pytest.mark.parametrize("again", [copy.deepcopy, copy.copy, pickled])
-def test_the_result_can_be_copied_and_pickled(model, again):
+def test_swap_result_can_be_copied_and_pickled(model, again):
     swapped, x = swap(model, {"relu": nn.PReLU}), torch.randn(3, 4)
-    twin = again(again(swapped))
-    assert isinstance(twin, type(model))
-    assert torch.equal(twin(x), swapped(x))
-    assert list(twin.state_dict()) == list(swapped.state_dict())
+    copied = again(again(swapped))
+    assert isinstance(copied, type(model))
+    assert torch.equal(copied(x), swapped(x))
+    assert list(copied.state_dict()) == list(swapped.state_dict())
 
 
-def test_a_comparison_sees_that_two_swaps_are_the_same_and_two_others_are_not():
+def test_swap_results_have_equal_descriptions_only_for_equal_swaps():
     model = Functional()
     same = [digest(describe(swap(model, {"relu": "tanh"}))) for _ in range(2)]
     assert same[0] == same[1]
     assert same[0] != digest(describe(swap(model, {"relu": "elu"})))
 
 
-@pytest.mark.parametrize("net", [ConvNet, functools.partial(NeuralNet, activation=F.relu)])
-def test_a_swapped_net_trains(net):
+@pytest.mark.parametrize("model_class", [ConvNet, functools.partial(NeuralNet, activation=F.relu)])
+def test_swap_result_can_be_trained(model_class):
     torch.manual_seed(0)
     data = load_data("digits")
-    net = skorch.NeuralNetClassifier(
-        swap(net(num_features=64), {"relu": nn.PReLU}),
+    model_class = skorch.NeuralNetClassifier(
+        swap(model_class(num_features=64), {"relu": nn.PReLU}),
         criterion=nn.CrossEntropyLoss,
         optimizer__momentum=0.9,
         lr=0.03,
@@ -209,15 +213,15 @@ def test_a_swapped_net_trains(net):
         train_split=None,
         verbose=0,
     )
-    net.fit(data.X, data.y)
-    slopes = [part.weight.item() for part in net.module_.modules() if isinstance(part, nn.PReLU)]
+    model_class.fit(data.X, data.y)
+    slopes = [part.weight.item() for part in model_class.module_.modules() if isinstance(part, nn.PReLU)]
     assert all(slope != 0.25 for slope in slopes)
     assert len(set(slopes)) == len(slopes)
-    assert np.mean(net.predict(data.X) == data.y) > 0.5
+    assert np.mean(model_class.predict(data.X) == data.y) > 0.5
 
 
 @pytest.mark.parametrize("activation", ["relu", F.gelu, nn.ReLU()])
-def test_torchs_transformer_does_not_fall_back_on_its_fused_kernels(activation):
+def test_swap_in_a_torch_transformer_disables_fused_kernels(activation):
     layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation=activation, batch_first=True)
     model = nn.TransformerEncoder(layer, 2).eval()
     swapped = swap(model, dict.fromkeys(activations_in(model), nn.Tanh))
@@ -229,11 +233,11 @@ def test_torchs_transformer_does_not_fall_back_on_its_fused_kernels(activation):
     x, padding = torch.randn(2, 3, 8), torch.tensor([[False, False, True], [False, False, False]])
     with torch.no_grad():
         torch.testing.assert_close(swapped(x), written(x))
-        given = {"src_key_padding_mask": padding}
-        torch.testing.assert_close(swapped(x, **given), written(x, **given))
+        arguments = {"src_key_padding_mask": padding}
+        torch.testing.assert_close(swapped(x, **arguments), written(x, **arguments))
 
 
-# -- laws ----------------------------------------------------------------------------------------------------
+# -- properties ----------------------------------------------------------------------------------------------
 
 leaves = st.sampled_from([nn.ReLU, nn.Tanh, nn.Flatten, Functional, Tanhs, Helped, Holding])
 models = st.recursive(
@@ -245,12 +249,12 @@ models = st.recursive(
 
 @settings(deadline=None)
 @given(models)
-def test_there_and_back_gives_the_same_outputs_and_leaves_none_behind(model):
+def test_swap_and_swap_back_give_the_same_outputs(model):
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), model)
-    there = swap(model, {"relu": "sine"})
-    assert "relu" not in activations_in(there)
-    assert activations_in(there).get("tanh") == activations_in(model).get("tanh")
-    back = swap(there, {"sine": nn.ReLU})
+    forward_swap = swap(model, {"relu": "sine"})
+    assert "relu" not in activations_in(forward_swap)
+    assert activations_in(forward_swap).get("tanh") == activations_in(model).get("tanh")
+    backward_swap = swap(forward_swap, {"sine": nn.ReLU})
     x = torch.randn(3, 4)
-    assert torch.equal(back(x), model(x))
-    assert list(back.state_dict()) == list(model.state_dict())
+    assert torch.equal(backward_swap(x), model(x))
+    assert list(backward_swap.state_dict()) == list(model.state_dict())

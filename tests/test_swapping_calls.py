@@ -31,25 +31,25 @@ SCALE = 3
 
 
 @pytest.mark.parametrize("key", [nn.ReLU, "relu"])
-def test_functional_calls_give_what_the_net_written_otherwise_gives(key):
+def test_swap_of_functional_calls_equals_a_rewritten_model(key):
     model, written = Functional(), Tanhs()
     written.load_state_dict(model.state_dict())
     swapped = swap(model, {key: torch.tanh})
     x = torch.randn(6, 4)
     assert torch.equal(swapped(x), written(x))
-    for net in (swapped, written):
-        net(x).square().sum().backward()
+    for model_class in (swapped, written):
+        model_class(x).square().sum().backward()
     for name, parameter in written.named_parameters():
         assert torch.equal(swapped.get_parameter(name).grad, parameter.grad)
 
 
-def test_a_swapped_module_keeps_its_class_its_attributes_its_hooks_and_the_names_of_its_weights():
+def test_swap_keeps_class_attributes_hooks_and_weight_names():
     model = Functional()
-    model.note = "saved_bytes"
+    model.note = "note"
     model.register_forward_hook(lambda module, args, output: output + 1)
     swapped = swap(model, {nn.ReLU: nn.PReLU})
     assert isinstance(swapped, Functional)
-    assert swapped.note == "saved_bytes"
+    assert swapped.note == "note"
     names = list(model.state_dict())
     assert list(swapped.state_dict()) == [*names, *(f"activation{i}.weight" for i in (1, 2, 3))]
     x = torch.zeros(1, 4)
@@ -83,11 +83,11 @@ def test_a_swapped_module_keeps_its_class_its_attributes_its_hooks_and_the_names
         ("silu(y)", "silu"),
     ],
 )
-def test_any_function_with_any_arguments_is_found(expression, key, tmp_path, monkeypatch):
+def test_swap_finds_functions_with_any_arguments(expression, key, tmp_path, monkeypatch):
     (tmp_path / "written.py").write_text(WRITTEN.format(expression))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "written", raising=False)
-    model = importlib.import_module("written").Net()
+    model = importlib.import_module("written").Network()
     swapped, x = swap(model, {key: "sine"}), torch.randn(8)
     with_rest = x * 3 if key == "elu" else 0
     assert torch.equal(swapped(x), actlab.functional.sine(x * 3) + with_rest)
@@ -102,7 +102,7 @@ import actlab
 FUNCTIONS = {{"silu": F.silu}}
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     name = "silu"
 
     def forward(self, x):
@@ -113,7 +113,7 @@ class Net(nn.Module):
 """
 
 
-def test_every_function_of_torch_that_has_a_module_is_known():
+def test_activations_in_knows_functions_with_torch_modules():
     functions = [
         F.relu6,
         F.celu,
@@ -132,7 +132,7 @@ def test_every_function_of_torch_that_has_a_module_is_known():
         assert list(activations_in(holder).values()) == [["act"]], function
 
 
-def test_functions_that_are_attributes_are_replaced_there():
+def test_swap_replaces_functions_in_attributes():
     swapped = swap(Holding(), {"relu": "tanh", nn.LeakyReLU: nn.ELU})
     x = torch.randn(3, 4)
     assert torch.equal(swapped(x), F.elu(swapped.fc(torch.tanh(x))))
@@ -140,12 +140,12 @@ def test_functions_that_are_attributes_are_replaced_there():
     assert activations_in(swap(Holding(), {"act": "tanh"})) == {"tanh": ["act"], "leaky_relu": ["leaky"]}
 
 
-def test_calls_in_a_method_of_the_module_are_found():
+def test_swap_finds_calls_in_methods():
     swapped, x = swap(Helped(), {"relu": "tanh"}), torch.randn(3, 4)
     assert torch.equal(swapped(x), torch.tanh(swapped.fc(x)) * 2)
 
 
-def test_a_call_in_a_loop_has_one_module():
+def test_swap_creates_one_module_for_a_call_in_a_loop():
     class Deep(nn.Module):
         def __init__(self):
             super().__init__()
@@ -161,7 +161,7 @@ def test_a_call_in_a_loop_has_one_module():
     swapped(torch.randn(2, 3)).sum().backward()
 
 
-def test_other_calls_in_the_same_forward_stay_and_can_be_swapped_later():
+def test_swap_keeps_other_calls_for_later_swaps():
     class Both(nn.Module):
         def forward(self, x):
             return actlab.functional.mish(torch.tanh(x)) + F.relu(x)
@@ -175,7 +175,7 @@ def test_other_calls_in_the_same_forward_stay_and_can_be_swapped_later():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_residual_net_is_the_same_whether_modules_or_functions_are_swapped(training):
+def test_swap_of_modules_and_functions_agree_in_a_residual_network(training):
     torch.manual_seed(0)
     written = residual(Block, activation=nn.Tanh)
     written[1] = nn.Tanh()
@@ -188,7 +188,7 @@ def test_a_residual_net_is_the_same_whether_modules_or_functions_are_swapped(tra
         assert activations_in(swapped).keys() == {"tanh"}
 
 
-# -- forwards of every kind -----------------------------------------------------------------------------
+# -- kinds of forwards ----------------------------------------------------------------------------------
 
 
 class Dropping(Helped):
@@ -310,7 +310,7 @@ class Mangled(Helped):
 
 
 class TanhForRelu(TorchFunctionMode):
-    """Computes tanh wherever a forward calls relu."""
+    """Replace relu by tanh in all calls of a forward."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -343,13 +343,13 @@ FORWARDS = [
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("net", FORWARDS)
-def test_a_swapped_forward_computes_what_the_forward_computes_with_the_other_function(net, inplace, training):
-    model = nn.Sequential(nn.ModuleDict({"net": net()}), nn.ReLU()).train(training)[0]["net"]
+@pytest.mark.parametrize("model_class", FORWARDS)
+def test_swap_of_a_forward_equals_the_other_function(model_class, inplace, training):
+    model = nn.Sequential(nn.ModuleDict({"part": model_class()}), nn.ReLU()).train(training)[0]["part"]
     x, results = torch.randn(6, 4), []
     swapped = swap(model, {nn.ReLU: nn.Tanh}, inplace=inplace)
     assert "relu" not in activations_in(swapped)
-    for part, mode in ((net(), TanhForRelu()), (swapped, contextlib.nullcontext())):
+    for part, mode in ((model_class(), TanhForRelu()), (swapped, contextlib.nullcontext())):
         torch.manual_seed(1)
         random.seed(1)
         part.load_state_dict(model.state_dict(), strict=False)
@@ -361,7 +361,7 @@ def test_a_swapped_forward_computes_what_the_forward_computes_with_the_other_fun
     torch.testing.assert_close(results[:2], results[2:], rtol=0, atol=0)
 
 
-def test_a_checkpointed_call_is_recomputed_with_the_replacement():
+def test_swap_applies_to_recomputed_checkpoints():
     model = swap(Checkpointed(), {"relu": "tanh"})
     x = torch.randn(3, 4)
     model(x).square().sum().backward()
@@ -398,20 +398,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("net", REFUSED)
-def test_a_call_that_cannot_be_replaced_is_refused_and_nothing_is_changed(net, inplace):
-    model = nn.Sequential(nn.ReLU(), nn.ModuleDict({"net": net()}))
+@pytest.mark.parametrize("model_class", REFUSED)
+def test_swap_rejects_calls_it_cannot_replace(model_class, inplace):
+    model = nn.Sequential(nn.ReLU(), nn.ModuleDict({"part": model_class()}))
     shown, parts = repr(model), [id(part) for part in model.modules()]
     with pytest.raises(UsageError) as error:
         swap(model, {nn.ReLU: nn.Tanh}, inplace=inplace)
     message = str(error.value)
-    assert message.startswith(f"swap: 1.net: {net.__name__}.forward calls ")
+    assert message.startswith(f"swap: 1.part: {model_class.__name__}.forward calls ")
     assert "relu (test_swapping_calls.py:" in message
-    assert message.endswith(f", which cannot be replaced: {REFUSED[net]}")
+    assert message.endswith(f", which cannot be replaced: {REFUSED[model_class]}")
     assert (repr(model), [id(part) for part in model.modules()]) == (shown, parts)
 
 
-def test_the_line_of_the_call_is_named():
+def test_activations_in_and_swap_name_the_line_of_a_call():
     line = Deciding.forward.__code__.co_firstlineno + 1
     assert activations_in(Deciding()) == {
         "relu": [f"Deciding.forward (F.relu, test_swapping_calls.py:{line})"],
@@ -422,14 +422,14 @@ def test_the_line_of_the_call_is_named():
         swap(Inherited(), {"tanh": "relu"})
 
 
-def test_a_graph_module_is_refused_and_not_left_with_the_old_function():
+def test_swap_rejects_a_graph_module():
     with pytest.raises(
         UsageError, match=r"calls relu \(generated code\).*: torch generated its code; replace"
     ):
         swap(fx.symbolic_trace(Helped()), {"relu": "tanh"})
 
 
-def test_reading_leaves_modes_and_random_numbers_as_they_were():
+def test_activations_in_leaves_modes_and_random_state_unchanged():
     model = nn.Sequential(Functional(), nn.Sequential(Dropping()).eval())
     modes = [part.training for part in model.modules()]
     before = torch.get_rng_state()
@@ -438,10 +438,10 @@ def test_reading_leaves_modes_and_random_numbers_as_they_were():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("net", [Functional, Deciding, Dropping, Mangled])
-def test_a_swapped_forward_compiles_and_exports(net):
-    model, x = swap(net(), {"relu": nn.Mish}).eval(), torch.randn(3, 4)
-    whole = net is not Deciding
+@pytest.mark.parametrize("model_class", [Functional, Deciding, Dropping, Mangled])
+def test_swap_result_compiles_and_exports(model_class):
+    model, x = swap(model_class(), {"relu": nn.Mish}).eval(), torch.randn(3, 4)
+    whole = model_class is not Deciding
     with torch.no_grad():
         assert torch.equal(torch.compile(model, backend="eager", fullgraph=whole)(x), model(x))
     if whole:
@@ -453,7 +453,7 @@ def test_a_swapped_forward_compiles_and_exports(net):
     ("replacements", "message"),
     [
         ({"reluu": "tanh"}, "swap: 'reluu' is neither a catalogue name nor a path in the model (did you"),
-        ({"net.1": "tanh"}, "swap: 'net.1' is neither a catalogue name nor a path in the model"),
+        ({"part.1": "tanh"}, "swap: 'part.1' is neither a catalogue name nor a path in the model"),
         ({torch.relu: "tanh"}, "must be a module class, a catalogue name or a path"),
         ({int: "tanh"}, "swap: the key <class 'int'> must be a module class, a catalogue name or a path"),
         ({}, "swap: replacements is empty"),
@@ -466,7 +466,7 @@ def test_a_swapped_forward_compiles_and_exports(net):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("inplace", [False, True])
-def test_a_mistake_is_told_in_one_line_and_changes_nothing(replacements, message, inplace):
+def test_swap_rejects_invalid_keys_in_one_line(replacements, message, inplace):
     model = nn.Sequential(nn.ReLU(), nn.ELU())
     with pytest.raises(UsageError) as error:
         swap(model, replacements, inplace=inplace)
@@ -475,7 +475,7 @@ def test_a_mistake_is_told_in_one_line_and_changes_nothing(replacements, message
     assert [type(part) for part in model] == [nn.ReLU, nn.ELU]
 
 
-def test_a_model_without_activations_says_so():
+def test_swap_reports_a_model_without_activations():
     with pytest.raises(UsageError, match="the model has no activations"):
         swap(nn.Linear(2, 2), {"relu": "tanh"})
     with pytest.raises(UsageError, match=r"the model must be an nn\.Module, got a function"):

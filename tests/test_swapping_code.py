@@ -1,4 +1,4 @@
-"""Models whose forward is code of every kind: what is found in it, and what is refused by name."""
+"""swap in forwards with all kinds of code: calls that it replaces, and calls that it rejects."""
 
 import functools
 import sys
@@ -38,7 +38,7 @@ def activated(forward):
     return wrapper
 
 
-# -- code that is read and rewritten ----------------------------------------------------------------------
+# -- code that swap rewrites ------------------------------------------------------------------------------
 
 
 class EmptyConstants(Layer):
@@ -185,7 +185,7 @@ class Exiting(Layer):
 
 
 class Hostile:
-    """An object that answers no question."""
+    """An object that raises for every attribute."""
 
     def __getattribute__(self, name):
         raise RuntimeError(name)
@@ -211,29 +211,29 @@ class GlobalModule(Layer):
         return shared_relu(self.fc(x))
 
 
-NETS = [
+MODELS = [
     EmptyConstants, FormattedText, TryBlock, Generator, Walrus, Nested, Lambda,
     WithArguments, Pattern, OnlyIfNone, Compiled, NoGradient, Decorated, InDecorator,
     Cached, OwnCall, AroundForward, OfTensors, Exiting, asking(), GlobalModule,
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("net", NETS)
-def test_swap_replaces_a_call_in_code_of_any_kind(net):
-    model = nn.Sequential(net())
+@pytest.mark.parametrize("model_class", MODELS)
+def test_swap_replaces_a_call_in_any_code(model_class):
+    model = nn.Sequential(model_class())
     assert list(activations_in(model)) == ["relu"]
     swapped, x = swap(model, {"relu": "mish"}), torch.full((3, 4), 0.05)
     torch.testing.assert_close(swapped(x), F.mish(model[0].fc(x)))
     assert list(activations_in(swapped)) == ["mish"]
 
 
-@pytest.mark.parametrize("net", [Coroutine, Yielding, Recursing])
-def test_swap_replaces_a_call_in_a_forward_that_returns_no_tensor(net):
-    swapped = swap(nn.Sequential(net()), {"relu": "mish"})
+@pytest.mark.parametrize("model_class", [Coroutine, Yielding, Recursing])
+def test_swap_replaces_a_call_in_a_forward_that_returns_no_tensor(model_class):
+    swapped = swap(nn.Sequential(model_class()), {"relu": "mish"})
     assert list(activations_in(swapped)) == ["mish"]
 
 
-# -- code that is read and cannot be rewritten --------------------------------------------------------------
+# -- code that swap cannot rewrite --------------------------------------------------------------------------
 
 
 class Starred(Layer):
@@ -259,23 +259,23 @@ class AttributeForward(Layer):
 
 
 @pytest.mark.parametrize(
-    ("net", "problem"),
+    ("model_class", "problem"),
     [
         (Starred, "forward does not name its first argument"),
         (PartOfMethod, "it is in PartOfMethod.go, not in a method of its class"),
         (AttributeForward, "forward is an attribute of the module, not a method of its class"),
     ],
 )
-def test_swap_names_the_module_whose_code_it_cannot_rewrite(net, problem):
-    model = nn.Sequential(nn.Tanh(), net())
-    found = activations_in(model)
-    assert list(found) == ["tanh", "relu"]
-    assert all(place.startswith(f"1: {net.__name__}.forward (") for place in found["relu"])
-    message = rf"^swap: 1: {net.__name__}.forward calls .*: {problem}; make it a module of its own$"
+def test_swap_names_the_module_whose_code_it_cannot_rewrite(model_class, problem):
+    model = nn.Sequential(nn.Tanh(), model_class())
+    result = activations_in(model)
+    assert list(result) == ["tanh", "relu"]
+    assert all(place.startswith(f"1: {model_class.__name__}.forward (") for place in result["relu"])
+    message = rf"^swap: 1: {model_class.__name__}.forward calls .*: {problem}; make it a module of its own$"
     with pytest.raises(UsageError, match=message):
         swap(model, {"relu": "mish"})
-    assert activations_in(model) == found
-    assert type(swap(model, {"tanh": "mish"})[1]) is net
+    assert activations_in(model) == result
+    assert type(swap(model, {"tanh": "mish"})[1]) is model_class
 
 
 def at_run_time():
@@ -284,7 +284,7 @@ def at_run_time():
     return scope["Late"]
 
 
-def test_activations_in_leaves_out_what_it_cannot_read():
+def test_activations_in_omits_unreadable_code():
     def unfinished():
         class EmptyCell(Layer):
             def forward(self, x):
@@ -299,7 +299,7 @@ def test_activations_in_leaves_out_what_it_cannot_read():
     assert activations_in(model) == {"relu": ["3"]}
 
 
-def test_swap_says_why_a_model_cannot_be_copied():
+def test_swap_reports_why_a_model_cannot_be_copied():
     model = Helped()
     model.lock = threading.Lock()
     with pytest.raises(
@@ -311,7 +311,7 @@ def test_swap_says_why_a_model_cannot_be_copied():
     assert torch.equal(swap(model, {"relu": "tanh"}, inplace=True)(x), expected)
 
 
-# -- models that are no longer Python -----------------------------------------------------------------------
+# -- scripted, exported and compiled models ------------------------------------------------------------------
 
 
 class Both(Layer):
@@ -340,7 +340,7 @@ def exported():
         (lambda: fx.symbolic_trace(Both()), "relu"),
     ],
 )
-def test_swap_refuses_a_compiled_forward_and_says_to_swap_before(make, key):
+def test_swap_rejects_a_scripted_forward_with_advice(make, key):
     model = nn.Sequential(make(), nn.Tanh())
     assert list(activations_in(model)) == [
         "tanh",
@@ -352,14 +352,14 @@ def test_swap_refuses_a_compiled_forward_and_says_to_swap_before(make, key):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-def test_swap_replaces_a_scripted_activation_in_a_model_that_is_not_scripted():
+def test_swap_replaces_a_scripted_activation_in_an_eager_model():
     model = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.ReLU()))
     assert activations_in(model) == {"relu": ["1"]}
     swapped, x = swap(model, {"relu": "mish"}), torch.randn(2, 4)
     assert torch.equal(swapped(x), actlab.functional.mish(model[0](x)))
 
 
-def test_swap_in_a_compiled_model_is_seen_by_the_compiled_code():
+def test_swap_works_in_a_compiled_model():
     model = torch.compile(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), backend="eager")
     x = torch.randn(2, 4)
     before = model(x)

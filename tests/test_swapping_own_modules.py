@@ -1,4 +1,4 @@
-"""Activation modules that other packages wrote: what they compute decides their name."""
+"""Activation modules of users and other packages are recognised by the function they compute."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ __all__ = ["one_thread"]
 
 
 def act(function, **values):
-    """Return a module of a class of its own that computes a function."""
+    """Return a module of a new class that computes a function."""
 
     class Act(nn.Module):
         def forward(self, x):
@@ -62,7 +62,7 @@ class Dropped(nn.Module):
         (Trained(), "Trained"),
     ],
 )
-def test_activations_in_names_a_module_by_the_function_that_it_computes(module, name):
+def test_activations_in_names_a_module_by_its_function(module, name):
     model = nn.Sequential(nn.Linear(4, 4), module)
     assert activations_in(model) == {name: ["1"]}
     for key in (name, type(module), "1"):
@@ -85,13 +85,13 @@ def test_activations_in_names_a_module_by_the_function_that_it_computes(module, 
         Dropped(),
     ],
 )
-def test_activations_in_leaves_out_a_module_that_is_no_function_of_each_element(module):
+def test_activations_in_omits_modules_that_are_not_elementwise(module):
     model, state = nn.Sequential(nn.Linear(4, 4), module), torch.get_rng_state()
     assert activations_in(model) == {}
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_swap_takes_the_class_of_torch_for_a_module_that_computes_the_same():
+def test_swap_by_torch_class_matches_modules_with_the_same_function():
     model = nn.Sequential(act(lambda x: x * torch.sigmoid(x)), SubclassOfReLU())
     assert isinstance(swap(model, {nn.SiLU: nn.Tanh})[0], nn.Tanh)
     with pytest.raises(UsageError, match="nothing in the model matches ReLU"):
@@ -100,15 +100,15 @@ def test_swap_takes_the_class_of_torch_for_a_module_that_computes_the_same():
         swap(model, {"sigmoid": "tanh"})
 
 
-def test_swap_replaces_a_call_inside_an_activation_that_the_catalogue_does_not_have():
+def test_swap_replaces_a_call_inside_an_unknown_activation():
     model, x = nn.Sequential(Doubled()), torch.randn(5)
     torch.testing.assert_close(swap(model, {"relu": "tanh"})[0](x), torch.tanh(x) * 2)
 
 
-def test_swap_says_which_class_name_is_near():
+def test_swap_suggests_the_nearest_class_name():
     with pytest.raises(UsageError, match=r"'Trainer' is neither a catalogue name nor a path .* 'Trained'"):
         swap(nn.Sequential(Trained()), {"Trainer": "tanh"})
 
 
-def test_measure_compares_no_module_that_only_computes_the_same_with_torch():
+def test_measure_compares_only_torch_classes_with_torch():
     assert [row.name for row in measure([SubclassOfReLU()], shape=(8,)).rows] == ["SubclassOfReLU"]

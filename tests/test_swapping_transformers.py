@@ -1,4 +1,4 @@
-"""Activations of Hugging Face models, each made from a small configuration with random weights."""
+"""swap in Hugging Face models, created from small configurations with random weights."""
 
 import copy
 import csv
@@ -33,8 +33,8 @@ TWO_SIDES = {
 WHISPER = {**WORDS, **TWO_SIDES, "num_mel_bins": 8, "max_source_positions": 10, "max_target_positions": 32}
 SOUND = {"conv_dim": (8, 8), "conv_stride": (5, 2), "conv_kernel": (10, 3), "num_conv_pos_embeddings": 4}
 
-# Model, its configuration class and arguments, the argument that names the activation, its value, and the
-# name that actlab has for it.
+# Model, configuration class, its arguments, the argument for the activation, its value, and the name of
+# the activation in actlab.
 MODELS = {
     "bert": (
         "BertForSequenceClassification", "BertConfig", {**HIDDEN, **WORDS}, "hidden_act", "gelu", "gelu",
@@ -90,29 +90,31 @@ MODELS = {
         "hidden_act", "gelu", "gelu",
     ),
 }  # fmt: skip
-IMPORTED_ANYWAY = ("bert", "gpt2", "llama")
-NAMES = [name if name in IMPORTED_ANYWAY else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+FAST = ("bert", "gpt2", "llama")
+NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def transformers():
-    """Import the package quietly: it reports the packages that it does without."""
+    """Import the package without its messages about missing packages."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRANSFORMERS_VERBOSITY", "error")
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield importlib.import_module("transformers")
 
 
-def made(name, activation=None):
-    """Make a model whose weights are large enough for its activation to decide the output."""
+def create_model(name, activation=None):
+    """Create a model with weights that are large enough for the activation to change the output."""
     package = importlib.import_module("transformers")
     model, config, arguments, argument, default, _ = MODELS[name]
     torch.manual_seed(0)
-    made = getattr(package, model)(getattr(package, config)(**arguments, **{argument: activation or default}))
-    for weight in made.parameters():
+    create_model = getattr(package, model)(
+        getattr(package, config)(**arguments, **{argument: activation or default})
+    )
+    for weight in create_model.parameters():
         if weight.ndim > 1:
             nn.init.normal_(weight, std=0.3)
-    return made.eval()
+    return create_model.eval()
 
 
 def inputs_for(model):
@@ -122,31 +124,31 @@ def inputs_for(model):
         return {"pixel_values": torch.randn(2, 3, size, size, generator=generator)}
     if model.main_input_name == "input_values":
         return {"input_values": torch.randn(2, 400, generator=generator)}
-    words = {"input_ids": torch.randint(5, 90, (2, 7), generator=generator)}
-    words["attention_mask"] = torch.tensor([[1] * 7, [1] * 5 + [0] * 2])
+    token_ids = {"input_ids": torch.randint(5, 90, (2, 7), generator=generator)}
+    token_ids["attention_mask"] = torch.tensor([[1] * 7, [1] * 5 + [0] * 2])
     if model.config.is_encoder_decoder:
-        words["decoder_input_ids"] = words["input_ids"].flip(1)
-    return words
+        token_ids["decoder_input_ids"] = token_ids["input_ids"].flip(1)
+    return token_ids
 
 
 def output_of(model, **more):
     with torch.no_grad():
-        found = model(**inputs_for(model), **more)
-    return found.logits if hasattr(found, "logits") else found.last_hidden_state
+        result = model(**inputs_for(model), **more)
+    return result.logits if hasattr(result, "logits") else result.last_hidden_state
 
 
 @functools.cache
-def both(name):
+def swapped_and_configured(name):
     """Return a model with mish swapped in, and the model whose configuration has mish."""
-    model, key = made(name), MODELS[name][-1]
-    written = made(name, "mish")
+    model, key = create_model(name), MODELS[name][-1]
+    written = create_model(name, "mish")
     written.load_state_dict(model.state_dict())
     return swap(model, {key: "mish"}), written
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_swap_in_a_transformers_model_equals_the_model_configured_so(name):
-    model, (swapped, written) = made(name), both(name)
+def test_swap_in_a_transformers_model_equals_its_configuration(name):
+    model, (swapped, written) = create_model(name), swapped_and_configured(name)
     assert type(swapped) is type(model)
     assert list(swapped.state_dict()) == list(model.state_dict())
     torch.testing.assert_close(output_of(swapped), output_of(written), rtol=1e-4, atol=1e-5)
@@ -159,38 +161,38 @@ def test_swap_in_a_transformers_model_equals_the_model_configured_so(name):
 
 
 @pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning")
-def test_swap_leaves_generation_with_a_cache_as_it_is_without():
-    swapped, written = both("gpt2")
-    words = torch.randint(5, 90, (2, 4), generator=torch.Generator().manual_seed(2))
-    how = {"attention_mask": torch.ones_like(words), "max_new_tokens": 6, "do_sample": False}
-    cached = swapped.generate(words, use_cache=True, **how)
-    assert torch.equal(cached, swapped.generate(words, use_cache=False, **how))
-    assert torch.equal(cached, written.generate(words, use_cache=True, **how))
+def test_swap_keeps_generation_with_a_cache_correct():
+    swapped, written = swapped_and_configured("gpt2")
+    token_ids = torch.randint(5, 90, (2, 4), generator=torch.Generator().manual_seed(2))
+    options = {"attention_mask": torch.ones_like(token_ids), "max_new_tokens": 6, "do_sample": False}
+    cached = swapped.generate(token_ids, use_cache=True, **options)
+    assert torch.equal(cached, swapped.generate(token_ids, use_cache=False, **options))
+    assert torch.equal(cached, written.generate(token_ids, use_cache=True, **options))
     with torch.no_grad():
-        past = swapped(words[:, :3], use_cache=True).past_key_values
-        last = swapped(words[:, 3:], past_key_values=past).logits[:, -1]
-        torch.testing.assert_close(last, written(words).logits[:, -1], rtol=1e-4, atol=1e-5)
+        past = swapped(token_ids[:, :3], use_cache=True).past_key_values
+        last = swapped(token_ids[:, 3:], past_key_values=past).logits[:, -1]
+        torch.testing.assert_close(last, written(token_ids).logits[:, -1], rtol=1e-4, atol=1e-5)
 
 
-def test_a_swapped_transformers_model_trains_as_the_model_configured_so():
-    swapped, written = copy.deepcopy(both("bert"))
+def test_swap_in_a_transformers_model_trains_like_its_configuration():
+    swapped, written = copy.deepcopy(swapped_and_configured("bert"))
     for model in (swapped, written):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         model(**inputs_for(model), labels=torch.tensor([0, 1])).loss.backward()
         optimizer.step()
     for name, weight in written.named_parameters():
         torch.testing.assert_close(swapped.get_parameter(name), weight, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(output_of(swapped), output_of(both("bert")[0]), atol=1e-3)
+    assert not torch.allclose(output_of(swapped), output_of(swapped_and_configured("bert")[0]), atol=1e-3)
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, pickled])
-def test_a_swapped_transformers_model_can_be_copied_pickled_and_saved(again):
-    swapped, _ = both("llama")
+def test_swap_result_of_transformers_can_be_copied_pickled_and_saved(again):
+    swapped, _ = swapped_and_configured("llama")
     expected = output_of(swapped)
     assert torch.equal(output_of(again(swapped)), expected)
     torch.save(swapped.state_dict(), file := io.BytesIO())
     file.seek(0)
-    fresh = swap(made("llama"), {"silu": "mish"})
+    fresh = swap(create_model("llama"), {"silu": "mish"})
     nn.init.zeros_(fresh.lm_head.weight)
     fresh.load_state_dict(torch.load(file))
     assert torch.equal(output_of(fresh), expected)
@@ -215,7 +217,7 @@ def test_a_swapped_transformers_model_can_be_copied_pickled_and_saved(again):
         ("linear", None),
     ],
 )
-def test_activations_in_names_an_activation_of_transformers_by_what_it_computes(name, expected):
+def test_activations_in_names_transformers_activations_by_function(name, expected):
     act = importlib.import_module("transformers.activations").ACT2FN[name]
     model = nn.Sequential(nn.Linear(4, 4), act)
     assert activations_in(model) == ({expected: ["1"]} if expected else {})
@@ -224,7 +226,7 @@ def test_activations_in_names_an_activation_of_transformers_by_what_it_computes(
 
 
 @pytest.mark.slow
-def test_swap_replaces_activations_that_a_configuration_does_not_name(transformers):
+def test_swap_replaces_activations_missing_in_the_configuration(transformers):
     torch.manual_seed(0)
     config = transformers.ResNetConfig(embedding_size=8, layer_type="basic", **STAGES)
     model = transformers.ResNetForImageClassification(config).eval()
@@ -241,12 +243,12 @@ def test_swap_replaces_activations_that_a_configuration_does_not_name(transforme
 def test_swap_replaces_calls_in_the_forward_of_a_transformers_model(transformers):
     from transformers.activations import GELUActivation
 
-    def made(activation):
+    def create_model(activation):
         return transformers.WhisperModel(
             transformers.WhisperConfig(activation_function=activation, **WHISPER)
         )
 
-    model, written = made("gelu").eval(), made("mish").eval()
+    model, written = create_model("gelu").eval(), create_model("mish").eval()
     assert any(
         "WhisperEncoder.forward (F.gelu, modeling_wh" in place for place in activations_in(model)["gelu"]
     )
@@ -254,13 +256,13 @@ def test_swap_replaces_calls_in_the_forward_of_a_transformers_model(transformers
     written.load_state_dict(model.state_dict())
     sound = {"input_features": torch.randn(2, 8, 20), "decoder_input_ids": torch.randint(5, 90, (2, 7))}
     with torch.no_grad():
-        found, expected = swapped(**sound), written(**sound)
-        torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-5)
+        result, expected = swapped(**sound), written(**sound)
+        torch.testing.assert_close(result.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-5)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.nn.functional, "gelu", torch.nn.functional.mish)
             expected = written(**sound)
-        found = everywhere(**sound)
-    torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-5)
+        result = everywhere(**sound)
+    torch.testing.assert_close(result.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-5)
     assert list(activations_in(everywhere)) == ["mish"]
 
 
@@ -269,7 +271,7 @@ from torch import nn
 from transformers import {0}Config, {0}ForImageClassification
 
 
-class Net(nn.Module):
+class Network(nn.Module):
     def __init__(self, num_classes, image_shape):
         super().__init__()
         self.image_shape = image_shape
@@ -290,8 +292,8 @@ class Net(nn.Module):
     ],
 )
 def test_compare_replaces_the_activations_of_a_transformers_model(kind, arguments, tmp_path):
-    (tmp_path / "net.py").write_text(OWN.format(kind, arguments))
-    call = ["compare", "relu", "mish", "--data", "digits", "--module", "net.py:Net", "--folds", "2"]
+    (tmp_path / "network.py").write_text(OWN.format(kind, arguments))
+    call = ["compare", "relu", "mish", "--data", "digits", "--module", "network.py:Network", "--folds", "2"]
     call += ["--epochs", "1", "--lr", "0.05", "--out", "out", "--json"]
     first = actlab(*call, cwd=tmp_path)
     assert first.returncode == 0, first.stderr

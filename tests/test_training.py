@@ -27,71 +27,73 @@ def make_dataset(rows=120, classes=3, seed=0):
     return Dataset(X.astype(np.float32), y.astype(np.int64), "made up", "0" * 16, tuple(range(classes)))
 
 
-def figures(net):
-    """The history without its times, which differ from run to run."""
-    return history_frame(net).drop(columns="dur")
+def history_without_times(model):
+    """Return the history without its times, which differ between runs."""
+    return history_frame(model).drop(columns="dur")
 
 
-def test_the_defaults_are_the_notebooks():
+def test_train_settings_defaults_are_those_of_the_notebook():
     settings = TrainSettings()
     assert (settings.epochs, settings.batch_size, settings.lr, settings.momentum) == (25, 128, 0.01, 0.95)
-    net = make_net(make_dataset(), "relu", settings)
-    assert isinstance(net, NeuralNetClassifier)
-    assert net.optimizer is torch.optim.SGD
-    assert net.criterion is nn.CrossEntropyLoss
-    assert net.get_params()["optimizer__momentum"] == 0.95
+    model = make_net(make_dataset(), "relu", settings)
+    assert isinstance(model, NeuralNetClassifier)
+    assert model.optimizer is torch.optim.SGD
+    assert model.criterion is nn.CrossEntropyLoss
+    assert model.get_params()["optimizer__momentum"] == 0.95
 
 
-def test_batches_come_in_the_order_of_the_rows():
+def test_make_net_keeps_the_order_of_samples():
     dataset = make_dataset()
-    net = make_net(dataset, "relu", SHORT).initialize()
-    batches = net.get_iterator(net.get_dataset(dataset.X, dataset.y), training=True)
+    model = make_net(dataset, "relu", SHORT).initialize()
+    batches = model.get_iterator(model.get_dataset(dataset.X, dataset.y), training=True)
     assert torch.equal(torch.cat([x for x, _ in batches]), torch.from_numpy(dataset.X))
 
 
-def test_a_fifth_of_every_class_is_held_back():
+def test_make_net_holds_back_a_fifth_of_every_class():
     dataset = make_dataset()
-    net = make_net(dataset, "relu", SHORT)
-    held_back = net.get_split_datasets(dataset.X, dataset.y)[1]
+    model = make_net(dataset, "relu", SHORT)
+    held_back = model.get_split_datasets(dataset.X, dataset.y)[1]
     labels = [dataset.y[i] for i in held_back.indices]
     assert np.bincount(labels).tolist() == [8, 8, 8]
 
 
-def test_the_history_has_skorchs_columns_and_counts_epochs_from_one():
+def test_history_frame_has_skorchs_columns_and_counts_epochs_from_1():
     history = history_frame(train(make_dataset(), "relu", SHORT))
     assert tuple(history.columns) == HISTORY_COLUMNS
     assert history["epoch"].to_list() == [1, 2, 3]
 
 
-def test_a_history_without_validation_leaves_those_columns_out():
+def test_history_frame_without_validation_has_no_validation_columns():
     dataset = make_dataset()
-    net = make_net(dataset, "relu", SHORT).set_params(train_split=None).fit(dataset.X, dataset.y)
-    assert list(history_frame(net)) == ["epoch", "train_loss", "train_loss_best", "dur"]
+    model = make_net(dataset, "relu", SHORT).set_params(train_split=None).fit(dataset.X, dataset.y)
+    assert list(history_frame(model)) == ["epoch", "train_loss", "train_loss_best", "dur"]
 
 
-def test_it_learns():
+def test_train_learns():
     history = history_frame(train(make_dataset(600), "tanh", TrainSettings(epochs=20, batch_size=16)))
-    assert history["valid_acc"].max() > 0.6  # chance is a third
+    assert history["valid_acc"].max() > 0.6  # chance level is 1/3
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
 
 
-def test_the_same_seed_gives_the_same_history_whatever_ran_before():
+def test_train_is_reproducible():
     dataset = make_dataset()
-    first = figures(train(dataset, "relu", SHORT))
+    first = history_without_times(train(dataset, "relu", SHORT))
     torch.manual_seed(123)
     train(dataset, "tanh", SHORT)
     torch.rand(7)
-    assert figures(train(dataset, "relu", SHORT)).equals(first)
+    assert history_without_times(train(dataset, "relu", SHORT)).equals(first)
 
 
-def test_a_different_seed_gives_a_different_history():
+def test_train_with_another_seed_gives_another_history():
     dataset = make_dataset()
     other = TrainSettings(epochs=3, batch_size=16, num_units=8, seed=1)
-    assert not figures(train(dataset, "relu", SHORT)).equals(figures(train(dataset, "relu", other)))
+    assert not history_without_times(train(dataset, "relu", SHORT)).equals(
+        history_without_times(train(dataset, "relu", other))
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_random_state_and_threads_of_the_caller_are_left_alone(threads):
+def test_train_leaves_random_state_and_threads_unchanged(threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     torch.manual_seed(5)
@@ -103,25 +105,25 @@ def test_random_state_and_threads_of_the_caller_are_left_alone(threads):
     torch.set_num_threads(before)
 
 
-def test_a_prelu_instance_is_not_carried_over_between_trainings():
+def test_train_does_not_change_a_prelu_instance():
     dataset, prelu = make_dataset(), nn.PReLU()
-    net = train(dataset, prelu, SHORT)
-    assert net.module_.activation1.weight.item() != 0.25
+    model = train(dataset, prelu, SHORT)
+    assert model.module_.activation1.weight.item() != 0.25
     assert prelu.weight.item() == 0.25
-    again = train(dataset, net.module_.activation1, SHORT)
-    assert figures(again).equals(figures(net))
+    again = train(dataset, model.module_.activation1, SHORT)
+    assert history_without_times(again).equals(history_without_times(model))
 
 
-def test_a_trained_net_is_a_skorch_net_that_goes_on():
+def test_train_returns_a_skorch_network_that_can_continue_training():
     dataset = make_dataset()
-    net = train(dataset, "relu", SHORT)
-    assert net.predict(dataset.X).shape == (120,)
-    net.partial_fit(dataset.X, dataset.y)
-    assert len(net.history) == 6
-    assert pickle.loads(pickle.dumps(net)).history == net.history  # noqa: S301 - made right here
+    model = train(dataset, "relu", SHORT)
+    assert model.predict(dataset.X).shape == (120,)
+    model.partial_fit(dataset.X, dataset.y)
+    assert len(model.history) == 6
+    assert pickle.loads(pickle.dumps(model)).history == model.history  # noqa: S301 - bytes of this line
 
 
-def test_the_live_table_goes_where_it_is_told(capsys):
+def test_train_writes_the_live_table_to_its_sink(capsys):
     lines = []
     train(make_dataset(), "relu", SHORT, sink=lines.append)
     assert len(lines) == 2 + 3
@@ -131,18 +133,18 @@ def test_the_live_table_goes_where_it_is_told(capsys):
     assert "train_loss" in capsys.readouterr().out
 
 
-def test_nothing_is_printed_without_a_sink(capsys):
+def test_train_prints_nothing_without_a_sink(capsys):
     train(make_dataset(), "relu", SHORT)
     assert capsys.readouterr() == ("", "")
 
 
-def test_training_ends_where_a_loss_is_not_finite_and_that_is_in_the_history():
+def test_train_ends_if_a_loss_is_not_finite():
     history = history_frame(train(make_dataset(), "relu", TrainSettings(epochs=5, lr=1e30)))
     assert len(history) < 5
     assert not np.isfinite(history["valid_loss"].iloc[-1])
 
 
-def test_a_class_with_few_rows_trains_without_a_warning():
+def test_train_accepts_a_class_with_few_samples_without_a_warning():
     dataset = make_dataset()
     y = dataset.y.copy()
     y[y == 2] = 1
@@ -152,7 +154,7 @@ def test_a_class_with_few_rows_trains_without_a_warning():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("settings", "message"),
     [
         ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
         ({"epochs": 2.5}, "epochs must be an integer >= 1, got 2.5"),
@@ -168,12 +170,12 @@ def test_a_class_with_few_rows_trains_without_a_warning():
         ({"device": "cuda:99"}, "device must be available, got 'cuda:99'; PyTorch finds"),
     ],
 )
-def test_an_impossible_setting_is_named_with_its_value(wrong, message):
+def test_train_settings_reject_invalid_values(settings, message):
     with pytest.raises(UsageError, match=message):
-        TrainSettings(**wrong)
+        TrainSettings(**settings)
 
 
-def test_all_impossible_settings_are_named_at_once():
+def test_train_settings_report_all_invalid_values_together():
     with pytest.raises(
         UsageError, match=r"epochs must .* got 0; lr must .* got -1.0; device must .* got 'tpu'"
     ):
@@ -198,12 +200,12 @@ class _Fails(nn.Module):
         (_Fails(), "fails on two samples of .*: ZeroDivisionError: by zero$"),
     ],
 )
-def test_an_activation_that_cannot_be_used_is_refused_before_training(activation, message):
+def test_plan_training_rejects_an_unusable_activation(activation, message):
     with pytest.raises(UsageError, match=message):
         plan_training(make_dataset(), activation, SHORT)
 
 
-def test_data_too_small_to_hold_a_fifth_back_is_refused():
+def test_train_rejects_data_too_small_for_validation():
     with pytest.raises(
         UsageError, match=r"one sample in 5 is held back .* the largest class has only 4 samples"
     ):

@@ -179,9 +179,9 @@ def test_make_tutorial_keeps_outputs_until_the_code_changes(tmp_path):
     lesson.write_text(text.replace("# ## Common shapes", "# ## Four shapes"), encoding="utf-8")
     assert make_tutorial.kept(lesson) is None
     shutil.copy(source.with_suffix(".ipynb"), tmp_path)
-    kept = make_tutorial.kept(lesson)
-    assert len(images(kept)) == 4
-    assert any("## Four shapes" in cell.source for cell in kept.cells)
+    notebook = make_tutorial.kept(lesson)
+    assert len(images(notebook)) == 4
+    assert any("## Four shapes" in cell.source for cell in notebook.cells)
     lesson.write_text(text.replace("torch.manual_seed(3)", "torch.manual_seed(4)"), encoding="utf-8")
     assert make_tutorial.kept(lesson) is None
 

@@ -109,7 +109,7 @@ def _(x, scale):
 Square = square.module("Square")
 
 
-class Net(torch.nn.Module):
+class Network(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.last = torch.nn.Linear(5, 3)

@@ -189,7 +189,7 @@ def _submitted(executor: Executor, call: Callable[[], FleetOutcome]) -> Future[F
         return executor.submit(call)
     except RuntimeError as error:  # BrokenExecutor is one too
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"the {type(executor).__name__} takes no more work: {reason}") from error
+        raise UsageError(f"the {type(executor).__name__} accepts no more work: {reason}") from error
 
 
 def _in_folder(folder: str, call: bytes) -> FleetOutcome:

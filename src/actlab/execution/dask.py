@@ -25,11 +25,11 @@ from actlab.errors import UsageError, summarize_error
 from actlab.execution.processes import Array, Engine, Shared, keep, mapped, shared_folder
 
 log = logging.getLogger("actlab")
-PATIENCE = 300.0  # seconds that a scheduler may be gone
+PATIENCE = 300.0  # seconds to wait for a scheduler that does not respond
 _SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
-_ANSWERS = 10.0  # seconds that a scheduler has for its first answer
-_RECENT = 2.0  # seconds that the number of workers is taken to be the same
-_SAME = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that decide results
+_ANSWERS = 10.0  # seconds to wait for the first answer of a scheduler
+_RECENT = 2.0  # seconds for which the number of workers is cached
+_SAME = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that affect results
 
 
 class Cluster(Engine):
@@ -50,9 +50,9 @@ class Cluster(Engine):
         self._own = isinstance(scheduler, str)
         self._client = _connected(scheduler) if isinstance(scheduler, str) else scheduler
         self._address: str = self._client.scheduler.address  # type: ignore  # it is connected
-        self._hands = ThreadPoolExecutor(1, "actlab-cluster")  # what follows when a call has ended
+        self._hands = ThreadPoolExecutor(1, "actlab-cluster")  # runs the callbacks of finished calls
         self._data: dict[str, tuple[Array, Array]] = {}
-        self._sent: set[str] = set()  # what workers have kept
+        self._sent: set[str] = set()  # fingerprints of data on the workers
         self._workers, self._counted = 1, -_RECENT
         self._closed = threading.Event()
         try:
@@ -64,19 +64,19 @@ class Cluster(Engine):
     def room(self) -> int:
         """Return twice the number of workers, so that no worker waits for its next task."""
         if self._client.status == "running" and time.monotonic() - self._counted > _RECENT:
-            with contextlib.suppress(OSError, TimeoutError):  # between two schedulers
+            with contextlib.suppress(OSError, TimeoutError):  # while the scheduler restarts
                 self._workers = max(1, len(self._client.nthreads()))
                 self._counted = time.monotonic()
         return 2 * self._workers
 
     @contextlib.contextmanager
     def sharing(self, X: Array, y: Array) -> Iterator[Shared]:
-        """Yield arrays in a form that stands for them on every worker."""
+        """Yield a reference to the arrays that every worker can load."""
         fingerprint = fingerprint_of(X, y)
         self._data[fingerprint] = X, y
         self._sent.add(fingerprint)
         try:
-            with shared_folder(0) as folder:  # for workers of this machine to say how far they are
+            with shared_folder(0) as folder:  # for the progress of workers on this machine
                 yield OnWorkers(folder, fingerprint)
         finally:
             del self._data[fingerprint]
@@ -109,11 +109,11 @@ class Cluster(Engine):
                     call.inner.add_done_callback(functools.partial(self._later, call))
                     return
                 self._reconnect()
-        except Exception as error:  # it belongs to whoever waits for the call
+        except Exception as error:  # the caller of result() gets it
             call.fail(error)
 
     def _later(self, call: _Call, inner: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # after shutdown nobody waits
+        with contextlib.suppress(RuntimeError):  # after shutdown no result is awaited
             self._hands.submit(self._ended, call, inner)
 
     def _ended(self, call: _Call, inner: Any) -> None:
@@ -136,14 +136,14 @@ class Cluster(Engine):
             if inner.status in ("cancelled", "lost"):
                 self._send(call)
                 return
-            problem = f"a worker of {self._address} cannot do its work: {summarize_error(error)}"
+            problem = f"a worker of {self._address} cannot run its task: {summarize_error(error)}"
             call.fail(UsageError(f"{problem}; it needs the modules and packages that this process has"))
 
     def _supply(self, missing: _DataMissing, call: _Call) -> None:
         worker, fingerprint = missing.args
         try:
             problem = self._client.run(_keep, fingerprint, *self._data[fingerprint], workers=[worker])[worker]
-        except Exception as error:  # the worker is gone, and another one will ask
+        except Exception as error:  # the worker has left; another one will request the data
             log.info("cannot send data to %s: %s", worker, summarize_error(error))
             problem = ""
         if problem:
@@ -152,7 +152,7 @@ class Cluster(Engine):
             self._send(call)
 
     def _reconnect(self) -> None:
-        """Wait until the scheduler is there again."""
+        """Wait until the scheduler responds again."""
         log.warning("the scheduler at %s does not respond; waiting for it", self._address)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and not self._closed.is_set():
@@ -236,21 +236,21 @@ def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
 
 
 class _DataMissing(Exception):
-    """A worker has not got the data yet; its address and their fingerprint."""
+    """Raised on a worker that does not have the data, with its address and the fingerprint."""
 
 
 @dataclass(frozen=True)
 class OnWorkers(Shared):
-    """Arrays that every worker has as files of its own.
+    """Arrays that each worker machine stores as files.
 
     Attributes:
-        fingerprint: Which arrays.
+        fingerprint: The fingerprint of the arrays.
     """
 
     fingerprint: str
 
     def load(self) -> tuple[Array, Array]:
-        """Return the arrays; on a worker that does not have them, ask for them."""
+        """Return the arrays; raise _DataMissing if the worker does not have them."""
         worker = get_worker()
         try:
             return mapped(_place(worker, self.fingerprint))
@@ -258,7 +258,7 @@ class OnWorkers(Shared):
             raise _DataMissing(worker.address, self.fingerprint) from None
 
     def tick(self, name: str) -> None:
-        """Leave a byte; end the work, which Dask cannot, when it was taken back."""
+        """Append a byte to a file; stop the call if Dask has cancelled it."""
         super().tick(name)
         worker = get_worker()
         if worker.state.tasks[worker.get_current_task()].state == "cancelled":
@@ -266,16 +266,16 @@ class OnWorkers(Shared):
 
 
 class _TakenBack(BaseException):
-    """Nobody waits for this work; no exception, for those are results."""
+    """Raised to stop a cancelled call. It is not an Exception, because those are results."""
 
 
 def _place(worker: Any, fingerprint: str) -> Path:
-    # Beside the worker's own folder, for the next worker of this machine when this one has died of a network.
+    # Outside the worker's own folder, so that the next worker of this machine can use it.
     return Path(worker.local_directory).parent / f"actlab-{fingerprint}"
 
 
 def _keep(fingerprint: str, X: Array, y: Array, dask_worker: Any) -> str:
-    """Put data where :func:`_place` says; return what is in the way of it."""
+    """Write the data to the folder of :func:`_place`; return an error message, empty on success."""
     folder = _place(dask_worker, fingerprint)
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
@@ -291,17 +291,17 @@ def _forget(fingerprint: str, dask_worker: Any) -> None:
     shutil.rmtree(_place(dask_worker, fingerprint), ignore_errors=True)
 
 
-_one_at_a_time = threading.Lock()  # networks that train in two threads of a process disturb each other
+_one_at_a_time = threading.Lock()  # fleets in two threads of a process would affect each other
 
 
 def _perform(versions: dict[str, str], function: Callable[[], Any]) -> Any:
-    if versions != _versions():  # it came after the others were looked at
+    if versions != _versions():  # the worker has joined later
         raise UsageError(f"worker {get_worker().address}: {_difference(_versions(), versions)}")
     with _one_at_a_time:
         try:
             return function()
         except _DataMissing as missing:
-            return missing  # no failure, which Dask would write into its log
+            return missing  # returned, because Dask would log an exception
 
 
 @functools.cache

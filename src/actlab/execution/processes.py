@@ -31,17 +31,17 @@ from actlab.errors import UsageError
 
 Array = npt.NDArray[Any]
 _MEMORY, _PREFIX = Path("/dev/shm"), "actlab-"
-_CODES = re.compile(r"exit codes of the workers are \{(.*?)\}")  # as loky says it
+_CODES = re.compile(r"exit codes of the workers are \{(.*?)\}")  # the text of loky's error
 _IDLE = 60  # seconds after which processes without work end
-_LOOK = 1.0  # seconds between two looks at whether the process that we work for lives
+_LOOK = 1.0  # seconds between two checks whether the parent process is alive
 
 
 def workers(jobs: int | None) -> int:
     """Return how many processes ``n_jobs`` means.
 
     Args:
-        jobs: As scikit-learn has it: a number, or -1 for all cores, -2 for all but one. None means as
-            many as PyTorch would use threads, and one within a process that is a worker itself.
+        jobs: As in scikit-learn: a number, or -1 for all cores, -2 for all but one. None means as many as
+            PyTorch would use threads, and one in a worker process.
 
     Returns:
         A number of at least 1.
@@ -52,11 +52,11 @@ def workers(jobs: int | None) -> int:
 
 
 class Engine(Executor, ABC):
-    """An executor that knows how much it can do at a time, and how data come to it."""
+    """An executor that reports its capacity and shares data with its workers."""
 
     @abstractmethod
     def room(self) -> int:
-        """Return how many calls it should have so that none of its workers waits for one."""
+        """Return the number of submitted calls that keeps all workers busy."""
 
     def sharing(self, X: Array, y: Array) -> contextlib.AbstractContextManager[Shared]:
         """Return arrays in a form that can be sent to the workers, for as long as the block runs.
@@ -69,13 +69,13 @@ class Engine(Executor, ABC):
 
 
 class Processes(Engine):
-    """Processes of this machine. One that dies takes along what it was doing, and nothing else.
+    """Worker processes of this machine. A process that dies loses only its own call.
 
-    A pool of several processes breaks as a whole when one of them dies, and does not say what that one was
-    doing. So each process is a pool by itself.
+    A pool of several processes breaks as a whole when one of them dies, and does not report which call it
+    had. So each process is a pool of its own.
 
     Args:
-        number: How many.
+        number: Number of processes.
     """
 
     def __init__(self, number: int) -> None:
@@ -87,7 +87,7 @@ class Processes(Engine):
         self._closed = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Let one of the processes call a function; when the process dies of it, that is a BrokenExecutor."""
+        """Call a function in a process; the future raises BrokenExecutor if the process dies."""
         future: Future[Any] = Future()
         with self._lock:
             if self._closed:
@@ -97,11 +97,11 @@ class Processes(Engine):
         return future
 
     def room(self) -> int:
-        """Return one more than there are processes: it waits for its turn."""
+        """Return one more than the number of processes, so that the next call is ready."""
         return self.number + 1
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work. The processes stay for a minute, for whoever wants some next."""
+        """Accept no more calls. Idle processes stay alive for a minute, for the next executor."""
         with self._lock:
             self._closed = True
             futures = [future for future, _ in self._waiting]
@@ -114,7 +114,7 @@ class Processes(Engine):
             self._free = []
 
     def kill(self) -> None:
-        """End the processes now, whatever they do."""
+        """Kill the processes at once."""
         with self._lock:
             self._closed = True
             self._waiting.clear()
@@ -131,7 +131,7 @@ class Processes(Engine):
                 with _sigint_blocked():  # until _belong runs in a new process
                     try:
                         inner = pool.submit(call)
-                    except BrokenExecutor:  # its process was killed while it had nothing to do
+                    except BrokenExecutor:  # its process was killed while it was idle
                         pool = _one_process()
                         inner = pool.submit(call)
                 self._busy.append(pool)
@@ -152,11 +152,11 @@ class Processes(Engine):
             future.set_exception(error)
 
 
-_spare: list[ProcessPoolExecutor] = []  # pools that nobody uses at the moment
+_spare: list[ProcessPoolExecutor] = []  # idle pools
 
 
 def _one_process() -> ProcessPoolExecutor:
-    # Where psutil is installed, loky ends processes that hold more than at first: ours hold data.
+    # If psutil is installed, loky ends processes whose memory grows; these keep data in memory.
     patience = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}  # bytes
     return ProcessPoolExecutor(
         max_workers=1, timeout=_IDLE, initializer=_belong, initargs=(os.getpid(),), env=patience
@@ -176,13 +176,13 @@ def _sigint_blocked() -> Iterator[None]:
 
 @contextlib.contextmanager
 def processes(number: int) -> Iterator[Processes]:
-    """Yield processes of this machine; when the block fails or is interrupted, they end with it.
+    """Yield an executor of worker processes; if the block fails or is interrupted, kill them.
 
     Args:
-        number: How many.
+        number: Number of processes.
 
     Yields:
-        An executor. Its processes stay for a minute, for the next block.
+        The executor. Its processes stay alive for a minute, for the next block.
     """
     executor = Processes(number)
     try:
@@ -194,13 +194,13 @@ def processes(number: int) -> Iterator[Processes]:
 
 
 def _belong(parent: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to all of us, to the process that people look at; end with it."""
+    """Ignore Ctrl-C, which a terminal sends to all processes, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), name="actlab-parent", daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
-    # loky does not see that its parent was killed, and a result that nobody reads is waited for for ever.
+    # loky does not detect a killed parent, and would wait forever for its result to be read.
     while os.getppid() == parent:
         time.sleep(_LOOK)
     os._exit(1)
@@ -211,27 +211,27 @@ class Shared:
     """Arrays as files, which every process maps into its memory once.
 
     Attributes:
-        folder: Where they are.
+        folder: The folder of the files.
     """
 
     folder: Path
 
     def load(self) -> tuple[Array, Array]:
-        """Return the arrays; what is written to them stays in the process."""
+        """Return the arrays; changes to them stay in the process."""
         return mapped(self.folder)
 
     def tick(self, name: str) -> None:
-        """Leave a byte in a file of that name; where the folder is not seen there is nobody to tell."""
+        """Append a byte to a file of that name; do nothing if the folder is not on this machine."""
         with contextlib.suppress(FileNotFoundError), (self.folder / name).open("ab") as file:
             file.write(b".")
 
     def ticks(self, name: str) -> int | None:
-        """Return how many bytes were left there."""
+        """Return the number of bytes in the file; None if it does not exist."""
         file = self.folder / name
         return file.stat().st_size if file.exists() else None
 
     def clear(self, name: str) -> None:
-        """Forget them."""
+        """Delete the file."""
         (self.folder / name).unlink(missing_ok=True)
 
 
@@ -242,8 +242,8 @@ def keep(folder: Path, X: Array, y: Array) -> None:
 
 
 def mapped(folder: Path) -> tuple[Array, Array]:
-    """Return the arrays of a folder; they are read as they are needed, into memory that processes share."""
-    # Copy-on-write: torch wants memory that may be written, and nobody writes.
+    """Return the arrays of a folder, mapped into memory that processes share."""
+    # Copy-on-write, because torch requires writable memory.
     X, y = (np.load(folder / f"{n}.npy", mmap_mode="c", allow_pickle=False) for n in ("X", "y"))
     return X, y
 
@@ -252,7 +252,7 @@ def sharing(executor: Executor, X: Array, y: Array) -> contextlib.AbstractContex
     """Return arrays in a form that can be sent to any executor's workers, for as long as the block runs.
 
     Args:
-        executor: Whose workers; those of an unknown kind are taken to be processes of this machine.
+        executor: The executor; workers of an unknown type are assumed to be on this machine.
         X: Inputs (n, ...).
         y: Targets (n, ...).
     """
@@ -273,12 +273,12 @@ def _in_files(X: Array, y: Array) -> Iterator[Shared]:
 
 @contextlib.contextmanager
 def shared_folder(needed: int) -> Iterator[Path]:
-    """Yield a folder that all processes of this machine see, in memory where there is room; it goes again.
+    """Yield a temporary folder for all processes of this machine, in memory if there is room.
 
     Args:
-        needed: Bytes that will be written there.
+        needed: Number of bytes that will be written.
     """
-    for left in _MEMORY.glob(f"{_PREFIX}*"):  # what a killed process could not take with it
+    for left in _MEMORY.glob(f"{_PREFIX}*"):  # left behind by killed processes
         owner = left.name.split("-")[1]
         if owner.isdigit() and not Path("/proc", owner).exists():
             shutil.rmtree(left, ignore_errors=True)
@@ -288,5 +288,5 @@ def shared_folder(needed: int) -> Iterator[Path]:
         yield folder
     finally:
         with contextlib.suppress(FileNotFoundError):
-            # Processes may still write; under another name nobody puts a file into what is being emptied.
+            # Processes may still write; after the renaming they cannot add files while it is deleted.
             shutil.rmtree(folder.rename(f"{folder}-gone"), ignore_errors=True)

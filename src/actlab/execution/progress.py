@@ -32,14 +32,14 @@ def show_progress(
 ) -> Iterator[Watcher]:
     """Yield a function that shows the states of fleets while the block runs.
 
-    A stream that breaks ends the display, and nothing else.
+    If the stream breaks, the display ends and training continues.
 
     Args:
         names: The name of each run, in the order of the runs. The leaderboard has the means of equal names.
         verbose: 0 for nothing, 1 for progress after a second, 2 for progress from the start and often.
         stream: Where to show it (default: standard error).
-        what: What the names are names of.
-        round_number: Which round of a sequential test the runs belong to, from 1; 0 without rounds.
+        what: What the names stand for, such as activations.
+        round_number: The round of a sequential test, from 1; 0 without rounds.
 
     Yields:
         A function that takes every state.

@@ -24,10 +24,10 @@ from actlab.fleet.settings import settings_for
 
 log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
-TRIES = 3  # processes that may die of a run
-_WORTH_PROCESSES = 5e7  # features read in all; less work is done before a process has started
+TRIES = 3  # process deaths after which a run fails
+_WORTH_PROCESSES = 5e7  # features read in total; less work ends before a process has started
 _MAX_KNOWN = 100  # fleets with recorded results that are held in memory at a time
-_POLL_SECONDS = 0.2  # between two questions about the progress of fleets
+_POLL_SECONDS = 0.2  # between two polls of the progress
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ Watcher = Callable[[State], None]
 
 
 class Session(Protocol):
-    """What knows the results of earlier runs and records new ones. A run is named by its index."""
+    """Access to results of earlier runs, and a record of new ones. Runs are named by their indices."""
 
     def claim(self, places: Sequence[int]) -> dict[int, Result] | None:
         """Claim runs to train; return known results, or None if another process trains some of them."""
@@ -133,7 +133,7 @@ def iterate_results(
         The index of a run, and its result.
 
     Raises:
-        UsageError: The executor takes no more work.
+        UsageError: The executor accepts no more work.
     """
     if not runs:
         return

@@ -36,13 +36,13 @@ class _Console(Console):
 class TerminalProgress(Progress):
     """Bars of all runs and of each fleet, and the activations with the best scores.
 
-    Nothing is painted by a thread: a forked process would inherit its lock without the thread.
+    No thread refreshes the display: a forked process would inherit its lock without the thread.
 
     Args:
         stream: The terminal.
         label: The label of the bar of all runs.
         names: The name of each run.
-        what: What the names are names of.
+        what: What the names stand for, such as activations.
     """
 
     def __init__(self, stream: TextIO, label: str, names: Sequence[str], what: str) -> None:

@@ -32,7 +32,7 @@ class LearningRate:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def numbers(self) -> dict[str, float]:
-        """Return what the next step takes: the learning rate, and the momentum where it is cycled too."""
+        """Return the learning rate of the next step, and the momentum if it is cycled, too."""
         group = self.optimizer.param_groups[0]
         found = {"lr": group["lr"]}
         if "momentum" in group:
@@ -42,12 +42,12 @@ class LearningRate:
         return {name: float(value) for name, value in found.items()}
 
     def after_batch(self) -> None:
-        """Move on by one step, if the schedule goes by batches."""
+        """Step the schedule if it is stepped after every batch."""
         if self.schedule.every == "batch":
             self._move()
 
     def after_epoch(self, row: Epoch) -> None:
-        """Note the learning rate in the history's row and move on, if the schedule goes by epochs."""
+        """Record the learning rate in the history, and step the schedule if it is stepped every epoch."""
         if self.schedule.every == "batch":
             return
         if self.schedule.event is not None:
@@ -59,7 +59,7 @@ class LearningRate:
 
     def _move(self, *score: float) -> None:
         with warnings.catch_warnings():
-            # There is no network to step; the scheduler wants to see it stepped first.
+            # There is no network; without this step the scheduler would warn.
             warnings.filterwarnings(
                 "ignore", message="Detected call of `lr_scheduler.step", category=UserWarning
             )
@@ -67,7 +67,7 @@ class LearningRate:
 
 
 def arguments(optimizer: Optimizer) -> Mapping[str, Any]:
-    """Return the arguments that torch.optim's own class takes."""
+    """Return the arguments of the class in torch.optim."""
     found: dict[str, Any] = {**optimizer.numbers, **dict.fromkeys(optimizer.flags, True)}
     if "beta1" in found:
         found["betas"] = (found.pop("beta1"), found.pop("beta2"))

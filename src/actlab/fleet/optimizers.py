@@ -23,7 +23,7 @@ class Rule(ABC):
         grads: Their gradients (R, P), which :meth:`step` may overwrite.
     """
 
-    state_names: ClassVar[Mapping[str, str]]  # with the flag without which there is none; empty: always
+    state_names: ClassVar[Mapping[str, str]]  # with the flag that enables each; empty: always
 
     def __init__(self, optimizers: Sequence[Optimizer], weights: Tensor, grads: Tensor) -> None:
         self.flags = optimizers[0].flags
@@ -45,7 +45,7 @@ class Rule(ABC):
         self.rounded[name].copy_(self.numbers[name])
 
     def take(self, other: Rule, rows: Tensor) -> None:
-        """Go on where another one is, with these of its rows (k,)."""
+        """Copy the state of another rule for these of its rows (k,)."""
         self.steps.copy_(other.steps)
         for mine, theirs in ((self.state, other.state), (self.numbers, other.numbers)):
             for name, value in mine.items():
@@ -66,7 +66,7 @@ class Rule(ABC):
 
 
 class SGD(Rule):
-    """:class:`torch.optim.SGD` with momentum, Nesterov's too, and weight decay."""
+    """:class:`torch.optim.SGD` with momentum, Nesterov momentum and weight decay."""
 
     state_names: ClassVar = {"velocity": ""}
 
@@ -80,7 +80,7 @@ class SGD(Rule):
 
 
 class Adam(Rule):
-    """:class:`torch.optim.Adam`, AMSGrad too."""
+    """:class:`torch.optim.Adam`, with AMSGrad."""
 
     state_names: ClassVar = {"mean": "", "square": "", "largest": "amsgrad"}
 
@@ -104,7 +104,7 @@ class Adam(Rule):
 
 
 class AdamW(Adam):
-    """:class:`torch.optim.AdamW`: weight decay beside the gradient, not in it."""
+    """:class:`torch.optim.AdamW`: weight decay outside of the gradient."""
 
     def step(self) -> None:
         """Change the weights by one step."""
@@ -114,7 +114,7 @@ class AdamW(Adam):
 
 
 class RMSprop(Rule):
-    """:class:`torch.optim.RMSprop` with momentum, centred too."""
+    """:class:`torch.optim.RMSprop` with momentum, also centred."""
 
     state_names: ClassVar = {"square": "", "velocity": "", "mean": "centered"}
 

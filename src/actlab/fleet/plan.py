@@ -54,7 +54,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class _Traits:
-    """What decides with which others a network can train."""
+    """The properties that networks of a fleet share."""
 
     weights: tuple[Any, ...] = ()
     size: int = 0
@@ -122,10 +122,10 @@ def _split(
 
 
 def _traits_of(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Traits:
-    """Try a network on two samples: by itself, then beside a copy of itself."""
+    """Try a network on two samples: alone, then together with a copy of itself."""
     try:
         network = run.build()
-    except Exception as error:  # raised by the user's module, which will raise it again in training
+    except Exception as error:  # raised by the user's module, which raises it again in training
         return _Traits(
             alone=Alone.FAILS, reason_alone=f"the network cannot be built: {summarize_error(error)}"
         )
@@ -164,7 +164,7 @@ def _traits_of(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Trai
 
 
 def _layers_key(run: Run, network: nn.Module, layers: Sequence[TracedLayer] | None) -> tuple[Any, str]:
-    """Return what the layers of networks must agree in, and the formulas in which they may differ."""
+    """Return the properties that layers must share, and the formulas in which they may differ."""
     parts = [
         as_catalogue_activation(network.get_submodule(link.name[:-1]))
         for link in layers or ()
@@ -181,7 +181,7 @@ def _layers_key(run: Run, network: nn.Module, layers: Sequence[TracedLayer] | No
 def _problem(
     modules: Sequence[nn.Module], line: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
 ) -> str:
-    """Return the error of a step; an empty text if it can be made."""
+    """Return the error of a step; an empty text if it works."""
     try:
         _try(modules, line, run, x, y)
     except Exception as error:  # the user's module
@@ -203,7 +203,7 @@ def _try(
 
 
 def _key(run: Run, traits: _Traits) -> tuple[Any, ...]:
-    """Return what the runs of a fleet agree in."""
+    """Return the settings that the runs of a fleet share."""
 
     def rows(part: Any) -> int:
         return -1 if part is None else len(part)

@@ -52,7 +52,7 @@ class Schedule:
         policy: The scheduler's class.
         options: Its arguments.
         every: ``"epoch"`` or ``"batch"``.
-        monitor: The history's column that ``ReduceLROnPlateau`` diagnostic_epochs at.
+        monitor: The column of the history that ``ReduceLROnPlateau`` monitors.
         event: The column of the history that gets the learning rate; None for none.
     """
 

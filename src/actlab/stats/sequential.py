@@ -26,10 +26,10 @@ _MOST_PAIRS = 10**9
 class SequentialTest:
     """A group sequential test of all pairs of activations.
 
-    It says which activations need more seeds, takes the verdicts after these seeds, and stops when every pair
-    of activations that may be the best is decided. Each interim analysis has the level at which all of them
-    together keep to 5 %. A decided pair stays decided. An activation that is worse than another, or has
-    failed, drops out, and so does one without an undecided pair.
+    :attr:`remaining` lists the activations that need more seeds, and :meth:`update` takes the verdicts after
+    these seeds. The test ends when every pair of remaining activations is decided. All interim analyses have
+    the same level, chosen so that the overall error rate is 5 %. A decided pair stays decided. An activation
+    is dropped if it is worse than another, has failed, or is in no undecided pair.
 
     Args:
         names: The activations.
@@ -39,11 +39,11 @@ class SequentialTest:
         verdicts: The verdict on every pair when it was decided, or else the latest one; None where no test is
             possible.
         decided: The number of seeds after which each pair was decided.
-        out: The activations that dropped out, and why.
+        out: The activations that were dropped, and why.
         remaining: The activations that need more seeds.
         analyses: The number of analyses so far.
         seeds: The number of seeds at the latest analysis.
-        ended: Why the test has ended; empty while it has not.
+        ended: Why the test has ended; empty while it continues.
 
     Raises:
         UsageError: There are fewer than two activations, or two are the same.

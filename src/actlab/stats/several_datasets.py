@@ -33,7 +33,7 @@ class MultiDatasetResult:
     Attributes:
         scores: The scores: one row per dataset, one column per activation, NaN for a failure.
         ranks: Best first: ``activation``, ``mean_rank`` (1 is best), ``wins``: the number of datasets on
-            which it is the single best.
+            which it is the sole best.
         statistic: Iman and Davenport's F of Friedman's test; infinite if all datasets rank alike. For two
             activations, Wilcoxon's T, the smaller of the two sums of ranks. NaN for one.
         p_value: The p-value of ``statistic`` under no difference; NaN for one activation.
@@ -97,7 +97,7 @@ def compare_over_datasets(scores: pd.DataFrame) -> MultiDatasetResult:
     Failures: a failure has the last rank, shared with other failures. In a pair it is a difference larger
     than that of any two scores, as large as other failures, and no difference if both failed. Wilcoxon's test
     depends only on the order of abs(d), so this needs no arbitrary penalty and its p-value stays exact.
-    Leaving such datasets out would reward an activation for failing on datasets that it would have lost.
+    Omitting such datasets would reward an activation for failing on datasets that it would have lost.
 
     Verdicts: a pair is decided if ``p_holm`` is at most 5 %. The probability of any wrong verdict is then at
     most 5 %, by Holm's correction alone. Friedman's test is reported and does not gate the pairs: a gate
