@@ -41,10 +41,10 @@ def trained_runs(monkeypatch):
 
     def count(runs, *arguments):
         fleet_sizes.append(len(runs))
-        return attempt(runs, *arguments)
+        return train_or_split(runs, *arguments)
 
-    attempt = backends.attempt
-    monkeypatch.setattr(backends, "attempt", count)
+    train_or_split = backends.train_or_split
+    monkeypatch.setattr(backends, "train_or_split", count)
     return fleet_sizes
 
 

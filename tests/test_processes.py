@@ -18,7 +18,7 @@ import torch
 
 import actlab
 from actlab.errors import UsageError
-from actlab.execution.processes import processes, shared_folder, sharing, workers
+from actlab.execution.processes import process_count, processes, share_arrays, shared_folder
 from tests.fleet_runs import SHM, have_ended, in_memory, in_shm, workers_of
 from tests.ledger_cases import disk
 from tests.processes import in_session, started, waited
@@ -28,13 +28,13 @@ __all__ = ["in_shm"]
 
 @pytest.mark.parametrize(("jobs", "number"), [(1, 1), (3, 3), (-1, os.cpu_count()), (-1000, 1)])
 def test_workers_counts_jobs_like_scikit_learn(jobs, number):
-    assert workers(jobs) == number
-    assert workers(None) == torch.get_num_threads()
+    assert process_count(jobs) == number
+    assert process_count(None) == torch.get_num_threads()
 
 
 def test_workers_is_1_in_a_worker_process():
     with processes(2) as executor:
-        assert executor.submit(workers, None).result() == 1
+        assert executor.submit(process_count, None).result() == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
@@ -125,10 +125,10 @@ def test_sharing_reports_missing_space_in_one_line(tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(folder))
         rows = np.zeros((1000, 1000), np.float32)
         message = rf"^{folder} has no room for 4 MiB of data that the processes share; set TMPDIR"
-        with pytest.raises(UsageError, match=message), sharing(executor, rows, rows[:, 0]):
+        with pytest.raises(UsageError, match=message), share_arrays(executor, rows, rows[:, 0]):
             pass
         assert list(folder.iterdir()) == []
-        with sharing(executor, rows[:100], rows[:100, 0]) as shared:
+        with share_arrays(executor, rows[:100], rows[:100, 0]) as shared:
             assert executor.submit(shared.load).result()[0].shape == (100, 1000)
 
 

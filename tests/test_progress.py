@@ -21,7 +21,7 @@ import pytest
 from rich.cells import cell_len
 
 from actlab.execution.progress import show_progress
-from actlab.execution.scheduler import State
+from actlab.execution.scheduler import SchedulerState
 from actlab.fleet.run import Result
 
 NAMES = ["relu", "relu", "tanh", "elu"]
@@ -79,11 +79,11 @@ def result(failure="", **figures):
 
 
 def running(fleet, runs, epoch, epochs=10):
-    return State(fleet, 9, tuple(runs), epoch, epochs)
+    return SchedulerState(fleet, 9, tuple(runs), epoch, epochs)
 
 
 def ended(fleet, runs, *results):
-    return State(fleet, 9, tuple(runs), 10, 10, results=results)
+    return SchedulerState(fleet, 9, tuple(runs), 10, 10, results=results)
 
 
 # -- silence --------------------------------------------------------------------------------------
@@ -385,8 +385,8 @@ def test_show_progress_keeps_other_output_above_the_display(at_once, monkeypatch
 def test_show_progress_lines_do_not_import_rich():
     code = (
         "import io, sys; from actlab.execution.progress import show_progress\n"
-        "from actlab.execution.scheduler import State\n"
-        "with show_progress(['relu'], 2, io.StringIO()) as watch: watch(State(0, 1, (0,), 1, 2))\n"
+        "from actlab.execution.scheduler import SchedulerState\n"
+        "with show_progress(['relu'], 2, io.StringIO()) as watch: watch(SchedulerState(0, 1, (0,), 1, 2))\n"
         "print(*[name for name in sys.modules if name.partition('.')[0] == 'rich'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

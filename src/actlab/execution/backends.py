@@ -16,8 +16,8 @@ import torch
 from cloudpickle import dumps
 
 from actlab.errors import UsageError, summarize_error
-from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
-from actlab.execution.split_on_failure import FleetOutcome, attempt
+from actlab.execution.processes import Processes, SharedArrays, WorkerExecutor, share_arrays, shared_folder
+from actlab.execution.split_on_failure import FleetOutcome, train_or_split
 from actlab.fleet.grouping import Alone, Fleet
 from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.run import Epoch, Run
@@ -63,7 +63,7 @@ class Backend(Protocol):
 
 
 @contextlib.contextmanager
-def site_of(
+def open_backend(
     executor: Executor | None,
     X: Array,
     y: Array,
@@ -71,7 +71,7 @@ def site_of(
     settings: FleetSettings,
     report: Callable[[Job, Sequence[Epoch]], None],
 ) -> Iterator[Backend]:
-    """Yield the site that trains fleets.
+    """Yield the backend that trains fleets.
 
     Args:
         executor: The executor; None for this process.
@@ -82,16 +82,16 @@ def site_of(
         report: Called after every epoch of a job in this process.
     """
     if executor is None:
-        yield Here(X, y, settings, report)
+        yield InProcessBackend(X, y, settings, report)
     elif isinstance(executor, ThreadPoolExecutor):
         with shared_folder(0) as folder, apply_settings(settings):  # no thread may set it for itself
-            yield Threads(executor, _data(X, y, device), Shared(folder), settings)
+            yield ThreadBackend(executor, _data(X, y, device), SharedArrays(folder), settings)
     else:
-        with sharing(executor, X, y) as shared:
-            yield Elsewhere(executor, shared, settings)
+        with share_arrays(executor, X, y) as shared:
+            yield ExecutorBackend(executor, shared, settings)
 
 
-class Here:
+class InProcessBackend:
     """This process, one fleet after the other."""
 
     together = False
@@ -113,7 +113,7 @@ class Here:
             device = job.runs[0].device
             data = self.there[device] = self.there.get(device) or _data(self.X, self.y, device)
             with apply_settings(self.settings):
-                outcome = attempt(job.runs, job.fleet, data, functools.partial(self.report, job))
+                outcome = train_or_split(job.runs, job.fleet, data, functools.partial(self.report, job))
             futures.append(Future[FleetOutcome]())
             futures[-1].set_result(outcome)
         return futures
@@ -123,12 +123,12 @@ class Here:
         return None
 
 
-class Threads:
+class ThreadBackend:
     """Threads of this process, with its memory."""
 
     together = True
 
-    def __init__(self, executor: Executor, data: Data, shared: Shared, settings: FleetSettings) -> None:
+    def __init__(self, executor: Executor, data: Data, shared: SharedArrays, settings: FleetSettings) -> None:
         self.executor, self.data, self.shared, self.settings = executor, data, shared, settings
 
     def room(self) -> int | None:
@@ -155,19 +155,19 @@ class Threads:
             return []
 
 
-class Elsewhere:
+class ExecutorBackend:
     """Processes of this machine or of others, which have their own memory."""
 
     together = False
 
-    def __init__(self, executor: Executor, shared: Shared, settings: FleetSettings) -> None:
+    def __init__(self, executor: Executor, shared: SharedArrays, settings: FleetSettings) -> None:
         self.executor, self.shared, self.settings = executor, shared, settings
         # They may have begun elsewhere, and files of a user's modules are named from here.
         self.place = os.getcwd() if isinstance(executor, Processes) else ""
 
     def room(self) -> int | None:
-        """Return the room of an :class:`Engine`; None for other executors."""
-        return self.executor.room() if isinstance(self.executor, Engine) else None
+        """Return the room of a :class:`WorkerExecutor`; None for other executors."""
+        return self.executor.room() if isinstance(self.executor, WorkerExecutor) else None
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Submit jobs."""
@@ -203,11 +203,13 @@ def _in_folder(folder: str, call: bytes) -> FleetOutcome:
     return outcome
 
 
-def _in_process(job: Job, shared: Shared, report: EpochCallback, settings: FleetSettings) -> FleetOutcome:
+def _in_process(
+    job: Job, shared: SharedArrays, report: EpochCallback, settings: FleetSettings
+) -> FleetOutcome:
     """Train a fleet in a process that does nothing else meanwhile."""
     device = job.runs[0].device
     with apply_settings(settings):
-        return attempt(job.runs, job.fleet, _loaded(shared, device), report)
+        return train_or_split(job.runs, job.fleet, _loaded(shared, device), report)
 
 
 def _in_thread(
@@ -215,11 +217,11 @@ def _in_thread(
 ) -> FleetOutcome:
     """Train a fleet in one of several threads."""
     torch.set_num_threads(settings.threads)  # each thread has a number of its own
-    return attempt(job.runs, job.fleet, data, report, ready)
+    return train_or_split(job.runs, job.fleet, data, report, ready)
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(shared: Shared, device: str) -> Data:
+def _loaded(shared: SharedArrays, device: str) -> Data:
     return _data(*shared.load(), device)
 
 
@@ -228,13 +230,13 @@ def _data(X: Array, y: Array, device: str) -> Data:
     return Data(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
 
 
-def _beat(shared: Shared, job: Job) -> EpochCallback:
+def _beat(shared: SharedArrays, job: Job) -> EpochCallback:
     """Return a callback that counts the epochs of a job in a file."""
     shared.clear(_name(job))  # a process may have died of it
     return functools.partial(_tick, shared, _name(job))
 
 
-def _tick(shared: Shared, name: str, _: Sequence[Epoch]) -> None:
+def _tick(shared: SharedArrays, name: str, _: Sequence[Epoch]) -> None:
     shared.tick(name)
 
 

@@ -22,7 +22,14 @@ from distributed.comm.addressing import parse_address, parse_host_port
 
 from actlab.data.dataset import fingerprint_of
 from actlab.errors import UsageError, summarize_error
-from actlab.execution.processes import Array, Engine, Shared, keep, mapped, shared_folder
+from actlab.execution.processes import (
+    Array,
+    SharedArrays,
+    WorkerExecutor,
+    map_arrays,
+    save_arrays,
+    shared_folder,
+)
 
 log = logging.getLogger("actlab")
 PATIENCE = 300.0  # seconds to wait for a scheduler that does not respond
@@ -32,7 +39,7 @@ _RECENT = 2.0  # seconds for which the number of workers is cached
 _SAME = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that affect results
 
 
-class Cluster(Engine):
+class Cluster(WorkerExecutor):
     """An executor that trains on the workers of a Dask cluster.
 
     Each machine stores the data once, as files that its workers map into memory. A worker trains one fleet
@@ -70,14 +77,14 @@ class Cluster(Engine):
         return 2 * self._workers
 
     @contextlib.contextmanager
-    def sharing(self, X: Array, y: Array) -> Iterator[Shared]:
+    def share_arrays(self, X: Array, y: Array) -> Iterator[SharedArrays]:
         """Yield a reference to the arrays that every worker can load."""
         fingerprint = fingerprint_of(X, y)
         self._data[fingerprint] = X, y
         self._sent.add(fingerprint)
         try:
             with shared_folder(0) as folder:  # for the progress of workers on this machine
-                yield OnWorkers(folder, fingerprint)
+                yield WorkerArrays(folder, fingerprint)
         finally:
             del self._data[fingerprint]
 
@@ -240,7 +247,7 @@ class _DataMissing(Exception):
 
 
 @dataclass(frozen=True)
-class OnWorkers(Shared):
+class WorkerArrays(SharedArrays):
     """Arrays that each worker machine stores as files.
 
     Attributes:
@@ -253,7 +260,7 @@ class OnWorkers(Shared):
         """Return the arrays; raise _DataMissing if the worker does not have them."""
         worker = get_worker()
         try:
-            return mapped(_place(worker, self.fingerprint))
+            return map_arrays(_place(worker, self.fingerprint))
         except FileNotFoundError:
             raise _DataMissing(worker.address, self.fingerprint) from None
 
@@ -279,7 +286,7 @@ def _keep(fingerprint: str, X: Array, y: Array, dask_worker: Any) -> str:
     folder = _place(dask_worker, fingerprint)
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-            keep(Path(beside), X, y)
+            save_arrays(Path(beside), X, y)
             Path(beside).rename(folder)
             Path(beside).mkdir()  # to be removed
     except OSError as error:

@@ -36,7 +36,7 @@ _IDLE = 60  # seconds after which processes without work end
 _LOOK = 1.0  # seconds between two checks whether the parent process is alive
 
 
-def workers(jobs: int | None) -> int:
+def process_count(jobs: int | None) -> int:
     """Return how many processes ``n_jobs`` means.
 
     Args:
@@ -51,14 +51,14 @@ def workers(jobs: int | None) -> int:
     return int(joblib.effective_n_jobs(jobs))
 
 
-class Engine(Executor, ABC):
+class WorkerExecutor(Executor, ABC):
     """An executor that reports its capacity and shares data with its workers."""
 
     @abstractmethod
     def room(self) -> int:
         """Return the number of submitted calls that keeps all workers busy."""
 
-    def sharing(self, X: Array, y: Array) -> contextlib.AbstractContextManager[Shared]:
+    def share_arrays(self, X: Array, y: Array) -> contextlib.AbstractContextManager[SharedArrays]:
         """Return arrays in a form that can be sent to the workers, for as long as the block runs.
 
         Args:
@@ -68,7 +68,7 @@ class Engine(Executor, ABC):
         return _in_files(X, y)
 
 
-class Processes(Engine):
+class Processes(WorkerExecutor):
     """Worker processes of this machine. A process that dies loses only its own call.
 
     A pool of several processes breaks as a whole when one of them dies, and does not report which call it
@@ -128,7 +128,7 @@ class Processes(Engine):
             future, call = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 pool = self._free.pop()
-                with _sigint_blocked():  # until _belong runs in a new process
+                with _sigint_blocked():  # until _ignore_interrupt_and_end_with_parent runs in a new process
                     try:
                         inner = pool.submit(call)
                     except BrokenExecutor:  # its process was killed while it was idle
@@ -159,7 +159,11 @@ def _one_process() -> ProcessPoolExecutor:
     # If psutil is installed, loky ends processes whose memory grows; these keep data in memory.
     patience = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}  # bytes
     return ProcessPoolExecutor(
-        max_workers=1, timeout=_IDLE, initializer=_belong, initargs=(os.getpid(),), env=patience
+        max_workers=1,
+        timeout=_IDLE,
+        initializer=_ignore_interrupt_and_end_with_parent,
+        initargs=(os.getpid(),),
+        env=patience,
     )
 
 
@@ -193,13 +197,13 @@ def processes(number: int) -> Iterator[Processes]:
     executor.shutdown()
 
 
-def _belong(parent: int) -> None:
+def _ignore_interrupt_and_end_with_parent(parent: int) -> None:
     """Ignore Ctrl-C, which a terminal sends to all processes, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), name="actlab-parent", daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent,), name="actlab-parent", daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent(parent: int) -> None:
     # loky does not detect a killed parent, and would wait forever for its result to be read.
     while os.getppid() == parent:
         time.sleep(_LOOK)
@@ -207,7 +211,7 @@ def _end_with(parent: int) -> None:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedArrays:
     """Arrays as files, which every process maps into its memory once.
 
     Attributes:
@@ -218,7 +222,7 @@ class Shared:
 
     def load(self) -> tuple[Array, Array]:
         """Return the arrays; changes to them stay in the process."""
-        return mapped(self.folder)
+        return map_arrays(self.folder)
 
     def tick(self, name: str) -> None:
         """Append a byte to a file of that name; do nothing if the folder is not on this machine."""
@@ -235,20 +239,20 @@ class Shared:
         (self.folder / name).unlink(missing_ok=True)
 
 
-def keep(folder: Path, X: Array, y: Array) -> None:
-    """Write the arrays into a folder, for :func:`mapped`."""
+def save_arrays(folder: Path, X: Array, y: Array) -> None:
+    """Write the arrays into a folder, for :func:`map_arrays`."""
     np.save(folder / "X.npy", X, allow_pickle=False)
     np.save(folder / "y.npy", y, allow_pickle=False)
 
 
-def mapped(folder: Path) -> tuple[Array, Array]:
+def map_arrays(folder: Path) -> tuple[Array, Array]:
     """Return the arrays of a folder, mapped into memory that processes share."""
     # Copy-on-write, because torch requires writable memory.
     X, y = (np.load(folder / f"{n}.npy", mmap_mode="c", allow_pickle=False) for n in ("X", "y"))
     return X, y
 
 
-def sharing(executor: Executor, X: Array, y: Array) -> contextlib.AbstractContextManager[Shared]:
+def share_arrays(executor: Executor, X: Array, y: Array) -> contextlib.AbstractContextManager[SharedArrays]:
     """Return arrays in a form that can be sent to any executor's workers, for as long as the block runs.
 
     Args:
@@ -256,19 +260,19 @@ def sharing(executor: Executor, X: Array, y: Array) -> contextlib.AbstractContex
         X: Inputs (n, ...).
         y: Targets (n, ...).
     """
-    return executor.sharing(X, y) if isinstance(executor, Engine) else _in_files(X, y)
+    return executor.share_arrays(X, y) if isinstance(executor, WorkerExecutor) else _in_files(X, y)
 
 
 @contextlib.contextmanager
-def _in_files(X: Array, y: Array) -> Iterator[Shared]:
+def _in_files(X: Array, y: Array) -> Iterator[SharedArrays]:
     with shared_folder(X.nbytes + y.nbytes) as folder:
         try:
-            keep(folder, X, y)
+            save_arrays(folder, X, y)
         except OSError as error:
             size = f"{(X.nbytes + y.nbytes) / 2**20:.0f} MiB of data"
             problem = f"{folder.parent} has no room for {size} that the processes share"
             raise UsageError(f"{problem}; set TMPDIR to a larger folder, or train in one process") from error
-        yield Shared(folder)
+        yield SharedArrays(folder)
 
 
 @contextlib.contextmanager

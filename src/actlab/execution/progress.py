@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from actlab.errors import escape_unprintable
-from actlab.execution.scheduler import State, Watcher
+from actlab.execution.scheduler import SchedulerState, Watcher
 
 if TYPE_CHECKING:
     from actlab.execution.terminal import TerminalProgress
@@ -66,11 +66,11 @@ class _Display:
         self.interval = _OFTEN if self.paints or verbose > 1 else _SELDOM
         self.start = time.monotonic()
         self.due = self.start + (0 if verbose > 1 else _SILENT)
-        self.running: dict[int, State] = {}
+        self.running: dict[int, SchedulerState] = {}
         self.ended: dict[int, dict[str, float]] = {}  # the last epoch of each run that has ended
         self.terminal: TerminalProgress | None = None
 
-    def show(self, state: State) -> None:
+    def show(self, state: SchedulerState) -> None:
         """Record a state, and show it if it is time."""
         self.running[state.fleet] = state
         if state.results is not None:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from actlab.execution.backends import Backend, Here, Job, site_of
-from actlab.execution.processes import processes, workers
+from actlab.execution.backends import Backend, InProcessBackend, Job, open_backend
+from actlab.execution.processes import process_count, processes
 from actlab.execution.split_on_failure import FleetOutcome
 from actlab.fleet.grouping import Alone, Fleet, group_into_fleets
 from actlab.fleet.run import Epoch, FailureKind, Result, Run
@@ -31,7 +31,7 @@ _POLL_SECONDS = 0.2  # between two polls of the progress
 
 
 @dataclass(frozen=True)
-class State:
+class SchedulerState:
     """The progress of a fleet.
 
     Attributes:
@@ -53,10 +53,10 @@ class State:
     results: Sequence[Result] | None = None
 
 
-Watcher = Callable[[State], None]
+Watcher = Callable[[SchedulerState], None]
 
 
-class Session(Protocol):
+class RunStore(Protocol):
     """Access to results of earlier runs, and a record of new ones. Runs are named by their indices."""
 
     def claim(self, places: Sequence[int]) -> dict[int, Result] | None:
@@ -81,7 +81,7 @@ def choose_executor(
     """
     if executor is not None:
         return contextlib.nullcontext(executor)
-    number = min(workers(jobs), len(runs))
+    number = min(process_count(jobs), len(runs))
     if isolated and number:
         return processes(number)
     features_read = sum(len(run.rows) * run.epochs for run in runs) * X[:1].size
@@ -98,7 +98,7 @@ def train_runs(
     *,
     executor: Executor | None = None,
     watch: Watcher | None = None,
-    session: Session | None = None,
+    session: RunStore | None = None,
 ) -> list[Result]:
     """Train every run, as :func:`iterate_results` does; return the results in the order of the runs."""
     results = dict(iterate_results(runs, X, y, executor=executor, watch=watch, session=session))
@@ -112,7 +112,7 @@ def iterate_results(
     *,
     executor: Executor | None = None,
     watch: Watcher | None = None,
-    session: Session | None = None,
+    session: RunStore | None = None,
 ) -> Generator[tuple[int, Result]]:
     """Train every run; yield its result as soon as its fleet has ended.
 
@@ -148,7 +148,10 @@ def iterate_results(
         ]
     fleets = [dataclasses.replace(fleet, networks={}) for fleet in fleets]
     scheduler = _Scheduler(runs, fleets, watch, session)
-    with site_of(executor, X, y, device, settings, scheduler.report_epoch) as site, scheduler.using(site):
+    with (
+        open_backend(executor, X, y, device, settings, scheduler.report_epoch) as backend,
+        scheduler.using(backend),
+    ):
         yield from scheduler.iterate_results()
 
 
@@ -169,7 +172,7 @@ class _Scheduler:
     """Submits fleets and collects their results."""
 
     def __init__(
-        self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, session: Session | None
+        self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, session: RunStore | None
     ) -> None:
         self.runs, self.fleets, self.watch, self.session = runs, fleets, watch, session
         jobs = [Job(number, fleet, self._runs_at(fleet.places)) for number, fleet in enumerate(fleets)]
@@ -177,15 +180,15 @@ class _Scheduler:
         self.for_skorch = [job for job in jobs if job.fleet.alone is Alone.NEEDS_SKORCH]
         self.warned: set[str] = set()
         self.submitted: dict[Future[FleetOutcome], Job] = {}
-        self.site: Backend
+        self.backend: Backend
 
     def _runs_at(self, places: Sequence[int]) -> list[Run]:
         return [self.runs[place] for place in places]
 
     @contextlib.contextmanager
-    def using(self, site: Backend) -> Iterator[None]:
-        """Train fleets at a site; cancel those that have not begun at the end of the block."""
-        self.site = site
+    def using(self, backend: Backend) -> Iterator[None]:
+        """Train fleets with a backend; cancel those that have not begun at the end of the block."""
+        self.backend = backend
         try:
             yield
         finally:
@@ -205,19 +208,19 @@ class _Scheduler:
             elif not ended:
                 time.sleep(_POLL_SECONDS)  # other processes train the rest
             ended += [each for future in done for each in self._collect(self.submitted.pop(future), future)]
-            if done and not isinstance(self.site, Here):
+            if done and not isinstance(self.backend, InProcessBackend):
                 ended += self._submit()  # before the consumer of the results takes its time
             self._poll()
             for job, results in ended:
                 yield from self._finish(job, results)
 
     def _submit(self) -> list[Ended]:
-        """Submit as many fleets as the site has room for; return recorded results."""
+        """Submit as many fleets as the backend has room for; return recorded results."""
         known: list[Ended] = []
         ready: list[Job] = []
-        if self.site.together and self.submitted:
+        if self.backend.together and self.submitted:
             return []
-        room = self.site.room()
+        room = self.backend.room()
         for job in list(self.queue):
             if room is not None and (len(self.submitted) + len(ready) >= room or len(known) >= _MAX_KNOWN):
                 break
@@ -231,7 +234,7 @@ class _Scheduler:
                 job = self._part_of(job, [place for place in job.fleet.places if place not in recorded])
             if job.runs:
                 ready.append(job)
-        self.submitted.update(zip(self.site.begin(ready), ready, strict=True))
+        self.submitted.update(zip(self.backend.begin(ready), ready, strict=True))
         return known
 
     def _part_of(self, job: Job, places: Sequence[int]) -> Job:
@@ -283,7 +286,7 @@ class _Scheduler:
     def _poll(self) -> None:
         """Report the progress of the fleets in other processes."""
         for job in sorted(self.submitted.values(), key=lambda job: job.number):
-            if self.watch and (epoch := self.site.epochs(job)) is not None:
+            if self.watch and (epoch := self.backend.epochs(job)) is not None:
                 self._report(job, min(epoch, job.runs[0].epochs))
 
     def _report(
@@ -294,5 +297,5 @@ class _Scheduler:
         results: Sequence[Result] | None = None,
     ) -> None:
         if self.watch:
-            state = State(job.number, len(self.fleets), job.fleet.places, epoch, job.runs[0].epochs)
+            state = SchedulerState(job.number, len(self.fleets), job.fleet.places, epoch, job.runs[0].epochs)
             self.watch(dataclasses.replace(state, last_epochs=last_epochs, results=results))

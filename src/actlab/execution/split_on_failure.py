@@ -31,7 +31,7 @@ class FleetOutcome:
     notes: list[str] = field(default_factory=list)
 
 
-def attempt(
+def train_or_split(
     runs: Sequence[Run],
     fleet: Fleet,
     data: Data,
@@ -50,10 +50,10 @@ def attempt(
     Returns:
         The results, and messages for the user.
     """
-    return _attempt(runs, fleet, data, report, ready, again=False)
+    return _train_or_split(runs, fleet, data, report, ready, again=False)
 
 
-def _attempt(
+def _train_or_split(
     runs: Sequence[Run],
     fleet: Fleet,
     data: Data,
@@ -80,7 +80,7 @@ def _attempt(
     if memory and data.X.is_cuda:
         torch.cuda.empty_cache()
     if len(runs) == 1 and memory and not again:
-        return _attempt(runs, fleet, data, report, None, again=True)
+        return _train_or_split(runs, fleet, data, report, None, again=True)
     if len(runs) == 1:
         failure = f"{FailureKind.OUT_OF_MEMORY}: {reason}" if memory else f"{FailureKind.RAISED} {reason}"
         return FleetOutcome([Result(failure=failure, passing=memory or elsewhere)])
@@ -88,7 +88,7 @@ def _attempt(
     if memory:
         outcome.notes.append(f"out of memory with {len(runs)} runs at once; continuing with {half}")
     for share in (runs[:half], runs[half:]):
-        part = attempt(share, fleet, data, report)  # from the start: what is half of a fleet is another fleet
+        part = train_or_split(share, fleet, data, report)  # from its start: half of a fleet is another fleet
         outcome.results += part.results
         outcome.notes += part.notes
     return outcome

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from actlab.execution.scheduler import State
+from actlab.execution.scheduler import SchedulerState
 
 _BARS, _LEADERS = 4, 5  # how many are shown
 _NARROW = 60  # columns; a narrower terminal has no bars, and fewer columns in the leaderboard
@@ -66,7 +66,7 @@ class TerminalProgress(Progress):
         self.fleets: dict[int, TaskID] = {}
 
     def paint(
-        self, running: Sequence[State], ended: Mapping[int, Mapping[str, float]], seconds: float
+        self, running: Sequence[SchedulerState], ended: Mapping[int, Mapping[str, float]], seconds: float
     ) -> None:
         """Paint the bars and the leaderboard.
 
@@ -114,7 +114,7 @@ class TerminalProgress(Progress):
     def _is_narrow(self) -> bool:
         return self.console.width < _NARROW
 
-    def _update_fleets(self, running: Sequence[State]) -> None:
+    def _update_fleets(self, running: Sequence[SchedulerState]) -> None:
         for fleet in self.fleets.keys() - {state.fleet for state in running}:
             self.remove_task(self.fleets.pop(fleet))
         for state in running:

@@ -21,7 +21,7 @@ LedgerLike = Ledger | str | os.PathLike[str]
 class LedgerSession:
     """Look up, claim and record the runs of a list, each by its index in the list.
 
-    Implements :class:`actlab.execution.scheduler.Session`.
+    Implements :class:`actlab.execution.scheduler.RunStore`.
 
     Args:
         ledger: An open ledger.

@@ -24,7 +24,7 @@ from skorch.dataset import ValidSplit
 from skorch.history import History
 
 from actlab.errors import UsageError, raise_problems, summarize_error
-from actlab.execution.scheduler import State, Watcher, train_runs
+from actlab.execution.scheduler import SchedulerState, Watcher, train_runs
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import build_module, read_run, restore_net, split_validation
@@ -346,7 +346,7 @@ def _live_table(sink: Callable[[str], None]) -> Watcher:
     so_far = SimpleNamespace(history=History(), verbose=1)
     log = PrintLog(sink=sink).initialize()
 
-    def watch(state: State) -> None:
+    def watch(state: SchedulerState) -> None:
         for row in state.last_epochs:
             so_far.history.new_epoch()
             for name, value in row.items():
