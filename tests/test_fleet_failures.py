@@ -95,24 +95,24 @@ SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
 
 
 def train(units):
-    net = functools.partial(NeuralNet, units, "relu", FEATURES, CLASSES)
-    how = {"loss": nn.CrossEntropyLoss(), "optimizer": SGD, "epochs": 2, "batch_size": 16}
-    return by_fleets([Run(net=net, rows=np.arange(32), seed=seed, **how) for seed in range(8)], X, y)
+    model = functools.partial(NeuralNet, units, "relu", FEATURES, CLASSES)
+    options = {"loss": nn.CrossEntropyLoss(), "optimizer": SGD, "epochs": 2, "batch_size": 16}
+    return by_fleets([Run(net=model, rows=np.arange(32), seed=seed, **options) for seed in range(8)], X, y)
 
 
-def limit(nets):
+def limit_memory(models):
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(nets * SIZE), -1))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(models * SIZE), -1))
 
 
 UNITS = 1400
 SIZE = 4 * sum(p.numel() for p in NeuralNet(UNITS, "relu", FEATURES, CLASSES).parameters())
 train(8)
-for nets in (30, 1):
+for models in (30, 1):
     gc.collect()
-    limit(nets)
+    limit_memory(models)
     for result in train(UNITS):
-        print(nets, result.failure or f"{len(result.history)} epochs {result.how}")
+        print(models, result.failure or f"{len(result.history)} epochs {result.how}")
 """
 
 

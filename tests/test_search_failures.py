@@ -346,12 +346,12 @@ from actlab import FleetSearchCV, NeuralNet
 
 X = np.random.default_rng(0).normal(size=(4000, 20)).astype(np.float32)
 y = (np.arange(4000) % 10).astype(np.int64)
-net = skorch.NeuralNetClassifier(
+model = skorch.NeuralNetClassifier(
     NeuralNet, module__num_features=20, criterion=torch.nn.CrossEntropyLoss, max_epochs=100000, verbose=0
 )
 if __name__ == "__main__":
     print("here", flush=True)
-    FleetSearchCV(net, {"module__activation": ["relu", "tanh"]}, cv=2, n_jobs=2).fit(X, y)
+    FleetSearchCV(model, {"module__activation": ["relu", "tanh"]}, cv=2, n_jobs=2).fit(X, y)
 """
 
 

@@ -89,7 +89,7 @@ class Functional(nn.Module):
 
 
 class InPlace(nn.Module):
-    """Calls a constructor with ``inplace``, and keeps it."""
+    """Calls a constructor with ``inplace``, and stores the constructor."""
 
     def __init__(self, act_layer=nn.ReLU):
         super().__init__()

@@ -235,28 +235,28 @@ def test_search_keeps_a_signal_handler_installed_by_a_callback():
 SCRIPT = """
 import signal
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests can run with SIGINT ignored
 
 import numpy as np, skorch, torch
 import actlab
 
 
-class Says(skorch.callbacks.Callback):
-    def on_epoch_end(self, net, **kwargs):
+class PrintsEpochs(skorch.callbacks.Callback):
+    def on_epoch_end(self, model, **kwargs):
         print("epoch", flush=True)
 
 
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
 y = np.arange(60) % 3
-net = skorch.NeuralNetClassifier(
+model = skorch.NeuralNetClassifier(
     actlab.NeuralNet, module__num_features=4, module__num_classes=3, criterion=torch.nn.CrossEntropyLoss,
-    max_epochs=10**9, verbose=0, callbacks=[Says]
+    max_epochs=10**9, verbose=0, callbacks=[PrintsEpochs]
 )
 """
-SEARCH = "actlab.FleetSearchCV(net, {'lr': [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, y)\n"
+SEARCH = "actlab.FleetSearchCV(model, {'lr': [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, y)\n"
 COMPARE = """
 data = actlab.Dataset(X, y, "table", "0" * 16, (0, 1, 2))
-actlab.compare(["relu", "tanh"], data, module=net, folds=2)
+actlab.compare(["relu", "tanh"], data, module=model, folds=2)
 """
 
 
