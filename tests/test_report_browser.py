@@ -11,7 +11,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
 from actlab.report.html.page import write_report
-from tests.browser import offline
+from tests.browser import open_offline
 from tests.report_cases import (
     HOSTILE,
     all_diverged,
@@ -33,7 +33,9 @@ def opened(browser, tmp_path):
 
         def open_page(example, **context_options):
             write_report(example, tmp_path / "report.html")
-            return open_pages.enter_context(offline(browser, tmp_path / "report.html", **context_options))
+            return open_pages.enter_context(
+                open_offline(browser, tmp_path / "report.html", **context_options)
+            )
 
         yield open_page
 

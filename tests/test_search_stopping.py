@@ -19,7 +19,7 @@ import actlab
 from actlab import Dataset
 from actlab.comparison.comparison import Interrupted
 from actlab.execution.processes import processes
-from tests.searches import X, Y, by_skorch, classifier, one_thread, scores, search
+from tests.searches import X, Y, classifier, fit_by_skorch, one_thread, score_matrix, search
 
 __all__ = ["one_thread"]
 
@@ -103,9 +103,9 @@ def test_search_callback_with_keyboard_interrupt_stops_only_its_model(tmp_path, 
     assert fitted.runs_["failure"].eq("").all()
     assert len(fitted.best_estimator_.history) == epochs
     for fold, (train, test) in enumerate(StratifiedKFold(2).split(X, Y)):
-        expected = by_skorch(model, X[train], Y[train], 0, fold)
+        expected = fit_by_skorch(model, X[train], Y[train], 0, fold)
         right = np.log(expected.predict_proba(X[test])[np.arange(len(test)), Y[test]]).mean()
-        assert scores(fitted)[0, fold] == pytest.approx(right, rel=1e-6)
+        assert score_matrix(fitted)[0, fold] == pytest.approx(right, rel=1e-6)
 
 
 @pytest.mark.parametrize("change", [torch.from_numpy, lambda X: SliceDict(x=X)], ids=["tensor", "dict"])
