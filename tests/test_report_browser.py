@@ -15,6 +15,7 @@ from tests.browser import open_offline
 from tests.report_cases import (
     HOSTILE,
     all_diverged,
+    browser,  # noqa: F401
     comparison,
     diagnostics_frame,
     training,
