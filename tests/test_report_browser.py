@@ -28,7 +28,7 @@ ROWS = "#runs-table tbody tr:not([hidden])"
 
 
 @pytest.fixture
-def opened(browser, tmp_path):
+def opened(browser, tmp_path):  # noqa: F811
     """Return a function that opens a comparison's page; requests and errors fail the test."""
     with contextlib.ExitStack() as open_pages:
 
