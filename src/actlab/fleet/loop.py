@@ -14,9 +14,10 @@ from torch import Tensor
 
 from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import ROWS, summarize_records
-from actlab.fleet.lr_schedule import EarlyStopper, LearningRate
+from actlab.fleet.early_stopping import EarlyStopper
+from actlab.fleet.lr_schedule import LearningRate
 from actlab.fleet.module_state import StateChanged, StateWatch
-from actlab.fleet.optimizers import RULES
+from actlab.fleet.optimizers import OPTIMIZERS
 from actlab.fleet.run import Epoch, FailureKind, Result, Rows, Run
 from actlab.fleet.sequential_step import create_step, mean_losses
 from actlab.fleet.trace import trace_layers
@@ -105,7 +106,7 @@ class Loop:
         self.state = StateWatch(self.modules[0]) if self.step.calls_modules else None
         stack = self.step.stack
         optimizers = [member.run.optimizer for member in self.here]
-        self.rule = RULES[run.optimizer.name](optimizers, stack.weights, stack.grads)
+        self.optimizer = OPTIMIZERS[run.optimizer.name](optimizers, stack.weights, stack.grads)
         self.sums = torch.zeros(len(self.here), dtype=torch.float64, device=self.device)
         self.order: Tensor | None = None
 
@@ -162,7 +163,7 @@ class Loop:
         for batch in batches:
             x, targets = self.data.batch(batch)
             self.sums.add_(self.step.gradients(x, targets), alpha=targets.shape[1])
-            self.rule.step()
+            self.optimizer.step()
             if run.schedule and run.schedule.every == "batch":
                 for member in self.here:
                     assert member.learning_rate is not None
@@ -190,7 +191,7 @@ class Loop:
         if self.first.schedule:
             numbers = [member.learning_rate.numbers() for member in self.here if member.learning_rate]
             for name in numbers[0]:
-                self.rule.set(name, [each[name] for each in numbers])
+                self.optimizer.set(name, [each[name] for each in numbers])
 
     def _evaluate(self, part: str, rows: Sequence[Rows]) -> dict[str, Tensor]:
         """Return mean loss and accuracy of every network on its own samples, by column of the history."""
@@ -262,12 +263,12 @@ class Loop:
         if not kept:
             self.here = []
             return
-        step, rule = self.step, self.rule
+        step, optimizer = self.step, self.optimizer
         self.here, self.modules = [self.here[row] for row in kept], [self.modules[row] for row in kept]
         self._set_up()
         rows = torch.tensor(kept, device=self.device)
         self.step.stack.take(step.stack, rows)
-        self.rule.take(rule, rows)
+        self.optimizer.take(optimizer, rows)
 
 
 def _hits(outputs: Tensor, targets: Tensor, scoring: str) -> Tensor:

@@ -1,15 +1,14 @@
-"""The learning rate and the early stopping of one run."""
+"""The learning rate of one run."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from actlab.fleet.run import Epoch, Optimizer, Run, Stopping
+from actlab.fleet.run import Epoch, Optimizer, Run
 
 
 class LearningRate:
@@ -23,7 +22,9 @@ class LearningRate:
         assert run.schedule is not None
         self.schedule = run.schedule
         nothing = torch.zeros((), requires_grad=True)
-        self.optimizer = getattr(torch.optim, run.optimizer.name)([nothing], **arguments(run.optimizer))
+        self.optimizer = getattr(torch.optim, run.optimizer.name)(
+            [nothing], **torch_optim_arguments(run.optimizer)
+        )
         self.scheduler = run.schedule.policy(self.optimizer, **run.schedule.options)
 
     @property
@@ -66,38 +67,9 @@ class LearningRate:
             self.scheduler.step(*score)
 
 
-def arguments(optimizer: Optimizer) -> Mapping[str, Any]:
+def torch_optim_arguments(optimizer: Optimizer) -> Mapping[str, Any]:
     """Return the arguments of the class in torch.optim."""
     found: dict[str, Any] = {**optimizer.numbers, **dict.fromkeys(optimizer.flags, True)}
     if "beta1" in found:
         found["betas"] = (found.pop("beta1"), found.pop("beta2"))
     return found
-
-
-class EarlyStopper:
-    """Early stopping of one run, by the rule of :class:`skorch.callbacks.EarlyStopping`.
-
-    Args:
-        rule: What is watched.
-
-    Attributes:
-        improved: Whether the last epoch was the best so far.
-    """
-
-    def __init__(self, rule: Stopping) -> None:
-        self.rule = rule
-        self.improved = False
-        self._misses = 0
-        self._bar = math.inf if rule.lower_is_better else -math.inf
-
-    def stops(self, row: Epoch) -> bool:
-        """Return whether training stops after an epoch."""
-        rule, score = self.rule, row[self.rule.monitor]
-        self.improved = score < self._bar if rule.lower_is_better else score > self._bar
-        if self.improved:
-            self._misses = 0
-            margin = rule.threshold * score if rule.threshold_mode == "rel" else rule.threshold
-            self._bar = score - margin if rule.lower_is_better else score + margin
-        else:
-            self._misses += 1
-        return self._misses == rule.patience  # not >=: below 0 nothing stops, and 0 does at once

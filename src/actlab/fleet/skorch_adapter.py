@@ -28,10 +28,12 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from actlab.errors import summarize_error
+from actlab.fleet import run as fleet_run
 from actlab.fleet.losses import has_explicit_gradient, loss_problem
-from actlab.fleet.lr_schedule import arguments
-from actlab.fleet.run import Optimizer, Result, Rows, Run, Schedule, Stopping
-from actlab.fleet.stacked_weights import load
+from actlab.fleet.lr_schedule import torch_optim_arguments
+from actlab.fleet.optimizers import OPTIMIZERS
+from actlab.fleet.run import Optimizer, Result, Rows, Run, Schedule
+from actlab.fleet.stacked_weights import load_module_state
 from actlab.models.networks import fresh
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
 
@@ -43,13 +45,6 @@ _KINDS = (
 )
 _AT_ONCE = 1024  # rows that are predicted in one piece
 _MONITORED = ("train_loss", "valid_loss", "valid_acc")
-# The numbers that a rule of torch.optim has, and the flags that choose its variant.
-_RULES: Mapping[type, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    torch.optim.SGD: (("momentum", "weight_decay"), ("nesterov",)),
-    torch.optim.Adam: (("betas", "eps", "weight_decay"), ("amsgrad",)),
-    torch.optim.AdamW: (("betas", "eps", "weight_decay"), ("amsgrad",)),
-    torch.optim.RMSprop: (("alpha", "eps", "weight_decay", "momentum"), ("centered",)),
-}
 _USUAL = {
     "warm_start": False,
     "compile": False,
@@ -145,7 +140,7 @@ def restore_net(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any)
     ):  # initializing draws weights, which are then replaced
         net.initialize()
     net.check_data(X, y)
-    load(net.module_, result.weights)
+    load_module_state(net.module_, result.weights)
     net.history_ = History()
     counts = {"train_batch_count": run.steps}
     if run.valid is not None:
@@ -245,10 +240,10 @@ def _shown(value: Any) -> str:
 
 
 def _optimizer(net: skorch.NeuralNet) -> Optimizer:
-    if net.optimizer not in _RULES:
-        rules = ", ".join(rule.__name__ for rule in _RULES)
-        raise NotFused(f"optimizer is {_shown(net.optimizer)}; a fleet supports {rules}")
-    names, flags = _RULES[net.optimizer]
+    name = getattr(net.optimizer, "__name__", "")
+    if name not in OPTIMIZERS or net.optimizer is not getattr(torch.optim, name):
+        raise NotFused(f"optimizer is {_shown(net.optimizer)}; a fleet supports {', '.join(OPTIMIZERS)}")
+    names, flags = OPTIMIZERS[name].number_names, OPTIMIZERS[name].flag_names
     usual = inspect.signature(net.optimizer).parameters
     given = {"lr": net.lr, **net.get_params_for("optimizer")}
     numbers = {"lr": given.pop("lr"), **{name: given.pop(name, usual[name].default) for name in names}}
@@ -257,9 +252,9 @@ def _optimizer(net: skorch.NeuralNet) -> Optimizer:
         raise NotFused(f"optimizer__{rest[0]} is {given[rest[0]]!r}, which a fleet does not support")
     if "betas" in numbers:
         numbers["beta1"], numbers["beta2"] = numbers.pop("betas")
-    found = Optimizer(net.optimizer.__name__, {k: float(v) for k, v in numbers.items()}, on)
+    found = Optimizer(name, {k: float(v) for k, v in numbers.items()}, on)
     try:
-        net.optimizer([torch.zeros(1)], **arguments(found))
+        net.optimizer([torch.zeros(1)], **torch_optim_arguments(found))
     except ValueError as error:  # torch raises the same error when the model is fitted
         raise NotFused(f"the optimizer rejects its arguments: {summarize_error(error)}") from error
     return found
@@ -278,8 +273,10 @@ def _callbacks(net: skorch.NeuralNet) -> dict[str, Any]:
         ):
             found["scoring"] = "binary" if isinstance(net, skorch.NeuralNetBinaryClassifier) else "classes"
         elif kind is EarlyStopping and "stopping" not in found and callback.monitor in _MONITORED:
-            names = Stopping.__dataclass_fields__
-            found["stopping"] = Stopping(**{field: getattr(callback, field) for field in names})
+            names = fleet_run.EarlyStopping.__dataclass_fields__
+            found["stopping"] = fleet_run.EarlyStopping(
+                **{field: getattr(callback, field) for field in names}
+            )
         elif kind is LRScheduler and "schedule" not in found:
             found["schedule"] = _schedule(callback)
         elif kind is PassthroughScoring and name in ("train_loss", "valid_loss"):

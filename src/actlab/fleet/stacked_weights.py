@@ -82,7 +82,7 @@ class Stack:
         return views
 
 
-def load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_module_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a state from :meth:`Stack.state` into a module."""
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
