@@ -184,7 +184,7 @@ def measure_step_parts(data: actlab.Dataset) -> list[str]:
             layer.backward = clocks["layer"].time_calls(layer.backward)
             hidden: Any = loop
             hidden.step._loss = clocks["loss"].time_calls(hidden.step._loss)
-            hidden.rule.step = clocks["update"].time_calls(hidden.rule.step)
+            hidden.optimizer.step = clocks["update"].time_calls(hidden.optimizer.step)
             hidden._evaluate = clocks["validation"].time_calls(hidden._evaluate)
             epoch = clocks["epoch"].time_calls(loop.epoch)
             rounds = []

@@ -33,7 +33,7 @@ class Followed:
         if event != "call" or not module.startswith("actlab.") or not is_written:
             return
         self.calls[module, name] += 1
-        self._planning |= module == "actlab.fleet.plan"
+        self._planning |= module == "actlab.fleet.grouping"
         if not self._planning:
             self.modules.add(module)
             self.changes += module != self._last

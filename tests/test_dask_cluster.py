@@ -190,7 +190,7 @@ def test_cluster_fails_only_the_run_that_kills_workers(cluster, tmp_path):
     [
         (
             "tcp://127.0.0.1:1",
-            "^no Dask scheduler answers at 'tcp://127.0.0.1:1' within 1 s; `dask scheduler`",
+            "^no Dask scheduler answers at 'tcp://127.0.0.1:1' within 1 s; start one with `dask scheduler`",
         ),
         ("tcp://nowhere.invalid:8786", "^no Dask scheduler answers at 'tcp://nowhere.invalid:8786'"),
         ("tpc://127.0.0.1:8786", "^scheduler is 'tpc://127.0.0.1:8786', not an address such as tcp://"),

@@ -19,7 +19,7 @@ import actlab
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.diagnostics import BINS, ROWS, SHARE, choose_diagnostic_epochs, is_elementwise_nonlinear
 from actlab.fleet.loop import Data, Loop
-from actlab.fleet.run import Optimizer, Schedule, Stopping
+from actlab.fleet.run import EarlyStopping, Optimizer, Schedule
 from actlab.models.networks import ConvNet, fresh
 from actlab.timing import saved_bytes
 from tests.fleet_runs import SGD, WILD, assert_equal, make_noisy, make_perceptron, one_fleet, one_thread, run
@@ -225,7 +225,7 @@ KINDS = {
     "random numbers": lambda: [run(make_noisy)],
     "autograd": lambda: [run(functools.partial(Branching, activation="gelu"))],
     "early stopping": lambda: [
-        run(seed=n, stopping=Stopping("train_loss", patience=n, threshold=0.9, load_best=True))
+        run(seed=n, stopping=EarlyStopping("train_loss", patience=n, threshold=0.9, load_best=True))
         for n in (1, 2, 9)
     ],
     "one diverges": lambda: [run(), run(optimizer=WILD)],

@@ -16,7 +16,7 @@ from torch import nn
 import actlab
 from actlab.execution.processes import processes
 from actlab.execution.scheduler import choose_executor, iterate_results, train_runs
-from actlab.fleet.run import Optimizer, Stopping
+from actlab.fleet.run import EarlyStopping, Optimizer
 from actlab.fleet.settings import FleetSettings
 from tests.fleet_runs import (
     SGD,
@@ -125,7 +125,7 @@ def test_fleet_continues_unchanged_after_early_stopping_of_some_runs(optimizer, 
     model = make_perceptron("tanh")
     continuing = [run(model, seed=seed, optimizer=rule, epochs=12) for seed in range(4)]
     stopping_runs = [
-        dataclasses.replace(each, stopping=Stopping("train_loss", patience=patience, threshold=0.9))
+        dataclasses.replace(each, stopping=EarlyStopping("train_loss", patience=patience, threshold=0.9))
         for patience, each in enumerate(continuing, 1)
     ]
     mixed = [each for pair in zip(stopping_runs, continuing, strict=True) for each in pair]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actlab.fleet.lr_schedule import arguments
-from actlab.fleet.optimizers import RULES
+from actlab.fleet.lr_schedule import torch_optim_arguments
+from actlab.fleet.optimizers import OPTIMIZERS
 from actlab.fleet.run import Optimizer
 
 STEPS, SIZE = 20, 11
@@ -61,7 +61,9 @@ class Theirs:
     def __init__(self, each, weights):
         self.rows = [row.clone().requires_grad_() for row in weights]
         kind = getattr(torch.optim, each[0].name)
-        self.optimizers = [kind([row], **arguments(o)) for row, o in zip(self.rows, each, strict=True)]
+        self.optimizers = [
+            kind([row], **torch_optim_arguments(o)) for row, o in zip(self.rows, each, strict=True)
+        ]
 
     def step(self, grads):
         for row, optimizer, grad in zip(self.rows, self.optimizers, grads, strict=True):
@@ -86,7 +88,7 @@ class Ours:
 
     def __init__(self, each, weights):
         self.weights, self.grads = weights.clone(), torch.zeros_like(weights)
-        self.rule = RULES[each[0].name](each, self.weights, self.grads)
+        self.rule = OPTIMIZERS[each[0].name](each, self.weights, self.grads)
 
     def step(self, grads):
         self.grads.copy_(grads)

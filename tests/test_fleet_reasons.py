@@ -14,7 +14,7 @@ from torch import nn
 
 from actlab import FleetSearchCV, compare
 from actlab.data.dataset import Dataset
-from actlab.fleet.plan import Alone, plan
+from actlab.fleet.grouping import Alone, group_into_fleets
 from actlab.fleet.probe import fleet_problem
 from actlab.fleet.run import Optimizer, Run
 from actlab.ledger.ledger import Ledger
@@ -85,7 +85,9 @@ def raises(y, z):
     ],
 )
 def test_plan_gives_the_reason_why_skorch_trains_a_model(function, reason):
-    planned = plan([run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing(most=64))
+    planned = group_into_fleets(
+        [run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing(most=64)
+    )
     assert [
         (fleet.reason_alone, fleet.alone is Alone.NEEDS_SKORCH, len(fleet.places)) for fleet in planned
     ] == [(reason, True, 1)] * 2
@@ -95,7 +97,7 @@ def test_plan_gives_the_reason_why_skorch_trains_a_model(function, reason):
 def test_plan_leaves_runs_without_a_batch_to_skorch(batch_size, rows):
     model = lambda: nn.Linear(FEATURES, CLASSES)  # noqa: E731
     few = run(model, batch_size=batch_size, rows=np.arange(rows), drop_last=True)
-    first, second = plan([few, run(model)], *map(torch.from_numpy, (X, Y)), Packing(most=64))
+    first, second = group_into_fleets([few, run(model)], *map(torch.from_numpy, (X, Y)), Packing(most=64))
     settings = f"batch_size={batch_size} and drop_last=True"
     assert first.reason_alone == f"{settings} give no batch from {rows} training samples"
     assert (first.alone is Alone.NEEDS_SKORCH, second.alone is Alone.NEEDS_SKORCH, second.reason_alone) == (

@@ -16,8 +16,9 @@ from skorch.history import History
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 
-from actlab.fleet.lr_schedule import EarlyStopper, LearningRate
-from actlab.fleet.run import Stopping
+from actlab.fleet import run as fleet_run
+from actlab.fleet.early_stopping import EarlyStopper
+from actlab.fleet.lr_schedule import LearningRate
 from actlab.fleet.skorch_adapter import split_validation
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_torch, stream_seed
 from tests.fleets import classifier, make_run, make_table
@@ -216,7 +217,7 @@ SCORES = st.one_of(
 @settings(deadline=None)
 def test_early_stopper_stops_like_skorch(network, scores, patience, threshold, mode, lower):
     options = {"patience": patience, "threshold": threshold, "threshold_mode": mode, "lower_is_better": lower}
-    theirs, ours = EarlyStopping(**options), EarlyStopper(Stopping(**options))
+    theirs, ours = EarlyStopping(**options), EarlyStopper(fleet_run.EarlyStopping(**options))
     network.history_ = History()
     theirs.on_train_begin(network)
     for epoch, score in enumerate(scores, 1):

@@ -11,7 +11,7 @@ import torch
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
-from actlab.fleet.stacked_weights import load
+from actlab.fleet.stacked_weights import load_module_state
 from tests.fleets import (
     CLASSES,
     FEATURES,
@@ -146,7 +146,7 @@ def test_fleet_returns_the_weights_of_the_tested_model(layer_by_layer):
     run = dataclasses.replace(make_run(model, X, Y), test=rows)
     (result,) = train_by_fleets([run], X, Y, layer_by_layer=layer_by_layer)
     module = run.build().eval()
-    load(module, result.weights)
+    load_module_state(module, result.weights)
     with torch.no_grad():
         outputs = module(torch.from_numpy(X[rows]))
     expected = nn.functional.cross_entropy(outputs, torch.from_numpy(Y[rows]))

@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.utils import counters
 
 import actlab
-from actlab.activation.kernels import _compile
+from actlab.activation.fused_kernels import _compile
 
 
 def value_and_gradient(function, x):

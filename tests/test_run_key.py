@@ -20,7 +20,7 @@ from torch import nn
 
 from actlab import NeuralNet, load_data
 from actlab.data.dataset import fingerprint_of
-from actlab.fleet.run import Optimizer, Run, Schedule, Stopping
+from actlab.fleet.run import EarlyStopping, Optimizer, Run, Schedule
 from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import digest, run_settings
 from tests.fleet_runs import run as as_run
@@ -77,7 +77,12 @@ CHANGED_FIELDS = {
         Schedule(torch.optim.lr_scheduler.StepLR, {"step_size": 1, "gamma": 0.5}, "batch"),
         Schedule(torch.optim.lr_scheduler.StepLR, {"step_size": 1, "gamma": 0.5}, event=None),
     ],
-    "stopping": [Stopping(), Stopping(patience=6), Stopping(load_best=True), Stopping(threshold=math.inf)],
+    "stopping": [
+        EarlyStopping(),
+        EarlyStopping(patience=6),
+        EarlyStopping(load_best=True),
+        EarlyStopping(threshold=math.inf),
+    ],
     "scoring": ["binary", ""],
     "device": ["cuda"],
     "precision": ["bf16"],
@@ -111,7 +116,9 @@ def test_run_settings_are_equal_for_equal_runs_of_separate_objects():
     def make_run():
         loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
         schedule = Schedule(STEPS, {"last_epoch": -1, "lr_lambda": lambda epoch: 0.9**epoch})
-        return as_run(loss=loss, schedule=schedule, stopping=Stopping(), test=np.arange(3), device="cuda:1")
+        return as_run(
+            loss=loss, schedule=schedule, stopping=EarlyStopping(), test=np.arange(3), device="cuda:1"
+        )
 
     again = dataclasses.replace(make_run(), device="cuda:0", rows=np.arange(96)[:48], seed=np.int64(0))
     assert key(make_run()) == key(again)

@@ -1,4 +1,4 @@
-"""Resolve the spec by which a person names an activation. Only literals in it are evaluated."""
+"""Resolve the specs by which users name activations. Only literals in a spec are evaluated."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def entry(name: str) -> Activation[Any]:
         name: A name in the catalogue, without arguments, or a formula such as ``"formula:x*tanh(x)"``.
 
     Raises:
-        UsageError: There is none; the message names the nearest, or says what is wrong with the formula.
+        UsageError: There is none. The message suggests the nearest name or describes the problem.
     """
     if is_formula(name):
         from actlab.derivation.making import from_spec  # with SymPy, which takes half a second

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from actlab.activation.kernels import fused
+from actlab.activation.fused_kernels import fused
 from actlab.activation.module import ActivationModule
 from actlab.checking.target import Target, resolve
 from actlab.checking.tensors import saved_storages

@@ -2,6 +2,6 @@ from . import numerics as numerics
 from .definition import Activation as Activation
 from .definition import Facts as Facts
 from .definition import elementwise as elementwise
-from .kernels import fused as fused
+from .fused_kernels import fused as fused
 from .module import ActivationModule as ActivationModule
 from .module import TrainedModule as TrainedModule

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from actlab.activation.kernels import fusing, run_fused
+from actlab.activation.fused_kernels import fusing, run_fused
 
 if TYPE_CHECKING:
     from actlab.activation.definition import Activation
@@ -21,7 +21,7 @@ Formula = Callable[..., Tensor]
 TorchOperation = Callable[..., Tensor | None]  # None: these parameters are not supported
 _HALF = (torch.float16, torch.bfloat16)
 # Dynamo cannot trace a Function that closes over an object, but it can trace a global and an index.
-_ALL: list[Nodes] = []
+_ALL: list[AutogradFunctions] = []
 
 
 def _as_input(name: str, input: Tensor, result: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def evaluate(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) ->
     return result if result.dtype is dtype else result.to(dtype)
 
 
-class Nodes:
+class AutogradFunctions:
     """The autograd functions of one activation, and the formulas that they evaluate."""
 
     pointwise = True  # the output has the shape of the input, and a kernel may see both as one dimension
@@ -55,9 +55,9 @@ class Nodes:
         self.formulas = activation.formulas
         # Eager mode uses the one-pass kernel of the definition; Inductor fuses the formula better.
         self.eager_gradient = activation.formulas.gradient_kernel or self.gradient
-        self.traced, self.eager, self.overwriting = _function_nodes(self)
+        self.traced, self.eager, self.overwriting = _build_functions(self)
         self.plain_apply = super(Function, self.eager).apply  # type: ignore[misc]
-        self.slope = _slope_node(self)
+        self.slope = _build_slope_function(self)
 
     @property
     def formula(self) -> Formula:
@@ -182,11 +182,11 @@ def _wide(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
 
 
-def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[Function]]:
+def _build_functions(functions: AutogradFunctions) -> tuple[type[Function], type[Function], type[Function]]:
     """Build the autograd functions for compiled code, eager code, and eager code in place."""
     index = len(_ALL)
-    _ALL.append(nodes)
-    formula, eager_gradient = nodes.formula, nodes.eager_gradient
+    _ALL.append(functions)
+    formula, eager_gradient = functions.formula, functions.eager_gradient
 
     class Traced(Function):
         @staticmethod
@@ -207,14 +207,14 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
         @staticmethod
         def forward(x: Tensor, *values: Any) -> Tensor:
             if fusing(x):
-                y = run_fused(nodes, "forward", x, *values)
+                y = run_fused(functions, "forward", x, *values)
             elif x.dtype in _HALF:
-                y = nodes.forward(x, *values)
+                y = functions.forward(x, *values)
             else:
                 y = formula(x, *values)
-            if y.dtype is x.dtype and (y.shape == x.shape or not nodes.pointwise):
+            if y.dtype is x.dtype and (y.shape == x.shape or not functions.pointwise):
                 return y
-            return _as_input(nodes.name, x, y)
+            return _as_input(functions.name, x, y)
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
@@ -224,26 +224,26 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
             below = None
             if needed[0]:
                 if torch.is_grad_enabled():  # create_graph=True: the gradient will be differentiated
-                    below = nodes.gradient_in_graph(grad, saved, values)
+                    below = functions.gradient_in_graph(grad, saved, values)
                 elif fusing(grad):
-                    below = run_fused(nodes, "gradient", grad, saved, *values)
+                    below = run_fused(functions, "gradient", grad, saved, *values)
                 else:
                     below = eager_gradient(grad, saved, *values)
-                if below.shape != grad.shape and nodes.pointwise:
-                    below = _as_input(nodes.name, grad, below)
+                if below.shape != grad.shape and functions.pointwise:
+                    below = _as_input(functions.name, grad, below)
             if not tensors:
                 return (below, *(None,) * len(values)) if values else below
-            return below, *nodes.parameter_gradients(grad, saved, values, needed[1:])
+            return below, *functions.parameter_gradients(grad, saved, values, needed[1:])
 
         @staticmethod
         def jvp(ctx: Any, tangent: Tensor | None, *tangents: Any) -> Tensor:
             saved, values = _restore(ctx)
             terms = []
             if tangent is not None:
-                terms.append(nodes.tangent_in_graph(tangent, saved, values))
+                terms.append(functions.tangent_in_graph(tangent, saved, values))
             for position, direction in enumerate(tangents):
                 if direction is not None:
-                    terms.append(direction * nodes.partial(position, saved, values, direction.dtype))
+                    terms.append(direction * functions.partial(position, saved, values, direction.dtype))
             result = terms[0]
             for term in terms[1:]:
                 result = result + term
@@ -263,8 +263,8 @@ def _function_nodes(nodes: Nodes) -> tuple[type[Function], type[Function], type[
             ctx.mark_dirty(inputs[0])
             Eager.setup_context(ctx, inputs, output)
 
-    for node in (Traced, Eager, Overwriting):
-        node.__name__ = node.__qualname__ = f"{nodes.name}_{node.__name__}"
+    for function in (Traced, Eager, Overwriting):
+        function.__name__ = function.__qualname__ = f"{functions.name}_{function.__name__}"
     return Traced, Eager, Overwriting
 
 
@@ -300,16 +300,16 @@ def _batch_first(size: int, dims: Sequence[int | None], args: Sequence[Any]) -> 
     return aligned
 
 
-def _slope_node(nodes: Nodes) -> type[Function] | None:
+def _build_slope_function(functions: AutogradFunctions) -> type[Function] | None:
     """Build an autograd function of the derivative, whose derivative is the second derivative."""
-    if nodes.formulas.second is None:
+    if functions.formulas.second is None:
         return None
-    second: Formula = nodes.formulas.second
+    second: Formula = functions.formulas.second
 
     class Slope(Function):
         @staticmethod
         def forward(saved: Tensor, *values: Any) -> Tensor:
-            return nodes.evaluate(nodes.formulas.derivative, saved, *values, dtype=saved.dtype)
+            return functions.evaluate(functions.formulas.derivative, saved, *values, dtype=saved.dtype)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -320,17 +320,17 @@ def _slope_node(nodes: Nodes) -> type[Function] | None:
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
             (saved,) = ctx.saved_tensors
-            curvature = nodes.evaluate(second, saved, *ctx.values, dtype=grad.dtype)
+            curvature = functions.evaluate(second, saved, *ctx.values, dtype=grad.dtype)
             return grad * curvature, *(None for _ in ctx.values)
 
         @staticmethod
         def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
             (saved,) = ctx.saved_tensors
-            return tangent * nodes.evaluate(second, saved, *ctx.values, dtype=tangent.dtype)
+            return tangent * functions.evaluate(second, saved, *ctx.values, dtype=tangent.dtype)
 
         @staticmethod
         def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int | None]:
             return Slope.apply(*args), in_dims[0]
 
-    Slope.__name__ = Slope.__qualname__ = f"{nodes.name}_Slope"
+    Slope.__name__ = Slope.__qualname__ = f"{functions.name}_Slope"
     return Slope

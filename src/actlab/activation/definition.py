@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec
 
 from torch import Tensor
 
-from actlab.activation.autograd import Formula, Nodes, TorchOperation
+from actlab.activation.autograd import AutogradFunctions, Formula, TorchOperation
 from actlab.activation.module import ActivationModule, make_module, public_module
 
 P = ParamSpec("P")
@@ -212,13 +212,13 @@ class Activation(Generic[P]):
 
     def _complete(self, module: type[ActivationModule]) -> type[ActivationModule]:
         self.module_class = module
-        _ = self._nodes  # built now, because code under torch.compile cannot build them
+        _ = self._autograd_functions  # built now, because code under torch.compile cannot build them
         return module
 
     def also_known_as(self, name: str, *, paper: str, summary: str) -> Activation[P]:
         """Return the same function as a separate entry, for a function published under two names."""
         other = self._copy(paper=paper)
-        other.__dict__.pop("_nodes", None)  # the nodes have the name
+        other.__dict__.pop("_autograd_functions", None)  # the autograd functions have the name
         other.name, other.__doc__, other.module_class = name, summary, None
         return other
 
@@ -249,10 +249,10 @@ class Activation(Generic[P]):
     # -- what is derived from it ---------------------------------------------------------------------
 
     @cached_property
-    def _nodes(self) -> Nodes:
+    def _autograd_functions(self) -> AutogradFunctions:
         if self.formulas.derivative is None:
             raise TypeError(f"{self.name}: has no derivative; add one with @{self.name}.derivative")
-        return Nodes(self)
+        return AutogradFunctions(self)
 
     def __call__(self, input: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         """Apply the function to every element.
@@ -283,7 +283,7 @@ class Activation(Generic[P]):
             )
         if self.formulas.preparation is not None:
             values = self.formulas.preparation(input, *values)
-        return self._nodes.apply(input, values, inplace)
+        return self._autograd_functions.apply(input, values, inplace)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], bool]:
         """Return the value of every parameter, in order, and whether to work in place."""

@@ -79,7 +79,7 @@ _CHECKS = (
     Check("state_dict", modules.state_dict, _MODULE),
     Check("deepcopy", modules.deepcopy, _MODULE),
     Check("pickle", modules.pickled, _MODULE),
-    Check("saved bytes", transforms.saved_bytes),
+    Check("saved bytes", transforms.saved_for_backward),
     Check("export", transforms.exported, seconds=_COMPILER_SECONDS),
     Check("compile", transforms.compiled, seconds=_COMPILER_SECONDS),
 )

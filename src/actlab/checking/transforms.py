@@ -136,7 +136,7 @@ def exported(subject: Subject) -> str:
     return "the exported program agrees"
 
 
-def saved_bytes(subject: Subject) -> str:
+def saved_for_backward(subject: Subject) -> str:
     """Report the bytes saved for backward per element of a float32 input; of a definition, verify them."""
     x = subject.sample(512, torch.float32).requires_grad_()
     function = subject.function(torch.float32)

@@ -1,4 +1,4 @@
-"""What a predictor that ignores the features scores: the chance level of any scorer of scikit-learn."""
+"""The chance level of any scikit-learn scorer: the scores of predictors that ignore the features."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def chance_scores(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) -
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as that of a precision without a positive prediction
             scores = [np.array([float(scorer(each, X, y)) for each in group]) for group in predictors]
-    except Exception:  # anybody's scorer, which may need more than a predictor: no statement is made
+    except Exception:  # a user's scorer may need more than a predictor; chance level is then not tested
         return None
     return ChanceScores(scores[0], scores[1], float(scores[2][0]))
 

@@ -24,7 +24,7 @@ _MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 
 @dataclass(frozen=True)
 class Budget:
-    """What a sequential comparison may cost.
+    """The limit of a sequential comparison.
 
     Args:
         runs: Number of runs.
@@ -74,7 +74,7 @@ def parse_budget(budget: int | str | None) -> Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonConfig:
-    """What a comparison trains, and how it is judged.
+    """The settings of a comparison.
 
     The arguments are those of :func:`actlab.compare`.
 

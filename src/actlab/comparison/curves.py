@@ -21,7 +21,7 @@ def own_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
     A report draws them from this table, so that it imports nothing that a folder names.
 
     Args:
-        activations: The activations; those that are not imported are left out.
+        activations: The activations; those that are not imported are omitted.
 
     Returns:
         One row per activation and point: ``activation``, ``x``, ``f``, ``f1``, ``f2``. An activation that is

@@ -1,4 +1,4 @@
-"""Load a folder for a report: a comparison, an unfinished one, or a training."""
+"""Load a folder for a report: a comparison, an unfinished comparison, or a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LABELS = [field.name for field in dataclasses.fields(RunLabels)]
 
 
 def load_folder(folder: Path) -> Comparison:
-    """Load what a folder holds as a comparison.
+    """Load the content of a folder as a comparison.
 
     Args:
         folder: A folder that ``actlab compare`` or ``actlab train`` has written or writes.
@@ -55,7 +55,9 @@ def load_folder(folder: Path) -> Comparison:
             with Ledger(folder / LEDGER, readonly=True) as ledger:
                 if unfinished := ledger.unfinished_comparisons():
                     return _load_unfinished(ledger, *unfinished[0])
-        except UsageError:  # such as a ledger of an older version: it matters only if there is nothing else
+        except (
+            UsageError
+        ):  # such as a ledger of an older version, which matters only if there are no other files
             if not is_finished:
                 raise
     if is_finished:
@@ -83,7 +85,7 @@ def _load_unfinished(
     except (KeyError, TypeError, ValueError) as error:
         message = f"ledger {str(ledger.path)!r}: its description of the comparison is broken: {error!r}"
         raise UsageError(message) from error
-    nothing = FinishedRun(RunLabels("", 0, 0, 0, {}), Result(), math.nan)  # has the columns
+    nothing = FinishedRun(RunLabels("", 0, 0, 0, {}), Result(), math.nan)  # defines the columns
     rows = pd.DataFrame([{**result_columns(run), "key": run.key} for run in best or [nothing]])[: len(best)]
     unfinished = {"done": len(finished), "planned": len(planned)}
     seeds = len({labels.seed for labels in planned.values()})
@@ -125,7 +127,7 @@ def training_comparison(
     settings: TrainSettings,
     **more: Any,
 ) -> Comparison:
-    """Return a training as a comparison of one run.
+    """Return a run of ``actlab train`` as a comparison.
 
     Args:
         training: The training.
@@ -176,7 +178,7 @@ def write_training(found: Comparison, folder: Path) -> list[Path]:
             write_csv(table, path)
             files.append(path)
         else:
-            path.unlink(missing_ok=True)  # of a training that was here before
+            path.unlink(missing_ok=True)  # from an earlier run
     return files
 
 

@@ -161,7 +161,7 @@ def _template(config: ComparisonConfig) -> skorch.NeuralNet:
 
 
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
-    """Return the different values that are tried, by the names of the net's parameters."""
+    """Return the distinct values to try, by parameter name of the skorch model."""
     if tune and net.train_split is None:
         raise UsageError("tune needs validation samples, but the net's train_split is None")
     known = net.get_params()

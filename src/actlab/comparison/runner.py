@@ -29,13 +29,13 @@ class Runner:
 
     Args:
         plan: The plan.
-        ledger: Where runs are recorded; None for nowhere.
-        executor: Where they are trained; None for this process or processes of its own.
+        ledger: The ledger in which runs are recorded; None for none.
+        executor: The executor that trains the runs; None to choose one.
         verbose: As for :func:`actlab.compare`.
 
     Attributes:
         runs: The finished runs.
-        planned: The number of runs that were to be trained so far.
+        planned: The number of runs planned so far.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Runner:
 
     @property
     def died(self) -> set[str]:
-        """Return the activations that ended the processes that trained them: this one must not call them."""
+        """Return the activations that ended their worker processes. This process must not call them."""
         return {run.labels.activation for run in self.runs if run.result.died}
 
     def train(self, planned: Sequence[PlannedRun], about: Mapping[str, Any], round_number: int = 0) -> None:
@@ -145,7 +145,7 @@ class Runner:
         self._add(planned, result, score, key)
 
     def _train_alone(self, planned: PlannedRun) -> None:
-        """Let skorch train a run that no fleet can train."""
+        """Train a run with skorch that no fleet can train."""
         dataset, y, scoring = self.plan.config.dataset, self.plan.y, self.plan.scoring
         net, result = clone(planned.net), Result(how="skorch", reason_alone=planned.reason_alone)
         score = math.nan
@@ -161,7 +161,7 @@ class Runner:
         self._add(planned, result, score, "")
 
     def _add(self, planned: PlannedRun, result: Result, score: float, key: str) -> None:
-        """Add a finished run, without its weights: those of a thousand runs take gigabytes."""
+        """Add a finished run without its weights, which take gigabytes for a thousand runs."""
         if not result.failure and not math.isfinite(score):
             result.failure = f"the score is {score}"
         result = dataclasses.replace(result, weights={})

@@ -19,7 +19,7 @@ class RunLabels:
     Attributes:
         activation: The spec.
         split: The split of the samples; 0 is the one without shuffling.
-        fold: The part that is left out, from 0.
+        fold: The index of the test fold, from 0.
         seed: The seed of its random numbers.
         tuned: The tuned values that it has, by name.
     """
@@ -44,8 +44,8 @@ class PlannedRun(RunLabels):
         net: The untrained skorch net.
         rows: Indices (n,) of the training samples, including those held back for validation.
         test: Indices (m,) of the test samples.
-        run: The run as a fleet takes it; None if skorch has to train it.
-        reason_alone: Why skorch has to.
+        run: The run for a fleet; None if skorch trains it.
+        reason_alone: Why skorch trains it.
     """
 
     net: skorch.NeuralNet
@@ -63,7 +63,7 @@ class FinishedRun(Generic[Labels]):
     """A run that has ended.
 
     Attributes:
-        labels: Which run it is.
+        labels: The labels that identify the run.
         result: The result of its training.
         score: The score on the test samples; NaN if the run has failed.
         key: Its key in the ledger; empty without a ledger.
@@ -76,7 +76,7 @@ class FinishedRun(Generic[Labels]):
 
     @property
     def validation(self) -> tuple[float, float]:
-        """Return how good it is on the validation samples; more is better."""
+        """Return the score on the validation samples; greater is better."""
         last = self.result.history[-1] if self.result.history and not self.result.failure else {}
         loss = -last.get("valid_loss", math.inf)
         return last.get("valid_acc", loss if last else -math.inf), loss

@@ -205,7 +205,7 @@ def _rank(name: str, verdicts: pd.DataFrame) -> int:
 
 
 def _status(rows: pd.DataFrame) -> tuple[str, bool]:
-    """Return what is wrong with the runs of an activation, and whether they earn it a rank."""
+    """Return the status of an activation (failed runs or chance level), and whether it has a rank."""
     lost = rows[rows["score"].isna()]
     if len(lost):
         return describe_failures(lost["failure"].to_list(), len(rows)), False
@@ -215,9 +215,9 @@ def _status(rows: pd.DataFrame) -> tuple[str, bool]:
 
 
 def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
-    """Return what :attr:`actlab.Comparison.about` has before any run has ended."""
+    """Return the part of :attr:`actlab.Comparison.about` that is known before any run has ended."""
     config, module = plan.config, plan.net.module
-    if isinstance(module, functools.partial):  # a user's module with an activation put in
+    if isinstance(module, functools.partial):  # a user's module with an inserted activation
         module = module.args[0]
     epochs = max(plan.diagnostic_epochs.values(), key=len, default=())
     return {
@@ -236,7 +236,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
 
 
 def circumstances() -> dict[str, Any]:
-    """Return with what and when something was trained."""
+    """Return versions, hardware and date of the training."""
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -265,7 +265,7 @@ def cv_results(frame: pd.DataFrame) -> pd.DataFrame:
                 "mean_fit_time": runs["seconds"].mean(),
                 "std_fit_time": runs["seconds"].std(ddof=0),
                 "param_module__activation": name,
-                # Who dropped out of a race has fewer of them.
+                # An activation that was dropped from a sequential test has fewer.
                 **{
                     f"split{n}_test_score": s for n, s in enumerate(np.append(scores, missing[len(scores) :]))
                 },
@@ -274,7 +274,7 @@ def cv_results(frame: pd.DataFrame) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows)
-    # A net that diverged shares the last rank with its like.
+    # Failed activations share the last rank.
     ranks = table["mean_test_score"].fillna(-math.inf).rank(ascending=False, method="min")
     table["rank_test_score"] = ranks.astype(int)
     return table

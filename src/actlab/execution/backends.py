@@ -18,8 +18,8 @@ from cloudpickle import dumps
 from actlab.errors import UsageError, summarize_error
 from actlab.execution.processes import Engine, Processes, Shared, shared_folder, sharing
 from actlab.execution.split_on_failure import FleetOutcome, attempt
+from actlab.fleet.grouping import Alone, Fleet
 from actlab.fleet.loop import Data, EpochCallback, Loop
-from actlab.fleet.plan import Alone, Fleet
 from actlab.fleet.run import Epoch, Run
 from actlab.fleet.settings import FleetSettings, apply_settings
 

@@ -18,7 +18,7 @@ from torch import nn
 from actlab.execution.backends import Backend, Here, Job, site_of
 from actlab.execution.processes import processes, workers
 from actlab.execution.split_on_failure import FleetOutcome
-from actlab.fleet.plan import Alone, Fleet, plan
+from actlab.fleet.grouping import Alone, Fleet, group_into_fleets
 from actlab.fleet.run import Epoch, FailureKind, Result, Run
 from actlab.fleet.settings import settings_for
 
@@ -139,7 +139,7 @@ def iterate_results(
         return
     device = runs[0].device
     settings = settings_for(device)
-    fleets = plan(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), settings)
+    fleets = group_into_fleets(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), settings)
     if executor is None:
         networks = {place: network for fleet in fleets for place, network in fleet.networks.items()}
         runs = [

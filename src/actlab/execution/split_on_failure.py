@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 
 from actlab.errors import UsageError, summarize_error
+from actlab.fleet.grouping import Alone, Fleet
 from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.module_state import StateChanged
-from actlab.fleet.plan import Alone, Fleet
 from actlab.fleet.probe import out_of_memory
 from actlab.fleet.run import FailureKind, Result, Run
 

@@ -1,5 +1,5 @@
 """Train many networks in one loop."""
 
-from actlab.fleet.run import Optimizer, Result, Run, Schedule, Stopping
+from actlab.fleet.run import EarlyStopping, Optimizer, Result, Run, Schedule
 
-__all__ = ["Optimizer", "Result", "Run", "Schedule", "Stopping"]
+__all__ = ["EarlyStopping", "Optimizer", "Result", "Run", "Schedule"]

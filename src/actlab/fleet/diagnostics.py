@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from actlab.models.activation_sites import identify
 
-ROWS = 128  # of the rows held back, that every look is at
-DEAD, FLAT = 1e-3, 0.05  # slopes below: nothing trains through it; hardly anything does
+ROWS = 128  # validation samples for diagnostics
+DEAD, FLAT = 1e-3, 0.05  # slopes below which a unit is dead, and a value saturated
 BINS = 20
 _TOO_SHORT = (
     "diagnostics would take more than 5 % of the time of such a short run; "
     "diagnostics=True or --diagnostics records them anyway"
 )
-SHARE = 0.05  # of the time that training takes, which looking may take unasked
-_FILED = 32  # rows whose values go into histograms
+SHARE = 0.05  # largest share of the training time by default
+_FILED = 32  # samples in histograms
 _DRAWN = 8  # activation layers of a network that have histograms
-_STEPS, _ALWAYS = 1.0, 2.5  # a look takes as long as so many steps of ROWS rows, and so many of any size
+_STEPS, _ALWAYS = 1.0, 2.5  # cost of diagnostics in steps of ROWS samples, plus steps of any size
 _THOUSAND = 1000
 
 Row = dict[str, Any]
@@ -35,7 +35,7 @@ class ActivationRecord:
     """The outputs, derivatives and gradients of an activation of R networks.
 
     Attributes:
-        name: Of the module in the network.
+        name: The name of the module in the network.
         output: Its outputs (R, n, ...).
         slope: The derivative there, of the same shape.
         grad: The gradients of the mean loss with respect to its outputs.
@@ -53,11 +53,11 @@ def choose_diagnostic_epochs(
     """Return the epochs after which diagnostics are collected.
 
     Args:
-        wanted: True for after each, False for never, None for as many as :data:`SHARE` of the time allows,
-            spread evenly, the last among them.
-        epochs: Epochs of the training.
-        steps: Steps of an epoch.
-        batch_size: Rows of a step.
+        wanted: True for every epoch, False for none, None for as many as :data:`SHARE` of the time allows,
+            evenly spaced, with the last epoch.
+        epochs: Number of epochs.
+        steps: Steps per epoch.
+        batch_size: Samples per step.
 
     Examples:
         >>> choose_diagnostic_epochs(None, epochs=25, steps=313, batch_size=128)
@@ -86,9 +86,9 @@ def is_elementwise_nonlinear(value: Any, apply: Callable[[Tensor], Tensor], x: T
 
     Args:
         value: The module or the function.
-        apply: What it does in evaluation.
+        apply: The module or function in evaluation mode.
         x: An input.
-        y: What it makes of that.
+        y: The output for ``x``.
     """
     if not x.is_floating_point() or x.shape != y.shape:
         return False
@@ -96,12 +96,12 @@ def is_elementwise_nonlinear(value: Any, apply: Callable[[Tensor], Tensor], x: T
         return True
     order = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(0)).to(x.device)
     kept = (order % 2 == 0).reshape(x.shape)
-    # Each number at another place, and among others.
+    # Each number is in another place, with other neighbours.
     other = torch.where(kept, x.reshape(-1)[order].reshape(x.shape), 0.0)
     there = apply(other)
     if not _close(there[kept], y.reshape(-1)[order].reshape(x.shape)[kept]):
         return False
-    # What scales and shifts, or passes on as dropout does in evaluation, is no activation.
+    # An affine function, such as dropout in evaluation mode, is not an activation.
     return not _close(apply((x + other) / 2), (y + there) / 2)
 
 
@@ -113,7 +113,7 @@ class LayerCall:
     """A call of a module in a network that computes gradients.
 
     Args:
-        name: Of the module in the network.
+        name: The name of the module in the network.
         module: The module.
         x: Its input.
     """
@@ -123,7 +123,7 @@ class LayerCall:
         self.y = x
 
     def is_activation(self) -> bool:
-        """Return whether the module is one."""
+        """Return whether the module is an activation."""
         with torch.no_grad():
             return is_elementwise_nonlinear(self.module, lambda x: self.module(x.clone()), self.x, self.y)
 
@@ -145,14 +145,14 @@ def calls(net: nn.Module) -> Iterator[list[LayerCall]]:
             return args
         x = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
         begun.append(LayerCall(name, module, x))
-        return (x.clone(),)  # which it may overwrite
+        return (x.clone(),)  # because the module may overwrite it
 
     def after(module: nn.Module, args: tuple[Any, ...], y: Any) -> Any:
         call = begun.pop()
         if call and isinstance(y, Tensor) and y.shape == call.x.shape:
             call.y = y
             found.append(call)
-            return y.clone()  # which whoever comes next may overwrite
+            return y.clone()  # because the next module may overwrite it
         return y
 
     with contextlib.ExitStack() as stack:
@@ -164,7 +164,7 @@ def calls(net: nn.Module) -> Iterator[list[LayerCall]]:
 
 
 def outermost_activations(found: Sequence[LayerCall]) -> list[str]:
-    """Return the names of the activations among modules, not of those that one is made of."""
+    """Return the names of the activations among modules, without modules inside an activation."""
     names = dict.fromkeys(call.name for call in found if call.is_activation())
     return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
 
@@ -176,7 +176,7 @@ def summarize_records(
 
     Args:
         networks: The number of networks.
-        epoch: The epoch after which it was.
+        epoch: The epoch of the diagnostics.
         seen: The activations, from first to last.
         weights: The gradients (R, ...) of the weights by their names, from first to last.
 
@@ -198,7 +198,7 @@ def summarize_records(
 
 
 def _spread(layers: int) -> set[int]:
-    """Return which layers have histograms: the first, the last and others between."""
+    """Return the layers that have histograms: the first, the last and some in between."""
     if layers <= _DRAWN:
         return set(range(layers))
     return {round(n * (layers - 1) / (_DRAWN - 1)) for n in range(_DRAWN)}
@@ -213,7 +213,7 @@ def _activation(seen: ActivationRecord, drawn: bool) -> list[Row]:
     }
     if drawn:
         output, grad = (part[:, :_FILED].flatten(1) for part in (seen.output, seen.grad))
-        # Of a row's own loss, not of its share in the mean: the rows that are looked at are not in it then.
+        # The gradient of a sample's own loss, which does not depend on the number of samples.
         size = (grad * seen.grad.shape[1]).abs()
         columns |= _histogram(output, output.isfinite(), ("low", "high", "values"))
         columns["grad_zero"] = _rounded((size == 0).float().mean(1))
@@ -223,7 +223,7 @@ def _activation(seen: ActivationRecord, drawn: bool) -> list[Row]:
 
 
 def _by_unit(values: Tensor) -> Tensor:
-    """Return values (R, n, ...) as (R, rows and places, units): an image's units are its channels."""
+    """Return values (R, n, ...) as (R, samples and positions, units); units of images are channels."""
     if values.ndim < 3:
         return values.unsqueeze(2)
     return values.movedim(2, -1).flatten(1, -2) if values.ndim > 4 else values.flatten(1, -2)

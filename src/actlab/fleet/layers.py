@@ -147,9 +147,9 @@ class _ActivationFormula:
     """One function, from its definition's own formulas."""
 
     def __init__(self, module: ActivationModule) -> None:
-        self.nodes, self.values = module.activation._nodes, parameter_values(module)
-        self.value, self.gradient = self.nodes.formulas.forward, self.nodes.eager_gradient
-        self.kind = self.nodes.saved_kind(self.values)
+        self.functions, self.values = module.activation._autograd_functions, parameter_values(module)
+        self.value, self.gradient = self.functions.formulas.forward, self.functions.eager_gradient
+        self.kind = self.functions.saved_kind(self.values)
 
     def forward(self, x: Tensor, training: bool) -> Tensor:
         y = self.value(x, *self.values)
@@ -157,7 +157,7 @@ class _ActivationFormula:
             # Asking the definition costs more than relu does.
             self.kept = {"input": x, "output": y}.get(self.kind)
             if self.kept is None:
-                self.kept = self.nodes.saved_tensor(x, y, self.values)
+                self.kept = self.functions.saved_tensor(x, y, self.values)
         return y
 
     def backward(self, grad: Tensor) -> Tensor:

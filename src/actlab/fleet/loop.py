@@ -14,9 +14,10 @@ from torch import Tensor
 
 from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import ROWS, summarize_records
-from actlab.fleet.lr_schedule import EarlyStopper, LearningRate
+from actlab.fleet.early_stopping import EarlyStopper
+from actlab.fleet.lr_schedule import LearningRate
 from actlab.fleet.module_state import StateChanged, StateWatch
-from actlab.fleet.optimizers import RULES
+from actlab.fleet.optimizers import OPTIMIZERS
 from actlab.fleet.run import Epoch, FailureKind, Result, Rows, Run
 from actlab.fleet.sequential_step import create_step, mean_losses
 from actlab.fleet.trace import trace_layers
@@ -57,7 +58,7 @@ class RunState:
         self.orders = run.orders()
         self.learning_rate = LearningRate(run) if run.schedule else None
         self.stopper = EarlyStopper(run.stopping) if run.stopping else None
-        self.best: dict[str, Tensor] = {}  # the weights to go back to
+        self.best: dict[str, Tensor] = {}  # the weights to restore
 
     def ends(self, figures: dict[str, float], seconds: float) -> bool:
         """Append an epoch to the history; return whether the run ends early."""
@@ -92,7 +93,7 @@ class Loop:
         self.first, self.data, self.draws = runs[0], data, draws
         self.device, self.diagnostic_epochs = data.X.device, runs[0].diagnostic_epochs
         self.members = [RunState(run) for run in runs]
-        self.here = list(self.members)  # those that still train, a row of the stack each
+        self.here = list(self.members)  # runs that are still training, one row of the stack each
         self.modules = [run.build() for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
         self.line = trace_layers(self.modules[0]) if layer_by_layer else None
@@ -105,7 +106,7 @@ class Loop:
         self.state = StateWatch(self.modules[0]) if self.step.calls_modules else None
         stack = self.step.stack
         optimizers = [member.run.optimizer for member in self.here]
-        self.rule = RULES[run.optimizer.name](optimizers, stack.weights, stack.grads)
+        self.optimizer = OPTIMIZERS[run.optimizer.name](optimizers, stack.weights, stack.grads)
         self.sums = torch.zeros(len(self.here), dtype=torch.float64, device=self.device)
         self.order: Tensor | None = None
 
@@ -113,7 +114,7 @@ class Loop:
         """Run all epochs.
 
         Args:
-            report: Called after every epoch with the last record of each run that still trains.
+            report: Called after every epoch with the last record of each run that is still training.
             notes: Gets messages for the user.
 
         Returns:
@@ -136,7 +137,7 @@ class Loop:
             if self.here[0].result.history[-1]["epoch"] in self.diagnostic_epochs:
                 try:
                     self._diagnose()
-                except Exception as error:  # the user's module; the training goes on
+                except Exception as error:  # raised by the user's module; training continues
                     notes.append(f"diagnostics failed: {summarize_error(error)}")
                     self.diagnostic_epochs = ()
             if report:
@@ -146,14 +147,14 @@ class Loop:
             if not self.here:
                 break
         self._leave([True] * len(self.here))
-        # What the fleet took beside its epochs is shared too.
+        # The time outside of epochs is shared, too.
         rest = time.perf_counter() - start - sum(member.result.seconds for member in self.members)
         for member in self.members:
             member.result.seconds += rest / len(self.members)
         return [member.result for member in self.members]
 
     def epoch(self) -> list[dict[str, float]]:
-        """Train one epoch and validate; return the losses and accuracies of every run that still trains."""
+        """Train one epoch and validate; return losses and accuracies of the runs that are still training."""
         run, order = self.first, self._orders()
         rows = min(order.shape[1], run.steps * run.batch_size)
         batches = torch.split(order[:, :rows], run.batch_size, 1)
@@ -162,7 +163,7 @@ class Loop:
         for batch in batches:
             x, targets = self.data.batch(batch)
             self.sums.add_(self.step.gradients(x, targets), alpha=targets.shape[1])
-            self.rule.step()
+            self.optimizer.step()
             if run.schedule and run.schedule.every == "batch":
                 for member in self.here:
                     assert member.learning_rate is not None
@@ -177,7 +178,7 @@ class Loop:
         return [{n: values[i] for n, values in columns.items()} for i in range(len(self.here))]
 
     def _check_state(self) -> None:
-        """Raise StateChanged if a network has changed state that a fleet does not keep."""
+        """Raise StateChanged if a network has changed state that a fleet does not store."""
         if self.state and (change := self.state.change()):
             raise StateChanged(change)
 
@@ -190,7 +191,7 @@ class Loop:
         if self.first.schedule:
             numbers = [member.learning_rate.numbers() for member in self.here if member.learning_rate]
             for name in numbers[0]:
-                self.rule.set(name, [each[name] for each in numbers])
+                self.optimizer.set(name, [each[name] for each in numbers])
 
     def _evaluate(self, part: str, rows: Sequence[Rows]) -> dict[str, Tensor]:
         """Return mean loss and accuracy of every network on its own samples, by column of the history."""
@@ -212,7 +213,7 @@ class Loop:
         return {**found, f"{part}_acc": hits / total} if self.first.scoring else found
 
     def _losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if len(outputs) == 1:  # not every loss of a network that is by itself can be vmapped
+        if len(outputs) == 1:  # the loss of a network that trains alone may not support vmap
             return mean_losses(self.loss, outputs[0], targets[0], True).reshape(1)
         return mean_losses(self.loss, outputs, targets, False)
 
@@ -241,7 +242,7 @@ class Loop:
                 member.best = self.step.stack.state(row)
 
     def _leave(self, over: Sequence[bool]) -> None:
-        """Finish the runs that are over; go on with the others in a smaller stack."""
+        """Finish the runs that have ended; continue with the others in a smaller stack."""
         leaving = [row for row, left in enumerate(over) if left]
         for row in leaving:
             if self.here[row].best:
@@ -262,12 +263,12 @@ class Loop:
         if not kept:
             self.here = []
             return
-        step, rule = self.step, self.rule
+        step, optimizer = self.step, self.optimizer
         self.here, self.modules = [self.here[row] for row in kept], [self.modules[row] for row in kept]
         self._set_up()
         rows = torch.tensor(kept, device=self.device)
         self.step.stack.take(step.stack, rows)
-        self.rule.take(rule, rows)
+        self.optimizer.take(optimizer, rows)
 
 
 def _hits(outputs: Tensor, targets: Tensor, scoring: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses over a stack of networks: one mean per network, and its gradient by the outputs."""
+"""Losses over a stack of networks: one mean per network, and its gradient with respect to the outputs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def loss_and_gradients(
     size = targets[0].numel() if stacked else targets.numel()
     if isinstance(loss, nn.CrossEntropyLoss):
         rows, classes = int(stacked), int(stacked) + 1
-        # With the classes before the rows torch takes a quarter of the time.
+        # With the classes before the samples, torch takes a quarter of the time.
         logs = torch.log_softmax(outputs.transpose(classes, rows).contiguous(), rows)
         places = targets.unsqueeze(rows)
         losses = _sum(logs.gather(rows, places), stacked).mul_(-1 / size)

@@ -1,15 +1,14 @@
-"""The learning rate and the early stopping of one run."""
+"""The learning rate of one run."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from actlab.fleet.run import Epoch, Optimizer, Run, Stopping
+from actlab.fleet.run import Epoch, Optimizer, Run
 
 
 class LearningRate:
@@ -23,7 +22,9 @@ class LearningRate:
         assert run.schedule is not None
         self.schedule = run.schedule
         nothing = torch.zeros((), requires_grad=True)
-        self.optimizer = getattr(torch.optim, run.optimizer.name)([nothing], **arguments(run.optimizer))
+        self.optimizer = getattr(torch.optim, run.optimizer.name)(
+            [nothing], **torch_optim_arguments(run.optimizer)
+        )
         self.scheduler = run.schedule.policy(self.optimizer, **run.schedule.options)
 
     @property
@@ -32,7 +33,7 @@ class LearningRate:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def numbers(self) -> dict[str, float]:
-        """Return what the next step takes: the learning rate, and the momentum where it is cycled too."""
+        """Return the learning rate of the next step, and the momentum if it is cycled, too."""
         group = self.optimizer.param_groups[0]
         found = {"lr": group["lr"]}
         if "momentum" in group:
@@ -42,12 +43,12 @@ class LearningRate:
         return {name: float(value) for name, value in found.items()}
 
     def after_batch(self) -> None:
-        """Move on by one step, if the schedule goes by batches."""
+        """Step the schedule if it is stepped after every batch."""
         if self.schedule.every == "batch":
             self._move()
 
     def after_epoch(self, row: Epoch) -> None:
-        """Note the learning rate in the history's row and move on, if the schedule goes by epochs."""
+        """Record the learning rate in the history, and step the schedule if it is stepped every epoch."""
         if self.schedule.every == "batch":
             return
         if self.schedule.event is not None:
@@ -59,45 +60,16 @@ class LearningRate:
 
     def _move(self, *score: float) -> None:
         with warnings.catch_warnings():
-            # There is no network to step; the scheduler wants to see it stepped first.
+            # There is no network; without this step the scheduler would warn.
             warnings.filterwarnings(
                 "ignore", message="Detected call of `lr_scheduler.step", category=UserWarning
             )
             self.scheduler.step(*score)
 
 
-def arguments(optimizer: Optimizer) -> Mapping[str, Any]:
-    """Return the arguments that torch.optim's own class takes."""
+def torch_optim_arguments(optimizer: Optimizer) -> Mapping[str, Any]:
+    """Return the arguments of the class in torch.optim."""
     found: dict[str, Any] = {**optimizer.numbers, **dict.fromkeys(optimizer.flags, True)}
     if "beta1" in found:
         found["betas"] = (found.pop("beta1"), found.pop("beta2"))
     return found
-
-
-class EarlyStopper:
-    """Early stopping of one run, by the rule of :class:`skorch.callbacks.EarlyStopping`.
-
-    Args:
-        rule: What is watched.
-
-    Attributes:
-        improved: Whether the last epoch was the best so far.
-    """
-
-    def __init__(self, rule: Stopping) -> None:
-        self.rule = rule
-        self.improved = False
-        self._misses = 0
-        self._bar = math.inf if rule.lower_is_better else -math.inf
-
-    def stops(self, row: Epoch) -> bool:
-        """Return whether training stops after an epoch."""
-        rule, score = self.rule, row[self.rule.monitor]
-        self.improved = score < self._bar if rule.lower_is_better else score > self._bar
-        if self.improved:
-            self._misses = 0
-            margin = rule.threshold * score if rule.threshold_mode == "rel" else rule.threshold
-            self._bar = score - margin if rule.lower_is_better else score + margin
-        else:
-            self._misses += 1
-        return self._misses == rule.patience  # not >=: below 0 nothing stops, and 0 does at once

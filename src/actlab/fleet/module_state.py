@@ -1,4 +1,4 @@
-"""State that a network keeps beside its parameters and buffers, compared before and after training."""
+"""Compare the state of a network outside of its parameters and buffers before and after training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Snapshot = dict[tuple[str, str, int], Any]  # by owner, name, and identity of th
 
 
 class StateChanged(Exception):
-    """A network changed state that a fleet does not keep for each of its networks."""
+    """Raised if a network changed state that a fleet does not store for each network."""
 
 
 class StateWatch:

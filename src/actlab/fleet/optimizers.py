@@ -12,18 +12,25 @@ from torch import Tensor
 from actlab.fleet.run import Optimizer
 
 
-class Rule(ABC):
-    """One rule with its state, for R networks whose weights are the rows of a matrix.
+class StackedOptimizer(ABC):
+    """One optimizer with its state, for R networks whose weights are the rows of a matrix.
 
-    Each step does what torch.optim's own rule of that name does, in the same order of operations.
+    Each step does what torch.optim's optimizer of that name does, in the same order of operations.
 
     Args:
         optimizers: What every network is trained with; they agree in name and flags.
         weights: Weights (R, P), which :meth:`step` changes in place.
         grads: Their gradients (R, P), which :meth:`step` may overwrite.
+
+    Attributes:
+        number_names: The numeric arguments of torch.optim's optimizer beside ``lr``.
+        flag_names: The boolean arguments that choose a variant.
+        state_names: The tensors of its state, with the flag that enables each; an empty text for always.
     """
 
-    state_names: ClassVar[Mapping[str, str]]  # with the flag without which there is none; empty: always
+    number_names: ClassVar[tuple[str, ...]]
+    flag_names: ClassVar[tuple[str, ...]]
+    state_names: ClassVar[Mapping[str, str]]
 
     def __init__(self, optimizers: Sequence[Optimizer], weights: Tensor, grads: Tensor) -> None:
         self.flags = optimizers[0].flags
@@ -44,8 +51,8 @@ class Rule(ABC):
         self.numbers[name].copy_(torch.tensor(values, dtype=torch.float64).unsqueeze(1))
         self.rounded[name].copy_(self.numbers[name])
 
-    def take(self, other: Rule, rows: Tensor) -> None:
-        """Go on where another one is, with these of its rows (k,)."""
+    def take(self, other: StackedOptimizer, rows: Tensor) -> None:
+        """Copy the state of another optimizer for these of its rows (k,)."""
         self.steps.copy_(other.steps)
         for mine, theirs in ((self.state, other.state), (self.numbers, other.numbers)):
             for name, value in mine.items():
@@ -65,9 +72,11 @@ class Rule(ABC):
         return value.to(self.weights.dtype)
 
 
-class SGD(Rule):
-    """:class:`torch.optim.SGD` with momentum, Nesterov's too, and weight decay."""
+class SGD(StackedOptimizer):
+    """:class:`torch.optim.SGD` with momentum, Nesterov momentum and weight decay."""
 
+    number_names: ClassVar = ("momentum", "weight_decay")
+    flag_names: ClassVar = ("nesterov",)
     state_names: ClassVar = {"velocity": ""}
 
     def step(self) -> None:
@@ -79,9 +88,11 @@ class SGD(Rule):
         self.weights.addcmul_(change, self.rounded["lr"], value=-1)
 
 
-class Adam(Rule):
-    """:class:`torch.optim.Adam`, AMSGrad too."""
+class Adam(StackedOptimizer):
+    """:class:`torch.optim.Adam`, with AMSGrad."""
 
+    number_names: ClassVar = ("betas", "eps", "weight_decay")
+    flag_names: ClassVar = ("amsgrad",)
     state_names: ClassVar = {"mean": "", "square": "", "largest": "amsgrad"}
 
     def step(self) -> None:
@@ -104,7 +115,7 @@ class Adam(Rule):
 
 
 class AdamW(Adam):
-    """:class:`torch.optim.AdamW`: weight decay beside the gradient, not in it."""
+    """:class:`torch.optim.AdamW`: weight decay outside of the gradient."""
 
     def step(self) -> None:
         """Change the weights by one step."""
@@ -113,9 +124,11 @@ class AdamW(Adam):
         self._follow()
 
 
-class RMSprop(Rule):
-    """:class:`torch.optim.RMSprop` with momentum, centred too."""
+class RMSprop(StackedOptimizer):
+    """:class:`torch.optim.RMSprop` with momentum, also centred."""
 
+    number_names: ClassVar = ("alpha", "eps", "weight_decay", "momentum")
+    flag_names: ClassVar = ("centered",)
     state_names: ClassVar = {"square": "", "velocity": "", "mean": "centered"}
 
     def step(self) -> None:
@@ -133,4 +146,9 @@ class RMSprop(Rule):
         self.weights.addcmul_(velocity, self.rounded["lr"], value=-1)
 
 
-RULES: Mapping[str, type[Rule]] = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW, "RMSprop": RMSprop}
+OPTIMIZERS: Mapping[str, type[StackedOptimizer]] = {
+    "SGD": SGD,
+    "Adam": Adam,
+    "AdamW": AdamW,
+    "RMSprop": RMSprop,
+}

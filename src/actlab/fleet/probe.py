@@ -31,7 +31,7 @@ def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
     generators = random.getstate(), np.random.get_state()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # skorch will show them
+            warnings.simplefilter("ignore")  # skorch shows them
             return _problem(run, module, x, y)
     except Exception as error:  # the user's module
         if out_of_memory(error):
@@ -70,7 +70,7 @@ def _problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
 
 
 def _unused(run: Run, module: nn.Module, outputs: Tensor, y: Tensor) -> str:
-    """Go backward; return the name of a parameter that the loss does not depend on."""
+    """Run backward; return the name of a parameter that the loss does not depend on."""
     weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
     loss = single_loss(run.loss, outputs, y)
     grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True) if weights else ()
@@ -84,5 +84,5 @@ def _fixed(module: nn.Module) -> dict[str, Tensor]:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Return whether an error is that there is too little memory."""
+    """Return whether an error means that there is too little memory."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

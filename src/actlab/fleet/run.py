@@ -52,7 +52,7 @@ class Schedule:
         policy: The scheduler's class.
         options: Its arguments.
         every: ``"epoch"`` or ``"batch"``.
-        monitor: The history's column that ``ReduceLROnPlateau`` diagnostic_epochs at.
+        monitor: The column of the history that ``ReduceLROnPlateau`` monitors.
         event: The column of the history that gets the learning rate; None for none.
     """
 
@@ -64,7 +64,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Stopping:
+class EarlyStopping:
     """When a run stops early; the arguments of :class:`skorch.callbacks.EarlyStopping`."""
 
     monitor: str = "valid_loss"
@@ -116,7 +116,7 @@ class Run:
     drop_last: bool = False
     piece: int = 0
     schedule: Schedule | None = None
-    stopping: Stopping | None = None
+    stopping: EarlyStopping | None = None
     scoring: str = "classes"
     device: str = "cpu"
     precision: str = "float32"

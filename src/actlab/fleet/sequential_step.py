@@ -93,7 +93,7 @@ class SequentialStep:
 
         Args:
             x: Inputs (R, n, ...).
-            targets: What the loss compares with, (R, n, ...).
+            targets: Targets (R, n, ...).
         """
         self.training = True
         targets = targets[0] if self.one else targets
@@ -110,7 +110,7 @@ class SequentialStep:
 
         Args:
             x: Inputs (R, n, ...).
-            targets: What the loss compares with, (R, n, ...).
+            targets: Targets (R, n, ...).
         """
         self.training = False
         y, targets = (x[0], targets[0]) if self.one else (x, targets)
@@ -160,7 +160,7 @@ class AutogradStep:
         self.autocast = torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bfloat16)
         self.training = False
         self.module = modules[0]
-        self.activations: list[str] | None = None  # their names, once they have been seen
+        self.activations: list[str] | None = None  # their names, after the first call
         self.single = functional_module(modules[0], lambda: self.training)
         self.function: Function = self.single if self.one else torch.vmap(self.single)
 
@@ -175,7 +175,7 @@ class AutogradStep:
 
         Args:
             x: Inputs (R, n, ...).
-            targets: What the loss compares with, (R, n, ...).
+            targets: Targets (R, n, ...).
         """
         self.training = True
         leaves = {name: view.detach().requires_grad_() for name, view in self.stack.views.items()}
@@ -184,7 +184,7 @@ class AutogradStep:
             losses = mean_losses(self.loss, outputs, targets[0] if self.one else targets, self.one)
             grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         for (name, place), grad in zip(self.stack.grad_views.items(), grads, strict=True):
-            if grad is None:  # torch.optim would leave it alone, and a row of a matrix cannot be left out
+            if grad is None:  # torch.optim would skip it, but a row of a matrix cannot be skipped
                 raise ValueError(f"the loss does not depend on {name}")
             place.copy_(grad)
         return losses.detach().reshape(-1)
@@ -194,7 +194,7 @@ class AutogradStep:
 
         Args:
             x: Inputs (R, n, ...).
-            targets: What the loss compares with, (R, n, ...).
+            targets: Targets (R, n, ...).
         """
         self.training = False
         nets = [self._diagnose_one(net, x[net], targets[net]) for net in range(len(x))]
@@ -207,7 +207,7 @@ class AutogradStep:
         return seen
 
     def _diagnose_one(self, net: int, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
-        """Return the same of one network, without the dimension R."""
+        """Return the same for one network, without the dimension R."""
         leaves = {name: view[net].detach().requires_grad_() for name, view in self.stack.views.items()}
         weights = {**leaves, **{name: value[net] for name, value in self.stack.fixed.items()}}
         with torch.enable_grad(), self.autocast:

@@ -1,4 +1,4 @@
-"""From a skorch net to a run, and from a trained run back to a skorch net."""
+"""Convert skorch models to runs, and results of runs to trained skorch models."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from actlab.errors import summarize_error
+from actlab.fleet import run as fleet_run
 from actlab.fleet.losses import has_explicit_gradient, loss_problem
-from actlab.fleet.lr_schedule import arguments
-from actlab.fleet.run import Optimizer, Result, Rows, Run, Schedule, Stopping
-from actlab.fleet.stacked_weights import load
+from actlab.fleet.lr_schedule import torch_optim_arguments
+from actlab.fleet.optimizers import OPTIMIZERS
+from actlab.fleet.run import Optimizer, Result, Rows, Run, Schedule
+from actlab.fleet.stacked_weights import load_module_state
 from actlab.models.networks import fresh
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
 
@@ -43,13 +45,6 @@ _KINDS = (
 )
 _AT_ONCE = 1024  # rows that are predicted in one piece
 _MONITORED = ("train_loss", "valid_loss", "valid_acc")
-# The numbers that a rule of torch.optim has, and the flags that choose its variant.
-_RULES: Mapping[type, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    torch.optim.SGD: (("momentum", "weight_decay"), ("nesterov",)),
-    torch.optim.Adam: (("betas", "eps", "weight_decay"), ("amsgrad",)),
-    torch.optim.AdamW: (("betas", "eps", "weight_decay"), ("amsgrad",)),
-    torch.optim.RMSprop: (("alpha", "eps", "weight_decay", "momentum"), ("centered",)),
-}
 _USUAL = {
     "warm_start": False,
     "compile": False,
@@ -66,16 +61,16 @@ _MATTERS_NOT = frozenset(
 
 
 class NotFused(Exception):
-    """Why a net cannot train in a fleet, as a sentence."""
+    """Raised if a model cannot train in a fleet, with the reason."""
 
 
 def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
-    """Read how a skorch net would train, as a run without rows, seed and fold.
+    """Return a run with the settings of a skorch model, without samples, seed and fold.
 
     Args:
-        net: A net, not necessarily initialized.
-        X: What it is to be fitted to.
-        y: Its targets.
+        net: The model, initialized or not.
+        X: The inputs.
+        y: The targets.
 
     Returns:
         The run; its rows are empty.
@@ -101,7 +96,7 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
     loss = _loss(net)
     _data(X, y, loss)
     batches = _batches(net, X)
-    if not has_explicit_gradient(loss):  # a mean over weights depends on what is averaged at once
+    if not has_explicit_gradient(loss):  # a mean with class weights depends on the batch
         size = _validated_at_once(net)
         batches["piece"] = len(X) if size == -1 else size
     return Run(
@@ -119,31 +114,33 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
 def split_validation(
     net: skorch.NeuralNet, rows: Rows, y: npt.NDArray[Any], seed: int, fold: int
 ) -> tuple[Rows, Rows | None]:
-    """Return the rows (n,) that a net trains on and those that it validates on, as skorch splits them."""
+    """Return the indices (n,) of training samples and of validation samples, as skorch splits them."""
     if net.train_split is None:
         return rows, None
-    with seeded_numpy(stream_seed(seed, fold, HOLDOUT)):  # for splits at random that name no seed
+    with seeded_numpy(stream_seed(seed, fold, HOLDOUT)):  # for random splits without a seed
         train, valid = copy.deepcopy(net.train_split)(rows, y[rows])
     return rows[train.indices], rows[valid.indices]
 
 
 def restore_net(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any) -> skorch.NeuralNet:
-    """Make a net what it would be after training.
+    """Give a model the state that it would have after training.
 
     Args:
-        net: A net with the parameters that the run was read from; it is initialized here.
-        run: What was trained.
-        result: What came out of it.
-        X: What it was fitted to.
-        y: Its targets.
+        net: A model with the parameters of the run; it is initialized here.
+        run: The run.
+        result: The result of the run.
+        X: The inputs.
+        y: The targets.
 
     Returns:
         The same net, with weights, history and classes; the history has no rows for single batches.
     """
-    with seeded_torch(run.seed, run.fold, WEIGHTS, run.device):  # weights are drawn, only to be replaced
+    with seeded_torch(
+        run.seed, run.fold, WEIGHTS, run.device
+    ):  # initializing draws weights, which are then replaced
         net.initialize()
     net.check_data(X, y)
-    load(net.module_, result.weights)
+    load_module_state(net.module_, result.weights)
     net.history_ = History()
     counts = {"train_batch_count": run.steps}
     if run.valid is not None:
@@ -157,12 +154,12 @@ def restore_net(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any)
 
 
 def iterate_slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[Any]:
-    """Return what a DataLoader yields of a dataset, in larger batches that are not put together row by row.
+    """Return the batches of a dataset as slices, larger and faster than those of a DataLoader.
 
     Args:
         dataset: A skorch dataset.
-        batch_size: What a DataLoader would take.
-        **options: What else it would take.
+        batch_size: As for a DataLoader.
+        **options: As for a DataLoader.
     """
     X = dataset.X
     if not isinstance(X, np.ndarray) or not X.flags.writeable:
@@ -172,7 +169,7 @@ def iterate_slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[An
 
 
 def _validated_at_once(net: skorch.NeuralNet) -> int:
-    """Return the rows of a validation batch; -1 for all."""
+    """Return the size of a validation batch; -1 for all samples."""
     return int(net.get_params_for("iterator_valid").get("batch_size", net.batch_size))
 
 
@@ -180,7 +177,7 @@ def _validated_at_once(net: skorch.NeuralNet) -> int:
 
 
 def _overridden(kind: type) -> list[str]:
-    """Return the methods of training that a subclass of skorch's nets has its own way of."""
+    """Return the training methods of skorch that a subclass overrides."""
     ours = next(base for base in kind.__mro__ if base in _KINDS)
     own = {name for base in kind.__mro__[: kind.__mro__.index(ours)] for name in vars(base)}
     # scikit-learn gives every subclass its own ``set_score_request`` and the like.
@@ -232,7 +229,9 @@ def _batches(net: skorch.NeuralNet, X: npt.NDArray[Any]) -> dict[str, Any]:
         if name == "iterator_train":
             found.update(options)
     if found["batch_size"] == -1:
-        found.update(batch_size=len(X), drop_last=False)  # no fold has more rows, and its one batch is whole
+        found.update(
+            batch_size=len(X), drop_last=False
+        )  # no fold has more samples, so its only batch is complete
     return found
 
 
@@ -241,10 +240,10 @@ def _shown(value: Any) -> str:
 
 
 def _optimizer(net: skorch.NeuralNet) -> Optimizer:
-    if net.optimizer not in _RULES:
-        rules = ", ".join(rule.__name__ for rule in _RULES)
-        raise NotFused(f"optimizer is {_shown(net.optimizer)}; a fleet supports {rules}")
-    names, flags = _RULES[net.optimizer]
+    name = getattr(net.optimizer, "__name__", "")
+    if name not in OPTIMIZERS or net.optimizer is not getattr(torch.optim, name):
+        raise NotFused(f"optimizer is {_shown(net.optimizer)}; a fleet supports {', '.join(OPTIMIZERS)}")
+    names, flags = OPTIMIZERS[name].number_names, OPTIMIZERS[name].flag_names
     usual = inspect.signature(net.optimizer).parameters
     given = {"lr": net.lr, **net.get_params_for("optimizer")}
     numbers = {"lr": given.pop("lr"), **{name: given.pop(name, usual[name].default) for name in names}}
@@ -253,10 +252,10 @@ def _optimizer(net: skorch.NeuralNet) -> Optimizer:
         raise NotFused(f"optimizer__{rest[0]} is {given[rest[0]]!r}, which a fleet does not support")
     if "betas" in numbers:
         numbers["beta1"], numbers["beta2"] = numbers.pop("betas")
-    found = Optimizer(net.optimizer.__name__, {k: float(v) for k, v in numbers.items()}, on)
+    found = Optimizer(name, {k: float(v) for k, v in numbers.items()}, on)
     try:
-        net.optimizer([torch.zeros(1)], **arguments(found))
-    except ValueError as error:  # torch refuses the numbers, and says so when the net is fitted
+        net.optimizer([torch.zeros(1)], **torch_optim_arguments(found))
+    except ValueError as error:  # torch raises the same error when the model is fitted
         raise NotFused(f"the optimizer rejects its arguments: {summarize_error(error)}") from error
     return found
 
@@ -274,8 +273,10 @@ def _callbacks(net: skorch.NeuralNet) -> dict[str, Any]:
         ):
             found["scoring"] = "binary" if isinstance(net, skorch.NeuralNetBinaryClassifier) else "classes"
         elif kind is EarlyStopping and "stopping" not in found and callback.monitor in _MONITORED:
-            names = Stopping.__dataclass_fields__
-            found["stopping"] = Stopping(**{field: getattr(callback, field) for field in names})
+            names = fleet_run.EarlyStopping.__dataclass_fields__
+            found["stopping"] = fleet_run.EarlyStopping(
+                **{field: getattr(callback, field) for field in names}
+            )
         elif kind is LRScheduler and "schedule" not in found:
             found["schedule"] = _schedule(callback)
         elif kind is PassthroughScoring and name in ("train_loss", "valid_loss"):
@@ -303,7 +304,7 @@ def _schedule(callback: LRScheduler) -> Schedule:
 
 
 def build_module(module: Any, options: Mapping[str, Any]) -> nn.Module:
-    """Make the module as skorch does, but never from an instance that has learnt."""
+    """Build the module as skorch does, but never from a trained instance."""
     if isinstance(module, nn.Module) and not options:
         return copy.deepcopy(module)
     factory = type(module) if isinstance(module, nn.Module) else module
@@ -312,18 +313,18 @@ def build_module(module: Any, options: Mapping[str, Any]) -> nn.Module:
 
 
 def copy_untrained(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return copies of the modules among a net's options; activations start from their initial state."""
+    """Return copies of the modules among a model's options; activations get their initial state."""
     modules = {name: value for name, value in options.items() if isinstance(value, nn.Module)}
     return {name: fresh(m) if _is_activation(m) else copy.deepcopy(m) for name, m in modules.items()}
 
 
 def _is_activation(module: nn.Module) -> bool:
-    """Whether it has no matrices: what has some may have been trained for a purpose, such as an encoder."""
+    """Return whether a module has no matrices. One with matrices may be pretrained, such as an encoder."""
     return all(not is_lazy(p) and p.ndim < 2 for p in module.parameters())
 
 
 def is_equal(one: Any, other: Any) -> bool:
-    """Whether two values certainly build the same module."""
+    """Return whether two values certainly build the same module."""
     if one is other:
         return True
     if type(one) is not type(other):
@@ -339,11 +340,11 @@ def is_equal(one: Any, other: Any) -> bool:
 
 
 def share_factory(run: Run, makers: list[Any]) -> Run:
-    """Return the run with the maker of nets that an equal one before it has, for they train together.
+    """Return the run with the factory of an equal earlier run, so that both train together.
 
     Args:
-        run: A run that was read from a net.
-        makers: Those before it; its own joins them if there is no equal one.
+        run: A run from :func:`read_run`.
+        makers: The factories of earlier runs; a new factory is appended.
     """
     for maker in makers:
         if maker.args[0] is run.net.args[0] and is_equal(maker.args[1], run.net.args[1]):  # type: ignore[attr-defined]

@@ -53,13 +53,13 @@ class Stack:
         return len(self.weights)
 
     def take(self, other: Stack, rows: Tensor) -> None:
-        """Take over these rows (k,) of another stack of such networks."""
+        """Copy these rows (k,) of another stack of the same kind."""
         self.weights.copy_(other.weights[rows])
         for name, value in self.fixed.items():
             value.copy_(other.fixed[name][rows])
 
     def put(self, row: int, state: Mapping[str, Tensor]) -> None:
-        """Put a state that :meth:`state` gave back into its network."""
+        """Load a state from :meth:`state` into its network."""
         for name, view in self.views.items():
             view[row].copy_(self._turn(name, state[name]))
         for name, fixed in self.fixed.items():
@@ -82,8 +82,8 @@ class Stack:
         return views
 
 
-def load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put a state that :meth:`Stack.state` gave into a module."""
+def load_module_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state from :meth:`Stack.state` into a module."""
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
         for name, value in state.items():

@@ -35,7 +35,7 @@ class TracedLayer:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        """Look into what contains a linear layer, and into nothing else."""
+        """Return False for modules that contain a linear layer, so that only these are traced."""
         return not _contains_linear(module)
 
 
@@ -54,7 +54,7 @@ def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
         it does not in evaluation, applies an ``autograd.Function``, or cannot be traced.
     """
     was = module.training
-    # Tracing calls the forward of what it looks into, and would miss its hooks.
+    # Tracing calls forward directly, without hooks.
     if any(_hooked(part) for part in module.modules() if _contains_linear(part)):
         return None
     with _tracing, _applied() as applied:

@@ -22,25 +22,25 @@ _BATCHES = ("train_batch_count", "valid_batch_count", "batches")
 
 
 class RunFailed(RuntimeError):
-    """A run has no result; scikit-learn gives it ``error_score``."""
+    """Raised if a run has no result; scikit-learn gives it ``error_score``."""
 
 
 def fit_with_skorch(
     net: skorch.NeuralNet, X: Any, y: Any, seed: int, fold: int, result: Result, **fit_params: Any
 ) -> None:
-    """Let skorch fit a net.
+    """Fit a model with skorch.
 
     Args:
-        net: A net that has not learnt anything; it has weights and history afterwards.
-        X: What it is fitted to.
-        y: Its targets.
-        seed: Of its run.
-        fold: Of its run.
+        net: An untrained model. Afterwards it has weights and a history.
+        X: The inputs.
+        y: The targets.
+        seed: The seed of the run.
+        fold: The fold of the run.
         result: Gets the seconds, and the failure if there is one.
-        **fit_params: What ``fit`` is given besides.
+        **fit_params: Further arguments of ``fit``.
 
     Raises:
-        RunFailed: It diverged.
+        RunFailed: The run diverged.
         KeyboardInterrupt: SIGINT interrupted the process. A callback that raises KeyboardInterrupt itself,
             as skorch's EarlyStopping does, ends this fit normally.
         Exception: Whatever the user's callbacks, criterion or module raise.
@@ -63,7 +63,7 @@ def fit_with_skorch(
 
 
 def epochs_of(net: skorch.NeuralNet) -> list[Epoch]:
-    """Return the history of a net without the rows of its batches; no rows if it was not fitted."""
+    """Return the history of a model without batches; empty if it was not fitted."""
     history = getattr(net, "history_", ())
     return [{name: value for name, value in row.items() if name not in _BATCHES} for row in history]
 
@@ -101,5 +101,5 @@ def _interruptible() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGINT) is noting:  # a callback may have installed its own
             signal.signal(signal.SIGINT, handler)
-        if interrupts:  # whatever the callbacks and the module have made of it
+        if interrupts:  # even if a callback or the module has caught it
             raise interrupts[0]

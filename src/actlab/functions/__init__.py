@@ -11,8 +11,8 @@ from actlab.activation.definition import Activation
 from actlab.functions.registry import Catalogue, definitions_of
 
 _FAMILIES = (
-    "exponentials gated periodic rectifiers self_gated shrinkage sigmoids tanh_gated trainable".split()
-)
+    "exponentials gated_units periodic rectifiers shrinkage sigmoid_gated sigmoids tanh_gated trainable"
+).split()
 
 # actlab's own definitions.
 DEFINITIONS: Mapping[str, Activation[Any]] = MappingProxyType(

@@ -17,7 +17,7 @@ from actlab.activation.numerics import (
     tanh,
     tanh_and_slope,
 )
-from actlab.functions.self_gated import exact_gelu, exact_gelu_second, exact_gelu_with_slope
+from actlab.functions.sigmoid_gated import exact_gelu, exact_gelu_second, exact_gelu_with_slope
 
 inf = math.inf
 aten = torch.ops.aten

@@ -1,4 +1,4 @@
-"""Train the nets of a search as fleets, and hand them to scikit-learn one by one."""
+"""Train the models of a search as fleets, and pass them to scikit-learn one by one."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ _COLUMNS = ["candidate", "fold", "seed", "how", "reason_alone", "failure", "seco
 
 
 class FleetsFailed(BaseException):
-    """Fleets cannot be trained at all; scikit-learn must not take that for the failure of one net."""
+    """Raised if no fleet can be trained. scikit-learn must not treat it as the failure of one model."""
 
 
 @dataclass
 class SearchRun:
-    """One net of a search.
+    """One run of a search.
 
     Attributes:
-        candidate: The index of the candidate; -1 for the net that is trained on everything.
+        candidate: The index of the candidate; -1 for the model that is trained on all samples.
         fold: The fold.
         seed: The seed.
-        run: The run as a fleet takes it; None if skorch has to train it.
-        result: Its result, once it has ended.
-        reason_alone: Why skorch has to train it.
+        run: The run for a fleet; None if skorch trains it.
+        result: The result, after the run has ended.
+        reason_alone: Why skorch trains it.
     """
 
     candidate: int
@@ -64,11 +64,11 @@ class SearchRun:
 
 
 class SearchRunner:
-    """Trains the nets of a search when scikit-learn fits the first, and hands them out in its order.
+    """Trains all models of a search when scikit-learn fits the first, and returns them in its order.
 
     Args:
         search: The search.
-        splits: Its folds and seeds, and the data, once scikit-learn has split them.
+        splits: The folds, the seeds and the data.
     """
 
     def __init__(self, search: Any, splits: Any) -> None:
@@ -78,16 +78,16 @@ class SearchRunner:
         self.runs: list[SearchRun] = []
         self._remaining: Iterator[SearchRun] = iter(())
         self._holdouts: dict[Any, tuple[Rows, Rows | None]] = {}  # of each fold, for all candidates
-        self._scored: skorch.NeuralNet | None = None  # the net that scikit-learn scores now
+        self._scored: skorch.NeuralNet | None = None  # the model that scikit-learn scores now
 
     def make_estimator(self) -> skorch.NeuralNet:
-        """Return the search's net, in a class whose ``fit`` takes a net that is trained already."""
+        """Return the model of the search in a class whose ``fit`` loads an already trained model."""
         net, fit_next = clone(self.search.estimator), self._fit_next
         kind = type(net)
 
-        @functools.wraps(kind.fit)  # scikit-learn reads from the signature what can be routed to it
+        @functools.wraps(kind.fit)  # scikit-learn reads the metadata routing from the signature
         def fit(self: Any, X: Any, y: Any = None, **fit_params: Any) -> Any:
-            self.__class__ = kind  # a net like any other from now on
+            self.__class__ = kind  # from now on an ordinary model
             return fit_next(self, X, y, fit_params)
 
         net.__class__ = type(kind.__name__, (kind,), {"fit": fit, "__module__": kind.__module__})
@@ -116,7 +116,7 @@ class SearchRunner:
         return np.array(seconds).reshape(len(self.candidates), -1)
 
     def restore_batching(self) -> None:
-        """Give the net that was scored last its own batching back: a scorer may hold on to the net."""
+        """Restore the batching of the model that was scored last, because a scorer may keep the model."""
         if self._scored is not None:
             self._scored.iterator_valid = DataLoader
             self._scored = None
@@ -124,7 +124,7 @@ class SearchRunner:
     def _fit_next(
         self, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]
     ) -> skorch.NeuralNet:
-        """Fit a net to the next split or, after the last, to everything."""
+        """Fit a model to the next split or, after the last, to all samples."""
         self.restore_batching()
         self.activations.adapt(net, self.splits.X, fit_params)
         if not self.runs:
@@ -137,7 +137,7 @@ class SearchRunner:
             self._train([run], X, y)
         result = run.result
         if result is not None and not result.how and not result.died:
-            # No fleet could train it: skorch can, or fails with an error of its own.
+            # No fleet could train it: skorch trains it or raises its own error.
             run.run, run.reason_alone = None, result.failure or result.reason_alone
         if run.run is None:
             return _fit_alone(run, net, X, y, fit_params)
@@ -169,7 +169,7 @@ class SearchRunner:
         return runs
 
     def _template(self, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]) -> Run | str:
-        """Return the run that a net makes of any samples, or why no fleet can train it."""
+        """Return the run of a model for any samples, or why no fleet can train it."""
         try:
             if fit_params:
                 raise NotFused(f"fit gets {', '.join(sorted(fit_params))}, which a fleet does not pass on")
@@ -204,7 +204,7 @@ class SearchRunner:
         search, several = self.search, planned is self.runs
         names = [_label(self.candidates[run.candidate]) for run in fused] if several else ["the best"]
         fingerprint = fingerprint_of(X, y) if search.ledger is not None else ""
-        # scikit-learn would take an error of all fleets for that of one net.
+        # scikit-learn would treat an error of all fleets as an error of one model.
         try:
             with (
                 show_progress(names, search.verbose * several, what="candidate") as watch,
@@ -213,7 +213,7 @@ class SearchRunner:
                 jobs, apart = (search.n_jobs, bool(session and session.abandoned)) if several else (1, False)
                 where = search.executor if several else None
                 with choose_executor(where, jobs, runs, X, isolated=apart) as executor:
-                    # Torch takes neither read-only nor reversed arrays.
+                    # torch accepts neither read-only nor reversed arrays.
                     arrays = [np.require(array, requirements=["C", "W"]) for array in (X, y)]
                     results = iterate_results(runs, *arrays, executor=executor, watch=watch, session=session)
                     for index, result in results:
@@ -225,7 +225,7 @@ class SearchRunner:
 def _fit_alone(
     run: SearchRun, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]
 ) -> skorch.NeuralNet:
-    """Let skorch fit a net, with the random numbers of the run."""
+    """Fit a model with skorch and the random numbers of the run."""
     result = Result(how="skorch")
     try:
         fit_with_skorch(net, X, y, run.seed, run.fold, result, **fit_params)

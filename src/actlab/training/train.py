@@ -47,11 +47,11 @@ HELD_BACK = 5  # one sample in five, 20 %, is held back for validation
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The hyperparameters of a training; the defaults are the notebook's.
+    """The hyperparameters of a run; the defaults are the notebook's.
 
     Args:
         epochs: Passes over the training samples.
-        batch_size: Samples in a step.
+        batch_size: Samples per step.
         lr: Learning rate of SGD.
         momentum: Momentum of SGD.
         seed: Seed of the initial weights and of all other random numbers.
@@ -89,21 +89,21 @@ class TrainSettings:
 
 
 def integer_problem(name: str, value: object, least: int) -> str:
-    """Return what is wrong with an argument that must be an integer; an empty text if it is right."""
+    """Return the problem with an argument that must be an integer; an empty text if there is none."""
     if isinstance(value, numbers.Integral) and least <= int(value) < 2**63:
         return ""
     return f"{name} must be an integer >= {least}, got {value!r}"
 
 
 def precision_problem(name: object) -> str:
-    """Return what is wrong with a precision; an empty text if it is right."""
+    """Return the problem with a precision; an empty text if there is none."""
     if name in PRECISIONS:
         return ""
     return f"precision must be {' or '.join(map(repr, PRECISIONS))}, got {name!r}"
 
 
 def device_problem(name: str) -> str:
-    """Return what is wrong with a device's name; an empty text if it is right."""
+    """Return the problem with a device name; an empty text if there is none."""
     kind, _, index = str(name).partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         return f"device must be cpu, cuda or cuda:N, got {name!r}"
@@ -201,7 +201,7 @@ def _build(net: skorch.NeuralNet) -> torch.nn.Module:
     except Exception:
         if type(net) in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor):
             raise
-        return clone(net).initialize().module_.cpu()  # type: ignore[no-any-return]  # it may build it its way
+        return clone(net).initialize().module_.cpu()  # type: ignore[no-any-return]  # a subclass may override how it is built
 
 
 def _build_initialized(module: Any, X: npt.NDArray[Any], /, **options: Any) -> torch.nn.Module:
@@ -210,7 +210,7 @@ def _build_initialized(module: Any, X: npt.NDArray[Any], /, **options: Any) -> t
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A training that can begin.
+    """A run that is ready to train.
 
     Attributes:
         dataset: The data.
@@ -225,7 +225,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A training that has ended.
+    """A finished run.
 
     Attributes:
         net: The fitted net.
@@ -249,7 +249,7 @@ def train(
 ) -> skorch.NeuralNet:
     """Train the reference network on a dataset, as a fleet of one.
 
-    The result depends on data, activation and settings only, not on earlier trainings or threads.
+    The result depends on data, activation and settings only, not on earlier runs or threads.
 
     Args:
         dataset: The data.
@@ -315,7 +315,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
         if sink:
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
         result = Result(how="skorch", reason_alone=result.reason_alone)
-        with contextlib.suppress(Exception):  # the result has it
+        with contextlib.suppress(Exception):  # the result contains it
             fit_with_skorch(net, X, y, run.seed, run.fold, result)
         result.history = epochs_of(net)
     activation = net.get_params_for("module")["activation"]
@@ -323,7 +323,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
     try:
         saved = saved_bytes(run.build(), torch.from_numpy(X[: min(run.batch_size, len(run.rows))]))
-    except Exception as error:  # the activation may be anybody's code
+    except Exception as error:  # the activation may be user code
         failure = result.failure or summarize_error(error)
         raise UsageError(f"activation {activation!r} cannot be trained: {failure}") from error
     if needs_skorch:
@@ -336,7 +336,7 @@ def holdout(
 ) -> tuple[Rows, Rows | None]:
     """Split indices (n,) of samples into those for training and those for validation."""
     with warnings.catch_warnings():
-        # A class with fewer than five samples is spread as evenly as possible, which is enough.
+        # Classes with fewer than five samples are spread as evenly as possible.
         warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
         return split_validation(net, rows, dataset.y, seed, fold)
 
@@ -361,7 +361,7 @@ def holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
 
     Args:
         y: The targets: labels (n,), int64, or numbers (n, 1), float32.
-        folds: The number of folds; a network trains on all but one. 1 for no folds.
+        folds: The number of folds, of which all but one are training folds; 1 for no folds.
     """
     numbers = y.dtype.kind == "f"
     most = len(y) if numbers else int(np.bincount(y).max())

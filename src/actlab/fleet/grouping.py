@@ -53,8 +53,8 @@ class Fleet:
 
 
 @dataclass(frozen=True)
-class _Traits:
-    """What decides with which others a network can train."""
+class _GroupTraits:
+    """The properties that networks of a fleet share."""
 
     weights: tuple[Any, ...] = ()
     size: int = 0
@@ -66,7 +66,7 @@ class _Traits:
     network: nn.Module | None = None
 
 
-def plan(runs: Sequence[Run], X: Tensor, y: Tensor, settings: FleetSettings) -> list[Fleet]:
+def group_into_fleets(runs: Sequence[Run], X: Tensor, y: Tensor, settings: FleetSettings) -> list[Fleet]:
     """Group runs into fleets.
 
     Args:
@@ -78,7 +78,9 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, settings: FleetSettings) -> 
     Returns:
         The fleets, in the order of their first runs.
     """
-    traits: dict[int, _Traits] = {}  # runs that differ in numbers share the object that makes their network
+    traits: dict[
+        int, _GroupTraits
+    ] = {}  # runs that differ in numbers share the object that makes their network
     networks: dict[int, nn.Module] = {}
     groups: dict[Any, list[int]] = {}
     for place, run in enumerate(runs):
@@ -88,7 +90,7 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, settings: FleetSettings) -> 
                 networks[place] = found.network
         group = traits[id(run.net)]
         is_alone = group.alone is not None or not _batches(run)
-        groups.setdefault(place if is_alone else _key(run, group), []).append(place)
+        groups.setdefault(place if is_alone else _must_agree_in(run, group), []).append(place)
     fleets: list[Fleet] = []
     for places in groups.values():
         group = traits[id(runs[places[0]].net)]
@@ -100,7 +102,7 @@ def plan(runs: Sequence[Run], X: Tensor, y: Tensor, settings: FleetSettings) -> 
     return sorted(fleets, key=lambda fleet: fleet.places)
 
 
-def _with_batches(traits: _Traits, run: Run) -> _Traits:
+def _with_batches(traits: _GroupTraits, run: Run) -> _GroupTraits:
     if _batches(run):
         return traits
     # skorch validates the network that it has not trained, or raises
@@ -110,7 +112,7 @@ def _with_batches(traits: _Traits, run: Run) -> _Traits:
 
 
 def _split(
-    places: Sequence[int], traits: _Traits, networks: Mapping[int, nn.Module], settings: FleetSettings
+    places: Sequence[int], traits: _GroupTraits, networks: Mapping[int, nn.Module], settings: FleetSettings
 ) -> Iterator[Fleet]:
     """Yield fleets of nearly equal size, none of them with too many runs."""
     most = 1 if traits.alone else settings.runs_per_fleet(traits.size, len(places))
@@ -121,12 +123,12 @@ def _split(
         yield Fleet(share, traits.layer_by_layer, traits.alone, traits.reason_alone, built)
 
 
-def _traits_of(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Traits:
-    """Try a network on two samples: by itself, then beside a copy of itself."""
+def _traits_of(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _GroupTraits:
+    """Try a network on two samples: alone, then together with a copy of itself."""
     try:
         network = run.build()
-    except Exception as error:  # raised by the user's module, which will raise it again in training
-        return _Traits(
+    except Exception as error:  # raised by the user's module, which raises it again in training
+        return _GroupTraits(
             alone=Alone.FAILS, reason_alone=f"the network cannot be built: {summarize_error(error)}"
         )
     lazy = not isinstance(network, nn.Module) or any(map(is_lazy, network.parameters()))
@@ -135,23 +137,23 @@ def _traits_of(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Trai
         with run.noise():
             before = torch.get_rng_state()
             if problem := fleet_problem(run, network, x, y):
-                return _Traits(alone=Alone.NEEDS_SKORCH, reason_alone=problem)
+                return _GroupTraits(alone=Alone.NEEDS_SKORCH, reason_alone=problem)
             draws = not torch.equal(before, torch.get_rng_state())
             layers = trace_layers(network) if settings.layer_by_layer else None
             problem = _problem([network], layers, run, x, y)
             if problem and layers is not None:  # a layer without explicit steps, such as an embedding
                 layers, problem = None, _problem([network], None, run, x, y)
     except Exception as error:  # too little memory: there may be more in training
-        return _Traits(alone=Alone.FAILS, reason_alone=summarize_error(error))
+        return _GroupTraits(alone=Alone.FAILS, reason_alone=summarize_error(error))
     if problem:
         reason = f"a fleet cannot train the network: {problem}"
-        return _Traits(alone=Alone.NEEDS_SKORCH, reason_alone=reason)
+        return _GroupTraits(alone=Alone.NEEDS_SKORCH, reason_alone=reason)
     is_sequential = layers is not None
     if draws:
-        return _Traits(layer_by_layer=is_sequential, alone=Alone.DRAWS, reason_alone=_DRAWS)
+        return _GroupTraits(layer_by_layer=is_sequential, alone=Alone.DRAWS, reason_alone=_DRAWS)
     if problem := _problem([network, network], layers, run, x, y):
         reason = f"torch.vmap cannot run the network: {problem}"
-        return _Traits(layer_by_layer=is_sequential, alone=Alone.NO_VMAP, reason_alone=reason)
+        return _GroupTraits(layer_by_layer=is_sequential, alone=Alone.NO_VMAP, reason_alone=reason)
     tensors = [*network.named_parameters(), *network.named_buffers()]
     weights = tuple((name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors)
     size = sum(p.numel() for p in network.parameters())
@@ -160,11 +162,13 @@ def _traits_of(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> _Trai
             value.copy_(buffers.get(name, value))
     reusable = not lazy and size <= settings.weights_per_fleet  # larger ones would take memory until then
     kinds, activations = _layers_key(run, network, layers)
-    return _Traits(weights, size, kinds, activations, is_sequential, network=network if reusable else None)
+    return _GroupTraits(
+        weights, size, kinds, activations, is_sequential, network=network if reusable else None
+    )
 
 
 def _layers_key(run: Run, network: nn.Module, layers: Sequence[TracedLayer] | None) -> tuple[Any, str]:
-    """Return what the layers of networks must agree in, and the formulas in which they may differ."""
+    """Return the properties that layers must share, and the formulas in which they may differ."""
     parts = [
         as_catalogue_activation(network.get_submodule(link.name[:-1]))
         for link in layers or ()
@@ -181,7 +185,7 @@ def _layers_key(run: Run, network: nn.Module, layers: Sequence[TracedLayer] | No
 def _problem(
     modules: Sequence[nn.Module], line: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
 ) -> str:
-    """Return the error of a step; an empty text if it can be made."""
+    """Return the error of a step; an empty text if it works."""
     try:
         _try(modules, line, run, x, y)
     except Exception as error:  # the user's module
@@ -202,8 +206,8 @@ def _try(
     step.gradients(x.expand(len(modules), *x.shape), y.expand(len(modules), *y.shape))
 
 
-def _key(run: Run, traits: _Traits) -> tuple[Any, ...]:
-    """Return what the runs of a fleet agree in."""
+def _must_agree_in(run: Run, traits: _GroupTraits) -> tuple[Any, ...]:
+    """Return the settings that the runs of a fleet share."""
 
     def rows(part: Any) -> int:
         return -1 if part is None else len(part)

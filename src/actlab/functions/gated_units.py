@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from actlab.activation.definition import Activation, Facts
-from actlab.activation.gated import GatedActivation
+from actlab.activation.gated_units import GatedActivation
 from actlab.functions.rectifiers import relu
-from actlab.functions.self_gated import gelu, silu
+from actlab.functions.sigmoid_gated import gelu, silu
 from actlab.functions.sigmoids import sigmoid
 
 nan = math.nan

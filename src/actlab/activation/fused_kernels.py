@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from actlab.activation.autograd import Nodes
+    from actlab.activation.autograd import AutogradFunctions
 
 log = logging.getLogger("actlab")
 _on = False
@@ -58,11 +58,11 @@ def fusing(x: Tensor) -> bool:
     )
 
 
-def run_fused(nodes: Nodes, step: str, first: Tensor, *rest: Any) -> Tensor:
-    """Run one method of the nodes as a compiled kernel."""
+def run_fused(functions: AutogradFunctions, step: str, first: Tensor, *rest: Any) -> Tensor:
+    """Run one method of the autograd functions as a compiled kernel."""
     constants = tuple(value for value in rest if not isinstance(value, Tensor))
-    kernel = _compile(nodes, step, first.dtype, constants)
-    if not nodes.pointwise or any(isinstance(v, Tensor) and v.shape != first.shape for v in rest):
+    kernel = _compile(functions, step, first.dtype, constants)
+    if not functions.pointwise or any(isinstance(v, Tensor) and v.shape != first.shape for v in rest):
         return _call(kernel, first, *rest)
     # One kernel serves all shapes: every tensor is passed as one dimension, in the order of its memory.
     order = sorted(range(first.ndim), key=first.stride, reverse=True)
@@ -83,19 +83,19 @@ def _call(kernel: Callable[..., Tensor], *arguments: Any) -> Tensor:
 
 @functools.cache
 def _compile(
-    nodes: Nodes, step: str, dtype: torch.dtype, constants: tuple[Any, ...]
+    functions: AutogradFunctions, step: str, dtype: torch.dtype, constants: tuple[Any, ...]
 ) -> Callable[..., Tensor]:
     """Return the kernel of a method for a dtype and constants, for all sizes."""
     if not _compile.cache_info().currsize:
         log.info("fused mode: compiling the first kernel; each new kernel takes some seconds")
-    method = getattr(nodes, step)
+    method = getattr(functions, step)
 
     def kernel(*args: Any) -> Tensor:
         result: Tensor = method(*args)
         return result
 
     # Dynamo compiles one code object at most eight times: give every kernel its own.
-    kernel.__code__ = kernel.__code__.replace(co_name=f"{nodes.name}_{step}")
+    kernel.__code__ = kernel.__code__.replace(co_name=f"{functions.name}_{step}")
     # Mark sizes dynamic one by one. dynamic=True would make the constants variables too, and simplify the
     # corrections of their rounding as if they were real numbers.
     return torch.compile(kernel)

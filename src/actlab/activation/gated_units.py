@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab.activation.autograd import Formula, Nodes, evaluate
+from actlab.activation.autograd import AutogradFunctions, Formula, evaluate
 from actlab.activation.definition import Activation
 
 
@@ -26,17 +26,17 @@ class GatedActivation(Activation[Any]):
     gate: Activation[Any] | None = None
 
     @cached_property
-    def _nodes(self) -> Nodes:
-        return GatedNodes(self)
+    def _autograd_functions(self) -> AutogradFunctions:
+        return GatedAutogradFunctions(self)
 
 
-class GatedNodes(Nodes):
-    """The autograd nodes of a gated function, which takes the dimension to halve as its only argument."""
+class GatedAutogradFunctions(AutogradFunctions):
+    """The autograd functions of a gated function, which takes the dimension to halve as its only argument."""
 
     pointwise = False
 
     def __init__(self, activation: GatedActivation) -> None:
-        self.gate = activation.gate._nodes if activation.gate else None
+        self.gate = activation.gate._autograd_functions if activation.gate else None
         self.gate_values = activation.gate.defaults if activation.gate else ()
         super().__init__(activation)
 

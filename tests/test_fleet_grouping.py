@@ -14,7 +14,7 @@ from torch import nn
 import actlab
 from actlab import NeuralNet
 from actlab.execution.scheduler import train_runs
-from actlab.fleet.plan import plan
+from actlab.fleet.grouping import group_into_fleets
 from actlab.fleet.run import Optimizer, Run, Schedule
 from actlab.fleet.settings import FleetSettings
 from actlab.fleet.trace import trace_layers
@@ -46,7 +46,7 @@ def _sequential(layers):
 
 
 def fleets(runs, settings=ONE_FLEET):
-    return plan(runs, torch.from_numpy(X), torch.from_numpy(Y), settings)
+    return group_into_fleets(runs, torch.from_numpy(X), torch.from_numpy(Y), settings)
 
 
 def indices_of_fleets(runs):
