@@ -1,1 +1,1 @@
-"""The tests; a package, because some that are published install one of this name."""
+"""Tests of actlab, in a package because other installed packages can be named ``tests``, too."""

@@ -6,7 +6,7 @@ import contextlib
 
 
 @contextlib.contextmanager
-def offline(browser, file, **options):
+def open_offline(browser, file, **options):
     """Open a file; requests and console errors fail the test at the end."""
     problems = []
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})

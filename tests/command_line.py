@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from actlab.cli import main
-from tests.processes import ran
+from tests.processes import run_process
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
+def in_empty_folder(tmp_path, monkeypatch):
     """Run every test in an empty folder, where unexpected files are noticed."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
-def tiny(tmp_path):
+def tiny_data(tmp_path):
     rng = np.random.default_rng(0)
     y = np.arange(90) % 3
     path = tmp_path / "tiny.npz"
@@ -27,10 +27,10 @@ def tiny(tmp_path):
 
 
 def actlab(*arguments, **options):
-    return ran([sys.executable, "-m", "actlab", *arguments], **options)
+    return run_process([sys.executable, "-m", "actlab", *arguments], **options)
 
 
-def names(folder):
+def list_names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 

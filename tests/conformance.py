@@ -137,7 +137,7 @@ def agrees_with_torch(activation: Activation) -> None:
     assert theirs is not None
     ours, x = module(activation).double(), sample((4, 6, 8))
     same(ours(x), theirs.double()(x), 1e-12)
-    # torch's gradient of hardsigmoid has a sixth in float32, whatever the dtype.
+    # torch's gradient of hardsigmoid uses 1/6 in float32 for every dtype.
     same(gradient(ours, x), gradient(theirs, x), 1e-8)
 
 
@@ -161,7 +161,7 @@ def saves_as_declared(activation: Activation) -> None:
     saves = activation.facts.saves
     kind = saves(**activation.example) if callable(saves) else saves
     declared, theirs = 1 if kind == "mask" else 4, torch_equivalent(activation)
-    for size in (64, 512):  # torch's own operations may take small tensors
+    for size in (64, 512):  # torch operations can serve small tensors
         x = sample((size, size), torch.float32).requires_grad_()
         saved_bytes = count_saved_bytes(call(activation), x)
         assert saved_bytes <= declared + 0.01, (
@@ -188,7 +188,7 @@ def leaves_no_cycle(activation: Activation) -> None:
 
 
 def differentiable(activation: Activation) -> None:
-    """First and second derivatives, forward mode, and batched gradients, by torch's own checks."""
+    """First and second derivatives, forward mode and batched gradients pass torch's gradcheck."""
     x = sample((2, 4)).requires_grad_()
     torch.autograd.gradcheck(
         call(activation), x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True
@@ -382,6 +382,6 @@ def module_looks_like_torch(activation: Activation) -> None:
     our_arguments, their_arguments = (
         [(p.name, p.default) for p in _parameters(type(m))] for m in (ours, theirs)
     )
-    # torch.nn.Hardtanh still takes the former names of two arguments, and warns when they are used.
+    # torch.nn.Hardtanh also accepts two deprecated argument names.
     expected = [pair for pair in their_arguments if pair[0] not in ("min_value", "max_value")]
     assert our_arguments == expected, f"the arguments are {our_arguments}, not {expected}"

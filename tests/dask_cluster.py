@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.processes import kill_group, started
+from tests.processes import kill_group, start_process
 
 _HERE = ("--host", "127.0.0.1", "--no-dashboard")
 _DASK = [sys.executable, "-m", "dask"]
@@ -52,7 +52,7 @@ class LoopbackCluster:
         self.number += 1
         environment = {**os.environ, **(environment or {})}
         with log.open("w") as file:
-            start = started(
+            start = start_process(
                 [*_DASK, *arguments], _SECONDS, stdout=file, stderr=subprocess.STDOUT, env=environment
             )
             return self.stack.enter_context(start), log

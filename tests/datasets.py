@@ -17,7 +17,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 THREE = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
 
 
-def idx(array: np.ndarray, kind: int = 8) -> bytes:
+def encode_idx(array: np.ndarray, kind: int = 8) -> bytes:
     header = bytes((0, 0, kind, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + array.tobytes()
 
@@ -30,7 +30,7 @@ def write_images(
     if isinstance(labels, bytes) and not labels:
         labels = np.array([0, 1, 0], np.uint8)
     for name, content in ((IMAGES, images), (LABELS, labels)):
-        data = content if isinstance(content, bytes) else idx(content)
+        data = content if isinstance(content, bytes) else encode_idx(content)
         (folder / f"{name}{'.gz' * gz}").write_bytes(gzip.compress(data) if gz else data)
     return folder
 
@@ -47,7 +47,7 @@ def write_npz(tmp_path: Path, **arrays: object) -> Path:
     return path
 
 
-def standardised(values: np.ndarray) -> np.ndarray:
+def standardise(values: np.ndarray) -> np.ndarray:
     """Standardise like the notebook: (data - data.mean()) / data.std(), in torch."""
     data = torch.from_numpy(values.astype(np.float64))
     return ((data - data.mean()) / data.std()).float().numpy()

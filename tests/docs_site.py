@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, is_dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
-from tests.processes import ran
+from tests.processes import run_process
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -37,18 +37,18 @@ class Site:
     status: int
 
 
-def build(folder: Path) -> Site:
+def build_site(folder: Path) -> Site:
     """Build the site from a copy of the pages, like ``make docs``; the checkout stays unchanged."""
     source = folder / "source"
     shutil.copytree(ROOT / "docs", source / "docs", ignore=_generated_names)
     for page in (*PAGES, "LICENSE"):
         shutil.copy(ROOT / page, source)
     docs, html = source / "docs", folder / "html"
-    generated = ran([sys.executable, docs / "make_pages.py"], 1800)
+    generated = run_process([sys.executable, docs / "make_pages.py"], 1800)
     assert generated.returncode == 0, generated.stderr
     options = "-q -b html -W --keep-going -j 1".split()
     command = [sys.executable, "-m", "sphinx", *options, docs, html]
-    process = ran(command, 1800)
+    process = run_process(command, 1800)
     return Site(source, html, process.stdout + process.stderr, process.returncode)
 
 
@@ -75,7 +75,7 @@ class _Reader(HTMLParser):
                 self.targets.append(value)
 
 
-def broken_links(html: Path) -> list[str]:
+def find_broken_links(html: Path) -> list[str]:
     """Return every link of a site to a missing file or anchor."""
     pages = {}
     for path in html.rglob("*.html"):
@@ -96,7 +96,7 @@ def broken_links(html: Path) -> list[str]:
     return wrong
 
 
-def broken_markdown(root: Path) -> list[str]:
+def find_broken_markdown(root: Path) -> list[str]:
     """Return every relative link of Markdown pages to a missing file or heading."""
     wrong = []
     for path in [*(root / name for name in PAGES), *(root / "docs").rglob("*.md")]:
@@ -105,25 +105,27 @@ def broken_markdown(root: Path) -> list[str]:
             if parts.scheme:
                 continue
             target_path = path.parent / parts.path if parts.path else path
-            if not target_path.exists() or (parts.fragment and parts.fragment not in headings(target_path)):
+            if not target_path.exists() or (
+                parts.fragment and parts.fragment not in find_headings(target_path)
+            ):
                 wrong.append(f"{path.relative_to(root)}: {target}")
     return wrong
 
 
-def headings(path: Path) -> set[str]:
+def find_headings(path: Path) -> set[str]:
     """Return the anchors of a Markdown page's headings, in the format of GitHub and MyST."""
     text = _FENCE.sub("", path.read_text(encoding="utf-8"))
     titles = re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def inventory(html: Path) -> set[str]:
+def read_inventory(html: Path) -> set[str]:
     """Return the names in the site's inventory."""
     raw = (html / "objects.inv").read_bytes().split(b"\n", 4)[4]
     return {line.split(" ", 1)[0] for line in zlib.decompress(raw).decode().splitlines()}
 
 
-def missing_parts(thing: object, ignored: tuple[str, ...] = ()) -> list[str]:
+def find_missing_parts(thing: object, ignored: tuple[str, ...] = ()) -> list[str]:
     """Return the required sections that a public docstring lacks.
 
     Args:

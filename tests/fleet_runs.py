@@ -42,23 +42,23 @@ def one_fleet(monkeypatch):
 
 
 @pytest.fixture
-def in_shm():
+def list_shared_memory():
     """Return a function that lists the new folders of this process in /dev/shm."""
     before = set(SHM.glob("actlab-*"))
     return lambda: set(SHM.glob(f"actlab-{os.getpid()}-*")) - before
 
 
-def perceptron(activation="relu"):
+def make_perceptron(activation="relu"):
     return functools.partial(NeuralNet, 8, activation, FEATURES, CLASSES)
 
 
-def noisy():
+def make_noisy():
     return nn.Sequential(nn.Linear(FEATURES, 8), nn.Dropout(), nn.Linear(8, CLASSES))
 
 
 def run(net=None, **options):
     defaults = {
-        "net": net or perceptron(),
+        "net": net or make_perceptron(),
         "rows": np.arange(48),
         "valid": np.arange(48, 64),
         "loss": nn.CrossEntropyLoss(),
@@ -98,7 +98,7 @@ def assert_equal(results, expected):
             assert {**row, "dur": 0} == pytest.approx({**before, "dur": 0}, rel=0, abs=0, nan_ok=True)
 
 
-def workers_of(executor):
+def list_workers(executor):
     """Return the PIDs of an executor's processes."""
     list(executor.map(time.sleep, [0.05] * 8))
     return sorted(pid for pool in (*executor._free, *executor._busy) for pid in pool._processes)

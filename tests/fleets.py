@@ -23,7 +23,7 @@ ROWS, FEATURES, CLASSES = 50, 5, 3
 _NOT_COMPARED = {"batches", "dur", "train_batch_count", "valid_batch_count"}
 
 
-def table(rows=ROWS, seed=0):
+def make_table(rows=ROWS, seed=0):
     """Return inputs (rows, 5) of three classes that overlap slightly."""
     rng = np.random.default_rng(seed)
     y = np.arange(rows) % CLASSES
@@ -31,13 +31,13 @@ def table(rows=ROWS, seed=0):
     return X.astype(np.float32), y.astype(np.int64)
 
 
-def line(*, activation=nn.Tanh, outputs=CLASSES):
+def make_sequential(*, activation=nn.Tanh, outputs=CLASSES):
     return nn.Sequential(nn.Linear(FEATURES, 8), activation(), nn.Linear(8, outputs))
 
 
-def flat(**options):
+def make_flat(**options):
     """Return a model with outputs of shape (n,)."""
-    return nn.Sequential(line(outputs=1, **options), nn.Flatten(0))
+    return nn.Sequential(make_sequential(outputs=1, **options), nn.Flatten(0))
 
 
 class Branching(nn.Module):
@@ -55,7 +55,7 @@ class Branching(nn.Module):
 
 def classifier(**options):
     defaults = {"criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 16, "lr": 0.1, "verbose": 0}
-    return skorch.NeuralNetClassifier(**{"module": line, **defaults, **options})
+    return skorch.NeuralNetClassifier(**{"module": make_sequential, **defaults, **options})
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class Orders:
         return (self.places[row] for row in next(self.orders).tolist())
 
 
-def as_run(net, X, y, seed=0, fold=0):
+def make_run(net, X, y, seed=0, fold=0):
     train, valid = split_validation(net, np.arange(len(X)), y, seed, fold)
     return dataclasses.replace(read_run(net, X, y), rows=train, valid=valid, seed=seed, fold=fold)
 
 
-def by_skorch(net, run, X, y):
+def train_by_skorch(net, run, X, y):
     """Return the result of training by skorch."""
     copy = clone(net).set_params(iterator_train__sampler=Orders(run), iterator_train__shuffle=False)
     with seeded_torch(run.seed, run.fold, WEIGHTS, "cpu"):
@@ -99,7 +99,7 @@ def by_skorch(net, run, X, y):
     return Result(weights={name: value.detach() for name, value in own.items()}, history=history)
 
 
-def by_fleets(runs, X, y, *, most=64, layer_by_layer=True):
+def train_by_fleets(runs, X, y, *, most=64, layer_by_layer=True):
     """Return the results of fleets with at most ``most`` runs."""
     settings = Packing(layer_by_layer=layer_by_layer, most=most)
     with pytest.MonkeyPatch.context() as patch:
@@ -110,7 +110,7 @@ def by_fleets(runs, X, y, *, most=64, layer_by_layer=True):
     return results
 
 
-def assert_same(result, expected, *, tolerance=1e-4, samples=10):
+def assert_same_training(result, expected, *, tolerance=1e-4, samples=10):
     """Assert that two results have close weights and histories.
 
     Args:
@@ -143,10 +143,12 @@ def assert_close(value, expected, tolerance, name):
     assert worst <= tolerance * scale, f"{name} is off by {worst / scale:.1e}"
 
 
-def check(net, X, y, *, seeds=(0, 1, 2), layer_by_layer=True):
+def assert_fleet_equals_skorch(net, X, y, *, seeds=(0, 1, 2), layer_by_layer=True):
     """Assert that a fleet of several seeds of a model equals skorch."""
-    runs = [as_run(net, X, y, seed) for seed in seeds]
-    results = by_fleets(runs, X, y, layer_by_layer=layer_by_layer)
+    runs = [make_run(net, X, y, seed) for seed in seeds]
+    results = train_by_fleets(runs, X, y, layer_by_layer=layer_by_layer)
     for run, result in zip(runs, results, strict=True):
-        assert_same(result, by_skorch(net, run, X, y), samples=1 if run.valid is None else len(run.valid))
+        assert_same_training(
+            result, train_by_skorch(net, run, X, y), samples=1 if run.valid is None else len(run.valid)
+        )
     return results

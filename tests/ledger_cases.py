@@ -14,7 +14,7 @@ from actlab.errors import UsageError
 from actlab.fleet.run import Result
 from actlab.ledger.ledger import Entry, Ledger
 from actlab.ledger.run_key import digest
-from tests.processes import forked
+from tests.processes import fork_processes
 
 
 @pytest.fixture
@@ -23,10 +23,10 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def three(path):
+def ledger_of_three(path):
     """Return the path of a closed ledger with three runs."""
     with Ledger(path) as ledger:
-        ledger.record([entry(number) for number in range(3)])
+        ledger.record([make_entry(number) for number in range(3)])
     return path
 
 
@@ -34,30 +34,30 @@ def settings(number, fleet=0):
     return {"activation": "relu", "seed": number, "fold": 1, "fleet": fleet}
 
 
-def key(number, fleet=0):
+def make_key(number, fleet=0):
     return digest(settings(number, fleet))
 
 
-def epochs(number=3, train_loss=0.5):
+def make_epochs(number=3, train_loss=0.5):
     return [{"epoch": n, "train_loss": train_loss, "train_loss_best": n == 1} for n in range(1, number + 1)]
 
 
-def entry(number, fleet=0, **changes):
+def make_entry(number, fleet=0, **changes):
     defaults = {
-        "history": epochs(),
+        "history": make_epochs(),
         "test_loss": 0.25,
         "test_acc": 0.75,
         "seconds": 1.5,
         "how": "layer by layer",
     }
-    return Entry(key(number, fleet), settings(number, fleet), Result(**{**defaults, **changes}))
+    return Entry(make_key(number, fleet), settings(number, fleet), Result(**{**defaults, **changes}))
 
 
-def refusal(path, **options):
+def read_refusal(path, **options):
     """Return the error message for a file, which must stay unchanged."""
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(UsageError) as caught, contextlib.closing(Ledger(path, **options)) as ledger:
-        ledger.results([key(number) for number in range(3)])
+        ledger.results([make_key(number) for number in range(3)])
     assert before == (path.read_bytes() if path.is_file() else None)
     message = str(caught.value)
     assert "\n" not in message
@@ -66,14 +66,14 @@ def refusal(path, **options):
 
 
 @contextlib.contextmanager
-def raw(path):
+def open_sqlite(path):
     """Yield a direct SQLite connection to the file; its changes are saved at once."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
 
 
 @contextlib.contextmanager
-def holding(path, keys, then=lambda ledger: time.sleep(600)):
+def hold_claims(path, keys, then=lambda ledger: time.sleep(600)):
     """Yield the PID of another process that has claimed the keys; kill it at the end."""
     read_end, write_end = os.pipe()
 
@@ -83,7 +83,7 @@ def holding(path, keys, then=lambda ledger: time.sleep(600)):
         os.write(write_end, b"y" if claimed == set(keys) else b"n")
         then(ledger)
 
-    with forked(hold) as (owner,):
+    with fork_processes(hold) as (owner,):
         os.close(write_end)
         message = os.read(read_end, 1)
         os.close(read_end)
@@ -92,7 +92,7 @@ def holding(path, keys, then=lambda ledger: time.sleep(600)):
 
 
 @contextlib.contextmanager
-def disk(folder, size):
+def mount_disk(folder, size):
     """Yield a folder that is a disk of ``size`` bytes; skip the test if it cannot be mounted."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from actlab.integrations.mlflow import log_comparison
-from tests.processes import started
+from tests.processes import start_process
 
 SETTINGS = {"epochs": 3, "lr": 0.1, "data": "made up"}
 CURVES = ["train_loss", "valid_loss", "valid_acc"]
@@ -23,16 +23,16 @@ NAN, INF = float("nan"), float("inf")
 
 
 @pytest.fixture(scope="session")
-def blank(tmp_path_factory):
+def blank_database(tmp_path_factory):
     """Return the bytes of a database with MLflow's tables, which take seconds to create."""
     path = tmp_path_factory.mktemp("blank") / "runs.db"
-    client_of(f"sqlite:///{path}").search_experiments()
+    create_client(f"sqlite:///{path}").search_experiments()
     return path.read_bytes()
 
 
 @pytest.fixture
-def store(tmp_path, blank):
-    (tmp_path / "runs.db").write_bytes(blank)
+def store(tmp_path, blank_database):
+    (tmp_path / "runs.db").write_bytes(blank_database)
     # The experiment Default contains the folder of the creating process, which nothing uses.
     return f"sqlite:///{tmp_path / 'runs.db'}"
 
@@ -44,9 +44,9 @@ def free_port():
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory, blank):
+def server(tmp_path_factory, blank_database):
     folder = tmp_path_factory.mktemp("server")
-    (folder / "runs.db").write_bytes(blank)
+    (folder / "runs.db").write_bytes(blank_database)
     port = free_port()
     command = [Path(sys.executable).with_name("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'runs.db'}"]
@@ -55,7 +55,7 @@ def server(tmp_path_factory, blank):
     options = {"cwd": folder, "env": environment}
     with (
         (folder / "log").open("w") as log,
-        started(command, 3600, stdout=log, stderr=log, **options) as process,
+        start_process(command, 3600, stdout=log, stderr=log, **options) as process,
     ):
         uri = f"http://127.0.0.1:{port}"
         for _ in range(600):
@@ -68,7 +68,7 @@ def server(tmp_path_factory, blank):
         yield uri
 
 
-def client_of(uri):
+def create_client(uri):
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # MLflow's own use of SQLAlchemy is deprecated.
     with warnings.catch_warnings(action="ignore"):
@@ -79,19 +79,19 @@ def client_of(uri):
     return client
 
 
-def experiment_of(client):
+def find_experiment(client):
     return client.get_experiment_by_name("actlab")
 
 
-def runs_of(client):
+def list_runs(client):
     """Return the parents, and the nested runs in the order of their names."""
-    result = list(client.search_runs([experiment_of(client).experiment_id], max_results=50000))
+    result = list(client.search_runs([find_experiment(client).experiment_id], max_results=50000))
     nested = [run for run in result if "mlflow.parentRunId" in run.data.tags]
     parents = [run for run in result if "mlflow.parentRunId" not in run.data.tags]
     return parents, sorted(nested, key=lambda run: run.info.run_name)
 
 
-def made_up(names=("relu", "tanh"), folds=3, epochs=3):
+def make_tables(names=("relu", "tanh"), folds=3, epochs=3):
     rng = np.random.default_rng(0)
     runs = [(name, fold) for name in names for fold in range(1, folds + 1)]
     rows = [
@@ -125,24 +125,24 @@ def made_up(names=("relu", "tanh"), folds=3, epochs=3):
     return pd.DataFrame(rows), pd.DataFrame(lines)
 
 
-def keys_of(results):
+def make_keys(results):
     return [f"{row.activation}-{row.fold}" for row in results.itertuples()]
 
 
 def log(uri, results, history, files=(), **options):
-    about = {"name": "made up: relu, tanh", "settings": SETTINGS, "keys": keys_of(results), **options}
+    about = {"name": "made up: relu, tanh", "settings": SETTINGS, "keys": make_keys(results), **options}
     return log_comparison(results, history, uri, files=list(files), **about)
 
 
 def assert_logged(client, results, history, name="made up: relu, tanh"):
     """Assert that every value is logged exactly once."""
-    (parent,), nested = runs_of(client)
+    (parent,), nested = list_runs(client)
     assert (parent.info.run_name, parent.info.status) == (name, "FINISHED")
     assert parent.data.params == {name: str(value) for name, value in SETTINGS.items()}
     assert len(nested) == len(results)
     by_run = {(run.data.params["activation"], int(run.data.params["fold"])): run for run in nested}
     lines = dict(list(history.groupby(["activation", "fold"])))
-    for row, key in zip(results.to_dict("records"), keys_of(results), strict=True):
+    for row, key in zip(results.to_dict("records"), make_keys(results), strict=True):
         run = by_run[row["activation"], row["fold"]]
         assert run.info.run_name == f"{row['activation']}, fold {row['fold']}"
         assert run.data.params == {
@@ -176,7 +176,7 @@ def files(tmp_path):
 
 
 def assert_uploaded(client, files, tmp_path):
-    parent = runs_of(client)[0][0].info.run_id
+    parent = list_runs(client)[0][0].info.run_id
     assert sorted(item.path for item in client.list_artifacts(parent)) == sorted(file.name for file in files)
     for file in files:
         (tmp_path / "back").mkdir(exist_ok=True)

@@ -28,14 +28,14 @@ OWN_GROUP = {"start_new_session": True, "preexec_fn": default_signals}  # option
 
 
 @contextlib.contextmanager
-def started(command, seconds=SECONDS, **options):
+def start_process(command, seconds=SECONDS, **options):
     """Start a process as leader of a new group; :func:`ending` ends it."""
-    with ending(subprocess.Popen(command, **{**OWN_GROUP, **options}), seconds) as process:
+    with killed_after_block(subprocess.Popen(command, **{**OWN_GROUP, **options}), seconds) as process:
         yield process
 
 
 @contextlib.contextmanager
-def ending(process, seconds=SECONDS):
+def killed_after_block(process, seconds=SECONDS):
     """Kill a process and its group at the end of the block, after the time limit, or if the block fails.
 
     Code that waits for the process or reads its output therefore waits no longer than the limit.
@@ -57,10 +57,10 @@ def ending(process, seconds=SECONDS):
             pipe.close()
 
 
-def ran(command, seconds=SECONDS, **options):
+def run_process(command, seconds=SECONDS, **options):
     """Run a process to its end; return its status and output like :func:`subprocess.run`."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-    with started(command, seconds, **options) as process:
+    with start_process(command, seconds, **options) as process:
         out, err = process.communicate()
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
@@ -72,7 +72,7 @@ def kill_group(process):
 
 
 @contextlib.contextmanager
-def forked(*functions, seconds=SECONDS):
+def fork_processes(*functions, seconds=SECONDS):
     """Run functions in forked processes, yield their PIDs, and kill those that outlast the block."""
     children = []
     try:
@@ -106,18 +106,18 @@ def _fork(function, seconds):
         os._exit(status)
 
 
-def ended(child):
+def wait_for_exit(child):
     """Wait for a forked process; return its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def killed(child):
+def kill_process(child):
     """Kill a forked process with SIGKILL and wait for it."""
     os.kill(child, signal.SIGKILL)
-    assert ended(child) == -signal.SIGKILL
+    assert wait_for_exit(child) == -signal.SIGKILL
 
 
-def waited(condition, seconds=60):
+def wait_until(condition, seconds=60):
     """Wait until a condition is true; return its last value."""
     end = time.monotonic() + seconds
     while not (value := condition()) and time.monotonic() < end:
@@ -125,20 +125,20 @@ def waited(condition, seconds=60):
     return value
 
 
-def descendants(pid):
+def list_descendants(pid):
     """Return the PIDs of all descendants of a process."""
     pids = []
     for child in [number for number, _, parent, _ in _processes() if parent == pid]:
-        pids += [child, *descendants(child)]
+        pids += [child, *list_descendants(child)]
     return pids
 
 
-def living(pids):
+def list_living(pids):
     """Return the PIDs of ``pids`` that have not ended."""
     return [number for number, state, _, _ in _processes() if number in pids and state not in "ZX"]
 
 
-def in_session(session):
+def list_session(session):
     """Return the living processes of a session; each process from :func:`started` begins one."""
     return [number for number, state, _, own in _processes() if own == session and state not in "ZX"]
 

@@ -63,7 +63,7 @@ def is_reported_inexact(derived: Derived, name: str, dtype: str, x: float) -> bo
     return False
 
 
-def functions(derived: Derived) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+def input_functions(derived: Derived) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
     """Return f, f' and f'' as functions of the input, for either saved tensor."""
     if derived.second is not None:
         return {"f": derived.forward, "f'": derived.derivative, "f''": derived.second}
@@ -80,11 +80,11 @@ def functions(derived: Derived) -> dict[str, Callable[[torch.Tensor], torch.Tens
     return {"f": derived.forward, "f'": slope, "f''": bend}
 
 
-def check(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
+def find_errors(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
     """Return the errors of a formula's programs, found by ball arithmetic."""
     result = derived(to_sympy(text), {})
     tree = ast.parse(text, mode="eval").body
-    programs = functions(result)
+    programs = input_functions(result)
     line = float(programs["f'"](torch.linspace(-50, 50, 1001).double()).abs().max())
     wrong = []
     for x in POINTS.astype(np.float32).astype(float).tolist():

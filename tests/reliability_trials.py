@@ -28,7 +28,7 @@ from actlab.files import LEDGER
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.sqlite import FORMAT
 from tests.ledger_cases import remount
-from tests.processes import started, waited
+from tests.processes import start_process, wait_until
 
 SHM = Path("/dev/shm")
 THREE = ("relu", "tanh", "gelu")
@@ -59,7 +59,7 @@ def start(*arguments: str, folder: Path) -> contextlib.AbstractContextManager[su
     """Start the command in a folder as leader of a process group, like a terminal."""
     command = [sys.executable, "-m", "actlab", *arguments]
     pipe = subprocess.PIPE
-    return started(command, stdout=pipe, stderr=pipe, text=True, cwd=folder)
+    return start_process(command, stdout=pipe, stderr=pipe, text=True, cwd=folder)
 
 
 def wait_for_exit(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -283,7 +283,7 @@ def interrupt_and_resume(
     out = folder / "out"
     call = ["compare", *THREE, *options(out, "--jobs", str(jobs), epochs=epochs)]
     with start(*call, folder=folder) as process:
-        assert waited(lambda: process.poll() is not None or moment(out, process.pid))
+        assert wait_until(lambda: process.poll() is not None or moment(out, process.pid))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         status, _, err = wait_for_exit(process)

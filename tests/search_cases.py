@@ -54,12 +54,12 @@ from tests.search_models import (
     Unused,
     Weighed,
     WeighedNet,
-    distance,
-    given,
-    macro,
-    make,
-    softmaxed,
-    squeezed,
+    accuracy,
+    make_flat_mlp,
+    make_mlp,
+    make_seeded_mlp,
+    make_softmax_mlp,
+    negative_squared_distance,
 )
 from tests.searches import ROWS, X, Y
 
@@ -99,7 +99,7 @@ DATASET = TensorDataset(TENSOR(X), TENSOR(Y))
 CASES = {
     # -- data
     "arrays": Case(),
-    "float64 arrays of a float64 module": Case({"module": lambda: make().double()}, X=X.astype(float)),
+    "float64 arrays of a float64 module": Case({"module": lambda: make_mlp().double()}, X=X.astype(float)),
     "features in Fortran order": Case(X=np.asfortranarray(X)),
     "token numbers": Case({"module": Tokens}, ALONE, X=(X > 0).astype(np.int64)),
     "tensors": Case(how=ALONE, X=TENSOR(X), y=TENSOR(Y)),
@@ -110,7 +110,7 @@ CASES = {
     "a sparse matrix": Case({"module": Dense}, ALONE, X=sparse.csr_matrix(X)),
     "a dataset": Case(how=ALONE, X=SliceDataset(DATASET, 0)),
     "a dataset with its labels": Case(how=ALONE, X=SliceDataset(DATASET, 0), y=SliceDataset(DATASET, 1)),
-    "images": Case({"module": lambda: nn.Sequential(nn.Flatten(), *make())}, X=X.reshape(ROWS, 1, 2, 2)),
+    "images": Case({"module": lambda: nn.Sequential(nn.Flatten(), *make_mlp())}, X=X.reshape(ROWS, 1, 2, 2)),
     "weights of samples": Case(
         {"module": Weighed, "criterion__reduction": "none"},
         ALONE,
@@ -123,9 +123,9 @@ CASES = {
     "summed loss": Case({"criterion__reduction": "sum", "lr": 0.001}, ALONE, grid={"lr": [0.001, 0.002]}),
     "a criterion that is given": Case({"criterion": nn.CrossEntropyLoss(label_smoothing=0.2)}),
     "multi margin": Case({"criterion": nn.MultiMarginLoss}, ALONE, scoring="accuracy"),
-    "NLL of probabilities": Case({"module": softmaxed, "criterion": nn.NLLLoss}),
+    "NLL of probabilities": Case({"module": make_softmax_mlp, "criterion": nn.NLLLoss}),
     "BCE with logits": binary({"module__outputs": 1, "criterion": nn.BCEWithLogitsLoss}),
-    "BCE with logits, one output": binary({"module": squeezed, "criterion": nn.BCEWithLogitsLoss}),
+    "BCE with logits, one output": binary({"module": make_flat_mlp, "criterion": nn.BCEWithLogitsLoss}),
     "BCE with a positive weight": binary(
         {
             "module__outputs": 1,
@@ -134,13 +134,15 @@ CASES = {
         }
     ),
     "BCE with a threshold": binary(
-        {"module": squeezed, "criterion": nn.BCEWithLogitsLoss, "threshold": 0.2}, ALONE, scoring="accuracy"
+        {"module": make_flat_mlp, "criterion": nn.BCEWithLogitsLoss, "threshold": 0.2},
+        ALONE,
+        scoring="accuracy",
     ),
     "BCE of several labels": regressor(
         {"module__outputs": 2, "criterion": nn.BCEWithLogitsLoss},
         kind=skorch.NeuralNet,
         y=(X[:, :2] > 0).astype(np.float32),
-        scoring=distance,
+        scoring=negative_squared_distance,
     ),
     "probabilities as targets": Case(
         {}, ALONE, skorch.NeuralNet, y=np.eye(3, dtype=np.float32)[Y], scoring="r2"
@@ -148,7 +150,7 @@ CASES = {
     "class weights in the grid": Case(grid={"criterion__weight": [None, torch.tensor([1.0, 2.0, 0.5])]}),
     "an ignored class": Case({"criterion__ignore_index": 1}),
     "MSE": regressor({"module__outputs": 1, "criterion": nn.MSELoss}),
-    "MSE of numbers": regressor({"module": squeezed, "criterion": nn.MSELoss}, y=NUMBERS[:, 0]),
+    "MSE of numbers": regressor({"module": make_flat_mlp, "criterion": nn.MSELoss}, y=NUMBERS[:, 0]),
     "MSE of float64 targets": regressor(
         {"module__outputs": 1, "criterion": nn.MSELoss}, ALONE, y=NUMBERS.astype(float)
     ),
@@ -180,7 +182,7 @@ CASES = {
     ),
     "numbers of classes": Case({"classes": [0, 1, 2]}),
     "predict_nonlinearity=None": Case(
-        {"module": softmaxed, "criterion": nn.NLLLoss, "predict_nonlinearity": None}, ALONE
+        {"module": make_softmax_mlp, "criterion": nn.NLLLoss, "predict_nonlinearity": None}, ALONE
     ),
     "device='cpu:0'": Case({"device": "cpu:0"}),
     "a torch.device": Case({"device": torch.device("cpu")}),
@@ -217,7 +219,7 @@ CASES = {
             "callbacks": [
                 EpochScoring("f1_macro", lower_is_better=False),
                 EpochScoring("accuracy", name="train_acc", on_train=True, lower_is_better=False),
-                EpochScoring(macro, name="own"),
+                EpochScoring(accuracy, name="own"),
             ]
         },
         ALONE,
@@ -282,10 +284,12 @@ CASES = {
     "batch norm": Case({"module__norm": True}),
     "batch norm, alone": Case({"module__norm": True, "optimizer": torch.optim.Adamax}, ALONE),
     "dropout, alone": Case({"module__drop": 0.3, "optimizer": torch.optim.Adamax}, ALONE),
-    "a function": Case({"module": make}),
+    "a function": Case({"module": make_mlp}),
     "a partial": Case({"module": functools.partial(Network, width=3)}),
-    "a module that is given": Case({"module": given()}),
-    "a module that is given, alone": Case({"module": given(), "optimizer": torch.optim.Adamax}, ALONE),
+    "a module that is given": Case({"module": make_seeded_mlp()}),
+    "a module that is given, alone": Case(
+        {"module": make_seeded_mlp(), "optimizer": torch.optim.Adamax}, ALONE
+    ),
     "a module that is given, with an argument": Case({"module": Network(), "module__width": 4}),
     "several outputs": Case({"module": Several}, ALONE, Auxiliary),
     "a lazy module": Case(
@@ -332,7 +336,7 @@ CASES = {
         search={"refit": "loss", "return_train_score": True},
     ),
     "roc_auc": Case(scoring="roc_auc_ovr"),
-    "a function that scores": Case(scoring=macro, search={"return_train_score": True}),
+    "a function that scores": Case(scoring=accuracy, search={"return_train_score": True}),
     "a function that refits": Case(
         search={"refit": lambda results: int(np.argmin(results["mean_test_score"]))}
     ),

@@ -157,26 +157,26 @@ class Doubled(skorch.dataset.Dataset):
         return super().transform(2 * X, y)
 
 
-def make(outputs=CLASSES):
+def make_mlp(outputs=CLASSES):
     return nn.Sequential(nn.Linear(FEATURES, 5), nn.ReLU(), nn.Linear(5, outputs))
 
 
-def softmaxed():
-    return nn.Sequential(*make(), nn.Softmax(dim=-1))
+def make_softmax_mlp():
+    return nn.Sequential(*make_mlp(), nn.Softmax(dim=-1))
 
 
-def given():
+def make_seeded_mlp():
     torch.manual_seed(5)
-    return make()
+    return make_mlp()
 
 
-def squeezed():
-    return nn.Sequential(*make(1), nn.Flatten(0))
+def make_flat_mlp():
+    return nn.Sequential(*make_mlp(1), nn.Flatten(0))
 
 
-def distance(net, X, y):
+def negative_squared_distance(net, X, y):
     return -float(np.square(net.forward(X).numpy() - y).mean())
 
 
-def macro(net, X, y):
+def accuracy(net, X, y):
     return float((net.predict(X) == y).mean())

@@ -19,14 +19,14 @@ ROWS, FEATURES, CLASSES = 150, 4, 3
 ACTIVATIONS = {"module__activation": ["relu", "tanh"]}
 
 
-def table(seed=0):
+def make_table(seed=0):
     rng = np.random.default_rng(seed)
     y = np.arange(ROWS) % CLASSES
     X = rng.normal(size=(ROWS, FEATURES)) + 1.5 * np.eye(CLASSES, FEATURES)[y]
     return X.astype(np.float32), y.astype(np.int64)
 
 
-X, Y = table()
+X, Y = make_table()
 
 
 def classifier(kind: Any = skorch.NeuralNetClassifier, **options):
@@ -44,7 +44,7 @@ def classifier(kind: Any = skorch.NeuralNetClassifier, **options):
     return kind(**{**defaults, **options})
 
 
-def plain(module, kind: Any = skorch.NeuralNetClassifier, **options):
+def create_network(module, kind: Any = skorch.NeuralNetClassifier, **options):
     """Return a skorch model of a module without NeuralNet's arguments."""
     defaults = {"criterion": nn.CrossEntropyLoss, "lr": 0.1, "max_epochs": 2, "batch_size": 16, "verbose": 0}
     return kind(module, **{**defaults, **options})
@@ -62,11 +62,11 @@ def search(model=None, grid=None, **options):
     return FleetSearchCV(model or classifier(), grid or ACTIVATIONS, **{"cv": 3, "n_jobs": 1, **options})
 
 
-def one(outputs, features=FEATURES):
+def make_module(outputs, features=FEATURES):
     return nn.Sequential(nn.Linear(features, 6), nn.Tanh(), nn.Linear(6, outputs))
 
 
-def by_skorch(model, X, y, seed=0, fold=0):
+def fit_by_skorch(model, X, y, seed=0, fold=0):
     """Return a copy of the model, trained by skorch from the initial weights of the search for this fold."""
     copy = clone(model)
     with seeded_torch(seed, fold, WEIGHTS, "cpu"):
@@ -74,7 +74,7 @@ def by_skorch(model, X, y, seed=0, fold=0):
     return copy.partial_fit(X, y)
 
 
-def scores(fitted, name="test_score"):
+def score_matrix(fitted, name="test_score"):
     """Return the scores (candidates, splits)."""
     results = fitted.cv_results_
     splits = [key for key in results if key.startswith("split") and key.endswith(name)]
@@ -104,7 +104,7 @@ class Counting(nn.Module):
     def __init__(self, **sizes):
         super().__init__()
         type(self).made += 1
-        self.layers = one(CLASSES)
+        self.layers = make_module(CLASSES)
 
     def forward(self, x):
         return self.layers(x)

@@ -103,10 +103,10 @@ class Helped(nn.Module):
         return self.body(x) * 2
 
 
-def pickled(model):
+def pickle_and_load(model):
     return pickle.loads(pickle.dumps(model))  # noqa: S301
 
 
-def tanhs_of(model, x):
+def apply_tanhs(model, x):
     """Return the output of Functional with tanh instead of relu."""
     return torch.tanh(model.third(torch.tanh(model.second(torch.tanh(model.first(x))))))

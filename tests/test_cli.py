@@ -15,10 +15,10 @@ import pytest
 from actlab.cli import main
 from actlab.cli.parser import create_parser
 from actlab.training.train import HISTORY_COLUMNS
-from tests.command_line import actlab, elsewhere, names, refused, tiny
-from tests.processes import descendants, living, ran, started, waited
+from tests.command_line import actlab, in_empty_folder, list_names, refused, tiny_data
+from tests.processes import list_descendants, list_living, run_process, start_process, wait_until
 
-__all__ = ["elsewhere", "tiny"]
+__all__ = ["in_empty_folder", "tiny_data"]
 
 
 # It starts waiting after the models of the other activation, which come first, have been trained.
@@ -43,46 +43,46 @@ def test_train_writes_the_history_and_prints_insights(tmp_path):
     assert (process.returncode, process.stdout.count("Traceback")) == (0, 0)
     assert "Best epoch: 3 of 3, with validation accuracy 0." in process.stdout
     assert "Written: run/history.csv, run/history.json, run/training.json" in process.stdout
-    assert names(tmp_path) == ["run"]
+    assert list_names(tmp_path) == ["run"]
     files = ["hiplot.html", "history.csv", "history.json", "report.html", "training.json"]
-    assert names(tmp_path / "run") == files
+    assert list_names(tmp_path / "run") == files
 
 
-def test_train_writes_equal_histories_as_csv_and_json(tmp_path, tiny):
-    assert main(["train", "--data", tiny, "--epochs", "2", "--out", "run", "--quiet"]) == 0
+def test_train_writes_equal_histories_as_csv_and_json(tmp_path, tiny_data):
+    assert main(["train", "--data", tiny_data, "--epochs", "2", "--out", "run", "--quiet"]) == 0
     rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)
     frame = pd.read_csv(tmp_path / "run/history.csv")
     assert tuple(frame.columns) == HISTORY_COLUMNS
     pd.testing.assert_frame_equal(pd.DataFrame(rows), frame, check_exact=True)
 
 
-def test_train_writes_strict_json_for_a_diverged_run(tmp_path, tiny, capsys):
-    assert main(["train", "--data", tiny, "--epochs", "2", "--lr", "1e30", "--out", "run"]) == 1
+def test_train_writes_strict_json_for_a_diverged_run(tmp_path, tiny_data, capsys):
+    assert main(["train", "--data", tiny_data, "--epochs", "2", "--lr", "1e30", "--out", "run"]) == 1
     rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)
     assert rows[-1]["valid_loss"] is None
     assert "Training diverged at epoch" in capsys.readouterr().out
 
 
-def test_train_quiet_reports_a_diverged_run(tiny, capsys):
-    assert main(["train", "--data", tiny, "--epochs", "2", "--lr", "1e30", "--quiet"]) == 1
+def test_train_quiet_reports_a_diverged_run(tiny_data, capsys):
+    assert main(["train", "--data", tiny_data, "--epochs", "2", "--lr", "1e30", "--quiet"]) == 1
     message = "actlab: relu has no result: diverged: valid_loss is nan in epoch 1\n"
     assert capsys.readouterr() == ("", message)
 
 
-def test_train_quiet_prints_nothing(tiny, capsys):
-    assert main(["train", "--data", tiny, "--epochs", "2", "--quiet"]) == 0
+def test_train_quiet_prints_nothing(tiny_data, capsys):
+    assert main(["train", "--data", tiny_data, "--epochs", "2", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 
 
-def test_train_verbose_prints_the_table_without_colours_to_a_file(tiny, capsys):
-    assert main(["train", "--data", tiny, "--epochs", "2", "--verbose"]) == 0
+def test_train_verbose_prints_the_table_without_colours_to_a_file(tiny_data, capsys):
+    assert main(["train", "--data", tiny_data, "--epochs", "2", "--verbose"]) == 0
     out = capsys.readouterr().out
     assert out.split()[:5] == ["epoch", "train_loss", "valid_acc", "valid_loss", "dur"]
     assert "\x1b" not in out
 
 
-def test_train_json_is_the_only_standard_output(tiny, capsys):
-    assert main(["train", "--data", tiny, "--epochs", "2", "--json", "--activation", "tanh"]) == 0
+def test_train_json_is_the_only_standard_output(tiny_data, capsys):
+    assert main(["train", "--data", tiny_data, "--epochs", "2", "--json", "--activation", "tanh"]) == 0
     output = json.loads(capsys.readouterr().out)
     assert output["activation"] == "tanh"
     assert output["data"] == "tiny.npz"
@@ -92,18 +92,20 @@ def test_train_json_is_the_only_standard_output(tiny, capsys):
     assert output["files"] == [f"out/train/{name}" for name in files]
 
 
-def test_train_without_hiplot_prints_one_line_and_writes_the_other_files(tmp_path, tiny, capsys, monkeypatch):
+def test_train_without_hiplot_prints_one_line_and_writes_the_other_files(
+    tmp_path, tiny_data, capsys, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "hiplot", None)
-    assert main(["train", "--data", tiny, "--epochs", "2", "--out", "run"]) == 0
+    assert main(["train", "--data", tiny_data, "--epochs", "2", "--out", "run"]) == 0
     assert capsys.readouterr().err == 'actlab: a HiPlot page needs HiPlot: pip install "actlab[hiplot]"\n'
-    assert names(tmp_path / "run") == ["history.csv", "history.json", "report.html", "training.json"]
+    assert list_names(tmp_path / "run") == ["history.csv", "history.json", "report.html", "training.json"]
 
 
 # -- compare --------------------------------------------------------------------------------------
 
 
-def test_compare_prints_the_same_table_again_and_with_two_jobs(tmp_path, tiny, capsys):
-    call = ["compare", "relu", "tanh", "--data", tiny, "--epochs", "3", "--out", "a"]
+def test_compare_prints_the_same_table_again_and_with_two_jobs(tmp_path, tiny_data, capsys):
+    call = ["compare", "relu", "tanh", "--data", tiny_data, "--epochs", "3", "--out", "a"]
     first = actlab(*call)
     assert first.returncode == 0
     columns = ["rank", "activation", "mean", "std", "runs", "fold_1", "fold_2", "fold_3"]
@@ -113,7 +115,7 @@ def test_compare_prints_the_same_table_again_and_with_two_jobs(tmp_path, tiny, c
     files = ["ledger.sqlite", "cv_results.csv", *tables, "report.html", "hiplot.html"]
     assert f"Written: {', '.join(f'a/{name}' for name in files)}" in " ".join(first.stdout.split())
     assert max(map(len, first.stdout.splitlines())) <= 80
-    assert names(tmp_path / "a") == sorted(files)
+    assert list_names(tmp_path / "a") == sorted(files)
     assert main([*call, "--jobs", "2"]) == 0
     assert capsys.readouterr().out == first.stdout
 
@@ -133,9 +135,9 @@ class Late(Early):
 """
 
 
-def test_compare_exits_with_1_if_every_run_failed(tmp_path, tiny, capsys):
+def test_compare_exits_with_1_if_every_run_failed(tmp_path, tiny_data, capsys):
     (tmp_path / "own.py").write_text(BREAKING)
-    call = ["compare", "own.py:Early", "own.py:Late", "--data", tiny, "--epochs", "1"]
+    call = ["compare", "own.py:Early", "own.py:Late", "--data", tiny_data, "--epochs", "1"]
     assert main([*call, "--quiet"]) == 1
     failed = "failed in 3 of 3 runs: training raised ZeroDivisionError: by zero"
     message = f"actlab: nothing was compared on tiny.npz: own.py:Early {failed}; own.py:Late {failed}\n"
@@ -146,17 +148,21 @@ def test_compare_exits_with_1_if_every_run_failed(tmp_path, tiny, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_compare_names_the_first_five_failed_activations(tiny, capsys):
+def test_compare_names_the_first_five_failed_activations(tiny_data, capsys):
     activations = ["relu", "elu", "selu", "softplus", "silu", "mish", "gelu"]
-    assert main(["compare", *activations, "--data", tiny, "--epochs", "1", "--lr", "1e30", "--quiet"]) == 1
+    assert (
+        main(["compare", *activations, "--data", tiny_data, "--epochs", "1", "--lr", "1e30", "--quiet"]) == 1
+    )
     out, err = capsys.readouterr()
     assert out == ""
     failures = "; ".join(f"{name} diverged in 3 of 3 runs" for name in activations[:5])
     assert err == f"actlab: nothing was compared on tiny.npz: {failures}; 2 more failed\n"
 
 
-def test_compare_writes_cv_results_of_scikit_learn(tmp_path, tiny, capsys):
-    assert main(["compare", "relu", "tanh", "--data", tiny, "--epochs", "2", "--json", "--out", "a"]) == 0
+def test_compare_writes_cv_results_of_scikit_learn(tmp_path, tiny_data, capsys):
+    assert (
+        main(["compare", "relu", "tanh", "--data", tiny_data, "--epochs", "2", "--json", "--out", "a"]) == 0
+    )
     output = json.loads(capsys.readouterr().out)
     results = pd.read_csv(tmp_path / "a/cv_results.csv").set_index("param_module__activation")
     best = output["ranking"][0]
@@ -192,7 +198,7 @@ def test_invalid_input_prints_one_line_and_writes_no_file(tmp_path, arguments, m
     assert process.stderr.startswith("actlab: error: ")
     assert message in process.stderr
     assert process.stderr.count("\n") == 1
-    assert names(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -223,7 +229,7 @@ def test_invalid_input_prints_one_line_and_writes_no_file(tmp_path, arguments, m
 )
 def test_invalid_arguments_are_rejected_in_one_line(tmp_path, capsys, arguments, message):
     assert message in refused(capsys, *arguments.split())
-    assert names(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 @pytest.mark.parametrize("verb", ["train", "compare relu"])
@@ -231,7 +237,7 @@ def test_out_below_a_file_is_rejected_before_training(tmp_path, capsys, monkeypa
     (tmp_path / "file").write_text("mine")
     monkeypatch.setattr("actlab.fleet.loop.Loop.train", lambda *_: pytest.fail("trained"))
     assert "'file/run'" in refused(capsys, *verb.split(), "--out", "file/run")
-    assert names(tmp_path) == ["file"]
+    assert list_names(tmp_path) == ["file"]
 
 
 def test_train_rejects_invalid_arrays(tmp_path, capsys):
@@ -243,7 +249,7 @@ def test_train_rejects_invalid_arrays(tmp_path, capsys):
     }.items():
         np.savez(tmp_path / name, X=features, y=labels)
         assert name in refused(capsys, "train", "--data", name)
-    assert names(tmp_path) == ["constant.npz", "counts.npz", "nan.npz"]
+    assert list_names(tmp_path) == ["constant.npz", "counts.npz", "nan.npz"]
 
 
 def test_train_rejects_truncated_mnist_files(tmp_path, capsys):
@@ -298,40 +304,42 @@ def test_compare_help_shows_defaults(capsys):
 
 
 @pytest.mark.parametrize("verb", ["train", "compare relu tanh"])
-def test_interrupted_verb_prints_one_line_and_writes_no_result(tmp_path, capsys, monkeypatch, tiny, verb):
+def test_interrupted_verb_prints_one_line_and_writes_no_result(
+    tmp_path, capsys, monkeypatch, tiny_data, verb
+):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("actlab.fleet.optimizers.SGD.step", interrupt)
-    assert main([*verb.split(), "--data", tiny, "--out", "run"]) == 130
+    assert main([*verb.split(), "--data", tiny_data, "--out", "run"]) == 130
     assert capsys.readouterr() == ("", "actlab: interrupted\n")
-    assert names(tmp_path / "run") == (["ledger.sqlite"] if verb.startswith("compare") else [])
+    assert list_names(tmp_path / "run") == (["ledger.sqlite"] if verb.startswith("compare") else [])
 
 
-def test_train_exits_with_141_if_its_reader_closes_the_pipe(tiny, capsys, monkeypatch):
+def test_train_exits_with_141_if_its_reader_closes_the_pipe(tiny_data, capsys, monkeypatch):
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as broken:
         monkeypatch.setattr("sys.stdout", broken)
-        assert main(["train", "--data", tiny, "--epochs", "1"]) == 141
+        assert main(["train", "--data", tiny_data, "--epochs", "1"]) == 141
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_progress_is_printed_to_standard_error_after_a_delay(capsys, monkeypatch, tiny):
+def test_progress_is_printed_to_standard_error_after_a_delay(capsys, monkeypatch, tiny_data):
     monkeypatch.setattr("actlab.execution.progress._SILENT", -1.0)
     monkeypatch.setattr("actlab.cli.output._SILENT", -1.0)
-    assert main(["compare", "relu", "--data", tiny, "--epochs", "5", "--quiet"]) == 0
+    assert main(["compare", "relu", "--data", tiny_data, "--epochs", "5", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
-    assert main(["compare", "relu", "--data", tiny, "--epochs", "5", "--json"]) == 0
+    assert main(["compare", "relu", "--data", tiny_data, "--epochs", "5", "--json"]) == 0
     out, err = capsys.readouterr()
     assert " of 3 runs trained, 0 s\n" in err
     json.loads(out)
-    assert main(["train", "--data", tiny, "--epochs", "2"]) == 0
+    assert main(["train", "--data", tiny_data, "--epochs", "2"]) == 0
     assert "train_loss" in capsys.readouterr().err
 
 
-def test_compare_verbose_prints_progress_from_the_start(capsys, tiny):
-    assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--verbose"]) == 0
+def test_compare_verbose_prints_progress_from_the_start(capsys, tiny_data):
+    assert main(["compare", "relu", "--data", tiny_data, "--epochs", "2", "--verbose"]) == 0
     assert " of 3 runs trained, 0 s\n" in capsys.readouterr().err
 
 
@@ -339,9 +347,9 @@ def test_compare_verbose_prints_progress_from_the_start(capsys, tiny):
 def test_compare_after_ctrl_c_keeps_finished_runs_and_no_processes(tmp_path, signal_sent):
     (tmp_path / "slow.py").write_text(SLOW)
     call = [sys.executable, "-m", "actlab", "compare", "relu", "slow.py:Slow", "--jobs", "2", "--out", "run"]
-    with started(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert waited((tmp_path / "started").exists, 120)
-        workers = descendants(child.pid)
+    with start_process(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert wait_until((tmp_path / "started").exists, 120)
+        workers = list_descendants(child.pid)
         assert workers
         child.send_signal(signal_sent)
         err = child.communicate()[1]
@@ -349,7 +357,7 @@ def test_compare_after_ctrl_c_keeps_finished_runs_and_no_processes(tmp_path, sig
         assert "actlab: interrupted: 3 of 6 runs were trained" in err
         assert "Traceback" not in err
         assert pd.read_csv(tmp_path / "run/results.csv")["activation"].to_list() == ["relu"] * 3
-        assert waited(lambda: not living(workers))
+        assert wait_until(lambda: not list_living(workers))
 
 
 SENDS = """
@@ -365,14 +373,14 @@ class Sends(torch.nn.Module):
 """
 
 
-def test_main_keeps_ignored_signals_ignored(tiny):
+def test_main_keeps_ignored_signals_ignored(tiny_data):
     def ignore_signals():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     Path("sends.py").write_text(SENDS)
-    call = ["compare", "sends.py:Sends", "--data", tiny, "--epochs", "1", "--jobs", "1"]
-    process = ran([sys.executable, "-m", "actlab", *call], preexec_fn=ignore_signals)
+    call = ["compare", "sends.py:Sends", "--data", tiny_data, "--epochs", "1", "--jobs", "1"]
+    process = run_process([sys.executable, "-m", "actlab", *call], preexec_fn=ignore_signals)
     assert (process.returncode, Path("sent").exists()) == (0, True), process.stderr
 
 
@@ -384,21 +392,21 @@ def test_main_keeps_ignored_signals_ignored(tiny):
     ],
 )
 def test_list_reports_unwritable_output_in_one_line(redirection, error):
-    process = ran(["bash", "-c", f"{sys.executable} -m actlab list {redirection}"])
+    process = run_process(["bash", "-c", f"{sys.executable} -m actlab list {redirection}"])
     assert (process.returncode, process.stderr) == (2, f"actlab: error: {error}\n")
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
 def test_check_keeps_its_exit_status_if_standard_error_is_unwritable(redirection):
-    process = ran(["bash", "-c", f"{sys.executable} -m actlab check nope {redirection}"])
+    process = run_process(["bash", "-c", f"{sys.executable} -m actlab check nope {redirection}"])
     assert (process.returncode, process.stdout) == (2, "")
 
 
 @pytest.mark.parametrize("verb", ["train --activation", "compare"])
-def test_sys_exit_in_an_activation_is_reported_as_an_error(verb, tiny, capsys):
+def test_sys_exit_in_an_activation_is_reported_as_an_error(verb, tiny_data, capsys):
     module = "class Leaves(torch.nn.Module):\n    def forward(self, x):\n        sys.exit(5)\n"
     Path("leaves.py").write_text(f"import sys, torch\n\n{module}")
-    call = [*verb.split(), "leaves.py:Leaves", "--data", tiny]
+    call = [*verb.split(), "leaves.py:Leaves", "--data", tiny_data]
     assert "an activation or a network called sys.exit(5)" in refused(capsys, *call)
 
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from actlab.cli import main
-from tests.processes import descendants, living, ran, started, waited
+from tests.processes import list_descendants, list_living, run_process, start_process, wait_until
 
 USER_MODULE = """
 import os, sys, time
@@ -149,7 +149,7 @@ def command(*arguments):
 
 
 def test_check_output_fits_80_columns(user_folder):
-    process = ran(command("user_module.py:cut", "--skip", "compile,export"))
+    process = run_process(command("user_module.py:cut", "--skip", "compile,export"))
     assert (process.returncode, process.stderr) == (1, "")
     lines = process.stdout.splitlines()
     assert max(map(len, lines)) <= 80
@@ -160,10 +160,10 @@ def test_check_output_fits_80_columns(user_folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_check_that_is_killed_ends_its_hanging_target(user_folder):
-    with started(command("user_module.py:hangs"), stdout=subprocess.DEVNULL) as running:
-        children = waited(lambda: descendants(running.pid))
+    with start_process(command("user_module.py:hangs"), stdout=subprocess.DEVNULL) as running:
+        children = wait_until(lambda: list_descendants(running.pid))
         assert children
         time.sleep(0.5)  # the child asks to end with its parent shortly after its start
         running.kill()
         running.wait()
-        assert waited(lambda: not living(children))
+        assert wait_until(lambda: not list_living(children))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from actlab.cli import main
-from tests.command_line import actlab, elsewhere, names, refused
+from tests.command_line import actlab, in_empty_folder, list_names, refused
 
-__all__ = ["elsewhere"]
+__all__ = ["in_empty_folder"]
 
 SHORT = ["--epochs", "1", "--out", "run"]
 LABELS = np.arange(60) % 3
@@ -78,7 +78,7 @@ def test_ambiguous_images_are_rejected_with_the_channels_option(tmp_path, capsys
         "actlab: error: images.npz: X has shape (60, 4, 6, 3); the channels can be its first or its last "
         "axis; set channels='first' or 'last' in load_data (--channels first, --channels last)\n"
     )
-    assert names(tmp_path) == ["images.npz"]
+    assert list_names(tmp_path) == ["images.npz"]
 
 
 def test_compare_uses_channels_only_for_the_datasets_that_have_them(capsys):
@@ -164,7 +164,7 @@ def test_train_rejects_unreadable_data_files(tmp_path, capsys, name, content, me
     (tmp_path / name).write_bytes(content)
     target = ["--target", "kind"] * name.endswith(".csv")
     assert message in refused(capsys, "train", "--data", name, *target, *SHORT)
-    assert names(tmp_path) == [name]
+    assert list_names(tmp_path) == [name]
 
 
 def test_compare_rejects_a_broken_csv_file_without_traceback(tmp_path):

@@ -16,19 +16,19 @@ from actlab.cli import main
 from actlab.ledger.ledger import RUN_COLUMNS, Entry, Ledger
 from actlab.ledger.run_key import digest
 from actlab.ledger.sqlite import FORMAT
-from tests.command_line import actlab, elsewhere, names, refused, tiny
-from tests.ledger_cases import entry, holding, key, raw
-from tests.processes import forks, killed
+from tests.command_line import actlab, in_empty_folder, list_names, refused, tiny_data
+from tests.ledger_cases import hold_claims, make_entry, make_key, open_sqlite
+from tests.processes import forks, kill_process
 
-__all__ = ["elsewhere", "tiny"]
+__all__ = ["in_empty_folder", "tiny_data"]
 
 FILE = "a/ledger.sqlite"
 
 
 @pytest.fixture
-def comparison_folder(tmp_path, tiny, capsys):
+def comparison_folder(tmp_path, tiny_data, capsys):
     """Return the folder ``a`` of a comparison whose ledger has six runs."""
-    assert main(["compare", "relu", "tanh", "--data", tiny, "--epochs", "2", "--out", "a"]) == 0
+    assert main(["compare", "relu", "tanh", "--data", tiny_data, "--epochs", "2", "--out", "a"]) == 0
     capsys.readouterr()
     return tmp_path / "a"
 
@@ -64,7 +64,7 @@ def read_files(folder):
 
 
 def damage(statement, file=FILE):
-    with raw(file) as connection:
+    with open_sqlite(file) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute(statement)
 
@@ -84,26 +84,31 @@ def test_ledger_show_prints_the_runs_of_a_comparison(comparison_folder, capsys):
         [row.activation, "0", str(row.fold), f"{row.accuracy:.4f}"] for row in results.itertuples()
     ]
     assert [line.split()[0] for line in lines[4:]] == [one[:8] for one in runs["key"]]
-    assert names(comparison_folder.parent) == ["a", "tiny.npz"]
+    assert list_names(comparison_folder.parent) == ["a", "tiny.npz"]
 
 
 def test_ledger_show_prints_reasons_of_failed_runs(capsys):
-    alike = [entry(n, failure="diverged: valid_loss is nan in epoch 1", test_acc=math.nan) for n in (1, 2)]
+    alike = [
+        make_entry(n, failure="diverged: valid_loss is nan in epoch 1", test_acc=math.nan) for n in (1, 2)
+    ]
     record_entries(
-        "runs.db", entry(0), *alike, entry(3, failure="RuntimeError: no room\n  for " + "a matrix " * 9)
+        "runs.db",
+        make_entry(0),
+        *alike,
+        make_entry(3, failure="RuntimeError: no room\n  for " + "a matrix " * 9),
     )
     assert run_verb(capsys, "show", "runs.db") == [
         "4 runs, 3 failed",
         "",
         "run       activation  seed  fold  test_acc  epochs  seconds  test_loss",
         "--------  ----------  ----  ----  --------  ------  -------  ---------",
-        f"{key(0)[:8]}  relu           0     2    0.7500       3   1.5000     0.2500",
-        f"{key(1)[:8]}  relu           1     2         -       3   1.5000     0.2500",
-        f"{key(2)[:8]}  relu           2     2         -       3   1.5000     0.2500",
-        f"{key(3)[:8]}  relu           3     2    0.7500       3   1.5000     0.2500",
+        f"{make_key(0)[:8]}  relu           0     2    0.7500       3   1.5000     0.2500",
+        f"{make_key(1)[:8]}  relu           1     2         -       3   1.5000     0.2500",
+        f"{make_key(2)[:8]}  relu           2     2         -       3   1.5000     0.2500",
+        f"{make_key(3)[:8]}  relu           3     2    0.7500       3   1.5000     0.2500",
         "",
-        f"{key(1)[:8]}, {key(2)[:8]} failed: diverged: valid_loss is nan in epoch 1",
-        f"{key(3)[:8]} failed: RuntimeError: no room   for a matrix a matrix a matrix a matrix",
+        f"{make_key(1)[:8]}, {make_key(2)[:8]} failed: diverged: valid_loss is nan in epoch 1",
+        f"{make_key(3)[:8]} failed: RuntimeError: no room   for a matrix a matrix a matrix a matrix",
         "  a matrix a matrix a matrix a matrix a matrix",
     ]
 
@@ -111,7 +116,7 @@ def test_ledger_show_prints_reasons_of_failed_runs(capsys):
 def test_ledger_show_prints_the_last_twenty_runs(capsys):
     settings = [{"activation": f"my_layers:{'A' * 60}", "seed": n, "fold": 0} for n in range(25)]
     loss = {"test_loss": 1e30, "failure": "diverged"}
-    runs = [entry(n, **loss if n > 2 else {}).result for n in range(25)]
+    runs = [make_entry(n, **loss if n > 2 else {}).result for n in range(25)]
     record_entries(
         "runs.db", *(Entry(digest(own), own, run) for own, run in zip(settings, runs, strict=True))
     )
@@ -134,13 +139,13 @@ def test_ledger_show_and_verify_with_no_run_and_with_one(capsys):
     assert run_verb(capsys, "show", "runs.db") == ["No runs yet"]
     assert run_verb_json(capsys, "show", "runs.db") == {"runs": [], "claims": []}
     assert run_verb(capsys, "verify", "runs.db") == ["0 runs, no problems"]
-    record_entries("runs.db", entry(0))
+    record_entries("runs.db", make_entry(0))
     assert run_verb(capsys, "show", "runs.db")[0] == "1 run, none failed"
     assert run_verb(capsys, "verify", "runs.db") == ["1 run, no problems"]
 
 
 def test_ledger_show_json_has_every_column(comparison_folder, capsys):
-    record_entries(FILE, entry(0, test_acc=math.nan, test_loss=math.inf, failure="diverged"))
+    record_entries(FILE, make_entry(0, test_acc=math.nan, test_loss=math.inf, failure="diverged"))
     output = run_verb_json(capsys, "show", "a")
     with Ledger(FILE, readonly=True) as ledger:
         runs = ledger.runs()
@@ -148,28 +153,28 @@ def test_ledger_show_json_has_every_column(comparison_folder, capsys):
     assert [tuple(row) for row in output["runs"]] == [RUN_COLUMNS] * 7
     assert output["runs"][:6] == runs[:6].to_dict("records")
     assert [output["runs"][6][name] for name in ("key", "test_acc", "test_loss", "failure")] == [
-        *(key(0), None, None, "diverged")
+        *(make_key(0), None, None, "diverged")
     ]
 
 
 @forks
 def test_ledger_show_names_training_processes_but_no_killed_ones(tmp_path, capsys):
-    record_entries("runs.db", entry(0))
-    with holding(tmp_path / "runs.db", [key(1), key(2)]) as owner:
+    record_entries("runs.db", make_entry(0))
+    with hold_claims(tmp_path / "runs.db", [make_key(1), make_key(2)]) as owner:
         host = socket.gethostname()
         *_, blank, message = run_verb(capsys, "show", "runs.db")
         assert (blank, message) == ("", f"Process {owner} on {host} is training 2 runs.")
         (claim,) = run_verb_json(capsys, "show", "runs.db")["claims"]
         assert 0 < claim.pop("seconds") <= 60
         assert claim == {"host": host, "pid": owner, "runs": 2}
-        killed(owner)
+        kill_process(owner)
         assert len(run_verb(capsys, "show", "runs.db")) == 5
         assert run_verb_json(capsys, "show", "runs.db")["claims"] == []
 
 
 @pytest.mark.parametrize("fold", ["null", '"x"', "[1]"])
 def test_ledger_show_prints_unknown_settings_as_none(capsys, fold):
-    record_entries("runs.db", entry(0))
+    record_entries("runs.db", make_entry(0))
     damage(f"UPDATE run SET settings = '{{\"fold\":{fold}}}'", "runs.db")
     assert run_verb(capsys, "show", "runs.db")[4].split()[1:5] == ["None", "None", "-", "0.7500"]
 
@@ -226,10 +231,10 @@ def test_ledger_verify_prints_each_problem(comparison_folder, capsys, statement,
 def test_ledger_export_writes_exact_files(comparison_folder, capsys):
     odd = [{"epoch": 1, "train_loss": math.inf}, {"epoch": 2, "train_loss": math.nan, "lr": 5e-324}]
     why = 'diverged: "x",\n é'
-    record_entries(FILE, entry(0, history=odd, test_acc=-0.0, test_loss=math.nan, failure=why))
+    record_entries(FILE, make_entry(0, history=odd, test_acc=-0.0, test_loss=math.nan, failure=why))
     files = [f"deep/er/{name}" for name in ("runs.csv", "history.csv", "settings.json")]
     assert run_verb(capsys, "export", "a", "--out", "deep/er") == [f"Written: {', '.join(files)}"]
-    assert names(comparison_folder.parent / "deep/er") == ["history.csv", "runs.csv", "settings.json"]
+    assert list_names(comparison_folder.parent / "deep/er") == ["history.csv", "runs.csv", "settings.json"]
     with Ledger(FILE, readonly=True) as ledger:
         runs, history = ledger.runs(), ledger.history()
         settings = {one: ledger.settings(one) for one in runs["key"]}
@@ -250,7 +255,7 @@ def test_ledger_export_json_writes_to_the_default_folder(comparison_folder, caps
     files = [f"out/ledger/{name}" for name in ("runs.csv", "history.csv", "settings.json")]
     for _ in range(2):
         assert run_verb_json(capsys, "export", FILE) == {"runs": 6, "files": files}
-    assert names(comparison_folder.parent / "out/ledger") == ["history.csv", "runs.csv", "settings.json"]
+    assert list_names(comparison_folder.parent / "out/ledger") == ["history.csv", "runs.csv", "settings.json"]
 
 
 def test_ledger_export_without_runs(tmp_path, capsys):
@@ -263,7 +268,7 @@ def test_ledger_export_without_runs(tmp_path, capsys):
 
 def test_ledger_export_writes_nan_and_infinite_settings(tmp_path, capsys):
     own = {"lr": math.inf, "deep": [math.nan]}
-    record_entries("runs.db", Entry("k", own, entry(0).result))
+    record_entries("runs.db", Entry("k", own, make_entry(0).result))
     run_verb(capsys, "export", "runs.db", "--out", "x")
     assert json.loads((tmp_path / "x/settings.json").read_text(), parse_constant=pytest.fail) == [
         {"key": "k", "lr": {"$float": "inf"}, "deep": [{"$float": "nan"}]}
@@ -279,8 +284,8 @@ def test_ledger_export_rejects_an_unwritable_folder(comparison_folder, capsys, o
 
 
 def test_ledger_merge_copies_every_run_once_and_leaves_sources_unchanged(comparison_folder, capsys):
-    record_entries("b.db", entry(0), entry(1, failure="diverged"))
-    record_entries("c.db", entry(1, failure="diverged"), entry(2))
+    record_entries("b.db", make_entry(0), make_entry(1, failure="diverged"))
+    record_entries("c.db", make_entry(1, failure="diverged"), make_entry(2))
     before = [Path(file).read_bytes() for file in (FILE, "b.db", "c.db")]
     assert run_verb(capsys, "merge", "new/all.db", "a", "b.db", "c.db") == [
         "6 runs copied from a",
@@ -295,17 +300,17 @@ def test_ledger_merge_copies_every_run_once_and_leaves_sources_unchanged(compari
     assert [Path(file).read_bytes() for file in (FILE, "b.db", "c.db")] == before
     rows = run_verb_json(capsys, "show", "new/all.db")["runs"]
     assert rows[:6] == run_verb_json(capsys, "show", "a")["runs"]
-    assert [row["key"] for row in rows[6:]] == [key(0), key(1), key(2)]
+    assert [row["key"] for row in rows[6:]] == [make_key(0), make_key(1), make_key(2)]
     assert run_verb(capsys, "verify", "new/all.db") == ["9 runs, no problems"]
 
 
 def test_ledger_merge_reports_discrepancies_and_keeps_the_first_result(tmp_path, capsys, caplog):
-    record_entries("a.db", entry(0), entry(1))
-    record_entries("b.db", entry(0, test_acc=0.5, test_loss=0.5), entry(2))
+    record_entries("a.db", make_entry(0), make_entry(1))
+    record_entries("b.db", make_entry(0, test_acc=0.5, test_loss=0.5), make_entry(2))
     before = (tmp_path / "b.db").read_bytes()
     message = [
-        f"run {key(0)[:12]}: test_loss is 0.25 here and 0.5 in a second result; the first is kept",
-        f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first is kept",
+        f"run {make_key(0)[:12]}: test_loss is 0.25 here and 0.5 in a second result; the first is kept",
+        f"run {make_key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first is kept",
     ]
     for copied in ("1 run", "0 runs"):
         assert run_verb(capsys, "merge", "a.db", "b.db", status=1) == [
@@ -324,15 +329,15 @@ def test_ledger_merge_reports_discrepancies_and_keeps_the_first_result(tmp_path,
 
 
 def test_ledger_merge_prints_discrepancies_to_standard_error():
-    record_entries("a.db", entry(0))
-    record_entries("b.db", entry(0, test_acc=0.5))
+    record_entries("a.db", make_entry(0))
+    record_entries("b.db", make_entry(0, test_acc=0.5))
     process = actlab("ledger", "merge", "a.db", "b.db")
     assert (process.returncode, process.stdout) == (
         1,
         "0 runs copied from b.db; discrepancies: 1\nactlab ledger verify a.db lists every discrepancy.\n",
     )
     assert process.stderr == (
-        f"run {key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first is kept\n"
+        f"run {make_key(0)[:12]}: test_acc is 0.75 here and 0.5 in a second result; the first is kept\n"
     )
 
 
@@ -340,17 +345,17 @@ def test_ledger_merge_prints_discrepancies_to_standard_error():
 
 
 def make_newer_ledger():
-    record_entries("newer", entry(0))
+    record_entries("newer", make_entry(0))
     damage(f"PRAGMA user_version = {FORMAT + 1}", "newer")
 
 
 def make_truncated_ledger():
-    record_entries("cut", entry(0))
+    record_entries("cut", make_entry(0))
     os.truncate("cut", os.path.getsize("cut") - 100)
 
 
 def make_other_database():
-    with raw("another") as file:
+    with open_sqlite("another") as file:
         file.execute("CREATE TABLE run (id INTEGER)")
 
 
@@ -380,7 +385,7 @@ INVALID_LEDGERS = {
 def test_ledger_verbs_reject_invalid_files_and_leave_them_unchanged(tmp_path, capsys, verb, what):
     make, message = INVALID_LEDGERS[what]
     make()
-    record_entries("good.db", entry(1))
+    record_entries("good.db", make_entry(1))
     before = read_files(tmp_path)
     assert refused(capsys, "ledger", *verb.split(), what) == f"actlab: error: {message}\n"
     assert read_files(tmp_path) == before
@@ -390,7 +395,7 @@ def test_ledger_verbs_reject_invalid_files_and_leave_them_unchanged(tmp_path, ca
 def test_ledger_merge_rejects_an_invalid_target(tmp_path, capsys, what):
     make, message = INVALID_LEDGERS[what]
     make()
-    record_entries("good.db", entry(1))
+    record_entries("good.db", make_entry(1))
     before = read_files(tmp_path)
     assert refused(capsys, "ledger", "merge", what, "good.db") == f"actlab: error: {message}\n"
     assert read_files(tmp_path) == before
@@ -407,4 +412,4 @@ def test_ledger_merge_rejects_an_invalid_target(tmp_path, capsys, what):
 )
 def test_ledger_verbs_reject_wrong_usage(tmp_path, capsys, arguments, message):
     assert message in refused(capsys, "ledger", *arguments.split())
-    assert names(tmp_path) == []
+    assert list_names(tmp_path) == []

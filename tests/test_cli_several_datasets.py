@@ -8,9 +8,9 @@ import pytest
 
 from actlab.cli import main
 from actlab.stats.several_datasets import compare_over_datasets
-from tests.command_line import elsewhere, names, refused
+from tests.command_line import in_empty_folder, list_names, refused
 
-__all__ = ["elsewhere"]
+__all__ = ["in_empty_folder"]
 
 CALL = ["compare", "relu", "tanh", "--epochs", "2", "--batch-size", "16"]
 
@@ -37,14 +37,14 @@ def test_compare_over_datasets_writes_a_folder_for_each_and_joint_verdicts(tmp_p
         assert table.loc[name].to_dict() == pytest.approx(means)
     expected = compare_over_datasets(table)
     assert output["across"]["verdicts"][0]["p"] == pytest.approx(expected.verdicts["p"][0])
-    assert names(tmp_path / "run") == [
+    assert list_names(tmp_path / "run") == [
         "across.csv",
         "critical_difference.png",
         *(f"d{number}.npz" for number in range(7)),
         "datasets.csv",
     ]
     assert (tmp_path / "run/critical_difference.png").read_bytes().startswith(b"\x89PNG")
-    assert "verdicts.csv" in names(tmp_path / "run/d3.npz")
+    assert "verdicts.csv" in list_names(tmp_path / "run/d3.npz")
 
 
 def test_compare_over_two_datasets_reports_that_more_are_needed(files, capsys):

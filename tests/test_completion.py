@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.command_line import actlab, elsewhere, main, refused  # noqa: F401
+from tests.command_line import actlab, in_empty_folder, main, refused  # noqa: F401
 
 
 @pytest.fixture(scope="module")

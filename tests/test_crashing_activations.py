@@ -13,7 +13,7 @@ from torch import nn
 from actlab import compare
 from actlab.data.dataset import Dataset
 from actlab.fleet.unfused import RunFailed
-from tests.searches import X, Y, one_thread, scores, search
+from tests.searches import X, Y, one_thread, score_matrix, search
 
 __all__ = ["one_thread"]
 
@@ -77,11 +77,11 @@ def test_search_gives_error_score_to_a_run_that_kills_its_processes(tmp_path, de
     ):
         fitted = search(grid=grid, n_jobs=2, **options).fit(X, Y)
     expected = search(grid=good, cv=options["cv"], scoring=options["scoring"]).fit(X, Y)
-    assert scores(fitted).tolist() == [*scores(expected).tolist(), [-9]]
+    assert score_matrix(fitted).tolist() == [*score_matrix(expected).tolist(), [-9]]
     assert fitted.runs_["failure"].tolist() == ["", "", reason(code)]
     with pytest.warns(FitFailedWarning, match="1 fits failed out of a total of 3"):
         again = search(grid=grid, n_jobs=1, **options).fit(X, Y)
-    assert np.array_equal(scores(again), scores(fitted))
+    assert np.array_equal(score_matrix(again), score_matrix(fitted))
     assert again.runs_.equals(fitted.runs_)
     with pytest.raises(RunFailed, match="the training process died 3 times"):
         search(grid=grid, n_jobs=1, **{**options, "error_score": "raise"}).fit(X, Y)

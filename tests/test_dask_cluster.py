@@ -13,8 +13,8 @@ from actlab.cli import main
 from actlab.errors import UsageError
 from actlab.execution.scheduler import train_runs
 from actlab.ledger.ledger import Ledger
-from tests.fleet_runs import WILD, assert_equal, noisy, one_thread, perceptron, run
-from tests.fleets import table
+from tests.fleet_runs import WILD, assert_equal, make_noisy, make_perceptron, one_thread, run
+from tests.fleets import make_table
 from tests.test_fleet_killed_workers import create_killing_run
 
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
@@ -26,7 +26,7 @@ __all__ = ["one_thread"]
 # distributed does not close its sockets and loops when its scheduler is killed.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
-X, Y = table(80)
+X, Y = make_table(80)
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +45,19 @@ def cluster(tmp_path):
 
 @functools.cache
 def runs_of_all_kinds():
-    models = [perceptron(name) for name in ("relu", "tanh", "gelu", "prelu")]
+    models = [make_perceptron(name) for name in ("relu", "tanh", "gelu", "prelu")]
     return [
         *(run(model, seed=seed, shuffle=True) for seed in (0, 1) for model in models),
-        run(noisy),
-        run(perceptron("elu"), optimizer=WILD, epochs=4),
+        run(make_noisy),
+        run(make_perceptron("elu"), optimizer=WILD, epochs=4),
     ]
 
 
 def long_runs(number=6):
     return [
-        run(perceptron(name), seed=seed, epochs=500) for seed in range(2) for name in NAMES[: number // 2]
+        run(make_perceptron(name), seed=seed, epochs=500)
+        for seed in range(2)
+        for name in NAMES[: number // 2]
     ]
 
 
@@ -188,7 +190,7 @@ def test_cluster_fails_only_the_run_that_kills_workers(cluster, tmp_path):
     [
         (
             "tcp://127.0.0.1:1",
-            "^no Dask scheduler answers at 'tcp://127.0.0.1:1' within 1 s; `dask scheduler`",
+            "^no Dask scheduler answers at 'tcp://127.0.0.1:1' within 1 s; start one with `dask scheduler`",
         ),
         ("tcp://nowhere.invalid:8786", "^no Dask scheduler answers at 'tcp://nowhere.invalid:8786'"),
         ("tpc://127.0.0.1:8786", "^scheduler is 'tpc://127.0.0.1:8786', not an address such as tcp://"),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from actlab.data.dataset import Dataset, load_data
-from tests.datasets import IMAGES, LABELS, THREE, idx, refused, standardised, write_images
+from tests.datasets import IMAGES, LABELS, THREE, encode_idx, refused, standardise, write_images
 
 MNIST = Path(__file__).parents[1].parent / "shared/data/mnist"
 
@@ -35,7 +35,7 @@ def test_load_data_finds_images_in_every_folder_layout(tmp_path, name, folder, g
         root = tmp_path / inside.replace("/", "-")
         write_images(root / inside, gz=gz)
         data = load_data(name, str(root))
-        np.testing.assert_allclose(data.X, standardised(THREE.reshape(3, 4)), rtol=1e-6)
+        np.testing.assert_allclose(data.X, standardise(THREE.reshape(3, 4)), rtol=1e-6)
         assert data.y.tolist() == [0, 1, 0]
         assert (data.name, data.shape) == (name, (1, 2, 2))
         fingerprints.add(data.fingerprint)
@@ -75,7 +75,7 @@ def test_load_data_reads_written_idx_files(images, gz, data):
 def test_load_data_reads_more_images_than_one_block(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (1500, 28, 28), np.uint8)  # 1.1 million bytes
     data = load_data("mnist", write_images(tmp_path, images, np.arange(1500, dtype=np.uint8) % 10))
-    np.testing.assert_allclose(data.X, standardised(images.reshape(1500, -1)), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(data.X, standardise(images.reshape(1500, -1)), rtol=1e-6, atol=1e-7)
 
 
 @functools.cache
@@ -105,20 +105,20 @@ def test_load_data_mnist_fingerprint_is_stable():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (idx(THREE)[:-1], "images-idx3-ubyte' is truncated: 27 bytes, its header states 28"),
-        (idx(THREE)[:10], "images-idx3-ubyte' is truncated: 10 bytes"),
-        (idx(THREE) + b"\0", "images-idx3-ubyte' is too long: 29 bytes, its header states 28"),
+        (encode_idx(THREE)[:-1], "images-idx3-ubyte' is truncated: 27 bytes, its header states 28"),
+        (encode_idx(THREE)[:10], "images-idx3-ubyte' is truncated: 10 bytes"),
+        (encode_idx(THREE) + b"\0", "images-idx3-ubyte' is too long: 29 bytes, its header states 28"),
         (b"\0\0\x08\x03" + b"\xff" * 12, "is truncated: 16 bytes, its header states 7922816"),
         (b"GIF89a" + bytes(30), "begins with '47 49 46 38', not with '00 00 08 03': it is not an IDX file"),
         (b"\0", "begins with '00', not with"),
         (gzip.compress(b"none", mtime=0), "begins with '6e 6f 6e 65', not with '00 00 08 03'"),
-        (idx(THREE.astype(">f4"), kind=0x0D), "begins with '00 00 0d 03', not with '00 00 08 03'"),
+        (encode_idx(THREE.astype(">f4"), kind=0x0D), "begins with '00 00 0d 03', not with '00 00 08 03'"),
         (
-            idx(THREE.reshape(3, 4)),
+            encode_idx(THREE.reshape(3, 4)),
             "begins with '00 00 08 02', not with .* not an IDX file of bytes with 3 dimen",
         ),
-        (idx(THREE[:2]), r"mnist: X has shape \(2, 2, 2\) and y \(3,\); .* the same n"),
-        (idx(THREE * 0), "X is constant .every value is 0.; it cannot be standardised"),
+        (encode_idx(THREE[:2]), r"mnist: X has shape \(2, 2, 2\) and y \(3,\); .* the same n"),
+        (encode_idx(THREE * 0), "X is constant .every value is 0.; it cannot be standardised"),
     ],
 )
 def test_load_data_rejects_broken_images(tmp_path, images, message):

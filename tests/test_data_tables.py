@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from actlab.data.dataset import Dataset, load_data
-from tests.datasets import THREE, idx, refused, standardised, write_csv, write_images, write_npz
+from tests.datasets import THREE, encode_idx, refused, standardise, write_csv, write_images, write_npz
 
 FEATURES = np.array([[1.5, 20], [-3.25, 4], [0, 6]])
 PLAIN = "width,height,kind\n1.5,20,rose\n-3.25,4,iris\n0,6,rose\n"
@@ -25,7 +25,7 @@ def write_bytes(tmp_path: Path, content: bytes, name: str = "flowers.csv") -> Pa
 
 
 def assert_is_the_plain_table(data: Dataset) -> None:
-    np.testing.assert_array_equal(data.X, standardised(FEATURES))
+    np.testing.assert_array_equal(data.X, standardise(FEATURES))
     assert (data.classes, data.y.tolist()) == (("iris", "rose"), [1, 0, 1])
 
 
@@ -85,8 +85,8 @@ def test_load_data_reads_decimal_commas_of_targets_and_between_quotes(tmp_path):
     text = 'size,price\n"1,50","10,25"\n"1,234","7,5"\n"2,0","9"\n'
     with pytest.warns(UserWarning, match="commas in numbers"):
         data = load_data(write_csv(tmp_path, text), target="price", regression=True)
-    np.testing.assert_array_equal(data.X, standardised(np.array([[1.5], [1.234], [2]])))
-    np.testing.assert_allclose(data.y, standardised(np.array([[10.25], [7.5], [9]])), rtol=1e-6)
+    np.testing.assert_array_equal(data.X, standardise(np.array([[1.5], [1.234], [2]])))
+    np.testing.assert_allclose(data.y, standardise(np.array([[10.25], [7.5], [9]])), rtol=1e-6)
 
 
 def test_load_data_keeps_commas_in_labels(tmp_path):
@@ -98,7 +98,7 @@ def test_load_data_reads_booleans_and_large_integers_as_numbers(tmp_path):
     data = load_data(
         write_csv(tmp_path, "a,b,kind\nTrue,1e3,x\nFalse,99999999999999999999,y\n"), target="kind"
     )
-    np.testing.assert_allclose(data.X, standardised(np.array([[1, 1e3], [0, 1e20]])), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardise(np.array([[1, 1e3], [0, 1e20]])), rtol=1e-6)
 
 
 # ---- invalid CSV files -------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_load_data_reports_the_number_of_unlisted_columns(tmp_path, count, liste
 def test_load_data_decompresses_npz_and_idx_with_any_name(tmp_path):
     plain = write_npz(tmp_path, X=THREE, y=[0, 1, 0])
     zipped = write_bytes(tmp_path, gzip.compress(plain.read_bytes()), "zipped.npz")
-    images = load_data("mnist", write_images(tmp_path, gzip.compress(idx(THREE))))
+    images = load_data("mnist", write_images(tmp_path, gzip.compress(encode_idx(THREE))))
     assert load_data(zipped).fingerprint == load_data(plain).fingerprint == images.fingerprint
     assert load_data(zipped).shape == (1, 2, 2)
 
@@ -277,8 +277,8 @@ def test_load_data_accepts_labels_of_any_column_type(labels, classes, y):
 def test_load_data_reads_a_dataframe_with_numbered_columns():
     frame = pd.DataFrame(np.arange(12.0).reshape(4, 3) ** 2)
     data = load_data(frame, target=2, regression=True)
-    np.testing.assert_allclose(data.X, standardised(frame[[0, 1]].to_numpy()), rtol=1e-6)
-    np.testing.assert_allclose(data.y, standardised(frame[[2]].to_numpy()), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardise(frame[[0, 1]].to_numpy()), rtol=1e-6)
+    np.testing.assert_allclose(data.y, standardise(frame[[2]].to_numpy()), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_load_data_of_a_dataframe_requires_target():
 )
 def test_load_data_accepts_arrays_with_text_labels(labels):
     data = load_data((FEATURES, labels))
-    np.testing.assert_array_equal(data.X, standardised(FEATURES))
+    np.testing.assert_array_equal(data.X, standardise(FEATURES))
     assert (data.classes, data.y.tolist()) == (("a", "b"), [1, 0, 1])
 
 

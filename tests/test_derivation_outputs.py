@@ -88,9 +88,9 @@ def saved_tensor_of(activation) -> str:
         ("where(x > 0, x, x/4)", "output", "kernels.above(y, 0.0, 1.0, 0.25)"),
         ("abs(x)", "input", None),  # it turns back
         ("x * tanh(softplus(x))", "input", None),
-        ("sin(x)", "input", None),  # of an output it would not be known which way it goes
+        ("sin(x)", "input", None),  # the output does not determine the sign of the derivative
         ("erf(x)", "input", None),  # no law of the kind
-        ("clip(x, -0.3, 0.7)", "input", None),  # in float16 an output rounded to them may be beside them
+        ("clip(x, -0.3, 0.7)", "input", None),  # in float16 an output can be rounded across these bounds
     ],
 )
 def test_formula_saves_input_or_output(text, expected, derivative):

@@ -12,18 +12,18 @@ pytest.importorskip("furo", reason="furo is not installed")
 
 import actlab
 from actlab.testing import assert_activation
-from tests.browser import offline
+from tests.browser import open_offline
 from tests.docs_site import (
     ROOT,
     Site,
-    broken_links,
-    broken_markdown,
-    build,
-    headings,
-    inventory,
-    missing_parts,
+    build_site,
+    find_broken_links,
+    find_broken_markdown,
+    find_headings,
+    find_missing_parts,
+    read_inventory,
 )
-from tests.processes import ran
+from tests.processes import run_process
 from tests.report_cases import browser  # noqa: F401
 
 FUNCTIONS = actlab.functional.__all__
@@ -44,7 +44,7 @@ OPENED_PAGES = (
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Site:
-    return build(tmp_path_factory.mktemp("site"))
+    return build_site(tmp_path_factory.mktemp("site"))
 
 
 def test_docs_site_builds_without_warnings(site):
@@ -52,40 +52,40 @@ def test_docs_site_builds_without_warnings(site):
 
 
 def test_docs_site_has_no_broken_links(site):
-    assert broken_links(site.html) == []
+    assert find_broken_links(site.html) == []
 
 
 def test_markdown_pages_have_no_broken_links(site):
-    assert broken_markdown(site.source) == []
+    assert find_broken_markdown(site.source) == []
 
 
 def test_broken_links_reports_missing_files_and_anchors(tmp_path):
     (tmp_path / "a.html").write_text('<a href="b.html#there">x</a> <a href="c.html">y</a>')
     (tmp_path / "b.html").write_text('<p id="here"></p>')
-    assert broken_links(tmp_path) == ["a.html: b.html#there", "a.html: c.html"]
+    assert find_broken_links(tmp_path) == ["a.html: b.html#there", "a.html: c.html"]
     (tmp_path / "d.md").write_text("# Is it `x`, really?\n\n```sh\n# no heading\n```\n")
-    assert headings(tmp_path / "d.md") == {"is-it-x-really"}
+    assert find_headings(tmp_path / "d.md") == {"is-it-x-really"}
 
 
 def test_docs_site_lists_every_public_name(site):
     public = {f"actlab.{name}" for name in [*actlab.__all__, "testing", "testing.assert_activation"]}
     public |= {f"actlab.functional.{name}" for name in FUNCTIONS} | {f"actlab.nn.{name}" for name in MODULES}
-    assert public - inventory(site.html) == set()
+    assert public - read_inventory(site.html) == set()
 
 
 @pytest.mark.parametrize("thing", [*NAMES.values(), assert_activation], ids=[*NAMES, "assert_activation"])
 def test_public_docstrings_have_all_sections(thing):
-    assert missing_parts(thing) == []
+    assert find_missing_parts(thing) == []
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_docstrings_have_all_sections(name):
-    assert missing_parts(actlab.catalogue[name], ignored=("x", "inplace")) == []
+    assert find_missing_parts(actlab.catalogue[name], ignored=("x", "inplace")) == []
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_module_docstrings_have_all_sections(name):
-    assert missing_parts(MODULES[name], ignored=("inplace", "device", "dtype")) == []
+    assert find_missing_parts(MODULES[name], ignored=("inplace", "device", "dtype")) == []
 
 
 def test_public_methods_have_docstrings():
@@ -109,8 +109,8 @@ def test_missing_parts_reports_missing_sections():
         two lines.
         """
 
-    assert missing_parts(undocumented) == ["one line first", "Args", "Returns"]
-    assert missing_parts(wordy) == ["one line first", "Args"]
+    assert find_missing_parts(undocumented) == ["one line first", "Args", "Returns"]
+    assert find_missing_parts(wordy) == ["one line first", "Args"]
 
 
 def test_docs_site_has_a_page_for_every_function(site):
@@ -128,7 +128,7 @@ def test_docs_site_has_a_page_for_every_function(site):
 def test_docs_helper_doctests_pass(helper):
     file = ROOT / "docs" / "_ext" / f"{helper}.py"
     command = [sys.executable, "-m", "doctest", "-v", file]
-    process = ran(command)
+    process = run_process(command)
     assert (process.returncode, "Test passed." in process.stdout) == (0, True)
 
 
@@ -146,25 +146,25 @@ def test_docs_function_pages_quote_the_benchmark_tables(site):
 @pytest.mark.parametrize("page", OPENED_PAGES)
 @pytest.mark.parametrize("width", [1280, 390])
 def test_docs_pages_open_offline(browser, site, page, width):  # noqa: F811
-    with offline(browser, site.html / page, viewport={"width": width, "height": 800}) as tab:
+    with open_offline(browser, site.html / page, viewport={"width": width, "height": 800}) as tab:
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.locator("h1").count() == 1
 
 
 def test_docs_lessons_open_offline(browser, site):  # noqa: F811
     for page in sorted((site.html / "tutorial").glob("*.html")):
-        with offline(browser, page) as tab:
+        with open_offline(browser, page) as tab:
             assert tab.locator("h1").count() == 1
 
 
 def test_docs_formulas_are_drawn_without_javascript(browser, site):  # noqa: F811
-    with offline(browser, site.html / "functions" / "gelu.html", java_script_enabled=False) as tab:
+    with open_offline(browser, site.html / "functions" / "gelu.html", java_script_enabled=False) as tab:
         box = tab.locator("math").first.bounding_box()
         assert box["height"] > 20
         assert tab.locator("figure.plot path.line").count() == 6  # three curves and three legend entries
 
 
 def test_docs_search_works_offline(browser, site):  # noqa: F811
-    with offline(browser, site.html / "index.html") as tab:
+    with open_offline(browser, site.html / "index.html") as tab:
         tab.goto((site.html / "search.html").as_uri() + "?q=leaky_relu")
         tab.locator("#search-results a", has_text="leaky_relu").first.wait_for()

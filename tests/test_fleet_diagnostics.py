@@ -22,12 +22,12 @@ from actlab.fleet.loop import Data, Loop
 from actlab.fleet.run import EarlyStopping, Optimizer, Schedule
 from actlab.models.networks import ConvNet, fresh
 from actlab.timing import saved_bytes
-from tests.fleet_runs import SGD, WILD, assert_equal, noisy, one_fleet, one_thread, perceptron, run
-from tests.fleets import CLASSES, FEATURES, Branching, table
+from tests.fleet_runs import SGD, WILD, assert_equal, make_noisy, make_perceptron, one_fleet, one_thread, run
+from tests.fleets import CLASSES, FEATURES, Branching, make_table
 
 __all__ = ["one_fleet", "one_thread"]
 
-X, Y = table(80)
+X, Y = make_table(80)
 FROZEN = Optimizer("SGD", {**SGD, "lr": 1e-30})
 
 
@@ -74,12 +74,12 @@ def diagnostics_by_autograd(net, x, y, names):
 
 
 MODELS = {
-    "relu": (perceptron("relu"), True),
-    "mish": (perceptron("mish"), True),
-    "prelu": (perceptron("prelu"), True),
-    "sigmoid": (perceptron("sigmoid"), False),
-    "torch's own": (perceptron(nn.Hardswish()), True),
-    "in place": (perceptron(nn.SiLU(inplace=True)), False),
+    "relu": (make_perceptron("relu"), True),
+    "mish": (make_perceptron("mish"), True),
+    "prelu": (make_perceptron("prelu"), True),
+    "sigmoid": (make_perceptron("sigmoid"), False),
+    "torch's own": (make_perceptron(nn.Hardswish()), True),
+    "in place": (make_perceptron(nn.SiLU(inplace=True)), False),
     "branching": (functools.partial(Branching, activation="gelu"), False),
 }
 
@@ -93,7 +93,7 @@ def test_diagnostics_equal_those_of_plain_autograd(name):
         names = [n for n, _ in model.named_modules() if n.startswith("activation")]
         valid = torch.as_tensor(each.valid)
         if name == "in place":  # hooks would see overwritten values
-            model = perceptron(nn.SiLU())()
+            model = make_perceptron(nn.SiLU())()
             model.load_state_dict(each.build().state_dict())
         expected, weights = diagnostics_by_autograd(
             model, torch.as_tensor(X)[valid], torch.as_tensor(Y)[valid], names
@@ -222,7 +222,7 @@ KINDS = {
     "layer by layer": lambda: [run(seed=seed, shuffle=True) for seed in (0, 1)],
     "bf16": lambda: [run(precision="bf16")],
     "buffers": lambda: [run(normalised, seed=seed) for seed in (0, 1)],
-    "random numbers": lambda: [run(noisy)],
+    "random numbers": lambda: [run(make_noisy)],
     "autograd": lambda: [run(functools.partial(Branching, activation="gelu"))],
     "early stopping": lambda: [
         run(seed=n, stopping=EarlyStopping("train_loss", patience=n, threshold=0.9, load_best=True))
@@ -319,7 +319,7 @@ def test_choose_diagnostic_epochs_stays_within_its_share(epochs, steps, batch_si
     [("relu", 4 * 10 * (8 + 4)), ("tanh", 4 * 10 * (8 + 4)), ("mish", 2 * 4 * 10 * (8 + 4))],
 )
 def test_saved_bytes_counts_tensors_of_activations(activation, expected):
-    assert saved_bytes(perceptron(activation)(), torch.zeros(10, FEATURES)) == expected
+    assert saved_bytes(make_perceptron(activation)(), torch.zeros(10, FEATURES)) == expected
 
 
 def test_saved_bytes_leaves_the_random_state_unchanged():
@@ -330,7 +330,7 @@ def test_saved_bytes_leaves_the_random_state_unchanged():
 
 def test_diagnostics_skip_models_with_nonfinite_values():
     def broken():
-        model = perceptron("relu")()
+        model = make_perceptron("relu")()
         with torch.no_grad():
             model.fc1.weight.fill_(math.inf)
         return model

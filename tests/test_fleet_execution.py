@@ -23,26 +23,28 @@ from tests.fleet_runs import (
     WILD,
     assert_equal,
     in_memory,
-    in_shm,
-    noisy,
+    list_shared_memory,
+    make_noisy,
+    make_perceptron,
     one_thread,
-    perceptron,
     run,
 )
-from tests.fleets import CLASSES, FEATURES, by_fleets, table
+from tests.fleets import CLASSES, FEATURES, make_table, train_by_fleets
 
-__all__ = ["in_shm", "one_thread"]
+__all__ = ["list_shared_memory", "one_thread"]
 
-X, Y = table(80)
+X, Y = make_table(80)
 
 
 def all_kinds():
     """Return runs of many kinds; other processes can import their model factories."""
     shuffled = functools.partial(run, shuffle=True)
-    runs = [shuffled(perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh", "gelu")]
-    others = [perceptron(kind) for kind in ("prelu", actlab.functional.mish, nn.Dropout(0.2))]
+    runs = [
+        shuffled(make_perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh", "gelu")
+    ]
+    others = [make_perceptron(kind) for kind in ("prelu", actlab.functional.mish, nn.Dropout(0.2))]
     runs += [shuffled(model, seed=seed) for seed in (0, 1) for model in others]
-    return [*runs, run(perceptron("elu"), optimizer=WILD, epochs=4)]
+    return [*runs, run(make_perceptron("elu"), optimizer=WILD, epochs=4)]
 
 
 # -- executors ------------------------------------------------------------------------------------
@@ -76,16 +78,18 @@ def test_train_runs_in_spawned_processes_gives_the_same_bits(local_results):
 
 
 @in_memory
-def test_train_runs_in_processes_gives_the_same_bits_and_frees_shared_memory(local_results, in_shm):
+def test_train_runs_in_processes_gives_the_same_bits_and_frees_shared_memory(
+    local_results, list_shared_memory
+):
     runs = all_kinds()
     with processes(2) as executor:
         assert_equal(train_runs(runs, X, Y, executor=executor), local_results)
         assert_equal(train_runs(runs[::-1], X, Y, executor=executor)[::-1], train_runs(runs, X, Y))
-    assert in_shm() == set()
+    assert list_shared_memory() == set()
 
 
 def test_iterate_results_yields_each_fleet_and_can_be_closed():
-    runs = [run(model, seed=seed) for model in (perceptron(), noisy) for seed in (0, 1)]
+    runs = [run(model, seed=seed) for model in (make_perceptron(), make_noisy) for seed in (0, 1)]
     results_iterator = iterate_results(runs, X, Y)
     assert next(results_iterator)[0] == 0
     results_iterator.close()
@@ -104,7 +108,7 @@ def test_choose_executor_starts_processes_only_for_enough_runs():
 def test_train_runs_releases_the_data():
     data = X.copy()
     reference = weakref.ref(data)
-    train_runs([run(perceptron("prelu"))], data, Y)
+    train_runs([run(make_perceptron("prelu"))], data, Y)
     del data
     gc.collect()
     assert reference() is None
@@ -118,17 +122,17 @@ def test_train_runs_releases_the_data():
 def test_fleet_continues_unchanged_after_early_stopping_of_some_runs(optimizer, layer_by_layer):
     adam = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-4, "weight_decay": 0.0}
     rule = Optimizer(optimizer, SGD if optimizer == "SGD" else adam)
-    model = perceptron("tanh")
+    model = make_perceptron("tanh")
     continuing = [run(model, seed=seed, optimizer=rule, epochs=12) for seed in range(4)]
     stopping_runs = [
         dataclasses.replace(each, stopping=EarlyStopping("train_loss", patience=patience, threshold=0.9))
         for patience, each in enumerate(continuing, 1)
     ]
     mixed = [each for pair in zip(stopping_runs, continuing, strict=True) for each in pair]
-    results = by_fleets(mixed, X, Y, layer_by_layer=layer_by_layer)
+    results = train_by_fleets(mixed, X, Y, layer_by_layer=layer_by_layer)
     assert [len(result.history) for result in results[::2]] == [2, 3, 4, 5]
     for result, other in zip(
-        results[1::2], by_fleets(continuing, X, Y, layer_by_layer=layer_by_layer), strict=True
+        results[1::2], train_by_fleets(continuing, X, Y, layer_by_layer=layer_by_layer), strict=True
     ):
         assert len(result.history) == len(other.history) == 12
         for name, weight in other.weights.items():
@@ -142,8 +146,8 @@ def test_fleet_continues_unchanged_after_early_stopping_of_some_runs(optimizer, 
 
 def test_train_runs_reports_every_epoch_with_its_values():
     states = []
-    model = perceptron()
-    results = train_runs([run(model), run(model, seed=1), run(noisy)], X, Y, watch=states.append)
+    model = make_perceptron()
+    results = train_runs([run(model), run(model, seed=1), run(make_noisy)], X, Y, watch=states.append)
     assert [(state.fleet, state.epoch, state.results is None) for state in states] == [
         (fleet, *progress) for fleet in range(3) for progress in ((1, True), (2, True), (3, True), (3, False))
     ]
@@ -159,7 +163,7 @@ def test_train_runs_reports_every_epoch_with_its_values():
 @pytest.mark.parametrize("pool", [processes, ThreadPoolExecutor], ids=["processes", "threads"])
 def test_train_runs_reports_progress_of_executors(pool):
     states = []
-    runs = [run(perceptron(name), epochs=2000) for name in ("tanh", "gelu")]
+    runs = [run(make_perceptron(name), epochs=2000) for name in ("tanh", "gelu")]
     with pool(2) as executor:
         train_runs(runs, X, Y, executor=executor, watch=states.append)
     for fleet in (0, 1):

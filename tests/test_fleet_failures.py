@@ -22,19 +22,19 @@ from tests.fleet_runs import (
     assert_equal,
     have_ended,
     in_memory,
-    in_shm,
-    noisy,
+    list_shared_memory,
+    list_workers,
+    make_noisy,
+    make_perceptron,
     one_fleet,
     one_thread,
-    perceptron,
     run,
-    workers_of,
 )
-from tests.fleets import CLASSES, FEATURES, by_fleets, table
+from tests.fleets import CLASSES, FEATURES, make_table, train_by_fleets
 
-__all__ = ["in_shm", "one_fleet", "one_thread"]
+__all__ = ["list_shared_memory", "one_fleet", "one_thread"]
 
-X, Y = table(80)
+X, Y = make_table(80)
 
 
 # -- failures -------------------------------------------------------------------------------------
@@ -43,14 +43,14 @@ X, Y = table(80)
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 @pytest.mark.parametrize("index", [0, 2, 5])
 def test_fleet_with_a_diverged_run_keeps_the_other_results(index, layer_by_layer):
-    model = perceptron("leaky_relu")
+    model = make_perceptron("leaky_relu")
     others = [run(model, seed=seed, epochs=4) for seed in range(5)]
     runs = [*others[:index], run(model, optimizer=WILD, seed=9, epochs=4), *others[index:]]
-    results = by_fleets(runs, X, Y, layer_by_layer=layer_by_layer)
+    results = train_by_fleets(runs, X, Y, layer_by_layer=layer_by_layer)
     diverged = results.pop(index)
     assert re.fullmatch(r"diverged: (train|valid)_loss is (nan|inf) in epoch 1", diverged.failure)
     assert [row["epoch"] for row in diverged.history] == [1]
-    assert_equal(results, by_fleets(others, X, Y, layer_by_layer=layer_by_layer))
+    assert_equal(results, train_by_fleets(others, X, Y, layer_by_layer=layer_by_layer))
 
 
 def build_sometimes():
@@ -73,7 +73,7 @@ def test_train_runs_fails_only_models_that_cannot_be_built():
 
 @pytest.mark.usefixtures("one_fleet")
 def test_train_runs_fails_only_runs_whose_module_raises():
-    broken, good = perceptron(Late(OSError("no such\nthing"))), perceptron()
+    broken, good = make_perceptron(Late(OSError("no such\nthing"))), make_perceptron()
     runs = [run(model, seed=seed) for seed in (0, 1, 2) for model in (broken, good)]
     results = train_runs(runs, X, Y)
     assert [result.failure for result in results[::2]] == ["training raised OSError: no such"] * 3
@@ -87,32 +87,33 @@ import numpy as np
 from torch import nn
 from actlab import NeuralNet
 from actlab.fleet.run import Optimizer, Run
-from tests.fleets import CLASSES, FEATURES, by_fleets, table
+from tests.fleets import CLASSES, FEATURES, make_table, train_by_fleets
 
-X, y = table()
+X, y = make_table()
 logging.basicConfig(format="%(message)s")
 SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
 
 
 def train(units):
-    net = functools.partial(NeuralNet, units, "relu", FEATURES, CLASSES)
-    how = {"loss": nn.CrossEntropyLoss(), "optimizer": SGD, "epochs": 2, "batch_size": 16}
-    return by_fleets([Run(net=net, rows=np.arange(32), seed=seed, **how) for seed in range(8)], X, y)
+    model = functools.partial(NeuralNet, units, "relu", FEATURES, CLASSES)
+    options = {"loss": nn.CrossEntropyLoss(), "optimizer": SGD, "epochs": 2, "batch_size": 16}
+    runs = [Run(net=model, rows=np.arange(32), seed=seed, **options) for seed in range(8)]
+    return train_by_fleets(runs, X, y)
 
 
-def limit(nets):
+def limit_memory(models):
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(nets * SIZE), -1))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(models * SIZE), -1))
 
 
 UNITS = 1400
 SIZE = 4 * sum(p.numel() for p in NeuralNet(UNITS, "relu", FEATURES, CLASSES).parameters())
 train(8)
-for nets in (30, 1):
+for models in (30, 1):
     gc.collect()
-    limit(nets)
+    limit_memory(models)
     for result in train(UNITS):
-        print(nets, result.failure or f"{len(result.history)} epochs {result.how}")
+        print(models, result.failure or f"{len(result.history)} epochs {result.how}")
 """
 
 
@@ -150,7 +151,7 @@ class Small(nn.Module):
 
 @pytest.mark.usefixtures("one_fleet")
 def test_train_runs_splits_fleets_repeatedly_and_logs_each_split(caplog):
-    model = perceptron(Small())
+    model = make_perceptron(Small())
     with caplog.at_level(logging.WARNING, "actlab"):
         results = train_runs([run(model, seed=seed) for seed in range(8)], X, Y)
     assert [result.failure for result in results] == [""] * 8
@@ -160,7 +161,7 @@ def test_train_runs_splits_fleets_repeatedly_and_logs_each_split(caplog):
         text.format(4, 2),
         text.format(8, 4),
     ]
-    expected = train_runs([run(perceptron("tanh"), seed=seed) for seed in range(8)], X, Y)
+    expected = train_runs([run(make_perceptron("tanh"), seed=seed) for seed in range(8)], X, Y)
     for result, other in zip(results, expected, strict=True):
         for name, weight in other.weights.items():
             torch.testing.assert_close(result.weights[name], weight, rtol=1e-5, atol=1e-6)
@@ -170,7 +171,7 @@ def test_train_runs_splits_fleets_repeatedly_and_logs_each_split(caplog):
 
 
 def test_iterate_results_yields_finished_runs_before_an_interrupt():
-    runs = [run(perceptron()), run(perceptron(Late(KeyboardInterrupt()))), run(noisy)]
+    runs = [run(make_perceptron()), run(make_perceptron(Late(KeyboardInterrupt()))), run(make_noisy)]
     results_iterator = iterate_results(runs, X, Y)
     assert next(results_iterator)[1].failure == ""
     with pytest.raises(KeyboardInterrupt):
@@ -178,20 +179,20 @@ def test_iterate_results_yields_finished_runs_before_an_interrupt():
 
 
 @in_memory
-def test_train_runs_after_an_interrupt_ends_processes_and_frees_memory(in_shm):
+def test_train_runs_after_an_interrupt_ends_processes_and_frees_memory(list_shared_memory):
     def interrupt(state):
-        assert len(in_shm()) == 1
+        assert len(list_shared_memory()) == 1
         raise KeyboardInterrupt
 
     def train():
         with processes(2) as executor:
-            pids.extend(workers_of(executor))
+            pids.extend(list_workers(executor))
             train_runs(runs, X, Y, executor=executor, watch=interrupt)
 
-    runs = [run(perceptron(name), epochs=10**6) for name in ("relu", "tanh", "gelu")]
+    runs = [run(make_perceptron(name), epochs=10**6) for name in ("relu", "tanh", "gelu")]
     pids: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         train()
     assert len(pids) == 2
     assert have_ended(pids)
-    assert in_shm() == set()
+    assert list_shared_memory() == set()

@@ -18,9 +18,9 @@ from actlab.fleet.grouping import group_into_fleets
 from actlab.fleet.run import Optimizer, Run, Schedule
 from actlab.fleet.settings import FleetSettings
 from actlab.fleet.trace import trace_layers
-from tests.fleets import CLASSES, FEATURES, Branching, Packing, by_fleets, table
+from tests.fleets import CLASSES, FEATURES, Branching, Packing, make_table, train_by_fleets
 
-X, Y = table()
+X, Y = make_table()
 ONE_FLEET = Packing(most=64)
 SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
 DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
@@ -74,7 +74,7 @@ def test_plan_groups_catalogue_activations_in_one_fleet():
 
 def test_fleet_of_mixed_activations_equals_single_training():
     runs = [run(perceptron(name), seed=seed) for seed in range(2) for name in MIXED]
-    for one, many in zip(by_fleets(runs, X, Y, most=1), by_fleets(runs, X, Y), strict=True):
+    for one, many in zip(train_by_fleets(runs, X, Y, most=1), train_by_fleets(runs, X, Y), strict=True):
         assert many.weights.keys() == one.weights.keys()
         for name, weight in one.weights.items():
             torch.testing.assert_close(many.weights[name], weight, rtol=1e-5, atol=1e-6)

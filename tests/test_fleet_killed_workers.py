@@ -13,12 +13,12 @@ from torch import nn
 from actlab.execution.processes import processes
 from actlab.execution.scheduler import TRIES, train_runs
 from actlab.fleet.run import Optimizer
-from tests.fleet_runs import SGD, assert_equal, one_thread, perceptron, run
-from tests.fleets import CLASSES, FEATURES, table
+from tests.fleet_runs import SGD, assert_equal, make_perceptron, one_thread, run
+from tests.fleets import CLASSES, FEATURES, make_table
 
 __all__ = ["one_thread"]
 
-X, Y = table(80)
+X, Y = make_table(80)
 
 
 class KillsProcess(nn.Module):
@@ -44,7 +44,7 @@ def create_killing_run(file, kills):
 
 @pytest.mark.parametrize("kills", [pytest.param(TRIES - 1, marks=pytest.mark.slow), TRIES])
 def test_train_runs_tries_a_killing_run_three_times(tmp_path, caplog, kills):
-    others = [run(perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh")]
+    others = [run(make_perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh")]
     killing_run = create_killing_run(tmp_path / "lives", kills)
     with processes(2) as executor:
         *results, last = train_runs([*others, killing_run], X, Y, executor=executor)

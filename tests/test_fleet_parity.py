@@ -20,19 +20,19 @@ from tests.fleets import (
     CLASSES,
     FEATURES,
     Branching,
-    as_run,
     assert_close,
-    assert_same,
-    by_fleets,
-    by_skorch,
-    check,
+    assert_fleet_equals_skorch,
+    assert_same_training,
     classifier,
-    flat,
-    line,
-    table,
+    make_flat,
+    make_run,
+    make_sequential,
+    make_table,
+    train_by_fleets,
+    train_by_skorch,
 )
 
-X, Y = table()
+X, Y = make_table()
 BOTH_WAYS = pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 
 # -- optimizers -----------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ OPTIMIZERS = {
 @BOTH_WAYS
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_fleet_trains_with_every_optimizer_like_skorch(name, layer_by_layer):
-    check(classifier(**OPTIMIZERS[name]), X, Y, layer_by_layer=layer_by_layer)
+    assert_fleet_equals_skorch(classifier(**OPTIMIZERS[name]), X, Y, layer_by_layer=layer_by_layer)
 
 
 # -- losses ---------------------------------------------------------------------------------------
@@ -89,13 +89,13 @@ LOSSES = {
 
 
 def probabilities():
-    return nn.Sequential(line(), nn.Softmax(1))
+    return nn.Sequential(make_sequential(), nn.Softmax(1))
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("name", LOSSES)
 def test_fleet_trains_with_cross_entropy_like_skorch(name, layer_by_layer):
-    check(classifier(**LOSSES[name]), X, Y, layer_by_layer=layer_by_layer)
+    assert_fleet_equals_skorch(classifier(**LOSSES[name]), X, Y, layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
@@ -103,7 +103,9 @@ def test_fleet_trains_with_cross_entropy_like_skorch(name, layer_by_layer):
 def test_fleet_supports_ignore_index(first, layer_by_layer):
     y = Y.copy()
     y[first::7] = -1
-    check(classifier(criterion__ignore_index=-1, train_split=None), X, y, layer_by_layer=layer_by_layer)
+    assert_fleet_equals_skorch(
+        classifier(criterion__ignore_index=-1, train_split=None), X, y, layer_by_layer=layer_by_layer
+    )
 
 
 def test_read_run_rejects_undeclared_negative_labels():
@@ -117,17 +119,17 @@ def test_read_run_rejects_undeclared_negative_labels():
 @pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 0.5])], ids=["equal", "weighted"])
 def test_fleet_trains_with_nll_loss_like_skorch(weight, layer_by_layer):
     model = classifier(module=probabilities, criterion=nn.NLLLoss, criterion__weight=weight)
-    check(model, X, Y, layer_by_layer=layer_by_layer)
+    assert_fleet_equals_skorch(model, X, Y, layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("module", [flat, lambda: line(outputs=1)], ids=["(n,)", "(n, 1)"])
+@pytest.mark.parametrize("module", [make_flat, lambda: make_sequential(outputs=1)], ids=["(n,)", "(n, 1)"])
 @pytest.mark.parametrize("pos_weight", [None, torch.tensor(3.0)], ids=["equal", "weighted"])
 def test_fleet_trains_binary_classifiers_like_skorch(module, pos_weight, layer_by_layer):
     model = skorch.NeuralNetBinaryClassifier(
         module, criterion__pos_weight=pos_weight, max_epochs=2, batch_size=16, lr=0.1, verbose=0
     )
-    check(model, X, (Y == 1).astype(np.float32), layer_by_layer=layer_by_layer)
+    assert_fleet_equals_skorch(model, X, (Y == 1).astype(np.float32), layer_by_layer=layer_by_layer)
 
 
 @BOTH_WAYS
@@ -135,9 +137,9 @@ def test_fleet_trains_binary_classifiers_like_skorch(module, pos_weight, layer_b
 def test_fleet_trains_regressors_like_skorch(columns, layer_by_layer):
     y = X @ np.arange(1, FEATURES + 1, dtype=np.float32) / 5
     y = np.stack([y, -y], 1)[:, :columns] if columns else y
-    module = (lambda: line(outputs=columns)) if columns else flat
+    module = (lambda: make_sequential(outputs=columns)) if columns else make_flat
     model = skorch.NeuralNetRegressor(module, max_epochs=2, batch_size=16, lr=0.1, verbose=0)
-    check(model, X, y, layer_by_layer=layer_by_layer)
+    assert_fleet_equals_skorch(model, X, y, layer_by_layer=layer_by_layer)
 
 
 # -- batches --------------------------------------------------------------------------------------
@@ -165,7 +167,7 @@ BATCHES = {
 @BOTH_WAYS
 @pytest.mark.parametrize("name", BATCHES)
 def test_fleet_uses_the_batches_of_skorch(name, layer_by_layer):
-    check(classifier(**BATCHES[name]), X, Y, layer_by_layer=layer_by_layer)
+    assert_fleet_equals_skorch(classifier(**BATCHES[name]), X, Y, layer_by_layer=layer_by_layer)
 
 
 # -- schedules ------------------------------------------------------------------------------------
@@ -200,7 +202,7 @@ SCHEDULES = {
 def test_fleet_uses_the_learning_rate_schedules_of_skorch(name, layer_by_layer):
     policy, optimizer = SCHEDULES[name]
     model = classifier(max_epochs=5, callbacks=[("pace", LRScheduler(**policy))], **optimizer)
-    check(model, X, Y, layer_by_layer=layer_by_layer)
+    assert_fleet_equals_skorch(model, X, Y, layer_by_layer=layer_by_layer)
 
 
 # -- early stopping -------------------------------------------------------------------------------
@@ -226,11 +228,11 @@ STOPPING = {
 @pytest.mark.parametrize("name", STOPPING)
 def test_fleet_stops_runs_early_like_skorch(name, layer_by_layer):
     model = classifier(max_epochs=12, callbacks=[("stop", EarlyStopping(**STOPPING[name]))], lr=0.05)
-    runs = [as_run(model.set_params(lr=lr), X, Y, seed) for seed in (0, 1) for lr in (0.05, 0.2, 1.0)]
-    results = by_fleets(runs, X, Y, layer_by_layer=layer_by_layer)
+    runs = [make_run(model.set_params(lr=lr), X, Y, seed) for seed in (0, 1) for lr in (0.05, 0.2, 1.0)]
+    results = train_by_fleets(runs, X, Y, layer_by_layer=layer_by_layer)
     for run, result in zip(runs, results, strict=True):
         model.set_params(lr=run.optimizer.numbers["lr"])
-        assert_same(result, by_skorch(model, run, X, Y))
+        assert_same_training(result, train_by_skorch(model, run, X, Y))
     lengths = {len(result.history) for result in results}
     assert lengths == {"never": {12}, "at once": {1}}.get(name, lengths)
     assert name in ("never", "at once") or len(lengths) > 1
@@ -261,10 +263,10 @@ def wide(bias=True):
 def test_fleet_trains_mostly_constant_samples_like_skorch(background, name, options):
     model = classifier(module=wide, batch_size=12, max_epochs=3, **{**OPTIMIZERS[name], **options})
     X = images(background)
-    runs = [as_run(model, X, Y, seed) for seed in (0, 1)]
+    runs = [make_run(model, X, Y, seed) for seed in (0, 1)]
     for most in (1, 2):
-        for run, result in zip(runs, by_fleets(runs, X, Y, most=most), strict=True):
-            assert_same(result, by_skorch(model, run, X, Y))
+        for run, result in zip(runs, train_by_fleets(runs, X, Y, most=most), strict=True):
+            assert_same_training(result, train_by_skorch(model, run, X, Y))
 
 
 # -- anything -------------------------------------------------------------------------------------
@@ -337,14 +339,16 @@ def searches(draw):
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_fleet_equals_skorch_for_random_models_and_packings(nets, layer_by_layer, most, other, random):
-    runs = [as_run(model, X, Y, seed) for model, seed in nets]
-    results = by_fleets(runs, X, Y, most=most, layer_by_layer=layer_by_layer)
+    runs = [make_run(model, X, Y, seed) for model, seed in nets]
+    results = train_by_fleets(runs, X, Y, most=most, layer_by_layer=layer_by_layer)
     for (model, _), run, result in zip(nets, runs, results, strict=True):
         assert not result.reason_alone
         assert result.how == ("layer by layer" if layer_by_layer and model.module is Line else "autograd")
-        assert_same(result, by_skorch(model, run, X, Y))
+        assert_same_training(result, train_by_skorch(model, run, X, Y))
     places = random.sample(range(len(runs)), len(runs))
-    again = by_fleets([runs[place] for place in places], X, Y, most=other, layer_by_layer=layer_by_layer)
+    again = train_by_fleets(
+        [runs[place] for place in places], X, Y, most=other, layer_by_layer=layer_by_layer
+    )
     for place, result in zip(places, again, strict=True):
         for name, weight in results[place].weights.items():
             assert_close(result.weights[name].double(), weight.double(), 1e-5, name)

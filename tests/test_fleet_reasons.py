@@ -21,7 +21,7 @@ from actlab.ledger.ledger import Ledger
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.training.train import TrainSettings, history_frame, make_net, train
 from tests.fleets import Packing
-from tests.searches import CLASSES, FEATURES, ROWS, X, Y, classifier, one_thread, plain, scores
+from tests.searches import CLASSES, FEATURES, ROWS, X, Y, classifier, create_network, one_thread, score_matrix
 
 __all__ = ["one_thread"]
 
@@ -41,7 +41,7 @@ def by_fleet_and_skorch(net, grid, values=X):
     torch.manual_seed(5)
     (name, one), *rest = ((name, value) for name, values in grid.items() for value in values)
     assert not rest
-    return ours, scores(GridSearchCV(net, {name: [one]}, **options).fit(values, Y))
+    return ours, score_matrix(GridSearchCV(net, {name: [one]}, **options).fit(values, Y))
 
 
 # -- reasons of the plan ------------------------------------------------------------------------------
@@ -148,11 +148,11 @@ class Sequences(nn.Module):
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("make", [recurrent, Sequences])
 def test_fleet_search_trains_recurrent_networks_like_skorch(make, kind):
-    ours, theirs = by_fleet_and_skorch(plain(make, module__kind=kind), {"lr": [0.1]})
+    ours, theirs = by_fleet_and_skorch(create_network(make, module__kind=kind), {"lr": [0.1]})
     (reason,) = ours.runs_["reason_alone"].unique()
     assert reason.startswith("torch.vmap cannot run the network: ")
     assert ours.runs_["how"].eq("autograd").all()
-    np.testing.assert_allclose(scores(ours), theirs, rtol=1e-6)
+    np.testing.assert_allclose(score_matrix(ours), theirs, rtol=1e-6)
 
 
 class Words(nn.Module):
@@ -172,10 +172,10 @@ def embedding_line():
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float32])
 def test_fleet_search_trains_embeddings_in_a_fleet(dtype):
-    model = plain(Words) if dtype in (np.uint8, np.float32) else plain(embedding_line)
+    model = create_network(Words) if dtype in (np.uint8, np.float32) else create_network(embedding_line)
     ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1]}, WORDS.astype(dtype))
     assert ours.runs_["reason_alone"].eq("").all()
-    np.testing.assert_allclose(scores(ours), theirs, rtol=1e-6)
+    np.testing.assert_allclose(score_matrix(ours), theirs, rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
@@ -218,7 +218,7 @@ def test_fleet_search_equals_skorch_if_drop_last_leaves_no_batch(shuffle):
     assert ours.runs_["reason_alone"].unique().tolist() == [
         "batch_size=73 and drop_last=True give no batch from 72 training samples"
     ]
-    assert np.array_equal(scores(ours), theirs)
+    assert np.array_equal(score_matrix(ours), theirs)
 
 
 def test_compare_reports_that_drop_last_leaves_no_batch():
@@ -310,7 +310,7 @@ def search_mixed(**options):
 def check_mixed(fitted):
     assert fitted.runs_["how"].tolist() == ["layer by layer"] * 2 + ["skorch"] * 2 + ["layer by layer"] * 2
     assert fitted.runs_["reason_alone"][2:4].str.startswith("the network changes the attribute 'steps'").all()
-    assert np.array_equal(scores(fitted), scores(search_mixed(n_jobs=1)))
+    assert np.array_equal(score_matrix(fitted), score_matrix(search_mixed(n_jobs=1)))
 
 
 def test_fleet_search_trains_other_runs_in_fleets_with_threads():

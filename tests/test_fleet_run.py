@@ -21,9 +21,9 @@ from actlab.fleet.early_stopping import EarlyStopper
 from actlab.fleet.lr_schedule import LearningRate
 from actlab.fleet.skorch_adapter import split_validation
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_torch, stream_seed
-from tests.fleets import as_run, classifier, table
+from tests.fleets import classifier, make_run, make_table
 
-X, Y = table()
+X, Y = make_table()
 SHUFFLED = classifier(iterator_train__shuffle=True)
 
 
@@ -39,7 +39,7 @@ def weights_of(run):
 
 
 def test_run_orders_shuffle_every_epoch_differently():
-    run = as_run(SHUFFLED, X, Y)
+    run = make_run(SHUFFLED, X, Y)
     first, second, third = epochs_of(run)
     for order in (first, second, third):
         assert order.sort().values.tolist() == run.rows.tolist()
@@ -48,12 +48,12 @@ def test_run_orders_shuffle_every_epoch_differently():
 
 
 def test_run_orders_without_shuffle_keep_the_order():
-    run = as_run(classifier(), X, Y)
+    run = make_run(classifier(), X, Y)
     assert all(order.tolist() == run.rows.tolist() for order in epochs_of(run))
 
 
 def test_run_orders_and_weights_depend_only_on_seed_and_fold():
-    run = as_run(SHUFFLED, X, Y, seed=3, fold=2)
+    run = make_run(SHUFFLED, X, Y, seed=3, fold=2)
     torch.manual_seed(99)
     np.random.seed(99)
     other = dataclasses.replace(run, optimizer=dataclasses.replace(run.optimizer, name="Adam"), batch_size=7)
@@ -66,7 +66,7 @@ def test_run_orders_and_weights_depend_only_on_seed_and_fold():
 
 
 def test_run_build_gives_equal_weights_for_all_activations():
-    tanh, elu = (as_run(classifier(module__activation=kind), X, Y) for kind in (nn.Tanh, nn.ELU))
+    tanh, elu = (make_run(classifier(module__activation=kind), X, Y) for kind in (nn.Tanh, nn.ELU))
     assert torch.equal(weights_of(tanh), weights_of(elu))
 
 
@@ -75,7 +75,7 @@ def test_run_leaves_the_random_state_unchanged():
     torch.manual_seed(5)
     np.random.seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    run = as_run(random, X, Y, seed=1)
+    run = make_run(random, X, Y, seed=1)
     run.build()
     epochs_of(run)
     with run.noise():
@@ -91,7 +91,7 @@ def test_run_build_restores_the_random_state_after_an_error():
 
     before = torch.get_rng_state()
     with pytest.raises(RuntimeError, match="no model"):
-        dataclasses.replace(as_run(SHUFFLED, X, Y), net=broken).build()
+        dataclasses.replace(make_run(SHUFFLED, X, Y), net=broken).build()
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -179,7 +179,7 @@ def test_learning_rate_equals_that_of_skorchs_scheduler(policy, optimizer):
     numbers = Numbers()
     callbacks = [("pace", LRScheduler(**POLICIES[policy])), ("numbers", numbers)]
     model = classifier(max_epochs=6, callbacks=callbacks, **optimizer).fit(X, Y)
-    learning_rate = LearningRate(as_run(model.set_params(callbacks=callbacks[:1]), X, Y))
+    learning_rate = LearningRate(make_run(model.set_params(callbacks=callbacks[:1]), X, Y))
     steps = iter(numbers.seen)
     for row in model.history:
         for _ in range(row["train_batch_count"]):

@@ -12,7 +12,7 @@ from torch import nn
 
 from actlab import FleetSearchCV
 from actlab.fleet.module_state import StateWatch
-from tests.searches import CLASSES, FEATURES, X, Y, one_thread, plain, scores
+from tests.searches import CLASSES, FEATURES, X, Y, create_network, one_thread, score_matrix
 
 __all__ = ["one_thread"]
 
@@ -252,18 +252,18 @@ def by_fleet_and_skorch(model, grid):
     theirs = []
     for lr in grid["lr"]:
         torch.manual_seed(5)
-        theirs.append(scores(GridSearchCV(model, {"lr": [lr]}, **options).fit(X, Y))[0])
+        theirs.append(score_matrix(GridSearchCV(model, {"lr": [lr]}, **options).fit(X, Y))[0])
     return ours, np.array(theirs)
 
 
 @pytest.mark.parametrize("kind", CHANGING, ids=lambda kind: kind.__name__)
 def test_fleet_search_trains_modules_that_change_themselves_by_skorch(kind):
-    model = plain(Network, module__activation=kind)
+    model = create_network(Network, module__activation=kind)
     ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1, 0.05]})
     assert ours.runs_["how"].eq("skorch").all()
     assert ours.runs_["reason_alone"].str.startswith(f"the network changes {CHANGING[kind]}").all()
     assert ours.runs_["failure"].eq("").all()
-    assert np.array_equal(scores(ours), theirs)
+    assert np.array_equal(score_matrix(ours), theirs)
 
 
 # -- state outside of modules -------------------------------------------------------------------------
@@ -358,7 +358,7 @@ DRAWS = "the network draws from Python's or NumPy's global random generator"
     ],
 )
 def test_fleet_search_detects_state_outside_of_the_module(kind, reason):
-    model = plain(Network, module__activation=kind, max_epochs=1)
+    model = create_network(Network, module__activation=kind, max_epochs=1)
     fitted = FleetSearchCV(model, {"lr": [0.1]}, cv=SPLIT, refit=False, n_jobs=1).fit(X, Y)
     assert fitted.runs_["reason_alone"].str.startswith(reason).all()
     assert fitted.runs_["how"].eq("skorch").all()
@@ -462,10 +462,10 @@ class AssignedAndCounted(Assigned):
 
 @pytest.mark.parametrize("kind", [Assigned, InPlace, AssignedAndCounted, lambda: nn.BatchNorm1d(8)])
 def test_fleet_search_trains_modules_that_change_their_buffers_in_fleets(kind):
-    model = plain(Network, module__activation=kind)
+    model = create_network(Network, module__activation=kind)
     ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1, 0.05]})
     assert ours.runs_["reason_alone"].eq("").all()
-    np.testing.assert_allclose(scores(ours), theirs, rtol=1e-5)
+    np.testing.assert_allclose(score_matrix(ours), theirs, rtol=1e-5)
 
 
 class Residual(Network):
@@ -478,8 +478,8 @@ class Residual(Network):
 
 @pytest.mark.parametrize("kind", [Assigned, AssignedAndCounted])
 def test_fleet_search_follows_buffers_in_autograd_fleets(kind):
-    model = plain(Residual, module__activation=kind)
+    model = create_network(Residual, module__activation=kind)
     ours, theirs = by_fleet_and_skorch(model, {"lr": [0.1, 0.05]})
     assert ours.runs_["how"].eq("autograd").all()
     assert ours.runs_["reason_alone"].eq("").all()
-    np.testing.assert_allclose(scores(ours), theirs, rtol=1e-5)
+    np.testing.assert_allclose(score_matrix(ours), theirs, rtol=1e-5)

@@ -16,17 +16,17 @@ from tests.fleets import (
     CLASSES,
     FEATURES,
     Branching,
-    as_run,
-    assert_same,
-    by_fleets,
-    by_skorch,
-    check,
+    assert_fleet_equals_skorch,
+    assert_same_training,
     classifier,
-    line,
-    table,
+    make_run,
+    make_sequential,
+    make_table,
+    train_by_fleets,
+    train_by_skorch,
 )
 
-X, Y = table()
+X, Y = make_table()
 BOTH_WAYS = pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 
 
@@ -79,13 +79,13 @@ class OtherwiseInTraining(nn.Module):
 
 
 def hooked(index):
-    module = line()
+    module = make_sequential()
     module[index].register_forward_hook(lambda module, inputs, output: 2 * output)
     return module
 
 
 def frozen():
-    module = line()
+    module = make_sequential()
     module[0].weight.requires_grad_(False)
     return module
 
@@ -98,7 +98,7 @@ MODELS = {
     "a hook on a layer": functools.partial(hooked, 0),
     "a hook on an activation": functools.partial(hooked, 1),
     "a frozen matrix": frozen,
-    "an activation in place": lambda: line(activation=lambda: nn.ReLU(inplace=True)),
+    "an activation in place": lambda: make_sequential(activation=lambda: nn.ReLU(inplace=True)),
     "a mean over all batches so far": lambda: nn.Sequential(
         nn.Linear(FEATURES, 8, bias=False), nn.BatchNorm1d(8, momentum=None), nn.Linear(8, CLASSES)
     ),
@@ -108,12 +108,14 @@ MODELS = {
 @BOTH_WAYS
 @pytest.mark.parametrize("name", MODELS)
 def test_fleet_trains_unusual_models_like_skorch(name, layer_by_layer):
-    check(classifier(module=MODELS[name], optimizer__momentum=0.5), X, Y, layer_by_layer=layer_by_layer)
+    assert_fleet_equals_skorch(
+        classifier(module=MODELS[name], optimizer__momentum=0.5), X, Y, layer_by_layer=layer_by_layer
+    )
 
 
 EQUAL_REPRS = {
     "a number that the repr leaves out": [
-        classifier(module=functools.partial(line, activation=functools.partial(Scaled, factor)))
+        classifier(module=functools.partial(make_sequential, activation=functools.partial(Scaled, factor)))
         for factor in (1.0, 3.0)
     ],
     "a function that is no module": [
@@ -129,11 +131,11 @@ EQUAL_REPRS = {
 @BOTH_WAYS
 @pytest.mark.parametrize("name", EQUAL_REPRS)
 def test_fleet_distinguishes_models_with_equal_reprs(name, layer_by_layer):
-    runs = [as_run(model, X, Y) for model in EQUAL_REPRS[name]]
+    runs = [make_run(model, X, Y) for model in EQUAL_REPRS[name]]
     for model, run, result in zip(
-        EQUAL_REPRS[name], runs, by_fleets(runs, X, Y, layer_by_layer=layer_by_layer), strict=True
+        EQUAL_REPRS[name], runs, train_by_fleets(runs, X, Y, layer_by_layer=layer_by_layer), strict=True
     ):
-        assert_same(result, by_skorch(model, run, X, Y))
+        assert_same_training(result, train_by_skorch(model, run, X, Y))
 
 
 @BOTH_WAYS
@@ -141,8 +143,8 @@ def test_fleet_returns_the_weights_of_the_tested_model(layer_by_layer):
     stopping = EarlyStopping(patience=3, load_best=True, threshold=0.2)
     model = classifier(max_epochs=12, lr=2.0, callbacks=[("stop", stopping)])
     rows = np.arange(0, 50, 3)
-    run = dataclasses.replace(as_run(model, X, Y), test=rows)
-    (result,) = by_fleets([run], X, Y, layer_by_layer=layer_by_layer)
+    run = dataclasses.replace(make_run(model, X, Y), test=rows)
+    (result,) = train_by_fleets([run], X, Y, layer_by_layer=layer_by_layer)
     module = run.build().eval()
     load_module_state(module, result.weights)
     with torch.no_grad():

@@ -15,7 +15,7 @@ pytest.importorskip("hiplot", reason="HiPlot is not installed")
 
 from actlab import UsageError
 from actlab.integrations.hiplot import to_hiplot, write_hiplot
-from tests.browser import offline
+from tests.browser import open_offline
 from tests.report_cases import HOSTILE, all_diverged, browser, comparison
 
 __all__ = ["browser"]
@@ -73,7 +73,7 @@ def assert_drawn(page):
 
 def test_write_hiplot_shows_hostile_rows_as_text(browser, tmp_path):
     write_hiplot(ROWS, tmp_path / "hiplot.html")
-    with offline(browser, tmp_path / "hiplot.html") as page:
+    with open_offline(browser, tmp_path / "hiplot.html") as page:
         assert_drawn(page)
 
 
@@ -92,7 +92,7 @@ def test_to_hiplot_display_shows_hostile_rows_as_text(browser, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     page_of = '<!DOCTYPE html><meta charset="utf-8"><link rel="icon" href="data:,"><body>{}</body>'
     (tmp_path / "notebook.html").write_text(page_of.format(done.stdout), encoding="utf-8")
-    with offline(browser, tmp_path / "notebook.html") as page:
+    with open_offline(browser, tmp_path / "notebook.html") as page:
         frame = page.locator("iframe")
         assert frame.bounding_box()["width"] > 1200
         assert_drawn(frame.element_handle().content_frame())

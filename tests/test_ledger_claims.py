@@ -16,8 +16,8 @@ from actlab.ledger import ledger as ledger_module
 from actlab.ledger import sqlite
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.owner import Process
-from tests.ledger_cases import entry, holding, key, path
-from tests.processes import ended, forked, forks, killed, living, waited
+from tests.ledger_cases import hold_claims, make_entry, make_key, path
+from tests.processes import fork_processes, forks, kill_process, list_living, wait_for_exit, wait_until
 
 __all__ = ["path"]
 
@@ -26,29 +26,29 @@ __all__ = ["path"]
 
 def test_claim_gives_unfinished_runs_to_one_owner(path):
     with Ledger(path) as one, Ledger(path) as two:
-        one.record([entry(0)])
-        assert one.claim([key(0), key(1)]) == {key(1)}
-        assert one.claim([key(1), key(2)]) == {key(1), key(2)}
-        assert two.claim([key(2), key(3)]) is None
-        assert two.claim([key(3)]) == {key(3)}
-        assert two.claim([key(0)]) == frozenset()
+        one.record([make_entry(0)])
+        assert one.claim([make_key(0), make_key(1)]) == {make_key(1)}
+        assert one.claim([make_key(1), make_key(2)]) == {make_key(1), make_key(2)}
+        assert two.claim([make_key(2), make_key(3)]) is None
+        assert two.claim([make_key(3)]) == {make_key(3)}
+        assert two.claim([make_key(0)]) == frozenset()
         assert sorted(two.claims()["runs"]) == [1, 2]
         assert set(two.claims()["pid"]) == {os.getpid()}
-        two.release([key(1)])
-        assert two.claim([key(1)]) is None
-        one.release([key(1)])
-        assert two.claim([key(1)]) == {key(1)}
-        one.record([entry(2)])
-        assert two.claim([key(2)]) == frozenset()
+        two.release([make_key(1)])
+        assert two.claim([make_key(1)]) is None
+        one.release([make_key(1)])
+        assert two.claim([make_key(1)]) == {make_key(1)}
+        one.record([make_entry(2)])
+        assert two.claim([make_key(2)]) == frozenset()
         assert two.claims()["runs"].tolist() == [2]
 
 
 def test_close_releases_claims(path):
     with Ledger(path) as one:
         with Ledger(path) as two:
-            two.claim([key(0)])
-            assert one.claim([key(0)]) is None
-        assert one.claim([key(0)]) == {key(0)}
+            two.claim([make_key(0)])
+            assert one.claim([make_key(0)]) is None
+        assert one.claim([make_key(0)]) == {make_key(0)}
 
 
 def test_renew_keeps_a_claim_until_it_expires(path, monkeypatch):
@@ -56,67 +56,69 @@ def test_renew_keeps_a_claim_until_it_expires(path, monkeypatch):
     monkeypatch.setattr(ledger_module.time, "time", lambda: now)
     with Ledger(path) as one, Ledger(path) as two:
         one.renew()
-        one.claim([key(0)])
+        one.claim([make_key(0)])
         now += 50
         assert two.claims()["seconds"].tolist() == [pytest.approx(10, abs=1e-3)]
         one.renew()
         now += 50
-        assert two.claim([key(0)]) is None
+        assert two.claim([make_key(0)]) is None
         now += 11
         assert two.claims().empty
-        assert two.claim([key(0)]) == {key(0)}
+        assert two.claim([make_key(0)]) == {make_key(0)}
         one.renew()
-        assert one.claim([key(0)]) is None
-        assert one.record([entry(0)]) == []  # the result of the expired claim is still recorded
-        assert two.claim([key(0)]) == frozenset()
+        assert one.claim([make_key(0)]) is None
+        assert one.record([make_entry(0)]) == []  # the result of the expired claim is still recorded
+        assert two.claim([make_key(0)]) == frozenset()
 
 
 @forks
 def test_claims_of_a_killed_process_end(path):
-    with holding(path, [key(0)]) as owner, Ledger(path) as ledger:
-        assert ledger.claim([key(0), key(1)]) is None
+    with hold_claims(path, [make_key(0)]) as owner, Ledger(path) as ledger:
+        assert ledger.claim([make_key(0), make_key(1)]) is None
         assert ledger.claims()[["pid", "runs"]].values.tolist() == [[owner, 1]]
         os.kill(owner, signal.SIGKILL)
-        assert waited(lambda: not living([owner]))  # it has ended, and its parent has not waited for it
+        assert wait_until(
+            lambda: not list_living([owner])
+        )  # it has ended, and its parent has not waited for it
         assert ledger.claims().empty
-        assert ledger.claim([key(0), key(1)]) == {key(0), key(1)}
+        assert ledger.claim([make_key(0), make_key(1)]) == {make_key(0), make_key(1)}
 
 
 @forks
 def test_abandoned_reports_runs_of_a_killed_process_until_claimed(path):
     with (
-        holding(path, [key(0), key(1)]) as killed_process,
-        holding(path, [key(2)]),
+        hold_claims(path, [make_key(0), make_key(1)]) as killed_process,
+        hold_claims(path, [make_key(2)]),
         Ledger(path) as ledger,
         Ledger(path, readonly=True) as reader,
     ):
-        assert not ledger.abandoned([key(number) for number in range(4)])
-        killed(killed_process)
+        assert not ledger.abandoned([make_key(number) for number in range(4)])
+        kill_process(killed_process)
         for reader_or_writer in (reader, ledger, reader):
-            assert [reader_or_writer.abandoned([key(number)]) for number in range(4)] == [
+            assert [reader_or_writer.abandoned([make_key(number)]) for number in range(4)] == [
                 True,
                 True,
                 False,
                 False,
             ]
-            assert reader_or_writer.abandoned([key(3), key(2), key(1)])
-            assert not reader_or_writer.abandoned([key(3), key(2)])
+            assert reader_or_writer.abandoned([make_key(3), make_key(2), make_key(1)])
+            assert not reader_or_writer.abandoned([make_key(3), make_key(2)])
             assert not reader_or_writer.abandoned([])
-        assert ledger.claim([key(0), key(1)]) == {key(0), key(1)}
+        assert ledger.claim([make_key(0), make_key(1)]) == {make_key(0), make_key(1)}
         for reader_or_writer in (ledger, reader):
-            assert not reader_or_writer.abandoned([key(number) for number in range(4)])
+            assert not reader_or_writer.abandoned([make_key(number) for number in range(4)])
 
 
 @forks
 def test_abandoned_ignores_finished_and_released_runs(path):
-    with holding(path, [key(0), key(1)]) as killed_process, Ledger(path) as ledger:
-        ledger.record([entry(0)])
-        killed(killed_process)
-        assert [ledger.abandoned([key(number)]) for number in range(2)] == [False, True]
-    with holding(path, [key(2)], Ledger.close) as closing_process:
-        assert ended(closing_process) == 0
+    with hold_claims(path, [make_key(0), make_key(1)]) as killed_process, Ledger(path) as ledger:
+        ledger.record([make_entry(0)])
+        kill_process(killed_process)
+        assert [ledger.abandoned([make_key(number)]) for number in range(2)] == [False, True]
+    with hold_claims(path, [make_key(2)], Ledger.close) as closing_process:
+        assert wait_for_exit(closing_process) == 0
         with Ledger(path, readonly=True) as ledger:
-            assert not ledger.abandoned([key(2)])
+            assert not ledger.abandoned([make_key(2)])
 
 
 def test_has_ended_is_true_only_for_a_process_that_certainly_ended():
@@ -132,7 +134,7 @@ def test_has_ended_is_true_only_for_a_process_that_certainly_ended():
 def test_ledger_can_be_used_from_many_threads(path):
     with Ledger(path) as ledger:
         work = [
-            lambda n=n: [ledger.record([entry(n, fleet)]) or ledger.renew() for fleet in range(5)]
+            lambda n=n: [ledger.record([make_entry(n, fleet)]) or ledger.renew() for fleet in range(5)]
             for n in range(8)
         ]
         threads = [threading.Thread(target=one) for one in work]
@@ -152,11 +154,11 @@ def test_record_by_sixteen_processes_stores_every_run_once(path):
         with Ledger(path) as ledger:  # the first process creates the file
             for number in range(0, 50, 5):
                 numbers = range(number, number + 5)
-                ledger.record([entry(n, fleet="shared" if n % 2 else own) for n in numbers])
+                ledger.record([make_entry(n, fleet="shared" if n % 2 else own) for n in numbers])
 
-    with forked(*(functools.partial(writer, own) for own in range(16))) as children:
-        assert [ended(child) for child in children] == [0] * 16
-    expected = {key(n, "shared" if n % 2 else own) for n in range(50) for own in range(16)}
+    with fork_processes(*(functools.partial(writer, own) for own in range(16))) as children:
+        assert [wait_for_exit(child) for child in children] == [0] * 16
+    expected = {make_key(n, "shared" if n % 2 else own) for n in range(50) for own in range(16)}
     with Ledger(path) as ledger:
         keys = ledger.runs()["key"]
         assert len(keys) == len(expected) == 25 * 16 + 25
@@ -174,17 +176,17 @@ def test_record_by_a_killed_process_leaves_complete_fleets(path, monkeypatch, jo
         with Ledger(path, weights=True) as ledger:
             for fleet in range(start, start + 10_000):
                 weights = {"w": torch.ones(2000)}
-                ledger.record([entry(n, fleet, weights=weights) for n in range(7)])
+                ledger.record([make_entry(n, fleet, weights=weights) for n in range(7)])
                 os.write(write_end, b".")
 
     rng, recorded = random.Random(0), 0
     for time_ in range(15):
         read_end, write_end = os.pipe()
-        with forked(functools.partial(writer, 10_000 * time_, write_end)) as (child,):
+        with fork_processes(functools.partial(writer, 10_000 * time_, write_end)) as (child,):
             os.close(write_end)
             os.read(read_end, 1)
             time.sleep(rng.uniform(0, 0.03))
-            killed(child)
+            kill_process(child)
         recorded_fleets = 1
         while dots := os.read(read_end, 1 << 16):
             recorded_fleets += len(dots)
@@ -209,8 +211,8 @@ def test_ledger_opens_after_its_creator_was_killed(tmp_path):
 
     for time_ in range(20):
         path = tmp_path / f"{time_}.db"
-        with forked(functools.partial(make, path)):  # the process is killed at the end of the block
+        with fork_processes(functools.partial(make, path)):  # the process is killed at the end of the block
             time.sleep(0.0005 * time_)
         with Ledger(path) as ledger:
-            ledger.record([entry(0)])
+            ledger.record([make_entry(0)])
             assert ledger.verify() == []

@@ -19,27 +19,28 @@ from actlab.errors import UsageError
 from actlab.ledger import sqlite
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.sqlite import network_file_system
-from tests.ledger_cases import disk, entry, key, path, raw, remount, three
-from tests.processes import ended, forked, forks
+from tests.ledger_cases import ledger_of_three, make_entry, make_key, mount_disk, open_sqlite, path, remount
+from tests.processes import fork_processes, forks, wait_for_exit
 
-__all__ = ["path", "three"]
+__all__ = ["ledger_of_three", "path"]
 
 
 def test_record_on_a_full_disk_keeps_finished_runs_and_resumes_with_space(tmp_path):
-    with disk(tmp_path / "disk", 600_000) as folder:
+    with mount_disk(tmp_path / "disk", 600_000) as folder:
         ballast = folder / "ballast"
         ballast.write_bytes(bytes(150_000))
         with Ledger(folder / "runs.db") as ledger:
             with pytest.raises(UsageError, match="the disk is full; finished runs are recorded"):
                 collections.deque(
-                    ledger.record([entry(number, fleet) for number in range(4)]) for fleet in range(10_000)
+                    ledger.record([make_entry(number, fleet) for number in range(4)])
+                    for fleet in range(10_000)
                 )
             done, rest = divmod(len(ledger.runs()), 4)
             assert rest == 0
             assert done > 5
             assert ledger.verify() == []
             ballast.unlink()
-            ledger.record([entry(number, done) for number in range(4)])
+            ledger.record([make_entry(number, done) for number in range(4)])
         with Ledger(folder / "runs.db") as ledger:
             assert len(ledger.runs()) == 4 * done + 4
             assert ledger.verify() == []
@@ -47,46 +48,46 @@ def test_record_on_a_full_disk_keeps_finished_runs_and_resumes_with_space(tmp_pa
 
 @pytest.mark.parametrize("free", [0, 16384, 49152], ids=["the file", "shared memory", "the journal"])
 def test_ledger_reports_a_disk_without_space_for_the_file(tmp_path, free):
-    with disk(tmp_path / "disk", 65536) as folder:
+    with mount_disk(tmp_path / "disk", 65536) as folder:
         (folder / "ballast").write_bytes(bytes(65536 - free))
         with pytest.raises(UsageError, match="the disk is full"):
             Ledger(folder / "runs.db")
 
 
 def test_ledger_on_a_read_only_disk_can_only_be_read(tmp_path):
-    with disk(tmp_path / "disk", 1_000_000) as folder:
+    with mount_disk(tmp_path / "disk", 1_000_000) as folder:
         path = folder / "runs.db"
         with Ledger(path) as ledger:
-            ledger.record([entry(0)])
+            ledger.record([make_entry(0)])
         remount(folder, "ro")
         with pytest.raises(UsageError, match="the file system is read-only"):
             Ledger(path)
         with pytest.raises(UsageError, match="the file system is read-only"):
             Ledger(folder / "new.db")
         with Ledger(path, readonly=True) as ledger:
-            assert list(ledger.results([key(0)])) == [key(0)]
+            assert list(ledger.results([make_key(0)])) == [make_key(0)]
             with pytest.raises(UsageError, match="opened read-only"):
-                ledger.record([entry(1)])
+                ledger.record([make_entry(1)])
 
 
 @forks
 def test_ledger_with_an_open_log_on_a_read_only_disk_is_rejected(tmp_path):
     def crash(path):
         ledger = Ledger(path)
-        ledger.record([entry(0)])
+        ledger.record([make_entry(0)])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with disk(tmp_path / "disk", 1_000_000) as folder:
+    with mount_disk(tmp_path / "disk", 1_000_000) as folder:
         path = folder / "runs.db"
-        with forked(functools.partial(crash, path)) as (child,):
-            assert ended(child) == -signal.SIGKILL
+        with fork_processes(functools.partial(crash, path)) as (child,):
+            assert wait_for_exit(child) == -signal.SIGKILL
         Path(f"{path}-shm").unlink()
         remount(folder, "ro")
         with pytest.raises(UsageError, match="copy both files to a folder that can be written"):
             Ledger(path, readonly=True)
         remount(folder, "rw")
         with Ledger(path, readonly=True) as ledger:
-            assert list(ledger.results([key(0)])) == [key(0)]
+            assert list(ledger.results([make_key(0)])) == [make_key(0)]
 
 
 def test_network_file_system_recognises_network_mounts(monkeypatch):
@@ -112,11 +113,11 @@ def test_network_file_system_recognises_network_mounts(monkeypatch):
         assert network_file_system(Path(path_)) == kind, path_
 
 
-def test_ledger_on_a_network_file_system_uses_a_rollback_journal(three, monkeypatch, caplog):
+def test_ledger_on_a_network_file_system_uses_a_rollback_journal(ledger_of_three, monkeypatch, caplog):
     monkeypatch.setattr(sqlite, "network_file_system", lambda path: "nfs4")
-    with Ledger(three) as ledger, raw(three) as file:
+    with Ledger(ledger_of_three) as ledger, open_sqlite(ledger_of_three) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-        ledger.record([entry(3)])
+        ledger.record([make_entry(3)])
         assert len(ledger.runs()) == 4
     assert "network file system (nfs4): it uses a rollback journal" in caplog.text
 
@@ -129,31 +130,31 @@ def test_ledger_without_shared_memory_uses_a_rollback_journal(path, monkeypatch,
 
     monkeypatch.setattr(sqlite.sqlite3, "connect", connect_with_dot_file_locks)
     with Ledger(path) as ledger:
-        ledger.record([entry(0)])
+        ledger.record([make_entry(0)])
         assert not Path(f"{path}-wal").exists()
-        assert ledger.claim([key(0), key(1)]) == {key(1)}
+        assert ledger.claim([make_key(0), make_key(1)]) == {make_key(1)}
     assert "file system without shared memory" in caplog.text
     with Ledger(path, readonly=True) as ledger:
-        assert list(ledger.results([key(0)])) == [key(0)]
+        assert list(ledger.results([make_key(0)])) == [make_key(0)]
 
 
-def test_ledger_is_one_file_after_close(three):
-    assert [file.name for file in three.parent.iterdir()] == ["runs.db"]
-    with Ledger(three) as ledger, raw(three) as file:
+def test_ledger_is_one_file_after_close(ledger_of_three):
+    assert [file.name for file in ledger_of_three.parent.iterdir()] == ["runs.db"]
+    with Ledger(ledger_of_three) as ledger, open_sqlite(ledger_of_three) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert ledger._connection.execute("PRAGMA synchronous").fetchone() == (2,)
         assert ledger._connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
         assert ledger._connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
 
 
-def test_record_reports_a_permanent_lock(three, monkeypatch):
+def test_record_reports_a_permanent_lock(ledger_of_three, monkeypatch):
     monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
-    with Ledger(three) as ledger, raw(three) as file:
+    with Ledger(ledger_of_three) as ledger, open_sqlite(ledger_of_three) as file:
         file.execute("BEGIN IMMEDIATE")
         with pytest.raises(UsageError, match=r"locked by another process for 0\.05 seconds"):
-            ledger.record([entry(3)])
+            ledger.record([make_entry(3)])
         file.execute("ROLLBACK")
-        ledger.record([entry(3)])
+        ledger.record([make_entry(3)])
         assert len(ledger.runs()) == 4
 
 
@@ -161,7 +162,7 @@ def test_ledger_waits_for_a_process_that_creates_the_same_file(path):
     locked = threading.Event()
 
     def hold_lock():
-        with raw(path) as file:
+        with open_sqlite(path) as file:
             file.execute("BEGIN IMMEDIATE")
             locked.set()
             time.sleep(0.2)
@@ -170,5 +171,5 @@ def test_ledger_waits_for_a_process_that_creates_the_same_file(path):
     thread.start()
     assert locked.wait(60)
     with Ledger(path) as ledger:
-        ledger.record([entry(0)])
+        ledger.record([make_entry(0)])
     thread.join()

@@ -11,10 +11,10 @@ import pytest
 from actlab.errors import UsageError
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.sqlite import FORMAT
-from tests.ledger_cases import key, path, raw, refusal, three
-from tests.processes import ended, forked, forks
+from tests.ledger_cases import ledger_of_three, make_key, open_sqlite, path, read_refusal
+from tests.processes import fork_processes, forks, wait_for_exit
 
-__all__ = ["path", "three"]
+__all__ = ["ledger_of_three", "path"]
 
 # Files that are not ledgers
 
@@ -25,26 +25,26 @@ __all__ = ["path", "three"]
 def test_ledger_leaves_a_file_that_is_not_sqlite_unchanged(path, content):
     path.write_bytes(content)
     for readonly in (False, True):
-        assert "is not a ledger: it is not an SQLite file" in refusal(path, readonly=readonly)
+        assert "is not a ledger: it is not an SQLite file" in read_refusal(path, readonly=readonly)
     assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_ledger_leaves_another_applications_file_unchanged(path, journal):
-    with raw(path) as file:
+    with open_sqlite(path) as file:
         file.execute(f"PRAGMA journal_mode = {journal}")
         file.execute("CREATE TABLE run (id INTEGER)")
     for readonly in (False, True):
-        assert "is not a ledger but another application's" in refusal(path, readonly=readonly)
-    with raw(path) as file:
+        assert "is not a ledger but another application's" in read_refusal(path, readonly=readonly)
+    with open_sqlite(path) as file:
         assert file.execute("SELECT name FROM sqlite_master").fetchall() == [("run",)]
 
 
-def test_ledger_leaves_a_newer_format_unchanged(three):
-    with raw(three) as file:
+def test_ledger_leaves_a_newer_format_unchanged(ledger_of_three):
+    with open_sqlite(ledger_of_three) as file:
         file.execute("PRAGMA user_version = 7")
     for readonly in (False, True):
-        message = refusal(three, readonly=readonly)
+        message = read_refusal(ledger_of_three, readonly=readonly)
         assert (
             f"was written by a newer actlab (format 7; this one reads format {FORMAT}): update actlab"
             in message
@@ -61,29 +61,29 @@ def test_ledger_leaves_a_newer_format_unchanged(three):
         "DROP TABLE claim",
     ],
 )
-def test_ledger_rejects_a_foreign_schema(three, statement):
-    with raw(three) as file:
+def test_ledger_rejects_a_foreign_schema(ledger_of_three, statement):
+    with open_sqlite(ledger_of_three) as file:
         file.execute(statement)
     for readonly in (False, True):
-        assert "does not have actlab's tables" in refusal(three, readonly=readonly)
+        assert "does not have actlab's tables" in read_refusal(ledger_of_three, readonly=readonly)
 
 
-def test_ledger_reads_an_analysed_file(three):
-    with raw(three) as file:
+def test_ledger_reads_an_analysed_file(ledger_of_three):
+    with open_sqlite(ledger_of_three) as file:
         file.execute("ANALYZE")
-    with Ledger(three) as ledger:
+    with Ledger(ledger_of_three) as ledger:
         assert len(ledger.runs()) == 3
 
 
 def test_ledger_rejects_folders_devices_and_absent_files(tmp_path):
-    assert "is a folder; name a file in it" in refusal(tmp_path)
-    assert "is not a regular file" in refusal(Path("/dev/null"))
+    assert "is a folder; name a file in it" in read_refusal(tmp_path)
+    assert "is not a regular file" in read_refusal(Path("/dev/null"))
     absent = tmp_path / "absent" / "runs.db"
-    assert refusal(absent, readonly=True) == f"there is no ledger at {str(absent)!r}"
+    assert read_refusal(absent, readonly=True) == f"there is no ledger at {str(absent)!r}"
     assert not absent.parent.exists()
     (tmp_path / "file").write_bytes(b"")
-    assert "cannot be opened: " in refusal(tmp_path / "file" / "runs.db")
-    assert "yet: the file is empty" in refusal(tmp_path / "file", readonly=True)
+    assert "cannot be opened: " in read_refusal(tmp_path / "file" / "runs.db")
+    assert "yet: the file is empty" in read_refusal(tmp_path / "file", readonly=True)
     with Ledger(tmp_path / "file") as ledger:
         assert ledger.runs().empty
 
@@ -98,50 +98,50 @@ def test_ledger_rejects_folders_devices_and_absent_files(tmp_path):
         (0o777, 0o600, "cannot be read: perm"),
     ],
 )
-def test_ledger_reports_missing_permissions(three, folder, file, message):
+def test_ledger_reports_missing_permissions(ledger_of_three, folder, file, message):
     def open_as_other_user():
         os.setuid(65534)
         refusal_ = pytest.raises(UsageError, match=message)
         with refusal_:
-            Ledger(three)
+            Ledger(ledger_of_three)
         if file & 0o044:
-            with Ledger(three, readonly=True) as ledger:
+            with Ledger(ledger_of_three, readonly=True) as ledger:
                 assert len(ledger.runs()) == 3
 
-    for parent in three.parents:
+    for parent in ledger_of_three.parents:
         if "pytest" in str(parent):
             parent.chmod(0o755)
-    three.parent.chmod(folder)
-    three.chmod(file)
-    with forked(open_as_other_user) as (child,):
-        assert ended(child) == 0
+    ledger_of_three.parent.chmod(folder)
+    ledger_of_three.chmod(file)
+    with fork_processes(open_as_other_user) as (child,):
+        assert wait_for_exit(child) == 0
 
 
-def test_ledger_reports_a_truncated_file(three):
-    whole = three.read_bytes()
+def test_ledger_reports_a_truncated_file(ledger_of_three):
+    whole = ledger_of_three.read_bytes()
     rng = random.Random(0)
     sizes = [1, 15, 16, 50, 99, 100, 101, 511, 512, 4095, 4096, 4097, len(whole) - 4096, len(whole) - 1]
     for size in sizes + [rng.randrange(1, len(whole)) for _ in range(60)]:
-        three.write_bytes(whole[:size])
+        ledger_of_three.write_bytes(whole[:size])
         for readonly in (False, True):
-            message = refusal(three, readonly=readonly)
+            message = read_refusal(ledger_of_three, readonly=readonly)
             assert "is damaged" in message or (size < 512 and "is not an SQLite file" in message), (
                 size,
                 message,
             )
 
 
-def test_ledger_reads_or_rejects_a_partly_overwritten_file(three):
-    whole = three.read_bytes()
+def test_ledger_reads_or_rejects_a_partly_overwritten_file(ledger_of_three):
+    whole = ledger_of_three.read_bytes()
     rng, refusals = random.Random(0), 0
     for _ in range(150):
         damaged = bytearray(whole)
         start = rng.randrange(100, len(whole))
         damaged[start : start + 200] = rng.randbytes(len(damaged[start : start + 200]))
-        three.write_bytes(damaged)
+        ledger_of_three.write_bytes(damaged)
         try:
-            with Ledger(three, readonly=True) as ledger:
-                ledger.results([key(number) for number in range(3)])
+            with Ledger(ledger_of_three, readonly=True) as ledger:
+                ledger.results([make_key(number) for number in range(3)])
                 ledger.runs(), ledger.history(), ledger.claims(), ledger.verify()
         except UsageError:
             refusals += 1
@@ -159,16 +159,16 @@ def test_ledger_reads_or_rejects_a_partly_overwritten_file(three):
         ("UPDATE run SET settings = 'relu'", Ledger.runs),
         (
             "INSERT INTO weights SELECT id, '[]', 'relu' FROM run",
-            lambda ledger: ledger.results([key(2)]),
+            lambda ledger: ledger.results([make_key(2)]),
         ),
     ],
 )
-def test_ledger_reports_invalid_values(three, statement, read):
-    with raw(three) as file:
+def test_ledger_reports_invalid_values(ledger_of_three, statement, read):
+    with open_sqlite(ledger_of_three) as file:
         file.execute(statement.replace("'relu' FROM", "CAST('relu' AS BLOB) FROM"))
-    with Ledger(three) as ledger:
+    with Ledger(ledger_of_three) as ledger:
         with pytest.raises(UsageError, match=r"runs\.db' is damaged"):
-            ledger.results([key(0)])
+            ledger.results([make_key(0)])
         with pytest.raises(UsageError, match=r"runs\.db' is damaged"):
             read(ledger)
 
@@ -177,10 +177,10 @@ def test_ledger_reports_invalid_values(three, statement, read):
 
 
 def test_ledger_leaves_an_older_format_unchanged(path):
-    with raw(path) as file:
+    with open_sqlite(path) as file:
         file.executescript(Path(__file__).with_name("ledger_of_format_2.sql").read_text())
     for readonly in (False, True):
-        assert refusal(path, readonly=readonly).endswith(
+        assert read_refusal(path, readonly=readonly).endswith(
             f"was written by an older actlab (format 2; this one reads format {FORMAT}): "
             "its run keys are computed differently; choose a new file"
         )
@@ -207,26 +207,26 @@ def test_ledger_leaves_an_older_format_unchanged(path):
         ),
     ],
 )
-def test_verify_reports_each_problem(three, statement, message):
-    with Ledger(three) as ledger:
+def test_verify_reports_each_problem(ledger_of_three, statement, message):
+    with Ledger(ledger_of_three) as ledger:
         assert ledger.verify() == []
-    with raw(three) as file:
+    with open_sqlite(ledger_of_three) as file:
         file.execute("PRAGMA foreign_keys = OFF")
         file.execute(statement)
-    with Ledger(three, readonly=True) as ledger:
+    with Ledger(ledger_of_three, readonly=True) as ledger:
         problems = ledger.verify()
     assert len(problems) == 1
     assert message in problems[0]
 
 
-def test_verify_reports_an_index_entry_without_its_row(three):
-    with raw(three) as file:
+def test_verify_reports_an_index_entry_without_its_row(ledger_of_three):
+    with open_sqlite(ledger_of_three) as file:
         file.execute("PRAGMA writable_schema = ON")
         page = file.execute(
             "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_run_1'"
         ).fetchone()[0]
-    content = bytearray(three.read_bytes())
+    content = bytearray(ledger_of_three.read_bytes())
     content[4096 * page - 40 : 4096 * page - 30] = b"f" * 10
-    three.write_bytes(content)
-    with Ledger(three, readonly=True) as ledger:
+    ledger_of_three.write_bytes(content)
+    with Ledger(ledger_of_three, readonly=True) as ledger:
         assert any("SQLite reports: " in problem for problem in ledger.verify())

@@ -21,14 +21,23 @@ from actlab.ledger.owner import Process
 from actlab.ledger.records import dumps, find_differences, loads, pack_weights, short_key
 from actlab.ledger.run_key import digest
 from actlab.ledger.sqlite import FORMAT, network_file_system
-from tests.ledger_cases import entry, epochs, key, path, raw, refusal, settings, three
-from tests.processes import ended, forked, forks
+from tests.ledger_cases import (
+    ledger_of_three,
+    make_entry,
+    make_epochs,
+    make_key,
+    open_sqlite,
+    path,
+    read_refusal,
+    settings,
+)
+from tests.processes import fork_processes, forks, wait_for_exit
 
-__all__ = ["path", "three"]
+__all__ = ["ledger_of_three", "path"]
 
 
 def make_result(**changes):
-    return entry(0, **changes).result
+    return make_entry(0, **changes).result
 
 
 def losses(*values):
@@ -50,9 +59,9 @@ def losses(*values):
         ({"test_acc": 0.75 + 0.0101}, True),
         ({"test_acc": 0.75 - 0.0101}, True),
         ({"test_acc": math.nan}, True),
-        ({"history": epochs(train_loss=0.505)}, False),
-        ({"history": epochs(train_loss=0.5051)}, True),
-        ({"history": epochs(4)}, True),
+        ({"history": make_epochs(train_loss=0.505)}, False),
+        ({"history": make_epochs(train_loss=0.5051)}, True),
+        ({"history": make_epochs(4)}, True),
         ({"history": []}, True),
     ],
 )
@@ -94,9 +103,9 @@ def test_record_leaves_room_for_the_other_columns_of_a_row(path, caplog):
     with Ledger(path, weights=True) as ledger:
         for number, room in enumerate((999, 1000)):  # bytes in addition to the weights; 1000 are needed
             ledger._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, size + room)
-            ledger.record([entry(number, weights=weights)])
-        results = ledger.results([key(0), key(1)])
-    assert [len(results[key(number)].weights) for number in range(2)] == [0, 1]
+            ledger.record([make_entry(number, weights=weights)])
+        results = ledger.results([make_key(0), make_key(1)])
+    assert [len(results[make_key(number)].weights) for number in range(2)] == [0, 1]
     assert caplog.text.count("weights are not recorded") == 1
 
 
@@ -110,27 +119,27 @@ def test_loads_reads_an_object_as_a_number_only_if_it_has_no_other_key():
 
 def test_results_rejects_weights_with_wrong_names(path):
     with Ledger(path, weights=True) as ledger:
-        ledger.record([entry(0, weights={"w": torch.ones(3)})])
-        assert ledger.results([key(0)])[key(0)].weights["w"].tolist() == [1, 1, 1]
-        with raw(path) as file:
+        ledger.record([make_entry(0, weights={"w": torch.ones(3)})])
+        assert ledger.results([make_key(0)])[make_key(0)].weights["w"].tolist() == [1, 1, 1]
+        with open_sqlite(path) as file:
             file.execute("""UPDATE weights SET names = '["v"]'""")
         with pytest.raises(UsageError, match=r"names that differ from those of the weights"):
-            ledger.results([key(0)])
+            ledger.results([make_key(0)])
 
 
 def test_record_numbers_epochs_from_one_and_keeps_their_order(path):
     history = losses(*(1 / number for number in range(1, 13)))
     with Ledger(path) as ledger:
-        ledger.record([entry(0, history=history)])
-        assert ledger.results([key(0)])[key(0)].history == history
+        ledger.record([make_entry(0, history=history)])
+        assert ledger.results([make_key(0)])[make_key(0)].history == history
         assert ledger.history()["epoch"].tolist() == list(range(1, 13))
 
 
 def test_record_stores_attempts_host_and_time_of_an_entry(path):
-    plain = entry(0)
+    plain = make_entry(0)
     detailed = Entry(plain.key, plain.settings, plain.result, 3, "other-host", "2020-02-02T00:00:00+00:00")
     with Ledger(path) as ledger:
-        ledger.record([detailed, entry(1)])
+        ledger.record([detailed, make_entry(1)])
         runs = ledger.runs()
     columns = ["attempts", "host", "finished"]
     assert runs[columns].values.tolist()[0] == [3, "other-host", "2020-02-02T00:00:00+00:00"]
@@ -142,23 +151,23 @@ def test_record_stores_attempts_host_and_time_of_an_entry(path):
 def test_record_adds_diagnostics_to_a_known_run_once(path):
     first, second = ([{"epoch": 1, "dead": share}] for share in (0.25, 0.5))
     with Ledger(path) as ledger:
-        ledger.record([entry(0)])
-        assert ledger.results([key(0)])[key(0)].diagnostics == []
+        ledger.record([make_entry(0)])
+        assert ledger.results([make_key(0)])[make_key(0)].diagnostics == []
         for diagnostics in (first, second):
-            ledger.record([entry(0, diagnostics=diagnostics)])
-            assert ledger.results([key(0)])[key(0)].diagnostics == first
+            ledger.record([make_entry(0, diagnostics=diagnostics)])
+            assert ledger.results([make_key(0)])[make_key(0)].diagnostics == first
 
 
 # -- reading --------------------------------------------------------------------------------------------
 
 
 def test_runs_and_history_are_in_the_order_of_recording(path):
-    numbers = sorted(range(6), key=key, reverse=True)  # in the reverse order of their keys
+    numbers = sorted(range(6), key=make_key, reverse=True)  # in the reverse order of their keys
     with Ledger(path) as ledger:
         for number in numbers:
-            ledger.record([entry(number, history=epochs(2))])
-        assert ledger.runs()["key"].tolist() == [key(number) for number in numbers]
-        pairs = [(key(number), epoch) for number in numbers for epoch in (1, 2)]
+            ledger.record([make_entry(number, history=make_epochs(2))])
+        assert ledger.runs()["key"].tolist() == [make_key(number) for number in numbers]
+        pairs = [(make_key(number), epoch) for number in numbers for epoch in (1, 2)]
         assert list(ledger.history()[["key", "epoch"]].itertuples(index=False, name=None)) == pairs
 
 
@@ -204,29 +213,29 @@ def clock(monkeypatch):
 
 def test_claim_expires_after_exactly_one_minute(path, clock):
     with Ledger(path) as one, Ledger(path) as two:
-        one.claim([key(0)])
+        one.claim([make_key(0)])
         assert two.claims()["seconds"].tolist() == [60.0]
         clock[0] += 59.999
-        assert two.claim([key(0)]) is None
+        assert two.claim([make_key(0)]) is None
         assert len(two.claims()) == 1
         clock[0] += 0.001
         assert two.claims().empty
-        assert two.claim([key(0)]) == {key(0)}
+        assert two.claim([make_key(0)]) == {make_key(0)}
 
 
 def test_claim_renews_earlier_claims_of_the_owner(path, clock):
     with Ledger(path) as one, Ledger(path) as two:
-        one.claim([key(0)])
+        one.claim([make_key(0)])
         clock[0] += 50
-        one.claim([key(1)])
+        one.claim([make_key(1)])
         clock[0] += 50
         assert two.claims()[["runs", "seconds"]].values.tolist() == [[2, 10]]
-        assert two.claim([key(0)]) is None
+        assert two.claim([make_key(0)]) is None
 
 
 def test_renew_extends_claims_repeatedly(path, clock):
     with Ledger(path) as one, Ledger(path) as two:
-        one.claim([key(0)])
+        one.claim([make_key(0)])
         for _ in range(3):
             clock[0] += 50
             one.renew()
@@ -236,36 +245,37 @@ def test_renew_extends_claims_repeatedly(path, clock):
 def test_close_releases_claims_made_before_an_empty_claim(path):
     with Ledger(path) as two:
         with Ledger(path) as one:
-            one.record([entry(1)])
-            assert one.claim([key(0)]) == {key(0)}
-            assert one.claim([key(1)]) == frozenset()
+            one.record([make_entry(1)])
+            assert one.claim([make_key(0)]) == {make_key(0)}
+            assert one.claim([make_key(1)]) == frozenset()
             assert one.claim([]) == frozenset()
         assert two.claims().empty
-        assert two.claim([key(0)]) == {key(0)}
+        assert two.claim([make_key(0)]) == {make_key(0)}
 
 
 @pytest.mark.parametrize(
-    "remove_claim", [lambda ledger: ledger.release([key(0)]), lambda ledger: ledger.record([entry(0)])]
+    "remove_claim",
+    [lambda ledger: ledger.release([make_key(0)]), lambda ledger: ledger.record([make_entry(0)])],
 )
 def test_release_and_record_remove_an_owner_without_claims(path, remove_claim):
     with Ledger(path) as one, Ledger(path) as two:
-        one.claim([key(0)])
-        two.claim([key(1)])
+        one.claim([make_key(0)])
+        two.claim([make_key(1)])
         remove_claim(one)
         assert two.claims()["runs"].tolist() == [1]
-        with raw(path) as file:
+        with open_sqlite(path) as file:
             assert file.execute("SELECT count(*) FROM owner").fetchone() == (1,)
 
 
 def test_claim_ignores_another_owners_claim_on_a_finished_run(path):
     with Ledger(path) as one, Ledger(path) as two:
-        one.claim([key(0), key(1)])
-        with raw(path) as file:  # as if a process with an earlier claim had recorded it
+        one.claim([make_key(0), make_key(1)])
+        with open_sqlite(path) as file:  # as if a process with an earlier claim had recorded it
             file.execute("CREATE TEMP TABLE claims AS SELECT * FROM claim")
-            two.record([entry(0)])
+            two.record([make_entry(0)])
             file.execute("INSERT INTO claim SELECT * FROM claims WHERE true ON CONFLICT DO NOTHING")
-        assert two.claim([key(0), key(2)]) == {key(2)}
-        assert two.claim([key(0), key(1)]) is None
+        assert two.claim([make_key(0), make_key(2)]) == {make_key(2)}
+        assert two.claim([make_key(0), make_key(1)]) is None
 
 
 # -- processes ------------------------------------------------------------------------------------------
@@ -307,28 +317,28 @@ def test_has_ended_is_false_for_another_users_process():
         assert not make_process(pid=1, started=started).has_ended()
         assert make_process(pid=1, started=1e9).has_ended()
 
-    with forked(check_has_ended) as (child,):
-        assert ended(child) == 0
+    with fork_processes(check_has_ended) as (child,):
+        assert wait_for_exit(child) == 0
 
 
 # -- the file -------------------------------------------------------------------------------------------
 
 
-def test_ledger_rejects_the_next_format(three):
-    with raw(three) as file:
+def test_ledger_rejects_the_next_format(ledger_of_three):
+    with open_sqlite(ledger_of_three) as file:
         file.execute(f"PRAGMA user_version = {FORMAT + 1}")
-    assert f"newer actlab (format {FORMAT + 1}; " in refusal(three)
+    assert f"newer actlab (format {FORMAT + 1}; " in read_refusal(ledger_of_three)
 
 
 @pytest.mark.parametrize(
     "statement", ["DROP INDEX claim_owner", "DROP TABLE discrepancy", "DROP TABLE comparison"]
 )
-def test_ledger_rejects_a_file_without_part_of_the_schema(three, statement):
+def test_ledger_rejects_a_file_without_part_of_the_schema(ledger_of_three, statement):
     name = statement.split()[-1]
-    with raw(three) as file:
+    with open_sqlite(ledger_of_three) as file:
         file.execute(statement)
     for readonly in (False, True):
-        assert f"does not have actlab's tables ({name}" in refusal(three, readonly=readonly)
+        assert f"does not have actlab's tables ({name}" in read_refusal(ledger_of_three, readonly=readonly)
 
 
 def test_ledger_creates_its_parent_folders(tmp_path):
@@ -337,7 +347,7 @@ def test_ledger_creates_its_parent_folders(tmp_path):
         Ledger(path, readonly=True)
     assert list(tmp_path.iterdir()) == []
     Ledger(path).close()
-    with raw(path) as file:
+    with open_sqlite(path) as file:
         assert file.execute("PRAGMA user_version").fetchone() == (FORMAT,)
         assert file.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"actl", "big"),)
 
@@ -362,9 +372,11 @@ def test_describe_error_recognises_a_full_disk_by_its_free_space(path, monkeypat
 
 def test_record_that_fails_halfway_writes_nothing(path):
     with Ledger(path) as ledger:
-        ledger.claim([key(0), key(1)])
+        ledger.claim([make_key(0), make_key(1)])
         with pytest.raises(TypeError, match="cannot be recorded"):
-            ledger.record([entry(0), Entry(key(1), settings(1), make_result(history=[{"bad": object()}]))])
+            ledger.record(
+                [make_entry(0), Entry(make_key(1), settings(1), make_result(history=[{"bad": object()}]))]
+            )
         assert ledger.runs().empty
         assert ledger.history().empty
         assert ledger.claims()["runs"].tolist() == [2]
@@ -372,44 +384,47 @@ def test_record_that_fails_halfway_writes_nothing(path):
 
 def test_merge_copies_every_run_for_any_batch_size(tmp_path, path, monkeypatch):
     with Ledger(tmp_path / "other.db") as ledger:
-        ledger.record([entry(number) for number in range(7)])
+        ledger.record([make_entry(number) for number in range(7)])
     for batch in (1, 3, 7, 100):
         monkeypatch.setattr(ledger_module, "_BATCH", batch)
         with Ledger(path.with_name(f"{batch}.db")) as ledger:
             assert ledger.merge(tmp_path / "other.db") == (7, [])
-            assert ledger.runs()["key"].tolist() == [key(number) for number in range(7)]
+            assert ledger.runs()["key"].tolist() == [make_key(number) for number in range(7)]
 
 
 def test_abandoned_detects_one_ended_process_among_others(path):
     with Ledger(path) as one, Ledger(path) as two:
-        one.claim([key(0)])
-        two.claim([key(1)])
-        with raw(path) as file:
+        one.claim([make_key(0)])
+        two.claim([make_key(1)])
+        with open_sqlite(path) as file:
             file.execute(f"UPDATE owner SET pid = {2**22 + 1} WHERE token = ?", [two._token])
-        assert [one.abandoned(keys) for keys in ([key(0)], [key(1)], [key(0), key(1)], [key(2)])] == [
-            *(False, True, True, False)
-        ]
+        assert [
+            one.abandoned(keys)
+            for keys in ([make_key(0)], [make_key(1)], [make_key(0), make_key(1)], [make_key(2)])
+        ] == [*(False, True, True, False)]
         assert one.claims()["pid"].tolist() == [os.getpid()]
 
 
 def test_ledger_restores_a_truncated_page_from_its_log(path, tmp_path):
     copy = tmp_path / "copy.db"
     with Ledger(path) as ledger:
-        ledger.record([entry(number) for number in range(3)])
+        ledger.record([make_entry(number) for number in range(3)])
         # A crash while SQLite moves pages from the log into the file leaves this state.
         copy.write_bytes(path.read_bytes() + bytes(1000))
         Path(f"{copy}-wal").write_bytes(Path(f"{path}-wal").read_bytes())
     with Ledger(copy) as ledger:
-        assert list(ledger.results([key(number) for number in range(3)])) == [key(n) for n in range(3)]
+        assert list(ledger.results([make_key(number) for number in range(3)])) == [
+            make_key(n) for n in range(3)
+        ]
         assert ledger.verify() == []
     assert copy.stat().st_size % 4096 == 0
     copy.write_bytes(copy.read_bytes() + bytes(1000))
-    assert "is damaged: it is truncated" in refusal(copy)
+    assert "is damaged: it is truncated" in read_refusal(copy)
 
 
 def test_merge_releases_the_lock_after_a_hundred_runs(tmp_path, path):
     with Ledger(tmp_path / "other.db") as ledger:
-        ledger.record([entry(number, history=[]) for number in range(201)])
+        ledger.record([make_entry(number, history=[]) for number in range(201)])
     statements = []
     with Ledger(path) as ledger:
         ledger._connection.set_trace_callback(statements.append)

@@ -19,15 +19,15 @@ from actlab.fleet.run import Result
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.session import open_session
 from tests import searches
-from tests.fleet_runs import WILD, Late, assert_equal, noisy, one_fleet, one_thread, perceptron, run
-from tests.fleets import table
+from tests.fleet_runs import WILD, Late, assert_equal, make_noisy, make_perceptron, one_fleet, one_thread, run
+from tests.fleets import make_table
 from tests.searches import search
 
 OURS = searches.X, searches.Y
 
 __all__ = ["one_fleet", "one_thread"]
 
-X, Y = table(80)
+X, Y = make_table(80)
 DATA = Dataset(X, Y, "small", fingerprint_of(X, Y), (0, 1, 2))
 TIMES = ["seconds", "dur"]
 
@@ -171,10 +171,10 @@ def train_with_ledger(runs, file, *, weights=True, executor=None):
 def test_train_runs_restores_every_kind_of_result_bit_for_bit(tmp_path):
     runs = [
         run(),
-        run(perceptron("prelu")),
-        run(noisy),
+        run(make_perceptron("prelu")),
+        run(make_noisy),
         run(optimizer=WILD),
-        run(perceptron(Late(ValueError("no")))),
+        run(make_perceptron(Late(ValueError("no")))),
     ]
     expected = train_runs(runs, X, Y)
     assert_equal(train_with_ledger(runs, tmp_path / "a"), expected)
@@ -206,7 +206,7 @@ def test_train_runs_accepts_results_without_weights_only_if_none_are_needed(tmp_
 
 
 def test_train_runs_retries_runs_that_ran_out_of_memory(tmp_path, trained_runs):
-    runs = [run(perceptron(Late(MemoryError("all of it"))))]
+    runs = [run(make_perceptron(Late(MemoryError("all of it"))))]
     for times in (1, 2):
         (result,) = train_with_ledger(runs, tmp_path / "a")
         assert result.failure.startswith("out of memory")
@@ -237,7 +237,7 @@ def test_train_runs_waits_for_runs_claimed_by_others(tmp_path, trained_runs):
 
 
 def test_train_runs_combines_processes_with_a_ledger(tmp_path):
-    runs = [run(perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh", "gelu")]
+    runs = [run(make_perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh", "gelu")]
     with processes(2) as executor:
         results = train_with_ledger(runs[:5], tmp_path / "a", executor=executor)
         assert_equal(train_with_ledger(runs, tmp_path / "a", executor=executor), train_runs(runs, X, Y))
@@ -248,7 +248,7 @@ def test_open_session_rejects_a_run_without_a_description(tmp_path):
     def generator():
         yield 1
 
-    model = perceptron()
+    model = make_perceptron()
     model.keywords["extra"] = generator()
     with pytest.raises(UsageError, match=r"^a ledger cannot record these runs: cannot describe "):
         train_with_ledger([run(model)], tmp_path / "a")
@@ -297,7 +297,7 @@ def test_search_rejects_a_ledger_without_weights(tmp_path):
 
 
 def test_train_runs_does_not_record_failures_from_missing_files(tmp_path, trained_runs):
-    runs = [run(perceptron(Late(FileNotFoundError("my_act.py"))))]
+    runs = [run(make_perceptron(Late(FileNotFoundError("my_act.py"))))]
     for times in (1, 2):
         assert "my_act.py" in train_with_ledger(runs, tmp_path / "a")[0].failure
         assert len(trained_runs) == times

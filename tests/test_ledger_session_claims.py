@@ -15,8 +15,8 @@ from actlab.ledger import sqlite
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.session import open_session
 from tests.fleet_runs import one_thread, run
-from tests.ledger_cases import path, raw
-from tests.processes import waited
+from tests.ledger_cases import open_sqlite, path
+from tests.processes import wait_until
 
 __all__ = ["one_thread", "path"]
 
@@ -94,7 +94,7 @@ def test_session_renews_its_claims_and_continues_after_a_lock(path, monkeypatch,
     caplog.set_level(logging.INFO, "actlab")
     monkeypatch.setattr(session_module, "LEASE", 0.3)
     monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
-    with Ledger(path) as ledger, raw(path) as file:
+    with Ledger(path) as ledger, open_sqlite(path) as file:
 
         def read_expiry():
             return file.execute("SELECT max(expires) FROM owner").fetchone()[0]
@@ -102,12 +102,12 @@ def test_session_renews_its_claims_and_continues_after_a_lock(path, monkeypatch,
         with session_of(ledger) as session:
             session.claim([0])
             before = read_expiry()
-            assert waited(lambda: read_expiry() > before)
+            assert wait_until(lambda: read_expiry() > before)
             file.execute("BEGIN IMMEDIATE")
-            assert waited(lambda: "claims are not renewed" in caplog.text)
+            assert wait_until(lambda: "claims are not renewed" in caplog.text)
             file.execute("ROLLBACK")
             locked = read_expiry()
-            assert waited(lambda: read_expiry() > locked)
+            assert wait_until(lambda: read_expiry() > locked)
 
 
 def test_session_renews_its_claims_several_times_per_lease(path, monkeypatch):
@@ -122,13 +122,13 @@ def test_session_renews_its_claims_several_times_per_lease(path, monkeypatch):
         session_module, "threading", SimpleNamespace(Event=RecordingEvent, Thread=threading.Thread)
     )
     with session_of(path):
-        assert waited(lambda: len(intervals) > 2)
+        assert wait_until(lambda: len(intervals) > 2)
     assert set(intervals) == {10.0}  # seconds; a lease has 60
 
 
 def test_session_ends_if_its_claims_cannot_be_released(path, monkeypatch):
     monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
-    with Ledger(path) as ledger, raw(path) as file:
+    with Ledger(path) as ledger, open_sqlite(path) as file:
         with session_of(ledger) as session:
             session.claim([0])
             file.execute("BEGIN IMMEDIATE")

@@ -22,28 +22,28 @@ from actlab.integrations import mlflow
 from actlab.integrations.mlflow import check_store
 from tests.mlflow_stores import (
     assert_logged,
-    blank,
-    client_of,
-    experiment_of,
+    blank_database,
+    create_client,
     files,
+    find_experiment,
     free_port,
     log,
-    made_up,
+    make_tables,
     server,
     store,
 )
 
-__all__ = ["blank", "files", "server", "store"]
+__all__ = ["blank_database", "files", "server", "store"]
 # Not importorskip: importing MLflow takes seconds and can start its telemetry.
 pytestmark = pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra mlflow is not installed")
 
 
 def test_log_comparison_keeps_metrics_if_files_cannot_be_uploaded(store, tmp_path, files):
     (tmp_path / "runs-artifacts").write_text("no folder")
-    results, history = made_up()
+    results, history = make_tables()
     message = log(store, results, history, files)
     assert re.search(r" at sqlite:\S+; without its files: (Not a directory|File exists)$", message)
-    assert_logged(client_of(store), results, history)
+    assert_logged(create_client(store), results, history)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_check_store_rejects_a_wrong_uri(tmp_path, uri, message, capfd, monkeypa
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
     with pytest.raises(UsageError, match=re.escape(str(caught.value))):
-        log(uri, *made_up())
+        log(uri, *make_tables())
     assert capfd.readouterr() == ("", "")
 
 
@@ -83,7 +83,7 @@ def test_mlflow_logging_leaves_the_environment_unchanged(store, monkeypatch):
     check_store(store)
     before = dict(os.environ)
     check_store(store)
-    log(store, *made_up(["relu"], folds=1))
+    log(store, *make_tables(["relu"], folds=1))
     assert dict(os.environ) == before
 
 
@@ -126,8 +126,8 @@ def test_check_store_rejects_a_server_that_is_not_mlflow():
 
 def test_check_store_rejects_a_deleted_experiment(store):
     check_store(store)
-    client = client_of(store)
-    client.delete_experiment(experiment_of(client).experiment_id)
+    client = create_client(store)
+    client.delete_experiment(find_experiment(client).experiment_id)
     with pytest.raises(UsageError, match=r"cannot log to MLflow at .*: .*deleted"):
         check_store(store)
 
@@ -189,10 +189,10 @@ print(mlflow.telemetry.get_telemetry_client(), mlflow.get_tracking_uri() == sys.
 
 @pytest.mark.slow
 def test_log_comparison_writes_a_thousand_runs(store):
-    results, history = made_up([f"a{index}" for index in range(250)], folds=4, epochs=25)
+    results, history = make_tables([f"a{index}" for index in range(250)], folds=4, epochs=25)
     log(store, results, history)
     assert log(store, results, history).startswith("Already")
-    assert_logged(client_of(store), results, history)
+    assert_logged(create_client(store), results, history)
 
 
 # -- the command line -----------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_compare_mlflow_option_logs_a_comparison_once(tmp_path, monkeypatch, ser
     assert main([*CALL, "--seed", "7", "--mlflow", server]) == 0
     out = capsys.readouterr().out
     logged = re.search(r"Logged to MLflow: experiment actlab, run\s+(\w{32})\s+at\s+http://127.0.0.1", out)
-    client = client_of(server)
+    client = create_client(server)
     parent = client.get_run(logged[1])
     assert parent.info.run_name == "digits: relu, tanh"
     expected = {"data": "digits", "epochs": "1", "folds": "3", "seed": "7", "lr": "0.01"}

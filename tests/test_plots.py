@@ -19,10 +19,10 @@ import actlab
 from actlab import UsageError, plot_comparison, plot_function, plot_history
 from actlab.cli import main
 from actlab.report.plots.comparison import write_figures
-from tests.command_line import elsewhere, names, refused, tiny
+from tests.command_line import in_empty_folder, list_names, refused, tiny_data
 from tests.report_cases import HOSTILE, all_diverged, comparison
 
-__all__ = ["elsewhere", "tiny"]
+__all__ = ["in_empty_folder", "tiny_data"]
 
 FILES = [f"{name}.{kind}" for name in ("functions", "learning", "comparison") for kind in ("png", "svg")]
 NO_MATPLOTLIB = 'figures need matplotlib: pip install "actlab[figures]"'
@@ -311,7 +311,7 @@ def test_plot_functions_without_matplotlib_name_the_extra(monkeypatch, tmp_path)
         with pytest.raises(UsageError) as error:
             plot()
         assert str(error.value) == NO_MATPLOTLIB
-    assert names(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_write_figures_writes_reproducible_png_and_svg(tmp_path):
     whole = comparison(("relu", "tanh"), seeds=1)
     written = write_figures(whole, tmp_path / "a/b")
     assert written == [tmp_path / "a/b" / name for name in FILES]
-    assert names(tmp_path / "a/b") == sorted(FILES)
+    assert list_names(tmp_path / "a/b") == sorted(FILES)
     for path in written:
         if path.suffix == ".png":
             assert path.read_bytes().startswith(b"\x89PNG")
@@ -334,18 +334,18 @@ def test_write_figures_writes_reproducible_png_and_svg(tmp_path):
 
 def test_write_figures_removes_old_files_without_data(tmp_path):
     write_figures(comparison(("relu", "tanh"), seeds=1), tmp_path)
-    assert names(tmp_path) == sorted(FILES)
+    assert list_names(tmp_path) == sorted(FILES)
     written = write_figures(all_diverged(), tmp_path)
     assert [path.name for path in written] == ["functions.png", "functions.svg"]
-    assert names(tmp_path) == ["functions.png", "functions.svg"]
+    assert list_names(tmp_path) == ["functions.png", "functions.svg"]
     own = write_figures(comparison(tuple(LITERAL_NAMES), seeds=1), tmp_path)
     assert [path.name for path in own] == FILES[2:]
     for path in own[1::2]:
         xml.parse(path)
 
 
-def test_compare_and_report_figures_option_writes_figures(tmp_path, tiny, capsys):
-    call = ["compare", "relu", "tanh", "--data", tiny, "--epochs", "2", "--out", "a", "--json"]
+def test_compare_and_report_figures_option_writes_figures(tmp_path, tiny_data, capsys):
+    call = ["compare", "relu", "tanh", "--data", tiny_data, "--epochs", "2", "--out", "a", "--json"]
     assert main([*call, "--figures"]) == 0
     files = [f"a/figures/{name}" for name in FILES]
     assert json.loads(capsys.readouterr().out)["files"][-6:] == files
@@ -359,12 +359,13 @@ def test_compare_and_report_figures_option_writes_figures(tmp_path, tiny, capsys
         *(f"{file}," for file in files[:-1]),
         files[-1],
     ]
-    assert names(tmp_path / "a/figures") == sorted(FILES)
+    assert list_names(tmp_path / "a/figures") == sorted(FILES)
 
 
-def test_compare_figures_option_needs_matplotlib_before_training(tmp_path, tiny, capsys, monkeypatch):
+def test_compare_figures_option_needs_matplotlib_before_training(tmp_path, tiny_data, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert (
-        refused(capsys, "compare", "relu", "--data", tiny, "--figures") == f"actlab: error: {NO_MATPLOTLIB}\n"
+        refused(capsys, "compare", "relu", "--data", tiny_data, "--figures")
+        == f"actlab: error: {NO_MATPLOTLIB}\n"
     )
     assert not (tmp_path / "out/compare/ledger.sqlite").exists()

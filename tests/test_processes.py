@@ -19,11 +19,11 @@ import torch
 import actlab
 from actlab.errors import UsageError
 from actlab.execution.processes import process_count, processes, share_arrays, shared_folder
-from tests.fleet_runs import SHM, have_ended, in_memory, in_shm, workers_of
-from tests.ledger_cases import disk
-from tests.processes import in_session, started, waited
+from tests.fleet_runs import SHM, have_ended, in_memory, list_shared_memory, list_workers
+from tests.ledger_cases import mount_disk
+from tests.processes import list_session, start_process, wait_until
 
-__all__ = ["in_shm"]
+__all__ = ["list_shared_memory"]
 
 
 @pytest.mark.parametrize(("jobs", "number"), [(1, 1), (3, 3), (-1, os.cpu_count()), (-1000, 1)])
@@ -42,11 +42,11 @@ def test_workers_is_1_in_a_worker_process():
 def test_processes_are_reused_and_end_after_an_exception(error):
     def fail():
         with processes(2) as executor:
-            assert workers_of(executor) == pids
+            assert list_workers(executor) == pids
             raise error
 
     with processes(2) as executor:
-        pids = workers_of(executor)
+        pids = list_workers(executor)
         assert len(pids) == 2
     assert not have_ended(pids, seconds=0)
     with pytest.raises(error):
@@ -56,9 +56,9 @@ def test_processes_are_reused_and_end_after_an_exception(error):
 
 @in_memory
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_shared_folder_is_deleted_after_its_block(error, in_shm):
+def test_shared_folder_is_deleted_after_its_block(error, list_shared_memory):
     with contextlib.suppress(*filter(None, [error])), shared_folder(1000) as folder:
-        assert in_shm() == {folder}
+        assert list_shared_memory() == {folder}
         (folder / "X.npy").write_bytes(b"1")
         if error:
             raise error
@@ -66,7 +66,7 @@ def test_shared_folder_is_deleted_after_its_block(error, in_shm):
 
 
 @in_memory
-def test_shared_folder_is_deleted_during_concurrent_writes(in_shm):
+def test_shared_folder_is_deleted_during_concurrent_writes(list_shared_memory):
     def write():
         with contextlib.suppress(FileNotFoundError):
             for number in itertools.count():
@@ -81,7 +81,7 @@ def test_shared_folder_is_deleted_during_concurrent_writes(in_shm):
         for writer in writers:
             writer.join(10)
             assert not writer.is_alive()
-    assert in_shm() == set()
+    assert list_shared_memory() == set()
 
 
 def test_shared_folder_falls_back_to_disk():
@@ -105,7 +105,7 @@ with shared_folder(1000) as folder:
 def test_shared_folder_removes_leftovers_of_killed_processes():
     holder = [sys.executable, "-c", HOLDER]
     pipe = {"stdout": subprocess.PIPE, "text": True}
-    with started(holder, **pipe) as dead, started(holder, **pipe) as alive:
+    with start_process(holder, **pipe) as dead, start_process(holder, **pipe) as alive:
         leftover, active = (Path(process.stdout.readline().strip()) for process in (dead, alive))
         dead.kill()
         dead.wait()
@@ -120,7 +120,7 @@ def test_shared_folder_removes_leftovers_of_killed_processes():
 
 
 def test_sharing_reports_missing_space_in_one_line(tmp_path, monkeypatch):
-    with disk(tmp_path / "disk", 1_000_000) as folder, processes(2) as executor:
+    with mount_disk(tmp_path / "disk", 1_000_000) as folder, processes(2) as executor:
         monkeypatch.setattr("actlab.execution.processes._MEMORY", folder / "missing")
         monkeypatch.setattr("tempfile.tempdir", str(folder))
         rows = np.zeros((1000, 1000), np.float32)
@@ -147,12 +147,12 @@ with processes(2) as executor:
 @pytest.mark.parametrize("wait", [0.0, 4.0], ids=["starting", "at work"])
 def test_processes_end_with_their_killed_parent(wait):
     command = [sys.executable, "-c", PARENT]
-    with started(command, stdout=subprocess.PIPE, text=True) as parent:
+    with start_process(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout.readline() == "started\n"
         time.sleep(wait)
         parent.kill()
         parent.wait()
-        assert waited(lambda: not in_session(parent.pid))
+        assert wait_until(lambda: not list_session(parent.pid))
 
 
 SHIFTED = """

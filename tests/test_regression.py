@@ -28,11 +28,11 @@ from actlab.training.train import (
     train,
 )
 from tests import fleets
-from tests.command_line import actlab, elsewhere, names
+from tests.command_line import actlab, in_empty_folder, list_names
 from tests.command_line import refused as refused_in_one_line
 from tests.datasets import THREE, refused, write_csv, write_npz
 
-__all__ = ["elsewhere"]
+__all__ = ["in_empty_folder"]
 
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
 PRICES = X @ [1.0, -2.0, 0.5, 0.0] + np.sin(3 * X[:, 0])
@@ -203,7 +203,9 @@ def test_make_net_returns_a_regressor_with_squared_error():
 @pytest.mark.parametrize("activation", ["tanh", "prelu"])
 def test_fleet_trains_a_regression_like_skorch(activation, layer_by_layer):
     data = make_dataset()
-    fleets.check(make_net(data, activation, SHORT), data.X, data.y, layer_by_layer=layer_by_layer)
+    fleets.assert_fleet_equals_skorch(
+        make_net(data, activation, SHORT), data.X, data.y, layer_by_layer=layer_by_layer
+    )
 
 
 def test_train_trains_a_regression_like_skorch():
@@ -303,7 +305,7 @@ def test_train_verb_writes_the_history_and_insights_of_a_regression(tmp_path):
     assert "Validation loss was still improving: the last epoch gained 0.0" in message
     assert "ccuracy" not in message
     files = ["hiplot.html", "history.csv", "history.json", "report.html", "training.json"]
-    assert names(tmp_path / "run") == files
+    assert list_names(tmp_path / "run") == files
     frame = pd.read_csv(tmp_path / "run/history.csv")
     assert list(frame) == COLUMNS
     rows = json.loads((tmp_path / "run/history.json").read_text(), parse_constant=pytest.fail)
@@ -338,7 +340,7 @@ def test_train_verb_suggests_the_regression_option(tmp_path, capsys):
 
 def test_train_verb_rejects_regression_for_classes(tmp_path, capsys):
     assert "'digits', whose targets are classes" in refused_in_one_line(capsys, "train", "--regression")
-    assert names(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 def test_train_help_describes_the_regression_option(capsys):

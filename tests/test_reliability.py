@@ -23,12 +23,12 @@ from benchmarks.reliability import (
 from actlab.cli import main
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.sqlite import FORMAT
-from tests.command_line import actlab, elsewhere, refused, tiny
-from tests.ledger_cases import disk, remount
-from tests.processes import OWN_GROUP, ending, living, ran, waited
+from tests.command_line import actlab, in_empty_folder, refused, tiny_data
+from tests.ledger_cases import mount_disk, remount
+from tests.processes import OWN_GROUP, killed_after_block, list_living, run_process, wait_until
 from tests.reliability_trials import count_restored_runs
 
-__all__ = ["elsewhere", "tiny"]
+__all__ = ["in_empty_folder", "tiny_data"]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     start = time.monotonic()
     call = [sys.executable, "-m", "actlab", "compare", *reliability.CALL, "--out", folder, "--jobs", "2"]
-    assert ran(call).returncode == 0
+    assert run_process(call).returncode == 0
     return time.monotonic() - start, outcome(folder)
 
 
@@ -48,7 +48,7 @@ def ended(monkeypatch):
     with contextlib.ExitStack() as stack:
 
         def start_and_register(*arguments, **options):
-            return stack.enter_context(ending(start(*arguments, **options, **OWN_GROUP)))
+            return stack.enter_context(killed_after_block(start(*arguments, **options, **OWN_GROUP)))
 
         monkeypatch.setattr(reliability, "started", start_and_register)
         yield
@@ -60,13 +60,13 @@ def ended(monkeypatch):
 @pytest.mark.slow
 def test_compare_resumes_after_kill(tmp_path, undisturbed):
     process = reliability.started(tmp_path / "run", "--jobs", "2")
-    assert waited(lambda: recorded(tmp_path / "run") >= 3)
+    assert wait_until(lambda: recorded(tmp_path / "run") >= 3)
     workers = reliability.list_workers(process.pid)
     process.kill()
     process.wait()
     finished = recorded(tmp_path / "run")
     assert 3 <= finished < 9
-    assert waited(lambda: not living(workers))
+    assert wait_until(lambda: not list_living(workers))
     second = actlab("compare", *reliability.CALL, "--out", "run", "--jobs", "2")
     assert second.returncode == 0
     assert f"actlab: {finished} of 9 runs are from the ledger\n" in second.stderr
@@ -122,9 +122,9 @@ class Poison(nn.Module):
 
 
 @pytest.mark.slow
-def test_compare_records_a_run_that_kills_its_process_as_failed_after_three_attempts(tmp_path, tiny):
+def test_compare_records_a_run_that_kills_its_process_as_failed_after_three_attempts(tmp_path, tiny_data):
     (tmp_path / "poison.py").write_text(POISON)
-    call = ["compare", "relu", "poison.py:Poison", "--data", tiny, "--epochs", "2", "--out", "run"]
+    call = ["compare", "relu", "poison.py:Poison", "--data", tiny_data, "--epochs", "2", "--out", "run"]
     call += ["--jobs", "2"]
     process = actlab(*call)
     assert process.returncode == 0
@@ -137,22 +137,22 @@ def test_compare_records_a_run_that_kills_its_process_as_failed_after_three_atte
     again = actlab(*call)
     assert again.stdout == process.stdout
     assert again.stderr == "actlab: 6 of 6 runs are from the ledger\n"
-    assert main(["compare", "relu", "--data", tiny, "--epochs", "2", "--out", "alone"]) == 0
+    assert main(["compare", "relu", "--data", tiny_data, "--epochs", "2", "--out", "alone"]) == 0
     assert results["accuracy"].to_list()[:3] == pd.read_csv("alone/results.csv")["accuracy"].to_list()
 
 
 # -- disks and folders ----------------------------------------------------------------------------
 
 
-def test_compare_reports_a_read_only_folder(tmp_path, tiny, capsys):
-    with disk(tmp_path / "disk", "1m") as folder:
+def test_compare_reports_a_read_only_folder(tmp_path, tiny_data, capsys):
+    with mount_disk(tmp_path / "disk", "1m") as folder:
         remount(folder, "ro")
         os.symlink(folder, "run")
-        message = refused(capsys, "compare", "relu", "--data", tiny, "--out", "run")
+        message = refused(capsys, "compare", "relu", "--data", tiny_data, "--out", "run")
         assert "Read-only file system" in message
 
 
-def test_compare_leaves_foreign_ledgers_unchanged(tmp_path, tiny, capsys):
+def test_compare_leaves_foreign_ledgers_unchanged(tmp_path, tiny_data, capsys):
     (tmp_path / "run").mkdir()
     file = tmp_path / "run/ledger.sqlite"
     Ledger(file).close()
@@ -160,10 +160,10 @@ def test_compare_leaves_foreign_ledgers_unchanged(tmp_path, tiny, capsys):
         connection.execute("PRAGMA user_version = 7")
     connection.close()
     before = file.read_bytes()
-    call = ["compare", "relu", "--data", tiny, "--out", "run"]
+    call = ["compare", "relu", "--data", tiny_data, "--out", "run"]
     assert f"newer actlab (format 7; this one reads format {FORMAT}): update actlab" in refused(capsys, *call)
     assert file.read_bytes() == before
-    shutil.copy(tiny, file)
+    shutil.copy(tiny_data, file)
     before = file.read_bytes()
     assert "is not a ledger" in refused(capsys, *call)
     assert file.read_bytes() == before
@@ -176,7 +176,7 @@ def test_compare_leaves_foreign_ledgers_unchanged(tmp_path, tiny, capsys):
 def test_ten_thousand_runs_need_little_memory_and_disk():
     command = [sys.executable, "-m", "benchmarks.reliability", "--load", "10000"]
     root = reliability.PAGE.parents[1]
-    process = ran(command, 900, cwd=root)
+    process = run_process(command, 900, cwd=root)
     assert process.returncode == 0, process.stderr
     *_, before, after, size = map(float, process.stdout.split())
     assert after - before < 0.25  # GiB for 10,000 results

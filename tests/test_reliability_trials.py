@@ -9,11 +9,11 @@ from benchmarks.reliability import recorded
 
 from actlab.files import LEDGER
 from tests import reliability_trials as trials
-from tests.command_line import elsewhere
-from tests.ledger_cases import disk
-from tests.processes import descendants
+from tests.command_line import in_empty_folder
+from tests.ledger_cases import mount_disk
+from tests.processes import list_descendants
 
-__all__ = ["elsewhere"]
+__all__ = ["in_empty_folder"]
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_compare_on_a_full_disk_keeps_finished_runs_and_resumes(tmp_path):
     )  # a new file exists next to the old one for a moment
     recorded_runs = []
     for free in (0, 120_000, 220_000, 320_000, 440_000, 560_000):
-        with disk(tmp_path / str(free), size) as small:
+        with mount_disk(tmp_path / str(free), size) as small:
             trial = trials.compare_on_full_disk(small, free, size)
         assert (trial["status"], trial["out"], trial["err"].count("\n")) == (2, "", 1)
         assert "disk is full" in trial["err"] or "No space left" in trial["err"]
@@ -90,8 +90,8 @@ def test_compare_on_a_full_disk_keeps_finished_runs_and_resumes(tmp_path):
     [
         lambda out, pid: out.exists(),
         lambda out, pid: (out / LEDGER).exists(),
-        lambda out, pid: descendants(pid),
-        lambda out, pid: len(descendants(pid)) > 2,  # two resource trackers start before the workers
+        lambda out, pid: list_descendants(pid),
+        lambda out, pid: len(list_descendants(pid)) > 2,  # two resource trackers start before the workers
         lambda out, pid: recorded(out) > 0,
         lambda out, pid: recorded(out) > 6,
     ],

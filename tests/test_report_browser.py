@@ -11,10 +11,11 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
 from actlab.report.html.page import write_report
-from tests.browser import offline
+from tests.browser import open_offline
 from tests.report_cases import (
     HOSTILE,
     all_diverged,
+    browser,  # noqa: F401
     comparison,
     diagnostics_frame,
     training,
@@ -27,13 +28,15 @@ ROWS = "#runs-table tbody tr:not([hidden])"
 
 
 @pytest.fixture
-def opened(browser, tmp_path):
+def opened(browser, tmp_path):  # noqa: F811
     """Return a function that opens a comparison's page; requests and errors fail the test."""
     with contextlib.ExitStack() as open_pages:
 
         def open_page(example, **context_options):
             write_report(example, tmp_path / "report.html")
-            return open_pages.enter_context(offline(browser, tmp_path / "report.html", **context_options))
+            return open_pages.enter_context(
+                open_offline(browser, tmp_path / "report.html", **context_options)
+            )
 
         yield open_page
 

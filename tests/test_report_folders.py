@@ -15,10 +15,10 @@ from actlab.cli import main
 from actlab.comparison.loading import load_folder
 from actlab.ledger.ledger import Ledger
 from actlab.ledger.sqlite import FORMAT
-from tests.command_line import elsewhere, refused, tiny
-from tests.processes import started, waited
+from tests.command_line import in_empty_folder, refused, tiny_data
+from tests.processes import start_process, wait_until
 
-__all__ = ["elsewhere", "tiny"]
+__all__ = ["in_empty_folder", "tiny_data"]
 
 WAITING = """
 import pathlib, time, torch
@@ -39,13 +39,13 @@ def report(capsys, *more):
     return capsys.readouterr().out
 
 
-def test_report_of_a_comparison_that_runs_was_killed_or_has_ended(tiny, capsys):
+def test_report_of_a_comparison_that_runs_was_killed_or_has_ended(tiny_data, capsys):
     Path("user_activations.py").write_text(WAITING)
     # Runs train in order, so the quick ones have ended when the waiting one starts.
-    options = ["--data", tiny, *QUICK, "--diagnostics", "--jobs", "1", "--out", "run"]
+    options = ["--data", tiny_data, *QUICK, "--diagnostics", "--jobs", "1", "--out", "run"]
     call = ["compare", "relu", "user_activations.py:Waiting", *options]
-    with started([sys.executable, "-m", "actlab", *call]):  # killed at the end of the block
-        assert waited(Path("started").exists, 120)
+    with start_process([sys.executable, "-m", "actlab", *call]):  # killed at the end of the block
+        assert wait_until(Path("started").exists, 120)
         running = report(capsys)
     assert "3 of 6 runs are done; verdicts follow when all are done." in running
     assert report(capsys) == running
@@ -89,7 +89,7 @@ def test_report_before_the_first_finished_run(capsys):
     assert "There are no runs." in Path("run/report.html").read_text(encoding="utf-8")
 
 
-def test_report_of_an_unfinished_comparison_uses_the_best_tuned_values(tiny):
+def test_report_of_an_unfinished_comparison_uses_the_best_tuned_values(tiny_data):
     tokens = []
 
     def stop(ledger, token):
@@ -97,7 +97,18 @@ def test_report_of_an_unfinished_comparison_uses_the_best_tuned_values(tiny):
 
     with pytest.MonkeyPatch.context() as patch:  # the state after a kill just before the end
         patch.setattr(Ledger, "end_comparison", stop)
-        call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--tune", "lr=0.001,0.2", "--seeds", "2"]
+        call = [
+            "compare",
+            "relu",
+            "tanh",
+            "--data",
+            tiny_data,
+            *QUICK,
+            "--tune",
+            "lr=0.001,0.2",
+            "--seeds",
+            "2",
+        ]
         assert main([*call, "--out", "run", "--quiet"]) == 0
     assert tokens
     comparison, ended = load_folder(Path("run")), pd.read_csv("run/results.csv")
@@ -106,10 +117,21 @@ def test_report_of_an_unfinished_comparison_uses_the_best_tuned_values(tiny):
     assert comparison.results["score"].to_list() == pytest.approx(ended["score"].to_list())
 
 
-def test_report_of_an_unfinished_comparison_with_a_scorer_has_no_scores(tiny):
+def test_report_of_an_unfinished_comparison_with_a_scorer_has_no_scores(tiny_data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, "end_comparison", lambda ledger, token: None)
-        call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--scoring", "f1_macro", "--out", "run"]
+        call = [
+            "compare",
+            "relu",
+            "tanh",
+            "--data",
+            tiny_data,
+            *QUICK,
+            "--scoring",
+            "f1_macro",
+            "--out",
+            "run",
+        ]
         assert main([*call, "--quiet"]) == 0
     comparison = load_folder(Path("run"))
     assert comparison.results["score"].isna().all()
@@ -118,7 +140,7 @@ def test_report_of_an_unfinished_comparison_with_a_scorer_has_no_scores(tiny):
     assert main(["report", "run"]) == 0
 
 
-def test_ledger_has_one_comparison_for_all_rounds_of_a_sequential_test(tiny):
+def test_ledger_has_one_comparison_for_all_rounds_of_a_sequential_test(tiny_data):
     counts = []
     start_comparison = Ledger.start_comparison
 
@@ -128,7 +150,7 @@ def test_ledger_has_one_comparison_for_all_rounds_of_a_sequential_test(tiny):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, "start_comparison", note)
-        call = ["compare", "relu", "tanh", "--data", tiny, *QUICK, "--until-decided", "--budget", "60"]
+        call = ["compare", "relu", "tanh", "--data", tiny_data, *QUICK, "--until-decided", "--budget", "60"]
         assert main([*call, "--out", "run", "--quiet"]) == 0
     assert len(counts) > 1
     assert [before for _, before in counts] == [0] * len(counts)
@@ -177,7 +199,7 @@ def test_report_of_a_diverged_training(capsys):
 # Changed or broken folders
 
 
-def test_report_rejects_empty_and_broken_folders(tiny, capsys):
+def test_report_rejects_empty_and_broken_folders(tiny_data, capsys):
     Path("run").mkdir()
     assert "no comparison in 'run'" in refused(capsys, "report", "run")
     for text in ("{", "[]", "[3]", '[{"about": {}, "run": {}}]'):
@@ -189,15 +211,27 @@ def test_report_rejects_empty_and_broken_folders(tiny, capsys):
     assert "its description of the comparison is broken" in refused(capsys, "report", "run")
 
 
-def test_report_of_several_datasets_requires_one_folder(tiny, capsys):
-    call = ["compare", "relu", "tanh", "--data", tiny, "--data", "digits", "--epochs", "1", "--out", "run"]
+def test_report_of_several_datasets_requires_one_folder(tiny_data, capsys):
+    call = [
+        "compare",
+        "relu",
+        "tanh",
+        "--data",
+        tiny_data,
+        "--data",
+        "digits",
+        "--epochs",
+        "1",
+        "--out",
+        "run",
+    ]
     assert main([*call, "--quiet"]) == 0
     assert "choose one: run/digits, run/tiny.npz" in refused(capsys, "report", "run")
     assert main(["report", "run/tiny.npz"]) == 0
 
 
-def test_report_of_a_finished_comparison_ignores_an_older_ledger(tiny, capsys):
-    assert main(["compare", "relu", "tanh", "--data", tiny, *QUICK, "--out", "run", "--quiet"]) == 0
+def test_report_of_a_finished_comparison_ignores_an_older_ledger(tiny_data, capsys):
+    assert main(["compare", "relu", "tanh", "--data", tiny_data, *QUICK, "--out", "run", "--quiet"]) == 0
     with sqlite3.connect("run/ledger.sqlite") as file:
         file.execute(f"PRAGMA user_version = {FORMAT - 1}")
     file.close()
@@ -219,7 +253,7 @@ class Mixed(torch.nn.Module):
 """
 
 
-def test_report_draws_user_activations_without_importing_them(tiny, capsys):
+def test_report_draws_user_activations_without_importing_them(tiny_data, capsys):
     Path("user_activations.py").write_text(OWN)
     call = [
         "compare",
@@ -227,7 +261,7 @@ def test_report_draws_user_activations_without_importing_them(tiny, capsys):
         "user_activations.py:Mixed",
         "torch.nn:GELU",
         "--data",
-        tiny,
+        tiny_data,
         "--epochs",
         "1",
     ]

@@ -19,7 +19,7 @@ from actlab.cli import main
 from actlab.report import charts
 from actlab.report.html import svg
 from actlab.report.html.page import render, write_report
-from tests.command_line import elsewhere, names, refused, tiny  # noqa: F401
+from tests.command_line import in_empty_folder, list_names, refused, tiny_data  # noqa: F401
 from tests.report_cases import HOSTILE, all_diverged, comparison
 
 
@@ -272,13 +272,13 @@ def test_learning_panels_use_a_logarithmic_scale_for_large_ranges():
 # -- the verb report -----------------------------------------------------------------------------
 
 
-def test_compare_verb_writes_the_page_and_report_verb_repeats_it(tmp_path, tiny, capsys):  # noqa: F811
+def test_compare_verb_writes_the_page_and_report_verb_repeats_it(tmp_path, tiny_data, capsys):  # noqa: F811
     call = [
         "compare",
         "relu",
         "tanh",
         "--data",
-        tiny,
+        tiny_data,
         "--epochs",
         "2",
         "--lr",
@@ -290,7 +290,7 @@ def test_compare_verb_writes_the_page_and_report_verb_repeats_it(tmp_path, tiny,
     ]
     assert main(call) == 0
     page = (tmp_path / "a/report.html").read_text(encoding="utf-8")
-    assert f"actlab compare relu tanh --data {tiny} --epochs 2 --lr 0.02</code>" in page
+    assert f"actlab compare relu tanh --data {tiny_data} --epochs 2 --lr 0.02</code>" in page
     for message in ("torch", "python", "processor", "date", "net"):
         assert f"<dt>{message}</dt>" in page
     capsys.readouterr()
@@ -302,7 +302,7 @@ def test_compare_verb_writes_the_page_and_report_verb_repeats_it(tmp_path, tiny,
     output = json.loads(capsys.readouterr().out)
     assert output["files"] == ["a/report.html"]
     assert output["insights"] == Comparison.load("a").sentences()
-    assert "report.html" in names(tmp_path / "a")
+    assert "report.html" in list_names(tmp_path / "a")
 
 
 def test_report_verb_rejects_folders_without_comparison(tmp_path, capsys):
@@ -330,11 +330,11 @@ def test_report_verb_follows_links_and_rejects_special_files(tmp_path, capsys):
         assert not Path(special).is_file()
 
 
-def test_report_verb_without_jinja_names_the_extra(tmp_path, tiny, capsys, monkeypatch):  # noqa: F811
+def test_report_verb_without_jinja_names_the_extra(tmp_path, tiny_data, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    call = ["compare", "relu", "tanh", "--data", tiny, "--epochs", "1", "--out", "a", "--jobs", "1"]
+    call = ["compare", "relu", "tanh", "--data", tiny_data, "--epochs", "1", "--out", "a", "--jobs", "1"]
     assert main(call) == 0
     line = 'the report needs Jinja: pip install "actlab[report]"\n'
     assert f"actlab: {line}" in capsys.readouterr().err
-    assert "report.html" not in names(tmp_path / "a")
+    assert "report.html" not in list_names(tmp_path / "a")
     assert refused(capsys, "report", "a") == f"actlab: error: {line}"

@@ -24,12 +24,12 @@ from actlab.fleet.run import EarlyStopping, Optimizer, Run, Schedule
 from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import digest, run_settings
 from tests.fleet_runs import run as as_run
-from tests.fleets import CLASSES, FEATURES, classifier, table
-from tests.user_code import CODE, OWN, load, quiet
+from tests.fleets import CLASSES, FEATURES, classifier, make_table
+from tests.user_code import CODE, OWN, fixed_seed, import_code
 
-__all__ = ["load", "quiet"]
+__all__ = ["fixed_seed", "import_code"]
 
-X, Y = table()
+X, Y = make_table()
 
 
 def settings_of(run):
@@ -128,7 +128,7 @@ def test_run_settings_are_equal_for_equal_runs_of_separate_objects():
     assert key(dataclasses.replace(again, optimizer=Optimizer("SGD", numbers))) == key(make_run())
 
 
-def test_run_settings_depend_on_the_weight_initialisation(load):
+def test_run_settings_depend_on_the_weight_initialisation(import_code):
     text = """
 from torch import nn
 
@@ -138,7 +138,7 @@ def net():
     nn.init.normal_(model.weight, std=0.1)
     return model
 """
-    one, two, other = (load(t).net for t in (text, text, text.replace("0.1", "0.2")))
+    one, two, other = (import_code(t).net for t in (text, text, text.replace("0.1", "0.2")))
     assert key(as_run(net=one)) == key(as_run(net=two))
     assert key(as_run(net=one)) != key(as_run(net=other))
 
@@ -223,8 +223,8 @@ def test_run_settings_describe_shared_values_once(monkeypatch):
     assert len({digest(one) for one in settings}) == 1000
 
 
-def test_run_settings_contain_no_address_and_no_folder(load):
-    module = load(OWN)
+def test_run_settings_contain_no_address_and_no_folder(import_code):
+    module = import_code(OWN)
     run = as_run(net=functools.partial(NeuralNet, 8, module.Square, FEATURES, CLASSES))
     text = json.dumps(run_settings([run], "data"))
     assert "Square" in text

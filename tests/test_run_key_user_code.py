@@ -18,12 +18,12 @@ from torch import nn
 from actlab import NeuralNet
 from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import Indescribable, describe, digest, run_settings
-from tests.fleets import CLASSES, FEATURES, classifier, table
-from tests.user_code import CODE, OWN, load, quiet, same
+from tests.fleets import CLASSES, FEATURES, classifier, make_table
+from tests.user_code import CODE, OWN, fixed_seed, have_equal_descriptions, import_code
 
-__all__ = ["load", "quiet"]
+__all__ = ["fixed_seed", "import_code"]
 
-X, Y = table()
+X, Y = make_table()
 
 CHANGES = {
     "a constant": ("SLOPE = 0.1", "SLOPE = 0.2"),
@@ -45,8 +45,8 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_describe_changes_with_the_code_of_an_activation(load, change):
-    before = digest(describe(load(CODE).Act()))
+def test_describe_changes_with_the_code_of_an_activation(import_code, change):
+    before = digest(describe(import_code(CODE).Act()))
     assert CHANGES[change][0] in CODE
     if change == "other bases":
         text = CODE.replace("class Act(Base)", "class Act(Base, Other)").replace(
@@ -54,14 +54,14 @@ def test_describe_changes_with_the_code_of_an_activation(load, change):
         )
     else:
         text = CODE.replace(*CHANGES[change])
-    assert digest(describe(load(text).Act(1.5))) != before
-    assert digest(describe(load(CODE).Act(1.5))) == before
+    assert digest(describe(import_code(text).Act(1.5))) != before
+    assert digest(describe(import_code(CODE).Act(1.5))) == before
 
 
 @pytest.mark.parametrize("change", [("# a comment", "# another"), ("SLOPE = 0.1", "\nSLOPE = 0.1")])
-def test_describe_changes_with_any_edit_of_the_file(load, change):
-    before = describe(load(CODE).Act())
-    assert describe(load(CODE.replace(*change)).Act()) != before
+def test_describe_changes_with_any_edit_of_the_file(import_code, change):
+    before = describe(import_code(CODE).Act())
+    assert describe(import_code(CODE.replace(*change)).Act()) != before
 
 
 def set_closure(module):
@@ -82,8 +82,8 @@ def set_closure(module):
         set_closure,
     ],
 )
-def test_describe_changes_with_variables_set_at_run_time(load, change):
-    module = load(CODE)
+def test_describe_changes_with_variables_set_at_run_time(import_code, change):
+    module = import_code(CODE)
     before = digest(describe(module.Act()))
     module.unrelated.attribute = module.OTHER = 1  # unused by the activation
     assert digest(describe(module.Act())) == before
@@ -91,25 +91,25 @@ def test_describe_changes_with_variables_set_at_run_time(load, change):
     assert digest(describe(module.Act())) != before
 
 
-def test_describe_distinguishes_functions_of_one_file_and_name(load):
-    one, two, three = load("fs = [lambda x: x * 2.0, lambda x: x * 3.0, lambda x: x * 3.0]\n").fs
+def test_describe_distinguishes_functions_of_one_file_and_name(import_code):
+    one, two, three = import_code("fs = [lambda x: x * 2.0, lambda x: x * 3.0, lambda x: x * 3.0]\n").fs
     assert len({digest(describe(f)) for f in (one, two, three)}) == 3
-    assert not same([one, two], [two, one])
-    assert same([one, two], [one, two])
+    assert not have_equal_descriptions([one, two], [two, one])
+    assert have_equal_descriptions([one, two], [one, two])
 
 
-def test_describe_distinguishes_functions_of_one_name_in_two_modules(load):
-    load("def f(x):\n    return x\n", "helpers")
-    module = load("import helpers\ndef f(x):\n    return -x\n")
+def test_describe_distinguishes_functions_of_one_name_in_two_modules(import_code):
+    import_code("def f(x):\n    return x\n", "helpers")
+    module = import_code("import helpers\ndef f(x):\n    return -x\n")
     import helpers
 
     both = [describe(module.f)["sources"], describe([module.f, helpers.f])["sources"]]
     assert both[0] == both[1]
-    assert not same([module.f, helpers.f], [helpers.f, module.f])
+    assert not have_equal_descriptions([module.f, helpers.f], [helpers.f, module.f])
 
 
-def test_describe_returns_readable_code_descriptions(load):
-    described = describe(load(CODE).Act())
+def test_describe_returns_readable_code_descriptions(import_code):
+    described = describe(import_code(CODE).Act())
     assert described["value"] == {"class": "Act", "attributes": {"power": 1.5}}
     assert described["code"]["helper"]["globals"] == {"SLOPE": 0.1, "recursive": {"code": "recursive"}}
     assert described["code"]["make.<locals>.product"]["closure"] == {"factor": 8.0}
@@ -118,8 +118,8 @@ def test_describe_returns_readable_code_descriptions(load):
     assert "unrelated" not in described["code"]
 
 
-def test_describe_rejects_a_file_edited_after_its_import(load):
-    module = load(CODE)
+def test_describe_rejects_a_file_edited_after_its_import(import_code):
+    module = import_code(CODE)
     before = describe(module.Act())
     file = Path(module.__file__)
     file.write_text(CODE.replace("x + 5.0", "x + 5.5"))
@@ -129,15 +129,15 @@ def test_describe_rejects_a_file_edited_after_its_import(load):
     assert describe(module.Act()) == before
 
 
-def test_describe_includes_only_imported_modules(load):
+def test_describe_includes_only_imported_modules(import_code):
     text = "import helpers\ndef f(x):\n    return helpers.scaled(x) + helpers.OFFSET\n"
     helpers = "import deeper\nOFFSET = 1\nOTHER = 1\ndef scaled(x):\n    return deeper.double(x)\n"
 
     def described(helpers=helpers, deeper="def double(x):\n    return 2 * x\n", other="", **values):
-        load(other, "other")
-        load(deeper, "deeper")
-        vars(load(helpers, "helpers")).update(values)
-        return digest(describe(load(text).f))
+        import_code(other, "other")
+        import_code(deeper, "deeper")
+        vars(import_code(helpers, "helpers")).update(values)
+        return digest(describe(import_code(text).f))
 
     before = described()
     assert described() == described(other="A = 1") == described(OTHER=2) == before
@@ -160,23 +160,23 @@ IMPORTS = [
 
 
 @pytest.mark.parametrize("line", IMPORTS)
-def test_describe_follows_imports_inside_functions(load, line):
+def test_describe_follows_imports_inside_functions(import_code, line):
     text = f"def f(x):\n    {line}\n    return scaled(x)\n"
 
     def described(factor):
-        load(f"def scaled(x):\n    return x * {factor}\n", "helpers")
-        return digest(describe(load(text).f))
+        import_code(f"def scaled(x):\n    return x * {factor}\n", "helpers")
+        return digest(describe(import_code(text).f))
 
     assert described(2) == described(2)
     assert described(2) != described(3)
 
 
-def test_describe_includes_a_module_passed_as_a_value(load):
+def test_describe_includes_a_module_passed_as_a_value(import_code):
     text = "import helpers\ndef f(x):\n    return getattr(helpers, 'sca' + 'led')(x)\n"
 
     def described(factor):
-        load(f"def scaled(x):\n    return x * {factor}\n", "helpers")
-        return digest(describe(load(text).f))
+        import_code(f"def scaled(x):\n    return x * {factor}\n", "helpers")
+        return digest(describe(import_code(text).f))
 
     assert described(2) != described(3)
 
@@ -223,7 +223,7 @@ def test_describe_includes_the_whole_notebook_cell(monkeypatch):
     assert digest(describe(spaces[1]["Act"]())) != keys[0]
 
 
-def test_describe_needs_no_source_for_generated_methods(load):
+def test_describe_needs_no_source_for_generated_methods(import_code):
     text = """
 from collections import namedtuple
 from dataclasses import dataclass
@@ -234,11 +234,11 @@ class Options:
 
 Pair = namedtuple("Pair", "a b")
 """
-    module, other = load(text), load(text.replace("0.1", "0.2"))
-    assert not same(module.Options, other.Options)
-    assert not same(module.Options(0.3), module.Options(0.4))
-    assert not same(module.Pair(1, 2), module.Pair(1, 3))
-    assert same(module.Pair(1, 2), load(text).Pair(1, 2))
+    module, other = import_code(text), import_code(text.replace("0.1", "0.2"))
+    assert not have_equal_descriptions(module.Options, other.Options)
+    assert not have_equal_descriptions(module.Options(0.3), module.Options(0.4))
+    assert not have_equal_descriptions(module.Pair(1, 2), module.Pair(1, 3))
+    assert have_equal_descriptions(module.Pair(1, 2), import_code(text).Pair(1, 2))
 
 
 @pytest.mark.parametrize("what", ["Square", "Network"])
@@ -251,17 +251,17 @@ Pair = namedtuple("Pair", "a b")
         ("scale=1.0", "scale=2.0"),
     ],
 )
-def test_describe_includes_every_formula_of_a_user_activation(load, what, change):
+def test_describe_includes_every_formula_of_a_user_activation(import_code, what, change):
     def described(text):
         torch.manual_seed(0)
-        return digest(describe(getattr(load(text), what)()))
+        return digest(describe(getattr(import_code(text), what)()))
 
     before = described(OWN)
     assert described(OWN) == before
     assert described(OWN.replace(*change)) != before
 
 
-def test_run_settings_include_the_code_behind_a_spec(load, tmp_path):
+def test_run_settings_include_the_code_behind_a_spec(import_code, tmp_path):
     def of(text, place):
         folder = tmp_path / place
         folder.mkdir()
@@ -289,8 +289,8 @@ def test_describe_names_library_code():
     }
 
 
-def test_describe_names_code_generated_by_a_library(load):
-    generic = functools.singledispatch(load("def f(x):\n    return x\n").f)
+def test_describe_names_code_generated_by_a_library(import_code):
+    generic = functools.singledispatch(import_code("def f(x):\n    return x\n").f)
     label = describe(generic)["value"]["code"]
     assert re.fullmatch(r"functools:f:\d+", label)
     assert describe(generic)["code"][label]["closure"]["dispatch"]

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from actlab.ledger.run_key import Indescribable, describe, digest
-from tests.user_code import quiet, same
+from tests.user_code import fixed_seed, have_equal_descriptions
 
-__all__ = ["quiet"]
+__all__ = ["fixed_seed"]
 
 # -- values ---------------------------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ def test_describe_is_equal_for_a_copy_of_nested_values(value):
 
 @given(nested, nested)
 def test_describe_is_equal_only_for_equal_values(one, other):
-    assert same(one, other) == (exact_text(one) == exact_text(other))
+    assert have_equal_descriptions(one, other) == (exact_text(one) == exact_text(other))
 
 
 @given(st.lists(st.text() | st.integers()))
@@ -180,33 +180,33 @@ def test_describe_ignores_the_insertion_order_of_a_set(items):
 
 def test_describe_distinguishes_shared_from_equal_values():
     one, two = [1], [1]
-    assert not same([one, one], [one, two])
+    assert not have_equal_descriptions([one, one], [one, two])
     weight = nn.Parameter(torch.zeros(2))
     tied, separate = (
         nn.ParameterList([weight, weight]),
         nn.ParameterList([weight, nn.Parameter(torch.zeros(2))]),
     )
-    assert not same(tied, separate)
+    assert not have_equal_descriptions(tied, separate)
     base = torch.zeros(4)
-    assert not same((base, base[:2]), (base, torch.zeros(2)))
-    assert not same((base, base[:2]), (base, base[2:]))
+    assert not have_equal_descriptions((base, base[:2]), (base, torch.zeros(2)))
+    assert not have_equal_descriptions((base, base[:2]), (base, base[2:]))
 
 
 def test_describe_ends_for_cycles():
     one = [1]
     one.append(one)
     assert describe(one) == {"list": [1, {"same": "value"}]}
-    assert not same(one, [1, [1]])
+    assert not have_equal_descriptions(one, [1, [1]])
     point = Point(1)
     point.y = {"me": point}
-    assert same(point, copy.deepcopy(point))
+    assert have_equal_descriptions(point, copy.deepcopy(point))
 
 
 def test_describe_ignores_the_memory_layout_of_an_array():
     array = np.arange(6).reshape(2, 3)
-    assert same(array, np.asfortranarray(array))
-    assert same(array[:, 1:], array[:, 1:].copy())
-    assert not same(array, array.T)
+    assert have_equal_descriptions(array, np.asfortranarray(array))
+    assert have_equal_descriptions(array[:, 1:], array[:, 1:].copy())
+    assert not have_equal_descriptions(array, array.T)
 
 
 INDESCRIBABLE = [
@@ -273,8 +273,8 @@ def test_describe_identifies_hooks_by_their_function():
             model.register_forward_hook(functools.partial(Point, factor), with_kwargs=factor > 1)
         return model
 
-    assert same(hooked(1, 2), hooked(1, 2))
-    assert not same(hooked(1, 2), hooked(2, 1))
+    assert have_equal_descriptions(hooked(1, 2), hooked(1, 2))
+    assert not have_equal_descriptions(hooked(1, 2), hooked(2, 1))
 
 
 def test_describe_includes_a_replaced_method_of_a_torch_class(monkeypatch):

@@ -22,11 +22,11 @@ from tests.searches import (
     Counting,
     X,
     Y,
-    by_skorch,
     classifier,
+    fit_by_skorch,
     grid_search,
     one_thread,
-    scores,
+    score_matrix,
     search,
 )
 
@@ -78,19 +78,21 @@ def test_search_runs_equal_skorch_with_the_same_weights_and_samples():
     fitted = search(model, grid, scoring="neg_log_loss", return_train_score=True).fit(X, Y)
     for number, parameters in enumerate(fitted.cv_results_["params"]):
         for fold, (train, test) in enumerate(StratifiedKFold(3).split(X, Y)):
-            expected_network = by_skorch(
+            expected_network = fit_by_skorch(
                 copy.deepcopy(model).set_params(**parameters), X[train], Y[train], 0, fold
             )
             for part, rows in {"train": train, "test": test}.items():
                 score = -nn.functional.cross_entropy(
                     torch.from_numpy(expected_network.forward(X[rows]).numpy()), torch.from_numpy(Y[rows])
                 )
-                assert scores(fitted, f"{part}_score")[number, fold] == pytest.approx(score.item(), abs=1e-6)
+                assert score_matrix(fitted, f"{part}_score")[number, fold] == pytest.approx(
+                    score.item(), abs=1e-6
+                )
 
 
 def test_search_computes_ranks_and_means_from_the_splits():
     fitted = search(grid={"lr": [0.3, 1e-6, 0.1], "module__activation": ["relu", "tanh"]}).fit(X, Y)
-    table = scores(fitted)
+    table = score_matrix(fitted)
     assert np.array_equal(fitted.cv_results_["mean_test_score"], table.mean(axis=1))
     assert np.array_equal(fitted.cv_results_["std_test_score"], table.std(axis=1))
     means = table.mean(axis=1)
@@ -129,8 +131,8 @@ def both_scores(model, X, y):
 def test_search_computes_several_scores(scoring):
     name = "right" if scoring is both_scores else "accuracy"
     fitted = search(scoring=scoring, refit=name).fit(X, Y)
-    expected = scores(search().fit(X, Y))
-    assert np.array_equal(scores(fitted, f"test_{name}"), expected)
+    expected = score_matrix(search().fit(X, Y))
+    assert np.array_equal(score_matrix(fitted, f"test_{name}"), expected)
     assert fitted.multimetric_ is True
     assert fitted.best_score_ == expected.mean(axis=1).max()
     assert fitted.score(X, Y) == accuracy_score(Y, fitted.predict(X))
@@ -149,7 +151,7 @@ def test_search_refit_chooses_the_refitted_candidate():
 def test_search_best_estimator_equals_skorch_on_all_samples():
     fitted = search(seeds=[7, 8]).fit(X, Y)
     model = classifier().set_params(**fitted.best_params_)
-    expected_network = by_skorch(model, X, Y, seed=7, fold=3)
+    expected_network = fit_by_skorch(model, X, Y, seed=7, fold=3)
     for name, weight in fitted.best_estimator_.module_.state_dict().items():
         torch.testing.assert_close(weight, expected_network.module_.state_dict()[name], rtol=1e-5, atol=1e-6)
     ours, theirs = (
@@ -207,8 +209,8 @@ def test_search_uses_the_splits_of_scikit_learn(cv, params):
 
 def test_search_accepts_a_generator_of_splits():
     splits = list(KFold(3).split(X))
-    expected = scores(search(cv=splits).fit(X, Y))
-    assert np.array_equal(scores(search(cv=(pair for pair in splits)).fit(X, Y)), expected)
+    expected = score_matrix(search(cv=splits).fit(X, Y))
+    assert np.array_equal(score_matrix(search(cv=(pair for pair in splits)).fit(X, Y)), expected)
 
 
 class Drawing(ShuffleSplit):
@@ -256,17 +258,18 @@ def test_search_orders_splits_by_seed_and_fold():
     both = search(seeds=[7, 8], **options).fit(X, Y)
     seven, eight = (search(seeds=[seed], **options).fit(X, Y) for seed in (7, 8))
     assert both.n_splits_ == 6
-    assert np.array_equal(scores(both), np.hstack([scores(seven), scores(eight)]))
+    assert np.array_equal(score_matrix(both), np.hstack([score_matrix(seven), score_matrix(eight)]))
     assert both.runs_["seed"].tolist() == [7, 7, 7, 8, 8, 8] * 2
     assert both.runs_["fold"].tolist() == [0, 1, 2] * 4
     assert both.runs_["candidate"].tolist() == [0] * 6 + [1] * 6
-    assert not np.array_equal(scores(seven), scores(eight))
+    assert not np.array_equal(score_matrix(seven), score_matrix(eight))
 
 
 def test_search_seeds_as_a_number_count_from_zero():
     options = {"scoring": "neg_log_loss", "refit": False}
     assert np.array_equal(
-        scores(search(seeds=2, **options).fit(X, Y)), scores(search(seeds=[0, 1], **options).fit(X, Y))
+        score_matrix(search(seeds=2, **options).fit(X, Y)),
+        score_matrix(search(seeds=[0, 1], **options).fit(X, Y)),
     )
 
 
@@ -285,7 +288,7 @@ def test_search_rejects_an_invalid_precision(precision):
 def test_search_in_bfloat16_is_close_to_float32():
     model = classifier(module__num_units=256)  # small layers stay in float32
     exact, rough = (
-        scores(search(model, scoring="neg_log_loss", precision=p, refit=False).fit(X, Y))
+        score_matrix(search(model, scoring="neg_log_loss", precision=p, refit=False).fit(X, Y))
         for p in ("float32", "bf16")
     )
     assert not np.array_equal(exact, rough)

@@ -22,11 +22,11 @@ from tests.searches import (
     Counting,
     X,
     Y,
-    by_skorch,
     classifier,
+    fit_by_skorch,
     grid_search,
     one_thread,
-    scores,
+    score_matrix,
     search,
 )
 
@@ -91,7 +91,7 @@ def test_search_clone_is_unfitted_and_shares_the_executor():
         assert cloned.seeds == [4, 5]
         with pytest.raises(NotFittedError):
             check_is_fitted(cloned)
-        assert np.array_equal(scores(cloned.fit(X, Y)), scores(fitted))
+        assert np.array_equal(score_matrix(cloned.fit(X, Y)), score_matrix(fitted))
 
 
 @pytest.mark.parametrize("threads", [False, True])
@@ -201,7 +201,9 @@ def test_search_with_fit_parameters_trains_by_skorch():
     assert fitted.runs_["reason_alone"].eq("fit gets scale, which a fleet does not pass on").all()
     assert fitted.runs_["how"].eq("skorch").all()
     assert fitted.runs_["failure"].eq("").all()
-    assert np.array_equal(scores(fitted)[0], scores(fitted)[1])  # the models learn nothing with a scale of 0
+    assert np.array_equal(
+        score_matrix(fitted)[0], score_matrix(fitted)[1]
+    )  # the models learn nothing with a scale of 0
 
 
 def weighted_scorer():
@@ -217,12 +219,14 @@ def test_search_routes_metadata_to_scorers_and_splitters():
         )
         plain = search(grid=LR, cv=cv).fit(X, Y, groups=groups)
     assert fitted.runs_["reason_alone"].eq("").all()
-    assert np.array_equal(scores(plain), scores(search(grid=LR, cv=GroupKFold(3)).fit(X, Y, groups=groups)))
+    assert np.array_equal(
+        score_matrix(plain), score_matrix(search(grid=LR, cv=GroupKFold(3)).fit(X, Y, groups=groups))
+    )
     rows = next(GroupKFold(3).split(X, Y, groups))
-    first = by_skorch(classifier(**fitted.cv_results_["params"][0]), X[rows[0]], Y[rows[0]])
+    first = fit_by_skorch(classifier(**fitted.cv_results_["params"][0]), X[rows[0]], Y[rows[0]])
     right = accuracy_score(Y[rows[1]], first.predict(X[rows[1]]), sample_weight=weights[rows[1]])
-    assert scores(fitted)[0, 0] == pytest.approx(right)
-    assert not np.array_equal(scores(fitted), scores(plain))
+    assert score_matrix(fitted)[0, 0] == pytest.approx(right)
+    assert not np.array_equal(score_matrix(fitted), score_matrix(plain))
 
 
 def test_search_rejects_unrequested_metadata_like_scikit_learn():

@@ -20,17 +20,17 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from actlab.errors import UsageError
-from tests.processes import descendants, living, started, waited
+from tests.processes import list_descendants, list_living, start_process, wait_until
 from tests.searches import (
     Counting,
     Idle,
     X,
     Y,
-    by_skorch,
     classifier,
+    fit_by_skorch,
     grid_search,
     one_thread,
-    scores,
+    score_matrix,
     search,
 )
 
@@ -65,15 +65,15 @@ def test_search_gives_error_score_only_to_failed_runs(bad, text):
     ]  # enough runs for fleets with several members
     grid = [*good, {name: [value] for name, value in bad.items()}]
     options = {"cv": 2, "scoring": "neg_log_loss", "seeds": 2, "refit": False}
-    expected = scores(search(grid=good, **options).fit(X, Y))
+    expected = score_matrix(search(grid=good, **options).fit(X, Y))
     with pytest.warns() as warnings_seen:
         fitted = search(grid=grid, **options).fit(X, Y)
     assert any(
         w.category is FitFailedWarning and "4 fits failed out of a total of 28" in str(w.message)
         for w in warnings_seen
     )
-    assert np.array_equal(scores(fitted)[:6], expected)
-    assert np.isnan(scores(fitted)[6]).all()
+    assert np.array_equal(score_matrix(fitted)[:6], expected)
+    assert np.isnan(score_matrix(fitted)[6]).all()
     assert fitted.cv_results_["rank_test_score"][6] == 7
     failures = fitted.runs_.groupby("candidate")["failure"].unique()
     assert all(failures[candidate].tolist() == [""] for candidate in range(6))
@@ -165,8 +165,8 @@ def test_search_trains_by_skorch_and_gives_the_reason(reason, options):
     assert fitted.runs_["seconds"].gt(0).all()
     train, test = next(StratifiedKFold(3).split(X, Y))
     if "callbacks" not in options or options["callbacks"] != "disable":
-        expected_network = by_skorch(model, X[train], Y[train], 5, 0)
-        assert scores(fitted)[0, 0] == expected_network.score(X[test], Y[test])
+        expected_network = fit_by_skorch(model, X[train], Y[train], 5, 0)
+        assert score_matrix(fitted)[0, 0] == expected_network.score(X[test], Y[test])
     assert type(fitted.best_estimator_) is type(model)
 
 
@@ -208,7 +208,7 @@ def test_search_with_unsupported_data_equals_grid_search(change, reason):
 def test_search_combines_fleets_and_skorch():
     fitted = search(grid={"callbacks": [[], [Idle]], "module__activation": ["relu", "tanh"]}).fit(X, Y)
     assert fitted.runs_["how"].tolist() == ["layer by layer"] * 6 + ["skorch"] * 6
-    assert np.array_equal(scores(fitted)[:2], scores(fitted)[2:])
+    assert np.array_equal(score_matrix(fitted)[:2], score_matrix(fitted)[2:])
 
 
 def test_search_random_validation_splits_are_reproducible():
@@ -216,7 +216,7 @@ def test_search_random_validation_splits_are_reproducible():
     for callbacks in ([], [Idle]):
         model = classifier(train_split=split, callbacks=callbacks)
         first, second = (search(model, {"lr": [0.1]}, scoring="neg_log_loss").fit(X, Y) for _ in range(2))
-        assert np.array_equal(scores(first), scores(second))
+        assert np.array_equal(score_matrix(first), score_matrix(second))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -261,7 +261,7 @@ def search_figures(grid=GRID, **options):
     assert fitted.runs_["reason_alone"].eq("").all()
     assert fitted.runs_["failure"].eq("").all()
     order = [str(sorted(parameters.items())) for parameters in fitted.cv_results_["params"]]
-    rows = np.hstack([scores(fitted, "test_score"), scores(fitted, "train_score")])
+    rows = np.hstack([score_matrix(fitted, "test_score"), score_matrix(fitted, "train_score")])
     return rows[np.argsort(order)], fitted.best_score_
 
 
@@ -346,12 +346,12 @@ from actlab import FleetSearchCV, NeuralNet
 
 X = np.random.default_rng(0).normal(size=(4000, 20)).astype(np.float32)
 y = (np.arange(4000) % 10).astype(np.int64)
-net = skorch.NeuralNetClassifier(
+model = skorch.NeuralNetClassifier(
     NeuralNet, module__num_features=20, criterion=torch.nn.CrossEntropyLoss, max_epochs=100000, verbose=0
 )
 if __name__ == "__main__":
     print("here", flush=True)
-    FleetSearchCV(net, {"module__activation": ["relu", "tanh"]}, cv=2, n_jobs=2).fit(X, y)
+    FleetSearchCV(model, {"module__activation": ["relu", "tanh"]}, cv=2, n_jobs=2).fit(X, y)
 """
 
 
@@ -362,14 +362,14 @@ def test_search_after_ctrl_c_leaves_no_process(tmp_path, everybody):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with started([sys.executable, str(script)], **pipes) as process:
+    with start_process([sys.executable, str(script)], **pipes) as process:
         assert process.stdout.readline() == b"here\n"
         # Two workers and loky's resource tracker.
-        assert waited(lambda: len(descendants(process.pid)) >= 3)
+        assert wait_until(lambda: len(list_descendants(process.pid)) >= 3)
         time.sleep(3)
-        family = descendants(process.pid)
+        family = list_descendants(process.pid)
         (os.killpg if everybody else os.kill)(process.pid, signal.SIGINT)
         errors = process.communicate()[1].decode()
         assert errors.rstrip().endswith("KeyboardInterrupt")
-        assert waited(lambda: not living(family))
+        assert wait_until(lambda: not list_living(family))
         assert list(Path("/dev/shm").glob(f"actlab-{process.pid}-*")) == []

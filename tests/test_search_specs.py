@@ -23,11 +23,11 @@ from tests.searches import (
     Idle,
     X,
     Y,
-    by_skorch,
+    create_network,
+    fit_by_skorch,
     grid_search,
     one_thread,
-    plain,
-    scores,
+    score_matrix,
     search,
 )
 
@@ -89,7 +89,7 @@ class Functional(nn.Module):
 
 
 class InPlace(nn.Module):
-    """Calls a constructor with ``inplace``, and keeps it."""
+    """Calls a constructor with ``inplace``, and stores the constructor."""
 
     def __init__(self, act_layer=nn.ReLU):
         super().__init__()
@@ -198,7 +198,7 @@ def test_search_passes_activations_in_the_form_the_module_expects(
     module, name, values, expected, callbacks, in_folder
 ):
     values_only = [value for value, _ in values]
-    model = plain(module, callbacks=callbacks, max_epochs=1)
+    model = create_network(module, callbacks=callbacks, max_epochs=1)
     fitted = search(model, {f"module__{name}": values_only}, scoring="neg_log_loss", cv=2).fit(X, Y)
     assert fitted.runs_["failure"].eq("").all()
     assert (fitted.runs_["how"] == "skorch").all() == (callbacks is not None)
@@ -213,33 +213,35 @@ def test_search_passes_activations_in_the_form_the_module_expects(
     )
     train, test = next(StratifiedKFold(2).split(X, Y))
     for number, (_, make) in enumerate(values):
-        alone = plain(module, max_epochs=1, **{f"module__{name}": expected(make)})
-        alone = by_skorch(alone, X[train], Y[train])
+        alone = create_network(module, max_epochs=1, **{f"module__{name}": expected(make)})
+        alone = fit_by_skorch(alone, X[train], Y[train])
         log = np.log(alone.predict_proba(X[test])[np.arange(len(test)), Y[test]])
-        assert scores(fitted)[number, 0] == pytest.approx(log.mean(), abs=1e-6), values_only[number]
+        assert score_matrix(fitted)[number, 0] == pytest.approx(log.mean(), abs=1e-6), values_only[number]
 
 
 @pytest.mark.parametrize("value", ["prelu", "own.py:Own", "formula:x*tanh(x)"])
 @pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_search_best_estimator_of_a_spec_trains_again_clones_and_pickles(value, seeds, in_folder):
-    fitted = search(plain(Network), {"module__activation": [value]}, seeds=seeds).fit(X, Y)
+    fitted = search(create_network(Network), {"module__activation": [value]}, seeds=seeds).fit(X, Y)
     best = fitted.best_estimator_
     assert best.get_params()["module__activation"] == value
     assert type(best.module_) is Network
     for copy in (pickle.loads(pickle.dumps(best)), pickle.loads(pickle.dumps(fitted)).best_estimator_):  # noqa: S301
         assert np.array_equal(copy.predict_proba(X), best.predict_proba(X))
-    again = by_skorch(best, X, Y, fold=3)
+    again = fit_by_skorch(best, X, Y, fold=3)
     np.testing.assert_allclose(again.predict_proba(X), best.predict_proba(X), rtol=1e-4)
-    assert np.array_equal(scores(clone(fitted).fit(X, Y)), scores(fitted))
+    assert np.array_equal(score_matrix(clone(fitted).fit(X, Y)), score_matrix(fitted))
     best.fit(X, Y)
     assert best.set_params(module__activation="tanh").fit(X, Y).score(X, Y) > 0
 
 
 def test_search_accepts_specs_in_the_estimator():
-    fitted = search(plain(Network, module__activation="mish"), {"lr": [0.1, 0.2]}).fit(X, Y)
-    expected = search(plain(Network, module__activation=actlab.nn.Mish()), {"lr": [0.1, 0.2]}).fit(X, Y)
+    fitted = search(create_network(Network, module__activation="mish"), {"lr": [0.1, 0.2]}).fit(X, Y)
+    expected = search(create_network(Network, module__activation=actlab.nn.Mish()), {"lr": [0.1, 0.2]}).fit(
+        X, Y
+    )
     assert fitted.runs_["failure"].eq("").all()
-    assert np.array_equal(scores(fitted), scores(expected))
+    assert np.array_equal(score_matrix(fitted), score_matrix(expected))
 
 
 @pytest.mark.parametrize(
@@ -253,21 +255,21 @@ def test_search_accepts_specs_in_the_estimator():
     ids=["spec", "class", "module", "function"],
 )
 def test_search_with_a_module_that_calls_its_constructor_inplace(value, expected):
-    model = plain(InPlace, max_epochs=1)
+    model = create_network(InPlace, max_epochs=1)
     fitted = search(model, {"module__act_layer": [value]}, scoring="neg_log_loss", cv=2).fit(X, Y)
     assert fitted.runs_["failure"].eq("").all()
     best = fitted.best_estimator_
     one, other = best.module_.layers[1], best.module_.layers[3]
     assert one is not other
     assert getattr(one, "inplace", False) == isinstance(value, str)
-    twin = by_skorch(plain(stack_of_two, max_epochs=1, module__make=expected), X, Y, fold=2)
+    twin = fit_by_skorch(create_network(stack_of_two, max_epochs=1, module__make=expected), X, Y, fold=2)
     np.testing.assert_allclose(best.predict_proba(X), twin.predict_proba(X), rtol=1e-4)
     again = pickle.loads(pickle.dumps(best))  # noqa: S301
     assert np.array_equal(again.predict_proba(X), best.predict_proba(X))
 
 
 def test_search_prefers_the_form_suggested_by_the_argument_name():
-    fitted = search(plain(Either, max_epochs=1), {"module__act_layer": ["prelu"]}, cv=2).fit(X, Y)
+    fitted = search(create_network(Either, max_epochs=1), {"module__act_layer": ["prelu"]}, cv=2).fit(X, Y)
     layers = fitted.best_estimator_.module_.layers
     assert layers[1] is not layers[2]
 
@@ -278,21 +280,21 @@ def test_search_passes_two_activations_in_two_forms():
         "module__act": ["hard", "relu"],
         "module__width": [6, 4],
     }
-    fitted = search(plain(Two), grid).fit(X, Y)
+    fitted = search(create_network(Two), grid).fit(X, Y)
     assert fitted.runs_["failure"].eq("").all()
     rights = {**grid, "module__hidden_activation": [actlab.nn.Mish, nn.Tanh]}
-    assert np.array_equal(scores(fitted), scores(search(plain(Two), rights).fit(X, Y)))
+    assert np.array_equal(score_matrix(fitted), score_matrix(search(create_network(Two), rights).fit(X, Y)))
 
 
 def test_search_trains_specs_together_and_records_them(tmp_path):
     grid = {"module__activation": ["relu", "mish"], "lr": [0.1, 0.2]}
     options = {"ledger": tmp_path / "ledger.sqlite", "refit": False}
-    model = plain(Network)
+    model = create_network(Network)
     first = search(model, grid, **options).fit(X, Y)
     again = search(model, grid, **options).fit(X, Y)
     assert first.runs_["how"].eq("layer by layer").all() or first.runs_["how"].eq("autograd").all()
     assert first.runs_["reason_alone"].eq("").all()
-    assert np.array_equal(scores(first), scores(again))
+    assert np.array_equal(score_matrix(first), score_matrix(again))
     assert np.array_equal(first.runs_["seconds"], again.runs_["seconds"])  # no run was trained again
 
 
@@ -350,7 +352,7 @@ def outcome(kind, model, name, value):
     ],
 )
 def test_search_leaves_strings_of_the_module_unchanged(module, name, value, fits):
-    model = plain(module, max_epochs=1)
+    model = create_network(module, max_epochs=1)
     if module is Two:
         model.set_params(module__hidden_activation=nn.ReLU)
     ours, theirs = (outcome(kind, model, name, value) for kind in (search, grid_search))
@@ -359,9 +361,9 @@ def test_search_leaves_strings_of_the_module_unchanged(module, name, value, fits
     if fits:
         fitted = search(model, {f"module__{name}": [value]}, cv=2, scoring="neg_log_loss").fit(X, Y)
         train, test = next(StratifiedKFold(2).split(X, Y))
-        expected = by_skorch(clone(model).set_params(**{f"module__{name}": value}), X[train], Y[train])
+        expected = fit_by_skorch(clone(model).set_params(**{f"module__{name}": value}), X[train], Y[train])
         log = np.log(expected.predict_proba(X[test])[np.arange(len(test)), Y[test]])
-        assert scores(fitted)[0, 0] == pytest.approx(log.mean(), abs=1e-6)
+        assert score_matrix(fitted)[0, 0] == pytest.approx(log.mean(), abs=1e-6)
         assert fitted.best_estimator_.module is module
 
 
@@ -377,8 +379,8 @@ def test_search_leaves_strings_of_the_module_unchanged(module, name, value, fits
 )
 def test_search_with_a_wrong_spec_fails_only_its_fits(value, message):
     with pytest.warns(FitFailedWarning, match=message):
-        fitted = search(plain(Network), {"module__activation": ["tanh", value]}, cv=2).fit(X, Y)
-    assert np.isnan(scores(fitted)[1]).all()
+        fitted = search(create_network(Network), {"module__activation": ["tanh", value]}, cv=2).fit(X, Y)
+    assert np.isnan(score_matrix(fitted)[1]).all()
     assert fitted.best_params_ == {"module__activation": "tanh"}
     assert fitted.runs_["failure"].str.contains(message).tolist() == [False, False, True, True]
 
@@ -391,8 +393,8 @@ class Broken(nn.Module):
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
 def test_search_reports_why_an_activation_fails():
     with pytest.warns(FitFailedWarning, match="no input is good enough"):
-        fitted = search(plain(Network), {"module__activation": [Broken, "tanh"]}, cv=2).fit(X, Y)
-    assert np.isnan(scores(fitted)[0]).all()
+        fitted = search(create_network(Network), {"module__activation": [Broken, "tanh"]}, cv=2).fit(X, Y)
+    assert np.isnan(score_matrix(fitted)[0]).all()
 
 
 class Shaky(nn.Module):
@@ -411,7 +413,7 @@ class Shaky(nn.Module):
 
 
 def test_activation_arguments_adapt_leaves_random_state_and_model_unchanged():
-    model = plain(Shaky, module__activation="mish")
+    model = create_network(Shaky, module__activation="mish")
     before = torch.get_rng_state(), np.random.get_state()[1:3]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -442,7 +444,7 @@ class Keyed(nn.Module):
     ids=["tensor", "dataset", "dict"],
 )
 def test_search_accepts_specs_with_data_that_fleets_do_not_support(module, change):
-    fitted = search(plain(module, max_epochs=1), {"module__activation": ["mish", "tanh"]}, cv=2).fit(
+    fitted = search(create_network(module, max_epochs=1), {"module__activation": ["mish", "tanh"]}, cv=2).fit(
         change(X), Y
     )
     assert fitted.runs_["failure"].eq("").all()

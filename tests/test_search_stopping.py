@@ -19,7 +19,7 @@ import actlab
 from actlab import Dataset
 from actlab.comparison.comparison import Interrupted
 from actlab.execution.processes import processes
-from tests.searches import X, Y, by_skorch, classifier, one_thread, scores, search
+from tests.searches import X, Y, classifier, fit_by_skorch, one_thread, score_matrix, search
 
 __all__ = ["one_thread"]
 
@@ -103,9 +103,9 @@ def test_search_callback_with_keyboard_interrupt_stops_only_its_model(tmp_path, 
     assert fitted.runs_["failure"].eq("").all()
     assert len(fitted.best_estimator_.history) == epochs
     for fold, (train, test) in enumerate(StratifiedKFold(2).split(X, Y)):
-        expected = by_skorch(model, X[train], Y[train], 0, fold)
+        expected = fit_by_skorch(model, X[train], Y[train], 0, fold)
         right = np.log(expected.predict_proba(X[test])[np.arange(len(test)), Y[test]]).mean()
-        assert scores(fitted)[0, fold] == pytest.approx(right, rel=1e-6)
+        assert score_matrix(fitted)[0, fold] == pytest.approx(right, rel=1e-6)
 
 
 @pytest.mark.parametrize("change", [torch.from_numpy, lambda X: SliceDict(x=X)], ids=["tensor", "dict"])
@@ -235,28 +235,28 @@ def test_search_keeps_a_signal_handler_installed_by_a_callback():
 SCRIPT = """
 import signal
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests can run with SIGINT ignored
 
 import numpy as np, skorch, torch
 import actlab
 
 
-class Says(skorch.callbacks.Callback):
-    def on_epoch_end(self, net, **kwargs):
+class PrintsEpochs(skorch.callbacks.Callback):
+    def on_epoch_end(self, model, **kwargs):
         print("epoch", flush=True)
 
 
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
 y = np.arange(60) % 3
-net = skorch.NeuralNetClassifier(
+model = skorch.NeuralNetClassifier(
     actlab.NeuralNet, module__num_features=4, module__num_classes=3, criterion=torch.nn.CrossEntropyLoss,
-    max_epochs=10**9, verbose=0, callbacks=[Says]
+    max_epochs=10**9, verbose=0, callbacks=[PrintsEpochs]
 )
 """
-SEARCH = "actlab.FleetSearchCV(net, {'lr': [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, y)\n"
+SEARCH = "actlab.FleetSearchCV(model, {'lr': [0.1, 0.2]}, cv=2, n_jobs=1).fit(X, y)\n"
 COMPARE = """
 data = actlab.Dataset(X, y, "table", "0" * 16, (0, 1, 2))
-actlab.compare(["relu", "tanh"], data, module=net, folds=2)
+actlab.compare(["relu", "tanh"], data, module=model, folds=2)
 """
 
 

@@ -21,9 +21,9 @@ from tests.swaps import (
     Helped,
     Holding,
     Tanhs,
+    apply_tanhs,
     one_thread,
-    pickled,
-    tanhs_of,
+    pickle_and_load,
 )
 
 __all__ = ["one_thread"]
@@ -149,7 +149,7 @@ def test_swap_inplace_changes_the_model():
     weight, x = model.first.weight, torch.randn(3, 4)
     assert swap(model, {"relu": "tanh"}, inplace=True) is model
     assert model.first.weight is weight
-    assert torch.equal(model(x), tanhs_of(model, x))
+    assert torch.equal(model(x), apply_tanhs(model, x))
 
 
 # -- activations_in --------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_activations_in_ignores_functions_that_are_not_called():
 
 
 @pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(4, 4), nn.ReLU()), Functional(), Holding()])
-@pytest.mark.parametrize("again", [copy.deepcopy, copy.copy, pickled])
+@pytest.mark.parametrize("again", [copy.deepcopy, copy.copy, pickle_and_load])
 def test_swap_result_can_be_copied_and_pickled(model, again):
     swapped, x = swap(model, {"relu": nn.PReLU}), torch.randn(3, 4)
     copied = again(again(swapped))

@@ -14,7 +14,7 @@ from torch import nn
 from actlab import swap
 from actlab.models.swapping import activations_in
 from tests.command_line import actlab
-from tests.swaps import one_thread, pickled
+from tests.swaps import one_thread, pickle_and_load
 
 __all__ = ["one_thread"]
 
@@ -185,7 +185,7 @@ def test_swap_in_a_transformers_model_trains_like_its_configuration():
     assert not torch.allclose(output_of(swapped), output_of(swapped_and_configured("bert")[0]), atol=1e-3)
 
 
-@pytest.mark.parametrize("again", [copy.deepcopy, pickled])
+@pytest.mark.parametrize("again", [copy.deepcopy, pickle_and_load])
 def test_swap_result_of_transformers_can_be_copied_pickled_and_saved(again):
     swapped, _ = swapped_and_configured("llama")
     expected = output_of(swapped)

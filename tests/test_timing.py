@@ -12,9 +12,9 @@ from torch import nn
 import actlab
 from actlab.cli import main
 from actlab.timing import Timing, Timings, interleaved
-from tests.command_line import elsewhere, refused
+from tests.command_line import in_empty_folder, refused
 
-__all__ = ["elsewhere"]
+__all__ = ["in_empty_folder"]
 
 SMALL = {"shape": (16, 8)}
 

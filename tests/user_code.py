@@ -122,12 +122,12 @@ _folders = iter(range(10**6))
 
 
 @pytest.fixture(autouse=True)
-def quiet():
+def fixed_seed():
     torch.manual_seed(0)
 
 
 @pytest.fixture
-def load(tmp_path, monkeypatch):
+def import_code(tmp_path, monkeypatch):
     """Return a function that imports a text from a new folder as a module of a fixed name."""
 
     def import_text(text, name="mine"):
@@ -144,5 +144,5 @@ def load(tmp_path, monkeypatch):
     return import_text
 
 
-def same(one, other):
+def have_equal_descriptions(one, other):
     return digest(describe(one)) == digest(describe(other))
