@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, get_scorer, make_scorer, mean_absolute_err
 from torch import nn
 
 from actlab import NeuralNet, compare
-from actlab.comparison.chance_level import chance_scores, is_chance
+from actlab.comparison.chance_level import chance_scores, is_among_chance_scores
 from actlab.data.dataset import Dataset, load_data
 
 
@@ -128,18 +128,18 @@ def baseline(scoring, y, folds=3):
 
 
 @pytest.mark.parametrize("scoring", ["roc_auc", "average_precision"])
-def test_is_chance_passes_one_random_model_in_twenty(scoring):
+def test_is_among_chance_scores_passes_one_random_model_in_twenty(scoring):
     y = rare_positives(0.2).y
     folds, rng = baseline(scoring, y), np.random.default_rng(1)
     metric = get_scorer(scoring)._score_func
     scores = [np.mean([metric(y[f::3], rng.random(80)) for f in range(3)]) for _ in range(80)]
-    passed = np.mean([not is_chance(score, folds) for score in scores])
+    passed = np.mean([not is_among_chance_scores(score, folds) for score in scores])
     assert 0 < passed < 0.14
 
 
 @pytest.mark.parametrize("scoring", ["neg_brier_score", "neg_log_loss"])
 @pytest.mark.parametrize("share", [0.001, 0.01])
-def test_is_chance_of_random_probabilities_that_are_nearly_constant(scoring, share):
+def test_is_among_chance_scores_of_random_probabilities_that_are_nearly_constant(scoring, share):
     y = rare_positives(0.3).y
     folds, rng = baseline(scoring, y), np.random.default_rng(1)
     scorer, passed = get_scorer(scoring), 0
@@ -148,12 +148,12 @@ def test_is_chance_of_random_probabilities_that_are_nearly_constant(scoring, sha
         for part in (y[f::3] for f in range(3)):
             positive = (1 - share) * part.mean() + share * rng.random(len(part))
             scores.append(scorer._sign * scorer._score_func(part, positive))
-        passed += not is_chance(float(np.mean(scores)), folds)
+        passed += not is_among_chance_scores(float(np.mean(scores)), folds)
     assert passed <= 6  # half of the predictions beat the best constant
 
 
 @pytest.mark.parametrize("scoring", ["r2", "explained_variance", "neg_mean_squared_error"])
-def test_is_chance_of_random_numbers_that_are_nearly_constant(scoring):
+def test_is_among_chance_scores_of_random_numbers_that_are_nearly_constant(scoring):
     y = np.random.default_rng(0).lognormal(size=(240, 1)).astype(np.float32)
     folds, rng = baseline(scoring, y), np.random.default_rng(1)
     scorer, passed = get_scorer(scoring), 0
@@ -161,18 +161,18 @@ def test_is_chance_of_random_numbers_that_are_nearly_constant(scoring):
         parts = [y[f::3] for f in range(3)]
         predicted = [p.mean() + 0.003 * (rng.permutation(p) - p.mean()) for p in parts]
         scores = [scorer._sign * scorer._score_func(p, q) for p, q in zip(parts, predicted, strict=True)]
-        passed += not is_chance(float(np.mean(scores)), folds)
+        passed += not is_among_chance_scores(float(np.mean(scores)), folds)
     assert passed <= 6
 
 
 @pytest.mark.parametrize("rank", [1, 25, 29])
-def test_is_chance_of_a_class_that_is_not_among_the_most_frequent(rank):
+def test_is_among_chance_scores_of_a_class_that_is_not_among_the_most_frequent(rank):
     y = np.random.default_rng(0).permutation(np.repeat(np.arange(30), np.arange(40, 10, -1)))
     scorer = make_scorer(f1_score, labels=[rank], average="macro")
     fold = baseline(scorer, y, folds=1)
     constant_score = f1_score(y, np.full_like(y, rank), labels=[rank], average="macro")
-    assert is_chance(constant_score, fold)
-    assert not is_chance(constant_score + 0.3, fold)
+    assert is_among_chance_scores(constant_score, fold)
+    assert not is_among_chance_scores(constant_score + 0.3, fold)
 
 
 def test_chance_scores_of_a_fold_that_lacks_a_class():
@@ -193,11 +193,11 @@ def test_chance_scores_of_a_fold_that_lacks_a_class():
         ("top_k_accuracy", 0.4, 0.6),
     ],
 )
-def test_is_chance_of_several_classes(scoring, low, high):
+def test_is_among_chance_scores_of_several_classes(scoring, low, high):
     y = np.random.default_rng(0).permutation(np.arange(450) % (5 if scoring == "top_k_accuracy" else 3))
     folds = baseline(scoring, y, folds=1)
-    assert is_chance(low, folds)
-    assert not is_chance(high, folds)
+    assert is_among_chance_scores(low, folds)
+    assert not is_among_chance_scores(high, folds)
 
 
 @pytest.mark.parametrize(
@@ -209,30 +209,30 @@ def test_is_chance_of_several_classes(scoring, low, high):
         ("f1", 0.148, 0.4),  # what always predicting the rare class has
     ],
 )
-def test_is_chance_of_a_rare_class(scoring, low, high):
+def test_is_among_chance_scores_of_a_rare_class(scoring, low, high):
     folds = baseline(scoring, rare_positives().y)
-    assert is_chance(low, folds)
-    assert not is_chance(high, folds)
+    assert is_among_chance_scores(low, folds)
+    assert not is_among_chance_scores(high, folds)
 
 
-def test_is_chance_takes_the_best_constant_of_a_skewed_target():
+def test_is_among_chance_scores_takes_the_best_constant_of_a_skewed_target():
     y = np.random.default_rng(0).lognormal(size=(300, 1)).astype(np.float32)
     median = np.mean(
         [-mean_absolute_error(p, np.full_like(p, np.median(p))) for p in (y[0::3], y[1::3], y[2::3])]
     )
     folds = baseline("neg_mean_absolute_error", y)
-    assert is_chance(float(median), folds)
-    assert is_chance(float(median) - 0.01, folds)
-    assert not is_chance(float(median) + 0.05, folds)
+    assert is_among_chance_scores(float(median), folds)
+    assert is_among_chance_scores(float(median) - 0.01, folds)
+    assert not is_among_chance_scores(float(median) + 0.05, folds)
     relative = baseline("neg_mean_absolute_percentage_error", y)
     best = -np.mean([np.mean(np.abs(p - np.quantile(p, 0.1)) / p) for p in (y[0::3], y[1::3], y[2::3])])
-    assert is_chance(float(best) - 0.05, relative)  # the median alone would be far below
-    assert not is_chance(-0.1, relative)
+    assert is_among_chance_scores(float(best) - 0.05, relative)  # the median alone would be far below
+    assert not is_among_chance_scores(-0.1, relative)
 
 
-def test_is_chance_is_false_if_every_prediction_is_perfect():
+def test_is_among_chance_scores_is_false_if_every_prediction_is_perfect():
     y = np.arange(60) % 2
-    assert not is_chance(1.0, baseline(make_scorer(lambda y, predicted: 1.0), y))
+    assert not is_among_chance_scores(1.0, baseline(make_scorer(lambda y, predicted: 1.0), y))
 
 
 def test_chance_scores_are_none_if_a_scorer_fails():

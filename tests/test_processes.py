@@ -27,12 +27,12 @@ __all__ = ["list_shared_memory"]
 
 
 @pytest.mark.parametrize(("jobs", "number"), [(1, 1), (3, 3), (-1, os.cpu_count()), (-1000, 1)])
-def test_workers_counts_jobs_like_scikit_learn(jobs, number):
+def test_process_count_counts_jobs_like_scikit_learn(jobs, number):
     assert process_count(jobs) == number
     assert process_count(None) == torch.get_num_threads()
 
 
-def test_workers_is_1_in_a_worker_process():
+def test_process_count_is_1_in_a_worker_process():
     with processes(2) as executor:
         assert executor.submit(process_count, None).result() == 1
 
@@ -119,7 +119,7 @@ def test_shared_folder_removes_leftovers_of_killed_processes():
         assert not active.exists()
 
 
-def test_sharing_reports_missing_space_in_one_line(tmp_path, monkeypatch):
+def test_share_arrays_reports_missing_space_in_one_line(tmp_path, monkeypatch):
     with mount_disk(tmp_path / "disk", 1_000_000) as folder, processes(2) as executor:
         monkeypatch.setattr("actlab.execution.processes._MEMORY", folder / "missing")
         monkeypatch.setattr("tempfile.tempdir", str(folder))

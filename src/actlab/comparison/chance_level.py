@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
+from actlab.comparison.runs import FinishedRun, PlannedRun
+from actlab.comparison.scoring import Scorer, Scoring
+
 Floats = npt.NDArray[np.float64]
-Scorer = Callable[[Any, Any, Any], float]
 
 LEVEL = 0.05  # the probability that a predictor that ignores the features passes the test
 _DRAWS = 99  # random predictors; the observed score is the hundredth value of the rank test
@@ -32,6 +36,61 @@ class ChanceScores:
     constants: Floats
     guesses: Floats
     perfect: float
+
+
+class ChanceTest:
+    """Decides whether models score no better than predictors that ignore the features.
+
+    Args:
+        scoring: The scorer and its data.
+    """
+
+    def __init__(self, scoring: Scoring) -> None:
+        self.scoring = scoring
+        self._chance_scores: dict[tuple[int, int], ChanceScores | None] = {}  # by split and fold
+
+    def is_chance(self, runs: Sequence[FinishedRun[PlannedRun]]) -> bool:
+        """Whether models score no better than predictors that ignore the features.
+
+        An accuracy is tested against the most frequent class by a binomial test, an R^2 of a mean squared
+        error against the mean, and any other score against those of :func:`chance_scores`.
+
+        Args:
+            runs: Runs with different test samples. They are tested together since a fold may have few.
+
+        Returns:
+            Whether they do; False if the scorer cannot score such predictors.
+        """
+        scoring, planned = self.scoring, [run.labels for run in runs]
+        if scoring.standard == "accuracy":
+            return _is_most_frequent(runs, scoring.y)
+        if scoring.standard == "r2" and not any(
+            p.run is None or scoring.needs_weights(p.run) for p in planned
+        ):
+            losses = [run.result.test_loss for run in runs]
+            return bool(np.mean(losses) >= np.mean([scoring.target_variance(p) for p in planned]))
+        folds = [self._scores_of_fold(p) for p in planned]
+        known = [fold for fold in folds if fold is not None]
+        score = float(np.mean([run.score for run in runs]))
+        return len(known) == len(folds) and is_among_chance_scores(score, known)
+
+    def _scores_of_fold(self, planned: PlannedRun) -> ChanceScores | None:
+        key, scoring = (planned.split, planned.fold), self.scoring
+        if key not in self._chance_scores:
+            X, y = scoring.X[planned.test], scoring.y[planned.test]
+            self._chance_scores[key] = chance_scores(scoring.scorer, X, y, scoring.regression, planned.fold)
+        return self._chance_scores[key]
+
+
+def _is_most_frequent(runs: Sequence[FinishedRun[PlannedRun]], y: Any) -> bool:
+    """Whether a binomial test finds no more correct labels than the most frequent class has."""
+    if any(math.isnan(run.result.test_acc) for run in runs):
+        return False
+    tests = [y[run.labels.test] for run in runs]
+    samples = sum(map(len, tests))
+    hits = sum(round(run.result.test_acc * len(test)) for run, test in zip(runs, tests, strict=True))
+    most_frequent = sum(np.unique(test, return_counts=True)[1].max() for test in tests)
+    return bool(stats.binom.sf(hits - 1, samples, most_frequent / samples) > LEVEL)
 
 
 def chance_scores(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) -> ChanceScores | None:
@@ -61,7 +120,7 @@ def chance_scores(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) -
     return ChanceScores(scores[0], scores[1], float(scores[2][0]))
 
 
-def is_chance(score: float, folds: Sequence[ChanceScores]) -> bool:
+def is_among_chance_scores(score: float, folds: Sequence[ChanceScores]) -> bool:
     """Whether a mean score over folds is one that a predictor without features reaches.
 
     That is so if a constant predictor scores as high, or more than 5 % of the random predictors do (a

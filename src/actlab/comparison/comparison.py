@@ -15,14 +15,14 @@ import pandas as pd
 import skorch
 
 from actlab.activation.definition import Activation
-from actlab.comparison.chance_level import Scorer
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.curves import own_curves
 from actlab.comparison.files import latex, markdown, read_comparison, write_comparison
-from actlab.comparison.judge import judge_pairs
+from actlab.comparison.pairing import judge_pairs
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished, Runner
 from actlab.comparison.runs import count_failures, select_best
+from actlab.comparison.scoring import Scorer
 from actlab.comparison.tables import (
     describe_plan,
     diagnostics_table,
@@ -90,7 +90,7 @@ class Comparison:
             have ``gradient``, the root mean square gradient of the mean loss.
         curves: For your own activations, one row per ``activation`` and point: ``x``, ``f``, ``f1`` and
             ``f2``, the function and its derivatives before training.
-        about: Settings and circumstances: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
+        about: Settings and environment: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
             ``region_is``, ``folds``, ``seeds``, ``level``, ``trained`` (the number of runs), ``race`` (of a
             sequential test), ``settings``, ``net``, versions, ``processor``, ``date`` and ``command``.
     """
@@ -249,7 +249,16 @@ def compare(
     config = ComparisonConfig(
         activations=activations,
         dataset=_dataset(data),
-        settings=TrainSettings(epochs, batch_size, lr, momentum, seed, device, num_units, precision),
+        settings=TrainSettings(
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            momentum=momentum,
+            seed=seed,
+            device=device,
+            num_units=num_units,
+            precision=precision,
+        ),
         folds=folds,
         seeds=seeds,
         until_decided=until_decided,

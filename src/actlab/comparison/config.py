@@ -12,7 +12,7 @@ import numpy as np
 import skorch
 
 from actlab.activation.definition import Activation
-from actlab.comparison.chance_level import Scorer
+from actlab.comparison.scoring import Scorer
 from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems

@@ -18,8 +18,8 @@ from actlab.comparison.files import read_table
 from actlab.comparison.runs import FinishedRun, RunLabels, select_best
 from actlab.comparison.tables import (
     VERDICTS,
-    circumstances,
     diagnostics_table,
+    environment_info,
     history_table,
     result_columns,
 )
@@ -157,7 +157,7 @@ def training_comparison(
         "metric": "validation accuracy" if classes else "validation loss",
         "points": classes,
         "settings": dataclasses.asdict(settings),
-        **circumstances(),
+        **environment_info(),
         **more,
     }
     diagnostics, curves = pd.DataFrame(result.diagnostics), own_curves([activation])

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import skorch
-from scipy import stats
 from sklearn.base import clone
 from sklearn.metrics import get_scorer, get_scorer_names
 from torch import nn
 
-from actlab.comparison.chance_level import LEVEL, ChanceScores, Scorer, chance_scores, is_chance
-from actlab.comparison.runs import FinishedRun, PlannedRun
+from actlab.comparison.runs import PlannedRun
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import restore_net
+
+Scorer = Callable[[Any, Any, Any], float]
 
 _ROUND = 0.001  # the smallest difference of a score from 0 to 1 that matters
 _RELATIVE = 0.01  # the same of any other score, relative to it
@@ -52,7 +52,6 @@ class Scoring:
             self.name, self.scorer = getattr(named, "__name__", str(named)), named
         else:
             raise UsageError(f"scoring must be the name of a scorer or a scorer, got {named!r}")
-        self._chance: dict[tuple[int, int], ChanceScores | None] = {}  # by split and fold
 
     def needs_weights(self, run: Run) -> bool:
         """Whether the scorer is called with the network; otherwise the result of the fleet is enough."""
@@ -87,52 +86,15 @@ class Scoring:
             return self.score_net(net, planned.test)
         if self.standard == "accuracy":
             return result.test_acc
-        return 1 - result.test_loss / self._variance(planned)
+        return 1 - result.test_loss / self.target_variance(planned)
 
     def score_net(self, net: skorch.NeuralNet, test: Rows) -> float:
         """Return the score of a fitted net on test samples."""
         return float(self.scorer(net, self.X[test], self.y[test]))
 
-    def _variance(self, planned: PlannedRun) -> float:
+    def target_variance(self, planned: PlannedRun) -> float:
+        """Return the variance of the test targets of a run; NaN if they are equal."""
         return float(np.var(self.y[planned.test], dtype=np.float64)) or math.nan
-
-    def is_chance(self, runs: Sequence[FinishedRun[PlannedRun]]) -> bool:
-        """Whether models score no better than predictors that ignore the features.
-
-        An accuracy is tested against the most frequent class by a binomial test, an R^2 of a mean squared
-        error against the mean; any other score against those of :func:`.chance_scores`.
-
-        Args:
-            runs: Runs with different test samples, which are tested together since a fold may have few.
-
-        Returns:
-            Whether they do; False if the scorer cannot score such predictors.
-        """
-        if self.standard == "accuracy":
-            return self._is_most_frequent(runs)
-        planned = [run.labels for run in runs]
-        if self.standard == "r2" and not any(p.run is None or self.needs_weights(p.run) for p in planned):
-            losses = [run.result.test_loss for run in runs]
-            return bool(np.mean(losses) >= np.mean([self._variance(p) for p in planned]))
-        folds = [self._chance_scores(p) for p in planned]
-        known = [fold for fold in folds if fold is not None]
-        return len(known) == len(folds) and is_chance(float(np.mean([run.score for run in runs])), known)
-
-    def _is_most_frequent(self, runs: Sequence[FinishedRun[PlannedRun]]) -> bool:
-        if any(math.isnan(run.result.test_acc) for run in runs):
-            return False
-        tests = [self.y[run.labels.test] for run in runs]
-        samples = sum(map(len, tests))
-        hits = sum(round(run.result.test_acc * len(test)) for run, test in zip(runs, tests, strict=True))
-        most_frequent = sum(np.unique(test, return_counts=True)[1].max() for test in tests)
-        return bool(stats.binom.sf(hits - 1, samples, most_frequent / samples) > LEVEL)
-
-    def _chance_scores(self, planned: PlannedRun) -> ChanceScores | None:
-        key = planned.split, planned.fold
-        if key not in self._chance:
-            X, y = self.X[planned.test], self.y[planned.test]
-            self._chance[key] = chance_scores(self.scorer, X, y, self.regression, planned.fold)
-        return self._chance[key]
 
     def resolution(self, samples: int) -> float:
         """Return the smallest change of a score on so many samples; 0 if it is unknown."""

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from actlab._version import __version__
+from actlab.comparison.chance_level import ChanceTest
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
 from actlab.comparison.runs import FinishedRun, Labels, describe_failures
@@ -47,7 +48,8 @@ def results_table(runs: Sequence[Finished], plan: ComparisonPlan, died: Collecti
             saved[kind] = math.nan if labels.activation in died else plan.saved_bytes(labels)
         if not run.result.failure:
             seeds.setdefault((labels.activation, labels.seed), []).append(run)
-    chance = {seed: plan.scoring.is_chance(each) for seed, each in seeds.items()}
+    chance_test = ChanceTest(plan.scoring)
+    chance = {seed: chance_test.is_chance(each) for seed, each in seeds.items()}
     table = pd.DataFrame(
         {
             **result_columns(run),
@@ -231,11 +233,11 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "settings": dataclasses.asdict(config.settings),
         "net": module if isinstance(module, str) else module_name(module),
         "diagnostics": describe_schedule(config.diagnostics, epochs),
-        **circumstances(),
+        **environment_info(),
     }
 
 
-def circumstances() -> dict[str, Any]:
+def environment_info() -> dict[str, Any]:
     """Return versions, hardware and date of the training."""
     return {
         "torch": torch.__version__,

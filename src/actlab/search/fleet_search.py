@@ -16,7 +16,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 from actlab.errors import UsageError
 from actlab.ledger.session import LedgerLike
-from actlab.search.runner import FleetsFailed, SearchRunner
+from actlab.search.search_runner import FleetsFailed, SearchRunner
 from actlab.training.train import precision_problem
 
 
