@@ -242,11 +242,11 @@ def compiles(activation: Activation, backend: str = "aot_eager") -> None:
         model[0].bias.zero_()
     eager, x = copy.deepcopy(model), sample((5, 8))
     compiled = torch.compile(model, fullgraph=True, backend=backend)
-    for model in (compiled, eager):
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for network in (compiled, eager):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         for _ in range(2):
             optimizer.zero_grad()
-            model(x).square().sum().backward()
+            network(x).square().sum().backward()
             optimizer.step()
     for got, expected in zip(model.parameters(), eager.parameters(), strict=True):
         same(got, expected, 1e-9)

@@ -83,7 +83,7 @@ def test_compare_trains_an_autograd_function_from_a_file(tmp_path, monkeypatch, 
 
 
 def test_compare_names_the_file_that_an_autograd_function_needs():
-    with pytest.raises(actlab.UsageError, match="is the class NotebookReLU; name it"):
+    with pytest.raises(actlab.UsageError, match="is the class NotebookReLU; pass its name"):
         actlab.compare(["relu", NotebookReLU], "digits")
 
 

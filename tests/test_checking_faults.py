@@ -55,14 +55,14 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     "flattens": (faulty.relu_that_flattens, "shape", "(6, 8) gives (48,)", torch.relu),
     "returns two": (faulty.relu_and_mask, "shape", "returns a tuple", torch.relu),
     "works in place": (faulty.relu_in_place, "input unchanged", "to 0", torch.relu),
-    "promotes": (faulty.tanh_with_float32_constant, "dtype", "float16 in gives float32 out", torch.tanh),
+    "promotes": (faulty.tanh_with_float32_constant, "dtype", "a float16 input gives a float32 output", torch.tanh),
     "noise": (faulty.noisy_tanh, "deterministic", "after another call", torch.tanh),
     "counts its calls": (faulty.TanhThatShrinks(), "deterministic", "after another call", torch.tanh),
     "remembers an input": (faulty.TanhOfFirstScale(), "deterministic", "after another call", torch.tanh),
     "in storage order": (
         faulty.tanh_in_storage_order,
         "non-contiguous",
-        "a transposed view of strides",
+        "a transposed view with strides",
         torch.tanh,
     ),
     "writes over shared memory": (
@@ -74,7 +74,7 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     "sums in shared memory": (
         faulty.tanh_that_sums_shared_memory,
         "expanded",
-        "gives another gradient",
+        "give different gradients",
         faulty.tanh,
     ),
     "largest of none": (faulty.tanh_by_largest, "empty", "max()", torch.tanh),
@@ -162,9 +162,9 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
     ),
     "parameter in a list": (faulty.ScaledByList, "state_dict", "lacks scales", Scaled),
     "copy shares": (faulty.ScaledShared, "deepcopy", "changed the module", Scaled),
-    "copy starts with initial values": (faulty.ScaledCopiedInitial, "deepcopy", "has another scale", Scaled),
-    "copy computes less": (faulty.ScaledLessByCopy, "deepcopy", "computes something else", Scaled),
-    "state not loaded": (faulty.ScaledWithoutLoading, "state_dict", "computes something else", Scaled),
+    "copy starts with initial values": (faulty.ScaledCopiedInitial, "deepcopy", "has a different scale", Scaled),
+    "copy computes less": (faulty.ScaledLessByCopy, "deepcopy", "gives different values", Scaled),
+    "state not loaded": (faulty.ScaledWithoutLoading, "state_dict", "gives different values", Scaled),
     "lambda in a module": (faulty.ScaledByLambda, "pickle", "cannot be pickled", Scaled),
 }
 

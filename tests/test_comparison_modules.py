@@ -215,7 +215,7 @@ def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
             "--module own.py:Networkk",
             "module 'own.py:Networkk': 'Networkk' not found (did you mean 'Network'?)",
         ),
-        ("--module own.py", "module is 'own.py', not 'package.module:Network'"),
+        ("--module own.py", "module is 'own.py', not 'package.module:Net'"),
         ("--module nowhere.py:Network", "file 'nowhere.py' does not exist"),
         ("--module own.py:Network(width=x)", "arguments must be literals"),
         ("--module own.py:Network(widht=3)", "cannot be built: TypeError"),

@@ -63,7 +63,7 @@ def test_derived_activation_has_the_facts_of_the_catalogue(name):
     assert derived.monotonic == entry.facts.monotonic
     assert derived.kinks == pytest.approx({float(k): float(v) for k, v in entry.kinks().items()}, rel=1e-15)
     law.kinks(activation)
-    law.facts(activation)
+    law.range_and_monotonicity(activation)
 
 
 @every_entry

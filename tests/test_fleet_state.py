@@ -237,7 +237,7 @@ CHANGING = {
     Threshold: "the attribute 'large' of activation (Threshold)",
     Later: "the attribute 'slope' of activation (Later)",
     Backward: "the attribute 'steps' of activation (Backward)",
-    OwnGenerator: "the attribute 'random' of activation (Own)",
+    OwnGenerator: "the attribute 'random' of activation (OwnGenerator)",
     Evaluated: "activation.calls when it is called in evaluation mode",
     Shrinking: "activation.slope when it is called in training mode",
     Growing: "the layers, parameters or buffers of activation.layers (ModuleList)",

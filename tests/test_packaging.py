@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORE = {
     *("torch", "numpy", "pandas", "scikit-learn", "skorch", "joblib", "loky", "rich", "safetensors", "scipy"),
-    *("lazy-loader", "networkx", "psutil"),
+    *("cloudpickle", "lazy-loader", "networkx", "psutil"),
     "shtab",
 }
 

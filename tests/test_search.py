@@ -275,7 +275,7 @@ def test_search_seeds_as_a_number_count_from_zero():
 
 @pytest.mark.parametrize("seeds", [0, -1, 1.5, "2", None, [], [-1], [0.5], [2**32], True])
 def test_search_rejects_invalid_seeds(seeds):
-    with pytest.raises(UsageError, match="seeds is"):
+    with pytest.raises(UsageError, match="seeds must be an integer >= 1 or a list of seeds"):
         search(seeds=seeds).fit(X, Y)
 
 

@@ -70,10 +70,10 @@ def test_tutorial_lessons_run_and_draw(executed):
 
 def test_tutorial_why_separates_classes_with_relu_only(executed):
     output_text = printed_text(executed["01_why"])
-    linear, bent = re.search(r"linear: ([\d.]+)% right, ReLU: ([\d.]+)% right", output_text).groups()
+    linear, bent = re.search(r"linear: ([\d.]+)% correct, ReLU: ([\d.]+)% correct", output_text).groups()
     assert float(linear) <= 76
     assert float(bent) >= 99
-    assert "two units, weights by hand: 100.0% right" in output_text
+    assert "two units, chosen weights: 100.0% correct" in output_text
     passed = re.findall(r"that pass: +([\d.]+)%", output_text)
     assert len(passed) == 2
     assert passed[0] == passed[1]

@@ -120,7 +120,7 @@ def compare_over_datasets(scores: pd.DataFrame) -> MultiDatasetResult:
         >>> result = compare_over_datasets(pd.DataFrame({"relu": relu, "tanh": tanh}, index=list("uvwxyz")))
         >>> for sentence in result.sentences():
         ...     print(sentence)
-        Best mean rank: relu, 1.00 over 6 datasets; it is the single best on 6.
+        Best mean rank: relu, 1.00 over 6 datasets; it is the sole best on 6.
         relu is better than tanh (p = 0.0312).
 
     References:
