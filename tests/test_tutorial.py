@@ -176,7 +176,7 @@ def test_make_tutorial_keeps_outputs_until_the_code_changes(tmp_path):
     spec.loader.exec_module(make_tutorial)
     source = SOURCES[0]
     lesson, text = tmp_path / source.name, source.read_text(encoding="utf-8")
-    lesson.write_text(text.replace("# ## Common shapes", "# ## Four shapes"), encoding="utf-8")
+    lesson.write_text(text.replace("# ## Common activations", "# ## Four shapes"), encoding="utf-8")
     assert make_tutorial.kept(lesson) is None
     shutil.copy(source.with_suffix(".ipynb"), tmp_path)
     notebook = make_tutorial.kept(lesson)
