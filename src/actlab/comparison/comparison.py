@@ -307,7 +307,7 @@ def run_comparison(
             if not runner.runs:
                 raise
             best = select_best(runner.runs, config.names, plan.candidates)
-            tables = results_table(best, plan, runner.died), history_table(best)
+            tables = results_table(best, plan), history_table(best)
             raise Interrupted(*tables, runner.planned, ledger is not None) from interruption
 
 
@@ -365,7 +365,7 @@ def _make_comparison(
     level, seeds, out = (test.level, test.seeds, test.out) if test else (LEVEL, config.seeds, {})
     pairs = test.verdicts if test else judge_pairs(best, plan, region[0], level)
     race = {"race": {"looks": test.analyses, "ended": test.ended, "out": dict(out)}} if test else {}
-    results = results_table(best, plan, runner.died)
+    results = results_table(best, plan)
     verdicts = verdict_table(pairs, level, config.folds, count_failures(best), out)
     return Comparison(
         results=results,
