@@ -347,7 +347,8 @@ def measure_ledger_cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[
         f"The notebook's comparison (3 activations, 3 folds, {epochs} epochs, MNIST) was run",
         f"alternately with and without a ledger, in two processes. The medians (rounds: {rounds}) are",
         f"{medians['without']:.2f} s without a ledger and {medians['with']:.2f} s with one. The session",
-        f"itself (hashes of models and settings, claims, records) takes {own:.3f} s, or {part:.2f} % of the time.",
+        f"itself (hashes of models and settings, claims, records) takes {own:.3f} s, or {part:.2f} % of",
+        "the time.",
         "",
     ]
 
