@@ -11,8 +11,8 @@ from typing import Any
 
 from actlab.activation.definition import Activation
 from actlab.activation.module import ActivationModule, parameters_of
+from actlab.checking.check_report import Failure, NotApplicable
 from actlab.checking.reference import FormulaReference
-from actlab.checking.report import Failure, NotApplicable
 from actlab.errors import UsageError
 
 _NONE = "no reference was given"
