@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import actlab
-from actlab.checking.tensors import close, format_pair, same
+from actlab.checking.tensor_comparison import close, format_pair, same
 from tests import faulty_in_other_calls as faulty
 from tests.faulty_activations import TanhOnce, tanh_with_slope_off
 from tests.sound_activations import EXPECTED, SOUND, largest_fifth

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from actlab.activation.fused_kernels import fused
 from actlab.activation.module import ActivationModule
 from actlab.checking.target import Target, resolve
-from actlab.checking.tensors import saved_storages
+from actlab.checking.tensor_comparison import saved_storages
 from actlab.errors import UsageError, summarize_error
 
 _SAMPLE_SECONDS = 0.02  # the shortest sample

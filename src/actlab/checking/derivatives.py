@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
-from actlab.checking.declared import Declared
-from actlab.checking.report import Failure, NotApplicable
+from actlab.checking.check_report import Failure, NotApplicable
+from actlab.checking.declared_facts import Declared
 from actlab.checking.subject import Subject
-from actlab.checking.tensors import close, format_pair, worst_index
+from actlab.checking.tensor_comparison import close, format_pair, worst_index
 
 _FLAT = 1e-12  # a slope that is 0
 _POLE = 1e6  # a slope within 1e-9 of a pole

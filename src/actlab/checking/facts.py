@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from actlab.checking.declared import Declared
-from actlab.checking.report import Failure
+from actlab.checking.check_report import Failure
+from actlab.checking.declared_facts import Declared
 from actlab.checking.subject import Subject
 from actlab.checking.values import grid
 

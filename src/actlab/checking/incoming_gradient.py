@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from actlab.checking.report import Failure
+from actlab.checking.check_report import Failure
 from actlab.checking.subject import Subject
-from actlab.checking.tensors import (
+from actlab.checking.tensor_comparison import (
     close,
     dtype_name,
     first_index,

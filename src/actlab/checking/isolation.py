@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from actlab.checking.report import COULD_NOT_RUN, FAIL, PASS, Outcome, Row
-from actlab.checking.rows import Check
+from actlab.checking.check_report import COULD_NOT_RUN, FAIL, PASS, Outcome, Row
+from actlab.checking.checks import Check
 from actlab.checking.subject import Subject
 from actlab.checking.transforms import attempt
 from actlab.errors import escape_unprintable

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from actlab.checking.declared import Declared, declared
+from actlab.checking.check_report import Failure, NotApplicable
+from actlab.checking.declared_facts import Declared, declared
 from actlab.checking.reference import Reference
-from actlab.checking.report import Failure, NotApplicable
 from actlab.checking.target import Target
-from actlab.checking.tensors import gradient
+from actlab.checking.tensor_comparison import gradient
 
 Kind = Literal["element-wise", "gated", "mixing", "other"]
 Function = Callable[[Tensor], Tensor]

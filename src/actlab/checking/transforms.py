@@ -9,9 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab.checking.report import Failure, Outcome, Unsupported
+from actlab.checking.check_report import Failure, Outcome, Unsupported
 from actlab.checking.subject import Function, Subject
-from actlab.checking.tensors import close, format_pair, gradient_or_zeros, saved_storages, worst_index
+from actlab.checking.tensor_comparison import (
+    close,
+    format_pair,
+    gradient_or_zeros,
+    saved_storages,
+    worst_index,
+)
 from actlab.errors import summarize_error
 
 # Parts of torch's errors when an optional method of an autograd.Function, or a kernel or derivative of an

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from actlab.checking.report import Failure, NotApplicable, Outcome
+from actlab.checking.check_report import Failure, NotApplicable, Outcome
 from actlab.checking.subject import Subject
-from actlab.checking.tensors import format_pair, largest
+from actlab.checking.tensor_comparison import format_pair, largest
 
 Point = Callable[[Tensor], Tensor]
 # The allowed error in units of eps times the condition of the function. A formula of several operations stays

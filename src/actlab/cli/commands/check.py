@@ -37,7 +37,7 @@ def add_options(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Verify activations."""
     from actlab.checking import check, junit
-    from actlab.checking.run import parse_dtypes, parse_rows
+    from actlab.checking.checker import parse_dtypes, parse_rows
     from actlab.files import writing
 
     options = {

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from actlab.checking.report import Failure
+from actlab.checking.check_report import Failure
 from actlab.checking.subject import Subject
-from actlab.checking.tensors import same
+from actlab.checking.tensor_comparison import same
 
 
 def _call(module: nn.Module, x: Tensor) -> Tensor:

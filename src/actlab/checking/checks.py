@@ -8,9 +8,18 @@ from functools import partial
 
 import torch
 
-from actlab.checking import basics, calls, derivatives, facts, incoming_gradient, modules, transforms, values
+from actlab.checking import (
+    calls_and_modes,
+    derivatives,
+    facts,
+    incoming_gradient,
+    serialization,
+    shapes_and_dtypes,
+    transforms,
+    values,
+)
 from actlab.checking.subject import Subject
-from actlab.checking.tensors import dtype_name
+from actlab.checking.tensor_comparison import dtype_name
 
 
 @dataclass(frozen=True)
@@ -45,40 +54,40 @@ _MODULE = ("module",)
 _COMPILER_SECONDS = 60.0
 # What the other rows depend on comes first.
 _CHECKS = (
-    Check("shape", basics.shape),
-    Check("kind", basics.kind),
-    Check("input unchanged", calls.input_unchanged),
-    Check("deterministic", calls.deterministic),
-    Check("repeated calls", calls.repeated_calls),
-    Check("grad modes", calls.grad_modes),
-    Check("dtype", basics.dtype),
+    Check("shape", shapes_and_dtypes.shape),
+    Check("kind", shapes_and_dtypes.kind),
+    Check("input unchanged", calls_and_modes.input_unchanged),
+    Check("deterministic", calls_and_modes.deterministic),
+    Check("repeated calls", calls_and_modes.repeated_calls),
+    Check("grad modes", calls_and_modes.grad_modes),
+    Check("dtype", shapes_and_dtypes.dtype),
     Check("value", values.value, for_each_dtype=True),
     Check("gradient", values.gradient, _POINTS, for_each_dtype=True),
     Check("finite", values.finite, _POINTS, for_each_dtype=True),
     Check("infinities", values.infinities, _POINTS, for_each_dtype=True),
-    Check("signed zero", calls.signed_zero, _POINTS),
+    Check("signed zero", calls_and_modes.signed_zero, _POINTS),
     Check("reference", values.reference),
     Check("facts", facts.facts, ("definition", "element-wise")),
     Check("linear backward", incoming_gradient.linearity),
     Check("grad unchanged", incoming_gradient.gradient_unchanged),
     Check("first derivative", derivatives.first),
     Check("second derivative", derivatives.second),
-    Check("training mode", calls.training_mode, _MODULE),
+    Check("training mode", calls_and_modes.training_mode, _MODULE),
     Check("kinks", derivatives.kinks, _POINTS),
     Check("continuity", derivatives.continuity, _POINTS),
     Check("forward mode", transforms.forward_mode, first_import="torch._decomp.decompositions_for_jvp"),
     Check("batched gradients", transforms.batched_gradients),
     Check("vmap", transforms.vmap),
     Check("func.grad", transforms.func_grad, first_import="torch._dynamo"),
-    Check("non-contiguous", basics.non_contiguous),
-    Check("expanded", basics.expanded),
-    Check("empty", basics.empty),
-    Check("zero-dimensional", basics.zero_dimensional, _POINTS),
-    Check("autocast", basics.autocast),
+    Check("non-contiguous", shapes_and_dtypes.non_contiguous),
+    Check("expanded", shapes_and_dtypes.expanded),
+    Check("empty", shapes_and_dtypes.empty),
+    Check("zero-dimensional", shapes_and_dtypes.zero_dimensional, _POINTS),
+    Check("autocast", shapes_and_dtypes.autocast),
     Check("parameters", derivatives.parameters, _MODULE),
-    Check("state_dict", modules.state_dict, _MODULE),
-    Check("deepcopy", modules.deepcopy, _MODULE),
-    Check("pickle", modules.pickled, _MODULE),
+    Check("state_dict", serialization.state_dict, _MODULE),
+    Check("deepcopy", serialization.deepcopy, _MODULE),
+    Check("pickle", serialization.pickled, _MODULE),
     Check("saved bytes", transforms.saved_for_backward),
     Check("export", transforms.exported, seconds=_COMPILER_SECONDS),
     Check("compile", transforms.compiled, seconds=_COMPILER_SECONDS),

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
+from actlab.checking.check_report import CheckReport
+from actlab.checking.checks import Check, list_checks
 from actlab.checking.isolation import run_checks
 from actlab.checking.reference import resolve_reference
-from actlab.checking.report import CheckReport
-from actlab.checking.rows import Check, list_checks
 from actlab.checking.subject import Subject
 from actlab.checking.target import resolve
-from actlab.checking.tensors import dtype_name
+from actlab.checking.tensor_comparison import dtype_name
 from actlab.errors import UsageError, did_you_mean, summarize_error
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

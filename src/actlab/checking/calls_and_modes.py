@@ -8,9 +8,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from actlab.checking.report import Failure, NotApplicable
+from actlab.checking.check_report import Failure, NotApplicable
 from actlab.checking.subject import Function, Subject
-from actlab.checking.tensors import close, different, dtype_name, first_index, format_pair, gradient, same
+from actlab.checking.tensor_comparison import (
+    close,
+    different,
+    dtype_name,
+    first_index,
+    format_pair,
+    gradient,
+    same,
+)
 
 _CLOSE = 1e-6  # agreement with a finite difference, relative to the sum of all magnitudes
 _ROUNDING = 1e-9  # a kernel may compute the last elements of a tensor differently

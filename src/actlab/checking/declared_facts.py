@@ -11,8 +11,8 @@ from typing import Any
 
 from actlab.activation.definition import Activation
 from actlab.activation.module import ActivationModule, parameters_of
+from actlab.checking.check_report import Failure, NotApplicable
 from actlab.checking.reference import FormulaReference
-from actlab.checking.report import Failure, NotApplicable
 from actlab.errors import UsageError
 
 _NONE = "no reference was given"
@@ -68,7 +68,7 @@ class Declared:
         """
         if self.definition.facts.gated:
             raise NotApplicable(f"{_NONE}, and the declared formula has two inputs")
-        from actlab.derivation.syntax.budget import (
+        from actlab.derivation.syntax.sympy_budget import (
             BudgetExceeded,
             limit_calls,
         )  # it imports SymPy, which takes half a second

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from actlab.checking.report import Failure, NotApplicable
+from actlab.checking.check_report import Failure, NotApplicable
 from actlab.checking.subject import Function, Subject
-from actlab.checking.tensors import (
+from actlab.checking.tensor_comparison import (
     close,
     dtype_name,
     first_index,
