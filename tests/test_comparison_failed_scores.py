@@ -88,7 +88,7 @@ def test_compare_until_decided_drops_an_activation_with_an_infinite_score(datase
     comparison = compare(
         NAMES, dataset, scoring=scorer(math.inf, [4]), until_decided=True, budget=18, **SHORT
     )
-    assert comparison.about["race"]["out"]["tanh"] == "failed in 1 of 6 runs: the score is inf"
+    assert comparison.about["sequential_test"]["dropped"]["tanh"] == "failed in 1 of 6 runs: the score is inf"
     assert pairs(comparison)["relu", "elu"][0] != "none"
 
 

@@ -147,9 +147,11 @@ def test_sentences_of_many_pairs_describe_those_of_the_first():
 
 def test_sentences_report_the_number_of_runs():
     values = [{"lr": 0.1}, {"lr": 0.2}]
-    race = {"looks": 3, "ended": "all pairs are decided", "out": {}}
+    test = {"interim_analyses": 3, "ended": "all pairs are decided", "dropped": {}}
     rows = [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)]
-    result = comparison({"relu": HIGH, "tanh": LOW}, rows, tuned=values, race=race, trained=48, seeds=8)
+    result = comparison(
+        {"relu": HIGH, "tanh": LOW}, rows, tuned=values, sequential_test=test, trained=48, seeds=8
+    )
     assert result.sentences()[-3:] == [
         "Each run was trained with 2 values of lr: 48 trials instead of 24.",
         "Sequential test: 48 runs in 3 rounds with up to 8 seeds; all pairs are decided.",

@@ -164,7 +164,7 @@ def test_compare_until_decided_adds_seeds_only_to_undecided_activations(dataset,
     assert seeds[constant] < seeds["relu"]
     assert seeds["relu"] == seeds["tanh"]
     assert comparison.about["trained"] == 3 * seeds.sum()
-    assert comparison.about["race"]["out"][constant].startswith("worse than ")
+    assert comparison.about["sequential_test"]["dropped"][constant].startswith("worse than ")
     assert f"Sequential test: {3 * seeds.sum()} runs in" in comparison.sentences()[-1]
     words = {row["verdict"] for pair, row in pairs(comparison).items() if constant in pair}
     assert words & {"better", "worse"}
@@ -179,7 +179,7 @@ def test_compare_until_decided_adds_seeds_only_to_undecided_activations(dataset,
 def test_compare_until_decided_keeps_its_budget(dataset):
     comparison = compare(["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, **SHORT)
     assert comparison.about["trained"] <= 30
-    assert "the budget of 30 runs" in comparison.about["race"]["ended"]
+    assert "the budget of 30 runs" in comparison.about["sequential_test"]["ended"]
     with pytest.raises(UsageError, match="budget must be >= 12 runs, the first round, got 11"):
         compare(["relu", "tanh"], dataset, until_decided=True, budget=11, **SHORT)
 
@@ -187,7 +187,7 @@ def test_compare_until_decided_keeps_its_budget(dataset):
 def test_compare_until_decided_drops_diverged_activations(dataset):
     comparison = compare(["relu", "tanh"], dataset, lr=3e4, until_decided=True, **SHORT)
     assert comparison.verdicts["verdict"].to_list() == ["none"]
-    assert "diverged in" in comparison.about["race"]["out"]["relu"]
+    assert "diverged in" in comparison.about["sequential_test"]["dropped"]["relu"]
     assert comparison.about["seeds"] == 2
 
 
@@ -206,7 +206,7 @@ def test_compare_until_decided_reports_restored_runs_per_round(dataset, tmp_path
     options = {**SHORT, "until_decided": True, "budget": 24, "rope": 0.0, "ledger": tmp_path / "l.sqlite"}
     first = compare(["relu", "tanh"], dataset, **options)
     compare(["relu", "tanh"], dataset, verbose=1, **options)
-    assert first.about["race"]["looks"] == 2
+    assert first.about["sequential_test"]["interim_analyses"] == 2
     assert [line for line in capsys.readouterr().err.splitlines() if "ledger" in line] == [
         "actlab: round 1: 12 of 12 runs are from the ledger",
         "actlab: round 2: 12 of 12 runs are from the ledger",

@@ -299,8 +299,8 @@ def test_report_without_javascript_shows_tables_and_curves(opened):
 def test_report_does_not_execute_hostile_names(opened):
     whole = comparison(tuple(HOSTILE), seeds=1)
     results = whole.results.assign(**{HOSTILE[1]: HOSTILE[0]})
-    looks = diagnostics_frame(tuple(HOSTILE)).assign(name=HOSTILE[0])
-    page = opened(comparison(tuple(HOSTILE), seeds=1, results=results, diagnostics=looks))
+    diagnostics = diagnostics_frame(tuple(HOSTILE)).assign(name=HOSTILE[0])
+    page = opened(comparison(tuple(HOSTILE), seeds=1, results=results, diagnostics=diagnostics))
     for button in page.locator("figure.units .legend button").all():
         button.click()
         button.click()

@@ -147,7 +147,7 @@ def test_units_table_shows_the_last_epoch():
 
 @pytest.fixture(scope="module")
 def page():
-    about = {**comparison().about, "diagnostics": {"rows": 256, "looks": [1, 2, 5, 12]}}
+    about = {**comparison().about, "diagnostics": {"samples": 256, "measured_epochs": [1, 2, 5, 12]}}
     return render(comparison(diagnostics=diagnostics_frame(), about=about))
 
 

@@ -121,8 +121,8 @@ def test_python_call_reproduces_the_comparison():
 
 def test_python_call_of_a_sequential_test_comments_unknown_settings():
     about = {**comparison().about, "settings": {}, "net": "Mine\nexec", "metric": "neg_log_loss"}
-    about["race"] = {
-        "looks": 3,
+    about["sequential_test"] = {
+        "interim_analyses": 3,
         "ended": "the budget of 40 runs: 36 are trained, the next round takes 12 more",
     }
     assert reproduce.python_call(["relu"], about) == (

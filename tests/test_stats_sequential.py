@@ -50,10 +50,10 @@ class ScriptedTest:
 
 # S. Pocock, Biometrika 64 (1977), table 1: normal deviates for tests at equal steps.
 @pytest.mark.parametrize(
-    ("looks", "bound"), [(1, 1.960), (2, 2.178), (3, 2.289), (4, 2.361), (5, 2.413), (10, 2.555)]
+    ("analyses", "bound"), [(1, 1.960), (2, 2.178), (3, 2.289), (4, 2.361), (5, 2.413), (10, 2.555)]
 )
-def test_crossing_probability_agrees_with_pococks_table(looks, bound):
-    assert crossing_probability(bound, range(1, looks + 1)) == pytest.approx(0.05, abs=1e-4)
+def test_crossing_probability_agrees_with_pococks_table(analyses, bound):
+    assert crossing_probability(bound, range(1, analyses + 1)) == pytest.approx(0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 45])
@@ -72,7 +72,7 @@ def test_sequential_test_drops_worse_activations_and_continues():
     )
     result = scripted.run()
     assert scripted.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"])]
-    assert result.out == {"b": "worse than a after 2 seeds"}
+    assert result.dropped == {"b": "worse than a after 2 seeds"}
     assert result.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 8}
     assert (result.analyses, result.seeds, result.ended) == (3, 8, "all pairs are decided")
 
@@ -95,14 +95,14 @@ def test_sequential_test_keeps_decided_verdicts():
 
     result = WaveringTest({}).run()
     assert result.verdicts["a", "b"].outcome == "better"
-    assert result.out == {"b": "worse than a after 2 seeds"}
+    assert result.dropped == {"b": "worse than a after 2 seeds"}
 
 
 def test_sequential_test_drops_failed_activations():
     scripted = ScriptedTest({("a", "c"): ("better", 4)}, failed={"b": "diverged in 1 of 6 runs"})
     result = scripted.run()
     assert scripted.trained == [(2, NAMES), (4, ["a", "c"])]
-    assert result.out["b"] == "diverged in 1 of 6 runs"
+    assert result.dropped["b"] == "diverged in 1 of 6 runs"
     assert result.verdicts["a", "b"] is None
 
 
@@ -110,7 +110,7 @@ def test_sequential_test_drops_the_worse_of_a_pair_in_either_order():
     scripted = ScriptedTest({("a", "b"): ("worse", 2), ("b", "c"): ("worse", 4)})
     result = scripted.run()
     assert scripted.trained == [(2, NAMES), (4, ["b", "c"])]
-    assert result.out == {"a": "worse than b after 2 seeds", "b": "worse than c after 4 seeds"}
+    assert result.dropped == {"a": "worse than b after 2 seeds", "b": "worse than c after 4 seeds"}
 
 
 def test_sequential_test_drops_activations_without_undecided_pairs():
@@ -119,7 +119,7 @@ def test_sequential_test_drops_activations_without_undecided_pairs():
     )
     result = scripted.run()
     assert scripted.trained == [(2, NAMES), (4, ["b", "c"])]
-    assert result.out == {"c": "worse than b after 4 seeds"}
+    assert result.dropped == {"c": "worse than b after 4 seeds"}
 
 
 def test_sequential_test_reports_undecided_pairs_after_each_round():

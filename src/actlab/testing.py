@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actlab.checking import CheckReport, check
-from actlab.checking.report import FAIL
+from actlab.checking.check_report import FAIL
 
 
 def assert_activation(target: Any, **options: Any) -> CheckReport:

@@ -91,8 +91,9 @@ class Comparison:
         curves: For your own activations, one row per ``activation`` and point: ``x``, ``f``, ``f1`` and
             ``f2``, the function and its derivatives before training.
         about: Settings and environment: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
-            ``region_is``, ``folds``, ``seeds``, ``level``, ``trained`` (the number of runs), ``race`` (of a
-            sequential test), ``settings``, ``net``, versions, ``processor``, ``date`` and ``command``.
+            ``region_is``, ``folds``, ``seeds``, ``level``, ``trained`` (the number of runs),
+            ``sequential_test`` (number of ``interim_analyses``, why it ``ended``, and the activations that
+            were ``dropped``), ``settings``, ``net``, versions, ``processor``, ``date`` and ``command``.
     """
 
     results: pd.DataFrame
@@ -362,11 +363,11 @@ def _make_comparison(
     """Judge the runs and make the tables."""
     config = plan.config
     best = select_best(runner.runs, config.names, plan.candidates)
-    level, seeds, out = (test.level, test.seeds, test.out) if test else (LEVEL, config.seeds, {})
+    level, seeds, dropped = (test.level, test.seeds, test.dropped) if test else (LEVEL, config.seeds, {})
     pairs = test.verdicts if test else judge_pairs(best, plan, region[0], level)
-    race = {"race": {"looks": test.analyses, "ended": test.ended, "out": dict(out)}} if test else {}
+    sequential = {"interim_analyses": test.analyses, "ended": test.ended, "dropped": dropped} if test else {}
     results = results_table(best, plan)
-    verdicts = verdict_table(pairs, level, config.folds, count_failures(best), out)
+    verdicts = verdict_table(pairs, level, config.folds, count_failures(best), dropped)
     return Comparison(
         results=results,
         history=history_table(best),
@@ -385,6 +386,6 @@ def _make_comparison(
             "points": plan.scoring.in_points([run.score for run in best]),
             "level": level,
             "seeds": seeds,
-            **race,
+            **({"sequential_test": sequential} if test else {}),
         },
     )

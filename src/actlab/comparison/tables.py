@@ -106,7 +106,7 @@ def verdict_table(
     level: float,
     folds: int,
     failures: Mapping[str, str],
-    out: Mapping[str, str],
+    dropped: Mapping[str, str],
 ) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.verdicts`.
 
@@ -115,7 +115,7 @@ def verdict_table(
         level: The probability of an error at which they were judged.
         folds: The number of folds.
         failures: The activations with failed runs, and how many.
-        out: The activations that dropped out of a sequential test, and why.
+        dropped: The activations that dropped out of a sequential test, and why.
     """
     rows = []
     for (a, b), verdict in verdicts.items():
@@ -125,8 +125,8 @@ def verdict_table(
             row["reason"] = "; ".join(f"{name} {failures[name]}" for name in (a, b) if name in failures)
         else:
             row.update(_verdict_columns(verdict, folds))
-            dropped = "; ".join(f"{name} is {out[name]}" for name in (a, b) if name in out)
-            row["reason"] = _why_undecided(verdict, dropped) if verdict.outcome == "undecided" else ""
+            why = "; ".join(f"{name} is {dropped[name]}" for name in (a, b) if name in dropped)
+            row["reason"] = _why_undecided(verdict, why) if verdict.outcome == "undecided" else ""
         rows.append(row)
     frame = pd.DataFrame(rows, columns=VERDICTS)
     return frame.astype({"runs": int, "seeds": int, "more_seeds": "Int64"})

@@ -71,15 +71,15 @@ def choose_diagnostic_epochs(
     """
     if wanted is not None:
         return tuple(range(1, epochs + 1)) if wanted else ()
-    look = _ALWAYS + _STEPS * ROWS / batch_size
-    times = min(epochs, int(SHARE * epochs * steps / look))
+    cost = _ALWAYS + _STEPS * ROWS / batch_size
+    times = min(epochs, int(SHARE * epochs * steps / cost))
     return tuple(math.ceil(n * epochs / times) for n in range(1, times + 1))
 
 
-def describe_schedule(wanted: bool | None, looks: Sequence[int]) -> Row:
+def describe_schedule(wanted: bool | None, epochs: Sequence[int]) -> Row:
     """Return the samples and epochs of the diagnostics, or why there are none."""
-    if looks:
-        return {"rows": ROWS, "looks": list(looks)}
+    if epochs:
+        return {"samples": ROWS, "measured_epochs": list(epochs)}
     return {"off": "they were switched off" if wanted is False else _TOO_SHORT}
 
 

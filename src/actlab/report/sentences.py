@@ -153,10 +153,10 @@ def _run_counts(about: Any) -> list[str]:
         values = f"{len(tuned)} values of {' and '.join(tuned[0])}"
         instead = f"{trained} trials instead of {trained // len(tuned)}"
         sentences.append(f"Each run was trained with {values}: {instead}.")
-    if race := about.get("race"):
-        rounds = f"{race['looks']} round{'s' * (race['looks'] > 1)}"
+    if test := about.get("sequential_test"):
+        rounds = f"{test['interim_analyses']} round{'s' * (test['interim_analyses'] > 1)}"
         sentences.append(
-            f"Sequential test: {trained} runs in {rounds} with up to {about['seeds']} seeds; {race['ended']}."
+            f"Sequential test: {trained} runs in {rounds} with up to {about['seeds']} seeds; {test['ended']}."
         )
     return sentences
 

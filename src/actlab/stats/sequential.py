@@ -39,7 +39,7 @@ class SequentialTest:
         verdicts: The verdict on every pair when it was decided, or else the latest one; None where no test is
             possible.
         decided: The number of seeds after which each pair was decided.
-        out: The activations that were dropped, and why.
+        dropped: The activations that were dropped, and why.
         remaining: The activations that need more seeds.
         analyses: The number of analyses so far.
         seeds: The number of seeds at the latest analysis.
@@ -68,7 +68,7 @@ class SequentialTest:
         self.verdicts: dict[Pair, Verdict | None] = dict.fromkeys(combinations(names, 2))
         self.level = analysis_level(len(self.verdicts))
         self.decided: dict[Pair, int] = {}
-        self.out: dict[str, str] = {}
+        self.dropped: dict[str, str] = {}
         self.remaining = list(names)
         self.analyses, self.seeds, self.ended = 0, 0, ""
 
@@ -97,12 +97,12 @@ class SequentialTest:
             self.verdicts[pair] = verdict
             if verdict and verdict.outcome != "undecided":
                 self.decided[pair] = self.seeds
-        self.out.update(failures)
+        self.dropped.update(failures)
         for (a, b), verdict in self.verdicts.items():
             if verdict and verdict.outcome in ("better", "worse"):
                 loser, winner = (a, b) if verdict.outcome == "worse" else (b, a)
-                self.out.setdefault(loser, f"worse than {winner} after {self.seeds} seeds")
-        undecided = [p for p in self.verdicts if p not in self.decided and not self.out.keys() & set(p)]
+                self.dropped.setdefault(loser, f"worse than {winner} after {self.seeds} seeds")
+        undecided = [p for p in self.verdicts if p not in self.decided and not self.dropped.keys() & set(p)]
         self.remaining = [name for name in self.remaining if any(name in pair for pair in undecided)]
         if not undecided:
             self.ended = "all pairs are decided" if self.decided else "fewer than two activations are left"

@@ -174,7 +174,7 @@ def _diagnostics(comparison: Comparison, names: Sequence[str], labels: Labels) -
         "unit_table": unit_table,
         "weight_table": weight_table,
         "some_layers": diagnostic_charts.has_deep_networks(frame),
-        "samples": settings.get("rows"),
+        "samples": settings.get("samples"),
         "off": settings.get("off"),
         "missing": [name for name in names if name not in present] if present else [],
     }

@@ -13,7 +13,7 @@ from actlab.training.train import TrainSettings
 
 # Keys of ``about`` that other parts of the page show.
 _SHOWN_ELSEWHERE = (
-    *("settings", "race", "tuned", "command", "points", "region_is"),
+    *("settings", "sequential_test", "tuned", "command", "points", "region_is"),
     *("activations", "diagnostics", "unfinished", "kind"),
 )
 _DEFAULT_METRICS = ("accuracy", "r2")
@@ -22,13 +22,13 @@ _DEFAULT_MODULE = "NeuralNet"
 
 def facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return settings, seeds, versions and hardware as names and texts."""
-    settings, race = about.get("settings") or {}, about.get("race") or {}
+    settings, test = about.get("settings") or {}, about.get("sequential_test") or {}
     rows = {name: value for name, value in about.items() if name not in _SHOWN_ELSEWHERE}
     if (seeds := about.get("seeds", 1)) > 1:
         first = settings.get("seed", 0)
         rows["seeds"] = f"{seeds}: {first} to {first + seeds - 1}"
-    if race.get("ended"):
-        rows["race"] = race["ended"]
+    if test.get("ended"):
+        rows["sequential_test"] = test["ended"]
     if about.get("tuned"):
         rows["tuned"] = json.dumps(about["tuned"])
     named = [*rows.items(), *((name, value) for name, value in settings.items() if name != "seed")]
@@ -65,8 +65,8 @@ def python_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         module = "module=module"
     if (metric := about.get("metric", "accuracy")) not in _DEFAULT_METRICS:
         scoring = f"scoring={metric!r}"
-    if "budget" in ((about.get("race") or {}).get("ended") or ""):
-        comments.append(f"# the test ended: {_one_line(about['race']['ended'])}\n")
+    if "budget" in (ended := (about.get("sequential_test") or {}).get("ended") or ""):
+        comments.append(f"# the test ended: {_one_line(ended)}\n")
     keywords = _keywords({**_design(about), **changed})
     arguments = [repr(list(names)), repr(data), module, keywords, scoring]
     return f"{''.join(comments)}actlab.compare({', '.join(filter(None, arguments))})"
@@ -77,7 +77,7 @@ def _design(about: Mapping[str, Any]) -> dict[str, Any]:
     design: dict[str, Any] = {}
     if about.get("folds", 3) != 3:
         design["folds"] = about["folds"]
-    if about.get("race"):  # it chooses the number of seeds
+    if about.get("sequential_test"):  # it chooses the number of seeds
         design["until_decided"] = True
     elif about.get("seeds", 1) != 1:
         design["seeds"] = about["seeds"]
