@@ -21,14 +21,16 @@ from actlab.fleet.settings import FleetSettings
 from actlab.fleet.trace import TracedLayer, trace_layers
 
 _TRIAL_SAMPLES = 2
-_DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
+_DRAWS = (
+    "the network draws random numbers during training; in a fleet, they would depend on the other networks"
+)
 
 
 class Alone(enum.Enum):
     """Why a run does not share its fleet with others."""
 
-    FAILS = "its network cannot be built or tried"
-    DRAWS = "its network draws random numbers while it trains"
+    FAILS = "its network cannot be built or run"
+    DRAWS = "its network draws random numbers during training"
     NO_VMAP = "torch.vmap cannot run its network"
     NEEDS_SKORCH = "no fleet can train its network"
 

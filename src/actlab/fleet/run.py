@@ -136,7 +136,7 @@ class Run:
             return self.net()
 
     def noise(self) -> contextlib.AbstractContextManager[None]:
-        """Seed torch's default generator for a network that draws random numbers while it trains."""
+        """Seed torch's default generator for a network that draws random numbers during training."""
         return seeded_torch(self.seed, self.fold, NOISE, self.device)
 
     def orders(self) -> Iterator[Tensor]:

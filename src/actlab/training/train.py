@@ -369,7 +369,7 @@ def holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
     if left >= HELD_BACK:
         return ""
     few = "the training set has" if numbers else "the largest class has"
-    return f"one sample in {HELD_BACK} is held back for validation, but {few} only {left} samples: add data"
+    return f"one sample in {HELD_BACK} is held out for validation, but {few} only {left} samples: add data"
 
 
 def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:
