@@ -216,7 +216,7 @@ def compare(
             kind of activation in the module).
         scoring: A scikit-learn scorer or its name (default: accuracy, or R^2 for a regression).
         rope: Half the width of the region of practical equivalence, in units of the score. Default: for
-            scores from 0 to 1, the share of one sample and at least 0.001; for other scores, a hundredth of
+            scores from 0 to 1, the share of one sample and at least 0.001; for other scores, 1 % of
             the median score.
         seed: The first seed.
         jobs: Number of worker processes (default: chosen automatically).
