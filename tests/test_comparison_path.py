@@ -45,7 +45,7 @@ def test_compare_enters_few_modules_before_its_fleets():
     followed = Followed()
     assert len(followed.modules) <= 26
     assert followed.changes <= 110
-    assert followed.calls["actlab.spec", "parse"] == 2
+    assert followed.calls["actlab.spec", "split_spec"] == 2
     networks = followed.calls["actlab.models.networks", "NeuralNet.__init__"]
     assert networks <= 8  # six runs, and one for the bytes that each activation saves
     assert followed.calls["actlab.comparison.config", "ComparisonConfig.__post_init__"] == 1

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from actlab import NeuralNet, load_data
-from actlab.data.dataset import fingerprint_of
+from actlab.data.dataset import compute_fingerprint
 from actlab.fleet.run import EarlyStopping, Optimizer, Run, Schedule
 from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import digest, run_settings
@@ -233,10 +233,10 @@ def test_run_settings_contain_no_address_and_no_folder(import_code):
 
 def test_fingerprint_of_equals_the_datasets_fingerprint():
     data = load_data("digits")
-    assert fingerprint_of(data.X, data.y) == data.fingerprint
-    assert fingerprint_of(np.asfortranarray(data.X), data.y) == data.fingerprint
-    assert fingerprint_of(data.X, data.y[::-1]) != data.fingerprint
-    assert fingerprint_of(data.X.astype(np.float64), data.y) != data.fingerprint
+    assert compute_fingerprint(data.X, data.y) == data.fingerprint
+    assert compute_fingerprint(np.asfortranarray(data.X), data.y) == data.fingerprint
+    assert compute_fingerprint(data.X, data.y[::-1]) != data.fingerprint
+    assert compute_fingerprint(data.X.astype(np.float64), data.y) != data.fingerprint
 
 
 SCRIPT = """

@@ -16,7 +16,7 @@ from actlab.describe import derivatives, window
 from actlab.errors import UsageError
 from actlab.functions import catalogue
 from actlab.report.tables import to_json_value
-from actlab.spec import entry, get, is_formula, is_imported, parse
+from actlab.spec import find_definition, get, is_formula, is_import_path, split_spec
 
 Labels = Mapping[str, str]
 Values = Sequence[float | None]
@@ -347,12 +347,12 @@ def drawable(spec: str) -> tuple[torch.nn.Module, float]:
     Raises:
         UsageError: The spec is neither in the catalogue nor a formula, or not a function of one number.
     """
-    name, _, _ = parse(spec)
-    if is_imported(name):
+    name, _, _ = split_spec(spec)
+    if is_import_path(name):
         raise UsageError("it is a user module, and its curve was not saved")
     if name not in catalogue and not is_formula(name):
         raise UsageError("it is not in the catalogue")
-    definition = entry(name)
+    definition = find_definition(name)
     if definition.facts.gated:
         raise UsageError("it takes two halves of a tensor")
     return get(spec).double().eval(), window(definition)[1]

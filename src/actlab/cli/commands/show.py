@@ -32,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Show one activation."""
     from actlab.describe import properties, summary, table, terminal_plot
     from actlab.files import output_folder
-    from actlab.spec import definition
+    from actlab.spec import resolve_definition
 
-    activation = definition(arguments.name)
+    activation = resolve_definition(arguments.name)
     try:
         facts = properties(activation)
         values = [] if activation.facts.gated else table(activation)
