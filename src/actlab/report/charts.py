@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from actlab.describe import derivatives, window
+from actlab.describe import evaluate_derivatives, find_plot_range
 from actlab.errors import UsageError
 from actlab.functions import catalogue
 from actlab.report.tables import to_json_value
@@ -312,7 +312,9 @@ def function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Pa
     ends = [reach for _, reach in modules.values()] or [float(rows["x"].max()) for rows in own.values()]
     reach = min(max(ends), 10.0)
     x = torch.linspace(-reach, reach, 241, dtype=torch.float64)
-    values: dict[str, Any] = {name: (x, *derivatives(module, x)) for name, (module, _) in modules.items()}
+    values: dict[str, Any] = {
+        name: (x, *evaluate_derivatives(module, x)) for name, (module, _) in modules.items()
+    }
     values |= {name: tuple(rows[column] for column in ("x", "f", "f1", "f2")) for name, rows in own.items()}
     return [
         _function_panel("f(x), the function", names, values, 1, (-reach, reach)),
@@ -355,7 +357,7 @@ def drawable(spec: str) -> tuple[torch.nn.Module, float]:
     definition = find_definition(name)
     if definition.facts.gated:
         raise UsageError("it takes two halves of a tensor")
-    return get(spec).double().eval(), window(definition)[1]
+    return get(spec).double().eval(), find_plot_range(definition)[1]
 
 
 # -- differences ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from actlab.describe import derivatives
+from actlab.describe import evaluate_derivatives
 from actlab.errors import UsageError
 from actlab.report.charts import Labels, drawable, own_curve
 from actlab.report.html.diagnostic_charts import first_to_last_ratio, last_epochs, rows_of
@@ -259,7 +259,7 @@ def _slopes(name: str, curves: pd.DataFrame) -> tuple[Floats, Floats, bool] | No
         x, slope = numeric(rows, "x").to_numpy(float), numeric(rows, "f1").to_numpy(float)
         return (x, slope, True) if len(rows) > 1 and np.isfinite([x, slope]).all() else None
     line = torch.linspace(-_REACH, _REACH, 6001, dtype=torch.float64)
-    return line.numpy(), derivatives(module, line)[1].numpy(), False
+    return line.numpy(), evaluate_derivatives(module, line)[1].numpy(), False
 
 
 def _may_be_steeper_beyond(slope: Floats) -> bool:
