@@ -127,11 +127,11 @@ def test_ledger_show_prints_the_last_twenty_runs(capsys):
     assert lines[24:27] == [
         "(2 columns omitted)",
         "",
-        "The last 20 of 25; actlab ledger export writes all.",
+        "The last 20 of 25 runs are shown; actlab ledger export writes all of them.",
     ]
     keys = ", ".join(hash_description(own)[:8] for own in settings[5:])
     assert " ".join(line.strip() for line in lines[27:-1]) == f"{keys} failed: diverged"
-    assert lines[-1] == "These are the last 20 of 22 that failed."
+    assert lines[-1] == "The last 20 of 22 failed runs are shown."
 
 
 def test_ledger_show_and_verify_with_no_run_and_with_one(capsys):

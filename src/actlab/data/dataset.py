@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -65,7 +66,9 @@ class Dataset:
     def __post_init__(self, channels: str | None) -> None:
         found = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
         if self.X.ndim != 2 or len(self.X) != len(self.y):
-            raise UsageError(f"{found}; X must be (n, d) with the n of y; load_data((X, y)) takes images")
+            raise UsageError(
+                f"{found}; X must be (n, d) with the same n as y; load_data((X, y)) takes images"
+            )
         if channels not in (None, "first"):
             raise UsageError(f"{self.name}: channels must be 'first' or None, got {channels!r}")
         if self.shape and (len(self.shape) != 3 or math.prod(self.shape) != self.num_features):
@@ -83,7 +86,7 @@ class Dataset:
         """The number of features of a sample."""
         return int(self.X.shape[1])
 
-    @property
+    @functools.cached_property
     def is_regression(self) -> bool:
         """Whether the targets are numbers, not classes."""
         return not self.classes

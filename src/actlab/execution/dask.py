@@ -179,7 +179,8 @@ class Cluster(WorkerExecutor):
         for worker, versions in found.items():
             if isinstance(versions, Exception):
                 raise UsageError(
-                    f"worker {worker} has another actlab than this process: {summarize_error(versions)}"
+                    f"worker {worker} has a different version of actlab than this process: "
+                    f"{summarize_error(versions)}"
                 )
             if versions != _versions():
                 raise UsageError(f"worker {worker}: {_difference(versions, _versions())}")
@@ -230,7 +231,7 @@ def _connected(address: str) -> Client:
     try:
         return Client(address, timeout=_ANSWERS, set_as_default=False)
     except (OSError, TimeoutError) as error:
-        problem = f"no Dask scheduler answers at {address!r} within {_ANSWERS:g} s"
+        problem = f"no Dask scheduler responds at {address!r} within {_ANSWERS:g} s"
         raise UsageError(f"{problem}; start one with `dask scheduler`, which prints its address") from error
 
 

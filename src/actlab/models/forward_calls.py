@@ -116,7 +116,7 @@ def _problem(module: nn.Module, method: Method) -> str:
         problem = f"{method.name} does not name its first argument"
     else:
         return ""
-    return f"{problem}; make it a module of its own"
+    return f"{problem}; make it a separate module"
 
 
 def _undecorated(value: Any) -> Any:
@@ -230,7 +230,7 @@ class _Reader(ast.NodeVisitor):
         file = os.path.basename(self.method.function.__code__.co_filename)
         where = f"{'<swapped>' if file.startswith('<swapped') else file}:{self.method.offset + node.lineno}"
         keywords = node.keywords if isinstance(node, ast.Call) else []
-        problem = "it has an argument out; remove it" if any(k.arg == "out" for k in keywords) else ""
+        problem = "it has the argument out; remove it" if any(k.arg == "out" for k in keywords) else ""
         self.calls.append(Call(kind, where, self.problem or problem, self.method, node, argument))
 
     def _is_place(self, node: ast.expr) -> bool:

@@ -129,7 +129,7 @@ def _image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple
         if side * side != num_features:
             raise ValueError(
                 f"num_features must be a square number, got {num_features!r}; "
-                f"or give image_shape=(channels, height, width)"
+                f"otherwise pass image_shape=(channels, height, width)"
             )
         return 1, side, side
     if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != num_features:

@@ -203,8 +203,8 @@ class _Plan:
         for site, key in chosen.values():
             if isinstance(site.owner, torch.jit.ScriptModule):
                 raise UsageError(
-                    f"swap: {site.path} is in a module that TorchScript has compiled and that cannot change; "
-                    f"replace it before the model is scripted"
+                    f"swap: {site.path} is in a module that TorchScript has compiled and that cannot be "
+                    f"changed; replace it before the model is scripted"
                 )
             is_module = isinstance(site.value, nn.Module)
             shared = id(site.value if is_module else site), key
@@ -234,7 +234,7 @@ class _Plan:
             if not problem:
                 return replace_calls(module, new)
         except Exception as error:  # a decorator that needs names of its class, or a class without subclasses
-            problem = f"{summarize_error(error)}; make it a module of its own"
+            problem = f"{summarize_error(error)}; make it a separate module"
         name = f"{_title(path, module)} calls {call.kind.text} ({call.where})"
         raise UsageError(f"swap: {name}, which cannot be replaced: {problem}")
 

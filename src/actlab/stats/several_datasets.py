@@ -351,10 +351,10 @@ def _agreement(result: MultiDatasetResult, num_decided: int) -> list[str]:
             return []
         return [f"Wilcoxon's test shows no significant difference ({_p_text(result.p_value)})."]
     if not num_decided:
-        unknown = ": which ones differ is unknown" if result.p_value <= LEVEL else ""
-        return [f"Wilcoxon's tests with Holm's correction decide no pair{unknown}."]
+        unknown = ", so it is unknown which activations differ" if result.p_value <= LEVEL else ""
+        return [f"Wilcoxon's tests with Holm's correction do not decide any pair{unknown}."]
     if result.p_value > LEVEL:
-        return ["Friedman's test is not significant; the verdicts on pairs rest on their own tests."]
+        return ["Friedman's test is not significant; each verdict on a pair comes from its own test."]
     return []
 
 
@@ -365,7 +365,7 @@ def _failures(scores: pd.DataFrame) -> list[str]:
         if failed:
             where = f"{len(failed)} of {len(scores)} datasets ({_join_names(failed)})"
             sentences.append(
-                f"{name} failed on {where}: it has the last rank there and loses by more than any score."
+                f"{name} failed on {where}: it is ranked last there, with the largest difference."
             )
     return sentences
 

@@ -79,7 +79,7 @@ def learning_insights(history: pd.DataFrame, names: Sequence[str], labels: Label
     if not means:
         return []
     rises = f"validation loss rises while training loss falls for {join_names(overfitting)}."
-    sentences = [f"In the mean over the runs, {rises if overfitting else 'no activation overfits.'}"]
+    sentences = [f"Averaged over the runs, {rises if overfitting else 'no activation overfits.'}"]
     if improving:
         still = f"Still improving in the last epoch: {join_names(improving)}."
         sentences.append(f"{still} More epochs may change the ranking.")
@@ -151,7 +151,7 @@ def gradient_insights(diagnostics: pd.DataFrame, names: Sequence[str], labels: L
         return []
     means = np.exp(np.log(ratio["ratio"]).groupby(ratio["activation"]).mean()).sort_values()
     ends = [f"{_factor(means[name])} for {labels[name]}" for name in dict.fromkeys(means.index[[0, -1]])]
-    between = ", the others are in between" if len(means) > 2 else ""
+    between = "; the others are in between" if len(means) > 2 else ""
     return [f"Gradient of the first layer divided by the last layer's: {' and '.join(ends)}{between}."]
 
 
@@ -337,6 +337,6 @@ def tuning_insights(tuning: pd.DataFrame, names: Sequence[str], labels: Labels) 
         modes = {name: list(numeric(own, column).mode()) for name, own in chosen.groupby("activation")}
         for end, word, beyond in ((tried.max(), "largest", "larger"), (tried.min(), "smallest", "smaller")):
             if matching := [labels[name] for name in names if modes.get(name) == [end]]:
-                value = f"mostly the {word} {column}, {end:g}, was chosen; {beyond} values were not tried"
+                value = f"the {word} {column}, {end:g}, was chosen most often; {beyond} values were not tried"
                 sentences.append(f"{join_names(matching)}: {value}.")
     return sentences
