@@ -20,7 +20,7 @@ from typing import Any
 from distributed import Client, KilledWorker, get_worker
 from distributed.comm.addressing import parse_address, parse_host_port
 
-from actlab.data.dataset import fingerprint_of
+from actlab.data.dataset import compute_fingerprint
 from actlab.errors import UsageError, summarize_error
 from actlab.execution.processes import (
     Array,
@@ -79,7 +79,7 @@ class Cluster(WorkerExecutor):
     @contextlib.contextmanager
     def share_arrays(self, X: Array, y: Array) -> Iterator[SharedArrays]:
         """Yield a reference to the arrays that every worker can load."""
-        fingerprint = fingerprint_of(X, y)
+        fingerprint = compute_fingerprint(X, y)
         self._data[fingerprint] = X, y
         self._sent.add(fingerprint)
         try:

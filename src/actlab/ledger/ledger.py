@@ -36,7 +36,7 @@ from actlab.ledger.records import (
     to_float,
     utc_now,
 )
-from actlab.ledger.run_key import digest
+from actlab.ledger.run_key import hash_description
 from actlab.ledger.sqlite import open_file, transaction, translating_errors
 
 __all__ = ["LEASE", "RUN_COLUMNS", "Entry", "Ledger"]
@@ -324,7 +324,7 @@ class Ledger:
 
     def start_comparison(self, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
         """Record a comparison that begins and its runs, each with its ``key``; return its token."""
-        token = digest({"runs": [str(run["key"]) for run in runs]})
+        token = hash_description({"runs": [str(run["key"]) for run in runs]})
         with self._transaction() as connection:
             row = [token, utc_now(), dumps(about), dumps({"runs": runs})]
             connection.execute("INSERT OR REPLACE INTO comparison VALUES (?, ?, ?, ?)", row)
@@ -425,7 +425,7 @@ def _check_runs(connection: sqlite3.Connection, read: _Read) -> list[str]:
             problems.append(f"run {short_key(key)}: its history has the epochs {epochs}, not 1 to {count}")
         try:
             entry = read(key)
-            if entry and digest(dict(entry.settings)) != key:
+            if entry and hash_description(dict(entry.settings)) != key:
                 problems.append(f"run {short_key(key)}: its settings do not match its key")
         except (UsageError, TypeError, ValueError) as error:
             problems.append(str(error))

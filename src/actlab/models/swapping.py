@@ -12,9 +12,9 @@ from torch import nn
 from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.functions import catalogue
 from actlab.models.activation_sites import FunctionModule, Kind, Site, find_sites, identify, identify_module
-from actlab.models.forward_calls import Call, calls_in, replace_calls
+from actlab.models.forward_calls import Call, find_activation_calls, replace_calls
 from actlab.models.lazy_layers import copy_module
-from actlab.models.networks import ActivationLike, fresh
+from actlab.models.networks import ActivationLike, new_activation
 
 Key = type[nn.Module] | str
 
@@ -106,7 +106,7 @@ def activations_in(model: nn.Module) -> dict[str, list[str]]:
     named = {m for m in model.modules() if m is not model and _elementwise_name(identify_module(m))}
     found += [(identify(site.value), site.path) for site in find_sites(model) if site.owner not in named]
     for path, module in model.named_modules():
-        title, calls = _title(path, module), [] if module in named else calls_in(module)
+        title, calls = _title(path, module), [] if module in named else find_activation_calls(module)
         found += [(call.kind, f"{title} ({call.kind.text}, {call.where})") for call in calls]
     paths: dict[str, dict[str, None]] = {}
     for kind, path in found:
@@ -163,7 +163,7 @@ def _new_module(
 ) -> nn.Module:
     """Return a new activation for a key, in the mode of ``like``, with the device and dtype of the model."""
     try:
-        activation: Any = fresh(replacements[key])
+        activation: Any = new_activation(replacements[key])
     except TypeError as error:
         raise UsageError(f"swap: the replacement for {_text(key)}: {summarize_error(error)}") from error
     if not callable(activation):
@@ -218,7 +218,9 @@ class _Plan:
         modules = self.model.named_modules(remove_duplicate=False)
         paths = {module: path for path, module in modules if not _is_inside(path, self.paths)}
         for module, path in paths.items():
-            keys = {call: _matching_keys(self.replacements, call.kind) for call in calls_in(module)}
+            keys = {
+                call: _matching_keys(self.replacements, call.kind) for call in find_activation_calls(module)
+            }
             self.used.update(itertools.chain(*keys.values()))
             if any(keys.values()):
                 wanted = {call: matching[0] for call, matching in keys.items() if matching}

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from actlab.describe import derivatives
+from actlab.describe import evaluate_derivatives
 from actlab.errors import UsageError
 from actlab.report.charts import Labels, drawable, own_curve
 from actlab.report.html.diagnostic_charts import first_to_last_ratio, last_epochs, rows_of
 from actlab.report.html.tables import TUNING_COLUMNS, activation_means, memory_unit, numeric
 from actlab.report.insights import Floats, last_improvement, overfitting_start
-from actlab.spec import entry, parse
+from actlab.spec import find_definition, split_spec
 
 _MAX_LISTED = 5  # activations in a sentence; the tables have all
 _MANY_DEAD = 0.01  # share of dead units that a sentence mentions
@@ -259,7 +259,7 @@ def _slopes(name: str, curves: pd.DataFrame) -> tuple[Floats, Floats, bool] | No
         x, slope = numeric(rows, "x").to_numpy(float), numeric(rows, "f1").to_numpy(float)
         return (x, slope, True) if len(rows) > 1 and np.isfinite([x, slope]).all() else None
     line = torch.linspace(-_REACH, _REACH, 6001, dtype=torch.float64)
-    return line.numpy(), derivatives(module, line)[1].numpy(), False
+    return line.numpy(), evaluate_derivatives(module, line)[1].numpy(), False
 
 
 def _may_be_steeper_beyond(slope: Floats) -> bool:
@@ -281,8 +281,8 @@ def _sampled_flat_intervals(slope: Floats, x: Floats) -> str:
 
 def _flat_intervals(spec: str, slope: Floats, x: Floats) -> str:
     """Return the intervals between kinks where the slope is 0, not just rounded to 0."""
-    name, args, kwargs = parse(spec)
-    activation = entry(name)
+    name, args, kwargs = split_spec(spec)
+    activation = find_definition(name)
     values = dict(zip(activation.parameters, args, strict=False)) | kwargs
     kinks = activation.kinks(**{key: value for key, value in values.items() if key in activation.parameters})
     intervals = []
