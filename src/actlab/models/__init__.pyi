@@ -1,3 +1,6 @@
+from .gaussian_moments import GaussianMoments as GaussianMoments
+from .gaussian_moments import gain as gain
+from .gaussian_moments import gaussian_moments as gaussian_moments
 from .networks import ConvNet as ConvNet
 from .networks import NeuralNet as NeuralNet
 from .swapping import activations_in as activations_in

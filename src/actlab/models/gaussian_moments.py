@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +15,16 @@ from scipy.integrate import cubature
 from torch import Tensor, nn
 
 from actlab.activation.definition import Activation
+from actlab.activation.module import ActivationModule
 from actlab.errors import UsageError, summarize_error
-from actlab.models.networks import ActivationLike, fresh
-from actlab.spec import definition
+from actlab.models.networks import ActivationLike, new_activation
 
 _LARGEST = 37.0  # the normal density is 1e-298 there
 _TOLERANCE = 1e-10  # relative error of the integrals
 _MAX_ERROR = 1e-7  # relative error from which an integral is refused
 _MAX_SUBDIVISIONS = 2000
 
+Function = Callable[[Tensor], Tensor]
 Array = npt.NDArray[np.float64]
 
 
@@ -32,14 +35,16 @@ class GaussianMoments:
     Attributes:
         mean: E[f(z)].
         second: E[f(z)^2].
-        slope: E[f'(z)^2].
-        curvature: E[z^2 f(z)^2]. It says how E[f(z)^2] changes with the variance of z.
+        slope: E[f'(z)^2]; NaN for a gated unit.
+        variance_slope: The derivative of E[f(s z)^2] / E[f(z)^2] with respect to the variance s^2, at 1. If
+            it is below 1, layers with the gain bring signals back to variance 1. At 1, the variance keeps its
+            value. Above 1, differences from variance 1 grow from layer to layer. NaN for a gated unit.
     """
 
     mean: float
     second: float
     slope: float
-    curvature: float
+    variance_slope: float
 
     @property
     def variance(self) -> float:
@@ -55,16 +60,16 @@ class GaussianMoments:
     def critical_point(self) -> tuple[float, float] | None:
         """The standard deviations (sigma_w, sigma_b) at which signals and gradients keep their size.
 
-        Weights are drawn with the variance sigma_w^2 / fan_in, and biases with sigma_b^2. The variance of the
-        inputs of the activations then stays 1, and the mean squared gradient does not change from layer to
-        layer. None if there is no such point: it would need a negative variance of the biases.
+        Weights have the variance sigma_w^2 / fan_in, and biases sigma_b^2. Inputs of the activation with
+        variance 1 then have variance 1 in the next layer, and the mean squared gradient stays the same. None
+        if that needs a negative variance of the biases.
         """
-        if not self.slope:
+        if not self.slope > 0:
             return None
         bias_variance = 1 - self.second / self.slope
         if bias_variance < -_MAX_ERROR:
             return None
-        return 1 / math.sqrt(self.slope), math.sqrt(max(0.0, bias_variance))
+        return self.slope**-0.5, math.sqrt(bias_variance) if bias_variance > _MAX_ERROR else 0.0
 
 
 def gain(activation: ActivationLike | Activation[...]) -> float:
@@ -118,47 +123,80 @@ def gaussian_moments(activation: ActivationLike | Activation[...]) -> GaussianMo
     References:
         S. S. Schoenholz, J. Gilmer, S. Ganguli, J. Sohl-Dickstein, "Deep information propagation", 2017.
     """
-    function, name = _evaluable(activation), _name(activation)
+    name = _name(activation)
     try:
-        _check_elementwise(function, name)
-        breaks = [np.array([point]) for point in (*_kinks(activation), 0.0)]
-        estimate = cubature(
-            lambda z: _integrands(function, z[:, 0], name),
+        function, is_gated = _in_float64(activation)
+        scale = _check_elementwise(function, name)
+        result: Any = cubature(
+            lambda z: _integrands(function, z[:, 0], scale, name),  # type: ignore[misc]
             [-_LARGEST],
             [_LARGEST],
             rule="gk21",
             rtol=_TOLERANCE,
-            atol=_TOLERANCE**2,
+            atol=_TOLERANCE,
             max_subdivisions=_MAX_SUBDIVISIONS,
-            points=breaks,
+            points=[np.zeros(1)],
         )
+        tails = _integrands(function, np.array([-_LARGEST, _LARGEST]), scale, name)
     except UsageError:
         raise
     except Exception as error:  # raised by the user's function
         raise UsageError(f"activation {name} cannot be evaluated: {summarize_error(error)}") from error
-    mean, second, slope, curvature = map(float, estimate.estimate)
-    tails = _integrands(function, np.array([-_LARGEST, _LARGEST]), name)[:, 1].max()
-    if not tails * _LARGEST <= _MAX_ERROR * second:
-        raise UsageError(f"activation {name} has no finite E[f(z)^2] for z ~ N(0, 1); it grows too fast")
-    if not (estimate.error[[1, 3]] <= _MAX_ERROR * estimate.estimate[[1, 3]]).all():
+    mean, second, slope, spread = map(float, result.estimate)
+    if not tails[:, 1].max() * _LARGEST <= _MAX_ERROR * second:
+        raise UsageError(f"activation {name} has no finite E[f(z)^2] for z ~ N(0, 1): it grows too fast")
+    if result.error[1] > _MAX_ERROR * second:
         raise UsageError(f"E[f(z)^2] of activation {name} cannot be computed to {_MAX_ERROR:g}")
-    return GaussianMoments(mean, second, slope, curvature)
+    if is_gated:
+        return GaussianMoments(0.0, second * scale**2, math.nan, math.nan)
+    variance_slope = (spread / second - 1) / 2 if second else math.nan
+    return GaussianMoments(mean * scale, second * scale**2, slope * scale**2, variance_slope)
 
 
-def _integrands(function: Callable[[Tensor], Tensor], z: Array, name: str) -> Array:
-    """Return f, f^2, f'^2 and z^2 f^2 at points (n,), times the normal density (n, 4)."""
+def _name(activation: Any) -> str:
+    if isinstance(activation, Activation):
+        return repr(activation.name)
+    return repr(getattr(activation, "__name__", activation))
+
+
+def _in_float64(activation: ActivationLike | Activation[...]) -> tuple[Function, bool]:
+    """Return a function of float64 tensors (n,), and whether it is that of the gate of a gated unit."""
+    if isinstance(activation, Activation):
+        function: Any = functools.partial(activation, **activation.example)
+        definition: Activation[...] | None = activation
+    else:
+        function = new_activation(activation)
+        if isinstance(function, nn.Module):
+            function = function.double().eval()
+        definition = function.activation if isinstance(function, ActivationModule) else None
+    if definition is None or not definition.facts.gated:
+        return function, False
+    return lambda b: function(torch.stack([torch.ones_like(b), b], -1)).squeeze(-1), True
+
+
+def _check_elementwise(function: Function, name: str) -> float:
+    """Raise UsageError unless a function is applied to each element; return the size of its values."""
+    x = torch.linspace(-3, 3, 61, dtype=torch.float64)
+    y = function(x.clone())
+    whole = isinstance(y, Tensor) and y.shape == x.shape
+    if not whole or not torch.allclose(y[:4], function(x[:4].clone()), equal_nan=True):
+        raise UsageError(f"activation {name} is not element-wise; its gain depends on the shape of the input")
+    return float(y.detach().square().mean().sqrt()) or 1.0
+
+
+def _integrands(function: Function, z: Array, scale: float, name: str) -> Array:
+    """Return f, f^2, f'^2 and z^2 f^2 at points (n,), for f / scale, times the normal density (n, 4)."""
     x = torch.from_numpy(z).requires_grad_()
     with torch.enable_grad():
-        y = function(x)
+        y = function(x.clone())  # it may work in place
     values = y.detach().double().numpy()
     if not np.isfinite(values).all():
-        point = z[~np.isfinite(values)][0]
-        value = values[~np.isfinite(values)][0]
-        raise UsageError(f"activation {name} has no finite E[f(z)^2]: f({point:g}) is {value}")
+        first = int(np.argmin(np.isfinite(values)))
+        raise UsageError(f"activation {name} has no finite E[f(z)^2]: f({z[first]:g}) is {values[first]}")
     slopes = np.zeros_like(z)
     if y.requires_grad:
-        (grad,) = torch.autograd.grad(y.sum(), x, materialize_grads=True)
-        slopes = grad.numpy()
+        slopes = torch.autograd.grad(y.sum(), x, materialize_grads=True)[0].numpy()
     density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    values, slopes = values / scale, slopes / scale
     columns = (values, values**2, slopes**2, (z * values) ** 2)
     return np.stack([column * density for column in columns], 1)
