@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from actlab.errors import summarize_error
-from actlab.fleet.diagnostics import ROWS, summarize_records
+from actlab.fleet.diagnostics import ROWS, summarize_records, try_saved_bytes
 from actlab.fleet.early_stopping import EarlyStopper
 from actlab.fleet.lr_schedule import LearningRate
 from actlab.fleet.module_state import StateChanged, StateWatch
@@ -86,7 +86,7 @@ class Loop:
         runs: Runs that the plan put into one group.
         layer_by_layer: Whether the networks are sequential and use explicit gradients.
         data: Inputs and targets.
-        draws: Whether the network, the only one of the fleet, draws random numbers while it trains.
+        draws: Whether the network, the only one of the fleet, draws random numbers during training.
     """
 
     def __init__(self, runs: Sequence[Run], layer_by_layer: bool, data: Data, draws: bool = False) -> None:
@@ -96,6 +96,7 @@ class Loop:
         self.here = list(self.members)  # runs that are still training, one row of the stack each
         self.modules = [run.build() for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
+        self.bytes_by_factory: dict[Callable[[], nn.Module], int | None] = {}
         self.line = trace_layers(self.modules[0]) if layer_by_layer else None
         self._set_up()
 
@@ -207,7 +208,7 @@ class Loop:
         if before != [tensor._version for tensor in kept]:
             raise StateChanged(
                 "the network changes its parameters or buffers in evaluation mode, "
-                "in which a fleet does not call it once for each batch"
+                "but a fleet does not call it once per batch in this mode"
             )
         found = {f"{part}_loss": losses / total}
         return {**found, f"{part}_acc": hits / total} if self.first.scoring else found
@@ -259,6 +260,7 @@ class Loop:
             member = self.here[row]
             member.result.how = self.step.how
             member.result.weights = self.step.stack.state(row)
+            member.result.saved_bytes = self._saved_bytes(member.run, self.modules[row])
         kept = [row for row, left in enumerate(over) if not left]
         if not kept:
             self.here = []
@@ -269,6 +271,13 @@ class Loop:
         rows = torch.tensor(kept, device=self.device)
         self.step.stack.take(step.stack, rows)
         self.optimizer.take(optimizer, rows)
+
+    def _saved_bytes(self, run: Run, module: nn.Module) -> int | None:
+        """Return the bytes that a step of a run saves; measure them once for networks of one factory."""
+        if run.net not in self.bytes_by_factory:
+            batch_size = min(run.batch_size, len(run.rows))
+            self.bytes_by_factory[run.net] = try_saved_bytes(module, self.data.X, batch_size)
+        return self.bytes_by_factory[run.net]
 
 
 def _hits(outputs: Tensor, targets: Tensor, scoring: str) -> Tensor:
