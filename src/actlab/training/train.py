@@ -315,7 +315,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
             fit_with_skorch(net, X, y, run.seed, run.fold, result)
         result.history = epochs_of(net)
     activation = net.get_params_for("module")["activation"]
-    if not result.history:
+    if not any("train_loss" in epoch for epoch in result.history):
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
     if needs_skorch:
         return TrainingResult(net, result, ())
