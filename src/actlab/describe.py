@@ -82,8 +82,7 @@ def list_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
         Formula, example parameters if they are not the defaults, derivative, range, limits, monotonicity,
         kinks, memory saved for backward, module, torch equivalent and paper.
     """
-    facts, saves = activation.facts, activation.facts.saves
-    saved = saves(**activation.example) if callable(saves) else saves
+    facts, saved = activation.facts, activation.saves()
     rows = [("formula", activation.formula())]
     if facts.example and not facts.gated:
         example = activation.example.items()

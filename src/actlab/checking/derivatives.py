@@ -215,18 +215,19 @@ def _compute_slopes(subject: Subject, *places: float) -> list[float]:
     return [float(slope) for slope in slopes]
 
 
-def _require_declared_kinks(subject: Subject, known: DeclaredFacts, places: list[float]) -> None:
+def _require_declared_kinks(subject: Subject, declared: DeclaredFacts, places: list[float]) -> None:
     """Fail if the kinks and the gradients there are not those that the definition declares."""
+    kinks = declared.definition.kinks()
     for place in places:
-        if all(abs(place - kink) > 1e-5 for kink in known.kinks):
-            declared = ", ".join(f"{kink:.6g}" for kink in sorted(known.kinks)) or "none"
-            raise Failure(f"f' jumps at {place:.6g}; the declared kinks are {declared}")
-    for kink, slope in sorted(known.kinks.items()):
+        if all(abs(place - kink) > 1e-5 for kink in kinks):
+            names = ", ".join(f"{kink:.6g}" for kink in sorted(kinks)) or "none"
+            raise Failure(f"f' jumps at {place:.6g}; the declared kinks are {names}")
+    for kink, slope in sorted(kinks.items()):
         chosen = _compute_slopes(subject, kink)[0]
         if not math.isclose(chosen, slope, rel_tol=1e-6, abs_tol=1e-9):
             raise Failure(f"f'({kink:.6g}) = {chosen:.6g}, declared {slope:.6g}")
         # A parameter may remove a kink, such as a slope of 1 below 0.
-        if known.is_usual and not any(
+        if declared.is_usual and not any(
             _jumps_at(f, kink, subject) for f in (subject.differentiate, subject.evaluate)
         ):
             raise Failure(f"f' does not jump at {kink:.6g}, a declared kink")

@@ -45,7 +45,7 @@ class FormulaReference(Reference):
 
     max_points = 300  # a point takes a tenth of a millisecond
 
-    def __init__(self, expression: Any, *, name: str = Reference.name, kinks: Iterable[float] = ()) -> None:
+    def __init__(self, expression: Any, name: str = Reference.name, kinks: Iterable[float] = ()) -> None:
         import sympy
 
         self.name, self.kinks = name, frozenset(kinks)

@@ -150,7 +150,7 @@ def check_saved_bytes(subject: Subject) -> str:
     detail = f"{saved:.3g} bytes per element of a float32 input"
     if subject.declared is None:
         return f"{detail} (ReLU saves 4)"
-    saves = subject.declared.saves
+    saves = subject.declared.definition.saves()
     expected = 1 if saves == "mask" else 4
     if saved > expected + _PARAMETERS and not subject.declared.definition.facts.gated:
         raise Failure(

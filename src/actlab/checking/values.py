@@ -132,7 +132,7 @@ def check_infinities(subject: Subject, dtype: torch.dtype) -> str:
     if not got[0].isnan():
         raise Failure(f"f(nan) = {float(got[0]):.6g}, expected nan")
     missing = []
-    limits = (math.nan, math.nan) if subject.declared is None else subject.declared.limits
+    limits = (math.nan, math.nan) if subject.declared is None else subject.declared.definition.limits()
     for x, value, expected, limit in zip(odd[1:], got[1:], true[1:], limits, strict=True):
         if expected.isnan():
             if not math.isnan(limit):
