@@ -19,9 +19,9 @@ from actlab.data.readers import (
     IMAGES,
     IN_PANDAS,
     Array,
+    convert_arrays,
+    convert_frame,
     download,
-    from_arrays,
-    from_frame,
     read_csv,
     read_diabetes,
     read_digits,
@@ -188,9 +188,9 @@ def load_data(
         else:
             X, y, columns = read_csv(path, target, regression)
     elif kind == "DataFrame":
-        X, y, columns = from_frame(given, target, regression, name)
+        X, y, columns = convert_frame(given, target, regression, name)
     elif kind == "arrays":
-        X, y = from_arrays(given[0], given[1], regression, name)
+        X, y = convert_arrays(given[0], given[1], regression, name)
     elif kind == _REGRESSION:
         X, y = read_diabetes()
     elif kind == "digits":
