@@ -42,16 +42,16 @@ def _find_wrong_ends(subject: Subject, declared: DeclaredFacts) -> Iterator[str]
         ("f'", subject.differentiate, declared.definition.slopes()),
     ):
         for sign, end in zip((-1, 1), ends, strict=True):
-            places = [sign * place for place in (*_FAR, math.inf)]
-            x = torch.tensor(places, dtype=torch.float64, device=subject.device)
+            points = [sign * point for point in (*_FAR, math.inf)]
+            x = torch.tensor(points, dtype=torch.float64, device=subject.device)
             near, far, there = function(x).tolist()
-            at = f"{what}({places[-1]})"
+            at = f"{what}({points[-1]})"
             if math.isnan(end):  # no limit
                 continue
             if not math.isclose(there, end, rel_tol=_DIGITS, abs_tol=_ROUNDING):
                 yield f"{at} = {there:.6g}, declared {end:.6g}"
             elif not _approaches(near, far, end):
-                yield f"{what}({places[1]:g}) = {far:.6g}, declared {end:.6g} at {places[-1]}"
+                yield f"{what}({points[1]:g}) = {far:.6g}, declared {end:.6g} at {points[-1]}"
 
 
 def _approaches(near: float, far: float, end: float) -> bool:
@@ -69,7 +69,7 @@ def _find_wrong_range(subject: Subject, declared: DeclaredFacts, x: Tensor) -> I
     for sign, end, word in zip((-1, 1), declared.definition.range(), ("least", "greatest"), strict=True):
         if math.isnan(end):  # not declared for these parameters
             continue
-        place, reached = _find_extreme(subject, x, sign)
+        point, reached = _find_extreme(subject, x, sign)
         if end == sign * math.inf:
             is_reached = sign * reached > _REACHED or any(
                 _approaches(near, far, end)
@@ -78,7 +78,7 @@ def _find_wrong_range(subject: Subject, declared: DeclaredFacts, x: Tensor) -> I
         else:
             is_reached = math.isclose(reached, end, rel_tol=_DIGITS, abs_tol=_ROUNDING)
         if not is_reached:
-            yield f"the {word} value is f({place:.6g}) = {reached:.6g}, declared {end:.6g}"
+            yield f"the {word} value is f({point:.6g}) = {reached:.6g}, declared {end:.6g}"
 
 
 def _find_extreme(subject: Subject, x: Tensor, sign: int) -> tuple[float, float]:
