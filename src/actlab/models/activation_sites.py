@@ -116,8 +116,8 @@ def identify_module(module: nn.Module) -> Kind:
 
 def is_activation_function(value: Any) -> bool:
     """Whether a value is an activation that is a function."""
-    known = type(value) in _FUNCTION_TYPES or issubclass(type(value), partial | Activation)
-    return known and identify(value) is not None
+    may_be = type(value) in _FUNCTION_TYPES or issubclass(type(value), partial | Activation)
+    return may_be and identify(value) is not None
 
 
 def find_sites(model: nn.Module) -> Iterator[Site]:
@@ -191,8 +191,8 @@ def _recognise(module: nn.Module) -> tuple[Activation[...] | None, bool]:
                 return None, False
     except (Exception, SystemExit):  # raised by the user's forward
         return None, False
-    known = [] if any(True for _ in module.parameters()) else [*calls.activations, *_evaluate_catalogue()]
-    return next((activation for activation, values in known if _are_close(y, values)), None), True
+    pairs = [] if any(True for _ in module.parameters()) else [*calls.activations, *_evaluate_catalogue()]
+    return next((activation for activation, values in pairs if _are_close(y, values)), None), True
 
 
 def _are_close(one: Tensor, other: Tensor) -> bool:
@@ -218,11 +218,14 @@ class _Recorder(TorchFunctionMode):
 @functools.cache
 def _evaluate_catalogue() -> list[tuple[Activation[...], Tensor]]:
     """Return the values of the catalogue's activations, those that torch has first."""
-    found = []
+    results = []
     for activation in sorted(DEFINITIONS.values(), key=lambda a: a.facts.torch_equivalent is None):
-        given = activation.parameters
-        if activation.facts.gated or activation.formulas.preparation or Parameter.empty in given.values():
+        defaults = activation.parameters
+        if activation.facts.gated or activation.formulas.preparation or Parameter.empty in defaults.values():
             continue
-        for values in (given, {**given, "approximate": "tanh"}) if "approximate" in given else (given,):
-            found.append((activation, activation.__wrapped__(_X.double(), **values).float()))
-    return found
+        variants = (
+            [defaults, {**defaults, "approximate": "tanh"}] if "approximate" in defaults else [defaults]
+        )
+        for values in variants:
+            results.append((activation, activation.__wrapped__(_X.double(), **values).float()))
+    return results

@@ -121,12 +121,12 @@ def _validate(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> N
         raise UsageError(f"swap: the model must be an nn.Module, got a {type(model).__name__}")
     if not replacements:
         raise UsageError("swap: replacements is empty; pass an activation for at least one key")
-    known = {*catalogue, *(site.path for site in find_sites(model))}
+    valid = {*catalogue, *(site.path for site in find_sites(model))}
     for key in replacements:
-        if isinstance(key, str) and key not in known:
-            known.update(filter(None, (identify_module(module).name for module in model.modules())))
-        if isinstance(key, str) and key not in known:
-            near = did_you_mean(key, known)
+        if isinstance(key, str) and key not in valid:
+            valid.update(filter(None, (identify_module(module).name for module in model.modules())))
+        if isinstance(key, str) and key not in valid:
+            near = did_you_mean(key, valid)
             raise UsageError(f"swap: {key!r} is neither a catalogue name nor a path in the model{near}")
         if not (isinstance(key, str) or (isinstance(key, type) and issubclass(key, nn.Module))):
             raise UsageError(f"swap: the key {key!r} must be a module class, a catalogue name or a path")
@@ -245,9 +245,9 @@ class _Plan:
         for key in self.replacements:
             if key not in self.used:
                 names = find_activations(self.model)
-                known = "; ".join(f"{name} ({', '.join(paths)})" for name, paths in names.items())
+                listing = "; ".join(f"{name} ({', '.join(paths)})" for name, paths in names.items())
                 near = did_you_mean(key if isinstance(key, str) else key.__name__, names)
-                has = f"the model has {known}" if known else "the model has no activations"
+                has = f"the model has {listing}" if listing else "the model has no activations"
                 raise UsageError(f"swap: nothing in the model matches {_format_key(key)}{near}; {has}")
 
     def apply(self) -> None:
