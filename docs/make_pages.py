@@ -85,7 +85,7 @@ def _exact(rows: list[dict[str, str]]) -> list[str]:
 
 
 def _fast(rows: dict[str, dict[str, str]]) -> list[str]:
-    """Return time and memory beside the peer's; an alias is not measured."""
+    """Return time and memory, compared with the peer's; an alias is not measured."""
     if not rows:
         return []
     return [

@@ -172,7 +172,7 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
         A new module, or the module given.
 
     Raises:
-        UsageError: The spec names nothing, or its arguments are not literals or do not fit.
+        UsageError: The spec does not name an activation, or its arguments are not literals or are wrong.
 
     Examples:
         >>> get("leaky_relu(negative_slope=0.2)")

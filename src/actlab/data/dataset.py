@@ -113,7 +113,7 @@ _ARGUMENTS = {  # of load_data, for each kind of source
     _REGRESSION: ("regression",),
 }
 _CHANNELS = (1, 3, 4)  # grey, RGB and RGBA
-_BLOCK = 1 << 20  # elements per step, which limits temporary arrays to a few MiB
+_BLOCK = 1 << 20  # elements per step, which notes temporary arrays to a few MiB
 
 
 def load_data(
@@ -137,8 +137,8 @@ def load_data(
               ``"fashion-mnist"`` or ``"kmnist"`` (the 60,000 training images, 28x28); ``"diabetes"`` (a
               regression, comes with scikit-learn);
             - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
-              (n, 1) of integers or strings, or of numbers for a regression. X (n, h, w), (n, c, h, w) or
-              (n, h, w, c) is images;
+              (n, 1) of integers or strings, or of numbers for a regression. X with the shape (n, h, w), (n,
+              c, h, w) or (n, h, w, c) contains images;
             - ``(X, y)``: arrays, CPU or GPU tensors or lists with the same contents;
             - a path ending in ``.csv``: a header line, then one line per sample. Commas, semicolons, tabs or
               ``|`` separate the fields; an empty cell is a missing value;
@@ -147,7 +147,7 @@ def load_data(
             Files may be compressed by gzip.
         data_dir: For the 28x28 images: the folder with ``train-images-idx3-ubyte`` and
             ``train-labels-idx1-ubyte``, plain or ``.gz``, or the root folder of torchvision's layout.
-            Without it they are downloaded from openml.org once, to scikit-learn's cache.
+            Without it, the files are downloaded once from openml.org into scikit-learn's cache.
         target: For ``.csv`` and a DataFrame: the name of the target column. All other columns are features
             and must be numeric.
         regression: For files and data in memory: whether the targets are numbers, not classes.
@@ -159,13 +159,13 @@ def load_data(
         The :class:`Dataset`. The channels of its images come first.
 
     Raises:
-        UsageError: The name is unknown, an argument does not apply to it, a file is missing, broken or of
+        UsageError: The name is unknown, an argument does not apply to it, a file is missing, damaged or of
             the wrong kind, the download failed, X is constant or not finite, y has fewer than two classes,
-            the targets of a regression are constant, not finite or no numbers, or both the first and the last
-            axis of images can be the channels.
+            the targets of a regression are constant, not finite or not numbers, or both the first and the
+            last axis of images can be the channels.
 
     Warns:
-        DataWarning: The last axis of images was taken as the channels, or commas as decimal points.
+        DataWarning: The last axis of images was interpreted as the channels, or commas as decimal points.
 
     Examples:
         >>> load_data("digits")
@@ -238,11 +238,11 @@ def _check_arguments(
     if channels not in (None, "first", "last"):
         raise UsageError(f"channels must be 'first' or 'last', got {channels!r}")
     values = {"data_dir": data_dir, "target": target, "regression": regression or None, "channels": channels}
-    limits = {"target": ", only with a .csv file or a DataFrame", "regression": ", whose targets are classes"}
+    notes = {"target": ", only with a .csv file or a DataFrame", "regression": ", whose targets are classes"}
     for argument, value in values.items():
         if value is not None and argument not in _ARGUMENTS[kind]:
             text = argument if value is True else f"{argument} {str(value)!r}"
-            raise UsageError(f"{text} is not used with {name!r}{limits.get(argument, '')}; omit it")
+            raise UsageError(f"{text} is not used with {name!r}{notes.get(argument, '')}; omit it")
 
 
 def _find_channel_axes(shape: Sequence[int]) -> list[str]:

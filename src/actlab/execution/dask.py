@@ -50,7 +50,7 @@ class Cluster(WorkerExecutor):
         scheduler: Its address, such as ``"tcp://10.0.0.1:8786"``, or a :class:`distributed.Client`.
 
     Raises:
-        UsageError: No scheduler answers at the address, or the versions of a worker differ.
+        UsageError: No scheduler responds at the address, or the versions of a worker differ.
     """
 
     def __init__(self, scheduler: str | Client) -> None:
@@ -97,7 +97,7 @@ class Cluster(WorkerExecutor):
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more work, and disconnect if the cluster was given by its address."""
+        """Accept no more tasks, and disconnect if the cluster was given by its address."""
         self._closed.set()
         self._hands.shutdown(wait=wait, cancel_futures=cancel_futures)
         for fingerprint in self._sent if self._client.status == "running" else ():

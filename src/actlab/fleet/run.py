@@ -184,7 +184,7 @@ class Result:
 
     @property
     def failure_kind(self) -> FailureKind | None:
-        """The kind of failure; None without a failure, or for one that is not of training."""
+        """The kind of failure; None without a failure, or if the failure did not occur in training."""
         return next((kind for kind in FailureKind if self.failure.startswith(kind)), None)
 
     @property

@@ -111,7 +111,7 @@ def find_working_forms(
             passes samples through it. Arguments in the form "given" are not among them.
 
     Returns:
-        The forms, and an empty string; None, and what is wrong with the first candidate.
+        The forms and an empty string, or None and the problem with the first candidate.
     """
     reason = ""
     for forms in candidates:

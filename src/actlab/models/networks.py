@@ -1,4 +1,4 @@
-"""Reference networks: the notebook's multilayer perceptron, and a convolutional network for images."""
+"""Reference networks: a multilayer perceptron, and a convolutional network for images."""
 
 from __future__ import annotations
 

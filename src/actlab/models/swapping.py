@@ -20,37 +20,37 @@ Key = type[nn.Module] | str
 
 
 def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplace: bool = False) -> nn.Module:
-    """Return a model with other activations: modules, and calls in the forward of a module.
+    """Return a model with other activations: replace modules, and calls in the forward of a module.
 
-    Each replaced activation becomes a module of its own, with its own parameters, in the mode of the module
-    that it replaces or that calls it, and with the dtype and device of the model's weights. A module that
-    the model uses in several places becomes one new module in the same places. Replacements are not
+    Each replaced activation becomes a separate module with its own parameters. It has the training mode of
+    the module that it replaces or that calls it, and the dtype and device of the model's weights. A module
+    that the model uses in several places becomes one new module in the same places. Replacements are not
     replaced again.
 
     A call in the source of a forward, such as ``F.relu(self.fc(x))``, becomes
     ``self.activation1(self.fc(x))``. The module gets a subclass of its class with this source and keeps its
     methods, hooks and the names of its weights. It can be copied, pickled, compiled and exported like the
-    original. A call in a loop becomes one module. The other arguments of the call are dropped. Layers of
-    torch such as ``nn.LSTM`` are not changed inside. Functions that a forward receives as arguments or
-    iterates over are not found.
+    original. A call in a loop becomes one module. The other arguments of the call are dropped. The code
+    inside layers of torch such as ``nn.LSTM`` is not changed. Functions that a forward receives as arguments
+    or iterates over are not replaced.
 
     Args:
         model: Any module.
-        replacements: The new activation for each key. A key is a module class such as ``nn.ReLU``, which
-            stands for no subclass but also for ``F.relu``, ``torch.relu`` and ``x.relu()``; a name that
-            :func:`find_activations` returns, such as ``"relu"``, for modules and functions of torch, actlab
-            and other packages; or a path such as ``"features.1"``, unless a catalogue name is the same.
-            Paths have priority, then the first matching key. A value is any activation that
+        replacements: The new activation for each key. A key is a module class such as ``nn.ReLU``, which also
+            matches ``F.relu``, ``torch.relu`` and ``x.relu()``, but no subclass; a name that
+            :func:`find_activations` returns, such as ``"relu"``, for modules and functions of torch, actlab and
+            other packages; or a path such as ``"features.1"``, unless a catalogue name is the same. Paths
+            have priority, then the first matching key. A value is any activation that
             :class:`~actlab.models.networks.NeuralNet` takes.
         inplace: Change the model, not a deep copy of it.
 
     Returns:
-        The copy or the model; the replacement itself if the model is nothing but an activation.
+        The copy or the model; the replacement itself if the model is a single activation.
 
     Raises:
         UsageError: A key or a value is wrong, a key matches nothing, the model cannot be copied, or a call
             cannot be replaced: it is in a function outside of the module's class, in a method called by
-            ``super()``, or in code that torch generated. The model is not changed then.
+            ``super()``, or in code that torch generated. In this case the model is not changed.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))

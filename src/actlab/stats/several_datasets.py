@@ -90,19 +90,20 @@ def compare_over_datasets(scores: pd.DataFrame) -> MultiDatasetResult:
 
     Pairs: the differences d of two columns are ranked by abs(d), ties are averaged, and T is the smaller of
     the sums of ranks with d > 0 and with d < 0. The ranks of d = 0 are split evenly. The p-value is exact for
-    any N, also with ties: the proportion of all assignments of signs to the nonzero differences that are at
+    any N, even with ties: the proportion of all assignments of signs to the nonzero differences that are at
     least as unbalanced. The test assumes that d is symmetric about 0 if there is no difference, and that
     differences on different datasets are comparable.
 
-    Failures: a failure has the last rank, shared with other failures. In a pair it is a difference larger
-    than that of any two scores, as large as other failures, and no difference if both failed. Wilcoxon's test
-    depends only on the order of abs(d), so this needs no arbitrary penalty and its p-value stays exact.
-    Omitting such datasets would reward an activation for failing on datasets that it would have lost.
+    Failures: a failure has the last rank, shared with other failures. In a pair, a failure counts as a
+    difference that is larger than any difference between scores and as large as that of any other failure. If
+    both failed, there is no difference. Wilcoxon's test depends only on the order of abs(d), so this needs no
+    arbitrary penalty and its p-value stays exact. Omitting such datasets would reward an activation for
+    failing on datasets that it would have lost.
 
     Verdicts: a pair is decided if ``p_holm`` is at most 5 %. The probability of any wrong verdict is then at
-    most 5 %, by Holm's correction alone. Friedman's test is reported and does not gate the pairs: a gate
-    would add no protection, and the verdict on two activations would depend on the others. If the two
-    disagree, :meth:`MultiDatasetResult.sentences` reports it.
+    most 5 %, by Holm's correction alone. Friedman's test is reported, but it is not a condition for the tests
+    of pairs. Such a condition would add no protection, and the verdict on two activations would depend on the
+    others. If the two disagree, :meth:`MultiDatasetResult.sentences` reports it.
 
     Args:
         scores: Mean scores, one row per dataset (its name is the index) and one column per activation;
