@@ -88,10 +88,10 @@ class Declared:
     def _read(self) -> Any:
         import sympy
 
-        from actlab.derivation.syntax.to_sympy import read
+        from actlab.derivation.syntax.to_sympy import read_formula
 
         numbers = {n: v for n, v in self.parameters.items() if isinstance(v, int | float)}
-        formula = read(self.definition.formula(**self.parameters), {"x", *self.parameters})
+        formula = read_formula(self.definition.formula(**self.parameters), {"x", *self.parameters})
         values = {sympy.Symbol(n, real=True): sympy.Rational(v) for n, v in numbers.items()}
         expression = formula.xreplace(values)
         more = sorted(map(str, expression.free_symbols - {sympy.Symbol("x", real=True)}))
