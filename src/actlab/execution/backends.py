@@ -189,7 +189,7 @@ def _submitted(executor: Executor, call: Callable[[], FleetOutcome]) -> Future[F
         return executor.submit(call)
     except RuntimeError as error:  # BrokenExecutor is one too
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"the {type(executor).__name__} accepts no more work: {reason}") from error
+        raise UsageError(f"the {type(executor).__name__} accepts no more tasks: {reason}") from error
 
 
 def _in_folder(folder: str, call: bytes) -> FleetOutcome:
@@ -198,7 +198,7 @@ def _in_folder(folder: str, call: bytes) -> FleetOutcome:
     try:
         function = pickle.loads(call)  # noqa: S301 - from the parent process
     except Exception as error:  # raised by the user's modules
-        raise BrokenExecutor(f"it cannot load its work: {summarize_error(error)}") from error
+        raise BrokenExecutor(f"it cannot load its task: {summarize_error(error)}") from error
     outcome: FleetOutcome = function()
     return outcome
 
