@@ -60,10 +60,10 @@ class DeclaredFacts:
     def _read_formula(self) -> Any:
         import sympy
 
-        from actlab.derivation.syntax.to_sympy import read
+        from actlab.derivation.syntax.to_sympy import read_formula
 
         parameters = self.definition.example
-        formula = read(self.definition.formula(), {"x", *parameters})
+        formula = read_formula(self.definition.formula(), {"x", *parameters})
         numbers = {n: v for n, v in parameters.items() if isinstance(v, int | float)}
         values = {sympy.Symbol(n, real=True): sympy.Rational(v) for n, v in numbers.items()}
         expression = formula.xreplace(values)

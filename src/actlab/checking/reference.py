@@ -121,9 +121,9 @@ def resolve_reference(reference: Any) -> Reference | None:
             return Reference(resolve_target(reference)[1])
         if ":" in reference:
             return Reference(resolve_target(reference)[1])
-        from actlab.derivation.syntax.to_sympy import read
+        from actlab.derivation.syntax.to_sympy import read_formula
 
-        return FormulaReference(read(reference))
+        return FormulaReference(read_formula(reference))
     if callable(reference) and not hasattr(reference, "free_symbols"):
         return Reference(resolve_target(reference)[1])
     if hasattr(reference, "free_symbols"):

@@ -113,7 +113,7 @@ _ARGUMENTS = {  # of load_data, for each kind of source
     _REGRESSION: ("regression",),
 }
 _CHANNELS = (1, 3, 4)  # grey, RGB and RGBA
-_BLOCK = 1 << 20  # elements per step, which notes temporary arrays to a few MiB
+_BLOCK = 1 << 20  # elements per step, which limits temporary arrays to a few MiB
 
 
 def load_data(

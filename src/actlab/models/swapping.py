@@ -38,8 +38,8 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
         model: Any module.
         replacements: The new activation for each key. A key is a module class such as ``nn.ReLU``, which also
             matches ``F.relu``, ``torch.relu`` and ``x.relu()``, but no subclass; a name that
-            :func:`find_activations` returns, such as ``"relu"``, for modules and functions of torch, actlab and
-            other packages; or a path such as ``"features.1"``, unless a catalogue name is the same. Paths
+            :func:`find_activations` returns, such as ``"relu"``, for modules and functions of torch, actlab
+            and other packages; or a path such as ``"features.1"``, unless a catalogue name is the same. Paths
             have priority, then the first matching key. A value is any activation that
             :class:`~actlab.models.networks.NeuralNet` takes.
         inplace: Change the model, not a deep copy of it.
