@@ -3,5 +3,5 @@ from .gaussian_moments import gain as gain
 from .gaussian_moments import gaussian_moments as gaussian_moments
 from .networks import ConvNet as ConvNet
 from .networks import NeuralNet as NeuralNet
-from .swapping import activations_in as activations_in
+from .swapping import find_activations as find_activations
 from .swapping import swap as swap
