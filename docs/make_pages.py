@@ -13,6 +13,7 @@ import torch
 
 import actlab
 from actlab.describe import evaluate_curves, find_plot_range, get_summary, list_properties, make_value_table
+from actlab.models.gaussian_moments import list_moments
 from actlab.report.charts import Line, Panel, round_values
 from actlab.report.html.svg import draw_panel, picture
 
@@ -52,7 +53,8 @@ def page(activation: actlab.Activation[...], speed: Table, accuracy: Table) -> s
     if not activation.facts.gated:
         lines += ["```{raw} html", plot(activation), "```", ""]
     lines += ["## Properties", "", "| | |", "|---|---|"]
-    lines += [f"| {label} | {_cell(label, text)} |" for label, text in list_properties(activation)]
+    properties = list_properties(activation) + list_moments(activation)
+    lines += [f"| {label} | {_cell(label, text)} |" for label, text in properties]
     if not activation.facts.gated:
         lines += ["", "## Values", "", "| x | f | f′ | f″ |", "|--:|--:|--:|--:|"]
         lines += ["| " + " | ".join(cells) + " |" for cells in make_value_table(activation)]

@@ -149,8 +149,27 @@ def gaussian_moments(activation: ActivationLike | Activation[...]) -> GaussianMo
         raise UsageError(f"E[f(z)^2] of activation {name} cannot be computed to {_MAX_ERROR:g}")
     if is_gated:
         return GaussianMoments(0.0, second * scale**2, math.nan, math.nan)
+    mean = 0.0 if abs(mean) < _TOLERANCE * math.sqrt(second) else mean  # an odd function
     variance_slope = (spread / second - 1) / 2 if second else math.nan
     return GaussianMoments(mean * scale, second * scale**2, slope * scale**2, variance_slope)
+
+
+def list_moments(activation: Activation[...]) -> list[tuple[str, str]]:
+    """Return the moments, the gain and the critical point of a definition as pairs of label and text."""
+    try:
+        moments = gaussian_moments(activation)
+    except UsageError as error:
+        return [("gain", f"none: {error}")]
+    if activation.facts.gated:
+        return [("gain", f"{moments.gain:.6g}")]
+    sizes = f"mean {moments.mean:.4g}, variance {moments.variance:.4g}"
+    point = moments.critical_point
+    critical = f"sigma_w = {point[0]:.4g}, sigma_b = {point[1]:.4g}" if point else "none"
+    return [
+        ("at z ~ N(0, 1)", f"{sizes}, mean squared slope {moments.slope:.4g}"),
+        ("gain", f"{moments.gain:.6g}" if moments.second else "none: it is zero"),
+        ("critical point", critical),
+    ]
 
 
 def _name(activation: Any) -> str:

@@ -32,11 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Show one activation."""
     from actlab.describe import draw_terminal_plot, get_summary, list_properties, make_value_table
     from actlab.files import output_folder
+    from actlab.models.gaussian_moments import list_moments
     from actlab.spec import resolve_definition
 
     activation = resolve_definition(arguments.name)
     try:
-        facts = list_properties(activation)
+        facts = list_properties(activation) + list_moments(activation)
         values = [] if activation.facts.gated else make_value_table(activation)
         plot = "" if activation.facts.gated else draw_terminal_plot(activation)
     except Exception as error:  # a user's definition, or its arguments, may raise anything
