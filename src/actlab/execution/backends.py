@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from actlab.fleet.grouping import Alone, Fleet
 from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.run import Epoch, Run
 from actlab.fleet.settings import FleetSettings, apply_settings
+from actlab.introspection import unimportable_sources
 
 Array = npt.NDArray[Any]
 
@@ -171,8 +172,9 @@ class ExecutorBackend:
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Submit jobs."""
+        sources = dict(unimportable_sources)
         calls = [
-            functools.partial(_in_process, job, self.shared, _beat(self.shared, job), self.settings)
+            functools.partial(_in_process, job, self.shared, _beat(self.shared, job), self.settings, sources)
             for job in jobs
         ]
         if self.place:  # activations of the user's files are loaded with the call
@@ -204,9 +206,14 @@ def _in_folder(folder: str, call: bytes) -> FleetOutcome:
 
 
 def _in_process(
-    job: Job, shared: SharedArrays, report: EpochCallback, settings: FleetSettings
+    job: Job,
+    shared: SharedArrays,
+    report: EpochCallback,
+    settings: FleetSettings,
+    sources: Mapping[tuple[Any, ...], str],
 ) -> FleetOutcome:
     """Train a fleet in a process that does nothing else meanwhile."""
+    unimportable_sources.update(sources)
     device = job.runs[0].device
     with apply_settings(settings):
         return train_or_split(job.runs, job.fleet, _loaded(shared, device), report)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from actlab.errors import UsageError
 from actlab.execution.backends import Backend, InProcessBackend, Job, open_backend
 from actlab.execution.processes import process_count, processes
 from actlab.execution.split_on_failure import FleetOutcome
@@ -80,6 +81,8 @@ def choose_executor(
         isolated: Whether to train in another process in any case, because a run may end its process.
     """
     if executor is not None:
+        if not callable(getattr(executor, "submit", None)):
+            raise UsageError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
         return contextlib.nullcontext(executor)
     number = min(process_count(jobs), len(runs))
     if isolated and number:

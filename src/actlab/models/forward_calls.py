@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx, nn
 
+from actlab.introspection import read_source
 from actlab.models.activation_sites import CALLS, Kind, identify, identify_module
 
 _UNKNOWN = object()
@@ -132,7 +133,7 @@ def _undecorated(value: Any) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _source(function: FunctionType) -> str:
-    source = inspect.getsource(function)
+    source = read_source(function)
     return f"if 1:\n{source}" if source[0].isspace() else f"\n{source}"
 
 
