@@ -51,7 +51,7 @@ def check_first_derivative(subject: Subject) -> str:
     y = subject.make_function()(subject.arrange(x).requires_grad_())
     if not y.requires_grad and not (expected[uncertainty < _CLOSE] != 0).any():
         return "0 everywhere: the function is piecewise constant, and its output is detached"
-    return _require_close("f'", x, subject.differentiate(x), expected, uncertainty)
+    return _require_agreement("f'", x, subject.differentiate(x), expected, uncertainty)
 
 
 def check_second_derivative(subject: Subject) -> str:
@@ -71,7 +71,7 @@ def check_second_derivative(subject: Subject) -> str:
         raise Failure(f"the gradient cannot be differentiated, expected f''({point:.6g}) = {slope:.6g}")
     if got is None:
         return "0 everywhere: the function is piecewise linear"
-    detail = _require_close("f''", x, got, expected, uncertainty)
+    detail = _require_agreement("f''", x, got, expected, uncertainty)
     calm = x[(uncertainty < _CLOSE) & (x.abs() < 4)][::16]
     _run_gradcheck(torch.autograd.gradgradcheck, subject, subject.arrange(calm).requires_grad_())
     return f"{detail}; gradgradcheck"
@@ -104,7 +104,7 @@ def _check_derivative_by_incoming(subject: Subject, x: Tensor) -> None:
         )
 
 
-def _require_close(what: str, x: Tensor, got: Tensor, expected: Tensor, uncertainty: Tensor) -> str:
+def _require_agreement(what: str, x: Tensor, got: Tensor, expected: Tensor, uncertainty: Tensor) -> str:
     scale = expected.abs().clamp_min(1e-2)
     # Not at kinks, nor where waves are too short.
     compared = (uncertainty < 1e-4 * scale) & expected.isfinite()
