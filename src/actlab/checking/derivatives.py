@@ -223,9 +223,8 @@ def _require_declared_kinks(subject: Subject, declared: DeclaredFacts, points: l
         if not math.isclose(chosen, slope, rel_tol=1e-6, abs_tol=1e-9):
             raise Failure(f"f'({kink:.6g}) = {chosen:.6g}, declared {slope:.6g}")
         # A parameter may remove a kink, such as a slope of 1 below 0.
-        if declared.is_usual and not any(
-            _jumps_at(f, kink, subject) for f in (subject.differentiate, subject.evaluate)
-        ):
+        functions = (subject.differentiate, subject.evaluate)
+        if declared.is_usual and not any(_jumps_at(f, kink, subject) for f in functions):
             raise Failure(f"f' does not jump at {kink:.6g}, a declared kink")
 
 

@@ -71,9 +71,8 @@ class FormulaReference(Reference):
         return value.view_as(x), slope.view_as(x)
 
     def _evaluate_point(self, x: Any) -> tuple[float, float]:
-        return _evaluate_float(self.value, x), float("nan") if x in self.kinks else _evaluate_float(
-            self.slope, x
-        )
+        slope = float("nan") if x in self.kinks else _evaluate_float(self.slope, x)
+        return _evaluate_float(self.value, x), slope
 
 
 def _exp(x: Any) -> Any:
