@@ -18,10 +18,11 @@ from cloudpickle import dumps
 from actlab.errors import UsageError, summarize_error
 from actlab.execution.processes import Processes, SharedArrays, WorkerExecutor, share_arrays, shared_folder
 from actlab.execution.split_on_failure import FleetOutcome, train_or_split
-from actlab.fleet.grouping import Alone, Fleet
+from actlab.fleet.grouping import Fleet
 from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.run import Epoch, Run
 from actlab.fleet.settings import FleetSettings, apply_settings
+from actlab.fleet.trial import Alone
 
 Array = npt.NDArray[Any]
 
