@@ -73,7 +73,7 @@ def add_command(
     name: str,
     summary: str,
     examples: Sequence[str],
-    run: Callable[[argparse.Namespace], int] = print_help,
+    run: Callable[[argparse.Namespace], int],
 ) -> Parser:
     """Add the parser of a command.
 
@@ -82,7 +82,7 @@ def add_command(
         name: The word that selects the command.
         summary: What the command does, in one line.
         examples: Command lines, shown at the end of its help.
-        run: Runs the command and returns the exit status (default: print the help).
+        run: Runs the command and returns the exit status.
 
     Returns:
         The parser, without options yet.

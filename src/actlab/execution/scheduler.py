@@ -148,11 +148,8 @@ def iterate_results(
         ]
     fleets = [dataclasses.replace(fleet, networks={}) for fleet in fleets]
     scheduler = _Scheduler(runs, fleets, watch, session)
-    with (
-        open_backend(executor, X, y, device, settings, scheduler.report_epoch) as backend,
-        scheduler.using(backend),
-    ):
-        yield from scheduler.iterate_results()
+    with open_backend(executor, X, y, device, settings, scheduler.report_epoch) as backend:
+        yield from scheduler.iterate_results(backend)
 
 
 class _BuiltOnce:
@@ -185,18 +182,16 @@ class _Scheduler:
     def _runs_at(self, places: Sequence[int]) -> list[Run]:
         return [self.runs[place] for place in places]
 
-    @contextlib.contextmanager
-    def using(self, backend: Backend) -> Iterator[None]:
-        """Train fleets with a backend; cancel those that have not begun at the end of the block."""
+    def iterate_results(self, backend: Backend) -> Generator[tuple[int, Result]]:
+        """Train fleets with a backend; yield the index and the result of every run."""
         self.backend = backend
         try:
-            yield
+            yield from self._train()
         finally:
-            for future in self.submitted:
+            for future in self.submitted:  # those that have not begun
                 future.cancel()
 
-    def iterate_results(self) -> Generator[tuple[int, Result]]:
-        """Yield the index and the result of every run."""
+    def _train(self) -> Generator[tuple[int, Result]]:
         for job in self.for_skorch:
             left = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
             yield from self._finish(job, left)

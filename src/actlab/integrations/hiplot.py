@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,7 @@ class HiPlotPage:
         Raises:
             UsageError: This is not a notebook.
         """
-        try:
-            import IPython
-        except ImportError:
-            ipython: Any = None
-        else:
-            ipython = IPython
+        ipython: Any = sys.modules.get("IPython")  # a notebook has imported it
         if ipython is None or ipython.get_ipython() is None:
             raise UsageError("display() needs a notebook; to_html('page.html') writes the page to a file")
         ipython.display.display(ipython.display.HTML(_FRAME.format(page=html.escape(self.to_html()))))

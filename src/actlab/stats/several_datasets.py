@@ -37,8 +37,6 @@ class MultiDatasetResult:
         statistic: Iman and Davenport's F of Friedman's test; infinite if all datasets rank alike. For two
             activations, Wilcoxon's T, the smaller of the two sums of ranks. NaN for one.
         p_value: The p-value of ``statistic`` under no difference; NaN for one activation.
-        chi_square: Friedman's own statistic, corrected for ties; NaN for fewer than three activations.
-        chi_square_p_value: Its p-value.
         verdicts: One row per pair, in the order of ``ranks``: ``a``, ``b``; ``verdict``: a is ``"better"``
             or ``"worse"`` than b, or the pair is ``"undecided"``; ``p`` of Wilcoxon's test, two-sided and
             exact; ``p_holm``, corrected for the number of pairs; ``mean_rank_difference``, that of a minus
@@ -51,8 +49,6 @@ class MultiDatasetResult:
     ranks: pd.DataFrame
     statistic: float
     p_value: float
-    chi_square: float
-    chi_square_p_value: float
     verdicts: pd.DataFrame
     cliques: list[list[str]]
 
@@ -142,7 +138,7 @@ def compare_over_datasets(scores: pd.DataFrame) -> MultiDatasetResult:
     best = (ranks == 1).sum(axis=0)
     table = pd.DataFrame({"activation": names, "mean_rank": mean_ranks, "wins": best})
     verdicts = _verdicts(names, values, ranks)
-    return MultiDatasetResult(scores, table, *_overall(values, ranks), verdicts, _cliques(names, verdicts))
+    return MultiDatasetResult(scores, table, *_test_all(values, ranks), verdicts, _cliques(names, verdicts))
 
 
 def min_datasets(pairs: int) -> int:
@@ -205,30 +201,29 @@ def _ranks(sizes: Floats, scales: Floats) -> Floats:
     return stats.rankdata(groups)
 
 
-def _overall(values: Floats, ranks: Floats) -> tuple[float, float, float, float]:
-    """Return the statistic and p-value under no difference, then those of Friedman's chi-square."""
+def _test_all(values: Floats, ranks: Floats) -> tuple[float, float]:
+    """Return the statistic of all activations, and its p-value under no difference."""
     if ranks.shape[1] > 2:
-        return _friedman(ranks)
+        return _test_ranks(ranks)
     if ranks.shape[1] == 1:
-        return (math.nan,) * 4
-    above, below, p = _wilcoxon(*_signed_ranks(values, ranks))
-    return min(above, below), p, math.nan, math.nan
+        return math.nan, math.nan
+    above, below, p = _test_signs(*_signed_ranks(values, ranks))
+    return min(above, below), p
 
 
-def _friedman(ranks: Floats) -> tuple[float, float, float, float]:
+def _test_ranks(ranks: Floats) -> tuple[float, float]:
+    """Return Iman and Davenport's F of Friedman's test, and its p-value."""
     n, k = ranks.shape
     centred = ranks - (k + 1) / 2
     between, total = float(np.square(centred.sum(axis=0)).sum()), float(np.square(centred).sum())
     if not between:  # equal mean ranks, also if all scores are tied
-        return 0.0, 1.0, 0.0, 1.0
-    chi_square = (k - 1) * between / total
-    chi_square_p = float(special.chdtrc(k - 1, chi_square))
+        return 0.0, 1.0
     if between == n * total:  # both are exact sums of quarters
         _, ties = np.unique(ranks[0], return_counts=True)
         arrangements = special.gammaln(k + 1) - special.gammaln(ties + 1).sum()
-        return math.inf, math.exp(-(n - 1) * arrangements), chi_square, chi_square_p
+        return math.inf, math.exp(-(n - 1) * arrangements)
     f = (n - 1) * between / (n * total - between)
-    return f, float(special.fdtrc(k - 1, (k - 1) * (n - 1), f)), chi_square, chi_square_p
+    return f, float(special.fdtrc(k - 1, (k - 1) * (n - 1), f))
 
 
 def _signed_ranks(values: Floats, ranks: Floats) -> tuple[Floats, Floats]:
@@ -239,8 +234,8 @@ def _signed_ranks(values: Floats, ranks: Floats) -> tuple[Floats, Floats]:
     return signs, _ranks(np.where(signs == 0, 0, sizes), np.nan_to_num(np.abs(halves)).max(axis=1))
 
 
-def _wilcoxon(signs: Floats, ranks: Floats) -> tuple[float, float, float]:
-    """Return the sums of ranks of differences above and below 0, and the exact two-sided p-value."""
+def _test_signs(signs: Floats, ranks: Floats) -> tuple[float, float, float]:
+    """Return the sums of ranks of positive and negative differences, and the exact two-sided p-value."""
     above, below, equal = (float(ranks[signs == sign].sum()) for sign in (1, -1, 0))
     # chances[s]: the probability that random signs give one side ranks with the sum s / 2.
     chances = np.ones(1)
@@ -253,7 +248,7 @@ def _wilcoxon(signs: Floats, ranks: Floats) -> tuple[float, float, float]:
 def _verdicts(names: Sequence[str], values: Floats, ranks: Floats) -> pd.DataFrame:
     pairs = list(itertools.combinations(range(len(names)), 2))
     signed = [_signed_ranks(values[:, pair], ranks[:, pair]) for pair in pairs]
-    tests = [_wilcoxon(*signs_and_ranks) for signs_and_ranks in signed]
+    tests = [_test_signs(*signs_and_ranks) for signs_and_ranks in signed]
     p_values = np.array([p for _, _, p in tests])
     mean_ranks = ranks.mean(axis=0).tolist()
     rows: list[tuple[Any, ...]] = []

@@ -23,7 +23,7 @@ from actlab.report.html.tables import TUNING_COLUMNS, activation_means, memory_u
 from actlab.report.insights import Floats, last_improvement, overfitting_start
 from actlab.spec import entry, parse
 
-_MAX_LISTED = 5  # activations in a sentence; the tables have all
+_MAX_LISTED = 5  # activations in a sentence; charts and tables show all
 _MANY_DEAD = 0.01  # share of dead units that a sentence mentions
 _GROWTH = 0.05  # growth of that share that a sentence mentions
 _SIMILAR = 1.1  # costs within this factor are about the same

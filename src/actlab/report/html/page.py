@@ -152,7 +152,6 @@ def _learning(comparison: Comparison, names: Sequence[str], labels: Labels) -> d
         "insights": chart_insights.learning_insights(history, names, labels) if judged else [],
         "losses": drawings,
         "has_history": len(history) > 0,
-        "table": tables.overfitting_table(history, names) if judged and len(history) else None,
     }
 
 

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from actlab.report.charts import METRICS, Difference, Labels, format_difference, reference_title
+from actlab.report.charts import Difference, Labels, format_difference, reference_title
 from actlab.report.html.svg import verdict_symbol
-from actlab.report.insights import history_insights
 from actlab.report.tables import to_json_value
 
 _WIDE = 12  # a matrix of more activations has no words in its cells
@@ -57,8 +55,8 @@ def format_setting(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else format_cell(value)
 
 
-def format_figures(value: float, figures: int = 3) -> str:
-    """Return a number with so many significant figures, a dash for NaN.
+def format_figures(value: float) -> str:
+    """Return a number with three significant figures, a dash for NaN.
 
     Examples:
         >>> [format_figures(value) for value in (1234.5, 0.0123456, -2.0, math.nan)]
@@ -66,7 +64,7 @@ def format_figures(value: float, figures: int = 3) -> str:
     """
     if not math.isfinite(value):
         return "–"
-    return (f"{value:.0f}" if abs(value) >= 10**figures else f"{value:.{figures}g}").replace("-", "−", 1)
+    return (f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−", 1)
 
 
 def numeric(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
@@ -105,33 +103,6 @@ def _matrix_cell(one: Difference | None, points: bool) -> dict[str, str]:
         return {"verdict": "none", "value": "", "reason": ""}
     value = "" if one.value is None else format_difference(one.value, points)
     return {"verdict": one.verdict, "value": value, "reason": one.reason}
-
-
-def overfitting_table(history: pd.DataFrame, names: Sequence[str]) -> Table:
-    """Return the lowest validation loss of each activation's mean history, and what the history shows."""
-    metrics = [name for name in METRICS if name in history]
-    rows = []
-    for name in names:
-        runs = history[history["activation"] == name] if "activation" in history else history[:0]
-        if runs.empty:
-            rows.append([name, "–", "–", "–", "no epochs"])
-            continue
-        mean = runs.groupby("epoch")[metrics].mean().reset_index()
-        insights = ["No validation loss: overfitting cannot be detected."]
-        if {"train_loss", "valid_loss"} <= set(mean):
-            insights = history_insights(mean)
-        rows.append([name, *_lowest_loss(mean), " ".join(insights)])
-    numbers = ("validation loss, lowest", "in epoch", "at the end")
-    columns = [("activation", False), *((name, True) for name in numbers)]
-    return Table([*columns, ("the mean history of all runs", False)], rows)
-
-
-def _lowest_loss(mean: pd.DataFrame) -> list[str]:
-    if "valid_loss" not in mean or not mean["valid_loss"].notna().any():
-        return ["–", "–", "–"]
-    loss = mean["valid_loss"].to_numpy(float)
-    low = int(np.nanargmin(loss))
-    return [format_cell(value) for value in (loss[low], int(mean["epoch"].iloc[low]), loss[-1])]
 
 
 def activation_means(results: pd.DataFrame, column: str) -> pd.Series[Any]:
