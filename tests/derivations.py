@@ -13,7 +13,7 @@ from torch import Tensor
 import actlab
 from actlab.activation.definition import Activation, Facts
 from actlab.derivation.codegen.program import Program
-from actlab.derivation.derived import Derived, derive
+from actlab.derivation.formula_derivation import Derived, derive
 from actlab.derivation.syntax.to_sympy import read as to_sympy
 
 # Every element-wise formula of the catalogue.

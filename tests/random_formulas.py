@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from actlab.derivation.derived import Derived, derive
+from actlab.derivation.formula_derivation import Derived, derive
 from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests.exact_values import taylor
 

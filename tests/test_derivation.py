@@ -13,9 +13,9 @@ import torch
 
 import actlab
 from actlab.derivation.analysis.piecewise import MOST_PIECES, TooManyPieces, leaves, split_into_pieces
-from actlab.derivation.codegen.lower import Form, program
+from actlab.derivation.codegen.lowering import Form, program
 from actlab.derivation.codegen.program import NAMES, Builder
-from actlab.derivation.derived import derive
+from actlab.derivation.formula_derivation import derive
 from actlab.derivation.syntax.to_sympy import X
 from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests import conformance as law
@@ -174,7 +174,7 @@ def test_derive_reports_a_single_inexact_point():
 
 def test_derive_is_deterministic_across_processes():
     code = """
-from actlab.derivation.derived import derive
+from actlab.derivation.formula_derivation import derive
 from actlab.derivation.syntax.to_sympy import read
 print(derive(read("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.lines())
 """

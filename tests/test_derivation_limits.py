@@ -9,7 +9,7 @@ import pytest
 
 from actlab.derivation.analysis.limits import compute_limits, estimate_limit
 from actlab.derivation.analysis.piecewise import split_into_pieces
-from actlab.derivation.derived import derive
+from actlab.derivation.formula_derivation import derive
 from actlab.derivation.syntax.to_sympy import read
 
 inf, nan = math.inf, math.nan

@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from actlab.derivation.codegen.program import NAMES
-from actlab.derivation.derived import derive
+from actlab.derivation.formula_derivation import derive
 from actlab.derivation.syntax.to_sympy import read as to_sympy
 from tests.derivations import compile_lines, programs, sample
 from tests.random_formulas import FORMULAS, find_errors

@@ -5,9 +5,9 @@ import sympy
 import torch
 
 import actlab
+from actlab.derivation.derivative_text import derivative_text
 from actlab.derivation.syntax.to_sympy import read
 from actlab.describe import curves, properties, table, terminal_plot, window
-from actlab.expression import derivative_text
 
 x, a = sympy.symbols("x a", real=True)
 

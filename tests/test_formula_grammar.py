@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import actlab
-from actlab.derivation.syntax.builtins import FUNCTIONS, argument_names, is_number
-from actlab.derivation.syntax.domain import check_defined
+from actlab.derivation.syntax.builtin_functions import FUNCTIONS, argument_names, is_number
+from actlab.derivation.syntax.domain_check import check_defined
 from actlab.derivation.syntax.parser import parse
 from actlab.derivation.syntax.to_sympy import read
 from actlab.derivation.syntax.tokenizer import LONGEST

@@ -10,8 +10,8 @@ from torch import nn
 
 import actlab
 from actlab.cli import main
-from actlab.derivation import making
-from actlab.derivation.making import FormulaActivation, formula
+from actlab.derivation import formula_activation
+from actlab.derivation.formula_activation import FormulaActivation, formula
 from actlab.describe import module_call, properties
 from actlab.models.networks import NeuralNet
 from actlab.report.charts import function_panels
@@ -47,12 +47,12 @@ def test_get_accepts_a_formula():
 
 
 def test_get_derives_a_formula_once():
-    making.from_spec.cache_clear()
-    first = making.make.cache_info().misses
+    formula_activation.from_spec.cache_clear()
+    first = formula_activation.make.cache_info().misses
     for _ in range(3):
         actlab.get("formula:x * tanh(x / 3)")
     NeuralNet(num_units=4, activation="formula:x * tanh(x / 3)", num_features=2)
-    assert making.make.cache_info().misses == first + 1
+    assert formula_activation.make.cache_info().misses == first + 1
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import Activation
-from actlab.derivation.making import FormulaActivation
-from actlab.expression import derivative_text
+from actlab.derivation.derivative_text import derivative_text
+from actlab.derivation.formula_activation import FormulaActivation
 
 POINTS = (-math.inf, -10.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, math.inf)
 

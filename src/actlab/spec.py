@@ -221,7 +221,7 @@ def entry(name: str) -> Activation[Any]:
         UsageError: There is none. The message suggests the nearest name or describes the problem.
     """
     if is_formula(name):
-        from actlab.derivation.making import from_spec  # with SymPy, which takes half a second
+        from actlab.derivation.formula_activation import from_spec  # with SymPy, which takes half a second
 
         return from_spec(name.strip())
     if name not in catalogue:
@@ -396,7 +396,7 @@ def _spec_of(value: Any) -> str | None:
         return None
     if catalogue.get(value.name) is value:
         return value.name
-    from actlab.derivation.making import FormulaActivation, from_spec  # with SymPy, half a second
+    from actlab.derivation.formula_activation import FormulaActivation, from_spec  # with SymPy, half a second
 
     if not isinstance(value, FormulaActivation):
         return None

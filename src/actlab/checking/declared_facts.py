@@ -68,7 +68,7 @@ class Declared:
         """
         if self.definition.facts.gated:
             raise NotApplicable(f"{_NONE}, and the declared formula has two inputs")
-        from actlab.derivation.syntax.budget import (
+        from actlab.derivation.syntax.sympy_budget import (
             BudgetExceeded,
             limit_calls,
         )  # it imports SymPy, which takes half a second

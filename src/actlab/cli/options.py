@@ -96,7 +96,7 @@ def add_data_options(parser: Parser, **source: Any) -> None:
     """Add the options that select the data; ``source`` configures ``--data`` itself."""
     add = parser.add_argument_group("data").add_argument
     add("--data", metavar="NAME|FILE", **source)
-    add("--data-dir", metavar="DIR", help="folder with the files (default: download them)")
+    add("--data-dir", metavar="DIR", help="folder with the dataset files (default: download them)")
     add("--target", metavar="COLUMN", help="column of a .csv file to predict")
     add("--regression", action="store_true", help="predict a number instead of a class")
     axis = "first or last: axis of the channels in an .npz file of images "
@@ -112,8 +112,8 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     add("--lr", type=float, default=0.01, metavar="X", help="learning rate")
     add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
     add("--device", **DEVICE)
-    add("--precision", default="float32", metavar="P", help="float32, or bf16 products")
-    diagnostics = "record diagnostics after every epoch, or never (default: where they cost little)"
+    add("--precision", default="float32", metavar="P", help="float32, or bf16 for matrix products")
+    diagnostics = "record diagnostics after every epoch or never (default: after some epochs)"
     add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     return add
 

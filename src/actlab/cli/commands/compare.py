@@ -52,9 +52,9 @@ def add_options(parser: Parser) -> None:
     add_data_options(parser, action="append", help=data)
     add = parser.add_argument_group("model").add_argument
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
-    add("--replace", metavar="NAME", help="activation to replace, if there are several kinds")
+    add("--replace", metavar="NAME", help="activation to replace, if the network has several kinds")
     add = add_training_options(parser)
-    tune = "train each run with each value, and keep the one with the best validation score: lr=0.003,0.01"
+    tune = "values to try in each run, such as lr=0.003,0.01; the one with the best validation score is kept"
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
     add = parser.add_argument_group("statistics").add_argument
     add("--folds", type=int, default=3, metavar="N", help="number of cross-validation folds")

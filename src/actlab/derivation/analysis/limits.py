@@ -12,7 +12,7 @@ import sympy
 
 from actlab.derivation.analysis import reference_values
 from actlab.derivation.analysis.piecewise import Tree
-from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
+from actlab.derivation.syntax.sympy_budget import BudgetExceeded, limit_calls
 from actlab.derivation.syntax.to_sympy import X
 
 _DECADES = (1e4, 1e8, 1e12, 1e16, 1e20, 1e25, 1e30)

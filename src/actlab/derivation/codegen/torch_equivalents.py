@@ -13,7 +13,7 @@ from torch import Tensor
 
 from actlab.activation.numerics import small
 from actlab.derivation.analysis.piecewise import Leaf, Tree, conditions
-from actlab.derivation.codegen.error_bounds import points
+from actlab.derivation.codegen.error_meter import points
 from actlab.derivation.codegen.program import DTYPES, Program
 from actlab.derivation.syntax.to_sympy import X
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from actlab.activation.definition import Activation
-from actlab.derivation.syntax.builtins import (
+from actlab.derivation.syntax.builtin_functions import (
     FUNCTIONS,
     STEP_FUNCTIONS,
     SYNONYMS,
@@ -19,7 +19,7 @@ from actlab.derivation.syntax.builtins import (
     function_names,
     is_number,
 )
-from actlab.derivation.syntax.errors import error_at
+from actlab.derivation.syntax.error_position import error_at
 from actlab.derivation.syntax.tokenizer import to_one_line, tokenize
 from actlab.errors import did_you_mean
 

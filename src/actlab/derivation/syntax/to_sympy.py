@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 import sympy
 
-from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
-from actlab.derivation.syntax.builtins import FUNCTIONS, argument_names
-from actlab.derivation.syntax.evaluate import check_constants
+from actlab.derivation.syntax.builtin_functions import FUNCTIONS, argument_names
 from actlab.derivation.syntax.parser import TOO_LONG, Parsed, expand_entry, parse
+from actlab.derivation.syntax.point_evaluation import check_constants
+from actlab.derivation.syntax.sympy_budget import BudgetExceeded, limit_calls
 from actlab.errors import UsageError
 
 X = sympy.Symbol("x", real=True)  # the input of a formula

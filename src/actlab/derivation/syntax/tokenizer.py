@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actlab.derivation.syntax.errors import error_at
+from actlab.derivation.syntax.error_position import error_at
 from actlab.errors import UsageError
 
 LONGEST = 2000  # characters

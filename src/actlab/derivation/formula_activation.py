@@ -21,11 +21,11 @@ from torch import nn
 
 from actlab.activation.definition import Activation, Facts
 from actlab.derivation.analysis.kinks import NoKink
-from actlab.derivation.derived import derive
-from actlab.derivation.modules import TrainedFormulaModule, make_formula_module
-from actlab.derivation.syntax.builtins import FUNCTIONS, WHERE
-from actlab.derivation.syntax.domain import check_defined
-from actlab.derivation.syntax.errors import error_at
+from actlab.derivation.formula_derivation import derive
+from actlab.derivation.formula_module import TrainedFormulaModule, make_formula_module
+from actlab.derivation.syntax.builtin_functions import FUNCTIONS, WHERE
+from actlab.derivation.syntax.domain_check import check_defined
+from actlab.derivation.syntax.error_position import error_at
 from actlab.derivation.syntax.parser import parse
 from actlab.derivation.syntax.to_sympy import X, to_expression
 from actlab.derivation.syntax.tokenizer import to_one_line
@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 _STEP = re.compile(r"v\d+")  # the names of steps in the source
 # Names that the source and modules use.
 _RESERVED = frozenset(
-    "x pi inf nan torch nn numerics kernels elementwise activation_module input self init device dtype "
+    "x pi inf nan torch nn numerics elementary elementwise activation_module input self init device dtype "
     "inplace".split()
 )
 _MODULE_ATTRIBUTES = frozenset({*dir(nn.Module()), *dir(TrainedFormulaModule), "starts"})
@@ -125,7 +125,7 @@ class FormulaActivation(Activation[...]):
             >>> print(formula("x * sigmoid(x)", name="swish").source().splitlines()[0])
             import torch
         """
-        from actlab.derivation.source import write_source
+        from actlab.derivation.python_source import write_source
 
         return write_source(self, self.recipe.trainable)
 

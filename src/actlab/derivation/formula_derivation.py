@@ -19,12 +19,12 @@ from actlab.derivation.analysis.elementary_jets import Undefined
 from actlab.derivation.analysis.kinks import find_kinks
 from actlab.derivation.analysis.piecewise import Leaf, Tree, leaves, map_leaves, split_into_pieces
 from actlab.derivation.codegen import decaying_rewrites, rewrites
-from actlab.derivation.codegen.error_bounds import LIMITS, Array, ErrorMeter, build_error_meter
-from actlab.derivation.codegen.from_output import derive_from_output
-from actlab.derivation.codegen.functions import recognize
+from actlab.derivation.codegen.error_meter import LIMITS, Array, ErrorMeter, build_error_meter
+from actlab.derivation.codegen.form_selection import Selector, SmoothPiece, measure_errors
 from actlab.derivation.codegen.nan_guards import guard
+from actlab.derivation.codegen.output_derivative import derive_from_output
 from actlab.derivation.codegen.program import DTYPES, Program
-from actlab.derivation.codegen.select import Selector, SmoothPiece, measure_errors
+from actlab.derivation.codegen.program_functions import recognize
 from actlab.derivation.codegen.torch_equivalents import find_torch_equivalent
 from actlab.derivation.syntax.to_sympy import X
 

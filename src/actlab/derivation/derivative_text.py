@@ -6,7 +6,7 @@ import sympy
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
-from actlab.derivation.syntax.budget import simplify
+from actlab.derivation.syntax.sympy_budget import simplify
 from actlab.derivation.syntax.to_sympy import read
 
 _MOST_SIMPLIFIED = 35  # operations: simplifying takes seconds beyond it

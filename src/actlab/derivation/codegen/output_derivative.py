@@ -24,12 +24,12 @@ from actlab.activation import numerics
 from actlab.derivation.analysis import reference_values
 from actlab.derivation.analysis.kinks import Kinks
 from actlab.derivation.analysis.piecewise import Branch, Leaf, Tree
-from actlab.derivation.codegen.error_bounds import LIMITS, Array, ErrorMeter
-from actlab.derivation.codegen.functions import Within, recognize
-from actlab.derivation.codegen.lower import Form, Lowering
+from actlab.derivation.codegen.error_meter import LIMITS, Array, ErrorMeter
+from actlab.derivation.codegen.form_selection import FAIR
+from actlab.derivation.codegen.lowering import Form, Lowering
 from actlab.derivation.codegen.nan_guards import guard
 from actlab.derivation.codegen.program import DTYPES, Operand, Program
-from actlab.derivation.codegen.select import FAIR
+from actlab.derivation.codegen.program_functions import Within, recognize
 from actlab.derivation.syntax.to_sympy import X
 
 _SAMPLES = 9

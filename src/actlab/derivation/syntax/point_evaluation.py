@@ -10,7 +10,7 @@ from typing import Any
 
 import mpmath
 
-from actlab.derivation.syntax.builtins import FUNCTIONS, WHERE, argument_names
+from actlab.derivation.syntax.builtin_functions import FUNCTIONS, WHERE, argument_names
 from actlab.derivation.syntax.parser import Parsed, expand_entry
 
 DIGITS = 30

@@ -10,9 +10,9 @@ from typing import Any
 
 import mpmath
 
-from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
-from actlab.derivation.syntax.evaluate import DIGITS, PointEvaluator, TooLarge, UndefinedPart
 from actlab.derivation.syntax.parser import Parsed
+from actlab.derivation.syntax.point_evaluation import DIGITS, PointEvaluator, TooLarge, UndefinedPart
+from actlab.derivation.syntax.sympy_budget import BudgetExceeded, limit_calls
 
 _EVERYWHERE = (1, 2, 0.5, 3, 0.1, 5, 10, 30, 0.25, 0.7, 1.5, 1.9, 4, 7, 20, 100, 0.01, 1e-3)
 # Integers first, and 0 last: "log(x) is not a real number for x = -1" says more than "for x = 0".
