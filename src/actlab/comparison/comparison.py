@@ -37,7 +37,7 @@ from actlab.data.dataset import Dataset, load_data
 from actlab.errors import UsageError
 from actlab.files import output_folder
 from actlab.ledger.session import LedgerLike
-from actlab.report.sentences import comparison_sentences
+from actlab.report.sentences import describe_comparison
 from actlab.report.tables import to_json_rows
 from actlab.stats.sequential import SequentialTest
 from actlab.stats.verdict import LEVEL
@@ -120,7 +120,7 @@ class Comparison:
 
     def sentences(self) -> list[str]:
         """Return the result in sentences."""
-        return comparison_sentences(self)
+        return describe_comparison(self)
 
     def to_markdown(self) -> str:
         """Return ranking and verdicts as Markdown tables."""

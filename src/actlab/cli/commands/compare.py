@@ -90,12 +90,12 @@ class _Outcome:
 
     def describe(self) -> list[str]:
         """Return lines: the ranking with the scores of folds or seeds as far as they fit, and sentences."""
-        from actlab.report.tables import text_table
+        from actlab.report.tables import format_table
 
         ranking = self.comparison.ranking
         parts = [str(name) for name in ranking if str(name).startswith(("fold_", "seed_"))]
         logged = ["", *wrap_sentences([self.mlflow])] if self.mlflow else []
-        table = text_table(ranking[[*_RANKING, *parts]])
+        table = format_table(ranking[[*_RANKING, *parts]])
         return [table, "", *wrap_sentences(self.comparison.sentences()), *logged]
 
 
@@ -226,7 +226,7 @@ def _print_several(arguments: argparse.Namespace, outcomes: list[_Outcome]) -> N
     """Write and print the verdicts over all datasets."""
     import pandas as pd
 
-    from actlab.report.plots.critical_difference import rank_table
+    from actlab.report.plots.critical_difference import format_ranks
     from actlab.report.tables import to_json_rows, write_csv
     from actlab.stats.several_datasets import compare_over_datasets
 
@@ -241,7 +241,12 @@ def _print_several(arguments: argparse.Namespace, outcomes: list[_Outcome]) -> N
         *sorted({file.parent for one in outcomes for file in one.files}),
     ]
     lines = [line for one in outcomes for line in (f"{one.dataset.name}:", *one.describe(), "")]
-    lines += [f"Over {len(outcomes)} datasets:", rank_table(across), "", *wrap_sentences(across.sentences())]
+    lines += [
+        f"Over {len(outcomes)} datasets:",
+        format_ranks(across),
+        "",
+        *wrap_sentences(across.sentences()),
+    ]
     tables = {"ranks": to_json_rows(across.ranks), "verdicts": to_json_rows(across.verdicts)}
     result = {
         "datasets": {one.dataset.name: one.to_json() for one in outcomes},

@@ -69,7 +69,7 @@ def show(arguments: argparse.Namespace) -> int:
 def _runs_as_text(runs: pd.DataFrame) -> list[str]:
     import pandas as pd
 
-    from actlab.report.tables import text_table
+    from actlab.report.tables import format_table
 
     # The loss comes last: a number may be wide, and columns that do not fit are dropped from the right.
     table = runs[["activation", "seed", "fold", "test_acc", "epochs", "seconds", "test_loss"]].copy()
@@ -77,7 +77,7 @@ def _runs_as_text(runs: pd.DataFrame) -> list[str]:
     table["fold"] = pd.to_numeric(table["fold"], errors="coerce")
     failures = (runs["failure"] != "").sum()
     title = f"{_count(len(runs))}, {failures or 'none'} failed"
-    return [title, "", text_table(table.tail(_MAX_ROWS).reset_index(drop=True))]
+    return [title, "", format_table(table.tail(_MAX_ROWS).reset_index(drop=True))]
 
 
 def _run_notes(runs: pd.DataFrame) -> list[str]:
