@@ -89,7 +89,7 @@ def test_plan_gives_the_reason_why_skorch_trains_a_model(function, reason):
         [run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing(most=64)
     )
     assert [
-        (fleet.reason_alone, fleet.alone is Alone.NEEDS_SKORCH, len(fleet.places)) for fleet in planned
+        (fleet.reason_alone, fleet.alone is Alone.NEEDS_SKORCH, len(fleet.indices)) for fleet in planned
     ] == [(reason, True, 1)] * 2
 
 

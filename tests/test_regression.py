@@ -18,11 +18,11 @@ from torch import nn
 from actlab import UsageError
 from actlab.cli import main
 from actlab.data.dataset import Dataset, load_data
+from actlab.fleet.skorch_adapter import split_validation
 from actlab.training.train import (
     TrainSettings,
     history_frame,
     holdback_problem,
-    holdout,
     make_net,
     plan_training,
     train,
@@ -227,9 +227,9 @@ def test_train_validation_loss_is_the_squared_error_of_the_first_fifth():
     assert np.square(errors).mean() == pytest.approx(model.history[-1]["valid_loss"], rel=1e-5)
 
 
-def test_holdout_of_a_regression_keeps_the_order_of_samples():
+def test_split_validation_of_a_regression_keeps_the_order_of_samples():
     data = make_dataset()
-    rows, valid = holdout(make_net(data, "relu", SHORT), np.arange(7, 60, 2), data, 0, 0)
+    rows, valid = split_validation(make_net(data, "relu", SHORT), np.arange(7, 60, 2), data.y, 0, 0)
     assert valid.tolist() == [7, 9, 11, 13, 15, 17]
     assert rows.tolist() == [*range(19, 60, 2)]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from actlab.activation.fused_kernels import fused
 from actlab.activation.module import ActivationModule
-from actlab.checking.target import Target, resolve
-from actlab.checking.tensor_comparison import saved_storages
+from actlab.checking.target import Target, resolve_target
+from actlab.checking.tensor_comparison import find_saved_storages
 from actlab.errors import UsageError, summarize_error
 
 _SAMPLE_SECONDS = 0.02  # the shortest sample
@@ -182,7 +182,7 @@ def _resolve(targets: Sequence[Any], device: str) -> tuple[dict[str, Target], di
     functions: dict[str, Target] = {}
     equivalents: dict[str, str] = {}
     for target in targets:
-        name, function = resolve(target)
+        name, function = resolve_target(target)
         functions[name] = function.to(device) if isinstance(function, nn.Module) else function
         equivalent = _make_torch_equivalent(function)
         if equivalent is not None:
@@ -267,5 +267,5 @@ def _saved_by(function: Target, x: Tensor, not_counted: Sequence[Tensor]) -> int
     if isinstance(function, nn.Module):
         tensors += [*function.parameters(), *function.buffers()]
     excluded = {tensor.untyped_storage().data_ptr() for tensor in tensors}
-    storages = saved_storages(lambda: function(x))
+    storages = find_saved_storages(lambda: function(x))
     return sum(size for address, size in storages.items() if address not in excluded)

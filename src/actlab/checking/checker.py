@@ -12,8 +12,8 @@ from actlab.checking.checks import Check, list_checks
 from actlab.checking.isolation import run_checks
 from actlab.checking.reference import resolve_reference
 from actlab.checking.subject import Subject
-from actlab.checking.target import resolve
-from actlab.checking.tensor_comparison import dtype_name
+from actlab.checking.target import resolve_target
+from actlab.checking.tensor_comparison import format_dtype
 from actlab.errors import UsageError, did_you_mean, summarize_error
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -58,7 +58,7 @@ def check(
         >>> print(report.row("kinks").detail)
         f'(0) = 1, between 0 and 1; expected 0, as in torch: the function is constant on one side
     """
-    name, function = resolve(target)
+    name, function = resolve_target(target)
     dtypes = tuple(DTYPES if dtypes is None else dtypes)
     for dtype in dtypes:
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -81,7 +81,7 @@ def parse_dtypes(text: str | None) -> tuple[torch.dtype, ...] | None:
     """Return the dtypes of a list in text, such as ``"float32,bfloat16"``."""
     if text is None:
         return None
-    by_name = {dtype_name(dtype): dtype for dtype in DTYPES}
+    by_name = {format_dtype(dtype): dtype for dtype in DTYPES}
     for word in text.split(","):
         if word not in by_name:
             raise UsageError(f"unknown dtype {word!r}; choose from {', '.join(by_name)}")

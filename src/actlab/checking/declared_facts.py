@@ -21,7 +21,7 @@ _MAX_CALLS = 2_000_000  # function calls; about a second
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredFacts:
     """A definition and the values of its parameters."""
 
     definition: Activation[Any]
@@ -59,7 +59,7 @@ class Declared:
         saves = self.definition.facts.saves
         return saves(**self.parameters) if callable(saves) else saves
 
-    def reference(self) -> FormulaReference:
+    def make_reference(self) -> FormulaReference:
         """Return the formula as a reference.
 
         Raises:
@@ -74,7 +74,7 @@ class Declared:
         )  # it imports SymPy, which takes half a second
 
         try:
-            expression = self._read()
+            expression = self._read_formula()
             # Counting calls doubles the time; a short formula needs no limit.
             is_long = expression.count_ops() > _LONG
             with limit_calls(_MAX_CALLS) if is_long else contextlib.nullcontext():
@@ -85,7 +85,7 @@ class Declared:
             problem = str(error).splitlines()[0].removeprefix("formula: ")
             raise Failure(f"the declared formula cannot be read: {problem}") from error
 
-    def _read(self) -> Any:
+    def _read_formula(self) -> Any:
         import sympy
 
         from actlab.derivation.syntax.to_sympy import read
@@ -100,14 +100,14 @@ class Declared:
         return expression
 
 
-def declared(target: object) -> Declared | None:
+def find_declared_facts(target: object) -> DeclaredFacts | None:
     """Return what is declared of a target, which is a definition with parameters or its module."""
     if isinstance(target, functools.partial) and isinstance(target.func, Activation):
         given = {name: value for name, value in target.keywords.items() if name in target.func.parameters}
-        return Declared(target.func, {**target.func.example, **given})
+        return DeclaredFacts(target.func, {**target.func.example, **given})
     # A subclass of the module may compute something else.
     if isinstance(target, ActivationModule) and target.activation.module_class is type(target):
-        return Declared(target.activation, parameters_of(target))
+        return DeclaredFacts(target.activation, parameters_of(target))
     return None
 
 

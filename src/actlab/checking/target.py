@@ -17,7 +17,7 @@ from actlab.spec import entry, import_module, is_formula, parse
 Target = nn.Module | Callable[[Tensor], Tensor]
 
 
-def resolve(target: Any) -> tuple[str, Target]:
+def resolve_target(target: Any) -> tuple[str, Target]:
     """Return the name of a target and what is called with a tensor.
 
     Args:
@@ -31,14 +31,14 @@ def resolve(target: Any) -> tuple[str, Target]:
         UsageError: There is no such target, or it cannot be called with one tensor alone.
     """
     if isinstance(target, str):
-        return target, _from_text(target)
+        return target, _resolve_text(target)
     owner = getattr(target, "__self__", None)  # of Function.apply, its class has the name
     named = owner if isinstance(owner, type) else target
     name = getattr(named, "__name__", None) or getattr(named, "name", None) or type(named).__name__
-    return str(name), _callable(str(name), target, [], {})
+    return str(name), _resolve_value(str(name), target, [], {})
 
 
-def _from_text(text: str) -> Target:
+def _resolve_text(text: str) -> Target:
     head, bracket, rest = text.partition("(")
     if ":" not in head or is_formula(text):
         name, args, kwargs = parse(text)
@@ -46,11 +46,11 @@ def _from_text(text: str) -> Target:
         return _construct(text, definition.module_class, args, kwargs)
     module_name, _, attribute = head.rpartition(":")
     name, args, kwargs = parse(attribute + bracket + rest)
-    value = _attribute(text, import_module(f"target {text!r}", module_name), name)
-    return _callable(text, value, args, kwargs, called=bool(bracket))
+    value = _find_attribute(text, import_module(f"target {text!r}", module_name), name)
+    return _resolve_value(text, value, args, kwargs, called=bool(bracket))
 
 
-def _attribute(text: str, module: Any, name: str) -> Any:
+def _find_attribute(text: str, module: Any, name: str) -> Any:
     for part in name.split("."):
         if not hasattr(module, part):
             names = [n for n in dir(module) if not n.startswith("_")]
@@ -59,13 +59,13 @@ def _attribute(text: str, module: Any, name: str) -> Any:
     return module
 
 
-def _callable(
+def _resolve_value(
     name: str, value: Any, args: list[Any], kwargs: dict[str, Any], *, called: bool = False
 ) -> Target:
     if isinstance(value, Activation):
-        return _activation(name, value, args, kwargs)
+        return _resolve_activation(name, value, args, kwargs)
     if isinstance(value, type) and issubclass(value, torch.autograd.Function):
-        return _with_arguments(value.apply, args, kwargs)
+        return _bind_arguments(value.apply, args, kwargs)
     if isinstance(value, type):
         return _construct(name, value, args, kwargs)
     if not callable(value):
@@ -74,20 +74,22 @@ def _callable(
         if called:
             raise UsageError(f"target {name!r}: is a module already; remove the arguments")
         return value
-    if _parameters(value) == []:
+    if _list_parameters(value) == []:
         raise UsageError(f"target {name!r}: takes no tensor: it has no parameters")
-    _require_no_missing(name, "", " besides the tensor", _missing(value, [None, *args], kwargs))
-    return _with_arguments(value, args, kwargs)
+    _require_no_missing(name, "", " besides the tensor", _list_missing(value, [None, *args], kwargs))
+    return _bind_arguments(value, args, kwargs)
 
 
-def _with_arguments(function: Callable[..., Tensor], args: list[Any], kwargs: dict[str, Any]) -> Target:
+def _bind_arguments(function: Callable[..., Tensor], args: list[Any], kwargs: dict[str, Any]) -> Target:
     return (lambda x: function(x, *args, **kwargs)) if args or kwargs else function
 
 
-def _activation(name: str, activation: Activation[Any], args: list[Any], kwargs: dict[str, Any]) -> Target:
+def _resolve_activation(
+    name: str, activation: Activation[Any], args: list[Any], kwargs: dict[str, Any]
+) -> Target:
     """Return the module, which a user will use; the function with example values where it needs more."""
     factory = activation.module_class
-    if factory is not None and (args or kwargs or not _missing(factory, args, kwargs)):
+    if factory is not None and (args or kwargs or not _list_missing(factory, args, kwargs)):
         return _construct(name, factory, args, kwargs)
     try:
         activation.bind(tuple(args), kwargs)
@@ -102,7 +104,7 @@ def _activation(name: str, activation: Activation[Any], args: list[Any], kwargs:
 def _construct(name: str, factory: type | None, args: list[Any], kwargs: dict[str, Any]) -> Target:
     if factory is None:
         raise UsageError(f"target {name!r}: has no module; make one with its .module('Name')")
-    _require_no_missing(name, f"{factory.__name__} ", "", _missing(factory, args, kwargs))
+    _require_no_missing(name, f"{factory.__name__} ", "", _list_missing(factory, args, kwargs))
     try:
         target = factory(*args, **kwargs)
     except Exception as error:
@@ -122,9 +124,9 @@ def _require_no_missing(name: str, subject: str, besides: str, missing: list[str
         )
 
 
-def _missing(factory: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> list[str]:
+def _list_missing(factory: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> list[str]:
     """Return the parameters without a default for which there is no argument."""
-    parameters = _parameters(factory) or []
+    parameters = _list_parameters(factory) or []
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     return [
@@ -132,7 +134,7 @@ def _missing(factory: Callable[..., Any], args: list[Any], kwargs: dict[str, Any
     ]
 
 
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+def _list_parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
     try:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # a built-in function without a signature

@@ -308,7 +308,7 @@ def run_comparison(
             if not runner.runs:
                 raise
             best = select_best(runner.runs, config.names, plan.candidates)
-            tables = results_table(best, plan, runner.died), history_table(best)
+            tables = results_table(best, plan), history_table(best)
             raise Interrupted(*tables, runner.planned, ledger is not None) from interruption
 
 
@@ -366,7 +366,7 @@ def _make_comparison(
     level, seeds, dropped = (test.level, test.seeds, test.dropped) if test else (LEVEL, config.seeds, {})
     pairs = test.verdicts if test else judge_pairs(best, plan, region[0], level)
     sequential = {"interim_analyses": test.analyses, "ended": test.ended, "dropped": dropped} if test else {}
-    results = results_table(best, plan, runner.died)
+    results = results_table(best, plan)
     verdicts = verdict_table(pairs, level, config.folds, count_failures(best), dropped)
     return Comparison(
         results=results,

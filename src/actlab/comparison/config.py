@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -143,12 +144,12 @@ class ComparisonConfig:
             problems.append(str(error))
         return problems
 
-    @property
+    @functools.cached_property
     def names(self) -> list[str]:
         """Return the specs of the activations, which name them in all tables."""
         return [activation.spec for activation in self.resolved]
 
-    @property
+    @functools.cached_property
     def shuffled(self) -> bool:
         """Whether the samples are shuffled before they are split, as for several seeds."""
         return self.until_decided or self.seeds > 1

@@ -145,7 +145,7 @@ def training_comparison(
         "loss": last.get("valid_loss", math.nan),
         "epochs": len(result.history),
         "seconds": result.seconds,
-        "saved_bytes": training.saved_bytes,
+        "saved_bytes": result.saved_bytes,
         "how": result.how,
         "failure": result.failure,
     }

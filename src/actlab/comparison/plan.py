@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import skorch
-import torch
 from sklearn.base import clone
 from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
 
@@ -22,11 +20,10 @@ from actlab.comparison.user_model import prepare_net
 from actlab.errors import UsageError, did_you_mean, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
-from actlab.fleet.skorch_adapter import NotFused, read_run, share_factory
+from actlab.fleet.skorch_adapter import NotFused, read_run, share_factory, split_validation
 from actlab.models.random_streams import SPLIT, stream_seed
 from actlab.stats.sequential import ANALYSES
-from actlab.timing import saved_bytes
-from actlab.training.train import holdout, make_net, try_network
+from actlab.training.train import make_net, try_network
 
 
 class ComparisonPlan:
@@ -92,17 +89,6 @@ class ComparisonPlan:
         each = itertools.product(names, seeds, range(self.config.folds), range(len(self.candidates)))
         return [self._run(*labels) for labels in each]
 
-    def saved_bytes(self, planned: PlannedRun) -> float:
-        """Return the bytes that a step of a network saves for backward; NaN if that cannot be measured."""
-        samples = self.config.dataset.X[: max(1, min(planned.net.batch_size, len(planned.rows)))]
-        try:
-            with torch.random.fork_rng(devices=[]):
-                run = planned.run
-                module = run.build() if run else clone(planned.net).initialize().module_.cpu()
-                return float(saved_bytes(module, torch.from_numpy(samples)))
-        except Exception:  # raised by the user's module; the failures of its runs say why
-            return math.nan
-
     def _run(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
         net, template = self._templates[name, candidate]
         split = 1 + seed // 2 if self.config.shuffled else 0
@@ -112,7 +98,7 @@ class ComparisonPlan:
         if isinstance(template, str):
             return PlannedRun(*labels, None, template)
         if (key := (seed, fold, candidate)) not in self._holdouts:  # all activations share it
-            self._holdouts[key] = holdout(net, rows, self.config.dataset, own, fold)
+            self._holdouts[key] = split_validation(net, rows, self.config.dataset.y, own, fold)
         train, valid = self._holdouts[key]
         parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
         run = dataclasses.replace(template, **parts)

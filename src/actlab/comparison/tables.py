@@ -7,7 +7,7 @@ import datetime
 import functools
 import math
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,20 +32,16 @@ VERDICTS = [
 ]
 
 
-def results_table(runs: Sequence[Finished], plan: ComparisonPlan, died: Collection[str]) -> pd.DataFrame:
+def results_table(runs: Sequence[Finished], plan: ComparisonPlan) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.results`.
 
     Args:
         runs: The runs with the best tuned values.
         plan: The plan.
-        died: Activations that ended the processes that trained them, and must not be called in this one.
     """
-    saved: dict[Any, float] = {}
     seeds: dict[Any, list[Finished]] = {}
     for run in runs:
         labels = run.labels
-        if (kind := (labels.activation, repr(labels.tuned))) not in saved:
-            saved[kind] = math.nan if labels.activation in died else plan.saved_bytes(labels)
         if not run.result.failure:
             seeds.setdefault((labels.activation, labels.seed), []).append(run)
     chance_test = ChanceTest(plan.scoring)
@@ -53,7 +49,7 @@ def results_table(runs: Sequence[Finished], plan: ComparisonPlan, died: Collecti
     table = pd.DataFrame(
         {
             **result_columns(run),
-            "saved_bytes": saved[run.labels.activation, repr(run.labels.tuned)],
+            "saved_bytes": run.result.saved_bytes,
             "chance": chance.get((run.labels.activation, run.labels.seed), False),
             "key": run.key,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -83,7 +84,7 @@ class Dataset:
         """The number of features of a sample."""
         return int(self.X.shape[1])
 
-    @property
+    @functools.cached_property
     def is_regression(self) -> bool:
         """Whether the targets are numbers, not classes."""
         return not self.classes

@@ -241,4 +241,4 @@ def _tick(shared: SharedArrays, name: str, _: Sequence[Epoch]) -> None:
 
 
 def _name(job: Job) -> str:
-    return f"fleet-{job.number}-{job.fleet.places[0]}"
+    return f"fleet-{job.number}-{job.fleet.indices[0]}"

@@ -59,10 +59,10 @@ Watcher = Callable[[SchedulerState], None]
 class RunStore(Protocol):
     """Access to results of earlier runs, and a record of new ones. Runs are named by their indices."""
 
-    def claim(self, places: Sequence[int]) -> dict[int, Result] | None:
+    def claim(self, indices: Sequence[int]) -> dict[int, Result] | None:
         """Claim runs to train; return known results, or None if another process trains some of them."""
 
-    def record(self, places: Sequence[int], results: Sequence[Result], tries: int) -> None:
+    def record(self, indices: Sequence[int], results: Sequence[Result], tries: int) -> None:
         """Record the results of claimed runs."""
 
 
@@ -102,7 +102,7 @@ def train_runs(
 ) -> list[Result]:
     """Train every run, as :func:`iterate_results` does; return the results in the order of the runs."""
     results = dict(iterate_results(runs, X, y, executor=executor, watch=watch, session=session))
-    return [results[place] for place in range(len(runs))]
+    return [results[index] for index in range(len(runs))]
 
 
 def iterate_results(
@@ -141,10 +141,10 @@ def iterate_results(
     settings = settings_for(device)
     fleets = group_into_fleets(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), settings)
     if executor is None:
-        networks = {place: network for fleet in fleets for place, network in fleet.networks.items()}
+        networks = {index: network for fleet in fleets for index, network in fleet.networks.items()}
         runs = [
-            dataclasses.replace(run, net=_BuiltOnce(networks[place], run.net)) if place in networks else run
-            for place, run in enumerate(runs)
+            dataclasses.replace(run, net=_BuiltOnce(networks[index], run.net)) if index in networks else run
+            for index, run in enumerate(runs)
         ]
     fleets = [dataclasses.replace(fleet, networks={}) for fleet in fleets]
     scheduler = _Scheduler(runs, fleets, watch, session)
@@ -172,15 +172,15 @@ class _Scheduler:
         self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, session: RunStore | None
     ) -> None:
         self.runs, self.fleets, self.watch, self.session = runs, fleets, watch, session
-        jobs = [Job(number, fleet, self._runs_at(fleet.places)) for number, fleet in enumerate(fleets)]
+        jobs = [Job(number, fleet, self._runs_at(fleet.indices)) for number, fleet in enumerate(fleets)]
         self.queue = [job for job in jobs if job.fleet.alone is not Alone.NEEDS_SKORCH]
         self.for_skorch = [job for job in jobs if job.fleet.alone is Alone.NEEDS_SKORCH]
         self.warned: set[str] = set()
         self.submitted: dict[Future[FleetOutcome], Job] = {}
         self.backend: Backend
 
-    def _runs_at(self, places: Sequence[int]) -> list[Run]:
-        return [self.runs[place] for place in places]
+    def _runs_at(self, indices: Sequence[int]) -> list[Run]:
+        return [self.runs[index] for index in indices]
 
     def iterate_results(self, backend: Backend) -> Generator[tuple[int, Result]]:
         """Train fleets with a backend; yield the index and the result of every run."""
@@ -219,22 +219,22 @@ class _Scheduler:
         for job in list(self.queue):
             if room is not None and (len(self.submitted) + len(ready) >= room or len(known) >= _MAX_KNOWN):
                 break
-            recorded = self.session.claim(job.fleet.places) if self.session else {}
+            recorded = self.session.claim(job.fleet.indices) if self.session else {}
             if recorded is None:
                 continue
             self.queue.remove(job)
             if recorded:
-                places = [place for place in job.fleet.places if place in recorded]
-                known.append((self._part_of(job, places), [recorded[place] for place in places]))
-                job = self._part_of(job, [place for place in job.fleet.places if place not in recorded])
+                indices = [index for index in job.fleet.indices if index in recorded]
+                known.append((self._part_of(job, indices), [recorded[index] for index in indices]))
+                job = self._part_of(job, [index for index in job.fleet.indices if index not in recorded])
             if job.runs:
                 ready.append(job)
         self.submitted.update(zip(self.backend.begin(ready), ready, strict=True))
         return known
 
-    def _part_of(self, job: Job, places: Sequence[int]) -> Job:
-        fleet = dataclasses.replace(job.fleet, places=tuple(places))
-        return dataclasses.replace(job, fleet=fleet, runs=self._runs_at(places))
+    def _part_of(self, job: Job, indices: Sequence[int]) -> Job:
+        fleet = dataclasses.replace(job.fleet, indices=tuple(indices))
+        return dataclasses.replace(job, fleet=fleet, runs=self._runs_at(indices))
 
     def _collect(self, job: Job, future: Future[FleetOutcome]) -> list[Ended]:
         """Return the results of a job; none if its process died and it is queued again."""
@@ -256,7 +256,7 @@ class _Scheduler:
             self.queue.insert(0, job)
             return []
         if half := len(job.runs) // 2:
-            halves = job.fleet.places[:half], job.fleet.places[half:]
+            halves = job.fleet.indices[:half], job.fleet.indices[half:]
             self.queue[:0] = [dataclasses.replace(self._part_of(job, part), tries=0) for part in halves]
             return []
         failure = f"{FailureKind.PROCESS_DIED} {TRIES} times: {reason}"
@@ -264,7 +264,7 @@ class _Scheduler:
 
     def _record(self, job: Job, results: list[Result], tries: int) -> Ended:
         if self.session:
-            self.session.record(job.fleet.places, results, tries)
+            self.session.record(job.fleet.indices, results, tries)
         return job, results
 
     def _finish(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:
@@ -272,7 +272,7 @@ class _Scheduler:
             self.warned.add(reason)
             log.warning("trained by skorch, one at a time: %s", reason)
         self._report(job, job.runs[0].epochs, results=results)
-        yield from zip(job.fleet.places, results, strict=True)
+        yield from zip(job.fleet.indices, results, strict=True)
 
     def report_epoch(self, job: Job, last_epochs: Sequence[Epoch]) -> None:
         """Report an epoch of a job in this process to the watcher."""
@@ -292,5 +292,5 @@ class _Scheduler:
         results: Sequence[Result] | None = None,
     ) -> None:
         if self.watch:
-            state = SchedulerState(job.number, len(self.fleets), job.fleet.places, epoch, job.runs[0].epochs)
+            state = SchedulerState(job.number, len(self.fleets), job.fleet.indices, epoch, job.runs[0].epochs)
             self.watch(dataclasses.replace(state, last_epochs=last_epochs, results=results))

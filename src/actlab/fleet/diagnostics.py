@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab.models.activation_sites import identify
+from actlab.timing import saved_bytes
 
 ROWS = 128  # validation samples for diagnostics
 DEAD, FLAT = 1e-3, 0.05  # slopes below which a unit is dead, and a value saturated
@@ -249,3 +251,18 @@ def _rms(grad: Tensor) -> list[float]:
 
 def _rounded(values: Tensor) -> list[float]:
     return [float(f"{value:.6g}") for value in values.tolist()]
+
+
+def try_saved_bytes(module: nn.Module, X: Any, batch_size: int) -> int | None:
+    """Return the bytes that a training step of a network saves for backward; None if it fails.
+
+    Args:
+        module: The network; it does not change.
+        X: Its inputs (n, ...).
+        batch_size: Samples of a step; -1 for all.
+    """
+    batch = X if batch_size == -1 else X[:batch_size]
+    try:
+        return saved_bytes(copy.deepcopy(module).cpu(), torch.as_tensor(batch).clone().cpu())
+    except Exception:  # raised by the user's module
+        return None

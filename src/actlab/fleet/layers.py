@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from actlab.fleet.diagnostics import is_elementwise_nonlinear
 from actlab.fleet.module_state import StateChanged
 from actlab.fleet.stacked_weights import Stack
 
+_NARROW = 32  # outputs
 _LARGE = 1 << 14  # weights from which a product in bfloat16 is worth the rounding of its factors
 _LARGE_FLOAT32 = 1 << 16  # weights from which oneDNN's float32 product is faster than MKL's
 Function = Callable[[Mapping[str, Tensor], Tensor], Tensor]
@@ -33,6 +35,26 @@ class Layer(Protocol):
         """Return the derivative of an activation at its last input; None if it is no activation."""
 
 
+@dataclass(frozen=True)
+class TracedLayer:
+    """One layer of a sequential network.
+
+    Attributes:
+        kind: ``"linear"``, ``"formula"`` (a catalogue function), ``"module"`` or ``"function"``.
+        name: The module's name in the network, with a dot at its end; empty for a function.
+        text: The description that the layers of a fleet share; empty for a module, whose class does not say
+            what it computes.
+        activation: The name and the parameters of a catalogue function, which may differ within a fleet.
+        apply: The function.
+    """
+
+    kind: str
+    name: str
+    text: str
+    activation: str = ""
+    apply: Callable[[Tensor], Tensor] | None = None
+
+
 class Linear:
     """A matrix product and a bias.
 
@@ -43,7 +65,7 @@ class Linear:
     """
 
     def __init__(self, stack: Stack, name: str, bfloat16: bool) -> None:
-        one = len(stack) == 1
+        one = stack.is_single
         self.product: Callable[..., Tensor] = torch.mm if one else torch.bmm
         self.affine: Callable[..., Tensor] = torch.addmm if one else torch.baddbmm
 
@@ -95,6 +117,11 @@ class Linear:
     def slope(self, output: Tensor) -> Tensor | None:
         """Return None: it is no activation."""
         return None
+
+
+def is_stored_transposed(weight: Any, is_single: bool, device: str) -> bool:
+    """Return whether a matrix (out, in) is multiplied faster if it is stored as (in, out)."""
+    return len(weight) >= _NARROW and not (is_single and uses_onednn(weight, device))
 
 
 def uses_onednn(weight: Tensor, device: str) -> bool:
@@ -178,7 +205,7 @@ class AutogradLayer:
     def __init__(self, stack: Stack, function: Function, names: Mapping[str, str], value: Any) -> None:
         self.value = value
         self.activation: bool | None = None  # whether it is one, once that has been seen
-        self.one = len(stack) == 1
+        self.one = stack.is_single
         self.trained = {own: stack.views[name] for own, name in names.items() if name in stack.views}
         self.grads = [stack.grad_views[name] for name in names.values() if name in stack.views]
         self.fixed = {own: stack.fixed[name] for own, name in names.items() if name in stack.fixed}
@@ -219,6 +246,36 @@ class AutogradLayer:
             self.output, self.leaves[0], torch.ones_like(self.output), retain_graph=True
         )
         return slope
+
+
+def create_layer(
+    traced: TracedLayer,
+    stack: Stack,
+    modules: Sequence[nn.Module],
+    bfloat16: bool,
+    is_training: Callable[[], bool],
+) -> Layer:
+    """Return a layer of a stack of networks.
+
+    Args:
+        traced: The layer of the first network.
+        stack: The weights.
+        modules: The networks.
+        bfloat16: Whether matrix products take bfloat16 factors.
+        is_training: Returns whether the networks are in training mode.
+    """
+    if traced.kind == "linear":
+        return Linear(stack, traced.name, bfloat16)
+    if traced.apply is not None:
+        apply = traced.apply
+        return AutogradLayer(stack, lambda weights, x: apply(x), {}, apply)
+    parts = [module.get_submodule(traced.name.rstrip(".")) for module in modules]
+    if traced.kind == "formula":
+        formulas = map(as_catalogue_activation, parts)
+        return FormulaLayer([formula for formula in formulas if formula is not None])
+    own = [*dict(parts[0].named_parameters()), *dict(parts[0].named_buffers())]
+    function = functional_module(parts[0], is_training)
+    return AutogradLayer(stack, function, {name: traced.name + name for name in own}, parts[0])
 
 
 def functional_module(module: nn.Module, training: Callable[[], bool]) -> Function:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from actlab.errors import summarize_error
-from actlab.fleet.diagnostics import ROWS, summarize_records
+from actlab.fleet.diagnostics import ROWS, summarize_records, try_saved_bytes
 from actlab.fleet.early_stopping import EarlyStopper
 from actlab.fleet.lr_schedule import LearningRate
 from actlab.fleet.module_state import StateChanged, StateWatch
@@ -96,6 +96,7 @@ class Loop:
         self.here = list(self.members)  # runs that are still training, one row of the stack each
         self.modules = [run.build() for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
+        self.bytes_by_factory: dict[Callable[[], nn.Module], int | None] = {}
         self.line = trace_layers(self.modules[0]) if layer_by_layer else None
         self._set_up()
 
@@ -259,6 +260,7 @@ class Loop:
             member = self.here[row]
             member.result.how = self.step.how
             member.result.weights = self.step.stack.state(row)
+            member.result.saved_bytes = self._saved_bytes(member.run, self.modules[row])
         kept = [row for row, left in enumerate(over) if not left]
         if not kept:
             self.here = []
@@ -269,6 +271,13 @@ class Loop:
         rows = torch.tensor(kept, device=self.device)
         self.step.stack.take(step.stack, rows)
         self.optimizer.take(optimizer, rows)
+
+    def _saved_bytes(self, run: Run, module: nn.Module) -> int | None:
+        """Return the bytes that a step of a run saves; measure them once for networks of one factory."""
+        if run.net not in self.bytes_by_factory:
+            batch_size = min(run.batch_size, len(run.rows))
+            self.bytes_by_factory[run.net] = try_saved_bytes(module, self.data.X, batch_size)
+        return self.bytes_by_factory[run.net]
 
 
 def _hits(outputs: Tensor, targets: Tensor, scoring: str) -> Tensor:

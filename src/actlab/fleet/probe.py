@@ -1,4 +1,4 @@
-"""A network called on two samples as skorch calls it, to see whether a fleet can train it."""
+"""Call a network with two samples, as skorch does, to find out whether a fleet can train it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from actlab.errors import summarize_error
 from actlab.fleet.losses import single_loss
 from actlab.fleet.module_state import StateWatch, random_state
 from actlab.fleet.run import Run
+from actlab.fleet.trace import is_stateless
 
 
 def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
-    """Return why no fleet can train a network, as a sentence; an empty text if one may.
+    """Return why no fleet can train a network, as a sentence; an empty text if a fleet may be able to.
 
     Args:
         run: A run of the network.
-        module: The network as the run makes it; it is changed as by a step of training.
+        module: A new network of the run. A training step may change its buffers.
         x: Two samples (2, ...).
         y: Their targets (2, ...).
 
     Raises:
         Exception: There is too little memory.
     """
+    if is_stateless(module):
+        return ""
     generators = random.getstate(), np.random.get_state()
     try:
         with warnings.catch_warnings():

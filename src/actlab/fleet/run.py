@@ -162,6 +162,7 @@ class Result:
         test_loss: Mean loss over the test samples; NaN without any.
         test_acc: Accuracy on the test samples, 0 to 1; NaN without any.
         diagnostics: One record per epoch and layer.
+        saved_bytes: Bytes that a training step saves for backward; None if unknown.
     """
 
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -174,6 +175,7 @@ class Result:
     test_loss: float = float("nan")
     test_acc: float = float("nan")
     diagnostics: list[dict[str, Any]] = field(default_factory=list)
+    saved_bytes: int | None = None
 
     @property
     def needs_skorch(self) -> bool:

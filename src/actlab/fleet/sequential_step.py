@@ -10,20 +10,14 @@ from torch import Tensor, nn
 
 from actlab.fleet.diagnostics import ActivationRecord, calls, outermost_activations
 from actlab.fleet.layers import (
-    AutogradLayer,
-    FormulaLayer,
     Function,
-    Layer,
-    Linear,
-    as_catalogue_activation,
+    TracedLayer,
+    create_layer,
     functional_module,
-    uses_onednn,
+    is_stored_transposed,
 )
 from actlab.fleet.losses import has_explicit_gradient, loss_and_gradients, single_loss
 from actlab.fleet.stacked_weights import Stack
-from actlab.fleet.trace import TracedLayer
-
-_NARROW = 32  # outputs
 
 
 class SequentialStep:
@@ -52,33 +46,16 @@ class SequentialStep:
             f"{link.name}weight"
             for link in line
             if link.kind == "linear"
-            and self._is_turned(modules[0].get_submodule(link.name[:-1]).weight, device)
+            and is_stored_transposed(modules[0].get_submodule(link.name[:-1]).weight, self.one, device)
         ]
         self.stack = Stack(modules, turned, device)
         self.loss, self.has_explicit_gradient = loss, has_explicit_gradient(loss)
         self.training = False
         self.line = line
-        self.layers = [self._layer(link, modules, bfloat16) for link in line]
+        self.layers = [
+            create_layer(link, self.stack, modules, bfloat16, lambda: self.training) for link in line
+        ]
         self.calls_modules = any(link.kind not in ("linear", "formula") for link in line)
-
-    def _is_turned(self, weight: Any, device: str) -> bool:
-        """Return whether a matrix is multiplied faster if it is stored as (in, out)."""
-        return len(weight) >= _NARROW and not (self.one and uses_onednn(weight, device))
-
-    def _layer(self, link: TracedLayer, modules: Sequence[nn.Module], bfloat16: bool) -> Layer:
-        if link.kind == "linear":
-            return Linear(self.stack, link.name, bfloat16)
-        if link.apply is not None:
-            apply = link.apply
-            return AutogradLayer(self.stack, lambda weights, x: apply(x), {}, apply)
-        parts = [module.get_submodule(link.name.rstrip(".")) for module in modules]
-        if link.kind == "formula":
-            return FormulaLayer(
-                [formula for part in parts if (formula := as_catalogue_activation(part)) is not None]
-            )
-        own = [*dict(parts[0].named_parameters()), *dict(parts[0].named_buffers())]
-        function = functional_module(parts[0], lambda: self.training)
-        return AutogradLayer(self.stack, function, {name: link.name + name for name in own}, parts[0])
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return the outputs (R, n, ...) of the networks for their inputs (R, n, ...), in evaluation mode."""

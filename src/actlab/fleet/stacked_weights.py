@@ -19,6 +19,7 @@ class Stack:
         device: Where the tensors are.
 
     Attributes:
+        is_single: Whether there is only one network.
         weights: All weights that are trained (R, P).
         grads: Their gradients (R, P).
         views: Each weight (R, \\*shape) as a view of ``weights``, by name.
@@ -39,6 +40,7 @@ class Stack:
             self.places[name] = size
             size += -(-shape.numel() // _LINE) * _LINE
         dtype = next((p.dtype for p in first.values()), torch.float32)
+        self.is_single = len(modules) == 1
         self.weights = torch.zeros(len(modules), size, dtype=dtype, device=device)
         self.grads = torch.zeros_like(self.weights)
         self.views, self.grad_views = self._views(self.weights), self._views(self.grads)
@@ -48,9 +50,6 @@ class Stack:
                     self.views[name][row].copy_(self._turn(name, value.detach()))
         states = [_fixed(module) for module in modules]
         self.fixed = {n: torch.stack([state[n] for state in states]).to(device) for n in states[0]}
-
-    def __len__(self) -> int:
-        return len(self.weights)
 
     def take(self, other: Stack, rows: Tensor) -> None:
         """Copy these rows (k,) of another stack of the same kind."""

@@ -5,32 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 from torch import Tensor, autograd, fx, nn
 
-from actlab.fleet.layers import as_catalogue_activation
+from actlab.fleet.layers import TracedLayer, as_catalogue_activation, parameter_values
+from actlab.models.networks import NeuralNet
 
-
-@dataclass(frozen=True)
-class TracedLayer:
-    """One layer of a sequential network.
-
-    Attributes:
-        kind: ``"linear"``, ``"formula"`` (a catalogue function), ``"module"`` or ``"function"``.
-        name: The module's name in the network, with a dot at its end; empty for a function.
-        text: What two networks must agree in at this place to be stepped together; a module says nothing of
-            what it computes.
-        apply: The function.
-    """
-
-    kind: str
-    name: str
-    text: str
-    apply: Callable[[Tensor], Tensor] | None = None
+_STATELESS = (NeuralNet, nn.Sequential, nn.Linear)
 
 
 class _Tracer(fx.Tracer):
@@ -55,7 +39,7 @@ def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
     """
     was = module.training
     # Tracing calls forward directly, without hooks.
-    if any(_hooked(part) for part in module.modules() if _contains_linear(part)):
+    if any(is_patched(part) for part in module.modules() if _contains_linear(part)):
         return None
     with _tracing, _applied() as applied:
         try:
@@ -82,9 +66,17 @@ def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
     return line if len(set(names)) == len(names) and sorted(own) == sorted(known) else None
 
 
-def _hooked(module: nn.Module) -> bool:
-    backward = module._backward_hooks or module._backward_pre_hooks
-    return bool(module._forward_hooks or module._forward_pre_hooks or backward)
+def is_stateless(module: nn.Module) -> bool:
+    """Return whether a network has only library code that changes no state and draws no random numbers."""
+    parts = list(module.modules())
+    known = all(type(part) in _STATELESS or as_catalogue_activation(part) is not None for part in parts)
+    return known and not any(map(is_patched, parts))
+
+
+def is_patched(module: nn.Module) -> bool:
+    """Return whether a module has hooks, or a ``forward`` of its own that replaces that of its class."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" in vars(module) or any(getattr(module, name) for name in hooks)
 
 
 @contextlib.contextmanager
@@ -130,12 +122,13 @@ def _link(net: nn.Module, node: fx.Node) -> TracedLayer | None:
         if rest or kwargs:
             return None
         part, name = net.get_submodule(str(node.target)), f"{node.target}."
-        if _hooked(part):
+        if is_patched(part):
             return TracedLayer("module", name, "")
         if type(part) is nn.Linear and all(p.requires_grad for p in part.parameters()):
             return TracedLayer("linear", name, repr(part))
-        if as_catalogue_activation(part) is not None:
-            return TracedLayer("formula", name, "")
+        if (formula := as_catalogue_activation(part)) is not None:
+            parameters = parameter_values(formula)
+            return TracedLayer("formula", name, "", f"{formula.activation.name}{parameters}")
         return TracedLayer("module", name, "")
     if node.op not in ("call_function", "call_method"):
         return None
@@ -145,4 +138,4 @@ def _link(net: nn.Module, node: fx.Node) -> TracedLayer | None:
         result: Tensor = target(x, *rest, **kwargs)
         return result
 
-    return TracedLayer("function", "", f"{node.target}{rest}{dict(kwargs)}", apply)
+    return TracedLayer("function", "", f"{node.target}{rest}{dict(kwargs)}", apply=apply)

@@ -14,6 +14,7 @@ from typing import Any
 import skorch
 
 from actlab.errors import summarize_error
+from actlab.fleet.diagnostics import try_saved_bytes
 from actlab.fleet.run import Epoch, FailureKind, Result
 from actlab.fleet.skorch_adapter import copy_untrained
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
@@ -53,6 +54,7 @@ def fit_with_skorch(
             net.set_params(**{f"module__{name}": value for name, value in modules.items()})
             net.fit(X, y, **fit_params)
         _finite(net)
+        result.saved_bytes = try_saved_bytes(net.module_, X, net.batch_size)
     except Exception as error:
         result.failure = (
             str(error) if isinstance(error, RunFailed) else f"{FailureKind.RAISED} {summarize_error(error)}"

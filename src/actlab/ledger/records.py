@@ -27,8 +27,8 @@ log = logging.getLogger("actlab")
 _UNREADABLE = (ValueError, TypeError, KeyError, RecursionError, safetensors.SafetensorError)
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 STORED_COLUMNS = (
-    *("key", "settings", "test_loss", "test_acc", "seconds", "how", "reason_alone", "failure", "passing"),
-    *("epochs", "attempts", "host", "finished"),
+    *("key", "settings", "test_loss", "test_acc", "seconds", "saved_bytes", "how", "reason_alone", "failure"),
+    *("passing", "epochs", "attempts", "host", "finished"),
 )
 RUN_COLUMNS = (
     *("key", "activation", "seed", "fold", "test_acc", "test_loss", "epochs", "seconds"),
@@ -63,6 +63,7 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry) -> bool:
     row = [
         *(entry.key, dumps(entry.settings)),
         *(float(value) for value in (result.test_loss, result.test_acc, result.seconds)),
+        result.saved_bytes,
         *(_printable(text) for text in (result.how, result.reason_alone, result.failure)),
         *(result.passing, len(result.history), entry.attempts),
         *(entry.host or socket.gethostname(), entry.finished or utc_now()),
@@ -87,7 +88,7 @@ def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -
     row = connection.execute(query, [key]).fetchone()
     if row is None:
         return None
-    run, _, settings, loss, acc, seconds, how, reason_alone, failure, passing, _, *rest = row
+    run, _, settings, loss, acc, seconds, saved, how, reason_alone, failure, passing, _, *rest = row
 
     def select(columns: str, table: str) -> list[Any]:
         return connection.execute(f"SELECT {columns} FROM {table} WHERE run = ?", [run]).fetchall()
@@ -105,6 +106,7 @@ def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -
         test_loss=to_float(loss),
         test_acc=to_float(acc),
         diagnostics=loads(diagnostics[0][0])["records"] if diagnostics else [],
+        saved_bytes=saved,
     )
     return Entry(key, loads(settings), result, *rest)
 

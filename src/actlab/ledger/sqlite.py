@@ -18,7 +18,7 @@ from actlab.errors import UsageError
 
 log = logging.getLogger("actlab")
 
-FORMAT = 3  # of the tables and of the run keys in them
+FORMAT = 4  # of the tables and of the run keys in them
 PATIENCE = 30.0  # seconds to wait for another process's transaction
 _APPLICATION = int.from_bytes(b"actl", "big")  # the application that `file` and SQLite report
 _MIN_SQLITE = (3, 37, 0)  # the first with STRICT tables
@@ -41,6 +41,7 @@ _SCHEMA = (
         test_loss ANY CHECK (typeof(test_loss) IN ('real', 'null')),
         test_acc ANY CHECK (typeof(test_acc) IN ('real', 'null')),
         seconds ANY CHECK (typeof(seconds) IN ('real', 'null')),
+        saved_bytes INTEGER,
         how TEXT NOT NULL,
         reason_alone TEXT NOT NULL,
         failure TEXT NOT NULL,
@@ -119,7 +120,7 @@ def translating_errors(path: Path) -> Iterator[None]:
     """Raise an error of SQLite's as a UsageError of one line."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes damaged bytes in its messages
         if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
             raise  # a fault of this program, not of the file
         raise UsageError(f"ledger {str(path)!r} {_describe_error(error, path)}") from error
@@ -309,12 +310,12 @@ def _set_journal(connection: sqlite3.Connection, path: Path, resolved: Path) -> 
         )
 
 
-def _primary_code(error: sqlite3.Error) -> int | None:
+def _primary_code(error: Exception) -> int | None:
     code = getattr(error, "sqlite_errorcode", None)  # errors of the sqlite3 module itself have none
     return None if code is None else int(code) & 0xFF
 
 
-def _describe_error(error: sqlite3.Error, path: Path) -> str:
+def _describe_error(error: Exception, path: Path) -> str:
     code = _primary_code(error)
     if code == sqlite3.SQLITE_IOERR and _is_full(path):
         code = sqlite3.SQLITE_FULL  # SQLite's code for a full disk depends on which of its files is written

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import math
 import numbers
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -26,13 +25,12 @@ from skorch.history import History
 from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.execution.scheduler import SchedulerState, Watcher, train_runs
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
-from actlab.fleet.run import Result, Rows, Run
+from actlab.fleet.run import Result, Run
 from actlab.fleet.skorch_adapter import build_module, read_run, restore_net, split_validation
 from actlab.fleet.unfused import epochs_of, fit_with_skorch
 from actlab.models.lazy_layers import initialize_lazy_layers, lazy_parameter_names
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
-from actlab.timing import saved_bytes
 
 if TYPE_CHECKING:
     from actlab.data.dataset import Dataset
@@ -231,13 +229,11 @@ class TrainingResult:
         net: The fitted net.
         result: The result of the run.
         diagnostic_epochs: The epochs with diagnostics.
-        saved_bytes: Bytes that a step saved for backward.
     """
 
     net: skorch.NeuralNet
     result: Result
     diagnostic_epochs: tuple[int, ...]
-    saved_bytes: int
 
 
 def train(
@@ -292,7 +288,7 @@ def plan_training(
     except UsageError as error:
         problems.insert(0, str(error))
     raise_problems(problems)
-    rows, valid = holdout(net, np.arange(len(dataset.y)), dataset, settings.seed, 0)
+    rows, valid = split_validation(net, np.arange(len(dataset.y)), dataset.y, settings.seed, 0)
     run = read_run(net, dataset.X, dataset.y)
     run = dataclasses.replace(run, rows=rows, valid=valid, seed=settings.seed, precision=settings.precision)
     epochs = choose_diagnostic_epochs(diagnostics, run.epochs, run.steps, run.batch_size)
@@ -321,24 +317,9 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
     activation = net.get_params_for("module")["activation"]
     if not result.history:
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
-    try:
-        saved = saved_bytes(run.build(), torch.from_numpy(X[: min(run.batch_size, len(run.rows))]))
-    except Exception as error:  # the activation may be user code
-        failure = result.failure or summarize_error(error)
-        raise UsageError(f"activation {activation!r} cannot be trained: {failure}") from error
     if needs_skorch:
-        return TrainingResult(net, result, (), saved)
-    return TrainingResult(restore_net(net, run, result, X, y), result, run.diagnostic_epochs, saved)
-
-
-def holdout(
-    net: skorch.NeuralNet, rows: Rows, dataset: Dataset, seed: int, fold: int
-) -> tuple[Rows, Rows | None]:
-    """Split indices (n,) of samples into those for training and those for validation."""
-    with warnings.catch_warnings():
-        # Classes with fewer than five samples are spread as evenly as possible.
-        warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
-        return split_validation(net, rows, dataset.y, seed, fold)
+        return TrainingResult(net, result, ())
+    return TrainingResult(restore_net(net, run, result, X, y), result, run.diagnostic_epochs)
 
 
 def _live_table(sink: Callable[[str], None]) -> Watcher:

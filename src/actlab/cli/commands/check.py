@@ -36,7 +36,7 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify activations."""
-    from actlab.checking import check, junit
+    from actlab.checking import check, format_junit
     from actlab.checking.checker import parse_dtypes, parse_rows
     from actlab.files import writing
 
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(blank_line + reports[-1].text(width=width, colour=colour), flush=True)
     if arguments.junit is not None:
         with writing(arguments.junit) as beside:
-            beside.write_text(junit(reports), encoding="utf-8")
+            beside.write_text(format_junit(reports), encoding="utf-8")
     if arguments.json:
         print(json.dumps({"reports": [report.to_json() for report in reports]}))
     return SUCCESS if all(report.passed for report in reports) else FAILURE
