@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from actlab.comparison.curves import own_curves
+from actlab.comparison.curves import sample_curves
 from actlab.report.html import chart_insights
 from actlab.spec import resolve_all
 from tests.report_cases import comparison, diagnostics_frame
@@ -194,7 +194,7 @@ class Fading(torch.nn.Module):
 
 def user_curves(*names):
     names = [f"{__name__}:{name}" if name in ("Wave", "Fading") else f"torch.nn:{name}" for name in names]
-    return names, own_curves(resolve_all(names))
+    return names, sample_curves(resolve_all(names))
 
 
 def test_describe_functions_describe_saved_curves_of_user_activations():

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from actlab import UsageError
-from actlab.stats.several_datasets import compare_over_datasets, min_datasets
+from actlab.stats.several_datasets import compare_over_datasets, count_needed_datasets
 
 NAN = math.nan
 
@@ -206,8 +206,8 @@ def test_compare_over_datasets_reason_names_the_required_datasets():
 
 
 @pytest.mark.parametrize("activations", [2, 3, 4, 7])
-def test_min_datasets_is_the_smallest_number_that_can_decide(activations):
-    needed = min_datasets(math.comb(activations, 2))
+def test_count_needed_datasets_is_the_smallest_number_that_can_decide(activations):
+    needed = count_needed_datasets(math.comb(activations, 2))
     assert set(compare_over_datasets(consistent_scores(needed, activations)).verdicts["verdict"]) == {
         "better"
     }

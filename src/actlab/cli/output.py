@@ -50,7 +50,7 @@ def wrap_sentences(sentences: list[str]) -> list[str]:
     return [wrapper.fill(escape_unprintable(sentence)) for sentence in sentences]
 
 
-def epoch_printer(arguments: argparse.Namespace) -> Callable[[str], None] | None:
+def make_epoch_printer(arguments: argparse.Namespace) -> Callable[[str], None] | None:
     """Return the function that prints the lines of skorch's table of epochs; None if ``--quiet``.
 
     The table goes to standard output if that is a terminal, and otherwise to standard error.

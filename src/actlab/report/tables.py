@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from actlab.files import writing
+from actlab.files import replace_file
 
 WIDTH = 80  # columns of a terminal
 _LONGEST = 40  # characters of a cell
@@ -58,13 +58,13 @@ def to_json_rows(frame: pd.DataFrame) -> list[Row]:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as CSV without its index; the file is written completely or not at all."""
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         frame.to_csv(temporary, index=False)
 
 
 def write_json(rows: list[Row], path: Path) -> None:
     """Write rows as strict JSON; the file is written completely or not at all."""
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -202,7 +202,11 @@ class SearchRunner:
         if not runs:
             return
         search, several = self.search, planned is self.runs
-        names = [_label(self.candidates[run.candidate]) for run in fused] if several else ["the best"]
+        names = (
+            [_describe_candidate(self.candidates[run.candidate]) for run in fused]
+            if several
+            else ["the best"]
+        )
         fingerprint = fingerprint_of(X, y) if search.ledger is not None else ""
         # scikit-learn would treat an error of all fleets as an error of one model.
         try:
@@ -236,5 +240,5 @@ def _fit_alone(
     return net
 
 
-def _label(parameters: dict[str, Any]) -> str:
+def _describe_candidate(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{name.rpartition('__')[2]}={value}" for name, value in parameters.items())

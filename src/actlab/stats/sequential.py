@@ -66,7 +66,7 @@ class SequentialTest:
         if len(set(names)) < len(names):
             raise UsageError(f"a sequential test needs different activations, got {', '.join(names)}")
         self.verdicts: dict[Pair, Verdict | None] = dict.fromkeys(combinations(names, 2))
-        self.level = analysis_level(len(self.verdicts))
+        self.level = compute_analysis_level(len(self.verdicts))
         self.decided: dict[Pair, int] = {}
         self.dropped: dict[str, str] = {}
         self.remaining = list(names)
@@ -113,7 +113,7 @@ class SequentialTest:
 
 
 @functools.cache
-def analysis_level(pairs: int) -> float:
+def compute_analysis_level(pairs: int) -> float:
     """Return the probability of an error that each analysis may have, so that all of them keep to 5 %.
 
     The level is the same at every analysis, as in Pocock's design. Between two analyses there are new seeds
@@ -132,7 +132,7 @@ def analysis_level(pairs: int) -> float:
         UsageError: ``pairs`` is not an integer from 1 to 10^9.
 
     Examples:
-        >>> [round(analysis_level(pairs), 4) for pairs in (1, 3, 45)]
+        >>> [round(compute_analysis_level(pairs), 4) for pairs in (1, 3, 45)]
         [0.013, 0.0121, 0.011]
 
     References:
@@ -144,11 +144,11 @@ def analysis_level(pairs: int) -> float:
     """
     if not 1 <= pairs <= _MOST_PAIRS or pairs != int(pairs):
         raise UsageError(f"pairs must be an integer from 1 to {_MOST_PAIRS}, got {pairs}")
-    bound = optimize.brentq(lambda z: crossing_probability(z, ANALYSES) - LEVEL / pairs, 1.0, _WIDEST)
+    bound = optimize.brentq(lambda z: compute_crossing_probability(z, ANALYSES) - LEVEL / pairs, 1.0, _WIDEST)
     return 2 * pairs * float(stats.norm.sf(bound))
 
 
-def crossing_probability(bound: float, steps: Sequence[int]) -> float:
+def compute_crossing_probability(bound: float, steps: Sequence[int]) -> float:
     """Return the probability that a random walk is outside its bounds at one of the analyses.
 
     Args:

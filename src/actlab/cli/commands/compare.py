@@ -17,9 +17,9 @@ from actlab.cli.options import (
     add_data_options,
     add_output_options,
     add_training_options,
-    command_line,
     load_dataset,
-    train_settings,
+    make_command_line,
+    make_train_settings,
 )
 from actlab.cli.output import FAILURE, SUCCESS, check_figures, print_result, wrap_sentences, write_pages
 from actlab.errors import UsageError
@@ -102,14 +102,14 @@ class _Outcome:
 def run(arguments: argparse.Namespace) -> int:
     """Compare activations."""
     from actlab.comparison.plan import ComparisonPlan
-    from actlab.files import output_folder
+    from actlab.files import create_output_folder
 
     sources = arguments.data or ["digits"]
     datasets = _load_datasets(arguments, sources)
     folders = _choose_folders(arguments.out, datasets)
     plans = [ComparisonPlan(_make_config(arguments, dataset)) for dataset in datasets]
     for folder in folders:
-        output_folder(folder)
+        create_output_folder(folder)
     check_figures(arguments)
     if arguments.mlflow is not None:
         from actlab.integrations.mlflow import check_store
@@ -134,7 +134,7 @@ def _make_config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonC
 
     names = "activations folds seeds until_decided budget module replace scoring rope jobs diagnostics"
     options = {name: getattr(arguments, name) for name in names.split()}
-    settings, tune = train_settings(arguments), _parse_tune(arguments.tune)
+    settings, tune = make_train_settings(arguments), _parse_tune(arguments.tune)
     return ComparisonConfig(dataset=dataset, settings=settings, tune=tune, **options)
 
 
@@ -183,7 +183,7 @@ def _compare(
 ) -> _Outcome:
     """Compare on one dataset, and write the files."""
     from actlab.comparison.comparison import Interrupted, run_comparison
-    from actlab.comparison.tables import cv_results
+    from actlab.comparison.tables import make_cv_results
     from actlab.report.tables import to_json_rows, write_csv
 
     verbose = 0 if arguments.quiet else 1 + arguments.verbose
@@ -193,9 +193,9 @@ def _compare(
         write_csv(interruption.results, out / "results.csv")
         write_csv(interruption.history, out / "history.csv")
         raise
-    table = cv_results(comparison.results)
+    table = make_cv_results(comparison.results)
     write_csv(table, out / "cv_results.csv")
-    command = command_line(arguments, "compare", *arguments.activations, "--data", source)
+    command = make_command_line(arguments, "compare", *arguments.activations, "--data", source)
     comparison = dataclasses.replace(comparison, about={**comparison.about, "command": command})
     rows = to_json_rows(table.filter(regex="^param_|_score$"))
     tables, pages = comparison.to_csv(out), write_pages(arguments, comparison, rows, out)

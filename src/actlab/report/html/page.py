@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from actlab.errors import UsageError
-from actlab.files import writing
+from actlab.files import replace_file
 from actlab.report import charts
 from actlab.report.charts import Labels, Panel
 from actlab.report.html import chart_insights, diagnostic_charts, reproduce, svg, tables
@@ -48,7 +48,7 @@ def write_report(comparison: Comparison, path: Path) -> None:
         '<!DOCTYPE html>'
     """
     page = render(comparison)
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

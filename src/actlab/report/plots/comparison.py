@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from actlab.errors import UsageError, did_you_mean
-from actlab.files import output_folder, writing
+from actlab.files import create_output_folder, replace_file
 from actlab.report import charts
 from actlab.report.charts import Forest, ForestRow, Line, Panel, Values
 from actlab.report.plots.functions import (
@@ -185,7 +185,7 @@ def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
         ),
         "comparison": lambda: _make_comparison_figure(comparison),
     }
-    folder, written = output_folder(folder), []
+    folder, written = create_output_folder(folder), []
     for name, draw in drawings.items():
         figure = draw()
         for suffix in _SUFFIXES:
@@ -204,7 +204,7 @@ def _save(figure: Figure, path: Path) -> None:
     kind = path.suffix.lstrip(".")
     # The same comparison gives the same file.
     reproducible = matplotlib.rc_context({"svg.hashsalt": "actlab"})
-    with warnings.catch_warnings(), reproducible, writing(path) as temporary:
+    with warnings.catch_warnings(), reproducible, replace_file(path) as temporary:
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # matplotlib draws a box
         figure.savefig(temporary, dpi=120, format=kind, metadata={"Date": None} if kind == "svg" else None)
 

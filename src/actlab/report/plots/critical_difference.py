@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actlab.errors import UsageError
-from actlab.files import writing
+from actlab.files import replace_file
 from actlab.report.charts import shorten_names
 from actlab.report.plots.functions import check_matplotlib
 from actlab.report.tables import WIDTH, format_table
@@ -159,6 +159,6 @@ def write_critical_difference(comparison: MultiDatasetResult, path: Path) -> Non
     figure = Figure(figsize=(4.5 + 2 * _LETTER * letters, 4), layout="constrained")
     ax = draw_critical_difference(comparison, figure.subplots())
     figure.set_figheight(0.7 + _INCHES * ax.get_ylim()[0])
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         kind = path.suffix.lower().lstrip(".")
         figure.savefig(temporary, dpi=120, format=kind, bbox_inches="tight", pad_inches=0.15)

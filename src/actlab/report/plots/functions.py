@@ -13,7 +13,7 @@ from torch import Tensor
 from actlab.activation.definition import Activation
 from actlab.describe import derivatives, window
 from actlab.errors import UsageError, escape_unprintable, summarize_error
-from actlab.files import writing
+from actlab.files import replace_file
 from actlab.functions import catalogue
 from actlab.report.charts import shorten_names
 from actlab.spec import get
@@ -157,5 +157,5 @@ def write_figure(activation: Activation[Any], path: Path) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     plot_function(activation, figure.subplots())
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format=path.suffix.lstrip("."))
