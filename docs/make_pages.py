@@ -13,8 +13,8 @@ import torch
 
 import actlab
 from actlab.describe import curves, properties, summary, table, window
-from actlab.report.charts import Line, Panel, round_values
 from actlab.report.html.svg import draw_panel, make_svg
+from actlab.report.panels import Line, Panel, round_values
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 

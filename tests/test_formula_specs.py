@@ -14,7 +14,7 @@ from actlab.derivation import formula_activation
 from actlab.derivation.formula_activation import FormulaActivation, formula
 from actlab.describe import module_call, properties
 from actlab.models.networks import NeuralNet
-from actlab.report.charts import make_function_panels
+from actlab.report.panels import make_function_panels
 from tests.command_line import actlab as run
 
 # Other tests measure the accuracy of the derivation.

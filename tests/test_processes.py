@@ -93,8 +93,8 @@ def test_create_shared_folder_falls_back_to_disk():
 
 HOLDER = """
 import time
-from actlab.execution.processes import shared_folder
-with shared_folder(1000) as folder:
+from actlab.execution.processes import create_shared_folder
+with create_shared_folder(1000) as folder:
     (folder / "X.npy").write_bytes(bytes(1000))
     print(folder, flush=True)
     time.sleep(600)

@@ -16,9 +16,10 @@ import pytest
 
 from actlab import Comparison, UsageError
 from actlab.cli import main
-from actlab.report import charts
+from actlab.report.differences import collect_differences, make_forest
 from actlab.report.html import svg
 from actlab.report.html.page import render, write_report
+from actlab.report.panels import make_function_panels, make_learning_panels, shorten_names
 from tests.command_line import in_empty_folder, list_names, refused, tiny_data  # noqa: F401
 from tests.report_cases import HOSTILE, all_diverged, comparison
 
@@ -72,7 +73,7 @@ def test_collect_differences_contain_both_directions():
         row for row in re.findall(r"<tr>(.*?)</tr>", body(render(comparison())), re.S) if "better" in row
     ]
     assert 'class="v better"' in cells
-    pairs = charts.collect_differences(comparison().verdicts)
+    pairs = collect_differences(comparison().verdicts)
     assert (pairs["relu", "mish"].verdict, pairs["relu", "mish"].value) == ("better", 0.02)
     other = pairs["mish", "relu"]
     assert (other.verdict, other.value) == ("worse", -0.02)
@@ -129,7 +130,7 @@ def test_render_isolates_right_to_left_names():
 
 
 def test_shorten_names_are_short_and_distinct():
-    result = charts.shorten_names(["a" * 300, "a" * 200, "relu", "", "a  b"])
+    result = shorten_names(["a" * 300, "a" * 200, "relu", "", "a  b"])
     assert result["relu"] == "relu"
     assert max(map(len, result.values())) <= 32
     assert len(set(result.values())) == 5
@@ -217,7 +218,7 @@ def test_render_names_activations_without_curve():
 
 
 def test_make_function_panels_use_the_arguments_of_a_spec():
-    panels, missing = charts.make_function_panels(["leaky_relu(negative_slope=0.25)"], pd.DataFrame())
+    panels, missing = make_function_panels(["leaky_relu(negative_slope=0.25)"], pd.DataFrame())
     assert missing == {}
     line = panels[0].lines[0]
     assert line.x[0] == -4
@@ -248,7 +249,7 @@ def test_render_shows_tuned_values():
 def test_forest_limits_large_differences():
     whole, labels = comparison(("a", "b", "c")), {name: name for name in "abc"}
     ends = {"difference": [0.01, 0.6, 0.59], "low": [0.0, 0.59, 0.58], "high": [0.02, 0.61, 0.6]}
-    chart = charts.make_forest(whole.ranking, whole.verdicts.assign(**ends), whole.about, labels)
+    chart = make_forest(whole.ranking, whole.verdicts.assign(**ends), whole.about, labels)
     assert 2 < chart.limit < 2.5
     drawn = svg.draw_forest(chart, labels, "alt")
     assert drawn.count("<circle") == 2
@@ -257,7 +258,7 @@ def test_forest_limits_large_differences():
 
 def test_make_learning_panels_use_a_logarithmic_scale_for_large_ranges():
     history = comparison().history
-    training, validation, accuracy = charts.make_learning_panels(
+    training, validation, accuracy = make_learning_panels(
         history.assign(train_loss=10.0 ** -history["epoch"]), ["relu"]
     ).values()
     assert training.log

@@ -17,10 +17,10 @@ import torch
 
 from actlab.describe import derivatives
 from actlab.errors import UsageError
-from actlab.report.charts import Labels, resolve_drawable, select_curve
 from actlab.report.html.diagnostic_charts import compute_gradient_ratio, select_last_epochs, select_rows
 from actlab.report.html.tables import TUNING_COLUMNS, average_by_activation, choose_memory_unit, to_numeric
 from actlab.report.insights import Floats, find_last_improvement, find_overfitting
+from actlab.report.panels import Labels, resolve_drawable, select_curve
 from actlab.spec import entry, parse
 
 _MAX_LISTED = 5  # activations in a sentence; charts and tables show all

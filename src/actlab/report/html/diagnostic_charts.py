@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actlab.report.charts import Line, Panel, limit_points, make_mean_line, round_values
 from actlab.report.html.tables import Table, format_cell, format_figures, to_numeric
+from actlab.report.panels import Line, Panel, limit_points, make_mean_line, round_values
 
 LAYERS = 4  # of a deeper network, charts and tables have the first layer, the last and two between
 _PERCENTILES = {"low": 0.05, "median": 0.5, "high": 0.95}

@@ -15,9 +15,18 @@ import pandas as pd
 
 from actlab.errors import UsageError
 from actlab.files import replace_file
-from actlab.report import charts
-from actlab.report.charts import Labels, Panel
+from actlab.report.differences import collect_differences, make_forest
 from actlab.report.html import chart_insights, diagnostic_charts, reproduce, svg, tables
+from actlab.report.panels import (
+    METRICS,
+    Labels,
+    Panel,
+    isolate_direction,
+    make_function_panels,
+    make_learning_panels,
+    make_loss_panels,
+    shorten_names,
+)
 from actlab.report.sentences import describe_report
 
 if TYPE_CHECKING:
@@ -61,7 +70,7 @@ def render(comparison: Comparison) -> str:
     if comparison.results.empty and comparison.ranking.empty:
         raise UsageError("a report needs at least one run; the comparison has none")
     names = [str(name) for name in comparison.ranking["activation"]]
-    labels = charts.shorten_names(names)
+    labels = shorten_names(names)
     sections = {
         "header": _make_header(comparison, names, labels),
         "verdicts": _make_verdicts(comparison, names, labels),
@@ -108,7 +117,7 @@ def _hash(script: str) -> str:
 def _make_header(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     about, sentences = comparison.about, describe_report(comparison)
     for name in names:
-        if (isolated := charts.isolate_direction(name)) != name:
+        if (isolated := isolate_direction(name)) != name:
             sentences = [sentence.replace(name, isolated) for sentence in sentences]
     return {
         "title": f"{', '.join(labels.values())}: {about.get('data', 'comparison')}"[:120],
@@ -121,8 +130,8 @@ def _make_header(comparison: Comparison, names: Sequence[str], labels: Labels) -
 
 def _make_verdicts(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     ranking, verdicts, about = comparison.ranking, comparison.verdicts, comparison.about
-    points, pairs = bool(about.get("points")), charts.collect_differences(verdicts)
-    chart = charts.make_forest(ranking, verdicts, about, labels) if names else None
+    points, pairs = bool(about.get("points")), collect_differences(verdicts)
+    chart = make_forest(ranking, verdicts, about, labels) if names else None
     figure = None
     if chart:
         rows = "; ".join(f"{labels[row.name]} {row.text}" for row in chart.rows[:20])
@@ -140,15 +149,15 @@ def _make_verdicts(comparison: Comparison, names: Sequence[str], labels: Labels)
 
 def _make_learning(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     history, judged = comparison.history, comparison.about.get("kind") != "training"
-    panels = charts.make_learning_panels(history, names)
+    panels = make_learning_panels(history, names)
     drawings = {
         name: svg.draw_panel(panel, f"{labels[name]}: {_LOSSES}", 300, 200)
-        for name, panel in charts.make_loss_panels(history, names, labels).items()
+        for name, panel in make_loss_panels(history, names, labels).items()
     }
     figure = _make_panels_figure("learning", list(panels.values()), _RANGE, labels)
     return {
         "figure": figure,
-        "missing": [title for metric, title in charts.METRICS.items() if metric not in panels],
+        "missing": [title for metric, title in METRICS.items() if metric not in panels],
         "insights": chart_insights.describe_learning(history, names, labels) if judged else [],
         "losses": drawings,
         "has_history": len(history) > 0,
@@ -191,7 +200,7 @@ def _make_runs(comparison: Comparison, labels: Labels) -> dict[str, Any]:
 
 
 def _make_functions(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
-    panels, missing = charts.make_function_panels(names, comparison.curves)
+    panels, missing = make_function_panels(names, comparison.curves)
     figure = _make_panels_figure("functions", panels, "one line for each activation", labels)
     insights = chart_insights.describe_functions(names, comparison.curves, labels)
     return {"figure": figure, "missing": missing, "insights": insights}

@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
-from actlab.report.charts import Forest, ForestRow, Labels, Line, Panel, choose_linear_ticks
+from actlab.report.differences import Forest, ForestRow
+from actlab.report.panels import Labels, Line, Panel, choose_linear_ticks
 
 COLOURS = 7  # Okabe and Ito's palette without yellow, which is too light on white
 SHOWN = 8  # activations that a panel shows at first; the legend shows the others

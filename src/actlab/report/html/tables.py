@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from actlab.report.charts import Difference, Labels, format_difference, name_reference
+from actlab.report.differences import Difference, format_difference, name_reference
 from actlab.report.html.svg import get_verdict_symbol
+from actlab.report.panels import Labels
 from actlab.report.tables import to_json_value
 
 _WIDE = 12  # a matrix of more activations has no words in its cells

@@ -13,8 +13,17 @@ import pandas as pd
 
 from actlab.errors import UsageError, did_you_mean
 from actlab.files import create_output_folder, replace_file
-from actlab.report import charts
-from actlab.report.charts import Forest, ForestRow, Line, Panel, Values
+from actlab.report.differences import Forest, ForestRow, collect_differences, make_forest
+from actlab.report.panels import (
+    LOSSES,
+    METRICS,
+    Line,
+    Panel,
+    Values,
+    make_function_panels,
+    make_learning_panels,
+    make_loss_panel,
+)
 from actlab.report.plots.functions import (
     MAX_TITLE,
     check_matplotlib,
@@ -66,11 +75,9 @@ def plot_history(
         >>> plot_history(history, Figure().subplots()).get_ylabel()
         'loss'
     """
-    if metric not in charts.METRICS:
-        options = ", ".join(charts.METRICS)
-        raise UsageError(
-            f"metric must be one of {options}, got {metric!r}{did_you_mean(metric, charts.METRICS)}"
-        )
+    if metric not in METRICS:
+        options = ", ".join(METRICS)
+        raise UsageError(f"metric must be one of {options}, got {metric!r}{did_you_mean(metric, METRICS)}")
     ranked = None if isinstance(history, pd.DataFrame) else _list_names(history)
     history = history if isinstance(history, pd.DataFrame) else history.history
     if history.empty:
@@ -80,12 +87,12 @@ def plot_history(
     names = ranked or history["activation"].unique().tolist()
     if len(names) > _NAMED and not ranked:
         names = _sort_by_end(history, names, metric)
-    panels = charts.make_learning_panels(history, names)
+    panels = make_learning_panels(history, names)
     if metric not in panels:
         available = ", ".join(panels) or "no metric that is finite"
         raise UsageError(f"the history has no {metric}, so there is no curve to draw; it has {available}")
     ax, labels = get_axes(ax), make_printable_labels(names)
-    if len(names) == 1 and metric in charts.LOSSES:
+    if len(names) == 1 and metric in LOSSES:
         _draw_both_losses(ax, panels)
         set_literal_text(
             ax.set_title(""), make_printable_labels(names, MAX_TITLE)[names[0]] if names[0] else ""
@@ -120,9 +127,9 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     if len(names) < 2:
         raise UsageError(f"differences need at least two activations; the comparison has {len(names)}")
     labels = make_printable_labels(names)
-    chart = charts.make_forest(comparison.ranking, comparison.verdicts, comparison.about, labels)
+    chart = make_forest(comparison.ranking, comparison.verdicts, comparison.about, labels)
     if chart is None:
-        pairs = charts.collect_differences(comparison.verdicts)
+        pairs = collect_differences(comparison.verdicts)
         reason = next((pair.reason for pair in pairs.values() if pair.reason), "no run has a score")
         raise UsageError(f"the comparison has no difference to draw: {reason}")
     ax = get_axes(ax)
@@ -177,11 +184,9 @@ def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
     names = _list_names(comparison)
     few = names[:_NAMED]  # curves of more functions would hide each other
     drawings: dict[str, Callable[[], Figure | None]] = {
-        "functions": lambda: _draw_side_by_side(
-            charts.make_function_panels(few, comparison.curves)[0], names
-        ),
+        "functions": lambda: _draw_side_by_side(make_function_panels(few, comparison.curves)[0], names),
         "learning": lambda: _draw_side_by_side(
-            [*charts.make_learning_panels(comparison.history, names).values()], names
+            [*make_learning_panels(comparison.history, names).values()], names
         ),
         "comparison": lambda: _make_comparison_figure(comparison),
     }
@@ -242,9 +247,9 @@ def _draw_side_by_side(panels: Sequence[Panel], names: Sequence[str]) -> Figure 
 
 def _sort_by_end(history: pd.DataFrame, names: Sequence[str], metric: str) -> list[str]:
     """Return the names in the order in which their mean curves end, names without a curve last."""
-    panel = charts.make_learning_panels(history, names).get(metric)
+    panel = make_learning_panels(history, names).get(metric)
     ends = {line.name: [y for y in line.y if y is not None][-1] for line in panel.lines} if panel else {}
-    sign = 1 if metric in charts.LOSSES else -1
+    sign = 1 if metric in LOSSES else -1
     return sorted(names, key=lambda name: sign * ends[name] if name in ends else math.inf)
 
 
@@ -255,12 +260,12 @@ def _draw_both_losses(ax: Axes, panels: Mapping[str, Panel]) -> None:
     """Draw the losses of a single activation, the training loss dashed."""
     metrics = [metric for metric in ("valid_loss", "train_loss") if metric in panels]
     dashes = {series: int(metric == "train_loss") for series, metric in enumerate(metrics)}
-    titles = {series: charts.LOSSES[metric] for series, metric in enumerate(metrics)}
+    titles = {series: LOSSES[metric] for series, metric in enumerate(metrics)}
     lines = [
         replace(panels[metric].lines[0], series=series, dash=dashes[series])
         for series, metric in enumerate(metrics)
     ]
-    _draw_panel(ax, charts.make_loss_panel("loss", lines))
+    _draw_panel(ax, make_loss_panel("loss", lines))
     _draw_legend(ax, titles, dashes=dashes)
     ax.set_ylabel(titles[0] if len(titles) == 1 else "loss")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from actlab.errors import UsageError
 from actlab.files import replace_file
-from actlab.report.charts import shorten_names
+from actlab.report.panels import shorten_names
 from actlab.report.plots.functions import check_matplotlib
 from actlab.report.tables import WIDTH, format_table
 from actlab.stats.several_datasets import MultiDatasetResult

@@ -15,7 +15,7 @@ from actlab.describe import derivatives, window
 from actlab.errors import UsageError, escape_unprintable, summarize_error
 from actlab.files import replace_file
 from actlab.functions import catalogue
-from actlab.report.charts import shorten_names
+from actlab.report.panels import shorten_names
 from actlab.spec import get
 
 if TYPE_CHECKING:
