@@ -134,8 +134,8 @@ def test_share_arrays_reports_missing_space_in_one_line(tmp_path, monkeypatch):
 
 PARENT = """
 import time
-from actlab.execution.processes import processes
-with processes(2) as executor:
+from actlab.execution.processes import start_processes
+with start_processes(2) as executor:
     for seconds in (0.0, 600.0):
         executor.submit(time.sleep, seconds)
     print("started", flush=True)

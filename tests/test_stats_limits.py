@@ -9,7 +9,7 @@ from scipy import stats
 
 from actlab import UsageError
 from actlab.stats.sequential import SequentialTest, compute_analysis_level, compute_crossing_probability
-from actlab.stats.several_datasets import compare_over_datasets, count_needed_datasets
+from actlab.stats.several_datasets import compare_over_datasets
 from actlab.stats.verdict import DifferenceSummary, Posterior, holm, judge, summarize_differences
 
 D = [1.0, 2.0, -3.0, 0.5]
@@ -103,32 +103,6 @@ def test_holm_rejects_invalid_p_values(p_values, message):
 def test_sequential_test_needs_two_different_activations(names, message):
     with pytest.raises(UsageError, match=message):
         SequentialTest(names)
-
-
-@pytest.mark.parametrize("pairs", [0, -1, 1.5, math.nan, math.inf, 10**10])
-def test_compute_analysis_level_rejects_an_invalid_number_of_pairs(pairs):
-    with pytest.raises(UsageError, match=r"^pairs must be an integer from 1 to 1000000000, got "):
-        compute_analysis_level(pairs)
-
-
-@pytest.mark.parametrize(
-    "steps", [[], [0], [-1], [0, 1], [2, 1], [1, 1], [1, 2, 2], [math.nan, 2], [1, math.nan], [1000, 1001]]
-)
-def test_compute_crossing_probability_rejects_steps_that_do_not_grow(steps):
-    with pytest.raises(UsageError, match=r"^steps must be positive and grow by at least 1 % each"):
-        compute_crossing_probability(2.0, steps)
-
-
-@pytest.mark.parametrize("bound", [-1.0, -math.inf, math.nan])
-def test_compute_crossing_probability_rejects_an_invalid_bound(bound):
-    with pytest.raises(UsageError, match=r"^bound must be a number >= 0, got "):
-        compute_crossing_probability(bound, [1, 2])
-
-
-@pytest.mark.parametrize("pairs", [0, -3, 2.5, math.nan, math.inf])
-def test_count_needed_datasets_rejects_an_invalid_number_of_pairs(pairs):
-    with pytest.raises(UsageError, match=r"^pairs must be an integer >= 1, got "):
-        count_needed_datasets(pairs)
 
 
 # -- correct values at the limits ---------------------------------------------------------------------

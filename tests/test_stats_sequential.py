@@ -190,12 +190,12 @@ def test_parse_budget_rejects_invalid_text(text):
         parse_budget(text)
 
 
-def test_budget_refusal_names_a_round_that_does_not_fit():
-    assert Budget(runs=30).refusal(18, 12, 1.0) == ""
-    assert Budget(runs=30).refusal(18, 13, 1.0) == (
+def test_budget_explains_a_round_that_does_not_fit():
+    assert Budget(runs=30).explain_refusal(18, 12, 1.0) == ""
+    assert Budget(runs=30).explain_refusal(18, 13, 1.0) == (
         "the budget of 30 runs: 18 are trained, the next round takes 13 more"
     )
-    assert Budget(seconds=120).refusal(10, 10, 59.0) == ""
-    assert "budget of 2 minutes" in Budget(seconds=120).refusal(10, 10, 61.0)
-    assert Budget(seconds=60).refusal(0, 10, 0.0) == ""
-    assert Budget().refusal(10**9, 10**9, math.inf) == ""
+    assert Budget(seconds=120).explain_refusal(10, 10, 59.0) == ""
+    assert "budget of 2 minutes" in Budget(seconds=120).explain_refusal(10, 10, 61.0)
+    assert Budget(seconds=60).explain_refusal(0, 10, 0.0) == ""
+    assert Budget().explain_refusal(10**9, 10**9, math.inf) == ""

@@ -68,7 +68,7 @@ class ChanceTest:
             p.run is None or scoring.needs_weights(p.run) for p in planned
         ):
             losses = [run.result.test_loss for run in runs]
-            return bool(np.mean(losses) >= np.mean([scoring.target_variance(p) for p in planned]))
+            return bool(np.mean(losses) >= np.mean([scoring.compute_target_variance(p) for p in planned]))
         folds = [self._scores_of_fold(p) for p in planned]
         known = [fold for fold in folds if fold is not None]
         score = float(np.mean([run.score for run in runs]))

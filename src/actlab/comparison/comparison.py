@@ -328,7 +328,7 @@ def _train_until_decided(
     region = (math.nan, "")
     while not test.ended:
         planned = plan.runs(test.remaining, range(test.seeds, test.next_seeds))
-        if reason := budget.refusal(runner.planned, len(planned), time.monotonic() - start):
+        if reason := budget.explain_refusal(runner.planned, len(planned), time.monotonic() - start):
             test.stop(reason)
             break
         runner.train(planned, about, test.analyses + 1)
@@ -350,7 +350,7 @@ def _choose_region(plan: ComparisonPlan, runs: Sequence[Finished]) -> tuple[floa
     if plan.config.rope is not None:
         return plan.config.rope, "as given"
     best = select_best(runs, plan.config.names, plan.candidates)
-    return plan.scoring.region([run.score for run in best])
+    return plan.scoring.choose_region([run.score for run in best])
 
 
 def _make_comparison(
@@ -383,7 +383,7 @@ def _make_comparison(
             "trained": runner.planned,
             "region": region[0],
             "region_is": region[1],
-            "points": plan.scoring.in_points([run.score for run in best]),
+            "points": plan.scoring.are_shares([run.score for run in best]),
             "level": level,
             "seeds": seeds,
             **({"sequential_test": sequential} if test else {}),

@@ -35,7 +35,7 @@ class Budget:
     runs: float = math.inf
     seconds: float = math.inf
 
-    def refusal(self, runs: int, more: int, seconds: float) -> str:
+    def explain_refusal(self, runs: int, more: int, seconds: float) -> str:
         """Return why the next round cannot be afforded; an empty text if it can.
 
         Args:

@@ -24,20 +24,10 @@ _REQUIRED = {
     "ranking": ["rank", "activation", "mean", "status"],
 }
 _INTEGERS = {"ranking": ["rank"], "verdicts": ["more_seeds"], "results": ["saved_bytes"]}  # may be missing
-_TEXT = [
-    "activation",
-    "how",
-    "reason_alone",
-    "failure",
-    "key",
-    "reason",
-    "status",
-    "a",
-    "b",
-    "verdict",
-    "part",
-    "name",
-]
+_TEXT = (
+    *("activation", "how", "reason_alone", "failure", "key", "reason", "status"),
+    *("a", "b", "verdict", "part", "name"),
+)
 _HISTOGRAMS = ("values", "gradients")
 _SHOWN = {
     "ranking": ["rank", "activation", "mean", "std", "runs", "status"],

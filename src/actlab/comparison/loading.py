@@ -166,15 +166,15 @@ def make_training_comparison(
     return _make_comparison(about, run, history_frame(training.net), diagnostics, curves)
 
 
-def write_training(found: Comparison, folder: Path) -> list[Path]:
+def write_training(comparison: Comparison, folder: Path) -> list[Path]:
     """Write what :func:`make_training_comparison` returned; return the files."""
-    (run,) = to_json_rows(found.results)
-    history = found.history.drop(columns=["activation", "seed"])
+    (run,) = to_json_rows(comparison.results)
+    history = comparison.history.drop(columns=["activation", "seed"])
     write_csv(history, folder / "history.csv")
     write_json(to_json_rows(history), folder / "history.json")
-    write_json([{"about": found.about, "run": run}], folder / TRAINING)
+    write_json([{"about": comparison.about, "run": run}], folder / TRAINING)
     files = [folder / name for name in ("history.csv", "history.json", TRAINING)]
-    for name, table in {"diagnostics": found.diagnostics, "curves": found.curves}.items():
+    for name, table in {"diagnostics": comparison.diagnostics, "curves": comparison.curves}.items():
         path = folder / f"{name}.csv"
         if len(table):
             write_csv(table, path)
@@ -186,8 +186,8 @@ def write_training(found: Comparison, folder: Path) -> list[Path]:
 
 def _load_training(folder: Path) -> Comparison:
     try:
-        (said,) = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
-        about, run = dict(said["about"]), dict(said["run"])
+        (content,) = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+        about, run = dict(content["about"]), dict(content["run"])
         if missing := {"activation", "seed", "score", "epochs", "failure"} - set(run):
             raise KeyError(min(missing))
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
@@ -278,10 +278,10 @@ class Ledger:
             A sentence for each problem; empty if there is none.
         """
         problems: list[str] = []
-        for check in (_check_file, _check_runs, _check_discrepancies):
+        for check in (self._check_file, self._check_runs, self._check_discrepancies):
             try:
                 with self._transaction("DEFERRED") as connection:
-                    problems += check(connection, self._read)
+                    problems += check(connection)
             except UsageError as error:
                 problems.append(str(error))
         return problems
@@ -397,41 +397,39 @@ class Ledger:
         with report_damage(self.path, key):
             return read_entry(self._connection, key, weights)
 
+    # -- checks, each of which returns a sentence for every problem ---------------------------------------
+
+    def _check_file(self, connection: sqlite3.Connection) -> list[str]:
+        reports = [" ".join(text.split()) for (text,) in connection.execute("PRAGMA integrity_check")]
+        problems = [f"SQLite reports: {report}" for report in reports if report != "ok"]
+        for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+            problems.append(f"a row of table {table!r} has no parent in table {parent!r}")
+        return problems
+
+    def _check_runs(self, connection: sqlite3.Connection) -> list[str]:
+        problems = []
+        for run, key, count in connection.execute("SELECT id, key, epochs FROM run ORDER BY id").fetchall():
+            epochs = [e for (e,) in connection.execute("SELECT epoch FROM history WHERE run = ?", [run])]
+            if sorted(epochs) != list(range(1, count + 1)):
+                problems.append(
+                    f"run {shorten_key(key)}: its history has the epochs {epochs}, not 1 to {count}"
+                )
+            try:
+                entry = self._read(key)
+                if entry and digest(dict(entry.settings)) != key:
+                    problems.append(f"run {shorten_key(key)}: its settings do not match its key")
+            except (UsageError, TypeError, ValueError) as error:
+                problems.append(str(error))
+        return problems
+
+    def _check_discrepancies(self, connection: sqlite3.Connection) -> list[str]:
+        query = (
+            "SELECT key, field, first, second FROM discrepancy JOIN run ON run = id ORDER BY recorded, run"
+        )
+        return [describe_difference(*row) for row in connection.execute(query)]
+
 
 def _delete_idle_owners(connection: sqlite3.Connection) -> None:
     connection.execute(
         "DELETE FROM owner WHERE NOT EXISTS (SELECT 1 FROM claim WHERE claim.owner = owner.token)"
     )
-
-
-# -- checks, each of which returns a sentence for every problem -----------------------------------------
-
-_Read = Callable[[str], Entry | None]
-
-
-def _check_file(connection: sqlite3.Connection, read: _Read) -> list[str]:
-    reports = [" ".join(text.split()) for (text,) in connection.execute("PRAGMA integrity_check")]
-    problems = [f"SQLite reports: {report}" for report in reports if report != "ok"]
-    for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        problems.append(f"a row of table {table!r} has no parent in table {parent!r}")
-    return problems
-
-
-def _check_runs(connection: sqlite3.Connection, read: _Read) -> list[str]:
-    problems = []
-    for run, key, count in connection.execute("SELECT id, key, epochs FROM run ORDER BY id").fetchall():
-        epochs = [e for (e,) in connection.execute("SELECT epoch FROM history WHERE run = ?", [run])]
-        if sorted(epochs) != list(range(1, count + 1)):
-            problems.append(f"run {shorten_key(key)}: its history has the epochs {epochs}, not 1 to {count}")
-        try:
-            entry = read(key)
-            if entry and digest(dict(entry.settings)) != key:
-                problems.append(f"run {shorten_key(key)}: its settings do not match its key")
-        except (UsageError, TypeError, ValueError) as error:
-            problems.append(str(error))
-    return problems
-
-
-def _check_discrepancies(connection: sqlite3.Connection, read: _Read) -> list[str]:
-    query = "SELECT key, field, first, second FROM discrepancy JOIN run ON run = id ORDER BY recorded, run"
-    return [describe_difference(*row) for row in connection.execute(query)]

@@ -34,7 +34,7 @@ class Difference:
     verdict: str = "none"
     reason: str = ""
 
-    def text(self, points: bool) -> str:
+    def describe(self, points: bool) -> str:
         """Return difference and interval as text, in percentage points if ``points``."""
         if self.value is None:
             return "–"
@@ -147,7 +147,7 @@ def make_forest(
     reference = Difference(0.0, 0.0, 0.0, "leader" if top == "the first" else "none")
     rows = [ForestRow(names[0], 0, reference, top)]
     for series, (name, one) in enumerate(others.items(), 1):
-        text = "no verdict" if one.value is None else one.text(points)
+        text = "no verdict" if one.value is None else one.describe(points)
         rows.append(ForestRow(name, series, _scale(one, 100.0 if points else 1.0), text))
     half = (100.0 if points else 1.0) * float(about.get("region", math.nan))
     region = half if math.isfinite(half) else None

@@ -35,13 +35,12 @@ def history_insights(history: pd.DataFrame) -> list[str]:
     """  # noqa: E501
     if missing := [column for column in _LOSSES if column not in history]:
         return [f"Validation cannot be described: the history has no {', '.join(missing)}."]
-    losses = history[list(_LOSSES)].to_numpy(np.float64)
-    finite = np.isfinite(losses).all(axis=1)
-    steps = len(history) if finite.all() else int(finite.argmin())
-    sentences = [] if finite.all() else [_describe_divergence(history.iloc[steps], len(history))]
-    if steps < 2:
-        return [*sentences, f"{steps or 'No'} epoch with a finite loss: too few to describe the run."]
-    history, (train, valid) = history[:steps], losses[:steps].T
+    count = count_finite_epochs(history)
+    sentences = [] if count == len(history) else [_describe_divergence(history.iloc[count], len(history))]
+    if count < 2:
+        return [*sentences, f"{count or 'No'} epoch with a finite loss: too few to describe the run."]
+    history = history[:count]
+    train, valid = history[list(_LOSSES)].to_numpy(np.float64).T
     epochs = [int(epoch) for epoch in history["epoch"]]
     overfitting = _describe_overfitting(epochs, train, valid)
     if "valid_acc" in history:
@@ -56,6 +55,12 @@ def history_insights(history: pd.DataFrame) -> list[str]:
         score, plateau = f"loss {valid[best]:.4g}", _describe_plateau("Validation loss", epochs, valid, ".4g")
     headline = f"Best epoch: {epochs[best]} of {epochs[-1]}, with validation {score}."
     return [*sentences, headline, overfitting, plateau]
+
+
+def count_finite_epochs(history: pd.DataFrame) -> int:
+    """Return the number of epochs before the first with a loss that is not finite."""
+    finite = np.isfinite(history[list(_LOSSES)].to_numpy(np.float64)).all(axis=1)
+    return len(finite) if finite.all() else int(finite.argmin())
 
 
 def _describe_divergence(row: pd.Series[Any], epochs: int) -> str:

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from actlab.report.insights import history_insights
+from actlab.report.insights import count_finite_epochs, history_insights
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
@@ -202,10 +201,8 @@ def describe_training(results: pd.DataFrame, history: pd.DataFrame) -> list[str]
 
 
 def _describe_best_epoch(name: str, history: pd.DataFrame) -> str:
-    finite = np.isfinite(history[["train_loss", "valid_loss"]].to_numpy(float)).all(axis=1)
-    if not finite.all():
-        epoch = int(history["epoch"][int(finite.argmin())])
-        return f"{name}: training diverged in epoch {epoch} of {len(history)}."
+    if (count := count_finite_epochs(history)) < len(history):
+        return f"{name}: training diverged in epoch {int(history['epoch'][count])} of {len(history)}."
     if "valid_acc" in history:
         best = history.iloc[int(history["valid_acc"].argmax())]
         score = f"accuracy {best['valid_acc']:.4f}"

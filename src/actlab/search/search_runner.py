@@ -95,19 +95,12 @@ class SearchRunner:
 
     def table(self) -> pd.DataFrame:
         """Return one row per run that has ended."""
-        rows = [
-            {
-                "candidate": run.candidate,
-                "fold": run.fold,
-                "seed": run.seed,
-                "how": run.result.how,
-                "reason_alone": run.reason_alone or run.result.reason_alone,
-                "failure": run.result.failure,
-                "seconds": run.result.seconds,
-            }
-            for run in self.runs
-            if run.result is not None
-        ]
+        rows = []
+        for run in self.runs:
+            if result := run.result:
+                reason = run.reason_alone or result.reason_alone
+                labels = run.candidate, run.fold, run.seed
+                rows.append((*labels, result.how, reason, result.failure, result.seconds))
         return pd.DataFrame(rows, columns=_COLUMNS)
 
     def seconds(self) -> npt.NDArray[np.float64]:

@@ -19,7 +19,7 @@ from actlab.describe import derivatives
 from actlab.errors import UsageError
 from actlab.report.html.diagnostic_charts import compute_gradient_ratio, select_last_epochs, select_rows
 from actlab.report.html.tables import TUNING_COLUMNS, average_by_activation, choose_memory_unit, to_numeric
-from actlab.report.insights import Floats, find_last_improvement, find_overfitting
+from actlab.report.insights import Floats, count_finite_epochs, find_last_improvement, find_overfitting
 from actlab.report.panels import Labels, resolve_drawable, select_curve
 from actlab.spec import entry, parse
 
@@ -90,8 +90,7 @@ def _average_finite(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the mean history of an activation until a loss is not finite."""
     columns = [name for name in ("train_loss", "valid_loss", "valid_acc") if name in runs]
     mean = runs.groupby("epoch")[columns].mean().reset_index()
-    finite = np.isfinite(mean[["train_loss", "valid_loss"]].to_numpy(float)).all(axis=1)
-    return mean if finite.all() else mean[: int(finite.argmin())]
+    return mean[: count_finite_epochs(mean)]
 
 
 # -- diagnostics ----------------------------------------------------------------------------------

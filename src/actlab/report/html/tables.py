@@ -84,7 +84,9 @@ def make_ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels
     for row in ranking.to_dict("records"):
         one = pairs.get((row["activation"], top))
         cells = [format_cell(row[name]) for name in statistics]
-        cells += [one.text(points), f"{get_verdict_symbol(one.verdict)} {one.verdict}"] if one else ["–", "–"]
+        cells += (
+            [one.describe(points), f"{get_verdict_symbol(one.verdict)} {one.verdict}"] if one else ["–", "–"]
+        )
         rows.append([*cells, format_cell(row.get("status")), *(format_cell(row[name]) for name in folds)])
     reference = "the first" if name_reference(ranking) == "the first" or not top else labels[top]
     columns = [(name, name != "activation") for name in statistics]
