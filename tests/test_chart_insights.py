@@ -38,15 +38,15 @@ def test_describe_learning_report_overfitting_and_improvement():
         ]
     )
     assert chart_insights.describe_learning(frame, ["a", "b", "c"], own_labels("a", "b", "c")) == [
-        "In the mean over the runs, validation loss rises while training loss falls for a after epoch 2 "
+        "Averaged over the runs, validation loss rises while training loss falls for a after epoch 2 "
         "(+50.0 %).",
         "Still improving in the last epoch: b. More epochs may change the ranking.",
     ]
 
 
-def test_describe_learning_of_a_regression_use_the_loss():
+def test_learning_insights_of_a_regression_use_the_loss():
     assert chart_insights.describe_learning(history("a", [3, 2], [3.0, 1.0]), ["a"], own_labels("a")) == [
-        "In the mean over the runs, no activation overfits.",
+        "Averaged over the runs, no activation overfits.",
         "Still improving in the last epoch: a. More epochs may change the ranking.",
     ]
 
@@ -90,7 +90,7 @@ def test_describe_gradients_compare_first_and_last_layer():
     names = ("relu", "tanh", "mish")
     (insights,) = chart_insights.describe_gradients(diagnostics_frame(names), names, own_labels(*names))
     assert insights == (
-        "Gradient of the first layer divided by the last layer's: 1/10,000 for mish and about 1 for relu, "
+        "Gradient of the first layer divided by the last layer's: 1/10,000 for mish and about 1 for relu; "
         "the others are in between."
     )
 
@@ -254,7 +254,7 @@ def test_describe_tuning_report_choices_at_the_end_of_the_grid():
         for lr in (0.03, 0.1, 0.3)
     ]
     assert chart_insights.describe_tuning(pd.DataFrame(rows), list("abc"), own_labels(*"abc")) == [
-        "a: mostly the largest lr, 0.3, was chosen; larger values were not tried.",
-        "c: mostly the smallest lr, 0.03, was chosen; smaller values were not tried.",
+        "a: the largest lr, 0.3, was chosen most often; larger values were not tried.",
+        "c: the smallest lr, 0.03, was chosen most often; smaller values were not tried.",
     ]
     assert chart_insights.describe_tuning(pd.DataFrame(), ["a"], own_labels("a")) == []

@@ -128,7 +128,7 @@ def test_compare_gives_no_rank_to_a_diverged_activation(dataset):
     (pair,) = comparison.verdicts.to_dict("records")
     assert (pair["verdict"], pair["reason"]) == ("none", f"relu diverged in {diverged_runs} of 3 runs")
     assert math.isnan(pair["difference"])
-    assert f"relu diverged in {diverged_runs} of 3 runs: no rank." in comparison.sentences()
+    assert f"relu diverged in {diverged_runs} of 3 runs; it has no rank." in comparison.sentences()
 
 
 def test_compare_of_only_diverged_models_has_no_rank(dataset):

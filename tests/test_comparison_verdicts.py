@@ -112,7 +112,7 @@ def test_compare_ranks_no_activation_at_chance_level(dataset, constant):
     assert (last["activation"], last["status"]) == (constant, "chance level in 12 of 12 runs")
     assert last["rank"] is pd.NA
     assert comparison.ranking["rank"].iloc[0] == comparison.ranking["rank"].iloc[1] == 1
-    assert f"{constant} is at chance level in 12 of 12 runs: no rank." in comparison.sentences()
+    assert f"{constant} is at chance level in 12 of 12 runs; it has no rank." in comparison.sentences()
 
 
 def test_compare_pools_small_test_folds(dataset):
@@ -284,7 +284,7 @@ def test_compare_region_of_a_loss_is_relative(dataset):
     comparison = compare(["relu", "tanh"], dataset, scoring="neg_log_loss", seeds=2, **SHORT)
     median = comparison.results["score"].abs().median()
     assert comparison.about["region"] == pytest.approx(0.01 * median)
-    assert "a hundredth of the median score" in " ".join(comparison.sentences())
+    assert "1 % of the median score" in " ".join(comparison.sentences())
     assert "points" not in " ".join(comparison.sentences())
 
 
@@ -298,8 +298,8 @@ def test_compare_with_a_scorer_stores_weights_in_the_ledger(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("scoring", "message"),
     [
-        ("acuracy", "scoring must be a scorer of scikit-learn, got 'acuracy' .did you mean 'accuracy'"),
-        (3, "scoring must be the name of a scorer or a scorer, got 3"),
+        ("acuracy", "scoring must be a scikit-learn scorer, got 'acuracy' .did you mean 'accuracy'"),
+        (3, "scoring must be a scorer or the name of a scorer, got 3"),
         ("roc_auc", "scoring 'roc_auc' cannot score the network: ValueError: multi_class"),
     ],
 )

@@ -169,7 +169,7 @@ def test_derive_reports_inexact_intervals():
 
 def test_derive_reports_a_single_inexact_point():
     derived = derive(to_sympy("asinh(x) / (1 + abs(x))"), {})
-    assert "f at inf in float32: off by inf units of rounding (4 are allowed)" in derived.inexact
+    assert "f at inf in float32: an error of inf units of rounding (4 are allowed)" in derived.inexact
 
 
 def test_derive_is_deterministic_across_processes():

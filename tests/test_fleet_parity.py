@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import lr_scheduler as schedules
 
 from actlab.fleet.skorch_adapter import NotFused, read_run
-from actlab.models.networks import fresh
+from actlab.models.networks import new_activation
 from tests.fleets import (
     CLASSES,
     FEATURES,
@@ -281,7 +281,7 @@ class Line(nn.Module):
         for before, after in itertools.pairwise(sizes):
             # The gradient of a bias before a normalization is rounding noise, which Adam amplifies.
             parts += [nn.Linear(before, after, bias=bias and not norm)]
-            parts += [nn.BatchNorm1d(after)] * norm + [fresh(activation)]
+            parts += [nn.BatchNorm1d(after)] * norm + [new_activation(activation)]
         self.layers = nn.Sequential(*parts, nn.Linear(sizes[-1], CLASSES, bias=bias))
 
     def forward(self, x):

@@ -19,7 +19,7 @@ from actlab.ledger import sqlite
 from actlab.ledger.ledger import Entry, Ledger
 from actlab.ledger.owner import Process
 from actlab.ledger.records import dumps, find_differences, loads, pack_weights, shorten_key
-from actlab.ledger.run_key import digest
+from actlab.ledger.run_key import hash_description
 from actlab.ledger.sqlite import FORMAT, find_network_file_system
 from tests.ledger_cases import (
     ledger_of_three,
@@ -174,7 +174,7 @@ def test_runs_and_history_are_in_the_order_of_recording(path):
 def test_runs_count_folds_from_one(path):
     settings_of_runs = [{"fold": 0}, {"fold": 4}, {"fold": None}, {}]
     with Ledger(path) as ledger:
-        ledger.record([Entry(digest(one), one, Result()) for one in settings_of_runs])
+        ledger.record([Entry(hash_description(one), one, Result()) for one in settings_of_runs])
         folds = ledger.runs()["fold"]
     assert folds[:2].tolist() == [1, 5]
     assert folds[2:].isna().all()

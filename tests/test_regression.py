@@ -282,7 +282,7 @@ def test_plan_training_tests_the_activation_with_one_output(activation, message)
 )
 def test_find_holdback_problem_reports_too_few_samples(rows, folds, left):
     few = f"the training set has only {left} samples"
-    message = f"one sample in 5 is held back for validation, but {few}: add data" if left else ""
+    message = f"one sample in 5 is held out for validation, but {few}: add data" if left else ""
     assert find_holdback_problem(np.zeros((rows, 1), np.float32), folds) == message
 
 

@@ -171,8 +171,8 @@ def test_compare_over_datasets_ranks_failures_last():
         "b": 3.75,
     }
     assert result.sentences()[-2:] == [
-        "b failed on 2 of 2 datasets (0 and 1): it has the last rank there and loses by more than any score.",
-        "c failed on 1 of 2 datasets (0): it has the last rank there and loses by more than any score.",
+        "b failed on 2 of 2 datasets (0 and 1): it is ranked last there, with the largest difference.",
+        "c failed on 1 of 2 datasets (0): it is ranked last there, with the largest difference.",
     ]
 
 
@@ -275,7 +275,7 @@ def test_compare_over_datasets_sentences_if_friedman_and_pairs_disagree():
     assert verdict(result, "a", "b")["verdict"] == "better"
     assert result.p_value > 0.05
     assert (
-        "Friedman's test is not significant; the verdicts on pairs rest on their own tests."
+        "Friedman's test is not significant; each verdict on a pair comes from its own test."
         in result.sentences()
     )
 
@@ -284,7 +284,10 @@ def test_compare_over_datasets_sentences_if_only_friedman_rejects():
     effects = np.linspace(2, 0, 6)
     result = compare_over_datasets(table(np.random.default_rng(2).normal(size=(10, 6)) + effects))
     assert result.p_value < 0.05
-    sentence = "Wilcoxon's tests with Holm's correction decide no pair: which ones differ is unknown."
+    sentence = (
+        "Wilcoxon's tests with Holm's correction do not decide any pair, "
+        "so it is unknown which activations differ."
+    )
     assert sentence in result.sentences()
 
 

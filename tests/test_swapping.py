@@ -13,7 +13,7 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, load_data, swap
-from actlab.ledger.run_key import describe, digest
+from actlab.ledger.run_key import describe, hash_description
 from actlab.models.networks import ConvNet, NeuralNet
 from actlab.models.swapping import activations_in
 from tests.swaps import (
@@ -194,9 +194,9 @@ def test_swap_result_can_be_copied_and_pickled(model, again):
 
 def test_swap_results_have_equal_descriptions_only_for_equal_swaps():
     model = Functional()
-    same = [digest(describe(swap(model, {"relu": "tanh"}))) for _ in range(2)]
+    same = [hash_description(describe(swap(model, {"relu": "tanh"}))) for _ in range(2)]
     assert same[0] == same[1]
-    assert same[0] != digest(describe(swap(model, {"relu": "elu"})))
+    assert same[0] != hash_description(describe(swap(model, {"relu": "elu"})))
 
 
 @pytest.mark.parametrize("model_class", [ConvNet, functools.partial(NeuralNet, activation=F.relu)])

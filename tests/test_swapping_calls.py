@@ -391,9 +391,9 @@ class Writing(Helped):
 
 
 REFUSED = {
-    Inherited: "it is in Deciding.forward, not in a method of its class; make it a module of its own",
-    CallingOutside: "it is in outside, not in a method of its class; make it a module of its own",
-    Writing: "it has an argument out; remove it",
+    Inherited: "it is in Deciding.forward, not in a method of its class; make it a separate module",
+    CallingOutside: "it is in outside, not in a method of its class; make it a separate module",
+    Writing: "it has the argument out; remove it",
 }
 
 

@@ -271,7 +271,7 @@ def test_swap_names_the_module_whose_code_it_cannot_rewrite(model_class, problem
     result = activations_in(model)
     assert list(result) == ["tanh", "relu"]
     assert all(place.startswith(f"1: {model_class.__name__}.forward (") for place in result["relu"])
-    message = rf"^swap: 1: {model_class.__name__}.forward calls .*: {problem}; make it a module of its own$"
+    message = rf"^swap: 1: {model_class.__name__}.forward calls .*: {problem}; make it a separate module$"
     with pytest.raises(UsageError, match=message):
         swap(model, {"relu": "mish"})
     assert activations_in(model) == result

@@ -19,11 +19,11 @@ class UsageError(ValueError):
 
 
 class FormulaWarning(UserWarning):
-    """An activation made from a formula has a property that its user must know."""
+    """An activation made from a formula has a property that its user must know about."""
 
 
 class CatalogueWarning(UserWarning):
-    """An activation that another package offers cannot enter the catalogue."""
+    """An activation of another package cannot be added to the catalogue."""
 
 
 class DataWarning(UserWarning):

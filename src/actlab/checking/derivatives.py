@@ -99,8 +99,8 @@ def _check_derivative_by_incoming(subject: Subject, x: Tensor) -> None:
         one, two = format_pair(got[at], wanted[at], 6)
         place = float(leaf[at])
         raise Failure(
-            f"at x = {place:.6g}, the derivative of the gradient by the incoming gradient is {one}, "
-            f"expected {two}"
+            f"at x = {place:.6g}, the derivative of the gradient with respect to the incoming "
+            f"gradient is {one}, expected {two}"
         )
 
 

@@ -84,10 +84,10 @@ class Comparison:
             (``activation`` or ``weights``), ``layer`` (from 1) and the ``name`` of the layer. Rows of
             activations have the number of ``units``; the share of ``dead`` units (a slope below 0.001 on all
             samples); the share of ``saturated`` values (a slope below 0.05); a histogram of the outputs
-            (``values``, thousandths in 20 bins from ``low`` to ``high``); the share of zero gradients
-            ``grad_zero``; and a histogram of the decimal logarithms of the others (``gradients``, from
-            ``grad_low`` to ``grad_high``), of a sample's loss with respect to the outputs. Rows of weights
-            have ``gradient``, the root mean square gradient of the mean loss.
+            (``values``, in thousandths, for 20 bins from ``low`` to ``high``); the share of zero gradients
+            ``grad_zero``; and a histogram of the decimal logarithms of the other gradients (``gradients``,
+            from ``grad_low`` to ``grad_high``). These are gradients of a sample's loss with respect to the
+            outputs. Rows of weights have ``gradient``, the root mean square gradient of the mean loss.
         curves: For your own activations, one row per ``activation`` and point: ``x``, ``f``, ``f1`` and
             ``f2``, the function and its derivatives before training.
         about: Settings and environment: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
@@ -137,7 +137,7 @@ class Comparison:
         :func:`actlab.integrations.to_hiplot`.
 
         Raises:
-            ImportError: HiPlot is not installed; the message says how to install it.
+            ImportError: HiPlot is not installed; the message explains how to install it.
         """
         from actlab.integrations.hiplot import to_hiplot
 
@@ -191,8 +191,8 @@ def compare(
     """Train a network with each activation on the same folds and seeds, and judge every pair.
 
     Runs are paired: every activation starts from the same weights and gets the same batches. ``jobs`` does
-    not change the result. One seed uses the folds that scikit-learn makes without shuffling. With several
-    seeds, every two seeds share a new shuffle of the samples.
+    not change the result. With one seed, the folds are scikit-learn's unshuffled folds. With several seeds,
+    two consecutive seeds share a shuffle of the samples.
 
     Args:
         activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``; definitions of the
@@ -216,7 +216,7 @@ def compare(
             kind of activation in the module).
         scoring: A scikit-learn scorer or its name (default: accuracy, or R^2 for a regression).
         rope: Half the width of the region of practical equivalence, in units of the score. Default: for
-            scores from 0 to 1, the share of one sample and at least 0.001; for other scores, a hundredth of
+            scores from 0 to 1, the share of one sample and at least 0.001; for other scores, 1 % of
             the median score.
         seed: The first seed.
         jobs: Number of worker processes (default: chosen automatically).
@@ -231,7 +231,7 @@ def compare(
             finished runs are recorded in it.
         executor: Any :class:`concurrent.futures.Executor` to train in; ``jobs`` is then ignored.
         diagnostics: True to collect :attr:`Comparison.diagnostics` after every epoch, False for never
-            (default: after as many epochs as take at most 5 % of the training time).
+            (default: after as many epochs as fit into 5 % of the training time).
         verbose: 0 for no output; 1 for progress on standard error; 2 for more detail.
 
     Returns:

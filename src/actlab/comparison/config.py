@@ -44,9 +44,10 @@ class Budget:
             seconds: Time spent so far, in seconds.
         """
         if runs + more > self.runs:
-            return f"the budget of {self.runs:.0f} runs: {runs} are trained, the next round takes {more} more"
+            round_size = f"the next round of {more} runs"
+            return f"{round_size} would exceed the budget of {self.runs:.0f} runs: {runs} are trained"
         if runs and seconds * (1 + more / runs) > self.seconds:
-            return f"the budget of {self.seconds / 60:g} minutes: the next round would exceed it"
+            return f"the next round would exceed the budget of {self.seconds / 60:g} minutes"
         return ""
 
 
@@ -171,6 +172,6 @@ def _find_folds_problem(dataset: Dataset, folds: int) -> str:
         return find_holdback_problem(dataset.y, folds)
     samples = f"{counts[smallest]} sample{'s' * bool(counts[smallest] > 1)}"
     many = len(counts) > len(dataset.y) / 5  # labels of every fifth sample differ: they are hardly classes
-    hint = "; if the labels are numbers to be predicted: regression" * many
+    hint = "; to predict numbers, set regression=True (--regression)" * many
     smallest_class = f"the smallest class of {dataset.name}, {dataset.classes[smallest]!r}, has {samples}"
     return f"folds must be <= {counts[smallest]}, got {folds}: {smallest_class}{hint}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 import torch
 
-from actlab.describe import derivatives
+from actlab.describe import evaluate_derivatives
 from actlab.fleet.diagnostics import is_elementwise_nonlinear
 from actlab.models.lazy_layers import copy_module
 from actlab.spec import ResolvedActivation
@@ -39,7 +39,7 @@ def sample_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
             continue
         try:
             module = copy_module(activation.build()).double().eval().requires_grad_(False)
-            values = derivatives(module, x)
+            values = evaluate_derivatives(module, x)
             elementwise = is_elementwise_nonlinear(module, module, x, values[0])
         except Exception:  # raised by the user's module; the report notes that it has no curve
             continue

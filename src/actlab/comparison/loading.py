@@ -83,7 +83,7 @@ def _load_unfinished(
         ]
         best = select_best(finished, names, about["tuned"] or [{}])
     except (KeyError, TypeError, ValueError) as error:
-        message = f"ledger {str(ledger.path)!r}: its description of the comparison is broken: {error!r}"
+        message = f"ledger {str(ledger.path)!r}: its description of the comparison is damaged: {error!r}"
         raise UsageError(message) from error
     nothing = FinishedRun(RunLabels("", 0, 0, 0, {}), Result(), math.nan)  # defines the columns
     rows = pd.DataFrame([{**list_result_columns(run), "key": run.key} for run in best or [nothing]])[

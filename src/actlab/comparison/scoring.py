@@ -46,12 +46,12 @@ class Scoring:
         if isinstance(named, str):
             if named not in get_scorer_names():
                 hint = did_you_mean(named, get_scorer_names())
-                raise UsageError(f"scoring must be a scorer of scikit-learn, got {named!r}{hint}")
+                raise UsageError(f"scoring must be a scikit-learn scorer, got {named!r}{hint}")
             self.name, self.scorer = named, get_scorer(named)
         elif callable(named):
             self.name, self.scorer = getattr(named, "__name__", str(named)), named
         else:
-            raise UsageError(f"scoring must be the name of a scorer or a scorer, got {named!r}")
+            raise UsageError(f"scoring must be a scorer or the name of a scorer, got {named!r}")
 
     def needs_weights(self, run: Run) -> bool:
         """Whether the scorer is called with the network; otherwise the result of the fleet is enough."""
@@ -116,9 +116,9 @@ class Scoring:
             return math.nan, "no score"
         if self.are_shares(scores):
             samples = len(self.y)  # every sample is tested once, so one of them moves a mean over folds
-            named = f"one of {samples} samples" if 1 / samples > _ROUND else "a thousandth"
+            named = f"one of {samples} samples" if 1 / samples > _ROUND else "the minimum"
             return max(1 / samples, _ROUND), named
-        return _RELATIVE * float(np.median(np.abs(finite))), "a hundredth of the median score"
+        return _RELATIVE * float(np.median(np.abs(finite))), "1 % of the median score"
 
 
 def _select_finite(scores: Sequence[float]) -> npt.NDArray[np.float64]:

@@ -18,15 +18,15 @@ from actlab.models.activation_arguments import (
     ACTIVATION_NAME,
     PROBE_SAMPLES,
     Forms,
-    in_form,
-    likely_forms,
-    working_forms,
+    convert_to_form,
+    find_working_forms,
+    guess_forms,
 )
 from actlab.models.lazy_layers import copy_module, initialize_lazy_layers
-from actlab.models.networks import ActivationLike, fresh
+from actlab.models.networks import ActivationLike, new_activation
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.models.swapping import activations_in, swap
-from actlab.spec import arguments_of, import_object, is_imported, parse
+from actlab.spec import import_object, inspect_parameters, is_import_path, split_spec
 
 ModuleLike = str | nn.Module | type[nn.Module] | Callable[..., nn.Module]
 Replaced = str | type[nn.Module]
@@ -58,7 +58,7 @@ def prepare_net(
             name = get_module_name(module)
             raise UsageError(f"replace is {replace!r}, but {name} takes its activation as an argument")
         factory, _, keywords = _find_factory(module)
-        taken = arguments_of(factory).keys() - keywords.keys() - {"activation"}
+        taken = inspect_parameters(factory).keys() - keywords.keys() - {"activation"}
         options["image_shape"] = dataset.shape or None
         options = {name: value for name, value in options.items() if name in taken}
     if isinstance(target, nn.Module) and options:
@@ -89,7 +89,9 @@ def build_with_activation(
             weights are the same for every activation.
         **options: Arguments of the module.
     """
-    network = _build(module, {**options, **{name: in_form(activation, form) for name, form in forms.items()}})
+    network = _build(
+        module, {**options, **{name: convert_to_form(activation, form) for name, form in forms.items()}}
+    )
     if forms:
         return network
     with torch.random.fork_rng(devices=[]):
@@ -104,9 +106,9 @@ def _find_forms(
     if replace is None:
         defaults = _find_activation_arguments(module)
         candidates = [
-            {name: form} for name, default in defaults.items() for form in likely_forms(name, default)
+            {name: form} for name, default in defaults.items() for form in guess_forms(name, default)
         ]
-        forms, reason = working_forms(
+        forms, reason = find_working_forms(
             candidates, lambda values: _build(module, {**options, **values}).eval()(x)
         )
         required = (
@@ -127,7 +129,7 @@ def _find_activation_arguments(module: Any) -> dict[str, Any]:
         return {}
     defaults = {
         name: parameter.default
-        for name, parameter in arguments_of(functools.partial(factory, *arguments, **keywords)).items()
+        for name, parameter in inspect_parameters(functools.partial(factory, *arguments, **keywords)).items()
         if name not in keywords
         and (match := ACTIVATION_NAME.fullmatch(name))
         and match["prefix"] in _PREFIXES
@@ -140,7 +142,7 @@ def _find_activation_arguments(module: Any) -> dict[str, Any]:
 def _build(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
     factory, arguments, keywords = _find_factory(module)
     if isinstance(factory, nn.Module):
-        return fresh(factory)  # type: ignore[return-value]
+        return new_activation(factory)  # type: ignore[return-value]
     try:
         built = factory(*arguments, **{**options, **keywords})
     except UsageError:
@@ -162,8 +164,8 @@ def _find_factory(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
         if not callable(module):
             raise UsageError(f"module is {module!r}, not an nn.Module, its class, or 'package.module:Net'")
         return module, [], {}
-    name, arguments, keywords = parse(module)
-    if not is_imported(name):
+    name, arguments, keywords = split_spec(module)
+    if not is_import_path(name):
         raise UsageError(f"module is {module!r}, not 'package.module:Net' or 'file.py:Net'")
     return import_object("module", name), arguments, keywords
 

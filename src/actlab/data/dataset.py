@@ -66,13 +66,15 @@ class Dataset:
     def __post_init__(self, channels: str | None) -> None:
         found = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
         if self.X.ndim != 2 or len(self.X) != len(self.y):
-            raise UsageError(f"{found}; X must be (n, d) with the n of y; load_data((X, y)) takes images")
+            raise UsageError(
+                f"{found}; X must be (n, d) with the same n as y; load_data((X, y)) takes images"
+            )
         if channels not in (None, "first"):
             raise UsageError(f"{self.name}: channels must be 'first' or None, got {channels!r}")
         if self.shape and (len(self.shape) != 3 or math.prod(self.shape) != self.num_features):
             right = f"(channels, height, width) with a product of {self.num_features}"
             raise UsageError(f"{self.name}: shape is {self.shape}; it must be {right}")
-        if self.shape and channels is None and _channel_axes(self.shape) == ["last"]:
+        if self.shape and channels is None and _find_channel_axes(self.shape) == ["last"]:
             wrong = f"shape is {self.shape}, which looks like (height, width, channels)"
             right = (
                 "load_data((X, y)) moves the channels to the front; if they are there, set channels='first'"
@@ -135,8 +137,8 @@ def load_data(
               ``"fashion-mnist"`` or ``"kmnist"`` (the 60,000 training images, 28x28); ``"diabetes"`` (a
               regression, comes with scikit-learn);
             - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
-              (n, 1) of integers or strings, or of numbers for a regression. X (n, h, w), (n, c, h, w) or
-              (n, h, w, c) is images;
+              (n, 1) of integers or strings, or of numbers for a regression. X with the shape (n, h, w), (n,
+              c, h, w) or (n, h, w, c) contains images;
             - ``(X, y)``: arrays, CPU or GPU tensors or lists with the same contents;
             - a path ending in ``.csv``: a header line, then one line per sample. Commas, semicolons, tabs or
               ``|`` separate the fields; an empty cell is a missing value;
@@ -145,7 +147,7 @@ def load_data(
             Files may be compressed by gzip.
         data_dir: For the 28x28 images: the folder with ``train-images-idx3-ubyte`` and
             ``train-labels-idx1-ubyte``, plain or ``.gz``, or the root folder of torchvision's layout.
-            Without it they are downloaded from openml.org once, to scikit-learn's cache.
+            Without it, the files are downloaded once from openml.org into scikit-learn's cache.
         target: For ``.csv`` and a DataFrame: the name of the target column. All other columns are features
             and must be numeric.
         regression: For files and data in memory: whether the targets are numbers, not classes.
@@ -157,13 +159,13 @@ def load_data(
         The :class:`Dataset`. The channels of its images come first.
 
     Raises:
-        UsageError: The name is unknown, an argument does not apply to it, a file is missing, broken or of
+        UsageError: The name is unknown, an argument does not apply to it, a file is missing, damaged or of
             the wrong kind, the download failed, X is constant or not finite, y has fewer than two classes,
-            the targets of a regression are constant, not finite or no numbers, or both the first and the last
-            axis of images can be the channels.
+            the targets of a regression are constant, not finite or not numbers, or both the first and the
+            last axis of images can be the channels.
 
     Warns:
-        DataWarning: The last axis of images was taken as the channels, or commas as decimal points.
+        DataWarning: The last axis of images was interpreted as the channels, or commas as decimal points.
 
     Examples:
         >>> load_data("digits")
@@ -174,7 +176,7 @@ def load_data(
         (1, 2, 3)
     """
     given: Any = source
-    kind, columns = _kind(given), None
+    kind, columns = _classify_source(given), None
     name = str(given) if isinstance(given, str | os.PathLike) else kind
     _check_arguments(kind, name, data_dir, target, regression, channels)
     if kind in (".csv", ".npz"):
@@ -195,16 +197,16 @@ def load_data(
         X, y = read_digits()
     else:
         X, y = download(name) if data_dir is None else read_images(name, Path(data_dir))
-    X = _channels_first(X, channels, name)
-    return _dataset(X, y, columns, name=name, regression=regression or kind == _REGRESSION)
+    X = _move_channels_first(X, channels, name)
+    return _make_dataset(X, y, columns, name=name, regression=regression or kind == _REGRESSION)
 
 
-def arguments_of(source: Source) -> tuple[str, ...]:
+def list_accepted_arguments(source: Source) -> tuple[str, ...]:
     """Return the arguments of :func:`load_data` that are used with a source."""
-    return _ARGUMENTS[_kind(source)]
+    return _ARGUMENTS[_classify_source(source)]
 
 
-def _kind(source: Source) -> str:
+def _classify_source(source: Source) -> str:
     """Return what a source is, as a key of ``_ARGUMENTS``."""
     if not isinstance(source, str | os.PathLike):
         import pandas as pd
@@ -243,12 +245,12 @@ def _check_arguments(
             raise UsageError(f"{said} is not used with {name!r}{why.get(argument, '')}; omit it")
 
 
-def _channel_axes(shape: Sequence[int]) -> list[str]:
+def _find_channel_axes(shape: Sequence[int]) -> list[str]:
     """Return the axes of an image that can be its channels, by their length."""
     return [axis for axis, length in (("first", shape[0]), ("last", shape[-1])) if length in _CHANNELS]
 
 
-def _channels_first(X: Array, channels: str | None, name: str) -> Array:
+def _move_channels_first(X: Array, channels: str | None, name: str) -> Array:
     """Return images (n, h, w, c) as (n, c, h, w), and other arrays unchanged."""
     found = f"{name}: X has shape {X.shape}"
     if X.ndim != 4:
@@ -256,7 +258,7 @@ def _channels_first(X: Array, channels: str | None, name: str) -> Array:
             either = f"not (n, c, h, w) or (n, h, w, c); channels {channels!r}"
             raise UsageError(f"{found}, {either} is not used with it; omit it")
         return X
-    axes = [channels] if channels else _channel_axes(X.shape[1:])
+    axes = [channels] if channels else _find_channel_axes(X.shape[1:])
     if len(axes) > 1:
         right = "set channels='first' or 'last' in load_data (--channels first, --channels last)"
         raise UsageError(f"{found}; the channels can be its first or its last axis; {right}")
@@ -269,7 +271,7 @@ def _channels_first(X: Array, channels: str | None, name: str) -> Array:
     return np.moveaxis(X, 3, 1)
 
 
-def _dataset(
+def _make_dataset(
     X: Array, y: Array, columns: Sequence[str] | None = None, *, name: str, regression: bool = False
 ) -> Dataset:
     """Return a Dataset of X (n, ...) and y (n,); ``columns`` are the names of the features in errors."""
@@ -281,13 +283,13 @@ def _dataset(
         raise UsageError(f"{name}: {found}; they must be (n, d) and (n,) or (n, 1) with the same n{labels}")
     if X.size == 0:
         raise UsageError(f"{name}: X has shape {X.shape}; at least one sample and one feature are needed")
-    targets, classes = (_numbers(y, name), ()) if regression else _encode(y, name)
+    targets, classes = (_standardise_targets(y, name), ()) if regression else _encode(y, name)
     shape = {3: (1, *X.shape[1:]), 4: X.shape[1:]}.get(X.ndim, ())
     X = _standardise(X.reshape(len(X), -1), columns, name)
-    return Dataset(X, targets, name, fingerprint_of(X, targets), classes, shape, channels="first")
+    return Dataset(X, targets, name, compute_fingerprint(X, targets), classes, shape, channels="first")
 
 
-def fingerprint_of(X: Array, y: Array) -> str:
+def compute_fingerprint(X: Array, y: Array) -> str:
     """Return a fingerprint of the data.
 
     Args:
@@ -312,9 +314,9 @@ def _encode(labels: Array, name: str) -> tuple[npt.NDArray[np.int64], tuple[str 
     return codes.astype(np.int64), classes
 
 
-def _numbers(y: Array, name: str) -> npt.NDArray[np.float32]:
+def _standardise_targets(y: Array, name: str) -> npt.NDArray[np.float32]:
     """Standardise the targets (n,) of a regression, to (n, 1)."""
-    y = _float64(y)
+    y = _to_float64(y)
     if (bad := ~np.isfinite(y)).any():
         first = f"the first is y[{bad.argmax()}] = {y[bad.argmax()]}"
         raise UsageError(f"{name}: {bad.sum()} of {len(y)} targets are missing, NaN or infinite, {first}")
@@ -322,11 +324,11 @@ def _numbers(y: Array, name: str) -> npt.NDArray[np.float32]:
         raise UsageError(f"{name}: every target is {low}; at least two different numbers are needed")
     _rescale(y)
     y -= y.min()  # exact if the numbers are close together; their mean then keeps more digits
-    mean, std = _float_moments(y)
+    mean, std = _compute_float_moments(y)
     return ((y - mean) / std).astype(np.float32).reshape(-1, 1)
 
 
-def _float64(values: Array) -> Array:
+def _to_float64(values: Array) -> Array:
     """Return a copy in float64; larger numbers become infinite, which a later check refuses."""
     with np.errstate(over="ignore"):
         return values.astype(np.float64, order="C")
@@ -341,35 +343,35 @@ def _standardise(X: Array, columns: Sequence[str] | None, name: str) -> npt.NDAr
     """Standardise X (n, d) in float64, block by block, without a float64 copy of all images."""
     is_bytes = X.dtype == np.uint8
     if not is_bytes:
-        X = _float64(X)
+        X = _to_float64(X)
         _refuse_not_finite(X, columns, name)
     if (low := X.min()) == X.max():
         raise UsageError(f"{name}: X is constant (every value is {low}); it cannot be standardised")
     if not is_bytes:
         _rescale(X)
-    mean, std = _byte_moments(X) if is_bytes else _float_moments(X)
+    mean, std = _compute_byte_moments(X) if is_bytes else _compute_float_moments(X)
     standardised = np.empty(X.shape, np.float32)
-    for block, out in zip(_blocks(X), _blocks(standardised), strict=True):
+    for block, out in zip(_split_into_blocks(X), _split_into_blocks(standardised), strict=True):
         out[:] = (block.astype(np.float64) - mean) / std
     return standardised
 
 
-def _byte_moments(X: Array) -> tuple[float, float]:
+def _compute_byte_moments(X: Array) -> tuple[float, float]:
     """Return mean and standard deviation of bytes, from exact integer sums of their histogram."""
-    counts = np.sum([np.bincount(block, minlength=256) for block in _blocks(X)], axis=0).tolist()
+    counts = np.sum([np.bincount(block, minlength=256) for block in _split_into_blocks(X)], axis=0).tolist()
     total = sum(value * count for value, count in enumerate(counts))
     squares = sum(value * value * count for value, count in enumerate(counts))
     return total / X.size, math.sqrt((X.size * squares - total * total) / (X.size * (X.size - 1)))
 
 
-def _float_moments(X: Array) -> tuple[float, float]:
+def _compute_float_moments(X: Array) -> tuple[float, float]:
     # BLAS sums in an order that depends on its threads, so a dot product would change the fingerprint.
-    mean = math.fsum(float(block.sum()) for block in _blocks(X)) / X.size
-    squares = math.fsum(float(np.square(block - mean).sum()) for block in _blocks(X))
+    mean = math.fsum(float(block.sum()) for block in _split_into_blocks(X)) / X.size
+    squares = math.fsum(float(np.square(block - mean).sum()) for block in _split_into_blocks(X))
     return mean, math.sqrt(squares / (X.size - 1))
 
 
-def _blocks(X: Array) -> list[Array]:
+def _split_into_blocks(X: Array) -> list[Array]:
     return [X.reshape(-1)[start : start + _BLOCK] for start in range(0, X.size, _BLOCK)]
 
 

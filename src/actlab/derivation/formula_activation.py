@@ -45,7 +45,7 @@ _ASSIGNMENT = re.compile(r"\s*(?P<name>\w+)\s*=\s*(?P<value>[-+]?[\w.]+(?:[eE][-
 
 @dataclass(frozen=True)
 class Recipe:
-    """The arguments that an activation is made from. Another process makes the activation again from them.
+    """The arguments from which an activation is made, in any process.
 
     Attributes:
         text: The formula, in one line.
@@ -116,10 +116,11 @@ class FormulaActivation(Activation[...]):
         return recipe.text, recipe.parameters, recipe.trainable, recipe.at
 
     def source(self) -> str:
-        """Return the activation as Python source for a file of your own.
+        """Return the activation as Python source code.
 
         Returns:
-            The function with its derivatives, and its ``nn.Module``. The source computes the same bits.
+            The function with its derivatives, and its ``nn.Module``. The code computes bitwise identical
+            results.
 
         Examples:
             >>> print(formula("x * sigmoid(x)", name="swish").source().splitlines()[0])

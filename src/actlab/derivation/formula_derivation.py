@@ -252,7 +252,7 @@ def _describe_errors(
             where = f"at {low}" if low == high else f"from {low} to {high}"
             worst = error[interval[0] : interval[-1] + 1].max()
             sentences.append(
-                f"{name or _NAMES[order]} {where} in {str(dtype).removeprefix('torch.')}: off by "
+                f"{name or _NAMES[order]} {where} in {str(dtype).removeprefix('torch.')}: an error of "
                 f"{worst:.3g} units of rounding ({LIMITS[order]:g} are allowed)"
             )
     return sentences

@@ -191,7 +191,7 @@ def _submit(executor: Executor, call: Callable[[], FleetOutcome]) -> Future[Flee
         return executor.submit(call)
     except RuntimeError as error:  # BrokenExecutor is one too
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"the {type(executor).__name__} accepts no more work: {reason}") from error
+        raise UsageError(f"the {type(executor).__name__} accepts no more tasks: {reason}") from error
 
 
 def _run_in_folder(folder: str, call: bytes) -> FleetOutcome:
@@ -200,7 +200,7 @@ def _run_in_folder(folder: str, call: bytes) -> FleetOutcome:
     try:
         function = pickle.loads(call)  # noqa: S301 - from the parent process
     except Exception as error:  # raised by the user's modules
-        raise BrokenExecutor(f"it cannot load its work: {summarize_error(error)}") from error
+        raise BrokenExecutor(f"it cannot load its task: {summarize_error(error)}") from error
     outcome: FleetOutcome = function()
     return outcome
 

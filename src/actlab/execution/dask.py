@@ -20,7 +20,7 @@ from typing import Any
 from distributed import Client, KilledWorker, get_worker
 from distributed.comm.addressing import parse_address, parse_host_port
 
-from actlab.data.dataset import fingerprint_of
+from actlab.data.dataset import compute_fingerprint
 from actlab.errors import UsageError, summarize_error
 from actlab.execution.processes import (
     Array,
@@ -50,7 +50,7 @@ class Cluster(WorkerExecutor):
         scheduler: Its address, such as ``"tcp://10.0.0.1:8786"``, or a :class:`distributed.Client`.
 
     Raises:
-        UsageError: No scheduler answers at the address, or the versions of a worker differ.
+        UsageError: No scheduler responds at the address, or the versions of a worker differ.
     """
 
     def __init__(self, scheduler: str | Client) -> None:
@@ -79,7 +79,7 @@ class Cluster(WorkerExecutor):
     @contextlib.contextmanager
     def share_arrays(self, X: Array, y: Array) -> Iterator[SharedArrays]:
         """Yield a reference to the arrays that every worker can load."""
-        fingerprint = fingerprint_of(X, y)
+        fingerprint = compute_fingerprint(X, y)
         self._data[fingerprint] = X, y
         self._sent.add(fingerprint)
         try:
@@ -97,7 +97,7 @@ class Cluster(WorkerExecutor):
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more work, and disconnect if the cluster was given by its address."""
+        """Accept no more tasks, and disconnect if the cluster was given by its address."""
         self._closed.set()
         self._thread.shutdown(wait=wait, cancel_futures=cancel_futures)
         for fingerprint in self._sent if self._client.status == "running" else ():
@@ -181,7 +181,8 @@ class Cluster(WorkerExecutor):
         for worker, versions in workers.items():
             if isinstance(versions, Exception):
                 raise UsageError(
-                    f"worker {worker} has another actlab than this process: {summarize_error(versions)}"
+                    f"worker {worker} has a different version of actlab than this process: "
+                    f"{summarize_error(versions)}"
                 )
             if versions != _list_versions():
                 raise UsageError(f"worker {worker}: {_describe_difference(versions, _list_versions())}")
@@ -232,7 +233,7 @@ def _connect(address: str) -> Client:
     try:
         return Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError) as error:
-        problem = f"no Dask scheduler answers at {address!r} within {_CONNECT_SECONDS:g} s"
+        problem = f"no Dask scheduler responds at {address!r} within {_CONNECT_SECONDS:g} s"
         raise UsageError(f"{problem}; start one with `dask scheduler`, which prints its address") from error
 
 

@@ -21,14 +21,16 @@ from actlab.fleet.trace import trace_layers
 
 _TRIAL_SAMPLES = 2
 _EXPLICIT = ("linear", "formula")  # layers that a fleet computes itself, without a call of the module
-_DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
+_DRAWS = (
+    "the network draws random numbers during training; in a fleet, they would depend on the other networks"
+)
 
 
 class Alone(enum.Enum):
     """Why a run does not share its fleet with others."""
 
-    FAILS = "its network cannot be built or tried"
-    DRAWS = "its network draws random numbers while it trains"
+    FAILS = "its network cannot be built or run"
+    DRAWS = "its network draws random numbers during training"
     NO_VMAP = "torch.vmap cannot run its network"
     NEEDS_SKORCH = "no fleet can train its network"
 

@@ -340,7 +340,7 @@ def as_catalogue_activation(module: nn.Module) -> ActivationModule | None:
         return None
     if module.activation.facts.gated or any(isinstance(v, Tensor) for v in parameter_values(module)):
         return None
-    if module.activation.formulas.preparation is not None:  # it draws its parameters anew each time
+    if module.activation.formulas.preparation is not None:  # it draws new parameters each time
         return None
     return module
 

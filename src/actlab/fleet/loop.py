@@ -86,7 +86,7 @@ class Loop:
         runs: Runs that the plan put into one group.
         layer_by_layer: Whether the networks are sequential and use explicit gradients.
         data: Inputs and targets.
-        draws: Whether the network, the only one of the fleet, draws random numbers while it trains.
+        draws: Whether the network, the only one of the fleet, draws random numbers during training.
     """
 
     def __init__(self, runs: Sequence[Run], layer_by_layer: bool, data: Data, draws: bool = False) -> None:
@@ -208,7 +208,7 @@ class Loop:
         if before != [tensor._version for tensor in kept]:
             raise StateChanged(
                 "the network changes its parameters or buffers in evaluation mode, "
-                "in which a fleet does not call it once for each batch"
+                "but a fleet does not call it once per batch in this mode"
             )
         found = {f"{part}_loss": losses / total}
         return {**found, f"{part}_acc": hits / total} if self.first.scoring else found

@@ -136,7 +136,7 @@ class Run:
             return self.net()
 
     def noise(self) -> contextlib.AbstractContextManager[None]:
-        """Seed torch's default generator for a network that draws random numbers while it trains."""
+        """Seed torch's default generator for a network that draws random numbers during training."""
         return seeded_torch(self.seed, self.fold, NOISE, self.device)
 
     def orders(self) -> Iterator[Tensor]:
@@ -184,7 +184,7 @@ class Result:
 
     @property
     def failure_kind(self) -> FailureKind | None:
-        """The kind of failure; None without a failure, or for one that is not of training."""
+        """The kind of failure; None without a failure, or if the failure did not occur in training."""
         return next((kind for kind in FailureKind if self.failure.startswith(kind)), None)
 
     @property

@@ -35,7 +35,7 @@ from actlab.fleet.lr_schedule import torch_optim_arguments
 from actlab.fleet.optimizers import OPTIMIZERS
 from actlab.fleet.run import Optimizer, Result, Rows, Run, Schedule
 from actlab.fleet.stacked_weights import load_module_state
-from actlab.models.networks import fresh
+from actlab.models.networks import new_activation
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
 
 _KINDS = (
@@ -319,7 +319,7 @@ def build_module(module: Any, options: Mapping[str, Any]) -> nn.Module:
 def copy_untrained(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return copies of the modules among a model's options; activations get their initial state."""
     modules = {name: value for name, value in options.items() if isinstance(value, nn.Module)}
-    return {name: fresh(m) if _is_activation(m) else copy.deepcopy(m) for name, m in modules.items()}
+    return {name: new_activation(m) if _is_activation(m) else copy.deepcopy(m) for name, m in modules.items()}
 
 
 def _is_activation(module: nn.Module) -> bool:

@@ -89,13 +89,12 @@ def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> HiPlotPage:
     """Return a HiPlot page of rows.
 
     Args:
-        rows: One mapping from column to value per line of the plot. Values that JSON does not have become
-            text, and values that are not finite become None, which HiPlot shows apart from the numbers.
-            HiPlot reads values and column names as HTML; an invisible character after "<" and "&" keeps them
-            text.
+        rows: One mapping from column to value per line of the plot. Values that JSON cannot represent become
+            text. Values that are not finite become None, which HiPlot shows separately. HiPlot interprets
+            values and column names as HTML, so an invisible character after "<" and "&" prevents this.
 
     Raises:
-        ImportError: HiPlot is not installed; the message says how to install it.
+        ImportError: HiPlot is not installed; the message explains how to install it.
         UsageError: There are no rows.
     """
     try:

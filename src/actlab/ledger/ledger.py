@@ -36,7 +36,7 @@ from actlab.ledger.records import (
     shorten_key,
     to_float,
 )
-from actlab.ledger.run_key import digest
+from actlab.ledger.run_key import hash_description
 from actlab.ledger.sqlite import open_file, transaction, translate_errors
 
 __all__ = ["LEASE", "RUN_COLUMNS", "Entry", "Ledger"]
@@ -49,7 +49,7 @@ _PROCESS = "host, pid, owner.started"
 
 
 class Ledger:
-    """Finished runs in one SQLite file, which many processes may write at once.
+    """Finished runs in one SQLite file, to which many processes can write at once.
 
     Args:
         path: The file; it is created with its folder if it does not exist.
@@ -106,8 +106,8 @@ class Ledger:
             keys: Their keys.
 
         Returns:
-            Those that are not finished, claimed for :data:`LEASE` seconds. None if somebody else has claimed
-            one of them; then nothing is claimed.
+            The keys of unfinished runs, which are claimed for :data:`LEASE` seconds. None if somebody else
+            has claimed one of them; then nothing is claimed.
 
         Raises:
             UsageError: The file cannot be written.
@@ -166,7 +166,7 @@ class Ledger:
             _delete_idle_owners(connection)
 
     def claims(self) -> pd.DataFrame:
-        """Return who trains runs now.
+        """Return the owners of the current claims.
 
         Returns:
             One row per owner: ``host``, ``pid``, the number of ``runs``, and the ``seconds`` until the claim
@@ -185,7 +185,7 @@ class Ledger:
     # -- runs -------------------------------------------------------------------------------------------
 
     def record(self, entries: Sequence[Entry]) -> list[str]:
-        """Record finished runs, all or none; the claims on them end.
+        """Record finished runs, all or none, and end the claims on them.
 
         The first result of a run stays. A second one is compared with it, and differences that rounding does
         not explain are recorded as discrepancies.
@@ -296,8 +296,8 @@ class Ledger:
             The number of runs copied, and a sentence for each discrepancy between runs that are in both.
 
         Raises:
-            UsageError: One of the files cannot be read or written. What was copied stays, and the same call
-                copies the rest.
+            UsageError: One of the files cannot be read or written. Copied runs stay, and the same call copies
+                the rest.
         """
         if not isinstance(other, Ledger):
             with Ledger(other, readonly=True) as ledger:
@@ -323,8 +323,8 @@ class Ledger:
     # -- comparisons ------------------------------------------------------------------------------------
 
     def start_comparison(self, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
-        """Record a comparison that begins and its runs, each with its ``key``; return its token."""
-        token = digest({"runs": [str(run["key"]) for run in runs]})
+        """Record the start of a comparison and its runs, each with its ``key``; return its token."""
+        token = hash_description({"runs": [str(run["key"]) for run in runs]})
         with self._transaction() as connection:
             row = [token, get_utc_time(), dumps(about), dumps({"runs": runs})]
             connection.execute("INSERT OR REPLACE INTO comparison VALUES (?, ?, ?, ?)", row)
@@ -336,7 +336,7 @@ class Ledger:
             connection.execute("DELETE FROM comparison WHERE token = ?", [token])
 
     def unfinished_comparisons(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Return what the comparisons that have not ended are about, and their runs; the newest first."""
+        """Return the descriptions and the runs of unfinished comparisons, newest first."""
         query = "SELECT token, about, runs FROM comparison ORDER BY started DESC, rowid DESC"
         comparisons = []
         with self._transaction("DEFERRED") as connection:
@@ -416,7 +416,7 @@ class Ledger:
                 )
             try:
                 entry = self._read(key)
-                if entry and digest(dict(entry.settings)) != key:
+                if entry and hash_description(dict(entry.settings)) != key:
                     problems.append(f"run {shorten_key(key)}: its settings do not match its key")
             except (UsageError, TypeError, ValueError) as error:
                 problems.append(str(error))

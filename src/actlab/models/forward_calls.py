@@ -68,14 +68,14 @@ class Call(NamedTuple):
 # -- finding calls ------------------------------------------------------------------------------------------
 
 
-def calls_in(module: nn.Module) -> list[Call]:
+def find_activation_calls(module: nn.Module) -> list[Call]:
     """Return the activations that the forward of a module calls, in the order of its source.
 
     Python functions that the forward names are read too, except those of torch. Code is read, not run. Code
     without source, such as a function written in C, is skipped.
     """
     if isinstance(module, fx.GraphModule | torch.jit.ScriptModule):
-        return _calls_in_generated_code(module)
+        return _find_calls_in_generated_code(module)
     if identify_module(module).activation or type(module).__module__.startswith("torch."):
         return []
     names = ("forward", "__call__")
@@ -94,7 +94,7 @@ def calls_in(module: nn.Module) -> list[Call]:
     return calls
 
 
-def _calls_in_generated_code(module: Any) -> list[Call]:
+def _find_calls_in_generated_code(module: Any) -> list[Call]:
     """Return the activations in the code that torch generated for a traced, exported or scripted module."""
     code = getattr(module, "code", "")  # a scripted module without a forward has none
     kinds = {kind.text.rpartition(".")[2]: kind for kind in CALLS.values()}
@@ -116,7 +116,7 @@ def _problem(module: nn.Module, method: Method) -> str:
         problem = f"{method.name} does not name its first argument"
     else:
         return ""
-    return f"{problem}; make it a module of its own"
+    return f"{problem}; make it a separate module"
 
 
 def _undecorated(value: Any) -> Any:
@@ -230,7 +230,7 @@ class _Reader(ast.NodeVisitor):
         file = os.path.basename(self.method.function.__code__.co_filename)
         where = f"{'<swapped>' if file.startswith('<swapped') else file}:{self.method.offset + node.lineno}"
         keywords = node.keywords if isinstance(node, ast.Call) else []
-        problem = "it has an argument out; remove it" if any(k.arg == "out" for k in keywords) else ""
+        problem = "it has the argument out; remove it" if any(k.arg == "out" for k in keywords) else ""
         self.calls.append(Call(kind, where, self.problem or problem, self.method, node, argument))
 
     def _is_place(self, node: ast.expr) -> bool:

@@ -1,4 +1,4 @@
-"""Reference networks: the notebook's multilayer perceptron, and a convolutional network for images."""
+"""Reference networks: a multilayer perceptron, and a convolutional network for images."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class NeuralNet(nn.Module):
         self.fc1 = nn.Linear(num_features, num_units)
         self.fc2 = nn.Linear(num_units, num_units // 2)
         self.fc3 = nn.Linear(num_units // 2, num_classes)
-        self.activation1 = fresh(activation)
-        self.activation2 = fresh(activation)
+        self.activation1 = new_activation(activation)
+        self.activation2 = new_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, num_classes) of ``x`` (n, num_features)."""
@@ -106,9 +106,9 @@ class ConvNet(nn.Module):
         self.conv2 = nn.Conv2d(num_units // 4, num_units // 2, 3, stride=2, padding=1)
         self.fc1 = nn.Linear(num_units // 2 * quarters, num_units)
         self.fc2 = nn.Linear(num_units, num_classes)
-        self.activation1 = fresh(activation)
-        self.activation2 = fresh(activation)
-        self.activation3 = fresh(activation)
+        self.activation1 = new_activation(activation)
+        self.activation2 = new_activation(activation)
+        self.activation3 = new_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, num_classes) of ``x`` (n, num_features) or (n, \\*image_shape)."""
@@ -129,7 +129,7 @@ def _image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple
         if side * side != num_features:
             raise ValueError(
                 f"num_features must be a square number, got {num_features!r}; "
-                f"or give image_shape=(channels, height, width)"
+                f"otherwise pass image_shape=(channels, height, width)"
             )
         return 1, side, side
     if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != num_features:
@@ -146,7 +146,7 @@ def _at_least(least: int, **sizes: int) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value!r}")
 
 
-def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
+def new_activation(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
     """Return a new, untrained activation that shares no parameter with another.
 
     Args:
@@ -159,7 +159,7 @@ def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
     if is_autograd_function(activation):
         return CallableModule(activation)  # type: ignore[arg-type]
     if isinstance(activation, type):
-        return fresh(activation())
+        return new_activation(activation())
     if isinstance(activation, str):
         activation = resolve(activation)
     if isinstance(activation, ResolvedActivation):

@@ -12,45 +12,45 @@ from torch import nn
 from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.functions import catalogue
 from actlab.models.activation_sites import FunctionModule, Kind, Site, find_sites, identify, identify_module
-from actlab.models.forward_calls import Call, calls_in, replace_calls
+from actlab.models.forward_calls import Call, find_activation_calls, replace_calls
 from actlab.models.lazy_layers import copy_module
-from actlab.models.networks import ActivationLike, fresh
+from actlab.models.networks import ActivationLike, new_activation
 
 Key = type[nn.Module] | str
 
 
 def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplace: bool = False) -> nn.Module:
-    """Return a model with other activations: modules, and calls in the forward of a module.
+    """Return a model with other activations: replace modules, and calls in the forward of a module.
 
-    Each replaced activation becomes a module of its own, with its own parameters, in the mode of the module
-    that it replaces or that calls it, and with the dtype and device of the model's weights. A module that
-    the model uses in several places becomes one new module in the same places. Replacements are not
+    Each replaced activation becomes a separate module with its own parameters. It has the training mode of
+    the module that it replaces or that calls it, and the dtype and device of the model's weights. A module
+    that the model uses in several places becomes one new module in the same places. Replacements are not
     replaced again.
 
     A call in the source of a forward, such as ``F.relu(self.fc(x))``, becomes
     ``self.activation1(self.fc(x))``. The module gets a subclass of its class with this source and keeps its
     methods, hooks and the names of its weights. It can be copied, pickled, compiled and exported like the
-    original. A call in a loop becomes one module. The other arguments of the call are dropped. Layers of
-    torch such as ``nn.LSTM`` are not changed inside. Functions that a forward receives as arguments or
-    iterates over are not found.
+    original. A call in a loop becomes one module. The other arguments of the call are dropped. The code
+    inside layers of torch such as ``nn.LSTM`` is not changed. Functions that a forward receives as arguments
+    or iterates over are not replaced.
 
     Args:
         model: Any module.
-        replacements: The new activation for each key. A key is a module class such as ``nn.ReLU``, which
-            stands for no subclass but also for ``F.relu``, ``torch.relu`` and ``x.relu()``; a name that
-            :func:`activations_in` returns, such as ``"relu"``, for modules and functions of torch, actlab
-            and other packages; or a path such as ``"features.1"``, unless a catalogue name is the same.
-            Paths have priority, then the first matching key. A value is any activation that
+        replacements: The new activation for each key. A key is a module class such as ``nn.ReLU``, which also
+            matches ``F.relu``, ``torch.relu`` and ``x.relu()``, but no subclass; a name that
+            :func:`activations_in` returns, such as ``"relu"``, for modules and functions of torch, actlab and
+            other packages; or a path such as ``"features.1"``, unless a catalogue name is the same. Paths
+            have priority, then the first matching key. A value is any activation that
             :class:`~actlab.models.networks.NeuralNet` takes.
         inplace: Change the model, not a deep copy of it.
 
     Returns:
-        The copy or the model; the replacement itself if the model is nothing but an activation.
+        The copy or the model; the replacement itself if the model is a single activation.
 
     Raises:
         UsageError: A key or a value is wrong, a key matches nothing, the model cannot be copied, or a call
             cannot be replaced: it is in a function outside of the module's class, in a method called by
-            ``super()``, or in code that torch generated. The model is not changed then.
+            ``super()``, or in code that torch generated. In this case the model is not changed.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -106,7 +106,7 @@ def activations_in(model: nn.Module) -> dict[str, list[str]]:
     named = {m for m in model.modules() if m is not model and _elementwise_name(identify_module(m))}
     found += [(identify(site.value), site.path) for site in find_sites(model) if site.owner not in named]
     for path, module in model.named_modules():
-        title, calls = _title(path, module), [] if module in named else calls_in(module)
+        title, calls = _title(path, module), [] if module in named else find_activation_calls(module)
         found += [(call.kind, f"{title} ({call.kind.text}, {call.where})") for call in calls]
     paths: dict[str, dict[str, None]] = {}
     for kind, path in found:
@@ -163,7 +163,7 @@ def _new_module(
 ) -> nn.Module:
     """Return a new activation for a key, in the mode of ``like``, with the device and dtype of the model."""
     try:
-        activation: Any = fresh(replacements[key])
+        activation: Any = new_activation(replacements[key])
     except TypeError as error:
         raise UsageError(f"swap: the replacement for {_text(key)}: {summarize_error(error)}") from error
     if not callable(activation):
@@ -203,8 +203,8 @@ class _Plan:
         for site, key in chosen.values():
             if isinstance(site.owner, torch.jit.ScriptModule):
                 raise UsageError(
-                    f"swap: {site.path} is in a module that TorchScript has compiled and that cannot change; "
-                    f"replace it before the model is scripted"
+                    f"swap: {site.path} is in a module that TorchScript has compiled and that cannot be "
+                    f"changed; replace it before the model is scripted"
                 )
             is_module = isinstance(site.value, nn.Module)
             shared = id(site.value if is_module else site), key
@@ -218,7 +218,9 @@ class _Plan:
         modules = self.model.named_modules(remove_duplicate=False)
         paths = {module: path for path, module in modules if not _is_inside(path, self.paths)}
         for module, path in paths.items():
-            keys = {call: _matching_keys(self.replacements, call.kind) for call in calls_in(module)}
+            keys = {
+                call: _matching_keys(self.replacements, call.kind) for call in find_activation_calls(module)
+            }
             self.used.update(itertools.chain(*keys.values()))
             if any(keys.values()):
                 wanted = {call: matching[0] for call, matching in keys.items() if matching}
@@ -232,7 +234,7 @@ class _Plan:
             if not problem:
                 return replace_calls(module, new)
         except Exception as error:  # a decorator that needs names of its class, or a class without subclasses
-            problem = f"{summarize_error(error)}; make it a module of its own"
+            problem = f"{summarize_error(error)}; make it a separate module"
         name = f"{_title(path, module)} calls {call.kind.text} ({call.where})"
         raise UsageError(f"swap: {name}, which cannot be replaced: {problem}")
 

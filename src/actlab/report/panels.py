@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from actlab.describe import derivatives, window
+from actlab.describe import evaluate_derivatives, find_plot_range
 from actlab.errors import UsageError
 from actlab.functions import catalogue
-from actlab.spec import entry, get, is_formula, is_imported, parse
+from actlab.spec import find_definition, get, is_formula, is_import_path, split_spec
 
 Labels = Mapping[str, str]
 Values = Sequence[float | None]
@@ -313,7 +313,9 @@ def make_function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[li
     ends = [reach for _, reach in modules.values()] or [float(rows["x"].max()) for rows in own.values()]
     reach = min(max(ends), 10.0)
     x = torch.linspace(-reach, reach, 241, dtype=torch.float64)
-    values: dict[str, Any] = {name: (x, *derivatives(module, x)) for name, (module, _) in modules.items()}
+    values: dict[str, Any] = {
+        name: (x, *evaluate_derivatives(module, x)) for name, (module, _) in modules.items()
+    }
     values |= {name: tuple(rows[column] for column in ("x", "f", "f1", "f2")) for name, rows in own.items()}
     return [
         _make_function_panel("f(x), the function", names, values, 1, (-reach, reach)),
@@ -348,12 +350,12 @@ def resolve_drawable(spec: str) -> tuple[torch.nn.Module, float]:
     Raises:
         UsageError: The spec is neither in the catalogue nor a formula, or not a function of one number.
     """
-    name, _, _ = parse(spec)
-    if is_imported(name):
+    name, _, _ = split_spec(spec)
+    if is_import_path(name):
         raise UsageError("it is a user module, and its curve was not saved")
     if name not in catalogue and not is_formula(name):
         raise UsageError("it is not in the catalogue")
-    definition = entry(name)
+    definition = find_definition(name)
     if definition.facts.gated:
         raise UsageError("it takes two halves of a tensor")
-    return get(spec).double().eval(), window(definition)[1]
+    return get(spec).double().eval(), find_plot_range(definition)[1]

@@ -114,7 +114,7 @@ def _describe_pair(row: pd.Series[Any], points: bool, corrected: str) -> str:
     if row["verdict"] in ("better", "worse"):
         wins = row["wins"] if sign == 1 else 1 - row["wins"]
         return (
-            f"{b} is worse than {a} by {gap}; {p}, {a} is ahead in {wins:.0%} of {row['runs']} pairs of runs."
+            f"{b} is worse than {a} by {gap}; {p}; {a} is ahead in {wins:.0%} of {row['runs']} pairs of runs."
         )
     if row["verdict"] == "equivalent":
         probability = f"{row['p_equivalent']:.1%}"
@@ -135,7 +135,7 @@ def _describe_unranked(ranking: pd.DataFrame) -> list[str]:
     sentences = []
     for _, row in ranking[ranking["status"] != ""].iterrows():
         status = f"is at {row['status']}" if row["status"].startswith("chance") else row["status"]
-        sentences.append(f"{row['activation']} {status}{': no rank' if pd.isna(row['rank']) else ''}.")
+        sentences.append(f"{row['activation']} {status}{'; it has no rank' if pd.isna(row['rank']) else ''}.")
     return sentences + [_HINT] * bool(ranking["status"].str.contains("^chance|diverged").any())
 
 

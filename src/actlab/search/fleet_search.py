@@ -37,11 +37,11 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
     Args:
         estimator: As for GridSearchCV.
         param_grid: As for GridSearchCV. An activation may be a spec, a class, a function or a module. The
-            network's module receives it unchanged if it works with it; otherwise it receives a module, or a
-            class if it calls the argument, as in ``act_layer(inplace=True)``.
+            network's module receives the value unchanged if it accepts it. Otherwise it receives a module, or
+            a class if it calls the argument, as in ``act_layer(inplace=True)``.
         scoring: As for GridSearchCV.
-        n_jobs: Number of worker processes with one thread each (default: as many as PyTorch would use
-            threads, if the work takes long enough).
+        n_jobs: Number of worker processes with one thread each (default: the number of threads that PyTorch
+            would use, if the work takes long enough).
         refit: As for GridSearchCV.
         cv: As for GridSearchCV.
         verbose: 0 for no output; 1 for progress on standard error; 2 for more detail.
@@ -116,7 +116,8 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         Args:
             X: As for GridSearchCV.
             y: As for GridSearchCV.
-            **params: As for GridSearchCV. If a parameter reaches the ``fit`` of the model, skorch trains it.
+            **params: As for GridSearchCV. If a parameter reaches the ``fit`` of the model, skorch trains the
+                model.
 
         Returns:
             This search.

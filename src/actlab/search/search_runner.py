@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 from torch.utils.data import DataLoader
 
-from actlab.data.dataset import fingerprint_of
+from actlab.data.dataset import compute_fingerprint
 from actlab.errors import summarize_error
 from actlab.execution.progress import show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
@@ -200,7 +200,7 @@ class SearchRunner:
             if several
             else ["the best"]
         )
-        fingerprint = fingerprint_of(X, y) if search.ledger is not None else ""
+        fingerprint = compute_fingerprint(X, y) if search.ledger is not None else ""
         # scikit-learn would treat an error of all fleets as an error of one model.
         try:
             with (

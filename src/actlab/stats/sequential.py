@@ -81,7 +81,7 @@ class SequentialTest:
         self.ended = reason
 
     def update(self, verdicts: Mapping[Pair, Verdict | None], failures: Mapping[str, str]) -> None:
-        """Take the verdicts of an analysis.
+        """Record the verdicts of an analysis.
 
         Args:
             verdicts: The verdict on every pair at :attr:`level` after :attr:`next_seeds` seeds; None if one

@@ -86,19 +86,20 @@ def compare_over_datasets(scores: pd.DataFrame) -> MultiDatasetResult:
 
     Pairs: the differences d of two columns are ranked by abs(d), ties are averaged, and T is the smaller of
     the sums of ranks with d > 0 and with d < 0. The ranks of d = 0 are split evenly. The p-value is exact for
-    any N, also with ties: the proportion of all assignments of signs to the nonzero differences that are at
+    any N, even with ties: the proportion of all assignments of signs to the nonzero differences that are at
     least as unbalanced. The test assumes that d is symmetric about 0 if there is no difference, and that
     differences on different datasets are comparable.
 
-    Failures: a failure has the last rank, shared with other failures. In a pair it is a difference larger
-    than that of any two scores, as large as other failures, and no difference if both failed. Wilcoxon's test
-    depends only on the order of abs(d), so this needs no arbitrary penalty and its p-value stays exact.
-    Omitting such datasets would reward an activation for failing on datasets that it would have lost.
+    Failures: a failure has the last rank, shared with other failures. In a pair, a failure counts as a
+    difference that is larger than any difference between scores and as large as that of any other failure. If
+    both failed, there is no difference. Wilcoxon's test depends only on the order of abs(d), so this needs no
+    arbitrary penalty and its p-value stays exact. Omitting such datasets would reward an activation for
+    failing on datasets that it would have lost.
 
     Verdicts: a pair is decided if ``p_holm`` is at most 5 %. The probability of any wrong verdict is then at
-    most 5 %, by Holm's correction alone. Friedman's test is reported and does not gate the pairs: a gate
-    would add no protection, and the verdict on two activations would depend on the others. If the two
-    disagree, :meth:`MultiDatasetResult.sentences` reports it.
+    most 5 %, by Holm's correction alone. Friedman's test is reported, but it is not a condition for the tests
+    of pairs. Such a condition would add no protection, and the verdict on two activations would depend on the
+    others. If the two disagree, :meth:`MultiDatasetResult.sentences` reports it.
 
     Args:
         scores: Mean scores, one row per dataset (its name is the index) and one column per activation;
@@ -343,10 +344,10 @@ def _describe_agreement(result: MultiDatasetResult, num_decided: int) -> list[st
             return []
         return [f"Wilcoxon's test shows no significant difference ({_format_p(result.p_value)})."]
     if not num_decided:
-        unknown = ": which ones differ is unknown" if result.p_value <= LEVEL else ""
-        return [f"Wilcoxon's tests with Holm's correction decide no pair{unknown}."]
+        unknown = ", so it is unknown which activations differ" if result.p_value <= LEVEL else ""
+        return [f"Wilcoxon's tests with Holm's correction do not decide any pair{unknown}."]
     if result.p_value > LEVEL:
-        return ["Friedman's test is not significant; the verdicts on pairs rest on their own tests."]
+        return ["Friedman's test is not significant; each verdict on a pair comes from its own test."]
     return []
 
 
@@ -357,7 +358,7 @@ def _describe_failures(scores: pd.DataFrame) -> list[str]:
         if failed:
             where = f"{len(failed)} of {len(scores)} datasets ({_join_names(failed)})"
             sentences.append(
-                f"{name} failed on {where}: it has the last rank there and loses by more than any score."
+                f"{name} failed on {where}: it is ranked last there, with the largest difference."
             )
     return sentences
 

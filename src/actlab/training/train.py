@@ -45,7 +45,7 @@ HELD_BACK = 5  # one sample in five, 20 %, is held back for validation
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The hyperparameters of a run; the defaults are the notebook's.
+    """The hyperparameters of a run. The defaults are those of a published MNIST notebook.
 
     Args:
         epochs: Passes over the training samples.
@@ -115,8 +115,8 @@ def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettin
     """Make an untrained skorch net of the reference network: SGD with momentum, 20 % validation samples.
 
     A classifier has the cross-entropy as its loss, and a fifth of every class is held back. A regressor has
-    the mean squared error, and the first fifth of the samples is held back. The samples are not shuffled, as
-    in the notebook and by skorch's default.
+    the mean squared error, and the first fifth of the samples is held back. The samples are not shuffled,
+    which is skorch's default.
 
     Args:
         dataset: Gives the number of features and of outputs, and whether it is a regression.
@@ -250,7 +250,7 @@ def train(
     Args:
         dataset: The data.
         activation: As for :class:`~actlab.models.networks.NeuralNet`.
-        settings: The hyperparameters; the notebook's if omitted.
+        settings: The hyperparameters (default: ``TrainSettings()``).
         sink: Takes the lines of skorch's live table; None for no table.
 
     Returns:
@@ -350,7 +350,7 @@ def find_holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
     if left >= HELD_BACK:
         return ""
     few = "the training set has" if numbers else "the largest class has"
-    return f"one sample in {HELD_BACK} is held back for validation, but {few} only {left} samples: add data"
+    return f"one sample in {HELD_BACK} is held out for validation, but {few} only {left} samples: add data"
 
 
 def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:

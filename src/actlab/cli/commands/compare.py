@@ -141,10 +141,10 @@ def _make_config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonC
 def _load_datasets(arguments: argparse.Namespace, sources: list[str]) -> list[Dataset]:
     if len(sources) == 1:
         return [load_dataset(arguments, sources[0])]
-    from actlab.data.dataset import arguments_of
+    from actlab.data.dataset import list_accepted_arguments
 
     # An option for one kind of data need not fit the others.
-    return [load_dataset(arguments, source, only=arguments_of(source)) for source in sources]
+    return [load_dataset(arguments, source, only=list_accepted_arguments(source)) for source in sources]
 
 
 def _parse_tune(texts: list[str]) -> dict[str, list[Any]]:

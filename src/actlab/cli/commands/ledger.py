@@ -84,13 +84,13 @@ def _format_runs(runs: pd.DataFrame) -> list[str]:
 
 def _describe_runs(runs: pd.DataFrame) -> list[str]:
     """Return a sentence for each reason why runs failed, and for what the table leaves out."""
-    omitted = f"The last {_MAX_ROWS} of {len(runs)}; actlab ledger export writes all."
+    omitted = f"The last {_MAX_ROWS} of {len(runs)} runs are shown; actlab ledger export writes all of them."
     sentences = [omitted] if len(runs) > _MAX_ROWS else []
     failed = runs[runs["failure"] != ""]
     for failure, keys in failed.tail(_MAX_ROWS).groupby("failure", sort=False)["key"]:
         sentences.append(f"{', '.join(keys.str[:8])} failed: {failure}")
     if len(failed) > _MAX_ROWS:
-        sentences.append(f"These are the last {_MAX_ROWS} of {len(failed)} that failed.")
+        sentences.append(f"The last {_MAX_ROWS} of {len(failed)} failed runs are shown.")
     return sentences
 
 

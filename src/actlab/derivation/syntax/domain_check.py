@@ -49,7 +49,7 @@ def check_defined(parsed: Parsed, parameters: Mapping[str, float]) -> None:
 
 
 def _beside_constants(parsed: Parsed) -> list[float]:
-    """Return points at and beside the numbers of a formula, where its conditions change."""
+    """Return points at and next to the numbers of a formula, where its conditions change."""
     numbers = [float(node.value) for node in ast.walk(parsed.tree) if isinstance(node, ast.Constant)]  # type: ignore[arg-type]
     near = sorted({n for n in numbers if 0 < n < _FAR})[:_MOST_NUMBERS]
     return [sign * (n + step) for n in near for step in (0, 0.5, -0.5, 0.01, -0.01) for sign in (1, -1)]

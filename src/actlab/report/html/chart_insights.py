@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from actlab.describe import derivatives
+from actlab.describe import evaluate_derivatives
 from actlab.errors import UsageError
 from actlab.report.html.diagnostic_charts import compute_gradient_ratio, select_last_epochs, select_rows
 from actlab.report.html.tables import TUNING_COLUMNS, average_by_activation, choose_memory_unit, to_numeric
 from actlab.report.insights import Floats, count_finite_epochs, find_last_improvement, find_overfitting
 from actlab.report.panels import Labels, resolve_drawable, select_curve
-from actlab.spec import entry, parse
+from actlab.spec import find_definition, split_spec
 
 _MAX_LISTED = 5  # activations in a sentence; charts and tables show all
 _MANY_DEAD = 0.01  # share of dead units that a sentence mentions
@@ -79,7 +79,7 @@ def describe_learning(history: pd.DataFrame, names: Sequence[str], labels: Label
     if not means:
         return []
     rises = f"validation loss rises while training loss falls for {join_names(overfitting)}."
-    sentences = [f"In the mean over the runs, {rises if overfitting else 'no activation overfits.'}"]
+    sentences = [f"Averaged over the runs, {rises if overfitting else 'no activation overfits.'}"]
     if improving:
         still = f"Still improving in the last epoch: {join_names(improving)}."
         sentences.append(f"{still} More epochs may change the ranking.")
@@ -152,7 +152,7 @@ def describe_gradients(diagnostics: pd.DataFrame, names: Sequence[str], labels: 
     ends = [
         f"{_format_ratio(means[name])} for {labels[name]}" for name in dict.fromkeys(means.index[[0, -1]])
     ]
-    between = ", the others are in between" if len(means) > 2 else ""
+    between = "; the others are in between" if len(means) > 2 else ""
     return [f"Gradient of the first layer divided by the last layer's: {' and '.join(ends)}{between}."]
 
 
@@ -267,7 +267,7 @@ def _compute_slopes(name: str, curves: pd.DataFrame) -> tuple[Floats, Floats, bo
         x, slope = to_numeric(rows, "x").to_numpy(float), to_numeric(rows, "f1").to_numpy(float)
         return (x, slope, True) if len(rows) > 1 and np.isfinite([x, slope]).all() else None
     line = torch.linspace(-_REACH, _REACH, 6001, dtype=torch.float64)
-    return line.numpy(), derivatives(module, line)[1].numpy(), False
+    return line.numpy(), evaluate_derivatives(module, line)[1].numpy(), False
 
 
 def _may_be_steeper_beyond(slope: Floats) -> bool:
@@ -289,8 +289,8 @@ def _find_sampled_flat_intervals(slope: Floats, x: Floats) -> str:
 
 def _find_flat_intervals(spec: str, slope: Floats, x: Floats) -> str:
     """Return the intervals between kinks where the slope is 0, not just rounded to 0."""
-    name, args, kwargs = parse(spec)
-    activation = entry(name)
+    name, args, kwargs = split_spec(spec)
+    activation = find_definition(name)
     values = dict(zip(activation.parameters, args, strict=False)) | kwargs
     kinks = activation.kinks(**{key: value for key, value in values.items() if key in activation.parameters})
     intervals = []
@@ -347,6 +347,6 @@ def describe_tuning(tuning: pd.DataFrame, names: Sequence[str], labels: Labels) 
         modes = {name: list(to_numeric(own, column).mode()) for name, own in chosen.groupby("activation")}
         for end, word, beyond in ((tried.max(), "largest", "larger"), (tried.min(), "smallest", "smaller")):
             if matching := [labels[name] for name in names if modes.get(name) == [end]]:
-                value = f"mostly the {word} {column}, {end:g}, was chosen; {beyond} values were not tried"
+                value = f"the {word} {column}, {end:g}, was chosen most often; {beyond} values were not tried"
                 sentences.append(f"{join_names(matching)}: {value}.")
     return sentences

@@ -51,16 +51,16 @@ _SUFFIXES = ("png", "svg")
 def plot_history(
     history: pd.DataFrame | Comparison, ax: Axes | None = None, *, metric: str = "valid_loss"
 ) -> Axes:
-    """Plot a metric by epoch: the mean over the runs, in a band from the lowest to the highest.
+    """Plot a metric by epoch: the mean over the runs, and a band from the lowest to the highest run.
 
     For a loss of a single activation, both training loss (dashed) and validation loss are plotted. With more
-    than ten activations, the ten that end best have colours and names, and the others are grey.
+    than ten activations, the ten with the best final values have colours and names, and the others are grey.
 
     Args:
         history: From :func:`actlab.training.history_frame` or :attr:`actlab.Comparison.history`. For a
             comparison, activations have the same colours as in :func:`plot_comparison`.
-        ax: Axes to draw on (default: the current axes of :mod:`matplotlib.pyplot`). More than four names
-            stand outside of the axes; ``layout="constrained"`` makes room for them.
+        ax: Axes to draw on (default: the current axes of :mod:`matplotlib.pyplot`). More than four names are
+            placed outside the axes; ``layout="constrained"`` makes room for them.
         metric: ``"valid_loss"``, ``"train_loss"`` or ``"valid_acc"``.
 
     Returns:
@@ -109,13 +109,13 @@ def plot_history(
 def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     """Plot the difference of each activation to the top row of the ranking, with its interval.
 
-    The grey band is the region of practical equivalence. A triangle at the edge is a difference beyond the
-    axis. The text at the right has the differences and the verdicts.
+    The grey band is the region of practical equivalence. A triangle at the edge marks a difference beyond the
+    axis. The text on the right states the differences and the verdicts.
 
     Args:
         comparison: The comparison.
-        ax: Axes to draw on (default: the current axes of :mod:`matplotlib.pyplot`). Names and text stand
-            outside of the axes; ``layout="constrained"`` makes room for them.
+        ax: Axes to draw on (default: the current axes of :mod:`matplotlib.pyplot`). Names and text are placed
+            outside the axes; ``layout="constrained"`` makes room for them.
 
     Returns:
         The axes.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import Activation
-from actlab.describe import derivatives, window
+from actlab.describe import evaluate_derivatives, find_plot_range
 from actlab.errors import UsageError, escape_unprintable, summarize_error
 from actlab.files import replace_file
 from actlab.functions import catalogue
@@ -52,7 +52,7 @@ def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> 
     name, function, kinks, reach = _resolve(activation)
     x = torch.linspace(-reach, reach, _POINTS, dtype=torch.float64)
     try:
-        curves = derivatives(function, x)
+        curves = evaluate_derivatives(function, x)
     except Exception as error:  # a user's module may raise anything
         raise UsageError(f"{name}: its curve cannot be drawn: {summarize_error(error)}") from error
     ax = get_axes(ax)
@@ -85,7 +85,7 @@ def _resolve(
     if definition is not None:
         check_drawable(definition)
         function = functools.partial(definition, **definition.example)
-        return definition.name, function, definition.kinks(), window(definition)[1]
+        return definition.name, function, definition.kinks(), find_plot_range(definition)[1]
     assert isinstance(activation, str)
     module = get(activation).double().eval().requires_grad_(False)
     definition = getattr(module, "activation", None)
@@ -93,7 +93,8 @@ def _resolve(
         return activation, module, {}, _DEFAULT_REACH
     check_drawable(definition)
     kinks = definition.kinks(**{name: getattr(module, name) for name in definition.parameters})
-    return activation, module, kinks, max([window(definition)[1], *(1.5 * abs(kink) for kink in kinks)])
+    reach = max([find_plot_range(definition)[1], *(1.5 * abs(kink) for kink in kinks)])
+    return activation, module, kinks, reach
 
 
 def get_axes(ax: Axes | None) -> Axes:
