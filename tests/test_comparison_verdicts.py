@@ -16,7 +16,7 @@ import actlab
 from actlab import UsageError, compare
 from actlab.comparison.tables import make_cv_results
 from actlab.data.dataset import Dataset, load_data
-from actlab.models.random_streams import SPLIT, WEIGHTS, seeded_torch, stream_seed
+from actlab.models.random_streams import SPLIT, WEIGHTS, derive_seed, seeded_torch
 from actlab.stats.sequential import ANALYSES, compute_analysis_level
 from actlab.stats.verdict import judge, summarize_differences
 from actlab.training.train import TrainSettings, make_net
@@ -59,7 +59,7 @@ def test_plan_runs_gives_each_two_seeds_their_own_folds(dataset):
     assert [each.seed for each in planned_runs[:18:3]] == [7, 8, 9, 10, 11, 12]
     assert [each.split for each in planned_runs[:18:3]] == [1, 1, 2, 2, 3, 3]
     for split in (1, 2, 3):
-        options = {"shuffle": True, "random_state": stream_seed(5 + 2 * split, 0, SPLIT) % 2**32}
+        options = {"shuffle": True, "random_state": derive_seed(5 + 2 * split, 0, SPLIT) % 2**32}
         expected = list(StratifiedKFold(3, **options).split(dataset.X, dataset.y))
         for each in [each for each in planned_runs if each.split == split]:
             assert np.array_equal(each.rows, expected[each.fold][0])

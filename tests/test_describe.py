@@ -6,7 +6,7 @@ import torch
 
 import actlab
 from actlab.derivation.derivative_text import derivative_text
-from actlab.derivation.syntax.to_sympy import read
+from actlab.derivation.syntax.to_sympy import read_formula
 from actlab.describe import (
     draw_terminal_plot,
     evaluate_curves,
@@ -33,12 +33,12 @@ x, a = sympy.symbols("x a", real=True)
     ],
 )
 def test_read_converts_a_formula_exactly(text, expected):
-    assert read(text) == expected
+    assert read_formula(text) == expected
 
 
 @pytest.mark.parametrize("text", ["where(x > 0, 2*x, a*exp(x))", "abs(x)", "where(x > 1 and x < 2, 1, 0)"])
 def test_derivative_text_can_be_read_again(text):
-    assert read(derivative_text(text)) is not None
+    assert read_formula(derivative_text(text)) is not None
 
 
 def test_derivative_text_keeps_decimals():

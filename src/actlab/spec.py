@@ -199,16 +199,16 @@ def resolve_definition(spec: str) -> Activation[Any]:
     """
     activation = resolve(spec)
     target = activation.target
-    found = target if isinstance(target, Activation) else getattr(target, "activation", None)
-    if not isinstance(found, Activation) or (
-        found is not target and found.module_class not in (target, type(target))
+    defined = target if isinstance(target, Activation) else getattr(target, "activation", None)
+    if not isinstance(defined, Activation) or (
+        defined is not target and defined.module_class not in (target, type(target))
     ):
         raise UsageError(
             f"activation {spec!r}: is not a definition; show needs one, check and time accept any module"
         )
     if activation.args or activation.kwargs:
-        return found.at(parameters_of(activation.build().eval()))
-    return found.at(parameters_of(target.eval())) if isinstance(target, torch.nn.Module) else found
+        return defined.at(parameters_of(activation.build().eval()))
+    return defined.at(parameters_of(target.eval())) if isinstance(target, torch.nn.Module) else defined
 
 
 def find_definition(name: str) -> Activation[Any]:
@@ -279,23 +279,23 @@ def is_import_path(name: str) -> bool:
     return ":" in name and not is_formula(name)
 
 
-def import_module(what: str, place: str) -> ModuleType:
+def import_module(what: str, path: str) -> ModuleType:
     """Import a user's module.
 
     Args:
         what: What it is for; the error begins with it.
-        place: A module's name, or the path of a ``.py`` file.
+        path: A module's name, or the path of a ``.py`` file.
 
     Raises:
         UsageError: It cannot be imported; the message has its own error, shortened.
     """
-    if place.endswith(".py") and not Path(place).is_file():
-        raise UsageError(f"{what}: file {place!r} does not exist")
+    if path.endswith(".py") and not Path(path).is_file():
+        raise UsageError(f"{what}: file {path!r} does not exist")
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the command line's results
-            return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+            return _load_file(Path(path)) if path.endswith(".py") else importlib.import_module(path)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{what}: cannot import {place!r}: {summarize_error(error)}") from error
+        raise UsageError(f"{what}: cannot import {path!r}: {summarize_error(error)}") from error
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -325,8 +325,8 @@ def import_object(what: str, name: str) -> Any:
     Raises:
         UsageError: It cannot be imported, or the module has no such attribute.
     """
-    place, _, attribute = name.rpartition(":")
-    module = import_module(f"{what} {name!r}", place)
+    path, _, attribute = name.rpartition(":")
+    module = import_module(f"{what} {name!r}", path)
     if not hasattr(module, attribute):
         public = [name for name in dir(module) if not name.startswith("_")]
         raise UsageError(f"{what} {name!r}: {attribute!r} not found{did_you_mean(attribute, public)}")

@@ -25,7 +25,7 @@ from actlab.models.activation_arguments import (
 from actlab.models.lazy_layers import copy_module, initialize_lazy_layers
 from actlab.models.networks import ActivationLike, new_activation
 from actlab.models.random_streams import WEIGHTS, seeded_torch
-from actlab.models.swapping import activations_in, swap
+from actlab.models.swapping import find_activations, swap
 from actlab.spec import import_object, inspect_parameters, is_import_path, split_spec
 
 ModuleLike = str | nn.Module | type[nn.Module] | Callable[..., nn.Module]
@@ -176,7 +176,7 @@ def _find_kind(module: nn.Module, replace: Replaced | None, name: str) -> Replac
         with torch.random.fork_rng(devices=[]):
             swap(module, {replace: "relu"})  # raises if it has no such activation
         return replace
-    kinds = activations_in(module)
+    kinds = find_activations(module)
     if len(kinds) == 1:
         return next(iter(kinds))
     if not kinds:

@@ -28,7 +28,7 @@ from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Result, Run
 from actlab.fleet.skorch_adapter import build_module, read_run, restore_net, split_validation
 from actlab.fleet.unfused import epochs_of, fit_with_skorch
-from actlab.models.lazy_layers import initialize_lazy_layers, lazy_parameter_names
+from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_parameters
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
 
@@ -175,7 +175,7 @@ def try_network(
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             built = _build(net)
-            lazy = bool(lazy_parameter_names(built))
+            lazy = bool(list_lazy_parameters(built))
             outputs = initialize_lazy_layers(built, samples)(torch.from_numpy(samples))
     except UsageError:
         raise
@@ -315,7 +315,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
             fit_with_skorch(net, X, y, run.seed, run.fold, result)
         result.history = epochs_of(net)
     activation = net.get_params_for("module")["activation"]
-    if not result.history:
+    if not any("train_loss" in epoch for epoch in result.history):
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
     if needs_skorch:
         return TrainingResult(net, result, ())
