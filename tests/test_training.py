@@ -207,6 +207,6 @@ def test_plan_training_rejects_an_unusable_activation(activation, message):
 
 def test_train_rejects_data_too_small_for_validation():
     with pytest.raises(
-        UsageError, match=r"one sample in 5 is held back .* the largest class has only 4 samples"
+        UsageError, match=r"one sample in 5 is held out .* the largest class has only 4 samples"
     ):
         train(make_dataset(rows=12), "relu", SHORT)

@@ -18,7 +18,7 @@ from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
 from actlab.spec import ResolvedActivation, resolve_all
-from actlab.training.train import TrainSettings, find_holdback_problem, find_integer_problem
+from actlab.training.train import TrainSettings, find_holdout_problem, find_integer_problem
 
 _MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 
@@ -165,11 +165,11 @@ def _find_folds_problem(dataset: Dataset, folds: int) -> str:
     if dataset.is_regression:
         if folds > len(dataset.y):
             return f"folds must be <= {len(dataset.y)}, the number of samples of {dataset.name}, got {folds}"
-        return find_holdback_problem(dataset.y, folds)
+        return find_holdout_problem(dataset.y, folds)
     counts = np.bincount(dataset.y)
     smallest = int(counts.argmin())
     if folds <= counts[smallest]:
-        return find_holdback_problem(dataset.y, folds)
+        return find_holdout_problem(dataset.y, folds)
     samples = f"{counts[smallest]} sample{'s' * bool(counts[smallest] > 1)}"
     many = len(counts) > len(dataset.y) / 5  # labels of every fifth sample differ: they are hardly classes
     hint = "; to predict numbers, set regression=True (--regression)" * many

@@ -42,7 +42,7 @@ class PlannedRun(RunLabels):
 
     Attributes:
         net: The untrained skorch net.
-        rows: Indices (n,) of the training samples, including those held back for validation.
+        rows: Indices (n,) of the training samples, including those held out for validation.
         test: Indices (m,) of the test samples.
         run: The run for a fleet; None if skorch trains it.
         reason_alone: Why skorch trains it.

@@ -40,7 +40,7 @@ HISTORY_COLUMNS = (
     *("valid_loss", "valid_loss_best", "dur"),
 )
 PRECISIONS = ("float32", "bf16")
-HELD_BACK = 5  # one sample in five, 20 %, is held back for validation
+HELD_OUT = 5  # one sample in five, 20 %, is held out for validation
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def find_device_problem(name: str) -> str:
 def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettings) -> skorch.NeuralNet:
     """Make an untrained skorch net of the reference network: SGD with momentum, 20 % validation samples.
 
-    A classifier has the cross-entropy as its loss, and a fifth of every class is held back. A regressor has
-    the mean squared error, and the first fifth of the samples is held back. The samples are not shuffled,
+    A classifier has the cross-entropy as its loss, and a fifth of every class is held out. A regressor has
+    the mean squared error, and the first fifth of the samples is held out. The samples are not shuffled,
     which is skorch's default.
 
     Args:
@@ -141,7 +141,7 @@ def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettin
         max_epochs=settings.epochs,
         batch_size=settings.batch_size,
         device=settings.device,
-        train_split=ValidSplit(HELD_BACK, stratified=not regression),
+        train_split=ValidSplit(HELD_OUT, stratified=not regression),
         verbose=0,
     )
 
@@ -280,7 +280,7 @@ def plan_training(
     Raises:
         UsageError: As :func:`train`; the message names all problems.
     """
-    settings, problems = settings or TrainSettings(), [find_holdback_problem(dataset.y)]
+    settings, problems = settings or TrainSettings(), [find_holdout_problem(dataset.y)]
     try:
         activation = resolve(activation) if isinstance(activation, str) else activation
         net = make_net(dataset, activation, settings)
@@ -337,8 +337,8 @@ def _make_live_table(sink: Callable[[str], None]) -> Watcher:
     return watch
 
 
-def find_holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
-    """Return why a fifth of the training samples cannot be held back; an empty text if it can.
+def find_holdout_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
+    """Return why a fifth of the training samples cannot be held out; an empty text if it can.
 
     Args:
         y: The targets: labels (n,), int64, or numbers (n, 1), float32.
@@ -347,10 +347,10 @@ def find_holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
     numbers = y.dtype.kind == "f"
     most = len(y) if numbers else int(np.bincount(y).max())
     left = most - math.ceil(most / folds) if folds > 1 else most
-    if left >= HELD_BACK:
+    if left >= HELD_OUT:
         return ""
     few = "the training set has" if numbers else "the largest class has"
-    return f"one sample in {HELD_BACK} is held out for validation, but {few} only {left} samples: add data"
+    return f"one sample in {HELD_OUT} is held out for validation, but {few} only {left} samples: add data"
 
 
 def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:
