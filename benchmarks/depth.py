@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import actlab
-from actlab.models.networks import ActivationLike, fresh
+from actlab.models.networks import ActivationLike, new_activation
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parent.parent / "docs" / "depth.md"
@@ -53,7 +53,7 @@ class DeepNet(nn.Module):
             linear = nn.Linear(wide, narrow)
             nn.init.normal_(linear.weight, std=(gain if index else 1.0) / math.sqrt(wide))
             nn.init.zeros_(linear.bias)
-            layers += [linear, fresh(activation)]  # type: ignore[list-item]
+            layers += [linear, new_activation(activation)]  # type: ignore[list-item]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def _gain(activation: ActivationLike) -> float:
     z = torch.linspace(-8, 8, _POINTS)
     density = torch.softmax(-z * z / 2, 0)
     with torch.no_grad():
-        return float((fresh(activation)(z) ** 2 * density).sum()) ** -0.5
+        return float((new_activation(activation)(z) ** 2 * density).sum()) ** -0.5
 
 
 def page(epochs: int) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 import actlab
-from actlab.describe import curves, properties, summary, table, window
-from actlab.report.charts import Line, Panel, round_values
-from actlab.report.html.svg import draw_panel, picture
+from actlab.describe import evaluate_curves, find_plot_range, get_summary, list_properties, make_value_table
+from actlab.report.html.svg import draw_panel, make_svg
+from actlab.report.panels import Line, Panel, round_values
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -48,14 +48,14 @@ def read_table(path: Path) -> Table:
 def page(activation: actlab.Activation[...], speed: Table, accuracy: Table) -> str:
     """Return the page of one activation as Markdown."""
     name, module = activation.name, activation.module_class
-    lines = [f"# {name}", "", summary(activation), "", "$$", latex(activation.formula()), "$$", ""]
+    lines = [f"# {name}", "", get_summary(activation), "", "$$", latex(activation.formula()), "$$", ""]
     if not activation.facts.gated:
         lines += ["```{raw} html", plot(activation), "```", ""]
     lines += ["## Properties", "", "| | |", "|---|---|"]
-    lines += [f"| {label} | {_cell(label, text)} |" for label, text in properties(activation)]
+    lines += [f"| {label} | {_cell(label, text)} |" for label, text in list_properties(activation)]
     if not activation.facts.gated:
         lines += ["", "## Values", "", "| x | f | f′ | f″ |", "|--:|--:|--:|--:|"]
-        lines += ["| " + " | ".join(cells) + " |" for cells in table(activation)]
+        lines += ["| " + " | ".join(cells) + " |" for cells in make_value_table(activation)]
     if name in accuracy:
         lines += [*_exact(accuracy[name]), ""]
     lines += [*_fast({spec: rows[0] for spec, rows in speed.items() if spec.split("(")[0] == name}), ""]
@@ -85,7 +85,7 @@ def _exact(rows: list[dict[str, str]]) -> list[str]:
 
 
 def _fast(rows: dict[str, dict[str, str]]) -> list[str]:
-    """Return time and memory beside the peer's; an alias is not measured."""
+    """Return time and memory, compared with the peer's; an alias is not measured."""
     if not rows:
         return []
     return [
@@ -116,9 +116,9 @@ def example(activation: actlab.Activation[...]) -> str:
 
 def plot(activation: actlab.Activation[...]) -> str:
     """Return f, f' and f'' as a drawing whose colours are the page's."""
-    low, high = window(activation)
+    low, high = find_plot_range(activation)
     x = torch.linspace(low, high, 241, dtype=torch.float64)
-    drawn = curves(activation, x)
+    drawn = evaluate_curves(activation, x)
     most = max(high, 1.25)
     main = torch.stack(drawn[:2]).clamp(-most, most)  # f″ may spike at a bend: it is cut off
     room = 0.08 * float(main.max() - main.min()) or 1.0
@@ -141,12 +141,12 @@ def plot(activation: actlab.Activation[...]) -> str:
 
 def thumbnail(activation: actlab.Activation[...]) -> str:
     """Return f alone, small; of a function of two halves its shape over the second, where the first is 1."""
-    low, high = (-4.0, 4.0) if activation.facts.gated else window(activation)
+    low, high = (-4.0, 4.0) if activation.facts.gated else find_plot_range(activation)
     x = torch.linspace(low, high, 81, dtype=torch.float64)
     if activation.facts.gated:
         y = activation(torch.stack([torch.ones_like(x), x], 1)).flatten()
     else:
-        y = curves(activation, x)[0]
+        y = evaluate_curves(activation, x)[0]
     most = max(high, 1.25)
     points = [
         f"{60 + 56 * float(a) / high:.1f} {40 - 36 * float(b) / most:.1f}"
@@ -154,7 +154,7 @@ def thumbnail(activation: actlab.Activation[...]) -> str:
         if abs(float(b)) <= 1.05 * most
     ]
     axes = '<path class="axis" d="M4 40H116M60 4V76"/>'
-    return picture(120, 80, activation.name, [axes, f'<path class="line c0" d="M{"L".join(points)}"/>'])
+    return make_svg(120, 80, activation.name, [axes, f'<path class="line c0" d="M{"L".join(points)}"/>'])
 
 
 def index(speed: Table) -> str:
@@ -195,7 +195,7 @@ def lists() -> dict[str, str]:
     for face, named in (("functional", OURS), ("nn", by_module)):
         kind = "func" if face == "functional" else "class"
         links = {name: f"{{py:{kind}}}`~actlab.{face}.{name}`" for name in sorted(named)}
-        rows = [f"| {link} | {summary(named[name])} |" for name, link in links.items()]
+        rows = [f"| {link} | {get_summary(named[name])} |" for name, link in links.items()]
         found[face] = "\n".join(["| | |", "|---|---|", *rows, ""])
     return found
 

@@ -139,7 +139,7 @@ def test_check_reports_a_crash_as_a_failed_row_and_continues():
 
 def test_check_reports_a_hang_as_a_failed_row_and_continues():
     report = actlab.check(hangs_in_bfloat16, only=["dtype", "kinks"])
-    assert failed(report) == {"dtype": "did not end within 10 s"}
+    assert failed(report) == {"dtype": "did not finish within 10 s"}
     assert report.row("kinks").status == "pass"
 
 

@@ -45,7 +45,7 @@ def test_compare_enters_few_modules_before_its_first_epoch():
     followed = Followed()
     assert len(followed.modules) <= 40
     assert followed.changes <= 210
-    assert followed.calls["actlab.spec", "parse"] == 2
+    assert followed.calls["actlab.spec", "split_spec"] == 2
     assert followed.calls["actlab.models.networks", "NeuralNet.__init__"] == 6
     assert followed.calls["actlab.comparison.config", "ComparisonConfig.__post_init__"] == 1
     assert followed.calls["actlab.comparison.plan", "ComparisonPlan.__init__"] == 1

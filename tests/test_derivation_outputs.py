@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 import actlab
 from actlab.derivation.formula_activation import formula
 from actlab.derivation.formula_derivation import derive
-from actlab.derivation.syntax.to_sympy import read
+from actlab.derivation.syntax.to_sympy import read_formula
 from tests import conformance as law
 from tests.derivations import NAMES, derive_activation, numbers
 from tests.exact_values import bound, errors
@@ -42,7 +42,7 @@ BY_OUTPUT = [name for name in NAMES if kind(name) == "output"]
 
 @pytest.mark.parametrize("name", BY_OUTPUT)
 def test_derive_saves_the_same_tensor_as_the_catalogue_entry(name):
-    derived = derive(read(insert_parameters(name)), {})
+    derived = derive(read_formula(insert_parameters(name)), {})
     assert derived.saves == ("input" if name in SAVE_THE_INPUT else "output")
     assert derived.inexact == ()
 

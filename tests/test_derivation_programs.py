@@ -11,7 +11,7 @@ from actlab.derivation import elementary
 from actlab.derivation.analysis.piecewise import find_ramp, split_into_pieces
 from actlab.derivation.codegen.program import Program
 from actlab.derivation.codegen.program_functions import Sigmoid, Tanh, recognize
-from actlab.derivation.syntax.to_sympy import read as to_sympy
+from actlab.derivation.syntax.to_sympy import read_formula
 from tests.derivations import derive_activation, from_catalogue
 from tests.exact_values import bound, errors
 
@@ -84,7 +84,7 @@ def test_program_of_a_ramp_is_a_clamp(text, expected):
 
 @pytest.mark.parametrize("text", ["min(-x, 0)", "where(x > 1, x, 0)", "max(x**2, 1)", "where(x < 0, x, 1)"])
 def test_find_ramp_ignores_other_pieces(text):
-    assert find_ramp(split_into_pieces(to_sympy(text))) is None
+    assert find_ramp(split_into_pieces(read_formula(text))) is None
 
 
 def test_program_of_a_slope_between_kinks_is_one_step():
@@ -160,11 +160,11 @@ def test_formula_torch_operation_depends_on_parameters():
 
 
 def test_recognize_finds_quotients_of_exponentials():
-    x = to_sympy("x")
-    assert recognize(to_sympy("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
-    assert recognize(to_sympy("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
-    assert recognize(to_sympy("1 / (1 + exp(-x))")) == Sigmoid(x)
-    assert not recognize(to_sympy("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
+    x = read_formula("x")
+    assert recognize(read_formula("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
+    assert recognize(read_formula("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
+    assert recognize(read_formula("1 / (1 + exp(-x))")) == Sigmoid(x)
+    assert not recognize(read_formula("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
 
 
 # -- execution -------------------------------------------------------------------------------------

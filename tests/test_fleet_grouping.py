@@ -23,7 +23,9 @@ from tests.fleets import CLASSES, FEATURES, Branching, Packing, make_table, trai
 X, Y = make_table()
 ONE_FLEET = Packing(most=64)
 SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
-DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
+DRAWS = (
+    "the network draws random numbers during training; in a fleet, they would depend on the other networks"
+)
 MIXED = ["relu", "tanh", "mish", "leaky_relu(negative_slope=0.2)", "gelu"]
 
 

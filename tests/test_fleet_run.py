@@ -20,7 +20,7 @@ from actlab.fleet import run as fleet_run
 from actlab.fleet.early_stopping import EarlyStopper
 from actlab.fleet.lr_schedule import LearningRate
 from actlab.fleet.skorch_adapter import split_validation
-from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_torch, stream_seed
+from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_torch
 from tests.fleets import classifier, make_run, make_table
 
 X, Y = make_table()
@@ -108,8 +108,8 @@ def test_split_validation_depends_only_on_seed_and_fold():
     assert not np.array_equal(parts[0][1], parts[3][1])
 
 
-def test_stream_seed_is_different_for_each_purpose():
-    result = [stream_seed(s, f, p) for s in range(20) for f in range(20) for p in range(WEIGHTS, HOLDOUT + 1)]
+def test_derive_seed_is_different_for_each_purpose():
+    result = [derive_seed(s, f, p) for s in range(20) for f in range(20) for p in range(WEIGHTS, HOLDOUT + 1)]
     assert len(set(result)) == len(result)
     assert all(0 <= start < 2**63 for start in result)
     samples = []

@@ -20,7 +20,7 @@ import actlab
 from actlab.cli import main
 from actlab.derivation import formula_activation
 from actlab.derivation.formula_activation import default_name, formula
-from actlab.ledger.run_key import describe, digest
+from actlab.ledger.run_key import describe, hash_description
 
 # Other tests measure the accuracy of the derivation.
 pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
@@ -202,7 +202,7 @@ print(made, module(torch.tensor([1.5, -2.0], dtype=torch.float32)).tolist())
 
 
 def key(activation):
-    return digest(describe(activation.module_class()))
+    return hash_description(describe(activation.module_class()))
 
 
 def test_formula_description_depends_on_the_computation():
@@ -219,9 +219,9 @@ def test_formula_description_depends_on_the_computation():
 
 def test_formula_description_is_equal_in_another_process():
     code = f"""
-from actlab.ledger.run_key import describe, digest
+from actlab.ledger.run_key import describe, hash_description
 from actlab.derivation.formula_activation import formula
-print(digest(describe(formula({SWISH!r}, parameters={{"beta": 1.5}}).module_class())))
+print(hash_description(describe(formula({SWISH!r}, parameters={{"beta": 1.5}}).module_class())))
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (process.stdout, process.stderr) == (f"{key(swish())}\n", "")
@@ -402,7 +402,7 @@ def test_formula_warns_once_if_inexact(monkeypatch):
         pickle.loads(pickle.dumps(activation))  # noqa: S301
 
 
-def test_command_line_prints_the_inexact_warning_in_one_line(monkeypatch, capsys):
+def test_make_command_line_prints_the_inexact_warning_in_one_line(monkeypatch, capsys):
     original_derive = formula_activation.derive
 
     def derive_inexact(*args, **options):

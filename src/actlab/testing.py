@@ -19,7 +19,7 @@ def assert_activation(target: Any, **options: Any) -> CheckReport:
         The report.
 
     Raises:
-        AssertionError: Rows failed; the message has each of them.
+        AssertionError: Rows failed; the message lists them.
         UsageError: The target cannot be called with one tensor.
 
     Examples:

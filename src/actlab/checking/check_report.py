@@ -51,8 +51,8 @@ class CheckReport:
     """The result of checking one target.
 
     Attributes:
-        target: The name of what was checked.
-        rows: One :class:`Row` for each capability, in the order they were run.
+        target: The name of the target.
+        rows: One :class:`Row` for each capability, in the order in which they were run.
     """
 
     target: str
@@ -60,11 +60,11 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no row failed."""
         return all(row.status != FAIL for row in self.rows)
 
     def row(self, name: str) -> Row:
-        """Return the row of that name."""
+        """Return the row with this name."""
         return next(row for row in self.rows if row.name == name)
 
     def text(self, *, width: int = 80, colour: bool = False) -> str:

@@ -28,10 +28,10 @@ def check(
     only: Iterable[str] | None = None,
     skip: Iterable[str] | None = None,
 ) -> CheckReport:
-    """Verify an activation: one row for each capability, with the input that shows a fault.
+    """Verify an activation and return one row for each capability, with the input that shows a fault.
 
     Errors are measured in units of ``eps * max(|f|, |x f'|)``, against the target in float64. The formula and
-    the other facts of a definition are verified too, at the parameters of the target.
+    the other facts of a definition are verified too, with the parameter values of the target.
 
     Args:
         target: A spec in text (``"mish"``, ``"pkg.mod:Name(arg=1)"``, ``"file.py:name"``), an
@@ -42,10 +42,10 @@ def check(
         dtypes: The dtypes to compare with float64 (default: float32, float16 and bfloat16).
         device: The device of the tensors (default: the CPU).
         only: The names of the rows to run (default: all).
-        skip: The names of rows not to run, such as ``compile``.
+        skip: The names of rows to omit, such as ``compile``.
 
     Returns:
-        The report: ``.passed``, ``.rows``, and a table as ``str()``.
+        The report, with ``.passed`` and ``.rows``. ``str()`` returns it as a table.
 
     Raises:
         UsageError: The target or the reference cannot be called with one tensor, or a row is unknown.

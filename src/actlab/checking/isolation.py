@@ -85,7 +85,7 @@ def _run_in_child(subject: Subject, checks: Sequence[Check]) -> list[Row]:
     try:
         for check in checks:
             if not receiver.poll(check.seconds):
-                problem = f"did not end within {check.seconds:g} s"
+                problem = f"did not finish within {check.seconds:g} s"
                 break
             rows.append(receiver.recv())
             if _ends_report(rows[-1]):

@@ -45,7 +45,7 @@ class FormulaReference(Reference):
 
     max_points = 300  # a point takes a tenth of a millisecond
 
-    def __init__(self, expression: Any, *, name: str = Reference.name, kinks: Iterable[float] = ()) -> None:
+    def __init__(self, expression: Any, name: str = Reference.name, kinks: Iterable[float] = ()) -> None:
         import sympy
 
         self.name, self.kinks = name, frozenset(kinks)
@@ -121,9 +121,9 @@ def resolve_reference(reference: Any) -> Reference | None:
             return Reference(resolve_target(reference)[1])
         if ":" in reference:
             return Reference(resolve_target(reference)[1])
-        from actlab.derivation.syntax.to_sympy import read
+        from actlab.derivation.syntax.to_sympy import read_formula
 
-        return FormulaReference(read(reference))
+        return FormulaReference(read_formula(reference))
     if callable(reference) and not hasattr(reference, "free_symbols"):
         return Reference(resolve_target(reference)[1])
     if hasattr(reference, "free_symbols"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from actlab.activation.definition import Activation
 from actlab.errors import UsageError, did_you_mean, summarize_error
-from actlab.spec import entry, import_module, is_formula, parse
+from actlab.spec import find_definition, import_module, is_formula, split_spec
 
 Target = nn.Module | Callable[[Tensor], Tensor]
 
@@ -41,11 +41,11 @@ def resolve_target(target: Any) -> tuple[str, Target]:
 def _resolve_text(text: str) -> Target:
     head, bracket, rest = text.partition("(")
     if ":" not in head or is_formula(text):
-        name, args, kwargs = parse(text)
-        definition = entry(name)
+        name, args, kwargs = split_spec(text)
+        definition = find_definition(name)
         return _construct(text, definition.module_class, args, kwargs)
     module_name, _, attribute = head.rpartition(":")
-    name, args, kwargs = parse(attribute + bracket + rest)
+    name, args, kwargs = split_spec(attribute + bracket + rest)
     value = _find_attribute(text, import_module(f"target {text!r}", module_name), name)
     return _resolve_value(text, value, args, kwargs, called=bool(bracket))
 

@@ -29,6 +29,15 @@ def compute_gradient_or_zeros(y: Tensor, x: Tensor, incoming: Tensor | None = No
     return torch.zeros_like(x) if result is None else result
 
 
+def compute_value_and_gradient(
+    function: Callable[[Tensor], Tensor], x: Tensor, incoming: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the output of a function and the gradient of its input."""
+    leaf = x.detach().clone().requires_grad_()
+    y = function(leaf)
+    return y.detach(), compute_gradient_or_zeros(y, leaf, incoming)
+
+
 def are_equal(one: Tensor, two: Tensor) -> bool:
     """Return whether two tensors have the same shape and values; NaN equals NaN."""
     return one.shape == two.shape and not is_different(one, two).any()

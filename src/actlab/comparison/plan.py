@@ -21,7 +21,7 @@ from actlab.errors import UsageError, did_you_mean, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
 from actlab.fleet.skorch_adapter import NotFused, read_run, share_factory, split_validation
-from actlab.models.random_streams import SPLIT, stream_seed
+from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.stats.sequential import ANALYSES
 from actlab.training.train import make_net, try_network
 
@@ -74,7 +74,7 @@ class ComparisonPlan:
             kind = KFold if dataset.is_regression else StratifiedKFold
             options: dict[str, Any] = {}
             if split:
-                start = stream_seed(self.config.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32
+                start = derive_seed(self.config.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32
                 options = {"shuffle": True, "random_state": start}
             self._splits[split] = list(kind(self.config.folds, **options).split(dataset.X, dataset.y))
         return self._splits[split]

@@ -84,7 +84,7 @@ class Loop:
         runs: Runs that can train together.
         layer_by_layer: Whether the networks are sequential and use explicit gradients.
         data: Inputs and targets.
-        draws: Whether the network, the only one of the fleet, draws random numbers while it trains.
+        draws: Whether the network, the only one of the fleet, draws random numbers during training.
     """
 
     def __init__(self, runs: Sequence[Run], layer_by_layer: bool, data: Data, draws: bool = False) -> None:
@@ -212,7 +212,7 @@ class Loop:
         if versions != [tensor._version for tensor in tensors]:
             raise StateChanged(
                 "the network changes its parameters or buffers in evaluation mode, "
-                "in which a fleet does not call it once for each batch"
+                "but a fleet does not call it once per batch in this mode"
             )
         metrics = {f"{part}_loss": losses / len(samples[0])}
         return {**metrics, f"{part}_acc": correct / len(samples[0])} if self.first.scoring else metrics

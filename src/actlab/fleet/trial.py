@@ -24,14 +24,16 @@ from actlab.fleet.trace import is_stateless, trace_layers
 from actlab.fleet.training_step import create_step
 
 _EXPLICIT = ("linear", "formula")  # layers that a fleet computes without a call of the module
-_DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
+_DRAWS = (
+    "the network draws random numbers during training; in a fleet, they would depend on the other networks"
+)
 
 
 class Alone(enum.Enum):
     """Why a run does not share its fleet with others."""
 
-    FAILS = "its network cannot be built or tried"
-    DRAWS = "its network draws random numbers while it trains"
+    FAILS = "its network cannot be built or run"
+    DRAWS = "its network draws random numbers during training"
     NO_VMAP = "torch.vmap cannot run its network"
     NEEDS_SKORCH = "no fleet can train its network"
 

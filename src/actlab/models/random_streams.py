@@ -19,7 +19,7 @@ def seeded_torch(seed: int, fold: int, purpose: int, device: str) -> Iterator[No
     """Let torch's default generators be those of a run; the caller's are as before afterwards."""
     cuda = [torch.device(device).index or 0] if device.startswith("cuda") else []
     with _generators, torch.random.fork_rng(devices=cuda):
-        start = stream_seed(seed, fold, purpose)
+        start = derive_seed(seed, fold, purpose)
         # torch.manual_seed would also seed the devices that fork_rng does not put back.
         torch.default_generator.manual_seed(start)
         for index in cuda:
@@ -38,7 +38,7 @@ def seeded_numpy(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
-def stream_seed(seed: int, fold: int, purpose: int) -> int:
+def derive_seed(seed: int, fold: int, purpose: int) -> int:
     """Return where a stream of random numbers starts: 63 bits, which is what torch takes.
 
     The weights of the first fold start at the seed itself: whoever writes ``torch.manual_seed(seed)`` and

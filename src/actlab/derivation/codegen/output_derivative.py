@@ -231,7 +231,7 @@ def _add_above(tree: Tree, law: Expr, border: float, kinks: Kinks, closed: bool)
         closed = law == 0
     elif border in kinks.chosen:
         at, after = (
-            reference_values.piece_at(kinks.tree, x, {}) for x in (border, math.nextafter(border, math.inf))
+            reference_values.find_piece(kinks.tree, x, {}) for x in (border, math.nextafter(border, math.inf))
         )
         closed = at == after
     return Branch((sympy.Ge if closed else sympy.Gt)(X, _shorten(value)), Leaf(law), tree)
