@@ -425,7 +425,7 @@ def _negated(value: float | None) -> float | None:
 
 
 def reference_title(ranking: pd.DataFrame) -> str:
-    """Return what the top row of a ranking is: the reference of the differences.
+    """Return a title for the top row of a ranking, the reference of the differences.
 
     Examples:
         >>> [reference_title(pd.DataFrame({"rank": ranks})) for ranks in ([1, 2], [1, 1], [None, None])]
