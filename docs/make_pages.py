@@ -13,8 +13,8 @@ import torch
 
 import actlab
 from actlab.describe import evaluate_curves, find_plot_range, get_summary, list_properties, make_value_table
-from actlab.report.charts import Line, Panel, round_values
-from actlab.report.html.svg import draw_panel, picture
+from actlab.report.html.svg import draw_panel, make_svg
+from actlab.report.panels import Line, Panel, round_values
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -155,7 +155,7 @@ def thumbnail(activation: actlab.Activation[...]) -> str:
         if abs(float(b)) <= 1.05 * most
     ]
     axes = '<path class="axis" d="M4 40H116M60 4V76"/>'
-    return picture(120, 80, activation.name, [axes, f'<path class="line c0" d="M{"L".join(points)}"/>'])
+    return make_svg(120, 80, activation.name, [axes, f'<path class="line c0" d="M{"L".join(points)}"/>'])
 
 
 def index(speed: Table) -> str:

@@ -50,7 +50,7 @@ def wrap_sentences(sentences: list[str]) -> list[str]:
     return [wrapper.fill(escape_unprintable(sentence)) for sentence in sentences]
 
 
-def epoch_printer(arguments: argparse.Namespace) -> Callable[[str], None] | None:
+def make_epoch_printer(arguments: argparse.Namespace) -> Callable[[str], None] | None:
     """Return the function that prints the lines of skorch's table of epochs; None if ``--quiet``.
 
     The table goes to standard output if that is a terminal, and otherwise to standard error.
@@ -98,15 +98,15 @@ def write_pages(
     from actlab.integrations.hiplot import write_hiplot
     from actlab.report.html.page import write_report
 
-    files = [out / REPORT, out / "hiplot.html"]
-    for write, content, path in zip(
-        (write_report, write_hiplot), (comparison, rows), tuple(files), strict=True
-    ):
+    pages: list[tuple[Callable[..., None], Any, str]]
+    pages = [(write_report, comparison, REPORT), (write_hiplot, rows, "hiplot.html")]
+    files = []
+    for write, content, name in pages:
         try:
-            write(content, path)  # type: ignore[operator]
+            write(content, out / name)
+            files.append(out / name)
         except ImportError as error:
             print(f"actlab: {error}", file=sys.stderr)
-            files.remove(path)
     return files + write_figures(arguments, comparison, out)
 
 

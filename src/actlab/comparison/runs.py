@@ -30,7 +30,7 @@ class RunLabels:
     seed: int
     tuned: Mapping[str, Any]
 
-    def columns(self) -> dict[str, Any]:
+    def to_columns(self) -> dict[str, Any]:
         """Return the columns of a table; folds count from 1 there."""
         own = {"activation": self.activation, "split": self.split, "fold": self.fold + 1, "seed": self.seed}
         return {**own, **self.tuned}

@@ -100,8 +100,7 @@ LeakyReLU = leaky_relu.module("LeakyReLU")
     inplace=True,
 )
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
-    """Randomised leaky rectifier: below 0, a random slope for each element, or the mean slope outside
-    training.
+    """Randomised leaky rectifier: a random slope for each element below 0, or the mean slope.
 
     Draws the numbers that ``torch.nn.functional.rrelu`` draws from the same generator state.
 

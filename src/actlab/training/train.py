@@ -77,30 +77,30 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 1, "num_units": 2, "seed": 0}
-        problems = [integer_problem(name, getattr(self, name), low) for name, low in least.items()]
+        problems = [find_integer_problem(name, getattr(self, name), low) for name, low in least.items()]
         if not (math.isfinite(self.lr) and self.lr > 0):
             problems.append(f"lr must be finite and > 0, got {self.lr!r}")
         if not 0 <= self.momentum < 1:
             problems.append(f"momentum must be >= 0 and < 1, got {self.momentum!r}")
-        problems += [device_problem(self.device), precision_problem(self.precision)]
+        problems += [find_device_problem(self.device), find_precision_problem(self.precision)]
         raise_problems(problems)
 
 
-def integer_problem(name: str, value: object, least: int) -> str:
+def find_integer_problem(name: str, value: object, least: int) -> str:
     """Return the problem with an argument that must be an integer; an empty text if there is none."""
     if isinstance(value, numbers.Integral) and least <= int(value) < 2**63:
         return ""
     return f"{name} must be an integer >= {least}, got {value!r}"
 
 
-def precision_problem(name: object) -> str:
+def find_precision_problem(name: object) -> str:
     """Return the problem with a precision; an empty text if there is none."""
     if name in PRECISIONS:
         return ""
     return f"precision must be {' or '.join(map(repr, PRECISIONS))}, got {name!r}"
 
 
-def device_problem(name: str) -> str:
+def find_device_problem(name: str) -> str:
     """Return the problem with a device name; an empty text if there is none."""
     kind, _, index = str(name).partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
@@ -281,7 +281,7 @@ def plan_training(
     Raises:
         UsageError: As :func:`train`; the message names all problems.
     """
-    settings, problems = settings or TrainSettings(), [holdout_problem(dataset.y)]
+    settings, problems = settings or TrainSettings(), [find_holdout_problem(dataset.y)]
     try:
         activation = resolve(activation) if isinstance(activation, str) else activation
         net = make_net(dataset, activation, settings)
@@ -307,7 +307,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
         UsageError: The activation failed before the first epoch ended.
     """
     net, run, X, y = plan.net, plan.run, plan.dataset.X, plan.dataset.y
-    (result,) = train_runs([run], X, y, watch=_live_table(sink) if sink else None)
+    (result,) = train_runs([run], X, y, watch=_make_live_table(sink) if sink else None)
     if needs_skorch := result.needs_skorch:
         if sink:
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
@@ -323,7 +323,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
     return TrainingResult(restore_net(net, run, result, X, y), result, run.diagnostic_epochs)
 
 
-def _live_table(sink: Callable[[str], None]) -> Watcher:
+def _make_live_table(sink: Callable[[str], None]) -> Watcher:
     """Return a watcher that passes the lines of skorch's live table to ``sink``."""
     so_far = SimpleNamespace(history=History(), verbose=1)
     log = PrintLog(sink=sink).initialize()
@@ -338,7 +338,7 @@ def _live_table(sink: Callable[[str], None]) -> Watcher:
     return watch
 
 
-def holdout_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
+def find_holdout_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
     """Return why a fifth of the training samples cannot be held out; an empty text if it can.
 
     Args:
