@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import actlab
-from actlab.models.networks import ActivationLike, fresh
+from actlab.models.networks import ActivationLike, new_activation
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parent.parent / "docs" / "depth.md"
@@ -53,7 +53,7 @@ class DeepNet(nn.Module):
             linear = nn.Linear(wide, narrow)
             nn.init.normal_(linear.weight, std=(gain if index else 1.0) / math.sqrt(wide))
             nn.init.zeros_(linear.bias)
-            layers += [linear, fresh(activation)]  # type: ignore[list-item]
+            layers += [linear, new_activation(activation)]  # type: ignore[list-item]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def _gain(activation: ActivationLike) -> float:
     z = torch.linspace(-8, 8, _POINTS)
     density = torch.softmax(-z * z / 2, 0)
     with torch.no_grad():
-        return float((fresh(activation)(z) ** 2 * density).sum()) ** -0.5
+        return float((new_activation(activation)(z) ** 2 * density).sum()) ** -0.5
 
 
 def page(epochs: int) -> str:
@@ -98,8 +98,9 @@ A known result: a deep network with sigmoids does not train, because each layer 
 python -m benchmarks.depth
 ```
 
-compares the three in a perceptron with 30 layers of 64 units on scikit-learn's digits, each
-initialised for its activation: {epochs} epochs, three folds, four seeds ({machine}).
+This command compares the three activations on scikit-learn's digits, in a perceptron with 30 layers of
+64 units that is initialised for its activation. It trains {epochs} epochs with three folds and four seeds
+({machine}).
 
 {tables}
 

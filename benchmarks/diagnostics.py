@@ -62,7 +62,7 @@ def measure(call: Comparison, rounds: int) -> tuple[dict[str, float], dict[str, 
             about: Any = call(diagnostics=value).about["diagnostics"]
             if number:  # the first round warms up
                 seconds_of_rounds[setting].append(time.perf_counter() - start)
-            epochs[setting] = len(about.get("looks", []))
+            epochs[setting] = len(about.get("measured_epochs", []))
     return {setting: statistics.median(times) for setting, times in seconds_of_rounds.items()}, epochs
 
 

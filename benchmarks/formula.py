@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import actlab
-from actlab.derivation.making import FormulaActivation
+from actlab.derivation.formula_activation import FormulaActivation
 from benchmarks.functions import fused, ours, peer, training_step
 from benchmarks.measuring import interleaved, keep_memory, machine
 

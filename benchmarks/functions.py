@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import actlab
-from actlab.spec import parse
+from actlab.spec import split_spec
 from benchmarks.measuring import interleaved, keep_memory, machine
 from benchmarks.textbook import textbook
 
@@ -55,7 +55,7 @@ class _Counting(TorchDispatchMode):
 
 def ours(spec: str) -> Function:
     """Return the module if torch.nn has one, so that both sides have module overhead; else the function."""
-    name, _, chosen = parse(spec)
+    name, _, chosen = split_spec(spec)
     activation = actlab.catalogue[name]
     if activation.facts.torch_equivalent and activation.module_class:
         return activation.module_class(**_required_arguments(activation), **chosen)
@@ -65,7 +65,7 @@ def ours(spec: str) -> Function:
 
 def peer(spec: str) -> tuple[str, Function]:
     """Return the torch equivalent, or the textbook formula under autograd."""
-    name, _, chosen = parse(spec)
+    name, _, chosen = split_spec(spec)
     activation = actlab.catalogue[name]
     if activation.facts.torch_equivalent:
         equivalent = getattr(torch.nn, activation.facts.torch_equivalent)

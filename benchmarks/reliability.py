@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 import actlab
-from actlab.execution.processes import processes
+from actlab.execution.processes import start_processes
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Optimizer, Run
 from actlab.ledger.ledger import Ledger
@@ -45,16 +45,16 @@ TESTED = [
     "## In the test suite",
     "",
     "- A Dask scheduler and three worker processes on loopback give the same bits as local",
-    "  training, also when a worker is killed and replaced, and when the scheduler is killed and",
-    "  restarted (`tests/test_dask_cluster.py`).",
+    "  training, even if a worker is killed and replaced, or the scheduler is killed and restarted",
+    "  (`tests/test_dask_cluster.py`).",
     "- Sixteen processes write one ledger, and some are killed while they write. The ledger",
     "  contains complete fleets only (`tests/test_ledger_claims.py`).",
-    "- Disks fill up at any moment, or are read-only. Ledgers are truncated anywhere, have a newer",
-    "  schema, belong to another application, or contain foreign triggers",
+    "- Disks become full at any moment or are read-only. Ledgers are truncated at any position,",
+    "  have a newer schema, belong to another application, or contain foreign triggers",
     "  (`tests/test_ledger_disks.py`, `test_ledger_file.py`).",
-    "- An activation that ends its process is tried three times and recorded as failed with the",
-    "  reason; all other runs complete. Two comparisons started at once share the work. Ctrl-C",
-    "  works at any moment (`tests/test_reliability.py`, `test_reliability_trials.py`).",
+    "- A run whose activation ends its process is tried three times and then recorded as failed",
+    "  with the reason. All other runs complete. Two comparisons started at once share the work.",
+    "  Ctrl-C works at any moment (`tests/test_reliability.py`, `test_reliability_trials.py`).",
     "",
 ]
 
@@ -205,10 +205,10 @@ def measure_kills(folder: Path) -> list[str]:
     lines = [
         "## Killed processes",
         "",
-        f"`actlab compare {' '.join(CALL)}`: nine runs, {normal:.1f} s undisturbed.",
-        "`kill -9` hits processes at random moments. The same command then runs again until the",
-        "comparison is complete. Results, histories and ledger records must equal those of the",
-        "undisturbed comparison bit for bit.",
+        f"`actlab compare {' '.join(CALL)}`: nine runs, which take {normal:.1f} s without",
+        "interruption. `kill -9` ends processes at random moments. The same command is then repeated until",
+        "the comparison is complete. Results, histories and ledger records must equal those of the",
+        "uninterrupted comparison bit for bit.",
         "",
         "| killed | kills | comparisons | runs in the ledger | lost | duplicated | differing bits |",
         "|---|--:|--:|--:|--:|--:|--:|",
@@ -249,7 +249,7 @@ def train_stub_runs(number: int) -> None:
     X = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
     y = np.arange(32) % 3
     runs = stub_runs(number)
-    with processes(2) as executor, tempfile.TemporaryDirectory() as folder:
+    with start_processes(2) as executor, tempfile.TemporaryDirectory() as folder:
         train_runs(runs[:4], X, y, executor=executor)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         times_per_run = []
@@ -272,9 +272,9 @@ def measure_many_runs() -> list[str]:
     lines = [
         "## Many runs",
         "",
-        "Runs of one step, each in a fleet of its own, on two processes. Times are milliseconds per run",
-        "and include training. Memory is the peak of the scheduling process in GiB; it holds all",
-        "results.",
+        "Two processes train runs of one step. Each run is a separate fleet. Times are in milliseconds per",
+        "run and include training. Memory is the peak memory in GiB of the scheduling process, which holds",
+        "all results.",
         "",
         "| runs | no ledger | ledger | training only | memory before | memory after | KiB per run on disk |",
         "|--:|--:|--:|--:|--:|--:|--:|",
@@ -344,10 +344,11 @@ def measure_ledger_cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[
     return [
         "## Cost of a ledger",
         "",
-        f"The notebook's comparison (3 activations, 3 folds, {epochs} epochs, MNIST) on two processes,",
-        f"medians of {rounds}, in turn: {medians['without']:.2f} s without a ledger, {medians['with']:.2f} s",
-        f"with one. The session itself (hashes of models and settings, claims, records) takes {own:.3f} s,",
-        f"{part:.2f} %.",
+        f"The notebook's comparison (3 activations, 3 folds, {epochs} epochs, MNIST) was run",
+        f"alternately with and without a ledger, in two processes. The medians (rounds: {rounds}) are",
+        f"{medians['without']:.2f} s without a ledger and {medians['with']:.2f} s with one. The session",
+        f"itself (hashes of models and settings, claims, records) takes {own:.3f} s, or {part:.2f} % of",
+        "the time.",
         "",
     ]
 

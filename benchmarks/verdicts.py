@@ -22,7 +22,7 @@ import numpy.typing as npt
 import scipy
 from scipy import stats
 
-from actlab.stats.sequential import ANALYSES, SequentialTest, analysis_level
+from actlab.stats.sequential import ANALYSES, SequentialTest, compute_analysis_level
 from actlab.stats.verdict import LEVEL, Verdict, holm, judge, summarize_differences
 
 Floats = npt.NDArray[np.float64]
@@ -258,14 +258,14 @@ def page(count: int, jobs: int) -> str:
     learners = simulate_all(_LEARNERS, count, jobs)
     power = simulate_all(_POWER, count, jobs)
     taken = (time.perf_counter() - start) / 60
-    versions = f"NumPy {np.__version__}, SciPy {scipy.__version__}"
+    versions = f"NumPy {np.__version__} and SciPy {scipy.__version__}"
     return _PAGE.format(
         date=datetime.date.today().isoformat(),
         versions=versions,
         minutes=taken,
         count=count,
-        analyses=", ".join(map(str, ANALYSES)),
-        share=100 * analysis_level(3),
+        analyses=f"{', '.join(map(str, ANALYSES[:-1]))} and {ANALYSES[-1]}",
+        share=100 * compute_analysis_level(3),
         null="\n".join(_null_row(*each) for each in nulls),
         learners="\n".join(_null_row(*each) for each in learners),
         power="\n".join(_power_rows(power)),
@@ -275,25 +275,27 @@ def page(count: int, jobs: int) -> str:
 
 _PAGE = """# How often a verdict is wrong
 
-Simulated on {date} with {versions}, {count} comparisons per row ({minutes:.0f} minutes on two cores),
-by
+This command simulated {count} comparisons per row on {date}, with {versions}, in {minutes:.0f} minutes
+on two cores:
 
 <!-- not run: ten minutes -->
 ```sh
 python -m benchmarks.verdicts
 ```
 
-A share near 5 % is accurate to {error:.1f} percentage points. The simulation calls the functions of
+A share near 5 % is accurate to within {error:.1f} percentage points. The simulation calls the functions of
 actlab that compute verdicts, `actlab.stats.judge` and `actlab.stats.SequentialTest`, with random scores.
 
 ## Without a difference
 
-Three activations with equal means, three pairs, Holm's correction. A comparison is wrong if one of its
+Each simulated comparison has three activations with equal means, and therefore three pairs, with
+Holm's correction. A comparison is wrong if one of its
 verdicts is "better" or "worse". The region of practical equivalence is empty, so no sequential
 comparison ends early. A sequential comparison has interim analyses after {analyses} seeds, each at a level of
 {share:.3g} % for three pairs. *Share of the split*: the share of the variance of a difference that comes
 from the split of the samples; the rest comes from the seed. *t-test*: the ordinary paired t-test over all
-runs with the same correction; in a sequential comparison, at 5 % in any of the interim analyses.
+runs with the same correction. In a sequential comparison, it is wrong if any interim analysis is
+significant at 5 %.
 
 | folds | share of the split | seeds | wrong verdicts | 95 % interval covers the truth | t-test wrong |
 |--:|--:|--:|--:|--:|--:|
@@ -305,7 +307,7 @@ split. This is conservative if the variance comes from the seed.
 
 ## Without a difference, with real training
 
-These simulations use no model of the variance. Small networks with a random hidden layer learn two
+These simulations do not assume a model of the variance. Small networks with a random hidden layer learn two
 classes with 3 or 10 folds of 240 samples, drawn for each comparison. The three "activations" are three
 sets of equally good features. None is better on new data, but each may suit the samples by chance.
 
@@ -315,7 +317,7 @@ sets of equally good features. None is better on new data, but each may suit the
 
 ## With a difference
 
-Two activations differ by the given number of standard deviations of the difference of two runs. The
+Two activations differ by the given number of standard deviations of the difference between two runs. The
 table shows how often the difference is found. The mean number of seeds of sequential comparisons is in
 parentheses.
 

@@ -1,4 +1,4 @@
-"""Write a page for every activation into docs/functions/, read off definitions and measured tables.
+"""Write a page for every activation into docs/functions/ from definitions and measured tables.
 
 Run ``python docs/make_pages.py [FOLDER]``.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 import actlab
-from actlab.describe import curves, properties, summary, table, window
-from actlab.report.charts import Line, Panel, round_values
-from actlab.report.html.svg import draw_panel, picture
+from actlab.describe import evaluate_curves, find_plot_range, get_summary, list_properties, make_value_table
+from actlab.report.html.svg import draw_panel, make_svg
+from actlab.report.panels import Line, Panel, round_values
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -48,14 +48,14 @@ def read_table(path: Path) -> Table:
 def page(activation: actlab.Activation[...], speed: Table, accuracy: Table) -> str:
     """Return the page of one activation as Markdown."""
     name, module = activation.name, activation.module_class
-    lines = [f"# {name}", "", summary(activation), "", "$$", latex(activation.formula()), "$$", ""]
+    lines = [f"# {name}", "", get_summary(activation), "", "$$", latex(activation.formula()), "$$", ""]
     if not activation.facts.gated:
         lines += ["```{raw} html", plot(activation), "```", ""]
     lines += ["## Properties", "", "| | |", "|---|---|"]
-    lines += [f"| {label} | {_cell(label, text)} |" for label, text in properties(activation)]
+    lines += [f"| {label} | {_cell(label, text)} |" for label, text in list_properties(activation)]
     if not activation.facts.gated:
         lines += ["", "## Values", "", "| x | f | f′ | f″ |", "|--:|--:|--:|--:|"]
-        lines += ["| " + " | ".join(cells) + " |" for cells in table(activation)]
+        lines += ["| " + " | ".join(cells) + " |" for cells in make_value_table(activation)]
     if name in accuracy:
         lines += [*_exact(accuracy[name]), ""]
     lines += [*_fast({spec: rows[0] for spec, rows in speed.items() if spec.split("(")[0] == name}), ""]
@@ -75,7 +75,7 @@ def _exact(rows: list[dict[str, str]]) -> list[str]:
         "",
         "## Accuracy",
         "",
-        "The largest error, in units of what rounding the input may move the value by "
+        "The largest error, in units of the change of the value that rounding the input may cause "
         "([how it is measured](../benchmarks/accuracy.md)).",
         "",
         "| dtype | f | f′ | f″ |",
@@ -85,18 +85,19 @@ def _exact(rows: list[dict[str, str]]) -> list[str]:
 
 
 def _fast(rows: dict[str, dict[str, str]]) -> list[str]:
-    """Return time and memory beside the peer's; an alias is not measured."""
+    """Return time and memory, compared with the peer's; an alias is not measured."""
     if not rows:
         return []
     return [
         "",
         "## Speed and memory",
         "",
-        "Forward and backward in float32 on one thread of a CPU, as a part of the time of the peer "
-        "([how it is measured](../benchmarks/functions.md)): below 1 is faster. *Fused* is inside "
-        "`actlab.fused()`; kept are the bytes that backward needs, for each element, and the peer's.",
+        "The time of forward and backward in float32 on one thread of a CPU, divided by the time of the peer "
+        "([how it is measured](../benchmarks/functions.md)). Below 1, actlab is faster. *Fused* is measured "
+        "inside `actlab.fused()`. *Saved* are the bytes per element that are saved for backward, and those "
+        "of the peer.",
         "",
-        "| | peer | 128x128 | 10⁶ | fused | 10⁷ | fused | kept (peer) |",
+        "| | peer | 128x128 | 10⁶ | fused | 10⁷ | fused | saved (peer) |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
         *(
             f"| `{spec}` | {row['peer']} | {row['eager 3']} | {row['eager']} | {row['fused']} "
@@ -116,9 +117,9 @@ def example(activation: actlab.Activation[...]) -> str:
 
 def plot(activation: actlab.Activation[...]) -> str:
     """Return f, f' and f'' as a drawing whose colours are the page's."""
-    low, high = window(activation)
+    low, high = find_plot_range(activation)
     x = torch.linspace(low, high, 241, dtype=torch.float64)
-    drawn = curves(activation, x)
+    drawn = evaluate_curves(activation, x)
     most = max(high, 1.25)
     main = torch.stack(drawn[:2]).clamp(-most, most)  # f″ may spike at a bend: it is cut off
     room = 0.08 * float(main.max() - main.min()) or 1.0
@@ -141,12 +142,12 @@ def plot(activation: actlab.Activation[...]) -> str:
 
 def thumbnail(activation: actlab.Activation[...]) -> str:
     """Return f alone, small; of a function of two halves its shape over the second, where the first is 1."""
-    low, high = (-4.0, 4.0) if activation.facts.gated else window(activation)
+    low, high = (-4.0, 4.0) if activation.facts.gated else find_plot_range(activation)
     x = torch.linspace(low, high, 81, dtype=torch.float64)
     if activation.facts.gated:
         y = activation(torch.stack([torch.ones_like(x), x], 1)).flatten()
     else:
-        y = curves(activation, x)[0]
+        y = evaluate_curves(activation, x)[0]
     most = max(high, 1.25)
     points = [
         f"{60 + 56 * float(a) / high:.1f} {40 - 36 * float(b) / most:.1f}"
@@ -154,13 +155,13 @@ def thumbnail(activation: actlab.Activation[...]) -> str:
         if abs(float(b)) <= 1.05 * most
     ]
     axes = '<path class="axis" d="M4 40H116M60 4V76"/>'
-    return picture(120, 80, activation.name, [axes, f'<path class="line c0" d="M{"L".join(points)}"/>'])
+    return make_svg(120, 80, activation.name, [axes, f'<path class="line c0" d="M{"L".join(points)}"/>'])
 
 
 def index(speed: Table) -> str:
     """Return the page that lists them all."""
     lines = ["# Functions", "", f"{len(OURS)} activations, each defined once. "]
-    lines[-1] += "These pages are read off the definitions and off two measured tables: "
+    lines[-1] += "These pages are generated from the definitions and from two measured tables: "
     lines[-1] += "[accuracy](../benchmarks/accuracy.md) and [speed](../benchmarks/functions.md)."
     lines += ["", "::::{grid} 2 3 4 5", ":gutter: 2", ":class-container: functions", ""]
     for name, one in OURS.items():
@@ -172,13 +173,13 @@ def index(speed: Table) -> str:
         "",
         "## In a table",
         "",
-        "*Kept*: bytes that backward needs for each element in float32.",
+        "*Saved*: bytes per element that are saved for backward in float32.",
         "",
     ]
-    lines += ["| function | module | formula | kept | source |", "|---|---|---|---|---|"]
+    lines += ["| function | module | formula | saved | source |", "|---|---|---|---|---|"]
     for name, one in OURS.items():
-        kept = speed[name][0]["saved B/elem (peer)"].split(" ")[0] if name in speed else ""
-        cells = (f"[{name}]({name}.md)", _module(one), f"`{one.formula()}`", kept, one.facts.paper)
+        saved = speed[name][0]["saved B/elem (peer)"].split(" ")[0] if name in speed else ""
+        cells = (f"[{name}]({name}.md)", _module(one), f"`{one.formula()}`", saved, one.facts.paper)
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "```{toctree}", ":hidden:", "", *OURS, "```", ""]
     return "\n".join(lines)
@@ -195,7 +196,7 @@ def lists() -> dict[str, str]:
     for face, named in (("functional", OURS), ("nn", by_module)):
         kind = "func" if face == "functional" else "class"
         links = {name: f"{{py:{kind}}}`~actlab.{face}.{name}`" for name in sorted(named)}
-        rows = [f"| {link} | {summary(named[name])} |" for name, link in links.items()]
+        rows = [f"| {link} | {get_summary(named[name])} |" for name, link in links.items()]
         found[face] = "\n".join(["| | |", "|---|---|", *rows, ""])
     return found
 

@@ -66,7 +66,7 @@ def executed(source: Path) -> NotebookNode:
 
 
 def kept(source: Path) -> NotebookNode | None:
-    """Return a lesson with the outputs that are stored beside it, if they are of the same code."""
+    """Return a lesson with its stored outputs, if they come from the same code."""
     path = source.with_suffix(".ipynb")
     if not path.exists():
         return None

@@ -13,8 +13,8 @@ from torch import Tensor
 import actlab
 from actlab.activation.definition import Activation, Facts
 from actlab.derivation.codegen.program import Program
-from actlab.derivation.derived import Derived, derive
-from actlab.derivation.syntax.to_sympy import read as to_sympy
+from actlab.derivation.formula_derivation import Derived, derive
+from actlab.derivation.syntax.to_sympy import read_formula
 
 # Every element-wise formula of the catalogue.
 NAMES = tuple(name for name, entry in actlab.catalogue.items() if not entry.facts.gated)
@@ -42,7 +42,7 @@ def derive_activation(
     formula: str, parameters: Mapping[str, float], trainable: tuple[str, ...] = (), **facts: Any
 ) -> tuple[Derived, Activation[...]]:
     """Derive a formula; return the result and the activation of its programs."""
-    derived = derive(to_sympy(formula), parameters, trainable=trainable)
+    derived = derive(read_formula(formula), parameters, trainable=trainable)
 
     def forward(x: Tensor, *values: Any) -> Tensor:
         return derived.forward(x, *values)

@@ -17,7 +17,7 @@ from tests.processes import run_process
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 _FENCE = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
+_LINK = re.compile(r'(?:(?<!`)\[[^\]]*\]\(|\bsrc(?:set)?=")([^)"\s]+)[)"]')
 
 
 @dataclass(frozen=True)

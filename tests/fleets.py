@@ -16,7 +16,7 @@ from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Result, Run
 from actlab.fleet.settings import FleetSettings, apply_settings
 from actlab.fleet.skorch_adapter import read_run, split_validation
-from actlab.models.networks import fresh
+from actlab.models.networks import new_activation
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 
 ROWS, FEATURES, CLASSES = 50, 5, 3
@@ -47,7 +47,7 @@ class Branching(nn.Module):
         super().__init__()
         self.first, self.beside = (nn.Linear(FEATURES, width, bias=bias) for _ in range(2))
         self.last = nn.Linear(width, outputs, bias=bias)
-        self.activation = fresh(activation)
+        self.activation = new_activation(activation)
 
     def forward(self, x):
         return self.last(self.activation(self.first(x)) + self.beside(x))

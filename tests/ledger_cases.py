@@ -13,7 +13,7 @@ import pytest
 from actlab.errors import UsageError
 from actlab.fleet.run import Result
 from actlab.ledger.ledger import Entry, Ledger
-from actlab.ledger.run_key import digest
+from actlab.ledger.run_key import hash_description
 from tests.processes import fork_processes
 
 
@@ -35,7 +35,7 @@ def settings(number, fleet=0):
 
 
 def make_key(number, fleet=0):
-    return digest(settings(number, fleet))
+    return hash_description(settings(number, fleet))
 
 
 def make_epochs(number=3, train_loss=0.5):

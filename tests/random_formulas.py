@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from actlab.derivation.derived import Derived, derive
-from actlab.derivation.syntax.to_sympy import read as to_sympy
+from actlab.derivation.formula_derivation import Derived, derive
+from actlab.derivation.syntax.to_sympy import read_formula
 from tests.exact_values import taylor
 
 _NAMES = (
@@ -82,7 +82,7 @@ def input_functions(derived: Derived) -> dict[str, Callable[[torch.Tensor], torc
 
 def find_errors(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
     """Return the errors of a formula's programs, found by ball arithmetic."""
-    result = derived(to_sympy(text), {})
+    result = derived(read_formula(text), {})
     tree = ast.parse(text, mode="eval").body
     programs = input_functions(result)
     line = float(programs["f'"](torch.linspace(-50, 50, 1001).double()).abs().max())

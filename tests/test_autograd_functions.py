@@ -12,7 +12,7 @@ from torch import nn
 
 import actlab
 from actlab.cli import main
-from actlab.models.networks import fresh
+from actlab.models.networks import new_activation
 from actlab.spec import CallableModule
 from tests.faulty_activations import TanhOnce
 from tests.sound_activations import NotebookReLU, OldStyleSoftsign, SigmoidOfOutput
@@ -41,7 +41,7 @@ class Squish(torch.autograd.Function):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_fresh_wraps_an_autograd_function(function):
     x = torch.linspace(-2, 2, 9)
-    module = fresh(function)
+    module = new_activation(function)
     assert isinstance(module, nn.Module)
     assert torch.equal(module(x), function.apply(x))
 

@@ -12,7 +12,7 @@ import sympy
 import torch
 
 import actlab
-from actlab.checking import CheckReport, Row, junit
+from actlab.checking import CheckReport, Row, format_junit
 from actlab.errors import UsageError
 from actlab.testing import assert_activation
 
@@ -139,7 +139,7 @@ def test_check_reports_a_crash_as_a_failed_row_and_continues():
 
 def test_check_reports_a_hang_as_a_failed_row_and_continues():
     report = actlab.check(hangs_in_bfloat16, only=["dtype", "kinks"])
-    assert failed(report) == {"dtype": "did not end within 10 s"}
+    assert failed(report) == {"dtype": "did not finish within 10 s"}
     assert report.row("kinks").status == "pass"
 
 
@@ -202,7 +202,7 @@ def test_check_report_lists_failures_first_within_80_columns():
 
 
 def test_check_report_as_junit_and_json():
-    suite = ElementTree.fromstring(junit([REPORT]).partition("\n")[2]).find("testsuite")
+    suite = ElementTree.fromstring(format_junit([REPORT]).partition("\n")[2]).find("testsuite")
     assert [suite.get(count) for count in ("tests", "failures", "skipped")] == ["5", "1", "3"]
     assert suite.find("testcase[@name='kinks']/failure").get("message").startswith("f'(0) = 1 & <not> 0")
     assert REPORT.to_json()["rows"][0] == {"name": "shape", "status": "pass", "detail": "fine"}

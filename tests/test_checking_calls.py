@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import actlab
-from actlab.checking.tensors import close, format_pair, same
+from actlab.checking.tensor_comparison import are_equal, format_pair, is_close
 from tests import faulty_in_other_calls as faulty
 from tests.faulty_activations import TanhOnce, tanh_with_slope_off
 from tests.sound_activations import EXPECTED, SOUND, largest_fifth
@@ -204,7 +204,7 @@ def test_check_reports_a_nan_slope_only_under_first_derivative():
 
     statuses = {n: check_row(elu_of_where, n).status for n in ("first derivative", "second derivative")}
     assert statuses["first derivative"] == "fail"
-    assert "gradient by the incoming" not in check_row(elu_of_where, "second derivative").detail
+    assert "with respect to the incoming" not in check_row(elu_of_where, "second derivative").detail
 
 
 def test_check_reports_a_wrong_gradient_once():
@@ -235,10 +235,10 @@ def test_format_pair_prints_enough_digits_to_differ():
 def test_close_and_same_compare_nan_and_infinity_as_values():
     one = torch.tensor([1.0, torch.nan, torch.inf, -torch.inf, 1e10], dtype=torch.float64)
     two = torch.tensor([1.0 + 1e-7, torch.nan, torch.inf, torch.inf, 1e10 * (1 + 1e-6)], dtype=torch.float64)
-    assert close(one, two, 1e-6).tolist() == [True, True, True, False, True]
-    assert same(one, one)
-    assert not same(one, two)
-    assert not same(one, one[:2])
+    assert is_close(one, two, 1e-6).tolist() == [True, True, True, False, True]
+    assert are_equal(one, one)
+    assert not are_equal(one, two)
+    assert not are_equal(one, one[:2])
 
 
 def test_check_prints_a_reason_once():

@@ -247,7 +247,7 @@ def test_check_escapes_control_characters_of_an_error():
 
     report = actlab.check(rings, only=["shape"])
     assert report.row("shape").detail == r"RuntimeError: \x1b[31mred\x07 \ud800"
-    actlab.checking.junit([report]).encode()
+    actlab.checking.format_junit([report]).encode()
 
 
 def test_check_report_wraps_a_long_name():

@@ -143,7 +143,7 @@ def test_compare_exits_with_1_if_every_run_failed(tmp_path, tiny_data, capsys):
     message = f"actlab: nothing was compared on tiny.npz: own.py:Early {failed}; own.py:Late {failed}\n"
     assert capsys.readouterr() == ("", message)
     assert main(call) == 1  # the output names the reason
-    assert f"own.py:Late {failed}: no rank." in " ".join(capsys.readouterr().out.split())
+    assert f"own.py:Late {failed}; it has no rank." in " ".join(capsys.readouterr().out.split())
     assert main(["compare", "relu", *call[2:], "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 

@@ -14,7 +14,7 @@ import pytest
 
 from actlab.cli import main
 from actlab.ledger.ledger import RUN_COLUMNS, Entry, Ledger
-from actlab.ledger.run_key import digest
+from actlab.ledger.run_key import hash_description
 from actlab.ledger.sqlite import FORMAT
 from tests.command_line import actlab, in_empty_folder, list_names, refused, tiny_data
 from tests.ledger_cases import hold_claims, make_entry, make_key, open_sqlite
@@ -118,7 +118,7 @@ def test_ledger_show_prints_the_last_twenty_runs(capsys):
     loss = {"test_loss": 1e30, "failure": "diverged"}
     runs = [make_entry(n, **loss if n > 2 else {}).result for n in range(25)]
     record_entries(
-        "runs.db", *(Entry(digest(own), own, run) for own, run in zip(settings, runs, strict=True))
+        "runs.db", *(Entry(hash_description(own), own, run) for own, run in zip(settings, runs, strict=True))
     )
     lines = run_verb(capsys, "show", "runs.db")
     assert lines[0] == "25 runs, 22 failed"
@@ -127,11 +127,11 @@ def test_ledger_show_prints_the_last_twenty_runs(capsys):
     assert lines[24:27] == [
         "(2 columns omitted)",
         "",
-        "The last 20 of 25; actlab ledger export writes all.",
+        "The last 20 of 25 runs are shown; actlab ledger export writes all of them.",
     ]
-    keys = ", ".join(digest(own)[:8] for own in settings[5:])
+    keys = ", ".join(hash_description(own)[:8] for own in settings[5:])
     assert " ".join(line.strip() for line in lines[27:-1]) == f"{keys} failed: diverged"
-    assert lines[-1] == "These are the last 20 of 22 that failed."
+    assert lines[-1] == "The last 20 of 22 failed runs are shown."
 
 
 def test_ledger_show_and_verify_with_no_run_and_with_one(capsys):
@@ -247,7 +247,8 @@ def test_ledger_export_writes_exact_files(comparison_folder, capsys):
     output = json.loads(
         (comparison_folder.parent / "deep/er/settings.json").read_text(), parse_constant=pytest.fail
     )
-    assert [one.pop("key") for one in output] == [digest(one) for one in output] == runs["key"].tolist()
+    keys = [one.pop("key") for one in output]
+    assert keys == [hash_description(one) for one in output] == runs["key"].tolist()
     assert output == list(settings.values())
 
 

@@ -12,7 +12,7 @@ import actlab
 from actlab import UsageError
 from actlab.comparison.comparison import Interrupted, compare
 from actlab.comparison.config import ComparisonConfig
-from actlab.comparison.tables import cv_results
+from actlab.comparison.tables import make_cv_results
 from actlab.data.dataset import Dataset
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.training.train import HISTORY_COLUMNS, TrainSettings, make_net
@@ -77,9 +77,9 @@ def test_compare_history_has_every_epoch_of_every_run(dataset):
     assert history.groupby(["activation", "fold"]).size().to_list() == [2] * 6
 
 
-def test_cv_results_has_scikit_learns_columns(dataset):
+def test_make_cv_results_has_scikit_learns_columns(dataset):
     comparison = compare(["relu", "tanh"], dataset, **SHORT)
-    table = cv_results(comparison.results)
+    table = make_cv_results(comparison.results)
     assert table["param_module__activation"].to_list() == ["relu", "tanh"]
     by_name = comparison.ranking.set_index("activation")
     for _, row in table.iterrows():
@@ -128,7 +128,7 @@ def test_compare_gives_no_rank_to_a_diverged_activation(dataset):
     (pair,) = comparison.verdicts.to_dict("records")
     assert (pair["verdict"], pair["reason"]) == ("none", f"relu diverged in {diverged_runs} of 3 runs")
     assert math.isnan(pair["difference"])
-    assert f"relu diverged in {diverged_runs} of 3 runs: no rank." in comparison.sentences()
+    assert f"relu diverged in {diverged_runs} of 3 runs; it has no rank." in comparison.sentences()
 
 
 def test_compare_of_only_diverged_models_has_no_rank(dataset):

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 from torch import nn
 
 from actlab import Comparison, NeuralNet, compare
-from actlab.comparison.tables import cv_results
+from actlab.comparison.tables import make_cv_results
 from actlab.data.dataset import Dataset
 from actlab.report.html.page import write_report
 from tests.searches import Idle, X, Y
@@ -54,8 +54,8 @@ def test_compare_fails_runs_whose_score_is_not_finite(dataset, tmp_path, value):
     verdicts = pairs(comparison)
     assert verdicts["relu", "tanh"] == verdicts["tanh", "elu"] == ("none", f"tanh {status}")
     assert verdicts["relu", "elu"][0] != "none"
-    assert f"tanh {status}: no rank." in comparison.sentences()
-    assert cv_results(comparison.results)["rank_test_score"].to_list()[1] == 3
+    assert f"tanh {status}; it has no rank." in comparison.sentences()
+    assert make_cv_results(comparison.results)["rank_test_score"].to_list()[1] == 3
     comparison.to_csv(tmp_path)
     write_report(Comparison.load(tmp_path), tmp_path / "report.html")
     assert status in (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def test_compare_ranks_nothing_if_every_score_is_infinite(dataset):
     assert comparison.results["failure"].to_list() == ["the score is -inf"] * 3
     assert comparison.ranking["rank"].isna().all()
     assert math.isnan(comparison.about["region"])
-    assert "relu failed in 3 of 3 runs: the score is -inf: no rank." in comparison.sentences()
+    assert "relu failed in 3 of 3 runs: the score is -inf; it has no rank." in comparison.sentences()
 
 
 def test_compare_fails_infinite_scores_of_models_trained_by_skorch(dataset):
@@ -88,7 +88,7 @@ def test_compare_until_decided_drops_an_activation_with_an_infinite_score(datase
     comparison = compare(
         NAMES, dataset, scoring=scorer(math.inf, [4]), until_decided=True, budget=18, **SHORT
     )
-    assert comparison.about["race"]["out"]["tanh"] == "failed in 1 of 6 runs: the score is inf"
+    assert comparison.about["sequential_test"]["dropped"]["tanh"] == "failed in 1 of 6 runs: the score is inf"
     assert pairs(comparison)["relu", "elu"][0] != "none"
 
 

@@ -18,7 +18,7 @@ import actlab
 from actlab import UsageError, compare
 from actlab.cli import main
 from actlab.data.dataset import Dataset
-from actlab.models.activation_arguments import constructor_of
+from actlab.models.activation_arguments import make_constructor
 from tests.comparison_plans import build_network, plan_runs
 
 SHORT = {"epochs": 2, "batch_size": 32}
@@ -248,9 +248,9 @@ def test_compare_reports_why_an_argument_accepts_no_activation(dataset):
         compare(["relu"], dataset, module=Bare, **SHORT)
 
 
-def test_constructor_of_rejects_other_arguments():
+def test_make_constructor_rejects_other_arguments():
     with pytest.raises(TypeError, match="negative_slope"):
-        constructor_of("leaky_relu")(negative_slope=0.1)
+        make_constructor("leaky_relu")(negative_slope=0.1)
 
 
 def test_compare_records_runs_of_constructors(dataset, tmp_path):

@@ -8,17 +8,17 @@ from actlab.data.dataset import load_data
 
 
 class Followed:
-    """Follow the calls of actlab in a comparison of two activations on digits.
+    """Follow the calls of actlab in a comparison of two activations on digits, up to the first epoch.
 
     Attributes:
         calls: The calls by module and function.
-        modules: The modules entered before fleets are planned.
-        changes: How often two consecutive calls before that are in different modules.
+        modules: The modules entered.
+        changes: How often two consecutive calls are in different modules.
     """
 
     def __init__(self):
         self.calls, self.modules, self.changes = Counter(), set(), 0
-        self._last, self._planning = "", False
+        self._last, self._is_training = "", False
         actlab.compare(["elu", "sigmoid"], "digits", epochs=1, jobs=1)  # trigger late imports
         before = sys.getprofile()
         sys.setprofile(self._profile)
@@ -33,20 +33,20 @@ class Followed:
         if event != "call" or not module.startswith("actlab.") or not is_written:
             return
         self.calls[module, name] += 1
-        self._planning |= module == "actlab.fleet.grouping"
-        if not self._planning:
+        self._is_training |= (module, name) == ("actlab.fleet.loop", "Loop.train_epoch")
+        if not self._is_training:
             self.modules.add(module)
             self.changes += module != self._last
             self._last = module
 
 
-def test_compare_enters_few_modules_before_its_fleets():
+def test_compare_enters_few_modules_before_its_first_epoch():
     load_data("digits")
     followed = Followed()
-    assert len(followed.modules) <= 26
-    assert followed.changes <= 110
-    assert followed.calls["actlab.spec", "parse"] == 2
-    networks = followed.calls["actlab.models.networks", "NeuralNet.__init__"]
-    assert networks <= 8  # six runs, and one for the bytes that each activation saves
+    assert len(followed.modules) <= 40
+    assert followed.changes <= 210
+    assert followed.calls["actlab.spec", "split_spec"] == 2
+    assert followed.calls["actlab.models.networks", "NeuralNet.__init__"] == 6
     assert followed.calls["actlab.comparison.config", "ComparisonConfig.__post_init__"] == 1
     assert followed.calls["actlab.comparison.plan", "ComparisonPlan.__init__"] == 1
+    assert followed.calls["actlab.fleet.loop", "Loop.train_epoch"] > 0

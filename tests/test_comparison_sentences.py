@@ -1,9 +1,9 @@
 import pandas as pd
 
 from actlab import Comparison
-from actlab.comparison.tables import VERDICTS, ranking_table
+from actlab.comparison.tables import VERDICTS, make_ranking_table
 
-ABOUT = {"metric": "accuracy", "region": 0.001, "region_is": "a thousandth", "points": True, "tuned": []}
+ABOUT = {"metric": "accuracy", "region": 0.001, "region_is": "the minimum", "points": True, "tuned": []}
 NAN = float("nan")
 
 
@@ -30,7 +30,7 @@ def comparison(scores, verdicts, failures=None, chance=(), lr=0.1, **about):
     results = pd.DataFrame(rows)
     frame = pd.DataFrame(verdicts, columns=VERDICTS)
     return Comparison(
-        results, pd.DataFrame(), frame, ranking_table(results, frame, 2), about={**ABOUT, **about}
+        results, pd.DataFrame(), frame, make_ranking_table(results, frame, 2), about={**ABOUT, **about}
     )
 
 
@@ -45,9 +45,9 @@ def test_sentences_name_the_better_activation_first():
     assert one.sentences() == other.sentences()
     assert one.sentences() == [
         "Best: relu, mean accuracy 0.9200 over 6 runs.",
-        "tanh is worse than relu by 10.00 pp (95 % interval +5.00 to +15.00); p = 0.0123, "
+        "tanh is worse than relu by 10.00 pp (95 % interval +5.00 to +15.00); p = 0.0123; "
         "relu is ahead in 75% of 12 pairs of runs.",
-        "Region of practical equivalence: differences of at most 0.10 pp (a thousandth).",
+        "Region of practical equivalence: differences of at most 0.10 pp (the minimum).",
     ]
 
 
@@ -95,7 +95,7 @@ def test_sentences_correct_p_for_the_tested_pairs():
     )
     assert sentences[2] == (
         "elu is worse than relu by 10.00 pp (95 % interval +5.00 to +15.00); p = 0.0123 corrected for "
-        "2 pairs, relu is ahead in 75% of 12 pairs of runs."
+        "2 pairs; relu is ahead in 75% of 12 pairs of runs."
     )
 
 
@@ -113,11 +113,11 @@ def test_sentences_count_failures_and_runs_at_chance_level():
     sentences = result.sentences()
     assert sentences[0] == "Only relu has a rank: mean accuracy 0.9200 over 6 runs."
     assert sentences[1:3] == [
-        "sigmoid is at chance level in 6 of 6 runs: no rank.",
-        "elu diverged in 2 of 6 runs: no rank.",
+        "sigmoid is at chance level in 6 of 6 runs; it has no rank.",
+        "elu diverged in 2 of 6 runs; it has no rank.",
     ]
-    assert "sigmoid is at chance level in 6 of 6 runs: no rank." in sentences
-    assert "elu diverged in 2 of 6 runs: no rank." in sentences
+    assert "sigmoid is at chance level in 6 of 6 runs; it has no rank." in sentences
+    assert "elu diverged in 2 of 6 runs; it has no rank." in sentences
     assert result.ranking["rank"].isna().to_list() == [False, True, True]
     assert sum(" elu" in f" {sentence}" for sentence in sentences) == 1
 
@@ -147,9 +147,11 @@ def test_sentences_of_many_pairs_describe_those_of_the_first():
 
 def test_sentences_report_the_number_of_runs():
     values = [{"lr": 0.1}, {"lr": 0.2}]
-    race = {"looks": 3, "ended": "all pairs are decided", "out": {}}
+    test = {"interim_analyses": 3, "ended": "all pairs are decided", "dropped": {}}
     rows = [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)]
-    result = comparison({"relu": HIGH, "tanh": LOW}, rows, tuned=values, race=race, trained=48, seeds=8)
+    result = comparison(
+        {"relu": HIGH, "tanh": LOW}, rows, tuned=values, sequential_test=test, trained=48, seeds=8
+    )
     assert result.sentences()[-3:] == [
         "Each run was trained with 2 values of lr: 48 trials instead of 24.",
         "Sequential test: 48 runs in 3 rounds with up to 8 seeds; all pairs are decided.",

@@ -14,10 +14,10 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, compare
-from actlab.comparison.tables import cv_results
+from actlab.comparison.tables import make_cv_results
 from actlab.data.dataset import Dataset, load_data
-from actlab.models.random_streams import SPLIT, WEIGHTS, seeded_torch, stream_seed
-from actlab.stats.sequential import ANALYSES, analysis_level
+from actlab.models.random_streams import SPLIT, WEIGHTS, derive_seed, seeded_torch
+from actlab.stats.sequential import ANALYSES, compute_analysis_level
 from actlab.stats.verdict import judge, summarize_differences
 from actlab.training.train import TrainSettings, make_net
 from tests.comparison_plans import plan_runs
@@ -59,7 +59,7 @@ def test_plan_runs_gives_each_two_seeds_their_own_folds(dataset):
     assert [each.seed for each in planned_runs[:18:3]] == [7, 8, 9, 10, 11, 12]
     assert [each.split for each in planned_runs[:18:3]] == [1, 1, 2, 2, 3, 3]
     for split in (1, 2, 3):
-        options = {"shuffle": True, "random_state": stream_seed(5 + 2 * split, 0, SPLIT) % 2**32}
+        options = {"shuffle": True, "random_state": derive_seed(5 + 2 * split, 0, SPLIT) % 2**32}
         expected = list(StratifiedKFold(3, **options).split(dataset.X, dataset.y))
         for each in [each for each in planned_runs if each.split == split]:
             assert np.array_equal(each.rows, expected[each.fold][0])
@@ -112,7 +112,7 @@ def test_compare_ranks_no_activation_at_chance_level(dataset, constant):
     assert (last["activation"], last["status"]) == (constant, "chance level in 12 of 12 runs")
     assert last["rank"] is pd.NA
     assert comparison.ranking["rank"].iloc[0] == comparison.ranking["rank"].iloc[1] == 1
-    assert f"{constant} is at chance level in 12 of 12 runs: no rank." in comparison.sentences()
+    assert f"{constant} is at chance level in 12 of 12 runs; it has no rank." in comparison.sentences()
 
 
 def test_compare_pools_small_test_folds(dataset):
@@ -164,22 +164,22 @@ def test_compare_until_decided_adds_seeds_only_to_undecided_activations(dataset,
     assert seeds[constant] < seeds["relu"]
     assert seeds["relu"] == seeds["tanh"]
     assert comparison.about["trained"] == 3 * seeds.sum()
-    assert comparison.about["race"]["out"][constant].startswith("worse than ")
+    assert comparison.about["sequential_test"]["dropped"][constant].startswith("worse than ")
     assert f"Sequential test: {3 * seeds.sum()} runs in" in comparison.sentences()[-1]
     words = {row["verdict"] for pair, row in pairs(comparison).items() if constant in pair}
     assert words & {"better", "worse"}
-    assert (comparison.verdicts["level"] == analysis_level(3)).all()
+    assert (comparison.verdicts["level"] == compute_analysis_level(3)).all()
     # The runs equal those of a comparison with a fixed number of seeds.
     fixed = compare(["relu"], dataset, seeds=2, **trained).results
     mine = comparison.results[(comparison.results["activation"] == "relu") & (comparison.results["seed"] < 2)]
     assert mine["score"].to_list() == fixed["score"].to_list()
-    assert len(cv_results(comparison.results)) == 3
+    assert len(make_cv_results(comparison.results)) == 3
 
 
 def test_compare_until_decided_keeps_its_budget(dataset):
     comparison = compare(["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, **SHORT)
     assert comparison.about["trained"] <= 30
-    assert "the budget of 30 runs" in comparison.about["race"]["ended"]
+    assert "the budget of 30 runs" in comparison.about["sequential_test"]["ended"]
     with pytest.raises(UsageError, match="budget must be >= 12 runs, the first round, got 11"):
         compare(["relu", "tanh"], dataset, until_decided=True, budget=11, **SHORT)
 
@@ -187,7 +187,7 @@ def test_compare_until_decided_keeps_its_budget(dataset):
 def test_compare_until_decided_drops_diverged_activations(dataset):
     comparison = compare(["relu", "tanh"], dataset, lr=3e4, until_decided=True, **SHORT)
     assert comparison.verdicts["verdict"].to_list() == ["none"]
-    assert "diverged in" in comparison.about["race"]["out"]["relu"]
+    assert "diverged in" in comparison.about["sequential_test"]["dropped"]["relu"]
     assert comparison.about["seeds"] == 2
 
 
@@ -206,7 +206,7 @@ def test_compare_until_decided_reports_restored_runs_per_round(dataset, tmp_path
     options = {**SHORT, "until_decided": True, "budget": 24, "rope": 0.0, "ledger": tmp_path / "l.sqlite"}
     first = compare(["relu", "tanh"], dataset, **options)
     compare(["relu", "tanh"], dataset, verbose=1, **options)
-    assert first.about["race"]["looks"] == 2
+    assert first.about["sequential_test"]["interim_analyses"] == 2
     assert [line for line in capsys.readouterr().err.splitlines() if "ledger" in line] == [
         "actlab: round 1: 12 of 12 runs are from the ledger",
         "actlab: round 2: 12 of 12 runs are from the ledger",
@@ -284,7 +284,7 @@ def test_compare_region_of_a_loss_is_relative(dataset):
     comparison = compare(["relu", "tanh"], dataset, scoring="neg_log_loss", seeds=2, **SHORT)
     median = comparison.results["score"].abs().median()
     assert comparison.about["region"] == pytest.approx(0.01 * median)
-    assert "a hundredth of the median score" in " ".join(comparison.sentences())
+    assert "1 % of the median score" in " ".join(comparison.sentences())
     assert "points" not in " ".join(comparison.sentences())
 
 
@@ -298,8 +298,8 @@ def test_compare_with_a_scorer_stores_weights_in_the_ledger(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("scoring", "message"),
     [
-        ("acuracy", "scoring must be a scorer of scikit-learn, got 'acuracy' .did you mean 'accuracy'"),
-        (3, "scoring must be the name of a scorer or a scorer, got 3"),
+        ("acuracy", "scoring must be a scikit-learn scorer, got 'acuracy' .did you mean 'accuracy'"),
+        (3, "scoring must be a scorer or the name of a scorer, got 3"),
         ("roc_auc", "scoring 'roc_auc' cannot score the network: ValueError: multi_class"),
     ],
 )

@@ -190,9 +190,9 @@ def test_cluster_fails_only_the_run_that_kills_workers(cluster, tmp_path):
     [
         (
             "tcp://127.0.0.1:1",
-            "^no Dask scheduler answers at 'tcp://127.0.0.1:1' within 1 s; start one with `dask scheduler`",
+            "^no Dask scheduler responds at 'tcp://127.0.0.1:1' within 1 s; start one with `dask scheduler`",
         ),
-        ("tcp://nowhere.invalid:8786", "^no Dask scheduler answers at 'tcp://nowhere.invalid:8786'"),
+        ("tcp://nowhere.invalid:8786", "^no Dask scheduler responds at 'tcp://nowhere.invalid:8786'"),
         ("tpc://127.0.0.1:8786", "^scheduler is 'tpc://127.0.0.1:8786', not an address such as tcp://"),
         ("", "^scheduler is '', not an address such as tcp://"),
         ("foo", "^scheduler is 'foo', not an address such as tcp://"),
@@ -202,7 +202,7 @@ def test_cluster_fails_only_the_run_that_kills_workers(cluster, tmp_path):
     ],
 )
 def test_cluster_rejects_a_wrong_address_in_one_line(address, message, monkeypatch):
-    monkeypatch.setattr("actlab.execution.dask._ANSWERS", 1.0)
+    monkeypatch.setattr("actlab.execution.dask._CONNECT_SECONDS", 1.0)
     with pytest.raises(UsageError, match=message) as caught:
         Cluster(address)
     assert "\n" not in str(caught.value)
@@ -236,7 +236,7 @@ def test_cluster_rejects_workers_with_other_versions(cluster, tmp_path):
 def test_cluster_rejects_work_after_shutdown(cluster_of_three):
     executor = Cluster(cluster_of_three.address)
     executor.shutdown()
-    with pytest.raises(UsageError, match=r"^the Cluster accepts no more work: it is shut down$"):
+    with pytest.raises(UsageError, match=r"^the Cluster accepts no more tasks: it is shut down$"):
         train_runs(runs_of_all_kinds()[:1], X, Y, executor=executor)
 
 
@@ -259,11 +259,11 @@ def test_compare_scheduler_option_gives_the_same_output(cluster_of_three, tmp_pa
 
 def test_compare_scheduler_option_rejects_a_missing_scheduler(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("actlab.execution.dask._ANSWERS", 1.0)
+    monkeypatch.setattr("actlab.execution.dask._CONNECT_SECONDS", 1.0)
     assert main([*CALL, "--scheduler", "tcp://127.0.0.1:1"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "actlab: error: no Dask scheduler answers at 'tcp://127.0.0.1:1' within 1 s; "
+        "actlab: error: no Dask scheduler responds at 'tcp://127.0.0.1:1' within 1 s; "
         "start one with `dask scheduler`, which prints its address\n"
     )

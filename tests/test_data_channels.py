@@ -202,7 +202,10 @@ def test_dataset_accepts_a_shape_with_channels_first(shape):
             {"shape": (), "rows": (5, 6, 5, 3)},
             r"direct: X has shape \(5, 6, 5, 3\) .* X must be \(n, d\)",
         ),
-        ({"shape": (), "rows": (4, 90)}, r"direct: X has shape \(4, 90\) and y \(5,\); .* with the n of y"),
+        (
+            {"shape": (), "rows": (4, 90)},
+            r"direct: X has shape \(4, 90\) and y \(5,\); .* with the same n as y",
+        ),
         ({"shape": (3, 6, 5), "channels": "last"}, "channels must be 'first' or None, got 'last'"),
     ],
 )

@@ -12,12 +12,11 @@ import sympy
 import torch
 
 import actlab
-from actlab.derivation.analysis.piecewise import MOST_PIECES, TooManyPieces, leaves, split_into_pieces
-from actlab.derivation.codegen.lower import Form, program
+from actlab.derivation.analysis.piecewise import MOST_PIECES, TooManyPieces, iterate_leaves, split_into_pieces
+from actlab.derivation.codegen.lowering import Form, program
 from actlab.derivation.codegen.program import NAMES, Builder
-from actlab.derivation.derived import derive
-from actlab.derivation.syntax.to_sympy import X
-from actlab.derivation.syntax.to_sympy import read as to_sympy
+from actlab.derivation.formula_derivation import derive
+from actlab.derivation.syntax.to_sympy import X, read_formula
 from tests import conformance as law
 from tests.derivations import NAMES as CATALOGUE
 from tests.derivations import (
@@ -116,7 +115,7 @@ def test_derive_sets_derivatives_at_kinks(formula, kinks):
 
 
 def test_derive_finds_kinks_between_floats():
-    derived = derive(to_sympy("max(x / 2, exp(x) - 1)"), {})
+    derived = derive(read_formula("max(x / 2, exp(x) - 1)"), {})
     assert list(derived.kinks) == [pytest.approx(-1.5936242600400401, rel=1e-15), 0.0]
     assert derived.kinks[0.0] == 1.0
     assert derived.inexact == ()
@@ -124,7 +123,7 @@ def test_derive_finds_kinks_between_floats():
 
 @pytest.mark.parametrize("chosen", [0.0, 0.5, 1.0])
 def test_derive_at_sets_the_derivative_at_a_kink(chosen):
-    derived = derive(to_sympy("where(x > 0, x, 0.25 * x)"), {}, at={0: chosen})
+    derived = derive(read_formula("where(x > 0, x, 0.25 * x)"), {}, at={0: chosen})
     assert derived.kinks == {0.0: chosen}
     x = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
     assert slope(derived, x).tolist() == [0.25, chosen, 1.0]
@@ -168,15 +167,15 @@ def test_derive_reports_inexact_intervals():
 
 
 def test_derive_reports_a_single_inexact_point():
-    derived = derive(to_sympy("asinh(x) / (1 + abs(x))"), {})
-    assert "f at inf in float32: off by inf units of rounding (4 are allowed)" in derived.inexact
+    derived = derive(read_formula("asinh(x) / (1 + abs(x))"), {})
+    assert "f at inf in float32: an error of inf units of rounding (4 are allowed)" in derived.inexact
 
 
 def test_derive_is_deterministic_across_processes():
     code = """
-from actlab.derivation.derived import derive
-from actlab.derivation.syntax.to_sympy import read
-print(derive(read("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.lines())
+from actlab.derivation.formula_derivation import derive
+from actlab.derivation.syntax.to_sympy import read_formula
+print(derive(read_formula("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.lines())
 """
     outputs = {
         subprocess.run(
@@ -218,19 +217,19 @@ def test_program_of_parameters_has_the_shape_of_the_input():
 
 
 def test_split_into_pieces_uses_intervals():
-    result = leaves(split_into_pieces(to_sympy("min(max(x, -1), 1)")))
+    result = iterate_leaves(split_into_pieces(read_formula("min(max(x, -1), 1)")))
     assert [str(leaf.expression) for leaf in result] == ["x", "1", "-1"]
 
 
 def test_split_into_pieces_rejects_too_many_pieces():
     text = "+".join(f"abs(sin({k} * x))" for k in range(1, MOST_PIECES))
     with pytest.raises(TooManyPieces):
-        split_into_pieces(to_sympy(text))
+        split_into_pieces(read_formula(text))
 
 
 @pytest.mark.parametrize(("depth", "exact"), [(10, True), pytest.param(30, False, marks=SLOW)])
 def test_derive_handles_many_nested_functions(depth, exact):
-    derived = derive(to_sympy("tanh(" * depth + "x" + ")" * depth), {})
+    derived = derive(read_formula("tanh(" * depth + "x" + ")" * depth), {})
     assert (derived.inexact == ()) is exact
     value, slope = 0.7, 1.0
     for _ in range(depth):

@@ -10,7 +10,7 @@ import torch
 
 from actlab.derivation.codegen.nan_guards import guard, has_nan_derivative
 from actlab.derivation.codegen.program import Program, Step
-from actlab.derivation.making import formula
+from actlab.derivation.formula_activation import formula
 
 pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
 
@@ -138,4 +138,6 @@ def test_guard_changes_only_programs_with_nan_derivatives():
     guarded = guard(elu, x, ())
     assert not has_nan_derivative(guarded, x, ()).any()
     assert torch.equal(guarded(x), elu(x))
-    assert guarded.lines() == ["return kernels.above(x, 0.0, x, torch.exp(kernels.above(x, 0.0, (-1.0), x)))"]
+    assert guarded.lines() == [
+        "return elementary.above(x, 0.0, x, torch.exp(elementary.above(x, 0.0, (-1.0), x)))"
+    ]

@@ -9,8 +9,8 @@ import pytest
 
 from actlab.derivation.analysis.limits import compute_limits, estimate_limit
 from actlab.derivation.analysis.piecewise import split_into_pieces
-from actlab.derivation.derived import derive
-from actlab.derivation.syntax.to_sympy import read
+from actlab.derivation.formula_derivation import derive
+from actlab.derivation.syntax.to_sympy import read_formula
 
 inf, nan = math.inf, math.nan
 PI = math.pi
@@ -53,13 +53,13 @@ PI = math.pi
     ],
 )
 def test_compute_limits_of_values_and_slopes(text, limits, slopes):
-    result = compute_limits(split_into_pieces(read(text)), ()).tolist()
+    result = compute_limits(split_into_pieces(read_formula(text)), ()).tolist()
     assert result[0] == pytest.approx(limits, rel=1e-15, nan_ok=True)
     assert result[1] == pytest.approx(slopes, rel=1e-15, nan_ok=True)
 
 
 def test_compute_limits_depends_on_parameters():
-    tree = split_into_pieces(read("a*x**3 + log(b + x**2)"))
+    tree = split_into_pieces(read_formula("a*x**3 + log(b + x**2)"))
     assert compute_limits(tree, (("a", 0.0), ("b", 1.0))).tolist()[0] == [inf, inf]
     assert compute_limits(tree, (("a", -0.25), ("b", 1.0))).tolist()[0] == [inf, -inf]
 
@@ -84,7 +84,7 @@ def test_estimate_limit_returns_none_if_unclear():
     ],
 )
 def test_derive_computes_limits_range_and_monotonicity(text, limits, range_, monotonic):
-    derived = derive(read(text), {})
+    derived = derive(read_formula(text), {})
     assert derived.inexact == ()
     assert derived.limits == limits
     assert derived.range == pytest.approx(range_, rel=1e-15)

@@ -9,9 +9,9 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 import actlab
-from actlab.derivation.derived import derive
-from actlab.derivation.making import formula
-from actlab.derivation.syntax.to_sympy import read
+from actlab.derivation.formula_activation import formula
+from actlab.derivation.formula_derivation import derive
+from actlab.derivation.syntax.to_sympy import read_formula
 from tests import conformance as law
 from tests.derivations import NAMES, derive_activation, numbers
 from tests.exact_values import bound, errors
@@ -42,7 +42,7 @@ BY_OUTPUT = [name for name in NAMES if kind(name) == "output"]
 
 @pytest.mark.parametrize("name", BY_OUTPUT)
 def test_derive_saves_the_same_tensor_as_the_catalogue_entry(name):
-    derived = derive(read(insert_parameters(name)), {})
+    derived = derive(read_formula(insert_parameters(name)), {})
     assert derived.saves == ("input" if name in SAVE_THE_INPUT else "output")
     assert derived.inexact == ()
 
@@ -84,8 +84,8 @@ def saved_tensor_of(activation) -> str:
         ("tanh(x)", "output", "1.0 - y * y"),
         ("sigmoid(2*x)*3 - 1", "output", "-((y + 1.0) * (y - 2.0) * 2.0 / 3.0)"),
         ("log(1 + exp(3*x)) / 3", "output", "-numerics.expm1(-(y * 3.0))"),
-        ("elu(x, 0.5)", "output", "kernels.above(y, 0.0, 1.0, y + 0.5)"),
-        ("where(x > 0, x, x/4)", "output", "kernels.above(y, 0.0, 1.0, 0.25)"),
+        ("elu(x, 0.5)", "output", "elementary.above(y, 0.0, 1.0, y + 0.5)"),
+        ("where(x > 0, x, x/4)", "output", "elementary.above(y, 0.0, 1.0, 0.25)"),
         ("abs(x)", "input", None),  # it turns back
         ("x * tanh(softplus(x))", "input", None),
         ("sin(x)", "input", None),  # the output does not determine the sign of the derivative

@@ -7,11 +7,11 @@ import torch
 
 import actlab
 from actlab.activation import numerics
-from actlab.derivation import kernels
+from actlab.derivation import elementary
 from actlab.derivation.analysis.piecewise import find_ramp, split_into_pieces
-from actlab.derivation.codegen.functions import Sigmoid, Tanh, recognize
 from actlab.derivation.codegen.program import Program
-from actlab.derivation.syntax.to_sympy import read as to_sympy
+from actlab.derivation.codegen.program_functions import Sigmoid, Tanh, recognize
+from actlab.derivation.syntax.to_sympy import read_formula
 from tests.derivations import derive_activation, from_catalogue
 from tests.exact_values import bound, errors
 
@@ -43,18 +43,18 @@ def test_kernel_branches_are_exact_at_borders_and_next_to_infinities(dtype, bord
     x = torch.cat([x, *close])
     for yes, no in ((torch.exp(100 * x), -x), (x, 0.0), (2.0, x), (1.0, 0.25), (0.0, 0.0)):
         sides = [side if isinstance(side, torch.Tensor) else torch.full_like(x, side) for side in (yes, no)]
-        result = getattr(kernels, name)(x, border, yes, no)
+        result = getattr(elementary, name)(x, border, yes, no)
         assert torch.equal(result, torch.where(compare(x, border), *sides))
 
 
 def test_kernel_between_uses_an_open_interval():
     x = torch.tensor(BORDERS)
-    assert kernels.between(x, -0.1, 3.0, 0.5).tolist() == [0, 0, 0, 0.5, 0.5, 0.5, 0.5, 0, 0]
+    assert elementary.between(x, -0.1, 3.0, 0.5).tolist() == [0, 0, 0, 0.5, 0.5, 0.5, 0.5, 0, 0]
 
 
 def test_kernel_branches_have_the_gradient_of_the_chosen_side():
     x = torch.tensor([-2.0, 0.0, 2.0], requires_grad=True)
-    kernels.above(x, 0.0, x * x, torch.exp(x)).sum().backward()
+    elementary.above(x, 0.0, x * x, torch.exp(x)).sum().backward()
     assert x.grad.tolist() == pytest.approx([torch.e**-2, 1.0, 4.0])
 
 
@@ -84,17 +84,17 @@ def test_program_of_a_ramp_is_a_clamp(text, expected):
 
 @pytest.mark.parametrize("text", ["min(-x, 0)", "where(x > 1, x, 0)", "max(x**2, 1)", "where(x < 0, x, 1)"])
 def test_find_ramp_ignores_other_pieces(text):
-    assert find_ramp(split_into_pieces(to_sympy(text))) is None
+    assert find_ramp(split_into_pieces(read_formula(text))) is None
 
 
 def test_program_of_a_slope_between_kinks_is_one_step():
-    assert lines("clip(x, -1, 2)", 1) == ["return kernels.between(y, (-1.0), 2.0, 1.0)"]
+    assert lines("clip(x, -1, 2)", 1) == ["return elementary.between(y, (-1.0), 2.0, 1.0)"]
 
 
 def test_program_uses_one_form_on_the_whole_line():
     assert lines("x * (1 + erf(x / sqrt(2))) / 2") == [
         "v1 = torch.clamp_min(x, (-1e+18))",
-        "return kernels.normal_cdf(v1) * v1",
+        "return elementary.normal_cdf(v1) * v1",
     ]
 
 
@@ -160,11 +160,11 @@ def test_formula_torch_operation_depends_on_parameters():
 
 
 def test_recognize_finds_quotients_of_exponentials():
-    x = to_sympy("x")
-    assert recognize(to_sympy("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
-    assert recognize(to_sympy("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
-    assert recognize(to_sympy("1 / (1 + exp(-x))")) == Sigmoid(x)
-    assert not recognize(to_sympy("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
+    x = read_formula("x")
+    assert recognize(read_formula("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
+    assert recognize(read_formula("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
+    assert recognize(read_formula("1 / (1 + exp(-x))")) == Sigmoid(x)
+    assert not recognize(read_formula("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
 
 
 # -- execution -------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from actlab.derivation.codegen.program import NAMES
-from actlab.derivation.derived import derive
-from actlab.derivation.syntax.to_sympy import read as to_sympy
+from actlab.derivation.formula_derivation import derive
+from actlab.derivation.syntax.to_sympy import read_formula
 from tests.derivations import compile_lines, programs, sample
 from tests.random_formulas import FORMULAS, find_errors
 
@@ -39,14 +39,14 @@ EARLIER_FAILURES = [
 @pytest.mark.parametrize("formula", EARLIER_FAILURES)
 def test_derive_handles_formulas_that_failed_before(formula):
     if "tan(" in formula or formula in ("1 / x", "log(x)", "sqrt(x)", "x**0.3"):
-        derive(to_sympy(formula), {})  # the formula has no value at some points
+        derive(read_formula(formula), {})  # the formula has no value at some points
     else:
         assert find_errors(formula) == []
 
 
 @pytest.mark.parametrize("formula", ["softplus(2 * x) - 2 * x", "log1p(x**2)", "atan(x) - x", "x - tanh(x)"])
 def test_derive_avoids_cancellation(formula):
-    derived = derive(to_sympy(formula), {})
+    derived = derive(read_formula(formula), {})
     assert derived.inexact == ()
     assert find_errors(formula) == []
 
@@ -71,7 +71,7 @@ def test_derive_many_random_formulas(formula):
 @settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(FORMULAS)
 def test_program_lines_of_random_formulas_give_the_same_bits(formula):
-    derived = derive(to_sympy(formula), {})
+    derived = derive(read_formula(formula), {})
     for program in programs(derived):
         function = compile_lines(program.lines(), program.inputs, NAMES)
         torch.testing.assert_close(function(sample()), program(sample()), rtol=0, atol=0, equal_nan=True)

@@ -5,9 +5,15 @@ import sympy
 import torch
 
 import actlab
-from actlab.derivation.syntax.to_sympy import read
-from actlab.describe import curves, properties, table, terminal_plot, window
-from actlab.expression import derivative_text
+from actlab.derivation.derivative_text import derivative_text
+from actlab.derivation.syntax.to_sympy import read_formula
+from actlab.describe import (
+    draw_terminal_plot,
+    evaluate_curves,
+    find_plot_range,
+    list_properties,
+    make_value_table,
+)
 
 x, a = sympy.symbols("x a", real=True)
 
@@ -27,12 +33,12 @@ x, a = sympy.symbols("x a", real=True)
     ],
 )
 def test_read_converts_a_formula_exactly(text, expected):
-    assert read(text) == expected
+    assert read_formula(text) == expected
 
 
 @pytest.mark.parametrize("text", ["where(x > 0, 2*x, a*exp(x))", "abs(x)", "where(x > 1 and x < 2, 1, 0)"])
 def test_derivative_text_can_be_read_again(text):
-    assert read(derivative_text(text)) is not None
+    assert read_formula(derivative_text(text)) is not None
 
 
 def test_derivative_text_keeps_decimals():
@@ -41,7 +47,7 @@ def test_derivative_text_keeps_decimals():
 
 def test_curves_returns_the_function_and_its_derivatives():
     points = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
-    value, first, second = curves(actlab.catalogue["tanh"], points)
+    value, first, second = evaluate_curves(actlab.catalogue["tanh"], points)
     y = torch.tanh(points)
     assert torch.allclose(value, y, rtol=1e-15)
     assert torch.allclose(first, 1 - y**2, rtol=1e-14)
@@ -49,7 +55,7 @@ def test_curves_returns_the_function_and_its_derivatives():
 
 
 def test_table_contains_kinks_and_infinities():
-    rows = table(actlab.catalogue["leaky_relu"], [-math.inf, 3.0])
+    rows = make_value_table(actlab.catalogue["leaky_relu"], [-math.inf, 3.0])
     assert rows == [("-inf", "-inf", "0.01", "0"), ("0", "0", "0.01", "0"), ("3", "3", "1", "0")]
 
 
@@ -59,17 +65,17 @@ ELEMENTWISE = [name for name, activation in actlab.catalogue.items() if not acti
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_terminal_plot_of_every_definition_fits_80_columns(name):
     activation = actlab.catalogue[name]
-    picture = terminal_plot(activation)
+    picture = draw_terminal_plot(activation)
     assert all(len(line) <= 80 for line in picture.splitlines())
     assert {"#", "+"} <= set(picture)
-    low, high = window(activation)
+    low, high = find_plot_range(activation)
     assert all(low < kink < high for kink in activation.kinks())
 
 
 @pytest.mark.parametrize("name", actlab.catalogue)
 def test_properties_of_every_definition_are_complete(name):
     activation = actlab.catalogue[name]
-    described = dict(properties(activation))
+    described = dict(list_properties(activation))
     assert described["formula"] == activation.formula()
     assert described["module"].startswith(f"actlab.nn.{activation.module_class.__name__}(")
     assert activation.__doc__

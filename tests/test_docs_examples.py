@@ -2,8 +2,13 @@
 
 ``sh`` fences are commands. ``python`` fences run in one namespace; a fence whose first line is a comment with
 a file name is written to that file. A line ``<!-- not run: reason -->`` before a fence excludes it.
+
+A ``text`` fence after a fence that runs shows its output; ``...`` stands for any text. A line
+``<!-- varies: REGEX -->`` before it names the parts of the shown text that differ between runs.
 """
 
+import doctest
+import itertools
 import linecache
 import os
 import re
@@ -14,6 +19,7 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 
 from actlab.cli import main
 from actlab.cli.parser import create_parser
@@ -24,9 +30,8 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(p for p in ROOT.glob("docs/**/*.md") if not {"functions", "_build", "tutorial"} & set(p.parts)),
 ]
-FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S
-)
+NOTE = r"(?:<!-- (?:not run: (?P<reason>[^\n]+)|varies: (?P<varies>[^\n]+)) -->\n)?"
+FENCE = re.compile(rf"^{NOTE}```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
 FILE = re.compile(r"# ([\w-]+\.py)\n")
 PLAIN = re.compile(r"actlab( |$)")
 SHELL = set("|;&$<>`~*\n")
@@ -38,8 +43,13 @@ def find_fences(page):
 
 
 def runnable_fences(page):
-    """Return the fences of a page that run."""
-    return [f for f in find_fences(page) if f["language"] in ("sh", "python") and not f["reason"]]
+    """Return the fences of a page that run, each with the ``text`` fence below it or None."""
+    pairs = itertools.pairwise([*find_fences(page), {"language": ""}])
+    return [
+        {**fence, "output": after if after["language"] == "text" else None}
+        for fence, after in pairs
+        if fence["language"] in ("sh", "python") and not fence["reason"]
+    ]
 
 
 def command_lines(text):
@@ -48,17 +58,38 @@ def command_lines(text):
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-def run_command(line):
+def run_command(line, shown):
     if PLAIN.match(line) and not SHELL & set(re.sub(r"\"[^\"]*\"|'[^']*'", "", line)):
         words = shlex.split(line)[1:]
-        status = main(words)
         # Status 1 means that the verb found a problem, which is correct for these verbs.
-        assert status == 0 or (status == 1 and words[0] in ("check", "ledger")), line
+        allowed = (0, 1) if words[0] in ("check", "ledger") else (0,)
+        assert main(words) in ((2,) if shown.startswith("actlab: error: ") else allowed), line
         return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     options = {"env": {**os.environ, "PATH": path}, "timeout": 300, "capture_output": True, "text": True}
     process = subprocess.run(["bash", "-euo", "pipefail", "-c", line], **options)
+    print(process.stdout)
     assert process.returncode == 0, process.stdout + process.stderr
+
+
+def run_program(code, namespace, shown):
+    try:
+        exec(code, namespace)  # noqa: S102, text of this repository
+    except Exception as error:
+        if not shown.startswith(type(error).__name__):
+            raise
+        print(f"{type(error).__name__}: {error}")
+
+
+def compare_output(fence, captured):
+    printed = re.sub(" +$", "", captured.out or captured.err, flags=re.M).strip("\n")
+    shown, flags = fence["text"].strip("\n"), doctest.ELLIPSIS
+    if fence["varies"]:
+        shown, flags = re.sub(fence["varies"], "...", shown), flags | doctest.NORMALIZE_WHITESPACE
+    if not doctest.OutputChecker().check_output(shown, printed, flags):
+        if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+            pytest.skip("the pages show the output of a processor with AVX-512")
+        assert printed == shown
 
 
 @pytest.mark.parametrize(
@@ -66,20 +97,24 @@ def run_command(line):
 )
 def test_docs_page_commands_and_programs_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setitem(sys.modules, "a_page", module := types.ModuleType("a_page"))
     for number, fence in enumerate(runnable_fences(page), start=1):
+        shown = fence["output"]["text"] if fence["output"] else ""
         if fence["language"] == "sh":
             for line in command_lines(fence["text"]):
-                run_command(line)
+                run_command(line, shown)
         elif name := FILE.match(fence["text"]):
             Path(name[1]).write_text(fence["text"], encoding="utf-8")
         else:
             file, lines = f"<{page.name}: {number}>", fence["text"].splitlines(keepends=True)
             # swap reads the source of classes, as inspect finds it for the cells of a notebook.
             monkeypatch.setitem(linecache.cache, file, (len(fence["text"]), None, lines, file))
-            exec(compile(fence["text"], file, "exec"), vars(module))  # noqa: S102, text of this repository
-    capsys.readouterr()
+            run_program(compile(fence["text"], file, "exec"), vars(module), shown)
+        captured = capsys.readouterr()
+        if shown:
+            compare_output(fence["output"], captured)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -90,3 +125,20 @@ def test_docs_page_commands_that_are_not_run_can_be_parsed(page):
         for line in command_lines(fence["text"]) if fence["language"] == "sh" and fence["reason"] else []:
             if PLAIN.match(line):
                 create_parser().parse_args(shlex.split(line)[1:])
+
+
+def find_words(parser):
+    """Return the options and the commands of a parser, and those of its commands."""
+    commands = [a.choices for a in parser._actions if isinstance(a.choices, dict)]
+    return set(parser._option_string_actions).union(
+        *commands, *(find_words(command) for choices in commands for command in choices.values())
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_docs_page_options_and_commands_in_the_text_exist(page):
+    words, parser = find_words(create_parser()), create_parser()
+    for code in re.findall("`([^`]+)`", FENCE.sub("", page.read_text(encoding="utf-8"))):
+        assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*|(?<=^actlab )\w+", code)) <= words, code
+        if re.match(r"actlab \w+ ", code):
+            parser.parse_args(shlex.split(code)[1:])

@@ -20,7 +20,7 @@ from actlab.execution.scheduler import train_runs
 from actlab.fleet.diagnostics import BINS, ROWS, SHARE, choose_diagnostic_epochs, is_elementwise_nonlinear
 from actlab.fleet.loop import Data, Loop
 from actlab.fleet.run import EarlyStopping, Optimizer, Schedule
-from actlab.models.networks import ConvNet, fresh
+from actlab.models.networks import ConvNet, new_activation
 from actlab.timing import saved_bytes
 from tests.fleet_runs import SGD, WILD, assert_equal, make_noisy, make_perceptron, one_fleet, one_thread, run
 from tests.fleets import CLASSES, FEATURES, Branching, make_table
@@ -114,7 +114,7 @@ class KnownUnits(nn.Module):
 
     def __init__(self, activation):
         super().__init__()
-        self.first, self.activation = nn.Linear(FEATURES, 4), fresh(activation)
+        self.first, self.activation = nn.Linear(FEATURES, 4), new_activation(activation)
         self.last = nn.Linear(4, CLASSES)
         with torch.no_grad():
             self.first.weight[:2] = 0

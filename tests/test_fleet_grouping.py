@@ -23,7 +23,9 @@ from tests.fleets import CLASSES, FEATURES, Branching, Packing, make_table, trai
 X, Y = make_table()
 ONE_FLEET = Packing(most=64)
 SGD = Optimizer("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0})
-DRAWS = "the network draws random numbers while it trains; in a fleet the other networks would change them"
+DRAWS = (
+    "the network draws random numbers during training; in a fleet, they would depend on the other networks"
+)
 MIXED = ["relu", "tanh", "mish", "leaky_relu(negative_slope=0.2)", "gelu"]
 
 
@@ -50,7 +52,7 @@ def fleets(runs, settings=ONE_FLEET):
 
 
 def indices_of_fleets(runs):
-    return [fleet.places for fleet in fleets(runs)]
+    return [fleet.indices for fleet in fleets(runs)]
 
 
 def reasons(net):
@@ -69,7 +71,7 @@ def test_plan_groups_catalogue_activations_in_one_fleet():
     (fleet,) = fleets(runs)
     assert fleet.layer_by_layer
     assert not fleet.reason_alone
-    assert fleet.places == (0, 5, 10, 1, 6, 11, 2, 7, 12, 3, 8, 13, 4, 9, 14)
+    assert fleet.indices == (0, 5, 10, 1, 6, 11, 2, 7, 12, 3, 8, 13, 4, 9, 14)
 
 
 def test_fleet_of_mixed_activations_equals_single_training():
@@ -84,20 +86,20 @@ def test_plan_groups_torch_equivalents_with_catalogue_activations():
     equivalents = [nn.ReLU, nn.Tanh, nn.Sigmoid, functools.partial(nn.LeakyReLU, 0.3), actlab.nn.Mish]
     (fleet,) = fleets([run(sequential(kind)) for kind in equivalents])
     assert fleet.layer_by_layer
-    assert fleet.places == (0, 1, 2, 3, 4)
+    assert fleet.indices == (0, 1, 2, 3, 4)
 
 
 def test_plan_groups_other_torch_activations_by_kind():
     elu, softplus = sequential(nn.ELU), sequential(nn.Softplus)
     planned = fleets([run(model, seed=seed) for seed in (0, 1) for model in (elu, softplus)])
-    assert [(fleet.places, fleet.layer_by_layer) for fleet in planned] == [((0, 2), True), ((1, 3), True)]
+    assert [(fleet.indices, fleet.layer_by_layer) for fleet in planned] == [((0, 2), True), ((1, 3), True)]
 
 
 @pytest.mark.parametrize("kind", [nn.PReLU, actlab.nn.PReLU], ids=["torch", "actlab"])
 def test_plan_separates_trained_activations(kind):
     trained, other = sequential(kind), sequential(nn.Tanh)
     planned = fleets([run(model, seed=seed) for seed in (0, 1) for model in (trained, other)])
-    assert [fleet.places for fleet in planned] == [(0, 2), (1, 3)]
+    assert [fleet.indices for fleet in planned] == [(0, 2), (1, 3)]
     assert not any(fleet.reason_alone for fleet in planned)
 
 
@@ -249,24 +251,24 @@ def test_plan_is_deterministic():
     settings = FleetSettings(weights_per_fleet=1000)
     first = fleets(make_runs(), settings)
     assert [fleets(make_runs(), settings) for _ in range(2)] == [first, first]
-    assert sorted(index for fleet in first for index in fleet.places) == list(range(45))
-    assert [fleet.places[0] for fleet in first] == sorted(fleet.places[0] for fleet in first)
+    assert sorted(index for fleet in first for index in fleet.indices) == list(range(45))
+    assert [fleet.indices[0] for fleet in first] == sorted(fleet.indices[0] for fleet in first)
 
 
 @pytest.mark.parametrize(("runs", "sizes"), [(1, [1]), (5, [1] * 5), (8, [1] * 8), (40, [5] * 8)])
 def test_plan_splits_runs_for_several_processes(runs, sizes):
     model = perceptron()
     planned = fleets([run(model, seed=seed) for seed in range(runs)], FleetSettings(weights_per_fleet=10**9))
-    assert [len(fleet.places) for fleet in planned] == sizes
+    assert [len(fleet.indices) for fleet in planned] == sizes
 
 
 def test_plan_limits_weights_per_fleet_and_balances_sizes():
     model = perceptron()
     size = sum(p.numel() for p in model().parameters())
     planned = fleets([run(model, seed=seed) for seed in range(20)], FleetSettings(weights_per_fleet=3 * size))
-    assert sorted(len(fleet.places) for fleet in planned) == [2, 3, 3, 3, 3, 3, 3]
+    assert sorted(len(fleet.indices) for fleet in planned) == [2, 3, 3, 3, 3, 3, 3]
     (one,) = fleets([run(model)], FleetSettings(weights_per_fleet=1))
-    assert one.places == (0,)
+    assert one.indices == (0,)
 
 
 def test_plan_respects_layer_by_layer_false():

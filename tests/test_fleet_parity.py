@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import lr_scheduler as schedules
 
 from actlab.fleet.skorch_adapter import NotFused, read_run
-from actlab.models.networks import fresh
+from actlab.models.networks import new_activation
 from tests.fleets import (
     CLASSES,
     FEATURES,
@@ -158,9 +158,9 @@ BATCHES = {
     "more than there are rows": {"batch_size": 1000},
     "another size for validation": {"iterator_valid__batch_size": 3},
     "a size for training alone": {"batch_size": 4, "iterator_train__batch_size": 16},
-    "nothing held back": {"train_split": None, "iterator_train__shuffle": True},
-    "a half held back": {"train_split": skorch.dataset.ValidSplit(2)},
-    "all rows at once, nothing held back": {"batch_size": -1, "train_split": None},
+    "nothing held out": {"train_split": None, "iterator_train__shuffle": True},
+    "a half held out": {"train_split": skorch.dataset.ValidSplit(2)},
+    "all rows at once, nothing held out": {"batch_size": -1, "train_split": None},
 }
 
 
@@ -281,7 +281,7 @@ class Line(nn.Module):
         for before, after in itertools.pairwise(sizes):
             # The gradient of a bias before a normalization is rounding noise, which Adam amplifies.
             parts += [nn.Linear(before, after, bias=bias and not norm)]
-            parts += [nn.BatchNorm1d(after)] * norm + [fresh(activation)]
+            parts += [nn.BatchNorm1d(after)] * norm + [new_activation(activation)]
         self.layers = nn.Sequential(*parts, nn.Linear(sizes[-1], CLASSES, bias=bias))
 
     def forward(self, x):

@@ -84,6 +84,14 @@ def hooked(index):
     return module
 
 
+def replace_forward(name):
+    module = make_sequential()
+    part = module.get_submodule(name)
+    forward = part.forward
+    part.forward = lambda x: 2 * forward(x)
+    return module
+
+
 def frozen():
     module = make_sequential()
     module[0].weight.requires_grad_(False)
@@ -97,6 +105,9 @@ MODELS = {
     "another function in training": OtherwiseInTraining,
     "a hook on a layer": functools.partial(hooked, 0),
     "a hook on an activation": functools.partial(hooked, 1),
+    "a layer with a forward of its own": functools.partial(replace_forward, "0"),
+    "an activation with a forward of its own": functools.partial(replace_forward, "1"),
+    "a model with a forward of its own": functools.partial(replace_forward, ""),
     "a frozen matrix": frozen,
     "an activation in place": lambda: make_sequential(activation=lambda: nn.ReLU(inplace=True)),
     "a mean over all batches so far": lambda: nn.Sequential(

@@ -18,9 +18,9 @@ from torch import nn
 
 import actlab
 from actlab.cli import main
-from actlab.derivation import making
-from actlab.derivation.making import default_name, formula
-from actlab.ledger.run_key import describe, digest
+from actlab.derivation import formula_activation
+from actlab.derivation.formula_activation import default_name, formula
+from actlab.ledger.run_key import describe, hash_description
 
 # Other tests measure the accuracy of the derivation.
 pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
@@ -202,7 +202,7 @@ print(made, module(torch.tensor([1.5, -2.0], dtype=torch.float32)).tolist())
 
 
 def key(activation):
-    return digest(describe(activation.module_class()))
+    return hash_description(describe(activation.module_class()))
 
 
 def test_formula_description_depends_on_the_computation():
@@ -219,9 +219,9 @@ def test_formula_description_depends_on_the_computation():
 
 def test_formula_description_is_equal_in_another_process():
     code = f"""
-from actlab.ledger.run_key import describe, digest
-from actlab.derivation.making import formula
-print(digest(describe(formula({SWISH!r}, parameters={{"beta": 1.5}}).module_class())))
+from actlab.ledger.run_key import describe, hash_description
+from actlab.derivation.formula_activation import formula
+print(hash_description(describe(formula({SWISH!r}, parameters={{"beta": 1.5}}).module_class())))
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (process.stdout, process.stderr) == (f"{key(swish())}\n", "")
@@ -386,19 +386,19 @@ def test_formula_rejects_unsafe_names(name):
 @settings(max_examples=200)
 @given(st.text(alphabet="abx01_ +-*/().", min_size=1, max_size=80))
 def test_default_name_of_any_text_is_valid(text):
-    assert making._name_problem(default_name(text)) == ""
+    assert formula_activation._name_problem(default_name(text)) == ""
 
 
 def test_formula_warns_once_if_inexact(monkeypatch):
     """Reports of inexact intervals are a warning in Python, and a line on the command line."""
     text = "x * tanh(x) * 0.125"
-    original_derive = making.derive
+    original_derive = formula_activation.derive
 
     def derive_inexact(*args, **options):
         result = original_derive(*args, **options)
         return type("Inexact", (), {**vars(result), "inexact": (WARNING_TEXT, "so it does below -9")})()
 
-    monkeypatch.setattr(making, "derive", derive_inexact)
+    monkeypatch.setattr(formula_activation, "derive", derive_inexact)
     with pytest.warns(actlab.FormulaWarning) as caught:
         activation = formula(text, name="telling")
     assert [str(one.message) for one in caught] == [f"formula {text}: {WARNING_TEXT}; .inexact has 1 more"]
@@ -409,14 +409,14 @@ def test_formula_warns_once_if_inexact(monkeypatch):
         pickle.loads(pickle.dumps(activation))  # noqa: S301
 
 
-def test_command_line_prints_the_inexact_warning_in_one_line(monkeypatch, capsys):
-    original_derive = making.derive
+def test_make_command_line_prints_the_inexact_warning_in_one_line(monkeypatch, capsys):
+    original_derive = formula_activation.derive
 
     def derive_inexact(*args, **options):
         result = original_derive(*args, **options)
         return type("Inexact", (), {**vars(result), "inexact": (WARNING_TEXT, "so it does below -9")})()
 
-    monkeypatch.setattr(making, "derive", derive_inexact)
+    monkeypatch.setattr(formula_activation, "derive", derive_inexact)
     assert main(["show", "formula:x*tanh(x)*0.25", "--json"]) == 0
     out, err = capsys.readouterr()
     assert err == f"actlab: note: formula x*tanh(x)*0.25: {WARNING_TEXT}; .inexact has 1 more\n"

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import actlab
-from actlab.derivation.syntax.builtins import FUNCTIONS, argument_names, is_number
-from actlab.derivation.syntax.domain import check_defined
-from actlab.derivation.syntax.parser import parse
-from actlab.derivation.syntax.to_sympy import read
+from actlab.derivation.syntax.builtin_functions import FUNCTIONS, is_number, list_argument_names
+from actlab.derivation.syntax.domain_check import check_defined
+from actlab.derivation.syntax.parser import parse_formula
+from actlab.derivation.syntax.to_sympy import read_formula
 from actlab.derivation.syntax.tokenizer import LONGEST
 
 x, a = sympy.symbols("x a", real=True)
@@ -56,7 +56,7 @@ TENTH = sympy.Rational(1, 10)
     ],
 )
 def test_read_converts_a_formula_exactly(text, expected):
-    assert read(text) == expected
+    assert read_formula(text) == expected
 
 
 ELEMENTWISE = [name for name, entry in actlab.catalogue.items() if not entry.facts.gated]
@@ -66,7 +66,7 @@ ELEMENTWISE = [name for name, entry in actlab.catalogue.items() if not entry.fac
 def test_check_defined_accepts_every_formula_of_the_catalogue(name):
     entry = actlab.catalogue[name]
     numbers = {key: value for key, value in entry.example.items() if is_number(value)}
-    check_defined(parse(entry.formula(), ("x", *numbers)), numbers)
+    check_defined(parse_formula(entry.formula(), ("x", *numbers)), numbers)
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -76,14 +76,14 @@ def test_read_accepts_every_function_of_the_catalogue(name):
     extra = ", ".join(str(v) for v in entry.example.values() if type(v) is float)
     text = f"{name}(x, {extra})" if name in ("threshold", "prelu") else f"{name}(x)"
     points = torch.tensor([-2.5, -0.3, 0.4, 3.7], dtype=torch.float64)
-    result = [float(read(text).subs(x, point)) for point in points.tolist()]
+    result = [float(read_formula(text).subs(x, point)) for point in points.tolist()]
     assert result == pytest.approx(entry(points, **entry.example).tolist(), rel=1e-12)
 
 
 def read_and_check(text):
     """Read a formula in x and beta, and check that it is defined everywhere."""
-    result = read(text, ("x", "beta"))
-    check_defined(parse(text, ("x", "beta")), {"beta": 1.5})
+    result = read_formula(text, ("x", "beta"))
+    check_defined(parse_formula(text, ("x", "beta")), {"beta": 1.5})
     return result
 
 
@@ -194,7 +194,7 @@ def test_read_rejects_invalid_formulas_with_their_position(text, problem, marked
     ],
 )
 def test_check_defined_accepts_formulas_that_are_real_everywhere(text):
-    check_defined(parse(text), {})
+    check_defined(parse_formula(text), {})
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n"])
@@ -202,13 +202,13 @@ def test_read_rejects_empty_text_in_one_line(text):
     with pytest.raises(
         actlab.UsageError, match=r"^formula: the text is empty; write 'x \* tanh\(x\)', for example$"
     ):
-        read(text)
+        read_formula(text)
 
 
 def test_read_shows_a_long_formula_around_the_error():
     text = " + ".join(["x"] * 40) + " + tahn(x) + " + " + ".join(["x"] * 40)
     with pytest.raises(actlab.UsageError) as caught:
-        read(text)
+        read_formula(text)
     problem, shown, carets = str(caught.value).split("\n")
     assert problem == "formula: unknown function 'tahn' (did you mean 'tan'?)"
     assert shown[carets.index("^") : carets.rindex("^") + 1] == "tahn"
@@ -230,18 +230,18 @@ def test_read_shows_a_long_formula_around_the_error():
 )
 def test_read_limits_the_size_of_formulas(text, problem):
     with pytest.raises(actlab.UsageError) as caught:
-        read(text)
+        read_formula(text)
     assert problem in str(caught.value).split("\n")[0]
 
 
 def test_read_accepts_a_long_sum():
-    assert read("+".join(["x"] * 100)) == 100 * x
+    assert read_formula("+".join(["x"] * 100)) == 100 * x
 
 
 def test_read_rejects_formulas_too_complicated_for_sympy():
     text = "log(atan(tanhexp(selu(abs(1 - x)) + acosh(0.005**a))))"
     with pytest.raises(actlab.UsageError, match="is too complicated for SymPy"):
-        read(text)
+        read_formula(text)
 
 
 def test_read_restores_the_users_profiler():
@@ -252,7 +252,7 @@ def test_read_restores_the_users_profiler():
 
     sys.setprofile(user_profiler)
     try:
-        read("x * tanh(x)")
+        read_formula("x * tanh(x)")
         assert sys.getprofile() is user_profiler
     finally:
         sys.setprofile(None)
@@ -269,7 +269,7 @@ def _calls(inside):
     operation = st.builds(lambda p, op: f"({p[0]} {op} {p[1]})", both, st.sampled_from("+ - * / **".split()))
     call = st.sampled_from(list(FUNCTIONS)).flatmap(
         lambda name: st.lists(
-            inside, min_size=len(argument_names(name)), max_size=len(argument_names(name))
+            inside, min_size=len(list_argument_names(name)), max_size=len(list_argument_names(name))
         ).map(lambda arguments: f"{name}({', '.join(arguments)})")
     )
     choice = st.builds(lambda p, q: f"where({p[0]} > {p[1]}, {q[0]}, {q[1]})", both, both)
@@ -301,13 +301,13 @@ def test_read_imports_and_executes_nothing(tmp_path):
     code = """
 import sys
 from actlab.errors import UsageError
-from actlab.derivation.syntax.to_sympy import read
-read("x * tanh(softplus(x)) + mish(x)")
+from actlab.derivation.syntax.to_sympy import read_formula
+read_formula("x * tanh(softplus(x)) + mish(x)")
 seen = []
 sys.addaudithook(lambda event, args: seen.append((event, args)))
 for text in sys.argv[1:]:
     try:
-        read(text)
+        read_formula(text)
     except UsageError:
         pass
 bad = [(e, a) for e, a in seen if e in ("import", "open", "exec", "os.system", "subprocess.Popen")]

@@ -10,11 +10,11 @@ from torch import nn
 
 import actlab
 from actlab.cli import main
-from actlab.derivation import making
-from actlab.derivation.making import FormulaActivation, formula
-from actlab.describe import module_call, properties
+from actlab.derivation import formula_activation
+from actlab.derivation.formula_activation import FormulaActivation, formula
+from actlab.describe import format_module_call, list_properties
 from actlab.models.networks import NeuralNet
-from actlab.report.charts import function_panels
+from actlab.report.panels import make_function_panels
 from tests.command_line import actlab as run
 
 # Other tests measure the accuracy of the derivation.
@@ -47,12 +47,12 @@ def test_get_accepts_a_formula():
 
 
 def test_get_derives_a_formula_once():
-    making.from_spec.cache_clear()
-    first = making.make.cache_info().misses
+    formula_activation.from_spec.cache_clear()
+    first = formula_activation.make.cache_info().misses
     for _ in range(3):
         actlab.get("formula:x * tanh(x / 3)")
     NeuralNet(num_units=4, activation="formula:x * tanh(x / 3)", num_features=2)
-    assert making.make.cache_info().misses == first + 1
+    assert formula_activation.make.cache_info().misses == first + 1
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_swap_check_and_function_panels_accept_formulas():
     assert isinstance(model[1].activation, FormulaActivation)
     assert actlab.check("formula:x*tanh(x)", only=["shape", "gradient", "vmap", "pickle", "deepcopy"]).passed
     assert actlab.check("mish", reference=f"formula:{MISH}", only=["reference"]).passed
-    panels, missing = function_panels(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
+    panels, missing = make_function_panels(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
     assert [line.name for line in panels[0].lines] == ["formula:x*tanh(x)", "relu"]
     assert missing == {"nothing.py:Here": "it is a user module, and its curve was not saved"}
-    known = dict(properties(formula(SWISH, parameters={"beta": 1.5})))
+    known = dict(list_properties(formula(SWISH, parameters={"beta": 1.5})))
     assert known["module"] == f"actlab.formula('{SWISH}', parameters={{'beta': 1.5}}).module_class()"
-    assert module_call(formula("x*x", name="sq")) == "actlab.formula('x*x', name='sq').module_class()"
+    assert format_module_call(formula("x*x", name="sq")) == "actlab.formula('x*x', name='sq').module_class()"
 
 
 @pytest.mark.slow

@@ -18,11 +18,11 @@ from torch import nn
 from actlab import UsageError
 from actlab.cli import main
 from actlab.data.dataset import Dataset, load_data
+from actlab.fleet.skorch_adapter import split_validation
 from actlab.training.train import (
     TrainSettings,
+    find_holdout_problem,
     history_frame,
-    holdback_problem,
-    holdout,
     make_net,
     plan_training,
     train,
@@ -227,9 +227,9 @@ def test_train_validation_loss_is_the_squared_error_of_the_first_fifth():
     assert np.square(errors).mean() == pytest.approx(model.history[-1]["valid_loss"], rel=1e-5)
 
 
-def test_holdout_of_a_regression_keeps_the_order_of_samples():
+def test_split_validation_of_a_regression_keeps_the_order_of_samples():
     data = make_dataset()
-    rows, valid = holdout(make_net(data, "relu", SHORT), np.arange(7, 60, 2), data, 0, 0)
+    rows, valid = split_validation(make_net(data, "relu", SHORT), np.arange(7, 60, 2), data.y, 0, 0)
     assert valid.tolist() == [7, 9, 11, 13, 15, 17]
     assert rows.tolist() == [*range(19, 60, 2)]
 
@@ -280,10 +280,10 @@ def test_plan_training_tests_the_activation_with_one_output(activation, message)
     ("rows", "folds", "left"),
     [(5, 1, None), (4, 1, 4), (8, 3, None), (7, 3, 4), (7, 4, None), (6, 2, 3), (2, 1, 2)],
 )
-def test_holdback_problem_reports_too_few_samples(rows, folds, left):
+def test_find_holdout_problem_reports_too_few_samples(rows, folds, left):
     few = f"the training set has only {left} samples"
-    message = f"one sample in 5 is held back for validation, but {few}: add data" if left else ""
-    assert holdback_problem(np.zeros((rows, 1), np.float32), folds) == message
+    message = f"one sample in 5 is held out for validation, but {few}: add data" if left else ""
+    assert find_holdout_problem(np.zeros((rows, 1), np.float32), folds) == message
 
 
 def test_train_needs_five_samples_for_a_regression():

@@ -208,7 +208,7 @@ def test_report_rejects_empty_and_broken_folders(tiny_data, capsys):
     Path("run/training.json").unlink()
     with Ledger("run/ledger.sqlite") as ledger:
         ledger.start_comparison({"metric": "accuracy"}, [{"key": "0" * 64}])
-    assert "its description of the comparison is broken" in refused(capsys, "report", "run")
+    assert "its description of the comparison is damaged" in refused(capsys, "report", "run")
 
 
 def test_report_of_several_datasets_requires_one_folder(tiny_data, capsys):

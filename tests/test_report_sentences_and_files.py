@@ -10,7 +10,7 @@ import pytest
 from actlab import UsageError
 from actlab.integrations.hiplot import to_hiplot, write_hiplot
 from actlab.report.insights import history_insights
-from actlab.report.tables import text_table, to_json_rows, to_json_value, write_csv, write_json
+from actlab.report.tables import format_table, to_json_rows, to_json_value, write_csv, write_json
 
 # Some epochs of the notebook's history.
 TRAIN = [0.475174, 0.156564, 0.101438, 0.072656, 0.056315, 0.043030, 0.034617, 0.028333, 0.023698, 0.020254]
@@ -180,9 +180,9 @@ def test_write_json_keeps_the_old_file_after_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_text_table_fits_the_terminal_and_counts_omitted_columns():
+def test_format_table_fits_the_terminal_and_counts_omitted_columns():
     frame = pd.DataFrame({"name": ["x" * 60], **{f"fold_{i}": [0.5] for i in range(1, 11)}})
-    lines = text_table(frame).splitlines()
+    lines = format_table(frame).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[2].startswith("x" * 39 + "…  0.5000")
     assert lines[-1] == "(5 columns omitted)"

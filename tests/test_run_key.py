@@ -19,10 +19,10 @@ import torch
 from torch import nn
 
 from actlab import NeuralNet, load_data
-from actlab.data.dataset import fingerprint_of
+from actlab.data.dataset import compute_fingerprint
 from actlab.fleet.run import EarlyStopping, Optimizer, Run, Schedule
 from actlab.fleet.skorch_adapter import read_run
-from actlab.ledger.run_key import digest, run_settings
+from actlab.ledger.run_key import describe_runs, hash_description
 from tests.fleet_runs import run as as_run
 from tests.fleets import CLASSES, FEATURES, classifier, make_table
 from tests.user_code import CODE, OWN, fixed_seed, import_code
@@ -33,12 +33,12 @@ X, Y = make_table()
 
 
 def settings_of(run):
-    (settings,) = run_settings([run], "data")
+    (settings,) = describe_runs([run], "data")
     return settings
 
 
 def key(run):
-    return digest(settings_of(run))
+    return hash_description(settings_of(run))
 
 
 def built(settings):
@@ -99,14 +99,14 @@ def test_run_settings_depend_on_every_field_except_diagnostic_epochs():
         for name, values in CHANGED_FIELDS.items()
         for value in values
     ]
-    settings = run_settings(runs, "data")
-    keys = [digest(one) for one in settings]
+    settings = describe_runs(runs, "data")
+    keys = [hash_description(one) for one in settings]
     assert len(set(keys)) == len(keys)
     with_diagnostics = dataclasses.replace(runs[0], diagnostic_epochs=(1, 2))
-    assert digest(run_settings([with_diagnostics], "data")[0]) == keys[0]
-    assert digest(run_settings(runs[:1], "other data")[0]) != keys[0]
+    assert hash_description(describe_runs([with_diagnostics], "data")[0]) == keys[0]
+    assert hash_description(describe_runs(runs[:1], "other data")[0]) != keys[0]
     for run, one in zip(runs, settings, strict=True):
-        assert run_settings([run], "data") == [one]  # other runs in the list do not change a run's settings
+        assert describe_runs([run], "data") == [one]  # other runs in the list do not change a run's settings
     assert [set(one) - {f.name for f in dataclasses.fields(Run)} for one in settings] == [
         {"activation", "data", "versions"}
     ] * len(settings)
@@ -181,7 +181,7 @@ def test_run_settings_describe_a_model_that_cannot_be_built_by_its_factory():
 )
 def test_run_settings_name_the_activation(activation, label):
     model = classifier(module=NeuralNet, module__activation=activation, module__num_features=FEATURES)
-    assert run_settings([read_run(model, X, Y)], "data")[0]["activation"] == label
+    assert describe_runs([read_run(model, X, Y)], "data")[0]["activation"] == label
 
 
 def test_run_settings_include_trained_weights_only_if_they_are_used():
@@ -205,7 +205,7 @@ def test_run_settings_hash_a_large_model():
     def build_deep(number, slope):
         return lambda: nn.Sequential(*(nn.LeakyReLU(slope) for _ in range(number)), nn.Linear(5, 3))
 
-    (one,), (two,) = (run_settings([as_run(net=build_deep(400, slope))], "data") for slope in (0.1, 0.2))
+    (one,), (two,) = (describe_runs([as_run(net=build_deep(400, slope))], "data") for slope in (0.1, 0.2))
     assert len(json.dumps(one)) < 25_000
     assert one["net"]["value"] != two["net"]["value"]
 
@@ -218,25 +218,25 @@ def test_run_settings_describe_shared_values_once(monkeypatch):
         return nn.Linear(5, 3)
 
     template = as_run(net=build_model)
-    settings = run_settings([dataclasses.replace(template, seed=seed) for seed in range(1000)], "data")
+    settings = describe_runs([dataclasses.replace(template, seed=seed) for seed in range(1000)], "data")
     assert len(built) == 1
-    assert len({digest(one) for one in settings}) == 1000
+    assert len({hash_description(one) for one in settings}) == 1000
 
 
 def test_run_settings_contain_no_address_and_no_folder(import_code):
     module = import_code(OWN)
     run = as_run(net=functools.partial(NeuralNet, 8, module.Square, FEATURES, CLASSES))
-    text = json.dumps(run_settings([run], "data"))
+    text = json.dumps(describe_runs([run], "data"))
     assert "Square" in text
     assert not re.search(r"0x[0-9a-f]{6}|folder\d|site-packages|/", text.replace("_/", ""))
 
 
-def test_fingerprint_of_equals_the_datasets_fingerprint():
+def test_compute_fingerprint_equals_the_datasets_fingerprint():
     data = load_data("digits")
-    assert fingerprint_of(data.X, data.y) == data.fingerprint
-    assert fingerprint_of(np.asfortranarray(data.X), data.y) == data.fingerprint
-    assert fingerprint_of(data.X, data.y[::-1]) != data.fingerprint
-    assert fingerprint_of(data.X.astype(np.float64), data.y) != data.fingerprint
+    assert compute_fingerprint(data.X, data.y) == data.fingerprint
+    assert compute_fingerprint(np.asfortranarray(data.X), data.y) == data.fingerprint
+    assert compute_fingerprint(data.X, data.y[::-1]) != data.fingerprint
+    assert compute_fingerprint(data.X.astype(np.float64), data.y) != data.fingerprint
 
 
 SCRIPT = """
@@ -245,7 +245,7 @@ import numpy as np, torch
 from torch import nn
 import {first}
 from actlab import NeuralNet
-from actlab.ledger.run_key import describe, digest, run_settings
+from actlab.ledger.run_key import describe, describe_runs, hash_description
 from actlab.fleet.run import Optimizer, Run
 import mine, own
 from local import Local
@@ -255,7 +255,8 @@ run = Run(net=net, rows=np.arange(9), loss=nn.CrossEntropyLoss(), optimizer=Opti
           epochs=1, batch_size=2)
 values = [mine.Act(), own.Square(), Local(), {{"a", "b", "c", None, torch.half, nn.ReLU, own.square}}]
 values += [functools.partial(own.square, scale=2.0)]
-print(digest(run_settings([run], "data")), *(digest(describe(value)) for value in values))
+descriptions = [describe_runs([run], "data"), *map(describe, values)]
+print(*map(hash_description, descriptions))
 """
 
 LOCAL = """

@@ -17,7 +17,7 @@ from torch import nn
 
 from actlab import NeuralNet
 from actlab.fleet.skorch_adapter import read_run
-from actlab.ledger.run_key import Indescribable, describe, digest, run_settings
+from actlab.ledger.run_key import Indescribable, describe, describe_runs, hash_description
 from tests.fleets import CLASSES, FEATURES, classifier, make_table
 from tests.user_code import CODE, OWN, fixed_seed, have_equal_descriptions, import_code
 
@@ -46,7 +46,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_describe_changes_with_the_code_of_an_activation(import_code, change):
-    before = digest(describe(import_code(CODE).Act()))
+    before = hash_description(describe(import_code(CODE).Act()))
     assert CHANGES[change][0] in CODE
     if change == "other bases":
         text = CODE.replace("class Act(Base)", "class Act(Base, Other)").replace(
@@ -54,8 +54,8 @@ def test_describe_changes_with_the_code_of_an_activation(import_code, change):
         )
     else:
         text = CODE.replace(*CHANGES[change])
-    assert digest(describe(import_code(text).Act(1.5))) != before
-    assert digest(describe(import_code(CODE).Act(1.5))) == before
+    assert hash_description(describe(import_code(text).Act(1.5))) != before
+    assert hash_description(describe(import_code(CODE).Act(1.5))) == before
 
 
 @pytest.mark.parametrize("change", [("# a comment", "# another"), ("SLOPE = 0.1", "\nSLOPE = 0.1")])
@@ -84,16 +84,16 @@ def set_closure(module):
 )
 def test_describe_changes_with_variables_set_at_run_time(import_code, change):
     module = import_code(CODE)
-    before = digest(describe(module.Act()))
+    before = hash_description(describe(module.Act()))
     module.unrelated.attribute = module.OTHER = 1  # unused by the activation
-    assert digest(describe(module.Act())) == before
+    assert hash_description(describe(module.Act())) == before
     change(module)
-    assert digest(describe(module.Act())) != before
+    assert hash_description(describe(module.Act())) != before
 
 
 def test_describe_distinguishes_functions_of_one_file_and_name(import_code):
     one, two, three = import_code("fs = [lambda x: x * 2.0, lambda x: x * 3.0, lambda x: x * 3.0]\n").fs
-    assert len({digest(describe(f)) for f in (one, two, three)}) == 3
+    assert len({hash_description(describe(f)) for f in (one, two, three)}) == 3
     assert not have_equal_descriptions([one, two], [two, one])
     assert have_equal_descriptions([one, two], [one, two])
 
@@ -137,7 +137,7 @@ def test_describe_includes_only_imported_modules(import_code):
         import_code(other, "other")
         import_code(deeper, "deeper")
         vars(import_code(helpers, "helpers")).update(values)
-        return digest(describe(import_code(text).f))
+        return hash_description(describe(import_code(text).f))
 
     before = described()
     assert described() == described(other="A = 1") == described(OTHER=2) == before
@@ -165,7 +165,7 @@ def test_describe_follows_imports_inside_functions(import_code, line):
 
     def described(factor):
         import_code(f"def scaled(x):\n    return x * {factor}\n", "helpers")
-        return digest(describe(import_code(text).f))
+        return hash_description(describe(import_code(text).f))
 
     assert described(2) == described(2)
     assert described(2) != described(3)
@@ -176,7 +176,7 @@ def test_describe_includes_a_module_passed_as_a_value(import_code):
 
     def described(factor):
         import_code(f"def scaled(x):\n    return x * {factor}\n", "helpers")
-        return digest(describe(import_code(text).f))
+        return hash_description(describe(import_code(text).f))
 
     assert described(2) != described(3)
 
@@ -191,7 +191,7 @@ def test_describe_follows_relative_imports_inside_functions(tmp_path, monkeypatc
         monkeypatch.syspath_prepend(folder.parent)
         for name in [name for name in sys.modules if name.partition(".")[0] == "package"]:
             monkeypatch.delitem(sys.modules, name)
-        return digest(describe(importlib.import_module("package.act").f))
+        return hash_description(describe(importlib.import_module("package.act").f))
 
     assert described(1) != described(2)
 
@@ -217,10 +217,10 @@ def test_describe_includes_the_whole_notebook_cell(monkeypatch):
     text += "return x * SLOPE\n"
     spaces = [run_cell(text, "/tmp/kernel_1/11.py"), run_cell(text, "/tmp/kernel_2/12.py")]
     spaces += [run_cell(text.replace("x * SLOPE", "x / SLOPE"), "/tmp/kernel_1/13.py")]
-    keys = [digest(describe(space["Act"]())) for space in spaces]
+    keys = [hash_description(describe(space["Act"]())) for space in spaces]
     assert keys[0] == keys[1] != keys[2]
     spaces[1]["SLOPE"] = 0.2  # set in another cell
-    assert digest(describe(spaces[1]["Act"]())) != keys[0]
+    assert hash_description(describe(spaces[1]["Act"]())) != keys[0]
 
 
 def test_describe_needs_no_source_for_generated_methods(import_code):
@@ -254,7 +254,7 @@ Pair = namedtuple("Pair", "a b")
 def test_describe_includes_every_formula_of_a_user_activation(import_code, what, change):
     def described(text):
         torch.manual_seed(0)
-        return digest(describe(getattr(import_code(text), what)()))
+        return hash_description(describe(getattr(import_code(text), what)()))
 
     before = described(OWN)
     assert described(OWN) == before
@@ -268,9 +268,9 @@ def test_run_settings_include_the_code_behind_a_spec(import_code, tmp_path):
         (folder / "acts.py").write_text(text)
         model = classifier(module=NeuralNet, module__activation=f"{folder}/acts.py:Square")
         model.set_params(module__num_features=FEATURES, module__num_classes=CLASSES, module__num_units=4)
-        (settings,) = run_settings([read_run(model, X, Y)], "data")
+        (settings,) = describe_runs([read_run(model, X, Y)], "data")
         assert settings["activation"] == "acts.py:Square"
-        return digest(settings)
+        return hash_description(settings)
 
     before = of(OWN, "a")
     assert of(OWN, "b") == before  # the file is loaded again under another name

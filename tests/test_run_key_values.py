@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from actlab.ledger.run_key import Indescribable, describe, digest
+from actlab.ledger.run_key import Indescribable, describe, hash_description
 from tests.user_code import fixed_seed, have_equal_descriptions
 
 __all__ = ["fixed_seed"]
@@ -112,7 +112,7 @@ ATOMS = [
 def test_describe_distinguishes_all_values():
     values_by_digest = collections.defaultdict(list)
     for value in ATOMS:
-        values_by_digest[digest(describe(value))].append(value)
+        values_by_digest[hash_description(describe(value))].append(value)
     assert [values for values in values_by_digest.values() if len(values) > 1] == []
 
 
@@ -247,12 +247,12 @@ def test_describe_rejects_files_sets_of_objects_and_deep_nesting(tmp_path):
 
 def test_describe_includes_weights_and_attributes_but_not_the_mode():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2))
-    described = digest(describe(model))
+    described = hash_description(describe(model))
 
     def changed(change):
         other = copy.deepcopy(model)
         change(other)
-        return digest(describe(other)) != described
+        return hash_description(describe(other)) != described
 
     assert not changed(lambda n: n.eval())
     assert changed(lambda n: n[0].weight.data[0, 0].add_(1e-6))
@@ -278,6 +278,6 @@ def test_describe_identifies_hooks_by_their_function():
 
 
 def test_describe_includes_a_replaced_method_of_a_torch_class(monkeypatch):
-    before = digest(describe(nn.ReLU()))
+    before = hash_description(describe(nn.ReLU()))
     monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: x * 2)
-    assert digest(describe(nn.ReLU())) != before
+    assert hash_description(describe(nn.ReLU())) != before

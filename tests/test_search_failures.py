@@ -290,7 +290,7 @@ class Closed(concurrent.futures.Executor):
 
 
 def test_search_raises_errors_of_the_executor():
-    with pytest.raises(UsageError, match=r"^the Closed accepts no more work: no worker is left$"):
+    with pytest.raises(UsageError, match=r"^the Closed accepts no more tasks: no worker is left$"):
         search(executor=Closed()).fit(X, Y)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import actlab
-from actlab.spec import parse
+from actlab.spec import split_spec
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_get_rejects_a_wrong_spec_in_one_line(spec, message):
 
 def test_parse_rejects_deep_nesting():
     with pytest.raises(actlab.UsageError, match="must be literals"):
-        parse("leaky_relu(" + "[" * 100_000 + "]" * 100_000 + ")")
+        split_spec("leaky_relu(" + "[" * 100_000 + "]" * 100_000 + ")")

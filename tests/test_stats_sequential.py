@@ -7,7 +7,12 @@ from scipy import stats
 
 from actlab.comparison.config import Budget, parse_budget
 from actlab.errors import UsageError
-from actlab.stats.sequential import ANALYSES, SequentialTest, analysis_level, crossing_probability
+from actlab.stats.sequential import (
+    ANALYSES,
+    SequentialTest,
+    compute_analysis_level,
+    compute_crossing_probability,
+)
 from actlab.stats.verdict import LEVEL, DifferenceSummary, Verdict
 
 NAMES = ["a", "b", "c"]
@@ -27,7 +32,7 @@ class ScriptedTest:
         self.trained = []
 
     def look(self, names, seeds, level):
-        assert level == analysis_level(3)
+        assert level == compute_analysis_level(3)
         self.trained.append((seeds, list(names)))
         collected = {}
         for pair in combinations(NAMES, 2):
@@ -50,15 +55,15 @@ class ScriptedTest:
 
 # S. Pocock, Biometrika 64 (1977), table 1: normal deviates for tests at equal steps.
 @pytest.mark.parametrize(
-    ("looks", "bound"), [(1, 1.960), (2, 2.178), (3, 2.289), (4, 2.361), (5, 2.413), (10, 2.555)]
+    ("analyses", "bound"), [(1, 1.960), (2, 2.178), (3, 2.289), (4, 2.361), (5, 2.413), (10, 2.555)]
 )
-def test_crossing_probability_agrees_with_pococks_table(looks, bound):
-    assert crossing_probability(bound, range(1, looks + 1)) == pytest.approx(0.05, abs=1e-4)
+def test_compute_crossing_probability_agrees_with_pococks_table(analyses, bound):
+    assert compute_crossing_probability(bound, range(1, analyses + 1)) == pytest.approx(0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 45])
-def test_analysis_level_keeps_the_level_over_all_interim_analyses(pairs):
-    z = stats.norm.isf(analysis_level(pairs) / pairs / 2)
+def test_compute_analysis_level_keeps_the_level_over_all_interim_analyses(pairs):
+    z = stats.norm.isf(compute_analysis_level(pairs) / pairs / 2)
     steps = np.random.default_rng(0).normal(size=(400_000, ANALYSES[-1])).cumsum(axis=1)
     walks = steps[:, np.array(ANALYSES) - 1] / np.sqrt(ANALYSES)
     wrong = (np.abs(walks) > z).any(axis=1).mean()
@@ -72,7 +77,7 @@ def test_sequential_test_drops_worse_activations_and_continues():
     )
     result = scripted.run()
     assert scripted.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"])]
-    assert result.out == {"b": "worse than a after 2 seeds"}
+    assert result.dropped == {"b": "worse than a after 2 seeds"}
     assert result.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 8}
     assert (result.analyses, result.seeds, result.ended) == (3, 8, "all pairs are decided")
 
@@ -95,14 +100,14 @@ def test_sequential_test_keeps_decided_verdicts():
 
     result = WaveringTest({}).run()
     assert result.verdicts["a", "b"].outcome == "better"
-    assert result.out == {"b": "worse than a after 2 seeds"}
+    assert result.dropped == {"b": "worse than a after 2 seeds"}
 
 
 def test_sequential_test_drops_failed_activations():
     scripted = ScriptedTest({("a", "c"): ("better", 4)}, failed={"b": "diverged in 1 of 6 runs"})
     result = scripted.run()
     assert scripted.trained == [(2, NAMES), (4, ["a", "c"])]
-    assert result.out["b"] == "diverged in 1 of 6 runs"
+    assert result.dropped["b"] == "diverged in 1 of 6 runs"
     assert result.verdicts["a", "b"] is None
 
 
@@ -110,7 +115,7 @@ def test_sequential_test_drops_the_worse_of_a_pair_in_either_order():
     scripted = ScriptedTest({("a", "b"): ("worse", 2), ("b", "c"): ("worse", 4)})
     result = scripted.run()
     assert scripted.trained == [(2, NAMES), (4, ["b", "c"])]
-    assert result.out == {"a": "worse than b after 2 seeds", "b": "worse than c after 4 seeds"}
+    assert result.dropped == {"a": "worse than b after 2 seeds", "b": "worse than c after 4 seeds"}
 
 
 def test_sequential_test_drops_activations_without_undecided_pairs():
@@ -119,7 +124,7 @@ def test_sequential_test_drops_activations_without_undecided_pairs():
     )
     result = scripted.run()
     assert scripted.trained == [(2, NAMES), (4, ["b", "c"])]
-    assert result.out == {"c": "worse than b after 4 seeds"}
+    assert result.dropped == {"c": "worse than b after 4 seeds"}
 
 
 def test_sequential_test_reports_undecided_pairs_after_each_round():
@@ -186,11 +191,11 @@ def test_parse_budget_rejects_invalid_text(text):
 
 
 def test_budget_refusal_names_a_round_that_does_not_fit():
-    assert Budget(runs=30).refusal(18, 12, 1.0) == ""
-    assert Budget(runs=30).refusal(18, 13, 1.0) == (
-        "the budget of 30 runs: 18 are trained, the next round takes 13 more"
+    assert Budget(runs=30).explain_refusal(18, 12, 1.0) == ""
+    assert Budget(runs=30).explain_refusal(18, 13, 1.0) == (
+        "the next round of 13 runs would exceed the budget of 30 runs: 18 are trained"
     )
-    assert Budget(seconds=120).refusal(10, 10, 59.0) == ""
-    assert "budget of 2 minutes" in Budget(seconds=120).refusal(10, 10, 61.0)
-    assert Budget(seconds=60).refusal(0, 10, 0.0) == ""
-    assert Budget().refusal(10**9, 10**9, math.inf) == ""
+    assert Budget(seconds=120).explain_refusal(10, 10, 59.0) == ""
+    assert "budget of 2 minutes" in Budget(seconds=120).explain_refusal(10, 10, 61.0)
+    assert Budget(seconds=60).explain_refusal(0, 10, 0.0) == ""
+    assert Budget().explain_refusal(10**9, 10**9, math.inf) == ""

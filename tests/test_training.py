@@ -32,7 +32,7 @@ def history_without_times(model):
     return history_frame(model).drop(columns="dur")
 
 
-def test_train_settings_defaults_are_those_of_the_notebook():
+def test_make_train_settings_defaults_are_those_of_the_notebook():
     settings = TrainSettings()
     assert (settings.epochs, settings.batch_size, settings.lr, settings.momentum) == (25, 128, 0.01, 0.95)
     model = make_net(make_dataset(), "relu", settings)
@@ -173,7 +173,7 @@ def test_train_accepts_a_class_with_few_samples_without_a_warning():
         ({"device": "cuda:99"}, "device must be available, got 'cuda:99'; PyTorch finds"),
     ],
 )
-def test_train_settings_reject_invalid_values(settings, message):
+def test_make_train_settings_reject_invalid_values(settings, message):
     with pytest.raises(UsageError, match=message):
         TrainSettings(**settings)
 
@@ -190,7 +190,7 @@ def test_train_rejects_arguments_of_another_type(arguments, message):
         train(*arguments)
 
 
-def test_train_settings_report_all_invalid_values_together():
+def test_make_train_settings_report_all_invalid_values_together():
     with pytest.raises(
         UsageError, match=r"epochs must .* got 0; lr must .* got -1.0; device must .* got 'tpu'"
     ):
@@ -222,6 +222,6 @@ def test_plan_training_rejects_an_unusable_activation(activation, message):
 
 def test_train_rejects_data_too_small_for_validation():
     with pytest.raises(
-        UsageError, match=r"one sample in 5 is held back .* the largest class has only 4 samples"
+        UsageError, match=r"one sample in 5 is held out .* the largest class has only 4 samples"
     ):
         train(make_dataset(rows=12), "relu", SHORT)

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from actlab.ledger.run_key import describe, digest
+from actlab.ledger.run_key import describe, hash_description
 
 CODE = """
 import torch
@@ -145,4 +145,4 @@ def import_code(tmp_path, monkeypatch):
 
 
 def have_equal_descriptions(one, other):
-    return digest(describe(one)) == digest(describe(other))
+    return hash_description(describe(one)) == hash_description(describe(other))

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import Activation
-from actlab.derivation.making import FormulaActivation
-from actlab.expression import derivative_text
+from actlab.derivation.derivative_text import derivative_text
+from actlab.derivation.formula_activation import FormulaActivation
 
 POINTS = (-math.inf, -10.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, math.inf)
 
 
-def curves(activation: Activation[Any], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def evaluate_curves(activation: Activation[Any], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Evaluate an activation and its first two derivatives with the autograd functions of training.
 
     Args:
@@ -29,13 +29,14 @@ def curves(activation: Activation[Any], x: Tensor) -> tuple[Tensor, Tensor, Tens
 
     Examples:
         >>> import actlab
-        >>> [v.tolist() for v in curves(actlab.catalogue["relu"], torch.tensor([-1.0, 2.0]).double())]
+        >>> x = torch.tensor([-1.0, 2.0]).double()
+        >>> [v.tolist() for v in evaluate_curves(actlab.catalogue["relu"], x)]
         [[0.0, 2.0], [0.0, 1.0], [0.0, 0.0]]
     """
-    return derivatives(lambda points: activation(points, **activation.example), x)
+    return evaluate_derivatives(lambda points: activation(points, **activation.example), x)
 
 
-def derivatives(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def evaluate_derivatives(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Evaluate an element-wise function and its first two derivatives.
 
     Args:
@@ -46,7 +47,7 @@ def derivatives(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor
         The function and its derivatives at the points, each (n,).
 
     Examples:
-        >>> [v.tolist() for v in derivatives(torch.square, torch.tensor([3.0]).double())]
+        >>> [v.tolist() for v in evaluate_derivatives(torch.square, torch.tensor([3.0]).double())]
         [[9.0], [6.0], [2.0]]
     """
     x = x.detach().clone().requires_grad_()
@@ -58,7 +59,7 @@ def derivatives(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor
     return value.detach(), first.detach(), torch.zeros_like(x) if second is None else second
 
 
-def summary(activation: Activation[Any]) -> str:
+def get_summary(activation: Activation[Any]) -> str:
     """Return the first paragraph of the definition's docstring, on one line.
 
     Args:
@@ -71,7 +72,7 @@ def summary(activation: Activation[Any]) -> str:
     return " ".join(first.replace("``", "").split())
 
 
-def properties(activation: Activation[Any]) -> list[tuple[str, str]]:
+def list_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
     """Return the properties of an activation as pairs of label and text.
 
     Args:
@@ -81,64 +82,65 @@ def properties(activation: Activation[Any]) -> list[tuple[str, str]]:
         Formula, example parameters if they are not the defaults, derivative, range, limits, monotonicity,
         kinks, memory saved for backward, module, torch equivalent and paper.
     """
-    facts, saves = activation.facts, activation.facts.saves
-    saved = saves(**activation.example) if callable(saves) else saves
+    facts, saved = activation.facts, activation.saves()
     rows = [("formula", activation.formula())]
     if facts.example and not facts.gated:
         example = activation.example.items()
-        values = (f"{name}={number(v) if isinstance(v, float) else repr(v)}" for name, v in example)
+        values = (f"{name}={format_number(v) if isinstance(v, float) else repr(v)}" for name, v in example)
         rows.append(("values at", ", ".join(values)))
     if not facts.gated:
-        rows += [("derivative", derivative_text(activation.formula())), *_curve_properties(activation)]
+        rows += [("derivative", derivative_text(activation.formula())), *_list_curve_properties(activation)]
     else:
         rows.append(("input", "two halves a, b of one tensor along dim"))
     memory = (
         "a mask: 1 byte per element" if saved == "mask" else f"the {saved}: 4 bytes per element in float32"
     )
     rows.append(("saves", memory))
-    rows.append(("module", module_call(activation)))
+    rows.append(("module", format_module_call(activation)))
     rows.append(("in torch.nn", f"torch.nn.{facts.torch_equivalent}" if facts.torch_equivalent else "none"))
     rows.append(("source", facts.paper))
     return rows
 
 
-def _curve_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
+def _list_curve_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
     low, high = activation.range()
-    kinks = ", ".join(f"f'({number(x)}) = {number(slope)}" for x, slope in sorted(activation.kinks().items()))
+    kinks = [f"f'({format_number(x)}) = {format_number(f1)}" for x, f1 in sorted(activation.kinks().items())]
     return [
-        ("range", f"from {number(low)} to {number(high)}"),
-        ("at -inf, +inf", " and ".join(map(number, activation.limits()))),
-        ("slope there", " and ".join(map(number, activation.slopes()))),
+        ("range", f"from {format_number(low)} to {format_number(high)}"),
+        ("at -inf, +inf", " and ".join(map(format_number, activation.limits()))),
+        ("slope there", " and ".join(map(format_number, activation.slopes()))),
         ("monotonic", {True: "yes", False: "no", None: "unknown"}[activation.facts.monotonic]),
-        ("kinks", kinks or "none: smooth"),
+        ("kinks", ", ".join(kinks) or "none: smooth"),
     ]
 
 
-def module_call(activation: Activation[Any]) -> str:
+def format_module_call(activation: Activation[Any]) -> str:
     """Return the Python expression that creates the module."""
     module = activation.module_class
     if isinstance(activation, FormulaActivation):
         return f"{activation.recipe}.module_class()"
-    return f"{module.__module__}.{module.__name__}{_signature(module)}" if module else "none"
+    return f"{module.__module__}.{module.__name__}{_format_signature(module)}" if module else "none"
 
 
-def _signature(module: type) -> str:
+def _format_signature(module: type) -> str:
     signature = inspect.signature(module)
     plain = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
     return str(signature.replace(parameters=plain, return_annotation=inspect.Signature.empty))
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number with at most six significant digits; NaN means that a limit does not exist.
 
     Examples:
-        >>> number(0.5), number(math.inf), number(math.nan)
+        >>> format_number(0.5), format_number(math.inf), format_number(math.nan)
         ('0.5', 'inf', 'no limit')
     """
     return "no limit" if math.isnan(value) else f"{value + 0.0:.6g}"
 
 
-def table(activation: Activation[Any], points: Sequence[float] = POINTS) -> list[tuple[str, str, str, str]]:
+def make_value_table(
+    activation: Activation[Any], points: Sequence[float] = POINTS
+) -> list[tuple[str, str, str, str]]:
     """Return a table of x, f(x), f'(x) and f''(x), with the kinks among the points.
 
     Args:
@@ -150,19 +152,15 @@ def table(activation: Activation[Any], points: Sequence[float] = POINTS) -> list
 
     Examples:
         >>> import actlab
-        >>> table(actlab.catalogue["relu"], [2.0])[-1]
+        >>> make_value_table(actlab.catalogue["relu"], [2.0])[-1]
         ('2', '2', '1', '0')
     """
     x = torch.tensor(sorted({*points, *map(float, activation.kinks())}), dtype=torch.float64)
-    columns = [x, *curves(activation, x)]
-    return [tuple(_cell(float(v)) for v in row) for row in zip(*columns, strict=True)]  # type: ignore[misc]
+    columns = [x, *evaluate_curves(activation, x)]
+    return [tuple(f"{float(v) + 0.0:.6g}" for v in row) for row in zip(*columns, strict=True)]  # type: ignore[misc]
 
 
-def _cell(value: float) -> str:
-    return "nan" if math.isnan(value) else f"{value + 0.0:.6g}"
-
-
-def terminal_plot(activation: Activation[Any], width: int = 76, height: int = 19) -> str:
+def draw_terminal_plot(activation: Activation[Any], width: int = 76, height: int = 19) -> str:
     """Draw f, f' and f'' in characters.
 
     Args:
@@ -174,9 +172,10 @@ def terminal_plot(activation: Activation[Any], width: int = 76, height: int = 19
         The plot as lines of text.
     """
     margin = 7
-    x = torch.linspace(*window(activation), width - margin, dtype=torch.float64)
-    values = torch.stack(curves(activation, x))
-    top = min(float(values[:2].nan_to_num().abs().max()), rise(activation))  # spikes of f'' are cut off
+    x = torch.linspace(*find_plot_range(activation), width - margin, dtype=torch.float64)
+    values = torch.stack(evaluate_curves(activation, x))
+    highest = float(values[:2].nan_to_num().abs().max())  # spikes of f'' are cut off
+    top = min(highest, find_plot_height(activation))
     levels = [top * (1 - 2 * line / (height - 1)) for line in range(height)]
     nearest = ((top - values) / (2 * top) * (height - 1)).nan_to_num(-1).round().long()
     canvas = [["-" if line == height // 2 else " " for _ in x] for line in range(height)]
@@ -195,14 +194,14 @@ def terminal_plot(activation: Activation[Any], width: int = 76, height: int = 19
     return "\n".join(line.rstrip() for line in [*text, ends, f"{' ' * margin}#  f    +  f'    .  f''"])
 
 
-def rise(activation: Activation[Any]) -> float:
+def find_plot_height(activation: Activation[Any]) -> float:
     """Return the largest absolute value to draw: the largest x, and at least 1.25 to show a whole wave."""
-    return max(window(activation)[1], 1.25)
+    return max(find_plot_range(activation)[1], 1.25)
 
 
-def window(activation: Activation[Any]) -> tuple[float, float]:
+def find_plot_range(activation: Activation[Any]) -> tuple[float, float]:
     """Return the interval to draw, which contains all kinks and some periods of a wave."""
     reach = max([4.0, *(1.5 * abs(float(kink)) for kink in activation.kinks())])
-    steepness = float(curves(activation, torch.zeros(1, dtype=torch.float64))[1].abs())
+    steepness = float(evaluate_curves(activation, torch.zeros(1, dtype=torch.float64))[1].abs())
     reach /= max(1.0, steepness / 4)
     return -reach, reach

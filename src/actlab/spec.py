@@ -61,8 +61,8 @@ class ResolvedActivation:
         Raises:
             UsageError: The arguments do not fit, or the target makes no module.
         """
-        factory = _factory(self.spec, self.target)
-        accepted = arguments_of(factory) if options else {}
+        factory = _find_factory(self.spec, self.target)
+        accepted = inspect_parameters(factory) if options else {}
         kwargs = {name: value for name, value in options.items() if name in accepted} | {**self.kwargs}
         try:
             module = factory(*self.args, **kwargs)
@@ -101,7 +101,7 @@ def resolve(spec: str | ResolvedActivation) -> ResolvedActivation:
         spec: As for :func:`get`. A resolved activation is returned as it is.
 
     Raises:
-        UsageError: The spec names nothing, or its arguments are not literals.
+        UsageError: The spec does not name an activation, or its arguments are not literals.
 
     Examples:
         >>> resolve("leaky_relu(negative_slope=0.2)").build()
@@ -109,9 +109,9 @@ def resolve(spec: str | ResolvedActivation) -> ResolvedActivation:
     """
     if isinstance(spec, ResolvedActivation):
         return spec
-    name, args, kwargs = parse(spec)
-    imported = is_imported(name)
-    target = import_object("activation", name) if imported else entry(name)
+    name, args, kwargs = split_spec(spec)
+    imported = is_import_path(name)
+    target = import_object("activation", name) if imported else find_definition(name)
     return ResolvedActivation(spec, target, imported, args, kwargs)
 
 
@@ -122,7 +122,7 @@ def resolve_all(activations: Iterable[str | Activation[Any]]) -> tuple[ResolvedA
         activations: Specs, definitions of the catalogue, or results of :func:`actlab.formula`.
 
     Raises:
-        UsageError: The argument is not a list, an element is no activation or has no spec, or two are the
+        UsageError: The argument is not a list, an element is not an activation or has no spec, or two are the
             same. The message names all problems.
 
     Examples:
@@ -141,9 +141,9 @@ def resolve_all(activations: Iterable[str | Activation[Any]]) -> tuple[ResolvedA
     problems = []
     for number, value in enumerate(activations):
         try:
-            spec = value if isinstance(value, str | ResolvedActivation) else _spec_of(value)
+            spec = value if isinstance(value, str | ResolvedActivation) else _find_spec(value)
             if spec is None:
-                raise UsageError(f"activations[{number}] is {_problem(value)}")
+                raise UsageError(f"activations[{number}] is {_describe_problem(value)}")
             resolved.append(resolve(spec))
         except UsageError as error:
             problems.append(str(error))
@@ -172,7 +172,7 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
         A new module, or the module given.
 
     Raises:
-        UsageError: The spec names nothing, or its arguments are not literals or do not fit.
+        UsageError: The spec does not name an activation, or its arguments are not literals or are wrong.
 
     Examples:
         >>> get("leaky_relu(negative_slope=0.2)")
@@ -181,7 +181,7 @@ def get(spec: str | torch.nn.Module) -> torch.nn.Module:
     return spec if isinstance(spec, torch.nn.Module) else resolve(spec).build()
 
 
-def definition(spec: str) -> Activation[Any]:
+def resolve_definition(spec: str) -> Activation[Any]:
     """Return the definition that a spec names, at the parameters that it gives.
 
     Args:
@@ -191,27 +191,27 @@ def definition(spec: str) -> Activation[Any]:
         The definition, with the parameters as its example.
 
     Raises:
-        UsageError: The spec names nothing, something else than a definition, or its arguments do not fit.
+        UsageError: The spec does not name a definition, or its arguments are wrong.
 
     Examples:
-        >>> definition("leaky_relu(negative_slope=0.2)").example
+        >>> resolve_definition("leaky_relu(negative_slope=0.2)").example
         {'negative_slope': 0.2}
     """
     activation = resolve(spec)
     target = activation.target
-    found = target if isinstance(target, Activation) else getattr(target, "activation", None)
-    if not isinstance(found, Activation) or (
-        found is not target and found.module_class not in (target, type(target))
+    defined = target if isinstance(target, Activation) else getattr(target, "activation", None)
+    if not isinstance(defined, Activation) or (
+        defined is not target and defined.module_class not in (target, type(target))
     ):
         raise UsageError(
             f"activation {spec!r}: is not a definition; show needs one, check and time accept any module"
         )
     if activation.args or activation.kwargs:
-        return found.at(parameters_of(activation.build().eval()))
-    return found.at(parameters_of(target.eval())) if isinstance(target, torch.nn.Module) else found
+        return defined.at(parameters_of(activation.build().eval()))
+    return defined.at(parameters_of(target.eval())) if isinstance(target, torch.nn.Module) else defined
 
 
-def entry(name: str) -> Activation[Any]:
+def find_definition(name: str) -> Activation[Any]:
     """Return the definition that a name stands for, without importing anything.
 
     Args:
@@ -221,7 +221,7 @@ def entry(name: str) -> Activation[Any]:
         UsageError: There is none. The message suggests the nearest name or describes the problem.
     """
     if is_formula(name):
-        from actlab.derivation.making import from_spec  # with SymPy, which takes half a second
+        from actlab.derivation.formula_activation import from_spec  # with SymPy, which takes half a second
 
         return from_spec(name.strip())
     if name not in catalogue:
@@ -230,7 +230,7 @@ def entry(name: str) -> Activation[Any]:
     return catalogue[name]
 
 
-def parse(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
+def split_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
     """Split a spec into its name and its literal arguments.
 
     Args:
@@ -243,9 +243,9 @@ def parse(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
         UsageError: The arguments are not literals.
 
     Examples:
-        >>> parse("elu(alpha=0.5)")
+        >>> split_spec("elu(alpha=0.5)")
         ('elu', [], {'alpha': 0.5})
-        >>> parse("formula:x*tanh(x)")
+        >>> split_spec("formula:x*tanh(x)")
         ('formula:x*tanh(x)', [], {})
     """
     if not isinstance(spec, str):
@@ -274,28 +274,20 @@ def is_formula(spec: str) -> bool:
     return spec.lstrip().startswith("formula:")
 
 
-def is_imported(name: str) -> bool:
-    """Whether a name, as :func:`parse` returns it, is imported."""
+def is_import_path(name: str) -> bool:
+    """Whether a name, as :func:`split_spec` returns it, is imported."""
     return ":" in name and not is_formula(name)
 
 
-def import_module(what: str, place: str) -> ModuleType:
-    """Import a user's module.
-
-    Args:
-        what: What it is for; the error begins with it.
-        place: A module's name, or the path of a ``.py`` file.
-
-    Raises:
-        UsageError: It cannot be imported; the message has its own error, shortened.
-    """
-    if place.endswith(".py") and not Path(place).is_file():
-        raise UsageError(f"{what}: file {place!r} does not exist")
+def _import_module(what: str, path: str) -> ModuleType:
+    """Import a module by its name, or by the path of a ``.py`` file."""
+    if path.endswith(".py") and not Path(path).is_file():
+        raise UsageError(f"{what}: file {path!r} does not exist")
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the command line's results
-            return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+            return _load_file(Path(path)) if path.endswith(".py") else importlib.import_module(path)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{what}: cannot import {place!r}: {summarize_error(error)}") from error
+        raise UsageError(f"{what}: cannot import {path!r}: {summarize_error(error)}") from error
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -316,24 +308,26 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def import_object(what: str, name: str) -> Any:
-    """Import what ``"package.module:Name"`` or ``"file.py:Name"`` names.
+    """Import what ``"package.module:Name"``, ``"package.module:Class.method"`` or ``"file.py:Name"`` names.
 
     Args:
         what: What it is for; the error begins with it.
         name: The name.
 
     Raises:
-        UsageError: It cannot be imported, or the module has no such attribute.
+        UsageError: It cannot be imported, or has no such attribute. The message has its own error, shortened.
     """
-    place, _, attribute = name.rpartition(":")
-    module = import_module(f"{what} {name!r}", place)
-    if not hasattr(module, attribute):
-        public = [name for name in dir(module) if not name.startswith("_")]
-        raise UsageError(f"{what} {name!r}: {attribute!r} not found{did_you_mean(attribute, public)}")
-    return getattr(module, attribute)
+    path, _, attributes = name.rpartition(":")
+    value: Any = _import_module(f"{what} {name!r}", path)
+    for attribute in attributes.split("."):
+        if not hasattr(value, attribute):
+            public = [name for name in dir(value) if not name.startswith("_")]
+            raise UsageError(f"{what} {name!r}: {attribute!r} not found{did_you_mean(attribute, public)}")
+        value = getattr(value, attribute)
+    return value
 
 
-def arguments_of(factory: Any) -> Mapping[str, inspect.Parameter]:
+def inspect_parameters(factory: Any) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a callable, by name; none if it has no signature."""
     try:
         return inspect.signature(factory).parameters
@@ -371,11 +365,11 @@ def _is_tensor_function(target: Any) -> bool:
         return True
     if not isinstance(target, FunctionType):
         return False
-    first = next(iter(arguments_of(target).values()), None)
+    first = next(iter(inspect_parameters(target).values()), None)
     return first is not None and first.default is first.empty and first.kind < first.VAR_POSITIONAL
 
 
-def _factory(spec: str, target: Any) -> Callable[..., Any]:
+def _find_factory(spec: str, target: Any) -> Callable[..., Any]:
     """Return what makes the module of a target."""
     if isinstance(target, Activation):
         if target.module_class is None:
@@ -390,13 +384,13 @@ def _factory(spec: str, target: Any) -> Callable[..., Any]:
     return target  # type: ignore[no-any-return]
 
 
-def _spec_of(value: Any) -> str | None:
+def _find_spec(value: Any) -> str | None:
     """Return the spec that stands for a definition; None if no spec does."""
     if not isinstance(value, Activation):
         return None
     if catalogue.get(value.name) is value:
         return value.name
-    from actlab.derivation.making import FormulaActivation, from_spec  # with SymPy, half a second
+    from actlab.derivation.formula_activation import FormulaActivation, from_spec  # with SymPy, half a second
 
     if not isinstance(value, FormulaActivation):
         return None
@@ -406,27 +400,27 @@ def _spec_of(value: Any) -> str | None:
     return spec if from_spec(spec).recipe == recipe else None
 
 
-def _problem(value: Any) -> str:
+def _describe_problem(value: Any) -> str:
     """Describe a value without a spec, and how to name it."""
     if isinstance(value, Activation):
         if (recipe := getattr(value, "recipe", None)) is None:
             problem = f"the activation {value.name!r}, which is not in the catalogue"
-            return f"{problem}; pass its name: {_import_names(value)}"
+            return f"{problem}; pass its name: {_suggest_import_names(value)}"
         hint = f"put it into a file and pass its name: '{_EXAMPLE_FILE}:{value.name}'"
         return f"{recipe}, which a formula spec cannot express completely; {hint}"
     if isinstance(value, torch.nn.Module):
-        return f"an instance of {type(value).__name__}; pass its name: {_import_names(type(value))}"
+        return f"an instance of {type(value).__name__}; pass its name: {_suggest_import_names(type(value))}"
     if isinstance(value, type) and issubclass(value, torch.nn.Module | torch.autograd.Function):
-        return f"the class {value.__name__}; pass its name: {_import_names(value)}"
+        return f"the class {value.__name__}; pass its name: {_suggest_import_names(value)}"
     if isinstance(value, FunctionType) and value.__name__ != "<lambda>":
-        return f"the function {value.__name__}; pass its name: {_import_names(value)}"
+        return f"the function {value.__name__}; pass its name: {_suggest_import_names(value)}"
     if callable(value):
         kind = "lambda" if isinstance(value, FunctionType) else type(value).__name__
         return f"a {kind}; write it as a function into a file and pass its name: '{_EXAMPLE_FILE}:name'"
     return f"{value!r}, not a spec such as 'relu'"
 
 
-def _import_names(value: Any) -> str:
+def _suggest_import_names(value: Any) -> str:
     """Return the specs by which a module's class, a function or a definition can be imported."""
     inner = value.__wrapped__ if isinstance(value, Activation) else value
     module, name = inner.__module__, inner.__name__

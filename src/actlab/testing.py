@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actlab.checking import CheckReport, check
-from actlab.checking.report import FAIL
+from actlab.checking.check_report import FAIL
 
 
 def assert_activation(target: Any, **options: Any) -> CheckReport:
@@ -19,7 +19,7 @@ def assert_activation(target: Any, **options: Any) -> CheckReport:
         The report.
 
     Raises:
-        AssertionError: Rows failed; the message has each of them.
+        AssertionError: Rows failed; the message lists them.
         UsageError: The target cannot be called with one tensor.
 
     Examples:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from actlab.activation.fused_kernels import fused
 from actlab.activation.module import ActivationModule
-from actlab.checking.target import Target, resolve
-from actlab.checking.tensors import saved_storages
+from actlab.checking.target import Target, resolve_target
+from actlab.checking.tensor_comparison import find_saved_storages
 from actlab.errors import UsageError, summarize_error
 
 _SAMPLE_SECONDS = 0.02  # the shortest sample
@@ -29,12 +29,12 @@ class Timing:
     """The time and the memory of one activation.
 
     Attributes:
-        name: What was measured.
+        name: The name of the target.
         forward: Nanoseconds per element of the forward pass.
         backward: Nanoseconds per element of the backward pass.
-        saved_bytes: Bytes per element saved for backward, the input included.
+        saved_bytes: Bytes per element saved for backward, including the input.
         torch_equivalent: The name of the row of its torch equivalent; empty if there is none.
-        ratio: Forward and backward as a multiple of the torch equivalent's; NaN if there is none.
+        ratio: Time of forward and backward divided by that of the torch equivalent; NaN if there is none.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Timings:
-    """Rows of :class:`Timing`; as text a table.
+    """Rows of :class:`Timing`. ``str()`` returns them as a table.
 
     Attributes:
         rows: One for each target and torch equivalent.
@@ -122,10 +122,10 @@ def measure(
     device: str | None = None,
     fuse: bool = False,
 ) -> Timings:
-    """Measure activations, each together with its torch equivalent if it has one.
+    """Measure activations together with their torch equivalents.
 
-    All are measured in turn, so that a slow phase of the machine affects all. The results are medians.
-    :func:`torch.set_num_threads` sets the number of threads.
+    The measurements alternate, so that a slow phase of the machine affects all of them. The results are
+    medians. :func:`torch.set_num_threads` sets the number of threads.
 
     Args:
         targets: Specs, definitions, modules, their classes or functions, as for :func:`actlab.check`.
@@ -186,7 +186,7 @@ def _resolve(targets: Sequence[Any], device: str) -> tuple[dict[str, Target], di
     functions: dict[str, Target] = {}
     equivalents: dict[str, str] = {}
     for target in targets:
-        name, function = resolve(target)
+        name, function = resolve_target(target)
         functions[name] = function.to(device) if isinstance(function, nn.Module) else function
         equivalent = _make_torch_equivalent(function)
         if equivalent is not None:
@@ -273,5 +273,5 @@ def _saved_by(function: Target, x: Tensor, not_counted: Sequence[Tensor]) -> int
     if isinstance(function, nn.Module):
         tensors += [*function.parameters(), *function.buffers()]
     excluded = {tensor.untyped_storage().data_ptr() for tensor in tensors}
-    storages = saved_storages(lambda: function(x))
+    storages = find_saved_storages(lambda: function(x))
     return sum(size for address, size in storages.items() if address not in excluded)

@@ -69,7 +69,7 @@ class Facts:
         widen: Whether float16 and bfloat16 are computed in float32 and rounded once. False for formulas that
             round once by themselves, such as a selection.
         error_scale: ``"pointwise"`` measures the error of the derivative relative to its value, ``"line"``
-            relative to its largest value anywhere: the output alone does not allow more.
+            relative to its largest value anywhere, because the saved output does not allow a higher accuracy.
         example: Values for parameters without a default, for plots and tests.
         gated: Whether one half of the input gates the other; the formula is then in ``a`` and ``b``.
     """
@@ -91,9 +91,9 @@ class Facts:
 
 
 class Activation(Generic[P]):
-    """One activation function: its definition and what is derived from it.
+    """An activation function: its definition and everything that is derived from it.
 
-    Calling it applies the function. Make one with :func:`elementwise`.
+    Calling it applies the function. Create one with :func:`elementwise`.
 
     Args:
         forward: The formula, a function of the input and the parameters.
@@ -176,15 +176,16 @@ class Activation(Generic[P]):
 
         Args:
             condition: A function of the parameters.
-            problem: What the message says, such as ``"alpha must be positive"``; the values follow.
-            error: The exception, which is the one that torch raises.
+            problem: The message, such as ``"alpha must be positive"``. The values are appended to it.
+            error: The class of the exception, the same as in torch.
         """
         self.formulas.requirement = Requirement(condition, problem, error)
 
     def prepares(self, step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
         """Set a step that computes the arguments of the formulas from the input and the parameters.
 
-        For a parameter that is aligned with the channels of the input, or drawn at random in every call.
+        Use it for a parameter that is aligned with the channels of the input or drawn at random in every
+        call.
         """
         self.formulas.preparation = step
         return step
@@ -205,7 +206,7 @@ class Activation(Generic[P]):
         return self._complete(make_module(name, self, repr_format=repr_format, trained=trained))
 
     def use_module(self, module: type[ActivationModule]) -> type[ActivationModule]:
-        """Use a class as the module of this activation: one that trains parameters or draws numbers."""
+        """Use a class as the module of this activation, to train parameters or draw random numbers."""
         module.activation = self
         module.__module__ = public_module(self)
         return self._complete(module)
@@ -315,7 +316,7 @@ class Activation(Generic[P]):
 
     @property
     def made_of(self) -> tuple[Any, ...] | None:
-        """Text and numbers that determine the values; None if the code does."""
+        """Text and numbers that determine the values; None if the code determines them."""
         return None
 
     @property
@@ -352,6 +353,11 @@ class Activation(Generic[P]):
     def kinks(self, **parameters: Any) -> Kinks:
         """Return the points where the derivative jumps, and the derivative there."""
         value: Kinks = self._fact(self.facts.kinks, parameters)
+        return value
+
+    def saves(self, **parameters: Any) -> Saved:
+        """Return what is saved for backward."""
+        value: Saved = self._fact(self.facts.saves, parameters)
         return value
 
     def _fact(self, fact: Any, parameters: Mapping[str, Any]) -> Any:

@@ -24,8 +24,8 @@ _on = False
 class fused:
     """Compute activations in single-pass kernels, compiled by Inductor.
 
-    Takes effect at once. As a context manager it restores the previous mode at the end. The first use of each
-    function compiles for a few seconds. ``torch.compile`` fuses the functions anyway.
+    The call takes effect immediately. As a context manager, it restores the previous mode at the end. The
+    first use of each function compiles for a few seconds. ``torch.compile`` fuses the functions anyway.
 
     Args:
         on: Whether to fuse.

@@ -18,7 +18,7 @@ class ActivationModule(nn.Module):
 
     Args:
         *args: The parameters of :attr:`activation`, in its order.
-        **kwargs: The same by name; ``inplace=True`` where torch.nn has it.
+        **kwargs: The same parameters by name, and ``inplace=True`` if torch.nn has it.
 
     Attributes:
         activation: The activation.
@@ -40,7 +40,7 @@ class ActivationModule(nn.Module):
             setattr(self, name, value)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the activation to every element of ``input``; same shape, same dtype."""
+        """Apply the activation to every element of ``input``. Shape and dtype do not change."""
         activation = self.activation
         values = tuple([getattr(self, name) for name in activation.parameters])
         return activation.apply(input, values, self.inplace)

@@ -1,6 +1,6 @@
 """Verify any activation function, and report the input that shows a fault."""
 
-from actlab.checking.report import CheckReport, Row, junit
-from actlab.checking.run import check
+from actlab.checking.check_report import CheckReport, Row, format_junit
+from actlab.checking.checker import check
 
-__all__ = ["CheckReport", "Row", "check", "junit"]
+__all__ = ["CheckReport", "Row", "check", "format_junit"]

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from actlab.checking.report import Failure
+from actlab.checking.check_report import Failure
 from actlab.checking.subject import Subject
-from actlab.checking.tensors import (
-    close,
-    dtype_name,
-    first_index,
+from actlab.checking.tensor_comparison import (
+    are_equal,
+    compute_gradient_or_zeros,
+    find_first,
+    find_worst,
+    format_dtype,
     format_pair,
-    gradient_or_zeros,
-    same,
-    worst_index,
+    is_close,
 )
 
 _ROUNDING = 64  # units of eps; products with powers of two are exact unless they underflow
@@ -32,25 +32,26 @@ _AGAIN = 1e-9  # sums may be taken in another order for another layout
 _STEEP = 0.1  # a slope that must let NaN and infinity pass
 
 
-def linearity(subject: Subject) -> str:
+def check_linearity(subject: Subject) -> str:
     """Verify that backward is linear in the incoming gradient, for any sign, scale and layout."""
     narrow = subject.dtypes if subject.kind == "element-wise" else ()  # a sum of others has few digits
     dtypes = [torch.float64, *(d for d in narrow if d is not torch.float64)]
     for dtype in dtypes:
         x = subject.sample(12, dtype).requires_grad_()
-        y = subject.function(dtype)(x)
+        y = subject.make_function(dtype)(x)
         if not y.requires_grad:
             return "the output has no gradient"
-        slope = gradient_or_zeros(y, x)
+        slope = compute_gradient_or_zeros(y, x)
         for scale in _SCALES.get(dtype, (1.0,)):
-            for layout, incoming in _layouts(y, scale):
-                _compare(subject, x, y, slope, incoming, layout)
+            for layout, incoming in _make_incoming_gradients(y, scale):
+                _require_linear(subject, x, y, slope, incoming, layout)
         if subject.kind == "element-wise":
-            _propagates(x, y, slope)
-    return f"signs, zeros, scales and layouts of the incoming gradient; {', '.join(map(dtype_name, dtypes))}"
+            _require_propagation(x, y, slope)
+    names = ", ".join(map(format_dtype, dtypes))
+    return f"signs, zeros, scales and layouts of the incoming gradient; {names}"
 
 
-def _layouts(y: Tensor, scale: float) -> Iterator[tuple[str, Tensor]]:
+def _make_incoming_gradients(y: Tensor, scale: float) -> Iterator[tuple[str, Tensor]]:
     """Return incoming gradients of the shape of y: contiguous, not contiguous, and expanded.
 
     They are 0 and powers of two with both signs, which multiply without rounding.
@@ -65,18 +66,20 @@ def _layouts(y: Tensor, scale: float) -> Iterator[tuple[str, Tensor]]:
     yield "an expanded", values.flatten()[1].expand(y.shape)
 
 
-def _compare(subject: Subject, x: Tensor, y: Tensor, slope: Tensor, incoming: Tensor, layout: str) -> None:
-    got = gradient_or_zeros(y, x, incoming)
+def _require_linear(
+    subject: Subject, x: Tensor, y: Tensor, slope: Tensor, incoming: Tensor, layout: str
+) -> None:
+    got = compute_gradient_or_zeros(y, x, incoming)
     if subject.kind == "element-wise":
         expected = incoming * slope
         room = _ROUNDING * torch.finfo(x.dtype).eps * incoming.abs() * slope.abs().clamp_min(1)
     else:  # the sum of what two parts of it give
         part = incoming.abs().max() * torch.linspace(-1, 1, y.numel(), device=x.device).view_as(y).to(y.dtype)
-        expected = gradient_or_zeros(y, x, part) + gradient_or_zeros(y, x, incoming - part)
+        expected = compute_gradient_or_zeros(y, x, part) + compute_gradient_or_zeros(y, x, incoming - part)
         room = _SUM * torch.maximum(expected.abs().max(), incoming.abs().max()).expand_as(expected)
     wrong = expected.isfinite() & ~((got - expected).abs() <= room)
     if wrong.any():
-        at = worst_index(wrong, got, expected)
+        at = find_worst(wrong, got, expected)
         one, two = format_pair(got[at], expected[at])
         where = (
             f"{float(incoming[at]):.6g} at x = {float(x[at]):.6g} " if subject.kind == "element-wise" else ""
@@ -87,39 +90,39 @@ def _compare(subject: Subject, x: Tensor, y: Tensor, slope: Tensor, incoming: Te
         )
 
 
-def _propagates(x: Tensor, y: Tensor, slope: Tensor) -> None:
+def _require_propagation(x: Tensor, y: Tensor, slope: Tensor) -> None:
     """Fail if backward hides NaN or infinity, by which a training loop detects divergence."""
     for odd in (math.nan, math.inf):
-        got = gradient_or_zeros(y, x, torch.full_like(y, odd))
+        got = compute_gradient_or_zeros(y, x, torch.full_like(y, odd))
         hidden = got.isfinite() & (slope.abs() > _STEEP)
         if hidden.any():
-            at = first_index(hidden)
+            at = find_first(hidden)
             raise Failure(
                 f"for an incoming gradient of {odd} at x = {float(x[at]):.6g}, backward returns "
                 f"{float(got[at]):.6g}, expected {odd * float(slope[at])}"
             )
 
 
-def gradient_unchanged(subject: Subject) -> str:
+def check_gradient_unchanged(subject: Subject) -> str:
     """Verify that backward changes neither the incoming gradient nor what the next backward reads."""
     for train in subject.modes:
         x = subject.sample(10).requires_grad_()
-        y = subject.function(train=train)(x)
+        y = subject.make_function(train=train)(x)
         if not y.requires_grad:
             return "the output has no gradient"
-        for layout, incoming in _layouts(y, 1.0):
+        for layout, incoming in _make_incoming_gradients(y, 1.0):
             before, values, inputs = incoming.clone(), y.detach().clone(), x.detach().clone()
-            first = gradient_or_zeros(y, x, incoming).clone()
-            if not same(incoming, before):
-                at = first_index(incoming != before)
+            first = compute_gradient_or_zeros(y, x, incoming).clone()
+            if not are_equal(incoming, before):
+                at = find_first(incoming != before)
                 raise Failure(
                     f"backward changes {layout} incoming gradient from {float(before[at]):.6g} to "
                     f"{float(incoming[at]):.6g}: clone it before writing into it"
                 )
-            if not same(y.detach(), values):
+            if not are_equal(y.detach(), values):
                 raise Failure("backward changes the output of forward")
-            if not same(x.detach(), inputs):
+            if not are_equal(x.detach(), inputs):
                 raise Failure("backward changes the input of forward")
-            if not close(gradient_or_zeros(y, x, before), first, _AGAIN).all():
+            if not is_close(compute_gradient_or_zeros(y, x, before), first, _AGAIN).all():
                 raise Failure("a second backward through the same output gives a different gradient")
     return "the incoming gradient, the input and the output are unchanged"

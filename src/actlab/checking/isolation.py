@@ -17,10 +17,10 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from actlab.checking.report import COULD_NOT_RUN, FAIL, PASS, Outcome, Row
-from actlab.checking.rows import Check
+from actlab.checking.check_report import COULD_NOT_RUN, FAIL, PASS, Outcome, Row
+from actlab.checking.checks import Check
 from actlab.checking.subject import Subject
-from actlab.checking.transforms import attempt
+from actlab.checking.transforms import convert_errors
 from actlab.errors import escape_unprintable
 
 _BACKWARD_IMPORT = "torch.fx.experimental.symbolic_shapes"  # torch imports it at the first backward
@@ -44,18 +44,18 @@ def _run(subject: Subject, checks: Sequence[Check]) -> Iterator[Row]:
         for check in checks:
             row = _run_check(subject, check)
             yield row
-            if _ends_the_report(row):
+            if _ends_report(row):
                 return
 
 
 def _run_check(subject: Subject, check: Check) -> Row:
     try:
-        return Row(check.name, PASS, attempt(lambda: check.run(subject)))
+        return Row(check.name, PASS, convert_errors(lambda: check.run(subject)))
     except Outcome as outcome:
         return Row(check.name, outcome.status, escape_unprintable(" ".join(str(outcome).split())))
 
 
-def _ends_the_report(row: Row) -> bool:
+def _ends_report(row: Row) -> bool:
     return row.name == "shape" and row.status == FAIL
 
 
@@ -66,7 +66,7 @@ def _run_isolated(subject: Subject, checks: Sequence[Check]) -> list[Row]:
             with contextlib.suppress(ImportError):  # another version of torch
                 importlib.import_module(module)
     rows: list[Row] = []
-    while len(rows) < len(checks) and not any(map(_ends_the_report, rows)):
+    while len(rows) < len(checks) and not any(map(_ends_report, rows)):
         rows += _run_in_child(subject, checks[len(rows) :])
     return rows
 
@@ -85,10 +85,10 @@ def _run_in_child(subject: Subject, checks: Sequence[Check]) -> list[Row]:
     try:
         for check in checks:
             if not receiver.poll(check.seconds):
-                problem = f"did not end within {check.seconds:g} s"
+                problem = f"did not finish within {check.seconds:g} s"
                 break
             rows.append(receiver.recv())
-            if _ends_the_report(rows[-1]):
+            if _ends_report(rows[-1]):
                 return rows
     except EOFError:  # the process ended
         pass

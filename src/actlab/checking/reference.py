@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actlab.checking.target import resolve_target
 from actlab.errors import UsageError
 from actlab.functions import catalogue
 
@@ -18,13 +19,13 @@ _FAR = 1e6  # exp(_FAR) overflows and exp(-_FAR) underflows
 class Reference:
     """A function that returns values, and derivatives if it has them, at float64 points."""
 
-    most_points = 100_000
+    max_points = 100_000
     name = "the reference"
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self.function = function
 
-    def at(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the values at points, and the derivatives if there are any."""
         leaf = x.clone().requires_grad_()
         y = self.function(leaf)
@@ -43,33 +44,35 @@ class FormulaReference(Reference):
         kinks: Points where the derivative is a convention and is not compared.
     """
 
-    most_points = 300  # a point takes a tenth of a millisecond
+    max_points = 300  # a point takes a tenth of a millisecond
 
-    def __init__(self, expression: Any, *, name: str = Reference.name, kinks: Iterable[float] = ()) -> None:
+    def __init__(self, expression: Any, name: str = Reference.name, kinks: Iterable[float] = ()) -> None:
         import sympy
 
         self.name, self.kinks = name, frozenset(kinks)
-        free = sorted(map(str, expression.free_symbols - {_x()}))
+        free = sorted(map(str, expression.free_symbols - {_make_symbol()}))
         if free:
             raise UsageError(
                 f"reference {str(expression)!r}: must be a formula in x only, but it also contains {free}"
             )
-        derivative = sympy.diff(expression.rewrite(sympy.Piecewise), _x())
+        derivative = sympy.diff(expression.rewrite(sympy.Piecewise), _make_symbol())
         self.value, self.slope = (
-            sympy.lambdify(_x(), e, modules=[{"exp": _exp}, "mpmath"]) for e in (expression, derivative)
+            sympy.lambdify(_make_symbol(), e, modules=[{"exp": _exp}, "mpmath"])
+            for e in (expression, derivative)
         )
 
-    def at(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the values and derivatives at points, rounded once."""
         import mpmath
 
         with mpmath.workdps(_DIGITS):
-            points = [self._point(mpmath.mpf(v)) for v in x.flatten().tolist()]
+            points = [self._evaluate_point(mpmath.mpf(v)) for v in x.flatten().tolist()]
         value, slope = torch.tensor(points, dtype=torch.float64, device=x.device).unbind(1)
         return value.view_as(x), slope.view_as(x)
 
-    def _point(self, x: Any) -> tuple[float, float]:
-        return _float(self.value, x), float("nan") if x in self.kinks else _float(self.slope, x)
+    def _evaluate_point(self, x: Any) -> tuple[float, float]:
+        slope = float("nan") if x in self.kinks else _evaluate_float(self.slope, x)
+        return _evaluate_float(self.value, x), slope
 
 
 def _exp(x: Any) -> Any:
@@ -81,7 +84,7 @@ def _exp(x: Any) -> Any:
     return mpmath.inf if x > 0 else mpmath.mpf(0)
 
 
-def _float(function: Callable[[Any], Any], x: Any) -> float:
+def _evaluate_float(function: Callable[[Any], Any], x: Any) -> float:
     import mpmath
 
     try:
@@ -90,7 +93,7 @@ def _float(function: Callable[[Any], Any], x: Any) -> float:
         return float("nan")  # the function has no value here: the point is not compared
 
 
-def _x() -> Any:
+def _make_symbol() -> Any:
     import sympy
 
     return sympy.Symbol("x", real=True)
@@ -109,21 +112,17 @@ def resolve_reference(reference: Any) -> Reference | None:
     Raises:
         UsageError: It is something else.
     """
-    from actlab.checking.target import resolve
-
     if reference is None:
         return None
-    if isinstance(reference, str):
-        if reference.partition("(")[0] in catalogue and "x" not in reference.partition("(")[2]:
-            return Reference(resolve(reference)[1])
-        if ":" in reference:
-            return Reference(resolve(reference)[1])
-        from actlab.derivation.syntax.to_sympy import read
-
-        return FormulaReference(read(reference))
-    if callable(reference) and not hasattr(reference, "free_symbols"):
-        return Reference(resolve(reference)[1])
     if hasattr(reference, "free_symbols"):
-        named = {s: _x() for s in reference.free_symbols if str(s) == "x"}
-        return FormulaReference(reference.subs(named))
-    raise UsageError(f"reference {reference!r}: must be a function, a formula or a name")
+        symbols = {s: _make_symbol() for s in reference.free_symbols if str(s) == "x"}
+        return FormulaReference(reference.subs(symbols))
+    if isinstance(reference, str):
+        name, _, arguments = reference.partition("(")
+        if ":" not in reference and (name not in catalogue or "x" in arguments):
+            from actlab.derivation.syntax.to_sympy import read_formula
+
+            return FormulaReference(read_formula(reference))
+    elif not callable(reference):
+        raise UsageError(f"reference {reference!r}: must be a function, a formula or a name")
+    return Reference(resolve_target(reference)[1])

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from actlab.checking.declared import Declared, declared
+from actlab.checking.check_report import Failure, NotApplicable
+from actlab.checking.declared_facts import DeclaredFacts, find_declared_facts
 from actlab.checking.reference import Reference
-from actlab.checking.report import Failure, NotApplicable
 from actlab.checking.target import Target
-from actlab.checking.tensors import gradient
+from actlab.checking.tensor_comparison import compute_gradient
 
-Kind = Literal["element-wise", "gated", "mixing", "other"]
+TargetKind = Literal["element-wise", "gated", "mixing", "other"]
 Function = Callable[[Tensor], Tensor]
 SEED = 20241
 _NEEDS = {
@@ -73,19 +73,19 @@ class Subject:
         if not is_met:
             raise NotApplicable(_NEEDS[need])
 
-    def function(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Function:
+    def make_function(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Function:
         """Return the target for a dtype, seeded in every call; a module as a copy."""
-        function = self.fresh(dtype, train=train)
+        function = self.copy_target(dtype, train=train)
 
-        def seeded(x: Tensor) -> Tensor:
+        def call_seeded(x: Tensor) -> Tensor:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(SEED)
                 y: Tensor = function(x.clone() if self.works_in_place else x)
                 return y
 
-        return seeded
+        return call_seeded
 
-    def fresh(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Any:
+    def copy_target(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Any:
         """Return the bare target: a copy of the module, or the function itself."""
         if not isinstance(self.target, nn.Module):
             return self.target
@@ -93,12 +93,12 @@ class Subject:
 
     def as_module(self) -> nn.Module:
         """Return the target for float32 as a module in evaluation mode that does not change its input."""
-        return _Holder(self.fresh(torch.float32), self.works_in_place).eval()
+        return _TargetModule(self.copy_target(torch.float32), self.works_in_place).eval()
 
     @cached_property
-    def declared(self) -> Declared | None:
+    def declared(self) -> DeclaredFacts | None:
         """What the definition declares at the parameters of the target; None if it is not a definition."""
-        return declared(self.fresh())
+        return find_declared_facts(self.copy_target())
 
     @cached_property
     def width(self) -> int:
@@ -120,9 +120,9 @@ class Subject:
         return values.to(self.device, dtype)
 
     @cached_property
-    def kind(self) -> Kind:
+    def kind(self) -> TargetKind:
         """Whether the target is element-wise, gated, mixes elements, or changes the shape."""
-        function, x = self.function(), self.sample()
+        function, x = self.make_function(), self.sample()
         y: object = function(x)
         if not isinstance(y, Tensor):
             return "other"
@@ -151,34 +151,34 @@ class Subject:
         short = -len(points) % self.width
         return torch.cat([points, points[:1].expand(short)]).view(-1, self.width)
 
-    def read(self, rows: Tensor, count: int) -> Tensor:
+    def unarrange(self, rows: Tensor, count: int) -> Tensor:
         """Return the results (count,) of points from :meth:`arrange`."""
         return rows[:, 0] if self.per_feature else rows.reshape(-1)[:count]
 
-    def value(self, points: Tensor) -> Tensor:
+    def evaluate(self, points: Tensor) -> Tensor:
         """Return the values at points (n,), in their dtype."""
         with torch.no_grad():
-            return self.read(self.function(points.dtype)(self.arrange(points)), len(points))
+            return self.unarrange(self.make_function(points.dtype)(self.arrange(points)), len(points))
 
-    def gradient(self, points: Tensor) -> Tensor:
+    def differentiate(self, points: Tensor) -> Tensor:
         """Return the derivative at points (n,), by backward."""
         x = self.arrange(points).requires_grad_()
-        return self.read(_backward(self.function(points.dtype)(x), x), len(points))
+        return self.unarrange(_backpropagate(self.make_function(points.dtype)(x), x), len(points))
 
-    def second(self, points: Tensor) -> Tensor | None:
+    def differentiate_twice(self, points: Tensor) -> Tensor | None:
         """Return the second derivative at points (n,), by backward twice; None if there is none."""
         x = self.arrange(points).requires_grad_()
-        y = self.function(points.dtype)(x)
+        y = self.make_function(points.dtype)(x)
         if not y.requires_grad:
             return None
         (first,) = torch.autograd.grad(y, x, torch.ones_like(y), create_graph=True)
         if not first.requires_grad:
             return None
         (second,) = torch.autograd.grad(first, x, torch.ones_like(x), allow_unused=True)
-        return None if second is None else self.read(second, len(points))
+        return None if second is None else self.unarrange(second, len(points))
 
 
-class _Holder(nn.Module):
+class _TargetModule(nn.Module):
     def __init__(self, function: Function, works_in_place: bool) -> None:
         super().__init__()
         self.function, self.works_in_place = function, works_in_place
@@ -188,10 +188,10 @@ class _Holder(nn.Module):
         return self.function(x.clone() if self.works_in_place else x)
 
 
-def _backward(y: Tensor, x: Tensor) -> Tensor:
+def _backpropagate(y: Tensor, x: Tensor) -> Tensor:
     if not y.requires_grad:
         raise Failure("the output is detached, so the input gets no gradient")
-    slope = gradient(y, x)
+    slope = compute_gradient(y, x)
     if slope is None:
         raise Failure("the output does not depend on the input, so the input gets no gradient")
     return slope

@@ -7,17 +7,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from actlab.activation.definition import Activation
-from actlab.errors import UsageError, did_you_mean, summarize_error
-from actlab.spec import entry, import_module, is_formula, parse
+from actlab.errors import UsageError, summarize_error
+from actlab.spec import find_definition, import_object, is_autograd_function, is_import_path, split_spec
 
 Target = nn.Module | Callable[[Tensor], Tensor]
 
 
-def resolve(target: Any) -> tuple[str, Target]:
+def resolve_target(target: Any) -> tuple[str, Target]:
     """Return the name of a target and what is called with a tensor.
 
     Args:
@@ -31,41 +30,27 @@ def resolve(target: Any) -> tuple[str, Target]:
         UsageError: There is no such target, or it cannot be called with one tensor alone.
     """
     if isinstance(target, str):
-        return target, _from_text(target)
+        return target, _resolve_text(target)
     owner = getattr(target, "__self__", None)  # of Function.apply, its class has the name
     named = owner if isinstance(owner, type) else target
     name = getattr(named, "__name__", None) or getattr(named, "name", None) or type(named).__name__
-    return str(name), _callable(str(name), target, [], {})
+    return str(name), _resolve_value(str(name), target, [], {})
 
 
-def _from_text(text: str) -> Target:
-    head, bracket, rest = text.partition("(")
-    if ":" not in head or is_formula(text):
-        name, args, kwargs = parse(text)
-        definition = entry(name)
-        return _construct(text, definition.module_class, args, kwargs)
-    module_name, _, attribute = head.rpartition(":")
-    name, args, kwargs = parse(attribute + bracket + rest)
-    value = _attribute(text, import_module(f"target {text!r}", module_name), name)
-    return _callable(text, value, args, kwargs, called=bool(bracket))
+def _resolve_text(text: str) -> Target:
+    name, args, kwargs = split_spec(text)
+    if not is_import_path(name):
+        return _construct(text, find_definition(name).module_class, args, kwargs)
+    return _resolve_value(text, import_object("target", name), args, kwargs, called="(" in text)
 
 
-def _attribute(text: str, module: Any, name: str) -> Any:
-    for part in name.split("."):
-        if not hasattr(module, part):
-            names = [n for n in dir(module) if not n.startswith("_")]
-            raise UsageError(f"target {text!r}: {part!r} not found{did_you_mean(part, names)}")
-        module = getattr(module, part)
-    return module
-
-
-def _callable(
+def _resolve_value(
     name: str, value: Any, args: list[Any], kwargs: dict[str, Any], *, called: bool = False
 ) -> Target:
     if isinstance(value, Activation):
-        return _activation(name, value, args, kwargs)
-    if isinstance(value, type) and issubclass(value, torch.autograd.Function):
-        return _with_arguments(value.apply, args, kwargs)
+        return _resolve_activation(name, value, args, kwargs)
+    if is_autograd_function(value):
+        return _bind_arguments(value.apply, args, kwargs)
     if isinstance(value, type):
         return _construct(name, value, args, kwargs)
     if not callable(value):
@@ -74,20 +59,22 @@ def _callable(
         if called:
             raise UsageError(f"target {name!r}: is a module already; remove the arguments")
         return value
-    if _parameters(value) == []:
+    if _list_parameters(value) == []:
         raise UsageError(f"target {name!r}: takes no tensor: it has no parameters")
-    _require_no_missing(name, "", " besides the tensor", _missing(value, [None, *args], kwargs))
-    return _with_arguments(value, args, kwargs)
+    _require_no_missing(name, "", " besides the tensor", _list_missing(value, [None, *args], kwargs))
+    return _bind_arguments(value, args, kwargs)
 
 
-def _with_arguments(function: Callable[..., Tensor], args: list[Any], kwargs: dict[str, Any]) -> Target:
+def _bind_arguments(function: Callable[..., Tensor], args: list[Any], kwargs: dict[str, Any]) -> Target:
     return (lambda x: function(x, *args, **kwargs)) if args or kwargs else function
 
 
-def _activation(name: str, activation: Activation[Any], args: list[Any], kwargs: dict[str, Any]) -> Target:
+def _resolve_activation(
+    name: str, activation: Activation[Any], args: list[Any], kwargs: dict[str, Any]
+) -> Target:
     """Return the module, which a user will use; the function with example values where it needs more."""
     factory = activation.module_class
-    if factory is not None and (args or kwargs or not _missing(factory, args, kwargs)):
+    if factory is not None and (args or kwargs or not _list_missing(factory, args, kwargs)):
         return _construct(name, factory, args, kwargs)
     try:
         activation.bind(tuple(args), kwargs)
@@ -102,7 +89,7 @@ def _activation(name: str, activation: Activation[Any], args: list[Any], kwargs:
 def _construct(name: str, factory: type | None, args: list[Any], kwargs: dict[str, Any]) -> Target:
     if factory is None:
         raise UsageError(f"target {name!r}: has no module; make one with its .module('Name')")
-    _require_no_missing(name, f"{factory.__name__} ", "", _missing(factory, args, kwargs))
+    _require_no_missing(name, f"{factory.__name__} ", "", _list_missing(factory, args, kwargs))
     try:
         target = factory(*args, **kwargs)
     except Exception as error:
@@ -122,9 +109,9 @@ def _require_no_missing(name: str, subject: str, besides: str, missing: list[str
         )
 
 
-def _missing(factory: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> list[str]:
+def _list_missing(factory: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> list[str]:
     """Return the parameters without a default for which there is no argument."""
-    parameters = _parameters(factory) or []
+    parameters = _list_parameters(factory) or []
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     return [
@@ -132,7 +119,7 @@ def _missing(factory: Callable[..., Any], args: list[Any], kwargs: dict[str, Any
     ]
 
 
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+def _list_parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
     try:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # a built-in function without a signature

@@ -9,9 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actlab.checking.report import Failure, Outcome, Unsupported
-from actlab.checking.subject import Function, Subject
-from actlab.checking.tensors import close, format_pair, gradient_or_zeros, saved_storages, worst_index
+from actlab.checking.check_report import Failure, Outcome, Unsupported
+from actlab.checking.subject import Subject
+from actlab.checking.tensor_comparison import (
+    compute_value_and_gradient,
+    find_saved_storages,
+    find_worst,
+    format_pair,
+    is_close,
+)
 from actlab.errors import summarize_error
 
 # Parts of torch's errors when an optional method of an autograd.Function, or a kernel or derivative of an
@@ -33,7 +39,7 @@ _MISSING = {
 _PARAMETERS = 0.1  # bytes per element of the input: some parameters are saved too
 
 
-def attempt(run: Callable[[], Any]) -> Any:
+def convert_errors(run: Callable[[], Any]) -> Any:
     """Run something; raise Unsupported for what the target lacks, Failure for any other error."""
     try:
         return run()
@@ -51,100 +57,96 @@ def attempt(run: Callable[[], Any]) -> Any:
 def _require_close(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
     if got.shape != expected.shape:
         raise Failure(f"{what} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}")
-    wrong = ~close(got, expected, tolerance)
+    wrong = ~is_close(got, expected, tolerance)
     if wrong.any():
-        at = worst_index(wrong, got, expected)
+        at = find_worst(wrong, got, expected)
         one, two = format_pair(got[at], expected[at])
         raise Failure(f"{what} is {one}, expected {two}")
 
 
-def _gradient(function: Function, x: Tensor, incoming: Tensor | None = None) -> Tensor:
-    leaf = x.detach().clone().requires_grad_()
-    return gradient_or_zeros(function(leaf), leaf, incoming)
-
-
-def forward_mode(subject: Subject) -> str:
+def check_forward_mode(subject: Subject) -> str:
     """Verify that forward mode gives the directional derivative that backward gives."""
-    function, x = subject.function(), subject.sample()
+    function, x = subject.make_function(), subject.sample()
     direction = subject.sample(seed=3)
-    _, tangent = attempt(lambda: torch.func.jvp(function, (x,), (direction,)))
+    _, tangent = convert_errors(lambda: torch.func.jvp(function, (x,), (direction,)))
     weights = torch.linspace(0.5, 1.5, tangent.numel(), dtype=x.dtype, device=x.device).view_as(tangent)
-    by_x = _gradient(function, x, weights)
+    _, by_x = compute_value_and_gradient(function, x, weights)
     _require_close("the sum of a tangent", (tangent * weights).sum(), (by_x * direction).sum())
     return "jvp agrees with backward"
 
 
-def batched_gradients(subject: Subject) -> str:
+def check_batched_gradients(subject: Subject) -> str:
     """Verify that several gradients at once, as for a Jacobian, agree with one at a time."""
     x = subject.sample(2).requires_grad_()
-    y = subject.function()(x)
+    y = subject.make_function()(x)
     if not y.requires_grad:
         return "the output has no gradient"
     directions = torch.stack([torch.ones_like(y), torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)])
     single = torch.stack([torch.autograd.grad(y, x, d, retain_graph=True)[0] for d in directions])
-    together = attempt(lambda: torch.autograd.grad(y, x, directions, is_grads_batched=True)[0])
+    together = convert_errors(lambda: torch.autograd.grad(y, x, directions, is_grads_batched=True)[0])
     _require_close("a batched gradient", together, single)
     return "same as one gradient at a time"
 
 
-def vmap(subject: Subject) -> str:
+def check_vmap(subject: Subject) -> str:
     """Verify that vmap over a dimension gives what a loop over it gives."""
-    function, x = subject.function(), torch.stack([subject.sample(3), subject.sample(3, seed=1)])
+    function, x = subject.make_function(), torch.stack([subject.sample(3), subject.sample(3, seed=1)])
     expected = torch.stack([function(part) for part in x])
-    _require_close("vmap", attempt(lambda: torch.vmap(function, randomness="same")(x)), expected)
+    _require_close("vmap", convert_errors(lambda: torch.vmap(function, randomness="same")(x)), expected)
     across = torch.vmap(function, in_dims=1, out_dims=1, randomness="same")
-    moved = attempt(lambda: across(x.transpose(0, 1).contiguous()))
+    moved = convert_errors(lambda: across(x.transpose(0, 1).contiguous()))
     _require_close("vmap over another dimension", moved.transpose(0, 1), expected)
     return "same as a loop"
 
 
-def func_grad(subject: Subject) -> str:
+def check_func_grad(subject: Subject) -> str:
     """Verify that torch.func.grad agrees with backward, also under vmap."""
-    function, x = subject.function(), subject.sample(3)
+    function, x = subject.make_function(), subject.sample(3)
     summed = torch.func.grad(lambda z: function(z).sum())
-    _require_close("func.grad", attempt(lambda: summed(x)), _gradient(function, x))
-    rows = torch.stack([_gradient(function, row[None])[0] for row in x])
-    batched = attempt(lambda: torch.vmap(lambda row: summed(row[None])[0], randomness="same")(x))
+    got = convert_errors(lambda: summed(x))
+    _require_close("func.grad", got, compute_value_and_gradient(function, x)[1])
+    rows = torch.stack([compute_value_and_gradient(function, row[None])[1][0] for row in x])
+    batched = convert_errors(lambda: torch.vmap(lambda row: summed(row[None])[0], randomness="same")(x))
     _require_close("vmap of func.grad", batched, rows)
     return "agrees with backward, also under vmap"
 
 
-def compiled(subject: Subject) -> str:
+def check_compile(subject: Subject) -> str:
     """Verify that torch.compile takes it without a graph break, and that the result agrees."""
     compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
     backend = "inductor" if compiler or subject.device.type != "cpu" else "aot_eager"
-    function = subject.as_module() if subject.works_in_place else subject.fresh(torch.float32)
-    x, plain = subject.sample(dtype=torch.float32), subject.function(torch.float32)
+    function = subject.as_module() if subject.works_in_place else subject.copy_target(torch.float32)
+    x, plain = subject.sample(dtype=torch.float32), subject.make_function(torch.float32)
     torch.compiler.reset()
     fast = torch.compile(function, fullgraph=True, backend=backend)
     leaf = x.clone().requires_grad_()
-    y = attempt(lambda: fast(leaf))
+    y = convert_errors(lambda: fast(leaf))
     assert isinstance(y, Tensor)
     _require_close("the compiled value", y, plain(x), 1e-4)
     if y.requires_grad:
-        attempt(lambda: torch.autograd.backward(y.sum()))
+        convert_errors(lambda: torch.autograd.backward(y.sum()))
         assert leaf.grad is not None
-        _require_close("the compiled gradient", leaf.grad, _gradient(plain, x), 1e-4)
+        _require_close("the compiled gradient", leaf.grad, compute_value_and_gradient(plain, x)[1], 1e-4)
     return f"fullgraph, backend {backend}, forward and backward"
 
 
-def exported(subject: Subject) -> str:
+def check_export(subject: Subject) -> str:
     """Verify that torch.export takes it, and that the exported program agrees."""
     x = subject.sample(dtype=torch.float32)
-    program = attempt(lambda: torch.export.export(subject.as_module(), (x,)))
-    _require_close("the exported value", program.module()(x), subject.function(torch.float32)(x), 1e-5)
+    program = convert_errors(lambda: torch.export.export(subject.as_module(), (x,)))
+    _require_close("the exported value", program.module()(x), subject.make_function(torch.float32)(x), 1e-5)
     return "the exported program agrees"
 
 
-def saved_for_backward(subject: Subject) -> str:
+def check_saved_bytes(subject: Subject) -> str:
     """Report the bytes saved for backward per element of a float32 input; of a definition, verify them."""
     x = subject.sample(512, torch.float32).requires_grad_()
-    function = subject.function(torch.float32)
-    saved = sum(saved_storages(lambda: function(x)).values()) / x.numel()
+    function = subject.make_function(torch.float32)
+    saved = sum(find_saved_storages(lambda: function(x)).values()) / x.numel()
     detail = f"{saved:.3g} bytes per element of a float32 input"
     if subject.declared is None:
         return f"{detail} (ReLU saves 4)"
-    saves = subject.declared.saves
+    saves = subject.declared.definition.saves()
     expected = 1 if saves == "mask" else 4
     if saved > expected + _PARAMETERS and not subject.declared.definition.facts.gated:
         raise Failure(

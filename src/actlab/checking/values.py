@@ -8,18 +8,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from actlab.checking.report import Failure, NotApplicable, Outcome
-from actlab.checking.subject import Subject
-from actlab.checking.tensors import format_pair, largest
+from actlab.checking.check_report import Failure, NotApplicable, Outcome
+from actlab.checking.subject import Function, Subject
+from actlab.checking.tensor_comparison import find_largest_magnitude, format_pair
 
-Point = Callable[[Tensor], Tensor]
 # The allowed error in units of eps times the condition of the function. A formula of several operations stays
 # below it; a sum that cancels or a wrong branch does not.
 MAX_ERROR = 16.0
 _EXACT = 1e-9  # float64 against a reference, relative
 
 
-def grid(dtype: torch.dtype, device: torch.device) -> Tensor:
+def make_grid(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return points (n,) of a dtype: magnitudes from 1e-30 to 1e30, both signs, and the bend around 0."""
     wide = torch.logspace(-30, 30, 601, dtype=torch.float64)
     near = torch.cat([torch.logspace(-3, 2, 800, dtype=torch.float64), torch.arange(1, 1025) / 64])
@@ -29,26 +28,26 @@ def grid(dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.cat([-positive.flip(0), -zero, zero, positive]).to(device)
 
 
-def value(subject: Subject, dtype: torch.dtype) -> str:
+def check_value(subject: Subject, dtype: torch.dtype) -> str:
     """Verify that the values agree with float64, in units of what rounding the input may change."""
     if subject.kind != "element-wise":
-        return _as_a_whole(subject, dtype)
-    x = grid(dtype, subject.device)
-    scale = _steepness(subject.value, subject.gradient, x)
-    return _compare("f", x, subject.value(x).double(), subject.value(x.double()), scale)
+        return _check_value_of_mixing(subject, dtype)
+    x = make_grid(dtype, subject.device)
+    scale = _estimate_steepness(subject.evaluate, subject.differentiate, x)
+    return _require_float64_result("f", x, subject.evaluate(x).double(), subject.evaluate(x.double()), scale)
 
 
-def _as_a_whole(subject: Subject, dtype: torch.dtype) -> str:
+def _check_value_of_mixing(subject: Subject, dtype: torch.dtype) -> str:
     """Compare a function that mixes elements with float64, in units of eps times its largest value."""
     info, worst = torch.finfo(dtype), 0.0
     for size in (1, 10, 100):
         x = (subject.sample(64) * size).to(dtype)
         with torch.no_grad():
-            got, true = subject.function(dtype)(x).double(), subject.function()(x.double())
+            got, true = subject.make_function(dtype)(x).double(), subject.make_function()(x.double())
         if got.shape != true.shape:
             raise Failure(f"gives shape {tuple(got.shape)}, but {tuple(true.shape)} in float64")
-        judged = true.isfinite() & (true.abs() < info.max * (1 - info.eps))
-        got, true = got[judged], true[judged]
+        compared = true.isfinite() & (true.abs() < info.max * (1 - info.eps))
+        got, true = got[compared], true[compared]
         if not len(true):
             continue
         error = (got - true).abs() / (info.eps * true.abs().max().clamp_min(info.tiny))
@@ -63,16 +62,18 @@ def _as_a_whole(subject: Subject, dtype: torch.dtype) -> str:
     return f"worst error {worst:.2g} eps of the largest value"
 
 
-def gradient(subject: Subject, dtype: torch.dtype) -> str:
+def check_gradient(subject: Subject, dtype: torch.dtype) -> str:
     """Verify that the gradients agree with float64."""
-    x = grid(dtype, subject.device)
-    true = subject.gradient(x.double())
-    line = largest(true[x.abs() <= 3])
-    bend = _steepness(subject.gradient, subject.second, x)
-    return _compare("f'", x, subject.gradient(x).double(), true, bend.clamp_min(line))
+    x = make_grid(dtype, subject.device)
+    true = subject.differentiate(x.double())
+    line = find_largest_magnitude(true[x.abs() <= 3])
+    bend = _estimate_steepness(subject.differentiate, subject.differentiate_twice, x)
+    return _require_float64_result("f'", x, subject.differentiate(x).double(), true, bend.clamp_min(line))
 
 
-def _steepness(function: Point, derivative: Callable[[Tensor], Tensor | None], x: Tensor) -> Tensor:
+def _estimate_steepness(
+    function: Function, derivative: Callable[[Tensor], Tensor | None], x: Tensor
+) -> Tensor:
     """Return ``|x f'|``: how much the value changes when the input is rounded.
 
     Differences do not depend on a wrong backward, and backward resolves waves that are too short for
@@ -90,46 +91,48 @@ def _steepness(function: Point, derivative: Callable[[Tensor], Tensor | None], x
     return scale if slope is None else torch.maximum(scale, (wide * slope).abs().nan_to_num(0, 0, 0))
 
 
-def _compare(what: str, x: Tensor, got: Tensor, true: Tensor, scale: Tensor) -> str:
+def _require_float64_result(what: str, x: Tensor, got: Tensor, true: Tensor, scale: Tensor) -> str:
     info = torch.finfo(x.dtype)
     # Below it exp underflows and torch flushes to 0.
     floor = info.tiny if x.dtype is torch.float16 else info.tiny**0.8
     scale = torch.maximum(true.abs(), scale).clamp_min(floor)
     error = (got - true).abs() / (info.eps * scale)
-    judged = true.isfinite() & (true.abs() < info.max * (1 - info.eps)) & got.isfinite()
-    error = torch.where(judged, error, 0.0)
+    compared = true.isfinite() & (true.abs() < info.max * (1 - info.eps)) & got.isfinite()
+    error = torch.where(compared, error, 0.0)
     bad = error > MAX_ERROR
     if bad.any():
-        at = _smallest_index(x, bad)
+        at = _find_smallest(x, bad)
         one, two = format_pair(got[at], true[at], 6)
         raise Failure(
-            f"{what}({_number(x[at])}) = {one}, expected {two} "
+            f"{what}({_format_number(x[at])}) = {one}, expected {two} "
             f"({float(error[at]):.3g} eps, allowed {MAX_ERROR:g}; worst {float(error.max()):.3g} "
-            f"at x = {_number(x[error.argmax()])})"
+            f"at x = {_format_number(x[error.argmax()])})"
         )
-    return f"worst error {float(error.max()):.2g} eps, at x = {_number(x[error.argmax()])}"
+    return f"worst error {float(error.max()):.2g} eps, at x = {_format_number(x[error.argmax()])}"
 
 
-def finite(subject: Subject, dtype: torch.dtype) -> str:
+def check_finite(subject: Subject, dtype: torch.dtype) -> str:
     """Verify that values and gradients are finite where those of float64 are, in that dtype."""
-    x, most = grid(dtype, subject.device), torch.finfo(dtype).max
-    for what, function in (("f", subject.value), ("f'", subject.gradient)):
+    x, most = make_grid(dtype, subject.device), torch.finfo(dtype).max
+    for what, function in (("f", subject.evaluate), ("f'", subject.differentiate)):
         true, got = function(x.double()), function(x)
         bad = true.isfinite() & (true.abs() < most) & ~got.isfinite()
         if bad.any():
-            at = _smallest_index(x, bad)
-            raise Failure(f"{what}({_number(x[at])}) = {float(got[at])}, expected {float(true[at]):.6g}")
+            at = _find_smallest(x, bad)
+            raise Failure(
+                f"{what}({_format_number(x[at])}) = {float(got[at])}, expected {float(true[at]):.6g}"
+            )
     return f"{len(x)} points from 1e-30 to {float(x.max()):.0e}, both signs"
 
 
-def infinities(subject: Subject, dtype: torch.dtype) -> str:
+def check_infinities(subject: Subject, dtype: torch.dtype) -> str:
     """Verify that NaN gives NaN, and that infinity gives what float64 gives."""
     odd = torch.tensor([math.nan, -math.inf, math.inf], dtype=dtype, device=subject.device)
-    got, true = subject.value(odd), subject.value(odd.double())
+    got, true = subject.evaluate(odd), subject.evaluate(odd.double())
     if not got[0].isnan():
         raise Failure(f"f(nan) = {float(got[0]):.6g}, expected nan")
     missing = []
-    limits = (math.nan, math.nan) if subject.declared is None else subject.declared.limits
+    limits = (math.nan, math.nan) if subject.declared is None else subject.declared.definition.limits()
     for x, value, expected, limit in zip(odd[1:], got[1:], true[1:], limits, strict=True):
         if expected.isnan():
             if not math.isnan(limit):
@@ -144,7 +147,7 @@ def infinities(subject: Subject, dtype: torch.dtype) -> str:
     )
 
 
-def reference(subject: Subject) -> str:
+def check_reference(subject: Subject) -> str:
     """Verify that in float64 values, and gradients if it has them, agree with the reference.
 
     The default reference of a definition is the formula that it declares.
@@ -153,33 +156,32 @@ def reference(subject: Subject) -> str:
     if chosen is None:
         if subject.declared is None:
             raise NotApplicable("no reference was given")
-        chosen = subject.declared.reference()
+        chosen = subject.declared.make_reference()
     subject.require("element-wise")
-    x = grid(torch.float64, subject.device)
-    x = x[:: max(1, len(x) // chosen.most_points)]
-    value, slope = chosen.at(subject.arrange(x))
-    pairs = {"f": (subject.value(x), value)}
+    x = make_grid(torch.float64, subject.device)
+    x = x[:: max(1, len(x) // chosen.max_points)]
+    value, slope = chosen.evaluate(subject.arrange(x))
+    pairs = {"f": (subject.evaluate(x), value)}
     if slope is not None:
-        pairs["f'"] = (subject.gradient(x), slope)
+        pairs["f'"] = (subject.differentiate(x), slope)
     for what, (got, wanted) in pairs.items():
-        true = subject.read(wanted, len(x))
-        least = 1e-5 * largest(
-            true[x.abs() <= 3]
-        )  # a derivative computed from the output is not more accurate
+        true = subject.unarrange(wanted, len(x))
+        # A derivative computed from the output is not more accurate.
+        least = 1e-5 * find_largest_magnitude(true[x.abs() <= 3])
         error = (got - true).abs() / true.abs().clamp_min(max(least, 1e-9))
         bad = true.isfinite() & ~(error <= _EXACT)
         if bad.any():
-            at = _smallest_index(x, bad)
+            at = _find_smallest(x, bad)
             one, two = format_pair(got[at], true[at])
-            raise Failure(f"{what}({_number(x[at])}) = {one}, expected {two} by {chosen.name}")
+            raise Failure(f"{what}({_format_number(x[at])}) = {one}, expected {two} by {chosen.name}")
     by = f", by {chosen.name}" if subject.reference is None else ""
     return f"{' and '.join(pairs)} at {len(x)} points, in float64{by}"
 
 
-def _smallest_index(x: Tensor, bad: Tensor) -> int:
+def _find_smallest(x: Tensor, bad: Tensor) -> int:
     """Return the index of the bad point of the smallest magnitude."""
     return int(torch.where(bad, x.double().abs(), math.inf).argmin())
 
 
-def _number(x: Tensor) -> str:
+def _format_number(x: Tensor) -> str:
     return f"{float(x):.6g}"

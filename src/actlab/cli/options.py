@@ -73,7 +73,7 @@ def add_command(
     name: str,
     summary: str,
     examples: Sequence[str],
-    run: Callable[[argparse.Namespace], int] = print_help,
+    run: Callable[[argparse.Namespace], int],
 ) -> Parser:
     """Add the parser of a command.
 
@@ -82,7 +82,7 @@ def add_command(
         name: The word that selects the command.
         summary: What the command does, in one line.
         examples: Command lines, shown at the end of its help.
-        run: Runs the command and returns the exit status (default: print the help).
+        run: Runs the command and returns the exit status.
 
     Returns:
         The parser, without options yet.
@@ -96,7 +96,7 @@ def add_data_options(parser: Parser, **source: Any) -> None:
     """Add the options that select the data; ``source`` configures ``--data`` itself."""
     add = parser.add_argument_group("data").add_argument
     add("--data", metavar="NAME|FILE", **source)
-    add("--data-dir", metavar="DIR", help="folder with the files (default: download them)")
+    add("--data-dir", metavar="DIR", help="folder with the dataset files (default: download them)")
     add("--target", metavar="COLUMN", help="column of a .csv file to predict")
     add("--regression", action="store_true", help="predict a number instead of a class")
     axis = "first or last: axis of the channels in an .npz file of images "
@@ -112,8 +112,8 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     add("--lr", type=float, default=0.01, metavar="X", help="learning rate")
     add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
     add("--device", **DEVICE)
-    add("--precision", default="float32", metavar="P", help="float32, or bf16 products")
-    diagnostics = "record diagnostics after every epoch, or never (default: where they cost little)"
+    add("--precision", default="float32", metavar="P", help="float32, or bf16 for matrix products")
+    diagnostics = "record diagnostics after every epoch or never (default: after some epochs)"
     add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     return add
 
@@ -130,7 +130,7 @@ def add_output_options(parser: Parser, out: str) -> Callable[..., argparse.Actio
     return group.add_argument
 
 
-def train_settings(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
+def make_train_settings(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
     """Return the settings of a run that ``train`` and ``compare`` share."""
     from actlab.training.train import TrainSettings
 
@@ -150,7 +150,7 @@ def load_dataset(
     return load_data(source, **{name: getattr(arguments, name) for name in only})
 
 
-def command_line(arguments: argparse.Namespace, command: str, *words: str) -> str:
+def make_command_line(arguments: argparse.Namespace, command: str, *words: str) -> str:
     """Return the command line that reproduces a result.
 
     Args:

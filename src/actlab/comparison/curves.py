@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 import torch
 
-from actlab.describe import derivatives
+from actlab.describe import evaluate_derivatives
 from actlab.fleet.diagnostics import is_elementwise_nonlinear
 from actlab.models.lazy_layers import copy_module
 from actlab.spec import ResolvedActivation
@@ -15,7 +15,7 @@ from actlab.spec import ResolvedActivation
 _REACH, _POINTS = 6.0, 241
 
 
-def own_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
+def sample_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
     """Return f, f' and f'' of imported activations in their initial state.
 
     A report draws them from this table, so that it imports nothing that a folder names.
@@ -29,7 +29,7 @@ def own_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
 
     Examples:
         >>> from actlab.spec import resolve_all
-        >>> own_curves(resolve_all(["relu", "torch.nn:GELU"]))["activation"].unique().tolist()
+        >>> sample_curves(resolve_all(["relu", "torch.nn:GELU"]))["activation"].unique().tolist()
         ['torch.nn:GELU']
     """
     x = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64)
@@ -39,7 +39,7 @@ def own_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
             continue
         try:
             module = copy_module(activation.build()).double().eval().requires_grad_(False)
-            values = derivatives(module, x)
+            values = evaluate_derivatives(module, x)
             elementwise = is_elementwise_nonlinear(module, module, x, values[0])
         except Exception:  # raised by the user's module; the report notes that it has no curve
             continue

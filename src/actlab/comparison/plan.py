@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import skorch
-import torch
 from sklearn.base import clone
 from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
 
@@ -22,17 +20,16 @@ from actlab.comparison.user_model import prepare_net
 from actlab.errors import UsageError, did_you_mean, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
-from actlab.fleet.skorch_adapter import NotFused, read_run, share_factory
-from actlab.models.random_streams import SPLIT, stream_seed
+from actlab.fleet.skorch_adapter import NotFused, read_run, share_factory, split_validation
+from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.stats.sequential import ANALYSES
-from actlab.timing import saved_bytes
-from actlab.training.train import device_problem, holdout, integer_problem, make_net, try_network
+from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_network
 
 
 class ComparisonPlan:
     """Plans the runs: activations x seeds x folds x tuned values.
 
-    A single seed has the folds that scikit-learn makes without shuffling. Of several seeds, every two share a
+    A single seed uses scikit-learn's unshuffled folds. With several seeds, two consecutive seeds share a
     split of shuffled samples, which separates the variance of the seed from that of the split.
 
     Args:
@@ -77,7 +74,7 @@ class ComparisonPlan:
             kind = KFold if dataset.is_regression else StratifiedKFold
             options: dict[str, Any] = {}
             if split:
-                start = stream_seed(self.config.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32
+                start = derive_seed(self.config.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32
                 options = {"shuffle": True, "random_state": start}
             self._splits[split] = list(kind(self.config.folds, **options).split(dataset.X, dataset.y))
         return self._splits[split]
@@ -92,17 +89,6 @@ class ComparisonPlan:
         each = itertools.product(names, seeds, range(self.config.folds), range(len(self.candidates)))
         return [self._run(*labels) for labels in each]
 
-    def saved_bytes(self, planned: PlannedRun) -> float:
-        """Return the bytes that a step of a network saves for backward; NaN if that cannot be measured."""
-        samples = self.config.dataset.X[: max(1, min(planned.net.batch_size, len(planned.rows)))]
-        try:
-            with torch.random.fork_rng(devices=[]):
-                run = planned.run
-                module = run.build() if run else clone(planned.net).initialize().module_.cpu()
-                return float(saved_bytes(module, torch.from_numpy(samples)))
-        except Exception:  # raised by the user's module; the failures of its runs say why
-            return math.nan
-
     def _run(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
         net, template = self._templates[name, candidate]
         split = 1 + seed // 2 if self.config.shuffled else 0
@@ -112,7 +98,7 @@ class ComparisonPlan:
         if isinstance(template, str):
             return PlannedRun(*labels, None, template)
         if (key := (seed, fold, candidate)) not in self._holdouts:  # all activations share it
-            self._holdouts[key] = holdout(net, rows, self.config.dataset, own, fold)
+            self._holdouts[key] = split_validation(net, rows, self.config.dataset.y, own, fold)
         train, valid = self._holdouts[key]
         parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
         run = dataclasses.replace(template, **parts)
@@ -126,7 +112,7 @@ class ComparisonPlan:
     def _make_templates(self) -> dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]]:
         """Return for each activation and candidate the net, and its run or why no fleet can train it."""
         own_loss = type(self.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
-        raise_problems(dict.fromkeys(_settings_problem(self.net, values) for values in self.candidates))
+        raise_problems(dict.fromkeys(_find_settings_problem(self.net, values) for values in self.candidates))
         templates, problems = {}, []
         for activation in self.config.resolved:
             net = clone(self.net).set_params(module__activation=activation, **self.candidates[0])
@@ -161,16 +147,16 @@ def _template(config: ComparisonConfig) -> skorch.NeuralNet:
     return net if module is None else prepare_net(net, module, dataset, config.replace)
 
 
-def _settings_problem(net: skorch.NeuralNet, tuned: Mapping[str, Any]) -> str:
+def _find_settings_problem(net: skorch.NeuralNet, tuned: Mapping[str, Any]) -> str:
     """Return the problem with the numbers of a net and a device; an empty text if there is none."""
     values = {name: tuned.get(name, getattr(net, name)) for name in ("max_epochs", "batch_size", "device")}
     device = values.pop("device")
     problems = [
-        integer_problem(name, value, 1)
+        find_integer_problem(name, value, 1)
         for name, value in values.items()
         if (name, value) != ("batch_size", -1)  # all samples
     ]
-    return next(filter(None, problems), "") or ("" if device is None else device_problem(device))
+    return next(filter(None, problems), "") or ("" if device is None else find_device_problem(device))
 
 
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:

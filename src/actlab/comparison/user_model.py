@@ -18,15 +18,15 @@ from actlab.models.activation_arguments import (
     ACTIVATION_NAME,
     PROBE_SAMPLES,
     Forms,
-    in_form,
-    likely_forms,
-    working_forms,
+    convert_to_form,
+    find_working_forms,
+    guess_forms,
 )
 from actlab.models.lazy_layers import copy_module, initialize_lazy_layers
-from actlab.models.networks import ActivationLike, fresh
+from actlab.models.networks import ActivationLike, new_activation
 from actlab.models.random_streams import WEIGHTS, seeded_torch
-from actlab.models.swapping import activations_in, swap
-from actlab.spec import arguments_of, import_object, is_imported, parse
+from actlab.models.swapping import find_activations, swap
+from actlab.spec import import_object, inspect_parameters, is_import_path, split_spec
 
 ModuleLike = str | nn.Module | type[nn.Module] | Callable[..., nn.Module]
 Replaced = str | type[nn.Module]
@@ -54,11 +54,11 @@ def prepare_net(
     options = net.get_params_for("module")
     target: Any = net.module if module is None else module
     if module is not None:
-        if replace is not None and "activation" in _activation_arguments(module):
-            name = module_name(module)
+        if replace is not None and "activation" in _find_activation_arguments(module):
+            name = get_module_name(module)
             raise UsageError(f"replace is {replace!r}, but {name} takes its activation as an argument")
-        factory, _, keywords = _factory_of(module)
-        taken = arguments_of(factory).keys() - keywords.keys() - {"activation"}
+        factory, _, keywords = _find_factory(module)
+        taken = inspect_parameters(factory).keys() - keywords.keys() - {"activation"}
         options["image_shape"] = dataset.shape or None
         options = {name: value for name, value in options.items() if name in taken}
     if isinstance(target, nn.Module) and options:
@@ -89,7 +89,9 @@ def build_with_activation(
             weights are the same for every activation.
         **options: Arguments of the module.
     """
-    network = _build(module, {**options, **{name: in_form(activation, form) for name, form in forms.items()}})
+    network = _build(
+        module, {**options, **{name: convert_to_form(activation, form) for name, form in forms.items()}}
+    )
     if forms:
         return network
     with torch.random.fork_rng(devices=[]):
@@ -102,11 +104,11 @@ def _find_forms(
     """Return the first working ``forms`` and ``kind`` of :func:`build_with_activation` for a module."""
     reason = ""
     if replace is None:
-        defaults = _activation_arguments(module)
+        defaults = _find_activation_arguments(module)
         candidates = [
-            {name: form} for name, default in defaults.items() for form in likely_forms(name, default)
+            {name: form} for name, default in defaults.items() for form in guess_forms(name, default)
         ]
-        forms, reason = working_forms(
+        forms, reason = find_working_forms(
             candidates, lambda values: _build(module, {**options, **values}).eval()(x)
         )
         required = (
@@ -115,19 +117,19 @@ def _find_forms(
         if forms := forms or next(required, None):
             return forms, ""
     try:
-        return {}, _find_kind(_build(module, options), replace, module_name(module))
+        return {}, _find_kind(_build(module, options), replace, get_module_name(module))
     except UsageError as error:
         raise UsageError(f"{error}; {reason}" if reason else str(error)) from error
 
 
-def _activation_arguments(module: Any) -> dict[str, Any]:
+def _find_activation_arguments(module: Any) -> dict[str, Any]:
     """Return the arguments that may take an activation, with their defaults; ``activation`` comes first."""
-    factory, arguments, keywords = _factory_of(module)
+    factory, arguments, keywords = _find_factory(module)
     if isinstance(factory, nn.Module):
         return {}
     defaults = {
         name: parameter.default
-        for name, parameter in arguments_of(functools.partial(factory, *arguments, **keywords)).items()
+        for name, parameter in inspect_parameters(functools.partial(factory, *arguments, **keywords)).items()
         if name not in keywords
         and (match := ACTIVATION_NAME.fullmatch(name))
         and match["prefix"] in _PREFIXES
@@ -138,26 +140,30 @@ def _activation_arguments(module: Any) -> dict[str, Any]:
 
 
 def _build(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
-    factory, arguments, keywords = _factory_of(module)
+    factory, arguments, keywords = _find_factory(module)
     if isinstance(factory, nn.Module):
-        return fresh(factory)  # type: ignore[return-value]
+        return new_activation(factory)  # type: ignore[return-value]
     try:
         built = factory(*arguments, **{**options, **keywords})
     except UsageError:
         raise
     except Exception as error:  # raised by the user's code
-        raise UsageError(f"module {module_name(module)} cannot be built: {summarize_error(error)}") from error
+        raise UsageError(
+            f"module {get_module_name(module)} cannot be built: {summarize_error(error)}"
+        ) from error
     if not isinstance(built, nn.Module):
-        raise UsageError(f"module {module_name(module)} builds a {type(built).__name__}, not an nn.Module")
+        raise UsageError(
+            f"module {get_module_name(module)} builds a {type(built).__name__}, not an nn.Module"
+        )
     return built
 
 
-def _factory_of(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
+def _find_factory(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
     """Return what builds the module, and its arguments."""
     factory, arguments, keywords = module, list[Any](), dict[str, Any]()
     if isinstance(module, str):
-        name, arguments, keywords = parse(module)
-        if not is_imported(name):
+        name, arguments, keywords = split_spec(module)
+        if not is_import_path(name):
             raise UsageError(f"module is {module!r}, not 'package.module:Net' or 'file.py:Net'")
         factory = import_object("module", name)
     if not callable(factory):
@@ -171,7 +177,7 @@ def _find_kind(module: nn.Module, replace: Replaced | None, name: str) -> Replac
         with torch.random.fork_rng(devices=[]):
             swap(module, {replace: "relu"})  # raises if it has no such activation
         return replace
-    kinds = activations_in(module)
+    kinds = find_activations(module)
     if len(kinds) == 1:
         return next(iter(kinds))
     if not kinds:
@@ -179,7 +185,7 @@ def _find_kind(module: nn.Module, replace: Replaced | None, name: str) -> Replac
     raise UsageError(f"module {name} has {', '.join(sorted(kinds))}; name one of them with replace")
 
 
-def module_name(module: Any) -> str:
+def get_module_name(module: Any) -> str:
     """Return the name of a user's module in messages."""
     while isinstance(module, functools.partial):
         module = module.func

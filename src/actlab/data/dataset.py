@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -18,9 +19,9 @@ from actlab.data.readers import (
     IMAGES,
     IN_PANDAS,
     Array,
+    convert_arrays,
+    convert_frame,
     download,
-    from_arrays,
-    from_frame,
     read_csv,
     read_diabetes,
     read_digits,
@@ -70,30 +71,32 @@ class Dataset:
                 kind = f"a {type(values).__name__}, dtype {getattr(values, 'dtype', None)}"
                 right = f"it must be a NumPy array of {dtype}; load_data((X, y)) converts arrays and tensors"
                 raise UsageError(f"{self.name}: {name} is {kind}; {right}")
-        found = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
+        shapes = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
         if self.X.ndim != 2 or len(self.X) != len(self.y):
-            raise UsageError(f"{found}; X must be (n, d) with the n of y; load_data((X, y)) takes images")
+            raise UsageError(
+                f"{shapes}; X must be (n, d) with the same n as y; load_data((X, y)) takes images"
+            )
         if self.classes and (self.y.ndim != 1 or not np.isin(self.y, range(len(self.classes))).all()):
             right = f"y must have labels (n,) from 0 to {len(self.classes) - 1}"
-            raise UsageError(f"{found}; {right}; load_data((X, y)) encodes labels")
+            raise UsageError(f"{shapes}; {right}; load_data((X, y)) encodes labels")
         if channels not in (None, "first"):
             raise UsageError(f"{self.name}: channels must be 'first' or None, got {channels!r}")
         if self.shape and (len(self.shape) != 3 or math.prod(self.shape) != self.num_features):
-            right = f"(channels, height, width) with a product of {self.num_features}"
-            raise UsageError(f"{self.name}: shape is {self.shape}; it must be {right}")
-        if self.shape and channels is None and _channel_axes(self.shape) == ["last"]:
-            wrong = f"shape is {self.shape}, which looks like (height, width, channels)"
-            right = (
+            advice = f"(channels, height, width) with a product of {self.num_features}"
+            raise UsageError(f"{self.name}: shape is {self.shape}; it must be {advice}")
+        if self.shape and channels is None and _find_channel_axes(self.shape) == ["last"]:
+            problem = f"shape is {self.shape}, which looks like (height, width, channels)"
+            advice = (
                 "load_data((X, y)) moves the channels to the front; if they are there, set channels='first'"
             )
-            raise UsageError(f"{self.name}: {wrong}; {right}")
+            raise UsageError(f"{self.name}: {problem}; {advice}")
 
     @property
     def num_features(self) -> int:
         """The number of features of a sample."""
         return int(self.X.shape[1])
 
-    @property
+    @functools.cached_property
     def is_regression(self) -> bool:
         """Whether the targets are numbers, not classes."""
         return not self.classes
@@ -144,8 +147,8 @@ def load_data(
               ``"fashion-mnist"`` or ``"kmnist"`` (the 60,000 training images, 28x28); ``"diabetes"`` (a
               regression, comes with scikit-learn);
             - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
-              (n, 1) of integers or strings, or of numbers for a regression. X (n, h, w), (n, c, h, w) or
-              (n, h, w, c) is images;
+              (n, 1) of integers or strings, or of numbers for a regression. X with the shape (n, h, w), (n,
+              c, h, w) or (n, h, w, c) contains images;
             - ``(X, y)``: arrays, CPU or GPU tensors or lists with the same contents;
             - a path ending in ``.csv``: a header line, then one line per sample. Commas, semicolons, tabs or
               ``|`` separate the fields; an empty cell is a missing value;
@@ -154,7 +157,7 @@ def load_data(
             Files may be compressed by gzip.
         data_dir: For the 28x28 images: the folder with ``train-images-idx3-ubyte`` and
             ``train-labels-idx1-ubyte``, plain or ``.gz``, or the root folder of torchvision's layout.
-            Without it they are downloaded from openml.org once, to scikit-learn's cache.
+            Without it, the files are downloaded once from openml.org into scikit-learn's cache.
         target: For ``.csv`` and a DataFrame: the name of the target column. All other columns are features
             and must be numeric.
         regression: For files and data in memory: whether the targets are numbers, not classes.
@@ -166,13 +169,13 @@ def load_data(
         The :class:`Dataset`. The channels of its images come first.
 
     Raises:
-        UsageError: The name is unknown, an argument does not apply to it, a file is missing, broken or of
+        UsageError: The name is unknown, an argument does not apply to it, a file is missing, damaged or of
             the wrong kind, the download failed, X is constant or not finite, y has fewer than two classes,
-            the targets of a regression are constant, not finite or no numbers, or both the first and the last
-            axis of images can be the channels.
+            the targets of a regression are constant, not finite or not numbers, or both the first and the
+            last axis of images can be the channels.
 
     Warns:
-        DataWarning: The last axis of images was taken as the channels, or commas as decimal points.
+        DataWarning: The last axis of images was interpreted as the channels, or commas as decimal points.
 
     Examples:
         >>> load_data("digits")
@@ -182,12 +185,12 @@ def load_data(
         >>> load_data((np.eye(6).reshape(6, 2, 3), ["a", "b"] * 3)).shape
         (1, 2, 3)
     """
-    given: Any = source
-    kind, columns = _kind(given), None
-    name = str(given) if isinstance(given, str | os.PathLike) else kind
+    untyped: Any = source
+    kind, columns = _classify_source(untyped), None
+    name = str(untyped) if isinstance(untyped, str | os.PathLike) else kind
     _check_arguments(kind, name, data_dir, target, regression, channels)
     if kind in (".csv", ".npz"):
-        if not os.path.isfile(path := Path(given)):
+        if not os.path.isfile(path := Path(untyped)):
             raise UsageError(f"no such file: {name!r}")
         name = path.name
         if kind == ".npz":
@@ -195,25 +198,25 @@ def load_data(
         else:
             X, y, columns = read_csv(path, target, regression)
     elif kind == "DataFrame":
-        X, y, columns = from_frame(given, target, regression, name)
+        X, y, columns = convert_frame(untyped, target, regression, name)
     elif kind == "arrays":
-        X, y = from_arrays(given[0], given[1], regression, name)
+        X, y = convert_arrays(untyped[0], untyped[1], regression, name)
     elif kind == _REGRESSION:
         X, y = read_diabetes()
     elif kind == "digits":
         X, y = read_digits()
     else:
         X, y = download(name) if data_dir is None else read_images(name, Path(data_dir))
-    X = _channels_first(X, channels, name)
-    return _dataset(X, y, columns, name=name, regression=regression or kind == _REGRESSION)
+    X = _move_channels_first(X, channels, name)
+    return _make_dataset(X, y, columns, name=name, regression=regression or kind == _REGRESSION)
 
 
-def arguments_of(source: Source) -> tuple[str, ...]:
+def list_accepted_arguments(source: Source) -> tuple[str, ...]:
     """Return the arguments of :func:`load_data` that are used with a source."""
-    return _ARGUMENTS[_kind(source)]
+    return _ARGUMENTS[_classify_source(source)]
 
 
-def _kind(source: Source) -> str:
+def _classify_source(source: Source) -> str:
     """Return what a source is, as a key of ``_ARGUMENTS``."""
     if not isinstance(source, str | os.PathLike):
         import pandas as pd
@@ -222,16 +225,16 @@ def _kind(source: Source) -> str:
             return "DataFrame"
         if isinstance(source, tuple | list) and len(source) == 2:
             return "arrays"
-        right = "pass a name, a file, a DataFrame and its target, or arrays as (X, y)"
-        raise UsageError(f"cannot load data of type {type(source).__name__}; {right}")
+        advice = "pass a name, a file, a DataFrame and its target, or arrays as (X, y)"
+        raise UsageError(f"cannot load data of type {type(source).__name__}; {advice}")
     name = str(source)
     suffix = Path(name.lower().removesuffix(".gz")).suffix
     if suffix in _ARGUMENTS or name in NAMES:
         return suffix or name
     if os.path.isfile(name):
         raise UsageError(f"cannot load {name!r}; pass a file that ends in .npz or .csv, or {IN_PANDAS}")
-    right = f"pass one of {', '.join(NAMES)}, or a path that ends in .npz or .csv"
-    raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {right}")
+    advice = f"pass one of {', '.join(NAMES)}, or a path that ends in .npz or .csv"
+    raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {advice}")
 
 
 def _check_arguments(
@@ -244,59 +247,59 @@ def _check_arguments(
 ) -> None:
     if channels not in (None, "first", "last"):
         raise UsageError(f"channels must be 'first' or 'last', got {channels!r}")
-    given = {"data_dir": data_dir, "target": target, "regression": regression or None, "channels": channels}
-    why = {"target": ", only with a .csv file or a DataFrame", "regression": ", whose targets are classes"}
-    for argument, value in given.items():
+    values = {"data_dir": data_dir, "target": target, "regression": regression or None, "channels": channels}
+    notes = {"target": ", only with a .csv file or a DataFrame", "regression": ", whose targets are classes"}
+    for argument, value in values.items():
         if value is not None and argument not in _ARGUMENTS[kind]:
-            said = argument if value is True else f"{argument} {str(value)!r}"
-            raise UsageError(f"{said} is not used with {name!r}{why.get(argument, '')}; omit it")
+            text = argument if value is True else f"{argument} {str(value)!r}"
+            raise UsageError(f"{text} is not used with {name!r}{notes.get(argument, '')}; omit it")
 
 
-def _channel_axes(shape: Sequence[int]) -> list[str]:
+def _find_channel_axes(shape: Sequence[int]) -> list[str]:
     """Return the axes of an image that can be its channels, by their length."""
     return [axis for axis, length in (("first", shape[0]), ("last", shape[-1])) if length in _CHANNELS]
 
 
-def _channels_first(X: Array, channels: str | None, name: str) -> Array:
+def _move_channels_first(X: Array, channels: str | None, name: str) -> Array:
     """Return images (n, h, w, c) as (n, c, h, w), and other arrays unchanged."""
-    found = f"{name}: X has shape {X.shape}"
+    problem = f"{name}: X has shape {X.shape}"
     if X.ndim != 4:
         if channels is not None:
             either = f"not (n, c, h, w) or (n, h, w, c); channels {channels!r}"
-            raise UsageError(f"{found}, {either} is not used with it; omit it")
+            raise UsageError(f"{problem}, {either} is not used with it; omit it")
         return X
-    axes = [channels] if channels else _channel_axes(X.shape[1:])
+    axes = [channels] if channels else _find_channel_axes(X.shape[1:])
     if len(axes) > 1:
-        right = "set channels='first' or 'last' in load_data (--channels first, --channels last)"
-        raise UsageError(f"{found}; the channels can be its first or its last axis; {right}")
+        advice = "set channels='first' or 'last' in load_data (--channels first, --channels last)"
+        raise UsageError(f"{problem}; the channels can be its first or its last axis; {advice}")
     if axes != ["last"]:
         return X
     if channels is None:
-        taken = "its last axis was taken as the channels and moved to the front"
-        right = "if its first axis is the channels, set channels='first' (--channels first)"
-        warnings.warn(f"{found}; {taken}; {right}", DataWarning, stacklevel=3)
+        choice = "its last axis was taken as the channels and moved to the front"
+        advice = "if its first axis is the channels, set channels='first' (--channels first)"
+        warnings.warn(f"{problem}; {choice}; {advice}", DataWarning, stacklevel=3)
     return np.moveaxis(X, 3, 1)
 
 
-def _dataset(
+def _make_dataset(
     X: Array, y: Array, columns: Sequence[str] | None = None, *, name: str, regression: bool = False
 ) -> Dataset:
     """Return a Dataset of X (n, ...) and y (n,); ``columns`` are the names of the features in errors."""
     if y.shape[1:] == (1,):
         y = y[:, 0]
     if y.ndim != 1 or X.ndim < 2 or len(X) != len(y):
-        found = f"X has shape {X.shape} and y {y.shape}"
+        shapes = f"X has shape {X.shape} and y {y.shape}"
         labels = "; convert one-hot labels with y.argmax(1)" if y.ndim == 2 and not regression else ""
-        raise UsageError(f"{name}: {found}; they must be (n, d) and (n,) or (n, 1) with the same n{labels}")
+        raise UsageError(f"{name}: {shapes}; they must be (n, d) and (n,) or (n, 1) with the same n{labels}")
     if X.size == 0:
         raise UsageError(f"{name}: X has shape {X.shape}; at least one sample and one feature are needed")
-    targets, classes = (_numbers(y, name), ()) if regression else _encode(y, name)
+    targets, classes = (_standardise_targets(y, name), ()) if regression else _encode(y, name)
     shape = {3: (1, *X.shape[1:]), 4: X.shape[1:]}.get(X.ndim, ())
     X = _standardise(X.reshape(len(X), -1), columns, name)
-    return Dataset(X, targets, name, fingerprint_of(X, targets), classes, shape, channels="first")
+    return Dataset(X, targets, name, compute_fingerprint(X, targets), classes, shape, channels="first")
 
 
-def fingerprint_of(X: Array, y: Array) -> str:
+def compute_fingerprint(X: Array, y: Array) -> str:
     """Return a fingerprint of the data.
 
     Args:
@@ -321,9 +324,9 @@ def _encode(labels: Array, name: str) -> tuple[npt.NDArray[np.int64], tuple[str 
     return codes.astype(np.int64), classes
 
 
-def _numbers(y: Array, name: str) -> npt.NDArray[np.float32]:
+def _standardise_targets(y: Array, name: str) -> npt.NDArray[np.float32]:
     """Standardise the targets (n,) of a regression, to (n, 1)."""
-    y = _float64(y)
+    y = _to_float64(y)
     if (bad := ~np.isfinite(y)).any():
         first = f"the first is y[{bad.argmax()}] = {y[bad.argmax()]}"
         raise UsageError(f"{name}: {bad.sum()} of {len(y)} targets are missing, NaN or infinite, {first}")
@@ -331,11 +334,11 @@ def _numbers(y: Array, name: str) -> npt.NDArray[np.float32]:
         raise UsageError(f"{name}: every target is {low}; at least two different numbers are needed")
     _rescale(y)
     y -= y.min()  # exact if the numbers are close together; their mean then keeps more digits
-    mean, std = _float_moments(y)
+    mean, std = _compute_float_moments(y)
     return ((y - mean) / std).astype(np.float32).reshape(-1, 1)
 
 
-def _float64(values: Array) -> Array:
+def _to_float64(values: Array) -> Array:
     """Return a copy in float64; larger numbers become infinite, which a later check refuses."""
     with np.errstate(over="ignore"):
         return values.astype(np.float64, order="C")
@@ -350,35 +353,35 @@ def _standardise(X: Array, columns: Sequence[str] | None, name: str) -> npt.NDAr
     """Standardise X (n, d) in float64, block by block, without a float64 copy of all images."""
     is_bytes = X.dtype == np.uint8
     if not is_bytes:
-        X = _float64(X)
+        X = _to_float64(X)
         _refuse_not_finite(X, columns, name)
     if (low := X.min()) == X.max():
         raise UsageError(f"{name}: X is constant (every value is {low}); it cannot be standardised")
     if not is_bytes:
         _rescale(X)
-    mean, std = _byte_moments(X) if is_bytes else _float_moments(X)
+    mean, std = _compute_byte_moments(X) if is_bytes else _compute_float_moments(X)
     standardised = np.empty(X.shape, np.float32)
-    for block, out in zip(_blocks(X), _blocks(standardised), strict=True):
+    for block, out in zip(_split_into_blocks(X), _split_into_blocks(standardised), strict=True):
         out[:] = (block.astype(np.float64) - mean) / std
     return standardised
 
 
-def _byte_moments(X: Array) -> tuple[float, float]:
+def _compute_byte_moments(X: Array) -> tuple[float, float]:
     """Return mean and standard deviation of bytes, from exact integer sums of their histogram."""
-    counts = np.sum([np.bincount(block, minlength=256) for block in _blocks(X)], axis=0).tolist()
+    counts = np.sum([np.bincount(block, minlength=256) for block in _split_into_blocks(X)], axis=0).tolist()
     total = sum(value * count for value, count in enumerate(counts))
     squares = sum(value * value * count for value, count in enumerate(counts))
     return total / X.size, math.sqrt((X.size * squares - total * total) / (X.size * (X.size - 1)))
 
 
-def _float_moments(X: Array) -> tuple[float, float]:
+def _compute_float_moments(X: Array) -> tuple[float, float]:
     # BLAS sums in an order that depends on its threads, so a dot product would change the fingerprint.
-    mean = math.fsum(float(block.sum()) for block in _blocks(X)) / X.size
-    squares = math.fsum(float(np.square(block - mean).sum()) for block in _blocks(X))
+    mean = math.fsum(float(block.sum()) for block in _split_into_blocks(X)) / X.size
+    squares = math.fsum(float(np.square(block - mean).sum()) for block in _split_into_blocks(X))
     return mean, math.sqrt(squares / (X.size - 1))
 
 
-def _blocks(X: Array) -> list[Array]:
+def _split_into_blocks(X: Array) -> list[Array]:
     return [X.reshape(-1)[start : start + _BLOCK] for start in range(0, X.size, _BLOCK)]
 
 
@@ -389,5 +392,5 @@ def _refuse_not_finite(X: Array, columns: Sequence[str] | None, name: str) -> No
         where = f"X[{row}, {column}] = {X[row, column]}"
         if columns:
             where += f" (column {columns[column]!r}{'; it contains no number' * bool(bad[:, column].all())})"
-        right = f"fill them in, or drop these samples{' or columns' * bool(columns)}"
-        raise UsageError(f"{name}: {count}, the first is {where}; {right}")
+        advice = f"fill them in, or drop these samples{' or columns' * bool(columns)}"
+        raise UsageError(f"{name}: {count}, the first is {where}; {advice}")

@@ -1,4 +1,4 @@
-from . import kernels as kernels
-from .making import FormulaActivation as FormulaActivation
-from .making import Recipe as Recipe
-from .making import formula as formula
+from . import elementary as elementary
+from .formula_activation import FormulaActivation as FormulaActivation
+from .formula_activation import Recipe as Recipe
+from .formula_activation import formula as formula

@@ -6,7 +6,7 @@ import sympy
 from sympy import Expr
 
 from actlab.derivation.analysis.piecewise import Leaf, Tree, map_leaves, split_into_pieces
-from actlab.derivation.syntax.budget import simplify
+from actlab.derivation.syntax.sympy_budget import simplify
 from actlab.derivation.syntax.to_sympy import X
 
 _LARGEST_DENOMINATOR = 12  # of fractions; others are shown as decimals

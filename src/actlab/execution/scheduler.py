@@ -17,17 +17,18 @@ from torch import nn
 
 from actlab.errors import UsageError
 from actlab.execution.backends import Backend, InProcessBackend, Job, open_backend
-from actlab.execution.processes import process_count, processes
+from actlab.execution.processes import count_processes, start_processes
 from actlab.execution.split_on_failure import FleetOutcome
-from actlab.fleet.grouping import Alone, Fleet, group_into_fleets
+from actlab.fleet.grouping import Fleet, group_into_fleets
 from actlab.fleet.run import Epoch, FailureKind, Result, Run
 from actlab.fleet.settings import settings_for
+from actlab.fleet.trial import Alone
 
 log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
 TRIES = 3  # process deaths after which a run fails
 _WORTH_PROCESSES = 5e7  # features read in total; less work ends before a process has started
-_MAX_KNOWN = 100  # fleets with recorded results that are held in memory at a time
+_MAX_RECORDED = 100  # fleets with recorded results that are held in memory at a time
 _POLL_SECONDS = 0.2  # between two polls of the progress
 
 
@@ -60,10 +61,10 @@ Watcher = Callable[[SchedulerState], None]
 class RunStore(Protocol):
     """Access to results of earlier runs, and a record of new ones. Runs are named by their indices."""
 
-    def claim(self, places: Sequence[int]) -> dict[int, Result] | None:
-        """Claim runs to train; return known results, or None if another process trains some of them."""
+    def claim(self, indices: Sequence[int]) -> dict[int, Result] | None:
+        """Claim runs to train; return recorded results, or None if another process trains some of them."""
 
-    def record(self, places: Sequence[int], results: Sequence[Result], tries: int) -> None:
+    def record(self, indices: Sequence[int], results: Sequence[Result], tries: int) -> None:
         """Record the results of claimed runs."""
 
 
@@ -84,13 +85,13 @@ def choose_executor(
         if not callable(getattr(executor, "submit", None)):
             raise UsageError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
         return contextlib.nullcontext(executor)
-    number = min(process_count(jobs), len(runs))
+    number = min(count_processes(jobs), len(runs))
     if isolated and number:
-        return processes(number)
+        return start_processes(number)
     features_read = sum(len(run.rows) * run.epochs for run in runs) * X[:1].size
     is_worth_it = jobs is not None or features_read >= _WORTH_PROCESSES
     if number > 1 and runs[0].device == "cpu" and is_worth_it:
-        return processes(number)
+        return start_processes(number)
     return contextlib.nullcontext()
 
 
@@ -105,7 +106,7 @@ def train_runs(
 ) -> list[Result]:
     """Train every run, as :func:`iterate_results` does; return the results in the order of the runs."""
     results = dict(iterate_results(runs, X, y, executor=executor, watch=watch, session=session))
-    return [results[place] for place in range(len(runs))]
+    return [results[index] for index in range(len(runs))]
 
 
 def iterate_results(
@@ -144,18 +145,15 @@ def iterate_results(
     settings = settings_for(device)
     fleets = group_into_fleets(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), settings)
     if executor is None:
-        networks = {place: network for fleet in fleets for place, network in fleet.networks.items()}
+        networks = {index: network for fleet in fleets for index, network in fleet.networks.items()}
         runs = [
-            dataclasses.replace(run, net=_BuiltOnce(networks[place], run.net)) if place in networks else run
-            for place, run in enumerate(runs)
+            dataclasses.replace(run, net=_BuiltOnce(networks[index], run.net)) if index in networks else run
+            for index, run in enumerate(runs)
         ]
     fleets = [dataclasses.replace(fleet, networks={}) for fleet in fleets]
     scheduler = _Scheduler(runs, fleets, watch, session)
-    with (
-        open_backend(executor, X, y, device, settings, scheduler.report_epoch) as backend,
-        scheduler.using(backend),
-    ):
-        yield from scheduler.iterate_results()
+    with open_backend(executor, X, y, device, settings, scheduler.report_epoch) as backend:
+        yield from scheduler.iterate_results(backend)
 
 
 class _BuiltOnce:
@@ -178,28 +176,26 @@ class _Scheduler:
         self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, session: RunStore | None
     ) -> None:
         self.runs, self.fleets, self.watch, self.session = runs, fleets, watch, session
-        jobs = [Job(number, fleet, self._runs_at(fleet.places)) for number, fleet in enumerate(fleets)]
+        jobs = [Job(number, fleet, self._select_runs(fleet.indices)) for number, fleet in enumerate(fleets)]
         self.queue = [job for job in jobs if job.fleet.alone is not Alone.NEEDS_SKORCH]
         self.for_skorch = [job for job in jobs if job.fleet.alone is Alone.NEEDS_SKORCH]
         self.warned: set[str] = set()
         self.submitted: dict[Future[FleetOutcome], Job] = {}
         self.backend: Backend
 
-    def _runs_at(self, places: Sequence[int]) -> list[Run]:
-        return [self.runs[place] for place in places]
+    def _select_runs(self, indices: Sequence[int]) -> list[Run]:
+        return [self.runs[index] for index in indices]
 
-    @contextlib.contextmanager
-    def using(self, backend: Backend) -> Iterator[None]:
-        """Train fleets with a backend; cancel those that have not begun at the end of the block."""
+    def iterate_results(self, backend: Backend) -> Generator[tuple[int, Result]]:
+        """Train fleets with a backend; yield the index and the result of every run."""
         self.backend = backend
         try:
-            yield
+            yield from self._train()
         finally:
-            for future in self.submitted:
+            for future in self.submitted:  # those that have not begun
                 future.cancel()
 
-    def iterate_results(self) -> Generator[tuple[int, Result]]:
-        """Yield the index and the result of every run."""
+    def _train(self) -> Generator[tuple[int, Result]]:
         for job in self.for_skorch:
             left = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
             yield from self._finish(job, left)
@@ -219,30 +215,32 @@ class _Scheduler:
 
     def _submit(self) -> list[Ended]:
         """Submit as many fleets as the backend has room for; return recorded results."""
-        known: list[Ended] = []
+        ended: list[Ended] = []
         ready: list[Job] = []
         if self.backend.together and self.submitted:
             return []
-        room = self.backend.room()
+        slots = self.backend.count_slots()
         for job in list(self.queue):
-            if room is not None and (len(self.submitted) + len(ready) >= room or len(known) >= _MAX_KNOWN):
+            if slots is not None and (
+                len(self.submitted) + len(ready) >= slots or len(ended) >= _MAX_RECORDED
+            ):
                 break
-            recorded = self.session.claim(job.fleet.places) if self.session else {}
+            recorded = self.session.claim(job.fleet.indices) if self.session else {}
             if recorded is None:
                 continue
             self.queue.remove(job)
             if recorded:
-                places = [place for place in job.fleet.places if place in recorded]
-                known.append((self._part_of(job, places), [recorded[place] for place in places]))
-                job = self._part_of(job, [place for place in job.fleet.places if place not in recorded])
+                indices = [index for index in job.fleet.indices if index in recorded]
+                ended.append((self._select_part(job, indices), [recorded[index] for index in indices]))
+                job = self._select_part(job, [index for index in job.fleet.indices if index not in recorded])
             if job.runs:
                 ready.append(job)
         self.submitted.update(zip(self.backend.begin(ready), ready, strict=True))
-        return known
+        return ended
 
-    def _part_of(self, job: Job, places: Sequence[int]) -> Job:
-        fleet = dataclasses.replace(job.fleet, places=tuple(places))
-        return dataclasses.replace(job, fleet=fleet, runs=self._runs_at(places))
+    def _select_part(self, job: Job, indices: Sequence[int]) -> Job:
+        fleet = dataclasses.replace(job.fleet, indices=tuple(indices))
+        return dataclasses.replace(job, fleet=fleet, runs=self._select_runs(indices))
 
     def _collect(self, job: Job, future: Future[FleetOutcome]) -> list[Ended]:
         """Return the results of a job; none if its process died and it is queued again."""
@@ -264,15 +262,15 @@ class _Scheduler:
             self.queue.insert(0, job)
             return []
         if half := len(job.runs) // 2:
-            halves = job.fleet.places[:half], job.fleet.places[half:]
-            self.queue[:0] = [dataclasses.replace(self._part_of(job, part), tries=0) for part in halves]
+            halves = job.fleet.indices[:half], job.fleet.indices[half:]
+            self.queue[:0] = [dataclasses.replace(self._select_part(job, part), tries=0) for part in halves]
             return []
         failure = f"{FailureKind.PROCESS_DIED} {TRIES} times: {reason}"
         return [self._record(job, [Result(failure=failure, reason_alone=job.fleet.reason_alone)], job.tries)]
 
     def _record(self, job: Job, results: list[Result], tries: int) -> Ended:
         if self.session:
-            self.session.record(job.fleet.places, results, tries)
+            self.session.record(job.fleet.indices, results, tries)
         return job, results
 
     def _finish(self, job: Job, results: list[Result]) -> Iterator[tuple[int, Result]]:
@@ -280,7 +278,7 @@ class _Scheduler:
             self.warned.add(reason)
             log.warning("trained by skorch, one at a time: %s", reason)
         self._report(job, job.runs[0].epochs, results=results)
-        yield from zip(job.fleet.places, results, strict=True)
+        yield from zip(job.fleet.indices, results, strict=True)
 
     def report_epoch(self, job: Job, last_epochs: Sequence[Epoch]) -> None:
         """Report an epoch of a job in this process to the watcher."""
@@ -289,7 +287,7 @@ class _Scheduler:
     def _poll(self) -> None:
         """Report the progress of the fleets in other processes."""
         for job in sorted(self.submitted.values(), key=lambda job: job.number):
-            if self.watch and (epoch := self.backend.epochs(job)) is not None:
+            if self.watch and (epoch := self.backend.count_epochs(job)) is not None:
                 self._report(job, min(epoch, job.runs[0].epochs))
 
     def _report(
@@ -300,5 +298,5 @@ class _Scheduler:
         results: Sequence[Result] | None = None,
     ) -> None:
         if self.watch:
-            state = SchedulerState(job.number, len(self.fleets), job.fleet.places, epoch, job.runs[0].epochs)
+            state = SchedulerState(job.number, len(self.fleets), job.fleet.indices, epoch, job.runs[0].epochs)
             self.watch(dataclasses.replace(state, last_epochs=last_epochs, results=results))

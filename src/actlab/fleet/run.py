@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from actlab.models.random_streams import NOISE, ORDER, WEIGHTS, seeded_torch, stream_seed
+from actlab.models.random_streams import NOISE, ORDER, WEIGHTS, derive_seed, seeded_torch
 
 Rows = npt.NDArray[np.int64]
 Epoch = dict[str, Any]
@@ -136,13 +136,13 @@ class Run:
             return self.net()
 
     def noise(self) -> contextlib.AbstractContextManager[None]:
-        """Seed torch's default generator for a network that draws random numbers while it trains."""
+        """Seed torch's default generator for a network that draws random numbers during training."""
         return seeded_torch(self.seed, self.fold, NOISE, self.device)
 
     def orders(self) -> Iterator[Tensor]:
         """Yield the indices of the samples (n,) in the order of each epoch."""
         rows = torch.from_numpy(self.rows)
-        generator = torch.Generator().manual_seed(stream_seed(self.seed, self.fold, ORDER))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.fold, ORDER))
         while True:
             yield rows[torch.randperm(len(rows), generator=generator)] if self.shuffle else rows
 
@@ -162,6 +162,7 @@ class Result:
         test_loss: Mean loss over the test samples; NaN without any.
         test_acc: Accuracy on the test samples, 0 to 1; NaN without any.
         diagnostics: One record per epoch and layer.
+        saved_bytes: Bytes that a training step saves for backward; None if unknown.
     """
 
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -174,6 +175,7 @@ class Result:
     test_loss: float = float("nan")
     test_acc: float = float("nan")
     diagnostics: list[dict[str, Any]] = field(default_factory=list)
+    saved_bytes: int | None = None
 
     @property
     def needs_skorch(self) -> bool:
@@ -182,7 +184,7 @@ class Result:
 
     @property
     def failure_kind(self) -> FailureKind | None:
-        """The kind of failure; None without a failure, or for one that is not of training."""
+        """The kind of failure; None without a failure, or if the failure did not occur in training."""
         return next((kind for kind in FailureKind if self.failure.startswith(kind)), None)
 
     @property

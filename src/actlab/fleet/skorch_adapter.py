@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,8 +35,8 @@ from actlab.fleet.lr_schedule import torch_optim_arguments
 from actlab.fleet.optimizers import OPTIMIZERS
 from actlab.fleet.run import Optimizer, Result, Rows, Run, Schedule
 from actlab.fleet.stacked_weights import load_module_state
-from actlab.models.networks import fresh
-from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
+from actlab.models.networks import new_activation
+from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_numpy, seeded_torch
 
 _KINDS = (
     skorch.NeuralNet,
@@ -94,9 +95,10 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
             f"train_split is a {type(net.train_split).__name__}; a fleet needs a ValidSplit or None"
         )
     loss = _loss(net)
-    _data(X, y, loss)
+    is_explicit = has_explicit_gradient(loss)
+    _check_data(X, y, loss, is_explicit)
     batches = _batches(net, X)
-    if not has_explicit_gradient(loss):  # a mean with class weights depends on the batch
+    if not is_explicit:  # a mean with class weights depends on the batch
         size = _validated_at_once(net)
         batches["piece"] = len(X) if size == -1 else size
     return Run(
@@ -117,7 +119,9 @@ def split_validation(
     """Return the indices (n,) of training samples and of validation samples, as skorch splits them."""
     if net.train_split is None:
         return rows, None
-    with seeded_numpy(stream_seed(seed, fold, HOLDOUT)):  # for random splits without a seed
+    with seeded_numpy(derive_seed(seed, fold, HOLDOUT)), warnings.catch_warnings():
+        # Classes with fewer than five samples are spread as evenly as possible.
+        warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
         train, valid = copy.deepcopy(net.train_split)(rows, y[rows])
     return rows[train.indices], rows[valid.indices]
 
@@ -201,7 +205,7 @@ def _loss(net: skorch.NeuralNet) -> nn.Module:
     return criterion
 
 
-def _data(X: Any, y: Any, loss: nn.Module) -> None:
+def _check_data(X: Any, y: Any, loss: nn.Module, is_explicit: bool) -> None:
     for name, value in (("X", X), ("y", y)):
         if not isinstance(value, np.ndarray):
             raise NotFused(f"{name} is a {type(value).__name__}; a fleet needs a NumPy array")
@@ -211,7 +215,7 @@ def _data(X: Any, y: Any, loss: nn.Module) -> None:
     classes = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
     if y.dtype != (wanted := np.dtype(np.int64 if classes else np.float32)):
         raise NotFused(f"y has the dtype {y.dtype}; a fleet needs {wanted} for {type(loss).__name__}")
-    if classes and has_explicit_gradient(loss) and y.size and y.min() < 0:
+    if classes and is_explicit and y.size and y.min() < 0:
         raise NotFused(f"y has the label {y.min()}; a fleet needs labels >= 0")
 
 
@@ -315,7 +319,7 @@ def build_module(module: Any, options: Mapping[str, Any]) -> nn.Module:
 def copy_untrained(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return copies of the modules among a model's options; activations get their initial state."""
     modules = {name: value for name, value in options.items() if isinstance(value, nn.Module)}
-    return {name: fresh(m) if _is_activation(m) else copy.deepcopy(m) for name, m in modules.items()}
+    return {name: new_activation(m) if _is_activation(m) else copy.deepcopy(m) for name, m in modules.items()}
 
 
 def _is_activation(module: nn.Module) -> bool:

@@ -14,9 +14,10 @@ from typing import Any
 import skorch
 
 from actlab.errors import summarize_error
+from actlab.fleet.diagnostics import try_saved_bytes
 from actlab.fleet.run import Epoch, FailureKind, Result
 from actlab.fleet.skorch_adapter import copy_untrained
-from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
+from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_numpy, seeded_torch
 
 _BATCHES = ("train_batch_count", "valid_batch_count", "batches")
 
@@ -47,12 +48,13 @@ def fit_with_skorch(
     """
     start = time.perf_counter()
     try:
-        holdout = seeded_numpy(stream_seed(seed, fold, HOLDOUT))
+        holdout = seeded_numpy(derive_seed(seed, fold, HOLDOUT))
         with seeded_torch(seed, fold, WEIGHTS, str(net.device)), holdout, _interruptible():
             modules = copy_untrained(net.get_params_for("module"))
             net.set_params(**{f"module__{name}": value for name, value in modules.items()})
             net.fit(X, y, **fit_params)
         _finite(net)
+        result.saved_bytes = try_saved_bytes(net.module_, X, net.batch_size)
     except Exception as error:
         result.failure = (
             str(error) if isinstance(error, RunFailed) else f"{FailureKind.RAISED} {summarize_error(error)}"

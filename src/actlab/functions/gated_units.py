@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from actlab.activation.definition import Activation, Facts
-from actlab.activation.gated_units import GatedActivation
+from actlab.activation.gated_activation import GatedActivation
 from actlab.functions.rectifiers import relu
 from actlab.functions.sigmoid_gated import gelu, silu
 from actlab.functions.sigmoids import sigmoid

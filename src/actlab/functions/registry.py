@@ -27,8 +27,9 @@ def definitions_of(module: ModuleType) -> dict[str, Activation[Any]]:
 class Catalogue(Mapping[str, Activation[Any]]):
     """Every activation by name: actlab's own, and those of the entry-point group ``actlab.activations``.
 
-    Other packages are imported at the first use of a name that actlab does not define, or of all names. A
-    :class:`CatalogueWarning` reports a package that cannot be imported, or a name that exists already.
+    Other packages are imported at the first use of a name that actlab does not define, or of the list of
+    names. A :class:`CatalogueWarning` reports a package that cannot be imported, or a name that already
+    exists.
 
     Args:
         own: actlab's definitions.

@@ -43,7 +43,7 @@ from actlab.introspection import (
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
 from actlab.spec import ResolvedActivation
 
-__all__ = ["Indescribable", "describe", "digest", "run_settings"]
+__all__ = ["Indescribable", "describe", "describe_runs", "hash_description"]
 
 _FOLDER = re.compile(r"^.*[/\\](?=[^/\\:]+\.py:)")
 _MAX_TEXT = 20_000  # characters of a part of a run's settings; a longer part is replaced by its hash
@@ -84,11 +84,11 @@ def describe(value: object, name: str = "value") -> Any:
     return {"value": description, **code} if code else description
 
 
-def digest(description: Any) -> str:
+def hash_description(description: Any) -> str:
     """Return the SHA-256 of a description, in 64 hexadecimal digits.
 
     Examples:
-        >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+        >>> hash_description({"b": 1, "a": 2}) == hash_description({"a": 2, "b": 1})
         True
     """
     return hashlib.sha256(to_json(description).encode()).hexdigest()
@@ -109,7 +109,7 @@ class _KeyWalk(Walk):
     def reference(self, code: Definition, path: str) -> str:
         """Return the label of code, which :meth:`describe_code` describes later."""
         if id(code) not in self.labels:
-            label = library_name(code) or _label(code)
+            label = library_name(code) or _make_label(code)
             self.counts[label] += 1
             label = label if self.counts[label] == 1 else f"{label}#{self.counts[label]}"
             self.labels[id(code)] = code, label
@@ -126,7 +126,7 @@ class _KeyWalk(Walk):
                 entry[kind] = self.describe_named(values, label)
             if entry := {kind: part for kind, part in entry.items() if part}:
                 code[label] = entry
-        sources = sorted(set(map(_hash, self.sources.values())))
+        sources = sorted(set(map(_hash_text, self.sources.values())))
         parts = {"code": code, "sources": sources, "libraries": sorted(self.libraries)}
         if sources:
             parts["python"] = [f"{sys.version_info.major}.{sys.version_info.minor}"]
@@ -134,15 +134,15 @@ class _KeyWalk(Walk):
 
     def _add_source(self, code: Definition, label: str) -> Any:
         """Return the hash of the source of code, and the index of a function in it; None if it has none."""
-        source = self._add_module(_module_of(code))
+        source = self._add_module(_find_module_name(code))
         if not (isinstance(code, FunctionType) and is_own(code)) or _is_generated(code):
             return source
         text = self._read_source(code.__code__.co_filename, label, code.__globals__)
-        index = _code_in(text, code.__code__.co_flags & _FUTURE_FLAGS).get(code.__code__)
+        index = _index_code(text, code.__code__.co_flags & _FUTURE_FLAGS).get(code.__code__)
         if index is None:
             problem = f"{code.__code__.co_filename!r} is not the source of the code that runs"
             raise Indescribable(f"cannot describe {label}: {problem}; if the file was edited, restart Python")
-        return [_hash(text), index]
+        return [_hash_text(text), index]
 
     def _add_module(self, name: str) -> str | None:
         """Add the version of a library's module, or the sources of a user's module and of its imports."""
@@ -152,12 +152,12 @@ class _KeyWalk(Walk):
             self.libraries.add(library)
         if library is not None or module is None or not file:
             return None
-        source = _hash(self._read_source(file, f"module {name}", vars(module)))
+        source = _hash_text(self._read_source(file, f"module {name}", vars(module)))
         if name not in self.modules:
             self.modules.add(name)
             for value in list(vars(module).values()):
                 if isinstance(value, type | FunctionType | ModuleType):
-                    self._add_module(_module_of(value))
+                    self._add_module(_find_module_name(value))
         return source
 
     def _read_source(self, file: str, label: str, namespace: dict[str, Any]) -> str:
@@ -170,11 +170,11 @@ class _KeyWalk(Walk):
         return self.sources[file]
 
 
-def _label(code: Definition) -> str:
+def _make_label(code: Definition) -> str:
     """Return what to call code that no library holds by name, independent of process and folder."""
     if isinstance(code, ModuleType):
         return f"module {code.__name__.rpartition('.')[2].rstrip('_')}"
-    module = _module_of(code)
+    module = _find_module_name(code)
     name = code.name if isinstance(code, Activation) else code.__qualname__
     if library_of(module) is None:
         return name
@@ -182,7 +182,7 @@ def _label(code: Definition) -> str:
     return f"{module}:{name}:{line}"  # a library made it at run time, a decorator for example
 
 
-def _module_of(code: Definition) -> str:
+def _find_module_name(code: Definition) -> str:
     if isinstance(code, ModuleType):
         return code.__name__
     if isinstance(code, FunctionType):  # functools.wraps may give it another __module__
@@ -198,12 +198,12 @@ def _is_generated(function: FunctionType) -> bool:
 
 
 @functools.lru_cache(256)
-def _hash(text: str) -> str:
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @functools.lru_cache(256)
-def _code_in(text: str, flags: int) -> dict[CodeType, int]:
+def _index_code(text: str, flags: int) -> dict[CodeType, int]:
     """Return the code of all functions in a source text, each with its index in a fixed order."""
     try:
         codes = [compile(text, "<source>", "exec", flags, dont_inherit=True)]
@@ -217,8 +217,8 @@ def _code_in(text: str, flags: int) -> dict[CodeType, int]:
 # -- runs -----------------------------------------------------------------------------------------------
 
 
-def run_settings(runs: Sequence[Run], fingerprint: str) -> list[dict[str, Any]]:
-    """Return everything that decides the result of each run; :func:`digest` makes a key of it.
+def describe_runs(runs: Sequence[Run], fingerprint: str) -> list[dict[str, Any]]:
+    """Return everything that decides the result of each run; :func:`hash_description` makes a key of it.
 
     Args:
         runs: The runs. Objects that they share are described once.
@@ -242,77 +242,77 @@ def run_settings(runs: Sequence[Run], fingerprint: str) -> list[dict[str, Any]]:
     shared = {"data": fingerprint, "versions": {"actlab": __version__, "torch": torch.__version__}}
     return [
         {
-            **{name: describe_once(getattr(run, name), _FIELDS.get(name, _plain)) for name in _KEY_FIELDS},
-            "activation": describe_once(run.net, _activation),
+            **{name: describe_once(getattr(run, name), _FIELDS.get(name, _to_plain)) for name in _KEY_FIELDS},
+            "activation": describe_once(run.net, _name_activation),
             **shared,
         }
         for run in runs
     ]
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     """Return a number, truth value or text as Python's own type."""
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _rows(rows: npt.NDArray[np.int64] | None) -> Any:
+def _describe_rows(rows: npt.NDArray[np.int64] | None) -> Any:
     if rows is None:
         return None
     return {"sha256": hash_array(np.ascontiguousarray(rows, np.dtype("<i8"))), "length": len(rows)}
 
 
-def _loss(loss: nn.Module) -> Any:
+def _describe_loss(loss: nn.Module) -> Any:
     return _shorten(describe(loss, "loss"))
 
 
-def _optimizer(rule: Any) -> dict[str, Any]:
+def _describe_optimizer(rule: Any) -> dict[str, Any]:
     numbers = {name: float(number) for name, number in rule.numbers.items()}
     return {"name": rule.name, "numbers": numbers, "flags": sorted(rule.flags)}
 
 
-def _schedule(schedule: Any) -> Any:
+def _describe_schedule(schedule: Any) -> Any:
     """Describe a schedule; its options are keyword arguments, so their order does not matter."""
     if schedule is None:
         return None
-    return _shorten(describe({**vars(schedule), "options": _sorted(schedule.options)}, "schedule"))
+    return _shorten(describe({**vars(schedule), "options": _sort_by_name(schedule.options)}, "schedule"))
 
 
-def _stopping(rule: Any) -> Any:
+def _describe_early_stopping(rule: Any) -> Any:
     return rule and describe(vars(rule), "stopping")
 
 
-def _net(make: Callable[[], nn.Module]) -> Any:
+def _describe_net(make: Callable[[], nn.Module]) -> Any:
     """Describe a function that makes a network, and the network that it makes from seed 0."""
     built: Any = "fails"  # a user's module; it fails again in training
     with warnings.catch_warnings(), seeded_torch(0, 0, WEIGHTS, "cpu"), seeded_numpy(0):
         warnings.simplefilter("ignore")
         with contextlib.suppress(Exception):
             built = make()
-    return _shorten(describe({"built": built, "maker": _portable(make)}, "net"))
+    return _shorten(describe({"built": built, "maker": _make_portable(make)}, "net"))
 
 
-def _portable(make: Any) -> Any:
+def _make_portable(make: Any) -> Any:
     """Return a maker without the folders of ``"folder/file.py:Name"`` and without trained weights."""
     if not isinstance(make, functools.partial):
         return make
     args = list(make.args)
     if make.func is build_module and args[1] and isinstance(args[0], nn.Module):
         args[0] = type(args[0])  # skorch builds it from its class
-    return functools.partial(make.func, *map(_without_folder, args), **_without_folder(make.keywords))
+    return functools.partial(make.func, *map(_remove_folder, args), **_remove_folder(make.keywords))
 
 
-def _without_folder(value: Any) -> Any:
+def _remove_folder(value: Any) -> Any:
     if type(value) is dict:
-        return {name: _without_folder(part) for name, part in _sorted(value).items()}
+        return {name: _remove_folder(part) for name, part in _sort_by_name(value).items()}
     value = value.spec if isinstance(value, ResolvedActivation) else value
     return _FOLDER.sub("", value) if type(value) is str else value
 
 
-def _sorted(options: Mapping[str, Any]) -> dict[str, Any]:
+def _sort_by_name(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(options.items()))
 
 
-def _activation(make: Any) -> str | None:
+def _name_activation(make: Any) -> str | None:
     """Return the name of a network's activation as the user wrote it, if there is one."""
     if not (isinstance(make, functools.partial) and make.func is build_module):
         return None
@@ -333,14 +333,19 @@ def _shorten(description: Any) -> Any:
         return description
     limit = _MAX_TEXT // len(description)
     return {
-        name: part if len(to_json(part)) <= limit else {"sha256": digest(part)}
+        name: part if len(to_json(part)) <= limit else {"sha256": hash_description(part)}
         for name, part in description.items()
     }
 
 
 _FIELDS: dict[str, Callable[[Any], Any]] = {
-    **{"net": _net, "loss": _loss, "optimizer": _optimizer, "schedule": _schedule, "stopping": _stopping},
-    **{"rows": _rows, "valid": _rows, "test": _rows, "device": lambda device: device.partition(":")[0]},
+    "net": _describe_net,
+    "loss": _describe_loss,
+    "optimizer": _describe_optimizer,
+    "schedule": _describe_schedule,
+    "stopping": _describe_early_stopping,
+    **dict.fromkeys(("rows", "valid", "test"), _describe_rows),
+    "device": lambda device: device.partition(":")[0],
 }
 # A network learns the same whenever diagnostics look at it.
 _KEY_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name != "diagnostic_epochs"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from actlab.errors import UsageError
 from actlab.fleet.run import Result, Run
 from actlab.ledger.ledger import LEASE, Entry, Ledger
-from actlab.ledger.run_key import Indescribable, digest, run_settings
+from actlab.ledger.run_key import Indescribable, describe_runs, hash_description
 
 log = logging.getLogger("actlab")
 LedgerLike = Ledger | str | os.PathLike[str]
@@ -42,10 +42,10 @@ class LedgerSession:
     def __init__(self, ledger: Ledger, runs: Sequence[Run], fingerprint: str, weights: bool) -> None:
         self.ledger, self.weights = ledger, weights
         try:
-            self.settings = run_settings(runs, fingerprint)
+            self.settings = describe_runs(runs, fingerprint)
         except Indescribable as error:
             raise UsageError(f"a ledger cannot record these runs: {error}") from error
-        self.keys = [digest(settings) for settings in self.settings]
+        self.keys = [hash_description(settings) for settings in self.settings]
         self.abandoned = ledger.abandoned(self.keys)
         self.restored = 0
         self.claimed: set[str] = set()

@@ -20,9 +20,9 @@ from torch import nn
 from actlab.errors import summarize_error
 from actlab.functions import catalogue
 from actlab.models.activation_sites import FunctionModule, identify
-from actlab.models.networks import ActivationLike, fresh
+from actlab.models.networks import ActivationLike, new_activation
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
-from actlab.spec import ResolvedActivation, arguments_of, resolve
+from actlab.spec import ResolvedActivation, inspect_parameters, resolve
 
 Forms = Mapping[str, str]  # by the name of the argument: "given" (unchanged), "module" or "class"
 
@@ -35,7 +35,7 @@ ACTIVATION_NAME = re.compile(
 )
 
 
-def likely_forms(name: str, default: Any) -> tuple[str, str]:
+def guess_forms(name: str, default: Any) -> tuple[str, str]:
     """Return the forms in which an argument may take an activation, the likelier form first.
 
     Args:
@@ -49,19 +49,19 @@ def likely_forms(name: str, default: Any) -> tuple[str, str]:
     return "module", "class"
 
 
-def in_form(activation: ActivationLike, form: str) -> Any:
+def convert_to_form(activation: ActivationLike, form: str) -> Any:
     """Return an activation in the form in which a module takes it.
 
     The initial weights of an activation come from random numbers of their own. The other weights of the
     module are the same for every activation.
 
     Args:
-        activation: As for :func:`actlab.models.networks.fresh`.
-        form: ``"given"``, ``"module"`` for a new ``nn.Module``, or ``"class"`` for :func:`constructor_of`.
+        activation: As for :func:`actlab.models.networks.new_activation`.
+        form: ``"given"``, ``"module"`` for a new ``nn.Module``, or ``"class"`` for :func:`make_constructor`.
     """
     if form == "given":
         return activation
-    return constructor_of(activation) if form == "class" else constructor_of(activation)()
+    return make_constructor(activation) if form == "class" else make_constructor(activation)()
 
 
 class _Constructor(type):
@@ -74,22 +74,22 @@ class _Constructor(type):
         with torch.random.fork_rng(devices=[]):
             if inplace and isinstance(like, ResolvedActivation):
                 like = like.build(inplace=True)
-            made = fresh(like)
-        return made if isinstance(made, nn.Module) else FunctionModule(made)
+            module = new_activation(like)
+        return module if isinstance(module, nn.Module) else FunctionModule(module)
 
 
-def constructor_of(activation: ActivationLike) -> Any:
+def make_constructor(activation: ActivationLike) -> Any:
     """Return a class for modules that call their activation's constructor, as in ``act_layer()``.
 
     Each call returns a module of its own, with initial weights. ``inplace=True`` is passed to a constructor
     that takes it and ignored by others, since it does not change the result; there are no other arguments.
 
     Args:
-        activation: As for :func:`actlab.models.networks.fresh`.
+        activation: As for :func:`actlab.models.networks.new_activation`.
 
     Examples:
-        >>> layer = constructor_of("leaky_relu(negative_slope=0.2)")
-        >>> layer(), layer(inplace=True), constructor_of("tanh")(inplace=True)
+        >>> layer = make_constructor("leaky_relu(negative_slope=0.2)")
+        >>> layer(), layer(inplace=True), make_constructor("tanh")(inplace=True)
         (LeakyReLU(negative_slope=0.2), LeakyReLU(negative_slope=0.2, inplace=True), Tanh())
     """
     resolved = resolve(activation) if isinstance(activation, str) else activation
@@ -97,10 +97,10 @@ def constructor_of(activation: ActivationLike) -> Any:
 
 
 # A module may keep the class in an attribute, and is pickled with it.
-copyreg.pickle(_Constructor, lambda cls: (constructor_of, (cls.activation,)))
+copyreg.pickle(_Constructor, lambda cls: (make_constructor, (cls.activation,)))
 
 
-def working_forms(
+def find_working_forms(
     candidates: Iterable[Forms], forward: Callable[[dict[str, Any]], object]
 ) -> tuple[Forms | None, str]:
     """Return the first forms in which a module calls its activations.
@@ -111,11 +111,11 @@ def working_forms(
             passes samples through it. Arguments in the form "given" are not among them.
 
     Returns:
-        The forms, and an empty string; None, and what is wrong with the first candidate.
+        The forms and an empty string, or None and the problem with the first candidate.
     """
     reason = ""
     for forms in candidates:
-        probes = {name: _probe() for name, form in forms.items() if form != "given"}
+        probes = {name: _make_probe() for name, form in forms.items() if form != "given"}
         try:
             with (
                 warnings.catch_warnings(),
@@ -124,7 +124,7 @@ def working_forms(
                 torch.no_grad(),
             ):
                 warnings.simplefilter("ignore")
-                forward({name: in_form(probe, forms[name]) for name, probe in probes.items()})
+                forward({name: convert_to_form(probe, forms[name]) for name, probe in probes.items()})
             problem = "" if all(p.called for p in probes.values()) else "it is not called in the forward pass"
         except Exception as error:  # raised by the user's module
             problem = summarize_error(error)
@@ -136,7 +136,7 @@ def working_forms(
     return None, reason
 
 
-def _probe() -> Any:
+def _make_probe() -> Any:
     class Probe(nn.Module):
         called = False
 
@@ -169,11 +169,11 @@ class ActivationArguments:
 
         Args:
             net: The net, not initialized. Its parameters stay, except for ``module``.
-            X: What it is fitted to; the first samples are tried.
-            fit_params: What ``fit`` is given besides.
+            X: The training samples; the first of them are passed through the module.
+            fit_params: The other arguments of ``fit``.
         """
         factory = type(net.module) if isinstance(net.module, nn.Module) else net.module
-        defaults = {name: parameter.default for name, parameter in arguments_of(factory).items()}
+        defaults = {name: parameter.default for name, parameter in inspect_parameters(factory).items()}
         given = {
             name: value
             for name, value in net.get_params_for("module").items()
@@ -181,7 +181,12 @@ class ActivationArguments:
             and isinstance(value, Hashable)
             and (
                 ACTIVATION_NAME.fullmatch(name)
-                or any(map(_is_known, (value, defaults.get(name), *self.values.get(f"module__{name}", ()))))
+                or any(
+                    map(
+                        _is_known_activation,
+                        (value, defaults.get(name), *self.values.get(f"module__{name}", ())),
+                    )
+                )
             )
         }
         if not given or not isinstance(factory, Hashable):
@@ -189,13 +194,15 @@ class ActivationArguments:
         # A module stands for its copies: in which form it is taken does not depend on its weights.
         key = (factory, *((n, type(v), None if isinstance(v, nn.Module) else v) for n, v in given.items()))
         if key not in self.makers:
-            each = [("given", *likely_forms(name, defaults.get(name))) for name in given]
+            each = [("given", *guess_forms(name, defaults.get(name))) for name in given]
             candidates = (dict(zip(given, forms, strict=True)) for forms in itertools.product(*each))
-            found, _ = working_forms(candidates, functools.partial(_forward, net, X, fit_params))
-            if found is None:  # for another reason, maybe, which another candidate need not have
+            working, _ = find_working_forms(
+                candidates, functools.partial(_run_first_samples, net, X, fit_params)
+            )
+            if working is None:  # for another reason, maybe, which another candidate need not have
                 return
-            changed = set(found.values()) != {"given"}
-            self.makers[key] = functools.partial(make_module, factory, found) if changed else None
+            changed = set(working.values()) != {"given"}
+            self.makers[key] = functools.partial(make_module, factory, working) if changed else None
         if (maker := self.makers[key]) is not None:
             net.set_params(module=maker)
 
@@ -208,11 +215,11 @@ def make_module(module: Any, forms: Forms, /, **options: Any) -> nn.Module:
         forms: The form of each activation.
         **options: The arguments, as the user gave them.
     """
-    made = {name: in_form(value, forms.get(name, "given")) for name, value in options.items()}
+    made = {name: convert_to_form(value, forms.get(name, "given")) for name, value in options.items()}
     return module(**made)  # type: ignore[no-any-return]
 
 
-def _forward(
+def _run_first_samples(
     net: skorch.NeuralNet, X: Any, fit_params: Mapping[str, Any], activations: Mapping[str, Any]
 ) -> None:
     """Pass the first samples through the net's module with other activations."""
@@ -231,7 +238,7 @@ def _forward(
         raise TypeError("its forward does not return a tensor")  # but a module, if it called a class
 
 
-def _is_known(value: Any) -> bool:
+def _is_known_activation(value: Any) -> bool:
     """Whether a value is an activation of the catalogue or of torch, a formula, or ``"file.py:Name"``."""
     if isinstance(value, str):
         return ":" in value or value.partition("(")[0].strip() in catalogue

@@ -1,4 +1,4 @@
-"""Reference networks: the notebook's multilayer perceptron, and a convolutional network for images."""
+"""Reference networks: a multilayer perceptron, and a convolutional network for images."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class NeuralNet(nn.Module):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
-        _at_least(2, num_units=num_units)
-        _at_least(1, num_features=num_features, num_classes=num_classes)
+        _require_at_least(2, num_units=num_units)
+        _require_at_least(1, num_features=num_features, num_classes=num_classes)
         self.fc1 = nn.Linear(num_features, num_units)
         self.fc2 = nn.Linear(num_units, num_units // 2)
         self.fc3 = nn.Linear(num_units // 2, num_classes)
-        self.activation1 = fresh(activation)
-        self.activation2 = fresh(activation)
+        self.activation1 = new_activation(activation)
+        self.activation2 = new_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, num_classes) of ``x`` (n, num_features)."""
@@ -98,17 +98,17 @@ class ConvNet(nn.Module):
         image_shape: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
-        _at_least(4, num_units=num_units)
-        _at_least(1, num_features=num_features, num_classes=num_classes)
-        channels, height, width = self.image_shape = _image_shape(image_shape, num_features)
+        _require_at_least(4, num_units=num_units)
+        _require_at_least(1, num_features=num_features, num_classes=num_classes)
+        channels, height, width = self.image_shape = _resolve_image_shape(image_shape, num_features)
         quarters = -(-height // 4) * -(-width // 4)
         self.conv1 = nn.Conv2d(channels, num_units // 4, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(num_units // 4, num_units // 2, 3, stride=2, padding=1)
         self.fc1 = nn.Linear(num_units // 2 * quarters, num_units)
         self.fc2 = nn.Linear(num_units, num_classes)
-        self.activation1 = fresh(activation)
-        self.activation2 = fresh(activation)
-        self.activation3 = fresh(activation)
+        self.activation1 = new_activation(activation)
+        self.activation2 = new_activation(activation)
+        self.activation3 = new_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, num_classes) of ``x`` (n, num_features) or (n, \\*image_shape)."""
@@ -123,13 +123,13 @@ class ConvNet(nn.Module):
         return self.fc2(hidden)  # type: ignore[no-any-return]
 
 
-def _image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple[int, int, int]:
+def _resolve_image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple[int, int, int]:
     if shape is None:
         side = math.isqrt(num_features)
         if side * side != num_features:
             raise ValueError(
                 f"num_features must be a square number, got {num_features!r}; "
-                f"or give image_shape=(channels, height, width)"
+                f"otherwise pass image_shape=(channels, height, width)"
             )
         return 1, side, side
     if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != num_features:
@@ -140,18 +140,18 @@ def _image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple
     return channels, height, width
 
 
-def _at_least(least: int, **sizes: int) -> None:
+def _require_at_least(least: int, **sizes: int) -> None:
     for name, value in sizes.items():
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value!r}")
 
 
-def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
+def new_activation(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
     """Return a new, untrained activation that shares no parameter with another.
 
     Args:
-        activation: A spec, also resolved, a module, its class, an ``autograd.Function``, or a function, which
-            is returned as it is.
+        activation: A spec, a resolved spec, a module, its class, an ``autograd.Function``, or a function,
+            which is returned as it is.
 
     Returns:
         A new module. Its parts with ``reset_parameters`` are in their initial state.
@@ -159,7 +159,7 @@ def fresh(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
     if is_autograd_function(activation):
         return CallableModule(activation)  # type: ignore[arg-type]
     if isinstance(activation, type):
-        return fresh(activation())
+        return new_activation(activation())
     if isinstance(activation, str):
         activation = resolve(activation)
     if isinstance(activation, ResolvedActivation):

@@ -17,7 +17,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from actlab.errors import UsageError
 from actlab.ledger.session import LedgerLike
 from actlab.search.search_runner import FleetsFailed, SearchRunner
-from actlab.training.train import precision_problem
+from actlab.training.train import find_precision_problem
 
 
 class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is untyped
@@ -37,11 +37,11 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
     Args:
         estimator: As for GridSearchCV.
         param_grid: As for GridSearchCV. An activation may be a spec, a class, a function or a module. The
-            network's module receives it unchanged if it works with it; otherwise it receives a module, or a
-            class if it calls the argument, as in ``act_layer(inplace=True)``.
+            network's module receives the value unchanged if it accepts it. Otherwise it receives a module, or
+            a class if it calls the argument, as in ``act_layer(inplace=True)``.
         scoring: As for GridSearchCV.
-        n_jobs: Number of worker processes with one thread each (default: as many as PyTorch would use
-            threads, if the work takes long enough).
+        n_jobs: Number of worker processes with one thread each (default: the number of threads that PyTorch
+            would use, if the work takes long enough).
         refit: As for GridSearchCV.
         cv: As for GridSearchCV.
         verbose: 0 for no output; 1 for progress on standard error; 2 for more detail.
@@ -116,13 +116,14 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         Args:
             X: As for GridSearchCV.
             y: As for GridSearchCV.
-            **params: As for GridSearchCV. If a parameter reaches the ``fit`` of the model, skorch trains it.
+            **params: As for GridSearchCV. If a parameter reaches the ``fit`` of the model, skorch trains the
+                model.
 
         Returns:
             This search.
         """
-        seeds = _seeds(self.seeds)
-        if problem := precision_problem(self.precision):
+        seeds = _parse_seeds(self.seeds)
+        if problem := find_precision_problem(self.precision):
             raise UsageError(problem)
         if not isinstance(self.estimator, skorch.NeuralNet):
             if seeds != [0]:
@@ -168,7 +169,7 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         return {**super().__getstate__(), "executor": None, "ledger": None}
 
 
-def _seeds(seeds: Any) -> list[int]:
+def _parse_seeds(seeds: Any) -> list[int]:
     found = range(seeds) if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool) else seeds
     right = isinstance(found, Sequence) and not isinstance(found, str) and len(found) > 0
     if not right or not all(isinstance(s, int | np.integer) and 0 <= s < 2**32 for s in found):
@@ -197,5 +198,5 @@ class _Splits:
         return int(self.splitter.get_n_splits(X, y, **params)) * len(self.seeds)
 
     def get_metadata_routing(self) -> Any:
-        """Ask for what the splitter asks for."""
+        """Return the metadata requests of the splitter."""
         return get_routing_for_object(self.splitter)

@@ -44,7 +44,7 @@ class DifferenceSummary:
 
     Attributes:
         mean: Mean difference, in units of the score.
-        cells: Number of cells in which both were trained.
+        cells: Number of cells (folds of a split) in which both were trained.
         runs: Number of pairs of runs.
         between_variance: Variance of the means of cells.
         between_weight: The part of it that remains in the mean: 1 / cells if all cells have as many runs.
@@ -52,7 +52,7 @@ class DifferenceSummary:
         within_variance: Variance between the runs of a cell; NaN if no cell has two.
         within_df: Degrees of freedom of ``within_variance``: runs - cells.
         ratio: Test samples / training samples of a run.
-        wins: Proportion of the runs in which the first was better; equal scores are half a win.
+        wins: Proportion of the runs in which the first was better; equal scores count as half a win.
         wins_low: Lower end of its 95 % interval.
         wins_high: Upper end.
 
@@ -89,7 +89,7 @@ class DifferenceSummary:
             return Posterior(self.mean, cells, np.array([scale]), np.ones(1))
         # Both variances are sums of squares over a chi-square. The proportion of the first in the sum of both
         # chi-squares is independent of the sum. Given it, the difference follows Student's t.
-        proportions, weights = _beta(cells / 2, self.within_df / 2)
+        proportions, weights = _compute_beta_nodes(cells / 2, self.within_df / 2)
         between = cells * self.between_variance / proportions
         within = self.within_df * self.within_variance / (1 - proportions)
         split = np.maximum(between - self.within_weight * within, 0)
@@ -239,7 +239,7 @@ def summarize_differences(
     within = max(float(np.square(d - means[indices]).sum() / within_df), rounding) if within_df else math.nan
     wins = (1 + np.sign(d)) / 2
     low, high = (
-        _wins_interval(np.bincount(indices, wins).astype(np.float64), counts)
+        _bootstrap_wins(np.bincount(indices, wins).astype(np.float64), counts)
         if resample
         else (math.nan, math.nan)
     )
@@ -259,7 +259,7 @@ def summarize_differences(
     )
 
 
-def _wins_interval(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float]:
+def _bootstrap_wins(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float]:
     """Return a percentile bootstrap interval; it resamples cells, whose runs are not independent."""
     result = stats.bootstrap(
         (wins, counts),
@@ -274,7 +274,7 @@ def _wins_interval(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float
 
 
 @functools.lru_cache(maxsize=256)
-def _beta(a: float, b: float) -> tuple[Floats, Floats]:
+def _compute_beta_nodes(a: float, b: float) -> tuple[Floats, Floats]:
     """Return nodes in (0, 1) and weights of Gauss's quadrature over the distribution Beta(a, b).
 
     The method is that of G. Golub and J. Welsch: the nodes are eigenvalues of the Jacobi matrix.
@@ -339,7 +339,7 @@ class Verdict:
 
 
 def judge(pairs: Sequence[DifferenceSummary], region: float, level: float = LEVEL) -> list[Verdict]:
-    """Judge for each pair whether the first is better, worse, equivalent, or whether that is undecided.
+    """Judge for each pair whether the first is better, worse or equivalent, or the pair is undecided.
 
     Better and worse: the p-value, corrected by :func:`holm` for the given pairs, is at most ``level``.
     Equivalent: the difference is within the region with probability 1 - ``level``. This outcome has priority,
@@ -399,8 +399,8 @@ def holm(p_values: npt.ArrayLike) -> Floats:
         p_values: The p-values (m,), 0 to 1.
 
     Returns:
-        Corrected p-values (m,). Rejecting the hypotheses with values of at most ``alpha`` makes any wrong
-        rejection with a probability of at most ``alpha``.
+        Corrected p-values (m,). If all hypotheses with corrected values of at most ``alpha`` are rejected,
+        the probability of any wrong rejection is at most ``alpha``.
 
     Raises:
         UsageError: The p-values are not a list of numbers from 0 to 1.

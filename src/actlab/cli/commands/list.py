@@ -19,12 +19,12 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List the catalogue."""
-    from actlab.describe import module_call
+    from actlab.describe import format_module_call
     from actlab.functions import catalogue
 
     if arguments.json:
         table = {
-            name: {"module": module_call(catalogue[name]), "formula": catalogue[name].formula()}
+            name: {"module": format_module_call(catalogue[name]), "formula": catalogue[name].formula()}
             for name in sorted(catalogue)
         }
         print(json.dumps(table))

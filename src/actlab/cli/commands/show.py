@@ -30,15 +30,15 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show one activation."""
-    from actlab.describe import properties, summary, table, terminal_plot
-    from actlab.files import output_folder
-    from actlab.spec import definition
+    from actlab.describe import draw_terminal_plot, get_summary, list_properties, make_value_table
+    from actlab.files import create_output_folder
+    from actlab.spec import resolve_definition
 
-    activation = definition(arguments.name)
+    activation = resolve_definition(arguments.name)
     try:
-        facts = properties(activation)
-        values = [] if activation.facts.gated else table(activation)
-        plot = "" if activation.facts.gated else terminal_plot(activation)
+        facts = list_properties(activation)
+        values = [] if activation.facts.gated else make_value_table(activation)
+        plot = "" if activation.facts.gated else draw_terminal_plot(activation)
     except Exception as error:  # a user's definition, or its arguments, may raise anything
         problem = summarize_error(error)
         raise UsageError(f"activation {arguments.name!r} cannot be evaluated: {problem}") from error
@@ -48,13 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         picture = arguments.out / f"{activation.name}.png"
         check_drawable(activation)
-        output_folder(arguments.out)
+        create_output_folder(arguments.out)
         write_figure(activation, picture)
     if arguments.json:
         about = {"name": activation.name, **dict(facts), "values": values}
         print(json.dumps({**about, "picture": picture and str(picture)}))
         return SUCCESS
-    print(textwrap.fill(f"{activation.name}: {summary(activation)}", WIDTH) + "\n")
+    print(textwrap.fill(f"{activation.name}: {get_summary(activation)}", WIDTH) + "\n")
     for label, text in facts:
         print(textwrap.fill(text, WIDTH, initial_indent=f"{label:<15}", subsequent_indent=" " * 15))
     if values:

@@ -21,7 +21,7 @@ class Undefined(Exception):
     """The formula has no real value at a point."""
 
 
-def constant(value: Any) -> Jet:
+def make_constant_jet(value: Any) -> Jet:
     """Return the jet of a constant."""
     return mpmath.mpf(value), mp.zero, mp.zero, mp.zero
 
@@ -173,12 +173,12 @@ def _atanh(a: Any) -> Jet:
 def _erf(a: Any) -> Jet:
     sign = 1 if a > 0 else -1
     value = mpmath.erf(a) if abs(a) < 3 else sign * (1 - _erfc_tail(abs(a)))
-    return value, *_bell(a)
+    return value, *_differentiate_erf(a)
 
 
 def _erfc(a: Any) -> Jet:
     value = mpmath.erfc(a) if abs(a) < 3 else _erfc_tail(a) if a > 0 else 2 - _erfc_tail(-a)
-    d1, d2, d3 = _bell(a)
+    d1, d2, d3 = _differentiate_erf(a)
     return value, -d1, -d2, -d3
 
 
@@ -190,7 +190,7 @@ def _erfc_tail(a: Any) -> Any:
         return mpmath.erfc(a)
 
 
-def _bell(a: Any) -> tuple[Any, Any, Any]:
+def _differentiate_erf(a: Any) -> tuple[Any, Any, Any]:
     """Return the first three derivatives of erf."""
     g = 2 / mpmath.sqrt(mp.pi) * mpmath.exp(-a * a) if abs(a) < 45 else mp.zero
     return g, -2 * a * g, (4 * a * a - 2) * g

@@ -65,7 +65,7 @@ def find_kinks(
     chosen: dict[float, float] = {}
     forced = []
     for point in sorted({*borders, *map(float, at)}):
-        left, own, right = (_slope(tree, point, parameters, side) for side in (-1, 0, 1))
+        left, own, right = (_compute_slope(tree, point, parameters, side) for side in (-1, 0, 1))
         if left is None or right is None or own is None:
             continue
         if abs(left - right) <= 1e-12 * max(abs(left), abs(right)):
@@ -78,7 +78,7 @@ def find_kinks(
             continue
         ties = _find_ties(tree, point, parameters)
         other = _flip(tree, ties)
-        if ties and _slope(other, point, parameters, 0) == wanted:
+        if ties and _compute_slope(other, point, parameters, 0) == wanted:
             tree = other
         else:
             relation = ties[0] if ties else sympy.Gt(X, sympy.Float(point), evaluate=False)
@@ -86,13 +86,13 @@ def find_kinks(
     return Kinks(chosen, tree, tuple(forced))
 
 
-def _slope(tree: Tree, point: float, parameters: Mapping[str, float], side: int) -> float | None:
+def _compute_slope(tree: Tree, point: float, parameters: Mapping[str, float], side: int) -> float | None:
     """Return the derivative at a point of the piece there (side 0) or very near to it on one side."""
     try:
         with mpmath.workprec(300):
             # A border that is no float64 is off its point by less than one.
             x = mpmath.mpf(point) + side * mpmath.mpf(max(2 * math.ulp(point), 2.0**-120))
-            leaf, _ = reference_values.select_piece(tree, reference_values.bind(x, parameters))
+            leaf, _ = reference_values.select_piece(tree, reference_values.bind_symbols(x, parameters))
         return float(reference_values.evaluate_exactly(leaf, point, parameters)[0][1])
     except (Undefined, ZeroDivisionError):
         return None
@@ -102,13 +102,13 @@ def _find_ties(tree: Tree, point: float, parameters: Mapping[str, float]) -> lis
     """Return the relations on the way to a point's piece whose two sides are equal there."""
     ties: list[Any] = []
     with mpmath.workprec(300):
-        symbols = reference_values.bind(point, parameters)
+        symbols = reference_values.bind_symbols(point, parameters)
         while isinstance(tree, Branch):
             for relation in sorted(tree.condition.atoms(sympy.core.relational.Relational), key=str):
-                left, right = (reference_values.jet(side, symbols)[0] for side in relation.args)
+                left, right = (reference_values.evaluate_jet(side, symbols)[0] for side in relation.args)
                 if left == right:
                     ties.append(relation)
-            tree = tree.yes if reference_values.holds(tree.condition, symbols) else tree.no
+            tree = tree.yes if reference_values.condition_holds(tree.condition, symbols) else tree.no
     return ties
 
 

@@ -12,7 +12,7 @@ import sympy
 
 from actlab.derivation.analysis import reference_values
 from actlab.derivation.analysis.piecewise import Tree
-from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
+from actlab.derivation.syntax.sympy_budget import BudgetExceeded, limit_calls
 from actlab.derivation.syntax.to_sympy import X
 
 _DECADES = (1e4, 1e8, 1e12, 1e16, 1e20, 1e25, 1e30)
@@ -29,9 +29,9 @@ def compute_limits(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Arr
     """Return the limits of f, f' and f'' at minus and plus infinity (3, 2); NaN where none is found.
 
     Examples:
-        >>> from actlab.derivation.syntax.to_sympy import read
+        >>> from actlab.derivation.syntax.to_sympy import read_formula
         >>> from actlab.derivation.analysis.piecewise import split_into_pieces
-        >>> compute_limits(split_into_pieces(read("x**3")), ()).tolist()
+        >>> compute_limits(split_into_pieces(read_formula("x**3")), ()).tolist()
         [[-inf, inf], [inf, inf], [-inf, inf]]
     """
     known = dict(parameters)
@@ -39,7 +39,7 @@ def compute_limits(tree: Tree, parameters: tuple[tuple[str, float], ...]) -> Arr
     for sign in (-1, 1):
         values = reference_values.compute_reference(tree, sign * _FAR, known).high
         found = [estimate_limit(values[order]) for order in range(3)]
-        columns.append([_by_sympy(tree, known, sign, k) if v is None else v for k, v in enumerate(found)])
+        columns.append([_find_limit(tree, known, sign, k) if v is None else v for k, v in enumerate(found)])
     return np.array(columns).T
 
 
@@ -67,10 +67,12 @@ def estimate_limit(values: Array) -> float | None:
     return None
 
 
-def _by_sympy(tree: Tree, parameters: Mapping[str, float], sign: int, order: int) -> float:
+def _find_limit(tree: Tree, parameters: Mapping[str, float], sign: int, order: int) -> float:
     values = {sympy.Symbol(name, real=True): sympy.Rational(value) for name, value in parameters.items()}
     try:
-        leaf, _ = reference_values.select_piece(tree, reference_values.bind(sign * _FAR[-1], parameters))
+        leaf, _ = reference_values.select_piece(
+            tree, reference_values.bind_symbols(sign * _FAR[-1], parameters)
+        )
         with limit_calls(_MOST_CALLS):
             expression = sympy.diff(leaf.expression.xreplace(values), X, order)
             found = sympy.limit(expression, X, sign * sympy.oo)

@@ -64,21 +64,21 @@ def split_into_pieces(expression: Expr) -> Tree:
     return _split(expression, {}, (-sympy.oo, sympy.oo), [0])
 
 
-def leaves(tree: Tree) -> Iterator[Leaf]:
+def iterate_leaves(tree: Tree) -> Iterator[Leaf]:
     """Yield the pieces, from left to right."""
     if isinstance(tree, Leaf):
         yield tree
     else:
-        yield from leaves(tree.yes)
-        yield from leaves(tree.no)
+        yield from iterate_leaves(tree.yes)
+        yield from iterate_leaves(tree.no)
 
 
-def conditions(tree: Tree) -> Iterator[Any]:
+def iterate_conditions(tree: Tree) -> Iterator[Any]:
     """Yield the conditions of all branches."""
     if isinstance(tree, Branch):
         yield tree.condition
-        yield from conditions(tree.yes)
-        yield from conditions(tree.no)
+        yield from iterate_conditions(tree.yes)
+        yield from iterate_conditions(tree.no)
 
 
 def find_ramp(tree: Tree, number: int = 0) -> tuple[Leaf, int, Any, Any] | None:
@@ -98,7 +98,7 @@ def find_ramp(tree: Tree, number: int = 0) -> tuple[Leaf, int, Any, Any] | None:
     if isinstance(tree, Leaf):
         slope = sympy.diff(tree.expression, X)
         return (tree, number, -sympy.oo, sympy.oo) if slope.is_number and slope > 0 else None
-    bound = _bound(tree.condition)
+    bound = _find_bound(tree.condition)
     yes, no = find_ramp(tree.yes, 2 * number + 1), find_ramp(tree.no, 2 * number + 2)
     if bound is None or (yes is None) == (no is None):
         return None
@@ -128,8 +128,8 @@ def _split(expression: Any, decided: dict[Any, bool], interval: Interval, count:
         if count[0] > MOST_PIECES:
             raise TooManyPieces
         return Leaf(expression)
-    condition, yes, no = _first_choice(node)
-    condition = _solve(condition)
+    condition, yes, no = _split_choice(node)
+    condition = _solve_for_x(condition)
     decision = _decide(condition, decided, interval)
     if decision is not None:
         return _split(expression.xreplace({node: yes if decision else no}), decided, interval, count)
@@ -142,7 +142,7 @@ def _split(expression: Any, decided: dict[Any, bool], interval: Interval, count:
     return Branch(condition, *sides)
 
 
-def _first_choice(node: Any) -> tuple[Any, Expr, Expr]:
+def _split_choice(node: Any) -> tuple[Any, Expr, Expr]:
     """Return a condition, and what a node is where the condition holds and where it does not."""
     if isinstance(node, sympy.Abs):
         u = node.args[0]
@@ -157,7 +157,7 @@ def _first_choice(node: Any) -> tuple[Any, Expr, Expr]:
     return condition, first, node.func(*others)
 
 
-def _bound(condition: Any) -> tuple[bool, Any] | None:
+def _find_bound(condition: Any) -> tuple[bool, Any] | None:
     """Return (whether x is above, the number) of a condition on x alone."""
     if not isinstance(condition, sympy.core.relational.Relational) or condition.free_symbols != {X}:
         return None
@@ -169,9 +169,9 @@ def _bound(condition: Any) -> tuple[bool, Any] | None:
     return None
 
 
-def _solve(condition: Any) -> Any:
+def _solve_for_x(condition: Any) -> Any:
     """Solve a condition on x alone for x: deciding it then rounds nothing."""
-    bound = _bound(condition)
+    bound = _find_bound(condition)
     if bound is None or (condition.lhs == X and condition.rhs.is_number):
         return condition
     above, border = bound
@@ -181,7 +181,7 @@ def _solve(condition: Any) -> Any:
 
 
 def _narrow(condition: Any, interval: Interval) -> Interval:
-    bound = _bound(condition)
+    bound = _find_bound(condition)
     if bound is None:
         return interval
     above, border = bound
@@ -195,7 +195,7 @@ def _decide(condition: Any, decided: dict[Any, bool], interval: Interval) -> boo
     for known, holds in decided.items():
         if condition in (known, sympy.Not(known)):
             return holds == (condition == known)
-    bound = _bound(condition)
+    bound = _find_bound(condition)
     if bound is None:
         return None
     above, border = bound

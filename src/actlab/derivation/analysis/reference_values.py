@@ -18,7 +18,7 @@ import numpy as np
 import sympy
 
 from actlab.derivation.analysis import elementary_jets
-from actlab.derivation.analysis.elementary_jets import Jet, Undefined, apply_chain_rule, constant
+from actlab.derivation.analysis.elementary_jets import Jet, Undefined, apply_chain_rule, make_constant_jet
 from actlab.derivation.analysis.piecewise import Leaf, Tree
 from actlab.derivation.syntax.to_sympy import X
 
@@ -81,7 +81,7 @@ class _CompiledExpression:
         if mp.prec not in self._constants:
             constants: list[Jet | None] = [None] * len(self.steps)
             for place, node in self.leaves:
-                constants[place] = constant(_to_mpmath(node)) if node.is_number else None
+                constants[place] = make_constant_jet(_to_mpmath(node)) if node.is_number else None
             self._constants[mp.prec] = constants
         values: list[Any] = self._constants[mp.prec].copy()
         for place, node in self.leaves:
@@ -94,7 +94,7 @@ class _CompiledExpression:
         return result
 
 
-_compiled = functools.lru_cache(512)(_CompiledExpression)
+_compile_expression = functools.lru_cache(512)(_CompiledExpression)
 
 
 def _to_mpmath(node: Any) -> Any:
@@ -102,33 +102,33 @@ def _to_mpmath(node: Any) -> Any:
     return elementary_jets.require_real(value)
 
 
-def bind(x: Any, parameters: Mapping[str, float]) -> dict[Any, Jet]:
+def bind_symbols(x: Any, parameters: Mapping[str, float]) -> dict[Any, Jet]:
     """Return the jets of the input and of the parameters, by symbol."""
-    symbols = {sympy.Symbol(name, real=True): constant(value) for name, value in parameters.items()}
+    symbols = {sympy.Symbol(name, real=True): make_constant_jet(value) for name, value in parameters.items()}
     return {**symbols, X: (mpmath.mpf(x), mp.one, mp.zero, mp.zero)}
 
 
-def jet(node: Any, symbols: Mapping[Any, Jet]) -> Jet:
+def evaluate_jet(node: Any, symbols: Mapping[Any, Jet]) -> Jet:
     """Evaluate an expression and its derivatives.
 
     Args:
         node: The expression.
         symbols: The jets of its symbols.
     """
-    return _compiled(node)(symbols)
+    return _compile_expression(node)(symbols)
 
 
-def holds(condition: Any, symbols: Mapping[Any, Jet]) -> bool:
+def condition_holds(condition: Any, symbols: Mapping[Any, Jet]) -> bool:
     """Return whether a condition holds."""
     if condition in (sympy.true, sympy.false):
         return bool(condition)
     if isinstance(condition, sympy.And):
-        return all(holds(part, symbols) for part in condition.args)
+        return all(condition_holds(part, symbols) for part in condition.args)
     if isinstance(condition, sympy.Or):
-        return any(holds(part, symbols) for part in condition.args)
+        return any(condition_holds(part, symbols) for part in condition.args)
     if isinstance(condition, sympy.Not):
-        return not holds(condition.args[0], symbols)
-    left, right = jet(condition.lhs, symbols)[0], jet(condition.rhs, symbols)[0]
+        return not condition_holds(condition.args[0], symbols)
+    left, right = evaluate_jet(condition.lhs, symbols)[0], evaluate_jet(condition.rhs, symbols)[0]
     return bool(_COMPARISONS[type(condition)](left, right))
 
 
@@ -136,18 +136,18 @@ def select_piece(tree: Tree, symbols: Mapping[Any, Jet], number: int = 0) -> tup
     """Return the piece that applies, and its number."""
     if isinstance(tree, Leaf):
         return tree, number
-    if holds(tree.condition, symbols):
+    if condition_holds(tree.condition, symbols):
         return select_piece(tree.yes, symbols, 2 * number + 1)
     return select_piece(tree.no, symbols, 2 * number + 2)
 
 
-def evaluate(tree: Tree, x: Any, parameters: Mapping[str, float], bits: int) -> tuple[list[Any], int]:
+def evaluate_rounded(tree: Tree, x: Any, parameters: Mapping[str, float], bits: int) -> tuple[list[Any], int]:
     """Return f, f', f'' and f''' at a point in one precision, and the number of the piece."""
     with mpmath.workprec(bits):
-        symbols = bind(x, parameters)
+        symbols = bind_symbols(x, parameters)
         leaf, number = select_piece(tree, symbols)
         try:
-            values = jet(leaf.expression, symbols)
+            values = evaluate_jet(leaf.expression, symbols)
         except ZeroDivisionError as error:
             raise Undefined from error
         return [values[k] * math.factorial(k) for k in range(ORDERS)], number
@@ -166,7 +166,7 @@ def evaluate_exactly(tree: Tree, x: Any, parameters: Mapping[str, float]) -> tup
     failures = 0
     for bits in (*first, *_HIGH_PRECISIONS):
         try:
-            now = evaluate(tree, x, parameters, bits)
+            now = evaluate_rounded(tree, x, parameters, bits)
             if before is not None and before[1] == now[1] and _all_agree(before[0], now[0], bits):
                 return now
             before = now
@@ -190,9 +190,10 @@ def _agree(a: Any, b: Any, bits: int) -> bool:
     return bool(abs(a - b) <= abs(b) * _AGREE or (abs(a) < _NEGLIGIBLE > abs(b)))
 
 
-def piece_at(tree: Tree, x: float, parameters: Mapping[str, float]) -> int:
+def find_piece(tree: Tree, x: float, parameters: Mapping[str, float]) -> int:
     """Return the number of the piece at a point."""
-    return evaluate(tree, x, parameters, _HIGH_PRECISIONS[0])[1]  # beside 0 a small exponential needs them
+    # Near 0 a small exponential needs so many bits.
+    return evaluate_rounded(tree, x, parameters, _HIGH_PRECISIONS[0])[1]
 
 
 @dataclass(frozen=True)

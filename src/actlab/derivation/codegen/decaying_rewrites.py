@@ -8,8 +8,8 @@ import sympy
 import torch
 from sympy import Add, Expr, Integer, Mul, Symbol, exp, log
 
-from actlab.derivation.codegen.functions import Expm1, Known, Log1p, Size, Within, to_exponentials
-from actlab.derivation.codegen.lower import Form, program
+from actlab.derivation.codegen.lowering import Form, program
+from actlab.derivation.codegen.program_functions import Expm1, Known, Log1p, Size, Within, to_exponentials
 from actlab.derivation.codegen.rewrites import MODERATE, lowest, size, tidy
 from actlab.derivation.syntax.to_sympy import X
 

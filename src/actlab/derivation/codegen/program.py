@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from actlab.activation import numerics
-from actlab.derivation import kernels
+from actlab.derivation import elementary
 
 DTYPES = (torch.float64, torch.float32)
 Operand = int | float  # a step by its number, or a constant
@@ -45,15 +45,17 @@ _OTHERS = {
     # abs for autograd beside a trained parameter: at 0 it has the slope of the left side.
     "size": Operation(lambda a: torch.where(a > 0, a, -a), "torch.where({0} > 0, {0}, -{0})", 2),
     "sqrt": Operation(torch.sqrt, "torch.sqrt({0})", 3),
-    "root": Operation(kernels.root, "kernels.root({0}, {1})", 6),
+    "root": Operation(elementary.root, "elementary.root({0}, {1})", 6),
     "exp": Operation(torch.exp, "torch.exp({0})", 8),
     "log": Operation(torch.log, "torch.log({0})", 8),
     "log1p": Operation(torch.log1p, "torch.log1p({0})", 9),
     "expm1": Operation(numerics.expm1, "numerics.expm1({0})", 9, True),
     "tanh": Operation(numerics.tanh, "numerics.tanh({0})", 9, True),
     "sech": Operation(numerics.sech, "numerics.sech({0})", 12),
-    "tanh_slope": Operation(kernels.tanh_slope, "kernels.tanh_slope({0})", 16, True),
-    "tanh_beside_slope": Operation(kernels.tanh_beside_slope, "kernels.tanh_beside_slope({0})", 4, True),
+    "tanh_slope": Operation(elementary.tanh_slope, "elementary.tanh_slope({0})", 16, True),
+    "tanh_beside_slope": Operation(
+        elementary.tanh_beside_slope, "elementary.tanh_beside_slope({0})", 4, True
+    ),
     "sigmoid": Operation(numerics.sigmoid_to_the_last, "numerics.sigmoid_to_the_last({0})", 12),
     "normal_sigmoid": Operation(torch.sigmoid, "torch.sigmoid({0})", 11),
     "sinh": Operation(torch.sinh, "torch.sinh({0})", 10),
@@ -62,19 +64,19 @@ _OTHERS = {
     "cos": Operation(torch.cos, "torch.cos({0})", 8),
     "tan": Operation(torch.tan, "torch.tan({0})", 9),
     "atan": Operation(torch.atan, "torch.atan({0})", 9),
-    "asinh": Operation(kernels.asinh, "kernels.asinh({0})", 10, True),
-    "acosh": Operation(kernels.acosh, "kernels.acosh({0})", 10, True),
-    "atanh": Operation(kernels.atanh, "kernels.atanh({0})", 10, True),
-    "erf": Operation(kernels.erf, "kernels.erf({0})", 10, True),
-    "erfc": Operation(kernels.erfc, "kernels.erfc({0})", 12, True),
-    "bell": Operation(kernels.bell, "kernels.bell({0})", 8, True),
-    "normal_cdf": Operation(kernels.normal_cdf, "kernels.normal_cdf({0})", 12, True),
+    "asinh": Operation(elementary.asinh, "elementary.asinh({0})", 10, True),
+    "acosh": Operation(elementary.acosh, "elementary.acosh({0})", 10, True),
+    "atanh": Operation(elementary.atanh, "elementary.atanh({0})", 10, True),
+    "erf": Operation(elementary.erf, "elementary.erf({0})", 10, True),
+    "erfc": Operation(elementary.erfc, "elementary.erfc({0})", 12, True),
+    "bell": Operation(elementary.bell, "elementary.bell({0})", 8, True),
+    "normal_cdf": Operation(elementary.normal_cdf, "elementary.normal_cdf({0})", 12, True),
     "clamp": Operation(lambda a, low, high: torch.clamp(a, low, high), "torch.clamp({0}, {1}, {2})"),
     "clamp_min": Operation(torch.clamp_min, "torch.clamp_min({0}, {1})"),
     "clamp_max": Operation(torch.clamp_max, "torch.clamp_max({0}, {1})"),
-    "above": Operation(kernels.above, "kernels.above({0}, {1}, {2}, {3})", 2),
-    "at_least": Operation(kernels.at_least, "kernels.at_least({0}, {1}, {2}, {3})", 2),
-    "between": Operation(kernels.between, "kernels.between({0}, {1}, {2}, {3})", 3),
+    "above": Operation(elementary.above, "elementary.above({0}, {1}, {2}, {3})", 2),
+    "at_least": Operation(elementary.at_least, "elementary.at_least({0}, {1}, {2}, {3})", 2),
+    "between": Operation(elementary.between, "elementary.between({0}, {1}, {2}, {3})", 3),
     "maximum": Operation(torch.maximum, "torch.maximum({0}, {1})"),
     "minimum": Operation(torch.minimum, "torch.minimum({0}, {1})"),
     # A number or a parameter as a tensor: one that broadcasts, and one of the input's shape.
@@ -93,7 +95,7 @@ _PRECEDENCE = {
     "power": 8,
 }
 # The names that a printed program refers to.
-NAMES: Mapping[str, Any] = {"torch": torch, "numerics": numerics, "kernels": kernels, "inf": math.inf}
+NAMES: Mapping[str, Any] = {"torch": torch, "numerics": numerics, "elementary": elementary, "inf": math.inf}
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ class Program:
         """Return the program as Python statements, the last one a ``return``.
 
         Returns:
-            The statements; they refer to the inputs, ``torch``, and actlab's ``numerics`` and ``kernels``.
+            The statements; they refer to the inputs, ``torch``, and actlab's ``numerics`` and ``elementary``.
         """
         texts: list[tuple[str, int]] = [(name, _ATOM) for name in self.inputs]
         uses = [0] * (len(self.inputs) + len(self.steps))

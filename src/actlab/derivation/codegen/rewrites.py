@@ -11,7 +11,8 @@ import mpmath
 import sympy
 from sympy import Add, Expr, Integer, Mul, Poly, Symbol, exp, log
 
-from actlab.derivation.codegen.functions import (
+from actlab.derivation.codegen.lowering import Form
+from actlab.derivation.codegen.program_functions import (
     Log1p,
     NormalSigmoid,
     Root,
@@ -24,7 +25,6 @@ from actlab.derivation.codegen.functions import (
     Within,
     to_exponentials,
 )
-from actlab.derivation.codegen.lower import Form
 from actlab.derivation.syntax.to_sympy import X
 
 # Operations of an expression that SymPy may factor or multiply out: its time grows fast.

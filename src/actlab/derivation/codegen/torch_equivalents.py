@@ -12,8 +12,8 @@ from sympy import Expr
 from torch import Tensor
 
 from actlab.activation.numerics import small
-from actlab.derivation.analysis.piecewise import Leaf, Tree, conditions
-from actlab.derivation.codegen.error_bounds import points
+from actlab.derivation.analysis.piecewise import Leaf, Tree, iterate_conditions
+from actlab.derivation.codegen.error_meter import points
 from actlab.derivation.codegen.program import DTYPES, Program
 from actlab.derivation.syntax.to_sympy import X
 
@@ -73,7 +73,7 @@ def find_torch_equivalent(
 def _flatten(tree: Tree, bound: Mapping[Any, Any]) -> tuple[list[Expr], list[Expr]]:
     """Return the borders and the pieces between them, left to right; none if a border is not a number."""
     borders: set[Expr] = set()
-    for condition in conditions(tree):
+    for condition in iterate_conditions(tree):
         for relation in condition.atoms(sympy.core.relational.Relational):
             difference = sympy.expand((relation.lhs - relation.rhs).xreplace(bound))
             is_linear = difference.is_polynomial(X) and sympy.degree(difference, X) <= 1

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from actlab.activation.definition import Activation
-from actlab.derivation.syntax.builtins import (
+from actlab.derivation.syntax.builtin_functions import (
     FUNCTIONS,
     STEP_FUNCTIONS,
     SYNONYMS,
     WHERE,
-    argument_names,
     find_entry,
-    function_names,
     is_number,
+    list_argument_names,
+    list_function_names,
 )
-from actlab.derivation.syntax.errors import error_at
+from actlab.derivation.syntax.error_position import make_error_at
 from actlab.derivation.syntax.tokenizer import to_one_line, tokenize
 from actlab.errors import did_you_mean
 
@@ -32,7 +32,7 @@ _COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedFormula:
     """A parsed formula; every node of its tree is allowed.
 
     Attributes:
@@ -43,22 +43,22 @@ class Parsed:
     text: str
     tree: ast.expr
 
-    def text_of(self, node: ast.expr) -> str:
+    def get_text(self, node: ast.expr) -> str:
         """Return the text of a part."""
         return self.text[node.col_offset : node.end_col_offset]
 
     def refuse(self, node: ast.expr, problem: str) -> NoReturn:
         """Raise an error that shows a part of the formula."""
         assert node.end_col_offset is not None
-        raise error_at(f"formula: {problem}", self.text, node.col_offset, node.end_col_offset) from None
+        raise make_error_at(f"formula: {problem}", self.text, node.col_offset, node.end_col_offset) from None
 
-    def part(self, node: ast.expr) -> str:
+    def quote(self, node: ast.expr) -> str:
         """Return the text of a part, shortened to 60 characters."""
-        text = self.text_of(node)
+        text = self.get_text(node)
         return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def parse(text: str, names: Collection[str] | None = None) -> Parsed:
+def parse_formula(text: str, names: Collection[str] | None = None) -> ParsedFormula:
     """Parse a formula.
 
     Args:
@@ -78,16 +78,16 @@ def parse(text: str, names: Collection[str] | None = None) -> Parsed:
         tree = ast.parse(line, mode="eval").body
     except SyntaxError as error:
         start = min(max((error.offset or 1) - 1, 0), len(line) - 1)
-        raise error_at("formula: cannot be read here", line, start, start + 1) from None
+        raise make_error_at("formula: cannot be read here", line, start, start + 1) from None
     except (RecursionError, MemoryError):
-        raise error_at(f"formula: {_TOO_DEEP}", line, 0, len(line)) from None
-    parsed = Parsed(line, tree)
+        raise make_error_at(f"formula: {_TOO_DEEP}", line, 0, len(line)) from None
+    parsed = ParsedFormula(line, tree)
     _check_size(parsed)
-    _check(parsed, tree, names)
+    _check_value(parsed, tree, names)
     return parsed
 
 
-def _check_size(parsed: Parsed) -> None:
+def _check_size(parsed: ParsedFormula) -> None:
     pending, parts = [(parsed.tree, 0)], 0
     while pending:
         node, depth = pending.pop()
@@ -102,7 +102,7 @@ def _check_size(parsed: Parsed) -> None:
                 pending.append((child, depth + (1 if child is left else 3)))
 
 
-def _check(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> None:
+def _check_value(parsed: ParsedFormula, node: ast.expr, names: Collection[str] | None) -> None:
     """Refuse a node that is not a number: a comparison, or an unknown name or function."""
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
@@ -110,10 +110,10 @@ def _check(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> Non
         case ast.Name(id=name):
             _check_name(parsed, node, name, names)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            _check(parsed, operand, names)
+            _check_value(parsed, operand, names)
         case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _OPERATORS):
-            _check(parsed, left, names)
-            _check(parsed, right, names)
+            _check_value(parsed, left, names)
+            _check_value(parsed, right, names)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
             if name == WHERE and len(args) == 3:
                 _check_condition(parsed, args[0], names)
@@ -121,37 +121,37 @@ def _check(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> Non
             else:
                 _check_call(parsed, node, name, len(args), names)
             for argument in args:
-                _check(parsed, argument, names)
+                _check_value(parsed, argument, names)
         case ast.Compare() | ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
-            part = parsed.part(node)
+            part = parsed.quote(node)
             parsed.refuse(node, f"{part!r} is a condition; write where({part}, a, b)")
         case ast.Tuple():
-            parsed.refuse(node, f"{parsed.part(node)!r} is more than one formula")
+            parsed.refuse(node, f"{parsed.quote(node)!r} is more than one formula")
         case _:
-            parsed.refuse(node, f"{parsed.part(node)!r} is not allowed")
+            parsed.refuse(node, f"{parsed.quote(node)!r} is not allowed")
 
 
-def _check_condition(parsed: Parsed, node: ast.expr, names: Collection[str] | None) -> None:
+def _check_condition(parsed: ParsedFormula, node: ast.expr, names: Collection[str] | None) -> None:
     match node:
         case ast.Compare(left=left, ops=ops, comparators=right) if all(
             type(op) in _COMPARISONS for op in ops
         ):
             for value in (left, *right):
-                _check(parsed, value, names)
+                _check_value(parsed, value, names)
         case ast.BoolOp(values=values):
             for value in values:
                 _check_condition(parsed, value, names)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             _check_condition(parsed, operand, names)
         case _:
-            parsed.refuse(node, f"{parsed.part(node)!r} is not a condition; write where(x > 0, a, b)")
+            parsed.refuse(node, f"{parsed.quote(node)!r} is not a condition; write where(x > 0, a, b)")
 
 
-def _check_name(parsed: Parsed, node: ast.expr, name: str, names: Collection[str] | None) -> None:
+def _check_name(parsed: ParsedFormula, node: ast.expr, name: str, names: Collection[str] | None) -> None:
     if name == "pi" or (name not in FUNCTIONS if names is None else name in names):
         return
     if name in FUNCTIONS:
-        parsed.refuse(node, f"{name!r} is a function; write {name}({', '.join(argument_names(name))})")
+        parsed.refuse(node, f"{name!r} is a function; write {name}({', '.join(list_argument_names(name))})")
     if name in ("e", "E"):
         parsed.refuse(node, f"unknown name {name!r}; e to the power of x is exp(x)")
     if name.lower() in ("inf", "infinity", "nan"):
@@ -161,13 +161,15 @@ def _check_name(parsed: Parsed, node: ast.expr, name: str, names: Collection[str
     parsed.refuse(node, f"unknown name {name!r}{near or f'; a parameter needs a value: {name}=1.0'}")
 
 
-def _check_call(parsed: Parsed, node: ast.Call, name: str, count: int, names: Collection[str] | None) -> None:
+def _check_call(
+    parsed: ParsedFormula, node: ast.Call, name: str, count: int, names: Collection[str] | None
+) -> None:
     assert isinstance(node.func, ast.expr)
-    if name in FUNCTIONS and count == len(argument_names(name)):
+    if name in FUNCTIONS and count == len(list_argument_names(name)):
         return
     entry = find_entry(name)
     if entry is not None and not entry.facts.gated:
-        takes = list(_numbers(entry))
+        takes = list(_list_numbers(entry))
         least = 1 + sum(
             not is_number(value) and parameter in takes for parameter, value in entry.parameters.items()
         )
@@ -177,20 +179,22 @@ def _check_call(parsed: Parsed, node: ast.Call, name: str, count: int, names: Co
     elif entry is not None:
         parsed.refuse(node.func, f"{name!r} gates one half of a tensor by the other and has no formula in x")
     elif name in FUNCTIONS:
-        wanted = argument_names(name)
+        wanted = list_argument_names(name)
     else:
         if name == "x" or name in (names or ()):
             parsed.refuse(node.func, f"{name!r} is not a function (did you mean '{name}*(...)'?)")
         if name in STEP_FUNCTIONS:
             parsed.refuse(node.func, f"unknown function {name!r}; write {STEP_FUNCTIONS[name]}")
         near = SYNONYMS.get(name)
-        hint = f" (did you mean {near!r}?)" if near else did_you_mean(name, function_names())
+        hint = f" (did you mean {near!r}?)" if near else did_you_mean(name, list_function_names())
         parsed.refuse(node.func, f"unknown function {name!r}{hint}")
     plural = "s" * (count != 1)
     parsed.refuse(node, f"{name} got {count} argument{plural}; write {name}({', '.join(wanted)})")
 
 
-def expand_entry(name: str, values: list[Any], number: Callable[[str], Any]) -> tuple[Parsed, dict[str, Any]]:
+def expand_entry(
+    name: str, values: list[Any], number: Callable[[str], Any]
+) -> tuple[ParsedFormula, dict[str, Any]]:
     """Return the formula of a catalogue entry that another formula calls, and the values of its names.
 
     Args:
@@ -200,14 +204,14 @@ def expand_entry(name: str, values: list[Any], number: Callable[[str], Any]) -> 
     """
     entry = find_entry(name)
     assert entry is not None
-    defaults = _numbers(entry)
+    defaults = _list_numbers(entry)
     known = {parameter: number(repr(value)) for parameter, value in defaults.items()}
     return _parse_cached(entry.formula()), {**known, **dict(zip(["x", *defaults], values, strict=False))}
 
 
-def _numbers(entry: Activation[Any]) -> dict[str, float]:
+def _list_numbers(entry: Activation[Any]) -> dict[str, float]:
     """Return the parameters of a catalogue entry that are numbers, in order, with their values."""
     return {name: entry.example[name] for name in entry.parameters if is_number(entry.example[name])}
 
 
-_parse_cached = functools.cache(parse)
+_parse_cached = functools.cache(parse_formula)

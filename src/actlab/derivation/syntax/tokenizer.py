@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actlab.derivation.syntax.errors import error_at
+from actlab.derivation.syntax.error_position import make_error_at
 from actlab.errors import UsageError
 
 LONGEST = 2000  # characters
@@ -77,7 +77,7 @@ def to_one_line(text: object) -> str:
         raise UsageError("formula: the text is empty; write 'x * tanh(x)', for example")
     if len(line) > LONGEST or len(text) > 2 * LONGEST:
         problem = f"formula: has {len(text)} characters; the maximum is {LONGEST}"
-        raise error_at(problem, line[:LONGEST], min(len(line), LONGEST) - 1, LONGEST)
+        raise make_error_at(problem, line[:LONGEST], min(len(line), LONGEST) - 1, LONGEST)
     return line
 
 
@@ -102,7 +102,7 @@ def tokenize(line: str) -> list[Token]:
     while start < len(line):
         match = _TOKEN.match(line, start)
         if match is None or match[0] in _HINTS:
-            raise _unknown_sign(line, start, match[0] if match else line[start])
+            raise _make_sign_error(line, start, match[0] if match else line[start])
         start = match.end()
         if match.lastgroup == "space":
             continue
@@ -112,28 +112,28 @@ def tokenize(line: str) -> list[Token]:
         tokens.append(token)
     if tokens and not tokens[-1].ends_value:
         problem = f"formula: a value is missing after {tokens[-1].text!r}"
-        raise error_at(problem, line, len(line), len(line) + 1)
+        raise make_error_at(problem, line, len(line), len(line) + 1)
     _check_brackets(line, tokens)
     return tokens
 
 
-def _unknown_sign(line: str, start: int, sign: str) -> UsageError:
+def _make_sign_error(line: str, start: int, sign: str) -> UsageError:
     hint = _HINTS.get(sign, "")
     name = unicodedata.name(sign, "") if len(sign) == 1 else ""
     if not hint and (letter := re.fullmatch(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)", name)):
         hint = f"; spell it out: {letter[1].lower()}"
     shown = repr(sign) if sign.isprintable() else ascii(sign)
-    return error_at(f"formula: {shown} is not allowed{hint}", line, start, start + len(sign))
+    return make_error_at(f"formula: {shown} is not allowed{hint}", line, start, start + len(sign))
 
 
 def _check_word(line: str, token: Token) -> None:
-    problem = {"number": _number_problem, "name": _name_problem}.get(token.kind, lambda _: "")(token.text)
+    problem = {"number": _check_number, "name": _check_name}.get(token.kind, lambda _: "")(token.text)
     if problem:
         shown = token.text if len(token.text) <= 40 else f"{token.text[:37]}..."
-        raise error_at(f"formula: {shown!r} {problem}", line, token.start, token.end)
+        raise make_error_at(f"formula: {shown!r} {problem}", line, token.start, token.end)
 
 
-def _number_problem(text: str) -> str:
+def _check_number(text: str) -> str:
     digits = re.sub(r"[eE].*|\D", "", text).lstrip("0")
     if not math.isfinite(float(text)) or (digits and float(text) == 0):
         return "is out of range for float64"
@@ -142,7 +142,7 @@ def _number_problem(text: str) -> str:
     return "starts with a 0; remove it" if re.fullmatch(r"0\d+", text) else ""
 
 
-def _name_problem(text: str) -> str:
+def _check_name(text: str) -> str:
     if text.startswith("_") or "__" in text:
         return "is not a valid name: underscores may only separate words"
     if text in ("if", "else"):
@@ -159,18 +159,18 @@ def _check_neighbours(line: str, left: Token | None, right: Token) -> None:
     if left is None or not left.ends_value:
         is_empty_call = left is not None and left.text == "(" and right.text == ")"  # the parser refuses it
         if not is_empty_call and (right.text in _BETWEEN or right.text == ")"):
-            raise error_at(f"formula: a value is missing before {right.text!r}", *span)
+            raise make_error_at(f"formula: a value is missing before {right.text!r}", *span)
     elif right.text in ("and", "or"):
         if left.kind == "number" and left.end == right.start:
-            raise error_at(f"formula: put a space before {right.text!r}", *span)
+            raise make_error_at(f"formula: put a space before {right.text!r}", *span)
     elif right.kind == "sign" and (right.text != "(" or left.kind == "name"):
         return
     elif left.kind == "number" and left.end == right.start and right.text in ("j", "J"):
         problem = f"formula: '{left.text}{right.text}' is a complex number; a formula is real"
-        raise error_at(problem, line, left.start, right.end)
+        raise make_error_at(problem, line, left.start, right.end)
     else:
         problem = f"formula: an operator is missing between {left.text!r} and {right.text!r}"
-        raise error_at(f"{problem} (did you mean '{left.text}*{right.text}'?)", *span)
+        raise make_error_at(f"{problem} (did you mean '{left.text}*{right.text}'?)", *span)
 
 
 def _check_brackets(line: str, tokens: Sequence[Token]) -> None:
@@ -180,10 +180,10 @@ def _check_brackets(line: str, tokens: Sequence[Token]) -> None:
         if token.text == "(":
             opened.append(token)
             if len(opened) > _DEEPEST:
-                raise error_at(f"formula: brackets are nested more than {_DEEPEST} deep", *span)
+                raise make_error_at(f"formula: brackets are nested more than {_DEEPEST} deep", *span)
         elif token.text == ")":
             if not opened:
-                raise error_at("formula: this bracket was never opened", *span)
+                raise make_error_at("formula: this bracket was never opened", *span)
             opened.pop()
     if opened:
-        raise error_at("formula: this bracket is never closed", line, opened[-1].start, opened[-1].end)
+        raise make_error_at("formula: this bracket is never closed", line, opened[-1].start, opened[-1].end)

@@ -13,29 +13,29 @@ from actlab.training.train import TrainSettings
 
 # Keys of ``about`` that other parts of the page show.
 _SHOWN_ELSEWHERE = (
-    *("settings", "race", "tuned", "command", "points", "region_is"),
+    *("settings", "sequential_test", "tuned", "command", "points", "region_is"),
     *("activations", "diagnostics", "unfinished", "kind"),
 )
 _DEFAULT_METRICS = ("accuracy", "r2")
 _DEFAULT_MODULE = "NeuralNet"
 
 
-def facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+def list_facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return settings, seeds, versions and hardware as names and texts."""
-    settings, race = about.get("settings") or {}, about.get("race") or {}
+    settings, test = about.get("settings") or {}, about.get("sequential_test") or {}
     rows = {name: value for name, value in about.items() if name not in _SHOWN_ELSEWHERE}
     if (seeds := about.get("seeds", 1)) > 1:
         first = settings.get("seed", 0)
         rows["seeds"] = f"{seeds}: {first} to {first + seeds - 1}"
-    if race.get("ended"):
-        rows["race"] = race["ended"]
+    if test.get("ended"):
+        rows["sequential_test"] = test["ended"]
     if about.get("tuned"):
         rows["tuned"] = json.dumps(about["tuned"])
     named = [*rows.items(), *((name, value) for name, value in settings.items() if name != "seed")]
     return [(name.replace("_", " "), format_setting(value)) for name, value in named]
 
 
-def python_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
+def write_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
     """Return the Python call that repeats a comparison or a run.
 
     Args:
@@ -47,7 +47,7 @@ def python_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
 
     Examples:
         >>> about = {"data": "digits", "folds": 3, "seeds": 2, "tuned": [{"lr": 0.1}, {"lr": 0.2}]}
-        >>> print(python_call(["relu"], about | {"settings": {"epochs": 5, "batch_size": 128}}))
+        >>> print(write_call(["relu"], about | {"settings": {"epochs": 5, "batch_size": 128}}))
         actlab.compare(['relu'], 'digits', seeds=2, tune={'lr': [0.1, 0.2]}, epochs=5)
     """
     defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
@@ -57,27 +57,27 @@ def python_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
     if about.get("kind") == "training":
         return (
             "from actlab import load_data\nfrom actlab.training.train import TrainSettings, train\n\n"
-            f"train(load_data({data!r}), {names[0]!r}, TrainSettings({_keywords(changed)}))"
+            f"train(load_data({data!r}), {names[0]!r}, TrainSettings({_format_keywords(changed)}))"
         )
     comments, module, scoring = [], "", ""
     if (net := about.get("net", _DEFAULT_MODULE)) != _DEFAULT_MODULE:
-        comments.append(f"# module is {_one_line(net)}, your own network\n")
+        comments.append(f"# module is {_join_lines(net)}, your own network\n")
         module = "module=module"
     if (metric := about.get("metric", "accuracy")) not in _DEFAULT_METRICS:
         scoring = f"scoring={metric!r}"
-    if "budget" in ((about.get("race") or {}).get("ended") or ""):
-        comments.append(f"# the test ended: {_one_line(about['race']['ended'])}\n")
-    keywords = _keywords({**_design(about), **changed})
+    if "budget" in (ended := (about.get("sequential_test") or {}).get("ended") or ""):
+        comments.append(f"# the test ended: {_join_lines(ended)}\n")
+    keywords = _format_keywords({**_list_design(about), **changed})
     arguments = [repr(list(names)), repr(data), module, keywords, scoring]
     return f"{''.join(comments)}actlab.compare({', '.join(filter(None, arguments))})"
 
 
-def _design(about: Mapping[str, Any]) -> dict[str, Any]:
+def _list_design(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return folds, seeds, tuned values and region that are not the default."""
     design: dict[str, Any] = {}
     if about.get("folds", 3) != 3:
         design["folds"] = about["folds"]
-    if about.get("race"):  # it chooses the number of seeds
+    if about.get("sequential_test"):  # it chooses the number of seeds
         design["until_decided"] = True
     elif about.get("seeds", 1) != 1:
         design["seeds"] = about["seeds"]
@@ -89,9 +89,9 @@ def _design(about: Mapping[str, Any]) -> dict[str, Any]:
     return design
 
 
-def _keywords(values: Mapping[str, Any]) -> str:
+def _format_keywords(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
-def _one_line(value: Any) -> str:
+def _join_lines(value: Any) -> str:
     return " ".join(str(value).split())

@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
-from actlab.report.charts import Forest, ForestRow, Labels, Line, Panel, linear_ticks
+from actlab.report.differences import Forest, ForestRow
+from actlab.report.panels import Labels, Line, Panel, choose_linear_ticks
 
 COLOURS = 7  # Okabe and Ito's palette without yellow, which is too light on white
 SHOWN = 8  # activations that a panel shows at first; the legend shows the others
@@ -21,7 +22,7 @@ _NAMES = 190  # width of the column of names in these
 Axis = Callable[[float], float]
 
 
-def verdict_symbol(verdict: str) -> str:
+def get_verdict_symbol(verdict: str) -> str:
     """Return the symbol of a verdict, which does not depend on colour."""
     return _SYMBOLS.get(verdict, "–")
 
@@ -48,7 +49,7 @@ def draw_panel(panel: Panel, alt: str, width: int = 380, height: int = 240) -> s
         if y_range[0] <= y <= y_range[1]:
             parts.append(f'<path class="grid" d="M{LEFT} {at_y(y):.1f}H{right}"/>')
             parts.append(draw_text(LEFT - 5, at_y(y) + 4, format_number(y), "end"))
-    parts += [draw_text(at_x(x), bottom + 15, format_number(x), "middle") for x in _x_ticks(panel)]
+    parts += [draw_text(at_x(x), bottom + 15, format_number(x), "middle") for x in _choose_x_ticks(panel)]
     parts.append(draw_text((LEFT + right) / 2, height - 3, panel.x_label, "middle"))
     parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
     clip = ""
@@ -66,7 +67,7 @@ def draw_panel(panel: Panel, alt: str, width: int = 380, height: int = 240) -> s
         hidden = "" if is_shown else " off"
         parts.append(f'<g class="series c{line.series % COLOURS}{hidden}" data-series="{line.series}">')
         parts += [*_draw_line(line, at_x, at_y), "</g>"]
-    return picture(width, height, alt, [*parts, "</g>"])
+    return make_svg(width, height, alt, [*parts, "</g>"])
 
 
 def _scale(values: tuple[float, float], pixels: tuple[float, float]) -> Axis:
@@ -75,8 +76,8 @@ def _scale(values: tuple[float, float], pixels: tuple[float, float]) -> Axis:
     return lambda value: first + (value - low) / (high - low) * (last - first)
 
 
-def _x_ticks(panel: Panel) -> list[float]:
-    ticks = linear_ticks(*panel.x_range)
+def _choose_x_ticks(panel: Panel) -> list[float]:
+    ticks = choose_linear_ticks(*panel.x_range)
     if not panel.has_integer_x:
         return ticks
     low, high = min(panel.x_values), max(panel.x_values)
@@ -113,15 +114,17 @@ def draw_forest(chart: Forest, labels: Labels, alt: str) -> str:
         box = f'x="{left:.1f}" y="{_TOP}" width="{width:.1f}" height="{bottom - _TOP}"'
         parts.insert(0, f'<rect class="region" {box}/>')
     parts.append(f'<path class="zero" d="M{at(0):.1f} {_TOP}V{bottom}"/>')
-    parts += [draw_text(at(x), bottom + 15, format_number(x), "middle") for x in linear_ticks(-limit, limit)]
+    parts += [
+        draw_text(at(x), bottom + 15, format_number(x), "middle") for x in choose_linear_ticks(-limit, limit)
+    ]
     parts.append(draw_text((_NAMES + middle) / 2, bottom + 30, chart.axis, "middle"))
     for place, row in enumerate(chart.rows):
         y = _TOP + _ROW * (place + 0.5)
         parts.append(draw_text(_NAMES - 10, y + 4, labels[row.name], "end"))
-        text = f"{verdict_symbol(row.difference.verdict)} {row.text}"
+        text = f"{get_verdict_symbol(row.difference.verdict)} {row.text}"
         parts.append(draw_text(middle + 12, y + 4, text, "start"))
         parts += _draw_interval(chart, row, at, y)
-    return picture(right, bottom + 36, alt, parts)
+    return make_svg(right, bottom + 36, alt, parts)
 
 
 def _draw_interval(chart: Forest, row: ForestRow, at: Axis, y: float) -> Iterator[str]:
@@ -151,7 +154,7 @@ def draw_bars(rows: Sequence[tuple[str, int, float]], unit: str, labels: Labels,
         parts.append(f'<rect class="bar c{series % COLOURS}" {bar}/>')
         text = f"{format_number(float(f'{value:.3g}'))} {unit}"
         parts.append(draw_text(at(value) + 8, y + 17, text, "start"))
-    return picture(width, _ROW * len(rows) + 2 * _TOP, alt, parts)
+    return make_svg(width, _ROW * len(rows) + 2 * _TOP, alt, parts)
 
 
 def draw_swatch(series: int) -> str:
@@ -160,7 +163,7 @@ def draw_swatch(series: int) -> str:
     return f'<svg class="swatch" viewBox="0 0 28 14" width="28" height="14" aria-hidden="true">{line}</svg>'
 
 
-def picture(width: int, height: int, alt: str, parts: Sequence[str]) -> str:
+def make_svg(width: int, height: int, alt: str, parts: Sequence[str]) -> str:
     """Return a drawing of these parts, described by ``alt``."""
     head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}">'
     return "".join([head, *parts, "</svg>"])

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import Activation
-from actlab.describe import derivatives, window
+from actlab.describe import evaluate_derivatives, find_plot_range
 from actlab.errors import UsageError, escape_unprintable, summarize_error
-from actlab.files import writing
+from actlab.files import replace_file
 from actlab.functions import catalogue
-from actlab.report.charts import short_labels
+from actlab.report.panels import shorten_names
 from actlab.spec import get
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> 
     name, function, kinks, reach = _resolve(activation)
     x = torch.linspace(-reach, reach, _POINTS, dtype=torch.float64)
     try:
-        curves = derivatives(function, x)
+        curves = evaluate_derivatives(function, x)
     except Exception as error:  # a user's module may raise anything
         raise UsageError(f"{name}: its curve cannot be drawn: {summarize_error(error)}") from error
-    ax = current_axes(ax)
+    ax = get_axes(ax)
     for values, (label, color, style) in zip(curves, _STYLES, strict=True):
         ax.plot(x.numpy(), values.numpy(), style, color=color, label=label, linewidth=1.8)
     for place, slope in kinks.items():
@@ -68,7 +68,7 @@ def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> 
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel("x")
-    set_literal_text(ax.set_title(""), printable_labels([name], MAX_TITLE)[name])
+    set_literal_text(ax.set_title(""), make_printable_labels([name], MAX_TITLE)[name])
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles, labels, frameon=False, ncols=3, loc="upper left")
     return ax
@@ -85,7 +85,7 @@ def _resolve(
     if definition is not None:
         check_drawable(definition)
         function = functools.partial(definition, **definition.example)
-        return definition.name, function, definition.kinks(), window(definition)[1]
+        return definition.name, function, definition.kinks(), find_plot_range(definition)[1]
     assert isinstance(activation, str)
     module = get(activation).double().eval().requires_grad_(False)
     definition = getattr(module, "activation", None)
@@ -93,10 +93,11 @@ def _resolve(
         return activation, module, {}, _DEFAULT_REACH
     check_drawable(definition)
     kinks = definition.kinks(**{name: getattr(module, name) for name in definition.parameters})
-    return activation, module, kinks, max([window(definition)[1], *(1.5 * abs(kink) for kink in kinks)])
+    reach = max([find_plot_range(definition)[1], *(1.5 * abs(kink) for kink in kinks)])
+    return activation, module, kinks, reach
 
 
-def current_axes(ax: Axes | None) -> Axes:
+def get_axes(ax: Axes | None) -> Axes:
     """Return ``ax``, or the current axes of pyplot if it is None.
 
     Raises:
@@ -120,9 +121,9 @@ def check_matplotlib() -> None:
         raise UsageError('figures need matplotlib: pip install "actlab[figures]"') from error
 
 
-def printable_labels(names: list[str], max_length: int = 26) -> dict[str, str]:
+def make_printable_labels(names: list[str], max_length: int = 26) -> dict[str, str]:
     """Return a short label for each name, of characters that fonts have."""
-    labels = short_labels(names, max_length).items()
+    labels = shorten_names(names, max_length).items()
     return {
         name: escape_unprintable(" ".join(label.translate(_DIRECTIONS).split())) for name, label in labels
     }
@@ -157,5 +158,5 @@ def write_figure(activation: Activation[Any], path: Path) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     plot_function(activation, figure.subplots())
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format=path.suffix.lstrip("."))

@@ -17,14 +17,14 @@ from torch import Tensor
 from actlab.derivation.analysis import reference_values
 from actlab.derivation.analysis.elementary_jets import Undefined
 from actlab.derivation.analysis.kinks import find_kinks
-from actlab.derivation.analysis.piecewise import Leaf, Tree, leaves, map_leaves, split_into_pieces
+from actlab.derivation.analysis.piecewise import Leaf, Tree, iterate_leaves, map_leaves, split_into_pieces
 from actlab.derivation.codegen import decaying_rewrites, rewrites
-from actlab.derivation.codegen.error_bounds import LIMITS, Array, ErrorMeter, build_error_meter
-from actlab.derivation.codegen.from_output import derive_from_output
-from actlab.derivation.codegen.functions import recognize
+from actlab.derivation.codegen.error_meter import LIMITS, Array, ErrorMeter, build_error_meter
+from actlab.derivation.codegen.form_selection import Selector, SmoothPiece, measure_errors
 from actlab.derivation.codegen.nan_guards import guard
+from actlab.derivation.codegen.output_derivative import derive_from_output
 from actlab.derivation.codegen.program import DTYPES, Program
-from actlab.derivation.codegen.select import Selector, SmoothPiece, measure_errors
+from actlab.derivation.codegen.program_functions import recognize
 from actlab.derivation.codegen.torch_equivalents import find_torch_equivalent
 from actlab.derivation.syntax.to_sympy import X
 
@@ -96,7 +96,7 @@ def derive(
     roots, borders = _find_roots_and_borders(tree, parameters)
     kinks = find_kinks(tree, borders, parameters, at or {})
     meter = build_error_meter(tree, parameters, (*roots, *borders), tuple(kinks.chosen))
-    smooth = {leaf: _differentiate(leaf) for leaf in leaves(tree)}
+    smooth = {leaf: _differentiate(leaf) for leaf in iterate_leaves(tree)}
     values = tuple(parameters.values())
 
     def build(order: int) -> Program:
@@ -157,7 +157,7 @@ def _derive_partial(
     fading = _find_fading(build_error_meter(slopes, parameters).reference)
     meter = build_error_meter(slopes, parameters, (*places, *sorted(fading)), kinks)
     pieces = {}
-    for before, after in zip(leaves(tree), leaves(slopes), strict=True):
+    for before, after in zip(iterate_leaves(tree), iterate_leaves(slopes), strict=True):
         formula = recognize(before.expression)
         series = rewrites.taylor(after.expression, _SERIES_TERMS)
         main = decaying_rewrites.find_main(formula)
@@ -223,8 +223,8 @@ def _bisect(
     def side(x: float) -> Any:
         try:
             if order is None:
-                return reference_values.piece_at(tree, x, parameters)
-            return reference_values.evaluate(tree, x, parameters, 150)[0][order] > 0
+                return reference_values.find_piece(tree, x, parameters)
+            return reference_values.evaluate_rounded(tree, x, parameters, 150)[0][order] > 0
         except Undefined:
             return None
 
@@ -252,7 +252,7 @@ def _describe_errors(
             where = f"at {low}" if low == high else f"from {low} to {high}"
             worst = error[interval[0] : interval[-1] + 1].max()
             sentences.append(
-                f"{name or _NAMES[order]} {where} in {str(dtype).removeprefix('torch.')}: off by "
+                f"{name or _NAMES[order]} {where} in {str(dtype).removeprefix('torch.')}: an error of "
                 f"{worst:.3g} units of rounding ({LIMITS[order]:g} are allowed)"
             )
     return sentences

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from actlab.checking.report import Failure, NotApplicable
-from actlab.checking.subject import Function, Subject
-from actlab.checking.tensors import (
-    close,
-    dtype_name,
-    first_index,
+from actlab.checking.check_report import Failure, NotApplicable
+from actlab.checking.subject import Subject
+from actlab.checking.tensor_comparison import (
+    compute_gradient,
+    compute_gradient_or_zeros,
+    compute_value_and_gradient,
+    find_first,
+    find_largest_magnitude,
+    format_dtype,
     format_pair,
-    gradient,
-    gradient_or_zeros,
-    largest,
+    is_close,
 )
 
 _AUTOCAST_TOLERANCE = 0.05  # of products of bfloat16 factors, relative to the largest value
@@ -29,69 +30,69 @@ _KINDS = {
 }
 
 
-def shape_of(x: Tensor) -> str:
+def format_shape(x: Tensor) -> str:
     """Return a tensor's shape as text."""
     return str(tuple(x.shape))
 
 
-def shape(subject: Subject) -> str:
+def check_shape(subject: Subject) -> str:
     """Verify that the output has the shape of the input, or half of it if the target is gated."""
     x = subject.sample()
-    y = subject.function()(x)
+    y = subject.make_function()(x)
     if not isinstance(y, Tensor):
         raise Failure(f"returns a {type(y).__name__}, expected a tensor")
     if subject.kind == "other":
-        raise Failure(f"input of shape {shape_of(x)} gives {shape_of(y)}, expected {shape_of(x)}")
-    return f"{shape_of(x)} gives {shape_of(y)}"
+        raise Failure(f"input of shape {format_shape(x)} gives {format_shape(y)}, expected {format_shape(x)}")
+    return f"{format_shape(x)} gives {format_shape(y)}"
 
 
-def kind(subject: Subject) -> str:
+def check_kind(subject: Subject) -> str:
     """Report whether the target is element-wise, gated, or mixes elements."""
     return _KINDS[subject.kind]
 
 
-def dtype(subject: Subject) -> str:
+def check_dtype(subject: Subject) -> str:
     """Verify that the output and the gradient have the dtype of the input."""
     dtypes = (torch.float64, *subject.dtypes)
     for expected in dtypes:
         x = subject.sample(dtype=expected).requires_grad_()
-        y = subject.function(expected)(x)
+        y = subject.make_function(expected)(x)
         if y.dtype != expected:
-            raise Failure(f"a {dtype_name(expected)} input gives a {dtype_name(y.dtype)} output")
-        slope = gradient(y, x)
+            raise Failure(f"a {format_dtype(expected)} input gives a {format_dtype(y.dtype)} output")
+        slope = compute_gradient(y, x)
         if slope is not None and slope.dtype != expected:
-            raise Failure(f"a {dtype_name(expected)} input gives a {dtype_name(slope.dtype)} gradient")
-    return "preserved for " + ", ".join(map(dtype_name, dtypes))
+            raise Failure(f"a {format_dtype(expected)} input gives a {format_dtype(slope.dtype)} gradient")
+    return "preserved for " + ", ".join(map(format_dtype, dtypes))
 
 
-def autocast(subject: Subject) -> str:
+def check_autocast(subject: Subject) -> str:
     """Verify that under autocast values and gradients stay near the usual ones and do not overflow."""
-    return "; ".join(_autocast(subject, dtype) for dtype in (torch.float16, torch.bfloat16))
+    return "; ".join(_check_autocast_to(subject, dtype) for dtype in (torch.float16, torch.bfloat16))
 
 
-def _autocast(subject: Subject, dtype: torch.dtype) -> str:
-    function, x = subject.function(torch.float32), subject.sample(dtype=torch.float32)
+def _check_autocast_to(subject: Subject, dtype: torch.dtype) -> str:
+    function, x = subject.make_function(torch.float32), subject.sample(dtype=torch.float32)
     samples = [x]
     if subject.kind == "element-wise":  # float16 overflows beyond 65504
         far = 10 ** (2 * x.abs()).clamp(max=20)
         samples.append(torch.cat([far, -far]))
     for x in samples:
-        plain, slopes = _value_and_gradient(function, x)
+        plain, slopes = compute_value_and_gradient(function, x)
         with torch.autocast(subject.device.type, dtype), _DetectCasts(dtype) as casts:
-            y, cast_slopes = _value_and_gradient(function, x)
+            y, cast_slopes = compute_value_and_gradient(function, x)
         if y.dtype is dtype and not casts.detected:  # autocast runs some operations in it, such as prelu
             plain = function(x.to(dtype).float()).detach().to(dtype).float()
         for what, got, expected in (("value", y.float(), plain), ("gradient", cast_slopes, slopes)):
-            size = max(1.0, largest(expected)) if x is samples[0] else 1.0
-            wrong = ~close(got / size, expected / size, _AUTOCAST_TOLERANCE)
+            size = max(1.0, find_largest_magnitude(expected)) if x is samples[0] else 1.0
+            wrong = ~is_close(got / size, expected / size, _AUTOCAST_TOLERANCE)
             if wrong.any():
-                at = first_index(wrong)
+                at = find_first(wrong)
                 one, two = format_pair(got[at], expected[at], 6)
                 where = f" at x = {float(x[at]):.6g}" if x.shape == got.shape else ""
                 raise Failure(
-                    f"under autocast to {dtype_name(dtype)} the {what}{where} is {one}, expected {two}"
+                    f"under autocast to {format_dtype(dtype)} the {what}{where} is {one}, expected {two}"
                 )
-    return f"{dtype_name(dtype)}: a float32 input gives a {dtype_name(y.dtype)} output"
+    return f"{format_dtype(dtype)}: a float32 input gives a {format_dtype(y.dtype)} output"
 
 
 class _DetectCasts(TorchFunctionMode):
@@ -110,13 +111,7 @@ class _DetectCasts(TorchFunctionMode):
         return result
 
 
-def _value_and_gradient(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
-    leaf = x.detach().clone().requires_grad_()
-    y = function(leaf)
-    return y.detach(), gradient_or_zeros(y, leaf)
-
-
-def non_contiguous(subject: Subject) -> str:
+def check_non_contiguous(subject: Subject) -> str:
     """Verify that transposed, strided and flipped views give what contiguous copies give."""
     base = subject.sample(2 * subject.width)
     square = torch.cat([base, base + 0.1], 1)[:, : 2 * subject.width]
@@ -128,7 +123,7 @@ def non_contiguous(subject: Subject) -> str:
     return _compare_with_copies(subject, views)
 
 
-def expanded(subject: Subject) -> str:
+def check_expanded(subject: Subject) -> str:
     """Verify that expanded tensors, whose elements share memory, give what contiguous copies give."""
     return _compare_with_copies(subject, {"an expanded tensor": subject.sample()[:1].expand(5, -1)})
 
@@ -138,34 +133,34 @@ def _compare_with_copies(subject: Subject, views: dict[str, Tensor]) -> str:
         results = []
         for x in (view.detach(), view.detach().clone(memory_format=torch.contiguous_format)):
             leaf = x.requires_grad_()
-            y = subject.function()(leaf)
-            results.append((y.detach(), gradient_or_zeros(y, leaf)))
+            y = subject.make_function()(leaf)
+            results.append((y.detach(), compute_gradient_or_zeros(y, leaf)))
         for what, one, two in zip(("value", "gradient"), *results, strict=True):
-            if not close(one, two, 1e-9).all():  # sums may be taken in another order
+            if not is_close(one, two, 1e-9).all():  # sums may be taken in another order
                 raise Failure(f"{label} with strides {view.stride()} and its copy give different {what}s")
     return ", ".join(views) + ": same as contiguous copies"
 
 
-def empty(subject: Subject) -> str:
+def check_empty(subject: Subject) -> str:
     """Verify that a tensor without elements gives one of its shape."""
     x = subject.sample()[:0].requires_grad_()
-    y = subject.function()(x)
+    y = subject.make_function()(x)
     if subject.kind != "gated" and y.shape != x.shape:
-        raise Failure(f"input of shape {shape_of(x)} gives {shape_of(y)}")
-    gradient(y, x)
-    return f"{shape_of(x)} gives {shape_of(y)}"
+        raise Failure(f"input of shape {format_shape(x)} gives {format_shape(y)}")
+    compute_gradient(y, x)
+    return f"{format_shape(x)} gives {format_shape(y)}"
 
 
-def zero_dimensional(subject: Subject) -> str:
+def check_zero_dimensional(subject: Subject) -> str:
     """Verify that a tensor of no dimension gives one, with the value of the same number in a row."""
     if subject.per_feature:
         raise NotApplicable("a parameter per feature needs an input with a dimension")
     x = torch.tensor(0.7, dtype=torch.float64, device=subject.device).requires_grad_()
-    y = subject.function()(x)
+    y = subject.make_function()(x)
     if y.shape != x.shape:
-        raise Failure(f"input of shape () gives {shape_of(y)}")
-    expected = subject.value(x.detach().reshape(1))[0]
-    if not close(y, expected, 1e-12):
+        raise Failure(f"input of shape () gives {format_shape(y)}")
+    expected = subject.evaluate(x.detach().reshape(1))[0]
+    if not is_close(y, expected, 1e-12):
         one, two = format_pair(y, expected, 6)
         raise Failure(f"x = 0.7 gives {one}, in a vector {two}")
     return "() gives ()"

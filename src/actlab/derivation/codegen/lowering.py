@@ -10,8 +10,8 @@ from typing import Any
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
-from actlab.derivation.codegen.functions import Known, Root, Series, Size, Within
 from actlab.derivation.codegen.program import Builder, Operand, Program
+from actlab.derivation.codegen.program_functions import Known, Root, Series, Size, Within
 from actlab.derivation.syntax.to_sympy import X
 
 _UNARY = {

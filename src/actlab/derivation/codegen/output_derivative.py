@@ -24,12 +24,12 @@ from actlab.activation import numerics
 from actlab.derivation.analysis import reference_values
 from actlab.derivation.analysis.kinks import Kinks
 from actlab.derivation.analysis.piecewise import Branch, Leaf, Tree
-from actlab.derivation.codegen.error_bounds import LIMITS, Array, ErrorMeter
-from actlab.derivation.codegen.functions import Within, recognize
-from actlab.derivation.codegen.lower import Form, Lowering
+from actlab.derivation.codegen.error_meter import LIMITS, Array, ErrorMeter
+from actlab.derivation.codegen.form_selection import FAIR
+from actlab.derivation.codegen.lowering import Form, Lowering
 from actlab.derivation.codegen.nan_guards import guard
 from actlab.derivation.codegen.program import DTYPES, Operand, Program
-from actlab.derivation.codegen.select import FAIR
+from actlab.derivation.codegen.program_functions import Within, recognize
 from actlab.derivation.syntax.to_sympy import X
 
 _SAMPLES = 9
@@ -231,7 +231,7 @@ def _add_above(tree: Tree, law: Expr, border: float, kinks: Kinks, closed: bool)
         closed = law == 0
     elif border in kinks.chosen:
         at, after = (
-            reference_values.piece_at(kinks.tree, x, {}) for x in (border, math.nextafter(border, math.inf))
+            reference_values.find_piece(kinks.tree, x, {}) for x in (border, math.nextafter(border, math.inf))
         )
         closed = at == after
     return Branch((sympy.Ge if closed else sympy.Gt)(X, _shorten(value)), Leaf(law), tree)

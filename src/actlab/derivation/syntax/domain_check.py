@@ -10,9 +10,9 @@ from typing import Any
 
 import mpmath
 
-from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
-from actlab.derivation.syntax.evaluate import DIGITS, PointEvaluator, TooLarge, UndefinedPart
-from actlab.derivation.syntax.parser import Parsed
+from actlab.derivation.syntax.parser import ParsedFormula
+from actlab.derivation.syntax.point_evaluation import DIGITS, PointEvaluator, TooLarge, UndefinedPart
+from actlab.derivation.syntax.sympy_budget import BudgetExceeded, limit_calls
 
 _EVERYWHERE = (1, 2, 0.5, 3, 0.1, 5, 10, 30, 0.25, 0.7, 1.5, 1.9, 4, 7, 20, 100, 0.01, 1e-3)
 # Integers first, and 0 last: "log(x) is not a real number for x = -1" says more than "for x = 0".
@@ -26,7 +26,7 @@ _MANY_DIGITS = 5000
 _MOST_POLES = 20  # intervals that are searched
 
 
-def check_defined(parsed: Parsed, parameters: Mapping[str, float]) -> None:
+def check_defined(parsed: ParsedFormula, parameters: Mapping[str, float]) -> None:
     """Refuse a formula that has no real value at some point.
 
     Args:
@@ -40,23 +40,23 @@ def check_defined(parsed: Parsed, parameters: Mapping[str, float]) -> None:
     # A search that takes too long stops: it has found no mistake.
     with contextlib.suppress(BudgetExceeded), limit_calls(_MOST_CALLS), mpmath.workdps(DIGITS):
         denominators: dict[float, dict[int, Any]] = {}
-        for x in dict.fromkeys((*_POINTS, *_beside_constants(parsed))):
+        for x in dict.fromkeys((*_POINTS, *_choose_points_near_constants(parsed))):
             denominators[x] = _check_point(parsed, values, x)
-        for low, high, node in _sign_changes(denominators):
+        for low, high, node in _find_sign_changes(denominators):
             pole = _find_pole(parsed, values, low, high, node)
             if pole is not None:
                 _check_point(parsed, values, pole, node)
 
 
-def _beside_constants(parsed: Parsed) -> list[float]:
-    """Return points at and beside the numbers of a formula, where its conditions change."""
+def _choose_points_near_constants(parsed: ParsedFormula) -> list[float]:
+    """Return points at and next to the numbers of a formula, where its conditions change."""
     numbers = [float(node.value) for node in ast.walk(parsed.tree) if isinstance(node, ast.Constant)]  # type: ignore[arg-type]
     near = sorted({n for n in numbers if 0 < n < _FAR})[:_MOST_NUMBERS]
     return [sign * (n + step) for n in near for step in (0, 0.5, -0.5, 0.01, -0.01) for sign in (1, -1)]
 
 
 def _check_point(
-    parsed: Parsed, values: Mapping[str, Any], x: Any, pole: int | None = None
+    parsed: ParsedFormula, values: Mapping[str, Any], x: Any, pole: int | None = None
 ) -> dict[int, Any]:
     """Return the denominators at a point; ``pole`` is the position of one that is 0 there."""
     point = PointEvaluator(parsed, {**values, "x": mpmath.mpf(x)}, pole)
@@ -65,9 +65,9 @@ def _check_point(
     except UndefinedPart as error:
         if pole is None and not _is_certain(point):
             return point.denominators
-        where = f"x about {_number(x)}" if pole is not None else f"x = {_number(x)}"
-        hint = _hole(parsed, values, x)
-        parsed.refuse(error.node, f"{parsed.part(error.node)} is not a real number for {where}{hint}")
+        where = f"x about {_format_number(x)}" if pole is not None else f"x = {_format_number(x)}"
+        hint = _describe_hole(parsed, values, x)
+        parsed.refuse(error.node, f"{parsed.quote(error.node)} is not a real number for {where}{hint}")
     except TooLarge:
         pass
     return point.denominators
@@ -85,12 +85,12 @@ def _is_certain(point: PointEvaluator) -> bool:
     return False
 
 
-def _number(value: Any) -> str:
+def _format_number(value: Any) -> str:
     text: str = mpmath.nstr(mpmath.mpf(value), 6)
     return text.removesuffix(".0")
 
 
-def _hole(parsed: Parsed, values: Mapping[str, Any], x: Any) -> str:
+def _describe_hole(parsed: ParsedFormula, values: Mapping[str, Any], x: Any) -> str:
     """Return a hint with the value at a single missing point, if both sides agree on it."""
     sides = []
     for side in (-1e-9, 1e-9):
@@ -104,7 +104,7 @@ def _hole(parsed: Parsed, values: Mapping[str, Any], x: Any) -> str:
     return f"; both sides tend to {value} there; set this value with where()"
 
 
-def _sign_changes(denominators: Mapping[float, Mapping[int, Any]]) -> list[tuple[float, float, int]]:
+def _find_sign_changes(denominators: Mapping[float, Mapping[int, Any]]) -> list[tuple[float, float, int]]:
     """Return intervals between points in which a denominator changes its sign, those near 0 first."""
     changes = [
         (low, high, node)
@@ -115,21 +115,21 @@ def _sign_changes(denominators: Mapping[float, Mapping[int, Any]]) -> list[tuple
     return sorted(changes, key=lambda change: min(abs(change[0]), abs(change[1])))[:_MOST_POLES]
 
 
-def _find_pole(parsed: Parsed, values: Mapping[str, Any], low: Any, high: Any, node: int) -> Any:
+def _find_pole(parsed: ParsedFormula, values: Mapping[str, Any], low: Any, high: Any, node: int) -> Any:
     """Return where a denominator is 0; None if it jumps over 0, or is not computed there."""
     low, high = mpmath.mpf(low), mpmath.mpf(high)
-    first = _denominator(parsed, values, low, node)
-    size = max(abs(first), abs(_denominator(parsed, values, high, node)))
+    first = _evaluate_denominator(parsed, values, low, node)
+    size = max(abs(first), abs(_evaluate_denominator(parsed, values, high, node)))
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        value = _denominator(parsed, values, middle, node)
+        value = _evaluate_denominator(parsed, values, middle, node)
         if value is None:
             return None
         low, high = (middle, high) if value * first > 0 else (low, middle)
     return middle if abs(value) < _NEGLIGIBLE * size else None
 
 
-def _denominator(parsed: Parsed, values: Mapping[str, Any], x: Any, node: int) -> Any:
+def _evaluate_denominator(parsed: ParsedFormula, values: Mapping[str, Any], x: Any, node: int) -> Any:
     point = PointEvaluator(parsed, {**values, "x": x})
     with contextlib.suppress(UndefinedPart, TooLarge):
         point.value(parsed.tree)

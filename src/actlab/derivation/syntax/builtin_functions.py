@@ -49,7 +49,7 @@ STEP_FUNCTIONS = {
 }
 
 
-def argument_names(name: str) -> list[str]:
+def list_argument_names(name: str) -> list[str]:
     """Return the names of a function's arguments."""
     parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
     return [parameter.name for parameter in parameters if parameter.default is parameter.empty][1:]
@@ -62,7 +62,7 @@ def find_entry(name: str) -> Activation[Any] | None:
     return catalogue.get(name)
 
 
-def function_names() -> list[str]:
+def list_function_names() -> list[str]:
     """Return the names of all functions that a formula may use."""
     from actlab.functions import catalogue
 

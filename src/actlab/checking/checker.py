@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
+from actlab.checking.check_report import CheckReport
+from actlab.checking.checks import Check, list_checks
 from actlab.checking.isolation import run_checks
 from actlab.checking.reference import resolve_reference
-from actlab.checking.report import CheckReport
-from actlab.checking.rows import Check, list_checks
 from actlab.checking.subject import Subject
-from actlab.checking.target import resolve
-from actlab.checking.tensors import dtype_name
+from actlab.checking.target import resolve_target
+from actlab.checking.tensor_comparison import format_dtype
 from actlab.errors import UsageError, did_you_mean, summarize_error
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -28,10 +28,10 @@ def check(
     only: Iterable[str] | None = None,
     skip: Iterable[str] | None = None,
 ) -> CheckReport:
-    """Verify an activation: one row for each capability, with the input that shows a fault.
+    """Verify an activation and return one row for each capability, with the input that shows a fault.
 
     Errors are measured in units of ``eps * max(|f|, |x f'|)``, against the target in float64. The formula and
-    the other facts of a definition are verified too, at the parameters of the target.
+    the other facts of a definition are verified too, with the parameter values of the target.
 
     Args:
         target: A spec in text (``"mish"``, ``"pkg.mod:Name(arg=1)"``, ``"file.py:name"``), an
@@ -42,10 +42,10 @@ def check(
         dtypes: The dtypes to compare with float64 (default: float32, float16 and bfloat16).
         device: The device of the tensors (default: the CPU).
         only: The names of the rows to run (default: all).
-        skip: The names of rows not to run, such as ``compile``.
+        skip: The names of rows to omit, such as ``compile``.
 
     Returns:
-        The report: ``.passed``, ``.rows``, and a table as ``str()``.
+        The report, with ``.passed`` and ``.rows``. ``str()`` returns it as a table.
 
     Raises:
         UsageError: The target or the reference cannot be called with one tensor, or a row is unknown.
@@ -58,7 +58,7 @@ def check(
         >>> print(report.row("kinks").detail)
         f'(0) = 1, between 0 and 1; expected 0, as in torch: the function is constant on one side
     """
-    name, function = resolve(target)
+    name, function = resolve_target(target)
     for argument, value in (("dtypes", dtypes), ("only", only), ("skip", skip)):
         if not isinstance(value, Iterable | None):
             raise UsageError(f"{argument} must be a list, got {value!r}")
@@ -84,7 +84,7 @@ def parse_dtypes(text: str | None) -> tuple[torch.dtype, ...] | None:
     """Return the dtypes of a list in text, such as ``"float32,bfloat16"``."""
     if text is None:
         return None
-    by_name = {dtype_name(dtype): dtype for dtype in DTYPES}
+    by_name = {format_dtype(dtype): dtype for dtype in DTYPES}
     for word in text.split(","):
         if word not in by_name:
             raise UsageError(f"unknown dtype {word!r}; choose from {', '.join(by_name)}")

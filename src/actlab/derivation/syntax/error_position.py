@@ -9,7 +9,7 @@ from actlab.errors import UsageError
 _WIDTH = 72  # characters of the text that are shown
 
 
-def error_at(problem: str, text: str, start: int, end: int) -> UsageError:
+def make_error_at(problem: str, text: str, start: int, end: int) -> UsageError:
     """Return an error that shows a position in a text.
 
     Args:
@@ -19,7 +19,7 @@ def error_at(problem: str, text: str, start: int, end: int) -> UsageError:
         end: The character after the position.
 
     Examples:
-        >>> print(error_at("formula: unknown function 'tahn'", "x * tahn(x)", 4, 8))
+        >>> print(make_error_at("formula: unknown function 'tahn'", "x * tahn(x)", 4, 8))
         formula: unknown function 'tahn'
           x * tahn(x)
               ^^^^
@@ -27,14 +27,14 @@ def error_at(problem: str, text: str, start: int, end: int) -> UsageError:
     first = max(0, min(start - _WIDTH // 2, len(text) - _WIDTH)) if len(text) > _WIDTH else 0
     last = min(len(text), first + _WIDTH)
     before, after = "…" * (first > 0), "…" * (last < len(text))
-    shown = "".join(map(_shown, text[first:last]))
+    shown = "".join(map(_to_one_column, text[first:last]))
     carets = max(1, min(end, last) - start)
     return UsageError(
         f"{problem}\n  {before}{shown}{after}\n  {' ' * (len(before) + start - first)}{'^' * carets}"
     )
 
 
-def _shown(character: str) -> str:
+def _to_one_column(character: str) -> str:
     """Return a character that takes one column, so that the carets are aligned."""
     plain = character.isprintable() and not unicodedata.combining(character)
     return character if plain and unicodedata.east_asian_width(character) not in "WF" else "?"

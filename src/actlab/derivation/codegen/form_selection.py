@@ -18,12 +18,12 @@ from sympy import Expr
 from actlab.activation import numerics
 from actlab.derivation.analysis.piecewise import Leaf, Tree, find_ramp
 from actlab.derivation.codegen import decaying_rewrites, rewrites
-from actlab.derivation.codegen.error_bounds import LIMITS, Array, ErrorMeter
-from actlab.derivation.codegen.functions import Size, recognize
-from actlab.derivation.codegen.lower import Form, Lowering, number, program
+from actlab.derivation.codegen.error_meter import LIMITS, Array, ErrorMeter
+from actlab.derivation.codegen.lowering import Form, Lowering, number, program
 from actlab.derivation.codegen.nan_guards import has_nan_derivative
 from actlab.derivation.codegen.program import DTYPES, Operand, Program
-from actlab.derivation.syntax.budget import BudgetExceeded, limit_calls
+from actlab.derivation.codegen.program_functions import Size, recognize
+from actlab.derivation.syntax.sympy_budget import BudgetExceeded, limit_calls
 from actlab.derivation.syntax.to_sympy import X
 
 SAFE = 0.65  # of the bound: between the measured points an error may be a little greater

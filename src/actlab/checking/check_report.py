@@ -51,8 +51,8 @@ class CheckReport:
     """The result of checking one target.
 
     Attributes:
-        target: The name of what was checked.
-        rows: One :class:`Row` for each capability, in the order they were run.
+        target: The name of the target.
+        rows: One :class:`Row` for each capability, in the order in which they were run.
     """
 
     target: str
@@ -60,11 +60,11 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no row failed."""
         return all(row.status != FAIL for row in self.rows)
 
     def row(self, name: str) -> Row:
-        """Return the row of that name."""
+        """Return the row with this name."""
         return next(row for row in self.rows if row.name == name)
 
     def text(self, *, width: int = 80, colour: bool = False) -> str:
@@ -102,7 +102,7 @@ class CheckReport:
         return {"target": self.target, "passed": self.passed, "rows": [asdict(row) for row in self.rows]}
 
 
-def junit(reports: Sequence[CheckReport]) -> str:
+def format_junit(reports: Sequence[CheckReport]) -> str:
     """Return reports as a JUnit XML document, one suite for each target."""
     root = ElementTree.Element("testsuites")
     for report in reports:
@@ -117,15 +117,15 @@ def junit(reports: Sequence[CheckReport]) -> str:
         for row in report.rows:
             case = ElementTree.SubElement(suite, "testcase", classname=report.target, name=row.name)
             if row.status == FAIL:
-                ElementTree.SubElement(case, "failure", message=_printable(row.detail))
+                ElementTree.SubElement(case, "failure", message=_escape(row.detail))
             elif row.status != PASS:
-                ElementTree.SubElement(case, "skipped", message=_printable(f"{row.status}: {row.detail}"))
+                ElementTree.SubElement(case, "skipped", message=_escape(f"{row.status}: {row.detail}"))
             else:
-                ElementTree.SubElement(case, "system-out").text = _printable(row.detail)
+                ElementTree.SubElement(case, "system-out").text = _escape(row.detail)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _printable(text: str) -> str:
+def _escape(text: str) -> str:
     """Escape control characters, which XML does not allow and an error of the target may have."""
     return json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', '"').replace("\\\\", "\\")

@@ -6,8 +6,8 @@ import sympy
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
-from actlab.derivation.syntax.budget import simplify
-from actlab.derivation.syntax.to_sympy import read
+from actlab.derivation.syntax.sympy_budget import simplify
+from actlab.derivation.syntax.to_sympy import read_formula
 
 _MOST_SIMPLIFIED = 35  # operations: simplifying takes seconds beyond it
 _MOST_DIGITS = 6  # of a denominator: beyond, a fraction is shown as the decimals it was
@@ -53,7 +53,7 @@ def derivative_text(text: str, order: int = 1) -> str:
         'where(x > 0, 1, a)'
     """
     x = sympy.Symbol("x", real=True)
-    derivative = sympy.diff(read(text).rewrite(sympy.Piecewise), x, order)
+    derivative = sympy.diff(read_formula(text).rewrite(sympy.Piecewise), x, order)
     if derivative.count_ops() <= _MOST_SIMPLIFIED:
         derivative = simplify(sympy.piecewise_fold(derivative))
     decimals = [one for one in derivative.atoms(sympy.Rational) if len(str(one.q)) > _MOST_DIGITS]

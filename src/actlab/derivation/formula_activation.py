@@ -21,12 +21,12 @@ from torch import nn
 
 from actlab.activation.definition import Activation, Facts
 from actlab.derivation.analysis.kinks import NoKink
-from actlab.derivation.derived import derive
-from actlab.derivation.modules import TrainedFormulaModule, make_formula_module
-from actlab.derivation.syntax.builtins import FUNCTIONS, WHERE
-from actlab.derivation.syntax.domain import check_defined
-from actlab.derivation.syntax.errors import error_at
-from actlab.derivation.syntax.parser import parse
+from actlab.derivation.formula_derivation import derive
+from actlab.derivation.formula_module import TrainedFormulaModule, make_formula_module
+from actlab.derivation.syntax.builtin_functions import FUNCTIONS, WHERE
+from actlab.derivation.syntax.domain_check import check_defined
+from actlab.derivation.syntax.error_position import make_error_at
+from actlab.derivation.syntax.parser import parse_formula
 from actlab.derivation.syntax.to_sympy import X, to_expression
 from actlab.derivation.syntax.tokenizer import to_one_line
 from actlab.errors import FormulaWarning, UsageError, did_you_mean
@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 _STEP = re.compile(r"v\d+")  # the names of steps in the source
 # Names that the source and modules use.
 _RESERVED = frozenset(
-    "x pi inf nan torch nn numerics kernels elementwise activation_module input self init device dtype "
+    "x pi inf nan torch nn numerics elementary elementwise activation_module input self init device dtype "
     "inplace".split()
 )
 _MODULE_ATTRIBUTES = frozenset({*dir(nn.Module()), *dir(TrainedFormulaModule), "starts"})
@@ -45,7 +45,7 @@ _ASSIGNMENT = re.compile(r"\s*(?P<name>\w+)\s*=\s*(?P<value>[-+]?[\w.]+(?:[eE][-
 
 @dataclass(frozen=True)
 class Recipe:
-    """The arguments that an activation is made from. Another process makes the activation again from them.
+    """The arguments from which an activation is made, in any process.
 
     Attributes:
         text: The formula, in one line.
@@ -116,16 +116,17 @@ class FormulaActivation(Activation[...]):
         return recipe.text, recipe.parameters, recipe.trainable, recipe.at
 
     def source(self) -> str:
-        """Return the activation as Python source for a file of your own.
+        """Return the activation as Python source code.
 
         Returns:
-            The function with its derivatives, and its ``nn.Module``. The source computes the same bits.
+            The function with its derivatives, and its ``nn.Module``. The code computes bitwise identical
+            results.
 
         Examples:
             >>> print(formula("x * sigmoid(x)", name="swish").source().splitlines()[0])
             import torch
         """
-        from actlab.derivation.source import write_source
+        from actlab.derivation.python_source import write_source
 
         return write_source(self, self.recipe.trainable)
 
@@ -200,7 +201,7 @@ def _warn_if_inexact(activation: FormulaActivation) -> None:
 def make(recipe: Recipe) -> FormulaActivation:
     """Make the activation of a recipe, once in a process."""
     parameters = dict(recipe.parameters)
-    parsed = parse(recipe.text, ("x", *parameters))
+    parsed = parse_formula(recipe.text, ("x", *parameters))
     expression = to_expression(parsed)
     names = {node.id for node in ast.walk(parsed.tree) if isinstance(node, ast.Name)}
     for name in parameters:
@@ -243,7 +244,7 @@ def from_spec(spec: str) -> FormulaActivation:
             value = float(match["value"]) if match else math.nan
         if match is None or math.isnan(value) or match["name"] in parameters:
             problem = "formula: write parameters and their values after 'with', such as beta=1.5, gamma=2"
-            raise error_at(problem, line, start, start + max(len(part), 1))
+            raise make_error_at(problem, line, start, start + max(len(part), 1))
         parameters[match["name"]] = value
         start += len(part) + 1
     activation = make(_make_recipe(text, None, parameters, (), {}))

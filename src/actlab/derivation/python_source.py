@@ -9,7 +9,7 @@ from typing import Any
 
 from actlab.activation.definition import Activation
 from actlab.derivation.codegen.program import Program
-from actlab.derivation.modules import class_name, repr_format
+from actlab.derivation.formula_module import class_name, repr_format
 
 
 def write_source(activation: Activation[...], trainable: Sequence[str]) -> str:
@@ -45,7 +45,7 @@ def _imports(body: str) -> str:
     lines = ["import torch", "", "from actlab import elementwise"]
     names = ", ".join(name for name in ("TrainedModule", "numerics") if uses(name))
     lines += [f"from actlab.activation import {names}"] if names else []
-    lines += ["from actlab.derivation import kernels"] if uses("kernels") else []
+    lines += ["from actlab.derivation import elementary"] if uses("elementary") else []
     constants = [f'{name} = float("{name}")' for name in ("inf", "nan") if uses(name)]
     return "\n".join([*lines, *([""] if constants else []), *constants])
 

@@ -1,4 +1,4 @@
-"""Compute gradients; compare tensors and print what differs."""
+"""Compute gradients, compare tensors and format differences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 
-def gradient(y: Tensor, x: Tensor, incoming: Tensor | None = None) -> Tensor | None:
+def compute_gradient(y: Tensor, x: Tensor, incoming: Tensor | None = None) -> Tensor | None:
     """Return the gradient of y with respect to x; None if there is none.
 
     Args:
@@ -23,34 +23,43 @@ def gradient(y: Tensor, x: Tensor, incoming: Tensor | None = None) -> Tensor | N
     return torch.autograd.grad(y, x, incoming, retain_graph=True, allow_unused=True)[0]
 
 
-def gradient_or_zeros(y: Tensor, x: Tensor, incoming: Tensor | None = None) -> Tensor:
+def compute_gradient_or_zeros(y: Tensor, x: Tensor, incoming: Tensor | None = None) -> Tensor:
     """Return the same, and zeros if there is none."""
-    result = gradient(y, x, incoming)
+    result = compute_gradient(y, x, incoming)
     return torch.zeros_like(x) if result is None else result
 
 
-def same(one: Tensor, two: Tensor) -> bool:
+def compute_value_and_gradient(
+    function: Callable[[Tensor], Tensor], x: Tensor, incoming: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the output of a function and the gradient of its input."""
+    leaf = x.detach().clone().requires_grad_()
+    y = function(leaf)
+    return y.detach(), compute_gradient_or_zeros(y, leaf, incoming)
+
+
+def are_equal(one: Tensor, two: Tensor) -> bool:
     """Return whether two tensors have the same shape and values; NaN equals NaN."""
-    return one.shape == two.shape and not different(one, two).any()
+    return one.shape == two.shape and not is_different(one, two).any()
 
 
-def different(one: Tensor, two: Tensor) -> Tensor:
+def is_different(one: Tensor, two: Tensor) -> Tensor:
     """Return where two tensors of one shape differ; NaN equals NaN."""
     return (one != two) & ~(one.isnan() & two.isnan())
 
 
-def close(got: Tensor, expected: Tensor, tolerance: float) -> Tensor:
+def is_close(got: Tensor, expected: Tensor, tolerance: float) -> Tensor:
     """Return where a value is as expected: relative to it, absolute below 1; NaN and infinity as such."""
     near = (got - expected).abs() <= tolerance * expected.abs().clamp_min(1)
-    return (near & expected.isfinite()) | ~different(got, expected)
+    return (near & expected.isfinite()) | ~is_different(got, expected)
 
 
-def first_index(mask: Tensor) -> tuple[int, ...]:
+def find_first(mask: Tensor) -> tuple[int, ...]:
     """Return the index of the first element that is true."""
     return tuple(mask.nonzero()[0].tolist())
 
 
-def worst_index(wrong: Tensor, got: Tensor, expected: Tensor) -> tuple[int, ...]:
+def find_worst(wrong: Tensor, got: Tensor, expected: Tensor) -> tuple[int, ...]:
     """Return the index of the largest difference among the elements that are wrong."""
     error = torch.where(wrong, (got - expected).abs().nan_to_num(torch.inf), -1.0)
     return tuple(int(i) for i in torch.unravel_index(error.argmax(), error.shape))
@@ -72,13 +81,13 @@ def format_pair(got: float | Tensor, expected: float | Tensor, digits: int = 9) 
     return one, two
 
 
-def largest(values: Tensor) -> float:
+def find_largest_magnitude(values: Tensor) -> float:
     """Return the largest of the finite magnitudes, 0 if there are none."""
     finite = values[values.isfinite()]
     return float(finite.abs().max()) if len(finite) else 0.0
 
 
-def saved_storages(call: Callable[[], object]) -> dict[int, int]:
+def find_saved_storages(call: Callable[[], object]) -> dict[int, int]:
     """Return the storages that a call saves for backward: their sizes in bytes by address."""
     storages: dict[int, int] = {}
 
@@ -92,6 +101,6 @@ def saved_storages(call: Callable[[], object]) -> dict[int, int]:
     return storages
 
 
-def dtype_name(dtype: torch.dtype) -> str:
+def format_dtype(dtype: torch.dtype) -> str:
     """Return the name of a dtype without its module."""
     return str(dtype).removeprefix("torch.")
