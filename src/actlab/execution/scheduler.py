@@ -193,8 +193,8 @@ class _Scheduler:
 
     def _train(self) -> Generator[tuple[int, Result]]:
         for job in self.for_skorch:
-            left = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
-            yield from self._finish(job, left)
+            results = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
+            yield from self._finish(job, results)
         while self.queue or self.submitted:
             ended = self._submit()
             done: set[Future[FleetOutcome]] = set()
