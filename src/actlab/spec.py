@@ -101,7 +101,7 @@ def resolve(spec: str | ResolvedActivation) -> ResolvedActivation:
         spec: As for :func:`get`. A resolved activation is returned as it is.
 
     Raises:
-        UsageError: The spec names nothing, or its arguments are not literals.
+        UsageError: The spec does not name an activation, or its arguments are not literals.
 
     Examples:
         >>> resolve("leaky_relu(negative_slope=0.2)").build()
@@ -122,7 +122,7 @@ def resolve_all(activations: Iterable[str | Activation[Any]]) -> tuple[ResolvedA
         activations: Specs, definitions of the catalogue, or results of :func:`actlab.formula`.
 
     Raises:
-        UsageError: The argument is not a list, an element is no activation or has no spec, or two are the
+        UsageError: The argument is not a list, an element is not an activation or has no spec, or two are the
             same. The message names all problems.
 
     Examples:
@@ -191,7 +191,7 @@ def resolve_definition(spec: str) -> Activation[Any]:
         The definition, with the parameters as its example.
 
     Raises:
-        UsageError: The spec names nothing, something else than a definition, or its arguments do not fit.
+        UsageError: The spec does not name a definition, or its arguments are wrong.
 
     Examples:
         >>> resolve_definition("leaky_relu(negative_slope=0.2)").example
