@@ -38,7 +38,7 @@ def raise_problems(problems: Iterable[str]) -> None:
 
 
 def escape_unprintable(text: str) -> str:
-    """Replace characters that a terminal would obey, such as escape sequences, by their codes.
+    """Replace characters that control a terminal, such as escape sequences, by their codes.
 
     Args:
         text: Any text. Line breaks stay.

@@ -43,7 +43,7 @@ def print_result(
 
 
 def wrap_sentences(sentences: list[str]) -> list[str]:
-    """Return sentences as lines that fit a terminal, without characters that it would obey."""
+    """Return sentences as lines that fit a terminal, without control characters."""
     wrapper = textwrap.TextWrapper(
         WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
@@ -87,7 +87,7 @@ def check_figures(arguments: argparse.Namespace) -> None:
 def write_pages(
     arguments: argparse.Namespace, comparison: Comparison, rows: list[dict[str, Any]], out: Path
 ) -> list[Path]:
-    """Write what can be looked at, and return the files; print a note for each library that is missing.
+    """Write the pages and figures, and return the files; print a note for each missing library.
 
     Args:
         arguments: The parsed arguments; ``--figures`` asks for figures.

@@ -121,11 +121,11 @@ def score_chance(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) ->
 
 
 def is_among_chance_scores(score: float, folds: Sequence[ChanceScores]) -> bool:
-    """Whether a mean score over folds is one that a predictor without features reaches.
+    """Whether a predictor without features reaches a mean score over folds.
 
-    That is so if a constant predictor scores as high, or more than 5 % of the random predictors do (a
-    one-sided rank test). Constant predictors with a perfect score do not count: where predicting one class
-    always is perfect, as for recall, they say nothing about a model.
+    It does if a constant predictor scores as high, or more than 5 % of the random predictors do (a one-sided
+    rank test). Constant predictors with a perfect score do not count: where predicting one class always is
+    perfect, as for recall, they provide no information about a model.
 
     Args:
         score: The mean score of a model over the folds.

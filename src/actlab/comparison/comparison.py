@@ -114,7 +114,7 @@ class Comparison:
         """Read a comparison from a folder that ``actlab compare`` or :meth:`to_csv` has written.
 
         Raises:
-            UsageError: There is none, or it is broken.
+            UsageError: There is no comparison in the folder, or it is damaged.
         """
         return cls(**read_comparison(Path(folder)))
 
@@ -346,7 +346,7 @@ def _train_until_decided(
 
 
 def _choose_region(plan: ComparisonPlan, runs: Sequence[Finished]) -> tuple[float, str]:
-    """Return half the width of the region of practical equivalence, and what it is."""
+    """Return half the width of the region of practical equivalence, and a description of it."""
     if plan.config.rope is not None:
         return plan.config.rope, "as given"
     best = select_best(runs, plan.config.names, plan.candidates)

@@ -72,7 +72,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         The fields of a :class:`actlab.Comparison`.
 
     Raises:
-        UsageError: A file is missing or broken, or belongs to something else.
+        UsageError: A file is missing or damaged, or does not belong to a comparison.
     """
     if not folder.is_dir():
         raise UsageError(f"there is no folder {str(folder)!r}")
@@ -97,7 +97,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         name: ``"results"``, ``"history"``, ...
 
     Raises:
-        UsageError: It is missing or broken, or belongs to something else.
+        UsageError: It is missing or damaged, or does not belong to a comparison.
     """
     path = folder / f"{name}.csv"
     if name in _OPTIONAL and not path.is_file():

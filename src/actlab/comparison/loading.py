@@ -47,7 +47,7 @@ def load_folder(folder: Path) -> Comparison:
         ``about``; a training has one run.
 
     Raises:
-        UsageError: The folder holds nothing, or its files are broken.
+        UsageError: The folder contains neither, or its files are damaged.
     """
     is_finished = (folder / "comparison.json").is_file()
     if (folder / LEDGER).is_file():

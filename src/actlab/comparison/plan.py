@@ -29,7 +29,7 @@ from actlab.training.train import make_net, try_network
 class ComparisonPlan:
     """Plans the runs: activations x seeds x folds x tuned values.
 
-    A single seed has the folds that scikit-learn makes without shuffling. Of several seeds, every two share a
+    A single seed uses scikit-learn's unshuffled folds. With several seeds, two consecutive seeds share a
     split of shuffled samples, which separates the variance of the seed from that of the split.
 
     Args:

@@ -60,14 +60,14 @@ class Scoring:
         return not (self.standard == "r2" and type(run.loss) is nn.MSELoss)
 
     def check(self, net: skorch.NeuralNet, test: Rows) -> None:
-        """Refuse, before anything is trained, a scorer that cannot score a network.
+        """Raise an error before training if the scorer cannot score a network.
 
         Args:
             net: An untrained net.
             test: Indices of test samples.
 
         Raises:
-            UsageError: The scorer raised an error, which the message has.
+            UsageError: The scorer raised an error, which the message contains.
         """
         try:
             net = clone(net).initialize()
@@ -106,7 +106,7 @@ class Scoring:
         return not self.regression and bool(finite.size and finite.min() >= 0 and finite.max() <= 1)
 
     def choose_region(self, scores: Sequence[float]) -> tuple[float, str]:
-        """Return half the width of the region of practical equivalence, and what it is.
+        """Return half the width of the region of practical equivalence, and a description of it.
 
         Args:
             scores: All scores; NaN does not count.

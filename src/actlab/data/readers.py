@@ -354,7 +354,7 @@ def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, and decompress gzip data, whatever the name of the file."""
+    """Open a file, and decompress gzip data regardless of the file name."""
     with path.open("rb") as file:
         zipped = file.read(len(_GZIP)) == _GZIP
         file.seek(0)

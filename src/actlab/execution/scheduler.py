@@ -18,9 +18,10 @@ from torch import nn
 from actlab.execution.backends import Backend, InProcessBackend, Job, open_backend
 from actlab.execution.processes import count_processes, start_processes
 from actlab.execution.split_on_failure import FleetOutcome
-from actlab.fleet.grouping import Alone, Fleet, group_into_fleets
+from actlab.fleet.grouping import Fleet, group_into_fleets
 from actlab.fleet.run import Epoch, FailureKind, Result, Run
 from actlab.fleet.settings import settings_for
+from actlab.fleet.trial import Alone
 
 log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]

@@ -308,7 +308,7 @@ def replace_calls(module: nn.Module, activations: Mapping[Call, nn.Module]) -> C
 
 
 class _Rewriter(ast.NodeTransformer):
-    """Puts attributes of the module in the place of activations."""
+    """Replaces activations by attributes of the module."""
 
     def __init__(self, method: Method, names: Mapping[Any, tuple[Call, str]]) -> None:
         self.names, self.tree = names, method.tree

@@ -198,5 +198,5 @@ class _Splits:
         return int(self.splitter.get_n_splits(X, y, **params)) * len(self.seeds)
 
     def get_metadata_routing(self) -> Any:
-        """Ask for what the splitter asks for."""
+        """Return the metadata requests of the splitter."""
         return get_routing_for_object(self.splitter)

@@ -113,12 +113,12 @@ class SequentialTest:
 
 @functools.cache
 def compute_analysis_level(pairs: int) -> float:
-    """Return the probability of an error that each analysis may have, so that all of them keep to 5 %.
+    """Return the level of each analysis that makes the overall error rate 5 %.
 
-    The level is the same at every analysis, as in Pocock's design. Between two analyses there are new seeds
-    only, so a difference makes a random walk, and the probability that it ever leaves its bounds is an
-    integral over its steps. Analyses that share more, such as the dataset, err together, which lowers the
-    probability.
+    The level is the same at every analysis, as in Pocock's design. Each analysis adds only new seeds, so the
+    sum of the differences is a random walk. The probability that it ever leaves its bounds is an integral
+    over its steps. Analyses that share other effects, such as that of the dataset, make errors together,
+    which lowers this probability.
 
     Args:
         pairs: The number of pairs at each analysis. :func:`actlab.stats.holm` gives the first of them its

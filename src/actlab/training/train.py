@@ -151,15 +151,16 @@ def try_network(
 ) -> Any:
     """Build the network of a net and call it with two samples; return what builds it.
 
-    Where the network has lazy layers, that gives them their weights: fleets need the shapes, and an
-    activation that draws random numbers in the first step would change the weights. The reference network
-    works with every element-wise activation of the catalogue or from a formula, so it is not built for them.
+    The call initializes lazy layers, because fleets need the shapes of their weights, and because an
+    activation that draws random numbers in the first step would change these weights. The reference network
+    works with every element-wise activation of the catalogue or from a formula, so it is not built in that
+    case.
 
     Args:
         net: An untrained net with the activation.
         activation: The activation, for messages.
         dataset: The data.
-        any_output: Whether outputs may be anything, for a net with a loss of its own.
+        any_output: Whether any output is allowed, for a net with its own loss.
 
     Returns:
         The net's module, or a function that builds it and initializes its lazy layers.
@@ -274,7 +275,7 @@ def plan_training(
     Args:
         dataset: The data.
         activation: As for :class:`~actlab.models.networks.NeuralNet`.
-        settings: The hyperparameters; the notebook's if omitted.
+        settings: The hyperparameters (default: ``TrainSettings()``).
         diagnostics: Whether every epoch has diagnostics; None for as many epochs as cost little.
 
     Raises:
