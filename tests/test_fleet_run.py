@@ -184,9 +184,9 @@ def test_learning_rate_equals_that_of_skorchs_scheduler(policy, optimizer):
     for row in model.history:
         for _ in range(row["train_batch_count"]):
             assert learning_rate.numbers() == next(steps)
-            learning_rate.after_batch()
+            learning_rate.end_batch()
         ours = {name: row[name] for name in ("train_loss", "valid_loss", "valid_acc")}
-        learning_rate.after_epoch(ours)
+        learning_rate.end_epoch(ours)
         assert ours.get("event_lr") == row.get("event_lr")
     assert not list(steps)
 
@@ -229,7 +229,7 @@ def test_early_stopper_stops_like_skorch(network, scores, patience, threshold, m
             theirs.on_epoch_end(network)
         except KeyboardInterrupt:
             stopped = True
-        assert ours.stops({"valid_loss": score}) is stopped
+        assert ours.record({"valid_loss": score}) is stopped
         assert ours.improved is (theirs.best_epoch_ == epoch)
         if stopped:
             break

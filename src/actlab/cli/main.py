@@ -59,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _discard(sys.stdout)
         return _fail(f"error: cannot write the output: {error.strerror}", _WRONG_USAGE)
     except (MemoryError, RuntimeError) as error:
-        from actlab.fleet.probe import out_of_memory
+        from actlab.fleet.trial import is_out_of_memory
 
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return _fail(f"error: not enough memory: {format_error(error)}", _WRONG_USAGE)
     return status

@@ -24,10 +24,11 @@ from actlab.execution.processes import (
     share_arrays,
 )
 from actlab.execution.split_on_failure import FleetOutcome, train_or_split
-from actlab.fleet.grouping import Alone, Fleet
+from actlab.fleet.grouping import Fleet
 from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.run import Epoch, Run
 from actlab.fleet.settings import FleetSettings, apply_settings
+from actlab.fleet.trial import Alone
 
 Array = npt.NDArray[Any]
 

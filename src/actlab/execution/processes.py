@@ -282,10 +282,10 @@ def create_shared_folder(needed: int) -> Iterator[Path]:
     Args:
         needed: Number of bytes that will be written.
     """
-    for left in _MEMORY.glob(f"{_PREFIX}*"):  # left behind by killed processes
-        owner = left.name.split("-")[1]
+    for leftover in _MEMORY.glob(f"{_PREFIX}*"):  # left behind by killed processes
+        owner = leftover.name.split("-")[1]
         if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(leftover, ignore_errors=True)
     fits = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * needed
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_MEMORY if fits else None))
     try:

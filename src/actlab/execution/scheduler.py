@@ -18,9 +18,10 @@ from torch import nn
 from actlab.execution.backends import Backend, InProcessBackend, Job, open_backend
 from actlab.execution.processes import count_processes, start_processes
 from actlab.execution.split_on_failure import FleetOutcome
-from actlab.fleet.grouping import Alone, Fleet, group_into_fleets
+from actlab.fleet.grouping import Fleet, group_into_fleets
 from actlab.fleet.run import Epoch, FailureKind, Result, Run
 from actlab.fleet.settings import settings_for
+from actlab.fleet.trial import Alone
 
 log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
@@ -193,8 +194,8 @@ class _Scheduler:
 
     def _train(self) -> Generator[tuple[int, Result]]:
         for job in self.for_skorch:
-            left = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
-            yield from self._finish(job, left)
+            results = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
+            yield from self._finish(job, results)
         while self.queue or self.submitted:
             ended = self._submit()
             done: set[Future[FleetOutcome]] = set()
