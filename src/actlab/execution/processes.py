@@ -40,8 +40,8 @@ def count_processes(jobs: int | None) -> int:
     """Return how many processes ``n_jobs`` means.
 
     Args:
-        jobs: As in scikit-learn: a number, or -1 for all cores, -2 for all but one. None means as many as
-            PyTorch would use threads, and one in a worker process.
+        jobs: As in scikit-learn: a number, or -1 for all cores, -2 for all but one. None means the number of
+            threads that PyTorch would use, or one in a worker process.
 
     Returns:
         A number of at least 1.

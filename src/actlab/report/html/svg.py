@@ -104,7 +104,7 @@ def _draw_line(line: Line, at_x: Axis, at_y: Axis) -> Iterator[str]:
 
 
 def draw_forest(chart: Forest, labels: Labels, alt: str) -> str:
-    """Draw a forest plot, with the differences as text at the right."""
+    """Draw a forest plot, with the differences as text on the right."""
     middle, right, limit = 560, 780, chart.limit
     bottom = _ROW * len(chart.rows) + _TOP
     at = _scale((-limit, limit), (_NAMES + 12, middle - 12))

@@ -72,14 +72,14 @@ def _describe_groups(comparison: MultiDatasetResult, where: str) -> str:
 
 
 def draw_critical_difference(comparison: MultiDatasetResult, ax: Axes) -> Axes:
-    """Draw mean ranks, best at the left, and bars that join activations without a significant difference.
+    """Draw mean ranks, the best on the left, and bars that join activations without a significant difference.
 
-    A bar has a dot for each activation in its group; it may pass over others. There is no length that a
-    difference of ranks has to exceed, as in J. Demšar's diagrams: Wilcoxon's test compares the pairs.
+    A bar has a dot for each activation in its group; it may pass over others. Unlike in J. Demšar's diagrams,
+    there is no critical difference of ranks, because Wilcoxon's test compares the pairs.
 
     Args:
         comparison: From :func:`actlab.stats.several_datasets.compare_over_datasets`.
-        ax: Axes to draw on. Names stand outside of the axes; ``layout="constrained"`` makes room for them.
+        ax: Axes to draw on. Names are placed outside the axes; ``layout="constrained"`` makes room for them.
 
     Returns:
         The same axes.

@@ -114,7 +114,7 @@ def get_axes(ax: Axes | None) -> Axes:
 
 
 def check_matplotlib() -> None:
-    """Raise UsageError if matplotlib is missing; the message says how to install it."""
+    """Raise UsageError if matplotlib is missing; the message explains how to install it."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
