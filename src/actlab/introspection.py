@@ -1,4 +1,4 @@
-"""Take values and code apart: what a value consists of, and which variables code uses.
+"""Describe what a value consists of, and which variables code uses.
 
 :class:`Walk` describes a value as JSON. Two descriptions are equal only if the values behave alike.
 :func:`variables` returns what the user's own code depends on besides its source: closures, defaults, globals.
@@ -200,7 +200,7 @@ class Walk(ABC):
         return {**description, "attributes": self.describe_named({k: v for k, v in own.items() if v}, path)}
 
     def _object(self, value: Any, path: str) -> Any:
-        """Describe any other object by its class and its attributes, or else as pickle sees it."""
+        """Describe any other object by its class and its attributes, or else as pickle would store it."""
         kind = type(value)
         reduce = copyreg.dispatch_table.get(kind)
         attributes = None if reduce else _attributes(value)

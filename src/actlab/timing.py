@@ -92,7 +92,7 @@ def interleaved(
 ) -> dict[str, float]:
     """Time calls in turn, several times, and return the median seconds of each.
 
-    A slow phase of the machine then affects all of them. Each call is made once before, unmeasured.
+    A slow phase of the machine then affects all of them. Each call first runs once without measurement.
 
     Args:
         work: The calls.

@@ -165,7 +165,7 @@ def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> di
         raise UsageError(f"tune must be a dictionary such as {{'lr': [0.003, 0.01]}}, got {tune!r}")
     if tune and net.train_split is None:
         raise UsageError("tune needs validation samples, but the net's train_split is None")
-    known = net.get_params()
+    parameters = net.get_params()
     forms = net.module.args[1] if isinstance(net.module, functools.partial) else ()
     taking_activations = {"activation", *forms}
     for name, values in (tune or {}).items():
@@ -173,8 +173,8 @@ def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> di
             raise UsageError(
                 f"tune contains {name!r}, but activations are compared, not tuned: list them as activations"
             )
-        if name not in known:
-            hint = did_you_mean(str(name), known) or "; an example is 'lr'"
+        if name not in parameters:
+            hint = did_you_mean(str(name), parameters) or "; an example is 'lr'"
             raise UsageError(f"tune contains {name!r}, which is not a parameter of the skorch net{hint}")
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise UsageError(f"tune needs a list of values such as [0.003, 0.01], got {name}={values!r}")

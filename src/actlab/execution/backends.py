@@ -42,7 +42,7 @@ class Job:
         number: The index of the fleet.
         fleet: The fleet, with the indices of its runs.
         runs: Its runs.
-        tries: How many processes have died of it.
+        tries: How many processes have died while training it.
     """
 
     number: int

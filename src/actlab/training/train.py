@@ -349,11 +349,11 @@ def find_holdout_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
     """
     numbers = y.dtype.kind == "f"
     most = len(y) if numbers else int(np.bincount(y).max())
-    left = most - math.ceil(most / folds) if folds > 1 else most
-    if left >= HELD_OUT:
+    count = most - math.ceil(most / folds) if folds > 1 else most
+    if count >= HELD_OUT:
         return ""
     few = "the training set has" if numbers else "the largest class has"
-    return f"one sample in {HELD_OUT} is held out for validation, but {few} only {left} samples: add data"
+    return f"one sample in {HELD_OUT} is held out for validation, but {few} only {count} samples: add data"
 
 
 def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:
