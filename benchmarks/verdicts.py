@@ -22,7 +22,7 @@ import numpy.typing as npt
 import scipy
 from scipy import stats
 
-from actlab.stats.sequential import ANALYSES, SequentialTest, analysis_level
+from actlab.stats.sequential import ANALYSES, SequentialTest, compute_analysis_level
 from actlab.stats.verdict import LEVEL, Verdict, holm, judge, summarize_differences
 
 Floats = npt.NDArray[np.float64]
@@ -258,14 +258,14 @@ def page(count: int, jobs: int) -> str:
     learners = simulate_all(_LEARNERS, count, jobs)
     power = simulate_all(_POWER, count, jobs)
     taken = (time.perf_counter() - start) / 60
-    versions = f"NumPy {np.__version__}, SciPy {scipy.__version__}"
+    versions = f"NumPy {np.__version__} and SciPy {scipy.__version__}"
     return _PAGE.format(
         date=datetime.date.today().isoformat(),
         versions=versions,
         minutes=taken,
         count=count,
-        analyses=", ".join(map(str, ANALYSES)),
-        share=100 * analysis_level(3),
+        analyses=f"{', '.join(map(str, ANALYSES[:-1]))} and {ANALYSES[-1]}",
+        share=100 * compute_analysis_level(3),
         null="\n".join(_null_row(*each) for each in nulls),
         learners="\n".join(_null_row(*each) for each in learners),
         power="\n".join(_power_rows(power)),
@@ -275,8 +275,8 @@ def page(count: int, jobs: int) -> str:
 
 _PAGE = """# How often a verdict is wrong
 
-Simulated on {date} with {versions}, {count} comparisons per row ({minutes:.0f} minutes on two cores),
-by
+This command simulated {count} comparisons per row on {date}, with {versions}, in {minutes:.0f} minutes
+on two cores:
 
 <!-- not run: ten minutes -->
 ```sh

@@ -14,10 +14,10 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, compare
-from actlab.comparison.tables import cv_results
+from actlab.comparison.tables import make_cv_results
 from actlab.data.dataset import Dataset, load_data
-from actlab.models.random_streams import SPLIT, WEIGHTS, seeded_torch, stream_seed
-from actlab.stats.sequential import ANALYSES, analysis_level
+from actlab.models.random_streams import SPLIT, WEIGHTS, derive_seed, seeded_torch
+from actlab.stats.sequential import ANALYSES, compute_analysis_level
 from actlab.stats.verdict import judge, summarize_differences
 from actlab.training.train import TrainSettings, make_net
 from tests.comparison_plans import plan_runs
@@ -59,7 +59,7 @@ def test_plan_runs_gives_each_two_seeds_their_own_folds(dataset):
     assert [each.seed for each in planned_runs[:18:3]] == [7, 8, 9, 10, 11, 12]
     assert [each.split for each in planned_runs[:18:3]] == [1, 1, 2, 2, 3, 3]
     for split in (1, 2, 3):
-        options = {"shuffle": True, "random_state": stream_seed(5 + 2 * split, 0, SPLIT) % 2**32}
+        options = {"shuffle": True, "random_state": derive_seed(5 + 2 * split, 0, SPLIT) % 2**32}
         expected = list(StratifiedKFold(3, **options).split(dataset.X, dataset.y))
         for each in [each for each in planned_runs if each.split == split]:
             assert np.array_equal(each.rows, expected[each.fold][0])
@@ -168,12 +168,12 @@ def test_compare_until_decided_adds_seeds_only_to_undecided_activations(dataset,
     assert f"Sequential test: {3 * seeds.sum()} runs in" in comparison.sentences()[-1]
     words = {row["verdict"] for pair, row in pairs(comparison).items() if constant in pair}
     assert words & {"better", "worse"}
-    assert (comparison.verdicts["level"] == analysis_level(3)).all()
+    assert (comparison.verdicts["level"] == compute_analysis_level(3)).all()
     # The runs equal those of a comparison with a fixed number of seeds.
     fixed = compare(["relu"], dataset, seeds=2, **trained).results
     mine = comparison.results[(comparison.results["activation"] == "relu") & (comparison.results["seed"] < 2)]
     assert mine["score"].to_list() == fixed["score"].to_list()
-    assert len(cv_results(comparison.results)) == 3
+    assert len(make_cv_results(comparison.results)) == 3
 
 
 def test_compare_until_decided_keeps_its_budget(dataset):

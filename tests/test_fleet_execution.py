@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import actlab
-from actlab.execution.processes import processes
+from actlab.execution.processes import start_processes
 from actlab.execution.scheduler import choose_executor, iterate_results, train_runs
 from actlab.fleet.run import EarlyStopping, Optimizer
 from actlab.fleet.settings import FleetSettings
@@ -82,7 +82,7 @@ def test_train_runs_in_processes_gives_the_same_bits_and_frees_shared_memory(
     local_results, list_shared_memory
 ):
     runs = all_kinds()
-    with processes(2) as executor:
+    with start_processes(2) as executor:
         assert_equal(train_runs(runs, X, Y, executor=executor), local_results)
         assert_equal(train_runs(runs[::-1], X, Y, executor=executor)[::-1], train_runs(runs, X, Y))
     assert list_shared_memory() == set()
@@ -160,7 +160,7 @@ def test_train_runs_reports_every_epoch_with_its_values():
             assert list(state.results) == [results[place]]
 
 
-@pytest.mark.parametrize("pool", [processes, ThreadPoolExecutor], ids=["processes", "threads"])
+@pytest.mark.parametrize("pool", [start_processes, ThreadPoolExecutor], ids=["processes", "threads"])
 def test_train_runs_reports_progress_of_executors(pool):
     states = []
     runs = [run(make_perceptron(name), epochs=2000) for name in ("tanh", "gelu")]

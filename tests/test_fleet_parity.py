@@ -158,9 +158,9 @@ BATCHES = {
     "more than there are rows": {"batch_size": 1000},
     "another size for validation": {"iterator_valid__batch_size": 3},
     "a size for training alone": {"batch_size": 4, "iterator_train__batch_size": 16},
-    "nothing held back": {"train_split": None, "iterator_train__shuffle": True},
-    "a half held back": {"train_split": skorch.dataset.ValidSplit(2)},
-    "all rows at once, nothing held back": {"batch_size": -1, "train_split": None},
+    "nothing held out": {"train_split": None, "iterator_train__shuffle": True},
+    "a half held out": {"train_split": skorch.dataset.ValidSplit(2)},
+    "all rows at once, nothing held out": {"batch_size": -1, "train_split": None},
 }
 
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from actlab import FleetSearchCV, compare
 from actlab.data.dataset import Dataset
-from actlab.fleet.grouping import Alone, group_into_fleets
-from actlab.fleet.probe import fleet_problem
+from actlab.fleet.grouping import group_into_fleets
 from actlab.fleet.run import Optimizer, Run
+from actlab.fleet.trial import Alone, fleet_problem
 from actlab.ledger.ledger import Ledger
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.training.train import TrainSettings, history_frame, make_net, train

@@ -20,7 +20,7 @@ from actlab.fleet import run as fleet_run
 from actlab.fleet.early_stopping import EarlyStopper
 from actlab.fleet.lr_schedule import LearningRate
 from actlab.fleet.skorch_adapter import split_validation
-from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_torch, stream_seed
+from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_torch
 from tests.fleets import classifier, make_run, make_table
 
 X, Y = make_table()
@@ -108,8 +108,8 @@ def test_split_validation_depends_only_on_seed_and_fold():
     assert not np.array_equal(parts[0][1], parts[3][1])
 
 
-def test_stream_seed_is_different_for_each_purpose():
-    result = [stream_seed(s, f, p) for s in range(20) for f in range(20) for p in range(WEIGHTS, HOLDOUT + 1)]
+def test_derive_seed_is_different_for_each_purpose():
+    result = [derive_seed(s, f, p) for s in range(20) for f in range(20) for p in range(WEIGHTS, HOLDOUT + 1)]
     assert len(set(result)) == len(result)
     assert all(0 <= start < 2**63 for start in result)
     samples = []
@@ -184,9 +184,9 @@ def test_learning_rate_equals_that_of_skorchs_scheduler(policy, optimizer):
     for row in model.history:
         for _ in range(row["train_batch_count"]):
             assert learning_rate.numbers() == next(steps)
-            learning_rate.after_batch()
+            learning_rate.end_batch()
         ours = {name: row[name] for name in ("train_loss", "valid_loss", "valid_acc")}
-        learning_rate.after_epoch(ours)
+        learning_rate.end_epoch(ours)
         assert ours.get("event_lr") == row.get("event_lr")
     assert not list(steps)
 
@@ -229,7 +229,7 @@ def test_early_stopper_stops_like_skorch(network, scores, patience, threshold, m
             theirs.on_epoch_end(network)
         except KeyboardInterrupt:
             stopped = True
-        assert ours.stops({"valid_loss": score}) is stopped
+        assert ours.record({"valid_loss": score}) is stopped
         assert ours.improved is (theirs.best_epoch_ == epoch)
         if stopped:
             break

@@ -359,6 +359,13 @@ def test_formula_latex_keeps_decimals():
             {"at": {3: 1}},
             "formula: at contains 3, but the derivative does not jump there\n  abs(x)\n  ^^^^^^",
         ),
+        ("a*x", {"parameters": ["a"]}, "formula: parameters must be a dictionary, got ['a']"),
+        ("abs(x)", {"at": [0]}, "formula: at must be a dictionary, got [0]"),
+        (
+            "a*x",
+            {"parameters": {"a": 1}, "trainable": True},
+            "formula: trainable must be a list of names such as ['a'], got True",
+        ),
         (3, {}, "formula: must be a string such as 'x * tanh(x)', got int"),
     ],
 )
@@ -402,7 +409,7 @@ def test_formula_warns_once_if_inexact(monkeypatch):
         pickle.loads(pickle.dumps(activation))  # noqa: S301
 
 
-def test_command_line_prints_the_inexact_warning_in_one_line(monkeypatch, capsys):
+def test_make_command_line_prints_the_inexact_warning_in_one_line(monkeypatch, capsys):
     original_derive = formula_activation.derive
 
     def derive_inexact(*args, **options):

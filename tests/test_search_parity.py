@@ -24,7 +24,7 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from torch import nn
 
 from actlab import FleetSearchCV
-from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
+from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_numpy, seeded_torch
 from tests.search_cases import ALONE, CASES, DIFFERENT, NUMBERS, RARE, SPLITS, Case
 from tests.search_models import Network
 from tests.searches import FEATURES, ROWS, X, Y, one_thread
@@ -41,7 +41,7 @@ def seeded(model, splits, candidates):
         self.__class__ = kind
         call = next(calls)
         fold = call % splits if call < splits * candidates else splits  # the last fit is the refit
-        with seeded_torch(0, fold, WEIGHTS, "cpu"), seeded_numpy(stream_seed(0, fold, HOLDOUT)):
+        with seeded_torch(0, fold, WEIGHTS, "cpu"), seeded_numpy(derive_seed(0, fold, HOLDOUT)):
             return self.fit(X, y, **fit_params)
 
     model.__class__ = type(kind.__name__, (kind,), {"fit": fit})

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 import actlab
 from actlab import UsageError, swap
-from actlab.models.swapping import activations_in
+from actlab.models.swapping import find_activations
 from tests.swaps import (
     Block,
     Functional,
@@ -113,7 +113,7 @@ class Network(nn.Module):
 """
 
 
-def test_activations_in_knows_functions_with_torch_modules():
+def test_find_activations_knows_functions_with_torch_modules():
     functions = [
         F.relu6,
         F.celu,
@@ -129,15 +129,15 @@ def test_activations_in_knows_functions_with_torch_modules():
     for function in functions:
         holder = nn.Identity()
         holder.act = function
-        assert list(activations_in(holder).values()) == [["act"]], function
+        assert list(find_activations(holder).values()) == [["act"]], function
 
 
 def test_swap_replaces_functions_in_attributes():
     swapped = swap(Holding(), {"relu": "tanh", nn.LeakyReLU: nn.ELU})
     x = torch.randn(3, 4)
     assert torch.equal(swapped(x), F.elu(swapped.fc(torch.tanh(x))))
-    assert activations_in(swapped) == {"tanh": ["act"], "elu": ["leaky"]}
-    assert activations_in(swap(Holding(), {"act": "tanh"})) == {"tanh": ["act"], "leaky_relu": ["leaky"]}
+    assert find_activations(swapped) == {"tanh": ["act"], "elu": ["leaky"]}
+    assert find_activations(swap(Holding(), {"act": "tanh"})) == {"tanh": ["act"], "leaky_relu": ["leaky"]}
 
 
 def test_swap_finds_calls_in_methods():
@@ -171,7 +171,7 @@ def test_swap_keeps_other_calls_for_later_swaps():
     assert torch.equal(first(x), actlab.functional.mish(torch.tanh(x)) + actlab.functional.sine(x, 1.0))
     second = swap(first, {"mish": "elu", "tanh": torch.sin})
     assert torch.equal(second(x), F.elu(x.sin()) + actlab.functional.sine(x, 1.0))
-    assert list(activations_in(first)) == ["sine", "tanh", "mish"]
+    assert list(find_activations(first)) == ["sine", "tanh", "mish"]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -185,7 +185,7 @@ def test_swap_of_modules_and_functions_agree_in_a_residual_network(training):
         model.load_state_dict(written.state_dict())
         swapped = swap(model, {"relu": nn.Tanh}).train(training)
         torch.testing.assert_close(swapped(x), copy.deepcopy(written).train(training)(x), rtol=0, atol=0)
-        assert activations_in(swapped).keys() == {"tanh"}
+        assert find_activations(swapped).keys() == {"tanh"}
 
 
 # -- kinds of forwards ----------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def test_swap_of_a_forward_equals_the_other_function(model_class, inplace, train
     model = nn.Sequential(nn.ModuleDict({"part": model_class()}), nn.ReLU()).train(training)[0]["part"]
     x, results = torch.randn(6, 4), []
     swapped = swap(model, {nn.ReLU: nn.Tanh}, inplace=inplace)
-    assert "relu" not in activations_in(swapped)
+    assert "relu" not in find_activations(swapped)
     for part, mode in ((model_class(), TanhForRelu()), (swapped, contextlib.nullcontext())):
         torch.manual_seed(1)
         random.seed(1)
@@ -411,9 +411,9 @@ def test_swap_rejects_calls_it_cannot_replace(model_class, inplace):
     assert (repr(model), [id(part) for part in model.modules()]) == (shown, parts)
 
 
-def test_activations_in_and_swap_name_the_line_of_a_call():
+def test_find_activations_and_swap_name_the_line_of_a_call():
     line = Deciding.forward.__code__.co_firstlineno + 1
-    assert activations_in(Deciding()) == {
+    assert find_activations(Deciding()) == {
         "relu": [f"Deciding.forward (F.relu, test_swapping_calls.py:{line})"],
         "tanh": [f"Deciding.forward (torch.tanh, test_swapping_calls.py:{line + 2})"],
     }
@@ -429,11 +429,11 @@ def test_swap_rejects_a_graph_module():
         swap(fx.symbolic_trace(Helped()), {"relu": "tanh"})
 
 
-def test_activations_in_leaves_modes_and_random_state_unchanged():
+def test_find_activations_leaves_modes_and_random_state_unchanged():
     model = nn.Sequential(Functional(), nn.Sequential(Dropping()).eval())
     modes = [part.training for part in model.modules()]
     before = torch.get_rng_state()
-    activations_in(model)
+    find_activations(model)
     assert [part.training for part in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), before)
 

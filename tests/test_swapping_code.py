@@ -11,7 +11,7 @@ from torch import fx, nn
 
 import actlab
 from actlab import UsageError, swap
-from actlab.models.swapping import activations_in
+from actlab.models.swapping import find_activations
 from tests.swaps import Helped, one_thread
 
 __all__ = ["one_thread"]
@@ -221,16 +221,16 @@ MODELS = [
 @pytest.mark.parametrize("model_class", MODELS)
 def test_swap_replaces_a_call_in_any_code(model_class):
     model = nn.Sequential(model_class())
-    assert list(activations_in(model)) == ["relu"]
+    assert list(find_activations(model)) == ["relu"]
     swapped, x = swap(model, {"relu": "mish"}), torch.full((3, 4), 0.05)
     torch.testing.assert_close(swapped(x), F.mish(model[0].fc(x)))
-    assert list(activations_in(swapped)) == ["mish"]
+    assert list(find_activations(swapped)) == ["mish"]
 
 
 @pytest.mark.parametrize("model_class", [Coroutine, Yielding, Recursing])
 def test_swap_replaces_a_call_in_a_forward_that_returns_no_tensor(model_class):
     swapped = swap(nn.Sequential(model_class()), {"relu": "mish"})
-    assert list(activations_in(swapped)) == ["mish"]
+    assert list(find_activations(swapped)) == ["mish"]
 
 
 # -- code that swap cannot rewrite --------------------------------------------------------------------------
@@ -268,13 +268,13 @@ class AttributeForward(Layer):
 )
 def test_swap_names_the_module_whose_code_it_cannot_rewrite(model_class, problem):
     model = nn.Sequential(nn.Tanh(), model_class())
-    result = activations_in(model)
+    result = find_activations(model)
     assert list(result) == ["tanh", "relu"]
     assert all(place.startswith(f"1: {model_class.__name__}.forward (") for place in result["relu"])
     message = rf"^swap: 1: {model_class.__name__}.forward calls .*: {problem}; make it a separate module$"
     with pytest.raises(UsageError, match=message):
         swap(model, {"relu": "mish"})
-    assert activations_in(model) == result
+    assert find_activations(model) == result
     assert type(swap(model, {"tanh": "mish"})[1]) is model_class
 
 
@@ -284,7 +284,7 @@ def at_run_time():
     return scope["Late"]
 
 
-def test_activations_in_omits_unreadable_code():
+def test_find_activations_omits_unreadable_code():
     def unfinished():
         class EmptyCell(Layer):
             def forward(self, x):
@@ -296,7 +296,7 @@ def test_activations_in_omits_unreadable_code():
     silent = Layer()
     vars(silent)["hostile"] = Hostile()
     model = nn.Sequential(unfinished(), silent, at_run_time()(), nn.ReLU())
-    assert activations_in(model) == {"relu": ["3"]}
+    assert find_activations(model) == {"relu": ["3"]}
 
 
 def test_swap_reports_why_a_model_cannot_be_copied():
@@ -342,10 +342,10 @@ def exported():
 )
 def test_swap_rejects_a_scripted_forward_with_advice(make, key):
     model = nn.Sequential(make(), nn.Tanh())
-    assert list(activations_in(model)) == [
+    assert list(find_activations(model)) == [
         "tanh",
         *sorted(["gelu", "relu"], key=key.__eq__, reverse=False),
-    ] or (set(activations_in(model)) == {"tanh", "gelu", "relu"})
+    ] or (set(find_activations(model)) == {"tanh", "gelu", "relu"})
     with pytest.raises(UsageError, match=r"swap: 0.* before the model is (traced, exported or )?scripted$"):
         swap(model, {key: "mish"})
     assert isinstance(swap(model, {"tanh": nn.ELU})[1], nn.ELU)
@@ -354,7 +354,7 @@ def test_swap_rejects_a_scripted_forward_with_advice(make, key):
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_swap_replaces_a_scripted_activation_in_an_eager_model():
     model = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.ReLU()))
-    assert activations_in(model) == {"relu": ["1"]}
+    assert find_activations(model) == {"relu": ["1"]}
     swapped, x = swap(model, {"relu": "mish"}), torch.randn(2, 4)
     assert torch.equal(swapped(x), actlab.functional.mish(model[0](x)))
 

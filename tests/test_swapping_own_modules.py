@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from actlab import UsageError, measure, swap
-from actlab.models.swapping import activations_in
+from actlab.models.swapping import find_activations
 from tests.swaps import one_thread
 
 __all__ = ["one_thread"]
@@ -62,9 +62,9 @@ class Dropped(nn.Module):
         (Trained(), "Trained"),
     ],
 )
-def test_activations_in_names_a_module_by_its_function(module, name):
+def test_find_activations_names_a_module_by_its_function(module, name):
     model = nn.Sequential(nn.Linear(4, 4), module)
-    assert activations_in(model) == {name: ["1"]}
+    assert find_activations(model) == {name: ["1"]}
     for key in (name, type(module), "1"):
         assert isinstance(swap(model, {key: nn.Tanh})[1], nn.Tanh)
 
@@ -85,9 +85,9 @@ def test_activations_in_names_a_module_by_its_function(module, name):
         Dropped(),
     ],
 )
-def test_activations_in_omits_modules_that_are_not_elementwise(module):
+def test_find_activations_omits_modules_that_are_not_elementwise(module):
     model, state = nn.Sequential(nn.Linear(4, 4), module), torch.get_rng_state()
-    assert activations_in(model) == {}
+    assert find_activations(model) == {}
     assert torch.equal(torch.get_rng_state(), state)
 
 

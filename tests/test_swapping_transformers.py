@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from actlab import swap
-from actlab.models.swapping import activations_in
+from actlab.models.swapping import find_activations
 from tests.command_line import actlab
 from tests.swaps import one_thread, pickle_and_load
 
@@ -156,8 +156,8 @@ def test_swap_in_a_transformers_model_equals_its_configuration(name):
     parts = {path: (part, written.get_submodule(path)) for path, part in model.named_modules()}
     replaced = {path for path, (a, b) in parts.items() if type(a).__name__ != type(b).__name__}
     assert replaced
-    assert set(activations_in(model)[MODELS[name][-1]]) == replaced
-    assert set(activations_in(swapped)["mish"]) == replaced
+    assert set(find_activations(model)[MODELS[name][-1]]) == replaced
+    assert set(find_activations(swapped)["mish"]) == replaced
 
 
 @pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning")
@@ -217,10 +217,10 @@ def test_swap_result_of_transformers_can_be_copied_pickled_and_saved(again):
         ("linear", None),
     ],
 )
-def test_activations_in_names_transformers_activations_by_function(name, expected):
+def test_find_activations_names_transformers_activations_by_function(name, expected):
     act = importlib.import_module("transformers.activations").ACT2FN[name]
     model = nn.Sequential(nn.Linear(4, 4), act)
-    assert activations_in(model) == ({expected: ["1"]} if expected else {})
+    assert find_activations(model) == ({expected: ["1"]} if expected else {})
     for key in [expected, type(act)] if expected else []:
         assert isinstance(swap(model, {key: nn.Tanh})[1], nn.Tanh)
 
@@ -236,7 +236,7 @@ def test_swap_replaces_activations_missing_in_the_configuration(transformers):
             written.set_submodule(path, nn.Mish())
     swapped = swap(model, {"relu": "mish"})
     torch.testing.assert_close(output_of(swapped), output_of(written), rtol=1e-4, atol=1e-6)
-    assert list(activations_in(swapped)) == ["mish"]
+    assert list(find_activations(swapped)) == ["mish"]
 
 
 @pytest.mark.slow
@@ -250,7 +250,7 @@ def test_swap_replaces_calls_in_the_forward_of_a_transformers_model(transformers
 
     model, written = create_model("gelu").eval(), create_model("mish").eval()
     assert any(
-        "WhisperEncoder.forward (F.gelu, modeling_wh" in place for place in activations_in(model)["gelu"]
+        "WhisperEncoder.forward (F.gelu, modeling_wh" in place for place in find_activations(model)["gelu"]
     )
     swapped, everywhere = swap(model, {GELUActivation: "mish"}), swap(model, {"gelu": "mish"})
     written.load_state_dict(model.state_dict())
@@ -263,7 +263,7 @@ def test_swap_replaces_calls_in_the_forward_of_a_transformers_model(transformers
             expected = written(**sound)
         result = everywhere(**sound)
     torch.testing.assert_close(result.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-5)
-    assert list(activations_in(everywhere)) == ["mish"]
+    assert list(find_activations(everywhere)) == ["mish"]
 
 
 OWN = """

@@ -82,8 +82,7 @@ def list_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
         Formula, example parameters if they are not the defaults, derivative, range, limits, monotonicity,
         kinks, memory saved for backward, module, torch equivalent and paper.
     """
-    facts, saves = activation.facts, activation.facts.saves
-    saved = saves(**activation.example) if callable(saves) else saves
+    facts, saved = activation.facts, activation.saves()
     rows = [("formula", activation.formula())]
     if facts.example and not facts.gated:
         example = activation.example.items()
@@ -158,11 +157,7 @@ def make_value_table(
     """
     x = torch.tensor(sorted({*points, *map(float, activation.kinks())}), dtype=torch.float64)
     columns = [x, *evaluate_curves(activation, x)]
-    return [tuple(_format_cell(float(v)) for v in row) for row in zip(*columns, strict=True)]  # type: ignore[misc]
-
-
-def _format_cell(value: float) -> str:
-    return "nan" if math.isnan(value) else f"{value + 0.0:.6g}"
+    return [tuple(f"{float(v) + 0.0:.6g}" for v in row) for row in zip(*columns, strict=True)]  # type: ignore[misc]
 
 
 def draw_terminal_plot(activation: Activation[Any], width: int = 76, height: int = 19) -> str:

@@ -101,7 +101,7 @@ def resolve(spec: str | ResolvedActivation) -> ResolvedActivation:
         spec: As for :func:`get`. A resolved activation is returned as it is.
 
     Raises:
-        UsageError: The spec names nothing, or its arguments are not literals.
+        UsageError: The spec does not name an activation, or its arguments are not literals.
 
     Examples:
         >>> resolve("leaky_relu(negative_slope=0.2)").build()
@@ -122,7 +122,7 @@ def resolve_all(activations: Iterable[str | Activation[Any]]) -> tuple[ResolvedA
         activations: Specs, definitions of the catalogue, or results of :func:`actlab.formula`.
 
     Raises:
-        UsageError: The argument is not a list, an element is no activation or has no spec, or two are the
+        UsageError: The argument is not a list, an element is not an activation or has no spec, or two are the
             same. The message names all problems.
 
     Examples:
@@ -191,7 +191,7 @@ def resolve_definition(spec: str) -> Activation[Any]:
         The definition, with the parameters as its example.
 
     Raises:
-        UsageError: The spec names nothing, something else than a definition, or its arguments do not fit.
+        UsageError: The spec does not name a definition, or its arguments are wrong.
 
     Examples:
         >>> resolve_definition("leaky_relu(negative_slope=0.2)").example
@@ -199,16 +199,16 @@ def resolve_definition(spec: str) -> Activation[Any]:
     """
     activation = resolve(spec)
     target = activation.target
-    found = target if isinstance(target, Activation) else getattr(target, "activation", None)
-    if not isinstance(found, Activation) or (
-        found is not target and found.module_class not in (target, type(target))
+    defined = target if isinstance(target, Activation) else getattr(target, "activation", None)
+    if not isinstance(defined, Activation) or (
+        defined is not target and defined.module_class not in (target, type(target))
     ):
         raise UsageError(
             f"activation {spec!r}: is not a definition; show needs one, check and time accept any module"
         )
     if activation.args or activation.kwargs:
-        return found.at(parameters_of(activation.build().eval()))
-    return found.at(parameters_of(target.eval())) if isinstance(target, torch.nn.Module) else found
+        return defined.at(parameters_of(activation.build().eval()))
+    return defined.at(parameters_of(target.eval())) if isinstance(target, torch.nn.Module) else defined
 
 
 def find_definition(name: str) -> Activation[Any]:
@@ -279,23 +279,15 @@ def is_import_path(name: str) -> bool:
     return ":" in name and not is_formula(name)
 
 
-def import_module(what: str, place: str) -> ModuleType:
-    """Import a user's module.
-
-    Args:
-        what: What it is for; the error begins with it.
-        place: A module's name, or the path of a ``.py`` file.
-
-    Raises:
-        UsageError: It cannot be imported; the message has its own error, shortened.
-    """
-    if place.endswith(".py") and not Path(place).is_file():
-        raise UsageError(f"{what}: file {place!r} does not exist")
+def _import_module(what: str, path: str) -> ModuleType:
+    """Import a module by its name, or by the path of a ``.py`` file."""
+    if path.endswith(".py") and not Path(path).is_file():
+        raise UsageError(f"{what}: file {path!r} does not exist")
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the command line's results
-            return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+            return _load_file(Path(path)) if path.endswith(".py") else importlib.import_module(path)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{what}: cannot import {place!r}: {summarize_error(error)}") from error
+        raise UsageError(f"{what}: cannot import {path!r}: {summarize_error(error)}") from error
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -316,21 +308,23 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def import_object(what: str, name: str) -> Any:
-    """Import what ``"package.module:Name"`` or ``"file.py:Name"`` names.
+    """Import what ``"package.module:Name"``, ``"package.module:Class.method"`` or ``"file.py:Name"`` names.
 
     Args:
         what: What it is for; the error begins with it.
         name: The name.
 
     Raises:
-        UsageError: It cannot be imported, or the module has no such attribute.
+        UsageError: It cannot be imported, or has no such attribute. The message has its own error, shortened.
     """
-    place, _, attribute = name.rpartition(":")
-    module = import_module(f"{what} {name!r}", place)
-    if not hasattr(module, attribute):
-        public = [name for name in dir(module) if not name.startswith("_")]
-        raise UsageError(f"{what} {name!r}: {attribute!r} not found{did_you_mean(attribute, public)}")
-    return getattr(module, attribute)
+    path, _, attributes = name.rpartition(":")
+    value: Any = _import_module(f"{what} {name!r}", path)
+    for attribute in attributes.split("."):
+        if not hasattr(value, attribute):
+            public = [name for name in dir(value) if not name.startswith("_")]
+            raise UsageError(f"{what} {name!r}: {attribute!r} not found{did_you_mean(attribute, public)}")
+        value = getattr(value, attribute)
+    return value
 
 
 def inspect_parameters(factory: Any) -> Mapping[str, inspect.Parameter]:

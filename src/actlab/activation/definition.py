@@ -355,6 +355,11 @@ class Activation(Generic[P]):
         value: Kinks = self._fact(self.facts.kinks, parameters)
         return value
 
+    def saves(self, **parameters: Any) -> Saved:
+        """Return what is saved for backward."""
+        value: Saved = self._fact(self.facts.saves, parameters)
+        return value
+
     def _fact(self, fact: Any, parameters: Mapping[str, Any]) -> Any:
         return fact(**{**self.example, **parameters}) if callable(fact) else fact
 

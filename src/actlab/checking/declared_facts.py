@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,42 +21,17 @@ _MAX_CALLS = 2_000_000  # function calls; about a second
 
 @dataclass(frozen=True)
 class DeclaredFacts:
-    """A definition and the values of its parameters."""
+    """What a definition declares.
+
+    Attributes:
+        definition: The definition, with the parameters of the target as its example.
+        is_usual: Whether the parameters are the defaults or the example, for which some facts are declared.
+        monotonic: Whether the function is monotonic; None if that is not declared for these parameters.
+    """
 
     definition: Activation[Any]
-    parameters: Mapping[str, Any]
-
-    @property
-    def is_usual(self) -> bool:
-        """Whether the parameters are the defaults or the example, for which some facts are declared."""
-        usual = self.definition.example
-        return all(_nearly_equal(value, usual.get(name)) for name, value in self.parameters.items())
-
-    @property
-    def limits(self) -> tuple[float, ...]:
-        """The values at minus and plus infinity."""
-        return tuple(map(float, self.definition.limits(**self.parameters)))
-
-    @property
-    def slopes(self) -> tuple[float, ...]:
-        """The derivatives at minus and plus infinity."""
-        return tuple(map(float, self.definition.slopes(**self.parameters)))
-
-    @property
-    def range(self) -> tuple[float, ...]:
-        """The infimum and the supremum."""
-        return tuple(map(float, self.definition.range(**self.parameters)))
-
-    @property
-    def kinks(self) -> dict[float, float]:
-        """The points where the derivative jumps, and the derivative there."""
-        return {float(x): float(slope) for x, slope in self.definition.kinks(**self.parameters).items()}
-
-    @property
-    def saves(self) -> str:
-        """What is saved for backward."""
-        saves = self.definition.facts.saves
-        return saves(**self.parameters) if callable(saves) else saves
+    is_usual: bool
+    monotonic: bool | None
 
     def make_reference(self) -> FormulaReference:
         """Return the formula as a reference.
@@ -68,17 +42,15 @@ class DeclaredFacts:
         """
         if self.definition.facts.gated:
             raise NotApplicable(f"{_NONE}, and the declared formula has two inputs")
-        from actlab.derivation.syntax.sympy_budget import (
-            BudgetExceeded,
-            limit_calls,
-        )  # it imports SymPy, which takes half a second
+        # It imports SymPy, which takes half a second.
+        from actlab.derivation.syntax.sympy_budget import BudgetExceeded, limit_calls
 
         try:
             expression = self._read_formula()
             # Counting calls doubles the time; a short formula needs no limit.
             is_long = expression.count_ops() > _LONG
             with limit_calls(_MAX_CALLS) if is_long else contextlib.nullcontext():
-                return FormulaReference(expression, name="the declared formula", kinks=self.kinks)
+                return FormulaReference(expression, "the declared formula", self.definition.kinks())
         except BudgetExceeded:
             raise NotApplicable(f"{_NONE}, and the declared formula is too complicated") from None
         except UsageError as error:
@@ -90,8 +62,9 @@ class DeclaredFacts:
 
         from actlab.derivation.syntax.to_sympy import read_formula
 
-        numbers = {n: v for n, v in self.parameters.items() if isinstance(v, int | float)}
-        formula = read_formula(self.definition.formula(**self.parameters), {"x", *self.parameters})
+        parameters = self.definition.example
+        formula = read_formula(self.definition.formula(), {"x", *parameters})
+        numbers = {n: v for n, v in parameters.items() if isinstance(v, int | float)}
         values = {sympy.Symbol(n, real=True): sympy.Rational(v) for n, v in numbers.items()}
         expression = formula.xreplace(values)
         more = sorted(map(str, expression.free_symbols - {sympy.Symbol("x", real=True)}))
@@ -103,12 +76,17 @@ class DeclaredFacts:
 def find_declared_facts(target: object) -> DeclaredFacts | None:
     """Return what is declared of a target, which is a definition with parameters or its module."""
     if isinstance(target, functools.partial) and isinstance(target.func, Activation):
-        given = {name: value for name, value in target.keywords.items() if name in target.func.parameters}
-        return DeclaredFacts(target.func, {**target.func.example, **given})
+        definition = target.func
+        parameters = {n: value for n, value in target.keywords.items() if n in definition.parameters}
     # A subclass of the module may compute something else.
-    if isinstance(target, ActivationModule) and target.activation.module_class is type(target):
-        return DeclaredFacts(target.activation, parameters_of(target))
-    return None
+    elif isinstance(target, ActivationModule) and target.activation.module_class is type(target):
+        definition, parameters = target.activation, parameters_of(target)
+    else:
+        return None
+    usual = definition.example
+    is_usual = all(_nearly_equal(value, usual.get(name)) for name, value in parameters.items())
+    monotonic = definition.facts.monotonic if is_usual else None
+    return DeclaredFacts(definition.at(parameters), is_usual, monotonic)
 
 
 def _nearly_equal(one: Any, two: Any) -> bool:

@@ -44,13 +44,14 @@ def estimate_derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> tupl
 def check_first_derivative(subject: Subject) -> str:
     """Verify by finite differences that backward gives the derivative of the values."""
     if subject.kind != "element-wise":
-        return _by_gradcheck(subject)
+        _run_gradcheck(torch.autograd.gradcheck, subject, subject.sample(2).requires_grad_())
+        return "gradcheck"
     x = sample_points(subject.device)
     expected, uncertainty = estimate_derivative(subject.evaluate, x)
     y = subject.make_function()(subject.arrange(x).requires_grad_())
     if not y.requires_grad and not (expected[uncertainty < _CLOSE] != 0).any():
         return "0 everywhere: the function is piecewise constant, and its output is detached"
-    return _require_close("f'", x, subject.differentiate(x), expected, uncertainty)
+    return _require_agreement("f'", x, subject.differentiate(x), expected, uncertainty)
 
 
 def check_second_derivative(subject: Subject) -> str:
@@ -66,11 +67,11 @@ def check_second_derivative(subject: Subject) -> str:
     _check_derivative_by_incoming(subject, x)
     if got is None and steep.any():
         at = int(torch.where(steep, x.abs(), torch.inf).argmin())
-        place, slope = float(x[at]), float(expected[at])
-        raise Failure(f"the gradient cannot be differentiated, expected f''({place:.6g}) = {slope:.6g}")
+        point, slope = float(x[at]), float(expected[at])
+        raise Failure(f"the gradient cannot be differentiated, expected f''({point:.6g}) = {slope:.6g}")
     if got is None:
         return "0 everywhere: the function is piecewise linear"
-    detail = _require_close("f''", x, got, expected, uncertainty)
+    detail = _require_agreement("f''", x, got, expected, uncertainty)
     calm = x[(uncertainty < _CLOSE) & (x.abs() < 4)][::16]
     _run_gradcheck(torch.autograd.gradgradcheck, subject, subject.arrange(calm).requires_grad_())
     return f"{detail}; gradgradcheck"
@@ -89,39 +90,34 @@ def _check_derivative_by_incoming(subject: Subject, x: Tensor) -> None:
         return
     if not slope.requires_grad:
         raise Failure("the gradient is detached from the incoming gradient: a gradient penalty has no effect")
-    torch.autograd.backward(
-        slope, torch.ones_like(slope)
-    )  # through the whole graph: an error may occur anywhere in it
+    # Through the whole graph: an error may occur anywhere in it.
+    torch.autograd.backward(slope, torch.ones_like(slope))
     got = torch.zeros_like(wanted) if incoming.grad is None else incoming.grad
     wrong = ~is_close(got, wanted, 1e-9) & wanted.isfinite()
     if wrong.any():
         at = find_worst(wrong, got, wanted)
         one, two = format_pair(got[at], wanted[at], 6)
-        place = float(leaf[at])
+        point = float(leaf[at])
         raise Failure(
-            f"at x = {place:.6g}, the derivative of the gradient with respect to the incoming "
+            f"at x = {point:.6g}, the derivative of the gradient with respect to the incoming "
             f"gradient is {one}, expected {two}"
         )
 
 
-def _require_close(what: str, x: Tensor, got: Tensor, expected: Tensor, uncertainty: Tensor) -> str:
+def _require_agreement(what: str, x: Tensor, got: Tensor, expected: Tensor, uncertainty: Tensor) -> str:
     scale = expected.abs().clamp_min(1e-2)
-    judged = (uncertainty < 1e-4 * scale) & expected.isfinite()  # not at kinks, nor where waves are too short
-    if judged.sum() < len(x) // 2:
-        judged = expected.isfinite() & uncertainty.isfinite()
+    # Not at kinks, nor where waves are too short.
+    compared = (uncertainty < 1e-4 * scale) & expected.isfinite()
+    if compared.sum() < len(x) // 2:
+        compared = expected.isfinite() & uncertainty.isfinite()
     error = ((got - expected).abs() - 10 * uncertainty) / scale
-    bad = judged & ~(error <= _CLOSE)
+    bad = compared & ~(error <= _CLOSE)
     if bad.any():
         at = int(torch.where(bad, x.abs(), torch.inf).argmin())
-        place, (one, two) = float(x[at]), format_pair(got[at], expected[at])
+        point, (one, two) = float(x[at]), format_pair(got[at], expected[at])
         worst = float(x[int(torch.where(bad, error.nan_to_num(torch.inf), 0.0).argmax())])
-        raise Failure(f"{what}({place:.6g}) = {one}, expected {two} (worst at x = {worst:.6g})")
-    return f"{int(judged.sum())} points up to 1e4, compared with finite differences"
-
-
-def _by_gradcheck(subject: Subject) -> str:
-    _run_gradcheck(torch.autograd.gradcheck, subject, subject.sample(2).requires_grad_())
-    return "gradcheck"
+        raise Failure(f"{what}({point:.6g}) = {one}, expected {two} (worst at x = {worst:.6g})")
+    return f"{int(compared.sum())} points up to 1e4, compared with finite differences"
 
 
 def _run_gradcheck(check: Callable[..., bool], subject: Subject, x: Tensor) -> None:
@@ -162,13 +158,13 @@ def find_jumps(
     before, after, outside, beyond = function(around).view(4, -1)
     across = (after - before).abs()
     # At a steep point the difference shrinks with the distance, at a jump it does not.
-    jump = (across >= 1e-4 * before.abs().clamp_min(1)) & (across >= 0.5 * (beyond - outside).abs())
-    found: list[tuple[float, float, float]] = []
-    for one, two, *sides in torch.stack([low, high, before, after])[:, jump].T.tolist():
-        place = _choose_round_number(one, two)
-        if all(abs(place - known) > 1e-5 for known, *_ in found):
-            found.append((place, sides[0], sides[1]))
-    return found
+    is_jump = (across >= 1e-4 * before.abs().clamp_min(1)) & (across >= 0.5 * (beyond - outside).abs())
+    jumps: list[tuple[float, float, float]] = []
+    for one, two, *sides in torch.stack([low, high, before, after])[:, is_jump].T.tolist():
+        point = _choose_round_number(one, two)
+        if all(abs(point - earlier) > 1e-5 for earlier, *_ in jumps):
+            jumps.append((point, sides[0], sides[1]))
+    return jumps
 
 
 def _choose_round_number(low: float, high: float) -> float:
@@ -181,72 +177,70 @@ def _choose_round_number(low: float, high: float) -> float:
 
 def check_kinks(subject: Subject) -> str:
     """Verify that the gradient at a kink lies between those of the sides, and is 0 if one side is flat."""
-    found, places = [], []
-    for place, before, after in find_jumps(subject.differentiate, subject.device):
-        places.append(place)
+    details, points = [], []
+    for point, before, after in find_jumps(subject.differentiate, subject.device):
+        points.append(point)
         if max(abs(before), abs(after)) > _POLE:
-            found.append(f"f' has a pole at {place:.6g}")
+            details.append(f"f' has a pole at {point:.6g}")
             continue
-        chosen = _compute_slopes(subject, place)[0]
+        chosen = _compute_slopes(subject, point)[0]
         low, high = sorted((before, after))
         room = 1e-4 * max(1.0, abs(low), abs(high))
-        detail = f"f'({place:.6g}) = {chosen:.6g}, between {before:.6g} and {after:.6g}"
+        detail = f"f'({point:.6g}) = {chosen:.6g}, between {before:.6g} and {after:.6g}"
         if not low - room <= chosen <= high + room:
-            raise Failure(f"f'({place:.6g}) = {chosen:.6g}, expected from {low:.6g} to {high:.6g}")
-        if abs(chosen) > _FLAT and _is_cut(subject, place):
+            raise Failure(f"f'({point:.6g}) = {chosen:.6g}, expected from {low:.6g} to {high:.6g}")
+        if abs(chosen) > _FLAT and _is_cut(subject, point):
             raise Failure(f"{detail}; expected 0, as in torch: the function is constant on one side")
-        found.append(detail)
+        details.append(detail)
     if subject.declared is not None:
-        _require_declared_kinks(subject, subject.declared, places)
-    more = f"; and {len(found) - 4} more" if len(found) > 4 else ""
-    return "; ".join(found[:4]) + more or "none between -10 and 10"
+        _require_declared_kinks(subject, subject.declared, points)
+    more = f"; and {len(details) - 4} more" if len(details) > 4 else ""
+    return "; ".join(details[:4]) + more or "none between -10 and 10"
 
 
-def _is_cut(subject: Subject, place: float) -> bool:
+def _is_cut(subject: Subject, point: float) -> bool:
     """Return whether the input is cut at a point: a round number with a constant on one side."""
-    if round(place, 6) != place:  # the kink of tanh(x) > 0.5 lies between two floating-point numbers
+    if round(point, 6) != point:  # the kink of tanh(x) > 0.5 lies between two floating-point numbers
         return False
-    slopes = _compute_slopes(subject, *(place + step for step in (-1e-3, -1e-9, 1e-9, 1e-3)))
+    slopes = _compute_slopes(subject, *(point + step for step in (-1e-3, -1e-9, 1e-9, 1e-3)))
     return any(max(map(abs, side)) < _FLAT for side in (slopes[:2], slopes[2:]))
 
 
-def _compute_slopes(subject: Subject, *places: float) -> list[float]:
-    slopes = subject.differentiate(torch.tensor(places, dtype=torch.float64, device=subject.device))
+def _compute_slopes(subject: Subject, *points: float) -> list[float]:
+    slopes = subject.differentiate(torch.tensor(points, dtype=torch.float64, device=subject.device))
     return [float(slope) for slope in slopes]
 
 
-def _require_declared_kinks(subject: Subject, known: DeclaredFacts, places: list[float]) -> None:
+def _require_declared_kinks(subject: Subject, declared: DeclaredFacts, points: list[float]) -> None:
     """Fail if the kinks and the gradients there are not those that the definition declares."""
-    for place in places:
-        if all(abs(place - kink) > 1e-5 for kink in known.kinks):
-            declared = ", ".join(f"{kink:.6g}" for kink in sorted(known.kinks)) or "none"
-            raise Failure(f"f' jumps at {place:.6g}; the declared kinks are {declared}")
-    for kink, slope in sorted(known.kinks.items()):
+    kinks = declared.definition.kinks()
+    for point in points:
+        if all(abs(point - kink) > 1e-5 for kink in kinks):
+            names = ", ".join(f"{kink:.6g}" for kink in sorted(kinks)) or "none"
+            raise Failure(f"f' jumps at {point:.6g}; the declared kinks are {names}")
+    for kink, slope in sorted(kinks.items()):
         chosen = _compute_slopes(subject, kink)[0]
         if not math.isclose(chosen, slope, rel_tol=1e-6, abs_tol=1e-9):
             raise Failure(f"f'({kink:.6g}) = {chosen:.6g}, declared {slope:.6g}")
         # A parameter may remove a kink, such as a slope of 1 below 0.
-        if known.is_usual and not any(
-            _jumps_at(f, kink, subject) for f in (subject.differentiate, subject.evaluate)
-        ):
+        functions = (subject.differentiate, subject.evaluate)
+        if declared.is_usual and not any(_jumps_at(f, kink, subject) for f in functions):
             raise Failure(f"f' does not jump at {kink:.6g}, a declared kink")
 
 
-def _jumps_at(function: Callable[[Tensor], Tensor], place: float, subject: Subject) -> bool:
-    steps = [side * reach * max(1.0, abs(place)) for reach in (1e-9, 1e-6) for side in (-1, 1)]
-    around = [place + step for step in steps]
-    found = function(torch.tensor(around, dtype=torch.float64, device=subject.device))
-    across, wider = (abs(float(found[i + 1] - found[i])) for i in (0, 2))
+def _jumps_at(function: Callable[[Tensor], Tensor], point: float, subject: Subject) -> bool:
+    steps = [side * reach * max(1.0, abs(point)) for reach in (1e-9, 1e-6) for side in (-1, 1)]
+    around = [point + step for step in steps]
+    values = function(torch.tensor(around, dtype=torch.float64, device=subject.device))
+    across, wider = (abs(float(values[i + 1] - values[i])) for i in (0, 2))
     return across > max(1e-9, 0.5 * wider)
 
 
 def check_continuity(subject: Subject) -> str:
     """Report where the value itself jumps, which is no fault."""
-    found = [
-        f"jumps at {p:.6g} from {a:.6g} to {b:.6g}"
-        for p, a, b in find_jumps(subject.evaluate, subject.device)
-    ]
-    return "; ".join(found[:4]) or "no jump between -10 and 10"
+    jumps = find_jumps(subject.evaluate, subject.device)
+    details = [f"jumps at {point:.6g} from {before:.6g} to {after:.6g}" for point, before, after in jumps]
+    return "; ".join(details[:4]) or "no jump between -10 and 10"
 
 
 # -- trained parameters -----------------------------------------------------------------------------
@@ -269,30 +263,29 @@ def check_parameter_gradients(subject: Subject) -> str:
     start = loss()
     if not start.requires_grad:
         raise Failure(f"{names[0]} gets no gradient: the output is detached")
-    found = torch.autograd.grad(start, [named[n] for n in names], allow_unused=True)
-    for name, gradient in zip(names, found, strict=True):
+    gradients = torch.autograd.grad(start, [named[n] for n in names], allow_unused=True)
+    for name, gradient in zip(names, gradients, strict=True):
         if gradient is None:
             raise Failure(f"{name} gets no gradient")
         flat = named[name].data.view(-1)
-        for place in range(min(len(flat), 4)):
-            low, high = sorted(
-                _estimate_one_sided_slopes(loss, flat, place)
-            )  # they differ if the parameter is at a kink
-            got = float(gradient.reshape(-1)[place])
+        for index in range(min(len(flat), 4)):
+            # They differ if the parameter is at a kink.
+            low, high = sorted(_estimate_one_sided_slopes(loss, flat, index))
+            got = float(gradient.reshape(-1)[index])
             room = 1e-5 * max(1.0, abs(low), abs(high))
             if not low - room <= got <= high + room and not math.isnan(low + high):
                 one, two = format_pair(got, (low + high) / 2, 6)
-                raise Failure(f"the gradient of {name}[{place}] is {one}, expected {two}")
+                raise Failure(f"the gradient of {name}[{index}] is {one}, expected {two}")
     return f"{', '.join(names)}: compared with finite differences"
 
 
-def _estimate_one_sided_slopes(loss: Callable[[], Tensor], flat: Tensor, place: int) -> tuple[float, float]:
+def _estimate_one_sided_slopes(loss: Callable[[], Tensor], flat: Tensor, index: int) -> tuple[float, float]:
     """Return the differences of a loss below and above the value of a parameter."""
-    start, sides = float(flat[place]), []
+    start, sides = float(flat[index]), []
     step = 1e-6 * max(1.0, abs(start))
     with torch.no_grad():
         for moved in (start - step, start, start + step):
-            flat[place] = moved
+            flat[index] = moved
             sides.append(float(loss()))
-        flat[place] = start
+        flat[index] = start
     return (sides[1] - sides[0]) / step, (sides[2] - sides[1]) / step

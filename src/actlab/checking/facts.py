@@ -22,36 +22,36 @@ _ROUNDS, _PARTS = 8, 65  # of the search for an extreme value
 
 def check_facts(subject: Subject) -> str:
     """Verify that the facts that the definition declares are those of the values."""
-    known = subject.declared
-    assert known is not None
+    declared = subject.declared
+    assert declared is not None
     x = make_grid(torch.float64, subject.device)
     if wrong := [
-        *_find_wrong_ends(subject, known),
-        *_find_wrong_range(subject, known, x),
-        *_find_wrong_turns(subject, known, x),
+        *_find_wrong_ends(subject, declared),
+        *_find_wrong_range(subject, declared, x),
+        *_find_wrong_turns(subject, declared, x),
     ]:
         raise Failure("; ".join(wrong))
-    more = "limits, slopes, range and monotonicity" if known.is_usual else "limits, slopes and range"
+    more = "limits, slopes, range and monotonicity" if declared.is_usual else "limits, slopes and range"
     return f"{more} are as declared"
 
 
-def _find_wrong_ends(subject: Subject, known: DeclaredFacts) -> Iterator[str]:
+def _find_wrong_ends(subject: Subject, declared: DeclaredFacts) -> Iterator[str]:
     """Compare limits and slopes with the values at infinity and at large inputs."""
     for what, function, ends in (
-        ("f", subject.evaluate, known.limits),
-        ("f'", subject.differentiate, known.slopes),
+        ("f", subject.evaluate, declared.definition.limits()),
+        ("f'", subject.differentiate, declared.definition.slopes()),
     ):
         for sign, end in zip((-1, 1), ends, strict=True):
-            places = [sign * place for place in (*_FAR, math.inf)]
-            x = torch.tensor(places, dtype=torch.float64, device=subject.device)
+            points = [sign * point for point in (*_FAR, math.inf)]
+            x = torch.tensor(points, dtype=torch.float64, device=subject.device)
             near, far, there = function(x).tolist()
-            at = f"{what}({places[-1]})"
+            at = f"{what}({points[-1]})"
             if math.isnan(end):  # no limit
                 continue
             if not math.isclose(there, end, rel_tol=_DIGITS, abs_tol=_ROUNDING):
                 yield f"{at} = {there:.6g}, declared {end:.6g}"
             elif not _approaches(near, far, end):
-                yield f"{what}({places[1]:g}) = {far:.6g}, declared {end:.6g} at {places[-1]}"
+                yield f"{what}({points[1]:g}) = {far:.6g}, declared {end:.6g} at {points[-1]}"
 
 
 def _approaches(near: float, far: float, end: float) -> bool:
@@ -63,13 +63,13 @@ def _approaches(near: float, far: float, end: float) -> bool:
     return error <= _DIGITS * max(1.0, abs(end)) or error < 0.75 * abs(near - end)
 
 
-def _find_wrong_range(subject: Subject, known: DeclaredFacts, x: Tensor) -> Iterator[str]:
+def _find_wrong_range(subject: Subject, declared: DeclaredFacts, x: Tensor) -> Iterator[str]:
     ends = torch.tensor([-math.inf, math.inf], dtype=x.dtype, device=x.device)
     x = torch.cat([ends[:1], x, ends[1:]])
-    for sign, end, word in zip((-1, 1), known.range, ("least", "greatest"), strict=True):
+    for sign, end, word in zip((-1, 1), declared.definition.range(), ("least", "greatest"), strict=True):
         if math.isnan(end):  # not declared for these parameters
             continue
-        place, reached = _find_extreme(subject, x, sign)
+        point, reached = _find_extreme(subject, x, sign)
         if end == sign * math.inf:
             is_reached = sign * reached > _REACHED or any(
                 _approaches(near, far, end)
@@ -78,7 +78,7 @@ def _find_wrong_range(subject: Subject, known: DeclaredFacts, x: Tensor) -> Iter
         else:
             is_reached = math.isclose(reached, end, rel_tol=_DIGITS, abs_tol=_ROUNDING)
         if not is_reached:
-            yield f"the {word} value is f({place:.6g}) = {reached:.6g}, declared {end:.6g}"
+            yield f"the {word} value is f({point:.6g}) = {reached:.6g}, declared {end:.6g}"
 
 
 def _find_extreme(subject: Subject, x: Tensor, sign: int) -> tuple[float, float]:
@@ -96,19 +96,19 @@ def _find_extreme(subject: Subject, x: Tensor, sign: int) -> tuple[float, float]
     return best, sign * reached
 
 
-def _find_wrong_turns(subject: Subject, known: DeclaredFacts, x: Tensor) -> Iterator[str]:
-    if known.definition.facts.monotonic is None or not known.is_usual:
+def _find_wrong_turns(subject: Subject, declared: DeclaredFacts, x: Tensor) -> Iterator[str]:
+    if declared.monotonic is None:
         return
     y = subject.evaluate(x)
     steps = y.diff()
     room = _ROUNDING * y[1:].abs().clamp_min(_ROUNDING)
     falls, rises = steps < -room, steps > room
     turns = bool(falls.any() and rises.any())
-    if known.definition.facts.monotonic and turns:
+    if declared.monotonic and turns:
         fewer, word = (falls, "falls") if falls.sum() <= rises.sum() else (rises, "rises")
         at = int(torch.where(fewer, x[1:].abs(), math.inf).argmin())
         before, after = (f"f({float(x[i]):.6g}) = {float(y[i]):.6g}" for i in (at, at + 1))
         yield f"the value {word} from {before} to {after}, declared monotonic"
     # A derived formula declares that a decreasing function is not monotonic.
-    if not known.definition.facts.monotonic and not (turns or falls.any()):
+    if not declared.monotonic and not (turns or falls.any()):
         yield f"f is monotonic at {len(x)} points, declared not monotonic"

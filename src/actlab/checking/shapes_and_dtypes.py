@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from actlab.checking.check_report import Failure, NotApplicable
-from actlab.checking.subject import Function, Subject
+from actlab.checking.subject import Subject
 from actlab.checking.tensor_comparison import (
     compute_gradient,
     compute_gradient_or_zeros,
+    compute_value_and_gradient,
     find_first,
     find_largest_magnitude,
     format_dtype,
@@ -76,9 +77,9 @@ def _check_autocast_to(subject: Subject, dtype: torch.dtype) -> str:
         far = 10 ** (2 * x.abs()).clamp(max=20)
         samples.append(torch.cat([far, -far]))
     for x in samples:
-        plain, slopes = _compute_value_and_gradient(function, x)
+        plain, slopes = compute_value_and_gradient(function, x)
         with torch.autocast(subject.device.type, dtype), _DetectCasts(dtype) as casts:
-            y, cast_slopes = _compute_value_and_gradient(function, x)
+            y, cast_slopes = compute_value_and_gradient(function, x)
         if y.dtype is dtype and not casts.detected:  # autocast runs some operations in it, such as prelu
             plain = function(x.to(dtype).float()).detach().to(dtype).float()
         for what, got, expected in (("value", y.float(), plain), ("gradient", cast_slopes, slopes)):
@@ -108,12 +109,6 @@ class _DetectCasts(TorchFunctionMode):
         is_cast = getattr(func, "__name__", "") in ("to", "type", "type_as", "half", "bfloat16")
         self.detected |= is_cast and isinstance(result, Tensor) and result.dtype is self.dtype
         return result
-
-
-def _compute_value_and_gradient(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
-    leaf = x.detach().clone().requires_grad_()
-    y = function(leaf)
-    return y.detach(), compute_gradient_or_zeros(y, leaf)
 
 
 def check_non_contiguous(subject: Subject) -> str:

@@ -1,4 +1,4 @@
-"""Compute gradients; compare tensors and print what differs."""
+"""Compute gradients, compare tensors and format differences."""
 
 from __future__ import annotations
 
@@ -27,6 +27,15 @@ def compute_gradient_or_zeros(y: Tensor, x: Tensor, incoming: Tensor | None = No
     """Return the same, and zeros if there is none."""
     result = compute_gradient(y, x, incoming)
     return torch.zeros_like(x) if result is None else result
+
+
+def compute_value_and_gradient(
+    function: Callable[[Tensor], Tensor], x: Tensor, incoming: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the output of a function and the gradient of its input."""
+    leaf = x.detach().clone().requires_grad_()
+    y = function(leaf)
+    return y.detach(), compute_gradient_or_zeros(y, leaf, incoming)
 
 
 def are_equal(one: Tensor, two: Tensor) -> bool:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from actlab.checking.check_report import Failure, Outcome, Unsupported
-from actlab.checking.subject import Function, Subject
+from actlab.checking.subject import Subject
 from actlab.checking.tensor_comparison import (
-    compute_gradient_or_zeros,
+    compute_value_and_gradient,
     find_saved_storages,
     find_worst,
     format_pair,
@@ -64,18 +64,13 @@ def _require_close(what: str, got: Tensor, expected: Tensor, tolerance: float = 
         raise Failure(f"{what} is {one}, expected {two}")
 
 
-def _compute_gradient(function: Function, x: Tensor, incoming: Tensor | None = None) -> Tensor:
-    leaf = x.detach().clone().requires_grad_()
-    return compute_gradient_or_zeros(function(leaf), leaf, incoming)
-
-
 def check_forward_mode(subject: Subject) -> str:
     """Verify that forward mode gives the directional derivative that backward gives."""
     function, x = subject.make_function(), subject.sample()
     direction = subject.sample(seed=3)
     _, tangent = convert_errors(lambda: torch.func.jvp(function, (x,), (direction,)))
     weights = torch.linspace(0.5, 1.5, tangent.numel(), dtype=x.dtype, device=x.device).view_as(tangent)
-    by_x = _compute_gradient(function, x, weights)
+    _, by_x = compute_value_and_gradient(function, x, weights)
     _require_close("the sum of a tangent", (tangent * weights).sum(), (by_x * direction).sum())
     return "jvp agrees with backward"
 
@@ -108,8 +103,9 @@ def check_func_grad(subject: Subject) -> str:
     """Verify that torch.func.grad agrees with backward, also under vmap."""
     function, x = subject.make_function(), subject.sample(3)
     summed = torch.func.grad(lambda z: function(z).sum())
-    _require_close("func.grad", convert_errors(lambda: summed(x)), _compute_gradient(function, x))
-    rows = torch.stack([_compute_gradient(function, row[None])[0] for row in x])
+    got = convert_errors(lambda: summed(x))
+    _require_close("func.grad", got, compute_value_and_gradient(function, x)[1])
+    rows = torch.stack([compute_value_and_gradient(function, row[None])[1][0] for row in x])
     batched = convert_errors(lambda: torch.vmap(lambda row: summed(row[None])[0], randomness="same")(x))
     _require_close("vmap of func.grad", batched, rows)
     return "agrees with backward, also under vmap"
@@ -130,7 +126,7 @@ def check_compile(subject: Subject) -> str:
     if y.requires_grad:
         convert_errors(lambda: torch.autograd.backward(y.sum()))
         assert leaf.grad is not None
-        _require_close("the compiled gradient", leaf.grad, _compute_gradient(plain, x), 1e-4)
+        _require_close("the compiled gradient", leaf.grad, compute_value_and_gradient(plain, x)[1], 1e-4)
     return f"fullgraph, backend {backend}, forward and backward"
 
 
@@ -150,7 +146,7 @@ def check_saved_bytes(subject: Subject) -> str:
     detail = f"{saved:.3g} bytes per element of a float32 input"
     if subject.declared is None:
         return f"{detail} (ReLU saves 4)"
-    saves = subject.declared.saves
+    saves = subject.declared.definition.saves()
     expected = 1 if saves == "mask" else 4
     if saved > expected + _PARAMETERS and not subject.declared.definition.facts.gated:
         raise Failure(

@@ -46,8 +46,8 @@ def _check_value_of_mixing(subject: Subject, dtype: torch.dtype) -> str:
             got, true = subject.make_function(dtype)(x).double(), subject.make_function()(x.double())
         if got.shape != true.shape:
             raise Failure(f"gives shape {tuple(got.shape)}, but {tuple(true.shape)} in float64")
-        judged = true.isfinite() & (true.abs() < info.max * (1 - info.eps))
-        got, true = got[judged], true[judged]
+        compared = true.isfinite() & (true.abs() < info.max * (1 - info.eps))
+        got, true = got[compared], true[compared]
         if not len(true):
             continue
         error = (got - true).abs() / (info.eps * true.abs().max().clamp_min(info.tiny))
@@ -97,8 +97,8 @@ def _require_float64_result(what: str, x: Tensor, got: Tensor, true: Tensor, sca
     floor = info.tiny if x.dtype is torch.float16 else info.tiny**0.8
     scale = torch.maximum(true.abs(), scale).clamp_min(floor)
     error = (got - true).abs() / (info.eps * scale)
-    judged = true.isfinite() & (true.abs() < info.max * (1 - info.eps)) & got.isfinite()
-    error = torch.where(judged, error, 0.0)
+    compared = true.isfinite() & (true.abs() < info.max * (1 - info.eps)) & got.isfinite()
+    error = torch.where(compared, error, 0.0)
     bad = error > MAX_ERROR
     if bad.any():
         at = _find_smallest(x, bad)
@@ -132,7 +132,7 @@ def check_infinities(subject: Subject, dtype: torch.dtype) -> str:
     if not got[0].isnan():
         raise Failure(f"f(nan) = {float(got[0]):.6g}, expected nan")
     missing = []
-    limits = (math.nan, math.nan) if subject.declared is None else subject.declared.limits
+    limits = (math.nan, math.nan) if subject.declared is None else subject.declared.definition.limits()
     for x, value, expected, limit in zip(odd[1:], got[1:], true[1:], limits, strict=True):
         if expected.isnan():
             if not math.isnan(limit):

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runs import FinishedRun, PlannedRun, RunLabels
 from actlab.errors import summarize_error
-from actlab.execution.progress import round_prefix, show_progress
+from actlab.execution.progress import name_round, show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result
 from actlab.fleet.unfused import epochs_of, fit_with_skorch
@@ -132,7 +132,7 @@ class Runner:
 
     def _print_restored(self, restored: int, total: int, round_number: int) -> None:
         if restored and self.verbose:
-            message = f"{round_prefix(round_number)}{restored} of {total} runs are from the ledger"
+            message = f"{name_round(round_number)}{restored} of {total} runs are from the ledger"
             print(f"actlab: {message}", file=sys.stderr)
 
     def _score(self, planned: PlannedRun, result: Result, key: str) -> None:

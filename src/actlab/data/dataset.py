@@ -19,9 +19,9 @@ from actlab.data.readers import (
     IMAGES,
     IN_PANDAS,
     Array,
+    convert_arrays,
+    convert_frame,
     download,
-    from_arrays,
-    from_frame,
     read_csv,
     read_diabetes,
     read_digits,
@@ -64,22 +64,32 @@ class Dataset:
     channels: InitVar[str | None] = None
 
     def __post_init__(self, channels: str | None) -> None:
-        found = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
+        dtypes = {"X": "float32", "y": "int64" if self.classes else "float32"}
+        for name, dtype in dtypes.items():
+            values = getattr(self, name)
+            if not isinstance(values, np.ndarray) or values.dtype != dtype:
+                kind = f"a {type(values).__name__}, dtype {getattr(values, 'dtype', None)}"
+                right = f"it must be a NumPy array of {dtype}; load_data((X, y)) converts arrays and tensors"
+                raise UsageError(f"{self.name}: {name} is {kind}; {right}")
+        shapes = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
         if self.X.ndim != 2 or len(self.X) != len(self.y):
             raise UsageError(
-                f"{found}; X must be (n, d) with the same n as y; load_data((X, y)) takes images"
+                f"{shapes}; X must be (n, d) with the same n as y; load_data((X, y)) takes images"
             )
+        if self.classes and (self.y.ndim != 1 or not np.isin(self.y, range(len(self.classes))).all()):
+            right = f"y must have labels (n,) from 0 to {len(self.classes) - 1}"
+            raise UsageError(f"{shapes}; {right}; load_data((X, y)) encodes labels")
         if channels not in (None, "first"):
             raise UsageError(f"{self.name}: channels must be 'first' or None, got {channels!r}")
         if self.shape and (len(self.shape) != 3 or math.prod(self.shape) != self.num_features):
-            right = f"(channels, height, width) with a product of {self.num_features}"
-            raise UsageError(f"{self.name}: shape is {self.shape}; it must be {right}")
+            advice = f"(channels, height, width) with a product of {self.num_features}"
+            raise UsageError(f"{self.name}: shape is {self.shape}; it must be {advice}")
         if self.shape and channels is None and _find_channel_axes(self.shape) == ["last"]:
-            wrong = f"shape is {self.shape}, which looks like (height, width, channels)"
-            right = (
+            problem = f"shape is {self.shape}, which looks like (height, width, channels)"
+            advice = (
                 "load_data((X, y)) moves the channels to the front; if they are there, set channels='first'"
             )
-            raise UsageError(f"{self.name}: {wrong}; {right}")
+            raise UsageError(f"{self.name}: {problem}; {advice}")
 
     @property
     def num_features(self) -> int:
@@ -175,12 +185,12 @@ def load_data(
         >>> load_data((np.eye(6).reshape(6, 2, 3), ["a", "b"] * 3)).shape
         (1, 2, 3)
     """
-    given: Any = source
-    kind, columns = _classify_source(given), None
-    name = str(given) if isinstance(given, str | os.PathLike) else kind
+    untyped: Any = source
+    kind, columns = _classify_source(untyped), None
+    name = str(untyped) if isinstance(untyped, str | os.PathLike) else kind
     _check_arguments(kind, name, data_dir, target, regression, channels)
     if kind in (".csv", ".npz"):
-        if not os.path.isfile(path := Path(given)):
+        if not os.path.isfile(path := Path(untyped)):
             raise UsageError(f"no such file: {name!r}")
         name = path.name
         if kind == ".npz":
@@ -188,9 +198,9 @@ def load_data(
         else:
             X, y, columns = read_csv(path, target, regression)
     elif kind == "DataFrame":
-        X, y, columns = from_frame(given, target, regression, name)
+        X, y, columns = convert_frame(untyped, target, regression, name)
     elif kind == "arrays":
-        X, y = from_arrays(given[0], given[1], regression, name)
+        X, y = convert_arrays(untyped[0], untyped[1], regression, name)
     elif kind == _REGRESSION:
         X, y = read_diabetes()
     elif kind == "digits":
@@ -215,16 +225,16 @@ def _classify_source(source: Source) -> str:
             return "DataFrame"
         if isinstance(source, tuple | list) and len(source) == 2:
             return "arrays"
-        right = "pass a name, a file, a DataFrame and its target, or arrays as (X, y)"
-        raise UsageError(f"cannot load data of type {type(source).__name__}; {right}")
+        advice = "pass a name, a file, a DataFrame and its target, or arrays as (X, y)"
+        raise UsageError(f"cannot load data of type {type(source).__name__}; {advice}")
     name = str(source)
     suffix = Path(name.lower().removesuffix(".gz")).suffix
     if suffix in _ARGUMENTS or name in NAMES:
         return suffix or name
     if os.path.isfile(name):
         raise UsageError(f"cannot load {name!r}; pass a file that ends in .npz or .csv, or {IN_PANDAS}")
-    right = f"pass one of {', '.join(NAMES)}, or a path that ends in .npz or .csv"
-    raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {right}")
+    advice = f"pass one of {', '.join(NAMES)}, or a path that ends in .npz or .csv"
+    raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {advice}")
 
 
 def _check_arguments(
@@ -237,12 +247,12 @@ def _check_arguments(
 ) -> None:
     if channels not in (None, "first", "last"):
         raise UsageError(f"channels must be 'first' or 'last', got {channels!r}")
-    given = {"data_dir": data_dir, "target": target, "regression": regression or None, "channels": channels}
-    why = {"target": ", only with a .csv file or a DataFrame", "regression": ", whose targets are classes"}
-    for argument, value in given.items():
+    values = {"data_dir": data_dir, "target": target, "regression": regression or None, "channels": channels}
+    notes = {"target": ", only with a .csv file or a DataFrame", "regression": ", whose targets are classes"}
+    for argument, value in values.items():
         if value is not None and argument not in _ARGUMENTS[kind]:
-            said = argument if value is True else f"{argument} {str(value)!r}"
-            raise UsageError(f"{said} is not used with {name!r}{why.get(argument, '')}; omit it")
+            text = argument if value is True else f"{argument} {str(value)!r}"
+            raise UsageError(f"{text} is not used with {name!r}{notes.get(argument, '')}; omit it")
 
 
 def _find_channel_axes(shape: Sequence[int]) -> list[str]:
@@ -252,22 +262,22 @@ def _find_channel_axes(shape: Sequence[int]) -> list[str]:
 
 def _move_channels_first(X: Array, channels: str | None, name: str) -> Array:
     """Return images (n, h, w, c) as (n, c, h, w), and other arrays unchanged."""
-    found = f"{name}: X has shape {X.shape}"
+    problem = f"{name}: X has shape {X.shape}"
     if X.ndim != 4:
         if channels is not None:
             either = f"not (n, c, h, w) or (n, h, w, c); channels {channels!r}"
-            raise UsageError(f"{found}, {either} is not used with it; omit it")
+            raise UsageError(f"{problem}, {either} is not used with it; omit it")
         return X
     axes = [channels] if channels else _find_channel_axes(X.shape[1:])
     if len(axes) > 1:
-        right = "set channels='first' or 'last' in load_data (--channels first, --channels last)"
-        raise UsageError(f"{found}; the channels can be its first or its last axis; {right}")
+        advice = "set channels='first' or 'last' in load_data (--channels first, --channels last)"
+        raise UsageError(f"{problem}; the channels can be its first or its last axis; {advice}")
     if axes != ["last"]:
         return X
     if channels is None:
-        taken = "its last axis was taken as the channels and moved to the front"
-        right = "if its first axis is the channels, set channels='first' (--channels first)"
-        warnings.warn(f"{found}; {taken}; {right}", DataWarning, stacklevel=3)
+        choice = "its last axis was taken as the channels and moved to the front"
+        advice = "if its first axis is the channels, set channels='first' (--channels first)"
+        warnings.warn(f"{problem}; {choice}; {advice}", DataWarning, stacklevel=3)
     return np.moveaxis(X, 3, 1)
 
 
@@ -278,9 +288,9 @@ def _make_dataset(
     if y.shape[1:] == (1,):
         y = y[:, 0]
     if y.ndim != 1 or X.ndim < 2 or len(X) != len(y):
-        found = f"X has shape {X.shape} and y {y.shape}"
+        shapes = f"X has shape {X.shape} and y {y.shape}"
         labels = "; convert one-hot labels with y.argmax(1)" if y.ndim == 2 and not regression else ""
-        raise UsageError(f"{name}: {found}; they must be (n, d) and (n,) or (n, 1) with the same n{labels}")
+        raise UsageError(f"{name}: {shapes}; they must be (n, d) and (n,) or (n, 1) with the same n{labels}")
     if X.size == 0:
         raise UsageError(f"{name}: X has shape {X.shape}; at least one sample and one feature are needed")
     targets, classes = (_standardise_targets(y, name), ()) if regression else _encode(y, name)
@@ -382,5 +392,5 @@ def _refuse_not_finite(X: Array, columns: Sequence[str] | None, name: str) -> No
         where = f"X[{row}, {column}] = {X[row, column]}"
         if columns:
             where += f" (column {columns[column]!r}{'; it contains no number' * bool(bad[:, column].all())})"
-        right = f"fill them in, or drop these samples{' or columns' * bool(columns)}"
-        raise UsageError(f"{name}: {count}, the first is {where}; {right}")
+        advice = f"fill them in, or drop these samples{' or columns' * bool(columns)}"
+        raise UsageError(f"{name}: {count}, the first is {where}; {advice}")

@@ -62,24 +62,24 @@ def read_csv(path: Path, target: str | None, regression: bool) -> tuple[Array, A
     """
     import pandas as pd
 
-    content = re.sub(rb"\Asep=.\r?\n", b"", _utf8(path))  # Excel writes this line
-    separator, names = _header(path, content, target)
-    frame = _parsed(path, content, sep=separator)
+    content = re.sub(rb"\Asep=.\r?\n", b"", _read_utf8(path))  # Excel writes this line
+    separator, names = _read_header(path, content, target)
+    frame = _parse_csv(path, content, sep=separator)
     if not isinstance(frame.index, pd.RangeIndex) or len(names) != len(frame.columns):
-        right = "name every column, or remove separators at the ends of lines"
+        advice = "name every column, or remove separators at the ends of lines"
         raise UsageError(
-            f"{path.name}: the rows have more fields than the header line, {_listed(names)}; {right}"
+            f"{path.name}: the rows have more fields than the header line, {_format_names(names)}; {advice}"
         )
     numeric = [column for column in frame if regression or column != target]
     if any(_has_decimal_commas(frame[column]) for column in numeric):
-        again = _parsed(path, content, sep=separator, decimal=",")
+        again = _parse_csv(path, content, sep=separator, decimal=",")
         if all(dtype.kind in "biuf" for dtype in again[numeric].dtypes):
             frame = again
             warnings.warn(f"{path.name}: commas in numbers were read as decimal points", DataWarning, 3)
-    return from_frame(frame, target, regression, path.name)
+    return convert_frame(frame, target, regression, path.name)
 
 
-def from_frame(
+def convert_frame(
     frame: pd.DataFrame, target: str | None, regression: bool, name: str
 ) -> tuple[Array, Array, list[str]]:
     """Return features (n, d), targets (n,) and the names of the features of a DataFrame.
@@ -96,53 +96,53 @@ def from_frame(
     for place, column in enumerate(columns):
         if column.startswith("Unnamed: "):  # the name that pandas gives to a column without one
             if frame[column].notna().any():
-                right = "save a DataFrame with index=False" if place == 0 else "name it, or remove it"
-                raise UsageError(f"{name}: column {place + 1} has no name in the header; {right}")
+                advice = "save a DataFrame with index=False" if place == 0 else "name it, or remove it"
+                raise UsageError(f"{name}: column {place + 1} has no name in the header; {advice}")
             del frame[column]  # from a separator at the end of each line
     columns = [str(column) for column in frame]
     if target is None or str(target) not in columns:
-        known = did_you_mean(str(target), columns)
+        suggestion = did_you_mean(str(target), columns)
         option = " (--target COLUMN)" if name.lower().endswith(".csv") else ""
-        wrong = f"set target{option}" if target is None else f"no column {target!r}{known}"
+        problem = f"set target{option}" if target is None else f"no column {target!r}{suggestion}"
         hint = "; separate fields by commas, semicolons or tabs" if len(columns) == 1 else ""
-        raise UsageError(f"{name}: {wrong}; the {kind} column is one of {_listed(columns)}{hint}")
+        raise UsageError(f"{name}: {problem}; the {kind} column is one of {_format_names(columns)}{hint}")
     labels = frame.pop(str(target))
     if len(missing := np.flatnonzero(labels.isna())):
         where = f"{len(missing)} of {len(frame)} rows, the first is y[{missing[0]}]"
-        right = "fill it in, or drop these rows"
-        raise UsageError(f"{name}: the {kind} column {target!r} is empty in {where}; {right}")
-    y = _numeric(labels, f"target column {target!r}", name) if regression else _labels(labels)
+        advice = "fill it in, or drop these rows"
+        raise UsageError(f"{name}: the {kind} column {target!r} is empty in {where}; {advice}")
+    y = _convert_numbers(labels, f"target column {target!r}", name) if regression else _convert_labels(labels)
     X = np.empty(frame.shape)
     for i, column in enumerate(columns := [str(column) for column in frame]):
-        X[:, i] = _numeric(frame[column], f"feature column {column!r}", name)
+        X[:, i] = _convert_numbers(frame[column], f"feature column {column!r}", name)
     return X, y, columns
 
 
-def _utf8(path: Path) -> bytes:
+def _read_utf8(path: Path) -> bytes:
     """Return the content of a text file in UTF-8, without a byte order mark."""
     try:
-        with _opened(path) as file:
+        with _open(path) as file:
             content = file.read()
     except _BROKEN as error:
-        raise UsageError(f"cannot read {str(path)!r} as CSV: {_reason(error)}") from error
+        raise UsageError(f"cannot read {str(path)!r} as CSV: {_format_reason(error)}") from error
     if kind := next((kind for magic, kind in _FORMATS.items() if content.startswith(magic)), None):
         raise UsageError(f"{str(path)!r} is {kind}, not CSV text; {IN_PANDAS}")
     encoding = "UTF-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "UTF-8"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        wrong = f"byte 0x{content[error.start]:02x} at position {error.start} is not {encoding}"
-        raise UsageError(f"cannot read {str(path)!r} as CSV: {wrong}; save it in UTF-8") from error
+        problem = f"byte 0x{content[error.start]:02x} at position {error.start} is not {encoding}"
+        raise UsageError(f"cannot read {str(path)!r} as CSV: {problem}; save it in UTF-8") from error
     if "\0" in text:
         where = f"a NUL character at position {text.index(chr(0))}"
         raise UsageError(f"cannot read {str(path)!r} as CSV: it contains {where}; save it as text in UTF-8")
     if not text.strip("\ufeff \t\r\n"):
-        right = "write a header line, then a line for each sample"
-        raise UsageError(f"cannot read {str(path)!r} as CSV: it is empty; {right}")
+        advice = "write a header line, then a line for each sample"
+        raise UsageError(f"cannot read {str(path)!r} as CSV: it is empty; {advice}")
     return content.removeprefix(codecs.BOM_UTF8) if encoding == "UTF-8" else text.encode()
 
 
-def _parsed(path: Path, content: bytes, **how: Any) -> pd.DataFrame:
+def _parse_csv(path: Path, content: bytes, **how: Any) -> pd.DataFrame:
     import pandas as pd
 
     try:
@@ -151,20 +151,20 @@ def _parsed(path: Path, content: bytes, **how: Any) -> pd.DataFrame:
             io.BytesIO(content), keep_default_na=False, na_values=[""], low_memory=False, **how
         )
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {str(path)!r} as CSV: {_reason(error)}") from error
+        raise UsageError(f"cannot read {str(path)!r} as CSV: {_format_reason(error)}") from error
     return frame
 
 
-def _header(path: Path, content: bytes, target: str | None) -> tuple[str, list[str]]:
+def _read_header(path: Path, content: bytes, target: str | None) -> tuple[str, list[str]]:
     """Return the separator and the fields of the header line; a field without a name is empty."""
     headers: dict[str, list[str]] = {",": []}
     for separator in ",;\t|":
         with contextlib.suppress(UsageError):  # the error of the chosen separator is raised later
-            line = _parsed(path, content, sep=separator, header=None, nrows=1, dtype=str)
+            line = _parse_csv(path, content, sep=separator, header=None, nrows=1, dtype=str)
             headers[separator] = line.iloc[0].fillna("").to_list()
     several = [separator for separator, fields in headers.items() if len(fields) > 1]
-    right = [separator for separator in several if target in headers[separator]] or several
-    separator = right[0] if right and ("," in right or len(right) == 1) else ","
+    candidates = [separator for separator in several if target in headers[separator]] or several
+    separator = candidates[0] if candidates and ("," in candidates or len(candidates) == 1) else ","
     _refuse_duplicates([field for field in headers[separator] if field], path.name)
     return separator, headers[separator]
 
@@ -181,12 +181,12 @@ def _refuse_duplicates(columns: list[str], name: str) -> None:
         raise UsageError(f"{name}: several columns have the name {twice[0]!r}; rename all but one")
 
 
-def _listed(names: Sequence[str]) -> str:
+def _format_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"{', '.join(names[:_LISTED])}{more}"
 
 
-def _labels(values: pd.Series[Any]) -> Array:
+def _convert_labels(values: pd.Series[Any]) -> Array:
     """Return labels; all are text if only some are numbers."""
     if values.dtype.kind != "O":
         return values.to_numpy()
@@ -194,7 +194,7 @@ def _labels(values: pd.Series[Any]) -> Array:
     return np.array(labels if all(isinstance(label, Real) for label in labels) else list(map(str, labels)))
 
 
-def _numeric(values: pd.Series[Any], what: str, name: str) -> Array:
+def _convert_numbers(values: pd.Series[Any], what: str, name: str) -> Array:
     """Return a column in float64, with NaN for missing values."""
     import pandas as pd
 
@@ -202,52 +202,54 @@ def _numeric(values: pd.Series[Any], what: str, name: str) -> Array:
     if values.dtype.kind not in "biuf":
         try:
             numbers = pd.to_numeric(values.astype(object), errors="coerce")
+        except OverflowError:  # an integer of more than 308 digits
+            numbers = pd.to_numeric(values.astype(str), errors="coerce")
         except TypeError:  # a cell holds a list, for instance
             numbers = pd.Series(np.nan, values.index)
-    wrong = values.notna() & (numbers.isna() | (numbers.dtype.kind not in "biuf"))
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
+    is_wrong = values.notna() & (numbers.isna() | (numbers.dtype.kind not in "biuf"))
+    if is_wrong.any():
+        row = int(np.flatnonzero(is_wrong)[0])
         value = str(values.iloc[row])
-        found = f"{what} must be numeric, but contains {value!r} in row {row} (counted from 0)"
-        right = "encode categories and dates as numbers, or drop the column"
+        problem = f"{what} must be numeric, but contains {value!r} in row {row} (counted from 0)"
+        advice = "encode categories and dates as numbers, or drop the column"
         if _SEPARATED.fullmatch(value):
             how = "pandas.read_csv(decimal=..., thousands=...)"
-            right = f"write numbers as 1234.5, or read it with {how} and pass the DataFrame to load_data"
-        raise UsageError(f"{name}: {found}; {right}")
+            advice = f"write numbers as 1234.5, or read it with {how} and pass the DataFrame to load_data"
+        raise UsageError(f"{name}: {problem}; {advice}")
     return numbers.to_numpy(np.float64, na_value=np.nan)
 
 
 def read_npz(path: Path, regression: bool) -> tuple[Array, Array]:
     """Return the arrays X and y of an .npz file, with their shapes."""
     try:
-        with _opened(path) as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as file:
+        with _open(path) as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as file:
             names = file.files
-            found = {name: file[name] for name in ("X", "y") if name in names}
+            loaded = {name: file[name] for name in ("X", "y") if name in names}
     except _BROKEN as error:
         objects = "allow_pickle" in str(error)
-        right = "save numbers, and labels as integers or strings" if objects else _SAVE
-        wrong = f"cannot read arrays X and y from {str(path)!r}: {_reason(error)}"
-        raise UsageError(f"{wrong}; {right}") from error
-    if missing := [name for name in ("X", "y") if not isinstance(found.get(name), np.ndarray)]:
-        has = f"its arrays are {_listed(names)}" if names else "it has no arrays"
-        raise UsageError(f"{path.name}: no array {missing[0]!r}; {has}; {_SAVE}")
-    return _checked(found["X"], found["y"], regression, path.name)
+        advice = "save numbers, and labels as integers or strings" if objects else _SAVE
+        problem = f"cannot read arrays X and y from {str(path)!r}: {_format_reason(error)}"
+        raise UsageError(f"{problem}; {advice}") from error
+    if missing := [name for name in ("X", "y") if not isinstance(loaded.get(name), np.ndarray)]:
+        contents = f"its arrays are {_format_names(names)}" if names else "it has no arrays"
+        raise UsageError(f"{path.name}: no array {missing[0]!r}; {contents}; {_SAVE}")
+    return _check_dtypes(loaded["X"], loaded["y"], regression, path.name)
 
 
-def from_arrays(X: Any, y: Any, regression: bool, name: str) -> tuple[Array, Array]:
+def convert_arrays(X: Any, y: Any, regression: bool, name: str) -> tuple[Array, Array]:
     """Return arrays, tensors or lists X and y as arrays; ``name`` is the name of the data in errors."""
     arrays = []
     for letter, values in (("X", X), ("y", y)):
         try:
-            arrays.append(_array(values))
+            arrays.append(_to_array(values))
         except (TypeError, ValueError, RuntimeError) as error:
             kind = type(values).__name__
-            wrong = f"{letter} is a {kind} that cannot be converted to an array ({_reason(error)})"
-            raise UsageError(f"{name}: {wrong}; pass an array without missing values") from error
-    return _checked(arrays[0], arrays[1], regression, name)
+            problem = f"{letter} is a {kind} that cannot be converted to an array ({_format_reason(error)})"
+            raise UsageError(f"{name}: {problem}; pass an array without missing values") from error
+    return _check_dtypes(arrays[0], arrays[1], regression, name)
 
 
-def _array(values: Any) -> Array:
+def _to_array(values: Any) -> Array:
     """Return an array, tensor or list as an array; raise ValueError for missing values in text."""
     import pandas as pd
     import torch
@@ -265,12 +267,12 @@ def _array(values: Any) -> Array:
     return array
 
 
-def _checked(X: Array, y: Array, regression: bool, name: str) -> tuple[Array, Array]:
+def _check_dtypes(X: Array, y: Array, regression: bool, name: str) -> tuple[Array, Array]:
     """Return X and y after a check of their dtypes."""
     if X.dtype.kind not in "biuf" or y.dtype.kind not in ("biuf" if regression else "biufU"):
-        found = f"X has dtype {X.dtype} and y {y.dtype}"
-        right = "numbers, and y too" if regression else "numbers, and y integers or strings"
-        raise UsageError(f"{name}: {found}; X must be {right}")
+        problem = f"X has dtype {X.dtype} and y {y.dtype}"
+        requirement = "numbers, and y too" if regression else "numbers, and y integers or strings"
+        raise UsageError(f"{name}: {problem}; X must be {requirement}")
     if not regression:
         _refuse_fractions(y, name)
     return X, y
@@ -279,8 +281,8 @@ def _checked(X: Array, y: Array, regression: bool, name: str) -> tuple[Array, Ar
 def _refuse_fractions(labels: Array, name: str) -> None:
     if labels.dtype.kind == "f" and (bad := labels[~np.isfinite(labels) | (labels != np.floor(labels))]).size:
         numbers = "; to predict numbers, set regression=True (--regression)"
-        right = f"labels must be integers or strings{numbers if np.isfinite(bad[0]) else ''}"
-        raise UsageError(f"{name}: y contains {bad[0]}; {right}")
+        requirement = f"labels must be integers or strings{numbers if np.isfinite(bad[0]) else ''}"
+        raise UsageError(f"{name}: y contains {bad[0]}; {requirement}")
 
 
 def read_diabetes() -> tuple[Array, Array]:
@@ -306,8 +308,10 @@ def download(name: str) -> tuple[Array, Array]:
     try:
         bunch = fetch_openml(IMAGES[name][0], version=1, as_frame=False, parser="liac-arff")
     except (*_BROKEN, http.client.HTTPException) as error:
-        right = f"; set data_dir to the folder of {_IDX_FILES[0]}"
-        raise UsageError(f"cannot download {name!r} from openml.org: {_reason(error)}{right}") from error
+        advice = f"; set data_dir to the folder of {_IDX_FILES[0]}"
+        raise UsageError(
+            f"cannot download {name!r} from openml.org: {_format_reason(error)}{advice}"
+        ) from error
     # Bytes, as in the IDX files, so that both sources give the same fingerprint.
     images, labels = (part[:_TRAINING_IMAGES] for part in (bunch.data, bunch.target))
     side = math.isqrt(images.shape[1])  # they are square
@@ -322,9 +326,9 @@ def read_images(name: str, data_dir: Path) -> tuple[Array, Array]:
     # torchvision's folder first: its name identifies the dataset.
     for folder in (data_dir / subfolder, data_dir / "raw", data_dir):
         plain = [folder / file for file in _IDX_FILES]
-        found = [p if os.path.isfile(p) else p.with_name(f"{p.name}.gz") for p in plain]
-        if all(os.path.isfile(p) for p in found):
-            return _read_idx(found[0], ndim=3), _read_idx(found[1], ndim=1)
+        paths = [p if os.path.isfile(p) else p.with_name(f"{p.name}.gz") for p in plain]
+        if all(os.path.isfile(p) for p in paths):
+            return _read_idx(paths[0], ndim=3), _read_idx(paths[1], ndim=1)
     files = " and ".join(f"{file}[.gz]" for file in _IDX_FILES)
     raise UsageError(f"{name}: {files} must be in {str(data_dir)!r}, its raw or its {subfolder}")
 
@@ -333,13 +337,13 @@ def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes: 00 00 08 ndim, then ndim big-endian uint32 sizes, then the data."""
     try:
         # The whole file, because gzip checks its CRC only at the end.
-        with _opened(path) as file:
+        with _open(path) as file:
             content = file.read()
     except _BROKEN as error:
-        raise UsageError(f"cannot read {str(path)!r}: {_reason(error)}; download it again") from error
+        raise UsageError(f"cannot read {str(path)!r}: {_format_reason(error)}; download it again") from error
     if content[:4] != bytes((0, 0, 8, ndim)):
-        found = f"begins with '{content[:4].hex(' ')}', not with '00 00 08 0{ndim}'"
-        raise UsageError(f"{str(path)!r} {found}: it is not an IDX file of bytes with {ndim} dimensions")
+        problem = f"begins with '{content[:4].hex(' ')}', not with '00 00 08 0{ndim}'"
+        raise UsageError(f"{str(path)!r} {problem}: it is not an IDX file of bytes with {ndim} dimensions")
     start = 4 + 4 * ndim
     shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
     if len(content) != (needed := start + math.prod(shape)):
@@ -351,8 +355,8 @@ def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, and decompress gzip data, whatever the name of the file."""
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, and decompress gzip data regardless of the file name."""
     with path.open("rb") as file:
         zipped = file.read(len(_GZIP)) == _GZIP
         file.seek(0)
@@ -360,6 +364,6 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], content)
 
 
-def _reason(error: BaseException) -> str:
+def _format_reason(error: BaseException) -> str:
     """Return the first line of the error, without the path that the system adds."""
     return (str(getattr(error, "strerror", None) or error) or type(error).__name__).splitlines()[0]

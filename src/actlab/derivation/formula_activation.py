@@ -272,16 +272,18 @@ def _make_recipe(
     at: Mapping[float, float],
 ) -> Recipe:
     line = " ".join(to_one_line(text).split())
+    for argument, value in (("parameters", parameters), ("at", at)):
+        if not isinstance(value, Mapping):
+            raise UsageError(f"formula: {argument} must be a dictionary, got {value!r}")
     for parameter in parameters:
         if problem := _check_parameter(parameter):
             raise UsageError(f"formula: parameter {parameter!r} {problem}")
     if name is not None and (problem := _check_name(name)):
         raise UsageError(f"formula: name {name!r} {problem}")
     values = {key: _to_finite(f"parameter {key!r}", value) for key, value in parameters.items()}
-    if isinstance(trainable, str):
-        raise UsageError(
-            f"formula: trainable must be a list of names such as [{trainable!r}], got {trainable!r}"
-        )
+    if isinstance(trainable, str) or not isinstance(trainable, Iterable):
+        names = [trainable] if isinstance(trainable, str) else list(values) or ["alpha"]
+        raise UsageError(f"formula: trainable must be a list of names such as {names}, got {trainable!r}")
     trainable = tuple(dict.fromkeys(trainable))
     for one in trainable:
         if one not in values:

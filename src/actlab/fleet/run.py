@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from actlab.models.random_streams import NOISE, ORDER, WEIGHTS, seeded_torch, stream_seed
+from actlab.models.random_streams import NOISE, ORDER, WEIGHTS, derive_seed, seeded_torch
 
 Rows = npt.NDArray[np.int64]
 Epoch = dict[str, Any]
@@ -142,7 +142,7 @@ class Run:
     def orders(self) -> Iterator[Tensor]:
         """Yield the indices of the samples (n,) in the order of each epoch."""
         rows = torch.from_numpy(self.rows)
-        generator = torch.Generator().manual_seed(stream_seed(self.seed, self.fold, ORDER))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.fold, ORDER))
         while True:
             yield rows[torch.randperm(len(rows), generator=generator)] if self.shuffle else rows
 

@@ -36,7 +36,7 @@ from actlab.fleet.optimizers import OPTIMIZERS
 from actlab.fleet.run import Optimizer, Result, Rows, Run, Schedule
 from actlab.fleet.stacked_weights import load_module_state
 from actlab.models.networks import new_activation
-from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
+from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_numpy, seeded_torch
 
 _KINDS = (
     skorch.NeuralNet,
@@ -119,7 +119,7 @@ def split_validation(
     """Return the indices (n,) of training samples and of validation samples, as skorch splits them."""
     if net.train_split is None:
         return rows, None
-    with seeded_numpy(stream_seed(seed, fold, HOLDOUT)), warnings.catch_warnings():
+    with seeded_numpy(derive_seed(seed, fold, HOLDOUT)), warnings.catch_warnings():
         # Classes with fewer than five samples are spread as evenly as possible.
         warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
         train, valid = copy.deepcopy(net.train_split)(rows, y[rows])

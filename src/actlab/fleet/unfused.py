@@ -17,7 +17,7 @@ from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import try_saved_bytes
 from actlab.fleet.run import Epoch, FailureKind, Result
 from actlab.fleet.skorch_adapter import copy_untrained
-from actlab.models.random_streams import HOLDOUT, WEIGHTS, seeded_numpy, seeded_torch, stream_seed
+from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_numpy, seeded_torch
 
 _BATCHES = ("train_batch_count", "valid_batch_count", "batches")
 
@@ -48,7 +48,7 @@ def fit_with_skorch(
     """
     start = time.perf_counter()
     try:
-        holdout = seeded_numpy(stream_seed(seed, fold, HOLDOUT))
+        holdout = seeded_numpy(derive_seed(seed, fold, HOLDOUT))
         with seeded_torch(seed, fold, WEIGHTS, str(net.device)), holdout, _interruptible():
             modules = copy_untrained(net.get_params_for("module"))
             net.set_params(**{f"module__{name}": value for name, value in modules.items()})

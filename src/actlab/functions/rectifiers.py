@@ -100,7 +100,7 @@ LeakyReLU = leaky_relu.module("LeakyReLU")
     inplace=True,
 )
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
-    """Randomised leaky rectifier: below 0 a random slope for each element, their mean outside training.
+    """Randomised leaky rectifier: random slopes below 0 in training, the mean slope otherwise.
 
     Draws the numbers that ``torch.nn.functional.rrelu`` draws from the same generator state.
 
@@ -202,7 +202,7 @@ def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
     Args:
         x: The input.
         threshold: Above it the input passes.
-        value: What the other elements become.
+        value: The value of the other elements.
     """
     return aten.threshold(x, threshold, value)
 

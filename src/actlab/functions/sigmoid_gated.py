@@ -120,7 +120,7 @@ class Swish(TrainedModule):
     inplace=True,
 )
 def hardswish(x: Tensor) -> Tensor:
-    """Piecewise quadratic stand-in for SiLU: 0 below -3, ``x`` above 3."""
+    """Piecewise quadratic approximation of SiLU: 0 below -3, ``x`` above 3."""
     # Divide by 6 before multiplying: 6 * x would overflow, and 0 * -inf is NaN.
     return x.clamp_min(-3).mul_(aten.hardsigmoid(x))
 

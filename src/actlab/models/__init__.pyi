@@ -1,4 +1,4 @@
 from .networks import ConvNet as ConvNet
 from .networks import NeuralNet as NeuralNet
-from .swapping import activations_in as activations_in
+from .swapping import find_activations as find_activations
 from .swapping import swap as swap

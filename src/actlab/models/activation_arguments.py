@@ -74,8 +74,8 @@ class _Constructor(type):
         with torch.random.fork_rng(devices=[]):
             if inplace and isinstance(like, ResolvedActivation):
                 like = like.build(inplace=True)
-            made = new_activation(like)
-        return made if isinstance(made, nn.Module) else FunctionModule(made)
+            module = new_activation(like)
+        return module if isinstance(module, nn.Module) else FunctionModule(module)
 
 
 def make_constructor(activation: ActivationLike) -> Any:
@@ -169,8 +169,8 @@ class ActivationArguments:
 
         Args:
             net: The net, not initialized. Its parameters stay, except for ``module``.
-            X: What it is fitted to; the first samples are tried.
-            fit_params: What ``fit`` is given besides.
+            X: The training samples; the first of them are passed through the module.
+            fit_params: The other arguments of ``fit``.
         """
         factory = type(net.module) if isinstance(net.module, nn.Module) else net.module
         defaults = {name: parameter.default for name, parameter in inspect_parameters(factory).items()}
@@ -196,13 +196,13 @@ class ActivationArguments:
         if key not in self.makers:
             each = [("given", *guess_forms(name, defaults.get(name))) for name in given]
             candidates = (dict(zip(given, forms, strict=True)) for forms in itertools.product(*each))
-            found, _ = find_working_forms(
+            working, _ = find_working_forms(
                 candidates, functools.partial(_run_first_samples, net, X, fit_params)
             )
-            if found is None:  # for another reason, maybe, which another candidate need not have
+            if working is None:  # for another reason, maybe, which another candidate need not have
                 return
-            changed = set(found.values()) != {"given"}
-            self.makers[key] = functools.partial(make_module, factory, found) if changed else None
+            changed = set(working.values()) != {"given"}
+            self.makers[key] = functools.partial(make_module, factory, working) if changed else None
         if (maker := self.makers[key]) is not None:
             net.set_params(module=maker)
 

@@ -55,64 +55,69 @@ class Site(NamedTuple):
     value: Any
 
 
-def _torch_functions() -> dict[Any, Kind]:
+def _list_torch_functions() -> dict[Any, Kind]:
     """Return the activations of torch by function, and the methods of its tensors by name."""
-    kinds = {torch.special.expit: _kind(DEFINITIONS["sigmoid"], nn.Sigmoid, "torch.special.expit")}
+    kinds = {torch.special.expit: _make_kind(DEFINITIONS["sigmoid"], nn.Sigmoid, "torch.special.expit")}
     for name, activation in DEFINITIONS.items():
         if (equivalent := activation.facts.torch_equivalent) is None:
             continue
         for prefix, namespace in (("F", F), ("torch", torch), ("x", Tensor)):
             for attribute in (word for word in (name, f"{name}_") if hasattr(namespace, word)):
-                kind = _kind(activation, getattr(nn, equivalent), f"{prefix}.{attribute}")
+                kind = _make_kind(activation, getattr(nn, equivalent), f"{prefix}.{attribute}")
                 for key in [getattr(namespace, attribute), *([attribute] if prefix == "x" else [])]:
                     kinds.setdefault(key, kind)
     return kinds
 
 
-def _kind(activation: Activation[...], cls: type, text: str = "") -> Kind:
+def _make_kind(activation: Activation[...], cls: type, text: str = "") -> Kind:
     return Kind(activation, (activation.name, cls), text)
 
 
-_TWINS = {getattr(nn, twin): a for a in DEFINITIONS.values() if (twin := a.facts.torch_equivalent)}
-CALLS = _torch_functions()
+_TORCH_EQUIVALENTS = {
+    getattr(nn, equivalent): a for a in DEFINITIONS.values() if (equivalent := a.facts.torch_equivalent)
+}
+CALLS = _list_torch_functions()
 _FUNCTION_TYPES = frozenset(type(key) for key in CALLS if not isinstance(key, str))
 
 
-def _definition(cls: type) -> Activation[...] | None:
-    return getattr(cls, "activation", None) if issubclass(cls, ActivationModule) else _TWINS.get(cls)
+def _find_definition(cls: type) -> Activation[...] | None:
+    if issubclass(cls, ActivationModule):
+        return getattr(cls, "activation", None)
+    return _TORCH_EQUIVALENTS.get(cls)
 
 
 def identify(value: Any) -> Kind | None:
-    """Return what a module, a class or a function is; None where it is nothing to replace."""
+    """Return the kind of a module, a class or a function; None if there is nothing to replace."""
     if isinstance(value, nn.Module):
         return identify_module(value)
     if isinstance(value, type):
-        return _kind(activation, value, f"{value.__name__}()") if (activation := _definition(value)) else None
+        activation = _find_definition(value)
+        return _make_kind(activation, value, f"{value.__name__}()") if activation else None
     function: Any = value.func if isinstance(value, partial) else value
     if issubclass(type(function), Activation):  # isinstance asks the value, which may raise
-        return _kind(function, function.module_class, f"actlab.functional.{function.name}")
+        return _make_kind(function, function.module_class, f"actlab.functional.{function.name}")
     return CALLS.get(function) if type(function) in _FUNCTION_TYPES else None
 
 
 def identify_module(module: nn.Module) -> Kind:
-    """Return what a module is."""
+    """Return the kind of a module."""
     cls = type(module)
-    activation = _definition(cls)
+    activation = _find_definition(cls)
     keys: tuple[type, ...] = (cls,)
     if activation is None and _may_be_activation(module):
-        activation, is_one = _recognised(module)
+        activation, is_one = _recognise(module)
         if activation is None:
             name = module.original_name if isinstance(module, ScriptModule) else cls.__name__
             return Kind(None, (name, cls) if is_one else (cls,))
-        twin = getattr(nn, activation.facts.torch_equivalent) if activation.facts.torch_equivalent else cls
-        keys = (cls,) if issubclass(cls, twin) else (cls, twin)
+        equivalent = getattr(nn, activation.facts.torch_equivalent or "", cls)
+        keys = (cls,) if issubclass(cls, equivalent) else (cls, equivalent)
     return Kind(activation, (activation.name, *keys) if activation else keys)
 
 
 def is_activation_function(value: Any) -> bool:
     """Whether a value is an activation that is a function."""
-    known = type(value) in _FUNCTION_TYPES or issubclass(type(value), partial | Activation)
-    return known and identify(value) is not None
+    may_be = type(value) in _FUNCTION_TYPES or issubclass(type(value), partial | Activation)
+    return may_be and identify(value) is not None
 
 
 def find_sites(model: nn.Module) -> Iterator[Site]:
@@ -164,7 +169,7 @@ def _may_be_activation(module: nn.Module) -> bool:
         return False
 
 
-def _recognised(module: nn.Module) -> tuple[Activation[...] | None, bool]:
+def _recognise(module: nn.Module) -> tuple[Activation[...] | None, bool]:
     """Return which activation of the catalogue a module computes, and whether it is an activation at all.
 
     It is one if it computes a non-linear function of each element. Its values are compared with those of
@@ -182,15 +187,15 @@ def _recognised(module: nn.Module) -> tuple[Activation[...] | None, bool]:
             if y.shape != _X.shape or y.dtype != _X.dtype or not y.isfinite().all():
                 return None, False
             line = y[0] + (_X - _X[0]) * ((y[-1] - y[0]) / (_X[-1] - _X[0]))
-            if not _same(y[_SOME], part) or _same(y, line):
+            if not _are_close(y[_SOME], part) or _are_close(y, line):
                 return None, False
     except (Exception, SystemExit):  # raised by the user's forward
         return None, False
-    known = [] if any(True for _ in module.parameters()) else [*calls.seen, *_catalogue_values()]
-    return next((activation for activation, values in known if _same(y, values)), None), True
+    pairs = [] if any(True for _ in module.parameters()) else [*calls.activations, *_evaluate_catalogue()]
+    return next((activation for activation, values in pairs if _are_close(y, values)), None), True
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def _are_close(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
@@ -199,25 +204,28 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[tuple[Activation[...], Tensor]] = []
+        self.activations: list[tuple[Activation[...], Tensor]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         first = args[0] if args else None
         whole = isinstance(first, Tensor) and first.shape == _X.shape and torch.equal(first, _X)
         result = func(*args, **(kwargs or {}))
         if whole and (kind := CALLS.get(func)) and kind.activation:
-            self.seen.append((kind.activation, result.clone()))
+            self.activations.append((kind.activation, result.clone()))
         return result
 
 
 @functools.cache
-def _catalogue_values() -> list[tuple[Activation[...], Tensor]]:
+def _evaluate_catalogue() -> list[tuple[Activation[...], Tensor]]:
     """Return the values of the catalogue's activations, those that torch has first."""
-    found = []
+    results = []
     for activation in sorted(DEFINITIONS.values(), key=lambda a: a.facts.torch_equivalent is None):
-        given = activation.parameters
-        if activation.facts.gated or activation.formulas.preparation or Parameter.empty in given.values():
+        defaults = activation.parameters
+        if activation.facts.gated or activation.formulas.preparation or Parameter.empty in defaults.values():
             continue
-        for values in (given, {**given, "approximate": "tanh"}) if "approximate" in given else (given,):
-            found.append((activation, activation.__wrapped__(_X.double(), **values).float()))
-    return found
+        variants = (
+            [defaults, {**defaults, "approximate": "tanh"}] if "approximate" in defaults else [defaults]
+        )
+        for values in variants:
+            results.append((activation, activation.__wrapped__(_X.double(), **values).float()))
+    return results

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx, nn
 
+from actlab.introspection import read_source
 from actlab.models.activation_sites import CALLS, Kind, identify, identify_module
 
 _UNKNOWN = object()
@@ -79,7 +80,7 @@ def find_activation_calls(module: nn.Module) -> list[Call]:
     if identify_module(module).activation or type(module).__module__.startswith("torch."):
         return []
     names = ("forward", "__call__")
-    own = {name: _try(lambda: _undecorated(_attribute(module, name))) for name in names}  # noqa: B023
+    own = {name: _try(lambda: _undecorate(_get_attribute(module, name))) for name in names}  # noqa: B023
     todo = [(function, name, module) for name, function in own.items() if isinstance(function, FunctionType)]
     calls: list[Call] = []
     read = set()
@@ -88,7 +89,7 @@ def find_activation_calls(module: nn.Module) -> list[Call]:
         if function not in read:
             read.add(function)
             if (method := _parse(function, name, owner)) is not None:
-                reader = _Reader(method, _problem(module, method))
+                reader = _Reader(method, _find_problem(module, method))
                 calls += reader.calls
                 todo += reader.functions
     return calls
@@ -105,12 +106,12 @@ def _find_calls_in_generated_code(module: Any) -> list[Call]:
     return [Call(kind, "generated code", problem) for kind in called]
 
 
-def _problem(module: nn.Module, method: Method) -> str:
+def _find_problem(module: nn.Module, method: Method) -> str:
     """Return why the source of a function cannot be replaced in a module."""
     own = inspect.getattr_static(type(module), method.name, None) if method.owner is module else None
     if method.owner is module and method.name in vars(module):
         problem = f"{method.name} is an attribute of the module, not a method of its class"
-    elif own is None or _undecorated(own) is not method.function:
+    elif own is None or _undecorate(own) is not method.function:
         problem = f"it is in {method.function.__qualname__}, not in a method of its class"
     elif not method.function.__code__.co_argcount:
         problem = f"{method.name} does not name its first argument"
@@ -119,7 +120,7 @@ def _problem(module: nn.Module, method: Method) -> str:
     return f"{problem}; make it a separate module"
 
 
-def _undecorated(value: Any) -> Any:
+def _undecorate(value: Any) -> Any:
     """Return the Python function of a method or decorated function; None for torch's and for others."""
     while isinstance(value, functools.partial):
         value = value.func
@@ -131,14 +132,14 @@ def _undecorated(value: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=4096)
-def _source(function: FunctionType) -> str:
-    source = inspect.getsource(function)
+def _read_statement(function: FunctionType) -> str:
+    source = read_source(function)
     return f"if 1:\n{source}" if source[0].isspace() else f"\n{source}"
 
 
 def _parse(function: FunctionType, name: str, owner: Any) -> Method | None:
     try:
-        tree = ast.parse(_source(function))
+        tree = ast.parse(_read_statement(function))
     except (OSError, TypeError, SyntaxError):  # no source, or a lambda within a statement
         return None
     if isinstance(first := tree.body[0], ast.If):
@@ -150,10 +151,10 @@ def _parse(function: FunctionType, name: str, owner: Any) -> Method | None:
     return Method(function, name, owner, tree, function.__code__.co_firstlineno - 2)
 
 
-def _scope(method: Method) -> dict[str, Any]:
+def _build_scope(method: Method) -> dict[str, Any]:
     """Return the values of the names in a function that are not local variables."""
     function: Any = method.function
-    scope = {**function.__builtins__, **function.__globals__, **_closure(function)}
+    scope = {**function.__builtins__, **function.__globals__, **_read_closure(function)}
     for node in ast.walk(method.tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             _try(lambda: exec(compile(ast.Module([node], []), "<import>", "exec"), scope))  # noqa: B023, S102
@@ -166,7 +167,7 @@ def _scope(method: Method) -> dict[str, Any]:
     return scope
 
 
-def _closure(function: FunctionType) -> dict[str, Any]:
+def _read_closure(function: FunctionType) -> dict[str, Any]:
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     return {name: _try(lambda: cell.cell_contents) for name, cell in cells}  # noqa: B023
 
@@ -178,7 +179,7 @@ def _try(function: Callable[[], Any]) -> Any:
         return _UNKNOWN
 
 
-def _attribute(value: Any, name: str) -> Any:
+def _get_attribute(value: Any, name: str) -> Any:
     is_computed = isinstance(inspect.getattr_static(value, name, None), property | cached_property)
     return _UNKNOWN if value is _UNKNOWN or is_computed else getattr(value, name)
 
@@ -187,7 +188,7 @@ class _Reader(ast.NodeVisitor):
     """Collects the activations in the source of one function, and the other functions that it names."""
 
     def __init__(self, method: Method, problem: str) -> None:
-        self.method, self.problem, self.scope = method, problem, _scope(method)
+        self.method, self.problem, self.scope = method, problem, _build_scope(method)
         self.calls: list[Call] = []
         self.functions: list[tuple[FunctionType, str, Any]] = []
         definition = method.tree.body[0]
@@ -199,7 +200,7 @@ class _Reader(ast.NodeVisitor):
         inputs = [*node.args, *(k.value for k in node.keywords if k.arg in ("input", "x", None))]
         if value is _UNKNOWN and isinstance(node.func, ast.Attribute):  # x.relu()
             kind, inputs = CALLS.get(node.func.attr), [node.func.value]
-        if kind is None or self._is_place(node.func):
+        if kind is None or self._is_module_attribute(node.func):
             self.generic_visit(node)
         elif isinstance(value, type):  # nn.ReLU()
             self._add(node, kind)
@@ -218,10 +219,10 @@ class _Reader(ast.NodeVisitor):
 
     def _visit_value(self, node: ast.expr, name: str) -> None:
         value, kind = self._resolve(node)
-        if kind is not None and not isinstance(value, type) and not self._is_place(node):
+        if kind is not None and not isinstance(value, type) and not self._is_module_attribute(node):
             self._add(node, kind)
             return
-        function = _try(lambda: _undecorated(value))
+        function = _try(lambda: _undecorate(value))
         if isinstance(function, FunctionType):
             self.functions.append((function, name, getattr(value, "__self__", None)))
         self.generic_visit(node)
@@ -233,24 +234,24 @@ class _Reader(ast.NodeVisitor):
         problem = "it has the argument out; remove it" if any(k.arg == "out" for k in keywords) else ""
         self.calls.append(Call(kind, where, self.problem or problem, self.method, node, argument))
 
-    def _is_place(self, node: ast.expr) -> bool:
+    def _is_module_attribute(self, node: ast.expr) -> bool:
         """Whether an expression is an attribute of a module, which is replaced where it is."""
         if not isinstance(node, ast.Attribute | ast.Subscript):
             return False
-        owner = self._value(node.value)
+        owner = self._try_evaluate(node.value)
         if not issubclass(type(owner), nn.Module):
             return False
         return isinstance(node, ast.Subscript) or node.attr in {**vars(owner), **owner._modules}
 
     def _resolve(self, node: ast.expr) -> tuple[Any, Kind | None]:
         """Return the value of an expression, and the activation that it is."""
-        value = self._value(node)
+        value = self._try_evaluate(node)
         kind = _try(lambda: identify(value))
         if not isinstance(kind, Kind) or kind.activation is None:
             return value, None
         return value, kind if kind.text else kind._replace(text=type(value).__name__)
 
-    def _value(self, node: ast.expr) -> Any:
+    def _try_evaluate(self, node: ast.expr) -> Any:
         return _try(lambda: self._evaluate(node))
 
     def _evaluate(self, node: ast.expr) -> Any:
@@ -263,9 +264,9 @@ class _Reader(ast.NodeVisitor):
             case ast.Call(func=ast.Name(id="super"), args=[]):
                 return super(self.scope["__class__"], self.method.owner)
             case ast.Call(func=ast.Name(id="getattr"), args=[base, name, *_]):
-                return _attribute(self._evaluate(base), self._evaluate(name))
+                return _get_attribute(self._evaluate(base), self._evaluate(name))
             case ast.Attribute(value=base, attr=name):
-                return _attribute(self._evaluate(base), name)
+                return _get_attribute(self._evaluate(base), name)
             case ast.Subscript(value=base, slice=key) if isinstance(
                 self._evaluate(base), dict | list | tuple
             ):
@@ -308,7 +309,7 @@ def replace_calls(module: nn.Module, activations: Mapping[Call, nn.Module]) -> C
 
 
 class _Rewriter(ast.NodeTransformer):
-    """Puts attributes of the module in the place of activations."""
+    """Replaces activations by attributes of the module."""
 
     def __init__(self, method: Method, names: Mapping[Any, tuple[Call, str]]) -> None:
         self.names, self.tree = names, method.tree
@@ -391,7 +392,7 @@ def _blank(base: Any, sources: tuple[tuple[str, str], ...]) -> Any:
 
 def _compile(base: type, name: str, source: str) -> Any:
     """Compile the source of a method, with the globals, closure and defaults of the one that a class has."""
-    old: Any = _undecorated(inspect.getattr_static(base, name))
+    old: Any = _undecorate(inspect.getattr_static(base, name))
     body: list[Any] = ast.parse(source).body
     factory: Any = ast.parse(f"def make({', '.join(old.__code__.co_freevars)}): pass")
     factory.body[0].body = [*body, ast.Return(ast.Name(getattr(body[0], "name", name)))]
@@ -401,7 +402,7 @@ def _compile(base: type, name: str, source: str) -> Any:
     scope: dict[str, Any] = {}
     flags = __future__.annotations.compiler_flag
     exec(compile(text, file, "exec", flags, dont_inherit=True), scope)  # noqa: S102
-    new = FunctionType(scope["make"].__code__, old.__globals__)(*_closure(old).values())
-    inner: Any = _undecorated(new)
+    new = FunctionType(scope["make"].__code__, old.__globals__)(*_read_closure(old).values())
+    inner: Any = _undecorate(new)
     inner.__defaults__, inner.__kwdefaults__ = old.__defaults__, old.__kwdefaults__
     return new

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from actlab.errors import UsageError
 
 
-def lazy_parameter_names(module: nn.Module) -> list[str]:
+def list_lazy_parameters(module: nn.Module) -> list[str]:
     """Return the names of the parameters and buffers that have no shape yet."""
     return [name for name, t in (*module.named_parameters(), *module.named_buffers()) if is_lazy(t)]
 
@@ -41,14 +41,14 @@ def initialize_lazy_layers(module: nn.Module, X: Any) -> nn.Module:
     Raises:
         UsageError: The forward pass does not use a lazy layer.
     """
-    if not lazy_parameter_names(module):
+    if not list_lazy_parameters(module):
         return module
     modes = [(part, part.training) for part in module.modules()]
     with torch.no_grad():
         module.eval()(torch.from_numpy(np.asarray(X[:2])))
     for part, mode in modes:
         part.training = mode
-    if left := lazy_parameter_names(module):
+    if left := list_lazy_parameters(module):
         kind = type(module).__name__
         raise UsageError(
             f"{kind} has the lazy parameter {left[0]!r}, which its forward in evaluation mode does not use; "

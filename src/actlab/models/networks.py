@@ -47,8 +47,8 @@ class NeuralNet(nn.Module):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
-        _at_least(2, num_units=num_units)
-        _at_least(1, num_features=num_features, num_classes=num_classes)
+        _require_at_least(2, num_units=num_units)
+        _require_at_least(1, num_features=num_features, num_classes=num_classes)
         self.fc1 = nn.Linear(num_features, num_units)
         self.fc2 = nn.Linear(num_units, num_units // 2)
         self.fc3 = nn.Linear(num_units // 2, num_classes)
@@ -98,9 +98,9 @@ class ConvNet(nn.Module):
         image_shape: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
-        _at_least(4, num_units=num_units)
-        _at_least(1, num_features=num_features, num_classes=num_classes)
-        channels, height, width = self.image_shape = _image_shape(image_shape, num_features)
+        _require_at_least(4, num_units=num_units)
+        _require_at_least(1, num_features=num_features, num_classes=num_classes)
+        channels, height, width = self.image_shape = _resolve_image_shape(image_shape, num_features)
         quarters = -(-height // 4) * -(-width // 4)
         self.conv1 = nn.Conv2d(channels, num_units // 4, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(num_units // 4, num_units // 2, 3, stride=2, padding=1)
@@ -123,7 +123,7 @@ class ConvNet(nn.Module):
         return self.fc2(hidden)  # type: ignore[no-any-return]
 
 
-def _image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple[int, int, int]:
+def _resolve_image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple[int, int, int]:
     if shape is None:
         side = math.isqrt(num_features)
         if side * side != num_features:
@@ -140,7 +140,7 @@ def _image_shape(shape: tuple[int, int, int] | None, num_features: int) -> tuple
     return channels, height, width
 
 
-def _at_least(least: int, **sizes: int) -> None:
+def _require_at_least(least: int, **sizes: int) -> None:
     for name, value in sizes.items():
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value!r}")
@@ -150,8 +150,8 @@ def new_activation(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
     """Return a new, untrained activation that shares no parameter with another.
 
     Args:
-        activation: A spec, also resolved, a module, its class, an ``autograd.Function``, or a function, which
-            is returned as it is.
+        activation: A spec, a resolved spec, a module, its class, an ``autograd.Function``, or a function,
+            which is returned as it is.
 
     Returns:
         A new module. Its parts with ``reset_parameters`` are in their initial state.

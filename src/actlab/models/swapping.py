@@ -38,8 +38,8 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
         model: Any module.
         replacements: The new activation for each key. A key is a module class such as ``nn.ReLU``, which also
             matches ``F.relu``, ``torch.relu`` and ``x.relu()``, but no subclass; a name that
-            :func:`activations_in` returns, such as ``"relu"``, for modules and functions of torch, actlab and
-            other packages; or a path such as ``"features.1"``, unless a catalogue name is the same. Paths
+            :func:`find_activations` returns, such as ``"relu"``, for modules and functions of torch, actlab
+            and other packages; or a path such as ``"features.1"``, unless a catalogue name is the same. Paths
             have priority, then the first matching key. A value is any activation that
             :class:`~actlab.models.networks.NeuralNet` takes.
         inplace: Change the model, not a deep copy of it.
@@ -62,12 +62,13 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
         )
     """
     _validate(model, replacements)
-    if keys := _matching_keys(replacements, identify(model)):
+    if keys := _find_matching_keys(replacements, identify(model)):
         if inplace:
+            name = _format_key(keys[0])
             raise UsageError(
-                f"swap: the model itself is the {_text(keys[0])}; put it into a module, or pass inplace=False"
+                f"swap: the model itself is the {name}; put it into a module, or pass inplace=False"
             )
-        return _new_module(model, replacements, keys[0], model)
+        return _make_module(model, replacements, keys[0], model)
     try:
         model = model if inplace else copy_module(model)
     except Exception as error:  # raised by the user's attributes
@@ -82,7 +83,7 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
     return model
 
 
-def activations_in(model: nn.Module) -> dict[str, list[str]]:
+def find_activations(model: nn.Module) -> dict[str, list[str]]:
     """Return which element-wise activations a model has, and where.
 
     A module of another package, such as ``NewGELUActivation`` of Hugging Face, has the name of the
@@ -98,19 +99,19 @@ def activations_in(model: nn.Module) -> dict[str, list[str]]:
         forward, and the line.
 
     Examples:
-        >>> activations_in(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Softmax(-1)))
+        >>> find_activations(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Softmax(-1)))
         {'relu': ['1']}
     """
     own = identify_module(model)
     found: list[tuple[Kind | None, str]] = [(own, "")] if own.activation else []
-    named = {m for m in model.modules() if m is not model and _elementwise_name(identify_module(m))}
+    named = {m for m in model.modules() if m is not model and _find_elementwise_name(identify_module(m))}
     found += [(identify(site.value), site.path) for site in find_sites(model) if site.owner not in named]
     for path, module in model.named_modules():
-        title, calls = _title(path, module), [] if module in named else find_activation_calls(module)
+        title, calls = _format_title(path, module), [] if module in named else find_activation_calls(module)
         found += [(call.kind, f"{title} ({call.kind.text}, {call.where})") for call in calls]
     paths: dict[str, dict[str, None]] = {}
     for kind, path in found:
-        if name := _elementwise_name(kind):
+        if name := _find_elementwise_name(kind):
             paths.setdefault(name, {})[path] = None
     return {name: list(places) for name, places in paths.items()}
 
@@ -118,38 +119,42 @@ def activations_in(model: nn.Module) -> dict[str, list[str]]:
 def _validate(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError(f"swap: the model must be an nn.Module, got a {type(model).__name__}")
+    if not isinstance(replacements, Mapping | None):
+        raise UsageError(
+            f"swap: replacements must be a dictionary such as {{nn.ReLU: 'mish'}}, got {replacements!r}"
+        )
     if not replacements:
         raise UsageError("swap: replacements is empty; pass an activation for at least one key")
-    known = {*catalogue, *(site.path for site in find_sites(model))}
+    valid = {*catalogue, *(site.path for site in find_sites(model))}
     for key in replacements:
-        if isinstance(key, str) and key not in known:
-            known.update(filter(None, (identify_module(module).name for module in model.modules())))
-        if isinstance(key, str) and key not in known:
-            near = did_you_mean(key, known)
+        if isinstance(key, str) and key not in valid:
+            valid.update(filter(None, (identify_module(module).name for module in model.modules())))
+        if isinstance(key, str) and key not in valid:
+            near = did_you_mean(key, valid)
             raise UsageError(f"swap: {key!r} is neither a catalogue name nor a path in the model{near}")
         if not (isinstance(key, str) or (isinstance(key, type) and issubclass(key, nn.Module))):
             raise UsageError(f"swap: the key {key!r} must be a module class, a catalogue name or a path")
 
 
-def _elementwise_name(kind: Kind | None) -> str | None:
+def _find_elementwise_name(kind: Kind | None) -> str | None:
     """Return the name of an element-wise activation; None for anything else."""
     gated = kind and kind.activation and kind.activation.facts.gated
     return None if kind is None or gated else kind.name
 
 
-def _matching_keys(replacements: Mapping[Key, Any], kind: Kind | None, path: str = "") -> list[Key]:
+def _find_matching_keys(replacements: Mapping[Key, Any], kind: Kind | None, path: str = "") -> list[Key]:
     """Return the keys that match a module or a call; the first one applies."""
     keys: list[Key] = [path] if path and path in replacements and path not in catalogue else []
     return [*keys, *(key for key in replacements if kind and key in kind.keys)]
 
 
-def _title(path: str, module: Any) -> str:
+def _format_title(path: str, module: Any) -> str:
     scripted = isinstance(module, torch.jit.ScriptModule)
     name = f"{module.original_name if scripted else type(module).__name__}.forward"
     return f"{path}: {name}" if path else name
 
 
-def _text(key: Key) -> str:
+def _format_key(key: Key) -> str:
     return repr(key) if isinstance(key, str) else key.__name__
 
 
@@ -158,17 +163,17 @@ def _is_inside(path: str, paths: Collection[str]) -> bool:
     return any(".".join(parts[:end]) in paths for end in range(1, len(parts) + 1))
 
 
-def _new_module(
+def _make_module(
     model: nn.Module, replacements: Mapping[Key, ActivationLike], key: Key, like: nn.Module
 ) -> nn.Module:
     """Return a new activation for a key, in the mode of ``like``, with the device and dtype of the model."""
     try:
         activation: Any = new_activation(replacements[key])
     except TypeError as error:
-        raise UsageError(f"swap: the replacement for {_text(key)}: {summarize_error(error)}") from error
+        raise UsageError(f"swap: the replacement for {_format_key(key)}: {summarize_error(error)}") from error
     if not callable(activation):
         raise UsageError(
-            f"swap: the replacement for {_text(key)} is {activation!r}; it must be an activation"
+            f"swap: the replacement for {_format_key(key)} is {activation!r}; it must be an activation"
         )
     module = activation if isinstance(activation, nn.Module) else FunctionModule(activation)
     weights = (p for p in model.parameters() if p.dtype.is_floating_point)
@@ -192,7 +197,7 @@ class _Plan:
         chosen: dict[tuple[int, str], tuple[Site, Key]] = {}
         for site in find_sites(self.model):
             inside = _is_inside(site.path, self.paths)
-            keys = [] if inside else _matching_keys(self.replacements, identify(site.value), site.path)
+            keys = [] if inside else _find_matching_keys(self.replacements, identify(site.value), site.path)
             self.used.update(keys)
             attribute = id(site.owner), site.name  # a shared owner has several paths
             if keys and (attribute not in chosen or keys[0] == site.path):
@@ -210,7 +215,7 @@ class _Plan:
             shared = id(site.value if is_module else site), key
             if shared not in new:
                 like = site.value if is_module else site.owner
-                new[shared] = _new_module(self.model, self.replacements, key, like)
+                new[shared] = _make_module(self.model, self.replacements, key, like)
             self.sites.append((site, new[shared]))
 
     def add_calls(self) -> None:
@@ -219,7 +224,8 @@ class _Plan:
         paths = {module: path for path, module in modules if not _is_inside(path, self.paths)}
         for module, path in paths.items():
             keys = {
-                call: _matching_keys(self.replacements, call.kind) for call in find_activation_calls(module)
+                call: _find_matching_keys(self.replacements, call.kind)
+                for call in find_activation_calls(module)
             }
             self.used.update(itertools.chain(*keys.values()))
             if any(keys.values()):
@@ -227,7 +233,7 @@ class _Plan:
                 self.changes.append(self._replace_calls(path, module, wanted))
 
     def _replace_calls(self, path: str, module: nn.Module, keys: Mapping[Call, Key]) -> Callable[[], None]:
-        new = {call: _new_module(self.model, self.replacements, key, module) for call, key in keys.items()}
+        new = {call: _make_module(self.model, self.replacements, key, module) for call, key in keys.items()}
         refused = next((call for call in keys if call.problem), None)
         call, problem = refused or next(iter(keys)), refused.problem if refused else ""
         try:
@@ -235,18 +241,18 @@ class _Plan:
                 return replace_calls(module, new)
         except Exception as error:  # a decorator that needs names of its class, or a class without subclasses
             problem = f"{summarize_error(error)}; make it a separate module"
-        name = f"{_title(path, module)} calls {call.kind.text} ({call.where})"
+        name = f"{_format_title(path, module)} calls {call.kind.text} ({call.where})"
         raise UsageError(f"swap: {name}, which cannot be replaced: {problem}")
 
     def refuse_unused_keys(self) -> None:
         """Raise if a key matches nothing."""
         for key in self.replacements:
             if key not in self.used:
-                names = activations_in(self.model)
-                known = "; ".join(f"{name} ({', '.join(paths)})" for name, paths in names.items())
+                names = find_activations(self.model)
+                listing = "; ".join(f"{name} ({', '.join(paths)})" for name, paths in names.items())
                 near = did_you_mean(key if isinstance(key, str) else key.__name__, names)
-                has = f"the model has {known}" if known else "the model has no activations"
-                raise UsageError(f"swap: nothing in the model matches {_text(key)}{near}; {has}")
+                has = f"the model has {listing}" if listing else "the model has no activations"
+                raise UsageError(f"swap: nothing in the model matches {_format_key(key)}{near}; {has}")
 
     def apply(self) -> None:
         """Change the model."""

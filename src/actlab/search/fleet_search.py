@@ -17,7 +17,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from actlab.errors import UsageError
 from actlab.ledger.session import LedgerLike
 from actlab.search.search_runner import FleetsFailed, SearchRunner
-from actlab.training.train import precision_problem
+from actlab.training.train import find_precision_problem
 
 
 class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is untyped
@@ -122,8 +122,8 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         Returns:
             This search.
         """
-        seeds = _seeds(self.seeds)
-        if problem := precision_problem(self.precision):
+        seeds = _parse_seeds(self.seeds)
+        if problem := find_precision_problem(self.precision):
             raise UsageError(problem)
         if not isinstance(self.estimator, skorch.NeuralNet):
             if seeds != [0]:
@@ -147,8 +147,8 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
             runner.restore_batching()
             self.runs_ = runner.table()
             inner.estimator.__class__ = type(self.estimator)  # a scorer may hold on to it
-        found = {n: v for n, v in vars(inner).items() if n.endswith("_") and not n.startswith("_")}
-        self.__dict__.update(found)
+        results = {n: v for n, v in vars(inner).items() if n.endswith("_") and not n.startswith("_")}
+        self.__dict__.update(results)
         times = runner.seconds()
         self.cv_results_["mean_fit_time"] = times.mean(axis=1)
         self.cv_results_["std_fit_time"] = times.std(axis=1)
@@ -169,12 +169,12 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         return {**super().__getstate__(), "executor": None, "ledger": None}
 
 
-def _seeds(seeds: Any) -> list[int]:
-    found = range(seeds) if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool) else seeds
-    right = isinstance(found, Sequence) and not isinstance(found, str) and len(found) > 0
-    if not right or not all(isinstance(s, int | np.integer) and 0 <= s < 2**32 for s in found):
+def _parse_seeds(seeds: Any) -> list[int]:
+    values = range(seeds) if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool) else seeds
+    is_sequence = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+    if not is_sequence or not all(isinstance(s, int | np.integer) and 0 <= s < 2**32 for s in values):
         raise UsageError(f"seeds must be an integer >= 1 or a list of seeds such as [0, 1], got {seeds!r}")
-    return [int(seed) for seed in found]
+    return [int(seed) for seed in values]
 
 
 class _Splits:
@@ -198,5 +198,5 @@ class _Splits:
         return int(self.splitter.get_n_splits(X, y, **params)) * len(self.seeds)
 
     def get_metadata_routing(self) -> Any:
-        """Ask for what the splitter asks for."""
+        """Return the metadata requests of the splitter."""
         return get_routing_for_object(self.splitter)

@@ -95,19 +95,12 @@ class SearchRunner:
 
     def table(self) -> pd.DataFrame:
         """Return one row per run that has ended."""
-        rows = [
-            {
-                "candidate": run.candidate,
-                "fold": run.fold,
-                "seed": run.seed,
-                "how": run.result.how,
-                "reason_alone": run.reason_alone or run.result.reason_alone,
-                "failure": run.result.failure,
-                "seconds": run.result.seconds,
-            }
-            for run in self.runs
-            if run.result is not None
-        ]
+        rows = []
+        for run in self.runs:
+            if result := run.result:
+                reason = run.reason_alone or result.reason_alone
+                labels = run.candidate, run.fold, run.seed
+                rows.append((*labels, result.how, reason, result.failure, result.seconds))
         return pd.DataFrame(rows, columns=_COLUMNS)
 
     def seconds(self) -> npt.NDArray[np.float64]:
@@ -202,7 +195,11 @@ class SearchRunner:
         if not runs:
             return
         search, several = self.search, planned is self.runs
-        names = [_label(self.candidates[run.candidate]) for run in fused] if several else ["the best"]
+        names = (
+            [_describe_candidate(self.candidates[run.candidate]) for run in fused]
+            if several
+            else ["the best"]
+        )
         fingerprint = compute_fingerprint(X, y) if search.ledger is not None else ""
         # scikit-learn would treat an error of all fleets as an error of one model.
         try:
@@ -236,5 +233,5 @@ def _fit_alone(
     return net
 
 
-def _label(parameters: dict[str, Any]) -> str:
+def _describe_candidate(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{name.rpartition('__')[2]}={value}" for name, value in parameters.items())

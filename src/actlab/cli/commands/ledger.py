@@ -58,29 +58,31 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"runs": to_json_rows(runs), "claims": to_json_rows(claims)}, allow_nan=False))
         return SUCCESS
-    lines = ["No runs yet"] if runs.empty else _runs_as_text(runs)
-    sentences = _run_notes(runs)
+    lines = ["No runs yet"] if runs.empty else _format_runs(runs)
+    sentences = _describe_runs(runs)
     for claim in claims.to_dict("records"):
-        sentences.append(f"Process {claim['pid']} on {claim['host']} is training {_count(claim['runs'])}.")
+        sentences.append(
+            f"Process {claim['pid']} on {claim['host']} is training {_format_count(claim['runs'])}."
+        )
     print("\n".join([*lines, *([""] if sentences else []), *wrap_sentences(sentences)]))
     return SUCCESS
 
 
-def _runs_as_text(runs: pd.DataFrame) -> list[str]:
+def _format_runs(runs: pd.DataFrame) -> list[str]:
     import pandas as pd
 
-    from actlab.report.tables import text_table
+    from actlab.report.tables import format_table
 
     # The loss comes last: a number may be wide, and columns that do not fit are dropped from the right.
     table = runs[["activation", "seed", "fold", "test_acc", "epochs", "seconds", "test_loss"]].copy()
     table.insert(0, "run", runs["key"].str[:8])
     table["fold"] = pd.to_numeric(table["fold"], errors="coerce")
     failures = (runs["failure"] != "").sum()
-    title = f"{_count(len(runs))}, {failures or 'none'} failed"
-    return [title, "", text_table(table.tail(_MAX_ROWS).reset_index(drop=True))]
+    title = f"{_format_count(len(runs))}, {failures or 'none'} failed"
+    return [title, "", format_table(table.tail(_MAX_ROWS).reset_index(drop=True))]
 
 
-def _run_notes(runs: pd.DataFrame) -> list[str]:
+def _describe_runs(runs: pd.DataFrame) -> list[str]:
     """Return a sentence for each reason why runs failed, and for what the table leaves out."""
     omitted = f"The last {_MAX_ROWS} of {len(runs)} runs are shown; actlab ledger export writes all of them."
     sentences = [omitted] if len(runs) > _MAX_ROWS else []
@@ -105,18 +107,18 @@ def verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"runs": runs, "problems": problems}))
     else:
-        print("\n".join(wrap_sentences(problems) or [f"{_count(runs or 0)}, no problems"]))
+        print("\n".join(wrap_sentences(problems) or [f"{_format_count(runs or 0)}, no problems"]))
     return FAILURE if problems else SUCCESS
 
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the tables of a ledger as files for other programs."""
-    from actlab.files import output_folder
+    from actlab.files import create_output_folder
     from actlab.ledger.records import dumps
     from actlab.report.tables import write_csv, write_json
 
     with _open(arguments.ledger) as ledger:
-        out = output_folder(arguments.out)
+        out = create_output_folder(arguments.out)
         runs, history = ledger.runs(), ledger.history()
         # JSON has no infinity and no NaN: the ledger's own encoding of numbers, {"$float": "inf"}, stays.
         settings = [{"key": key, **json.loads(dumps(ledger.settings(key)))} for key in runs["key"]]
@@ -142,7 +144,7 @@ def merge(arguments: argparse.Namespace) -> int:
         return FAILURE if discrepancies else SUCCESS
     for path, (count, sentences) in merged.items():
         note = f"; discrepancies: {len(sentences)}" if sentences else ""
-        print(f"{_count(count)} copied from {path}{note}")
+        print(f"{_format_count(count)} copied from {path}{note}")
     if discrepancies:
         print(f"actlab ledger verify {arguments.ledger} lists every discrepancy.")
     return FAILURE if discrepancies else SUCCESS
@@ -154,5 +156,5 @@ def _open(path: Path, readonly: bool = True) -> Ledger:
     return Ledger(path / LEDGER if path.is_dir() else path, readonly=readonly)
 
 
-def _count(runs: int) -> str:
+def _format_count(runs: int) -> str:
     return f"{runs} run{'' if runs == 1 else 's'}"
