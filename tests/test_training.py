@@ -164,6 +164,9 @@ def test_train_accepts_a_class_with_few_samples_without_a_warning():
         ({"seed": 2**64}, "seed must be an integer >= 0, got 18446744073709551616"),
         ({"lr": 0.0}, "lr must be finite and > 0, got 0.0"),
         ({"lr": float("nan")}, "lr must be finite and > 0, got nan"),
+        ({"lr": "0.1"}, "lr must be finite and > 0, got '0.1'"),
+        ({"lr": None}, "lr must be finite and > 0, got None"),
+        ({"momentum": [0.9]}, r"momentum must be >= 0 and < 1, got \[0.9\]"),
         ({"momentum": 1.0}, "momentum must be >= 0 and < 1, got 1.0"),
         ({"device": "gpu"}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
         ({"device": "cuda:x"}, "device must be cpu, cuda or cuda:N, got 'cuda:x'"),
@@ -173,6 +176,18 @@ def test_train_accepts_a_class_with_few_samples_without_a_warning():
 def test_make_train_settings_reject_invalid_values(settings, message):
     with pytest.raises(UsageError, match=message):
         TrainSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("digits",), "dataset must be a Dataset, got a str"),
+        ((make_dataset(), "relu", {"epochs": 1}), "settings must be a TrainSettings, got a dict"),
+    ],
+)
+def test_train_rejects_arguments_of_another_type(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        train(*arguments)
 
 
 def test_make_train_settings_report_all_invalid_values_together():

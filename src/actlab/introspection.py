@@ -1,4 +1,4 @@
-"""Take values and code apart: what a value consists of, and which variables code uses.
+"""Describe what a value consists of, and which variables code uses.
 
 :class:`Walk` describes a value as JSON. Two descriptions are equal only if the values behave alike.
 :func:`variables` returns what the user's own code depends on besides its source: closures, defaults, globals.
@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 import logging
 import math
@@ -78,6 +79,10 @@ _DERIVED_ATTRIBUTES = frozenset(
     "__signature__ __orig_bases__ __parameters__ _abc_impl _backward_cls".split()
 )
 _COMPUTING_FACTS = ("saves", "inplace", "widen", "gated")  # the facts of an activation that its code uses
+
+# Sources of functions that are pickled by value, which loses the name of their file. A process that sends
+# such functions to another one sends this dictionary too.
+unimportable_sources: dict[tuple[Any, ...], str] = {}
 
 
 class Indescribable(TypeError):
@@ -195,7 +200,7 @@ class Walk(ABC):
         return {**description, "attributes": self.describe_named({k: v for k, v in own.items() if v}, path)}
 
     def _object(self, value: Any, path: str) -> Any:
-        """Describe any other object by its class and its attributes, or else as pickle sees it."""
+        """Describe any other object by its class and its attributes, or else as pickle would store it."""
         kind = type(value)
         reduce = copyreg.dispatch_table.get(kind)
         attributes = None if reduce else _attributes(value)
@@ -333,6 +338,33 @@ def _name_in_library(value: object, module: object, name: str) -> str | None:
 def is_own(function: FunctionType) -> bool:
     """Return whether a function's code is the user's own, whatever its name."""
     return library_of(str(function.__globals__.get("__name__", ""))) is None
+
+
+def read_source(function: FunctionType) -> str:
+    """Return the source of a function, also of one that another process has sent.
+
+    Args:
+        function: Any function.
+
+    Raises:
+        OSError: It has no source.
+    """
+    key = function.__qualname__, function.__code__.co_firstlineno, _code_key(function.__code__)
+    try:
+        source = inspect.getsource(function)
+    except OSError:
+        if key not in unimportable_sources:
+            raise
+        source = unimportable_sources[key]
+    if function.__module__ == "__main__" or "<locals>" in function.__qualname__:
+        unimportable_sources[key] = source
+    return source
+
+
+def _code_key(code: CodeType) -> tuple[Any, ...]:
+    """Return what two compilations of the same source have in common, in whatever file."""
+    constants = (_code_key(value) if isinstance(value, CodeType) else value for value in code.co_consts)
+    return code.co_name, code.co_code, code.co_names, code.co_varnames, *constants
 
 
 def variables(code: Definition) -> dict[str, dict[str, Any]]:

@@ -95,15 +95,17 @@ def write_pages(
         rows: Rows of the HiPlot page.
         out: The folder.
     """
-    from actlab.integrations.hiplot import write_hiplot
+    from actlab.integrations.hiplot import to_hiplot
     from actlab.report.html.page import write_report
 
-    pages: list[tuple[Callable[..., None], Any, str]]
-    pages = [(write_report, comparison, REPORT), (write_hiplot, rows, "hiplot.html")]
+    pages: dict[str, Callable[[Path], object]] = {
+        REPORT: lambda path: write_report(comparison, path),
+        "hiplot.html": lambda path: to_hiplot(rows).to_html(path),
+    }
     files = []
-    for write, content, name in pages:
+    for name, write in pages.items():
         try:
-            write(content, out / name)
+            write(out / name)
             files.append(out / name)
         except ImportError as error:
             print(f"actlab: {error}", file=sys.stderr)

@@ -70,9 +70,9 @@ class ChanceTest:
             losses = [run.result.test_loss for run in runs]
             return bool(np.mean(losses) >= np.mean([scoring.compute_target_variance(p) for p in planned]))
         folds = [self._scores_of_fold(p) for p in planned]
-        known = [fold for fold in folds if fold is not None]
+        available = [fold for fold in folds if fold is not None]
         score = float(np.mean([run.score for run in runs]))
-        return len(known) == len(folds) and is_among_chance_scores(score, known)
+        return len(available) == len(folds) and is_among_chance_scores(score, available)
 
     def _scores_of_fold(self, planned: PlannedRun) -> ChanceScores | None:
         key, scoring = (planned.split, planned.fold), self.scoring

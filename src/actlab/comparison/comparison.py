@@ -340,8 +340,8 @@ def _train_until_decided(
         test.update(judge_pairs(best, plan, region[0], test.level), count_failures(best))
         if verbose:
             pairs = len(test.verdicts)
-            left = f"{pairs - len(test.decided)} of {pairs} pairs are undecided"
-            print(f"actlab: after {test.seeds} seeds {left}", file=sys.stderr)
+            undecided = f"{pairs - len(test.decided)} of {pairs} pairs are undecided"
+            print(f"actlab: after {test.seeds} seeds {undecided}", file=sys.stderr)
     return test, region
 
 

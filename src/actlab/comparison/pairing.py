@@ -33,9 +33,9 @@ def judge_pairs(
         labels = run.labels
         scores[labels.activation][labels.split, labels.fold, labels.seed] = run.score
     pairs = list(combinations(scores, 2))
-    known = {(a, b): found for a, b in pairs if (found := _summarize(scores[a], scores[b], plan))}
+    summaries = {(a, b): summary for a, b in pairs if (summary := _summarize(scores[a], scores[b], plan))}
     verdicts: dict[Pair, Verdict | None] = dict.fromkeys(pairs)
-    verdicts.update(zip(known, judge(list(known.values()), region, level), strict=True))
+    verdicts.update(zip(summaries, judge(list(summaries.values()), region, level), strict=True))
     return verdicts
 
 

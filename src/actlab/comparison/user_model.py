@@ -160,14 +160,15 @@ def _build(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
 
 def _find_factory(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
     """Return what builds the module, and its arguments."""
-    if not isinstance(module, str):
-        if not callable(module):
-            raise UsageError(f"module is {module!r}, not an nn.Module, its class, or 'package.module:Net'")
-        return module, [], {}
-    name, arguments, keywords = split_spec(module)
-    if not is_import_path(name):
-        raise UsageError(f"module is {module!r}, not 'package.module:Net' or 'file.py:Net'")
-    return import_object("module", name), arguments, keywords
+    factory, arguments, keywords = module, list[Any](), dict[str, Any]()
+    if isinstance(module, str):
+        name, arguments, keywords = split_spec(module)
+        if not is_import_path(name):
+            raise UsageError(f"module is {module!r}, not 'package.module:Net' or 'file.py:Net'")
+        factory = import_object("module", name)
+    if not callable(factory):
+        raise UsageError(f"module is {factory!r}, not an nn.Module, its class, or 'package.module:Net'")
+    return factory, arguments, keywords
 
 
 def _find_kind(module: nn.Module, replace: Replaced | None, name: str) -> Replaced:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.run import Epoch, Run
 from actlab.fleet.settings import FleetSettings, apply_settings
 from actlab.fleet.trial import Alone
+from actlab.introspection import unimportable_sources
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +42,7 @@ class Job:
         number: The index of the fleet.
         fleet: The fleet, with the indices of its runs.
         runs: Its runs.
-        tries: How many processes have died of it.
+        tries: How many processes have died while training it.
     """
 
     number: int
@@ -146,9 +147,10 @@ class ExecutorBackend:
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Submit jobs."""
+        sources = dict(unimportable_sources)
         calls = [
             functools.partial(
-                _train_in_process, job, self.shared, _make_counter(self.shared, job), self.settings
+                _train_in_process, job, self.shared, _make_counter(self.shared, job), self.settings, sources
             )
             for job in jobs
         ]
@@ -207,9 +209,14 @@ def _run_in_folder(folder: str, call: bytes) -> FleetOutcome:
 
 
 def _train_in_process(
-    job: Job, shared: SharedArrays, report: EpochCallback, settings: FleetSettings
+    job: Job,
+    shared: SharedArrays,
+    report: EpochCallback,
+    settings: FleetSettings,
+    sources: Mapping[tuple[Any, ...], str],
 ) -> FleetOutcome:
     """Train a fleet in a process that does nothing else meanwhile."""
+    unimportable_sources.update(sources)
     device = job.runs[0].device
     with apply_settings(settings):
         return train_or_split(job.runs, job.fleet, _load(shared, device), report)

@@ -40,8 +40,8 @@ def count_processes(jobs: int | None) -> int:
     """Return how many processes ``n_jobs`` means.
 
     Args:
-        jobs: As in scikit-learn: a number, or -1 for all cores, -2 for all but one. None means as many as
-            PyTorch would use threads, and one in a worker process.
+        jobs: As in scikit-learn: a number, or -1 for all cores, -2 for all but one. None means the number of
+            threads that PyTorch would use, or one in a worker process.
 
     Returns:
         A number of at least 1.
@@ -282,10 +282,10 @@ def create_shared_folder(needed: int) -> Iterator[Path]:
     Args:
         needed: Number of bytes that will be written.
     """
-    for left in _MEMORY.glob(f"{_PREFIX}*"):  # left behind by killed processes
-        owner = left.name.split("-")[1]
+    for leftover in _MEMORY.glob(f"{_PREFIX}*"):  # left behind by killed processes
+        owner = leftover.name.split("-")[1]
         if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(leftover, ignore_errors=True)
     fits = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * needed
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_MEMORY if fits else None))
     try:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from actlab.errors import UsageError
 from actlab.execution.backends import Backend, InProcessBackend, Job, open_backend
 from actlab.execution.processes import count_processes, start_processes
 from actlab.execution.split_on_failure import FleetOutcome
@@ -74,13 +75,15 @@ def choose_executor(
 
     Args:
         executor: The executor that the user wants; None to choose one.
-        jobs: The number of processes, as in scikit-learn. None: as many as PyTorch would use threads, if
-            the work is worth starting them.
+        jobs: The number of processes, as in scikit-learn. None: the number of threads that PyTorch would use,
+            if the work takes long enough.
         runs: The runs.
         X: Inputs (n, ...).
         isolated: Whether to train in another process in any case, because a run may end its process.
     """
     if executor is not None:
+        if not callable(getattr(executor, "submit", None)):
+            raise UsageError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
         return contextlib.nullcontext(executor)
     number = min(count_processes(jobs), len(runs))
     if isolated and number:
@@ -119,8 +122,8 @@ def iterate_results(
 
     A run that fails has the reason in its result and does not affect other runs. A run that no fleet can
     train is left to skorch (:attr:`Result.needs_skorch`). The results do not depend on the executor or on
-    the order. A process that dies is replaced, and its fleet starts again; a run fails if three processes
-    die of it.
+    the order. A process that dies is replaced, and its fleet starts again; a run fails if three processes die
+    while training it.
 
     Args:
         runs: The runs.
@@ -194,8 +197,8 @@ class _Scheduler:
 
     def _train(self) -> Generator[tuple[int, Result]]:
         for job in self.for_skorch:
-            left = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
-            yield from self._finish(job, left)
+            results = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
+            yield from self._finish(job, results)
         while self.queue or self.submitted:
             ended = self._submit()
             done: set[Future[FleetOutcome]] = set()
@@ -252,7 +255,7 @@ class _Scheduler:
         return [self._record(job, outcome.results, job.tries + 1)]
 
     def _retry(self, job: Job, reason: str) -> list[Ended]:
-        """Queue a job whose process died; then its halves, until the run to blame is found."""
+        """Queue a job whose process died; then its halves, until the run that causes the failure is found."""
         job.tries += 1
         log.warning("fleet %d of %d: its process died: %s", job.number + 1, len(self.fleets), reason)
         if job.tries < TRIES:

@@ -1,4 +1,4 @@
-"""Train one fleet. A fleet that fails is halved until the run to blame is found."""
+"""Train one fleet. A fleet that fails is halved until the run that causes the failure is found."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def train_or_split(
     report: EpochCallback,
     ready: list[Loop] | None = None,
 ) -> FleetOutcome:
-    """Train a fleet; if that fails, its halves, down to the run to blame.
+    """Train a fleet. If it fails, train its halves, down to the run that causes the failure.
 
     Args:
         runs: The runs of the fleet.

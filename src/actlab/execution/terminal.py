@@ -83,8 +83,8 @@ class TerminalProgress(Progress):
         done = len(ended) + sum(len(state.runs) * state.epoch / state.epochs for state in running)
         self.update(self.all_runs, completed=done)
         text = f"{len(ended)} of {len(self.names)} runs, {_format_duration(seconds)}"
-        if (left := self.tasks[0].time_remaining or 0) > 1:  # rounded up to a second
-            text += f", about {_format_duration(left)} left"
+        if (remaining := self.tasks[0].time_remaining or 0) > 1:  # rounded up to a second
+            text += f", about {_format_duration(remaining)} left"
         self.update(self.all_runs, text=text)
         self._update_scores(ended)
         self.columns = self.all_columns[:: 2 if self._is_narrow() else 1]
@@ -143,12 +143,12 @@ class TerminalProgress(Progress):
         for head in heads or ["place", self.what, f"mean {score}", "std", "runs"]:
             is_name = head == self.what
             table.add_column(head, justify="left" if is_name else "right", no_wrap=not is_name)
-        for place, (name, values) in enumerate(list(self.scores.items())[:_LEADERS], 1):
+        for position, (name, values) in enumerate(list(self.scores.items())[:_LEADERS], 1):
             mean = statistics.fmean(values)
             spread = statistics.stdev(values) if len(values) > 1 and math.isfinite(mean) else math.nan
             cells: list[RenderableType] = [Text(name, no_wrap=True, overflow="ellipsis"), _format_score(mean)]
             if not heads:
-                cells = [str(place), *cells, _format_score(spread), str(len(values))]
+                cells = [str(position), *cells, _format_score(spread), str(len(values))]
             table.add_row(*cells)
         return table
 

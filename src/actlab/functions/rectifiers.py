@@ -100,7 +100,7 @@ LeakyReLU = leaky_relu.module("LeakyReLU")
     inplace=True,
 )
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
-    """Randomised leaky rectifier: a random slope for each element below 0, or the mean slope.
+    """Randomised leaky rectifier: random slopes below 0 in training, the mean slope otherwise.
 
     Draws the numbers that ``torch.nn.functional.rrelu`` draws from the same generator state.
 

@@ -116,20 +116,6 @@ def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> HiPlotPage:
     return HiPlotPage(experiment)
 
 
-def write_hiplot(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Write a HiPlot page of rows; see :func:`to_hiplot`.
-
-    Args:
-        rows: As for :func:`to_hiplot`.
-        path: The HTML file. It is written completely or not at all.
-
-    Raises:
-        ImportError: HiPlot is not installed; the message says how to install it.
-        UsageError: There are no rows, or the file cannot be written.
-    """
-    to_hiplot(rows).to_html(path)
-
-
 def _escape_column(name: str) -> str:
     text: str = _escape_html(str(name))
     return text + _JOINER if text in _RESERVED else text

@@ -200,7 +200,7 @@ def _log_values(client: MlflowClient, run: str, params: _Row, row: _Row, epochs:
 
 
 def _describe_location(uri: str, experiment: str, run: str) -> str:
-    place = _remove_password(uri)
+    address = _remove_password(uri)
     if uri.startswith("http"):
-        place = f"{place.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
-    return f"experiment {EXPERIMENT}, run {run} at {place}"
+        address = f"{address.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+    return f"experiment {EXPERIMENT}, run {run} at {address}"

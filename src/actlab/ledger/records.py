@@ -122,7 +122,7 @@ def report_damage(path: Path, key: str) -> Iterator[None]:
 
 
 def dumps(value: Mapping[str, Any]) -> str:
-    """Return standard JSON, with ``{"$float": "nan"}``, ``"inf"`` or ``"-inf"`` for numbers that it lacks.
+    """Return standard JSON, with ``{"$float": "nan"}``, ``"inf"`` or ``"-inf"`` for numbers that JSON lacks.
 
     Examples:
         >>> dumps({"lr": 0.1, "train_loss": float("inf")})

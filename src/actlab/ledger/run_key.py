@@ -1,7 +1,8 @@
 """The key of a run: a hash of everything that decides the result of the run.
 
 Equal keys mean equal results. A key contains the user's own code as the SHA-256 of its source files. Any edit
-of such a file changes the key, also of a comment: that costs a training, but never gives a wrong result.
+of such a file, even of a comment, changes the key. The run is then trained again, but a result is never
+wrong.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class _KeyWalk(Walk):
 
 
 def _make_label(code: Definition) -> str:
-    """Return what to call code that no library holds by name, independent of process and folder."""
+    """Return a label for code that no library contains by name, independent of process and folder."""
     if isinstance(code, ModuleType):
         return f"module {code.__name__.rpartition('.')[2].rstrip('_')}"
     module = _find_module_name(code)

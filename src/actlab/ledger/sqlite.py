@@ -288,7 +288,7 @@ def _has_side_file(resolved: Path) -> bool:
 
 
 def _set_journal(connection: sqlite3.Connection, path: Path, resolved: Path) -> None:
-    """Use a write-ahead log, so that readers need not wait, where all processes share memory."""
+    """Use a write-ahead log if all processes share memory, so that readers need not wait."""
     network = find_network_file_system(resolved)
     wanted = "delete" if network else "wal"
     deadline = time.monotonic() + PATIENCE

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx, nn
 
+from actlab.introspection import read_source
 from actlab.models.activation_sites import CALLS, Kind, identify, identify_module
 
 _UNKNOWN = object()
@@ -131,14 +132,14 @@ def _undecorate(value: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=4096)
-def _read_source(function: FunctionType) -> str:
-    source = inspect.getsource(function)
+def _read_statement(function: FunctionType) -> str:
+    source = read_source(function)
     return f"if 1:\n{source}" if source[0].isspace() else f"\n{source}"
 
 
 def _parse(function: FunctionType, name: str, owner: Any) -> Method | None:
     try:
-        tree = ast.parse(_read_source(function))
+        tree = ast.parse(_read_statement(function))
     except (OSError, TypeError, SyntaxError):  # no source, or a lambda within a statement
         return None
     if isinstance(first := tree.body[0], ast.If):

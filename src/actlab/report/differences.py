@@ -78,7 +78,7 @@ def _negate(value: float | None) -> float | None:
 
 
 def name_reference(ranking: pd.DataFrame) -> str:
-    """Return what the top row of a ranking is: the reference of the differences.
+    """Return a title for the top row of a ranking, the reference of the differences.
 
     Examples:
         >>> [name_reference(pd.DataFrame({"rank": ranks})) for ranks in ([1, 2], [1, 1], [None, None])]

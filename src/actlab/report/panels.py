@@ -219,10 +219,10 @@ def make_mean_line(
         return None
     lowest = int(np.argmin(means["mean"].fillna(math.inf)))
     step = max(1, math.ceil(len(means) / max_points))
-    kept = sorted({*range(0, len(means), step), len(means) - 1, lowest})
-    means = (10.0**means if log else means).iloc[kept]
+    indices = sorted({*range(0, len(means), step), len(means) - 1, lowest})
+    means = (10.0**means if log else means).iloc[indices]
     y, low, high = (round_values(means[column]) for column in ("mean", "min", "max"))
-    mark = kept.index(lowest) if mark_lowest else None
+    mark = indices.index(lowest) if mark_lowest else None
     return Line(name, series, [int(x) for x in means.index], y, low, high, mark=mark)
 
 

@@ -84,7 +84,7 @@ def _describe_pairs(comparison: Comparison) -> list[str]:
     if verdicts.empty:
         one = "There is only one activation, so there is nothing to compare."
         return [one if len(ranking) < 2 else "There are no verdicts."]
-    order = {name: place for place, name in enumerate(ranking["activation"])}
+    order = {name: position for position, name in enumerate(ranking["activation"])}
     failed = set(ranking[ranking["mean"].isna()]["activation"])  # another sentence describes these
     ranked = set(ranking[ranking["rank"].notna()]["activation"])
     rows = [

@@ -146,7 +146,7 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         finally:
             runner.restore_batching()
             self.runs_ = runner.table()
-            inner.estimator.__class__ = type(self.estimator)  # a scorer may keep it
+            inner.estimator.__class__ = type(self.estimator)  # a scorer may hold on to it
         results = {n: v for n, v in vars(inner).items() if n.endswith("_") and not n.startswith("_")}
         self.__dict__.update(results)
         times = runner.seconds()
@@ -170,10 +170,9 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
 
 
 def _parse_seeds(seeds: Any) -> list[int]:
-    is_count = isinstance(seeds, int | np.integer) and not isinstance(seeds, bool)
-    values = range(seeds) if is_count else seeds
-    is_list = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
-    if not is_list or not all(isinstance(s, int | np.integer) and 0 <= s < 2**32 for s in values):
+    values = range(seeds) if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool) else seeds
+    is_sequence = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+    if not is_sequence or not all(isinstance(s, int | np.integer) and 0 <= s < 2**32 for s in values):
         raise UsageError(f"seeds must be an integer >= 1 or a list of seeds such as [0, 1], got {seeds!r}")
     return [int(seed) for seed in values]
 

@@ -133,7 +133,7 @@ def compare_over_datasets(scores: pd.DataFrame) -> MultiDatasetResult:
     values = scores.to_numpy()
     ranks = np.array([_rank(-np.nan_to_num(row, nan=-np.inf), np.nan_to_num(abs(row))) for row in values])
     order = np.argsort(ranks.sum(axis=0), kind="stable")  # sums of halves are exact, equal ones stay equal
-    names = [str(scores.columns[place]) for place in order]
+    names = [str(scores.columns[index]) for index in order]
     values, ranks = values[:, order], ranks[:, order]
     mean_ranks = ranks.mean(axis=0)
     best = (ranks == 1).sum(axis=0)

@@ -10,7 +10,7 @@ import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from skorch.callbacks import PrintLog
 from skorch.dataset import ValidSplit
 from skorch.history import History
 
+from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.execution.scheduler import SchedulerState, Watcher, train_runs
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
@@ -31,9 +32,6 @@ from actlab.fleet.skorch_training import epochs_of, fit_with_skorch
 from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_parameters
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
-
-if TYPE_CHECKING:
-    from actlab.data.dataset import Dataset
 
 HISTORY_COLUMNS = (
     *("epoch", "train_loss", "train_loss_best", "valid_acc", "valid_acc_best"),
@@ -78,9 +76,9 @@ class TrainSettings:
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 1, "num_units": 2, "seed": 0}
         problems = [find_integer_problem(name, getattr(self, name), low) for name, low in least.items()]
-        if not (math.isfinite(self.lr) and self.lr > 0):
+        if not (isinstance(self.lr, numbers.Real) and 0 < self.lr < math.inf):
             problems.append(f"lr must be finite and > 0, got {self.lr!r}")
-        if not 0 <= self.momentum < 1:
+        if not (isinstance(self.momentum, numbers.Real) and 0 <= self.momentum < 1):
             problems.append(f"momentum must be >= 0 and < 1, got {self.momentum!r}")
         problems += [find_device_problem(self.device), find_precision_problem(self.precision)]
         raise_problems(problems)
@@ -281,7 +279,11 @@ def plan_training(
     Raises:
         UsageError: As :func:`train`; the message names all problems.
     """
-    settings, problems = settings or TrainSettings(), [find_holdout_problem(dataset.y)]
+    settings = settings or TrainSettings()
+    for name, value, kind in (("dataset", dataset, Dataset), ("settings", settings, TrainSettings)):
+        if not isinstance(value, kind):
+            raise UsageError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}")
+    problems = [find_holdout_problem(dataset.y)]
     try:
         activation = resolve(activation) if isinstance(activation, str) else activation
         net = make_net(dataset, activation, settings)
@@ -347,11 +349,11 @@ def find_holdout_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
     """
     numbers = y.dtype.kind == "f"
     most = len(y) if numbers else int(np.bincount(y).max())
-    left = most - math.ceil(most / folds) if folds > 1 else most
-    if left >= HELD_OUT:
+    count = most - math.ceil(most / folds) if folds > 1 else most
+    if count >= HELD_OUT:
         return ""
     few = "the training set has" if numbers else "the largest class has"
-    return f"one sample in {HELD_OUT} is held out for validation, but {few} only {left} samples: add data"
+    return f"one sample in {HELD_OUT} is held out for validation, but {few} only {count} samples: add data"
 
 
 def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:

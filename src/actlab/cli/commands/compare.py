@@ -262,8 +262,8 @@ def _choose_status(arguments: argparse.Namespace, outcome: _Outcome) -> int:
         return SUCCESS
     if arguments.quiet:  # otherwise the sentences state it
         failed = [f"{row['activation']} {row['status']}" for _, row in ranking[:_MAX_FAILURES].iterrows()]
-        if left := len(ranking) - len(failed):
-            failed.append(f"{left} more failed")
+        if remaining := len(ranking) - len(failed):
+            failed.append(f"{remaining} more failed")
         name = outcome.dataset.name
         print(f"actlab: nothing was compared on {name}: {'; '.join(failed)}", file=sys.stderr)
     return FAILURE

@@ -47,8 +47,8 @@ def choose_layers(layers: Sequence[int], count: int) -> list[int]:
         >>> choose_layers([1, 2, 3], 4), choose_layers(range(1, 31), 4), choose_layers(range(1, 31), 3)
         ([1, 2, 3], [1, 11, 20, 30], [1, 16, 30])
     """
-    places = np.linspace(0, len(layers) - 1, min(count, len(layers)))
-    return [layers[math.floor(place + 0.5)] for place in places]
+    positions = np.linspace(0, len(layers) - 1, min(count, len(layers)))
+    return [layers[math.floor(position + 0.5)] for position in positions]
 
 
 # -- panels ---------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def compute_gradient_ratio(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(gradient=to_numeric(rows, "gradient")).sort_values("layer", kind="stable")
     groups = rows.groupby(run, dropna=False, sort=False)
     # The group's first() and last() would skip a layer whose gradient is missing.
-    first, last = (groups.nth(place).set_index(run) for place in (0, -1))
+    first, last = (groups.nth(position).set_index(run) for position in (0, -1))
     ratio = (first["gradient"] / last["gradient"])[first["layer"] < last["layer"]]
     frame = pd.DataFrame(ratio.rename("ratio").reset_index())
     return pd.DataFrame(frame[np.isfinite(frame["ratio"]) & (frame["ratio"] > 0)])

@@ -42,11 +42,11 @@ def write_report(comparison: Comparison, path: Path) -> None:
     """Write the report of a comparison as one HTML file that makes no network request.
 
     Args:
-        comparison: The comparison, also one from :meth:`actlab.Comparison.load`.
+        comparison: The comparison, which may come from :meth:`actlab.Comparison.load`.
         path: The file. It is written completely or not at all.
 
     Raises:
-        ImportError: Jinja is not installed; the message says how to install it.
+        ImportError: Jinja is not installed; the message explains how to install it.
         UsageError: There are no runs, or the file cannot be written.
 
     Examples:

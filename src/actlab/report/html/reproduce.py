@@ -43,7 +43,7 @@ def write_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         about: As in :attr:`actlab.Comparison.about`.
 
     Returns:
-        The call without default arguments. A comment describes what only the user has.
+        The call without default arguments. A comment describes objects that only the user has.
 
     Examples:
         >>> about = {"data": "digits", "folds": 3, "seeds": 2, "tuned": [{"lr": 0.1}, {"lr": 0.2}]}

@@ -60,7 +60,7 @@ def draw_panel(panel: Panel, alt: str, width: int = 380, height: int = 240) -> s
         clip = f' clip-path="url(#{name})"'
     shown = [line.series < SHOWN for line in panel.lines]
     if not any(shown):
-        shown = [place < SHOWN for place in range(len(shown))]
+        shown = [index < SHOWN for index in range(len(shown))]
     many = ' class="many"' if sum(shown) > 4 else ""  # bands that overlap are drawn fainter
     parts.append(f"<g{many}{clip}>")
     for line, is_shown in zip(panel.lines, shown, strict=True):
@@ -104,7 +104,7 @@ def _draw_line(line: Line, at_x: Axis, at_y: Axis) -> Iterator[str]:
 
 
 def draw_forest(chart: Forest, labels: Labels, alt: str) -> str:
-    """Draw a forest plot, with the differences as text at the right."""
+    """Draw a forest plot, with the differences as text on the right."""
     middle, right, limit = 560, 780, chart.limit
     bottom = _ROW * len(chart.rows) + _TOP
     at = _scale((-limit, limit), (_NAMES + 12, middle - 12))
@@ -118,8 +118,8 @@ def draw_forest(chart: Forest, labels: Labels, alt: str) -> str:
         draw_text(at(x), bottom + 15, format_number(x), "middle") for x in choose_linear_ticks(-limit, limit)
     ]
     parts.append(draw_text((_NAMES + middle) / 2, bottom + 30, chart.axis, "middle"))
-    for place, row in enumerate(chart.rows):
-        y = _TOP + _ROW * (place + 0.5)
+    for index, row in enumerate(chart.rows):
+        y = _TOP + _ROW * (index + 0.5)
         parts.append(draw_text(_NAMES - 10, y + 4, labels[row.name], "end"))
         text = f"{get_verdict_symbol(row.difference.verdict)} {row.text}"
         parts.append(draw_text(middle + 12, y + 4, text, "start"))
@@ -147,8 +147,8 @@ def draw_bars(rows: Sequence[tuple[str, int, float]], unit: str, labels: Labels,
     right, width = 690, 780
     at = _scale((0, max((value for *_, value in rows), default=0) or 1.0), (_NAMES, right))
     parts = []
-    for place, (name, series, value) in enumerate(rows):
-        y, wide = _TOP + _ROW * place, max(at(value) - _NAMES, 1)
+    for index, (name, series, value) in enumerate(rows):
+        y, wide = _TOP + _ROW * index, max(at(value) - _NAMES, 1)
         bar = f'x="{_NAMES}" y="{y + 4}" width="{wide:.1f}" height="{_ROW - 8}"'
         parts.append(draw_text(_NAMES - 10, y + 17, labels[name], "end"))
         parts.append(f'<rect class="bar c{series % COLOURS}" {bar}/>')

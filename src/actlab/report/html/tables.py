@@ -148,7 +148,7 @@ def make_tuning_table(tuning: pd.DataFrame, names: Sequence[str]) -> Table | Non
     tuned = [str(name) for name in tuning if str(name) not in TUNING_COLUMNS]
     scores = {name: title for name, title in _SCORES.items() if name in tuning and tuning[name].notna().any()}
     rows = []
-    series = tuning["activation"].map({name: place for place, name in enumerate(names)})
+    series = tuning["activation"].map({name: index for index, name in enumerate(names)})
     for values, runs in tuning.groupby([series, "activation", *tuned], dropna=False):
         means = [format_cell(float(runs[name].mean())) for name in scores]
         chosen = f"{int(runs['chosen'].sum())} of {len(runs)}" if "chosen" in runs else "–"

@@ -137,11 +137,11 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
         ax.axvspan(-chart.region, chart.region, color=_REGION, zorder=0)
     ax.axvline(0, color="0.5", linewidth=0.8, zorder=1)
     size = "medium" if len(names) <= 12 else "small"
-    for place, row in enumerate(chart.rows):
-        _draw_interval(ax, place, row, chart)
-        is_verdict = place > 0 and row.difference.value is not None
+    for position, row in enumerate(chart.rows):
+        _draw_interval(ax, position, row, chart)
+        is_verdict = position > 0 and row.difference.value is not None
         text = f"{row.text}  {row.difference.verdict}" if is_verdict else row.text
-        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=size)
+        ax.text(1.02, position, text, transform=ax.get_yaxis_transform(), va="center", fontsize=size)
     ax.set_xlim(*_choose_limits(chart))
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), [""] * len(names), fontsize=size)
@@ -336,15 +336,15 @@ def _draw_legend(
         set_literal_text(text, name)
 
 
-def _draw_interval(ax: Axes, place: int, row: ForestRow, chart: Forest) -> None:
+def _draw_interval(ax: Axes, position: int, row: ForestRow, chart: Forest) -> None:
     value, low, high = row.difference.value, row.difference.low, row.difference.high
     if value is None:
         return
     colour = _COLOURS[row.series % len(_COLOURS)] if row.series < _NAMED else "0.45"
     if chart.is_beyond(row):
         marker, x = ("<", -chart.limit) if value < 0 else (">", chart.limit)
-        ax.plot([x], [place], marker=marker, color=colour, markersize=7)
+        ax.plot([x], [position], marker=marker, color=colour, markersize=7)
         return
     if low is not None and high is not None:
-        ax.plot([low, high], [place, place], color=colour, linewidth=1.8)
-    ax.plot([value], [place], "o", color=colour, markersize=6)
+        ax.plot([low, high], [position, position], color=colour, linewidth=1.8)
+    ax.plot([value], [position], "o", color=colour, markersize=6)

@@ -72,14 +72,14 @@ def _describe_groups(comparison: MultiDatasetResult, where: str) -> str:
 
 
 def draw_critical_difference(comparison: MultiDatasetResult, ax: Axes) -> Axes:
-    """Draw mean ranks, best at the left, and bars that join activations without a significant difference.
+    """Draw mean ranks, the best on the left, and bars that join activations without a significant difference.
 
-    A bar has a dot for each activation in its group; it may pass over others. There is no length that a
-    difference of ranks has to exceed, as in J. Demšar's diagrams: Wilcoxon's test compares the pairs.
+    A bar has a dot for each activation in its group; it may pass over others. Unlike in J. Demšar's diagrams,
+    there is no critical difference of ranks, because Wilcoxon's test compares the pairs.
 
     Args:
         comparison: From :func:`actlab.stats.several_datasets.compare_over_datasets`.
-        ax: Axes to draw on. Names stand outside of the axes; ``layout="constrained"`` makes room for them.
+        ax: Axes to draw on. Names are placed outside the axes; ``layout="constrained"`` makes room for them.
 
     Returns:
         The same axes.
@@ -93,9 +93,9 @@ def draw_critical_difference(comparison: MultiDatasetResult, ax: Axes) -> Axes:
     ends = 1 - margin, largest + margin
     top = _draw_bars(comparison, ax, margin / 2)
     half = (len(ranks) + 1) // 2  # the better ones at the left, the best on top; the worst at the right
-    for place, (rank, name) in enumerate(zip(ranks, names, strict=True)):
-        left = place < half
-        end, y = (ends[0], top + place) if left else (ends[1], top + len(ranks) - 1 - place)
+    for index, (rank, name) in enumerate(zip(ranks, names, strict=True)):
+        left = index < half
+        end, y = (ends[0], top + index) if left else (ends[1], top + len(ranks) - 1 - index)
         ax.plot([rank, rank, end], [0, y, y], color=_LINE, linewidth=0.9, zorder=1)
         label = f"{name}  {rank:.2f} " if left else f" {rank:.2f}  {name}"
         ax.text(end, y, label, ha="right" if left else "left", va="center", parse_math=False)

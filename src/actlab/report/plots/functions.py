@@ -58,8 +58,8 @@ def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> 
     ax = get_axes(ax)
     for values, (label, color, style) in zip(curves, _STYLES, strict=True):
         ax.plot(x.numpy(), values.numpy(), style, color=color, label=label, linewidth=1.8)
-    for place, slope in kinks.items():
-        ax.plot([place], [slope], "o", color=_STYLES[1][1], markersize=6)
+    for kink, slope in kinks.items():
+        ax.plot([kink], [slope], "o", color=_STYLES[1][1], markersize=6)
     most = max(reach, 1.25)
     main = torch.stack(curves[:2]).clamp(-most, most)  # spikes of f″ are cut off
     margin = 0.08 * float(main.max() - main.min()) or 1.0
@@ -114,7 +114,7 @@ def get_axes(ax: Axes | None) -> Axes:
 
 
 def check_matplotlib() -> None:
-    """Raise UsageError if matplotlib is missing; the message says how to install it."""
+    """Raise UsageError if matplotlib is missing; the message explains how to install it."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
