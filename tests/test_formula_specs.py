@@ -47,12 +47,12 @@ def test_get_accepts_a_formula():
 
 
 def test_get_derives_a_formula_once():
-    formula_activation.from_spec.cache_clear()
-    first = formula_activation.make.cache_info().misses
+    formula_activation.make_from_spec.cache_clear()
+    first = formula_activation.make_activation.cache_info().misses
     for _ in range(3):
         actlab.get("formula:x * tanh(x / 3)")
     NeuralNet(num_units=4, activation="formula:x * tanh(x / 3)", num_features=2)
-    assert formula_activation.make.cache_info().misses == first + 1
+    assert formula_activation.make_activation.cache_info().misses == first + 1
 
 
 @pytest.mark.parametrize(

@@ -53,21 +53,21 @@ def make_formula_module(activation: Activation[...], trainable: Sequence[str]) -
         base = TrainedFormulaModule
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters += [inspect.Parameter(name, keyword, default=None) for name in ("device", "dtype")]
-        body |= {"trainable": tuple(trainable), "repr_format": repr_format(activation, trainable)}
+        body |= {"trainable": tuple(trainable), "repr_format": make_repr_format(activation, trainable)}
     body["__signature__"] = inspect.Signature(parameters)
-    return _FormulaModuleType(class_name(activation.name), (base,), body)  # type: ignore[return-value]
+    return _FormulaModuleType(make_class_name(activation.name), (base,), body)  # type: ignore[return-value]
 
 
-def repr_format(activation: Activation[...], trainable: Sequence[str]) -> str:
+def make_repr_format(activation: Activation[...], trainable: Sequence[str]) -> str:
     """Return the format of what a module prints: the parameters that it does not train."""
     return ", ".join(f"{name}={{{name}!r}}" for name in activation.parameters if name not in trainable)
 
 
-def class_name(name: str) -> str:
+def make_class_name(name: str) -> str:
     """Return the name of the module class of an activation.
 
     Examples:
-        >>> class_name("my_mish"), class_name("Mish")
+        >>> make_class_name("my_mish"), make_class_name("Mish")
         ('MyMish', 'MishModule')
     """
     camel = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
