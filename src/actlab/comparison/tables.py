@@ -20,7 +20,7 @@ from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
 from actlab.comparison.runs import FinishedRun, Labels, describe_failures
 from actlab.comparison.user_model import get_module_name
-from actlab.fleet.diagnostics import describe_schedule
+from actlab.fleet.diagnostics import describe_diagnostic_epochs
 from actlab.fleet.settings import processor_name
 from actlab.stats.sequential import Pair
 from actlab.stats.verdict import Verdict
@@ -228,7 +228,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "tuned": plan.candidates if len(plan.candidates) > 1 else [],
         "settings": dataclasses.asdict(config.settings),
         "net": module if isinstance(module, str) else get_module_name(module),
-        "diagnostics": describe_schedule(config.diagnostics, epochs),
+        "diagnostics": describe_diagnostic_epochs(config.diagnostics, epochs),
         **describe_environment(),
     }
 

@@ -21,7 +21,7 @@ from actlab.execution.processes import count_processes, start_processes
 from actlab.execution.split_on_failure import FleetOutcome
 from actlab.fleet.grouping import Fleet, group_into_fleets
 from actlab.fleet.run import Epoch, FailureKind, Result, Run
-from actlab.fleet.settings import settings_for
+from actlab.fleet.settings import read_settings
 from actlab.fleet.trial import Alone
 
 log = logging.getLogger("actlab")
@@ -142,7 +142,7 @@ def iterate_results(
     if not runs:
         return
     device = runs[0].device
-    settings = settings_for(device)
+    settings = read_settings(device)
     fleets = group_into_fleets(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), settings)
     if executor is None:
         networks = {index: network for fleet in fleets for index, network in fleet.networks.items()}

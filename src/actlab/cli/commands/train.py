@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train one network."""
     from actlab.comparison.loading import make_training_comparison, write_training
     from actlab.files import create_output_folder
-    from actlab.fleet.diagnostics import describe_schedule
+    from actlab.fleet.diagnostics import describe_diagnostic_epochs
     from actlab.report.insights import history_insights
     from actlab.report.tables import to_json_rows
     from actlab.spec import resolve
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     command = make_command_line(
         arguments, "train", "--activation", arguments.activation, "--data", arguments.data
     )
-    diagnostics = describe_schedule(arguments.diagnostics, training.diagnostic_epochs)
+    diagnostics = describe_diagnostic_epochs(arguments.diagnostics, training.diagnostic_epochs)
     about = {"command": command, "diagnostics": diagnostics}
     comparison = make_training_comparison(training, dataset, activation, settings, **about)
     history = history_frame(training.net)
