@@ -195,11 +195,7 @@ class SearchRunner:
         if not runs:
             return
         search, several = self.search, planned is self.runs
-        names = (
-            [_describe_candidate(self.candidates[run.candidate]) for run in fused]
-            if several
-            else ["the best"]
-        )
+        names = [_label(self.candidates[run.candidate]) for run in fused] if several else ["the best"]
         fingerprint = compute_fingerprint(X, y) if search.ledger is not None else ""
         # scikit-learn would treat an error of all fleets as an error of one model.
         try:
@@ -233,5 +229,5 @@ def _fit_alone(
     return net
 
 
-def _describe_candidate(parameters: dict[str, Any]) -> str:
+def _label(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{name.rpartition('__')[2]}={value}" for name, value in parameters.items())
