@@ -180,7 +180,7 @@ def test_runs_count_folds_from_one(path):
     assert folds[2:].isna().all()
 
 
-def test_shorten_key_has_twelve_characters():
+def test_trim_key_has_twelve_characters():
     assert trim_key("0123456789abcdef") == "0123456789ab"
 
 
