@@ -7,7 +7,7 @@ import torch
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from actlab.fleet.losses import has_explicit_gradient, loss_and_gradients, loss_problem, single_loss
+from actlab.fleet.losses import find_loss_problem, has_explicit_gradient, loss_and_gradients, single_loss
 
 NETS, ROWS = 3, 7
 CASES = {
@@ -123,8 +123,11 @@ def test_single_loss_of_a_column_of_logits_equals_skorch():
 
 
 def test_loss_problem_names_unsupported_losses():
-    assert loss_problem(nn.CrossEntropyLoss()) == ""
-    assert loss_problem(nn.L1Loss()) == (
+    assert find_loss_problem(nn.CrossEntropyLoss()) == ""
+    assert find_loss_problem(nn.L1Loss()) == (
         "criterion is L1Loss; a fleet supports CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, MSELoss"
     )
-    assert loss_problem(nn.MSELoss(reduction="sum")) == "criterion__reduction is 'sum'; a fleet needs 'mean'"
+    assert (
+        find_loss_problem(nn.MSELoss(reduction="sum"))
+        == "criterion__reduction is 'sum'; a fleet needs 'mean'"
+    )

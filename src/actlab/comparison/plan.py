@@ -20,7 +20,7 @@ from actlab.comparison.user_model import prepare_net
 from actlab.errors import UsageError, did_you_mean, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
-from actlab.fleet.skorch_adapter import NotFused, read_run, share_factory, split_validation
+from actlab.fleet.skorch_adapter import NeedsSkorch, read_run, share_factory, split_validation
 from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.stats.sequential import ANALYSES
 from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_network
@@ -133,7 +133,7 @@ class ComparisonPlan:
     def _template_run(self, net: skorch.NeuralNet) -> Run | str:
         try:
             run = share_factory(read_run(net, self.config.dataset.X, self.y), self._makers)
-        except NotFused as reason:
+        except NeedsSkorch as reason:
             return str(reason)
         return dataclasses.replace(run, precision=self.config.settings.precision)
 

@@ -18,7 +18,7 @@ from actlab.errors import summarize_error
 from actlab.execution.progress import name_round, show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result
-from actlab.fleet.unfused import epochs_of, fit_with_skorch
+from actlab.fleet.skorch_training import epochs_of, fit_with_skorch
 from actlab.ledger.session import LedgerLike, LedgerSession, open_ledger, open_session
 
 Finished = FinishedRun[PlannedRun]

@@ -11,7 +11,7 @@ _IGNORED = nn.CrossEntropyLoss().ignore_index
 _KINDS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss, nn.MSELoss)
 
 
-def loss_problem(loss: nn.Module) -> str:
+def find_loss_problem(loss: nn.Module) -> str:
     """Return why a fleet cannot use a criterion; an empty text if it can."""
     if type(loss) not in _KINDS:
         return f"criterion is {type(loss).__name__}; a fleet supports {', '.join(k.__name__ for k in _KINDS)}"

@@ -82,13 +82,13 @@ def try_network(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Tria
     try:
         with run.noise():
             state = torch.get_rng_state()
-            if problem := fleet_problem(run, network, x, y):
+            if problem := find_fleet_problem(run, network, x, y):
                 return Trial(alone=Alone.NEEDS_SKORCH, reason_alone=problem)
             draws = not torch.equal(state, torch.get_rng_state())
             layers = trace_layers(network) if settings.layer_by_layer else None
-            problem = _step_problem([network], layers, run, x, y)
+            problem = _find_step_problem([network], layers, run, x, y)
             if problem and layers is not None:  # a layer without explicit steps, such as an embedding
-                layers, problem = None, _step_problem([network], None, run, x, y)
+                layers, problem = None, _find_step_problem([network], None, run, x, y)
     except Exception as error:  # too little memory, which may be available in training
         return Trial(alone=Alone.FAILS, reason_alone=summarize_error(error))
     if problem:
@@ -98,7 +98,7 @@ def try_network(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Tria
     if draws:
         return Trial(layer_by_layer=is_sequential, alone=Alone.DRAWS, reason_alone=_DRAWS)
     is_explicit = layers is not None and all(layer.kind in _EXPLICIT for layer in layers)
-    if not is_explicit and (problem := _step_problem([network, network], layers, run, x, y)):
+    if not is_explicit and (problem := _find_step_problem([network, network], layers, run, x, y)):
         reason = f"torch.vmap cannot run the network: {problem}"
         return Trial(layer_by_layer=is_sequential, alone=Alone.NO_VMAP, reason_alone=reason)
     with torch.no_grad():
@@ -123,7 +123,7 @@ def _describe(
     return Trial(shapes, size, shared, activations, layers is not None, network=stored)
 
 
-def _step_problem(
+def _find_step_problem(
     modules: Sequence[nn.Module], layers: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
 ) -> str:
     """Return the error of a training step; an empty text if it works."""
@@ -135,7 +135,7 @@ def _step_problem(
     return ""
 
 
-def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
+def find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
     """Return why no fleet can train a network, as a sentence; an empty text if a fleet may be able to.
 
     Args:
@@ -153,7 +153,7 @@ def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # skorch shows them
-            return _problem(run, module, x, y)
+            return _find_fleet_problem(run, module, x, y)
     except Exception as error:  # raised by the user's module
         return f"the network failed on two samples: {_summarize_unless_out_of_memory(error)}"
     finally:
@@ -161,7 +161,7 @@ def fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
         np.random.set_state(numpy_state)
 
 
-def _problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
+def _find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
     dtypes = {str(p.dtype).removeprefix("torch.") for p in module.parameters() if p.requires_grad}
     if len(dtypes) > 1 or any(p.is_complex() for p in module.parameters()):
         return f"the network has parameters in {' and '.join(sorted(dtypes))}; a fleet needs one real dtype"

@@ -136,7 +136,7 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         runner = SearchRunner(self, splits)
         options = {name: getattr(self, name) for name in inspect.signature(GridSearchCV).parameters}
         options.update(estimator=runner.make_estimator(), cv=splits, verbose=0)
-        # One after the other, so that each net that is "fitted" is the next of those that are trained.
+        # One job, because the runner returns its trained models in the order of the calls of fit.
         inner = GridSearchCV(**{**options, "n_jobs": 1})
         try:
             inner.fit(X, y, **params)
@@ -160,10 +160,10 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
 
     def __sklearn_clone__(self) -> FleetSearchCV:
         """Clone everything but the executor and the ledger, which are shared."""
-        twin = super(FleetSearchCV, copy.copy(self)).__sklearn_clone__()  # a copy has neither
-        own = self._get_param_names()  # a subclass need not have both
-        shared = {name: getattr(self, name) for name in ("executor", "ledger") if name in own}
-        return twin.set_params(**shared)  # type: ignore[no-any-return]
+        cloned = super(FleetSearchCV, copy.copy(self)).__sklearn_clone__()  # a copy has neither
+        names = self._get_param_names()  # a subclass need not have both
+        shared = {name: getattr(self, name) for name in ("executor", "ledger") if name in names}
+        return cloned.set_params(**shared)  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "executor": None, "ledger": None}
@@ -178,7 +178,7 @@ def _parse_seeds(seeds: Any) -> list[int]:
 
 
 class _Splits:
-    """A splitter that splits once, remembers it, and gives every fold for each seed."""
+    """A splitter that splits once, stores the folds, and yields all folds for each seed."""
 
     def __init__(self, splitter: Any, seeds: Sequence[int]) -> None:
         self.splitter, self.seeds = splitter, seeds
@@ -187,14 +187,14 @@ class _Splits:
         self.folds: list[tuple[Any, Any]] = []
 
     def split(self, X: Any, y: Any = None, **params: Any) -> Iterator[tuple[Any, Any]]:
-        """Yield the training and the test rows of every split."""
+        """Yield the indices of the training samples and of the test samples of every split."""
         self.X, self.y = X, y
         self.folds = list(self.splitter.split(X, y, **params))
         for _ in self.seeds:
             yield from self.folds
 
     def get_n_splits(self, X: Any = None, y: Any = None, **params: Any) -> int:
-        """Return how many splits there are."""
+        """Return the number of splits."""
         return int(self.splitter.get_n_splits(X, y, **params)) * len(self.seeds)
 
     def get_metadata_routing(self) -> Any:

@@ -28,7 +28,7 @@ from actlab.execution.scheduler import SchedulerState, Watcher, train_runs
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Result, Run
 from actlab.fleet.skorch_adapter import build_module, read_run, restore_net, split_validation
-from actlab.fleet.unfused import epochs_of, fit_with_skorch
+from actlab.fleet.skorch_training import epochs_of, fit_with_skorch
 from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_parameters
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
