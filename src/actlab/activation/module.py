@@ -81,13 +81,13 @@ class TrainedModule(ActivationModule):
             nn.init.constant_(getattr(self, name), start)
 
 
-def public_module(activation: Activation[...]) -> str:
+def choose_public_module(activation: Activation[...]) -> str:
     """Return the Python module of an activation's class: ``actlab.nn``, or that of a user's definition."""
     defined_in: str = activation.__wrapped__.__module__
     return "actlab.nn" if defined_in.startswith("actlab.") else defined_in
 
 
-def parameters_of(module: Any) -> dict[str, Any]:
+def read_parameters(module: Any) -> dict[str, Any]:
     """Return the parameters of an activation's module as plain values; the first of one per feature."""
     values = {name: getattr(module, name) for name in module.activation.parameters}
     return {n: v.detach().flatten()[0].item() if isinstance(v, Tensor) else v for n, v in values.items()}
@@ -111,7 +111,7 @@ def make_module(
         options = ("device", "dtype")
         signature += [inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=None) for o in options]
     body = {
-        "__module__": public_module(activation),
+        "__module__": choose_public_module(activation),
         "__doc__": re.sub(r"\n *(x|input): .*", "", activation.__doc__ or ""),  # an argument of forward
         "__signature__": inspect.Signature(signature),
         "activation": activation,

@@ -28,7 +28,7 @@ log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
 TRIES = 3  # process deaths after which a run fails
 _WORTH_PROCESSES = 5e7  # features read in total; less work ends before a process has started
-_MAX_RECORDED = 100  # fleets with recorded results that are held in memory at a time
+_MAX_ENDED = 100  # fleets with recorded results that are held in memory at a time
 _POLL_SECONDS = 0.2  # between two polls of the progress
 
 
@@ -219,11 +219,9 @@ class _Scheduler:
         ready: list[Job] = []
         if self.backend.together and self.submitted:
             return []
-        slots = self.backend.count_slots()
+        room = self.backend.count_slots()
         for job in list(self.queue):
-            if slots is not None and (
-                len(self.submitted) + len(ready) >= slots or len(ended) >= _MAX_RECORDED
-            ):
+            if room is not None and (len(self.submitted) + len(ready) >= room or len(ended) >= _MAX_ENDED):
                 break
             recorded = self.session.claim(job.fleet.indices) if self.session else {}
             if recorded is None:

@@ -197,7 +197,7 @@ class SearchRunner:
         search, is_refit = self.search, planned is not self.runs
         names = ["the best"]
         if not is_refit:
-            names = [_describe_candidate(self.candidates[run.candidate]) for run in in_fleets]
+            names = [_label(self.candidates[run.candidate]) for run in in_fleets]
         verbose = 0 if is_refit else search.verbose
         fingerprint = compute_fingerprint(X, y) if search.ledger is not None else ""
         # scikit-learn would treat an error of all fleets as an error of one model.
@@ -239,5 +239,5 @@ def _fit_alone(
     return net
 
 
-def _describe_candidate(parameters: dict[str, Any]) -> str:
+def _label(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{name.rpartition('__')[2]}={value}" for name, value in parameters.items())

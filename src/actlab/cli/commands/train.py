@@ -11,8 +11,8 @@ from actlab.cli.options import (
     add_output_options,
     add_training_options,
     load_dataset,
-    make_command_line,
     make_train_settings,
+    write_command,
 )
 from actlab.cli.output import (
     FAILURE,
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_figures(arguments)
     out = create_output_folder(arguments.out)
     training = run_training(plan, sink=make_epoch_printer(arguments))
-    command = make_command_line(
+    command = write_command(
         arguments, "train", "--activation", arguments.activation, "--data", arguments.data
     )
     diagnostics = describe_diagnostic_epochs(arguments.diagnostics, training.diagnostic_epochs)

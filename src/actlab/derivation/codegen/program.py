@@ -29,7 +29,7 @@ class Operation:
     run: Callable[..., Any]
     text: str
     cost: int = 1
-    second_form: bool = False  # whether kernels compute it in another way
+    compiled_form: bool = False  # whether kernels compute it in another way
 
 
 _BINARY = {
@@ -186,10 +186,10 @@ class Program:
         return reuse
 
     @property
-    def has_second_forms(self) -> bool:
+    def has_compiled_forms(self) -> bool:
         """Return whether kernels compute some step in another way."""
         return any(
-            step.operation in OPERATIONS and OPERATIONS[step.operation].second_form for step in self.steps
+            step.operation in OPERATIONS and OPERATIONS[step.operation].compiled_form for step in self.steps
         )
 
     @property
