@@ -275,10 +275,10 @@ def create_layer(
         return FormulaLayer([formula for formula in formulas if formula is not None])
     names = [*dict(parts[0].named_parameters()), *dict(parts[0].named_buffers())]
     names_in_network = {name: traced.name + name for name in names}
-    return AutogradLayer(stack, functional_module(parts[0], is_training), names_in_network, parts[0])
+    return AutogradLayer(stack, make_functional(parts[0], is_training), names_in_network, parts[0])
 
 
-def functional_module(module: nn.Module, is_training: Callable[[], bool]) -> Function:
+def make_functional(module: nn.Module, is_training: Callable[[], bool]) -> Function:
     """Return a module as a function of its weights and its input.
 
     A change of a buffer, in place or by assignment, changes the buffer among the weights.
