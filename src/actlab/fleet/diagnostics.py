@@ -113,18 +113,21 @@ def _is_close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
+@dataclass
 class LayerCall:
     """A call of a module in a network, recorded for autograd.
 
-    Args:
+    Attributes:
         name: The name of the module in the network.
         module: The module.
         x: Its input.
+        y: Its output.
     """
 
-    def __init__(self, name: str, module: nn.Module, x: Tensor) -> None:
-        self.name, self.module, self.x = name, module, x
-        self.y = x
+    name: str
+    module: nn.Module
+    x: Tensor
+    y: Tensor
 
     def is_activation(self) -> bool:
         """Return whether the module is an activation."""
@@ -148,7 +151,7 @@ def record_calls(network: nn.Module) -> Iterator[list[LayerCall]]:
             running.append(None)
             return args
         x = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
-        running.append(LayerCall(name, module, x))
+        running.append(LayerCall(name, module, x, y=x))
         return (x.clone(),)  # because the module may overwrite it
 
     def after(module: nn.Module, args: tuple[Any, ...], y: Any) -> Any:

@@ -39,11 +39,11 @@ class TrainingStep(ABC):
     def __init__(self, stack: Stack, loss: nn.Module) -> None:
         self.stack, self.loss, self.is_single, self.training = stack, loss, stack.is_single, False
 
-    @abstractmethod
     def compute_outputs(self, x: Tensor) -> Tensor:
         """Return the outputs (R, n, ...) of the networks for their inputs (R, n, ...), in evaluation mode."""
+        self.training = False
+        return self._unsqueeze(self._forward(self._squeeze(x)))
 
-    @abstractmethod
     def compute_gradients(self, x: Tensor, targets: Tensor) -> Tensor:
         """Write the gradients of the weights; return the losses (R,).
 
@@ -51,6 +51,8 @@ class TrainingStep(ABC):
             x: Inputs (R, n, ...).
             targets: Targets (R, n, ...).
         """
+        self.training = True
+        return self._backward(self._squeeze(x), self._squeeze(targets)).reshape(-1)
 
     @abstractmethod
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
@@ -60,6 +62,12 @@ class TrainingStep(ABC):
             x: Inputs (R, n, ...).
             targets: Targets (R, n, ...).
         """
+
+    @abstractmethod
+    def _forward(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _backward(self, x: Tensor, targets: Tensor) -> Tensor: ...
 
     def _squeeze(self, x: Tensor) -> Tensor:
         return x[0] if self.is_single else x
@@ -101,24 +109,18 @@ class SequentialStep(TrainingStep):
             create_layer(layer, self.stack, modules, bfloat16, lambda: self.training) for layer in layers
         ]
 
-    def compute_outputs(self, x: Tensor) -> Tensor:
-        """Return the outputs of the networks."""
-        self.training = False
-        y = self._squeeze(x)
+    def _forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            y = layer.forward(y, False)
-        return self._unsqueeze(y)
+            x = layer.forward(x, False)
+        return x
 
-    def compute_gradients(self, x: Tensor, targets: Tensor) -> Tensor:
-        """Write the gradients of the weights; return the losses."""
-        self.training = True
-        y = self._squeeze(x)
+    def _backward(self, x: Tensor, targets: Tensor) -> Tensor:
         for layer in self.layers:
-            y = layer.forward(y, True)
-        losses, grad = self._compute_loss(y, self._squeeze(targets))
+            x = layer.forward(x, True)
+        losses, grad = self._compute_loss(x, targets)
         for index in range(len(self.layers) - 1, -1, -1):
             grad = self.layers[index].backward(grad, index == 0)
-        return losses.reshape(-1)
+        return losses
 
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
         """Return the outputs and derivatives of the activations; write the gradients of the weights."""
@@ -132,7 +134,7 @@ class SequentialStep(TrainingStep):
         for index in range(len(self.layers) - 1, -1, -1):
             layer, traced, y = self.layers[index], self.traced[index], outputs[index]
             if (slope := layer.slope(y)) is not None:
-                name = traced.name.rstrip(".") or traced.description
+                name = traced.name.rstrip(".") or getattr(traced.function, "__name__", "")
                 records.append(ActivationRecord(name, *map(self._unsqueeze, (y, slope, grad))))
             grad = layer.backward(grad, index == 0)
         return records[::-1]
@@ -169,24 +171,20 @@ class AutogradStep(TrainingStep):
         self.apply_single = make_functional(self.module, lambda: self.training)
         self.apply = self.apply_single if self.is_single else torch.vmap(self.apply_single)
 
-    def compute_outputs(self, x: Tensor) -> Tensor:
-        """Return the outputs of the networks."""
-        self.training = False
-        return self._unsqueeze(self._apply(self.stack.views, x))
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._apply(self.stack.views, x)
 
-    def compute_gradients(self, x: Tensor, targets: Tensor) -> Tensor:
-        """Write the gradients of the weights; return the losses."""
-        self.training = True
+    def _backward(self, x: Tensor, targets: Tensor) -> Tensor:
         leaves = {name: view.detach().requires_grad_() for name, view in self.stack.views.items()}
         with torch.enable_grad():
             outputs = self._apply(leaves, x)
-            losses = compute_losses(self.loss, outputs, self._squeeze(targets), self.is_single)
+            losses = compute_losses(self.loss, outputs, targets, self.is_single)
             grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         for (name, grad_view), grad in zip(self.stack.grad_views.items(), grads, strict=True):
             if grad is None:  # torch.optim would skip it, but a row of a matrix cannot be skipped
                 raise ValueError(f"the loss does not depend on {name}")
             grad_view.copy_(grad)
-        return losses.detach().reshape(-1)
+        return losses.detach()
 
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
         """Return the outputs and derivatives of the activations; write the gradients of the weights."""
@@ -225,7 +223,7 @@ class AutogradStep(TrainingStep):
         if self.is_single:
             weights = {name: value[0] for name, value in weights.items()}
         with self.autocast:
-            y = self.apply(weights, self._squeeze(x))
+            y = self.apply(weights, x)
             return y.float() if self.autocast._enabled else y
 
 

@@ -42,7 +42,7 @@ _BINARY = {
 _OTHERS = {
     "neg": Operation(lambda a: -a, "-{0}"),
     "abs": Operation(torch.abs, "torch.abs({0})"),
-    # abs for autograd beside a trained parameter: at 0 it has the slope of the left side.
+    # abs for autograd if a parameter is trained: at 0 it has the slope of the left side.
     "size": Operation(lambda a: torch.where(a > 0, a, -a), "torch.where({0} > 0, {0}, -{0})", 2),
     "sqrt": Operation(torch.sqrt, "torch.sqrt({0})", 3),
     "root": Operation(elementary.root, "elementary.root({0}, {1})", 6),
