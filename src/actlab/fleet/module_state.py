@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from actlab.introspection import Definition, Walk, library_name, variables
+from actlab.introspection import Definition, Walk, collect_variables, find_library_name
 
 _MAX_VALUES, _MAX_DEPTH = 20_000, 40  # limits of one snapshot
 _BARE_ATTRIBUTES = frozenset(vars(nn.Module()))  # attributes of every module, usually empty
@@ -62,7 +62,7 @@ class StateWatch:
         walk = _StateWalk(self.registered, self.libraries)
         snapshot: Snapshot = {}
         for owner, part in self.parts:
-            walk.reference(type(part), "")
+            walk.make_reference(type(part), "")
             snapshot[owner, "", 0] = _describe_layout(part)
             for name, value in vars(part).items():
                 if name not in _NOT_COMPARED and not (name in _BARE_ATTRIBUTES and not value):
@@ -90,10 +90,10 @@ class _StateWalk(Walk):
         self.pending: deque[Definition] = deque()
         self.values_left, self.depth = _MAX_VALUES, 0
 
-    def reference(self, code: Definition, path: str) -> str:
+    def make_reference(self, code: Definition, path: str) -> str:
         """Return the id of code; :meth:`describe_variables` describes the variables of the user's code."""
         if id(code) not in self.libraries:
-            self.libraries[id(code)] = code, library_name(code) is not None
+            self.libraries[id(code)] = code, find_library_name(code) is not None
         if id(code) not in self.codes and not self.libraries[id(code)][1]:
             self.pending.append(code)
         self.codes.add(id(code))
@@ -105,7 +105,7 @@ class _StateWalk(Walk):
         while self.pending:
             code = self.pending.popleft()
             owner = str(getattr(code, "__qualname__", ""))
-            for values in variables(code).values():
+            for values in collect_variables(code).values():
                 for name, value in values.items():
                     snapshot[owner, name, id(code)] = self.describe(value, "")
         return snapshot
