@@ -63,8 +63,8 @@ class Trial:
     network: nn.Module | None = None
 
 
-def try_network(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Trial:
-    """Try a network alone; then, if a fleet calls its modules, with a copy of itself.
+def try_run(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Trial:
+    """Try to train the network of a run alone; then, if a fleet calls its modules, with a copy of itself.
 
     Args:
         run: A run of the network.
