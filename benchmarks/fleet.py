@@ -178,15 +178,15 @@ def measure_step_parts(data: actlab.Dataset) -> list[str]:
         loop = Loop([run], True, Data(torch.from_numpy(data.X), torch.from_numpy(data.y)))
         clocks = {part: Clock() for part in ("epoch", "layer", "loss", "update", "validation")}
         with torch.no_grad():
-            loop.epoch()
+            loop.train_epoch()
             layer: Any = loop.step.layers[0]
             layer.forward = clocks["layer"].time_calls(layer.forward, lambda _, training: training)
             layer.backward = clocks["layer"].time_calls(layer.backward)
             hidden: Any = loop
-            hidden.step._loss = clocks["loss"].time_calls(hidden.step._loss)
+            hidden.step._compute_loss = clocks["loss"].time_calls(hidden.step._compute_loss)
             hidden.optimizer.step = clocks["update"].time_calls(hidden.optimizer.step)
             hidden._evaluate = clocks["validation"].time_calls(hidden._evaluate)
-            epoch = clocks["epoch"].time_calls(loop.epoch)
+            epoch = clocks["epoch"].time_calls(loop.train_epoch)
             rounds = []
             for _ in range(7):
                 epoch()

@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 import actlab
-from actlab.execution.processes import processes
+from actlab.execution.processes import start_processes
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Optimizer, Run
 from actlab.ledger.ledger import Ledger
@@ -249,7 +249,7 @@ def train_stub_runs(number: int) -> None:
     X = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
     y = np.arange(32) % 3
     runs = stub_runs(number)
-    with processes(2) as executor, tempfile.TemporaryDirectory() as folder:
+    with start_processes(2) as executor, tempfile.TemporaryDirectory() as folder:
         train_runs(runs[:4], X, y, executor=executor)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         times_per_run = []

@@ -16,7 +16,7 @@ from typing import Any
 from playwright.sync_api import Page, sync_playwright
 
 from actlab.comparison.comparison import Comparison
-from actlab.integrations.hiplot import write_hiplot
+from actlab.integrations.hiplot import to_hiplot
 from actlab.report.html.page import write_report
 from actlab.report.tables import to_json_rows
 from benchmarks.measuring import machine
@@ -95,7 +95,7 @@ def main() -> None:
             example = create_comparison(names, seeds, folds)
             report, hiplot = Path(folder, "report.html"), Path(folder, "hiplot.html")
             write_report(example, report)
-            write_hiplot(to_json_rows(example.results), hiplot)
+            to_hiplot(to_json_rows(example.results)).to_html(hiplot)
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             seconds = measure(page, report, hiplot)
             page.close()

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import scipy
 from scipy import stats
 
-from actlab.stats.sequential import ANALYSES, SequentialTest, analysis_level
+from actlab.stats.sequential import ANALYSES, SequentialTest, compute_analysis_level
 from actlab.stats.verdict import LEVEL, Verdict, holm, judge, summarize_differences
 
 Floats = npt.NDArray[np.float64]
@@ -265,7 +265,7 @@ def page(count: int, jobs: int) -> str:
         minutes=taken,
         count=count,
         analyses=f"{', '.join(map(str, ANALYSES[:-1]))} and {ANALYSES[-1]}",
-        share=100 * analysis_level(3),
+        share=100 * compute_analysis_level(3),
         null="\n".join(_null_row(*each) for each in nulls),
         learners="\n".join(_null_row(*each) for each in learners),
         power="\n".join(_power_rows(power)),

@@ -1,4 +1,4 @@
-"""Write a page for every activation into docs/functions/, read off definitions and measured tables.
+"""Write a page for every activation into docs/functions/ from definitions and measured tables.
 
 Run ``python docs/make_pages.py [FOLDER]``.
 """
@@ -14,8 +14,8 @@ import torch
 import actlab
 from actlab.describe import evaluate_curves, find_plot_range, get_summary, list_properties, make_value_table
 from actlab.models.gaussian_moments import list_moments
-from actlab.report.charts import Line, Panel, round_values
-from actlab.report.html.svg import draw_panel, picture
+from actlab.report.html.svg import draw_panel, make_svg
+from actlab.report.panels import Line, Panel, round_values
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -77,7 +77,7 @@ def _exact(rows: list[dict[str, str]]) -> list[str]:
         "",
         "## Accuracy",
         "",
-        "The largest error, in units of what rounding the input may move the value by "
+        "The largest error, in units of the change of the value that rounding the input may cause "
         "([how it is measured](../benchmarks/accuracy.md)).",
         "",
         "| dtype | f | f′ | f″ |",
@@ -94,11 +94,12 @@ def _fast(rows: dict[str, dict[str, str]]) -> list[str]:
         "",
         "## Speed and memory",
         "",
-        "Forward and backward in float32 on one thread of a CPU, as a part of the time of the peer "
-        "([how it is measured](../benchmarks/functions.md)): below 1 is faster. *Fused* is inside "
-        "`actlab.fused()`; kept are the bytes that backward needs, for each element, and the peer's.",
+        "The time of forward and backward in float32 on one thread of a CPU, divided by the time of the peer "
+        "([how it is measured](../benchmarks/functions.md)). Below 1, actlab is faster. *Fused* is measured "
+        "inside `actlab.fused()`. *Saved* are the bytes per element that are saved for backward, and those "
+        "of the peer.",
         "",
-        "| | peer | 128x128 | 10⁶ | fused | 10⁷ | fused | kept (peer) |",
+        "| | peer | 128x128 | 10⁶ | fused | 10⁷ | fused | saved (peer) |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
         *(
             f"| `{spec}` | {row['peer']} | {row['eager 3']} | {row['eager']} | {row['fused']} "
@@ -156,13 +157,13 @@ def thumbnail(activation: actlab.Activation[...]) -> str:
         if abs(float(b)) <= 1.05 * most
     ]
     axes = '<path class="axis" d="M4 40H116M60 4V76"/>'
-    return picture(120, 80, activation.name, [axes, f'<path class="line c0" d="M{"L".join(points)}"/>'])
+    return make_svg(120, 80, activation.name, [axes, f'<path class="line c0" d="M{"L".join(points)}"/>'])
 
 
 def index(speed: Table) -> str:
     """Return the page that lists them all."""
     lines = ["# Functions", "", f"{len(OURS)} activations, each defined once. "]
-    lines[-1] += "These pages are read off the definitions and off two measured tables: "
+    lines[-1] += "These pages are generated from the definitions and from two measured tables: "
     lines[-1] += "[accuracy](../benchmarks/accuracy.md) and [speed](../benchmarks/functions.md)."
     lines += ["", "::::{grid} 2 3 4 5", ":gutter: 2", ":class-container: functions", ""]
     for name, one in OURS.items():
@@ -174,13 +175,13 @@ def index(speed: Table) -> str:
         "",
         "## In a table",
         "",
-        "*Kept*: bytes that backward needs for each element in float32.",
+        "*Saved*: bytes per element that are saved for backward in float32.",
         "",
     ]
-    lines += ["| function | module | formula | kept | source |", "|---|---|---|---|---|"]
+    lines += ["| function | module | formula | saved | source |", "|---|---|---|---|---|"]
     for name, one in OURS.items():
-        kept = speed[name][0]["saved B/elem (peer)"].split(" ")[0] if name in speed else ""
-        cells = (f"[{name}]({name}.md)", _module(one), f"`{one.formula()}`", kept, one.facts.paper)
+        saved = speed[name][0]["saved B/elem (peer)"].split(" ")[0] if name in speed else ""
+        cells = (f"[{name}]({name}.md)", _module(one), f"`{one.formula()}`", saved, one.facts.paper)
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "```{toctree}", ":hidden:", "", *OURS, "```", ""]
     return "\n".join(lines)

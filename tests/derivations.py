@@ -13,7 +13,7 @@ from torch import Tensor
 import actlab
 from actlab.activation.definition import Activation, Facts
 from actlab.derivation.codegen.program import Program
-from actlab.derivation.formula_derivation import Derived, derive
+from actlab.derivation.formula_derivation import Derivation, derive
 from actlab.derivation.syntax.to_sympy import read_formula
 
 # Every element-wise formula of the catalogue.
@@ -32,7 +32,7 @@ def trainable_parameters(name: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def from_catalogue(name: str) -> tuple[Derived, Activation[...]]:
+def from_catalogue(name: str) -> tuple[Derivation, Activation[...]]:
     """Derive a catalogue entry from its formula."""
     entry = actlab.catalogue[name]
     return derive_activation(entry.formula(), numbers(entry.example), trainable_parameters(name))
@@ -40,7 +40,7 @@ def from_catalogue(name: str) -> tuple[Derived, Activation[...]]:
 
 def derive_activation(
     formula: str, parameters: Mapping[str, float], trainable: tuple[str, ...] = (), **facts: Any
-) -> tuple[Derived, Activation[...]]:
+) -> tuple[Derivation, Activation[...]]:
     """Derive a formula; return the result and the activation of its programs."""
     derived = derive(read_formula(formula), parameters, trainable=trainable)
 
@@ -77,12 +77,12 @@ def derive_activation(
     return derived, activation
 
 
-def slope(derived: Derived, x: Tensor) -> Tensor:
+def slope(derived: Derivation, x: Tensor) -> Tensor:
     """Return the derivative by the input, for either saved tensor."""
     return derived.derivative(derived.forward(x) if derived.saves == "output" else x)
 
 
-def programs(derived: Derived) -> list[Program]:
+def programs(derived: Derivation) -> list[Program]:
     """Return all programs of a derivation."""
     candidates = (derived.forward, derived.derivative, derived.second, *derived.partials.values())
     return [program for program in candidates if program is not None]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from actlab.derivation.formula_derivation import Derived, derive
+from actlab.derivation.formula_derivation import Derivation, derive
 from actlab.derivation.syntax.to_sympy import read_formula
 from tests.exact_values import taylor
 
@@ -52,7 +52,7 @@ _INTERVAL = re.compile(r"(f'*) (?:from (\S+) to|at) (\S+) in (float\d+)")
 _SLACK = 4
 
 
-def is_reported_inexact(derived: Derived, name: str, dtype: str, x: float) -> bool:
+def is_reported_inexact(derived: Derivation, name: str, dtype: str, x: float) -> bool:
     """Return whether a reported inexact interval contains or borders on a point."""
     for sentence in derived.inexact:
         order, low, high, kind = _INTERVAL.match(sentence).groups()
@@ -63,7 +63,7 @@ def is_reported_inexact(derived: Derived, name: str, dtype: str, x: float) -> bo
     return False
 
 
-def input_functions(derived: Derived) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+def input_functions(derived: Derivation) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
     """Return f, f' and f'' as functions of the input, for either saved tensor."""
     if derived.second is not None:
         return {"f": derived.forward, "f'": derived.derivative, "f''": derived.second}
@@ -80,7 +80,7 @@ def input_functions(derived: Derived) -> dict[str, Callable[[torch.Tensor], torc
     return {"f": derived.forward, "f'": slope, "f''": bend}
 
 
-def find_errors(text: str, derived: Callable[..., Derived] = derive) -> list[str]:
+def find_errors(text: str, derived: Callable[..., Derivation] = derive) -> list[str]:
     """Return the errors of a formula's programs, found by ball arithmetic."""
     result = derived(read_formula(text), {})
     tree = ast.parse(text, mode="eval").body

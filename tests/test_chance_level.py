@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, get_scorer, make_scorer, mean_absolute_err
 from torch import nn
 
 from actlab import NeuralNet, compare
-from actlab.comparison.chance_level import chance_scores, is_among_chance_scores
+from actlab.comparison.chance_level import is_among_chance_scores, score_chance
 from actlab.data.dataset import Dataset, load_data
 
 
@@ -124,7 +124,7 @@ def test_compare_uses_r2_for_chance_if_the_loss_differs():
 def baseline(scoring, y, folds=3):
     scorer = get_scorer(scoring) if isinstance(scoring, str) else scoring
     parts = [y[fold::folds] for fold in range(folds)]
-    return [chance_scores(scorer, part, part, y.dtype.kind == "f", fold) for fold, part in enumerate(parts)]
+    return [score_chance(scorer, part, part, y.dtype.kind == "f", fold) for fold, part in enumerate(parts)]
 
 
 @pytest.mark.parametrize("scoring", ["roc_auc", "average_precision"])
@@ -175,7 +175,7 @@ def test_is_among_chance_scores_of_a_class_that_is_not_among_the_most_frequent(r
     assert not is_among_chance_scores(constant_score + 0.3, fold)
 
 
-def test_chance_scores_of_a_fold_that_lacks_a_class():
+def test_score_chance_of_a_fold_that_lacks_a_class():
     y = np.array([0, 1, 2] * 20 + [3])
     first, second = baseline("f1_macro", y, folds=2)
     assert first is not None
@@ -235,12 +235,12 @@ def test_is_among_chance_scores_is_false_if_every_prediction_is_perfect():
     assert not is_among_chance_scores(1.0, baseline(make_scorer(lambda y, predicted: 1.0), y))
 
 
-def test_chance_scores_are_none_if_a_scorer_fails():
+def test_score_chance_are_none_if_a_scorer_fails():
     y = np.linspace(-1, 1, 60, dtype=np.float32)[:, None]
     assert baseline("neg_mean_poisson_deviance", y) == [None] * 3
 
 
-def test_chance_scores_are_reproducible():
+def test_score_chance_are_reproducible():
     y = np.random.default_rng(0).permutation(np.arange(90) % 3)
     for one, other in zip(baseline("accuracy", y), baseline("accuracy", y), strict=True):
         assert one.guesses.tolist() == other.guesses.tolist()

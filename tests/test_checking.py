@@ -235,6 +235,12 @@ def test_check_rejects_an_empty_selection_of_rows():
         actlab.check("relu", only="value", skip=["value"])
 
 
+@pytest.mark.parametrize("options", [{"only": 3}, {"skip": True}, {"dtypes": torch.float32}])
+def test_check_rejects_options_that_are_no_lists(options):
+    with pytest.raises(UsageError, match=f"^{next(iter(options))} must be a list, got"):
+        actlab.check("relu", **options)
+
+
 def test_check_only_skip_and_dtypes_select_rows():
     names = [row.name for row in actlab.check("relu", only=["value", "kinks"], dtypes=[torch.float32]).rows]
     assert names == ["value float32", "kinks"]

@@ -204,7 +204,7 @@ def test_check_reports_a_nan_slope_only_under_first_derivative():
 
     statuses = {n: check_row(elu_of_where, n).status for n in ("first derivative", "second derivative")}
     assert statuses["first derivative"] == "fail"
-    assert "gradient by the incoming" not in check_row(elu_of_where, "second derivative").detail
+    assert "with respect to the incoming" not in check_row(elu_of_where, "second derivative").detail
 
 
 def test_check_reports_a_wrong_gradient_once():

@@ -396,6 +396,14 @@ def test_list_reports_unwritable_output_in_one_line(redirection, error):
     assert (process.returncode, process.stderr) == (2, f"actlab: error: {error}\n")
 
 
+def test_actlab_refuses_a_current_folder_that_was_deleted(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "the current folder does not exist any more" in refused(capsys, "show", "relu")
+
+
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
 def test_check_keeps_its_exit_status_if_standard_error_is_unwritable(redirection):
     process = run_process(["bash", "-c", f"{sys.executable} -m actlab check nope {redirection}"])

@@ -12,7 +12,7 @@ import actlab
 from actlab import UsageError
 from actlab.comparison.comparison import Interrupted, compare
 from actlab.comparison.config import ComparisonConfig
-from actlab.comparison.tables import cv_results
+from actlab.comparison.tables import make_cv_results
 from actlab.data.dataset import Dataset
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.training.train import HISTORY_COLUMNS, TrainSettings, make_net
@@ -77,9 +77,9 @@ def test_compare_history_has_every_epoch_of_every_run(dataset):
     assert history.groupby(["activation", "fold"]).size().to_list() == [2] * 6
 
 
-def test_cv_results_has_scikit_learns_columns(dataset):
+def test_make_cv_results_has_scikit_learns_columns(dataset):
     comparison = compare(["relu", "tanh"], dataset, **SHORT)
-    table = cv_results(comparison.results)
+    table = make_cv_results(comparison.results)
     assert table["param_module__activation"].to_list() == ["relu", "tanh"]
     by_name = comparison.ranking.set_index("activation")
     for _, row in table.iterrows():
@@ -199,6 +199,13 @@ def test_compare_accepts_the_name_of_a_dataset():
         (["relu"], {"jobs": 0}, "jobs must be an integer >= 1, got 0"),
         (["relu"], {"epochs": 0}, "epochs must be an integer >= 1, got 0"),
         (["relu"], {"precision": "fp8"}, "precision must be 'float32' or 'bf16', got 'fp8'"),
+        (["relu"], {"tune": {"batch_size": [32, 0]}}, "batch_size must be an integer >= 1, got 0"),
+        (["relu"], {"tune": {"max_epochs": ["many"]}}, "max_epochs must be an integer >= 1, got 'many'"),
+        (["relu"], {"tune": {"device": ["cpu", "cuda:99"]}}, "device must be available, got 'cuda:99'"),
+        (["relu"], {"tune": "lr"}, "tune must be a dictionary such as .* got 'lr'"),
+        (["relu"], {"tune": {1: [2]}}, "tune contains 1, which is not a parameter of the skorch net"),
+        (["relu"], {"executor": "dask"}, "executor must be a concurrent.futures.Executor, got 'dask'"),
+        (["relu"], {"module": f"{__name__}:SHORT"}, "module is {.*}, not an nn.Module, its class, or"),
         (["reluu", "tahn"], {"folds": 31}, "'relu'.*'tanh'.*folds must be <= 30, got 31"),
     ],
 )

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 from torch import nn
 
 from actlab import Comparison, NeuralNet, compare
-from actlab.comparison.tables import cv_results
+from actlab.comparison.tables import make_cv_results
 from actlab.data.dataset import Dataset
 from actlab.report.html.page import write_report
 from tests.searches import Idle, X, Y
@@ -55,7 +55,7 @@ def test_compare_fails_runs_whose_score_is_not_finite(dataset, tmp_path, value):
     assert verdicts["relu", "tanh"] == verdicts["tanh", "elu"] == ("none", f"tanh {status}")
     assert verdicts["relu", "elu"][0] != "none"
     assert f"tanh {status}; it has no rank." in comparison.sentences()
-    assert cv_results(comparison.results)["rank_test_score"].to_list()[1] == 3
+    assert make_cv_results(comparison.results)["rank_test_score"].to_list()[1] == 3
     comparison.to_csv(tmp_path)
     write_report(Comparison.load(tmp_path), tmp_path / "report.html")
     assert status in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -267,3 +267,18 @@ def test_compare_gives_no_rank_to_sigmoid_in_thirty_layers():
     assert "sigmoid is at chance level in 6 of 6 runs; it has no rank." in comparison.sentences()
     words = comparison.verdicts.set_index(["a", "b"])["verdict"]
     assert words["sigmoid", "relu"] == words["sigmoid", "elu"] == "worse"
+
+
+def test_compare_in_processes_replaces_calls_in_a_class_that_no_process_can_import(dataset):
+    class Calling(nn.Module):  # like a class of a script or a notebook, it is pickled without its source
+        def __init__(self):
+            super().__init__()
+            self.inner, self.head = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(F.relu(self.inner(x)))
+
+    here, there = (compare(["relu", "tanh"], dataset, module=Calling, jobs=jobs, **SHORT) for jobs in (1, 2))
+    assert set(there.results["failure"]) == {""}
+    assert there.results["score"].equals(here.results["score"])
+    assert there.results["how"].equals(here.results["how"])

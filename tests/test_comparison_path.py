@@ -33,7 +33,7 @@ class Followed:
         if event != "call" or not module.startswith("actlab.") or not is_written:
             return
         self.calls[module, name] += 1
-        self._is_training |= (module, name) == ("actlab.fleet.loop", "Loop.epoch")
+        self._is_training |= (module, name) == ("actlab.fleet.loop", "Loop.train_epoch")
         if not self._is_training:
             self.modules.add(module)
             self.changes += module != self._last
@@ -49,4 +49,4 @@ def test_compare_enters_few_modules_before_its_first_epoch():
     assert followed.calls["actlab.models.networks", "NeuralNet.__init__"] == 6
     assert followed.calls["actlab.comparison.config", "ComparisonConfig.__post_init__"] == 1
     assert followed.calls["actlab.comparison.plan", "ComparisonPlan.__init__"] == 1
-    assert followed.calls["actlab.fleet.loop", "Loop.epoch"] > 0
+    assert followed.calls["actlab.fleet.loop", "Loop.train_epoch"] > 0

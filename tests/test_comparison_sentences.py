@@ -1,7 +1,7 @@
 import pandas as pd
 
 from actlab import Comparison
-from actlab.comparison.tables import VERDICTS, ranking_table
+from actlab.comparison.tables import VERDICTS, make_ranking_table
 
 ABOUT = {"metric": "accuracy", "region": 0.001, "region_is": "the minimum", "points": True, "tuned": []}
 NAN = float("nan")
@@ -30,7 +30,7 @@ def comparison(scores, verdicts, failures=None, chance=(), lr=0.1, **about):
     results = pd.DataFrame(rows)
     frame = pd.DataFrame(verdicts, columns=VERDICTS)
     return Comparison(
-        results, pd.DataFrame(), frame, ranking_table(results, frame, 2), about={**ABOUT, **about}
+        results, pd.DataFrame(), frame, make_ranking_table(results, frame, 2), about={**ABOUT, **about}
     )
 
 

@@ -14,10 +14,10 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, compare
-from actlab.comparison.tables import cv_results
+from actlab.comparison.tables import make_cv_results
 from actlab.data.dataset import Dataset, load_data
 from actlab.models.random_streams import SPLIT, WEIGHTS, derive_seed, seeded_torch
-from actlab.stats.sequential import ANALYSES, analysis_level
+from actlab.stats.sequential import ANALYSES, compute_analysis_level
 from actlab.stats.verdict import judge, summarize_differences
 from actlab.training.train import TrainSettings, make_net
 from tests.comparison_plans import plan_runs
@@ -168,12 +168,12 @@ def test_compare_until_decided_adds_seeds_only_to_undecided_activations(dataset,
     assert f"Sequential test: {3 * seeds.sum()} runs in" in comparison.sentences()[-1]
     words = {row["verdict"] for pair, row in pairs(comparison).items() if constant in pair}
     assert words & {"better", "worse"}
-    assert (comparison.verdicts["level"] == analysis_level(3)).all()
+    assert (comparison.verdicts["level"] == compute_analysis_level(3)).all()
     # The runs equal those of a comparison with a fixed number of seeds.
     fixed = compare(["relu"], dataset, seeds=2, **trained).results
     mine = comparison.results[(comparison.results["activation"] == "relu") & (comparison.results["seed"] < 2)]
     assert mine["score"].to_list() == fixed["score"].to_list()
-    assert len(cv_results(comparison.results)) == 3
+    assert len(make_cv_results(comparison.results)) == 3
 
 
 def test_compare_until_decided_keeps_its_budget(dataset):

@@ -12,7 +12,7 @@ from torch import nn
 
 from actlab import compare
 from actlab.data.dataset import Dataset
-from actlab.fleet.unfused import RunFailed
+from actlab.fleet.skorch_training import RunFailed
 from tests.searches import X, Y, one_thread, score_matrix, search
 
 __all__ = ["one_thread"]

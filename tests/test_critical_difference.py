@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from actlab import UsageError
 from actlab.report.plots.critical_difference import (
     draw_critical_difference,
-    rank_table,
+    format_ranks,
     write_critical_difference,
 )
 from actlab.stats.several_datasets import compare_over_datasets
@@ -130,8 +130,8 @@ def test_write_critical_difference_rejects_unwritable_files(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rank_table_has_the_groups_of_each_activation():
-    assert rank_table(compare_with_a_gap(), 60).splitlines() == [
+def test_format_ranks_has_the_groups_of_each_activation():
+    assert format_ranks(compare_with_a_gap(), 60).splitlines() == [
         "activation  mean_rank  groups",
         "----------  ---------  ------",
         "b              1.2500  1",
@@ -142,18 +142,18 @@ def test_rank_table_has_the_groups_of_each_activation():
     ]
 
 
-def test_rank_table_keeps_long_names_distinct():
+def test_format_ranks_keeps_long_names_distinct():
     names = [f"my_layers.py:AnActivationWithAVeryLongName({i})" for i in range(3)]
     result = compare_over_datasets(pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)), columns=names))
-    rows = rank_table(result).splitlines()[2:5]
+    rows = format_ranks(result).splitlines()[2:5]
     assert len({row.split()[0] for row in rows}) == 3
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 15), st.integers(2, 30), st.floats(0, 1), st.integers(0, 99))
-def test_rank_table_groups_activations_that_do_not_differ(activations, datasets, step, seed):
+def test_format_ranks_groups_activations_that_do_not_differ(activations, datasets, step, seed):
     comparison = compare(activations, datasets, step, seed)
-    rows = rank_table(comparison, 120).splitlines()[2 : activations + 2]
+    rows = format_ranks(comparison, 120).splitlines()[2 : activations + 2]
     names = comparison.ranks["activation"].to_list()
     groups = {
         name: set(row.split()[-1:]) | set(row.split()[2:]) for name, row in zip(names, rows, strict=True)

@@ -202,7 +202,7 @@ def test_cluster_fails_only_the_run_that_kills_workers(cluster, tmp_path):
     ],
 )
 def test_cluster_rejects_a_wrong_address_in_one_line(address, message, monkeypatch):
-    monkeypatch.setattr("actlab.execution.dask._ANSWERS", 1.0)
+    monkeypatch.setattr("actlab.execution.dask._CONNECT_SECONDS", 1.0)
     with pytest.raises(UsageError, match=message) as caught:
         Cluster(address)
     assert "\n" not in str(caught.value)
@@ -259,7 +259,7 @@ def test_compare_scheduler_option_gives_the_same_output(cluster_of_three, tmp_pa
 
 def test_compare_scheduler_option_rejects_a_missing_scheduler(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("actlab.execution.dask._ANSWERS", 1.0)
+    monkeypatch.setattr("actlab.execution.dask._CONNECT_SECONDS", 1.0)
     assert main([*CALL, "--scheduler", "tcp://127.0.0.1:1"]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -212,3 +212,20 @@ def test_dataset_accepts_a_shape_with_channels_first(shape):
 def test_dataset_rejects_shapes_that_do_not_fit(arguments, message):
     with pytest.raises(UsageError, match=message):
         create_dataset(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "classes", "message"),
+    [
+        (np.zeros((5, 2)), LABELS, (0, 1), "X is a ndarray, dtype float64; .* of float32; load_data"),
+        (torch.zeros(5, 2), LABELS, (0, 1), "X is a Tensor, dtype torch.float32; it must be a NumPy array"),
+        ([[0.0]] * 5, LABELS, (0, 1), "X is a list, dtype None"),
+        (np.zeros((5, 2), np.float32), LABELS.astype(np.int32), (0, 1), "y is a ndarray, dtype int32"),
+        (np.zeros((5, 2), np.float32), LABELS, (), "y is a ndarray, dtype int64; .* array of float32"),
+        (np.zeros((5, 2), np.float32), LABELS + 1, (0, 1), r"y must have labels \(n,\) from 0 to 1"),
+        (np.zeros((5, 2), np.float32), LABELS[:, None], (0, 1), r"y must have labels \(n,\) from 0 to 1"),
+    ],
+)
+def test_dataset_rejects_arrays_of_another_type(X, y, classes, message):
+    with pytest.raises(UsageError, match=message):
+        Dataset(X, y, "direct", "0" * 16, classes)

@@ -369,3 +369,9 @@ def test_load_data_of_plain_files_gives_no_warning(tmp_path):
         warnings.simplefilter("error")
         load_data(write_csv(tmp_path, PLAIN), target="kind")
         load_data(FRAME, target="kind")
+
+
+def test_load_data_refuses_integers_that_float64_cannot_hold(tmp_path):
+    path = write_bytes(tmp_path, b"width,kind\n1," + b"a\n2,b\n" + b"9" * 400 + b",a\n")
+    message = r"1 of 3 values of X are missing, NaN or infinite, the first is X\[2, 0\] = inf"
+    refused(message, path, target="kind")

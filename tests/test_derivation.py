@@ -13,8 +13,8 @@ import torch
 
 import actlab
 from actlab.derivation.analysis.piecewise import MOST_PIECES, TooManyPieces, iterate_leaves, split_into_pieces
-from actlab.derivation.codegen.lowering import Form, program
-from actlab.derivation.codegen.program import NAMES, Builder
+from actlab.derivation.codegen.lowering import ExprForm, lower_form
+from actlab.derivation.codegen.program import NAMES, ProgramBuilder
 from actlab.derivation.formula_derivation import derive
 from actlab.derivation.syntax.to_sympy import X, read_formula
 from tests import conformance as law
@@ -85,7 +85,7 @@ def test_program_lines_give_the_same_bits(name):
     derived, _ = from_catalogue(name)
     values = tuple(numbers(actlab.catalogue[name].example).values())
     for program_of in programs(derived):
-        function = compile_lines(program_of.lines(), program_of.inputs, NAMES)
+        function = compile_lines(program_of.to_lines(), program_of.inputs, NAMES)
         for dtype in (torch.float64, torch.float32):
             x = sample().to(dtype)
             torch.testing.assert_close(
@@ -175,7 +175,7 @@ def test_derive_is_deterministic_across_processes():
     code = """
 from actlab.derivation.formula_derivation import derive
 from actlab.derivation.syntax.to_sympy import read_formula
-print(derive(read_formula("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.lines())
+print(derive(read_formula("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.to_lines())
 """
     outputs = {
         subprocess.run(
@@ -201,7 +201,7 @@ def test_derived_activation_propagates_nan():
 
 
 def test_builder_merges_equal_steps():
-    build = Builder(["x", "a"])
+    build = ProgramBuilder(["x", "a"])
     first, second = build("mul", 0, 1), build("mul", 0, 1)
     assert first == second
     assert build("mul", 0, 1.0) != first  # the number 1 is not the parameter 1
@@ -211,7 +211,7 @@ def test_builder_merges_equal_steps():
 def test_program_of_parameters_has_the_shape_of_the_input():
     a = sympy.Symbol("a", real=True)
     for expression in (a, sympy.exp(a), sympy.Integer(3), X):
-        program_of = program(Form(expression), ["a"])
+        program_of = lower_form(ExprForm(expression), ["a"])
         for value in (2.0, torch.tensor(2.0)):
             assert program_of(torch.zeros(3, 2), value).shape == (3, 2)
 

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from actlab.derivation.codegen.nan_guards import guard, has_nan_derivative
+from actlab.derivation.codegen.nan_guards import find_nan_derivatives, guard_against_nan
 from actlab.derivation.codegen.program import Program, Step
 from actlab.derivation.formula_activation import formula
 
@@ -122,9 +122,9 @@ def test_guard_protects_both_sides_of_an_interval():
     x = torch.tensor([-800.0, -1.0, 1.0, 800.0], dtype=torch.float64)
     steps = (Step("exp", (0,)), Step("between", (0, -2.0, 2.0, 1)))
     bump = Program(("x",), steps)
-    assert has_nan_derivative(bump, x, ()).tolist() == [False, False, False, True]
-    guarded = guard(bump, x, ())
-    assert not has_nan_derivative(guarded, x, ()).any()
+    assert find_nan_derivatives(bump, x, ()).tolist() == [False, False, False, True]
+    guarded = guard_against_nan(bump, x, ())
+    assert not find_nan_derivatives(guarded, x, ()).any()
     assert torch.equal(guarded(x), bump(x))
 
 
@@ -133,11 +133,11 @@ def test_guard_changes_only_programs_with_nan_derivatives():
     choice = Step("above", (0, 0.0, 0, 1))
     elu = Program(("x",), (Step("exp", (0,)), choice))
     leaky = Program(("x",), (Step("mul", (0, 0.1)), choice))
-    assert has_nan_derivative(elu, x, ()).tolist() == [False, False, False, True]
-    assert guard(leaky, x, ()) is leaky
-    guarded = guard(elu, x, ())
-    assert not has_nan_derivative(guarded, x, ()).any()
+    assert find_nan_derivatives(elu, x, ()).tolist() == [False, False, False, True]
+    assert guard_against_nan(leaky, x, ()) is leaky
+    guarded = guard_against_nan(elu, x, ())
+    assert not find_nan_derivatives(guarded, x, ()).any()
     assert torch.equal(guarded(x), elu(x))
-    assert guarded.lines() == [
+    assert guarded.to_lines() == [
         "return elementary.above(x, 0.0, x, torch.exp(elementary.above(x, 0.0, (-1.0), x)))"
     ]

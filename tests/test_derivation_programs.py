@@ -10,7 +10,7 @@ from actlab.activation import numerics
 from actlab.derivation import elementary
 from actlab.derivation.analysis.piecewise import find_ramp, split_into_pieces
 from actlab.derivation.codegen.program import Program
-from actlab.derivation.codegen.program_functions import Sigmoid, Tanh, recognize
+from actlab.derivation.codegen.program_functions import Sigmoid, Tanh, recognize_functions
 from actlab.derivation.syntax.to_sympy import read_formula
 from tests.derivations import derive_activation, from_catalogue
 from tests.exact_values import bound, errors
@@ -21,7 +21,7 @@ BORDERS = [-inf, -3.0, -0.1, -1e-45, 0.0, 1e-45, 0.1, 3.0, inf]
 
 def lines(text, order=0, **parameters):
     derived, _ = derive_activation(text, parameters)
-    return (derived.forward, derived.derivative)[order].lines()
+    return (derived.forward, derived.derivative)[order].to_lines()
 
 
 def calls(function, *args):
@@ -161,10 +161,10 @@ def test_formula_torch_operation_depends_on_parameters():
 
 def test_recognize_finds_quotients_of_exponentials():
     x = read_formula("x")
-    assert recognize(read_formula("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
-    assert recognize(read_formula("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
-    assert recognize(read_formula("1 / (1 + exp(-x))")) == Sigmoid(x)
-    assert not recognize(read_formula("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
+    assert recognize_functions(read_formula("(exp(x) - exp(-x)) / (exp(x) + exp(-x))")) == Tanh(x)
+    assert recognize_functions(read_formula("(1 - exp(x)) / (1 + exp(x))")) == -Tanh(x / 2)
+    assert recognize_functions(read_formula("1 / (1 + exp(-x))")) == Sigmoid(x)
+    assert not recognize_functions(read_formula("(exp(x) - 2) / (exp(x) + 2)")).has(Tanh)
 
 
 # -- execution -------------------------------------------------------------------------------------
@@ -195,8 +195,8 @@ def test_program_does_not_overwrite_a_value_used_twice():
 def test_derived_activation_is_exact_with_kernel_functions():
     """x - tanh(x) loses digits with the kernel's tanh, but not with torch's."""
     _, activation = from_catalogue("tanhshrink")
-    with numerics.second_forms():
+    with numerics.force_compiled_forms():
         worst = errors(activation, torch.float32)
     for order, result in worst.items():
         assert result.error <= bound(order, torch.float32), f"{order}: {result}"
-    assert not numerics.compiled()
+    assert not numerics.uses_compiled_forms()

@@ -5,7 +5,7 @@ import sympy
 import torch
 
 import actlab
-from actlab.derivation.derivative_text import derivative_text
+from actlab.derivation.derivative_text import write_derivative
 from actlab.derivation.syntax.to_sympy import read_formula
 from actlab.describe import (
     draw_terminal_plot,
@@ -38,11 +38,11 @@ def test_read_converts_a_formula_exactly(text, expected):
 
 @pytest.mark.parametrize("text", ["where(x > 0, 2*x, a*exp(x))", "abs(x)", "where(x > 1 and x < 2, 1, 0)"])
 def test_derivative_text_can_be_read_again(text):
-    assert read_formula(derivative_text(text)) is not None
+    assert read_formula(write_derivative(text)) is not None
 
 
 def test_derivative_text_keeps_decimals():
-    assert derivative_text("1.0507009873554804934 * x") == "1.0507009873554805"
+    assert write_derivative("1.0507009873554804934 * x") == "1.0507009873554805"
 
 
 def test_curves_returns_the_function_and_its_derivatives():

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import actlab
-from actlab.execution.processes import processes
+from actlab.execution.processes import start_processes
 from actlab.execution.scheduler import choose_executor, iterate_results, train_runs
 from actlab.fleet.run import EarlyStopping, Optimizer
 from actlab.fleet.settings import FleetSettings
@@ -54,7 +54,7 @@ def all_kinds():
 def local_results():
     settings = FleetSettings()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
+        patch.setattr("actlab.execution.scheduler.read_settings", lambda device="cpu": settings)
         return train_runs(all_kinds(), X, Y)
 
 
@@ -82,7 +82,7 @@ def test_train_runs_in_processes_gives_the_same_bits_and_frees_shared_memory(
     local_results, list_shared_memory
 ):
     runs = all_kinds()
-    with processes(2) as executor:
+    with start_processes(2) as executor:
         assert_equal(train_runs(runs, X, Y, executor=executor), local_results)
         assert_equal(train_runs(runs[::-1], X, Y, executor=executor)[::-1], train_runs(runs, X, Y))
     assert list_shared_memory() == set()
@@ -160,7 +160,7 @@ def test_train_runs_reports_every_epoch_with_its_values():
             assert list(state.results) == [results[place]]
 
 
-@pytest.mark.parametrize("pool", [processes, ThreadPoolExecutor], ids=["processes", "threads"])
+@pytest.mark.parametrize("pool", [start_processes, ThreadPoolExecutor], ids=["processes", "threads"])
 def test_train_runs_reports_progress_of_executors(pool):
     states = []
     runs = [run(make_perceptron(name), epochs=2000) for name in ("tanh", "gelu")]
@@ -179,7 +179,7 @@ def test_train_runs_reports_progress_of_executors(pool):
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 def test_fleet_trains_inplace_models_correctly(layer_by_layer, monkeypatch):
     settings = FleetSettings(layer_by_layer=layer_by_layer)
-    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
+    monkeypatch.setattr("actlab.execution.scheduler.read_settings", lambda device="cpu": settings)
 
     def build_model(inplace):
         return nn.Sequential(

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from actlab import NeuralNet
-from actlab.execution.processes import processes
+from actlab.execution.processes import start_processes
 from actlab.execution.scheduler import iterate_results, train_runs
 from tests.fleet_runs import (
     WILD,
@@ -185,7 +185,7 @@ def test_train_runs_after_an_interrupt_ends_processes_and_frees_memory(list_shar
         raise KeyboardInterrupt
 
     def train():
-        with processes(2) as executor:
+        with start_processes(2) as executor:
             pids.extend(list_workers(executor))
             train_runs(runs, X, Y, executor=executor, watch=interrupt)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from actlab.execution.processes import processes
+from actlab.execution.processes import start_processes
 from actlab.execution.scheduler import TRIES, train_runs
 from actlab.fleet.run import Optimizer
 from tests.fleet_runs import SGD, assert_equal, make_perceptron, one_thread, run
@@ -46,7 +46,7 @@ def create_killing_run(file, kills):
 def test_train_runs_tries_a_killing_run_three_times(tmp_path, caplog, kills):
     others = [run(make_perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh")]
     killing_run = create_killing_run(tmp_path / "lives", kills)
-    with processes(2) as executor:
+    with start_processes(2) as executor:
         *results, last = train_runs([*others, killing_run], X, Y, executor=executor)
     assert_equal(results, train_runs(others, X, Y))
     died = [record for record in caplog.records if "its process died" in record.getMessage()]
@@ -63,7 +63,7 @@ def test_train_runs_finds_the_killing_run_in_a_fleet(tmp_path, monkeypatch):
     file.write_bytes(b"." * 99)
     model = functools.partial(KillsForSeed2, file)
     runs = [run(model, seed=seed, optimizer=Optimizer("SGD", SGD)) for seed in range(4)]
-    with processes(2) as executor:
+    with start_processes(2) as executor:
         results = train_runs(runs, X, Y, executor=executor)
     assert [bool(result.failure) for result in results] == [False, False, True, False]
 

@@ -123,7 +123,7 @@ def test_stacked_optimizer_continues_with_a_smaller_stack(case):
         before.step(grads)
         theirs.step(grads)
     after = Ours([each[row] for row in remaining], before.weights[remaining])
-    after.rule.take(before.rule, remaining)
+    after.rule.copy_networks(before.rule, remaining)
     for grads in gradients(3, torch.float64)[7:]:
         after.step(grads[remaining])
         theirs.step(grads)
@@ -138,13 +138,13 @@ def test_stacked_optimizer_set_applies_from_the_next_step(case):
     for number, grads in enumerate(gradients(3, torch.float64)[:9], 1):
         # No momentum is exactly 0, because torch would then skip its buffer.
         for name, values in {"lr": (0.1 / number, 0.2, 0.03), cycled: (0.9, 0.5 / number, 0.8)}.items():
-            before.rule.set(name, values)
+            before.rule.set_number(name, values)
             theirs.set(name, values)
         before.step(grads)
         theirs.step(grads)
     assert_same(before.weights, theirs.weights)
     after = Ours([each[1]], before.weights[remaining])
-    after.rule.take(before.rule, remaining)
+    after.rule.copy_networks(before.rule, remaining)
     for grads in gradients(3, torch.float64)[9:]:
         after.step(grads[remaining])
         theirs.step(grads)

@@ -14,7 +14,7 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 
-from actlab.fleet.skorch_adapter import NotFused, read_run
+from actlab.fleet.skorch_adapter import NeedsSkorch, read_run
 from actlab.models.networks import new_activation
 from tests.fleets import (
     CLASSES,
@@ -111,7 +111,7 @@ def test_fleet_supports_ignore_index(first, layer_by_layer):
 def test_read_run_rejects_undeclared_negative_labels():
     y = Y.copy()
     y[3::7] = -100
-    with pytest.raises(NotFused, match="y has the label -100; a fleet needs labels >= 0"):
+    with pytest.raises(NeedsSkorch, match="y has the label -100; a fleet needs labels >= 0"):
         read_run(classifier(), X, y)
 
 
@@ -158,9 +158,9 @@ BATCHES = {
     "more than there are rows": {"batch_size": 1000},
     "another size for validation": {"iterator_valid__batch_size": 3},
     "a size for training alone": {"batch_size": 4, "iterator_train__batch_size": 16},
-    "nothing held back": {"train_split": None, "iterator_train__shuffle": True},
-    "a half held back": {"train_split": skorch.dataset.ValidSplit(2)},
-    "all rows at once, nothing held back": {"batch_size": -1, "train_split": None},
+    "nothing held out": {"train_split": None, "iterator_train__shuffle": True},
+    "a half held out": {"train_split": skorch.dataset.ValidSplit(2)},
+    "all rows at once, nothing held out": {"batch_size": -1, "train_split": None},
 }
 
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from actlab import FleetSearchCV, compare
 from actlab.data.dataset import Dataset
-from actlab.fleet.grouping import Alone, group_into_fleets
-from actlab.fleet.probe import fleet_problem
+from actlab.fleet.grouping import group_into_fleets
 from actlab.fleet.run import Optimizer, Run
+from actlab.fleet.trial import Alone, find_fleet_problem
 from actlab.ledger.ledger import Ledger
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.training.train import TrainSettings, history_frame, make_net, train
@@ -113,7 +113,7 @@ def test_fleet_problem_leaves_random_generators_unchanged():
 
     before = random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()
     model = run(lambda: Calls(draws))
-    assert "draws from Python's or NumPy's global random generator" in fleet_problem(
+    assert "draws from Python's or NumPy's global random generator" in find_fleet_problem(
         model, model.build(), torch.from_numpy(X[:2]), torch.from_numpy(Y[:2])
     )
     assert (random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()) == before

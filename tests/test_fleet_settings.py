@@ -12,8 +12,8 @@ from torch import nn
 
 from actlab.cli import main
 from actlab.errors import UsageError
-from actlab.fleet.layers import Linear, uses_onednn
-from actlab.fleet.settings import FleetSettings, apply_settings, processor_name, settings_for
+from actlab.fleet.layers import LinearLayer, uses_onednn
+from actlab.fleet.settings import FleetSettings, apply_settings, processor_name, read_settings
 from actlab.fleet.stacked_weights import Stack
 
 
@@ -29,7 +29,7 @@ from actlab.fleet.stacked_weights import Stack
 )
 def test_settings_for_reads_environment_variables(monkeypatch, name, text, value):
     monkeypatch.setenv(f"ACTLAB_{name.upper()}", text)
-    assert settings_for() == dataclasses.replace(FleetSettings(), **{name: value})
+    assert read_settings() == dataclasses.replace(FleetSettings(), **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_settings_for_reads_environment_variables(monkeypatch, name, text, value
 def test_settings_for_rejects_invalid_environment_variables(monkeypatch, capsys, name, text, message):
     monkeypatch.setenv(name, text)
     with pytest.raises(UsageError) as error:
-        settings_for()
+        read_settings()
     assert str(error.value) == message
     assert main(["fleet"]) == 2
     out, printed = capsys.readouterr()
@@ -81,7 +81,7 @@ def test_linear_products_of_a_large_layer_are_accurate(bias):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(784, 128, bias=bias))
     stack = Stack([module], [] if uses_onednn(module[0].weight, "cpu") else ["0.weight"])
-    layer = Linear(stack, "0.", False)
+    layer = LinearLayer(stack, "0.", False)
     x, grad = torch.randn(100, 784), torch.randn(100, 128)
     exact = {name: p.detach().double() for name, p in module.named_parameters()}
     outputs = x.double() @ exact["0.weight"].mT + exact.get("0.bias", 0)
@@ -89,7 +89,7 @@ def test_linear_products_of_a_large_layer_are_accurate(bias):
     assert_near(layer.backward(grad, False), grad.double() @ exact["0.weight"])
     weight_grad = stack.grad_views["0.weight"][0]
     expected = grad.double().mT @ x.double()
-    assert_near(weight_grad.mT if "0.weight" in stack.turned else weight_grad, expected)
+    assert_near(weight_grad.mT if "0.weight" in stack.transposed else weight_grad, expected)
 
 
 def assert_near(value, exact):

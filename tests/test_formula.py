@@ -19,7 +19,7 @@ from torch import nn
 import actlab
 from actlab.cli import main
 from actlab.derivation import formula_activation
-from actlab.derivation.formula_activation import default_name, formula
+from actlab.derivation.formula_activation import formula, make_name
 from actlab.ledger.run_key import describe, hash_description
 
 # Other tests measure the accuracy of the derivation.
@@ -359,6 +359,13 @@ def test_formula_latex_keeps_decimals():
             {"at": {3: 1}},
             "formula: at contains 3, but the derivative does not jump there\n  abs(x)\n  ^^^^^^",
         ),
+        ("a*x", {"parameters": ["a"]}, "formula: parameters must be a dictionary, got ['a']"),
+        ("abs(x)", {"at": [0]}, "formula: at must be a dictionary, got [0]"),
+        (
+            "a*x",
+            {"parameters": {"a": 1}, "trainable": True},
+            "formula: trainable must be a list of names such as ['a'], got True",
+        ),
         (3, {}, "formula: must be a string such as 'x * tanh(x)', got int"),
     ],
 )
@@ -379,7 +386,7 @@ def test_formula_rejects_unsafe_names(name):
 @settings(max_examples=200)
 @given(st.text(alphabet="abx01_ +-*/().", min_size=1, max_size=80))
 def test_default_name_of_any_text_is_valid(text):
-    assert formula_activation._name_problem(default_name(text)) == ""
+    assert formula_activation._check_name(make_name(text)) == ""
 
 
 def test_formula_warns_once_if_inexact(monkeypatch):

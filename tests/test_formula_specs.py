@@ -14,7 +14,7 @@ from actlab.derivation import formula_activation
 from actlab.derivation.formula_activation import FormulaActivation, formula
 from actlab.describe import format_module_call, list_properties
 from actlab.models.networks import NeuralNet
-from actlab.report.charts import function_panels
+from actlab.report.panels import make_function_panels
 from tests.command_line import actlab as run
 
 # Other tests measure the accuracy of the derivation.
@@ -47,12 +47,12 @@ def test_get_accepts_a_formula():
 
 
 def test_get_derives_a_formula_once():
-    formula_activation.from_spec.cache_clear()
-    first = formula_activation.make.cache_info().misses
+    formula_activation.make_from_spec.cache_clear()
+    first = formula_activation.make_activation.cache_info().misses
     for _ in range(3):
         actlab.get("formula:x * tanh(x / 3)")
     NeuralNet(num_units=4, activation="formula:x * tanh(x / 3)", num_features=2)
-    assert formula_activation.make.cache_info().misses == first + 1
+    assert formula_activation.make_activation.cache_info().misses == first + 1
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_swap_check_and_function_panels_accept_formulas():
     assert isinstance(model[1].activation, FormulaActivation)
     assert actlab.check("formula:x*tanh(x)", only=["shape", "gradient", "vmap", "pickle", "deepcopy"]).passed
     assert actlab.check("mish", reference=f"formula:{MISH}", only=["reference"]).passed
-    panels, missing = function_panels(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
+    panels, missing = make_function_panels(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
     assert [line.name for line in panels[0].lines] == ["formula:x*tanh(x)", "relu"]
     assert missing == {"nothing.py:Here": "it is a user module, and its curve was not saved"}
     known = dict(list_properties(formula(SWISH, parameters={"beta": 1.5})))

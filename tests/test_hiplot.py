@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("hiplot", reason="HiPlot is not installed")
 
 from actlab import UsageError
-from actlab.integrations.hiplot import to_hiplot, write_hiplot
+from actlab.integrations.hiplot import to_hiplot
 from tests.browser import open_offline
 from tests.report_cases import HOSTILE, all_diverged, browser, comparison
 
@@ -71,8 +71,8 @@ def assert_drawn(page):
     assert page.locator("img:not([src^='data:'])").count() == 0  # HiPlot's logo is a data URL
 
 
-def test_write_hiplot_shows_hostile_rows_as_text(browser, tmp_path):
-    write_hiplot(ROWS, tmp_path / "hiplot.html")
+def test_hiplot_page_shows_hostile_rows_as_text(browser, tmp_path):
+    to_hiplot(ROWS).to_html(tmp_path / "hiplot.html")
     with open_offline(browser, tmp_path / "hiplot.html") as page:
         assert_drawn(page)
 

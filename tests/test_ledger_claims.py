@@ -170,7 +170,7 @@ def test_record_by_sixteen_processes_stores_every_run_once(path):
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_record_by_a_killed_process_leaves_complete_fleets(path, monkeypatch, journal):
     if journal == "delete":
-        monkeypatch.setattr(sqlite, "network_file_system", lambda path: "nfs4")
+        monkeypatch.setattr(sqlite, "find_network_file_system", lambda path: "nfs4")
 
     def writer(start, write_end):
         with Ledger(path, weights=True) as ledger:

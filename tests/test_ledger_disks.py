@@ -18,7 +18,7 @@ import pytest
 from actlab.errors import UsageError
 from actlab.ledger import sqlite
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.sqlite import network_file_system
+from actlab.ledger.sqlite import find_network_file_system
 from tests.ledger_cases import ledger_of_three, make_entry, make_key, mount_disk, open_sqlite, path, remount
 from tests.processes import fork_processes, forks, wait_for_exit
 
@@ -90,7 +90,7 @@ def test_ledger_with_an_open_log_on_a_read_only_disk_is_rejected(tmp_path):
             assert list(ledger.results([make_key(0)])) == [make_key(0)]
 
 
-def test_network_file_system_recognises_network_mounts(monkeypatch):
+def test_find_network_file_system_recognises_network_mounts(monkeypatch):
     mounts = {
         "/": "ext4",
         "/home": "nfs4",
@@ -110,11 +110,11 @@ def test_network_file_system_recognises_network_mounts(monkeypatch):
         "/mnt/stick/runs.db": "",
         "/share/runs.db": "cifs",
     }.items():
-        assert network_file_system(Path(path_)) == kind, path_
+        assert find_network_file_system(Path(path_)) == kind, path_
 
 
 def test_ledger_on_a_network_file_system_uses_a_rollback_journal(ledger_of_three, monkeypatch, caplog):
-    monkeypatch.setattr(sqlite, "network_file_system", lambda path: "nfs4")
+    monkeypatch.setattr(sqlite, "find_network_file_system", lambda path: "nfs4")
     with Ledger(ledger_of_three) as ledger, open_sqlite(ledger_of_three) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         ledger.record([make_entry(3)])

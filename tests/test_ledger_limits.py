@@ -18,9 +18,9 @@ from actlab.ledger import ledger as ledger_module
 from actlab.ledger import sqlite
 from actlab.ledger.ledger import Entry, Ledger
 from actlab.ledger.owner import Process
-from actlab.ledger.records import dumps, find_differences, loads, pack_weights, short_key
+from actlab.ledger.records import dumps, find_differences, loads, pack_weights, trim_key
 from actlab.ledger.run_key import hash_description
-from actlab.ledger.sqlite import FORMAT, network_file_system
+from actlab.ledger.sqlite import FORMAT, find_network_file_system
 from tests.ledger_cases import (
     ledger_of_three,
     make_entry,
@@ -180,13 +180,13 @@ def test_runs_count_folds_from_one(path):
     assert folds[2:].isna().all()
 
 
-def test_short_key_has_twelve_characters():
-    assert short_key("0123456789abcdef") == "0123456789ab"
+def test_trim_key_has_twelve_characters():
+    assert trim_key("0123456789abcdef") == "0123456789ab"
 
 
 def test_unfinished_comparisons_lists_each_once_newest_first(path, monkeypatch):
     times = iter(["2026-01-02", "2026-01-02", "2026-01-01", "2026-01-03"])
-    monkeypatch.setattr(ledger_module, "utc_now", lambda: next(times))
+    monkeypatch.setattr(ledger_module, "get_utc_time", lambda: next(times))
     with Ledger(path) as ledger:
         tokens = [ledger.start_comparison({"about": name}, [{"key": name}]) for name in "abc"]
         # a and b have the same time, and b was added later. c has an earlier time.
@@ -352,12 +352,12 @@ def test_ledger_creates_its_parent_folders(tmp_path):
         assert file.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"actl", "big"),)
 
 
-def test_network_file_system_uses_the_last_mount_at_a_path(monkeypatch):
+def test_find_network_file_system_uses_the_last_mount_at_a_path(monkeypatch):
     mounts = [("/data", "ext4"), ("/data", "nfs"), ("/data/own", "ext4"), ("/fuse", "fuse.sshfs")]
     partitions = [SimpleNamespace(mountpoint=folder, fstype=kind) for folder, kind in mounts]
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: partitions)
     paths = ("/data/x", "/data/own/x", "/fuse/x", "/x")
-    assert [network_file_system(Path(path_)) for path_ in paths] == ["nfs", "", "fuse.sshfs", ""]
+    assert [find_network_file_system(Path(path_)) for path_ in paths] == ["nfs", "", "fuse.sshfs", ""]
 
 
 def test_describe_error_recognises_a_full_disk_by_its_free_space(path, monkeypatch):

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from actlab.comparison.comparison import Interrupted, compare
 from actlab.data.dataset import Dataset, compute_fingerprint
 from actlab.errors import UsageError
-from actlab.execution.processes import processes
+from actlab.execution.processes import start_processes
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Result
 from actlab.ledger.ledger import Ledger
@@ -238,7 +238,7 @@ def test_train_runs_waits_for_runs_claimed_by_others(tmp_path, trained_runs):
 
 def test_train_runs_combines_processes_with_a_ledger(tmp_path):
     runs = [run(make_perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh", "gelu")]
-    with processes(2) as executor:
+    with start_processes(2) as executor:
         results = train_with_ledger(runs[:5], tmp_path / "a", executor=executor)
         assert_equal(train_with_ledger(runs, tmp_path / "a", executor=executor), train_runs(runs, X, Y))
     assert_equal(results, train_runs(runs[:5], X, Y))

@@ -18,7 +18,7 @@ import torch
 
 import actlab
 from actlab.errors import UsageError
-from actlab.execution.processes import process_count, processes, share_arrays, shared_folder
+from actlab.execution.processes import count_processes, create_shared_folder, share_arrays, start_processes
 from tests.fleet_runs import SHM, have_ended, in_memory, list_shared_memory, list_workers
 from tests.ledger_cases import mount_disk
 from tests.processes import list_session, start_process, wait_until
@@ -27,25 +27,25 @@ __all__ = ["list_shared_memory"]
 
 
 @pytest.mark.parametrize(("jobs", "number"), [(1, 1), (3, 3), (-1, os.cpu_count()), (-1000, 1)])
-def test_process_count_counts_jobs_like_scikit_learn(jobs, number):
-    assert process_count(jobs) == number
-    assert process_count(None) == torch.get_num_threads()
+def test_count_processes_counts_jobs_like_scikit_learn(jobs, number):
+    assert count_processes(jobs) == number
+    assert count_processes(None) == torch.get_num_threads()
 
 
-def test_process_count_is_1_in_a_worker_process():
-    with processes(2) as executor:
-        assert executor.submit(process_count, None).result() == 1
+def test_count_processes_is_1_in_a_worker_process():
+    with start_processes(2) as executor:
+        assert executor.submit(count_processes, None).result() == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_processes_are_reused_and_end_after_an_exception(error):
     def fail():
-        with processes(2) as executor:
+        with start_processes(2) as executor:
             assert list_workers(executor) == pids
             raise error
 
-    with processes(2) as executor:
+    with start_processes(2) as executor:
         pids = list_workers(executor)
         assert len(pids) == 2
     assert not have_ended(pids, seconds=0)
@@ -56,8 +56,8 @@ def test_processes_are_reused_and_end_after_an_exception(error):
 
 @in_memory
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_shared_folder_is_deleted_after_its_block(error, list_shared_memory):
-    with contextlib.suppress(*filter(None, [error])), shared_folder(1000) as folder:
+def test_create_shared_folder_is_deleted_after_its_block(error, list_shared_memory):
+    with contextlib.suppress(*filter(None, [error])), create_shared_folder(1000) as folder:
         assert list_shared_memory() == {folder}
         (folder / "X.npy").write_bytes(b"1")
         if error:
@@ -66,14 +66,14 @@ def test_shared_folder_is_deleted_after_its_block(error, list_shared_memory):
 
 
 @in_memory
-def test_shared_folder_is_deleted_during_concurrent_writes(list_shared_memory):
+def test_create_shared_folder_is_deleted_during_concurrent_writes(list_shared_memory):
     def write():
         with contextlib.suppress(FileNotFoundError):
             for number in itertools.count():
                 (folder / f"{number}").write_bytes(b".")
 
     for _ in range(30):
-        with shared_folder(1000) as folder:
+        with create_shared_folder(1000) as folder:
             writers = [threading.Thread(target=write) for _ in range(2)]
             for writer in writers:
                 writer.start()
@@ -84,8 +84,8 @@ def test_shared_folder_is_deleted_during_concurrent_writes(list_shared_memory):
     assert list_shared_memory() == set()
 
 
-def test_shared_folder_falls_back_to_disk():
-    with shared_folder(1 << 60) as folder:
+def test_create_shared_folder_falls_back_to_disk():
+    with create_shared_folder(1 << 60) as folder:
         assert not folder.is_relative_to(SHM)
         assert folder.is_dir()
     assert not folder.exists()
@@ -93,8 +93,8 @@ def test_shared_folder_falls_back_to_disk():
 
 HOLDER = """
 import time
-from actlab.execution.processes import shared_folder
-with shared_folder(1000) as folder:
+from actlab.execution.processes import create_shared_folder
+with create_shared_folder(1000) as folder:
     (folder / "X.npy").write_bytes(bytes(1000))
     print(folder, flush=True)
     time.sleep(600)
@@ -102,7 +102,7 @@ with shared_folder(1000) as folder:
 
 
 @in_memory
-def test_shared_folder_removes_leftovers_of_killed_processes():
+def test_create_shared_folder_removes_leftovers_of_killed_processes():
     holder = [sys.executable, "-c", HOLDER]
     pipe = {"stdout": subprocess.PIPE, "text": True}
     with start_process(holder, **pipe) as dead, start_process(holder, **pipe) as alive:
@@ -110,7 +110,7 @@ def test_shared_folder_removes_leftovers_of_killed_processes():
         dead.kill()
         dead.wait()
         assert leftover.exists()
-        with shared_folder(0):
+        with create_shared_folder(0):
             assert not leftover.exists()
             assert (active / "X.npy").exists()
         assert (active / "X.npy").exists()
@@ -120,7 +120,7 @@ def test_shared_folder_removes_leftovers_of_killed_processes():
 
 
 def test_share_arrays_reports_missing_space_in_one_line(tmp_path, monkeypatch):
-    with mount_disk(tmp_path / "disk", 1_000_000) as folder, processes(2) as executor:
+    with mount_disk(tmp_path / "disk", 1_000_000) as folder, start_processes(2) as executor:
         monkeypatch.setattr("actlab.execution.processes._MEMORY", folder / "missing")
         monkeypatch.setattr("tempfile.tempdir", str(folder))
         rows = np.zeros((1000, 1000), np.float32)
@@ -134,8 +134,8 @@ def test_share_arrays_reports_missing_space_in_one_line(tmp_path, monkeypatch):
 
 PARENT = """
 import time
-from actlab.execution.processes import processes
-with processes(2) as executor:
+from actlab.execution.processes import start_processes
+with start_processes(2) as executor:
     for seconds in (0.0, 600.0):
         executor.submit(time.sleep, seconds)
     print("started", flush=True)

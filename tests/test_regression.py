@@ -21,8 +21,8 @@ from actlab.data.dataset import Dataset, load_data
 from actlab.fleet.skorch_adapter import split_validation
 from actlab.training.train import (
     TrainSettings,
+    find_holdout_problem,
     history_frame,
-    holdback_problem,
     make_net,
     plan_training,
     train,
@@ -280,10 +280,10 @@ def test_plan_training_tests_the_activation_with_one_output(activation, message)
     ("rows", "folds", "left"),
     [(5, 1, None), (4, 1, 4), (8, 3, None), (7, 3, 4), (7, 4, None), (6, 2, 3), (2, 1, 2)],
 )
-def test_holdback_problem_reports_too_few_samples(rows, folds, left):
+def test_find_holdout_problem_reports_too_few_samples(rows, folds, left):
     few = f"the training set has only {left} samples"
     message = f"one sample in 5 is held out for validation, but {few}: add data" if left else ""
-    assert holdback_problem(np.zeros((rows, 1), np.float32), folds) == message
+    assert find_holdout_problem(np.zeros((rows, 1), np.float32), folds) == message
 
 
 def test_train_needs_five_samples_for_a_regression():

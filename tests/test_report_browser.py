@@ -198,9 +198,6 @@ def test_report_sorts_other_tables_as_numbers(opened):
     sorted_by(page, "#diagnostics-units", "dead units, %")
     sorted_by(page, "#diagnostics-units", "dead units, %")
     assert cells(page, "#diagnostics-units", 5)[:2] == ["30", "15"]
-    sorted_by(page, "#overfitting", "validation loss, lowest")
-    lowest = [float(cell) for cell in cells(page, "#overfitting", 2)]
-    assert lowest == sorted(lowest)
     assert page.locator("#matrix button").count() == 0
 
 
@@ -283,7 +280,6 @@ def test_report_without_javascript_shows_tables_and_curves(opened):
     for what in (
         "#ranking",
         "#matrix",
-        "#overfitting",
         "figure.forest svg",
         "figure.learning svg.swatch",
         "#diagnostics-units",
@@ -369,7 +365,7 @@ def test_report_captions_and_labels_are_not_cut_off(opened, width):
     }).map(([part]) => part.textContent)"""
     whole = f"""(parts, around) => ({beyond})(parts.map((part) => [part, part.closest(around)]))"""
     captions, labels = page.locator("caption > *"), page.locator("figure.chart svg text")
-    assert captions.count() == 5
+    assert captions.count() == 4
     assert captions.evaluate_all(whole, ".scroll") == []
     assert labels.count() > 30
     assert labels.evaluate_all(whole, "svg") == []

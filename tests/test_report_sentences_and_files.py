@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from actlab import UsageError
-from actlab.integrations.hiplot import to_hiplot, write_hiplot
+from actlab.integrations.hiplot import to_hiplot
 from actlab.report.insights import history_insights
-from actlab.report.tables import text_table, to_json_rows, to_json_value, write_csv, write_json
+from actlab.report.tables import format_table, to_json_rows, to_json_value, write_csv, write_json
 
 # Some epochs of the notebook's history.
 TRAIN = [0.475174, 0.156564, 0.101438, 0.072656, 0.056315, 0.043030, 0.034617, 0.028333, 0.023698, 0.020254]
@@ -180,19 +180,18 @@ def test_write_json_keeps_the_old_file_after_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_text_table_fits_the_terminal_and_counts_omitted_columns():
+def test_format_table_fits_the_terminal_and_counts_omitted_columns():
     frame = pd.DataFrame({"name": ["x" * 60], **{f"fold_{i}": [0.5] for i in range(1, 11)}})
-    lines = text_table(frame).splitlines()
+    lines = format_table(frame).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[2].startswith("x" * 39 + "…  0.5000")
     assert lines[-1] == "(5 columns omitted)"
 
 
-def test_write_hiplot_escapes_values(tmp_path):
-    write_hiplot(
-        [{"</script><script>a": "</script><img src=x>", "b": np.float32(1), "c": int}], tmp_path / "a.html"
-    )
-    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+def test_hiplot_page_escapes_values(tmp_path):
+    rows = [{"</script><script>a": "</script><img src=x>", "b": np.float32(1), "c": int}]
+    page = to_hiplot(rows).to_html(tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text(encoding="utf-8") == page
     assert page.count("</script>") == 2
     assert "<img src=x>" not in page
     values = re.search(r"hiplot\.render\(document\.getElementById\(\"plot\"\), (.*)\);</script>", page)
@@ -205,8 +204,8 @@ def test_write_hiplot_escapes_values(tmp_path):
     }
 
 
-def test_write_hiplot_page_uses_no_network(tmp_path):
-    write_hiplot([{"a": 1}], tmp_path / "a.html")
+def test_hiplot_page_uses_no_network(tmp_path):
+    to_hiplot([{"a": 1}]).to_html(tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     remote = r"(https?:)?//"
     assert not re.search(rf"@import\s*(url\()?[\\\"']*{remote}", page)

@@ -11,7 +11,7 @@ import pytest
 import actlab
 from actlab.report.html import reproduce, tables
 from actlab.report.html.page import render
-from actlab.report.sentences import training_sentences, unfinished_sentences
+from actlab.report.sentences import describe_progress, describe_training
 from tests.report_cases import HOSTILE, comparison, diagnostics_frame, training, unfinished
 from tests.test_report_page import body, figures, labels_of, text
 
@@ -45,11 +45,11 @@ def test_render_of_a_training_shows_its_best_epoch_and_no_verdicts():
         ({"valid_loss": None}, "relu: 12 epochs without a validation loss."),
     ],
 )
-def test_training_sentences_without_accuracy_or_losses(changed, message):
+def test_describe_training_without_accuracy_or_losses(changed, message):
     history = training().history.assign(**changed).dropna(axis="columns", how="all")
     if changed == {"train_loss": NAN}:
         history["train_loss"] = NAN
-    assert training_sentences(training().results, history)[0] == message
+    assert describe_training(training().results, history)[0] == message
     assert message in text(render(training(history=history)))
 
 
@@ -78,35 +78,35 @@ def test_render_of_an_unfinished_comparison_without_scores():
     results = whole.results.assign(score=NAN)
     frame = whole.ranking.assign(mean=NAN, std=NAN, status="")
     progress = {"done": 0, "planned": 36}
-    assert unfinished_sentences(progress, frame, "accuracy") == [
+    assert describe_progress(progress, frame, "accuracy") == [
         "0 of 36 runs are done; verdicts follow when all are done."
     ]
     page = render(comparison(results=results, ranking=frame, about=whole.about, verdicts=pd.DataFrame()))
     assert "20 of 20 runs have no score." in text(page)
 
 
-def test_unfinished_sentences_list_failures():
+def test_describe_progress_list_failures():
     frame = pd.DataFrame(
         {"activation": ["a", "b"], "mean": [0.5, NAN], "status": ["", "diverged in 1 of 2 runs"]}
     )
-    message = unfinished_sentences({"done": 3, "planned": 9}, frame, "r2")
+    message = describe_progress({"done": 3, "planned": 9}, frame, "r2")
     assert message[1:] == ["Highest mean r2 so far: a, 0.5000.", "b: diverged in 1 of 2 runs."]
 
 
-def test_unfinished_sentences_name_no_highest_mean_of_one_activation():
+def test_describe_progress_name_no_highest_mean_of_one_activation():
     frame = pd.DataFrame({"activation": ["a"], "mean": [0.5], "status": [""]})
-    message = unfinished_sentences({"done": 1, "planned": 3}, frame, "accuracy")
+    message = describe_progress({"done": 1, "planned": 3}, frame, "accuracy")
     assert message[1:] == ["Mean accuracy so far: a, 0.5000."]
 
 
 # -- reproduce ------------------------------------------------------------------------------------
 
 
-def test_python_call_reproduces_the_comparison():
+def test_write_call_reproduces_the_comparison():
     whole = actlab.compare(
         ["tanh", "relu"], "digits", folds=2, epochs=1, tune={"lr": [0.01, 0.02]}, rope=0.02, seed=3
     )
-    command = reproduce.python_call(["tanh", "relu"], whole.about)
+    command = reproduce.write_call(["tanh", "relu"], whole.about)
     assert command == (
         "actlab.compare(['tanh', 'relu'], 'digits', folds=2, tune={'lr': [0.01, 0.02]}, rope=0.02, "
         "epochs=1, seed=3)"
@@ -119,27 +119,27 @@ def test_python_call_reproduces_the_comparison():
     assert command in text(render(whole))
 
 
-def test_python_call_of_a_sequential_test_comments_unknown_settings():
+def test_write_call_of_a_sequential_test_comments_unknown_settings():
     about = {**comparison().about, "settings": {}, "net": "Mine\nexec", "metric": "neg_log_loss"}
     about["sequential_test"] = {
         "interim_analyses": 3,
         "ended": "the next round of 12 runs would exceed the budget of 40 runs: 36 are trained",
     }
-    assert reproduce.python_call(["relu"], about) == (
+    assert reproduce.write_call(["relu"], about) == (
         "# module is Mine exec, your own network\n"
         "# the test ended: the next round of 12 runs would exceed the budget of 40 runs: 36 are trained\n"
         "actlab.compare(['relu'], 'digits', module=module, until_decided=True, scoring='neg_log_loss')"
     )
 
 
-def test_python_call_omits_defaults():
+def test_write_call_omits_defaults():
     about = {
         "data": "digits",
         "folds": 3,
         "seeds": 1,
         "settings": {"epochs": 25, "lr": 0.01, "device": "cpu"},
     }
-    assert reproduce.python_call(["relu"], about) == "actlab.compare(['relu'], 'digits')"
+    assert reproduce.write_call(["relu"], about) == "actlab.compare(['relu'], 'digits')"
 
 
 # -- memory ---------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_render_omits_unknown_memory():
     assert "memory" not in figures(render(with_memory(NAN, NAN, NAN)))
     page = render(with_memory(NAN, 2**21, 2**22))
     assert labels_of(page, "memory") == ["tanh", "2 MiB", "mish", "4 MiB"]
-    table = tables.cost_table(with_memory(NAN, 2**21, 2**22).results, ["relu", "tanh", "mish"])
+    table = tables.make_cost_table(with_memory(NAN, 2**21, 2**22).results, ["relu", "tanh", "mish"])
     assert [row[-1] for row in table.rows] == ["–", "2", "4"]
 
 

@@ -18,7 +18,7 @@ from skorch.helper import SliceDict
 import actlab
 from actlab import Dataset
 from actlab.comparison.comparison import Interrupted
-from actlab.execution.processes import processes
+from actlab.execution.processes import start_processes
 from tests.searches import X, Y, classifier, fit_by_skorch, one_thread, score_matrix, search
 
 __all__ = ["one_thread"]
@@ -146,7 +146,7 @@ def fitted_elsewhere():
 
 @pytest.mark.slow
 def test_search_early_stopping_in_a_worker_process():
-    with processes(1) as executor:  # its processes ignore SIGINT
+    with start_processes(1) as executor:  # its processes ignore SIGINT
         assert executor.submit(fitted_elsewhere).result() == (2, signal.SIG_IGN)
 
 

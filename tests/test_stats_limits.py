@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from actlab import UsageError
-from actlab.stats.sequential import SequentialTest, analysis_level, crossing_probability
-from actlab.stats.several_datasets import compare_over_datasets, min_datasets
+from actlab.stats.sequential import SequentialTest, compute_analysis_level, compute_crossing_probability
+from actlab.stats.several_datasets import compare_over_datasets
 from actlab.stats.verdict import DifferenceSummary, Posterior, holm, judge, summarize_differences
 
 D = [1.0, 2.0, -3.0, 0.5]
@@ -103,32 +103,6 @@ def test_holm_rejects_invalid_p_values(p_values, message):
 def test_sequential_test_needs_two_different_activations(names, message):
     with pytest.raises(UsageError, match=message):
         SequentialTest(names)
-
-
-@pytest.mark.parametrize("pairs", [0, -1, 1.5, math.nan, math.inf, 10**10])
-def test_analysis_level_rejects_an_invalid_number_of_pairs(pairs):
-    with pytest.raises(UsageError, match=r"^pairs must be an integer from 1 to 1000000000, got "):
-        analysis_level(pairs)
-
-
-@pytest.mark.parametrize(
-    "steps", [[], [0], [-1], [0, 1], [2, 1], [1, 1], [1, 2, 2], [math.nan, 2], [1, math.nan], [1000, 1001]]
-)
-def test_crossing_probability_rejects_steps_that_do_not_grow(steps):
-    with pytest.raises(UsageError, match=r"^steps must be positive and grow by at least 1 % each"):
-        crossing_probability(2.0, steps)
-
-
-@pytest.mark.parametrize("bound", [-1.0, -math.inf, math.nan])
-def test_crossing_probability_rejects_an_invalid_bound(bound):
-    with pytest.raises(UsageError, match=r"^bound must be a number >= 0, got "):
-        crossing_probability(bound, [1, 2])
-
-
-@pytest.mark.parametrize("pairs", [0, -3, 2.5, math.nan, math.inf])
-def test_min_datasets_rejects_an_invalid_number_of_pairs(pairs):
-    with pytest.raises(UsageError, match=r"^pairs must be an integer >= 1, got "):
-        min_datasets(pairs)
 
 
 # -- correct values at the limits ---------------------------------------------------------------------
@@ -238,29 +212,31 @@ def test_holm_keeps_ties_zeros_and_ones():
 
 
 @pytest.mark.parametrize("bound", [0.0, 0.5, 2.0, 9.0, 20.0, 37.0, 1e3, math.inf])
-def test_crossing_probability_of_one_step_is_the_normal_tail(bound):
-    assert crossing_probability(bound, [3]) == pytest.approx(math.erfc(bound / math.sqrt(2)), rel=1e-12)
+def test_compute_crossing_probability_of_one_step_is_the_normal_tail(bound):
+    assert compute_crossing_probability(bound, [3]) == pytest.approx(
+        math.erfc(bound / math.sqrt(2)), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("steps", [(1, 2), (2, 4), (3, 4), (1, 100), (50, 51)])
 @pytest.mark.parametrize("bound", [0.3, 1.0, 2.5])
-def test_crossing_probability_of_two_steps_is_a_bivariate_normal_integral(steps, bound):
+def test_compute_crossing_probability_of_two_steps_is_a_bivariate_normal_integral(steps, bound):
     # Two sums of n < m steps have the correlation sqrt(n / m).
     r = math.sqrt(steps[0] / steps[1])
     both = stats.multivariate_normal([0, 0], [[1, r], [r, 1]])
     inside = both.cdf([bound, bound], lower_limit=[-bound, -bound])
-    assert crossing_probability(bound, steps) == pytest.approx(1 - inside, abs=2e-5)
+    assert compute_crossing_probability(bound, steps) == pytest.approx(1 - inside, abs=2e-5)
 
 
 @pytest.mark.parametrize("bound", [8.0, 11.0, 30.0])
-def test_crossing_probability_is_precise_for_small_probabilities(bound):
+def test_compute_crossing_probability_is_precise_for_small_probabilities(bound):
     one = math.erfc(bound / math.sqrt(2))
     # For large bounds, crossing at both steps is rare, so the probability is almost twice that of one step.
-    assert 1.9 * one < crossing_probability(bound, [1, 100]) < 2 * one
+    assert 1.9 * one < compute_crossing_probability(bound, [1, 100]) < 2 * one
 
 
-def test_analysis_level_of_many_pairs_is_between_a_fifth_of_the_level_and_the_level():
-    levels = [analysis_level(pairs) for pairs in (1, 10**3, 10**6, 10**9)]
+def test_compute_analysis_level_of_many_pairs_is_between_a_fifth_of_the_level_and_the_level():
+    levels = [compute_analysis_level(pairs) for pairs in (1, 10**3, 10**6, 10**9)]
     assert levels == sorted(levels, reverse=True)  # rarer errors coincide less in five analyses
     assert all(0.05 / 5 < level < 0.05 for level in levels)
 

@@ -7,7 +7,12 @@ from scipy import stats
 
 from actlab.comparison.config import Budget, parse_budget
 from actlab.errors import UsageError
-from actlab.stats.sequential import ANALYSES, SequentialTest, analysis_level, crossing_probability
+from actlab.stats.sequential import (
+    ANALYSES,
+    SequentialTest,
+    compute_analysis_level,
+    compute_crossing_probability,
+)
 from actlab.stats.verdict import LEVEL, DifferenceSummary, Verdict
 
 NAMES = ["a", "b", "c"]
@@ -27,7 +32,7 @@ class ScriptedTest:
         self.trained = []
 
     def look(self, names, seeds, level):
-        assert level == analysis_level(3)
+        assert level == compute_analysis_level(3)
         self.trained.append((seeds, list(names)))
         collected = {}
         for pair in combinations(NAMES, 2):
@@ -52,13 +57,13 @@ class ScriptedTest:
 @pytest.mark.parametrize(
     ("analyses", "bound"), [(1, 1.960), (2, 2.178), (3, 2.289), (4, 2.361), (5, 2.413), (10, 2.555)]
 )
-def test_crossing_probability_agrees_with_pococks_table(analyses, bound):
-    assert crossing_probability(bound, range(1, analyses + 1)) == pytest.approx(0.05, abs=1e-4)
+def test_compute_crossing_probability_agrees_with_pococks_table(analyses, bound):
+    assert compute_crossing_probability(bound, range(1, analyses + 1)) == pytest.approx(0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 45])
-def test_analysis_level_keeps_the_level_over_all_interim_analyses(pairs):
-    z = stats.norm.isf(analysis_level(pairs) / pairs / 2)
+def test_compute_analysis_level_keeps_the_level_over_all_interim_analyses(pairs):
+    z = stats.norm.isf(compute_analysis_level(pairs) / pairs / 2)
     steps = np.random.default_rng(0).normal(size=(400_000, ANALYSES[-1])).cumsum(axis=1)
     walks = steps[:, np.array(ANALYSES) - 1] / np.sqrt(ANALYSES)
     wrong = (np.abs(walks) > z).any(axis=1).mean()
@@ -186,11 +191,11 @@ def test_parse_budget_rejects_invalid_text(text):
 
 
 def test_budget_refusal_names_a_round_that_does_not_fit():
-    assert Budget(runs=30).refusal(18, 12, 1.0) == ""
-    assert Budget(runs=30).refusal(18, 13, 1.0) == (
+    assert Budget(runs=30).explain_refusal(18, 12, 1.0) == ""
+    assert Budget(runs=30).explain_refusal(18, 13, 1.0) == (
         "the next round of 13 runs would exceed the budget of 30 runs: 18 are trained"
     )
-    assert Budget(seconds=120).refusal(10, 10, 59.0) == ""
-    assert "budget of 2 minutes" in Budget(seconds=120).refusal(10, 10, 61.0)
-    assert Budget(seconds=60).refusal(0, 10, 0.0) == ""
-    assert Budget().refusal(10**9, 10**9, math.inf) == ""
+    assert Budget(seconds=120).explain_refusal(10, 10, 59.0) == ""
+    assert "budget of 2 minutes" in Budget(seconds=120).explain_refusal(10, 10, 61.0)
+    assert Budget(seconds=60).explain_refusal(0, 10, 0.0) == ""
+    assert Budget().explain_refusal(10**9, 10**9, math.inf) == ""

@@ -122,6 +122,12 @@ def test_swap_replaces_a_model_that_is_an_activation():
         swap(nn.ReLU(), {nn.ReLU: nn.Tanh}, inplace=True)
 
 
+@pytest.mark.parametrize("replacements", ["mish", [(nn.ReLU, "mish")]])
+def test_swap_rejects_replacements_that_are_no_dictionary(replacements):
+    with pytest.raises(UsageError, match="swap: replacements must be a dictionary such as"):
+        swap(nn.Sequential(nn.ReLU()), replacements)
+
+
 @pytest.mark.parametrize("activation", [torch.sin, actlab.functional.mish, nn.SiLU(), "elu(alpha=0.5)"])
 def test_swap_accepts_functions_modules_and_specs(activation):
     swapped = swap(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), {nn.ReLU: activation})

@@ -36,6 +36,22 @@ def test_measure_compares_with_torch_at_the_same_parameters():
     assert relu.ratio == pytest.approx(total["relu"] / total["torch.nn.ReLU"])
 
 
+@pytest.mark.parametrize(
+    ("targets", "options", "message"),
+    [
+        ([lambda x: (x, x)], {}, "target '<lambda>' fails on .*: it returns a tuple, not a tensor"),
+        ([lambda x: 3], {}, "it returns a int, not a tensor"),
+        (["relu"], {"dtype": torch.int64}, "dtype must be a floating-point torch.dtype .* got torch.int64"),
+        (["relu"], {"dtype": "float32"}, "dtype must be a floating-point torch.dtype .* got 'float32'"),
+        (["relu"], {"shape": 16}, "shape must be a sequence of sizes such as .* got 16"),
+        (["relu"], {"device": "meta"}, "cannot be allocated on meta"),
+    ],
+)
+def test_measure_rejects_what_it_cannot_measure(targets, options, message):
+    with pytest.raises(actlab.UsageError, match=message):
+        actlab.measure(targets, **{**SMALL, **options})
+
+
 def test_measure_counts_saved_bytes():
     class Twice(nn.Module):
         def forward(self, x):

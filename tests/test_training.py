@@ -32,7 +32,7 @@ def history_without_times(model):
     return history_frame(model).drop(columns="dur")
 
 
-def test_train_settings_defaults_are_those_of_the_notebook():
+def test_make_train_settings_defaults_are_those_of_the_notebook():
     settings = TrainSettings()
     assert (settings.epochs, settings.batch_size, settings.lr, settings.momentum) == (25, 128, 0.01, 0.95)
     model = make_net(make_dataset(), "relu", settings)
@@ -164,18 +164,33 @@ def test_train_accepts_a_class_with_few_samples_without_a_warning():
         ({"seed": 2**64}, "seed must be an integer >= 0, got 18446744073709551616"),
         ({"lr": 0.0}, "lr must be finite and > 0, got 0.0"),
         ({"lr": float("nan")}, "lr must be finite and > 0, got nan"),
+        ({"lr": "0.1"}, "lr must be finite and > 0, got '0.1'"),
+        ({"lr": None}, "lr must be finite and > 0, got None"),
+        ({"momentum": [0.9]}, r"momentum must be >= 0 and < 1, got \[0.9\]"),
         ({"momentum": 1.0}, "momentum must be >= 0 and < 1, got 1.0"),
         ({"device": "gpu"}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
         ({"device": "cuda:x"}, "device must be cpu, cuda or cuda:N, got 'cuda:x'"),
         ({"device": "cuda:99"}, "device must be available, got 'cuda:99'; PyTorch finds"),
     ],
 )
-def test_train_settings_reject_invalid_values(settings, message):
+def test_make_train_settings_reject_invalid_values(settings, message):
     with pytest.raises(UsageError, match=message):
         TrainSettings(**settings)
 
 
-def test_train_settings_report_all_invalid_values_together():
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("digits",), "dataset must be a Dataset, got a str"),
+        ((make_dataset(), "relu", {"epochs": 1}), "settings must be a TrainSettings, got a dict"),
+    ],
+)
+def test_train_rejects_arguments_of_another_type(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        train(*arguments)
+
+
+def test_make_train_settings_report_all_invalid_values_together():
     with pytest.raises(
         UsageError, match=r"epochs must .* got 0; lr must .* got -1.0; device must .* got 'tpu'"
     ):
@@ -207,6 +222,6 @@ def test_plan_training_rejects_an_unusable_activation(activation, message):
 
 def test_train_rejects_data_too_small_for_validation():
     with pytest.raises(
-        UsageError, match=r"one sample in 5 is held back .* the largest class has only 4 samples"
+        UsageError, match=r"one sample in 5 is held out .* the largest class has only 4 samples"
     ):
         train(make_dataset(rows=12), "relu", SHORT)

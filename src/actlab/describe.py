@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import Activation
-from actlab.derivation.derivative_text import derivative_text
+from actlab.derivation.derivative_text import write_derivative
 from actlab.derivation.formula_activation import FormulaActivation
 
 POINTS = (-math.inf, -10.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, math.inf)
@@ -89,7 +89,7 @@ def list_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
         values = (f"{name}={format_number(v) if isinstance(v, float) else repr(v)}" for name, v in example)
         rows.append(("values at", ", ".join(values)))
     if not facts.gated:
-        rows += [("derivative", derivative_text(activation.formula())), *_list_curve_properties(activation)]
+        rows += [("derivative", write_derivative(activation.formula())), *_list_curve_properties(activation)]
     else:
         rows.append(("input", "two halves a, b of one tensor along dim"))
     memory = (

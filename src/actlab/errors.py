@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
+_MAX_SUMMARY = 200  # characters
 _CARET_LINE = re.compile(r"^ *\^+$", re.MULTILINE)
 
 
@@ -37,7 +38,7 @@ def raise_problems(problems: Iterable[str]) -> None:
 
 
 def escape_unprintable(text: str) -> str:
-    """Replace characters that a terminal would obey, such as escape sequences, by their codes.
+    """Replace characters that control a terminal, such as escape sequences, by their codes.
 
     Args:
         text: Any text. Line breaks stay.
@@ -66,12 +67,11 @@ def format_error(error: BaseException) -> str:
     return escape_unprintable(text if _CARET_LINE.search(text) else " ".join(text.split()))
 
 
-def summarize_error(error: BaseException, max_length: int = 200) -> str:
-    """Return the type of an error and the first line of its message.
+def summarize_error(error: BaseException) -> str:
+    """Return the type of an error and the first line of its message, in at most 200 characters.
 
     Args:
         error: Any error, such as one that a user's module raises.
-        max_length: Characters; a longer text is cut.
 
     Returns:
         One line of printable characters.
@@ -82,7 +82,7 @@ def summarize_error(error: BaseException, max_length: int = 200) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = escape_unprintable(": ".join([type(error).__name__, *lines[:1]]))
-    return text if len(text) <= max_length else f"{text[: max_length - 3]}..."
+    return text if len(text) <= _MAX_SUMMARY else f"{text[: _MAX_SUMMARY - 3]}..."
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

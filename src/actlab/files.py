@@ -13,7 +13,7 @@ from actlab.errors import UsageError
 LEDGER = "ledger.sqlite"  # in the folder of a comparison
 
 
-def output_folder(path: str | os.PathLike[str]) -> Path:
+def create_output_folder(path: str | os.PathLike[str]) -> Path:
     """Create a folder and verify that it can be written to, before hours of work depend on it.
 
     Args:
@@ -36,7 +36,7 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; on success, rename it to ``path`` in one step.
 
     Args:

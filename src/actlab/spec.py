@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from actlab.activation.definition import Activation
-from actlab.activation.module import parameters_of
+from actlab.activation.module import read_parameters
 from actlab.errors import UsageError, did_you_mean, raise_problems, summarize_error
 from actlab.functions import catalogue
 
@@ -101,7 +101,7 @@ def resolve(spec: str | ResolvedActivation) -> ResolvedActivation:
         spec: As for :func:`get`. A resolved activation is returned as it is.
 
     Raises:
-        UsageError: The spec names nothing, or its arguments are not literals.
+        UsageError: The spec does not name an activation, or its arguments are not literals.
 
     Examples:
         >>> resolve("leaky_relu(negative_slope=0.2)").build()
@@ -122,7 +122,7 @@ def resolve_all(activations: Iterable[str | Activation[Any]]) -> tuple[ResolvedA
         activations: Specs, definitions of the catalogue, or results of :func:`actlab.formula`.
 
     Raises:
-        UsageError: The argument is not a list, an element is no activation or has no spec, or two are the
+        UsageError: The argument is not a list, an element is not an activation or has no spec, or two are the
             same. The message names all problems.
 
     Examples:
@@ -191,7 +191,7 @@ def resolve_definition(spec: str) -> Activation[Any]:
         The definition, with the parameters as its example.
 
     Raises:
-        UsageError: The spec names nothing, something else than a definition, or its arguments do not fit.
+        UsageError: The spec does not name a definition, or its arguments are wrong.
 
     Examples:
         >>> resolve_definition("leaky_relu(negative_slope=0.2)").example
@@ -207,8 +207,8 @@ def resolve_definition(spec: str) -> Activation[Any]:
             f"activation {spec!r}: is not a definition; show needs one, check and time accept any module"
         )
     if activation.args or activation.kwargs:
-        return defined.at(parameters_of(activation.build().eval()))
-    return defined.at(parameters_of(target.eval())) if isinstance(target, torch.nn.Module) else defined
+        return defined.at(read_parameters(activation.build().eval()))
+    return defined.at(read_parameters(target.eval())) if isinstance(target, torch.nn.Module) else defined
 
 
 def find_definition(name: str) -> Activation[Any]:
@@ -221,9 +221,9 @@ def find_definition(name: str) -> Activation[Any]:
         UsageError: There is none. The message suggests the nearest name or describes the problem.
     """
     if is_formula(name):
-        from actlab.derivation.formula_activation import from_spec  # with SymPy, which takes half a second
+        from actlab.derivation.formula_activation import make_from_spec  # loads SymPy: 0.5 s
 
-        return from_spec(name.strip())
+        return make_from_spec(name.strip())
     if name not in catalogue:
         suggestion = did_you_mean(name, catalogue) or "; actlab list prints all names"
         raise UsageError(f"unknown activation {name!r}{suggestion}")
@@ -279,16 +279,8 @@ def is_import_path(name: str) -> bool:
     return ":" in name and not is_formula(name)
 
 
-def import_module(what: str, path: str) -> ModuleType:
-    """Import a user's module.
-
-    Args:
-        what: What it is for; the error begins with it.
-        path: A module's name, or the path of a ``.py`` file.
-
-    Raises:
-        UsageError: It cannot be imported; the message has its own error, shortened.
-    """
+def _import_module(what: str, path: str) -> ModuleType:
+    """Import a module by its name, or by the path of a ``.py`` file."""
     if path.endswith(".py") and not Path(path).is_file():
         raise UsageError(f"{what}: file {path!r} does not exist")
     try:
@@ -316,21 +308,23 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def import_object(what: str, name: str) -> Any:
-    """Import what ``"package.module:Name"`` or ``"file.py:Name"`` names.
+    """Import what ``"package.module:Name"``, ``"package.module:Class.method"`` or ``"file.py:Name"`` names.
 
     Args:
         what: What it is for; the error begins with it.
         name: The name.
 
     Raises:
-        UsageError: It cannot be imported, or the module has no such attribute.
+        UsageError: It cannot be imported, or has no such attribute. The message has its own error, shortened.
     """
-    path, _, attribute = name.rpartition(":")
-    module = import_module(f"{what} {name!r}", path)
-    if not hasattr(module, attribute):
-        public = [name for name in dir(module) if not name.startswith("_")]
-        raise UsageError(f"{what} {name!r}: {attribute!r} not found{did_you_mean(attribute, public)}")
-    return getattr(module, attribute)
+    path, _, attributes = name.rpartition(":")
+    value: Any = _import_module(f"{what} {name!r}", path)
+    for attribute in attributes.split("."):
+        if not hasattr(value, attribute):
+            public = [name for name in dir(value) if not name.startswith("_")]
+            raise UsageError(f"{what} {name!r}: {attribute!r} not found{did_you_mean(attribute, public)}")
+        value = getattr(value, attribute)
+    return value
 
 
 def inspect_parameters(factory: Any) -> Mapping[str, inspect.Parameter]:
@@ -396,14 +390,14 @@ def _find_spec(value: Any) -> str | None:
         return None
     if catalogue.get(value.name) is value:
         return value.name
-    from actlab.derivation.formula_activation import FormulaActivation, from_spec  # with SymPy, half a second
+    from actlab.derivation.formula_activation import FormulaActivation, make_from_spec
 
     if not isinstance(value, FormulaActivation):
         return None
     recipe = value.recipe
     parameters = ", ".join(f"{name}={number!r}" for name, number in recipe.parameters)
     spec = f"formula:{recipe.text}" + f" with {parameters}" * bool(parameters)
-    return spec if from_spec(spec).recipe == recipe else None
+    return spec if make_from_spec(spec).recipe == recipe else None
 
 
 def _describe_problem(value: Any) -> str:

@@ -92,7 +92,7 @@ def interleaved(
 ) -> dict[str, float]:
     """Time calls in turn, several times, and return the median seconds of each.
 
-    A slow phase of the machine then affects all of them. Each call is made once before, unmeasured.
+    A slow phase of the machine then affects all of them. Each call first runs once without measurement.
 
     Args:
         work: The calls.
@@ -147,11 +147,15 @@ def measure(
 ('torch.nn.Mish', 4.0, '')]
     """
     targets = [targets] if isinstance(targets, str) else list(targets)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise UsageError(f"dtype must be a floating-point torch.dtype such as torch.float32, got {dtype!r}")
+    if isinstance(shape, str) or not isinstance(shape, Sequence):
+        raise UsageError(f"shape must be a sequence of sizes such as (1000, 1000), got {shape!r}")
     if not targets or not shape or min(shape) < 1:
         raise UsageError(f"there is nothing to measure: targets {targets!r}, shape {tuple(shape)!r}")
     device = device or "cpu"
-    generator = torch.Generator(device).manual_seed(0)
     try:
+        generator = torch.Generator(device).manual_seed(0)
         x = torch.randn(*shape, generator=generator, device=device, dtype=torch.float32).mul_(2).to(dtype)
     except (RuntimeError, TypeError, MemoryError) as error:  # too large for this machine, or for any
         problem = summarize_error(error)
@@ -216,6 +220,8 @@ def _add_ratios(rows: list[Timing], equivalents: Mapping[str, str]) -> Iterator[
 def _saved_per_element(name: str, function: Target, x: Tensor) -> float:
     leaf = x.detach().clone().requires_grad_()
     try:
+        if not isinstance(y := function(leaf + 0), Tensor):
+            raise TypeError(f"it returns a {type(y).__name__}, not a tensor")
         return _saved_by(function, leaf + 0, []) / x.numel()
     except Exception as error:  # of any kind: the function may be a user's
         raise UsageError(

@@ -97,9 +97,7 @@ def check_repeated_calls(subject: Subject) -> str:
             truth = [function(torch.cat([z, more[:size]]))[:11] for z, size in ((x, 12), (other, 13))]
     first = subject.sample(14, seed=9)
     # Other rows report a gradient that is wrong in every call.
-    is_right_at_first = (
-        _find_mismatch(function, first, first, _compute_value_and_gradient(function, first, first)[1]) is None
-    )
+    is_right_at_first = _find_mismatch(function, first, first, _evaluate(function, first, first)[1]) is None
 
     def verify(call: str, z: Tensor, y: Tensor, slope: Tensor | None, expected: Tensor | None) -> None:
         _require_values(call, z, y, expected)
@@ -107,12 +105,7 @@ def check_repeated_calls(subject: Subject) -> str:
             _require_gradient(f"{call}, the gradient", function, z, weights, slope)
 
     for z, expected in zip((x, other), truth, strict=True):
-        verify(
-            "in a repeated call of the same shape",
-            z,
-            *_compute_value_and_gradient(function, z, weights),
-            expected,
-        )
+        verify("in a repeated call of the same shape", z, *_evaluate(function, z, weights), expected)
     # A network may use one activation twice, and calls it twice before the first backward.
     leaves = [z.clone().requires_grad_() for z in (x, other)]
     outputs = [function(leaf) for leaf in leaves]
@@ -127,8 +120,8 @@ def check_repeated_calls(subject: Subject) -> str:
         y = function(buffer.copy_(other))
     _require_values("for a tensor that was overwritten between two calls", other, y, truth[1])
     for _ in range(_CALLS):
-        _compute_value_and_gradient(function, x[:1], weights[:1])
-    verify(f"after {_CALLS} calls", other, *_compute_value_and_gradient(function, other, weights), truth[1])
+        _evaluate(function, x[:1], weights[:1])
+    verify(f"after {_CALLS} calls", other, *_evaluate(function, other, weights), truth[1])
     return f"same results in repeated calls, before the first backward, in one buffer, after {_CALLS} calls"
 
 
@@ -137,7 +130,7 @@ def check_training_mode(subject: Subject) -> str:
     x, weights = subject.sample(12), subject.sample(12, seed=7)
     function = subject.make_function(train=True)
     for _ in range(3):  # a first call may set something up
-        _, slope = _compute_value_and_gradient(function, x, weights)
+        _, slope = _evaluate(function, x, weights)
         _require_gradient("in training mode, the gradient", function, x, weights, slope)
     return "the gradient is the derivative of the values"
 
@@ -175,9 +168,7 @@ def check_signed_zero(subject: Subject) -> str:
 # -- helpers ------------------------------------------------------------------------------------------
 
 
-def _compute_value_and_gradient(
-    function: Function, x: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor | None]:
+def _evaluate(function: Function, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return the values, and the gradient of their weighted sum."""
     leaf = x.clone().requires_grad_()
     y = function(leaf)

@@ -117,17 +117,15 @@ def format_junit(reports: Sequence[CheckReport]) -> str:
         for row in report.rows:
             case = ElementTree.SubElement(suite, "testcase", classname=report.target, name=row.name)
             if row.status == FAIL:
-                ElementTree.SubElement(case, "failure", message=_escape_control_characters(row.detail))
+                ElementTree.SubElement(case, "failure", message=_escape(row.detail))
             elif row.status != PASS:
-                ElementTree.SubElement(
-                    case, "skipped", message=_escape_control_characters(f"{row.status}: {row.detail}")
-                )
+                ElementTree.SubElement(case, "skipped", message=_escape(f"{row.status}: {row.detail}"))
             else:
-                ElementTree.SubElement(case, "system-out").text = _escape_control_characters(row.detail)
+                ElementTree.SubElement(case, "system-out").text = _escape(row.detail)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _escape_control_characters(text: str) -> str:
+def _escape(text: str) -> str:
     """Escape control characters, which XML does not allow and an error of the target may have."""
     return json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', '"').replace("\\\\", "\\")

@@ -59,6 +59,9 @@ def check(
         f'(0) = 1, between 0 and 1; expected 0, as in torch: the function is constant on one side
     """
     name, function = resolve_target(target)
+    for argument, value in (("dtypes", dtypes), ("only", only), ("skip", skip)):
+        if not isinstance(value, Iterable | None):
+            raise UsageError(f"{argument} must be a list, got {value!r}")
     dtypes = tuple(DTYPES if dtypes is None else dtypes)
     for dtype in dtypes:
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:

@@ -51,7 +51,7 @@ def check_first_derivative(subject: Subject) -> str:
     y = subject.make_function()(subject.arrange(x).requires_grad_())
     if not y.requires_grad and not (expected[uncertainty < _CLOSE] != 0).any():
         return "0 everywhere: the function is piecewise constant, and its output is detached"
-    return _require_close("f'", x, subject.differentiate(x), expected, uncertainty)
+    return _require_agreement("f'", x, subject.differentiate(x), expected, uncertainty)
 
 
 def check_second_derivative(subject: Subject) -> str:
@@ -71,7 +71,7 @@ def check_second_derivative(subject: Subject) -> str:
         raise Failure(f"the gradient cannot be differentiated, expected f''({point:.6g}) = {slope:.6g}")
     if got is None:
         return "0 everywhere: the function is piecewise linear"
-    detail = _require_close("f''", x, got, expected, uncertainty)
+    detail = _require_agreement("f''", x, got, expected, uncertainty)
     calm = x[(uncertainty < _CLOSE) & (x.abs() < 4)][::16]
     _run_gradcheck(torch.autograd.gradgradcheck, subject, subject.arrange(calm).requires_grad_())
     return f"{detail}; gradgradcheck"
@@ -104,7 +104,7 @@ def _check_derivative_by_incoming(subject: Subject, x: Tensor) -> None:
         )
 
 
-def _require_close(what: str, x: Tensor, got: Tensor, expected: Tensor, uncertainty: Tensor) -> str:
+def _require_agreement(what: str, x: Tensor, got: Tensor, expected: Tensor, uncertainty: Tensor) -> str:
     scale = expected.abs().clamp_min(1e-2)
     # Not at kinks, nor where waves are too short.
     compared = (uncertainty < 1e-4 * scale) & expected.isfinite()
@@ -223,9 +223,8 @@ def _require_declared_kinks(subject: Subject, declared: DeclaredFacts, points: l
         if not math.isclose(chosen, slope, rel_tol=1e-6, abs_tol=1e-9):
             raise Failure(f"f'({kink:.6g}) = {chosen:.6g}, declared {slope:.6g}")
         # A parameter may remove a kink, such as a slope of 1 below 0.
-        if declared.is_usual and not any(
-            _jumps_at(f, kink, subject) for f in (subject.differentiate, subject.evaluate)
-        ):
+        functions = (subject.differentiate, subject.evaluate)
+        if declared.is_usual and not any(_jumps_at(f, kink, subject) for f in functions):
             raise Failure(f"f' does not jump at {kink:.6g}, a declared kink")
 
 

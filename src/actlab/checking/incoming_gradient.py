@@ -47,9 +47,8 @@ def check_linearity(subject: Subject) -> str:
                 _require_linear(subject, x, y, slope, incoming, layout)
         if subject.kind == "element-wise":
             _require_propagation(x, y, slope)
-    return (
-        f"signs, zeros, scales and layouts of the incoming gradient; {', '.join(map(format_dtype, dtypes))}"
-    )
+    names = ", ".join(map(format_dtype, dtypes))
+    return f"signs, zeros, scales and layouts of the incoming gradient; {names}"
 
 
 def _make_incoming_gradients(y: Tensor, scale: float) -> Iterator[tuple[str, Tensor]]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actlab.checking.target import resolve_target
 from actlab.errors import UsageError
 from actlab.functions import catalogue
 
@@ -70,9 +71,8 @@ class FormulaReference(Reference):
         return value.view_as(x), slope.view_as(x)
 
     def _evaluate_point(self, x: Any) -> tuple[float, float]:
-        return _evaluate_float(self.value, x), float("nan") if x in self.kinks else _evaluate_float(
-            self.slope, x
-        )
+        slope = float("nan") if x in self.kinks else _evaluate_float(self.slope, x)
+        return _evaluate_float(self.value, x), slope
 
 
 def _exp(x: Any) -> Any:
@@ -112,21 +112,17 @@ def resolve_reference(reference: Any) -> Reference | None:
     Raises:
         UsageError: It is something else.
     """
-    from actlab.checking.target import resolve_target
-
     if reference is None:
         return None
-    if isinstance(reference, str):
-        if reference.partition("(")[0] in catalogue and "x" not in reference.partition("(")[2]:
-            return Reference(resolve_target(reference)[1])
-        if ":" in reference:
-            return Reference(resolve_target(reference)[1])
-        from actlab.derivation.syntax.to_sympy import read_formula
-
-        return FormulaReference(read_formula(reference))
-    if callable(reference) and not hasattr(reference, "free_symbols"):
-        return Reference(resolve_target(reference)[1])
     if hasattr(reference, "free_symbols"):
-        named = {s: _make_symbol() for s in reference.free_symbols if str(s) == "x"}
-        return FormulaReference(reference.subs(named))
-    raise UsageError(f"reference {reference!r}: must be a function, a formula or a name")
+        symbols = {s: _make_symbol() for s in reference.free_symbols if str(s) == "x"}
+        return FormulaReference(reference.subs(symbols))
+    if isinstance(reference, str):
+        name, _, arguments = reference.partition("(")
+        if ":" not in reference and (name not in catalogue or "x" in arguments):
+            from actlab.derivation.syntax.to_sympy import read_formula
+
+            return FormulaReference(read_formula(reference))
+    elif not callable(reference):
+        raise UsageError(f"reference {reference!r}: must be a function, a formula or a name")
+    return Reference(resolve_target(reference)[1])

@@ -16,7 +16,7 @@ from actlab.checking.reference import Reference
 from actlab.checking.target import Target
 from actlab.checking.tensor_comparison import compute_gradient
 
-Kind = Literal["element-wise", "gated", "mixing", "other"]
+TargetKind = Literal["element-wise", "gated", "mixing", "other"]
 Function = Callable[[Tensor], Tensor]
 SEED = 20241
 _NEEDS = {
@@ -77,13 +77,13 @@ class Subject:
         """Return the target for a dtype, seeded in every call; a module as a copy."""
         function = self.copy_target(dtype, train=train)
 
-        def seeded(x: Tensor) -> Tensor:
+        def call_seeded(x: Tensor) -> Tensor:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(SEED)
                 y: Tensor = function(x.clone() if self.works_in_place else x)
                 return y
 
-        return seeded
+        return call_seeded
 
     def copy_target(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Any:
         """Return the bare target: a copy of the module, or the function itself."""
@@ -120,7 +120,7 @@ class Subject:
         return values.to(self.device, dtype)
 
     @cached_property
-    def kind(self) -> Kind:
+    def kind(self) -> TargetKind:
         """Whether the target is element-wise, gated, mixes elements, or changes the shape."""
         function, x = self.make_function(), self.sample()
         y: object = function(x)
@@ -163,7 +163,7 @@ class Subject:
     def differentiate(self, points: Tensor) -> Tensor:
         """Return the derivative at points (n,), by backward."""
         x = self.arrange(points).requires_grad_()
-        return self.unarrange(_require_gradient(self.make_function(points.dtype)(x), x), len(points))
+        return self.unarrange(_backpropagate(self.make_function(points.dtype)(x), x), len(points))
 
     def differentiate_twice(self, points: Tensor) -> Tensor | None:
         """Return the second derivative at points (n,), by backward twice; None if there is none."""
@@ -188,7 +188,7 @@ class _TargetModule(nn.Module):
         return self.function(x.clone() if self.works_in_place else x)
 
 
-def _require_gradient(y: Tensor, x: Tensor) -> Tensor:
+def _backpropagate(y: Tensor, x: Tensor) -> Tensor:
     if not y.requires_grad:
         raise Failure("the output is detached, so the input gets no gradient")
     slope = compute_gradient(y, x)

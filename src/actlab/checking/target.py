@@ -7,12 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from actlab.activation.definition import Activation
-from actlab.errors import UsageError, did_you_mean, summarize_error
-from actlab.spec import find_definition, import_module, is_formula, split_spec
+from actlab.errors import UsageError, summarize_error
+from actlab.spec import find_definition, import_object, is_autograd_function, is_import_path, split_spec
 
 Target = nn.Module | Callable[[Tensor], Tensor]
 
@@ -39,24 +38,10 @@ def resolve_target(target: Any) -> tuple[str, Target]:
 
 
 def _resolve_text(text: str) -> Target:
-    head, bracket, rest = text.partition("(")
-    if ":" not in head or is_formula(text):
-        name, args, kwargs = split_spec(text)
-        definition = find_definition(name)
-        return _construct(text, definition.module_class, args, kwargs)
-    module_name, _, attribute = head.rpartition(":")
-    name, args, kwargs = split_spec(attribute + bracket + rest)
-    value = _find_attribute(text, import_module(f"target {text!r}", module_name), name)
-    return _resolve_value(text, value, args, kwargs, called=bool(bracket))
-
-
-def _find_attribute(text: str, module: Any, name: str) -> Any:
-    for part in name.split("."):
-        if not hasattr(module, part):
-            names = [n for n in dir(module) if not n.startswith("_")]
-            raise UsageError(f"target {text!r}: {part!r} not found{did_you_mean(part, names)}")
-        module = getattr(module, part)
-    return module
+    name, args, kwargs = split_spec(text)
+    if not is_import_path(name):
+        return _construct(text, find_definition(name).module_class, args, kwargs)
+    return _resolve_value(text, import_object("target", name), args, kwargs, called="(" in text)
 
 
 def _resolve_value(
@@ -64,7 +49,7 @@ def _resolve_value(
 ) -> Target:
     if isinstance(value, Activation):
         return _resolve_activation(name, value, args, kwargs)
-    if isinstance(value, type) and issubclass(value, torch.autograd.Function):
+    if is_autograd_function(value):
         return _bind_arguments(value.apply, args, kwargs)
     if isinstance(value, type):
         return _construct(name, value, args, kwargs)

@@ -1,4 +1,4 @@
-"""Compute gradients; compare tensors and print what differs."""
+"""Compute gradients, compare tensors and format differences."""
 
 from __future__ import annotations
 

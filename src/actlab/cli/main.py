@@ -59,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _discard(sys.stdout)
         return _fail(f"error: cannot write the output: {error.strerror}", _WRONG_USAGE)
     except (MemoryError, RuntimeError) as error:
-        from actlab.fleet.probe import out_of_memory
+        from actlab.fleet.trial import is_out_of_memory
 
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return _fail(f"error: not enough memory: {format_error(error)}", _WRONG_USAGE)
     return status
@@ -72,7 +72,10 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments = create_parser().parse_args(argv)
     except SystemExit:  # argparse has printed the help or the version
         return 0
-    sys.path.insert(0, os.getcwd())  # for the user's modules
+    try:
+        sys.path.insert(0, os.getcwd())  # for the user's modules
+    except FileNotFoundError as error:
+        raise UsageError("the current folder does not exist any more; change to another one") from error
     # `kill` and batch systems send SIGTERM. A signal that was ignored at the start stays ignored.
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:

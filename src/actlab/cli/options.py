@@ -73,7 +73,7 @@ def add_command(
     name: str,
     summary: str,
     examples: Sequence[str],
-    run: Callable[[argparse.Namespace], int] = print_help,
+    run: Callable[[argparse.Namespace], int],
 ) -> Parser:
     """Add the parser of a command.
 
@@ -82,7 +82,7 @@ def add_command(
         name: The word that selects the command.
         summary: What the command does, in one line.
         examples: Command lines, shown at the end of its help.
-        run: Runs the command and returns the exit status (default: print the help).
+        run: Runs the command and returns the exit status.
 
     Returns:
         The parser, without options yet.
@@ -130,7 +130,7 @@ def add_output_options(parser: Parser, out: str) -> Callable[..., argparse.Actio
     return group.add_argument
 
 
-def train_settings(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
+def make_train_settings(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
     """Return the settings of a run that ``train`` and ``compare`` share."""
     from actlab.training.train import TrainSettings
 
@@ -150,7 +150,7 @@ def load_dataset(
     return load_data(source, **{name: getattr(arguments, name) for name in only})
 
 
-def command_line(arguments: argparse.Namespace, command: str, *words: str) -> str:
+def write_command(arguments: argparse.Namespace, command: str, *words: str) -> str:
     """Return the command line that reproduces a result.
 
     Args:

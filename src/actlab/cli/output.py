@@ -43,14 +43,14 @@ def print_result(
 
 
 def wrap_sentences(sentences: list[str]) -> list[str]:
-    """Return sentences as lines that fit a terminal, without characters that it would obey."""
+    """Return sentences as lines that fit a terminal, without control characters."""
     wrapper = textwrap.TextWrapper(
         WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
     return [wrapper.fill(escape_unprintable(sentence)) for sentence in sentences]
 
 
-def epoch_printer(arguments: argparse.Namespace) -> Callable[[str], None] | None:
+def make_epoch_printer(arguments: argparse.Namespace) -> Callable[[str], None] | None:
     """Return the function that prints the lines of skorch's table of epochs; None if ``--quiet``.
 
     The table goes to standard output if that is a terminal, and otherwise to standard error.
@@ -87,7 +87,7 @@ def check_figures(arguments: argparse.Namespace) -> None:
 def write_pages(
     arguments: argparse.Namespace, comparison: Comparison, rows: list[dict[str, Any]], out: Path
 ) -> list[Path]:
-    """Write what can be looked at, and return the files; print a note for each library that is missing.
+    """Write the pages and figures, and return the files; print a note for each missing library.
 
     Args:
         arguments: The parsed arguments; ``--figures`` asks for figures.
@@ -95,18 +95,20 @@ def write_pages(
         rows: Rows of the HiPlot page.
         out: The folder.
     """
-    from actlab.integrations.hiplot import write_hiplot
+    from actlab.integrations.hiplot import to_hiplot
     from actlab.report.html.page import write_report
 
-    files = [out / REPORT, out / "hiplot.html"]
-    for write, content, path in zip(
-        (write_report, write_hiplot), (comparison, rows), tuple(files), strict=True
-    ):
+    pages: dict[str, Callable[[Path], object]] = {
+        REPORT: lambda path: write_report(comparison, path),
+        "hiplot.html": lambda path: to_hiplot(rows).to_html(path),
+    }
+    files = []
+    for name, write in pages.items():
         try:
-            write(content, path)  # type: ignore[operator]
+            write(out / name)
+            files.append(out / name)
         except ImportError as error:
             print(f"actlab: {error}", file=sys.stderr)
-            files.remove(path)
     return files + write_figures(arguments, comparison, out)
 
 

@@ -53,7 +53,7 @@ class ChanceTest:
         """Whether models score no better than predictors that ignore the features.
 
         An accuracy is tested against the most frequent class by a binomial test, an R^2 of a mean squared
-        error against the mean, and any other score against those of :func:`chance_scores`.
+        error against the mean, and any other score against those of :func:`score_chance`.
 
         Args:
             runs: Runs with different test samples. They are tested together since a fold may have few.
@@ -68,17 +68,17 @@ class ChanceTest:
             p.run is None or scoring.needs_weights(p.run) for p in planned
         ):
             losses = [run.result.test_loss for run in runs]
-            return bool(np.mean(losses) >= np.mean([scoring.target_variance(p) for p in planned]))
+            return bool(np.mean(losses) >= np.mean([scoring.compute_target_variance(p) for p in planned]))
         folds = [self._scores_of_fold(p) for p in planned]
-        known = [fold for fold in folds if fold is not None]
+        available = [fold for fold in folds if fold is not None]
         score = float(np.mean([run.score for run in runs]))
-        return len(known) == len(folds) and is_among_chance_scores(score, known)
+        return len(available) == len(folds) and is_among_chance_scores(score, available)
 
     def _scores_of_fold(self, planned: PlannedRun) -> ChanceScores | None:
         key, scoring = (planned.split, planned.fold), self.scoring
         if key not in self._chance_scores:
             X, y = scoring.X[planned.test], scoring.y[planned.test]
-            self._chance_scores[key] = chance_scores(scoring.scorer, X, y, scoring.regression, planned.fold)
+            self._chance_scores[key] = score_chance(scoring.scorer, X, y, scoring.regression, planned.fold)
         return self._chance_scores[key]
 
 
@@ -93,7 +93,7 @@ def _is_most_frequent(runs: Sequence[FinishedRun[PlannedRun]], y: Any) -> bool:
     return bool(stats.binom.sf(hits - 1, samples, most_frequent / samples) > LEVEL)
 
 
-def chance_scores(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) -> ChanceScores | None:
+def score_chance(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) -> ChanceScores | None:
     """Score predictors that ignore the features.
 
     Constant predictors have the test samples' own class frequencies, mean or quantiles: they are the best
@@ -110,7 +110,7 @@ def chance_scores(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) -
     Returns:
         The scores; None if the scorer cannot score these predictors.
     """
-    predictors = (_regressors if regression else _classifiers)(y, np.random.default_rng(seed))
+    predictors = (_make_regressors if regression else _make_classifiers)(y, np.random.default_rng(seed))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as that of a precision without a positive prediction
@@ -121,15 +121,15 @@ def chance_scores(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) -
 
 
 def is_among_chance_scores(score: float, folds: Sequence[ChanceScores]) -> bool:
-    """Whether a mean score over folds is one that a predictor without features reaches.
+    """Whether a predictor without features reaches a mean score over folds.
 
-    That is so if a constant predictor scores as high, or more than 5 % of the random predictors do (a
-    one-sided rank test). Constant predictors with a perfect score do not count: where predicting one class
-    always is perfect, as for recall, they say nothing about a model.
+    It does if a constant predictor scores as high, or more than 5 % of the random predictors do (a one-sided
+    rank test). Constant predictors with a perfect score do not count: where predicting one class always is
+    perfect, as for recall, they provide no information about a model.
 
     Args:
         score: The mean score of a model over the folds.
-        folds: What :func:`chance_scores` returned for each fold.
+        folds: What :func:`score_chance` returned for each fold.
     """
     constants, guesses = (np.mean([getattr(f, n) for f in folds], axis=0) for n in ("constants", "guesses"))
     perfect = float(np.mean([fold.perfect for fold in folds]))
@@ -170,20 +170,20 @@ class _Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 Predictors = tuple[Iterator[Any], Iterator[Any], list[Any]]  # constant ones, random ones, the perfect one
 
 
-def _regressors(y: Any, rng: np.random.Generator) -> Predictors:
+def _make_regressors(y: Any, rng: np.random.Generator) -> Predictors:
     mean = y.mean(axis=0, dtype=np.float64)
     values = [mean, *np.quantile(y, np.linspace(0, 1, 21), axis=0)]
     constants = (_Regressor(np.full(y.shape, value)) for value in values)
-    guesses = (_Regressor(mean + _strength(rng) * (rng.permutation(y) - mean)) for _ in range(_DRAWS))
+    guesses = (_Regressor(mean + _draw_strength(rng) * (rng.permutation(y) - mean)) for _ in range(_DRAWS))
     return constants, guesses, [_Regressor(y)]
 
 
-def _classifiers(y: Any, rng: np.random.Generator) -> Predictors:
+def _make_classifiers(y: Any, rng: np.random.Generator) -> Predictors:
     classes, counts = np.unique(y, return_counts=True)
     n, frequencies = len(y), counts / len(y)
 
     def guess() -> _Classifier:
-        share, noise = _strength(rng), rng.dirichlet(np.ones(len(classes)), n)
+        share, noise = _draw_strength(rng), rng.dirichlet(np.ones(len(classes)), n)
         return _Classifier(classes, rng.choice(y, n), (1 - share) * frequencies + share * noise)
 
     constants = (
@@ -194,7 +194,7 @@ def _classifiers(y: Any, rng: np.random.Generator) -> Predictors:
     return constants, (guess() for _ in range(_DRAWS)), [perfect]
 
 
-def _strength(rng: np.random.Generator) -> float:
+def _draw_strength(rng: np.random.Generator) -> float:
     """Return how far random predictions are from a constant, from 0.001 to 1.
 
     A nearly constant model beats the best constant by luck. Only nearly constant guesses do so as often.

@@ -16,8 +16,8 @@ import skorch
 
 from actlab.activation.definition import Activation
 from actlab.comparison.config import ComparisonConfig, parse_budget
-from actlab.comparison.curves import own_curves
-from actlab.comparison.files import latex, markdown, read_comparison, write_comparison
+from actlab.comparison.curves import sample_curves
+from actlab.comparison.files import format_latex, format_markdown, read_comparison, write_comparison
 from actlab.comparison.pairing import judge_pairs
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished, Runner
@@ -25,19 +25,19 @@ from actlab.comparison.runs import count_failures, select_best
 from actlab.comparison.scoring import Scorer
 from actlab.comparison.tables import (
     describe_plan,
-    diagnostics_table,
-    history_table,
-    ranking_table,
-    results_table,
-    tuning_table,
-    verdict_table,
+    make_diagnostics_table,
+    make_history_table,
+    make_ranking_table,
+    make_results_table,
+    make_tuning_table,
+    make_verdict_table,
 )
 from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset, load_data
 from actlab.errors import UsageError
-from actlab.files import output_folder
+from actlab.files import create_output_folder
 from actlab.ledger.session import LedgerLike
-from actlab.report.sentences import comparison_sentences
+from actlab.report.sentences import describe_comparison
 from actlab.report.tables import to_json_rows
 from actlab.stats.sequential import SequentialTest
 from actlab.stats.verdict import LEVEL
@@ -107,28 +107,28 @@ class Comparison:
 
     def to_csv(self, folder: str | Path) -> list[Path]:
         """Write all tables into a folder, which :meth:`load` reads; return the files."""
-        return write_comparison(self, output_folder(folder))
+        return write_comparison(self, create_output_folder(folder))
 
     @classmethod
     def load(cls, folder: str | Path) -> Comparison:
         """Read a comparison from a folder that ``actlab compare`` or :meth:`to_csv` has written.
 
         Raises:
-            UsageError: There is none, or it is broken.
+            UsageError: There is no comparison in the folder, or it is damaged.
         """
         return cls(**read_comparison(Path(folder)))
 
     def sentences(self) -> list[str]:
         """Return the result in sentences."""
-        return comparison_sentences(self)
+        return describe_comparison(self)
 
     def to_markdown(self) -> str:
         """Return ranking and verdicts as Markdown tables."""
-        return markdown(self)
+        return format_markdown(self)
 
     def to_latex(self) -> str:
         """Return ranking and verdicts as LaTeX tables, for ``booktabs``."""
-        return latex(self)
+        return format_latex(self)
 
     def to_hiplot(self) -> HiPlotPage:
         """Return :attr:`results` as a HiPlot page, one line per run, coloured by activation.
@@ -249,7 +249,7 @@ def compare(
     """
     config = ComparisonConfig(
         activations=activations,
-        dataset=_dataset(data),
+        dataset=_load_dataset(data),
         settings=TrainSettings(
             epochs=epochs,
             batch_size=batch_size,
@@ -300,7 +300,7 @@ def run_comparison(
                 test, region = _train_until_decided(plan, runner, about, verbose)
             else:
                 runner.train(plan.runs(config.names, range(config.seeds)), about)
-                test, region = None, _region(plan, runner.runs)
+                test, region = None, _choose_region(plan, runner.runs)
             comparison = _make_comparison(plan, runner, region, test, about)
             runner.end()
             return comparison
@@ -308,11 +308,11 @@ def run_comparison(
             if not runner.runs:
                 raise
             best = select_best(runner.runs, config.names, plan.candidates)
-            tables = results_table(best, plan), history_table(best)
+            tables = make_results_table(best, plan), make_history_table(best)
             raise Interrupted(*tables, runner.planned, ledger is not None) from interruption
 
 
-def _dataset(data: Dataset | str | Path) -> Dataset:
+def _load_dataset(data: Dataset | str | Path) -> Dataset:
     if not isinstance(data, Dataset | str | Path):
         right = "a Dataset, or a name or file for load_data; use load_data to make a Dataset"
         raise UsageError(f"data is of type {type(data).__name__}; it must be {right}")
@@ -328,29 +328,29 @@ def _train_until_decided(
     region = (math.nan, "")
     while not test.ended:
         planned = plan.runs(test.remaining, range(test.seeds, test.next_seeds))
-        if reason := budget.refusal(runner.planned, len(planned), time.monotonic() - start):
+        if reason := budget.explain_refusal(runner.planned, len(planned), time.monotonic() - start):
             test.stop(reason)
             break
         runner.train(planned, about, test.analyses + 1)
         best = select_best(runner.runs, config.names, plan.candidates)
         if test.analyses == 0:
-            region = _region(
+            region = _choose_region(
                 plan, best
             )  # the first round has all activations; every round has the same region
         test.update(judge_pairs(best, plan, region[0], test.level), count_failures(best))
         if verbose:
             pairs = len(test.verdicts)
-            left = f"{pairs - len(test.decided)} of {pairs} pairs are undecided"
-            print(f"actlab: after {test.seeds} seeds {left}", file=sys.stderr)
+            undecided = f"{pairs - len(test.decided)} of {pairs} pairs are undecided"
+            print(f"actlab: after {test.seeds} seeds {undecided}", file=sys.stderr)
     return test, region
 
 
-def _region(plan: ComparisonPlan, runs: Sequence[Finished]) -> tuple[float, str]:
-    """Return half the width of the region of practical equivalence, and what it is."""
+def _choose_region(plan: ComparisonPlan, runs: Sequence[Finished]) -> tuple[float, str]:
+    """Return half the width of the region of practical equivalence, and a description of it."""
     if plan.config.rope is not None:
         return plan.config.rope, "as given"
     best = select_best(runs, plan.config.names, plan.candidates)
-    return plan.scoring.region([run.score for run in best])
+    return plan.scoring.choose_region([run.score for run in best])
 
 
 def _make_comparison(
@@ -366,16 +366,16 @@ def _make_comparison(
     level, seeds, dropped = (test.level, test.seeds, test.dropped) if test else (LEVEL, config.seeds, {})
     pairs = test.verdicts if test else judge_pairs(best, plan, region[0], level)
     sequential = {"interim_analyses": test.analyses, "ended": test.ended, "dropped": dropped} if test else {}
-    results = results_table(best, plan)
-    verdicts = verdict_table(pairs, level, config.folds, count_failures(best), dropped)
+    results = make_results_table(best, plan)
+    verdicts = make_verdict_table(pairs, level, config.folds, count_failures(best), dropped)
     return Comparison(
         results=results,
-        history=history_table(best),
+        history=make_history_table(best),
         verdicts=verdicts,
-        ranking=ranking_table(results, verdicts, seeds),
-        tuning=tuning_table(runner.runs, best),
-        diagnostics=diagnostics_table(best),
-        curves=own_curves(
+        ranking=make_ranking_table(results, verdicts, seeds),
+        tuning=make_tuning_table(runner.runs, best),
+        diagnostics=make_diagnostics_table(best),
+        curves=sample_curves(
             [activation for activation in config.resolved if activation.spec not in runner.died]
         ),
         about={
@@ -383,7 +383,7 @@ def _make_comparison(
             "trained": runner.planned,
             "region": region[0],
             "region_is": region[1],
-            "points": plan.scoring.in_points([run.score for run in best]),
+            "points": plan.scoring.are_shares([run.score for run in best]),
             "level": level,
             "seeds": seeds,
             **({"sequential_test": sequential} if test else {}),

@@ -18,7 +18,7 @@ from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
 from actlab.spec import ResolvedActivation, resolve_all
-from actlab.training.train import TrainSettings, holdback_problem, integer_problem
+from actlab.training.train import TrainSettings, find_holdout_problem, find_integer_problem
 
 _MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 
@@ -35,7 +35,7 @@ class Budget:
     runs: float = math.inf
     seconds: float = math.inf
 
-    def refusal(self, runs: int, more: int, seconds: float) -> str:
+    def explain_refusal(self, runs: int, more: int, seconds: float) -> str:
         """Return why the next round cannot be afforded; an empty text if it can.
 
         Args:
@@ -117,9 +117,10 @@ class ComparisonConfig:
         except UsageError as error:
             problems.append(str(error))
         object.__setattr__(self, "resolved", resolved)
-        problems += [_folds_problem(self.dataset, self.folds), integer_problem("seeds", self.seeds, 1)]
+        problems.append(_find_folds_problem(self.dataset, self.folds))
+        problems.append(find_integer_problem("seeds", self.seeds, 1))
         if self.jobs is not None:
-            problems.append(integer_problem("jobs", self.jobs, 1))
+            problems.append(find_integer_problem("jobs", self.jobs, 1))
         if self.rope is not None and not (
             isinstance(self.rope, int | float) and math.isfinite(self.rope) and self.rope >= 0
         ):
@@ -156,17 +157,17 @@ class ComparisonConfig:
         return self.until_decided or self.seeds > 1
 
 
-def _folds_problem(dataset: Dataset, folds: int) -> str:
-    if problem := integer_problem("folds", folds, 2):
+def _find_folds_problem(dataset: Dataset, folds: int) -> str:
+    if problem := find_integer_problem("folds", folds, 2):
         return f"{problem}: with one fold there is no test set" if folds == 1 else problem
     if dataset.is_regression:
         if folds > len(dataset.y):
             return f"folds must be <= {len(dataset.y)}, the number of samples of {dataset.name}, got {folds}"
-        return holdback_problem(dataset.y, folds)
+        return find_holdout_problem(dataset.y, folds)
     counts = np.bincount(dataset.y)
     smallest = int(counts.argmin())
     if folds <= counts[smallest]:
-        return holdback_problem(dataset.y, folds)
+        return find_holdout_problem(dataset.y, folds)
     samples = f"{counts[smallest]} sample{'s' * bool(counts[smallest] > 1)}"
     many = len(counts) > len(dataset.y) / 5  # labels of every fifth sample differ: they are hardly classes
     hint = "; to predict numbers, set regression=True (--regression)" * many

@@ -15,7 +15,7 @@ from actlab.spec import ResolvedActivation
 _REACH, _POINTS = 6.0, 241
 
 
-def own_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
+def sample_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
     """Return f, f' and f'' of imported activations in their initial state.
 
     A report draws them from this table, so that it imports nothing that a folder names.
@@ -29,7 +29,7 @@ def own_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
 
     Examples:
         >>> from actlab.spec import resolve_all
-        >>> own_curves(resolve_all(["relu", "torch.nn:GELU"]))["activation"].unique().tolist()
+        >>> sample_curves(resolve_all(["relu", "torch.nn:GELU"]))["activation"].unique().tolist()
         ['torch.nn:GELU']
     """
     x = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64)

@@ -24,20 +24,10 @@ _REQUIRED = {
     "ranking": ["rank", "activation", "mean", "status"],
 }
 _INTEGERS = {"ranking": ["rank"], "verdicts": ["more_seeds"], "results": ["saved_bytes"]}  # may be missing
-_TEXT = [
-    "activation",
-    "how",
-    "reason_alone",
-    "failure",
-    "key",
-    "reason",
-    "status",
-    "a",
-    "b",
-    "verdict",
-    "part",
-    "name",
-]
+_TEXT = (
+    *("activation", "how", "reason_alone", "failure", "key", "reason", "status"),
+    *("a", "b", "verdict", "part", "name"),
+)
 _HISTOGRAMS = ("values", "gradients")
 _SHOWN = {
     "ranking": ["rank", "activation", "mean", "std", "runs", "status"],
@@ -68,7 +58,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
             files.append(path)
         else:
             path.unlink(missing_ok=True)  # of an earlier comparison
-    write_json([_plain(comparison.about)], folder / _ABOUT)
+    write_json([_to_plain(comparison.about)], folder / _ABOUT)
     return [*files, folder / _ABOUT]
 
 
@@ -82,7 +72,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         The fields of a :class:`actlab.Comparison`.
 
     Raises:
-        UsageError: A file is missing or broken, or belongs to something else.
+        UsageError: A file is missing or damaged, or does not belong to a comparison.
     """
     if not folder.is_dir():
         raise UsageError(f"there is no folder {str(folder)!r}")
@@ -96,7 +86,12 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{str(folder / _ABOUT)!r} does not describe a comparison")
     if about.get("region") is None:
         about["region"] = float("nan")
-    return {**{name: read_table(folder, name) for name in _TABLES}, "about": about}
+    tables = {name: read_table(folder, name) for name in _TABLES}
+    ranked, verdicts = set(tables["ranking"]["activation"]), tables["verdicts"]
+    if differing := ranked ^ {*tables["results"]["activation"], *verdicts["a"], *verdicts["b"]}:
+        problem = f"{next(iter(differing))!r} is not in all of ranking.csv, results.csv and verdicts.csv"
+        raise UsageError(f"the tables in {str(folder)!r} are damaged: {problem}; run the comparison again")
+    return {**tables, "about": about}
 
 
 def read_table(folder: Path, name: str) -> pd.DataFrame:
@@ -107,7 +102,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         name: ``"results"``, ``"history"``, ...
 
     Raises:
-        UsageError: It is missing or broken, or belongs to something else.
+        UsageError: It is missing or damaged, or does not belong to a comparison.
     """
     path = folder / f"{name}.csv"
     if name in _OPTIONAL and not path.is_file():
@@ -127,37 +122,37 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     return frame
 
 
-def markdown(comparison: Comparison) -> str:
+def format_markdown(comparison: Comparison) -> str:
     """Return ranking and verdicts as two Markdown tables."""
-    return "\n\n".join(_markdown(_shown(comparison, name)) for name in _SHOWN) + "\n"
+    return "\n\n".join(_format_markdown_table(_select_columns(comparison, name)) for name in _SHOWN) + "\n"
 
 
-def _markdown(frame: pd.DataFrame) -> str:
+def _format_markdown_table(frame: pd.DataFrame) -> str:
     rule = ["--:" if pd.api.types.is_numeric_dtype(frame[c]) else "---" for c in frame]
-    rows = [[_cell(v).replace("|", r"\|") for v in row] for row in frame.itertuples(index=False)]
+    rows = [[_format_cell(v).replace("|", r"\|") for v in row] for row in frame.itertuples(index=False)]
     lines = [[str(column) for column in frame], rule, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def latex(comparison: Comparison) -> str:
+def format_latex(comparison: Comparison) -> str:
     """Return ranking and verdicts as two LaTeX ``tabular`` environments; they need the package booktabs."""
-    return "\n\n".join(_latex(_shown(comparison, name)) for name in _SHOWN) + "\n"
+    return "\n\n".join(_format_latex_table(_select_columns(comparison, name)) for name in _SHOWN) + "\n"
 
 
-def _latex(frame: pd.DataFrame) -> str:
+def _format_latex_table(frame: pd.DataFrame) -> str:
     columns = "".join("r" if pd.api.types.is_numeric_dtype(frame[c]) else "l" for c in frame)
-    rows = [[_cell(v).translate(_ESCAPED) for v in row] for row in frame.itertuples(index=False)]
+    rows = [[_format_cell(v).translate(_ESCAPED) for v in row] for row in frame.itertuples(index=False)]
     head, *body = [f"{' & '.join(row)} \\\\" for row in [[str(c).translate(_ESCAPED) for c in frame], *rows]]
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
     return "\n".join([*lines, r"\end{tabular}"])
 
 
-def _shown(comparison: Comparison, name: str) -> pd.DataFrame:
+def _select_columns(comparison: Comparison, name: str) -> pd.DataFrame:
     table: pd.DataFrame = getattr(comparison, name)
     return table[_SHOWN[name]]
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if pd.isna(value):
         return "-"
     if isinstance(value, float):
@@ -165,7 +160,7 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else to_json_value(value)
+        return {str(name): _to_plain(part) for name, part in value.items()}
+    return [_to_plain(part) for part in value] if isinstance(value, list | tuple) else to_json_value(value)

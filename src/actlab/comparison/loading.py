@@ -13,15 +13,15 @@ import pandas as pd
 
 from actlab._version import __version__
 from actlab.comparison.comparison import Comparison
-from actlab.comparison.curves import own_curves
+from actlab.comparison.curves import sample_curves
 from actlab.comparison.files import read_table
 from actlab.comparison.runs import FinishedRun, RunLabels, select_best
 from actlab.comparison.tables import (
     VERDICTS,
-    diagnostics_table,
-    environment_info,
-    history_table,
-    result_columns,
+    describe_environment,
+    list_result_columns,
+    make_diagnostics_table,
+    make_history_table,
 )
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError
@@ -47,7 +47,7 @@ def load_folder(folder: Path) -> Comparison:
         ``about``; a training has one run.
 
     Raises:
-        UsageError: The folder holds nothing, or its files are broken.
+        UsageError: The folder contains neither, or its files are damaged.
     """
     is_finished = (folder / "comparison.json").is_file()
     if (folder / LEDGER).is_file():
@@ -86,15 +86,17 @@ def _load_unfinished(
         message = f"ledger {str(ledger.path)!r}: its description of the comparison is damaged: {error!r}"
         raise UsageError(message) from error
     nothing = FinishedRun(RunLabels("", 0, 0, 0, {}), Result(), math.nan)  # defines the columns
-    rows = pd.DataFrame([{**result_columns(run), "key": run.key} for run in best or [nothing]])[: len(best)]
+    rows = pd.DataFrame([{**list_result_columns(run), "key": run.key} for run in best or [nothing]])[
+        : len(best)
+    ]
     unfinished = {"done": len(finished), "planned": len(planned)}
     seeds = len({labels.seed for labels in planned.values()})
     return Comparison(
         results=rows,
-        history=history_table(best),
+        history=make_history_table(best),
         verdicts=pd.DataFrame(columns=VERDICTS),
         ranking=_rank_by_mean(names, rows),
-        diagnostics=diagnostics_table(best),
+        diagnostics=make_diagnostics_table(best),
         about={**about, "points": metric == "accuracy", "seeds": seeds, "unfinished": unfinished},
     )
 
@@ -120,7 +122,7 @@ def _rank_by_mean(names: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
 
 
-def training_comparison(
+def make_training_comparison(
     training: TrainingResult,
     dataset: Dataset,
     activation: ResolvedActivation,
@@ -157,22 +159,22 @@ def training_comparison(
         "metric": "validation accuracy" if classes else "validation loss",
         "points": classes,
         "settings": dataclasses.asdict(settings),
-        **environment_info(),
+        **describe_environment(),
         **more,
     }
-    diagnostics, curves = pd.DataFrame(result.diagnostics), own_curves([activation])
-    return _single(about, run, history_frame(training.net), diagnostics, curves)
+    diagnostics, curves = pd.DataFrame(result.diagnostics), sample_curves([activation])
+    return _wrap_run(about, run, history_frame(training.net), diagnostics, curves)
 
 
-def write_training(found: Comparison, folder: Path) -> list[Path]:
-    """Write what :func:`training_comparison` returned; return the files."""
-    (run,) = to_json_rows(found.results)
-    history = found.history.drop(columns=["activation", "seed"])
+def write_training(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write what :func:`make_training_comparison` returned; return the files."""
+    (run,) = to_json_rows(comparison.results)
+    history = comparison.history.drop(columns=["activation", "seed"])
     write_csv(history, folder / "history.csv")
     write_json(to_json_rows(history), folder / "history.json")
-    write_json([{"about": found.about, "run": run}], folder / TRAINING)
+    write_json([{"about": comparison.about, "run": run}], folder / TRAINING)
     files = [folder / name for name in ("history.csv", "history.json", TRAINING)]
-    for name, table in {"diagnostics": found.diagnostics, "curves": found.curves}.items():
+    for name, table in {"diagnostics": comparison.diagnostics, "curves": comparison.curves}.items():
         path = folder / f"{name}.csv"
         if len(table):
             write_csv(table, path)
@@ -184,16 +186,16 @@ def write_training(found: Comparison, folder: Path) -> list[Path]:
 
 def _load_training(folder: Path) -> Comparison:
     try:
-        (said,) = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
-        about, run = dict(said["about"]), dict(said["run"])
+        (content,) = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+        about, run = dict(content["about"]), dict(content["run"])
         if missing := {"activation", "seed", "score", "epochs", "failure"} - set(run):
             raise KeyError(min(missing))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{str(folder / TRAINING)!r} does not describe a run: {error}") from error
-    return _single(about, run, *(read_table(folder, name) for name in ("history", "diagnostics", "curves")))
+    return _wrap_run(about, run, *(read_table(folder, name) for name in ("history", "diagnostics", "curves")))
 
 
-def _single(
+def _wrap_run(
     about: Mapping[str, Any],
     run: Mapping[str, Any],
     history: pd.DataFrame,

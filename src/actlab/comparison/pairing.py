@@ -33,9 +33,9 @@ def judge_pairs(
         labels = run.labels
         scores[labels.activation][labels.split, labels.fold, labels.seed] = run.score
     pairs = list(combinations(scores, 2))
-    known = {(a, b): found for a, b in pairs if (found := _summarize(scores[a], scores[b], plan))}
+    summaries = {(a, b): summary for a, b in pairs if (summary := _summarize(scores[a], scores[b], plan))}
     verdicts: dict[Pair, Verdict | None] = dict.fromkeys(pairs)
-    verdicts.update(zip(known, judge(list(known.values()), region, level), strict=True))
+    verdicts.update(zip(summaries, judge(list(summaries.values()), region, level), strict=True))
     return verdicts
 
 
@@ -45,5 +45,5 @@ def _summarize(a: Scores, b: Scores, plan: ComparisonPlan) -> DifferenceSummary 
     folds, common = plan.config.folds, sorted(a.keys() & b.keys())
     differences = [a[key] - b[key] for key in common]
     cells = [split * folds + fold for split, fold, _ in common]
-    step = plan.scoring.resolution(min(len(test) for _, test in plan.splits(0)))
+    step = plan.scoring.get_score_step(min(len(test) for _, test in plan.splits(0)))
     return summarize_differences(differences, cells, 1 / (folds - 1), step=step)

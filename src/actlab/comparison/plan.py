@@ -20,16 +20,16 @@ from actlab.comparison.user_model import prepare_net
 from actlab.errors import UsageError, did_you_mean, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
-from actlab.fleet.skorch_adapter import NotFused, read_run, share_factory, split_validation
+from actlab.fleet.skorch_adapter import NeedsSkorch, read_run, share_factory, split_validation
 from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.stats.sequential import ANALYSES
-from actlab.training.train import make_net, try_network
+from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_network
 
 
 class ComparisonPlan:
     """Plans the runs: activations x seeds x folds x tuned values.
 
-    A single seed has the folds that scikit-learn makes without shuffling. Of several seeds, every two share a
+    A single seed uses scikit-learn's unshuffled folds. With several seeds, two consecutive seeds share a
     split of shuffled samples, which separates the variance of the seed from that of the split.
 
     Args:
@@ -112,6 +112,7 @@ class ComparisonPlan:
     def _make_templates(self) -> dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]]:
         """Return for each activation and candidate the net, and its run or why no fleet can train it."""
         own_loss = type(self.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
+        raise_problems(dict.fromkeys(_find_settings_problem(self.net, values) for values in self.candidates))
         templates, problems = {}, []
         for activation in self.config.resolved:
             net = clone(self.net).set_params(module__activation=activation, **self.candidates[0])
@@ -132,7 +133,7 @@ class ComparisonPlan:
     def _template_run(self, net: skorch.NeuralNet) -> Run | str:
         try:
             run = share_factory(read_run(net, self.config.dataset.X, self.y), self._makers)
-        except NotFused as reason:
+        except NeedsSkorch as reason:
             return str(reason)
         return dataclasses.replace(run, precision=self.config.settings.precision)
 
@@ -146,20 +147,34 @@ def _template(config: ComparisonConfig) -> skorch.NeuralNet:
     return net if module is None else prepare_net(net, module, dataset, config.replace)
 
 
+def _find_settings_problem(net: skorch.NeuralNet, tuned: Mapping[str, Any]) -> str:
+    """Return the problem with the numbers of a net and a device; an empty text if there is none."""
+    values = {name: tuned.get(name, getattr(net, name)) for name in ("max_epochs", "batch_size", "device")}
+    device = values.pop("device")
+    problems = [
+        find_integer_problem(name, value, 1)
+        for name, value in values.items()
+        if (name, value) != ("batch_size", -1)  # all samples
+    ]
+    return next(filter(None, problems), "") or ("" if device is None else find_device_problem(device))
+
+
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
     """Return the distinct values to try, by parameter name of the skorch model."""
+    if not isinstance(tune, Mapping | None):
+        raise UsageError(f"tune must be a dictionary such as {{'lr': [0.003, 0.01]}}, got {tune!r}")
     if tune and net.train_split is None:
         raise UsageError("tune needs validation samples, but the net's train_split is None")
-    known = net.get_params()
+    parameters = net.get_params()
     forms = net.module.args[1] if isinstance(net.module, functools.partial) else ()
     taking_activations = {"activation", *forms}
     for name, values in (tune or {}).items():
-        if name.removeprefix("module__").partition("__")[0] in taking_activations:
+        if str(name).removeprefix("module__").partition("__")[0] in taking_activations:
             raise UsageError(
                 f"tune contains {name!r}, but activations are compared, not tuned: list them as activations"
             )
-        if name not in known:
-            hint = did_you_mean(name, known) or "; an example is 'lr'"
+        if name not in parameters:
+            hint = did_you_mean(str(name), parameters) or "; an example is 'lr'"
             raise UsageError(f"tune contains {name!r}, which is not a parameter of the skorch net{hint}")
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise UsageError(f"tune needs a list of values such as [0.003, 0.01], got {name}={values!r}")

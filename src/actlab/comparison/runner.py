@@ -15,10 +15,10 @@ from sklearn.base import clone
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runs import FinishedRun, PlannedRun, RunLabels
 from actlab.errors import summarize_error
-from actlab.execution.progress import round_prefix, show_progress
+from actlab.execution.progress import name_round, show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result
-from actlab.fleet.unfused import epochs_of, fit_with_skorch
+from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.ledger.session import LedgerLike, LedgerSession, open_ledger, open_session
 
 Finished = FinishedRun[PlannedRun]
@@ -132,7 +132,7 @@ class Runner:
 
     def _print_restored(self, restored: int, total: int, round_number: int) -> None:
         if restored and self.verbose:
-            message = f"{round_prefix(round_number)}{restored} of {total} runs are from the ledger"
+            message = f"{name_round(round_number)}{restored} of {total} runs are from the ledger"
             print(f"actlab: {message}", file=sys.stderr)
 
     def _score(self, planned: PlannedRun, result: Result, key: str) -> None:
@@ -157,7 +157,7 @@ class Runner:
                 result.test_acc = score
         except Exception as error:  # raised by the user's callbacks, criterion, module or scorer
             result.failure = result.failure or f"scoring failed: {summarize_error(error)}"
-        result.history = epochs_of(net)
+        result.history = list_epochs(net)
         self._add(planned, result, score, "")
 
     def _add(self, planned: PlannedRun, result: Result, score: float, key: str) -> None:

@@ -30,7 +30,7 @@ class RunLabels:
     seed: int
     tuned: Mapping[str, Any]
 
-    def columns(self) -> dict[str, Any]:
+    def to_columns(self) -> dict[str, Any]:
         """Return the columns of a table; folds count from 1 there."""
         own = {"activation": self.activation, "split": self.split, "fold": self.fold + 1, "seed": self.seed}
         return {**own, **self.tuned}
@@ -42,7 +42,7 @@ class PlannedRun(RunLabels):
 
     Attributes:
         net: The untrained skorch net.
-        rows: Indices (n,) of the training samples, including those held back for validation.
+        rows: Indices (n,) of the training samples, including those held out for validation.
         test: Indices (m,) of the test samples.
         run: The run for a fleet; None if skorch trains it.
         reason_alone: Why skorch trains it.

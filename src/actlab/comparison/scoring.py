@@ -60,14 +60,14 @@ class Scoring:
         return not (self.standard == "r2" and type(run.loss) is nn.MSELoss)
 
     def check(self, net: skorch.NeuralNet, test: Rows) -> None:
-        """Refuse, before anything is trained, a scorer that cannot score a network.
+        """Raise an error before training if the scorer cannot score a network.
 
         Args:
             net: An untrained net.
             test: Indices of test samples.
 
         Raises:
-            UsageError: The scorer raised an error, which the message has.
+            UsageError: The scorer raised an error, which the message contains.
         """
         try:
             net = clone(net).initialize()
@@ -86,41 +86,41 @@ class Scoring:
             return self.score_net(net, planned.test)
         if self.standard == "accuracy":
             return result.test_acc
-        return 1 - result.test_loss / self.target_variance(planned)
+        return 1 - result.test_loss / self.compute_target_variance(planned)
 
     def score_net(self, net: skorch.NeuralNet, test: Rows) -> float:
         """Return the score of a fitted net on test samples."""
         return float(self.scorer(net, self.X[test], self.y[test]))
 
-    def target_variance(self, planned: PlannedRun) -> float:
+    def compute_target_variance(self, planned: PlannedRun) -> float:
         """Return the variance of the test targets of a run; NaN if they are equal."""
         return float(np.var(self.y[planned.test], dtype=np.float64)) or math.nan
 
-    def resolution(self, samples: int) -> float:
+    def get_score_step(self, samples: int) -> float:
         """Return the smallest change of a score on so many samples; 0 if it is unknown."""
         return 1 / samples if self.standard == "accuracy" else 0.0
 
-    def in_points(self, scores: Sequence[float]) -> bool:
+    def are_shares(self, scores: Sequence[float]) -> bool:
         """Whether scores are shares, whose differences are percentage points."""
-        finite = _finite(scores)
+        finite = _select_finite(scores)
         return not self.regression and bool(finite.size and finite.min() >= 0 and finite.max() <= 1)
 
-    def region(self, scores: Sequence[float]) -> tuple[float, str]:
-        """Return half the width of the region of practical equivalence, and what it is.
+    def choose_region(self, scores: Sequence[float]) -> tuple[float, str]:
+        """Return half the width of the region of practical equivalence, and a description of it.
 
         Args:
             scores: All scores; NaN does not count.
         """
-        finite = _finite(scores)
+        finite = _select_finite(scores)
         if not finite.size:
             return math.nan, "no score"
-        if self.in_points(scores):
+        if self.are_shares(scores):
             samples = len(self.y)  # every sample is tested once, so one of them moves a mean over folds
             named = f"one of {samples} samples" if 1 / samples > _ROUND else "the minimum"
             return max(1 / samples, _ROUND), named
         return _RELATIVE * float(np.median(np.abs(finite))), "1 % of the median score"
 
 
-def _finite(scores: Sequence[float]) -> npt.NDArray[np.float64]:
+def _select_finite(scores: Sequence[float]) -> npt.NDArray[np.float64]:
     values = np.asarray(scores, np.float64)
     return values[np.isfinite(values)]

@@ -19,8 +19,8 @@ from actlab.comparison.chance_level import ChanceTest
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
 from actlab.comparison.runs import FinishedRun, Labels, describe_failures
-from actlab.comparison.user_model import module_name
-from actlab.fleet.diagnostics import describe_schedule
+from actlab.comparison.user_model import name_module
+from actlab.fleet.diagnostics import describe_diagnostic_epochs
 from actlab.fleet.settings import processor_name
 from actlab.stats.sequential import Pair
 from actlab.stats.verdict import Verdict
@@ -32,7 +32,7 @@ VERDICTS = [
 ]
 
 
-def results_table(runs: Sequence[Finished], plan: ComparisonPlan) -> pd.DataFrame:
+def make_results_table(runs: Sequence[Finished], plan: ComparisonPlan) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.results`.
 
     Args:
@@ -48,7 +48,7 @@ def results_table(runs: Sequence[Finished], plan: ComparisonPlan) -> pd.DataFram
     chance = {seed: chance_test.is_chance(each) for seed, each in seeds.items()}
     table = pd.DataFrame(
         {
-            **result_columns(run),
+            **list_result_columns(run),
             "saved_bytes": run.result.saved_bytes,
             "chance": chance.get((run.labels.activation, run.labels.seed), False),
             "key": run.key,
@@ -58,11 +58,11 @@ def results_table(runs: Sequence[Finished], plan: ComparisonPlan) -> pd.DataFram
     return table.astype({"saved_bytes": "Int64"})
 
 
-def result_columns(run: FinishedRun[Labels]) -> dict[str, Any]:
+def list_result_columns(run: FinishedRun[Labels]) -> dict[str, Any]:
     """Return the columns of the results that depend on one run only."""
     result = run.result
     return {
-        **run.labels.columns(),
+        **run.labels.to_columns(),
         "score": run.score,
         "accuracy": math.nan if result.failure else result.test_acc,
         "loss": math.nan if result.failure else result.test_loss,
@@ -74,21 +74,21 @@ def result_columns(run: FinishedRun[Labels]) -> dict[str, Any]:
     }
 
 
-def history_table(runs: Sequence[FinishedRun[Labels]]) -> pd.DataFrame:
+def make_history_table(runs: Sequence[FinishedRun[Labels]]) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.history`."""
     return pd.DataFrame(
-        {**run.labels.columns(), **{c: row[c] for c in HISTORY_COLUMNS if c in row}}
+        {**run.labels.to_columns(), **{c: row[c] for c in HISTORY_COLUMNS if c in row}}
         for run in runs
         for row in run.result.history
     )
 
 
-def diagnostics_table(runs: Sequence[FinishedRun[Labels]]) -> pd.DataFrame:
+def make_diagnostics_table(runs: Sequence[FinishedRun[Labels]]) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.diagnostics`."""
-    return pd.DataFrame({**run.labels.columns(), **row} for run in runs for row in run.result.diagnostics)
+    return pd.DataFrame({**run.labels.to_columns(), **row} for run in runs for row in run.result.diagnostics)
 
 
-def tuning_table(runs: Sequence[Finished], best: Sequence[Finished]) -> pd.DataFrame:
+def make_tuning_table(runs: Sequence[Finished], best: Sequence[Finished]) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.tuning`; none if nothing is tuned."""
     if len(runs) == len(best):
         return pd.DataFrame()
@@ -97,11 +97,11 @@ def tuning_table(runs: Sequence[Finished], best: Sequence[Finished]) -> pd.DataF
         last = run.result.history[-1] if run.result.history else {}
         validation = {name: last.get(name, math.nan) for name in ("valid_acc", "valid_loss")}
         end = {"failure": run.result.failure, "chosen": id(run) in chosen}
-        rows.append({**run.labels.columns(), **validation, **end})
+        rows.append({**run.labels.to_columns(), **validation, **end})
     return pd.DataFrame(rows)
 
 
-def verdict_table(
+def make_verdict_table(
     verdicts: Mapping[Pair, Verdict | None],
     level: float,
     folds: int,
@@ -124,15 +124,15 @@ def verdict_table(
         if verdict is None:
             row["reason"] = "; ".join(f"{name} {failures[name]}" for name in (a, b) if name in failures)
         else:
-            row.update(_verdict_columns(verdict, folds))
+            row.update(_list_verdict_columns(verdict, folds))
             why = "; ".join(f"{name} is {dropped[name]}" for name in (a, b) if name in dropped)
-            row["reason"] = _why_undecided(verdict, why) if verdict.outcome == "undecided" else ""
+            row["reason"] = _explain_undecided(verdict, why) if verdict.outcome == "undecided" else ""
         rows.append(row)
     frame = pd.DataFrame(rows, columns=VERDICTS)
     return frame.astype({"runs": int, "seeds": int, "more_seeds": "Int64"})
 
 
-def _verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
+def _list_verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
     summary = verdict.summary
     return {
         "verdict": verdict.outcome,
@@ -154,7 +154,7 @@ def _verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
     }
 
 
-def _why_undecided(verdict: Verdict, dropped: str) -> str:
+def _explain_undecided(verdict: Verdict, dropped: str) -> str:
     if dropped:
         return f"{dropped}: dropped"
     if not verdict.summary.within_df:
@@ -164,7 +164,7 @@ def _why_undecided(verdict: Verdict, dropped: str) -> str:
     return f"about {verdict.more_seeds} more seed{'s' if verdict.more_seeds > 1 else ''} would decide it"
 
 
-def ranking_table(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) -> pd.DataFrame:
+def make_ranking_table(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.ranking`.
 
     Args:
@@ -175,12 +175,12 @@ def ranking_table(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) -> pd
     names = list(dict.fromkeys(frame["activation"]))
     scores = {name: frame[frame["activation"] == name]["score"] for name in names}
     by, prefix = ("fold", "fold_") if seeds == 1 else ("seed", "seed_")
-    parts = frame.pivot_table(index="activation", columns=by, values="score", aggfunc=_mean, dropna=False)
-    status = {name: _status(frame[frame["activation"] == name]) for name in names}
+    parts = frame.pivot_table(index="activation", columns=by, values="score", aggfunc=_average, dropna=False)
+    status = {name: _describe_status(frame[frame["activation"] == name]) for name in names}
     table = pd.DataFrame(
         {
             "activation": names,
-            "mean": [_mean(scores[name]) for name in names],
+            "mean": [_average(scores[name]) for name in names],
             "std": [float(scores[name].std(ddof=0, skipna=False)) for name in names],
             "runs": [len(scores[name]) for name in names],
             "status": [status[name][0] for name in names],
@@ -193,7 +193,7 @@ def ranking_table(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) -> pd
     return table.sort_values(["rank", "mean"], ascending=[True, False], kind="stable", ignore_index=True)
 
 
-def _mean(scores: pd.Series[Any]) -> float:
+def _average(scores: pd.Series[Any]) -> float:
     return float(scores.mean(skipna=False))
 
 
@@ -202,7 +202,7 @@ def _rank(name: str, verdicts: pd.DataFrame) -> int:
     return 1 + int(above + ((verdicts["b"] == name) & (verdicts["verdict"] == "better")).sum())
 
 
-def _status(rows: pd.DataFrame) -> tuple[str, bool]:
+def _describe_status(rows: pd.DataFrame) -> tuple[str, bool]:
     """Return the status of an activation (failed runs or chance level), and whether it has a rank."""
     lost = rows[rows["score"].isna()]
     if len(lost):
@@ -227,13 +227,13 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "folds": config.folds,
         "tuned": plan.candidates if len(plan.candidates) > 1 else [],
         "settings": dataclasses.asdict(config.settings),
-        "net": module if isinstance(module, str) else module_name(module),
-        "diagnostics": describe_schedule(config.diagnostics, epochs),
-        **environment_info(),
+        "net": module if isinstance(module, str) else name_module(module),
+        "diagnostics": describe_diagnostic_epochs(config.diagnostics, epochs),
+        **describe_environment(),
     }
 
 
-def environment_info() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Return versions, hardware and date of the training."""
     return {
         "torch": torch.__version__,
@@ -243,7 +243,7 @@ def environment_info() -> dict[str, Any]:
     }
 
 
-def cv_results(frame: pd.DataFrame) -> pd.DataFrame:
+def make_cv_results(frame: pd.DataFrame) -> pd.DataFrame:
     """Return results in the columns of scikit-learn's ``cv_results_``, one row per activation.
 
     Args:

@@ -54,10 +54,10 @@ def prepare_net(
     options = net.get_params_for("module")
     target: Any = net.module if module is None else module
     if module is not None:
-        if replace is not None and "activation" in _activation_arguments(module):
-            name = module_name(module)
+        if replace is not None and "activation" in _find_activation_arguments(module):
+            name = name_module(module)
             raise UsageError(f"replace is {replace!r}, but {name} takes its activation as an argument")
-        factory, _, keywords = _factory_of(module)
+        factory, _, keywords = _find_factory(module)
         taken = inspect_parameters(factory).keys() - keywords.keys() - {"activation"}
         options["image_shape"] = dataset.shape or None
         options = {name: value for name, value in options.items() if name in taken}
@@ -104,7 +104,7 @@ def _find_forms(
     """Return the first working ``forms`` and ``kind`` of :func:`build_with_activation` for a module."""
     reason = ""
     if replace is None:
-        defaults = _activation_arguments(module)
+        defaults = _find_activation_arguments(module)
         candidates = [
             {name: form} for name, default in defaults.items() for form in guess_forms(name, default)
         ]
@@ -117,14 +117,14 @@ def _find_forms(
         if forms := forms or next(required, None):
             return forms, ""
     try:
-        return {}, _find_kind(_build(module, options), replace, module_name(module))
+        return {}, _find_kind(_build(module, options), replace, name_module(module))
     except UsageError as error:
         raise UsageError(f"{error}; {reason}" if reason else str(error)) from error
 
 
-def _activation_arguments(module: Any) -> dict[str, Any]:
+def _find_activation_arguments(module: Any) -> dict[str, Any]:
     """Return the arguments that may take an activation, with their defaults; ``activation`` comes first."""
-    factory, arguments, keywords = _factory_of(module)
+    factory, arguments, keywords = _find_factory(module)
     if isinstance(factory, nn.Module):
         return {}
     defaults = {
@@ -140,7 +140,7 @@ def _activation_arguments(module: Any) -> dict[str, Any]:
 
 
 def _build(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
-    factory, arguments, keywords = _factory_of(module)
+    factory, arguments, keywords = _find_factory(module)
     if isinstance(factory, nn.Module):
         return new_activation(factory)  # type: ignore[return-value]
     try:
@@ -148,22 +148,23 @@ def _build(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
     except UsageError:
         raise
     except Exception as error:  # raised by the user's code
-        raise UsageError(f"module {module_name(module)} cannot be built: {summarize_error(error)}") from error
+        raise UsageError(f"module {name_module(module)} cannot be built: {summarize_error(error)}") from error
     if not isinstance(built, nn.Module):
-        raise UsageError(f"module {module_name(module)} builds a {type(built).__name__}, not an nn.Module")
+        raise UsageError(f"module {name_module(module)} builds a {type(built).__name__}, not an nn.Module")
     return built
 
 
-def _factory_of(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
+def _find_factory(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
     """Return what builds the module, and its arguments."""
-    if not isinstance(module, str):
-        if not callable(module):
-            raise UsageError(f"module is {module!r}, not an nn.Module, its class, or 'package.module:Net'")
-        return module, [], {}
-    name, arguments, keywords = split_spec(module)
-    if not is_import_path(name):
-        raise UsageError(f"module is {module!r}, not 'package.module:Net' or 'file.py:Net'")
-    return import_object("module", name), arguments, keywords
+    factory, arguments, keywords = module, list[Any](), dict[str, Any]()
+    if isinstance(module, str):
+        name, arguments, keywords = split_spec(module)
+        if not is_import_path(name):
+            raise UsageError(f"module is {module!r}, not 'package.module:Net' or 'file.py:Net'")
+        factory = import_object("module", name)
+    if not callable(factory):
+        raise UsageError(f"module is {factory!r}, not an nn.Module, its class, or 'package.module:Net'")
+    return factory, arguments, keywords
 
 
 def _find_kind(module: nn.Module, replace: Replaced | None, name: str) -> Replaced:
@@ -180,7 +181,7 @@ def _find_kind(module: nn.Module, replace: Replaced | None, name: str) -> Replac
     raise UsageError(f"module {name} has {', '.join(sorted(kinds))}; name one of them with replace")
 
 
-def module_name(module: Any) -> str:
+def name_module(module: Any) -> str:
     """Return the name of a user's module in messages."""
     while isinstance(module, functools.partial):
         module = module.func

@@ -64,11 +64,21 @@ class Dataset:
     channels: InitVar[str | None] = None
 
     def __post_init__(self, channels: str | None) -> None:
+        dtypes = {"X": "float32", "y": "int64" if self.classes else "float32"}
+        for name, dtype in dtypes.items():
+            values = getattr(self, name)
+            if not isinstance(values, np.ndarray) or values.dtype != dtype:
+                kind = f"a {type(values).__name__}, dtype {getattr(values, 'dtype', None)}"
+                right = f"it must be a NumPy array of {dtype}; load_data((X, y)) converts arrays and tensors"
+                raise UsageError(f"{self.name}: {name} is {kind}; {right}")
         shapes = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
         if self.X.ndim != 2 or len(self.X) != len(self.y):
             raise UsageError(
                 f"{shapes}; X must be (n, d) with the same n as y; load_data((X, y)) takes images"
             )
+        if self.classes and (self.y.ndim != 1 or not np.isin(self.y, range(len(self.classes))).all()):
+            right = f"y must have labels (n,) from 0 to {len(self.classes) - 1}"
+            raise UsageError(f"{shapes}; {right}; load_data((X, y)) encodes labels")
         if channels not in (None, "first"):
             raise UsageError(f"{self.name}: channels must be 'first' or None, got {channels!r}")
         if self.shape and (len(self.shape) != 3 or math.prod(self.shape) != self.num_features):

@@ -202,6 +202,8 @@ def _convert_numbers(values: pd.Series[Any], what: str, name: str) -> Array:
     if values.dtype.kind not in "biuf":
         try:
             numbers = pd.to_numeric(values.astype(object), errors="coerce")
+        except OverflowError:  # an integer of more than 308 digits
+            numbers = pd.to_numeric(values.astype(str), errors="coerce")
         except TypeError:  # a cell holds a list, for instance
             numbers = pd.Series(np.nan, values.index)
     is_wrong = values.notna() & (numbers.isna() | (numbers.dtype.kind not in "biuf"))
@@ -354,7 +356,7 @@ def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, and decompress gzip data, whatever the name of the file."""
+    """Open a file, and decompress gzip data regardless of the file name."""
     with path.open("rb") as file:
         zipped = file.read(len(_GZIP)) == _GZIP
         file.seek(0)

@@ -36,7 +36,7 @@ class _Printer(StrPrinter):
         return f"abs({self._print(expression.args[0])})"
 
 
-def derivative_text(text: str, order: int = 1) -> str:
+def write_derivative(text: str, order: int = 1) -> str:
     """Return a derivative with respect to ``x`` as text, simplified where that is quick.
 
     Args:
@@ -47,9 +47,9 @@ def derivative_text(text: str, order: int = 1) -> str:
         The derivative in the same grammar, away from kinks.
 
     Examples:
-        >>> derivative_text("x * tanh(x)")
+        >>> write_derivative("x * tanh(x)")
         'x/cosh(x)**2 + tanh(x)'
-        >>> derivative_text("where(x > 0, x, a * x)")
+        >>> write_derivative("where(x > 0, x, a * x)")
         'where(x > 0, 1, a)'
     """
     x = sympy.Symbol("x", real=True)

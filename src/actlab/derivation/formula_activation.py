@@ -20,9 +20,10 @@ import sympy
 from torch import nn
 
 from actlab.activation.definition import Activation, Facts
+from actlab.activation.module import PartlyTrainedModule
 from actlab.derivation.analysis.kinks import NoKink
 from actlab.derivation.formula_derivation import derive
-from actlab.derivation.formula_module import TrainedFormulaModule, make_formula_module
+from actlab.derivation.formula_module import make_formula_module
 from actlab.derivation.syntax.builtin_functions import FUNCTIONS, WHERE
 from actlab.derivation.syntax.domain_check import check_defined
 from actlab.derivation.syntax.error_position import make_error_at
@@ -39,7 +40,7 @@ _RESERVED = frozenset(
     "x pi inf nan torch nn numerics elementary elementwise activation_module input self init device dtype "
     "inplace".split()
 )
-_MODULE_ATTRIBUTES = frozenset({*dir(nn.Module()), *dir(TrainedFormulaModule), "starts"})
+_MODULE_ATTRIBUTES = frozenset({*dir(nn.Module()), *dir(PartlyTrainedModule), "starts"})
 _ASSIGNMENT = re.compile(r"\s*(?P<name>\w+)\s*=\s*(?P<value>[-+]?[\w.]+(?:[eE][-+]?\d+)?)\s*", re.ASCII)
 
 
@@ -64,7 +65,7 @@ class Recipe:
     def __str__(self) -> str:
         """Return the call of :func:`formula`."""
         options = {
-            "name": self.name if self.name != default_name(self.text) else None,
+            "name": self.name if self.name != make_name(self.text) else None,
             "parameters": dict(self.parameters),
             "trainable": self.trainable,
             "at": dict(self.at),
@@ -145,7 +146,7 @@ class FormulaActivation(Activation[...]):
         return f"<activation {self.name}: {self.recipe.text}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return make, (self.recipe,)
+        return make_activation, (self.recipe,)
 
 
 def formula(
@@ -184,7 +185,7 @@ def formula(
         >>> swish.module_class()
         MySwish(beta=1.5)
     """
-    activation = make(_make_recipe(text, name, parameters or {}, trainable, at or {}))
+    activation = make_activation(_make_recipe(text, name, parameters or {}, trainable, at or {}))
     _warn_if_inexact(activation)
     return activation
 
@@ -198,7 +199,7 @@ def _warn_if_inexact(activation: FormulaActivation) -> None:
 
 
 @functools.lru_cache(512)
-def make(recipe: Recipe) -> FormulaActivation:
+def make_activation(recipe: Recipe) -> FormulaActivation:
     """Make the activation of a recipe, once in a process."""
     parameters = dict(recipe.parameters)
     parsed = parse_formula(recipe.text, ("x", *parameters))
@@ -219,7 +220,7 @@ def make(recipe: Recipe) -> FormulaActivation:
 
 
 @functools.lru_cache(512)
-def from_spec(spec: str) -> FormulaActivation:
+def make_from_spec(spec: str) -> FormulaActivation:
     """Make the activation of a spec.
 
     Args:
@@ -230,7 +231,7 @@ def from_spec(spec: str) -> FormulaActivation:
         UsageError: As :func:`formula`.
 
     Examples:
-        >>> from_spec("formula: a*x + b*x**3 with a=1, b=-0.1").parameters
+        >>> make_from_spec("formula: a*x + b*x**3 with a=1, b=-0.1").parameters
         {'a': 1.0, 'b': -0.1}
     """
     line = to_one_line(spec.strip().removeprefix("formula:"))
@@ -247,16 +248,16 @@ def from_spec(spec: str) -> FormulaActivation:
             raise make_error_at(problem, line, start, start + max(len(part), 1))
         parameters[match["name"]] = value
         start += len(part) + 1
-    activation = make(_make_recipe(text, None, parameters, (), {}))
+    activation = make_activation(_make_recipe(text, None, parameters, (), {}))
     _warn_if_inexact(activation)
     return activation
 
 
-def default_name(text: str) -> str:
+def make_name(text: str) -> str:
     """Return a name for a formula: its names and numbers.
 
     Examples:
-        >>> default_name("x * tanh(softplus(x))"), default_name("2*x")
+        >>> make_name("x * tanh(softplus(x))"), make_name("2*x")
         ('x_tanh_softplus_x', 'f_2_x')
     """
     words = "_".join(re.findall(r"[A-Za-z0-9]+", text))[:_LONGEST_NAME].strip("_")
@@ -272,16 +273,18 @@ def _make_recipe(
     at: Mapping[float, float],
 ) -> Recipe:
     line = " ".join(to_one_line(text).split())
+    for argument, value in (("parameters", parameters), ("at", at)):
+        if not isinstance(value, Mapping):
+            raise UsageError(f"formula: {argument} must be a dictionary, got {value!r}")
     for parameter in parameters:
-        if problem := _parameter_problem(parameter):
+        if problem := _check_parameter(parameter):
             raise UsageError(f"formula: parameter {parameter!r} {problem}")
-    if name is not None and (problem := _name_problem(name)):
+    if name is not None and (problem := _check_name(name)):
         raise UsageError(f"formula: name {name!r} {problem}")
     values = {key: _to_finite(f"parameter {key!r}", value) for key, value in parameters.items()}
-    if isinstance(trainable, str):
-        raise UsageError(
-            f"formula: trainable must be a list of names such as [{trainable!r}], got {trainable!r}"
-        )
+    if isinstance(trainable, str) or not isinstance(trainable, Iterable):
+        names = [trainable] if isinstance(trainable, str) else list(values) or ["alpha"]
+        raise UsageError(f"formula: trainable must be a list of names such as {names}, got {trainable!r}")
     trainable = tuple(dict.fromkeys(trainable))
     for one in trainable:
         if one not in values:
@@ -290,7 +293,7 @@ def _make_recipe(
     points = [
         (_to_finite("a point of at", x), _to_finite(f"the derivative at {x!r}", y)) for x, y in at.items()
     ]
-    return Recipe(line, name or default_name(line), tuple(values.items()), trainable, tuple(sorted(points)))
+    return Recipe(line, name or make_name(line), tuple(values.items()), trainable, tuple(sorted(points)))
 
 
 def _to_finite(what: str, value: object) -> float:
@@ -299,7 +302,7 @@ def _to_finite(what: str, value: object) -> float:
     return float(value)
 
 
-def _name_problem(name: object) -> str:
+def _check_name(name: object) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         return "is not a valid name: use letters, digits and single underscores, and start with a letter"
     if keyword.iskeyword(name):
@@ -307,10 +310,10 @@ def _name_problem(name: object) -> str:
     return "is taken" if name in _RESERVED or _STEP.fullmatch(name) else ""
 
 
-def _parameter_problem(name: object) -> str:
+def _check_parameter(name: object) -> str:
     if name == "x":
         return "is the input"
-    if problem := _name_problem(name):
+    if problem := _check_name(name):
         return problem
     if name in FUNCTIONS or name == WHERE:
         return "is a function"

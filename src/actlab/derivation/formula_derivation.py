@@ -20,11 +20,11 @@ from actlab.derivation.analysis.kinks import find_kinks
 from actlab.derivation.analysis.piecewise import Leaf, Tree, iterate_leaves, map_leaves, split_into_pieces
 from actlab.derivation.codegen import decaying_rewrites, rewrites
 from actlab.derivation.codegen.error_meter import LIMITS, Array, ErrorMeter, build_error_meter
-from actlab.derivation.codegen.form_selection import Selector, SmoothPiece, measure_errors
-from actlab.derivation.codegen.nan_guards import guard
+from actlab.derivation.codegen.form_selection import FormSelector, SmoothPiece, measure_errors
+from actlab.derivation.codegen.nan_guards import guard_against_nan
 from actlab.derivation.codegen.output_derivative import derive_from_output
 from actlab.derivation.codegen.program import DTYPES, Program
-from actlab.derivation.codegen.program_functions import recognize
+from actlab.derivation.codegen.program_functions import recognize_functions
 from actlab.derivation.codegen.torch_equivalents import find_torch_equivalent
 from actlab.derivation.syntax.to_sympy import X
 
@@ -35,7 +35,7 @@ Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Derived:
+class Derivation:
     """The result of a derivation.
 
     Attributes:
@@ -44,13 +44,13 @@ class Derived:
         second: Its second derivative, of the input and the parameters; None where the output is saved.
         partials: Its derivatives with respect to the trained parameters.
         torch_operation: The operation of torch that is the function, or None.
-        saves: The saved tensor: the output where it determines the derivative exactly.
+        saves: The saved tensor: the output if it determines the derivative exactly.
         error_scale: ``"line"`` where derivatives from the output are exact only relative to the largest.
         kinks: The derivative at each point where it jumps, at the default parameters.
         limits: The values at minus and plus infinity; NaN where there is no limit.
         slopes: The derivatives there.
         range: The infimum and the supremum.
-        monotonic: Whether the function never turns back.
+        monotonic: Whether the function is monotonic.
         inexact: One sentence for each interval in which an error exceeds its bound.
     """
 
@@ -75,7 +75,7 @@ def derive(
     *,
     trainable: Sequence[str] = (),
     at: Mapping[float, float] | None = None,
-) -> Derived:
+) -> Derivation:
     """Derive an activation from its formula.
 
     Args:
@@ -100,12 +100,12 @@ def derive(
     values = tuple(parameters.values())
 
     def build(order: int) -> Program:
-        selector = Selector(meter, order, parameters, bool(trainable) and order > 0)
+        selector = FormSelector(meter, order, parameters, bool(trainable) and order > 0)
         pieces = {leaf: derivatives[order] for leaf, derivatives in smooth.items()}
         program = selector.build(*((kinks.tree, pieces, kinks.forced) if order == 1 else (tree, pieces)))
-        # Autograd goes through the second derivative, and beside trained parameters through the first.
+        # Autograd differentiates the second derivative and, if a parameter is trained, the first.
         traced = order == 2 or (order == 1 and trainable)
-        return guard(program, meter.inputs(torch.float64), values) if traced else program
+        return guard_against_nan(program, meter.make_inputs(torch.float64), values) if traced else program
 
     forward = build(0)
     inexact = _describe_errors(meter, forward, 0, values)
@@ -127,7 +127,7 @@ def derive(
         inexact += sentences
     values_seen = meter.reference.high[0][~np.isnan(meter.reference.high[0])]
     extremes = np.concatenate([values_seen, meter.ends[0][~np.isnan(meter.ends[0])]])
-    return Derived(
+    return Derivation(
         forward,
         derivative,
         second,
@@ -158,13 +158,13 @@ def _derive_partial(
     meter = build_error_meter(slopes, parameters, (*places, *sorted(fading)), kinks)
     pieces = {}
     for before, after in zip(iterate_leaves(tree), iterate_leaves(slopes), strict=True):
-        formula = recognize(before.expression)
-        series = rewrites.taylor(after.expression, _SERIES_TERMS)
+        formula = recognize_functions(before.expression)
+        series = rewrites.compute_taylor(after.expression, _SERIES_TERMS)
         main = decaying_rewrites.find_main(formula)
         pieces[after] = SmoothPiece(0, sympy.diff(formula, symbol), main, series)
     values = tuple(parameters.values())
-    program = Selector(meter, 0, parameters, True).build(slopes, pieces)
-    program = guard(program, meter.inputs(torch.float64), values)
+    program = FormSelector(meter, 0, parameters, True).build(slopes, pieces)
+    program = guard_against_nan(program, meter.make_inputs(torch.float64), values)
     return program, _describe_errors(meter, program, 0, values, f"the derivative with respect to {name}")
 
 
@@ -174,9 +174,9 @@ def _to_pair(values: Array) -> Pair:
 
 def _differentiate(leaf: Leaf) -> tuple[SmoothPiece, ...]:
     """Return the piece and its first two derivatives."""
-    formula = recognize(leaf.expression)
+    formula = recognize_functions(leaf.expression)
     main = decaying_rewrites.find_main(formula)
-    series = rewrites.taylor(leaf.expression, _SERIES_TERMS)
+    series = rewrites.compute_taylor(leaf.expression, _SERIES_TERMS)
     derivatives = [formula]
     for _ in range(2):
         derivatives.append(sympy.diff(derivatives[-1], X))
@@ -220,7 +220,7 @@ def _bisect(
 ) -> tuple[float, float]:
     """Return two neighbours between which the sign of a derivative changes, or the piece (order None)."""
 
-    def side(x: float) -> Any:
+    def classify(x: float) -> Any:
         try:
             if order is None:
                 return reference_values.find_piece(tree, x, parameters)
@@ -228,12 +228,12 @@ def _bisect(
         except Undefined:
             return None
 
-    start = side(low)
+    start = classify(low)
     for _ in range(80):
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        low, high = (middle, high) if side(middle) == start else (low, middle)
+        low, high = (middle, high) if classify(middle) == start else (low, middle)
     return low, high
 
 

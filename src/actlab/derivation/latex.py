@@ -28,7 +28,7 @@ def to_latex(expression: Expr) -> tuple[str, str, str]:
     texts = [sympy.latex(_to_decimals(expression))]
     for _ in range(2):
         tree = map_leaves(tree, lambda piece: _shorten(sympy.diff(piece, X)))
-        texts.append(sympy.latex(_to_decimals(_join(tree))))
+        texts.append(sympy.latex(_to_decimals(_join_pieces(tree))))
     return texts[0], texts[1], texts[2]
 
 
@@ -38,9 +38,9 @@ def _shorten(expression: Expr) -> Expr:
     return min(expression, simplify(expression), key=lambda one: len(sympy.latex(one)))
 
 
-def _join(tree: Tree) -> Expr:
+def _join_pieces(tree: Tree) -> Expr:
     """Return one Piecewise of all pieces."""
-    cases = _cases(tree, sympy.true)
+    cases = _list_cases(tree, sympy.true)
     merged = cases[:1]
     for value, condition in cases[1:]:
         before, former = merged[-1]
@@ -52,11 +52,11 @@ def _join(tree: Tree) -> Expr:
     return sympy.Piecewise(*merged[:-1], (last, True))
 
 
-def _cases(tree: Tree, condition: sympy.Basic) -> list[tuple[Expr, sympy.Basic]]:
+def _list_cases(tree: Tree, condition: sympy.Basic) -> list[tuple[Expr, sympy.Basic]]:
     if isinstance(tree, Leaf):
         return [(tree.expression, condition)]
     yes = sympy.And(condition, tree.condition)
-    return [*_cases(tree.yes, yes), *_cases(tree.no, condition)]
+    return [*_list_cases(tree.yes, yes), *_list_cases(tree.no, condition)]
 
 
 def _to_decimals(expression: Expr) -> Expr:

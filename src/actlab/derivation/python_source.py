@@ -9,7 +9,7 @@ from typing import Any
 
 from actlab.activation.definition import Activation
 from actlab.derivation.codegen.program import Program
-from actlab.derivation.formula_module import class_name, repr_format
+from actlab.derivation.formula_module import make_class_name, make_repr_format
 
 
 def write_source(activation: Activation[...], trainable: Sequence[str]) -> str:
@@ -20,25 +20,25 @@ def write_source(activation: Activation[...], trainable: Sequence[str]) -> str:
         trainable: The names of the parameters that its module trains.
     """
     name, formulas = activation.name, activation.formulas
-    signature = ", ".join(["x", *_defaults(activation)])
+    signature = ", ".join(["x", *_write_defaults(activation)])
     blocks = [
-        f"{_decorator(activation)}\ndef {name}({signature}):\n{_indent(_docstring(activation))}\n"
-        f"{_body(formulas.forward)}",
-        f"@{name}.derivative\n{_function(formulas.derivative)}",
+        f"{_write_decorator(activation)}\ndef {name}({signature}):\n{_indent(_write_docstring(activation))}\n"
+        f"{_write_body(formulas.forward)}",
+        f"@{name}.derivative\n{_write_function(formulas.derivative)}",
     ]
     if formulas.second is not None:
-        blocks.append(f"@{name}.second\n{_function(formulas.second)}")
+        blocks.append(f"@{name}.second\n{_write_function(formulas.second)}")
     for parameter, program in formulas.partials.items():
-        blocks.append(f'@{name}.partial("{parameter}")\n{_function(program)}')
-    module = class_name(name)
+        blocks.append(f'@{name}.partial("{parameter}")\n{_write_function(program)}')
+    module = make_class_name(name)
     blocks.append(
-        _trained_module(activation, trainable) if trainable else f'{module} = {name}.module("{module}")'
+        _write_trained_module(activation, trainable) if trainable else f'{module} = {name}.module("{module}")'
     )
     body = "\n\n\n".join(blocks)
-    return f"{_imports(body)}\n\n\n{body}\n"
+    return f"{_write_imports(body)}\n\n\n{body}\n"
 
 
-def _imports(body: str) -> str:
+def _write_imports(body: str) -> str:
     def uses(name: str) -> bool:
         return re.search(rf"\b{name}\b", body) is not None
 
@@ -50,7 +50,7 @@ def _imports(body: str) -> str:
     return "\n".join([*lines, *([""] if constants else []), *constants])
 
 
-def _decorator(activation: Activation[...]) -> str:
+def _write_decorator(activation: Activation[...]) -> str:
     """Return the decorator. Facts that depend on parameters are those at their defaults."""
     facts = {
         "formula": activation.formula(),
@@ -65,51 +65,51 @@ def _decorator(activation: Activation[...]) -> str:
     if activation.facts.error_scale != "pointwise":
         facts["error_scale"] = activation.facts.error_scale
     return "\n".join(
-        ["@elementwise(", *(f"    {fact}={_literal(value)}," for fact, value in facts.items()), ")"]
+        ["@elementwise(", *(f"    {fact}={_write_literal(value)}," for fact, value in facts.items()), ")"]
     )
 
 
-def _literal(value: Any) -> str:
+def _write_literal(value: Any) -> str:
     if isinstance(value, tuple):
-        return f"({', '.join(map(_literal, value))})"
+        return f"({', '.join(map(_write_literal, value))})"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_literal(k)}: {_literal(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{_write_literal(k)}: {_write_literal(v)}' for k, v in value.items())}}}"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # the file defines inf and nan
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def _docstring(activation: Activation[...]) -> str:
+def _write_docstring(activation: Activation[...]) -> str:
     doc = activation.__doc__ or ""
     return f'"""{doc}\n"""' if "\n" in doc else f'"""{doc}"""'
 
 
-def _function(program: Any) -> str:
-    return f"def _({', '.join(program.inputs)}):\n{_body(program)}"
+def _write_function(program: Any) -> str:
+    return f"def _({', '.join(program.inputs)}):\n{_write_body(program)}"
 
 
-def _body(program: Any) -> str:
+def _write_body(program: Any) -> str:
     assert isinstance(program, Program)
-    return _indent("\n".join(program.lines()))
+    return _indent("\n".join(program.to_lines()))
 
 
 def _indent(text: str) -> str:
     return re.sub("^(?=.)", "    ", text, flags=re.M)
 
 
-def _defaults(activation: Activation[...]) -> list[str]:
+def _write_defaults(activation: Activation[...]) -> list[str]:
     return [f"{name}={value!r}" for name, value in activation.parameters.items()]
 
 
-def _trained_module(activation: Activation[...], trainable: Sequence[str]) -> str:
-    signature = ", ".join(["self", *_defaults(activation), "*", "device=None", "dtype=None"])
+def _write_trained_module(activation: Activation[...], trainable: Sequence[str]) -> str:
+    signature = ", ".join(["self", *_write_defaults(activation), "*", "device=None", "dtype=None"])
     starts = ", ".join(f"{name}={name}" for name in trainable)
     lines = [
         f"@{activation.name}.use_module",
-        f"class {class_name(activation.name)}(TrainedModule):",
+        f"class {make_class_name(activation.name)}(TrainedModule):",
         f'    """The module of :func:`{activation.name}`; it trains {", ".join(trainable)}."""',
         "",
-        f'    repr_format = "{repr_format(activation, trainable)}"',
+        f'    repr_format = "{make_repr_format(activation, trainable)}"',
         "",
         f"    def __init__({signature}):",
         f"        super().__init__(device, dtype, {starts})",

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,12 +16,20 @@ import torch
 from cloudpickle import dumps
 
 from actlab.errors import UsageError, summarize_error
-from actlab.execution.processes import Processes, SharedArrays, WorkerExecutor, share_arrays, shared_folder
+from actlab.execution.processes import (
+    Processes,
+    SharedArrays,
+    WorkerExecutor,
+    create_shared_folder,
+    share_arrays,
+)
 from actlab.execution.split_on_failure import FleetOutcome, train_or_split
-from actlab.fleet.grouping import Alone, Fleet
+from actlab.fleet.grouping import Fleet
 from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.run import Epoch, Run
 from actlab.fleet.settings import FleetSettings, apply_settings
+from actlab.fleet.trial import Alone
+from actlab.introspection import unimportable_sources
 
 Array = npt.NDArray[Any]
 
@@ -34,7 +42,7 @@ class Job:
         number: The index of the fleet.
         fleet: The fleet, with the indices of its runs.
         runs: Its runs.
-        tries: How many processes have died of it.
+        tries: How many processes have died while training it.
     """
 
     number: int
@@ -52,13 +60,13 @@ class Backend(Protocol):
 
     together: bool
 
-    def room(self) -> int | None:
+    def count_slots(self) -> int | None:
         """Return how many jobs to submit at a time; None for all."""
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Submit jobs."""
 
-    def epochs(self, job: Job) -> int | None:
+    def count_epochs(self, job: Job) -> int | None:
         """Return how many epochs of a job are done; None if that is unknown."""
 
 
@@ -84,8 +92,8 @@ def open_backend(
     if executor is None:
         yield InProcessBackend(X, y, settings, report)
     elif isinstance(executor, ThreadPoolExecutor):
-        with shared_folder(0) as folder, apply_settings(settings):  # no thread may set it for itself
-            yield ThreadBackend(executor, _data(X, y, device), SharedArrays(folder), settings)
+        with create_shared_folder(0) as folder, apply_settings(settings):  # no thread may set it for itself
+            yield ThreadBackend(executor, SharedArrays(folder), settings, _copy_to_device(X, y, device))
     else:
         with share_arrays(executor, X, y) as shared:
             yield ExecutorBackend(executor, shared, settings)
@@ -100,9 +108,9 @@ class InProcessBackend:
         self, X: Array, y: Array, settings: FleetSettings, report: Callable[[Job, Sequence[Epoch]], None]
     ) -> None:
         self.X, self.y, self.settings, self.report = X, y, settings, report
-        self.there: dict[str, Data] = {}
+        self.data: dict[str, Data] = {}
 
-    def room(self) -> int | None:
+    def count_slots(self) -> int | None:
         """Return 1: a job that begins ends before anything else happens."""
         return 1
 
@@ -111,48 +119,16 @@ class InProcessBackend:
         futures = []
         for job in jobs:
             device = job.runs[0].device
-            data = self.there[device] = self.there.get(device) or _data(self.X, self.y, device)
+            data = self.data[device] = self.data.get(device) or _copy_to_device(self.X, self.y, device)
             with apply_settings(self.settings):
                 outcome = train_or_split(job.runs, job.fleet, data, functools.partial(self.report, job))
             futures.append(Future[FleetOutcome]())
             futures[-1].set_result(outcome)
         return futures
 
-    def epochs(self, job: Job) -> int | None:
+    def count_epochs(self, job: Job) -> int | None:
         """Return None: ``report`` is called after each epoch."""
         return None
-
-
-class ThreadBackend:
-    """Threads of this process, with its memory."""
-
-    together = True
-
-    def __init__(self, executor: Executor, data: Data, shared: SharedArrays, settings: FleetSettings) -> None:
-        self.executor, self.data, self.shared, self.settings = executor, data, shared, settings
-
-    def room(self) -> int | None:
-        """Return None: all jobs begin together."""
-        return None
-
-    def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
-        """Submit jobs once all networks are built, since drawing weights and tracing affect all threads."""
-        ready = [self._ready(job) for job in jobs]
-        calls = [
-            functools.partial(_in_thread, job, loops, self.data, _beat(self.shared, job), self.settings)
-            for job, loops in zip(jobs, ready, strict=True)
-        ]
-        return [_submitted(self.executor, call) for call in calls]
-
-    def epochs(self, job: Job) -> int | None:
-        """Return how many epochs of a job are done."""
-        return self.shared.ticks(_name(job))
-
-    def _ready(self, job: Job) -> list[Loop]:
-        try:
-            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.alone is Alone.DRAWS)]
-        except Exception:  # it will fail again when its turn comes, and be told then
-            return []
 
 
 class ExecutorBackend:
@@ -162,29 +138,58 @@ class ExecutorBackend:
 
     def __init__(self, executor: Executor, shared: SharedArrays, settings: FleetSettings) -> None:
         self.executor, self.shared, self.settings = executor, shared, settings
-        # They may have begun elsewhere, and files of a user's modules are named from here.
-        self.place = os.getcwd() if isinstance(executor, Processes) else ""
+        # Workers may have started in another folder, and the user's files are named from this one.
+        self.folder = os.getcwd() if isinstance(executor, Processes) else ""
 
-    def room(self) -> int | None:
-        """Return the room of a :class:`WorkerExecutor`; None for other executors."""
-        return self.executor.room() if isinstance(self.executor, WorkerExecutor) else None
+    def count_slots(self) -> int | None:
+        """Return the slots of a :class:`WorkerExecutor`; None for other executors."""
+        return self.executor.count_slots() if isinstance(self.executor, WorkerExecutor) else None
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
         """Submit jobs."""
+        sources = dict(unimportable_sources)
         calls = [
-            functools.partial(_in_process, job, self.shared, _beat(self.shared, job), self.settings)
+            functools.partial(
+                _train_in_process, job, self.shared, _make_counter(self.shared, job), self.settings, sources
+            )
             for job in jobs
         ]
-        if self.place:  # activations of the user's files are loaded with the call
-            calls = [functools.partial(_in_folder, self.place, dumps(call)) for call in calls]
-        return [_submitted(self.executor, call) for call in calls]
+        if self.folder:  # activations of the user's files are loaded with the call
+            calls = [functools.partial(_run_in_folder, self.folder, dumps(call)) for call in calls]
+        return [_submit(self.executor, call) for call in calls]
 
-    def epochs(self, job: Job) -> int | None:
+    def count_epochs(self, job: Job) -> int | None:
         """Return how many epochs of a job are done, if its process has access to the folder."""
-        return self.shared.ticks(_name(job))
+        return self.shared.count_ticks(_name_counter(job))
 
 
-def _submitted(executor: Executor, call: Callable[[], FleetOutcome]) -> Future[FleetOutcome]:
+class ThreadBackend(ExecutorBackend):
+    """Threads of this process, with its memory."""
+
+    together = True
+
+    def __init__(self, executor: Executor, shared: SharedArrays, settings: FleetSettings, data: Data) -> None:
+        super().__init__(executor, shared, settings)
+        self.data = data
+
+    def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
+        """Submit jobs once all networks are built, since drawing weights and tracing affect all threads."""
+        calls = [
+            functools.partial(
+                _train_in_thread, job, loops, self.data, _make_counter(self.shared, job), self.settings
+            )
+            for job, loops in [(job, self._build_loops(job)) for job in jobs]
+        ]
+        return [_submit(self.executor, call) for call in calls]
+
+    def _build_loops(self, job: Job) -> list[Loop]:
+        try:
+            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.alone is Alone.DRAWS)]
+        except Exception:  # the job raises the same error when it trains
+            return []
+
+
+def _submit(executor: Executor, call: Callable[[], FleetOutcome]) -> Future[FleetOutcome]:
     try:
         return executor.submit(call)
     except RuntimeError as error:  # BrokenExecutor is one too
@@ -192,7 +197,7 @@ def _submitted(executor: Executor, call: Callable[[], FleetOutcome]) -> Future[F
         raise UsageError(f"the {type(executor).__name__} accepts no more tasks: {reason}") from error
 
 
-def _in_folder(folder: str, call: bytes) -> FleetOutcome:
+def _run_in_folder(folder: str, call: bytes) -> FleetOutcome:
     """Load and run a call in the folder of the process that submitted it."""
     os.chdir(folder)
     try:
@@ -203,16 +208,21 @@ def _in_folder(folder: str, call: bytes) -> FleetOutcome:
     return outcome
 
 
-def _in_process(
-    job: Job, shared: SharedArrays, report: EpochCallback, settings: FleetSettings
+def _train_in_process(
+    job: Job,
+    shared: SharedArrays,
+    report: EpochCallback,
+    settings: FleetSettings,
+    sources: Mapping[tuple[Any, ...], str],
 ) -> FleetOutcome:
     """Train a fleet in a process that does nothing else meanwhile."""
+    unimportable_sources.update(sources)
     device = job.runs[0].device
     with apply_settings(settings):
-        return train_or_split(job.runs, job.fleet, _loaded(shared, device), report)
+        return train_or_split(job.runs, job.fleet, _load(shared, device), report)
 
 
-def _in_thread(
+def _train_in_thread(
     job: Job, ready: list[Loop], data: Data, report: EpochCallback, settings: FleetSettings
 ) -> FleetOutcome:
     """Train a fleet in one of several threads."""
@@ -221,24 +231,24 @@ def _in_thread(
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(shared: SharedArrays, device: str) -> Data:
-    return _data(*shared.load(), device)
+def _load(shared: SharedArrays, device: str) -> Data:
+    return _copy_to_device(*shared.load(), device)
 
 
-def _data(X: Array, y: Array, device: str) -> Data:
+def _copy_to_device(X: Array, y: Array, device: str) -> Data:
     """Return data that shares the arrays' memory, on the processor."""
     return Data(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
 
 
-def _beat(shared: SharedArrays, job: Job) -> EpochCallback:
+def _make_counter(shared: SharedArrays, job: Job) -> EpochCallback:
     """Return a callback that counts the epochs of a job in a file."""
-    shared.clear(_name(job))  # a process may have died of it
-    return functools.partial(_tick, shared, _name(job))
+    shared.clear(_name_counter(job))  # a process may have died of it
+    return functools.partial(_tick, shared, _name_counter(job))
 
 
 def _tick(shared: SharedArrays, name: str, _: Sequence[Epoch]) -> None:
     shared.tick(name)
 
 
-def _name(job: Job) -> str:
+def _name_counter(job: Job) -> str:
     return f"fleet-{job.number}-{job.fleet.indices[0]}"

@@ -26,17 +26,17 @@ from actlab.execution.processes import (
     Array,
     SharedArrays,
     WorkerExecutor,
+    create_shared_folder,
     map_arrays,
     save_arrays,
-    shared_folder,
 )
 
 log = logging.getLogger("actlab")
 PATIENCE = 300.0  # seconds to wait for a scheduler that does not respond
 _SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
-_ANSWERS = 10.0  # seconds to wait for the first answer of a scheduler
-_RECENT = 2.0  # seconds for which the number of workers is cached
-_SAME = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that affect results
+_CONNECT_SECONDS = 10.0  # to wait for the first response of a scheduler
+_CACHE_SECONDS = 2.0  # seconds for which the number of workers is cached
+_PACKAGES = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that affect results
 
 
 class Cluster(WorkerExecutor):
@@ -54,23 +54,23 @@ class Cluster(WorkerExecutor):
     """
 
     def __init__(self, scheduler: str | Client) -> None:
-        self._own = isinstance(scheduler, str)
-        self._client = _connected(scheduler) if isinstance(scheduler, str) else scheduler
+        self._owns_client = isinstance(scheduler, str)
+        self._client = _connect(scheduler) if isinstance(scheduler, str) else scheduler
         self._address: str = self._client.scheduler.address  # type: ignore  # it is connected
-        self._hands = ThreadPoolExecutor(1, "actlab-cluster")  # runs the callbacks of finished calls
+        self._thread = ThreadPoolExecutor(1, "actlab-cluster")  # runs the callbacks of finished calls
         self._data: dict[str, tuple[Array, Array]] = {}
         self._sent: set[str] = set()  # fingerprints of data on the workers
-        self._workers, self._counted = 1, -_RECENT
+        self._workers, self._counted = 1, -_CACHE_SECONDS
         self._closed = threading.Event()
         try:
-            self._look_at_workers()
+            self._check_workers()
         except UsageError:
             self.shutdown()
             raise
 
-    def room(self) -> int:
+    def count_slots(self) -> int:
         """Return twice the number of workers, so that no worker waits for its next task."""
-        if self._client.status == "running" and time.monotonic() - self._counted > _RECENT:
+        if self._client.status == "running" and time.monotonic() - self._counted > _CACHE_SECONDS:
             with contextlib.suppress(OSError, TimeoutError):  # while the scheduler restarts
                 self._workers = max(1, len(self._client.nthreads()))
                 self._counted = time.monotonic()
@@ -83,7 +83,7 @@ class Cluster(WorkerExecutor):
         self._data[fingerprint] = X, y
         self._sent.add(fingerprint)
         try:
-            with shared_folder(0) as folder:  # for the progress of workers on this machine
+            with create_shared_folder(0) as folder:  # for the progress of workers on this machine
                 yield WorkerArrays(folder, fingerprint)
         finally:
             del self._data[fingerprint]
@@ -93,48 +93,48 @@ class Cluster(WorkerExecutor):
         if self._closed.is_set():
             raise RuntimeError("it is shut down")
         call = _Call(functools.partial(fn, *args, **kwargs))
-        self._hands.submit(self._send, call)
+        self._thread.submit(self._send, call)
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and disconnect if the cluster was given by its address."""
         self._closed.set()
-        self._hands.shutdown(wait=wait, cancel_futures=cancel_futures)
+        self._thread.shutdown(wait=wait, cancel_futures=cancel_futures)
         for fingerprint in self._sent if self._client.status == "running" else ():
-            self._client.run(_forget, fingerprint, on_error="ignore")
+            self._client.run(_delete_arrays, fingerprint, on_error="ignore")
         self._sent.clear()
-        if self._own:
+        if self._owns_client:
             self._client.close()
 
-    # -- below, everything happens in the one thread of _hands -------------------------------------
+    # -- below, everything happens in the one thread of _thread -------------------------------------
 
     def _send(self, call: _Call) -> None:
         try:
             while not call.cancelled():
                 if self._client.status == "running":
-                    call.inner = self._client.submit(_perform, _versions(), call.function, pure=False)
-                    call.inner.add_done_callback(functools.partial(self._later, call))
+                    call.inner = self._client.submit(_run, _list_versions(), call.function, pure=False)
+                    call.inner.add_done_callback(functools.partial(self._queue_end, call))
                     return
                 self._reconnect()
         except Exception as error:  # the caller of result() gets it
             call.fail(error)
 
-    def _later(self, call: _Call, inner: Any) -> None:
+    def _queue_end(self, call: _Call, inner: Any) -> None:
         with contextlib.suppress(RuntimeError):  # after shutdown no result is awaited
-            self._hands.submit(self._ended, call, inner)
+            self._thread.submit(self._finish, call, inner)
 
-    def _ended(self, call: _Call, inner: Any) -> None:
+    def _finish(self, call: _Call, inner: Any) -> None:
         if call.cancelled():
             return
         try:
             if inner.status in ("cancelled", "lost"):
                 self._send(call)  # with its scheduler
                 return
-            found = inner.result()
-            if isinstance(found, _DataMissing):
-                self._supply(found, call)
+            result = inner.result()
+            if isinstance(result, _DataMissing):
+                self._send_data(result, call)
             else:
-                call.succeed(found)
+                call.succeed(result)
         except KilledWorker as error:
             call.fail(BrokenExecutor(f"{error.allowed_failures + 1} Dask workers died"))
         except UsageError as error:
@@ -146,10 +146,12 @@ class Cluster(WorkerExecutor):
             problem = f"a worker of {self._address} cannot run its task: {summarize_error(error)}"
             call.fail(UsageError(f"{problem}; it needs the modules and packages that this process has"))
 
-    def _supply(self, missing: _DataMissing, call: _Call) -> None:
+    def _send_data(self, missing: _DataMissing, call: _Call) -> None:
         worker, fingerprint = missing.args
         try:
-            problem = self._client.run(_keep, fingerprint, *self._data[fingerprint], workers=[worker])[worker]
+            problem = self._client.run(_store, fingerprint, *self._data[fingerprint], workers=[worker])[
+                worker
+            ]
         except Exception as error:  # the worker has left; another one will request the data
             log.info("cannot send data to %s: %s", worker, summarize_error(error))
             problem = ""
@@ -167,23 +169,23 @@ class Cluster(WorkerExecutor):
                 return
             if self._client.status == "closed":  # it has given up
                 with contextlib.suppress(UsageError):
-                    self._client, self._own = _connected(self._address), True
+                    self._client, self._owns_client = _connect(self._address), True
                     return
             self._closed.wait(0.2)
         raise UsageError(f"the scheduler at {self._address} has not responded for {PATIENCE:g} seconds")
 
-    def _look_at_workers(self) -> None:
-        found = self._client.run(_versions, on_error="return")
-        if not found:
+    def _check_workers(self) -> None:
+        workers = self._client.run(_list_versions, on_error="return")
+        if not workers:
             log.warning("the scheduler at %s has no workers yet; waiting", self._address)
-        for worker, versions in found.items():
+        for worker, versions in workers.items():
             if isinstance(versions, Exception):
                 raise UsageError(
                     f"worker {worker} has a different version of actlab than this process: "
                     f"{summarize_error(versions)}"
                 )
-            if versions != _versions():
-                raise UsageError(f"worker {worker}: {_difference(versions, _versions())}")
+            if versions != _list_versions():
+                raise UsageError(f"worker {worker}: {_describe_difference(versions, _list_versions())}")
         for worker, threads in self._client.nthreads().items():
             if threads > 1:
                 log.warning(
@@ -194,7 +196,7 @@ class Cluster(WorkerExecutor):
 
 
 class _Call(Future[Any]):
-    """What somebody waits for, however often it has to be sent."""
+    """The future of a call, which may be sent several times."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         super().__init__()
@@ -202,7 +204,7 @@ class _Call(Future[Any]):
         self.inner: Any = None
 
     def cancel(self) -> bool:
-        """Take it back, from the cluster too."""
+        """Cancel the call, on the cluster too."""
         done = super().cancel()
         if done and self.inner is not None:
             self.inner.cancel()
@@ -217,25 +219,25 @@ class _Call(Future[Any]):
             self.set_exception(error)
 
 
-def _connected(address: str) -> Client:
+def _connect(address: str) -> Client:
     problem = f"scheduler is {address!r}, not an address such as tcp://127.0.0.1:8786"
     try:
-        scheme, place = parse_address(address)
-        host, port = parse_host_port(place)
+        scheme, location = parse_address(address)
+        host, port = parse_host_port(location)
     except ValueError as error:
         raise UsageError(f"{problem}: {error}") from error
     if scheme not in _SCHEMES or not host or not port:
         raise UsageError(f"{problem}: it needs {', '.join(_SCHEMES)}, a host and a port")
-    for name in ("distributed", "distributed.client"):  # what it has to say of lost connections, we say
+    for name in ("distributed", "distributed.client"):  # this module reports lost connections itself
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        return Client(address, timeout=_ANSWERS, set_as_default=False)
+        return Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError) as error:
-        problem = f"no Dask scheduler responds at {address!r} within {_ANSWERS:g} s"
+        problem = f"no Dask scheduler responds at {address!r} within {_CONNECT_SECONDS:g} s"
         raise UsageError(f"{problem}; start one with `dask scheduler`, which prints its address") from error
 
 
-def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
+def _describe_difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
     differ = [f"{name} {theirs[name]}, here {ours[name]}" for name in ours if theirs[name] != ours[name]]
     return f"its versions differ from those of this process: {'; '.join(differ)}"
 
@@ -261,7 +263,7 @@ class WorkerArrays(SharedArrays):
         """Return the arrays; raise _DataMissing if the worker does not have them."""
         worker = get_worker()
         try:
-            return map_arrays(_place(worker, self.fingerprint))
+            return map_arrays(_find_folder(worker, self.fingerprint))
         except FileNotFoundError:
             raise _DataMissing(worker.address, self.fingerprint) from None
 
@@ -270,21 +272,21 @@ class WorkerArrays(SharedArrays):
         super().tick(name)
         worker = get_worker()
         if worker.state.tasks[worker.get_current_task()].state == "cancelled":
-            raise _TakenBack
+            raise _Cancelled
 
 
-class _TakenBack(BaseException):
+class _Cancelled(BaseException):
     """Raised to stop a cancelled call. It is not an Exception, because those are results."""
 
 
-def _place(worker: Any, fingerprint: str) -> Path:
+def _find_folder(worker: Any, fingerprint: str) -> Path:
     # Outside the worker's own folder, so that the next worker of this machine can use it.
     return Path(worker.local_directory).parent / f"actlab-{fingerprint}"
 
 
-def _keep(fingerprint: str, X: Array, y: Array, dask_worker: Any) -> str:
-    """Write the data to the folder of :func:`_place`; return an error message, empty on success."""
-    folder = _place(dask_worker, fingerprint)
+def _store(fingerprint: str, X: Array, y: Array, dask_worker: Any) -> str:
+    """Write the data to the folder of :func:`_find_folder`; return an error message, empty on success."""
+    folder = _find_folder(dask_worker, fingerprint)
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
             save_arrays(Path(beside), X, y)
@@ -295,16 +297,16 @@ def _keep(fingerprint: str, X: Array, y: Array, dask_worker: Any) -> str:
     return ""
 
 
-def _forget(fingerprint: str, dask_worker: Any) -> None:
-    shutil.rmtree(_place(dask_worker, fingerprint), ignore_errors=True)
+def _delete_arrays(fingerprint: str, dask_worker: Any) -> None:
+    shutil.rmtree(_find_folder(dask_worker, fingerprint), ignore_errors=True)
 
 
 _one_at_a_time = threading.Lock()  # fleets in two threads of a process would affect each other
 
 
-def _perform(versions: dict[str, str], function: Callable[[], Any]) -> Any:
-    if versions != _versions():  # the worker has joined later
-        raise UsageError(f"worker {get_worker().address}: {_difference(_versions(), versions)}")
+def _run(versions: dict[str, str], function: Callable[[], Any]) -> Any:
+    if versions != _list_versions():  # the worker has joined later
+        raise UsageError(f"worker {get_worker().address}: {_describe_difference(_list_versions(), versions)}")
     with _one_at_a_time:
         try:
             return function()
@@ -313,5 +315,5 @@ def _perform(versions: dict[str, str], function: Callable[[], Any]) -> Any:
 
 
 @functools.cache
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in _SAME}}
+def _list_versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in _PACKAGES}}

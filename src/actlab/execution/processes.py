@@ -33,15 +33,15 @@ Array = npt.NDArray[Any]
 _MEMORY, _PREFIX = Path("/dev/shm"), "actlab-"
 _CODES = re.compile(r"exit codes of the workers are \{(.*?)\}")  # the text of loky's error
 _IDLE = 60  # seconds after which processes without work end
-_LOOK = 1.0  # seconds between two checks whether the parent process is alive
+_CHECK_SECONDS = 1.0  # seconds between two checks whether the parent process is alive
 
 
-def process_count(jobs: int | None) -> int:
+def count_processes(jobs: int | None) -> int:
     """Return how many processes ``n_jobs`` means.
 
     Args:
-        jobs: As in scikit-learn: a number, or -1 for all cores, -2 for all but one. None means as many as
-            PyTorch would use threads, and one in a worker process.
+        jobs: As in scikit-learn: a number, or -1 for all cores, -2 for all but one. None means the number of
+            threads that PyTorch would use, or one in a worker process.
 
     Returns:
         A number of at least 1.
@@ -55,7 +55,7 @@ class WorkerExecutor(Executor, ABC):
     """An executor that reports its capacity and shares data with its workers."""
 
     @abstractmethod
-    def room(self) -> int:
+    def count_slots(self) -> int:
         """Return the number of submitted calls that keeps all workers busy."""
 
     def share_arrays(self, X: Array, y: Array) -> contextlib.AbstractContextManager[SharedArrays]:
@@ -65,7 +65,7 @@ class WorkerExecutor(Executor, ABC):
             X: Inputs (n, ...).
             y: Targets (n, ...).
         """
-        return _in_files(X, y)
+        return _share_in_files(X, y)
 
 
 class Processes(WorkerExecutor):
@@ -82,7 +82,7 @@ class Processes(WorkerExecutor):
         self.number = number
         self._lock = threading.RLock()
         self._waiting: collections.deque[tuple[Future[Any], Callable[[], Any]]] = collections.deque()
-        self._free = [_spare.pop() if _spare else _one_process() for _ in range(number)]
+        self._free = [_spare.pop() if _spare else _start_process() for _ in range(number)]
         self._busy: list[ProcessPoolExecutor] = []
         self._closed = False
 
@@ -93,10 +93,10 @@ class Processes(WorkerExecutor):
             if self._closed:
                 raise RuntimeError("its processes have ended")
             self._waiting.append((future, functools.partial(fn, *args, **kwargs)))
-            self._next()
+            self._submit_next()
         return future
 
-    def room(self) -> int:
+    def count_slots(self) -> int:
         """Return one more than the number of processes, so that the next call is ready."""
         return self.number + 1
 
@@ -123,29 +123,29 @@ class Processes(WorkerExecutor):
         for pool in pools:
             pool.shutdown(wait=True, kill_workers=True)
 
-    def _next(self) -> None:
+    def _submit_next(self) -> None:
         while self._free and self._waiting:
             future, call = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 pool = self._free.pop()
-                with _sigint_blocked():  # until _ignore_interrupt_and_end_with_parent runs in a new process
+                with _block_sigint():  # until _ignore_interrupt_and_end_with_parent runs in a new process
                     try:
                         inner = pool.submit(call)
                     except BrokenExecutor:  # its process was killed while it was idle
-                        pool = _one_process()
+                        pool = _start_process()
                         inner = pool.submit(call)
                 self._busy.append(pool)
-                inner.add_done_callback(functools.partial(self._ended, pool, future))
+                inner.add_done_callback(functools.partial(self._finish, pool, future))
 
-    def _ended(self, pool: ProcessPoolExecutor, future: Future[Any], inner: Future[Any]) -> None:
+    def _finish(self, pool: ProcessPoolExecutor, future: Future[Any], inner: Future[Any]) -> None:
         error = inner.exception()
         if isinstance(error, BrokenExecutor) and (codes := _CODES.search(str(error))):
             error = BrokenExecutor(f"exit code {codes[1]}")
         with self._lock:
             if pool in self._busy:  # not after kill()
                 self._busy.remove(pool)
-                self._free.append(_one_process() if isinstance(error, BrokenExecutor) else pool)
-            self._next()
+                self._free.append(_start_process() if isinstance(error, BrokenExecutor) else pool)
+            self._submit_next()
         if error is None:
             future.set_result(inner.result())
         else:
@@ -155,20 +155,20 @@ class Processes(WorkerExecutor):
 _spare: list[ProcessPoolExecutor] = []  # idle pools
 
 
-def _one_process() -> ProcessPoolExecutor:
+def _start_process() -> ProcessPoolExecutor:
     # If psutil is installed, loky ends processes whose memory grows; these keep data in memory.
-    patience = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}  # bytes
+    environment = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}  # bytes
     return ProcessPoolExecutor(
         max_workers=1,
         timeout=_IDLE,
         initializer=_ignore_interrupt_and_end_with_parent,
         initargs=(os.getpid(),),
-        env=patience,
+        env=environment,
     )
 
 
 @contextlib.contextmanager
-def _sigint_blocked() -> Iterator[None]:
+def _block_sigint() -> Iterator[None]:
     """Block SIGINT in this thread and in the processes it starts; it arrives at the end of the block."""
     resource_tracker.ensure_running()  # or loky starts it in the block, which unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -179,7 +179,7 @@ def _sigint_blocked() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def processes(number: int) -> Iterator[Processes]:
+def start_processes(number: int) -> Iterator[Processes]:
     """Yield an executor of worker processes; if the block fails or is interrupted, kill them.
 
     Args:
@@ -206,7 +206,7 @@ def _ignore_interrupt_and_end_with_parent(parent: int) -> None:
 def _end_with_parent(parent: int) -> None:
     # loky does not detect a killed parent, and would wait forever for its result to be read.
     while os.getppid() == parent:
-        time.sleep(_LOOK)
+        time.sleep(_CHECK_SECONDS)
     os._exit(1)
 
 
@@ -229,7 +229,7 @@ class SharedArrays:
         with contextlib.suppress(FileNotFoundError), (self.folder / name).open("ab") as file:
             file.write(b".")
 
-    def ticks(self, name: str) -> int | None:
+    def count_ticks(self, name: str) -> int | None:
         """Return the number of bytes in the file; None if it does not exist."""
         file = self.folder / name
         return file.stat().st_size if file.exists() else None
@@ -260,12 +260,12 @@ def share_arrays(executor: Executor, X: Array, y: Array) -> contextlib.AbstractC
         X: Inputs (n, ...).
         y: Targets (n, ...).
     """
-    return executor.share_arrays(X, y) if isinstance(executor, WorkerExecutor) else _in_files(X, y)
+    return executor.share_arrays(X, y) if isinstance(executor, WorkerExecutor) else _share_in_files(X, y)
 
 
 @contextlib.contextmanager
-def _in_files(X: Array, y: Array) -> Iterator[SharedArrays]:
-    with shared_folder(X.nbytes + y.nbytes) as folder:
+def _share_in_files(X: Array, y: Array) -> Iterator[SharedArrays]:
+    with create_shared_folder(X.nbytes + y.nbytes) as folder:
         try:
             save_arrays(folder, X, y)
         except OSError as error:
@@ -276,16 +276,16 @@ def _in_files(X: Array, y: Array) -> Iterator[SharedArrays]:
 
 
 @contextlib.contextmanager
-def shared_folder(needed: int) -> Iterator[Path]:
+def create_shared_folder(needed: int) -> Iterator[Path]:
     """Yield a temporary folder for all processes of this machine, in memory if there is room.
 
     Args:
         needed: Number of bytes that will be written.
     """
-    for left in _MEMORY.glob(f"{_PREFIX}*"):  # left behind by killed processes
-        owner = left.name.split("-")[1]
+    for leftover in _MEMORY.glob(f"{_PREFIX}*"):  # left behind by killed processes
+        owner = leftover.name.split("-")[1]
         if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(leftover, ignore_errors=True)
     fits = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * needed
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_MEMORY if fits else None))
     try:

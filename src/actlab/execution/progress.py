@@ -87,7 +87,7 @@ class _Display:
 
     def _print(self, seconds: float) -> None:
         done = f"{len(self.ended)} of {len(self.names)} runs trained, {seconds:.0f} s"
-        self.stream.write(f"actlab: {round_prefix(self.round_number)}{done}\n")
+        self.stream.write(f"actlab: {name_round(self.round_number)}{done}\n")
         self.stream.flush()
 
     def _paint(self, seconds: float) -> None:
@@ -99,11 +99,11 @@ class _Display:
         self.terminal.paint(list(self.running.values()), self.ended, seconds)
 
 
-def round_prefix(number: int) -> str:
+def name_round(number: int) -> str:
     """Return the words that name a round of a sequential test before a number of networks.
 
     Examples:
-        >>> round_prefix(2), round_prefix(0)
+        >>> name_round(2), name_round(0)
         ('round 2: ', '')
     """
     return f"round {number}: " if number else ""

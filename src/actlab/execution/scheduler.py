@@ -15,18 +15,20 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from actlab.errors import UsageError
 from actlab.execution.backends import Backend, InProcessBackend, Job, open_backend
-from actlab.execution.processes import process_count, processes
+from actlab.execution.processes import count_processes, start_processes
 from actlab.execution.split_on_failure import FleetOutcome
-from actlab.fleet.grouping import Alone, Fleet, group_into_fleets
+from actlab.fleet.grouping import Fleet, group_into_fleets
 from actlab.fleet.run import Epoch, FailureKind, Result, Run
-from actlab.fleet.settings import settings_for
+from actlab.fleet.settings import read_settings
+from actlab.fleet.trial import Alone
 
 log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
 TRIES = 3  # process deaths after which a run fails
 _WORTH_PROCESSES = 5e7  # features read in total; less work ends before a process has started
-_MAX_KNOWN = 100  # fleets with recorded results that are held in memory at a time
+_MAX_ENDED = 100  # fleets with recorded results that are held in memory at a time
 _POLL_SECONDS = 0.2  # between two polls of the progress
 
 
@@ -60,7 +62,7 @@ class RunStore(Protocol):
     """Access to results of earlier runs, and a record of new ones. Runs are named by their indices."""
 
     def claim(self, indices: Sequence[int]) -> dict[int, Result] | None:
-        """Claim runs to train; return known results, or None if another process trains some of them."""
+        """Claim runs to train; return recorded results, or None if another process trains some of them."""
 
     def record(self, indices: Sequence[int], results: Sequence[Result], tries: int) -> None:
         """Record the results of claimed runs."""
@@ -73,21 +75,23 @@ def choose_executor(
 
     Args:
         executor: The executor that the user wants; None to choose one.
-        jobs: The number of processes, as in scikit-learn. None: as many as PyTorch would use threads, if
-            the work is worth starting them.
+        jobs: The number of processes, as in scikit-learn. None: the number of threads that PyTorch would use,
+            if the work takes long enough.
         runs: The runs.
         X: Inputs (n, ...).
         isolated: Whether to train in another process in any case, because a run may end its process.
     """
     if executor is not None:
+        if not callable(getattr(executor, "submit", None)):
+            raise UsageError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
         return contextlib.nullcontext(executor)
-    number = min(process_count(jobs), len(runs))
+    number = min(count_processes(jobs), len(runs))
     if isolated and number:
-        return processes(number)
+        return start_processes(number)
     features_read = sum(len(run.rows) * run.epochs for run in runs) * X[:1].size
     is_worth_it = jobs is not None or features_read >= _WORTH_PROCESSES
     if number > 1 and runs[0].device == "cpu" and is_worth_it:
-        return processes(number)
+        return start_processes(number)
     return contextlib.nullcontext()
 
 
@@ -118,8 +122,8 @@ def iterate_results(
 
     A run that fails has the reason in its result and does not affect other runs. A run that no fleet can
     train is left to skorch (:attr:`Result.needs_skorch`). The results do not depend on the executor or on
-    the order. A process that dies is replaced, and its fleet starts again; a run fails if three processes
-    die of it.
+    the order. A process that dies is replaced, and its fleet starts again; a run fails if three processes die
+    while training it.
 
     Args:
         runs: The runs.
@@ -138,7 +142,7 @@ def iterate_results(
     if not runs:
         return
     device = runs[0].device
-    settings = settings_for(device)
+    settings = read_settings(device)
     fleets = group_into_fleets(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), settings)
     if executor is None:
         networks = {index: network for fleet in fleets for index, network in fleet.networks.items()}
@@ -148,11 +152,8 @@ def iterate_results(
         ]
     fleets = [dataclasses.replace(fleet, networks={}) for fleet in fleets]
     scheduler = _Scheduler(runs, fleets, watch, session)
-    with (
-        open_backend(executor, X, y, device, settings, scheduler.report_epoch) as backend,
-        scheduler.using(backend),
-    ):
-        yield from scheduler.iterate_results()
+    with open_backend(executor, X, y, device, settings, scheduler.report_epoch) as backend:
+        yield from scheduler.iterate_results(backend)
 
 
 class _BuiltOnce:
@@ -175,31 +176,29 @@ class _Scheduler:
         self, runs: Sequence[Run], fleets: Sequence[Fleet], watch: Watcher | None, session: RunStore | None
     ) -> None:
         self.runs, self.fleets, self.watch, self.session = runs, fleets, watch, session
-        jobs = [Job(number, fleet, self._runs_at(fleet.indices)) for number, fleet in enumerate(fleets)]
+        jobs = [Job(number, fleet, self._select_runs(fleet.indices)) for number, fleet in enumerate(fleets)]
         self.queue = [job for job in jobs if job.fleet.alone is not Alone.NEEDS_SKORCH]
         self.for_skorch = [job for job in jobs if job.fleet.alone is Alone.NEEDS_SKORCH]
         self.warned: set[str] = set()
         self.submitted: dict[Future[FleetOutcome], Job] = {}
         self.backend: Backend
 
-    def _runs_at(self, indices: Sequence[int]) -> list[Run]:
+    def _select_runs(self, indices: Sequence[int]) -> list[Run]:
         return [self.runs[index] for index in indices]
 
-    @contextlib.contextmanager
-    def using(self, backend: Backend) -> Iterator[None]:
-        """Train fleets with a backend; cancel those that have not begun at the end of the block."""
+    def iterate_results(self, backend: Backend) -> Generator[tuple[int, Result]]:
+        """Train fleets with a backend; yield the index and the result of every run."""
         self.backend = backend
         try:
-            yield
+            yield from self._train()
         finally:
-            for future in self.submitted:
+            for future in self.submitted:  # those that have not begun
                 future.cancel()
 
-    def iterate_results(self) -> Generator[tuple[int, Result]]:
-        """Yield the index and the result of every run."""
+    def _train(self) -> Generator[tuple[int, Result]]:
         for job in self.for_skorch:
-            left = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
-            yield from self._finish(job, left)
+            results = [Result(reason_alone=job.fleet.reason_alone, passing=True) for _ in job.runs]
+            yield from self._finish(job, results)
         while self.queue or self.submitted:
             ended = self._submit()
             done: set[Future[FleetOutcome]] = set()
@@ -216,13 +215,13 @@ class _Scheduler:
 
     def _submit(self) -> list[Ended]:
         """Submit as many fleets as the backend has room for; return recorded results."""
-        known: list[Ended] = []
+        ended: list[Ended] = []
         ready: list[Job] = []
         if self.backend.together and self.submitted:
             return []
-        room = self.backend.room()
+        room = self.backend.count_slots()
         for job in list(self.queue):
-            if room is not None and (len(self.submitted) + len(ready) >= room or len(known) >= _MAX_KNOWN):
+            if room is not None and (len(self.submitted) + len(ready) >= room or len(ended) >= _MAX_ENDED):
                 break
             recorded = self.session.claim(job.fleet.indices) if self.session else {}
             if recorded is None:
@@ -230,16 +229,16 @@ class _Scheduler:
             self.queue.remove(job)
             if recorded:
                 indices = [index for index in job.fleet.indices if index in recorded]
-                known.append((self._part_of(job, indices), [recorded[index] for index in indices]))
-                job = self._part_of(job, [index for index in job.fleet.indices if index not in recorded])
+                ended.append((self._select_part(job, indices), [recorded[index] for index in indices]))
+                job = self._select_part(job, [index for index in job.fleet.indices if index not in recorded])
             if job.runs:
                 ready.append(job)
         self.submitted.update(zip(self.backend.begin(ready), ready, strict=True))
-        return known
+        return ended
 
-    def _part_of(self, job: Job, indices: Sequence[int]) -> Job:
+    def _select_part(self, job: Job, indices: Sequence[int]) -> Job:
         fleet = dataclasses.replace(job.fleet, indices=tuple(indices))
-        return dataclasses.replace(job, fleet=fleet, runs=self._runs_at(indices))
+        return dataclasses.replace(job, fleet=fleet, runs=self._select_runs(indices))
 
     def _collect(self, job: Job, future: Future[FleetOutcome]) -> list[Ended]:
         """Return the results of a job; none if its process died and it is queued again."""
@@ -254,7 +253,7 @@ class _Scheduler:
         return [self._record(job, outcome.results, job.tries + 1)]
 
     def _retry(self, job: Job, reason: str) -> list[Ended]:
-        """Queue a job whose process died; then its halves, until the run to blame is found."""
+        """Queue a job whose process died; then its halves, until the run that causes the failure is found."""
         job.tries += 1
         log.warning("fleet %d of %d: its process died: %s", job.number + 1, len(self.fleets), reason)
         if job.tries < TRIES:
@@ -262,7 +261,7 @@ class _Scheduler:
             return []
         if half := len(job.runs) // 2:
             halves = job.fleet.indices[:half], job.fleet.indices[half:]
-            self.queue[:0] = [dataclasses.replace(self._part_of(job, part), tries=0) for part in halves]
+            self.queue[:0] = [dataclasses.replace(self._select_part(job, part), tries=0) for part in halves]
             return []
         failure = f"{FailureKind.PROCESS_DIED} {TRIES} times: {reason}"
         return [self._record(job, [Result(failure=failure, reason_alone=job.fleet.reason_alone)], job.tries)]
@@ -286,7 +285,7 @@ class _Scheduler:
     def _poll(self) -> None:
         """Report the progress of the fleets in other processes."""
         for job in sorted(self.submitted.values(), key=lambda job: job.number):
-            if self.watch and (epoch := self.backend.epochs(job)) is not None:
+            if self.watch and (epoch := self.backend.count_epochs(job)) is not None:
                 self._report(job, min(epoch, job.runs[0].epochs))
 
     def _report(

@@ -1,4 +1,4 @@
-"""Train one fleet. A fleet that fails is halved until the run to blame is found."""
+"""Train one fleet. A fleet that fails is halved until the run that causes the failure is found."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import torch
 
 from actlab.errors import UsageError, summarize_error
-from actlab.fleet.grouping import Alone, Fleet
+from actlab.fleet.grouping import Fleet
 from actlab.fleet.loop import Data, EpochCallback, Loop
 from actlab.fleet.module_state import StateChanged
-from actlab.fleet.probe import out_of_memory
 from actlab.fleet.run import FailureKind, Result, Run
+from actlab.fleet.trial import Alone, is_out_of_memory
 
 _ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or the package of a network
 
@@ -38,7 +38,7 @@ def train_or_split(
     report: EpochCallback,
     ready: list[Loop] | None = None,
 ) -> FleetOutcome:
-    """Train a fleet; if that fails, its halves, down to the run to blame.
+    """Train a fleet. If it fails, train its halves, down to the run that causes the failure.
 
     Args:
         runs: The runs of the fleet.
@@ -72,7 +72,7 @@ def _train_or_split(
     except Exception as error:  # a user's module may raise anything
         reason, memory, elsewhere = (
             summarize_error(error),
-            out_of_memory(error),
+            is_out_of_memory(error),
             isinstance(error, _ELSEWHERE),
         )
     if memory:

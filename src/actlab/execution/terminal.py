@@ -51,9 +51,9 @@ class TerminalProgress(Progress):
         self.column = ""  # the score that the leaderboard shows
         is_stderr = stream is sys.stderr
         super().__init__(
-            TextColumn("{task.description}", markup=False, table_column=_column(min_width=9)),
+            TextColumn("{task.description}", markup=False, table_column=_make_column(min_width=9)),
             BarColumn(20, complete_style="cyan"),
-            TextColumn("{task.fields[text]}", markup=False, table_column=_column()),
+            TextColumn("{task.fields[text]}", markup=False, table_column=_make_column()),
             console=_Console(file=stream, force_terminal=True, force_jupyter=False),
             auto_refresh=False,
             transient=True,
@@ -82,9 +82,9 @@ class TerminalProgress(Progress):
         self._update_fleets(running[-_BARS:])
         done = len(ended) + sum(len(state.runs) * state.epoch / state.epochs for state in running)
         self.update(self.all_runs, completed=done)
-        text = f"{len(ended)} of {len(self.names)} runs, {_duration(seconds)}"
-        if (left := self.tasks[0].time_remaining or 0) > 1:  # rounded up to a second
-            text += f", about {_duration(left)} left"
+        text = f"{len(ended)} of {len(self.names)} runs, {_format_duration(seconds)}"
+        if (remaining := self.tasks[0].time_remaining or 0) > 1:  # rounded up to a second
+            text += f", about {_format_duration(remaining)} left"
         self.update(self.all_runs, text=text)
         self._update_scores(ended)
         self.columns = self.all_columns[:: 2 if self._is_narrow() else 1]
@@ -143,25 +143,25 @@ class TerminalProgress(Progress):
         for head in heads or ["place", self.what, f"mean {score}", "std", "runs"]:
             is_name = head == self.what
             table.add_column(head, justify="left" if is_name else "right", no_wrap=not is_name)
-        for place, (name, values) in enumerate(list(self.scores.items())[:_LEADERS], 1):
+        for position, (name, values) in enumerate(list(self.scores.items())[:_LEADERS], 1):
             mean = statistics.fmean(values)
             spread = statistics.stdev(values) if len(values) > 1 and math.isfinite(mean) else math.nan
-            cells: list[RenderableType] = [Text(name, no_wrap=True, overflow="ellipsis"), _figure(mean)]
+            cells: list[RenderableType] = [Text(name, no_wrap=True, overflow="ellipsis"), _format_score(mean)]
             if not heads:
-                cells = [str(place), *cells, _figure(spread), str(len(values))]
+                cells = [str(position), *cells, _format_score(spread), str(len(values))]
             table.add_row(*cells)
         return table
 
 
-def _column(min_width: int | None = None) -> Column:
+def _make_column(min_width: int | None = None) -> Column:
     return Column(no_wrap=True, overflow="ellipsis", min_width=min_width)
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=int(seconds)))
 
 
-def _figure(value: float) -> str:
+def _format_score(value: float) -> str:
     if not math.isfinite(value):
         return "-"
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"

@@ -8,10 +8,10 @@ from actlab.fleet.run import EarlyStopping, Epoch
 
 
 class EarlyStopper:
-    """Early stopping of one run, by the rule of :class:`skorch.callbacks.EarlyStopping`.
+    """Decides when a run stops, by the rule of :class:`skorch.callbacks.EarlyStopping`.
 
     Args:
-        rule: What is watched.
+        rule: The column of the history to monitor, and when to stop.
 
     Attributes:
         improved: Whether the last epoch was the best so far.
@@ -21,16 +21,16 @@ class EarlyStopper:
         self.rule = rule
         self.improved = False
         self._misses = 0
-        self._bar = math.inf if rule.lower_is_better else -math.inf
+        self._threshold = math.inf if rule.lower_is_better else -math.inf
 
-    def stops(self, row: Epoch) -> bool:
-        """Return whether training stops after an epoch."""
-        rule, score = self.rule, row[self.rule.monitor]
-        self.improved = score < self._bar if rule.lower_is_better else score > self._bar
+    def record(self, epoch: Epoch) -> bool:
+        """Record the score of an epoch; return whether training stops."""
+        rule, score = self.rule, epoch[self.rule.monitor]
+        self.improved = score < self._threshold if rule.lower_is_better else score > self._threshold
         if self.improved:
             self._misses = 0
             margin = rule.threshold * score if rule.threshold_mode == "rel" else rule.threshold
-            self._bar = score - margin if rule.lower_is_better else score + margin
+            self._threshold = score - margin if rule.lower_is_better else score + margin
         else:
             self._misses += 1
-        return self._misses == rule.patience  # not >=: below 0 nothing stops, and 0 does at once
+        return self._misses == rule.patience  # as skorch: a negative patience never stops, 0 stops at once

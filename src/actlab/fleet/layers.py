@@ -1,4 +1,4 @@
-"""Layers of sequential networks: each computes its value and its gradient, explicitly if it can."""
+"""The layers of sequential networks. Each computes its outputs and its gradients, explicitly if it can."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from actlab.fleet.diagnostics import is_elementwise_nonlinear
 from actlab.fleet.module_state import StateChanged
 from actlab.fleet.stacked_weights import Stack
 
-_NARROW = 32  # outputs
-_LARGE = 1 << 14  # weights from which a product in bfloat16 is worth the rounding of its factors
-_LARGE_FLOAT32 = 1 << 16  # weights from which oneDNN's float32 product is faster than MKL's
+_MIN_OUTPUTS = 32  # of a matrix that is stored transposed
+_MIN_BFLOAT16_WEIGHTS = 1 << 14  # from here a product in bfloat16 is worth the rounding of its factors
+_MIN_ONEDNN_WEIGHTS = 1 << 16  # from here oneDNN's float32 product is faster than MKL's
 Function = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 
@@ -26,13 +26,13 @@ class Layer(Protocol):
     """A layer of one network (n, ...) or of a stack of networks (R, n, ...)."""
 
     def forward(self, x: Tensor, training: bool) -> Tensor:
-        """Return the outputs; save what :meth:`backward` needs when training."""
+        """Return the outputs; if ``training``, save what :meth:`backward` needs."""
 
-    def backward(self, grad: Tensor, first: bool) -> Tensor:
-        """Write the gradients of the weights; return that of the input, unless it is the first layer."""
+    def backward(self, grad: Tensor, is_first: bool) -> Tensor:
+        """Write the gradients of the weights; return that of the input, except for the first layer."""
 
     def slope(self, output: Tensor) -> Tensor | None:
-        """Return the derivative of an activation at its last input; None if it is no activation."""
+        """Return the derivative of an activation at its last input; None for other layers."""
 
 
 @dataclass(frozen=True)
@@ -42,42 +42,42 @@ class TracedLayer:
     Attributes:
         kind: ``"linear"``, ``"formula"`` (a catalogue function), ``"module"`` or ``"function"``.
         name: The module's name in the network, with a dot at its end; empty for a function.
-        text: The description that the layers of a fleet share; empty for a module, whose class does not say
-            what it computes.
+        description: The description that the layers of a fleet share; empty for a module, because its class
+            does not determine what it computes.
         activation: The name and the parameters of a catalogue function, which may differ within a fleet.
-        apply: The function.
+        function: The function; None for a module.
     """
 
     kind: str
     name: str
-    text: str
+    description: str
     activation: str = ""
-    apply: Callable[[Tensor], Tensor] | None = None
+    function: Callable[[Tensor], Tensor] | None = None
 
 
-class Linear:
+class LinearLayer:
     """A matrix product and a bias.
 
     Args:
-        stack: The networks.
-        name: The layer's name in them; a dot at its end.
+        stack: The weights of the networks.
+        name: The layer's name in the networks, with a dot at its end.
         bfloat16: Whether the products take bfloat16 factors.
     """
 
     def __init__(self, stack: Stack, name: str, bfloat16: bool) -> None:
-        one = stack.is_single
-        self.product: Callable[..., Tensor] = torch.mm if one else torch.bmm
-        self.affine: Callable[..., Tensor] = torch.addmm if one else torch.baddbmm
+        is_single = stack.is_single
+        self.product: Callable[..., Tensor] = torch.mm if is_single else torch.bmm
+        self.affine: Callable[..., Tensor] = torch.addmm if is_single else torch.baddbmm
 
         def view(views: Mapping[str, Tensor], part: str) -> Tensor:
-            return views[name + part][0] if one else views[name + part]
+            return views[name + part][0] if is_single else views[name + part]
 
         self.weight, self.weight_grad = (view(v, "weight") for v in (stack.views, stack.grad_views))
-        if f"{name}weight" not in stack.turned:
+        if f"{name}weight" not in stack.transposed:
             self.weight, self.weight_grad = self.weight.mT, self.weight_grad.mT
         size = self.weight.shape[-2:].numel()
-        self.bfloat16 = bfloat16 and size >= _LARGE
-        self.onednn = not bfloat16 and one and uses_onednn(self.weight, str(self.weight.device))
+        self.bfloat16 = bfloat16 and size >= _MIN_BFLOAT16_WEIGHTS
+        self.onednn = not bfloat16 and is_single and uses_onednn(self.weight, str(self.weight.device))
         if self.onednn:
             self.product, self.affine = _onednn_product, _onednn_affine
         self.bias = self.bias_grad = None
@@ -98,11 +98,11 @@ class Linear:
         else:
             weight, y = self.weight, self.affine(self.bias, x, self.weight)
         if training:
-            self.input, self.factor = x, weight
+            self.input, self.used_weight = x, weight
         return y
 
-    def backward(self, grad: Tensor, first: bool) -> Tensor:
-        """Write both gradients; return ``grad @ weight.T``."""
+    def backward(self, grad: Tensor, is_first: bool) -> Tensor:
+        """Write the gradients of weight and bias; return ``grad @ weight.T``."""
         if self.bias_grad is not None:
             torch.sum(grad, -2, out=self.bias_grad)
         if self.bfloat16:
@@ -112,21 +112,21 @@ class Linear:
             self.weight_grad.mT.copy_(self.product(grad.mT, self.input))
         else:
             self.product(self.input.mT, grad, out=self.weight_grad)
-        return grad if first else self.product(grad, self.factor.mT).float()
+        return grad if is_first else self.product(grad, self.used_weight.mT).float()
 
     def slope(self, output: Tensor) -> Tensor | None:
-        """Return None: it is no activation."""
+        """Return None: the layer is not an activation."""
         return None
 
 
 def is_stored_transposed(weight: Any, is_single: bool, device: str) -> bool:
     """Return whether a matrix (out, in) is multiplied faster if it is stored as (in, out)."""
-    return len(weight) >= _NARROW and not (is_single and uses_onednn(weight, device))
+    return len(weight) >= _MIN_OUTPUTS and not (is_single and uses_onednn(weight, device))
 
 
 def uses_onednn(weight: Tensor, device: str) -> bool:
     """Return whether oneDNN multiplies the matrix of a single network: it is twice as fast as MKL on AMD."""
-    if weight.numel() < _LARGE_FLOAT32 or weight.dtype != torch.float32 or device != "cpu":
+    if weight.numel() < _MIN_ONEDNN_WEIGHTS or weight.dtype != torch.float32 or device != "cpu":
         return False
     # MKL does not use AVX-512 on AMD's processors.
     return torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
@@ -142,109 +142,109 @@ def _onednn_affine(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 class FormulaLayer:
-    """Activations of the catalogue without trained parameters, each on its part of the stack.
+    """Catalogue activations without trained parameters. Each applies to its networks of the stack.
 
     Args:
-        modules: The activation of every network; equal ones stand together.
+        modules: The activation of every network. Equal activations must be neighbours.
     """
 
     def __init__(self, modules: Sequence[ActivationModule]) -> None:
-        cuts = equal_neighbours([(module.activation, parameter_values(module)) for module in modules])
-        self.equal_neighbours = [(cut, _ActivationFormula(modules[cut.start])) for cut in cuts]
-        self.only = self.equal_neighbours[0][1] if len(cuts) == 1 else None
+        slices = find_equal_neighbours([(module.activation, parameter_values(module)) for module in modules])
+        self.parts = [(part, _ActivationFormula(modules[part.start])) for part in slices]
+        self.only = self.parts[0][1] if len(slices) == 1 else None
 
     def forward(self, x: Tensor, training: bool) -> Tensor:
-        """Apply each function."""
+        """Apply each activation."""
         if self.only:
             return self.only.forward(x, training)
-        return torch.cat([element.forward(x[cut], training) for cut, element in self.equal_neighbours])
+        return torch.cat([formula.forward(x[part], training) for part, formula in self.parts])
 
-    def backward(self, grad: Tensor, first: bool) -> Tensor:
-        """Multiply by each derivative."""
+    def backward(self, grad: Tensor, is_first: bool) -> Tensor:
+        """Multiply the gradient by each derivative."""
         if self.only:
             return self.only.backward(grad)
-        return torch.cat([element.backward(grad[cut]) for cut, element in self.equal_neighbours])
+        return torch.cat([formula.backward(grad[part]) for part, formula in self.parts])
 
     def slope(self, output: Tensor) -> Tensor | None:
-        """Return the derivative where :meth:`forward` was last, of the shape of its output."""
+        """Return the derivative at the last input, of the shape of ``output``."""
         return self.backward(torch.ones_like(output), True)
 
 
 class _ActivationFormula:
-    """One function, from its definition's own formulas."""
+    """One activation, computed with the formulas of its definition."""
 
     def __init__(self, module: ActivationModule) -> None:
         self.functions, self.values = module.activation._autograd_functions, parameter_values(module)
         self.value, self.gradient = self.functions.formulas.forward, self.functions.eager_gradient
-        self.kind = self.functions.saved_kind(self.values)
+        self.saved_kind = self.functions.saved_kind(self.values)
 
     def forward(self, x: Tensor, training: bool) -> Tensor:
         y = self.value(x, *self.values)
         if training:
-            # Asking the definition costs more than relu does.
-            self.kept = {"input": x, "output": y}.get(self.kind)
-            if self.kept is None:
-                self.kept = self.functions.saved_tensor(x, y, self.values)
+            # A call of saved_tensor takes longer than relu.
+            self.saved = {"input": x, "output": y}.get(self.saved_kind)
+            if self.saved is None:
+                self.saved = self.functions.saved_tensor(x, y, self.values)
         return y
 
     def backward(self, grad: Tensor) -> Tensor:
-        assert self.kept is not None
-        return self.gradient(grad, self.kept, *self.values)
+        assert self.saved is not None
+        return self.gradient(grad, self.saved, *self.values)
 
 
 class AutogradLayer:
-    """Any function of one tensor. Autograd differentiates it, in a graph of its own.
+    """Any function of one tensor. Autograd differentiates it, in a separate graph for this layer.
 
     Args:
-        stack: The networks.
-        function: From the weights of one network, by name, and its input to its output.
-        names: Which weights and buffers of the networks it reads, by the names it knows them by.
-        value: The module or function that it is.
+        stack: The weights of the networks.
+        function: Computes the output from the weights of one network, by name, and its input.
+        names: Names of the weights and buffers in the networks, by their names in ``function``.
+        source: The module or function that ``function`` calls.
     """
 
-    def __init__(self, stack: Stack, function: Function, names: Mapping[str, str], value: Any) -> None:
-        self.value = value
-        self.activation: bool | None = None  # whether it is one, once that has been seen
-        self.one = stack.is_single
-        self.trained = {own: stack.views[name] for own, name in names.items() if name in stack.views}
+    def __init__(self, stack: Stack, function: Function, names: Mapping[str, str], source: Any) -> None:
+        self.source = source
+        self.is_activation: bool | None = None  # None until the first call of slope
+        self.is_single = stack.is_single
+        self.trained = {local: stack.views[name] for local, name in names.items() if name in stack.views}
         self.grads = [stack.grad_views[name] for name in names.values() if name in stack.views]
-        self.fixed = {own: stack.fixed[name] for own, name in names.items() if name in stack.fixed}
-        self.function = function if self.one else torch.vmap(function)
+        untrained = stack.untrained
+        self.untrained = {local: untrained[name] for local, name in names.items() if name in untrained}
+        self.function = function if self.is_single else torch.vmap(function)
 
     def forward(self, x: Tensor, training: bool) -> Tensor:
-        """Apply the function, recording it when training."""
+        """Apply the function; if ``training``, record it for autograd."""
         leaves = {name: value.detach() for name, value in self.trained.items()}
         x = x.detach()
         if training:
             for leaf in (x, *leaves.values()):
                 leaf.requires_grad_()
         with torch.set_grad_enabled(training):
-            weights = {**leaves, **self.fixed}
-            if self.one:
+            weights = {**leaves, **self.untrained}
+            if self.is_single:
                 weights = {name: value[0] for name, value in weights.items()}
-            y = self.function(weights, x.clone())  # which it may overwrite
+            y = self.function(weights, x.clone())  # the function may overwrite its input
         if training:
             self.leaves, self.output = (x, *leaves.values()), y
         return y.detach()
 
-    def backward(self, grad: Tensor, first: bool) -> Tensor:
-        """Let torch differentiate."""
-        below, *own = torch.autograd.grad(self.output, self.leaves, grad)
-        for place, value in zip(self.grads, own, strict=True):
-            place.copy_(value)
-        return below
+    def backward(self, grad: Tensor, is_first: bool) -> Tensor:
+        """Write the gradients of the weights; return that of the input."""
+        input_grad, *weight_grads = torch.autograd.grad(self.output, self.leaves, grad)
+        for destination, weight_grad in zip(self.grads, weight_grads, strict=True):
+            destination.copy_(weight_grad)
+        return input_grad
 
     def slope(self, output: Tensor) -> Tensor | None:
-        """Return the derivative where :meth:`forward` was last; None if this is no activation."""
-        if self.activation is None:
-            self.activation = is_elementwise_nonlinear(
-                self.value, lambda x: self.forward(x, False), self.leaves[0], output
+        """Return the derivative at the last input; None if the function is not an activation."""
+        x = self.leaves[0]
+        if self.is_activation is None:
+            self.is_activation = is_elementwise_nonlinear(
+                self.source, lambda x: self.forward(x, False), x, output
             )
-        if not self.activation:
+        if not self.is_activation:
             return None
-        (slope,) = torch.autograd.grad(
-            self.output, self.leaves[0], torch.ones_like(self.output), retain_graph=True
-        )
+        (slope,) = torch.autograd.grad(self.output, x, torch.ones_like(self.output), retain_graph=True)
         return slope
 
 
@@ -259,55 +259,69 @@ def create_layer(
 
     Args:
         traced: The layer of the first network.
-        stack: The weights.
+        stack: The weights of the networks.
         modules: The networks.
         bfloat16: Whether matrix products take bfloat16 factors.
         is_training: Returns whether the networks are in training mode.
     """
     if traced.kind == "linear":
-        return Linear(stack, traced.name, bfloat16)
-    if traced.apply is not None:
-        apply = traced.apply
-        return AutogradLayer(stack, lambda weights, x: apply(x), {}, apply)
+        return LinearLayer(stack, traced.name, bfloat16)
+    if traced.function is not None:
+        function = traced.function
+        return AutogradLayer(stack, lambda weights, x: function(x), {}, function)
     parts = [module.get_submodule(traced.name.rstrip(".")) for module in modules]
     if traced.kind == "formula":
         formulas = map(as_catalogue_activation, parts)
         return FormulaLayer([formula for formula in formulas if formula is not None])
-    own = [*dict(parts[0].named_parameters()), *dict(parts[0].named_buffers())]
-    function = functional_module(parts[0], is_training)
-    return AutogradLayer(stack, function, {name: traced.name + name for name in own}, parts[0])
+    names = [*dict(parts[0].named_parameters()), *dict(parts[0].named_buffers())]
+    names_in_network = {name: traced.name + name for name in names}
+    return AutogradLayer(stack, make_functional(parts[0], is_training), names_in_network, parts[0])
 
 
-def functional_module(module: nn.Module, training: Callable[[], bool]) -> Function:
+def make_functional(module: nn.Module, is_training: Callable[[], bool]) -> Function:
     """Return a module as a function of its weights and its input.
 
-    What a call does to a buffer, in place or by an assignment, it does to the buffer among the weights.
+    A change of a buffer, in place or by assignment, changes the buffer among the weights.
     """
-    called, buffers = _WithBuffers(module), [name for name, _ in module.named_buffers()]
-    assigned: list[str] | None = None  # buffers that a call in training assigns, once there was one
+    module_with_buffers, buffers = _WithBuffers(module), [name for name, _ in module.named_buffers()]
+    names_by_path = _list_paths(module)
+    assigned: list[str] | None = None  # buffers that a call in training assigns; None before the first call
 
     def function(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
         nonlocal assigned
-        module.train(training())
-        if not buffers:
-            return functional_call(module, dict(weights), (x,))  # type: ignore[no-any-return]
-        # Autograd may need the old value of what is assigned: it is left alone, in a copy.
+        module.train(is_training())
+        # The call gets copies of assigned buffers, because autograd may need their old values.
         copied = (buffers if assigned is None else assigned) if module.training else ()
-        given = {**weights, **{name: weights[name].clone() for name in copied}}
-        named = {f"module.{name}": value for name, value in given.items()}
-        result, after = functional_call(called, named, (x,))
+        before = {**weights, **{name: weights[name].clone() for name in copied}}
+        state = {f"module.{path}": before[name] for path, name in names_by_path.items()}
+        result, after = functional_call(module_with_buffers, state, (x,), tie_weights=False)
         for name in buffers:
             if after[name] is not weights[name]:
                 _assign(weights[name], after[name], name)
         if assigned is None and module.training:
-            assigned = [name for name in buffers if after[name] is not given[name]]
+            assigned = [name for name in buffers if after[name] is not before[name]]
         return result  # type: ignore[no-any-return]
 
     return function
 
 
+def _list_paths(module: nn.Module) -> dict[str, str]:
+    """Return the name of the parameter or buffer at each path of a module.
+
+    Tied tensors are at several paths. A layer with several paths gets one: functional_call does not restore a
+    layer that it replaces twice.
+    """
+    names = {id(t): name for name, t in (*module.named_parameters(), *module.named_buffers())}
+    return {
+        f"{path}.{own}".lstrip("."): names[id(tensor)]
+        for path, part in module.named_modules()
+        for own, tensor in (*part._parameters.items(), *part._buffers.items())
+        if tensor is not None
+    }
+
+
 class _WithBuffers(nn.Module):
-    """A module that returns its buffers too; after a functional call they are the old ones again."""
+    """A module that also returns its buffers. After a functional call its attributes are the old buffers."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -323,8 +337,8 @@ def _assign(buffer: Tensor, value: Tensor, name: str) -> None:
     buffer.copy_(value.detach())
 
 
-# In these, torch's own and ours are the same to the last bit.
-_TWINS: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = {
+# Modules of torch whose results are bitwise equal to those of the catalogue.
+_TORCH_EQUIVALENTS: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.ReLU: lambda module: actlab.nn.ReLU(),
     nn.Tanh: lambda module: actlab.nn.Tanh(),
     nn.Sigmoid: lambda module: actlab.nn.Sigmoid(),
@@ -333,14 +347,14 @@ _TWINS: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 
 def as_catalogue_activation(module: nn.Module) -> ActivationModule | None:
-    """Return an activation without trained parameters as a module of the catalogue; None if it is none."""
-    if type(module) in _TWINS:
-        module = _TWINS[type(module)](module)
+    """Return a module as a catalogue activation without trained parameters; None if it is not one."""
+    if type(module) in _TORCH_EQUIVALENTS:
+        module = _TORCH_EQUIVALENTS[type(module)](module)
     if not isinstance(module, ActivationModule) or type(module).forward is not ActivationModule.forward:
         return None
     if module.activation.facts.gated or any(isinstance(v, Tensor) for v in parameter_values(module)):
         return None
-    if module.activation.formulas.preparation is not None:  # it draws new parameters each time
+    if module.activation.formulas.preparation is not None:  # draws new parameters in every call
         return None
     return module
 
@@ -350,7 +364,7 @@ def parameter_values(module: ActivationModule) -> tuple[Any, ...]:
     return tuple(getattr(module, name) for name in module.activation.parameters)
 
 
-def equal_neighbours(kinds: Sequence[Any]) -> list[slice]:
+def find_equal_neighbours(values: Sequence[Any]) -> list[slice]:
     """Return slices of equal neighbours."""
-    starts = [i for i, kind in enumerate(kinds) if i == 0 or kind != kinds[i - 1]]
-    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(kinds)], strict=True)]
+    starts = [i for i, value in enumerate(values) if i == 0 or value != values[i - 1]]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(values)], strict=True)]

@@ -11,7 +11,7 @@ _IGNORED = nn.CrossEntropyLoss().ignore_index
 _KINDS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss, nn.MSELoss)
 
 
-def loss_problem(loss: nn.Module) -> str:
+def find_loss_problem(loss: nn.Module) -> str:
     """Return why a fleet cannot use a criterion; an empty text if it can."""
     if type(loss) not in _KINDS:
         return f"criterion is {type(loss).__name__}; a fleet supports {', '.join(k.__name__ for k in _KINDS)}"
@@ -20,9 +20,9 @@ def loss_problem(loss: nn.Module) -> str:
     return ""
 
 
-def single_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+def compute_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of one network's outputs (n, ...) as skorch computes it."""
-    if isinstance(loss, nn.NLLLoss):  # skorch's convention: the network gives probabilities
+    if isinstance(loss, nn.NLLLoss):  # skorch's convention: the network returns probabilities
         outputs = torch.log(outputs + torch.finfo(outputs.dtype).eps)
     if isinstance(loss, nn.BCEWithLogitsLoss):
         outputs = _without_column(outputs, targets)
@@ -33,43 +33,42 @@ def single_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
 def has_explicit_gradient(loss: nn.Module) -> bool:
     """Return whether the gradient of the loss is explicit: one of three losses, without weights."""
     if isinstance(loss, nn.CrossEntropyLoss):
-        # With another ignored class there are samples of it.
+        # Samples may have another ignored label.
         return loss.weight is None and loss.ignore_index == _IGNORED and not loss.label_smoothing
     if isinstance(loss, nn.BCEWithLogitsLoss):
         return loss.weight is None and loss.pos_weight is None
     return isinstance(loss, nn.MSELoss)
 
 
-def loss_and_gradients(
+def compute_loss_and_gradients(
     loss: nn.Module, outputs: Tensor, targets: Tensor, *, stacked: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the mean loss of every network and its gradient.
 
     Args:
-        loss: A criterion that is :func:`has_explicit_gradient`.
+        loss: A criterion for which :func:`has_explicit_gradient` is true.
         outputs: Outputs (n, ...) of one network, or (R, n, ...) of a stack.
-        targets: Class indices (n,) or (R, n) for cross-entropy, else what the outputs should be.
-        stacked: Whether there is a stack.
+        targets: Class indices (n,) or (R, n) for cross-entropy, otherwise numbers (like ``outputs``).
+        stacked: Whether outputs and targets are those of a stack.
 
     Returns:
-        Losses () or (R,), and gradients by the outputs, of their shape.
+        Losses () or (R,), and gradients with respect to the outputs.
 
     Raises:
-        ValueError: Outputs and targets are not of one shape where they have to be.
+        ValueError: Outputs and targets differ in shape.
     """
     size = targets[0].numel() if stacked else targets.numel()
     if isinstance(loss, nn.CrossEntropyLoss):
-        rows, classes = int(stacked), int(stacked) + 1
-        # With the classes before the samples, torch takes a quarter of the time.
-        logs = torch.log_softmax(outputs.transpose(classes, rows).contiguous(), rows)
-        places = targets.unsqueeze(rows)
-        losses = _sum(logs.gather(rows, places), stacked).mul_(-1 / size)
-        grads = logs.exp_().scatter_add_(rows, places, _minus_one(places.shape, logs.dtype, logs.device))
-        return losses, grads.mul_(1 / size).transpose(rows, classes)
+        samples, classes = int(stacked), int(stacked) + 1  # dimensions
+        # torch needs a quarter of the time if the classes come before the samples.
+        logs = torch.log_softmax(outputs.transpose(classes, samples).contiguous(), samples)
+        labels = targets.unsqueeze(samples)
+        losses = _sum(logs.gather(samples, labels), stacked).mul_(-1 / size)
+        grads = logs.exp_().scatter_add_(samples, labels, _minus_one(labels.shape, logs.dtype, logs.device))
+        return losses, grads.mul_(1 / size).transpose(samples, classes)
     flat = _without_column(outputs, targets) if isinstance(loss, nn.BCEWithLogitsLoss) else outputs
     if flat.shape != targets.shape:
-        shapes = f"outputs are {tuple(outputs.shape)}, but targets {tuple(targets.shape)}"
-        raise ValueError(shapes)
+        raise ValueError(f"outputs are {tuple(outputs.shape)}, but targets {tuple(targets.shape)}")
     if isinstance(loss, nn.MSELoss):
         difference = outputs - targets
         return _sum(difference * difference, stacked).div_(size), difference.mul_(2 / size)
@@ -79,7 +78,7 @@ def loss_and_gradients(
 
 
 def _without_column(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return outputs (n, 1) as (n,) when targets are: what skorch's binary classifier does."""
+    """Return outputs (n, 1) as (n,) if the targets are (n,), like skorch's binary classifier."""
     return outputs.squeeze(-1) if outputs.shape == (*targets.shape, 1) else outputs
 
 

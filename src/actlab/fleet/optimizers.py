@@ -18,12 +18,12 @@ class StackedOptimizer(ABC):
     Each step does what torch.optim's optimizer of that name does, in the same order of operations.
 
     Args:
-        optimizers: What every network is trained with; they agree in name and flags.
+        optimizers: The optimizer of every network; they agree in name and flags.
         weights: Weights (R, P), which :meth:`step` changes in place.
         grads: Their gradients (R, P), which :meth:`step` may overwrite.
 
     Attributes:
-        number_names: The numeric arguments of torch.optim's optimizer beside ``lr``.
+        number_names: The numeric arguments of torch.optim's optimizer besides ``lr``.
         flag_names: The boolean arguments that choose a variant.
         state_names: The tensors of its state, with the flag that enables each; an empty text for always.
     """
@@ -43,28 +43,28 @@ class StackedOptimizer(ABC):
             self.numbers[name] = column.to(weights.device)
             self.rounded[name] = self._round(self.numbers[name])
         self.decays = bool(self.numbers["weight_decay"].any())
-        kept = [name for name, flag in self.state_names.items() if not flag or flag in self.flags]
-        self.state = {name: torch.zeros_like(weights) for name in kept}
+        names = [name for name, flag in self.state_names.items() if not flag or flag in self.flags]
+        self.state = {name: torch.zeros_like(weights) for name in names}
 
-    def set(self, name: str, values: Sequence[float]) -> None:
-        """Set a number of every network."""
+    def set_number(self, name: str, values: Sequence[float]) -> None:
+        """Set a numeric hyper-parameter of every network."""
         self.numbers[name].copy_(torch.tensor(values, dtype=torch.float64).unsqueeze(1))
         self.rounded[name].copy_(self.numbers[name])
 
-    def take(self, other: StackedOptimizer, rows: Tensor) -> None:
-        """Copy the state of another optimizer for these of its rows (k,)."""
+    def copy_networks(self, other: StackedOptimizer, indices: Tensor) -> None:
+        """Copy state and numbers of the networks with these indices (k,) from another optimizer."""
         self.steps.copy_(other.steps)
-        for mine, theirs in ((self.state, other.state), (self.numbers, other.numbers)):
-            for name, value in mine.items():
-                value.copy_(theirs[name][rows])
+        for tensors, others in ((self.state, other.state), (self.numbers, other.numbers)):
+            for name, value in tensors.items():
+                value.copy_(others[name][indices])
         for name, value in self.rounded.items():
             value.copy_(self.numbers[name])
 
     @abstractmethod
     def step(self) -> None:
-        """Change the weights by one step."""
+        """Update the weights by one step."""
 
-    def _decay(self) -> None:
+    def _add_weight_decay(self) -> None:
         if self.decays:
             self.grads.addcmul_(self.weights, self.rounded["weight_decay"])
 
@@ -80,12 +80,12 @@ class SGD(StackedOptimizer):
     state_names: ClassVar = {"velocity": ""}
 
     def step(self) -> None:
-        """Change the weights by one step."""
-        self._decay()
+        """Update the weights by one step."""
+        self._add_weight_decay()
         velocity, momentum = self.state["velocity"], self.rounded["momentum"]
         torch.addcmul(self.grads, velocity, momentum, out=velocity)
-        change = torch.addcmul(self.grads, velocity, momentum) if "nesterov" in self.flags else velocity
-        self.weights.addcmul_(change, self.rounded["lr"], value=-1)
+        update = torch.addcmul(self.grads, velocity, momentum) if "nesterov" in self.flags else velocity
+        self.weights.addcmul_(update, self.rounded["lr"], value=-1)
 
 
 class Adam(StackedOptimizer):
@@ -96,53 +96,53 @@ class Adam(StackedOptimizer):
     state_names: ClassVar = {"mean": "", "square": "", "largest": "amsgrad"}
 
     def step(self) -> None:
-        """Change the weights by one step."""
-        self._decay()
-        self._follow()
+        """Update the weights by one step."""
+        self._add_weight_decay()
+        self._update()
 
-    def _follow(self) -> None:
+    def _update(self) -> None:
         self.steps += 1
         mean, square = self.state["mean"], self.state["square"]
         beta1, beta2 = self.numbers["beta1"], self.numbers["beta2"]
         mean.lerp_(self.grads, self._round(1 - beta1))
         square.mul_(self._round(beta2)).addcmul_(self.grads * self.grads, self._round(1 - beta2))
-        size = self.numbers["lr"] / (1 - beta1**self.steps)
+        step_size = self.numbers["lr"] / (1 - beta1**self.steps)
         correction = (1 - beta2**self.steps).sqrt()
         if "amsgrad" in self.flags:
             square = torch.maximum(self.state["largest"], square, out=self.state["largest"])
         divisor = square.sqrt().div_(self._round(correction)).add_(self.rounded["eps"])
-        self.weights.addcmul_(mean / divisor, self._round(-size))
+        self.weights.addcmul_(mean / divisor, self._round(-step_size))
 
 
 class AdamW(Adam):
     """:class:`torch.optim.AdamW`: weight decay outside of the gradient."""
 
     def step(self) -> None:
-        """Change the weights by one step."""
+        """Update the weights by one step."""
         if self.decays:
             self.weights.mul_(self._round(1 - self.numbers["lr"] * self.numbers["weight_decay"]))
-        self._follow()
+        self._update()
 
 
 class RMSprop(StackedOptimizer):
-    """:class:`torch.optim.RMSprop` with momentum, also centred."""
+    """:class:`torch.optim.RMSprop` with momentum, optionally centred."""
 
     number_names: ClassVar = ("alpha", "eps", "weight_decay", "momentum")
     flag_names: ClassVar = ("centered",)
     state_names: ClassVar = {"square": "", "velocity": "", "mean": "centered"}
 
     def step(self) -> None:
-        """Change the weights by one step."""
-        self._decay()
+        """Update the weights by one step."""
+        self._add_weight_decay()
         square, velocity = self.state["square"], self.state["velocity"]
-        rest = self._round(1 - self.numbers["alpha"])
-        square.mul_(self.rounded["alpha"]).addcmul_(self.grads * self.grads, rest)
-        spread = square
+        new_share = self._round(1 - self.numbers["alpha"])
+        square.mul_(self.rounded["alpha"]).addcmul_(self.grads * self.grads, new_share)
+        variance = square
         if "centered" in self.flags:
-            mean = self.state["mean"].lerp_(self.grads, rest)
-            spread = square - mean * mean
-        step = self.grads / spread.sqrt().add_(self.rounded["eps"])
-        torch.addcmul(step, velocity, self.rounded["momentum"], out=velocity)
+            mean = self.state["mean"].lerp_(self.grads, new_share)
+            variance = square - mean * mean
+        update = self.grads / variance.sqrt().add_(self.rounded["eps"])
+        torch.addcmul(update, velocity, self.rounded["momentum"], out=velocity)
         self.weights.addcmul_(velocity, self.rounded["lr"], value=-1)
 
 

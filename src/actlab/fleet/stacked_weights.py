@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-_LINE = 16  # elements: every weight begins on a cache line of its own
+_ALIGNMENT = 16  # elements: every weight begins on a cache line of its own
 
 
 class Stack:
@@ -15,80 +15,80 @@ class Stack:
 
     Args:
         modules: The networks; their parameters and buffers agree in name, shape and dtype.
-        turned: Names of the matrices that are kept transposed.
-        device: Where the tensors are.
+        transposed: Names of the matrices to store transposed.
+        device: Where to store the tensors.
 
     Attributes:
         is_single: Whether there is only one network.
-        weights: All weights that are trained (R, P).
+        weights: All trained weights (R, P).
         grads: Their gradients (R, P).
-        views: Each weight (R, \\*shape) as a view of ``weights``, by name.
-        grad_views: The same of ``grads``.
-        fixed: What is not trained, buffers and frozen parameters (R, \\*shape), by name.
+        views: Views of ``weights`` by name: each weight (R, \\*shape).
+        grad_views: Views of ``grads`` by name, of the same shapes.
+        untrained: Buffers and frozen parameters (R, \\*shape) by name.
     """
 
     def __init__(
-        self, modules: Sequence[nn.Module], turned: Collection[str] = (), device: str = "cpu"
+        self, modules: Sequence[nn.Module], transposed: Collection[str] = (), device: str = "cpu"
     ) -> None:
-        first = dict(modules[0].named_parameters())
-        if hooked := [name for name, p in first.items() if p._backward_hooks]:
+        parameters = dict(modules[0].named_parameters())
+        if hooked := [name for name, p in parameters.items() if p._backward_hooks]:
             raise ValueError(f"a hook on {hooked[0]} would be lost")
-        self.turned = frozenset(turned)
-        self.shapes = {name: self._turn(name, p).shape for name, p in first.items() if p.requires_grad}
-        self.places, size = {}, 0
-        for name, shape in self.shapes.items():
-            self.places[name] = size
-            size += -(-shape.numel() // _LINE) * _LINE
-        dtype = next((p.dtype for p in first.values()), torch.float32)
+        self.transposed = frozenset(transposed)
+        shapes = {name: self._transpose(name, p).shape for name, p in parameters.items() if p.requires_grad}
+        sizes = [-(-shape.numel() // _ALIGNMENT) * _ALIGNMENT for shape in shapes.values()]
+        dtype = next((p.dtype for p in parameters.values()), torch.float32)
         self.is_single = len(modules) == 1
-        self.weights = torch.zeros(len(modules), size, dtype=dtype, device=device)
+        self.weights = torch.zeros(len(modules), sum(sizes), dtype=dtype, device=device)
         self.grads = torch.zeros_like(self.weights)
-        self.views, self.grad_views = self._views(self.weights), self._views(self.grads)
-        for row, module in enumerate(modules):
+        self.views, self.grad_views = (_split(flat, shapes, sizes) for flat in (self.weights, self.grads))
+        for index, module in enumerate(modules):
             for name, value in module.named_parameters():
                 if name in self.views:
-                    self.views[name][row].copy_(self._turn(name, value.detach()))
-        states = [_fixed(module) for module in modules]
-        self.fixed = {n: torch.stack([state[n] for state in states]).to(device) for n in states[0]}
+                    self.views[name][index].copy_(self._transpose(name, value.detach()))
+        states = [_untrained_tensors(module) for module in modules]
+        self.untrained = {name: torch.stack([s[name] for s in states]).to(device) for name in states[0]}
 
-    def take(self, other: Stack, rows: Tensor) -> None:
-        """Copy these rows (k,) of another stack of the same kind."""
-        self.weights.copy_(other.weights[rows])
-        for name, value in self.fixed.items():
-            value.copy_(other.fixed[name][rows])
+    def copy_networks(self, other: Stack, indices: Tensor) -> None:
+        """Copy the networks with these indices (k,) from a stack of the same kind."""
+        self.weights.copy_(other.weights[indices])
+        for name, value in self.untrained.items():
+            value.copy_(other.untrained[name][indices])
 
-    def put(self, row: int, state: Mapping[str, Tensor]) -> None:
-        """Load a state from :meth:`state` into its network."""
+    def load_state_dict(self, index: int, state: Mapping[str, Tensor]) -> None:
+        """Load a state from :meth:`state_dict` into one network."""
         for name, view in self.views.items():
-            view[row].copy_(self._turn(name, state[name]))
-        for name, fixed in self.fixed.items():
-            fixed[row].copy_(state[name])
+            view[index].copy_(self._transpose(name, state[name]))
+        for name, value in self.untrained.items():
+            value[index].copy_(state[name])
 
-    def state(self, row: int) -> dict[str, Tensor]:
+    def state_dict(self, index: int) -> dict[str, Tensor]:
         """Return a copy of the weights and buffers of one network, on the CPU."""
-        trained = {name: self._turn(name, view[row]) for name, view in self.views.items()}
-        fixed = {name: value[row] for name, value in self.fixed.items()}
-        return {name: value.cpu().clone().contiguous() for name, value in {**trained, **fixed}.items()}
+        trained = {name: self._transpose(name, view[index]) for name, view in self.views.items()}
+        untrained = {name: value[index] for name, value in self.untrained.items()}
+        return {name: value.cpu().clone().contiguous() for name, value in {**trained, **untrained}.items()}
 
-    def _turn(self, name: str, value: Tensor) -> Tensor:
-        return value.mT if name in self.turned else value
+    def _transpose(self, name: str, value: Tensor) -> Tensor:
+        """Return a weight transposed if it is stored transposed."""
+        return value.mT if name in self.transposed else value
 
-    def _views(self, flat: Tensor) -> dict[str, Tensor]:
-        views = {}
-        for name, shape in self.shapes.items():
-            part = flat[:, self.places[name] : self.places[name] + shape.numel()]
-            views[name] = part.view(len(flat), *shape)
-        return views
+
+def _split(flat: Tensor, shapes: Mapping[str, torch.Size], sizes: Sequence[int]) -> dict[str, Tensor]:
+    """Return a view (R, \\*shape) of a matrix (R, P) for every shape."""
+    parts = torch.split(flat, list(sizes), 1)
+    return {
+        name: part[:, : shape.numel()].view(len(flat), *shape)
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
 
 
 def load_module_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state from :meth:`Stack.state` into a module."""
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    """Load a state from :meth:`Stack.state_dict` into a module."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
         for name, value in state.items():
-            own[name].copy_(value)
+            tensors[name].copy_(value)
 
 
-def _fixed(module: nn.Module) -> dict[str, Tensor]:
+def _untrained_tensors(module: nn.Module) -> dict[str, Tensor]:
     frozen = {name: p.detach() for name, p in module.named_parameters() if not p.requires_grad}
     return {**frozen, **dict(module.named_buffers())}

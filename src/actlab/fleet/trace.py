@@ -34,108 +34,107 @@ def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
         module: Any network.
 
     Returns:
-        Its layers in order; None when it branches, uses a layer twice or not at all, does in training what
-        it does not in evaluation, applies an ``autograd.Function``, or cannot be traced.
+        Its layers in order. None if it branches, uses a layer twice or not at all, has other layers in
+        training than in evaluation, applies an ``autograd.Function``, or cannot be traced.
     """
-    was = module.training
     # Tracing calls forward directly, without hooks.
     if any(is_patched(part) for part in module.modules() if _contains_linear(part)):
         return None
-    with _tracing, _applied() as applied:
+    was_training = module.training
+    with _tracing, _record_autograd_functions() as applied:
         try:
-            lines = [_links(module.train(mode)) for mode in (True, False)]
-        except Exception:  # the user's forward, run on a proxy; autograd takes what cannot be traced
+            layers, evaluation_layers = (_trace(module.train(mode)) for mode in (True, False))
+        except Exception:  # the user's forward, called with a proxy; autograd trains what cannot be traced
             return None
         finally:
-            module.train(was)
-    line = lines[0]
-    if (
-        applied
-        or line is None
-        or lines[1] is None
-        or [link.text for link in line] != [link.text for link in lines[1]]
-    ):
+            module.train(was_training)
+    if applied or layers is None or evaluation_layers is None:
         return None
-    names = [link.name for link in line if link.name]
-    known = {name for name, _ in module.named_parameters()}
-    own = [
-        name + part
+    if [layer.description for layer in layers] != [layer.description for layer in evaluation_layers]:
+        return None
+    names = [layer.name for layer in layers if layer.name]
+    parameters = [
+        name + parameter
         for name in names
-        for part, _ in module.get_submodule(name[:-1]).named_parameters(remove_duplicate=False)
+        for parameter, _ in module.get_submodule(name[:-1]).named_parameters(remove_duplicate=False)
     ]
-    return line if len(set(names)) == len(names) and sorted(own) == sorted(known) else None
+    expected = sorted({name for name, _ in module.named_parameters()})
+    return layers if len(set(names)) == len(names) and sorted(parameters) == expected else None
 
 
 def is_stateless(module: nn.Module) -> bool:
-    """Return whether a network has only library code that changes no state and draws no random numbers."""
-    parts = list(module.modules())
-    known = all(type(part) in _STATELESS or as_catalogue_activation(part) is not None for part in parts)
-    return known and not any(map(is_patched, parts))
+    """Return whether a network has only library code, which changes no state and draws no random numbers."""
+    others = [part for part in module.modules() if type(part) not in _STATELESS]
+    is_known = None not in [as_catalogue_activation(part) for part in others]
+    return is_known and not any(map(is_patched, module.modules()))
 
 
 def is_patched(module: nn.Module) -> bool:
-    """Return whether a module has hooks, or a ``forward`` of its own that replaces that of its class."""
+    """Return whether a module has hooks, or an attribute ``forward`` that replaces its class's method."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return "forward" in vars(module) or any(getattr(module, name) for name in hooks)
 
 
 @contextlib.contextmanager
-def _applied() -> Iterator[list[str]]:
+def _record_autograd_functions() -> Iterator[list[str]]:
     """Yield a list that gets an element for each ``autograd.Function`` that this thread applies.
 
     A trace records the operations of its forward and loses its backward.
     """
     apply: Any = autograd.Function.apply
-    found, before, code = list[str](), sys.getprofile(), apply.__func__.__code__
+    applied, profiler, code = list[str](), sys.getprofile(), apply.__func__.__code__
 
-    def note(frame: FrameType, event: str, _: Any) -> None:
+    def record(frame: FrameType, event: str, _: Any) -> None:
         if event == "call" and frame.f_code is code:
-            found.append(frame.f_code.co_name)
+            applied.append(frame.f_code.co_name)
 
-    sys.setprofile(note)
+    sys.setprofile(record)
     try:
-        yield found
+        yield applied
     finally:
-        sys.setprofile(before)
+        sys.setprofile(profiler)
 
 
 _tracing = threading.RLock()  # fx patches nn.Module for all threads while it traces
 
 
-def _links(module: nn.Module) -> list[TracedLayer] | None:
+def _trace(module: nn.Module) -> list[TracedLayer] | None:
+    """Return the layers in the current mode; None if a node has other inputs or users than its neighbours."""
     nodes = list(_Tracer().trace(module).nodes)
-    links = []
+    layers = []
     for before, node, after in zip(nodes, nodes[1:], nodes[2:], strict=False):
         if node.all_input_nodes != [before] or list(node.users) != [after] or node.args[:1] != (before,):
             return None
-        link = _link(module, node)
-        if link is None:
+        if (layer := _layer_of_node(module, node)) is None:
             return None
-        links.append(link)
-    ends = len(nodes) > 2 and nodes[0].op == "placeholder" and nodes[-1].op == "output"
-    return links if ends and nodes[-1].args == (nodes[-2],) else None
+        layers.append(layer)
+    has_ends = len(nodes) > 2 and nodes[0].op == "placeholder" and nodes[-1].op == "output"
+    return layers if has_ends and nodes[-1].args == (nodes[-2],) else None
 
 
-def _link(net: nn.Module, node: fx.Node) -> TracedLayer | None:
-    rest, kwargs = node.args[1:], node.kwargs
+def _layer_of_node(module: nn.Module, node: fx.Node) -> TracedLayer | None:
+    args, kwargs = node.args[1:], node.kwargs
     if node.op == "call_module":
-        if rest or kwargs:
-            return None
-        part, name = net.get_submodule(str(node.target)), f"{node.target}."
-        if is_patched(part):
-            return TracedLayer("module", name, "")
-        if type(part) is nn.Linear and all(p.requires_grad for p in part.parameters()):
-            return TracedLayer("linear", name, repr(part))
-        if (formula := as_catalogue_activation(part)) is not None:
-            parameters = parameter_values(formula)
-            return TracedLayer("formula", name, "", f"{formula.activation.name}{parameters}")
-        return TracedLayer("module", name, "")
+        part, name = module.get_submodule(str(node.target)), f"{node.target}."
+        return None if args or kwargs else _layer_of_module(part, name)
     if node.op not in ("call_function", "call_method"):
         return None
     target = node.target if callable(node.target) else getattr(Tensor, node.target)
 
     def apply(x: Tensor) -> Tensor:
-        result: Tensor = target(x, *rest, **kwargs)
+        result: Tensor = target(x, *args, **kwargs)
         return result
 
-    return TracedLayer("function", "", f"{node.target}{rest}{dict(kwargs)}", apply=apply)
+    apply.__name__ = getattr(target, "__name__", str(node.target))
+    return TracedLayer("function", "", f"{node.target}{args}{dict(kwargs)}", function=apply)
+
+
+def _layer_of_module(module: nn.Module, name: str) -> TracedLayer:
+    if is_patched(module):
+        return TracedLayer("module", name, "")
+    if type(module) is nn.Linear and all(p.requires_grad for p in module.parameters()):
+        return TracedLayer("linear", name, repr(module))
+    if (formula := as_catalogue_activation(module)) is not None:
+        parameters = parameter_values(formula)
+        return TracedLayer("formula", name, "", f"{formula.activation.name}{parameters}")
+    return TracedLayer("module", name, "")

@@ -42,7 +42,7 @@ def sine(x: Tensor, omega: float = 30.0) -> Tensor:
 
     Args:
         x: The input.
-        omega: The frequency, not 0; 30 is the paper's for a first layer.
+        omega: The frequency, not 0; the paper uses 30 for the first layer.
     """
     return _sine_of_product(x, omega, 0)
 

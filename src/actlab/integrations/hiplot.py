@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from actlab.errors import UsageError
-from actlab.files import writing
+from actlab.files import replace_file
 from actlab.report.tables import to_json_value
 
 _RESERVED = ("uid", "from_uid")  # HiPlot's names for a row and its parent
@@ -65,7 +66,7 @@ class HiPlotPage:
         script = _WEB_FONT.sub("", bundle.read_text(encoding="utf-8"))
         page = _TEMPLATE.format(script=script, values=values)
         if file is not None:
-            with writing(Path(file)) as temporary:
+            with replace_file(Path(file)) as temporary:
                 temporary.write_text(page, encoding="utf-8")
         return page
 
@@ -78,12 +79,7 @@ class HiPlotPage:
         Raises:
             UsageError: This is not a notebook.
         """
-        try:
-            import IPython
-        except ImportError:
-            ipython: Any = None
-        else:
-            ipython = IPython
+        ipython: Any = sys.modules.get("IPython")  # a notebook has imported it
         if ipython is None or ipython.get_ipython() is None:
             raise UsageError("display() needs a notebook; to_html('page.html') writes the page to a file")
         ipython.display.display(ipython.display.HTML(_FRAME.format(page=html.escape(self.to_html()))))
@@ -107,7 +103,8 @@ def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> HiPlotPage:
         raise ImportError('a HiPlot page needs HiPlot: pip install "actlab[hiplot]"') from error
     points = [
         hiplot.Datapoint(
-            {_column(name): _as_text(to_json_value(value)) for name, value in row.items()}, uid=str(uid)
+            {_escape_name(name): _escape(to_json_value(value)) for name, value in row.items()},
+            uid=str(uid),
         )
         for uid, row in enumerate(rows)
     ]
@@ -119,24 +116,10 @@ def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> HiPlotPage:
     return HiPlotPage(experiment)
 
 
-def write_hiplot(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Write a HiPlot page of rows; see :func:`to_hiplot`.
-
-    Args:
-        rows: As for :func:`to_hiplot`.
-        path: The HTML file. It is written completely or not at all.
-
-    Raises:
-        ImportError: HiPlot is not installed; the message says how to install it.
-        UsageError: There are no rows, or the file cannot be written.
-    """
-    to_hiplot(rows).to_html(path)
-
-
-def _column(name: str) -> str:
-    text: str = _as_text(str(name))
+def _escape_name(name: str) -> str:
+    text: str = _escape(str(name))
     return text + _JOINER if text in _RESERVED else text
 
 
-def _as_text(value: Any) -> Any:
+def _escape(value: Any) -> Any:
     return re.sub("[<&]", rf"\g<0>{_JOINER}", value) if isinstance(value, str) else value

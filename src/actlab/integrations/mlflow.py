@@ -50,7 +50,7 @@ def check_store(uri: str) -> None:
             seconds.
     """
     with _open_store(uri, _IMPATIENT) as client:  # only writing shows that the store can be written to
-        client.set_experiment_tag(_experiment_id(client, uri), "actlab.version", __version__)
+        client.set_experiment_tag(_find_experiment(client, uri), "actlab.version", __version__)
 
 
 def log_comparison(
@@ -89,11 +89,11 @@ def log_comparison(
     digest = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
     earlier_error, not_uploaded = sys.exc_info()[1], ""
     with _open_store(uri, _QUIET) as client:
-        experiment = _experiment_id(client, uri)
+        experiment = _find_experiment(client, uri)
         earlier = client.search_runs([experiment], f"tags.`{_DIGEST}` = '{digest}'")
         for run in sorted(earlier, key=lambda run: run.info.status != "FINISHED"):
             if run.info.status == "FINISHED":
-                return f"Already in MLflow: {_location(uri, experiment, run.info.run_id)}"
+                return f"Already in MLflow: {_describe_location(uri, experiment, run.info.run_id)}"
             _delete_run(client, experiment, run.info.run_id)
         parent = client.create_run(experiment, None, {_DIGEST: digest}, name[:_MAX_NAME]).info.run_id
         _log_values(client, parent, settings, {}, [])
@@ -109,9 +109,9 @@ def log_comparison(
             for file in files:
                 client.log_artifact(parent, str(file))
         except Exception as error:  # each kind of artifact store has exceptions of its own
-            not_uploaded = f"; without its files: {_root_cause(error, earlier_error)}"
+            not_uploaded = f"; without its files: {_describe_root_cause(error, earlier_error)}"
         client.set_terminated(parent, "FINISHED")  # the last step, so that a finished run is complete
-    return f"Logged to MLflow: {_location(uri, experiment, parent)}{not_uploaded}"
+    return f"Logged to MLflow: {_describe_location(uri, experiment, parent)}{not_uploaded}"
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def _open_store(uri: str, environment: Mapping[str, str]) -> Iterator[MlflowClie
     if not re.match(_URI, uri) and scheme not in plugins:
         near = "" if scheme in _SCHEMES else did_you_mean(scheme, [*_SCHEMES, *plugins])
         like = "'sqlite:///runs.db' or 'http://localhost:5000'"
-        raise UsageError(f"{_without_password(uri)!r} is not an MLflow URI such as {like}{near}")
+        raise UsageError(f"{_remove_password(uri)!r} is not an MLflow URI such as {like}{near}")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it once, when it is imported
     earlier_error, sink = sys.exc_info()[1], io.StringIO()
     with redirect_stdout(sink), redirect_stderr(sink), catch_warnings(action="ignore"):
@@ -135,44 +135,44 @@ def _open_store(uri: str, environment: Mapping[str, str]) -> Iterator[MlflowClie
         before = {name: os.environ[name] for name in environment if name in os.environ}
         os.environ.update(environment)
         try:
-            if file := _database_file(uri):
+            if file := _find_database_file(uri):
                 file.parent.mkdir(parents=True, exist_ok=True)
             if re.match(_DATABASE, uri):  # MLflow tries for more than a minute to open a database
                 inspect(create_engine(uri, poolclass=NullPool)).get_table_names()
             yield MlflowClient(uri)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            reason = _root_cause(error, earlier_error)
-            raise UsageError(f"cannot log to MLflow at {_without_password(uri)}: {reason}") from error
+            reason = _describe_root_cause(error, earlier_error)
+            raise UsageError(f"cannot log to MLflow at {_remove_password(uri)}: {reason}") from error
         finally:
             for name in environment:
                 del os.environ[name]
             os.environ.update(before)
 
 
-def _database_file(uri: str) -> Path | None:
+def _find_database_file(uri: str) -> Path | None:
     match = re.match(_DATABASE, uri)
     return Path(match["file"]).absolute() if match and match["file"] else None
 
 
-def _without_password(text: str) -> str:
+def _remove_password(text: str) -> str:
     return re.sub(r"://[^/\s]*@", "://", text)
 
 
-def _root_cause(error: BaseException, earlier: BaseException | None) -> str:
+def _describe_root_cause(error: BaseException, earlier: BaseException | None) -> str:
     """Return the first cause of an exception in one line, without exceptions that were handled earlier."""
     while (cause := error.__cause__ or error.__context__) not in (None, earlier):
         error = cause
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return _without_password(" ".join(text.split()))[:300]
+    return _remove_password(" ".join(text.split()))[:300]
 
 
-def _experiment_id(client: MlflowClient, uri: str) -> str:
+def _find_experiment(client: MlflowClient, uri: str) -> str:
     """Return the id of actlab's experiment; create it if necessary."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return experiment.experiment_id
     # MLflow's default for the files of a local store is the working directory.
-    file = _database_file(uri)
+    file = _find_database_file(uri)
     folder = file.with_name(f"{file.stem}-artifacts").as_uri() if file else None
     return client.create_experiment(EXPERIMENT, artifact_location=folder)
 
@@ -199,8 +199,8 @@ def _log_values(client: MlflowClient, run: str, params: _Row, row: _Row, epochs:
         client.log_batch(run, some, texts[i * _MAX_PARAMS : (i + 1) * _MAX_PARAMS], synchronous=True)
 
 
-def _location(uri: str, experiment: str, run: str) -> str:
-    place = _without_password(uri)
+def _describe_location(uri: str, experiment: str, run: str) -> str:
+    address = _remove_password(uri)
     if uri.startswith("http"):
-        place = f"{place.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
-    return f"experiment {EXPERIMENT}, run {run} at {place}"
+        address = f"{address.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+    return f"experiment {EXPERIMENT}, run {run} at {address}"

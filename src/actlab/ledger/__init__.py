@@ -1,4 +1,4 @@
-"""Store results in an SQLite file, so that no run trains twice."""
+"""Store results in an SQLite file, so that no run is trained twice."""
 
 import lazy_loader
 

@@ -9,10 +9,9 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pandas as pd
@@ -27,17 +26,17 @@ from actlab.ledger.records import (
     describe_difference,
     dumps,
     find_differences,
+    get_utc_time,
     insert_entry,
     loads,
     pack_weights,
     read_entry,
-    reporting_damage,
-    short_key,
+    report_damage,
     to_float,
-    utc_now,
+    trim_key,
 )
 from actlab.ledger.run_key import hash_description
-from actlab.ledger.sqlite import open_file, transaction, translating_errors
+from actlab.ledger.sqlite import open_file, transaction, translate_errors
 
 __all__ = ["LEASE", "RUN_COLUMNS", "Entry", "Ledger"]
 
@@ -83,9 +82,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -236,7 +233,7 @@ class Ledger:
             row = connection.execute("SELECT settings FROM run WHERE key = ?", [key]).fetchone()
             if row is None:
                 raise UsageError(f"ledger {str(self.path)!r} has no run {key!r}")
-            with reporting_damage(self.path, key):
+            with report_damage(self.path, key):
                 return loads(row[0])
 
     def runs(self) -> pd.DataFrame:
@@ -249,7 +246,7 @@ class Ledger:
         with self._transaction("DEFERRED") as connection:
             for values in connection.execute(f"SELECT {', '.join(STORED_COLUMNS)} FROM run ORDER BY id"):
                 row = dict(zip(STORED_COLUMNS, values, strict=True))
-                with reporting_damage(self.path, row["key"]):
+                with report_damage(self.path, row["key"]):
                     row |= {name: to_float(row[name]) for name in ("test_loss", "test_acc", "seconds")}
                     settings = loads(row["settings"])
                     row |= {name: settings.get(name) for name in ("activation", "seed", "fold")}
@@ -267,7 +264,7 @@ class Ledger:
         rows = []
         with self._transaction("DEFERRED") as connection:
             for key, epoch, figures in connection.execute(query):
-                with reporting_damage(self.path, key):
+                with report_damage(self.path, key):
                     rows.append({"key": key, "epoch": epoch} | loads(figures) | {"key": key, "epoch": epoch})
         return pd.DataFrame(rows, columns=None if rows else ["key", "epoch"])
 
@@ -278,10 +275,10 @@ class Ledger:
             A sentence for each problem; empty if there is none.
         """
         problems: list[str] = []
-        for check in (_check_file, _check_runs, _check_discrepancies):
+        for check in (self._check_file, self._check_runs, self._check_discrepancies):
             try:
                 with self._transaction("DEFERRED") as connection:
-                    problems += check(connection, self._read)
+                    problems += check(connection)
             except UsageError as error:
                 problems.append(str(error))
         return problems
@@ -326,7 +323,7 @@ class Ledger:
         """Record the start of a comparison and its runs, each with its ``key``; return its token."""
         token = hash_description({"runs": [str(run["key"]) for run in runs]})
         with self._transaction() as connection:
-            row = [token, utc_now(), dumps(about), dumps({"runs": runs})]
+            row = [token, get_utc_time(), dumps(about), dumps({"runs": runs})]
             connection.execute("INSERT OR REPLACE INTO comparison VALUES (?, ?, ?, ?)", row)
         return token
 
@@ -341,7 +338,7 @@ class Ledger:
         comparisons = []
         with self._transaction("DEFERRED") as connection:
             for token, about, runs in connection.execute(query):
-                with reporting_damage(self.path, token):
+                with report_damage(self.path, token):
                     comparisons.append((loads(about), loads(runs)["runs"]))
         return comparisons
 
@@ -349,7 +346,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        with self._lock, translating_errors(self.path), transaction(self._connection, kind):
+        with self._lock, translate_errors(self.path), transaction(self._connection, kind):
             yield self._connection
 
     def _store(self, entries: Sequence[Entry]) -> tuple[int, list[str]]:
@@ -379,7 +376,7 @@ class Ledger:
         first = self._read(entry.key, weights=False)
         assert first is not None
         differences = find_differences(first.result, entry.result)
-        self._insert_discrepancies([(*difference, utc_now(), entry.key) for difference in differences])
+        self._insert_discrepancies([(*difference, get_utc_time(), entry.key) for difference in differences])
         return [describe_difference(entry.key, *difference) for difference in differences]
 
     def _insert_discrepancies(self, rows: Sequence[tuple[str, ...]]) -> None:
@@ -394,44 +391,40 @@ class Ledger:
         return frozenset(key for key in keys if self._connection.execute(query, [key]).fetchone())
 
     def _read(self, key: str, weights: bool = True) -> Entry | None:
-        with reporting_damage(self.path, key):
+        with report_damage(self.path, key):
             return read_entry(self._connection, key, weights)
+
+    # -- checks, each of which returns a sentence for every problem ---------------------------------------
+
+    def _check_file(self, connection: sqlite3.Connection) -> list[str]:
+        reports = [" ".join(text.split()) for (text,) in connection.execute("PRAGMA integrity_check")]
+        problems = [f"SQLite reports: {report}" for report in reports if report != "ok"]
+        for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+            problems.append(f"a row of table {table!r} has no parent in table {parent!r}")
+        return problems
+
+    def _check_runs(self, connection: sqlite3.Connection) -> list[str]:
+        problems = []
+        for run, key, count in connection.execute("SELECT id, key, epochs FROM run ORDER BY id").fetchall():
+            epochs = [e for (e,) in connection.execute("SELECT epoch FROM history WHERE run = ?", [run])]
+            if sorted(epochs) != list(range(1, count + 1)):
+                problems.append(f"run {trim_key(key)}: its history has the epochs {epochs}, not 1 to {count}")
+            try:
+                entry = self._read(key)
+                if entry and hash_description(dict(entry.settings)) != key:
+                    problems.append(f"run {trim_key(key)}: its settings do not match its key")
+            except (UsageError, TypeError, ValueError) as error:
+                problems.append(str(error))
+        return problems
+
+    def _check_discrepancies(self, connection: sqlite3.Connection) -> list[str]:
+        query = (
+            "SELECT key, field, first, second FROM discrepancy JOIN run ON run = id ORDER BY recorded, run"
+        )
+        return [describe_difference(*row) for row in connection.execute(query)]
 
 
 def _delete_idle_owners(connection: sqlite3.Connection) -> None:
     connection.execute(
         "DELETE FROM owner WHERE NOT EXISTS (SELECT 1 FROM claim WHERE claim.owner = owner.token)"
     )
-
-
-# -- checks, each of which returns a sentence for every problem -----------------------------------------
-
-_Read = Callable[[str], Entry | None]
-
-
-def _check_file(connection: sqlite3.Connection, read: _Read) -> list[str]:
-    reports = [" ".join(text.split()) for (text,) in connection.execute("PRAGMA integrity_check")]
-    problems = [f"SQLite reports: {report}" for report in reports if report != "ok"]
-    for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        problems.append(f"a row of table {table!r} has no parent in table {parent!r}")
-    return problems
-
-
-def _check_runs(connection: sqlite3.Connection, read: _Read) -> list[str]:
-    problems = []
-    for run, key, count in connection.execute("SELECT id, key, epochs FROM run ORDER BY id").fetchall():
-        epochs = [e for (e,) in connection.execute("SELECT epoch FROM history WHERE run = ?", [run])]
-        if sorted(epochs) != list(range(1, count + 1)):
-            problems.append(f"run {short_key(key)}: its history has the epochs {epochs}, not 1 to {count}")
-        try:
-            entry = read(key)
-            if entry and hash_description(dict(entry.settings)) != key:
-                problems.append(f"run {short_key(key)}: its settings do not match its key")
-        except (UsageError, TypeError, ValueError) as error:
-            problems.append(str(error))
-    return problems
-
-
-def _check_discrepancies(connection: sqlite3.Connection, read: _Read) -> list[str]:
-    query = "SELECT key, field, first, second FROM discrepancy JOIN run ON run = id ORDER BY recorded, run"
-    return [describe_difference(*row) for row in connection.execute(query)]

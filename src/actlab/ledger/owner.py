@@ -12,7 +12,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Process:
-    """A process of a host. Its start time tells it from another process that gets its number later.
+    """A process of a host. Its start time distinguishes it from a later process with the same number.
 
     Args:
         host: The name of the host.

@@ -64,9 +64,9 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry) -> bool:
         *(entry.key, dumps(entry.settings)),
         *(float(value) for value in (result.test_loss, result.test_acc, result.seconds)),
         result.saved_bytes,
-        *(_printable(text) for text in (result.how, result.reason_alone, result.failure)),
+        *(_escape_surrogates(text) for text in (result.how, result.reason_alone, result.failure)),
         *(result.passing, len(result.history), entry.attempts),
-        *(entry.host or socket.gethostname(), entry.finished or utc_now()),
+        *(entry.host or socket.gethostname(), entry.finished or get_utc_time()),
     ]
     inserted = connection.execute(
         f"INSERT INTO run ({', '.join(STORED_COLUMNS)}) VALUES ({', '.join('?' * len(row))})"
@@ -83,7 +83,7 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry) -> bool:
 
 
 def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -> Entry | None:
-    """Return a run, or None if it is not there. Call it within :func:`reporting_damage`."""
+    """Return a run, or None if it is not there. Call it within :func:`report_damage`."""
     query = f"SELECT id, {', '.join(STORED_COLUMNS)} FROM run WHERE key = ?"
     row = connection.execute(query, [key]).fetchone()
     if row is None:
@@ -112,17 +112,17 @@ def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -
 
 
 @contextlib.contextmanager
-def reporting_damage(path: Path, key: str) -> Iterator[None]:
+def report_damage(path: Path, key: str) -> Iterator[None]:
     """Raise UsageError if what the file holds of a run was never recorded."""
     try:
         yield
     except _UNREADABLE as error:
-        problem = f"is damaged: run {short_key(key)} cannot be read ({error}); restore a backup"
+        problem = f"is damaged: run {trim_key(key)} cannot be read ({error}); restore a backup"
         raise UsageError(f"ledger {str(path)!r} {problem}") from error
 
 
 def dumps(value: Mapping[str, Any]) -> str:
-    """Return standard JSON, with ``{"$float": "nan"}``, ``"inf"`` or ``"-inf"`` for numbers that it lacks.
+    """Return standard JSON, with ``{"$float": "nan"}``, ``"inf"`` or ``"-inf"`` for numbers that JSON lacks.
 
     Examples:
         >>> dumps({"lr": 0.1, "train_loss": float("inf")})
@@ -135,7 +135,7 @@ def dumps(value: Mapping[str, Any]) -> str:
 
 
 def loads(text: str) -> dict[str, Any]:
-    """Return what :func:`dumps` wrote. Call it within :func:`reporting_damage`."""
+    """Return what :func:`dumps` wrote. Call it within :func:`report_damage`."""
     value = json.loads(text, object_hook=_restore_infinite)
     if not isinstance(value, dict):
         raise ValueError("a JSON value that is not an object")
@@ -143,10 +143,10 @@ def loads(text: str) -> dict[str, Any]:
 
 
 def _to_json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_from_numpy)
+    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_convert_numpy)
 
 
-def _from_numpy(value: Any) -> Any:
+def _convert_numpy(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{value!r} cannot be recorded: it is not a number, a bool or a string")
@@ -193,7 +193,7 @@ def _unpack_weights(names: str, state: bytes) -> dict[str, Tensor]:
     return {name: tensors[name] for name in order}
 
 
-def _printable(text: str) -> str:
+def _escape_surrogates(text: str) -> str:
     """Return text that SQLite accepts: escape halves of characters, which file names may contain."""
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -219,10 +219,10 @@ def find_differences(first: Result, second: Result) -> list[tuple[str, str, str]
 
 def describe_difference(key: str, field: str, first: str, second: str) -> str:
     """Return how a second result of a run differs from the stored one, as a sentence."""
-    return f"run {short_key(key)}: {field} is {first} here and {second} in a second result; the first is kept"
+    return f"run {trim_key(key)}: {field} is {first} here and {second} in a second result; the first is kept"
 
 
-def short_key(key: str) -> str:
+def trim_key(key: str) -> str:
     """Return the part of a run key that messages show."""
     return key[:12]
 
@@ -232,6 +232,6 @@ def to_float(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def utc_now() -> str:
+def get_utc_time() -> str:
     """Return the time in UTC, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -111,12 +111,12 @@ def open_file(path: Path, readonly: bool) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < _MIN_SQLITE:
         raise UsageError(f"this Python has SQLite {sqlite3.sqlite_version}; a ledger needs 3.37 or newer")
     resolved = _check_access(path, readonly)
-    with translating_errors(path):
+    with translate_errors(path):
         return _open_to_read(path, resolved) if readonly else _open_to_write(path, resolved)
 
 
 @contextlib.contextmanager
-def translating_errors(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Raise an error of SQLite's as a UsageError of one line."""
     try:
         yield
@@ -140,7 +140,7 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
         raise
 
 
-def network_file_system(path: Path) -> str:
+def find_network_file_system(path: Path) -> str:
     """Return the type of the network file system that holds a resolved path; an empty text if none does."""
     kind, depth = "", -1
     for partition in psutil.disk_partitions(all=True):
@@ -186,7 +186,7 @@ def _open_to_read(path: Path, resolved: Path) -> sqlite3.Connection:
         connection, is_empty = _connect(path, resolved, "mode=ro")
     except sqlite3.OperationalError as error:
         # A write-ahead log needs a file of shared memory, which cannot be created in this folder.
-        if _primary_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        if _get_primary_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
         if os.access(resolved.parent, os.W_OK):
             raise
@@ -206,14 +206,14 @@ def _open_to_write(path: Path, resolved: Path) -> sqlite3.Connection:
         try:
             _connect(path, resolved, "mode=ro")[0].close()
         except sqlite3.OperationalError as error:
-            if _primary_code(error) != sqlite3.SQLITE_READONLY:  # else a crash left something to repair
+            if _get_primary_code(error) != sqlite3.SQLITE_READONLY:  # else a crash left something to repair
                 raise
     connection, _ = _connect(path, resolved, "mode=rwc")
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         _set_journal(connection, path, resolved)
         with transaction(connection):
-            if not _schema_of(connection):  # another process may have created it in the meantime
+            if not _read_schema(connection):  # another process may have created it in the meantime
                 for statement in _SCHEMA:
                     connection.execute(statement)
         stack.pop_all()
@@ -251,7 +251,7 @@ def _check_format(connection: sqlite3.Connection, path: Path, resolved: Path) ->
     if size % page and not _has_side_file(resolved):
         cut = "is damaged: it is truncated; restore a backup"
         raise UsageError(f"{name} {cut if size >= _MIN_FILE else _NOT_SQLITE}")
-    schema = _schema_of(connection)
+    schema = _read_schema(connection)
     if not (application or version or schema):
         return True  # new, or the process that created it was killed before there was a table
     if application != _APPLICATION:
@@ -262,23 +262,23 @@ def _check_format(connection: sqlite3.Connection, path: Path, resolved: Path) ->
     if version < FORMAT:
         problem = f"was written by an older actlab (format {version}; this one reads format {FORMAT})"
         raise UsageError(f"{name} {problem}: its run keys are computed differently; choose a new file")
-    if changed := schema ^ _expected_schema():
+    if changed := schema ^ _make_expected_schema():
         names = ", ".join(sorted({str(name) for _, name, _ in changed}))
         raise UsageError(f"{name} does not have actlab's tables ({names})")
     return False
 
 
-def _schema_of(connection: sqlite3.Connection) -> set[tuple[str, str, str | None]]:
+def _read_schema(connection: sqlite3.Connection) -> set[tuple[str, str, str | None]]:
     # ANALYZE, which a user may run, adds tables of statistics.
     query = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'"
     return set(connection.execute(query))
 
 
-def _expected_schema() -> set[tuple[str, str, str | None]]:
+def _make_expected_schema() -> set[tuple[str, str, str | None]]:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as blank:
         for statement in _SCHEMA:
             blank.execute(statement)
-        return _schema_of(blank)
+        return _read_schema(blank)
 
 
 def _has_side_file(resolved: Path) -> bool:
@@ -288,8 +288,8 @@ def _has_side_file(resolved: Path) -> bool:
 
 
 def _set_journal(connection: sqlite3.Connection, path: Path, resolved: Path) -> None:
-    """Use a write-ahead log, so that readers need not wait, where all processes share memory."""
-    network = network_file_system(resolved)
+    """Use a write-ahead log if all processes share memory, so that readers need not wait."""
+    network = find_network_file_system(resolved)
     wanted = "delete" if network else "wal"
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -298,7 +298,7 @@ def _set_journal(connection: sqlite3.Connection, path: Path, resolved: Path) -> 
             break
         except sqlite3.OperationalError as error:
             # SQLite does not wait when two processes change the mode at once.
-            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if _get_primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
     if mode != "wal":
@@ -310,13 +310,13 @@ def _set_journal(connection: sqlite3.Connection, path: Path, resolved: Path) -> 
         )
 
 
-def _primary_code(error: Exception) -> int | None:
+def _get_primary_code(error: Exception) -> int | None:
     code = getattr(error, "sqlite_errorcode", None)  # errors of the sqlite3 module itself have none
     return None if code is None else int(code) & 0xFF
 
 
 def _describe_error(error: Exception, path: Path) -> str:
-    code = _primary_code(error)
+    code = _get_primary_code(error)
     if code == sqlite3.SQLITE_IOERR and _is_full(path):
         code = sqlite3.SQLITE_FULL  # SQLite's code for a full disk depends on which of its files is written
     damaged = f"is damaged ({error}); restore a backup"

@@ -169,8 +169,8 @@ class ActivationArguments:
 
         Args:
             net: The net, not initialized. Its parameters stay, except for ``module``.
-            X: What it is fitted to; the first samples are tried.
-            fit_params: What ``fit`` is given besides.
+            X: The training samples; the first of them are passed through the module.
+            fit_params: The other arguments of ``fit``.
         """
         factory = type(net.module) if isinstance(net.module, nn.Module) else net.module
         defaults = {name: parameter.default for name, parameter in inspect_parameters(factory).items()}

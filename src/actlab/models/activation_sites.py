@@ -87,7 +87,7 @@ def _find_definition(cls: type) -> Activation[...] | None:
 
 
 def identify(value: Any) -> Kind | None:
-    """Return what a module, a class or a function is; None where it is nothing to replace."""
+    """Return the kind of a module, a class or a function; None if there is nothing to replace."""
     if isinstance(value, nn.Module):
         return identify_module(value)
     if isinstance(value, type):
@@ -100,7 +100,7 @@ def identify(value: Any) -> Kind | None:
 
 
 def identify_module(module: nn.Module) -> Kind:
-    """Return what a module is."""
+    """Return the kind of a module."""
     cls = type(module)
     activation = _find_definition(cls)
     keys: tuple[type, ...] = (cls,)

@@ -150,8 +150,8 @@ def new_activation(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
     """Return a new, untrained activation that shares no parameter with another.
 
     Args:
-        activation: A spec, also resolved, a module, its class, an ``autograd.Function``, or a function, which
-            is returned as it is.
+        activation: A spec, a resolved spec, a module, its class, an ``autograd.Function``, or a function,
+            which is returned as it is.
 
     Returns:
         A new module. Its parts with ``reset_parameters`` are in their initial state.

@@ -16,7 +16,7 @@ _generators = threading.RLock()  # torch's default generators belong to all thre
 
 @contextlib.contextmanager
 def seeded_torch(seed: int, fold: int, purpose: int, device: str) -> Iterator[None]:
-    """Let torch's default generators be those of a run; the caller's are as before afterwards."""
+    """Set the state of torch's default generators to that of a run, and restore it afterwards."""
     cuda = [torch.device(device).index or 0] if device.startswith("cuda") else []
     with _generators, torch.random.fork_rng(devices=cuda):
         start = derive_seed(seed, fold, purpose)
@@ -29,7 +29,7 @@ def seeded_torch(seed: int, fold: int, purpose: int, device: str) -> Iterator[No
 
 @contextlib.contextmanager
 def seeded_numpy(seed: int) -> Iterator[None]:
-    """Let NumPy's global generator start there; it is as before afterwards."""
+    """Seed NumPy's global generator, and restore its state afterwards."""
     state = np.random.get_state()
     np.random.seed(seed % 2**32)
     try:
@@ -39,10 +39,10 @@ def seeded_numpy(seed: int) -> Iterator[None]:
 
 
 def derive_seed(seed: int, fold: int, purpose: int) -> int:
-    """Return where a stream of random numbers starts: 63 bits, which is what torch takes.
+    """Return the seed of a random stream: an integer of 63 bits, as torch requires.
 
-    The weights of the first fold start at the seed itself: whoever writes ``torch.manual_seed(seed)`` and
-    builds the net has the same.
+    The weights of the first fold use the seed itself, so ``torch.manual_seed(seed)`` before the construction
+    of the net gives the same weights.
     """
     if purpose == WEIGHTS and fold == 0:
         return seed

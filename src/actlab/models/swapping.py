@@ -119,6 +119,10 @@ def find_activations(model: nn.Module) -> dict[str, list[str]]:
 def _validate(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError(f"swap: the model must be an nn.Module, got a {type(model).__name__}")
+    if not isinstance(replacements, Mapping | None):
+        raise UsageError(
+            f"swap: replacements must be a dictionary such as {{nn.ReLU: 'mish'}}, got {replacements!r}"
+        )
     if not replacements:
         raise UsageError("swap: replacements is empty; pass an activation for at least one key")
     valid = {*catalogue, *(site.path for site in find_sites(model))}

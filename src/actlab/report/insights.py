@@ -35,34 +35,40 @@ def history_insights(history: pd.DataFrame) -> list[str]:
     """  # noqa: E501
     if missing := [column for column in _LOSSES if column not in history]:
         return [f"Validation cannot be described: the history has no {', '.join(missing)}."]
-    losses = history[list(_LOSSES)].to_numpy(np.float64)
-    finite = np.isfinite(losses).all(axis=1)
-    steps = len(history) if finite.all() else int(finite.argmin())
-    sentences = [] if finite.all() else [_divergence(history.iloc[steps], len(history))]
-    if steps < 2:
-        return [*sentences, f"{steps or 'No'} epoch with a finite loss: too few to describe the run."]
-    history, (train, valid) = history[:steps], losses[:steps].T
+    count = count_finite_epochs(history)
+    sentences = [] if count == len(history) else [_describe_divergence(history.iloc[count], len(history))]
+    if count < 2:
+        return [*sentences, f"{count or 'No'} epoch with a finite loss: too few to describe the run."]
+    history = history[:count]
+    train, valid = history[list(_LOSSES)].to_numpy(np.float64).T
     epochs = [int(epoch) for epoch in history["epoch"]]
-    overfitting = _overfitting(epochs, train, valid)
+    overfitting = _describe_overfitting(epochs, train, valid)
     if "valid_acc" in history:
         accuracy = history["valid_acc"].to_numpy(np.float64)
         best = int(accuracy.argmax())
-        score, plateau = f"accuracy {accuracy[best]:.4f}", _plateau("Accuracy", epochs, -accuracy, ".4f")
+        score = f"accuracy {accuracy[best]:.4f}"
+        plateau = _describe_plateau("Accuracy", epochs, -accuracy, ".4f")
     else:
         best = int(valid.argmin())
-        score, plateau = f"loss {valid[best]:.4g}", _plateau("Validation loss", epochs, valid, ".4g")
+        score, plateau = f"loss {valid[best]:.4g}", _describe_plateau("Validation loss", epochs, valid, ".4g")
     headline = f"Best epoch: {epochs[best]} of {epochs[-1]}, with validation {score}."
     return [*sentences, headline, overfitting, plateau]
 
 
-def _divergence(row: pd.Series[Any], epochs: int) -> str:
+def count_finite_epochs(history: pd.DataFrame) -> int:
+    """Return the number of epochs before the first with a loss that is not finite."""
+    finite = np.isfinite(history[list(_LOSSES)].to_numpy(np.float64)).all(axis=1)
+    return len(finite) if finite.all() else int(finite.argmin())
+
+
+def _describe_divergence(row: pd.Series[Any], epochs: int) -> str:
     name, loss = "training", row["train_loss"]
     if math.isfinite(loss):
         name, loss = "validation", row["valid_loss"]
     return f"Training diverged at epoch {int(row['epoch'])} of {epochs}: the {name} loss is {loss}."
 
 
-def overfitting_start(train: Floats, valid: Floats) -> int | None:
+def find_overfitting(train: Floats, valid: Floats) -> int | None:
     """Return the index of the lowest validation loss if training loss falls from there on, else None.
 
     Args:
@@ -70,21 +76,21 @@ def overfitting_start(train: Floats, valid: Floats) -> int | None:
         valid: Finite losses (n,).
 
     Examples:
-        >>> overfitting_start(np.array([3.0, 2.0, 1.0]), np.array([3.0, 2.0, 2.5]))
+        >>> find_overfitting(np.array([3.0, 2.0, 1.0]), np.array([3.0, 2.0, 2.5]))
         1
     """
     low = int(valid.argmin())
     return low if low < len(valid) - 1 and train[-1] < train[low] else None
 
 
-def _overfitting(epochs: list[int], train: Floats, valid: Floats) -> str:
+def _describe_overfitting(epochs: list[int], train: Floats, valid: Floats) -> str:
     low = int(valid.argmin())
     if low == len(valid) - 1:
         return f"No overfitting: validation loss is lowest, {valid[low]:.4g}, in the last epoch."
     rise = "" if valid[low] <= 0 else f" ({100 * (valid[-1] / valid[low] - 1):+.1f} %)"
     rising = f"rises from its lowest, {valid[low]:.4g}, to {valid[-1]:.4g} at the end{rise}"
     change = f"from {train[low]:.4g} to {train[-1]:.4g}"
-    if overfitting_start(train, valid) is None:
+    if find_overfitting(train, valid) is None:
         return (
             f"No overfitting: after epoch {epochs[low]} validation loss {rising}, but training loss does not "
             f"fall either ({change})."
@@ -93,7 +99,7 @@ def _overfitting(epochs: list[int], train: Floats, valid: Floats) -> str:
     return f"{start}: validation loss {rising}, while training loss falls {change}."
 
 
-def last_improvement(losses: Floats, *, relative: bool) -> int:
+def find_last_improvement(losses: Floats, *, relative: bool) -> int:
     """Return the index at which the lowest loss so far last fell by 0.001.
 
     Args:
@@ -106,9 +112,9 @@ def last_improvement(losses: Floats, *, relative: bool) -> int:
     return int(improved[-1]) + 1 if len(improved) else 0
 
 
-def _plateau(score: str, epochs: list[int], losses: Floats, digits: str) -> str:
+def _describe_plateau(score: str, epochs: list[int], losses: Floats, digits: str) -> str:
     best = np.minimum.accumulate(losses)
-    last = last_improvement(losses, relative=score != "Accuracy")
+    last = find_last_improvement(losses, relative=score != "Accuracy")
     if last == len(losses) - 1:
         return f"{score} was still improving: the last epoch gained {best[-2] - best[-1]:{digits}}."
     gain = f"{best[last] - best[-1]:{digits}}"

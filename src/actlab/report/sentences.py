@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from actlab.report.insights import history_insights
+from actlab.report.insights import count_finite_epochs, history_insights
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
@@ -22,15 +21,15 @@ _MAX_PAIRS = 12  # sentences on pairs; the table of verdicts has all
 _JUDGED = {"metric", "points", "region", "region_is", "tuned", "trained"}
 
 
-def report_sentences(comparison: Comparison) -> list[str]:
+def describe_report(comparison: Comparison) -> list[str]:
     """Return the sentences at the top of a report, the most important first."""
     about = comparison.about
     if about.get("kind") == "training":
-        return training_sentences(comparison.results, comparison.history)
+        return describe_training(comparison.results, comparison.history)
     if progress := about.get("unfinished"):
-        return unfinished_sentences(progress, comparison.ranking, about.get("metric", "score"))
+        return describe_progress(progress, comparison.ranking, about.get("metric", "score"))
     if set(about) >= _JUDGED:
-        return comparison_sentences(comparison)
+        return describe_comparison(comparison)
     means = pd.to_numeric(comparison.ranking["mean"], errors="coerce")
     if means.notna().sum() < 2:
         return ["Fewer than two activations have a mean score."]
@@ -41,7 +40,7 @@ def report_sentences(comparison: Comparison) -> list[str]:
 # -- verdicts -------------------------------------------------------------------------------------
 
 
-def comparison_sentences(comparison: Comparison) -> list[str]:
+def describe_comparison(comparison: Comparison) -> list[str]:
     """Describe the result of a comparison.
 
     Args:
@@ -53,18 +52,18 @@ def comparison_sentences(comparison: Comparison) -> list[str]:
     """
     ranking, about = comparison.ranking, comparison.about
     only_one_ranked = len(ranking) > 1 and ranking["rank"].notna().sum() == 1
-    pairs = _pairs(comparison)
-    without_rank = _without_rank(ranking)
+    pairs = _describe_pairs(comparison)
+    without_rank = _describe_unranked(ranking)
     return [
-        *_best(ranking, about["metric"]),
+        *_describe_best(ranking, about["metric"]),
         *(without_rank + pairs if only_one_ranked else pairs + without_rank),
-        *_region(about, len(ranking)),
-        *_run_counts(about),
-        *_most_often_chosen(comparison),
+        *_describe_region(about, len(ranking)),
+        *_describe_runs(about),
+        *_describe_choices(comparison),
     ]
 
 
-def _best(ranking: pd.DataFrame, metric: str) -> list[str]:
+def _describe_best(ranking: pd.DataFrame, metric: str) -> list[str]:
     first = ranking[ranking["rank"] == 1]
     if first.empty:
         return ["No activation has a rank."]
@@ -80,12 +79,12 @@ def _best(ranking: pd.DataFrame, metric: str) -> list[str]:
     return [f"Best: {name}, mean {metric} {mean:.4f} over {runs}."]
 
 
-def _pairs(comparison: Comparison) -> list[str]:
+def _describe_pairs(comparison: Comparison) -> list[str]:
     verdicts, ranking = comparison.verdicts, comparison.ranking
     if verdicts.empty:
         one = "There is only one activation, so there is nothing to compare."
         return [one if len(ranking) < 2 else "There are no verdicts."]
-    order = {name: place for place, name in enumerate(ranking["activation"])}
+    order = {name: position for position, name in enumerate(ranking["activation"])}
     failed = set(ranking[ranking["mean"].isna()]["activation"])  # another sentence describes these
     ranked = set(ranking[ranking["rank"].notna()]["activation"])
     rows = [
@@ -97,20 +96,20 @@ def _pairs(comparison: Comparison) -> list[str]:
     tested = int(verdicts["p_holm"].notna().sum())
     corrected = f" corrected for {tested} pairs" if tested > 1 else ""  # by Holm; the interval is not
     points = bool(comparison.about["points"])
-    sentences = [_pair(row, points, corrected) for row in rows[:_MAX_PAIRS]]
+    sentences = [_describe_pair(row, points, corrected) for row in rows[:_MAX_PAIRS]]
     if rest := len(rows) - len(sentences):
         sentences.append(f"{rest} more pairs are in the table of verdicts.")
     return sentences
 
 
-def _pair(row: pd.Series[Any], points: bool, corrected: str) -> str:
+def _describe_pair(row: pd.Series[Any], points: bool, corrected: str) -> str:
     if row["verdict"] == "none":
         return f"{row['a']} and {row['b']}: no verdict; {row['reason']}."
     sign = -1 if row["difference"] < 0 else 1
     a, b = (row["a"], row["b"])[::sign]
-    low, high = (_number(end, points, "+") for end in sorted((sign * row["low"], sign * row["high"])))
+    low, high = (_format_number(end, points, "+") for end in sorted((sign * row["low"], sign * row["high"])))
     interval = f"{100 * (1 - row['level']):.3g} % interval {low} to {high}"
-    gap = f"{_difference(abs(row['difference']), points)} ({interval})"
+    gap = f"{_format_difference(abs(row['difference']), points)} ({interval})"
     p = f"p = {row['p_holm']:.3g}{corrected}"
     if row["verdict"] in ("better", "worse"):
         wins = row["wins"] if sign == 1 else 1 - row["wins"]
@@ -123,16 +122,16 @@ def _pair(row: pd.Series[Any], points: bool, corrected: str) -> str:
     return f"{a} and {b}: undecided; difference {gap}, {p}; {row['reason']}."
 
 
-def _number(value: float, points: bool, sign: str = "") -> str:
+def _format_number(value: float, points: bool, sign: str = "") -> str:
     return f"{100 * value:{sign}.2f}" if points else f"{value:{sign}.3g}"
 
 
-def _difference(value: float, points: bool) -> str:
+def _format_difference(value: float, points: bool) -> str:
     """Return a difference in percentage points, or in units of a score that is not a share."""
-    return f"{_number(value, points)}{' pp' if points else ''}"
+    return f"{_format_number(value, points)}{' pp' if points else ''}"
 
 
-def _without_rank(ranking: pd.DataFrame) -> list[str]:
+def _describe_unranked(ranking: pd.DataFrame) -> list[str]:
     sentences = []
     for _, row in ranking[ranking["status"] != ""].iterrows():
         status = f"is at {row['status']}" if row["status"].startswith("chance") else row["status"]
@@ -140,14 +139,14 @@ def _without_rank(ranking: pd.DataFrame) -> list[str]:
     return sentences + [_HINT] * bool(ranking["status"].str.contains("^chance|diverged").any())
 
 
-def _region(about: Any, activations: int) -> list[str]:
+def _describe_region(about: Any, activations: int) -> list[str]:
     if activations < 2 or math.isnan(about["region"]):
         return []
-    half_width = _difference(about["region"], about["points"])
+    half_width = _format_difference(about["region"], about["points"])
     return [f"Region of practical equivalence: differences of at most {half_width} ({about['region_is']})."]
 
 
-def _run_counts(about: Any) -> list[str]:
+def _describe_runs(about: Any) -> list[str]:
     sentences, trained = [], about.get("trained", 0)
     if tuned := about["tuned"]:
         values = f"{len(tuned)} values of {' and '.join(tuned[0])}"
@@ -161,7 +160,7 @@ def _run_counts(about: Any) -> list[str]:
     return sentences
 
 
-def _most_often_chosen(comparison: Comparison) -> list[str]:
+def _describe_choices(comparison: Comparison) -> list[str]:
     """Return a sentence on the tuned values that each activation had most often."""
     tuned = comparison.about["tuned"]
     if not tuned or not set(tuned[0]) <= set(comparison.results):
@@ -177,7 +176,7 @@ def _most_often_chosen(comparison: Comparison) -> list[str]:
 # -- without verdicts -----------------------------------------------------------------------------
 
 
-def training_sentences(results: pd.DataFrame, history: pd.DataFrame) -> list[str]:
+def describe_training(results: pd.DataFrame, history: pd.DataFrame) -> list[str]:
     """Describe one run.
 
     Args:
@@ -198,14 +197,12 @@ def training_sentences(results: pd.DataFrame, history: pd.DataFrame) -> list[str
     if "valid_acc" in history and history["valid_acc"].isna().all():  # a regression
         history = history.drop(columns="valid_acc")
     # The first insight, on the best epoch, is the headline unless the run diverged.
-    return [_run_headline(name, history), *failed, *history_insights(history)[1:]]
+    return [_describe_best_epoch(name, history), *failed, *history_insights(history)[1:]]
 
 
-def _run_headline(name: str, history: pd.DataFrame) -> str:
-    finite = np.isfinite(history[["train_loss", "valid_loss"]].to_numpy(float)).all(axis=1)
-    if not finite.all():
-        epoch = int(history["epoch"][int(finite.argmin())])
-        return f"{name}: training diverged in epoch {epoch} of {len(history)}."
+def _describe_best_epoch(name: str, history: pd.DataFrame) -> str:
+    if (count := count_finite_epochs(history)) < len(history):
+        return f"{name}: training diverged in epoch {int(history['epoch'][count])} of {len(history)}."
     if "valid_acc" in history:
         best = history.iloc[int(history["valid_acc"].argmax())]
         score = f"accuracy {best['valid_acc']:.4f}"
@@ -216,7 +213,7 @@ def _run_headline(name: str, history: pd.DataFrame) -> str:
     return f"{name}: validation {score} in the best epoch, {epochs}."
 
 
-def unfinished_sentences(progress: Mapping[str, Any], ranking: pd.DataFrame, metric: str) -> list[str]:
+def describe_progress(progress: Mapping[str, Any], ranking: pd.DataFrame, metric: str) -> list[str]:
     """Describe the progress of a comparison that is running or was stopped.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from actlab.files import writing
+from actlab.files import replace_file
 
 WIDTH = 80  # columns of a terminal
 _LONGEST = 40  # characters of a cell
@@ -58,17 +58,17 @@ def to_json_rows(frame: pd.DataFrame) -> list[Row]:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as CSV without its index; the file is written completely or not at all."""
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         frame.to_csv(temporary, index=False)
 
 
 def write_json(rows: list[Row], path: Path) -> None:
     """Write rows as strict JSON; the file is written completely or not at all."""
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def text_table(frame: pd.DataFrame, width: int = WIDTH) -> str:
+def format_table(frame: pd.DataFrame, width: int = WIDTH) -> str:
     """Return a frame as text, without its index and with four decimals.
 
     Args:
@@ -80,13 +80,13 @@ def text_table(frame: pd.DataFrame, width: int = WIDTH) -> str:
         cells end in an ellipsis.
 
     Examples:
-        >>> print(text_table(pd.DataFrame({"name": ["relu", "tanh"], "mean": [0.97453, float("nan")]})))
+        >>> print(format_table(pd.DataFrame({"name": ["relu", "tanh"], "mean": [0.97453, float("nan")]})))
         name    mean
         ----  ------
         relu  0.9745
         tanh       -
     """
-    columns = [_cells(name, frame[name]) for name in frame.columns]
+    columns = [_format_column(name, frame[name]) for name in frame.columns]
     fitting = len(columns)
     while fitting > 1 and sum(len(column[0]) + 2 for column in columns[:fitting]) - 2 > width:
         fitting -= 1
@@ -96,16 +96,16 @@ def text_table(frame: pd.DataFrame, width: int = WIDTH) -> str:
     return "\n".join(lines)
 
 
-def _cells(name: str, column: pd.Series[Any]) -> list[str]:
+def _format_column(name: str, column: pd.Series[Any]) -> list[str]:
     """Return header, rule and cells of a column, padded to one width; numbers are right-aligned."""
     is_number = pd.api.types.is_numeric_dtype(column)
-    texts = [str(name), "", *(_cell(value) for value in column)]
+    texts = [str(name), "", *(_format_cell(value) for value in column)]
     width = max(map(len, texts))
     texts[1] = "-" * width
     return [text.rjust(width) if is_number else text.ljust(width) for text in texts]
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if value is pd.NA or value != value:
         return "-"
     text = f"{value:.4f}" if isinstance(value, float) else " ".join(str(value).split())

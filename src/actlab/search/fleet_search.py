@@ -17,7 +17,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from actlab.errors import UsageError
 from actlab.ledger.session import LedgerLike
 from actlab.search.search_runner import FleetsFailed, SearchRunner
-from actlab.training.train import precision_problem
+from actlab.training.train import find_precision_problem
 
 
 class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is untyped
@@ -122,8 +122,8 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         Returns:
             This search.
         """
-        seeds = _seeds(self.seeds)
-        if problem := precision_problem(self.precision):
+        seeds = _parse_seeds(self.seeds)
+        if problem := find_precision_problem(self.precision):
             raise UsageError(problem)
         if not isinstance(self.estimator, skorch.NeuralNet):
             if seeds != [0]:
@@ -136,7 +136,7 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
         runner = SearchRunner(self, splits)
         options = {name: getattr(self, name) for name in inspect.signature(GridSearchCV).parameters}
         options.update(estimator=runner.make_estimator(), cv=splits, verbose=0)
-        # One after the other, so that each net that is "fitted" is the next of those that are trained.
+        # One job, because the runner returns its trained models in the order of the calls of fit.
         inner = GridSearchCV(**{**options, "n_jobs": 1})
         try:
             inner.fit(X, y, **params)
@@ -145,11 +145,11 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
             raise error from error.__cause__
         finally:
             runner.restore_batching()
-            self.runs_ = runner.table()
+            self.runs_ = runner.make_table()
             inner.estimator.__class__ = type(self.estimator)  # a scorer may hold on to it
-        found = {n: v for n, v in vars(inner).items() if n.endswith("_") and not n.startswith("_")}
-        self.__dict__.update(found)
-        times = runner.seconds()
+        results = {n: v for n, v in vars(inner).items() if n.endswith("_") and not n.startswith("_")}
+        self.__dict__.update(results)
+        times = runner.collect_seconds()
         self.cv_results_["mean_fit_time"] = times.mean(axis=1)
         self.cv_results_["std_fit_time"] = times.std(axis=1)
         return self
@@ -160,25 +160,25 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
 
     def __sklearn_clone__(self) -> FleetSearchCV:
         """Clone everything but the executor and the ledger, which are shared."""
-        twin = super(FleetSearchCV, copy.copy(self)).__sklearn_clone__()  # a copy has neither
-        own = self._get_param_names()  # a subclass need not have both
-        shared = {name: getattr(self, name) for name in ("executor", "ledger") if name in own}
-        return twin.set_params(**shared)  # type: ignore[no-any-return]
+        cloned = super(FleetSearchCV, copy.copy(self)).__sklearn_clone__()  # a copy has neither
+        names = self._get_param_names()  # a subclass need not have both
+        shared = {name: getattr(self, name) for name in ("executor", "ledger") if name in names}
+        return cloned.set_params(**shared)  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "executor": None, "ledger": None}
 
 
-def _seeds(seeds: Any) -> list[int]:
-    found = range(seeds) if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool) else seeds
-    right = isinstance(found, Sequence) and not isinstance(found, str) and len(found) > 0
-    if not right or not all(isinstance(s, int | np.integer) and 0 <= s < 2**32 for s in found):
+def _parse_seeds(seeds: Any) -> list[int]:
+    values = range(seeds) if isinstance(seeds, int | np.integer) and not isinstance(seeds, bool) else seeds
+    is_sequence = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+    if not is_sequence or not all(isinstance(s, int | np.integer) and 0 <= s < 2**32 for s in values):
         raise UsageError(f"seeds must be an integer >= 1 or a list of seeds such as [0, 1], got {seeds!r}")
-    return [int(seed) for seed in found]
+    return [int(seed) for seed in values]
 
 
 class _Splits:
-    """A splitter that splits once, remembers it, and gives every fold for each seed."""
+    """A splitter that splits once, stores the folds, and yields all folds for each seed."""
 
     def __init__(self, splitter: Any, seeds: Sequence[int]) -> None:
         self.splitter, self.seeds = splitter, seeds
@@ -187,16 +187,16 @@ class _Splits:
         self.folds: list[tuple[Any, Any]] = []
 
     def split(self, X: Any, y: Any = None, **params: Any) -> Iterator[tuple[Any, Any]]:
-        """Yield the training and the test rows of every split."""
+        """Yield the indices of the training samples and of the test samples of every split."""
         self.X, self.y = X, y
         self.folds = list(self.splitter.split(X, y, **params))
         for _ in self.seeds:
             yield from self.folds
 
     def get_n_splits(self, X: Any = None, y: Any = None, **params: Any) -> int:
-        """Return how many splits there are."""
+        """Return the number of splits."""
         return int(self.splitter.get_n_splits(X, y, **params)) * len(self.seeds)
 
     def get_metadata_routing(self) -> Any:
-        """Ask for what the splitter asks for."""
+        """Return the metadata requests of the splitter."""
         return get_routing_for_object(self.splitter)

@@ -23,15 +23,15 @@ from actlab.execution.progress import show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import (
-    NotFused,
+    NeedsSkorch,
     iterate_slices,
     read_run,
     restore_net,
     share_factory,
     split_validation,
 )
-from actlab.fleet.unfused import RunFailed, fit_with_skorch
-from actlab.ledger.session import open_session
+from actlab.fleet.skorch_training import RunFailed, fit_with_skorch
+from actlab.ledger.session import LedgerSession, open_session
 from actlab.models.activation_arguments import ActivationArguments
 
 log = logging.getLogger("actlab")
@@ -93,24 +93,17 @@ class SearchRunner:
         net.__class__ = type(kind.__name__, (kind,), {"fit": fit, "__module__": kind.__module__})
         return net
 
-    def table(self) -> pd.DataFrame:
+    def make_table(self) -> pd.DataFrame:
         """Return one row per run that has ended."""
-        rows = [
-            {
-                "candidate": run.candidate,
-                "fold": run.fold,
-                "seed": run.seed,
-                "how": run.result.how,
-                "reason_alone": run.reason_alone or run.result.reason_alone,
-                "failure": run.result.failure,
-                "seconds": run.result.seconds,
-            }
-            for run in self.runs
-            if run.result is not None
-        ]
+        rows = []
+        for run in self.runs:
+            if result := run.result:
+                reason = run.reason_alone or result.reason_alone
+                labels = run.candidate, run.fold, run.seed
+                rows.append((*labels, result.how, reason, result.failure, result.seconds))
         return pd.DataFrame(rows, columns=_COLUMNS)
 
-    def seconds(self) -> npt.NDArray[np.float64]:
+    def collect_seconds(self) -> npt.NDArray[np.float64]:
         """Return the seconds that each run took (candidates, splits)."""
         seconds = [run.result.seconds if run.result else 0.0 for run in self.runs]
         return np.array(seconds).reshape(len(self.candidates), -1)
@@ -133,7 +126,7 @@ class SearchRunner:
             self._train(self.runs, self.splits.X, self.splits.y)
         if (run := next(self._remaining, None)) is None:
             run = SearchRun(-1, len(self.splits.folds), self.splits.seeds[0])
-            self._set_run(run, net, self._template(net, X, y, fit_params), slice(None), X, y)
+            self._set_run(run, net, self._read_template(net, X, y, fit_params), slice(None), X, y)
             self._train([run], X, y)
         result = run.result
         if result is not None and not result.how and not result.died:
@@ -153,28 +146,28 @@ class SearchRunner:
     def _plan(self, fit_params: dict[str, Any]) -> list[SearchRun]:
         X, y = self.splits.X, self.splits.y
         runs: list[SearchRun] = []
-        makers: list[Any] = []
-        for number, parameters in enumerate(self.candidates):
+        factories: list[Any] = []
+        for candidate, parameters in enumerate(self.candidates):
             net = clone(self.search.estimator).set_params(**clone(parameters, safe=False))
             self.activations.adapt(net, X, fit_params)
-            template = self._template(net, X, y, fit_params)
+            template = self._read_template(net, X, y, fit_params)
             if isinstance(template, Run):
-                template = share_factory(template, makers)
+                template = share_factory(template, factories)
             for seed in self.splits.seeds:
                 for fold, (rows, _) in enumerate(self.splits.folds):
-                    runs.append(run := SearchRun(number, fold, seed))
+                    runs.append(run := SearchRun(candidate, fold, seed))
                     self._set_run(run, net, template, rows, X, y)
         for reason in dict.fromkeys(run.reason_alone for run in runs if run.run is None):
             log.warning("trained by skorch, one at a time: %s", reason)
         return runs
 
-    def _template(self, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]) -> Run | str:
+    def _read_template(self, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]) -> Run | str:
         """Return the run of a model for any samples, or why no fleet can train it."""
         try:
             if fit_params:
-                raise NotFused(f"fit gets {', '.join(sorted(fit_params))}, which a fleet does not pass on")
+                raise NeedsSkorch(f"fit gets {', '.join(sorted(fit_params))}, which a fleet does not pass on")
             return dataclasses.replace(read_run(net, X, y), precision=self.search.precision)
-        except NotFused as reason:
+        except NeedsSkorch as reason:
             return str(reason)
         except Exception as error:  # the user's callbacks or criterion: skorch meets the same error
             return f"the settings of the net raised {summarize_error(error)}"
@@ -197,29 +190,39 @@ class SearchRunner:
 
     def _train(self, planned: Sequence[SearchRun], X: Any, y: Any) -> None:
         """Train the runs that fleets can train, and set their results as they end."""
-        fused = [run for run in planned if run.run is not None]
-        runs = [run.run for run in fused if run.run is not None]
+        in_fleets = [run for run in planned if run.run is not None]
+        runs = [run.run for run in in_fleets if run.run is not None]
         if not runs:
             return
-        search, several = self.search, planned is self.runs
-        names = [_label(self.candidates[run.candidate]) for run in fused] if several else ["the best"]
+        search, is_refit = self.search, planned is not self.runs
+        names = ["the best"]
+        if not is_refit:
+            names = [_label(self.candidates[run.candidate]) for run in in_fleets]
+        verbose = 0 if is_refit else search.verbose
         fingerprint = compute_fingerprint(X, y) if search.ledger is not None else ""
         # scikit-learn would treat an error of all fleets as an error of one model.
         try:
             with (
-                show_progress(names, search.verbose * several, what="candidate") as watch,
+                show_progress(names, verbose, what="candidate") as watch,
                 open_session(search.ledger, runs, fingerprint, weights=True) as session,
+                self._open_executor(runs, X, session, is_refit=is_refit) as executor,
             ):
-                jobs, apart = (search.n_jobs, bool(session and session.abandoned)) if several else (1, False)
-                where = search.executor if several else None
-                with choose_executor(where, jobs, runs, X, isolated=apart) as executor:
-                    # torch accepts neither read-only nor reversed arrays.
-                    arrays = [np.require(array, requirements=["C", "W"]) for array in (X, y)]
-                    results = iterate_results(runs, *arrays, executor=executor, watch=watch, session=session)
-                    for index, result in results:
-                        fused[index].result = result
+                # torch accepts neither read-only nor reversed arrays.
+                arrays = [np.require(array, requirements=["C", "W"]) for array in (X, y)]
+                results = iterate_results(runs, *arrays, executor=executor, watch=watch, session=session)
+                for index, result in results:
+                    in_fleets[index].result = result
         except Exception as error:
             raise FleetsFailed(error) from error
+
+    def _open_executor(
+        self, runs: Sequence[Run], X: Any, session: LedgerSession | None, *, is_refit: bool
+    ) -> Any:
+        """Return a context with the executor; the refit of the best model trains in this process."""
+        if is_refit:
+            return choose_executor(None, 1, runs, X)
+        isolated = bool(session and session.abandoned)
+        return choose_executor(self.search.executor, self.search.n_jobs, runs, X, isolated=isolated)
 
 
 def _fit_alone(

@@ -37,8 +37,6 @@ class MultiDatasetResult:
         statistic: Iman and Davenport's F of Friedman's test; infinite if all datasets rank alike. For two
             activations, Wilcoxon's T, the smaller of the two sums of ranks. NaN for one.
         p_value: The p-value of ``statistic`` under no difference; NaN for one activation.
-        chi_square: Friedman's own statistic, corrected for ties; NaN for fewer than three activations.
-        chi_square_p_value: Its p-value.
         verdicts: One row per pair, in the order of ``ranks``: ``a``, ``b``; ``verdict``: a is ``"better"``
             or ``"worse"`` than b, or the pair is ``"undecided"``; ``p`` of Wilcoxon's test, two-sided and
             exact; ``p_holm``, corrected for the number of pairs; ``mean_rank_difference``, that of a minus
@@ -51,8 +49,6 @@ class MultiDatasetResult:
     ranks: pd.DataFrame
     statistic: float
     p_value: float
-    chi_square: float
-    chi_square_p_value: float
     verdicts: pd.DataFrame
     cliques: list[list[str]]
 
@@ -69,10 +65,10 @@ class MultiDatasetResult:
         if self.scores.isna().all(axis=None):
             return [f"No activation has a score: all {k} failed on all {n} datasets."]
         return [
-            _leader(self.ranks, n),
-            *([] if k == 2 else [_friedman_sentence(self, n, k)]),
-            *_pair_sentences(self, n),
-            *_failures(self.scores),
+            _describe_leader(self.ranks, n),
+            *([] if k == 2 else [_describe_friedman(self, n, k)]),
+            *_describe_pairs(self, n),
+            *_describe_failures(self.scores),
         ]
 
 
@@ -135,18 +131,20 @@ def compare_over_datasets(scores: pd.DataFrame) -> MultiDatasetResult:
     """
     scores = _validate(scores)
     values = scores.to_numpy()
-    ranks = np.array([_ranks(-np.nan_to_num(row, nan=-np.inf), np.nan_to_num(abs(row))) for row in values])
+    ranks = np.array([_rank(-np.nan_to_num(row, nan=-np.inf), np.nan_to_num(abs(row))) for row in values])
     order = np.argsort(ranks.sum(axis=0), kind="stable")  # sums of halves are exact, equal ones stay equal
-    names = [str(scores.columns[place]) for place in order]
+    names = [str(scores.columns[index]) for index in order]
     values, ranks = values[:, order], ranks[:, order]
     mean_ranks = ranks.mean(axis=0)
     best = (ranks == 1).sum(axis=0)
     table = pd.DataFrame({"activation": names, "mean_rank": mean_ranks, "wins": best})
-    verdicts = _verdicts(names, values, ranks)
-    return MultiDatasetResult(scores, table, *_overall(values, ranks), verdicts, _cliques(names, verdicts))
+    verdicts = _judge_pairs(names, values, ranks)
+    return MultiDatasetResult(
+        scores, table, *_test_all(values, ranks), verdicts, _find_cliques(names, verdicts)
+    )
 
 
-def min_datasets(pairs: int) -> int:
+def count_needed_datasets(pairs: int) -> int:
     """Return the least number of datasets that can decide any of a number of pairs.
 
     The smallest p-value of Wilcoxon's test over N datasets is 2^(1 - N). Holm's correction multiplies it by
@@ -158,15 +156,10 @@ def min_datasets(pairs: int) -> int:
     Returns:
         The least N with 2^(1 - N) * pairs <= 0.05.
 
-    Raises:
-        UsageError: ``pairs`` is not an integer of at least 1.
-
     Examples:
-        >>> [min_datasets(pairs) for pairs in (1, 3, 6, 10, 105)]
+        >>> [count_needed_datasets(pairs) for pairs in (1, 3, 6, 10, 105)]
         [6, 7, 8, 9, 13]
     """
-    if not 1 <= pairs < math.inf or pairs != int(pairs):
-        raise UsageError(f"pairs must be an integer >= 1, got {pairs}")
     return 1 + math.ceil(math.log2(pairs / LEVEL))
 
 
@@ -196,7 +189,7 @@ def _validate(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(values, index=datasets, columns=activations)
 
 
-def _ranks(sizes: Floats, scales: Floats) -> Floats:
+def _rank(sizes: Floats, scales: Floats) -> Floats:
     """Return ranks, smallest first, with averaged ties; values that differ by rounding are ties."""
     order = np.argsort(sizes)
     with np.errstate(invalid="ignore", over="ignore"):  # two infinities are a tie
@@ -206,30 +199,29 @@ def _ranks(sizes: Floats, scales: Floats) -> Floats:
     return stats.rankdata(groups)
 
 
-def _overall(values: Floats, ranks: Floats) -> tuple[float, float, float, float]:
-    """Return the statistic and p-value under no difference, then those of Friedman's chi-square."""
+def _test_all(values: Floats, ranks: Floats) -> tuple[float, float]:
+    """Return the statistic of all activations, and its p-value under no difference."""
     if ranks.shape[1] > 2:
-        return _friedman(ranks)
+        return _test_ranks(ranks)
     if ranks.shape[1] == 1:
-        return (math.nan,) * 4
-    above, below, p = _wilcoxon(*_signed_ranks(values, ranks))
-    return min(above, below), p, math.nan, math.nan
+        return math.nan, math.nan
+    above, below, p = _test_signs(*_signed_ranks(values, ranks))
+    return min(above, below), p
 
 
-def _friedman(ranks: Floats) -> tuple[float, float, float, float]:
+def _test_ranks(ranks: Floats) -> tuple[float, float]:
+    """Return Iman and Davenport's F of Friedman's test, and its p-value."""
     n, k = ranks.shape
     centred = ranks - (k + 1) / 2
     between, total = float(np.square(centred.sum(axis=0)).sum()), float(np.square(centred).sum())
     if not between:  # equal mean ranks, also if all scores are tied
-        return 0.0, 1.0, 0.0, 1.0
-    chi_square = (k - 1) * between / total
-    chi_square_p = float(special.chdtrc(k - 1, chi_square))
+        return 0.0, 1.0
     if between == n * total:  # both are exact sums of quarters
         _, ties = np.unique(ranks[0], return_counts=True)
         arrangements = special.gammaln(k + 1) - special.gammaln(ties + 1).sum()
-        return math.inf, math.exp(-(n - 1) * arrangements), chi_square, chi_square_p
+        return math.inf, math.exp(-(n - 1) * arrangements)
     f = (n - 1) * between / (n * total - between)
-    return f, float(special.fdtrc(k - 1, (k - 1) * (n - 1), f)), chi_square, chi_square_p
+    return f, float(special.fdtrc(k - 1, (k - 1) * (n - 1), f))
 
 
 def _signed_ranks(values: Floats, ranks: Floats) -> tuple[Floats, Floats]:
@@ -237,11 +229,11 @@ def _signed_ranks(values: Floats, ranks: Floats) -> tuple[Floats, Floats]:
     signs = np.sign(ranks[:, 1] - ranks[:, 0])
     halves = values / 2  # their differences do not overflow
     sizes = np.nan_to_num(np.abs(halves[:, 0] - halves[:, 1]), nan=np.inf)  # at least one failed
-    return signs, _ranks(np.where(signs == 0, 0, sizes), np.nan_to_num(np.abs(halves)).max(axis=1))
+    return signs, _rank(np.where(signs == 0, 0, sizes), np.nan_to_num(np.abs(halves)).max(axis=1))
 
 
-def _wilcoxon(signs: Floats, ranks: Floats) -> tuple[float, float, float]:
-    """Return the sums of ranks of differences above and below 0, and the exact two-sided p-value."""
+def _test_signs(signs: Floats, ranks: Floats) -> tuple[float, float, float]:
+    """Return the sums of ranks of positive and negative differences, and the exact two-sided p-value."""
     above, below, equal = (float(ranks[signs == sign].sum()) for sign in (1, -1, 0))
     # chances[s]: the probability that random signs give one side ranks with the sum s / 2.
     chances = np.ones(1)
@@ -251,10 +243,10 @@ def _wilcoxon(signs: Floats, ranks: Floats) -> tuple[float, float, float]:
     return above + equal / 2, below + equal / 2, p
 
 
-def _verdicts(names: Sequence[str], values: Floats, ranks: Floats) -> pd.DataFrame:
+def _judge_pairs(names: Sequence[str], values: Floats, ranks: Floats) -> pd.DataFrame:
     pairs = list(itertools.combinations(range(len(names)), 2))
     signed = [_signed_ranks(values[:, pair], ranks[:, pair]) for pair in pairs]
-    tests = [_wilcoxon(*signs_and_ranks) for signs_and_ranks in signed]
+    tests = [_test_signs(*signs_and_ranks) for signs_and_ranks in signed]
     p_values = np.array([p for _, _, p in tests])
     mean_ranks = ranks.mean(axis=0).tolist()
     rows: list[tuple[Any, ...]] = []
@@ -262,21 +254,21 @@ def _verdicts(names: Sequence[str], values: Floats, ranks: Floats) -> pd.DataFra
         (above, below, p), signs = tests[i], signed[i][0]
         decided = p_holm <= LEVEL
         verdict = ("better" if above > below else "worse") if decided else "undecided"
-        reason = _tally(signs) if decided else _reason_undecided(signs, np.delete(p_values, i))
+        reason = _describe_counts(signs) if decided else _explain_undecided(signs, np.delete(p_values, i))
         rows.append((names[a], names[b], verdict, p, p_holm, mean_ranks[a] - mean_ranks[b], reason))
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _tally(signs: Floats) -> str:
+def _describe_counts(signs: Floats) -> str:
     better, worse = int((signs > 0).sum()), int((signs < 0).sum())
     equal = len(signs) - better - worse
     return f"better on {better}, worse on {worse}, equal on {equal} of {len(signs)} datasets"
 
 
-def _reason_undecided(signs: Floats, other_p_values: Floats) -> str:
+def _explain_undecided(signs: Floats, other_p_values: Floats) -> str:
     """Return why a pair is undecided, given the p-values of the other pairs."""
     n, pairs = len(signs), len(other_p_values) + 1
-    if n < (needed := min_datasets(pairs)):
+    if n < (needed := count_needed_datasets(pairs)):
         what = "1 pair" if pairs == 1 else f"{pairs} pairs"
         return f"{n} datasets cannot decide it: at least {needed} are needed for {what}"
     num_different = int(np.count_nonzero(signs))
@@ -284,10 +276,10 @@ def _reason_undecided(signs: Floats, other_p_values: Floats) -> str:
     if holm([smallest, *other_p_values])[0] > LEVEL:
         count = f"only {num_different}" if num_different else "none"
         return f"{_FEW_DIFFERENCES} {count} of {n} datasets: p cannot be below {smallest:.3g}"
-    return _tally(signs)
+    return _describe_counts(signs)
 
 
-def _cliques(names: Sequence[str], verdicts: pd.DataFrame) -> list[list[str]]:
+def _find_cliques(names: Sequence[str], verdicts: pd.DataFrame) -> list[list[str]]:
     """Return the largest sets of two or more activations without a decided pair."""
     import networkx
 
@@ -298,7 +290,7 @@ def _cliques(names: Sequence[str], verdicts: pd.DataFrame) -> list[list[str]]:
     return [[names[i] for i in clique] for clique in cliques]
 
 
-def _leader(ranks: pd.DataFrame, n: int) -> str:
+def _describe_leader(ranks: pd.DataFrame, n: int) -> str:
     first = ranks["mean_rank"][0]
     leaders = ranks[ranks["mean_rank"] == first]
     best = f"Best mean rank: {_join_names(leaders['activation'].to_list())}, {first:.2f} over {n} datasets"
@@ -307,23 +299,23 @@ def _leader(ranks: pd.DataFrame, n: int) -> str:
     return f"{best}; it is the sole best on {leaders['wins'].iloc[0]}."
 
 
-def _friedman_sentence(result: MultiDatasetResult, n: int, k: int) -> str:
+def _describe_friedman(result: MultiDatasetResult, n: int, k: int) -> str:
     conclusion = "the activations differ" if result.p_value <= LEVEL else "no significant difference"
     statistic = f"F({k - 1}, {(k - 1) * (n - 1)}) = {result.statistic:.3g}"
     if math.isinf(result.statistic):
         statistic = "all datasets rank them in the same order"
-    return f"Friedman's test of all activations: {conclusion} ({statistic}, {_p_text(result.p_value)})."
+    return f"Friedman's test of all activations: {conclusion} ({statistic}, {_format_p(result.p_value)})."
 
 
-def _pair_sentences(result: MultiDatasetResult, n: int) -> list[str]:
+def _describe_pairs(result: MultiDatasetResult, n: int) -> list[str]:
     pairs = result.verdicts
-    if n < (needed := min_datasets(len(pairs))):
+    if n < (needed := count_needed_datasets(len(pairs))):
         what = "the pair" if len(pairs) == 1 else f"any of {len(pairs)} pairs"
         return [
             f"{n} datasets cannot decide {what}: at least {needed} are needed. The order is not a verdict."
         ]
     decided = pairs[pairs["verdict"] != "undecided"]
-    sentences = [*_wins(decided), *_agreement(result, len(decided))]
+    sentences = [*_describe_wins(decided), *_describe_agreement(result, len(decided))]
     if result.cliques:
         cliques = "; ".join(_join_names(clique, len(clique)) for clique in result.cliques)
         sentences.append(f"No significant difference: {cliques}. This does not show that they are equal.")
@@ -334,23 +326,23 @@ def _pair_sentences(result: MultiDatasetResult, n: int) -> list[str]:
     return sentences
 
 
-def _wins(decided: pd.DataFrame) -> list[str]:
+def _describe_wins(decided: pd.DataFrame) -> list[str]:
     """Return a sentence for each activation that is better than others, with corrected p-values."""
     beaten: dict[str, list[str]] = {}
     for row in decided.to_dict("records"):
         winner, loser = (row["a"], row["b"]) if row["verdict"] == "better" else (row["b"], row["a"])
-        beaten.setdefault(winner, []).append(f"{loser} ({_p_text(row['p_holm'])})")
+        beaten.setdefault(winner, []).append(f"{loser} ({_format_p(row['p_holm'])})")
     return [
         f"{winner} is better than {_join_names(losers, len(losers))}." for winner, losers in beaten.items()
     ]
 
 
-def _agreement(result: MultiDatasetResult, num_decided: int) -> list[str]:
+def _describe_agreement(result: MultiDatasetResult, num_decided: int) -> list[str]:
     """Return a sentence if the tests of pairs decide nothing, or if Friedman's test disagrees with them."""
     if len(result.ranks) == 2:
         if num_decided:
             return []
-        return [f"Wilcoxon's test shows no significant difference ({_p_text(result.p_value)})."]
+        return [f"Wilcoxon's test shows no significant difference ({_format_p(result.p_value)})."]
     if not num_decided:
         unknown = ", so it is unknown which activations differ" if result.p_value <= LEVEL else ""
         return [f"Wilcoxon's tests with Holm's correction do not decide any pair{unknown}."]
@@ -359,7 +351,7 @@ def _agreement(result: MultiDatasetResult, num_decided: int) -> list[str]:
     return []
 
 
-def _failures(scores: pd.DataFrame) -> list[str]:
+def _describe_failures(scores: pd.DataFrame) -> list[str]:
     sentences = []
     for name in scores.columns:
         failed = scores.index[scores[name].isna()].to_list()
@@ -377,5 +369,5 @@ def _join_names(names: Sequence[str], most: int = _MAX_NAMES) -> str:
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
-def _p_text(p: float) -> str:
+def _format_p(p: float) -> str:
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.3g}"

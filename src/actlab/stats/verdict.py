@@ -89,7 +89,7 @@ class DifferenceSummary:
             return Posterior(self.mean, cells, np.array([scale]), np.ones(1))
         # Both variances are sums of squares over a chi-square. The proportion of the first in the sum of both
         # chi-squares is independent of the sum. Given it, the difference follows Student's t.
-        proportions, weights = _beta(cells / 2, self.within_df / 2)
+        proportions, weights = _compute_beta_nodes(cells / 2, self.within_df / 2)
         between = cells * self.between_variance / proportions
         within = self.within_df * self.within_variance / (1 - proportions)
         split = np.maximum(between - self.within_weight * within, 0)
@@ -239,7 +239,7 @@ def summarize_differences(
     within = max(float(np.square(d - means[indices]).sum() / within_df), rounding) if within_df else math.nan
     wins = (1 + np.sign(d)) / 2
     low, high = (
-        _wins_interval(np.bincount(indices, wins).astype(np.float64), counts)
+        _bootstrap_wins(np.bincount(indices, wins).astype(np.float64), counts)
         if resample
         else (math.nan, math.nan)
     )
@@ -259,7 +259,7 @@ def summarize_differences(
     )
 
 
-def _wins_interval(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float]:
+def _bootstrap_wins(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float]:
     """Return a percentile bootstrap interval; it resamples cells, whose runs are not independent."""
     result = stats.bootstrap(
         (wins, counts),
@@ -274,7 +274,7 @@ def _wins_interval(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float
 
 
 @functools.lru_cache(maxsize=256)
-def _beta(a: float, b: float) -> tuple[Floats, Floats]:
+def _compute_beta_nodes(a: float, b: float) -> tuple[Floats, Floats]:
     """Return nodes in (0, 1) and weights of Gauss's quadrature over the distribution Beta(a, b).
 
     The method is that of G. Golub and J. Welsch: the nodes are eigenvalues of the Jacobi matrix.

@@ -10,7 +10,7 @@ import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,25 +22,23 @@ from skorch.callbacks import PrintLog
 from skorch.dataset import ValidSplit
 from skorch.history import History
 
+from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.execution.scheduler import SchedulerState, Watcher, train_runs
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Result, Run
 from actlab.fleet.skorch_adapter import build_module, read_run, restore_net, split_validation
-from actlab.fleet.unfused import epochs_of, fit_with_skorch
+from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_parameters
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
-
-if TYPE_CHECKING:
-    from actlab.data.dataset import Dataset
 
 HISTORY_COLUMNS = (
     *("epoch", "train_loss", "train_loss_best", "valid_acc", "valid_acc_best"),
     *("valid_loss", "valid_loss_best", "dur"),
 )
 PRECISIONS = ("float32", "bf16")
-HELD_BACK = 5  # one sample in five, 20 %, is held back for validation
+HELD_OUT = 5  # one sample in five, 20 %, is held out for validation
 
 
 @dataclass(frozen=True)
@@ -77,30 +75,30 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 1, "num_units": 2, "seed": 0}
-        problems = [integer_problem(name, getattr(self, name), low) for name, low in least.items()]
-        if not (math.isfinite(self.lr) and self.lr > 0):
+        problems = [find_integer_problem(name, getattr(self, name), low) for name, low in least.items()]
+        if not (isinstance(self.lr, numbers.Real) and 0 < self.lr < math.inf):
             problems.append(f"lr must be finite and > 0, got {self.lr!r}")
-        if not 0 <= self.momentum < 1:
+        if not (isinstance(self.momentum, numbers.Real) and 0 <= self.momentum < 1):
             problems.append(f"momentum must be >= 0 and < 1, got {self.momentum!r}")
-        problems += [device_problem(self.device), precision_problem(self.precision)]
+        problems += [find_device_problem(self.device), find_precision_problem(self.precision)]
         raise_problems(problems)
 
 
-def integer_problem(name: str, value: object, least: int) -> str:
+def find_integer_problem(name: str, value: object, least: int) -> str:
     """Return the problem with an argument that must be an integer; an empty text if there is none."""
     if isinstance(value, numbers.Integral) and least <= int(value) < 2**63:
         return ""
     return f"{name} must be an integer >= {least}, got {value!r}"
 
 
-def precision_problem(name: object) -> str:
+def find_precision_problem(name: object) -> str:
     """Return the problem with a precision; an empty text if there is none."""
     if name in PRECISIONS:
         return ""
     return f"precision must be {' or '.join(map(repr, PRECISIONS))}, got {name!r}"
 
 
-def device_problem(name: str) -> str:
+def find_device_problem(name: str) -> str:
     """Return the problem with a device name; an empty text if there is none."""
     kind, _, index = str(name).partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
@@ -114,8 +112,8 @@ def device_problem(name: str) -> str:
 def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettings) -> skorch.NeuralNet:
     """Make an untrained skorch net of the reference network: SGD with momentum, 20 % validation samples.
 
-    A classifier has the cross-entropy as its loss, and a fifth of every class is held back. A regressor has
-    the mean squared error, and the first fifth of the samples is held back. The samples are not shuffled,
+    A classifier has the cross-entropy as its loss, and a fifth of every class is held out. A regressor has
+    the mean squared error, and the first fifth of the samples is held out. The samples are not shuffled,
     which is skorch's default.
 
     Args:
@@ -141,7 +139,7 @@ def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettin
         max_epochs=settings.epochs,
         batch_size=settings.batch_size,
         device=settings.device,
-        train_split=ValidSplit(HELD_BACK, stratified=not regression),
+        train_split=ValidSplit(HELD_OUT, stratified=not regression),
         verbose=0,
     )
 
@@ -151,15 +149,16 @@ def try_network(
 ) -> Any:
     """Build the network of a net and call it with two samples; return what builds it.
 
-    Where the network has lazy layers, that gives them their weights: fleets need the shapes, and an
-    activation that draws random numbers in the first step would change the weights. The reference network
-    works with every element-wise activation of the catalogue or from a formula, so it is not built for them.
+    The call initializes lazy layers, because fleets need the shapes of their weights, and because an
+    activation that draws random numbers in the first step would change these weights. The reference network
+    works with every element-wise activation of the catalogue or from a formula, so it is not built in that
+    case.
 
     Args:
         net: An untrained net with the activation.
         activation: The activation, for messages.
         dataset: The data.
-        any_output: Whether outputs may be anything, for a net with a loss of its own.
+        any_output: Whether any output is allowed, for a net with its own loss.
 
     Returns:
         The net's module, or a function that builds it and initializes its lazy layers.
@@ -274,13 +273,17 @@ def plan_training(
     Args:
         dataset: The data.
         activation: As for :class:`~actlab.models.networks.NeuralNet`.
-        settings: The hyperparameters; the notebook's if omitted.
+        settings: The hyperparameters (default: ``TrainSettings()``).
         diagnostics: Whether every epoch has diagnostics; None for as many epochs as cost little.
 
     Raises:
         UsageError: As :func:`train`; the message names all problems.
     """
-    settings, problems = settings or TrainSettings(), [holdback_problem(dataset.y)]
+    settings = settings or TrainSettings()
+    for name, value, kind in (("dataset", dataset, Dataset), ("settings", settings, TrainSettings)):
+        if not isinstance(value, kind):
+            raise UsageError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}")
+    problems = [find_holdout_problem(dataset.y)]
     try:
         activation = resolve(activation) if isinstance(activation, str) else activation
         net = make_net(dataset, activation, settings)
@@ -306,14 +309,14 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
         UsageError: The activation failed before the first epoch ended.
     """
     net, run, X, y = plan.net, plan.run, plan.dataset.X, plan.dataset.y
-    (result,) = train_runs([run], X, y, watch=_live_table(sink) if sink else None)
+    (result,) = train_runs([run], X, y, watch=_make_live_table(sink) if sink else None)
     if needs_skorch := result.needs_skorch:
         if sink:
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
         result = Result(how="skorch", reason_alone=result.reason_alone)
         with contextlib.suppress(Exception):  # the result contains it
             fit_with_skorch(net, X, y, run.seed, run.fold, result)
-        result.history = epochs_of(net)
+        result.history = list_epochs(net)
     activation = net.get_params_for("module")["activation"]
     if not any("train_loss" in epoch for epoch in result.history):
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")
@@ -322,7 +325,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
     return TrainingResult(restore_net(net, run, result, X, y), result, run.diagnostic_epochs)
 
 
-def _live_table(sink: Callable[[str], None]) -> Watcher:
+def _make_live_table(sink: Callable[[str], None]) -> Watcher:
     """Return a watcher that passes the lines of skorch's live table to ``sink``."""
     so_far = SimpleNamespace(history=History(), verbose=1)
     log = PrintLog(sink=sink).initialize()
@@ -337,8 +340,8 @@ def _live_table(sink: Callable[[str], None]) -> Watcher:
     return watch
 
 
-def holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
-    """Return why a fifth of the training samples cannot be held back; an empty text if it can.
+def find_holdout_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
+    """Return why a fifth of the training samples cannot be held out; an empty text if it can.
 
     Args:
         y: The targets: labels (n,), int64, or numbers (n, 1), float32.
@@ -346,11 +349,11 @@ def holdback_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
     """
     numbers = y.dtype.kind == "f"
     most = len(y) if numbers else int(np.bincount(y).max())
-    left = most - math.ceil(most / folds) if folds > 1 else most
-    if left >= HELD_BACK:
+    count = most - math.ceil(most / folds) if folds > 1 else most
+    if count >= HELD_OUT:
         return ""
     few = "the training set has" if numbers else "the largest class has"
-    return f"one sample in {HELD_BACK} is held out for validation, but {few} only {left} samples: add data"
+    return f"one sample in {HELD_OUT} is held out for validation, but {few} only {count} samples: add data"
 
 
 def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Verify activations."""
     from actlab.checking import check, format_junit
     from actlab.checking.checker import parse_dtypes, parse_rows
-    from actlab.files import writing
+    from actlab.files import replace_file
 
     options = {
         "reference": arguments.reference,
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             blank_line = "\n" if len(reports) > 1 else ""
             print(blank_line + reports[-1].text(width=width, colour=colour), flush=True)
     if arguments.junit is not None:
-        with writing(arguments.junit) as beside:
+        with replace_file(arguments.junit) as beside:
             beside.write_text(format_junit(reports), encoding="utf-8")
     if arguments.json:
         print(json.dumps({"reports": [report.to_json() for report in reports]}))

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,11 @@ from actlab.cli.options import (
     add_data_options,
     add_output_options,
     add_training_options,
-    command_line,
     load_dataset,
-    train_settings,
+    make_train_settings,
+    write_command,
 )
-from actlab.cli.output import (
-    FAILURE,
-    SUCCESS,
-    check_figures,
-    print_result,
-    wrap_sentences,
-    write_pages,
-)
+from actlab.cli.output import FAILURE, SUCCESS, check_figures, print_result, wrap_sentences, write_pages
 from actlab.errors import UsageError
 from actlab.files import LEDGER
 
@@ -68,12 +62,8 @@ def add_options(parser: Parser) -> None:
     add("--until-decided", action="store_true", help="add seeds, up to 32, until every verdict is decided")
     add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes (20m)")
     add("--scoring", metavar="NAME", help="scikit-learn scorer (default: accuracy or r2)")
-    add(
-        "--rope",
-        type=float,
-        metavar="X",
-        help="differences up to X are practically equivalent (default: set by the scorer)",
-    )
+    rope = "differences up to X are practically equivalent (default: set by the scorer)"
+    add("--rope", type=float, metavar="X", help=rope)
     add = parser.add_argument_group("execution").add_argument
     add("--jobs", type=int, metavar="N", help="worker processes (default: chosen automatically)")
     add("--scheduler", metavar="ADDRESS", help="train on a Dask cluster: tcp://HOST:PORT")
@@ -81,46 +71,74 @@ def add_options(parser: Parser) -> None:
     add("--mlflow", metavar="URI", help="log to MLflow: sqlite:///runs.db or http://HOST:PORT")
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """The comparison on one dataset, the files that were written, and the message from MLflow."""
+
+    dataset: Dataset
+    comparison: Comparison
+    files: list[Path]
+    mlflow: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        from actlab.report.tables import to_json_rows
+
+        tables = {name: to_json_rows(getattr(self.comparison, name)) for name in ("ranking", "verdicts")}
+        logged = {"mlflow": self.mlflow} if self.mlflow else {}
+        return {**tables, "insights": self.comparison.sentences(), **logged}
+
+    def describe(self) -> list[str]:
+        """Return lines: the ranking with the scores of folds or seeds as far as they fit, and sentences."""
+        from actlab.report.tables import format_table
+
+        ranking = self.comparison.ranking
+        parts = [str(name) for name in ranking if str(name).startswith(("fold_", "seed_"))]
+        logged = ["", *wrap_sentences([self.mlflow])] if self.mlflow else []
+        table = format_table(ranking[[*_RANKING, *parts]])
+        return [table, "", *wrap_sentences(self.comparison.sentences()), *logged]
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Compare activations."""
     from actlab.comparison.plan import ComparisonPlan
-    from actlab.files import output_folder
+    from actlab.files import create_output_folder
 
-    datasets = _datasets(arguments)
-    folders = _folders(arguments.out, datasets)
-    plans = [ComparisonPlan(_config(arguments, dataset)) for dataset in datasets]
+    sources = arguments.data or ["digits"]
+    datasets = _load_datasets(arguments, sources)
+    folders = _choose_folders(arguments.out, datasets)
+    plans = [ComparisonPlan(_make_config(arguments, dataset)) for dataset in datasets]
     for folder in folders:
-        output_folder(folder)
+        create_output_folder(folder)
     check_figures(arguments)
     if arguments.mlflow is not None:
         from actlab.integrations.mlflow import check_store
 
         check_store(arguments.mlflow)
-    with _cluster(arguments.scheduler) as executor:
-        results = [
+    with _connect(arguments.scheduler) as executor:
+        outcomes = [
             _compare(arguments, plan, source, folder, executor)
-            for plan, source, folder in zip(plans, _sources(arguments), folders, strict=True)
+            for plan, source, folder in zip(plans, sources, folders, strict=True)
         ]
-    if len(results) == 1:
-        return _print_one(arguments, datasets[0], *results[0])
-    return _print_several(arguments, datasets, results)
+    if len(outcomes) == 1:
+        about = {"data": datasets[0].name, "fingerprint": datasets[0].fingerprint}
+        (outcome,) = outcomes
+        print_result(arguments, {**about, **outcome.to_json()}, outcome.describe(), outcome.files)
+    else:
+        _print_several(arguments, outcomes)
+    return max(_choose_status(arguments, outcome) for outcome in outcomes)
 
 
-def _config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonConfig:
+def _make_config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonConfig:
     from actlab.comparison.config import ComparisonConfig
 
     names = "activations folds seeds until_decided budget module replace scoring rope jobs diagnostics"
     options = {name: getattr(arguments, name) for name in names.split()}
-    settings, tune = train_settings(arguments), _parse_tune(arguments.tune)
+    settings, tune = make_train_settings(arguments), _parse_tune(arguments.tune)
     return ComparisonConfig(dataset=dataset, settings=settings, tune=tune, **options)
 
 
-def _sources(arguments: argparse.Namespace) -> list[str]:
-    return arguments.data or ["digits"]
-
-
-def _datasets(arguments: argparse.Namespace) -> list[Dataset]:
-    sources = _sources(arguments)
+def _load_datasets(arguments: argparse.Namespace, sources: list[str]) -> list[Dataset]:
     if len(sources) == 1:
         return [load_dataset(arguments, sources[0])]
     from actlab.data.dataset import list_accepted_arguments
@@ -137,39 +155,35 @@ def _parse_tune(texts: list[str]) -> dict[str, list[Any]]:
         if not equals or not values or name in tuned:
             wrong = "names it twice" if name in tuned else "is not NAME=VALUE,VALUE"
             raise UsageError(f"--tune {text!r} {wrong}; write lr=0.003,0.01,0.03, for example")
-        tuned[name] = [_literal(value) for value in values.split(",")]
+        tuned[name] = [_parse_value(value.strip()) for value in values.split(",")]
     return tuned
 
 
-def _literal(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     try:
-        return ast.literal_eval(text.strip())
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return text.strip()
+        return text
 
 
-def _folders(out: Path, datasets: list[Dataset]) -> list[Path]:
+def _choose_folders(out: Path, datasets: list[Dataset]) -> list[Path]:
     """Return the output folder of each dataset."""
     if len(datasets) == 1:
         return [out]
     if len({dataset.fingerprint for dataset in datasets}) < len(datasets):
         raise UsageError("--data names the same data twice; each dataset must be different")
     names = [re.sub(r"[^\w.-]", "_", dataset.name) for dataset in datasets]
-    if len(set(names)) < len(names):
-        raise UsageError(f"--data names two files called {_twice(names)!r}; rename one of them")
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"--data names two files called {duplicates[0]!r}; rename one of them")
     return [out / name for name in names]
-
-
-def _twice(names: list[str]) -> str:
-    return next(name for name in names if names.count(name) > 1)
 
 
 def _compare(
     arguments: argparse.Namespace, plan: ComparisonPlan, source: str, out: Path, executor: Executor | None
-) -> tuple[Comparison, list[Path], str]:
-    """Compare on one dataset; return the comparison, the files written and the message from MLflow."""
+) -> _Outcome:
+    """Compare on one dataset, and write the files."""
     from actlab.comparison.comparison import Interrupted, run_comparison
-    from actlab.comparison.tables import cv_results
+    from actlab.comparison.tables import make_cv_results
     from actlab.report.tables import to_json_rows, write_csv
 
     verbose = 0 if arguments.quiet else 1 + arguments.verbose
@@ -179,123 +193,79 @@ def _compare(
         write_csv(interruption.results, out / "results.csv")
         write_csv(interruption.history, out / "history.csv")
         raise
-    table = cv_results(comparison.results)
+    table = make_cv_results(comparison.results)
     write_csv(table, out / "cv_results.csv")
-    command = command_line(arguments, "compare", *arguments.activations, "--data", source)
+    command = write_command(arguments, "compare", *arguments.activations, "--data", source)
     comparison = dataclasses.replace(comparison, about={**comparison.about, "command": command})
     rows = to_json_rows(table.filter(regex="^param_|_score$"))
-    files = [
-        out / LEDGER,
-        out / "cv_results.csv",
-        *comparison.to_csv(out),
-        *write_pages(arguments, comparison, rows, out),
-    ]
-    logged = ""
-    if arguments.mlflow is not None:
-        from actlab.integrations.mlflow import log_comparison
-
-        logged = log_comparison(
-            comparison.results,
-            comparison.history,
-            arguments.mlflow,
-            name=f"{plan.config.dataset.name}: {', '.join(arguments.activations)}",
-            settings={
-                **{name: comparison.about[name] for name in ("data", "folds", "seeds", "metric")},
-                **dataclasses.asdict(plan.config.settings),
-            },
-            files=files[1:],
-            keys=comparison.results["key"].to_list(),
-        )
-    return comparison, files, logged
+    tables, pages = comparison.to_csv(out), write_pages(arguments, comparison, rows, out)
+    files = [out / LEDGER, out / "cv_results.csv", *tables, *pages]
+    logged = "" if arguments.mlflow is None else _log(arguments, plan, comparison, files[1:])
+    return _Outcome(plan.config.dataset, comparison, files, logged)
 
 
-def _print_one(
-    arguments: argparse.Namespace, dataset: Dataset, comparison: Comparison, files: list[Path], logged: str
-) -> int:
-    about = {"data": dataset.name, "fingerprint": dataset.fingerprint}
-    result = {**about, **_to_json(comparison), **({"mlflow": logged} if logged else {})}
-    lines = [_table(comparison), "", *wrap_sentences(comparison.sentences())]
-    lines += ["", *wrap_sentences([logged])] if logged else []
-    print_result(arguments, result, lines, files)
-    return _status(arguments, dataset, comparison)
+def _log(
+    arguments: argparse.Namespace, plan: ComparisonPlan, comparison: Comparison, files: list[Path]
+) -> str:
+    """Log a comparison to MLflow; return its message."""
+    from actlab.integrations.mlflow import log_comparison
 
-
-def _to_json(comparison: Comparison) -> dict[str, Any]:
-    from actlab.report.tables import to_json_rows
-
-    return {
-        "ranking": to_json_rows(comparison.ranking),
-        "verdicts": to_json_rows(comparison.verdicts),
-        "insights": comparison.sentences(),
-    }
-
-
-def _table(comparison: Comparison) -> str:
-    """Return the ranking, with the scores of folds or seeds as far as they fit."""
-    from actlab.report.tables import text_table
-
-    parts = [str(name) for name in comparison.ranking if str(name).startswith(("fold_", "seed_"))]
-    return text_table(comparison.ranking[[*_RANKING, *parts]])
-
-
-def _print_several(
-    arguments: argparse.Namespace, datasets: list[Dataset], results: list[tuple[Comparison, list[Path], str]]
-) -> int:
-    """Print the verdicts over all datasets."""
-    import pandas as pd
-
-    from actlab.report.plots.critical_difference import rank_table
-    from actlab.report.tables import to_json_rows, write_csv
-    from actlab.stats.several_datasets import compare_over_datasets
-
-    means = {
-        dataset.name: comparison.ranking.set_index("activation")["mean"]
-        for dataset, (comparison, _, _) in zip(datasets, results, strict=True)
-    }
-    scores = pd.DataFrame(means).T[list(arguments.activations)]
-    across = compare_over_datasets(scores)
-    table = scores.rename_axis("data").reset_index()
-    write_csv(table, arguments.out / "datasets.csv")
-    write_csv(across.verdicts, arguments.out / "across.csv")
-    files = [arguments.out / "datasets.csv", arguments.out / "across.csv", *_diagram(across, arguments.out)]
-    lines, result = [], {}
-    for dataset, (comparison, _, logged) in zip(datasets, results, strict=True):
-        lines += [f"{dataset.name}:", _table(comparison), "", *wrap_sentences(comparison.sentences()), ""]
-        lines += [*wrap_sentences([logged]), ""] if logged else []
-        result[dataset.name] = {**_to_json(comparison), **({"mlflow": logged} if logged else {})}
-    across_json = {
-        "ranks": to_json_rows(across.ranks),
-        "verdicts": to_json_rows(across.verdicts),
-        "insights": across.sentences(),
-    }
-    lines += [
-        f"Over {len(datasets)} datasets:",
-        rank_table(across),
-        "",
-        *wrap_sentences(across.sentences()),
-    ]
-    files += sorted({file.parent for _, written, _ in results for file in written})
-    print_result(arguments, {"datasets": result, "across": across_json}, lines, files)
-    return max(
-        _status(arguments, dataset, comparison)
-        for dataset, (comparison, _, _) in zip(datasets, results, strict=True)
+    about = {name: comparison.about[name] for name in ("data", "folds", "seeds", "metric")}
+    return log_comparison(
+        comparison.results,
+        comparison.history,
+        arguments.mlflow,
+        name=f"{plan.config.dataset.name}: {', '.join(arguments.activations)}",
+        settings={**about, **dataclasses.asdict(plan.config.settings)},
+        files=files,
+        keys=comparison.results["key"].to_list(),
     )
 
 
-def _status(arguments: argparse.Namespace, dataset: Dataset, comparison: Comparison) -> int:
+def _print_several(arguments: argparse.Namespace, outcomes: list[_Outcome]) -> None:
+    """Write and print the verdicts over all datasets."""
+    import pandas as pd
+
+    from actlab.report.plots.critical_difference import format_ranks
+    from actlab.report.tables import to_json_rows, write_csv
+    from actlab.stats.several_datasets import compare_over_datasets
+
+    means = {one.dataset.name: one.comparison.ranking.set_index("activation")["mean"] for one in outcomes}
+    scores = pd.DataFrame(means).T[list(arguments.activations)]
+    across = compare_over_datasets(scores)
+    files = [arguments.out / "datasets.csv", arguments.out / "across.csv"]
+    write_csv(scores.rename_axis("data").reset_index(), files[0])
+    write_csv(across.verdicts, files[1])
+    files += [
+        *_draw_diagram(across, arguments.out),
+        *sorted({file.parent for one in outcomes for file in one.files}),
+    ]
+    lines = [line for one in outcomes for line in (f"{one.dataset.name}:", *one.describe(), "")]
+    lines += [f"Over {len(outcomes)} datasets:", format_ranks(across), ""]
+    lines += wrap_sentences(across.sentences())
+    tables = {"ranks": to_json_rows(across.ranks), "verdicts": to_json_rows(across.verdicts)}
+    result = {
+        "datasets": {one.dataset.name: one.to_json() for one in outcomes},
+        "across": {**tables, "insights": across.sentences()},
+    }
+    print_result(arguments, result, lines, files)
+
+
+def _choose_status(arguments: argparse.Namespace, outcome: _Outcome) -> int:
     """Return the exit status, which is a failure if every activation has failed."""
-    ranking = comparison.ranking
+    ranking = outcome.comparison.ranking
     if not ranking["mean"].isna().all():
         return SUCCESS
     if arguments.quiet:  # otherwise the sentences state it
         failed = [f"{row['activation']} {row['status']}" for _, row in ranking[:_MAX_FAILURES].iterrows()]
-        if left := len(ranking) - len(failed):
-            failed.append(f"{left} more failed")
-        print(f"actlab: nothing was compared on {dataset.name}: {'; '.join(failed)}", file=sys.stderr)
+        if remaining := len(ranking) - len(failed):
+            failed.append(f"{remaining} more failed")
+        name = outcome.dataset.name
+        print(f"actlab: nothing was compared on {name}: {'; '.join(failed)}", file=sys.stderr)
     return FAILURE
 
 
-def _diagram(across: Any, out: Path) -> list[Path]:
+def _draw_diagram(across: Any, out: Path) -> list[Path]:
     """Draw the diagram; without matplotlib, print a note: the text has one too."""
     from actlab.report.plots.critical_difference import write_critical_difference
 
@@ -308,7 +278,7 @@ def _diagram(across: Any, out: Path) -> list[Path]:
     return [out / "critical_difference.png"]
 
 
-def _cluster(address: str | None) -> contextlib.AbstractContextManager[Executor | None]:
+def _connect(address: str | None) -> contextlib.AbstractContextManager[Executor | None]:
     """Return the Dask cluster at an address; None without an address."""
     if address is None:
         return contextlib.nullcontext()

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         "device": (("cpu", "cuda"), []),
         "dtype": (("float32", "float64", "float16", "bfloat16"), []),
     }
-    for action in _actions(arguments.whole_parser):
+    for action in _iterate_actions(arguments.whole_parser):
         if action.dest in _KINDS:
             completer: Any = dict.fromkeys(SHELLS, f"_actlab_{_KINDS[action.dest]}")
         elif action.metavar == "DIR":
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         action.complete = completer  # type: ignore[attr-defined]
     preamble = {
-        shell: "".join(_shell_function(shell, kind, *completions) for kind, completions in kinds.items())
+        shell: "".join(_make_shell_function(shell, kind, *completions) for kind, completions in kinds.items())
         for shell in SHELLS
     }
     # shtab accepts a preamble for each shell, but its annotations do not.
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def _shell_function(shell: str, kind: str, words: Sequence[str], files: Sequence[str]) -> str:
+def _make_shell_function(shell: str, kind: str, words: Sequence[str], files: Sequence[str]) -> str:
     """Return a shell function that completes some words, and files that match some patterns."""
     if shell == "bash":
         steps = [f'compgen -W "{" ".join(words)}" -- "$1"']
@@ -72,10 +72,10 @@ def _shell_function(shell: str, kind: str, words: Sequence[str], files: Sequence
     return f"_actlab_{kind}() {{ {'; '.join(steps)}; }}\n"
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+def _iterate_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """Yield the actions of a parser and of the commands below it."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
-                yield from _actions(command)
+                yield from _iterate_actions(command)

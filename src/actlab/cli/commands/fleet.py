@@ -25,14 +25,18 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from actlab.errors import raise_problems
-    from actlab.execution.processes import process_count
-    from actlab.fleet.settings import processor_name, settings_for, variable_of
+    from actlab.execution.processes import count_processes
+    from actlab.fleet.settings import processor_name, read_settings, variable_of
     from actlab.models.networks import NeuralNet
-    from actlab.training.train import device_problem
+    from actlab.training.train import find_device_problem
 
-    raise_problems([device_problem(arguments.device)])
-    settings = settings_for(arguments.device)
-    values = {"processor": processor_name(), "processes": process_count(None), **dataclasses.asdict(settings)}
+    raise_problems([find_device_problem(arguments.device)])
+    settings = read_settings(arguments.device)
+    values = {
+        "processor": processor_name(),
+        "processes": count_processes(None),
+        **dataclasses.asdict(settings),
+    }
     runs = {}
     for name, (features, classes) in _EXAMPLE_DATA.items():
         with torch.device("meta"):

@@ -58,18 +58,18 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"runs": to_json_rows(runs), "claims": to_json_rows(claims)}, allow_nan=False))
         return SUCCESS
-    lines = ["No runs yet"] if runs.empty else _runs_as_text(runs)
-    sentences = _run_notes(runs)
+    lines = ["No runs yet"] if runs.empty else _format_runs(runs)
+    sentences = _describe_runs(runs)
     for claim in claims.to_dict("records"):
         sentences.append(f"Process {claim['pid']} on {claim['host']} is training {_count(claim['runs'])}.")
     print("\n".join([*lines, *([""] if sentences else []), *wrap_sentences(sentences)]))
     return SUCCESS
 
 
-def _runs_as_text(runs: pd.DataFrame) -> list[str]:
+def _format_runs(runs: pd.DataFrame) -> list[str]:
     import pandas as pd
 
-    from actlab.report.tables import text_table
+    from actlab.report.tables import format_table
 
     # The loss comes last: a number may be wide, and columns that do not fit are dropped from the right.
     table = runs[["activation", "seed", "fold", "test_acc", "epochs", "seconds", "test_loss"]].copy()
@@ -77,10 +77,10 @@ def _runs_as_text(runs: pd.DataFrame) -> list[str]:
     table["fold"] = pd.to_numeric(table["fold"], errors="coerce")
     failures = (runs["failure"] != "").sum()
     title = f"{_count(len(runs))}, {failures or 'none'} failed"
-    return [title, "", text_table(table.tail(_MAX_ROWS).reset_index(drop=True))]
+    return [title, "", format_table(table.tail(_MAX_ROWS).reset_index(drop=True))]
 
 
-def _run_notes(runs: pd.DataFrame) -> list[str]:
+def _describe_runs(runs: pd.DataFrame) -> list[str]:
     """Return a sentence for each reason why runs failed, and for what the table leaves out."""
     omitted = f"The last {_MAX_ROWS} of {len(runs)} runs are shown; actlab ledger export writes all of them."
     sentences = [omitted] if len(runs) > _MAX_ROWS else []
@@ -111,12 +111,12 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the tables of a ledger as files for other programs."""
-    from actlab.files import output_folder
+    from actlab.files import create_output_folder
     from actlab.ledger.records import dumps
     from actlab.report.tables import write_csv, write_json
 
     with _open(arguments.ledger) as ledger:
-        out = output_folder(arguments.out)
+        out = create_output_folder(arguments.out)
         runs, history = ledger.runs(), ledger.history()
         # JSON has no infinity and no NaN: the ledger's own encoding of numbers, {"$float": "inf"}, stays.
         settings = [{"key": key, **json.loads(dumps(ledger.settings(key)))} for key in runs["key"]]

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the report of a comparison or a run, finished or not."""
     from actlab.comparison.loading import load_folder
     from actlab.report.html.page import write_report
-    from actlab.report.sentences import report_sentences
+    from actlab.report.sentences import describe_report
 
     comparison = load_folder(arguments.folder)
     path = arguments.out or arguments.folder / REPORT
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise UsageError(str(error)) from error
     files = [path, *write_figures(arguments, comparison, arguments.folder)]
-    insights = report_sentences(comparison)
+    insights = describe_report(comparison)
     if arguments.json:
         print(json.dumps({"insights": insights, "files": [str(file) for file in files]}))
     else:

@@ -31,7 +31,7 @@ def add_options(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show one activation."""
     from actlab.describe import draw_terminal_plot, get_summary, list_properties, make_value_table
-    from actlab.files import output_folder
+    from actlab.files import create_output_folder
     from actlab.models.gaussian_moments import list_moments
     from actlab.spec import resolve_definition
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         picture = arguments.out / f"{activation.name}.png"
         check_drawable(activation)
-        output_folder(arguments.out)
+        create_output_folder(arguments.out)
         write_figure(activation, picture)
     if arguments.json:
         about = {"name": activation.name, **dict(facts), "values": values}

@@ -34,9 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from actlab.errors import raise_problems
     from actlab.timing import measure
-    from actlab.training.train import device_problem
+    from actlab.training.train import find_device_problem
 
-    raise_problems([device_problem(arguments.device)])
+    raise_problems([find_device_problem(arguments.device)])
     try:
         shape = [int(size) for size in arguments.shape.split(",")]
     except ValueError:

@@ -10,15 +10,15 @@ from actlab.cli.options import (
     add_data_options,
     add_output_options,
     add_training_options,
-    command_line,
     load_dataset,
-    train_settings,
+    make_train_settings,
+    write_command,
 )
 from actlab.cli.output import (
     FAILURE,
     SUCCESS,
     check_figures,
-    epoch_printer,
+    make_epoch_printer,
     print_result,
     wrap_sentences,
     write_pages,
@@ -45,25 +45,27 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train one network."""
-    from actlab.comparison.loading import training_comparison, write_training
-    from actlab.files import output_folder
-    from actlab.fleet.diagnostics import describe_schedule
+    from actlab.comparison.loading import make_training_comparison, write_training
+    from actlab.files import create_output_folder
+    from actlab.fleet.diagnostics import describe_diagnostic_epochs
     from actlab.report.insights import history_insights
     from actlab.report.tables import to_json_rows
     from actlab.spec import resolve
     from actlab.training.train import history_frame, plan_training, run_training
 
-    settings = train_settings(arguments, num_units=arguments.num_units)
+    settings = make_train_settings(arguments, num_units=arguments.num_units)
     dataset = load_dataset(arguments, arguments.data)
     activation = resolve(arguments.activation)
     plan = plan_training(dataset, activation, settings, diagnostics=arguments.diagnostics)
     check_figures(arguments)
-    out = output_folder(arguments.out)
-    training = run_training(plan, sink=epoch_printer(arguments))
-    command = command_line(arguments, "train", "--activation", arguments.activation, "--data", arguments.data)
-    diagnostics = describe_schedule(arguments.diagnostics, training.diagnostic_epochs)
+    out = create_output_folder(arguments.out)
+    training = run_training(plan, sink=make_epoch_printer(arguments))
+    command = write_command(
+        arguments, "train", "--activation", arguments.activation, "--data", arguments.data
+    )
+    diagnostics = describe_diagnostic_epochs(arguments.diagnostics, training.diagnostic_epochs)
     about = {"command": command, "diagnostics": diagnostics}
-    comparison = training_comparison(training, dataset, activation, settings, **about)
+    comparison = make_training_comparison(training, dataset, activation, settings, **about)
     history = history_frame(training.net)
     rows, insights = to_json_rows(history), history_insights(history)
     files = [*write_training(comparison, out), *write_pages(arguments, comparison, rows, out)]

@@ -8,15 +8,15 @@ import sympy
 import torch
 from sympy import Add, Expr, Integer, Mul, Symbol, exp, log
 
-from actlab.derivation.codegen.lowering import Form, program
+from actlab.derivation.codegen.lowering import ExprForm, lower_form
 from actlab.derivation.codegen.program_functions import Expm1, Known, Log1p, Size, Within, to_exponentials
-from actlab.derivation.codegen.rewrites import MODERATE, lowest, size, tidy
+from actlab.derivation.codegen.rewrites import MODERATE, count_operations, factor_small, find_lowest_term
 from actlab.derivation.syntax.to_sympy import X
 
 _CAPS = (20, 40)
 
 
-class Decaying:
+class DecayingRewriter:
     """Rewrites an expression on one side of 0 in exponentials that decay there.
 
     Args:
@@ -43,48 +43,48 @@ class Decaying:
         if node.is_Atom or node.is_number:
             return node
         if isinstance(node, exp):
-            return self._exponential(node.args[0])
+            return self._rewrite_exponential(node.args[0])
         if node.is_Pow and not node.exp.is_number:
-            return self._exponential(node.exp * log(node.base))
+            return self._rewrite_exponential(node.exp * log(node.base))
         arguments = [self.rewrite(argument) for argument in node.args]
         if isinstance(node, log):
-            return self._logarithm(arguments[0])
+            return self._rewrite_logarithm(arguments[0])
         if isinstance(node, Known | sympy.Function):
-            return self._function(node.func(*(tidy(a) for a in arguments)))
+            return self._name_function(node.func(*(factor_small(a) for a in arguments)))
         if node.is_Pow and not node.exp.is_Integer:
-            return self._function(node.func(tidy(arguments[0]), node.exp))
+            return self._name_function(node.func(factor_small(arguments[0]), node.exp))
         return node.func(*arguments)
 
-    def _function(self, node: Expr) -> Expr:
+    def _name_function(self, node: Expr) -> Expr:
         if node not in self._functions:
             self._functions[node] = Symbol(f"f{len(self._functions)}", real=True)
             self.names[self._functions[node]] = node
         return self._functions[node]
 
-    def _value(self, node: Expr) -> float:
+    def _evaluate(self, node: Expr) -> float:
         """Return the value of an expression at a point of the side."""
-        made = program(Form(node, self.names), list(self._parameters))
+        made = lower_form(ExprForm(node, self.names), list(self._parameters))
         point = torch.tensor(self.side * 2.3, dtype=torch.float64)
         return float(made(point, *self._parameters.values()))
 
-    def _exponential(self, argument: Expr) -> Expr:
+    def _rewrite_exponential(self, argument: Expr) -> Expr:
         argument = sympy.expand(argument)
         constant, varying = argument.as_independent(X, as_Add=True)
         if constant.is_number and constant != 0 and varying != 0:
-            return exp(constant) * self._exponential(varying)
+            return exp(constant) * self._rewrite_exponential(varying)
         exponent = self.rewrite(argument)
         for base, symbol in self._groups:
             ratio = sympy.cancel(exponent / base)
             if ratio.is_Integer:
                 return symbol**ratio
-        return self._new_group(exponent)
+        return self._add_group(exponent)
 
-    def _new_group(self, exponent: Expr) -> Expr:
+    def _add_group(self, exponent: Expr) -> Expr:
         """Return an exponential by a new symbol for the one of exp(u) and exp(-u) that decays."""
         symbol = Symbol(f"t{len(self._groups)}", positive=True)
         on_main = sympy.cancel(exponent / self.main)
         if self.cap is None:
-            sign = 1 if self._value(exponent) > 0 else -1
+            sign = 1 if self._evaluate(exponent) > 0 else -1
             decay: Expr = -abs(on_main) * Size(self.main) if on_main.is_Rational else -sign * exponent
             # On this side the size is the input itself: a sum with it may cancel.
             self._logarithms[symbol] = -sign * exponent
@@ -101,24 +101,28 @@ class Decaying:
         self.decaying[symbol] = None
         return symbol ** (-sign)
 
-    def _logarithm(self, argument: Expr) -> Expr:
+    def _rewrite_logarithm(self, argument: Expr) -> Expr:
         """Return log(c t^k (1 + b)) as log(c) + k log(t) + log1p(b)."""
         ratio = sympy.cancel(sympy.together(argument))
         top, bottom = sympy.fraction(ratio)
         used = [s for s in self.decaying if ratio.has(s)]
         if len(used) != 1:
-            return self._plain_logarithm(ratio)
+            return self._take_log(ratio)
         (t,) = used
-        (i, a), (j, b) = lowest(top, t), lowest(bottom, t)
+        (i, a), (j, b) = find_lowest_term(top, t), find_lowest_term(bottom, t)
         lead = sympy.cancel(a / b)
         if lead.has(X) or any(lead.has(f) for f in self._functions.values()):
-            return self._plain_logarithm(ratio)
+            return self._take_log(ratio)
         rest = sympy.cancel(ratio / (lead * t ** (i - j)) - 1)
         result = log(lead) + (i - j) * self._logarithms[t]
-        return result + self._function(Log1p(tidy(rest))) if rest != 0 else result
+        return result + self._name_function(Log1p(factor_small(rest))) if rest != 0 else result
 
-    def _plain_logarithm(self, ratio: Expr) -> Expr:
-        return log(ratio) if ratio.is_number else self._function(Log1p(tidy(sympy.cancel(ratio - 1))))
+    def _take_log(self, ratio: Expr) -> Expr:
+        return (
+            log(ratio)
+            if ratio.is_number
+            else self._name_function(Log1p(factor_small(sympy.cancel(ratio - 1))))
+        )
 
 
 def find_main(expression: Expr) -> Expr:
@@ -132,70 +136,70 @@ def find_main(expression: Expr) -> Expr:
     return X
 
 
-def decaying(expression: Expr, side: int, parameters: Mapping[str, float], main: Expr) -> Iterator[Form]:
+def rewrite(expression: Expr, side: int, parameters: Mapping[str, float], main: Expr) -> Iterator[ExprForm]:
     """Yield quotients of polynomials in decaying exponentials, and in expm1 of their exponents."""
     opened = to_exponentials(expression)
-    if not opened.atoms(exp) or size(opened) > MODERATE:
+    if not opened.atoms(exp) or count_operations(opened) > MODERATE:
         return
-    writer = Decaying(side, parameters, main)
+    writer = DecayingRewriter(side, parameters, main)
     ratio = sympy.together(writer.rewrite(opened))
-    if size(ratio) > 2 * MODERATE:
+    if count_operations(ratio) > 2 * MODERATE:
         return
     top, bottom = sympy.fraction(sympy.cancel(ratio))
     clamp = _InputClamp(writer)
     for numerator in (sympy.factor(top), _collect_powers(top, writer)):
-        form = clamp.form(numerator, sympy.factor(bottom), "decaying")
+        form = clamp.make_form(numerator, sympy.factor(bottom), "decaying")
         yield form
-        yield from _by_roots(form, writer)
-    yield from _by_expm1(top, bottom, writer)
+        yield from _rewrite_by_roots(form, writer)
+    yield from _rewrite_by_expm1(top, bottom, writer)
 
 
-def capped(expression: Expr, parameters: Mapping[str, float], main: Expr) -> Iterator[Form]:
+def rewrite_capped(expression: Expr, parameters: Mapping[str, float], main: Expr) -> Iterator[ExprForm]:
     """Yield a quotient of polynomials in one exponential that stops growing at a cap."""
     opened = to_exponentials(expression)
-    if not opened.atoms(exp) or size(opened) > MODERATE:
+    if not opened.atoms(exp) or count_operations(opened) > MODERATE:
         return
     low = -(Integer(10) ** 9)
     for cap in _CAPS:
-        writer = Decaying(-1, parameters, main, cap)
+        writer = DecayingRewriter(-1, parameters, main, cap)
         top, bottom = sympy.fraction(sympy.cancel(sympy.together(writer.rewrite(opened))))
         below = sympy.factor(bottom)
         tops = sympy.factor(top), _collect_powers(top, writer)
-        for whole in (*(above / below for above in tops), *_divided(top, below, writer)):
+        for whole in (*(above / below for above in tops), *_divide_by_square(top, below, writer)):
             if not whole.has(X):
-                yield Form(whole, writer.names, kind="one exponential")
+                yield ExprForm(whole, writer.names, kind="one exponential")
                 continue
             # The clamp of x is known if x occurs with its factor in the exponent only.
             z = Symbol("z", real=True)
             scaled = whole.xreplace({X: z * X / main})
             divisors = {power for power in scaled.atoms(sympy.Pow) if power.exp < 0}
             if not scaled.has(X) and not any(power.has(z) for power in divisors):
-                yield Form(scaled, {**writer.names, z: Within(main, low, cap)}, kind="one exponential")
+                yield ExprForm(scaled, {**writer.names, z: Within(main, low, cap)}, kind="one exponential")
             for paired in (False, True):
                 near = Within(X, low, sympy.oo)
-                yield Form(whole.xreplace({X: near}), writer.names, paired, "one exponential")
+                yield ExprForm(whole.xreplace({X: near}), writer.names, paired, "one exponential")
 
 
-def _divided(top: Expr, bottom: Expr, writer: Decaying) -> Iterator[Expr]:
+def _divide_by_square(top: Expr, bottom: Expr, writer: DecayingRewriter) -> Iterator[Expr]:
     """Yield t^k (q + r / m) / m for a quotient by m^2 with large powers of t."""
     for t in writer.decaying:
         squares = [f for f in Mul.make_args(bottom) if f.is_Pow and f.exp == 2 and f.has(t)]
         if len(squares) != 1 or (bottom / squares[0]).has(t):
             continue
-        m, (k, _) = squares[0].base, lowest(top, t)
+        m, (k, _) = squares[0].base, find_lowest_term(top, t)
         q, r = sympy.div(sympy.Poly(sympy.cancel(top / t**k), t), sympy.Poly(m, t))
         whole = sympy.collect(sympy.expand(q.as_expr()), t, sympy.factor) + sympy.factor(r.as_expr()) / m
         yield t**k * whole / (bottom / m)
 
 
-def _collect_powers(polynomial: Expr, writer: Decaying) -> Expr:
+def _collect_powers(polynomial: Expr, writer: DecayingRewriter) -> Expr:
     """Return a polynomial by powers of the decaying symbols, with factored coefficients."""
     symbols = sorted(writer.decaying, key=str)
     collected = sympy.collect(sympy.expand(polynomial), symbols, evaluate=False)
     return Add(*(power * sympy.factor(factor) for power, factor in collected.items()))
 
 
-def _by_expm1(top: Expr, bottom: Expr, writer: Decaying) -> Iterator[Form]:
+def _rewrite_by_expm1(top: Expr, bottom: Expr, writer: DecayingRewriter) -> Iterator[ExprForm]:
     """Yield the quotient in m = t - 1 instead of t: near 0 the terms 1 cancel."""
     t = next((s for s in writer.decaying if top.has(s) or bottom.has(s)), None)
     if t is None:
@@ -203,11 +207,11 @@ def _by_expm1(top: Expr, bottom: Expr, writer: Decaying) -> Iterator[Form]:
     m = Symbol("m", real=True)
     names = {**writer.names, m: Expm1(writer.names[t].args[0])}
     above, below = sympy.factor(sympy.expand(top.subs(t, 1 + m))), sympy.factor(bottom.subs(t, 1 + m))
-    yield Form(above / below, names, kind="expm1, factors")
-    yield Form(sympy.horner(sympy.expand(above), wrt=m) / below, names, kind="expm1, powers")
+    yield ExprForm(above / below, names, kind="expm1, factors")
+    yield ExprForm(sympy.horner(sympy.expand(above), wrt=m) / below, names, kind="expm1, powers")
 
 
-def _by_roots(form: Form, writer: Decaying) -> Iterator[Form]:
+def _rewrite_by_roots(form: ExprForm, writer: DecayingRewriter) -> Iterator[ExprForm]:
     """Yield t f as r (r f) with r = sqrt(t), which underflows later than t: f may be large."""
     factors = Mul.make_args(form.expression)
     t = next((s for s in writer.decaying if s in factors), None)
@@ -215,17 +219,17 @@ def _by_roots(form: Form, writer: Decaying) -> Iterator[Form]:
         r, rest = sympy.symbols("r rest", real=True)
         whole = Mul(*(f for f in factors if f != t), r)
         names = {**form.names, r: exp(form.names[t].args[0] / 2), rest: whole}
-        yield Form(r * rest, names, kind="decaying, by roots")
+        yield ExprForm(r * rest, names, kind="decaying, by roots")
 
 
 class _InputClamp:
     """Clamps a large x where it meets an exponential that is 0."""
 
-    def __init__(self, writer: Decaying) -> None:
+    def __init__(self, writer: DecayingRewriter) -> None:
         self.decaying, self.names = writer.decaying, writer.names
         self.x_near = Symbol("xn", real=True)
 
-    def form(self, top: Expr, bottom: Expr, kind: str) -> Form:
+    def make_form(self, top: Expr, bottom: Expr, kind: str) -> ExprForm:
         """Return the form of a quotient."""
         factors = Mul.make_args(top)
         whole = any(f in self.decaying or (f.is_Pow and f.base in self.decaying) for f in factors)
@@ -233,16 +237,16 @@ class _InputClamp:
         # The power must stay in float32, and the exponential of the bound be 0, even of a slow exponent.
         bound = Integer(10) ** min(12, 36 // max(degree, 1))
         names = {**self.names, self.x_near: Within(X, -bound, bound)}
-        parts = [f.xreplace({X: self.x_near}) if whole else self._part(f) for f in factors]
-        parts += [1 / self._part(f) for f in Mul.make_args(bottom)]
-        return Form(Mul(*parts), names, kind=kind)
+        parts = [f.xreplace({X: self.x_near}) if whole else self._clamp_factor(f) for f in factors]
+        parts += [1 / self._clamp_factor(f) for f in Mul.make_args(bottom)]
+        return ExprForm(Mul(*parts), names, kind=kind)
 
-    def _part(self, factor: Expr) -> Expr:
+    def _clamp_factor(self, factor: Expr) -> Expr:
         if factor.is_Pow and factor.exp.is_Integer:
-            return self._part(factor.base) ** factor.exp
+            return self._clamp_factor(factor.base) ** factor.exp
         terms = factor.args if isinstance(factor, Add) else (factor,)
-        return Add(*(self._term(term) for term in terms))
+        return Add(*(self._clamp_term(term) for term in terms))
 
-    def _term(self, term: Expr) -> Expr:
+    def _clamp_term(self, term: Expr) -> Expr:
         falls = bool(term.free_symbols & self.decaying.keys())
         return term.xreplace({X: self.x_near}) if falls else term

@@ -22,7 +22,7 @@ _BESIDE = 8  # in eps: this near to a kink that the dtype rounds, both sides are
 Array = np.ndarray[Any, Any]
 
 
-def points(extra: tuple[float, ...] = ()) -> Array:
+def make_points(extra: tuple[float, ...] = ()) -> Array:
     """Return the points of measurement: float32 numbers of both signs, of every size, and near ``extra``."""
     sizes = np.concatenate([np.logspace(-30, 30, 61), np.logspace(-3, 2.8, 140), np.linspace(0.02, 12, 450)])
     sizes = np.concatenate([[1e-44, 1e-40, 1e-38], sizes]).astype(np.float32)
@@ -54,14 +54,14 @@ class ErrorMeter:
     kinks: tuple[float, ...] = ()
     _inputs: dict[torch.dtype, Tensor] = field(default_factory=dict)
 
-    def inputs(self, dtype: torch.dtype) -> Tensor:
+    def make_inputs(self, dtype: torch.dtype) -> Tensor:
         """Return the points, and minus and plus infinity after them."""
         if dtype not in self._inputs:
             both = np.concatenate([self.reference.points, [-math.inf, math.inf]])
             self._inputs[dtype] = torch.from_numpy(both).to(dtype)
         return self._inputs[dtype]
 
-    def errors(self, program: Program, order: int, values: tuple[float, ...]) -> Array:
+    def measure_program(self, program: Program, order: int, values: tuple[float, ...]) -> Array:
         """Return the error of a program for f, f' or f'' at every point and at both ends (2, n + 2).
 
         Args:
@@ -76,11 +76,11 @@ class ErrorMeter:
         with torch.no_grad():
             rows = []
             for dtype in DTYPES:
-                got = program(self.inputs(dtype), *values)
-                rows.append(self.error(got.double().numpy(), dtype, order))
+                got = program(self.make_inputs(dtype), *values)
+                rows.append(self.measure_values(got.double().numpy(), dtype, order))
         return np.stack(rows)
 
-    def error(self, got: Array, dtype: torch.dtype, order: int, line: bool = False) -> Array:
+    def measure_values(self, got: Array, dtype: torch.dtype, order: int, line: bool = False) -> Array:
         """Return the error of values; with ``line`` in units of the largest derivative on the line."""
         info, known = torch.finfo(dtype), self.reference
         with np.errstate(all="ignore"):
@@ -89,17 +89,17 @@ class ErrorMeter:
             scale = np.maximum(np.maximum(np.abs(true), moved), info.tiny * 1000)
             if line:
                 # What the output alone can give: its rounding moves f' and f'' by so much.
-                scale = np.maximum(scale, max(map(_largest, known.high[1 : order + 1])))
+                scale = np.maximum(scale, max(map(_find_largest, known.high[1 : order + 1])))
             error = np.abs((value - true) - known.low[order]) / (info.eps * scale)
             beyond = np.abs(true) >= info.max * (1 - info.eps)
             right = beyond & (value * np.sign(true) >= info.max * (1 - info.eps))
             flushed = (np.abs(true) < info.tiny) & (value == 0)
             error = np.where(np.isfinite(value), error, np.inf)
-            ignored = right | flushed | np.isnan(true) | self._on_kinks(dtype, order)
+            ignored = right | flushed | np.isnan(true) | self._find_kinks(dtype, order)
             error = np.where(ignored, 0.0, np.nan_to_num(error, nan=np.inf))
-        return np.concatenate([error, self._at_ends(got[-2:], dtype, order)])
+        return np.concatenate([error, self._measure_ends(got[-2:], dtype, order)])
 
-    def _on_kinks(self, dtype: torch.dtype, order: int) -> Array:
+    def _find_kinks(self, dtype: torch.dtype, order: int) -> Array:
         """Whether points are kinks; for the function itself, kinks that the dtype has to round."""
         exact = torch.tensor(self.kinks, dtype=torch.float64)
         rounded = exact.to(dtype).double()
@@ -110,7 +110,7 @@ class ErrorMeter:
             on |= np.abs(self.reference.points - place) <= _BESIDE * torch.finfo(dtype).eps * abs(place)
         return on
 
-    def _at_ends(self, got: Array, dtype: torch.dtype, order: int) -> Array:
+    def _measure_ends(self, got: Array, dtype: torch.dtype, order: int) -> Array:
         """Return 0 or infinity: at infinity a value is its limit or it is not."""
         found = []
         for end, value in enumerate(got.tolist()):
@@ -127,7 +127,7 @@ class ErrorMeter:
         return np.array(found)
 
 
-def _largest(values: Array) -> float:
+def _find_largest(values: Array) -> float:
     return float(np.abs(values[np.isfinite(values)]).max())
 
 
@@ -147,7 +147,7 @@ def _compute_reference(
     tree: Tree, parameters: tuple[tuple[str, float], ...], extra: tuple[float, ...]
 ) -> reference_values.ReferenceValues:
     if not extra:
-        return reference_values.compute_reference(tree, points(), dict(parameters))
+        return reference_values.compute_reference(tree, make_points(), dict(parameters))
     before = _compute_reference(tree, parameters, ())
-    new = np.setdiff1d(points(extra), before.points)
+    new = np.setdiff1d(make_points(extra), before.points)
     return before.merge(reference_values.compute_reference(tree, new, dict(parameters)))

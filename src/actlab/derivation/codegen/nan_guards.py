@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from actlab.derivation.codegen.program import DTYPES, Builder, Operand, Program, Step
+from actlab.derivation.codegen.program import DTYPES, Operand, Program, ProgramBuilder, Step
 
 _MODERATE = 30.0
 _BOUNDS = (1e18, 1e9)  # within them every power in use is finite, and beyond them hardly anything changes
 _SETTINGS = ((1.0, 0.0), (1.0, 1.0), (2.0, 0.0), (-1.0, 0.0))  # factors of the parameters, and summands
 
 
-def guard(program: Program, points: Tensor, values: Sequence[float]) -> Program:
+def guard_against_nan(program: Program, points: Tensor, values: Sequence[float]) -> Program:
     """Return a program that autograd can differentiate, with the same values.
 
     Args:
@@ -33,7 +33,7 @@ def guard(program: Program, points: Tensor, values: Sequence[float]) -> Program:
         The program itself if no derivative is NaN.
     """
     best, fewest = program, _count_nan(program, points, values)
-    for candidate in _guarded_programs(program, points, values) if fewest else ():
+    for candidate in _build_guarded(program, points, values) if fewest else ():
         count = _count_nan(candidate, points, values)
         if count < fewest:
             best, fewest = candidate, count
@@ -42,7 +42,7 @@ def guard(program: Program, points: Tensor, values: Sequence[float]) -> Program:
     return best
 
 
-def _guarded_programs(program: Program, points: Tensor, values: Sequence[float]) -> Iterator[Program]:
+def _build_guarded(program: Program, points: Tensor, values: Sequence[float]) -> Iterator[Program]:
     """Yield the program with its sides separated, and of a clamped input if that changes no value."""
     separated = _Separator(program, points, values).separate()
     yield separated
@@ -60,11 +60,11 @@ def _count_nan(program: Program, points: Tensor, values: Sequence[float]) -> int
     count = 0
     for dtype, (factor, summand) in itertools.product(DTYPES, _SETTINGS if values else _SETTINGS[:1]):
         moved = [factor * value + summand for value in values]
-        count += int(has_nan_derivative(program, points.to(dtype), moved).sum())
+        count += int(find_nan_derivatives(program, points.to(dtype), moved).sum())
     return count
 
 
-def has_nan_derivative(program: Program, points: Tensor, values: Sequence[float]) -> Tensor:
+def find_nan_derivatives(program: Program, points: Tensor, values: Sequence[float]) -> Tensor:
     """Return where the value is finite and a derivative by autograd is NaN."""
     with torch.enable_grad():
         inputs = [points.clone(), *(torch.full_like(points, value) for value in values)]
@@ -90,7 +90,7 @@ class _Separator:
     def __init__(self, old: Program, points: Tensor, values: Sequence[float]) -> None:
         self.old, self.points, self.values = old, points, values
         self.first = len(old.inputs)
-        self.build = Builder(old.inputs)
+        self.build = ProgramBuilder(old.inputs)
         self._added: dict[tuple[int, Operand], Operand] = {}
         self._degrees: dict[int, int] = {0: 1, **dict.fromkeys(range(1, self.first), 0)}
 
@@ -122,12 +122,12 @@ class _Separator:
         u, bound, *ways = step.operands
         compared = self._add(u, side), self._add(bound, side)
         compare = torch.gt if step.operation == "above" else torch.ge
-        holds = compare(self._value(u), self._value(bound)).expand_as(self.points)
+        holds = compare(self._compute(u), self._compute(bound)).expand_as(self.points)
         results = []
         for place, taken in enumerate((side.taken & holds, side.taken & ~holds)):
             own = side
-            if self._degree(ways[place]) > 1 and taken.any():
-                inputs = [self._safe_point(u, bound, taken, side)] * 2
+            if self._find_degree(ways[place]) > 1 and taken.any():
+                inputs = [self._choose_safe_point(u, bound, taken, side)] * 2
                 inputs[place] = side.input
                 own = _Side(self.build(step.operation, *compared, *inputs), taken)
             results.append(self._add(ways[place], own))
@@ -136,26 +136,26 @@ class _Separator:
     def _add_interval(self, step: Step, side: _Side) -> Operand:
         u, low, high, way = step.operands
         compared = [self._add(one, side) for one in (u, low, high)]
-        value = self._value(u)
-        holds = (value > self._value(low)) & (value < self._value(high))
+        value = self._compute(u)
+        holds = (value > self._compute(low)) & (value < self._compute(high))
         taken = side.taken & holds.expand_as(self.points)
         own = side
-        if self._degree(way) > 1 and taken.any():
-            point = self._safe_point(u, low, taken, side)
+        if self._find_degree(way) > 1 and taken.any():
+            point = self._choose_safe_point(u, low, taken, side)
             below = self.build("at_least", compared[0], compared[2], point, side.input)
             own = _Side(self.build("above", compared[0], compared[1], below, point), taken)
         return self.build("between", *compared, self._add(way, own))
 
-    def _safe_point(self, u: Operand, bound: Operand, taken: Tensor, side: _Side) -> Operand:
+    def _choose_safe_point(self, u: Operand, bound: Operand, taken: Tensor, side: _Side) -> Operand:
         """Return a point where a side is taken; it moves with a bound that is a parameter."""
         inside = self.points[taken]
         near = inside[inside.abs() <= _MODERATE]
         point = float((near if len(near) else inside).median())
-        if u == 0 and type(bound) is int and self._degree(bound) == 0:
-            return self.build("add", self._add(bound, side), point - float(self._value(bound)))
+        if u == 0 and type(bound) is int and self._find_degree(bound) == 0:
+            return self.build("add", self._add(bound, side), point - float(self._compute(bound)))
         return point
 
-    def _value(self, operand: Operand) -> Tensor:
+    def _compute(self, operand: Operand) -> Tensor:
         """Return a value of the old program at the points, for the default parameters."""
         if type(operand) is not int or operand < self.first:
             value = (self.points, *self.values)[operand] if type(operand) is int else operand
@@ -164,13 +164,13 @@ class _Separator:
             part = Program(self.old.inputs, self.old.steps[: operand - self.first + 1])
             return part(self.points, *self.values)
 
-    def _degree(self, operand: Operand) -> int:
+    def _find_degree(self, operand: Operand) -> int:
         """Return 0 if a value is independent of the input, 1 if it is linear in it, else 2."""
         if type(operand) is not int:
             return 0
         if operand not in self._degrees:
             step = self.old.steps[operand - self.first]
-            degrees = [self._degree(one) for one in step.operands]
+            degrees = [self._find_degree(one) for one in step.operands]
             match step.operation:
                 case "add" | "sub" | "neg" | "lift":
                     degree = max(degrees)

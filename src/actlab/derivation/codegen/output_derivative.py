@@ -26,10 +26,10 @@ from actlab.derivation.analysis.kinks import Kinks
 from actlab.derivation.analysis.piecewise import Branch, Leaf, Tree
 from actlab.derivation.codegen.error_meter import LIMITS, Array, ErrorMeter
 from actlab.derivation.codegen.form_selection import FAIR
-from actlab.derivation.codegen.lowering import Form, Lowering
-from actlab.derivation.codegen.nan_guards import guard
+from actlab.derivation.codegen.lowering import ExprForm, Lowering
+from actlab.derivation.codegen.nan_guards import guard_against_nan
 from actlab.derivation.codegen.program import DTYPES, Operand, Program
-from actlab.derivation.codegen.program_functions import Within, recognize
+from actlab.derivation.codegen.program_functions import Within, recognize_functions
 from actlab.derivation.syntax.to_sympy import X
 
 _SAMPLES = 9
@@ -74,10 +74,10 @@ def derive_from_output(
     sides = (False, True) if borders else (True,)
     trees = [tree for closed in sides if (tree := _find_laws(meter, kinks, borders, closed)) is not None]
     candidates = []
-    for tree, rewrite in itertools.product(trees, (recognize, sympy.factor)):
-        program = guard(_lower(tree, rewrite), forward(meter.inputs(torch.float64)), ())
+    for tree, rewrite in itertools.product(trees, (recognize_functions, sympy.factor)):
+        program = guard_against_nan(_lower_laws(tree, rewrite), forward(meter.make_inputs(torch.float64)), ())
         for scale in _SCALES:
-            error = _worst_error(meter, kinks, borders, forward, program, scale == "line")
+            error = _measure_worst_error(meter, kinks, borders, forward, program, scale == "line")
             if error < math.inf:
                 candidates.append(OutputDerivative(program, scale, error))
                 break
@@ -95,35 +95,35 @@ Values = tuple[Any, Any, Any, Any]
 Law = tuple[Callable[[Values], tuple[Any, ...]], Callable[..., Expr]]
 
 
-def _quadratic(at: Values) -> tuple[Any, ...]:
+def _fit_quadratic(at: Values) -> tuple[Any, ...]:
     y, d1, d2, d3 = at
     c = (d3 * d1 - d2 * d2) / (2 * d1**3)
     b = d2 / d1 - 2 * c * y
     return d1 - b * y - c * y * y, b, c
 
 
-def _exponential(at: Values) -> tuple[Any, ...]:
+def _fit_exponential(at: Values) -> tuple[Any, ...]:
     y, d1, d2, d3 = at
     k = (d3 * d1 - d2 * d2) / (d2 * d1**2)
     b = d2 / d1 / (k * mpmath.exp(k * y))
     return d1 - b * mpmath.exp(k * y), b, k
 
 
-def _root(at: Values) -> tuple[Any, ...]:
+def _fit_root(at: Values) -> tuple[Any, ...]:
     y, d1, d2, d3 = at
     c = d3 / d1
     b = 2 * (d2 - c * y)
     return d1 * d1 - b * y - c * y * y, b, c, mpmath.sign(d1)
 
 
-def _power(at: Values) -> tuple[Any, ...]:
+def _fit_power(at: Values) -> tuple[Any, ...]:
     y, d1, d2, _ = at
     h = mpmath.cbrt(d1) ** 2
     c = d2 / (3 * y * h * h)
     return h - c * y * y, c
 
 
-def _ratio(at: Values) -> tuple[Any, ...]:
+def _fit_ratio(at: Values) -> tuple[Any, ...]:
     y, d1, d2, _ = at
     b = d2 * y**3 / (2 * d1**3)
     return 1 / d1 - b / y**2, b
@@ -131,15 +131,15 @@ def _ratio(at: Values) -> tuple[Any, ...]:
 
 # A law has coefficients, which must be the same at all points, and a derivative in terms of the value, X.
 _LAWS: tuple[Law, ...] = (
-    (_quadratic, lambda a, b, c: a + b * X + c * X**2),
-    (_exponential, lambda a, b, k: a + b * sympy.exp(k * X)),
-    (_root, lambda a, b, c, sign: sign * sympy.sqrt(a + b * X + c * X**2)),
-    (_power, lambda a, c: (a + c * X**2) * _root_with_slope(a + c * X**2)),
-    (_ratio, lambda a, b: _FINITE**2 / (a * _FINITE**2 + b)),
+    (_fit_quadratic, lambda a, b, c: a + b * X + c * X**2),
+    (_fit_exponential, lambda a, b, k: a + b * sympy.exp(k * X)),
+    (_fit_root, lambda a, b, c, sign: sign * sympy.sqrt(a + b * X + c * X**2)),
+    (_fit_power, lambda a, c: (a + c * X**2) * _take_root(a + c * X**2)),
+    (_fit_ratio, lambda a, b: _FINITE**2 / (a * _FINITE**2 + b)),
 )
 
 
-def _root_with_slope(square: Expr) -> Expr:
+def _take_root(square: Expr) -> Expr:
     """Return a root that has a finite slope at 0 for autograd."""
     return sympy.sqrt(Within(square, sympy.Float("1e-30"), sympy.oo))
 
@@ -192,23 +192,23 @@ def _find_laws(meter: ErrorMeter, kinks: Kinks, borders: Sequence[float], closed
     tree: Tree | None = None
     pieces = np.split(np.arange(len(values)), changes)
     for border, piece in zip([-math.inf, *borders], pieces, strict=True):
-        law = _find_law(list(_samples(meter, piece)))
+        law = _find_law(list(_sample_piece(meter, piece)))
         if law is None:
             return None
         if tree is None:
             tree = Leaf(law)
-        elif law != _uppermost(tree):
-            tree = _add_above(tree, law, border, kinks, closed)
+        elif law != _get_uppermost_law(tree):
+            tree = _add_law_above(tree, law, border, kinks, closed)
             if tree is None:
                 return None
     return tree
 
 
-def _uppermost(tree: Tree) -> Expr:
-    return _uppermost(tree.yes) if isinstance(tree, Branch) else tree.expression
+def _get_uppermost_law(tree: Tree) -> Expr:
+    return _get_uppermost_law(tree.yes) if isinstance(tree, Branch) else tree.expression
 
 
-def _samples(meter: ErrorMeter, piece: Array) -> Iterator[Values]:
+def _sample_piece(meter: ErrorMeter, piece: Array) -> Iterator[Values]:
     reference = meter.reference
     inner = piece[np.abs(reference.points[piece]) < _MODERATE]
     indices = (inner if len(inner) else piece).tolist()
@@ -222,12 +222,12 @@ def _samples(meter: ErrorMeter, piece: Array) -> Iterator[Values]:
             yield f, d1, d2, d3
 
 
-def _add_above(tree: Tree, law: Expr, border: float, kinks: Kinks, closed: bool) -> Tree | None:
+def _add_law_above(tree: Tree, law: Expr, border: float, kinks: Kinks, closed: bool) -> Tree | None:
     """Add a law for the outputs above that of a border."""
     value = reference_values.evaluate_exactly(kinks.tree, border, {})[0][0]
     if not _is_exact_in_half(float(value)):
         return None
-    if 0 in (law, _uppermost(tree)):
+    if 0 in (law, _get_uppermost_law(tree)):
         closed = law == 0
     elif border in kinks.chosen:
         at, after = (
@@ -245,28 +245,30 @@ def _is_exact_in_half(value: float) -> bool:
 # -- errors ---------------------------------------------------------------------------------------
 
 
-def _lower(tree: Tree, rewrite: Callable[[Expr], Expr]) -> Program:
+def _lower_laws(tree: Tree, rewrite: Callable[[Expr], Expr]) -> Program:
     lowering = Lowering([])
 
     def add(tree: Tree) -> Operand:
         if isinstance(tree, Leaf):
-            return lowering.add(Form(rewrite(tree.expression)))
+            return lowering.add_form(ExprForm(rewrite(tree.expression)))
         yes, no = add(tree.yes), add(tree.no)
-        lowering.add(Form(X))
-        return lowering.choice(tree.condition, yes, no)
+        lowering.add_form(ExprForm(X))
+        return lowering.add_choice(tree.condition, yes, no)
 
     return replace(lowering.finish(add(tree)), inputs=("y",))
 
 
-def _worst_error(
+def _measure_worst_error(
     meter: ErrorMeter, kinks: Kinks, borders: Sequence[float], forward: Program, program: Program, line: bool
 ) -> float:
     """Return the worst error of the derivatives by the output; infinity if one exceeds its bound."""
     worst = _measure(meter, kinks, borders, forward, program, line)
-    if worst < math.inf and (forward.has_second_forms or program.has_second_forms):
-        with numerics.second_forms():
+    if worst < math.inf and (forward.has_compiled_forms or program.has_compiled_forms):
+        with numerics.force_compiled_forms():
             worst = max(worst, _measure(meter, kinks, borders, forward, program, line))
-    is_exact = worst < math.inf and all(_holds_in(dtype, forward, program, line) for dtype in _HALF_DTYPES)
+    is_exact = worst < math.inf and all(
+        _survives_half(dtype, forward, program, line) for dtype in _HALF_DTYPES
+    )
     return worst if is_exact else math.inf
 
 
@@ -275,11 +277,11 @@ def _measure(
 ) -> float:
     worst = 0.0
     for dtype in DTYPES:
-        y = forward(meter.inputs(dtype)).requires_grad_()
+        y = forward(meter.make_inputs(dtype)).requires_grad_()
         slope = program(y)
         bend = torch.autograd.grad(slope.sum(), y)[0] * slope if slope.requires_grad else slope * 0
         for order, got in ((1, slope), (2, bend)):
-            errors = meter.error(got.detach().double().numpy(), dtype, order, line)
+            errors = meter.measure_values(got.detach().double().numpy(), dtype, order, line)
             if order == 2:
                 # A border may have no second derivative, and an output may not show a subnormal step off a
                 # kink.
@@ -299,7 +301,7 @@ def _is_near(meter: ErrorMeter, places: Sequence[float], step: float) -> Array:
     return np.any([np.zeros(len(x), dtype=bool), *(np.abs(x - place) <= step for place in places)], axis=0)
 
 
-def _holds_in(dtype: torch.dtype, forward: Program, program: Program, line: bool) -> bool:
+def _survives_half(dtype: torch.dtype, forward: Program, program: Program, line: bool) -> bool:
     """Return whether an output rounded to half precision gives the derivative as exactly as possible."""
     with torch.no_grad():
         x = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype).float()

@@ -29,7 +29,7 @@ class Operation:
     run: Callable[..., Any]
     text: str
     cost: int = 1
-    second_form: bool = False  # whether kernels compute it in another way
+    compiled_form: bool = False  # whether kernels compute it in another way
 
 
 _BINARY = {
@@ -42,7 +42,7 @@ _BINARY = {
 _OTHERS = {
     "neg": Operation(lambda a: -a, "-{0}"),
     "abs": Operation(torch.abs, "torch.abs({0})"),
-    # abs for autograd beside a trained parameter: at 0 it has the slope of the left side.
+    # abs for autograd if a parameter is trained: at 0 it has the slope of the left side.
     "size": Operation(lambda a: torch.where(a > 0, a, -a), "torch.where({0} > 0, {0}, -{0})", 2),
     "sqrt": Operation(torch.sqrt, "torch.sqrt({0})", 3),
     "root": Operation(elementary.root, "elementary.root({0}, {1})", 6),
@@ -138,7 +138,7 @@ class Program:
         >>> program = Program(("x",), (Step("mul", (0, 0)), Step("add", (1, 2.0))))
         >>> program(torch.tensor([3.0]))
         tensor([11.])
-        >>> program.lines()
+        >>> program.to_lines()
         ['return x * x + 2.0']
     """
 
@@ -186,10 +186,10 @@ class Program:
         return reuse
 
     @property
-    def has_second_forms(self) -> bool:
+    def has_compiled_forms(self) -> bool:
         """Return whether kernels compute some step in another way."""
         return any(
-            step.operation in OPERATIONS and OPERATIONS[step.operation].second_form for step in self.steps
+            step.operation in OPERATIONS and OPERATIONS[step.operation].compiled_form for step in self.steps
         )
 
     @property
@@ -197,7 +197,7 @@ class Program:
         """Return the cost in additions."""
         return sum(step.cost for step in self.steps)
 
-    def lines(self) -> list[str]:
+    def to_lines(self) -> list[str]:
         """Return the program as Python statements, the last one a ``return``.
 
         Returns:
@@ -216,21 +216,21 @@ class Program:
             texts[number] = (f"v{len(named)}", _ATOM)
 
         for step in self.steps:
-            text, level = _write(step, texts)
+            text, level = _format_step(step, texts)
             inner = {o for o in step.operands if type(o) is int and not texts[o][0].isidentifier()}
             while len(text) > _LONG and (longest := max(inner, key=lambda o: len(texts[o][0]), default=None)):
                 inner.remove(longest)
                 name(longest)
-                text, level = _write(step, texts)
+                text, level = _format_step(step, texts)
             texts.append((text, level))
             if uses[len(texts) - 1] > 1:
                 name(len(texts) - 1)
         return [*named, f"return {texts[-1][0]}"]
 
 
-def _write(step: Step, texts: Sequence[tuple[str, int]]) -> tuple[str, int]:
+def _format_step(step: Step, texts: Sequence[tuple[str, int]]) -> tuple[str, int]:
     """Return a step as Python and its precedence; operands get brackets where they need them."""
-    operands = [texts[o] if type(o) is int else (_literal(float(o)), _ATOM) for o in step.operands]
+    operands = [texts[o] if type(o) is int else (_format_number(float(o)), _ATOM) for o in step.operands]
     if step.coefficients:
         return f"numerics.polynomial({operands[0][0]}, {tuple(step.coefficients)!r})", _ATOM
     shape = OPERATIONS[step.operation].text
@@ -243,7 +243,7 @@ def _write(step: Step, texts: Sequence[tuple[str, int]]) -> tuple[str, int]:
     return shape.format(*inner), level
 
 
-def _literal(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"({value!r})" if value < 0 else repr(value)
 
 
@@ -251,7 +251,7 @@ def _is_zero(value: Operand) -> bool:
     return type(value) is float and value == 0
 
 
-class Builder:
+class ProgramBuilder:
     """Collects steps; the same operation on the same operands becomes one step."""
 
     def __init__(self, inputs: Sequence[str]) -> None:
@@ -273,15 +273,15 @@ class Builder:
                 self._spread.add(self._known[key])
         return self._known[key]
 
-    def clamp(self, value: int, low: Operand, high: Operand) -> int:
+    def add_clamp(self, value: int, low: Operand, high: Operand) -> int:
         """Add a clamp, joined with that of a clamped value; an end at infinity is omitted."""
-        inner = self._step(value)
+        inner = self._find_step(value)
         if inner and inner.operation in _CLAMP_ENDS and type(low) is float and type(high) is float:
             ends = {0: -math.inf, 1: math.inf}
             ends |= dict(zip(_CLAMP_ENDS[inner.operation], inner.operands[1:], strict=True))
             both = max(ends[0], low), min(ends[1], high)
             if all(type(end) is float for end in ends.values()) and both[0] <= both[1]:
-                return self.clamp(int(inner.operands[0]), *both)
+                return self.add_clamp(int(inner.operands[0]), *both)
         if type(low) is float and math.isinf(low) and high != math.inf:
             return self("clamp_max", value, high)
         return (
@@ -290,9 +290,9 @@ class Builder:
             else self("clamp", value, low, high)
         )
 
-    def choice(self, operation: str, u: Operand, bound: Operand, yes: Operand, no: Operand) -> int:
+    def add_choice(self, operation: str, u: Operand, bound: Operand, yes: Operand, no: Operand) -> int:
         """Add a choice; two choices that cut out an interval become one step."""
-        inner = self._step(yes)
+        inner = self._find_step(yes)
         if operation == "above" and _is_zero(no) and inner and inner.operation == "at_least":
             same, high, beyond, value = inner.operands
             if same == u and _is_zero(beyond) and self._is_number(high) and self._is_number(bound):
@@ -301,14 +301,14 @@ class Builder:
                 return self(
                     "add", self("at_least", u, high, beyond, 0.0), self("between", u, bound, high, value)
                 )
-        other = self._step(no)
+        other = self._find_step(no)
         if operation == "at_least" and _is_zero(yes) and other and other.operation == "above":
             same, low, value, beyond = other.operands
             if same == u and _is_zero(beyond) and self._is_number(low) and self._is_number(bound):
                 return self("between", u, low, bound, value)
         return self(operation, u, bound, yes, no)
 
-    def _step(self, value: Operand) -> Step | None:
+    def _find_step(self, value: Operand) -> Step | None:
         """Return the step that computes a value; None for inputs and numbers."""
         place = value - len(self.inputs) if type(value) is int else -1
         return self.steps[int(place)] if place >= 0 else None
@@ -321,7 +321,7 @@ class Builder:
         """Return whether a value certainly is a tensor of the input's shape."""
         return type(value) is int and value in self._spread
 
-    def tensor(self, value: Operand) -> int:
+    def to_tensor(self, value: Operand) -> int:
         """Convert a value to a tensor that broadcasts: parameters may be numbers."""
         if type(value) is int and (self.follows_input(value) or value >= len(self.inputs)):
             step = self.steps[value - len(self.inputs)] if value >= len(self.inputs) else None

@@ -74,7 +74,7 @@ class Series(Function):
 _KNOWN = {sympy.tanh: Tanh, sympy.asinh: Asinh, sympy.acosh: Acosh, sympy.atanh: Atanh}
 
 
-def recognize(expression: Expr) -> Expr:
+def recognize_functions(expression: Expr) -> Expr:
     """Write an expression in accurate functions wherever it contains their formulas."""
     known: dict[Expr, Expr] = {}
     expression = expression.replace(lambda n: n.is_Mul and n.has(exp), _recognize_tanh)
@@ -132,7 +132,7 @@ def _recognize_sum(node: Add) -> Expr:
         return node
     for term in node.args:
         factor, rest = term.as_independent(exp, sympy.erf, Tanh, Sigmoid, NormalCdf, as_Add=False)
-        if isinstance(rest, exp) and sympy.expand(factor + _cancelling_term(constant, factor)) == 0:
+        if isinstance(rest, exp) and sympy.expand(factor + _find_cancelling_term(constant, factor)) == 0:
             return node - term + factor + factor * Expm1(rest.args[0])
         if isinstance(rest, sympy.erf) and constant in (factor, -factor):
             sign = 1 if constant == factor else -1
@@ -145,7 +145,7 @@ def _recognize_sum(node: Add) -> Expr:
     return node
 
 
-def _cancelling_term(constant: Expr, factor: Expr) -> Expr:
+def _find_cancelling_term(constant: Expr, factor: Expr) -> Expr:
     """Return the term of a sum that cancels a factor, or 0."""
     terms = Add.make_args(sympy.expand(constant))
     return -factor if -factor in terms or sympy.expand(constant + factor) == 0 else sympy.S.Zero
@@ -154,7 +154,7 @@ def _cancelling_term(constant: Expr, factor: Expr) -> Expr:
 def to_exponentials(expression: Expr) -> Expr:
     """Write functions of polynomials and of logarithms in exponentials."""
 
-    def plain(node: Any) -> Expr:
+    def open_function(node: Any) -> Expr:
         u = node.args[0]
         if isinstance(node, sympy.sinh | sympy.cosh):
             return (exp(u) - exp(-u)) / 2 if isinstance(node, sympy.sinh) else (exp(u) + exp(-u)) / 2
@@ -164,7 +164,7 @@ def to_exponentials(expression: Expr) -> Expr:
             return top / (grown + fallen)
         return 1 / (1 + exp(-u))
 
-    def simple(node: Any) -> bool:
+    def can_open(node: Any) -> bool:
         return isinstance(node, (Tanh, Sech, Sigmoid, sympy.sinh, sympy.cosh)) and (
             node.args[0].is_polynomial() or node.args[0].has(log)
         )
@@ -176,4 +176,4 @@ def to_exponentials(expression: Expr) -> Expr:
         (Bell, lambda u: exp(-(u**2) / 2)),
     ):
         opened = opened.replace(kind, written)
-    return opened.replace(simple, plain)
+    return opened.replace(can_open, open_function)

@@ -11,9 +11,9 @@ import torch
 from sympy import Expr
 from torch import Tensor
 
-from actlab.activation.numerics import small
+from actlab.activation.numerics import is_small
 from actlab.derivation.analysis.piecewise import Leaf, Tree, iterate_conditions
-from actlab.derivation.codegen.error_meter import points
+from actlab.derivation.codegen.error_meter import make_points
 from actlab.derivation.codegen.program import DTYPES, Program
 from actlab.derivation.syntax.to_sympy import X
 
@@ -53,9 +53,7 @@ def find_torch_equivalent(
     def find(values: tuple[float, ...]) -> TorchOperation | None:
         if values not in operations and len(operations) < _MOST_VALUES:
             borders, pieces = _flatten(tree, dict(zip(symbols, map(sympy.Rational, values), strict=True)))
-            equal = (
-                o for o in _candidates(borders, pieces, saves) if _is_same(o.run, programs, values, borders)
-            )
+            equal = (o for o in _match(borders, pieces, saves) if _is_same(o.run, programs, values, borders))
             operations[values] = next(equal, None)
         return operations.get(values)
 
@@ -63,7 +61,7 @@ def find_torch_equivalent(
         if x.dtype not in DTYPES or any(isinstance(value, Tensor) for value in values):
             return None
         operation = find(tuple(map(float, values)))
-        if operation is None or not (operation.saves_output or saves == "input" or small(x)):
+        if operation is None or not (operation.saves_output or saves == "input" or is_small(x)):
             return None
         return operation.run(x)
 
@@ -84,18 +82,18 @@ def _flatten(tree: Tree, bound: Mapping[Any, Any]) -> tuple[list[Expr], list[Exp
     places = sorted(borders)
     inner = [(a + b) / 2 for a, b in itertools.pairwise(places)]
     samples = [places[0] - 1, *inner, places[-1] + 1] if places else [sympy.S.Zero]
-    pieces = [_piece_at(tree, {**bound, X: sample}).xreplace(bound) for sample in samples]
+    pieces = [_select_piece(tree, {**bound, X: sample}).xreplace(bound) for sample in samples]
     changes = [i for i, (a, b) in enumerate(itertools.pairwise(pieces)) if a != b]
     return [places[i] for i in changes], [*(pieces[i] for i in changes), pieces[-1]]
 
 
-def _piece_at(tree: Tree, point: Mapping[Any, Any]) -> Expr:
+def _select_piece(tree: Tree, point: Mapping[Any, Any]) -> Expr:
     while not isinstance(tree, Leaf):
         tree = tree.yes if tree.condition.subs(point) == sympy.true else tree.no
     return tree.expression
 
 
-def _candidates(borders: list[Expr], pieces: list[Expr], saves: str) -> Iterator[TorchOperation]:
+def _match(borders: list[Expr], pieces: list[Expr], saves: str) -> Iterator[TorchOperation]:
     """Yield operations of torch with these pieces; they may differ at the borders."""
     match [float(border) for border in borders], pieces:
         case [0.0], [left, right] if right == X and left == 0:
@@ -126,7 +124,7 @@ def _is_same(
     borders: list[Expr],
 ) -> bool:
     """Return whether an operation and its derivatives by autograd have the same bits as programs."""
-    places = torch.from_numpy(points(tuple(map(float, borders))))
+    places = torch.from_numpy(make_points(tuple(map(float, borders))))
     forward, derivative, second = programs
     for dtype in DTYPES:
         x = torch.cat([places, torch.tensor([torch.inf, -torch.inf])]).to(dtype).requires_grad_()

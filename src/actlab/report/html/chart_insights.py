@@ -17,13 +17,13 @@ import torch
 
 from actlab.describe import evaluate_derivatives
 from actlab.errors import UsageError
-from actlab.report.charts import Labels, drawable, own_curve
-from actlab.report.html.diagnostic_charts import first_to_last_ratio, last_epochs, rows_of
-from actlab.report.html.tables import TUNING_COLUMNS, activation_means, memory_unit, numeric
-from actlab.report.insights import Floats, last_improvement, overfitting_start
+from actlab.report.html.diagnostic_charts import compute_gradient_ratio, select_last_epochs, select_rows
+from actlab.report.html.tables import TUNING_COLUMNS, average_by_activation, choose_memory_unit, to_numeric
+from actlab.report.insights import Floats, count_finite_epochs, find_last_improvement, find_overfitting
+from actlab.report.panels import Labels, resolve_drawable, select_curve
 from actlab.spec import find_definition, split_spec
 
-_MAX_LISTED = 5  # activations in a sentence; the tables have all
+_MAX_LISTED = 5  # activations in a sentence; charts and tables show all
 _MANY_DEAD = 0.01  # share of dead units that a sentence mentions
 _GROWTH = 0.05  # growth of that share that a sentence mentions
 _SIMILAR = 1.1  # costs within this factor are about the same
@@ -44,12 +44,12 @@ def join_names(names: Sequence[str]) -> str:
     return " and ".join([", ".join(shown[:-1])] * (len(shown) > 1) + shown[-1:])
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """Return a share in percent.
 
     Examples:
-        >>> percent(0.314), percent(0.004), percent(0.9996), percent(1.0), percent(0.0), percent(1e-5)
-        ('31 %', '0.4 %', 'more than 99.9 %', '100 %', '0 %', 'less than 0.1 %')
+        >>> [format_percent(share) for share in (0.314, 0.004, 0.9996, 1.0, 0.0, 1e-5)]
+        ['31 %', '0.4 %', 'more than 99.9 %', '100 %', '0 %', 'less than 0.1 %']
     """
     near = min(share, 1 - share)
     if 0 < near < 0.001:
@@ -60,21 +60,21 @@ def percent(share: float) -> str:
 # -- learning -------------------------------------------------------------------------------------
 
 
-def learning_insights(history: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+def describe_learning(history: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
     """Return which activations overfit from which epoch on, and which still improve in the last epoch."""
     if not {"activation", "epoch", "train_loss", "valid_loss"} <= set(history):
         return []
-    means = {name: _finite_mean(history[history["activation"] == name]) for name in names}
+    means = {name: _average_finite(history[history["activation"] == name]) for name in names}
     means = {name: mean for name, mean in means.items() if len(mean) > 1}
     overfitting, improving = [], []
     for name, mean in means.items():
         train, valid = (mean[column].to_numpy(float) for column in ("train_loss", "valid_loss"))
-        if (start := overfitting_start(train, valid)) is not None:
+        if (start := find_overfitting(train, valid)) is not None:
             rise = f" (+{100 * (valid[-1] / valid[start] - 1):.1f} %)" if valid[start] > 0 else ""
             overfitting.append(f"{labels[name]} after epoch {mean['epoch'].iloc[start]}{rise}")
         has_accuracy = "valid_acc" in mean and mean["valid_acc"].notna().all()
         losses = -mean["valid_acc"].to_numpy(float) if has_accuracy else valid
-        if last_improvement(losses, relative=not has_accuracy) == len(mean) - 1:
+        if find_last_improvement(losses, relative=not has_accuracy) == len(mean) - 1:
             improving.append(labels[name])
     if not means:
         return []
@@ -86,80 +86,80 @@ def learning_insights(history: pd.DataFrame, names: Sequence[str], labels: Label
     return sentences
 
 
-def _finite_mean(runs: pd.DataFrame) -> pd.DataFrame:
+def _average_finite(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the mean history of an activation until a loss is not finite."""
     columns = [name for name in ("train_loss", "valid_loss", "valid_acc") if name in runs]
     mean = runs.groupby("epoch")[columns].mean().reset_index()
-    finite = np.isfinite(mean[["train_loss", "valid_loss"]].to_numpy(float)).all(axis=1)
-    return mean if finite.all() else mean[: int(finite.argmin())]
+    return mean[: count_finite_epochs(mean)]
 
 
 # -- diagnostics ----------------------------------------------------------------------------------
 
 
-def unit_insights(diagnostics: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+def describe_units(diagnostics: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
     """Return where units are dead, where their number grows, and what is most saturated."""
-    rows = rows_of(diagnostics, "activation")
+    rows = select_rows(diagnostics, "activation")
     rows = rows[rows["activation"].isin(names)]
     if rows.empty:
         return []
-    dead = _layer_means(rows, "dead")
+    dead = _average_layers(rows, "dead")
     worst = dead.drop_duplicates("activation")
     worst = worst[worst["dead"] >= _MANY_DEAD]
     sentences = [
-        f"{percent(row['dead'])} of {labels[row['activation']]}'s units in layer {row['layer']} have a slope "
-        "below 0.001 on every sample: they hardly train."
+        f"{format_percent(row['dead'])} of {labels[row['activation']]}'s units in layer {row['layer']} "
+        "have a slope below 0.001 on every sample: they hardly train."
         for row in worst[:3].to_dict("records")
     ]
     if len(dead) and worst.empty:
-        sentences.append(f"No layer has {percent(_MANY_DEAD)} or more dead units in the last epoch.")
-    if growing := _growing(rows, worst, labels):
+        sentences.append(f"No layer has {format_percent(_MANY_DEAD)} or more dead units in the last epoch.")
+    if growing := _describe_growth(rows, worst, labels):
         sentences.append(f"The share of dead units grows: {join_names(growing)}.")
-    saturated = _layer_means(rows, "saturated")
+    saturated = _average_layers(rows, "saturated")
     if len(saturated) and saturated["saturated"].iloc[0] >= _MANY_DEAD:
         most = saturated.iloc[0]
         values = f"{labels[most['activation']]}'s values in layer {most['layer']}"
-        share = percent(most["saturated"])
+        share = format_percent(most["saturated"])
         sentences.append(f"Most saturated: the slope is below 0.05 for {share} of {values}.")
     return sentences
 
 
-def _layer_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+def _average_layers(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return the means over the runs in the last epoch, by activation and layer, the largest first."""
-    last = last_epochs(rows)
-    groups = last.assign(**{column: numeric(last, column)}).groupby(["activation", "layer"], sort=False)
+    last = select_last_epochs(rows)
+    groups = last.assign(**{column: to_numeric(last, column)}).groupby(["activation", "layer"], sort=False)
     means = groups[column].mean().dropna().reset_index()
     return means.sort_values(column, ascending=False, kind="stable")
 
 
-def _growing(rows: pd.DataFrame, worst: pd.DataFrame, labels: Labels) -> list[str]:
+def _describe_growth(rows: pd.DataFrame, worst: pd.DataFrame, labels: Labels) -> list[str]:
     growing = []
     for row in worst.to_dict("records"):
         own = rows[(rows["activation"] == row["activation"]) & (rows["layer"] == row["layer"])]
-        mean = numeric(own, "dead").groupby(own["epoch"]).mean().dropna()
+        mean = to_numeric(own, "dead").groupby(own["epoch"]).mean().dropna()
         if len(mean) > 1 and mean.iloc[-1] - mean.iloc[0] >= _GROWTH:
-            first, last = (f"{percent(mean.iloc[i])} after epoch {mean.index[i]}" for i in (0, -1))
+            first, last = (f"{format_percent(mean.iloc[i])} after epoch {mean.index[i]}" for i in (0, -1))
             growing.append(f"{labels[row['activation']]} in layer {row['layer']} ({first}, {last})")
     return growing
 
 
-def gradient_insights(diagnostics: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+def describe_gradients(diagnostics: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
     """Return the ratio of the first layer's gradient to the last layer's in the last epoch."""
-    ratio = first_to_last_ratio(last_epochs(rows_of(diagnostics, "weights")))
+    ratio = compute_gradient_ratio(select_last_epochs(select_rows(diagnostics, "weights")))
     ratio = ratio[ratio["activation"].isin(names)]
     if ratio.empty:
         return []
     means = np.exp(np.log(ratio["ratio"]).groupby(ratio["activation"]).mean()).sort_values()
-    ends = [f"{_factor(means[name])} for {labels[name]}" for name in dict.fromkeys(means.index[[0, -1]])]
+    first_and_last = dict.fromkeys(means.index[[0, -1]])
+    ends = [f"{_format_ratio(means[name])} for {labels[name]}" for name in first_and_last]
     between = "; the others are in between" if len(means) > 2 else ""
     return [f"Gradient of the first layer divided by the last layer's: {' and '.join(ends)}{between}."]
 
 
-def _factor(ratio: float) -> str:
+def _format_ratio(ratio: float) -> str:
     """Return a ratio as text.
 
     Examples:
-        >>> _factor(1 / 400), _factor(1.5), _factor(1 / 1234567), _factor(1e-12)
+        >>> _format_ratio(1 / 400), _format_ratio(1.5), _format_ratio(1 / 1234567), _format_ratio(1e-12)
         ('1/400', '1.5', '1/1,230,000', '1e−12')
     """
     if 1e-9 < ratio < 0.95:
@@ -171,25 +171,28 @@ def _factor(ratio: float) -> str:
 # -- runs -----------------------------------------------------------------------------------------
 
 
-def runs_insights(results: pd.DataFrame, labels: Labels) -> list[str]:
+def describe_runs(results: pd.DataFrame, labels: Labels) -> list[str]:
     """Return the sources of the variance of the scores, and the best and the worst run."""
     if not {"activation", "score"} <= set(results):
         return []
-    scored = results.assign(score=numeric(results, "score")).dropna(subset=["score"])
+    scored = results.assign(score=to_numeric(results, "score")).dropna(subset=["score"])
     sentences = []
     if lost := len(results) - len(scored):
         sentences.append(f"{lost} of {len(results)} runs {'has' if lost == 1 else 'have'} no score.")
     if len(scored) < 2 or scored["score"].min() == scored["score"].max():
         return sentences
-    if shares := _variance_shares(scored):
-        parts = [f"{factor} {percent(share)} ({percent(luck)} by chance)" for factor, share, luck in shares]
+    if shares := _share_variance(scored):
+        parts = [
+            f"{factor} {format_percent(share)} ({format_percent(luck)} by chance)"
+            for factor, share, luck in shares
+        ]
         sentences.append(f"Share of the variance of the scores: {', '.join(parts)}.")
     ends = (scored.iloc[int(scored["score"].argmax())], scored.iloc[int(scored["score"].argmin())])
     best, worst = (f"{_describe_run(row, labels)}, {row['score']:.4f}" for row in ends)
     return [*sentences, f"Best run: {best}; worst: {worst}."]
 
 
-def _variance_shares(scored: pd.DataFrame) -> list[tuple[str, float, float]]:
+def _share_variance(scored: pd.DataFrame) -> list[tuple[str, float, float]]:
     """Return for each factor its share of the sum of squares, and the share expected by chance."""
     split = ["split"] if "split" in scored else []
     factors: dict[str, tuple[list[str], list[str]]] = {"activation": (["activation"], [])}
@@ -200,13 +203,13 @@ def _variance_shares(scored: pd.DataFrame) -> list[tuple[str, float, float]]:
     score, shares = scored["score"], []
     total = float(((score - score.mean()) ** 2).sum())
     for factor, (columns, within) in factors.items():
-        (upper, groups), (lower, fewer) = (_squares_between(scored, by) for by in (columns, within))
+        (upper, groups), (lower, fewer) = (_sum_squares(scored, by) for by in (columns, within))
         if groups > fewer:
             shares.append((factor, (upper - lower) / total, (groups - fewer) / (len(scored) - 1)))
     return shares
 
 
-def _squares_between(scored: pd.DataFrame, by: list[str]) -> tuple[float, int]:
+def _sum_squares(scored: pd.DataFrame, by: list[str]) -> tuple[float, int]:
     """Return the sum of squares between groups, and the number of groups."""
     if not by:
         return 0.0, 1
@@ -222,7 +225,7 @@ def _describe_run(row: pd.Series[Any], labels: Labels) -> str:
 # -- functions ------------------------------------------------------------------------------------
 
 
-def function_insights(names: Sequence[str], curves: pd.DataFrame, labels: Labels) -> list[str]:
+def describe_functions(names: Sequence[str], curves: pd.DataFrame, labels: Labels) -> list[str]:
     """Return which functions are nowhere or somewhere steep, are flat, or are not monotonic."""
     groups: dict[str, list[str]] = {
         "Slope below 1 everywhere": [],
@@ -233,7 +236,7 @@ def function_insights(names: Sequence[str], curves: pd.DataFrame, labels: Labels
     }
     gentle, steep, flat, turning, sampled = groups.values()
     for name in names:
-        if (sample := _slopes(name, curves)) is None:
+        if (sample := _compute_slopes(name, curves)) is None:
             continue
         x, slope, is_own = sample
         label, largest, before = labels[name], float(slope.max()), sum(map(len, groups.values()))
@@ -241,7 +244,7 @@ def function_insights(names: Sequence[str], curves: pd.DataFrame, labels: Labels
             gentle.append(f"{label} (at most {largest:.3g})")
         elif largest > 1.001 and slope[-1] < largest and slope[0] < largest:  # it does not grow forever
             steep.append(f"{label} (up to {largest:.3g})")
-        if intervals := _sampled_flat_intervals(slope, x) if is_own else _flat_intervals(name, slope, x):
+        if intervals := _find_flat_samples(slope, x) if is_own else _find_flat(name, slope, x):
             flat.append(f"{label} ({intervals})")
         if slope.min() < -1e-6 and largest > 1e-6:
             turning.append(f"{label} (slope down to −{-slope.min():.2g})")
@@ -250,13 +253,13 @@ def function_insights(names: Sequence[str], curves: pd.DataFrame, labels: Labels
     return [f"{title}: {join_names(members)}." for title, members in groups.items() if members]
 
 
-def _slopes(name: str, curves: pd.DataFrame) -> tuple[Floats, Floats, bool] | None:
+def _compute_slopes(name: str, curves: pd.DataFrame) -> tuple[Floats, Floats, bool] | None:
     """Return coordinates, slopes and whether they are from a saved curve; None if there are none."""
     try:
-        module, _ = drawable(name)
+        module, _ = resolve_drawable(name)
     except UsageError:
-        rows = own_curve(name, curves)
-        x, slope = numeric(rows, "x").to_numpy(float), numeric(rows, "f1").to_numpy(float)
+        rows = select_curve(name, curves)
+        x, slope = to_numeric(rows, "x").to_numpy(float), to_numeric(rows, "f1").to_numpy(float)
         return (x, slope, True) if len(rows) > 1 and np.isfinite([x, slope]).all() else None
     line = torch.linspace(-_REACH, _REACH, 6001, dtype=torch.float64)
     return line.numpy(), evaluate_derivatives(module, line)[1].numpy(), False
@@ -268,7 +271,7 @@ def _may_be_steeper_beyond(slope: Floats) -> bool:
     return bool((slope[0] == largest > slope[1]) or (slope[-1] == largest > slope[-2]))
 
 
-def _sampled_flat_intervals(slope: Floats, x: Floats) -> str:
+def _find_flat_samples(slope: Floats, x: Floats) -> str:
     """Return where a saved curve has slope 0, without slopes that fade and are rounded to 0."""
     x = x.round(9) + 0.0  # evenly spaced points do not hit 0 exactly
     intervals, ends = [], np.flatnonzero(np.diff(np.concatenate([[False], slope == 0, [False]])))
@@ -279,7 +282,7 @@ def _sampled_flat_intervals(slope: Floats, x: Floats) -> str:
     return " and ".join(intervals).replace("-", "−")
 
 
-def _flat_intervals(spec: str, slope: Floats, x: Floats) -> str:
+def _find_flat(spec: str, slope: Floats, x: Floats) -> str:
     """Return the intervals between kinks where the slope is 0, not just rounded to 0."""
     name, args, kwargs = split_spec(spec)
     activation = find_definition(name)
@@ -297,20 +300,22 @@ def _flat_intervals(spec: str, slope: Floats, x: Floats) -> str:
 # -- cost and tuning ------------------------------------------------------------------------------
 
 
-def cost_insights(results: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+def describe_costs(results: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
     """Return the most and the least expensive activations in time and in memory."""
     seconds, saved = (
-        activation_means(results, column).reindex(list(names)).dropna()
+        average_by_activation(results, column).reindex(list(names)).dropna()
         for column in ("seconds", "saved_bytes")
     )
-    unit, size = memory_unit(saved)
+    unit, size = choose_memory_unit(saved)
     return [
-        *_extremes(seconds, labels, "Time per run", lambda value: f"{value:.3g} s"),
-        *_extremes(saved, labels, "Memory saved for backward", lambda value: f"{value / size:.3g} {unit}"),
+        *_compare_ends(seconds, labels, "Time per run", lambda value: f"{value:.3g} s"),
+        *_compare_ends(
+            saved, labels, "Memory saved for backward", lambda value: f"{value / size:.3g} {unit}"
+        ),
     ]
 
 
-def _extremes(
+def _compare_ends(
     means: pd.Series[Any], labels: Labels, quantity: str, show: Callable[[float], str]
 ) -> list[str]:
     if len(means) < 2 or means.min() <= 0:
@@ -325,16 +330,16 @@ def _extremes(
     return [f"{quantity}: {most} is the highest, {ratio:.3g} times the lowest, {least}."]
 
 
-def tuning_insights(tuning: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+def describe_tuning(tuning: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
     """Return which activations mostly chose the largest or the smallest value that was tried."""
     if not {"activation", "chosen"} <= set(tuning):
         return []
     sentences, chosen = [], tuning[tuning["chosen"].astype(bool)]
     for column in (str(name) for name in tuning if name not in TUNING_COLUMNS):
-        tried = numeric(tuning, column)
+        tried = to_numeric(tuning, column)
         if tried.isna().any() or tried.nunique() < 2:
             continue
-        modes = {name: list(numeric(own, column).mode()) for name, own in chosen.groupby("activation")}
+        modes = {name: list(to_numeric(own, column).mode()) for name, own in chosen.groupby("activation")}
         for end, word, beyond in ((tried.max(), "largest", "larger"), (tried.min(), "smallest", "smaller")):
             if matching := [labels[name] for name in names if modes.get(name) == [end]]:
                 value = f"the {word} {column}, {end:g}, was chosen most often; {beyond} values were not tried"

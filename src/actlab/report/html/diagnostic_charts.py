@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actlab.report.charts import Line, Panel, mean_line, points_per_line, round_values
-from actlab.report.html.tables import Table, format_cell, format_figures, numeric
+from actlab.report.html.tables import Table, format_cell, format_figures, to_numeric
+from actlab.report.panels import Line, Panel, limit_points, make_mean_line, round_values
 
 LAYERS = 4  # of a deeper network, charts and tables have the first layer, the last and two between
 _PERCENTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
@@ -25,86 +25,86 @@ _RUN = ("activation", "split", "fold", "seed")
 _MAX_POINTS = 1500  # of all lines in a panel; there are many panels
 
 
-def rows_of(diagnostics: pd.DataFrame, part: str) -> pd.DataFrame:
+def select_rows(diagnostics: pd.DataFrame, part: str) -> pd.DataFrame:
     """Return the rows of a part, ``"activation"`` or ``"weights"``, that have an epoch and a layer."""
     if not set(diagnostics) >= _REQUIRED:
         return pd.DataFrame(columns=sorted(_REQUIRED))
     rows = diagnostics[diagnostics["part"] == part]
-    rows = rows.assign(epoch=numeric(rows, "epoch"), layer=numeric(rows, "layer"))
+    rows = rows.assign(epoch=to_numeric(rows, "epoch"), layer=to_numeric(rows, "layer"))
     return rows.dropna(subset=["epoch", "layer"]).astype({"epoch": int, "layer": int})
 
 
-def last_epochs(rows: pd.DataFrame) -> pd.DataFrame:
+def select_last_epochs(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of each run's last epoch with diagnostics."""
     run = [name for name in _RUN if name in rows]
     return rows[rows["epoch"] == rows.groupby(run, dropna=False)["epoch"].transform("max")]
 
 
-def some_layers(layers: Sequence[int], count: int) -> list[int]:
+def choose_layers(layers: Sequence[int], count: int) -> list[int]:
     """Return the first layer, the last and some between.
 
     Examples:
-        >>> some_layers([1, 2, 3], 4), some_layers(range(1, 31), 4), some_layers(range(1, 31), 3)
+        >>> choose_layers([1, 2, 3], 4), choose_layers(range(1, 31), 4), choose_layers(range(1, 31), 3)
         ([1, 2, 3], [1, 11, 20, 30], [1, 16, 30])
     """
-    places = np.linspace(0, len(layers) - 1, min(count, len(layers)))
-    return [layers[math.floor(place + 0.5)] for place in places]
+    positions = np.linspace(0, len(layers) - 1, min(count, len(layers)))
+    return [layers[math.floor(position + 0.5)] for position in positions]
 
 
 # -- panels ---------------------------------------------------------------------------------------
 
 
-def unit_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
+def make_unit_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
     """Return panels of dead units and saturated values by epoch, one for each of some layers."""
-    rows = rows_of(diagnostics, "activation")
+    rows = select_rows(diagnostics, "activation")
     panels = []
     for column, title in _SHARES.items():
-        share = 100 * numeric(rows, column)
-        layers = some_layers(sorted(rows["layer"][share.notna()].unique()), LAYERS)
+        share = 100 * to_numeric(rows, column)
+        layers = choose_layers(sorted(rows["layer"][share.notna()].unique()), LAYERS)
         top = 1.06 * max(5.0, share.max()) if layers else 0.0  # the same for all layers
         for layer in layers:
             own = rows[rows["layer"] == layer]
-            lines = _mean_lines(own.assign(value=share), "epoch", names)
+            lines = _make_mean_lines(own.assign(value=share), "epoch", names)
             panels.append(Panel(f"{title}, layer {layer}, %", "epoch", lines, limits=(-0.05 * top, top)))
     return panels
 
 
-def gradient_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
+def make_gradient_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
     """Return panels of weight gradients: the ratio of first to last layer by epoch, and the last by layer."""
-    rows = rows_of(diagnostics, "weights")
-    last = last_epochs(rows)
-    by_epoch = first_to_last_ratio(rows).rename(columns={"ratio": "value"})
-    by_layer = last.assign(value=numeric(last, "gradient"))
+    rows = select_rows(diagnostics, "weights")
+    last = select_last_epochs(rows)
+    by_epoch = compute_gradient_ratio(rows).rename(columns={"ratio": "value"})
+    by_layer = last.assign(value=to_numeric(last, "gradient"))
     charts = [
         ("gradient of the first layer's weights ÷ the last's", "epoch", by_epoch),
         ("gradient of a weight, last epoch", "layer", by_layer),
     ]
-    lines = [_mean_lines(values, x, names, log=True) for _, x, values in charts]
+    lines = [_make_mean_lines(values, x, names, log=True) for _, x, values in charts]
     return [Panel(title, x, own, log=True) for (title, x, _), own in zip(charts, lines, strict=True) if own]
 
 
-def first_to_last_ratio(rows: pd.DataFrame) -> pd.DataFrame:
+def compute_gradient_ratio(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the ratio of the first layer's gradient to the last layer's, by run and epoch.
 
     Args:
         rows: Rows of weights. Networks of one layer, and gradients of 0, have no ratio.
     """
     run = [name for name in (*_RUN, "epoch") if name in rows]
-    rows = rows.assign(gradient=numeric(rows, "gradient")).sort_values("layer", kind="stable")
+    rows = rows.assign(gradient=to_numeric(rows, "gradient")).sort_values("layer", kind="stable")
     groups = rows.groupby(run, dropna=False, sort=False)
     # The group's first() and last() would skip a layer whose gradient is missing.
-    first, last = (groups.nth(place).set_index(run) for place in (0, -1))
+    first, last = (groups.nth(position).set_index(run) for position in (0, -1))
     ratio = (first["gradient"] / last["gradient"])[first["layer"] < last["layer"]]
     frame = pd.DataFrame(ratio.rename("ratio").reset_index())
     return pd.DataFrame(frame[np.isfinite(frame["ratio"]) & (frame["ratio"] > 0)])
 
 
-def _mean_lines(rows: pd.DataFrame, x: str, names: Sequence[str], *, log: bool = False) -> list[Line]:
-    count = points_per_line(len(names), 100, _MAX_POINTS)
+def _make_mean_lines(rows: pd.DataFrame, x: str, names: Sequence[str], *, log: bool = False) -> list[Line]:
+    count = limit_points(len(names), 100, _MAX_POINTS)
     lines = []
     for series, name in enumerate(names):
         own = rows[rows["activation"] == name]
-        if line := mean_line(name, series, own["value"], own[x], count, log=log):
+        if line := make_mean_line(name, series, own["value"], own[x], count, log=log):
             lines.append(line)
     return lines
 
@@ -112,18 +112,20 @@ def _mean_lines(rows: pd.DataFrame, x: str, names: Sequence[str], *, log: bool =
 # -- distributions --------------------------------------------------------------------------------
 
 
-def distribution_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
+def make_distribution_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
     """Return panels of outputs and gradients by epoch: the median, and the 5th to the 95th percentile."""
-    rows = rows_of(diagnostics, "activation")
+    rows = select_rows(diagnostics, "activation")
     panels = []
     for kind, (title, *_) in _HISTOGRAMS.items():
-        values = rows[["activation", "layer", "epoch"]].join(histogram_percentiles(rows, kind))
+        values = rows[["activation", "layer", "epoch"]].join(read_percentiles(rows, kind))
         values = values.dropna(subset="median")
         means = values.groupby(["activation", "layer", "epoch"]).mean().reset_index("epoch")
-        step = math.ceil(values["epoch"].nunique() / points_per_line(len(names), 100, _MAX_POINTS))
-        for layer in some_layers(sorted(values["layer"].unique()), LAYERS):
+        step = math.ceil(values["epoch"].nunique() / limit_points(len(names), 100, _MAX_POINTS))
+        for layer in choose_layers(sorted(values["layer"].unique()), LAYERS):
             lines = [
-                _distribution_line(name, series, means.loc[[(name, layer)]], step, log=kind == "gradients")
+                _make_distribution_line(
+                    name, series, means.loc[[(name, layer)]], step, log=kind == "gradients"
+                )
                 for series, name in enumerate(names)
                 if (name, layer) in means.index
             ]
@@ -131,7 +133,7 @@ def distribution_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list
     return panels
 
 
-def _distribution_line(name: str, series: int, means: pd.DataFrame, step: int, *, log: bool) -> Line:
+def _make_distribution_line(name: str, series: int, means: pd.DataFrame, step: int, *, log: bool) -> Line:
     means = means[::step]
     low, median, high = (
         round_values(10.0 ** means[column] if log else means[column]) for column in _PERCENTILES
@@ -139,7 +141,7 @@ def _distribution_line(name: str, series: int, means: pd.DataFrame, step: int, *
     return Line(name, series, [int(epoch) for epoch in means["epoch"]], median, low, high)
 
 
-def histogram_percentiles(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+def read_percentiles(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Return percentiles of the histogram in each row; a row without a valid histogram has NaN.
 
     Args:
@@ -150,19 +152,19 @@ def histogram_percentiles(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         The columns ``low``, ``median`` and ``high``: the 5th, 50th and 95th percentile.
 
     Examples:
-        >>> histogram_percentiles(pd.DataFrame({"values": ["1 1"], "low": [0.0], "high": [2.0]}), "values")
+        >>> read_percentiles(pd.DataFrame({"values": ["1 1"], "low": [0.0], "high": [2.0]}), "values")
            low  median  high
         0  0.1     1.0   1.9
     """
     _, *ends, largest = _HISTOGRAMS[kind]
-    low, high = (numeric(rows, str(end)) for end in ends)
+    low, high = (to_numeric(rows, str(end)) for end in ends)
     low, high = low.where(low.abs() < largest), high.where(high.abs() < largest)
     texts = rows[kind] if kind in rows else pd.Series("", index=rows.index)
-    percentiles = [_percentiles(*row) for row in zip(texts, low, high, strict=True)]
+    percentiles = [_interpolate(*row) for row in zip(texts, low, high, strict=True)]
     return pd.DataFrame(percentiles, columns=list(_PERCENTILES), index=rows.index, dtype=float)
 
 
-def _percentiles(text: Any, low: float, high: float) -> list[float]:
+def _interpolate(text: Any, low: float, high: float) -> list[float]:
     try:
         counts = np.array(str(text).split(), np.float64)
     except ValueError:
@@ -177,29 +179,29 @@ def _percentiles(text: Any, low: float, high: float) -> list[float]:
 # -- tables ---------------------------------------------------------------------------------------
 
 
-def units_table(diagnostics: pd.DataFrame, names: Sequence[str]) -> Table | None:
+def make_units_table(diagnostics: pd.DataFrame, names: Sequence[str]) -> Table | None:
     """Return each activation layer in the last epoch with diagnostics, means over the runs."""
-    rows = last_epochs(rows_of(diagnostics, "activation"))
+    rows = select_last_epochs(select_rows(diagnostics, "activation"))
     cells = []
-    for name, layer, own in _by_layer(rows, names):
-        units = numeric(own, "units").mean()
-        shares = (100 * numeric(own, column).mean() for column in ("dead", "saturated", "grad_zero"))
+    for name, layer, own in _group_by_layer(rows, names):
+        units = to_numeric(own, "units").mean()
+        shares = (100 * to_numeric(own, column).mean() for column in ("dead", "saturated", "grad_zero"))
         size = format_cell(int(units)) if units == units else "–"
-        row = [name, str(layer), _layer_name(own), size, *map(format_figures, shares)]
-        cells.append([*row, _median_gradient(own)])
+        row = [name, str(layer), _get_layer_name(own), size, *map(format_figures, shares)]
+        cells.append([*row, _format_median_gradient(own)])
     columns = [("activation", False), ("layer", True), ("name", False), ("units", True)]
     columns += [("dead units, %", True), ("saturated values, %", True), ("gradients of exactly 0, %", True)]
     return None if rows.empty else Table([*columns, ("median gradient", True)], cells)
 
 
-def weights_table(diagnostics: pd.DataFrame, names: Sequence[str]) -> Table | None:
+def make_weights_table(diagnostics: pd.DataFrame, names: Sequence[str]) -> Table | None:
     """Return the gradient of each layer's weights in the last epoch with diagnostics, as geometric means."""
-    rows = last_epochs(rows_of(diagnostics, "weights"))
+    rows = select_last_epochs(select_rows(diagnostics, "weights"))
     cells = []
-    for name, layer, own in _by_layer(rows, names):
-        gradient = numeric(own, "gradient")
+    for name, layer, own in _group_by_layer(rows, names):
+        gradient = to_numeric(own, "gradient")
         mean = float(np.exp(np.log(gradient.where(gradient > 0)).mean()))
-        cells.append([name, str(layer), _layer_name(own), format_figures(mean)])
+        cells.append([name, str(layer), _get_layer_name(own), format_figures(mean)])
     columns = [("activation", False), ("layer", True), ("name", False), ("gradient of a weight", True)]
     return None if rows.empty else Table(columns, cells)
 
@@ -211,21 +213,21 @@ def has_deep_networks(diagnostics: pd.DataFrame) -> bool:
     return bool(diagnostics.groupby(["activation", "part"])["layer"].nunique().max() > LAYERS)
 
 
-def _by_layer(rows: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, int, pd.DataFrame]]:
+def _group_by_layer(rows: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, int, pd.DataFrame]]:
     """Return the rows of each activation and layer."""
     groups = {str(name): own for name, own in rows.groupby("activation", sort=False)}
     return [
         (name, layer, groups[name][groups[name]["layer"] == layer])
         for name in names
         if name in groups
-        for layer in some_layers(sorted(groups[name]["layer"].unique()), LAYERS)
+        for layer in choose_layers(sorted(groups[name]["layer"].unique()), LAYERS)
     ]
 
 
-def _layer_name(rows: pd.DataFrame) -> str:
+def _get_layer_name(rows: pd.DataFrame) -> str:
     return format_cell(rows["name"].iloc[0]) if "name" in rows else "–"
 
 
-def _median_gradient(rows: pd.DataFrame) -> str:
-    median = histogram_percentiles(rows, "gradients")["median"].mean()
+def _format_median_gradient(rows: pd.DataFrame) -> str:
+    median = read_percentiles(rows, "gradients")["median"].mean()
     return "–" if math.isnan(median) else f"{10**median:.1e}".replace("-", "−")

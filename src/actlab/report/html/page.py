@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from actlab.errors import UsageError
-from actlab.files import writing
-from actlab.report import charts
-from actlab.report.charts import Labels, Panel
+from actlab.files import replace_file
+from actlab.report.differences import collect_differences, make_forest
 from actlab.report.html import chart_insights, diagnostic_charts, reproduce, svg, tables
-from actlab.report.sentences import report_sentences
+from actlab.report.panels import (
+    METRICS,
+    Labels,
+    Panel,
+    isolate_direction,
+    make_function_panels,
+    make_learning_panels,
+    make_loss_panels,
+    shorten_names,
+)
+from actlab.report.sentences import describe_report
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
@@ -33,11 +42,11 @@ def write_report(comparison: Comparison, path: Path) -> None:
     """Write the report of a comparison as one HTML file that makes no network request.
 
     Args:
-        comparison: The comparison, also one from :meth:`actlab.Comparison.load`.
+        comparison: The comparison, which may come from :meth:`actlab.Comparison.load`.
         path: The file. It is written completely or not at all.
 
     Raises:
-        ImportError: Jinja is not installed; the message says how to install it.
+        ImportError: Jinja is not installed; the message explains how to install it.
         UsageError: There are no runs, or the file cannot be written.
 
     Examples:
@@ -48,7 +57,7 @@ def write_report(comparison: Comparison, path: Path) -> None:
         '<!DOCTYPE html>'
     """
     page = render(comparison)
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
@@ -61,25 +70,25 @@ def render(comparison: Comparison) -> str:
     if comparison.results.empty and comparison.ranking.empty:
         raise UsageError("a report needs at least one run; the comparison has none")
     names = [str(name) for name in comparison.ranking["activation"]]
-    labels = charts.short_labels(names)
+    labels = shorten_names(names)
     sections = {
-        "header": _header(comparison, names, labels),
-        "verdicts": _verdicts(comparison, names, labels),
-        "learning": _learning(comparison, names, labels),
-        "diagnostics": _diagnostics(comparison, names, labels),
-        "runs": _runs(comparison, labels),
-        "functions": _functions(comparison, names, labels),
-        "cost": _cost(comparison, names, labels),
-        "tuning": _tuning(comparison, names, labels),
-        "reproduction": _reproduction(comparison, names),
+        "header": _make_header(comparison, names, labels),
+        "verdicts": _make_verdicts(comparison, names, labels),
+        "learning": _make_learning(comparison, names, labels),
+        "diagnostics": _make_diagnostics(comparison, names, labels),
+        "runs": _make_runs(comparison, labels),
+        "functions": _make_functions(comparison, names, labels),
+        "cost": _make_cost(comparison, names, labels),
+        "tuning": _make_tuning(comparison, names, labels),
+        "reproduction": _make_reproduction(comparison, names),
     }
     values = [value for section in sections.values() for value in section.values()]
     figures = {value.id: value.data for value in values if isinstance(value, Figure) and value.data}
     data = {"labels": labels, "figures": figures, "runs": sections["runs"]["data"]}
-    scripts = [_asset(f"{name}.js") for name in _SCRIPTS]
+    scripts = [_read_asset(f"{name}.js") for name in _SCRIPTS]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.globals["swatch"] = svg.draw_swatch
-    return environment.from_string(_asset("report.html.j2")).render(
+    return environment.from_string(_read_asset("report.html.j2")).render(
         **sections,
         names=names,
         labels=labels,
@@ -87,14 +96,14 @@ def render(comparison: Comparison) -> str:
         one_run=len(comparison.results) == 1,
         unfinished=bool(comparison.about.get("unfinished")),
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).translate(_ESCAPES),
-        css=_asset("report.css"),
+        css=_read_asset("report.css"),
         scripts=scripts,
         # The page's policy allows these scripts only.
         hashes=[_hash(script) for script in scripts],
     )
 
 
-def _asset(name: str) -> str:
+def _read_asset(name: str) -> str:
     return (resources.files("actlab.report.html") / "assets" / name).read_text(encoding="utf-8")
 
 
@@ -105,10 +114,10 @@ def _hash(script: str) -> str:
 # -- sections -------------------------------------------------------------------------------------
 
 
-def _header(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
-    about, sentences = comparison.about, report_sentences(comparison)
+def _make_header(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+    about, sentences = comparison.about, describe_report(comparison)
     for name in names:
-        if (isolated := charts.isolate_direction(name)) != name:
+        if (isolated := isolate_direction(name)) != name:
             sentences = [sentence.replace(name, isolated) for sentence in sentences]
     return {
         "title": f"{', '.join(labels.values())}: {about.get('data', 'comparison')}"[:120],
@@ -119,10 +128,10 @@ def _header(comparison: Comparison, names: Sequence[str], labels: Labels) -> dic
     }
 
 
-def _verdicts(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+def _make_verdicts(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     ranking, verdicts, about = comparison.ranking, comparison.verdicts, comparison.about
-    points, pairs = bool(about.get("points")), charts.pairwise_differences(verdicts)
-    chart = charts.forest(ranking, verdicts, about, labels) if names else None
+    points, pairs = bool(about.get("points")), collect_differences(verdicts)
+    chart = make_forest(ranking, verdicts, about, labels) if names else None
     figure = None
     if chart:
         rows = "; ".join(f"{labels[row.name]} {row.text}" for row in chart.rows[:20])
@@ -133,43 +142,44 @@ def _verdicts(comparison: Comparison, names: Sequence[str], labels: Labels) -> d
         "reference": labels[names[0]] if names else "",
         "metric": about.get("metric", "score"),
         "points": points,
-        "ranking": tables.ranking_table(ranking, pairs, points, labels),
-        "matrix": tables.verdict_matrix(names, pairs, points) if pairs else None,
+        "ranking": tables.make_ranking_table(ranking, pairs, points, labels),
+        "matrix": tables.make_verdict_matrix(names, pairs, points) if pairs else None,
     }
 
 
-def _learning(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+def _make_learning(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     history, judged = comparison.history, comparison.about.get("kind") != "training"
-    panels = charts.learning_panels(history, names)
+    panels = make_learning_panels(history, names)
     drawings = {
         name: svg.draw_panel(panel, f"{labels[name]}: {_LOSSES}", 300, 200)
-        for name, panel in charts.loss_panels(history, names, labels).items()
+        for name, panel in make_loss_panels(history, names, labels).items()
     }
-    figure = _panels_figure("learning", list(panels.values()), _RANGE, labels)
+    figure = _draw_panels("learning", list(panels.values()), _RANGE, labels)
     return {
         "figure": figure,
-        "missing": [title for metric, title in charts.METRICS.items() if metric not in panels],
-        "insights": chart_insights.learning_insights(history, names, labels) if judged else [],
+        "missing": [title for metric, title in METRICS.items() if metric not in panels],
+        "insights": chart_insights.describe_learning(history, names, labels) if judged else [],
         "losses": drawings,
         "has_history": len(history) > 0,
-        "table": tables.overfitting_table(history, names) if judged and len(history) else None,
     }
 
 
-def _diagnostics(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+def _make_diagnostics(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     frame, settings = comparison.diagnostics, comparison.about.get("diagnostics") or {}
-    unit_table = diagnostic_charts.units_table(frame, names)
-    weight_table = diagnostic_charts.weights_table(frame, names)
+    unit_table = diagnostic_charts.make_units_table(frame, names)
+    weight_table = diagnostic_charts.make_weights_table(frame, names)
     present = {row[0] for table in (unit_table, weight_table) if table for row in table.rows}
-    units = _panels_figure("units", diagnostic_charts.unit_panels(frame, names), _RANGE, labels)
-    gradients = _panels_figure("gradients", diagnostic_charts.gradient_panels(frame, names), _RANGE, labels)
-    panels = diagnostic_charts.distribution_panels(frame, names)
-    distributions = _panels_figure("distributions", panels, "median with 5th to 95th percentile", labels)
+    units = _draw_panels("units", diagnostic_charts.make_unit_panels(frame, names), _RANGE, labels)
+    gradients = _draw_panels(
+        "gradients", diagnostic_charts.make_gradient_panels(frame, names), _RANGE, labels
+    )
+    panels = diagnostic_charts.make_distribution_panels(frame, names)
+    distributions = _draw_panels("distributions", panels, "median with 5th to 95th percentile", labels)
     return {
         "units": units,
-        "unit_insights": chart_insights.unit_insights(frame, names, labels),
+        "unit_insights": chart_insights.describe_units(frame, names, labels),
         "gradients": gradients,
-        "gradient_insights": chart_insights.gradient_insights(frame, names, labels),
+        "gradient_insights": chart_insights.describe_gradients(frame, names, labels),
         "distributions": distributions,
         "unit_table": unit_table,
         "weight_table": weight_table,
@@ -180,47 +190,47 @@ def _diagnostics(comparison: Comparison, names: Sequence[str], labels: Labels) -
     }
 
 
-def _runs(comparison: Comparison, labels: Labels) -> dict[str, Any]:
-    table, data = tables.runs_table(comparison.results, labels)
+def _make_runs(comparison: Comparison, labels: Labels) -> dict[str, Any]:
+    table, data = tables.make_runs_table(comparison.results, labels)
     return {
         "table": table,
         "data": data,
-        "insights": chart_insights.runs_insights(comparison.results, labels),
+        "insights": chart_insights.describe_runs(comparison.results, labels),
     }
 
 
-def _functions(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
-    panels, missing = charts.function_panels(names, comparison.curves)
-    figure = _panels_figure("functions", panels, "one line for each activation", labels)
-    insights = chart_insights.function_insights(names, comparison.curves, labels)
+def _make_functions(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+    panels, missing = make_function_panels(names, comparison.curves)
+    figure = _draw_panels("functions", panels, "one line for each activation", labels)
+    insights = chart_insights.describe_functions(names, comparison.curves, labels)
     return {"figure": figure, "missing": missing, "insights": insights}
 
 
-def _cost(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+def _make_cost(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     results = comparison.results
-    seconds, saved = (tables.activation_means(results, column) for column in ("seconds", "saved_bytes"))
-    unit, size = tables.memory_unit(saved)
+    seconds, saved = (tables.average_by_activation(results, column) for column in ("seconds", "saved_bytes"))
+    unit, size = tables.choose_memory_unit(saved)
     return {
-        "seconds": _bars_figure("seconds", "seconds per run", seconds, "s", names, labels),
-        "memory": _bars_figure("memory", f"{unit} saved for backward", saved / size, unit, names, labels),
-        "insights": chart_insights.cost_insights(results, names, labels),
-        "table": tables.cost_table(results, names),
+        "seconds": _draw_bars("seconds", "seconds per run", seconds, "s", names, labels),
+        "memory": _draw_bars("memory", f"{unit} saved for backward", saved / size, unit, names, labels),
+        "insights": chart_insights.describe_costs(results, names, labels),
+        "table": tables.make_cost_table(results, names),
     }
 
 
-def _tuning(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+def _make_tuning(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     return {
-        "table": tables.tuning_table(comparison.tuning, names),
-        "insights": chart_insights.tuning_insights(comparison.tuning, names, labels),
+        "table": tables.make_tuning_table(comparison.tuning, names),
+        "insights": chart_insights.describe_tuning(comparison.tuning, names, labels),
     }
 
 
-def _reproduction(comparison: Comparison, names: Sequence[str]) -> dict[str, Any]:
+def _make_reproduction(comparison: Comparison, names: Sequence[str]) -> dict[str, Any]:
     about = comparison.about
     # The results have the activations in the order of the call.
     in_order = dict.fromkeys([*map(str, comparison.results.get("activation", [])), *names])
-    command = about.get("command") or reproduce.python_call(list(in_order), about)
-    return {"command": command, "facts": reproduce.facts(about)}
+    command = about.get("command") or reproduce.write_call(list(in_order), about)
+    return {"command": command, "facts": reproduce.list_facts(about)}
 
 
 # -- figures --------------------------------------------------------------------------------------
@@ -245,7 +255,7 @@ class Figure:
     data: Sequence[Mapping[str, Any]] = ()
 
 
-def _panels_figure(id_: str, panels: Sequence[Panel], description: str, labels: Labels) -> Figure | None:
+def _draw_panels(id_: str, panels: Sequence[Panel], description: str, labels: Labels) -> Figure | None:
     """Return panels with one legend."""
     if not panels:
         return None
@@ -256,10 +266,10 @@ def _panels_figure(id_: str, panels: Sequence[Panel], description: str, labels: 
     legend = sorted(
         {(line.name, line.series) for panel in panels for line in panel.lines}, key=lambda x: x[1]
     )
-    return Figure(id_, drawings, [panel.title for panel in panels], legend, list(map(_panel_data, panels)))
+    return Figure(id_, drawings, [panel.title for panel in panels], legend, list(map(_list_data, panels)))
 
 
-def _panel_data(panel: Panel) -> dict[str, Any]:
+def _list_data(panel: Panel) -> dict[str, Any]:
     """Return the values of a panel; a line without ``x`` has that of the first line."""
     first, lines = panel.lines[0], []
     for line in panel.lines:
@@ -268,7 +278,7 @@ def _panel_data(panel: Panel) -> dict[str, Any]:
     return {"x": panel.x_label, "range": panel.x_range, "lines": lines}
 
 
-def _bars_figure(
+def _draw_bars(
     id_: str, title: str, values: pd.Series[Any], unit: str, names: Sequence[str], labels: Labels
 ) -> Figure | None:
     rows = [(name, series, float(values[name])) for series, name in enumerate(names) if name in values]

@@ -20,7 +20,7 @@ _DEFAULT_METRICS = ("accuracy", "r2")
 _DEFAULT_MODULE = "NeuralNet"
 
 
-def facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+def list_facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return settings, seeds, versions and hardware as names and texts."""
     settings, test = about.get("settings") or {}, about.get("sequential_test") or {}
     rows = {name: value for name, value in about.items() if name not in _SHOWN_ELSEWHERE}
@@ -35,7 +35,7 @@ def facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name.replace("_", " "), format_setting(value)) for name, value in named]
 
 
-def python_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
+def write_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
     """Return the Python call that repeats a comparison or a run.
 
     Args:
@@ -43,11 +43,11 @@ def python_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         about: As in :attr:`actlab.Comparison.about`.
 
     Returns:
-        The call without default arguments. A comment describes what only the user has.
+        The call without default arguments. A comment describes objects that only the user has.
 
     Examples:
         >>> about = {"data": "digits", "folds": 3, "seeds": 2, "tuned": [{"lr": 0.1}, {"lr": 0.2}]}
-        >>> print(python_call(["relu"], about | {"settings": {"epochs": 5, "batch_size": 128}}))
+        >>> print(write_call(["relu"], about | {"settings": {"epochs": 5, "batch_size": 128}}))
         actlab.compare(['relu'], 'digits', seeds=2, tune={'lr': [0.1, 0.2]}, epochs=5)
     """
     defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
@@ -57,22 +57,22 @@ def python_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
     if about.get("kind") == "training":
         return (
             "from actlab import load_data\nfrom actlab.training.train import TrainSettings, train\n\n"
-            f"train(load_data({data!r}), {names[0]!r}, TrainSettings({_keywords(changed)}))"
+            f"train(load_data({data!r}), {names[0]!r}, TrainSettings({_format_keywords(changed)}))"
         )
     comments, module, scoring = [], "", ""
     if (net := about.get("net", _DEFAULT_MODULE)) != _DEFAULT_MODULE:
-        comments.append(f"# module is {_one_line(net)}, your own network\n")
+        comments.append(f"# module is {_join_lines(net)}, your own network\n")
         module = "module=module"
     if (metric := about.get("metric", "accuracy")) not in _DEFAULT_METRICS:
         scoring = f"scoring={metric!r}"
     if "budget" in (ended := (about.get("sequential_test") or {}).get("ended") or ""):
-        comments.append(f"# the test ended: {_one_line(ended)}\n")
-    keywords = _keywords({**_design(about), **changed})
+        comments.append(f"# the test ended: {_join_lines(ended)}\n")
+    keywords = _format_keywords({**_list_design(about), **changed})
     arguments = [repr(list(names)), repr(data), module, keywords, scoring]
     return f"{''.join(comments)}actlab.compare({', '.join(filter(None, arguments))})"
 
 
-def _design(about: Mapping[str, Any]) -> dict[str, Any]:
+def _list_design(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return folds, seeds, tuned values and region that are not the default."""
     design: dict[str, Any] = {}
     if about.get("folds", 3) != 3:
@@ -89,9 +89,9 @@ def _design(about: Mapping[str, Any]) -> dict[str, Any]:
     return design
 
 
-def _keywords(values: Mapping[str, Any]) -> str:
+def _format_keywords(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
-def _one_line(value: Any) -> str:
+def _join_lines(value: Any) -> str:
     return " ".join(str(value).split())

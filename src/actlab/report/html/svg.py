@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
-from actlab.report.charts import Forest, ForestRow, Labels, Line, Panel, linear_ticks
+from actlab.report.differences import Forest, ForestRow
+from actlab.report.panels import Labels, Line, Panel, choose_linear_ticks
 
 COLOURS = 7  # Okabe and Ito's palette without yellow, which is too light on white
 SHOWN = 8  # activations that a panel shows at first; the legend shows the others
@@ -21,7 +22,7 @@ _NAMES = 190  # width of the column of names in these
 Axis = Callable[[float], float]
 
 
-def verdict_symbol(verdict: str) -> str:
+def get_verdict_symbol(verdict: str) -> str:
     """Return the symbol of a verdict, which does not depend on colour."""
     return _SYMBOLS.get(verdict, "–")
 
@@ -48,7 +49,7 @@ def draw_panel(panel: Panel, alt: str, width: int = 380, height: int = 240) -> s
         if y_range[0] <= y <= y_range[1]:
             parts.append(f'<path class="grid" d="M{LEFT} {at_y(y):.1f}H{right}"/>')
             parts.append(draw_text(LEFT - 5, at_y(y) + 4, format_number(y), "end"))
-    parts += [draw_text(at_x(x), bottom + 15, format_number(x), "middle") for x in _x_ticks(panel)]
+    parts += [draw_text(at_x(x), bottom + 15, format_number(x), "middle") for x in _choose_x_ticks(panel)]
     parts.append(draw_text((LEFT + right) / 2, height - 3, panel.x_label, "middle"))
     parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
     clip = ""
@@ -59,14 +60,14 @@ def draw_panel(panel: Panel, alt: str, width: int = 380, height: int = 240) -> s
         clip = f' clip-path="url(#{name})"'
     shown = [line.series < SHOWN for line in panel.lines]
     if not any(shown):
-        shown = [place < SHOWN for place in range(len(shown))]
+        shown = [index < SHOWN for index in range(len(shown))]
     many = ' class="many"' if sum(shown) > 4 else ""  # bands that overlap are drawn fainter
     parts.append(f"<g{many}{clip}>")
     for line, is_shown in zip(panel.lines, shown, strict=True):
         hidden = "" if is_shown else " off"
         parts.append(f'<g class="series c{line.series % COLOURS}{hidden}" data-series="{line.series}">')
         parts += [*_draw_line(line, at_x, at_y), "</g>"]
-    return picture(width, height, alt, [*parts, "</g>"])
+    return make_svg(width, height, alt, [*parts, "</g>"])
 
 
 def _scale(values: tuple[float, float], pixels: tuple[float, float]) -> Axis:
@@ -75,8 +76,8 @@ def _scale(values: tuple[float, float], pixels: tuple[float, float]) -> Axis:
     return lambda value: first + (value - low) / (high - low) * (last - first)
 
 
-def _x_ticks(panel: Panel) -> list[float]:
-    ticks = linear_ticks(*panel.x_range)
+def _choose_x_ticks(panel: Panel) -> list[float]:
+    ticks = choose_linear_ticks(*panel.x_range)
     if not panel.has_integer_x:
         return ticks
     low, high = min(panel.x_values), max(panel.x_values)
@@ -103,7 +104,7 @@ def _draw_line(line: Line, at_x: Axis, at_y: Axis) -> Iterator[str]:
 
 
 def draw_forest(chart: Forest, labels: Labels, alt: str) -> str:
-    """Draw a forest plot, with the differences as text at the right."""
+    """Draw a forest plot, with the differences as text on the right."""
     middle, right, limit = 560, 780, chart.limit
     bottom = _ROW * len(chart.rows) + _TOP
     at = _scale((-limit, limit), (_NAMES + 12, middle - 12))
@@ -113,15 +114,17 @@ def draw_forest(chart: Forest, labels: Labels, alt: str) -> str:
         box = f'x="{left:.1f}" y="{_TOP}" width="{width:.1f}" height="{bottom - _TOP}"'
         parts.insert(0, f'<rect class="region" {box}/>')
     parts.append(f'<path class="zero" d="M{at(0):.1f} {_TOP}V{bottom}"/>')
-    parts += [draw_text(at(x), bottom + 15, format_number(x), "middle") for x in linear_ticks(-limit, limit)]
+    parts += [
+        draw_text(at(x), bottom + 15, format_number(x), "middle") for x in choose_linear_ticks(-limit, limit)
+    ]
     parts.append(draw_text((_NAMES + middle) / 2, bottom + 30, chart.axis, "middle"))
-    for place, row in enumerate(chart.rows):
-        y = _TOP + _ROW * (place + 0.5)
+    for index, row in enumerate(chart.rows):
+        y = _TOP + _ROW * (index + 0.5)
         parts.append(draw_text(_NAMES - 10, y + 4, labels[row.name], "end"))
-        text = f"{verdict_symbol(row.difference.verdict)} {row.text}"
+        text = f"{get_verdict_symbol(row.difference.verdict)} {row.text}"
         parts.append(draw_text(middle + 12, y + 4, text, "start"))
         parts += _draw_interval(chart, row, at, y)
-    return picture(right, bottom + 36, alt, parts)
+    return make_svg(right, bottom + 36, alt, parts)
 
 
 def _draw_interval(chart: Forest, row: ForestRow, at: Axis, y: float) -> Iterator[str]:
@@ -144,14 +147,14 @@ def draw_bars(rows: Sequence[tuple[str, int, float]], unit: str, labels: Labels,
     right, width = 690, 780
     at = _scale((0, max((value for *_, value in rows), default=0) or 1.0), (_NAMES, right))
     parts = []
-    for place, (name, series, value) in enumerate(rows):
-        y, wide = _TOP + _ROW * place, max(at(value) - _NAMES, 1)
+    for index, (name, series, value) in enumerate(rows):
+        y, wide = _TOP + _ROW * index, max(at(value) - _NAMES, 1)
         bar = f'x="{_NAMES}" y="{y + 4}" width="{wide:.1f}" height="{_ROW - 8}"'
         parts.append(draw_text(_NAMES - 10, y + 17, labels[name], "end"))
         parts.append(f'<rect class="bar c{series % COLOURS}" {bar}/>')
         text = f"{format_number(float(f'{value:.3g}'))} {unit}"
         parts.append(draw_text(at(value) + 8, y + 17, text, "start"))
-    return picture(width, _ROW * len(rows) + 2 * _TOP, alt, parts)
+    return make_svg(width, _ROW * len(rows) + 2 * _TOP, alt, parts)
 
 
 def draw_swatch(series: int) -> str:
@@ -160,7 +163,7 @@ def draw_swatch(series: int) -> str:
     return f'<svg class="swatch" viewBox="0 0 28 14" width="28" height="14" aria-hidden="true">{line}</svg>'
 
 
-def picture(width: int, height: int, alt: str, parts: Sequence[str]) -> str:
+def make_svg(width: int, height: int, alt: str, parts: Sequence[str]) -> str:
     """Return a drawing of these parts, described by ``alt``."""
     head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}">'
     return "".join([head, *parts, "</svg>"])

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from actlab.report.charts import METRICS, Difference, Labels, format_difference, reference_title
-from actlab.report.html.svg import verdict_symbol
-from actlab.report.insights import history_insights
+from actlab.report.differences import Difference, format_difference, name_reference
+from actlab.report.html.svg import get_verdict_symbol
+from actlab.report.panels import Labels
 from actlab.report.tables import to_json_value
 
 _WIDE = 12  # a matrix of more activations has no words in its cells
@@ -57,8 +56,8 @@ def format_setting(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else format_cell(value)
 
 
-def format_figures(value: float, figures: int = 3) -> str:
-    """Return a number with so many significant figures, a dash for NaN.
+def format_figures(value: float) -> str:
+    """Return a number with three significant figures, a dash for NaN.
 
     Examples:
         >>> [format_figures(value) for value in (1234.5, 0.0123456, -2.0, math.nan)]
@@ -66,17 +65,17 @@ def format_figures(value: float, figures: int = 3) -> str:
     """
     if not math.isfinite(value):
         return "–"
-    return (f"{value:.0f}" if abs(value) >= 10**figures else f"{value:.{figures}g}").replace("-", "−", 1)
+    return (f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−", 1)
 
 
-def numeric(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
+def to_numeric(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
     """Return a column as finite numbers, NaN where a cell has none."""
     if column not in rows:
         return pd.Series(math.nan, index=rows.index)
     return pd.to_numeric(rows[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
 
 
-def ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels: Labels) -> Table:
+def make_ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels: Labels) -> Table:
     """Return the ranking with the difference of each activation to the top row."""
     statistics = [name for name in ("rank", "activation", "mean", "std", "runs") if name in ranking]
     folds = [str(name) for name in ranking if name not in (*statistics, "status")]
@@ -85,96 +84,71 @@ def ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels: Lab
     for row in ranking.to_dict("records"):
         one = pairs.get((row["activation"], top))
         cells = [format_cell(row[name]) for name in statistics]
-        cells += [one.text(points), f"{verdict_symbol(one.verdict)} {one.verdict}"] if one else ["–", "–"]
+        cells += (
+            [one.describe(points), f"{get_verdict_symbol(one.verdict)} {one.verdict}"] if one else ["–", "–"]
+        )
         rows.append([*cells, format_cell(row.get("status")), *(format_cell(row[name]) for name in folds)])
-    reference = "the first" if reference_title(ranking) == "the first" or not top else labels[top]
+    reference = "the first" if name_reference(ranking) == "the first" or not top else labels[top]
     columns = [(name, name != "activation") for name in statistics]
     columns += [(f"difference to {reference}{', pp' if points else ''}", True)]
     columns += [("verdict", False), ("status", False), *((name.replace("_", " "), True) for name in folds)]
     return Table(columns, rows)
 
 
-def verdict_matrix(names: Sequence[str], pairs: Pairs, points: bool) -> dict[str, Any]:
+def make_verdict_matrix(names: Sequence[str], pairs: Pairs, points: bool) -> dict[str, Any]:
     """Return the verdict of every pair: the activation of the row compared with that of the column."""
-    rows = [[None if a == b else _matrix_cell(pairs.get((a, b)), points) for b in names] for a in names]
+    rows = [[None if a == b else _make_matrix_cell(pairs.get((a, b)), points) for b in names] for a in names]
     return {"rows": rows, "wide": len(names) <= _WIDE}
 
 
-def _matrix_cell(one: Difference | None, points: bool) -> dict[str, str]:
+def _make_matrix_cell(one: Difference | None, points: bool) -> dict[str, str]:
     if one is None:
         return {"verdict": "none", "value": "", "reason": ""}
     value = "" if one.value is None else format_difference(one.value, points)
     return {"verdict": one.verdict, "value": value, "reason": one.reason}
 
 
-def overfitting_table(history: pd.DataFrame, names: Sequence[str]) -> Table:
-    """Return the lowest validation loss of each activation's mean history, and what the history shows."""
-    metrics = [name for name in METRICS if name in history]
-    rows = []
-    for name in names:
-        runs = history[history["activation"] == name] if "activation" in history else history[:0]
-        if runs.empty:
-            rows.append([name, "–", "–", "–", "no epochs"])
-            continue
-        mean = runs.groupby("epoch")[metrics].mean().reset_index()
-        insights = ["No validation loss: overfitting cannot be detected."]
-        if {"train_loss", "valid_loss"} <= set(mean):
-            insights = history_insights(mean)
-        rows.append([name, *_lowest_loss(mean), " ".join(insights)])
-    numbers = ("validation loss, lowest", "in epoch", "at the end")
-    columns = [("activation", False), *((name, True) for name in numbers)]
-    return Table([*columns, ("the mean history of all runs", False)], rows)
-
-
-def _lowest_loss(mean: pd.DataFrame) -> list[str]:
-    if "valid_loss" not in mean or not mean["valid_loss"].notna().any():
-        return ["–", "–", "–"]
-    loss = mean["valid_loss"].to_numpy(float)
-    low = int(np.nanargmin(loss))
-    return [format_cell(value) for value in (loss[low], int(mean["epoch"].iloc[low]), loss[-1])]
-
-
-def activation_means(results: pd.DataFrame, column: str) -> pd.Series[Any]:
+def average_by_activation(results: pd.DataFrame, column: str) -> pd.Series[Any]:
     """Return the mean of a column by activation, without activations that have no finite value."""
     if not {"activation", column} <= set(results):
         return pd.Series(dtype=float)
-    return numeric(results, column).groupby(results["activation"]).mean().dropna()
+    return to_numeric(results, column).groupby(results["activation"]).mean().dropna()
 
 
-def memory_unit(sizes: pd.Series[Any]) -> tuple[str, int]:
+def choose_memory_unit(sizes: pd.Series[Any]) -> tuple[str, int]:
     """Return the unit in which to show sizes in bytes, and its number of bytes."""
     return ("MiB", 2**20) if len(sizes) and sizes.max() >= 2**20 else ("KiB", 2**10)
 
 
-def cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
+def make_cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
     """Return number, seconds, epochs and memory of the runs of each activation."""
-    saved = activation_means(results, "saved_bytes")
-    unit, size = memory_unit(saved)
+    saved = average_by_activation(results, "saved_bytes")
+    unit, size = choose_memory_unit(saved)
     rows = []
     for name in names:
         runs = results[results["activation"] == name]
-        seconds, epochs = (numeric(runs, column).dropna() for column in ("seconds", "epochs"))
+        seconds, epochs = (to_numeric(runs, column).dropna() for column in ("seconds", "epochs"))
         total = float(seconds.sum()) if len(seconds) else math.nan
-        cells = [name, str(len(runs)), format_cell(seconds.mean()), format_cell(total), _range(epochs)]
+        cells = [name, str(len(runs)), format_cell(seconds.mean()), format_cell(total), _format_range(epochs)]
         rows.append([*cells, *([format_figures(saved.get(name, math.nan) / size)] if len(saved) else [])])
     columns = [("activation", False), ("runs", True), ("seconds each", True), ("total seconds", True)]
     columns += [("epochs", True), *([(f"saved for backward, {unit}", True)] if len(saved) else [])]
     return Table(columns, rows)
 
 
-def _range(values: pd.Series[Any]) -> str:
+def _format_range(values: pd.Series[Any]) -> str:
     ends = dict.fromkeys(int(value) for value in (values.min(), values.max()) if value == value)
     return " to ".join(map(str, ends)) or "–"
 
 
-def tuning_table(tuning: pd.DataFrame, names: Sequence[str]) -> Table | None:
+def make_tuning_table(tuning: pd.DataFrame, names: Sequence[str]) -> Table | None:
     """Return the scores of each tuned value by activation, and how often it was chosen."""
     if "activation" not in tuning or tuning.empty:
         return None
     tuned = [str(name) for name in tuning if str(name) not in TUNING_COLUMNS]
     scores = {name: title for name, title in _SCORES.items() if name in tuning and tuning[name].notna().any()}
     rows = []
-    series = tuning["activation"].map({name: place for place, name in enumerate(names)})
+    series = tuning["activation"].map({name: index for index, name in enumerate(names)})
     for values, runs in tuning.groupby([series, "activation", *tuned], dropna=False):
         means = [format_cell(float(runs[name].mean())) for name in scores]
         chosen = f"{int(runs['chosen'].sum())} of {len(runs)}" if "chosen" in runs else "–"
@@ -183,7 +157,7 @@ def tuning_table(tuning: pd.DataFrame, names: Sequence[str]) -> Table | None:
     return Table([("activation", False), *numbers], rows)
 
 
-def runs_table(results: pd.DataFrame, labels: Labels) -> tuple[Table, dict[str, Any]]:
+def make_runs_table(results: pd.DataFrame, labels: Labels) -> tuple[Table, dict[str, Any]]:
     """Return the table of all runs, and the values that the page sorts, filters and draws.
 
     Args:

@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from actlab.errors import UsageError, did_you_mean
-from actlab.files import output_folder, writing
-from actlab.report import charts
-from actlab.report.charts import Forest, ForestRow, Line, Panel, Values
+from actlab.files import create_output_folder, replace_file
+from actlab.report.differences import Forest, ForestRow, collect_differences, make_forest
+from actlab.report.panels import (
+    LOSSES,
+    METRICS,
+    Line,
+    Panel,
+    Values,
+    make_function_panels,
+    make_learning_panels,
+    make_loss_panel,
+)
 from actlab.report.plots.functions import (
     MAX_TITLE,
     check_matplotlib,
-    current_axes,
-    printable_labels,
+    clean_labels,
+    get_axes,
     set_literal_text,
 )
 
@@ -66,12 +75,10 @@ def plot_history(
         >>> plot_history(history, Figure().subplots()).get_ylabel()
         'loss'
     """
-    if metric not in charts.METRICS:
-        options = ", ".join(charts.METRICS)
-        raise UsageError(
-            f"metric must be one of {options}, got {metric!r}{did_you_mean(metric, charts.METRICS)}"
-        )
-    ranked = None if isinstance(history, pd.DataFrame) else _names(history)
+    if metric not in METRICS:
+        options = ", ".join(METRICS)
+        raise UsageError(f"metric must be one of {options}, got {metric!r}{did_you_mean(metric, METRICS)}")
+    ranked = None if isinstance(history, pd.DataFrame) else _list_names(history)
     history = history if isinstance(history, pd.DataFrame) else history.history
     if history.empty:
         raise UsageError("the history has no epochs, so there is no curve to draw")
@@ -79,15 +86,15 @@ def plot_history(
         history = history.assign(activation="")
     names = ranked or history["activation"].unique().tolist()
     if len(names) > _NAMED and not ranked:
-        names = _best_first(history, names, metric)
-    panels = charts.learning_panels(history, names)
+        names = _sort_by_end(history, names, metric)
+    panels = make_learning_panels(history, names)
     if metric not in panels:
         available = ", ".join(panels) or "no metric that is finite"
         raise UsageError(f"the history has no {metric}, so there is no curve to draw; it has {available}")
-    ax, labels = current_axes(ax), printable_labels(names)
-    if len(names) == 1 and metric in charts.LOSSES:
+    ax, labels = get_axes(ax), clean_labels(names)
+    if len(names) == 1 and metric in LOSSES:
         _draw_both_losses(ax, panels)
-        set_literal_text(ax.set_title(""), printable_labels(names, MAX_TITLE)[names[0]] if names[0] else "")
+        set_literal_text(ax.set_title(""), clean_labels(names, MAX_TITLE)[names[0]] if names[0] else "")
         return ax
     _draw_panel(ax, panels[metric])
     if names != [""]:
@@ -114,26 +121,26 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     Raises:
         UsageError: matplotlib is missing, or the comparison has no difference.
     """
-    names = _names(comparison)
+    names = _list_names(comparison)
     if len(names) < 2:
         raise UsageError(f"differences need at least two activations; the comparison has {len(names)}")
-    labels = printable_labels(names)
-    chart = charts.forest(comparison.ranking, comparison.verdicts, comparison.about, labels)
+    labels = clean_labels(names)
+    chart = make_forest(comparison.ranking, comparison.verdicts, comparison.about, labels)
     if chart is None:
-        pairs = charts.pairwise_differences(comparison.verdicts)
+        pairs = collect_differences(comparison.verdicts)
         reason = next((pair.reason for pair in pairs.values() if pair.reason), "no run has a score")
         raise UsageError(f"the comparison has no difference to draw: {reason}")
-    ax = current_axes(ax)
+    ax = get_axes(ax)
     if chart.region is not None:
         ax.axvspan(-chart.region, chart.region, color=_REGION, zorder=0)
     ax.axvline(0, color="0.5", linewidth=0.8, zorder=1)
     size = "medium" if len(names) <= 12 else "small"
-    for place, row in enumerate(chart.rows):
-        _draw_interval(ax, place, row, chart)
-        is_verdict = place > 0 and row.difference.value is not None
+    for position, row in enumerate(chart.rows):
+        _draw_interval(ax, position, row, chart)
+        is_verdict = position > 0 and row.difference.value is not None
         text = f"{row.text}  {row.difference.verdict}" if is_verdict else row.text
-        ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=size)
-    ax.set_xlim(*_forest_limits(chart))
+        ax.text(1.02, position, text, transform=ax.get_yaxis_transform(), va="center", fontsize=size)
+    ax.set_xlim(*_choose_limits(chart))
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), [""] * len(names), fontsize=size)
     ax.set_yticklabels([labels[name] for name in names], parse_math=False, usetex=False)
@@ -143,7 +150,7 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _forest_limits(chart: Forest) -> tuple[float, float]:
+def _choose_limits(chart: Forest) -> tuple[float, float]:
     ends = [(row.difference.value, row.difference.low, row.difference.high) for row in chart.rows]
     values = [0.0, *(end for row in ends for end in row if end is not None)]
     region = chart.region or 0.0
@@ -172,16 +179,14 @@ def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
         UsageError: matplotlib is missing, or a file cannot be written.
     """
     check_matplotlib()
-    names = _names(comparison)
+    names = _list_names(comparison)
     few = names[:_NAMED]  # curves of more functions would hide each other
     drawings: dict[str, Callable[[], Figure | None]] = {
-        "functions": lambda: _side_by_side(charts.function_panels(few, comparison.curves)[0], names),
-        "learning": lambda: _side_by_side(
-            [*charts.learning_panels(comparison.history, names).values()], names
-        ),
-        "comparison": lambda: _comparison_figure(comparison),
+        "functions": lambda: _draw_row(make_function_panels(few, comparison.curves)[0], names),
+        "learning": lambda: _draw_row([*make_learning_panels(comparison.history, names).values()], names),
+        "comparison": lambda: _make_comparison_figure(comparison),
     }
-    folder, written = output_folder(folder), []
+    folder, written = create_output_folder(folder), []
     for name, draw in drawings.items():
         figure = draw()
         for suffix in _SUFFIXES:
@@ -200,16 +205,16 @@ def _save(figure: Figure, path: Path) -> None:
     kind = path.suffix.lstrip(".")
     # The same comparison gives the same file.
     reproducible = matplotlib.rc_context({"svg.hashsalt": "actlab"})
-    with warnings.catch_warnings(), reproducible, writing(path) as temporary:
+    with warnings.catch_warnings(), reproducible, replace_file(path) as temporary:
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # matplotlib draws a box
         figure.savefig(temporary, dpi=120, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
-def _names(comparison: Comparison) -> list[str]:
+def _list_names(comparison: Comparison) -> list[str]:
     return [str(name) for name in comparison.ranking["activation"]]
 
 
-def _comparison_figure(comparison: Comparison) -> Figure | None:
+def _make_comparison_figure(comparison: Comparison) -> Figure | None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 1.2 + _ROW * len(comparison.ranking)), layout="constrained")
@@ -220,13 +225,13 @@ def _comparison_figure(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _side_by_side(panels: Sequence[Panel], names: Sequence[str]) -> Figure | None:
+def _draw_row(panels: Sequence[Panel], names: Sequence[str]) -> Figure | None:
     """Return panels next to each other, with one legend."""
     from matplotlib.figure import Figure
 
     if not panels:
         return None
-    labels = printable_labels(list(names))
+    labels = clean_labels(list(names))
     figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
     for panel, ax in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         _draw_panel(ax, panel)
@@ -236,11 +241,11 @@ def _side_by_side(panels: Sequence[Panel], names: Sequence[str]) -> Figure | Non
     return figure
 
 
-def _best_first(history: pd.DataFrame, names: Sequence[str], metric: str) -> list[str]:
+def _sort_by_end(history: pd.DataFrame, names: Sequence[str], metric: str) -> list[str]:
     """Return the names in the order in which their mean curves end, names without a curve last."""
-    panel = charts.learning_panels(history, names).get(metric)
+    panel = make_learning_panels(history, names).get(metric)
     ends = {line.name: [y for y in line.y if y is not None][-1] for line in panel.lines} if panel else {}
-    sign = 1 if metric in charts.LOSSES else -1
+    sign = 1 if metric in LOSSES else -1
     return sorted(names, key=lambda name: sign * ends[name] if name in ends else math.inf)
 
 
@@ -251,12 +256,12 @@ def _draw_both_losses(ax: Axes, panels: Mapping[str, Panel]) -> None:
     """Draw the losses of a single activation, the training loss dashed."""
     metrics = [metric for metric in ("valid_loss", "train_loss") if metric in panels]
     dashes = {series: int(metric == "train_loss") for series, metric in enumerate(metrics)}
-    titles = {series: charts.LOSSES[metric] for series, metric in enumerate(metrics)}
+    titles = {series: LOSSES[metric] for series, metric in enumerate(metrics)}
     lines = [
         replace(panels[metric].lines[0], series=series, dash=dashes[series])
         for series, metric in enumerate(metrics)
     ]
-    _draw_panel(ax, charts.loss_panel("loss", lines))
+    _draw_panel(ax, make_loss_panel("loss", lines))
     _draw_legend(ax, titles, dashes=dashes)
     ax.set_ylabel(titles[0] if len(titles) == 1 else "loss")
 
@@ -284,19 +289,19 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
 
 
 def _draw_line(ax: Axes, line: Line, alpha: float) -> None:
-    style, named = _style(line.series, line.dash), line.series < _NAMED
+    style, named = _choose_style(line.series, line.dash), line.series < _NAMED
     if line.low and named:
-        low, high = _with_nan(line.low), _with_nan(line.high)
+        low, high = _fill_nan(line.low), _fill_nan(line.high)
         ax.fill_between(line.x, low, high, color=style["color"], alpha=alpha, linewidth=0)
     is_point = sum(y is not None for y in line.y) == 1
-    ax.plot(line.x, _with_nan(line.y), marker="o" if is_point else "", zorder=2.5 if named else 1.5, **style)
+    ax.plot(line.x, _fill_nan(line.y), marker="o" if is_point else "", zorder=2.5 if named else 1.5, **style)
 
 
-def _with_nan(values: Values) -> list[float]:
+def _fill_nan(values: Values) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _style(series: int, dash: int | None = None) -> dict[str, Any]:
+def _choose_style(series: int, dash: int | None = None) -> dict[str, Any]:
     if series >= _NAMED:
         return {"color": _GREY, "linewidth": 0.8}
     dash = series // len(_COLOURS) if dash is None else dash
@@ -310,12 +315,12 @@ def _draw_legend(
     from matplotlib.lines import Line2D
 
     entries = [
-        (name, _style(series, (dashes or {}).get(series)))
+        (name, _choose_style(series, (dashes or {}).get(series)))
         for series, name in names.items()
         if series < _NAMED
     ]
     if others := len(names) - len(entries):
-        entries.append((f"{others} more", _style(_NAMED)))
+        entries.append((f"{others} more", _choose_style(_NAMED)))
     if missing:
         entries.append((f"{missing} not drawn", {"linestyle": ""}))
     handles = [Line2D([], [], **line) for _, line in entries]
@@ -325,15 +330,15 @@ def _draw_legend(
         set_literal_text(text, name)
 
 
-def _draw_interval(ax: Axes, place: int, row: ForestRow, chart: Forest) -> None:
+def _draw_interval(ax: Axes, position: int, row: ForestRow, chart: Forest) -> None:
     value, low, high = row.difference.value, row.difference.low, row.difference.high
     if value is None:
         return
     colour = _COLOURS[row.series % len(_COLOURS)] if row.series < _NAMED else "0.45"
     if chart.is_beyond(row):
         marker, x = ("<", -chart.limit) if value < 0 else (">", chart.limit)
-        ax.plot([x], [place], marker=marker, color=colour, markersize=7)
+        ax.plot([x], [position], marker=marker, color=colour, markersize=7)
         return
     if low is not None and high is not None:
-        ax.plot([low, high], [place, place], color=colour, linewidth=1.8)
-    ax.plot([value], [place], "o", color=colour, markersize=6)
+        ax.plot([low, high], [position, position], color=colour, linewidth=1.8)
+    ax.plot([value], [position], "o", color=colour, markersize=6)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actlab.errors import UsageError
-from actlab.files import writing
-from actlab.report.charts import short_labels
+from actlab.files import replace_file
+from actlab.report.panels import shorten_names
 from actlab.report.plots.functions import check_matplotlib
-from actlab.report.tables import WIDTH, text_table
+from actlab.report.tables import WIDTH, format_table
 from actlab.stats.several_datasets import MultiDatasetResult
 from actlab.stats.verdict import LEVEL
 
@@ -27,7 +27,7 @@ _MAX_NAME = 34  # characters in the table
 _TEST = f"Wilcoxon's test, Holm's correction, {100 * LEVEL:g}\N{NO-BREAK SPACE}%"
 
 
-def rank_table(comparison: MultiDatasetResult, width: int = WIDTH) -> str:
+def format_ranks(comparison: MultiDatasetResult, width: int = WIDTH) -> str:
     """Return mean ranks and groups as text.
 
     Args:
@@ -41,7 +41,7 @@ def rank_table(comparison: MultiDatasetResult, width: int = WIDTH) -> str:
         >>> import pandas as pd
         >>> from actlab.stats.several_datasets import compare_over_datasets
         >>> relu, tanh = [0.97, 0.88, 0.91], [0.95, 0.87, 0.90]
-        >>> print(rank_table(compare_over_datasets(pd.DataFrame({"tanh": tanh, "relu": relu}))))
+        >>> print(format_ranks(compare_over_datasets(pd.DataFrame({"tanh": tanh, "relu": relu}))))
         activation  mean_rank  groups
         ----------  ---------  ------
         relu           1.0000  1
@@ -50,33 +50,32 @@ def rank_table(comparison: MultiDatasetResult, width: int = WIDTH) -> str:
         5\N{NO-BREAK SPACE}%).
     """
     names = comparison.ranks["activation"].to_list()
-    labels = short_labels(names, _MAX_NAME)
+    labels = shorten_names(names, _MAX_NAME)
     groups = [
         " ".join(str(i) for i, clique in enumerate(comparison.cliques, 1) if name in clique) or "-"
         for name in names
     ]
     frame = comparison.ranks[["mean_rank"]].assign(groups=groups)
     frame.insert(0, "activation", [labels[name] for name in names])
-    return "\n".join(
-        [text_table(frame, width), *textwrap.wrap(f"{_legend(comparison, 'within a group')}.", width)]
-    )
+    legend = textwrap.wrap(f"{_describe_groups(comparison, 'within a group')}.", width)
+    return "\n".join([format_table(frame, width), *legend])
 
 
-def _legend(comparison: MultiDatasetResult, where: str) -> str:
+def _describe_groups(comparison: MultiDatasetResult, where: str) -> str:
     if len(comparison.ranks) == 1:
         return "There is only one activation"
     return f"No significant difference {where} ({_TEST})" if comparison.cliques else f"All differ ({_TEST})"
 
 
 def draw_critical_difference(comparison: MultiDatasetResult, ax: Axes) -> Axes:
-    """Draw mean ranks, best at the left, and bars that join activations without a significant difference.
+    """Draw mean ranks, the best on the left, and bars that join activations without a significant difference.
 
-    A bar has a dot for each activation in its group; it may pass over others. There is no length that a
-    difference of ranks has to exceed, as in J. Demšar's diagrams: Wilcoxon's test compares the pairs.
+    A bar has a dot for each activation in its group; it may pass over others. Unlike in J. Demšar's diagrams,
+    there is no critical difference of ranks, because Wilcoxon's test compares the pairs.
 
     Args:
         comparison: From :func:`actlab.stats.several_datasets.compare_over_datasets`.
-        ax: Axes to draw on. Names stand outside of the axes; ``layout="constrained"`` makes room for them.
+        ax: Axes to draw on. Names are placed outside the axes; ``layout="constrained"`` makes room for them.
 
     Returns:
         The same axes.
@@ -90,9 +89,9 @@ def draw_critical_difference(comparison: MultiDatasetResult, ax: Axes) -> Axes:
     ends = 1 - margin, largest + margin
     top = _draw_bars(comparison, ax, margin / 2)
     half = (len(ranks) + 1) // 2  # the better ones at the left, the best on top; the worst at the right
-    for place, (rank, name) in enumerate(zip(ranks, names, strict=True)):
-        left = place < half
-        end, y = (ends[0], top + place) if left else (ends[1], top + len(ranks) - 1 - place)
+    for index, (rank, name) in enumerate(zip(ranks, names, strict=True)):
+        left = index < half
+        end, y = (ends[0], top + index) if left else (ends[1], top + len(ranks) - 1 - index)
         ax.plot([rank, rank, end], [0, y, y], color=_LINE, linewidth=0.9, zorder=1)
         label = f"{name}  {rank:.2f} " if left else f" {rank:.2f}  {name}"
         ax.text(end, y, label, ha="right" if left else "left", va="center", parse_math=False)
@@ -105,7 +104,7 @@ def draw_critical_difference(comparison: MultiDatasetResult, ax: Axes) -> Axes:
     ax.xaxis.set_label_position("top")
     ax.set_xticks(range(1, largest + 1, 1 + largest // 20))
     ax.set_xlabel(f"mean rank over {len(comparison.scores)} datasets (1 is best)")
-    legend = _legend(comparison, "between the dots of a bar")
+    legend = _describe_groups(comparison, "between the dots of a bar")
     ax.text(sum(ends) / 2, top + half, legend, ha="center", va="top", fontsize="small", color=_LINE)
     return ax
 
@@ -156,6 +155,6 @@ def write_critical_difference(comparison: MultiDatasetResult, path: Path) -> Non
     figure = Figure(figsize=(4.5 + 2 * _LETTER * letters, 4), layout="constrained")
     ax = draw_critical_difference(comparison, figure.subplots())
     figure.set_figheight(0.7 + _INCHES * ax.get_ylim()[0])
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         kind = path.suffix.lower().lstrip(".")
         figure.savefig(temporary, dpi=120, format=kind, bbox_inches="tight", pad_inches=0.15)

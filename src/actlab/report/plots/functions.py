@@ -13,9 +13,9 @@ from torch import Tensor
 from actlab.activation.definition import Activation
 from actlab.describe import evaluate_derivatives, find_plot_range
 from actlab.errors import UsageError, escape_unprintable, summarize_error
-from actlab.files import writing
+from actlab.files import replace_file
 from actlab.functions import catalogue
-from actlab.report.charts import short_labels
+from actlab.report.panels import shorten_names
 from actlab.spec import get
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> 
         curves = evaluate_derivatives(function, x)
     except Exception as error:  # a user's module may raise anything
         raise UsageError(f"{name}: its curve cannot be drawn: {summarize_error(error)}") from error
-    ax = current_axes(ax)
+    ax = get_axes(ax)
     for values, (label, color, style) in zip(curves, _STYLES, strict=True):
         ax.plot(x.numpy(), values.numpy(), style, color=color, label=label, linewidth=1.8)
-    for place, slope in kinks.items():
-        ax.plot([place], [slope], "o", color=_STYLES[1][1], markersize=6)
+    for kink, slope in kinks.items():
+        ax.plot([kink], [slope], "o", color=_STYLES[1][1], markersize=6)
     most = max(reach, 1.25)
     main = torch.stack(curves[:2]).clamp(-most, most)  # spikes of f″ are cut off
     margin = 0.08 * float(main.max() - main.min()) or 1.0
@@ -68,7 +68,7 @@ def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> 
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel("x")
-    set_literal_text(ax.set_title(""), printable_labels([name], MAX_TITLE)[name])
+    set_literal_text(ax.set_title(""), clean_labels([name], MAX_TITLE)[name])
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles, labels, frameon=False, ncols=3, loc="upper left")
     return ax
@@ -97,7 +97,7 @@ def _resolve(
     return activation, module, kinks, reach
 
 
-def current_axes(ax: Axes | None) -> Axes:
+def get_axes(ax: Axes | None) -> Axes:
     """Return ``ax``, or the current axes of pyplot if it is None.
 
     Raises:
@@ -114,16 +114,16 @@ def current_axes(ax: Axes | None) -> Axes:
 
 
 def check_matplotlib() -> None:
-    """Raise UsageError if matplotlib is missing; the message says how to install it."""
+    """Raise UsageError if matplotlib is missing; the message explains how to install it."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UsageError('figures need matplotlib: pip install "actlab[figures]"') from error
 
 
-def printable_labels(names: list[str], max_length: int = 26) -> dict[str, str]:
+def clean_labels(names: list[str], max_length: int = 26) -> dict[str, str]:
     """Return a short label for each name, of characters that fonts have."""
-    labels = short_labels(names, max_length).items()
+    labels = shorten_names(names, max_length).items()
     return {
         name: escape_unprintable(" ".join(label.translate(_DIRECTIONS).split())) for name, label in labels
     }
@@ -158,5 +158,5 @@ def write_figure(activation: Activation[Any], path: Path) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     plot_function(activation, figure.subplots())
-    with writing(path) as temporary:
+    with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format=path.suffix.lstrip("."))

@@ -1,4 +1,4 @@
-"""Train a network that no fleet can train with skorch, from the random numbers of its run."""
+"""Train with skorch what no fleet can train, with the random numbers of the run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from actlab.fleet.run import Epoch, FailureKind, Result
 from actlab.fleet.skorch_adapter import copy_untrained
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_numpy, seeded_torch
 
-_BATCHES = ("train_batch_count", "valid_batch_count", "batches")
+_BATCH_COLUMNS = ("train_batch_count", "valid_batch_count", "batches")
 
 
 class RunFailed(RuntimeError):
-    """Raised if a run has no result; scikit-learn gives it ``error_score``."""
+    """Raised if a run has no result. scikit-learn sets its score to ``error_score``."""
 
 
 def fit_with_skorch(
@@ -53,24 +53,24 @@ def fit_with_skorch(
             modules = copy_untrained(net.get_params_for("module"))
             net.set_params(**{f"module__{name}": value for name, value in modules.items()})
             net.fit(X, y, **fit_params)
-        _finite(net)
+        _check_losses(net)
         result.saved_bytes = try_saved_bytes(net.module_, X, net.batch_size)
     except Exception as error:
-        result.failure = (
-            str(error) if isinstance(error, RunFailed) else f"{FailureKind.RAISED} {summarize_error(error)}"
-        )
+        is_known = isinstance(error, RunFailed)
+        result.failure = str(error) if is_known else f"{FailureKind.RAISED} {summarize_error(error)}"
         raise
     finally:
         result.seconds = time.perf_counter() - start
 
 
-def epochs_of(net: skorch.NeuralNet) -> list[Epoch]:
+def list_epochs(net: skorch.NeuralNet) -> list[Epoch]:
     """Return the history of a model without batches; empty if it was not fitted."""
     history = getattr(net, "history_", ())
-    return [{name: value for name, value in row.items() if name not in _BATCHES} for row in history]
+    return [{name: value for name, value in row.items() if name not in _BATCH_COLUMNS} for row in history]
 
 
-def _finite(net: skorch.NeuralNet) -> None:
+def _check_losses(net: skorch.NeuralNet) -> None:
+    """Raise RunFailed if a loss is infinite or NaN."""
     for name in ("train_loss", "valid_loss"):
         for row in net.history:
             if not math.isfinite(row.get(name, 0.0)):
@@ -79,10 +79,10 @@ def _finite(net: skorch.NeuralNet) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the end of the block if the process was interrupted within it.
+    """Raise KeyboardInterrupt at the end of the block if a signal interrupted the process during it.
 
-    skorch's ``fit`` takes every KeyboardInterrupt for a callback's way to stop. Only a signal interrupts the
-    search, and signals reach the main thread alone. A handler that raises nothing ignores them.
+    skorch's ``fit`` ends normally on every KeyboardInterrupt, because callbacks raise it to stop training.
+    Python handles signals in the main thread only. A handler that raises nothing ignores them.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
@@ -90,18 +90,18 @@ def _interruptible() -> Iterator[None]:
         return
     interrupts: list[KeyboardInterrupt] = []
 
-    def noting(number: int, frame: FrameType | None) -> None:
+    def record(number: int, frame: FrameType | None) -> None:
         try:
             handler(number, frame)
         except KeyboardInterrupt as interrupt:
             interrupts.append(interrupt)
             raise
 
-    signal.signal(signal.SIGINT, noting)
+    signal.signal(signal.SIGINT, record)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is noting:  # a callback may have installed its own
+        if signal.getsignal(signal.SIGINT) is record:  # a callback may have installed another
             signal.signal(signal.SIGINT, handler)
-        if interrupts:  # even if a callback or the module has caught it
+        if interrupts:  # a callback or the module may have caught it
             raise interrupts[0]

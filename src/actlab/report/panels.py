@@ -1,4 +1,4 @@
-"""Charts as plain values: the page draws them as SVG, the figures with matplotlib."""
+"""Panels of lines as plain values: the page draws them as SVG, the figures with matplotlib."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import torch
 from actlab.describe import evaluate_derivatives, find_plot_range
 from actlab.errors import UsageError
 from actlab.functions import catalogue
-from actlab.report.tables import to_json_value
 from actlab.spec import find_definition, get, is_formula, is_import_path, split_spec
 
 Labels = Mapping[str, str]
@@ -23,19 +22,17 @@ Values = Sequence[float | None]
 
 LOSSES = {"train_loss": "training loss", "valid_loss": "validation loss"}
 METRICS = {**LOSSES, "valid_acc": "validation accuracy"}
-_OPPOSITE = {"better": "worse", "worse": "better"}
 _CURVE_COLUMNS = {"activation", "x", "f", "f1", "f2"}
 _RIGHT_TO_LEFT = {"R", "AL", "RLO", "RLE", "RLI", "LRO", "LRE", "LRI", "FSI"}
 _MAX_LABEL = 26  # characters
 _MAX_POINTS = 1200  # of all lines in a panel, which keeps the page small
-_FAR = 5.0  # a difference this many times the next smaller one is drawn at the edge
 _LOG_SPAN = 50.0  # a loss that falls by this factor has a logarithmic axis
 
 
 # -- labels and numbers ---------------------------------------------------------------------------
 
 
-def short_labels(names: Sequence[str], max_length: int = _MAX_LABEL) -> dict[str, str]:
+def shorten_names(names: Sequence[str], max_length: int = _MAX_LABEL) -> dict[str, str]:
     """Return a short, unique label for each name.
 
     Args:
@@ -43,7 +40,7 @@ def short_labels(names: Sequence[str], max_length: int = _MAX_LABEL) -> dict[str
         max_length: Characters of a label, without the number that makes it unique.
 
     Examples:
-        >>> short_labels(["relu", "my_layers.py:SomethingWithALongName", "my_layers.py:SomethingWithAlsoLongName"])
+        >>> shorten_names(["relu", "my_layers.py:SomethingWithALongName", "my_layers.py:SomethingWithAlsoLongName"])
         {'relu': 'relu', 'my_layers.py:SomethingWithALongName': 'my_layers.py:…thALongName', \
 'my_layers.py:SomethingWithAlsoLongName': 'my_layers.py:…lsoLongName'}
     """  # noqa: E501
@@ -72,11 +69,11 @@ def round_values(values: Any) -> list[float | None]:
     return [float(f"{value:.5g}") if math.isfinite(value) else None for value in map(float, values)]
 
 
-def linear_ticks(low: float, high: float, count: int = 5) -> list[float]:
+def choose_linear_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Return round numbers on a linear axis.
 
     Examples:
-        >>> linear_ticks(0.0, 1.0), linear_ticks(-3, 42)
+        >>> choose_linear_ticks(0.0, 1.0), choose_linear_ticks(-3, 42)
         ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 10.0, 20.0, 30.0, 40.0])
     """
     raw = (high - low) / count
@@ -88,11 +85,11 @@ def linear_ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(n * step, 12) + 0.0 for n in range(first, last + 1)]
 
 
-def log_ticks(low: float, high: float) -> list[float]:
+def choose_log_ticks(low: float, high: float) -> list[float]:
     """Return round numbers on a logarithmic axis: powers of ten, with numbers between if these are few.
 
     Examples:
-        >>> log_ticks(0.03, 2.0), log_ticks(1e-6, 1.0), log_ticks(0.21, 0.32)
+        >>> choose_log_ticks(0.03, 2.0), choose_log_ticks(1e-6, 1.0), choose_log_ticks(0.21, 0.32)
         ([0.05, 0.1, 0.2, 0.5, 1.0, 2.0], [1e-06, 1e-05, 0.0001, 0.001, 0.01, 0.1, 1.0], [0.25, 0.3])
     """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -175,7 +172,7 @@ class Panel:
         """Ends of the vertical axis."""
         if self.limits:
             return self.limits
-        low, high = _extremes(self.lines)
+        low, high = _find_extremes(self.lines)
         if low < high:
             return low, high
         return (low / 2, low * 2) if self.log else (low - 0.5, low + 0.5)
@@ -183,15 +180,15 @@ class Panel:
     @property
     def y_ticks(self) -> list[float]:
         """Labelled values of the vertical axis."""
-        return (log_ticks if self.log else linear_ticks)(*self.y_range)
+        return (choose_log_ticks if self.log else choose_linear_ticks)(*self.y_range)
 
 
-def _extremes(lines: Sequence[Line]) -> tuple[float, float]:
+def _find_extremes(lines: Sequence[Line]) -> tuple[float, float]:
     values = [y for line in lines for ys in (line.y, line.low, line.high) for y in ys if y is not None]
     return min(values), max(values)
 
 
-def mean_line(
+def make_mean_line(
     name: str,
     series: int,
     values: pd.Series[Any],
@@ -222,19 +219,19 @@ def mean_line(
         return None
     lowest = int(np.argmin(means["mean"].fillna(math.inf)))
     step = max(1, math.ceil(len(means) / max_points))
-    kept = sorted({*range(0, len(means), step), len(means) - 1, lowest})
-    means = (10.0**means if log else means).iloc[kept]
+    indices = sorted({*range(0, len(means), step), len(means) - 1, lowest})
+    means = (10.0**means if log else means).iloc[indices]
     y, low, high = (round_values(means[column]) for column in ("mean", "min", "max"))
-    mark = kept.index(lowest) if mark_lowest else None
+    mark = indices.index(lowest) if mark_lowest else None
     return Line(name, series, [int(x) for x in means.index], y, low, high, mark=mark)
 
 
-def points_per_line(lines: int, max_points: int, max_total: int = _MAX_POINTS) -> int:
+def limit_points(lines: int, max_points: int, max_total: int = _MAX_POINTS) -> int:
     """Return the number of points that each of several lines may have."""
     return min(max_points, max_total // max(lines, 1))
 
 
-def learning_panels(history: pd.DataFrame, names: Sequence[str]) -> dict[str, Panel]:
+def make_learning_panels(history: pd.DataFrame, names: Sequence[str]) -> dict[str, Panel]:
     """Return a panel for each metric of a history.
 
     Args:
@@ -244,53 +241,55 @@ def learning_panels(history: pd.DataFrame, names: Sequence[str]) -> dict[str, Pa
     Returns:
         Panels by metric; a metric without finite values has none.
     """
-    count = points_per_line(len(names), 200)
+    count = limit_points(len(names), 200)
     panels = {}
     for metric, title in METRICS.items():
         lines = [
             line
             for series, name in enumerate(names)
-            if (line := _metric_line(history, name, series, metric, count))
+            if (line := _make_line(history, name, series, metric, count))
         ]
         if lines:
-            panels[metric] = loss_panel(title, lines) if metric in LOSSES else Panel(title, "epoch", lines)
+            panels[metric] = (
+                make_loss_panel(title, lines) if metric in LOSSES else Panel(title, "epoch", lines)
+            )
     return panels
 
 
-def loss_panels(history: pd.DataFrame, names: Sequence[str], labels: Labels) -> dict[str, Panel]:
+def make_loss_panels(history: pd.DataFrame, names: Sequence[str], labels: Labels) -> dict[str, Panel]:
     """Return a panel for each activation with its training loss (solid) and validation loss (dashed)."""
-    count = points_per_line(len(names), 60)
+    count = limit_points(len(names), 60)
     panels = {}
     for series, name in enumerate(names):
         lines = [
             replace(line, dash=dash)
             for dash, metric in enumerate(LOSSES)
-            if (line := _metric_line(history, name, series, metric, count))
+            if (line := _make_line(history, name, series, metric, count))
         ]
         if lines:
-            panels[name] = loss_panel(labels[name], lines)
+            panels[name] = make_loss_panel(labels[name], lines)
     return panels
 
 
-def loss_panel(title: str, lines: Sequence[Line]) -> Panel:
+def make_loss_panel(title: str, lines: Sequence[Line]) -> Panel:
     """Return a panel of losses by epoch; its axis is logarithmic if they fall by orders of magnitude."""
     means = [y for line in lines for y in line.y if y is not None]
-    log = _extremes(lines)[0] > 0 and max(means) / min(means) >= _LOG_SPAN
+    log = _find_extremes(lines)[0] > 0 and max(means) / min(means) >= _LOG_SPAN
     return Panel(title, "epoch", lines, log=log)
 
 
-def _metric_line(history: pd.DataFrame, name: str, series: int, metric: str, max_points: int) -> Line | None:
+def _make_line(history: pd.DataFrame, name: str, series: int, metric: str, max_points: int) -> Line | None:
     if not {"activation", "epoch", metric} <= set(history):
         return None
     rows = history[history["activation"] == name]
     lowest = metric == "valid_loss"
-    return mean_line(name, series, rows[metric], rows["epoch"], max_points, mark_lowest=lowest)
+    return make_mean_line(name, series, rows[metric], rows["epoch"], max_points, mark_lowest=lowest)
 
 
 # -- functions ------------------------------------------------------------------------------------
 
 
-def function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Panel], dict[str, str]]:
+def make_function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Panel], dict[str, str]]:
     """Return panels of f, f' and f'', and for each activation without a curve the reason.
 
     Args:
@@ -300,9 +299,9 @@ def function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Pa
     modules, own, missing = {}, {}, {}
     for name in names:
         try:
-            modules[name] = drawable(name)
+            modules[name] = resolve_drawable(name)
         except UsageError as error:
-            rows = own_curve(name, curves)
+            rows = select_curve(name, curves)
             if len(rows):
                 own[name] = rows
             else:
@@ -317,16 +316,16 @@ def function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Pa
     }
     values |= {name: tuple(rows[column] for column in ("x", "f", "f1", "f2")) for name, rows in own.items()}
     return [
-        _function_panel("f(x), the function", names, values, 1, (-reach, reach)),
-        _function_panel("f′(x), its derivative", names, values, 2, (-2.0, 3.0)),
-        _function_panel("f″(x), its second derivative", names, values, 3, (-2.0, 3.0)),
+        _make_function_panel("f(x), the function", names, values, 1, (-reach, reach)),
+        _make_function_panel("f′(x), its derivative", names, values, 2, (-2.0, 3.0)),
+        _make_function_panel("f″(x), its second derivative", names, values, 3, (-2.0, 3.0)),
     ], missing
 
 
-def _function_panel(
+def _make_function_panel(
     title: str, names: Sequence[str], values: Mapping[str, Any], column: int, widest: tuple[float, float]
 ) -> Panel:
-    step = math.ceil(241 / points_per_line(len(values), 241, 10_000))
+    step = math.ceil(241 / limit_points(len(values), 241, 10_000))
     lines = []
     for series, name in enumerate(names):
         if name in values:
@@ -338,12 +337,12 @@ def _function_panel(
     return Panel(title, "x", lines, limits=(low - room, high + room))
 
 
-def own_curve(name: str, curves: pd.DataFrame) -> pd.DataFrame:
+def select_curve(name: str, curves: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of an activation in :attr:`actlab.Comparison.curves`, which may be none."""
     return curves[curves["activation"] == name] if set(curves) >= _CURVE_COLUMNS else curves[:0]
 
 
-def drawable(spec: str) -> tuple[torch.nn.Module, float]:
+def resolve_drawable(spec: str) -> tuple[torch.nn.Module, float]:
     """Return the module of a spec in double precision, and the largest x that is worth drawing.
 
     Raises:
@@ -358,162 +357,3 @@ def drawable(spec: str) -> tuple[torch.nn.Module, float]:
     if definition.facts.gated:
         raise UsageError("it takes two halves of a tensor")
     return get(spec).double().eval(), find_plot_range(definition)[1]
-
-
-# -- differences ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The difference of an activation to another one, with its interval and its verdict.
-
-    Attributes:
-        value: Difference of the mean scores; None if there is none.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        verdict: ``"better"``, ``"worse"``, ``"equivalent"``, ``"undecided"`` or ``"none"``.
-        reason: Why the verdict is undecided or missing.
-    """
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    verdict: str = "none"
-    reason: str = ""
-
-    def text(self, points: bool) -> str:
-        """Return difference and interval as text, in percentage points if ``points``."""
-        if self.value is None:
-            return "–"
-        value, low, high = (format_difference(x, points) for x in (self.value, self.low, self.high))
-        return f"{value} ({low} to {high})"
-
-
-def format_difference(value: float | None, points: bool) -> str:
-    """Return a difference with its sign, in percentage points or in units of the score."""
-    if value is None:
-        return "–"
-    return (f"{100 * value:+.2f}" if points else f"{value:+.3g}").replace("-", "−")
-
-
-def pairwise_differences(verdicts: pd.DataFrame) -> dict[tuple[str, str], Difference]:
-    """Return the difference of every activation to every other one.
-
-    Args:
-        verdicts: As in :attr:`actlab.Comparison.verdicts`.
-
-    Returns:
-        By activation and reference; each pair in both directions.
-    """
-    pairs = {}
-    for row in verdicts.to_dict("records"):
-        value, low, high = (_number(row.get(name)) for name in ("difference", "low", "high"))
-        a, b, verdict, reason = row["a"], row["b"], row["verdict"], row.get("reason") or ""
-        pairs[a, b] = Difference(value, low, high, verdict, reason)
-        opposite = _OPPOSITE.get(verdict, verdict)
-        pairs[b, a] = Difference(_negated(value), _negated(high), _negated(low), opposite, reason)
-    return pairs
-
-
-def _number(value: Any) -> float | None:
-    value = to_json_value(value)
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _negated(value: float | None) -> float | None:
-    return None if value is None else 0.0 - value
-
-
-def reference_title(ranking: pd.DataFrame) -> str:
-    """Return what the top row of a ranking is: the reference of the differences.
-
-    Examples:
-        >>> [reference_title(pd.DataFrame({"rank": ranks})) for ranks in ([1, 2], [1, 1], [None, None])]
-        ['the first', 'tied for first', 'the reference']
-    """
-    ranks = pd.to_numeric(ranking["rank"], errors="coerce").to_numpy(float, na_value=math.nan)
-    if len(ranks) < 2 or ranks[0] != 1:
-        return "the reference"
-    return "the first" if (ranks == 1).sum() == 1 else "tied for first"
-
-
-@dataclass(frozen=True)
-class ForestRow:
-    """A row of a forest plot.
-
-    Attributes:
-        name: The activation.
-        series: Its place in the ranking.
-        difference: Its difference to the first row, in units of the axis.
-        text: The difference and its interval.
-    """
-
-    name: str
-    series: int
-    difference: Difference
-    text: str
-
-
-@dataclass(frozen=True)
-class Forest:
-    """A forest plot: the differences of all activations to the top row of the ranking.
-
-    Attributes:
-        rows: One per activation, in the order of the ranking.
-        region: Half the width of the region of practical equivalence; None if there is none.
-        limit: The axis goes from ``-limit`` to ``limit``.
-        axis: Title of the axis.
-    """
-
-    rows: Sequence[ForestRow]
-    region: float | None
-    limit: float
-    axis: str
-
-    def is_beyond(self, row: ForestRow) -> bool:
-        """Return whether a difference is too large for the axis."""
-        return abs(row.difference.value or 0) > self.limit
-
-
-def forest(
-    ranking: pd.DataFrame, verdicts: pd.DataFrame, about: Mapping[str, Any], labels: Labels
-) -> Forest | None:
-    """Return the forest plot of a comparison, None if no activation has a difference.
-
-    Args:
-        ranking: As in :attr:`actlab.Comparison.ranking`.
-        verdicts: As in :attr:`actlab.Comparison.verdicts`.
-        about: As in :attr:`actlab.Comparison.about`.
-        labels: Short labels by name.
-    """
-    names, pairs = [str(name) for name in ranking["activation"]], pairwise_differences(verdicts)
-    others = {name: pairs.get((name, names[0]), Difference()) for name in names[1:]}
-    if all(one.value is None for one in others.values()):
-        return None
-    points, top = bool(about.get("points")), reference_title(ranking)
-    reference = Difference(0.0, 0.0, 0.0, "leader" if top == "the first" else "none")
-    rows = [ForestRow(names[0], 0, reference, top)]
-    for series, (name, one) in enumerate(others.items(), 1):
-        text = "no verdict" if one.value is None else one.text(points)
-        rows.append(ForestRow(name, series, _scaled(one, 100.0 if points else 1.0), text))
-    half = (100.0 if points else 1.0) * float(about.get("region", math.nan))
-    region = half if math.isfinite(half) else None
-    axis = f"difference in {about.get('metric', 'score')} to {labels[names[0]]}{', pp' if points else ''}"
-    return Forest(rows, region, _axis_limit(rows[1:], region or 0.0), axis)
-
-
-def _scaled(one: Difference, factor: float) -> Difference:
-    value, low, high = (None if x is None else factor * x for x in (one.value, one.low, one.high))
-    return replace(one, value=value, low=low, high=high)
-
-
-def _axis_limit(rows: Sequence[ForestRow], region: float) -> float:
-    """Return the farthest end of an interval that leaves room for the other rows."""
-    ends = [(row.difference.low, row.difference.high) for row in rows]
-    reaches = sorted(max(abs(low), abs(high)) for low, high in ends if low is not None and high is not None)
-    limit = reaches[0] if reaches else 1.0
-    for reach in reaches:
-        if reach > _FAR * max(limit, region):
-            break
-        limit = reach
-    return 1.08 * max(limit, region) or 1.0

@@ -1,0 +1,213 @@
+"""Try a network on two samples, to find out whether and how a fleet can train it."""
+
+from __future__ import annotations
+
+import enum
+import random
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from actlab.errors import summarize_error
+from actlab.fleet.layers import TracedLayer
+from actlab.fleet.losses import compute_loss
+from actlab.fleet.module_state import StateWatch, read_random_state
+from actlab.fleet.run import Run
+from actlab.fleet.settings import FleetSettings
+from actlab.fleet.trace import is_stateless, trace_layers
+from actlab.fleet.training_step import create_step
+
+_EXPLICIT = ("linear", "formula")  # layers that a fleet computes without a call of the module
+_DRAWS = (
+    "the network draws random numbers during training; in a fleet, they would depend on the other networks"
+)
+
+
+class Alone(enum.Enum):
+    """Why a run does not share its fleet with others."""
+
+    FAILS = "its network cannot be built or run"
+    DRAWS = "its network draws random numbers during training"
+    NO_VMAP = "torch.vmap cannot run its network"
+    NEEDS_SKORCH = "no fleet can train its network"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a fleet can train a network.
+
+    Attributes:
+        shapes: Names, shapes and dtypes of parameters and buffers. The networks of a fleet share them.
+        size: The number of weights.
+        layers: The layers that the networks of a fleet share.
+        activations: The formulas in which the networks of a fleet may differ.
+        layer_by_layer: Whether the network is sequential and uses explicit gradients.
+        alone: The kind of reason why a run trains by itself; None if it may train with others.
+        reason_alone: The reason as a sentence; empty if there is none.
+        network: The network in its initial state; None if it has changed or is too large to store.
+    """
+
+    shapes: tuple[Any, ...] = ()
+    size: int = 0
+    layers: Any = None
+    activations: tuple[str, ...] = ()
+    layer_by_layer: bool = False
+    alone: Alone | None = None
+    reason_alone: str = ""
+    network: nn.Module | None = None
+
+
+def try_run(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Trial:
+    """Try to train the network of a run alone; then, if a fleet calls its modules, with a copy of itself.
+
+    Args:
+        run: A run of the network.
+        x: Two samples (2, ...).
+        y: Their targets (2, ...).
+        settings: How fleets compute. The trial does not store a network that fills a fleet by itself.
+    """
+    try:
+        network = run.build()
+    except Exception as error:  # raised by the user's module, which raises it again in training
+        reason = f"the network cannot be built: {summarize_error(error)}"
+        return Trial(alone=Alone.FAILS, reason_alone=reason)
+    has_lazy = not isinstance(network, nn.Module) or any(map(is_lazy, network.parameters()))
+    buffers = {} if has_lazy else {name: value.clone() for name, value in network.named_buffers()}
+    try:
+        with run.seed_noise():
+            state = torch.get_rng_state()
+            if problem := find_fleet_problem(run, network, x, y):
+                return Trial(alone=Alone.NEEDS_SKORCH, reason_alone=problem)
+            draws = not torch.equal(state, torch.get_rng_state())
+            layers = trace_layers(network) if settings.layer_by_layer else None
+            problem = _find_step_problem([network], layers, run, x, y)
+            if problem and layers is not None:  # a layer without explicit steps, such as an embedding
+                layers, problem = None, _find_step_problem([network], None, run, x, y)
+    except Exception as error:  # too little memory, which may be available in training
+        return Trial(alone=Alone.FAILS, reason_alone=summarize_error(error))
+    if problem:
+        reason = f"a fleet cannot train the network: {problem}"
+        return Trial(alone=Alone.NEEDS_SKORCH, reason_alone=reason)
+    is_sequential = layers is not None
+    if draws:
+        return Trial(layer_by_layer=is_sequential, alone=Alone.DRAWS, reason_alone=_DRAWS)
+    is_explicit = layers is not None and all(layer.kind in _EXPLICIT for layer in layers)
+    if not is_explicit and (problem := _find_step_problem([network, network], layers, run, x, y)):
+        reason = f"torch.vmap cannot run the network: {problem}"
+        return Trial(layer_by_layer=is_sequential, alone=Alone.NO_VMAP, reason_alone=reason)
+    with torch.no_grad():
+        for name, value in network.named_buffers():
+            value.copy_(buffers.get(name, value))
+    return _describe(run, network, layers, -1 if has_lazy else settings.weights_per_fleet)
+
+
+def _describe(
+    run: Run, network: nn.Module, layers: Sequence[TracedLayer] | None, max_stored_size: int
+) -> Trial:
+    """Return the trial of a network that can train with others."""
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    shapes = tuple((name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors)
+    size = sum(p.numel() for p in network.parameters())
+    shared: Any = tuple((layer.kind, layer.name, layer.description) for layer in layers or ())
+    # Equal modules certainly compute the same only if one factory made them.
+    if layers is None or any(layer.kind == "module" for layer in layers):
+        shared = shared, id(run.net)
+    activations = tuple(layer.activation for layer in layers or ())
+    stored = network if size <= max_stored_size else None
+    return Trial(shapes, size, shared, activations, layers is not None, network=stored)
+
+
+def _find_step_problem(
+    modules: Sequence[nn.Module], layers: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
+) -> str:
+    """Return the error of a training step; an empty text if it works."""
+    try:
+        step = create_step(modules, layers, run.loss, "cpu", False)
+        step.compute_gradients(x.expand(len(modules), *x.shape), y.expand(len(modules), *y.shape))
+    except Exception as error:  # raised by the user's module
+        return _summarize_unless_out_of_memory(error)
+    return ""
+
+
+def find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
+    """Return why no fleet can train a network, as a sentence; an empty text if a fleet may be able to.
+
+    Args:
+        run: A run of the network.
+        module: A new network of the run. A training step may change its buffers.
+        x: Two samples (2, ...).
+        y: Their targets (2, ...).
+
+    Raises:
+        Exception: There is too little memory.
+    """
+    if is_stateless(module):
+        return ""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # skorch shows them
+            return _find_fleet_problem(run, module, x, y)
+    except Exception as error:  # raised by the user's module
+        return f"the network failed on two samples: {_summarize_unless_out_of_memory(error)}"
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def _find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
+    dtypes = {str(p.dtype).removeprefix("torch.") for p in module.parameters() if p.requires_grad}
+    if len(dtypes) > 1 or any(p.is_complex() for p in module.parameters()):
+        return f"the network has parameters in {' and '.join(sorted(dtypes))}; a fleet needs one real dtype"
+    watch, generators = StateWatch(module), read_random_state()
+    for mode in ("training", "evaluation"):
+        module.train(mode == "training")
+        before = {name: value.detach().clone() for name, value in _constant_tensors(module).items()}
+        with torch.set_grad_enabled(module.training):
+            outputs = module(x)
+        if not isinstance(outputs, Tensor):
+            return f"the network returns a {type(outputs).__name__}; a fleet needs one tensor"
+        if module.training and (unused := _unused_parameter(run, module, outputs, y)):
+            return f"the loss does not depend on the parameter {unused}; a fleet updates every parameter"
+        if change := watch.find_change():
+            return change
+        if generators != read_random_state():
+            return (
+                "the network draws from Python's or NumPy's global random generator; "
+                "the networks of a fleet would share these draws"
+            )
+        for name, value in _constant_tensors(module).items():
+            if not torch.equal(value, before[name]) and not value.isnan().any():
+                return f"the network changes {name} when it is called in {mode} mode; a fleet does not"
+    return ""
+
+
+def _unused_parameter(run: Run, module: nn.Module, outputs: Tensor, y: Tensor) -> str:
+    """Run backward; return the name of a parameter that the loss does not depend on."""
+    weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    loss = compute_loss(run.loss, outputs, y)
+    grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True) if weights else ()
+    return next((name for name, grad in zip(weights, grads, strict=True) if grad is None), "")
+
+
+def _constant_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors that a call must not change: parameters, and in evaluation mode buffers too."""
+    buffers = {} if module.training else dict(module.named_buffers())
+    return {name: t for name, t in {**dict(module.named_parameters()), **buffers}.items() if not is_lazy(t)}
+
+
+def _summarize_unless_out_of_memory(error: Exception) -> str:
+    if is_out_of_memory(error):
+        raise error
+    return summarize_error(error)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error means that there is too little memory."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
