@@ -162,11 +162,11 @@ def _judge_sequential(
     names = [str(index) for index in range(len(scores))]
     seeds_of = dict.fromkeys(names, 0)
     test = SequentialTest(names)
-    while not test.ended:
+    while not test.stop_reason:
         seeds_of.update(dict.fromkeys(test.remaining, test.next_seeds))
         common = [min(seeds_of[names[a]], seeds_of[names[b]]) for a, b in pairs]
         judged = _judge(case, scores, pairs, common, test.level)
-        test.update({(names[a], names[b]): v for (a, b), v in zip(pairs, judged, strict=True)}, {})
+        test.record_analysis({(names[a], names[b]): v for (a, b), v in zip(pairs, judged, strict=True)}, {})
     verdicts = [test.verdicts[names[a], names[b]] for a, b in pairs]
     return [v for v in verdicts if v], sum(seeds_of.values()) / len(names)
 

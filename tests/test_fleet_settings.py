@@ -13,7 +13,7 @@ from torch import nn
 from actlab.cli import main
 from actlab.errors import UsageError
 from actlab.fleet.layers import LinearLayer, uses_onednn
-from actlab.fleet.settings import FleetSettings, apply_settings, processor_name, read_settings
+from actlab.fleet.settings import FleetSettings, processor_name, read_settings, use_settings
 from actlab.fleet.stacked_weights import Stack
 
 
@@ -56,7 +56,7 @@ def test_settings_for_rejects_invalid_environment_variables(monkeypatch, capsys,
 def test_apply_settings_restores_torch_settings(fails):
     before = torch.get_float32_matmul_precision(), torch.get_num_threads()
     try:
-        with apply_settings(FleetSettings(threads=before[1] + 1)):
+        with use_settings(FleetSettings(threads=before[1] + 1)):
             assert torch.get_float32_matmul_precision() == "highest"
             assert torch.get_num_threads() == before[1] + 1
             if fails:

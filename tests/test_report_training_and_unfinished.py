@@ -123,7 +123,7 @@ def test_write_call_of_a_sequential_test_comments_unknown_settings():
     about = {**comparison().about, "settings": {}, "net": "Mine\nexec", "metric": "neg_log_loss"}
     about["sequential_test"] = {
         "interim_analyses": 3,
-        "ended": "the next round of 12 runs would exceed the budget of 40 runs: 36 are trained",
+        "stop_reason": "the next round of 12 runs would exceed the budget of 40 runs: 36 are trained",
     }
     assert reproduce.write_call(["relu"], about) == (
         "# module is Mine exec, your own network\n"

@@ -18,7 +18,8 @@ from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
 from actlab.spec import ResolvedActivation, resolve_all
-from actlab.training.train import TrainSettings, find_holdout_problem, find_integer_problem
+from actlab.training.train import TrainSettings, find_integer_problem
+from actlab.training.validation_split import find_holdout_problem
 
 _MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 

@@ -68,7 +68,7 @@ class WorkerExecutor(Executor, ABC):
         return _share_in_files(X, y)
 
 
-class Processes(WorkerExecutor):
+class WorkerPool(WorkerExecutor):
     """Worker processes of this machine. A process that dies loses only its own call.
 
     A pool of several processes breaks as a whole when one of them dies, and does not report which call it
@@ -179,7 +179,7 @@ def _block_sigint() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def start_processes(number: int) -> Iterator[Processes]:
+def start_processes(number: int) -> Iterator[WorkerPool]:
     """Yield an executor of worker processes; if the block fails or is interrupted, kill them.
 
     Args:
@@ -188,7 +188,7 @@ def start_processes(number: int) -> Iterator[Processes]:
     Yields:
         The executor. Its processes stay alive for a minute, for the next block.
     """
-    executor = Processes(number)
+    executor = WorkerPool(number)
     try:
         yield executor
     except BaseException:
@@ -292,5 +292,5 @@ def create_shared_folder(needed: int) -> Iterator[Path]:
         yield folder
     finally:
         with contextlib.suppress(FileNotFoundError):
-            # Processes may still write; after the renaming they cannot add files while it is deleted.
+            # WorkerPool may still write; after the renaming they cannot add files while it is deleted.
             shutil.rmtree(folder.rename(f"{folder}-gone"), ignore_errors=True)

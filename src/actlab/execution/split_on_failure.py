@@ -10,10 +10,10 @@ import torch
 
 from actlab.errors import UsageError, summarize_error
 from actlab.fleet.grouping import Fleet
-from actlab.fleet.loop import Data, EpochCallback, Loop
+from actlab.fleet.loop import DeviceData, EpochCallback, Loop
 from actlab.fleet.module_state import StateChanged
 from actlab.fleet.run import FailureKind, Result, Run
-from actlab.fleet.trial import Alone, is_out_of_memory
+from actlab.fleet.trial import ReasonAlone, is_out_of_memory
 
 _ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or the package of a network
 
@@ -34,7 +34,7 @@ class FleetOutcome:
 def train_or_split(
     runs: Sequence[Run],
     fleet: Fleet,
-    data: Data,
+    data: DeviceData,
     report: EpochCallback,
     ready: list[Loop] | None = None,
 ) -> FleetOutcome:
@@ -56,14 +56,14 @@ def train_or_split(
 def _train_or_split(
     runs: Sequence[Run],
     fleet: Fleet,
-    data: Data,
+    data: DeviceData,
     report: EpochCallback,
     ready: list[Loop] | None,
     again: bool,
 ) -> FleetOutcome:
     notes: list[str] = []
     try:
-        loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.alone is Alone.DRAWS)]
+        loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.alone is ReasonAlone.DRAWS)]
         return FleetOutcome(
             loops.pop().train(report, notes), notes
         )  # nothing else holds it: it is gone when it fails

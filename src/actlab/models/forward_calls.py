@@ -277,7 +277,7 @@ class _Reader(ast.NodeVisitor):
 # -- replacing calls ----------------------------------------------------------------------------------------
 
 
-def replace_calls(module: nn.Module, activations: Mapping[Call, nn.Module]) -> Callable[[], None]:
+def prepare_call_replacement(module: nn.Module, activations: Mapping[Call, nn.Module]) -> Callable[[], None]:
     """Prepare the replacement of calls in the methods of a module.
 
     Args:

@@ -155,7 +155,8 @@ def _describe_runs(about: Any) -> list[str]:
     if test := about.get("sequential_test"):
         rounds = f"{test['interim_analyses']} round{'s' * (test['interim_analyses'] > 1)}"
         sentences.append(
-            f"Sequential test: {trained} runs in {rounds} with up to {about['seeds']} seeds; {test['ended']}."
+            f"Sequential test: {trained} runs in {rounds} with up to {about['seeds']} seeds; "
+            f"{test['stop_reason']}."
         )
     return sentences
 

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from actlab.errors import raise_problems
     from actlab.execution.processes import count_processes
-    from actlab.fleet.settings import processor_name, read_settings, variable_of
+    from actlab.fleet.settings import get_variable_name, processor_name, read_settings
     from actlab.models.networks import NeuralNet
     from actlab.training.train import find_device_problem
 
@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({**values, "runs_per_fleet": runs}))
         return SUCCESS
     changes = {
-        name: f"change: {variable_of(name)}" for name in ("threads", "weights_per_fleet", "layer_by_layer")
+        name: f"change: {get_variable_name(name)}"
+        for name in ("threads", "weights_per_fleet", "layer_by_layer")
     }
     changes["processes"] = "change: --jobs N, or n_jobs=N in Python"
     for name, value in values.items():

@@ -109,7 +109,7 @@ class FormSelector:
         scored, texts = [], set()
         for form in self._yield_until_failure(candidates):
             made = lower_form(form, list(self.parameters), self.traced)
-            if (text := "\n".join(made.to_lines())) not in texts:
+            if (text := "\n".join(made.to_python())) not in texts:
                 texts.add(text)
                 error = measure_errors(self.meter, made, self.order, values, SAFE).max(0)
                 scored.append(

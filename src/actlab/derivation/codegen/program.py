@@ -138,7 +138,7 @@ class Program:
         >>> program = Program(("x",), (Step("mul", (0, 0)), Step("add", (1, 2.0))))
         >>> program(torch.tensor([3.0]))
         tensor([11.])
-        >>> program.to_lines()
+        >>> program.to_python()
         ['return x * x + 2.0']
     """
 
@@ -197,7 +197,7 @@ class Program:
         """Return the cost in additions."""
         return sum(step.cost for step in self.steps)
 
-    def to_lines(self) -> list[str]:
+    def to_python(self) -> list[str]:
         """Return the program as Python statements, the last one a ``return``.
 
         Returns:

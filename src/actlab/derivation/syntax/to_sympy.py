@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import sympy
 
 from actlab.derivation.syntax.builtin_functions import FUNCTIONS, list_argument_names
-from actlab.derivation.syntax.parser import TOO_LONG, ParsedFormula, expand_entry, parse_formula
+from actlab.derivation.syntax.parser import TOO_LONG, ParsedFormula, expand_catalogue_call, parse_formula
 from actlab.derivation.syntax.point_evaluation import check_constants
 from actlab.derivation.syntax.sympy_budget import BudgetExceeded, limit_calls
 from actlab.errors import UsageError
@@ -148,7 +148,7 @@ class _Converter:
             )
         if name in FUNCTIONS and len(values) == len(list_argument_names(name)):
             return FUNCTIONS[name](sympy, *values)
-        inner, given = expand_entry(name, values, sympy.Rational)
+        inner, given = expand_catalogue_call(name, values, sympy.Rational)
         try:
             return _Converter(inner, given).convert(inner.tree)
         except UsageError as error:
