@@ -22,7 +22,7 @@ class TrainedFormulaModule(TrainedModule):
     """The module of a formula that trains some of its parameters.
 
     Args:
-        *args: The parameters in order, of trained ones their start values.
+        *args: The parameters in order; for trained ones, their initial values.
         device: Where the trained parameters live.
         dtype: Their dtype.
         **kwargs: The parameters by name.

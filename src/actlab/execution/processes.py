@@ -37,7 +37,7 @@ _CHECK_SECONDS = 1.0  # seconds between two checks whether the parent process is
 
 
 def count_processes(jobs: int | None) -> int:
-    """Return how many processes ``n_jobs`` means.
+    """Return the number of processes that ``n_jobs`` stands for.
 
     Args:
         jobs: As in scikit-learn: a number, or -1 for all cores, -2 for all but one. None means the number of
@@ -71,8 +71,8 @@ class WorkerExecutor(Executor, ABC):
 class Processes(WorkerExecutor):
     """Worker processes of this machine. A process that dies loses only its own call.
 
-    A pool of several processes breaks as a whole when one of them dies, and does not report which call it
-    had. So each process is a pool of its own.
+    A pool of several processes breaks as a whole when one of them dies, and does not report which call that
+    process was running. So each process has its own pool.
 
     Args:
         number: Number of processes.

@@ -29,7 +29,7 @@ class Operation:
     run: Callable[..., Any]
     text: str
     cost: int = 1
-    second_form: bool = False  # whether kernels compute it in another way
+    second_form: bool = False  # whether kernels compute it differently
 
 
 _BINARY = {
@@ -42,7 +42,7 @@ _BINARY = {
 _OTHERS = {
     "neg": Operation(lambda a: -a, "-{0}"),
     "abs": Operation(torch.abs, "torch.abs({0})"),
-    # abs for autograd beside a trained parameter: at 0 it has the slope of the left side.
+    # abs for autograd with a trained parameter: its slope at 0 is that of the left side.
     "size": Operation(lambda a: torch.where(a > 0, a, -a), "torch.where({0} > 0, {0}, -{0})", 2),
     "sqrt": Operation(torch.sqrt, "torch.sqrt({0})", 3),
     "root": Operation(elementary.root, "elementary.root({0}, {1})", 6),
@@ -187,7 +187,7 @@ class Program:
 
     @property
     def has_second_forms(self) -> bool:
-        """Return whether kernels compute some step in another way."""
+        """Return whether kernels compute some step differently."""
         return any(
             step.operation in OPERATIONS and OPERATIONS[step.operation].second_form for step in self.steps
         )
@@ -330,7 +330,7 @@ class ProgramBuilder:
         return self("lift", 0, value)
 
     def finish(self, value: Operand) -> Program:
-        """Return the program that computes a value, with the steps it needs only."""
+        """Return the program that computes a value, with only the steps that it needs."""
         if not self.follows_input(value):
             value = self("spread", 0, value)
         if value == 0:
